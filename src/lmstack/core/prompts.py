@@ -1,0 +1,82 @@
+"""Prompts as objects: trusted instructions and untrusted data kept apart until the last moment.
+
+An untrusted span is fenced with a tag that carries a key derived from the prompt's content,
+so text inside cannot close its own fence without knowing what it is hashed together with.
+The rendered text is what the model sees; `Prompt.explain` shows where each part came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+__all__ = ["Prompt", "Span"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """``label`` names the source of an untrusted span (a path, ``user``); shown as an
+    attribute of its fence."""
+
+    text: str
+    untrusted: bool = False
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """An immutable sequence of spans, versioned by its content."""
+
+    spans: tuple[Span, ...]
+
+    @classmethod
+    def of(cls, *parts: str | Span) -> Prompt:
+        return cls(tuple(Span(p) if isinstance(p, str) else p for p in parts))
+
+    def __add__(self, other: Prompt | Span | str) -> Prompt:
+        more = other.spans if isinstance(other, Prompt) else Prompt.of(other).spans
+        return Prompt(self.spans + more)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the spans and their trust, lengths included."""
+        return hashlib.sha256(_canonical(self.spans)).hexdigest()
+
+    @cached_property
+    def fence_key(self) -> str:
+        """Eight hex digits that do not occur in any untrusted span."""
+        key = self.digest[:8]
+        while any(key in span.text for span in self.spans if span.untrusted):
+            key = hashlib.sha256(key.encode()).hexdigest()[:8]
+        return key
+
+    def render(self) -> str:
+        """The text for the model."""
+        return "".join(self._fenced(s) if s.untrusted else s.text for s in self.spans)
+
+    def explain(self) -> str:
+        """The rendered text, each span headed by its trust and label, for ``--explain``."""
+        lines = []
+        for span in self.spans:
+            trust = "untrusted" if span.untrusted else "trusted"
+            lines.append(f"--- {trust} {span.label}".rstrip())
+            lines.append(self._fenced(span) if span.untrusted else span.text)
+        return "\n".join(lines)
+
+    def _fenced(self, span: Span) -> str:
+        label = "".join(c if c.isprintable() and c not in '"<>' else "?" for c in span.label)
+        attribute = f' from="{label}"' if label else ""
+        key = self.fence_key
+        return f"<data-{key}{attribute}>\n{span.text}\n</data-{key}>"
+
+
+def _canonical(spans: Iterable[Span]) -> bytes:
+    out = bytearray()
+    for span in spans:
+        for field in (span.text, span.label):
+            data = field.encode("utf-8", "surrogatepass")
+            out += len(data).to_bytes(8, "big") + data
+        out.append(span.untrusted)
+    return bytes(out)

@@ -1,0 +1,81 @@
+"""A model that says what it was told to say: the fake that ships, for tests without weights."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from lmstack.core.errors import LmstackError
+from lmstack.core.types import Delta, ModelInfo, Request, Timings, TokenLogprob, Usage
+
+__all__ = ["ScriptedModel"]
+
+Reply = str | LmstackError | Callable[[Request], str]
+
+
+class ScriptedModel:
+    """Replies in turn from ``replies`` (the last one repeats); a callable sees the request, an
+    error is raised before the first event. A token is a word with the white space before it.
+
+    ``requests`` records what was asked; ``open_streams`` counts streams not yet closed, so a
+    test can see that a cancelled stream was let go.
+    """
+
+    def __init__(
+        self,
+        replies: Sequence[Reply] = ("ok",),
+        *,
+        name: str = "scripted",
+        delay_s: float = 0.0,
+        context_length: int = 8192,
+    ) -> None:
+        self.info = ModelInfo(name, "sha256:" + "0" * 64, context_length)
+        self.requests: list[Request] = []
+        self.open_streams = 0
+        self._replies = list(replies)
+        self._delay_s = delay_s
+
+    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        reply = self._replies[min(len(self.requests), len(self._replies) - 1)]
+        self.requests.append(request)
+        if isinstance(reply, LmstackError):
+            raise reply
+        text = reply(request) if callable(reply) else reply
+        words = re.findall(r"\s*\S+|\s+$", text)
+        limit = request.sampling.max_tokens
+        kept = words if limit is None else words[:limit]
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        first = start
+        self.open_streams += 1
+        try:
+            for index in range(request.sampling.n):
+                for word in kept:
+                    if self._delay_s:
+                        await asyncio.sleep(self._delay_s)
+                    if first == start:
+                        first = loop.time()
+                    yield Delta(word, index, self._logprobs(request, word))
+                cut = len(kept) < len(words)
+                yield Delta("", index, finish_reason="length" if cut else "stop")
+            prompt = request.prompt
+            asked = (
+                sum(len(m.content.split()) for m in request.messages)
+                if prompt is None
+                else len(prompt.split() if isinstance(prompt, str) else prompt)
+            )
+            yield Delta(
+                usage=Usage(asked, len(kept) * request.sampling.n),
+                timings=Timings(first - start, loop.time() - start),
+            )
+        finally:
+            self.open_streams -= 1
+
+    @staticmethod
+    def _logprobs(request: Request, word: str) -> tuple[TokenLogprob, ...]:
+        if request.sampling.logprobs is None:
+            return ()
+        chosen = TokenLogprob(word, word.encode(), -0.5)
+        top = (chosen,) * min(request.sampling.logprobs, 1)
+        return (TokenLogprob(word, word.encode(), -0.5, top=top),)

@@ -1,0 +1,158 @@
+"""What goes into a language model and what comes out, for local and remote models alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lmstack.core.errors import InputError, shown
+from lmstack.core.sampling import Grammar, SamplingParams
+
+__all__ = [
+    "Choice",
+    "Completion",
+    "Delta",
+    "FinishReason",
+    "Message",
+    "ModelInfo",
+    "Request",
+    "Role",
+    "Timings",
+    "TokenLogprob",
+    "ToolCall",
+    "Usage",
+]
+
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model asks for; ``arguments`` is JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    content: str
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise InputError(
+                f"a message has the role {shown(self.role)}",
+                hint=f"roles are {', '.join(ROLES)}",
+                param="messages",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing to generate: a conversation (``messages``) or a raw ``prompt``, never both.
+
+    ``prompt`` is text or token ids and skips the chat template. ``echo`` returns the prompt
+    before the completion (with its log-probabilities if ``sampling.logprobs`` is set).
+    ``client`` names who asks, for limits and audit; it is never shown to the model.
+    ``request_id`` goes into audit records and logs.
+    """
+
+    messages: tuple[Message, ...] = ()
+    prompt: str | tuple[int, ...] | None = None
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    grammar: Grammar | None = None
+    echo: bool = False
+    client: str = "local"
+    request_id: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.messages) == (self.prompt is not None):
+            raise InputError(
+                "a request needs either messages or a prompt"
+                if self.prompt is None
+                else "a request has both messages and a prompt",
+                param="messages",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """``token`` may hold replacement characters; ``bytes`` are exact. Natural logarithm;
+    None only for the first token of an echoed prompt, which nothing precedes."""
+
+    token: str
+    bytes: bytes
+    logprob: float | None
+    id: int = -1
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts. ``cached_tokens``: prompt tokens taken from the prefix cache."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds since the request was submitted."""
+
+    first_token_s: float = 0.0
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """``digest``: content digest of a local model (``sha256:...``), None for remote ones."""
+
+    name: str
+    digest: str | None = None
+    context_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One event of a stream. ``index`` is the choice. The last event of each choice carries
+    ``finish_reason``; the very last event of the stream carries ``usage`` and ``timings``
+    (and may have empty text)."""
+
+    text: str = ""
+    index: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    timings: Timings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    index: int
+    text: str
+    finish_reason: FinishReason
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    choices: tuple[Choice, ...]
+    usage: Usage
+    model: ModelInfo
+    timings: Timings = Timings()
+
+    @property
+    def text(self) -> str:
+        return self.choices[0].text
