@@ -1,0 +1,80 @@
+# lmstack: `make demo` answers a question about docs/; `make test` proves the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LMSTACK := $(BIN)/lmstack
+QUESTION ?= How do I open the web page?
+
+.PHONY: demo test test-long check format bench bench-questions docs clean
+
+demo: $(VENV)/.base
+	@$(LMSTACK) pull
+	@$(LMSTACK) ask "$(QUESTION)" --docs docs
+	@printf '\nNext:\n'
+	@printf '  %s ask "your question" --docs YOUR_FOLDER   ask about your own documents\n' "$(LMSTACK)"
+	@printf '  %s up docs                                  open the page at http://127.0.0.1:8000\n' "$(LMSTACK)"
+	@printf '  make test                                              run every test\n'
+
+test: $(VENV)/.dev chromium
+	@$(BIN)/ruff check src tests benchmarks examples
+	@$(BIN)/ruff format --check -q src tests benchmarks examples
+	@$(BIN)/mypy
+	@$(BIN)/pytest
+
+test-long: $(VENV)/.dev chromium
+	@$(BIN)/pytest -m "long"
+
+check: $(VENV)/.dev
+	@$(BIN)/ruff check -q src tests benchmarks examples
+	@$(BIN)/ruff format --check -q src tests benchmarks examples
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/pytest tests/rules
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff check -q --fix src tests benchmarks examples
+	@$(BIN)/ruff format -q src tests benchmarks examples
+
+bench: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/spine.py
+
+bench-questions: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/questions.py
+
+docs: $(VENV)/.dev
+	@$(BIN)/python -m lmstack.app.docs
+
+clean:
+	rm -rf $(VENV) build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# The page's tests drive the system's Chromium. As root on a Debian machine it is installed;
+# elsewhere the command is printed and those tests are skipped with the same words.
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	    echo "Installing Chromium for the page's tests ..."; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
+	  else \
+	    echo "Chromium is missing, so the page's tests will be skipped. To run them:"; \
+	    echo "  sudo apt-get install chromium"; \
+	  fi; }
+
+# One environment; the dev extra is added on top of it. Versions are those of constraints.txt,
+# but for torch, whose build depends on the machine.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "lmstack needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11")'
+	@echo "Making $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
+
+$(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing lmstack (torch is the large part) ..."
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing lmstack and its development tools ..."
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/.base
