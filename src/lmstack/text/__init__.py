@@ -1,1 +1,7 @@
+"""Raw text to token ids and back: tokenizers, incremental decoding, chat templates."""
 
+from lmstack.text.chat import ChatTemplate
+from lmstack.text.detokenizer import Detokenizer
+from lmstack.text.tokenizer import Encoding, Tokenizer
+
+__all__ = ["ChatTemplate", "Detokenizer", "Encoding", "Tokenizer"]

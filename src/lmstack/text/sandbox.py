@@ -1,0 +1,301 @@
+"""A Jinja environment in which a template can neither reach Python nor run away.
+
+Chat templates come with model files, so they are other people's programs. Covered: attribute and
+import escapes (Jinja's immutable sandbox plus allow-lists of filters, string methods and
+globals), loops, recursion, string and number bombs, output bombs. Every loop turn, call, filter,
+operator and printed value takes fuel in proportion to the text it makes; a template that runs
+out stops with `FuelError`. Does not cover isolation in another process: there is nothing left to
+isolate that costs more than the fuel.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+__all__ = ["FuelError", "environment", "fuelled"]
+
+MAX_SOURCE = 256 * 1024
+_MAX_TEXT = 32 * 1024 * 1024  # characters of one value
+_CHARS_PER_UNIT = 64
+_MAX_CPU_S = 10.0
+
+_FILTERS = """
+    abs capitalize count d default dictsort first float groupby int items join last length list
+    lower map max min reject rejectattr replace reverse round safe select selectattr sort string
+    sum title trim unique upper e escape
+"""
+_STRING_METHODS = """
+    capitalize casefold count endswith find index isalnum isalpha isdigit islower isnumeric
+    isspace istitle isupper join lower lstrip partition removeprefix removesuffix replace rfind
+    rindex rpartition rsplit rstrip split splitlines startswith strip swapcase title upper
+"""
+_SAFE_METHODS = frozenset(_STRING_METHODS.split())
+_REFUSED_NODES = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, nodes.Block)
+
+
+class FuelError(jinja2.TemplateRuntimeError):
+    """The template used up its steps, memory or time."""
+
+
+class _Fuel:
+    def __init__(self, units: int, step: int) -> None:
+        self.left = units
+        self.step = step
+        self.deadline = time.thread_time() + _MAX_CPU_S
+
+    def burn(self, units: int) -> None:
+        self.left -= units
+        if self.left < 0 or time.thread_time() > self.deadline:
+            raise FuelError("it runs for too many steps")
+
+    def text(self, size: float) -> None:
+        """A value of ``size`` characters is about to be made."""
+        if size > _MAX_TEXT:
+            raise FuelError("it makes a text that is too long")
+        self.burn(1 + int(size) // _CHARS_PER_UNIT)
+
+
+_FUEL: ContextVar[_Fuel] = ContextVar("lmstack_template_fuel")
+
+
+@contextmanager
+def fuelled(units: int, source_length: int) -> Iterator[None]:
+    """Limit everything that templates do inside. One step of a loop costs more in a longer
+    template, because it may print all of it."""
+    token = _FUEL.set(_Fuel(units, 1 + source_length // _CHARS_PER_UNIT))
+    try:
+        yield
+    finally:
+        _FUEL.reset(token)
+
+
+def environment() -> jinja2.Environment:
+    """The environment, with the names that Hugging Face templates rely on."""
+    env = _Sandbox(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[_Generation, loopcontrols],
+        optimized=False,
+        finalize=_printed,
+    )
+    filters = {name: _charged(env.filters[name]) for name in _FILTERS.split()}
+    own: dict[str, Callable[..., Any]] = {
+        "tojson": _tojson,
+        "indent": _indent,
+        _COUNT: _counted,
+        _CONCAT: _concat,
+    }
+    env.filters = {**filters, **{name: _charged(function) for name, function in own.items()}}
+    env.globals = {
+        "range": env.globals["range"],
+        "namespace": env.globals["namespace"],
+        "dict": env.globals["dict"],
+        "raise_exception": _raise_exception,
+        "strftime_now": _strftime_now,
+    }
+    return env
+
+
+_COUNT, _CONCAT = "lmstack_count", "lmstack_concat"
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset(["+", "-", "*", "/", "//", "%", "**"])
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree = super()._parse(source, name, filename)
+        for node in tree.find_all(_REFUSED_NODES):
+            raise jinja2.TemplateSyntaxError(
+                f"{type(node).__name__.lower()} is not allowed", node.lineno
+            )
+        for loop in tree.find_all(nodes.For):
+            if loop.recursive:
+                raise jinja2.TemplateSyntaxError("recursive loops are not allowed", loop.lineno)
+            loop.iter = _filter(loop.iter, _COUNT)
+        _rewrite_concat(tree)
+        return tree
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if isinstance(obj, str):
+            return attr in _SAFE_METHODS
+        return super().is_safe_attribute(obj, attr, value)
+
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+        fuel = _FUEL.get()
+        fuel.burn(fuel.step)
+        owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
+        if isinstance(owner, str):
+            fuel.text(_method_size(owner, name, args))
+        return _charge(super().call(__context, __obj, *args, **kwargs))
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        fuel = _FUEL.get()
+        if operator == "**":
+            if not (_small(left, 1e6) and _small(right, 64)):
+                raise FuelError("it raises a number to a power that is too large")
+        elif operator == "%" and isinstance(left, str):
+            raise jinja2.TemplateRuntimeError("text % values is not allowed; join with ~")
+        elif operator == "*" and (_size(left) or _size(right)):
+            count = right if _size(left) else left
+            fuel.text(max(_size(left), _size(right)) * max(count, 0))
+        elif operator == "*" and not (_small(left, 1e30) and _small(right, 1e30)):
+            raise FuelError("it multiplies numbers that are too large")
+        else:
+            fuel.text(_size(left) + _size(right))
+        return super().call_binop(context, operator, left, right)
+
+
+class _Generation(Extension):
+    """``{% generation %}``: marks assistant text for training; prints its body."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _filter(node: nodes.Node, name: str) -> nodes.Filter:
+    result = nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+    result.environment = node.environment
+    return result
+
+
+def _rewrite_concat(node: nodes.Node) -> None:
+    """``a ~ b`` compiles to a plain join; send it through a filter that counts."""
+    for field, value in node.iter_fields():
+        values = value if isinstance(value, list) else [value]
+        changed = []
+        for child in values:
+            if isinstance(child, nodes.Node):
+                _rewrite_concat(child)
+            if isinstance(child, nodes.Concat):
+                parts = nodes.List(child.nodes, lineno=child.lineno)
+                parts.environment = node.environment
+                child = _filter(parts, _CONCAT)
+            changed.append(child)
+        setattr(node, field, changed if isinstance(value, list) else changed[0])
+
+
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, str | list | tuple | bytes) else 0
+
+
+def _small(value: Any, limit: float) -> bool:
+    return isinstance(value, int | float) and abs(value) <= limit
+
+
+def _charge(value: Any) -> Any:
+    _FUEL.get().text(_size(value))
+    return value
+
+
+def _printed(value: Any) -> Any:
+    """Jinja's ``finalize``: every printed value passes here."""
+    if not isinstance(value, str):
+        value = str(value)
+    return _charge(value)
+
+
+def _method_size(owner: str, name: str, args: tuple[Any, ...]) -> float:
+    """Most characters that a string method may make."""
+    if name == "replace" and len(args) >= 2:
+        return _replaced_size(owner, args[0], args[1])
+    if name == "join" and args:
+        return len(owner) * _size(args[0])
+    return len(owner)
+
+
+def _replaced_size(text: Any, old: Any, new: Any) -> float:
+    count = (len(text) + 1) if not old else len(text) // max(_size(old), 1)
+    return len(text) + count * _size(new)
+
+
+def _charged(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, paying for what goes in and what comes out."""
+    offset = 1 if hasattr(function, "jinja_pass_arg") else 0
+
+    @functools.wraps(function)
+    def paid(*args: Any, **kwargs: Any) -> Any:
+        fuel = _FUEL.get()
+        value, rest = args[offset], args[offset + 1 :]
+        fuel.text(_size(value))
+        if function.__name__ == "do_replace":
+            old, new = (*rest, kwargs.get("new", ""))[:2] if rest else ("", kwargs.get("new", ""))
+            fuel.text(_replaced_size(str(value), old, new))
+        if function.__name__ in ("do_join", "sync_do_join"):
+            separator = rest[0] if rest else kwargs.get("d", "")
+            fuel.text(_size(separator) * _size(value))
+        return _charge(function(*args, **kwargs))
+
+    return paid
+
+
+def _counted(iterable: Any) -> Any:
+    """What a ``for`` goes over, paying for each turn."""
+    fuel = _FUEL.get()
+    try:
+        turns = len(iterable)
+    except TypeError:
+        return _counted_one_by_one(iterable, fuel)
+    fuel.burn(turns * fuel.step)
+    return iterable
+
+
+def _counted_one_by_one(iterable: Iterable[Any], fuel: _Fuel) -> Iterator[Any]:
+    for item in iterable:
+        fuel.burn(fuel.step)
+        yield item
+
+
+def _concat(parts: list[Any]) -> str:
+    texts = [part if isinstance(part, str) else str(part) for part in parts]
+    _FUEL.get().text(sum(len(text) for text in texts))
+    return "".join(texts)
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """As transformers does it: plain JSON, not HTML-safe JSON."""
+    if indent is not None and not 0 <= int(indent) <= 16:
+        raise FuelError("it indents by too much")
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def _indent(text: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+    """Jinja's ``indent`` with a bounded width."""
+    lead = width if isinstance(width, str) else " " * min(int(width), 64)
+    lines = str(text).split("\n")
+    _FUEL.get().text(len(text) + len(lines) * len(lead))
+    rest = [lead + line if line or blank else line for line in lines[1:]]
+    return "\n".join([(lead + lines[0]) if first else lines[0], *rest])
+
+
+def _raise_exception(message: str) -> None:
+    raise jinja2.TemplateError(str(message))
+
+
+def _strftime_now(form: str) -> str:
+    if len(form) > 100:
+        raise FuelError("it formats a date with a pattern that is too long")
+    return datetime.now().strftime(form)

@@ -1,0 +1,356 @@
+"""Text to token ids and back, from ``tokenizer.json`` or the vocabulary inside a GGUF file.
+
+A thin, immutable layer over the ``tokenizers`` library that fixes what callers get wrong: no
+padding or truncation hides in a loaded file, special-token strings in untrusted text stay text,
+offsets are characters, bytes of tokens are exact. Does not cover training a vocabulary or
+chat templates (``chat.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import tokenizers
+
+from lmstack.core import FormatError, InputError, NotFoundError, StoreError, shown
+from lmstack.text.detokenizer import Detokenizer
+from lmstack.text.gguf_vocab import gguf_config, gguf_json
+from lmstack.text.surface import Surfaces, surfaces
+
+__all__ = ["Encoding", "Tokenizer"]
+
+_ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token")
+_NAMED = (*_ROLES, "mask_token", "eot_token")
+_EXTRA = ("additional_special_tokens", "extra_special_tokens")
+_KEPT = ("model_max_length", "clean_up_tokenization_spaces", "padding_side", "truncation_side")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """``offsets[i]``: the characters ``[start, end)`` of the text that token ``i`` stands for;
+    ``(0, 0)`` for tokens that the tokenizer added."""
+
+    ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+
+
+class Tokenizer:
+    """Immutable and thread-safe. Build it with `from_folder`, `from_json` or `from_gguf`."""
+
+    vocab_size: int
+    bos_id: int | None
+    eos_id: int | None
+    pad_id: int | None
+    unk_id: int | None
+    special_ids: frozenset[int]
+    adds_bos: bool
+
+    def __init__(self, spec: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+        """``spec``: the value of tokenizer.json; ``config``: of tokenizer_config.json."""
+        self._config = dict(config)
+        names = {key: name for key in _NAMED if (name := _content(config.get(key))) is not None}
+        self._control = [*names.values(), *_extra(config)]
+        self._json = json.dumps(_prepared(spec, self._control))
+        self._fast = _backend(self._json, self._control)
+        vocabulary: dict[str, int] = self._fast.get_vocab(with_added_tokens=True)
+        if not vocabulary:
+            raise FormatError("the tokenizer has no tokens", hint="download the model again")
+        self.vocab_size = max(vocabulary.values()) + 1
+        self._tokens: list[str | None] = [None] * self.vocab_size
+        for token, index in vocabulary.items():
+            self._tokens[index] = token
+        added = self._fast.get_added_tokens_decoder()
+        self._added = {index: str(token.content) for index, token in added.items()}
+        self.special_ids = frozenset(index for index, token in added.items() if token.special)
+        self._special = {self._added[index]: index for index in self.special_ids}
+        self._names = {key: name for key, name in names.items() if name in vocabulary}
+        self.bos_id, self.eos_id, self.pad_id, self.unk_id = (
+            vocabulary.get(names.get(key, "")) for key in _ROLES[:4]
+        )
+        start = self._fast.encode("a").ids[:1]
+        self.adds_bos = self.bos_id is not None and start == [self.bos_id]
+        self._decoder: Mapping[str, Any] | None = spec.get("decoder")
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_folder(cls, path: str | Path) -> Self:
+        """Read ``tokenizer.json`` and, where present, its two companions."""
+        folder = Path(path)
+        text = _read(folder / "tokenizer.json")
+        if text is None:
+            raise NotFoundError(
+                f"{folder} has no tokenizer.json",
+                hint="convert an older vocabulary with transformers: "
+                "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
+            )
+        config: dict[str, Any] = {}
+        for name in ("special_tokens_map.json", "tokenizer_config.json"):
+            companion = _read(folder / name)
+            values = _json_object(companion, folder / name) if companion is not None else {}
+            config.update({key: value for key, value in values.items() if value is not None})
+        return cls(_json_object(text, folder / "tokenizer.json"), config)
+
+    @classmethod
+    def from_json(cls, text: str, config: Mapping[str, Any] | None = None) -> Self:
+        """From the text of ``tokenizer.json`` and the value of ``tokenizer_config.json``."""
+        return cls(_json_object(text, "tokenizer.json"), config or {})
+
+    @classmethod
+    def from_gguf(cls, metadata: Mapping[str, Any]) -> Self:
+        """From GGUF metadata (keys ``tokenizer.ggml.*``)."""
+        return cls(gguf_json(metadata), gguf_config(metadata))
+
+    def encode(
+        self, text: str, *, special: bool = True, add_special_tokens: bool = True
+    ) -> list[int]:
+        """Token ids of ``text``.
+
+        ``special=False`` is for text that others wrote: strings such as ``<|im_end|>`` in it are
+        ordinary text, and no control token other than "unknown" comes out of it.
+        ``add_special_tokens``: let the tokenizer add its own (BOS; ``[CLS]`` and ``[SEP]``).
+        """
+        _check_text(text)
+        if special:
+            return list(self._fast.encode(text, add_special_tokens=add_special_tokens).ids)
+        encoding = self._encode_plain(text)
+        return list(self._plain.post_process(encoding, None, add_special_tokens).ids)
+
+    def encode_batch(
+        self,
+        texts: Sequence[str],
+        *,
+        add_special_tokens: bool = True,
+        max_length: int | None = None,
+        truncation: Literal["error", "right", "left"] = "error",
+    ) -> list[Encoding]:
+        """Ids and character offsets of each text.
+
+        Nothing is cut unless asked: over ``max_length`` tokens (added ones count) is an
+        `InputError`, or with ``truncation`` the end (``"right"``) or the start is dropped.
+        """
+        for index, text in enumerate(texts):
+            _check_text(text, f"texts[{index}]")
+        room = None
+        if max_length is not None:
+            extra = self._fast.num_special_tokens_to_add(False) if add_special_tokens else 0
+            room = max_length - extra
+            if room < 0:
+                raise InputError(
+                    f"max_length is {max_length}, less than the {extra} tokens that are added",
+                    param="max_length",
+                )
+        encodings = self._fast.encode_batch(list(texts), add_special_tokens=False)
+        result = []
+        for index, encoding in enumerate(encodings):
+            if room is not None and len(encoding.ids) > room:
+                if truncation == "error":
+                    raise InputError(
+                        f"texts[{index}] has {len(encoding.ids)} tokens, more than {room}",
+                        hint="split it, or pass truncation='right'",
+                        param="max_length",
+                    )
+                encoding.truncate(room, direction=truncation)
+            full = self._fast.post_process(encoding, None, add_special_tokens)
+            result.append(Encoding(tuple(full.ids), tuple(full.offsets)))
+        return result
+
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = False) -> str:
+        """Text of ``ids``; bytes that are no UTF-8 become U+FFFD."""
+        stream = self.detokenizer(skip_special_tokens=skip_special_tokens)
+        return "".join([stream.push(index) for index in ids]) + stream.flush()
+
+    def detokenizer(self, skip_special_tokens: bool = True) -> Detokenizer:
+        """A fresh incremental decoder for one stream."""
+        table, skipped = self._surfaces, self.special_ids if skip_special_tokens else frozenset()
+
+        def piece(index: int, at_start: bool) -> bytes | None:
+            self._check_id(index)
+            if index in skipped:
+                return None
+            return table.first.get(index, table.rest[index]) if at_start else table.rest[index]
+
+        return Detokenizer(piece, table.strip)
+
+    def token_bytes(self, index: int) -> bytes:
+        """The exact bytes that the token adds to a running text; ``b""`` for control tokens."""
+        self._check_id(index)
+        return b"" if index in self.special_ids else self._surfaces.rest[index]
+
+    def id_of(self, token: str) -> int | None:
+        """Id of a token as the vocabulary spells it, None if there is none."""
+        index: int | None = self._fast.token_to_id(token)
+        return index
+
+    def token(self, index: int) -> str:
+        """A token as the vocabulary spells it (``Ġhello``)."""
+        self._check_id(index)
+        return self._tokens[index] or ""
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """Text of every control token, and its id."""
+        return self._special
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What ``tokenizer_config.json`` said."""
+        return self._config
+
+    def name_of(self, role: str) -> str:
+        """Text of the token with a role such as ``bos_token``; empty if there is none."""
+        return self._names.get(role, "")
+
+    def save(self, folder: str | Path) -> None:
+        """Write the files that ``transformers.AutoTokenizer`` loads with the same ids."""
+        target = Path(folder)
+        config = {key: self._config[key] for key in _KEPT if key in self._config}
+        # The generic class: it takes tokenizer.json as it is instead of rebuilding it.
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        files = {
+            "tokenizer.json": self._fast.to_str(pretty=False),
+            "tokenizer_config.json": json.dumps({**config, **self._names}, indent=2),
+            "special_tokens_map.json": json.dumps(self._names, indent=2),
+        }
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            for name, text in files.items():
+                (target / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise StoreError(
+                f"the tokenizer cannot be written to {target}: {error.strerror}",
+                hint="check the permissions and the space left of that folder",
+            ) from error
+
+    def _check_id(self, index: int) -> None:
+        if not 0 <= index < self.vocab_size:
+            raise InputError(
+                f"token id {shown(index)} is outside the vocabulary",
+                hint=f"ids go from 0 to {self.vocab_size - 1}",
+            )
+
+    @cached_property
+    def _surfaces(self) -> Surfaces:
+        return surfaces(self._tokens, self._added, self._decoder)
+
+    @cached_property
+    def _plain(self) -> Any:
+        """A second backend that does not look for control tokens in text."""
+        with self._lock:
+            backend = _backend(self._json, self._control)
+            backend.encode_special_tokens = True
+            return backend
+
+    def _encode_plain(self, text: str) -> Any:
+        encoding = self._plain.encode(text, add_special_tokens=False)
+        forbidden = self.special_ids - {self.unk_id}
+        if forbidden.isdisjoint(encoding.ids):
+            return encoding
+        # A vocabulary may reach a control token by plain merging (a word of it, say). Cutting
+        # the text inside that token leaves pieces that cannot.
+        where = next(n for n, index in enumerate(encoding.ids) if index in forbidden)
+        start, end = encoding.offsets[where]
+        if end - start < 2:
+            raise InputError(
+                f"the text holds {shown(text[start:end])}, which this vocabulary can only write "
+                "as a control token",
+                hint="remove that character",
+            )
+        halves = [self._encode_plain(text[: start + 1]), self._encode_plain(text[start + 1 :])]
+        return tokenizers.Encoding.merge(halves, growing_offsets=True)
+
+
+def _check_text(text: object, name: str = "the text") -> None:
+    if not isinstance(text, str):
+        raise InputError(f"{name} is a {type(text).__name__}", hint="pass a str")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{name} has a lone surrogate {shown(text[error.start])} at character {error.start}",
+            hint="it is no valid Unicode: decode the source with errors='replace'",
+        ) from error
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise FormatError(
+            f"{path} is not UTF-8 text (byte {error.start})", hint="download the model again"
+        ) from error
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read: {error.strerror}", hint="check its permissions"
+        ) from error
+
+
+def _json_object(text: str, path: object) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(
+            f"{path} is not valid JSON: {error}", hint="download the model again"
+        ) from error
+    if not isinstance(value, dict):
+        raise FormatError(
+            f"{path} holds a {type(value).__name__}, not an object", hint="download the model again"
+        )
+    return value
+
+
+def _backend(text: str, control: Sequence[str]) -> Any:
+    try:
+        backend = tokenizers.Tokenizer.from_str(text)
+    except BaseException as error:
+        # A Rust panic reaches Python outside the Exception tree.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise FormatError(
+            f"tokenizer.json cannot be used: {shown(str(error), 200)}",
+            hint="the file is damaged or of a kind that the tokenizers library does not know",
+        ) from error
+    backend.no_padding()
+    backend.no_truncation()
+    # Named in the configuration and known to the vocabulary, yet not listed as added.
+    known = [name for name in control if backend.token_to_id(name) is not None]
+    backend.add_special_tokens([tokenizers.AddedToken(name, normalized=False) for name in known])
+    return backend
+
+
+def _content(value: object) -> str | None:
+    """A token in tokenizer_config.json is a string or an object with its ``content``."""
+    if isinstance(value, Mapping):
+        value = value.get("content")
+    return value if isinstance(value, str) and value else None
+
+
+def _extra(config: Mapping[str, Any]) -> list[str]:
+    found = []
+    for key in _EXTRA:
+        values = config.get(key) or ()
+        for value in values.values() if isinstance(values, Mapping) else values:
+            content = _content(value)
+            if content is not None:
+                found.append(content)
+    return found
+
+
+def _prepared(spec: Mapping[str, Any], control: Sequence[str]) -> dict[str, Any]:
+    """``spec`` in which every token named in the configuration is marked special."""
+    added = spec.get("added_tokens") or []
+    if not isinstance(added, list) or not all(isinstance(token, dict) for token in added):
+        raise FormatError(
+            f"added_tokens of tokenizer.json is {shown(added)}", hint="download the model again"
+        )
+    marked = [
+        {**token, "special": True} if token.get("content") in control else token for token in added
+    ]
+    return {**spec, "added_tokens": marked, "truncation": None, "padding": None}
