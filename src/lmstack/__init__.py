@@ -1,3 +1,85 @@
-"""lmstack: a language model from raw text to a served, guarded, evaluated answer."""
+"""lmstack: a language model from raw text to a served, guarded, evaluated answer.
+
+    import lmstack
+
+    model = lmstack.load("smollm2-135m-instruct")
+    print(model.generate("The capital of France is", max_tokens=8))
+
+Names are looked up when they are used, so importing lmstack loads neither torch nor a server.
+Each module (`lmstack.core`, `lmstack.text`, ... `lmstack.serve`, `lmstack.rag`) has more.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmstack.core import LmstackError, Message, Prompt, Request, SamplingParams
+    from lmstack.rag import Answer, Answerer, Index
+    from lmstack.safety import AuditLog, GuardedModel
+    from lmstack.serve import LocalEmbedder, LocalModel, create_app
+
+__all__ = [
+    "Answer",
+    "Answerer",
+    "AuditLog",
+    "GuardedModel",
+    "Index",
+    "LmstackError",
+    "LocalEmbedder",
+    "LocalModel",
+    "Message",
+    "Prompt",
+    "Request",
+    "SamplingParams",
+    "__version__",
+    "create_app",
+    "load",
+]
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Answer": "rag",
+    "Answerer": "rag",
+    "AuditLog": "safety",
+    "GuardedModel": "safety",
+    "Index": "rag",
+    "LmstackError": "core",
+    "LocalEmbedder": "serve",
+    "LocalModel": "serve",
+    "Message": "core",
+    "Prompt": "core",
+    "Request": "core",
+    "SamplingParams": "core",
+    "create_app": "serve",
+}
+
+
+def load(name_or_folder: str | Path, **options: Any) -> LocalModel | LocalEmbedder:
+    """A model from the store (a short name) or from disk (a folder, a .gguf file).
+
+    A language model comes as a `LocalModel` with ``.module``, ``.tokenizer``, ``.generate`` and
+    ``.save(folder)``, an embedder as a `LocalEmbedder` with ``.module``, ``.tokenizer`` and
+    ``.embed``. ``options`` go to the loader of that class (``dtype=torch.float32``). Nothing is
+    downloaded: `NotFoundError` names the command that does.
+    """
+    from lmstack.registry import Store
+    from lmstack.serve import LocalEmbedder, LocalModel
+
+    folder = Store().resolve(str(name_or_folder))
+    if folder.kind == "embed":
+        return LocalEmbedder.load(str(name_or_folder), **options)
+    return LocalModel.load(str(name_or_folder), **options)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"lmstack.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'lmstack' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,10 @@
+"""`python -m lmstack` is the `lmstack` command."""
+
+import sys
+
+from lmstack.app.cli import main
+
+__all__: list[str] = []
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,287 @@
+"""What `lmstack doctor` looks at: one function a subject, each returning `Check`s.
+
+A check never raises: what it cannot find out is itself a finding. Covers this machine and the
+store; the hub only when asked, because nothing here may touch the network otherwise. Does not
+print.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lmstack.app.output import size
+from lmstack.core import LmstackError
+
+__all__ = ["Check", "Status", "machine_checks", "network_checks", "store_checks"]
+
+Status = Literal["ok", "note", "warn", "fail"]
+OLDEST_PYTHON = (3, 11)
+LOW_MEMORY = 1_000_000_000
+LOW_DISK = 1_000_000_000
+OTHER_HOME = "LMSTACK_HOME=FOLDER lmstack doctor"
+# Instruction sets that change how fast torch is here, widest last.
+INSTRUCTION_SETS = (
+    "sse4_2",
+    "avx2",
+    "fma",
+    "f16c",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx_vnni",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "asimddp",
+    "i8mm",
+    "bf16",
+    "sve",
+)
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HF_TOKEN", "LMSTACK_API_KEYS")
+HOSTS = (("PyPI", "https://pypi.org/simple/pip/"), ("Hugging Face Hub", "https://huggingface.co/"))
+
+
+@dataclass(frozen=True)
+class Check:
+    """``fail`` stops work, ``warn`` may, ``note`` is worth knowing. ``fix`` is a command."""
+
+    name: str
+    status: Status
+    detail: str
+    fix: str | None = None
+
+    def to_json(self) -> dict[str, str | None]:
+        return {
+            "name": self.name,
+            "status": self.status,
+            "detail": self.detail,
+            "fix": self.fix,
+        }
+
+
+def machine_checks(home: Path) -> list[Check]:
+    return [
+        *_python(),
+        *_torch(),
+        *_processor(),
+        _kernels(),
+        *_memory(),
+        *_disk(home),
+        *_extras(),
+        *_keys(),
+    ]
+
+
+def _python() -> Iterator[Check]:
+    bits = struct.calcsize("P") * 8
+    detail = f"{platform.python_version()}, {bits} bit, {sys.executable}"
+    if sys.version_info < OLDEST_PYTHON or bits != 64:
+        yield Check(
+            "Python", "fail", f"{detail}; 64-bit 3.11 or newer is needed", "make PYTHON=python3.11"
+        )
+    else:
+        yield Check("Python", "ok", detail)
+
+
+def _torch() -> Iterator[Check]:
+    try:
+        import torch
+    except Exception as error:
+        yield Check(
+            "torch",
+            "fail",
+            f"cannot be imported ({type(error).__name__})",
+            f"{sys.executable} -m pip install torch",
+        )
+        return
+    capability = torch.backends.cpu.get_cpu_capability()
+    yield Check(
+        "torch",
+        "ok",
+        f"{torch.__version__}, {torch.get_num_threads()} threads, kernels for {capability}",
+    )
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_properties(0)
+        yield Check("GPU", "ok", f"{device.name}, {size(device.total_memory)}")
+    else:
+        yield Check("GPU", "note", "none that torch can use; none is needed")
+
+
+def _processor() -> Iterator[Check]:
+    flags = _cpu_flags()
+    found = [name for name in INSTRUCTION_SETS if name in flags]
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    detail = f"{platform.machine()}, {cores} cores, {' '.join(found) or 'instruction sets unknown'}"
+    slow = platform.machine() in ("x86_64", "AMD64") and flags and "avx2" not in flags
+    yield Check(
+        "processor",
+        "warn" if slow else "ok",
+        f"{detail}; without AVX2 models run slowly" if slow else detail,
+    )
+
+
+def _cpu_flags() -> frozenset[str]:
+    """Names as Linux writes them; empty where the system does not say."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return frozenset()
+
+
+def _kernels() -> Check:
+    return Check("kernels", "note", "reference ops in torch; this version has no native ones")
+
+
+def _memory() -> Iterator[Check]:
+    free, total = free_memory()
+    if free is None or total is None:
+        yield Check("memory", "note", "this system does not say how much is free")
+    elif free < LOW_MEMORY:
+        yield Check(
+            "memory",
+            "warn",
+            f"{size(free)} free of {size(total)}; the default models need about 1 GB",
+            "close other programs",
+        )
+    else:
+        yield Check("memory", "ok", f"{size(free)} free of {size(total)}")
+
+
+def free_memory() -> tuple[int | None, int | None]:
+    """Bytes that a new process may take, and all of them; a container's limit counts."""
+    values: dict[str, int] = {}
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            name, _, rest = line.partition(":")
+            values[name] = int(rest.split()[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        return None, None
+    free, total = values.get("MemAvailable"), values.get("MemTotal")
+    limit, used = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
+    if limit is not None and used is not None and total is not None and limit < total:
+        total = limit
+        free = min(free if free is not None else limit, max(0, limit - used))
+    return free, total
+
+
+def _number(path: str) -> int | None:
+    try:
+        return int(Path(path).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _disk(home: Path) -> Iterator[Check]:
+    place = next(p for p in (home, *home.parents) if p.exists())
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        yield Check("disk", "fail", f"{home}: {error.strerror}", OTHER_HOME)
+        return
+    if not os.access(place, os.W_OK) or not place.is_dir():
+        yield Check("disk", "fail", f"{home} cannot be written", OTHER_HOME)
+    elif free < LOW_DISK:
+        yield Check("disk", "warn", f"{size(free)} free at {home}", "lmstack models rm NAME")
+    else:
+        yield Check("disk", "ok", f"{size(free)} free at {home}")
+
+
+def _extras() -> Iterator[Check]:
+    missing = []
+    for package in ("openai", "anthropic"):
+        try:
+            importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(package)
+    if missing:
+        yield Check(
+            "remote models",
+            "note",
+            f"{', '.join(missing)} not installed; only needed "
+            "for --model openai:NAME or anthropic:NAME",
+            "pip install 'lmstack[remote]'",
+        )
+    else:
+        yield Check("remote models", "ok", "openai and anthropic installed; used only when named")
+
+
+def _keys() -> Iterator[Check]:
+    said = ", ".join(f"{key} {'yes' if os.environ.get(key) else 'no'}" for key in KEYS)
+    yield Check("API keys", "note", said)
+
+
+def store_checks(
+    models: Callable[[], list[Any]], verify: Callable[[Any], str | None], defaults: dict[str, str]
+) -> list[Check]:
+    """The model store. ``models`` lists entries, ``verify`` says what is wrong with one;
+    ``defaults`` maps each default model to what it is for."""
+    try:
+        entries = models()
+    except (LmstackError, OSError) as error:
+        return [
+            Check("store", "fail", f"cannot be read: {error}", "LMSTACK_HOME=FOLDER lmstack pull")
+        ]
+    checks = []
+    found = {entry.name for entry in entries}
+    for entry in entries:
+        fault = verify(entry)
+        if fault:
+            found.discard(entry.name)
+            checks.append(
+                Check(
+                    f"model {entry.name}",
+                    "fail",
+                    fault,
+                    f"lmstack models rm {entry.name} && lmstack pull {entry.name}",
+                )
+            )
+        else:
+            checks.append(Check(f"model {entry.name}", "ok", f"{entry.kind}, {entry.digest[:19]}"))
+    for name, purpose in defaults.items():
+        if name not in found and not any(c.name == f"model {name}" for c in checks):
+            checks.append(
+                Check(
+                    f"model {name}",
+                    "fail",
+                    f"not in the store; it {purpose}",
+                    f"lmstack pull {name}",
+                )
+            )
+    return checks
+
+
+def network_checks() -> list[Check]:
+    import httpx
+
+    checks = []
+    for name, url in HOSTS:
+        try:
+            status = httpx.head(url, timeout=5.0, follow_redirects=True).status_code
+        except httpx.HTTPError as error:
+            checks.append(
+                Check(
+                    name,
+                    "warn",
+                    f"{url} does not answer ({type(error).__name__})",
+                    "check the connection and the variables HTTPS_PROXY and NO_PROXY",
+                )
+            )
+        else:
+            ok = status < 500
+            checks.append(Check(name, "ok" if ok else "warn", f"{url} answers {status}"))
+    return checks

@@ -1,0 +1,16 @@
+"""The commands, one group a file. Each file has ``register(app)``; bodies reach the rest of
+lmstack through `wiring`."""
+
+from __future__ import annotations
+
+import typer
+
+from lmstack.app.commands import audit, doctor
+
+__all__ = ["register_all"]
+
+
+def register_all(app: typer.Typer) -> None:
+    """In the order in which the overview shows them."""
+    for module in (doctor, audit):
+        module.register(app)

@@ -1,0 +1,121 @@
+"""`lmstack doctor`: what it reports, what it never prints, and when it exits 1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lmstack.app import checks, wiring
+from lmstack.app.checks import Check, machine_checks, store_checks
+from lmstack.core import StoreError
+
+if TYPE_CHECKING:
+    from tests.app.conftest import Run
+
+
+class Entry:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.kind = "generate"
+        self.digest = "sha256:" + "a" * 64
+
+
+def by_name(found: list[Check]) -> dict[str, Check]:
+    return {check.name: check for check in found}
+
+
+def test_keys_are_named_and_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    found = machine_checks(tmp_path)
+    assert not any("very-secret" in str(check) for check in found)
+    detail = by_name(found)["API keys"].detail
+    assert "OPENAI_API_KEY yes" in detail
+    assert "ANTHROPIC_API_KEY no" in detail
+
+
+def test_every_subject_of_a_bare_machine_is_reported(tmp_path: Path) -> None:
+    names = set(by_name(machine_checks(tmp_path / "not" / "made" / "yet")))
+    assert {"Python", "torch", "GPU", "processor", "kernels", "memory", "disk", "API keys"} <= names
+
+
+def test_an_unwritable_home_stops_work_and_says_how_to_move_it(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    disk = by_name(machine_checks(blocked / "home"))["disk"]
+    assert disk.status == "fail"
+    assert "LMSTACK_HOME" in (disk.fix or "")
+
+
+def test_a_missing_default_model_names_the_command_that_brings_it() -> None:
+    found = by_name(store_checks(lambda: [], lambda entry: None, {"m": "answers questions"}))
+    assert found["model m"].status == "fail"
+    assert found["model m"].fix == "lmstack pull m"
+
+
+def test_a_broken_default_model_is_reported_once_with_both_commands() -> None:
+    found = store_checks(
+        lambda: [Entry("m")], lambda entry: "model.safetensors is 3 bytes short", {"m": "answers"}
+    )
+    assert [check.fix for check in found] == ["lmstack models rm m && lmstack pull m"]
+
+
+def test_an_unreadable_store_is_a_finding_and_not_an_error() -> None:
+    def broken() -> list[Entry]:
+        raise StoreError("the store is locked")
+
+    [check] = store_checks(broken, lambda entry: None, {})
+    assert check.status == "fail"
+    assert "locked" in check.detail
+
+
+def test_exit_code_is_1_only_if_a_problem_stops_work(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned = [Check("memory", "warn", "low", "close other programs")]
+    monkeypatch.setattr(wiring, "checks", lambda network: warned)
+    assert run("doctor").code == 0
+    monkeypatch.setattr(wiring, "checks", lambda network: [*warned, Check("disk", "fail", "full")])
+    assert run("doctor").code == 1
+
+
+def test_each_fix_is_printed_beside_its_subject(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Check("memory", "warn", "low", "close other programs"), Check("disk", "ok", "fine")]
+    monkeypatch.setattr(wiring, "checks", lambda network: found)
+    assert run("doctor").out.splitlines()[-1].split(maxsplit=1) == [
+        "memory",
+        "close other programs",
+    ]
+
+
+def test_json_is_printed_whole_even_when_work_is_stopped(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "checks", lambda network: [Check("disk", "fail", "full", "rm")])
+    ran = run("doctor", "--json")
+    assert ran.code == 1
+    assert ran.json == {
+        "ok": False,
+        "checks": [{"name": "disk", "status": "fail", "detail": "full", "fix": "rm"}],
+    }
+
+
+def test_the_network_is_not_touched_without_being_asked(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(checks, "network_checks", lambda: asked.append("now") or [])
+    monkeypatch.setattr(wiring, "network_checks", lambda: asked.append("now") or [])
+    run("doctor")
+    assert asked == []
+
+
+def test_a_containers_limit_counts_as_all_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {"/sys/fs/cgroup/memory.max": 2_000_000, "/sys/fs/cgroup/memory.current": 500_000}
+    monkeypatch.setattr(checks, "_number", limits.get)
+    free, total = checks.free_memory()
+    assert total == 2_000_000
+    assert free is not None
+    assert free <= 1_500_000

@@ -1,0 +1,221 @@
+"""The frame around every command: help, suggestions, exit codes, errors, start-up."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lmstack.app import wiring
+from lmstack.core import NotFoundError
+
+if TYPE_CHECKING:
+    from tests.app.conftest import Run
+
+ANSI = re.compile(r"\x1b\[")
+EVERY_COMMAND = ("doctor", "audit verify")
+
+
+def lmstack(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lmstack", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def raises(error: BaseException) -> object:
+    def part(*_: object, **__: object) -> object:
+        raise error
+
+    return part
+
+
+def test_lmstack_alone_lists_the_sections_in_the_order_of_the_work(run: Run) -> None:
+    ran = run()
+    assert ran.code == 0
+    found = [line for line in ran.out.splitlines() if re.fullmatch(r"[A-Z]\w+", line)]
+    assert found == ["Ask", "Serve", "Models", "Data", "Operate", "Options"]
+
+
+@pytest.mark.parametrize("typed", EVERY_COMMAND)
+def test_every_help_has_an_example_that_starts_with_the_command(run: Run, typed: str) -> None:
+    ran = run(*typed.split(), "--help")
+    assert ran.code == 0
+    _, _, example = ran.out.partition("\nExample\n")
+    assert f"lmstack {typed}" in example
+
+
+def test_a_mistyped_command_names_the_nearest(run: Run) -> None:
+    ran = run("doctro")
+    assert ran.code == 2
+    assert ran.err == "error: lmstack has no command 'doctro'\ntry:   lmstack doctor\n"
+
+
+def test_a_mistyped_option_names_the_nearest(run: Run) -> None:
+    ran = run("doctor", "--netwrk")
+    assert ran.code == 2
+    assert ran.err.splitlines() == [
+        "error: lmstack doctor has no option '--netwrk'",
+        "try:   lmstack doctor --network",
+    ]
+
+
+def test_a_usage_error_under_json_is_an_object_on_stdout(run: Run) -> None:
+    ran = run("doctor", "--json", "--netwrk")
+    assert ran.code == 2
+    assert ran.json["error"]["hint"] == "lmstack doctor --network"
+    assert ran.err == ""
+
+
+def test_an_error_has_the_value_and_what_to_do_and_no_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = NotFoundError("the model 'x' is not in the store", hint="lmstack pull x", param="model")
+    monkeypatch.setattr(wiring, "checks", raises(error))
+    ran = run("doctor")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "error: the model 'x' is not in the store\ntry:   lmstack pull x\n"
+
+
+def test_an_error_under_json_keeps_code_hint_and_param(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = NotFoundError("no model 'x'", hint="lmstack pull x", param="model")
+    monkeypatch.setattr(wiring, "checks", raises(error))
+    ran = run("doctor", "--json")
+    assert ran.json == {
+        "error": {
+            "message": "no model 'x'",
+            "hint": "lmstack pull x",
+            "code": "not_found",
+            "param": "model",
+        }
+    }
+
+
+def test_an_error_cannot_repaint_the_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = NotFoundError("no file '\x1b[2Jevil\nerror: forged'")
+    monkeypatch.setattr(wiring, "checks", raises(error))
+    ran = run("doctor")
+    assert "\x1b" not in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_a_full_disk_is_an_error_with_the_path_and_a_remedy(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/store/model.safetensors")
+    monkeypatch.setattr(wiring, "checks", raises(error))
+    ran = run("doctor")
+    assert ran.code == 1
+    assert ran.err.splitlines()[0] == ("error: no space left on device (/store/model.safetensors)")
+    assert "lmstack models rm" in ran.err
+
+
+def test_a_fault_of_ours_leaves_a_report_without_prompt_or_key(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "checks", raises(KeyError("my secret question sk-12345")))
+    ran = run("doctor")
+    assert ran.code == 70
+    assert "Traceback" not in ran.err
+    [report] = (home / "crashes").iterdir()
+    assert str(report) in ran.err
+    text = report.read_text()
+    assert "test_cli_frame.py" in text
+    assert "secret" not in text + ran.err
+    assert "sk-12345" not in text + ran.err
+
+
+def test_a_crash_report_leaves_out_the_arguments(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "verify_audit", raises(RuntimeError()))
+    run("audit", "verify", "private-name.log")
+    [report] = (home / "crashes").iterdir()
+    assert "command: lmstack audit verify\n" in report.read_text()
+    assert "private-name" not in report.read_text()
+
+
+def test_a_crash_with_an_unwritable_home_is_still_one_message(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.write_text("a file where the folder should be")
+    monkeypatch.setattr(wiring, "checks", raises(KeyError("x")))
+    ran = run("doctor")
+    assert ran.code == 70
+    assert len(ran.err.splitlines()) == 2
+
+
+def test_ctrl_c_exits_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wiring, "checks", raises(KeyboardInterrupt()))
+    ran = run("doctor")
+    assert ran.code == 130
+    assert ran.err == "\nstopped: nothing was changed\n"
+
+
+def test_a_reader_that_goes_away_is_not_an_error() -> None:
+    script = (
+        "import sys; from lmstack.app import wiring; from lmstack.app.checks import Check;"
+        "wiring.checks = lambda network: [Check('n', 'ok', 'd' * 100)] * 20000;"
+        "from lmstack.app.cli import main; sys.exit(main(['doctor', '--json']))"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Unbuffered, Python itself ends quietly after a short write, and nothing is tested.
+        env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.read(10)
+    child.stdout.close()
+    stderr = child.stderr.read()
+    child.stderr.close()
+    assert child.wait(30) == 141
+    assert stderr == b""
+
+
+def test_version_comes_as_text_and_as_json(run: Run) -> None:
+    assert re.fullmatch(r"lmstack \d+\.\d+\.\d+\n", run("--version").out)
+    assert set(run("--version", "--json").json) == {"version"}
+
+
+def test_json_may_stand_before_the_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wiring, "checks", lambda network: [])
+    assert run("--json", "doctor").json == {"ok": True, "checks": []}
+
+
+def test_the_overview_loads_neither_torch_nor_numpy_heavy_modules() -> None:
+    script = (
+        "import sys; from lmstack.app.cli import main; main(['--help']);"
+        "heavy = {'torch', 'fastapi', 'transformers', 'rich.console', 'sqlalchemy'};"
+        "sys.exit(str(sorted(heavy & set(sys.modules))) if heavy & set(sys.modules) else 0)"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert child.returncode == 0, child.stderr
+
+
+def test_piped_output_has_no_colour_even_where_a_terminal_would() -> None:
+    ran = lmstack("doctro", env={**os.environ, "TERM": "xterm-256color", "FORCE_COLOR": "1"})
+    assert not ANSI.search(ran.stdout + ran.stderr)
+    assert ran.returncode == 2
+
+
+def test_python_dash_m_is_the_same_command() -> None:
+    ran = lmstack("--version", "--json")
+    assert set(json.loads(ran.stdout)) == {"version"}
