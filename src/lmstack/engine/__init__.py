@@ -1,1 +1,16 @@
+"""Token ids in, token ids out: paged KV cache, continuous batching, sampling, grammars."""
 
+from lmstack.engine.config import EngineConfig
+from lmstack.engine.engine import Engine
+from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent, TokenScore
+from lmstack.engine.vocabulary import Vocabulary
+
+__all__ = [
+    "Engine",
+    "EngineConfig",
+    "EngineRequest",
+    "EngineStats",
+    "TokenEvent",
+    "TokenScore",
+    "Vocabulary",
+]

@@ -1,0 +1,62 @@
+"""Sizes and limits of one engine. Not covered: the dtype, which is that of the module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lmstack.core import Config, InputError, check_range
+
+__all__ = ["EngineConfig"]
+
+
+@dataclass(frozen=True)
+class EngineConfig(Config):
+    """``block_size``: tokens a KV block holds. ``num_blocks``: blocks in the pool; None takes
+    as many as fit in ``kv_memory_bytes``, but no more than ``max_sequences`` full windows need.
+
+    ``max_batch_tokens``: tokens computed in one step, decodes included; a longer prompt is
+    computed in chunks, so it bounds how long a running stream waits for its next token.
+    ``max_sequences``: streams that run at once. ``max_waiting``: requests that may queue before
+    new ones are refused. ``prefix_cache``: share blocks of equal beginnings.
+    ``max_grammar_bytes``: longest grammar source accepted.
+    """
+
+    block_size: int = 16
+    num_blocks: int | None = None
+    kv_memory_bytes: int = 1 << 30
+    max_batch_tokens: int = 512
+    max_sequences: int = 64
+    max_waiting: int = 256
+    prefix_cache: bool = True
+    max_grammar_bytes: int = 256 * 1024
+
+    def __post_init__(self) -> None:
+        for name in ("block_size", "max_batch_tokens", "max_sequences", "max_grammar_bytes"):
+            check_range(name, getattr(self, name), 1, 2**31)
+        check_range("max_waiting", self.max_waiting, 0, 2**31)
+        if self.num_blocks is not None:
+            check_range("num_blocks", self.num_blocks, 1, 2**31)
+        if self.max_sequences > self.max_batch_tokens:
+            raise InputError(
+                f"max_sequences {self.max_sequences} is above max_batch_tokens "
+                f"{self.max_batch_tokens}, so a step could not advance every stream",
+                hint=f"set max_batch_tokens to at least {self.max_sequences}",
+                param="max_batch_tokens",
+            )
+
+    def blocks_for(self, num_tokens: int) -> int:
+        """Blocks that hold ``num_tokens``."""
+        return -(-num_tokens // self.block_size)
+
+    def pool_blocks(self, bytes_per_token: int, context_length: int) -> int:
+        """Blocks in the pool of a model that keeps ``bytes_per_token`` of keys and values."""
+        if self.num_blocks is not None:
+            return self.num_blocks
+        fit = self.kv_memory_bytes // (bytes_per_token * self.block_size)
+        if fit < 1:
+            raise InputError(
+                f"kv_memory_bytes is {self.kv_memory_bytes}, less than one block of "
+                f"{bytes_per_token * self.block_size} bytes",
+                param="kv_memory_bytes",
+            )
+        return min(fit, self.max_sequences * self.blocks_for(context_length))

@@ -1,0 +1,174 @@
+"""Masks that keep the output inside a grammar, with llguidance.
+
+Covers JSON objects, JSON Schema, regular expressions and Lark grammars. What llguidance cannot
+enforce is an error and never a warning, so a grammar that is accepted is obeyed in full.
+
+Cost is bounded: the source by size, the automaton by llguidance's limits on grammar size, lexer
+states and work a step; past them a request fails and nobody else notices.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import llguidance
+import numpy as np
+import numpy.typing as npt
+from llguidance.numpy import fill_next_token_bitmask
+
+from lmstack.core import EngineError, Grammar, InputError, UnsupportedError, shown
+from lmstack.engine.vocabulary import Vocabulary
+
+__all__ = ["GrammarCompiler", "GrammarMatcher", "mask_words"]
+
+CACHED_GRAMMARS = 64
+
+
+def mask_words(vocab_size: int) -> int:
+    """32-bit words of a mask over ``vocab_size`` tokens."""
+    return -(-vocab_size // 32)
+
+
+class GrammarMatcher:
+    """Where one sequence is in its grammar. Not thread-safe; belongs to the sequence, so that
+    preemption does not touch it."""
+
+    def __init__(self, matcher: Any) -> None:
+        self._matcher = matcher
+
+    @property
+    def finished(self) -> bool:
+        """The text is whole and nothing but an end token could follow."""
+        return bool(self._matcher.is_stopped())
+
+    def fill(self, mask: npt.NDArray[np.int32], row: int) -> None:
+        """Write the allowed next tokens as bits, lowest first, into ``mask[row]``."""
+        fill_next_token_bitmask(self._matcher, mask, row)
+        if self._matcher.is_error():
+            raise InputError(
+                f"the grammar became too complex: {_reason(self._matcher.get_error())}",
+                hint="simplify the grammar or the schema",
+                param="response_format",
+            )
+
+    def accept(self, token: int) -> None:
+        if not self._matcher.consume_token(token):
+            reason = _reason(self._matcher.get_error())
+            raise EngineError(f"token {token} left the grammar: {reason}")
+
+
+class GrammarCompiler:
+    """Compiles grammars for one vocabulary; recent ones are kept. Thread-safe."""
+
+    def __init__(self, vocabulary: Vocabulary, max_bytes: int) -> None:
+        self._vocabulary, self._max_bytes = vocabulary, max_bytes
+        self._lock = threading.Lock()
+        self._tokenizer: Any = None
+        self._compiled: OrderedDict[Grammar, Any] = OrderedDict()
+
+    def compile(self, grammar: Grammar) -> GrammarMatcher:
+        """A fresh matcher, or `InputError` with llguidance's reason."""
+        with self._lock:
+            matcher = self._compiled.get(grammar)
+            if matcher is None:
+                matcher = self._compile(grammar)
+                self._compiled[grammar] = matcher
+                if len(self._compiled) > CACHED_GRAMMARS:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(grammar)
+            return GrammarMatcher(matcher.deep_copy())
+
+    def _compile(self, grammar: Grammar) -> Any:
+        size = len(grammar.source.encode("utf-8", "surrogatepass"))
+        if size > self._max_bytes:
+            raise InputError(
+                f"the grammar has {size} bytes, at most {self._max_bytes} are allowed",
+                param="response_format",
+            )
+        if not self._vocabulary.eos_ids:
+            raise UnsupportedError(
+                "this model has no end-of-text token, which a grammar needs",
+                param="response_format",
+            )
+        source = self._source(grammar)
+        matcher = llguidance.LLMatcher(self._ll_tokenizer(), source, log_level=0)
+        problems = [matcher.get_error()] if matcher.is_error() else matcher.get_grammar_warnings()
+        if problems:
+            raise InputError(
+                f"the {grammar.kind} grammar cannot be enforced: {_reason(problems[0])}",
+                hint="remove or replace what is named",
+                param="response_format",
+            )
+        return matcher
+
+    @staticmethod
+    def _source(grammar: Grammar) -> str:
+        build = llguidance.LLMatcher
+        try:
+            # Surrogates cannot cross into Rust, and json.loads lets them through.
+            grammar.source.encode()
+            if grammar.kind == "json_object":
+                return str(build.grammar_from_json_schema('{"type": "object"}'))
+            if grammar.kind == "json_schema":
+                # Parsed and written again, because llguidance pastes the text into its own.
+                schema = json.dumps(json.loads(grammar.source))
+                return str(build.grammar_from_json_schema(schema))
+            if grammar.kind == "regex":
+                return str(build.grammar_from_regex(grammar.source))
+            if grammar.kind == "lark":
+                return str(build.grammar_from_lark(grammar.source))
+        except (ValueError, RecursionError) as error:
+            raise InputError(
+                f"the {grammar.kind} grammar {shown(grammar.source)} cannot be read: {error}",
+                param="response_format",
+            ) from error
+        raise UnsupportedError(f"no grammar kind {shown(grammar.kind)}", param="response_format")
+
+    def _ll_tokenizer(self) -> Any:
+        if self._tokenizer is None:
+            wrapper = llguidance.TokenizerWrapper(_Tokens(self._vocabulary))
+            self._tokenizer = llguidance.LLTokenizer(
+                wrapper,
+                n_vocab=len(self._vocabulary),
+                eos_token=sorted(self._vocabulary.eos_ids),
+            )
+        return self._tokenizer
+
+
+class _Tokens:
+    """A vocabulary as `llguidance.TokenizerWrapper` wants to see it."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        special = vocabulary.special_ids | vocabulary.eos_ids
+        self.eos_token_id = min(vocabulary.eos_ids)
+        self.bos_token_id = None
+        self.special_token_ids = sorted(special)
+        # A name keeps control tokens apart; llguidance marks them, so no text can match it.
+        self.tokens = [
+            b"<|control %d|>" % i if i in special else data
+            for i, data in enumerate(vocabulary.token_bytes)
+        ]
+        self._ids = {data: i for i, data in enumerate(self.tokens) if data and i not in special}
+        self._longest = max(map(len, self._ids), default=1)
+
+    def __call__(self, text: bytes) -> list[int]:
+        """Greedy longest match. llguidance asks only to learn how the tokenizer behaves; masks
+        come from ``tokens`` alone."""
+        ids, start = [], 0
+        while start < len(text):
+            for end in range(min(len(text), start + self._longest), start, -1):
+                if (token := self._ids.get(text[start:end])) is not None:
+                    ids.append(token)
+                    start = end
+                    break
+            else:
+                start += 1
+        return ids
+
+
+def _reason(message: str) -> str:
+    """llguidance's reason without the dump of its state."""
+    return " ".join(message.split("\n<state>")[0].split())[:300]

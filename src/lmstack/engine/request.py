@@ -1,0 +1,83 @@
+"""What goes into the engine and what comes out: one request, its events, the counters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from lmstack.core import FinishReason, Grammar, LmstackError, SamplingParams
+
+__all__ = ["EngineRequest", "EngineStats", "TokenEvent", "TokenScore"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScore:
+    """``logprob``: natural logarithm of the token's probability under the model itself, before
+    penalties, bias, grammar and temperature; None for a first token, which nothing precedes.
+    ``top``: the most likely (token, logprob) at that place, best first."""
+
+    token: int
+    logprob: float | None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """One step of one request; the last one carries ``finish_reason`` or ``error``.
+
+    ``token``: None when the event is an error. ``score``: set when log-probabilities were asked
+    for. ``safe_bytes``: how many bytes of the output so far no stop string can take back; on
+    the last event, the length of the output. ``cached_tokens``: prompt tokens found in the
+    prefix cache. ``prompt``: scores of the prompt, on the first event, if they were asked for.
+    """
+
+    request_id: str
+    token: int | None = None
+    score: TokenScore | None = None
+    safe_bytes: int = 0
+    finish_reason: FinishReason | None = None
+    cached_tokens: int = 0
+    prompt: tuple[TokenScore, ...] = ()
+    error: LmstackError | None = None
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """One choice to generate. ``on_event`` is called in the engine's thread and must be quick.
+
+    ``echo`` with ``sampling.logprobs`` scores the prompt too. ``stop_ids`` end the text like
+    the vocabulary's own ends, whatever ``ignore_eos`` says. ``sampling.n`` is not looked at.
+    """
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    on_event: Callable[[TokenEvent], None]
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    grammar: Grammar | None = None
+    echo: bool = False
+    stop_ids: frozenset[int] = frozenset()
+
+    @property
+    def scores_prompt(self) -> bool:
+        return self.echo and self.sampling.logprobs is not None
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """A snapshot; ``num_*`` without further words count since the start."""
+
+    dtype: str
+    context_length: int
+    num_running: int
+    num_waiting: int
+    num_blocks: int
+    num_blocks_used: int
+    num_blocks_cached: int
+    num_prompt_tokens: int
+    num_generated_tokens: int
+    num_prefix_queries: int
+    num_prefix_hits: int
+    num_preemptions: int
+    num_steps: int
+    num_invariant_failures: int
+    num_finished: Mapping[str, int]

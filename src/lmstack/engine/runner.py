@@ -1,0 +1,84 @@
+"""Runs the model on the chunks of one step: packed tokens in, logits of the next tokens out.
+
+Tokens of all chunks lie end to end in one batch, so a step costs one pass through the layers.
+Logits are computed only where a token is to be sampled, and for echoed prompts a few rows at
+a time.
+
+Not covered: choosing the chunks (scheduler) or the tokens (sampler).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Sequence as Seq
+
+import torch
+from torch import Tensor
+
+from lmstack.core import UnsupportedError
+from lmstack.engine.attention import KVPool, PagedAttention, Span
+from lmstack.engine.request import TokenScore
+from lmstack.engine.sampler import score_rows
+from lmstack.engine.sequence import Chunk
+from lmstack.model import Transformer
+
+__all__ = ["Runner"]
+
+SCORED_ROWS = 64
+
+
+class Runner:
+    """Owns the KV memory. Used by one thread."""
+
+    def __init__(self, module: Transformer, num_blocks: int, block_size: int) -> None:
+        config = module.config
+        if config.head != "lm" or not all(config.layer(i).causal for i in range(config.num_layers)):
+            raise UnsupportedError(
+                f"this model (head {config.head!r}, causal {config.causal}) does not generate",
+                hint="use a language model, for example smollm2-135m-instruct",
+                param="model",
+            )
+        self._module = module.eval()
+        self._pool = KVPool(config, num_blocks, block_size, module.dtype)
+
+    @torch.inference_mode()
+    def run(self, chunks: Seq[Chunk], num_tokens: int) -> tuple[Tensor, list[list[TokenScore]]]:
+        """Float32 logits (S, V) for the chunks that sample, in order, and for each chunk the
+        scores of the prompt tokens that follow from it, where they are wanted.
+
+        ``chunks``: those of one token first. ``num_tokens``: size of the vocabulary."""
+        ids = [t for c in chunks for t in c.sequence.tokens[c.start : c.end]]
+        positions = [p for c in chunks for p in range(c.start, c.end)]
+        spans = [Span(c.sequence.table, c.start, c.end) for c in chunks]
+        attend = PagedAttention(self._pool, self._module.config, spans)
+        hidden = self._module.hidden(torch.tensor(ids), torch.tensor(positions), attend)
+        ends: list[int] = []
+        scores = []
+        row = 0
+        for chunk in chunks:
+            if chunk.samples:
+                ends.append(row + chunk.count - 1)
+            scores.append(self._prompt_scores(chunk, hidden[row : row + chunk.count], num_tokens))
+            row += chunk.count
+        last = hidden if len(ends) == len(hidden) else hidden[ends]
+        return self._module.logits(last).float(), scores
+
+    def wipe(self, table: Iterable[int]) -> None:
+        """Make sure that nothing of a failed sequence stays in its blocks."""
+        self._pool.wipe(list(table))
+
+    def _prompt_scores(self, chunk: Chunk, hidden: Tensor, num_tokens: int) -> list[TokenScore]:
+        """Place i predicts token i + 1; those known from before a preemption are skipped."""
+        sequence = chunk.sequence
+        if not sequence.needs_prompt_scores:
+            return []
+        first = max(chunk.start, len(sequence.prompt_scores) - 1)
+        last = min(chunk.end, sequence.num_prompt - 1)
+        scores: list[TokenScore] = []
+        for start in range(first, last, SCORED_ROWS):
+            end = min(start + SCORED_ROWS, last)
+            rows = hidden[start - chunk.start : end - chunk.start]
+            logits = self._module.logits(rows).float()[:, :num_tokens]
+            targets = sequence.tokens[start + 1 : end + 1]
+            scores += score_rows(logits, targets, sequence.request.sampling.logprobs or 0)
+        return scores

@@ -1,0 +1,195 @@
+"""From logits to tokens, for all streams of a step at once.
+
+Order, as in transformers and vLLM: log-probabilities are taken from the raw logits; then
+repetition penalty (prompt and output), presence and frequency penalties (output), logit bias,
+grammar; then temperature, top-k, top-p, min-p; then the draw.
+
+A draw is a function of (seed, place in the output) and of the sequence's own row, so it does
+not depend on the streams beside it, on preemption or on time.
+
+Legend: S streams that sample, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmstack.core import EngineError, SamplingParams
+from lmstack.engine.grammar import mask_words
+from lmstack.engine.request import TokenScore
+from lmstack.engine.sequence import Sequence
+
+__all__ = ["Sampled", "Sampler", "score_rows", "uniform"]
+
+TOP_P_CANDIDATES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    token: int
+    score: TokenScore | None
+
+
+def uniform(seed: int, place: int) -> float:
+    """A number in [0, 1) that depends on nothing but ``seed`` (64 bits) and ``place``."""
+    data = seed.to_bytes(8, "little") + place.to_bytes(8, "little")
+    bits = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+    # 52 bits, so that the product with any sum stays below that sum after rounding.
+    return (bits >> 12) / 2**52
+
+
+def score_rows(logits_SV: Tensor, tokens: Seq[int], num_top: int) -> list[TokenScore]:
+    """Log-probability of ``tokens``, and the ``num_top`` best, for each row of float32 logits."""
+    logprobs = logits_SV.log_softmax(-1)
+    chosen = logprobs.gather(1, torch.tensor(tokens)[:, None])[:, 0].tolist()
+    if not num_top:
+        return [TokenScore(t, p) for t, p in zip(tokens, chosen, strict=True)]
+    best = logprobs.topk(min(num_top, logprobs.shape[1]))
+    return [
+        TokenScore(t, p, tuple(zip(ids, values, strict=True)))
+        for t, p, ids, values in zip(
+            tokens, chosen, best.indices.tolist(), best.values.tolist(), strict=True
+        )
+    ]
+
+
+class Sampler:
+    """``num_tokens``: tokens that may be picked; logits beyond are padding of the model."""
+
+    def __init__(self, num_tokens: int) -> None:
+        self._num_tokens = num_tokens
+
+    @torch.inference_mode()
+    def __call__(self, logits_SV: Tensor, sequences: Seq[Sequence]) -> list[Sampled]:
+        """One token for each row. Changes no sequence; float32 logits are changed in place."""
+        logits = logits_SV[:, : self._num_tokens]
+        params = [s.request.sampling for s in sequences]
+        scored = [i for i, p in enumerate(params) if p.logprobs is not None]
+        raw = logits[scored] if scored else logits[:0]
+        self._adjust(logits, sequences, params)
+        best = logits.max(-1)
+        self._check(best.values, sequences)
+        tokens = best.indices.tolist()
+        drawn = [i for i, p in enumerate(params) if not p.greedy]
+        if drawn:
+            rows = logits if len(drawn) == len(params) else logits[drawn]
+            picks = self._draw(rows, [sequences[i] for i in drawn])
+            for i, token in zip(drawn, picks, strict=True):
+                tokens[i] = token
+        scores: dict[int, TokenScore] = {}
+        if scored:
+            num_top = max(params[i].logprobs or 0 for i in scored)
+            rows_scores = score_rows(raw, [tokens[i] for i in scored], num_top)
+            for i, score in zip(scored, rows_scores, strict=True):
+                top = score.top[: params[i].logprobs]
+                scores[i] = TokenScore(score.token, score.logprob, top)
+        return [Sampled(t, scores.get(i)) for i, t in enumerate(tokens)]
+
+    def _adjust(
+        self, logits: Tensor, sequences: Seq[Sequence], params: list[SamplingParams]
+    ) -> None:
+        for row, (sequence, p) in enumerate(zip(sequences, params, strict=True)):
+            if p.repetition_penalty != 1 or p.presence_penalty or p.frequency_penalty:
+                _penalise(logits[row], sequence, p)
+            if p.logit_bias:
+                ids = torch.tensor(list(p.logit_bias))
+                logits[row, ids] += torch.tensor([float(x) for x in p.logit_bias.values()])
+        masked = [i for i, s in enumerate(sequences) if s.matcher is not None]
+        if masked:
+            self._mask(logits, sequences, masked)
+
+    def _mask(self, logits: Tensor, sequences: Seq[Sequence], rows: list[int]) -> None:
+        words = np.zeros((len(rows), mask_words(self._num_tokens)), np.int32)
+        for i, row in enumerate(rows):
+            matcher = sequences[row].matcher
+            assert matcher is not None
+            matcher.fill(words, i)
+        bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
+        refused = torch.from_numpy(bits[:, : self._num_tokens] == 0)
+        logits[rows] = logits[rows].masked_fill_(refused, -torch.inf)
+
+    @staticmethod
+    def _check(best: Tensor, sequences: Seq[Sequence]) -> None:
+        """A row without a finite maximum has nothing to pick from."""
+        bad = torch.nonzero(~best.isfinite()).flatten().tolist()
+        if bad:
+            ids = [sequences[i].request.id for i in bad]
+            raise EngineError(
+                f"the model gave no usable logits for {', '.join(ids)}: the highest is "
+                f"{float(best[bad[0]])}",
+                hint="check the weights, or load them in float32",
+            )
+
+    @staticmethod
+    def _draw(logits: Tensor, sequences: Seq[Sequence]) -> list[int]:
+        params = [s.request.sampling for s in sequences]
+        temperature = torch.tensor([p.temperature for p in params])[:, None]
+        # Shifted first, so that a tiny temperature cannot overflow.
+        logits = (logits - logits.amax(-1, keepdim=True)) / temperature
+        _filter(logits, params, lambda p: p.top_k > 0, _top_k)
+        _filter(logits, params, lambda p: p.top_p < 1, _top_p)
+        _filter(logits, params, lambda p: p.min_p > 0, _min_p)
+        # The largest logit is 0, so weights need no further normalising.
+        heap = logits.exp_().cumsum(-1, dtype=torch.float64)
+        draws = [uniform(s.seed, s.num_output) for s in sequences]
+        goals = torch.tensor(draws, dtype=torch.float64)[:, None] * heap[:, -1:]
+        # The first place whose sum is above the goal, so a token of weight 0 is never picked.
+        return torch.searchsorted(heap, goals, right=True).flatten().tolist()
+
+
+def _penalise(row: Tensor, sequence: Sequence, p: SamplingParams) -> None:
+    if p.repetition_penalty != 1:
+        seen = torch.tensor(list(set(sequence.tokens)))
+        values = row[seen]
+        row[seen] = torch.where(
+            values > 0, values / p.repetition_penalty, values * p.repetition_penalty
+        )
+    counts = sequence.output_counts
+    if counts and (p.presence_penalty or p.frequency_penalty):
+        amounts = torch.tensor(list(counts.values()), dtype=row.dtype)
+        row[torch.tensor(list(counts))] -= p.presence_penalty + p.frequency_penalty * amounts
+
+
+def _filter(
+    logits: Tensor,
+    params: list[SamplingParams],
+    wanted: Callable[[SamplingParams], bool],
+    threshold: Callable[[Tensor, list[SamplingParams]], Tensor],
+) -> None:
+    """Remove, in the rows that want it, every token whose logit is below the threshold."""
+    rows = [i for i, p in enumerate(params) if wanted(p)]
+    if rows:
+        some = logits[rows]
+        lowest = threshold(some, [params[i] for i in rows])
+        logits[rows] = some.masked_fill(some < lowest, -torch.inf)
+
+
+def _top_k(logits: Tensor, params: list[SamplingParams]) -> Tensor:
+    counts = torch.tensor([min(p.top_k, logits.shape[1]) for p in params])[:, None]
+    return logits.topk(int(counts.max())).values.gather(1, counts - 1)
+
+
+def _top_p(logits: Tensor, params: list[SamplingParams]) -> Tensor:
+    """Logit of the last token in the smallest set of the most likely that reaches ``top_p``."""
+    mass = torch.tensor([p.top_p for p in params])[:, None]
+    total = logits.exp().sum(-1, keepdim=True)
+    # A sort of the vocabulary is slow and rarely needed: the nucleus is mostly small.
+    for count in (TOP_P_CANDIDATES, logits.shape[1]):
+        best = logits.topk(min(count, logits.shape[1])).values
+        before = (best.exp().cumsum(-1) - best.exp()) / total
+        inside = before < mass
+        if count == logits.shape[1] or not inside[:, -1].any():
+            break
+    return best.gather(1, inside.sum(-1, keepdim=True).clamp_(min=1) - 1)
+
+
+def _min_p(_logits: Tensor, params: list[SamplingParams]) -> Tensor:
+    """The likeliest token has logit 0, so the threshold is log(min_p)."""
+    return torch.tensor([p.min_p for p in params]).log()[:, None]

@@ -1,0 +1,169 @@
+"""Which tokens to compute in the next step.
+
+Continuous batching: each step advances every stream by a token and spends what is left of the
+token budget on chunks of prompts, the oldest first. When blocks run out, the latest sequences
+are preempted: their blocks are freed and they are computed again later.
+
+No deadlock, because (1) the engine admits only sequences that fit in the whole pool alone,
+(2) the oldest running sequence may preempt all that are not yet part of the step, and (3) no
+new one is admitted in a step in which a running one lacked blocks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from lmstack.engine.blocks import BlockManager
+from lmstack.engine.config import EngineConfig
+from lmstack.engine.sequence import Chunk, Sequence
+
+__all__ = ["Scheduler"]
+
+
+class Scheduler:
+    """``running`` is in order of arrival. ``waiting`` too; preempted sequences return to its
+    front, which is their place."""
+
+    def __init__(self, config: EngineConfig, blocks: BlockManager) -> None:
+        self._config, self._blocks = config, blocks
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.num_preemptions = 0
+        self.num_prefix_queries = 0
+        self.num_prefix_hits = 0
+        self._arrivals = 0
+
+    @property
+    def idle(self) -> bool:
+        return not self.running and not self.waiting
+
+    def add(self, sequence: Sequence) -> None:
+        sequence.order = self._arrivals
+        self._arrivals += 1
+        sequence.hash_blocks(self._config.block_size, sequence.num_prompt)
+        self.waiting.append(sequence)
+
+    def remove(self, sequence: Sequence, *, forget: bool = False) -> None:
+        """Take a sequence out, finished or not, and free its blocks. ``forget``: its keys and
+        values are not to be trusted, so nobody may find them again."""
+        self._blocks.release(sequence.table, forget=forget)
+        if sequence in self.running:
+            self.running.remove(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+
+    def schedule(self) -> list[Chunk]:
+        """The chunks of the next step, decodes first. Their blocks are allocated; nothing else
+        about the sequences changes until `computed`."""
+        chunks: list[Chunk] = []
+        taken: set[int] = set()
+        budget = self._config.max_batch_tokens
+        starved = False
+        for sequence in sorted(self.running, key=lambda s: (s.num_pending > 1, s.order)):
+            if budget == 0:
+                break
+            if sequence not in self.running:  # preempted by an older one just now
+                continue
+            end = sequence.num_computed + min(sequence.num_pending, budget)
+            end, lacked = self._make_room(sequence, end, taken)
+            starved |= lacked
+            if end > sequence.num_computed:
+                chunks.append(Chunk(sequence, sequence.num_computed, end))
+                taken.add(sequence.order)
+                budget -= end - sequence.num_computed
+        if not starved:
+            self._admit(chunks, budget)
+        return chunks
+
+    def computed(self, chunk: Chunk) -> None:
+        """The keys and values of ``chunk`` are in its blocks: publish those now full."""
+        sequence, size = chunk.sequence, self._config.block_size
+        sequence.num_computed = chunk.end
+        sequence.hash_blocks(size, chunk.end)
+        for i in range(sequence.num_published, chunk.end // size):
+            self._blocks.publish(sequence.table[i], sequence.hashes[i])
+        sequence.num_published = chunk.end // size
+
+    def _make_room(self, sequence: Sequence, end: int, taken: set[int]) -> tuple[int, bool]:
+        """Blocks for tokens up to ``end``, preempting later sequences that are not ``taken``;
+        how far they reach, and whether any were lacking."""
+        lacked = False
+        need = self._config.blocks_for(end) - len(sequence.table)
+        while need > 0 and not self._blocks.can_allocate(need):
+            lacked = True
+            victim = self.running[-1]
+            if victim.order in taken or victim is sequence:
+                need = min(need, self._blocks.num_free)
+                break
+            self._preempt(victim)
+        if need > 0:
+            self._blocks.allocate(sequence.table, need)
+        return min(end, len(sequence.table) * self._config.block_size), lacked
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._blocks.release(sequence.table)
+        sequence.num_computed = sequence.num_published = 0
+        self.waiting.appendleft(sequence)
+        self.num_preemptions += 1
+
+    def _admit(self, chunks: list[Chunk], budget: int) -> None:
+        """Start waiting sequences while budget, places and blocks last, in order."""
+        if not self.waiting or budget == 0:
+            return
+        # Blocks that running sequences will still ask for to hold the tokens they have.
+        owed = sum(
+            max(0, self._config.blocks_for(len(s.tokens)) - len(s.table)) for s in self.running
+        )
+        coming = {h for s in self.running if s.num_pending > 1 for h in self._unpublished(s)}
+        for sequence in list(self.waiting):
+            if budget == 0 or len(self.running) >= self._config.max_sequences:
+                return
+            shared = self._shared(sequence)
+            if self._is_coming(sequence, len(shared), coming):
+                continue
+            total = self._config.blocks_for(min(len(sequence.tokens) + 1, sequence.limit))
+            if not self._blocks.can_allocate(total - len(shared) + owed, shared):
+                return
+            chunk = self._start(sequence, shared, budget)
+            chunks.append(chunk)
+            budget -= chunk.count
+            owed += max(0, total - len(sequence.table))
+            coming.update(self._unpublished(sequence))
+
+    def _start(self, sequence: Sequence, shared: list[int], budget: int) -> Chunk:
+        self.waiting.remove(sequence)
+        self.running.append(sequence)
+        self.running.sort(key=lambda s: s.order)
+        start = len(shared) * self._config.block_size
+        end = min(len(sequence.tokens), start + budget)
+        self._blocks.allocate(sequence.table, self._config.blocks_for(end) - len(shared), shared)
+        sequence.num_computed = start
+        sequence.num_published = len(shared)
+        if sequence.cached_tokens is None:
+            sequence.cached_tokens = start
+            self.num_prefix_queries += sequence.num_prompt
+            self.num_prefix_hits += start
+        return Chunk(sequence, start, end)
+
+    def _shared(self, sequence: Sequence) -> list[int]:
+        """Cached blocks to start from; at least one token is left to compute."""
+        if sequence.needs_prompt_scores:  # each prompt position has to be computed
+            return []
+        usable = (len(sequence.tokens) - 1) // self._config.block_size
+        return self._blocks.match(sequence.hashes[:usable])
+
+    def _unpublished(self, sequence: Sequence) -> list[bytes]:
+        if not self._config.prefix_cache:
+            return []
+        return sequence.hashes[sequence.num_published :]
+
+    def _is_coming(self, sequence: Sequence, num_shared: int, coming: set[bytes]) -> bool:
+        """Whether a running sequence is computing the very next block that this one needs, so
+        that waiting for it is cheaper than computing it twice (several choices of a prompt)."""
+        usable = (len(sequence.tokens) - 1) // self._config.block_size
+        return (
+            num_shared < min(usable, len(sequence.hashes))
+            and not sequence.needs_prompt_scores
+            and sequence.hashes[num_shared] in coming
+        )
