@@ -1,0 +1,110 @@
+"""The kinds of field that request bodies are made of.
+
+A field of OpenAI's schema is honoured, or `Refused` with a reason unless its value asks for
+nothing; a name outside the schema is an error that suggests the nearest one. Covers validation
+and the honest JSON Schema of each kind. Does not cover what the fields mean.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, core_schema
+
+from lmstack.core import nearest, shown
+
+__all__ = ["Body", "Integer", "Refused", "StopStrings", "TokenIds", "Tokens", "problem"]
+
+
+def problem(message: str, *fields: str, hint: str | None = None) -> PydanticCustomError:
+    """A finding about ``fields`` of the model under validation."""
+    context = {"text": message, "fields": fields, "hint": hint}
+    return PydanticCustomError("invalid_value", "{text}", context)
+
+
+class Body(BaseModel):
+    """Base of request bodies: JSON types are not converted, unknown names are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_names(cls, data: Any) -> Any:
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        for name in data if isinstance(data, dict) else ():
+            if name not in known:
+                guess = nearest(name, known)
+                raise PydanticCustomError(
+                    "unknown_field",
+                    "this field is not known here",
+                    {
+                        "fields": (shown(name).strip("'\""),),
+                        "hint": f"did you mean {guess!r}?"
+                        if guess
+                        else f"known: {', '.join(known)}",
+                    },
+                )
+        return data
+
+
+class Refused:
+    """Marks a field that is answered with ``reason`` unless null or one of ``harmless``:
+
+    ``tools: Annotated[Any, Refused("tools are not supported", [])] = None``
+    """
+
+    def __init__(self, reason: str, *harmless: Any) -> None:
+        self.reason = reason
+        self.allowed = [None, *harmless]
+
+    def _check(self, value: Any) -> Any:
+        if any(value == each and type(value) is type(each) for each in self.allowed):
+            return value
+        raise PydanticCustomError("unsupported", "{reason}", {"reason": self.reason})
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"enum": self.allowed, "description": f"Not supported: {self.reason}."}
+
+
+def _whole(value: Any) -> Any:
+    """JSON Schema's integers include 1.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Integer = Annotated[int, BeforeValidator(_whole, json_schema_input_type=int)]
+TokenIds = Annotated[
+    list[
+        Annotated[int, BeforeValidator(_whole, json_schema_input_type=int), Field(ge=0, le=2**31)]
+    ],
+    Field(min_length=1),
+]
+Tokens = TokenIds | list[TokenIds]
+StopString = Annotated[str, Field(min_length=1, max_length=1024)]
+StopStrings = Annotated[
+    list[StopString],
+    Field(max_length=4),
+    BeforeValidator(
+        _listed,
+        json_schema_input_type=StopString | Annotated[list[StopString], Field(max_length=4)],
+    ),
+]

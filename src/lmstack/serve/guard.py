@@ -1,0 +1,204 @@
+"""What every request passes, in order: frame, origin, key.
+
+`Frame` gives the request an id, measures it, adds security headers and lets no traceback out;
+`OriginGuard` refuses DNS rebinding and requests sent by other sites' pages; `KeyGuard` wants an
+API key. Plain ASGI, because wrapping the response would hide the client's departure from
+streams. Does not cover rate limits and checks of text (safety).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import time
+import traceback
+import uuid
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lmstack.core import AuthError, LmstackError, shown
+from lmstack.serve.errors import (
+    HttpError,
+    error_response,
+    internal_error,
+)
+from lmstack.serve.headers import security_headers
+from lmstack.serve.metrics import Metrics
+
+__all__ = ["Frame", "KeyGuard", "OriginGuard", "unexpected"]
+
+log = logging.getLogger("lmstack.serve")
+
+CLIENT_GONE = 499
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def unexpected(error: Exception, scope: Scope) -> HttpError:
+    """Log a bug by its type and places, never its message: that may quote a prompt."""
+    request_id = scope["state"]["request_id"]
+    places = " < ".join(
+        f"{frame.filename.rpartition('lmstack/')[2]}:{frame.lineno} {frame.name}"
+        for frame in reversed(traceback.extract_tb(error.__traceback__)[-8:])
+    )
+    log.error("%s: %s in %s", request_id, type(error).__name__, places)
+    return internal_error(request_id)
+
+
+class Frame:
+    """Outermost. Sets ``request.state.request_id`` and ``.client`` (the peer's address)."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = uuid.uuid4().hex
+        peer = scope.get("client")
+        scope["state"] = {
+            **scope.get("state", {}),
+            "request_id": request_id,
+            "client": f"ip:{peer[0]}" if peer else "ip:unknown",
+        }
+        status = 0
+
+        async def framed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                for name, value in security_headers().items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        start = time.perf_counter()
+        self._metrics.in_flight.inc()
+        try:
+            await self._app(scope, receive, framed)
+        except LmstackError as error:
+            if not status:
+                await error_response(error)(scope, receive, framed)
+        except Exception as error:
+            failure = unexpected(error, scope)
+            if not status:
+                await error_response(failure)(scope, receive, framed)
+        finally:
+            self._metrics.in_flight.dec()
+            self._count(scope, status or CLIENT_GONE, time.perf_counter() - start)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        state = scope["state"]
+        if state.get("gone"):
+            status = CLIENT_GONE
+            self._metrics.disconnects.inc()
+        self._metrics.requests.labels(route, str(status)).inc()
+        self._metrics.duration.labels(route).observe(seconds)
+        log.info(
+            "%s %s %s %d %.0f ms %s",
+            state["request_id"],
+            scope["method"],
+            route,
+            status,
+            seconds * 1000,
+            state["client"],
+        )
+
+
+class OriginGuard:
+    """``hosts``: names that this server answers to, ``*`` for any. ``origins``: other origins
+    whose pages may send requests."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], origins: Collection[str]) -> None:
+        self._app = app
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self._check(scope["method"], Headers(scope=scope))
+        await self._app(scope, receive, send)
+
+    def _check(self, method: str, headers: Headers) -> None:
+        host = headers.get("host", "")
+        if "*" not in self._hosts and _hostname(host) not in self._hosts:
+            raise HttpError(
+                403,
+                "host_not_allowed",
+                f"the Host header is {shown(host)}",
+                hint=f"this server answers to {', '.join(sorted(self._hosts))}",
+            )
+        if method in SAFE_METHODS:
+            return
+        origin = headers.get("origin")
+        # Browsers always send Origin with a cross-site POST; other programs send none.
+        own = origin is None or urlsplit(origin).netloc.lower() == host.lower()
+        foreign = origin is None and headers.get("sec-fetch-site") in ("cross-site", "same-site")
+        if (not own or foreign) and (origin is None or origin not in self._origins):
+            raise HttpError(
+                403,
+                "origin_not_allowed",
+                f"a page of {shown(origin or 'another site')} sent this request",
+                hint="allow the page's origin with cors_origins",
+            )
+
+
+def _hostname(host: str) -> str:
+    """``[::1]:8000`` to ``[::1]``, ``Localhost:80`` to ``localhost``."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() and not name.endswith(":") else host).lower()
+
+
+class KeyGuard:
+    """Bearer keys, of which only SHA-256 digests are kept. Without keys everyone may enter.
+
+    ``public``: paths that need no key; ``/static/*`` stands for all below.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Collection[str], public: Collection[str]) -> None:
+        self._app = app
+        self._digests = tuple(_digest(key) for key in keys)
+        self._public = frozenset(public)
+        self._prefixes = tuple(path[:-1] for path in public if path.endswith("*"))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self._digests:
+            await self._app(scope, receive, send)
+            return
+        client = self._client(Headers(scope=scope).get("authorization", ""))
+        path = scope["path"]
+        if client is not None:
+            scope["state"]["client"] = client
+        elif path not in self._public and not path.startswith(self._prefixes):
+            error = AuthError(
+                "the API key is missing or wrong", hint="send Authorization: Bearer YOUR-KEY"
+            )
+            # Sent, not raised, so that an allowed page can read it through CORS.
+            await error_response(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _client(self, header: str) -> str | None:
+        scheme, _, key = header.partition(" ")
+        given = _digest(key.strip())
+        matches = [hmac.compare_digest(given, digest) for digest in self._digests]
+        if scheme.lower() != "bearer" or not any(matches):
+            return None
+        return f"key:{given.hex()[:12]}"
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,102 @@
+"""The HTTP app: routes, guards and error shapes put together around core's protocols.
+
+`create_app` loads nothing and knows no tensors: models come in as `ChatModel` and `Embedder`.
+The caller may add routes of its own to the app; they pass the same guards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+import lmstack
+from lmstack.core import ChatModel, Embedder, InputError, LmstackError
+from lmstack.serve import chat, completions, embeddings, listing, tokens
+from lmstack.serve.documented import with_schemas
+from lmstack.serve.errors import ClientGoneError, HttpError, error_response
+from lmstack.serve.guard import CLIENT_GONE, Frame, KeyGuard, OriginGuard
+from lmstack.serve.metrics import EngineStats, Metrics
+from lmstack.serve.serving import Codec, Serving
+
+__all__ = ["LOCAL_HOSTS", "create_app"]
+
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+PUBLIC = ("/healthz",)
+
+
+def create_app(
+    *,
+    models: Mapping[str, ChatModel],
+    embedders: Mapping[str, Embedder] | None = None,
+    tokenizers: Mapping[str, Codec] | None = None,
+    api_keys: Collection[str] = (),
+    metrics: EngineStats | None = None,
+    allowed_hosts: Collection[str] = LOCAL_HOSTS,
+    cors_origins: Collection[str] = (),
+    public_paths: Collection[str] = (),
+) -> FastAPI:
+    """``metrics``: figures of the engine for /metrics, by name without the lmstack_ prefix.
+    ``public_paths``: paths beside /healthz that need no key (``/static/*``: all below)."""
+    if any(not key or not key.isascii() or key != key.strip() for key in api_keys):
+        raise InputError("an API key is empty, not ASCII, or has spaces around it")
+    app = FastAPI(
+        title="lmstack",
+        version=lmstack.__version__,
+        description="OpenAI-compatible routes. Every field is honoured or refused with a reason.",
+        docs_url=None,  # the documentation page would load scripts from another host
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    counters = Metrics(metrics)
+    app.state.serving = Serving(models, embedders or {}, tokenizers or {}, counters)
+    app.state.has_keys = bool(api_keys)
+    for module in (chat, completions, embeddings, tokens, listing):
+        app.include_router(module.router)
+    _answer_errors(app)
+    with_schemas(app)
+    # Added last is outermost.
+    app.add_middleware(KeyGuard, keys=api_keys, public=(*PUBLIC, *public_paths))
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
+    app.add_middleware(OriginGuard, hosts=allowed_hosts, origins=cors_origins)
+    app.add_middleware(Frame, metrics=counters)
+    return app
+
+
+def _answer_errors(app: FastAPI) -> None:
+    app.add_exception_handler(LmstackError, _known)
+    app.add_exception_handler(HTTPException, _routing)
+    app.add_exception_handler(ClientGoneError, _gone)
+
+
+async def _known(_: Request, error: Exception) -> Response:
+    assert isinstance(error, LmstackError)
+    return error_response(error)
+
+
+async def _routing(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    return error_response(
+        HttpError(
+            error.status_code,
+            codes.get(error.status_code, "http_error"),
+            f"{request.method} {request.url.path[:200]}: {error.detail}",
+            hint="GET /openapi.json lists the routes",
+            headers=error.headers,
+        )
+    )
+
+
+async def _gone(request: Request, _: Exception) -> Response:
+    request.state.gone = True
+    return Response(status_code=CLIENT_GONE)

@@ -1,0 +1,116 @@
+"""Bytes from the network to a checked request body: size, time, encoding, depth, fields.
+
+Covers JSON bodies only. The limits hold while reading, so an over-long body is never kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any, TypeVar
+
+import pydantic_core
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect, Request
+
+from lmstack.core import shown
+from lmstack.serve.errors import ClientGoneError, HttpError, from_validation
+from lmstack.serve.fields import Body
+
+__all__ = ["MAX_BODY_BYTES", "parse_json", "read_body", "read_json"]
+
+MAX_BODY_BYTES = 8 * 2**20
+MAX_DEPTH = 64
+READ_TIMEOUT_S = 30.0
+# Above this, parsing takes long enough to hold up other streams' tokens.
+THREAD_ABOVE_BYTES = 256 * 1024
+
+B = TypeVar("B", bound=Body)
+
+
+async def read_body(
+    request: Request, limit: int = MAX_BODY_BYTES, timeout_s: float = READ_TIMEOUT_S
+) -> bytes:
+    """The whole body, or 413 past ``limit`` bytes, or 408 when it takes too long to come."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and (len(declared) > 15 or int(declared) > limit):
+        raise _too_large(limit)
+    data = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > limit:
+                    raise _too_large(limit)
+    except TimeoutError:
+        raise HttpError(
+            408, "request_timeout", f"the body did not arrive within {timeout_s:g} s"
+        ) from None
+    except ClientDisconnect as error:
+        raise ClientGoneError from error
+    return bytes(data)
+
+
+async def read_json(request: Request, kind: type[B], limit: int = MAX_BODY_BYTES) -> B:
+    """The body as ``kind``; anything wrong with it is a 4xx that says what and where."""
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise HttpError(
+            415,
+            "unsupported_media_type",
+            f"the content type is {shown(media)}",
+            hint="send JSON with Content-Type: application/json",
+        )
+    data = await read_body(request, limit)
+    if len(data) > THREAD_ABOVE_BYTES:
+        return await asyncio.to_thread(_validated, data, kind)
+    return _validated(data, kind)
+
+
+def parse_json(data: bytes) -> Any:
+    """Strict JSON: UTF-8, no NaN or infinity, no lone surrogates, bounded depth."""
+    try:
+        value = pydantic_core.from_json(data, allow_inf_nan=False)
+    except ValueError as error:
+        raise HttpError(
+            400, "invalid_json", f"the body is not JSON: {error}", hint="send UTF-8 JSON"
+        ) from None
+    _check_tree(value)
+    return value
+
+
+def _validated(data: bytes, kind: type[B]) -> B:
+    value = parse_json(data)
+    if not isinstance(value, dict):
+        raise HttpError(400, "invalid_json", f"the body is {shown(value)}, not a JSON object")
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise from_validation(error, value) from None
+
+
+def _check_tree(value: Any) -> None:
+    """Level by level, so that depth is counted without recursion."""
+    level, depth = [value], 0
+    while level:
+        if depth > MAX_DEPTH:
+            raise HttpError(400, "invalid_json", f"the body nests deeper than {MAX_DEPTH} levels")
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(item.values())
+            elif isinstance(item, list):
+                below.extend(item)
+            elif isinstance(item, float) and not math.isfinite(item):
+                raise HttpError(400, "invalid_json", "the body holds a number too large for JSON")
+        level, depth = below, depth + 1
+
+
+def _too_large(limit: int) -> HttpError:
+    return HttpError(
+        413,
+        "body_too_large",
+        f"the body is longer than {limit} bytes",
+        hint="send less in one request",
+        headers={"Connection": "close"},
+    )

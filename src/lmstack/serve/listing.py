@@ -1,0 +1,68 @@
+"""GET routes: the served models, health, metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from lmstack.core import ModelInfo
+from lmstack.serve.documented import documented, plain_errors
+from lmstack.serve.responses import Health, ModelItem, ModelList
+from lmstack.serve.serving import Serving, serving_of
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+
+@router.get("/v1/models", **documented(None, ModelList))
+async def models(request: Request) -> Response:
+    """The models that this server serves, embedders included."""
+    serving = serving_of(request)
+    items = [_item(serving, name, info) for name, info in serving.infos().items()]
+    return _json(ModelList(object="list", data=items))
+
+
+# A path, because names may hold slashes, as Hugging Face's do.
+@router.get(
+    "/v1/models/{model:path}",
+    **documented(None, ModelItem, None, {**plain_errors, 404: "No such model."}),
+)
+async def one_model(request: Request, model: str) -> Response:
+    """One of the served models."""
+    serving = serving_of(request)
+    infos = serving.infos()
+    if model not in infos:
+        raise serving.missing(model, "use", infos)
+    return _json(_item(serving, model, infos[model]))
+
+
+@router.get("/healthz", **documented(None, Health))
+async def health(_: Request) -> Response:
+    """Answers when the server is ready; needs no key."""
+    return _json(Health(status="ok"))
+
+
+@router.get(
+    "/metrics",
+    response_model=None,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def metrics(request: Request) -> Response:
+    """Counters and histograms in Prometheus' text format."""
+    return Response(serving_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _item(serving: Serving, name: str, info: ModelInfo) -> ModelItem:
+    return ModelItem(
+        id=name,
+        object="model",
+        created=serving.created,
+        owned_by="lmstack",
+        digest=info.digest,
+        max_model_len=info.context_length,
+    )
+
+
+def _json(body: ModelList | ModelItem | Health) -> Response:
+    return Response(body.model_dump_json(), media_type="application/json")

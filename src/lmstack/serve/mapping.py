@@ -1,0 +1,113 @@
+"""The one place where a request body becomes a `core.Request`.
+
+Bodies arrive checked field by field (`requests`); what is left here is meaning: defaults,
+OpenAI's names to ours. Does not cover models or responses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lmstack.core import Grammar, Message, Request, Role, SamplingParams
+from lmstack.serve.requests import (
+    ChatBody,
+    ChatMessage,
+    CompletionBody,
+    ResponseFormat,
+    SamplingBody,
+)
+
+__all__ = ["Caller", "chat_request", "completion_requests"]
+
+COMPLETION_MAX_TOKENS = 16
+
+
+class Caller:
+    """Who asks (``client``) and under which id: goes to limits, audit and logs."""
+
+    __slots__ = ("client", "request_id")
+
+    def __init__(self, client: str, request_id: str) -> None:
+        self.client = client
+        self.request_id = request_id
+
+
+def chat_request(body: ChatBody, caller: Caller) -> Request:
+    limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    return Request(
+        messages=tuple(_message(m) for m in body.messages),
+        sampling=_sampling(
+            body,
+            max_tokens=limit,
+            logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        ),
+        grammar=_grammar(body.response_format),
+        client=caller.client,
+        request_id=caller.request_id,
+    )
+
+
+def completion_requests(body: CompletionBody, caller: Caller) -> list[Request]:
+    """One request for each prompt; choice ``j`` of prompt ``i`` has index ``i * n + j``."""
+    limit = COMPLETION_MAX_TOKENS if body.max_tokens is None else body.max_tokens
+    sampling = _sampling(body, max_tokens=limit, logprobs=body.logprobs)
+    return [
+        Request(
+            prompt=prompt,
+            sampling=sampling,
+            echo=bool(body.echo),
+            client=caller.client,
+            request_id=caller.request_id,
+        )
+        for prompt in _prompts(body.prompt)
+    ]
+
+
+def _prompts(prompt: str | list[Any]) -> list[str | tuple[int, ...]]:
+    if isinstance(prompt, str):
+        return [prompt]
+    if isinstance(prompt[0], int):
+        return [tuple(prompt)]
+    return [each if isinstance(each, str) else tuple(each) for each in prompt]
+
+
+def _message(message: ChatMessage) -> Message:
+    role: Role = "system" if message.role == "developer" else message.role
+    content = message.content
+    text = content if isinstance(content, str) else "\n".join(part.text for part in content)
+    return Message(role, text, name=message.name)
+
+
+def _sampling(
+    body: SamplingBody, *, max_tokens: int | None, logprobs: int | None
+) -> SamplingParams:
+    defaults = SamplingParams()
+
+    def given(name: str) -> Any:
+        value = getattr(body, name)
+        return getattr(defaults, name) if value is None else value
+
+    return SamplingParams(
+        max_tokens=max_tokens,
+        temperature=given("temperature"),
+        top_p=given("top_p"),
+        top_k=max(given("top_k"), 0),
+        min_p=given("min_p"),
+        presence_penalty=given("presence_penalty"),
+        frequency_penalty=given("frequency_penalty"),
+        repetition_penalty=given("repetition_penalty"),
+        logit_bias={int(token): amount for token, amount in (body.logit_bias or {}).items()},
+        seed=body.seed,
+        stop=tuple(body.stop or ()),
+        logprobs=logprobs,
+        n=given("n"),
+        ignore_eos=given("ignore_eos"),
+    )
+
+
+def _grammar(form: ResponseFormat | None) -> Grammar | None:
+    if form is None or form.type == "text":
+        return None
+    if form.json_schema is None:
+        return Grammar("json_object")
+    return Grammar.json_schema(form.json_schema.schema_)

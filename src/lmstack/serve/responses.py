@@ -1,0 +1,241 @@
+"""Response bodies of the OpenAI routes, built from core's types.
+
+Covers whole answers and chunks of a stream, in the shapes of the official SDK. A field that
+was not set is left out; one set to None is null.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from lmstack.core import FinishReason, TokenLogprob, Usage
+
+__all__ = [
+    "ChatChoice",
+    "ChatChunk",
+    "ChatCompletion",
+    "ChatLogprobs",
+    "ChatTokenLogprob",
+    "ChatTopLogprob",
+    "ChunkChoice",
+    "ChunkDelta",
+    "CompletionChoice",
+    "CompletionLogprobs",
+    "Detokenized",
+    "EmbeddingItem",
+    "EmbeddingList",
+    "EmbeddingUsage",
+    "Health",
+    "ModelItem",
+    "ModelList",
+    "OutputMessage",
+    "TextCompletion",
+    "Tokenized",
+    "UsageBody",
+    "add_usage",
+    "chat_logprobs",
+    "finite",
+    "usage_body",
+]
+
+LOWEST = -9999.0
+
+
+class Out(BaseModel):
+    model_config = ConfigDict(protected_namespaces=())
+
+
+class PromptDetails(Out):
+    cached_tokens: int
+
+
+class UsageBody(Out):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+
+
+class ChatTopLogprob(Out):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ChatTokenLogprob(ChatTopLogprob):
+    top_logprobs: list[ChatTopLogprob]
+
+
+class ChatLogprobs(Out):
+    content: list[ChatTokenLogprob]
+    refusal: None = None
+
+
+class OutputMessage(Out):
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(Out):
+    index: int
+    message: OutputMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason
+
+
+class ChatCompletion(Out):
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: UsageBody
+    system_fingerprint: str | None
+    service_tier: Literal["default"] | None = None
+    metadata: dict[str, str] | None = None
+
+
+class ChunkDelta(Out):
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+    refusal: None = None
+
+
+class ChunkChoice(Out):
+    index: int
+    delta: ChunkDelta
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason | None
+
+
+class ChatChunk(Out):
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    system_fingerprint: str | None
+    service_tier: Literal["default"] | None = None
+    usage: UsageBody | None = None
+
+
+class CompletionLogprobs(Out):
+    """``text_offset`` counts characters of the choice's ``text``. A token that is not whole
+    characters is written ``bytes:\\xe2\\x80``, as OpenAI does."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class CompletionChoice(Out):
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: FinishReason | None
+
+
+class TextCompletion(Out):
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    system_fingerprint: str | None
+    usage: UsageBody | None = None
+
+
+class EmbeddingItem(Out):
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(Out):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(Out):
+    object: Literal["list"]
+    data: list[EmbeddingItem]
+    model: str
+    usage: EmbeddingUsage
+
+
+class ModelItem(Out):
+    """``digest`` and ``max_model_len`` are additions; vLLM has the latter too."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    digest: str | None
+    max_model_len: int | None
+
+
+class ModelList(Out):
+    object: Literal["list"]
+    data: list[ModelItem]
+
+
+class Tokenized(Out):
+    count: int
+    max_model_len: int | None
+    tokens: list[int]
+    token_strs: list[str] | None
+
+
+class Detokenized(Out):
+    prompt: str
+
+
+class Health(Out):
+    status: Literal["ok"]
+
+
+def add_usage(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        one.prompt_tokens + other.prompt_tokens,
+        one.completion_tokens + other.completion_tokens,
+        one.cached_tokens + other.cached_tokens,
+    )
+
+
+def usage_body(usage: Usage) -> UsageBody:
+    return UsageBody(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.total_tokens,
+        prompt_tokens_details=PromptDetails(cached_tokens=usage.cached_tokens),
+    )
+
+
+def chat_logprobs(tokens: tuple[TokenLogprob, ...]) -> ChatLogprobs:
+    return ChatLogprobs(
+        content=[
+            ChatTokenLogprob(
+                **_token(token),
+                top_logprobs=[ChatTopLogprob(**_token(other)) for other in token.top],
+            )
+            for token in tokens
+        ],
+        refusal=None,
+    )
+
+
+def _token(token: TokenLogprob) -> dict[str, Any]:
+    return {
+        "token": token.token,
+        "logprob": finite(token.logprob),
+        "bytes": list(token.bytes),
+    }
+
+
+def finite(logprob: float | None) -> float:
+    """JSON has no minus infinity; OpenAI writes -9999."""
+    return LOWEST if logprob is None else max(logprob, LOWEST)

@@ -1,0 +1,129 @@
+"""What the routes of one app share: the served models by name, metrics, the stop signal."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, cast
+
+from anyio import CapacityLimiter
+from starlette.requests import Request
+
+from lmstack.core import ChatModel, Embedder, InputError, ModelInfo, nearest, shown
+from lmstack.serve.errors import HttpError
+from lmstack.serve.guard import unexpected
+from lmstack.serve.mapping import Caller
+from lmstack.serve.metrics import Metrics, Observed
+from lmstack.serve.streams import EventStream, Primed
+
+__all__ = ["Codec", "Serving", "caller_of", "check_ids", "events", "serving_of"]
+
+T = TypeVar("T")
+
+
+class Codec(Protocol):
+    """The part of `text.Tokenizer` that the routes use."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str: ...
+
+    def token(self, token_id: int, /) -> str: ...
+
+
+class Serving:
+    """One app's state. ``threads`` bounds embedding and tokenizing beside the streams."""
+
+    def __init__(
+        self,
+        models: Mapping[str, ChatModel],
+        embedders: Mapping[str, Embedder],
+        tokenizers: Mapping[str, Codec],
+        metrics: Metrics,
+    ) -> None:
+        self.models = dict(models)
+        self.embedders = dict(embedders)
+        self.tokenizers = dict(tokenizers)
+        self.metrics = metrics
+        self.created = int(time.time())
+        self.stopping = asyncio.Event()
+        self.threads = CapacityLimiter(2)
+
+    def model(self, name: str) -> Observed:
+        return Observed(self._named(name, self.models, "chat or complete"), name, self.metrics)
+
+    def embedder(self, name: str) -> Embedder:
+        return self._named(name, self.embedders, "embed")
+
+    def tokenizer(self, name: str | None) -> tuple[str, Codec]:
+        """By name, or the only one where no name is given."""
+        if name is None and len(self.tokenizers) == 1:
+            return next(iter(self.tokenizers.items()))
+        if name is None:
+            known = ", ".join(self.tokenizers) or "none"
+            raise HttpError(
+                400,
+                "invalid_value",
+                f"the server has {len(self.tokenizers)} tokenizers and no model is named",
+                hint=f"set model; known: {known}",
+                param="model",
+            )
+        return name, self._named(name, self.tokenizers, "tokenize")
+
+    def infos(self) -> dict[str, ModelInfo]:
+        infos = {name: each.info for name, each in self.embedders.items()}
+        infos |= {name: each.info for name, each in self.models.items()}
+        return dict(sorted(infos.items()))
+
+    def missing(self, name: str, verb: str, known: Mapping[str, Any]) -> HttpError:
+        guess = nearest(name, known)
+        names = ", ".join(sorted(known)) or "none"
+        return HttpError(
+            404,
+            "model_not_found",
+            f"no model {shown(name)} is served here to {verb}",
+            hint=f"did you mean {guess!r}?" if guess else f"served: {names}",
+            param="model",
+        )
+
+    def _named(self, name: str, served: Mapping[str, T], verb: str) -> T:
+        found = served.get(name)
+        if found is None:
+            raise self.missing(name, verb, served)
+        return found
+
+
+def serving_of(request: Request) -> Serving:
+    return cast(Serving, request.app.state.serving)
+
+
+def caller_of(request: Request) -> Caller:
+    return Caller(request.state.client, request.state.request_id)
+
+
+def events(request: Request, sources: Sequence[Primed], chunks: AsyncIterator[str]) -> EventStream:
+    """``chunks``, drawn from ``sources``, as a response."""
+
+    def left() -> None:
+        request.state.gone = True
+
+    return EventStream(
+        sources,
+        chunks,
+        stopping=serving_of(request).stopping,
+        failed=lambda error: unexpected(error, request.scope),
+        left=left,
+    )
+
+
+def check_ids(ids: Sequence[int], vocab_size: int, param: str) -> None:
+    """Refuse token ids outside the vocabulary."""
+    for token in ids:
+        if not 0 <= token < vocab_size:
+            raise InputError(
+                f"{token} is not a token id, the vocabulary has {vocab_size}", param=param
+            )
