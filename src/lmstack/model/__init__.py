@@ -2,6 +2,9 @@
 
 from lmstack.model.attention import Attend, DenseAttention
 from lmstack.model.config import LayerSpec, TransformerConfig
+from lmstack.model.folder import read_folder, write_folder
+from lmstack.model.gguf import GGUFFile, GGUFTensor, read_gguf
+from lmstack.model.loading import build_module, load_module
 from lmstack.model.ops import REFERENCE_OPS, Ops, ReferenceOps
 from lmstack.model.positions import RopeSpec
 from lmstack.model.transformer import Transformer, TransformerOutput
@@ -10,6 +13,8 @@ __all__ = [
     "REFERENCE_OPS",
     "Attend",
     "DenseAttention",
+    "GGUFFile",
+    "GGUFTensor",
     "LayerSpec",
     "Ops",
     "ReferenceOps",
@@ -17,4 +22,9 @@ __all__ = [
     "Transformer",
     "TransformerConfig",
     "TransformerOutput",
+    "build_module",
+    "load_module",
+    "read_folder",
+    "read_gguf",
+    "write_folder",
 ]

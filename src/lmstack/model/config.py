@@ -1,16 +1,28 @@
 """What a Transformer is made of. One class for every family; a family is a value of it.
 
 Holds the facts that shape the forward pass and nothing else: no token ids, no names of
-families, no training settings. Reading it from a file of another project is in `families`.
+families, no training settings. How other projects write these facts is in `families` (Hugging
+Face) and `gguf_families`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, Self, get_args
 
-from lmstack.core import Config, InputError, check_range, shown
+from lmstack.core import (
+    Config,
+    FormatError,
+    InputError,
+    UnsupportedError,
+    check_range,
+    shown,
+)
+from lmstack.model.families import Family, read_config, writings
+from lmstack.model.gguf_families import read_metadata
 from lmstack.model.positions import RopeSpec
 
 __all__ = ["Activation", "Head", "LayerSpec", "Mlp", "Norm", "NormPlace", "TransformerConfig"]
@@ -137,3 +149,42 @@ class TransformerConfig(Config):
         if not 0 <= index < self.num_layers:
             raise InputError(f"layer {index} of a model with {self.num_layers} layers")
         return LayerSpec(causal=self.causal, scale=self.head_dim**-0.5, rope=self.rope)
+
+    @classmethod
+    def from_hf(cls, config_json: Mapping[str, Any], source: str = "config.json") -> Self:
+        """From a parsed config.json. `FormatError`: damaged; `UnsupportedError`: not ours."""
+        return cls._from_file(read_config(config_json, source), source)
+
+    @classmethod
+    def from_gguf(
+        cls, metadata: Mapping[str, Any], tensors: Collection[str] = (), source: str = "GGUF file"
+    ) -> Self:
+        """From GGUF metadata. The names in ``tensors`` tell what metadata leaves out: biases,
+        and whether there is an output layer apart from the embeddings."""
+        return cls._from_file(read_metadata(metadata, tensors, source), source)
+
+    def to_hf(self) -> dict[str, Any]:
+        """A config.json that says exactly this, of the first family that can."""
+        return self.hf_writing()[1]
+
+    def hf_writing(self) -> tuple[Family, dict[str, Any]]:
+        """The family that `to_hf` uses, and its config.json."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        for family, written in writings(values):
+            back = self.from_hf(written)
+            if family.optional_head and self.head == "none":
+                back = back.replace(head="none")
+            if back == self:
+                return family, written
+        raise UnsupportedError(
+            "no Hugging Face family that lmstack writes has this combination of settings",
+            hint=f"the settings: {values}",
+        )
+
+    @classmethod
+    def _from_file(cls, values: Mapping[str, Any], source: str) -> Self:
+        try:
+            return cls(**values)
+        except InputError as error:
+            hint = error.hint or "the file is damaged; fetch the model again"
+            raise FormatError(f"{source}: {error.message}", hint=hint) from error

@@ -10,6 +10,7 @@ Source: Su et al., RoFormer, 2021; llama3 scaling as in ``transformers.modeling_
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -84,10 +85,18 @@ class RopeSpec(Config):
         The first half of the sine is negated, so that rotating needs a swap of halves and no
         negation of activations.
         """
-        inverse = self.inverse_frequencies(head_dim, positions.device)
+        inverse = _inverse_frequencies(self, head_dim, positions.device)
         angles = positions[..., None].float() * inverse
         cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
         return (
             torch.cat((cos, cos), dim=-1).unsqueeze(-2),
             torch.cat((-sin, sin), dim=-1).unsqueeze(-2),
         )
+
+
+@functools.lru_cache(maxsize=64)
+def _inverse_frequencies(spec: RopeSpec, head_dim: int, device: torch.device) -> Tensor:
+    """`RopeSpec.inverse_frequencies`, kept: a decode step would spend more on it than on use."""
+    # Built outside inference mode, so that training may use what serving was first to ask for.
+    with torch.inference_mode(False):
+        return spec.inverse_frequencies(head_dim, device)

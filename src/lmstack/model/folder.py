@@ -1,0 +1,205 @@
+"""Hugging Face model folders: config.json and safetensors, read and written.
+
+Covers one file or shards with an index, names with or without the prefix of the base model,
+tied output layers. Pickled weights are refused. Not covered: the tokenizer (`lmstack.text`) and
+generation settings, which live in the same folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedError, shown
+from lmstack.model.assembly import assemble, meta_module, part_rows, source_names
+from lmstack.model.config import TransformerConfig
+from lmstack.model.families import Family, family_of
+from lmstack.model.transformer import Transformer
+
+__all__ = ["read_folder", "read_json", "write_folder"]
+
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_CONFIG_LIMIT = 64 << 20
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``."""
+    try:
+        if path.stat().st_size > _CONFIG_LIMIT:
+            raise FormatError(f"{path} has {path.stat().st_size} bytes, too many for a config")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotFoundError(
+            f"{path.parent} has no {path.name}", hint="give the folder of a model"
+        ) from None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise FormatError(f"{path} holds {shown(value)}, not an object")
+    return value
+
+
+class FolderTensors:
+    """A `TensorSource` over the safetensors files of a folder, under the names of a family."""
+
+    def __init__(self, folder: Path, family: Family) -> None:
+        self.label = str(folder)
+        self._files: dict[str, Any] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._dtypes: dict[str, str] = {}
+        self._stored: dict[str, str] = {}
+        for path in _weight_files(folder):
+            self._open(path, family.prefix)
+
+    def _open(self, path: Path, prefix: str) -> None:
+        try:
+            file: Any = safe_open(path, framework="pt")
+            for stored in file.keys():  # noqa: SIM118 - not a mapping
+                part = file.get_slice(stored)
+                name = self._canonical(stored, prefix)
+                if name in self._files:
+                    raise FormatError(f"{self.label} holds {name} twice")
+                self._files[name], self._stored[name] = file, stored
+                self._shapes[name], self._dtypes[name] = tuple(part.get_shape()), part.get_dtype()
+        except FileNotFoundError:
+            raise NotFoundError(f"{path.parent} has no {path.name}") from None
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error}") from error
+        except SafetensorError as error:
+            raise FormatError(
+                f"{path} is not a safetensors file: {error}", hint="fetch the model again"
+            ) from error
+
+    @staticmethod
+    def _canonical(stored: str, prefix: str) -> str:
+        """Names of a bare base model get the prefix that they have under a head."""
+        headed = stored.startswith((prefix, "lm_head.", "cls."))
+        return stored if headed else prefix + stored
+
+    def names(self) -> Collection[str]:
+        return self._files.keys()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._shapes[name]
+
+    def dtype(self, name: str) -> torch.dtype:
+        kind = self._dtypes[name]
+        if kind not in _DTYPES:
+            raise UnsupportedError(
+                f"{self.label}: {name} is stored as {kind}",
+                hint=f"weights may be {', '.join(_DTYPES)}",
+            )
+        return _DTYPES[kind]
+
+    def read_into(self, name: str, out: Tensor) -> None:
+        self.dtype(name)
+        out.copy_(self._files[name].get_tensor(self._stored[name]))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        if (folder / "model.safetensors").exists():
+            return [folder / "model.safetensors"]
+        raise _no_weights(folder)
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise FormatError(f"{index} has no weight_map")
+    names = set(shards.values()) if all(isinstance(n, str) for n in shards.values()) else set()
+    if not names or any(Path(name).name != name for name in names):
+        raise FormatError(f"{index} names files outside its folder: {shown(shards)}")
+    return [folder / name for name in sorted(names)]
+
+
+def _no_weights(folder: Path) -> Exception:
+    if any(any(folder.glob(pattern)) for pattern in _PICKLES):
+        return UnsupportedError(
+            f"{folder} has pickled weights, which can run code when opened",
+            hint="convert them where you trust them: "
+            "AutoModel.from_pretrained(FOLDER).save_pretrained(NEW) with transformers",
+        )
+    return NotFoundError(
+        f"{folder} has no model.safetensors", hint="give the folder of a model, or a .gguf file"
+    )
+
+
+def read_folder(
+    path: Path | str, dtype: torch.dtype | None = None
+) -> tuple[TransformerConfig, dict[str, Tensor]]:
+    """Config and tensors under our names, in ``dtype`` or as stored.
+
+    An output layer that the config ties and that the file nevertheless holds with other values
+    is untied, as transformers does.
+    """
+    folder = Path(path)
+    values = read_json(folder / "config.json")
+    label = str(folder / "config.json")
+    config, family = TransformerConfig.from_hf(values, label), family_of(values, label)
+    source = FolderTensors(folder, family)
+    config = _fit_head(config, family, source)
+    ignored = family.ignored + (("lm_head.weight",) if config.tie_embeddings else ())
+    module = meta_module(config, source)
+    return config, assemble(module, family.tensors, source, dtype=dtype, ignored=ignored)
+
+
+def _fit_head(
+    config: TransformerConfig, family: Family, source: FolderTensors
+) -> TransformerConfig:
+    names = source.names()
+    if config.head == "pool" and f"{family.tensors['pooler'][0]}.weight" not in names:
+        return config.replace(head="none")
+    if not config.tie_embeddings or "lm_head.weight" not in names:
+        return config
+    table, head = f"{family.tensors['embed'][0]}.weight", "lm_head.weight"
+    if table not in names or source.shape(table) != source.shape(head):
+        return config
+    shape = source.shape(head)
+    left, right = torch.empty(shape), torch.empty(shape)
+    source.read_into(table, left)
+    source.read_into(head, right)
+    return config if torch.equal(left, right) else config.replace(tie_embeddings=False)
+
+
+def write_folder(
+    module: Transformer, path: Path | str, extra: Mapping[str, Any] | None = None
+) -> None:
+    """config.json and model.safetensors that transformers loads, bit-equal to ``module``.
+
+    ``extra``: further keys of config.json, such as the ids of special tokens. Each file is
+    replaced whole or not at all.
+    """
+    folder = Path(path)
+    family, values = module.config.hf_writing()
+    bare = module.config.head != "lm"
+    tensors: dict[str, Tensor] = {}
+    for key, tensor in module.state_dict().items():
+        names = source_names(key, family.tensors)
+        rows = part_rows(key, tensor.shape[0], len(names), module.config)
+        for name, part in zip(names, tensor.split(list(rows)), strict=True):
+            stored = name.removeprefix(family.prefix) if bare else name
+            tensors[stored] = part.detach().cpu().contiguous()
+    values["dtype"] = str(module.dtype).removeprefix("torch.")
+    text = json.dumps(values | dict(extra or {}), indent=2, sort_keys=True) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".model.safetensors.{os.getpid()}"
+        save_file(tensors, partial, metadata={"format": "pt"})
+        partial.replace(folder / "model.safetensors")
+        partial = folder / f".config.json.{os.getpid()}"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / "config.json")
+    except (OSError, SafetensorError) as error:
+        raise StoreError(
+            f"{folder} cannot be written: {error}", hint="check the free space and permissions"
+        ) from error
