@@ -1,1 +1,23 @@
+"""What keeps a served model within bounds: limits, guards on text, and an audit log of it all."""
 
+from lmstack.safety.audit import AuditLog
+from lmstack.safety.guarded import GuardedModel
+from lmstack.safety.guards import GUARDS, Finding, Guard
+from lmstack.safety.limits import Limits
+from lmstack.safety.rate import RateLimiter, Reservation
+from lmstack.safety.recorder import input_digest
+from lmstack.safety.verify import AuditReport, verify
+
+__all__ = [
+    "GUARDS",
+    "AuditLog",
+    "AuditReport",
+    "Finding",
+    "Guard",
+    "GuardedModel",
+    "Limits",
+    "RateLimiter",
+    "Reservation",
+    "input_digest",
+    "verify",
+]

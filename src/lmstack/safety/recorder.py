@@ -1,0 +1,252 @@
+"""From requests to audit records: what is written about each, in order, off the event loop.
+
+`Recorder` puts records into an `AuditLog` one after the other from a thread of its own, so that
+waiting for the disk does not hold up other streams. A record about the end of a request that
+could not be written is kept and written before anything else is, so nothing is accepted
+meanwhile. `Run` follows one answer and counts what was used; `RefusalThrottle` keeps a client
+that is refused again and again from filling the disk.
+
+Text is described, not quoted: SHA-256 and length. The SHA-256 of a text as short as "yes" can be
+guessed; who may read the log may then know it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from lmstack.core import Delta, LmstackError, ModelInfo, Request, StoreError, Usage
+from lmstack.safety.audit import AuditLog
+from lmstack.safety.chain import canonical
+from lmstack.safety.limits import characters, estimated_tokens, prompt_bytes
+
+__all__ = [
+    "Recorder",
+    "RefusalThrottle",
+    "Run",
+    "accepted_record",
+    "input_digest",
+    "request_record",
+]
+
+ENDS = ("finished", "cancelled", "failed")
+REFUSALS_EVERY_S = 60.0
+MAX_REFUSED_CLIENTS = 10_000
+
+
+def input_digest(request: Request) -> str:
+    """SHA-256 of what the model was asked, by which a record can be matched to a text that
+    somebody kept."""
+    return hashlib.sha256(canonical(_content(request))).hexdigest()
+
+
+def request_record(event: str, request: Request, info: ModelInfo) -> dict[str, Any]:
+    """What every record about a request begins with."""
+    return {
+        "event": event,
+        "request": request.request_id,
+        "client": request.client,
+        "model": {"name": info.name, "digest": info.digest},
+    }
+
+
+def accepted_record(
+    request: Request, info: ModelInfo, guards: list[str], keep_content: bool
+) -> dict[str, Any]:
+    sampling = request.sampling
+    record = request_record("accepted", request, info)
+    record["guards"] = guards
+    record["sampling"] = {
+        "max_tokens": sampling.max_tokens,
+        "n": sampling.n,
+        "seed": sampling.seed,
+        "temperature": sampling.temperature,
+    }
+    record["input"] = {
+        "sha256": input_digest(request),
+        "characters": characters(request),
+        "messages": len(request.messages),
+    }
+    if keep_content:
+        record["input"]["content"] = _content(request)
+    return record
+
+
+class Run:
+    """One answer on its way: counts and hashes what passes."""
+
+    def __init__(self, request: Request, info: ModelInfo, *, keep_content: bool) -> None:
+        self.request = request
+        self.info = info
+        self.asked = False
+        self.usage: Usage | None = None
+        self._keep_content = keep_content
+        self._outputs: dict[int, _Output] = {}
+        self._events = 0
+        self._start = time.monotonic()
+
+    def see(self, delta: Delta) -> None:
+        output = self._outputs.setdefault(delta.index, _Output())
+        output.add(delta, self._keep_content)
+        self._events += bool(delta.text)
+        self.usage = delta.usage or self.usage
+
+    def spent(self, *, failed: bool = False) -> Usage:
+        """What the model reported, or an estimate from what it was sent and what came out. A
+        request that never reached it, or failed before anything came out, cost nothing."""
+        if self.usage is not None:
+            return self.usage
+        if not self.asked or (failed and not self._events):
+            return Usage()
+        out = estimated_tokens(sum(o.bytes for o in self._outputs.values()))
+        prompt = prompt_bytes(self.request)
+        if not isinstance(self.request.prompt, tuple):
+            prompt = estimated_tokens(prompt)
+        return Usage(prompt, max(out, self._events))
+
+    def record(self, event: str, error: BaseException | None = None) -> dict[str, Any]:
+        record = request_record(event, self.request, self.info)
+        spent = self.spent(failed=event == "failed")
+        record["usage"] = {
+            "prompt_tokens": spent.prompt_tokens,
+            "completion_tokens": spent.completion_tokens,
+            "cached_tokens": spent.cached_tokens,
+            "estimated": self.usage is None,
+        }
+        record["outputs"] = [
+            output.describe(index)
+            for index, output in sorted(self._outputs.items())
+            if output.characters or output.finish_reason
+        ]
+        record["seconds"] = round(time.monotonic() - self._start, 6)
+        if error is not None:  # no message: messages quote values
+            code = error.code if isinstance(error, LmstackError) else None
+            record["error"] = {"type": type(error).__name__, "code": code}
+        return record
+
+
+class _Output:
+    """One choice: its hash and length, and its text when that is kept."""
+
+    def __init__(self) -> None:
+        self.characters = 0
+        self.bytes = 0
+        self.finish_reason: str | None = None
+        self._hash = hashlib.sha256()
+        self._kept: list[str] = []
+
+    def add(self, delta: Delta, keep: bool) -> None:
+        data = delta.text.encode("utf-8", "surrogatepass")
+        self._hash.update(data)
+        self.bytes += len(data)
+        self.characters += len(delta.text)
+        self.finish_reason = delta.finish_reason or self.finish_reason
+        if keep:
+            self._kept.append(delta.text)
+
+    def describe(self, index: int) -> dict[str, Any]:
+        described: dict[str, Any] = {
+            "index": index,
+            "sha256": self._hash.hexdigest(),
+            "characters": self.characters,
+            "finish_reason": self.finish_reason,
+        }
+        if self._kept:
+            described["content"] = "".join(self._kept)
+        return described
+
+
+class Recorder:
+    """Writes to ``log`` in the order of the calls; without a log it does nothing."""
+
+    def __init__(self, log: AuditLog | None) -> None:
+        self._log = log
+        self._thread = ThreadPoolExecutor(1, "audit") if log is not None else None
+        self._unwritten: list[Mapping[str, Any]] = []  # touched by that thread alone
+
+    async def write(self, record: Mapping[str, Any]) -> None:
+        """Returns once ``record`` is written. Cancelling the caller does not stop the write."""
+        future = self._submit(record)
+        if future is not None:
+            await asyncio.shield(asyncio.wrap_future(future))
+
+    def write_now(self, record: Mapping[str, Any]) -> None:
+        """`write` for where nothing can be awaited; blocks until the disk has it."""
+        future = self._submit(record)
+        if future is not None:
+            future.result()
+
+    def _submit(self, record: Mapping[str, Any]) -> Future[None] | None:
+        return None if self._thread is None else self._thread.submit(self._append, record)
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        assert self._log is not None
+        waiting = [*self._unwritten, record]
+        try:
+            while waiting:
+                self._log.append(waiting[0])
+                del waiting[0]
+        except StoreError:
+            raise
+        except Exception as error:  # whatever it was, the record is not on disk
+            raise StoreError(
+                f"the audit log failed: {type(error).__name__}",
+                hint="requests are refused until it can be written; the server's log has more",
+            ) from error
+        finally:
+            self._unwritten = [r for r in waiting if r["event"] in ENDS]
+
+
+class RefusalThrottle:
+    """Which refusals get a record: the first of a client for a reason in a minute. The others
+    are counted, and the count goes into the next record, so none is lost sight of."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._recorded_at: dict[tuple[str, str], float] = {}
+        self._uncounted = 0
+
+    def passes(self, client: str, code: str) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            if len(self._recorded_at) >= MAX_REFUSED_CLIENTS:
+                self._recorded_at = {
+                    k: at for k, at in self._recorded_at.items() if now - at < REFUSALS_EVERY_S
+                }
+            if len(self._recorded_at) >= MAX_REFUSED_CLIENTS:
+                client = "*"
+            last = self._recorded_at.get((client, code))
+            if last is not None and now - last < REFUSALS_EVERY_S:
+                self._uncounted += 1
+                return False
+            self._recorded_at[client, code] = now
+            return True
+
+    def counted(self, record: dict[str, Any]) -> dict[str, Any]:
+        """``record`` with the number of refusals left out since the last one."""
+        with self._lock:
+            left_out, self._uncounted = self._uncounted, 0
+        return {**record, "refusals_left_out": left_out} if left_out else record
+
+
+def _content(request: Request) -> dict[str, Any]:
+    if request.prompt is not None:
+        prompt = request.prompt
+        return {"prompt": prompt if isinstance(prompt, str) else list(prompt)}
+    return {
+        "messages": [
+            {
+                "role": m.role,
+                "content": m.content,
+                "name": m.name,
+                "tool_call_id": m.tool_call_id,
+                "tool_calls": [[c.id, c.name, c.arguments] for c in m.tool_calls],
+            }
+            for m in request.messages
+        ]
+    }
