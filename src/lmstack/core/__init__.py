@@ -1,6 +1,6 @@
 """What every module shares: messages, sampling, protocols, prompts, errors. No torch."""
 
-from lmstack.core.config import Config, check_range, nearest
+from lmstack.core.config import Config, check_range, check_text, check_whole, nearest
 from lmstack.core.errors import (
     AuthError,
     ContextLengthError,
@@ -83,6 +83,8 @@ __all__ = [
     "UnsupportedError",
     "Usage",
     "check_range",
+    "check_text",
+    "check_whole",
     "complete",
     "complete_sync",
     "nearest",

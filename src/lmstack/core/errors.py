@@ -138,5 +138,8 @@ class EngineError(LmstackError):
 
 def shown(value: object, limit: int = 80) -> str:
     """``repr(value)`` cut to ``limit`` characters, for use in messages."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # a message about a bad value must not fail on it: 10**5000 has no repr
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[: limit - 1] + "…"

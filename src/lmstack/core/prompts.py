@@ -1,13 +1,16 @@
 """Prompts as objects: trusted instructions and untrusted data kept apart until the last moment.
 
-An untrusted span is fenced with a tag that carries a key derived from the prompt's content,
-so text inside cannot close its own fence without knowing what it is hashed together with.
+An untrusted span is fenced with a tag that carries a key which occurs in no untrusted span, in
+whatever case or width it is written, so text inside cannot close its own fence. What a model
+makes of a fence is up to the model: this keeps data apart, it does not make a model obey.
 The rendered text is what the model sees; `Prompt.explain` shows where each part came from.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,10 +49,18 @@ class Prompt:
 
     @cached_property
     def fence_key(self) -> str:
-        """Eight hex digits that do not occur in any untrusted span."""
+        """Eight hex digits that do not occur in any untrusted span, nor look as if they did."""
+        folded = [
+            unicodedata.normalize("NFKC", text).casefold()
+            for span in self.spans
+            if span.untrusted
+            for text in (span.text, span.label)
+        ]
         key = self.digest[:8]
-        while any(key in span.text for span in self.spans if span.untrusted):
-            key = hashlib.sha256(key.encode()).hexdigest()[:8]
+        for attempt in itertools.count():
+            if not any(key in text for text in folded):
+                break
+            key = hashlib.sha256(f"{self.digest}{attempt}".encode()).hexdigest()[:8]
         return key
 
     def render(self) -> str:
@@ -61,15 +72,20 @@ class Prompt:
         lines = []
         for span in self.spans:
             trust = "untrusted" if span.untrusted else "trusted"
-            lines.append(f"--- {trust} {span.label}".rstrip())
+            lines.append(f"--- {trust} {_plain(span.label)}".rstrip())
             lines.append(self._fenced(span) if span.untrusted else span.text)
         return "\n".join(lines)
 
     def _fenced(self, span: Span) -> str:
-        label = "".join(c if c.isprintable() and c not in '"<>' else "?" for c in span.label)
+        label = _plain(span.label)
         attribute = f' from="{label}"' if label else ""
         key = self.fence_key
         return f"<data-{key}{attribute}>\n{span.text}\n</data-{key}>"
+
+
+def _plain(label: str) -> str:
+    """``label`` without what could end its attribute, its tag or its line."""
+    return "".join(c if c.isprintable() and c not in '"<>' else "?" for c in label)
 
 
 def _canonical(spans: Iterable[Span]) -> bytes:

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.core.errors import EngineError
+from lmstack.core.errors import EngineError, InputError
 from lmstack.core.types import (
     Choice,
     Completion,
@@ -91,9 +91,9 @@ async def complete(model: ChatModel, request: Request) -> Completion:
             finished[delta.index] = delta.finish_reason
         usage = delta.usage or usage
         timings = delta.timings or timings
-    if len(finished) != request.sampling.n:
+    if sorted(finished) != list(range(request.sampling.n)):
         raise EngineError(
-            f"{model.info.name} ended {len(finished)} of {request.sampling.n} choices",
+            f"{model.info.name} ended the choices {sorted(finished)} of {request.sampling.n}",
             hint="try the request again; if it persists, look at the server's log",
         )
     choices = tuple(
@@ -103,5 +103,12 @@ async def complete(model: ChatModel, request: Request) -> Completion:
 
 
 def complete_sync(model: ChatModel, request: Request) -> Completion:
-    """`complete` for code without an event loop."""
-    return asyncio.run(complete(model, request))
+    """`complete` for code without an event loop; inside of one (a notebook has one) it is an
+    `InputError`."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(complete(model, request))
+    raise InputError(
+        "complete_sync was called inside a running event loop", hint="use `await complete(...)`"
+    )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lmstack.core.config import Config, check_range
+from lmstack.core.config import Config, check_range, check_text, check_whole
 from lmstack.core.errors import InputError, shown
 
 __all__ = ["Grammar", "SamplingParams"]
 
+GRAMMARS = ("json_object", "json_schema", "regex", "lark")
 MAX_STOPS = 16
 MAX_CHOICES = 16
 MAX_TOP_LOGPROBS = 20
@@ -46,27 +47,56 @@ class SamplingParams(Config):
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None:
-            check_range("max_tokens", self.max_tokens, 1, 2**31)
+            check_whole("max_tokens", self.max_tokens, 1, 2**31)
         check_range("temperature", self.temperature, 0, 2)
         check_range("top_p", self.top_p, 0, 1, low_open=True)
-        check_range("top_k", self.top_k, 0, 2**31)
+        check_whole("top_k", self.top_k, 0, 2**31)
         check_range("min_p", self.min_p, 0, 1)
         check_range("presence_penalty", self.presence_penalty, -2, 2)
         check_range("frequency_penalty", self.frequency_penalty, -2, 2)
         check_range("repetition_penalty", self.repetition_penalty, 0, 10, low_open=True)
-        check_range("n", self.n, 1, MAX_CHOICES)
+        check_whole("n", self.n, 1, MAX_CHOICES)
         if self.seed is not None:
-            check_range("seed", self.seed, -(2**63), 2**64 - 1)
+            check_whole("seed", self.seed, -(2**63), 2**64 - 1)
         if self.logprobs is not None:
-            check_range("logprobs", self.logprobs, 0, MAX_TOP_LOGPROBS)
+            check_whole("logprobs", self.logprobs, 0, MAX_TOP_LOGPROBS)
+        if not isinstance(self.ignore_eos, bool):
+            raise InputError(
+                f"ignore_eos is {shown(self.ignore_eos)}, not true or false", param="ignore_eos"
+            )
+        self._check_logit_bias()
+        self._check_stop()
+
+    def _check_logit_bias(self) -> None:
+        if not isinstance(self.logit_bias, Mapping):
+            raise InputError(
+                f"logit_bias is {shown(self.logit_bias)}, not a mapping of token ids",
+                param="logit_bias",
+            )
         for token, amount in self.logit_bias.items():
+            check_whole("a token id in logit_bias", token, 0, 2**31)
             check_range(f"logit_bias[{token}]", amount, -100, 100)
+        # A copy, so that what was checked cannot be changed from outside.
+        object.__setattr__(self, "logit_bias", dict(self.logit_bias))
+
+    def _check_stop(self) -> None:
+        if isinstance(self.stop, str) or not isinstance(self.stop, Sequence):
+            raise InputError(
+                f"stop is {shown(self.stop)}, not a sequence of strings",
+                hint="write a single one as a sequence too: ('END',)",
+                param="stop",
+            )
         if len(self.stop) > MAX_STOPS:
             raise InputError(
                 f"stop has {len(self.stop)} strings, at most {MAX_STOPS}", param="stop"
             )
-        if any(not s for s in self.stop):
-            raise InputError("stop holds an empty string, which would stop at once", param="stop")
+        for text in self.stop:
+            check_text("stop", text)
+            if not text:
+                raise InputError(
+                    "stop holds an empty string, which would stop at once", param="stop"
+                )
+        object.__setattr__(self, "stop", tuple(self.stop))
 
     @property
     def greedy(self) -> bool:
@@ -84,11 +114,23 @@ class Grammar:
     kind: Literal["json_object", "json_schema", "regex", "lark"]
     source: str = ""
 
+    def __post_init__(self) -> None:
+        if self.kind not in GRAMMARS:
+            raise InputError(
+                f"a grammar is of the kind {shown(self.kind)}",
+                hint=f"kinds are {', '.join(GRAMMARS)}",
+                param="response_format",
+            )
+        check_text("a grammar", self.source)
+        if (self.kind == "json_object") != (not self.source):
+            state = "has a source, it takes none" if self.source else "has an empty source"
+            raise InputError(f"a grammar of the kind {self.kind} {state}", param="response_format")
+
     @classmethod
     def json_schema(cls, schema: Mapping[str, Any]) -> Grammar:
         try:
-            return cls("json_schema", json.dumps(schema))
-        except (TypeError, ValueError) as error:
+            return cls("json_schema", json.dumps(schema, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
             raise InputError(
                 f"the JSON Schema {shown(schema)} is not JSON: {error}", param="response_format"
             ) from error

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from lmstack.core.errors import LmstackError
+from lmstack.core.errors import InputError, LmstackError
 from lmstack.core.types import Delta, ModelInfo, Request, Timings, TokenLogprob, Usage
 
 __all__ = ["ScriptedModel"]
@@ -17,6 +17,7 @@ Reply = str | LmstackError | Callable[[Request], str]
 class ScriptedModel:
     """Replies in turn from ``replies`` (the last one repeats); a callable sees the request, an
     error is raised before the first event. A token is a word with the white space before it.
+    It honours ``max_tokens``, ``n`` and ``logprobs`` and no other parameter, nor a grammar.
 
     ``requests`` records what was asked; ``open_streams`` counts streams not yet closed, so a
     test can see that a cancelled stream was let go.
@@ -30,6 +31,8 @@ class ScriptedModel:
         delay_s: float = 0.0,
         context_length: int = 8192,
     ) -> None:
+        if not replies:
+            raise InputError("a ScriptedModel needs at least one reply", param="replies")
         self.info = ModelInfo(name, "sha256:" + "0" * 64, context_length)
         self.requests: list[Request] = []
         self.open_streams = 0

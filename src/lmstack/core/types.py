@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lmstack.core.config import check_text
 from lmstack.core.errors import InputError, shown
 from lmstack.core.sampling import Grammar, SamplingParams
 
@@ -52,6 +53,9 @@ class Message:
                 hint=f"roles are {', '.join(ROLES)}",
                 param="messages",
             )
+        check_text("the content of a message", self.content)
+        if self.name is not None:
+            check_text("the name in a message", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,11 @@ class Request:
                 else "a request has both messages and a prompt",
                 param="messages",
             )
+        if isinstance(self.prompt, str):
+            check_text("prompt", self.prompt)
+        for message in self.messages:
+            if not isinstance(message, Message):
+                raise InputError(f"a message is {shown(message)}, not a Message", param="messages")
 
 
 @dataclass(frozen=True, slots=True)
