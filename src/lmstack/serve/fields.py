@@ -20,9 +20,22 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, core_schema
 
-from lmstack.core import nearest, shown
+from lmstack.core import nearest
 
-__all__ = ["Body", "Integer", "Refused", "StopStrings", "TokenIds", "Tokens", "problem"]
+__all__ = [
+    "Body",
+    "Integer",
+    "Refused",
+    "StopStrings",
+    "TokenIds",
+    "problem",
+    "unsupported",
+]
+
+
+def unsupported(reason: str, *fields: str) -> PydanticCustomError:
+    """A finding that ``fields`` ask for what this server does not do."""
+    return PydanticCustomError("unsupported", "{reason}", {"reason": reason, "fields": fields})
 
 
 def problem(message: str, *fields: str, hint: str | None = None) -> PydanticCustomError:
@@ -39,21 +52,28 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_names(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            cls.refuse_kind(data)
         known = [field.alias or name for name, field in cls.model_fields.items()]
         for name in data if isinstance(data, dict) else ():
             if name not in known:
-                guess = nearest(name, known)
+                guess = nearest(name[:80], known)
                 raise PydanticCustomError(
                     "unknown_field",
                     "this field is not known here",
                     {
-                        "fields": (shown(name).strip("'\""),),
+                        "fields": (name[:80],),
                         "hint": f"did you mean {guess!r}?"
                         if guess
                         else f"known: {', '.join(known)}",
                     },
                 )
         return data
+
+    @classmethod
+    def refuse_kind(cls, data: dict[str, Any]) -> None:
+        """Raise for a kind of object that is known and not supported, before its fields are
+        looked at: they would all seem unknown."""
 
 
 class Refused:
@@ -69,7 +89,7 @@ class Refused:
     def _check(self, value: Any) -> Any:
         if any(value == each and type(value) is type(each) for each in self.allowed):
             return value
-        raise PydanticCustomError("unsupported", "{reason}", {"reason": self.reason})
+        raise unsupported(self.reason)
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -98,7 +118,6 @@ TokenIds = Annotated[
     ],
     Field(min_length=1),
 ]
-Tokens = TokenIds | list[TokenIds]
 StopString = Annotated[str, Field(min_length=1, max_length=1024)]
 StopStrings = Annotated[
     list[StopString],

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lmstack.serve.fields import Body, Integer, Refused, StopStrings, TokenIds, problem
+from lmstack.serve.fields import Body, Integer, Refused, StopStrings, TokenIds, problem, unsupported
 
 __all__ = [
     "ChatBody",
@@ -98,6 +98,11 @@ class TextPart(Body):
         Any, Refused("the prefix cache finds its own breakpoints")
     ] = None
 
+    @classmethod
+    def refuse_kind(cls, data: dict[str, Any]) -> None:
+        if data.get("type") in ("image_url", "input_audio", "file", "refusal"):
+            raise unsupported(f"{data['type']} parts are not supported, only text", "type")
+
 
 class ChatMessage(Body):
     """``developer`` is read as ``system``. Text only."""
@@ -112,6 +117,11 @@ class ChatMessage(Body):
     tool_calls: Annotated[Any, Refused(NO_TOOLS, [])] = None
     function_call: Annotated[Any, Refused(NO_TOOLS)] = None
     tool_call_id: Annotated[Any, Refused(NO_TOOLS)] = None
+
+    @classmethod
+    def refuse_kind(cls, data: dict[str, Any]) -> None:
+        if data.get("role") in ("tool", "function"):
+            raise unsupported(NO_TOOLS, "role")
 
 
 class JsonSchemaFormat(Body):
