@@ -1,0 +1,234 @@
+"""A model on disk: its folder, its card, its content digest.
+
+Covers reading, writing and checking ``card.json`` and the digest over the files. Does not cover
+where files come from (`wheels`, `hub`) or what they mean to a model (`load`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from lmstack.core import FormatError, IntegrityError, NotFoundError, shown
+from lmstack.registry.home import store_error
+
+__all__ = [
+    "CARD",
+    "Card",
+    "FileFacts",
+    "ModelFolder",
+    "content_digest",
+    "file_sha256",
+    "write_atomic",
+]
+
+CARD = "card.json"
+Kind = Literal["generate", "embed"]
+_CHUNK = 1 << 20
+
+
+class FileFacts(TypedDict):
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known about a model. ``licence`` and ``lineage`` are what the source states, never
+    a guess; ``digest`` is ``sha256:`` over the sorted (file name, sha256) pairs."""
+
+    name: str
+    kind: Kind
+    digest: str
+    licence: str
+    source: str
+    files: Mapping[str, FileFacts]
+    created: str
+    lineage: str = ""
+    architecture: str = ""
+    parameters: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(facts["size"] for facts in self.files.values())
+
+    def to_json(self) -> dict[str, Any]:
+        values = dataclasses.asdict(self)
+        values["notes"] = list(self.notes)
+        return values
+
+    @classmethod
+    def from_json(cls, values: Any, path: Path) -> Card:
+        """Checks every field, so that a damaged card is an error here and nowhere else."""
+        try:
+            files = {
+                _inside(str(name)): FileFacts(sha256=str(facts["sha256"]), size=int(facts["size"]))
+                for name, facts in values["files"].items()
+            }
+            texts = {
+                key: _text(values.get(key, ""), key)
+                for key in ("licence", "source", "created", "lineage", "architecture")
+            }
+            card = cls(
+                name=_text(values["name"], "name"),
+                kind=values["kind"],
+                digest=_text(values["digest"], "digest"),
+                files=files,
+                parameters=int(values.get("parameters", 0)),
+                notes=tuple(str(note) for note in values.get("notes", ())),
+                **texts,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FormatError(
+                f"{path} is no model card: {type(error).__name__} {error}",
+                hint=f"delete the folder {path.parent} and pull the model again",
+            ) from error
+        if card.kind not in ("generate", "embed") or card.digest != content_digest(files):
+            raise IntegrityError(
+                f"{path} does not fit its own digest ({shown(card.digest)}, kind {card.kind!r})",
+                hint=f"delete the folder {path.parent} and pull the model again",
+            )
+        return card
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """``path``: a folder, or a ``.gguf`` file used where it is."""
+
+    path: Path
+    card: Card
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    @property
+    def digest(self) -> str:
+        return self.card.digest
+
+    @property
+    def kind(self) -> Kind:
+        return self.card.kind
+
+    @property
+    def gguf(self) -> Path | None:
+        """The GGUF file, if the weights are in one."""
+        if self.path.suffix == ".gguf" and self.path.is_file():
+            return self.path
+        names = sorted(name for name in self.card.files if name.endswith(".gguf"))
+        return self.path / names[0] if names else None
+
+    def file(self, name: str) -> Path:
+        """Path of one of the card's files."""
+        return self.path if self.path.is_file() else self.path / name
+
+    @classmethod
+    def read(cls, path: Path) -> ModelFolder:
+        """A folder with a card; sizes are checked, bytes are not (that is `verify`)."""
+        card_path = path / CARD
+        try:
+            text = card_path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise NotFoundError(
+                f"{path} has no {CARD}", hint=f"delete the folder {path} and pull the model again"
+            ) from None
+        except UnicodeDecodeError as error:
+            raise FormatError(
+                f"{card_path} is not UTF-8 text (byte {error.start})",
+                hint=f"delete the folder {path} and pull the model again",
+            ) from error
+        except OSError as error:
+            raise store_error(error, card_path, "reading") from error
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise FormatError(
+                f"{card_path} is not valid JSON: {error}",
+                hint=f"delete the folder {path} and pull the model again",
+            ) from error
+        folder = cls(path, Card.from_json(values, card_path))
+        folder.check_sizes()
+        return folder
+
+    def check_sizes(self) -> None:
+        """Raise `IntegrityError` where a file is missing or has another size."""
+        for name, facts in self.card.files.items():
+            try:
+                size = self.file(name).stat().st_size
+            except FileNotFoundError:
+                raise self._damaged(f"{self.file(name)} is missing") from None
+            except OSError as error:
+                raise store_error(error, self.file(name), "reading") from error
+            if size != facts["size"]:
+                raise self._damaged(
+                    f"{self.file(name)} has {size} bytes instead of {facts['size']}"
+                )
+
+    def verify(self) -> None:
+        """Hash every file again; a changed byte is an `IntegrityError` that names the file."""
+        self.check_sizes()
+        for name, facts in self.card.files.items():
+            found = file_sha256(self.file(name))
+            if found != facts["sha256"]:
+                raise self._damaged(
+                    f"{self.file(name)} has changed: sha256 {found[:16]}… instead of "
+                    f"{facts['sha256'][:16]}…"
+                )
+
+    def _damaged(self, message: str) -> IntegrityError:
+        return IntegrityError(
+            message, hint=f"lmstack models rm {self.name}, then lmstack pull {self.name}"
+        )
+
+
+def content_digest(files: Mapping[str, FileFacts]) -> str:
+    """``sha256:`` and 64 hex digits over the lines ``<sha256>  <name>`` in order of name."""
+    lines = "".join(f"{files[name]['sha256']}  {name}\n" for name in sorted(files))
+    return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as handle:
+            while chunk := handle.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise store_error(error, path, "reading") from error
+    return digest.hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write ``path`` whole or not at all, also across a power cut."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise store_error(error, path, "writing") from error
+
+
+def _inside(name: str) -> str:
+    parts = name.split("/")
+    if not name or name.startswith("/") or "\\" in name or ".." in parts or ":" in name:
+        raise ValueError(f"file name {shown(name)}")
+    return name
+
+
+def _text(value: object, key: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is {shown(value)}")
+    return value

@@ -1,0 +1,199 @@
+"""One file over HTTP, resumable and checked.
+
+Covers ranges, retries, progress and SHA-256; what was received stays on disk, so a killed
+download goes on where it stopped. Nothing appears under the final name before its hash fits.
+Does not cover finding out what to fetch (`wheels`, `hub`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from lmstack.core import AuthError, IntegrityError, NotFoundError, RemoteError, StoreError
+from lmstack.registry.home import store_error
+
+__all__ = ["Progress", "RemoteFile", "check_space", "download"]
+
+Progress = Callable[[str, int, int | None], None]
+_CHUNK = 1 << 18
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """``label``: what progress is reported under. ``sha256``: empty if the source states none.
+    ``size``: bytes, where the source states them."""
+
+    url: str
+    label: str
+    sha256: str = ""
+    size: int | None = None
+
+
+def download(
+    file: RemoteFile,
+    target: Path,
+    client: httpx.Client,
+    *,
+    headers: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    pause_s: float = 0.5,
+) -> None:
+    """Fetch ``file`` to ``target``; goes on from ``target`` + ``.part`` if that is there.
+
+    A lost connection is tried again from where it broke, `RemoteError` after five times without
+    a byte. A wrong hash is an `IntegrityError` and leaves nothing behind.
+    """
+    part = target.with_name(target.name + ".part")
+    if not file.sha256:
+        # Without a hash to check the whole against, two halves may be of two versions.
+        _unlink(part)
+    resumed = _size(part) > 0
+    failures = 0
+    while True:
+        before = _size(part)
+        try:
+            _receive(file, part, client, dict(headers or {}), progress)
+            break
+        except httpx.TransportError as error:
+            failures = 0 if _size(part) > before else failures + 1
+            if failures >= _ATTEMPTS:
+                raise _unreachable(file, error) from error
+            time.sleep(pause_s * 2**failures)
+    found = _sha256(part)
+    if file.sha256 and found != file.sha256:
+        _unlink(part)
+        if resumed:
+            download(file, target, client, headers=headers, progress=progress, pause_s=pause_s)
+            return
+        raise IntegrityError(
+            f"{file.label} has sha256 {found[:16]}…, expected {file.sha256[:16]}…",
+            hint="nothing was kept; try again, and if it stays so, do not trust this source",
+        )
+    try:
+        part.replace(target)
+    except OSError as error:
+        raise store_error(error, target, "writing") from error
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """Raise `StoreError` before a download that cannot fit."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise store_error(error, folder, "writing") from error
+    if free < needed:
+        raise StoreError(
+            f"{what} needs {needed / 1e6:.0f} MB, {folder} has {free / 1e6:.0f} MB free",
+            hint="free some space, or set LMSTACK_HOME to a folder on another disk",
+        )
+
+
+def _receive(
+    file: RemoteFile,
+    part: Path,
+    client: httpx.Client,
+    headers: dict[str, str],
+    progress: Progress | None,
+) -> None:
+    have = _size(part)
+    if file.size is not None and have == file.size:
+        return
+    # Bytes as stored: a compressed transfer would make ranges and sizes meaningless.
+    headers["Accept-Encoding"] = "identity"
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    with client.stream("GET", file.url, headers=headers) as response:
+        if response.status_code == 416:
+            _unlink(part)
+            raise httpx.ReadError("the server does not have the rest of the file")
+        _check_status(response, file)
+        if response.status_code != 206:
+            have = 0
+        total = file.size
+        if total is None and "content-length" in response.headers:
+            total = have + int(response.headers["content-length"])
+        try:
+            with part.open("ab" if have else "wb") as handle:
+                _copy(response, handle, have, total, file, progress)
+        except OSError as error:
+            raise store_error(error, part, "writing") from error
+    if total is not None and _size(part) < total:
+        raise httpx.ReadError("the connection closed early")
+
+
+def _copy(
+    response: httpx.Response,
+    handle: IO[bytes],
+    done: int,
+    total: int | None,
+    file: RemoteFile,
+    progress: Progress | None,
+) -> None:
+    for chunk in response.iter_bytes(_CHUNK):
+        handle.write(chunk)
+        done += len(chunk)
+        if total is not None and done > total:
+            raise IntegrityError(
+                f"{file.label} is longer than the {total} bytes that were announced",
+                hint="try again, and if it stays so, do not trust this source",
+            )
+        if progress is not None:
+            progress(file.label, done, total)
+
+
+def _check_status(response: httpx.Response, file: RemoteFile) -> None:
+    code = response.status_code
+    if code in (200, 206):
+        return
+    host = response.url.host
+    if code in (401, 403):
+        raise AuthError(
+            f"{host} refuses {file.label} ({code})",
+            hint="it needs an account or its terms accepted: set HF_TOKEN for hf: references",
+        )
+    if code == 404:
+        raise NotFoundError(f"{host} has no {file.label} (404)", hint="check name and revision")
+    if code >= 500 or code == 429:
+        raise httpx.ReadError(f"the server answered {code}")
+    raise RemoteError(f"{host} answered {code} for {file.label}", hint="try again later")
+
+
+def _unreachable(file: RemoteFile, error: Exception) -> RemoteError:
+    return RemoteError(
+        f"{file.label} cannot be fetched: {error or type(error).__name__}",
+        hint="check the network and the proxy settings; what came so far is kept, so run it again",
+    )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise store_error(error, path, "reading") from error
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise store_error(error, path, "reading") from error
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise store_error(error, path, "deleting") from error

