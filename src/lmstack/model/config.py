@@ -7,9 +7,10 @@ Face) and `gguf_families`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
@@ -153,7 +154,8 @@ class TransformerConfig(Config):
     @classmethod
     def from_hf(cls, config_json: Mapping[str, Any], source: str = "config.json") -> Self:
         """From a parsed config.json. `FormatError`: damaged; `UnsupportedError`: not ours."""
-        return cls._from_file(read_config(config_json, source), source)
+        with _blamed_on(source):
+            return cls(**read_config(config_json, source))
 
     @classmethod
     def from_gguf(
@@ -161,7 +163,8 @@ class TransformerConfig(Config):
     ) -> Self:
         """From GGUF metadata. The names in ``tensors`` tell what metadata leaves out: biases,
         and whether there is an output layer apart from the embeddings."""
-        return cls._from_file(read_metadata(metadata, tensors, source), source)
+        with _blamed_on(source):
+            return cls(**read_metadata(metadata, tensors, source))
 
     def to_hf(self) -> dict[str, Any]:
         """A config.json that says exactly this, of the first family that can."""
@@ -181,10 +184,14 @@ class TransformerConfig(Config):
             hint=f"the settings: {values}",
         )
 
-    @classmethod
-    def _from_file(cls, values: Mapping[str, Any], source: str) -> Self:
-        try:
-            return cls(**values)
-        except InputError as error:
-            hint = error.hint or "the file is damaged; fetch the model again"
-            raise FormatError(f"{source}: {error.message}", hint=hint) from error
+
+@contextlib.contextmanager
+def _blamed_on(source: str) -> Iterator[None]:
+    """Settings that do not pass our checks are the fault of the file that they come from."""
+    try:
+        yield
+    except UnsupportedError:
+        raise
+    except InputError as error:
+        hint = error.hint or "the file is damaged; fetch the model again"
+        raise FormatError(f"{source}: {error.message}", hint=hint) from error
