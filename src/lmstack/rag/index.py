@@ -1,0 +1,436 @@
+"""An index of documents in one SQLite file: open, keep up to date, search, check.
+
+The facade over the stages: `plan` (what changed), `update` (read, chunk, embed, write),
+`search`, `verify`. Many threads and processes may search while one writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lmstack.core import (
+    Config,
+    Embedder,
+    InputError,
+    NotFoundError,
+    StoreError,
+    check_range,
+    shown,
+)
+from lmstack.rag.chunk import CHUNKER_VERSION, ChunkConfig
+from lmstack.rag.dense import MatrixCache
+from lmstack.rag.documents import Document, Problem
+from lmstack.rag.lexical import inverse_frequencies
+from lmstack.rag.load import PARSER_VERSION, LoadConfig
+from lmstack.rag.lock import writer_lock
+from lmstack.rag.plan import Plan, display_path, is_under, make_plan, not_found
+from lmstack.rag.scan import readable_name
+from lmstack.rag.schema import Database
+from lmstack.rag.search import Hit, Mode, SearchConfig, check_query, query_vector, run_search
+from lmstack.rag.store import (
+    DocumentInfo,
+    Memory,
+    absolute_path,
+    absorb_sources,
+    excluded_paths,
+    get_meta,
+    list_documents,
+    read_document,
+    read_memory,
+    remove_all_documents,
+    remove_document,
+    remove_problem,
+    remove_sources,
+    set_exclusions,
+    set_meta,
+    source_roots,
+)
+from lmstack.rag.update import Progress, Updater, UpdateResult
+from lmstack.rag.verify import VerifyReport, logical_content, verify_database
+
+__all__ = ["Index", "IndexConfig", "IndexStatus"]
+
+
+@dataclass(frozen=True)
+class IndexConfig(Config):
+    """``lock_timeout_s``: how long a writer waits for another one."""
+
+    load: LoadConfig = field(default_factory=LoadConfig)
+    chunking: ChunkConfig = field(default_factory=ChunkConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    lock_timeout_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_range("lock_timeout_s", self.lock_timeout_s, 0, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """``bytes`` on disk; ``sources`` and problem paths as they open from the current folder;
+    ``plan`` is what an update would do, None if not asked for."""
+
+    folder: str
+    documents: int
+    chunks: int
+    bytes: int
+    embedder: str
+    embedder_digest: str
+    dimensions: int
+    sources: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    plan: Plan | None
+
+    @property
+    def up_to_date(self) -> bool | None:
+        return None if self.plan is None else self.plan.up_to_date
+
+
+class Index:
+    """Make with `Index.open`. A context manager; thread-safe."""
+
+    def __init__(
+        self,
+        database: Database,
+        folder: Path,
+        embedder: Embedder | None,
+        config: IndexConfig,
+        facts: Mapping[str, str],
+    ) -> None:
+        self.folder = folder
+        self.embedder = embedder
+        self.config = config
+        self.dimensions = int(facts["dimensions"])
+        self._facts = facts
+        self._database = database
+        self._recipe = _recipe(config.chunking, int(facts["max_tokens"]))
+        self._cache = MatrixCache(self.dimensions)
+        self._writing = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        embedder: Embedder | None = None,
+        create: bool = True,
+        *,
+        config: IndexConfig | None = None,
+        rebuild: bool = False,
+    ) -> Index:
+        """Open the index in ``folder``, making it if ``create`` and there is none.
+
+        Without ``embedder`` it can be looked at, searched by words, and documents can be
+        removed. With another embedder than the index was made with this is an `InputError`,
+        unless ``rebuild``: then the index is emptied, and the next update fills it again.
+        """
+        folder = Path(folder)
+        config = config or IndexConfig()
+        create = create and embedder is not None
+        database = Database(folder, create=create, timeout_s=config.lock_timeout_s)
+        try:
+            facts = _facts(database)
+            if embedder is not None and (rebuild or not facts):
+                with writer_lock(folder, config.lock_timeout_s):
+                    _adopt(database, embedder, empty=rebuild)
+                facts = _facts(database)
+            if not facts:
+                raise NotFoundError(
+                    f"the index in {shown(str(folder))} was never filled",
+                    hint=f"fill it: lmstack index add --index {folder} PATH",
+                    param="index",
+                )
+            if embedder is not None:
+                _check_embedder(facts, embedder, folder)
+            return cls(database, folder, embedder, config, facts)
+        except BaseException:
+            database.close()
+            raise
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._database.close()
+
+    def scan(self, paths: Iterable[str | Path] | None = None, *, thorough: bool = False) -> Plan:
+        """What `update` would do; changes nothing. ``paths`` default to all sources."""
+        wanted = None if paths is None else _absolute(paths)
+        self._check_exist(wanted or ())
+        memory = self._memory(wanted or ())
+        scanned = list(memory.roots.values()) if wanted is None else wanted
+        return make_plan(memory, scanned, self.config.load, thorough=thorough)
+
+    def update(
+        self,
+        paths: Iterable[str | Path] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        *,
+        thorough: bool = False,
+    ) -> UpdateResult:
+        """Bring the index in step with the files under ``paths`` (default: all its sources).
+        New paths become sources. ``thorough`` hashes every file again whatever its times."""
+        wanted = None if paths is None else _absolute(paths)
+        with self._writer():
+            self._register(wanted or (), include=False)
+            plan = self.scan(wanted, thorough=thorough)
+            return self._updater(progress).run(plan)
+
+    def add(
+        self,
+        paths: Iterable[str | Path],
+        progress: Callable[[Progress], None] | None = None,
+    ) -> UpdateResult:
+        """`update`, and paths that were taken out with `remove` may come back."""
+        wanted = _absolute(paths)
+        with self._writer():
+            self._register(wanted, include=True)
+            return self._updater(progress).run(self.scan(wanted))
+
+    def remove(self, paths: Iterable[str | Path]) -> int:
+        """Take out every document at or under ``paths``; the number taken out. They stay out of
+        later updates until they are added again."""
+        wanted = _absolute(paths)
+        with self._writer():
+            memory = self._memory(())
+            for path in wanted:
+                if not any(
+                    is_under(path, [r]) or is_under(r, [path]) for r in memory.roots.values()
+                ):
+                    raise NotFoundError(
+                        f"{shown(display_path(path))} is not in the index",
+                        hint="lmstack index status lists its sources",
+                        param="paths",
+                    )
+            gone = [i for i, root in memory.roots.items() if is_under(root, wanted)]
+            keys = [k for k in memory.documents if is_under(absolute_path(memory.roots, k), wanted)]
+            with self._database.writing() as connection:
+                for key in keys:
+                    remove_document(connection, key)
+                for key in memory.problems:
+                    if is_under(absolute_path(memory.roots, key), wanted):
+                        remove_problem(connection, key)
+                remove_sources(connection, gone)
+                roots = [memory.roots[i] for i in gone]
+                set_exclusions(
+                    connection,
+                    add=[p for p in wanted if not any(is_under(r, [p]) for r in roots)],
+                    drop=[p for p in memory.excluded if is_under(p, roots)],
+                )
+            return len(keys)
+
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        mode: Mode = "hybrid",
+        *,
+        vector: npt.NDArray[np.float32] | None = None,
+    ) -> list[Hit]:
+        """The ``k`` best passages for ``query``. ``vector`` saves embedding it again."""
+        check_query(query, k, mode)
+        if mode == "lexical":
+            vector = None
+        elif vector is None:
+            vector = query_vector(self._need_embedder(), query)
+        with self._database.reading() as connection:
+            generation = self._check_unchanged(get_meta(connection))
+            return run_search(
+                connection, self._cache, generation, query, vector, k, self.config.search, mode
+            )
+
+    def word_weights(self, words: Sequence[str]) -> dict[str, float]:
+        """How telling each word is in this collection (inverse document frequency)."""
+        with self._database.reading() as connection:
+            return inverse_frequencies(connection, words)
+
+    def document(self, which: str | int | Path) -> Document:
+        """A stored document by its id or path; ``blocks`` are not kept."""
+        with self._database.reading() as connection:
+            found = read_document(
+                connection, which if isinstance(which, int) else os.path.abspath(which)
+            )
+        if found is None:
+            raise NotFoundError(
+                f"the index holds no document {shown(str(which))}",
+                hint="lmstack index status lists its sources",
+                param="path",
+            )
+        return dataclasses.replace(found, path=display_path(found.path))
+
+    def documents(self) -> list[DocumentInfo]:
+        """All documents in the order of their paths."""
+        with self._database.reading() as connection:
+            infos = list_documents(connection)
+        return [dataclasses.replace(info, path=display_path(info.path)) for info in infos]
+
+    def status(self, *, check: bool = True) -> IndexStatus:
+        """Counts, sources, problems; with ``check`` also what an update would do."""
+        plan = self.scan() if check else None
+        memory = self._memory(())
+        counts = self.documents()
+        return IndexStatus(
+            folder=str(self.folder),
+            documents=len(counts),
+            chunks=sum(info.chunks for info in counts),
+            bytes=_size(self._database.path),
+            embedder=self._facts["embedder"],
+            embedder_digest=self._facts["embedder_digest"],
+            dimensions=self.dimensions,
+            sources=tuple(display_path(root) for root in memory.roots.values()),
+            problems=plan.problems
+            if plan
+            else tuple(
+                problem.at(readable_name(display_path(absolute_path(memory.roots, key))))
+                for key, (problem, _, _) in sorted(memory.problems.items())
+            ),
+            plan=plan,
+        )
+
+    def verify(self) -> VerifyReport:
+        """Check hashes, offsets, postings and vectors against the stored text."""
+        return verify_database(self._database, self.dimensions)
+
+    def content_digest(self) -> str:
+        """Names what the index holds: equal for two indexes of the same files and models."""
+        hasher = hashlib.sha256()
+        with self._database.reading() as connection:
+            for item in logical_content(connection):
+                hasher.update(repr(item).encode("utf-8", "surrogatepass"))
+        return hasher.hexdigest()
+
+    @contextmanager
+    def _writer(self) -> Iterator[None]:
+        with self._writing, writer_lock(self.folder, self.config.lock_timeout_s):
+            with self._database.reading() as connection:
+                self._check_unchanged(get_meta(connection))
+            yield
+
+    def _check_exist(self, paths: Sequence[str]) -> None:
+        with self._database.reading() as connection:
+            roots = source_roots(connection).values()
+        for path in paths:
+            if not is_under(path, roots) and not os.path.exists(path):
+                raise not_found(path)
+
+    def _register(self, paths: Sequence[str], *, include: bool) -> None:
+        """Make new paths sources; with ``include``, forget that they were taken out."""
+        self._check_exist(paths)
+        with self._database.reading() as connection:
+            roots = source_roots(connection).values()
+            excluded = excluded_paths(connection)
+        new = [p for p in paths if not is_under(p, roots)]
+        back = [p for p in excluded if is_under(p, paths) or any(is_under(w, [p]) for w in paths)]
+        if new or (include and back):
+            with self._database.writing() as connection:
+                for path in new:
+                    absorb_sources(connection, path)
+                if include:
+                    set_exclusions(connection, add=(), drop=back)
+
+    def _updater(self, progress: Callable[[Progress], None] | None) -> Updater:
+        return Updater(
+            self._database,
+            self.embedder,
+            self._memory(()).roots,
+            self._recipe,
+            self.config.load,
+            self.config.chunking,
+            progress,
+        )
+
+    def _memory(self, new_paths: Sequence[str]) -> Memory:
+        """What the index remembers, as if ``new_paths`` were sources already."""
+        with self._database.reading() as connection:
+            roots = source_roots(connection).values()
+            if all(is_under(path, roots) for path in new_paths):
+                return read_memory(connection, self._recipe)
+        with self._database.writing() as connection:
+            for path in new_paths:
+                absorb_sources(connection, path)
+            memory = read_memory(connection, self._recipe)
+            connection.rollback()
+        return memory
+
+    def _check_unchanged(self, facts: Mapping[str, str]) -> int:
+        """The generation of the snapshot, if it is still the index that was opened."""
+        if facts.get("embedder_digest") != self._facts["embedder_digest"]:
+            raise StoreError(
+                f"the index {shown(str(self.folder))} was rebuilt with another embedding model",
+                hint="open it again",
+            )
+        return int(facts["generation"])
+
+    def _need_embedder(self) -> Embedder:
+        if self.embedder is None:
+            raise InputError(
+                "searching by meaning needs an embedding model",
+                hint="search with mode 'lexical', or open the index with an embedder",
+                param="mode",
+            )
+        return self.embedder
+
+
+def _facts(database: Database) -> dict[str, str]:
+    with database.reading() as connection:
+        return get_meta(connection)
+
+
+def _adopt(database: Database, embedder: Embedder, *, empty: bool) -> None:
+    """Make the index that of ``embedder``, emptied first if so asked."""
+    with database.writing() as connection:
+        facts = get_meta(connection)
+        if facts and not empty:
+            return
+        if empty:
+            remove_all_documents(connection)
+        set_meta(
+            connection,
+            embedder=embedder.info.name,
+            embedder_digest=_identity(embedder),
+            dimensions=str(embedder.dimensions),
+            max_tokens=str(embedder.max_tokens),
+            generation=str(int(facts.get("generation", "0")) + 1),
+        )
+
+
+def _identity(embedder: Embedder) -> str:
+    """The content digest; a remote model has only its name and size to be known by."""
+    return embedder.info.digest or f"name:{embedder.info.name}:{embedder.dimensions}"
+
+
+def _check_embedder(facts: Mapping[str, str], embedder: Embedder, folder: Path) -> None:
+    if facts["embedder_digest"] == _identity(embedder):
+        return
+    raise InputError(
+        f"the index {shown(str(folder))} was made with {facts['embedder']} "
+        f"({facts['embedder_digest'][:19]}), not {embedder.info.name} ({_identity(embedder)[:19]})",
+        hint=f"use that model, or index again: lmstack index update --rebuild --index {folder}",
+        param="embedder",
+    )
+
+
+def _recipe(chunking: ChunkConfig, max_tokens: int) -> str:
+    """Names how a document becomes chunks; another recipe makes every document a changed one."""
+    facts = [PARSER_VERSION, CHUNKER_VERSION, max_tokens, dataclasses.astuple(chunking)]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _absolute(paths: Iterable[str | Path]) -> list[str]:
+    return [os.path.abspath(path) for path in paths]
+
+
+def _size(path: Path) -> int:
+    names = (path, path.with_name(f"{path.name}-wal"))
+    return sum(name.stat().st_size for name in names if name.exists())

@@ -1,0 +1,220 @@
+"""One file to one `Document`, or one `Problem` that says why not.
+
+Covers `.txt`, `.md` and `.html` (and their usual other spellings). UTF-8 is required of text
+and Markdown, because offsets count the characters of the decoded file; HTML may declare another
+encoding. A byte-order mark is kept as the first character of the text (offsets stay those of
+the file) and is never part of a chunk. Does not walk folders (`scan`).
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmstack.core import Config, LmstackError, check_range, shown
+from lmstack.rag.documents import Document, Format, Problem, ProblemKind
+from lmstack.rag.html import html_structure
+from lmstack.rag.markdown import markdown_structure, text_structure
+
+__all__ = [
+    "FORMATS",
+    "PARSER_VERSION",
+    "Fingerprint",
+    "LoadConfig",
+    "ProblemError",
+    "RawFile",
+    "load_document",
+    "parse_document",
+    "read_file",
+]
+
+FORMATS: dict[str, Format] = {
+    ".txt": "text",
+    ".text": "text",
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+}
+# Part of what an indexed document was made with: raise it when a parser's output changes.
+PARSER_VERSION = 1
+_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.I)
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+@dataclass(frozen=True)
+class LoadConfig(Config):
+    """``max_file_bytes``: larger files are reported and skipped. 20 MB of prose is ten times
+    the Bible; what is larger is a log or a mistake."""
+
+    max_file_bytes: int = 20_000_000
+
+    def __post_init__(self) -> None:
+        check_range("max_file_bytes", self.max_file_bytes, 1, 2**30)
+
+
+class ProblemError(Exception):
+    """Carries a `Problem` from where it is found to where files are told apart."""
+
+    def __init__(self, kind: ProblemKind, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.kind, self.message, self.hint = kind, message, hint
+
+    def at(self, path: str) -> Problem:
+        return Problem(path, self.kind, self.message, self.hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What the file system says of a file. Equal fingerprints mean an unchanged file only if
+    the last change (``ctime_ns``) was well before they were taken; `scan` sees to that."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Fingerprint:
+        # Inode numbers are unsigned; the integers of the index are not.
+        inode = status.st_ino & (2**63 - 1)
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, inode)
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    data: bytes
+    digest: bytes
+    fingerprint: Fingerprint
+
+
+def read_file(path: Path, config: LoadConfig) -> RawFile:
+    """The bytes of a regular file, opened so that a FIFO or a device cannot block or stream."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            _check_status(status, config)
+            data = file.read(config.max_file_bytes + 1)
+    except FileNotFoundError:
+        raise ProblemError(
+            "vanished", "the file was removed while it was being read", "run the update again"
+        ) from None
+    except PermissionError:
+        raise ProblemError(
+            "unreadable", "permission denied", "make it readable: chmod u+r FILE"
+        ) from None
+    except OSError as error:
+        raise ProblemError(
+            "unreadable",
+            f"cannot be read: {error.strerror or error}",
+            "check the disk and the path",
+        ) from None
+    if len(data) > config.max_file_bytes:
+        raise _too_large(len(data), config)
+    return RawFile(data, hashlib.sha256(data).digest(), Fingerprint.of(status))
+
+
+def _check_status(status: os.stat_result, config: LoadConfig) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ProblemError(
+            "special", "is not a regular file (a pipe, socket, device or folder)", "leave it out"
+        )
+    if status.st_size > config.max_file_bytes:
+        raise _too_large(status.st_size, config)
+
+
+def _too_large(size: int, config: LoadConfig) -> ProblemError:
+    return ProblemError(
+        "size",
+        f"is {size / 1e6:.1f} MB, more than the limit of {config.max_file_bytes / 1e6:.1f} MB",
+        "split the file, or raise max_file_bytes",
+    )
+
+
+def load_document(path: str | Path, config: LoadConfig | None = None) -> Document:
+    """Read and parse one file. Raises `FormatError` with what is wrong with it."""
+    config = config or LoadConfig()
+    try:
+        return parse_document(str(path), read_file(Path(path), config).data)
+    except ProblemError as error:
+        raise error.at(shown(str(path))).to_error() from None
+
+
+def parse_document(path: str, data: bytes) -> Document:
+    """Decode and parse ``data``; raises `ProblemError`. The suffix of ``path`` decides how."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in FORMATS:
+        raise ProblemError(
+            "format",
+            f"files that end in {shown(suffix)} are not read",
+            f"known endings: {', '.join(sorted(FORMATS))}",
+        )
+    kind = FORMATS[suffix]
+    source = _decode(data, html=kind == "html")
+    try:
+        if kind == "html":
+            text, title, sections, blocks = html_structure(source)
+        else:
+            structure = markdown_structure if kind == "markdown" else text_structure
+            text, (title, sections, blocks) = source, structure(source)
+    except LmstackError as error:
+        raise ProblemError("format", error.message, error.hint or "") from error
+    except Exception as error:  # a parser's bug costs its file, not the folder
+        raise ProblemError(
+            "failed",
+            f"could not be parsed: {type(error).__name__}: {shown(str(error))}",
+            "report it, with the file if you can",
+        ) from error
+    if not text.strip().strip("\ufeff"):
+        raise ProblemError("empty", "has no text", "leave it out, or put text in it")
+    name = os.path.splitext(os.path.basename(path))[0]
+    return Document(path, text, kind, title or name, tuple(sections), tuple(blocks))
+
+
+def _decode(data: bytes, *, html: bool) -> str:
+    if not data:
+        raise ProblemError("empty", "is empty (0 bytes)", "leave it out, or put text in it")
+    if data.startswith(_UTF16):
+        raise ProblemError(
+            "encoding", "is UTF-16, not UTF-8", "convert it: iconv -f UTF-16 -t UTF-8 FILE"
+        )
+    if b"\0" in data:
+        where = data.index(b"\0")
+        raise ProblemError(
+            "binary",
+            f"is binary (a NUL byte at byte {where})",
+            "leave it out, or export it as text",
+        )
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        declared = _declared_charset(data) if html else None
+        if declared is not None:
+            try:
+                return data.decode(declared)
+            except (UnicodeDecodeError, LookupError):
+                pass
+        raise ProblemError(
+            "encoding",
+            f"is not valid UTF-8 (byte 0x{data[error.start]:02x} at byte {error.start})",
+            "convert it: iconv -f ISO-8859-1 -t UTF-8 FILE",
+        ) from None
+
+
+def _declared_charset(data: bytes) -> str | None:
+    match = _CHARSET.search(data[:2048])
+    if match is None:
+        return None
+    try:
+        info = codecs.lookup(match.group(1).decode("ascii"))
+    except LookupError:
+        return None
+    # bytes-to-bytes codecs (zip, hex) are in the same table and are not encodings of text
+    return info.name if getattr(info, "_is_text_encoding", True) else None

@@ -1,0 +1,116 @@
+"""The structure of Markdown and plain text as spans of the unchanged text.
+
+Covers CommonMark block structure and pipe tables through markdown-it (whose tokens carry line
+numbers), and front matter between ``---`` lines. Inline markup is left as it is: a quote shows
+what the file says.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from lmstack.rag.documents import Block, BlockKind, Section
+
+__all__ = ["line_starts", "markdown_structure", "sections_from_headings", "text_structure"]
+
+_KINDS: dict[str, BlockKind] = {
+    "heading_open": "heading",
+    "paragraph_open": "paragraph",
+    "bullet_list_open": "list",
+    "ordered_list_open": "list",
+    "fence": "code",
+    "code_block": "code",
+    "table_open": "table",
+    "blockquote_open": "quote",
+    "html_block": "paragraph",
+}
+_FRONT_MATTER = re.compile(
+    r"\ufeff?---[ \t]*\r?\n(?=[A-Za-z_][\w-]*:)(.*?\n)---[ \t]*(?:\r?\n|$)", re.DOTALL
+)
+_MATTER_TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*\r?$", re.MULTILINE)
+_MARKUP = re.compile(r"[*_`]+|!?\[([^\]]*)\]\([^)]*\)")
+MAX_NESTING = 60
+MAX_HEADING = 300
+
+
+def line_starts(text: str) -> list[int]:
+    """Offset of the start of each line, counting line ends as markdown-it does."""
+    return [0, *(match.end() for match in re.finditer(r"\r\n|\n|\r", text))]
+
+
+def text_structure(text: str) -> tuple[str, list[Section], list[Block]]:
+    """Title (none), one section and paragraphs split at blank lines."""
+    blocks: list[Block] = []
+    start: int | None = None
+    offset = 0
+    for line in text.splitlines(keepends=True):
+        if not line.isspace():
+            start = offset if start is None else start
+        elif start is not None:
+            blocks.append(Block("paragraph", start, offset))
+            start = None
+        offset += len(line)
+    if start is not None:
+        blocks.append(Block("paragraph", start, offset))
+    return "", [Section("", 0, 0, len(text))], blocks
+
+
+def markdown_structure(text: str) -> tuple[str, list[Section], list[Block]]:
+    """Title (front matter, else the first heading), sections and top-level blocks."""
+    matter = _FRONT_MATTER.match(text)
+    body_start = matter.end() if matter else 0
+    starts = line_starts(text)
+    first_line = bisect_right(starts, body_start) - 1 if matter else 0
+    # A byte-order mark would keep the first heading from being seen as one; a space is as long.
+    body = text[body_start:].replace("\ufeff", " ", 1)
+    parser = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}).enable("table")
+    tokens = parser.parse(body)
+    blocks: list[Block] = []
+    headings: list[tuple[int, int, str]] = []
+    if matter:
+        blocks.append(Block("matter", 0, body_start))
+    for token, inline in _top_level(tokens):
+        assert token.map is not None
+        start = max(starts[first_line + token.map[0]], body_start)
+        last = first_line + token.map[1]
+        end = starts[last] if last < len(starts) else len(text)
+        kind = _KINDS.get(token.type, "paragraph")
+        blocks.append(Block(kind, start, end))
+        if kind == "heading":
+            title = _MARKUP.sub(lambda m: m.group(1) or "", inline[:MAX_HEADING]).strip()
+            headings.append((start, int(token.tag[1:]), title))
+    title = _matter_title(matter.group(1)) if matter else ""
+    if not title and headings:
+        title = headings[0][2]
+    return title, sections_from_headings(headings, len(text)), blocks
+
+
+def _top_level(tokens: Sequence[Token]) -> Iterator[tuple[Token, str]]:
+    """Block tokens that no other block holds, each with the inline text that follows it."""
+    for index, token in enumerate(tokens):
+        if token.level == 0 and token.map and token.nesting >= 0 and token.type != "inline":
+            following = tokens[index + 1] if index + 1 < len(tokens) else None
+            yield token, following.content if following and following.type == "inline" else ""
+
+
+def _matter_title(matter: str) -> str:
+    match = _MATTER_TITLE.search(matter)
+    return match.group(1).strip("\"'") if match else ""
+
+
+def sections_from_headings(headings: Sequence[tuple[int, int, str]], length: int) -> list[Section]:
+    """``headings`` are (start, level, title) in order; the result covers 0 to ``length``."""
+    sections: list[Section] = []
+    if not headings or headings[0][0] > 0:
+        sections.append(Section("", 0, 0, headings[0][0] if headings else length))
+    above: list[tuple[int, str]] = []
+    for number, (start, level, title) in enumerate(headings):
+        end = headings[number + 1][0] if number + 1 < len(headings) else length
+        above = [(other, name) for other, name in above if other < level] + [(level, title)]
+        sections.append(Section(title, level, start, end, tuple(name for _, name in above)))
+    return sections

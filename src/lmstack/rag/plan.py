@@ -1,0 +1,192 @@
+"""What an update would do: the files on disk held against what the index remembers.
+
+The content hash decides. A file's times save the reading only where they can be trusted: the
+same size, modification time, inode and *change* time (which no program can set) as when it was
+hashed, and that change at least two seconds before the hashing, so that no write can hide in
+the clock's granularity.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lmstack.core import NotFoundError, shown
+from lmstack.rag.documents import Problem
+from lmstack.rag.load import Fingerprint, LoadConfig, ProblemError, read_file
+from lmstack.rag.scan import Found, readable_name, scan_source
+from lmstack.rag.store import Key, Known, Memory, absolute_path
+
+__all__ = ["Plan", "display_path", "is_under", "make_plan", "not_found"]
+
+_RACY_NS = 2_000_000_000
+
+
+@dataclass
+class Work:
+    """A plan for the machine. Keys of files to read, keys to take out, problems to
+    store (with the digest of the content, if it was read) and to forget, times to refresh."""
+
+    read: list[Key] = field(default_factory=list)
+    remove: list[Key] = field(default_factory=list)
+    report: list[tuple[Key, Problem, bytes | None]] = field(default_factory=list)
+    forget: list[Key] = field(default_factory=list)
+    touch: list[tuple[int, Fingerprint, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Paths to ``add``, ``change`` and ``remove``, as they open from the current folder, sorted;
+    ``problems`` are files that cannot be indexed. ``up_to_date`` when nothing is to be done."""
+
+    add: tuple[str, ...] = ()
+    change: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    unchanged: int = 0
+    problems: tuple[Problem, ...] = ()
+    work: Work = field(default_factory=Work, repr=False)
+
+    @property
+    def up_to_date(self) -> bool:
+        return not (self.add or self.change or self.remove)
+
+
+def display_path(path: str) -> str:
+    """An absolute ``path`` as it opens from the current folder: relative where they share more
+    than the root of the file system."""
+    try:
+        here = os.getcwd()
+    except OSError:  # the current folder was removed
+        return path
+    shared = os.path.commonpath([here, path])
+    return path if shared == os.sep else os.path.relpath(path, here)
+
+
+def make_plan(memory: Memory, paths: Sequence[str], config: LoadConfig, *, thorough: bool) -> Plan:
+    """Scan the absolute ``paths``, each inside one of the sources of ``memory``. ``thorough``
+    reads every file again."""
+    work = Work()
+    added: list[Key] = []
+    changed: list[Key] = []
+    standing: list[tuple[Key, Problem]] = []
+    seen: set[Key] = set()
+    unchanged = 0
+    for key, found in _files(memory, paths):
+        if key in seen:
+            continue
+        seen.add(key)
+        if isinstance(found, Problem):
+            work.report.append((key, found, None))
+            continue
+        known = memory.documents.get(key)
+        if known and not thorough and _trusted(known, found.fingerprint, memory.recipe):
+            unchanged += 1
+            continue
+        checked_ns = time.time_ns()
+        try:
+            raw = read_file(Path(absolute_path(memory.roots, key)), config)
+        except ProblemError as error:
+            if error.kind == "vanished":
+                seen.discard(key)
+            else:
+                work.report.append((key, error.at(key.path), None))
+            continue
+        trouble = memory.problems.get(key)
+        if known and known.digest == raw.digest and known.recipe == memory.recipe:
+            unchanged += 1
+            work.touch.append((known.id, raw.fingerprint, checked_ns))
+        elif trouble and trouble[1] == raw.digest and trouble[2] == memory.recipe:
+            standing.append((key, trouble[0]))
+        else:
+            (changed if known else added).append(key)
+            work.read.append(key)
+    reported = {key for key, _, _ in work.report}
+    gone = [k for k in memory.documents if _within(memory, k, paths)]
+    work.remove = sorted(k for k in gone if k not in seen or k in reported)
+    work.forget = [k for k in memory.problems if k not in seen and _within(memory, k, paths)]
+    return Plan(
+        _shown(memory, added),
+        _shown(memory, changed),
+        _shown(memory, work.remove),
+        unchanged,
+        tuple(
+            problem.at(readable_name(display_path(absolute_path(memory.roots, key))))
+            for key, problem in [*((k, p) for k, p, _ in work.report), *standing]
+        ),
+        work,
+    )
+
+
+def _shown(memory: Memory, keys: Sequence[Key]) -> tuple[str, ...]:
+    return tuple(sorted(display_path(absolute_path(memory.roots, key)) for key in keys))
+
+
+def _trusted(known: Known, seen: Fingerprint, recipe: str) -> bool:
+    return (
+        known.recipe == recipe
+        and known.fingerprint == seen
+        and seen.ctime_ns + _RACY_NS < known.checked_ns
+    )
+
+
+def _files(memory: Memory, paths: Sequence[str]) -> Iterator[tuple[Key, Found | Problem]]:
+    """Every file under ``paths`` with its key, those that were taken out by hand left out."""
+    for path in paths:
+        source_id, inner = _owner(memory, path)
+        if not os.path.exists(path):
+            yield from _missing(memory, path, Key(source_id, inner))
+            continue
+        for found in scan_source(Path(path)):
+            name = found.path if inner == "." else _joined(inner, found.path)
+            key = Key(source_id, name)
+            if not is_under(absolute_path(memory.roots, key), memory.excluded):
+                yield key, found
+
+
+def _missing(memory: Memory, path: str, key: Key) -> Iterator[tuple[Key, Problem]]:
+    """A path that is gone: its documents go too. Only a typing mistake is an error."""
+    if key.path == ".":
+        yield (
+            key,
+            Problem(
+                key.path,
+                "vanished",
+                "this source no longer exists; its documents were taken out",
+                "bring it back and update, or forget it: lmstack index remove PATH",
+            ),
+        )
+    elif not any(_within(memory, other, [path]) for other in memory.documents):
+        raise not_found(path)
+
+
+def not_found(path: str) -> NotFoundError:
+    return NotFoundError(
+        f"cannot open {shown(display_path(path))}: no such file or folder",
+        hint="give an existing file or folder",
+        param="paths",
+    )
+
+
+def _joined(inner: str, path: str) -> str:
+    return inner if path == "." else f"{inner}/{path}"
+
+
+def _owner(memory: Memory, path: str) -> tuple[int, str]:
+    for source_id, root in memory.roots.items():
+        if path == root:
+            return source_id, "."
+        if path.startswith(root.rstrip(os.sep) + os.sep):
+            return source_id, os.path.relpath(path, root).replace(os.sep, "/")
+    raise AssertionError(f"{path} is in no source of {list(memory.roots.values())}")
+
+
+def _within(memory: Memory, key: Key, paths: Collection[str]) -> bool:
+    return is_under(absolute_path(memory.roots, key), paths)
+
+
+def is_under(path: str, folders: Collection[str]) -> bool:
+    """Whether ``path`` is one of ``folders`` or inside one (absolute paths)."""
+    return any(path == f or path.startswith(f.rstrip(os.sep) + os.sep) for f in folders)

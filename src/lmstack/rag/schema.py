@@ -1,0 +1,289 @@
+"""The one SQLite file of an index: its tables, how it is opened, and what its errors mean.
+
+Write-ahead logging lets searches read one consistent snapshot while a writer commits. Covers
+SQLite; nothing else in `lmstack.rag` names the engine. Postings are an FTS5 table whose content
+is the `chunks` table, kept in step by triggers inside the same transaction.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from lmstack.core import FormatError, NotFoundError, StoreError, shown
+
+__all__ = [
+    "FILE_NAME",
+    "Database",
+    "chunks",
+    "documents",
+    "exclusions",
+    "meta",
+    "problems",
+    "sources",
+    "texts",
+    "vectors",
+]
+
+FILE_NAME = "index.sqlite"
+# "lmsk" in ASCII, in the header of the file: tells our index from any other SQLite file.
+APPLICATION_ID = 0x6C6D736B
+FORMAT_VERSION = 1
+
+_metadata = sa.MetaData()
+meta = sa.Table(
+    "meta",
+    _metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+sources = sa.Table(
+    "sources",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("root", sa.Text, nullable=False, unique=True),
+)
+exclusions = sa.Table("exclusions", _metadata, sa.Column("path", sa.Text, primary_key=True))
+documents = sa.Table(
+    "documents",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("source_id", sa.ForeignKey("sources.id"), nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("recipe", sa.Text, nullable=False),
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("mtime_ns", sa.Integer, nullable=False),
+    sa.Column("ctime_ns", sa.Integer, nullable=False),
+    sa.Column("inode", sa.Integer, nullable=False),
+    sa.Column("checked_ns", sa.Integer, nullable=False),
+    sa.Column("format", sa.Text, nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("chunk_count", sa.Integer, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.UniqueConstraint("source_id", "path"),
+    sqlite_autoincrement=True,
+)
+# Apart from `documents`, so that listing documents does not read their pages.
+texts = sa.Table(
+    "texts",
+    _metadata,
+    sa.Column("document_id", sa.ForeignKey("documents.id"), primary_key=True),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("sections", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+)
+chunks = sa.Table(
+    "chunks",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("document_id", sa.ForeignKey("documents.id"), nullable=False, index=True),
+    sa.Column("ordinal", sa.Integer, nullable=False),
+    sa.Column("start", sa.Integer, nullable=False),
+    sa.Column("end", sa.Integer, nullable=False),
+    sa.Column("tokens", sa.Integer, nullable=False),
+    sa.Column("embed_key", sa.LargeBinary, nullable=False, index=True),
+    sa.Column("section", sa.Text, nullable=False),
+    sa.Column("prefix", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+# One blob a document: float32, little endian, (rows, dimensions); row i is chunk
+# first_chunk + i. Loading ten thousand vectors is then a few hundred rows, not ten thousand.
+vectors = sa.Table(
+    "vectors",
+    _metadata,
+    sa.Column("document_id", sa.ForeignKey("documents.id"), primary_key=True),
+    sa.Column("first_chunk", sa.Integer, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("dimensions", sa.Integer, nullable=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
+problems = sa.Table(
+    "problems",
+    _metadata,
+    sa.Column("source_id", sa.ForeignKey("sources.id"), primary_key=True),
+    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("hint", sa.Text, nullable=False),
+    sa.Column("digest", sa.LargeBinary),
+    sa.Column("recipe", sa.Text, nullable=False),
+)
+_POSTINGS = (
+    "CREATE VIRTUAL TABLE postings USING fts5(prefix, text, content='chunks', "
+    "content_rowid='id', tokenize='porter unicode61 remove_diacritics 2')",
+    "CREATE TRIGGER chunk_added AFTER INSERT ON chunks BEGIN "
+    "INSERT INTO postings(rowid, prefix, text) VALUES (new.id, new.prefix, new.text); END",
+    "CREATE TRIGGER chunk_removed AFTER DELETE ON chunks BEGIN "
+    "INSERT INTO postings(postings, rowid, prefix, text) "
+    "VALUES ('delete', old.id, old.prefix, old.text); END",
+)
+
+
+class Database:
+    """Connections to one index file. Thread-safe; each transaction has its own connection."""
+
+    def __init__(self, folder: Path, *, create: bool, timeout_s: float) -> None:
+        self.path = folder / FILE_NAME
+        self._timeout_s = timeout_s
+        if not self.path.exists() and not create:
+            raise NotFoundError(
+                f"there is no index in {shown(str(folder))}",
+                hint=f"make one: lmstack index add --index {folder} PATH",
+                param="index",
+            )
+        if create:
+            _make_folder(folder)
+        self._engine = sa.create_engine(
+            "sqlite://",
+            creator=self._connect,
+            poolclass=sa.pool.QueuePool,
+            pool_size=4,
+            max_overflow=28,
+            pool_reset_on_return="rollback",
+        )
+        try:
+            self._prepare(create)
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A read transaction: one snapshot, whatever writers do meanwhile."""
+        with self._transaction("BEGIN") as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A write transaction: commits at the end, or leaves no trace when anything raises."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA cache_size = -32000")
+            connection.execute("PRAGMA temp_store = MEMORY")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sa.Connection]:
+        with self._translated(), self._engine.connect() as connection:
+            connection.exec_driver_sql(begin)
+            yield connection
+            connection.commit()
+
+    def _prepare(self, create: bool) -> None:
+        """Check that the file is an index of this version; make the tables in an empty one."""
+        with self._translated(), self._engine.connect() as connection:
+            if not self._is_empty(connection):
+                return
+            if not create:
+                raise NotFoundError(
+                    f"the index {shown(str(self.path))} was never filled",
+                    hint=f"fill it: lmstack index add --index {self.path.parent} PATH",
+                    param="index",
+                )
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        with self.writing() as connection:
+            if self._is_empty(connection):
+                _metadata.create_all(connection)
+                for statement in _POSTINGS:
+                    connection.exec_driver_sql(statement)
+                connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.exec_driver_sql(f"PRAGMA user_version = {FORMAT_VERSION}")
+
+    def _is_empty(self, connection: sa.Connection) -> bool:
+        def number(query: str) -> int:
+            return int(connection.exec_driver_sql(query).scalar_one())
+
+        tables = number("SELECT count(*) FROM sqlite_master")
+        application = number("PRAGMA application_id")
+        version = number("PRAGMA user_version")
+        if not tables and not application:
+            return True
+        if application != APPLICATION_ID:
+            raise FormatError(
+                f"{shown(str(self.path))} is a SQLite file, but not an lmstack index",
+                hint="give another folder with --index",
+                param="index",
+            )
+        if version != FORMAT_VERSION:
+            raise FormatError(
+                f"{shown(str(self.path))} has index format {version}; this lmstack reads "
+                f"{FORMAT_VERSION}",
+                hint="move it away and index again"
+                if version < FORMAT_VERSION
+                else "update lmstack: pip install -U lmstack",
+                param="index",
+            )
+        return False
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            raise self._error(error.orig) from error
+        except sa.exc.TimeoutError as error:
+            raise StoreError(
+                f"too many searches at once on {shown(str(self.path))}",
+                hint="try again in a moment",
+            ) from error
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+
+    def _error(self, error: BaseException | None) -> Exception:
+        name = str(getattr(error, "sqlite_errorname", ""))
+        path = shown(str(self.path))
+        if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+            return FormatError(
+                f"{path} is damaged or not an index: {error}",
+                hint="move it away and index again; your documents are not affected",
+                param="index",
+            )
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return StoreError(
+                f"the index {path} is locked by another process",
+                hint="wait for it to finish, or stop it",
+            )
+        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+            return StoreError(
+                f"cannot write the index {path}: {error}",
+                hint="free space on that disk (or check it) and run the command again; what "
+                "was committed is kept",
+            )
+        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+            return StoreError(
+                f"cannot open the index {path}: {error}",
+                hint="check the permissions of the file and its folder",
+            )
+        return StoreError(f"the index {path} failed: {error}", hint="lmstack index verify")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"cannot make the index folder {shown(os.fspath(folder))}: {error.strerror}",
+            hint="give another folder with --index",
+            param="index",
+        ) from None

@@ -1,0 +1,102 @@
+"""Sentences as spans, for quoting and for cutting long paragraphs.
+
+Lines are read first (headings, list items, table rows, fences and paragraphs do not run into one
+another), then each paragraph goes through nupunkt's Punkt model. Spans never include the markers
+of lists, quotes and headings, nor white space at their ends; together they hold every other
+character that is not white space, a fence line or a ruling line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import nupunkt
+
+__all__ = ["sentence_spans", "split_prose"]
+
+Span = tuple[int, int]
+_LINE = re.compile(r"[^\n]*(?:\n|$)")
+_MARKER = re.compile(
+    r"[ \t]*(?:>[ \t]*)*(?:(?:[-*+•]|\d{1,9}[.)])[ \t]+(?:\[[ xX]\][ \t]+)?|#{1,6}[ \t]+)?"
+)
+_FENCE = re.compile(r"[ \t]*(?:>[ \t]*)*(```+|~~~+)")
+_RULE = frozenset("-*_=|:+ \t\r\n")
+# Punkt is linear in theory; in practice long texts without a blank line cost it dearly.
+_MAX_PROSE = 20_000
+
+
+def sentence_spans(text: str) -> list[Span]:
+    """Sentences of a chunk of Markdown, plain or extracted text, in order."""
+    spans: list[Span] = []
+    for start, end, prose in _groups(text):
+        spans.extend(split_prose(text, start, end) if prose else _stripped(text, start, end))
+    return spans
+
+
+def _groups(text: str) -> Iterator[tuple[int, int, bool]]:
+    """Runs of lines that belong together: (start, end, whether it is prose)."""
+    open_start: int | None = None
+    fence: str | None = None
+    end = 0
+    for match in _LINE.finditer(text):
+        start, end = match.span()
+        if start == end:
+            break
+        line = match.group()
+        fenced = _FENCE.match(line)
+        if fenced and (fence is None or fenced.group(1).startswith(fence)):
+            if open_start is not None:
+                yield open_start, start, fence is None
+            fence = fenced.group(1)[:3] if fence is None else None
+            open_start = None
+        elif fence is not None:
+            open_start = start if open_start is None else open_start
+        else:
+            marker = _MARKER.match(line)
+            begin = start + (marker.end() if marker else 0)
+            content = line[begin - start :].strip()
+            alone = line.lstrip().startswith(("#", "|"))
+            if open_start is not None and (not content or alone or _starts_item(line)):
+                yield open_start, start, True
+                open_start = None
+            if not content or _RULE.issuperset(content):
+                continue
+            if alone:
+                yield begin, end, False
+            elif open_start is None:
+                open_start = begin
+    if open_start is not None:
+        yield open_start, len(text), fence is None
+
+
+def _starts_item(line: str) -> bool:
+    marker = _MARKER.match(line)
+    return bool(marker and marker.group().strip(" \t>"))
+
+
+def split_prose(text: str, start: int, end: int) -> list[Span]:
+    """Sentences of ``text[start:end]`` by Punkt alone, stripped."""
+    spans: list[Span] = []
+    while end - start > _MAX_PROSE:
+        cut = text.rfind(" ", start + 1, start + _MAX_PROSE)
+        cut = cut if cut > start else start + _MAX_PROSE
+        spans.extend(_punkt(text, start, cut))
+        start = cut
+    spans.extend(_punkt(text, start, end))
+    return spans
+
+
+def _punkt(text: str, start: int, end: int) -> list[Span]:
+    spans: list[Span] = []
+    for left, right in nupunkt.sent_spans(text[start:end]):
+        spans.extend(_stripped(text, start + left, start + right))
+    return spans
+
+
+def _stripped(text: str, start: int, end: int) -> list[Span]:
+    """The span without white space at its ends, or nothing if it holds nothing else."""
+    piece = text[start:end]
+    left = len(piece) - len(piece.lstrip())
+    right = len(piece.rstrip())
+    return [(start + left, start + right)] if left < right else []

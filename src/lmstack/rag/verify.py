@@ -1,0 +1,153 @@
+"""Is the index what it says it is? Everything checked against the stored text.
+
+Also `logical_content`: what an index holds apart from row numbers and file times, so that two
+indexes of the same documents can be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from lmstack.rag.chunk import embedded_text
+from lmstack.rag.schema import Database, chunks, documents, texts, vectors
+from lmstack.rag.store import Key, absolute_path, source_roots
+
+__all__ = ["VerifyReport", "logical_content", "verify_database"]
+
+_UNIT_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """``findings`` is empty when all is well; each names the document and what is wrong."""
+
+    documents: int
+    chunks: int
+    findings: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.findings
+
+
+def verify_database(database: Database, dimensions: int) -> VerifyReport:
+    """Read everything and check hashes, offsets, postings, vectors and SQLite's own pages."""
+    findings: list[str] = []
+    with database.reading() as connection:
+        findings += _sqlite_findings(connection)
+        count = 0
+        chunk_count = 0
+        roots = source_roots(connection)
+        for row in connection.execute(
+            sa.select(documents, texts.c.text, texts.c.digest.label("text_digest")).join_from(
+                documents, texts, documents.c.id == texts.c.document_id, isouter=True
+            )
+        ):
+            count += 1
+            path = absolute_path(roots, Key(row.source_id, row.path))
+            if row.text is None or hashlib.sha256(row.text.encode()).digest() != row.text_digest:
+                findings.append(f"{path}: the stored text does not have its hash")
+                continue
+            found, problems = _chunk_findings(connection, row)
+            chunk_count += found
+            problems += _vector_findings(connection, row.id, found, dimensions)
+            findings += [f"{path}: {problem}" for problem in problems]
+        total = connection.execute(sa.select(sa.func.count()).select_from(chunks)).scalar_one()
+        if total != chunk_count and not findings:
+            findings.append(f"{total - chunk_count} chunks belong to no document")
+    findings += _postings_findings(database)
+    return VerifyReport(count, chunk_count, tuple(findings))
+
+
+def _sqlite_findings(connection: sa.Connection) -> list[str]:
+    rows = connection.exec_driver_sql("PRAGMA quick_check").scalars().all()
+    findings = [f"SQLite: {line}" for line in rows if line != "ok"]
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    return findings + [f"SQLite: a row of {row[0]} refers to nothing" for row in broken]
+
+
+def _chunk_findings(connection: sa.Connection, document: Any) -> tuple[int, list[str]]:
+    findings: list[str] = []
+    rows = connection.execute(
+        sa.select(chunks).where(chunks.c.document_id == document.id).order_by(chunks.c.id)
+    ).all()
+    position = 0
+    for ordinal, row in enumerate(rows):
+        embedded = embedded_text(row.prefix, row.text).encode("utf-8", "surrogatepass")
+        if document.text[row.start : row.end] != row.text or row.start < position:
+            findings.append(f"chunk {ordinal} is not the text at {row.start}-{row.end}")
+        if row.ordinal != ordinal or row.id != rows[0].id + ordinal:
+            findings.append(f"chunk {ordinal} is out of order")
+        if hashlib.blake2b(embedded, digest_size=16).digest() != row.embed_key:
+            findings.append(f"chunk {ordinal} does not have its hash")
+        position = row.end
+    if len(rows) != document.chunk_count:
+        findings.append(f"{len(rows)} chunks where {document.chunk_count} were written")
+    return len(rows), findings
+
+
+def _vector_findings(
+    connection: sa.Connection, document_id: int, count: int, dimensions: int
+) -> list[str]:
+    row = connection.execute(
+        sa.select(vectors).where(vectors.c.document_id == document_id)
+    ).one_or_none()
+    if row is None:
+        return ["has no vectors"]
+    if (row.rows, row.dimensions) != (count, dimensions):
+        return [
+            f"has {row.rows} vectors of {row.dimensions} dimensions for {count} chunks of "
+            f"{dimensions}"
+        ]
+    if len(row.data) != 4 * count * dimensions:
+        return [f"vectors take {len(row.data)} bytes, not {4 * count * dimensions}"]
+    lengths = np.linalg.norm(np.frombuffer(row.data, "<f4").reshape(count, dimensions), axis=1)
+    off = np.flatnonzero(~(np.abs(lengths - 1) < _UNIT_TOLERANCE))
+    return [f"vector {off[0]} has the length {lengths[off[0]]:.3g}, not 1"] if len(off) else []
+
+
+def _postings_findings(database: Database) -> list[str]:
+    """FTS5 compares its postings with the chunks; it needs a write transaction to do so."""
+    try:
+        with database.writing() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO postings(postings, rank) VALUES ('integrity-check', 1)"
+            )
+    except sa.exc.DBAPIError as error:
+        return [f"the postings do not match the chunks: {error.orig}"]
+    return []
+
+
+def logical_content(connection: sa.Connection) -> Iterator[tuple[object, ...]]:
+    """Per document, in the order of paths: path, hashes, text, chunks and vectors."""
+    roots = source_roots(connection)
+    rows = connection.execute(
+        sa.select(documents, texts.c.text, texts.c.sections, vectors.c.data)
+        .join_from(documents, texts, documents.c.id == texts.c.document_id)
+        .join(vectors, documents.c.id == vectors.c.document_id)
+    ).all()
+    for row in sorted(rows, key=lambda r: absolute_path(roots, Key(r.source_id, r.path))):
+        cut = connection.execute(
+            sa.select(chunks).where(chunks.c.document_id == row.id).order_by(chunks.c.ordinal)
+        )
+        yield (
+            absolute_path(roots, Key(row.source_id, row.path)),
+            row.digest,
+            row.recipe,
+            row.format,
+            row.title,
+            row.text,
+            row.sections,
+            tuple(
+                (c.start, c.end, c.tokens, c.prefix, tuple(json.loads(c.section)), c.text)
+                for c in cut
+            ),
+            row.data,
+        )
