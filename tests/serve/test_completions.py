@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import pytest
@@ -76,8 +77,9 @@ async def test_one_bad_prompt_of_many_is_a_status_even_when_streamed(http):
         async def stream(self, request):
             if request.prompt == "bad":
                 raise InputError("bad prompt", param="prompt")
-            async for delta in super().stream(request):
-                yield delta
+            async with contextlib.aclosing(super().stream(request)) as deltas:
+                async for delta in deltas:
+                    yield delta
 
     model = Picky(["ok"])
     body = {"model": "m", "prompt": ["good", "bad"]}

@@ -1,0 +1,181 @@
+"""Broken bodies: each is a 4xx in OpenAI's shape that says what was wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.requests import Request
+
+from lmstack.core import ScriptedModel
+from lmstack.serve import create_app
+from lmstack.serve.errors import HttpError
+from lmstack.serve.intake import MAX_BODY_BYTES, MAX_DEPTH, parse_json, read_body
+
+JSON = {"content-type": "application/json"}
+ROUTES = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"]
+
+
+@pytest.fixture
+def app():
+    return create_app(models={"m": ScriptedModel()})
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b"null", "not a JSON object"),
+        (b'{"model": "\xff"}', "not JSON"),
+        (b'{"model": NaN}', "not JSON"),
+        (b'{"model": Infinity}', "not JSON"),
+        (b'{"model": 1e999}', "too large"),
+        (b'{"model": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b'{"model": "\\ud800"}', "not JSON"),
+        (b'{"model": "\\udc00\\ud800"}', "not JSON"),
+        (b'{"model": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not JSON"),
+        (b'{"model": ' + b"[" * 70 + b"]" * 70 + b"}", f"deeper than {MAX_DEPTH}"),
+        (b'{"model": "m"} x', "not JSON"),
+        (b"\xef\xbb\xbf{}", "not JSON"),
+    ],
+    ids=lambda value: str(value[:24]) if isinstance(value, bytes) else None,
+)
+async def test_a_body_that_is_not_strict_json_is_400(http, app, route, data, words):
+    async with http(app) as client:
+        answer = await client.post(route, content=data, headers=JSON)
+    assert answer.status_code == 400
+    assert words in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data", "", "application/jsonx"])
+async def test_another_content_type_is_415(http, app, kind):
+    async with http(app) as client:
+        answer = await client.post(
+            "/v1/chat/completions", content=b"{}", headers={"content-type": kind}
+        )
+    assert answer.status_code == 415
+
+
+async def test_a_charset_after_the_content_type_is_fine(http, app):
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    async with http(app) as client:
+        answer = await client.post(
+            "/v1/chat/completions",
+            content=json.dumps(body),
+            headers={"content-type": "Application/JSON; charset=utf-8"},
+        )
+    assert answer.status_code == 200
+
+
+async def test_a_declared_length_over_the_limit_is_413_before_reading(http, app):
+    async with http(app) as client:
+        answer = await client.post(
+            "/v1/completions",
+            content=b"{}",
+            headers=JSON | {"content-length": str(MAX_BODY_BYTES + 1)},
+        )
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "body_too_large"
+
+
+async def test_an_undeclared_length_is_counted_while_reading(serve, app):
+    sent = 0
+
+    async def endless():
+        nonlocal sent
+        while True:
+            sent += 2**16
+            yield b" " * 2**16
+
+    import httpx
+
+    async with serve(app) as url, httpx.AsyncClient(base_url=url) as client:
+        try:
+            answer = await client.post("/v1/completions", content=endless(), headers=JSON)
+            assert answer.status_code == 413
+        except (httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError):
+            pass  # the server answered and closed while we were still sending
+    assert sent < 2 * MAX_BODY_BYTES
+
+
+def request_of(*messages: dict) -> Request:
+    left = list(messages)
+
+    async def receive() -> dict:
+        if not left:
+            await asyncio.sleep(60)
+        return left.pop(0)
+
+    return Request({"type": "http", "headers": [], "method": "POST"}, receive)
+
+
+async def test_a_body_that_never_ends_is_408():
+    request = request_of({"type": "http.request", "body": b"{", "more_body": True})
+    with pytest.raises(HttpError) as caught:
+        await read_body(request, timeout_s=0.02)
+    assert caught.value.http_status == 408
+
+
+async def test_nothing_past_the_limit_is_kept():
+    piece = {"type": "http.request", "body": b"x" * 60, "more_body": True}
+    with pytest.raises(HttpError) as caught:
+        await read_body(request_of(piece, piece), limit=100)
+    assert caught.value.http_status == 413
+
+
+async def test_too_many_messages_are_400(http, app):
+    messages = [{"role": "user", "content": "x"}] * 1025
+    async with http(app) as client:
+        answer = await client.post(
+            "/v1/chat/completions", json={"model": "m", "messages": messages}
+        )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "messages"
+
+
+async def test_a_large_body_is_parsed_off_the_event_loop(http, app):
+    messages = [{"role": "user", "content": "x" * 1000}] * 1000
+    async with http(app) as client:
+        answer = await client.post(
+            "/v1/chat/completions", json={"model": "m", "messages": messages}
+        )
+    assert answer.status_code == 200
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["model", "messages", "stop", "n", "logit_bias", "prompt", "x"]),
+        JSON_VALUES,
+    )
+)
+async def test_no_json_object_is_a_5xx(http, app, body):
+    async with http(app) as client:
+        answer = await client.post(
+            "/v1/chat/completions",
+            content=json.dumps(body).encode("utf-8", "surrogatepass"),
+            headers=JSON,
+        )
+    assert answer.status_code in (200, 400, 404)
+    assert answer.status_code == 200 or answer.json()["error"]["message"]
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_parse_or_raise_a_400(data):
+    try:
+        parse_json(data)
+    except HttpError as error:
+        assert error.http_status == 400

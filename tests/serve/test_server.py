@@ -1,0 +1,157 @@
+"""run_server: binding, signals, and a shutdown that does not wait for open streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import httpx
+import openai
+import pytest
+
+from lmstack.core import InputError, ScriptedModel
+from lmstack.serve import create_app, run_server
+from lmstack.serve.server import bind
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": True}
+
+
+class Running:
+    """run_server in a thread, as a program would call it in its main thread."""
+
+    def __init__(self, app, **options) -> None:
+        self.stop = threading.Event()
+        self.url = ""
+        ready = threading.Event()
+
+        def on_ready(url: str) -> None:
+            self.url = url
+            ready.set()
+
+        self.thread = threading.Thread(
+            target=run_server,
+            args=(app,),
+            kwargs={"port": 0, "stop": self.stop, "on_ready": on_ready, **options},
+        )
+        self.thread.start()
+        assert ready.wait(10)
+
+    def end(self) -> float:
+        start = time.perf_counter()
+        self.stop.set()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+        return time.perf_counter() - start
+
+
+def test_open_streams_do_not_hold_up_a_shutdown_and_their_clients_are_told():
+    model = ScriptedModel([" ".join(["word"] * 100_000)], delay_s=0.001)
+    server = Running(create_app(models={"m": model}))
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="x", max_retries=0)
+    with client:
+        stream = client.chat.completions.create(**BODY)
+        next(iter(stream))
+        took: list[float] = []
+        ending = threading.Thread(target=lambda: took.append(server.end()))
+        ending.start()
+        with pytest.raises(openai.APIError, match="the server is stopping"):
+            for _ in stream:
+                pass
+        ending.join()
+    assert took[0] < 5
+    assert model.open_streams == 0
+
+
+def test_a_request_that_is_still_queued_does_not_hold_up_a_shutdown():
+    model = ScriptedModel(["word"], delay_s=60)
+    server = Running(create_app(models={"m": model}))
+    errors: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            httpx.post(f"{server.url}/v1/chat/completions", json=BODY, timeout=30)
+        except httpx.HTTPError as error:
+            errors.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    while not model.open_streams:
+        time.sleep(0.005)
+    assert server.end() < 5
+    asking.join()
+    assert model.open_streams == 0
+
+
+def test_a_used_port_names_the_next_one():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError) as caught:
+            run_server(create_app(models={}), port=port)
+    assert caught.value.message == f"port {port} is in use by another program"
+    assert caught.value.hint == f"--port {port + 1}"
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "param"),
+    [
+        ("127.0.0.1", 70000, "port"),
+        ("no.such.host.invalid", 0, "host"),
+        ("a" * 300, 0, "host"),
+        ("192.0.2.1", 0, "host"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_an_input_error(host, port, param):
+    with pytest.raises(InputError) as caught:
+        bind(host, port)
+    assert caught.value.param == param
+
+
+def test_other_machines_are_not_let_in_without_keys():
+    with pytest.raises(InputError, match="no API keys"):
+        run_server(create_app(models={}), host="0.0.0.0")
+
+
+def test_the_server_answers_on_this_machine_only_by_default():
+    server = Running(create_app(models={}))
+    try:
+        assert server.url.startswith("http://127.0.0.1:")
+        assert httpx.get(f"{server.url}/healthz").headers.get("server") is None
+    finally:
+        server.end()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_server_and_the_caller_goes_on(number):
+    program = """
+        from lmstack.core import ScriptedModel
+        from lmstack.serve import create_app, run_server
+        app = create_app(models={"m": ScriptedModel(["w " * 10000], delay_s=0.01)})
+        run_server(app, port=0, on_ready=lambda url: print(url, flush=True))
+        print("closed cleanly", flush=True)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+    with process:
+        url = process.stdout.readline().strip()
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=BODY) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            start = time.perf_counter()
+            process.send_signal(number)
+            last = [line for line in lines if line][-1]
+        out, err = process.communicate(timeout=10)
+    assert time.perf_counter() - start < 5
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "server_stopping"
+    assert (out, err, process.returncode) == ("closed cleanly\n", "", 0)
