@@ -9,17 +9,15 @@ import pytest
 
 from lmstack.app import checks, wiring
 from lmstack.app.checks import Check, machine_checks, store_checks
-from lmstack.core import StoreError
+from lmstack.core import IntegrityError, StoreError
+from lmstack.registry import Broken
 
 if TYPE_CHECKING:
     from tests.app.conftest import Run
 
 
-class Entry:
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.kind = "generate"
-        self.digest = "sha256:" + "a" * 64
+def broken(name: str) -> Broken:
+    return Broken(name, Path(name), IntegrityError("model.safetensors is 3 bytes short"))
 
 
 def by_name(found: list[Check]) -> dict[str, Check]:
@@ -50,23 +48,27 @@ def test_an_unwritable_home_stops_work_and_says_how_to_move_it(tmp_path: Path) -
 
 
 def test_a_missing_default_model_names_the_command_that_brings_it() -> None:
-    found = by_name(store_checks(lambda: [], lambda entry: None, {"m": "answers questions"}))
+    found = by_name(store_checks(list, list, {"m": "answers questions"}))
     assert found["model m"].status == "fail"
     assert found["model m"].fix == "lmstack pull m"
 
 
 def test_a_broken_default_model_is_reported_once_with_both_commands() -> None:
-    found = store_checks(
-        lambda: [Entry("m")], lambda entry: "model.safetensors is 3 bytes short", {"m": "answers"}
-    )
+    found = store_checks(list, lambda: [broken("m")], {"m": "answers"})
     assert [check.fix for check in found] == ["lmstack models rm m && lmstack pull m"]
+    assert found[0].status == "fail"
+
+
+def test_a_broken_model_that_is_no_default_does_not_stop_work() -> None:
+    [check] = store_checks(list, lambda: [broken("other")], {})
+    assert (check.status, check.fix) == ("warn", "lmstack models rm other")
 
 
 def test_an_unreadable_store_is_a_finding_and_not_an_error() -> None:
-    def broken() -> list[Entry]:
+    def locked() -> list[Broken]:
         raise StoreError("the store is locked")
 
-    [check] = store_checks(broken, lambda entry: None, {})
+    [check] = store_checks(locked, list, {})
     assert check.status == "fail"
     assert "locked" in check.detail
 

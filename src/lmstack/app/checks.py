@@ -226,42 +226,26 @@ def _keys() -> Iterator[Check]:
 
 
 def store_checks(
-    models: Callable[[], list[Any]], verify: Callable[[Any], str | None], defaults: dict[str, str]
+    models: Callable[[], list[Any]], broken: Callable[[], list[Any]], defaults: dict[str, str]
 ) -> list[Check]:
-    """The model store. ``models`` lists entries, ``verify`` says what is wrong with one;
-    ``defaults`` maps each default model to what it is for."""
+    """The model store: usable entries, broken ones, and the default models that are missing.
+    ``defaults`` maps each to what it is for."""
     try:
-        entries = models()
+        usable, damaged = models(), broken()
     except (LmstackError, OSError) as error:
-        return [
-            Check("store", "fail", f"cannot be read: {error}", "LMSTACK_HOME=FOLDER lmstack pull")
-        ]
-    checks = []
-    found = {entry.name for entry in entries}
-    for entry in entries:
-        fault = verify(entry)
-        if fault:
-            found.discard(entry.name)
-            checks.append(
-                Check(
-                    f"model {entry.name}",
-                    "fail",
-                    fault,
-                    f"lmstack models rm {entry.name} && lmstack pull {entry.name}",
-                )
-            )
-        else:
-            checks.append(Check(f"model {entry.name}", "ok", f"{entry.kind}, {entry.digest[:19]}"))
+        return [Check("store", "fail", f"cannot be read: {error}", OTHER_HOME)]
+    checks = [Check(f"model {m.name}", "ok", f"{m.kind}, {m.digest[:19]}") for m in usable]
+    for entry in damaged:
+        again = f" && lmstack pull {entry.name}" if entry.name in defaults else ""
+        # A broken default stops work; another model may never be asked for.
+        status: Status = "fail" if entry.name in defaults else "warn"
+        fix = f"lmstack models rm {entry.name}{again}"
+        checks.append(Check(f"model {entry.name}", status, entry.error.message, fix))
+    present = {entry.name for entry in (*usable, *damaged)}
     for name, purpose in defaults.items():
-        if name not in found and not any(c.name == f"model {name}" for c in checks):
-            checks.append(
-                Check(
-                    f"model {name}",
-                    "fail",
-                    f"not in the store; it {purpose}",
-                    f"lmstack pull {name}",
-                )
-            )
+        if name not in present:
+            detail = f"not in the store; it {purpose}"
+            checks.append(Check(f"model {name}", "fail", detail, f"lmstack pull {name}"))
     return checks
 
 

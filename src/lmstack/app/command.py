@@ -1,6 +1,6 @@
 """How a command is declared: one decorator adds the options every command has.
 
-    @command(app, "search", section="Ask", example='lmstack search "ports" --index docs.index')
+    @command(app, "search", example='lmstack search "ports" --index docs.index')
     def search(out: Output, query: ..., k: ... = 10) -> None:
         ''' One line for the overview.
 
@@ -57,7 +57,6 @@ def command(
     app: typer.Typer,
     name: str,
     *,
-    section: str | None = None,
     example: str,
     returns: bool = True,
 ) -> Callable[[F], F]:
@@ -69,7 +68,6 @@ def command(
             cls=HelpCommand,
             help=inspect.getdoc(function),
             epilog=example,
-            rich_help_panel=section,
         )(_with_common_options(function, returns))
         return function
 

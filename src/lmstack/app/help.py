@@ -17,7 +17,14 @@ from lmstack.core import nearest
 
 __all__ = ["SECTIONS", "HelpCommand", "HelpGroup", "help_text", "overview"]
 
-SECTIONS = ("Ask", "Serve", "Models", "Data", "Operate")
+# In the order of the work, and within a section in the order of use.
+SECTIONS = {
+    "Ask": ("ask", "search"),
+    "Serve": ("up",),
+    "Models": ("pull", "models", "inspect"),
+    "Data": ("index",),
+    "Operate": ("doctor", "audit"),
+}
 WIDTH = 88
 TITLE = "lmstack: answers about your documents, from models on your own machine"
 
@@ -54,11 +61,9 @@ def overview(group: Any) -> str:
     lines = [TITLE]
     visible = {n: c for n, c in group.commands.items() if not c.hidden}
     pad = max(len(name) for name in visible)
-    for section in SECTIONS:
-        rows = [(n, c) for n, c in visible.items() if c.rich_help_panel == section]
-        if rows:
-            lines += ["", section]
-            lines += [f"  {name:<{pad}}   {_summary(command)}" for name, command in rows]
+    for section, names in SECTIONS.items():
+        lines += ["", section]
+        lines += [f"  {name:<{pad}}   {_summary(visible[name])}" for name in names]
     lines += ["", "Options"]
     lines += _definitions(_options(group))
     lines += ["", "lmstack COMMAND --help shows how a command is used, with an example."]

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal, Protocol
@@ -137,8 +137,18 @@ class Output:
     def detail(self, text: str) -> None:
         """More of it, for ``-v``."""
         if self.verbose:
-            elapsed = time.monotonic() - self.started
-            print(f"[{elapsed:7.3f} s] {text}", file=sys.stderr, flush=True)
+            print(f"[{self.elapsed:7.3f} s] {text}", file=sys.stderr, flush=True)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the command started."""
+        return time.monotonic() - self.started
+
+    def problems(self, problems: Sequence[Mapping[str, Any]]) -> None:
+        """Files that were left out, each with the reason; the rest is not affected."""
+        for problem in problems:
+            text = f"left out: {problem['path']} {problem['message']}; {problem['hint']}"
+            self.note(printable(text, one_line=True))
 
     def style(self, text: str, style: Style) -> str:
         """``text`` in a colour or weight, where stdout is a terminal that wants it."""

@@ -6,15 +6,58 @@ cost; tests replace these functions to run commands against scripted models.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmstack.app.checks import Check, machine_checks, network_checks, store_checks
+from lmstack.app.output import Output
+from lmstack.core import ChatModel, Embedder, InputError, NotFoundError, shown
 
 if TYPE_CHECKING:
+    from lmstack.app.inspection import Inspection
+    from lmstack.rag import Index
+    from lmstack.registry import Broken, ModelFolder
     from lmstack.safety import AuditReport
 
-__all__ = ["audit_path", "checks", "home", "verify_audit"]
+__all__ = [
+    "DEFAULT_EMBEDDER",
+    "DEFAULT_MODEL",
+    "PURPOSES",
+    "as_json",
+    "audit_path",
+    "broken_models",
+    "checks",
+    "embedder",
+    "existing_folder",
+    "generator",
+    "generator_folder",
+    "home",
+    "index_of",
+    "inspect",
+    "models",
+    "open_index",
+    "open_source",
+    "pull",
+    "remove_model",
+    "verify_audit",
+]
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+DEFAULT_EMBEDDER = "all-minilm-l6-v2"
+PURPOSES = {
+    DEFAULT_MODEL: "is the default for answers",
+    DEFAULT_EMBEDDER: "is the default for finding passages",
+}
+# How long a command waits for another one that is writing to the same index.
+LOCK_TIMEOUT_S = 5.0
+REMOTE = ("openai", "anthropic")
+PullProgress = Callable[[str, int, int | None], None]
 
 
 def home() -> Path:
@@ -24,14 +67,21 @@ def home() -> Path:
     return registry_home()
 
 
-def checks(*, network: bool) -> list[Check]:
-    """Everything `lmstack doctor` looks at."""
-    from lmstack.registry import Store
+def existing_folder(path: Path) -> Path:
+    """``path``, absolute, if it is a folder (or a single document)."""
+    if not path.exists():
+        raise NotFoundError(
+            f"there is no folder {shown(str(path))}",
+            hint="give the folder that holds your documents",
+            param="docs",
+        )
+    return Path(os.path.abspath(path))
 
-    found = machine_checks(home())
-    store = Store()
-    found += store_checks(store.models, lambda entry: None, {})
-    return [*found, *network_checks()] if network else found
+
+def index_of(docs: Path) -> Path:
+    """Where the index of a folder is kept: one for each absolute path, links resolved."""
+    name = hashlib.sha256(os.fsencode(os.path.realpath(docs))).hexdigest()[:32]
+    return home() / "indexes" / name
 
 
 def audit_path() -> Path:
@@ -39,7 +89,172 @@ def audit_path() -> Path:
     return home() / "audit" / "audit.jsonl"
 
 
+def checks(*, network: bool) -> list[Check]:
+    """Everything `lmstack doctor` looks at."""
+    found = machine_checks(home())
+    if not any(check.name == "torch" and check.status == "fail" for check in found):
+        found += store_checks(models, broken_models, PURPOSES)
+    return [*found, *network_checks()] if network else found
+
+
 def verify_audit(path: Path, expect_head: str | None) -> AuditReport:
     from lmstack.safety import verify
 
     return verify(path, expect_head=expect_head)
+
+
+def models() -> list[ModelFolder]:
+    from lmstack.registry import Store
+
+    return Store().models()
+
+
+def pull(reference: str, progress: PullProgress) -> ModelFolder:
+    from lmstack.registry import Store
+
+    return Store().pull(reference, progress=progress)
+
+
+def remove_model(name: str) -> None:
+    from lmstack.registry import Store
+
+    Store().remove(name)
+
+
+def inspect(reference: str) -> tuple[dict[str, Any], Inspection]:
+    """The card of a model and what its config says, without its weights."""
+    from lmstack.app.inspection import inspect_config
+    from lmstack.registry import Store
+
+    folder = Store().resolve(reference)
+    card = folder.card.to_json()
+    card.pop("files")
+    return {**card, "path": str(folder.path), "size": folder.card.size}, inspect_config(
+        _config(folder)
+    )
+
+
+def _config(folder: ModelFolder) -> Any:
+    from lmstack.model import TransformerConfig, read_gguf
+    from lmstack.model.folder import read_json
+
+    if folder.gguf is not None:
+        file = read_gguf(folder.gguf)
+        return TransformerConfig.from_gguf(file.metadata, file.tensors)
+    return TransformerConfig.from_hf(read_json(folder.file("config.json")))
+
+
+def broken_models() -> list[Broken]:
+    from lmstack.registry import Store
+
+    return Store().broken()
+
+
+def embedder(name: str | None) -> Embedder:
+    """A local embedding model, loaded when it is first used."""
+    from lmstack.app.lazy_embedder import LazyEmbedder
+    from lmstack.registry import Store
+
+    folder = Store().resolve(name or DEFAULT_EMBEDDER)
+    if folder.kind != "embed":
+        raise InputError(
+            f"{folder.name} is a language model, not an embedding model",
+            hint=f"--embedder {DEFAULT_EMBEDDER}",
+            param="embedder",
+        )
+    return LazyEmbedder(folder)
+
+
+def generator(name: str | None) -> ChatModel:
+    """The language model: remote if its name says so, else local and loaded."""
+    wanted = name or DEFAULT_MODEL
+    provider, _, model = wanted.partition(":")
+    if provider in REMOTE and model:
+        return _remote(provider, model)
+    folder = generator_folder(wanted)
+    from lmstack.serve import LocalModel
+
+    return LocalModel.load(folder)
+
+
+def generator_folder(name: str) -> ModelFolder:
+    """The folder of a local language model, without loading it."""
+    from lmstack.registry import Store
+
+    folder = Store().resolve(name)
+    if folder.kind != "generate":
+        raise InputError(
+            f"{folder.name} is an embedding model and cannot answer",
+            hint=f"--model {DEFAULT_MODEL}",
+            param="model",
+        )
+    return folder
+
+
+def _remote(provider: str, model: str) -> ChatModel:
+    from lmstack.core.remote import AnthropicModel, OpenAIModel
+
+    return OpenAIModel(model) if provider == "openai" else AnthropicModel(model)
+
+
+@contextmanager
+def open_index(
+    folder: Path,
+    embedder_name: str | None,
+    *,
+    create: bool,
+    rebuild: bool = False,
+    embeds: bool = True,
+) -> Iterator[Index]:
+    """An index; without ``embeds`` no embedding model is needed, and none is loaded."""
+    from lmstack.rag import Index, IndexConfig
+
+    if not create and not folder.exists():
+        raise NotFoundError(
+            f"there is no index at {shown(str(folder))}",
+            hint=f"lmstack index add --index {shlex.quote(str(folder))} DIR",
+            param="index",
+        )
+    model = embedder(embedder_name) if embeds else None
+    config = IndexConfig(lock_timeout_s=LOCK_TIMEOUT_S)
+    with Index.open(folder, model, create, config=config, rebuild=rebuild) as index:
+        yield index
+
+
+@contextmanager
+def open_source(
+    out: Output,
+    docs: Path | None,
+    index: Path | None,
+    embedder_name: str | None,
+    *,
+    rebuild: bool = False,
+    embeds: bool = True,
+) -> Iterator[Index]:
+    """The index of ``--docs``, brought up to date, or that of ``--index`` as it is."""
+    if docs is None:
+        assert index is not None
+        with open_index(
+            index, embedder_name, create=False, rebuild=rebuild, embeds=embeds
+        ) as opened:
+            yield opened
+        return
+    source = existing_folder(docs)
+    folder = index_of(source)
+    out.detail(f"the index of {docs} is {folder}")
+    with open_index(folder, embedder_name, create=True, rebuild=rebuild) as opened:
+        with out.progress(f"Indexing {docs}", "files") as bar:
+            result = opened.update([source], progress=lambda p: bar.update(p.done, p.total, p.path))
+        out.problems([as_json(problem) for problem in result.problems])
+        yield opened
+
+
+def as_json(value: Any) -> Any:
+    """A dataclass of results as what JSON can hold."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
         example="lmstack audit verify",
     )
     command(audit, "verify", example="lmstack audit verify\nlmstack audit verify --json")(verify)
-    app.add_typer(audit, name="audit", rich_help_panel="Operate")
+    app.add_typer(audit, name="audit")
 
 
 def verify(

@@ -16,9 +16,7 @@ STYLES: dict[str, Style] = {"ok": "green", "note": "dim", "warn": "yellow", "fai
 
 
 def register(app: typer.Typer) -> None:
-    command(app, "doctor", section="Operate", example="lmstack doctor\nlmstack doctor --network")(
-        doctor
-    )
+    command(app, "doctor", example="lmstack doctor\nlmstack doctor --network")(doctor)
 
 
 def doctor(

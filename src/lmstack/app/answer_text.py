@@ -1,0 +1,114 @@
+"""An answer as people read it: wrapped as it streams, then sources, then one line of figures.
+
+Covers text only; what is in an answer is `lmstack.rag`'s. Quotes and model text come from
+outside, so all of it goes through `printable`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from lmstack.app.output import columns, printable
+
+__all__ = ["WrappedStream", "line_numbers", "quoted", "source_lines", "status_line"]
+
+WIDTH = 76
+INDENT = "  "
+MAX_QUOTE = 110
+
+
+class WrappedStream:
+    """Writes text that arrives in pieces as an indented block, breaking lines between words.
+
+    Paragraphs (blank lines) stay. A word is held until its end is seen, so a line never has to
+    be taken back.
+    """
+
+    def __init__(self, write: Callable[[str], None], width: int = WIDTH) -> None:
+        self._write = write
+        self._width = width
+        self._column = 0
+        self._word = ""
+        self._breaks = 0
+        self._started = False
+
+    def push(self, text: str) -> None:
+        for part in re.findall(r"\n|[^\S\n]+|\S+", printable(text)):
+            if part == "\n":
+                self._end_word()
+                self._breaks += 1
+            elif part.isspace():
+                self._end_word()
+            else:
+                self._word += part
+
+    def close(self) -> None:
+        self._end_word()
+        if self._started:
+            self._write("\n")
+
+    def _end_word(self) -> None:
+        if not self._word:
+            return
+        word, self._word = self._word, ""
+        fits = self._column + 1 + len(word) <= self._width
+        if not self._started:
+            lead = INDENT
+        elif self._breaks > 1:
+            lead = "\n\n" + INDENT
+        elif self._breaks == 1 or not fits:
+            lead = "\n" + INDENT
+        else:
+            lead = " "
+        starts_line = lead != " "
+        self._column = (0 if starts_line else self._column + 1) + len(word)
+        self._started, self._breaks = True, 0
+        self._write(lead + word)
+
+
+def line_numbers(text: str, start: int, end: int) -> tuple[int, int]:
+    """The lines, counted from 1, of ``text[start:end]``."""
+    first = text.count("\n", 0, start) + 1
+    return first, first + text.count("\n", start, max(start, end - 1))
+
+
+def quoted(quote: str) -> str:
+    """A quote on one line, cut in the middle of nothing."""
+    flat = " ".join(printable(quote).split())
+    if len(flat) > MAX_QUOTE:
+        flat = flat[:MAX_QUOTE].rsplit(" ", 1)[0] + " …"
+    return f'"{flat}"'
+
+
+def source_lines(sources: list[tuple[int, str, tuple[int, int] | None, str]]) -> list[str]:
+    """``(id, path, lines or None, quote)`` as ``[1] docs/a.md:12-14   "..."``, aligned."""
+    rows = []
+    for number, path, lines, quote in sources:
+        place = printable(path, one_line=True)
+        if lines is not None:
+            first, last = lines
+            place += f":{first}" if first == last else f":{first}-{last}"
+        rows.append((f"[{number}] {place}", quoted(quote)))
+    return columns(rows)
+
+
+def status_line(
+    *,
+    model: str,
+    digest: str | None,
+    first_token_s: float,
+    total_s: float,
+    tokens: int,
+    cited: int,
+    passages: int,
+) -> str:
+    """``smollm2-135m-instruct@3f2a91c · 0.4 s to first token · 152 tokens/s · 2 of 8 passages
+    cited``. The speed counts the tokens after the first; one token has none."""
+    short = digest.removeprefix("sha256:")[:7] if digest else ""
+    parts = [f"{model}@{short}" if short else model, f"{first_token_s:.1f} s to first token"]
+    rest = total_s - first_token_s
+    if tokens > 1 and rest > 0:
+        parts.append(f"{(tokens - 1) / rest:.0f} tokens/s")
+    parts.append(f"{cited} of {passages} passages cited")
+    return " · ".join(parts)

@@ -1,0 +1,63 @@
+"""Options that several commands share, so that they are named and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmstack.app.failure import CommandLineError
+
+__all__ = [
+    "Docs",
+    "EmbedderName",
+    "IndexFolder",
+    "ModelName",
+    "NumPassages",
+    "Rebuild",
+    "one_source",
+]
+
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="The language model: a name in the store, a folder, or a remote one as openai:NAME"
+        " or anthropic:NAME, to which question and passages are then sent."
+        " [default: smollm2-135m-instruct]",
+    ),
+]
+EmbedderName = Annotated[
+    str | None,
+    typer.Option(
+        "--embedder",
+        metavar="NAME",
+        help="The embedding model, local only. [default: all-minilm-l6-v2]",
+    ),
+]
+Docs = Annotated[
+    Path | None,
+    typer.Option("--docs", metavar="DIR", help="A folder of documents; its index is kept."),
+]
+IndexFolder = Annotated[
+    Path | None,
+    typer.Option("--index", metavar="DIR", help="An index made with `lmstack index add`."),
+]
+NumPassages = Annotated[
+    int, typer.Option("-k", metavar="N", min=1, max=1000, help="How many passages.")
+]
+Rebuild = Annotated[
+    bool,
+    typer.Option(
+        "--rebuild", help="Make the index anew, for instance for another embedding model."
+    ),
+]
+
+
+def one_source(docs: Path | None, index: Path | None, command: str) -> None:
+    """Exactly one of ``--docs`` and ``--index``."""
+    if (docs is None) == (index is None):
+        what = "neither --docs nor --index" if docs is None else "both --docs and --index"
+        raise CommandLineError(f"{command} has {what}", hint=f"{command} --docs DIR", param="docs")

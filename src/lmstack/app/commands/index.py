@@ -1,0 +1,183 @@
+"""`lmstack index`: make an index of documents, keep it in step, look into it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmstack.app import wiring
+from lmstack.app.command import command, group
+from lmstack.app.commands._options import EmbedderName, Rebuild
+from lmstack.app.output import Output, columns, printable, seconds, size
+from lmstack.core import IntegrityError
+
+if TYPE_CHECKING:
+    from lmstack.rag import UpdateResult
+
+__all__ = ["register"]
+
+Folder = Annotated[
+    Path, typer.Option("--index", metavar="DIR", help="The folder that holds the index.")
+]
+Paths = Annotated[
+    list[Path], typer.Argument(metavar="PATH", help="Files and folders of documents.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    index = group(
+        "Make and keep an index of documents.\n\nAn index holds documents (.txt, .md, .html),"
+        " their passages, words and vectors in one SQLite file. `lmstack ask --docs` and"
+        " `lmstack up` keep one for each folder by themselves, under $LMSTACK_HOME/indexes, named"
+        " by a hash of the folder's absolute path; these commands are for indexes of your own.",
+        example="lmstack index add --index notes.idx ~/notes\n"
+        "lmstack index update --index notes.idx\n"
+        "lmstack index status --index notes.idx",
+    )
+    for name, function, example in (
+        ("add", add, "lmstack index add --index notes.idx ~/notes"),
+        ("update", update, "lmstack index update --index notes.idx"),
+        ("remove", remove, "lmstack index remove --index notes.idx ~/notes/old.md"),
+        ("status", status, "lmstack index status --index notes.idx --json"),
+        ("verify", verify, "lmstack index verify --index notes.idx"),
+    ):
+        command(index, name, example=example)(function)
+    app.add_typer(index, name="index")
+
+
+def add(
+    out: Output,
+    paths: Paths,
+    index: Folder,
+    embedder: EmbedderName = None,
+    rebuild: Rebuild = False,
+) -> None:
+    """Add documents to an index, which is made if it is new.
+
+    Files that are already in and did not change cost nothing. Each document is written in one
+    transaction, so stopping at any moment keeps what is done.
+    """
+    out.interrupted = (KEPT, _again("add", index, paths))
+    with wiring.open_index(index, embedder, create=True, rebuild=rebuild) as opened:
+        with out.progress("Indexing", "files") as bar:
+            result = opened.add(
+                paths,
+                progress=lambda p: bar.update(p.done, p.total, p.path),
+            )
+        _print_result(out, result, index)
+
+
+def update(
+    out: Output,
+    index: Folder,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PATH", help="Only these; without them, everything that was added."),
+    ] = None,
+    embedder: EmbedderName = None,
+    rebuild: Rebuild = False,
+) -> None:
+    """Bring an index in step with its files.
+
+    Adds new files, reads changed ones again and removes those that are gone, by content hash.
+    """
+    out.interrupted = (KEPT, _again("update", index, paths or []))
+    with wiring.open_index(index, embedder, create=False, rebuild=rebuild) as opened:
+        with out.progress("Indexing", "files") as bar:
+            result = opened.update(
+                paths or None,
+                progress=lambda p: bar.update(p.done, p.total, p.path),
+            )
+        _print_result(out, result, index)
+
+
+def remove(out: Output, paths: Paths, index: Folder) -> None:
+    """Take documents out of an index; the files themselves stay.
+
+    They stay out of later updates until they are added again.
+    """
+    with wiring.open_index(index, None, create=False, embeds=False) as opened:
+        removed = opened.remove(paths)
+    if out.as_json:
+        out.result({"index": str(index), "removed": removed})
+    else:
+        out.line(f"{removed} documents removed")
+
+
+def status(out: Output, index: Folder) -> None:
+    """Show what an index holds, and which files could not be read."""
+    with wiring.open_index(index, None, create=False, embeds=False) as opened:
+        found = wiring.as_json(opened.status())
+    if out.as_json:
+        out.result(found)
+        return
+    problems = found.pop("problems", [])
+    out.lines(columns([(name.replace("_", " "), _cell(name, v)) for name, v in found.items()]))
+    out.problems(problems)
+
+
+def verify(out: Output, index: Folder) -> None:
+    """Check that an index is whole.
+
+    Compares passages with their documents, words and vectors with their passages, and the
+    database with itself. Exit code 1 if something is wrong.
+    """
+    with wiring.open_index(index, None, create=False, embeds=False) as opened:
+        report = opened.verify()
+    if out.as_json:
+        out.result({"ok": report.ok, **wiring.as_json(report)})
+        if not report.ok:
+            raise typer.Exit(1)
+    elif report.ok:
+        out.line(f"{index} is whole: {report.documents} documents, {report.chunks} passages")
+    else:
+        raise IntegrityError(
+            f"the index is damaged: {'; '.join(report.findings[:3])} ({index})",
+            hint=f"lmstack index update --rebuild --index {shlex.quote(str(index))}",
+        )
+
+
+KEPT = "the documents indexed so far are kept"
+
+
+def _again(name: str, index: Path, paths: list[Path]) -> str:
+    words = ["lmstack", "index", name, "--index", str(index), *(str(path) for path in paths)]
+    return shlex.join(words)
+
+
+def _print_result(out: Output, result: UpdateResult, index: Path) -> None:
+    problems = [wiring.as_json(problem) for problem in result.problems]
+    left_out = {problem["path"] for problem in problems}
+    added = len(set(result.plan.add) - left_out)
+    changed = len(set(result.plan.change) - left_out)
+    if out.as_json:
+        out.result(
+            {
+                "index": str(index),
+                "added": added,
+                "changed": changed,
+                "removed": result.removed,
+                "unchanged": result.plan.unchanged,
+                "chunks": result.chunks,
+                "problems": problems,
+                "seconds": result.seconds,
+            }
+        )
+        return
+    out.line(
+        f"{added} added, {changed} changed, {result.removed} removed,"
+        f" {result.plan.unchanged} unchanged; {result.chunks} passages in"
+        f" {seconds(result.seconds)}"
+    )
+    out.problems(problems)
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, int) and name.endswith("bytes"):
+        return size(value)
+    if isinstance(value, list):
+        return ", ".join(printable(str(v), one_line=True) for v in value)
+    return printable(str(value), one_line=True)

@@ -1,0 +1,92 @@
+"""`lmstack inspect`: what a model is made of, without loading its weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmstack.app import wiring
+from lmstack.app.command import command
+from lmstack.app.output import Output, columns, printable, size
+
+if TYPE_CHECKING:
+    from lmstack.app.inspection import Inspection
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    command(
+        app,
+        "inspect",
+        example="lmstack inspect smollm2-135m-instruct\nlmstack inspect ./model.gguf --json",
+    )(inspect)
+
+
+def inspect(
+    out: Output,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A short name, a model folder or a .gguf file; nothing is pulled."
+        ),
+    ],
+) -> None:
+    """Show a model's card, layers, parameters by part and memory.
+
+    Counts come from the model's own class built without memory, so a model that is far too
+    large for this machine can be inspected too.
+    """
+    card, found = wiring.inspect(model)
+    if out.as_json:
+        out.result({**card, **found.to_json()})
+        return
+    for title, rows in (
+        ("Card", _card_rows(card)),
+        ("Layers", _layer_rows(found.config)),
+        ("Parameters", _parameter_rows(found)),
+        ("Memory", _memory_rows(found)),
+    ):
+        out.line(out.style(title, "bold"))
+        out.lines(columns(rows, indent=2))
+        out.line()
+
+
+def _card_rows(card: dict[str, Any]) -> list[tuple[str, str]]:
+    shown = [(k, v) for k, v in card.items() if k != "size" and v not in (None, "", {}, [])]
+    rows = [(name, printable(str(value), one_line=True)) for name, value in shown]
+    return [*rows, ("size on disk", size(card["size"]))]
+
+
+def _layer_rows(config: dict[str, Any]) -> list[tuple[str, str]]:
+    heads = f"{config['num_heads']} query, {config['num_kv_heads']} key/value"
+    positions = "rotary" if config["rope"] else "learned" if config["learned_positions"] else "none"
+    return [
+        ("layers", str(config["num_layers"])),
+        ("width", f"{config['hidden_size']}, feed-forward {config['intermediate_size']}"),
+        ("heads", f"{heads}, {config['head_dim']} channels each"),
+        ("attention", "causal" if config["causal"] else "bidirectional"),
+        ("positions", f"{positions}, up to {config['max_positions']} tokens"),
+        ("norm", f"{config['norm']}, {config['norm_place']}-norm"),
+        ("feed-forward", f"{config['mlp']}, {config['activation']}"),
+        ("vocabulary", f"{config['vocab_size']} tokens"),
+        ("head", config["head"] + (", tied to embeddings" if config["tie_embeddings"] else "")),
+    ]
+
+
+def _parameter_rows(found: Inspection) -> list[tuple[str, str, str]]:
+    parts = [*found.parameters.items(), ("total", found.total)]
+    width = max(len(f"{count:,}") for _, count in parts)
+    return [
+        (name, f"{count:>{width},}", f"{100 * count / found.total:5.1f} %") for name, count in parts
+    ]
+
+
+def _memory_rows(found: Inspection) -> list[tuple[str, str]]:
+    rows = [(f"weights, {name}", size(count)) for name, count in found.weights_bytes.items()]
+    for name, count in found.kv_bytes_per_token.items():
+        if count:
+            whole = size(count * found.context_length)
+            rows.append((f"KV cache, {name}", f"{size(count)} a token, {whole} for a full context"))
+    return rows

@@ -1,0 +1,114 @@
+"""`lmstack up`: a folder of documents as a page and an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmstack.app import wiring
+from lmstack.app.command import command
+from lmstack.app.commands._options import EmbedderName, ModelName
+from lmstack.app.failure import CommandLineError
+from lmstack.app.output import Output, seconds
+
+__all__ = ["register"]
+
+KEYS_VARIABLE = "LMSTACK_API_KEYS"
+
+
+def register(app: typer.Typer) -> None:
+    command(
+        app,
+        "up",
+        example="lmstack up docs\nlmstack up docs --port 8001\n"
+        f"{KEYS_VARIABLE}=SECRET lmstack up docs --host 0.0.0.0",
+        returns=False,
+    )(up)
+
+
+def up(
+    out: Output,
+    docs: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder of documents to answer from.")
+    ],
+    port: Annotated[int, typer.Option("--port", metavar="PORT", help="Port to listen on.")] = 8000,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            metavar="HOST",
+            help=f"Address to listen on. Any but localhost needs API keys, in {KEYS_VARIABLE}.",
+        ),
+    ] = "127.0.0.1",
+    model: ModelName = None,
+    embedder: EmbedderName = None,
+) -> None:
+    """Serve a folder of documents: a web page, and an API like OpenAI's.
+
+    Models are loaded once. The folder is indexed in the background, and answers work on what is
+    already in. Every request passes the guards and leaves a record in the audit log, see
+    `lmstack audit verify`. While models load, /healthz answers 503 with "loading".
+
+    API keys come from the environment variable LMSTACK_API_KEYS, separated by commas. With keys
+    set, every route but /healthz and the page's files asks for one.
+    """
+    keys = api_keys()
+    typed = f"lmstack up {shlex.quote(str(docs))}"
+    if not keys and not _is_local(host):
+        raise CommandLineError(
+            f"--host {host} lets other machines ask, and there are no API keys",
+            hint=f"{KEYS_VARIABLE}=SECRET {typed} --host {host}",
+            param="host",
+        )
+    source = wiring.existing_folder(docs)
+    wiring.require_models(model, embedder)
+
+    from lmstack.app.server import bind, serve
+
+    listener = bind(host, port, typed)
+    address = _url(host, listener.getsockname()[1])
+    out.interrupted = ("the index and the audit log are kept", _again(typed, port, host))
+    out.note(f"loading; {address}/healthz says when it is ready")
+
+    def ready() -> None:
+        out.detail("models loaded")
+        out.line(f"lmstack serves {docs} at {address}   (API: {address}/v1)")
+        out.note(f"ready in {seconds(out.elapsed)}; Ctrl-C stops")
+
+    serve(
+        listener,
+        lambda: wiring.service(source, model=model, embedder=embedder, api_keys=keys, host=host),
+        ready,
+    )
+
+
+def api_keys() -> tuple[str, ...]:
+    """The keys in the environment; spaces around a key do not count."""
+    given = os.environ.get(KEYS_VARIABLE, "").split(",")
+    return tuple(key.strip() for key in given if key.strip())
+
+
+def _is_local(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _url(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    if ":" in shown and not shown.startswith("["):
+        shown = f"[{shown}]"
+    return f"http://{shown}:{port}"
+
+
+def _again(typed: str, port: int, host: str) -> str:
+    more = "" if port == 8000 else f" --port {port}"
+    return typed + more + ("" if _is_local(host) else f" --host {host}")

@@ -1,0 +1,81 @@
+"""What a model is made of, from its config alone: parameters by part and memory by use.
+
+The module is built on torch's meta device, so nothing is allocated and no weight is read; the
+counts are those of the real thing because it is the real class. Reading configs is `wiring`'s,
+printing the command's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmstack.model import TransformerConfig
+
+__all__ = ["DTYPE_BYTES", "Inspection", "inspect_config"]
+
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
+PARTS = {
+    "embed": "token embeddings",
+    "embed_positions": "position embeddings",
+    "embed_types": "segment embeddings",
+    "attention": "attention",
+    "mlp": "feed-forward",
+    "head": "output layer",
+    "pooler": "pooler",
+}
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """``parameters`` by part; ``weights_bytes`` and ``kv_bytes_per_token`` by dtype. The KV
+    cache holds, for each token and layer, a key and a value of every KV head."""
+
+    parameters: dict[str, int]
+    weights_bytes: dict[str, int]
+    kv_bytes_per_token: dict[str, int]
+    context_length: int
+    config: dict[str, Any]
+
+    @property
+    def total(self) -> int:
+        return sum(self.parameters.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "total_parameters": self.total}
+
+
+def inspect_config(config: TransformerConfig) -> Inspection:
+    """Count ``config``'s parameters and what they and a token's keys and values take."""
+    import torch
+
+    from lmstack.model import Transformer
+
+    with torch.device("meta"):
+        module = Transformer(config)
+    parameters: dict[str, int] = {}
+    for name, parameter in module.named_parameters():
+        part = _part(name)
+        parameters[part] = parameters.get(part, 0) + parameter.numel()
+    total = sum(parameters.values())
+    per_token = (
+        2 * config.num_layers * config.num_kv_heads * config.head_dim if config.causal else 0
+    )
+    return Inspection(
+        parameters=parameters,
+        weights_bytes={name: total * width for name, width in DTYPE_BYTES.items()},
+        kv_bytes_per_token={
+            name: per_token * width for name, width in DTYPE_BYTES.items() if name != "int8"
+        },
+        context_length=config.max_positions,
+        config=dataclasses.asdict(config),
+    )
+
+
+def _part(name: str) -> str:
+    words = name.split(".")
+    if words[0] in PARTS:
+        return PARTS[words[0]]
+    return next((PARTS[word] for word in words if word in PARTS), "norms")

@@ -1,0 +1,55 @@
+"""An embedder that is loaded when the first text is embedded.
+
+An index checks which model made it before anything is embedded, and an update without changes
+embeds nothing; neither should wait for torch. Name and digest come from the model's card.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from lmstack.core import Embedder, ModelInfo, TextKind
+
+if TYPE_CHECKING:
+    from lmstack.registry import ModelFolder
+
+__all__ = ["LazyEmbedder"]
+
+
+class LazyEmbedder:
+    """`Embedder` over a model folder. Thread-safe; loads once."""
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self._folder = folder
+        self._loaded: Embedder | None = None
+        self._loading = threading.Lock()
+        self.info = ModelInfo(folder.name, folder.digest)
+
+    def load(self) -> Embedder:
+        """The embedder itself; also called ahead of time, to be ready when it is needed."""
+        with self._loading:
+            if self._loaded is None:
+                from lmstack.registry import load
+                from lmstack.serve import LocalEmbedder
+
+                self._loaded = LocalEmbedder(load(self._folder))
+            return self._loaded
+
+    @property
+    def dimensions(self) -> int:
+        return self.load().dimensions
+
+    @property
+    def max_tokens(self) -> int:
+        return self.load().max_tokens
+
+    def embed(self, texts: Sequence[str], kind: TextKind = "passage") -> npt.NDArray[np.float32]:
+        return self.load().embed(texts, kind)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return self.load().count_tokens(texts)

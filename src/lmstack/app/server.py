@@ -1,0 +1,222 @@
+"""Runs an HTTP app: the port first, the app when it is ready, an end within five seconds.
+
+    bind -> listen (`/healthz` says loading) -> load in a thread -> swap the app in -> serve
+         -> Ctrl-C: streams are told, two seconds of grace, close -> gone
+
+The port is taken before anything slow starts, so a used port is an error at once and whoever
+waits for `/healthz` gets an answer. Does not cover what the app is made of (`wiring`).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+
+from lmstack.app.failure import EXIT_INTERRUPTED
+from lmstack.core import InputError, LmstackError, StoreError, shown
+
+__all__ = ["Gate", "Service", "bind", "serve"]
+
+GRACE_S = 2
+LAST_RESORT_S = 4.5
+EXIT_TERMINATED = 143
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+@dataclass
+class Service:
+    """What was loaded. ``stopping`` tells open streams to end (called in the event loop),
+    ``close`` frees the models."""
+
+    app: Any
+    close: Callable[[], None] = lambda: None
+    stopping: Callable[[], None] = lambda: None
+
+
+@dataclass
+class Gate:
+    """The ASGI app that uvicorn runs: answers for itself until ``service`` is there."""
+
+    service: Service | None = None
+    failure: BaseException | None = None
+    loaded: threading.Event = field(default_factory=threading.Event)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.service is not None:
+            await self.service.app(scope, receive, send)
+        elif scope["type"] == "http":
+            await _say_loading(scope, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1013})
+
+
+async def _say_loading(scope: Scope, send: Send) -> None:
+    if scope["path"] == "/healthz":
+        body, kind = json.dumps({"status": "loading"}), b"application/json"
+    elif scope["path"] == "/":
+        body, kind = "lmstack is loading its models ...\n", b"text/plain; charset=utf-8"
+    else:
+        error = {
+            "message": "the server is loading its models",
+            "type": "server_error",
+            "param": None,
+            "code": "loading",
+            "hint": "try again in a second",
+        }
+        body, kind = json.dumps({"error": error}), b"application/json"
+    data = body.encode()
+    headers = [
+        (b"content-type", kind),
+        (b"content-length", str(len(data)).encode()),
+        (b"retry-after", b"1"),
+        (b"cache-control", b"no-store"),
+        # A browser that came early looks again by itself.
+        (b"refresh", b"1"),
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else data})
+
+
+def bind(host: str, port: int, command: str) -> socket.socket:
+    """A listening socket. ``command``: what was typed, without the port, for the hint."""
+    if not 0 <= port <= 65535:
+        raise InputError(f"the port is {port}", hint=f"{command} --port 8000", param="port")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise InputError(
+            f"the host {shown(host)} is not an address of this machine",
+            param="host",
+            hint=f"{command} --host 127.0.0.1",
+        ) from error
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise _cannot_bind(error, host, port, command) from error
+    return listener
+
+
+def _cannot_bind(error: OSError, host: str, port: int, command: str) -> LmstackError:
+    if error.errno == errno.EADDRINUSE:
+        return StoreError(
+            f"port {port} is in use by another program",
+            hint=f"{command} --port {_free_port(host, port)}",
+            param="port",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return InputError(
+            f"port {port} is reserved for the system", hint=f"{command} --port 8000", param="port"
+        )
+    return InputError(
+        f"cannot listen on {host}:{port}: {error.strerror}",
+        hint=f"{command} --host 127.0.0.1",
+        param="host",
+    )
+
+
+def _free_port(host: str, port: int) -> int:
+    """The next port that is free, or else simply the next."""
+    for candidate in range(port + 1, min(port + 20, 65536)):
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, candidate))
+            except OSError:
+                continue
+            return candidate
+    return port + 1 if port < 65535 else 8000
+
+
+class _Server(uvicorn.Server):
+    """Tells streams when a signal arrives, and makes sure that the process does end."""
+
+    def __init__(self, config: uvicorn.Config, gate: Gate) -> None:
+        super().__init__(config)
+        self._gate = gate
+        self.last_resort: threading.Timer | None = None
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        if self.last_resort is None:
+            # Whatever hangs while stopping (a native call, a thread), the process ends in time.
+            code = EXIT_TERMINATED if sig == signal.SIGTERM else EXIT_INTERRUPTED
+            self.last_resort = threading.Timer(LAST_RESORT_S, os._exit, (code,))
+            self.last_resort.daemon = True
+            self.last_resort.start()
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._gate.service is not None:
+            self._gate.service.stopping()
+        await super().shutdown(sockets)
+
+
+def serve(listener: socket.socket, load: Callable[[], Service], ready: Callable[[], None]) -> None:
+    """Serve until a signal; raises what ``load`` raised. ``ready`` runs once it has loaded.
+
+    Ctrl-C surfaces as KeyboardInterrupt, SIGTERM as SystemExit, after everything is closed.
+    """
+    gate = Gate()
+    server = _Server(
+        uvicorn.Config(
+            gate,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
+        ),
+        gate,
+    )
+    loader = threading.Thread(target=_load, args=(gate, load, ready, server), daemon=True)
+    # uvicorn raises the signal again when it has stopped. A shell that starts a program in the
+    # background has it ignore Ctrl-C, so both get a handler here.
+    previous = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, _terminated),
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+    }
+    try:
+        loader.start()
+        server.run(sockets=[listener])
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        listener.close()
+        if gate.service is not None:
+            gate.service.close()
+        if server.last_resort is not None and not loader.is_alive():
+            server.last_resort.cancel()
+    if gate.failure is not None:
+        raise gate.failure
+
+
+def _load(
+    gate: Gate, load: Callable[[], Service], ready: Callable[[], None], server: _Server
+) -> None:
+    try:
+        gate.service = load()
+        ready()
+    except BaseException as error:
+        gate.failure = error
+        server.should_exit = True
+    finally:
+        gate.loaded.set()
+
+
+def _terminated(_signum: int, _frame: Any) -> None:
+    raise SystemExit(EXIT_TERMINATED)

@@ -1,0 +1,225 @@
+"""`lmstack index` and `lmstack search`, with an embedder that needs no model."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lmstack.app import wiring
+
+if TYPE_CHECKING:
+    from tests.app.conftest import HashEmbedder, Run
+
+
+@pytest.fixture
+def index(run: Run, docs: Path, embedder: HashEmbedder) -> str:
+    """An index of `docs`, as ``--index`` takes it."""
+    assert run("index", "add", "--index", "my.idx", "docs").code == 0
+    return "my.idx"
+
+
+def test_add_counts_what_it_did(run: Run, docs: Path, embedder: HashEmbedder) -> None:
+    ran = run("index", "add", "--index", "my.idx", "docs", "--json")
+    assert ran.code == 0
+    assert (ran.json["added"], ran.json["changed"], ran.json["removed"]) == (2, 0, 0)
+
+
+def test_update_sees_new_changed_and_removed_files(run: Run, docs: Path, index: str) -> None:
+    (docs / "new.txt").write_text("New.")
+    (docs / "ports.txt").write_text("The server listens on port 9000.")
+    (docs / "letters.md").unlink()
+    done = run("index", "update", "--index", index, "--json").json
+    assert (done["added"], done["changed"], done["removed"]) == (1, 1, 1)
+
+
+def test_an_update_without_changes_embeds_nothing(
+    run: Run, docs: Path, index: str, monkeypatch: pytest.MonkeyPatch, embedder: HashEmbedder
+) -> None:
+    monkeypatch.setattr(embedder, "embed", None)
+    assert run("index", "update", "--index", index).code == 0
+
+
+def test_removed_documents_are_not_found_again(run: Run, docs: Path, index: str) -> None:
+    assert run("index", "remove", "--index", index, "docs/ports.txt", "--json").json == {
+        "index": index,
+        "removed": 1,
+    }
+    hits = run("search", "port server", "--index", index, "--json").json
+    assert {hit["path"] for hit in hits} <= {"docs/letters.md"}
+
+
+def test_status_and_verify_need_no_model(
+    run: Run, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "embedder", None)
+    assert run("index", "status", "--index", index, "--json").json["documents"] == 2
+    assert run("index", "verify", "--index", index, "--json").json["ok"] is True
+
+
+def test_verify_of_a_damaged_index_is_an_error_with_the_document(run: Run, index: str) -> None:
+    with sqlite3.connect(Path(index) / "index.sqlite") as database:
+        database.execute("UPDATE texts SET text = 'Letters are kept for one year.'")
+    ran = run("index", "verify", "--index", index)
+    assert ran.code == 1
+    assert "letters.md" in ran.err
+    assert "--rebuild" in ran.err.splitlines()[1]
+    assert run("index", "verify", "--index", index, "--json").json["ok"] is False
+
+
+def test_search_prints_the_promised_fields_and_offsets_of_the_file(
+    run: Run, docs: Path, index: str
+) -> None:
+    hits = run("search", "how long are letters kept", "--index", index, "-k", "1", "--json").json
+    assert [set(hit) for hit in hits] == [{"rank", "score", "path", "start", "end", "text", "page"}]
+    text = Path(hits[0]["path"]).read_text()
+    assert text[hits[0]["start"] : hits[0]["end"]] == hits[0]["text"]
+    assert hits[0]["path"] == os.path.join("docs", "letters.md")
+
+
+def test_paths_open_from_wherever_the_command_runs(
+    run: Run, docs: Path, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(docs)
+    [hit] = run("search", "letters", "--index", f"../{index}", "-k", "1", "--json").json
+    assert Path(hit["path"]).read_text()[hit["start"] : hit["end"]] == hit["text"]
+
+
+def test_search_of_a_folder_keeps_its_index_in_the_home_folder(
+    run: Run, docs: Path, home: Path, embedder: HashEmbedder
+) -> None:
+    assert run("search", "letters", "--docs", "docs", "--json").code == 0
+    assert wiring.index_of(docs).parent == home / "indexes"
+    assert (wiring.index_of(docs) / "index.sqlite").exists()
+    assert sorted(docs.iterdir()) == [docs / "letters.md", docs / "ports.txt"]
+
+
+def test_search_of_a_folder_follows_its_changes(
+    run: Run, docs: Path, embedder: HashEmbedder
+) -> None:
+    run("search", "letters", "--docs", "docs")
+    (docs / "new.md").write_text("Zebras are striped.")
+    [hit] = run("search", "zebras", "--docs", "docs", "-k", "1", "--json").json
+    assert hit["path"] == os.path.join("docs", "new.md")
+
+
+def test_a_folder_reached_through_a_link_has_the_same_index(docs: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(docs)
+    assert wiring.index_of(link) == wiring.index_of(docs)
+
+
+def test_searching_by_words_needs_no_model(
+    run: Run, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "embedder", None)
+    ran = run("search", "burnt", "--index", index, "--mode", "lexical", "--json")
+    assert [hit["path"] for hit in ran.json] == [os.path.join("docs", "letters.md")]
+
+
+def test_a_file_that_cannot_be_read_is_reported_and_the_rest_goes_on(
+    run: Run, docs: Path, embedder: HashEmbedder
+) -> None:
+    (docs / "broken.txt").write_bytes(b"\xff\xfe\x00\x01" * 9)
+    ran = run("index", "add", "--index", "my.idx", "docs")
+    assert ran.code == 0
+    assert "2 added" in ran.out
+    assert "left out: docs/broken.txt" in ran.err
+
+
+def test_hostile_text_is_shown_and_cannot_move_the_cursor(
+    run: Run, docs: Path, embedder: HashEmbedder
+) -> None:
+    (docs / "evil.txt").write_text("zebra \x1b[2J\x1b]0;owned\x07 stripes")
+    ran = run("search", "zebra stripes", "--docs", "docs")
+    assert "zebra" in ran.out
+    assert "\x1b" not in ran.out
+    assert "\x07" not in ran.out
+
+
+def test_neither_docs_nor_index_is_a_usage_error(run: Run) -> None:
+    ran = run("search", "x")
+    assert ran.code == 2
+    assert "neither --docs nor --index" in ran.err
+
+
+def test_a_missing_folder_is_named(run: Run, embedder: HashEmbedder) -> None:
+    ran = run("search", "x", "--docs", "no/such/folder")
+    assert ran.code == 1
+    assert "no/such/folder" in ran.err
+
+
+def test_a_missing_index_names_the_command_that_makes_one(run: Run, docs: Path) -> None:
+    ran = run("index", "status", "--index", "none.idx")
+    assert ran.code == 1
+    assert "lmstack index add --index none.idx" in ran.err
+    assert not Path("none.idx").exists()
+
+
+def test_a_locked_index_is_an_error_and_not_a_wait(
+    run: Run, docs: Path, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(wiring, "LOCK_TIMEOUT_S", 0.05)
+    [lock] = [path for path in Path(index).iterdir() if "lock" in path.name]
+    with lock.open("a+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        ran = run("index", "update", "--index", index)
+    assert ran.code == 1
+    assert "lock" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_another_embedder_is_refused_and_rebuild_takes_it(
+    run: Run, docs: Path, index: str, monkeypatch: pytest.MonkeyPatch, embedder: HashEmbedder
+) -> None:
+    other = type(embedder)("other")
+    monkeypatch.setattr(wiring, "embedder", lambda name: other)
+    ran = run("search", "letters", "--index", index)
+    assert ran.code == 1
+    assert "--rebuild" in ran.err
+    assert run("index", "update", "--index", index, "--rebuild").code == 0
+    assert run("search", "letters", "--index", index, "--json").json
+
+
+def test_something_else_in_place_of_an_index_is_an_error(
+    run: Run, docs: Path, embedder: HashEmbedder
+) -> None:
+    Path("my.idx").mkdir()
+    (Path("my.idx") / "index.sqlite").write_bytes(b"not a database" * 100)
+    for command in (("status",), ("verify",), ("update",), ("add", "docs")):
+        ran = run("index", command[0], "--index", "my.idx", *command[1:])
+        assert ran.code == 1, command
+        assert ran.err.startswith("error: "), command
+
+
+def test_ctrl_c_while_indexing_says_what_is_kept_and_how_to_go_on(
+    run: Run, docs: Path, embedder: HashEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embedder, "embed", interrupt)
+    ran = run("index", "add", "--index", "my.idx", "docs")
+    assert ran.code == 130
+    assert "kept" in ran.err
+    assert "go on:   lmstack index add --index my.idx docs" in ran.err
+
+
+def test_progress_in_a_pipe_is_plain_lines_on_stderr_only(
+    run: Run, docs: Path, embedder: HashEmbedder
+) -> None:
+    ran = run("index", "add", "--index", "my.idx", "docs")
+    assert ran.err.splitlines()[-1].startswith("Indexing: 2 files in ")
+    assert "\r" not in ran.err
+    assert len(ran.out.splitlines()) == 1
+
+
+def test_quiet_leaves_the_result_alone(run: Run, docs: Path, embedder: HashEmbedder) -> None:
+    ran = run("index", "add", "--index", "my.idx", "docs", "--quiet", "--json")
+    assert ran.err == ""
+    assert json.loads(ran.out)["added"] == 2
