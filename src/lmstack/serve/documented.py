@@ -22,6 +22,7 @@ from lmstack.serve.requests import (
     EmbeddingBody,
     TokenizeBody,
 )
+from lmstack.serve.responses import ChatChunk
 
 __all__ = ["body_errors", "documented", "model_errors", "plain_errors", "with_schemas"]
 
@@ -64,15 +65,7 @@ def documented(
     }
     responses[200] = {"model": answer, "description": "The answer."}
     if chunk is not None:
-        # OpenAPI 3.1 has no word for a sequence of events: this is the text of the whole stream.
-        responses[200]["content"] = {
-            "text/event-stream": {
-                "schema": {
-                    "type": "string",
-                    "description": f"With stream: true, events of {chunk.__name__}, then [DONE].",
-                }
-            }
-        }
+        responses[200]["content"] = {"text/event-stream": {"itemSchema": _event(chunk)}}
     extra: dict[str, Any] = {}
     if body is not None:
         schema = {"$ref": REF.format(model=body.__name__)}
@@ -81,6 +74,18 @@ def documented(
             "content": {"application/json": {"schema": schema}},
         }
     return {"responses": responses, "openapi_extra": extra, "response_model": None}
+
+
+def _event(chunk: type[BaseModel]) -> dict[str, Any]:
+    """One server-sent event, in the words of OpenAPI 3.2 that FastAPI uses in 3.1 too."""
+    content = {"anyOf": [{"$ref": REF.format(model=m.__name__)} for m in (chunk, ErrorBody)]}
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
+    return {
+        "type": "object",
+        "description": "With stream: true. An error in mid-stream is the last event.",
+        "properties": {"data": {"anyOf": [{"const": "[DONE]"}, data]}},
+        "required": ["data"],
+    }
 
 
 def with_schemas(app: FastAPI) -> None:
@@ -94,12 +99,29 @@ def with_schemas(app: FastAPI) -> None:
                 description=app.description,
                 routes=app.routes,
             )
-            _, definitions = models_json_schema(
-                [(body, "validation") for body in BODIES], ref_template=REF
-            )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas.update(definitions["$defs"])
+            _, validated = models_json_schema([(b, "validation") for b in BODIES], ref_template=REF)
+            _, sent = models_json_schema([(ChatChunk, "serialization")], ref_template=REF)
+            schemas.update(sent["$defs"] | validated["$defs"])
+            _drop_fastapi_errors(document)
+            if app.state.has_keys:
+                bearer = {"type": "http", "scheme": "bearer"}
+                document["components"]["securitySchemes"] = {"key": bearer}
+                document["security"] = [{"key": []}]
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _drop_fastapi_errors(document: dict[str, Any]) -> None:
+    """FastAPI documents a 422 for every parameter; these routes never send one."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            found = operation["responses"].get("422", {}).get("content", {})
+            if "HTTPValidationError" in str(found):
+                del operation["responses"]["422"]
+    in_use = str(document["paths"])
+    if "HTTPValidationError" not in in_use:
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)

@@ -24,10 +24,10 @@ from lmstack.core import nearest
 
 __all__ = [
     "Body",
-    "Integer",
     "Refused",
     "StopStrings",
     "TokenIds",
+    "Whole",
     "problem",
     "unsupported",
 ]
@@ -99,7 +99,7 @@ class Refused:
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {"enum": self.allowed, "description": f"Not supported: {self.reason}."}
+        return {"enum": self.allowed, "description": f"Anything else is refused: {self.reason}."}
 
 
 def _whole(value: Any) -> Any:
@@ -111,11 +111,10 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Integer = Annotated[int, BeforeValidator(_whole, json_schema_input_type=int)]
+# Written last, so that bounds stay in the JSON Schema: Annotated[int, Field(ge=1), Whole].
+Whole = BeforeValidator(_whole)
 TokenIds = Annotated[
-    list[
-        Annotated[int, BeforeValidator(_whole, json_schema_input_type=int), Field(ge=0, le=2**31)]
-    ],
+    list[Annotated[int, Field(ge=0, le=2**31), Whole]],
     Field(min_length=1),
 ]
 StopString = Annotated[str, Field(min_length=1, max_length=1024)]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lmstack.serve.fields import Body, Integer, Refused, StopStrings, TokenIds, problem, unsupported
+from lmstack.serve.fields import Body, Refused, StopStrings, TokenIds, Whole, problem, unsupported
 
 __all__ = [
     "ChatBody",
@@ -42,10 +42,10 @@ Hint = Annotated[
 
 LogitBias = Annotated[
     dict[
-        Annotated[str, Field(pattern=r"^[0-9]{1,10}$")],
+        Annotated[str, Field(pattern=r"^[0-9]{1,9}$")],
         Annotated[float, Field(ge=-100, le=100)],
     ],
-    Field(max_length=MAX_BIASES),
+    Field(max_length=MAX_BIASES, json_schema_extra={"additionalProperties": False}),
 ]
 
 
@@ -62,17 +62,18 @@ class SamplingBody(Body):
     model: Annotated[str, Field(min_length=1, max_length=256)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Annotated[Integer, Field(ge=1, le=16)] | None = None
+    n: Annotated[int, Field(ge=1, le=16), Whole] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: LogitBias | None = None
-    seed: Annotated[Integer, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1), Whole] | None = None
     stop: StopStrings | None = None
     user: Hint = None
     top_k: (
-        Annotated[Integer, Field(ge=-1, le=2**31, description="Extension. 0 or -1 is off.")] | None
+        Annotated[int, Field(ge=-1, le=2**31, description="Extension. 0 or -1 is off."), Whole]
+        | None
     ) = None
     min_p: Annotated[float, Field(ge=0, le=1, description="Extension.")] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=10, description="Extension.")] | None = None
@@ -88,7 +89,7 @@ class SamplingBody(Body):
         return self
 
 
-MaxTokens = Annotated[Integer, Field(ge=1, le=2**31)] | None
+MaxTokens = Annotated[int, Field(ge=1, le=2**31), Whole] | None
 
 
 class TextPart(Body):
@@ -154,7 +155,7 @@ class ChatBody(SamplingBody):
     max_tokens: MaxTokens = None
     max_completion_tokens: MaxTokens = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[Integer, Field(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20), Whole] | None = None
     response_format: ResponseFormat | None = None
     metadata: (
         Annotated[
@@ -213,11 +214,11 @@ class CompletionBody(SamplingBody):
     max_tokens: Annotated[MaxTokens, Field(description="16 where absent, as in OpenAI's API.")] = (
         None
     )
-    logprobs: Annotated[Integer, Field(ge=0, le=5)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5), Whole] | None = None
     echo: bool | None = None
     best_of: (
         Annotated[
-            Integer, Field(ge=1, le=16, description="Must equal n: every choice is returned.")
+            int, Field(ge=1, le=16, description="Must equal n: every choice is returned."), Whole
         ]
         | None
     ) = None
@@ -240,7 +241,8 @@ class EmbeddingBody(Body):
     )
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: (
-        Annotated[Integer, Field(ge=1, le=2**16, description="Must equal the model's own.")] | None
+        Annotated[int, Field(ge=1, le=2**16, description="Must equal the model's own."), Whole]
+        | None
     ) = None
     user: Hint = None
 
@@ -256,4 +258,4 @@ class TokenizeBody(Body):
 
 class DetokenizeBody(Body):
     model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
-    tokens: Annotated[list[Annotated[Integer, Field(ge=0, le=2**31)]], Field(max_length=2**20)]
+    tokens: Annotated[list[Annotated[int, Field(ge=0, le=2**31), Whole]], Field(max_length=2**20)]

@@ -1,0 +1,115 @@
+"""The OpenAPI document is honest: schemathesis over every route, with bodies that fit it and
+bodies that do not. No 5xx, every answer as documented, misfits refused."""
+
+from __future__ import annotations
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig, SchemathesisConfig
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from lmstack.core import ScriptedModel
+from lmstack.serve import create_app
+
+# Rules between fields, or between a field and the model, that a schema cannot say: only for
+# these may a body that fits the schema be refused.
+BEYOND_THE_SCHEMA = {
+    "best_of",
+    "dimensions",
+    "input",
+    "max_tokens",
+    "model",
+    "response_format.json_schema",
+    "stream_options",
+    "tokens",
+    "top_logprobs",
+}
+NAMES = {
+    "/v1/chat/completions": "m",
+    "/v1/completions": "m",
+    "/v1/embeddings": "e",
+    "/tokenize": "m",
+    "/detokenize": "m",
+}
+
+
+@pytest.fixture
+def app(byte_codec, hash_embedder):
+    return create_app(
+        models={"m": ScriptedModel(["some words"])},
+        embedders={"e": hash_embedder},
+        tokenizers={"m": byte_codec, "e": byte_codec},
+        allowed_hosts=["testserver"],
+    )
+
+
+def with_a_served_model(case, name: str | None):
+    """Most made-up names would be 404 and test nothing more."""
+    body = case.body
+    fits = isinstance(body, dict) and isinstance(body.get("model"), str)
+    if name and fits and 1 <= len(body["model"]) <= 256:
+        case.body = body | {"model": name}
+    return case
+
+
+def refused_for_a_rule_beyond_the_schema(answer) -> bool:
+    param = answer.json()["error"]["param"]
+    return answer.status_code in (400, 404) and param in BEYOND_THE_SCHEMA
+
+
+def checker(path: str, mode: GenerationMode, seen: set[int]):
+    def one(case) -> None:
+        answer = with_a_served_model(case, NAMES.get(path)).call()
+        seen.add(answer.status_code)
+        case.validate_response(answer, excluded_checks=[positive_data_acceptance])
+        made_up = "{model}" in path and answer.status_code == 404
+        if mode is GenerationMode.POSITIVE and answer.status_code >= 400 and not made_up:
+            assert refused_for_a_rule_beyond_the_schema(answer), answer.text
+
+    return one
+
+
+def check_every_route(app, mode: GenerationMode, examples: int) -> None:
+    generation = GenerationConfig(modes=[mode])
+    project = ProjectConfig(generation=generation)
+    config = SchemathesisConfig(projects=ProjectsConfig(default=project))
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=config)
+    statuses: dict[str, set[int]] = {}
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        if mode is GenerationMode.NEGATIVE and not operation.body:
+            continue  # nothing to get wrong
+        check = checker(operation.path, mode, statuses.setdefault(operation.path, set()))
+        shaped = settings(
+            max_examples=examples,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        shaped(given(case=operation.as_strategy(generation_mode=mode))(check))()
+    assert set(NAMES) <= set(statuses)
+    if mode is GenerationMode.POSITIVE:
+        assert set(statuses) - set(NAMES) == {
+            "/v1/models",
+            "/v1/models/{model}",
+            "/healthz",
+            "/metrics",
+        }
+        assert all(200 in seen for path, seen in statuses.items() if "{" not in path), statuses
+
+
+def test_bodies_that_fit_the_schema_are_answered_as_documented(app):
+    check_every_route(app, GenerationMode.POSITIVE, 60)
+
+
+def test_bodies_that_do_not_fit_the_schema_are_refused_as_documented(app):
+    check_every_route(app, GenerationMode.NEGATIVE, 60)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_many_bodies_are_answered_as_documented(app, mode):
+    check_every_route(app, mode, 500)
