@@ -10,18 +10,27 @@ import dataclasses
 import hashlib
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmstack.app.checks import Check, machine_checks, network_checks, store_checks
 from lmstack.app.output import Output
-from lmstack.core import ChatModel, Embedder, InputError, NotFoundError, shown
+from lmstack.core import (
+    ChatModel,
+    Delta,
+    Embedder,
+    InputError,
+    ModelInfo,
+    NotFoundError,
+    Request,
+    shown,
+)
 
 if TYPE_CHECKING:
     from lmstack.app.inspection import Inspection
-    from lmstack.rag import Index
+    from lmstack.rag import Answerer, Index
     from lmstack.registry import Broken, ModelFolder
     from lmstack.safety import AuditReport
 
@@ -29,10 +38,13 @@ __all__ = [
     "DEFAULT_EMBEDDER",
     "DEFAULT_MODEL",
     "PURPOSES",
+    "Overheard",
+    "answering",
     "as_json",
     "audit_path",
     "broken_models",
     "checks",
+    "close",
     "embedder",
     "existing_folder",
     "generator",
@@ -40,11 +52,13 @@ __all__ = [
     "home",
     "index_of",
     "inspect",
+    "is_remote",
     "models",
     "open_index",
     "open_source",
     "pull",
     "remove_model",
+    "require_models",
     "verify_audit",
 ]
 
@@ -139,9 +153,10 @@ def _config(folder: ModelFolder) -> Any:
     from lmstack.model.folder import read_json
 
     if folder.gguf is not None:
-        file = read_gguf(folder.gguf)
-        return TransformerConfig.from_gguf(file.metadata, file.tensors)
-    return TransformerConfig.from_hf(read_json(folder.file("config.json")))
+        with read_gguf(folder.gguf) as file:
+            return TransformerConfig.from_gguf(file.metadata, file.names(), str(folder.gguf))
+    path = folder.file("config.json")
+    return TransformerConfig.from_hf(read_json(path), str(path))
 
 
 def broken_models() -> list[Broken]:
@@ -168,8 +183,8 @@ def embedder(name: str | None) -> Embedder:
 def generator(name: str | None) -> ChatModel:
     """The language model: remote if its name says so, else local and loaded."""
     wanted = name or DEFAULT_MODEL
-    provider, _, model = wanted.partition(":")
-    if provider in REMOTE and model:
+    if is_remote(wanted):
+        provider, _, model = wanted.partition(":")
         return _remote(provider, model)
     folder = generator_folder(wanted)
     from lmstack.serve import LocalModel
@@ -189,6 +204,20 @@ def generator_folder(name: str) -> ModelFolder:
             param="model",
         )
     return folder
+
+
+def require_models(model: str | None, embedder_name: str | None) -> None:
+    """Both models are here, before anything slow begins."""
+    wanted = model or DEFAULT_MODEL
+    if not is_remote(wanted):
+        generator_folder(wanted)
+    embedder(embedder_name)
+
+
+def is_remote(name: str) -> bool:
+    """``openai:NAME`` or ``anthropic:NAME``: requests leave this machine."""
+    provider, _, model = name.partition(":")
+    return provider in REMOTE and bool(model)
 
 
 def _remote(provider: str, model: str) -> ChatModel:
@@ -247,6 +276,46 @@ def open_source(
             result = opened.update([source], progress=lambda p: bar.update(p.done, p.total, p.path))
         out.problems([as_json(problem) for problem in result.problems])
         yield opened
+
+
+@contextmanager
+def answering(
+    index: Index, model: str | None, num_passages: int
+) -> Iterator[tuple[Answerer, list[Request]]]:
+    """An answerer over ``index``, and the list of what it asks the model."""
+    from lmstack.rag import AnswerConfig, Answerer
+
+    config = AnswerConfig(retrieve=num_passages)
+    if config.passages > num_passages:
+        config = config.replace(passages=num_passages)
+    heard = Overheard(generator(model))
+    try:
+        yield Answerer(index, heard, config), heard.requests
+    finally:
+        close(heard.model)
+
+
+class Overheard:
+    """A model that keeps what it was asked, for `--explain`."""
+
+    def __init__(self, model: ChatModel) -> None:
+        self.model = model
+        self.requests: list[Request] = []
+
+    @property
+    def info(self) -> ModelInfo:
+        return self.model.info
+
+    def stream(self, request: Request) -> AsyncIterator[Delta]:
+        self.requests.append(request)
+        return self.model.stream(request)
+
+
+def close(model: ChatModel) -> None:
+    """Free a model that holds threads or memory; others have nothing to free."""
+    closer = getattr(model, "close", None)
+    if closer is not None:
+        closer()
 
 
 def as_json(value: Any) -> Any:

@@ -1,0 +1,177 @@
+"""`lmstack ask`: an answer about documents, with sources that can be checked."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmstack.app import wiring
+from lmstack.app.answer_text import WrappedStream, line_numbers, source_lines, status_line
+from lmstack.app.command import command
+from lmstack.app.commands._options import (
+    Docs,
+    EmbedderName,
+    IndexFolder,
+    ModelName,
+    NumPassages,
+    Rebuild,
+    one_source,
+)
+from lmstack.app.output import Output, columns, printable
+from lmstack.core import EngineError, Request
+
+if TYPE_CHECKING:
+    from lmstack.rag import Answer, Answerer, Index
+
+__all__ = ["register"]
+
+NEAREST = 3
+
+
+def register(app: typer.Typer) -> None:
+    command(
+        app,
+        "ask",
+        example='lmstack ask "How do I open the page?" --docs docs\n'
+        'lmstack ask "How do I open the page?" --docs docs --json',
+    )(ask)
+
+
+def ask(
+    out: Output,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know.")],
+    docs: Docs = None,
+    index: IndexFolder = None,
+    k: NumPassages = 8,
+    model: ModelName = None,
+    embedder: EmbedderName = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Also show the passages with their ranks, and the prompt."),
+    ] = False,
+    rebuild: Rebuild = False,
+) -> None:
+    """Answer a question about documents, with sources.
+
+    With --docs the folder's index is made on the first call and updated on later ones; it is
+    kept under $LMSTACK_HOME/indexes. The answer streams, then come its sources: file, lines and
+    the words quoted. If the documents do not support an answer, the nearest passages are shown
+    instead; that is not an error.
+
+    Nothing is downloaded: `lmstack pull` gets the models. Nothing is sent anywhere unless
+    --model names a remote model.
+    """
+    one_source(docs, index, "lmstack ask")
+    wiring.require_models(model, embedder)
+    again = f"lmstack ask {shlex.quote(question)} {_where(docs, index)}"
+    out.interrupted = ("the index is kept", again)
+    with (
+        wiring.open_source(out, docs, index, embedder, rebuild=rebuild) as opened,
+        wiring.answering(opened, model, k) as (answerer, heard),
+    ):
+        out.detail("models loaded")
+        if out.as_json:
+            answer = asyncio.run(answerer.answer(question))
+            extra = _explanation(answer, heard) if explain else {}
+            out.result({**answer.to_json(), **extra})
+            return
+        answer = asyncio.run(_stream(out, answerer, question))
+        _print_sources(out, opened, answer)
+        if explain:
+            _print_explanation(out, answer, heard)
+        _print_status(out, answer)
+
+
+async def _stream(out: Output, answerer: Answerer, question: str) -> Answer:
+    """Print the text of an answer as it comes."""
+    from lmstack.rag import Abstained, AnswerDone, TextDelta
+
+    text = WrappedStream(out.write)
+    out.line(out.style("Answer", "bold"))
+    async for event in answerer.stream(question):
+        if isinstance(event, TextDelta):
+            text.push(event.text)
+        elif isinstance(event, Abstained):
+            text.push(event.reason)
+        elif isinstance(event, AnswerDone):
+            text.close()
+            return event.answer
+    raise EngineError("the answer ended before it was complete", hint="ask again")
+
+
+def _print_sources(out: Output, index: Index, answer: Answer) -> None:
+    """Citations, or after an abstention the nearest passages."""
+    if answer.abstained:
+        rows = [(h.rank, h.path, h.start, h.end, h.text) for h in answer.hits[:NEAREST]]
+        out.line()
+        out.line("Nearest passages" if rows else "Nothing in the documents comes near.")
+    else:
+        rows = [(c.id, c.path, c.start, c.end, c.quote) for c in answer.citations]
+        out.line()
+    sources = [
+        (number, path, _lines(index, path, start, end), quote)
+        for number, path, start, end, quote in rows
+    ]
+    out.lines(source_lines(sources))
+
+
+def _lines(index: Index, path: str, start: int, end: int) -> tuple[int, int] | None:
+    """Line numbers, where the document's text is the file's."""
+    document = index.document(path)
+    return line_numbers(document.text, start, end) if document.format != "html" else None
+
+
+def _print_status(out: Output, answer: Answer) -> None:
+    cited = {citation.passage for citation in answer.citations}
+    line = status_line(
+        model=answer.model.name,
+        digest=answer.model.digest,
+        first_token_s=answer.timings.first_token_s,
+        total_s=answer.timings.total_s,
+        tokens=answer.usage.completion_tokens,
+        cited=len(cited),
+        passages=len(answer.hits),
+    )
+    out.line()
+    out.line(out.style(line, "dim"))
+
+
+def _explanation(answer: Answer, heard: Sequence[Request]) -> dict[str, Any]:
+    return {
+        "passages": [{**hit.to_json(), "ranks": dict(hit.ranks)} for hit in answer.hits],
+        "prompts": [
+            [{"role": m.role, "content": m.content} for m in request.messages]
+            if request.messages
+            else request.prompt
+            for request in heard
+        ],
+    }
+
+
+def _print_explanation(out: Output, answer: Answer, heard: Sequence[Request]) -> None:
+    out.line()
+    out.line(out.style("Passages", "bold"))
+    rows = [("RANK", "SCORE", "BY MEANING", "BY WORDS", "PASSAGE")]
+    for hit in answer.hits:
+        dense, lexical = (str(hit.ranks.get(kind) or "-") for kind in ("dense", "lexical"))
+        place = printable(f"{hit.path} ({hit.start}-{hit.end})", one_line=True)
+        rows.append((str(hit.rank), f"{hit.score:.4f}", dense, lexical, place))
+    out.lines(columns(rows, indent=2))
+    for request in heard:
+        out.line()
+        out.line(out.style("Prompt", "bold"))
+        for message in request.messages:
+            out.line(f"  --- {message.role}")
+            out.line(textwrap.indent(printable(message.content), "  "))
+        if request.prompt is not None:
+            out.line(textwrap.indent(printable(str(request.prompt)), "  "))
+
+
+def _where(docs: Path | None, index: Path | None) -> str:
+    return f"--docs {shlex.quote(str(docs))}" if docs else f"--index {shlex.quote(str(index))}"
