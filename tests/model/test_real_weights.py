@@ -1,0 +1,97 @@
+"""The default models, beside transformers and the gguf package on the same weights.
+
+The oracle for logits is a folder that lmstack wrote from the GGUF file. Whether the weights in
+it are right is therefore checked apart, against the gguf package.
+"""
+
+from __future__ import annotations
+
+import gguf
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch.testing import assert_close
+
+from lmstack.model import load_module, read_gguf, write_folder
+
+pytestmark = pytest.mark.weights
+
+TEXTS = (
+    "a",
+    "The capital of France is Paris, and the capital of Italy is",
+    "def fibonacci(n):\n    if n < 2:\n        return n\n    return",
+    "<|im_start|>user\nWrite a haiku about rain.<|im_end|>\n<|im_start|>assistant\n",
+    "Ünïcödé ✓ 漢字 кириллица 🙂 " * 3,
+    "0123456789 " * 40,
+)
+
+
+@pytest.fixture(scope="module")
+def ours(smollm2):
+    return load_module(smollm2.path)
+
+
+@pytest.fixture(scope="module")
+def theirs(ours, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("smollm2")
+    write_folder(ours, folder)
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def batches(smollm2):
+    from lmstack.registry import load
+
+    tokenizer = load(smollm2).tokenizer
+    return [torch.tensor([tokenizer.encode(text)]) for text in TEXTS]
+
+
+def test_smollm2_dequantizes_as_the_gguf_package_does(smollm2):
+    """Every block type and a third of the layers, bit for bit."""
+    with read_gguf(smollm2.gguf) as file:
+        for tensor in gguf.GGUFReader(smollm2.gguf).tensors:
+            layer = tensor.name.split(".")[1]
+            if layer.isdigit() and int(layer) % 3:
+                continue
+            expected = gguf.dequantize(tensor.data, tensor.tensor_type)
+            np.testing.assert_array_equal(file.read(tensor.name).numpy(), expected)
+
+
+def test_smollm2_rows_of_queries_and_keys_are_in_the_order_of_transformers(smollm2, ours):
+    """The permutation of transformers' GGUF loader, written out."""
+    config = ours.config
+    with read_gguf(smollm2.gguf) as file:
+        start = 0
+        for name, heads in (("attn_q", config.num_heads), ("attn_k", config.num_kv_heads)):
+            stored = file.read(f"blk.7.{name}.weight").numpy()
+            rows = stored.shape[0]
+            w = stored.reshape(heads, rows // heads // 2, 2, -1)
+            expected = w.swapaxes(2, 1).reshape(stored.shape)
+            found = ours.blocks[7].attention.qkv.weight[start : start + rows]
+            np.testing.assert_array_equal(found.detach().numpy(), expected)
+            start += rows
+
+
+def test_smollm2_logits_equal_those_of_transformers(ours, theirs, batches):
+    with torch.no_grad():
+        for ids in batches:
+            a = ours(ids, output_hidden_states=True)
+            b = theirs(ids, output_hidden_states=True)
+            assert_close(a.logits, b.logits)
+            for x, y in zip(a.hidden_states, b.hidden_states, strict=True):
+                assert_close(x, y)
+
+
+def test_minilm_hidden_states_equal_those_of_transformers(minilm):
+    ours = load_module(minilm.path)
+    theirs = transformers.AutoModel.from_pretrained(minilm.path).eval()
+    ids = torch.randint(1000, 30000, (3, 200), generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(200) < torch.tensor([200, 77, 1])[:, None]).long()
+    with torch.no_grad():
+        a = ours(ids, mask, output_hidden_states=True)
+        b = theirs(ids, attention_mask=mask, output_hidden_states=True)
+        real = mask.bool()
+        for x, y in zip(a.hidden_states, b.hidden_states, strict=True):
+            assert_close(x[real], y[real])
+        assert_close(a.pooled, b.pooler_output)
