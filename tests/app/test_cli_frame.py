@@ -8,19 +8,32 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.main import get_command
 
 from lmstack.app import wiring
+from lmstack.app.cli import build
 from lmstack.core import NotFoundError
 
 if TYPE_CHECKING:
     from tests.app.conftest import Run
 
 ANSI = re.compile(r"\x1b\[")
-EVERY_COMMAND = ("doctor", "audit verify")
+
+
+def every_command() -> list[str]:
+    """As typed, without `lmstack`: groups and the commands in them."""
+
+    def walk(node: Any, path: str) -> Iterator[str]:
+        for name, child in getattr(node, "commands", {}).items():
+            yield f"{path}{name}"
+            yield from walk(child, f"{path}{name} ")
+
+    return list(walk(get_command(build()), ""))
 
 
 def lmstack(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -48,12 +61,17 @@ def test_lmstack_alone_lists_the_sections_in_the_order_of_the_work(run: Run) -> 
     assert found == ["Ask", "Serve", "Models", "Data", "Operate", "Options"]
 
 
-@pytest.mark.parametrize("typed", EVERY_COMMAND)
+@pytest.mark.parametrize("typed", every_command())
 def test_every_help_has_an_example_that_starts_with_the_command(run: Run, typed: str) -> None:
     ran = run(*typed.split(), "--help")
     assert ran.code == 0
     _, _, example = ran.out.partition("\nExample\n")
-    assert f"lmstack {typed}" in example
+    assert f"lmstack {typed.split()[0]}" in example
+
+
+@pytest.mark.parametrize("typed", every_command())
+def test_every_summary_fits_on_a_line(run: Run, typed: str) -> None:
+    assert len(run(*typed.split(), "--help").out.splitlines()[0]) < 80
 
 
 def test_a_mistyped_command_names_the_nearest(run: Run) -> None:
