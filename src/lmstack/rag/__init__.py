@@ -1,34 +1,70 @@
 """From a folder of documents to cited answers: load, chunk, index, search, cite. No torch."""
 
+from lmstack.rag.answerer import ABSTENTION, Answerer
+from lmstack.rag.answers import (
+    Abstained,
+    Answer,
+    AnswerConfig,
+    AnswerDone,
+    AnswerEvent,
+    AnswerSentence,
+    AnswerTimings,
+    Citation,
+    CitationFound,
+    PassagesFound,
+    SentenceChecked,
+    TextDelta,
+)
 from lmstack.rag.chunk import Chunk, ChunkConfig, chunk_document
 from lmstack.rag.documents import Block, Document, Problem, Section
+from lmstack.rag.followup import turns_of
+from lmstack.rag.grounded import GroundedModel
 from lmstack.rag.index import Index, IndexConfig, IndexStatus
 from lmstack.rag.load import FORMATS, LoadConfig, load_document
 from lmstack.rag.plan import Plan
 from lmstack.rag.search import Hit, SearchConfig
 from lmstack.rag.store import DocumentInfo
+from lmstack.rag.support import OverlapSupport, SupportScorer
 from lmstack.rag.update import Progress, UpdateResult
 from lmstack.rag.verify import VerifyReport
 
 __all__ = [
+    "ABSTENTION",
     "FORMATS",
+    "Abstained",
+    "Answer",
+    "AnswerConfig",
+    "AnswerDone",
+    "AnswerEvent",
+    "AnswerSentence",
+    "AnswerTimings",
+    "Answerer",
     "Block",
     "Chunk",
     "ChunkConfig",
+    "Citation",
+    "CitationFound",
     "Document",
     "DocumentInfo",
+    "GroundedModel",
     "Hit",
     "Index",
     "IndexConfig",
     "IndexStatus",
     "LoadConfig",
+    "OverlapSupport",
+    "PassagesFound",
     "Plan",
     "Problem",
     "Progress",
     "SearchConfig",
     "Section",
+    "SentenceChecked",
+    "SupportScorer",
+    "TextDelta",
     "UpdateResult",
     "VerifyReport",
     "chunk_document",
     "load_document",
+    "turns_of",
 ]

@@ -33,7 +33,7 @@ from lmstack.rag.documents import Document, Problem
 from lmstack.rag.lexical import inverse_frequencies
 from lmstack.rag.load import PARSER_VERSION, LoadConfig
 from lmstack.rag.lock import writer_lock
-from lmstack.rag.plan import Plan, display_path, is_under, make_plan, not_found
+from lmstack.rag.plan import Plan, Work, display_path, is_under, make_plan, not_found
 from lmstack.rag.scan import readable_name
 from lmstack.rag.schema import Database
 from lmstack.rag.search import Hit, Mode, SearchConfig, check_query, query_vector, run_search
@@ -168,9 +168,7 @@ class Index:
         """What `update` would do; changes nothing. ``paths`` default to all sources."""
         wanted = None if paths is None else _absolute(paths)
         self._check_exist(wanted or ())
-        memory = self._memory(wanted or ())
-        scanned = list(memory.roots.values()) if wanted is None else wanted
-        return make_plan(memory, scanned, self.config.load, thorough=thorough)
+        return self._plan(wanted, thorough=thorough)[0]
 
     def update(
         self,
@@ -184,8 +182,8 @@ class Index:
         wanted = None if paths is None else _absolute(paths)
         with self._writer():
             self._register(wanted or (), include=False)
-            plan = self.scan(wanted, thorough=thorough)
-            return self._updater(progress).run(plan)
+            plan, work = self._plan(wanted, thorough=thorough)
+            return self._updater(progress).run(plan, work)
 
     def add(
         self,
@@ -196,7 +194,7 @@ class Index:
         wanted = _absolute(paths)
         with self._writer():
             self._register(wanted, include=True)
-            return self._updater(progress).run(self.scan(wanted))
+            return self._updater(progress).run(*self._plan(wanted))
 
     def remove(self, paths: Iterable[str | Path]) -> int:
         """Take out every document at or under ``paths``; the number taken out. They stay out of
@@ -338,6 +336,11 @@ class Index:
                     absorb_sources(connection, path)
                 if include:
                     set_exclusions(connection, add=(), drop=back)
+
+    def _plan(self, paths: Sequence[str] | None, *, thorough: bool = False) -> tuple[Plan, Work]:
+        memory = self._memory(paths or ())
+        scanned = list(memory.roots.values()) if paths is None else paths
+        return make_plan(memory, scanned, self.config.load, thorough=thorough)
 
     def _updater(self, progress: Callable[[Progress], None] | None) -> Updater:
         return Updater(

@@ -47,7 +47,6 @@ class Plan:
     remove: tuple[str, ...] = ()
     unchanged: int = 0
     problems: tuple[Problem, ...] = ()
-    work: Work = field(default_factory=Work, repr=False)
 
     @property
     def up_to_date(self) -> bool:
@@ -65,7 +64,9 @@ def display_path(path: str) -> str:
     return path if shared == os.sep else os.path.relpath(path, here)
 
 
-def make_plan(memory: Memory, paths: Sequence[str], config: LoadConfig, *, thorough: bool) -> Plan:
+def make_plan(
+    memory: Memory, paths: Sequence[str], config: LoadConfig, *, thorough: bool
+) -> tuple[Plan, Work]:
     """Scan the absolute ``paths``, each inside one of the sources of ``memory``. ``thorough``
     reads every file again."""
     work = Work()
@@ -107,7 +108,7 @@ def make_plan(memory: Memory, paths: Sequence[str], config: LoadConfig, *, thoro
     gone = [k for k in memory.documents if _within(memory, k, paths)]
     work.remove = sorted(k for k in gone if k not in seen or k in reported)
     work.forget = [k for k in memory.problems if k not in seen and _within(memory, k, paths)]
-    return Plan(
+    plan = Plan(
         _shown(memory, added),
         _shown(memory, changed),
         _shown(memory, work.remove),
@@ -116,8 +117,8 @@ def make_plan(memory: Memory, paths: Sequence[str], config: LoadConfig, *, thoro
             problem.at(readable_name(display_path(absolute_path(memory.roots, key))))
             for key, problem in [*((k, p) for k, p, _ in work.report), *standing]
         ),
-        work,
     )
+    return plan, work
 
 
 def _shown(memory: Memory, keys: Sequence[Key]) -> tuple[str, ...]:

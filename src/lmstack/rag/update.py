@@ -18,7 +18,7 @@ from lmstack.core import Embedder, InputError
 from lmstack.rag.chunk import ChunkConfig, chunk_document, embedded_text
 from lmstack.rag.documents import Problem
 from lmstack.rag.load import LoadConfig, ProblemError, parse_document, read_file
-from lmstack.rag.plan import Plan, display_path
+from lmstack.rag.plan import Plan, Work, display_path
 from lmstack.rag.scan import readable_name
 from lmstack.rag.schema import Database
 from lmstack.rag.store import (
@@ -95,11 +95,10 @@ class Updater:
     _reused: int = 0
     _started: float = 0.0
 
-    def run(self, plan: Plan) -> UpdateResult:
+    def run(self, plan: Plan, work: Work) -> UpdateResult:
         self._started = time.monotonic()
-        work = plan.work
         self._total = len(work.read) + len(work.remove)
-        self._settle(plan)
+        self._settle(work)
         problems: list[Problem] = []
         for key in work.read:
             outcome = self._prepare(key)
@@ -123,9 +122,8 @@ class Updater:
             time.monotonic() - self._started,
         )
 
-    def _settle(self, plan: Plan) -> None:
+    def _settle(self, work: Work) -> None:
         """All that needs no reading: what is gone goes first, so that nobody finds it."""
-        work = plan.work
         for key in work.remove:
             with self.database.writing() as connection:
                 remove_document(connection, key)

@@ -1,0 +1,185 @@
+"""A question to a cited answer, or to an abstention that shows the nearest passages.
+
+Retrieve, weigh the sentences, let a `Strategy` speak, close. Blocking work (search, embedding)
+runs in threads, so one event loop serves many questions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from lmstack.core import ChatModel, InputError, SamplingParams
+from lmstack.rag.answers import (
+    Abstained,
+    Answer,
+    AnswerConfig,
+    AnswerDone,
+    AnswerEvent,
+    AnswerTimings,
+    PassagesFound,
+    TextDelta,
+)
+from lmstack.rag.composing import Composer
+from lmstack.rag.evidence import Candidate, read_sentences, weigh_sentences
+from lmstack.rag.followup import Turn, retrieval_query
+from lmstack.rag.index import Index
+from lmstack.rag.lexical import content_words
+from lmstack.rag.search import Hit, query_vector
+from lmstack.rag.strategies import STRATEGIES, Task
+from lmstack.rag.support import OverlapSupport, SupportScorer
+
+__all__ = ["ABSTENTION", "Answerer"]
+
+ABSTENTION = "The documents do not answer this question."
+
+
+@dataclass(frozen=True)
+class _Found:
+    query: str
+    hits: list[Hit]
+    sentences: list[Candidate]
+    seconds: float
+
+    @property
+    def evidence(self) -> float:
+        return max((s.evidence for s in self.sentences), default=0.0)
+
+
+class Answerer:
+    """Answers from one index with one model. ``scorer`` decides what a passage bears out.
+    Keeps nothing between questions; safe to share between tasks."""
+
+    def __init__(
+        self,
+        index: Index,
+        model: ChatModel,
+        config: AnswerConfig | None = None,
+        *,
+        scorer: SupportScorer | None = None,
+    ) -> None:
+        if index.embedder is None:
+            raise InputError(
+                "answers need an index that was opened with an embedding model",
+                hint="pass embedder= to Index.open",
+                param="index",
+            )
+        self.index = index
+        self.model = model
+        self.config = config or AnswerConfig()
+        self._embedder = index.embedder
+        self._scorer = scorer or OverlapSupport(index.embedder)
+
+    async def answer(self, question: str, history: Sequence[Turn] = ()) -> Answer:
+        """The whole answer: the last event of `stream`."""
+        async with aclosing(self.stream(question, history)) as events:
+            async for event in events:
+                if isinstance(event, AnswerDone):
+                    return event.answer
+        raise AssertionError("an answer's stream ended without its last event")
+
+    async def stream(
+        self,
+        question: str,
+        history: Sequence[Turn] = (),
+        *,
+        sampling: SamplingParams | None = None,
+        instructions: str = "",
+        client: str = "local",
+        request_id: str = "",
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        """Passages first, then text and citations as they are known, `AnswerDone` last.
+
+        ``history`` holds (question, answer) pairs, oldest first. ``sampling`` defaults to
+        greedy. ``instructions`` are trusted and follow ours. Closing the stream early stops the
+        model.
+        """
+        started = time.monotonic()
+        found = await asyncio.to_thread(self._find, question, history)
+        yield PassagesFound(tuple(found.hits), found.query, found.evidence)
+        composer = Composer()
+        first_token_s = 0.0
+        if found.sentences and found.evidence >= self.config.min_evidence:
+            follows = found.query != question
+            task = Task(
+                question,
+                found.hits[: self.config.passages],
+                found.sentences,
+                self.config,
+                self.model,
+                self._scorer,
+                sampling or SamplingParams(temperature=0),
+                list(history)[-self.config.history_turns :] if follows else (),
+                instructions,
+                client,
+                request_id,
+            )
+            events = STRATEGIES[self.config.strategy]().run(task, composer)
+            try:
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        first_token_s = first_token_s or time.monotonic() - started
+                    yield event
+            finally:
+                await _close(events)
+        abstained = not any(sentence.supported for sentence in composer.sentences)
+        if abstained:
+            yield Abstained(_reason(found, composer, self.config), tuple(found.hits))
+            if not composer.text:
+                first_token_s = time.monotonic() - started
+                yield composer.say(ABSTENTION)
+        timings = AnswerTimings(found.seconds, first_token_s, time.monotonic() - started)
+        yield AnswerDone(self._answer(found, composer, timings, abstained=abstained))
+
+    def _find(self, question: str, history: Sequence[Turn]) -> _Found:
+        """Search and weigh; blocks."""
+        started = time.monotonic()
+        if not question.strip():
+            raise InputError("the question is empty", hint="ask something", param="question")
+        config = self.config
+        query = retrieval_query(question, history, config.history_turns)
+        vector = query_vector(self._embedder, query)
+        hits = self.index.search(query, config.retrieve, vector=vector)
+        sentences = read_sentences(hits[: config.passages], config.max_sentence_chars)
+        words = self.index.word_weights(content_words(query))
+        weighed = weigh_sentences(sentences, vector, words, self._embedder, config)
+        return _Found(query, hits, weighed, time.monotonic() - started)
+
+    def _answer(
+        self, found: _Found, composer: Composer, timings: AnswerTimings, *, abstained: bool
+    ) -> Answer:
+        return Answer(
+            composer.text,
+            abstained,
+            composer.cut,
+            tuple(composer.citations),
+            tuple(composer.sentences),
+            tuple(found.hits),
+            found.query,
+            found.evidence,
+            self.model.info,
+            composer.usage,
+            timings,
+        )
+
+
+def _reason(found: _Found, composer: Composer, config: AnswerConfig) -> str:
+    if not found.hits:
+        return "nothing was found"
+    if found.evidence < config.min_evidence:
+        return (
+            f"the nearest passage bears on the question with {found.evidence:.2f}, less than "
+            f"{config.min_evidence:.2f}"
+        )
+    if composer.model_abstained:
+        return "the model found no answer in the passages"
+    return "no sentence of the answer was borne out by its passage"
+
+
+async def _close(events: AsyncIterator[AnswerEvent]) -> None:
+    close = getattr(events, "aclose", None)
+    if close is not None:
+        await close()

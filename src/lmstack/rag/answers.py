@@ -1,0 +1,233 @@
+"""What an answer is made of, and the events that bring it.
+
+Covers the data and its JSON. How answers are found is in `answerer` and `strategies`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from lmstack.core import Config, InputError, ModelInfo, Usage, check_range, shown
+from lmstack.rag.search import Hit
+
+__all__ = [
+    "Abstained",
+    "Answer",
+    "AnswerConfig",
+    "AnswerDone",
+    "AnswerEvent",
+    "AnswerSentence",
+    "AnswerTimings",
+    "Citation",
+    "CitationFound",
+    "PassagesFound",
+    "SentenceChecked",
+    "StrategyName",
+    "TextDelta",
+]
+
+StrategyName = Literal["extractive", "similarity", "generative"]
+Unsupported = Literal["drop", "mark"]
+
+
+@dataclass(frozen=True)
+class AnswerConfig(Config):
+    """Everything about an answer that can be tuned.
+
+    ``strategy``: ``extractive`` lets the model choose among sentences of the passages and quote
+    them; ``similarity`` takes the sentences with the most evidence without a model;
+    ``generative`` lets the model write and checks each sentence.
+
+    Retrieval: ``retrieve`` passages are found and shown, the first ``passages`` of them are read.
+
+    Evidence of a sentence for a question, between 0 and 1: ``similarity_weight`` times the
+    cosine of their vectors plus ``coverage_weight`` times the share of the question's words
+    (weighted by rarity) found in the sentence and its headings. Below ``min_evidence`` for the
+    best sentence the answer is an abstention. ``candidates`` sentences with the most evidence
+    may be chosen, of those within ``candidate_margin`` of the best. Longer sentences than
+    ``max_sentence_chars`` are not quoted.
+
+    Generation: at most ``max_sentences``; ``max_tokens`` for ``generative``. ``fence_each``
+    delimits every passage by itself rather than all together. ``model_may_abstain`` lets the
+    model itself say that the passages do not answer. ``finish_early`` completes a quotation as
+    soon as the model has left one choice (the model's own count of tokens is lost).
+
+    Checking: a sentence whose support by its passage is below ``min_support`` is dropped or
+    marked as ``unsupported`` says.
+
+    ``history_turns``: earlier turns that a follow-up question may draw on.
+    """
+
+    strategy: StrategyName = "extractive"
+    retrieve: int = 8
+    passages: int = 4
+    similarity_weight: float = 0.6
+    coverage_weight: float = 0.4
+    min_evidence: float = 0.35
+    candidates: int = 8
+    candidate_margin: float = 0.25
+    max_sentence_chars: int = 500
+    max_sentences: int = 2
+    max_tokens: int = 256
+    fence_each: bool = False
+    model_may_abstain: bool = False
+    finish_early: bool = False
+    min_support: float = 0.5
+    unsupported: Unsupported = "drop"
+    history_turns: int = 1
+
+    def __post_init__(self) -> None:
+        for name, kinds in (("strategy", StrategyName), ("unsupported", Unsupported)):
+            if getattr(self, name) not in get_args(kinds):
+                raise InputError(
+                    f"{name} is {shown(getattr(self, name))}",
+                    hint=f"choose one of {', '.join(get_args(kinds))}",
+                    param=name,
+                )
+        check_range("retrieve", self.retrieve, 1, 100)
+        check_range("passages", self.passages, 1, self.retrieve)
+        check_range("candidates", self.candidates, 1, 1000)
+        check_range("max_sentence_chars", self.max_sentence_chars, 10, 100_000)
+        check_range("max_sentences", self.max_sentences, 1, 100)
+        check_range("max_tokens", self.max_tokens, 1, 100_000)
+        check_range("history_turns", self.history_turns, 0, 100)
+        for name in ("similarity_weight", "coverage_weight", "candidate_margin", "min_support"):
+            check_range(name, getattr(self, name), 0, 10)
+        check_range("min_evidence", self.min_evidence, -1, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """``id`` is the number in the answer's text, counted in the order of appearance. ``quote``
+    is ``document.text[start:end]``. ``passage`` is the rank of the hit it lies in."""
+
+    id: int
+    path: str
+    start: int
+    end: int
+    quote: str
+    passage: int
+    chunk_id: int
+    document_id: int
+    page: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "path": self.path,
+            "start": self.start,
+            "end": self.end,
+            "quote": self.quote,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSentence:
+    """One sentence of the answer, without its citation numbers; ``support`` between 0 and 1 is
+    how far the cited quotes bear it out, ``supported`` whether that is enough. ``evidence`` is
+    how far it bears on the question."""
+
+    text: str
+    citations: tuple[int, ...]
+    support: float
+    supported: bool
+    evidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTimings:
+    """Seconds: for retrieval alone, and from the question to the first text and to the end."""
+
+    retrieval_s: float = 0.0
+    first_token_s: float = 0.0
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``answer`` is the text with citation numbers. ``hits`` are the passages found, nearest
+    first: what an abstention shows instead. ``truncated``: the model ran into its limit of
+    tokens. ``query`` is what was searched for (a follow-up is searched with the question before
+    it); ``evidence`` that of the best sentence."""
+
+    answer: str
+    abstained: bool
+    truncated: bool
+    citations: tuple[Citation, ...]
+    sentences: tuple[AnswerSentence, ...]
+    hits: tuple[Hit, ...]
+    query: str
+    evidence: float
+    model: ModelInfo
+    usage: Usage
+    timings: AnswerTimings
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``lmstack ask --json`` prints."""
+        return {
+            "answer": self.answer,
+            "abstained": self.abstained,
+            "citations": [citation.to_json() for citation in self.citations],
+            "model": {"name": self.model.name, "digest": self.model.digest},
+            "usage": {
+                "prompt_tokens": self.usage.prompt_tokens,
+                "completion_tokens": self.usage.completion_tokens,
+                "cached_tokens": self.usage.cached_tokens,
+                "total_tokens": self.usage.total_tokens,
+            },
+            "timings": {
+                "retrieval_s": self.timings.retrieval_s,
+                "first_token_s": self.timings.first_token_s,
+                "total_s": self.timings.total_s,
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PassagesFound:
+    """First event. ``evidence`` is that of the best sentence in them."""
+
+    hits: tuple[Hit, ...]
+    query: str
+    evidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """Text to append to what is shown; citation numbers come as ``[1]`` within it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CitationFound:
+    """Sent before the text that holds its number."""
+
+    citation: Citation
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceChecked:
+    """A sentence that has just been completed; ``index`` counts from 0."""
+
+    index: int
+    sentence: AnswerSentence
+
+
+@dataclass(frozen=True, slots=True)
+class Abstained:
+    """The documents do not answer; ``nearest`` passages are shown instead."""
+
+    reason: str
+    nearest: tuple[Hit, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDone:
+    """Last event."""
+
+    answer: Answer
+
+
+AnswerEvent = PassagesFound | TextDelta | CitationFound | SentenceChecked | Abstained | AnswerDone

@@ -1,0 +1,89 @@
+"""An answer while it is made: numbers its citations and remembers what was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from lmstack.core import Usage
+from lmstack.rag.answers import (
+    AnswerEvent,
+    AnswerSentence,
+    Citation,
+    CitationFound,
+    SentenceChecked,
+    TextDelta,
+)
+from lmstack.rag.evidence import Candidate
+
+__all__ = ["Composer"]
+
+
+@dataclass
+class Composer:
+    """One answer. ``cut`` is set when the model ran into its limit of tokens."""
+
+    citations: list[Citation] = field(default_factory=list)
+    sentences: list[AnswerSentence] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    cut: bool = False
+    model_abstained: bool = False
+    _parts: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(self._parts)
+
+    def say(self, text: str) -> TextDelta:
+        self._parts.append(text)
+        return TextDelta(text)
+
+    def begin_sentence(self) -> Iterator[AnswerEvent]:
+        if self._parts:
+            yield self.say(" ")
+
+    def end_sentence(
+        self,
+        text: str,
+        quotes: Sequence[Candidate],
+        *,
+        support: float,
+        supported: bool,
+        evidence: float,
+    ) -> Iterator[AnswerEvent]:
+        """Number the quotes (the same span keeps its number) and close the sentence."""
+        ids: list[int] = []
+        for quote in quotes:
+            citation = self._known(quote)
+            if citation is None:
+                citation = _citation(len(self.citations) + 1, quote)
+                self.citations.append(citation)
+                yield CitationFound(citation)
+            ids.append(citation.id)
+        numbers = list(dict.fromkeys(ids))
+        if numbers:
+            yield self.say("".join(f" [{number}]" for number in numbers))
+        sentence = AnswerSentence(text, tuple(numbers), support, supported, evidence)
+        self.sentences.append(sentence)
+        yield SentenceChecked(len(self.sentences) - 1, sentence)
+
+    def _known(self, quote: Candidate) -> Citation | None:
+        place = (quote.hit.document_id, quote.start, quote.end)
+        for citation in self.citations:
+            if (citation.document_id, citation.start, citation.end) == place:
+                return citation
+        return None
+
+
+def _citation(number: int, quote: Candidate) -> Citation:
+    return Citation(
+        number,
+        quote.hit.path,
+        quote.start,
+        quote.end,
+        quote.quote,
+        quote.hit.rank,
+        quote.hit.chunk_id,
+        quote.hit.document_id,
+        quote.hit.page,
+    )

@@ -1,0 +1,284 @@
+"""Ways from evidence to an answer. Each yields events through one `Composer`.
+
+`Extractive`: the model chooses and quotes sentences, masked to them. `Similarity`: no model.
+`Generative`: the model writes; every sentence is checked. Thresholds and prompts are data
+(`AnswerConfig`, `prompting`); a new way is a new class in `STRATEGIES`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from lmstack.core import (
+    ChatModel,
+    ContextLengthError,
+    Grammar,
+    Message,
+    Request,
+    SamplingParams,
+    UnsupportedError,
+    Usage,
+)
+from lmstack.rag.answers import AnswerConfig, AnswerEvent
+from lmstack.rag.citing import (
+    NONE,
+    Chosen,
+    ClaimReader,
+    QuotationReader,
+    Unit,
+    generative_grammar,
+    quotation_grammar,
+)
+from lmstack.rag.composing import Composer
+from lmstack.rag.evidence import Candidate, choose_candidates
+from lmstack.rag.followup import Turn
+from lmstack.rag.prompting import build_messages
+from lmstack.rag.search import Hit
+from lmstack.rag.sentences import split_prose
+from lmstack.rag.support import SupportScorer
+
+__all__ = ["STRATEGIES", "Extractive", "Generative", "Similarity", "Strategy", "Task"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question with what was found for it. ``sentences`` are all of ``hits``, weighed."""
+
+    question: str
+    hits: Sequence[Hit]
+    sentences: Sequence[Candidate]
+    config: AnswerConfig
+    model: ChatModel
+    scorer: SupportScorer
+    sampling: SamplingParams
+    history: Sequence[Turn] = ()
+    instructions: str = ""
+    client: str = "local"
+    request_id: str = ""
+
+
+class Strategy(Protocol):
+    def run(self, task: Task, composer: Composer) -> AsyncIterator[AnswerEvent]:
+        """Say the answer. Nothing said, or nothing supported, is an abstention."""
+        ...
+
+
+class Similarity:
+    """The sentences with the most evidence, best first."""
+
+    async def run(self, task: Task, composer: Composer) -> AsyncIterator[AnswerEvent]:
+        chosen = choose_candidates(task.sentences, task.config)
+        ranked = sorted(chosen, key=lambda candidate: -candidate.evidence)
+        for candidate in ranked[: task.config.max_sentences]:
+            for event in composer.begin_sentence():
+                yield event
+            yield composer.say(candidate.shown)
+            for event in _quoted(composer, candidate):
+                yield event
+
+
+class Extractive:
+    """The model quotes; if it manages to say nothing, the best evidence speaks for itself."""
+
+    async def run(self, task: Task, composer: Composer) -> AsyncIterator[AnswerEvent]:
+        config = task.config
+        candidates = choose_candidates(task.sentences, config)
+        if not candidates:
+            return
+        reader = QuotationReader(candidates, config.max_sentences)
+
+        def request(hits: Sequence[Hit]) -> tuple[tuple[Message, ...], Grammar] | None:
+            reader.candidates = [c for c in candidates if c.number <= len(hits)]
+            if not reader.candidates:
+                return None
+            none = NONE if config.model_may_abstain else None
+            grammar = quotation_grammar(
+                reader.candidates, config.max_sentences, none=config.model_may_abstain
+            )
+            return _messages(task, hits, generative=False, none=none), grammar
+
+        sampling = task.sampling.replace(n=1)
+        started = False
+        async with aclosing(_generate(task, composer, request, sampling)) as deltas:
+            async for text in deltas:
+                for item in reader.feed(text):
+                    for event in _quotation_events(composer, item, started=started):
+                        yield event
+                    started = isinstance(item, str)
+                if reader.full or (config.finish_early and _last(reader) and started):
+                    break
+        for item in reader.end_line():
+            for event in _quotation_events(composer, item, started=started):
+                yield event
+            started = isinstance(item, str)
+        if reader.said_none:
+            composer.model_abstained = True
+        elif not reader.chosen:
+            async for event in Similarity().run(task, composer):
+                yield event
+
+
+def _last(reader: QuotationReader) -> bool:
+    return reader.only is not None and len(reader.chosen) == reader.max_sentences - 1
+
+
+def _quotation_events(
+    composer: Composer, item: str | Chosen, *, started: bool
+) -> Sequence[AnswerEvent]:
+    if isinstance(item, Chosen):
+        return list(_quoted(composer, item.candidate))
+    return [*(() if started else composer.begin_sentence()), composer.say(item)]
+
+
+def _quoted(composer: Composer, candidate: Candidate) -> list[AnswerEvent]:
+    """A quotation is borne out by the passage it was copied from."""
+    return list(
+        composer.end_sentence(
+            candidate.shown,
+            [candidate],
+            support=1.0,
+            supported=True,
+            evidence=candidate.evidence,
+        )
+    )
+
+
+class Generative:
+    """The model writes; a sentence is shown once it has been checked."""
+
+    async def run(self, task: Task, composer: Composer) -> AsyncIterator[AnswerEvent]:
+        config = task.config
+        reader = ClaimReader(len(task.hits))
+
+        def request(hits: Sequence[Hit]) -> tuple[tuple[Message, ...], Grammar]:
+            reader.numbers = len(hits)
+            none = NONE if config.model_may_abstain else None
+            grammar = generative_grammar(len(hits), none=config.model_may_abstain)
+            return _messages(task, hits, generative=True, none=none), grammar
+
+        limit = task.sampling.max_tokens or config.max_tokens
+        sampling = task.sampling.replace(n=1, max_tokens=limit)
+        async with aclosing(_generate(task, composer, request, sampling)) as deltas:
+            async for text in deltas:
+                for unit in reader.feed(text):
+                    async for event in self._check(task, composer, unit):
+                        yield event
+        for unit in reader.end():
+            if unit.text == NONE:
+                composer.model_abstained = True
+                continue
+            async for event in self._check(task, composer, unit):
+                yield event
+
+    async def _check(
+        self, task: Task, composer: Composer, unit: Unit
+    ) -> AsyncIterator[AnswerEvent]:
+        """Each sentence against the sentences of the passages it cites; without a number,
+        against all of them."""
+        claims = [unit.text[a:b] for a, b in split_prose(unit.text, 0, len(unit.text))]
+        pool = [s for s in task.sentences if not unit.numbers or s.number in unit.numbers]
+        scores = await asyncio.to_thread(task.scorer.score, claims, [s.shown for s in pool])
+        for claim, row in zip(claims, scores, strict=True):
+            best = max(range(len(row)), key=row.__getitem__, default=None)
+            support = row[best] if best is not None else 0.0
+            supported = best is not None and support >= task.config.min_support
+            if not supported and task.config.unsupported == "drop":
+                continue
+            quotes = [pool[best]] if best is not None and supported else []
+            for event in composer.begin_sentence():
+                yield event
+            yield composer.say(claim)
+            for event in composer.end_sentence(
+                claim,
+                quotes,
+                support=support,
+                supported=supported,
+                evidence=quotes[0].evidence if quotes else 0.0,
+            ):
+                yield event
+
+
+STRATEGIES: Mapping[str, Callable[[], Strategy]] = {
+    "extractive": Extractive,
+    "similarity": Similarity,
+    "generative": Generative,
+}
+
+
+def _messages(
+    task: Task, hits: Sequence[Hit], *, generative: bool, none: str | None
+) -> tuple[Message, ...]:
+    return build_messages(
+        task.question,
+        hits,
+        generative=generative,
+        fence_each=task.config.fence_each,
+        none=none,
+        instructions=task.instructions,
+        history=task.history,
+    )
+
+
+RequestParts = tuple[tuple[Message, ...], Grammar]
+
+
+async def _generate(
+    task: Task,
+    composer: Composer,
+    parts: Callable[[Sequence[Hit]], RequestParts | None],
+    sampling: SamplingParams,
+) -> AsyncGenerator[str, None]:
+    """The model's text. Passages are left out from the end until the prompt fits, and a model
+    that cannot be masked is asked without the grammar: the readers keep to it all the same."""
+    hits = list(task.hits)
+    masked = True
+    while True:
+        made = parts(hits)
+        if made is None:
+            return
+        messages, grammar = made
+        request = Request(
+            messages,
+            sampling=sampling,
+            grammar=grammar if masked else None,
+            client=task.client,
+            request_id=task.request_id,
+        )
+        try:
+            async with aclosing(_text(task.model, request, composer)) as texts:
+                async for text in texts:
+                    yield text
+            return
+        except ContextLengthError:
+            if len(hits) == 1:
+                raise
+            hits.pop()
+        except UnsupportedError:
+            if not masked:
+                raise
+            masked = False
+
+
+async def _text(
+    model: ChatModel, request: Request, composer: Composer
+) -> AsyncGenerator[str, None]:
+    stream = model.stream(request)
+    pieces = 0
+    try:
+        async for delta in stream:
+            if delta.finish_reason is not None:
+                composer.cut = delta.finish_reason == "length"
+            if delta.text:
+                pieces += 1
+                composer.usage = Usage(0, pieces)
+                yield delta.text
+            # The model's own count replaces ours; a stream that is left early has none.
+            composer.usage = delta.usage or composer.usage
+    finally:
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()

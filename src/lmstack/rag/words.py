@@ -1,0 +1,49 @@
+"""Words compared as a reader would: case, common endings and stop words aside.
+
+A light suffix stripper for English (weak stemming), good enough to see that "cites" and "cited"
+are one word; search itself uses the index's Porter stemmer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from lmstack.rag.lexical import content_words
+
+__all__ = ["covered_share", "number_words", "stem", "stems"]
+
+_ENDINGS = ("ations", "ation", "ingly", "edly", "ings", "ing", "ies", "ied", "ed", "es", "ly", "s")
+_NUMBER = re.compile(r"\d[\d.,:]*\d|\d")
+_SHORTEST = 3
+
+
+def stem(word: str) -> str:
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST:
+            word = word[: -len(ending)]
+            break
+    # "located", "locate" and "locating" meet in "locat"; "stopped" and "stop" in "stop".
+    if len(word) > _SHORTEST and word[-1] in "ey":
+        return word[:-1]
+    if len(word) > _SHORTEST and word[-1] == word[-2] and word[-1] not in "aeiouls":
+        return word[:-1]
+    return word
+
+
+def stems(text: str) -> set[str]:
+    return {stem(word) for word in content_words(text)}
+
+
+def number_words(text: str) -> set[str]:
+    """Numbers as written, thousands commas aside."""
+    return {match.replace(",", "").strip(".:") for match in _NUMBER.findall(text)}
+
+
+def covered_share(words: Mapping[str, float], text: str) -> float:
+    """The share of the weight of ``words`` whose stems occur in ``text``; 0 without words."""
+    total = sum(words.values())
+    if total <= 0:
+        return 0.0
+    present = stems(text)
+    return sum(weight for word, weight in words.items() if stem(word) in present) / total
