@@ -137,27 +137,27 @@ def test_a_base_model_without_head_has_hidden_states_and_no_logits(make_llama, r
         ours.logits(out.last_hidden_state)
 
 
-def test_packed_tokens_give_the_states_of_the_padded_batch(make_llama, reloaded):
-    """The forward pass takes any leading shape: here two sequences end to end, as an engine
-    packs them, each attending to itself."""
-    ours = reloaded(make_llama())
-    lengths = (5, 3)
+@pytest.mark.parametrize("lengths", [(5, 3), (1,), (4, 4, 4, 2), (7, 0, 1), (2, 9, 2)])
+@pytest.mark.parametrize("kind", ["causal", "bidirectional"])
+def test_packed_sequences_have_the_states_that_they_have_alone(
+    kind, lengths, make_llama, make_bert, reloaded
+):
+    ours = reloaded(make_llama() if kind == "causal" else make_bert())
     rows = [batch(1, n)[0] for n in lengths]
-
-    def attend(layer, q, k, v):
-        scale = ours.config.layer(layer).scale
-        parts = [x.split(lengths) for x in (q, k, v)]
-        out = [
-            ours.ops.attention(*(x[None] for x in qkv), None, True, scale)[0]
-            for qkv in zip(*parts, strict=True)
-        ]
-        return torch.cat(out)
-
-    positions = torch.cat([torch.arange(n) for n in lengths])
     with torch.no_grad():
-        packed = ours.hidden(torch.cat(rows), positions, attend).split(lengths)
+        packed = ours.packed(torch.cat(rows), lengths).split(lengths)
         for row, states in zip(rows, packed, strict=True):
-            assert_close(states, ours(row[None]).last_hidden_state[0])
+            if len(row):
+                assert_close(states, ours(row[None]).last_hidden_state[0])
+
+
+def test_nothing_packed_is_nothing(make_bert, reloaded):
+    assert reloaded(make_bert()).packed(torch.tensor([], dtype=torch.long), []).shape == (0, 48)
+
+
+def test_lengths_that_do_not_add_up_are_refused(make_bert, reloaded):
+    with pytest.raises(InputError, match="add up to 3"):
+        reloaded(make_bert()).packed(torch.tensor([1, 2]), [1, 2])
 
 
 def test_gradients_equal_those_of_transformers(make_llama, reloaded):

@@ -1,6 +1,6 @@
 """One Transformer, its configs and ops, and readers and writers of model files."""
 
-from lmstack.model.attention import Attend, DenseAttention
+from lmstack.model.attention import Attend, DenseAttention, PackedAttention
 from lmstack.model.config import LayerSpec, TransformerConfig
 from lmstack.model.folder import read_folder, write_folder
 from lmstack.model.gguf import GGUFFile, GGUFTensor, read_gguf
@@ -17,6 +17,7 @@ __all__ = [
     "GGUFTensor",
     "LayerSpec",
     "Ops",
+    "PackedAttention",
     "ReferenceOps",
     "RopeSpec",
     "Transformer",

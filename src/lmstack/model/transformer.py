@@ -10,13 +10,14 @@ leading shape: (B, T) for a padded batch, (N,) for tokens packed end to end.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from lmstack.core import ContextLengthError, InputError, UnsupportedError
-from lmstack.model.attention import Attend, DenseAttention
+from lmstack.model.attention import Attend, DenseAttention, PackedAttention
 from lmstack.model.config import TransformerConfig
 from lmstack.model.layers import Embedding, LayerNorm, Linear, RMSNorm
 from lmstack.model.ops import REFERENCE_OPS, Ops
@@ -200,6 +201,20 @@ class Transformer(nn.Module):
         if collect is not None:
             collect.append(x)
         return x
+
+    def packed(self, input_ids: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Whole sequences end to end without padding: ids (N,) to hidden states (N, D).
+
+        ``lengths``: tokens of each sequence; fastest when sorted. Ids are trusted.
+        """
+        if sum(lengths) != len(input_ids):
+            raise InputError(f"lengths add up to {sum(lengths)}, input_ids are {len(input_ids)}")
+        if not len(input_ids):
+            return self.embed.weight.new_empty(0, self.config.hidden_size)
+        counts = torch.arange(max(lengths), device=input_ids.device)
+        positions = torch.cat([counts[:n] for n in lengths])
+        attend = PackedAttention(self.config, self.ops, lengths)
+        return self.hidden(input_ids, positions, attend)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) after the final norm to (..., V)."""

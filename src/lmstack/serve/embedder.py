@@ -1,0 +1,127 @@
+"""Text to unit vectors with a local encoder, equal to sentence-transformers.
+
+Texts are sorted by length and run end to end without padding, a few thousand tokens at a time.
+Not covered: dense projections after pooling, which the registry refuses on loading.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lmstack.core import ModelInfo, TextKind, UnsupportedError
+from lmstack.registry import LoadedModel, ModelFolder, Store, load
+
+__all__ = ["LocalEmbedder"]
+
+# Names that models give to the prefix for each kind, as sentence-transformers looks for them.
+_PROMPTS: dict[TextKind, tuple[str, ...]] = {
+    "query": ("query",),
+    "passage": ("document", "passage", "corpus"),
+}
+_PACK_TOKENS = 2048
+
+
+class LocalEmbedder:
+    """An encoder as core's `Embedder`. Thread-safe: it holds no state between calls.
+
+    Vectors always have length 1, also where the model's own recipe leaves them as they come. A
+    text of no tokens at all (a tokenizer that adds none) is the zero vector.
+    """
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        if loaded.pooling is None:
+            raise UnsupportedError(
+                f"{loaded.folder.name} generates text and gives no sentence vectors",
+                hint="use an embedding model, for example all-minilm-l6-v2",
+                param="model",
+            )
+        self._module = loaded.module.eval()
+        self._tokenizer, self._pooling = loaded.tokenizer, loaded.pooling
+        limit = self._module.config.max_positions
+        self._max_tokens = min(loaded.pooling.max_length or limit, limit)
+        self._info = ModelInfo(loaded.folder.name, loaded.folder.digest, self._max_tokens)
+
+    @classmethod
+    def load(cls, ref: str | os.PathLike[str] | ModelFolder, store: Store | None = None) -> Self:
+        """The embedder that ``ref`` names (no network), in float32."""
+        return cls(load(ref, store))
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._info
+
+    @property
+    def dimensions(self) -> int:
+        return self._module.config.hidden_size
+
+    @property
+    def max_tokens(self) -> int:
+        return self._max_tokens
+
+    def embed(self, texts: Sequence[str], kind: TextKind = "passage") -> npt.NDArray[np.float32]:
+        prompt = self._prompt(kind)
+        encoded = self._tokenizer.encode_batch(
+            [prompt + text for text in texts], max_length=self._max_tokens, truncation="right"
+        )
+        ids = [encoding.ids for encoding in encoded]
+        vectors = np.zeros((len(texts), self.dimensions), np.float32)
+        for rows in _packs([len(tokens) for tokens in ids]):
+            vectors[rows] = self._embed_pack([ids[row] for row in rows])
+        return vectors
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """As in core's `Embedder`; the prefix of the model for passages counts."""
+        prompt = self._prompt("passage")
+        encoded = self._tokenizer.encode_batch([prompt + text for text in texts])
+        return [len(encoding.ids) for encoding in encoded]
+
+    def _prompt(self, kind: TextKind) -> str:
+        prompts = self._pooling.prompts
+        return next((prompts[name] for name in _PROMPTS[kind] if name in prompts), "")
+
+    @torch.inference_mode()
+    def _embed_pack(self, ids: Sequence[tuple[int, ...]]) -> npt.NDArray[np.float32]:
+        """``ids``: none empty, sorted by length."""
+        lengths = [len(tokens) for tokens in ids]
+        flat = torch.tensor([index for tokens in ids for index in tokens])
+        hidden = self._module.packed(flat, lengths).float()
+        pooled = self._pool(hidden, torch.tensor(lengths))
+        vectors: npt.NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
+        return vectors
+
+    def _pool(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        """(N, D) to (texts, D)."""
+        ends = lengths.cumsum(0)
+        mode = self._pooling.mode
+        if mode == "cls":
+            return hidden[ends - lengths]
+        if mode == "last":
+            return hidden[ends - 1]
+        if mode == "max":
+            return torch.segment_reduce(hidden, "max", lengths=lengths)
+        total = torch.segment_reduce(hidden, "sum", lengths=lengths)
+        divisor = lengths[:, None].to(total.dtype)
+        return total / (divisor if mode == "mean" else divisor.sqrt())
+
+
+def _packs(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Rows of texts that run together, each pack sorted by length; texts without tokens are
+    left out."""
+    pack: list[int] = []
+    tokens = 0
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if pack and tokens + lengths[row] > _PACK_TOKENS:
+            yield pack
+            pack, tokens = [], 0
+        if lengths[row]:
+            pack.append(row)
+            tokens += lengths[row]
+    if pack:
+        yield pack
