@@ -1,11 +1,21 @@
-"""Models on disk: the store, where they come from, what they are, loading them."""
+"""Models on disk: the store, where they come from, what they are, loading them.
+
+What loads a model is looked up when it is used, so that listing and pulling start at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from lmstack.registry.card import Card, FileFacts, ModelFolder, content_digest
 from lmstack.registry.home import home, locked
 from lmstack.registry.known import KNOWN, Known
-from lmstack.registry.load import GenerationDefaults, LoadedModel, Pooling, load
 from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, parse_ref
 from lmstack.registry.store import Broken, Store
+
+if TYPE_CHECKING:
+    from lmstack.registry.loading import GenerationDefaults, LoadedModel, Pooling, load
 
 __all__ = [
     "KNOWN",
@@ -28,3 +38,13 @@ __all__ = [
     "locked",
     "parse_ref",
 ]
+
+_LOADING = ("GenerationDefaults", "LoadedModel", "Pooling", "load")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LOADING:
+        raise AttributeError(f"module 'lmstack.registry' has no attribute {name!r}")
+    found = getattr(importlib.import_module("lmstack.registry.loading"), name)
+    globals()[name] = found
+    return found

@@ -8,21 +8,19 @@ without a template has none.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jinja2
 
 from lmstack.core import FormatError, InputError, Message, shown
+from lmstack.text.control import Untrusted
 from lmstack.text.sandbox import MAX_SOURCE, FuelError, environment, fuelled
 from lmstack.text.tokenizer import Tokenizer
 
 __all__ = ["ChatTemplate"]
 
-# Noncharacters: valid in a str, never assigned, so no template or filter cares about them.
-_OPEN, _CLOSE = "\ufdd0", "\ufdd1"
-_MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+_MAX_CHARS = 8_000_000
 
 
 class ChatTemplate:
@@ -41,7 +39,7 @@ class ChatTemplate:
         self.source = source
         self._names = {"bos_token": bos_token, "eos_token": eos_token}
         try:
-            with fuelled(1_000_000, len(source)):
+            with fuelled(500_000, len(source)):
                 self._template = environment().from_string(source)
         except Exception as error:
             raise FormatError(
@@ -67,7 +65,7 @@ class ChatTemplate:
         to them, are encoded as ordinary text. Otherwise equal to
         ``transformers.apply_chat_template(tokenize=True)``.
         """
-        guard = _Guard(tokenizer.special_tokens)
+        guard = Untrusted(tokenizer.special_tokens)
         dicts = [_as_dict(m, guard.hide) for m in messages]
         rendered = self._render(dicts, add_generation_prompt)
         ids: list[int] = []
@@ -77,7 +75,13 @@ class ChatTemplate:
 
     def _render(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
         size = sum(len(m["content"]) for m in messages)
-        units = 1_000_000 + 10_000 * len(messages) + size
+        if size > _MAX_CHARS:
+            raise InputError(
+                f"the messages have {size} characters, more than {_MAX_CHARS}",
+                hint="no model reads that much at once: send less",
+                param="messages",
+            )
+        units = 500_000 + 20_000 * len(messages) + size // 4
         try:
             with fuelled(units, len(self.source)):
                 return self._template.render(
@@ -153,74 +157,3 @@ def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
     if isinstance(value, dict):
         return {hide(key): _hidden(item, hide) for key, item in value.items()}
     return value
-
-
-class _Guard:
-    """Keeps track of which characters of a rendered prompt came from messages, where it matters.
-
-    Every piece of a message that spells a control token, or that could be the part of one which
-    its neighbours complete, is replaced by a mark before rendering (templates may trim, split or
-    quote contents; they leave marks alone). Afterwards each control token in the text that
-    touches such a piece is known not to be the template's own.
-    """
-
-    def __init__(self, special_tokens: Sequence[str] | Any) -> None:
-        self._tokens = sorted((t for t in special_tokens if t), key=len, reverse=True)
-        self._hidden: list[str] = []
-        whole = [re.escape(token) for token in self._tokens]
-        self._occurrence = re.compile("|".join(whole)) if whole else None
-        marks = [_OPEN, _CLOSE]
-        self._whole = re.compile("|".join([*whole, *marks]), re.IGNORECASE)
-
-    def hide(self, text: str) -> str:
-        marked = self._whole.sub(lambda match: self._mark(match[0]), text)
-        core = marked.strip()
-        if not core or not self._tokens:
-            return marked
-        lead = marked[: len(marked) - len(marked.lstrip())]
-        tail = marked[len(marked.rstrip()) :]
-        if any(core in token for token in self._tokens):
-            return lead + self._mark(core) + tail
-        start = max((_overlap(token, core) for token in self._tokens), default=0)
-        end = max((_overlap(core, token) for token in self._tokens), default=0)
-        end = min(end, len(core) - start)
-        middle = core[start : len(core) - end]
-        first = self._mark(core[:start]) if start else ""
-        last = self._mark(core[len(core) - end :]) if end else ""
-        return lead + first + middle + last + tail
-
-    def split(self, rendered: str) -> list[tuple[str, bool]]:
-        """Pieces of the prompt with the hidden text back in place; True: control tokens count."""
-        text, foreign = self._restore(rendered)
-        pieces: list[tuple[str, bool]] = []
-        start = 0
-        for match in self._occurrence.finditer(text) if self._occurrence and foreign else ():
-            low, high = match.span()
-            if any(low < stop and begin < high for begin, stop in foreign):
-                pieces += [(text[start:low], True), (text[low:high], False)]
-                start = high
-        return [piece for piece in [*pieces, (text[start:], True)] if piece[0]]
-
-    def _mark(self, text: str) -> str:
-        self._hidden.append(text)
-        return f"{_OPEN}{len(self._hidden) - 1}{_CLOSE}"
-
-    def _restore(self, rendered: str) -> tuple[str, list[tuple[int, int]]]:
-        parts: list[str] = []
-        foreign: list[tuple[int, int]] = []
-        length = position = 0
-        for match in _MARK.finditer(rendered):
-            before = rendered[position : match.start()]
-            hidden = self._hidden[int(match[1])]
-            parts += [before, hidden]
-            length += len(before)
-            foreign.append((length, length + len(hidden)))
-            length += len(hidden)
-            position = match.end()
-        return "".join([*parts, rendered[position:]]), foreign
-
-
-def _overlap(left: str, right: str) -> int:
-    """Length of the longest proper end of ``left`` that ``right`` begins with."""
-    longest = min(len(left), len(right)) - 1
-    return next((n for n in range(longest, 0, -1) if left.endswith(right[:n])), 0)

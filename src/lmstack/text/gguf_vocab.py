@@ -23,6 +23,7 @@ _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_LLAMA3_NAMES = ("llama-bpe", "llama3", "llama-v3")
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 _ROLES = {
     "bos_token": "bos_token_id",
@@ -155,7 +156,7 @@ def _adds(metadata: Mapping[str, Any], flag: str) -> bool:
     value = metadata.get(f"tokenizer.ggml.{flag}")
     if value is not None:
         return bool(value)
-    llama3 = metadata.get("tokenizer.ggml.pre") in ("llama-bpe", "llama3", "llama-v3")
+    llama3 = metadata.get("tokenizer.ggml.pre") in _LLAMA3_NAMES
     return flag == "add_bos_token" and (metadata.get("tokenizer.ggml.model") == "llama" or llama3)
 
 
@@ -185,7 +186,7 @@ def _byte_level(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str,
             "pretokenizers": [*splits, {**level, "use_regex": not own_regex}],
         },
         "decoder": {**level, "use_regex": True},
-        "model": _bpe(tokens, merges, ignore_merges=_LLAMA3 in str(splits) and own_regex),
+        "model": _bpe(tokens, merges, ignore_merges=pre in _LLAMA3_NAMES),
     }
 
 
@@ -204,9 +205,7 @@ _PRE_TOKENIZERS: dict[Any, list[dict[str, Any]]] = {
     "starcoder": _DIGITS,
     "gpt-2": [],
     "gpt2": [],
-    "llama-bpe": [_split(_LLAMA3)],
-    "llama3": [_split(_LLAMA3)],
-    "llama-v3": [_split(_LLAMA3)],
+    **{name: [_split(_LLAMA3)] for name in _LLAMA3_NAMES},
     "qwen2": [_split(_QWEN2)],
 }
 

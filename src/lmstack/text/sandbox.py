@@ -21,6 +21,7 @@ from typing import Any
 
 import jinja2
 from jinja2 import nodes
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -28,9 +29,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 __all__ = ["FuelError", "environment", "fuelled"]
 
 MAX_SOURCE = 256 * 1024
-_MAX_TEXT = 32 * 1024 * 1024  # characters of one value
+_MAX_TEXT = 16 * 1024 * 1024  # characters of one value
 _CHARS_PER_UNIT = 64
-_MAX_CPU_S = 10.0
+_POINTER = 64  # what an element of a list costs besides its text
+_MAX_CPU_S = 5.0
 
 _FILTERS = """
     abs capitalize count d default dictsort first float groupby int items join last length list
@@ -91,14 +93,10 @@ def environment() -> jinja2.Environment:
         optimized=False,
         finalize=_printed,
     )
-    filters = {name: _charged(env.filters[name]) for name in _FILTERS.split()}
-    own: dict[str, Callable[..., Any]] = {
-        "tojson": _tojson,
-        "indent": _indent,
-        _COUNT: _counted,
-        _CONCAT: _concat,
-    }
-    env.filters = {**filters, **{name: _charged(function) for name, function in own.items()}}
+    own: dict[str, Callable[..., Any]] = {"tojson": _tojson, "indent": _indent}
+    known = {**{name: env.filters[name] for name in _FILTERS.split()}, **own}
+    env.filters = {name: _charged(name, function) for name, function in known.items()}
+    env.filters |= {_COUNT: _counted, _CONCAT: _concat, _WEIGH: _weighed}
     env.globals = {
         "range": env.globals["range"],
         "namespace": env.globals["namespace"],
@@ -109,7 +107,8 @@ def environment() -> jinja2.Environment:
     return env
 
 
-_COUNT, _CONCAT = "lmstack_count", "lmstack_concat"
+_COUNT, _CONCAT, _WEIGH = "lmstack_count", "lmstack_concat", "lmstack_weigh"
+_LIGHT = ("length", "count", "first", "last", "default", "d")
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -125,13 +124,19 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             if loop.recursive:
                 raise jinja2.TemplateSyntaxError("recursive loops are not allowed", loop.lineno)
             loop.iter = _filter(loop.iter, _COUNT)
-        _rewrite_concat(tree)
+        _rewrite(tree)
         return tree
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         if isinstance(obj, str):
             return attr in _SAFE_METHODS
         return super().is_safe_attribute(obj, attr, value)
+
+    def wrap_str_format(self, value: Any) -> None:
+        """Jinja lets ``str.format`` through in a safe form; its widths are a bomb all the same."""
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
+        raise SecurityError(f"{attribute} of {type(obj).__name__} is not for templates")
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         fuel = _FUEL.get()
@@ -150,7 +155,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             raise jinja2.TemplateRuntimeError("text % values is not allowed; join with ~")
         elif operator == "*" and (_size(left) or _size(right)):
             count = right if _size(left) else left
-            fuel.text(max(_size(left), _size(right)) * max(count, 0))
+            size = max(_size(left), _size(right)) if _small(count, 1e12) else 0
+            fuel.text(size * max(count, 0) if size else 0)
         elif operator == "*" and not (_small(left, 1e30) and _small(right, 1e30)):
             raise FuelError("it multiplies numbers that are too large")
         else:
@@ -174,24 +180,52 @@ def _filter(node: nodes.Node, name: str) -> nodes.Filter:
     return result
 
 
-def _rewrite_concat(node: nodes.Node) -> None:
-    """``a ~ b`` compiles to a plain join; send it through a filter that counts."""
+def _rewrite(node: nodes.Node) -> None:
+    """Send what compiles to bare Python through filters that charge for it: ``a ~ b``, slices,
+    and the operands of comparisons and tests."""
     for field, value in node.iter_fields():
-        values = value if isinstance(value, list) else [value]
-        changed = []
-        for child in values:
-            if isinstance(child, nodes.Node):
-                _rewrite_concat(child)
-            if isinstance(child, nodes.Concat):
-                parts = nodes.List(child.nodes, lineno=child.lineno)
-                parts.environment = node.environment
-                child = _filter(parts, _CONCAT)
-            changed.append(child)
-        setattr(node, field, changed if isinstance(value, list) else changed[0])
+        if isinstance(value, list):
+            setattr(node, field, [_rewritten(child, node) for child in value])
+        else:
+            setattr(node, field, _rewritten(value, node))
+
+
+def _rewritten(child: Any, parent: nodes.Node) -> Any:
+    if not isinstance(child, nodes.Node):
+        return child
+    _rewrite(child)
+    if isinstance(child, nodes.Concat):
+        parts = nodes.List(child.nodes, lineno=child.lineno)
+        parts.environment = child.environment
+        return _filter(parts, _CONCAT)
+    sliced = isinstance(child, nodes.Getitem) and isinstance(child.arg, nodes.Slice)
+    operand = isinstance(parent, nodes.Compare | nodes.Operand | nodes.Test)
+    if sliced or (operand and isinstance(child, nodes.Expr) and not isinstance(child, nodes.Const)):
+        return _filter(child, _WEIGH)
+    return child
 
 
 def _size(value: Any) -> int:
-    return len(value) if isinstance(value, str | list | tuple | bytes) else 0
+    """Characters of the value as text, roughly; shared parts count each time they are reached."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if not isinstance(value, list | tuple | dict):
+        return 0
+    total, waiting = 0, [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str | bytes):
+            total += len(item)
+        elif isinstance(item, list | tuple):
+            total += _POINTER * len(item)
+            waiting.extend(item)
+        elif isinstance(item, dict):
+            total += _POINTER * len(item)
+            waiting.extend(item)
+            waiting.extend(item.values())
+        if total > _MAX_TEXT:
+            raise FuelError("it makes a text that is too long")
+    return total
 
 
 def _small(value: Any, limit: float) -> bool:
@@ -203,11 +237,17 @@ def _charge(value: Any) -> Any:
     return value
 
 
-def _printed(value: Any) -> Any:
+def _weighed(value: Any) -> Any:
+    size = _size(value)
+    if size > _CHARS_PER_UNIT:
+        _FUEL.get().text(size)
+    return value
+
+
+def _printed(value: Any) -> str:
     """Jinja's ``finalize``: every printed value passes here."""
-    if not isinstance(value, str):
-        value = str(value)
-    return _charge(value)
+    _charge(value)
+    return value if isinstance(value, str) else str(value)
 
 
 def _method_size(owner: str, name: str, args: tuple[Any, ...]) -> float:
@@ -215,7 +255,7 @@ def _method_size(owner: str, name: str, args: tuple[Any, ...]) -> float:
     if name == "replace" and len(args) >= 2:
         return _replaced_size(owner, args[0], args[1])
     if name == "join" and args:
-        return len(owner) * _size(args[0])
+        return len(owner) * _length(args[0]) + _size(args[0])
     return len(owner)
 
 
@@ -224,24 +264,34 @@ def _replaced_size(text: Any, old: Any, new: Any) -> float:
     return len(text) + count * _size(new)
 
 
-def _charged(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, paying for what goes in and what comes out."""
+def _charged(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter ``name``, paying for what goes in and what comes out."""
     offset = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @functools.wraps(function)
     def paid(*args: Any, **kwargs: Any) -> Any:
         fuel = _FUEL.get()
         value, rest = args[offset], args[offset + 1 :]
-        fuel.text(_size(value))
-        if function.__name__ == "do_replace":
-            old, new = (*rest, kwargs.get("new", ""))[:2] if rest else ("", kwargs.get("new", ""))
+        if name in _LIGHT:
+            fuel.burn(1)
+            return function(*args, **kwargs)
+        if isinstance(value, Iterator):
+            value = list(_counted_one_by_one(value, fuel))
+            args = (*args[:offset], value, *rest)
+        size = _size(value)
+        fuel.text(size)
+        if name == "replace":
+            old, new = [*rest, kwargs.get("old", kwargs.get("s", "")), kwargs.get("new", "")][:2]
             fuel.text(_replaced_size(str(value), old, new))
-        if function.__name__ in ("do_join", "sync_do_join"):
-            separator = rest[0] if rest else kwargs.get("d", "")
-            fuel.text(_size(separator) * _size(value))
+        if name == "join":
+            fuel.text(size + _size(rest[0] if rest else kwargs.get("d", "")) * _length(value))
         return _charge(function(*args, **kwargs))
 
     return paid
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, str | list | tuple | dict | range) else 0
 
 
 def _counted(iterable: Any) -> Any:
@@ -262,9 +312,8 @@ def _counted_one_by_one(iterable: Iterable[Any], fuel: _Fuel) -> Iterator[Any]:
 
 
 def _concat(parts: list[Any]) -> str:
-    texts = [part if isinstance(part, str) else str(part) for part in parts]
-    _FUEL.get().text(sum(len(text) for text in texts))
-    return "".join(texts)
+    _FUEL.get().text(_size(parts))
+    return "".join([part if isinstance(part, str) else str(part) for part in parts])
 
 
 def _tojson(

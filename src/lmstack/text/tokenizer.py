@@ -73,6 +73,9 @@ class Tokenizer:
         self.bos_id, self.eos_id, self.pad_id, self.unk_id = (
             vocabulary.get(names.get(key, "")) for key in _ROLES[:4]
         )
+        model = spec.get("model") or {}
+        unknown = {self.unk_id, model.get("unk_id"), vocabulary.get(model.get("unk_token") or "")}
+        self._forbidden = self.special_ids - unknown
         start = self._fast.encode("a").ids[:1]
         self.adds_bos = self.bos_id is not None and start == [self.bos_id]
         self._decoder: Mapping[str, Any] | None = spec.get("decoder")
@@ -248,12 +251,11 @@ class Tokenizer:
 
     def _encode_plain(self, text: str) -> Any:
         encoding = self._plain.encode(text, add_special_tokens=False)
-        forbidden = self.special_ids - {self.unk_id}
-        if forbidden.isdisjoint(encoding.ids):
+        if self._forbidden.isdisjoint(encoding.ids):
             return encoding
         # A vocabulary may reach a control token by plain merging (a word of it, say). Cutting
         # the text inside that token leaves pieces that cannot.
-        where = next(n for n, index in enumerate(encoding.ids) if index in forbidden)
+        where = next(n for n, index in enumerate(encoding.ids) if index in self._forbidden)
         start, end = encoding.offsets[where]
         if end - start < 2:
             raise InputError(
