@@ -30,6 +30,7 @@ from lmstack.core import (
 
 if TYPE_CHECKING:
     from lmstack.app.inspection import Inspection
+    from lmstack.app.server import Service
     from lmstack.rag import Answerer, Index
     from lmstack.registry import Broken, ModelFolder
     from lmstack.safety import AuditReport
@@ -53,12 +54,14 @@ __all__ = [
     "index_of",
     "inspect",
     "is_remote",
+    "loaded",
     "models",
     "open_index",
     "open_source",
     "pull",
     "remove_model",
     "require_models",
+    "service",
     "verify_audit",
 ]
 
@@ -309,6 +312,40 @@ class Overheard:
     def stream(self, request: Request) -> AsyncIterator[Delta]:
         self.requests.append(request)
         return self.model.stream(request)
+
+
+def service(
+    docs: Path,
+    *,
+    model: str | None,
+    embedder_name: str | None,
+    api_keys: tuple[str, ...],
+    local: bool,
+) -> Service:
+    """Load the models and put everything that `lmstack up` serves together.
+
+    ``local``: only this machine can ask, so requests under other host names are refused.
+    """
+    from lmstack.app.service import build_service
+    from lmstack.serve.http import LOCAL_HOSTS
+
+    chat = generator(model)
+    return build_service(
+        folder=docs,
+        index_dir=index_of(docs),
+        audit_path=audit_path(),
+        model=chat,
+        embedder=loaded(embedder(embedder_name)),
+        api_keys=api_keys,
+        allowed_hosts=LOCAL_HOSTS if local else ("*",),
+        close_model=lambda: close(chat),
+    )
+
+
+def loaded(model: Embedder) -> Embedder:
+    """``model`` with its weights in memory, if it was lazy."""
+    load = getattr(model, "load", None)
+    return load() if load is not None else model
 
 
 def close(model: ChatModel) -> None:

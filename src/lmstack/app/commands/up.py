@@ -51,8 +51,8 @@ def up(
     """Serve a folder of documents: a web page, and an API like OpenAI's.
 
     Models are loaded once. The folder is indexed in the background, and answers work on what is
-    already in. Every request passes the guards and leaves a record in the audit log, see
-    `lmstack audit verify`. While models load, /healthz answers 503 with "loading".
+    already in. Every request to a model passes the guards and leaves a record in the audit
+    log, see `lmstack audit verify`. While models load, /healthz answers 503 with "loading".
 
     API keys come from the environment variable LMSTACK_API_KEYS, separated by commas. With keys
     set, every route but /healthz and the page's files asks for one.
@@ -82,7 +82,13 @@ def up(
 
     serve(
         listener,
-        lambda: wiring.service(source, model=model, embedder=embedder, api_keys=keys, host=host),
+        lambda: wiring.service(
+            source,
+            model=model,
+            embedder_name=embedder,
+            api_keys=keys,
+            local=_is_local(host),
+        ),
         ready,
     )
 

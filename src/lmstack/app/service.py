@@ -1,0 +1,101 @@
+"""What `lmstack up` serves: models and a folder behind guards, as one HTTP app.
+
+    /v1 MODEL    the language model                                guarded, audited
+    /v1 FOLDER   cited answers, as a chat model                    guarded, audited
+    the page     cited answers; each call of the model is          guarded, audited
+
+An answer from documents leaves two records when it asks the language model: one for the
+question, one for the prompt with the passages, under one request id. Does not cover the socket
+(`server`) or where models come from (`wiring`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lmstack.app.output import printable
+from lmstack.app.server import Service
+from lmstack.app.web import PUBLIC_PATHS, add_page
+from lmstack.app.workspace import Workspace
+from lmstack.core import ChatModel, Embedder
+from lmstack.rag import GroundedModel
+from lmstack.safety import AuditLog, GuardedModel, Limits, RateLimiter
+from lmstack.serve import create_app
+
+__all__ = ["build_service", "served_name"]
+
+# Passages may hold anything that a file can; what no person can see is still refused.
+PASSAGE_GUARDS = ("hidden_text", "invalid_unicode")
+
+
+def build_service(
+    *,
+    folder: Path,
+    index_dir: Path,
+    audit_path: Path,
+    model: ChatModel,
+    embedder: Embedder,
+    api_keys: tuple[str, ...],
+    allowed_hosts: tuple[str, ...],
+    close_model: Callable[[], None],
+) -> Service:
+    """Everything loaded and wired; indexing starts in the background."""
+    audit, limits = AuditLog(audit_path), Limits()
+    limiter = RateLimiter(limits)
+    guarded = GuardedModel(model, limits=limits, audit=audit, limiter=limiter)
+    reading = GuardedModel(
+        model, limits=limits, audit=audit, limiter=limiter, guards=PASSAGE_GUARDS
+    )
+    workspace = Workspace(folder, index_dir, model=reading, embedder=embedder)
+    name = served_name(folder, model.info.name)
+    grounded = GroundedModel(workspace.answerer, name)
+    app = create_app(
+        models={
+            name: GuardedModel(grounded, limits=limits, audit=audit),
+            model.info.name: guarded,
+        },
+        embedders={embedder.info.name: embedder},
+        tokenizers=_tokenizers(model, embedder),
+        api_keys=api_keys,
+        metrics=_engine_metrics(model),
+        allowed_hosts=allowed_hosts,
+        public_paths=PUBLIC_PATHS,
+    )
+    add_page(app, workspace=workspace)
+    workspace.start_indexing()
+
+    def close() -> None:
+        workspace.close()
+        close_model()
+
+    return Service(app, close=close, stopping=app.state.serving.stopping.set)
+
+
+def served_name(folder: Path, taken: str) -> str:
+    """A model name that people recognize: the folder's, unless it has none to give."""
+    name = printable(folder.name, one_line=True).strip()
+    if not name or name == taken:
+        return f"{name}-documents" if name else "documents"
+    return name
+
+
+def _tokenizers(*parts: ChatModel | Embedder) -> dict[str, Any]:
+    """Local models bring a tokenizer, remote ones do not."""
+    found = {part.info.name: getattr(part, "tokenizer", None) for part in parts}
+    return {name: tokenizer for name, tokenizer in found.items() if tokenizer is not None}
+
+
+def _engine_metrics(model: ChatModel) -> Callable[[], Mapping[str, float]] | None:
+    """Figures of the engine for /metrics, where the model has one."""
+    stats = getattr(model, "stats", None)
+    if stats is None:
+        return None
+
+    def figures() -> Mapping[str, float]:
+        values = dataclasses.asdict(stats())
+        return {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
+
+    return figures
