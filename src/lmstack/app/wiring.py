@@ -288,9 +288,9 @@ def answering(
     """An answerer over ``index``, and the list of what it asks the model."""
     from lmstack.rag import AnswerConfig, Answerer
 
-    config = AnswerConfig(retrieve=num_passages)
-    if config.passages > num_passages:
-        config = config.replace(passages=num_passages)
+    config = AnswerConfig(
+        retrieve=num_passages, passages=min(num_passages, AnswerConfig().passages)
+    )
     heard = Overheard(generator(model))
     try:
         yield Answerer(index, heard, config), heard.requests

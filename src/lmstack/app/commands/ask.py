@@ -23,6 +23,7 @@ from lmstack.app.commands._options import (
     Rebuild,
     one_source,
 )
+from lmstack.app.failure import CommandLineError
 from lmstack.app.output import Output, columns, printable
 from lmstack.core import EngineError, Request
 
@@ -68,6 +69,10 @@ def ask(
     --model names a remote model.
     """
     one_source(docs, index, "lmstack ask")
+    if not question.strip():
+        raise CommandLineError(
+            "the question is empty", hint='lmstack ask "QUESTION" --docs DIR', param="question"
+        )
     wiring.require_models(model, embedder)
     again = f"lmstack ask {shlex.quote(question)} {_where(docs, index)}"
     out.interrupted = ("the index is kept", again)
@@ -81,39 +86,42 @@ def ask(
             extra = _explanation(answer, heard) if explain else {}
             out.result({**answer.to_json(), **extra})
             return
-        answer = asyncio.run(_stream(out, answerer, question))
-        _print_sources(out, opened, answer)
+        answer, reason = asyncio.run(_stream(out, answerer, question))
+        _print_sources(out, opened, answer, reason)
         if explain:
             _print_explanation(out, answer, heard)
         _print_status(out, answer)
 
 
-async def _stream(out: Output, answerer: Answerer, question: str) -> Answer:
-    """Print the text of an answer as it comes."""
+async def _stream(out: Output, answerer: Answerer, question: str) -> tuple[Answer, str]:
+    """Print the text of an answer as it comes; also the reason of an abstention."""
     from lmstack.rag import Abstained, AnswerDone, TextDelta
 
     text = WrappedStream(out.write)
-    out.line(out.style("Answer", "bold"))
+    headed, reason = False, ""
     async for event in answerer.stream(question):
         if isinstance(event, TextDelta):
+            if not headed:
+                out.line(out.style("Answer", "bold"))
+                headed = True
             text.push(event.text)
         elif isinstance(event, Abstained):
-            text.push(event.reason)
+            reason = event.reason
         elif isinstance(event, AnswerDone):
             text.close()
-            return event.answer
+            return event.answer, reason
     raise EngineError("the answer ended before it was complete", hint="ask again")
 
 
-def _print_sources(out: Output, index: Index, answer: Answer) -> None:
-    """Citations, or after an abstention the nearest passages."""
+def _print_sources(out: Output, index: Index, answer: Answer, reason: str) -> None:
+    """Citations, or after an abstention why, and the nearest passages."""
+    out.line()
     if answer.abstained:
         rows = [(h.rank, h.path, h.start, h.end, h.text) for h in answer.hits[:NEAREST]]
-        out.line()
-        out.line("Nearest passages" if rows else "Nothing in the documents comes near.")
+        heading = "Nearest passages" if rows else "No passages"
+        out.line(f"{out.style(heading, 'bold')} ({printable(reason, one_line=True)})")
     else:
         rows = [(c.id, c.path, c.start, c.end, c.quote) for c in answer.citations]
-        out.line()
     sources = [
         (number, path, _lines(index, path, start, end), quote)
         for number, path, start, end, quote in rows

@@ -1,0 +1,181 @@
+"""`lmstack ask`: the JSON contract, the text people read, abstaining, remote models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lmstack.app import wiring
+from lmstack.core import Embedder, ScriptedModel
+
+if TYPE_CHECKING:
+    from tests.app.conftest import HashEmbedder, Run
+
+QUESTION = "How long are letters kept?"
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch, embedder: HashEmbedder) -> ScriptedModel:
+    """Plays the part of every language model: quotes the first passage it is shown."""
+    fake = ScriptedModel(["[1] Letters are kept for ten years."], name="tiny")
+    monkeypatch.setattr(wiring, "generator", lambda name: fake)
+    monkeypatch.setattr(wiring, "require_models", lambda *_: None)
+    return fake
+
+
+def test_json_has_exactly_the_promised_fields(run: Run, docs: Path, model: ScriptedModel) -> None:
+    ran = run("ask", QUESTION, "--docs", "docs", "--json")
+    assert ran.code == 0
+    answer = ran.json
+    assert set(answer) == {
+        "answer",
+        "abstained",
+        "citations",
+        "model",
+        "usage",
+        "timings",
+    }
+    assert answer["model"] == {"name": "tiny", "digest": "sha256:" + "0" * 64}
+    assert answer["abstained"] is False
+    assert [set(c) for c in answer["citations"]] == [{"id", "path", "start", "end", "quote"}]
+    assert f"[{answer['citations'][0]['id']}]" in answer["answer"]
+
+
+def test_each_quote_is_the_span_of_the_file_that_opens_from_here(
+    run: Run, docs: Path, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, given in ((docs.parent, "docs"), (docs, ".")):
+        monkeypatch.chdir(folder)
+        citations = run("ask", QUESTION, "--docs", given, "--json").json["citations"]
+        assert citations
+        for cited in citations:
+            text = Path(cited["path"]).read_bytes().decode()
+            assert text[cited["start"] : cited["end"]] == cited["quote"]
+
+
+def test_people_see_the_answer_then_file_lines_and_quote_then_the_figures(
+    run: Run, docs: Path, model: ScriptedModel
+) -> None:
+    ran = run("ask", QUESTION, "--docs", "docs")
+    lines = ran.out.splitlines()
+    assert lines[0] == "Answer"
+    assert lines[1].startswith("  Letters are kept for ten years.")
+    place = os.path.join("docs", "letters.md")
+    assert f'[1] {place}:3   "Letters are kept for ten years."' in lines
+    assert lines[-1].startswith("tiny@0000000 · ")
+    assert "passages cited" in lines[-1]
+    assert "\x1b" not in ran.out
+
+
+def test_an_abstention_shows_the_nearest_passages_and_is_no_error(
+    run: Run, docs: Path, model: ScriptedModel
+) -> None:
+    ran = run("ask", "zyzzyva qwertz", "--docs", "docs")
+    assert ran.code == 0
+    assert "do not answer" in ran.out
+    assert "Nearest passages" in ran.out
+    answer = run("ask", "zyzzyva qwertz", "--docs", "docs", "--json").json
+    assert answer["abstained"] is True
+    assert answer["citations"] == []
+
+
+def test_an_empty_folder_is_an_abstention(run: Run, tmp_path: Path, model: ScriptedModel) -> None:
+    (tmp_path / "empty").mkdir()
+    ran = run("ask", QUESTION, "--docs", str(tmp_path / "empty"))
+    assert ran.code == 0
+    assert "No passages (nothing was found)" in ran.out
+
+
+def test_the_index_is_kept_and_updated_not_rebuilt(
+    run: Run, docs: Path, model: ScriptedModel, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("ask", QUESTION, "--docs", "docs")
+    embedded: list[str] = []
+    plain = embedder.embed
+
+    def embed(texts: list[str], kind: str = "passage") -> object:
+        embedded.extend(texts)
+        return plain(texts, kind)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(embedder, "embed", embed)
+    (docs / "new.md").write_text("Parcels are kept for one month.\n")
+    answer = run("ask", "How long are parcels kept?", "--docs", "docs", "--json").json
+    assert any("Parcels" in text for text in embedded)
+    assert answer["citations"][0]["path"] == os.path.join("docs", "new.md")
+
+
+def test_an_index_of_ones_own_can_be_asked(run: Run, docs: Path, model: ScriptedModel) -> None:
+    run("index", "add", "--index", "my.idx", "docs")
+    answer = run("ask", QUESTION, "--index", "my.idx", "--json").json
+    assert answer["citations"][0]["path"] == os.path.join("docs", "letters.md")
+
+
+def test_explain_shows_ranks_and_the_prompt_with_fenced_passages(
+    run: Run, docs: Path, model: ScriptedModel
+) -> None:
+    ran = run("ask", QUESTION, "--docs", "docs", "--explain")
+    assert "BY MEANING" in ran.out
+    assert "<data-" in ran.out
+    explained = run("ask", QUESTION, "--docs", "docs", "--explain", "--json").json
+    assert explained["passages"][0]["ranks"]
+    assert explained["prompts"]
+
+
+def test_hostile_document_text_cannot_repaint_the_terminal(
+    run: Run, docs: Path, model: ScriptedModel
+) -> None:
+    (docs / "letters.md").write_text("Letters are kept \x1b[2J\x1b]0;x\x07for ten years.\n")
+    ran = run("ask", QUESTION, "--docs", "docs", "--explain")
+    assert ran.code == 0
+    assert "\x1b" not in ran.out + ran.err
+    assert "\x07" not in ran.out + ran.err
+
+
+def test_k_bounds_the_passages(run: Run, docs: Path, model: ScriptedModel) -> None:
+    explained = run("ask", QUESTION, "--docs", "docs", "-k", "1", "--explain", "--json").json
+    assert len(explained["passages"]) == 1
+    assert run("ask", QUESTION, "--docs", "docs", "-k", "0").code == 2
+
+
+def test_ctrl_c_says_how_to_ask_again(
+    run: Run, docs: Path, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(name: str | None) -> ScriptedModel:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(wiring, "generator", interrupt)
+    ran = run("ask", QUESTION, "--docs", "docs")
+    assert ran.code == 130
+    assert f"go on:   lmstack ask '{QUESTION}' --docs docs" in ran.err
+
+
+def test_an_empty_question_is_an_error(run: Run, docs: Path, model: ScriptedModel) -> None:
+    ran = run("ask", "  ", "--docs", "docs")
+    assert ran.code == 2
+    assert ran.err.startswith("error: ")
+
+
+def test_a_missing_model_is_found_before_the_folder_is_indexed(
+    run: Run, docs: Path, home: Path
+) -> None:
+    ran = run("ask", QUESTION, "--docs", "docs")
+    assert ran.code == 1
+    assert ran.err.splitlines()[1] == "try:   lmstack pull smollm2-135m-instruct"
+    assert not (home / "indexes").exists()
+
+
+@pytest.mark.parametrize("name", ["openai:", ":x", "opnai:gpt", "anthropic"])
+def test_only_a_provider_by_name_is_remote(name: str) -> None:
+    assert not wiring.is_remote(name)
+
+
+def test_a_remote_model_without_a_key_names_the_variable(
+    run: Run, docs: Path, embedder: HashEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    ran = run("ask", QUESTION, "--docs", "docs", "--model", "openai:gpt-x")
+    assert ran.code == 1
+    assert "OPENAI_API_KEY" in ran.err
