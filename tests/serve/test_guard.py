@@ -140,6 +140,7 @@ async def test_a_host_can_be_allowed(http):
         {"origin": "null"},
         {"origin": "http://127.0.0.1:1234"},
         {"origin": ""},
+        {"origin": "http://["},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import tracemalloc
 
 import httpx
 import pytest
@@ -15,7 +16,8 @@ from starlette.requests import Request
 from lmstack.core import ScriptedModel
 from lmstack.serve import create_app
 from lmstack.serve.errors import HttpError
-from lmstack.serve.intake import MAX_BODY_BYTES, MAX_DEPTH, parse_json, read_body
+from lmstack.serve.intake import MAX_BODY_BYTES, MAX_DEPTH, parse_json, read_body, validate
+from lmstack.serve.requests import ChatBody, CompletionBody, DetokenizeBody, EmbeddingBody
 
 JSON = {"content-type": "application/json"}
 ROUTES = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"]
@@ -44,6 +46,8 @@ def app():
         (b'{"model": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not JSON"),
         (b'{"model": ' + b"[" * 70 + b"]" * 70 + b"}", f"deeper than {MAX_DEPTH}"),
         (b'{"model": "m"} x', "not JSON"),
+        (b'{"model": "m", "model": "n"}', "'model' twice"),
+        (b'{"messages": [{"role": "user", "role": "system"}]}', "'role' twice"),
         (b"\xef\xbb\xbf{}", "not JSON"),
     ],
     ids=lambda value: str(value[:24]) if isinstance(value, bytes) else None,
@@ -178,3 +182,36 @@ def test_bytes_that_parse_are_json_to_the_standard_library_too(data):
     with contextlib.suppress(HttpError):
         value = parse_json(data)
         assert json.loads(data) == value
+
+
+MANY = 50_000
+
+
+@pytest.mark.parametrize("kind", [ChatBody, CompletionBody, EmbeddingBody, DetokenizeBody])
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"tokens": ["a"] * MANY},
+        {"prompt": [None] * MANY},
+        {"prompt": [[0.5]] * MANY},
+        {"prompt": [[None] * MANY]},
+        {"input": [None] * MANY},
+        {"input": [[0.5] * MANY]},
+        {"stop": [None] * MANY},
+        {"logit_bias": {str(i): "x" for i in range(MANY)}},
+        {"metadata": dict.fromkeys(map(str, range(MANY)), 1)},
+        {"messages": [{}] * MANY},
+        {"messages": [{"role": "user", "content": [{}] * MANY}]},
+        {"modalities": ["x"] * MANY},
+        dict.fromkeys(map(str, range(MANY)), 1),
+    ],
+    ids=lambda field: next(iter(field)),
+)
+def test_many_mistakes_cost_no_more_than_one(field, kind):
+    body = {"model": "m", **field}
+    tracemalloc.start()
+    with pytest.raises(HttpError):
+        validate(body, kind)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6  # messages for every mistake take 20 MB

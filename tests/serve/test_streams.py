@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
 
-from lmstack.core import Delta, EngineError, Usage
+from lmstack.core import Delta, EngineError, ScriptedModel, Usage
+from lmstack.serve import create_app
 from lmstack.serve.errors import ClientGoneError
-from lmstack.serve.streams import EventStream, Primed, all_of, merged, prime, until_gone
+from lmstack.serve.streams import EventStream, Primed, StopSignal, all_of, merged, prime, until_gone
 
 
 class Source:
@@ -112,7 +114,7 @@ async def run(response: EventStream, receive, send) -> None:
     await response({"type": "http"}, receive, send)
 
 
-def response_of(sources, *, stopping=None, gone=lambda: None) -> EventStream:
+def response_of(sources, *, gone=lambda: None) -> EventStream:
     async def chunks():
         async for delta in merged(sources, 1):
             yield delta.text
@@ -120,7 +122,7 @@ def response_of(sources, *, stopping=None, gone=lambda: None) -> EventStream:
     return EventStream(
         sources,
         chunks(),
-        stopping=stopping or asyncio.Event(),
+        stopping=StopSignal(),
         failed=lambda error: EngineError("bug"),
         left=gone,
     )
@@ -164,3 +166,16 @@ async def test_a_failed_stream_ends_with_an_error_and_without_done():
     assert text.startswith("data: a\n\n")
     assert '"message":"stopped"' in text
     assert "[DONE]" not in text
+
+
+def test_an_app_can_be_run_by_one_event_loop_after_another():
+    app = create_app(models={"m": ScriptedModel(["hi"])})
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": True}
+
+    async def ask() -> str:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return (await client.post("/v1/chat/completions", json=body)).text
+
+    for _ in range(2):
+        assert asyncio.run(ask()).endswith("data: [DONE]\n\n")

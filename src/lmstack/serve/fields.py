@@ -13,6 +13,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -23,11 +24,14 @@ from pydantic_core import PydanticCustomError, core_schema
 from lmstack.core import nearest
 
 __all__ = [
+    "AnyTokenIds",
     "Body",
+    "FirstMistake",
     "Refused",
     "StopStrings",
     "TokenIds",
     "Whole",
+    "at_most",
     "problem",
     "unsupported",
 ]
@@ -111,16 +115,45 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _all_whole(value: Any) -> Any:
+    return [_whole(each) for each in value] if isinstance(value, list) else value
+
+
+def at_most(limit: int) -> BeforeValidator:
+    """Refuse a large object before its entries are looked at: each could be an error."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > limit:
+            raise problem(f"holds {len(value)} entries, at most {limit} are allowed")
+        return value
+
+    return BeforeValidator(check)
+
+
+class FirstMistake(FailFast):
+    """pydantic's `FailFast`, which it forgot to make hashable: unions need that."""
+
+    def __hash__(self) -> int:
+        return hash(self.fail_fast)
+
+
 # Written last, so that bounds stay in the JSON Schema: Annotated[int, Field(ge=1), Whole].
 Whole = BeforeValidator(_whole)
+# Lists stop at their first mistake: a body of a million would cost gigabytes of messages.
+AnyTokenIds = Annotated[
+    list[Annotated[int, Field(ge=0, le=2**31)]], FirstMistake(), BeforeValidator(_all_whole)
+]
 TokenIds = Annotated[
-    list[Annotated[int, Field(ge=0, le=2**31), Whole]],
+    list[Annotated[int, Field(ge=0, le=2**31)]],
     Field(min_length=1),
+    FirstMistake(),
+    BeforeValidator(_all_whole),
 ]
 StopString = Annotated[str, Field(min_length=1, max_length=1024)]
 StopStrings = Annotated[
     list[StopString],
     Field(max_length=4),
+    FirstMistake(),
     BeforeValidator(
         _listed,
         json_schema_input_type=StopString | Annotated[list[StopString], Field(max_length=4)],

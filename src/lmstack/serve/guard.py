@@ -145,7 +145,7 @@ class OriginGuard:
             return
         origin = headers.get("origin")
         # Browsers always send Origin with a cross-site POST; other programs send none.
-        own = origin is None or urlsplit(origin).netloc.lower() == host.lower()
+        own = origin is None or _netloc(origin) == host.lower()
         foreign = origin is None and headers.get("sec-fetch-site") in ("cross-site", "same-site")
         if (not own or foreign) and (origin is None or origin not in self._origins):
             raise HttpError(
@@ -160,6 +160,13 @@ def _hostname(host: str) -> str:
     """``[::1]:8000`` to ``[::1]``, ``Localhost:80`` to ``localhost``."""
     name, colon, port = host.rpartition(":")
     return (name if colon and port.isdigit() and not name.endswith(":") else host).lower()
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 class KeyGuard:

@@ -64,7 +64,7 @@ def create_app(
             CORSMiddleware,
             allow_origins=list(cors_origins),
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
+            allow_headers=["*"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
     app.add_middleware(OriginGuard, hosts=allowed_hosts, origins=cors_origins)
@@ -90,7 +90,7 @@ async def _routing(request: Request, error: Exception) -> Response:
         HttpError(
             error.status_code,
             codes.get(error.status_code, "http_error"),
-            f"{request.method} {request.url.path[:200]}: {error.detail}",
+            f"{request.method} {request.scope['path'][:200]}: {error.detail}",
             hint="GET /openapi.json lists the routes",
             headers=error.headers,
         )

@@ -6,6 +6,7 @@ Covers JSON bodies only. The limits hold while reading, so an over-long body is 
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from lmstack.core import shown
 from lmstack.serve.errors import ClientGoneError, HttpError, from_validation
 from lmstack.serve.fields import Body
 
-__all__ = ["MAX_BODY_BYTES", "parse_json", "read_body", "read_json"]
+__all__ = ["MAX_BODY_BYTES", "parse_json", "read_body", "read_json", "validate"]
 
 MAX_BODY_BYTES = 8 * 2**20
 MAX_DEPTH = 64
@@ -71,6 +72,7 @@ def parse_json(data: bytes) -> Any:
     """Strict JSON: UTF-8, no NaN or infinity, no lone surrogates, bounded depth."""
     try:
         value = pydantic_core.from_json(data, allow_inf_nan=False)
+        json.loads(data, object_pairs_hook=_without_doubles)
     except ValueError as error:
         raise HttpError(
             400, "invalid_json", f"the body is not JSON: {error}", hint="send UTF-8 JSON"
@@ -79,14 +81,27 @@ def parse_json(data: bytes) -> Any:
     return value
 
 
-def _validated(data: bytes, kind: type[B]) -> B:
-    value = parse_json(data)
+def _without_doubles(pairs: list[tuple[str, Any]]) -> None:
+    """Of a name given twice one value would be dropped in silence."""
+    names = set()
+    for name, _ in pairs:
+        if name in names:
+            raise HttpError(400, "invalid_json", f"the body holds the name {shown(name)} twice")
+        names.add(name)
+
+
+def validate(value: Any, kind: type[B]) -> B:
+    """Parsed JSON as ``kind``."""
     if not isinstance(value, dict):
         raise HttpError(400, "invalid_json", f"the body is {shown(value)}, not a JSON object")
     try:
         return kind.model_validate(value)
     except ValidationError as error:
         raise from_validation(error, value) from None
+
+
+def _validated(data: bytes, kind: type[B]) -> B:
+    return validate(parse_json(data), kind)
 
 
 def _check_tree(value: Any) -> None:

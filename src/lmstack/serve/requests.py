@@ -10,7 +10,18 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lmstack.serve.fields import Body, Refused, StopStrings, TokenIds, Whole, problem, unsupported
+from lmstack.serve.fields import (
+    AnyTokenIds,
+    Body,
+    FirstMistake,
+    Refused,
+    StopStrings,
+    TokenIds,
+    Whole,
+    at_most,
+    problem,
+    unsupported,
+)
 
 __all__ = [
     "ChatBody",
@@ -46,6 +57,7 @@ LogitBias = Annotated[
         Annotated[float, Field(ge=-100, le=100)],
     ],
     Field(max_length=MAX_BIASES, json_schema_extra={"additionalProperties": False}),
+    at_most(MAX_BIASES),
 ]
 
 
@@ -109,7 +121,9 @@ class ChatMessage(Body):
     """``developer`` is read as ``system``. Text only."""
 
     role: Literal["developer", "system", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS)]
+    content: (
+        str | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS), FirstMistake()]
+    )
     name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     refusal: Annotated[
         Any, Refused("refusals of earlier answers cannot be given back to the model")
@@ -151,7 +165,9 @@ class CacheOptions(Body):
 
 
 class ChatBody(SamplingBody):
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[
+        list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES), FirstMistake()
+    ]
     max_tokens: MaxTokens = None
     max_completion_tokens: MaxTokens = None
     logprobs: bool | None = None
@@ -164,6 +180,7 @@ class ChatBody(SamplingBody):
                 Annotated[str, Field(max_length=512)],
             ],
             Field(max_length=16, description="Returned with a whole answer; not stored."),
+            at_most(16),
         ]
         | None
     ) = None
@@ -208,8 +225,8 @@ class CompletionBody(SamplingBody):
     prompt: (
         str
         | TokenIds
-        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
-        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)]
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS), FirstMistake()]
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS), FirstMistake()]
     )
     max_tokens: Annotated[MaxTokens, Field(description="16 where absent, as in OpenAI's API.")] = (
         None
@@ -236,8 +253,8 @@ class EmbeddingBody(Body):
     input: (
         str
         | TokenIds
-        | Annotated[list[str], Field(min_length=1, max_length=MAX_EMBEDDINGS)]
-        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_EMBEDDINGS)]
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_EMBEDDINGS), FirstMistake()]
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_EMBEDDINGS), FirstMistake()]
     )
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: (
@@ -258,4 +275,4 @@ class TokenizeBody(Body):
 
 class DetokenizeBody(Body):
     model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
-    tokens: Annotated[list[Annotated[int, Field(ge=0, le=2**31), Whole]], Field(max_length=2**20)]
+    tokens: Annotated[AnyTokenIds, Field(max_length=2**20)]

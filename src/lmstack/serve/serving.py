@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
@@ -15,7 +14,7 @@ from lmstack.serve.errors import HttpError
 from lmstack.serve.guard import unexpected
 from lmstack.serve.mapping import Caller
 from lmstack.serve.metrics import Metrics, Observed
-from lmstack.serve.streams import EventStream, Primed
+from lmstack.serve.streams import EventStream, Primed, StopSignal
 
 __all__ = ["Codec", "Serving", "caller_of", "check_ids", "events", "serving_of"]
 
@@ -50,7 +49,7 @@ class Serving:
         self.tokenizers = dict(tokenizers)
         self.metrics = metrics
         self.created = int(time.time())
-        self.stopping = asyncio.Event()
+        self.stopping = StopSignal()
         self.threads = CapacityLimiter(2)
 
     def model(self, name: str) -> Observed:

@@ -19,7 +19,16 @@ from lmstack.core import Delta, LmstackError, Usage
 from lmstack.serve.errors import ClientGoneError, HttpError, error_body
 from lmstack.serve.responses import add_usage
 
-__all__ = ["EventStream", "Primed", "all_of", "close", "merged", "prime", "until_gone"]
+__all__ = [
+    "EventStream",
+    "Primed",
+    "StopSignal",
+    "all_of",
+    "close",
+    "merged",
+    "prime",
+    "until_gone",
+]
 
 T = TypeVar("T")
 
@@ -128,6 +137,30 @@ async def _first(stream: AsyncIterator[Delta]) -> Delta:
         raise HttpError(500, "internal_error", "the model ended without an answer") from None
 
 
+class StopSignal:
+    """Set once when the server is told to stop. Unlike `asyncio.Event` it belongs to no loop,
+    so one app can be run by several, as test clients do."""
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiting: set[asyncio.Event] = set()
+
+    def set(self) -> None:
+        self._set = True
+        for event in self._waiting:
+            event.set()
+
+    async def wait(self) -> None:
+        if self._set:
+            return
+        event = asyncio.Event()
+        self._waiting.add(event)
+        try:
+            await event.wait()
+        finally:
+            self._waiting.discard(event)
+
+
 class EventStream(Response):
     """Server-sent events, one a chunk, then ``[DONE]``.
 
@@ -143,7 +176,7 @@ class EventStream(Response):
         sources: Sequence[Primed],
         chunks: AsyncIterator[str],
         *,
-        stopping: asyncio.Event,
+        stopping: StopSignal,
         failed: Callable[[Exception], LmstackError],
         left: Callable[[], None],
     ) -> None:
