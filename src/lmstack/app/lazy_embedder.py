@@ -34,10 +34,9 @@ class LazyEmbedder:
         """The embedder itself; also called ahead of time, to be ready when it is needed."""
         with self._loading:
             if self._loaded is None:
-                from lmstack.registry import load
-                from lmstack.serve import LocalEmbedder
+                from lmstack.serve.embedder import LocalEmbedder
 
-                self._loaded = LocalEmbedder(load(self._folder))
+                self._loaded = LocalEmbedder.load(self._folder)
             return self._loaded
 
     @property
