@@ -1,0 +1,70 @@
+"""Linear layers on weights that oneDNN laid out beforehand: the reference ops, faster.
+
+Plain torch hands oneDNN a row-major matrix at every call. Reordered once into oneDNN's own
+blocks, the same product reads memory at full speed: about twice as fast for one to eight rows
+in bfloat16 and float32, and never slower. In bfloat16 the results are bit-equal to the
+reference's; in float32 they differ by the order of sums.
+
+For inference: no gradients. Costs a second copy of the matrices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lmstack.model import REFERENCE_OPS, Ops, ReferenceOps
+from lmstack.model.layers import Embedding, Linear
+
+__all__ = ["PackedOps", "inference_ops"]
+
+# Rows that oneDNN chooses the layout for. A layout for 1 row is slow at 32; one for 32 is
+# within noise of the best at every count (measured from 1 to 512 rows).
+LAYOUT_ROWS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """``source`` at ``version`` is what was packed, so a weight that changed is packed anew."""
+
+    source: Tensor
+    version: int
+    blocks: Tensor
+
+
+class PackedOps(ReferenceOps):
+    """One object a model: it keeps the packed weights for as long as it lives."""
+
+    def __init__(self) -> None:
+        self._packed: dict[int, _Packed] = {}
+
+    def linear(self, x: Tensor, weight: Linear | Embedding) -> Tensor:
+        source = weight.weight
+        if torch.is_grad_enabled() and (x.requires_grad or source.requires_grad):
+            return super().linear(x, weight)
+        packed = self._packed.get(id(weight))
+        if packed is None or packed.source is not source or packed.version != source._version:
+            packed = self._pack(weight)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(
+            x, packed.blocks, weight.bias, "none", [], ""
+        )
+        return out
+
+    def _pack(self, weight: Linear | Embedding) -> _Packed:
+        source = weight.weight
+        blocks = torch.ops.mkldnn._reorder_linear_weight(source.detach(), LAYOUT_ROWS)
+        packed = _Packed(source, source._version, blocks)
+        self._packed[id(weight)] = packed
+        return packed
+
+
+def inference_ops() -> Ops:
+    """Packed ops where this build of torch has oneDNN, else the reference."""
+    try:
+        blocks = torch.ops.mkldnn._reorder_linear_weight(torch.eye(2), LAYOUT_ROWS)
+        torch.ops.mkldnn._linear_pointwise(torch.eye(2), blocks, None, "none", [], "")
+    except (AttributeError, RuntimeError, NotImplementedError):
+        return REFERENCE_OPS
+    return PackedOps()
