@@ -37,11 +37,11 @@ async def test_tokens_and_first_token_times_are_counted_once_a_request(http):
 
 
 async def test_engine_figures_are_read_at_each_scrape(http):
-    figures = {"kv_blocks_used": 3, "preemptions_total": 2, "bad name": 1}
+    figures = {"num_blocks_used": 3, "num_preemptions": 2, "bad name": 1, "dtype": "bf16"}
     app = create_app(models={"m": ScriptedModel()}, metrics=lambda: figures)
     async with http(app) as client:
         first = await samples(client)
-        figures["kv_blocks_used"] = 5
+        figures["num_blocks_used"] = 5
         second = await samples(client)
     assert first["lmstack_kv_blocks_used"] == 3
     assert first["lmstack_preemptions_total"] == 2

@@ -1,23 +1,30 @@
-"""Models behind HTTP: the OpenAI-compatible app, the server, and what pages beside it need.
+"""Models behind core's protocols, and core's protocols behind HTTP.
 
-Covers the app (`create_app`) and running it (`run_server`). Models come in through core's
-protocols.
+`LocalEmbedder` runs weights on this machine and loads torch when it is first asked for;
+`create_app` and `run_server` know no tensors.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from lmstack.serve.errors import error_body, error_response
 from lmstack.serve.headers import API_CSP, PAGE_CSP, security_headers
-from lmstack.serve.http import create_app
+from lmstack.serve.http import LOCAL_HOSTS, create_app
 from lmstack.serve.intake import MAX_BODY_BYTES, read_body, read_json
 from lmstack.serve.mapping import Caller
 from lmstack.serve.server import run_server
 from lmstack.serve.serving import caller_of
 from lmstack.serve.streams import until_gone
 
+if TYPE_CHECKING:
+    from lmstack.serve.embedder import LocalEmbedder
+
 __all__ = [
     "API_CSP",
+    "LOCAL_HOSTS",
     "MAX_BODY_BYTES",
     "PAGE_CSP",
     "Caller",
+    "LocalEmbedder",
     "caller_of",
     "create_app",
     "error_body",
@@ -28,3 +35,16 @@ __all__ = [
     "security_headers",
     "until_gone",
 ]
+
+_NEEDS_TORCH = {
+    "LocalEmbedder": "lmstack.serve.embedder",
+    "LocalModel": "lmstack.serve.local",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEEDS_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_NEEDS_TORCH[name]), name)

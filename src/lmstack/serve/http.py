@@ -38,7 +38,7 @@ def create_app(
     cors_origins: Collection[str] = (),
     public_paths: Collection[str] = (),
 ) -> FastAPI:
-    """``metrics``: figures of the engine for /metrics, by name without the lmstack_ prefix.
+    """``metrics``: figures of the engine for /metrics (`EngineStats` as a mapping).
     ``public_paths``: paths beside /healthz that need no key (``/static/*``: all below)."""
     if any(not key or not key.isascii() or key != key.strip() for key in api_keys):
         raise InputError("an API key is empty, not ASCII, or has spaces around it")

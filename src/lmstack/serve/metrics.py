@@ -22,11 +22,27 @@ from lmstack.serve.streams import close
 
 __all__ = ["EngineStats", "Metrics", "Observed"]
 
-EngineStats = Callable[[], Mapping[str, float]]
+EngineStats = Callable[[], Mapping[str, object]]
 
 NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 LATENCY = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+# The engine's names for what Prometheus has a style for; other figures keep their names.
+FIGURES = {
+    "num_running": "requests_running",
+    "num_waiting": "requests_waiting",
+    "num_blocks": "kv_blocks",
+    "num_blocks_used": "kv_blocks_used",
+    "num_blocks_cached": "kv_blocks_cached",
+    "num_prompt_tokens": "engine_prompt_tokens_total",
+    "num_generated_tokens": "engine_generated_tokens_total",
+    "num_prefix_queries": "prefix_cache_queries_total",
+    "num_prefix_hits": "prefix_cache_hits_total",
+    "num_preemptions": "preemptions_total",
+    "num_steps": "engine_steps_total",
+    "num_invariant_failures": "engine_invariant_failures_total",
+}
 
 log = logging.getLogger("lmstack.serve")
 
@@ -87,7 +103,8 @@ class Metrics:
 
 
 class _EngineCollector(Collector):
-    """``{"kv_blocks_used": 3}`` becomes ``lmstack_kv_blocks_used``; ``_total`` is a counter."""
+    """``{"num_blocks_used": 3}`` becomes ``lmstack_kv_blocks_used`` 3; ``_total`` is a counter.
+    What is not a number is left out."""
 
     def __init__(self, stats: EngineStats) -> None:
         self._stats = stats
@@ -96,21 +113,27 @@ class _EngineCollector(Collector):
         return []
 
     def collect(self) -> Iterable[Metric]:
-        try:
-            values = {name: float(value) for name, value in self._stats().items()}
-        except Exception as error:
-            log.warning("engine statistics are unavailable: %s", type(error).__name__)
-            values = {}
-        up = GaugeMetricFamily("lmstack_engine_up", "1 where the engine's statistics are below")
+        values = self._figures()
+        up = GaugeMetricFamily("lmstack_engine_up", "1 where the engine's figures are known")
         up.add_metric([], float(bool(values)))
         yield up
         for name, value in values.items():
-            if NAME.match(name) is None:
-                continue
             family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             metric = family(f"lmstack_{name}", f"Engine: {name.replace('_', ' ')}")
             metric.add_metric([], value)
             yield metric
+
+    def _figures(self) -> dict[str, float]:
+        try:
+            figures = dict(self._stats())
+        except Exception as error:
+            log.warning("the engine's figures are unavailable: %s", type(error).__name__)
+            return {}
+        return {
+            FIGURES.get(name, name): float(value)
+            for name, value in figures.items()
+            if isinstance(value, int | float) and NAME.match(name)
+        }
 
 
 class Observed:
