@@ -91,6 +91,6 @@ def test_a_bar_shows_rate_and_time_left_and_leaves_the_result(tmp_path: Path) ->
     )
     assert code == 0
     assert "Indexing" in shown
-    assert "/3" in shown
+    assert "of 3 files" in shown
     assert shown.rstrip().endswith(" s")
     assert "3 added" in shown.splitlines()[-1]

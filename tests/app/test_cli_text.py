@@ -15,7 +15,7 @@ from lmstack.app.answer_text import (
     source_lines,
     status_line,
 )
-from lmstack.app.output import columns, printable, seconds, size
+from lmstack.app.output import columns, figures, printable, seconds, size
 
 
 def wrapped(pieces: list[str], width: int = 20) -> str:
@@ -130,3 +130,18 @@ def test_sizes_are_decimal(value: float, text: str) -> None:
 )
 def test_durations_use_two_units_at_most(value: float, text: str) -> None:
     assert seconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((5, 14, "files", 2.0), "5 of 14 files, 2.5 files/s, 3.6 s left"),
+        ((0, 14, "files", 2.0), "0 of 14 files"),
+        ((5, None, "files", 2.0), "5 files, 2.5 files/s"),
+        ((40_000_000, 90_000_000, "bytes", 4.0), "40.0 MB of 90.0 MB, 10.0 MB/s, 5.0 s left"),
+    ],
+)
+def test_progress_says_how_far_how_fast_and_when_it_ends(
+    arguments: tuple[int, int | None, str, float], text: str
+) -> None:
+    assert figures(*arguments) == text

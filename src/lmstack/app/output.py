@@ -18,7 +18,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal, Protocol
 
-__all__ = ["Output", "Progress", "columns", "is_colourful", "printable", "seconds", "size"]
+__all__ = [
+    "Output",
+    "Progress",
+    "columns",
+    "figures",
+    "is_colourful",
+    "printable",
+    "seconds",
+    "size",
+]
 
 Style = Literal["bold", "dim", "red", "yellow", "green"]
 SGR: dict[Style, str] = {"bold": "1", "dim": "2", "red": "31", "yellow": "33", "green": "32"}
@@ -180,12 +189,13 @@ class _Silent:
 
 
 class _PlainProgress:
-    """Lines for a pipe or a log: a start, at most one each ten seconds, an end with the rate."""
+    """Lines for a pipe or a log: a start, at most one each ten seconds, an end with the time."""
 
     def __init__(self, title: str, unit: str) -> None:
         self._title, self._unit = title, unit
         self._start = self._last = time.monotonic()
-        self._done, self._total = 0, None  # type: int, int | None
+        self._done = 0
+        self._total: int | None = None
         self._any = False
 
     def update(self, done: int, total: int | None = None, label: str = "") -> None:
@@ -193,30 +203,31 @@ class _PlainProgress:
         now = time.monotonic()
         if not self._any or now - self._last >= PIPE_LINE_EVERY_S:
             self._any, self._last = True, now
-            suffix = f" {printable(label, one_line=True)}" if label else ""
-            self._say(f"{self._title}: {self._amount()}{self._eta(now)}{suffix}")
+            text = figures(self._done, self._total, self._unit, now - self._start)
+            self._say(f"{self._title}: {text} {printable(label, one_line=True)}".rstrip())
 
     def finish(self) -> None:
         if self._any:
-            took = time.monotonic() - self._start
-            self._say(f"{self._title}: {self._count(self._done)} in {seconds(took)}, done")
-
-    def _amount(self) -> str:
-        if self._total is None:
-            return self._count(self._done)
-        return f"{self._count(self._done, bare=True)} of {self._count(self._total)}"
-
-    def _eta(self, now: float) -> str:
-        elapsed = now - self._start
-        if not self._done or self._total is None or elapsed < 1:
-            return ""
-        return f", {seconds(elapsed * (self._total - self._done) / self._done)} left"
-
-    def _count(self, number: int, *, bare: bool = False) -> str:
-        if self._unit == "bytes":
-            return size(number)
-        return str(number) if bare else f"{number} {self._unit}"
+            took = seconds(time.monotonic() - self._start)
+            self._say(f"{self._title}: {_count(self._done, self._unit)} in {took}, done")
 
     @staticmethod
     def _say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
+
+
+def figures(done: int, total: int | None, unit: str, elapsed_s: float) -> str:
+    """``5 of 14 files, 3 files/s, 2.8 s left``; rate and end once there is something to go by."""
+    counted = _count(done, unit)
+    if total is not None:
+        counted = f"{done if unit != 'bytes' else size(done)} of {_count(total, unit)}"
+    if not done or elapsed_s < 0.5:
+        return counted
+    rate = done / elapsed_s
+    speed = f"{size(rate)}/s" if unit == "bytes" else f"{rate:.1f} {unit}/s"
+    left = f", {seconds((total - done) / rate)} left" if total is not None else ""
+    return f"{counted}, {speed}{left}"
+
+
+def _count(number: int, unit: str) -> str:
+    return size(number) if unit == "bytes" else f"{number} {unit}"

@@ -11,35 +11,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from lmstack.app.output import is_colourful, printable
+from lmstack.app.output import figures, is_colourful, printable
 
 __all__ = ["TerminalProgress", "terminal_progress"]
 
 
-class RateColumn(ProgressColumn):
-    """Units a second."""
+class FiguresColumn(ProgressColumn):
+    """Counts, rate over the whole time, time left, and what is being worked on."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
         self._unit = unit
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.0f} {self._unit}/s" if speed else "")
+        total = None if task.total is None else int(task.total)
+        text = figures(int(task.completed), total, self._unit, task.elapsed or 0.0)
+        return Text(f"{text}   {task.fields['label']}".rstrip(), no_wrap=True, overflow="ellipsis")
 
 
 class TerminalProgress:
@@ -50,7 +41,7 @@ class TerminalProgress:
         self._task = display.add_task(title, total=None, label="")
 
     def update(self, done: int, total: int | None = None, label: str = "") -> None:
-        shown = escape(printable(label, one_line=True))
+        shown = printable(label, one_line=True)
         if total is None:
             self._display.update(self._task, completed=done, label=shown)
         else:
@@ -61,19 +52,20 @@ class TerminalProgress:
 def terminal_progress(title: str, unit: str) -> Iterator[TerminalProgress]:
     """A bar on stderr that disappears when the work ends."""
     console = Console(file=sys.stderr, no_color=not is_colourful(sys.stderr))
-    figures: tuple[ProgressColumn, ...] = (
-        (DownloadColumn(), TransferSpeedColumn())
-        if unit == "bytes"
-        else (MofNCompleteColumn(), RateColumn(unit))
+    bar = BarColumn(
+        bar_width=20,
+        style="bright_black",
+        complete_style="default",
+        finished_style="default",
+        pulse_style="bright_black",
     )
     display = RichProgress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        *figures,
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[label]}"),
+        TextColumn("{task.description}", markup=False),
+        bar,
+        FiguresColumn(unit),
         console=console,
         transient=True,
+        refresh_per_second=8,
     )
     with display:
         yield TerminalProgress(display, title)
