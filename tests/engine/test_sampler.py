@@ -1,0 +1,202 @@
+"""The sampler against transformers' logits processors and numpy."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from tests.engine.conftest import NUM_TOKENS, byte_vocabulary
+from transformers.generation.logits_process import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from lmstack.core import EngineError, SamplingParams
+from lmstack.engine import EngineRequest
+from lmstack.engine import sampler as sampler_module
+from lmstack.engine.sampler import Sampled, Sampler, uniform
+from lmstack.engine.sequence import Sequence
+
+V = NUM_TOKENS
+
+
+def sequence(prompt: tuple[int, ...] = (5,), output: tuple[int, ...] = (), **options: object):
+    params = SamplingParams.from_mapping({"temperature": 1.0, "seed": 1} | options)
+    made = Sequence(EngineRequest("r", prompt, print, params), byte_vocabulary(), 10_000)
+    for token in output:
+        made.append(token)
+    return made
+
+
+def logits(rows: int = 1, seed: int = 0, spread: float = 3.0) -> torch.Tensor:
+    return torch.randn(rows, V, generator=torch.Generator().manual_seed(seed)) * spread
+
+
+def sample(rows: torch.Tensor, sequences: list[Sequence]) -> list[Sampled]:
+    return Sampler(V)(rows.clone(), sequences)
+
+
+def frequencies(row: torch.Tensor, draws: int = 3000, **options: object) -> np.ndarray:
+    """How often each token is drawn, over seeds, all in one batch."""
+    sequences = [sequence(**(options | {"seed": s})) for s in range(draws)]
+    picked = Counter(s.token for s in sample(row.expand(draws, V), sequences))
+    return np.array([picked[i] / draws for i in range(V)])
+
+
+def by_transformers(row: torch.Tensor, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
+    ids, scores = torch.tensor([[5]]), row.clone()
+    scores = TemperatureLogitsWarper(temperature)(ids, scores)
+    if top_k:
+        scores = TopKLogitsWarper(top_k)(ids, scores)
+    if top_p < 1:
+        scores = TopPLogitsWarper(top_p)(ids, scores)
+    if min_p:
+        scores = MinPLogitsWarper(min_p)(ids, scores)
+    return scores.softmax(-1)[0].numpy()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 0.3},
+        {"top_k": 5},
+        {"top_p": 0.8},
+        {"min_p": 0.1},
+        {"temperature": 1.7, "top_k": 40, "top_p": 0.9, "min_p": 0.02},
+    ],
+)
+def test_draws_follow_the_distribution_of_transformers(options: dict[str, float]) -> None:
+    row = logits()
+    expected = by_transformers(row, **options)
+    seen = frequencies(row, **options)
+    assert set(np.nonzero(seen)[0]) <= set(np.nonzero(expected)[0]), "drawn though filtered out"
+    # Three standard errors of the most uncertain frequency, plus slack for V of them.
+    assert np.abs(seen - expected).max() < 4 * np.sqrt(0.25 / 3000)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_filters_keep_exactly_the_tokens_that_transformers_keeps(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    options = {
+        "top_k": int(rng.integers(0, 30)),
+        "top_p": float(rng.uniform(0.05, 1)),
+        "min_p": float(rng.uniform(0, 0.3)),
+    }
+    row = logits(seed=seed)
+    params = [SamplingParams(**options)]
+    ours = row - row.max()
+    if options["top_k"]:
+        sampler_module._filter(ours, params, lambda p: True, sampler_module._top_k)
+    sampler_module._filter(ours, params, lambda p: True, sampler_module._top_p)
+    sampler_module._filter(ours, params, lambda p: True, sampler_module._min_p)
+    kept = set(torch.nonzero(ours[0].isfinite()).flatten().tolist())
+    assert kept == set(np.nonzero(by_transformers(row, **options))[0])
+
+
+def test_a_nucleus_wider_than_the_candidates_is_still_exact(monkeypatch) -> None:
+    row = logits(spread=0.3)
+    narrow = logits(spread=0.3) - row.max()
+    monkeypatch.setattr(sampler_module, "TOP_P_CANDIDATES", 8)
+    sampler_module._filter(
+        narrow, [SamplingParams(top_p=0.9)], lambda p: True, sampler_module._top_p
+    )
+    kept = set(torch.nonzero(narrow[0].isfinite()).flatten().tolist())
+    assert kept == set(np.nonzero(by_transformers(row, top_p=0.9))[0])
+
+
+def test_greedy_is_argmax_for_each_row() -> None:
+    rows = logits(4)
+    picked = [s.token for s in sample(rows, [sequence(temperature=0)] * 4)]
+    assert picked == rows.argmax(-1).tolist()
+
+
+def test_tiny_temperature_does_not_overflow() -> None:
+    rows = logits(1) * 1000
+    assert sample(rows, [sequence(temperature=1e-30)])[0].token == int(rows.argmax())
+
+
+def test_rows_do_not_influence_each_other() -> None:
+    rows = logits(3)
+    mixed = [
+        sequence(temperature=0, logit_bias={7: 100}),
+        sequence(top_k=3, seed=9, repetition_penalty=1.5),
+        sequence(top_p=0.5, seed=4, logprobs=2),
+    ]
+    together = sample(rows, mixed)
+    assert together == [sample(rows[i : i + 1], [mixed[i]])[0] for i in range(3)]
+
+
+def test_repetition_penalty_equals_transformers() -> None:
+    row, tokens = logits(), [3, 9, 9, 200]
+    ids = torch.tensor([tokens])
+    expected = RepetitionPenaltyLogitsProcessor(1.7)(ids, row.clone())
+    ours = row.clone()
+    made = sequence(tuple(tokens[:2]), tuple(tokens[2:]), repetition_penalty=1.7)
+    sampler_module._penalise(ours[0], made, made.request.sampling)
+    torch.testing.assert_close(ours, expected)
+
+
+def test_presence_and_frequency_follow_openais_formula_on_output_alone() -> None:
+    row = logits()
+    made = sequence((3, 3, 4), (9, 9, 200), presence_penalty=0.5, frequency_penalty=0.25)
+    ours = row.clone()
+    sampler_module._penalise(ours[0], made, made.request.sampling)
+    expected = row.numpy().copy()[0]
+    for token, count in {9: 2, 200: 1}.items():
+        expected[token] -= 0.5 + 0.25 * count
+    np.testing.assert_allclose(ours[0].numpy(), expected, rtol=1e-6)
+
+
+def test_logit_bias_of_100_forces_and_of_minus_100_forbids() -> None:
+    rows = logits()
+    best = int(rows.argmax())
+    assert sample(rows, [sequence(temperature=0, logit_bias={7: 100})])[0].token == 7
+    assert sample(rows, [sequence(temperature=0, logit_bias={best: -100})])[0].token != best
+
+
+def test_logprobs_are_of_the_raw_distribution() -> None:
+    rows = logits()
+    options = {"temperature": 0.2, "top_k": 2, "logit_bias": {7: 50}, "presence_penalty": 1}
+    picked = sample(rows, [sequence((5,), (9,), logprobs=5, **options)])[0]
+    raw = rows.log_softmax(-1)[0]
+    assert picked.score is not None
+    assert picked.score.logprob == pytest.approx(float(raw[picked.token]))
+    best = raw.topk(5)
+    assert [t for t, _ in picked.score.top] == best.indices.tolist()
+    assert [p for _, p in picked.score.top] == pytest.approx(best.values.tolist())
+
+
+def test_zero_logprobs_scores_the_chosen_token_alone() -> None:
+    score = sample(logits(), [sequence(logprobs=0)])[0].score
+    assert score is not None and score.top == ()
+
+
+def test_padding_rows_of_the_model_are_never_picked() -> None:
+    rows = torch.zeros(1, V + 60)
+    rows[0, V + 5] = 50.0
+    assert Sampler(V)(rows, [sequence(temperature=0)])[0].token < V
+
+
+def test_nan_logits_are_an_error_that_names_the_request() -> None:
+    rows = logits(2)
+    rows[1, 3] = float("nan")
+    with pytest.raises(EngineError, match="no usable logits for r"):
+        sample(rows, [sequence(), sequence()])
+
+
+def test_a_seed_gives_other_draws_at_other_places() -> None:
+    draws = [uniform(1, place) for place in range(2000)]
+    assert len(set(draws)) == 2000
+    assert abs(float(np.mean(draws)) - 0.5) < 0.03
+    assert all(0 <= d < 1 for d in draws)
+
+
+def test_seeds_may_be_negative_or_full_64_bits() -> None:
+    for seed in (-1, -(2**63), 2**64 - 1):
+        assert 0 <= uniform(sequence(seed=seed).seed, 0) < 1
