@@ -4,12 +4,13 @@
          -> Ctrl-C: streams are told, two seconds of grace, close -> gone
 
 The port is taken before anything slow starts, so a used port is an error at once and whoever
-waits for `/healthz` gets an answer. Does not cover what the app is made of (`wiring`).
+waits for `/healthz` gets an answer. `lmstack.serve.run_server` is for programs that have their
+app already; this one takes over before there is one, tells Ctrl-C from SIGTERM, and ends even
+if something hangs. Does not cover what the app is made of (`service`).
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -22,9 +23,10 @@ from typing import Any
 import uvicorn
 
 from lmstack.app.failure import EXIT_INTERRUPTED
-from lmstack.core import InputError, LmstackError, StoreError, shown
+from lmstack.core import InputError
+from lmstack.serve.server import bind
 
-__all__ = ["Gate", "Service", "bind", "serve"]
+__all__ = ["Gate", "Service", "open_port", "serve"]
 
 GRACE_S = 2
 LAST_RESORT_S = 4.5
@@ -89,57 +91,26 @@ async def _say_loading(scope: Scope, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else data})
 
 
-def bind(host: str, port: int, command: str) -> socket.socket:
-    """A listening socket. ``command``: what was typed, without the port, for the hint."""
-    if not 0 <= port <= 65535:
-        raise InputError(f"the port is {port}", hint=f"{command} --port 8000", param="port")
+def open_port(host: str, port: int, command: str) -> socket.socket:
+    """A listening socket. ``command``: what was typed, so that the hint can be typed too."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise InputError(
-            f"the host {shown(host)} is not an address of this machine",
-            param="host",
-            hint=f"{command} --host 127.0.0.1",
-        ) from error
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise _cannot_bind(error, host, port, command) from error
-    return listener
-
-
-def _cannot_bind(error: OSError, host: str, port: int, command: str) -> LmstackError:
-    if error.errno == errno.EADDRINUSE:
-        return StoreError(
-            f"port {port} is in use by another program",
-            hint=f"{command} --port {_free_port(host, port)}",
-            param="port",
-        )
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return InputError(
-            f"port {port} is reserved for the system", hint=f"{command} --port 8000", param="port"
-        )
-    return InputError(
-        f"cannot listen on {host}:{port}: {error.strerror}",
-        hint=f"{command} --host 127.0.0.1",
-        param="host",
-    )
+        return bind(host, port)
+    except InputError as error:
+        if "in use" in error.message:
+            option = f"--port {_free_port(host, port)}"
+        else:
+            option = error.hint or ("--port 8000" if error.param == "port" else "--host 127.0.0.1")
+        raise InputError(error.message, hint=f"{command} {option}", param=error.param) from error
 
 
 def _free_port(host: str, port: int) -> int:
     """The next port that is free, or else simply the next."""
     for candidate in range(port + 1, min(port + 20, 65536)):
-        with socket.socket() as probe:
-            try:
-                probe.bind((host, candidate))
-            except OSError:
-                continue
-            return candidate
+        try:
+            bind(host, candidate).close()
+        except InputError:
+            continue
+        return candidate
     return port + 1 if port < 65535 else 8000
 
 

@@ -68,9 +68,9 @@ def up(
     source = wiring.existing_folder(docs)
     wiring.require_models(model, embedder)
 
-    from lmstack.app.server import bind, serve
+    from lmstack.app.server import open_port, serve
 
-    listener = bind(host, port, typed)
+    listener = open_port(host, port, typed)
     address = _url(host, listener.getsockname()[1])
     out.interrupted = ("the index and the audit log are kept", _again(typed, port, host))
     out.note(f"loading; {address}/healthz says when it is ready")
