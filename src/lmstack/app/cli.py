@@ -72,9 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str], out: Output) -> int:
-    command = get_command(build())
+    command: Any = get_command(build())
     if "_LMSTACK_COMPLETE" in os.environ:
-        command.main(arguments, prog_name="lmstack")
+        return _complete(command)
     try:
         with command.make_context("lmstack", arguments, obj=out) as context:
             command.invoke(context)
@@ -82,6 +82,15 @@ def _run(arguments: list[str], out: Output) -> int:
         return stop.exit_code
     except typer.Abort as stop:
         raise KeyboardInterrupt from stop
+    return 0
+
+
+def _complete(command: Any) -> int:
+    """What a shell asks when a person presses Tab, and the script that makes it ask."""
+    from typer.completion import completion_init
+
+    completion_init()
+    command.main([], prog_name="lmstack")
     return 0
 
 

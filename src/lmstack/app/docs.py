@@ -37,6 +37,9 @@ and `NO_COLOR` is unset. This page is written by `python -m lmstack.app.docs`.
 
 With `--json` an error is one object on standard output:
 `{"error": {"message", "hint", "code", "param"}}`.
+
+Tab completes commands and options after `eval "$(_LMSTACK_COMPLETE=source_bash lmstack)"`
+(`source_zsh` and `source_fish` for those shells).
 """
 
 
