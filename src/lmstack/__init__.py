@@ -67,12 +67,15 @@ def load(name_or_folder: str | Path, **options: Any) -> LocalModel | LocalEmbedd
     downloaded: `NotFoundError` names the command that does.
     """
     from lmstack.registry import Store
-    from lmstack.serve import LocalEmbedder, LocalModel
 
-    folder = Store().resolve(str(name_or_folder))
+    folder = Store().resolve(name_or_folder)
     if folder.kind == "embed":
-        return LocalEmbedder.load(str(name_or_folder), **options)
-    return LocalModel.load(str(name_or_folder), **options)
+        from lmstack.serve import LocalEmbedder
+
+        return LocalEmbedder.load(folder, **options)
+    from lmstack.serve import LocalModel
+
+    return LocalModel.load(folder, **options)
 
 
 def __getattr__(name: str) -> Any:
