@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 
+import httpx
 import numpy as np
 import openai
 import pytest
@@ -140,3 +143,47 @@ async def test_models_list_and_names_with_a_slash(connect, app_of):
             await client.models.retrieve("nothing")
     assert names == ["e", "org/m"]
     assert (one.id, one.owned_by) == ("org/m", "lmstack")
+
+
+async def test_embedding_does_not_hold_up_streams(connect, app_of, hash_embedder, monkeypatch):
+    begun, finished = threading.Event(), threading.Event()
+    embed = hash_embedder.embed
+
+    def slow(texts, kind="passage"):
+        begun.set()
+        assert finished.wait(5), "the stream waited for the embedding"
+        return embed(texts, kind)
+
+    monkeypatch.setattr(hash_embedder, "embed", slow)
+    async with connect(app_of()) as client:
+        embedding = asyncio.create_task(client.embeddings.create(model="e", input="a"))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        ask = {"model": "org/m", "messages": [{"role": "user", "content": "x"}]}
+        stream = await client.chat.completions.create(**ask, stream=True)
+        assert [chunk async for chunk in stream]
+        finished.set()
+        await embedding
+
+
+async def test_a_client_that_leaves_stops_a_long_embedding(
+    serve, app_of, hash_embedder, monkeypatch
+):
+    calls = 0
+    embed = hash_embedder.embed
+
+    def slow(texts, kind="passage"):
+        nonlocal calls
+        calls += 1
+        time.sleep(0.02)
+        return embed(texts, kind)
+
+    monkeypatch.setattr(hash_embedder, "embed", slow)
+    async with serve(app_of()) as url, httpx.AsyncClient(base_url=url) as client:
+        body = {"model": "e", "input": ["x"] * 2048}
+        with pytest.raises(httpx.ReadTimeout):
+            await client.post("/v1/embeddings", json=body, timeout=0.2)
+        await asyncio.sleep(0.1)
+        after = calls
+        await asyncio.sleep(0.1)
+    assert 0 < calls == after < 64

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 import tracemalloc
 
 import httpx
@@ -143,13 +144,21 @@ async def test_too_many_messages_are_400(http, app):
     assert answer.json()["error"]["param"] == "messages"
 
 
-async def test_a_large_body_is_parsed_off_the_event_loop(http, app):
+async def test_a_large_body_is_parsed_off_the_event_loop(http, app, monkeypatch):
+    threads = []
+
+    def parse(data: bytes):
+        threads.append(threading.get_ident())
+        return parse_json(data)
+
+    monkeypatch.setattr("lmstack.serve.intake.parse_json", parse)
     messages = [{"role": "user", "content": "x" * 1000}] * 1000
     async with http(app) as client:
         answer = await client.post(
             "/v1/chat/completions", json={"model": "m", "messages": messages}
         )
     assert answer.status_code == 200
+    assert threading.get_ident() not in threads
 
 
 JSON_VALUES = st.recursive(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.responses import Response
 
 from lmstack.core import ScriptedModel
 from lmstack.serve import create_app
@@ -77,3 +78,16 @@ async def test_two_apps_do_not_share_counters(http):
         await client.post(CHAT, json=BODY)
     async with http(apps[1]) as client:
         assert (await samples(client)).get("lmstack_generation_tokens_total", 0) == 0
+
+
+async def test_routes_that_the_caller_added_are_counted_by_their_declared_path(http):
+    app = create_app(models={"m": ScriptedModel()})
+
+    async def page(request) -> Response:
+        return Response("x")
+
+    app.add_route("/static/{name}", page)
+    async with http(app) as client:
+        await client.get("/static/secret-name")
+        text = (await client.get("/metrics")).text
+    assert 'lmstack_requests_total{route="/static/{name}",status="200"} 1.0' in text

@@ -155,3 +155,14 @@ def test_a_signal_stops_the_server_and_the_caller_goes_on(number):
     assert time.perf_counter() - start < 5
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "server_stopping"
     assert (out, err, process.returncode) == ("closed cleanly\n", "", 0)
+
+
+def test_a_forged_forwarding_header_does_not_change_who_the_client_is():
+    model = ScriptedModel()
+    server = Running(create_app(models={"m": model}))
+    try:
+        forged = {"X-Forwarded-For": "10.9.9.9", "X-Forwarded-Proto": "https"}
+        httpx.post(f"{server.url}/v1/chat/completions", json=BODY, headers=forged)
+    finally:
+        server.end()
+    assert model.requests[0].client == "ip:127.0.0.1"

@@ -29,7 +29,7 @@ from lmstack.serve.errors import (
 from lmstack.serve.headers import security_headers
 from lmstack.serve.metrics import Metrics
 
-__all__ = ["Frame", "KeyGuard", "OriginGuard", "unexpected"]
+__all__ = ["Frame", "KeyGuard", "OriginGuard", "key_digest", "unexpected"]
 
 log = logging.getLogger("lmstack.serve")
 
@@ -100,7 +100,7 @@ class Frame:
             self._count(scope, status or CLIENT_GONE, time.perf_counter() - start)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "other")
+        route = _route(scope)
         state = scope["state"]
         if state.get("gone"):
             status = CLIENT_GONE
@@ -116,6 +116,17 @@ class Frame:
             seconds * 1000,
             state["client"],
         )
+
+
+def _route(scope: Scope) -> str:
+    """The path of the route that answered, as it was declared: the request's own path may hold
+    anything."""
+    found = scope.get("route")
+    if found is None and "endpoint" in scope:  # a plain Starlette route names its endpoint only
+        endpoint = scope["endpoint"]
+        routes = scope["app"].routes
+        found = next((r for r in routes if getattr(r, "endpoint", None) == endpoint), None)
+    return str(getattr(found, "path", "other"))
 
 
 class OriginGuard:
@@ -170,14 +181,14 @@ def _netloc(origin: str) -> str | None:
 
 
 class KeyGuard:
-    """Bearer keys, of which only SHA-256 digests are kept. Without keys everyone may enter.
+    """Bearer keys, of which only digests (`key_digest`) are kept. Without any everyone enters.
 
     ``public``: paths that need no key; ``/static/*`` stands for all below.
     """
 
-    def __init__(self, app: ASGIApp, keys: Collection[str], public: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, digests: Collection[bytes], public: Collection[str]) -> None:
         self._app = app
-        self._digests = tuple(_digest(key) for key in keys)
+        self._digests = tuple(digests)
         self._public = frozenset(public)
         self._prefixes = tuple(path[:-1] for path in public if path.endswith("*"))
 
@@ -200,12 +211,12 @@ class KeyGuard:
 
     def _client(self, header: str) -> str | None:
         scheme, _, key = header.partition(" ")
-        given = _digest(key.strip())
+        given = key_digest(key.strip())
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]
         if scheme.lower() != "bearer" or not any(matches):
             return None
         return f"key:{given.hex()[:12]}"
 
 
-def _digest(key: str) -> bytes:
+def key_digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -17,7 +17,7 @@ from lmstack.core import ChatModel, Embedder, InputError, LmstackError
 from lmstack.serve import chat, completions, embeddings, listing, tokens
 from lmstack.serve.documented import with_schemas
 from lmstack.serve.errors import ClientGoneError, HttpError, error_response
-from lmstack.serve.guard import CLIENT_GONE, Frame, KeyGuard, OriginGuard
+from lmstack.serve.guard import CLIENT_GONE, Frame, KeyGuard, OriginGuard, key_digest
 from lmstack.serve.metrics import EngineStats, Metrics
 from lmstack.serve.serving import Codec, Serving
 
@@ -58,7 +58,8 @@ def create_app(
     _answer_errors(app)
     with_schemas(app)
     # Added last is outermost.
-    app.add_middleware(KeyGuard, keys=api_keys, public=(*PUBLIC, *public_paths))
+    digests = [key_digest(key) for key in api_keys]
+    app.add_middleware(KeyGuard, digests=digests, public=(*PUBLIC, *public_paths))
     if cors_origins:
         app.add_middleware(
             CORSMiddleware,
