@@ -6,7 +6,7 @@ the answer's text it stands, so that the page can mark it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from lmstack.rag import (
@@ -28,10 +28,12 @@ Named = tuple[str, Mapping[str, Any]]
 
 
 class AnswerEvents:
-    """Translates the events of one answer, in their order. ``files``: how many are indexed."""
+    """Translates the events of one answer, in their order. ``files``: how many are indexed;
+    ``place``: a path as the page names it."""
 
-    def __init__(self, files: Mapping[str, int]) -> None:
+    def __init__(self, files: Mapping[str, int], place: Callable[[str], str]) -> None:
         self._files = files
+        self._named = place
         self._hits: tuple[Hit, ...] = ()
         self._sentence_start = 0
         self._text = ""
@@ -41,22 +43,22 @@ class AnswerEvents:
         match event:
             case PassagesFound(hits=hits):
                 self._hits = hits
-                yield "hits", {"hits": [_passage(hit) for hit in hits]}
+                yield "hits", {"hits": [self._passage(hit) for hit in hits]}
             case TextDelta(text=text):
                 self._text += text
                 yield "delta", {"text": text}
             case CitationFound(citation=citation):
                 yield "citation", self._citation(citation)
             case SentenceChecked(sentence=sentence):
-                place = self._place(sentence.supported)
-                self._sentences.append(place)
-                yield "sentence", place
+                checked = self._checked(sentence.supported)
+                self._sentences.append(checked)
+                yield "sentence", checked
             case Abstained():
                 pass  # `done` says so too, with the passages
             case AnswerDone(answer=answer):
                 yield "done", self._done(answer)
 
-    def _place(self, supported: bool) -> dict[str, Any]:
+    def _checked(self, supported: bool) -> dict[str, Any]:
         """What was written since the last sentence, without the space around it."""
         written = self._text[self._sentence_start :]
         start = self._sentence_start + len(written) - len(written.lstrip())
@@ -68,6 +70,7 @@ class AnswerEvents:
         passages = [hit for hit in self._hits if hit.rank == citation.passage]
         return {
             **citation.to_json(),
+            "path": self._named(citation.path),
             "document_id": citation.document_id,
             "ranks": dict(passages[0].ranks) if passages else None,
         }
@@ -76,7 +79,7 @@ class AnswerEvents:
         return {
             **answer.to_json(),
             "citations": [self._citation(citation) for citation in answer.citations],
-            "nearest": [_passage(hit) for hit in answer.hits] if answer.abstained else [],
+            "nearest": [self._passage(hit) for hit in answer.hits] if answer.abstained else [],
             # Places hold only in the text that they were counted in.
             "sentences": self._sentences if self._text == answer.answer else [],
             "searched": {
@@ -87,14 +90,13 @@ class AnswerEvents:
             },
         }
 
-
-def _passage(hit: Hit) -> dict[str, Any]:
-    return {
-        "id": None,
-        "path": hit.path,
-        "document_id": hit.document_id,
-        "start": hit.start,
-        "end": hit.end,
-        "quote": hit.text,
-        "ranks": dict(hit.ranks),
-    }
+    def _passage(self, hit: Hit) -> dict[str, Any]:
+        return {
+            "id": None,
+            "path": self._named(hit.path),
+            "document_id": hit.document_id,
+            "start": hit.start,
+            "end": hit.end,
+            "quote": hit.text,
+            "ranks": dict(hit.ranks),
+        }

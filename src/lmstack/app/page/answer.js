@@ -1,0 +1,225 @@
+// One turn: a question, its answer as it streams, and what stands under it.
+
+import { attachPreview } from "/static/preview.js";
+import { Prose } from "/static/prose.js";
+import { modelName } from "/static/status.js";
+import { appendText, element, sentence, squeezed, unitOffset } from "/static/text.js";
+
+const counted = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
+
+/** Draws into `root`; `actions` are {open(turn, index), retry(turn), askKey(turn, node)}. */
+export class Turn {
+  constructor(question, actions) {
+    this.question = question;
+    this.actions = actions;
+    this.frame = 0;
+    const heading = element("h2", { dir: "auto" });
+    appendText(heading, question);
+    this.progress = element("p", { class: "progress" });
+    this.body = element("div", { class: "answer" });
+    this.under = element("div", { class: "under" });
+    this.root = element("li", { class: "turn", tabindex: "-1" }, heading, this.progress, this.body, this.under);
+    this.prose = new Prose(this.body, (number, { probe }) => this.cite(number, probe));
+    this.citations = new Map();
+    this.reset();
+  }
+
+  /** Back to the start, for a retry in the same place. */
+  reset() {
+    this.text = "";
+    this.final = null;
+    this.sources = []; // What keys 1 to 9 and "next source" go through, in order.
+    this.citations.clear();
+    this.unsupported = [];
+    this.prose.clear();
+    this.under.replaceChildren();
+  }
+
+  /** What is happening before the first word. */
+  say(text) {
+    this.progress.textContent = text;
+    this.progress.hidden = !text;
+  }
+
+  setHits(hits) {
+    this.say(hits.length ? `Reading ${counted(hits.length, "passage")}` : "Nothing found");
+  }
+
+  append(text) {
+    this.text += text;
+    if (this.text.trim()) this.say("");
+    this.body.classList.add("streaming");
+    this.drawSoon();
+  }
+
+  addCitation(citation) {
+    if (this.citations.has(citation.id)) return;
+    this.citations.set(citation.id, citation);
+    this.sources.push(citation);
+    this.drawSoon();
+  }
+
+  addSentence(sentence) {
+    if (sentence.supported) return;
+    this.unsupported.push(sentence);
+    this.drawSoon();
+  }
+
+  /** The whole answer has come: what streamed gives way to what was checked. */
+  finish(answer) {
+    this.final = answer;
+    this.text = answer.answer;
+    this.citations = new Map(answer.citations.map((citation) => [citation.id, citation]));
+    this.sources = answer.abstained ? answer.nearest : answer.citations;
+    this.unsupported = answer.sentences.filter((sentence) => !sentence.supported);
+    this.settle();
+    this.under.replaceChildren(...(answer.abstained ? this.abstention(answer) : this.support(answer)));
+    this.under.append(this.metaLine(facts(answer)));
+  }
+
+  /** Stopped by the person: keep what came. */
+  stop() {
+    this.settle();
+    const note = this.text ? "Stopped. What came is kept above." : "Stopped.";
+    this.under.replaceChildren(element("p", { class: "note" }, note), this.metaLine([], this.retryButton("quiet small")));
+  }
+
+  /** In its place, with what to do; what had come stays. */
+  fail(error) {
+    this.settle();
+    const message = element("strong");
+    appendText(message, sentence(error.message));
+    const trouble = element("div", { class: "trouble", role: "alert" }, message);
+    if (error.hint) {
+      const hint = element("p");
+      appendText(hint, sentence(error.hint));
+      trouble.append(hint);
+    }
+    if (error.status === 401) this.actions.askKey(this, trouble);
+    else trouble.append(this.retryButton("plain small"));
+    this.under.replaceChildren(trouble);
+  }
+
+  settle() {
+    this.say("");
+    this.body.classList.remove("streaming");
+    cancelAnimationFrame(this.frame);
+    this.draw();
+  }
+
+  drawSoon() {
+    this.frame ||= requestAnimationFrame(() => this.draw());
+  }
+
+  draw() {
+    this.frame = 0;
+    const units = (point) => unitOffset(this.text, point);
+    this.prose.draw(this.text, this.unsupported.map(({ start, end }) => [units(start), units(end)]));
+  }
+
+  cite(number, probe) {
+    const citation = this.citations.get(number);
+    if (!citation || probe) return citation ? "known" : null;
+    const button = element("button", {
+      class: "cite",
+      type: "button",
+      "data-cite": number,
+      "aria-label": `Source ${number}: ${citation.path}`,
+      onclick: () => this.actions.open(this, this.sources.findIndex((source) => source.id === number)),
+    }, String(number));
+    attachPreview(button, () => this.citations.get(number));
+    return button;
+  }
+
+  support(answer) {
+    if (answer.citations.length) return [this.sourceList(answer.citations)];
+    return [element("p", { class: "note" }, "No source is cited for this answer.")];
+  }
+
+  abstention(answer) {
+    const { files, waiting } = answer.searched;
+    const rest = waiting ? ` ${counted(waiting, "file")} more will be in soon.` : "";
+    const note = `Searched ${counted(files, "file")} by meaning and by words.${rest}`;
+    const parts = [element("p", { class: "note" }, note)];
+    if (!answer.nearest.length) return parts;
+    return [...parts, element("p", { class: "sources-title" }, "Nearest passages"), this.sourceList(answer.nearest)];
+  }
+
+  sourceList(sources) {
+    const items = sources.map((source, index) => {
+      const where = element("span", { class: "where" });
+      appendText(where, source.path);
+      const quote = element("span", { class: "quote", dir: "auto" });
+      appendText(quote, squeezed(source.quote));
+      const number = element("span", { class: "number" }, String(source.id ?? index + 1));
+      const open = () => this.actions.open(this, index);
+      const button = element("button", { class: "source", type: "button", "data-source": index, onclick: open }, number, where, quote);
+      return element("li", {}, button);
+    });
+    return element("ol", { class: "sources", "aria-label": "Sources of this answer" }, ...items);
+  }
+
+  metaLine(parts, ...buttons) {
+    const actions = element("span", { class: "actions" }, ...buttons);
+    if (this.text) actions.append(this.copyButton());
+    return element("div", { class: "meta" }, ...parts.map(({ text, kind }) => element("span", { class: kind ? `fact ${kind}` : "fact" }, text)), actions);
+  }
+
+  retryButton(style) {
+    return element("button", { class: style, type: "button", onclick: () => this.actions.retry(this) }, "Retry");
+  }
+
+  copyButton() {
+    const button = element("button", { class: "quiet small", type: "button" }, "Copy");
+    button.addEventListener("click", async () => {
+      button.textContent = (await copied(this.forClipboard())) ? "Copied" : "Copying is blocked";
+      setTimeout(() => (button.textContent = "Copy"), 2000);
+    });
+    return button;
+  }
+
+  forClipboard() {
+    const list = [...this.citations.values()].map((c) => `[${c.id}] ${c.path}  "${squeezed(c.quote)}"`);
+    return [this.text, ...(list.length ? ["", ...list] : [])].join("\n");
+  }
+
+  /** Show which source is open in the panel; null for none. */
+  point(index) {
+    const source = index === null ? null : this.sources[index];
+    for (const node of this.root.querySelectorAll("[data-source]")) {
+      setCurrent(node, Number(node.dataset.source) === index);
+    }
+    for (const node of this.root.querySelectorAll("[data-cite]")) {
+      setCurrent(node, source && Number(node.dataset.cite) === source.id);
+    }
+  }
+}
+
+function setCurrent(node, on) {
+  if (on) node.setAttribute("aria-current", "true");
+  else node.removeAttribute("aria-current");
+}
+
+function facts(answer) {
+  const { timings, usage, model } = answer;
+  const parts = [`${seconds(timings.first_token_s)} to first token`];
+  const rate = usage.completion_tokens / Math.max(timings.total_s - timings.first_token_s, 1e-6);
+  if (usage.completion_tokens > 1 && rate < 1e5) parts.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tokens/s`);
+  if (usage.cached_tokens) parts.push(`prefix ${Math.round((100 * usage.cached_tokens) / usage.prompt_tokens)} %`);
+  parts.push(`${answer.searched.cited} of ${counted(answer.searched.passages, "passage")} cited`);
+  // The bar names the model too, where it has the room.
+  return [...parts.map((text) => ({ text })), { text: modelName(model), kind: "model-fact" }];
+}
+
+function seconds(value) {
+  return value < 0.095 ? `${Math.max(1, Math.round(value * 1000))} ms` : `${value.toFixed(1)} s`;
+}
+
+async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

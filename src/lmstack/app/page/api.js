@@ -1,0 +1,131 @@
+// Talking to the server that this page came from: JSON, and the stream of an answer.
+
+const SILENCE_MS = 40000; // The server sends a comment every 10 seconds while a stream is open.
+const KEY = "lmstack-key";
+
+/** What the server said was wrong, or that it could not be reached (`status` 0). */
+export class ApiError extends Error {
+  constructor(message, { hint = "", status = 0, retryAfter = 0 } = {}) {
+    super(message);
+    this.hint = hint;
+    this.status = status;
+    this.retryAfter = retryAfter;
+  }
+}
+
+const lost = () =>
+  new ApiError("The connection to lmstack was lost.", {
+    hint: "Is `lmstack up` still running? This page reconnects by itself.",
+  });
+
+/** Keep the API key for as long as this tab is open. */
+export function useKey(key) {
+  try {
+    sessionStorage.setItem(KEY, key);
+  } catch {
+    memoryKey = key;
+  }
+}
+let memoryKey = "";
+
+/** Whether requests carry a key; a plain link then cannot reach the API. */
+export function storedKey() {
+  try {
+    return sessionStorage.getItem(KEY) ?? memoryKey;
+  } catch {
+    return memoryKey;
+  }
+}
+
+async function request(path, { body, signal } = {}) {
+  const headers = { Accept: "application/json" };
+  if (storedKey()) headers.Authorization = `Bearer ${storedKey()}`;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, {
+      method: body === undefined ? "GET" : "POST",
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal,
+      cache: "no-store",
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw lost();
+  }
+  if (!response.ok) throw await refusal(response);
+  return response;
+}
+
+async function refusal(response) {
+  let error = {};
+  try {
+    error = (await response.json()).error ?? {};
+  } catch {
+    // Not ours, a proxy's perhaps: the status has to do.
+  }
+  return new ApiError(error.message ?? `The server answered ${response.status}.`, {
+    hint: error.hint ?? "",
+    status: response.status,
+    retryAfter: Number(response.headers.get("Retry-After")) || 0,
+  });
+}
+
+/** GET, or POST where there is a body; parsed JSON. */
+export async function json(path, options) {
+  const response = await request(path, options);
+  try {
+    return await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw lost();
+  }
+}
+
+/** Ask; yields {event, data}. Aborting `signal` closes the connection, which stops the model. */
+export async function* ask(question, history, signal) {
+  const response = await request("/api/ask", { body: { question, history }, signal });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let buffer = "";
+  try {
+    while (true) {
+      const { value, done } = await inTime(reader.read(), signal);
+      if (done) return;
+      buffer += value;
+      const parts = buffer.split("\n\n");
+      buffer = parts.pop();
+      for (const part of parts) {
+        const event = parsed(part);
+        if (event) yield event;
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+async function inTime(read, signal) {
+  let timer;
+  const silence = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(lost()), SILENCE_MS);
+  });
+  try {
+    return await Promise.race([read, silence]);
+  } catch (error) {
+    if (signal.aborted || error instanceof ApiError) throw error;
+    throw lost();
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function parsed(part) {
+  let event = "message";
+  let data = "";
+  for (const line of part.split("\n")) {
+    if (line.startsWith("event: ")) event = line.slice(7);
+    else if (line.startsWith("data: ")) data += line.slice(6);
+  }
+  return data ? { event, data: JSON.parse(data) } : null;
+}

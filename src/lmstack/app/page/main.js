@@ -1,0 +1,282 @@
+// Wires the page together: the conversation, the panel, the status line and the keys.
+
+import { Turn } from "/static/answer.js";
+import { ApiError, ask, json, useKey } from "/static/api.js";
+import { Composer } from "/static/composer.js";
+import { Panel } from "/static/panel.js";
+import { hidePreview } from "/static/preview.js";
+import { Status } from "/static/status.js";
+import { appendText, element, squeezed } from "/static/text.js";
+
+const HISTORY_TURNS = 4;
+const byId = (id) => document.getElementById(id);
+const scroll = byId("scroll");
+const turns = [];
+let running = null; // {turn, abort}
+let pointed = null; // {turn, index}: the source that is open
+let following = false;
+
+const panel = new Panel({ closed: () => composer.focus(), pointed: point });
+const composer = new Composer({ ask: start, stop });
+const status = new Status({ changed: statusChanged, refused: () => showKeyForm(byId("welcome")) });
+
+// ---- conversation
+
+function start(question) {
+  if (running) return;
+  const turn = new Turn(question, { open: openSource, retry, askKey: (which, node) => addKeyForm(node, () => retry(which)) });
+  turns.push(turn);
+  byId("welcome").hidden = true;
+  byId("fresh").hidden = false;
+  byId("turns").append(turn.root);
+  answer(turn);
+}
+
+function retry(turn) {
+  if (running) return;
+  turn.reset();
+  answer(turn);
+}
+
+async function answer(turn) {
+  const abort = new AbortController();
+  running = { turn, abort };
+  composer.setBusy(true);
+  following = false;
+  settleHeight();
+  turn.say("Searching");
+  announce("Searching");
+  turn.root.focus({ preventScroll: true });
+  scroll.scrollTop = turn.root.offsetTop;
+  try {
+    await follow(turn, abort.signal);
+  } catch (error) {
+    if (abort.signal.aborted) turn.stop();
+    else fail(turn, error);
+  }
+  running = null;
+  composer.setBusy(false);
+  noteBelow();
+}
+
+async function follow(turn, signal) {
+  const reader = new Reader();
+  for await (const { event, data } of ask(turn.question, historyBefore(turn), signal)) {
+    if (event === "hits") turn.setHits(data.hits);
+    else if (event === "citation") turn.addCitation(data);
+    else if (event === "sentence") turn.addSentence(data);
+    else if (event === "error") throw new ApiError(data.message, { hint: data.hint, status: data.status });
+    else if (event === "delta") {
+      turn.append(data.text);
+      reader.add(data.text);
+    } else if (event === "done") {
+      turn.finish(data);
+      reader.end(data);
+    }
+    afterGrowth();
+  }
+  if (!turn.final) throw new ApiError("The answer broke off.", { hint: "Retry asks the same question again." });
+}
+
+function fail(turn, error) {
+  if (!(error instanceof ApiError)) console.error(error);
+  if (error.status === 0 || error.status === undefined) status.poll();
+  turn.fail(error);
+}
+
+function stop() {
+  if (!running) return false;
+  running.abort.abort();
+  announce("Stopped");
+  return true;
+}
+
+function historyBefore(turn) {
+  const earlier = turns.slice(0, turns.indexOf(turn)).filter((other) => other.final && !other.final.abstained);
+  return earlier.slice(-HISTORY_TURNS).flatMap((other) => [
+    { role: "user", content: other.question },
+    { role: "assistant", content: other.text },
+  ]);
+}
+
+function fresh() {
+  stop();
+  panel.close();
+  turns.splice(0);
+  byId("turns").replaceChildren();
+  byId("welcome").hidden = false;
+  byId("fresh").hidden = true;
+  suggest();
+  composer.focus();
+}
+
+// ---- what a screen reader hears: sentence by sentence, not token by token
+
+class Reader {
+  constructor() {
+    this.pending = "";
+  }
+
+  add(text) {
+    this.pending += text;
+    const end = Math.max(...[". ", "! ", "? ", "\n"].map((mark) => this.pending.lastIndexOf(mark)));
+    if (end < 40) return;
+    announce(this.pending.slice(0, end + 1));
+    this.pending = this.pending.slice(end + 1);
+  }
+
+  end(answer) {
+    announce(this.pending);
+    const count = answer.citations.length;
+    announce(answer.abstained ? "No answer was found." : `End of the answer, ${count} source${count === 1 ? "" : "s"}.`);
+  }
+}
+
+function announce(text) {
+  const spoken = squeezed(text.replace(/[`*]/g, ""));
+  if (!spoken) return;
+  const live = byId("live");
+  live.append(element("p", {}, spoken));
+  while (live.childElementCount > 12) live.firstElementChild.remove();
+}
+
+// ---- scrolling: a new question goes to the top, the answer grows below it and nothing moves
+
+function settleHeight() {
+  for (const turn of turns) turn.root.style.minHeight = "";
+  const last = turns.at(-1);
+  if (last) last.root.style.minHeight = `${scroll.clientHeight}px`;
+}
+
+function afterGrowth() {
+  if (following) scroll.scrollTop = scroll.scrollHeight;
+  noteBelow();
+}
+
+function noteBelow() {
+  const under = turns.at(-1)?.root.lastElementChild.getBoundingClientRect().bottom ?? 0;
+  byId("below").hidden = under <= scroll.getBoundingClientRect().bottom + 24;
+}
+
+scroll.addEventListener("wheel", (event) => event.deltaY < 0 && (following = false), { passive: true });
+scroll.addEventListener("touchmove", () => (following = false), { passive: true });
+scroll.addEventListener("scroll", noteBelow, { passive: true });
+byId("below").addEventListener("click", () => {
+  following = true;
+  scroll.scrollTop = scroll.scrollHeight;
+  noteBelow();
+});
+new ResizeObserver(() => {
+  settleHeight();
+  noteBelow();
+}).observe(scroll);
+
+// ---- sources
+
+function openSource(turn, index) {
+  hidePreview();
+  panel.openSource(turn, index);
+}
+
+function point(turn, index) {
+  if (pointed) pointed.turn.point(null);
+  pointed = turn ? { turn, index } : null;
+  if (turn) turn.point(index);
+}
+
+/** The answer that keys 1 to 9 are about: the one with the focus or the open source, else the last. */
+function currentTurn() {
+  const focused = document.activeElement?.closest(".turn");
+  return turns.find((turn) => turn.root === focused) ?? pointed?.turn ?? turns.at(-1);
+}
+
+// ---- status, suggestions, key
+
+function statusChanged(value, { recovered }) {
+  panel.update(value);
+  document.title = `${value.folder} · lmstack`;
+  if (recovered) announce("The connection is back.");
+  if (recovered || suggestedAt !== value.revision) suggest(value.revision);
+}
+
+let suggestedAt = null;
+
+async function suggest(revision = suggestedAt) {
+  if (turns.length) return;
+  suggestedAt = revision;
+  let questions = [];
+  try {
+    questions = (await json("/api/suggestions")).questions;
+  } catch {
+    return; // The status line says what is wrong.
+  }
+  byId("tries-title").hidden = !questions.length;
+  byId("tries").replaceChildren(...questions.map((question) => {
+    const button = element("button", { type: "button", dir: "auto", onclick: () => start(question) });
+    appendText(button, question);
+    return element("li", {}, button);
+  }));
+}
+
+function showKeyForm(parent) {
+  if (parent.hidden || parent.querySelector(".key-form")) return;
+  const box = element("div", { class: "trouble" }, element("strong", {}, "This server asks for an API key."));
+  addKeyForm(box, () => box.remove());
+  parent.append(box);
+}
+
+function addKeyForm(parent, then) {
+  const input = element("input", { type: "password", "aria-label": "API key", placeholder: "API key", autocomplete: "off", required: true });
+  const form = element("form", { class: "key-form" }, input, element("button", { class: "plain", type: "submit" }, "Use this key"));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    useKey(input.value.trim());
+    then();
+    status.poll();
+  });
+  parent.append(form);
+}
+
+// ---- keys
+
+const writing = (node) => node instanceof HTMLElement && node.matches("textarea, input");
+
+addEventListener("keydown", (event) => {
+  if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "Escape") {
+    if (hidePreview() || stop() || panel.close()) event.preventDefault();
+  } else if (writing(event.target)) {
+    return;
+  } else if (/^[1-9]$/.test(event.key)) {
+    const turn = currentTurn();
+    const index = turn ? turn.sources.findIndex((source, at) => (source.id ?? at + 1) === Number(event.key)) : -1;
+    if (index >= 0) openSource(turn, index);
+  } else if (event.key === "/" && !panel.covers) {
+    event.preventDefault();
+    composer.focus();
+  }
+});
+
+// ---- the bar
+
+byId("folder").addEventListener("click", () => panel.toggleFiles());
+byId("fresh").addEventListener("click", fresh);
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
+const showTheme = () => byId("theme").setAttribute("aria-pressed", String(isDark()));
+dark.addEventListener("change", showTheme);
+byId("theme").addEventListener("click", () => {
+  const theme = isDark() ? "light" : "dark";
+  document.documentElement.dataset.theme = theme;
+  try {
+    localStorage.setItem("lmstack-theme", theme);
+  } catch {
+    // Not remembered, but switched.
+  }
+  showTheme();
+});
+
+showTheme();
+status.poll();
+if (!matchMedia("(pointer: coarse)").matches) composer.focus();

@@ -1,0 +1,230 @@
+// The side panel: the sources with their state, or one document with its passage highlighted.
+
+import { json, storedKey } from "/static/api.js";
+import { Files } from "/static/files.js";
+import { appendText, element, sentence, unitOffset } from "/static/text.js";
+
+const NARROW = matchMedia("(max-width: 52rem)");
+const byId = (id) => document.getElementById(id);
+
+/** `closed()` is called when it closes; `pointed(turn, index)` when another source is shown. */
+export class Panel {
+  constructor({ closed, pointed }) {
+    this.closed = closed;
+    this.pointed = pointed;
+    this.root = byId("panel");
+    this.files = new Files((file) => this.openDocument(file));
+    this.opener = null;
+    this.view = null; // "files", "document" or null
+    this.run = 0;
+    NARROW.addEventListener("change", () => this.fit());
+  }
+
+  /** Whether one can see nothing of the conversation but the panel. */
+  get covers() {
+    return this.view !== null && NARROW.matches;
+  }
+
+  showFiles() {
+    this.enter("files");
+    this.pointed(null, null);
+    this.layout("Sources", "", this.files.root, []);
+    this.files.refresh();
+    this.focus();
+  }
+
+  toggleFiles() {
+    if (this.view === "files") this.close();
+    else this.showFiles();
+  }
+
+  /** The status of the folder changed. */
+  update(status) {
+    this.files.update(status, this.view === "files");
+  }
+
+  /** Show source `index` of `turn` in its document. */
+  async openSource(turn, index) {
+    const source = turn.sources[index];
+    if (!source) return;
+    this.enter("document");
+    this.pointed(turn, index);
+    const count = turn.sources.length;
+    const step = (by) => () => this.openSource(turn, (index + by + count) % count);
+    const buttons = count < 2 ? [] : [
+      element("button", { class: "plain small", type: "button", onclick: step(-1) }, "Previous source"),
+      element("button", { class: "plain small", type: "button", onclick: step(1) }, "Next source"),
+    ];
+    const why = `${count > 1 ? `Source ${index + 1} of ${count}. ` : ""}${foundBy(source.ranks)}`;
+    await this.load({ id: source.document_id, path: source.path }, source, why, buttons);
+  }
+
+  /** `file`: {id, path}. */
+  async openDocument(file) {
+    this.enter("document");
+    this.pointed(null, null);
+    await this.load(file, null, "", []);
+  }
+
+  close() {
+    if (!this.view) return false;
+    this.run += 1;
+    this.view = null;
+    this.root.hidden = true;
+    this.fit();
+    this.pointed(null, null);
+    const opener = this.opener;
+    this.opener = null;
+    if (opener?.isConnected) opener.focus({ preventScroll: true });
+    else this.closed();
+    return true;
+  }
+
+  enter(view) {
+    if (!this.root.contains(document.activeElement)) this.opener = document.activeElement;
+    this.view = view;
+    this.root.hidden = false;
+    this.run += 1;
+    this.fit();
+  }
+
+  /** Lay out for the width: beside the conversation, or over it. */
+  fit() {
+    const open = this.view !== null;
+    byId("desk").classList.toggle("open", open);
+    byId("folder").setAttribute("aria-expanded", String(open));
+    byId("talk").inert = this.covers;
+  }
+
+  focus() {
+    this.root.focus({ preventScroll: true });
+  }
+
+  layout(title, subtitle, body, foot) {
+    const name = element("h2", { id: "panel-title", dir: "auto" });
+    appendText(name, title);
+    const below = element("p", { dir: "auto" });
+    appendText(below, subtitle);
+    const back = this.view === "document"
+      ? element("button", { class: "quiet small", type: "button", onclick: () => this.showFiles() }, "All sources")
+      : null;
+    const close = element("button", { class: "quiet small", type: "button", onclick: () => this.close() }, "Close");
+    this.root.replaceChildren(
+      element("div", { class: "panel-head" }, element("div", { class: "panel-title" }, name, subtitle ? below : null), back, close),
+      element("div", { class: "panel-body", tabindex: "0", role: "region", "aria-labelledby": "panel-title" }, body),
+      element("div", { class: "panel-foot" }, ...foot),
+    );
+  }
+
+  async load(file, source, why, buttons) {
+    const run = this.run;
+    let page;
+    try {
+      page = await json(address(file, "", source ? { around: source.start } : {}));
+    } catch (error) {
+      if (run === this.run) this.trouble(error, source, () => this.load(file, source, why, buttons));
+      return;
+    }
+    if (run !== this.run) return;
+    const text = element("div", { class: "document", dir: "auto" });
+    const body = element("div", {}, text);
+    fill(text, page, source);
+    if (source && !text.querySelector("mark")) {
+      body.prepend(element("p", { class: "panel-note", role: "status" }, "The file has changed since this answer, and the passage is no longer in this part of it."));
+    }
+    this.addMore(body, page, file);
+    const foot = [element("span", { class: "why" }, why), ...openLink(file), ...buttons];
+    this.layout(page.path, page.title === page.path ? "" : page.title, body, foot);
+    this.reveal(text.querySelector("mark"));
+  }
+
+  reveal(mark) {
+    this.focus();
+    const body = this.root.querySelector(".panel-body");
+    if (!mark) return;
+    const top = mark.getBoundingClientRect().top - body.getBoundingClientRect().top;
+    body.scrollTop += top - Math.min(120, body.clientHeight / 4);
+  }
+
+  /** Buttons for what comes before and after, where a document is longer than a page of it. */
+  addMore(body, page, file) {
+    if (page.start > 0) {
+      const first = element("button", { class: "plain small panel-more", type: "button" }, "Show from the start");
+      first.addEventListener("click", () => this.openDocument(file));
+      body.prepend(first);
+    }
+    if (page.end >= page.characters) return;
+    const more = element("button", { class: "plain small panel-more", type: "button" }, "Show more");
+    more.addEventListener("click", async () => {
+      more.disabled = true;
+      try {
+        const next = await json(address(file, "", { start: page.end }));
+        const part = element("div", { class: "document", dir: "auto" });
+        fill(part, next, null);
+        more.replaceWith(part);
+        this.addMore(body, { ...next, start: 0 }, file);
+      } catch (error) {
+        more.disabled = false;
+        more.textContent = `${error.message} Show more`;
+      }
+    });
+    body.append(more);
+  }
+
+  trouble(error, source, retry) {
+    const message = element("strong");
+    appendText(message, sentence(error.message));
+    const hint = element("p");
+    appendText(hint, sentence(error.hint));
+    const again = element("button", { class: "plain small", type: "button", onclick: retry }, "Retry");
+    this.layout(source?.path ?? "Document", "", element("div", { class: "trouble", role: "alert" }, message, hint, again), []);
+    this.focus();
+  }
+}
+
+/** The page of a document as text: headings stand out, the source is marked. */
+function fill(parent, page, source) {
+  const { text, start } = page;
+  const units = (point) => unitOffset(text, point - start);
+  const spans = page.sections
+    .filter((section) => section.start >= start && section.heading_end <= page.end)
+    .map((section) => ({ from: units(section.start), to: units(section.heading_end), kind: "heading" }));
+  const mark = source && findQuote(text, units(source.start), source.quote);
+  const edges = new Set([0, text.length, ...spans.flatMap(({ from, to }) => [from, to])]);
+  if (mark) edges.add(mark.from).add(mark.to);
+  const sorted = [...edges].sort((a, b) => a - b);
+  let marked = null;
+  for (let index = 1; index < sorted.length; index += 1) {
+    const [from, to] = [sorted[index - 1], sorted[index]];
+    const heading = spans.some((span) => span.from <= from && to <= span.to);
+    const inside = mark && mark.from <= from && to <= mark.to;
+    if (inside && !marked) parent.append((marked = element("mark", { id: "passage", "aria-label": "cited passage" })));
+    const target = inside ? marked : parent;
+    const piece = heading ? element("span", { class: "heading" }) : target;
+    appendText(piece, text.slice(from, to));
+    if (heading) target.append(piece);
+  }
+}
+
+/** Where the quote stands; it may have moved if the file changed since, or be gone. */
+function findQuote(text, from, quote) {
+  const at = text.startsWith(quote, from) ? from : text.indexOf(quote);
+  return quote && at >= 0 ? { from: at, to: at + quote.length } : null;
+}
+
+function address({ id, path }, part, query) {
+  return `/api/documents/${encodeURIComponent(id)}${part}?${new URLSearchParams({ path, ...query })}`;
+}
+
+function openLink(file) {
+  if (storedKey()) return [];
+  return [element("a", { class: "open-file", href: address(file, "/text", {}), target: "_blank", rel: "noopener" }, "Open file")];
+}
+
+function foundBy(ranks) {
+  if (!ranks) return "";
+  const parts = [];
+  if (ranks.dense) parts.push(`meaning ${ranks.dense}`);
+  if (ranks.lexical) parts.push(`words ${ranks.lexical}`);
+  return parts.length ? `Found by: ${parts.join(", ")}` : "";
+}

@@ -1,0 +1,155 @@
+"""The page's routes on the server's app: `/`, `/static/*` and the JSON that the page reads.
+
+They pass the guards that `lmstack.serve.create_app` puts before every route (host, origin,
+key). What the answers are made of is `Workspace`'s. The routes serve the page only and may
+change with it, so they are not in the OpenAPI schema; programs use `/v1`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI
+from pydantic import Field, StringConstraints
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lmstack.app._web_static import read_assets, serve_asset
+from lmstack.app._web_stream import AnswerStream
+from lmstack.app.workspace import Workspace
+from lmstack.core import InputError, LmstackError, Message, shown
+from lmstack.serve.fields import Body
+from lmstack.serve.guard import unexpected
+from lmstack.serve.intake import read_json
+from lmstack.serve.serving import caller_of, serving_of
+
+__all__ = ["PUBLIC_PATHS", "add_page"]
+
+# Served without a key: the page itself holds no data, and asks for the key where one is needed.
+PUBLIC_PATHS = ("/", "/static/*")
+MAX_QUESTION = 4000
+MAX_BODY_BYTES = 512 * 1024
+
+
+class Past(Body):
+    """One message of the conversation before the question."""
+
+    role: Literal["user", "assistant"]
+    content: Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+
+
+class Ask(Body):
+    question: Annotated[
+        str, StringConstraints(min_length=1, max_length=MAX_QUESTION, strip_whitespace=True)
+    ]
+    history: Annotated[list[Past], Field(max_length=16, default_factory=list)]
+
+
+class Nothing(Body):
+    """A body without fields."""
+
+
+def add_page(app: FastAPI, *, workspace: Workspace) -> None:
+    """Serve the page of ``workspace`` from ``app``, which `lmstack.serve.create_app` made with
+    `PUBLIC_PATHS` among its ``public_paths``."""
+    routes = _Routes(workspace)
+    for path, handler, methods in [
+        ("/", routes.page, ["GET", "HEAD"]),
+        ("/static/{name}", routes.static, ["GET", "HEAD"]),
+        ("/api/status", routes.status, ["GET"]),
+        ("/api/documents", routes.documents, ["GET"]),
+        ("/api/documents/{id}", routes.document, ["GET"]),
+        ("/api/documents/{id}/text", routes.text, ["GET"]),
+        ("/api/suggestions", routes.suggestions, ["GET"]),
+        ("/api/index", routes.index, ["POST"]),
+        ("/api/ask", routes.ask, ["POST"]),
+    ]:
+        app.add_route(path, handler, methods=methods, include_in_schema=False)
+
+
+class _Routes:
+    """One method a route; what may block goes to a thread."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._assets = read_assets()
+
+    async def page(self, request: Request) -> Response:
+        return serve_asset(request, self._assets, "index.html")
+
+    async def static(self, request: Request) -> Response:
+        return serve_asset(request, self._assets, request.path_params["name"])
+
+    async def status(self, _: Request) -> Response:
+        return _json(await asyncio.to_thread(self._workspace.status))
+
+    async def documents(self, request: Request) -> Response:
+        wanted = request.query_params.get("find", "")[:200]
+        return _json(await asyncio.to_thread(self._workspace.documents, wanted))
+
+    async def document(self, request: Request) -> Response:
+        start, around = _count(request, "start"), _count(request, "around")
+        found = await asyncio.to_thread(
+            self._workspace.document,
+            _identity(request),
+            path=request.query_params.get("path"),
+            start=start,
+            around=around,
+        )
+        return _json(found)
+
+    async def text(self, request: Request) -> Response:
+        path = request.query_params.get("path")
+        text = await asyncio.to_thread(self._workspace.document_text, _identity(request), path)
+        data = text.encode("utf-8", "replace")
+        return Response(data, media_type="text/plain; charset=utf-8")
+
+    async def suggestions(self, _: Request) -> Response:
+        return _json({"questions": await asyncio.to_thread(self._workspace.suggestions)})
+
+    async def index(self, request: Request) -> Response:
+        await read_json(request, Nothing, MAX_BODY_BYTES)
+        self._workspace.start_indexing()
+        return _json(await asyncio.to_thread(self._workspace.status))
+
+    async def ask(self, request: Request) -> Response:
+        asked = await read_json(request, Ask, MAX_BODY_BYTES)
+        history = tuple(Message(past.role, past.content) for past in asked.history)
+
+        def failed(error: Exception) -> LmstackError:
+            return unexpected(error, request.scope)
+
+        def left() -> None:
+            request.state.gone = True
+
+        caller = caller_of(request)
+        return AnswerStream(
+            self._workspace.ask(
+                asked.question, history, client=caller.client, request_id=caller.request_id
+            ),
+            stopping=serving_of(request).stopping,
+            failed=failed,
+            left=left,
+        )
+
+
+def _json(value: Any) -> Response:
+    # ASCII JSON: a lone surrogate in a document or a path is carried as an escape.
+    return Response(json.dumps(value).encode("ascii"), media_type="application/json")
+
+
+def _identity(request: Request) -> int:
+    return _natural(request.path_params["id"], "id")
+
+
+def _count(request: Request, name: str) -> int | None:
+    value = request.query_params.get(name)
+    return None if value is None else _natural(value, name)
+
+
+def _natural(value: str, name: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= 15):
+        raise InputError(f"{name} is {shown(value)}, not a whole number", param=name)
+    return int(value)

@@ -1,0 +1,350 @@
+"""A folder of documents with its index, its models and its answers: what `lmstack up` serves.
+
+The folder is indexed in a thread of its own, at the start and again every so often; answers and
+the list of files use what is in the index at that moment. Everything here may be called from
+any thread. What comes out is JSON-like, in the shape that the page reads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lmstack
+from lmstack.app._answer_events import AnswerEvents
+from lmstack.app._suggestions import suggested_questions
+from lmstack.core import (
+    ChatModel,
+    Config,
+    Embedder,
+    LmstackError,
+    Message,
+    NotFoundError,
+    check_range,
+)
+from lmstack.rag import (
+    AnswerConfig,
+    Answerer,
+    Document,
+    Index,
+    IndexConfig,
+    Plan,
+    Problem,
+    Progress,
+)
+from lmstack.rag.followup import turns_of
+from lmstack.serve.streams import close
+
+__all__ = ["Workspace", "WorkspaceConfig"]
+
+MAX_ROWS = 300
+PAGE_CHARS = 100_000
+BEFORE_CHARS = 20_000
+CLOSE_S = 2.0
+
+
+@dataclass(frozen=True)
+class WorkspaceConfig(Config):
+    """``rescan_s``: how often the folder is looked through for changes (rarer where looking
+    takes long); 0 looks only when told to."""
+
+    index: IndexConfig = field(default_factory=IndexConfig)
+    answer: AnswerConfig = field(default_factory=AnswerConfig)
+    rescan_s: float = 20.0
+
+    def __post_init__(self) -> None:
+        check_range("rescan_s", self.rescan_s, 0, 86_400)
+
+
+class _ClosedError(Exception):
+    """Ends an update from within: the workspace is being closed."""
+
+
+@dataclass
+class _Round:
+    """How far one run over the folder is. ``waiting`` holds files not yet in the index."""
+
+    plan: Plan = field(default_factory=Plan)
+    waiting: set[str] = field(default_factory=set)
+    problems: tuple[Problem, ...] = ()
+    remaining_s: float | None = None
+
+
+class Workspace:
+    """Owns the index (`close` closes it), not the models. ``folder`` may also be one file."""
+
+    def __init__(
+        self,
+        folder: Path,
+        index_dir: Path,
+        *,
+        model: ChatModel,
+        embedder: Embedder,
+        config: WorkspaceConfig | None = None,
+    ) -> None:
+        self.config = config or WorkspaceConfig()
+        self.folder = Path(os.path.abspath(folder))
+        self.model = model
+        self.embedder = embedder
+        self.index = Index.open(index_dir, embedder, config=self.config.index)
+        self.answerer = Answerer(self.index, model, self.config.answer)
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._state = "starting"
+        self._failure: LmstackError | None = None
+        self._round = _Round()
+        self._indexed = len(self.index.documents())
+        self._revision = 0
+        self._suggested: tuple[int, list[str]] | None = None
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- keeping the index
+
+    def start_indexing(self) -> None:
+        """Look for changes now, in the background."""
+        with self._lock:
+            if self._closing:
+                return
+            self._wake.set()
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._keep, name="lmstack-indexing", daemon=True
+                )
+                self._thread.start()
+
+    def close(self) -> None:
+        """Stop indexing (what is in stays in) and close the index."""
+        with self._lock:
+            self._closing = True
+            thread = self._thread
+        self._wake.set()
+        if thread is not None:
+            thread.join(CLOSE_S)
+        if thread is None or not thread.is_alive():
+            self.index.close()
+
+    def _keep(self) -> None:
+        """Rounds over the folder until closed. The thread waits between them."""
+        pause: float | None = None
+        while not self._closing:
+            if self._wake.wait(pause) and self._closing:
+                return
+            self._wake.clear()
+            started = time.monotonic()
+            self._run_once()
+            if self.config.rescan_s:
+                pause = max(self.config.rescan_s, 20 * (time.monotonic() - started))
+
+    def _run_once(self) -> None:
+        try:
+            plan = self.index.scan([self.folder])
+            self._begin(plan)
+            result = self.index.update([self.folder], self._progressed)
+            self._settle("ready", _Round(result.plan, set(), result.problems))
+        except _ClosedError:
+            pass
+        except LmstackError as error:
+            self._settle("problem", self._round, error)
+        except Exception as error:
+            failure = LmstackError(
+                f"indexing failed: {type(error).__name__}: {error}",
+                hint="report it; answers go on with what is in",
+            )
+            self._settle("problem", self._round, failure)
+
+    def _begin(self, plan: Plan) -> None:
+        with self._lock:
+            changed = not plan.up_to_date or self._state == "starting"
+            self._round = _Round(plan, {*plan.add, *plan.change}, plan.problems)
+            if changed:
+                self._state = "indexing"
+                self._revision += 1
+
+    def _progressed(self, progress: Progress) -> None:
+        if self._closing:
+            raise _ClosedError
+        with self._lock:
+            self._round.waiting.discard(progress.path)
+            self._round.remaining_s = progress.remaining_s
+            self._revision += 1
+
+    def _settle(self, state: str, ended: _Round, failure: LmstackError | None = None) -> None:
+        documents = len(self.index.documents())
+        with self._lock:
+            before = (self._state, self._indexed, self._round.problems, str(self._failure))
+            self._state, self._indexed, self._failure = state, documents, failure
+            self._round = ended
+            if before != (state, documents, ended.problems, str(failure)):
+                self._revision += 1
+
+    # ---- what the page shows
+
+    def status(self) -> dict[str, Any]:
+        with self._lock:
+            now, state, failure, revision = (
+                self._round,
+                self._state,
+                self._failure,
+                self._revision,
+            )
+            waiting = len(now.waiting)
+        planned = now.plan.unchanged + len(now.plan.add) + len(now.plan.change)
+        busy = state == "indexing"
+        indexed = planned - waiting if busy else self._indexed
+        return {
+            "version": lmstack.__version__,
+            "model": {"name": self.model.info.name, "digest": self.model.info.digest},
+            "folder": self.folder.name or str(self.folder),
+            "root": str(self.folder),
+            "state": state,
+            "files": {
+                "total": (planned if busy else self._indexed) + len(now.problems),
+                "indexed": max(0, indexed),
+                "problems": len(now.problems),
+            },
+            "remaining_s": now.remaining_s if busy else None,
+            "problem": failure and {"message": failure.message, "hint": failure.hint},
+            "revision": revision,
+        }
+
+    def documents(self, find: str = "") -> dict[str, Any]:
+        """Files by path, problems first, of those whose path holds ``find``."""
+        with self._lock:
+            now, revision = self._round, self._revision
+            waiting = set(now.waiting)
+        rows = [_problem_row(problem, self._named(problem.path)) for problem in now.problems]
+        known = self.index.documents()
+        late = waiting - {info.path for info in known}
+        for info in known:
+            state = "waiting" if info.path in waiting else "indexed"
+            rows.append(_row(info.id, self._named(info.path), info.title, state))
+        rows += [_row(None, self._named(path), "", "waiting") for path in sorted(late)]
+        found = [row for row in rows if find.lower() in row["path"].lower()]
+        return {
+            "documents": found[:MAX_ROWS],
+            "found": len(found),
+            "total": len(rows),
+            "revision": revision,
+        }
+
+    def document(
+        self,
+        identity: int,
+        *,
+        path: str | None = None,
+        start: int | None = None,
+        around: int | None = None,
+    ) -> dict[str, Any]:
+        """A page of a document's text: from ``start``, or some way before ``around``. A file
+        that changed has a new id; ``path``, as the page names it, finds it all the same."""
+        document = self._document(identity, path)
+        first = start if start is not None else _page_start(document.text, around or 0)
+        first = min(first, len(document.text))
+        text = document.text[first : first + PAGE_CHARS]
+        end = first + len(text)
+        return {
+            "id": identity,
+            "path": self._named(document.path),
+            "title": document.title,
+            "text": text,
+            "start": first,
+            "end": end,
+            "characters": len(document.text),
+            "sections": [
+                {"title": section.title, "start": section.start, "heading_end": heading_end}
+                for section in document.sections
+                if section.level and first <= section.start < end
+                for heading_end in [_line_end(document.text, section.start)]
+            ],
+        }
+
+    def document_text(self, identity: int, path: str | None = None) -> str:
+        return self._document(identity, path).text
+
+    def suggestions(self) -> list[str]:
+        """Questions to try, made from the headings of the documents."""
+        with self._lock:
+            revision, known = self._revision, self._suggested
+        if known is None or known[0] != revision:
+            known = (revision, suggested_questions(self.index))
+            with self._lock:
+                self._suggested = known
+        return known[1]
+
+    async def ask(
+        self,
+        question: str,
+        history: Sequence[Message] = (),
+        *,
+        client: str = "local",
+        request_id: str = "",
+    ) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
+        """The events of an answer by name, ending with ``done``."""
+        yield "searching", {}
+        translate = AnswerEvents(self.status()["files"], self._named)
+        events = self.answerer.stream(
+            question, turns_of(history), client=client, request_id=request_id
+        )
+        try:
+            async for event in events:
+                for named in translate(event):
+                    yield named
+        finally:
+            await close(events)
+
+    def _named(self, path: str) -> str:
+        """A path from `lmstack.rag` from the folder on: what people recognize, and no more of
+        this machine than they need."""
+        inside = os.path.relpath(path, self.folder)
+        if inside == ".":
+            return self.folder.name
+        return path if inside.startswith("..") else os.path.join(self.folder.name, inside)
+
+    def _document(self, identity: int, path: str | None) -> Document:
+        try:
+            return self.index.document(identity)
+        except NotFoundError:
+            pass
+        try:
+            # A name in the index, which may hold anything: no file is opened.
+            return self.index.document(self.folder.parent / (path or str(identity)))
+        except (NotFoundError, ValueError):
+            raise NotFoundError(
+                "this document is no longer in the index",
+                hint="it was changed or removed; ask again, or open it from the list of sources",
+                param="id",
+            ) from None
+
+
+def _row(identity: int | None, path: str, title: str, state: str) -> dict[str, Any]:
+    return {"id": identity, "path": path, "title": title, "state": state, "problem": None}
+
+
+def _problem_row(problem: Problem, path: str) -> dict[str, Any]:
+    row = _row(None, path, "", "problem")
+    row["problem"] = {"message": problem.message, "hint": problem.hint}
+    return row
+
+
+def _page_start(text: str, around: int) -> int:
+    """The start of a line some way before ``around``."""
+    if around <= BEFORE_CHARS:
+        return 0
+    return text.rfind("\n", 0, around - BEFORE_CHARS) + 1
+
+
+def _line_end(text: str, start: int) -> int:
+    end = text.find("\n", start)
+    return len(text) if end < 0 else end

@@ -1,0 +1,452 @@
+"""The page in a real browser against a workspace whose answers are written down.
+
+Each test that opens a page also checks, at its end, that the browser logged no error and asked
+no host but the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from lmstack.app.web import PUBLIC_PATHS, add_page
+from lmstack.app.workspace import Workspace, WorkspaceConfig
+from lmstack.core import LmstackError, Message, ModelInfo, NotFoundError, ScriptedModel
+from lmstack.rag.answers import AnswerConfig
+from lmstack.serve import create_app
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+INSTALL = "Chromium is missing: apt-get install -y chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--headless",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+Step = tuple[str, dict[str, Any]] | float | LmstackError
+
+GUIDE = """# Serving
+
+How the server is started and stopped.
+
+## Start the server
+
+Start the server and the page with `lmstack up docs`. The page is at http://127.0.0.1:8000 and \
+needs no account. It opens while the index is still being built.
+
+## Stop the server
+
+Press Ctrl-C. The server ends what it is streaming, says what was kept, and stops within five \
+seconds.
+"""
+PAGE = """# The page
+
+Click a number to open the passage it came from. Keys 1 to 9 do the same.
+"""
+
+
+class ScriptedWorkspace:
+    """``scripts``: the steps of each answer in turn (the last one repeats): an event, a pause in
+    seconds, or an error. ``texts``: the documents by path."""
+
+    def __init__(
+        self,
+        scripts: Sequence[Sequence[Step]] = ((),),
+        texts: dict[str, str] | None = None,
+    ) -> None:
+        self.texts = texts if texts is not None else {"serving.md": GUIDE, "page.md": PAGE}
+        self.scripts = list(scripts)
+        self.asked: list[tuple[str, tuple[Message, ...]]] = []
+        self.open_answers = 0
+        self.indexing_calls = 0
+        self.questions = ["How do I start the server?", "How do I stop the server?", "The page?"]
+        self.problem_files: dict[str, dict[str, str]] = {}
+        self.state = "ready"
+        self.page_characters = 100_000
+
+    def status(self) -> dict[str, Any]:
+        problems = len(self.problem_files)
+        return {
+            "version": "0.1.0",
+            "model": {"name": "smollm2-135m-instruct", "digest": "sha256:3f2a91c" + "0" * 57},
+            "folder": "docs",
+            "root": "/home/ada/docs",
+            "state": self.state,
+            "files": {
+                "total": len(self.texts) + problems,
+                "indexed": len(self.texts) if self.state == "ready" else 1,
+                "problems": problems,
+            },
+            "problem": None,
+            "revision": 1,
+        }
+
+    def documents(self, find: str = "") -> dict[str, Any]:
+        rows: list[dict[str, Any]] = [
+            {"id": number, "path": path, "title": "", "state": "indexed", "problem": None}
+            for number, path in enumerate(self.texts, 1)
+        ]
+        for path, problem in self.problem_files.items():
+            rows.append(
+                {"id": None, "path": path, "title": "", "state": "problem", "problem": problem}
+            )
+        found = [row for row in rows if find.lower() in row["path"].lower()]
+        return {"documents": found, "found": len(found), "total": len(rows), "revision": 1}
+
+    def document(
+        self,
+        identity: int,
+        *,
+        path: str | None = None,
+        start: int | None = None,
+        around: int | None = None,
+    ) -> dict[str, Any]:
+        name, text = self._entry(identity)
+        first = start if start is not None else max(0, (around or 0) - 2000)
+        page = text[first : first + self.page_characters]
+        headings = [line for line in text.splitlines() if line.startswith("#")]
+        return {
+            "id": identity,
+            "path": name,
+            "title": "Serving",
+            "text": page,
+            "start": first,
+            "end": first + len(page),
+            "characters": len(text),
+            "sections": [
+                {"title": line, "start": at, "heading_end": at + len(line)}
+                for line in headings
+                for at in [text.index(line)]
+            ],
+        }
+
+    def document_text(self, identity: int, path: str | None = None) -> str:
+        return self._entry(identity)[1]
+
+    def suggestions(self) -> list[str]:
+        return self.questions
+
+    def start_indexing(self) -> None:
+        self.indexing_calls += 1
+
+    async def ask(
+        self, question: str, history: tuple[Message, ...] = (), **caller: str
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        script = self.scripts[min(len(self.asked), len(self.scripts) - 1)]
+        self.asked.append((question, history))
+        self.open_answers += 1
+        try:
+            for step in script:
+                if isinstance(step, LmstackError):
+                    raise step
+                if isinstance(step, (int, float)):
+                    await asyncio.sleep(step)
+                else:
+                    yield step
+        finally:
+            self.open_answers -= 1
+
+    def _entry(self, identity: int) -> tuple[str, str]:
+        entries = list(self.texts.items())
+        if not 1 <= identity <= len(entries):
+            raise NotFoundError(f"no document {identity}", hint="open the list of sources")
+        return entries[identity - 1]
+
+    # ---- to write scripts with
+
+    def source(self, number: int | None, path: str, quote: str) -> dict[str, Any]:
+        """A citation of ``quote`` where it stands in ``path``."""
+        start = self.texts[path].index(quote)
+        return {
+            "id": number,
+            "path": path,
+            "document_id": list(self.texts).index(path) + 1,
+            "start": start,
+            "end": start + len(quote),
+            "quote": quote,
+            "ranks": {"dense": number or 1, "lexical": 3},
+        }
+
+    def answer(
+        self, text: str, citations: Sequence[dict[str, Any]] = (), **changes: Any
+    ) -> dict[str, Any]:
+        return {
+            "answer": text,
+            "abstained": False,
+            "citations": list(citations),
+            "nearest": [],
+            "sentences": [],
+            "searched": {
+                "files": len(self.texts),
+                "waiting": 0,
+                "passages": 8,
+                "cited": len(citations),
+            },
+            "model": self.status()["model"],
+            "usage": {"prompt_tokens": 900, "completion_tokens": 41, "cached_tokens": 783},
+            "timings": {"first_token_s": 0.41, "total_s": 0.68},
+            **changes,
+        }
+
+    def script(
+        self,
+        text: str,
+        citations: Sequence[dict[str, Any]] = (),
+        *,
+        pause: float = 0.0,
+        **changes: Any,
+    ) -> list[Step]:
+        """An answer that streams word by word."""
+        hits = {"hits": [{"path": path} for path in self.texts] * 4}
+        steps: list[Step] = [("searching", {}), ("hits", hits)]
+        steps += [("citation", citation) for citation in citations]
+        for word in text.split(" "):
+            steps += [("delta", {"text": word + " "}), pause]
+        return [*steps, ("done", self.answer(text, citations, **changes))]
+
+
+def page_app(workspace: Any, api_keys: Sequence[str] = ()) -> FastAPI:
+    """The server's app with the page of ``workspace`` on it."""
+    app = create_app(
+        models={"scripted": ScriptedModel()}, api_keys=api_keys, public_paths=PUBLIC_PATHS
+    )
+    add_page(app, workspace=workspace)
+    return app
+
+
+class Server:
+    """An app on a port of its own, in a thread."""
+
+    def __init__(self, app: FastAPI, port: int = 0) -> None:
+        self._app = app
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1, ws="none")
+        self._uvicorn = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._uvicorn.run, kwargs={"sockets": [self._listener]}
+        )
+        self._thread.start()
+        wait_until(lambda: self._uvicorn.started)
+
+    def cut(self) -> None:
+        """Let every connection drop, as when the process is killed."""
+        for connection in list(self._uvicorn.server_state.connections):
+            connection.transport.abort()
+        self._uvicorn.force_exit = True
+        self.stop()
+
+    def stop(self) -> None:
+        self._uvicorn.should_exit = True
+        self._app.state.serving.stopping.set()
+        self._thread.join(5)
+        self._listener.close()
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 5.0) -> None:
+    """For what happens on the server's side of a test."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited {seconds} s"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def workspace() -> ScriptedWorkspace:
+    return ScriptedWorkspace()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """``serve(workspace, api_keys=...)`` starts a server for this test."""
+    servers: list[Server] = []
+
+    def start(workspace: Any, port: int = 0, **options: Any) -> Server:
+        servers.append(Server(page_app(workspace, **options), port))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    # For a module and not the session: a sync browser may not live beside an event loop.
+    if CHROMIUM is None:
+        pytest.skip(INSTALL)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser, serve: Callable[..., Server]) -> Iterator[Open]:
+    """``open_page(workspace or server, width=..., theme=..., expect=...)``: the page, loaded.
+
+    ``expect``: a pattern of the messages in the console that the test provokes.
+    """
+    contexts = []
+    found: list[str] = []
+
+    def start(
+        source: Any,
+        *,
+        width: int = 1280,
+        height: int = 800,
+        theme: str = "light",
+        expect: str | None = None,
+        **options: Any,
+    ) -> Page:
+        server = source if isinstance(source, Server) else serve(source)
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=theme, **options
+        )
+        context.set_default_timeout(5000)
+        contexts.append(context)
+
+        def logged(kind: str, text: str) -> None:
+            if kind in ("error", "warning") and not (expect and re.search(expect, text)):
+                found.append(f"{kind}: {text}")
+
+        def asked(url: str) -> None:
+            if not url.startswith((server.url + "/", "data:")):
+                found.append(f"asked another host: {url}")
+
+        page = context.new_page()
+        page.on("console", lambda message: logged(message.type, message.text))
+        page.on("pageerror", lambda error: logged("error", str(error)))
+        page.on("request", lambda request: asked(request.url))
+        page.goto(server.url)
+        page.locator("#state:not([data-state=connecting])").wait_for()
+        return page
+
+    yield start
+    for context in contexts:
+        context.close()
+    assert found == []
+
+
+@pytest.fixture
+def shot(request: pytest.FixtureRequest) -> Callable[[Page, str], None]:
+    """Save a picture of the page in $LMSTACK_SHOTS, where that is set."""
+    folder = os.environ.get("LMSTACK_SHOTS")
+
+    def save(page: Page, name: str) -> None:
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=Path(folder) / f"{name}.png")
+
+    return save
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    return wait_until
+
+
+@pytest.fixture
+def ask() -> Callable[[Page, str], None]:
+    def send(page: Page, question: str) -> None:
+        page.get_by_label("Your question").fill(question)
+        page.keyboard.press("Enter")
+
+    return send
+
+
+DIMENSIONS = 64
+
+
+class HashingEmbedder:
+    """Words hashed to dimensions: texts that share words are near each other. ``gate``
+    holds indexing back until it is set, ``failure`` is raised there."""
+
+    info = ModelInfo("hashing", "sha256:" + "1" * 64)
+    dimensions = DIMENSIONS
+    max_tokens = 256
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.failure: Exception | None = None
+
+    def embed(self, texts: Sequence[str], kind: str = "passage") -> npt.NDArray[np.float32]:
+        if threading.current_thread().name == "lmstack-indexing":
+            assert self.gate.wait(10)
+            if self.failure:
+                raise self.failure
+        rows = np.full((len(texts), DIMENSIONS), 1e-3, np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for word in text.lower().split():
+                row[int(hashlib.md5(word.encode()).hexdigest(), 16) % DIMENSIONS] += 1
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) + 2 for text in texts]
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "serving.md").write_text(
+        "# Serving\n\n## Start the server\n\nStart the server with the command lmstack up.\n\n"
+        "## Stop the server\n\nPress Ctrl-C and the server stops within five seconds.\n"
+    )
+    (folder / "garden.md").write_text("# Garden 🚀\n\n## Roses\n\nRoses need water every day.\n")
+    return folder
+
+
+@pytest.fixture
+def embedder() -> HashingEmbedder:
+    return HashingEmbedder()
+
+
+@pytest.fixture
+def make(
+    docs: Path, tmp_path: Path, embedder: HashingEmbedder
+) -> Iterator[Callable[..., Workspace]]:
+    """``make(rescan_s=...)``: a workspace of ``docs`` over a real index, not yet indexing."""
+    made: list[Workspace] = []
+
+    def start(**settings: Any) -> Workspace:
+        answer = AnswerConfig(strategy="similarity", min_evidence=0.3)
+        config = WorkspaceConfig(answer=answer, **{"rescan_s": 0, **settings})
+        made.append(
+            Workspace(
+                docs,
+                tmp_path / "index",
+                model=ScriptedModel(),
+                embedder=embedder,
+                config=config,
+            )
+        )
+        return made[-1]
+
+    yield start
+    for workspace in made:
+        workspace.close()

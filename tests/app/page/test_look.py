@@ -1,0 +1,201 @@
+"""How the page looks and is reached: widths, themes, contrast, names, focus, motion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.browser
+
+LONG = "verylongwordwithoutanyplacetobreakit" * 4
+TEXT = f"Start it [1]. A {LONG} word and `{LONG}`, then click a number [2]. It also makes coffee."
+START = "Start the server and the page with `lmstack up docs`."
+CLICK = "Click a number to open the passage it came from."
+
+# The contrast of each piece of visible text with what is painted behind it (WCAG 2, relative
+# luminance); colours are read off a canvas, because CSS has many ways to write them.
+CONTRASTS = """() => {
+  const context = Object.assign(document.createElement("canvas"), {width: 1, height: 1})
+    .getContext("2d", {willReadFrequently: true});
+  const rgba = (color) => {
+    context.clearRect(0, 0, 1, 1);
+    context.fillStyle = color;
+    context.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = context.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3]));
+  const behind = (node) => {
+    const layers = [];
+    for (let up = node; up; up = up.parentElement) {
+      layers.push(rgba(getComputedStyle(up).backgroundColor));
+      if (layers.at(-1)[3] === 1) break;
+    }
+    return layers.reverse().reduce((under, top) => over(top, under), [255, 255, 255]);
+  };
+  const light = (color) => color.slice(0, 3).map((c) => c / 255)
+    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !node.checkVisibility() || node.disabled) continue;
+    if (node.closest(".hidden, .skip, noscript")) continue;
+    const ground = behind(node);
+    const ink = over(rgba(getComputedStyle(node).color), ground);
+    const [low, high] = [light(ink), light(ground)].sort((a, b) => a - b);
+    found.push([walker.currentNode.data.trim().slice(0, 40), (high + 0.05) / (low + 0.05)]);
+  }
+  return found;
+}"""
+TOO_WIDE = """() => [...document.querySelectorAll("body, body *")]
+  .filter((node) => node.checkVisibility() && !node.closest(".hidden, pre"))
+  .filter((node) => node.getBoundingClientRect().right > innerWidth + 0.5)
+  .map((node) => node.id || node.className || node.localName)"""
+
+
+@pytest.fixture
+def filled(workspace: Any, open_page: Any, ask: Any) -> Any:
+    """A page with everything on it: an answer with an unsupported sentence, a problem file."""
+
+    def show(**options: Any) -> Page:
+        sources = [workspace.source(1, "serving.md", START), workspace.source(2, "page.md", CLICK)]
+        start = TEXT.index("It also")
+        sentence = {"start": start, "end": len(TEXT), "supported": False}
+        workspace.problem_files = {
+            f"old/{LONG}.md": {"message": "is not valid UTF-8", "hint": "convert it: iconv FILE"}
+        }
+        workspace.scripts = [workspace.script(TEXT, sources, sentences=[sentence])]
+        page: Page = open_page(workspace, **options)
+        ask(page, "How do I open the page?")
+        page.locator(".meta").wait_for()
+        return page
+
+    return show
+
+
+@pytest.mark.parametrize("width", [320, 390, 700, 900, 1600, 3440])
+def test_nothing_is_wider_than_the_window(width: int, filled: Any, shot: Any) -> None:
+    page = filled(width=width, height=720)
+    for state, act in {
+        "answer": lambda: None,
+        "source": lambda: page.keyboard.press("1"),
+        "sources": lambda: page.get_by_role("button", name="All sources").click(),
+    }.items():
+        act()
+        if state == "source":
+            page.locator("mark").wait_for()
+        if state == "sources":
+            page.locator(".file.problem").wait_for()
+        shot(page, f"{width}-{state}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(TOO_WIDE) == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_all_text_has_the_contrast_of_wcag_aa(theme: str, filled: Any, shot: Any) -> None:
+    page = filled(theme=theme, width=1600, height=950, reduced_motion="reduce")
+    page.keyboard.press("1")
+    page.locator("mark").wait_for()
+    shot(page, f"{theme}-source")
+    contrasts = page.evaluate(CONTRASTS)
+    page.get_by_role("button", name="All sources").click()
+    page.locator(".file.problem").wait_for()
+    contrasts += page.evaluate(CONTRASTS)
+    assert len(contrasts) > 40
+    assert [found for found in contrasts if found[1] < 4.5] == []
+
+
+def test_theme_follows_the_system_until_it_is_switched_and_is_then_remembered(
+    workspace: Any, open_page: Any
+) -> None:
+    page = open_page(workspace, theme="dark")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(ground)
+    page.get_by_role("button", name="Dark theme", pressed=True).click()
+    assert page.evaluate(ground) != dark
+    page.reload()
+    expect(page.get_by_role("button", name="Dark theme", pressed=False)).to_be_visible()
+    assert page.evaluate(ground) != dark
+
+
+def test_every_control_has_a_name_and_every_place_a_landmark(filled: Any) -> None:
+    page = filled()
+    page.keyboard.press("1")
+    page.locator("mark").wait_for()
+    client = page.context.new_cdp_session(page)
+    nodes = client.send("Accessibility.getFullAXTree")["nodes"]
+    shown = [node for node in nodes if not node["ignored"]]
+
+    def names(*roles: str) -> list[str]:
+        found = [node for node in shown if node["role"]["value"] in roles]
+        return [node.get("name", {}).get("value", "") for node in found]
+
+    controls = names("button", "textbox", "searchbox", "link", "combobox")
+    assert len(controls) > 8
+    assert "" not in controls
+    assert names("main") != []
+    assert names("banner") != []
+    assert names("region")[0] == "Conversation"
+    assert names("complementary") == ["serving.md"]
+    assert names("heading")[0] == "lmstack"
+
+
+def test_focus_can_be_seen_on_every_stop_of_the_tab_key(filled: Any) -> None:
+    page = filled()
+    page.get_by_role("heading", name="lmstack").click()
+    seen = set()
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        stop = page.evaluate(
+            "(() => { const node = document.activeElement, style = getComputedStyle(node);"
+            " if (node === document.body) return ['body', true];"
+            " const box = node.closest('.ask') ?? node;"
+            " return [node.id || node.textContent.trim(), style.outlineStyle != 'none'"
+            " || getComputedStyle(box).boxShadow != 'none']; })()"
+        )
+        if stop[0] in {"body", *seen}:
+            break
+        seen.add(stop[0])
+        assert stop[1], f"no focus ring on {stop[0]!r}"
+    assert {"folder", "theme", "question", "Copy"} <= seen
+
+
+def test_lines_of_an_answer_are_comfortable_to_read(
+    workspace: Any, open_page: Any, ask: Any
+) -> None:
+    prose = "The quick brown fox jumps over the lazy dog and runs on into the quiet forest. " * 8
+    workspace.scripts = [workspace.script(prose.strip())]
+    page = open_page(workspace, width=2560)
+    ask(page, "How?")
+    page.locator(".meta").wait_for()
+    height, line = page.locator(".answer p").evaluate(
+        "node => [node.clientHeight, parseFloat(getComputedStyle(node).lineHeight)]"
+    )
+    assert 62 <= len(prose) / round(height / line) <= 78
+
+
+def test_nothing_moves_for_those_who_asked_for_less_motion(
+    workspace: Any, open_page: Any, ask: Any
+) -> None:
+    workspace.scripts = [[("delta", {"text": "One"}), 60.0]]
+    page = open_page(workspace, reduced_motion="reduce")
+    ask(page, "How?")
+    page.locator(".streaming").wait_for()
+    assert page.evaluate("document.getAnimations().length") == 0
+
+
+def test_panel_takes_the_window_of_a_phone_and_gives_it_back(filled: Any) -> None:
+    page = filled(width=320, height=640)
+    page.locator(".cite").first.click()
+    page.locator("mark").wait_for()
+    assert page.locator("#talk").evaluate("node => node.inert")
+    box = page.locator("#panel").bounding_box()
+    assert box
+    assert (box["width"], box["height"]) == (320, 640)
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator("#panel")).to_be_hidden()
+    assert not page.locator("#talk").evaluate("node => node.inert")

@@ -1,0 +1,219 @@
+"""The workspace over a real index: what the page is told while a folder is indexed and asked."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmstack.app._suggestions import question_about
+from lmstack.app.workspace import Workspace
+from lmstack.core import InputError, NotFoundError
+
+
+async def answer(workspace: Workspace, question: str) -> list[tuple[str, Any]]:
+    async with aclosing(workspace.ask(question)) as events:
+        return [event async for event in events]
+
+
+def test_status_goes_from_starting_over_indexing_to_ready(
+    make: Any, embedder: Any, until: Any
+) -> None:
+    embedder.gate.clear()
+    workspace = make()
+    assert workspace.status()["state"] == "starting"
+    workspace.start_indexing()
+    until(lambda: workspace.status()["state"] == "indexing")
+    assert workspace.status()["files"] == {"total": 2, "indexed": 0, "problems": 0}
+    rows = workspace.documents()["documents"]
+    assert [(row["id"], row["state"]) for row in rows] == [(None, "waiting")] * 2
+    embedder.gate.set()
+    until(lambda: workspace.status()["state"] == "ready")
+    assert workspace.status()["files"] == {"total": 2, "indexed": 2, "problems": 0}
+    rows = workspace.documents()["documents"]
+    assert [(os.path.basename(row["path"]), row["state"]) for row in rows] == [
+        ("garden.md", "indexed"),
+        ("serving.md", "indexed"),
+    ]
+
+
+async def test_answers_work_on_what_is_in_while_the_rest_is_indexed(
+    make: Any, embedder: Any, docs: Path, until: Any
+) -> None:
+    workspace = make()
+    workspace.start_indexing()
+    until(lambda: workspace.status()["state"] == "ready")
+    embedder.gate.clear()
+    (docs / "new.md").write_text("# New\n\nThis file is still being read.\n")
+    workspace.start_indexing()
+    until(lambda: workspace.status()["state"] == "indexing")
+    name, done = (await answer(workspace, "When do roses need water?"))[-1]
+    assert (name, done["abstained"]) == ("done", False)
+    assert done["searched"]["waiting"] == 1
+    embedder.gate.set()
+
+
+async def test_citation_is_a_span_of_the_document_that_it_opens(make: Any, until: Any) -> None:
+    workspace = make()
+    workspace.start_indexing()
+    until(lambda: workspace.status()["state"] == "ready")
+    events = await answer(workspace, "Roses need water when?")
+    names = [name for name, _ in events]
+    assert names[:2] == ["searching", "hits"]
+    assert "delta" in names
+    done = events[-1][1]
+    assert done["citations"]
+    for citation in done["citations"]:
+        page = workspace.document(citation["document_id"], around=citation["start"])
+        start, end = citation["start"] - page["start"], citation["end"] - page["start"]
+        assert page["text"][start:end] == citation["quote"]
+        assert citation["ranks"].keys() == {"dense", "lexical"}
+    streamed = "".join(data["text"] for name, data in events if name == "delta")
+    assert streamed == done["answer"]
+    for sentence in done["sentences"]:
+        assert streamed[sentence["start"] : sentence["end"]].strip()
+
+
+async def test_abstention_carries_the_nearest_passages(make: Any, until: Any) -> None:
+    workspace = make()
+    workspace.start_indexing()
+    until(lambda: workspace.status()["state"] == "ready")
+    done = (await answer(workspace, "Quantum chromodynamics lattice?"))[-1][1]
+    assert done["abstained"]
+    assert done["citations"] == []
+    assert len(done["nearest"]) == done["searched"]["passages"] > 0
+    assert {"path", "document_id", "start", "end", "quote", "ranks"} <= done["nearest"][0].keys()
+
+
+def test_changed_file_is_found_without_being_told(make: Any, docs: Path, until: Any) -> None:
+    workspace = make(rescan_s=0.05)
+    workspace.start_indexing()
+    until(lambda: workspace.status()["state"] == "ready")
+    seen = workspace.status()["revision"]
+    (docs / "garden.md").unlink()
+    (docs / "tulips.md").write_text("# Tulips\n\nTulips bloom in spring.\n")
+    until(
+        lambda: (
+            [os.path.basename(row["path"]) for row in workspace.documents()["documents"]]
+            == ["serving.md", "tulips.md"]
+        )
+    )
+    until(lambda: workspace.status()["state"] == "ready")
+    assert workspace.status()["revision"] > seen
+
+
+def test_quiet_rounds_leave_the_revision_alone(make: Any, until: Any) -> None:
+    workspace = make()
+    workspace.start_indexing()
+    until(lambda: workspace.status()["state"] == "ready")
+    seen = workspace.status()["revision"]
+    workspace._run_once()
+    assert workspace.status()["revision"] == seen
+    assert workspace.status()["state"] == "ready"
+
+
+def test_broken_file_is_a_problem_and_the_others_are_in(make: Any, docs: Path, until: Any) -> None:
+    (docs / "bad.md").write_bytes(b"\xff\xfe\xff")
+    workspace = make()
+    workspace.start_indexing()
+    until(lambda: workspace.status()["state"] == "ready")
+    assert workspace.status()["files"] == {"total": 3, "indexed": 2, "problems": 1}
+    first = workspace.documents()["documents"][0]
+    assert first["state"] == "problem"
+    assert first["path"].endswith("bad.md")
+    assert first["problem"]["message"]
+    assert first["problem"]["hint"]
+
+
+def test_failed_round_says_why_and_the_next_one_mends_it(
+    make: Any, embedder: Any, until: Any
+) -> None:
+    embedder.failure = InputError("the embedder is gone", hint="bring it back")
+    workspace = make()
+    workspace.start_indexing()
+    until(lambda: workspace.status()["state"] == "problem")
+    assert workspace.status()["problem"] == {
+        "message": "the embedder is gone",
+        "hint": "bring it back",
+    }
+    embedder.failure = None
+    workspace.start_indexing()
+    until(lambda: workspace.status()["state"] == "ready")
+    assert workspace.status()["problem"] is None
+    assert workspace.status()["files"]["indexed"] == 2
+
+
+def test_closing_in_the_middle_of_indexing_leaves_a_good_index(
+    make: Any, embedder: Any, until: Any
+) -> None:
+    embedder.gate.clear()
+    workspace = make()
+    workspace.start_indexing()
+    until(lambda: workspace.status()["state"] == "indexing")
+    threading.Timer(0.1, embedder.gate.set).start()
+    workspace.close()
+    assert "lmstack-indexing" not in {thread.name for thread in threading.enumerate()}
+    again = make()
+    assert again.index.verify().ok
+    again.start_indexing()
+    until(lambda: again.status()["state"] == "ready")
+    assert again.status()["files"]["indexed"] == 2
+
+
+def test_long_document_is_served_in_pages_that_join_without_a_gap(
+    make: Any, docs: Path, until: Any
+) -> None:
+    text = "# Long\n\n" + "One 🚀 line of a long document.\n" * 9000
+    (docs / "long.md").write_text(text)
+    workspace = make()
+    workspace.start_indexing()
+    until(lambda: workspace.status()["state"] == "ready")
+    identity = next(
+        row["id"] for row in workspace.documents("long.md")["documents"] if row["id"] is not None
+    )
+    joined, start = "", 0
+    while start < len(text):
+        page = workspace.document(identity, start=start)
+        joined, start = joined + page["text"], page["end"]
+        assert len(page["text"]) <= 100_000
+    assert joined == text
+    around = workspace.document(identity, around=200_000)
+    assert around["start"] < 200_000 < around["end"]
+    assert text[around["start"] - 1] == "\n"
+
+
+def test_document_that_is_gone_says_so(make: Any) -> None:
+    with pytest.raises(NotFoundError, match="no longer in the index"):
+        make().document(12345, path="docs/none.md\0")
+
+
+def test_suggestions_come_from_headings_and_follow_changes(
+    make: Any, docs: Path, until: Any
+) -> None:
+    workspace = make()
+    assert workspace.suggestions() == []
+    workspace.start_indexing()
+    until(lambda: workspace.status()["state"] == "ready")
+    assert workspace.suggestions() == ["How do I start the server?", "How do I stop the server?"]
+
+
+@pytest.mark.parametrize(
+    ("heading", "question"),
+    [
+        ("Start the server", "How do I start the server?"),
+        ("3.1 Install `lmstack`", "How do I install lmstack?"),
+        ("How to read the log", "How do I read the log?"),
+        ("What is a card?", "What is a card?"),
+        ("The prefix cache", "What is said about “The prefix cache”?"),
+        ("See [the guide](guide.md) first", "What is said about “See the guide first”?"),
+        ("Introduction", None),
+        ("", None),
+        ("x " * 60, None),
+    ],
+)
+def test_heading_becomes_the_question_it_answers(heading: str, question: str | None) -> None:
+    assert question_about(heading) == question
