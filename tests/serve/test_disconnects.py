@@ -118,10 +118,10 @@ async def test_200_clients_that_leave_at_random_leave_no_stream_open(serve):
         assert await settled(model) == 0
         async with httpx.AsyncClient(base_url=url) as client:
             figures = (await client.get("/metrics")).text
-    assert len(model.requests) > 150
+    assert len(model.requests) > 100
     assert "lmstack_requests_in_flight 1.0" in figures  # this very request
     left = float(figures.split("\nlmstack_client_disconnects_total ")[1].split()[0])
-    assert left > 100
+    assert left > 80
 
 
 async def test_32_concurrent_streams_all_come_whole(connect):

@@ -175,15 +175,18 @@ async def test_a_client_that_leaves_stops_a_long_embedding(
     def slow(texts, kind="passage"):
         nonlocal calls
         calls += 1
-        time.sleep(0.02)
+        time.sleep(0.05)
         return embed(texts, kind)
 
     monkeypatch.setattr(hash_embedder, "embed", slow)
-    async with serve(app_of()) as url, httpx.AsyncClient(base_url=url) as client:
+    async with serve(app_of()) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
         body = {"model": "e", "input": ["x"] * 2048}
-        with pytest.raises(httpx.ReadTimeout):
-            await client.post("/v1/embeddings", json=body, timeout=0.2)
-        await asyncio.sleep(0.1)
-        after = calls
-        await asyncio.sleep(0.1)
-    assert 0 < calls == after < 64
+        asking = asyncio.create_task(client.post("/v1/embeddings", json=body))
+        while not calls:
+            await asyncio.sleep(0.001)
+        asking.cancel()
+        before = -1
+        while calls != before:
+            before = calls
+            await asyncio.sleep(0.3)
+    assert calls < 2048 / 32
