@@ -104,19 +104,25 @@ def _gguf(path: Path) -> Facts:
 
 
 def _safetensors_parameters(path: Path) -> int:
-    """From the header: eight bytes of length, then JSON."""
+    """From the header (eight bytes of length, then JSON), which must also fit the file's size."""
     try:
         with path.open("rb") as handle:
             size = struct.unpack("<Q", handle.read(8).ljust(8, b"\xff"))[0]
             header: Any = json.loads(handle.read(size)) if size <= _MAX_HEADER else None
         tensors = [value for name, value in header.items() if name != "__metadata__"]
-        return sum(math.prod(int(n) for n in tensor["shape"]) for tensor in tensors)
+        end = max((int(tensor["data_offsets"][1]) for tensor in tensors), default=0)
+        whole = path.stat().st_size == 8 + size + end
+        count = sum(math.prod(int(n) for n in tensor["shape"]) for tensor in tensors)
     except OSError as error:
         raise store_error(error, path, "reading") from error
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        whole, count = False, 0
+    if not whole:
         raise FormatError(
-            f"{path} is no safetensors file", hint="it is cut or damaged: get the model again"
-        ) from error
+            f"{path} is no whole safetensors file",
+            hint="it is cut or damaged: get the model again",
+        )
+    return count
 
 
 def _readme_licence(path: Path) -> str:

@@ -23,8 +23,8 @@ from lmstack.registry.home import store_error
 __all__ = ["Progress", "RemoteFile", "check_space", "download"]
 
 Progress = Callable[[str, int, int | None], None]
-_CHUNK = 1 << 18
 _ATTEMPTS = 5
+_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,6 @@ def download(
     *,
     headers: Mapping[str, str] | None = None,
     progress: Progress | None = None,
-    pause_s: float = 0.5,
 ) -> None:
     """Fetch ``file`` to ``target``; goes on from ``target`` + ``.part`` if that is there.
 
@@ -67,12 +66,12 @@ def download(
             failures = 0 if _size(part) > before else failures + 1
             if failures >= _ATTEMPTS:
                 raise _unreachable(file, error) from error
-            time.sleep(pause_s * 2**failures)
+            time.sleep(_PAUSE_S * 2**failures)
     found = _sha256(part)
     if file.sha256 and found != file.sha256:
         _unlink(part)
         if resumed:
-            download(file, target, client, headers=headers, progress=progress, pause_s=pause_s)
+            download(file, target, client, headers=headers, progress=progress)
             return
         raise IntegrityError(
             f"{file.label} has sha256 {found[:16]}…, expected {file.sha256[:16]}…",
@@ -139,7 +138,8 @@ def _copy(
     file: RemoteFile,
     progress: Progress | None,
 ) -> None:
-    for chunk in response.iter_bytes(_CHUNK):
+    # No chunk size: httpx would gather bytes in memory and lose them when the connection breaks.
+    for chunk in response.iter_bytes():
         handle.write(chunk)
         done += len(chunk)
         if total is not None and done > total:

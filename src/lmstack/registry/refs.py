@@ -104,9 +104,16 @@ def parse_ref(ref: str | os.PathLike[str]) -> Ref:
         return HubRef(f"{match[1]}/{match[2]}", match[3] or "main", match[4] or "")
     match = _NAME.match(ref)
     if match is None or ref.endswith(".gguf"):
-        return PathRef(Path(ref).expanduser())
+        return PathRef(_home_expanded(Path(ref)))
     return NameRef(match[1], match[2] or "")
 
 
 def _flat(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-._+")
+
+
+def _home_expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # ~nobody
+        return path

@@ -42,14 +42,15 @@ from lmstack.registry.selection import select
 
 __all__ = ["fetch_wheel", "unpack_wheel"]
 
-_LOCATE = ("install", "--dry-run", "--ignore-installed", "--report", "-")
+_LOCATE = ("install", "--dry-run", "--ignore-installed", "--report")
 _DOWNLOAD = ("download",)
-_COMMON = ("--quiet", "--no-deps", "--no-input", "--ignore-requires-python")
+# Verbose, because only then pip tells "no such package" from "no network".
+_COMMON = ("-vv", "--no-deps", "--no-input", "--ignore-requires-python", "--progress-bar", "off")
 _NETWORK_SIGNS = (
     "Retrying",
-    "Max retries",
+    "connection error",
     "ConnectionError",
-    "SSLError",
+    "confirming the ssl certificate",
     "ProxyError",
     "timed out",
 )
@@ -71,7 +72,7 @@ def fetch_wheel(
     """
     if progress is not None:
         progress(f"{ref.package}=={ref.version}", 0, size)
-    place = _locate(ref)
+    place = _locate(ref, folder)
     if sha256 and place.sha256 and sha256 != place.sha256:
         raise _wrong_hash(place.name, place.sha256, sha256)
     target = folder / f"{(sha256 or place.sha256 or _url_hash(place.url))[:32]}.whl"
@@ -118,18 +119,21 @@ def unpack_wheel(wheel: Path, ref: PypiRef, target: Path) -> tuple[str, tuple[st
     return _licence(metadata), chosen.left_out
 
 
-def _locate(ref: PypiRef) -> _Location:
-    report = _pip(_LOCATE, ref)
+def _locate(ref: PypiRef, folder: Path) -> _Location:
+    report = folder / f"{ref.name}.{os.getpid()}.json"
     try:
-        found = json.loads(report)["install"][0]["download_info"]
+        _pip((*_LOCATE, str(report)), ref)
+        found = json.loads(report.read_bytes())["install"][0]["download_info"]
         url = str(found["url"])
         archive: Mapping[str, Any] = found.get("archive_info", {})
         sha256 = str(archive.get("hashes", {}).get("sha256", ""))
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise RemoteError(
             f"pip did not say where {ref} is",
             hint="lmstack needs pip 22.2 or newer: python -m pip install --upgrade pip",
         ) from error
+    finally:
+        report.unlink(missing_ok=True)
     return _Location(url, sha256, unquote(urlsplit(url).path.rsplit("/", 1)[-1]))
 
 
@@ -147,7 +151,7 @@ def _download_with_pip(ref: PypiRef, name: str, target: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _pip(command: tuple[str, ...], ref: PypiRef) -> str:
+def _pip(command: tuple[str, ...], ref: PypiRef) -> None:
     requirement = f"{ref.package}=={ref.version}"
     arguments = [*command, *_COMMON, "--only-binary", ":all:", requirement]
     try:
@@ -165,13 +169,12 @@ def _pip(command: tuple[str, ...], ref: PypiRef) -> str:
         raise StoreError(
             f"{sys.executable} cannot be run: {error.strerror}", hint="reinstall Python"
         ) from error
-    if done.returncode == 0:
-        return done.stdout
-    raise _pip_error(done.stderr, requirement)
+    if done.returncode != 0:
+        raise _pip_error(done.stdout + done.stderr, requirement)
 
 
-def _pip_error(stderr: str, requirement: str) -> LmstackError:
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+def _pip_error(output: str, requirement: str) -> LmstackError:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     if any("No module named pip" in line for line in lines):
         return StoreError(
             "this Python has no pip, which finds packages with your own settings",

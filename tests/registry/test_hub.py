@@ -1,0 +1,125 @@
+"""Hugging Face repositories, from an endpoint on 127.0.0.1."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from lmstack.core import AuthError, FormatError, IntegrityError, NotFoundError, RemoteError
+
+COMMIT = "c0ffee" * 6 + "abcd"
+
+
+def publish(hub, files, *, revision="main", licence="apache-2.0", lie=""):
+    """Serve ``files`` as org/tiny: safetensors and GGUF as large files, the rest as git blobs."""
+    siblings = []
+    for name, data in files.items():
+        entry = {"rfilename": name, "size": len(data)}
+        content = b"lie" if name == lie else data
+        if name.endswith((".safetensors", ".gguf", ".bin")):
+            entry["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(data)}
+        else:
+            blob = b"blob %d\0" % len(content) + content
+            entry["blobId"] = hashlib.sha1(blob).hexdigest()
+        siblings.append(entry)
+        hub.files[f"/cdn/{name}"] = data
+        hub.redirects[f"/org/tiny/resolve/{COMMIT}/{name}"] = f"{hub.url}/cdn/{name}"
+    info = {"sha": COMMIT, "siblings": siblings, "cardData": {"license": licence}}
+    hub.files[f"/api/models/org/tiny/revision/{revision}"] = json.dumps(info).encode()
+
+
+def test_repository_becomes_a_model_folder_pinned_to_its_commit(hub, store, model_files):
+    publish(hub, {**model_files, "modeling_tiny.py": b"raise SystemExit"})
+    folder = store.pull("hf:org/tiny")
+    folder.verify()
+    assert sorted(folder.card.files) == ["config.json", "model.safetensors"]
+    assert folder.card.source == f"hf:org/tiny@{COMMIT}"
+    assert folder.card.licence == "apache-2.0 (stated by the package)"
+    assert store.resolve("hf:org/tiny").digest == folder.digest
+    assert not any("modeling" in path for path, _, _ in hub.requests)
+
+
+def test_pull_goes_on_after_a_lost_connection(hub, store, model_files, make_safetensors):
+    publish(hub, {**model_files, "model.safetensors": make_safetensors(200_000)})
+    hub.drops["/cdn/model.safetensors"] = [300_000]
+    store.pull("hf:org/tiny").verify()
+    assert hub.sent["/cdn/model.safetensors"] == len(make_safetensors(200_000))
+
+
+def test_files_of_a_pull_that_failed_are_not_fetched_twice(
+    hub, store, model_files, make_safetensors
+):
+    publish(hub, {**model_files, "model.safetensors": make_safetensors(200_000)})
+    hub.drops["/cdn/model.safetensors"] = [300_000]
+    hub.status["/cdn/model.safetensors"] = 403
+    with pytest.raises(AuthError):
+        store.pull("hf:org/tiny")
+    hub.status.clear()
+    hub.drops["/cdn/model.safetensors"] = [300_000, *[0] * 9]
+    with pytest.raises(RemoteError):
+        store.pull("hf:org/tiny")
+    hub.drops.clear()
+    store.pull("hf:org/tiny").verify()
+    assert hub.sent["/cdn/model.safetensors"] == len(make_safetensors(200_000))
+
+
+def test_token_goes_to_the_endpoint(hub, store, model_files, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    publish(hub, model_files)
+    store.pull("hf:org/tiny")
+    assert all(auth == "Bearer hf_secret" for path, _, auth in hub.requests if "/cdn/" not in path)
+
+
+def test_token_does_not_follow_a_redirect_to_another_host(hub, store, model_files, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    publish(hub, model_files)
+    other = hub.url.replace("127.0.0.1", "localhost")
+    hub.redirects = {k: v.replace(hub.url, other) for k, v in hub.redirects.items()}
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    store.pull("hf:org/tiny")
+    assert {auth for path, _, auth in hub.requests if "/cdn/" in path} == {""}
+
+
+@pytest.mark.parametrize("lie", ["model.safetensors", "config.json"])
+def test_file_with_another_hash_never_enters_the_store(hub, store, model_files, lie):
+    publish(hub, model_files, lie=lie)
+    with pytest.raises(IntegrityError):
+        store.pull("hf:org/tiny")
+    assert store.models() == []
+
+
+def test_revision_is_part_of_the_name(hub, store, model_files):
+    publish(hub, model_files, revision="v1.0")
+    assert store.pull("hf:org/tiny@v1.0").name == "org-tiny-v1.0"
+
+
+def test_repository_of_pickles_is_refused_before_any_download(hub, store):
+    publish(hub, {"config.json": b"{}", "pytorch_model.bin": b"x"})
+    with pytest.raises(FormatError, match="pickle"):
+        store.pull("hf:org/tiny")
+    assert len(hub.requests) == 1
+
+
+@pytest.mark.parametrize(("code", "error"), [(401, AuthError), (404, NotFoundError),
+                                             (500, RemoteError), (418, RemoteError)])  # fmt: skip
+def test_refusal_of_the_endpoint_is_a_clear_error(hub, store, code, error):
+    hub.status["/api/models/org/tiny/revision/main"] = code
+    with pytest.raises(error) as caught:
+        store.pull("hf:org/tiny")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b"\xff", b""])
+def test_answer_that_is_no_api_is_a_remote_error(hub, store, answer):
+    hub.files["/api/models/org/tiny/revision/main"] = answer
+    with pytest.raises(RemoteError, match="not what its API says"):
+        store.pull("hf:org/tiny")
+
+
+def test_unreachable_endpoint_is_a_remote_error(store, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with pytest.raises(RemoteError, match="cannot be reached"):
+        store.pull("hf:org/tiny")

