@@ -89,6 +89,26 @@ def test_a_mistyped_option_names_the_nearest(run: Run) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        (["search", "x", "-k", "abc"], ["-k", "'abc'", "integer"]),
+        (["search", "x", "-k", "0"], ["-k", "0"]),
+        (["search", "x", "--mode", "best"], ["--mode", "'best'", "'hybrid'", "'lexical'"]),
+        (["ask", "q", "--docs"], ["--docs"]),
+        (["ask"], ["QUESTION"]),
+    ],
+)
+def test_a_wrong_value_is_shown_with_what_it_should_be(
+    run: Run, typed: list[str], named: list[str]
+) -> None:
+    ran = run(*typed)
+    assert ran.code == 2
+    error, hint = ran.err.splitlines()
+    assert [word for word in named if word not in error] == []
+    assert hint == f"try:   lmstack {typed[0]} --help"
+
+
 def test_a_usage_error_under_json_is_an_object_on_stdout(run: Run) -> None:
     ran = run("doctor", "--json", "--netwrk")
     assert ran.code == 2

@@ -104,7 +104,8 @@ def _interrupted(out: Output) -> int:
 
 
 def _failed(error: Exception, arguments: list[str], out: Output) -> int:
-    failure = describe(error) or _crashed(error, arguments)
+    typed = _typed(arguments)
+    failure = describe(error, typed) or _crashed(error, typed)
     try:
         if out.as_json:
             out.result(failure.to_json())
@@ -125,16 +126,23 @@ def _print_failure(failure: Failure) -> None:
     print("\n".join([label + first.removeprefix("error:"), *rest]), file=sys.stderr)
 
 
-def _crashed(error: Exception, arguments: list[str]) -> Failure:
-    """A fault of ours: where it happened, and a report without what was asked."""
-    names: list[str] = []
+def _typed(arguments: list[str]) -> str:
+    """The names of commands in what was typed, and nothing else of it."""
+    names = ["lmstack"]
     node: Any = get_command(build())
     for word in arguments:
+        if word.startswith("-"):
+            continue
         node = getattr(node, "commands", {}).get(word)
         if node is None:
             break
         names.append(word)
-    report = crash.write_report(error, " ".join(["lmstack", *names]), wiring.home())
+    return " ".join(names)
+
+
+def _crashed(error: Exception, typed: str) -> Failure:
+    """A fault of ours: where it happened, and a report without what was asked."""
+    report = crash.write_report(error, typed, wiring.home())
     where = crash.place(error)
     message = f"lmstack failed; this is a fault of lmstack, not yours ({where})"
     hint = f"report it with {report}" if report else "lmstack doctor (no report could be written)"

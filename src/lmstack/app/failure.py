@@ -23,7 +23,7 @@ from typing import Any
 
 import typer
 
-from lmstack.core import InputError, LmstackError, nearest
+from lmstack.core import InputError, LmstackError, nearest, shown
 
 __all__ = [
     "EXIT_BROKEN_PIPE",
@@ -93,14 +93,15 @@ def is_usage_error(error: BaseException) -> bool:
     return isinstance(error, _ClickException | CommandLineError)
 
 
-def describe(error: BaseException) -> Failure | None:
-    """The failure that people see, or None when ``error`` is a fault of ours."""
+def describe(error: BaseException, typed: str = "lmstack") -> Failure | None:
+    """The failure that people see, or None when ``error`` is a fault of ours. ``typed``: the
+    command without its arguments, for hints."""
     if isinstance(error, CommandLineError):
         return Failure(error.message, error.hint, 2, error.code, error.param)
     if isinstance(error, LmstackError):
         return Failure(error.message, error.hint, 1, error.code, error.param)
     if isinstance(error, _ClickException):
-        return _usage(error)
+        return _usage(error, typed)
     if isinstance(error, MemoryError):
         return Failure(
             "there is not enough memory",
@@ -121,10 +122,10 @@ def _system(error: OSError) -> Failure | None:
     return Failure(f"{reason}{where}", _OS_HINTS[error.errno], 1, "storage_error")
 
 
-def _usage(error: Any) -> Failure:
+def _usage(error: Any, typed: str) -> Failure:
     """A mistake in the command line, as typer reports it, in our two lines."""
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "lmstack"
+    path = context.command_path if context is not None else typed
     option = getattr(error, "option_name", None)
     parameter = getattr(error, "param", None)
     kind = type(error).__name__
@@ -138,13 +139,24 @@ def _usage(error: Any) -> Failure:
         )
     if kind == "BadParameter" and parameter is not None:
         named = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
-        message = re.sub(r"\s+", " ", error.message).rstrip(".")
-        return Failure(
-            f"{named or parameter.name}: {message}", f"{path} --help", 2, "usage", parameter.name
-        )
+        what = _wrong_value(str(named or parameter.name), error)
+        return Failure(what, f"{path} --help", 2, "usage", parameter.name)
     message = re.sub(r"\s+", " ", error.format_message()).rstrip(".")
     message = message[:1].lower() + message[1:]
     return Failure(message, f"{path} --help", 2, "usage", param=option)
+
+
+def _wrong_value(named: str, error: Any) -> str:
+    """``-k is 'abc': input should be a valid integer``."""
+    message = re.sub(r"\s+", " ", error.message).rstrip(".").removeprefix("Value error, ")
+    details = getattr(error.__cause__, "errors", None)  # pydantic's, in newer versions of typer
+    if details is None:
+        return f"{named}: {message}"
+    value = shown(details()[0].get("input"))
+    message = message.removeprefix(f"{value} is ")
+    if message.startswith("Input should"):
+        message = "it" + message.removeprefix("Input").partition(",")[0]
+    return f"{named} is {value}: {message}"
 
 
 def _unknown_option(option: str, context: Any, path: str) -> Failure:
