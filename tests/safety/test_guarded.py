@@ -197,7 +197,7 @@ async def test_a_client_that_goes_away_is_recorded_and_the_model_is_let_go(path:
 async def test_a_cancelled_task_is_recorded_and_the_model_is_let_go(path: Path) -> None:
     inner = ScriptedModel(["a b c"], delay_s=5)
     task = asyncio.create_task(complete(GuardedModel(inner, audit=AuditLog(path)), asked()))
-    while inner.open_streams == 0:
+    while inner.open_streams == 0 and not task.done():
         await asyncio.sleep(0.005)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -219,7 +219,7 @@ async def test_a_task_cancelled_while_accepted_is_written_still_has_an_end(path:
     started = threading.Event()
     inner = ScriptedModel()
     task = asyncio.create_task(complete(GuardedModel(inner, audit=Slow(path)), asked()))
-    while not started.is_set():
+    while not started.is_set() and not task.done():
         await asyncio.sleep(0.001)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -28,6 +28,7 @@ from lmstack.core.protocols import (
     complete,
     complete_sync,
 )
+from lmstack.core.remote import AnthropicModel, OpenAIModel
 from lmstack.core.sampling import Grammar, SamplingParams
 from lmstack.core.scripted import ScriptedModel
 from lmstack.core.types import (
@@ -46,6 +47,7 @@ from lmstack.core.types import (
 )
 
 __all__ = [
+    "AnthropicModel",
     "AuthError",
     "ChatModel",
     "Choice",
@@ -66,6 +68,7 @@ __all__ = [
     "Message",
     "ModelInfo",
     "NotFoundError",
+    "OpenAIModel",
     "OverloadedError",
     "Prompt",
     "RemoteError",
