@@ -24,16 +24,16 @@ def byte_vocabulary() -> Vocabulary:
 
 
 def tiny_config(**changes: object) -> TransformerConfig:
-    values: dict[str, object] = dict(
-        vocab_size=NUM_TOKENS,
-        hidden_size=32,
-        intermediate_size=48,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=8,
-        max_positions=256,
-    )
+    values: dict[str, object] = {
+        "vocab_size": NUM_TOKENS,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_layers": 2,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "head_dim": 8,
+        "max_positions": 256,
+    }
     return TransformerConfig.from_mapping(values | changes)
 
 

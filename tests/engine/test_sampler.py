@@ -174,7 +174,8 @@ def test_logprobs_are_of_the_raw_distribution() -> None:
 
 def test_zero_logprobs_scores_the_chosen_token_alone() -> None:
     score = sample(logits(), [sequence(logprobs=0)])[0].score
-    assert score is not None and score.top == ()
+    assert score is not None
+    assert score.top == ()
 
 
 def test_padding_rows_of_the_model_are_never_picked() -> None:

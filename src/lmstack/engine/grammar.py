@@ -82,7 +82,7 @@ class GrammarCompiler:
             return GrammarMatcher(matcher.deep_copy())
 
     def _compile(self, grammar: Grammar) -> Any:
-        size = len(grammar.source.encode("utf-8", "surrogatepass"))
+        size = len(grammar.source.encode())
         if size > self._max_bytes:
             raise InputError(
                 f"the grammar has {size} bytes, at most {self._max_bytes} are allowed",
@@ -108,8 +108,6 @@ class GrammarCompiler:
     def _source(grammar: Grammar) -> str:
         build = llguidance.LLMatcher
         try:
-            # Surrogates cannot cross into Rust, and json.loads lets them through.
-            grammar.source.encode()
             if grammar.kind == "json_object":
                 return str(build.grammar_from_json_schema('{"type": "object"}'))
             if grammar.kind == "json_schema":

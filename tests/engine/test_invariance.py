@@ -1,0 +1,101 @@
+"""THE property: a request's tokens are its own, whatever else the engine is doing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.engine.conftest import Outcome, byte_vocabulary, drive, generate, request
+
+from lmstack.engine import Engine, EngineConfig
+from lmstack.model import Transformer
+
+
+@dataclass(frozen=True)
+class Job:
+    prompt: tuple[int, ...]
+    max_tokens: int
+    options: tuple[tuple[str, object], ...]
+    delay: int  # steps before it is submitted
+
+
+def options() -> st.SearchStrategy[tuple[tuple[str, object], ...]]:
+    greedy = st.just((("temperature", 0.0),))
+    penalised = st.just((("temperature", 0.0), ("frequency_penalty", 1.5)))
+    sampled = st.integers(0, 5).map(
+        lambda seed: (("temperature", 0.9), ("top_p", 0.95), ("seed", seed))
+    )
+    return st.one_of(greedy, penalised, sampled)
+
+
+# Beginnings repeat, so that prefix hits happen; ends differ.
+prompts = st.tuples(
+    st.sampled_from([(), (1,) * 8, tuple(range(40, 57)), (1,) * 8 + tuple(range(9))]),
+    st.lists(st.integers(0, 255), min_size=1, max_size=10).map(tuple),
+).map(lambda x: x[0] + x[1])
+jobs = st.builds(Job, prompts, st.integers(1, 12), options(), st.integers(0, 6))
+configs = st.builds(
+    EngineConfig,
+    block_size=st.sampled_from([1, 3, 4, 16]),
+    # 48 tokens is what the longest job needs: with little more, preemption is certain.
+    num_blocks=st.sampled_from([3, 4, 8]),
+    max_batch_tokens=st.sampled_from([6, 7, 16, 64]),
+    max_sequences=st.sampled_from([1, 3, 6]),
+    prefix_cache=st.booleans(),
+).map(lambda c: c.replace(num_blocks=c.num_blocks * 16 // c.block_size + 1))
+
+
+def run_alone(module: Transformer, job: Job) -> list[int]:
+    config = EngineConfig(num_blocks=64, prefix_cache=False)
+    engine = Engine(module, byte_vocabulary(), config)
+    return generate(engine, job.prompt, max_tokens=job.max_tokens, **dict(job.options)).tokens
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(jobs, min_size=1, max_size=7), configs)
+def test_tokens_do_not_depend_on_mates_prefix_hits_chunks_preemption_or_order(
+    module: Transformer, jobs: list[Job], config: EngineConfig
+) -> None:
+    engine = Engine(module, byte_vocabulary(), config)
+    outcomes = [Outcome() for _ in jobs]
+    step = 0
+    while step <= 6 or not all(o.done for o in outcomes):
+        for i, job in enumerate(jobs):
+            if job.delay == step:
+                values = {"max_tokens": job.max_tokens} | dict(job.options)
+                engine.submit(request(job.prompt, outcomes[i], id=str(i), **values))
+        engine.step()
+        step += 1
+        assert step < 2000, engine.stats()
+    drive(engine)
+    assert [o.tokens for o in outcomes] == [run_alone(module, job) for job in jobs]
+    assert engine.stats().num_blocks_used == 0
+
+
+def test_the_property_is_tested_under_preemption_and_prefix_hits(module: Transformer) -> None:
+    """The test above means something only if such runs really preempt and really hit."""
+    config = EngineConfig(block_size=4, num_blocks=13, max_batch_tokens=16, max_sequences=6)
+    engine = Engine(module, byte_vocabulary(), config)
+    outcomes = [Outcome() for _ in range(6)]
+    jobs = [Job((1,) * 8 + (i,), 20, (("temperature", 0.0),), 0) for i in range(6)]
+    for i, job in enumerate(jobs):
+        engine.submit(request(job.prompt, outcomes[i], id=str(i), max_tokens=job.max_tokens))
+    drive(engine)
+    stats = engine.stats()
+    assert stats.num_preemptions > 0
+    assert stats.num_prefix_hits > 0
+    assert [o.tokens for o in outcomes] == [run_alone(module, job) for job in jobs]
+
+
+def test_greedy_tokens_equal_those_of_the_plain_forward_pass(module: Transformer) -> None:
+    config = EngineConfig(block_size=4, num_blocks=32, max_batch_tokens=64)
+    ids = list(range(30, 50))
+    got = generate(Engine(module, byte_vocabulary(), config), ids, max_tokens=30).tokens
+    for _ in range(30):
+        with torch.no_grad():
+            logits = module(torch.tensor([ids])).logits
+        assert logits is not None
+        ids.append(int(logits[0, -1].argmax()))
+    assert got == ids[20:]
