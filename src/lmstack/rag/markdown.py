@@ -68,7 +68,7 @@ def markdown_structure(text: str) -> tuple[str, list[Section], list[Block]]:
     first_line = bisect_right(starts, body_start) - 1 if matter else 0
     # A byte-order mark would keep the first heading from being seen as one; a space is as long.
     body = text[body_start:].replace("\ufeff", " ", 1)
-    parser = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}).enable("table")
+    parser = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}).enable("table").disable("inline")
     tokens = parser.parse(body)
     blocks: list[Block] = []
     headings: list[tuple[int, int, str]] = []

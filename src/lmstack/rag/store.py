@@ -59,6 +59,7 @@ __all__ = [
     "set_meta",
     "source_roots",
     "touch_documents",
+    "vectors_of",
 ]
 
 Vectors = npt.NDArray[np.float32]
@@ -388,6 +389,21 @@ def find_vectors(connection: sa.Connection, keys: Sequence[bytes]) -> dict[bytes
         matrix = np.frombuffer(row.data, "<f4").reshape(row.rows, row.dimensions)
         # Copies: a view would keep the document's whole blob in memory.
         found.update({key: matrix[ordinal].copy() for key, ordinal in ordinals.items()})
+    return found
+
+
+def vectors_of(connection: sa.Connection, keys: Sequence[Key], limit: int) -> dict[bytes, Vectors]:
+    """The vectors of whole documents by `embed_key`, of at most about ``limit`` chunks."""
+    found: dict[bytes, Vectors] = {}
+    for key in keys:
+        if len(found) >= limit:
+            break
+        rows = connection.execute(
+            sa.select(chunks.c.embed_key)
+            .join_from(chunks, documents, chunks.c.document_id == documents.c.id)
+            .where((documents.c.source_id == key.source_id) & (documents.c.path == key.path))
+        )
+        found.update(find_vectors(connection, rows.scalars().all()))
     return found
 
 

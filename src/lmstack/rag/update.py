@@ -33,11 +33,13 @@ from lmstack.rag.store import (
     remove_document,
     remove_problem,
     touch_documents,
+    vectors_of,
 )
 
 __all__ = ["Progress", "UpdateResult", "Updater"]
 
 _BATCH_CHUNKS = 512
+_RESCUED_CHUNKS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class Updater:
     chunking: ChunkConfig
     progress: ProgressCallback | None = None
     _new: list[NewDocument] = field(default_factory=list)
+    _rescued: dict[bytes, Vectors] = field(default_factory=dict)
     _waiting: int = 0
     _done: int = 0
     _total: int = 0
@@ -97,6 +100,12 @@ class Updater:
 
     def run(self, plan: Plan, work: Work) -> UpdateResult:
         self._started = time.monotonic()
+        if work.read and self.embedder is None:
+            raise InputError(
+                "adding or changing documents needs an embedding model",
+                hint="open the index with an embedder",
+                param="embedder",
+            )
         self._total = len(work.read) + len(work.remove)
         self._settle(work)
         problems: list[Problem] = []
@@ -123,7 +132,11 @@ class Updater:
         )
 
     def _settle(self, work: Work) -> None:
-        """All that needs no reading: what is gone goes first, so that nobody finds it."""
+        """All that needs no reading: what is gone goes first, so that nobody finds it. Its
+        vectors are kept in memory, for a file that was only moved."""
+        if work.read:
+            with self.database.reading() as connection:
+                self._rescued = vectors_of(connection, work.remove, _RESCUED_CHUNKS)
         for key in work.remove:
             with self.database.writing() as connection:
                 remove_document(connection, key)
@@ -139,12 +152,7 @@ class Updater:
 
     def _prepare(self, key: Key) -> NewDocument | Problem | None:
         """Read and chunk one file. A problem takes the old version out of the index."""
-        if self.embedder is None:
-            raise InputError(
-                "adding or changing documents needs an embedding model",
-                hint="open the index with an embedder",
-                param="embedder",
-            )
+        assert self.embedder is not None
         path = absolute_path(self.roots, key)
         digest: bytes | None = None
         checked_ns = time.time_ns()
@@ -187,7 +195,8 @@ class Updater:
             for chunk in new.chunks
         }
         with self.database.reading() as connection:
-            table = find_vectors(connection, list(wanted))
+            table = find_vectors(connection, [key for key in wanted if key not in self._rescued])
+        table.update({key: self._rescued[key] for key in wanted if key in self._rescued})
         self._reused += len(table)
         missing = [key for key in wanted if key not in table]
         for part in _slices(missing, _BATCH_CHUNKS):

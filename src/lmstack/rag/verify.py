@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
+from lmstack.core import FormatError
 from lmstack.rag.chunk import embedded_text
 from lmstack.rag.schema import Database, chunks, documents, texts, vectors
 from lmstack.rag.store import Key, absolute_path, source_roots
@@ -120,8 +121,8 @@ def _postings_findings(database: Database) -> list[str]:
             connection.exec_driver_sql(
                 "INSERT INTO postings(postings, rank) VALUES ('integrity-check', 1)"
             )
-    except sa.exc.DBAPIError as error:
-        return [f"the postings do not match the chunks: {error.orig}"]
+    except FormatError:
+        return ["the postings do not match the chunks"]
     return []
 
 

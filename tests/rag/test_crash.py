@@ -1,0 +1,124 @@
+"""`kill -9` at any moment leaves a valid index, and the next update makes it whole."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from lmstack.rag import Index
+
+EDITS = 200
+ROUNDS = 50
+TEXT = "harbour lantern meadow quartz violet copper orchard thunder willow marble"
+WORDS = TEXT.split()
+
+
+class _Killable:
+    """Updates in a process that can be killed in the middle."""
+
+    def __init__(self, index: Path, docs: Path) -> None:
+        script = Path(__file__).with_name("update_on_demand.py")
+        self._process = subprocess.Popen(
+            [sys.executable, str(script), str(index), str(docs)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def update(self, kill: tuple[int, float] | None) -> int:
+        """Exit status of the update. ``kill``: after so many documents and then seconds. The
+        child is not reaped before it is killed, so its id cannot be another process's."""
+        child = int(self._ask("update"))
+        line = ""
+        for _ in range(kill[0] if kill else sys.maxsize):
+            if line == "end\n":
+                break
+            line = self._read()
+        if kill is not None:
+            time.sleep(kill[1])
+            os.kill(child, signal.SIGKILL)
+        status = self._ask("reap")
+        while not status.strip("-\n").isdigit():
+            status = self._read()
+        return int(status)
+
+    def _ask(self, line: str) -> str:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=30)
+        self._process.stdout.close()
+
+
+def _edit(docs: Path, dice: random.Random) -> None:
+    """Add, change, move, remove, break or mend a file."""
+    files = sorted(docs.glob("**/*.md"))
+    path = docs / f"{dice.choice('ab')}/{dice.randrange(12)}.md"
+    path.parent.mkdir(exist_ok=True)
+    kind = dice.random()
+    if kind < 0.15 and files:
+        dice.choice(files).unlink()
+    elif kind < 0.3 and files:
+        dice.choice(files).rename(path)
+    elif kind < 0.36:
+        path.write_bytes(b"\xff broken")
+    else:
+        paragraphs = [
+            " ".join(dice.choices(WORDS, k=60)).capitalize() + "."
+            for _ in range(dice.randint(1, 8))
+        ]
+        path.write_text(f"# {dice.choice(WORDS)}\n\n" + "\n\n".join(paragraphs) + "\n")
+
+
+def test_index_equals_a_rebuild_after_200_edits_with_kills(tmp_path, make_embedder):
+    dice = random.Random(20_240_607)
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    folder = tmp_path / "index"
+    killable = _Killable(folder, docs)
+    killed = 0
+    try:
+        assert killable.update(None) == 0
+        for number in range(ROUNDS):
+            for _ in range(EDITS // ROUNDS):
+                _edit(docs, dice)
+            status = killable.update(
+                (dice.randint(0, 5), dice.uniform(0, 0.01)) if number % 2 else None
+            )
+            killed += status == -signal.SIGKILL
+            with Index.open(folder, make_embedder()) as index:
+                assert index.verify().findings == ()
+                if number % 10 == 9:
+                    index.update()
+                    _assert_equals_rebuild(index, tmp_path / f"rebuilt{number}", docs)
+    finally:
+        killable.close()
+    assert killed >= 5
+
+
+def _assert_equals_rebuild(index: Index, folder: Path, docs: Path) -> None:
+    with Index.open(folder, index.embedder) as rebuilt:
+        rebuilt.update([docs])
+        assert index.content_digest() == rebuilt.content_digest()
+        problems = [(p.path, p.kind) for p in rebuilt.status().problems]
+        assert [(p.path, p.kind) for p in index.status().problems] == problems
+        for word in WORDS[:3]:
+            found = [
+                sorted((h.path, h.start) for h in i.search(word, 1000)) for i in (index, rebuilt)
+            ]
+            assert found[0] == found[1]

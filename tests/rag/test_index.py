@@ -1,0 +1,389 @@
+"""The index holds what the files hold: after any edit, for any reader, or it says why not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from lmstack.core import FormatError, InputError, NotFoundError, StoreError
+from lmstack.rag import ChunkConfig, Index, IndexConfig, LoadConfig
+from lmstack.rag.schema import FILE_NAME
+
+
+@pytest.fixture
+def index(tmp_path, embedder):
+    with Index.open(tmp_path / "index", embedder) as opened:
+        yield opened
+
+
+def _paths(index: Index) -> list[str]:
+    return [Path(info.path).name for info in index.documents()]
+
+
+def _rebuilt(index: Index, folder: Path, sources: list[Path]) -> str:
+    with Index.open(folder, index.embedder) as other:
+        other.update(sources)
+        return other.content_digest()
+
+
+def test_first_update_adds_and_second_does_nothing(index, docs):
+    first = index.update([docs])
+    assert (first.added, first.changed, first.removed, first.problems) == (3, 0, 0, ())
+    second = index.update()
+    assert second.plan.up_to_date
+    assert second.plan.unchanged == 3
+
+
+def test_change_add_and_remove_equal_a_rebuild(index, docs, tmp_path):
+    index.update([docs])
+    (docs / "serving.md").write_text("# New\n\nOther words.\n")
+    (docs / "fresh.txt").write_text("A fresh file.")
+    (docs / "penguins.html").unlink()
+    plan = index.scan()
+    assert [[Path(p).name for p in names] for names in (plan.add, plan.change, plan.remove)] == [
+        ["fresh.txt"],
+        ["serving.md"],
+        ["penguins.html"],
+    ]
+    index.update()
+    assert index.content_digest() == _rebuilt(index, tmp_path / "other", [docs])
+    assert index.verify().ok
+
+
+def test_removed_document_is_not_found_again(index, docs):
+    index.update([docs])
+    assert index.search("emperor penguin", mode="lexical")
+    (docs / "penguins.html").unlink()
+    index.update()
+    assert not index.search("emperor penguin", mode="lexical")
+    assert all("penguins" not in hit.path for hit in index.search("emperor penguin", 100))
+
+
+def test_content_decides_when_times_lie(index, docs):
+    path = docs / "serving.md"
+    index.update([docs])
+    before = path.stat()
+    path.write_text(path.read_text().replace("8000", "9000"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert index.update().changed == 1
+    assert index.search("9000", mode="lexical")
+
+
+def test_new_times_alone_change_nothing(index, docs, embedder):
+    index.update([docs])
+    for path in docs.rglob("*.*"):
+        os.utime(path, (1, 1))
+    embedder.embedded.clear()
+    assert index.update().plan.up_to_date
+    assert not embedder.embedded
+
+
+def test_unchanged_old_files_are_not_read_again(index, docs, monkeypatch):
+    monkeypatch.setattr("lmstack.rag.plan._RACY_NS", -(10**18))
+    index.update([docs])
+    monkeypatch.setattr("lmstack.rag.plan.read_file", None)
+    assert index.scan().unchanged == 3
+    with pytest.raises(TypeError):
+        index.scan(thorough=True)
+
+
+def test_moved_text_is_not_embedded_again(index, docs, embedder):
+    index.update([docs])
+    embedder.embedded.clear()
+    (docs / "more" / "lighthouse.txt").rename(docs / "lighthouse.txt")
+    result = index.update()
+    assert (result.added, result.removed) == (1, 1)
+    assert result.reused == result.chunks
+    assert not embedder.embedded
+
+
+def test_chunks_that_stay_are_not_embedded_again(index, docs, embedder):
+    index.update([docs])
+    embedder.embedded.clear()
+    path = docs / "serving.md"
+    path.write_text(path.read_text() + "\n## Extra\n\nMore words.\n")
+    result = index.update()
+    assert result.reused == 3
+    assert len(embedder.embedded) == 1
+
+
+def test_broken_files_are_reported_and_the_rest_is_indexed(index, docs):
+    (docs / "empty.md").write_text("")
+    (docs / "binary.txt").write_bytes(b"a\0b")
+    (docs / "latin.txt").write_bytes(b"caf\xe9")
+    (docs / "new\nline.txt").write_text("text")
+    os.mkfifo(docs / "pipe.txt")
+    result = index.update([docs])
+    assert result.added == 6
+    assert len(_paths(index)) == 3
+    assert sorted(p.kind for p in result.problems) == [
+        "binary",
+        "empty",
+        "encoding",
+        "name",
+        "special",
+    ]
+    status = index.status()
+    assert len(status.problems) == 5
+    assert status.up_to_date
+
+
+def test_document_that_breaks_leaves_the_index_and_comes_back_mended(index, docs):
+    index.update([docs])
+    good = (docs / "serving.md").read_bytes()
+    (docs / "serving.md").write_bytes(b"\xff\xff")
+    assert [p.kind for p in index.update().problems] == ["encoding"]
+    assert "serving.md" not in _paths(index)
+    (docs / "serving.md").write_bytes(good)
+    assert not index.update().problems
+    assert "serving.md" in _paths(index)
+    assert not index.status().problems
+
+
+def test_too_large_file_is_reported(tmp_path, docs, embedder):
+    config = IndexConfig(load=LoadConfig(max_file_bytes=200))
+    with Index.open(tmp_path / "index", embedder, config=config) as index:
+        assert {p.kind for p in index.update([docs]).problems} == {"size"}
+
+
+def test_file_that_vanishes_while_indexing_is_simply_gone(index, docs, monkeypatch):
+    def vanish(path: Path, config: LoadConfig) -> object:
+        from lmstack.rag.load import read_file
+
+        Path(path).unlink(missing_ok=True)
+        return read_file(path, config)
+
+    monkeypatch.setattr("lmstack.rag.update.read_file", vanish)
+    result = index.update([docs])
+    assert {p.kind for p in result.problems} == {"vanished"}
+    monkeypatch.undo()
+    assert index.status().up_to_date
+    assert not index.status().problems
+
+
+def test_removed_path_stays_out_until_added_again(index, docs):
+    index.update([docs])
+    assert index.remove([docs / "more"]) == 1
+    assert index.update().plan.up_to_date
+    assert index.update([docs]).plan.up_to_date
+    assert index.add([docs / "more"]).added == 1
+    assert index.update().plan.up_to_date
+
+
+def test_removed_source_is_forgotten(index, docs):
+    index.update([docs])
+    assert index.remove([docs]) == 3
+    assert index.status().sources == ()
+    assert index.update().plan.up_to_date
+
+
+def test_removing_what_is_not_there_is_an_error(index, tmp_path):
+    with pytest.raises(NotFoundError, match="not in the index"):
+        index.remove([tmp_path / "other"])
+
+
+def test_missing_path_is_an_error_and_not_a_source(index, tmp_path):
+    with pytest.raises(NotFoundError, match="no such file"):
+        index.update([tmp_path / "none"])
+    assert index.status().sources == ()
+
+
+def test_source_that_is_gone_takes_its_documents_along(index, docs):
+    index.update([docs])
+    shutil.rmtree(docs)
+    result = index.update()
+    assert result.removed == 3
+    assert [p.kind for p in result.problems] == ["vanished"]
+    assert _paths(index) == []
+
+
+def test_folder_around_a_source_takes_it_over(index, docs, tmp_path):
+    index.update([docs / "more", docs / "serving.md"])
+    assert index.update([docs]).added == 1
+    assert len(index.status().sources) == 1
+    assert index.content_digest() == _rebuilt(index, tmp_path / "other", [docs])
+
+
+def test_scan_of_a_new_folder_changes_nothing(index, docs):
+    index.update([docs / "more"])
+    assert len(index.scan([docs]).add) == 2
+    assert [Path(source).name for source in index.status().sources] == ["more"]
+
+
+def test_paths_open_from_the_current_folder(index, docs, monkeypatch):
+    monkeypatch.chdir(docs.parent)
+    index.update(["docs"])
+    hit = index.search("Skerryvore", 1, "lexical")[0]
+    assert hit.path == "docs/more/lighthouse.txt"
+    assert Path(hit.path).read_text()[hit.start : hit.end] == hit.text
+    monkeypatch.chdir(docs)
+    assert index.search("Skerryvore", 1, "lexical")[0].path == "more/lighthouse.txt"
+    assert index.document("more/lighthouse.txt").text == index.document(hit.document_id).text
+
+
+def test_unknown_document_is_an_error(index):
+    with pytest.raises(NotFoundError, match="no document '7'"):
+        index.document(7)
+
+
+def test_another_embedder_is_refused_with_the_way_out(index, docs, make_embedder):
+    index.update([docs])
+    with pytest.raises(InputError, match="--rebuild"):
+        Index.open(index.folder, make_embedder(seed="b"))
+
+
+def test_rebuild_changes_the_embedder(index, docs, make_embedder):
+    index.update([docs])
+    other = make_embedder(dimensions=32, seed="b")
+    with Index.open(index.folder, other, rebuild=True) as rebuilt:
+        assert rebuilt.update().added == 3
+        assert rebuilt.verify().ok
+        assert len(rebuilt.search("penguin", 3)) == 3
+    with pytest.raises(StoreError, match="rebuilt with another"):
+        index.search("penguin")
+
+
+def test_other_chunk_size_makes_every_document_a_changed_one(index, docs, embedder):
+    index.update([docs])
+    config = IndexConfig(chunking=ChunkConfig(target_tokens=24))
+    with Index.open(index.folder, embedder, config=config) as other:
+        assert len(other.scan().change) == 3
+
+
+def test_without_embedder_words_are_searched_and_documents_removed(index, docs):
+    index.update([docs])
+    with Index.open(index.folder, create=False) as plain:
+        assert plain.search("penguin", mode="lexical")
+        with pytest.raises(InputError, match="embedding model"):
+            plain.search("penguin")
+        assert plain.remove([docs / "penguins.html"]) == 1
+
+
+def test_without_embedder_new_documents_are_refused_before_anything_is_done(index, docs):
+    index.update([docs])
+    (docs / "new.md").write_text("new")
+    (docs / "serving.md").unlink()
+    with (
+        Index.open(index.folder, create=False) as plain,
+        pytest.raises(InputError, match="embedding model"),
+    ):
+        plain.update()
+    assert "serving.md" in _paths(index)
+
+
+def test_missing_index_says_how_to_make_one(tmp_path):
+    with pytest.raises(NotFoundError, match="lmstack index add"):
+        Index.open(tmp_path / "none", create=False)
+    assert not (tmp_path / "none").exists()
+
+
+def test_file_that_is_not_sqlite_is_named(tmp_path, embedder):
+    (tmp_path / FILE_NAME).write_text("not a database, just text" * 50)
+    with pytest.raises(FormatError, match="not an index"):
+        Index.open(tmp_path, embedder)
+
+
+def test_foreign_sqlite_file_is_left_alone(tmp_path, embedder):
+    path = tmp_path / FILE_NAME
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE mine (a)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(FormatError, match="not an lmstack index"):
+        Index.open(tmp_path, embedder)
+    assert path.read_bytes() == before
+
+
+def test_newer_format_says_to_update(index, embedder):
+    with sqlite3.connect(index.folder / FILE_NAME) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(FormatError, match="format 99"):
+        Index.open(index.folder, embedder)
+
+
+@pytest.mark.parametrize(
+    ("statement", "finding"),
+    [
+        ("UPDATE texts SET text = text || 'x'", "hash"),
+        ("UPDATE chunks SET start = start + 1", "not the text at"),
+        ("DELETE FROM chunks WHERE ordinal = 0", "chunks where"),
+        ("UPDATE vectors SET data = zeroblob(length(data))", "length"),
+        ("UPDATE vectors SET data = substr(data, 5)", "bytes"),
+        ("DELETE FROM vectors", "no vectors"),
+        ("UPDATE chunks SET text = 'other' WHERE id = 1", "postings"),
+        ("INSERT INTO postings(rowid, text) VALUES (999, 'ghost')", "postings"),
+        ("DELETE FROM documents", "refers to nothing"),
+    ],
+)
+def test_verify_sees_tampering(index, docs, statement, finding):
+    index.update([docs])
+    assert index.verify().ok
+    with sqlite3.connect(index.folder / FILE_NAME) as connection:
+        connection.execute(statement)
+    connection.close()
+    assert any(finding in line for line in index.verify().findings)
+
+
+def test_second_writer_waits_then_names_the_first(index, docs, embedder):
+    from lmstack.rag.lock import writer_lock
+
+    config = IndexConfig(lock_timeout_s=0.1)
+    with (
+        writer_lock(index.folder, 1),
+        Index.open(index.folder, embedder, config=config) as second,
+        pytest.raises(StoreError, match=f"locked by process {os.getpid()}"),
+    ):
+        second.update([docs])
+
+
+def test_search_goes_on_while_a_writer_holds_the_lock(index, docs):
+    from lmstack.rag.lock import writer_lock
+
+    index.update([docs])
+    with writer_lock(index.folder, 1):
+        assert index.search("penguin", 1)
+
+
+def test_full_disk_is_an_error_and_the_index_stays_whole(index, docs):
+    index.update([docs])
+    (docs / "large.txt").write_text("many different words " * 10_000)
+    with sqlite3.connect(index.folder / FILE_NAME) as connection:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.close()
+    real = index._database._connect
+
+    def limited() -> sqlite3.Connection:
+        connection = real()
+        connection.execute(f"PRAGMA max_page_count = {pages + 10}")
+        return connection
+
+    index._database._engine.dispose()
+    index._database._engine.pool._creator = limited
+    index._database._engine.pool._invoke_creator = lambda _: limited()
+    with pytest.raises(StoreError, match="full"):
+        index.update()
+    assert index.verify().ok
+    assert len(_paths(index)) == 3
+
+
+def test_progress_counts_every_file_once(index, docs):
+    seen = []
+    index.update([docs], progress=seen.append)
+    assert [(p.done, p.total) for p in seen] == [(1, 3), (2, 3), (3, 3)]
+    assert seen[-1].remaining_s == 0
+
+
+def test_embedder_that_fails_leaves_what_was_written(index, docs, embedder, monkeypatch):
+    index.update([docs / "more"])
+    monkeypatch.setattr(embedder, "embed", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        index.update([docs])
+    monkeypatch.undo()
+    assert index.verify().ok
+    assert len(_paths(index)) == 1
+    assert index.update([docs]).added == 2
