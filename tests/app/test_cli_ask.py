@@ -167,6 +167,14 @@ def test_a_missing_model_is_found_before_the_folder_is_indexed(
     assert not (home / "indexes").exists()
 
 
+def test_a_remote_model_is_announced_and_a_local_one_is_not(
+    run: Run, docs: Path, model: ScriptedModel
+) -> None:
+    remote = run("ask", QUESTION, "--docs", "docs", "--model", "openai:gpt-x")
+    assert "are sent to openai" in remote.err
+    assert "sent" not in run("ask", QUESTION, "--docs", "docs").err
+
+
 @pytest.mark.parametrize("name", ["openai:", ":x", "opnai:gpt", "anthropic"])
 def test_only_a_provider_by_name_is_remote(name: str) -> None:
     assert not wiring.is_remote(name)

@@ -202,6 +202,16 @@ def test_blank_keys_are_no_keys(
     assert run("up", "docs", "--host", "0.0.0.0").code == 2
 
 
+@pytest.mark.parametrize("key", ["schlüssel", "two words", "a\x07b"])
+def test_a_key_that_no_header_can_carry_is_refused_before_loading(
+    run: Run, docs: Path, models: None, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("LMSTACK_API_KEYS", f"good,{key}")
+    ran = run("up", "docs")
+    assert ran.code == 2
+    assert key not in ran.err
+
+
 def test_a_port_that_cannot_be_is_an_error(run: Run, docs: Path, models: None) -> None:
     ran = run("up", "docs", "--port", "70000")
     assert ran.code in (1, 2)

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from lmstack.app import wiring
 from lmstack.app.failure import CommandLineError
+from lmstack.app.output import Output
 
 __all__ = [
     "Docs",
@@ -17,6 +19,7 @@ __all__ = [
     "NumPassages",
     "Rebuild",
     "one_source",
+    "say_if_remote",
 ]
 
 ModelName = Annotated[
@@ -61,3 +64,9 @@ def one_source(docs: Path | None, index: Path | None, command: str) -> None:
     if (docs is None) == (index is None):
         what = "neither --docs nor --index" if docs is None else "both --docs and --index"
         raise CommandLineError(f"{command} has {what}", hint=f"{command} --docs DIR", param="docs")
+
+
+def say_if_remote(out: Output, model: str | None) -> None:
+    """Nothing leaves this machine unsaid."""
+    if model is not None and wiring.is_remote(model):
+        out.note(f"questions and the passages found are sent to {model.partition(':')[0]}")

@@ -22,6 +22,7 @@ from lmstack.app.commands._options import (
     NumPassages,
     Rebuild,
     one_source,
+    say_if_remote,
 )
 from lmstack.app.failure import CommandLineError
 from lmstack.app.output import Output, columns, printable
@@ -74,6 +75,7 @@ def ask(
             "the question is empty", hint='lmstack ask "QUESTION" --docs DIR', param="question"
         )
     wiring.require_models(model, embedder)
+    say_if_remote(out, model)
     again = f"lmstack ask {shlex.quote(question)} {_where(docs, index)}"
     out.interrupted = ("the index is kept", again)
     with (

@@ -12,7 +12,7 @@ import typer
 
 from lmstack.app import wiring
 from lmstack.app.command import command
-from lmstack.app.commands._options import EmbedderName, ModelName
+from lmstack.app.commands._options import EmbedderName, ModelName, say_if_remote
 from lmstack.app.failure import CommandLineError
 from lmstack.app.output import Output, seconds
 
@@ -67,6 +67,7 @@ def up(
         )
     source = wiring.existing_folder(docs)
     wiring.require_models(model, embedder)
+    say_if_remote(out, model)
 
     from lmstack.app.server import open_port, serve
 
@@ -96,7 +97,14 @@ def up(
 def api_keys() -> tuple[str, ...]:
     """The keys in the environment; spaces around a key do not count."""
     given = os.environ.get(KEYS_VARIABLE, "").split(",")
-    return tuple(key.strip() for key in given if key.strip())
+    keys = tuple(key.strip() for key in given if key.strip())
+    if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
+        raise CommandLineError(
+            f"a key in {KEYS_VARIABLE} has a space or a character that is not ASCII",
+            hint="python -c 'import secrets; print(secrets.token_urlsafe())' makes a good one",
+            param=KEYS_VARIABLE,
+        )
+    return keys
 
 
 def _is_local(host: str) -> bool:
