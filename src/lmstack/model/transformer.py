@@ -127,7 +127,10 @@ class Transformer(nn.Module):
         if config.head == "lm" and not config.tie_embeddings:
             self.head = Linear(D, config.vocab_size, bias=False)
         self.pooler = Linear(D, D, bias=True) if config.head == "pool" else None
-        self._ropes = [config.layer(i).rope for i in range(config.num_layers)]
+        ropes = [config.layer(i).rope for i in range(config.num_layers)]
+        # Layers that rotate alike share one pair of tables a pass.
+        self._ropes = list(dict.fromkeys(r for r in ropes if r is not None))
+        self._rope_of = [None if r is None else self._ropes.index(r) for r in ropes]
         self.reset_parameters()
 
     @torch.no_grad()
@@ -187,12 +190,9 @@ class Transformer(nn.Module):
         `TransformerOutput`.
         """
         x = self._embedded(input_ids, positions, token_type_ids)
-        tables = {
-            rope: rope.tables(positions, self.config.head_dim, x.dtype)
-            for rope in set(self._ropes)
-            if rope is not None
-        }
-        for rope, block in zip(self._ropes, self.blocks, strict=True):
+        head_dim = self.config.head_dim
+        tables = [rope.tables(positions, head_dim, x.dtype) for rope in self._ropes]
+        for rope, block in zip(self._rope_of, self.blocks, strict=True):
             if collect is not None:
                 collect.append(x)
             x = block(x, None if rope is None else tables[rope], attend)
