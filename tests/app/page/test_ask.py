@@ -228,6 +228,20 @@ def test_new_conversation_forgets_the_old_one(workspace: Any, open_page: Any, as
     assert workspace.asked[1][1] == ()
 
 
+def test_reload_keeps_the_conversation_and_its_sources(
+    workspace: Any, sources: Any, open_page: Any, ask: Any
+) -> None:
+    workspace.scripts = [workspace.script(TEXT, sources)]
+    page = open_page(workspace)
+    ask(page, "How?")
+    page.locator(".meta").wait_for()
+    page.reload()
+    expect(page.locator(".turn h2")).to_have_text("How?")
+    expect(page.locator(".answer")).to_contain_text("coffee")
+    page.locator(".answer .cite").last.click()
+    expect(page.locator("mark")).to_have_text(CLICK)
+
+
 def test_error_in_mid_answer_keeps_what_came_and_retries_in_place(
     workspace: Any, open_page: Any, ask: Any, shot: Any
 ) -> None:

@@ -3,6 +3,7 @@
 import { Turn } from "/static/answer.js";
 import { ApiError, ask, json, useKey } from "/static/api.js";
 import { Composer } from "/static/composer.js";
+import { remember, remembered } from "/static/memory.js";
 import { Panel } from "/static/panel.js";
 import { hidePreview } from "/static/preview.js";
 import { Status } from "/static/status.js";
@@ -24,12 +25,23 @@ const status = new Status({ changed: statusChanged, refused: () => showKeyForm(b
 
 function start(question) {
   if (running) return;
+  answer(addTurn(question));
+}
+
+function addTurn(question) {
   const turn = new Turn(question, { open: openSource, retry, askKey: (which, node) => addKeyForm(node, () => retry(which)) });
   turns.push(turn);
   byId("welcome").hidden = true;
   byId("fresh").hidden = false;
   byId("turns").append(turn.root);
-  answer(turn);
+  return turn;
+}
+
+function restore() {
+  for (const { question, final } of remembered()) addTurn(question).finish(final);
+  if (!turns.length) return;
+  settleHeight();
+  scroll.scrollTop = turns.at(-1).root.offsetTop;
 }
 
 function retry(turn) {
@@ -57,6 +69,7 @@ async function answer(turn) {
   running = null;
   composer.setBusy(false);
   noteBelow();
+  remember(turns);
 }
 
 async function follow(turn, signal) {
@@ -103,6 +116,7 @@ function fresh() {
   stop();
   panel.close();
   turns.splice(0);
+  remember(turns);
   byId("turns").replaceChildren();
   byId("welcome").hidden = false;
   byId("fresh").hidden = true;
@@ -196,7 +210,9 @@ function statusChanged(value, { recovered }) {
   panel.update(value);
   document.title = `${value.folder} · lmstack`;
   if (recovered) announce("The connection is back.");
-  if (recovered || suggestedAt !== value.revision) suggest(value.revision);
+  // While files come in, the first suggestions stay: nothing changes under the pointer.
+  const settled = value.state === "ready" || !byId("tries").childElementCount;
+  if (recovered || (settled && suggestedAt !== value.revision)) suggest(value.revision);
 }
 
 let suggestedAt = null;
@@ -278,5 +294,6 @@ byId("theme").addEventListener("click", () => {
 });
 
 showTheme();
+restore();
 status.poll();
 if (!matchMedia("(pointer: coarse)").matches) composer.focus();
