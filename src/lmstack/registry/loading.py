@@ -23,7 +23,7 @@ from lmstack.text import ChatTemplate, Tokenizer
 if TYPE_CHECKING:
     import torch
 
-    from lmstack.model import Transformer
+    from lmstack.model import Ops, Transformer
 
 __all__ = ["GenerationDefaults", "LoadedModel", "Pooling", "load"]
 
@@ -79,11 +79,13 @@ def load(
     ref: str | os.PathLike[str] | ModelFolder,
     store: Store | None = None,
     dtype: torch.dtype | None = None,
+    ops: Ops | None = None,
 ) -> LoadedModel:
-    """Load what ``ref`` names (no network). ``dtype``: of the weights, float32 unless given."""
+    """Load what ``ref`` names (no network). ``dtype``: of the weights, float32 unless given.
+    ``ops``: what the module computes with, the reference unless given."""
     import torch
 
-    from lmstack.model import load_module, read_gguf
+    from lmstack.model import REFERENCE_OPS, load_module, read_gguf
 
     folder = ref if isinstance(ref, ModelFolder) else (store or Store()).resolve(ref)
     metadata: Mapping[str, Any] = {}
@@ -94,7 +96,7 @@ def load(
     tokenizer = _tokenizer(folder, metadata)
     return LoadedModel(
         folder=folder,
-        module=load_module(folder.path, dtype or torch.float32),
+        module=load_module(folder.path, dtype or torch.float32, ops or REFERENCE_OPS),
         tokenizer=tokenizer,
         template=_template(folder.path, metadata, tokenizer),
         generation=_generation(folder.path, metadata, tokenizer),
