@@ -83,6 +83,18 @@ def test_every_file_that_the_page_names_is_served(client: httpx.Client) -> None:
     assert {"/static/text.js", "/static/panel.css"} <= seen
 
 
+def test_every_module_is_loaded_at_once_and_not_one_after_another(client: httpx.Client) -> None:
+    page = client.get("/").text
+    preloaded = set(re.findall(r'modulepreload" href="([^"]+)"', page))
+    imported = set(re.findall(r'from "(/static/[^"]+)"', client.get("/static/main.js").text))
+    deeper = {
+        name
+        for module in imported
+        for name in re.findall(r'from "(/static/[^"]+)"', client.get(module).text)
+    }
+    assert preloaded == imported | deeper
+
+
 def test_data_needs_the_key_and_the_page_does_not(workspace: Any, serve: Any) -> None:
     url = serve(workspace, api_keys=["sesame"]).url
     public = ["/", "/static/main.js"]
