@@ -14,13 +14,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from lmstack.core import InputError, shown
 
-__all__ = ["bind", "run_server"]
+__all__ = ["bind", "run_server", "server_config"]
 
 DRAIN_S = 3
 BACKLOG = 512
@@ -47,19 +48,26 @@ def run_server(
             param="host",
         )
     listener = bind(host, port)
-    config = uvicorn.Config(
+    config = server_config(app)
+    with contextlib.closing(listener):
+        _Server(config, app, _url(host, listener), on_ready, stop).run(sockets=[listener])
+
+
+def server_config(app: Any, *, grace_s: int = DRAIN_S) -> uvicorn.Config:
+    """How every server of ours runs an ASGI app. ``grace_s``: time to finish when stopping."""
+    return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
+        # uvicorn would believe X-Forwarded-For from any program on this machine, and limits go
+        # by the address.
         proxy_headers=False,
-        lifespan="auto",
+        lifespan="off",
         ws="none",
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=grace_s,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    with contextlib.closing(listener):
-        _Server(config, app, _url(host, listener), on_ready, stop).run(sockets=[listener])
 
 
 def bind(host: str, port: int) -> socket.socket:
