@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import contextlib
 
-from lmstack.core import FormatError, UnsupportedError
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmstack.core import FormatError, LmstackError, UnsupportedError
 from lmstack.text import Tokenizer
 
 
@@ -102,3 +106,32 @@ def test_damaged_metadata_is_a_format_error(make_byte_level, key, value):
 def test_missing_scores_are_a_format_error(make_sentencepiece):
     with pytest.raises(FormatError, match="0 scores"):
         Tokenizer.from_gguf(make_sentencepiece(**{"tokenizer.ggml.scores": []}))
+
+
+KEYS = [
+    "model",
+    "pre",
+    "tokens",
+    "token_type",
+    "merges",
+    "scores",
+    "bos_token_id",
+    "eos_token_id",
+    "unknown_token_id",
+    "add_bos_token",
+    "add_space_prefix",
+]
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4)),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=60)
+@given(key=st.sampled_from(KEYS), value=values)
+@pytest.mark.parametrize("kind", ["make_byte_level", "make_sentencepiece"])
+def test_metadata_of_any_type_is_an_error_of_ours(request, kind, key, value):
+    make = request.getfixturevalue(kind)
+    with contextlib.suppress(LmstackError):
+        Tokenizer.from_gguf(make(**{f"tokenizer.ggml.{key}": value}))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 
 import pytest
 import transformers
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmstack.core import FormatError, InputError, NotFoundError, UnsupportedError
+from lmstack.core import (
+    FormatError,
+    InputError,
+    LmstackError,
+    NotFoundError,
+    UnsupportedError,
+)
 from lmstack.text import Tokenizer
 
 valid_text = st.text(st.characters(exclude_categories=["Cs"]))
@@ -202,6 +209,33 @@ def test_damaged_tokenizer_json_is_a_format_error(tmp_path, text):
     (tmp_path / "tokenizer.json").write_text(text)
     with pytest.raises(FormatError):
         Tokenizer.from_folder(tmp_path)
+
+
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=4)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=4,
+)
+CONFIG_KEYS = ["bos_token", "eos_token", "additional_special_tokens", "extra_special_tokens"]
+
+
+@settings(max_examples=60)
+@given(key=st.sampled_from(CONFIG_KEYS), value=json_values)
+def test_configuration_of_any_type_is_read_or_refused(make_wordpiece, key, value):
+    with contextlib.suppress(LmstackError):
+        Tokenizer.from_json(make_wordpiece(), {key: value})
+
+
+@settings(max_examples=100)
+@given(
+    key=st.sampled_from(["added_tokens", "normalizer", "decoder", "post_processor", "model"]),
+    value=json_values,
+)
+def test_tokenizer_json_of_any_type_is_read_or_refused(make_wordpiece, key, value):
+    with contextlib.suppress(LmstackError):
+        Tokenizer.from_json(make_wordpiece(**{key: value})).decode([4])
 
 
 def test_tokenizer_json_that_is_not_text_is_a_format_error(tmp_path):

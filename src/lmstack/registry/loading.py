@@ -116,8 +116,8 @@ def _template(path: Path, metadata: Mapping[str, Any], tokenizer: Tokenizer) -> 
         source = metadata.get("tokenizer.chat_template")
     if isinstance(source, list):
         # Several named templates: the plain one is called "default".
-        named = {entry.get("name"): entry.get("template") for entry in source}
-        source = named.get("default")
+        entries = [entry for entry in source if isinstance(entry, Mapping)]
+        source = next((e.get("template") for e in entries if e.get("name") == "default"), None)
     if source is None:
         return None
     if not isinstance(source, str):
@@ -134,11 +134,11 @@ def _generation(
     stated: Mapping[str, Any] = {}
     if path.is_dir() and (path / "generation_config.json").exists():
         stated = json_file(path / "generation_config.json")
-    listed = stated.get("eos_token_id")
-    ids = {*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_id}
-    ids |= {metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")}
-    ids |= {tokenizer.special_tokens.get(name) for name in _TURN_ENDS}
     try:
+        listed = stated.get("eos_token_id")
+        ids = {*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_id}
+        ids |= {metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")}
+        ids |= {tokenizer.special_tokens.get(name) for name in _TURN_ENDS}
         return GenerationDefaults(
             eos_ids=frozenset(int(i) for i in ids if i is not None),
             temperature=_number(stated, "temperature"),
@@ -177,14 +177,16 @@ def _pooling(path: Path, tokenizer: Tokenizer) -> Pooling:
         limit = tokenizer.config.get("model_max_length")
     # transformers writes 1e30 for "no limit".
     usable = isinstance(limit, int | float) and 0 < limit < 1e9
-    prompts: Any = {}
+    prompts: Any = None
     if (path / "config_sentence_transformers.json").is_file():
-        prompts = json_file(path / "config_sentence_transformers.json").get("prompts") or {}
+        prompts = json_file(path / "config_sentence_transformers.json").get("prompts")
     return Pooling(
         mode=mode,
         normalize=any(kind == "Normalize" for kind, _ in stages),
         max_length=int(limit) if usable and limit is not None else None,
-        prompts={str(key): str(value) for key, value in dict(prompts).items()},
+        prompts={str(key): str(value) for key, value in prompts.items()}
+        if isinstance(prompts, Mapping)
+        else {},
     )
 
 

@@ -107,7 +107,13 @@ class Tokenizer:
     @classmethod
     def from_gguf(cls, metadata: Mapping[str, Any]) -> Self:
         """From GGUF metadata (keys ``tokenizer.ggml.*``)."""
-        return cls(gguf_json(metadata), gguf_config(metadata))
+        try:
+            return cls(gguf_json(metadata), gguf_config(metadata))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise FormatError(
+                f"the vocabulary of the GGUF file cannot be read: {error}",
+                hint="the file is damaged: download it again",
+            ) from error
 
     def encode(
         self, text: str, *, special: bool = True, add_special_tokens: bool = True
@@ -337,8 +343,9 @@ def _content(value: object) -> str | None:
 def _extra(config: Mapping[str, Any]) -> list[str]:
     found = []
     for key in _EXTRA:
-        values = config.get(key) or ()
-        for value in values.values() if isinstance(values, Mapping) else values:
+        values = config.get(key)
+        values = list(values.values()) if isinstance(values, Mapping) else values
+        for value in values if isinstance(values, list | tuple) else ():
             content = _content(value)
             if content is not None:
                 found.append(content)

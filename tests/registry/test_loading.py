@@ -1,0 +1,258 @@
+"""From a folder to module, tokenizer, template and defaults; and what damaged folders say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from lmstack.core import FormatError, LmstackError, Message, NotFoundError, UnsupportedError
+from lmstack.registry import Store, load
+
+WORDS = ["<unk>", "<s>", "</s>", "<|im_end|>", "a", "b", "c", "d"]
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": len(WORDS),
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 32,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+}
+BERT = {
+    "architectures": ["BertModel"],
+    "model_type": "bert",
+    "vocab_size": len(WORDS),
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 32,
+    "type_vocab_size": 2,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+}
+
+
+def tokenizer_json():
+    added = [
+        {
+            "id": index,
+            "content": word,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+        for index, word in enumerate(WORDS[:4])
+    ]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": None,
+        "decoder": None,
+        "model": {
+            "type": "WordLevel",
+            "vocab": {word: index for index, word in enumerate(WORDS)},
+            "unk_token": "<unk>",
+        },
+    }
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a model folder: weights of a fresh transformers model, and the given JSON files."""
+    import transformers
+
+    def write(config=LLAMA, **files):
+        folder = tmp_path / "model"
+        torch.manual_seed(0)
+        kind = transformers.LlamaForCausalLM if config is LLAMA else transformers.BertModel
+        kind(kind.config_class(**config)).save_pretrained(folder)
+        (folder / "generation_config.json").unlink(missing_ok=True)
+        everything = {
+            "config": config,
+            "tokenizer": tokenizer_json(),
+            "tokenizer_config": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
+            **files,
+        }
+        for name, value in everything.items():
+            path = folder / (name.replace("__", "/") + ".json")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(value))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def loaded(store):
+    return lambda folder, **options: load(folder, store, **options)
+
+
+def test_language_model_loads_whole(write, loaded):
+    found = loaded(write())
+    ids = found.tokenizer.encode("a b c")
+    assert found.module(input_ids=torch.tensor([ids])).logits.shape == (1, 3, len(WORDS))
+    assert (found.folder.kind, found.template, found.pooling) == ("generate", None, None)
+
+
+def test_weights_come_in_the_dtype_asked_for(write, loaded):
+    found = loaded(write(), dtype=torch.bfloat16)
+    assert {p.dtype for p in found.module.parameters()} == {torch.bfloat16}
+
+
+def test_loading_from_the_store_equals_loading_in_place(write, store):
+    folder = write()
+    store.pull(folder)
+    here, there = load("model", store), load(folder, store)
+    assert here.folder.digest == there.folder.digest
+    for a, b in zip(here.module.parameters(), there.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_every_end_of_turn_stops_generation(write, loaded):
+    folder = write(generation_config={"eos_token_id": [7], "temperature": 0.6, "top_k": 20})
+    generation = loaded(folder).generation
+    # What the configuration lists, the tokenizer's own, and the chat turn's.
+    assert generation.eos_ids == {7, 2, 3}
+    assert (generation.temperature, generation.top_k, generation.top_p) == (0.6, 20, None)
+
+
+@pytest.mark.parametrize("value", ["x", [None, "x"], {"a": 1}])
+def test_damaged_generation_defaults_are_named(write, loaded, value):
+    with pytest.raises(FormatError, match="generation_config"):
+        loaded(write(generation_config={"eos_token_id": value}))
+
+
+def test_template_of_its_own_file_comes_first(write, loaded):
+    folder = write(tokenizer_config={"chat_template": "old", "bos_token": "<s>"})
+    (folder / "chat_template.jinja").write_text("{{ bos_token }}new")
+    assert loaded(folder).template.render([Message("user", "x")]) == "<s>new"
+
+
+def test_default_is_taken_of_several_templates(write, loaded):
+    several = [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]
+    folder = write(tokenizer_config={"chat_template": several})
+    assert loaded(folder).template.source == "d"
+
+
+def test_template_that_is_no_text_is_refused(write, loaded):
+    with pytest.raises(FormatError, match="chat template"):
+        loaded(write(tokenizer_config={"chat_template": 3}))
+
+
+MODULES = [
+    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+]
+NORMALIZE = {"idx": 2, "name": "2", "path": "2_Normalize", "type": "x.models.Normalize"}
+
+
+@pytest.mark.parametrize(("key", "mode"), [
+    ("pooling_mode_cls_token", "cls"), ("pooling_mode_mean_tokens", "mean"),
+    ("pooling_mode_max_tokens", "max"), ("pooling_mode_lasttoken", "last"),
+])  # fmt: skip
+def test_pooling_is_what_the_folder_says(write, loaded, key, mode):
+    folder = write(
+        BERT,
+        modules=[*MODULES, NORMALIZE],
+        sentence_bert_config={"max_seq_length": 16},
+        config_sentence_transformers={"prompts": {"query": "query: "}},
+        **{"1_Pooling__config": {key: True, "word_embedding_dimension": 8}},
+    )
+    pooling = loaded(folder).pooling
+    assert (pooling.mode, pooling.normalize, pooling.max_length) == (mode, True, 16)
+    assert pooling.prompts == {"query": "query: "}
+
+
+def test_plain_encoder_is_averaged_as_sentence_transformers_does(write, loaded):
+    pooling = loaded(write(BERT, tokenizer_config={"model_max_length": 10**30})).pooling
+    assert (pooling.mode, pooling.normalize, pooling.max_length) == ("mean", False, None)
+
+
+@pytest.mark.parametrize("config", [{}, {"pooling_mode_cls_token": True,
+    "pooling_mode_mean_tokens": True}, {"pooling_mode": "weird"}])  # fmt: skip
+def test_pooling_that_is_not_supported_is_refused_by_name(write, loaded, config):
+    with pytest.raises(UnsupportedError, match="pooling"):
+        loaded(write(BERT, modules=MODULES, **{"1_Pooling__config": config}))
+
+
+def test_stage_that_is_not_supported_is_refused_by_name(write, loaded):
+    dense = {"idx": 1, "name": "1", "path": "2_Dense", "type": "x.models.Dense"}
+    with pytest.raises(UnsupportedError, match="Dense"):
+        loaded(write(BERT, modules=[MODULES[0], dense]))
+
+
+@pytest.mark.parametrize("modules", [3, [3], [{}], [{**MODULES[1], "path": "../../etc"}]])
+def test_damaged_list_of_stages_is_a_format_error(write, loaded, modules):
+    with pytest.raises(FormatError):
+        loaded(write(BERT, modules=modules))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "noise"])
+def test_damaged_folder_names_the_file_and_what_to_do(write, loaded, name, damage):
+    path = write() / name
+    data = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        bad = {"empty": b"", "cut": data[: len(data) // 2], "noise": b"\x00\xff" * 50}
+        path.write_bytes(bad[damage])
+    with pytest.raises(LmstackError) as caught:
+        loaded(path.parent)
+    assert name in caught.value.message or "safetensors" in caught.value.message
+    assert caught.value.hint
+
+
+def test_folder_without_tokenizer_says_so(write, loaded):
+    folder = write()
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(NotFoundError, match=r"no tokenizer\.json"):
+        loaded(folder)
+
+
+@pytest.mark.weights
+def test_default_language_model_loads_from_its_single_file(smollm2):
+    found = load(smollm2)
+    assert found.module.config.vocab_size == found.tokenizer.vocab_size == 49_152
+    assert {found.tokenizer.token(i) for i in found.generation.eos_ids} == {
+        "<|im_end|>",
+        "<|endoftext|>",
+    }
+    assert found.template.render([Message("user", "hi")]).endswith("<|im_start|>assistant\n")
+
+
+@pytest.mark.weights
+def test_gguf_file_in_place_equals_the_store(smollm2, tmp_path):
+    found = Store(tmp_path).resolve(smollm2.gguf)
+    assert found.kind == "generate"
+    assert found.card.parameters == 134_515_008
+    assert found.file(smollm2.gguf.name) == found.gguf == smollm2.gguf
+
+
+@pytest.mark.weights
+def test_default_embedder_loads_with_its_pooling(minilm):
+    found = load(minilm)
+    pooling = found.pooling
+    assert (pooling.mode, pooling.normalize, pooling.max_length) == ("mean", True, 256)
+    assert found.template is None
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("name", ["smollm2", "minilm"])
+def test_default_models_are_what_was_pinned(name, request):
+    folder = request.getfixturevalue(name)
+    folder.verify()
+    assert folder.card.licence
+    assert folder.card.lineage
