@@ -257,10 +257,28 @@ def test_a_folder_without_a_model_is_not_found(tmp_path):
         load_module(tmp_path / "none")
 
 
+def test_a_path_that_no_system_takes_is_a_store_error():
+    with pytest.raises(StoreError, match="too long"):
+        load_module("x" * 5000)
+
+
+def test_a_folder_named_like_a_gguf_file_is_refused(tmp_path):
+    (tmp_path / "m.gguf").mkdir()
+    with pytest.raises((StoreError, NotFoundError)):
+        load_module(tmp_path)
+    with pytest.raises(NotFoundError):
+        load_module(tmp_path / "m.gguf")
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "model.bin").write_bytes(b"x")
     with pytest.raises(FormatError, match=r"\.gguf"):
         load_module(tmp_path / "model.bin")
+
+
+def test_weights_can_only_be_of_a_floating_dtype(folder):
+    with pytest.raises(UnsupportedError, match="int8"):
+        load_module(folder, torch.int8)
 
 
 def test_a_folder_that_cannot_be_written_is_a_store_error(folder, tmp_path):

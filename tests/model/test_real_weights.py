@@ -23,7 +23,7 @@ TEXTS = (
     "def fibonacci(n):\n    if n < 2:\n        return n\n    return",
     "<|im_start|>user\nWrite a haiku about rain.<|im_end|>\n<|im_start|>assistant\n",
     "Ünïcödé ✓ 漢字 кириллица 🙂 " * 3,
-    "0123456789 " * 40,
+    "0123456789 " * 15,
 )
 
 

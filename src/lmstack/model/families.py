@@ -6,8 +6,8 @@ what it yields is the fields of a `TransformerConfig` and tensors under our name
 LLaMA (1 to 3, SmolLM2), Mistral without a window, Qwen2, BERT. A feature of a family that the
 config cannot express is refused by name, never ignored.
 
-Missing keys take the defaults of the config classes of transformers 5, because older files
-leave out values equal to them.
+Missing settings take the defaults of the config classes of transformers 5, because older files
+leave out values equal to them. Sizes are never assumed.
 """
 
 from __future__ import annotations

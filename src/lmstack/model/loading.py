@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lmstack.core import FormatError, NotFoundError, UnsupportedError
+from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedError
 from lmstack.model.config import TransformerConfig
 from lmstack.model.folder import read_folder
 from lmstack.model.gguf import read_gguf
@@ -30,9 +30,12 @@ def load_module(
     if not dtype.is_floating_point:
         raise UnsupportedError(f"weights in {dtype}", hint="use a floating dtype")
     path = Path(path)
-    if not path.exists():
-        raise NotFoundError(f"{path} does not exist", hint="lmstack models lists what is here")
-    gguf = _gguf_file(path)
+    try:
+        if not path.exists():
+            raise NotFoundError(f"{path} does not exist", hint="lmstack models lists what is here")
+        gguf = _gguf_file(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
     if gguf is not None:
         with read_gguf(gguf) as file:
             return build_module(*read_gguf_weights(file, dtype), ops)

@@ -160,10 +160,11 @@ class Transformer(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
-        output_hidden_states: bool = False,
+        output_hidden_states: bool = True,
     ) -> TransformerOutput:
         """A padded batch of whole sequences, (B, T). Positions count from 0 at the left edge,
-        padding included, as in transformers."""
+        padding included, as in transformers. ``output_hidden_states``: keep those of every
+        layer; without it only the last is held."""
         self._check_batch(input_ids, attention_mask, token_type_ids)
         attend = DenseAttention(self.config, self.ops, attention_mask)
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
