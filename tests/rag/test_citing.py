@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 
@@ -115,6 +116,15 @@ def test_generative_grammar_knows_only_numbers_of_passages():
         "[",
     ]:
         assert not _accepts(grammar, wrong)
+
+
+def test_heading_is_no_quotable_sentence():
+    hit = dataclasses.replace(_hit(1, "## The *page*\n\nIt is here."), section=("A", "The page"))
+    assert [c.quote for c in read_sentences([hit], 500)] == ["It is here."]
+
+
+def test_sentence_that_is_too_long_or_only_signs_is_not_quotable():
+    assert _candidates("x" * 501 + ". *** !!!") == []
 
 
 def _read(reader: QuotationReader, pieces: list[str]) -> tuple[str, list[Candidate]]:

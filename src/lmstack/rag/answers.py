@@ -43,7 +43,9 @@ class AnswerConfig(Config):
 
     Evidence of a sentence for a question, between 0 and 1: ``similarity_weight`` times the
     cosine of their vectors plus ``coverage_weight`` times the share of the question's words
-    (weighted by rarity) found in the sentence and its headings. Below ``min_evidence`` for the
+    (weighted by rarity) found in it. A word found only in the title and headings above it
+    counts for ``heading_share``; ``embed_headings`` puts them before the sentence for its
+    vector. Below ``min_evidence`` for the
     best sentence the answer is an abstention. ``candidates`` sentences with the most evidence
     may be chosen, of those within ``candidate_margin`` of the best. Longer sentences than
     ``max_sentence_chars`` are not quoted.
@@ -64,6 +66,8 @@ class AnswerConfig(Config):
     passages: int = 4
     similarity_weight: float = 0.6
     coverage_weight: float = 0.4
+    heading_share: float = 0.5
+    embed_headings: bool = True
     min_evidence: float = 0.35
     candidates: int = 8
     candidate_margin: float = 0.25
@@ -94,6 +98,7 @@ class AnswerConfig(Config):
         check_range("history_turns", self.history_turns, 0, 100)
         for name in ("similarity_weight", "coverage_weight", "candidate_margin", "min_support"):
             check_range(name, getattr(self, name), 0, 10)
+        check_range("heading_share", self.heading_share, 0, 1)
         check_range("min_evidence", self.min_evidence, -1, 10)
 
 

@@ -60,8 +60,9 @@ def generative_grammar(numbers: int, *, none: bool) -> Grammar:
 
 
 def _literal(text: str) -> str:
-    """A string literal of the grammar: JSON's escapes are those of the dialect."""
-    return json.dumps(text, ensure_ascii=False)
+    """A string literal of the grammar. Its escapes are JSON's, and its lexer takes no character
+    below a space or DEL as it is (JSON leaves DEL alone)."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,18 +39,25 @@ class Candidate:
 
 
 def read_sentences(hits: Sequence[Hit], max_chars: int) -> list[Candidate]:
-    """Sentences of ``hits`` in order; a text that occurs twice in a passage counts once."""
+    """Sentences of ``hits`` in order; a text that occurs twice in a passage counts once.
+    Headings are left out: they name an answer and are none."""
     found: list[Candidate] = []
     for number, hit in enumerate(hits, 1):
-        seen: set[str] = set()
+        seen = {_plain(heading) for heading in hit.section}
         for start, end in sentence_spans(hit.text):
             quote = hit.text[start:end]
             shown = " ".join(quote.split())
-            if len(shown) <= max_chars and any(c.isalnum() for c in shown) and shown not in seen:
-                seen.add(shown)
+            plain = _plain(shown)
+            if len(shown) <= max_chars and plain and plain not in seen:
+                seen.add(plain)
                 place = (hit.start + start, hit.start + end)
                 found.append(Candidate(number, hit, *place, quote, shown))
     return found
+
+
+def _plain(text: str) -> str:
+    """Letters and digits alone: equal for a heading with and without its markup."""
+    return "".join(c for c in text.casefold() if c.isalnum())
 
 
 def weigh_sentences(
@@ -61,15 +68,20 @@ def weigh_sentences(
     config: AnswerConfig,
 ) -> list[Candidate]:
     """The same sentences with their evidence for the question with this ``vector`` and these
-    weighted ``words``. Headings count as part of the sentences under them."""
+    weighted ``words``."""
     if not sentences:
         return []
-    texts = [embedded_text(s.hit.prefix, s.shown) for s in sentences]
+    texts = [
+        embedded_text(s.hit.prefix, s.shown) if config.embed_headings else s.shown
+        for s in sentences
+    ]
     similarities = np.asarray(embedder.embed(texts, "passage"), np.float32) @ vector
     weighed: list[Candidate] = []
-    for sentence, text, cosine in zip(sentences, texts, similarities, strict=True):
+    for sentence, cosine in zip(sentences, similarities, strict=True):
         similarity = float(cosine)
-        coverage = covered_share(words, text)
+        alone = covered_share(words, sentence.shown)
+        headed = covered_share(words, embedded_text(sentence.hit.prefix, sentence.shown))
+        coverage = alone + config.heading_share * (headed - alone)
         evidence = config.similarity_weight * similarity + config.coverage_weight * coverage
         weighed.append(
             Candidate(
@@ -88,8 +100,7 @@ def weigh_sentences(
 
 
 def choose_candidates(sentences: Sequence[Candidate], config: AnswerConfig) -> list[Candidate]:
-    """Those with the most evidence, in reading order. Headings (a line without an end mark that
-    others of its passage follow) say little by themselves, so `min_evidence` holds for all."""
+    """Those with the most evidence, in reading order; `min_evidence` holds for each."""
     ranked = sorted(sentences, key=lambda s: -s.evidence)[: config.candidates]
     if not ranked:
         return []

@@ -1,7 +1,8 @@
 """Sentences as spans, for quoting and for cutting long paragraphs.
 
-Lines are read first (headings, list items, table rows, fences and paragraphs do not run into one
-another), then each paragraph goes through nupunkt's Punkt model. Spans never include the markers
+Lines are read first (headings, list items, table rows, paragraphs and the parts of a fence
+between blank lines do not run into one another), then each paragraph goes through nupunkt's
+Punkt model. Spans never include the markers
 of lists, quotes and headings, nor white space at their ends; together they hold every other
 character that is not white space, a fence line or a ruling line.
 """
@@ -51,7 +52,9 @@ def _groups(text: str) -> Iterator[tuple[int, int, bool]]:
             fence = fenced.group(1)[:3] if fence is None else None
             open_start = None
         elif fence is not None:
-            open_start = start if open_start is None else open_start
+            if line.isspace() and open_start is not None:
+                yield open_start, start, False
+            open_start = None if line.isspace() else start if open_start is None else open_start
         else:
             marker = _MARKER.match(line)
             begin = start + (marker.end() if marker else 0)
