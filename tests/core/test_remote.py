@@ -9,16 +9,10 @@ import logging
 import pickle
 import subprocess
 import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.responses import JSONResponse, Response
 
 from lmstack.core import (
     AnthropicModel,
@@ -40,117 +34,6 @@ from lmstack.core import (
     complete,
     complete_sync,
 )
-
-KEY = "sk-test-0123456789abcdefghij"
-
-OPENAI_FIELDS = {
-    "model", "messages", "stream", "stream_options", "max_completion_tokens", "max_tokens",
-    "temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "seed", "stop",
-    "logprobs", "top_logprobs", "n", "response_format",
-}  # fmt: skip
-ANTHROPIC_FIELDS = {
-    "model", "messages", "stream", "max_tokens", "system", "stop_sequences", "temperature", "top_p",
-    "top_k", "output_config",
-}  # fmt: skip
-
-
-class Server:
-    """Both APIs. ``reply`` makes the events or the error; ``bodies`` is what arrived;
-    ``streaming`` counts answers that are being sent."""
-
-    def __init__(self) -> None:
-        self.bodies: list[dict[str, Any]] = []
-        self.reply: Callable[[], Response | list[Any]] = list
-        self.streaming = 0
-        self.closed = threading.Event()
-        routes = [
-            Route("/v1/chat/completions", self.openai, methods=["POST"]),
-            Route("/v1/messages", self.anthropic, methods=["POST"]),
-        ]
-        app = Starlette(routes=routes)
-        config = uvicorn.Config(app, port=0, log_level="critical", lifespan="off", ws="none")
-        self.server = uvicorn.Server(config)
-        config.load()
-        sock = config.bind_socket()
-        self.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        self.thread = threading.Thread(target=self.server.run, args=([sock],))
-        self.thread.start()
-
-    async def openai(self, request: HttpRequest) -> Response:
-        if request.headers.get("authorization") != f"Bearer {KEY}":
-            said = f"Incorrect API key provided: {request.headers.get('authorization')}"
-            return JSONResponse({"error": {"message": said, "code": "invalid_api_key"}}, 401)
-        return await self.answer(request, OPENAI_FIELDS, self.openai_lines)
-
-    async def anthropic(self, request: HttpRequest) -> Response:
-        # Older versions of the SDK send the first header, newer ones the second.
-        keys = request.headers.get("x-api-key"), request.headers.get("authorization")
-        if keys not in ((KEY, None), (None, f"Bearer {KEY}")):
-            error = {"type": "authentication_error", "message": "invalid x-api-key"}
-            return JSONResponse({"type": "error", "error": error}, 401)
-        return await self.answer(request, ANTHROPIC_FIELDS, self.anthropic_lines)
-
-    async def answer(
-        self, request: HttpRequest, fields: set[str], lines: Callable[[list[Any]], Iterator[str]]
-    ) -> Response:
-        body = await request.json()
-        unknown = set(body) - fields
-        if unknown:
-            return JSONResponse({"error": {"message": f"unknown: {unknown}"}}, 400)
-        self.bodies.append(body)
-        reply = self.reply()
-        if isinstance(reply, Response):
-            return reply
-        return StreamingResponse(self.send(lines(reply)), media_type="text/event-stream")
-
-    async def send(self, lines: Iterator[str]) -> AsyncIterator[str]:
-        self.streaming += 1
-        try:
-            for line in lines:
-                if line == "break":
-                    raise ConnectionResetError
-                if line == "hang":
-                    await asyncio.sleep(30)
-                yield line
-                await asyncio.sleep(0)
-        finally:
-            self.streaming -= 1
-            self.closed.set()
-
-    @staticmethod
-    def openai_lines(events: list[Any]) -> Iterator[str]:
-        for event in events:
-            if isinstance(event, str):
-                yield event
-                continue
-            base = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-            yield f"data: {json.dumps(base | event)}\n\n"
-        yield "data: [DONE]\n\n"
-
-    @staticmethod
-    def anthropic_lines(events: list[Any]) -> Iterator[str]:
-        for event in events:
-            if isinstance(event, str):
-                yield event
-                continue
-            yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.server.should_exit = True
-    server.thread.join()
-
-
-@pytest.fixture
-def server(running: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    running.bodies.clear()
-    running.closed.clear()
-    return running
 
 
 def chunk(text: str = "", index: int = 0, reason: str | None = None, **more: Any) -> dict[str, Any]:
@@ -198,15 +81,15 @@ STOPPED = {"type": "message_stop"}
 BONJOUR = [STARTED, block("Bon"), block("jour"), ended("end_turn"), STOPPED]
 
 
-def openai(server: Server, **options: Any) -> OpenAIModel:
+def openai(server: Any, **options: Any) -> OpenAIModel:
     return OpenAIModel("gpt", base_url=server.url + "/v1", max_retries=0, timeout_s=5, **options)
 
 
-def anthropic(server: Server) -> AnthropicModel:
+def anthropic(server: Any) -> AnthropicModel:
     return AnthropicModel("claude", base_url=server.url, max_retries=0, timeout_s=5)
 
 
-def model_of(server: Server, provider: str) -> ChatModel:
+def model_of(server: Any, provider: str) -> ChatModel:
     return openai(server) if provider == "openai" else anthropic(server)
 
 
@@ -227,7 +110,7 @@ both = pytest.mark.parametrize("provider", ["openai", "anthropic"])
 # What comes back.
 
 
-async def test_openai_text_usage_and_reason(server: Server) -> None:
+async def test_openai_text_usage_and_reason(server: Any) -> None:
     server.reply = lambda: HELLO
     whole = await complete(openai(server), asked())
     assert (whole.text, whole.choices[0].finish_reason) == ("Hello", "stop")
@@ -235,7 +118,7 @@ async def test_openai_text_usage_and_reason(server: Server) -> None:
     assert (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) == (9, 4, 5)
 
 
-async def test_anthropic_text_usage_and_reason(server: Server) -> None:
+async def test_anthropic_text_usage_and_reason(server: Any) -> None:
     server.reply = lambda: BONJOUR
     whole = await complete(anthropic(server), asked())
     assert (whole.text, whole.choices[0].finish_reason) == ("Bonjour", "stop")
@@ -243,7 +126,7 @@ async def test_anthropic_text_usage_and_reason(server: Server) -> None:
     assert (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) == (9, 4, 5)
 
 
-async def test_usage_comes_last_and_only_there(server: Server) -> None:
+async def test_usage_comes_last_and_only_there(server: Any) -> None:
     for model, events in ((openai(server), HELLO), (anthropic(server), BONJOUR)):
         server.reply = lambda events=events: events
         deltas = [delta async for delta in model.stream(asked())]
@@ -261,7 +144,7 @@ async def test_usage_comes_last_and_only_there(server: Server) -> None:
         ("function_call", "tool_calls"),
     ],
 )
-async def test_openai_reasons(server: Server, reason: str, expected: str) -> None:
+async def test_openai_reasons(server: Any, reason: str, expected: str) -> None:
     server.reply = lambda: [chunk("x", reason=reason)]
     assert (await complete(openai(server), asked())).choices[0].finish_reason == expected
 
@@ -277,15 +160,13 @@ async def test_openai_reasons(server: Server, reason: str, expected: str) -> Non
         ("tool_use", "tool_calls"),
     ],
 )
-async def test_anthropic_reasons(server: Server, reason: str, expected: str) -> None:
+async def test_anthropic_reasons(server: Any, reason: str, expected: str) -> None:
     server.reply = lambda: [STARTED, block("x"), ended(reason), STOPPED]
     assert (await complete(anthropic(server), asked())).choices[0].finish_reason == expected
 
 
 @both
-async def test_a_reason_that_is_not_known_is_named_not_guessed(
-    server: Server, provider: str
-) -> None:
+async def test_a_reason_that_is_not_known_is_named_not_guessed(server: Any, provider: str) -> None:
     server.reply = lambda: (
         [chunk("x", reason="tired")] if provider == "openai" else [STARTED, ended("tired"), STOPPED]
     )
@@ -293,7 +174,7 @@ async def test_a_reason_that_is_not_known_is_named_not_guessed(
         await complete(model_of(server, provider), asked())
 
 
-async def test_choices_that_interleave_keep_their_index(server: Server) -> None:
+async def test_choices_that_interleave_keep_their_index(server: Any) -> None:
     server.reply = lambda: [
         chunk("a", 1), chunk("x", 0), chunk("b", 1, "stop"), chunk("y", 0, "length"), USAGE,
     ]  # fmt: skip
@@ -302,7 +183,7 @@ async def test_choices_that_interleave_keep_their_index(server: Server) -> None:
     assert server.bodies[0]["n"] == 2
 
 
-async def test_logprobs_keep_exact_bytes_and_alternatives(server: Server) -> None:
+async def test_logprobs_keep_exact_bytes_and_alternatives(server: Any) -> None:
     other = {"token": "b", "bytes": None, "logprob": -2.0}
     entry = {"token": "\ufffd", "bytes": [240, 159], "logprob": -0.5, "top_logprobs": [other]}
     server.reply = lambda: [chunk("x", reason="stop", logprobs={"content": [entry]}), USAGE]
@@ -316,7 +197,7 @@ async def test_logprobs_keep_exact_bytes_and_alternatives(server: Server) -> Non
 # What is sent.
 
 
-async def test_defaults_send_nothing_that_was_not_asked_for(server: Server) -> None:
+async def test_defaults_send_nothing_that_was_not_asked_for(server: Any) -> None:
     server.reply = lambda: HELLO
     await complete(openai(server), Request((Message("user", "hi"),)))
     assert server.bodies[0] == {
@@ -327,7 +208,7 @@ async def test_defaults_send_nothing_that_was_not_asked_for(server: Server) -> N
     }
 
 
-async def test_every_sampling_parameter_of_openai_arrives(server: Server) -> None:
+async def test_every_sampling_parameter_of_openai_arrives(server: Any) -> None:
     server.reply = lambda: HELLO
     request = asked(
         max_tokens=7,
@@ -354,14 +235,14 @@ async def test_every_sampling_parameter_of_openai_arrives(server: Server) -> Non
     assert {name: body[name] for name in expected} == expected
 
 
-async def test_older_servers_get_the_older_name_of_max_tokens(server: Server) -> None:
+async def test_older_servers_get_the_older_name_of_max_tokens(server: Any) -> None:
     server.reply = lambda: HELLO
     await complete(openai(server, max_tokens_field="max_tokens"), asked(max_tokens=7))
     assert server.bodies[0]["max_tokens"] == 7
     assert "max_completion_tokens" not in server.bodies[0]
 
 
-async def test_every_sampling_parameter_of_anthropic_arrives(server: Server) -> None:
+async def test_every_sampling_parameter_of_anthropic_arrives(server: Any) -> None:
     server.reply = lambda: BONJOUR
     request = asked(max_tokens=7, temperature=0.0, top_p=0.5, top_k=3, stop=("END",))
     await complete(anthropic(server), request)
@@ -371,7 +252,7 @@ async def test_every_sampling_parameter_of_anthropic_arrives(server: Server) -> 
     assert {name: server.bodies[0][name] for name in expected} == expected
 
 
-async def test_anthropic_system_messages_are_sent_apart(server: Server) -> None:
+async def test_anthropic_system_messages_are_sent_apart(server: Any) -> None:
     server.reply = lambda: BONJOUR
     messages = (Message("system", "be brief"), Message("user", "hi"), Message("assistant", "yes?"))
     await complete(anthropic(server), asked(*messages, Message("user", "go")))
@@ -380,7 +261,7 @@ async def test_anthropic_system_messages_are_sent_apart(server: Server) -> None:
     assert [m["role"] for m in body["messages"]] == ["user", "assistant", "user"]
 
 
-async def test_openai_messages_keep_names_and_tool_calls(server: Server) -> None:
+async def test_openai_messages_keep_names_and_tool_calls(server: Any) -> None:
     server.reply = lambda: HELLO
     call = ToolCall("t1", "add", '{"a":1}')
     await complete(
@@ -411,7 +292,7 @@ async def test_openai_messages_keep_names_and_tool_calls(server: Server) -> None
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 
 
-async def test_json_formats_arrive(server: Server) -> None:
+async def test_json_formats_arrive(server: Any) -> None:
     server.reply = lambda: HELLO
     await complete(openai(server), asked(grammar=Grammar("json_object")))
     await complete(openai(server), asked(grammar=Grammar.json_schema(SCHEMA)))
@@ -463,7 +344,7 @@ ANTHROPIC_REFUSES: list[tuple[Request, str]] = [
     ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_what_a_provider_cannot_do_is_refused_by_name_and_not_sent(
-    server: Server, provider: str, request_: Request, field: str
+    server: Any, provider: str, request_: Request, field: str
 ) -> None:
     with pytest.raises(UnsupportedError) as caught:
         await complete(model_of(server, provider), request_)
@@ -474,7 +355,7 @@ async def test_what_a_provider_cannot_do_is_refused_by_name_and_not_sent(
 @pytest.mark.parametrize(
     "request_", [Request((Message("user", "hi"),)), asked(Message("system", "only"))]
 )
-async def test_anthropic_says_what_it_lacks(server: Server, request_: Request) -> None:
+async def test_anthropic_says_what_it_lacks(server: Any, request_: Request) -> None:
     with pytest.raises(InputError):
         await complete(anthropic(server), request_)
     assert server.bodies == []
@@ -507,7 +388,7 @@ def refusal(status: int, kind: str, message: str, **headers: str) -> Response:
     ],
 )
 async def test_each_status_is_the_error_that_says_what_to_do(
-    server: Server,
+    server: Any,
     provider: str,
     status: int,
     kind: str,
@@ -522,7 +403,7 @@ async def test_each_status_is_the_error_that_says_what_to_do(
 
 
 @both
-async def test_a_rate_limit_says_how_long_to_wait(server: Server, provider: str) -> None:
+async def test_a_rate_limit_says_how_long_to_wait(server: Any, provider: str) -> None:
     server.reply = lambda: refusal(429, "rate_limit_error", "slow", **{"retry-after": "7"})
     with pytest.raises(OverloadedError) as caught:
         await complete(model_of(server, provider), asked())
@@ -532,7 +413,7 @@ async def test_a_rate_limit_says_how_long_to_wait(server: Server, provider: str)
 @both
 @pytest.mark.parametrize("after", ["", "Wed, 21 Oct 2026 07:28:00 GMT", "nan", "-5", "inf"])
 async def test_a_strange_retry_after_is_a_finite_wait(
-    server: Server, provider: str, after: str
+    server: Any, provider: str, after: str
 ) -> None:
     server.reply = lambda: refusal(429, "rate_limit_error", "slow", **{"retry-after": after})
     with pytest.raises(OverloadedError) as caught:
@@ -543,7 +424,7 @@ async def test_a_strange_retry_after_is_a_finite_wait(
 @both
 @pytest.mark.parametrize("body", ["", "<html>", "[]", '{"error": "text"}', '{"error": null}'])
 async def test_an_error_without_the_usual_body_is_still_one_of_ours(
-    server: Server, provider: str, body: str
+    server: Any, provider: str, body: str
 ) -> None:
     server.reply = lambda: Response(body, 500)
     with pytest.raises(RemoteError, match="500"):
@@ -551,7 +432,7 @@ async def test_an_error_without_the_usual_body_is_still_one_of_ours(
 
 
 @both
-async def test_an_error_event_in_mid_stream_is_mapped(server: Server, provider: str) -> None:
+async def test_an_error_event_in_mid_stream_is_mapped(server: Any, provider: str) -> None:
     error = {"type": "overloaded_error", "message": "busy"}
     if provider == "openai":
         server.reply = lambda: [chunk("x"), f"data: {json.dumps({'error': error})}\n\n"]
@@ -564,7 +445,7 @@ async def test_an_error_event_in_mid_stream_is_mapped(server: Server, provider: 
 @both
 @pytest.mark.parametrize("how", ["break", "end", "garbage"])
 async def test_a_stream_that_breaks_off_is_an_error_not_a_short_answer(
-    server: Server, provider: str, how: str
+    server: Any, provider: str, how: str
 ) -> None:
     event: Any = chunk("half") if provider == "openai" else block("half")
     last = {"break": ["break"], "end": [], "garbage": ["event: message_delta\ndata: {not json\n\n"]}
@@ -583,7 +464,7 @@ async def test_a_stream_that_breaks_off_is_an_error_not_a_short_answer(
 
 @both
 async def test_an_event_that_lacks_what_the_api_promises_is_a_remote_error(
-    server: Server, provider: str
+    server: Any, provider: str
 ) -> None:
     server.reply = lambda: (
         [{"choices": [{"index": 0}]}, {"choices": 5}]
@@ -594,14 +475,14 @@ async def test_an_event_that_lacks_what_the_api_promises_is_a_remote_error(
         await complete(model_of(server, provider), asked())
 
 
-async def test_a_server_that_is_not_there_says_which(server: Server) -> None:
+async def test_a_server_that_is_not_there_says_which(server: Any) -> None:
     model = OpenAIModel("gpt", base_url="http://127.0.0.1:9/v1", max_retries=0)
     with pytest.raises(RemoteError, match=r"127\.0\.0\.1:9"):
         await complete(model, asked())
 
 
 @both
-async def test_a_client_that_goes_away_closes_the_connection(server: Server, provider: str) -> None:
+async def test_a_client_that_goes_away_closes_the_connection(server: Any, provider: str) -> None:
     start = [chunk("a")] if provider == "openai" else [STARTED, block("a")]
     server.reply = lambda: [*start, "hang"]
     stream = model_of(server, provider).stream(asked())
@@ -613,7 +494,7 @@ async def test_a_client_that_goes_away_closes_the_connection(server: Server, pro
 
 
 @both
-async def test_a_cancelled_task_closes_the_connection(server: Server, provider: str) -> None:
+async def test_a_cancelled_task_closes_the_connection(server: Any, provider: str) -> None:
     start = [chunk("a")] if provider == "openai" else [STARTED, block("a")]
     server.reply = lambda: [*start, "hang"]
     task = asyncio.create_task(complete(model_of(server, provider), asked()))
@@ -626,7 +507,7 @@ async def test_a_cancelled_task_closes_the_connection(server: Server, provider: 
 
 
 @both
-def test_one_model_serves_one_event_loop_after_another(server: Server, provider: str) -> None:
+def test_one_model_serves_one_event_loop_after_another(server: Any, provider: str) -> None:
     server.reply = lambda: HELLO if provider == "openai" else BONJOUR
     model = model_of(server, provider)
     texts = {complete_sync(model, asked()).text for _ in range(3)}
@@ -638,7 +519,7 @@ def test_one_model_serves_one_event_loop_after_another(server: Server, provider:
 
 @both
 async def test_a_wrong_key_is_an_auth_error_that_shows_no_part_of_it(
-    server: Server,
+    server: Any,
     provider: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -657,11 +538,11 @@ async def test_a_wrong_key_is_an_auth_error_that_shows_no_part_of_it(
 
 
 @both
-async def test_a_key_that_the_provider_quotes_is_taken_out(server: Server, provider: str) -> None:
-    server.reply = lambda: refusal(500, "api_error", f"cannot use {KEY} now")
+async def test_a_key_that_the_provider_quotes_is_taken_out(server: Any, provider: str) -> None:
+    server.reply = lambda: refusal(500, "api_error", f"cannot use {server.key} now")
     with pytest.raises(RemoteError) as caught:
         await complete(model_of(server, provider), asked())
-    assert KEY not in str(caught.value)
+    assert server.key not in str(caught.value)
 
 
 @pytest.mark.parametrize("make", [OpenAIModel, AnthropicModel])
@@ -672,13 +553,13 @@ def test_without_a_key_nothing_is_made(make: Any, monkeypatch: pytest.MonkeyPatc
 
 
 @both
-def test_a_model_that_holds_a_key_is_not_written_anywhere(server: Server, provider: str) -> None:
+def test_a_model_that_holds_a_key_is_not_written_anywhere(server: Any, provider: str) -> None:
     with pytest.raises(InputError):
         pickle.dumps(model_of(server, provider))
 
 
 def test_the_address_is_never_taken_from_the_environment(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://evil.example")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://evil.example")

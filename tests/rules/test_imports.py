@@ -1,0 +1,203 @@
+"""Who may import whom: the table of docs/architecture.md, no cycles, and a quick start."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+ALL = "all"
+# The table of architecture.md. A module may always import itself.
+ALLOWED: dict[str, str | set[str]] = {
+    "core": set(),
+    "text": {"core"},
+    "model": {"core"},
+    "registry": {"core", "text", "model"},
+    "train": {"core", "text", "model", "registry"},
+    "engine": {"core", "model"},
+    "serve": {"core", "text", "registry", "engine"},
+    "safety": {"core"},
+    "rag": {"core"},
+    "agents": {"core", "safety"},
+    "evals": {"core"},
+    "app": ALL,
+}
+# The package itself hands out names of every module, looked up when they are used.
+UNBOUND = ("__init__", "__main__")
+
+
+def imported(source: Any) -> Iterator[tuple[str, int]]:
+    """Every name in ``source`` that may be a module of ours, with its line: imports anywhere,
+    functions and TYPE_CHECKING included, `import_module("lmstack...")`, and in the `__init__.py`
+    of a package any text that is the name of a module."""
+    package = source.name if source.is_package else source.name.rpartition(".")[0]
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                base = ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [base])])
+            yield base, node.lineno
+            for alias in node.names:
+                yield f"{base}.{alias.name}", node.lineno
+        elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__"):
+            first = node.args[0] if node.args else None
+            if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                yield first.value, node.lineno
+        elif source.is_package and isinstance(node, ast.Constant) and _is_module(node.value):
+            yield node.value, node.lineno  # a table of names that are looked up when used
+
+
+def _is_module(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"lmstack(\.\w+)+", value) is not None
+
+
+def _called(node: ast.Call) -> str:
+    function = node.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def part_of(name: str) -> str:
+    """`core` for `lmstack.core.errors`; `__init__` for the package itself."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def test_the_table_covers_every_module(sources: Mapping[str, Any]) -> None:
+    assert {part_of(name) for name in sources} <= {*ALLOWED, *UNBOUND}
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_a_module_imports_only_what_the_table_allows(sources: Mapping[str, Any], part: str) -> None:
+    allowed = ALLOWED[part]
+    if allowed == ALL:
+        return
+    wrong = {
+        f"{source.shown}:{line} imports {name}"
+        for source in sources.values()
+        if part_of(source.name) == part
+        for name, line in imported(source)
+        if name.startswith("lmstack.") and part_of(name) in ALLOWED
+        if part_of(name) not in {part, *allowed}
+    }
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_nothing_imports_app(sources: Mapping[str, Any]) -> None:
+    wrong = {
+        f"{source.shown}:{line}"
+        for source in sources.values()
+        if part_of(source.name) not in ("app", *UNBOUND)
+        for name, line in imported(source)
+        if name == "lmstack.app" or name.startswith("lmstack.app.")
+    }
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def edges(sources: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Module to the modules of ours that it imports. `from a import b` is an edge to `a.b` where
+    that is a file, otherwise to `a`. The package itself is left out: it looks names up when they
+    are used, and others read its version."""
+    graph: dict[str, set[str]] = {}
+    for source in sources.values():
+        if part_of(source.name) in UNBOUND:
+            continue
+        found = {name for name, _ in imported(source) if name in sources}
+        packages = {name.rpartition(".")[0] for name in found}
+        passed_by = {p for p in packages if not _takes_more_than_submodules(source, p, sources)}
+        graph[source.name] = found - passed_by - {source.name, "lmstack"}
+    return graph
+
+
+def _takes_more_than_submodules(source: Any, package: str, sources: Mapping[str, Any]) -> bool:
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Import) and any(a.name == package for a in node.names):
+            return True
+        if isinstance(node, ast.ImportFrom) and node.module == package:
+            names = {f"{package}.{alias.name}" for alias in node.names}
+            if names - set(sources):
+                return True
+    return False
+
+
+def cycle_in(graph: Mapping[str, set[str]]) -> list[str]:
+    """One cycle as a path that returns to its start, or an empty list."""
+    done: set[str] = set()
+    for start in graph:
+        trail: list[str] = []
+        on_trail: set[str] = set()
+        stack: list[tuple[str, Iterator[str]]] = []
+        if start in done:
+            continue
+        stack.append((start, iter(sorted(graph[start]))))
+        trail.append(start)
+        on_trail.add(start)
+        while stack:
+            node, rest = stack[-1]
+            following = next((n for n in rest if n not in done), None)
+            if following is None:
+                stack.pop()
+                done.add(node)
+                on_trail.discard(trail.pop())
+            elif following in on_trail:
+                return [*trail[trail.index(following) :], following]
+            else:
+                stack.append((following, iter(sorted(graph.get(following, ())))))
+                trail.append(following)
+                on_trail.add(following)
+    return []
+
+
+def test_no_module_is_imported_by_a_computed_name(sources: Mapping[str, Any]) -> None:
+    """Or the table could not be checked. Optional packages go through `core.require`; the
+    `__init__.py` of a package may look names up in a table, which is read by `imported`."""
+    wrong = [
+        f"{source.shown}:{node.lineno}"
+        for source in sources.values()
+        if not source.is_package and source.name != "lmstack.core.extras"
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__")
+        if not (node.args and isinstance(node.args[0], ast.Constant))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_files_import_each_other_in_a_circle(sources: Mapping[str, Any]) -> None:
+    cycle = cycle_in(edges(sources))
+    assert not cycle, " -> ".join(cycle)
+
+
+def test_the_search_for_circles_finds_one_and_only_one_that_is_there() -> None:
+    assert cycle_in({"a": {"b", "c"}, "b": {"d"}, "c": {"d"}, "d": set()}) == []
+    assert cycle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+
+
+def python(script: str) -> str:
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+def test_import_lmstack_takes_under_0_3_seconds_and_loads_no_torch() -> None:
+    script = (
+        "import time; start = time.perf_counter(); import lmstack;"
+        "print(time.perf_counter() - start); import sys; assert 'torch' not in sys.modules"
+    )
+    assert min(float(python(script)) for _ in range(3)) < 0.3
+
+
+@pytest.mark.parametrize("part", ["core", "rag", "safety"])
+def test_the_half_without_tensors_loads_no_torch(part: str) -> None:
+    heavy = ("torch", "transformers", "openai", "anthropic")
+    script = f"import sys, lmstack.{part}; print([m for m in {heavy} if m in sys.modules])"
+    assert python(script) == "[]"
