@@ -109,17 +109,8 @@ def test_missing_scores_are_a_format_error(make_sentencepiece):
 
 
 KEYS = [
-    "model",
-    "pre",
-    "tokens",
-    "token_type",
-    "merges",
-    "scores",
-    "bos_token_id",
-    "eos_token_id",
-    "unknown_token_id",
-    "add_bos_token",
-    "add_space_prefix",
+    *["model", "pre", "tokens", "token_type", "merges", "scores", "add_bos_token"],
+    *["bos_token_id", "eos_token_id", "unknown_token_id", "add_space_prefix"],
 ]
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4)),

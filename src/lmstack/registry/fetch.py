@@ -56,21 +56,11 @@ def download(
         # Without a hash to check the whole against, two halves may be of two versions.
         _unlink(part)
     resumed = _size(part) > 0
-    failures = 0
-    while True:
-        before = _size(part)
-        try:
-            _receive(file, part, client, dict(headers or {}), progress)
-            break
-        except httpx.TransportError as error:
-            failures = 0 if _size(part) > before else failures + 1
-            if failures >= _ATTEMPTS:
-                raise _unreachable(file, error) from error
-            time.sleep(_PAUSE_S * 2**failures)
+    _receive_all(file, part, client, dict(headers or {}), progress)
     found = _sha256(part)
     if file.sha256 and found != file.sha256:
         _unlink(part)
-        if resumed:
+        if resumed:  # what lay there was of something else: once more from the start
             download(file, target, client, headers=headers, progress=progress)
             return
         raise IntegrityError(
@@ -97,6 +87,27 @@ def check_space(folder: Path, needed: int, what: str) -> None:
         )
 
 
+def _receive_all(
+    file: RemoteFile,
+    part: Path,
+    client: httpx.Client,
+    headers: dict[str, str],
+    progress: Progress | None,
+) -> None:
+    failures = 0
+    while True:
+        before = _size(part)
+        try:
+            _receive(file, part, client, headers, progress)
+        except httpx.TransportError as error:
+            failures = 0 if _size(part) > before else failures + 1
+            if failures >= _ATTEMPTS:
+                raise _unreachable(file, error) from error
+            time.sleep(_PAUSE_S * 2**failures)
+        else:
+            return
+
+
 def _receive(
     file: RemoteFile,
     part: Path,
@@ -108,7 +119,7 @@ def _receive(
     if file.size is not None and have == file.size:
         return
     # Bytes as stored: a compressed transfer would make ranges and sizes meaningless.
-    headers["Accept-Encoding"] = "identity"
+    headers = {**headers, "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     with client.stream("GET", file.url, headers=headers) as response:
