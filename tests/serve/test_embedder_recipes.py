@@ -12,6 +12,7 @@ import transformers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
+from lmstack.core import InputError
 from lmstack.registry import load
 from lmstack.serve.embedder import LocalEmbedder
 
@@ -93,3 +94,27 @@ def test_prefixes_are_put_before_texts_as_in_sentence_transformers(kind, make, t
 def test_the_limit_is_that_of_the_positions_where_none_is_stated(make, tmp_path):
     make("mean")
     assert LocalEmbedder(load(tmp_path / "model")).max_tokens == 12
+
+
+def test_slices_of_many_texts_do_not_show(make, tmp_path, monkeypatch):
+    make("mean")
+    embedder = LocalEmbedder(load(tmp_path / "model"))
+    whole = embedder.embed(TEXTS)
+    monkeypatch.setattr("lmstack.serve.embedder._SLICE", 3)
+    monkeypatch.setattr("lmstack.serve.embedder._PACK_TOKENS", 4)
+    np.testing.assert_allclose(embedder.embed(TEXTS), whole, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("texts", ["one text", [b"bytes"], ["fine", None]])
+def test_what_is_not_a_list_of_texts_is_refused_by_name(texts, make, tmp_path):
+    make("mean")
+    embedder = LocalEmbedder(load(tmp_path / "model"))
+    for method in (embedder.embed, embedder.count_tokens):
+        with pytest.raises(InputError, match="texts"):
+            method(texts)
+
+
+def test_a_kind_of_text_that_is_not_known_is_refused(make, tmp_path):
+    make("mean")
+    with pytest.raises(InputError, match="'document'"):
+        LocalEmbedder(load(tmp_path / "model")).embed(["a"], "document")

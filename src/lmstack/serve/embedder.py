@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lmstack.core import ModelInfo, TextKind, UnsupportedError
+from lmstack.core import InputError, ModelInfo, TextKind, UnsupportedError, shown
 from lmstack.registry import LoadedModel, ModelFolder, Store, load
 
 __all__ = ["LocalEmbedder"]
@@ -25,7 +25,10 @@ _PROMPTS: dict[TextKind, tuple[str, ...]] = {
     "query": ("query",),
     "passage": ("document", "passage", "corpus"),
 }
+# Enough that products run at full speed, few enough that activations stay near the cache.
 _PACK_TOKENS = 2048
+# Texts tokenized at a time: bounds the memory that token lists take.
+_SLICE = 2048
 
 
 class LocalEmbedder:
@@ -66,25 +69,43 @@ class LocalEmbedder:
         return self._max_tokens
 
     def embed(self, texts: Sequence[str], kind: TextKind = "passage") -> npt.NDArray[np.float32]:
-        prompt = self._prompt(kind)
+        prefixed = self._prefixed(texts, kind)
+        vectors = np.zeros((len(prefixed), self.dimensions), np.float32)
+        for start in range(0, len(prefixed), _SLICE):
+            part = slice(start, start + _SLICE)
+            vectors[part] = self._embed_slice(prefixed[part])
+        return vectors
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """As in core's `Embedder`; the prefix of the model for passages counts."""
+        encoded = self._tokenizer.encode_batch(self._prefixed(texts, "passage"))
+        return [len(encoding.ids) for encoding in encoded]
+
+    def _prefixed(self, texts: Sequence[str], kind: TextKind) -> list[str]:
+        if isinstance(texts, str):
+            raise InputError(
+                "texts is one str, which would be embedded character by character",
+                hint="pass a list: embed([text])",
+                param="texts",
+            )
+        if kind not in _PROMPTS:
+            raise InputError(f"kind is {shown(kind)}", hint="query or passage", param="kind")
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise InputError(f"texts[{index}] is {shown(text)}, not a str", param="texts")
+        prompts = self._pooling.prompts
+        prompt = next((prompts[name] for name in _PROMPTS[kind] if name in prompts), "")
+        return [prompt + text for text in texts]
+
+    def _embed_slice(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         encoded = self._tokenizer.encode_batch(
-            [prompt + text for text in texts], max_length=self._max_tokens, truncation="right"
+            texts, max_length=self._max_tokens, truncation="right"
         )
         ids = [encoding.ids for encoding in encoded]
         vectors = np.zeros((len(texts), self.dimensions), np.float32)
         for rows in _packs([len(tokens) for tokens in ids]):
             vectors[rows] = self._embed_pack([ids[row] for row in rows])
         return vectors
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """As in core's `Embedder`; the prefix of the model for passages counts."""
-        prompt = self._prompt("passage")
-        encoded = self._tokenizer.encode_batch([prompt + text for text in texts])
-        return [len(encoding.ids) for encoding in encoded]
-
-    def _prompt(self, kind: TextKind) -> str:
-        prompts = self._pooling.prompts
-        return next((prompts[name] for name in _PROMPTS[kind] if name in prompts), "")
 
     @torch.inference_mode()
     def _embed_pack(self, ids: Sequence[tuple[int, ...]]) -> npt.NDArray[np.float32]:
