@@ -2,6 +2,7 @@
 
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.engine import Engine
+from lmstack.engine.packed import PackedOps, inference_ops
 from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent, TokenScore
 from lmstack.engine.vocabulary import Vocabulary
 
@@ -10,7 +11,9 @@ __all__ = [
     "EngineConfig",
     "EngineRequest",
     "EngineStats",
+    "PackedOps",
     "TokenEvent",
     "TokenScore",
     "Vocabulary",
+    "inference_ops",
 ]

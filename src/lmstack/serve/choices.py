@@ -1,0 +1,73 @@
+"""The tokens of one choice become text: exact bytes, whole characters, stop strings held back.
+
+The engine says how many bytes of the output no stop string can take back; only those are let
+out, so text that was streamed never has to be withdrawn. Bytes and not the tokenizer's decoder,
+because a continuation has to read on from its prompt: joined, they are what the model wrote.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections import deque
+
+from lmstack.core import Delta, TokenLogprob
+from lmstack.engine import TokenEvent, TokenScore
+from lmstack.text import Tokenizer
+
+__all__ = ["ChoiceText", "token_logprob"]
+
+
+def token_logprob(tokenizer: Tokenizer, score: TokenScore) -> TokenLogprob:
+    """A score with the token's text and bytes. A control token has a name and no bytes."""
+
+    def one(token: int, logprob: float | None, top: tuple[TokenLogprob, ...]) -> TokenLogprob:
+        data = tokenizer.token_bytes(token)
+        text = data.decode("utf-8", "replace") if data else tokenizer.token(token)
+        return TokenLogprob(text, data, logprob, token, top)
+
+    top = tuple(one(token, logprob, ()) for token, logprob in score.top)
+    return one(score.token, score.logprob, top)
+
+
+class ChoiceText:
+    """Feed events to `push`; get what may be shown. ``num_tokens``: generated so far."""
+
+    def __init__(self, index: int, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
+        self.num_tokens = 0
+        self._index, self._tokenizer, self._ends = index, tokenizer, ends
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = b""  # bytes from place ``_shown`` on
+        self._shown = 0
+        self._scores: deque[tuple[int, int, TokenScore]] = deque()  # start, end, score
+
+    def push(self, event: TokenEvent) -> Delta | None:
+        """The delta that follows from ``event``, None if there is nothing to show yet."""
+        assert event.token is not None, "an event without a token is an error, not text"
+        self.num_tokens += 1
+        reason = event.finish_reason
+        # The token that ends a text is not part of it.
+        if not (reason == "stop" and event.token in self._ends):
+            start = self._shown + len(self._held)
+            self._held += self._tokenizer.token_bytes(event.token)
+            if event.score is not None:
+                self._scores.append((start, self._shown + len(self._held), event.score))
+        count = event.safe_bytes - self._shown
+        data, self._held = self._held[:count], self._held[count:]
+        self._shown = event.safe_bytes
+        text = self._decoder.decode(data, final=reason is not None)
+        logprobs = self._let_out(final=reason is not None)
+        if not (text or logprobs or reason):
+            return None
+        return Delta(text, self._index, logprobs, reason)
+
+    def _let_out(self, *, final: bool) -> tuple[TokenLogprob, ...]:
+        """Scores of tokens that are shown whole; at the end also of one that is cut, while
+        those wholly within a stop string go with it."""
+        out = []
+        while self._scores:
+            start, end, score = self._scores[0]
+            if end > self._shown and not (final and start < self._shown):
+                break
+            self._scores.popleft()
+            out.append(token_logprob(self._tokenizer, score))
+        return tuple(out)

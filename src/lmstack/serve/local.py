@@ -1,0 +1,333 @@
+"""A language model on this machine, behind core's `ChatModel`.
+
+Joins tokenizer, chat template and engine: messages to ids, a stream of engine events to a
+stream of text. Not covered: HTTP, limits and guards, which wrap this from outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import os
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from lmstack.core import (
+    Completion,
+    Delta,
+    InputError,
+    LmstackError,
+    Message,
+    ModelInfo,
+    Request,
+    SamplingParams,
+    Timings,
+    UnsupportedError,
+    Usage,
+    complete_sync,
+    shown,
+)
+from lmstack.engine import (
+    Engine,
+    EngineConfig,
+    EngineRequest,
+    EngineStats,
+    TokenEvent,
+    Vocabulary,
+    inference_ops,
+)
+from lmstack.model import Transformer, write_folder
+from lmstack.registry import LoadedModel, ModelFolder, Store, load
+from lmstack.serve.bridge import Bridge, Mailbox
+from lmstack.serve.choices import ChoiceText, token_logprob
+from lmstack.text import ChatTemplate, Tokenizer
+
+__all__ = ["LocalModel"]
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+Events = Mailbox[tuple[int, TokenEvent]]
+
+
+class LocalModel:
+    """Thread-safe; one engine serves all streams, from any number of event loops.
+
+    ``eos_ids``: tokens that end a turn. A seed gives the same tokens for the same request; in
+    bfloat16 the last bits of a logit may depend on how many streams share a step.
+    """
+
+    def __init__(
+        self,
+        module: Transformer,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        digest: str | None = None,
+        template: ChatTemplate | None = None,
+        eos_ids: frozenset[int] = frozenset(),
+        engine: EngineConfig | None = None,
+    ) -> None:
+        self.module, self.tokenizer, self.template = module, tokenizer, template
+        self._eos_ids = eos_ids or frozenset(
+            () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+        )
+        vocabulary = Vocabulary(
+            [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
+            self._eos_ids,
+            tokenizer.special_ids,
+        )
+        self._engine = Engine(module, vocabulary, engine)
+        self._engine.start()
+        self.info = ModelInfo(name, digest, self._engine.context_length)
+        self._bridge = Bridge()
+        self._numbers = itertools.count()
+        # Also when nobody closes: the engine's thread must not outlive the interpreter's end.
+        self._finalizer = weakref.finalize(self, self._engine.close)
+
+    @classmethod
+    def load(
+        cls,
+        ref: str | os.PathLike[str] | ModelFolder,
+        *,
+        store: Store | None = None,
+        dtype: str | torch.dtype = "bfloat16",
+        engine: EngineConfig | None = None,
+    ) -> Self:
+        """The model that ``ref`` names (no network).
+
+        ``dtype``: ``bfloat16`` is twice as fast; ``float32`` computes with the reference ops
+        and is what to compare with other implementations.
+        """
+        kind = _dtype(dtype)
+        # In bfloat16 packed weights give the same bits; float32 stays with the reference.
+        ops = None if kind == torch.float32 else inference_ops()
+        return cls.of(load(ref, store, kind, ops), engine)
+
+    @classmethod
+    def of(cls, loaded: LoadedModel, engine: EngineConfig | None = None) -> Self:
+        """A model that the registry has loaded."""
+        if loaded.pooling is not None:
+            raise UnsupportedError(
+                f"{loaded.folder.name} makes sentence vectors and does not generate text",
+                hint="use a language model, for example smollm2-135m-instruct",
+                param="model",
+            )
+        return cls(
+            loaded.module,
+            loaded.tokenizer,
+            name=loaded.folder.name,
+            digest=loaded.folder.digest,
+            template=loaded.template,
+            eos_ids=loaded.generation.eos_ids,
+            engine=engine,
+        )
+
+    # -- generating ----------------------------------------------------------------------------
+
+    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        """As in core's `ChatModel`. Text never holds a stop string nor a part of one that would
+        have to be taken back; `ContextLengthError` instead of a prompt that is cut."""
+        start = time.monotonic()
+        events: Events = self._bridge.mailbox()
+        ids, asked = await self._submitted(request, events)
+        try:
+            choices = [
+                ChoiceText(i, self.tokenizer, self._eos_ids | r.stop_ids)
+                for i, r in enumerate(asked)
+            ]
+            first_token_s, cached, running = 0.0, 0, len(choices)
+            while running:
+                index, event = await events.get()
+                if event.error is not None:
+                    raise event.error
+                first_token_s = first_token_s or time.monotonic() - start
+                if choices[index].num_tokens == 0:
+                    cached = event.cached_tokens if index == 0 else cached
+                    if request.echo:
+                        yield self._echoed(request, index, ids, event)
+                delta = choices[index].push(event)
+                if delta is not None:
+                    yield delta
+                running -= event.finish_reason is not None
+            usage = Usage(len(ids), sum(c.num_tokens for c in choices), cached)
+            yield Delta(usage=usage, timings=Timings(first_token_s, time.monotonic() - start))
+        finally:
+            for r in asked:
+                self._engine.cancel(r.id)
+
+    def generate(self, prompt: str | Sequence[int] | Sequence[Message], **sampling: Any) -> str:
+        """The answer to a text, token ids or messages, all at once. ``sampling``: fields of
+        `SamplingParams`, with its defaults. For usage and log-probabilities: `complete`."""
+        params = SamplingParams.from_mapping(sampling)
+        if params.n != 1:
+            raise InputError(
+                f"generate gives one text, n is {params.n}",
+                hint="use complete(prompt, n=...)",
+                param="n",
+            )
+        return self.complete(prompt, **sampling).text
+
+    def complete(
+        self, prompt: str | Sequence[int] | Sequence[Message], **sampling: Any
+    ) -> Completion:
+        """As `generate`, with all choices, usage, timings and log-probabilities."""
+        request = _request(prompt, SamplingParams.from_mapping(sampling))
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return complete_sync(self, request)
+        # Within a running loop (a notebook) another cannot be started in this thread.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(complete_sync, self, request).result()
+
+    # -- the rest ------------------------------------------------------------------------------
+
+    def stats(self) -> EngineStats:
+        """Figures of the engine."""
+        return self._engine.stats()
+
+    def save(self, folder: str | Path) -> None:
+        """Write a folder that transformers loads: config, weights, tokenizer, template."""
+        path = Path(folder)
+        ids = {"eos_token_id": sorted(self._eos_ids), "bos_token_id": self.tokenizer.bos_id}
+        extra = {key: value for key, value in ids.items() if value not in (None, [])}
+        write_folder(self.module, path, extra)
+        self.tokenizer.save(path)
+        if self.template is not None:
+            (path / "chat_template.jinja").write_text(self.template.source, encoding="utf-8")
+
+    def close(self) -> None:
+        """Stop the engine; what is running ends with an `EngineError`."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- inside --------------------------------------------------------------------------------
+
+    async def _submitted(
+        self, request: Request, events: Events
+    ) -> tuple[tuple[int, ...], list[EngineRequest]]:
+        """Prompt ids and the engine's requests, one a choice. Tokenizing and compiling a grammar
+        take time, so they run beside the loop."""
+        number = next(self._numbers)
+        abandoned = threading.Event()
+
+        def submit() -> tuple[tuple[int, ...], list[EngineRequest]]:
+            ids = self._prompt_ids(request)
+            asked = [
+                self._engine_request(request, ids, number, i, events)
+                for i in range(request.sampling.n)
+            ]
+            self._engine.submit(*asked)
+            if abandoned.is_set():
+                self._cancel(number, request)
+            return ids, asked
+
+        try:
+            return await asyncio.to_thread(submit)
+        except asyncio.CancelledError:
+            # Whichever comes second, the submission or this, sees the other.
+            abandoned.set()
+            self._cancel(number, request)
+            raise
+        except LmstackError as error:
+            if error.param == "prompt" and request.messages:
+                error.param = "messages"
+            raise
+
+    def _cancel(self, number: int, request: Request) -> None:
+        for index in range(request.sampling.n):
+            self._engine.cancel(f"{number}-{index}")
+
+    def _engine_request(
+        self, request: Request, ids: tuple[int, ...], number: int, index: int, events: Events
+    ) -> EngineRequest:
+        request_id = f"{number}-{index}"
+        sampling = request.sampling
+        if sampling.seed is not None:
+            sampling = sampling.replace(seed=_choice_seed(sampling.seed, index))
+        special = self.tokenizer.special_tokens
+
+        def on_event(event: TokenEvent) -> None:
+            try:
+                events.post((index, event))
+            except RuntimeError:  # the loop is closed: nobody listens any more
+                self._engine.cancel(request_id)
+
+        return EngineRequest(
+            id=request_id,
+            prompt_ids=ids,
+            on_event=on_event,
+            sampling=sampling,
+            grammar=request.grammar,
+            echo=request.echo,
+            # A control token has no bytes to find a stop string in; its id does as well.
+            stop_ids=frozenset(special[s] for s in sampling.stop if s in special),
+        )
+
+    def _prompt_ids(self, request: Request) -> tuple[int, ...]:
+        if request.messages:
+            if self.template is None:
+                raise UnsupportedError(
+                    f"{self.info.name} has no chat template",
+                    hint="send a prompt instead of messages (/v1/completions)",
+                    param="messages",
+                )
+            return tuple(self.template.encode(request.messages, self.tokenizer))
+        prompt = request.prompt
+        if not isinstance(prompt, str):
+            return prompt or ()
+        ids = tuple(self.tokenizer.encode(prompt))
+        # Nothing at all to read: begin as a text begins.
+        start = self.tokenizer.bos_id
+        return ids if ids or start is None else (start,)
+
+    def _echoed(
+        self, request: Request, index: int, ids: tuple[int, ...], event: TokenEvent
+    ) -> Delta:
+        prompt = request.prompt
+        text = prompt if isinstance(prompt, str) else self.tokenizer.decode(ids)
+        logprobs = tuple(token_logprob(self.tokenizer, s) for s in event.prompt)
+        return Delta(text, index, logprobs)
+
+
+def _request(prompt: str | Sequence[int] | Sequence[Message], sampling: SamplingParams) -> Request:
+    if isinstance(prompt, str):
+        return Request(prompt=prompt, sampling=sampling)
+    items: tuple[Any, ...] = tuple(prompt)
+    if items and all(isinstance(m, Message | Mapping) for m in items):
+        messages = tuple(m if isinstance(m, Message) else Message(**m) for m in items)
+        return Request(messages=messages, sampling=sampling)
+    if all(isinstance(i, int) for i in items):
+        return Request(prompt=items, sampling=sampling)
+    raise InputError(
+        f"the prompt is {shown(prompt)}", hint="give text, token ids or messages", param="prompt"
+    )
+
+
+def _choice_seed(seed: int, index: int) -> int:
+    """The seed itself for the first choice, others far from it for the rest."""
+    if index == 0:
+        return seed
+    data = (seed % 2**64).to_bytes(8, "little") + index.to_bytes(8, "little")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    found = DTYPES.get(dtype.removeprefix("torch.")) if isinstance(dtype, str) else dtype
+    if found in DTYPES.values() and found is not None:
+        return found
+    raise InputError(
+        f"the dtype is {shown(dtype)}", hint=f"one of: {', '.join(DTYPES)}", param="dtype"
+    )
