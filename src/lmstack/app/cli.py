@@ -87,9 +87,9 @@ def _run(arguments: list[str], out: Output) -> int:
 
 def _complete(command: Any) -> int:
     """What a shell asks when a person presses Tab, and the script that makes it ask."""
-    from typer.completion import completion_init
+    import typer.completion
 
-    completion_init()
+    typer.completion.completion_init()  # type: ignore[attr-defined]
     command.main([], prog_name="lmstack")
     return 0
 
