@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
 from lmstack.core import (
@@ -42,11 +43,17 @@ class Engine:
     """Thread-safe: `submit`, `cancel`, `stats`, `close`. Callbacks run in the stepping thread.
 
     ``context_length``: tokens that one sequence may have, prompt and output together; the
-    model's window, or the KV pool where that is smaller.
+    model's window, or the KV pool where that is smaller. ``after_events`` is called once the
+    callbacks of a step are done.
     """
 
     def __init__(
-        self, module: Transformer, vocabulary: Vocabulary, config: EngineConfig | None = None
+        self,
+        module: Transformer,
+        vocabulary: Vocabulary,
+        config: EngineConfig | None = None,
+        *,
+        after_events: Callable[[], None] = lambda: None,
     ) -> None:
         self.config = config = config or EngineConfig()
         model = module.config
@@ -64,6 +71,7 @@ class Engine:
         self._sampler = Sampler(self._num_tokens)
         self._grammars = GrammarCompiler(vocabulary, config.max_grammar_bytes)
 
+        self._after_events = after_events
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._arrived: deque[Sequence] = deque()
@@ -147,6 +155,7 @@ class Engine:
         self._intake()
         for sequence in list(self._live.values()):
             self._fail(sequence, EngineError("the engine was closed before the answer was whole"))
+        self._after_events()
 
     # -- the stepping thread -----------------------------------------------------------------
 
@@ -157,6 +166,7 @@ class Engine:
         if chunks:
             self._num_steps += 1
             self._advance(chunks)
+            self._after_events()
             self._intake()
         if self._scheduler.idle:
             self._check_idle()
@@ -272,6 +282,7 @@ class Engine:
         self._intake()
         for sequence in list(self._live.values()):
             self._fail(sequence, error)
+        self._after_events()
 
     def _check_idle(self) -> None:
         """With nobody running, every block must be back."""

@@ -18,14 +18,14 @@ T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    """Where one stream waits. `get` and `put` belong to the loop, `post` to any thread."""
+    """Where one stream waits. `get` belongs to the loop, `post` to any thread."""
 
     def __init__(self, bridge: _LoopBridge) -> None:
         self._bridge = bridge
         self._queue: asyncio.Queue[T] = asyncio.Queue()
 
     def post(self, item: T) -> None:
-        """Raises RuntimeError when the loop is closed."""
+        """Takes effect at the next `Bridge.flush`. RuntimeError once the loop is closed."""
         self._bridge.post(lambda: self._queue.put_nowait(item))
 
     async def get(self) -> T:
@@ -37,20 +37,23 @@ class _LoopBridge:
         self._loop = ref(loop)  # weak, or the table of loops would keep it alive
         self._lock = threading.Lock()
         self._pending: list[Callable[[], None]] = []
+        self._closed = False
 
     def post(self, deliver: Callable[[], None]) -> None:
+        if self._closed:
+            raise RuntimeError("the event loop is closed")
         with self._lock:
             self._pending.append(deliver)
-            if len(self._pending) > 1:  # a wake-up is on its way
-                return
-            loop = self._loop()
-            try:
-                if loop is None:
-                    raise RuntimeError("the event loop is gone")
-                loop.call_soon_threadsafe(self._deliver)
-            except RuntimeError:
-                self._pending.clear()
-                raise
+
+    def flush(self) -> None:
+        loop = self._loop()
+        if loop is None or not self._pending:
+            return
+        try:
+            loop.call_soon_threadsafe(self._deliver)
+        except RuntimeError:
+            self._closed = True
+            self._pending.clear()
 
     def _deliver(self) -> None:
         with self._lock:
@@ -74,3 +77,10 @@ class Bridge:
             if found is None:
                 found = self._loops[loop] = _LoopBridge(loop)
         return Mailbox(found)
+
+    def flush(self) -> None:
+        """Wake every loop that has something to read."""
+        with self._lock:
+            loops = list(self._loops.values())
+        for loop in loops:
+            loop.flush()

@@ -83,10 +83,10 @@ class LocalModel:
             self._eos_ids,
             tokenizer.special_ids,
         )
-        self._engine = Engine(module, vocabulary, engine)
+        self._bridge = Bridge()
+        self._engine = Engine(module, vocabulary, engine, after_events=self._bridge.flush)
         self._engine.start()
         self.info = ModelInfo(name, digest, self._engine.context_length)
-        self._bridge = Bridge()
         self._numbers = itertools.count()
         # Also when nobody closes: the engine's thread must not outlive the interpreter's end.
         self._finalizer = weakref.finalize(self, self._engine.close)
