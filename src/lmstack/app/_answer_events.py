@@ -24,6 +24,7 @@ from lmstack.rag import (
 
 __all__ = ["AnswerEvents"]
 
+NEAREST = 3  # passages that an abstention shows
 Named = tuple[str, Mapping[str, Any]]
 
 
@@ -79,7 +80,9 @@ class AnswerEvents:
         return {
             **answer.to_json(),
             "citations": [self._citation(citation) for citation in answer.citations],
-            "nearest": [self._passage(hit) for hit in answer.hits] if answer.abstained else [],
+            "nearest": [self._passage(hit) for hit in answer.hits[:NEAREST]]
+            if answer.abstained
+            else [],
             # Places hold only in the text that they were counted in.
             "sentences": self._sentences if self._text == answer.answer else [],
             "searched": {

@@ -82,7 +82,7 @@ IMPERATIVES = frozenset(
         "write",
     ]
 )
-_NUMBERING = re.compile(r"^[\d.)(\s]+")
+_NUMBERING = re.compile(r"^[\d.)(\s:/·–—-]+")
 _MARKUP = re.compile(r"[`*_#]+|\[([^\]]*)\]\([^)]*\)")
 
 
@@ -123,9 +123,10 @@ def question_about(heading: str) -> str | None:
         return None
     if title.endswith("?"):
         return title
-    first = words[0].lower()
-    if first in IMPERATIVES:
+    first, second = (word.lower() for word in words[:2])
+    # "Search the index" tells what to do, "Search and answers" names two things.
+    if first in IMPERATIVES and second not in ("and", "or", "of", "is"):
         return f"How do I {first} {' '.join(words[1:])}?"
-    if first == "how" and len(words) > 2 and words[1].lower() == "to":
+    if first == "how" and second == "to" and len(words) > 2:
         return f"How do I {' '.join(words[2:])}?"
     return f"What is said about “{title}”?"

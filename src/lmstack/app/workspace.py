@@ -181,7 +181,10 @@ class Workspace:
             self._revision += 1
 
     def _settle(self, state: str, ended: _Round, failure: LmstackError | None = None) -> None:
-        documents = len(self.index.documents())
+        try:
+            documents = len(self.index.documents())
+        except LmstackError as error:
+            documents, state, failure = self._indexed, "problem", failure or error
         with self._lock:
             before = (self._state, self._indexed, self._round.problems, str(self._failure))
             self._state, self._indexed, self._failure = state, documents, failure

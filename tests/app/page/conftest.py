@@ -23,13 +23,16 @@ import numpy.typing as npt
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from lmstack.app.web import PUBLIC_PATHS, add_page
 from lmstack.app.workspace import Workspace, WorkspaceConfig
 from lmstack.core import LmstackError, Message, ModelInfo, NotFoundError, ScriptedModel
 from lmstack.rag.answers import AnswerConfig
 from lmstack.serve import create_app
+
+# A loaded machine is slow, not wrong.
+expect.set_options(timeout=10_000)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 INSTALL = "Chromium is missing: apt-get install -y chromium"
@@ -263,7 +266,7 @@ class Server:
         self._listener.close()
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 5.0) -> None:
+def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
     """For what happens on the server's side of a test."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -326,7 +329,7 @@ def open_page(browser: Browser, serve: Callable[..., Server]) -> Iterator[Open]:
         context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=theme, **options
         )
-        context.set_default_timeout(5000)
+        context.set_default_timeout(10_000)
         contexts.append(context)
 
         def logged(kind: str, text: str) -> None:

@@ -52,6 +52,26 @@ def test_empty_page_says_what_it_is_and_a_suggestion_asks(
     assert workspace.asked[0][0] == "How do I stop the server?"
 
 
+def test_empty_folder_says_what_to_put_in(workspace: Any, open_page: Any) -> None:
+    workspace.texts = {}
+    workspace.questions = []
+    page = open_page(workspace)
+    expect(page.locator("#welcome")).to_contain_text("There is no text, Markdown or HTML file")
+    workspace.texts = {"new.md": "# New"}
+    expect(page.locator("#welcome-none")).to_be_hidden()
+
+
+def test_page_says_where_a_remote_model_runs(
+    workspace: Any, open_page: Any, monkeypatch: Any
+) -> None:
+    status = workspace.status()
+    status["model"] = {"name": "gpt-x", "digest": None}
+    monkeypatch.setattr(workspace, "status", lambda: status)
+    page = open_page(workspace)
+    expect(page.locator("#model")).to_have_text("gpt-x")
+    expect(page.locator("#welcome")).to_contain_text("gpt-x, which runs on another machine")
+
+
 @pytest.mark.parametrize("how", ["button", "escape"])
 def test_stop_ends_the_answer_on_the_server_too(
     how: str, workspace: Any, open_page: Any, ask: Any, until: Any
@@ -64,7 +84,7 @@ def test_stop_ends_the_answer_on_the_server_too(
         page.get_by_role("button", name="Stop").click()
     else:
         page.keyboard.press("Escape")
-    until(lambda: workspace.open_answers == 0, seconds=1)
+    until(lambda: workspace.open_answers == 0, seconds=2)
     expect(page.locator(".turn")).to_contain_text("Stopped")
     expect(page.locator(".answer")).to_have_text("One word")
     expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
@@ -78,7 +98,7 @@ def test_stop_works_before_the_first_word(
     ask(page, "Nothing yet?")
     expect(page.locator(".progress")).to_have_text("Searching")
     page.keyboard.press("Escape")
-    until(lambda: workspace.open_answers == 0, seconds=1)
+    until(lambda: workspace.open_answers == 0, seconds=2)
     expect(page.locator(".progress")).to_be_hidden()
 
 

@@ -56,6 +56,7 @@ def test_hover_and_focus_preview_the_quote_and_escape_hides_it(answered: Page) -
     cite = answered.locator(".answer .cite").first
     preview = answered.locator("#preview")
     cite.hover()
+    expect(preview).to_be_visible()
     expect(preview).to_contain_text("Start the server and the page")
     preview.hover()  # the pointer may go into it
     answered.wait_for_timeout(300)
@@ -64,6 +65,7 @@ def test_hover_and_focus_preview_the_quote_and_escape_hides_it(answered: Page) -
     expect(preview).to_be_hidden()
     answered.keyboard.press("Tab")
     cite.focus()
+    expect(preview).to_be_visible()
     expect(preview).to_contain_text("Start the server and the page")
     assert cite.get_attribute("aria-describedby") == "preview"
     answered.keyboard.press("Escape")

@@ -214,7 +214,7 @@ def test_reader_who_leaves_stops_the_answer_at_once(
         received = response.iter_bytes()
         next(received)
         assert workspace.open_answers == 1
-    until(lambda: workspace.open_answers == 0, seconds=1)
+    until(lambda: workspace.open_answers == 0, seconds=2)
 
 
 def test_document_is_served_as_text_that_no_browser_runs(

@@ -138,7 +138,7 @@ export class Turn {
 
   abstention(answer) {
     const { files, waiting } = answer.searched;
-    const rest = waiting ? ` ${counted(waiting, "file")} more will be in soon.` : "";
+    const rest = waiting ? ` ${counted(waiting, "file")} ${waiting === 1 ? "is" : "are"} still being indexed.` : "";
     const note = `Searched ${counted(files, "file")} by meaning and by words.${rest}`;
     const parts = [element("p", { class: "note" }, note)];
     if (!answer.nearest.length) return parts;

@@ -60,6 +60,7 @@ function show(status) {
   setText("folder-name", status.folder);
   setText("welcome-folder", status.folder);
   byId("folder").title = status.root;
+  byId("welcome-none").hidden = status.state !== "ready" || status.files.indexed > 0;
   setCount(status);
   setText("model", modelName(status.model));
   setText("welcome-model", reader(status.model));
