@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import (
@@ -125,6 +125,7 @@ def test_a_mapping_that_cannot_be_a_config_is_an_input_error(values: Any) -> Non
         Heater.from_mapping(values)
 
 
+@settings(deadline=None)
 @given(st.text(), st.lists(st.text()))
 def test_the_nearest_name_is_one_of_those_known(name: str, known: list[str]) -> None:
     assert nearest(name, known) in [*known, None]
@@ -176,6 +177,7 @@ def asked(**sampling: Any) -> Request:
 texts = st.text(alphabet="ab \n\t\u00a0é😀", max_size=30)
 
 
+@settings(deadline=None)
 @given(texts, st.integers(1, 3), st.none() | st.integers(1, 5))
 def test_a_whole_answer_is_the_stream_joined(text: str, n: int, max_tokens: int | None) -> None:
     request = asked(n=n, max_tokens=max_tokens)
@@ -191,6 +193,7 @@ def test_a_whole_answer_is_the_stream_joined(text: str, n: int, max_tokens: int 
     assert whole.usage == deltas[-1].usage
 
 
+@settings(deadline=None)
 @given(texts)
 def test_a_scripted_reply_is_lossless(text: str) -> None:
     assert complete_sync(ScriptedModel([text]), asked()).text == text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import Prompt, Span
@@ -20,6 +20,7 @@ pieces = st.lists(
 spans = st.builds(Span, pieces, st.booleans(), pieces)
 
 
+@settings(deadline=None)
 @given(st.lists(spans, max_size=5))
 def test_fences_can_be_read_back_into_exactly_the_untrusted_spans(parts: list[Span]) -> None:
     prompt = Prompt(tuple(parts))
@@ -33,6 +34,7 @@ def test_fences_can_be_read_back_into_exactly_the_untrusted_spans(parts: list[Sp
     assert fence.sub("", body) == ""
 
 
+@settings(deadline=None)
 @given(pieces, pieces)
 def test_a_document_that_holds_the_fence_key_gets_another(text: str, label: str) -> None:
     first = Prompt.of("answer", Span(text, True, label))
@@ -66,6 +68,7 @@ def test_trusted_text_is_rendered_as_it_is() -> None:
     assert Prompt.of("a <b> ", Span("c")).render() == "a <b> c"
 
 
+@settings(deadline=None)
 @given(st.lists(spans, max_size=4), st.lists(spans, max_size=4))
 def test_digests_are_equal_exactly_when_the_spans_are(one: list[Span], two: list[Span]) -> None:
     first, second = Prompt(tuple(one)), Prompt(tuple(two))
@@ -82,6 +85,7 @@ def test_moving_a_character_from_text_to_label_or_to_the_next_span_changes_the_d
     assert len({p.digest for p in prompts}) == len(prompts)
 
 
+@settings(deadline=None)
 @given(st.lists(spans, max_size=3), st.lists(spans, max_size=3))
 def test_adding_prompts_keeps_their_spans_in_order(one: list[Span], two: list[Span]) -> None:
     assert (Prompt(tuple(one)) + Prompt(tuple(two))).spans == (*one, *two)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import Grammar, InputError, SamplingParams, shown
@@ -28,6 +28,7 @@ OPTIONAL = ("max_tokens", "seed", "logprobs")
 
 
 @pytest.mark.parametrize("name", RANGES)
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_number_passes_exactly_when_it_is_in_range(name: str, data: st.DataObject) -> None:
     low, high, low_open = RANGES[name]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -64,10 +66,10 @@ class Failing(AuditLog):
         self.failing = set(failing)
         self.error = error or StoreError("disk full")
 
-    def append(self, record: Any) -> str:
+    def _append(self, file: int, record: Any) -> str:
         if record["event"] in self.failing:
             raise self.error
-        return super().append(record)
+        return super()._append(file, record)
 
 
 async def take(model: ChatModel, request: Request, count: int) -> None:
@@ -208,25 +210,26 @@ async def test_a_cancelled_task_is_recorded_and_the_model_is_let_go(path: Path) 
 
 async def test_a_task_cancelled_while_accepted_is_written_still_has_an_end(path: Path) -> None:
     class Slow(AuditLog):
-        def append(self, record: Any) -> str:
+        def _append(self, file: int, record: Any) -> str:
             if record["event"] == "accepted":
                 started.set()
-                asyncio.run(asyncio.sleep(0.05))
-            return super().append(record)
-
-    import threading
+                time.sleep(0.05)
+            return super()._append(file, record)
 
     started = threading.Event()
     inner = ScriptedModel()
-    task = asyncio.create_task(complete(GuardedModel(inner, audit=Slow(path)), asked()))
-    while not started.is_set() and not task.done():
+    model = GuardedModel(inner, audit=Slow(path))
+    # The second one's record waits behind the first one's when both are cancelled.
+    tasks = [asyncio.create_task(complete(model, asked())) for _ in range(2)]
+    while not started.is_set():
         await asyncio.sleep(0.001)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    for task in tasks:
+        task.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(result, asyncio.CancelledError) for result in results)
     assert inner.requests == []
-    assert events(path) == ["accepted", "cancelled"]
-    assert records(path)[1]["usage"]["prompt_tokens"] == 0
+    assert sorted(events(path)) == ["accepted"] * 2 + ["cancelled"] * 2
+    assert {r["usage"]["prompt_tokens"] for r in records(path) if "usage" in r} == {0}
 
 
 # Failing closed.
@@ -270,6 +273,15 @@ async def test_nothing_is_accepted_until_a_missing_end_is_written(path: Path) ->
     audit.failing.clear()
     await complete(model, asked())
     assert events(path) == ["accepted", "cancelled", "accepted", "finished"]
+
+
+async def test_a_missing_end_holds_up_every_model_that_shares_the_log(path: Path) -> None:
+    audit = Failing(path, "cancelled")
+    await take(GuardedModel(ScriptedModel(["a b c"]), audit=audit), asked(), 1)
+    other = ScriptedModel()
+    with pytest.raises(StoreError):
+        await complete(GuardedModel(other, audit=audit), asked())
+    assert other.requests == []
 
 
 async def test_a_guard_that_raises_refuses_and_its_message_does_not_leak(path: Path) -> None:

@@ -81,19 +81,26 @@ class AuditLog:
         self._now = now
         self._mutex = threading.Lock()
         self._last_seq = 0
+        self._unwritten: list[Mapping[str, Any]] = []
 
     def __repr__(self) -> str:
         return f"AuditLog({str(self.path)!r}, keyed={self._key is not None})"
 
-    def append(self, record: Mapping[str, Any]) -> str:
+    def append(self, record: Mapping[str, Any], *, keep: bool = False) -> str:
         """Write ``record`` and return its hash. `InputError` if it is not JSON or uses a name
         of the chain's own; `StoreError` if it could not be written, or the log was tampered
-        with."""
+        with. ``keep``: a record that could not be written is kept, and written before any
+        other is."""
         _check_record(record)
         with self._mutex:
+            pending = [*self._unwritten, record]
+            self._unwritten = pending if keep else pending[:-1]
             try:
                 with locked(self.path, create=True) as file:
-                    return self._append(file, record)
+                    for each in pending:
+                        hash_ = self._append(file, each)
+                        self._unwritten = self._unwritten[1:]
+                return hash_
             except OSError as error:
                 raise StoreError(
                     f"cannot write the audit log {str(self.path)!r}: {error.strerror or error}",

@@ -36,7 +36,7 @@ class _Bucket:
     def refill(self, now: float) -> None:
         gained = max(0.0, now - self.at) * self.capacity / MINUTE
         self.level = min(self.capacity, self.level + gained)
-        self.at = now
+        self.at = max(self.at, now)
 
     def wait_s(self, amount: float) -> float:
         """Seconds until ``amount`` can be taken; 0 means now."""

@@ -167,7 +167,6 @@ class Recorder:
     def __init__(self, log: AuditLog | None) -> None:
         self._log = log
         self._thread = ThreadPoolExecutor(1, "audit") if log is not None else None
-        self._unwritten: list[Mapping[str, Any]] = []  # touched by that thread alone
 
     async def write(self, record: Mapping[str, Any]) -> None:
         """Returns once ``record`` is written. Cancelling the caller does not stop the write."""
@@ -186,11 +185,8 @@ class Recorder:
 
     def _append(self, record: Mapping[str, Any]) -> None:
         assert self._log is not None
-        waiting = [*self._unwritten, record]
         try:
-            while waiting:
-                self._log.append(waiting[0])
-                del waiting[0]
+            self._log.append(record, keep=record["event"] in ENDS)
         except StoreError:
             raise
         except Exception as error:  # whatever it was, the record is not on disk
@@ -198,8 +194,6 @@ class Recorder:
                 f"the audit log failed: {type(error).__name__}",
                 hint="requests are refused until it can be written; the server's log has more",
             ) from error
-        finally:
-            self._unwritten = [r for r in waiting if r["event"] in ENDS]
 
 
 class RefusalThrottle:
