@@ -223,7 +223,7 @@ async def test_a_task_cancelled_while_accepted_is_written_still_has_an_end(path:
     tasks = [asyncio.create_task(complete(model, asked())) for _ in range(2)]
     while not started.is_set():
         await asyncio.sleep(0.001)
-    for task in tasks:
+    for task in reversed(tasks):
         task.cancel()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(result, asyncio.CancelledError) for result in results)
