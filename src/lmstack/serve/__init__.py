@@ -1,6 +1,6 @@
 """Models behind core's protocols, and core's protocols behind HTTP.
 
-`LocalEmbedder` runs weights on this machine and loads torch when it is first asked for;
+`LocalModel` and `LocalEmbedder` run weights on this machine and load torch when first asked for;
 `create_app` and `run_server` know no tensors.
 """
 
@@ -17,6 +17,7 @@ from lmstack.serve.streams import until_gone
 
 if TYPE_CHECKING:
     from lmstack.serve.embedder import LocalEmbedder
+    from lmstack.serve.local import LocalModel
 
 __all__ = [
     "API_CSP",
@@ -25,6 +26,7 @@ __all__ = [
     "PAGE_CSP",
     "Caller",
     "LocalEmbedder",
+    "LocalModel",
     "caller_of",
     "create_app",
     "error_body",
