@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,17 @@ def sources() -> Mapping[str, Source]:
         name = module_name(path)
         found[name] = Source(name, path, text, ast.parse(text, str(path)))
     return found
+
+
+@pytest.fixture
+def sample() -> Callable[..., Source]:
+    """A module that is not there, to see that the rules find what they look for."""
+
+    def make(text: str, name: str = "lmstack.core.sample") -> Source:
+        path = SRC / Path(*name.split(".")) / "__init__.py"
+        return Source(name, path if name.count(".") < 2 else path.parent, text, ast.parse(text))
+
+    return make
 
 
 @pytest.fixture(scope="session")

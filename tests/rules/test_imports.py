@@ -65,6 +65,30 @@ def _called(node: ast.Call) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("import lmstack.rag", "lmstack.rag"),
+        ("from lmstack import rag", "lmstack.rag"),
+        ("from lmstack.rag import Index", "lmstack.rag"),
+        ("from ..rag.chunk import cut", "lmstack.rag.chunk"),
+        ("from .. import rag", "lmstack.rag"),
+        ("from . import other", "lmstack.core.other"),
+        ("def f():\n    import lmstack.rag", "lmstack.rag"),
+        ("if TYPE_CHECKING:\n    from lmstack.rag import Index", "lmstack.rag"),
+        ("importlib.import_module('lmstack.rag')", "lmstack.rag"),
+        ("__import__('lmstack.rag')", "lmstack.rag"),
+    ],
+)
+def test_every_way_to_import_is_seen(sample: Any, text: str, name: str) -> None:
+    assert name in {found for found, _ in imported(sample(text))}
+
+
+def test_a_table_of_names_in_a_package_is_seen(sample: Any) -> None:
+    source = sample("HOMES = {'Index': 'lmstack.rag.index'}", "lmstack.core")
+    assert ("lmstack.rag.index", 1) in set(imported(source))
+
+
 def part_of(name: str) -> str:
     """`core` for `lmstack.core.errors`; `__init__` for the package itself."""
     parts = name.split(".")

@@ -169,12 +169,12 @@ class GuardedModel:
         await self._recorder.write(self._refusals.counted(record))
 
     def _record_cancelled(self, run: Run) -> None:
-        """Nobody is left to hear of an error: the record is kept by the recorder, which writes
-        nothing else before it, so the next request is refused instead."""
+        """Nobody is left to hear of an error: the log keeps the record and writes nothing else
+        before it, so the next request is refused instead."""
         try:
             self._recorder.write_now(run.record("cancelled"))
-        except LmstackError as error:
-            logger.error("request %s: %s", run.request.request_id, error)
+        except Exception as error:
+            logger.error("the end of request %s: %s", run.request.request_id, error)
 
 
 def _texts(request: Request) -> Iterator[tuple[str, str]]:
