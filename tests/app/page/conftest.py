@@ -260,8 +260,14 @@ class Server:
         self.stop()
 
     def stop(self) -> None:
+        self.tell_to_stop()
+        self.wait()
+
+    def tell_to_stop(self) -> None:
         self._uvicorn.should_exit = True
         self._app.state.serving.stopping.set()
+
+    def wait(self) -> None:
         self._thread.join(5)
         self._listener.close()
 
@@ -279,8 +285,17 @@ def workspace() -> ScriptedWorkspace:
     return ScriptedWorkspace()
 
 
+@pytest.fixture(scope="module")
+def stopping() -> Iterator[list[Server]]:
+    """Servers that were told to stop; waiting for each at once would cost more than the tests."""
+    servers: list[Server] = []
+    yield servers
+    for server in servers:
+        server.wait()
+
+
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
+def serve(stopping: list[Server]) -> Iterator[Callable[..., Server]]:
     """``serve(workspace, api_keys=...)`` starts a server for this test."""
     servers: list[Server] = []
 
@@ -290,7 +305,8 @@ def serve() -> Iterator[Callable[..., Server]]:
 
     yield start
     for server in servers:
-        server.stop()
+        server.tell_to_stop()
+    stopping += servers
 
 
 @pytest.fixture(scope="module")

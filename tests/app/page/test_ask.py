@@ -58,6 +58,7 @@ def test_empty_folder_says_what_to_put_in(workspace: Any, open_page: Any) -> Non
     page = open_page(workspace)
     expect(page.locator("#welcome")).to_contain_text("There is no text, Markdown or HTML file")
     workspace.texts = {"new.md": "# New"}
+    page.evaluate("dispatchEvent(new Event('online'))")  # look now, not at the next turn
     expect(page.locator("#welcome-none")).to_be_hidden()
 
 
