@@ -396,6 +396,32 @@ def test_a_full_disk_is_a_store_error_and_the_log_goes_on_once_there_is_space(
     assert (report.ok, report.recovered) == (True, 1)
 
 
+def test_a_disk_that_cannot_sync_is_a_store_error_and_the_head_stays(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = AuditLog(path)
+    log.append({"event": "x"})
+    before = head_path(path).read_bytes()
+
+    def fails(file: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(StoreError, match="Input/output error"):
+        log.append({"event": "y"})
+    assert head_path(path).read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["a file/audit.jsonl", "a folder"])
+def test_a_place_that_cannot_hold_a_log_is_a_store_error(tmp_path: Path, place: str) -> None:
+    (tmp_path / "a file").write_text("")
+    (tmp_path / "a folder").mkdir()
+    with pytest.raises(StoreError, match="cannot write the audit log"):
+        AuditLog(tmp_path / place).append({"event": "x"})
+    with pytest.raises(StoreError, match="cannot read the audit log"):
+        verify(tmp_path / place)
+
+
 def test_a_lock_that_is_never_given_back_is_an_error_not_a_hang(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
