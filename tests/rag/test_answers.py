@@ -289,6 +289,15 @@ async def test_finish_early_completes_the_quotation_and_stops_the_model(index):
     assert model.open_streams == 0
 
 
+async def test_prompt_may_hold_the_candidates_alone(index):
+    model = ScriptedModel([_quote("sixty")])
+    config = LOOSE.replace(prompt_sentences=True, candidates=2)
+    await Answerer(index, model, config).answer(QUESTION)
+    prompt = model.requests[0].messages[1].content
+    assert "sixty" in prompt
+    assert prompt.count("\n[") == 2
+
+
 async def test_json_of_an_answer_is_the_contract(index):
     answer = await Answerer(index, ScriptedModel([_quote("sixty")]), LOOSE).answer(QUESTION)
     found = json.loads(json.dumps(answer.to_json()))

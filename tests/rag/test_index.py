@@ -387,3 +387,30 @@ def test_embedder_that_fails_leaves_what_was_written(index, docs, embedder, monk
     assert index.verify().ok
     assert len(_paths(index)) == 1
     assert index.update([docs]).added == 2
+
+
+def test_read_only_folder_can_be_searched_and_says_why_it_cannot_be_written(
+    tmp_path, docs, embedder, monkeypatch
+):
+    with Index.open(tmp_path / "index", embedder) as index:
+        index.update([docs])
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with Index.open(tmp_path / "index", embedder) as index:
+        assert index.search("penguin", 1)
+        (docs / "penguins.html").unlink()
+        with pytest.raises(StoreError, match="permissions"):
+            index.update()
+    assert sorted(p.name for p in (tmp_path / "index").iterdir()) == ["index.lock", FILE_NAME]
+
+
+def test_folder_that_is_a_file_is_an_error(tmp_path, embedder):
+    (tmp_path / "index").write_text("x")
+    with pytest.raises(StoreError, match="cannot make the index folder"):
+        Index.open(tmp_path / "index", embedder)
+
+
+def test_folder_name_with_query_signs_is_a_folder_name(tmp_path, embedder, docs):
+    folder = tmp_path / "a?mode=memory&b#c%20d"
+    with Index.open(folder, embedder) as index:
+        index.update([docs])
+    assert (folder / FILE_NAME).exists()

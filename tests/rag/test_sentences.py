@@ -34,7 +34,7 @@ def test_no_word_is_lost(lines):
 
 def test_headings_items_and_fences_do_not_run_together():
     text = (
-        "# Head\nFirst one. Second\none.\n- item a\n- item b\n```sh\nrun it\n```\n"
+        "# Head\nFirst one. Second\none.\n- item a\n- item b\n```sh\nrun it\n\nrun on\n```\n"
         "| a | b |\n|---|---|\n"
     )
     assert _sentences(text) == [
@@ -44,6 +44,7 @@ def test_headings_items_and_fences_do_not_run_together():
         "item a",
         "item b",
         "run it",
+        "run on",
         "| a | b |",
     ]
 

@@ -1,6 +1,6 @@
 """From a folder of documents to cited answers: load, chunk, index, search, cite. No torch."""
 
-from lmstack.rag.answerer import ABSTENTION, Answerer
+from lmstack.rag.answerer import ABSTENTION, Answerer, Found
 from lmstack.rag.answers import (
     Abstained,
     Answer,
@@ -46,6 +46,7 @@ __all__ = [
     "CitationFound",
     "Document",
     "DocumentInfo",
+    "Found",
     "GroundedModel",
     "Hit",
     "Index",

@@ -32,13 +32,15 @@ from lmstack.rag.search import Hit, query_vector
 from lmstack.rag.strategies import STRATEGIES, Task
 from lmstack.rag.support import OverlapSupport, SupportScorer
 
-__all__ = ["ABSTENTION", "Answerer"]
+__all__ = ["ABSTENTION", "Answerer", "Found"]
 
 ABSTENTION = "The documents do not answer this question."
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
+    """What an answer starts from: hits, and the weighed sentences of those that are read."""
+
     query: str
     hits: list[Hit]
     sentences: list[Candidate]
@@ -98,12 +100,11 @@ class Answerer:
         model.
         """
         started = time.monotonic()
-        found = await asyncio.to_thread(self._find, question, history)
+        found = await asyncio.to_thread(self.find, question, history)
         yield PassagesFound(tuple(found.hits), found.query, found.evidence)
         composer = Composer()
         first_token_s = 0.0
         if found.sentences and found.evidence >= self.config.min_evidence:
-            follows = found.query != question
             task = Task(
                 question,
                 found.hits[: self.config.passages],
@@ -112,10 +113,10 @@ class Answerer:
                 self.model,
                 self._scorer,
                 sampling or SamplingParams(temperature=0),
-                list(history)[-self.config.history_turns :] if follows else (),
-                instructions,
-                client,
-                request_id,
+                history=self._leaned_on(found, question, history),
+                instructions=instructions,
+                client=client,
+                request_id=request_id,
             )
             events = STRATEGIES[self.config.strategy]().run(task, composer)
             try:
@@ -134,8 +135,11 @@ class Answerer:
         timings = AnswerTimings(found.seconds, first_token_s, time.monotonic() - started)
         yield AnswerDone(self._answer(found, composer, timings, abstained=abstained))
 
-    def _find(self, question: str, history: Sequence[Turn]) -> _Found:
-        """Search and weigh; blocks."""
+    def _leaned_on(self, found: Found, question: str, history: Sequence[Turn]) -> Sequence[Turn]:
+        return list(history)[-self.config.history_turns :] if found.query != question else ()
+
+    def find(self, question: str, history: Sequence[Turn] = ()) -> Found:
+        """Search and weigh, without answering. Blocks; for inspection and tuning."""
         started = time.monotonic()
         if not question.strip():
             raise InputError("the question is empty", hint="ask something", param="question")
@@ -146,10 +150,10 @@ class Answerer:
         sentences = read_sentences(hits[: config.passages], config.max_sentence_chars)
         words = self.index.word_weights(content_words(query))
         weighed = weigh_sentences(sentences, vector, words, self._embedder, config)
-        return _Found(query, hits, weighed, time.monotonic() - started)
+        return Found(query, hits, weighed, time.monotonic() - started)
 
     def _answer(
-        self, found: _Found, composer: Composer, timings: AnswerTimings, *, abstained: bool
+        self, found: Found, composer: Composer, timings: AnswerTimings, *, abstained: bool
     ) -> Answer:
         return Answer(
             composer.text,
@@ -166,7 +170,7 @@ class Answerer:
         )
 
 
-def _reason(found: _Found, composer: Composer, config: AnswerConfig) -> str:
+def _reason(found: Found, composer: Composer, config: AnswerConfig) -> str:
     if not found.hits:
         return "nothing was found"
     if found.evidence < config.min_evidence:

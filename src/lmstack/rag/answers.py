@@ -51,9 +51,11 @@ class AnswerConfig(Config):
     ``max_sentence_chars`` are not quoted.
 
     Generation: at most ``max_sentences``; ``max_tokens`` for ``generative``. ``fence_each``
-    delimits every passage by itself rather than all together. ``model_may_abstain`` lets the
-    model itself say that the passages do not answer. ``finish_early`` completes a quotation as
-    soon as the model has left one choice (the model's own count of tokens is lost).
+    delimits every passage by itself rather than all together. ``prompt_sentences`` puts only
+    the candidates before an extractive model instead of whole passages (fewer tokens).
+    ``model_may_abstain`` lets the model itself say that the passages do not answer.
+    ``finish_early`` completes a quotation as soon as the model has left one choice (the model's
+    own count of tokens is lost).
 
     Checking: a sentence whose support by its passage is below ``min_support`` is dropped or
     marked as ``unsupported`` says.
@@ -75,6 +77,7 @@ class AnswerConfig(Config):
     max_sentences: int = 2
     max_tokens: int = 256
     fence_each: bool = False
+    prompt_sentences: bool = False
     model_may_abstain: bool = False
     finish_early: bool = False
     min_support: float = 0.5

@@ -33,27 +33,22 @@ from lmstack.rag.documents import Document, Problem
 from lmstack.rag.lexical import inverse_frequencies
 from lmstack.rag.load import PARSER_VERSION, LoadConfig
 from lmstack.rag.lock import writer_lock
+from lmstack.rag.memory import Memory, absolute_path, get_meta, read_memory, source_roots
 from lmstack.rag.plan import Plan, Work, display_path, is_under, make_plan, not_found
 from lmstack.rag.scan import readable_name
 from lmstack.rag.schema import Database
 from lmstack.rag.search import Hit, Mode, SearchConfig, check_query, query_vector, run_search
 from lmstack.rag.store import (
     DocumentInfo,
-    Memory,
-    absolute_path,
     absorb_sources,
-    excluded_paths,
-    get_meta,
     list_documents,
     read_document,
-    read_memory,
     remove_all_documents,
     remove_document,
     remove_problem,
     remove_sources,
     set_exclusions,
     set_meta,
-    source_roots,
 )
 from lmstack.rag.update import Progress, Updater, UpdateResult
 from lmstack.rag.verify import VerifyReport, logical_content, verify_database
@@ -326,8 +321,8 @@ class Index:
         """Make new paths sources; with ``include``, forget that they were taken out."""
         self._check_exist(paths)
         with self._database.reading() as connection:
-            roots = source_roots(connection).values()
-            excluded = excluded_paths(connection)
+            memory = read_memory(connection, self._recipe)
+        roots, excluded = memory.roots.values(), memory.excluded
         new = [p for p in paths if not is_under(p, roots)]
         back = [p for p in excluded if is_under(p, paths) or any(is_under(w, [p]) for w in paths)]
         if new or (include and back):

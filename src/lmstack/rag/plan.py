@@ -17,8 +17,8 @@ from pathlib import Path
 from lmstack.core import NotFoundError, shown
 from lmstack.rag.documents import Problem
 from lmstack.rag.load import Fingerprint, LoadConfig, ProblemError, read_file
+from lmstack.rag.memory import Key, Known, Memory, absolute_path
 from lmstack.rag.scan import Found, readable_name, scan_source
-from lmstack.rag.store import Key, Known, Memory, absolute_path
 
 __all__ = ["Plan", "display_path", "is_under", "make_plan", "not_found"]
 
@@ -69,56 +69,72 @@ def make_plan(
 ) -> tuple[Plan, Work]:
     """Scan the absolute ``paths``, each inside one of the sources of ``memory``. ``thorough``
     reads every file again."""
-    work = Work()
-    added: list[Key] = []
-    changed: list[Key] = []
-    standing: list[tuple[Key, Problem]] = []
+    judged = _Judged()
     seen: set[Key] = set()
-    unchanged = 0
     for key, found in _files(memory, paths):
         if key in seen:
             continue
-        seen.add(key)
         if isinstance(found, Problem):
-            work.report.append((key, found, None))
-            continue
-        known = memory.documents.get(key)
-        if known and not thorough and _trusted(known, found.fingerprint, memory.recipe):
-            unchanged += 1
-            continue
-        checked_ns = time.time_ns()
-        try:
-            raw = read_file(Path(absolute_path(memory.roots, key)), config)
-        except ProblemError as error:
-            if error.kind == "vanished":
-                seen.discard(key)
-            else:
-                work.report.append((key, error.at(key.path), None))
-            continue
-        trouble = memory.problems.get(key)
-        if known and known.digest == raw.digest and known.recipe == memory.recipe:
-            unchanged += 1
-            work.touch.append((known.id, raw.fingerprint, checked_ns))
-        elif trouble and trouble[1] == raw.digest and trouble[2] == memory.recipe:
-            standing.append((key, trouble[0]))
-        else:
-            (changed if known else added).append(key)
-            work.read.append(key)
+            seen.add(key)
+            judged.work.report.append((key, found, None))
+        elif _judge(memory, key, found, config, judged, thorough=thorough):
+            seen.add(key)
+    work = judged.work
     reported = {key for key, _, _ in work.report}
-    gone = [k for k in memory.documents if _within(memory, k, paths)]
-    work.remove = sorted(k for k in gone if k not in seen or k in reported)
+    known = [key for key in memory.documents if _within(memory, key, paths)]
+    work.remove = sorted(key for key in known if key not in seen or key in reported)
     work.forget = [k for k in memory.problems if k not in seen and _within(memory, k, paths)]
+    work.read = [*judged.added, *judged.changed]
+    problems = [*((key, problem) for key, problem, _ in work.report), *judged.standing]
     plan = Plan(
-        _shown(memory, added),
-        _shown(memory, changed),
+        _shown(memory, judged.added),
+        _shown(memory, judged.changed),
         _shown(memory, work.remove),
-        unchanged,
+        judged.unchanged,
         tuple(
             problem.at(readable_name(display_path(absolute_path(memory.roots, key))))
-            for key, problem in [*((k, p) for k, p, _ in work.report), *standing]
+            for key, problem in problems
         ),
     )
     return plan, work
+
+
+@dataclass
+class _Judged:
+    """What was found so far; ``standing`` problems are those already stored."""
+
+    work: Work = field(default_factory=Work)
+    added: list[Key] = field(default_factory=list)
+    changed: list[Key] = field(default_factory=list)
+    standing: list[tuple[Key, Problem]] = field(default_factory=list)
+    unchanged: int = 0
+
+
+def _judge(
+    memory: Memory, key: Key, found: Found, config: LoadConfig, judged: _Judged, *, thorough: bool
+) -> bool:
+    """Put one file where it belongs; False if it vanished meanwhile."""
+    known = memory.documents.get(key)
+    if known and not thorough and _trusted(known, found.fingerprint, memory.recipe):
+        judged.unchanged += 1
+        return True
+    checked_ns = time.time_ns()
+    try:
+        raw = read_file(Path(absolute_path(memory.roots, key)), config)
+    except ProblemError as error:
+        if error.kind == "vanished":
+            return False
+        judged.work.report.append((key, error.at(key.path), None))
+        return True
+    trouble = memory.problems.get(key)
+    if known and known.digest == raw.digest and known.recipe == memory.recipe:
+        judged.unchanged += 1
+        judged.work.touch.append((known.id, raw.fingerprint, checked_ns))
+    elif trouble and trouble[1] == raw.digest and trouble[2] == memory.recipe:
+        judged.standing.append((key, trouble[0]))
+    else:
+        (judged.changed if known else judged.added).append(key)
+    return True
 
 
 def _shown(memory: Memory, keys: Sequence[Key]) -> tuple[str, ...]:

@@ -171,7 +171,11 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False
+            self._uri(),
+            uri=True,
+            timeout=self._timeout_s,
+            isolation_level=None,
+            check_same_thread=False,
         )
         try:
             connection.execute("PRAGMA foreign_keys = ON")
@@ -182,6 +186,14 @@ class Database:
             connection.close()
             raise
         return connection
+
+    def _uri(self) -> str:
+        """The file, as one that cannot change if its folder is read-only and no writer left
+        anything behind: write-ahead logging could not make its side files there."""
+        uri = self.path.absolute().as_uri()
+        log = self.path.with_name(f"{FILE_NAME}-wal")
+        fixed = not os.access(self.path.parent, os.W_OK) and not log.exists()
+        return f"{uri}?immutable=1" if fixed else uri
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sa.Connection]:

@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from lmstack.core import Config, Embedder, InputError, check_range, shown
 from lmstack.rag.dense import MatrixCache
 from lmstack.rag.lexical import lexical_search
+from lmstack.rag.memory import Key, absolute_path, source_roots
 from lmstack.rag.plan import display_path
 from lmstack.rag.schema import chunks, documents
-from lmstack.rag.store import Key, absolute_path, source_roots
 
 __all__ = ["Hit", "Mode", "SearchConfig", "check_query", "fuse", "query_vector", "run_search"]
 
@@ -114,8 +114,7 @@ def run_search(
     lexical mode."""
     depth = max(config.depth, k)
     lists: dict[str, list[tuple[int, float]]] = {}
-    similarity: dict[int, float] = {}
-    matrix = scores = None
+    similarity: Mapping[int, float] = {}
     if vector is not None:
         matrix = cache.get(connection, generation)
         scores = matrix.similarities(vector)
@@ -125,27 +124,36 @@ def run_search(
     weights = {"dense": config.dense_weight, "lexical": config.lexical_weight}
     ids = {name: [item for item, _ in found] for name, found in lists.items()}
     best = fuse(ids, weights, config.rrf_k)[:k]
-    if matrix is not None and scores is not None:
+    if vector is not None:
         similarity = {item: float(scores[matrix.row_of(item)]) for item, _ in best}
-    places = {name: {item: n for n, item in enumerate(found, 1)} for name, found in ids.items()}
+    return _hits(connection, best, ids, similarity)
+
+
+def _hits(
+    connection: sa.Connection,
+    best: Sequence[tuple[int, float]],
+    lists: Mapping[str, Sequence[int]],
+    similarity: Mapping[int, float],
+) -> list[Hit]:
+    places = {name: {item: n for n, item in enumerate(found, 1)} for name, found in lists.items()}
     rows = _passages(connection, [item for item, _ in best])
     roots = source_roots(connection)
     return [
         Hit(
-            rank,
-            score,
-            display_path(absolute_path(roots, Key(row.source_id, row.path))),
-            row.start,
-            row.end,
-            row.text,
-            None,
-            {name: places.get(name, {}).get(item) for name in ("dense", "lexical")},
-            item,
-            row.document_id,
-            row.title,
-            tuple(json.loads(row.section)),
-            row.prefix,
-            similarity.get(item),
+            rank=rank,
+            score=score,
+            path=display_path(absolute_path(roots, Key(row.source_id, row.path))),
+            start=row.start,
+            end=row.end,
+            text=row.text,
+            page=None,
+            ranks={name: places.get(name, {}).get(item) for name in ("dense", "lexical")},
+            chunk_id=item,
+            document_id=row.document_id,
+            title=row.title,
+            section=tuple(json.loads(row.section)),
+            prefix=row.prefix,
+            similarity=similarity.get(item),
         )
         for rank, (item, score) in enumerate(best, 1)
         for row in (rows[item],)

@@ -1,10 +1,9 @@
 """Sentences as spans, for quoting and for cutting long paragraphs.
 
-Lines are read first (headings, list items, table rows, paragraphs and the parts of a fence
-between blank lines do not run into one another), then each paragraph goes through nupunkt's
-Punkt model. Spans never include the markers
-of lists, quotes and headings, nor white space at their ends; together they hold every other
-character that is not white space, a fence line or a ruling line.
+Lines are read first (headings, list items, table rows, the lines of a fence and paragraphs do
+not run into one another), then each paragraph goes through nupunkt's Punkt model. Spans never
+include the markers of lists, quotes and headings, nor white space at their ends; together they
+hold every other character that is not white space, a fence line or a ruling line.
 """
 
 from __future__ import annotations
@@ -48,13 +47,11 @@ def _groups(text: str) -> Iterator[tuple[int, int, bool]]:
         fenced = _FENCE.match(line)
         if fenced and (fence is None or fenced.group(1).startswith(fence)):
             if open_start is not None:
-                yield open_start, start, fence is None
+                yield open_start, start, True
             fence = fenced.group(1)[:3] if fence is None else None
             open_start = None
         elif fence is not None:
-            if line.isspace() and open_start is not None:
-                yield open_start, start, False
-            open_start = None if line.isspace() else start if open_start is None else open_start
+            yield start, end, False
         else:
             marker = _MARKER.match(line)
             begin = start + (marker.end() if marker else 0)
@@ -70,7 +67,7 @@ def _groups(text: str) -> Iterator[tuple[int, int, bool]]:
             elif open_start is None:
                 open_start = begin
     if open_start is not None:
-        yield open_start, len(text), fence is None
+        yield open_start, len(text), True
 
 
 def _starts_item(line: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from lmstack.rag.chunk import Chunk, embedded_text
 from lmstack.rag.documents import Document, Problem, Section
 from lmstack.rag.load import Fingerprint
+from lmstack.rag.memory import Key, absolute_path, source_roots
 from lmstack.rag.schema import (
     chunks,
     documents,
@@ -33,66 +34,26 @@ from lmstack.rag.schema import (
 
 __all__ = [
     "DocumentInfo",
-    "Key",
-    "Known",
-    "Memory",
     "NewDocument",
     "Vectors",
-    "absolute_path",
     "absorb_sources",
     "embed_key",
-    "excluded_paths",
     "find_vectors",
-    "get_meta",
-    "known_documents",
-    "known_problems",
     "list_documents",
     "put_document",
     "put_problem",
     "read_document",
-    "read_memory",
     "remove_all_documents",
     "remove_document",
     "remove_problem",
     "remove_sources",
     "set_exclusions",
     "set_meta",
-    "source_roots",
     "touch_documents",
     "vectors_of",
 ]
 
 Vectors = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Key:
-    """Where a document lives: a source and the path in it."""
-
-    source_id: int
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is remembered of an indexed document, enough to tell whether it changed."""
-
-    id: int
-    digest: bytes
-    recipe: str
-    fingerprint: Fingerprint
-    checked_ns: int
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What an index remembers, read in one snapshot."""
-
-    roots: Mapping[int, str]
-    documents: Mapping[Key, Known]
-    problems: Mapping[Key, tuple[Problem, bytes | None, str]]
-    excluded: frozenset[str]
-    recipe: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +86,6 @@ def embed_key(chunk: Chunk) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def get_meta(connection: sa.Connection) -> dict[str, str]:
-    return {row.key: row.value for row in connection.execute(sa.select(meta))}
-
-
 def set_meta(connection: sa.Connection, **values: str) -> None:
     for key, value in values.items():
         connection.execute(sa.delete(meta).where(meta.c.key == key))
@@ -141,11 +98,6 @@ def _next_revision(connection: sa.Connection) -> int:
     generation = int(row.scalar() or 0) + 1
     set_meta(connection, generation=str(generation))
     return generation
-
-
-def source_roots(connection: sa.Connection) -> dict[int, str]:
-    rows = connection.execute(sa.select(sources).order_by(sources.c.id))
-    return {row.id: row.root for row in rows}
 
 
 def absorb_sources(connection: sa.Connection, root: str) -> int:
@@ -175,68 +127,12 @@ def absorb_sources(connection: sa.Connection, root: str) -> int:
     return new_id
 
 
-def excluded_paths(connection: sa.Connection) -> set[str]:
-    return set(connection.execute(sa.select(exclusions.c.path)).scalars())
-
-
 def set_exclusions(connection: sa.Connection, add: Iterable[str], drop: Iterable[str]) -> None:
     """Paths that a user removed stay out of their source until they are added again."""
     for path in drop:
         connection.execute(sa.delete(exclusions).where(exclusions.c.path == path))
     for path in add:
         connection.execute(sa.insert(exclusions).prefix_with("OR IGNORE").values(path=path))
-
-
-def known_documents(connection: sa.Connection) -> dict[Key, Known]:
-    columns = documents.c
-    rows = connection.execute(
-        sa.select(
-            columns.id,
-            columns.source_id,
-            columns.path,
-            columns.digest,
-            columns.recipe,
-            columns.size,
-            columns.mtime_ns,
-            columns.ctime_ns,
-            columns.inode,
-            columns.checked_ns,
-        )
-    )
-    return {
-        Key(row.source_id, row.path): Known(
-            row.id,
-            row.digest,
-            row.recipe,
-            Fingerprint(row.size, row.mtime_ns, row.ctime_ns, row.inode),
-            row.checked_ns,
-        )
-        for row in rows
-    }
-
-
-def known_problems(
-    connection: sa.Connection,
-) -> dict[Key, tuple[Problem, bytes | None, str]]:
-    """Per file: the problem, the digest of the content that had it, and the recipe."""
-    return {
-        Key(row.source_id, row.path): (
-            Problem(row.path, row.kind, row.message, row.hint),
-            row.digest,
-            row.recipe,
-        )
-        for row in connection.execute(sa.select(problems))
-    }
-
-
-def read_memory(connection: sa.Connection, recipe: str) -> Memory:
-    return Memory(
-        source_roots(connection),
-        known_documents(connection),
-        known_problems(connection),
-        frozenset(excluded_paths(connection)),
-        recipe,
-    )
 
 
 def remove_document(connection: sa.Connection, key: Key) -> bool:
@@ -256,7 +152,6 @@ def put_document(connection: sa.Connection, new: NewDocument, matrix: Vectors) -
     """Write a document in place of what its path held before; returns its id."""
     remove_document(connection, new.key)
     remove_problem(connection, new.key)
-    text = new.document.text.encode()
     result = connection.execute(
         sa.insert(documents)
         .values(
@@ -276,34 +171,12 @@ def put_document(connection: sa.Connection, new: NewDocument, matrix: Vectors) -
     connection.execute(
         sa.insert(texts).values(
             document_id=document_id,
-            digest=hashlib.sha256(text).digest(),
+            digest=hashlib.sha256(new.document.text.encode()).digest(),
             sections=_dump_sections(new.document.sections),
             text=new.document.text,
         )
     )
-    first = int(
-        connection.execute(
-            sa.text("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'chunks'")
-        ).scalar_one()
-    )
-    connection.execute(
-        sa.insert(chunks),
-        [
-            {
-                "id": first + ordinal,
-                "document_id": document_id,
-                "ordinal": ordinal,
-                "start": chunk.start,
-                "end": chunk.end,
-                "tokens": chunk.tokens,
-                "embed_key": embed_key(chunk),
-                "section": json.dumps(chunk.section, ensure_ascii=False),
-                "prefix": chunk.prefix,
-                "text": chunk.text,
-            }
-            for ordinal, chunk in enumerate(new.chunks)
-        ],
-    )
+    first = _put_chunks(connection, document_id, new.chunks)
     connection.execute(
         sa.insert(vectors).values(
             document_id=document_id,
@@ -314,6 +187,29 @@ def put_document(connection: sa.Connection, new: NewDocument, matrix: Vectors) -
         )
     )
     return document_id
+
+
+def _put_chunks(connection: sa.Connection, document_id: int, cut: Sequence[Chunk]) -> int:
+    """Write chunks under ids that were never used and follow one another; the first of them."""
+    last = connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = 'chunks'")
+    first = int(last.scalar() or 0) + 1
+    rows = [
+        {
+            "id": first + ordinal,
+            "document_id": document_id,
+            "ordinal": ordinal,
+            "start": chunk.start,
+            "end": chunk.end,
+            "tokens": chunk.tokens,
+            "embed_key": embed_key(chunk),
+            "section": json.dumps(chunk.section, ensure_ascii=False),
+            "prefix": chunk.prefix,
+            "text": chunk.text,
+        }
+        for ordinal, chunk in enumerate(cut)
+    ]
+    connection.execute(sa.insert(chunks), rows)
+    return first
 
 
 def _dump_sections(sections: Iterable[Section]) -> str:
@@ -457,12 +353,6 @@ def read_document(connection: sa.Connection, which: int | str) -> Document | Non
     )
     path = absolute_path(roots, Key(row.source_id, row.path))
     return Document(path, row.text, row.format, row.title, sections, ())
-
-
-def absolute_path(roots: Mapping[int, str], key: Key) -> str:
-    """The absolute path of a document's file."""
-    root = roots[key.source_id]
-    return root if key.path == "." else os.path.join(root, *key.path.split("/"))
 
 
 def _key_in(source_id: int, root: str, path: str) -> Key | None:

@@ -36,7 +36,7 @@ from lmstack.rag.citing import (
 from lmstack.rag.composing import Composer
 from lmstack.rag.evidence import Candidate, choose_candidates
 from lmstack.rag.followup import Turn
-from lmstack.rag.prompting import build_messages
+from lmstack.rag.prompting import build_messages, passage_texts
 from lmstack.rag.search import Hit
 from lmstack.rag.sentences import split_prose
 from lmstack.rag.support import SupportScorer
@@ -99,7 +99,12 @@ class Extractive:
             grammar = quotation_grammar(
                 reader.candidates, config.max_sentences, none=config.model_may_abstain
             )
-            return _messages(task, hits, generative=False, none=none), grammar
+            passages = (
+                [(c.hit.path, f"[{c.number}] {c.shown}") for c in reader.candidates]
+                if config.prompt_sentences
+                else passage_texts(hits)
+            )
+            return _messages(task, passages, generative=False, none=none), grammar
 
         sampling = task.sampling.replace(n=1)
         started = False
@@ -158,7 +163,7 @@ class Generative:
             reader.numbers = len(hits)
             none = NONE if config.model_may_abstain else None
             grammar = generative_grammar(len(hits), none=config.model_may_abstain)
-            return _messages(task, hits, generative=True, none=none), grammar
+            return _messages(task, passage_texts(hits), generative=True, none=none), grammar
 
         limit = task.sampling.max_tokens or config.max_tokens
         sampling = task.sampling.replace(n=1, max_tokens=limit)
@@ -210,11 +215,11 @@ STRATEGIES: Mapping[str, Callable[[], Strategy]] = {
 
 
 def _messages(
-    task: Task, hits: Sequence[Hit], *, generative: bool, none: str | None
+    task: Task, passages: Sequence[tuple[str, str]], *, generative: bool, none: str | None
 ) -> tuple[Message, ...]:
     return build_messages(
         task.question,
-        hits,
+        passages,
         generative=generative,
         fence_each=task.config.fence_each,
         none=none,

@@ -18,14 +18,13 @@ from lmstack.core import Embedder, InputError
 from lmstack.rag.chunk import ChunkConfig, chunk_document, embedded_text
 from lmstack.rag.documents import Problem
 from lmstack.rag.load import LoadConfig, ProblemError, parse_document, read_file
+from lmstack.rag.memory import Key, absolute_path
 from lmstack.rag.plan import Plan, Work, display_path
 from lmstack.rag.scan import readable_name
 from lmstack.rag.schema import Database
 from lmstack.rag.store import (
-    Key,
     NewDocument,
     Vectors,
-    absolute_path,
     embed_key,
     find_vectors,
     put_document,

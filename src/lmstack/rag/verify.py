@@ -17,8 +17,8 @@ import sqlalchemy as sa
 
 from lmstack.core import FormatError
 from lmstack.rag.chunk import embedded_text
+from lmstack.rag.memory import Key, absolute_path, source_roots
 from lmstack.rag.schema import Database, chunks, documents, texts, vectors
-from lmstack.rag.store import Key, absolute_path, source_roots
 
 __all__ = ["VerifyReport", "logical_content", "verify_database"]
 
