@@ -6,6 +6,8 @@ it are right is therefore checked apart, against the gguf package.
 
 from __future__ import annotations
 
+import json
+
 import gguf
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import torch
 import transformers
 from torch.testing import assert_close
 
+from lmstack.core import RemoteError
 from lmstack.model import load_module, read_gguf, write_folder
 
 pytestmark = pytest.mark.weights
@@ -100,3 +103,23 @@ def test_minilm_hidden_states_equal_those_of_transformers(minilm):
         for x, y in zip(a.hidden_states, b.hidden_states, strict=True):
             assert_close(x[real], y[real])
         assert_close(a.pooled, b.pooler_output)
+
+
+def test_a_trained_model_of_1480_weights_adds_all_pairs_of_digits(weights_store):
+    """Golden: the answers are arithmetic's own, so no other library has to be right."""
+    try:
+        folder = weights_store.pull("pypi:mathformer==2.0.0#mathformer/addformer").path
+    except RemoteError as error:
+        pytest.skip(f"mathformer needs the package registry once: {error}")
+    module = load_module(folder)
+    ids = json.loads((folder / "vocab.json").read_text())
+    tokens = {index: token for token, index in ids.items()}
+    for a in range(10):
+        for b in range(10):
+            text = f"{a}+{b}="
+            while not text.endswith("</s>"):
+                with torch.no_grad():
+                    logits = module(torch.tensor([[ids[c] for c in text]])).logits
+                text += tokens[int(logits[0, -1].argmax())]
+                assert len(text) < 12, text
+            assert text == f"{a}+{b}={a + b}</s>"

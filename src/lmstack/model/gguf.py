@@ -110,17 +110,17 @@ class _Cursor:
         if kind == _STRING:
             return self._strings(count)
         if kind == _ARRAY:
-            self._room(count, 12)
+            self.room(count, 12)
             return [self.array(depth + 1) for _ in range(count)]
         return self.scalars(kind, count)
 
-    def _room(self, count: int, least: int) -> None:
+    def room(self, count: int, least: int) -> None:
         if count * least > self.size - self.at:
             raise self.fail(f"{count} values are claimed and {self.size - self.at} bytes are left")
 
     def _strings(self, count: int) -> list[str]:
         """`string` unrolled: a vocabulary has a hundred thousand of them."""
-        self._room(count, 8)
+        self.room(count, 8)
         buffer, at, end = self.buffer, self.at, self.size
         unpack = struct.Struct("<Q").unpack_from
         found = []
@@ -250,8 +250,8 @@ def _header(cursor: _Cursor) -> tuple[int, int]:
         )
     tensors, entries = cursor.u64(), cursor.u64()
     # The least that one of each takes: an empty name, a type, a value of a byte or a dimension.
-    cursor._room(tensors, 8 + 4 + 8 + 4 + 8)
-    cursor._room(entries, 8 + 4 + 1)
+    cursor.room(tensors, 8 + 4 + 8 + 4 + 8)
+    cursor.room(entries, 8 + 4 + 1)
     return tensors, entries
 
 
