@@ -63,8 +63,11 @@ class Site:
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     sent: dict[str, int] = field(default_factory=dict)
 
-    def add_package(self, package: str, version: str, data: bytes, sha256: str = "") -> str:
-        """Publish a wheel in the simple index; returns its path."""
+    def add_package(
+        self, package: str, version: str, data: bytes, sha256: str = "", *, core=True
+    ) -> str:
+        """Publish a wheel in the simple index; returns its path. ``core``: with its metadata
+        beside it (PEP 658), as large indexes do."""
         name = f"{package.replace('-', '_')}-{version}-py3-none-any.whl"
         path = f"/files/{name}"
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -72,7 +75,8 @@ class Site:
             self.files[path + ".metadata"] = archive.read(info)
         self.files[path] = data
         digest = sha256 or hashlib.sha256(data).hexdigest()
-        line = f'<a href="{path}#sha256={digest}" data-core-metadata="true">{name}</a>\n'
+        mark = 'data-core-metadata="true"' if core else ""
+        line = f'<a href="{path}#sha256={digest}" {mark}>{name}</a>\n'
         page = self.files.get(f"/simple/{package}/", b"") + line.encode()
         self.files[f"/simple/{package}/"] = page
         return path

@@ -49,6 +49,12 @@ def test_package_becomes_a_model_folder(tiny, store, index):
     assert list((store.root / "downloads").iterdir()) == []
 
 
+def test_old_index_without_metadata_files_serves_too(index, store, make_wheel, model_files):
+    data = make_wheel("tiny-model", "1.0", {f"t/{n}": d for n, d in model_files.items()})
+    index.add_package("tiny-model", "1.0", data, core=False)
+    store.pull("pypi:tiny-model==1.0").verify()
+
+
 def test_pull_of_what_is_there_asks_nobody(tiny, store, index):
     store.pull("pypi:tiny-model==1.0")
     index.requests.clear()

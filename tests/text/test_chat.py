@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jinja2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -139,6 +138,16 @@ def test_thousand_long_messages_render():
     assert len(ChatTemplate(CHATML).render(messages)) > 5_000_000
 
 
+def test_long_template_with_many_tool_turns_renders():
+    # A turn that looks at all later turns and stops early, in a template of 12,000 characters.
+    source = (
+        "{# " + "x" * 12_000 + " #}{% for m in messages %}{% for n in messages[loop.index:] %}"
+        "{{ n.content }}{% break %}{% endfor %}{% endfor %}"
+    )
+    messages = [Message("tool", "result", tool_call_id="1")] * 1000
+    assert ChatTemplate(source).render(messages) == "result" * 999
+
+
 def test_generation_blocks_print_their_body():
     source = "{% generation %}{{ messages[0].content }}{% endgeneration %}"
     assert ChatTemplate(source).render([Message("user", "hi")]) == "hi"
@@ -161,6 +170,19 @@ FEATURES = """
 {%- macro shown(items, sep=', ') -%}
   {{- items | map(attribute='role') | join(sep) -}}
 {%- endmacro -%}
+{%- macro nested(value, deep=true) -%}
+  {%- if value is mapping -%}
+    {%- for k, v in value | dictsort -%}{{ k }}={{ nested(v, deep=false) }};{%- endfor -%}
+  {%- elif value is string -%}{{ value | title }}
+  {%- elif value is sequence -%}[{% for v in value %}{{ v }}{{ ',' if not loop.last }}{% endfor %}]
+  {%- else -%}{{ value | default('none', true) }}{%- endif -%}
+{%- endmacro -%}
+{{ nested({'z': [1, 2], 'a': 'bee', 'm': none, 'd': {'x': 1}}) }}|
+{%- for m in messages[1:] -%}{{ loop.index }}/{{ loop.length }}{{ loop.revindex }}{%- endfor -%}|
+{%- for x in range(3) | reverse if x != 1 %}{{ x }}{% else %}none{% endfor -%}|
+{%- for x in [] %}{% else %}empty{% endfor -%}|
+{%- macro twice() %}{{ caller() }}{{ caller() }}{% endmacro -%}
+{%- call twice() %}{{ ns.found }}{% endcall -%}|
 {{ ns.text }}|{{ shown(messages) }}|{{ messages[::-1][0].content[1:] }}|
 {%- set block %}{{ messages | length }}{% endset -%}
 {{ block | int + 1 }}|{{ {'b': 1, 'a': [1.5, none, 'ü']} | tojson(indent=2) }}|
@@ -181,5 +203,3 @@ def test_what_templates_use_gives_what_jinja_gives():
     dicts = [{"role": m.role, "content": m.content} for m in messages]
     theirs = _compile_jinja_template(FEATURES).render(messages=dicts)
     assert ChatTemplate(FEATURES).render(messages) == theirs
-    assert isinstance(theirs, str)
-    assert jinja2.__version__ >= "3.1.6"

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 import transformers
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import (
@@ -229,6 +229,7 @@ def test_configuration_of_any_type_is_read_or_refused(make_wordpiece, key, value
 
 
 @settings(max_examples=100)
+@example(key="decoder", value=[""])
 @given(
     key=st.sampled_from(["added_tokens", "normalizer", "decoder", "post_processor", "model"]),
     value=json_values,
@@ -242,6 +243,28 @@ def test_tokenizer_json_that_is_not_text_is_a_format_error(tmp_path):
     (tmp_path / "tokenizer.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(FormatError, match="UTF-8"):
         Tokenizer.from_folder(tmp_path)
+
+
+def test_token_id_that_would_need_gigabytes_is_refused(make_wordpiece):
+    spec = json.loads(make_wordpiece())
+    spec["model"]["vocab"]["far"] = 2**32 - 1
+    with pytest.raises(FormatError, match="4294967295"):
+        Tokenizer.from_json(json.dumps(spec))
+
+
+def test_word_that_the_vocabulary_cannot_write_is_an_input_error(make_wordpiece):
+    spec = json.loads(make_wordpiece())
+    spec["model"] = {"type": "WordLevel", "vocab": {"hello": 4, "[CLS]": 2, "[SEP]": 3},
+                     "unk_token": "[NONE]"}  # fmt: skip
+    spec["added_tokens"] = []
+    tokenizer = Tokenizer.from_json(json.dumps(spec))
+    assert tokenizer.encode("hello", add_special_tokens=False) == [4]
+    for texts in (["other"], ["hello", "other"]):
+        with pytest.raises(InputError, match="cannot write"):
+            tokenizer.encode_batch(texts)
+    for special in (True, False):
+        with pytest.raises(InputError, match="cannot write"):
+            tokenizer.encode("other", special=special)
 
 
 def test_decoder_that_cannot_stream_is_refused_by_name(make_wordpiece):

@@ -39,7 +39,7 @@ class ChatTemplate:
         self.source = source
         self._names = {"bos_token": bos_token, "eos_token": eos_token}
         try:
-            with fuelled(500_000, len(source)):
+            with fuelled(200_000):
                 self._template = environment().from_string(source)
         except Exception as error:
             raise FormatError(
@@ -81,9 +81,9 @@ class ChatTemplate:
                 hint="no model reads that much at once: send less",
                 param="messages",
             )
-        units = 500_000 + 20_000 * len(messages) + size // 4
+        units = 200_000 + 5_000 * len(messages) + size // 4
         try:
-            with fuelled(units, len(self.source)):
+            with fuelled(units):
                 return self._template.render(
                     messages=messages, add_generation_prompt=add_generation_prompt, **self._names
                 )

@@ -3,7 +3,8 @@
 A control token such as ``<|im_end|>`` ends a turn. In a rendered prompt the template's own and
 one that somebody typed look the same; this keeps them apart. Covers whole tokens in a message and
 tokens that come about only together with what stands beside it. Does not cover templates that
-assemble a control token out of a message letter by letter.
+assemble a control token out of a message letter by letter. A template that looks for a control
+token inside a message does not find it: nobody can type one.
 """
 
 from __future__ import annotations

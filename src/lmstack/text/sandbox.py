@@ -53,9 +53,8 @@ class FuelError(jinja2.TemplateRuntimeError):
 
 
 class _Fuel:
-    def __init__(self, units: int, step: int) -> None:
+    def __init__(self, units: int) -> None:
         self.left = units
-        self.step = step
         self.deadline = time.thread_time() + _MAX_CPU_S
 
     def burn(self, units: int) -> None:
@@ -74,10 +73,9 @@ _FUEL: ContextVar[_Fuel] = ContextVar("lmstack_template_fuel")
 
 
 @contextmanager
-def fuelled(units: int, source_length: int) -> Iterator[None]:
-    """Limit everything that templates do inside. One step of a loop costs more in a longer
-    template, because it may print all of it."""
-    token = _FUEL.set(_Fuel(units, 1 + source_length // _CHARS_PER_UNIT))
+def fuelled(units: int) -> Iterator[None]:
+    """Limit everything that templates do inside."""
+    token = _FUEL.set(_Fuel(units))
     try:
         yield
     finally:
@@ -91,12 +89,11 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         extensions=[_Generation, loopcontrols],
         optimized=False,
-        finalize=_printed,
     )
     own: dict[str, Callable[..., Any]] = {"tojson": _tojson, "indent": _indent}
     known = {**{name: env.filters[name] for name in _FILTERS.split()}, **own}
     env.filters = {name: _charged(name, function) for name, function in known.items()}
-    env.filters |= {_COUNT: _counted, _CONCAT: _concat, _WEIGH: _weighed}
+    env.filters |= {_COUNT: _Counted, _CONCAT: _concat, _WEIGH: _weighed, _PRINT: _printed}
     env.globals = {
         "range": env.globals["range"],
         "namespace": env.globals["namespace"],
@@ -107,7 +104,8 @@ def environment() -> jinja2.Environment:
     return env
 
 
-_COUNT, _CONCAT, _WEIGH = "lmstack_count", "lmstack_concat", "lmstack_weigh"
+_COUNT, _CONCAT = "lmstack_count", "lmstack_concat"
+_WEIGH, _PRINT = "lmstack_weigh", "lmstack_print"
 _LIGHT = ("length", "count", "first", "last", "default", "d")
 
 
@@ -140,7 +138,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         fuel = _FUEL.get()
-        fuel.burn(fuel.step)
+        fuel.burn(1)
         owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
         if isinstance(owner, str):
             fuel.text(_method_size(owner, name, args))
@@ -181,8 +179,8 @@ def _filter(node: nodes.Node, name: str) -> nodes.Filter:
 
 
 def _rewrite(node: nodes.Node) -> None:
-    """Send what compiles to bare Python through filters that charge for it: ``a ~ b``, slices,
-    and the operands of comparisons and tests."""
+    """Send what compiles to bare Python through filters that charge for it: everything printed,
+    ``a ~ b``, slices, and the operands of comparisons and tests."""
     for field, value in node.iter_fields():
         if isinstance(value, list):
             setattr(node, field, [_rewritten(child, node) for child in value])
@@ -197,7 +195,9 @@ def _rewritten(child: Any, parent: nodes.Node) -> Any:
     if isinstance(child, nodes.Concat):
         parts = nodes.List(child.nodes, lineno=child.lineno)
         parts.environment = child.environment
-        return _filter(parts, _CONCAT)
+        child = _filter(parts, _CONCAT)
+    if isinstance(parent, nodes.Output):
+        return _filter(child, _PRINT)
     sliced = isinstance(child, nodes.Getitem) and isinstance(child.arg, nodes.Slice)
     operand = isinstance(parent, nodes.Compare | nodes.Operand | nodes.Test)
     if sliced or (operand and isinstance(child, nodes.Expr) and not isinstance(child, nodes.Const)):
@@ -244,8 +244,8 @@ def _weighed(value: Any) -> Any:
     return value
 
 
-def _printed(value: Any) -> str:
-    """Jinja's ``finalize``: every printed value passes here."""
+@jinja2.pass_context  # or constants would be printed at compile time, for nothing
+def _printed(_context: Any, value: Any) -> str:
     _charge(value)
     return value if isinstance(value, str) else str(value)
 
@@ -294,20 +294,25 @@ def _length(value: Any) -> int:
     return len(value) if isinstance(value, str | list | tuple | dict | range) else 0
 
 
-def _counted(iterable: Any) -> Any:
-    """What a ``for`` goes over, paying for each turn."""
-    fuel = _FUEL.get()
-    try:
-        turns = len(iterable)
-    except TypeError:
-        return _counted_one_by_one(iterable, fuel)
-    fuel.burn(turns * fuel.step)
-    return iterable
+class _Counted:
+    """What a ``for`` goes over, paying for each turn. Keeps its length, for ``loop.last``."""
+
+    def __init__(self, iterable: Any) -> None:
+        self._iterable = iterable
+
+    def __iter__(self) -> Iterator[Any]:
+        return _counted_one_by_one(self._iterable, _FUEL.get())
+
+    def __len__(self) -> int:
+        return len(self._iterable)
+
+    def __bool__(self) -> bool:
+        return True
 
 
 def _counted_one_by_one(iterable: Iterable[Any], fuel: _Fuel) -> Iterator[Any]:
     for item in iterable:
-        fuel.burn(fuel.step)
+        fuel.burn(1)
         yield item
 
 

@@ -27,6 +27,7 @@ __all__ = ["Encoding", "Tokenizer"]
 
 _ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token")
 _NAMED = (*_ROLES, "mask_token", "eot_token")
+_MAX_VOCABULARY = 4_000_000
 _EXTRA = ("additional_special_tokens", "extra_special_tokens")
 _KEPT = ("model_max_length", "clean_up_tokenization_spaces", "padding_side", "truncation_side")
 
@@ -62,6 +63,11 @@ class Tokenizer:
         if not vocabulary:
             raise FormatError("the tokenizer has no tokens", hint="download the model again")
         self.vocab_size = max(vocabulary.values()) + 1
+        if self.vocab_size > _MAX_VOCABULARY:
+            raise FormatError(
+                f"the tokenizer has a token with the id {self.vocab_size - 1}",
+                hint="the file is damaged: download the model again",
+            )
         self._tokens: list[str | None] = [None] * self.vocab_size
         for token, index in vocabulary.items():
             self._tokens[index] = token
@@ -73,12 +79,15 @@ class Tokenizer:
         self.bos_id, self.eos_id, self.pad_id, self.unk_id = (
             vocabulary.get(names.get(key, "")) for key in _ROLES[:4]
         )
-        model = spec.get("model") or {}
-        unknown = {self.unk_id, model.get("unk_id"), vocabulary.get(model.get("unk_token") or "")}
+        model = spec.get("model")
+        unknown = {self.unk_id, vocabulary.get(getattr(self._fast.model, "unk_token", "") or "")}
+        if isinstance(model, Mapping) and isinstance(model.get("unk_id"), int):
+            unknown.add(model["unk_id"])  # unigram models name it so
         self._forbidden = self.special_ids - unknown
-        start = self._fast.encode("a").ids[:1]
-        self.adds_bos = self.bos_id is not None and start == [self.bos_id]
-        self._decoder: Mapping[str, Any] | None = spec.get("decoder")
+        self.adds_bos = self.bos_id is not None and self._fast.encode("").ids[:1] == [self.bos_id]
+        # As the library understood it: it accepts more spellings than the documented one.
+        decoder = self._fast.decoder
+        self._decoder = None if decoder is None else json.loads(decoder.__getstate__())
         self._lock = threading.Lock()
 
     @classmethod
@@ -126,7 +135,8 @@ class Tokenizer:
         """
         _check_text(text)
         if special:
-            return list(self._fast.encode(text, add_special_tokens=add_special_tokens).ids)
+            [encoding] = _run(self._fast, [text], add_special_tokens)
+            return list(encoding.ids)
         encoding = self._encode_plain(text)
         return list(self._plain.post_process(encoding, None, add_special_tokens).ids)
 
@@ -154,7 +164,7 @@ class Tokenizer:
                     f"max_length is {max_length}, less than the {extra} tokens that are added",
                     param="max_length",
                 )
-        encodings = self._fast.encode_batch(list(texts), add_special_tokens=False)
+        encodings = _run(self._fast, texts, False)
         result = []
         for index, encoding in enumerate(encodings):
             if room is not None and len(encoding.ids) > room:
@@ -256,7 +266,7 @@ class Tokenizer:
             return backend
 
     def _encode_plain(self, text: str) -> Any:
-        encoding = self._plain.encode(text, add_special_tokens=False)
+        [encoding] = _run(self._plain, [text], False)
         if self._forbidden.isdisjoint(encoding.ids):
             return encoding
         # A vocabulary may reach a control token by plain merging (a word of it, say). Cutting
@@ -271,6 +281,21 @@ class Tokenizer:
             )
         halves = [self._encode_plain(text[: start + 1]), self._encode_plain(text[start + 1 :])]
         return tokenizers.Encoding.merge(halves, growing_offsets=True)
+
+
+def _run(backend: Any, texts: Sequence[str], add_special_tokens: bool) -> list[Any]:
+    try:
+        if len(texts) == 1:
+            return [backend.encode(texts[0], add_special_tokens=add_special_tokens)]
+        encodings: list[Any] = backend.encode_batch(
+            list(texts), add_special_tokens=add_special_tokens
+        )
+        return encodings
+    except Exception as error:  # the library has no type of its own
+        raise InputError(
+            f"this vocabulary cannot write the text: {shown(str(error), 200)}",
+            hint="it has no token for what it does not know: leave such characters out",
+        ) from error
 
 
 def _check_text(text: object, name: str = "the text") -> None:
