@@ -377,6 +377,16 @@ async def test_grounded_model_names_what_it_cannot_honour(index, changes, param)
     assert caught.value.param == param
 
 
+@pytest.mark.parametrize(
+    ("asked", "used"), [({}, 0.0), ({"temperature": 0.7}, 0.7), ({"seed": 1}, 1.0)]
+)
+async def test_grounded_model_is_greedy_unless_asked(index, asked, used):
+    inner = ScriptedModel([_quote("sixty")])
+    request = Request((Message("user", QUESTION),), sampling=SamplingParams(**asked))
+    await complete(GroundedModel(Answerer(index, inner, LOOSE), "docs"), request)
+    assert inner.requests[0].sampling.temperature == used
+
+
 async def test_grounded_model_needs_a_question_last(index):
     model = GroundedModel(Answerer(index, ScriptedModel(), LOOSE), "docs")
     request = Request((Message("user", "a"), Message("assistant", "b")))

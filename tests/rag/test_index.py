@@ -287,6 +287,23 @@ def test_file_that_is_not_sqlite_is_named(tmp_path, embedder):
         Index.open(tmp_path, embedder)
 
 
+@pytest.mark.parametrize("damage", ["all", "middle"])
+def test_rebuild_puts_a_damaged_file_aside_and_starts_again(tmp_path, docs, embedder, damage):
+    folder = tmp_path / "index"
+    with Index.open(folder, embedder) as index:
+        index.update([docs])
+    data = bytearray((folder / FILE_NAME).read_bytes())
+    start = 0 if damage == "all" else 4096
+    data[start:] = b"\x5a" * (len(data) - start)
+    (folder / FILE_NAME).write_bytes(data)
+    with pytest.raises(FormatError, match="--rebuild"):
+        Index.open(folder, embedder)
+    with Index.open(folder, embedder, rebuild=True) as index:
+        assert index.update([docs]).added == 3
+        assert index.verify().ok
+    assert (folder / "damaged-1.sqlite").read_bytes() == data
+
+
 def test_foreign_sqlite_file_is_left_alone(tmp_path, embedder):
     path = tmp_path / FILE_NAME
     with sqlite3.connect(path) as connection:

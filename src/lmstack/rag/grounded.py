@@ -41,7 +41,7 @@ class GroundedModel:
         events = self.answerer.stream(
             question,
             history,
-            sampling=request.sampling,
+            sampling=_sampling(request.sampling),
             instructions=instructions,
             client=request.client,
             request_id=request.request_id,
@@ -60,6 +60,13 @@ class GroundedModel:
                         usage=event.answer.usage,
                         timings=Timings(timings.first_token_s, timings.total_s),
                     )
+
+
+def _sampling(asked: SamplingParams) -> SamplingParams:
+    """Greedy where nothing was asked for: the API's default temperature of 1 would draw lots
+    for the sentence to quote."""
+    neutral = asked.temperature == 1.0 and asked.seed is None
+    return asked.replace(temperature=0.0) if neutral else asked
 
 
 def _refuse(request: Request) -> None:

@@ -22,6 +22,7 @@ from lmstack.core import (
     Config,
     Embedder,
     InputError,
+    IntegrityError,
     NotFoundError,
     StoreError,
     check_range,
@@ -36,7 +37,7 @@ from lmstack.rag.lock import writer_lock
 from lmstack.rag.memory import Memory, absolute_path, get_meta, read_memory, source_roots
 from lmstack.rag.plan import Plan, Work, display_path, is_under, make_plan, not_found
 from lmstack.rag.scan import readable_name
-from lmstack.rag.schema import Database
+from lmstack.rag.schema import Database, move_aside
 from lmstack.rag.search import Hit, Mode, SearchConfig, check_query, query_vector, run_search
 from lmstack.rag.store import (
     DocumentInfo,
@@ -125,10 +126,29 @@ class Index:
 
         Without ``embedder`` it can be looked at, searched by words, and documents can be
         removed. With another embedder than the index was made with this is an `InputError`,
-        unless ``rebuild``: then the index is emptied, and the next update fills it again.
+        unless ``rebuild``: then the index is emptied, and the next update fills it again. A
+        damaged file is renamed then, and a new one begun.
         """
         folder = Path(folder)
         config = config or IndexConfig()
+        try:
+            return cls._opened(folder, embedder, create, config, rebuild)
+        except IntegrityError:
+            if embedder is None or not rebuild:
+                raise
+            with writer_lock(folder, config.lock_timeout_s):
+                move_aside(folder)
+            return cls._opened(folder, embedder, True, config, rebuild)
+
+    @classmethod
+    def _opened(
+        cls,
+        folder: Path,
+        embedder: Embedder | None,
+        create: bool,
+        config: IndexConfig,
+        rebuild: bool,
+    ) -> Index:
         create = create and embedder is not None
         database = Database(folder, create=create, timeout_s=config.lock_timeout_s)
         try:

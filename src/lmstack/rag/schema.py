@@ -11,11 +11,12 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from lmstack.core import FormatError, NotFoundError, StoreError, shown
+from lmstack.core import FormatError, IntegrityError, NotFoundError, StoreError, shown
 
 __all__ = [
     "FILE_NAME",
@@ -24,6 +25,7 @@ __all__ = [
     "documents",
     "exclusions",
     "meta",
+    "move_aside",
     "problems",
     "sources",
     "texts",
@@ -266,9 +268,9 @@ class Database:
         name = str(getattr(error, "sqlite_errorname", ""))
         path = shown(str(self.path))
         if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-            return FormatError(
+            return IntegrityError(
                 f"{path} is damaged or not an index: {error}",
-                hint="move it away and index again; your documents are not affected",
+                hint="index your documents again with --rebuild; the damaged file is kept beside",
                 param="index",
             )
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -288,6 +290,18 @@ class Database:
                 hint="check the permissions of the file and its folder",
             )
         return StoreError(f"the index {path} failed: {error}", hint="lmstack index verify")
+
+
+def move_aside(folder: Path) -> Path:
+    """Rename a damaged index file (and its log, which may hold what can be saved) out of the
+    way; its new path."""
+    number = next(n for n in count(1) if not (folder / f"damaged-{n}.sqlite").exists())
+    target = folder / f"damaged-{number}.sqlite"
+    for ending in ("", "-wal", "-shm"):
+        path = folder / f"{FILE_NAME}{ending}"
+        if path.exists():
+            path.rename(folder / f"{target.name}{ending}")
+    return target
 
 
 def _make_folder(folder: Path) -> None:
