@@ -358,6 +358,24 @@ def test_second_writer_waits_then_names_the_first(index, docs, embedder):
         second.update([docs])
 
 
+def test_update_with_nothing_to_do_does_not_wait_for_a_writer(index, docs):
+    from lmstack.rag.lock import writer_lock
+
+    (docs / "big.md").write_bytes(b"\xff")
+    os.mkfifo(docs / "pipe.md")
+    index.update([docs])
+    with writer_lock(index.folder, 1):
+        result = index.update([docs])
+    assert sorted(p.kind for p in result.problems) == ["encoding", "special"]
+
+
+def test_source_that_no_citation_can_name_is_refused(index, tmp_path):
+    folder = tmp_path / "a\nb"
+    folder.mkdir()
+    with pytest.raises(InputError, match="line break"):
+        index.update([folder])
+
+
 def test_search_goes_on_while_a_writer_holds_the_lock(index, docs):
     from lmstack.rag.lock import writer_lock
 

@@ -68,6 +68,17 @@ def test_name_that_is_not_utf8_is_reported(tmp_path):
     assert all(path.encode("utf-8") for path in problems)
 
 
+def test_name_that_turns_the_reading_order_is_reported(tmp_path):
+    _touch(tmp_path / "a\u202edm.md")
+    assert _scan(tmp_path) == ([], {"a\\u202edm.md": "name"})
+
+
+def test_name_with_unusual_spaces_and_scripts_is_fine(tmp_path):
+    for name in ["a\u00a0b.md", "c\u3000d.md", "\u0645\u06cc\u200c\u0631\u0648\u0645.md"]:
+        _touch(tmp_path / name)
+    assert len(_scan(tmp_path)[0]) == 3
+
+
 def test_pipe_is_reported(tmp_path):
     os.mkfifo(tmp_path / "a.md")
     assert _scan(tmp_path) == ([], {"a.md": "special"})

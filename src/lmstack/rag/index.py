@@ -11,7 +11,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from lmstack.rag.load import PARSER_VERSION, LoadConfig
 from lmstack.rag.lock import writer_lock
 from lmstack.rag.memory import Memory, absolute_path, get_meta, read_memory, source_roots
 from lmstack.rag.plan import Plan, Work, display_path, is_under, make_plan, not_found
-from lmstack.rag.scan import readable_name
+from lmstack.rag.scan import check_root, readable_name
 from lmstack.rag.schema import Database, move_aside
 from lmstack.rag.search import Hit, Mode, SearchConfig, check_query, query_vector, run_search
 from lmstack.rag.store import (
@@ -50,6 +50,7 @@ from lmstack.rag.store import (
     remove_sources,
     set_exclusions,
     set_meta,
+    touch_documents,
 )
 from lmstack.rag.update import Progress, Updater, UpdateResult
 from lmstack.rag.verify import VerifyReport, logical_content, verify_database
@@ -182,7 +183,7 @@ class Index:
     def scan(self, paths: Iterable[str | Path] | None = None, *, thorough: bool = False) -> Plan:
         """What `update` would do; changes nothing. ``paths`` default to all sources."""
         wanted = None if paths is None else _absolute(paths)
-        self._check_exist(wanted or ())
+        self._all_known(wanted or ())
         return self._plan(wanted, thorough=thorough)[0]
 
     def update(
@@ -195,8 +196,14 @@ class Index:
         """Bring the index in step with the files under ``paths`` (default: all its sources).
         New paths become sources. ``thorough`` hashes every file again whatever its times."""
         wanted = None if paths is None else _absolute(paths)
+        if self._all_known(wanted or ()):
+            # Nobody waits for a writer to be told that there is nothing to write.
+            plan, work = self._plan(wanted, thorough=thorough)
+            if work.only_times:
+                self._remember_times(work)
+                return self._updater(progress).run(plan, Work())
         with self._writer():
-            self._register(wanted or (), include=False)
+            self._register(wanted or ())
             plan, work = self._plan(wanted, thorough=thorough)
             return self._updater(progress).run(plan, work)
 
@@ -208,7 +215,8 @@ class Index:
         """`update`, and paths that were taken out with `remove` may come back."""
         wanted = _absolute(paths)
         with self._writer():
-            self._register(wanted, include=True)
+            self._register(wanted)
+            self._include(wanted)
             return self._updater(progress).run(*self._plan(wanted))
 
     def remove(self, paths: Iterable[str | Path]) -> int:
@@ -330,27 +338,37 @@ class Index:
                 self._check_unchanged(get_meta(connection))
             yield
 
-    def _check_exist(self, paths: Sequence[str]) -> None:
+    def _remember_times(self, work: Work) -> None:
+        """Saves reading files again; not worth waiting for, or failing in a read-only folder."""
+        if work.touch:
+            with suppress(StoreError), writer_lock(self.folder, 0), self._database.writing() as c:
+                touch_documents(c, work.touch)
+
+    def _all_known(self, paths: Sequence[str]) -> bool:
+        """Whether each of ``paths`` is in a source; `NotFoundError` for one that is nowhere."""
         with self._database.reading() as connection:
             roots = source_roots(connection).values()
-        for path in paths:
-            if not is_under(path, roots) and not os.path.exists(path):
+        new = [path for path in paths if not is_under(path, roots)]
+        for path in new:
+            if not os.path.exists(path):
                 raise not_found(path)
+        return not new
 
-    def _register(self, paths: Sequence[str], *, include: bool) -> None:
-        """Make new paths sources; with ``include``, forget that they were taken out."""
-        self._check_exist(paths)
-        with self._database.reading() as connection:
-            memory = read_memory(connection, self._recipe)
-        roots, excluded = memory.roots.values(), memory.excluded
-        new = [p for p in paths if not is_under(p, roots)]
-        back = [p for p in excluded if is_under(p, paths) or any(is_under(w, [p]) for w in paths)]
-        if new or (include and back):
+    def _register(self, paths: Sequence[str]) -> None:
+        """Make new paths sources."""
+        if not self._all_known(paths):
             with self._database.writing() as connection:
-                for path in new:
+                for path in paths:
                     absorb_sources(connection, path)
-                if include:
-                    set_exclusions(connection, add=(), drop=back)
+
+    def _include(self, paths: Sequence[str]) -> None:
+        """Forget that ``paths`` were taken out."""
+        with self._database.reading() as connection:
+            excluded = read_memory(connection, self._recipe).excluded
+        back = [p for p in excluded if is_under(p, paths) or any(is_under(w, [p]) for w in paths)]
+        if back:
+            with self._database.writing() as connection:
+                set_exclusions(connection, add=(), drop=back)
 
     def _plan(self, paths: Sequence[str] | None, *, thorough: bool = False) -> tuple[Plan, Work]:
         memory = self._memory(paths or ())
@@ -446,7 +464,10 @@ def _recipe(chunking: ChunkConfig, max_tokens: int) -> str:
 
 
 def _absolute(paths: Iterable[str | Path]) -> list[str]:
-    return [os.path.abspath(path) for path in paths]
+    found = [os.path.abspath(path) for path in paths]
+    for path in found:
+        check_root(path)
+    return found
 
 
 def _size(path: Path) -> int:

@@ -36,6 +36,11 @@ class Work:
     forget: list[Key] = field(default_factory=list)
     touch: list[tuple[int, Fingerprint, int]] = field(default_factory=list)
 
+    @property
+    def only_times(self) -> bool:
+        """Nothing is to be done but, perhaps, to remember new file times."""
+        return not (self.read or self.remove or self.report or self.forget)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -76,7 +81,7 @@ def make_plan(
             continue
         if isinstance(found, Problem):
             seen.add(key)
-            judged.work.report.append((key, found, None))
+            judged.report(memory, key, found)
         elif _judge(memory, key, found, config, judged, thorough=thorough):
             seen.add(key)
     work = judged.work
@@ -109,6 +114,14 @@ class _Judged:
     standing: list[tuple[Key, Problem]] = field(default_factory=list)
     unchanged: int = 0
 
+    def report(self, memory: Memory, key: Key, problem: Problem) -> None:
+        """A problem seen without reading the file; nothing is to be stored if it is known."""
+        stored, _, _ = memory.problems.get(key, (None, None, ""))
+        if stored == problem.at(key.path):
+            self.standing.append((key, problem))
+        else:
+            self.work.report.append((key, problem, None))
+
 
 def _judge(
     memory: Memory, key: Key, found: Found, config: LoadConfig, judged: _Judged, *, thorough: bool
@@ -124,7 +137,7 @@ def _judge(
     except ProblemError as error:
         if error.kind == "vanished":
             return False
-        judged.work.report.append((key, error.at(key.path), None))
+        judged.report(memory, key, error.at(key.path))
         return True
     trouble = memory.problems.get(key)
     if known and known.digest == raw.digest and known.recipe == memory.recipe:

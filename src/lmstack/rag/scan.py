@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmstack.core import NotFoundError, shown
+from lmstack.core import InputError, NotFoundError, shown
 from lmstack.rag.documents import Problem
 from lmstack.rag.load import FORMATS, Fingerprint, ProblemError
 
-__all__ = ["JUNK", "Found", "readable_name", "scan_source"]
+__all__ = ["JUNK", "Found", "check_root", "readable_name", "scan_source"]
 
 JUNK = frozenset(
     {"__pycache__", "node_modules", "venv", "env", "build", "dist", "site-packages", "target"}
 )
+
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +121,20 @@ def _entry(path: str, name: str, status: os.stat_result) -> Found | Problem:
 
 
 def _check_name(path: str) -> None:
-    if any(not c.isprintable() for c in path):
+    if any(map(_is_misleading, path)):
         broken = any("\ud800" <= c <= "\udfff" for c in path)
         raise ProblemError(
             "name",
             "the name is not valid UTF-8"
             if broken
             else "the name holds a line break or another control character",
-            "rename it: a citation must name its file in one printable line",
+            "rename it: a citation must name its file in one readable line",
         )
+
+
+def _is_misleading(c: str) -> bool:
+    """Control characters, line ends, broken encodings and marks that turn the reading order."""
+    return unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _TURNING
 
 
 def _link(entry: os.DirEntry[str], path: str, real_root: str) -> Problem | None:
@@ -161,7 +169,20 @@ def _link(entry: os.DirEntry[str], path: str, real_root: str) -> Problem | None:
 
 
 def readable_name(path: str) -> str:
-    """``path`` on one line and encodable: other characters as Python escapes."""
+    """``path`` on one line and encodable: misleading characters as Python escapes."""
     return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in path
+        c.encode("unicode_escape", "surrogatepass").decode() if _is_misleading(c) else c
+        for c in path
     )
+
+
+def check_root(path: str) -> None:
+    """Raise `InputError` for a source that no citation could name."""
+    try:
+        _check_name(path)
+    except ProblemError as error:
+        raise InputError(
+            f"{shown(readable_name(path))} cannot be indexed: {error.message}",
+            hint=error.hint,
+            param="paths",
+        ) from None
