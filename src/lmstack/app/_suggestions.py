@@ -129,4 +129,6 @@ def question_about(heading: str) -> str | None:
         return f"How do I {first} {' '.join(words[1:])}?"
     if first == "how" and second == "to" and len(words) > 2:
         return f"How do I {' '.join(words[2:])}?"
+    if first in ("what", "when", "where", "which", "who", "why", "how"):
+        return None
     return f"What is said about “{title}”?"

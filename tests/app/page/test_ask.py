@@ -125,6 +125,23 @@ def test_nothing_moves_while_text_streams_in_below(
     expect(page.get_by_role("button", name="More below")).to_be_visible()
 
 
+def test_opening_a_source_leaves_the_question_where_it_is(
+    workspace: Any, sources: Any, open_page: Any, ask: Any
+) -> None:
+    workspace.scripts = [workspace.script(TEXT, sources)]
+    page = open_page(workspace, width=1600)
+    for number, question in enumerate(["One?", "Two?"], 1):
+        ask(page, question)
+        expect(page.locator(".meta")).to_have_count(number)
+    before = page.locator("h2", has_text="Two?").bounding_box()
+    page.keyboard.press("1")
+    page.locator("mark").wait_for()
+    after = page.locator("h2", has_text="Two?").bounding_box()
+    assert before
+    assert after
+    assert before["y"] == after["y"]
+
+
 def test_more_below_follows_until_the_reader_scrolls_up(
     workspace: Any, open_page: Any, ask: Any, until: Any
 ) -> None:
@@ -173,6 +190,22 @@ def test_unsupported_sentence_is_marked_where_it_is_even_after_an_emoji(
     ask(page, "How?")
     expect(page.locator(".unsupported")).to_have_text("It also makes coffee.")
     expect(page.locator(".unsupported + .flag")).to_have_text("no source")
+
+
+def test_of_a_markdown_link_only_the_words_are_shown(
+    workspace: Any, open_page: Any, ask: Any
+) -> None:
+    workspace.texts = {"a.md": "## Next\n\nSee [the **guide**](guide.md) and `run`."}
+    source = workspace.source(1, "a.md", workspace.texts["a.md"])
+    text = "See [the guide](javascript:alert) now [1]. Not [2](x.md), but [1](y)."
+    workspace.scripts = [workspace.script(text, [source])]
+    page = open_page(workspace)
+    ask(page, "How?")
+    page.locator(".meta").wait_for()
+    expect(page.locator(".answer")).to_have_text("See the guide now 1. Not 2, but 1.")
+    expect(page.locator(".answer .cite")).to_have_count(1)
+    expect(page.locator(".answer a")).to_have_count(0)
+    expect(page.locator(".source .quote")).to_have_text("Next See the guide and run.")
 
 
 def test_citation_number_without_a_source_stays_text(

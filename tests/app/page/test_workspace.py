@@ -225,6 +225,7 @@ def test_suggestions_come_from_headings_and_follow_changes(
         ("See [the guide](guide.md) first", "What is said about “See the guide first”?"),
         ("Search and answers", "What is said about “Search and answers”?"),
         ("2026-11-25 · Read the log", "How do I read the log?"),
+        ("What an answer looks like", None),
         ("Introduction", None),
         ("", None),
         ("x " * 60, None),

@@ -3,7 +3,7 @@
 import { attachPreview } from "/static/preview.js";
 import { Prose } from "/static/prose.js";
 import { modelName } from "/static/status.js";
-import { appendText, element, sentence, squeezed, unitOffset } from "/static/text.js";
+import { appendText, element, glimpse, sentence, squeezed, unitOffset } from "/static/text.js";
 
 const counted = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
@@ -150,7 +150,7 @@ export class Turn {
       const where = element("span", { class: "where" });
       appendText(where, source.path);
       const quote = element("span", { class: "quote", dir: "auto" });
-      appendText(quote, squeezed(source.quote));
+      appendText(quote, glimpse(source));
       const number = element("span", { class: "number" }, String(source.id ?? index + 1));
       const open = () => this.actions.open(this, index);
       const button = element("button", { class: "source", type: "button", "data-source": index, onclick: open }, number, where, quote);

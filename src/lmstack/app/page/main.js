@@ -157,9 +157,9 @@ function announce(text) {
 // ---- scrolling: a new question goes to the top, the answer grows below it and nothing moves
 
 function settleHeight() {
-  for (const turn of turns) turn.root.style.minHeight = "";
-  const last = turns.at(-1);
-  if (last) last.root.style.minHeight = `${scroll.clientHeight}px`;
+  // Measured first: a layout without the height would move the place one reads at.
+  const height = `${scroll.clientHeight}px`;
+  for (const turn of turns) turn.root.style.minHeight = turn === turns.at(-1) ? height : "";
 }
 
 function afterGrowth() {

@@ -1,6 +1,6 @@
 // What a citation says, shown beside it on hover or focus. Esc hides it; the pointer may enter it.
 
-import { appendText, element, squeezed } from "/static/text.js";
+import { appendText, element, glimpse } from "/static/text.js";
 
 const box = () => document.getElementById("preview");
 let timer = 0;
@@ -36,7 +36,7 @@ function show(anchor, source) {
   const where = element("div", { class: "where" });
   appendText(where, source.path);
   const quote = element("div", { class: "quote", dir: "auto" });
-  appendText(quote, squeezed(source.quote));
+  appendText(quote, glimpse(source));
   box().replaceChildren(where, quote);
   box().hidden = false;
   owner = anchor;

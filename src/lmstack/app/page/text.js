@@ -1,10 +1,10 @@
 // Text from models and documents to DOM nodes: never parsed as HTML, offsets kept.
 //
 // Covers the little Markdown that answers use (paragraphs, lists, code), citation marks and
-// unsupported sentences. Not covered: tables, images, links; those stay as they were written.
+// unsupported sentences. Of a link its words are shown; tables stay as they were written.
 
 const REORDERING = /[\u202A-\u202E\u2066-\u2069]/;
-const INLINE = /`([^`\n]+)`|\*\*([^*\n]+)\*\*|\[(\d{1,3})\]/g;
+const INLINE = /`([^`\n]+)`|\*\*([^*\n]+)\*\*|\[(\d{1,3})\](?!\()|!?\[([^\[\]\n]+)\]\([^()\s]*\)/g;
 
 /** An element with attributes, text and children. */
 export function element(name, attributes = {}, ...children) {
@@ -45,9 +45,19 @@ export function sentence(text) {
   return /^[a-z]+[ ,]/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
 }
 
-/** Quote for a preview or a list: white space closed up. */
+/** White space closed up. */
 export function squeezed(text) {
   return text.replace(/\s+/g, " ").trim();
+}
+
+/** A quote for a preview or a list, on one line; the panel and the clipboard have it verbatim. */
+export function glimpse({ path, quote }) {
+  if (!/\.(md|markdown)$/i.test(path)) return squeezed(quote);
+  const unmarked = quote
+    .replace(/^\s*(?:#{1,6}|[-*+]|>|```\w*)\s*/gm, "")
+    .replace(/!?\[([^\[\]\n]+)\]\([^()\s]*\)/g, "$1")
+    .replace(/\*\*|`/g, "");
+  return squeezed(unmarked) || squeezed(quote);
 }
 
 /** Blocks of inline tokens. A token is {kind, text, from, to, n?}; offsets are UTF-16 units. */
@@ -101,6 +111,7 @@ function inline(text, base) {
     const span = { from: base + match.index, to: base + end };
     if (match[1]) tokens.push({ kind: "code", text: match[1], ...span });
     else if (match[2]) tokens.push({ kind: "strong", text: match[2], ...span });
+    else if (match[4]) tokens.push({ kind: "label", text: match[4], ...span });
     else tokens.push({ kind: "cite", text: match[0], n: Number(match[3]), ...span });
   }
   plain(text.length);
