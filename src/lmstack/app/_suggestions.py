@@ -1,101 +1,68 @@
-"""Three questions to try on an unknown folder, made from its headings.
+"""Questions to try on an unknown folder, made from its headings and checked against it.
 
-A heading that is a question is taken as it is, one that tells what to do ("Start the server")
-becomes "How do I start the server?", and any other "What is said about ...?". Nothing is
-generated, so every suggestion has a passage behind it.
+A heading that tells what to do ("Start the server") becomes "How do I start the server?", one
+that begins like a question ("When the disk is full") is completed to one, and any other becomes
+"What is said about ...?". Nothing is generated, and a question is only suggested if passages
+bear on it well enough for an answer.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 
 from lmstack.core import NotFoundError
-from lmstack.rag import DocumentInfo, Index
+from lmstack.rag import Answerer, DocumentInfo, Index, PassagesFound
 
-__all__ = ["question_about", "suggested_questions"]
+__all__ = ["answerable", "candidate_questions", "question_about"]
 
-WANTED = 3
 LOOK_AT = 30
-IMPERATIVES = frozenset(
-    [
-        "add",
-        "ask",
-        "back",
-        "build",
-        "change",
-        "check",
-        "choose",
-        "clean",
-        "compare",
-        "configure",
-        "connect",
-        "convert",
-        "create",
-        "debug",
-        "deploy",
-        "download",
-        "edit",
-        "enable",
-        "export",
-        "find",
-        "fix",
-        "get",
-        "import",
-        "index",
-        "install",
-        "keep",
-        "load",
-        "make",
-        "measure",
-        "migrate",
-        "move",
-        "open",
-        "pull",
-        "read",
-        "remove",
-        "replace",
-        "report",
-        "reset",
-        "restore",
-        "run",
-        "search",
-        "secure",
-        "send",
-        "serve",
-        "set",
-        "share",
-        "start",
-        "stop",
-        "switch",
-        "test",
-        "train",
-        "tune",
-        "turn",
-        "understand",
-        "update",
-        "upgrade",
-        "upload",
-        "use",
-        "verify",
-        "view",
-        "write",
-    ]
+_VERBS = (
+    "add ask back build change check choose clean compare configure connect convert create debug "
+    "deploy download edit enable export find fix get import index install keep load make measure "
+    "migrate move open pull read remove replace report reset restore run search secure send serve "
+    "set share start stop switch test train tune turn understand update upgrade upload use verify "
+    "view write"
 )
+IMPERATIVES = frozenset(_VERBS.split())
 _NUMBERING = re.compile(r"^[\d.)(\s:/·–—-]+")
 _MARKUP = re.compile(r"[`*_#]+|\[([^\]]*)\]\([^)]*\)")
+_BEGUN = (
+    (r"how to (.+)", r"How do I \1?"),
+    (r"how (\w*[^\Ws]) (\w+[^\Ws])s( .+)?", r"How does \1 \2\3?"),
+    (r"when (.+)", r"What happens when \1?"),
+    (r"what (.+) is", r"What is \1?"),
+    (r"what (.+) looks like", r"What does \1 look like?"),
+    (r"what (.+) can do", r"What can \1 do?"),
+    (r"which (.+)", r"Which \1?"),
+    (r"who (.+)", r"Who \1?"),
+)
+_QUESTION_WORDS = ("what", "when", "where", "which", "who", "why", "how")
 
 
-def suggested_questions(index: Index) -> list[str]:
-    """Up to three, from different documents where there are enough."""
+def candidate_questions(index: Index) -> list[str]:
+    """Questions from the documents near the top of the folder, in turns, plain ones last."""
     by_document = [list(_questions(index, info)) for info in _first(index.documents())]
-    found: list[str] = []
+    found: dict[str, None] = {}
     for turn in range(max(map(len, by_document), default=0)):
         for questions in by_document:
-            if turn < len(questions) and questions[turn] not in found:
-                found.append(questions[turn])
-    best = sorted(found, key=lambda question: not question.startswith("How do I"))
-    return best[:WANTED]
+            if turn < len(questions):
+                found.setdefault(questions[turn])
+    return sorted(found, key=lambda question: question.startswith("What is said"))
+
+
+async def answerable(answerer: Answerer, questions: Sequence[str], wanted: int) -> list[str]:
+    """The first ``wanted`` of ``questions`` that passages bear on; asks no language model."""
+    found: list[str] = []
+    for question in questions:
+        async with aclosing(answerer.stream(question)) as events:
+            first = await anext(events)
+        if isinstance(first, PassagesFound) and first.evidence >= answerer.config.min_evidence:
+            found.append(question)
+        if len(found) == wanted:
+            break
+    return found
 
 
 def _first(documents: list[DocumentInfo]) -> list[DocumentInfo]:
@@ -124,11 +91,17 @@ def question_about(heading: str) -> str | None:
     if title.endswith("?"):
         return title
     first, second = (word.lower() for word in words[:2])
+    if first in _QUESTION_WORDS:
+        return _completed(title)
     # "Search the index" tells what to do, "Search and answers" names two things.
     if first in IMPERATIVES and second not in ("and", "or", "of", "is"):
         return f"How do I {first} {' '.join(words[1:])}?"
-    if first == "how" and second == "to" and len(words) > 2:
-        return f"How do I {' '.join(words[2:])}?"
-    if first in ("what", "when", "where", "which", "who", "why", "how"):
-        return None
     return f"What is said about “{title}”?"
+
+
+def _completed(title: str) -> str | None:
+    for pattern, question in _BEGUN:
+        match = re.fullmatch(pattern, title, re.IGNORECASE)
+        if match:
+            return match.expand(question)
+    return None

@@ -107,7 +107,7 @@ class _Routes:
         return Response(data, media_type="text/plain; charset=utf-8")
 
     async def suggestions(self, _: Request) -> Response:
-        return _json({"questions": await asyncio.to_thread(self._workspace.suggestions)})
+        return _json({"questions": await self._workspace.suggestions()})
 
     async def index(self, request: Request) -> Response:
         await read_json(request, Nothing, MAX_BODY_BYTES)

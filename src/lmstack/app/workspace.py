@@ -7,6 +7,7 @@ any thread. What comes out is JSON-like, in the shape that the page reads.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -17,7 +18,7 @@ from typing import Any
 
 import lmstack
 from lmstack.app._answer_events import AnswerEvents
-from lmstack.app._suggestions import suggested_questions
+from lmstack.app._suggestions import answerable, candidate_questions
 from lmstack.core import (
     ChatModel,
     Config,
@@ -45,6 +46,8 @@ __all__ = ["Workspace", "WorkspaceConfig"]
 MAX_ROWS = 300
 PAGE_CHARS = 100_000
 BEFORE_CHARS = 20_000
+SUGGESTED = 3
+MAX_TRIED = 12
 CLOSE_S = 2.0
 
 
@@ -276,12 +279,14 @@ class Workspace:
     def document_text(self, identity: int, path: str | None = None) -> str:
         return self._document(identity, path).text
 
-    def suggestions(self) -> list[str]:
+    async def suggestions(self) -> list[str]:
         """Questions to try, made from the headings of the documents."""
         with self._lock:
             revision, known = self._revision, self._suggested
         if known is None or known[0] != revision:
-            known = (revision, suggested_questions(self.index))
+            candidates = await asyncio.to_thread(candidate_questions, self.index)
+            found = await answerable(self.answerer, candidates[:MAX_TRIED], SUGGESTED)
+            known = (revision, found)
             with self._lock:
                 self._suggested = known
         return known[1]

@@ -145,7 +145,7 @@ class ScriptedWorkspace:
     def document_text(self, identity: int, path: str | None = None) -> str:
         return self._entry(identity)[1]
 
-    def suggestions(self) -> list[str]:
+    async def suggestions(self) -> list[str]:
         return self.questions
 
     def start_indexing(self) -> None:

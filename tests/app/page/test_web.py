@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from lmstack.app._web_stream import AnswerStream
 from lmstack.core import InputError, OverloadedError
+from lmstack.serve.streams import StopSignal
 
 
 @pytest.fixture
@@ -215,6 +218,31 @@ def test_reader_who_leaves_stops_the_answer_at_once(
         next(received)
         assert workspace.open_answers == 1
     until(lambda: workspace.open_answers == 0, seconds=2)
+
+
+async def test_slow_answer_says_that_it_is_still_there() -> None:
+    async def slow() -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        await asyncio.sleep(0.2)
+        yield "done", {}
+
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    response = AnswerStream(
+        slow(),
+        stopping=StopSignal(),
+        failed=lambda error: InputError(str(error)),
+        left=lambda: None,
+        heartbeat_s=0.02,
+    )
+    await response({"type": "http"}, asyncio.Event().wait, send)
+    bodies = [message["body"] for message in sent[1:]]
+    assert sent[0]["type"] == "http.response.start"
+    assert bodies[0] == b": waiting\n\n"  # a comment, which is no event
+    assert bodies[-2:] == [b"event: done\ndata: {}\n\n", b""]
+    assert [message.get("more_body") for message in sent[-2:]] == [True, False]
 
 
 def test_document_is_served_as_text_that_no_browser_runs(

@@ -204,14 +204,19 @@ def test_document_that_is_gone_says_so(make: Any) -> None:
         make().document(12345, path="docs/none.md\0")
 
 
-def test_suggestions_come_from_headings_and_follow_changes(
+async def test_suggestions_come_from_headings_and_can_be_answered(
     make: Any, docs: Path, until: Any
 ) -> None:
+    (docs / "odd.md").write_text("# Odd\n\n## Configure zyx wvut srq\n\nNothing of the kind.\n")
     workspace = make()
-    assert workspace.suggestions() == []
+    assert await workspace.suggestions() == []
     workspace.start_indexing()
     until(lambda: workspace.status()["state"] == "ready")
-    assert workspace.suggestions() == ["How do I start the server?", "How do I stop the server?"]
+    questions = await workspace.suggestions()
+    assert questions[:2] == ["How do I start the server?", "How do I stop the server?"]
+    assert workspace.model.requests == []
+    for question in questions:
+        assert not (await answer(workspace, question))[-1][1]["abstained"]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +230,14 @@ def test_suggestions_come_from_headings_and_follow_changes(
         ("See [the guide](guide.md) first", "What is said about “See the guide first”?"),
         ("Search and answers", "What is said about “Search and answers”?"),
         ("2026-11-25 · Read the log", "How do I read the log?"),
-        ("What an answer looks like", None),
+        ("What an answer looks like", "What does an answer look like?"),
+        ("When the disk is full", "What happens when the disk is full?"),
+        ("How text becomes passages", "How does text become passages?"),
+        ("How search works", "How does search work?"),
+        ("How tokens flow", None),
+        ("What a model is", "What is a model?"),
+        ("Which files are read", "Which files are read?"),
+        ("Why not", None),
         ("Introduction", None),
         ("", None),
         ("x " * 60, None),
