@@ -92,7 +92,7 @@ def test_file_with_another_hash_never_enters_the_store(hub, store, model_files, 
 
 def test_revision_is_part_of_the_name(hub, store, model_files):
     publish(hub, model_files, revision="v1.0")
-    assert store.pull("hf:org/tiny@v1.0").name == "org-tiny-v1.0"
+    assert store.pull("hf:org/tiny@v1.0").name == "org--tiny-v1.0"
 
 
 def test_repository_of_pickles_is_refused_before_any_download(hub, store):

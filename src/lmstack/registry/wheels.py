@@ -75,13 +75,15 @@ def fetch_wheel(
     place = _locate(ref, folder)
     if sha256 and place.sha256 and sha256 != place.sha256:
         raise _wrong_hash(place.name, place.sha256, sha256)
-    target = folder / f"{(sha256 or place.sha256 or _url_hash(place.url))[:32]}.whl"
-    scheme = urlsplit(place.url).scheme
-    if scheme == "file":
+    expected = sha256 or place.sha256
+    target = folder / f"{(expected or _url_hash(place.url))[:32]}.whl"
+    if expected and target.is_file() and _sha256(target) == expected:
+        return target
+    if urlsplit(place.url).scheme == "file":
         _copy_local(place.url, target)
     else:
         check_space(folder, size or 0, f"{ref.package}=={ref.version}")
-        file = RemoteFile(place.url, place.name, sha256 or place.sha256, size)
+        file = RemoteFile(place.url, place.name, expected, size)
         try:
             with _client() as client:
                 download(file, target, client, progress=progress)
@@ -89,7 +91,6 @@ def fetch_wheel(
             if target.with_name(target.name + ".part").exists():
                 raise  # it was reachable: what came so far waits for the next try
             _download_with_pip(ref, place.name, target)
-    expected = sha256 or place.sha256
     if expected and (found := _sha256(target)) != expected:
         target.unlink(missing_ok=True)
         raise _wrong_hash(place.name, found, expected)
