@@ -259,3 +259,33 @@ async def test_32_concurrent_streams_none_fails_and_each_is_its_own(connect, app
         texts = await asyncio.gather(*(one(i) for i in range(32)))
     assert all(texts)
     assert await free_again(model) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "extra", "param"),
+    [
+        ("chat/completions", {"logit_bias": {"999999": 5}}, "logit_bias"),
+        ("completions", {"prompt": [1, 999_999]}, "prompt"),
+        ("completions", {"prompt": "x", "max_tokens": 2**31}, "max_tokens"),
+        ("chat/completions", {"max_tokens": 8192}, "max_tokens"),
+        ("chat/completions", {"schema": {"type": "nonsense"}}, "response_format"),
+        ("chat/completions", {"schema": {"$ref": "#/no/such"}}, "response_format"),
+        ("chat/completions", {"schema": {"pattern": "(", "type": "string"}}, "response_format"),
+        ("chat/completions", {"schema": {"$ref": "http://evil.example/x"}}, "response_format"),
+        ("chat/completions", {"schema": {"enum": []}}, "response_format"),
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_this_model_cannot_do_is_400_and_names_the_field(
+    http, app, model, path, extra, param, streamed
+):
+    if "schema" in extra:
+        named = {"name": "x", "schema": extra["schema"]}
+        extra = {"response_format": {"type": "json_schema", "json_schema": named}}
+    base = {"model": "smol", "stream": streamed}
+    base |= {"messages": ASK} if path.startswith("chat") else {}
+    async with http(app) as client:
+        answer = await client.post(f"/v1/{path}", json=base | extra)
+    assert answer.status_code == 400, answer.text[:500]
+    assert answer.json()["error"]["param"] == param
+    assert await free_again(model) == (0, 0, 0)
