@@ -25,6 +25,8 @@ MEDIA_TYPES = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
+# The browser itself then refuses any script of ours that would write text as HTML.
+POLICY = f"{PAGE_CSP}; require-trusted-types-for 'script'; trusted-types 'none'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def serve_asset(request: Request, assets: Mapping[str, Asset], name: str) -> Res
         raise NotFoundError(f"the page has no file {shown(name)}", hint="open / for the page")
     # `no-cache` keeps a copy but asks each time: after an upgrade no page runs on old modules.
     headers = {
-        **security_headers(PAGE_CSP),
+        **security_headers(POLICY),
         "Cache-Control": "no-cache",
         "ETag": asset.etag,
     }

@@ -49,6 +49,7 @@ def test_empty_page_says_what_it_is_and_a_suggestion_asks(
     page.get_by_role("button", name="How do I stop the server?").click()
     expect(page.locator(".turn h2")).to_have_text("How do I stop the server?")
     expect(page.locator("#welcome")).to_be_hidden()
+    expect(page.locator(".meta")).to_be_visible()
     assert workspace.asked[0][0] == "How do I stop the server?"
 
 

@@ -173,6 +173,15 @@ def test_hostile_text_is_shown_as_text_everywhere(
     assert page.title() == "docs · lmstack"
 
 
+def test_browser_refuses_to_write_text_as_html(workspace: Any, open_page: Any) -> None:
+    page = open_page(workspace, expect="TrustedHTML")
+    refused = page.evaluate(
+        "() => { try { document.body.innerHTML = '<b>x</b>'; return ''; }"
+        " catch (error) { return error.name; } }"
+    )
+    assert refused == "TypeError"
+
+
 def test_sources_list_shows_problems_with_what_to_do(
     workspace: Any, open_page: Any, shot: Any
 ) -> None:

@@ -50,6 +50,8 @@ def test_page_may_load_only_from_its_own_server(path: str, client: httpx.Client)
             "base-uri": "'none'",
             "form-action": "'none'",
             "frame-ancestors": "'none'",
+            "require-trusted-types-for": "'script'",
+            "trusted-types": "'none'",
         }.items()
     )
     assert response.headers["x-content-type-options"] == "nosniff"
