@@ -26,7 +26,7 @@ TYPE_NAMES = {
 }  # fmt: skip
 
 # Weights converted at a time: temporaries of this many float32 stay in the cache.
-_CHUNK = 1 << 19
+_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
