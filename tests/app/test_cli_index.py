@@ -165,6 +165,7 @@ def test_a_locked_index_is_an_error_and_not_a_wait(
 ) -> None:
     fcntl = pytest.importorskip("fcntl")
     monkeypatch.setattr(wiring, "LOCK_TIMEOUT_S", 0.05)
+    (docs / "new.txt").write_text("New.")
     [lock] = [path for path in Path(index).iterdir() if "lock" in path.name]
     with lock.open("a+b") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

@@ -15,7 +15,7 @@ from lmstack.app.answer_text import (
     source_lines,
     status_line,
 )
-from lmstack.app.output import columns, figures, printable, seconds, size
+from lmstack.app.formats import columns, figures, printable, seconds, size
 
 
 def wrapped(pieces: list[str], width: int = 20) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from lmstack.app.output import columns, printable
+from lmstack.app.formats import columns, printable
 
 __all__ = ["WrappedStream", "line_numbers", "quoted", "source_lines", "status_line"]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lmstack.app.output import size
+from lmstack.app.formats import size
 from lmstack.core import LmstackError
 
 __all__ = ["Check", "Status", "machine_checks", "network_checks", "store_checks"]

@@ -28,7 +28,8 @@ from lmstack.app.failure import (
     describe,
     is_usage_error,
 )
-from lmstack.app.output import Output, is_colourful, printable
+from lmstack.app.formats import is_colourful, printable
+from lmstack.app.output import Output
 
 __all__ = ["build", "main"]
 

@@ -9,92 +9,20 @@ or repaint the terminal. Does not cover errors (`failure.py`) or help (`help.py`
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-__all__ = [
-    "Output",
-    "Progress",
-    "columns",
-    "figures",
-    "is_colourful",
-    "printable",
-    "seconds",
-    "size",
-]
+from lmstack.app.formats import count, figures, is_colourful, printable, seconds
+
+__all__ = ["Output", "Progress"]
 
 Style = Literal["bold", "dim", "red", "yellow", "green"]
 SGR: dict[Style, str] = {"bold": "1", "dim": "2", "red": "31", "yellow": "33", "green": "32"}
-# Characters that reorder the text around them: a file name or a quote could read as another one.
-BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 PIPE_LINE_EVERY_S = 10.0
-
-
-def printable(text: str, *, one_line: bool = False) -> str:
-    """``text`` without control characters: each becomes its escape (``\\x1b``). Newlines and
-    tabs stay unless ``one_line``."""
-    if text.isprintable():
-        return text
-    kept = "" if one_line else "\n\t"
-    return "".join(
-        c
-        if c in kept or not (unicodedata.category(c) in ("Cc", "Cs") or c in BIDI_CONTROLS)
-        else c.encode("unicode_escape").decode("ascii")
-        for c in text
-    )
-
-
-def is_colourful(stream: IO[str]) -> bool:
-    """Whether ``stream`` is a terminal on which colour is wanted (https://no-color.org)."""
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return False
-    return stream.isatty()
-
-
-def size(num_bytes: float) -> str:
-    """Bytes in decimal units, as disks and downloads are sold: ``98.4 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(num_bytes) < 999.5:
-            return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.1f} TB"
-
-
-def seconds(value: float) -> str:
-    """A duration: ``0.4 s``, ``2 min 05 s``, ``1 h 02 min``."""
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def columns(rows: Sequence[Sequence[str]], *, indent: int = 0, gap: int = 3) -> list[str]:
-    """Rows as aligned lines; the last column is not padded."""
-    if not rows:
-        return []
-    widths = [max(_width(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        " " * indent
-        + (" " * gap)
-        .join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
-        .rstrip()
-        for row in rows
-    ]
-
-
-def _width(text: str) -> int:
-    return sum(
-        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
-        for c in text
-    )
 
 
 class Progress(Protocol):
@@ -209,25 +137,8 @@ class _PlainProgress:
     def finish(self) -> None:
         if self._any:
             took = seconds(time.monotonic() - self._start)
-            self._say(f"{self._title}: {_count(self._done, self._unit)} in {took}, done")
+            self._say(f"{self._title}: {count(self._done, self._unit)} in {took}, done")
 
     @staticmethod
     def _say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
-
-
-def figures(done: int, total: int | None, unit: str, elapsed_s: float) -> str:
-    """``5 of 14 files, 3 files/s, 2.8 s left``; rate and end once there is something to go by."""
-    counted = _count(done, unit)
-    if total is not None:
-        counted = f"{done if unit != 'bytes' else size(done)} of {_count(total, unit)}"
-    if not done or elapsed_s < 0.5:
-        return counted
-    rate = done / elapsed_s
-    speed = f"{size(rate)}/s" if unit == "bytes" else f"{rate:.1f} {unit}/s"
-    left = f", {seconds((total - done) / rate)} left" if total is not None else ""
-    return f"{counted}, {speed}{left}"
-
-
-def _count(number: int, unit: str) -> str:
-    return size(number) if unit == "bytes" else f"{number} {unit}"

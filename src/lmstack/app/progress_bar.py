@@ -15,7 +15,7 @@ from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from lmstack.app.output import figures, is_colourful, printable
+from lmstack.app.formats import figures, is_colourful, printable
 
 __all__ = ["TerminalProgress", "terminal_progress"]
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lmstack.app.output import printable
+from lmstack.app.formats import printable
 from lmstack.app.server import Service
 from lmstack.app.web import PUBLIC_PATHS, add_page
 from lmstack.app.workspace import Workspace

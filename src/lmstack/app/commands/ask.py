@@ -25,7 +25,8 @@ from lmstack.app.commands._options import (
     say_if_remote,
 )
 from lmstack.app.failure import CommandLineError
-from lmstack.app.output import Output, columns, printable
+from lmstack.app.formats import columns, printable
+from lmstack.app.output import Output
 from lmstack.core import EngineError, Request
 
 if TYPE_CHECKING:

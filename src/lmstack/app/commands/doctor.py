@@ -8,7 +8,8 @@ import typer
 
 from lmstack.app import wiring
 from lmstack.app.command import command
-from lmstack.app.output import Output, Style, columns, printable
+from lmstack.app.formats import columns, printable
+from lmstack.app.output import Output, Style
 
 __all__ = ["register"]
 

@@ -11,7 +11,8 @@ import typer
 from lmstack.app import wiring
 from lmstack.app.command import command, group
 from lmstack.app.commands._options import EmbedderName, Rebuild
-from lmstack.app.output import Output, columns, printable, seconds, size
+from lmstack.app.formats import columns, printable, seconds, size
+from lmstack.app.output import Output
 from lmstack.core import IntegrityError
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import typer
 
 from lmstack.app import wiring
 from lmstack.app.command import command, group, group_callback
-from lmstack.app.output import Output, columns, printable, size
+from lmstack.app.formats import columns, printable, size
+from lmstack.app.output import Output
 
 if TYPE_CHECKING:
     from lmstack.registry import ModelFolder

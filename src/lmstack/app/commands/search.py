@@ -16,7 +16,8 @@ from lmstack.app.commands._options import (
     Rebuild,
     one_source,
 )
-from lmstack.app.output import Output, printable
+from lmstack.app.formats import printable
+from lmstack.app.output import Output
 
 __all__ = ["register"]
 

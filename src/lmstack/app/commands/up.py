@@ -14,7 +14,8 @@ from lmstack.app import wiring
 from lmstack.app.command import command
 from lmstack.app.commands._options import EmbedderName, ModelName, say_if_remote
 from lmstack.app.failure import CommandLineError
-from lmstack.app.output import Output, seconds
+from lmstack.app.formats import seconds
+from lmstack.app.output import Output
 
 __all__ = ["register"]
 

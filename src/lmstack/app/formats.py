@@ -1,0 +1,96 @@
+"""How figures and foreign text look: sizes, durations, rates, columns, control characters.
+
+Covers strings only; `output` decides where they go. `printable` is what keeps text from documents
+and models from moving the cursor or repainting the terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Sequence
+from typing import IO
+
+__all__ = ["columns", "count", "figures", "is_colourful", "printable", "seconds", "size"]
+
+# Characters that reorder the text around them: a file name or a quote could read as another one.
+BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def printable(text: str, *, one_line: bool = False) -> str:
+    """``text`` without control characters: each becomes its escape (``\\x1b``). Newlines and
+    tabs stay unless ``one_line``."""
+    if text.isprintable():
+        return text
+    kept = "" if one_line else "\n\t"
+    return "".join(
+        c
+        if c in kept or not (unicodedata.category(c) in ("Cc", "Cs") or c in BIDI_CONTROLS)
+        else c.encode("unicode_escape").decode("ascii")
+        for c in text
+    )
+
+
+def is_colourful(stream: IO[str]) -> bool:
+    """Whether ``stream`` is a terminal on which colour is wanted (https://no-color.org)."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return stream.isatty()
+
+
+def size(num_bytes: float) -> str:
+    """Bytes in decimal units, as disks and downloads are sold: ``98.4 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(num_bytes) < 999.5:
+            return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"
+
+
+def seconds(value: float) -> str:
+    """A duration: ``0.4 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def columns(rows: Sequence[Sequence[str]], *, indent: int = 0, gap: int = 3) -> list[str]:
+    """Rows as aligned lines; the last column is not padded."""
+    if not rows:
+        return []
+    widths = [max(_width(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        " " * indent
+        + (" " * gap)
+        .join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
+        .rstrip()
+        for row in rows
+    ]
+
+
+def _width(text: str) -> int:
+    return sum(
+        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )
+
+
+def figures(done: int, total: int | None, unit: str, elapsed_s: float) -> str:
+    """``5 of 14 files, 3 files/s, 2.8 s left``; rate and end once there is something to go by."""
+    counted = count(done, unit)
+    if total is not None:
+        counted = f"{done if unit != 'bytes' else size(done)} of {count(total, unit)}"
+    if not done or elapsed_s < 0.5:
+        return counted
+    rate = done / elapsed_s
+    speed = f"{size(rate)}/s" if unit == "bytes" else f"{rate:.1f} {unit}/s"
+    left = f", {seconds((total - done) / rate)} left" if total is not None else ""
+    return f"{counted}, {speed}{left}"
+
+
+def count(number: int, unit: str) -> str:
+    """``3 files``; bytes as `size`."""
+    return size(number) if unit == "bytes" else f"{number} {unit}"
