@@ -199,3 +199,13 @@ def test_panel_takes_the_window_of_a_phone_and_gives_it_back(filled: Any) -> Non
     page.get_by_role("button", name="Close").click()
     expect(page.locator("#panel")).to_be_hidden()
     assert not page.locator("#talk").evaluate("node => node.inert")
+
+
+def test_touching_beside_the_sheet_closes_it(filled: Any) -> None:
+    page = filled(width=700, height=1000)
+    page.locator(".cite").first.click()
+    page.locator("mark").wait_for()
+    page.mouse.click(350, 100)
+    expect(page.locator("#panel")).to_be_hidden()
+    page.locator(".cite").last.click()  # and opening it is no touch beside it
+    expect(page.locator("mark")).to_have_text(CLICK)

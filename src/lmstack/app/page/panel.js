@@ -18,6 +18,9 @@ export class Panel {
     this.view = null; // "files", "document" or null
     this.run = 0;
     NARROW.addEventListener("change", () => this.fit());
+    byId("desk").addEventListener("pointerdown", (event) => {
+      if (this.covers && !this.root.contains(event.target)) this.close();
+    });
   }
 
   /** Whether one can see nothing of the conversation but the panel. */
