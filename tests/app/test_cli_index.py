@@ -61,6 +61,18 @@ def test_status_and_verify_need_no_model(
     assert run("index", "verify", "--index", index, "--json").json["ok"] is True
 
 
+def test_status_says_when_files_have_changed_and_what_to_do(
+    run: Run, docs: Path, index: str
+) -> None:
+    assert run("index", "status", "--index", index).out.splitlines()[-1].endswith("up to date")
+    (docs / "new.txt").write_text("New.")
+    (docs / "letters.md").unlink()
+    state = run("index", "status", "--index", index).out.splitlines()[-1]
+    assert state.split(maxsplit=1)[1] == (
+        f"1 to add, 1 to remove: lmstack index update --index {index}"
+    )
+
+
 def test_verify_of_a_damaged_index_is_an_error_with_the_document(run: Run, index: str) -> None:
     with sqlite3.connect(Path(index) / "index.sqlite") as database:
         database.execute("UPDATE texts SET text = 'Letters are kept for one year.'")

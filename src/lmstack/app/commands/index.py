@@ -115,8 +115,9 @@ def status(out: Output, index: Folder) -> None:
     if out.as_json:
         out.result(found)
         return
-    problems = found.pop("problems", [])
-    out.lines(columns([(name.replace("_", " "), _cell(name, v)) for name, v in found.items()]))
+    problems, plan = found.pop("problems"), found.pop("plan")
+    rows = [(name.replace("_", " "), _cell(name, value)) for name, value in found.items()]
+    out.lines(columns([*rows, ("state", _state(plan, index))]))
     out.problems(problems)
 
 
@@ -174,6 +175,17 @@ def _print_result(out: Output, result: UpdateResult, index: Path) -> None:
         f" {seconds(result.seconds)}"
     )
     out.problems(problems)
+
+
+def _state(plan: dict[str, Any] | None, index: Path) -> str:
+    """Whether the files have changed since, and what brings the index in step."""
+    if plan is None:
+        return "not compared with the files"
+    kinds = ("add", "change", "remove")
+    waiting = [f"{len(plan[kind])} to {kind}" for kind in kinds if plan[kind]]
+    if not waiting:
+        return "up to date"
+    return f"{', '.join(waiting)}: lmstack index update --index {shlex.quote(str(index))}"
 
 
 def _cell(name: str, value: Any) -> str:
