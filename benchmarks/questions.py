@@ -164,7 +164,9 @@ class Bench:
             index.update([self.folders[name]])
             self.indexes[name] = index
 
-    def run(self, config: AnswerConfig, questions: Iterable[Question] | None = None) -> list[Outcome]:
+    def run(
+        self, config: AnswerConfig, questions: Iterable[Question] | None = None
+    ) -> list[Outcome]:
         outcomes = []
         for q in self.questions if questions is None else questions:
             answerer = Answerer(self.indexes[q.corpus], self.model, config)
