@@ -161,6 +161,18 @@ def test_a_full_disk_is_an_error_with_the_path_and_a_remedy(
     assert "lmstack models rm" in ran.err
 
 
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.EACCES])
+def test_what_the_system_refuses_about_a_file_is_no_crash(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    error = OSError(number, os.strerror(number), "/some/file")
+    monkeypatch.setattr(wiring, "checks", raises(error))
+    ran = run("doctor")
+    assert ran.code == 1
+    assert "/some/file" in ran.err.splitlines()[0]
+    assert ran.err.splitlines()[1].startswith("try:   ")
+
+
 def test_a_fault_of_ours_leaves_a_report_without_prompt_or_key(
     run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,11 +115,13 @@ def describe(error: BaseException, typed: str = "lmstack") -> Failure | None:
 
 
 def _system(error: OSError) -> Failure | None:
-    if error.errno not in _OS_HINTS:
+    """The system refused something about a file; without a file it may be a fault of ours."""
+    hint = _OS_HINTS.get(error.errno or 0)
+    if hint is None and not error.filename:
         return None
     reason = (error.strerror or "the system refused").lower()
     where = f" ({error.filename})" if error.filename else ""
-    return Failure(f"{reason}{where}", _OS_HINTS[error.errno], 1, "storage_error")
+    return Failure(f"{reason}{where}", hint or "check the path", 1, "storage_error")
 
 
 def _usage(error: Any, typed: str) -> Failure:

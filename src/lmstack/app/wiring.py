@@ -86,7 +86,7 @@ def home() -> Path:
 
 def existing_folder(path: Path) -> Path:
     """``path``, absolute, if it is a folder (or a single document)."""
-    if not path.exists():
+    if not os.path.exists(path):
         raise NotFoundError(
             f"there is no folder {shown(str(path))}",
             hint="give the folder that holds your documents",
@@ -241,7 +241,7 @@ def open_index(
     """An index; without ``embeds`` no embedding model is needed, and none is loaded."""
     from lmstack.rag import Index, IndexConfig
 
-    if not create and not folder.exists():
+    if not create and not os.path.exists(folder):
         raise NotFoundError(
             f"there is no index at {shown(str(folder))}",
             hint=f"lmstack index add --index {shlex.quote(str(folder))} DIR",

@@ -1,0 +1,77 @@
+"""Whatever is typed, the answer is a result or two lines: never a traceback or crash report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lmstack.app import wiring
+from lmstack.app.failure import EXIT_CRASH
+from lmstack.core import NotFoundError
+
+if TYPE_CHECKING:
+    from tests.app.conftest import HashEmbedder, Run
+
+COMMANDS = (
+    ["ask"],
+    ["search"],
+    ["pull"],
+    ["models"],
+    ["models", "rm"],
+    ["inspect"],
+    ["index"],
+    ["index", "add"],
+    ["index", "update"],
+    ["index", "remove"],
+    ["index", "status"],
+    ["index", "verify"],
+    ["audit", "verify"],
+    ["up"],
+)
+OPTIONS = [
+    *("--docs", "--index", "--json", "--quiet", "-q", "-v", "--model", "--embedder", "--explain"),
+    *("-k", "--rebuild", "--mode", "--port", "--host", "--expect-head", "--help", "--version"),
+    *("--", "-x", "--no-such-option"),
+]
+VALUES = [
+    *("docs", "no/such", ".", "", " ", "0", "-1", "99999", "hybrid", "openai:x", "letters"),
+    *("a\nb", "\x1b[2J", "\ud800", "sha256:00", "hf:a/b", "pypi:a==1", "../..", "x" * 300),
+    *("0.0.0.0", "/dev/null", "nul\0byte"),
+]
+words = st.sampled_from(OPTIONS) | st.sampled_from(VALUES) | st.text(max_size=8)
+
+
+@pytest.fixture
+def sealed(docs: Path, embedder: HashEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model, no download, no server: what remains is what the command line does by itself."""
+
+    def missing(*_: object, **__: object) -> None:
+        raise NotFoundError("there is no model here", hint="lmstack pull")
+
+    for part in ("generator", "require_models", "pull"):
+        monkeypatch.setattr(wiring, part, missing)
+    monkeypatch.delenv("LMSTACK_API_KEYS", raising=False)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(command=st.sampled_from(COMMANDS), rest=st.lists(words, max_size=5))
+def test_nothing_that_is_typed_is_a_fault_of_ours(
+    run: Run, sealed: None, home: Path, command: list[str], rest: list[str]
+) -> None:
+    ran = run(*command, *rest)
+    assert ran.code in (0, 1, 2), ran.err
+    assert ran.code != EXIT_CRASH
+    assert "Traceback" not in ran.out + ran.err
+    assert "\x1b" not in ran.out + ran.err
+    assert not (home / "crashes").exists()
+    if ran.code and "--json" in rest and ran.out:
+        assert json.loads(ran.out)
