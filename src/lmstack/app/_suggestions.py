@@ -36,7 +36,6 @@ _BEGUN = (
     (r"what (.+) looks like", r"What does \1 look like?"),
     (r"what (.+) can do", r"What can \1 do?"),
     (r"which (.+)", r"Which \1?"),
-    (r"who (.+)", r"Who \1?"),
 )
 _QUESTION_WORDS = ("what", "when", "where", "which", "who", "why", "how")
 
@@ -53,16 +52,15 @@ def candidate_questions(index: Index) -> list[str]:
 
 
 async def answerable(answerer: Answerer, questions: Sequence[str], wanted: int) -> list[str]:
-    """The first ``wanted`` of ``questions`` that passages bear on; asks no language model."""
-    found: list[str] = []
+    """The ``wanted`` questions that passages bear on most; asks no language model."""
+    found: list[tuple[float, str]] = []
     for question in questions:
         async with aclosing(answerer.stream(question)) as events:
             first = await anext(events)
         if isinstance(first, PassagesFound) and first.evidence >= answerer.config.min_evidence:
-            found.append(question)
-        if len(found) == wanted:
-            break
-    return found
+            found.append((first.evidence, question))
+    found.sort(key=lambda pair: -pair[0])
+    return [question for _, question in found[:wanted]]
 
 
 def _first(documents: list[DocumentInfo]) -> list[DocumentInfo]:

@@ -213,7 +213,7 @@ async def test_suggestions_come_from_headings_and_can_be_answered(
     workspace.start_indexing()
     until(lambda: workspace.status()["state"] == "ready")
     questions = await workspace.suggestions()
-    assert questions[:2] == ["How do I start the server?", "How do I stop the server?"]
+    assert set(questions) == {"How do I start the server?", "How do I stop the server?"}
     assert workspace.model.requests == []
     for question in questions:
         assert not (await answer(workspace, question))[-1][1]["abstained"]
@@ -236,6 +236,7 @@ async def test_suggestions_come_from_headings_and_can_be_answered(
         ("How search works", "How does search work?"),
         ("How tokens flow", None),
         ("What a model is", "What is a model?"),
+        ("Who may call", None),
         ("Which files are read", "Which files are read?"),
         ("Why not", None),
         ("Introduction", None),

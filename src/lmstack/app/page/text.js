@@ -54,7 +54,7 @@ export function squeezed(text) {
 export function glimpse({ path, quote }) {
   if (!/\.(md|markdown)$/i.test(path)) return squeezed(quote);
   const unmarked = quote
-    .replace(/^\s*(?:#{1,6}|[-*+]|>|```\w*)\s*/gm, "")
+    .replace(/^\s*(?:(?:#{1,6}|[-*+]|>)\s+|```\w*)/gm, "")
     .replace(/!?\[([^\[\]\n]+)\]\([^()\s]*\)/g, "$1")
     .replace(/\*\*|`/g, "");
   return squeezed(unmarked) || squeezed(quote);
