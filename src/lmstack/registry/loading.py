@@ -210,11 +210,17 @@ def _stages(path: Path) -> list[tuple[str, str]]:
     return stages
 
 
+def _old_and_new_names(flag: str) -> tuple[str, str]:
+    """New configurations name a mode in full ("mean_sqrt_len_tokens") or shortly ("mean")."""
+    name = flag.removeprefix("pooling_mode_")
+    return name, name.removesuffix("_tokens").removesuffix("_token")
+
+
 def _mode(config: Mapping[str, Any], path: Path) -> PoolingMode:
     modes = [mode for key, mode in _POOLING.items() if config.get(key)]
     named = config.get("pooling_mode")
     if isinstance(named, str):
-        modes = [mode for mode in _POOLING.values() if mode == named.replace("lasttoken", "last")]
+        modes = [m for k, m in _POOLING.items() if named in (m, *_old_and_new_names(k))]
     if len(modes) != 1:
         raise UnsupportedError(
             f"{path} asks for the pooling {shown(modes or named)}",
