@@ -153,6 +153,7 @@ class _Atom:
     start: int
     end: int
     tokens: int
+    heading: bool
 
 
 def _atoms(document: Document, sizes: _Sizes) -> list[tuple[Section, list[_Atom]]]:
@@ -163,10 +164,10 @@ def _atoms(document: Document, sizes: _Sizes) -> list[tuple[Section, list[_Atom]
     for (section, (start, end), block), size in zip(spans, tokens, strict=True):
         _, atoms = result.setdefault(section.start, (section, []))
         if size <= sizes.budget(section):
-            atoms.append(_Atom(start, end, size))
+            atoms.append(_Atom(start, end, size, block.kind == "heading"))
         else:
             pieces = _split(document.text, (start, end), block, sizes, section)
-            atoms.extend(_Atom(*piece) for piece in pieces)
+            atoms.extend(_Atom(*piece, False) for piece in pieces)
     return list(result.values())
 
 
@@ -281,7 +282,7 @@ def _pack(
             room = budget
         groups[-1].append(atom)
         room -= atom.tokens
-    if len(groups) > 1 and len(groups[0]) == 1 and _is_heading(document, groups[0][0]):
+    if len(groups) > 1 and len(groups[0]) == 1 and groups[0][0].heading:
         # A heading alone says nothing; it goes with what it heads if both fit in the limit.
         groups[1] = groups[0] + groups[1]
         groups.pop(0)
@@ -289,10 +290,6 @@ def _pack(
         _chunk(document, section, g[0].start, g[-1].end, sizes, first=number == 0)
         for number, g in enumerate(groups)
     ]
-
-
-def _is_heading(document: Document, atom: _Atom) -> bool:
-    return any(b.kind == "heading" and b.start <= atom.start < b.end for b in document.blocks)
 
 
 def _chunk(
