@@ -38,7 +38,9 @@ def service(docs, **_):
     if {fails}:
         raise NotFoundError("the model 'm' is not in the store", hint="lmstack pull m")
     from lmstack.serve import create_app
-    app = create_app(models={{"m": ScriptedModel(["word " * 500], delay_s=0.05)}})
+    model = ScriptedModel(["word " * 500], delay_s=0.05)
+    app = create_app(models={{"m": model}})
+    app.add_api_route("/clients", lambda: [r.client for r in model.requests])
     stop = app.state.serving.stopping.set
     return Service(app, close=lambda: print("closed", flush=True), stopping=stop)
 
@@ -126,6 +128,20 @@ def test_ctrl_c_ends_an_open_stream_and_the_process_within_five_seconds(tmp_path
     assert "stopped: the index and the audit log are kept" in err
     assert "go on:   lmstack up docs" in err
     assert "Traceback" not in err
+
+
+def test_a_forged_forwarding_header_does_not_change_who_is_counted(tmp_path: Path) -> None:
+    body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
+    headers = {"Content-Type": "application/json"}
+    with up(tmp_path) as running:
+        running.wait_until_ready()
+        for forged in ({}, {"X-Forwarded-For": "10.9.9.9"}):
+            request = urllib.request.Request(
+                running.url + "/v1/chat/completions", json.dumps(body).encode(), headers | forged
+            )
+            urllib.request.urlopen(request, timeout=10).close()
+        first, second = running.get("/clients")[1]
+    assert first == second
 
 
 def test_ctrl_c_while_loading_does_not_wait_for_the_models(tmp_path: Path) -> None:

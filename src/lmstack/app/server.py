@@ -24,7 +24,7 @@ import uvicorn
 
 from lmstack.app.failure import EXIT_INTERRUPTED
 from lmstack.core import InputError
-from lmstack.serve.server import bind
+from lmstack.serve.server import bind, server_config
 
 __all__ = ["Gate", "Service", "open_port", "serve"]
 
@@ -143,17 +143,7 @@ def serve(listener: socket.socket, load: Callable[[], Service], ready: Callable[
     Ctrl-C surfaces as KeyboardInterrupt, SIGTERM as SystemExit, after everything is closed.
     """
     gate = Gate()
-    server = _Server(
-        uvicorn.Config(
-            gate,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=GRACE_S,
-        ),
-        gate,
-    )
+    server = _Server(server_config(gate, grace_s=GRACE_S), gate)
     loader = threading.Thread(target=_load, args=(gate, load, ready, server), daemon=True)
     # uvicorn raises the signal again when it has stopped. A shell that starts a program in the
     # background has it ignore Ctrl-C, so both get a handler here.
