@@ -53,7 +53,7 @@ def run_alone(module: Transformer, job: Job) -> list[int]:
     return generate(engine, job.prompt, max_tokens=job.max_tokens, **dict(job.options)).tokens
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(jobs, min_size=1, max_size=7), configs)
 def test_tokens_do_not_depend_on_mates_prefix_hits_chunks_preemption_or_order(
     module: Transformer, jobs: list[Job], config: EngineConfig

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from lmstack.core import (
 from lmstack.engine import EngineConfig
 from lmstack.engine.request import TokenEvent, TokenScore
 from lmstack.model import Transformer, TransformerConfig
+from lmstack.registry import ModelFolder
 from lmstack.serve.choices import ChoiceText
 from lmstack.serve.local import LocalModel
 from lmstack.text import ChatTemplate, Tokenizer
@@ -428,3 +430,22 @@ def test_saved_folder_is_loaded_by_transformers_and_by_us(
     options = {"temperature": 0, "max_tokens": 10}
     with LocalModel.load(tmp_path, dtype="float32") as again:  # type: ignore[arg-type]
         assert again.generate("hello", **options) == model.generate("hello", **options)
+
+
+@pytest.mark.weights
+def test_the_default_model_answers_and_keeps_to_a_schema(smollm2: ModelFolder) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 20}, "big": {"type": "boolean"}},
+        "required": ["city", "big"],
+        "additionalProperties": False,
+    }
+    question = (Message("user", "What is the capital of France?"),)
+    sampling = SamplingParams(temperature=0, max_tokens=60)
+    with LocalModel.load(smollm2) as model:
+        assert model.stats().dtype == "bfloat16"
+        assert "Paris" in model.generate(list(question), temperature=0, max_tokens=20)
+        grammar = Grammar.json_schema(schema)
+        answer = complete_sync(model, Request(question, sampling=sampling, grammar=grammar))
+        assert json.loads(answer.text).keys() == {"city", "big"}
+        assert answer.choices[0].finish_reason == "stop"

@@ -15,17 +15,16 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
 from lmstack.core import (
-    ContextLengthError,
     EngineError,
     InputError,
     LmstackError,
     OverloadedError,
     shown,
 )
+from lmstack.engine.admission import Admission
 from lmstack.engine.attention import KVPool
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
-from lmstack.engine.grammar import GrammarCompiler
 from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent
 from lmstack.engine.runner import Runner
 from lmstack.engine.sampler import Sampled, Sampler
@@ -62,14 +61,12 @@ class Engine:
             KVPool.bytes_per_token(model, module.dtype), model.max_positions
         )
         self.context_length = min(model.max_positions, num_blocks * config.block_size)
-        self._window = model.max_positions
         self._dtype = str(module.dtype).removeprefix("torch.")
-        self._vocabulary = vocabulary
         self._runner = Runner(module, num_blocks, config.block_size)
         self._blocks = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
         self._scheduler = Scheduler(config, self._blocks)
         self._sampler = Sampler(self._num_tokens)
-        self._grammars = GrammarCompiler(vocabulary, config.max_grammar_bytes)
+        self._admission = Admission(vocabulary, model, config, self.context_length)
 
         self._after_events = after_events
         self._lock = threading.Lock()
@@ -90,7 +87,7 @@ class Engine:
     def submit(self, *requests: EngineRequest) -> None:
         """Queue all of ``requests`` or none. Raises `InputError` for what cannot be honoured,
         `ContextLengthError` for what cannot fit, `OverloadedError` when the queue is full."""
-        sequences = [self._sequence(r) for r in requests]
+        sequences = [self._admission.sequence(r) for r in requests]
         with self._wake:
             if self._closed:
                 raise EngineError("the engine is closed")
@@ -292,46 +289,6 @@ class Engine:
             self._num_invariant_failures += 1
             log.critical("KV blocks leaked, the pool is reset: %s", error)
             self._blocks.reset()
-
-    # -- checks ------------------------------------------------------------------------------
-
-    def _sequence(self, request: EngineRequest) -> Sequence:
-        ids, sampling = request.prompt_ids, request.sampling
-        if not ids:
-            raise InputError("the prompt is empty", hint="give at least a token", param="prompt")
-        outside = [i for i in ids if not 0 <= i < self._num_tokens]
-        if outside:
-            raise InputError(
-                f"token {outside[0]} of the prompt is outside [0, {self._num_tokens})",
-                param="prompt",
-            )
-        unknown = [i for i in sampling.logit_bias if not 0 <= i < self._num_tokens]
-        if unknown:
-            raise InputError(
-                f"logit_bias names token {unknown[0]}, outside [0, {self._num_tokens})",
-                param="logit_bias",
-            )
-        self._check_length(len(ids), sampling.max_tokens)
-        limit = self.context_length
-        if sampling.max_tokens is not None:
-            limit = len(ids) + sampling.max_tokens
-        matcher = None if request.grammar is None else self._grammars.compile(request.grammar)
-        return Sequence(request, self._vocabulary, limit, matcher)
-
-    def _check_length(self, num_prompt: int, max_tokens: int | None) -> None:
-        total = num_prompt + (1 if max_tokens is None else max_tokens)
-        if total <= self.context_length:
-            return
-        asked = "" if max_tokens is None else f" and max_tokens {max_tokens}"
-        if self.context_length == self._window:
-            place, hint = "the model's context window has", "shorten the prompt"
-        else:
-            place, hint = "the KV pool holds", "raise kv_memory_bytes or shorten the prompt"
-        raise ContextLengthError(
-            f"the prompt has {num_prompt} tokens{asked}, {place} {self.context_length}",
-            hint=hint if max_tokens is None else f"{hint} or lower max_tokens",
-            param="max_tokens" if num_prompt < self.context_length else "prompt",
-        )
 
     def _retry_after(self, waiting: int) -> float:
         """Seconds until the queue has likely moved, from how long requests took lately."""

@@ -106,7 +106,7 @@ class LocalModel:
         and is what to compare with other implementations.
         """
         kind = _dtype(dtype)
-        # In bfloat16 packed weights give the same bits; float32 stays with the reference.
+        # float32 is there to be compared with, so it stays with the reference.
         ops = None if kind == torch.float32 else inference_ops()
         return cls.of(load(ref, store, kind, ops), engine)
 
