@@ -1,5 +1,6 @@
 """Index a folder, find passages, answer with citations. Usage: ask_a_folder.py [FOLDER QUESTION]"""
 
+import asyncio
 import sys
 import tempfile
 
@@ -16,7 +17,7 @@ with (
     index.update([folder])
     for hit in index.search(question, k=3):
         print(f"{hit.score:.3f} {hit.path}:{hit.start}-{hit.end} {hit.text[:60]!r}")
-    answer = lmstack.Answerer(index, model).answer_sync(question)
+    answer = asyncio.run(lmstack.Answerer(index, model).answer(question))
     print(answer.answer)
     for c in answer.citations:
         print(f"[{c.id}] {c.path}:{c.start}-{c.end} {c.quote!r}")

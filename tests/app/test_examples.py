@@ -1,0 +1,77 @@
+"""Every program in examples/ runs as its first line says, from the project's root."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from lmstack.core import ScriptedModel
+from lmstack.registry import ModelFolder
+from lmstack.serve import create_app, run_server
+
+ROOT = Path(__file__).parents[2]
+SERVER = "call_the_server"
+EXPECTED = {
+    "ask_a_folder": ["docs/models.md", "[1]"],
+    "compare_sentences": ["1.00", "Interest rates rose."],
+    "generate_text": ["Paris"],
+    "same_forward_pass": ["by the module: ' Paris'", "by the server: ' Paris'", "31 hidden states"],
+    "tokenize_text": ["b' \\xf0\\x9f\\x99\\x82'", "<|im_start|>user"],
+}
+
+
+def run(name: str, *arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_no_example_is_left_out_or_grows_long() -> None:
+    programs = {path.stem: path.read_text() for path in (ROOT / "examples").glob("*.py")}
+    assert set(programs) == {*EXPECTED, SERVER}
+    long = [name for name, text in programs.items() if text.count("\n") >= 40]
+    assert not long
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("name", EXPECTED)
+def test_an_example_prints_what_it_promises(
+    name: str, smollm2: ModelFolder, minilm: ModelFolder
+) -> None:
+    output = run(name, LMSTACK_HOME=str(smollm2.path.parents[1]))
+    for expected in EXPECTED[name]:
+        assert expected in output
+
+
+def test_the_openai_client_example_streams_from_our_server() -> None:
+    stop, ready = threading.Event(), threading.Event()
+    urls: list[str] = []
+
+    def on_ready(url: str) -> None:
+        urls.append(url)
+        ready.set()
+
+    app = create_app(models={"docs": ScriptedModel(["Whoever has a key."])})
+    thread = threading.Thread(
+        target=lambda: run_server(app, port=0, on_ready=on_ready, stop=stop), daemon=True
+    )
+    thread.start()
+    try:
+        assert ready.wait(20)
+        output = run(SERVER, f"{urls[0].rstrip('/')}/v1", "docs")
+    finally:
+        stop.set()
+        thread.join(20)
+    assert output == "models: docs\nWhoever has a key.\n"
