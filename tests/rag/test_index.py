@@ -413,6 +413,24 @@ def test_progress_counts_every_file_once(index, docs):
     assert seen[-1].remaining_s == 0
 
 
+def test_long_document_reports_progress_within(index, docs):
+    text = "".join(f"Sentence number {n} is here. " for n in range(30_000))
+    (docs / "long.txt").write_text(text)
+    seen = []
+    index.update([docs], progress=seen.append)
+    assert len([p for p in seen if p.path.endswith("long.txt")]) > 1
+    assert [p.chunks for p in seen] == sorted(p.chunks for p in seen)
+    assert (seen[-1].done, seen[-1].total) == (4, 4)
+
+
+def test_huge_file_is_read_last(index, docs, monkeypatch):
+    monkeypatch.setattr("lmstack.rag.plan._LARGE", 1000)
+    (docs / "a.txt").write_text("huge " * 1000)
+    seen = []
+    index.update([docs], progress=seen.append)
+    assert Path(seen[-1].path).name == "a.txt"
+
+
 def test_embedder_that_fails_leaves_what_was_written(index, docs, embedder, monkeypatch):
     index.update([docs / "more"])
     monkeypatch.setattr(embedder, "embed", lambda *_: 1 / 0)

@@ -25,14 +25,20 @@ from lmstack.rag.sentences import sentence_spans
 __all__ = ["CHUNKER_VERSION", "Chunk", "ChunkConfig", "chunk_document", "embedded_text"]
 
 # Part of what an indexed document was made with: raise it when the same text cuts differently.
-CHUNKER_VERSION = 1
+CHUNKER_VERSION = 2
 Span = tuple[int, int]
 CountTokens = Callable[[Sequence[str]], list[int]]
+Cutter = Callable[[str, Span], list[Span]]
 _LINE = re.compile(r"[^\n]*\n|[^\n]+$")
 _WORD = re.compile(r"\S+")
+# Punkt needs time quadratic in the length of a run such as "!?!?!?".
+_RUN = re.compile(r"\S{400,}")
 # A token is counted as at least this many characters' worth: WordPiece makes one unknown token
 # of a base64 line and none of a run of spaces, and chunks must stay readable all the same.
 MAX_CHARS_PER_TOKEN = 16
+# Neighbouring pieces are counted and packed as one up to this length: a megabyte of one-letter
+# lines is 30,000 pieces then, not half a million.
+_SMALL = 32
 
 
 @dataclass(frozen=True)
@@ -118,14 +124,14 @@ class _Sizes:
         return max(self.limit - max(taken), 1)
 
     def of(self, texts: Sequence[str]) -> list[int]:
-        """Tokens without the special ones."""
-        if not texts:
-            return []
-        counts = self._count(texts)
-        return [
-            max(count - self._overhead, len(text) // MAX_CHARS_PER_TOKEN)
-            for count, text in zip(counts, texts, strict=True)
-        ]
+        """Tokens without the special ones (at least one in 16 characters)."""
+        sizes = [len(text) // MAX_CHARS_PER_TOKEN for text in texts]
+        # What is too long by its characters alone is not worth counting.
+        open_ = [number for number, size in enumerate(sizes) if size <= self.limit]
+        counts = self._count([texts[number] for number in open_]) if open_ else []
+        for number, count in zip(open_, counts, strict=True):
+            sizes[number] = max(count - self._overhead, sizes[number])
+        return sizes
 
     def embedded(self, chunks: Sequence[Chunk]) -> list[int]:
         return self._count([embedded_text(c.prefix, c.text) for c in chunks]) if chunks else []
@@ -192,9 +198,21 @@ def _blocks(document: Document) -> list[tuple[Section, Span, Block]]:
             stop = min(end, section.end)
             span = _strip(document.text, start, stop)
             if span:
-                result.append((section, span, block))
+                _append(result, section, span, block)
             start = stop
     return result
+
+
+def _append(
+    result: list[tuple[Section, Span, Block]], section: Section, span: Span, block: Block
+) -> None:
+    """Add a block, or let it continue a paragraph if both are small."""
+    if result and block.kind == "paragraph":
+        last, (start, _), before = result[-1]
+        if last is section and before.kind == "paragraph" and span[1] - start <= _SMALL:
+            result[-1] = (section, (start, span[1]), before)
+            return
+    result.append((section, span, block))
 
 
 def _strip(text: str, start: int, end: int) -> Span | None:
@@ -212,7 +230,9 @@ def _split(
     """Cut a block that does not fit: by lines or sentences, then words, then characters."""
     budget = sizes.budget(section)
     by_line = block.kind in ("list", "code", "table", "matter")
-    cutters = (_lines, _sentences, _words) if by_line else (_sentences, _lines, _words)
+    coarse = (_lines, _sentences) if by_line else (_sentences, _lines)
+    # Words that did not fit together are tried alone before any is cut.
+    cutters = (*map(_joining, coarse), _joining(_words), _words)
     done: list[tuple[int, int, int]] = []
     waiting = [(span, 0)]
     while waiting:
@@ -231,14 +251,39 @@ def _split(
     return sorted(done)
 
 
+def _joining(cutter: Cutter) -> Cutter:
+    """``cutter``, but neighbours stay one up to a length that is not worth cutting."""
+
+    def cut(text: str, span: Span) -> list[Span]:
+        result: list[Span] = []
+        for start, end in cutter(text, span):
+            if result and end - result[-1][0] <= _SMALL:
+                result[-1] = (result[-1][0], end)
+            else:
+                result.append((start, end))
+        return result
+
+    return cut
+
+
 def _lines(text: str, span: Span) -> list[Span]:
     found = (_strip(text, m.start(), m.end()) for m in _LINE.finditer(text, *span))
     return [line for line in found if line]
 
 
 def _sentences(text: str, span: Span) -> list[Span]:
-    """Sentences that leave no gap: each takes the markers before it along."""
-    start, end = span
+    """Sentences that leave no gap: each takes the markers before it along. Long runs without
+    white space stay as they are."""
+    found: list[Span] = []
+    position = span[0]
+    for run in _RUN.finditer(text, *span):
+        found += _prose(text, position, run.start())
+        found.append(run.span())
+        position = run.end()
+    return found + _prose(text, position, span[1])
+
+
+def _prose(text: str, start: int, end: int) -> list[Span]:
     cuts = [start + b for _, b in sentence_spans(text[start:end])]
     bounds = [start, *cuts[:-1], end] if cuts else [start, end]
     found = (_strip(text, a, b) for a, b in pairwise(bounds))

@@ -24,6 +24,7 @@ ProblemKind = Literal[
     "format",
     "name",
     "size",
+    "slow",
     "special",
     "symlink",
     "unreadable",

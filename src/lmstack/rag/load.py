@@ -43,7 +43,7 @@ FORMATS: dict[str, Format] = {
     ".xhtml": "html",
 }
 # Part of what an indexed document was made with: raise it when a parser's output changes.
-PARSER_VERSION = 1
+PARSER_VERSION = 2
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.I)
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -51,12 +51,17 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 @dataclass(frozen=True)
 class LoadConfig(Config):
     """``max_file_bytes``: larger files are reported and skipped. 20 MB of prose is ten times
-    the Bible; what is larger is a log or a mistake."""
+    the Bible; what is larger is a log or a mistake. Files of more than ``apart_bytes`` are
+    parsed in a process of their own, which may use the processor for ``max_parse_s``."""
 
     max_file_bytes: int = 20_000_000
+    apart_bytes: int = 250_000
+    max_parse_s: int = 60
 
     def __post_init__(self) -> None:
         check_range("max_file_bytes", self.max_file_bytes, 1, 2**30)
+        check_range("apart_bytes", self.apart_bytes, 0, 2**30)
+        check_range("max_parse_s", self.max_parse_s, 1, 24 * 3600)
 
 
 class ProblemError(Exception):

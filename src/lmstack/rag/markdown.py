@@ -2,7 +2,8 @@
 
 Covers CommonMark block structure and pipe tables through markdown-it (whose tokens carry line
 numbers), and front matter between ``---`` lines. Inline markup is left as it is: a quote shows
-what the file says.
+what the file says. A file of very many very short lines is no prose that its author wrote, and
+each of its lines would cost the parser as much as a page's; it is read as plain text.
 """
 
 from __future__ import annotations
@@ -34,8 +35,14 @@ _FRONT_MATTER = re.compile(
 )
 _MATTER_TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*\r?$", re.MULTILINE)
 _MARKUP = re.compile(r"[*_`]+|!?\[([^\]]*)\]\([^)]*\)")
-MAX_NESTING = 60
+_INHABITED_LINE = re.compile(r"\S[^\r\n]*")
+# Lists count twice. What is nested deeper becomes part of the block around it; each level reads
+# all lines once more.
+MAX_NESTING = 30
 MAX_HEADING = 300
+# More lines (or headings) than the first number must have the second number of characters each.
+FEW_LINES = 20_000
+MIN_LINE_LENGTH = 20
 
 
 def line_starts(text: str) -> list[int]:
@@ -65,6 +72,8 @@ def markdown_structure(text: str) -> tuple[str, list[Section], list[Block]]:
     matter = _FRONT_MATTER.match(text)
     body_start = matter.end() if matter else 0
     starts = line_starts(text)
+    if len(_INHABITED_LINE.findall(text)) > max(FEW_LINES, len(text) // MIN_LINE_LENGTH):
+        return text_structure(text)
     first_line = bisect_right(starts, body_start) - 1 if matter else 0
     # A byte-order mark would keep the first heading from being seen as one; a space is as long.
     body = text[body_start:].replace("\ufeff", " ", 1)
@@ -104,7 +113,10 @@ def _matter_title(matter: str) -> str:
 
 
 def sections_from_headings(headings: Sequence[tuple[int, int, str]], length: int) -> list[Section]:
-    """``headings`` are (start, level, title) in order; the result covers 0 to ``length``."""
+    """``headings`` are (start, level, title) in order; the result covers 0 to ``length``. One
+    section if the headings head nothing."""
+    if len(headings) > max(FEW_LINES, length // MIN_LINE_LENGTH):
+        headings = ()
     sections: list[Section] = []
     if not headings or headings[0][0] > 0:
         sections.append(Section("", 0, 0, headings[0][0] if headings else length))

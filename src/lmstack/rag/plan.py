@@ -23,6 +23,7 @@ from lmstack.rag.scan import Found, readable_name, scan_source
 __all__ = ["Plan", "display_path", "is_under", "make_plan", "not_found"]
 
 _RACY_NS = 2_000_000_000
+_LARGE = 1_000_000
 
 
 @dataclass
@@ -89,7 +90,8 @@ def make_plan(
     known = [key for key in memory.documents if _within(memory, key, paths)]
     work.remove = sorted(key for key in known if key not in seen or key in reported)
     work.forget = [k for k in memory.problems if k not in seen and _within(memory, k, paths)]
-    work.read = [*judged.added, *judged.changed]
+    # What is quickly done is done first: nobody waits for one huge file to search the others.
+    work.read = sorted([*judged.added, *judged.changed], key=lambda k: judged.sizes[k] > _LARGE)
     problems = [*((key, problem) for key, problem, _ in work.report), *judged.standing]
     plan = Plan(
         _shown(memory, judged.added),
@@ -112,6 +114,7 @@ class _Judged:
     added: list[Key] = field(default_factory=list)
     changed: list[Key] = field(default_factory=list)
     standing: list[tuple[Key, Problem]] = field(default_factory=list)
+    sizes: dict[Key, int] = field(default_factory=dict)
     unchanged: int = 0
 
     def report(self, memory: Memory, key: Key, problem: Problem) -> None:
@@ -147,6 +150,7 @@ def _judge(
         judged.standing.append((key, trouble[0]))
     else:
         (judged.changed if known else judged.added).append(key)
+        judged.sizes[key] = len(raw.data)
     return True
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from lmstack.core import Embedder, InputError
+from lmstack.rag.apart import parse_bounded
 from lmstack.rag.chunk import ChunkConfig, chunk_document, embedded_text
 from lmstack.rag.documents import Problem
-from lmstack.rag.load import LoadConfig, ProblemError, parse_document, read_file
+from lmstack.rag.load import LoadConfig, ProblemError, read_file
 from lmstack.rag.memory import Key, absolute_path
 from lmstack.rag.plan import Plan, Work, display_path
 from lmstack.rag.scan import readable_name
@@ -43,8 +44,9 @@ _RESCUED_CHUNKS = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """After each document. ``done`` of ``total`` files; ``chunks`` written so far (of them
-    ``reused`` without embedding); ``path`` is the last file; ``elapsed_s`` since the start."""
+    """After each document, and within a long one. ``done`` of ``total`` files; ``chunks``
+    embedded so far (of them ``reused`` without embedding); ``path`` is the last file or the one
+    at work; ``elapsed_s`` since the start."""
 
     done: int
     total: int
@@ -114,6 +116,8 @@ class Updater:
                 problems.append(outcome)
                 self._report(key)
             elif outcome is not None:
+                if len(outcome.chunks) >= _BATCH_CHUNKS:
+                    self._flush()
                 self._new.append(outcome)
                 self._waiting += len(outcome.chunks)
             if self._waiting >= _BATCH_CHUNKS:
@@ -158,7 +162,7 @@ class Updater:
         try:
             raw = read_file(Path(path), self.load)
             digest = raw.digest
-            document = parse_document(path, raw.data)
+            document = parse_bounded(path, raw.data, self.load)
         except ProblemError as error:
             problem = error.at(key.path)
             with self.database.writing() as connection:
@@ -198,19 +202,25 @@ class Updater:
         table.update({key: self._rescued[key] for key in wanted if key in self._rescued})
         self._reused += len(table)
         missing = [key for key in wanted if key not in table]
-        for part in _slices(missing, _BATCH_CHUNKS):
+        for number, part in enumerate(_slices(missing, _BATCH_CHUNKS)):
+            if number:
+                self._tell(batch[-1].key, len(table))
             matrix = self.embedder.embed([wanted[key] for key in part], "passage")
             table.update(zip(part, np.asarray(matrix, np.float32), strict=True))
         return table
 
     def _report(self, key: Key) -> None:
         self._done += 1
+        self._tell(key)
+
+    def _tell(self, key: Key, embedded: int = 0) -> None:
+        """Progress, with ``embedded`` chunks that are not written yet."""
         if self.progress is not None:
             self.progress(
                 Progress(
                     self._done,
                     self._total,
-                    self._chunks,
+                    self._chunks + embedded,
                     self._reused,
                     display_path(absolute_path(self.roots, key)),
                     time.monotonic() - self._started,

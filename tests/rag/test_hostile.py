@@ -1,0 +1,156 @@
+"""No text is slow to read: the work grows with its length, whatever its structure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from lmstack.rag import Index, IndexConfig, LoadConfig
+from lmstack.rag.apart import parse_bounded
+from lmstack.rag.chunk import chunk_document
+from lmstack.rag.load import ProblemError, parse_document
+
+_LINE = "a line of ordinary words and signs\n"
+_SHAPES: dict[str, Callable[[int], str]] = {
+    "headings.md": lambda n: _fill("# a\n", n),
+    "levels.md": lambda n: _fill("# a\n## b\n### c\n#### d\n##### e\n###### f\n", n),
+    "underlined.md": lambda n: _fill("a\n=\n", n),
+    "letters.md": lambda n: _fill("a\n", n),
+    "letters.txt": lambda n: _fill("a\n", n),
+    "returns.md": lambda n: _fill("a\r", n),
+    "paragraphs.txt": lambda n: _fill("a\n\n", n),
+    "paragraphs.md": lambda n: _fill("a\n\n", n),
+    "one word.md": lambda n: "x" * n,
+    "one line.txt": lambda n: _fill("word ", n),
+    "blank.md": lambda n: "a" + "\n" * n + "b",
+    "space.txt": lambda n: "a" + " " * n + "b",
+    "list.md": lambda n: _fill("- a\n", n),
+    "long list.md": lambda n: _fill("- " + _LINE + "\n", n),
+    "deep list.md": lambda n: "".join("  " * (i % 100) + "- a\n" for i in range(n // 104)),
+    "list in list.md": lambda n: "- " * (n // 2) + "a",
+    "lazy quote.md": lambda n: "> " * 50 + _fill(_LINE, n),
+    "deep quote.md": lambda n: ">" * n + "a",
+    "quotes.md": lambda n: _fill("> - a\n> > 1. b\n", n),
+    "table.md": lambda n: "| a | b |\n|---|---|\n" + _fill("| 1 | 2 |\n", n),
+    "wide table.md": lambda n: "|".join("a" * (n // 4)) + "\n" + "|".join("-" * (n // 4)) + "\n",
+    "tables.md": lambda n: _fill("|a|\n|-|\n|1|\n\n", n),
+    "open fence.md": lambda n: "```\n" + _fill("a\n", n),
+    "fences.md": lambda n: _fill("```\na\n~~~\n", n),
+    "backticks.md": lambda n: _fill("`` ` ", n),
+    "brackets.md": lambda n: "[" * n,
+    "definitions.md": lambda n: _fill("[r]: " + _LINE, n),
+    "open title.md": lambda n: '[a]: b "' + _fill(_LINE, n),
+    "open label.md": lambda n: "[" + _fill(_LINE, n) + "]",
+    "stars.md": lambda n: _fill("*a **b ", n),
+    "rules.md": lambda n: _fill("---\n", n),
+    "matter.md": lambda n: "---\na: b\n" + _fill("--- x\n", n),
+    "tags.md": lambda n: _fill("<a\n\n<!--\n", n),
+    "signs.txt": lambda n: _fill("?!", n),
+    "signs and brackets.txt": lambda n: _fill('!)."', n),
+    "enumeration.txt": lambda n: _fill("1. ", n),
+    "marks.txt": lambda n: "e" + "\u0301" * n,
+    "han.txt": lambda n: _fill("\u65e5\u672c\u8a9e\u3002", n),
+    "siblings.html": lambda n: _fill("<p>a</p>", n),
+    "breaks.html": lambda n: _fill("a<br>", n),
+    "headings.html": lambda n: _fill("<h1>a</h1>", n),
+    "nested.html": lambda n: _fill("<div>" * 1000 + "a" + "</div>" * 1000, n),
+    "items.html": lambda n: "<ul>" + _fill("<li>a", n),
+    "rows.html": lambda n: "<table>" + _fill("<tr><td>a<td>b", n),
+    "entities.html": lambda n: _fill("&amp;&#x41;", n),
+    "open.html": lambda n: _fill("<", n),
+    "pre.html": lambda n: "<pre>" + _fill("a\n", n),
+}
+
+
+def _fill(unit: str, length: int) -> str:
+    return (unit * (length // len(unit) + 1))[:length]
+
+
+def _work(name: str, length: int, count: Callable[[Sequence[str]], list[int]]) -> tuple[int, int]:
+    """(calls of functions, characters counted as tokens) to read and cut one shape."""
+    data = _SHAPES[name](length).encode()
+    calls = characters = 0
+
+    def counting(texts: Sequence[str]) -> list[int]:
+        nonlocal characters
+        characters += sum(map(len, texts)) + len(texts)
+        return count(texts)
+
+    def profile(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        chunk_document(parse_document(name, data), counting, 256)
+    finally:
+        sys.setprofile(None)
+    return calls, characters
+
+
+@pytest.mark.parametrize("name", _SHAPES)
+def test_work_grows_with_length_and_not_faster(name, embedder, monkeypatch):
+    monkeypatch.setattr("lmstack.rag.markdown.FEW_LINES", 300)
+    small, large = (_work(name, n, embedder.count_tokens) for n in (6_000, 24_000))
+    assert large[0] <= 6 * small[0] + 24_000
+    assert large[1] <= 16 * 24_000
+
+
+def test_very_many_tiny_lines_are_read_as_plain_text():
+    document = parse_document("a.md", b"# a\n" * 30_000)
+    assert len(document.sections) == 1
+    assert len(document.blocks) == 1
+
+
+def test_long_glossary_keeps_its_headings():
+    text = "".join(f"## Term {n}\n\nMeans the thing that it names.\n\n" for n in range(15_000))
+    assert len(parse_document("a.md", text.encode()).sections) == 15_000
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("a.md", "\ufeff# Title\r\n\r\nWords.\r\n\r\n## Part\r\n\r\n- a\r\n- b\r\n"),
+        ("a.html", "<title>T</title><h1>H</h1><p>a &#xD800; b</p><table><tr><td>c</table>"),
+        ("a.txt", "one\n\ntwo"),
+    ],
+)
+def test_large_file_is_read_as_a_small_one(path, text):
+    data = text.encode()
+    apart = parse_bounded(path, data, LoadConfig(apart_bytes=0))
+    assert apart == parse_document(path, data)
+
+
+def test_problem_of_a_large_file_is_that_of_a_small_one():
+    with pytest.raises(ProblemError, match="0xff at byte 1") as caught:
+        parse_bounded("a.txt", b"a\xff", LoadConfig(apart_bytes=0))
+    assert caught.value.kind == "encoding"
+
+
+def test_file_that_takes_too_long_is_reported_and_the_rest_is_indexed(tmp_path, embedder):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    names = "".join(f" a{n}" for n in range(60_000))
+    (docs / "bad.html").write_text(f"<a{names}>x</a>")
+    (docs / "good.md").write_text("Good words.")
+    config = IndexConfig(load=LoadConfig(apart_bytes=100_000, max_parse_s=1))
+    with Index.open(tmp_path / "index", embedder, config=config) as index:
+        result = index.update([docs])
+        assert [p.kind for p in result.problems] == ["slow"]
+        assert [info.title for info in index.documents()] == ["good"]
+        assert index.status().up_to_date
+
+
+def test_module_beside_the_documents_is_not_run(tmp_path, monkeypatch):
+    (tmp_path / "selectolax.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    config = LoadConfig(apart_bytes=0)
+    assert parse_bounded("a.html", b"<p>words</p>", config).text == "words"
+
+
+def test_parser_that_dies_costs_its_file_only(monkeypatch):
+    monkeypatch.setattr("lmstack.rag.apart._COMMAND", ("-c", "import os; os.abort()"))
+    with pytest.raises(ProblemError, match="status -6"):
+        parse_bounded("a.txt", b"words", LoadConfig(apart_bytes=0))
