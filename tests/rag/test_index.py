@@ -192,13 +192,68 @@ def test_missing_path_is_an_error_and_not_a_source(index, tmp_path):
     assert index.status().sources == ()
 
 
-def test_source_that_is_gone_takes_its_documents_along(index, docs):
+def test_source_that_is_not_there_keeps_its_documents_and_says_so(index, docs, tmp_path):
+    index.update([docs])
+    before = index.content_digest()
+    docs.rename(tmp_path / "elsewhere")
+    for _ in range(2):
+        result = index.update()
+        assert result.removed == 0
+        assert [(p.kind, Path(p.path).name) for p in result.problems] == [("absent", "docs")]
+        assert "3 documents kept" in result.problems[0].message
+    assert index.content_digest() == before
+    (tmp_path / "elsewhere").rename(docs)
+    assert not index.update().problems
+    assert not index.status(check=False).problems
+
+
+def test_file_that_was_added_by_itself_is_kept_while_it_is_not_there(index, docs, tmp_path):
+    path = docs / "serving.md"
+    index.update([path])
+    path.rename(tmp_path / "kept.md")
+    assert [p.kind for p in index.update().problems] == ["absent"]
+    assert _paths(index) == ["serving.md"]
+    (tmp_path / "kept.md").rename(path)
+    assert not index.update().problems
+    assert not index.status(check=False).problems
+
+
+def test_part_of_a_source_that_is_not_there_is_kept_too(index, docs, tmp_path):
+    index.update([docs])
+    docs.rename(tmp_path / "elsewhere")
+    assert index.update([docs / "more"]).removed == 0
+    assert len(_paths(index)) == 3
+
+
+def test_source_that_is_not_there_can_be_dropped(index, docs):
     index.update([docs])
     shutil.rmtree(docs)
+    index.update()
+    assert index.remove([docs]) == 3
+    assert index.update().problems == ()
+
+
+def test_folder_deleted_inside_a_source_takes_its_documents_along(index, docs):
+    index.update([docs])
+    shutil.rmtree(docs / "more")
+    assert index.update([docs / "more"]).removed == 1
+    assert index.update().plan.up_to_date
+
+
+def test_folder_that_cannot_be_listed_keeps_its_documents(index, docs, monkeypatch):
+    index.update([docs])
+    real = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("more"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
     result = index.update()
-    assert result.removed == 3
-    assert [p.kind for p in result.problems] == ["vanished"]
-    assert _paths(index) == []
+    assert (result.removed, [p.kind for p in result.problems]) == (0, ["closed"])
+    monkeypatch.undo()
+    assert not index.update().problems
 
 
 def test_folder_around_a_source_takes_it_over(index, docs, tmp_path):

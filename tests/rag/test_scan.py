@@ -95,7 +95,7 @@ def test_folder_that_cannot_be_listed_costs_itself_only(tmp_path, monkeypatch):
         return real(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert _scan(tmp_path) == (["a.md"], {"closed": "unreadable"})
+    assert _scan(tmp_path) == (["a.md"], {"closed": "closed"})
 
 
 def test_single_file_is_a_source(tmp_path):

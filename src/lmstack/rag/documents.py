@@ -17,7 +17,9 @@ __all__ = ["Block", "BlockKind", "Document", "Format", "Problem", "ProblemKind",
 Format = Literal["text", "markdown", "html"]
 BlockKind = Literal["heading", "paragraph", "list", "code", "table", "quote", "matter"]
 ProblemKind = Literal[
+    "absent",
     "binary",
+    "closed",
     "empty",
     "encoding",
     "failed",

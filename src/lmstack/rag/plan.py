@@ -82,14 +82,27 @@ def make_plan(
             continue
         if isinstance(found, Problem):
             seen.add(key)
+            if found.kind in ("absent", "closed"):
+                judged.closed.add(_path(memory, key))
             judged.report(memory, key, found)
         elif _judge(memory, key, found, config, judged, thorough=thorough):
             seen.add(key)
     work = judged.work
-    reported = {key for key, _, _ in work.report}
+    troubled = {key for key, _, _ in work.report} | {key for key, _ in judged.standing}
     known = [key for key in memory.documents if _within(memory, key, paths)]
-    work.remove = sorted(key for key in known if key not in seen or key in reported)
-    work.forget = [k for k in memory.problems if k not in seen and _within(memory, k, paths)]
+    work.remove = sorted(
+        key
+        for key in known
+        if (key not in seen or key in troubled) and not is_under(_path(memory, key), judged.closed)
+    )
+    work.forget = [
+        key
+        for key in memory.problems
+        if key not in troubled
+        and key not in judged.sizes
+        and _within(memory, key, paths)
+        and not is_under(_path(memory, key), judged.closed)
+    ]
     # What is quickly done is done first: nobody waits for one huge file to search the others.
     work.read = sorted([*judged.added, *judged.changed], key=lambda k: judged.sizes[k] > _LARGE)
     problems = [*((key, problem) for key, problem, _ in work.report), *judged.standing]
@@ -99,8 +112,7 @@ def make_plan(
         _shown(memory, work.remove),
         judged.unchanged,
         tuple(
-            problem.at(readable_name(display_path(absolute_path(memory.roots, key))))
-            for key, problem in problems
+            problem.at(readable_name(display_path(_path(memory, key)))) for key, problem in problems
         ),
     )
     return plan, work
@@ -108,13 +120,15 @@ def make_plan(
 
 @dataclass
 class _Judged:
-    """What was found so far; ``standing`` problems are those already stored."""
+    """What was found so far; ``standing`` problems are those already stored, ``closed`` the
+    folders and sources that could not be looked into: what is known of them is kept."""
 
     work: Work = field(default_factory=Work)
     added: list[Key] = field(default_factory=list)
     changed: list[Key] = field(default_factory=list)
     standing: list[tuple[Key, Problem]] = field(default_factory=list)
     sizes: dict[Key, int] = field(default_factory=dict)
+    closed: set[str] = field(default_factory=set)
     unchanged: int = 0
 
     def report(self, memory: Memory, key: Key, problem: Problem) -> None:
@@ -181,19 +195,23 @@ def _files(memory: Memory, paths: Sequence[str]) -> Iterator[tuple[Key, Found | 
 
 
 def _missing(memory: Memory, path: str, key: Key) -> Iterator[tuple[Key, Problem]]:
-    """A path that is gone: its documents go too. Only a typing mistake is an error."""
-    if key.path == ".":
-        yield (
-            key,
-            Problem(
-                key.path,
-                "vanished",
-                "this source no longer exists; its documents were taken out",
-                "bring it back and update, or forget it: lmstack index remove PATH",
-            ),
-        )
+    """A path that is gone: its documents go too, but not those of a whole source, which may be
+    on a disk that is not mounted. Only a typing mistake is an error."""
+    root = memory.roots[key.source_id]
+    if not os.path.exists(root):
+        kept = sum(other.source_id == key.source_id for other in memory.documents)
+        yield Key(key.source_id, "."), _absent(kept)
     elif not any(_within(memory, other, [path]) for other in memory.documents):
         raise not_found(path)
+
+
+def _absent(kept: int) -> Problem:
+    return Problem(
+        ".",
+        "absent",
+        f"this source is not there; {kept} document{'' if kept == 1 else 's'} kept",
+        "bring it back (is its disk mounted?), or drop them with lmstack index remove",
+    )
 
 
 def not_found(path: str) -> NotFoundError:
@@ -217,8 +235,12 @@ def _owner(memory: Memory, path: str) -> tuple[int, str]:
     raise AssertionError(f"{path} is in no source of {list(memory.roots.values())}")
 
 
+def _path(memory: Memory, key: Key) -> str:
+    return absolute_path(memory.roots, key)
+
+
 def _within(memory: Memory, key: Key, paths: Collection[str]) -> bool:
-    return is_under(absolute_path(memory.roots, key), paths)
+    return is_under(_path(memory, key), paths)
 
 
 def is_under(path: str, folders: Collection[str]) -> bool:

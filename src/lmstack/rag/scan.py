@@ -63,8 +63,8 @@ def _walk(root: str, real_root: str) -> Iterator[Found | Problem]:
         except OSError as error:
             yield Problem(
                 readable_name(folder or "."),
-                "unreadable",
-                f"the folder cannot be listed: {error.strerror}",
+                "closed",
+                f"the folder cannot be listed: {error.strerror}; documents known of it are kept",
                 "make it readable: chmod u+rx FOLDER",
             )
             continue
