@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lmstack.core import InputError
 from lmstack.rag import Index
-from lmstack.rag.lexical import content_words, match_query
+from lmstack.rag.lexical import content_words, match_query, pieces_of
 from lmstack.rag.search import fuse
 
 
@@ -180,3 +180,57 @@ def test_word_weights_grow_with_rarity(index):
     weights = index.word_weights(["only7", "word1", "absent"])
     assert weights["word1"] < weights["only7"] < weights["absent"]
     assert np.isfinite(list(weights.values())).all()
+
+
+@pytest.fixture(scope="module")
+def unspaced(tmp_path_factory, make_embedder):
+    folder = tmp_path_factory.mktemp("unspaced")
+    for name, text in _UNSPACED.items():
+        (folder / f"{name}.txt").write_text(text)
+    with Index.open(folder / "index", make_embedder()) as opened:
+        opened.update([folder])
+        yield opened
+
+
+_UNSPACED = {
+    "ja": "\u6771\u4eac\u90fd\u306e\u56f3\u66f8\u9928\u306f\u4e5d\u6642\u306b\u958b\u304d"
+    "\u307e\u3059\u3002GPU\u642d\u8f09\u3002\u30ac\u30a4\u30c9",
+    "zh": "\u56fe\u4e66\u9986\u5728\u5317\u4eac\uff0c\u732b\u4e0d\u80fd\u8fdb\u53bb\u3002",
+    "ko": "\ub3c4\uc11c\uad00\uc5d0\uc11c\ub294 \uc870\uc6a9\ud788 \ud558\uc138\uc694.",
+    "en": "The library opens at nine.",
+}
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("\u56f3\u66f8\u9928", "ja"),
+        ("\u56f3\u66f8\u9928\u306f\u4f55\u6642\u306b\u958b\u304d\u307e\u3059\u304b", "ja"),
+        ("gpu", "ja"),
+        ("\uff76\uff9e\uff72\uff84\uff9e", "ja"),
+        ("\u30ab\u3099\u30a4\u30c8\u3099", "ja"),
+        ("\u5317\u4eac", "zh"),
+        ("\u732b", "zh"),
+        ("\ub3c4\uc11c\uad00", "ko"),
+        ("library", "en"),
+    ],
+)
+def test_word_within_text_without_spaces_is_found_first(unspaced, query, name):
+    assert Path(unspaced.search(query, 1, "lexical")[0].path).stem == name
+
+
+@pytest.mark.parametrize("query", ["\u4eac\u6771", "\u5927\u962a"])
+def test_characters_that_do_not_stand_together_are_not_a_word(unspaced, query):
+    assert unspaced.search(query, 5, "lexical") == []
+
+
+def test_word_without_spaces_has_a_weight(unspaced):
+    weights = unspaced.word_weights(["\u56f3\u66f8\u9928", "\u4eac", "\u5927\u962a"])
+    assert weights["\u4eac"] < weights["\u56f3\u66f8\u9928"] < weights["\u5927\u962a"]
+
+
+def test_text_with_spaces_is_posted_once():
+    assert (
+        pieces_of("caf\u00e9 \u0441\u043b\u043e\u0432\u043e \u03bb\u03cc\u03b3\u03bf\u03c2 nine")
+        == ""
+    )

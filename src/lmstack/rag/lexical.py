@@ -1,18 +1,29 @@
 """Search by words: BM25 over the FTS5 postings, with a query that no text can break.
 
-Words are stemmed (Porter) and freed of diacritics by the tokenizer of the postings. Languages
-written without spaces are one long word to it and are found by meaning instead (`dense`).
+Words are stemmed (Porter) and freed of diacritics by the tokenizer of the postings. To it, a
+Chinese, Japanese or Korean phrase is one long word; such words are posted in pieces of one and
+two characters besides, and asked for in pieces of two. Other scripts without spaces (Thai, Lao,
+Khmer) are found by meaning only (`dense`).
 """
 
 from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
+from itertools import islice, pairwise
 
 import sqlalchemy as sa
 
-__all__ = ["STOP_WORDS", "content_words", "inverse_frequencies", "lexical_search", "match_query"]
+__all__ = [
+    "STOP_WORDS",
+    "content_words",
+    "inverse_frequencies",
+    "lexical_search",
+    "match_query",
+    "pieces_of",
+]
 
 _STOP_WORDS = (
     "a about all also an and any are as at be been being but by can could did do does doing "
@@ -24,6 +35,13 @@ _STOP_WORDS = (
 )
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 _WORD = re.compile(r"[^\W_]+")
+# Han (with its extensions), kana and Hangul.
+_RANGES = (
+    "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff66-\uff9f\U00020000-\U000323af"
+)
+_UNSPACED = re.compile(f"[{_RANGES}]")
+_RUN = re.compile(f"([{_RANGES}]+)|[^\\W_{_RANGES}]+")
 MAX_TERMS = 64
 
 
@@ -33,10 +51,44 @@ def content_words(text: str) -> list[str]:
     return [word for word in words if word not in STOP_WORDS] or words
 
 
+def _pieces(word: str, *, asked: bool) -> list[str]:
+    """A word that holds Chinese, Japanese or Korean as pairs of neighbours (and, unless
+    ``asked`` for, single characters), and what else is in it as it is."""
+    found: list[str] = []
+    for run in _RUN.finditer(word):
+        piece = run.group()
+        if run.group(1) is None:
+            found.append(piece)
+            continue
+        if not asked or len(piece) == 1:
+            found.extend(piece)
+        found.extend(map("".join, pairwise(piece)))
+    return found
+
+
+def _composed(text: str) -> str:
+    """Kana in one way of writing: with their voice marks, not half as wide."""
+    return unicodedata.normalize("NFKC", text) if _UNSPACED.search(text) else text
+
+
+def pieces_of(text: str) -> str:
+    """What the postings hold of a text besides its words; empty for most."""
+    if not _UNSPACED.search(text):
+        return ""
+    words = (word for word in _WORD.findall(_composed(text)) if _UNSPACED.search(word))
+    return " ".join(piece for word in words for piece in _pieces(word, asked=False))
+
+
+def _terms(word: str) -> list[str]:
+    """FTS5 strings for one word; nothing in it is syntax."""
+    pieces = _pieces(word, asked=True) if _UNSPACED.search(word) else [word]
+    return [f'"{piece}"' for piece in pieces]
+
+
 def match_query(text: str) -> str:
-    """An FTS5 query for any of the words of ``text``; empty when it has none. Each word is a
-    quoted string, so nothing in it is syntax."""
-    return " OR ".join(f'"{word}"' for word in content_words(text)[:MAX_TERMS])
+    """An FTS5 query for any of the words of ``text``; empty when it has none."""
+    terms = (term for word in content_words(_composed(text)) for term in _terms(word))
+    return " OR ".join(islice(dict.fromkeys(terms), MAX_TERMS))
 
 
 def lexical_search(connection: sa.Connection, query: str, depth: int) -> list[tuple[int, float]]:
@@ -45,7 +97,7 @@ def lexical_search(connection: sa.Connection, query: str, depth: int) -> list[tu
     if not match:
         return []
     rows = connection.exec_driver_sql(
-        "SELECT rowid, bm25(postings, 0.5, 1.0) AS score FROM postings WHERE postings MATCH ? "
+        "SELECT rowid, bm25(postings, 0.5, 1.0, 1.0) AS score FROM postings WHERE postings MATCH ? "
         "ORDER BY score LIMIT ?",
         (match, depth),
     )
@@ -58,7 +110,7 @@ def inverse_frequencies(connection: sa.Connection, words: Sequence[str]) -> dict
     result: dict[str, float] = {}
     for word in words[:MAX_TERMS]:
         rows = connection.exec_driver_sql(
-            "SELECT count(*) FROM postings WHERE postings MATCH ?", (f'"{word}"',)
+            "SELECT count(*) FROM postings WHERE postings MATCH ?", (" AND ".join(_terms(word)),)
         )
         result[word] = math.log((total + 1) / (int(rows.scalar_one()) + 0.5))
     return result

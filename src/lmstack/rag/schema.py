@@ -35,7 +35,7 @@ __all__ = [
 FILE_NAME = "index.sqlite"
 # "lmsk" in ASCII, in the header of the file: tells our index from any other SQLite file.
 APPLICATION_ID = 0x6C6D736B
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _metadata = sa.MetaData()
 meta = sa.Table(
@@ -93,6 +93,8 @@ chunks = sa.Table(
     sa.Column("section", sa.Text, nullable=False),
     sa.Column("prefix", sa.Text, nullable=False),
     sa.Column("text", sa.Text, nullable=False),
+    # Pieces of the words of languages written without spaces (`lexical.pieces_of`).
+    sa.Column("pieces", sa.Text, nullable=False, server_default=""),
     sqlite_autoincrement=True,
 )
 # One blob a document: float32, little endian, (rows, dimensions); row i is chunk
@@ -118,13 +120,23 @@ problems = sa.Table(
     sa.Column("recipe", sa.Text, nullable=False),
 )
 _POSTINGS = (
-    "CREATE VIRTUAL TABLE postings USING fts5(prefix, text, content='chunks', "
+    "CREATE VIRTUAL TABLE postings USING fts5(prefix, text, pieces, content='chunks', "
     "content_rowid='id', tokenize='porter unicode61 remove_diacritics 2')",
     "CREATE TRIGGER chunk_added AFTER INSERT ON chunks BEGIN "
-    "INSERT INTO postings(rowid, prefix, text) VALUES (new.id, new.prefix, new.text); END",
+    "INSERT INTO postings(rowid, prefix, text, pieces) "
+    "VALUES (new.id, new.prefix, new.text, new.pieces); END",
     "CREATE TRIGGER chunk_removed AFTER DELETE ON chunks BEGIN "
-    "INSERT INTO postings(postings, rowid, prefix, text) "
-    "VALUES ('delete', old.id, old.prefix, old.text); END",
+    "INSERT INTO postings(postings, rowid, prefix, text, pieces) "
+    "VALUES ('delete', old.id, old.prefix, old.text, old.pieces); END",
+)
+# From format 1. The chunker changed too, so that the next update fills the new column.
+_UPGRADE = (
+    "DROP TRIGGER chunk_added",
+    "DROP TRIGGER chunk_removed",
+    "DROP TABLE postings",
+    "ALTER TABLE chunks ADD COLUMN pieces TEXT NOT NULL DEFAULT ''",
+    *_POSTINGS,
+    "INSERT INTO postings(postings) VALUES ('rebuild')",
 )
 
 
@@ -205,9 +217,13 @@ class Database:
             connection.commit()
 
     def _prepare(self, create: bool) -> None:
-        """Check that the file is an index of this version; make the tables in an empty one."""
+        """Check that the file is an index of this version; make the tables in an empty one, and
+        bring an older one up to date."""
         with self._translated(), self._engine.connect() as connection:
             if not self._is_empty(connection):
+                if _number(connection, "PRAGMA user_version") < FORMAT_VERSION:
+                    connection.rollback()
+                    self._upgrade()
                 return
             if not create:
                 raise NotFoundError(
@@ -224,13 +240,17 @@ class Database:
                 connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.exec_driver_sql(f"PRAGMA user_version = {FORMAT_VERSION}")
 
-    def _is_empty(self, connection: sa.Connection) -> bool:
-        def number(query: str) -> int:
-            return int(connection.exec_driver_sql(query).scalar_one())
+    def _upgrade(self) -> None:
+        with self.writing() as connection:
+            if _number(connection, "PRAGMA user_version") < FORMAT_VERSION:
+                for statement in _UPGRADE:
+                    connection.exec_driver_sql(statement)
+                connection.exec_driver_sql(f"PRAGMA user_version = {FORMAT_VERSION}")
 
-        tables = number("SELECT count(*) FROM sqlite_master")
-        application = number("PRAGMA application_id")
-        version = number("PRAGMA user_version")
+    def _is_empty(self, connection: sa.Connection) -> bool:
+        tables = _number(connection, "SELECT count(*) FROM sqlite_master")
+        application = _number(connection, "PRAGMA application_id")
+        version = _number(connection, "PRAGMA user_version")
         if not tables and not application:
             return True
         if application != APPLICATION_ID:
@@ -239,13 +259,11 @@ class Database:
                 hint="give another folder with --index",
                 param="index",
             )
-        if version != FORMAT_VERSION:
+        if version > FORMAT_VERSION:
             raise FormatError(
                 f"{shown(str(self.path))} has index format {version}; this lmstack reads "
                 f"{FORMAT_VERSION}",
-                hint="move it away and index again"
-                if version < FORMAT_VERSION
-                else "update lmstack: pip install -U lmstack",
+                hint="update lmstack: pip install -U lmstack",
                 param="index",
             )
         return False
@@ -290,6 +308,10 @@ class Database:
                 hint="check the permissions of the file and its folder",
             )
         return StoreError(f"the index {path} failed: {error}", hint="lmstack index verify")
+
+
+def _number(connection: sa.Connection, query: str) -> int:
+    return int(connection.exec_driver_sql(query).scalar_one())
 
 
 def move_aside(folder: Path) -> Path:

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from lmstack.rag.chunk import Chunk, embedded_text
 from lmstack.rag.documents import Document, Problem, Section
+from lmstack.rag.lexical import pieces_of
 from lmstack.rag.load import Fingerprint
 from lmstack.rag.memory import Key, absolute_path, source_roots
 from lmstack.rag.schema import (
@@ -205,6 +206,7 @@ def _put_chunks(connection: sa.Connection, document_id: int, cut: Sequence[Chunk
             "section": json.dumps(chunk.section, ensure_ascii=False),
             "prefix": chunk.prefix,
             "text": chunk.text,
+            "pieces": pieces_of(f"{chunk.prefix} {chunk.text}"),
         }
         for ordinal, chunk in enumerate(cut)
     ]
