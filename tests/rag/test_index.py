@@ -218,6 +218,25 @@ def test_file_that_was_added_by_itself_is_kept_while_it_is_not_there(index, docs
     assert not index.status(check=False).problems
 
 
+def test_empty_folder_in_place_of_a_source_is_a_disk_that_is_not_mounted(index, docs, tmp_path):
+    index.update([docs])
+    docs.rename(tmp_path / "disk")
+    docs.mkdir()
+    result = index.update()
+    assert (result.removed, [p.kind for p in result.problems]) == (0, ["absent"])
+    assert len(_paths(index)) == 3
+    docs.rmdir()
+    (tmp_path / "disk").rename(docs)
+    assert not index.update().problems
+
+
+def test_source_that_was_emptied_by_hand_is_empty(index, docs):
+    index.update([docs])
+    for path in docs.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert index.update().removed == 3
+
+
 def test_part_of_a_source_that_is_not_there_is_kept_too(index, docs, tmp_path):
     index.update([docs])
     docs.rename(tmp_path / "elsewhere")

@@ -49,6 +49,7 @@ from lmstack.rag.store import (
     remove_problem,
     remove_sources,
     set_exclusions,
+    set_inodes,
     set_meta,
     touch_documents,
 )
@@ -340,9 +341,10 @@ class Index:
 
     def _remember_times(self, work: Work) -> None:
         """Saves reading files again; not worth waiting for, or failing in a read-only folder."""
-        if work.touch:
+        if work.touch or work.inodes:
             with suppress(StoreError), writer_lock(self.folder, 0), self._database.writing() as c:
                 touch_documents(c, work.touch)
+                set_inodes(c, work.inodes)
 
     def _all_known(self, paths: Sequence[str]) -> bool:
         """Whether each of ``paths`` is in a source; `NotFoundError` for one that is nowhere."""

@@ -21,9 +21,12 @@ __all__ = [
     "Memory",
     "absolute_path",
     "get_meta",
+    "inode_key",
     "read_memory",
     "source_roots",
 ]
+
+_INODE = "inode of source "
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,9 +50,11 @@ class Known:
 
 @dataclass(frozen=True)
 class Memory:
-    """What an index remembers, read in one snapshot."""
+    """What an index remembers, read in one snapshot. ``inodes``: which folder each source was
+    when it was last looked into."""
 
     roots: Mapping[int, str]
+    inodes: Mapping[int, int]
     documents: Mapping[Key, Known]
     problems: Mapping[Key, tuple[Problem, bytes | None, str]]
     excluded: frozenset[str]
@@ -69,6 +74,16 @@ def get_meta(connection: sa.Connection) -> dict[str, str]:
 def source_roots(connection: sa.Connection) -> dict[int, str]:
     rows = connection.execute(sa.select(sources).order_by(sources.c.id))
     return {row.id: row.root for row in rows}
+
+
+def inode_key(source_id: int) -> str:
+    """The name in `meta` under which a source's inode is kept."""
+    return f"{_INODE}{source_id}"
+
+
+def _inodes(connection: sa.Connection) -> dict[int, int]:
+    facts = get_meta(connection).items()
+    return {int(k.removeprefix(_INODE)): int(v) for k, v in facts if k.startswith(_INODE)}
 
 
 def _excluded_paths(connection: sa.Connection) -> set[str]:
@@ -120,6 +135,7 @@ def _known_problems(
 def read_memory(connection: sa.Connection, recipe: str) -> Memory:
     return Memory(
         source_roots(connection),
+        _inodes(connection),
         _known_documents(connection),
         _known_problems(connection),
         frozenset(_excluded_paths(connection)),

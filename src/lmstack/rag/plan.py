@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,22 +25,25 @@ __all__ = ["Plan", "display_path", "is_under", "make_plan", "not_found"]
 
 _RACY_NS = 2_000_000_000
 _LARGE = 1_000_000
+_INODE_BITS = 2**63 - 1
 
 
 @dataclass
 class Work:
     """A plan for the machine. Keys of files to read, keys to take out, problems to
-    store (with the digest of the content, if it was read) and to forget, times to refresh."""
+    store (with the digest of the content, if it was read) and to forget, times and inodes of
+    sources to refresh."""
 
     read: list[Key] = field(default_factory=list)
     remove: list[Key] = field(default_factory=list)
     report: list[tuple[Key, Problem, bytes | None]] = field(default_factory=list)
     forget: list[Key] = field(default_factory=list)
     touch: list[tuple[int, Fingerprint, int]] = field(default_factory=list)
+    inodes: dict[int, int] = field(default_factory=dict)
 
     @property
     def only_times(self) -> bool:
-        """Nothing is to be done but, perhaps, to remember new file times."""
+        """Nothing is to be done but, perhaps, to remember new file times and inodes."""
         return not (self.read or self.remove or self.report or self.forget)
 
 
@@ -103,6 +107,7 @@ def make_plan(
         and _within(memory, key, paths)
         and not is_under(_path(memory, key), judged.closed)
     ]
+    work.inodes = _new_inodes(memory, paths, judged.closed)
     # What is quickly done is done first: nobody waits for one huge file to search the others.
     work.read = sorted([*judged.added, *judged.changed], key=lambda k: judged.sizes[k] > _LARGE)
     problems = [*((key, problem) for key, problem, _ in work.report), *judged.standing]
@@ -187,6 +192,9 @@ def _files(memory: Memory, paths: Sequence[str]) -> Iterator[tuple[Key, Found | 
         if not os.path.exists(path):
             yield from _missing(memory, path, Key(source_id, inner))
             continue
+        if inner == "." and _is_replaced(memory, source_id):
+            yield Key(source_id, "."), _absent("is an empty folder now", _kept(memory, source_id))
+            continue
         for found in scan_source(Path(path)):
             name = found.path if inner == "." else _joined(inner, found.path)
             key = Key(source_id, name)
@@ -199,17 +207,43 @@ def _missing(memory: Memory, path: str, key: Key) -> Iterator[tuple[Key, Problem
     on a disk that is not mounted. Only a typing mistake is an error."""
     root = memory.roots[key.source_id]
     if not os.path.exists(root):
-        kept = sum(other.source_id == key.source_id for other in memory.documents)
-        yield Key(key.source_id, "."), _absent(kept)
+        yield Key(key.source_id, "."), _absent("is not there", _kept(memory, key.source_id))
     elif not any(_within(memory, other, [path]) for other in memory.documents):
         raise not_found(path)
 
 
-def _absent(kept: int) -> Problem:
+def _kept(memory: Memory, source_id: int) -> int:
+    return sum(key.source_id == source_id for key in memory.documents)
+
+
+def _is_replaced(memory: Memory, source_id: int) -> bool:
+    """Whether an empty folder stands where another one was, as when a disk is not mounted. One
+    that was emptied is the same as before: its documents go."""
+    root = memory.roots[source_id]
+    try:
+        with os.scandir(root) as listing:
+            empty = next(listing, None) is None
+        same = os.stat(root).st_ino & _INODE_BITS == memory.inodes.get(source_id)
+    except OSError:  # a file, or a folder that cannot be listed
+        return False
+    return empty and not same and source_id in memory.inodes and _kept(memory, source_id) > 0
+
+
+def _new_inodes(memory: Memory, paths: Sequence[str], closed: Collection[str]) -> dict[int, int]:
+    """The inodes of sources that were looked into, where they are not those remembered."""
+    result: dict[int, int] = {}
+    for source_id, root in memory.roots.items():
+        if root in paths and root not in closed and os.path.isdir(root):
+            with suppress(OSError):
+                result[source_id] = os.stat(root).st_ino & _INODE_BITS
+    return {i: inode for i, inode in result.items() if memory.inodes.get(i) != inode}
+
+
+def _absent(what: str, kept: int) -> Problem:
     return Problem(
         ".",
         "absent",
-        f"this source is not there; {kept} document{'' if kept == 1 else 's'} kept",
+        f"this source {what}; {kept} document{'' if kept == 1 else 's'} kept",
         "bring it back (is its disk mounted?), or drop them with lmstack index remove",
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from lmstack.rag.chunk import Chunk, embedded_text
 from lmstack.rag.documents import Document, Problem, Section
 from lmstack.rag.lexical import pieces_of
 from lmstack.rag.load import Fingerprint
-from lmstack.rag.memory import Key, absolute_path, source_roots
+from lmstack.rag.memory import Key, absolute_path, inode_key, source_roots
 from lmstack.rag.schema import (
     chunks,
     documents,
@@ -49,6 +49,7 @@ __all__ = [
     "remove_problem",
     "remove_sources",
     "set_exclusions",
+    "set_inodes",
     "set_meta",
     "touch_documents",
     "vectors_of",
@@ -241,6 +242,11 @@ def touch_documents(
         )
 
 
+def set_inodes(connection: sa.Connection, inodes: Mapping[int, int]) -> None:
+    """Remember which folder each source is."""
+    set_meta(connection, **{inode_key(i): str(inode) for i, inode in inodes.items()})
+
+
 def put_problem(
     connection: sa.Connection, key: Key, problem: Problem, digest: bytes | None, recipe: str
 ) -> None:
@@ -312,6 +318,7 @@ def remove_all_documents(connection: sa.Connection) -> None:
 
 def remove_sources(connection: sa.Connection, ids: Sequence[int]) -> None:
     """Forget sources whose documents and problems are already out."""
+    connection.execute(sa.delete(meta).where(meta.c.key.in_(map(inode_key, ids))))
     connection.execute(sa.delete(sources).where(sources.c.id.in_(ids)))
 
 

@@ -32,6 +32,7 @@ from lmstack.rag.store import (
     put_problem,
     remove_document,
     remove_problem,
+    set_inodes,
     touch_documents,
     vectors_of,
 )
@@ -144,7 +145,7 @@ class Updater:
             with self.database.writing() as connection:
                 remove_document(connection, key)
             self._report(key)
-        if not (work.report or work.forget or work.touch):
+        if not (work.report or work.forget or work.touch or work.inodes):
             return
         with self.database.writing() as connection:
             for key, problem, digest in work.report:
@@ -152,6 +153,7 @@ class Updater:
             for key in work.forget:
                 remove_problem(connection, key)
             touch_documents(connection, work.touch)
+            set_inodes(connection, work.inodes)
 
     def _prepare(self, key: Key) -> NewDocument | Problem | None:
         """Read and chunk one file. A problem takes the old version out of the index."""
