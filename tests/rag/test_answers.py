@@ -38,7 +38,9 @@ from lmstack.rag import (
 from lmstack.rag.followup import is_follow_up, retrieval_query, turns_of
 
 QUESTION = "How many requests may a client send a minute?"
-LOOSE = AnswerConfig(min_evidence=0.05, candidate_margin=10, candidates=20)
+LOOSE = AnswerConfig(
+    strategy="extractive", max_sentences=2, min_evidence=0.05, candidate_margin=10, candidates=20
+)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from lmstack.core.errors import InputError, LmstackError
+from lmstack.core.errors import InputError, LmstackError, UnsupportedError
 from lmstack.core.types import Delta, ModelInfo, Request, Timings, TokenLogprob, Usage
 
 __all__ = ["ScriptedModel"]
@@ -17,7 +17,8 @@ Reply = str | LmstackError | Callable[[Request], str]
 class ScriptedModel:
     """Replies in turn from ``replies`` (the last one repeats); a callable sees the request, an
     error is raised before the first event. A token is a word with the white space before it.
-    It honours ``max_tokens``, ``n`` and ``logprobs`` and no other parameter, nor a grammar.
+    It honours ``max_tokens``, ``n`` and ``logprobs`` and no other parameter, nor a grammar; it
+    cannot score a prompt (``echo`` with ``logprobs``).
 
     ``requests`` records what was asked; ``open_streams`` counts streams not yet closed, so a
     test can see that a cancelled stream was let go.
@@ -40,6 +41,12 @@ class ScriptedModel:
         self._delay_s = delay_s
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        if request.echo and request.sampling.logprobs is not None:
+            raise UnsupportedError(
+                "a scripted model has no log-probabilities of a prompt",
+                hint="leave out echo",
+                param="echo",
+            )
         reply = self._replies[min(len(self.requests), len(self._replies) - 1)]
         self.requests.append(request)
         if isinstance(reply, LmstackError):

@@ -10,9 +10,9 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from lmstack.core import ChatModel, InputError, SamplingParams
+from lmstack.core import ChatModel, InputError, NotFoundError, SamplingParams
 from lmstack.rag.answers import (
     Abstained,
     Answer,
@@ -24,7 +24,8 @@ from lmstack.rag.answers import (
     TextDelta,
 )
 from lmstack.rag.composing import Composer
-from lmstack.rag.evidence import Candidate, read_sentences, weigh_sentences
+from lmstack.rag.documents import Document
+from lmstack.rag.evidence import Candidate, read_sentences, unheard_names, weigh_sentences
 from lmstack.rag.followup import Turn, retrieval_query
 from lmstack.rag.index import Index
 from lmstack.rag.lexical import content_words
@@ -34,16 +35,19 @@ from lmstack.rag.support import OverlapSupport, SupportScorer
 
 __all__ = ["ABSTENTION", "Answerer", "Found"]
 
+MAX_ABOVE = 20_000
 ABSTENTION = "The documents do not answer this question."
 
 
 @dataclass(frozen=True)
 class Found:
-    """What an answer starts from: hits, and the weighed sentences of those that are read."""
+    """What an answer starts from: hits, and the weighed sentences of those that are read.
+    ``unheard``: names in the question that no hit mentions."""
 
     query: str
     hits: list[Hit]
     sentences: list[Candidate]
+    unheard: list[str]
     seconds: float
 
     @property
@@ -147,10 +151,14 @@ class Answerer:
         query = retrieval_query(question, history, config.history_turns)
         vector = query_vector(self._embedder, query)
         hits = self.index.search(query, config.retrieve, vector=vector)
-        sentences = read_sentences(hits[: config.passages], config.max_sentence_chars)
+        above = SectionText(self.index)
+        sentences = read_sentences(hits[: config.passages], config.max_sentence_chars, above)
         words = self.index.word_weights(content_words(query))
         weighed = weigh_sentences(sentences, vector, words, self._embedder, config)
-        return Found(query, hits, weighed, time.monotonic() - started)
+        unheard = unheard_names(query, hits)
+        if unheard:
+            weighed = [replace(s, evidence=s.evidence - config.unheard_penalty) for s in weighed]
+        return Found(query, hits, weighed, unheard, time.monotonic() - started)
 
     def _answer(
         self, found: Found, composer: Composer, timings: AnswerTimings, *, abstained: bool
@@ -174,13 +182,39 @@ def _reason(found: Found, composer: Composer, config: AnswerConfig) -> str:
     if not found.hits:
         return "nothing was found"
     if found.evidence < config.min_evidence:
+        unheard = f"; none mentions {', '.join(found.unheard)}" if found.unheard else ""
         return (
             f"the nearest passage bears on the question with {found.evidence:.2f}, less than "
-            f"{config.min_evidence:.2f}"
+            f"{config.min_evidence:.2f}{unheard}"
         )
     if composer.model_abstained:
         return "the model found no answer in the passages"
     return "no sentence of the answer was borne out by its passage"
+
+
+class SectionText:
+    """The text of a hit's section before it, where its table's header may stand. A document that
+    has changed or gone since it was found gives nothing."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._documents: dict[int, Document | None] = {}
+
+    def __call__(self, hit: Hit) -> str:
+        document = self._document(hit.document_id)
+        if document is None or document.text[hit.start : hit.end] != hit.text:
+            return ""
+        starts = (s.start for s in document.sections if s.start <= hit.start)
+        start = max(max(starts, default=0), hit.start - MAX_ABOVE)
+        return document.text[start : hit.start]
+
+    def _document(self, number: int) -> Document | None:
+        if number not in self._documents:
+            try:
+                self._documents[number] = self._index.document(number)
+            except NotFoundError:
+                self._documents[number] = None
+        return self._documents[number]
 
 
 async def _close(events: AsyncIterator[AnswerEvent]) -> None:

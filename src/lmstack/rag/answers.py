@@ -27,7 +27,7 @@ __all__ = [
     "TextDelta",
 ]
 
-StrategyName = Literal["extractive", "similarity", "generative"]
+StrategyName = Literal["likelihood", "extractive", "similarity", "generative"]
 Unsupported = Literal["drop", "mark"]
 
 
@@ -35,20 +35,25 @@ Unsupported = Literal["drop", "mark"]
 class AnswerConfig(Config):
     """Everything about an answer that can be tuned.
 
-    ``strategy``: ``extractive`` lets the model choose among sentences of the passages and quote
-    them; ``similarity`` takes the sentences with the most evidence without a model;
-    ``generative`` lets the model write and checks each sentence.
+    ``strategy``: ``likelihood`` quotes the sentences after which the model finds the question
+    likeliest; ``extractive`` lets it write, masked to sentences of the passages; ``similarity``
+    takes the sentences with the most evidence without a model; ``generative`` lets the model
+    write and checks each sentence.
 
     Retrieval: ``retrieve`` passages are found and shown, the first ``passages`` of them are read.
 
-    Evidence of a sentence for a question, between 0 and 1: ``similarity_weight`` times the
-    cosine of their vectors plus ``coverage_weight`` times the share of the question's words
-    (weighted by rarity) found in it. A word found only in the title and headings above it
-    counts for ``heading_share``; ``embed_headings`` puts them before the sentence for its
-    vector. Below ``min_evidence`` for the
-    best sentence the answer is an abstention. ``candidates`` sentences with the most evidence
-    may be chosen, of those within ``candidate_margin`` of the best. Longer sentences than
-    ``max_sentence_chars`` are not quoted.
+    Evidence of a sentence for a question, about 0 to 1: ``similarity_weight`` times the cosine
+    of their vectors plus ``coverage_weight`` times the share of the question's words (weighted
+    by rarity) found in it. A sentence is read in its context, the headings above and the
+    sentence before: its cosine is moved by ``own_share`` towards that of the sentence alone if
+    that is higher, and a word found only in the context counts for ``heading_share``. A name or
+    number in the question that no passage mentions takes ``unheard_penalty`` off. Below
+    ``min_evidence`` for the best sentence the answer is an abstention.
+
+    ``candidates`` sentences with the most evidence may be chosen, of those within
+    ``candidate_margin`` of the best. Where there are several, ``likelihood_weight`` times the
+    mean log-probability of a token of the question is added to the evidence. Longer sentences
+    than ``max_sentence_chars`` are not quoted.
 
     Generation: at most ``max_sentences``; ``max_tokens`` for ``generative``. ``fence_each``
     delimits every passage by itself rather than all together. ``prompt_sentences`` puts only
@@ -63,18 +68,20 @@ class AnswerConfig(Config):
     ``history_turns``: earlier turns that a follow-up question may draw on.
     """
 
-    strategy: StrategyName = "extractive"
+    strategy: StrategyName = "likelihood"
     retrieve: int = 8
     passages: int = 4
     similarity_weight: float = 0.6
     coverage_weight: float = 0.4
     heading_share: float = 0.5
-    embed_headings: bool = True
-    min_evidence: float = 0.35
-    candidates: int = 8
-    candidate_margin: float = 0.25
+    own_share: float = 0.33
+    unheard_penalty: float = 0.2
+    min_evidence: float = 0.38
+    candidates: int = 4
+    candidate_margin: float = 0.1
+    likelihood_weight: float = 0.1
     max_sentence_chars: int = 500
-    max_sentences: int = 2
+    max_sentences: int = 1
     max_tokens: int = 256
     fence_each: bool = False
     prompt_sentences: bool = False
@@ -99,9 +106,17 @@ class AnswerConfig(Config):
         check_range("max_sentences", self.max_sentences, 1, 100)
         check_range("max_tokens", self.max_tokens, 1, 100_000)
         check_range("history_turns", self.history_turns, 0, 100)
-        for name in ("similarity_weight", "coverage_weight", "candidate_margin", "min_support"):
+        for name in (
+            "similarity_weight",
+            "coverage_weight",
+            "unheard_penalty",
+            "candidate_margin",
+            "likelihood_weight",
+            "min_support",
+        ):
             check_range(name, getattr(self, name), 0, 10)
-        check_range("heading_share", self.heading_share, 0, 1)
+        for name in ("heading_share", "own_share"):
+            check_range(name, getattr(self, name), 0, 1)
         check_range("min_evidence", self.min_evidence, -1, 10)
 
 

@@ -1,31 +1,35 @@
 """Sentences of the passages, each with its evidence for a question.
 
-Covers splitting passages into quotable sentences with exact offsets, and scoring them. The
+Covers reading passages into quotable sentences with exact offsets, and scoring them. The
 scores decide what a model may quote and when there is nothing to answer with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from lmstack.core import Embedder
 from lmstack.rag.answers import AnswerConfig
-from lmstack.rag.chunk import embedded_text
+from lmstack.rag.pieces import read_pieces
 from lmstack.rag.search import Hit
-from lmstack.rag.sentences import sentence_spans
-from lmstack.rag.words import covered_share
+from lmstack.rag.words import covered_share, name_words, stem, stems
 
-__all__ = ["Candidate", "choose_candidates", "read_sentences", "weigh_sentences"]
+__all__ = ["Candidate", "choose_candidates", "read_sentences", "unheard_names", "weigh_sentences"]
+
+USUAL = ("prose", "row")
+MAX_HEADINGS = 160
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A sentence of a passage. ``number`` is the passage's, counted from 1; ``quote`` is the
-    document's text between ``start`` and ``end``; ``shown`` is the quote on one line."""
+    document's text between ``start`` and ``end``; ``shown`` is the quote on one line, the cells
+    of a table named by its header. ``headings`` stand above it, ``before`` is the sentence that
+    it goes on from: a reader has them in mind."""
 
     number: int
     hit: Hit
@@ -33,25 +37,63 @@ class Candidate:
     end: int
     quote: str
     shown: str
+    headings: str = ""
+    before: str = ""
     similarity: float = 0.0
     coverage: float = 0.0
     evidence: float = 0.0
 
+    @property
+    def in_context(self) -> str:
+        """With the headings above and the sentence before, as a reader meets it."""
+        sentence = f"{self.before} {self.shown}" if self.before else self.shown
+        return f"{self.headings}\n{sentence}" if self.headings else sentence
 
-def read_sentences(hits: Sequence[Hit], max_chars: int) -> list[Candidate]:
+
+def read_sentences(
+    hits: Sequence[Hit], max_chars: int, above: Callable[[Hit], str] = lambda _: ""
+) -> list[Candidate]:
     """Sentences of ``hits`` in order; a text that occurs twice in a passage counts once.
-    Headings are left out: they name an answer and are none."""
-    found: list[Candidate] = []
-    for number, hit in enumerate(hits, 1):
-        seen = {_plain(heading) for heading in hit.section}
-        for start, end in sentence_spans(hit.text):
-            quote = hit.text[start:end]
-            shown = " ".join(quote.split())
-            plain = _plain(shown)
-            if len(shown) <= max_chars and plain and plain not in seen:
-                seen.add(plain)
-                place = (hit.start + start, hit.start + end)
-                found.append(Candidate(number, hit, *place, quote, shown))
+
+    Headings are left out: they name an answer and are none. So are code, titles and lists of
+    links, unless there is nothing else. ``above`` gives the text of a hit's section before it:
+    where a table's header or the start of a fence may be.
+    """
+    found = [
+        (candidate, usual)
+        for number, hit in enumerate(hits, 1)
+        for candidate, usual in _sentences_of(number, hit, max_chars, above(hit))
+    ]
+    usual = [candidate for candidate, is_usual in found if is_usual]
+    return usual or [candidate for candidate, _ in found]
+
+
+def _sentences_of(
+    number: int, hit: Hit, max_chars: int, above: str
+) -> list[tuple[Candidate, bool]]:
+    """Candidates, and whether they are of a kind that answers."""
+    found: list[tuple[Candidate, bool]] = []
+    seen = {_plain(heading) for heading in hit.section}
+    names = dict.fromkeys(filter(None, (hit.title, *hit.section)))
+    headings = " ".join(" > ".join(names).split())[-MAX_HEADINGS:]
+    text = above + hit.text
+    offset = hit.start - len(above)
+    for piece in read_pieces(text):
+        plain = _plain(piece.shown)
+        if piece.start < len(above) or len(piece.shown) > max_chars or not plain or plain in seen:
+            continue
+        seen.add(plain)
+        candidate = Candidate(
+            number,
+            hit,
+            offset + piece.start,
+            offset + piece.end,
+            text[piece.start : piece.end],
+            piece.shown,
+            headings,
+            piece.before,
+        )
+        found.append((candidate, piece.kind in USUAL))
     return found
 
 
@@ -71,32 +113,26 @@ def weigh_sentences(
     weighted ``words``."""
     if not sentences:
         return []
-    texts = [
-        embedded_text(s.hit.prefix, s.shown) if config.embed_headings else s.shown
-        for s in sentences
-    ]
-    similarities = np.asarray(embedder.embed(texts, "passage"), np.float32) @ vector
+    texts = [s.in_context for s in sentences] + [s.shown for s in sentences]
+    cosines = (np.asarray(embedder.embed(texts, "passage"), np.float32) @ vector).tolist()
     weighed: list[Candidate] = []
-    for sentence, cosine in zip(sentences, similarities, strict=True):
-        similarity = float(cosine)
-        alone = covered_share(words, sentence.shown)
-        headed = covered_share(words, embedded_text(sentence.hit.prefix, sentence.shown))
-        coverage = alone + config.heading_share * (headed - alone)
+    for n, sentence in enumerate(sentences):
+        within, alone = cosines[n], cosines[len(sentences) + n]
+        similarity = within + config.own_share * (max(alone, within) - within)
+        own = covered_share(words, sentence.shown)
+        coverage = own + config.heading_share * (covered_share(words, sentence.in_context) - own)
         evidence = config.similarity_weight * similarity + config.coverage_weight * coverage
         weighed.append(
-            Candidate(
-                sentence.number,
-                sentence.hit,
-                sentence.start,
-                sentence.end,
-                sentence.quote,
-                sentence.shown,
-                similarity,
-                coverage,
-                evidence,
-            )
+            replace(sentence, similarity=similarity, coverage=coverage, evidence=evidence)
         )
     return weighed
+
+
+def unheard_names(question: str, hits: Sequence[Hit]) -> list[str]:
+    """Names and codes in ``question`` that no hit mentions. Search by words would have found a
+    passage that does, so most likely none mentions it."""
+    heard = {s for hit in hits for s in stems(" ".join((hit.title, *hit.section, hit.text)))}
+    return [word for word in name_words(question) if stem(word.lower()) not in heard]
 
 
 def choose_candidates(sentences: Sequence[Candidate], config: AnswerConfig) -> list[Candidate]:

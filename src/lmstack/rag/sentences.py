@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 import nupunkt
 
-__all__ = ["sentence_spans", "split_prose"]
+__all__ = ["Run", "line_runs", "sentence_spans", "split_prose"]
 
 Span = tuple[int, int]
+Run = tuple[int, int, Literal["prose", "item", "heading", "row", "code"]]
 _LINE = re.compile(r"[^\n]*(?:\n|$)")
 _MARKER = re.compile(
     r"[ \t]*(?:>[ \t]*)*(?:(?:[-*+•]|\d{1,9}[.)])[ \t]+(?:\[[ xX]\][ \t]+)?|#{1,6}[ \t]+)?"
@@ -29,14 +31,17 @@ _MAX_PROSE = 20_000
 def sentence_spans(text: str) -> list[Span]:
     """Sentences of a chunk of Markdown, plain or extracted text, in order."""
     spans: list[Span] = []
-    for start, end, prose in _groups(text):
+    for start, end, kind in line_runs(text):
+        prose = kind in ("prose", "item")
         spans.extend(split_prose(text, start, end) if prose else _stripped(text, start, end))
     return spans
 
 
-def _groups(text: str) -> Iterator[tuple[int, int, bool]]:
-    """Runs of lines that belong together: (start, end, whether it is prose)."""
+def line_runs(text: str) -> Iterator[Run]:
+    """Lines that belong together, without the markers before them: a paragraph, an item of a
+    list, or a single line of another kind."""
     open_start: int | None = None
+    kind: Literal["prose", "item"] = "prose"
     fence: str | None = None
     end = 0
     for match in _LINE.finditer(text):
@@ -47,27 +52,28 @@ def _groups(text: str) -> Iterator[tuple[int, int, bool]]:
         fenced = _FENCE.match(line)
         if fenced and (fence is None or fenced.group(1).startswith(fence)):
             if open_start is not None:
-                yield open_start, start, True
+                yield open_start, start, kind
             fence = fenced.group(1)[:3] if fence is None else None
             open_start = None
         elif fence is not None:
-            yield start, end, False
+            yield start, end, "code"
         else:
             marker = _MARKER.match(line)
             begin = start + (marker.end() if marker else 0)
             content = line[begin - start :].strip()
             alone = line.lstrip().startswith(("#", "|"))
             if open_start is not None and (not content or alone or _starts_item(line)):
-                yield open_start, start, True
+                yield open_start, start, kind
                 open_start = None
             if not content or _RULE.issuperset(content):
                 continue
             if alone:
-                yield begin, end, False
+                yield begin, end, "row" if line.lstrip().startswith("|") else "heading"
             elif open_start is None:
                 open_start = begin
+                kind = "item" if _starts_item(line) else "prose"
     if open_start is not None:
-        yield open_start, len(text), True
+        yield open_start, len(text), kind
 
 
 def _starts_item(line: str) -> bool:

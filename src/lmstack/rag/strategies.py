@@ -1,14 +1,15 @@
 """Ways from evidence to an answer. Each yields events through one `Composer`.
 
-`Extractive`: the model chooses and quotes sentences, masked to them. `Similarity`: no model.
-`Generative`: the model writes; every sentence is checked. Thresholds and prompts are data
+`Likelihood`: the model's forward pass chooses what is quoted. `Extractive`: the model writes
+quotations, masked to them. `Similarity`: no model. `Generative`: the model writes; every sentence
+is checked. Thresholds and prompts are data
 (`AnswerConfig`, `prompting`); a new way is a new class in `STRATEGIES`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,12 +37,13 @@ from lmstack.rag.citing import (
 from lmstack.rag.composing import Composer
 from lmstack.rag.evidence import Candidate, choose_candidates
 from lmstack.rag.followup import Turn
+from lmstack.rag.likelihood import question_likelihoods
 from lmstack.rag.prompting import build_messages, passage_texts
 from lmstack.rag.search import Hit
 from lmstack.rag.sentences import split_prose
 from lmstack.rag.support import SupportScorer
 
-__all__ = ["STRATEGIES", "Extractive", "Generative", "Similarity", "Strategy", "Task"]
+__all__ = ["STRATEGIES", "Extractive", "Generative", "Likelihood", "Similarity", "Strategy", "Task"]
 
 
 @dataclass(frozen=True)
@@ -72,19 +74,50 @@ class Similarity:
 
     async def run(self, task: Task, composer: Composer) -> AsyncIterator[AnswerEvent]:
         chosen = choose_candidates(task.sentences, task.config)
-        ranked = sorted(chosen, key=lambda candidate: -candidate.evidence)
-        for candidate in ranked[: task.config.max_sentences]:
-            for event in composer.begin_sentence():
-                yield event
-            yield composer.say(candidate.shown)
-            for event in _quoted(composer, candidate):
-                yield event
+        for event in _quote_all(task, composer, [(c.evidence, c) for c in chosen]):
+            yield event
+
+
+class Likelihood:
+    """The sentences with the most evidence, where several are close those after which the model
+    finds the question likeliest. A model that cannot score a prompt chooses by writing
+    (`Extractive`)."""
+
+    async def run(self, task: Task, composer: Composer) -> AsyncIterator[AnswerEvent]:
+        chosen = choose_candidates(task.sentences, task.config)
+        if len(chosen) <= task.config.max_sentences:
+            ranked = [(c.evidence, c) for c in chosen]
+        else:
+            asked = " ".join([*(earlier for earlier, _ in task.history), task.question])
+            scored = await question_likelihoods(
+                task.model, asked, chosen, client=task.client, request_id=task.request_id
+            )
+            if scored is None:
+                async with aclosing(Extractive().run(task, composer)) as events:
+                    async for event in events:
+                        yield event
+                return
+            scores, composer.usage = scored
+            weight = task.config.likelihood_weight
+            ranked = [(c.evidence + weight * s, c) for c, s in zip(chosen, scores, strict=True)]
+        for event in _quote_all(task, composer, ranked):
+            yield event
+
+
+def _quote_all(
+    task: Task, composer: Composer, scored: Sequence[tuple[float, Candidate]]
+) -> Iterator[AnswerEvent]:
+    ranked = sorted(scored, key=lambda pair: -pair[0])
+    for _, candidate in ranked[: task.config.max_sentences]:
+        yield from composer.begin_sentence()
+        yield composer.say(candidate.shown)
+        yield from _quoted(composer, candidate)
 
 
 class Extractive:
     """The model quotes; if it manages to say nothing, the best evidence speaks for itself."""
 
-    async def run(self, task: Task, composer: Composer) -> AsyncIterator[AnswerEvent]:
+    async def run(self, task: Task, composer: Composer) -> AsyncGenerator[AnswerEvent, None]:
         config = task.config
         candidates = choose_candidates(task.sentences, config)
         if not candidates:
@@ -208,6 +241,7 @@ class Generative:
 
 
 STRATEGIES: Mapping[str, Callable[[], Strategy]] = {
+    "likelihood": Likelihood,
     "extractive": Extractive,
     "similarity": Similarity,
     "generative": Generative,

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from lmstack.rag.lexical import content_words
+from lmstack.rag.lexical import STOP_WORDS, content_words
 
-__all__ = ["covered_share", "number_words", "stem", "stems"]
+__all__ = ["covered_share", "name_words", "number_words", "stem", "stems"]
 
 _ENDINGS = ("ations", "ation", "ingly", "edly", "ings", "ing", "ies", "ied", "ed", "es", "ly", "s")
 _NUMBER = re.compile(r"\d[\d.,:]*\d|\d")
+_WORD = re.compile(r"[^\W_]+")
 _SHORTEST = 3
 
 
@@ -38,6 +39,20 @@ def stems(text: str) -> set[str]:
 def number_words(text: str) -> set[str]:
     """Numbers as written, thousands commas aside."""
     return {match.replace(",", "").strip(".:") for match in _NUMBER.findall(text)}
+
+
+def name_words(text: str) -> list[str]:
+    """Words that look like names or codes: with a capital or a digit, the first word aside
+    unless it holds a digit. None where everything is capitalised."""
+    words = _WORD.findall(text)
+    plain = [word for word in words if word.islower()]
+    if not plain:
+        return []
+    return [
+        word
+        for n, word in enumerate(words)
+        if any(c.isdigit() or (n and c.isupper()) for c in word) and word.lower() not in STOP_WORDS
+    ]
 
 
 def covered_share(words: Mapping[str, float], text: str) -> float:

@@ -1,0 +1,96 @@
+"""The model as a judge: how likely it finds the question after each sentence.
+
+A small model follows instructions poorly, but it knows which sentence makes a question expected.
+One forward pass a sentence scores the question's tokens after the sentence in its context
+(query likelihood; Ponte and Croft, 1998); nothing is generated. Covers the scores; `strategies`
+chooses by them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+
+from lmstack.core import (
+    ChatModel,
+    ContextLengthError,
+    Request,
+    SamplingParams,
+    TokenLogprob,
+    UnsupportedError,
+    Usage,
+)
+from lmstack.rag.evidence import Candidate
+
+__all__ = ["question_likelihoods"]
+
+_SCORING = SamplingParams(max_tokens=1, temperature=0, logprobs=0)
+
+
+async def question_likelihoods(
+    model: ChatModel,
+    question: str,
+    candidates: Sequence[Candidate],
+    *,
+    client: str = "local",
+    request_id: str = "",
+) -> tuple[list[float], Usage] | None:
+    """The mean log-probability of a token of ``question`` after each of ``candidates``, and what
+    it took; None where the model cannot score a prompt. The requests run side by side."""
+    suffix = f" {question}"
+    requests = [
+        Request(
+            prompt=f"{_harmless(candidate.in_context)}\n\nQuestion:{suffix}",
+            echo=True,
+            sampling=_SCORING,
+            client=client,
+            request_id=request_id,
+        )
+        for candidate in candidates
+    ]
+    tasks = [asyncio.ensure_future(_score(model, request, suffix)) for request in requests]
+    try:
+        scored = await asyncio.gather(*tasks)
+    except (UnsupportedError, ContextLengthError):
+        return None
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    scores = [score for score, _ in scored if score is not None]
+    if len(scores) < len(scored):
+        return None
+    usages = [usage for _, usage in scored]
+    return scores, Usage(
+        sum(u.prompt_tokens for u in usages),
+        sum(u.completion_tokens for u in usages),
+        sum(u.cached_tokens for u in usages),
+    )
+
+
+def _harmless(text: str) -> str:
+    """A prompt is read with control tokens; those that a document spells out must not be any."""
+    return text.replace("<|", "< |").replace("</s>", "< /s>")
+
+
+async def _score(model: ChatModel, request: Request, suffix: str) -> tuple[float | None, Usage]:
+    prompt: tuple[TokenLogprob, ...] | None = None
+    usage = Usage()
+    async with aclosing(model.stream(request)) as stream:  # type: ignore[type-var]
+        async for delta in stream:
+            if prompt is None and delta.text == request.prompt:
+                prompt = delta.logprobs
+            usage = delta.usage or usage
+    return _mean_of_last(prompt or (), len(suffix.encode())), usage
+
+
+def _mean_of_last(tokens: Sequence[TokenLogprob], size: int) -> float | None:
+    """Over the tokens that hold the last ``size`` bytes."""
+    scores: list[float] = []
+    for token in reversed(tokens):
+        if size <= 0 or token.logprob is None:
+            break
+        scores.append(token.logprob)
+        size -= len(token.bytes)
+    return sum(scores) / len(scores) if scores and size <= 0 else None
