@@ -297,20 +297,20 @@ def _words(text: str, span: Span) -> list[Span]:
 def _characters(
     text: str, spans: Sequence[Span], sizes: _Sizes, budget: int
 ) -> list[tuple[int, int, int]]:
-    """Halve until it fits; a single character is kept whatever it counts."""
+    """Cut into equal parts until they fit; a single character is kept whatever it counts."""
     done: list[tuple[int, int, int]] = []
     step = budget * MAX_CHARS_PER_TOKEN
     waiting = [(c, min(c + step, b)) for a, b in spans for c in range(a, b, step)]
     while waiting:
         tokens = sizes.of([text[a:b] for a, b in waiting])
-        halves: list[Span] = []
+        parts: list[Span] = []
         for (a, b), size in zip(waiting, tokens, strict=True):
             if size <= budget or b - a == 1:
                 done.append((a, b, size))
             else:
-                middle = (a + b) // 2
-                halves += [(a, middle), (middle, b)]
-        waiting = halves
+                length = max((b - a) // -(-size // budget), 1)
+                parts += [(c, min(c + length, b)) for c in range(a, b, length)]
+        waiting = parts
     return done
 
 
