@@ -16,7 +16,7 @@ import pytest
 from typer.main import get_command
 
 from lmstack.app import wiring
-from lmstack.app.cli import build
+from lmstack.app.program import build
 from lmstack.core import NotFoundError
 
 if TYPE_CHECKING:

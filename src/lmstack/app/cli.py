@@ -1,9 +1,9 @@
-"""The `lmstack` command: assembles the groups, runs one command, turns every failure into lines.
+"""The entry of the `lmstack` command: what must hold before anything else is loaded.
 
-    parse (typer) -> command(out, ...) -> wiring -> the modules
-
-`main` is the only place that catches; see `failure.py` for the exit codes. Commands live one
-group a file in `commands/`.
+Ctrl-C in the first moments, while modules are imported, ends as calmly as later; a standard
+stream that was closed (`lmstack ... >&-`) is held by the null device, so that no file opened
+later gets its number and everything printed. Does not cover running commands (`program`), which
+this file imports only when called, because that is what takes time.
 """
 
 from __future__ import annotations
@@ -11,153 +11,34 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
 
-import typer
-from typer.main import get_command
-
-import lmstack
-from lmstack.app import crash, wiring
-from lmstack.app.command import group, group_callback
-from lmstack.app.commands import register_all
-from lmstack.app.failure import (
-    EXIT_BROKEN_PIPE,
-    EXIT_CRASH,
-    EXIT_INTERRUPTED,
-    Failure,
-    describe,
-    is_usage_error,
-)
-from lmstack.app.formats import is_colourful, printable
-from lmstack.app.output import Output
-
-__all__ = ["build", "main"]
-
-
-def build() -> typer.Typer:
-    """The typer app with every command."""
-    app = group("Answers about your documents, from models on your own machine.")
-
-    @group_callback(app, returns=True)
-    def root(
-        out: Output,
-        ctx: typer.Context,
-        version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    ) -> None:
-        """What lmstack can do."""
-        if version:
-            value = lmstack.__version__
-            out.result({"version": value}) if out.as_json else out.line(f"lmstack {value}")
-        else:
-            out.line(ctx.get_help())
-
-    register_all(app)
-    return app
+__all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    out = Output(as_json="--json" in given)
+    _hold_streams()
     try:
-        code = _run(given, out)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        _drop_stdout()
-        return EXIT_BROKEN_PIPE
+        from lmstack.app.program import run
+
+        return run(list(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt:
-        return _interrupted(out)
-    except Exception as error:
-        return _failed(error, given, out)
-
-
-def _run(arguments: list[str], out: Output) -> int:
-    command: Any = get_command(build())
-    if "_LMSTACK_COMPLETE" in os.environ:
-        return _complete(command)
-    try:
-        with command.make_context("lmstack", arguments, obj=out) as context:
-            command.invoke(context)
-    except typer.Exit as stop:
-        return stop.exit_code
-    except typer.Abort as stop:
-        raise KeyboardInterrupt from stop
-    return 0
-
-
-def _complete(command: Any) -> int:
-    """What a shell asks when a person presses Tab, and the script that makes it ask."""
-    import typer.completion
-
-    typer.completion.completion_init()  # type: ignore[attr-defined]
-    command.main([], prog_name="lmstack")
-    return 0
-
-
-def _interrupted(out: Output) -> int:
-    if out.interrupted:
-        kept, command = out.interrupted
-        print(f"\nstopped: {kept}\ngo on:   {command}", file=sys.stderr)
-    else:
         print("\nstopped: nothing was changed", file=sys.stderr)
-    return EXIT_INTERRUPTED
+        return 130
 
 
-def _failed(error: Exception, arguments: list[str], out: Output) -> int:
-    typed = _typed(arguments)
-    failure = describe(error, typed) or _crashed(error, typed)
-    try:
-        if out.as_json:
-            out.result(failure.to_json())
-            sys.stdout.flush()
-        else:
-            _print_failure(failure)
-    except BrokenPipeError:
-        _drop_stdout()
-    if out.verbose and not is_usage_error(error) and failure.report is None:
-        out.detail(f"raised as {crash.place(error)}")
-    return failure.exit_code
-
-
-def _print_failure(failure: Failure) -> None:
-    sys.stdout.flush()
-    label = "\x1b[31merror:\x1b[0m" if is_colourful(sys.stderr) else "error:"
-    first, *rest = (printable(line, one_line=True) for line in failure.lines())
-    print("\n".join([label + first.removeprefix("error:"), *rest]), file=sys.stderr)
-
-
-def _typed(arguments: list[str]) -> str:
-    """The names of commands in what was typed, and nothing else of it."""
-    names = ["lmstack"]
-    node: Any = get_command(build())
-    for word in arguments:
-        if word.startswith("-"):
-            continue
-        node = getattr(node, "commands", {}).get(word)
-        if node is None:
-            break
-        names.append(word)
-    return " ".join(names)
-
-
-def _crashed(error: Exception, typed: str) -> Failure:
-    """A fault of ours: where it happened, and a report without what was asked."""
-    report = crash.write_report(error, typed, wiring.home())
-    where = crash.place(error)
-    message = f"lmstack failed; this is a fault of lmstack, not yours ({where})"
-    hint = f"report it with {report}" if report else "lmstack doctor (no report could be written)"
-    return Failure(
-        message, hint, EXIT_CRASH, "internal_error", report=str(report) if report else None
-    )
-
-
-def _drop_stdout() -> None:
-    """Nobody reads any more: keep the interpreter from complaining when it flushes at exit."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+def _hold_streams() -> None:
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 if __name__ == "__main__":

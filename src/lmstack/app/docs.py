@@ -13,8 +13,8 @@ from typing import Any
 
 from typer.main import get_command
 
-from lmstack.app.cli import build
 from lmstack.app.help import SECTIONS, help_text, overview
+from lmstack.app.program import build
 
 __all__ = ["main", "page"]
 

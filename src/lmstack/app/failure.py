@@ -11,7 +11,7 @@
 | 130  | Ctrl-C                                           |
 | 141  | the program that read the output has gone        |
 
-Does not cover where the exceptions come from; `cli.main` is the one place that catches.
+Does not cover where the exceptions come from; `program.run` is the one place that catches.
 """
 
 from __future__ import annotations
@@ -144,6 +144,14 @@ def _usage(error: Any, typed: str) -> Failure:
         what = _wrong_value(str(named or parameter.name), error)
         return Failure(what, f"{path} --help", 2, "usage", parameter.name)
     message = re.sub(r"\s+", " ", error.format_message()).rstrip(".")
+    extra = re.match(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)$", message)
+    if extra:
+        return Failure(
+            f"{path} got more than it takes: {extra[1]}",
+            f'put words that belong together in quotes, "like this"; see {path} --help',
+            2,
+            "usage",
+        )
     message = message[:1].lower() + message[1:]
     return Failure(message, f"{path} --help", 2, "usage", param=option)
 

@@ -17,12 +17,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from lmstack.app.formats import count, figures, is_colourful, printable, seconds
+from lmstack.core import StoreError
 
-__all__ = ["Output", "Progress"]
+__all__ = ["Output", "OutputError", "Progress"]
 
 Style = Literal["bold", "dim", "red", "yellow", "green"]
 SGR: dict[Style, str] = {"bold": "1", "dim": "2", "red": "31", "yellow": "33", "green": "32"}
 PIPE_LINE_EVERY_S = 10.0
+
+
+class OutputError(StoreError):
+    """The result could not be written where standard output goes (a full disk)."""
 
 
 class Progress(Protocol):
@@ -50,7 +55,7 @@ class Output:
             text.encode(encoding)
         except UnicodeEncodeError:
             text = json.dumps(data, indent=2)
-        sys.stdout.write(text + "\n")
+        self._put(text + "\n")
 
     def line(self, text: str = "") -> None:
         """One line (or more) of a result that people read."""
@@ -59,8 +64,26 @@ class Output:
     def write(self, text: str) -> None:
         """Part of a line, shown at once."""
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-        sys.stdout.flush()
+        self._put(text.encode(encoding, "replace").decode(encoding))
+        self.flush()
+
+    def flush(self) -> None:
+        self._put("", flush=True)
+
+    @staticmethod
+    def _put(text: str, *, flush: bool = False) -> None:
+        try:
+            sys.stdout.write(text)
+            if flush:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise OutputError(
+                f"the output cannot be written: {reason}",
+                hint="check where the output goes, and the space there",
+            ) from error
 
     def lines(self, rows: Sequence[str]) -> None:
         for row in rows:
@@ -84,7 +107,7 @@ class Output:
     def problems(self, problems: Sequence[Mapping[str, Any]]) -> None:
         """Files that were left out, each with the reason; the rest is not affected."""
         for problem in problems:
-            text = f"left out: {problem['path']} {problem['message']}; {problem['hint']}"
+            text = f"left out: {problem['path']}: {problem['message']}; {problem['hint']}"
             self.note(printable(text, one_line=True))
 
     def style(self, text: str, style: Style) -> str:

@@ -21,18 +21,29 @@ __all__ = ["home", "locked", "store_error"]
 def home() -> Path:
     """The folder of this user's models, indexes and audit logs, absolute; it may not exist yet.
 
-    ``$LMSTACK_HOME``, or ``lmstack`` in the platform's data folder.
+    ``$LMSTACK_HOME``, or ``lmstack`` in the platform's data folder. `StoreError` for a user
+    without a home folder, as in a container that runs under a bare number.
     """
     chosen = os.environ.get("LMSTACK_HOME")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return _expanded(chosen)
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
         base = "~/Library/Application Support"
     else:
         base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(base).expanduser().absolute() / "lmstack"
+    return _expanded(base) / "lmstack"
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise StoreError(
+            f"no home folder is known for {path.split('/')[0]} in {path}",
+            hint="set LMSTACK_HOME to a folder that can be written: LMSTACK_HOME=FOLDER lmstack ...",
+        ) from None
 
 
 def store_error(error: OSError, path: Path, doing: str) -> StoreError:

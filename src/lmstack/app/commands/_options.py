@@ -18,6 +18,7 @@ __all__ = [
     "ModelName",
     "NumPassages",
     "Rebuild",
+    "check_words",
     "one_source",
     "say_if_remote",
 ]
@@ -57,6 +58,22 @@ Rebuild = Annotated[
         "--rebuild", help="Make the index anew, for instance for another embedding model."
     ),
 ]
+
+
+def check_words(words: str, what: str, command: str) -> None:
+    """``words`` say something, and are text: a byte that is not UTF-8 arrives as a surrogate."""
+    if not words.strip():
+        raise CommandLineError(
+            f"the {what} is empty", hint=f'{command} "{what.upper()}" --docs DIR', param=what
+        )
+    broken = next((c for c in words if "\ud800" <= c <= "\udfff"), None)
+    if broken is not None:
+        raise CommandLineError(
+            f"the {what} is not valid UTF-8 (byte 0x{ord(broken) & 0xFF:02x} at character"
+            f" {words.index(broken)})",
+            hint="type it again, in a terminal that is set to UTF-8",
+            param=what,
+        )
 
 
 def one_source(docs: Path | None, index: Path | None, command: str) -> None:

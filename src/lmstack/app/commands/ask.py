@@ -19,12 +19,11 @@ from lmstack.app.commands._options import (
     EmbedderName,
     IndexFolder,
     ModelName,
-    NumPassages,
     Rebuild,
+    check_words,
     one_source,
     say_if_remote,
 )
-from lmstack.app.failure import CommandLineError
 from lmstack.app.formats import columns, printable
 from lmstack.app.output import Output
 from lmstack.core import EngineError, Request
@@ -51,7 +50,9 @@ def ask(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know.")],
     docs: Docs = None,
     index: IndexFolder = None,
-    k: NumPassages = 8,
+    k: Annotated[
+        int, typer.Option("-k", metavar="N", min=1, max=100, help="How many passages.")
+    ] = 8,
     model: ModelName = None,
     embedder: EmbedderName = None,
     explain: Annotated[
@@ -71,10 +72,7 @@ def ask(
     --model names a remote model.
     """
     one_source(docs, index, "lmstack ask")
-    if not question.strip():
-        raise CommandLineError(
-            "the question is empty", hint='lmstack ask "QUESTION" --docs DIR', param="question"
-        )
+    check_words(question, "question", "lmstack ask")
     wiring.require_models(model, embedder)
     say_if_remote(out, model)
     again = f"lmstack ask {shlex.quote(question)} {_where(docs, index)}"

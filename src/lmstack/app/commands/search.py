@@ -14,6 +14,7 @@ from lmstack.app.commands._options import (
     IndexFolder,
     NumPassages,
     Rebuild,
+    check_words,
     one_source,
 )
 from lmstack.app.formats import printable
@@ -56,6 +57,7 @@ def search(
     meaning are fused by reciprocal rank. Words alone need no model.
     """
     one_source(docs, index, "lmstack search")
+    check_words(query, "query", "lmstack search")
     with wiring.open_source(
         out, docs, index, embedder, rebuild=rebuild, embeds=mode != "lexical" or docs is not None
     ) as opened:

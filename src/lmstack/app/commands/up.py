@@ -16,6 +16,7 @@ from lmstack.app.commands._options import EmbedderName, ModelName, say_if_remote
 from lmstack.app.failure import CommandLineError
 from lmstack.app.formats import seconds
 from lmstack.app.output import Output
+from lmstack.core import shown
 
 __all__ = ["register"]
 
@@ -59,11 +60,16 @@ def up(
     set, every route but /healthz and the page's files asks for one.
     """
     keys = api_keys()
+    if not host.strip() or not host.isprintable():
+        raise CommandLineError(
+            f"--host is {shown(host)}, which is no address", hint="--host 127.0.0.1", param="host"
+        )
+    host = host.removeprefix("[").removesuffix("]")
     typed = f"lmstack up {shlex.quote(str(docs))}"
     if not keys and not _is_local(host):
         raise CommandLineError(
             f"--host {host} lets other machines ask, and there are no API keys",
-            hint=f"{KEYS_VARIABLE}=SECRET {typed} --host {host}",
+            hint=f"{KEYS_VARIABLE}=SECRET {typed} --host {shlex.quote(host)}",
             param="host",
         )
     source = wiring.existing_folder(docs)
@@ -112,16 +118,14 @@ def _is_local(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 
 def _url(host: str, port: int) -> str:
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-    if ":" in shown and not shown.startswith("["):
-        shown = f"[{shown}]"
-    return f"http://{shown}:{port}"
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
 def _again(typed: str, port: int, host: str) -> str:
