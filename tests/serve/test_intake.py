@@ -224,3 +224,19 @@ def test_many_mistakes_cost_no_more_than_one(field, kind):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1e6  # messages for every mistake take 20 MB
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "message"),
+    [
+        (EmbeddingBody, {"input": []}, "input: list should have at least 1 item"),
+        (EmbeddingBody, {"input": ["x"] * 3000}, "not 3000"),
+        (CompletionBody, {"prompt": "a", "n": 1000}, "n: input should be less than"),
+        (CompletionBody, {"prompt": "a", "n": 1000}, "not 1000"),
+        (CompletionBody, {"prompt": "a", "temperature": "hot"}, "not 'hot'"),
+    ],
+)
+def test_a_refusal_names_the_value_and_the_member_of_the_union_that_was_meant(kind, body, message):
+    with pytest.raises(HttpError) as caught:
+        validate({"model": "m", **body}, kind)
+    assert message in caught.value.message

@@ -18,6 +18,7 @@ import pytest
 
 from lmstack.core import InputError, ScriptedModel
 from lmstack.serve import create_app, run_server
+from lmstack.serve.protocol import PatientProtocol
 from lmstack.serve.server import bind
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": True}
@@ -166,3 +167,28 @@ def test_a_forged_forwarding_header_does_not_change_who_the_client_is():
     finally:
         server.end()
     assert model.requests[0].client == "ip:127.0.0.1"
+
+
+def reads_until_closed(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(4096), b""))
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "], ids=["silent", "half"]
+)
+def test_a_request_head_that_never_ends_does_not_hold_its_connection(monkeypatch, sent):
+    monkeypatch.setattr(PatientProtocol, "head_timeout_s", 0.2)
+    running = Running(create_app(models={"m": ScriptedModel()}))
+    url = httpx.URL(running.url)
+    with socket.create_connection((url.host, url.port), timeout=5) as connection:
+        connection.sendall(sent)
+        assert reads_until_closed(connection) == b""
+    running.end()
+
+
+def test_a_long_answer_outlives_the_time_limit_of_request_heads(monkeypatch):
+    monkeypatch.setattr(PatientProtocol, "head_timeout_s", 0.1)
+    running = Running(create_app(models={"m": ScriptedModel(["a b c d"], delay_s=0.1)}))
+    answer = httpx.post(f"{running.url}/v1/chat/completions", json=BODY, timeout=10)
+    assert answer.text.rstrip().endswith("[DONE]")
+    running.end()

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 from starlette.responses import Response
 
-from lmstack.core import LmstackError, OverloadedError
+from lmstack.core import LmstackError, OverloadedError, shown
 
 __all__ = [
     "ClientGoneError",
@@ -64,6 +64,18 @@ class ClientGoneError(Exception):
     """The client closed the connection; nobody is left to answer."""
 
 
+_SIZES = frozenset({"too_long", "too_short", "string_too_long"})
+_BOUNDS = frozenset(
+    {
+        "greater_than",
+        "greater_than_equal",
+        "less_than",
+        "less_than_equal",
+        "literal_error",
+        "string_pattern_mismatch",
+        "string_too_short",
+    }
+)
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -104,8 +116,12 @@ def internal_error(request_id: str) -> HttpError:
 
 def from_validation(error: ValidationError, body: Any) -> HttpError:
     """The most specific finding of pydantic as one error that names the field as sent."""
-    findings = error.errors(include_url=False, include_input=False)
-    found = max(findings, key=lambda f: len(_path(f["loc"], body, f["type"])))
+    findings = error.errors(include_url=False)
+    # A union reports a finding for every member: one that only has the wrong size is the member
+    # that was meant.
+    found = max(
+        findings, key=lambda f: (f["type"] in _SIZES, len(_path(f["loc"], body, f["type"])))
+    )
     path = _path(found["loc"], body, found["type"])
     context = found.get("ctx", {})
     name = ".".join(str(part) for part in [*path, *context.get("fields", ())])
@@ -113,7 +129,7 @@ def from_validation(error: ValidationError, body: Any) -> HttpError:
     return HttpError(
         400,
         "unsupported_parameter" if unsupported else "invalid_value",
-        f"{name or 'the body'}: {_lower_first(found['msg'])}",
+        f"{name or 'the body'}: {_lower_first(found['msg'])}{_seen(found)}",
         hint=context.get("hint"),
         param=name or None,
     )
@@ -132,6 +148,14 @@ def _path(loc: Sequence[int | str], body: Any, kind: str) -> list[int | str]:
             continue
         path.append(part)
     return path
+
+
+def _seen(finding: Mapping[str, Any]) -> str:
+    """The value at fault, where pydantic's message leaves it out."""
+    kind, value = finding["type"], finding["input"]
+    if kind == "string_too_long":
+        return f", not {len(value)}"
+    return f", not {shown(value)}" if kind in _BOUNDS or kind.endswith("_type") else ""
 
 
 def _lower_first(text: str) -> str:

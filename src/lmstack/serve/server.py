@@ -20,6 +20,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from lmstack.core import InputError, shown
+from lmstack.serve.protocol import PatientProtocol
 
 __all__ = ["bind", "run_server", "server_config"]
 
@@ -57,6 +58,7 @@ def server_config(app: Any, *, grace_s: int = DRAIN_S) -> uvicorn.Config:
     """How every server of ours runs an ASGI app. ``grace_s``: time to finish when stopping."""
     return uvicorn.Config(
         app,
+        http=PatientProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

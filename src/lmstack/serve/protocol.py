@@ -1,0 +1,55 @@
+"""HTTP/1.1 over one connection, with an end to waiting for the head of a request.
+
+uvicorn waits for ever for a request line and headers that never end, so that a handful of
+clients can hold every file descriptor (slowloris). Covers heads only; bodies have their own time
+limit (`intake.read_body`), and connections kept open between requests uvicorn's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+__all__ = ["HEAD_TIMEOUT_S", "PatientProtocol"]
+
+HEAD_TIMEOUT_S = 30.0
+
+
+class PatientProtocol(H11Protocol):
+    """Closes a connection whose request head is not whole ``head_timeout_s`` after its first
+    byte, or after connecting."""
+
+    head_timeout_s = HEAD_TIMEOUT_S
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._arm()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE:
+            self._arm()
+        else:
+            self._disarm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def _arm(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_timeout_s, self._give_up)
+
+    def _disarm(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing():
+            self.transport.close()
