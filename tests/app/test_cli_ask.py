@@ -102,7 +102,7 @@ def test_the_index_is_kept_and_updated_not_rebuilt(
 
     monkeypatch.setattr(embedder, "embed", embed)
     (docs / "new.md").write_text("Parcels are kept for one month.\n")
-    answer = run("ask", "How long are parcels kept?", "--docs", "docs", "--json").json
+    answer = run("ask", "Are parcels kept for one month?", "--docs", "docs", "--json").json
     assert any("Parcels" in text for text in embedded)
     assert answer["citations"][0]["path"] == os.path.join("docs", "new.md")
 
@@ -116,6 +116,10 @@ def test_an_index_of_ones_own_can_be_asked(run: Run, docs: Path, model: Scripted
 def test_explain_shows_ranks_and_the_prompt_with_fenced_passages(
     run: Run, docs: Path, model: ScriptedModel
 ) -> None:
+    # Two sentences that are close: the model is asked to choose.
+    (docs / "copies.md").write_text(
+        "How long letters are kept: ten years. How long letters by hand are kept: twenty years.\n"
+    )
     ran = run("ask", QUESTION, "--docs", "docs", "--explain")
     assert "BY MEANING" in ran.out
     assert "<data-" in ran.out

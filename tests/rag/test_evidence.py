@@ -6,7 +6,7 @@ import pytest
 
 from lmstack.core import ScriptedModel
 from lmstack.rag import AnswerConfig, Answerer, Index
-from lmstack.rag.words import name_words
+from lmstack.rag.words import covered_share, name_words
 
 HELP = """# Lamps
 
@@ -106,3 +106,19 @@ async def test_abstention_names_what_nothing_mentions(answerer):
 )
 def test_names_are_capitals_and_digits(question, names):
     assert name_words(question) == names
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "found"),
+    [
+        ("accurate", "Accuracy: 2 percent", True),
+        ("batteries", "one battery", True),
+        ("cats", "catalogue", False),
+        ("import", "important", False),
+        ("internal", "international", False),
+        ("Leuchtturm".lower(), "des Leuchtturmes", True),
+        ("", "text", False),
+    ],
+)
+def test_words_of_one_family_count_and_others_do_not(word, text, found):
+    assert covered_share({word: 1.0}, text) == found

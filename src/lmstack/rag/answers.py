@@ -74,9 +74,9 @@ class AnswerConfig(Config):
     similarity_weight: float = 0.6
     coverage_weight: float = 0.4
     heading_share: float = 0.5
-    own_share: float = 0.33
+    own_share: float = 0.5
     unheard_penalty: float = 0.2
-    min_evidence: float = 0.38
+    min_evidence: float = 0.4
     candidates: int = 4
     candidate_margin: float = 0.1
     likelihood_weight: float = 0.1

@@ -17,6 +17,7 @@ _ENDINGS = ("ations", "ation", "ingly", "edly", "ings", "ing", "ies", "ied", "ed
 _NUMBER = re.compile(r"\d[\d.,:]*\d|\d")
 _WORD = re.compile(r"[^\W_]+")
 _SHORTEST = 3
+_ALIKE = 5
 
 
 def stem(word: str) -> str:
@@ -56,9 +57,28 @@ def name_words(text: str) -> list[str]:
 
 
 def covered_share(words: Mapping[str, float], text: str) -> float:
-    """The share of the weight of ``words`` whose stems occur in ``text``; 0 without words."""
+    """The share of the weight of ``words`` that occur in ``text``; 0 without words."""
     total = sum(words.values())
     if total <= 0:
         return 0.0
     present = stems(text)
-    return sum(weight for word, weight in words.items() if stem(word) in present) / total
+    return sum(weight for word, weight in words.items() if _occurs(stem(word), present)) / total
+
+
+def _occurs(word: str, present: set[str]) -> bool:
+    """Itself, or a word that begins alike for most of its length ("accurate", "accuracy")."""
+    if word in present:
+        return True
+    start = word[:_ALIKE]
+    return len(start) == _ALIKE and any(
+        other.startswith(start) and _common(word, other) >= 0.75 * max(len(word), len(other))
+        for other in present
+    )
+
+
+def _common(one: str, other: str) -> int:
+    """Length of the common beginning."""
+    return next(
+        (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+        min(len(one), len(other)),
+    )
