@@ -117,8 +117,6 @@ class Updater:
                 problems.append(outcome)
                 self._report(key)
             elif outcome is not None:
-                if len(outcome.chunks) >= _BATCH_CHUNKS:
-                    self._flush()
                 self._new.append(outcome)
                 self._waiting += len(outcome.chunks)
             if self._waiting >= _BATCH_CHUNKS:
@@ -164,6 +162,8 @@ class Updater:
         try:
             raw = read_file(Path(path), self.load)
             digest = raw.digest
+            if len(raw.data) > self.load.apart_bytes:
+                self._flush()  # the others do not wait for a large one
             document = parse_bounded(path, raw.data, self.load)
         except ProblemError as error:
             problem = error.at(key.path)
