@@ -8,9 +8,9 @@
 An answer is right if it matches one of the question's patterns. A citation is valid if it names
 a passage that was retrieved and its quote is the document's text between its offsets, and
 precise if the quote overlaps a gold span or matches a pattern. Odd numbered questions are the
-ones to tune on; even numbered ones are held out, and both are reported. The upper bound is an
-oracle that quotes the right sentence whenever it is among the passages that the model reads and
-abstains whenever there is none.
+ones to tune on (`tune_answers.py`, with a development set besides); even numbered ones are held
+out, and both are reported. The upper bound is an oracle that quotes the right sentence whenever
+it is among the passages that the model reads and abstains whenever there is none.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def share(hits: int, of: int) -> dict[str, Any]:
     z, p = 1.96, hits / of
     centre = (p + z * z / (2 * of)) / (1 + z * z / of)
     half = z * math.sqrt(p * (1 - p) / of + z * z / (4 * of * of)) / (1 + z * z / of)
-    return {"share": p, "hits": hits, "of": of, "low": centre - half, "high": centre + half}
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return {"share": p, "hits": hits, "of": of, "low": low, "high": high}
 
 
 def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -122,3 +122,9 @@ def test_names_are_capitals_and_digits(question, names):
 )
 def test_words_of_one_family_count_and_others_do_not(word, text, found):
     assert covered_share({word: 1.0}, text) == found
+
+
+def test_phrase_without_spaces_counts_by_its_pairs_of_characters():
+    asked = {"图书馆几点开门": 1.0}
+    assert covered_share(asked, "图书馆早上九点开门。") == pytest.approx(4 / 6)
+    assert covered_share(asked, "今天下雨。") == 0

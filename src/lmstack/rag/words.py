@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from lmstack.rag.lexical import STOP_WORDS, content_words
+from lmstack.rag.lexical import STOP_WORDS, content_words, pieces_of
 
 __all__ = ["covered_share", "name_words", "number_words", "stem", "stems"]
 
@@ -57,12 +57,20 @@ def name_words(text: str) -> list[str]:
 
 
 def covered_share(words: Mapping[str, float], text: str) -> float:
-    """The share of the weight of ``words`` that occur in ``text``; 0 without words."""
+    """The share of the weight of ``words`` that occur in ``text``; 0 without words. Of a phrase
+    without spaces (Chinese, Japanese, Korean) the share of its pairs of characters counts."""
     total = sum(words.values())
     if total <= 0:
         return 0.0
     present = stems(text)
-    return sum(weight for word, weight in words.items() if _occurs(stem(word), present)) / total
+    found = 0.0
+    for word, weight in words.items():
+        pairs = [piece for piece in pieces_of(word).split() if len(piece) > 1]
+        if pairs:
+            found += weight * sum(pair in text for pair in pairs) / len(pairs)
+        else:
+            found += weight * _occurs(stem(word), present)
+    return found / total
 
 
 def _occurs(word: str, present: set[str]) -> bool:
