@@ -104,7 +104,7 @@ def test_language_model_loads_whole(write, loaded):
     found = loaded(write())
     ids = found.tokenizer.encode("a b c")
     assert found.module(input_ids=torch.tensor([ids])).logits.shape == (1, 3, len(WORDS))
-    assert (found.folder.kind, found.template, found.pooling) == ("generate", None, None)
+    assert (found.template, found.pooling) == (None, None)
 
 
 def test_weights_come_in_the_dtype_asked_for(write, loaded):
@@ -116,7 +116,7 @@ def test_loading_from_the_store_equals_loading_in_place(write, store):
     folder = write()
     store.pull(folder)
     here, there = load("model", store), load(folder, store)
-    assert here.folder.digest == there.folder.digest
+    assert here.digest == there.digest
     for a, b in zip(here.module.parameters(), there.module.parameters(), strict=True):
         assert torch.equal(a, b)
 

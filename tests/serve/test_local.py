@@ -31,12 +31,14 @@ from lmstack.core import (
 from lmstack.engine import EngineConfig
 from lmstack.engine.request import TokenEvent, TokenScore
 from lmstack.model import Transformer, TransformerConfig
-from lmstack.registry import ModelFolder
+from lmstack.registry import GenerationDefaults, LoadedModel, ModelFolder
 from lmstack.serve.choices import ChoiceText
 from lmstack.serve.local import LocalModel
 from lmstack.text import ChatTemplate, Tokenizer
 
-TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
+TEMPLATE = ChatTemplate(
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
+)
 END, TURN = "<|end|>", "<|turn|>"
 
 
@@ -52,7 +54,7 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.from_json(made.to_str(), {"eos_token": END})
 
 
-def tiny(tokenizer: Tokenizer, **options: object) -> LocalModel:
+def tiny(tokenizer: Tokenizer, template: ChatTemplate | None = TEMPLATE) -> LocalModel:
     torch.manual_seed(3)
     config = TransformerConfig(
         vocab_size=tokenizer.vocab_size,
@@ -67,8 +69,16 @@ def tiny(tokenizer: Tokenizer, **options: object) -> LocalModel:
     module = Transformer(config)
     module.reset_parameters(std=0.35)
     engine = EngineConfig(block_size=4, num_blocks=200)
-    values = {"name": "tiny", "template": ChatTemplate(TEMPLATE), "engine": engine} | options
-    return LocalModel(module.eval(), tokenizer, **values)  # type: ignore[arg-type]
+    assert tokenizer.eos_id is not None
+    loaded = LoadedModel(
+        name="tiny",
+        digest=None,
+        module=module.eval(),
+        tokenizer=tokenizer,
+        template=template,
+        generation=GenerationDefaults(frozenset({tokenizer.eos_id})),
+    )
+    return LocalModel(loaded, engine)
 
 
 @pytest.fixture(scope="module")

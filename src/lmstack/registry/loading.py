@@ -65,14 +65,28 @@ class Pooling:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """``template`` is None for a model without one, ``pooling`` for one that generates."""
+    """``template`` is None for a model without one, ``pooling`` for one that generates, and
+    ``digest`` for one that was made in memory and is not on disk."""
 
-    folder: ModelFolder
+    name: str
+    digest: str | None
     module: Transformer
     tokenizer: Tokenizer
     template: ChatTemplate | None
     generation: GenerationDefaults
-    pooling: Pooling | None
+    pooling: Pooling | None = None
+
+    def save(self, folder: str | Path) -> None:
+        """Write a folder that transformers loads: config, weights, tokenizer, template."""
+        from lmstack.model import write_folder
+
+        path = Path(folder)
+        eos_ids = sorted(self.generation.eos_ids)
+        ids = {"eos_token_id": eos_ids, "bos_token_id": self.tokenizer.bos_id}
+        write_folder(self.module, path, {k: v for k, v in ids.items() if v not in (None, [])})
+        self.tokenizer.save(path)
+        if self.template is not None:
+            (path / "chat_template.jinja").write_text(self.template.source, encoding="utf-8")
 
 
 def load(
@@ -95,7 +109,8 @@ def load(
             metadata = file.metadata
     tokenizer = _tokenizer(folder, metadata)
     return LoadedModel(
-        folder=folder,
+        name=folder.name,
+        digest=folder.digest,
         module=load_module(folder.path, dtype or torch.float32, ops or REFERENCE_OPS),
         tokenizer=tokenizer,
         template=_template(folder.path, metadata, tokenizer),

@@ -41,7 +41,7 @@ class LocalEmbedder:
     def __init__(self, loaded: LoadedModel) -> None:
         if loaded.pooling is None:
             raise UnsupportedError(
-                f"{loaded.folder.name} generates text and gives no sentence vectors",
+                f"{loaded.name} generates text and gives no sentence vectors",
                 hint="use an embedding model, for example all-minilm-l6-v2",
                 param="model",
             )
@@ -49,7 +49,7 @@ class LocalEmbedder:
         self._tokenizer, self._pooling = loaded.tokenizer, loaded.pooling
         limit = self._module.config.max_positions
         self._max_tokens = min(loaded.pooling.max_length or limit, limit)
-        self._info = ModelInfo(loaded.folder.name, loaded.folder.digest, self._max_tokens)
+        self._info = ModelInfo(loaded.name, loaded.digest, self._max_tokens)
 
     @classmethod
     def load(cls, ref: str | os.PathLike[str] | ModelFolder, store: Store | None = None) -> Self:

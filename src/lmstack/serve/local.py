@@ -44,11 +44,9 @@ from lmstack.engine import (
     Vocabulary,
     inference_ops,
 )
-from lmstack.model import Transformer, write_folder
 from lmstack.registry import LoadedModel, ModelFolder, Store, load
 from lmstack.serve.bridge import Bridge, Mailbox
 from lmstack.serve.choices import ChoiceText, token_logprob
-from lmstack.text import ChatTemplate, Tokenizer
 
 __all__ = ["LocalModel"]
 
@@ -59,34 +57,29 @@ Events = Mailbox[tuple[int, TokenEvent]]
 class LocalModel:
     """Thread-safe; one engine serves all streams, from any number of event loops.
 
-    ``eos_ids``: tokens that end a turn. A seed gives the same tokens for the same request; in
-    bfloat16 the last bits of a logit may depend on how many streams share a step.
+    A seed gives the same tokens for the same request; in bfloat16 the last bits of a logit may
+    depend on how many streams share a step.
     """
 
-    def __init__(
-        self,
-        module: Transformer,
-        tokenizer: Tokenizer,
-        *,
-        name: str,
-        digest: str | None = None,
-        template: ChatTemplate | None = None,
-        eos_ids: frozenset[int] = frozenset(),
-        engine: EngineConfig | None = None,
-    ) -> None:
-        self.module, self.tokenizer, self.template = module, tokenizer, template
-        self._eos_ids = eos_ids or frozenset(
-            () if tokenizer.eos_id is None else (tokenizer.eos_id,)
-        )
+    def __init__(self, loaded: LoadedModel, engine: EngineConfig | None = None) -> None:
+        if loaded.pooling is not None:
+            raise UnsupportedError(
+                f"{loaded.name} makes sentence vectors and does not generate text",
+                hint="use a language model, for example smollm2-135m-instruct",
+                param="model",
+            )
+        self._loaded = loaded
+        self.module, self.tokenizer = loaded.module, loaded.tokenizer
+        self.template, self._eos_ids = loaded.template, loaded.generation.eos_ids
         vocabulary = Vocabulary(
-            [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
+            [self.tokenizer.token_bytes(i) for i in range(self.tokenizer.vocab_size)],
             self._eos_ids,
-            tokenizer.special_ids,
+            self.tokenizer.special_ids,
         )
         self._bridge = Bridge()
-        self._engine = Engine(module, vocabulary, engine, after_events=self._bridge.flush)
+        self._engine = Engine(self.module, vocabulary, engine, after_events=self._bridge.flush)
         self._engine.start()
-        self.info = ModelInfo(name, digest, self._engine.context_length)
+        self.info = ModelInfo(loaded.name, loaded.digest, self._engine.context_length)
         self._numbers = itertools.count()
         # Also when nobody closes: the engine's thread must not outlive the interpreter's end.
         self._finalizer = weakref.finalize(self, self._engine.close)
@@ -108,26 +101,7 @@ class LocalModel:
         kind = _dtype(dtype)
         # float32 is there to be compared with, so it stays with the reference.
         ops = None if kind == torch.float32 else inference_ops()
-        return cls.of(load(ref, store, kind, ops), engine)
-
-    @classmethod
-    def of(cls, loaded: LoadedModel, engine: EngineConfig | None = None) -> Self:
-        """A model that the registry has loaded."""
-        if loaded.pooling is not None:
-            raise UnsupportedError(
-                f"{loaded.folder.name} makes sentence vectors and does not generate text",
-                hint="use a language model, for example smollm2-135m-instruct",
-                param="model",
-            )
-        return cls(
-            loaded.module,
-            loaded.tokenizer,
-            name=loaded.folder.name,
-            digest=loaded.folder.digest,
-            template=loaded.template,
-            eos_ids=loaded.generation.eos_ids,
-            engine=engine,
-        )
+        return cls(load(ref, store, kind, ops), engine)
 
     # -- generating ----------------------------------------------------------------------------
 
@@ -195,13 +169,7 @@ class LocalModel:
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that transformers loads: config, weights, tokenizer, template."""
-        path = Path(folder)
-        ids = {"eos_token_id": sorted(self._eos_ids), "bos_token_id": self.tokenizer.bos_id}
-        extra = {key: value for key, value in ids.items() if value not in (None, [])}
-        write_folder(self.module, path, extra)
-        self.tokenizer.save(path)
-        if self.template is not None:
-            (path / "chat_template.jinja").write_text(self.template.source, encoding="utf-8")
+        self._loaded.save(folder)
 
     def close(self) -> None:
         """Stop the engine; what is running ends with an `EngineError`."""
