@@ -113,6 +113,7 @@ def test_names_are_capitals_and_digits(question, names):
     [
         ("accurate", "Accuracy: 2 percent", True),
         ("batteries", "one battery", True),
+        ("carry", "It carries coal", True),
         ("cats", "catalogue", False),
         ("import", "important", False),
         ("internal", "international", False),

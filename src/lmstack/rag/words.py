@@ -23,7 +23,8 @@ _ALIKE = 5
 def stem(word: str) -> str:
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST:
-            word = word[: -len(ending)]
+            # "carries" and "carry" meet in "carr".
+            word = word[: -len(ending)] + ("y" if ending in ("ies", "ied") else "")
             break
     # "located", "locate" and "locating" meet in "locat"; "stopped" and "stop" in "stop".
     if len(word) > _SHORTEST and word[-1] in "ey":
