@@ -38,7 +38,7 @@ async def question_likelihoods(
 ) -> tuple[list[float], Usage] | None:
     """The mean log-probability of a token of ``question`` after each of ``candidates``, and what
     it took; None where the model cannot score a prompt. The requests run side by side."""
-    suffix = f" {question}"
+    suffix = f" {_harmless(question)}"
     requests = [
         Request(
             prompt=f"{_harmless(candidate.in_context)}\n\nQuestion:{suffix}",
@@ -70,7 +70,8 @@ async def question_likelihoods(
 
 
 def _harmless(text: str) -> str:
-    """A prompt is read with control tokens; those that a document spells out must not be any."""
+    """A prompt is read with control tokens; those that a document or a question spells
+    out must not be any."""
     return text.replace("<|", "< |").replace("</s>", "< /s>")
 
 
