@@ -34,6 +34,7 @@ and `NO_COLOR` is unset. This page is written by `python -m lmstack.app.docs`.
 | 70 | a fault of lmstack; the message names the crash report |
 | 130 | stopped by Ctrl-C |
 | 141 | the program that read the output ended |
+| 143 | `lmstack up` was ended by SIGTERM (`kill`) |
 
 With `--json` an error is one object on standard output:
 `{"error": {"message", "hint", "code", "param"}}`.

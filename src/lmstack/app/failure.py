@@ -10,6 +10,7 @@
 | 70   | a fault of lmstack; a crash report was written   |
 | 130  | Ctrl-C                                           |
 | 141  | the program that read the output has gone        |
+| 143  | SIGTERM ended `lmstack up`                       |
 
 Does not cover where the exceptions come from; `program.run` is the one place that catches.
 """

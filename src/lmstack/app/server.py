@@ -11,10 +11,13 @@ if something hangs. Does not cover what the app is made of (`service`).
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
@@ -121,12 +124,13 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._gate = gate
         self.last_resort: threading.Timer | None = None
+        self.exit_code = EXIT_INTERRUPTED
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         if self.last_resort is None:
             # Whatever hangs while stopping (a native call, a thread), the process ends in time.
-            code = EXIT_TERMINATED if sig == signal.SIGTERM else EXIT_INTERRUPTED
-            self.last_resort = threading.Timer(LAST_RESORT_S, os._exit, (code,))
+            self.exit_code = EXIT_TERMINATED if sig == signal.SIGTERM else EXIT_INTERRUPTED
+            self.last_resort = threading.Timer(LAST_RESORT_S, os._exit, (self.exit_code,))
             self.last_resort.daemon = True
             self.last_resort.start()
         super().handle_exit(sig, frame)
@@ -160,10 +164,25 @@ def serve(listener: socket.socket, load: Callable[[], Service], ready: Callable[
         listener.close()
         if gate.service is not None:
             gate.service.close()
-        if server.last_resort is not None and not loader.is_alive():
+        if loader.is_alive():
+            _leave_without(server)
+        elif server.last_resort is not None:
             server.last_resort.cancel()
     if gate.failure is not None:
         raise gate.failure
+
+
+def _leave_without(server: _Server) -> None:
+    """Models are still being loaded, and native threads among it cannot be stopped: when all is
+    said, end at once, because tearing the interpreter down under them aborts the process."""
+
+    def leave() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(server.exit_code)
+
+    atexit.register(leave)
 
 
 def _load(
