@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
 
-from lmstack.core import FormatError, LmstackError, Message, NotFoundError, UnsupportedError
-from lmstack.registry import Store, load
+from lmstack.core import (
+    FormatError,
+    IntegrityError,
+    LmstackError,
+    Message,
+    NotFoundError,
+    UnsupportedError,
+)
+from lmstack.registry import Store, hashes, load
 
 WORDS = ["<unk>", "<s>", "</s>", "<|im_end|>", "a", "b", "c", "d"]
 LLAMA = {
@@ -105,6 +113,47 @@ def test_language_model_loads_whole(write, loaded):
     ids = found.tokenizer.encode("a b c")
     assert found.module(input_ids=torch.tensor([ids])).logits.shape == (1, 3, len(WORDS))
     assert (found.template, found.pooling) == (None, None)
+
+
+def flip(path, at=-1):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def test_weights_that_changed_since_they_were_pulled_are_refused_and_named(write, store):
+    store.pull(write())
+    load("model", store)
+    flip(store.folder / "model" / "model.safetensors")
+    with pytest.raises(IntegrityError, match=r"model\.safetensors has changed") as caught:
+        load("model", store)
+    assert "lmstack pull model" in caught.value.hint
+
+
+def test_a_change_that_puts_the_time_back_is_seen_all_the_same(write, store):
+    store.pull(write())
+    weights = store.folder / "model" / "model.safetensors"
+    load("model", store)
+    before = weights.stat()
+    flip(weights)
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(IntegrityError):
+        load("model", store)
+
+
+def test_bytes_are_hashed_once_and_not_at_every_load(write, store, monkeypatch):
+    store.pull(write())
+    load("model", store)
+    monkeypatch.setattr(hashes, "file_sha256", None)
+    load("model", store)
+
+
+def test_a_survey_that_hashes_finds_the_changed_model(write, store):
+    store.pull(write())
+    flip(store.folder / "model" / "model.safetensors")
+    assert [m.name for m in store.models()] == ["model"]
+    whole, [broken] = store.checked()
+    assert (whole, broken.name) == ([], "model")
 
 
 def test_weights_come_in_the_dtype_asked_for(write, loaded):

@@ -110,7 +110,10 @@ def checks(*, network: bool) -> list[Check]:
     """Everything `lmstack doctor` looks at."""
     found = machine_checks(home())
     if not any(check.name == "torch" and check.status == "fail" for check in found):
-        found += store_checks(models, broken_models, PURPOSES)
+        from lmstack.registry import Store
+
+        store = Store()
+        found += store_checks(lambda: store.checked()[0], lambda: store.checked()[1], PURPOSES)
     return [*found, *network_checks()] if network else found
 
 

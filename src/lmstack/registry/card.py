@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -69,6 +69,8 @@ class Card:
     def from_json(cls, values: Any, path: Path) -> Card:
         """Checks every field, so that a damaged card is an error here and nowhere else."""
         try:
+            if not isinstance(values, dict):
+                raise TypeError(f"it holds {shown(values)}, not an object")
             files = {
                 _inside(str(name)): FileFacts(sha256=str(facts["sha256"]), size=int(facts["size"]))
                 for name, facts in values["files"].items()
@@ -88,7 +90,7 @@ class Card:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FormatError(
-                f"{path} is no model card: {type(error).__name__} {error}",
+                f"{path} is no model card: {_reason(error)}",
                 hint=f"delete the folder {path.parent} and pull the model again",
             ) from error
         if card.kind not in ("generate", "embed") or card.digest != content_digest(files):
@@ -172,11 +174,12 @@ class ModelFolder:
                     f"{self.file(name)} has {size} bytes instead of {facts['size']}"
                 )
 
-    def verify(self) -> None:
-        """Hash every file again; a changed byte is an `IntegrityError` that names the file."""
+    def verify(self, sha256: Callable[[Path], str] | None = None) -> None:
+        """Hash every file again; a changed byte is an `IntegrityError` that names the file.
+        ``sha256``: how, for one who remembers hashes."""
         self.check_sizes()
         for name, facts in self.card.files.items():
-            found = file_sha256(self.file(name))
+            found = (sha256 or file_sha256)(self.file(name))
             if found != facts["sha256"]:
                 raise self._damaged(
                     f"{self.file(name)} has changed: sha256 {found[:16]}… instead of "
@@ -219,6 +222,10 @@ def write_atomic(path: Path, data: bytes) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise store_error(error, path, "writing") from error
+
+
+def _reason(error: Exception) -> str:
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _inside(name: str) -> str:

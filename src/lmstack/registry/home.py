@@ -42,7 +42,7 @@ def _expanded(path: str) -> Path:
     except RuntimeError:
         raise StoreError(
             f"no home folder is known for {path.split('/')[0]} in {path}",
-            hint="set LMSTACK_HOME to a folder that can be written: LMSTACK_HOME=FOLDER lmstack ...",
+            hint="set LMSTACK_HOME to a folder that can be written",
         ) from None
 
 

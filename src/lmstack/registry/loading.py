@@ -95,13 +95,16 @@ def load(
     dtype: torch.dtype | None = None,
     ops: Ops | None = None,
 ) -> LoadedModel:
-    """Load what ``ref`` names (no network). ``dtype``: of the weights, float32 unless given.
-    ``ops``: what the module computes with, the reference unless given."""
+    """Load what ``ref`` names (no network). Bytes that are not those of the card are an
+    `IntegrityError`: a model is named by its digest in every answer. ``dtype``: of the weights,
+    float32 unless given. ``ops``: what the module computes with, the reference unless given."""
     import torch
 
     from lmstack.model import REFERENCE_OPS, load_module, read_gguf
 
-    folder = ref if isinstance(ref, ModelFolder) else (store or Store()).resolve(ref)
+    store = store or Store()
+    folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
+    folder.verify(store.hashes.sha256)
     metadata: Mapping[str, Any] = {}
     gguf = folder.gguf
     if gguf is not None:

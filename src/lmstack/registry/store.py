@@ -10,6 +10,7 @@ touches the network.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -38,6 +39,7 @@ from lmstack.registry.card import (
     write_atomic,
 )
 from lmstack.registry.describe import describe
+from lmstack.registry.hashes import FileHashes
 from lmstack.registry.home import home, locked, store_error
 from lmstack.registry.known import KNOWN, Known
 from lmstack.registry.local import content, copy_files, existing
@@ -79,6 +81,11 @@ class Store:
         """Where the models are."""
         return self.root / "models"
 
+    @property
+    def hashes(self) -> FileHashes:
+        """Hashes of files, each computed once."""
+        return FileHashes(self.root)
+
     def pull(self, ref: str | os.PathLike[str], *, progress: Progress | None = None) -> ModelFolder:
         """Bring a model into the store; does nothing if it is there.
 
@@ -115,6 +122,9 @@ class Store:
             return self._in_place(existing(parsed.path))
         entry = self._entry(parsed.name)
         if not entry.is_dir():
+            if self.root.exists() and not self.root.is_dir():
+                found = NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+                raise store_error(found, self.root, "reading")
             here = Path(str(ref))
             if isinstance(parsed, NameRef) and not parsed.digest and here.is_dir():
                 return self._in_place(here)
@@ -128,6 +138,18 @@ class Store:
     def broken(self) -> list[Broken]:
         """Entries that cannot be used, each with its reason."""
         return self._survey()[1]
+
+    def checked(self) -> tuple[list[ModelFolder], list[Broken]]:
+        """`models` and `broken`, with the bytes of every file hashed too."""
+        whole = []
+        models, broken = self._survey()
+        for found in models:
+            try:
+                found.verify(self.hashes.sha256)
+                whole.append(found)
+            except LmstackError as error:
+                broken.append(Broken(found.name, found.path, error))
+        return whole, broken
 
     def verify(self, ref: str | os.PathLike[str]) -> ModelFolder:
         """`resolve`, then hash every byte; `IntegrityError` names the file that changed."""
@@ -228,22 +250,8 @@ class Store:
         return ModelFolder(path, card)
 
     def _facts(self, path: Path) -> FileFacts:
-        """Hash of a file outside the store, remembered by size and time of change."""
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise store_error(error, path, "reading") from error
-        memory = self.root / "hashes.json"
-        key = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
-        known = _remembered(memory)
-        if key not in known:
-            known[key] = file_sha256(path)
-            try:
-                self.root.mkdir(parents=True, exist_ok=True)
-                write_atomic(memory, json.dumps(dict(list(known.items())[-500:])).encode())
-            except (OSError, LmstackError):
-                pass  # a memory that cannot be kept only costs time
-        return FileFacts(sha256=known[key], size=stat.st_size)
+        sha256 = self.hashes.sha256(path)
+        return FileFacts(sha256=sha256, size=path.stat().st_size)
 
     def _bring(self, name: str, ref: Ref, progress: Progress | None) -> ModelFolder:
         entry = self._entry(name)
@@ -352,11 +360,3 @@ def _licence(package: str, files: str) -> str:
         return f"{package} (stated by the package and by the model's files)" if package else ""
     stated = ((package, "package"), (files, "model's files"))
     return "; ".join(f"{text} (stated by the {where})" for text, where in stated if text)
-
-
-def _remembered(path: Path) -> dict[str, str]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return {str(key): str(value) for key, value in values.items()}
-    except (OSError, ValueError, AttributeError):
-        return {}

@@ -89,6 +89,11 @@ def list_models(out: Output, ctx: typer.Context) -> None:  # noqa: ARG001
         ]
         shown = [tuple(printable(cell, one_line=True) for cell in row) for row in rows]
         out.lines(columns([header, *shown]))
+    for entry in wiring.broken_models():
+        text = (
+            f"cannot be used: {entry.name}: {entry.error.message}; lmstack doctor says what to do"
+        )
+        out.note(printable(text, one_line=True))
 
 
 def remove(
