@@ -32,7 +32,8 @@ def _hit(number: int, text: str) -> Hit:
 
 
 def _candidates(*texts: str) -> list[Candidate]:
-    return read_sentences([_hit(n, text) for n, text in enumerate(texts, 1)], 500)
+    hits = [_hit(n, text) for n, text in enumerate(texts, 1)]
+    return read_sentences(hits, len(hits), 500)[1]
 
 
 @functools.cache
@@ -120,7 +121,7 @@ def test_generative_grammar_knows_only_numbers_of_passages():
 
 def test_heading_is_no_quotable_sentence():
     hit = dataclasses.replace(_hit(1, "## The *page*\n\nIt is here."), section=("A", "The page"))
-    assert [c.quote for c in read_sentences([hit], 500)] == ["It is here."]
+    assert [c.quote for c in read_sentences([hit], 1, 500)[1]] == ["It is here."]
 
 
 def test_sentence_that_is_too_long_or_only_signs_is_not_quotable():

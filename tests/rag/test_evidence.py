@@ -129,3 +129,17 @@ def test_phrase_without_spaces_counts_by_its_pairs_of_characters():
     asked = {"图书馆几点开门": 1.0}
     assert covered_share(asked, "图书馆早上九点开门。") == pytest.approx(4 / 6)
     assert covered_share(asked, "今天下雨。") == 0
+
+
+async def test_passages_of_code_do_not_keep_others_from_being_read(answerer, tmp_path):
+    text = "# Lamps\n\n" + "".join(
+        f"## Light the lamp {n}\n\n```\nlight the lamp {n}\n```\n\n" for n in range(5)
+    )
+    (tmp_path / "lamps.md").write_text(f"{text}## Other\n\nStrike a match.\n")
+    answerer.index.update()
+    answerer.config = answerer.config.replace(passages=1)
+    found = answerer.find("How do I light the lamp?")
+    assert "```" in found.hits[0].text
+    assert [s.shown for s in found.sentences] == ["Strike a match."]
+    assert [s.number for s in found.sentences] == [1]
+    assert found.read == [found.hits[found.sentences[0].hit.rank - 1]]

@@ -41,11 +41,12 @@ ABSTENTION = "The documents do not answer this question."
 
 @dataclass(frozen=True)
 class Found:
-    """What an answer starts from: hits, and the weighed sentences of those that are read.
-    ``unheard``: names in the question that no hit mentions."""
+    """What an answer starts from: the hits, those of them that are read, and their weighed
+    sentences. ``unheard``: names in the question that no hit mentions."""
 
     query: str
     hits: list[Hit]
+    read: list[Hit]
     sentences: list[Candidate]
     unheard: list[str]
     seconds: float
@@ -111,7 +112,7 @@ class Answerer:
         if found.sentences and found.evidence >= self.config.min_evidence:
             task = Task(
                 question,
-                found.hits[: self.config.passages],
+                found.read,
                 found.sentences,
                 self.config,
                 self.model,
@@ -151,14 +152,15 @@ class Answerer:
         query = retrieval_query(question, history, config.history_turns)
         vector = query_vector(self._embedder, query)
         hits = self.index.search(query, config.retrieve, vector=vector)
-        above = SectionText(self.index)
-        sentences = read_sentences(hits[: config.passages], config.max_sentence_chars, above)
+        read, sentences = read_sentences(
+            hits, config.passages, config.max_sentence_chars, SectionText(self.index)
+        )
         words = self.index.word_weights(content_words(query))
         weighed = weigh_sentences(sentences, vector, words, self._embedder, config)
         unheard = unheard_names(query, hits)
         if unheard:
             weighed = [replace(s, evidence=s.evidence - config.unheard_penalty) for s in weighed]
-        return Found(query, hits, weighed, unheard, time.monotonic() - started)
+        return Found(query, hits, read, weighed, unheard, time.monotonic() - started)
 
     def _answer(
         self, found: Found, composer: Composer, timings: AnswerTimings, *, abstained: bool

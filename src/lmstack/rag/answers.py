@@ -40,7 +40,8 @@ class AnswerConfig(Config):
     takes the sentences with the most evidence without a model; ``generative`` lets the model
     write and checks each sentence.
 
-    Retrieval: ``retrieve`` passages are found and shown, the first ``passages`` of them are read.
+    Retrieval: ``retrieve`` passages are found and shown, the first ``passages`` of them that hold
+    something to quote are read.
 
     Evidence of a sentence for a question, about 0 to 1: ``similarity_weight`` times the cosine
     of their vectors plus ``coverage_weight`` times the share of the question's words (weighted

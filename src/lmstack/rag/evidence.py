@@ -26,10 +26,10 @@ MAX_HEADINGS = 160
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A sentence of a passage. ``number`` is the passage's, counted from 1; ``quote`` is the
-    document's text between ``start`` and ``end``; ``shown`` is the quote on one line, the cells
-    of a table named by its header. ``headings`` stand above it, ``before`` is the sentence that
-    it goes on from: a reader has them in mind."""
+    """A sentence of a passage. ``number`` is the passage's among those read, counted from 1;
+    ``quote`` is the document's text between ``start`` and ``end``; ``shown`` is the quote on one
+    line, the cells of a table named by its header. ``headings`` stand above it, ``before`` is
+    the sentence that it goes on from: a reader has them in mind."""
 
     number: int
     hit: Hit
@@ -51,26 +51,35 @@ class Candidate:
 
 
 def read_sentences(
-    hits: Sequence[Hit], max_chars: int, above: Callable[[Hit], str] = lambda _: ""
-) -> list[Candidate]:
-    """Sentences of ``hits`` in order; a text that occurs twice in a passage counts once.
+    hits: Sequence[Hit],
+    passages: int,
+    max_chars: int,
+    above: Callable[[Hit], str] = lambda _: "",
+) -> tuple[list[Hit], list[Candidate]]:
+    """The first ``passages`` of ``hits`` that hold something to quote, and their sentences in
+    order; a text that occurs twice in a passage counts once.
 
     Headings are left out: they name an answer and are none. So are code, titles and lists of
-    links, unless there is nothing else. ``above`` gives the text of a hit's section before it:
-    where a table's header or the start of a fence may be.
+    links, unless no hit holds anything else. ``above`` gives the text of a hit's section before
+    it: where a table's header or the start of a fence may be.
     """
-    found = [
-        (candidate, usual)
-        for number, hit in enumerate(hits, 1)
-        for candidate, usual in _sentences_of(number, hit, max_chars, above(hit))
+    found = [(hit, _sentences_of(hit, max_chars, above(hit))) for hit in hits]
+    usual = [
+        (hit, kept)
+        for hit, sentences in found
+        if (kept := [candidate for candidate, is_usual in sentences if is_usual])
     ]
-    usual = [candidate for candidate, is_usual in found if is_usual]
-    return usual or [candidate for candidate, _ in found]
+    anything = [(hit, [candidate for candidate, _ in sentences]) for hit, sentences in found]
+    read = (usual or anything)[:passages]
+    numbered = [
+        replace(candidate, number=number)
+        for number, (_, sentences) in enumerate(read, 1)
+        for candidate in sentences
+    ]
+    return [hit for hit, _ in read], numbered
 
 
-def _sentences_of(
-    number: int, hit: Hit, max_chars: int, above: str
-) -> list[tuple[Candidate, bool]]:
+def _sentences_of(hit: Hit, max_chars: int, above: str) -> list[tuple[Candidate, bool]]:
     """Candidates, and whether they are of a kind that answers."""
     found: list[tuple[Candidate, bool]] = []
     seen = {_plain(heading) for heading in hit.section}
@@ -84,7 +93,7 @@ def _sentences_of(
             continue
         seen.add(plain)
         candidate = Candidate(
-            number,
+            0,
             hit,
             offset + piece.start,
             offset + piece.end,
