@@ -233,13 +233,23 @@ def read_gguf(path: Path | str) -> GGUFFile:
         raise
 
 
+_MISTAKEN_HINT = "fetch the model again, from where the file itself is given"
+
+
+def _mistaken(start: bytes) -> str:
+    """What a file that is no GGUF file most likely is, by its first four bytes."""
+    if start == b"vers":
+        return "is a Git LFS pointer (it starts with b'vers'), not the weights themselves"
+    if start.lstrip()[:1] == b"<":
+        return f"is a web page (it starts with {start!r}), not a GGUF file"
+    return f"starts with {start!r}, not b'GGUF'"
+
+
 def _header(cursor: _Cursor) -> tuple[int, int]:
     """Counts of tensors and of metadata entries."""
     magic = cursor.buffer[:4]
     if magic != b"GGUF":
-        raise FormatError(
-            f"{cursor.label} starts with {magic!r}, not b'GGUF'", hint="give a GGUF file"
-        )
+        raise FormatError(f"{cursor.label} {_mistaken(magic)}", hint=_MISTAKEN_HINT)
     cursor.take(4)
     version = cursor.u32()
     if version not in (2, 3):
