@@ -12,6 +12,7 @@ Each module (`lmstack.core`, `lmstack.text`, ... `lmstack.serve`, `lmstack.rag`)
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,12 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# torch's threads spin between operations while they wait for each other. On a machine that has
+# anything else to do, a thread that spins keeps the one it waits for from running: decoding fell
+# from 40 to 8 tokens/s. A short spin keeps the speed and then gives way. Read when torch loads.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 _HOMES = {
     "Answer": "rag",
