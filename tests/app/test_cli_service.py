@@ -129,3 +129,45 @@ def test_the_folder_names_its_model(folder: str, expected: str) -> None:
 
 def test_a_hostile_folder_name_becomes_a_plain_model_name() -> None:
     assert served_name(Path("/x/a\n\x1bb"), "tiny") == "a\\n\\x1bb"
+
+
+async def ask_page(client: httpx.AsyncClient, question: str) -> str:
+    answer = await client.post("/api/ask", json={"question": question})
+    assert answer.status_code == 200
+    return answer.text
+
+
+async def test_a_question_of_the_page_is_recorded_even_if_no_model_is_asked(
+    client: httpx.AsyncClient, model: ScriptedModel
+) -> None:
+    told = await ask_page(client, "Zebras?")
+    assert "event: done" in told
+    assert model.requests == []
+    assert verify(wiring.audit_path()).ok
+    log = wiring.audit_path().read_text()
+    assert (log.count('"accepted"'), log.count('"finished"')) == (1, 1)
+
+
+async def test_a_log_that_cannot_be_written_refuses_the_page_too(
+    client: httpx.AsyncClient,
+) -> None:
+    wiring.audit_path().parent.mkdir(parents=True, exist_ok=True)
+    wiring.audit_path().mkdir()
+    told = await ask_page(client, QUESTION)
+    assert "event: error" in told
+    assert '"status": 507' in told
+    assert "years" not in told
+
+
+async def test_a_question_of_the_page_is_guarded(client: httpx.AsyncClient) -> None:
+    told = await ask_page(client, "letters \x1b[2J")
+    assert '"status": 403' in told
+    assert "event: hits" not in told
+
+
+async def test_a_past_answer_that_quotes_a_hostile_document_does_not_end_the_conversation(
+    client: httpx.AsyncClient,
+) -> None:
+    past = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a \x1b[2J [1]"}]
+    answer = await client.post("/api/ask", json={"question": QUESTION, "history": past})
+    assert "event: done" in answer.text

@@ -2,10 +2,11 @@
 
     /v1 MODEL    the language model                                guarded, audited
     /v1 FOLDER   cited answers, as a chat model                    guarded, audited
-    the page     cited answers; each call of the model is          guarded, audited
+    the page     cited answers                                     guarded, audited
 
-An answer from documents leaves two records when it asks the language model: one for the
-question, one for the prompt with the passages, under one request id. Does not cover the socket
+An answer from documents leaves two runs of records when it asks the language model: one for the
+question, one for the prompt with the passages, under one request id; one that is quoted without
+asking the model leaves the first. Does not cover the socket
 (`server`) or where models come from (`wiring`).
 """
 
@@ -49,12 +50,17 @@ def build_service(
     reading = GuardedModel(
         model, limits=limits, audit=audit, limiter=limiter, guards=PASSAGE_GUARDS
     )
-    workspace = Workspace(folder, index_dir, model=reading, embedder=embedder)
+    doors = RateLimiter(limits)  # a question is counted once: where it comes in
+
+    def guard(answers: ChatModel) -> ChatModel:
+        return GuardedModel(answers, limits=limits, audit=audit, limiter=doors)
+
+    workspace = Workspace(folder, index_dir, model=reading, embedder=embedder, guard=guard)
     name = served_name(folder, model.info.name)
     grounded = GroundedModel(workspace.answerer, name)
     app = create_app(
         models={
-            name: GuardedModel(grounded, limits=limits, audit=audit),
+            name: guard(grounded),
             model.info.name: guarded,
         },
         embedders={embedder.info.name: embedder},

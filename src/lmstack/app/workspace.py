@@ -11,13 +11,14 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lmstack
 from lmstack.app._answer_events import AnswerEvents
+from lmstack.app._page_model import PageModel, Question, Told
 from lmstack.app._suggestions import answerable, candidate_questions
 from lmstack.core import (
     ChatModel,
@@ -79,7 +80,8 @@ class _Round:
 
 
 class Workspace:
-    """Owns the index (`close` closes it), not the models. ``folder`` may also be one file."""
+    """Owns the index (`close` closes it), not the models. ``folder`` may also be one file.
+    ``guard`` is put before every question, whether or not it reaches the language model."""
 
     def __init__(
         self,
@@ -89,6 +91,7 @@ class Workspace:
         model: ChatModel,
         embedder: Embedder,
         config: WorkspaceConfig | None = None,
+        guard: Callable[[ChatModel], ChatModel] = lambda model: model,
     ) -> None:
         self.config = config or WorkspaceConfig()
         self.folder = Path(os.path.abspath(folder))
@@ -96,6 +99,7 @@ class Workspace:
         self.embedder = embedder
         self.index = Index.open(index_dir, embedder, config=self.config.index)
         self.answerer = Answerer(self.index, model, self.config.answer)
+        self._asked = guard(PageModel(self.answerer, self.folder.name or model.info.name))
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
@@ -302,15 +306,20 @@ class Workspace:
         """The events of an answer by name, ending with ``done``."""
         yield "searching", {}
         translate = AnswerEvents(self.status()["files"], self._named)
-        events = self.answerer.stream(
-            question, turns_of(history), client=client, request_id=request_id
+        asked = Question(
+            prompt=question,
+            client=client,
+            request_id=request_id,
+            past=tuple(turns_of(history)),
         )
+        told = self._asked.stream(asked)
         try:
-            async for event in events:
-                for named in translate(event):
-                    yield named
+            async for delta in told:
+                if isinstance(delta, Told) and delta.event is not None:
+                    for named in translate(delta.event):
+                        yield named
         finally:
-            await close(events)
+            await close(told)
 
     def _named(self, path: str) -> str:
         """A path from `lmstack.rag` from the folder on: what people recognize, and no more of

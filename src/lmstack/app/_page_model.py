@@ -1,0 +1,57 @@
+"""The page's answers as a chat model, so that the guards of any model stand before them too.
+
+An answer that is quoted from the documents never asks the language model; guarding that model
+alone would leave such answers without a limit and without an audit record. Does not cover what
+the page shows of an event (`_answer_events`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from lmstack.core import Delta, InputError, ModelInfo, Request
+from lmstack.rag import AnswerDone, Answerer, AnswerEvent, TextDelta
+from lmstack.rag.followup import Turn
+
+__all__ = ["PageModel", "Question", "Told"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Request):
+    """``prompt`` is the question. ``past`` is not for the guards to refuse: answers in it may
+    quote whatever a document holds."""
+
+    past: tuple[Turn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Told(Delta):
+    """A delta that carries the event it stands for."""
+
+    event: AnswerEvent | None = None
+
+
+class PageModel:
+    """A `ChatModel` over ``answerer`` that is asked with a `Question` and answers with `Told`."""
+
+    def __init__(self, answerer: Answerer, name: str) -> None:
+        inner = answerer.model.info
+        self.info = ModelInfo(name, inner.digest, inner.context_length)
+        self._answerer = answerer
+
+    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        if not isinstance(request, Question) or not isinstance(request.prompt, str):
+            raise InputError("the page's answers take a Question")
+        events = self._answerer.stream(
+            request.prompt, request.past, client=request.client, request_id=request.request_id
+        )
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, AnswerDone):
+                    usage = event.answer.usage
+                    yield Told(finish_reason="stop", usage=usage, event=event)
+                else:
+                    text = event.text if isinstance(event, TextDelta) else ""
+                    yield Told(text, event=event)
