@@ -3,6 +3,7 @@
     make bench-questions                                    the default settings
     python benchmarks/questions.py --set strategy=similarity --set passages=2
     python benchmarks/questions.py --wrong                  list what went wrong
+    python benchmarks/questions.py --questions benchmarks/questions/development.jsonl
 
 60 questions about docs/ and three small corpora: 40 have an answer in their corpus, 20 do not.
 An answer is right if it matches one of the question's patterns. A citation is valid if it names
@@ -152,8 +153,8 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 class Bench:
     """The corpora indexed once, and the default models loaded once, for many settings."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        self.questions = read_questions()
+    def __init__(self, stack: ExitStack, path: pathlib.Path = QUESTIONS) -> None:
+        self.questions = read_questions(path)
         self.embedder = LocalEmbedder.load("all-minilm-l6-v2")
         self.model = LocalModel.load("smollm2-135m-instruct")
         stack.callback(self.model.close)
@@ -213,11 +214,12 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--json", type=pathlib.Path, default=None)
     parser.add_argument("--label", default="default", help="name of this run in the JSON file")
+    parser.add_argument("--questions", type=pathlib.Path, default=QUESTIONS)
     parser.add_argument("--wrong", action="store_true", help="list the questions that went wrong")
     args = parser.parse_args()
     config = parse_settings(args.set)
     with ExitStack() as stack:
-        bench = Bench(stack)
+        bench = Bench(stack, args.questions)
         start = time.perf_counter()
         outcomes = bench.run(config)
         seconds = time.perf_counter() - start
