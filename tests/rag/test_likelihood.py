@@ -75,7 +75,8 @@ async def test_candidates_are_scored_side_by_side_under_their_headings(index):
     assert model.most_at_once == 3
     assert all(r.prompt.endswith(f"\n\nQuestion: {QUESTION}") for r in model.requests)
     assert any(r.prompt.startswith("Serving > Limits\n") for r in model.requests)
-    assert answer.usage.completion_tokens == 3
+    assert answer.usage.prompt_tokens > 30
+    assert answer.usage.completion_tokens == 0
 
 
 async def test_model_is_not_asked_where_one_sentence_stands_out(index):

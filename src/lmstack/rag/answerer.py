@@ -185,8 +185,9 @@ def _reason(found: Found, composer: Composer, config: AnswerConfig) -> str:
         return "nothing was found"
     if found.evidence < config.min_evidence:
         unheard = f"; none mentions {', '.join(found.unheard)}" if found.unheard else ""
+        evidence = max(found.evidence, 0.0)
         return (
-            f"the nearest passage bears on the question with {found.evidence:.2f}, less than "
+            f"the nearest passage bears on the question with {evidence:.2f}, less than "
             f"{config.min_evidence:.2f}{unheard}"
         )
     if composer.model_abstained:

@@ -37,7 +37,8 @@ async def question_likelihoods(
     request_id: str = "",
 ) -> tuple[list[float], Usage] | None:
     """The mean log-probability of a token of ``question`` after each of ``candidates``, and what
-    it took; None where the model cannot score a prompt. The requests run side by side."""
+    it took (the token that each request must write is no part of an answer and not counted);
+    None where the model cannot score a prompt. The requests run side by side."""
     suffix = f" {_harmless(question)}"
     requests = [
         Request(
@@ -63,9 +64,7 @@ async def question_likelihoods(
         return None
     usages = [usage for _, usage in scored]
     return scores, Usage(
-        sum(u.prompt_tokens for u in usages),
-        sum(u.completion_tokens for u in usages),
-        sum(u.cached_tokens for u in usages),
+        sum(u.prompt_tokens for u in usages), 0, sum(u.cached_tokens for u in usages)
     )
 
 
