@@ -18,7 +18,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {  # low, high, low excluded
     "min_p": (0, 1, False),
     "presence_penalty": (-2, 2, False),
     "frequency_penalty": (-2, 2, False),
-    "repetition_penalty": (0, 10, True),
+    "repetition_penalty": (0.01, 10, False),
     "seed": (-(2**63), 2**64 - 1, False),
     "logprobs": (0, 20, False),
     "n": (1, 16, False),
@@ -140,3 +140,8 @@ def deep() -> dict[str, Any]:
 def test_a_schema_that_is_not_json_is_refused(make: Any) -> None:
     with pytest.raises(InputError, match="not JSON"):
         Grammar.json_schema(make())
+
+
+def test_a_penalty_that_would_overflow_the_logits_is_refused() -> None:
+    with pytest.raises(InputError, match="repetition_penalty is 5e-324"):
+        SamplingParams(repetition_penalty=5e-324)

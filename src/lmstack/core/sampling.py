@@ -54,7 +54,7 @@ class SamplingParams(Config):
         check_range("min_p", self.min_p, 0, 1)
         check_range("presence_penalty", self.presence_penalty, -2, 2)
         check_range("frequency_penalty", self.frequency_penalty, -2, 2)
-        check_range("repetition_penalty", self.repetition_penalty, 0, 10, low_open=True)
+        check_range("repetition_penalty", self.repetition_penalty, 0.01, 10)
         check_whole("n", self.n, 1, MAX_CHOICES)
         if self.seed is not None:
             check_whole("seed", self.seed, -(2**63), 2**64 - 1)
