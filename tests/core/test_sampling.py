@@ -145,3 +145,9 @@ def test_a_schema_that_is_not_json_is_refused(make: Any) -> None:
 def test_a_penalty_that_would_overflow_the_logits_is_refused() -> None:
     with pytest.raises(InputError, match="repetition_penalty is 5e-324"):
         SamplingParams(repetition_penalty=5e-324)
+
+
+@pytest.mark.parametrize("cold", [0.0, 5e-324, 1e-300, 1e-31])
+def test_a_temperature_too_small_to_divide_by_is_greedy(cold: float) -> None:
+    assert SamplingParams(temperature=cold).greedy
+    assert not SamplingParams(temperature=1e-6).greedy

@@ -16,6 +16,7 @@ GRAMMARS = ("json_object", "json_schema", "regex", "lark")
 MAX_STOPS = 16
 MAX_CHOICES = 16
 MAX_TOP_LOGPROBS = 20
+COLDEST = 1e-30
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class SamplingParams(Config):
 
     @property
     def greedy(self) -> bool:
-        return self.temperature == 0
+        # Smaller than float32 can divide by: the logits would no longer be numbers.
+        return self.temperature < COLDEST
 
 
 @dataclass(frozen=True)

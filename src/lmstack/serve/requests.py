@@ -88,7 +88,9 @@ class SamplingBody(Body):
         | None
     ) = None
     min_p: Annotated[float, Field(ge=0, le=1, description="Extension.")] | None = None
-    repetition_penalty: Annotated[float, Field(ge=0.01, le=10, description="Extension.")] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10, description="Extension.")] | None = (
+        None
+    )
     ignore_eos: (
         Annotated[bool, Field(description="Extension: go on past the end of text, for benchmarks.")]
         | None
