@@ -62,3 +62,11 @@ def test_a_missing_log_and_a_wrong_head_say_what_to_do(run: Run, home: Path) -> 
     assert (missing.code, "none.jsonl" in missing.err) == (1, True)
     wrong = run("audit", "verify", "--expect-head", "abc")
     assert (wrong.code, "64 hex digits" in wrong.err) == (1, True)
+
+
+def test_a_log_that_was_emptied_names_the_file_and_no_line(run: Run, log: Path) -> None:
+    log.write_text("")
+    ran = run("audit", "verify")
+    assert ran.code == 1
+    assert "line None" not in ran.err
+    assert str(log) in ran.err

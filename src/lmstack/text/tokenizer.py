@@ -348,7 +348,8 @@ def _backend(text: str, control: Sequence[str]) -> Any:
             raise
         raise FormatError(
             f"tokenizer.json cannot be used: {shown(str(error), 200)}",
-            hint="the file is damaged or of a kind that the tokenizers library does not know",
+            hint="get the model again, complete; or, if the file is newer than the installed"
+            " library: pip install -U tokenizers",
         ) from error
     backend.no_padding()
     backend.no_truncation()

@@ -57,8 +57,9 @@ def verify(
         out.line(f"head {report.head}")
         out.lines([f"note: {note}" for note in report.notes])
     else:
+        where = f"line {report.bad_line} of {path}" if report.bad_line else str(path)
         raise IntegrityError(
-            f"the audit log is not whole: {report.reason} (line {report.bad_line} of {path})",
+            f"the audit log is not whole: {report.reason} ({where})",
             hint="keep the file as it is, and compare it with a copy from before the change",
         )
     if not report.ok:
