@@ -147,16 +147,17 @@ def test_failed_round_says_why_and_the_next_one_mends_it(
     assert workspace.status()["files"]["indexed"] == 2
 
 
-def test_folder_that_vanishes_is_a_problem_and_its_return_mends_it(
+def test_folder_that_vanishes_keeps_its_documents_and_is_a_problem_until_it_returns(
     make: Any, docs: Path, until: Any
 ) -> None:
     workspace = make(rescan_s=0.05)
     workspace.start_indexing()
     until(lambda: workspace.status()["state"] == "ready")
     docs.rename(docs.with_name("elsewhere"))
-    until(lambda: workspace.status()["files"]["indexed"] == 0)
+    until(lambda: workspace.status()["files"]["problems"] == 1)
+    assert workspace.status()["files"]["indexed"] == 2
     docs.with_name("elsewhere").rename(docs)
-    until(lambda: workspace.status()["files"]["indexed"] == 2)
+    until(lambda: workspace.status()["files"]["problems"] == 0)
     until(lambda: workspace.status()["state"] == "ready")
 
 
