@@ -158,6 +158,9 @@ def serve(listener: socket.socket, load: Callable[[], Service], ready: Callable[
     try:
         loader.start()
         server.run(sockets=[listener])
+    except SystemExit:  # SIGTERM before the server had begun to listen for it
+        server.exit_code = EXIT_TERMINATED
+        raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
