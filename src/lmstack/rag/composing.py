@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,9 @@ from lmstack.rag.evidence import Candidate
 
 __all__ = ["Composer"]
 
+_NUMBER = re.compile(r"\[(\s*\d+\s*)\]")
+_BEGUN = re.compile(r"\[\s*\d*\s*$")
+
 
 @dataclass
 class Composer:
@@ -29,12 +33,22 @@ class Composer:
     cut: bool = False
     model_abstained: bool = False
     _parts: list[str] = field(default_factory=list)
+    _held: str = ""
 
     @property
     def text(self) -> str:
         return "".join(self._parts)
 
     def say(self, text: str) -> TextDelta:
+        """Text of the answer. A number in brackets in it is none of our citations, whoever
+        reads the text for them later, so it is put in parentheses: "see [9]" becomes "see (9)".
+        What may be the beginning of one waits for the next call."""
+        text = self._held + text
+        cut = _BEGUN.search(text)
+        text, self._held = (text, "") if cut is None else (text[: cut.start()], text[cut.start() :])
+        return self._add(_NUMBER.sub(r"(\1)", text))
+
+    def _add(self, text: str) -> TextDelta:
         self._parts.append(text)
         return TextDelta(text)
 
@@ -61,8 +75,11 @@ class Composer:
                 yield CitationFound(citation)
             ids.append(citation.id)
         numbers = list(dict.fromkeys(ids))
+        if self._held:
+            held, self._held = self._held, ""
+            yield self._add(held)
         if numbers:
-            yield self.say("".join(f" [{number}]" for number in numbers))
+            yield self._add("".join(f" [{number}]" for number in numbers))
         sentence = AnswerSentence(text, tuple(numbers), support, supported, evidence)
         self.sentences.append(sentence)
         yield SentenceChecked(len(self.sentences) - 1, sentence)
