@@ -36,7 +36,7 @@ class Measurement:
     unit: str
     peer: str
     higher: bool = True
-    rounds: int = 3
+    rounds: int = 2
 
 
 MEASUREMENTS = (
