@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 ROOT = pathlib.Path(__file__).parent.parent
 MODEL, EMBEDDER = "smollm2-135m-instruct", "all-minilm-l6-v2"
@@ -101,12 +102,14 @@ def lmstack_embedding(name: str) -> float:
 
 
 def index_files(folder: pathlib.Path) -> int:
-    """About 300 small documents; the number of files."""
+    """300 small documents; the number of files. Each paragraph is numbered, since passages that
+    are equal would be embedded once."""
     source = corpus()
     size = 1500
     for i in range(300):
         start = (i * 377) % (len(source) - size)
-        (folder / f"{i:03}.md").write_text(source[start : start + size])
+        text = source[start : start + size].replace("\n\n", f"\n\nNote {i}. ")
+        (folder / f"{i:03}.md").write_text(f"Note {i}. {text}")
     return 300
 
 
@@ -186,6 +189,21 @@ def sentence_transformers_embedding(name: str) -> float:
     return rate(len(batch), lambda: encode(batch))
 
 
+class Recorder:
+    """An embedder that remembers the passages it was given."""
+
+    def __init__(self, embedder: Any) -> None:
+        self._embedder = embedder
+        self.passages: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._embedder, name)
+
+    def embed(self, texts: Sequence[str], kind: str = "passage") -> Any:
+        self.passages += texts
+        return self._embedder.embed(texts, kind)
+
+
 def index_chunks(scratch: pathlib.Path) -> list[str]:
     """The chunks that `lmstack_index` makes, for the peer to embed and nothing more."""
     from lmstack.rag import Index
@@ -194,9 +212,10 @@ def index_chunks(scratch: pathlib.Path) -> list[str]:
     folder = scratch / "files"
     folder.mkdir()
     index_files(folder)
-    with Index.open(scratch / "index", LocalEmbedder.load(EMBEDDER)) as index:
+    recorder = Recorder(LocalEmbedder.load(EMBEDDER))
+    with Index.open(scratch / "index", recorder) as index:
         index.update([folder])
-        return index.passages()
+    return recorder.passages
 
 
 # --- one figure --------------------------------------------------------------------------
