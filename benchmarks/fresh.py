@@ -43,7 +43,7 @@ with urllib.request.urlopen(request) as response, open(os.environ["HOME"] + "/up
     f.write(response.read())
 PY
 kill -INT $server
-wait $server
+wait $server || test $? = 130
 """
 
 
