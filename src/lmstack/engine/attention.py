@@ -143,7 +143,8 @@ class _PromptChunk:
             k, v = (
                 _gather(x, self.tables, self.block_size)[: self.num_seen] for x in (keys, values)
             )
-        if q.dtype == torch.bfloat16:
+        # A short prompt costs little either way, and its scores keep all their bits.
+        if q.dtype == torch.bfloat16 and self.num_seen > QUERY_BLOCK:
             return _blockwise(q[self.rows], k, v, scale)
         q, k, v = (x.transpose(0, 1)[None] for x in (q[self.rows], k, v))
         out = F.scaled_dot_product_attention(
