@@ -1,11 +1,10 @@
-"""What a newcomer waits for: a fresh clone, an empty store, an empty pip cache.
+"""What a newcomer waits for: a fresh clone, an empty store.
 
     python benchmarks/fresh.py            make demo, then ask and up without a network
     python benchmarks/fresh.py --test     make test as well
 
-Only what is committed is measured. Download sizes are those of pip's cache and of the model
-store's packages; a torch wheel that pip finds on the disk is no download and is counted apart,
-in the size of the environment. The network is taken away with Linux's `unshare --net`.
+Only what is committed is measured. Sizes are those on disk, of the environment and of the model
+store: pip does not say what it downloaded. The network is taken away with Linux's `unshare --net`.
 """
 
 from __future__ import annotations
@@ -81,7 +80,6 @@ def main() -> None:
         result = {
             "machine": processor(),
             "demo_seconds": seconds,
-            "demo_download_bytes": size(home / "pip") + size(home / "store"),
             "environment_bytes": size(clone / ".venv"),
             "store_bytes": size(home / "store"),
         }
@@ -94,10 +92,8 @@ def main() -> None:
         result["offline_answer"] = asked["answer"]
         result["offline_served"] = served["choices"][0]["message"]["content"]
         if args.test:
-            cached = size(home / "pip")
             result["test_seconds"], output = timed(["make", "test"], clone, env)
             print(output[-2000:])
-            result["test_download_bytes"] = size(home / "pip") - cached + size(home / "test-store")
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
