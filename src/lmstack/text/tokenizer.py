@@ -23,7 +23,7 @@ from lmstack.text.detokenizer import Detokenizer
 from lmstack.text.gguf_vocab import gguf_config, gguf_json
 from lmstack.text.surface import Surfaces, surfaces
 
-__all__ = ["Encoding", "Tokenizer"]
+__all__ = ["Encoding", "Tokenizer", "check_text", "run_backend"]
 
 _ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token")
 _NAMED = (*_ROLES, "mask_token", "eot_token")
@@ -50,6 +50,7 @@ class Tokenizer:
     pad_id: int | None
     unk_id: int | None
     special_ids: frozenset[int]
+    unknown_ids: frozenset[int]
     adds_bos: bool
 
     def __init__(self, spec: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -83,7 +84,8 @@ class Tokenizer:
         unknown = {self.unk_id, vocabulary.get(getattr(self._fast.model, "unk_token", "") or "")}
         if isinstance(model, Mapping) and isinstance(model.get("unk_id"), int):
             unknown.add(model["unk_id"])  # unigram models name it so
-        self._forbidden = self.special_ids - unknown
+        self.unknown_ids = frozenset(index for index in unknown if index is not None)
+        self._forbidden = self.special_ids - self.unknown_ids
         self.adds_bos = self.bos_id is not None and self._fast.encode("").ids[:1] == [self.bos_id]
         # As the library understood it: it accepts more spellings than the documented one.
         decoder = self._fast.decoder
@@ -133,9 +135,9 @@ class Tokenizer:
         ordinary text, and no control token other than "unknown" comes out of it.
         ``add_special_tokens``: let the tokenizer add its own (BOS; ``[CLS]`` and ``[SEP]``).
         """
-        _check_text(text)
+        check_text(text)
         if special:
-            [encoding] = _run(self._fast, [text], add_special_tokens)
+            [encoding] = run_backend(self._fast, [text], add_special_tokens)
             return list(encoding.ids)
         encoding = self._encode_plain(text)
         return list(self._plain.post_process(encoding, None, add_special_tokens).ids)
@@ -144,17 +146,19 @@ class Tokenizer:
         self,
         texts: Sequence[str],
         *,
+        special: bool = True,
         add_special_tokens: bool = True,
         max_length: int | None = None,
         truncation: Literal["error", "right", "left"] = "error",
     ) -> list[Encoding]:
         """Ids and character offsets of each text.
 
-        Nothing is cut unless asked: over ``max_length`` tokens (added ones count) is an
-        `InputError`, or with ``truncation`` the end (``"right"``) or the start is dropped.
+        ``special`` as in `encode`. Nothing is cut unless asked: over ``max_length`` tokens (added
+        ones count) is an `InputError`, or with ``truncation`` the end (``"right"``) or the start
+        is dropped.
         """
         for index, text in enumerate(texts):
-            _check_text(text, f"texts[{index}]")
+            check_text(text, f"texts[{index}]")
         room = None
         if max_length is not None:
             extra = self._fast.num_special_tokens_to_add(False) if add_special_tokens else 0
@@ -164,7 +168,10 @@ class Tokenizer:
                     f"max_length is {max_length}, less than the {extra} tokens that are added",
                     param="max_length",
                 )
-        encodings = _run(self._fast, texts, False)
+        encodings = run_backend(self._fast if special else self._plain, texts, False)
+        if not special:
+            pairs = zip(texts, encodings, strict=True)
+            encodings = [self._without_control(text, encoding) for text, encoding in pairs]
         result = []
         for index, encoding in enumerate(encodings):
             if room is not None and len(encoding.ids) > room:
@@ -217,6 +224,11 @@ class Tokenizer:
         return self._special
 
     @property
+    def backend(self) -> Any:
+        """The ``tokenizers`` library's object, for the rest of this module. Not to be changed."""
+        return self._fast
+
+    @property
     def config(self) -> Mapping[str, Any]:
         """What ``tokenizer_config.json`` said."""
         return self._config
@@ -266,7 +278,10 @@ class Tokenizer:
             return backend
 
     def _encode_plain(self, text: str) -> Any:
-        [encoding] = _run(self._plain, [text], False)
+        [encoding] = run_backend(self._plain, [text], False)
+        return self._without_control(text, encoding)
+
+    def _without_control(self, text: str, encoding: Any) -> Any:
         if self._forbidden.isdisjoint(encoding.ids):
             return encoding
         # A vocabulary may reach a control token by plain merging (a word of it, say). Cutting
@@ -283,7 +298,8 @@ class Tokenizer:
         return tokenizers.Encoding.merge(halves, growing_offsets=True)
 
 
-def _run(backend: Any, texts: Sequence[str], add_special_tokens: bool) -> list[Any]:
+def run_backend(backend: Any, texts: Sequence[str], add_special_tokens: bool) -> list[Any]:
+    """The library's own encodings of ``texts``, its errors as ours."""
     try:
         if len(texts) == 1:
             return [backend.encode(texts[0], add_special_tokens=add_special_tokens)]
@@ -298,7 +314,8 @@ def _run(backend: Any, texts: Sequence[str], add_special_tokens: bool) -> list[A
         ) from error
 
 
-def _check_text(text: object, name: str = "the text") -> None:
+def check_text(text: object, name: str = "the text") -> None:
+    """Raise `InputError` unless ``text`` is a str of valid Unicode."""
     if not isinstance(text, str):
         raise InputError(f"{name} is a {type(text).__name__}", hint="pass a str")
     try:

@@ -1,0 +1,171 @@
+"""One text or two as the input of an encoder, cut to its limit or seen through windows.
+
+What `Tokenizer.encode_batch` leaves out: pairs (premise and hypothesis, question and document),
+segment ids, which token belongs to which text and word, and long texts as windows that overlap.
+Equal to the ``tokenizers`` library's truncation. Does not cover padding: models here see no
+padding that the caller did not make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lmstack.core import ContextLengthError, InputError, shown
+from lmstack.text.tokenizer import Tokenizer, check_text, run_backend
+
+__all__ = ["Cut", "Window", "encode_windows"]
+
+Cut = Literal["error", "longest", "first", "second"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Each tuple has one entry a token. ``types``: segment ids. ``sequences``: 0 or 1 for the
+    text it comes from, None for a token that the tokenizer added. ``words``: the word of that
+    text, as the tokenizer split it. ``offsets``: characters of that text."""
+
+    ids: tuple[int, ...]
+    types: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+    sequences: tuple[int | None, ...]
+    words: tuple[int | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def word_span(self, token: int) -> tuple[int, int] | None:
+        """Characters of the whole word that ``token`` is part of, as far as this window has it;
+        None for a token that belongs to no word."""
+        word, sequence = self.words[token], self.sequences[token]
+        if word is None:
+            return None
+        parts = [
+            self.offsets[i]
+            for i in range(len(self.ids))
+            if self.words[i] == word and self.sequences[i] == sequence
+        ]
+        return parts[0][0], parts[-1][1]
+
+
+def encode_windows(
+    tokenizer: Tokenizer,
+    first: Sequence[str],
+    second: Sequence[str] | None = None,
+    *,
+    max_length: int | None = None,
+    cut: Cut = "error",
+    stride: int | None = None,
+) -> list[list[Window]]:
+    """The windows of each text, or of each pair ``first[i]``, ``second[i]``.
+
+    ``max_length``: tokens of a window, added ones included. ``cut``: what gives way where a
+    text is longer; ``error`` is a `ContextLengthError`, ``longest`` cuts the longer of the two
+    first. ``stride``: instead of dropping what is cut, go on in another window, of which this
+    many tokens repeat the one before; with pairs only for ``first`` and ``second``.
+    """
+    if second is not None and len(second) != len(first):
+        raise InputError(f"{len(first)} first texts and {len(second)} second ones")
+    for name, texts in (("texts", first), ("pairs", second or ())):
+        for index, text in enumerate(texts):
+            check_text(text, f"{name}[{index}]")
+    room = _room(tokenizer, second is not None, max_length)
+    lefts = run_backend(tokenizer.backend, first, False)
+    rights = (
+        [None] * len(lefts) if second is None else run_backend(tokenizer.backend, second, False)
+    )
+    windows = []
+    for index, (left, right) in enumerate(zip(lefts, rights, strict=True)):
+        total = len(left.ids) + (len(right.ids) if right is not None else 0)
+        over = room is not None and total > room
+        if over and cut == "error":
+            raise ContextLengthError(
+                f"text {index} has {total + (max_length or 0) - (room or 0)} tokens, the model"
+                f" sees {max_length}",
+                hint="split the text, or ask for it to be cut",
+                param="max_length",
+            )
+        parts = _parts(left, right, room, cut, stride) if over and room is not None else None
+        windows.append(
+            [_window(tokenizer, *pair) for pair in (parts if parts else [(left, right)])]
+        )
+    return windows
+
+
+def _room(tokenizer: Tokenizer, pair: bool, max_length: int | None) -> int | None:
+    """Tokens left for texts."""
+    if max_length is None:
+        return None
+    added = tokenizer.backend.num_special_tokens_to_add(pair)
+    if max_length <= added:
+        raise InputError(
+            f"max_length is {max_length}, and the tokenizer itself adds {added} tokens",
+            param="max_length",
+        )
+    return int(max_length - added)
+
+
+def _parts(left: Any, right: Any, room: int, cut: Cut, stride: int | None) -> list[tuple[Any, Any]]:
+    if right is None:
+        return [(part, None) for part in _slices(left, room, stride)]
+    if cut == "longest":
+        if stride is not None:
+            raise InputError("a stride needs to know which text it walks", param="stride")
+        for encoding, length in zip(
+            (left, right), _shares(len(left.ids), len(right.ids), room), strict=True
+        ):
+            encoding.truncate(length)
+        return [(left, right)]
+    kept, walked = (right, left) if cut == "first" else (left, right)
+    rest = room - len(kept.ids)
+    if rest <= 0:
+        raise ContextLengthError(
+            f"the {'second' if cut == 'first' else 'first'} text alone has {len(kept.ids)}"
+            f" tokens, and {room} fit",
+            hint="shorten it",
+            param="max_length",
+        )
+    return [
+        (part, kept) if cut == "first" else (kept, part) for part in _slices(walked, rest, stride)
+    ]
+
+
+def _slices(encoding: Any, length: int, stride: int | None) -> list[Any]:
+    if stride is None:
+        encoding.truncate(length)
+        return [encoding]
+    if not 0 <= stride < length:
+        raise InputError(
+            f"the stride is {shown(stride)}, and a window has room for {length} tokens",
+            hint="a stride below that",
+            param="stride",
+        )
+    encoding.truncate(length, stride=stride)
+    return [encoding, *encoding.overflowing]
+
+
+def _shares(left: int, right: int, room: int) -> tuple[int, int]:
+    """How many tokens of each stay: the longer gives way until both are equal."""
+    short, long = sorted((left, right))
+    long = short if short > room else max(short, room - short)
+    if short + long > room:
+        short, long = room // 2, room - room // 2
+    return (short, long) if left <= right else (long, short)
+
+
+def _window(tokenizer: Tokenizer, left: Any, right: Any) -> Window:
+    count = len(left.ids)
+    whole = tokenizer.backend.post_process(left, right, True)
+    # The library loses its own account of sequences where the second text is empty.
+    places = [place for place, added in enumerate(whole.special_tokens_mask) if not added]
+    sequences: list[int | None] = [None] * len(whole.ids)
+    for rank, place in enumerate(places):
+        sequences[place] = int(rank >= count)
+    return Window(
+        ids=tuple(whole.ids),
+        types=tuple(whole.type_ids),
+        offsets=tuple(whole.offsets),
+        sequences=tuple(sequences),
+        words=tuple(whole.word_ids),
+    )

@@ -1,0 +1,142 @@
+"""Pairs and windows equal those of transformers' fast tokenizers, cut for cut."""
+
+from __future__ import annotations
+
+import pytest
+import tokenizers
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
+from lmstack.core import ContextLengthError, InputError
+from lmstack.text import Tokenizer
+from lmstack.text.windows import Window, encode_windows
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh", "##a", "##b", "##c"]
+words = st.text("abcdefgh ,", max_size=40)
+LIMIT = 12
+
+
+@pytest.fixture(scope="module")
+def backend() -> tokenizers.Tokenizer:
+    made = tokenizers.Tokenizer(
+        models.WordPiece({p: i for i, p in enumerate(PIECES)}, unk_token="[UNK]")
+    )
+    made.normalizer = normalizers.BertNormalizer()
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    return made
+
+
+@pytest.fixture(scope="module")
+def ours(backend: tokenizers.Tokenizer) -> Tokenizer:
+    return Tokenizer.from_json(backend.to_str(), {"cls_token": "[CLS]", "pad_token": "[PAD]"})
+
+
+@pytest.fixture(scope="module")
+def theirs(backend: tokenizers.Tokenizer) -> transformers.PreTrainedTokenizerFast:
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizers.Tokenizer.from_str(backend.to_str()),
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+    )
+
+
+def as_window(encoding: tokenizers.Encoding) -> Window:
+    return Window(
+        tuple(encoding.ids),
+        tuple(encoding.type_ids),
+        tuple(encoding.offsets),
+        tuple(encoding.sequence_ids),
+        tuple(encoding.word_ids),
+    )
+
+
+CUTS = {"longest": "longest_first", "first": "only_first", "second": "only_second"}
+
+
+@given(left=words, right=words, cut=st.sampled_from(list(CUTS)))
+def test_a_pair_is_cut_as_transformers_cuts_it(
+    ours: Tokenizer,
+    theirs: transformers.PreTrainedTokenizerFast,
+    left: str,
+    right: str,
+    cut: str,
+) -> None:
+    try:
+        [[window]] = encode_windows(ours, [left], [right], max_length=LIMIT, cut=cut)
+    except ContextLengthError:
+        kept = right if cut == "first" else left
+        assert len(theirs(kept, add_special_tokens=False)["input_ids"]) >= LIMIT - 3
+        return
+    expected = theirs([left], [right], max_length=LIMIT, truncation=CUTS[cut])
+    assert window == as_window(expected[0])
+
+
+@given(question=st.text("abc ", max_size=6), document=words, stride=st.integers(0, 3))
+def test_windows_over_the_second_text_are_those_of_transformers(
+    ours: Tokenizer,
+    theirs: transformers.PreTrainedTokenizerFast,
+    question: str,
+    document: str,
+    stride: int,
+) -> None:
+    [windows] = encode_windows(
+        ours, [question], [document], max_length=LIMIT, cut="second", stride=stride
+    )
+    expected = theirs(
+        [question],
+        [document],
+        max_length=LIMIT,
+        truncation="only_second",
+        stride=stride,
+        return_overflowing_tokens=True,
+    )
+    assert windows == [as_window(encoding) for encoding in expected.encodings]
+
+
+@given(text=words, stride=st.integers(0, 3))
+def test_windows_over_a_single_text_are_those_of_transformers(
+    ours: Tokenizer, theirs: transformers.PreTrainedTokenizerFast, text: str, stride: int
+) -> None:
+    [windows] = encode_windows(ours, [text], max_length=LIMIT, cut="first", stride=stride)
+    expected = theirs(
+        text, max_length=LIMIT, truncation=True, stride=stride, return_overflowing_tokens=True
+    )
+    assert windows == [as_window(encoding) for encoding in expected.encodings]
+
+
+@given(texts=st.lists(words, max_size=5))
+def test_many_texts_are_encoded_as_each_alone(ours: Tokenizer, texts: list[str]) -> None:
+    together = encode_windows(ours, texts, max_length=LIMIT, cut="longest")
+    assert together == [
+        encode_windows(ours, [text], max_length=LIMIT, cut="longest")[0] for text in texts
+    ]
+
+
+def test_nothing_is_cut_unless_asked(ours: Tokenizer) -> None:
+    with pytest.raises(ContextLengthError, match="text 1 has 14 tokens, the model sees 12"):
+        encode_windows(ours, ["a", "a b c d e f g h a b c d"], max_length=LIMIT)
+
+
+def test_a_word_of_several_tokens_has_one_span(ours: Tokenizer) -> None:
+    [[window]] = encode_windows(ours, ["d"], ["h abc e"])
+    assert [window.word_span(token) for token in range(len(window))] == [
+        *[None, (0, 1), None],
+        *[(0, 1), (2, 5), (2, 5), (2, 5), (6, 7), None],
+    ]
+
+
+def test_a_stride_as_long_as_the_window_is_refused(ours: Tokenizer) -> None:
+    with pytest.raises(InputError, match="the stride is 10"):
+        encode_windows(ours, ["a " * 30], max_length=LIMIT, cut="first", stride=10)
+
+
+def test_a_limit_below_the_added_tokens_is_refused(ours: Tokenizer) -> None:
+    with pytest.raises(InputError, match="the tokenizer itself adds 2"):
+        encode_windows(ours, ["a"], max_length=2)
