@@ -3,14 +3,23 @@
 from lmstack.text.batch import Batch, make_batch, pad_batch
 from lmstack.text.chat import ChatTemplate
 from lmstack.text.detokenizer import Detokenizer
+from lmstack.text.report import Piece, TokenReport, count_words, pieces, token_report
 from lmstack.text.tokenizer import Encoding, Tokenizer
+from lmstack.text.windows import Window, encode_windows
 
 __all__ = [
     "Batch",
     "ChatTemplate",
     "Detokenizer",
     "Encoding",
+    "Piece",
+    "TokenReport",
     "Tokenizer",
+    "Window",
+    "count_words",
+    "encode_windows",
     "make_batch",
     "pad_batch",
+    "pieces",
+    "token_report",
 ]
