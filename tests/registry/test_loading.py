@@ -16,7 +16,7 @@ from lmstack.core import (
     NotFoundError,
     UnsupportedError,
 )
-from lmstack.registry import Store, hashes, load
+from lmstack.registry import Store, hashes, load, load_text
 
 WORDS = ["<unk>", "<s>", "</s>", "<|im_end|>", "a", "b", "c", "d"]
 LLAMA = {
@@ -113,6 +113,26 @@ def test_language_model_loads_whole(write, loaded):
     ids = found.tokenizer.encode("a b c")
     assert found.module(input_ids=torch.tensor([ids])).logits.shape == (1, 3, len(WORDS))
     assert (found.template, found.pooling) == (None, None)
+
+
+def test_the_text_half_of_a_folder_is_read_without_weights(tmp_path):
+    values = {"bos_token": "<s>", "eos_token": "</s>", "chat_template": "old"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer_json()))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(values))
+    (tmp_path / "chat_template.jinja").write_text("new")
+    found = load_text(tmp_path)
+    assert found.template.source == "new"
+    assert list(found.sources.values()) == ["new", "old"]
+    assert found.generation.eos_ids == {found.tokenizer.eos_id}
+    assert found.name == tmp_path.name
+
+
+def test_the_text_half_is_that_of_the_whole_model(write, store):
+    folder = write()
+    store.pull(folder)
+    half, whole = load_text("model", store), load("model", store)
+    assert half.tokenizer.encode("a b c") == whole.tokenizer.encode("a b c")
+    assert (half.name, half.generation) == (whole.name, whole.generation)
 
 
 def flip(path, at=-1):

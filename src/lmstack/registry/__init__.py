@@ -15,7 +15,14 @@ from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, parse_ref
 from lmstack.registry.store import Broken, Store
 
 if TYPE_CHECKING:
-    from lmstack.registry.loading import GenerationDefaults, LoadedModel, Pooling, load
+    from lmstack.registry.loading import (
+        GenerationDefaults,
+        LoadedModel,
+        ModelText,
+        Pooling,
+        load,
+        load_text,
+    )
 
 __all__ = [
     "KNOWN",
@@ -27,6 +34,7 @@ __all__ = [
     "Known",
     "LoadedModel",
     "ModelFolder",
+    "ModelText",
     "NameRef",
     "PathRef",
     "Pooling",
@@ -35,11 +43,12 @@ __all__ = [
     "content_digest",
     "home",
     "load",
+    "load_text",
     "locked",
     "parse_ref",
 ]
 
-_LOADING = ("GenerationDefaults", "LoadedModel", "Pooling", "load")
+_LOADING = ("GenerationDefaults", "LoadedModel", "ModelText", "Pooling", "load", "load_text")
 
 
 def __getattr__(name: str) -> Any:

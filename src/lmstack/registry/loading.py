@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lmstack.model import Ops, Transformer
 
-__all__ = ["GenerationDefaults", "LoadedModel", "Pooling", "load"]
+__all__ = ["GenerationDefaults", "LoadedModel", "ModelText", "Pooling", "load", "load_text"]
 
 # Ends of a turn under the names that chat models give them; a model may list only one in its
 # configuration and still be trained to stop at the other.
@@ -89,6 +89,44 @@ class LoadedModel:
             (path / "chat_template.jinja").write_text(self.template.source, encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class ModelText:
+    """What a model reads and writes text with, without its weights. ``sources``: the text of
+    every chat template it carries, by the place that holds it; the first is the one in use."""
+
+    name: str
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    generation: GenerationDefaults
+    sources: Mapping[str, str]
+
+
+def load_text(ref: str | os.PathLike[str] | ModelFolder, store: Store | None = None) -> ModelText:
+    """The tokenizer, chat template and defaults of what ``ref`` names. A folder on disk needs
+    no weights for that: it may be one that is still being made."""
+    store = store or Store()
+    if not isinstance(ref, ModelFolder) and (Path(ref) / "tokenizer.json").is_file():
+        path, gguf = Path(ref), None
+        name = path.resolve().name
+    else:
+        folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
+        path, gguf, name = folder.path, folder.gguf, folder.name
+    metadata: Mapping[str, Any] = {}
+    if gguf is not None:
+        from lmstack.model import read_gguf
+
+        with read_gguf(gguf) as file:
+            metadata = file.metadata
+    tokenizer = _tokenizer(path, metadata)
+    return ModelText(
+        name=name,
+        tokenizer=tokenizer,
+        template=_template(path, metadata, tokenizer),
+        generation=_generation(path, metadata, tokenizer),
+        sources=_sources(path, metadata, tokenizer),
+    )
+
+
 def load(
     ref: str | os.PathLike[str] | ModelFolder,
     store: Store | None = None,
@@ -100,50 +138,59 @@ def load(
     float32 unless given. ``ops``: what the module computes with, the reference unless given."""
     import torch
 
-    from lmstack.model import REFERENCE_OPS, load_module, read_gguf
+    from lmstack.model import REFERENCE_OPS, load_module
 
     store = store or Store()
     folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
     folder.verify(store.hashes.sha256)
-    metadata: Mapping[str, Any] = {}
-    gguf = folder.gguf
-    if gguf is not None:
-        with read_gguf(gguf) as file:
-            metadata = file.metadata
-    tokenizer = _tokenizer(folder, metadata)
+    text = load_text(folder, store)
     return LoadedModel(
         name=folder.name,
         digest=folder.digest,
         module=load_module(folder.path, dtype or torch.float32, ops or REFERENCE_OPS),
-        tokenizer=tokenizer,
-        template=_template(folder.path, metadata, tokenizer),
-        generation=_generation(folder.path, metadata, tokenizer),
-        pooling=_pooling(folder.path, tokenizer) if folder.kind == "embed" else None,
+        tokenizer=text.tokenizer,
+        template=text.template,
+        generation=text.generation,
+        pooling=_pooling(folder.path, text.tokenizer) if folder.kind == "embed" else None,
     )
 
 
-def _tokenizer(folder: ModelFolder, metadata: Mapping[str, Any]) -> Tokenizer:
-    if metadata and not (folder.path / "tokenizer.json").exists():
+def _tokenizer(path: Path, metadata: Mapping[str, Any]) -> Tokenizer:
+    if metadata and not (path / "tokenizer.json").exists():
         return Tokenizer.from_gguf(metadata)
-    return Tokenizer.from_folder(folder.path)
+    return Tokenizer.from_folder(path)
 
 
 def _template(path: Path, metadata: Mapping[str, Any], tokenizer: Tokenizer) -> ChatTemplate | None:
-    source: Any = _text(path / "chat_template.jinja") or tokenizer.config.get("chat_template")
-    if source is None:
-        source = metadata.get("tokenizer.chat_template")
-    if isinstance(source, list):
-        # Several named templates: the plain one is called "default".
-        entries = [entry for entry in source if isinstance(entry, Mapping)]
-        source = next((e.get("template") for e in entries if e.get("name") == "default"), None)
-    if source is None:
+    sources = _sources(path, metadata, tokenizer)
+    if not sources:
         return None
-    if not isinstance(source, str):
-        raise FormatError(
-            f"the chat template of {path} is {shown(source)}, not text",
-            hint="get the model again, complete",
-        )
+    source = next(iter(sources.values()))
     return ChatTemplate(source, tokenizer.name_of("bos_token"), tokenizer.name_of("eos_token"))
+
+
+def _sources(path: Path, metadata: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, str]:
+    """Chat templates by where they stand, in the order in which they count."""
+    found: dict[str, Any] = {
+        "chat_template.jinja": _text(path / "chat_template.jinja"),
+        "tokenizer_config.json": tokenizer.config.get("chat_template"),
+        "the GGUF metadata": metadata.get("tokenizer.chat_template"),
+    }
+    sources = {}
+    for place, source in found.items():
+        if isinstance(source, list):
+            # Several named templates: the plain one is called "default".
+            entries = [entry for entry in source if isinstance(entry, Mapping)]
+            source = next((e.get("template") for e in entries if e.get("name") == "default"), None)
+        if not source:
+            continue
+        if not isinstance(source, str):
+            raise FormatError(
+                f"the chat template of {path} is {shown(source)}, not text",
+                hint="get the model again, complete",
+            )
+        sources[place] = source
+    return sources
 
 
 def _generation(
