@@ -6,6 +6,7 @@ The two providers are in `remote`.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import math
 import os
@@ -25,22 +26,16 @@ from lmstack.core.errors import (
     shown,
 )
 from lmstack.core.extras import require
+from lmstack.core.sampling import SamplingParams
 from lmstack.core.types import Delta, FinishReason, ModelInfo, Request, Timings, Usage
 
 __all__ = ["NEUTRAL", "Answer", "RemoteModel", "refuse", "schema_of"]
 
 # Sampling parameters and the value at which each does nothing.
 NEUTRAL: dict[str, Any] = {
-    "top_k": 0,
-    "min_p": 0.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-    "repetition_penalty": 1.0,
-    "logit_bias": {},
-    "seed": None,
-    "logprobs": None,
-    "n": 1,
-    "ignore_eos": False,
+    name: value
+    for name, value in dataclasses.asdict(SamplingParams()).items()
+    if name not in ("max_tokens", "temperature", "top_p", "stop")
 }
 
 

@@ -52,6 +52,9 @@ class _OpenAIAnswer(Answer):
         )
 
 
+_OPENAI_FIELDS = ("presence_penalty", "frequency_penalty", "logit_bias", "seed", "logprobs", "n")
+
+
 class OpenAIModel(RemoteModel):
     """A chat model of OpenAI, or of any server with its API (``base_url``). The key is
     ``$OPENAI_API_KEY``. ``max_tokens_field``: older servers know only ``max_tokens``."""
@@ -74,7 +77,7 @@ class OpenAIModel(RemoteModel):
 
     def _body(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling
-        refuse(request, self.info.name, ("top_k", "min_p", "repetition_penalty", "ignore_eos"))
+        refuse(request, self.info.name, tuple(n for n in NEUTRAL if n not in _OPENAI_FIELDS))
         optional = {
             self._max_tokens_field: sampling.max_tokens,
             "temperature": sampling.temperature if sampling.temperature != 1 else None,

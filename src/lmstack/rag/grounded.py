@@ -6,6 +6,7 @@ honour (other choices, grammars, log-probabilities, stop strings, biases) is ref
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -23,6 +24,9 @@ from lmstack.rag.answers import Answer, AnswerDone, TextDelta
 from lmstack.rag.followup import Turn, turns_of
 
 __all__ = ["GroundedModel"]
+
+# Sampling parameters that mean here what they mean elsewhere.
+HONOURED = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "typical_p", "seed")
 
 
 class GroundedModel:
@@ -72,17 +76,11 @@ def _sampling(asked: SamplingParams) -> SamplingParams:
 def _refuse(request: Request) -> None:
     default = SamplingParams()
     sampling = request.sampling
-    unsupported = {
-        "response_format": request.grammar is not None,
-        "echo": request.echo,
-        "n": sampling.n != 1,
-        "logprobs": sampling.logprobs is not None,
-        "stop": bool(sampling.stop),
-        "logit_bias": bool(sampling.logit_bias),
-        "ignore_eos": sampling.ignore_eos,
-        "presence_penalty": sampling.presence_penalty != default.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty != default.frequency_penalty,
-        "repetition_penalty": sampling.repetition_penalty != default.repetition_penalty,
+    unsupported = {"response_format": request.grammar is not None, "echo": request.echo}
+    unsupported |= {
+        f.name: getattr(sampling, f.name) != getattr(default, f.name)
+        for f in dataclasses.fields(default)
+        if f.name not in HONOURED
     }
     for name, asked in unsupported.items():
         if asked:
