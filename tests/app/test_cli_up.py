@@ -81,7 +81,15 @@ class Up:
 
 
 @contextmanager
-def up(tmp_path: Path, *arguments: str, loading: float = 0.0, fails: bool = False) -> Iterator[Up]:
+def up(
+    tmp_path: Path,
+    *arguments: str,
+    loading: float = 0.0,
+    fails: bool = False,
+    in_background: bool = False,
+) -> Iterator[Up]:
+    """``in_background``: as a shell starts what ends in ``&``, with Ctrl-C ignored."""
+    handler = signal.SIG_IGN if in_background else signal.SIG_DFL
     (tmp_path / "docs").mkdir()
     script = textwrap.dedent(CHILD).format(loading=loading, fails=fails)
     process = subprocess.Popen(
@@ -91,6 +99,7 @@ def up(tmp_path: Path, *arguments: str, loading: float = 0.0, fails: bool = Fals
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
     )
     try:
         yield Up(process)
@@ -144,8 +153,11 @@ def test_a_forged_forwarding_header_does_not_change_who_is_counted(tmp_path: Pat
     assert first == second
 
 
-def test_ctrl_c_while_loading_does_not_wait_for_the_models(tmp_path: Path) -> None:
-    with up(tmp_path, loading=60) as running:
+@pytest.mark.parametrize("in_background", [False, True], ids=["", "in_the_background"])
+def test_ctrl_c_while_loading_does_not_wait_for_the_models(
+    tmp_path: Path, in_background: bool
+) -> None:
+    with up(tmp_path, loading=60, in_background=in_background) as running:
         code, took, _, err = running.stop(signal.SIGINT)
     assert code == 130
     assert took < 5

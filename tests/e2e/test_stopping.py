@@ -14,11 +14,13 @@ LOADING = """
 import atexit, os, sys, time
 atexit.register(os.abort)
 from lmstack.app.server import open_port, serve
+from lmstack.app.stopping import Stopping
 def load():
     print("loading", flush=True)
     time.sleep(60)
 try:
-    serve(open_port("127.0.0.1", 0, "lmstack up docs"), load, lambda: None)
+    with Stopping() as stop:
+        serve(open_port("127.0.0.1", 0, "lmstack up docs"), load, lambda: None, stop)
 except KeyboardInterrupt:
     print("stopped", flush=True)
     sys.exit(130)

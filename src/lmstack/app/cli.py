@@ -1,9 +1,9 @@
 """The entry of the `lmstack` command: what must hold before anything else is loaded.
 
-Ctrl-C in the first moments, while modules are imported, ends as calmly as later; a standard
-stream that was closed (`lmstack ... >&-`) is held by the null device, so that no file opened
-later gets its number and everything printed. Does not cover running commands (`program`), which
-this file imports only when called, because that is what takes time.
+Ctrl-C in the first moments, while modules are imported, is heard and ends as calmly as later; a
+standard stream that was closed (`lmstack ... >&-`) is held by the null device, so that no file
+opened later gets its number and everything printed. Does not cover running commands (`program`),
+which this file imports only when called, because that is what takes time.
 """
 
 from __future__ import annotations
@@ -12,19 +12,22 @@ import os
 import sys
 from collections.abc import Sequence
 
+from lmstack.app.stopping import EXIT_INTERRUPTED, interrupts_heard
+
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code."""
-    _hold_streams()
     try:
-        from lmstack.app.program import run
+        _hold_streams()
+        with interrupts_heard():
+            from lmstack.app.program import run
 
-        return run(list(sys.argv[1:] if arguments is None else arguments))
+            return run(list(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt:
         print("\nstopped: nothing was changed", file=sys.stderr)
-        return 130
+        return EXIT_INTERRUPTED
 
 
 def _hold_streams() -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 import typer
 
+from lmstack.app.stopping import EXIT_INTERRUPTED
 from lmstack.core import InputError, LmstackError, nearest, shown
 
 __all__ = [
@@ -37,7 +38,6 @@ __all__ = [
 ]
 
 EXIT_CRASH = 70
-EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 # typer carries its own copy of click from 0.27 on and uses the package before; both are reached

@@ -5,35 +5,29 @@
 
 The port is taken before anything slow starts, so a used port is an error at once and whoever
 waits for `/healthz` gets an answer. `lmstack.serve.run_server` is for programs that have their
-app already; this one takes over before there is one, tells Ctrl-C from SIGTERM, and ends even
-if something hangs. Does not cover what the app is made of (`service`).
+app already; this one takes over before there is one, and ends even if something hangs. Does not
+cover signals (`stopping`) or what the app is made of (`service`).
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
-import os
-import signal
 import socket
-import sys
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
 
-from lmstack.app.failure import EXIT_INTERRUPTED
+from lmstack.app.stopping import Stopping
 from lmstack.core import InputError
 from lmstack.serve.server import bind, server_config
 
 __all__ = ["Gate", "Service", "open_port", "serve"]
 
 GRACE_S = 2
-LAST_RESORT_S = 4.5
-EXIT_TERMINATED = 143
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -118,22 +112,15 @@ def _free_port(host: str, port: int) -> int:
 
 
 class _Server(uvicorn.Server):
-    """Tells streams when a signal arrives, and makes sure that the process does end."""
+    """Tells streams to end before it waits for them, and leaves signals to `Stopping`."""
 
     def __init__(self, config: uvicorn.Config, gate: Gate) -> None:
         super().__init__(config)
         self._gate = gate
-        self.last_resort: threading.Timer | None = None
-        self.exit_code = EXIT_INTERRUPTED
 
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        if self.last_resort is None:
-            # Whatever hangs while stopping (a native call, a thread), the process ends in time.
-            self.exit_code = EXIT_TERMINATED if sig == signal.SIGTERM else EXIT_INTERRUPTED
-            self.last_resort = threading.Timer(LAST_RESORT_S, os._exit, (self.exit_code,))
-            self.last_resort.daemon = True
-            self.last_resort.start()
-        super().handle_exit(sig, frame)
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._gate.service is not None:
@@ -141,7 +128,12 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(listener: socket.socket, load: Callable[[], Service], ready: Callable[[], None]) -> None:
+def serve(
+    listener: socket.socket,
+    load: Callable[[], Service],
+    ready: Callable[[], None],
+    stop: Stopping,
+) -> None:
     """Serve until a signal; raises what ``load`` raised. ``ready`` runs once it has loaded.
 
     Ctrl-C surfaces as KeyboardInterrupt, SIGTERM as SystemExit, after everything is closed.
@@ -149,43 +141,20 @@ def serve(listener: socket.socket, load: Callable[[], Service], ready: Callable[
     gate = Gate()
     server = _Server(server_config(gate, grace_s=GRACE_S), gate)
     loader = threading.Thread(target=_load, args=(gate, load, ready, server), daemon=True)
-    # uvicorn raises the signal again when it has stopped. A shell that starts a program in the
-    # background has it ignore Ctrl-C, so both get a handler here.
-    previous = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, _terminated),
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
-    }
+    # From here on a signal raises nothing: half a start or half an end would be left behind.
+    stop.tell = server.handle_exit
     try:
         loader.start()
         server.run(sockets=[listener])
-    except SystemExit:  # SIGTERM before the server had begun to listen for it
-        server.exit_code = EXIT_TERMINATED
-        raise
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
         listener.close()
         if gate.service is not None:
             gate.service.close()
-        if loader.is_alive():
-            _leave_without(server)
-        elif server.last_resort is not None:
-            server.last_resort.cancel()
+        if stop.signal is not None and not gate.loaded.is_set():
+            stop.leave_at_exit()
     if gate.failure is not None:
         raise gate.failure
-
-
-def _leave_without(server: _Server) -> None:
-    """Models are still being loaded, and native threads among it cannot be stopped: when all is
-    said, end at once, because tearing the interpreter down under them aborts the process."""
-
-    def leave() -> None:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(server.exit_code)
-
-    atexit.register(leave)
+    stop.raise_signal()
 
 
 def _load(
@@ -199,7 +168,3 @@ def _load(
         server.should_exit = True
     finally:
         gate.loaded.set()
-
-
-def _terminated(_signum: int, _frame: Any) -> None:
-    raise SystemExit(EXIT_TERMINATED)

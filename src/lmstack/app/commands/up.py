@@ -6,7 +6,7 @@ import ipaddress
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +16,11 @@ from lmstack.app.commands._options import EmbedderName, ModelName, say_if_remote
 from lmstack.app.failure import CommandLineError
 from lmstack.app.formats import seconds
 from lmstack.app.output import Output
+from lmstack.app.stopping import Stopping
 from lmstack.core import shown
+
+if TYPE_CHECKING:
+    from lmstack.app.server import Service
 
 __all__ = ["register"]
 
@@ -59,7 +63,37 @@ def up(
     API keys come from the environment variable LMSTACK_API_KEYS, separated by commas. With keys
     set, every route but /healthz and the page's files asks for one.
     """
-    keys = api_keys()
+    # First of all, so that a Ctrl-C is heard by the time anything has been printed.
+    with Stopping() as stop:
+        keys = api_keys()
+        host, typed = _checked(docs, host, keys)
+        source = wiring.existing_folder(docs)
+        wiring.require_models(model, embedder)
+        say_if_remote(out, model)
+
+        from lmstack.app.server import open_port, serve
+
+        listener = open_port(host, port, typed)
+        address = _url(host, listener.getsockname()[1])
+        out.interrupted = ("the index and the audit log are kept", _again(typed, port, host))
+        out.note(f"loading; {address}/healthz says when it is ready")
+
+        def ready() -> None:
+            out.detail("models loaded")
+            out.line(f"lmstack serves {docs} at {address}   (API: {address}/v1)")
+            out.note(f"ready in {seconds(out.elapsed)}; Ctrl-C stops")
+
+        def load() -> Service:
+            local = _is_local(host)
+            return wiring.service(
+                source, model=model, embedder_name=embedder, api_keys=keys, local=local
+            )
+
+        serve(listener, load, ready, stop)
+
+
+def _checked(docs: Path, host: str, keys: tuple[str, ...]) -> tuple[str, str]:
+    """The address to listen on, and the command that was typed, for hints."""
     if not host.strip() or not host.isprintable():
         raise CommandLineError(
             f"--host is {shown(host)}, which is no address", hint="--host 127.0.0.1", param="host"
@@ -72,33 +106,7 @@ def up(
             hint=f"{KEYS_VARIABLE}=SECRET {typed} --host {shlex.quote(host)}",
             param="host",
         )
-    source = wiring.existing_folder(docs)
-    wiring.require_models(model, embedder)
-    say_if_remote(out, model)
-
-    from lmstack.app.server import open_port, serve
-
-    listener = open_port(host, port, typed)
-    address = _url(host, listener.getsockname()[1])
-    out.interrupted = ("the index and the audit log are kept", _again(typed, port, host))
-    out.note(f"loading; {address}/healthz says when it is ready")
-
-    def ready() -> None:
-        out.detail("models loaded")
-        out.line(f"lmstack serves {docs} at {address}   (API: {address}/v1)")
-        out.note(f"ready in {seconds(out.elapsed)}; Ctrl-C stops")
-
-    serve(
-        listener,
-        lambda: wiring.service(
-            source,
-            model=model,
-            embedder_name=embedder,
-            api_keys=keys,
-            local=_is_local(host),
-        ),
-        ready,
-    )
+    return host, typed
 
 
 def api_keys() -> tuple[str, ...]:
