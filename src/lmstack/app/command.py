@@ -59,13 +59,15 @@ def command(
     *,
     example: str,
     returns: bool = True,
+    many: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
-    """Register ``function(out, ...)`` on ``app``. ``returns``: it has a result, so `--json`."""
+    """Register ``function(out, ...)`` on ``app``. ``returns``: it has a result, so `--json`.
+    ``many``: options that take all the words up to the next option."""
 
     def register(function: F) -> F:
         app.command(
             name,
-            cls=HelpCommand,
+            cls=type("ManyCommand", (HelpCommand,), {"many": many}) if many else HelpCommand,
             help=inspect.getdoc(function),
             epilog=example,
         )(_with_common_options(function, returns))

@@ -15,13 +15,13 @@ from typer.core import TyperCommand, TyperGroup
 from lmstack.app.failure import CommandLineError
 from lmstack.core import nearest
 
-__all__ = ["SECTIONS", "HelpCommand", "HelpGroup", "help_text", "overview"]
+__all__ = ["SECTIONS", "HelpCommand", "HelpGroup", "help_text", "overview", "spread"]
 
 # In the order of the work, and within a section in the order of use.
 SECTIONS = {
     "Ask": ("ask", "search"),
     "Serve": ("up",),
-    "Models": ("pull", "models", "inspect"),
+    "Models": ("pull", "models", "inspect", "tokens"),
     "Data": ("index",),
     "Operate": ("doctor", "audit"),
 }
@@ -30,7 +30,12 @@ TITLE = "lmstack: answers about your documents, from models on your own machine"
 
 
 class HelpCommand(TyperCommand):
-    """A command whose help is `help_text`."""
+    """A command whose help is `help_text`. ``many``: options that take several words each."""
+
+    many: tuple[str, ...] = ()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        return super().parse_args(ctx, spread(args, self.many))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         formatter.write(help_text(self, ctx.command_path))
@@ -54,6 +59,29 @@ class HelpGroup(TyperGroup):
                 param=name,
             )
         return super().resolve_command(ctx, args)
+
+
+def spread(args: list[str], many: tuple[str, ...]) -> list[str]:
+    """``--compare A B`` as ``--compare A --compare B`` for the options in ``many``."""
+    result: list[str] = []
+    current = None
+    for index, arg in enumerate(args):
+        if arg == "--":
+            return result + args[index:]
+        if _is_option(arg):
+            current = arg if arg in many else None
+            takes_none = index + 1 == len(args) or _is_option(args[index + 1])
+            if current is None or takes_none:
+                result.append(arg)
+        elif current is not None:
+            result += [current, arg]
+        else:
+            result.append(arg)
+    return result
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and word != "-"  # a dash by itself is standard input
 
 
 def overview(group: Any) -> str:

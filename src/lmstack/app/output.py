@@ -21,8 +21,21 @@ from lmstack.core import StoreError
 
 __all__ = ["Output", "OutputError", "Progress"]
 
-Style = Literal["bold", "dim", "red", "yellow", "green"]
-SGR: dict[Style, str] = {"bold": "1", "dim": "2", "red": "31", "yellow": "33", "green": "32"}
+Tone = Literal["tone 1", "tone 2", "tone 3", "tone 4", "unknown"]
+Style = Literal["bold", "dim", "red", "yellow", "green"] | Tone
+SGR: dict[Style, str] = {
+    "bold": "1",
+    "dim": "2",
+    "red": "31",
+    "yellow": "33",
+    "green": "32",
+    # Black on four light grounds that differ for every kind of colour vision; white on red.
+    "tone 1": "38;5;16;48;5;153",
+    "tone 2": "38;5;16;48;5;222",
+    "tone 3": "38;5;16;48;5;158",
+    "tone 4": "38;5;16;48;5;218",
+    "unknown": "4;38;5;231;48;5;160",
+}
 PIPE_LINE_EVERY_S = 10.0
 
 

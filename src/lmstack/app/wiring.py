@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lmstack.rag import Answerer, Index
     from lmstack.registry import Broken, ModelFolder
     from lmstack.safety import AuditReport
+    from lmstack.text import Tokenizer
 
 __all__ = [
     "DEFAULT_EMBEDDER",
@@ -63,6 +64,7 @@ __all__ = [
     "require_models",
     "service",
     "verify_audit",
+    "vocabulary",
 ]
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -163,6 +165,13 @@ def _config(folder: ModelFolder) -> Any:
             return TransformerConfig.from_gguf(file.metadata, file.names(), str(folder.gguf))
     path = folder.file("config.json")
     return TransformerConfig.from_hf(read_json(path), str(path))
+
+
+def vocabulary(name: str) -> Tokenizer:
+    """The tokenizer of a model in the store, a folder or a vocabulary file."""
+    from lmstack.app.vocabularies import vocabulary as named
+
+    return named(name)
 
 
 def broken_models() -> list[Broken]:
