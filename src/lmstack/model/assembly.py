@@ -1,14 +1,14 @@
 """From the tensors of a file to those of our module, whatever the file.
 
-A `TensorSource` gives named tensors; a table of names (`families`, `gguf_families`) says which
-of them make up each of ours. Everything is checked against the shapes that the config implies
-before memory is asked for, so a file that lies about its sizes costs an error and no more.
+A `TensorSource` gives named tensors; a table (`families`, `gguf_families`; its language is
+described in `layouts`) says which of them make up each of ours, and how. Everything is checked
+against the shapes that the config implies before memory is asked for, so a file that lies about
+its sizes costs an error and no more.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -17,9 +17,10 @@ from torch import Tensor
 
 from lmstack.core import FormatError, shown
 from lmstack.model.config import TransformerConfig
+from lmstack.model.layouts import ROWS, HeadCounts, Piece, Table, pieces, stored_names
 from lmstack.model.transformer import Transformer
 
-__all__ = ["TensorSource", "assemble", "meta_module", "part_rows", "source_names"]
+__all__ = ["TensorSource", "assemble", "head_counts", "meta_module"]
 
 
 class TensorSource(Protocol):
@@ -52,88 +53,94 @@ def meta_module(config: TransformerConfig, source: TensorSource) -> Transformer:
         return Transformer(config)
 
 
-def source_names(key: str, table: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The names in ``table`` of our parameter ``key``, for example blocks.3.mlp.up.weight."""
-    path, _, kind = key.rpartition(".")
-    layer = re.search(r"\.(\d+)\.", path)
-    if layer is None:
-        return tuple(f"{name}.{kind}" for name in table[path])
-    template = path.replace(layer.group(), ".{i}.", 1)
-    return tuple(f"{name.format(i=layer.group(1))}.{kind}" for name in table[template])
-
-
-def part_rows(key: str, rows: int, parts: int, config: TransformerConfig) -> Sequence[int]:
-    """Rows of each part of our parameter ``key`` that is a concatenation of ``parts``."""
-    if parts == 1:
-        return [rows]
-    if ".qkv." in key:
-        kv = config.num_kv_heads * config.head_dim
-        return [config.num_heads * config.head_dim, kv, kv]
-    return [rows // parts] * parts
+def head_counts(config: TransformerConfig) -> HeadCounts:
+    return HeadCounts(config.num_heads, config.num_kv_heads, config.head_dim)
 
 
 def assemble(
     module: Transformer,
-    table: Mapping[str, tuple[str, ...]],
+    table: Table,
     source: TensorSource,
     *,
     dtype: torch.dtype | None,
     ignored: tuple[str, ...] = (),
+    alternatives: Table | None = None,
 ) -> dict[str, Tensor]:
     """Our tensors, in ``dtype`` or as stored. ``ignored``: ends of names that carry no weights.
+    ``alternatives``: entries of the table used where the file has their names instead.
 
     A tensor that is missing, of another shape, or of no use to the config is a `FormatError`:
     weights are never left out in silence.
     """
     available = set(source.names())
-    plan: list[tuple[str, tuple[int, ...], list[tuple[str, int]]]] = []
-    for key, parameter in module.state_dict().items():
-        shape = tuple(parameter.shape)
-        names = source_names(key, table)
-        rows = part_rows(key, shape[0], len(names), module.config)
-        parts = list(zip(names, rows, strict=True))
-        for name, count in parts:
-            _check(source, name, (count, *shape[1:]), available)
-        plan.append((key, shape, parts))
-    used = {name for _, _, parts in plan for name, _ in parts}
-    extra = sorted(n for n in available - used if not n.endswith(ignored))
+    parameters = module.state_dict()
+    heads = head_counts(module.config)
+    plan = {
+        key: pieces(key, meta, _spelling(key, table, alternatives or {}, available), heads)
+        for key, meta in parameters.items()
+    }
+    for parts in plan.values():
+        for piece in parts:
+            _check(source, piece, available)
+    _check_extra(source, available - {p.name for ps in plan.values() for p in ps}, ignored)
+
+    def read(key: str) -> Tensor:
+        names = [p.name for p in plan[key] if p.name in available]
+        kind = dtype or (source.dtype(names[0]) if names else torch.float32)
+        out = torch.empty(parameters[key].shape, dtype=kind)
+        spelling = _spelling(key, table, alternatives or {}, available)
+        for piece in pieces(key, out, spelling, heads):
+            _read(source, piece, available, heads.head_dim)
+        return out
+
+    # A tensor a thread. Left to torch's own workers alone, which spin while they wait for each
+    # other after every small op, loading takes up to ten times as long on a busy machine.
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return dict(zip(plan, pool.map(read, plan), strict=True))
+
+
+def _spelling(key: str, table: Table, others: Table, available: Collection[str]) -> Table:
+    """``others`` where it knows ``key`` and the file has its names, else ``table``."""
+    try:
+        names = stored_names(key, others)
+    except KeyError:
+        return table
+    return others if names[0].replace("{e}", "0") in available else table
+
+
+def _check(source: TensorSource, piece: Piece, available: Collection[str]) -> None:
+    if piece.name not in available:
+        if piece.part.default is not None:
+            return
+        raise FormatError(
+            f"{source.label} has no tensor {shown(piece.name)}",
+            hint="the file is damaged or incomplete; fetch the model again",
+        )
+    if source.shape(piece.name) != piece.shape:
+        raise FormatError(
+            f"{source.label}: {piece.name} has shape {source.shape(piece.name)}, "
+            f"its config says {piece.shape}",
+            hint="the config does not belong to these weights",
+        )
+
+
+def _check_extra(source: TensorSource, unused: Collection[str], ignored: tuple[str, ...]) -> None:
+    extra = sorted(n for n in unused if not n.endswith(ignored))
     if extra:
         raise FormatError(
             f"{source.label} has {len(extra)} tensors that its config has no place for: "
             + ", ".join(extra[:3]),
             hint="the config does not belong to these weights",
         )
-    # A tensor a thread. Left to torch's own workers alone, which spin while they wait for each
-    # other after every small op, loading takes up to ten times as long on a busy machine.
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        read = pool.map(lambda item: _read(source, item[1], item[2], dtype), plan)
-        return {key: tensor for (key, _, _), tensor in zip(plan, read, strict=True)}
 
 
-def _check(
-    source: TensorSource, name: str, shape: tuple[int, ...], available: Collection[str]
-) -> None:
-    if name not in available:
-        raise FormatError(
-            f"{source.label} has no tensor {shown(name)}",
-            hint="the file is damaged or incomplete; fetch the model again",
-        )
-    if source.shape(name) != shape:
-        raise FormatError(
-            f"{source.label}: {name} has shape {source.shape(name)}, its config says {shape}",
-            hint="the config does not belong to these weights",
-        )
-
-
-def _read(
-    source: TensorSource,
-    shape: tuple[int, ...],
-    parts: Sequence[tuple[str, int]],
-    dtype: torch.dtype | None,
-) -> Tensor:
-    out = torch.empty(shape, dtype=dtype or source.dtype(parts[0][0]))
-    start = 0
-    for name, rows in parts:
-        source.read_into(name, out[start : start + rows])
-        start += rows
-    return out
+def _read(source: TensorSource, piece: Piece, available: Collection[str], head_dim: int) -> None:
+    if piece.name not in available:
+        assert piece.part.default is not None
+        piece.view.fill_(piece.part.default)
+    elif piece.part.layout is ROWS and piece.view.is_contiguous():
+        source.read_into(piece.name, piece.view)
+    else:
+        stored = torch.empty(piece.shape, dtype=source.dtype(piece.name))
+        source.read_into(piece.name, stored)
+        piece.view.copy_(piece.part.layout.read(stored, head_dim))

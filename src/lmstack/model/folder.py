@@ -1,14 +1,16 @@
 """Hugging Face model folders: config.json and safetensors, read and written.
 
 Covers one file or shards with an index, names with or without the prefix of the base model,
-tied output layers. Pickled weights are refused. Not covered: the tokenizer (`lmstack.text`) and
-generation settings, which live in the same folder.
+names of older checkpoints, tied output layers. How tensors lie is in `layouts`. Pickled weights
+are refused. Not covered: the tokenizer (`lmstack.text`) and generation settings, which live in
+the same folder.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedError, shown
-from lmstack.model.assembly import assemble, meta_module, part_rows, source_names
+from lmstack.model.assembly import assemble, head_counts, meta_module
 from lmstack.model.config import TransformerConfig
 from lmstack.model.families import Family, family_of
+from lmstack.model.layouts import pieces, stored_names
 from lmstack.model.transformer import Transformer
 
 __all__ = ["read_folder", "read_json", "write_folder"]
@@ -60,14 +63,14 @@ class FolderTensors:
         self._dtypes: dict[str, str] = {}
         self._stored: dict[str, str] = {}
         for path in _weight_files(folder):
-            self._open(path, family.prefix)
+            self._open(path, family)
 
-    def _open(self, path: Path, prefix: str) -> None:
+    def _open(self, path: Path, family: Family) -> None:
         try:
             file: Any = safe_open(path, framework="pt")
             for stored in file.keys():  # noqa: SIM118 - not a mapping
                 part = file.get_slice(stored)
-                name = self._canonical(stored, prefix)
+                name = self._canonical(stored, family)
                 if name in self._files:
                     raise FormatError(f"{self.label} holds {name} twice")
                 self._files[name], self._stored[name] = file, stored
@@ -82,10 +85,12 @@ class FolderTensors:
             ) from error
 
     @staticmethod
-    def _canonical(stored: str, prefix: str) -> str:
-        """Names of a bare base model get the prefix that they have under a head."""
-        headed = stored.startswith((prefix, "lm_head.", "cls."))
-        return stored if headed else prefix + stored
+    def _canonical(stored: str, family: Family) -> str:
+        """The name of today, with the prefix that names of a bare base model have under a head."""
+        for pattern, replacement in family.renames:
+            stored = re.sub(pattern, replacement, stored)
+        headed = stored.startswith((family.prefix, *family.heads_start))
+        return stored if headed else family.prefix + stored
 
     def names(self) -> Collection[str]:
         return self._files.keys()
@@ -148,21 +153,32 @@ def read_folder(
     config, family = TransformerConfig.from_hf(values, label), family_of(values, label)
     source = FolderTensors(folder, family)
     config = _fit_head(config, family, source)
-    ignored = family.ignored + (("lm_head.weight",) if config.tie_embeddings else ())
+    ignored = family.ignored
+    if config.tie_embeddings:
+        ignored += stored_names("head.weight", family.tensors)
     module = meta_module(config, source)
-    return config, assemble(module, family.tensors, source, dtype=dtype, ignored=ignored)
+    tensors = assemble(
+        module,
+        family.tensors,
+        source,
+        dtype=dtype,
+        ignored=ignored,
+        alternatives=family.alternatives,
+    )
+    return config, tensors
 
 
 def _fit_head(
     config: TransformerConfig, family: Family, source: FolderTensors
 ) -> TransformerConfig:
     names = source.names()
-    if config.head == "pool" and f"{family.tensors['pooler'][0]}.weight" not in names:
+    if config.head == "pool" and stored_names("pooler.weight", family.tensors)[0] not in names:
         return config.replace(head="none")
-    if not config.tie_embeddings or "lm_head.weight" not in names:
+    if not config.tie_embeddings:
         return config
-    table, head = f"{family.tensors['embed'][0]}.weight", "lm_head.weight"
-    if table not in names or source.shape(table) != source.shape(head):
+    (table,) = stored_names("embed.weight", family.tensors)
+    (head,) = stored_names("head.weight", family.tensors)
+    if not {table, head} <= set(names) or source.shape(table) != source.shape(head):
         return config
     shape = source.shape(head)
     left, right = torch.empty(shape), torch.empty(shape)
@@ -181,14 +197,14 @@ def write_folder(
     """
     folder = Path(path)
     family, values = module.config.hf_writing()
-    bare = module.config.head != "lm"
+    # A base model without a head is saved by its own class, which has no prefix.
+    prefix = family.prefix if module.config.head in ("none", "pool") else ""
+    heads = head_counts(module.config)
     tensors: dict[str, Tensor] = {}
     for key, tensor in module.state_dict().items():
-        names = source_names(key, family.tensors)
-        rows = part_rows(key, tensor.shape[0], len(names), module.config)
-        for name, part in zip(names, tensor.split(list(rows)), strict=True):
-            stored = name.removeprefix(family.prefix) if bare else name
-            tensors[stored] = part.detach().cpu().contiguous()
+        for piece in pieces(key, tensor.detach().cpu(), family.tensors, heads):
+            stored = piece.part.layout.write(piece.view, heads.head_dim)
+            tensors[piece.name.removeprefix(prefix)] = stored.contiguous()
     values["dtype"] = str(module.dtype).removeprefix("torch.")
     text = json.dumps(values | dict(extra or {}), indent=2, sort_keys=True) + "\n"
     try:

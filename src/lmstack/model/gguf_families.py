@@ -1,8 +1,7 @@
 """Architectures as GGUF writes them: metadata to the fields of our config, and tensor names.
 
 Covered: ``llama`` (LLaMA, SmolLM2, Mistral without a window) and ``qwen2``. GGUF files of the
-llama architecture hold query and key rows in the interleaved order of the original RoPE;
-``permuted`` names the tensors whose rows must be put back.
+llama architecture hold query and key rows in the interleaved order of the original RoPE.
 """
 
 from __future__ import annotations
@@ -13,34 +12,39 @@ from typing import Any
 
 from lmstack.core import FormatError, UnsupportedError, shown
 from lmstack.model.fields import Fields
+from lmstack.model.layouts import PAIRED, Entry, Part, Table
 from lmstack.model.positions import RopeSpec
 
 __all__ = ["ARCHITECTURES", "Architecture", "architecture_of", "read_metadata"]
 
-_TENSORS = {
-    "embed": ("token_embd",),
-    "blocks.{i}.attention_norm": ("blk.{i}.attn_norm",),
+_TENSORS: dict[str, Entry] = {
+    "embed": "token_embd",
+    "blocks.{i}.attention_norm": "blk.{i}.attn_norm",
     "blocks.{i}.attention.qkv": ("blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v"),
-    "blocks.{i}.attention.out": ("blk.{i}.attn_output",),
-    "blocks.{i}.mlp_norm": ("blk.{i}.ffn_norm",),
+    "blocks.{i}.attention.out": "blk.{i}.attn_output",
+    "blocks.{i}.mlp_norm": "blk.{i}.ffn_norm",
     "blocks.{i}.mlp.up": ("blk.{i}.ffn_gate", "blk.{i}.ffn_up"),
-    "blocks.{i}.mlp.down": ("blk.{i}.ffn_down",),
-    "final_norm": ("output_norm",),
-    "head": ("output",),
+    "blocks.{i}.mlp.down": "blk.{i}.ffn_down",
+    "final_norm": "output_norm",
+    "head": "output",
 }
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """``tensors`` as in `families.Family`. ``permuted``: last parts of names, see above."""
+    """``tensors`` as in `families.Family`."""
 
     name: str
-    tensors: Mapping[str, tuple[str, ...]]
-    permuted: tuple[str, ...] = ()
+    tensors: Table
 
 
+_PAIRED_QKV = (
+    Part("blk.{i}.attn_q", PAIRED),
+    Part("blk.{i}.attn_k", PAIRED),
+    Part("blk.{i}.attn_v"),
+)
 ARCHITECTURES = (
-    Architecture("llama", _TENSORS, permuted=("attn_q", "attn_k")),
+    Architecture("llama", _TENSORS | {"blocks.{i}.attention.qkv": _PAIRED_QKV}),
     Architecture("qwen2", _TENSORS),
 )
 

@@ -6,12 +6,14 @@ on our side, a config.json on theirs.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lmstack.core import UnsupportedError, shown
 from lmstack.model.fields import Fields
+from lmstack.model.layouts import Table
 from lmstack.model.positions import RopeSpec
 
 __all__ = ["ACTIVATION_NAMES", "Family", "read_activation", "read_rope", "write_rope"]
@@ -32,19 +34,30 @@ class Family:
     """``heads``: architecture name to the config fields that it sets; the first one is assumed
     where a file names none.
 
-    ``tensors``: our module path to the names of theirs, several where ours is their
-    concatenation by rows; ``{i}`` is the layer. ``prefix`` stands before all names but those of
-    heads in files of models with a head. ``optional_head``: tensors of the head may be missing.
+    ``tensors``: where our tensors are in a file, in the language of `layouts`; ``alternatives``:
+    other entries, used where a file has their names. ``prefix`` stands before all names but
+    those of heads in files of models with a head. ``ignored``: ends of names that carry no
+    weights of ours. ``renames``: pattern and replacement, for each name of an older checkpoint.
+    ``optional_head``: tensors of the head may be missing.
     """
 
     model_type: str
     heads: Mapping[str, Mapping[str, Any]]
     prefix: str
-    tensors: Mapping[str, tuple[str, ...]]
+    tensors: Table
     ignored: tuple[str, ...]
     read: Callable[[Fields], dict[str, Any]]
     write: Callable[[Mapping[str, Any]], dict[str, Any]]
     optional_head: bool = False
+    alternatives: Table = field(default_factory=dict)
+    renames: tuple[tuple[str, str], ...] = ()
+
+    @functools.cached_property
+    def heads_start(self) -> tuple[str, ...]:
+        """What the names start with that stand without the prefix."""
+        entries = [e if isinstance(e, tuple) else (e,) for e in self.tensors.values()]
+        names = [p if isinstance(p, str) else p.name for entry in entries for p in entry]
+        return tuple(n for n in names if not n.startswith(self.prefix))
 
 
 def read_activation(fields: Fields, default: str) -> str:

@@ -17,24 +17,25 @@ from lmstack.model.families.family import (
     write_rope,
 )
 from lmstack.model.fields import Fields
+from lmstack.model.layouts import Entry
 from lmstack.model.positions import RopeSpec
 
 __all__ = ["LLAMA_FAMILIES"]
 
-_LLAMA_TENSORS = {
-    "embed": ("model.embed_tokens",),
-    "blocks.{i}.attention_norm": ("model.layers.{i}.input_layernorm",),
+_LLAMA_TENSORS: dict[str, Entry] = {
+    "embed": "model.embed_tokens",
+    "blocks.{i}.attention_norm": "model.layers.{i}.input_layernorm",
     "blocks.{i}.attention.qkv": (
         "model.layers.{i}.self_attn.q_proj",
         "model.layers.{i}.self_attn.k_proj",
         "model.layers.{i}.self_attn.v_proj",
     ),
-    "blocks.{i}.attention.out": ("model.layers.{i}.self_attn.o_proj",),
-    "blocks.{i}.mlp_norm": ("model.layers.{i}.post_attention_layernorm",),
+    "blocks.{i}.attention.out": "model.layers.{i}.self_attn.o_proj",
+    "blocks.{i}.mlp_norm": "model.layers.{i}.post_attention_layernorm",
     "blocks.{i}.mlp.up": ("model.layers.{i}.mlp.gate_proj", "model.layers.{i}.mlp.up_proj"),
-    "blocks.{i}.mlp.down": ("model.layers.{i}.mlp.down_proj",),
-    "final_norm": ("model.norm",),
-    "head": ("lm_head",),
+    "blocks.{i}.mlp.down": "model.layers.{i}.mlp.down_proj",
+    "final_norm": "model.norm",
+    "head": "lm_head",
 }
 
 

@@ -68,7 +68,7 @@ def writings(config: Mapping[str, Any]) -> Iterator[tuple[Family, dict[str, Any]
     """
     for family in FAMILIES:
         for architecture, sets in family.heads.items():
-            head = sets["head"]
-            if config["head"] in (head, "none" if family.optional_head else head):
+            loses_head = family.optional_head and config["head"] == "none"
+            if loses_head or all(config[name] == value for name, value in sets.items()):
                 names = {"architectures": [architecture], "model_type": family.model_type}
                 yield family, names | family.write(config)
