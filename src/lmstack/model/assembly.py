@@ -54,7 +54,13 @@ def meta_module(config: TransformerConfig, source: TensorSource) -> Transformer:
 
 
 def head_counts(config: TransformerConfig) -> HeadCounts:
-    return HeadCounts(config.num_heads, config.num_kv_heads, config.head_dim)
+    encoder = getattr(config, "encoder", None)
+    return HeadCounts(
+        config.num_heads,
+        config.num_kv_heads,
+        config.head_dim,
+        None if encoder is None else head_counts(encoder),
+    )
 
 
 def assemble(
@@ -82,7 +88,8 @@ def assemble(
     for parts in plan.values():
         for piece in parts:
             _check(source, piece, available)
-    _check_extra(source, available - {p.name for ps in plan.values() for p in ps}, ignored)
+    used = {name for ps in plan.values() for p in ps for name in (p.name, *p.part.copies)}
+    _check_extra(source, available - used, ignored)
 
     def read(key: str) -> Tensor:
         names = [p.name for p in plan[key] if p.name in available]
@@ -90,7 +97,7 @@ def assemble(
         out = torch.empty(parameters[key].shape, dtype=kind)
         spelling = _spelling(key, table, alternatives or {}, available)
         for piece in pieces(key, out, spelling, heads):
-            _read(source, piece, available, heads.head_dim)
+            _read(source, piece, available)
         return out
 
     # A tensor a thread. Left to torch's own workers alone, which spin while they wait for each
@@ -134,7 +141,7 @@ def _check_extra(source: TensorSource, unused: Collection[str], ignored: tuple[s
         )
 
 
-def _read(source: TensorSource, piece: Piece, available: Collection[str], head_dim: int) -> None:
+def _read(source: TensorSource, piece: Piece, available: Collection[str]) -> None:
     if piece.name not in available:
         assert piece.part.default is not None
         piece.view.fill_(piece.part.default)
@@ -143,4 +150,4 @@ def _read(source: TensorSource, piece: Piece, available: Collection[str], head_d
     else:
         stored = torch.empty(piece.shape, dtype=source.dtype(piece.name))
         source.read_into(piece.name, stored)
-        piece.view.copy_(piece.part.layout.read(stored, head_dim))
+        piece.read(stored)

@@ -24,7 +24,7 @@ from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedErro
 from lmstack.model.assembly import assemble, head_counts, meta_module
 from lmstack.model.config import TransformerConfig
 from lmstack.model.families import Family, family_of
-from lmstack.model.layouts import pieces, stored_names
+from lmstack.model.layouts import Table, head_starts, pieces, stored_names
 from lmstack.model.transformer import Transformer
 
 __all__ = ["read_folder", "read_json", "write_folder"]
@@ -56,21 +56,21 @@ def read_json(path: Path) -> dict[str, Any]:
 class FolderTensors:
     """A `TensorSource` over the safetensors files of a folder, under the names of a family."""
 
-    def __init__(self, folder: Path, family: Family) -> None:
+    def __init__(self, folder: Path, family: Family, table: Table) -> None:
         self.label = str(folder)
         self._files: dict[str, Any] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._dtypes: dict[str, str] = {}
         self._stored: dict[str, str] = {}
         for path in _weight_files(folder):
-            self._open(path, family)
+            self._open(path, family, (family.prefix, *head_starts(table, family.prefix)))
 
-    def _open(self, path: Path, family: Family) -> None:
+    def _open(self, path: Path, family: Family, headed: tuple[str, ...]) -> None:
         try:
             file: Any = safe_open(path, framework="pt")
             for stored in file.keys():  # noqa: SIM118 - not a mapping
                 part = file.get_slice(stored)
-                name = self._canonical(stored, family)
+                name = self._canonical(stored, family, headed)
                 if name in self._files:
                     raise FormatError(f"{self.label} holds {name} twice")
                 self._files[name], self._stored[name] = file, stored
@@ -85,12 +85,11 @@ class FolderTensors:
             ) from error
 
     @staticmethod
-    def _canonical(stored: str, family: Family) -> str:
+    def _canonical(stored: str, family: Family, headed: tuple[str, ...]) -> str:
         """The name of today, with the prefix that names of a bare base model have under a head."""
         for pattern, replacement in family.renames:
             stored = re.sub(pattern, replacement, stored)
-        headed = stored.startswith((family.prefix, *family.heads_start))
-        return stored if headed else family.prefix + stored
+        return stored if stored.startswith(headed) else family.prefix + stored
 
     def names(self) -> Collection[str]:
         return self._files.keys()
@@ -151,15 +150,16 @@ def read_folder(
     values = read_json(folder / "config.json")
     label = str(folder / "config.json")
     config, family = TransformerConfig.from_hf(values, label), family_of(values, label)
-    source = FolderTensors(folder, family)
-    config = _fit_head(config, family, source)
+    table = family.table(vars(config))
+    source = FolderTensors(folder, family, table)
+    config = _fit_head(config, table, source)
     ignored = family.ignored
     if config.tie_embeddings:
-        ignored += stored_names("head.weight", family.tensors)
+        ignored += stored_names("head.weight", table)
     module = meta_module(config, source)
     tensors = assemble(
         module,
-        family.tensors,
+        family.table(vars(config)),
         source,
         dtype=dtype,
         ignored=ignored,
@@ -168,21 +168,18 @@ def read_folder(
     return config, tensors
 
 
-def _fit_head(
-    config: TransformerConfig, family: Family, source: FolderTensors
-) -> TransformerConfig:
+def _fit_head(config: TransformerConfig, table: Table, source: FolderTensors) -> TransformerConfig:
     names = source.names()
-    if config.head == "pool" and stored_names("pooler.weight", family.tensors)[0] not in names:
+    if config.head == "pool" and stored_names("pooler.weight", table)[0] not in names:
         return config.replace(head="none")
     if not config.tie_embeddings:
         return config
-    (table,) = stored_names("embed.weight", family.tensors)
-    (head,) = stored_names("head.weight", family.tensors)
-    if not {table, head} <= set(names) or source.shape(table) != source.shape(head):
+    (embed,), (head,) = stored_names("embed.weight", table), stored_names("head.weight", table)
+    if not {embed, head} <= set(names) or source.shape(embed) != source.shape(head):
         return config
     shape = source.shape(head)
     left, right = torch.empty(shape), torch.empty(shape)
-    source.read_into(table, left)
+    source.read_into(embed, left)
     source.read_into(head, right)
     return config if torch.equal(left, right) else config.replace(tie_embeddings=False)
 
@@ -199,12 +196,13 @@ def write_folder(
     family, values = module.config.hf_writing()
     # A base model without a head is saved by its own class, which has no prefix.
     prefix = family.prefix if module.config.head in ("none", "pool") else ""
-    heads = head_counts(module.config)
+    table, heads = family.table(vars(module.config)), head_counts(module.config)
     tensors: dict[str, Tensor] = {}
     for key, tensor in module.state_dict().items():
-        for piece in pieces(key, tensor.detach().cpu(), family.tensors, heads):
-            stored = piece.part.layout.write(piece.view, heads.head_dim)
-            tensors[piece.name.removeprefix(prefix)] = stored.contiguous()
+        for piece in pieces(key, tensor.detach().cpu(), table, heads):
+            tensors[piece.name.removeprefix(prefix)] = piece.written()
+            for name in piece.part.copies:
+                tensors[name.removeprefix(prefix)] = piece.written().clone()
     values["dtype"] = str(module.dtype).removeprefix("torch.")
     text = json.dumps(values | dict(extra or {}), indent=2, sort_keys=True) + "\n"
     try:

@@ -12,6 +12,8 @@ A table maps the path of a module of ours to where its tensors are in a file. Bo
   itself gives whole names of theirs, to which nothing is added.
 - ``{e}`` in a name: one tensor for each expert.
 - ``Part(..., default=0.0)``: the file may leave the tensor out.
+- ``Part(..., copies=("cls.predictions.bias",))``: written under these names as well, because the
+  other library wants them, and passed over when read.
 
 An alternative spelling of the same module goes into a table of ``alternatives`` (see
 `assembly.assemble`), a mere change of names into the ``renames`` of the family.
@@ -39,6 +41,7 @@ __all__ = [
     "Part",
     "Piece",
     "Table",
+    "head_starts",
     "pieces",
     "stored_names",
 ]
@@ -99,11 +102,13 @@ ROW_VECTOR = Layout(
 
 @dataclass(frozen=True)
 class Part:
-    """A stored tensor; ``default`` fills ours where the file has none."""
+    """A stored tensor. ``default`` fills ours where the file has none; ``copies``: whole names of
+    further copies in the file."""
 
     name: str
     layout: Layout = ROWS
     default: float | None = None
+    copies: tuple[str, ...] = ()
 
 
 Entry = str | Part | tuple[str | Part, ...]
@@ -112,11 +117,16 @@ Table = Mapping[str, Entry]
 
 @dataclass(frozen=True)
 class HeadCounts:
-    """What the split of a fused projection depends on."""
+    """What the split of a fused projection depends on. ``encoder``: that of keys ``encoder.*``."""
 
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    encoder: HeadCounts | None = None
+
+    def of(self, key: str) -> HeadCounts:
+        """Those of the stack that our parameter ``key`` belongs to."""
+        return self.encoder if self.encoder and key.startswith("encoder.") else self
 
 
 @dataclass(frozen=True)
@@ -126,16 +136,33 @@ class Piece:
     name: str
     part: Part
     view: Tensor
+    head_dim: int
 
     @property
     def shape(self) -> Shape:
         """Of the stored tensor."""
         return self.part.layout.shape(tuple(self.view.shape))
 
+    def read(self, stored: Tensor) -> None:
+        """Fill our view from the stored tensor."""
+        self.view.copy_(self.part.layout.read(stored, self.head_dim))
+
+    def written(self) -> Tensor:
+        """What the file holds for our view."""
+        return self.part.layout.write(self.view, self.head_dim).contiguous()
+
 
 def pieces(key: str, tensor: Tensor, table: Table, heads: HeadCounts) -> list[Piece]:
     """The stored tensors that make up ``tensor``, our parameter ``key``. Raises `KeyError`."""
     return list(_pieces(key, tensor, table, heads))
+
+
+def head_starts(table: Table, prefix: str) -> tuple[str, ...]:
+    """What the names of ``table`` start with that stand without ``prefix``."""
+    entries = [entry if isinstance(entry, tuple) else (entry,) for entry in table.values()]
+    parts = [Part(p) if isinstance(p, str) else p for entry in entries for p in entry]
+    names = [name for part in parts for name in (part.name, *part.copies)]
+    return tuple(name for name in names if not name.startswith(prefix))
 
 
 def stored_names(key: str, table: Table) -> tuple[str, ...]:
@@ -144,17 +171,17 @@ def stored_names(key: str, table: Table) -> tuple[str, ...]:
 
 
 def _pieces(key: str, tensor: Tensor, table: Table, heads: HeadCounts) -> Iterator[Piece]:
-    named = _named(key, table)
+    named, heads = _named(key, table), heads.of(key)
     axis = max(tensor.dim() - 2, 0)
     rows = _rows(key, tensor.shape[axis], len(named), heads)
     if "{e}" in named[0][0]:
         for expert, matrix in enumerate(tensor):
             views = matrix.split_with_sizes(rows)
             for (name, part), view in zip(named, views, strict=True):
-                yield Piece(name.replace("{e}", str(expert)), part, view)
+                yield Piece(name.replace("{e}", str(expert)), part, view, heads.head_dim)
         return
     for (name, part), view in zip(named, tensor.split_with_sizes(rows, dim=axis), strict=True):
-        yield Piece(name, part, view)
+        yield Piece(name, part, view, heads.head_dim)
 
 
 def _named(key: str, table: Table) -> list[tuple[str, Part]]:

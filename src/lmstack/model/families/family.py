@@ -6,7 +6,6 @@ on our side, a config.json on theirs.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,17 +33,18 @@ class Family:
     """``heads``: architecture name to the config fields that it sets; the first one is assumed
     where a file names none.
 
-    ``tensors``: where our tensors are in a file, in the language of `layouts`; ``alternatives``:
-    other entries, used where a file has their names. ``prefix`` stands before all names but
-    those of heads in files of models with a head. ``ignored``: ends of names that carry no
-    weights of ours. ``renames``: pattern and replacement, for each name of an older checkpoint.
-    ``optional_head``: tensors of the head may be missing.
+    ``tensors``: where our tensors are in a file, in the language of `layouts`, or what gives
+    that for the fields of a config; ``alternatives``: other entries, used where a file has
+    their names. ``prefix`` stands before all names but those of heads in files of models with
+    a head. ``ignored``: ends of names that carry no weights of ours. ``renames``: pattern and
+    replacement, for each name of an older checkpoint. ``optional_head``: tensors of the head
+    may be missing.
     """
 
     model_type: str
     heads: Mapping[str, Mapping[str, Any]]
     prefix: str
-    tensors: Table
+    tensors: Table | Callable[[Mapping[str, Any]], Table]
     ignored: tuple[str, ...]
     read: Callable[[Fields], dict[str, Any]]
     write: Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -52,16 +52,13 @@ class Family:
     alternatives: Table = field(default_factory=dict)
     renames: tuple[tuple[str, str], ...] = ()
 
-    @functools.cached_property
-    def heads_start(self) -> tuple[str, ...]:
-        """What the names start with that stand without the prefix."""
-        entries = [e if isinstance(e, tuple) else (e,) for e in self.tensors.values()]
-        names = [p if isinstance(p, str) else p.name for entry in entries for p in entry]
-        return tuple(n for n in names if not n.startswith(self.prefix))
+    def table(self, config: Mapping[str, Any]) -> Table:
+        """The table of ``tensors`` for a config of these fields."""
+        return self.tensors(config) if callable(self.tensors) else self.tensors
 
 
-def read_activation(fields: Fields, default: str) -> str:
-    name = fields.text("hidden_act", default)
+def read_activation(fields: Fields, default: str, key: str = "hidden_act") -> str:
+    name = fields.text(key, default)
     if name not in _ACTIVATIONS:
         raise UnsupportedError(
             f"{fields.source}: activation {shown(name)} is not implemented",
@@ -70,8 +67,9 @@ def read_activation(fields: Fields, default: str) -> str:
     return _ACTIVATIONS[name]
 
 
-def read_rope(fields: Fields) -> RopeSpec:
-    """Both spellings: ``rope_parameters`` (transformers 5), ``rope_theta`` + ``rope_scaling``."""
+def read_rope(fields: Fields, theta: float = 10000.0) -> RopeSpec:
+    """Both spellings: ``rope_parameters`` (transformers 5), ``rope_theta`` + ``rope_scaling``.
+    ``theta``: that of the family where the file names none."""
     rope = fields.nested("rope_parameters") or fields.nested("rope_scaling") or Fields({}, "rope")
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind not in ("default", "linear", "llama3"):
@@ -82,7 +80,7 @@ def read_rope(fields: Fields) -> RopeSpec:
     for source in (rope, fields):
         if source.number("partial_rotary_factor", 1.0) != 1.0:
             raise UnsupportedError(f"{fields.source}: partial rotary embeddings")
-    theta = rope.number("rope_theta", fields.number("rope_theta", 10000.0))
+    theta = rope.number("rope_theta", fields.number("rope_theta", theta))
     if kind == "default":
         return RopeSpec(theta=theta)
     factor = rope.number("factor")
