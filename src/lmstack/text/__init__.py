@@ -3,6 +3,8 @@
 from lmstack.text.batch import Batch, make_batch, pad_batch
 from lmstack.text.chat import ChatTemplate
 from lmstack.text.detokenizer import Detokenizer
+from lmstack.text.doctor import examine
+from lmstack.text.finding import Finding
 from lmstack.text.report import Piece, TokenReport, count_words, pieces, token_report
 from lmstack.text.tokenizer import Encoding, Tokenizer
 from lmstack.text.windows import Window, encode_windows
@@ -12,12 +14,14 @@ __all__ = [
     "ChatTemplate",
     "Detokenizer",
     "Encoding",
+    "Finding",
     "Piece",
     "TokenReport",
     "Tokenizer",
     "Window",
     "count_words",
     "encode_windows",
+    "examine",
     "make_batch",
     "pad_batch",
     "pieces",

@@ -1,0 +1,49 @@
+"""A chat template under examination, and the conversation that it is examined with.
+
+Covers rendering and encoding, as a model is trained and served. Does not cover the checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lmstack.core import Message
+from lmstack.text.chat import ChatTemplate
+from lmstack.text.finding import excerpt
+from lmstack.text.tokenizer import Tokenizer
+
+__all__ = ["ASKED", "REPLIED", "REPLIED_AGAIN", "SYSTEM", "TALK", "Exam"]
+
+ASKED = Message("user", "How far away is the moon?")
+REPLIED = Message("assistant", "About 384,400 km, on average.")
+ASKED_AGAIN = Message("user", "And the sun?")
+REPLIED_AGAIN = Message("assistant", "Roughly 150 million km.")
+SYSTEM = Message("system", "Answer in metric units.")
+TALK = (ASKED, REPLIED, ASKED_AGAIN, REPLIED_AGAIN)
+
+
+@dataclass(frozen=True)
+class Exam:
+    """A template under examination. ``eos_ids``: the tokens at which serving stops."""
+
+    template: ChatTemplate
+    tokenizer: Tokenizer
+    eos_ids: frozenset[int]
+
+    def text(self, *messages: Message, prompt: bool = False) -> str:
+        return self.template.render(messages, add_generation_prompt=prompt)
+
+    def ids(self, *messages: Message, prompt: bool = False) -> list[int]:
+        return self.template.encode(messages, self.tokenizer, add_generation_prompt=prompt)
+
+    def control(self, ids: Sequence[int]) -> list[int]:
+        return [index for index in ids if index in self.tokenizer.special_ids]
+
+    def spelled(self, ids: Sequence[int]) -> str:
+        return excerpt("".join(self.tokenizer.token(i) for i in ids))
+
+    @property
+    def ending(self) -> str:
+        """What is printed after a reply that ends the conversation."""
+        return self.text(ASKED, REPLIED).rpartition(REPLIED.content)[2]
