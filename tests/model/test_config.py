@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstack.core import InputError, UnsupportedError
-from lmstack.model import RopeSpec, Transformer, TransformerConfig
+from lmstack.model import LayerKind, RopeSpec, Transformer, TransformerConfig
 from lmstack.model.config import Activation
 from lmstack.model.ops import REFERENCE_OPS
 
@@ -36,7 +36,7 @@ BASE = {
         ({"num_heads": 3, "num_kv_heads": 2}, "num_kv_heads"),
         ({"head_dim": 5}, "head_dim"),
         ({"norm": "batch"}, "norm"),
-        ({"norm_place": "sandwich"}, "norm_place"),
+        ({"norm_place": "between"}, "norm_place"),
         ({"activation": "gelu_new"}, "activation"),
         ({"norm_eps": float("nan")}, "norm_eps"),
         ({"norm_eps": -1e-6}, "norm_eps"),
@@ -57,7 +57,7 @@ def test_a_misspelt_setting_names_the_nearest():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"scaling": "yarn"},
+        {"scaling": "su"},
         {"theta": 0.0},
         {"factor": float("inf")},
         {"low_freq_factor": 4.0, "high_freq_factor": 4.0},
@@ -73,13 +73,13 @@ def test_a_rope_that_cannot_be_is_refused(changes):
     st.fixed_dictionaries(
         {
             "norm_eps": st.sampled_from([1e-6, 1e-5, 1e-12]),
-            "rope": st.sampled_from(
+            "kinds": st.sampled_from(
                 [
                     RopeSpec(theta=3e5),
                     RopeSpec(scaling="linear", factor=2.0),
                     RopeSpec(scaling="llama3", factor=8.0, original_positions=64),
                 ]
-            ),
+            ).map(lambda rope: (LayerKind(rope),)),
             "qkv_bias": st.booleans(),
             "out_bias": st.booleans(),
             "mlp_bias": st.booleans(),
@@ -115,7 +115,7 @@ def test_both_spellings_of_rope_give_the_same_config(old):
         del settings["rope_parameters"]
         settings |= {"rope_theta": 7e4, "rope_scaling": {"type": "linear", "factor": 3.0}}
     expected = RopeSpec(theta=7e4, scaling="linear", factor=3.0)
-    assert TransformerConfig.from_hf(settings | {"architectures": None}).rope == expected
+    assert TransformerConfig.from_hf(settings | {"architectures": None}).layer(0).rope == expected
 
 
 def test_mistral_with_a_window_inside_its_context_is_refused():

@@ -154,7 +154,8 @@ def test_sizes_come_from_metadata_and_ties_from_tensor_names(tmp_path):
                  llama__rope__scaling__factor=4.0)  # fmt: skip
     file = read_gguf(path)
     config = TransformerConfig.from_gguf(file.metadata, file.names())
-    assert (config.rope.scaling, config.rope.factor, config.rope.theta) == ("linear", 4.0, 20000.0)
+    rope = config.layer(0).rope
+    assert (rope.scaling, rope.factor, rope.theta) == ("linear", 4.0, 20000.0)
     assert config.norm_eps == 1e-5
     assert not config.tie_embeddings
     assert (config.num_heads, config.num_kv_heads, config.head_dim) == (HEADS, KV, 16)

@@ -7,7 +7,14 @@ from collections import Counter
 import torch
 from torch.testing import assert_close
 
-from lmstack.model import REFERENCE_OPS, ReferenceOps, RopeSpec, Transformer, TransformerConfig
+from lmstack.model import (
+    REFERENCE_OPS,
+    LayerSpec,
+    ReferenceOps,
+    RopeSpec,
+    Transformer,
+    TransformerConfig,
+)
 from lmstack.model.layers import Linear
 
 CONFIG = TransformerConfig(
@@ -109,6 +116,6 @@ def test_tables_first_asked_for_in_inference_serve_training_too():
 def test_a_query_that_may_look_nowhere_gets_zeros():
     q, k, v = torch.randn(3, 1, 2, 1, 4)
     mask = torch.tensor([[[[True, True], [False, False]]]])
-    out = REFERENCE_OPS.attention(q, k, v, mask, False, 0.5)
+    out = REFERENCE_OPS.attention(q, k, v, LayerSpec(False, 0.5, None), mask)
     assert torch.equal(out[0, 1], torch.zeros(1, 4))
     assert out[0, 0].abs().sum() > 0

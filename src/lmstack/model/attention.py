@@ -3,6 +3,9 @@
 A block hands its queries, keys and values to an `Attend`. Here are the two for whole sequences:
 `DenseAttention` for a padded batch, `PackedAttention` for sequences end to end. An engine brings
 its own that keeps keys and values between steps.
+
+Legend: B batch, T tokens, S tokens of the encoder, N packed tokens, Hq query heads, Hkv key and
+value heads, hd channels of a head.
 """
 
 from __future__ import annotations
@@ -14,19 +17,31 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lmstack.model.config import TransformerConfig
+from lmstack.core import InputError
+from lmstack.model.biases import ScoreBias
+from lmstack.model.config import LayerSpec, TransformerConfig
+from lmstack.model.dot_product import scaled_dot_product_attention
 from lmstack.model.ops import Ops
 
-__all__ = ["Attend", "DenseAttention", "PackedAttention"]
+__all__ = ["Attend", "CrossStates", "DenseAttention", "PackedAttention"]
+
+# Keys and values of the encoder's output for each layer of the decoder, (..., Hkv, hd) each.
+CrossStates = Sequence[tuple[Tensor, Tensor]]
 
 
 class Attend(Protocol):
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def __call__(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, bias: ScoreBias | None = None
+    ) -> Tensor:
         """q (..., Hq, hd), k and v (..., Hkv, hd), rotated already, to (..., Hq, hd).
 
-        Called once for each layer, in order. What differs by layer (scale, causal) is in
-        ``config.layer(layer)``.
+        Called once for each layer, in order. What differs by layer (scale, causal, window) is in
+        ``config.layer(layer)``; ``bias`` is added to the scores.
         """
+        ...
+
+    def cross(self, layer: int, q: Tensor) -> Tensor:
+        """q (..., Hq, hd) over the encoder's `CrossStates`, to (..., Hq, hd)."""
         ...
 
 
@@ -34,27 +49,78 @@ class DenseAttention:
     """Attention within each row of a batch: q, k, v are (B, T, H, hd).
 
     ``mask``: (B, T), True where a token is real; padding is never looked at, on either side.
-    None: all tokens are real.
+    None: all tokens are real. ``cross``: of the encoder, (B, S, Hkv, hd), with the mask of its
+    tokens (B, S). ``keep_weights``: collect (B, Hq, T, S) of each layer in ``weights`` and
+    ``cross_weights``, at the cost of memory.
     """
 
-    def __init__(self, config: TransformerConfig, ops: Ops, mask: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig,
+        ops: Ops,
+        mask: Tensor | None = None,
+        cross: CrossStates = (),
+        cross_mask: Tensor | None = None,
+        keep_weights: bool = False,
+    ) -> None:
         self._layers = [config.layer(i) for i in range(config.num_layers)]
         self._ops = ops
-        self._keys = None if mask is None or bool(mask.all()) else mask.bool()[:, None, None, :]
-        self._causal: Tensor | None = None
+        self._keys = _unless_full(mask)
+        # Keys padded on the right lie after every real query of a causal model, unseen anyway.
+        self._after = self._keys is not None and _ends_in_padding(self._keys)
+        self._cross, self._cross_keys = cross, _unless_full(cross_mask)
+        self.weights: list[Tensor] | None = [] if keep_weights else None
+        self.cross_weights: list[Tensor] | None = [] if keep_weights else None
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def __call__(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, bias: ScoreBias | None = None
+    ) -> Tensor:
         spec = self._layers[layer]
-        if self._keys is None:
-            return self._ops.attention(q, k, v, None, spec.causal, spec.scale)
-        mask = self._keys
-        if spec.causal:
-            if self._causal is None:
-                T = q.shape[1]
-                lower = torch.ones(T, T, dtype=torch.bool, device=q.device).tril()
-                self._causal = lower & self._keys
-            mask = self._causal
-        return self._ops.attention(q, k, v, mask, False, spec.scale)
+        mask = None if spec.causal and self._after and self.weights is None else self._keys
+        return self._attend(spec, q, k, v, mask, bias, self.weights)
+
+    def cross(self, layer: int, q: Tensor) -> Tensor:
+        if not self._cross:
+            raise InputError("cross-attention without the states of an encoder")
+        k, v = self._cross[layer]
+        spec = self._layers[layer].across
+        return self._attend(spec, q, k, v, self._cross_keys, None, self.cross_weights)
+
+    def _attend(
+        self,
+        spec: LayerSpec,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        bias: ScoreBias | None,
+        kept: list[Tensor] | None,
+    ) -> Tensor:
+        if kept is None:
+            return self._ops.attention(q, k, v, spec, mask, bias)
+        out, weights = scaled_dot_product_attention(
+            *(x.transpose(-3, -2) for x in (q, k, v)),
+            mask=mask,
+            causal=spec.causal,
+            window=spec.window,
+            scale=spec.scale,
+            softcap=spec.softcap,
+            bias=bias,
+            return_weights=True,
+        )
+        kept.append(weights)
+        return out.transpose(-3, -2)
+
+
+def _unless_full(mask: Tensor | None) -> Tensor | None:
+    """(B, S) to (B, 1, 1, S); None where nothing is masked."""
+    return None if mask is None or bool(mask.all()) else mask.bool()[:, None, None, :]
+
+
+def _ends_in_padding(keys: Tensor) -> bool:
+    """Whether each row is real tokens and then padding, with at least one real token."""
+    real = keys[:, 0, 0]
+    return bool(real[:, 0].all()) and not bool((~real[:, :-1] & real[:, 1:]).any())
 
 
 class PackedAttention:
@@ -71,12 +137,16 @@ class PackedAttention:
         self._runs = [(B, T) for T, B in runs if T]
         self._rows = [B * T for B, T in self._runs]
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def __call__(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, bias: ScoreBias | None = None
+    ) -> Tensor:
         spec = self._layers[layer]
         parts = []
         splits = (x.split_with_sizes(self._rows) for x in (q, k, v))
         for run, *qkv in zip(self._runs, *splits, strict=True):
             qs, ks, vs = (x.view(*run, *x.shape[1:]) for x in qkv)
-            out = self._ops.attention(qs, ks, vs, None, spec.causal, spec.scale)
-            parts.append(out.flatten(0, 1))
+            parts.append(self._ops.attention(qs, ks, vs, spec, None, bias).flatten(0, 1))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def cross(self, layer: int, q: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's
+        raise InputError("packed sequences have no encoder to look at")

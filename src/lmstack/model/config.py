@@ -1,14 +1,15 @@
 """What a Transformer is made of. One class for every family; a family is a value of it.
 
-Holds the facts that shape the forward pass and nothing else: no token ids, no names of
-families, no training settings. How other projects write these facts is in `families` (Hugging
-Face) and `gguf_families`.
+Holds the facts that shape the forward pass and nothing else: no token ids but the padding that
+positions skip, no names of families, no training settings. How other projects write these facts
+is in `families` (Hugging Face) and `gguf_families`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,27 +21,40 @@ from lmstack.core import (
     InputError,
     UnsupportedError,
     check_range,
+    check_whole,
     shown,
 )
 from lmstack.model.families import Family, read_config, writings
 from lmstack.model.gguf_families import read_metadata
+from lmstack.model.kinds import LayerKind
 from lmstack.model.positions import RopeSpec
 
-__all__ = ["Activation", "Head", "LayerSpec", "Mlp", "Norm", "NormPlace", "TransformerConfig"]
+__all__ = [
+    "Activation",
+    "Bias",
+    "Head",
+    "LayerSpec",
+    "Mlp",
+    "Norm",
+    "NormPlace",
+    "Pooling",
+    "Positions",
+    "QkNorm",
+    "TransformerConfig",
+]
 
-Norm = Literal["rms", "ln"]
-NormPlace = Literal["pre", "post"]
+Norm = Literal["rms", "rms1p", "ln", "ln_nobias"]
+NormPlace = Literal["pre", "post", "sandwich", "post_only"]
+Positions = Literal["none", "learned", "sinusoidal", "sinusoidal_halves"]
+Bias = Literal["none", "alibi", "t5", "deberta"]
+QkNorm = Literal["none", "head", "full"]
 Mlp = Literal["plain", "glu"]
-Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
-Head = Literal["lm", "pool", "none"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "tanh"]
+Head = Literal["lm", "sequence", "token", "span", "pool", "none"]
+Pooling = Literal["first", "last", "mean"]
 
-_CHOICES = {
-    "norm": get_args(Norm),
-    "norm_place": get_args(NormPlace),
-    "mlp": get_args(Mlp),
-    "activation": get_args(Activation),
-    "head": get_args(Head),
-}
+# Well above any real model, to keep a lying file from asking for absurd memory.
+_MOST = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -50,19 +64,52 @@ class LayerSpec:
     causal: bool
     scale: float
     rope: RopeSpec | None
+    window: int | None = None
+    softcap: float | None = None
+
+    @functools.cached_property
+    def across(self) -> LayerSpec:
+        """Those of the layer's cross-attention: every token of the encoder may be looked at."""
+        return dataclasses.replace(self, causal=False, rope=None, window=None)
 
 
 @dataclass(frozen=True)
 class TransformerConfig(Config):
     """A stack of ``num_layers`` blocks: attention and MLP, each with a norm and a residual.
 
-    ``norm``: ``rms`` (weight only) or ``ln`` (weight and bias). ``norm_place``: ``pre`` norms
-    the input of each sublayer and once more after the last block; ``post`` norms each sum of
-    sublayer and residual. ``rope`` rotates queries and keys; ``learned_positions`` adds a row
-    of a table of ``max_positions``. ``mlp``: ``plain`` is down(act(up(x))), ``glu`` is
-    down(act(gate(x)) * up(x)). ``token_types`` > 0 adds a segment table of that many rows.
-    ``head``: ``lm`` gives logits over the vocabulary (through the embedding table when
-    ``tie_embeddings``), ``pool`` a tanh layer over the first token, ``none`` hidden states only.
+    **Norms.** ``norm``: ``rms`` (weight only), ``rms1p`` (its weight counts from 1, in float32),
+    ``ln`` (weight and bias), ``ln_nobias``. ``norm_place``: ``pre`` norms the input of each
+    sublayer, ``post`` the sum of sublayer and residual, ``post_only`` the output of the sublayer
+    before it is added, ``sandwich`` input and output. All but ``post`` norm once more after the
+    last block. ``first_norm``: False leaves out that before the first layer's attention.
+
+    **Input.** The table has ``embedding_size`` columns (None: hidden_size; else a projection
+    follows) and is multiplied by ``embedding_scale``; ``token_types`` > 0 adds a segment table,
+    ``positions`` a ``learned`` table or sinusoids, at rows from ``position_offset`` on; tokens
+    ``position_pad`` do not count and stand at the row before it. ``embedding_norm`` norms the
+    sum.
+
+    **Attention.** Layer i is of ``kinds[pattern[i]]``, of the first kind without a pattern.
+    ``bias`` is added to scores: ``alibi`` (slopes up to 2^-``alibi_max``), ``t5`` and
+    ``deberta`` (``bias_buckets``, ``bias_max_distance``; deberta's ``bias_parts``, projected
+    with the keys and queries of the content where ``bias_shared``, and ``bias_norm``).
+    ``attention_scale`` None is head_dim^-0.5. ``qk_norm`` norms queries and keys, each ``head``
+    or the ``full`` width; ``qkv_clip`` bounds them.
+
+    **MLP.** ``plain`` is down(act(up(x))), ``glu`` down(act(gate(x)) * up(x)); with
+    ``num_experts`` a mixture of ``experts_per_token`` of them. ``parallel``: attention and MLP
+    both read the block's input. ``num_blocks``: fewer distinct blocks than layers, each serving
+    equally many neighbours.
+
+    **Output.** ``head``: ``lm`` gives logits over the vocabulary (through the embedding table
+    when ``tie_embeddings``), ``token`` and ``sequence`` ``num_labels`` scores for each token or
+    for the ``pooling`` of all, ``span`` start and end scores for each token, ``pool`` the
+    pooled vector, ``none`` hidden states only. Before it come ``transform`` (a dense layer and
+    its activation, with a norm when ``transform_norm``) and ``logit_scale``; after it
+    ``head_bias`` (of ``lm``) and ``logit_softcap``.
+
+    ``encoder``: this stack is then the decoder of an encoder-decoder, with cross-attention in
+    every block, and ``share_embeddings`` gives both one table.
     """
 
     vocab_size: int
@@ -76,86 +123,190 @@ class TransformerConfig(Config):
     norm: Norm = "rms"
     norm_place: NormPlace = "pre"
     norm_eps: float = 1e-6
+    first_norm: bool = True
+    embedding_size: int | None = None
+    embedding_scale: float = 1.0
     embedding_norm: bool = False
-    causal: bool = True
-    rope: RopeSpec | None = field(default_factory=RopeSpec)
-    learned_positions: bool = False
+    positions: Positions = "none"
+    position_offset: int = 0
+    position_pad: int | None = None
     token_types: int = 0
+    causal: bool = True
+    kinds: tuple[LayerKind, ...] = field(default_factory=lambda: (LayerKind(),))
+    pattern: tuple[int, ...] = ()
+    bias: Bias = "none"
+    bias_buckets: int = 32
+    bias_max_distance: int = 128
+    bias_parts: tuple[str, ...] = ("c2p", "p2c")
+    bias_shared: bool = True
+    bias_norm: bool = True
+    alibi_max: float = 8.0
+    attention_scale: float | None = None
+    attention_softcap: float | None = None
+    qk_norm: QkNorm = "none"
+    qkv_clip: float | None = None
     qkv_bias: bool = False
     out_bias: bool = False
     mlp: Mlp = "glu"
     activation: Activation = "silu"
     mlp_bias: bool = False
+    num_experts: int = 0
+    experts_per_token: int = 2
+    parallel: bool = False
+    num_blocks: int | None = None
     head: Head = "lm"
     tie_embeddings: bool = False
+    head_bias: bool = False
+    logit_scale: float = 1.0
+    logit_softcap: float | None = None
+    num_labels: int = 0
+    classifier_bias: bool = True
+    pooling: Pooling = "first"
+    transform: Activation | None = None
+    transform_norm: bool = False
+    transform_bias: bool = True
+    encoder: TransformerConfig | None = None
+    share_embeddings: bool = True
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "intermediate_size",
-            "num_layers",
-            "num_heads",
-            "num_kv_heads",
-            "head_dim",
-            "max_positions",
-        ):
+        for name in _SIZES:
             self._check_count(name, low=1)
-        self._check_count("token_types", low=0)
+        for name in ("token_types", "position_offset", "num_experts", "num_labels", "bias_buckets"):
+            self._check_count(name, low=0)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(
                     f"{name} is {shown(getattr(self, name))}",
-                    hint=f"one of: {', '.join(choices)}",
+                    hint=f"one of: {', '.join(map(str, choices))}",
                     param=name,
                 )
         check_range("norm_eps", self.norm_eps, 0, math.inf, high_open=True)
+        for name in ("embedding_scale", "logit_scale", "alibi_max"):
+            check_range(name, getattr(self, name), 0, math.inf, low_open=True, high_open=True)
+        for name in ("attention_scale", "attention_softcap", "logit_softcap", "qkv_clip"):
+            if getattr(self, name) is not None:
+                check_range(name, getattr(self, name), 0, math.inf, low_open=True, high_open=True)
+        self._check_attention()
+        self._check_layers()
+        self._check_head()
+
+    def _check_count(self, name: str, low: int) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= _MOST:
+            raise InputError(
+                f"{name} is {shown(value)}, not a whole number from {low} to {_MOST}", param=name
+            )
+
+    def _check_attention(self) -> None:
         if self.num_heads % self.num_kv_heads:
             raise InputError(
                 f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}",
                 hint="each key/value head serves a whole number of query heads",
                 param="num_kv_heads",
             )
-        if self.rope is not None and self.head_dim % 2:
+        for rope in {kind.rope for kind in self.kinds} - {None}:
+            width = 0 if rope is None else rope.rotary_dim(self.head_dim)
+            if width % 2 or not width:
+                raise InputError(
+                    f"head_dim {self.head_dim} gives {width} channels to rotate; RoPE rotates"
+                    " channels in pairs",
+                    param="head_dim",
+                )
+        unknown = set(self.bias_parts) - {"c2p", "p2c"}
+        if unknown:
+            raise InputError(f"bias_parts has {shown(sorted(unknown))}", hint="c2p and p2c")
+        if self.bias == "t5" and self.bias_buckets < 4:
+            raise InputError(f"bias_buckets is {self.bias_buckets}", hint="at least 4")
+        if self.bias == "deberta" and self.num_kv_heads != self.num_heads:
+            raise InputError("disentangled attention needs as many key heads as query heads")
+
+    def _check_layers(self) -> None:
+        if not self.kinds:
+            raise InputError("kinds is empty", hint="one kind of layer at least", param="kinds")
+        if self.pattern and len(self.pattern) != self.num_layers:
             raise InputError(
-                f"head_dim {self.head_dim} is odd; RoPE rotates channels in pairs",
-                param="head_dim",
+                f"pattern has {len(self.pattern)} layers, num_layers is {self.num_layers}",
+                param="pattern",
             )
+        if any(not 0 <= kind < len(self.kinds) for kind in self.pattern):
+            raise InputError(
+                f"pattern is {shown(self.pattern)} for {len(self.kinds)} kinds", param="pattern"
+            )
+        if self.num_blocks is not None:
+            check_whole("num_blocks", self.num_blocks, 1, self.num_layers)
+        if self.num_experts:
+            check_whole("experts_per_token", self.experts_per_token, 1, self.num_experts)
+        if self.encoder is not None and self.encoder.encoder is not None:
+            raise InputError("an encoder with an encoder of its own", param="encoder")
+
+    def _check_head(self) -> None:
         if self.tie_embeddings and self.head != "lm":
             raise InputError(
                 f"tie_embeddings is set, but head {self.head!r} has no vocabulary to tie",
                 param="tie_embeddings",
             )
-
-    def _check_count(self, name: str, low: int) -> None:
-        value = getattr(self, name)
-        # A bound well above any real model keeps a lying file from asking for absurd memory.
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= 1 << 31:
-            raise InputError(
-                f"{name} is {shown(value)}, not a whole number from {low} to {1 << 31}", param=name
-            )
+        if self.head in ("sequence", "token") and not self.num_labels:
+            raise InputError(f"num_labels is 0 for head {self.head!r}", param="num_labels")
+        if self.head == "pool" and self.transform is None:
+            raise InputError("head 'pool' without a transform pools nothing", param="transform")
 
     @property
     def final_norm(self) -> bool:
-        """Whether a norm follows the last block: pre-norm blocks leave their sum unnormed."""
-        return self.norm_place == "pre"
+        """Whether a norm follows the last block: only post-norm blocks leave their sum normed."""
+        return self.norm_place != "post"
 
     @property
     def qkv_heads(self) -> int:
         """Heads of the fused projection: queries, then keys, then values."""
         return self.num_heads + 2 * self.num_kv_heads
 
+    @property
+    def embedding_width(self) -> int:
+        """Columns of the embedding table."""
+        return self.hidden_size if self.embedding_size is None else self.embedding_size
+
+    @property
+    def num_outputs(self) -> int:
+        """Scores that the head gives for each place, 0 for none."""
+        return {"lm": self.vocab_size, "span": 2, "pool": 0, "none": 0}.get(
+            self.head, self.num_labels
+        )
+
+    @property
+    def bias_span(self) -> int:
+        """Half the rows of DeBERTa's table of relative positions."""
+        return self.bias_buckets or self.bias_max_distance
+
+    @functools.cached_property
+    def layers(self) -> tuple[LayerSpec, ...]:
+        """The facts of every layer."""
+        scale = self.head_dim**-0.5 if self.attention_scale is None else self.attention_scale
+        kinds = [
+            LayerSpec(self.causal, scale, kind.rope, kind.window, self.attention_softcap)
+            for kind in self.kinds
+        ]
+        return tuple(kinds[i] for i in self.pattern or (0,) * self.num_layers)
+
     def layer(self, index: int) -> LayerSpec:
-        """The facts of layer ``index``; families whose layers differ say so here."""
+        """The facts of layer ``index``."""
         if not 0 <= index < self.num_layers:
             raise InputError(f"layer {index} of a model with {self.num_layers} layers")
-        return LayerSpec(causal=self.causal, scale=self.head_dim**-0.5, rope=self.rope)
+        return self.layers[index]
 
     @classmethod
     def from_hf(cls, config_json: Mapping[str, Any], source: str = "config.json") -> Self:
         """From a parsed config.json. `FormatError`: damaged; `UnsupportedError`: not ours."""
         with _blamed_on(source):
-            return cls(**read_config(config_json, source))
+            return cls._built(read_config(config_json, source))
+
+    @classmethod
+    def _built(cls, values: Mapping[str, Any]) -> Self:
+        """``encoder`` may be a mapping of the settings in which it differs from the decoder."""
+        encoder = values.get("encoder")
+        if isinstance(encoder, Mapping):
+            shared = {k: v for k, v in values.items() if k in _BODY}
+            encoder = cls(**shared | {"head": "none"} | dict(encoder))
+        return cls(**{**values, "encoder": encoder})
 
     @classmethod
     def from_gguf(
@@ -174,15 +325,58 @@ class TransformerConfig(Config):
         """The family that `to_hf` uses, and its config.json."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         for family, written in writings(values):
-            back = self.from_hf(written)
-            if family.optional_head and self.head == "none":
-                back = back.replace(head="none")
-            if back == self:
-                return family, written
+            with contextlib.suppress(InputError, FormatError):
+                back = self.from_hf(written)
+                if family.optional_head and self.head == "none":
+                    back = back.replace(head="none", transform=None)
+                if back == self:
+                    return family, written
         raise UnsupportedError(
             "no Hugging Face family that lmstack writes has this combination of settings",
             hint=f"the settings: {values}",
         )
+
+
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_layers",
+    "num_heads",
+    "num_kv_heads",
+    "head_dim",
+    "max_positions",
+    "experts_per_token",
+    "bias_max_distance",
+)
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "norm": get_args(Norm),
+    "norm_place": get_args(NormPlace),
+    "positions": get_args(Positions),
+    "bias": get_args(Bias),
+    "qk_norm": get_args(QkNorm),
+    "mlp": get_args(Mlp),
+    "activation": get_args(Activation),
+    "transform": (None, *get_args(Activation)),
+    "head": get_args(Head),
+    "pooling": get_args(Pooling),
+}
+# What an encoder shares with its decoder unless it says otherwise.
+_BODY = {f.name for f in dataclasses.fields(TransformerConfig)} - {
+    "head",
+    "tie_embeddings",
+    "head_bias",
+    "logit_scale",
+    "logit_softcap",
+    "num_labels",
+    "classifier_bias",
+    "pooling",
+    "transform",
+    "transform_norm",
+    "transform_bias",
+    "encoder",
+    "share_embeddings",
+}
 
 
 @contextlib.contextmanager

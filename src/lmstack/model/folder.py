@@ -170,8 +170,8 @@ def read_folder(
 
 def _fit_head(config: TransformerConfig, table: Table, source: FolderTensors) -> TransformerConfig:
     names = source.names()
-    if config.head == "pool" and stored_names("pooler.weight", table)[0] not in names:
-        return config.replace(head="none")
+    if config.head == "pool" and stored_names("transform.weight", table)[0] not in names:
+        return config.replace(head="none", transform=None)
     if not config.tie_embeddings:
         return config
     (embed,), (head,) = stored_names("embed.weight", table), stored_names("head.weight", table)

@@ -12,6 +12,7 @@ from typing import Any
 
 from lmstack.core import FormatError, UnsupportedError, shown
 from lmstack.model.fields import Fields
+from lmstack.model.kinds import LayerKind
 from lmstack.model.layouts import PAIRED, Entry, Part, Table
 from lmstack.model.positions import RopeSpec
 
@@ -84,7 +85,7 @@ def read_metadata(
         "head_dim": head_dim,
         "max_positions": fields.count(f"{arch}.context_length"),
         "norm_eps": _shortest(fields.number(f"{arch}.attention.layer_norm_rms_epsilon")),
-        "rope": _rope(fields, arch, tensors),
+        "kinds": (LayerKind(_rope(fields, arch, tensors)),),
         "qkv_bias": "blk.0.attn_q.bias" in tensors,
         "out_bias": "blk.0.attn_output.bias" in tensors,
         "mlp_bias": "blk.0.ffn_down.bias" in tensors,

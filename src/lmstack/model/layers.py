@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Embedding", "LayerNorm", "Linear", "RMSNorm"]
+__all__ = ["Bias", "Embedding", "Experts", "LayerNorm", "Linear", "RMSNorm"]
 
 
 class Linear(nn.Module):
@@ -42,31 +42,60 @@ class Embedding(nn.Module):
         return f"{self.weight.shape[0]} x {self.weight.shape[1]}"
 
 
-class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich, 2019)."""
+class Bias(nn.Module):
+    """``bias`` (width,) alone, for an output layer whose weight is the embedding table."""
+
+    bias: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.empty(width))
+
+    def extra_repr(self) -> str:
+        return f"{self.bias.shape[0]}"
+
+
+class Experts(nn.Module):
+    """One matrix an expert: ``weight`` (experts, out, in)."""
 
     weight: Tensor
 
-    def __init__(self, width: int, eps: float) -> None:
+    def __init__(self, count: int, in_features: int, out_features: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(width))
-        self.eps = eps
+        self.weight = nn.Parameter(torch.empty(count, out_features, in_features))
 
     def extra_repr(self) -> str:
-        return f"{self.weight.shape[0]}, eps={self.eps}"
+        count, out, width = self.weight.shape
+        return f"{count} x {width} -> {out}"
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich, 2019).
+
+    ``from_one``: the weight counts from 1, and the product is in float32 (Gemma)."""
+
+    weight: Tensor
+
+    def __init__(self, width: int, eps: float, *, from_one: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+        self.eps, self.from_one = eps, from_one
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[0]}, eps={self.eps}, from_one={self.from_one}"
 
 
 class LayerNorm(nn.Module):
-    """(x - mean) / sqrt(var + eps) * weight + bias (Ba et al., 2016)."""
+    """(x - mean) / sqrt(var + eps) * weight + bias (Ba et al., 2016). ``bias`` may be None."""
 
     weight: Tensor
-    bias: Tensor
+    bias: Tensor | None
 
-    def __init__(self, width: int, eps: float) -> None:
+    def __init__(self, width: int, eps: float, *, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width))
-        self.bias = nn.Parameter(torch.empty(width))
+        self.bias = nn.Parameter(torch.empty(width)) if bias else None
         self.eps = eps
 
     def extra_repr(self) -> str:
-        return f"{self.weight.shape[0]}, eps={self.eps}"
+        return f"{self.weight.shape[0]}, eps={self.eps}, bias={self.bias is not None}"

@@ -17,8 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lmstack.core import UnsupportedError, shown
-from lmstack.model.config import Activation
-from lmstack.model.layers import Embedding, LayerNorm, Linear, RMSNorm
+from lmstack.model.biases import ScoreBias
+from lmstack.model.config import Activation, LayerSpec
+from lmstack.model.dot_product import scaled_dot_product_attention
+from lmstack.model.layers import Embedding, Experts, LayerNorm, Linear, RMSNorm
 
 __all__ = ["REFERENCE_OPS", "Ops", "ReferenceOps"]
 
@@ -43,17 +45,29 @@ class Ops(Protocol):
         ...
 
     def rotary(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """(..., H, hd) rotated by the tables of `RopeSpec.tables`."""
+        """(..., H, hd) rotated by the tables of `RopeSpec.tables`; channels beyond them stay."""
         ...
 
     def attention(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        spec: LayerSpec,
+        mask: Tensor | None = None,
+        bias: ScoreBias | None = None,
     ) -> Tensor:
-        """(B, T, Hq, hd) over (B, S, Hkv, hd).
+        """(B, T, Hq, hd) over (B, S, Hkv, hd); see `scaled_dot_product_attention`.
 
-        ``mask`` is boolean, broadcasts to (B, Hq, T, S) and is True where a query may look; it
-        excludes ``causal``. A query that may look nowhere gets zeros.
+        ``mask`` is boolean, broadcasts to (B, Hq, T, S) and is True where a query may look. A
+        query that may look nowhere gets zeros.
         """
+        ...
+
+    def mixture(
+        self, x: Tensor, scores: Tensor, up: Experts, down: Experts, kind: Activation, gated: bool
+    ) -> Tensor:
+        """(N, D) through the experts that ``scores`` (N, experts) weighs above zero, summed."""
         ...
 
 
@@ -66,6 +80,9 @@ class ReferenceOps:
     def norm(self, x: Tensor, norm: RMSNorm | LayerNorm) -> Tensor:
         if isinstance(norm, LayerNorm):
             return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps)
+        if norm.from_one:
+            wide = F.rms_norm(x.float(), x.shape[-1:], 1 + norm.weight.float(), norm.eps)
+            return wide.to(x.dtype)
         return F.rms_norm(x, x.shape[-1:], norm.weight, norm.eps)
 
     def linear(self, x: Tensor, weight: Linear | Embedding) -> Tensor:
@@ -80,6 +97,10 @@ class ReferenceOps:
             return F.gelu(x, approximate="tanh")
         if kind == "relu":
             return F.relu(x)
+        if kind == "tanh":
+            return torch.tanh(x)
+        if kind == "quick_gelu":
+            return x * torch.sigmoid(1.702 * x)
         raise UnsupportedError(f"no activation {shown(kind)}")
 
     def glu(self, gate_up: Tensor, kind: Activation) -> Tensor:
@@ -87,20 +108,45 @@ class ReferenceOps:
         return self.activation(gate, kind) * up
 
     def rotary(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        if cos.shape[-1] < x.shape[-1]:
+            turned, rest = x.split_with_sizes((cos.shape[-1], x.shape[-1] - cos.shape[-1]), dim=-1)
+            return torch.cat((self.rotary(turned, cos, sin), rest), dim=-1)
         first, second = x.chunk(2, dim=-1)
         # Two products and a sum, each rounded, as in transformers. A fused multiply-add is a
         # little nearer to the truth, and over many layers visibly another number.
         return (x * cos).add_(torch.cat((second, first), dim=-1).mul_(sin))
 
     def attention(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        spec: LayerSpec,
+        mask: Tensor | None = None,
+        bias: ScoreBias | None = None,
     ) -> Tensor:
-        q, k, v = (x.transpose(-3, -2) for x in (q, k, v))
-        groups = q.shape[-3] // k.shape[-3]
-        if groups > 1:
-            k, v = (x.repeat_interleave(groups, dim=-3) for x in (k, v))
-        out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale)
+        out = scaled_dot_product_attention(
+            *(x.transpose(-3, -2) for x in (q, k, v)),
+            mask=mask,
+            causal=spec.causal,
+            window=spec.window,
+            scale=spec.scale,
+            softcap=spec.softcap,
+            bias=bias,
+        )
         return out.transpose(-3, -2)
+
+    def mixture(
+        self, x: Tensor, scores: Tensor, up: Experts, down: Experts, kind: Activation, gated: bool
+    ) -> Tensor:
+        act = self.glu if gated else self.activation
+        out = torch.zeros_like(x)
+        for expert in scores.detach().any(0).nonzero().flatten().tolist():
+            rows = scores[:, expert].nonzero().flatten()
+            inner = act(F.linear(x[rows], up.weight[expert]), kind)
+            part = F.linear(inner, down.weight[expert]) * scores[rows, expert, None]
+            out = out.index_add(0, rows, part.to(out.dtype))
+        return out
 
 
 REFERENCE_OPS = ReferenceOps()

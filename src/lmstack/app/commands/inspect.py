@@ -62,7 +62,7 @@ def _card_rows(card: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _layer_rows(config: dict[str, Any]) -> list[tuple[str, str]]:
     heads = f"{config['num_heads']} query, {config['num_kv_heads']} key/value"
-    positions = "rotary" if config["rope"] else "learned" if config["learned_positions"] else "none"
+    positions = _positions(config)
     return [
         ("layers", str(config["num_layers"])),
         ("width", f"{config['hidden_size']}, feed-forward {config['intermediate_size']}"),
@@ -74,6 +74,16 @@ def _layer_rows(config: dict[str, Any]) -> list[tuple[str, str]]:
         ("vocabulary", f"{config['vocab_size']} tokens"),
         ("head", config["head"] + (", tied to embeddings" if config["tie_embeddings"] else "")),
     ]
+
+
+def _positions(config: dict[str, Any]) -> str:
+    if any(kind["rope"] for kind in config["kinds"]):
+        return "rotary"
+    if config["positions"] != "none":
+        return str(config["positions"]).replace("_halves", "")
+    return {"alibi": "ALiBi", "t5": "relative", "deberta": "disentangled"}.get(
+        config["bias"], "none"
+    )
 
 
 def _parameter_rows(found: Inspection) -> list[tuple[str, str, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 from lmstack.core import UnsupportedError, shown
 from lmstack.model.families.family import ACTIVATION_NAMES, Family, read_activation
 from lmstack.model.fields import Fields
+from lmstack.model.kinds import LayerKind
 
 __all__ = ["BERT_FAMILIES"]
 
@@ -26,7 +27,7 @@ _BERT_TENSORS = {
     "blocks.{i}.mlp.up": ("bert.encoder.layer.{i}.intermediate.dense",),
     "blocks.{i}.mlp.down": ("bert.encoder.layer.{i}.output.dense",),
     "blocks.{i}.mlp_norm": ("bert.encoder.layer.{i}.output.LayerNorm",),
-    "pooler": ("bert.pooler.dense",),
+    "transform": ("bert.pooler.dense",),
 }
 
 
@@ -52,8 +53,8 @@ def _read_bert(fields: Fields) -> dict[str, Any]:
         "norm_eps": fields.number("layer_norm_eps", 1e-12),
         "embedding_norm": True,
         "causal": False,
-        "rope": None,
-        "learned_positions": True,
+        "kinds": (LayerKind(rope=None),),
+        "positions": "learned",
         "token_types": fields.count("type_vocab_size", 2),
         "qkv_bias": True,
         "out_bias": True,
@@ -81,7 +82,7 @@ def _write_bert(config: Mapping[str, Any]) -> dict[str, Any]:
 BERT_FAMILIES = (
     Family(
         model_type="bert",
-        heads={"BertModel": {"head": "pool"}},
+        heads={"BertModel": {"head": "pool", "transform": "tanh"}},
         prefix="bert.",
         tensors=_BERT_TENSORS,
         ignored=("embeddings.position_ids",),

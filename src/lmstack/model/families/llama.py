@@ -17,6 +17,7 @@ from lmstack.model.families.family import (
     write_rope,
 )
 from lmstack.model.fields import Fields
+from lmstack.model.kinds import LayerKind
 from lmstack.model.layouts import Entry
 from lmstack.model.positions import RopeSpec
 
@@ -51,7 +52,7 @@ def _read_decoder(fields: Fields) -> dict[str, Any]:
         "head_dim": fields.count("head_dim", width // heads if heads else 0),
         "max_positions": fields.count("max_position_embeddings"),
         "norm_eps": fields.number("rms_norm_eps", 1e-6),
-        "rope": read_rope(fields),
+        "kinds": (LayerKind(read_rope(fields)),),
         "activation": read_activation(fields, "silu"),
         "tie_embeddings": fields.flag("tie_word_embeddings", False),
     }
@@ -90,7 +91,7 @@ def _write_decoder(config: Mapping[str, Any]) -> dict[str, Any]:
         "head_dim": config["head_dim"],
         "max_position_embeddings": config["max_positions"],
         "rms_norm_eps": config["norm_eps"],
-        "rope_parameters": write_rope(config["rope"] or RopeSpec()),
+        "rope_parameters": write_rope(config["kinds"][0].rope or RopeSpec()),
         "hidden_act": ACTIVATION_NAMES[config["activation"]],
         "tie_word_embeddings": config["tie_embeddings"],
     }

@@ -1,0 +1,229 @@
+"""One layer of the Transformer: attention, cross-attention, MLP, and the norms around them.
+
+Legend: D width, F inner width, E experts, Hq query heads, Hkv key-value heads, hd channels of a
+head, S tokens of the encoder, "..." any leading shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from lmstack.model.attention import Attend
+from lmstack.model.biases import DisentangledBias, ScoreBias
+from lmstack.model.config import TransformerConfig
+from lmstack.model.layers import Experts, LayerNorm, Linear, RMSNorm
+from lmstack.model.ops import Ops
+
+__all__ = ["Attention", "Block", "CrossAttention", "Mixture", "Mlp", "Rotary", "make_norm"]
+
+Rotary = tuple[Tensor, Tensor]
+
+
+def make_norm(config: TransformerConfig, width: int | None = None) -> RMSNorm | LayerNorm:
+    """The norm that the config asks for, over ``width`` channels (None: the hidden size)."""
+    width = config.hidden_size if width is None else width
+    if config.norm in ("rms", "rms1p"):
+        return RMSNorm(width, config.norm_eps, from_one=config.norm == "rms1p")
+    return LayerNorm(width, config.norm_eps, bias=config.norm == "ln")
+
+
+class Attention(nn.Module):
+    """Fused query-key-value projection, norms, rotation, attention, output projection."""
+
+    def __init__(self, config: TransformerConfig, ops: Ops) -> None:
+        super().__init__()
+        D, hd = config.hidden_size, config.head_dim
+        Hq, Hkv = config.num_heads, config.num_kv_heads
+        self.qkv = Linear(D, config.qkv_heads * hd, bias=config.qkv_bias)
+        self.out = Linear(Hq * hd, D, bias=config.out_bias)
+        self.q_norm = self.k_norm = None
+        if config.qk_norm != "none":
+            full = config.qk_norm == "full"
+            self.q_norm = make_norm(config, Hq * hd if full else hd)
+            self.k_norm = make_norm(config, Hkv * hd if full else hd)
+        self.pos_key = self.pos_query = None
+        if config.bias == "deberta" and not config.bias_shared:
+            if "c2p" in config.bias_parts:
+                self.pos_key = Linear(D, Hq * hd, bias=config.qkv_bias)
+            if "p2c" in config.bias_parts:
+                self.pos_query = Linear(D, Hq * hd, bias=config.qkv_bias)
+        self._config, self._ops = config, ops
+        self._split, self._heads = (config.qkv_heads, hd), (Hq, Hkv)
+        self._clip, self._full = config.qkv_clip, config.qk_norm == "full"
+
+    def forward(
+        self,
+        x: Tensor,
+        layer: int,
+        rotary: Rotary | None,
+        attend: Attend,
+        bias: ScoreBias | None = None,
+    ) -> Tensor:
+        qkv = self._ops.linear(x, self.qkv)
+        if self._clip is not None:
+            qkv = qkv.clamp(-self._clip, self._clip)
+        qkv = qkv.view(*qkv.shape[:-1], *self._split)
+        Hq, Hkv = self._heads
+        qk, v = qkv.split_with_sizes((Hq + Hkv, Hkv), dim=-2)
+        if self.q_norm is not None:
+            qk = self._normed(qk)
+        if rotary is not None:
+            qk = self._ops.rotary(qk, *rotary)
+        q, k = qk.split_with_sizes((Hq, Hkv), dim=-2)
+        seen = attend(layer, q, k, v) if bias is None else attend(layer, q, k, v, bias)
+        return self._ops.linear(seen.flatten(-2), self.out)
+
+    def _normed(self, qk: Tensor) -> Tensor:
+        parts = []
+        for x, norm in zip(
+            qk.split_with_sizes(self._heads, dim=-2), (self.q_norm, self.k_norm), strict=True
+        ):
+            assert norm is not None
+            wide = x.flatten(-2) if self._full else x
+            parts.append(self._ops.norm(wide, norm).view(x.shape))
+        return torch.cat(parts, dim=-2)
+
+    def disentangled(self, relative: Tensor) -> DisentangledBias:
+        """This layer's view of the relative embeddings (2 * span, D)."""
+        config = self._config
+        hd, Hq = config.head_dim, config.num_heads
+        keys = queries = None
+        if config.bias_shared:
+            both = self._ops.linear(relative, self.qkv).view(len(relative), -1, hd)
+            queries, keys, _ = both.split_with_sizes((Hq, Hq, Hq), dim=-2)
+        if self.pos_key is not None:
+            keys = self._ops.linear(relative, self.pos_key).view(-1, Hq, hd)
+        if self.pos_query is not None:
+            queries = self._ops.linear(relative, self.pos_query).view(-1, Hq, hd)
+        return DisentangledBias(
+            keys if "c2p" in config.bias_parts else None,
+            queries if "p2c" in config.bias_parts else None,
+            config.bias_span,
+            config.bias_buckets,
+            config.bias_max_distance,
+            config.layers[0].scale,
+        )
+
+
+class CrossAttention(nn.Module):
+    """Queries from the decoder over keys and values from the encoder's output."""
+
+    def __init__(self, config: TransformerConfig, source_width: int, ops: Ops) -> None:
+        super().__init__()
+        D, hd = config.hidden_size, config.head_dim
+        self.q = Linear(D, config.num_heads * hd, bias=config.qkv_bias)
+        self.kv = Linear(source_width, 2 * config.num_kv_heads * hd, bias=config.qkv_bias)
+        self.out = Linear(config.num_heads * hd, D, bias=config.out_bias)
+        self._head_dim, self._ops = hd, ops
+
+    def forward(self, x: Tensor, layer: int, attend: Attend) -> Tensor:
+        q = self._ops.linear(x, self.q)
+        q = q.view(*q.shape[:-1], -1, self._head_dim)
+        return self._ops.linear(attend.cross(layer, q).flatten(-2), self.out)
+
+    def states(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., D) of the encoder to keys and values, (..., Hkv, hd) each."""
+        kv = self._ops.linear(encoded, self.kv)
+        k, v = kv.view(*kv.shape[:-1], -1, self._head_dim).chunk(2, dim=-2)
+        return k, v
+
+
+class Mlp(nn.Module):
+    """down(act(up(x))), or down(act(gate(x)) * up(x)) with gate and up fused in ``up``."""
+
+    def __init__(self, config: TransformerConfig, ops: Ops) -> None:
+        super().__init__()
+        D, F = config.hidden_size, config.intermediate_size
+        self._gated = config.mlp == "glu"
+        self.up = Linear(D, F * (2 if self._gated else 1), bias=config.mlp_bias)
+        self.down = Linear(F, D, bias=config.mlp_bias)
+        self._activation, self._ops = config.activation, ops
+
+    def forward(self, x: Tensor) -> Tensor:
+        act = self._ops.glu if self._gated else self._ops.activation
+        return self._ops.linear(act(self._ops.linear(x, self.up), self._activation), self.down)
+
+
+class Mixture(nn.Module):
+    """A weighted sum of the best experts for each token: softmax over all, the top few, weights
+    summing to one (Jiang et al., Mixtral of Experts, 2024)."""
+
+    def __init__(self, config: TransformerConfig, ops: Ops) -> None:
+        super().__init__()
+        D, F, E = config.hidden_size, config.intermediate_size, config.num_experts
+        self._gated = config.mlp == "glu"
+        self.router = Linear(D, E, bias=False)
+        self.up = Experts(E, D, F * (2 if self._gated else 1))
+        self.down = Experts(E, F, D)
+        self._count, self._activation, self._ops = config.experts_per_token, config.activation, ops
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        likely = self._ops.linear(flat, self.router).float().softmax(-1)
+        best, which = likely.topk(self._count, dim=-1)
+        best = best / best.sum(-1, keepdim=True)
+        scores = torch.zeros_like(likely).scatter(-1, which, best)
+        out = self._ops.mixture(flat, scores, self.up, self.down, self._activation, self._gated)
+        return out.view(x.shape)
+
+
+class Block(nn.Module):
+    """Each sublayer f with its residual. pre: x + f(norm(x)); post: norm(x + f(x)); post_only:
+    x + norm(f(x)); sandwich: x + post_norm(f(norm(x))); parallel: x + f(norm(x)) + g(norm(x))."""
+
+    def __init__(self, config: TransformerConfig, index: int, ops: Ops) -> None:
+        super().__init__()
+        sandwich = config.norm_place == "sandwich"
+        named = config.first_norm or index > 0
+        self.attention_norm = make_norm(config) if named else None
+        self.attention = Attention(config, ops)
+        self.attention_post_norm = make_norm(config) if sandwich else None
+        self.cross_norm = self.cross = None
+        if config.encoder is not None:
+            self.cross_norm = make_norm(config)
+            self.cross = CrossAttention(config, config.encoder.hidden_size, ops)
+        self.mlp_norm = make_norm(config)
+        self.mlp = Mixture(config, ops) if config.num_experts else Mlp(config, ops)
+        self.mlp_post_norm = make_norm(config) if sandwich else None
+        self._place, self._parallel, self._ops = config.norm_place, config.parallel, ops
+
+    def forward(
+        self,
+        x: Tensor,
+        layer: int,
+        rotary: Rotary | None,
+        attend: Attend,
+        bias: ScoreBias | None = None,
+    ) -> Tensor:
+        def attention(y: Tensor) -> Tensor:
+            out: Tensor = self.attention(y, layer, rotary, attend, bias)
+            return out
+
+        if self._parallel:
+            assert self.attention_norm is not None
+            mlp: Tensor = self.mlp(self._ops.norm(x, self.mlp_norm))
+            return mlp + attention(self._ops.norm(x, self.attention_norm)) + x
+        x = self._sublayer(x, attention, self.attention_norm, self.attention_post_norm)
+        if self.cross is not None:
+            cross = self.cross
+            x = self._sublayer(x, lambda y: cross(y, layer, attend), self.cross_norm, None)
+        return self._sublayer(x, self.mlp, self.mlp_norm, self.mlp_post_norm)
+
+    def _sublayer(
+        self,
+        x: Tensor,
+        f: Callable[[Tensor], Tensor],
+        norm: RMSNorm | LayerNorm | None,
+        post_norm: RMSNorm | LayerNorm | None,
+    ) -> Tensor:
+        if norm is None:
+            return x + f(x)
+        if self._place == "post":
+            return self._ops.norm(x + f(x), norm)
+        if self._place == "post_only":
+            return x + self._ops.norm(f(x), norm)
+        y = f(self._ops.norm(x, norm))
+        return x + (y if post_norm is None else self._ops.norm(y, post_norm))
