@@ -15,14 +15,8 @@ from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, parse_ref
 from lmstack.registry.store import Broken, Store
 
 if TYPE_CHECKING:
-    from lmstack.registry.loading import (
-        GenerationDefaults,
-        LoadedModel,
-        ModelText,
-        Pooling,
-        load,
-        load_text,
-    )
+    from lmstack.registry.defaults import GenerationDefaults, LateInteraction, Pooling
+    from lmstack.registry.loading import LoadedModel, ModelText, load, load_text
 
 __all__ = [
     "KNOWN",
@@ -32,6 +26,7 @@ __all__ = [
     "GenerationDefaults",
     "HubRef",
     "Known",
+    "LateInteraction",
     "LoadedModel",
     "ModelFolder",
     "ModelText",
@@ -48,12 +43,15 @@ __all__ = [
     "parse_ref",
 ]
 
-_LOADING = ("GenerationDefaults", "LoadedModel", "ModelText", "Pooling", "load", "load_text")
+_LATER = {
+    **dict.fromkeys(("GenerationDefaults", "LateInteraction", "Pooling"), "defaults"),
+    **dict.fromkeys(("LoadedModel", "ModelText", "load", "load_text"), "loading"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LOADING:
+    if name not in _LATER:
         raise AttributeError(f"module 'lmstack.registry' has no attribute {name!r}")
-    found = getattr(importlib.import_module("lmstack.registry.loading"), name)
+    found = getattr(importlib.import_module(f"lmstack.registry.{_LATER[name]}"), name)
     globals()[name] = found
     return found

@@ -13,15 +13,17 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 from lmstack.core import FormatError, IntegrityError, NotFoundError, shown
 from lmstack.registry.home import store_error
 
 __all__ = [
     "CARD",
+    "KINDS",
     "Card",
     "FileFacts",
+    "Kind",
     "ModelFolder",
     "content_digest",
     "file_sha256",
@@ -29,7 +31,11 @@ __all__ = [
 ]
 
 CARD = "card.json"
-Kind = Literal["generate", "embed"]
+Kind = Literal[
+    "generate", "seq2seq", "embed", "late-interaction", "rerank", "classify", "token-classify",
+    "fill-mask", "question-answering",
+]  # fmt: skip
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _CHUNK = 1 << 20
 
 
@@ -40,8 +46,9 @@ class FileFacts(TypedDict):
 
 @dataclass(frozen=True)
 class Card:
-    """What is known about a model. ``licence`` and ``lineage`` are what the source states, never
-    a guess; ``digest`` is ``sha256:`` over the sorted (file name, sha256) pairs."""
+    """What is known about a model. ``kind``: what it is for. ``licence`` and ``lineage`` are
+    what the source states, never a guess; ``digest`` is ``sha256:`` over the sorted (file name,
+    sha256) pairs."""
 
     name: str
     kind: Kind
@@ -93,7 +100,7 @@ class Card:
                 f"{path} is no model card: {_reason(error)}",
                 hint=f"delete the folder {path.parent} and pull the model again",
             ) from error
-        if card.kind not in ("generate", "embed") or card.digest != content_digest(files):
+        if card.kind not in KINDS or card.digest != content_digest(files):
             raise IntegrityError(
                 f"{path} does not fit its own digest ({shown(card.digest)}, kind {card.kind!r})",
                 hint=f"delete the folder {path.parent} and pull the model again",

@@ -22,6 +22,20 @@ from lmstack.registry.selection import CONVERT, PICKLES
 __all__ = ["Facts", "describe", "json_file"]
 
 _MAX_HEADER = 100_000_000
+# How names of architectures end in transformers. Of one label or several: see `_kind`.
+_KINDS: Mapping[str, Kind] = {
+    "ForCausalLM": "generate",
+    "WithLMHeadModel": "seq2seq",
+    "LMHeadModel": "generate",
+    "ForConditionalGeneration": "seq2seq",
+    "MTModel": "seq2seq",
+    "ForMaskedLM": "fill-mask",
+    "ForPreTraining": "fill-mask",
+    "ForSequenceClassification": "rerank",
+    "ForTokenClassification": "token-classify",
+    "ForQuestionAnswering": "question-answering",
+}
+_ENCODER_DECODERS = ("t5", "mt5", "bart", "mbart", "marian", "pegasus", "m2m_100", "umt5")
 _FRONT_LICENCE = re.compile(r"^license:\s*(\S[^\n]*)$", re.MULTILINE)
 
 
@@ -76,15 +90,32 @@ def json_file(path: Path) -> dict[str, Any]:
 
 def _folder(path: Path, weights: list[Path]) -> Facts:
     config = json_file(path / "config.json")
-    names = config.get("architectures") or [""]
-    generates = str(names[0]).endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"))
-    embeds = (path / "modules.json").exists() or not generates
     return Facts(
-        kind="embed" if embeds else "generate",
+        kind=_kind(config, path),
         architecture=str(config.get("model_type", "")),
         parameters=sum(_safetensors_parameters(file) for file in weights),
         licence=_readme_licence(path / "README.md"),
     )
+
+
+def _kind(config: Mapping[str, Any], path: Path) -> Kind:
+    """By the architecture's name; a bare model is an embedder."""
+    names = config.get("architectures") or [""]
+    name = str(names[0]) if isinstance(names, list) and names else ""
+    found: Kind = next((k for ending, k in _KINDS.items() if name.endswith(ending)), "embed")
+    if found == "rerank":
+        labels = config.get("id2label")
+        count = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
+        # One score for a pair is how every cross-encoder is written.
+        return "rerank" if count == 1 else "classify"
+    if found == "seq2seq" and not config.get("is_encoder_decoder", "Conditional" not in name):
+        # Models of text and images call themselves so, too.
+        found = "seq2seq" if config.get("model_type") in _ENCODER_DECODERS else "generate"
+    if found in ("embed", "generate") and (path / "modules.json").exists():
+        settings = path / "config_sentence_transformers.json"
+        late = settings.is_file() and "query_length" in json_file(settings)
+        return "late-interaction" if late else "embed"
+    return found
 
 
 def _gguf(path: Path) -> Facts:
@@ -96,11 +127,17 @@ def _gguf(path: Path) -> Facts:
         parameters = sum(math.prod(file.shape(name)) for name in file.names())
     architecture = str(metadata.get("general.architecture", ""))
     return Facts(
-        kind="embed" if "bert" in architecture else "generate",
+        kind=_gguf_kind(architecture),
         architecture=architecture,
         parameters=parameters,
         licence=str(metadata.get("general.license", "")),
     )
+
+
+def _gguf_kind(architecture: str) -> Kind:
+    if "bert" in architecture:
+        return "embed"
+    return "seq2seq" if architecture == "t5" else "generate"
 
 
 def _safetensors_parameters(path: Path) -> int:

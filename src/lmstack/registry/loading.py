@@ -6,17 +6,25 @@ that is the engine's and the embedder's part.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from lmstack.core import FormatError, UnsupportedError, shown
-from lmstack.registry.card import ModelFolder
+from lmstack.core import FormatError, shown
+from lmstack.registry.card import Kind, ModelFolder
+from lmstack.registry.defaults import (
+    GenerationDefaults,
+    LateInteraction,
+    Pooling,
+    generation_defaults,
+    labels_of,
+    late_interaction,
+    pooling_of,
+    text_file,
+)
 from lmstack.registry.describe import json_file
-from lmstack.registry.home import store_error
 from lmstack.registry.store import Store
 from lmstack.text import ChatTemplate, Tokenizer
 
@@ -25,48 +33,22 @@ if TYPE_CHECKING:
 
     from lmstack.model import Ops, Transformer
 
-__all__ = ["GenerationDefaults", "LoadedModel", "ModelText", "Pooling", "load", "load_text"]
+__all__ = ["LoadedModel", "ModelText", "load", "load_text"]
 
-# Ends of a turn under the names that chat models give them; a model may list only one in its
-# configuration and still be trained to stop at the other.
-_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|eom_id|>")
-_POOLING = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
-    "pooling_mode_lasttoken": "last",
-}
-PoolingMode = Literal["cls", "mean", "max", "mean_sqrt_len", "last"]
-
-
-@dataclass(frozen=True)
-class GenerationDefaults:
-    """What the model's makers recommend. ``eos_ids``: every token that ends a turn. None: they
-    do not say."""
-
-    eos_ids: frozenset[int]
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    repetition_penalty: float | None = None
-
-
-@dataclass(frozen=True)
-class Pooling:
-    """How hidden states become one vector. ``max_length``: tokens, added ones included, None if
-    only the model's positions limit it. ``prompts``: prefixes by use (``query``...)."""
-
-    mode: PoolingMode
-    normalize: bool
-    max_length: int | None
-    prompts: Mapping[str, str]
+# Of config.json, what the architecture does not say and another program must know.
+_KEPT = (
+    "id2label", "label2id", "problem_type", "pad_token_id", "decoder_start_token_id",
+    "is_encoder_decoder", "forced_bos_token_id", "forced_eos_token_id", "task_specific_params",
+)  # fmt: skip
+_LABELLED = ("classify", "rerank", "token-classify")
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """``template`` is None for a model without one, ``pooling`` for one that generates, and
-    ``digest`` for one that was made in memory and is not on disk."""
+    """``template`` is None for a model without one, ``pooling`` for one that does not embed,
+    ``late`` for all but late interaction, and ``digest`` for one that was made in memory and is
+    not on disk. ``labels``: of a classifier, by index. ``config``: config.json as it is, empty
+    for GGUF."""
 
     name: str
     digest: str | None
@@ -75,6 +57,10 @@ class LoadedModel:
     template: ChatTemplate | None
     generation: GenerationDefaults
     pooling: Pooling | None = None
+    kind: Kind = "generate"
+    labels: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    late: LateInteraction | None = None
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that transformers loads: config, weights, tokenizer, template."""
@@ -82,8 +68,9 @@ class LoadedModel:
 
         path = Path(folder)
         eos_ids = sorted(self.generation.eos_ids)
-        ids = {"eos_token_id": eos_ids, "bos_token_id": self.tokenizer.bos_id}
-        write_folder(self.module, path, {k: v for k, v in ids.items() if v not in (None, [])})
+        extra = {key: self.config[key] for key in _KEPT if key in self.config}
+        extra |= {"eos_token_id": eos_ids, "bos_token_id": self.tokenizer.bos_id}
+        write_folder(self.module, path, {k: v for k, v in extra.items() if v not in (None, [])})
         self.tokenizer.save(path)
         if self.template is not None:
             (path / "chat_template.jinja").write_text(self.template.source, encoding="utf-8")
@@ -122,7 +109,7 @@ def load_text(ref: str | os.PathLike[str] | ModelFolder, store: Store | None = N
         name=name,
         tokenizer=tokenizer,
         template=_template(path, metadata, tokenizer),
-        generation=_generation(path, metadata, tokenizer),
+        generation=generation_defaults(path, _config(path), metadata, tokenizer),
         sources=_sources(path, metadata, tokenizer),
     )
 
@@ -144,15 +131,24 @@ def load(
     folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
     folder.verify(store.hashes.sha256)
     text = load_text(folder, store)
+    path, kind, config = folder.path, folder.kind, _config(folder.path)
     return LoadedModel(
         name=folder.name,
         digest=folder.digest,
-        module=load_module(folder.path, dtype or torch.float32, ops or REFERENCE_OPS),
+        module=load_module(path, dtype or torch.float32, ops or REFERENCE_OPS),
         tokenizer=text.tokenizer,
         template=text.template,
         generation=text.generation,
-        pooling=_pooling(folder.path, text.tokenizer) if folder.kind == "embed" else None,
+        pooling=pooling_of(path, text.tokenizer) if kind == "embed" else None,
+        kind=kind,
+        labels=labels_of(config, path) if kind in _LABELLED else (),
+        config=config,
+        late=late_interaction(path) if kind == "late-interaction" else None,
     )
+
+
+def _config(path: Path) -> Mapping[str, Any]:
+    return json_file(path / "config.json") if (path / "config.json").is_file() else {}
 
 
 def _tokenizer(path: Path, metadata: Mapping[str, Any]) -> Tokenizer:
@@ -172,7 +168,7 @@ def _template(path: Path, metadata: Mapping[str, Any], tokenizer: Tokenizer) -> 
 def _sources(path: Path, metadata: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, str]:
     """Chat templates by where they stand, in the order in which they count."""
     found: dict[str, Any] = {
-        "chat_template.jinja": _text(path / "chat_template.jinja"),
+        "chat_template.jinja": text_file(path / "chat_template.jinja"),
         "tokenizer_config.json": tokenizer.config.get("chat_template"),
         "the GGUF metadata": metadata.get("tokenizer.chat_template"),
     }
@@ -191,116 +187,3 @@ def _sources(path: Path, metadata: Mapping[str, Any], tokenizer: Tokenizer) -> d
             )
         sources[place] = source
     return sources
-
-
-def _generation(
-    path: Path, metadata: Mapping[str, Any], tokenizer: Tokenizer
-) -> GenerationDefaults:
-    stated: Mapping[str, Any] = {}
-    if path.is_dir() and (path / "generation_config.json").exists():
-        stated = json_file(path / "generation_config.json")
-    try:
-        listed = stated.get("eos_token_id")
-        ids = {*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_id}
-        ids |= {metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")}
-        ids |= {tokenizer.special_tokens.get(name) for name in _TURN_ENDS}
-        return GenerationDefaults(
-            eos_ids=frozenset(int(i) for i in ids if i is not None),
-            temperature=_number(stated, "temperature"),
-            top_p=_number(stated, "top_p"),
-            top_k=None if stated.get("top_k") is None else int(stated["top_k"]),
-            repetition_penalty=_number(stated, "repetition_penalty"),
-        )
-    except (TypeError, ValueError) as error:
-        raise FormatError(
-            f"{path / 'generation_config.json'} cannot be used: {error}",
-            hint="get the model again, complete",
-        ) from error
-
-
-def _number(values: Mapping[str, Any], key: str) -> float | None:
-    value = values.get(key)
-    return None if value is None else float(value)
-
-
-def _pooling(path: Path, tokenizer: Tokenizer) -> Pooling:
-    """From sentence-transformers' ``modules.json``; a plain encoder is averaged, as they do."""
-    stages = _stages(path / "modules.json")
-    mode: PoolingMode = "mean"
-    for kind, place in stages:
-        if kind == "Pooling":
-            mode = _mode(json_file(path / place / "config.json"), path / place)
-        elif kind not in ("Transformer", "Normalize"):
-            raise UnsupportedError(
-                f"{path} has a stage {shown(kind)} after the transformer",
-                hint="supported stages: Transformer, Pooling, Normalize",
-            )
-    limit = None
-    if (path / "sentence_bert_config.json").is_file():
-        limit = json_file(path / "sentence_bert_config.json").get("max_seq_length")
-    if limit is None:
-        limit = tokenizer.config.get("model_max_length")
-    # transformers writes 1e30 for "no limit".
-    usable = isinstance(limit, int | float) and 0 < limit < 1e9
-    prompts: Any = None
-    if (path / "config_sentence_transformers.json").is_file():
-        prompts = json_file(path / "config_sentence_transformers.json").get("prompts")
-    return Pooling(
-        mode=mode,
-        normalize=any(kind == "Normalize" for kind, _ in stages),
-        max_length=int(limit) if usable and limit is not None else None,
-        prompts={str(key): str(value) for key, value in prompts.items()}
-        if isinstance(prompts, Mapping)
-        else {},
-    )
-
-
-def _stages(path: Path) -> list[tuple[str, str]]:
-    """(class name, folder) of each stage, in order."""
-    text = _text(path)
-    if text is None:
-        return []
-    try:
-        entries = sorted(json.loads(text), key=lambda entry: entry["idx"])
-        stages = [(str(e["type"]).rsplit(".", 1)[-1], str(e["path"])) for e in entries]
-    except (ValueError, TypeError, KeyError) as error:
-        raise FormatError(
-            f"{path} is no list of stages", hint="get the model again, complete"
-        ) from error
-    for _, place in stages:
-        if place.startswith("/") or ".." in place.split("/"):
-            raise FormatError(
-                f"{path} points outside the model: {shown(place)}", hint="do not use this model"
-            )
-    return stages
-
-
-def _old_and_new_names(flag: str) -> tuple[str, str]:
-    """New configurations name a mode in full ("mean_sqrt_len_tokens") or shortly ("mean")."""
-    name = flag.removeprefix("pooling_mode_")
-    return name, name.removesuffix("_tokens").removesuffix("_token")
-
-
-def _mode(config: Mapping[str, Any], path: Path) -> PoolingMode:
-    modes = [mode for key, mode in _POOLING.items() if config.get(key)]
-    named = config.get("pooling_mode")
-    if isinstance(named, str):
-        modes = [m for k, m in _POOLING.items() if named in (m, *_old_and_new_names(k))]
-    if len(modes) != 1:
-        raise UnsupportedError(
-            f"{path} asks for the pooling {shown(modes or named)}",
-            hint=f"supported: one of {', '.join(_POOLING.values())}",
-        )
-    result: PoolingMode = modes[0]  # type: ignore[assignment]
-    return result
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path} is not UTF-8 text", hint="get the model again") from error
-    except OSError as error:
-        raise store_error(error, path, "reading") from error

@@ -1,0 +1,339 @@
+"""What a model folder says about its own use: generation, labels, pooling, late interaction.
+
+Reads the small JSON files beside the weights, in the spellings of transformers,
+sentence-transformers and PyLate, old and new. Does not cover the network nor running it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lmstack.core import FormatError, UnsupportedError, shown
+from lmstack.registry.describe import json_file
+from lmstack.registry.home import store_error
+from lmstack.text import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "GenerationDefaults",
+    "LateInteraction",
+    "Pooling",
+    "generation_defaults",
+    "labels_of",
+    "late_interaction",
+    "pooling_of",
+    "text_file",
+]
+
+# Ends of a turn under the names that chat models give them; a model may list only one in its
+# configuration and still be trained to stop at the other.
+_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|eom_id|>")
+_POOLING = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
+    "pooling_mode_lasttoken": "last",
+}
+_AGAIN = "get the model again, complete"
+PoolingMode = Literal["cls", "mean", "max", "mean_sqrt_len", "last"]
+
+
+@dataclass(frozen=True)
+class GenerationDefaults:
+    """What the model's makers recommend. ``eos_ids``: every token that ends a turn. None or
+    empty: they do not say.
+
+    Of an encoder-decoder also: ``decoder_start_id`` begins every output, ``forced_bos_id`` and
+    ``forced_eos_id`` must be its first token and, at ``max_length``, its last; ``bad_words`` are
+    sequences of tokens that must not come out.
+    """
+
+    eos_ids: frozenset[int]
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    decoder_start_id: int | None = None
+    forced_bos_id: int | None = None
+    forced_eos_id: int | None = None
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    num_beams: int | None = None
+    length_penalty: float | None = None
+    early_stopping: bool | Literal["never"] | None = None
+    no_repeat_ngram_size: int | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """How hidden states become one vector. ``max_length``: tokens, added ones included, None if
+    only the model's positions limit it. ``prompts``: prefixes by use (``query``...)."""
+
+    mode: PoolingMode
+    normalize: bool
+    max_length: int | None
+    prompts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class LateInteraction:
+    """How hidden states become one vector a token (ColBERT), which are then normalized.
+
+    ``query_marker`` and ``document_marker`` are tokens put after the first; None for none. A
+    query is filled up to ``query_length`` with mask tokens if ``expands_queries``, and other
+    tokens look at those if ``attends_to_expansion``. Lengths count every token, added ones too.
+    Documents keep no vector of a token in ``skipped``. ``projection``: (dimensions, hidden),
+    None where hidden states are used as they are.
+    """
+
+    query_marker: str | None
+    document_marker: str | None
+    query_length: int
+    document_length: int
+    expands_queries: bool
+    attends_to_expansion: bool
+    skipped: tuple[str, ...]
+    projection: Tensor | None
+
+
+def generation_defaults(
+    path: Path, config: Mapping[str, Any], metadata: Mapping[str, Any], tokenizer: Tokenizer
+) -> GenerationDefaults:
+    """``config``: of config.json, where older checkpoints keep what newer ones have in
+    generation_config.json; ``metadata``: of a GGUF file."""
+    stated, source = config, path / "config.json"
+    if path.is_dir() and (path / "generation_config.json").exists():
+        source = path / "generation_config.json"
+        stated = json_file(source)
+    try:
+        listed = stated.get("eos_token_id", config.get("eos_token_id"))
+        ids = {*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_id}
+        ids |= {metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")}
+        ids |= {tokenizer.special_tokens.get(name) for name in _TURN_ENDS}
+        return GenerationDefaults(
+            eos_ids=frozenset(int(i) for i in ids if i is not None),
+            **({} if stated is config else _sampling(stated)),
+            **(_sequences(stated, config) if config.get("is_encoder_decoder") else {}),
+        )
+    except (TypeError, ValueError) as error:
+        raise FormatError(
+            f"the generation settings in {source} cannot be used: {error}", hint=_AGAIN
+        ) from error
+
+
+def _sampling(stated: Mapping[str, Any]) -> dict[str, Any]:
+    # Not from config.json: transformers once wrote its own defaults there, which nobody chose.
+    return {
+        "temperature": _number(stated, "temperature"),
+        "top_p": _number(stated, "top_p"),
+        "top_k": _whole(stated, "top_k"),
+        "repetition_penalty": _number(stated, "repetition_penalty"),
+    }
+
+
+def _sequences(stated: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an encoder-decoder. Without a start of its own, its decoder starts with BOS."""
+    start = _whole(stated, "decoder_start_token_id")
+    for key in ("decoder_start_token_id", "bos_token_id"):
+        start = _whole(config, key) if start is None else start
+    stopping = stated.get("early_stopping")
+    if stopping not in (None, True, False, "never"):
+        raise ValueError(f"early_stopping is {shown(stopping)}")
+    words = stated.get("bad_words_ids") or ()
+    return {
+        "decoder_start_id": start,
+        "forced_bos_id": _whole(stated, "forced_bos_token_id"),
+        "forced_eos_id": _whole(stated, "forced_eos_token_id"),
+        "bad_words": tuple(tuple(int(token) for token in word) for word in words),
+        "num_beams": _whole(stated, "num_beams"),
+        "length_penalty": _number(stated, "length_penalty"),
+        "early_stopping": stopping,
+        "no_repeat_ngram_size": _whole(stated, "no_repeat_ngram_size"),
+        "min_length": _whole(stated, "min_length"),
+        "max_length": _whole(stated, "max_length"),
+    }
+
+
+def _number(values: Mapping[str, Any], key: str) -> float | None:
+    value = values.get(key)
+    return None if value is None else float(value)
+
+
+def _whole(values: Mapping[str, Any], key: str) -> int | None:
+    value: Any = values.get(key)
+    while isinstance(value, list):  # of several ends of the text, the first
+        value = next(iter(value), None)
+    return None if value is None else int(value)
+
+
+def labels_of(config: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    """Names of the labels of a classifier, by their index; as transformers, two if none are
+    given."""
+    named = config.get("id2label")
+    if named is None:
+        count = config.get("num_labels", 2)
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 < count < 1 << 20:
+            raise FormatError(f"{path}: num_labels is {shown(count)}", hint=_AGAIN)
+        return tuple(f"LABEL_{index}" for index in range(count))
+    try:
+        numbered = {int(key): str(value) for key, value in named.items()}
+    except (AttributeError, TypeError, ValueError):
+        numbered = {}
+    if not numbered or sorted(numbered) != list(range(len(numbered))):
+        raise FormatError(
+            f"{path}: id2label is {shown(named)}, not names for 0 to N - 1", hint=_AGAIN
+        )
+    return tuple(numbered[index] for index in range(len(numbered)))
+
+
+def pooling_of(path: Path, tokenizer: Tokenizer) -> Pooling:
+    """From sentence-transformers' ``modules.json``; a plain encoder is averaged, as they do."""
+    stages = _stages(path / "modules.json")
+    mode: PoolingMode = "mean"
+    for kind, place in stages:
+        if kind == "Pooling":
+            mode = _mode(json_file(path / place / "config.json"), path / place)
+        elif kind not in ("Transformer", "Normalize"):
+            raise UnsupportedError(
+                f"{path} has a stage {shown(kind)} after the transformer",
+                hint="supported stages: Transformer, Pooling, Normalize",
+            )
+    prompts: Any = None
+    if (path / "config_sentence_transformers.json").is_file():
+        prompts = json_file(path / "config_sentence_transformers.json").get("prompts")
+    return Pooling(
+        mode=mode,
+        normalize=any(kind == "Normalize" for kind, _ in stages),
+        max_length=_max_length(path, tokenizer),
+        prompts={str(key): str(value) for key, value in prompts.items()}
+        if isinstance(prompts, Mapping)
+        else {},
+    )
+
+
+def _max_length(path: Path, tokenizer: Tokenizer) -> int | None:
+    limit = None
+    if (path / "sentence_bert_config.json").is_file():
+        limit = json_file(path / "sentence_bert_config.json").get("max_seq_length")
+    if limit is None:
+        limit = tokenizer.config.get("model_max_length")
+    # transformers writes 1e30 for "no limit".
+    usable = isinstance(limit, int | float) and 0 < limit < 1e9
+    return int(limit) if usable and limit is not None else None
+
+
+def late_interaction(path: Path) -> LateInteraction:
+    """From PyLate's settings in ``config_sentence_transformers.json`` and its Dense stage."""
+    stated = json_file(path / "config_sentence_transformers.json")
+    projection = None
+    for kind, place in _stages(path / "modules.json"):
+        if kind == "Dense" and projection is None:
+            projection = _projection(path / place)
+        elif kind != "Transformer":
+            raise UnsupportedError(
+                f"{path} has a stage {shown(kind)} after the transformer",
+                hint="supported stages of late interaction: Transformer, one Dense without bias",
+            )
+    try:
+        return LateInteraction(
+            query_marker=_marker(stated, "query_prefix"),
+            document_marker=_marker(stated, "document_prefix"),
+            query_length=_length(stated, "query_length", 32),
+            document_length=_length(stated, "document_length", 180),
+            expands_queries=bool(stated.get("do_query_expansion", True)),
+            attends_to_expansion=bool(stated.get("attend_to_expansion_tokens", False)),
+            skipped=tuple(str(word) for word in stated.get("skiplist_words") or ()),
+            projection=projection,
+        )
+    except (TypeError, ValueError) as error:
+        raise FormatError(
+            f"the late interaction settings of {path} cannot be used: {error}", hint=_AGAIN
+        ) from error
+
+
+def _marker(stated: Mapping[str, Any], key: str) -> str | None:
+    return str(stated[key]).strip() or None if stated.get(key) else None
+
+
+def _length(stated: Mapping[str, Any], key: str, default: int) -> int:
+    value = stated.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 3 <= value <= 1 << 20:
+        raise ValueError(f"{key} is {shown(value)}")
+    return value
+
+
+def _projection(path: Path) -> Tensor:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    activation = str(json_file(path / "config.json").get("activation_function", "Identity"))
+    try:
+        tensors = load_file(path / "model.safetensors")
+    except OSError as error:
+        raise store_error(error, path / "model.safetensors", "reading") from error
+    except SafetensorError as error:
+        raise FormatError(f"{path} has no usable weights: {error}", hint=_AGAIN) from error
+    if set(tensors) != {"linear.weight"} or not activation.endswith("Identity"):
+        raise UnsupportedError(
+            f"{path} is not one matrix ({', '.join(sorted(tensors))}, {activation})",
+            hint="supported: linear.weight without bias or activation",
+        )
+    return tensors["linear.weight"]
+
+
+def _stages(path: Path) -> list[tuple[str, str]]:
+    """(class name, folder) of each stage, in order."""
+    text = text_file(path)
+    if text is None:
+        return []
+    try:
+        entries = sorted(json.loads(text), key=lambda entry: entry["idx"])
+        stages = [(str(e["type"]).rsplit(".", 1)[-1], str(e["path"])) for e in entries]
+    except (ValueError, TypeError, KeyError) as error:
+        raise FormatError(f"{path} is no list of stages", hint=_AGAIN) from error
+    for _, place in stages:
+        if place.startswith("/") or ".." in place.split("/"):
+            raise FormatError(
+                f"{path} points outside the model: {shown(place)}", hint="do not use this model"
+            )
+    return stages
+
+
+def _old_and_new_names(flag: str) -> tuple[str, str]:
+    """New configurations name a mode in full ("mean_sqrt_len_tokens") or shortly ("mean")."""
+    name = flag.removeprefix("pooling_mode_")
+    return name, name.removesuffix("_tokens").removesuffix("_token")
+
+
+def _mode(config: Mapping[str, Any], path: Path) -> PoolingMode:
+    modes = [mode for key, mode in _POOLING.items() if config.get(key)]
+    named = config.get("pooling_mode")
+    if isinstance(named, str):
+        modes = [m for k, m in _POOLING.items() if named in (m, *_old_and_new_names(k))]
+    if len(modes) != 1:
+        raise UnsupportedError(
+            f"{path} asks for the pooling {shown(modes or named)}",
+            hint=f"supported: one of {', '.join(_POOLING.values())}",
+        )
+    result: PoolingMode = modes[0]  # type: ignore[assignment]
+    return result
+
+
+def text_file(path: Path) -> str | None:
+    """The text of ``path``, None if nothing is there."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path} is not UTF-8 text", hint="get the model again") from error
+    except OSError as error:
+        raise store_error(error, path, "reading") from error
