@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.engine.conftest import Outcome, byte_vocabulary, drive, generate, request
 
 from lmstack.engine import Engine, EngineConfig
+from lmstack.engine.engine import _members
 from lmstack.model import Transformer
 
 
@@ -27,7 +29,12 @@ def options() -> st.SearchStrategy[tuple[tuple[str, object], ...]]:
     sampled = st.integers(0, 5).map(
         lambda seed: (("temperature", 0.9), ("top_p", 0.95), ("seed", seed))
     )
-    return st.one_of(greedy, penalised, sampled)
+    beams = st.sampled_from([(2, 1), (3, 2)]).map(
+        lambda x: (("num_beams", x[0]), ("n", x[1]), ("logit_bias", {256: 4.0}))
+    )
+    diverse = st.just((("num_beams", 2), ("num_beam_groups", 2), ("diversity_penalty", 1.0)))
+    contrastive = st.just((("penalty_alpha", 0.5), ("top_k", 3)))
+    return st.one_of(greedy, penalised, sampled, beams, diverse, contrastive)
 
 
 # Beginnings repeat, so that prefix hits happen; ends differ.
@@ -39,18 +46,20 @@ jobs = st.builds(Job, prompts, st.integers(1, 12), options(), st.integers(0, 6))
 configs = st.builds(
     EngineConfig,
     block_size=st.sampled_from([1, 3, 4, 16]),
-    # 48 tokens is what the longest job needs: with little more, preemption is certain.
-    num_blocks=st.sampled_from([3, 4, 8]),
+    # 48 tokens is what the longest text needs, and there are up to three at once: with little
+    # more, preemption is certain.
+    num_blocks=st.sampled_from([9, 10, 14]),
     max_batch_tokens=st.sampled_from([6, 7, 16, 64]),
-    max_sequences=st.sampled_from([1, 3, 6]),
+    max_sequences=st.sampled_from([3, 6]),
     prefix_cache=st.booleans(),
-).map(lambda c: c.replace(num_blocks=c.num_blocks * 16 // c.block_size + 1))
+).map(lambda c: c.replace(num_blocks=3 * (c.num_blocks * 16 // 3 // c.block_size + 1)))
 
 
 def run_alone(module: Transformer, job: Job) -> list[int]:
     config = EngineConfig(num_blocks=64, prefix_cache=False)
     engine = Engine(module, byte_vocabulary(), config)
-    return generate(engine, job.prompt, max_tokens=job.max_tokens, **dict(job.options)).tokens
+    values = {"max_tokens": job.max_tokens} | dict(job.options)
+    return generate(engine, job.prompt, **values).tokens
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
@@ -68,9 +77,10 @@ def test_tokens_do_not_depend_on_mates_prefix_hits_chunks_preemption_or_order(
                 engine.submit(request(job.prompt, outcomes[i], id=str(i), **values))
         engine.step()
         step += 1
-        assert step < 2000, engine.stats()
+        assert step < 4000, engine.stats()
     drive(engine)
     assert [o.tokens for o in outcomes] == [run_alone(module, job) for job in jobs]
+    assert engine.stats().num_finished.get("error", 0) == 0
     assert engine.stats().num_blocks_used == 0
 
 
@@ -86,6 +96,35 @@ def test_the_property_is_tested_under_preemption_and_prefix_hits(module: Transfo
     stats = engine.stats()
     assert stats.num_preemptions > 0
     assert stats.num_prefix_hits > 0
+    assert [o.tokens for o in outcomes] == [run_alone(module, job) for job in jobs]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (("num_beams", 3), ("n", 3), ("ignore_eos", True)),
+        (("penalty_alpha", 0.6), ("top_k", 3)),
+    ],
+    ids=["beams", "contrastive"],
+)
+def test_searches_are_tested_under_preemption_and_prefix_hits(
+    module: Transformer, options: tuple[tuple[str, object], ...]
+) -> None:
+    config = EngineConfig(block_size=4, num_blocks=24, max_batch_tokens=16, max_sequences=9)
+    engine = Engine(module, byte_vocabulary(), config)
+    outcomes = [Outcome() for _ in range(4)]
+    jobs = [Job((1,) * 4 + (i,) * 5, 23, options, 0) for i in range(4)]
+    for i, job in enumerate(jobs):
+        values = {"max_tokens": job.max_tokens} | dict(job.options)
+        engine.submit(request(job.prompt, outcomes[i], id=str(i), **values))
+    most = 0
+    while engine.step():
+        most = max(most, engine.stats().num_running)
+        live = [m for s in engine._live.values() for m in _members(s)]
+        engine._blocks.check([m.table for m in live])
+    stats = engine.stats()
+    assert stats.num_preemptions > 0
+    assert most > 3, "searches never ran side by side"
     assert [o.tokens for o in outcomes] == [run_alone(module, job) for job in jobs]
 
 

@@ -14,10 +14,12 @@ from transformers.generation.logits_process import (
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
+    TypicalLogitsWarper,
 )
 
 from lmstack.core import EngineError, SamplingParams
 from lmstack.engine import EngineRequest
+from lmstack.engine import logits as logits_module
 from lmstack.engine import sampler as sampler_module
 from lmstack.engine.sampler import Sampled, Sampler, uniform
 from lmstack.engine.sequence import Sequence
@@ -48,7 +50,9 @@ def frequencies(row: torch.Tensor, draws: int = 3000, **options: object) -> np.n
     return np.array([picked[i] / draws for i in range(V)])
 
 
-def by_transformers(row: torch.Tensor, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
+def by_transformers(
+    row: torch.Tensor, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, typical_p=1.0
+):
     ids, scores = torch.tensor([[5]]), row.clone()
     scores = TemperatureLogitsWarper(temperature)(ids, scores)
     if top_k:
@@ -57,6 +61,8 @@ def by_transformers(row: torch.Tensor, *, temperature=1.0, top_k=0, top_p=1.0, m
         scores = TopPLogitsWarper(top_p)(ids, scores)
     if min_p:
         scores = MinPLogitsWarper(min_p)(ids, scores)
+    if typical_p < 1:
+        scores = TypicalLogitsWarper(typical_p)(ids, scores)
     return scores.softmax(-1)[0].numpy()
 
 
@@ -68,6 +74,8 @@ def by_transformers(row: torch.Tensor, *, temperature=1.0, top_k=0, top_p=1.0, m
         {"top_k": 5},
         {"top_p": 0.8},
         {"min_p": 0.1},
+        {"typical_p": 0.5},
+        {"typical_p": 0.9, "temperature": 1.3, "top_k": 60},
         {"temperature": 1.7, "top_k": 40, "top_p": 0.9, "min_p": 0.02},
     ],
 )
@@ -97,6 +105,16 @@ def test_filters_keep_exactly_the_tokens_that_transformers_keeps(seed: int) -> N
     sampler_module._filter(ours, params, lambda p: True, sampler_module._min_p)
     kept = set(torch.nonzero(ours[0].isfinite()).flatten().tolist())
     assert kept == set(np.nonzero(by_transformers(row, **options))[0])
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("mass", [0.05, 0.4, 0.95])
+def test_typical_p_keeps_exactly_the_tokens_that_transformers_keeps(seed: int, mass: float) -> None:
+    row = logits(seed=seed)
+    ours = sampler_module._typical(row - row.max(), [SamplingParams(typical_p=mass)])
+    kept = set(torch.nonzero(ours[0].isfinite()).flatten().tolist())
+    assert kept == set(np.nonzero(by_transformers(row, typical_p=mass))[0])
+    assert float(ours.max()) == 0
 
 
 def test_a_nucleus_wider_than_the_candidates_is_still_exact(monkeypatch) -> None:
@@ -138,7 +156,7 @@ def test_repetition_penalty_equals_transformers() -> None:
     expected = RepetitionPenaltyLogitsProcessor(1.7)(ids, row.clone())
     ours = row.clone()
     made = sequence(tuple(tokens[:2]), tuple(tokens[2:]), repetition_penalty=1.7)
-    sampler_module._penalise(ours[0], made, made.request.sampling)
+    logits_module.penalise(ours[0], made, made.request.sampling)
     torch.testing.assert_close(ours, expected)
 
 
@@ -146,7 +164,7 @@ def test_presence_and_frequency_follow_openais_formula_on_output_alone() -> None
     row = logits()
     made = sequence((3, 3, 4), (9, 9, 200), presence_penalty=0.5, frequency_penalty=0.25)
     ours = row.clone()
-    sampler_module._penalise(ours[0], made, made.request.sampling)
+    logits_module.penalise(ours[0], made, made.request.sampling)
     expected = row.numpy().copy()[0]
     for token, count in {9: 2, 200: 1}.items():
         expected[token] -= 0.5 + 0.25 * count

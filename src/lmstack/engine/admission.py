@@ -6,11 +6,15 @@ which is the queue's affair.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
-from lmstack.core import ContextLengthError, InputError
+from lmstack.core import ContextLengthError, InputError, SamplingParams
+from lmstack.engine.beams import BeamSearch
 from lmstack.engine.config import EngineConfig
+from lmstack.engine.contrastive import ContrastiveSearch
 from lmstack.engine.grammar import GrammarCompiler
+from lmstack.engine.patterns import PatternCompiler
 from lmstack.engine.request import EngineRequest
 from lmstack.engine.sequence import Sequence
 from lmstack.engine.vocabulary import Vocabulary
@@ -21,7 +25,7 @@ __all__ = ["Admission"]
 
 class Admission:
     """``context_length``: tokens that one sequence may have; below the model's window where the
-    KV pool is smaller. Thread-safe."""
+    KV pool of ``num_blocks`` is smaller. Thread-safe."""
 
     def __init__(
         self,
@@ -29,25 +33,58 @@ class Admission:
         model: TransformerConfig,
         config: EngineConfig,
         context_length: int,
+        num_blocks: int,
     ) -> None:
         self._vocabulary = vocabulary
         self._num_tokens = min(len(vocabulary), model.vocab_size)
         self._window, self._context_length = model.max_positions, context_length
+        self._config, self._num_blocks = config, num_blocks
         self._grammars = GrammarCompiler(vocabulary, config.max_grammar_bytes)
+        self._patterns = PatternCompiler()
 
     def sequence(self, request: EngineRequest) -> Sequence:
         """The request as a sequence, or the error that says why not."""
         ids, sampling = request.prompt_ids, request.sampling
         if not ids:
             raise InputError("the prompt is empty", hint="give at least a token", param="prompt")
-        self._check_tokens("the prompt", "prompt", ids)
-        self._check_tokens("logit_bias", "logit_bias", sampling.logit_bias)
-        self._check_length(len(ids), sampling.max_tokens)
-        limit = self._context_length
+        self._check_all_tokens(request)
+        width = _width(sampling)
+        if width > self._config.max_sequences:
+            param = "num_beams" if sampling.num_beams > 1 else "top_k"
+            raise InputError(
+                f"{param} {width} is more than the {self._config.max_sequences} streams that run "
+                "at once here",
+                hint=f"lower {param}, or raise max_sequences",
+                param=param,
+            )
+        longest = min(self._context_length, self._num_blocks // width * self._config.block_size)
+        self._check_length(len(ids), sampling.max_tokens, longest)
+        limit = longest
         if sampling.max_tokens is not None:
             limit = len(ids) + sampling.max_tokens
         matcher = None if request.grammar is None else self._grammars.compile(request.grammar)
-        return Sequence(request, self._vocabulary, limit, matcher)
+        pattern = self._patterns.compile(sampling.stop_regex) if sampling.stop_regex else None
+        sequence = Sequence(request, self._vocabulary, limit, matcher, pattern)
+        if sampling.num_beams > 1:
+            BeamSearch(sequence)
+        elif sampling.penalty_alpha:
+            ContrastiveSearch(sequence)
+        return sequence
+
+    def _check_all_tokens(self, request: EngineRequest) -> None:
+        sampling = request.sampling
+        forced = {"forced_bos_id": sampling.forced_bos_id, "forced_eos_id": sampling.forced_eos_id}
+        self._check_tokens("the prompt", "prompt", request.prompt_ids)
+        self._check_tokens("logit_bias", "logit_bias", sampling.logit_bias)
+        for param, token in forced.items():
+            self._check_tokens(param, param, () if token is None else (token,))
+        for param, words in (
+            ("bad_words", request.bad_words),
+            ("force_words", request.force_words),
+        ):
+            self._check_tokens(param, param, itertools.chain(*words))
+            if not all(words):
+                raise InputError(f"{param} holds a run of no tokens", param=param)
 
     def _check_tokens(self, what: str, param: str, ids: Iterable[int]) -> None:
         for token in ids:
@@ -58,17 +95,24 @@ class Admission:
                     param=param,
                 )
 
-    def _check_length(self, num_prompt: int, max_tokens: int | None) -> None:
+    def _check_length(self, num_prompt: int, max_tokens: int | None, longest: int) -> None:
         total = num_prompt + (1 if max_tokens is None else max_tokens)
-        if total <= self._context_length:
+        if total <= longest:
             return
         asked = "" if max_tokens is None else f" and max_tokens {max_tokens}"
-        if self._context_length == self._window:
+        if longest < self._context_length:
+            place, hint = "each text of this search may have", "search for fewer at once"
+        elif longest == self._window:
             place, hint = "the model's context window has", "shorten the prompt"
         else:
             place, hint = "the KV pool holds", "raise kv_memory_bytes or shorten the prompt"
         raise ContextLengthError(
-            f"the prompt has {num_prompt} tokens{asked}, {place} {self._context_length}",
+            f"the prompt has {num_prompt} tokens{asked}, {place} {longest}",
             hint=hint if max_tokens is None else f"{hint} or lower max_tokens",
-            param="max_tokens" if num_prompt < self._context_length else "prompt",
+            param="max_tokens" if num_prompt < longest else "prompt",
         )
+
+
+def _width(sampling: SamplingParams) -> int:
+    """Sequences that a request may have at once."""
+    return sampling.top_k if sampling.penalty_alpha else sampling.num_beams

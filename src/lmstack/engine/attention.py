@@ -42,6 +42,14 @@ class KVPool:
         width = config.num_kv_heads * config.head_dim
         return 2 * config.num_layers * width * dtype.itemsize
 
+    def copy(self, blocks: Seq[tuple[int, int]]) -> None:
+        """Copy whole blocks, each (from, to)."""
+        layers, slots, *rest = self.keys.shape
+        for pool in (self.keys, self.values):
+            view = pool.view(layers, slots // self.block_size, self.block_size, *rest)
+            sources, targets = (torch.tensor(each) for each in zip(*blocks, strict=True))
+            view[:, targets] = view[:, sources]
+
     def wipe(self, table: Seq[int]) -> None:
         """Zero the blocks of ``table``, after a step that may have left NaN in them."""
         for block in table:

@@ -13,6 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
+from functools import partial
 
 from lmstack.core import (
     EngineError,
@@ -26,10 +27,10 @@ from lmstack.engine.attention import KVPool
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent
-from lmstack.engine.runner import Runner
+from lmstack.engine.runner import Computed, Runner
 from lmstack.engine.sampler import Sampled, Sampler
 from lmstack.engine.scheduler import Scheduler
-from lmstack.engine.sequence import Chunk, Sequence
+from lmstack.engine.sequence import Chunk, Search, Sequence
 from lmstack.engine.vocabulary import Vocabulary
 from lmstack.model import Transformer
 
@@ -66,7 +67,7 @@ class Engine:
         self._blocks = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
         self._scheduler = Scheduler(config, self._blocks)
         self._sampler = Sampler(self._num_tokens)
-        self._admission = Admission(vocabulary, model, config, self.context_length)
+        self._admission = Admission(vocabulary, model, config, self.context_length, num_blocks)
 
         self._after_events = after_events
         self._lock = threading.Lock()
@@ -196,7 +197,8 @@ class Engine:
             for request_id in cancelled:
                 sequence_or_none = self._live.pop(request_id, None)
                 if sequence_or_none is not None:
-                    self._scheduler.remove(sequence_or_none)
+                    for member in _members(sequence_or_none):
+                        self._scheduler.remove(member)
                     self._finished["cancelled"] += 1
 
     def _advance(self, chunks: Seq[Chunk]) -> None:
@@ -209,23 +211,52 @@ class Engine:
                 self._fail(chunks[0].sequence, _as_error(error))
                 return
             for chunk in chunks:
-                self._advance([chunk])
+                if chunk.sequence.request.id in self._live:  # else it failed with its search
+                    self._advance([chunk])
             return
         for chunk, token in zip(chunks, sampled, strict=True):
-            try:
-                self._commit(chunk, token)
-            except Exception as error:
-                self._fail(chunk.sequence, _as_error(error))
+            if chunk.sequence.request.id not in self._live:
+                continue
+            self._guarded(chunk.sequence, partial(self._commit, chunk, token))
+        # Not before all are committed: members of a search are often computed side by side.
+        searches = {id(c.sequence.search): c.sequence.search for c in chunks}
+        for search in searches.values():
+            if search is not None and search.root.request.id in self._live and search.is_ready:
+                self._guarded(search.root, partial(self._decide, search))
+
+    def _guarded(self, sequence: Sequence, work: Callable[[], None]) -> None:
+        """What goes wrong in ``work`` is the end of this sequence's request alone."""
+        try:
+            work()
+        except Exception as error:
+            self._fail(sequence, _as_error(error))
 
     def _compute(self, chunks: Seq[Chunk]) -> list[Sampled | None]:
         ordered = sorted(chunks, key=lambda c: c.count > 1)
-        logits, scores = self._runner.run(ordered, self._num_tokens)
-        sampling = [c.sequence for c in ordered if c.samples]
-        tokens = iter(self._sampler(logits, sampling) if sampling else ())
+        computed = self._runner.run(ordered, self._num_tokens)
+        tokens = iter(self._sampled(computed, [c.sequence for c in ordered if c.samples]))
         by_order = {c.sequence.order: next(tokens) if c.samples else None for c in ordered}
-        for chunk, new in zip(ordered, scores, strict=True):
+        for chunk, new in zip(ordered, computed.scores, strict=True):
             chunk.sequence.prompt_scores += new
         return [by_order[c.sequence.order] for c in chunks]
+
+    def _sampled(self, computed: Computed, sequences: list[Sequence]) -> list[Sampled | None]:
+        """A token for each row; None for members of a search, which get an offer instead."""
+        if not sequences:
+            return []
+        if all(s.search is None for s in sequences):
+            return [*self._sampler(computed.logits, sequences)]
+        drawn = [i for i, s in enumerate(sequences) if s.search is None]
+        offered = [i for i, s in enumerate(sequences) if s.search is not None]
+        self._sampler.offer(
+            computed.logits[offered], computed.hidden[offered], [sequences[i] for i in offered]
+        )
+        tokens: list[Sampled | None] = [None] * len(sequences)
+        if drawn:
+            picks = self._sampler(computed.logits[drawn], [sequences[i] for i in drawn])
+            for i, pick in zip(drawn, picks, strict=True):
+                tokens[i] = pick
+        return tokens
 
     def _commit(self, chunk: Chunk, sampled: Sampled | None) -> None:
         sequence = chunk.sequence
@@ -249,9 +280,25 @@ class Engine:
             self._retire(sequence, reason)
         sequence.request.on_event(event)
 
-    def _retire(self, sequence: Sequence, reason: str, *, forget: bool = False) -> None:
+    def _decide(self, search: Search) -> None:
+        """All members of a search are computed: take its next step."""
+        before, root = search.members, search.root
+        result = search.advance()
+        if before[0] is root:
+            self._num_prompt += root.num_prompt
+        self._num_generated += len(result.events)
+        if result.children:
+            self._runner.copy(self._scheduler.replace(before, result.children))
+        else:
+            for member in before:
+                self._scheduler.remove(member)
+            self._retire(root, result.events[-1].finish_reason or "stop")
+        for event in result.events:
+            root.request.on_event(event)
+
+    def _retire(self, sequence: Sequence, reason: str) -> None:
         with self._lock:
-            self._scheduler.remove(sequence, forget=forget)
+            self._scheduler.remove(sequence)
             self._live.pop(sequence.request.id, None)
             self._cancelled.discard(sequence.request.id)
             self._finished[reason] += 1
@@ -263,17 +310,15 @@ class Engine:
             log.warning("request %s: its callback failed: %s", sequence.request.id, error)
             return
         log.warning("request %s failed: %s", sequence.request.id, error)
-        self._runner.wipe(sequence.table[self._first_own(sequence) :])
-        self._retire(sequence, "error", forget=True)
+        for member in _members(sequence):
+            # Blocks before these are published, so others may be reading them.
+            self._runner.wipe(member.table[member.num_published :])
+            self._scheduler.remove(member, forget=True)
+        self._retire(sequence, "error")
         try:
             sequence.request.on_event(TokenEvent(sequence.request.id, error=error))
         except Exception:
             log.exception("request %s: its callback failed", sequence.request.id)
-
-    @staticmethod
-    def _first_own(sequence: Sequence) -> int:
-        """Blocks before this one are published, so others may be reading them."""
-        return sequence.num_published
 
     def _fail_all(self, error: EngineError) -> None:
         self._intake()
@@ -294,6 +339,11 @@ class Engine:
         """Seconds until the queue has likely moved, from how long requests took lately."""
         rounds = waiting / self.config.max_sequences
         return min(60.0, max(1.0, rounds * self._seconds_a_request))
+
+
+def _members(sequence: Sequence) -> list[Sequence]:
+    """All that is computed for the request of ``sequence``."""
+    return [sequence] if sequence.search is None else sequence.search.members
 
 
 def _as_error(error: Exception) -> LmstackError:

@@ -39,6 +39,10 @@ class GrammarMatcher:
     def __init__(self, matcher: Any) -> None:
         self._matcher = matcher
 
+    def fork(self) -> GrammarMatcher:
+        """A matcher of its own at the same place."""
+        return GrammarMatcher(self._matcher.deep_copy())
+
     @property
     def finished(self) -> bool:
         """The text is whole and nothing but an end token could follow."""

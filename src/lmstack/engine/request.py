@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lmstack.core import FinishReason, Grammar, LmstackError, SamplingParams
@@ -27,7 +27,8 @@ class TokenEvent:
 
     ``token``: None when the event is an error. ``score``: set when log-probabilities were asked
     for. ``safe_bytes``: how many bytes of the output so far no stop string can take back; on
-    the last event, the length of the output. ``cached_tokens``: prompt tokens found in the
+    the last event, the length of the output. ``choice``: which of a beam search's texts, the best
+    first; they come at its end. ``cached_tokens``: prompt tokens found in the
     prefix cache. ``prompt``: scores of the prompt, on the first event, if they were asked for.
     """
 
@@ -39,6 +40,7 @@ class TokenEvent:
     cached_tokens: int = 0
     prompt: tuple[TokenScore, ...] = ()
     error: LmstackError | None = None
+    choice: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,10 @@ class EngineRequest:
     """One choice to generate. ``on_event`` is called in the engine's thread and must be quick.
 
     ``echo`` with ``sampling.logprobs`` scores the prompt too. ``stop_ids`` end the text like
-    the vocabulary's own ends, whatever ``ignore_eos`` says. ``sampling.n`` is not looked at.
+    the vocabulary's own ends, whatever ``ignore_eos`` says. ``sampling.n`` counts only in beam
+    search, where one request finds all its choices. ``bad_words`` and ``force_words`` are those
+    of ``sampling`` as token ids: runs that may not come, and runs that must (beam search only).
+    ``allowed_tokens``: given the tokens so far, those that may come next.
     """
 
     id: str
@@ -56,6 +61,9 @@ class EngineRequest:
     grammar: Grammar | None = None
     echo: bool = False
     stop_ids: frozenset[int] = frozenset()
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    force_words: tuple[tuple[int, ...], ...] = ()
+    allowed_tokens: Callable[[tuple[int, ...]], Iterable[int]] | None = None
 
     @property
     def scores_prompt(self) -> bool:

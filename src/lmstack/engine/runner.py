@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,9 +23,20 @@ from lmstack.engine.sampler import score_rows
 from lmstack.engine.sequence import Chunk
 from lmstack.model import Transformer
 
-__all__ = ["Runner"]
+__all__ = ["Computed", "Runner"]
 
 SCORED_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """``logits`` float32 (S, V) and ``hidden`` (S, D) after the last token of each chunk that
+    samples, in order; ``scores`` for each chunk: of the prompt tokens that follow from it, where
+    they are wanted."""
+
+    logits: Tensor
+    hidden: Tensor
+    scores: list[list[TokenScore]]
 
 
 class Runner:
@@ -42,11 +54,8 @@ class Runner:
         self._pool = KVPool(config, num_blocks, block_size, module.dtype)
 
     @torch.inference_mode()
-    def run(self, chunks: Seq[Chunk], num_tokens: int) -> tuple[Tensor, list[list[TokenScore]]]:
-        """Float32 logits (S, V) for the chunks that sample, in order, and for each chunk the
-        scores of the prompt tokens that follow from it, where they are wanted.
-
-        ``chunks``: those of one token first. ``num_tokens``: size of the vocabulary."""
+    def run(self, chunks: Seq[Chunk], num_tokens: int) -> Computed:
+        """``chunks``: those of one token first. ``num_tokens``: size of the vocabulary."""
         ids = [t for c in chunks for t in c.sequence.tokens[c.start : c.end]]
         positions = [p for c in chunks for p in range(c.start, c.end)]
         spans = [Span(c.sequence.table, c.start, c.end) for c in chunks]
@@ -58,10 +67,20 @@ class Runner:
         for chunk in chunks:
             if chunk.samples:
                 ends.append(row + chunk.count - 1)
-            scores.append(self._prompt_scores(chunk, hidden[row : row + chunk.count], num_tokens))
+            rows = hidden[row : row + chunk.count]
+            search = chunk.sequence.search
+            if search is not None and search.needs_hidden:
+                search.see(chunk.start, rows)
+            scores.append(self._prompt_scores(chunk, rows, num_tokens))
             row += chunk.count
         last = hidden if len(ends) == len(hidden) else hidden[ends]
-        return self._module.logits(last).float(), scores
+        return Computed(self._module.logits(last).float(), last, scores)
+
+    @torch.inference_mode()
+    def copy(self, blocks: Seq[tuple[int, int]]) -> None:
+        """Copy the contents of KV blocks, each (from, to)."""
+        if blocks:
+            self._pool.copy(blocks)
 
     def wipe(self, table: Iterable[int]) -> None:
         """Make sure that nothing of a failed sequence stays in its blocks."""

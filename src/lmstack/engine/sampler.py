@@ -1,8 +1,8 @@
 """From logits to tokens, for all streams of a step at once.
 
-Order, as in transformers and vLLM: log-probabilities are taken from the raw logits; then
-repetition penalty (prompt and output), presence and frequency penalties (output), logit bias,
-grammar; then temperature, top-k, top-p, min-p; then the draw.
+Order, as in transformers and vLLM: log-probabilities are taken from the raw logits; then come
+penalties and constraints (`logits`); then temperature, top-k, top-p, min-p, typical-p; then the
+draw.
 
 A draw is a function of (seed, place in the output) and of the sequence's own row, so it does
 not depend on the streams beside it, on preemption or on time.
@@ -17,16 +17,15 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lmstack.core import EngineError, SamplingParams
-from lmstack.engine.grammar import mask_words
+from lmstack.core import EngineError, InputError, SamplingParams
+from lmstack.engine.logits import adjust
 from lmstack.engine.request import TokenScore
 from lmstack.engine.sequence import Sequence
 
-__all__ = ["Sampled", "Sampler", "score_rows", "uniform"]
+__all__ = ["NothingLeftError", "Sampled", "Sampler", "score_rows", "uniform"]
 
 TOP_P_CANDIDATES = 512
 
@@ -60,6 +59,16 @@ def score_rows(logits_SV: Tensor, tokens: Seq[int], num_top: int) -> list[TokenS
     ]
 
 
+class NothingLeftError(InputError):
+    """The constraints of a request exclude every token."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the constraints of this request leave no token that could come next",
+            hint="look at bad_words, no_repeat_ngram_size, min_tokens and the grammar together",
+        )
+
+
 class Sampler:
     """``num_tokens``: tokens that may be picked; logits beyond are padding of the model."""
 
@@ -73,7 +82,7 @@ class Sampler:
         params = [s.request.sampling for s in sequences]
         scored = [i for i, p in enumerate(params) if p.logprobs is not None]
         raw = logits[scored] if scored else logits[:0]
-        self._adjust(logits, sequences, params)
+        adjust(logits, sequences)
         best = logits.max(-1)
         self._check(best.values, sequences)
         tokens = best.indices.tolist()
@@ -92,33 +101,32 @@ class Sampler:
                 scores[i] = TokenScore(score.token, score.logprob, top)
         return [Sampled(t, scores.get(i)) for i, t in enumerate(tokens)]
 
-    def _adjust(
-        self, logits: Tensor, sequences: Seq[Sequence], params: list[SamplingParams]
-    ) -> None:
-        for row, (sequence, p) in enumerate(zip(sequences, params, strict=True)):
-            if p.repetition_penalty != 1 or p.presence_penalty or p.frequency_penalty:
-                _penalise(logits[row], sequence, p)
-            if p.logit_bias:
-                ids = torch.tensor(list(p.logit_bias))
-                logits[row, ids] += torch.tensor([float(x) for x in p.logit_bias.values()])
-        masked = [i for i, s in enumerate(sequences) if s.matcher is not None]
-        if masked:
-            self._mask(logits, sequences, masked)
-
-    def _mask(self, logits: Tensor, sequences: Seq[Sequence], rows: list[int]) -> None:
-        words = np.zeros((len(rows), mask_words(self._num_tokens)), np.int32)
-        for i, row in enumerate(rows):
-            matcher = sequences[row].matcher
-            assert matcher is not None
-            matcher.fill(words, i)
-        bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
-        refused = torch.from_numpy(bits[:, : self._num_tokens] == 0)
-        logits[rows] = logits[rows].masked_fill_(refused, -torch.inf)
+    @torch.inference_mode()
+    def offer(self, logits_SV: Tensor, hidden_SD: Tensor, sequences: Seq[Sequence]) -> None:
+        """Give each member of a search what may follow it."""
+        raw = logits_SV[:, : self._num_tokens]
+        # Only what is wrong with the model: a member whose constraints leave nothing just ends.
+        self._check(raw.amax(-1), sequences)
+        for kind in (True, False):
+            rows = [
+                i for i, s in enumerate(sequences) if s.search and s.search.scores_logprobs is kind
+            ]
+            if not rows:
+                continue
+            base = raw[rows].log_softmax(-1) if kind else raw[rows]
+            adjusted = base.clone()
+            adjust(adjusted, [sequences[i] for i in rows])
+            for row, i in enumerate(rows):
+                search = sequences[i].search
+                assert search is not None
+                search.offer(sequences[i], base[row], adjusted[row], hidden_SD[i])
 
     @staticmethod
     def _check(best: Tensor, sequences: Seq[Sequence]) -> None:
         """A row without a finite maximum has nothing to pick from."""
         bad = torch.nonzero(~best.isfinite()).flatten().tolist()
+        if bad and float(best[bad[0]]) == -torch.inf and not sequences[bad[0]].is_free:
+            raise NothingLeftError()
         if bad:
             ids = [sequences[i].request.id for i in bad]
             raise EngineError(
@@ -136,25 +144,15 @@ class Sampler:
         _filter(logits, params, lambda p: p.top_k > 0, _top_k)
         _filter(logits, params, lambda p: p.top_p < 1, _top_p)
         _filter(logits, params, lambda p: p.min_p > 0, _min_p)
+        typical = [i for i, p in enumerate(params) if p.typical_p < 1]
+        if typical:
+            logits[typical] = _typical(logits[typical], [params[i] for i in typical])
         # The largest logit is 0, so weights need no further normalising.
         heap = logits.exp_().cumsum(-1, dtype=torch.float64)
         draws = [uniform(s.seed, s.num_output) for s in sequences]
         goals = torch.tensor(draws, dtype=torch.float64)[:, None] * heap[:, -1:]
         # The first place whose sum is above the goal, so a token of weight 0 is never picked.
         return torch.searchsorted(heap, goals, right=True).flatten().tolist()
-
-
-def _penalise(row: Tensor, sequence: Sequence, p: SamplingParams) -> None:
-    if p.repetition_penalty != 1:
-        seen = torch.tensor(list(set(sequence.tokens)))
-        values = row[seen]
-        row[seen] = torch.where(
-            values > 0, values / p.repetition_penalty, values * p.repetition_penalty
-        )
-    counts = sequence.output_counts
-    if counts and (p.presence_penalty or p.frequency_penalty):
-        amounts = torch.tensor(list(counts.values()), dtype=row.dtype)
-        row[torch.tensor(list(counts))] -= p.presence_penalty + p.frequency_penalty * amounts
 
 
 def _filter(
@@ -193,3 +191,19 @@ def _top_p(logits: Tensor, params: list[SamplingParams]) -> Tensor:
 def _min_p(_logits: Tensor, params: list[SamplingParams]) -> Tensor:
     """The likeliest token has logit 0, so the threshold is log(min_p)."""
     return torch.tensor([p.min_p for p in params]).log()[:, None]
+
+
+def _typical(logits: Tensor, params: list[SamplingParams]) -> Tensor:
+    """Keep the tokens whose surprise is nearest to the expected one, up to ``typical_p`` of the
+    mass (Meister et al., Locally Typical Sampling, 2022)."""
+    logp = logits.log_softmax(-1)
+    entropy = -(logp.exp() * logp).nansum(-1, keepdim=True)
+    distance = (-logp - entropy).abs_()
+    order = distance.argsort(dim=-1, stable=True)
+    mass = torch.tensor([p.typical_p for p in params])[:, None]
+    total = logits.gather(1, order).softmax(-1).cumsum(-1)
+    last = (total < mass).sum(-1, keepdim=True).clamp_(max=logits.shape[1] - 1)
+    farthest = distance.gather(1, order.gather(1, last))
+    kept = logits.masked_fill(distance > farthest, -torch.inf)
+    # The draw takes weights relative to a largest logit of 0.
+    return kept - kept.amax(-1, keepdim=True)

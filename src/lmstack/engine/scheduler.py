@@ -4,14 +4,18 @@ Continuous batching: each step advances every stream by a token and spends what 
 token budget on chunks of prompts, the oldest first. When blocks run out, the latest sequences
 are preempted: their blocks are freed and they are computed again later.
 
-No deadlock, because (1) the engine admits only sequences that fit in the whole pool alone,
-(2) the oldest running sequence may preempt all that are not yet part of the step, and (3) no
-new one is admitted in a step in which a running one lacked blocks.
+No deadlock, because (1) the engine admits only requests that fit in the whole pool alone, all
+members of a search counted as if they shared nothing, (2) the oldest running sequence may preempt
+all that are not yet part of the step, and (3) no new one is admitted in a step in which a running
+one lacked blocks. A member of a search that is computed waits without being computed again, so
+the oldest search gets through its members one by one if it must.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import MutableSequence
+from collections.abc import Sequence as Seq
 
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
@@ -39,7 +43,8 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         sequence.order = self._arrivals
-        self._arrivals += 1
+        # A search has the places of all its members in the order of arrival.
+        self._arrivals += 1 if sequence.search is None else sequence.search.width
         sequence.hash_blocks(self._config.block_size, sequence.num_prompt)
         self.waiting.append(sequence)
 
@@ -51,6 +56,66 @@ class Scheduler:
             self.running.remove(sequence)
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
+
+    def replace(
+        self, members: Seq[Sequence], children: Seq[tuple[Sequence, Sequence]]
+    ) -> list[tuple[int, int]]:
+        """Put ``children`` (each with its parent) in the places of ``members``. Full blocks are
+        shared; one that a child will write to is copied, unless it inherits it: returns the
+        (block, block) to copy. Where no block is left for a copy, the child computes that part
+        again."""
+        order = self.order_of(members)
+        heirs: dict[int, list[Sequence]] = {}
+        for number, (child, parent) in enumerate(children):
+            child.order = order + number
+            heirs.setdefault(id(parent), []).append(child)
+        for member in members:
+            if id(member) not in heirs:
+                self.remove(member)
+        copies: list[tuple[int, int]] = []
+        for member in members:
+            for number, child in enumerate(heirs.get(id(member), [])):
+                if number:
+                    copies += self._share(heirs[id(member)][0], child)
+                else:
+                    self._inherit(member, child)
+        self.running.sort(key=lambda s: s.order)
+        self.waiting = deque(sorted(self.waiting, key=lambda s: s.order))
+        return copies
+
+    @staticmethod
+    def order_of(members: Seq[Sequence]) -> int:
+        """The first of the places in the order of arrival that belong to a search."""
+        return min(m.order for m in members)
+
+    @staticmethod
+    def _replaced(places: MutableSequence[Sequence], old: Sequence, new: Sequence) -> bool:
+        for place, each in enumerate(places):
+            if each is old:
+                places[place] = new
+                return True
+        return False
+
+    def _inherit(self, parent: Sequence, child: Sequence) -> None:
+        """The child takes the blocks and the place of its parent."""
+        child.table, parent.table = parent.table, []
+        child.num_computed, child.num_published = parent.num_computed, parent.num_published
+        if not self._replaced(self.running, parent, child):
+            self._replaced(self.waiting, parent, child)
+
+    def _share(self, first: Sequence, child: Sequence) -> list[tuple[int, int]]:
+        """The child shares the blocks of its parent, which its ``first`` child has inherited."""
+        if first in self.waiting:
+            self.waiting.append(child)
+            return []
+        self.running.append(child)
+        full = first.num_computed // self._config.block_size
+        rest = first.num_computed > full * self._config.block_size
+        copied = rest and self._blocks.can_allocate(1)
+        self._blocks.allocate(child.table, int(copied), first.table[:full])
+        child.num_published = full
+        child.num_computed = first.num_computed if copied else full * self._config.block_size
+        return [(first.table[full], child.table[full])] if copied else []
 
     def schedule(self) -> list[Chunk]:
         """The chunks of the next step, decodes first. Their blocks are allocated; nothing else
@@ -116,8 +181,13 @@ class Scheduler:
             max(0, self._config.blocks_for(len(s.tokens)) - len(s.table)) for s in self.running
         )
         coming = {h for s in self.running if s.num_pending > 1 for h in self._unpublished(s)}
+        places = self._places()
         for sequence in list(self.waiting):
-            if budget == 0 or len(self.running) >= self._config.max_sequences:
+            if budget == 0:
+                return
+            if sequence.is_parked:
+                continue
+            if places + self._width(sequence) > self._config.max_sequences:
                 return
             shared = self._shared(sequence)
             if self._is_coming(sequence, len(shared), coming):
@@ -125,11 +195,24 @@ class Scheduler:
             total = self._config.blocks_for(min(len(sequence.tokens) + 1, sequence.limit))
             if not self._blocks.can_allocate(total - len(shared) + owed, shared):
                 return
+            places += self._width(sequence)
             chunk = self._start(sequence, shared, budget)
             chunks.append(chunk)
             budget -= chunk.count
             owed += max(0, total - len(sequence.table))
             coming.update(self._unpublished(sequence))
+
+    def _places(self) -> int:
+        """Streams that run or may come to run: a search counts with its full width."""
+        searches = {id(s.search): s.search.width for s in self.running if s.search is not None}
+        return sum(s.search is None for s in self.running) + sum(searches.values())
+
+    def _width(self, sequence: Sequence) -> int:
+        """Places that ``sequence`` needs beside those that its search has already."""
+        search = sequence.search
+        if search is None:
+            return 1
+        return 0 if any(s.search is search for s in self.running) else search.width
 
     def _start(self, sequence: Sequence, shared: list[int], budget: int) -> Chunk:
         self.waiting.remove(sequence)
@@ -148,7 +231,7 @@ class Scheduler:
 
     def _shared(self, sequence: Sequence) -> list[int]:
         """Cached blocks to start from; at least one token is left to compute."""
-        if sequence.needs_prompt_scores:  # each prompt position has to be computed
+        if sequence.needs_whole_prompt:
             return []
         usable = (len(sequence.tokens) - 1) // self._config.block_size
         return self._blocks.match(sequence.hashes[:usable])
@@ -164,6 +247,6 @@ class Scheduler:
         usable = (len(sequence.tokens) - 1) // self._config.block_size
         return (
             num_shared < min(usable, len(sequence.hashes))
-            and not sequence.needs_prompt_scores
+            and not sequence.needs_whole_prompt
             and sequence.hashes[num_shared] in coming
         )

@@ -1,29 +1,49 @@
 """One request on its way through the engine: its tokens, its blocks, its state.
 
+Mostly that is one `Sequence`. Where several are computed to find one text (beams, candidates), a
+`Search` holds them: each is computed like any other sequence, at its own time; once all are, the
+search decides which go on.
+
 Everything that must survive preemption lives here and not in the KV pool: tokens, grammar and
 stop matchers, counts for penalties, the seed.
 """
 
 from __future__ import annotations
 
+import copy
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass
+from typing import Self
 
-from lmstack.core import FinishReason
+from torch import Tensor
+
+from lmstack.core import FinishReason, SamplingParams
 from lmstack.engine.blocks import chain_hash
 from lmstack.engine.grammar import GrammarMatcher
-from lmstack.engine.request import EngineRequest, TokenScore
+from lmstack.engine.patterns import PatternMatcher
+from lmstack.engine.request import EngineRequest, TokenEvent, TokenScore
 from lmstack.engine.stops import StopMatcher
 from lmstack.engine.vocabulary import Vocabulary
 
-__all__ = ["Chunk", "Sequence"]
+__all__ = ["Chunk", "Round", "Search", "Sequence"]
+
+# What `logits` looks at, and the value at which there is nothing to do.
+_NEUTRAL = SamplingParams()
+_RULES = (
+    *("repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias"),
+    *("no_repeat_ngram_size", "min_tokens", "forced_bos_id", "forced_eos_id"),
+)
 
 
 class Sequence:
     """``tokens``: prompt, then output. ``num_computed``: how many of them, from the start, have
-    keys and values in the blocks of ``table``. ``limit``: length at which it must end."""
+    keys and values in the blocks of ``table``. ``limit``: length at which it must end.
+
+    ``search``: what decides on its tokens together with those of others, None where they are its
+    own affair. ``is_free``: nothing but a grammar bears on its logits."""
 
     def __init__(
         self,
@@ -31,6 +51,7 @@ class Sequence:
         vocabulary: Vocabulary,
         limit: int,
         matcher: GrammarMatcher | None = None,
+        pattern: PatternMatcher | None = None,
     ) -> None:
         self.request = request
         self.vocabulary = vocabulary
@@ -45,7 +66,15 @@ class Sequence:
         self.cached_tokens: int | None = None
         self.order = -1
         self.output_counts: Counter[int] = Counter()
-        self.stops = StopMatcher([s.encode() for s in request.sampling.stop])
+        self.stops = StopMatcher([s.encode() for s in request.sampling.stop], pattern)
+        self.search: Search | None = None
+        self.ending: FinishReason | None = None
+        self.scores: list[TokenScore | None] = []
+        self.is_free = (
+            all(getattr(request.sampling, r) == getattr(_NEUTRAL, r) for r in _RULES)
+            and not request.bad_words
+            and request.allowed_tokens is None
+        )
         self.created = time.monotonic()
         self.prompt_scores: list[TokenScore] = []
         if request.scores_prompt:
@@ -65,6 +94,28 @@ class Sequence:
     @property
     def needs_prompt_scores(self) -> bool:
         return self.request.scores_prompt and len(self.prompt_scores) < self.num_prompt
+
+    @property
+    def needs_whole_prompt(self) -> bool:
+        """Each place of the prompt has to be computed, even where its keys are known."""
+        return self.needs_prompt_scores or (self.search is not None and self.search.needs_hidden)
+
+    @property
+    def is_parked(self) -> bool:
+        """Computed and waiting for the others of its search."""
+        return self.search is not None and self.search.has(self)
+
+    def fork(self, token: int) -> Self:
+        """A copy that goes on with ``token``. It has no blocks yet."""
+        child = copy.copy(self)
+        child.tokens, child.hashes = self.tokens.copy(), self.hashes.copy()
+        child.output_counts, child.scores = self.output_counts.copy(), self.scores.copy()
+        child.matcher = None if self.matcher is None else self.matcher.fork()
+        child.stops = self.stops.fork()
+        child.table = []
+        child.num_computed = child.num_published = 0
+        child.ending = child.append(token)
+        return child
 
     def hash_blocks(self, block_size: int, num_tokens: int) -> None:
         """Extend ``hashes`` to every full block of the first ``num_tokens``."""
@@ -117,3 +168,53 @@ class Chunk:
     def samples(self) -> bool:
         """Whether a next token follows from this chunk."""
         return self.end == len(self.sequence.tokens)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a search decided: ``children`` (each with the member that it goes on from) replace
+    its members; none are left when it is over. ``events`` are to be sent."""
+
+    children: list[tuple[Sequence, Sequence]]
+    events: list[TokenEvent]
+
+
+class Search(ABC):
+    """``members``: what is being computed; ``width``: how many there can be. ``scores_logprobs``:
+    whether constraints bear on log-probabilities, as in transformers' beam search, or on logits.
+    """
+
+    width: int
+    scores_logprobs: bool
+
+    def __init__(self, root: Sequence) -> None:
+        self.root = root
+        self.members = [root]
+        root.search = self
+
+    @property
+    def needs_hidden(self) -> bool:
+        """Whether the hidden state at each place of the prompt is still wanted."""
+        return False
+
+    def see(self, start: int, hidden: Tensor) -> None:
+        """Hidden states (T, D) of the prompt from place ``start`` on."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def has(self, sequence: Sequence) -> bool:
+        """Whether ``offer`` has been called for this member."""
+
+    @abstractmethod
+    def offer(self, sequence: Sequence, raw: Tensor, adjusted: Tensor, hidden: Tensor, /) -> None:
+        """What may follow ``sequence``: ``raw`` and ``adjusted`` logits or log-probabilities
+        (V,) after its last token, and the hidden state (D,) there. Calling it twice changes
+        nothing."""
+
+    @property
+    def is_ready(self) -> bool:
+        return all(self.has(member) for member in self.members)
+
+    @abstractmethod
+    def advance(self) -> Round:
+        """Decide, once `is_ready`. ``members`` are then the children."""
