@@ -1,11 +1,15 @@
-"""`lmstack doctor`: what it reports, what it never prints, and when it exits 1."""
+"""`lmstack doctor`: what it reports, what it never prints, and when it exits 1; and the same of
+`lmstack doctor MODEL`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
 
 from lmstack.app import checks, wiring
 from lmstack.app.checks import Check, machine_checks, store_checks
@@ -121,3 +125,81 @@ def test_a_containers_limit_counts_as_all_the_memory(monkeypatch: pytest.MonkeyP
     assert total == 2_000_000
     assert free is not None
     assert free <= 1_500_000
+
+
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] "
+    "+ '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.fixture
+def chat_folder(tmp_path: Path) -> Path:
+    """A folder in the making: a tokenizer and a good template, no weights."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = tokenizers.Tokenizer(models.BPE({c: i for i, c in enumerate(letters)}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|pad|>"])
+    folder = tmp_path / "chat"
+    folder.mkdir()
+    made.save(str(folder / "tokenizer.json"))
+    names = {"eos_token": "<|im_end|>", "pad_token": "<|pad|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    return folder
+
+
+def test_a_model_without_a_fault_is_all_right(run: Run, chat_folder: Path) -> None:
+    ran = run("doctor", str(chat_folder), "--json")
+    assert (ran.code, ran.json["ok"]) == (0, True)
+    assert {f["severity"] for f in ran.json["findings"]} == {"ok", "note"}
+
+
+def test_a_fault_of_the_template_is_shown_with_its_value_and_stops_with_1(
+    run: Run, chat_folder: Path
+) -> None:
+    (chat_folder / "chat_template.jinja").write_text(TEMPLATE.replace("<|im_end|>", "<|pad|>"))
+    ran = run("doctor", str(chat_folder))
+    assert ran.code == 1
+    lines = ran.out.splitlines()
+    [at] = [n for n, line in enumerate(lines) if line.startswith("fail   end of turn")]
+    assert "<|im_end|>" in " ".join(lines[at : at + 2])
+    shown = " ".join(line.strip() for line in lines[at : at + 6])
+    assert "seen: '<|pad|>" in shown
+    assert "mend: add the token that ends a turn to eos_token_id" in shown
+    found = run("doctor", str(chat_folder), "--json")
+    assert (found.code, found.json["ok"]) == (1, False)
+
+
+def test_the_template_that_another_program_would_read_is_compared(
+    run: Run, chat_folder: Path
+) -> None:
+    config = json.loads((chat_folder / "tokenizer_config.json").read_text())
+    config["chat_template"] = "other"
+    (chat_folder / "tokenizer_config.json").write_text(json.dumps(config))
+    ran = run("doctor", str(chat_folder))
+    assert ran.code == 0
+    assert "warn   template" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "named"),
+    [
+        (["doctor", "no-such-model"], 1, "no-such-model"),
+        (["doctor", "m", "--network"], 2, "both MODEL and --network"),
+    ],
+)
+def test_what_cannot_be_examined_is_said(run: Run, typed: list[str], code: int, named: str) -> None:
+    ran = run(*typed)
+    assert (ran.code, named in ran.err) == (code, True)
+
+
+def test_a_template_that_cannot_be_read_is_an_error_with_a_way_out(
+    run: Run, chat_folder: Path
+) -> None:
+    (chat_folder / "chat_template.jinja").write_text("{% if %}")
+    ran = run("doctor", str(chat_folder))
+    assert ran.code == 1
+    assert ran.err.splitlines()[0].startswith("error: the chat template does not compile")

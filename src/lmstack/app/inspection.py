@@ -1,8 +1,7 @@
 """What a model is made of, from its config alone: parameters by part and memory by use.
 
 The module is built on torch's meta device, so nothing is allocated and no weight is read; the
-counts are those of the real thing because it is the real class. Reading configs is `wiring`'s,
-printing the command's.
+counts are those of the real thing because it is the real class. Printing is the command's.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmstack.model import TransformerConfig
+    from lmstack.registry import ModelFolder
 
-__all__ = ["DTYPE_BYTES", "Inspection", "inspect_config"]
+__all__ = ["DTYPE_BYTES", "Inspection", "inspect_config", "read_config"]
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 PARTS = {
@@ -24,7 +24,10 @@ PARTS = {
     "attention": "attention",
     "mlp": "feed-forward",
     "head": "output layer",
-    "pooler": "pooler",
+    "cross": "cross-attention",
+    "transform": "dense layer before the head",
+    "classifier": "classifier",
+    "encoder": "encoder",
 }
 
 
@@ -45,6 +48,18 @@ class Inspection:
 
     def to_json(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "total_parameters": self.total}
+
+
+def read_config(folder: ModelFolder) -> TransformerConfig:
+    """What the model's own files say about its shape."""
+    from lmstack.model import TransformerConfig, read_gguf
+    from lmstack.model.folder import read_json
+
+    if folder.gguf is not None:
+        with read_gguf(folder.gguf) as file:
+            return TransformerConfig.from_gguf(file.metadata, file.names(), str(folder.gguf))
+    path = folder.file("config.json")
+    return TransformerConfig.from_hf(read_json(path), str(path))
 
 
 def inspect_config(config: TransformerConfig) -> Inspection:

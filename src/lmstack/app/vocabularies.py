@@ -1,7 +1,7 @@
 """Tokenizers by the names that people type: a model in the store, a folder, a vocabulary file.
 
-Covers what `lmstack tokens --compare` takes. Does not cover what a file holds: `lmstack.text`
-reads it. Nothing is downloaded.
+Covers what `lmstack tokens --compare` and `lmstack doctor MODEL` take. Does not cover what a file
+holds: `lmstack.text` reads it. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstack.core import FormatError
+from lmstack.core import FormatError, LmstackError
 
 if TYPE_CHECKING:
-    from lmstack.text import Tokenizer
+    from lmstack.text import Finding, Tokenizer
 
-__all__ = ["vocabulary"]
+__all__ = ["examined", "vocabulary"]
 
 
 def vocabulary(name: str) -> Tokenizer:
@@ -28,6 +28,32 @@ def vocabulary(name: str) -> Tokenizer:
             return Tokenizer.from_folder(path.parent)
         return Tokenizer.from_json(_text(path))
     return load_text(name).tokenizer
+
+
+def examined(name: str) -> list[Finding]:
+    """The findings about a model; its weights are not needed."""
+    from lmstack.registry import load_text
+    from lmstack.text import examine
+
+    text = load_text(name)
+    return examine(
+        text.tokenizer,
+        text.template,
+        eos_ids=text.generation.eos_ids,
+        sources=text.sources,
+        rows=_rows(name),
+    )
+
+
+def _rows(name: str) -> int | None:
+    """Rows of the embedding table, as the model's config states them."""
+    from lmstack.app.inspection import read_config
+    from lmstack.registry import Store
+
+    try:
+        return read_config(Store().resolve(name)).vocab_size
+    except LmstackError:
+        return None  # a folder in the making has no config or weights yet
 
 
 def _text(path: Path) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lmstack.rag import Answerer, Index
     from lmstack.registry import Broken, ModelFolder
     from lmstack.safety import AuditReport
-    from lmstack.text import Tokenizer
+    from lmstack.text import Finding, Tokenizer
 
 __all__ = [
     "DEFAULT_EMBEDDER",
@@ -48,6 +48,7 @@ __all__ = [
     "checks",
     "close",
     "embedder",
+    "examine",
     "existing_folder",
     "generator",
     "generator_folder",
@@ -119,6 +120,13 @@ def checks(*, network: bool) -> list[Check]:
     return [*found, *network_checks()] if network else found
 
 
+def examine(reference: str) -> list[Finding]:
+    """What there is to say about a model's tokenizer and chat template."""
+    from lmstack.app.vocabularies import examined
+
+    return examined(reference)
+
+
 def verify_audit(path: Path, expect_head: str | None) -> AuditReport:
     from lmstack.safety import verify
 
@@ -145,26 +153,15 @@ def remove_model(name: str) -> None:
 
 def inspect(reference: str) -> tuple[dict[str, Any], Inspection]:
     """The card of a model and what its config says, without its weights."""
-    from lmstack.app.inspection import inspect_config
+    from lmstack.app.inspection import inspect_config, read_config
     from lmstack.registry import Store
 
     folder = Store().resolve(reference)
     card = folder.card.to_json()
     card.pop("files")
     return {**card, "path": str(folder.path), "size": folder.card.size}, inspect_config(
-        _config(folder)
+        read_config(folder)
     )
-
-
-def _config(folder: ModelFolder) -> Any:
-    from lmstack.model import TransformerConfig, read_gguf
-    from lmstack.model.folder import read_json
-
-    if folder.gguf is not None:
-        with read_gguf(folder.gguf) as file:
-            return TransformerConfig.from_gguf(file.metadata, file.names(), str(folder.gguf))
-    path = folder.file("config.json")
-    return TransformerConfig.from_hf(read_json(path), str(path))
 
 
 def vocabulary(name: str) -> Tokenizer:
