@@ -220,10 +220,18 @@ class Block(nn.Module):
         post_norm: RMSNorm | LayerNorm | None,
     ) -> Tensor:
         if norm is None:
-            return x + f(x)
+            return _bounded(x + f(x))
         if self._place == "post":
-            return self._ops.norm(x + f(x), norm)
+            return self._ops.norm(_bounded(x + f(x)), norm)
         if self._place == "post_only":
-            return x + self._ops.norm(f(x), norm)
+            return _bounded(x + self._ops.norm(f(x), norm))
         y = f(self._ops.norm(x, norm))
-        return x + (y if post_norm is None else self._ops.norm(y, post_norm))
+        return _bounded(x + (y if post_norm is None else self._ops.norm(y, post_norm)))
+
+
+def _bounded(x: Tensor) -> Tensor:
+    """Sums that overflow float16 pulled back, as T5 needs: infinity would become NaN."""
+    if x.dtype != torch.float16:
+        return x
+    most = torch.finfo(torch.float16).max - 1000
+    return x.clamp(-most, most)

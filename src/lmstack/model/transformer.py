@@ -101,7 +101,7 @@ class Transformer(nn.Module):
             self.embed_types = Embedding(config.token_types, width)
         if config.embedding_norm:
             self.embed_norm = make_norm(config, width)
-        if width != D:
+        if config.embedding_size is not None:
             self.embed_project = Linear(width, D, bias=True)
         self.relative_bias = self.embed_relative = self.relative_norm = None
         if config.bias == "t5":
