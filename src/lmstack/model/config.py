@@ -84,10 +84,10 @@ class TransformerConfig(Config):
     last block. ``first_norm``: False leaves out that before the first layer's attention.
 
     **Input.** The table has ``embedding_size`` columns (None: hidden_size; else a projection
-    follows, even of the same width) and is multiplied by ``embedding_scale``; ``token_types`` > 0 adds a segment table,
-    ``positions`` a ``learned`` table or sinusoids, at rows from ``position_offset`` on; tokens
-    ``position_pad`` do not count and stand at the row before it. ``embedding_norm`` norms the
-    sum.
+    follows, even of the same width) and is multiplied by ``embedding_scale``; ``token_types`` > 0
+    adds a segment table, ``positions`` a ``learned`` table or sinusoids, at rows from
+    ``position_offset`` on; tokens ``position_pad`` do not count and stand at the row before it.
+    ``embedding_norm`` norms the sum.
 
     **Attention.** Layer i is of ``kinds[pattern[i]]``, of the first kind without a pattern.
     ``bias`` is added to scores: ``alibi`` (slopes up to 2^-``alibi_max``), ``t5`` and
