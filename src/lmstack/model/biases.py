@@ -56,9 +56,8 @@ class AlibiBias:
 
     slopes: Tensor
 
-    def __call__(
-        self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor  # noqa: ARG002
-    ) -> Tensor:
+    def __call__(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> Tensor:
+        del k  # only positions matter
         distances = _distances(q_positions, k_positions)[..., None, :, :]
         return (self.slopes.to(q.device)[:, None, None] * distances).to(q.dtype)
 
@@ -90,9 +89,8 @@ class BucketBias:
     max_distance: int
     both_sides: bool
 
-    def __call__(
-        self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor  # noqa: ARG002
-    ) -> Tensor:
+    def __call__(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> Tensor:
+        del q, k  # only positions matter
         distances = _distances(q_positions, k_positions)
         buckets = bucket(distances, len(self.table), self.max_distance, both_sides=self.both_sides)
         return F.embedding(buckets, self.table).movedim(-1, -3)
