@@ -96,7 +96,30 @@ def sdk_names(module, kind: str) -> set[str]:
 
 
 def extensions() -> set[str]:
-    return {"top_k", "min_p", "repetition_penalty", "ignore_eos"}
+    return set(EXTENSIONS) | {"top_k", "use_beam_search"}
+
+
+# name: (extra fields, what it then is in the sampling parameters).
+EXTENSIONS = {
+    "min_p": ({"min_p": 0.1}, 0.1),
+    "repetition_penalty": ({"repetition_penalty": 1.5}, 1.5),
+    "ignore_eos": ({"ignore_eos": True}, True),
+    "typical_p": ({"typical_p": 0.5}, 0.5),
+    "no_repeat_ngram_size": ({"no_repeat_ngram_size": 3}, 3),
+    "min_tokens": ({"min_tokens": 2}, 2),
+    "bad_words": ({"bad_words": ["no", "never"]}, ("no", "never")),
+    "stop_regex": ({"stop_regex": r"END\d"}, (r"END\d",)),
+    "num_beams": ({"num_beams": 4}, 4),
+    "length_penalty": ({"num_beams": 4, "length_penalty": 0.5}, 0.5),
+    "early_stopping": ({"num_beams": 4, "early_stopping": "never"}, "never"),
+    "num_beam_groups": ({"num_beams": 4, "num_beam_groups": 2}, 2),
+    "diversity_penalty": (
+        {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.5},
+        1.5,
+    ),
+    "force_words": ({"num_beams": 4, "force_words": [" yes"]}, (" yes",)),
+    "penalty_alpha": ({"penalty_alpha": 0.6, "top_k": 4}, 0.6),
+}
 
 
 @pytest.mark.parametrize(
@@ -149,15 +172,48 @@ async def test_a_completion_parameter_reaches_the_model(http, name):
 @pytest.mark.parametrize(
     ("field", "value", "read"),
     [
-        ("top_k", 5, 5),
-        ("top_k", -1, 0),
-        ("min_p", 0.1, 0.1),
-        ("repetition_penalty", 1.5, 1.5),
-        ("ignore_eos", True, True),
+        ("top_k", {"top_k": 5}, 5),
+        ("top_k", {"top_k": -1}, 0),
+        ("num_beams", {"use_beam_search": True, "best_of": 3}, 3),
+        ("num_beams", {"use_beam_search": True, "n": 2}, 2),
+        ("n", {"use_beam_search": True, "best_of": 3, "n": 2}, 2),
+        *((name, fields, read) for name, (fields, read) in EXTENSIONS.items()),
     ],
 )
 async def test_an_extension_reaches_the_model(http, field, value, read):
-    await reached(http, "/v1/completions", COMPLETION | {field: value}, {f"sampling.{field}": read})
+    await reached(http, "/v1/completions", COMPLETION | value, {f"sampling.{field}": read})
+
+
+@pytest.mark.parametrize("name", sorted(EXTENSIONS))
+async def test_an_extension_reaches_the_model_from_a_chat(http, name):
+    fields, read = EXTENSIONS[name]
+    await reached(http, "/v1/chat/completions", CHAT | fields, {f"sampling.{name}": read})
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"use_beam_search": True}, "use_beam_search"),
+        ({"use_beam_search": False, "num_beams": 2}, "use_beam_search"),
+        ({"num_beams": 2, "n": 3}, "n"),
+        ({"num_beams": 2, "temperature": 0.5}, "temperature"),
+        ({"num_beams": 2, "top_k": 5}, "top_k"),
+        ({"num_beams": 4, "num_beam_groups": 3}, "num_beam_groups"),
+        ({"diversity_penalty": 1}, "diversity_penalty"),
+        ({"early_stopping": True}, "early_stopping"),
+        ({"length_penalty": 2}, "length_penalty"),
+        ({"force_words": ["x"]}, "force_words"),
+        ({"penalty_alpha": 0.5}, "top_k"),
+        ({"penalty_alpha": 0.5, "top_k": 4, "num_beams": 2}, "penalty_alpha"),
+        ({"min_tokens": 20, "max_tokens": 10}, "min_tokens"),
+    ],
+    ids=str,
+)
+async def test_settings_of_a_search_that_contradict_each_other_are_refused(http, fields, param):
+    async with http(create_app(models={"m": ScriptedModel(["ok"] * 4)})) as client:
+        answer = await client.post("/v1/completions", json=COMPLETION | fields)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
 
 
 @pytest.mark.parametrize("name", sorted(CHAT_REFUSED))

@@ -29,6 +29,7 @@ __all__ = [
     "FirstMistake",
     "Refused",
     "StopStrings",
+    "Texts",
     "TokenIds",
     "Whole",
     "at_most",
@@ -158,4 +159,9 @@ StopStrings = Annotated[
         _listed,
         json_schema_input_type=StopString | Annotated[list[StopString], Field(max_length=4)],
     ),
+]
+
+
+Texts = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16), FirstMistake()
 ]

@@ -78,6 +78,16 @@ def _message(message: ChatMessage) -> Message:
     return Message(role, text, name=message.name)
 
 
+# Fields that mean the same in a body and in `SamplingParams`.
+_SAME = (
+    *("temperature", "top_p", "min_p", "typical_p", "seed", "n", "ignore_eos", "min_tokens"),
+    *("presence_penalty", "frequency_penalty", "repetition_penalty", "no_repeat_ngram_size"),
+    *("length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty"),
+    "penalty_alpha",
+)
+_TEXTS = ("stop", "stop_regex", "bad_words", "force_words")
+
+
 def _sampling(
     body: SamplingBody, *, max_tokens: int | None, logprobs: int | None
 ) -> SamplingParams:
@@ -87,21 +97,16 @@ def _sampling(
         value = getattr(body, name)
         return getattr(defaults, name) if value is None else value
 
-    return SamplingParams(
-        max_tokens=max_tokens,
-        temperature=given("temperature"),
-        top_p=given("top_p"),
-        top_k=max(given("top_k"), 0),
-        min_p=given("min_p"),
-        presence_penalty=given("presence_penalty"),
-        frequency_penalty=given("frequency_penalty"),
-        repetition_penalty=given("repetition_penalty"),
-        logit_bias={int(token): amount for token, amount in (body.logit_bias or {}).items()},
-        seed=body.seed,
-        stop=tuple(body.stop or ()),
-        logprobs=logprobs,
-        n=given("n"),
-        ignore_eos=given("ignore_eos"),
+    return SamplingParams.from_mapping(
+        {
+            "max_tokens": max_tokens,
+            "top_k": max(given("top_k"), 0),
+            "logit_bias": {int(i): amount for i, amount in (body.logit_bias or {}).items()},
+            "logprobs": logprobs,
+            "num_beams": body.beams,
+            **{name: tuple(given(name)) for name in _TEXTS},
+            **{name: given(name) for name in _SAME},
+        }
     )
 
 

@@ -16,6 +16,7 @@ from lmstack.serve.fields import (
     FirstMistake,
     Refused,
     StopStrings,
+    Texts,
     TokenIds,
     Whole,
     at_most,
@@ -95,6 +96,72 @@ class SamplingBody(Body):
         Annotated[bool, Field(description="Extension: go on past the end of text, for benchmarks.")]
         | None
     ) = None
+
+    typical_p: Annotated[float, Field(gt=0, le=1, description="Extension.")] | None = None
+    no_repeat_ngram_size: (
+        Annotated[int, Field(ge=0, le=1024, description="Extension. 0 is off."), Whole] | None
+    ) = None
+    min_tokens: (
+        Annotated[
+            int, Field(ge=0, le=2**31, description="Extension: no end before so many."), Whole
+        ]
+        | None
+    ) = None
+    bad_words: Annotated[Texts, Field(description="Extension: words that may not come.")] | None = (
+        None
+    )
+    stop_regex: (
+        Annotated[
+            StopStrings,
+            Field(description="Extension: the text ends with the first match, which it keeps."),
+        ]
+        | None
+    ) = None
+    use_beam_search: (
+        Annotated[
+            bool, Field(description="Extension. The beams are num_beams, else best_of, else n.")
+        ]
+        | None
+    ) = None
+    num_beams: (
+        Annotated[int, Field(ge=1, le=32, description="Extension. 1 is off."), Whole] | None
+    ) = None
+    length_penalty: (
+        Annotated[float, Field(ge=-10, le=10, description="Extension, with beams.")] | None
+    ) = None
+    early_stopping: (
+        bool | Annotated[Literal["never"], Field(description="Extension, with beams.")] | None
+    ) = None
+    num_beam_groups: (
+        Annotated[int, Field(ge=1, le=32, description="Extension, with beams."), Whole] | None
+    ) = None
+    diversity_penalty: (
+        Annotated[float, Field(ge=0, le=100, description="Extension, with groups.")] | None
+    ) = None
+    force_words: (
+        Annotated[Texts, Field(description="Extension, with beams: phrases that must come.")] | None
+    ) = None
+    penalty_alpha: (
+        Annotated[float, Field(ge=0, le=1, description="Extension: contrastive search over top_k.")]
+        | None
+    ) = None
+
+    @property
+    def beams(self) -> int:
+        """How many beams this asks for."""
+        if self.num_beams is not None or not self.use_beam_search:
+            return self.num_beams or 1
+        return getattr(self, "best_of", None) or self.n or 1
+
+    @model_validator(mode="after")
+    def _beams_are_asked_for_once(self) -> Self:
+        if self.use_beam_search is not None and self.use_beam_search != (self.beams > 1):
+            raise problem(
+                f"is {str(self.use_beam_search).lower()}, but there would be {self.beams} beams",
+                "use_beam_search",
+                hint="say how many with num_beams",
+            )
+        return self
 
     @model_validator(mode="after")
     def _options_need_a_stream(self) -> Self:
@@ -236,15 +303,15 @@ class CompletionBody(SamplingBody):
     logprobs: Annotated[int, Field(ge=0, le=5), Whole] | None = None
     echo: bool | None = None
     best_of: (
-        Annotated[
-            int, Field(ge=1, le=16, description="Must equal n: every choice is returned."), Whole
-        ]
+        Annotated[int, Field(ge=1, le=16, description="Must equal n, but in beam search."), Whole]
         | None
     ) = None
     suffix: Annotated[Any, Refused("insertion is not supported")] = None
 
     @model_validator(mode="after")
     def _every_choice_is_returned(self) -> Self:
+        if self.use_beam_search and (self.best_of or self.beams) == self.beams:
+            return self
         if self.best_of is not None and self.best_of != (self.n or 1):
             raise problem(f"{self.best_of} differs from n = {self.n or 1}", "best_of")
         return self
