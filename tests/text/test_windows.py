@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from lmstack.core import ContextLengthError, InputError
-from lmstack.text import Tokenizer
-from lmstack.text.windows import Window, encode_windows
+from lmstack.text import Tokenizer, Window, encode_windows
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh", "##a", "##b", "##c"]
 words = st.text("abcdefgh ,", max_size=40)
@@ -140,3 +139,16 @@ def test_a_stride_as_long_as_the_window_is_refused(ours: Tokenizer) -> None:
 def test_a_limit_below_the_added_tokens_is_refused(ours: Tokenizer) -> None:
     with pytest.raises(InputError, match="the tokenizer itself adds 2"):
         encode_windows(ours, ["a"], max_length=2)
+
+
+def test_spaces_of_a_byte_level_vocabulary_are_trimmed_from_offsets_once() -> None:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = tokenizers.Tokenizer(
+        models.BPE({c: i for i, c in enumerate([*alphabet, "Ġb"])}, [("Ġ", "b")])
+    )
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.post_processor = processors.ByteLevel(trim_offsets=True)
+    tokenizer = Tokenizer.from_json(made.to_str())
+    [[window]] = encode_windows(tokenizer, ["a b"])
+    [encoding] = tokenizer.encode_batch(["a b"])
+    assert window.offsets == encoding.offsets == tuple(made.encode("a b").offsets)

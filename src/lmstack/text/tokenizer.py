@@ -140,7 +140,7 @@ class Tokenizer:
             [encoding] = run_backend(self._fast, [text], add_special_tokens)
             return list(encoding.ids)
         encoding = self._encode_plain(text)
-        return list(self._plain.post_process(encoding, None, add_special_tokens).ids)
+        return list(self._fast.post_process(encoding, None, add_special_tokens).ids)
 
     def encode_batch(
         self,
@@ -168,7 +168,7 @@ class Tokenizer:
                     f"max_length is {max_length}, less than the {extra} tokens that are added",
                     param="max_length",
                 )
-        encodings = run_backend(self._fast if special else self._plain, texts, False)
+        encodings = run_backend(self.bare if special else self._plain, texts, False)
         if not special:
             pairs = zip(texts, encodings, strict=True)
             encodings = [self._without_control(text, encoding) for text, encoding in pairs]
@@ -270,10 +270,20 @@ class Tokenizer:
         return surfaces(self._tokens, self._added, self._decoder)
 
     @cached_property
-    def _plain(self) -> Any:
-        """A second backend that does not look for control tokens in text."""
+    def bare(self) -> Any:
+        """A second backend that stops before post-processing, which would trim the spaces in
+        offsets once more each time it runs. Not to be changed."""
         with self._lock:
             backend = _backend(self._json, self._control)
+            backend.post_processor = None
+            return backend
+
+    @cached_property
+    def _plain(self) -> Any:
+        """A third one that also does not look for control tokens in text."""
+        with self._lock:
+            backend = _backend(self._json, self._control)
+            backend.post_processor = None
             backend.encode_special_tokens = True
             return backend
 

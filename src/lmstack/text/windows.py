@@ -71,10 +71,8 @@ def encode_windows(
         for index, text in enumerate(texts):
             check_text(text, f"{name}[{index}]")
     room = _room(tokenizer, second is not None, max_length)
-    lefts = run_backend(tokenizer.backend, first, False)
-    rights = (
-        [None] * len(lefts) if second is None else run_backend(tokenizer.backend, second, False)
-    )
+    lefts = run_backend(tokenizer.bare, first, False)
+    rights = [None] * len(lefts) if second is None else run_backend(tokenizer.bare, second, False)
     windows = []
     for index, (left, right) in enumerate(zip(lefts, rights, strict=True)):
         total = len(left.ids) + (len(right.ids) if right is not None else 0)
