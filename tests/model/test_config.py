@@ -118,13 +118,15 @@ def test_both_spellings_of_rope_give_the_same_config(old):
     assert TransformerConfig.from_hf(settings | {"architectures": None}).layer(0).rope == expected
 
 
-def test_mistral_with_a_window_inside_its_context_is_refused():
-    settings = transformers.MistralConfig(sliding_window=64).to_dict() | {"architectures": None}
-    with pytest.raises(UnsupportedError, match="sliding window attention of 64"):
-        TransformerConfig.from_hf(settings)
-    del settings["sliding_window"]  # transformers assumes 4096
-    with pytest.raises(UnsupportedError, match="4096"):
-        TransformerConfig.from_hf(settings)
+@pytest.mark.parametrize(
+    ("window", "expected"), [(64, 64), (None, None), ("absent", 4096)], ids=str
+)
+def test_mistral_without_the_key_has_the_window_of_transformers(window, expected):
+    settings = transformers.MistralConfig().to_dict() | {"sliding_window": window}
+    if window == "absent":
+        del settings["sliding_window"]
+    config = TransformerConfig.from_hf(settings | {"architectures": None})
+    assert config.layer(0).window == expected
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def edit(folder, **changes) -> None:
     [
         ({"model_type": "gpt_bigcode"}, UnsupportedError, "'gpt_bigcode'"),
         ({"model_type": "absent"}, FormatError, "model_type"),
-        ({"architectures": ["LlamaForTokenClassification"]}, UnsupportedError, "TokenClass"),
+        ({"architectures": ["LlamaForQuestionAnswering"]}, UnsupportedError, "QuestionAns"),
         ({"architectures": 3}, FormatError, "architectures"),
         ({"hidden_size": "absent"}, FormatError, "hidden_size"),
         ({"hidden_size": "48"}, FormatError, "hidden_size is '48'"),
@@ -171,7 +171,7 @@ def edit(folder, **changes) -> None:
         ({"rms_norm_eps": float("nan")}, FormatError, "rms_norm_eps"),
         ({"attention_bias": True}, FormatError, "no tensor"),
         ({"hidden_act": "xielu"}, UnsupportedError, "'xielu'"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, UnsupportedError, "'yarn'"),
+        ({"rope_parameters": {"rope_type": "axial", "factor": 2.0}}, UnsupportedError, "'axial'"),
         ({"rope_parameters": {"rope_type": "linear"}}, FormatError, "factor"),
         ({"rope_parameters": {"rope_type": "linear", "factor": 0}}, FormatError, "factor is 0"),
         ({"rope_parameters": [1]}, FormatError, "rope_parameters"),

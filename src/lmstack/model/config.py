@@ -321,10 +321,12 @@ class TransformerConfig(Config):
         """A config.json that says exactly this, of the first family that can."""
         return self.hf_writing()[1]
 
-    def hf_writing(self) -> tuple[Family, dict[str, Any]]:
-        """The family that `to_hf` uses, and its config.json."""
+    def hf_writing(self, first: str | None = None) -> tuple[Family, dict[str, Any]]:
+        """The family that `to_hf` uses, and its config.json. ``first``: the model type to try
+        before the others, which need not be what the config came from: many families have
+        configs that another has as well."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for family, written in writings(values):
+        for family, written in writings(values, first):
             with contextlib.suppress(InputError, FormatError):
                 back = self.from_hf(written)
                 if family.optional_head and self.head == "none":

@@ -25,6 +25,9 @@ class Fields:
     def __contains__(self, key: object) -> bool:
         return key in self._values
 
+    def __len__(self) -> int:
+        return len(self._values)
+
     def get(self, key: str) -> Any:
         return self._values.get(key)
 

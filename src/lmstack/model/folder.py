@@ -25,6 +25,7 @@ from lmstack.model.assembly import assemble, head_counts, meta_module
 from lmstack.model.config import TransformerConfig
 from lmstack.model.families import Family, family_of
 from lmstack.model.layouts import Table, head_starts, pieces, stored_names
+from lmstack.model.low_rank import refuse_terms
 from lmstack.model.transformer import Transformer
 
 __all__ = ["read_folder", "read_json", "write_folder"]
@@ -189,11 +190,14 @@ def write_folder(
 ) -> None:
     """config.json and model.safetensors that transformers loads, bit-equal to ``module``.
 
-    ``extra``: further keys of config.json, such as the ids of special tokens. Each file is
-    replaced whole or not at all.
+    ``extra``: further keys of config.json, such as the ids of special tokens; a ``model_type``
+    among them is the family to write where several can. Each file is replaced whole or not at
+    all.
     """
+    refuse_terms(module)
     folder = Path(path)
-    family, values = module.config.hf_writing()
+    more = dict(extra or {})
+    family, values = module.config.hf_writing(more.pop("model_type", None))
     # A base model without a head is saved by its own class, which has no prefix.
     prefix = family.prefix if module.config.head in ("none", "pool") else ""
     table, heads = family.table(vars(module.config)), head_counts(module.config)
@@ -204,7 +208,7 @@ def write_folder(
             for name in piece.part.copies:
                 tensors[name.removeprefix(prefix)] = piece.written().clone()
     values["dtype"] = str(module.dtype).removeprefix("torch.")
-    text = json.dumps(values | dict(extra or {}), indent=2, sort_keys=True) + "\n"
+    text = json.dumps(values | more, indent=2, sort_keys=True) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f".model.safetensors.{os.getpid()}"

@@ -37,7 +37,7 @@ __all__ = ["LoadedModel", "ModelText", "load", "load_text"]
 
 # Of config.json, what the architecture does not say and another program must know.
 _KEPT = (
-    "id2label", "label2id", "problem_type", "pad_token_id", "decoder_start_token_id",
+    "model_type", "id2label", "label2id", "problem_type", "pad_token_id", "decoder_start_token_id",
     "is_encoder_decoder", "forced_bos_token_id", "forced_eos_token_id", "task_specific_params",
 )  # fmt: skip
 _LABELLED = ("classify", "rerank", "token-classify")

@@ -1,21 +1,35 @@
-"""What a family of models is, and the readers that several of them share.
+"""What a family of models is, and the small readers that several of them share.
 
 A `Family` is data and two small functions between plain mappings: fields of `TransformerConfig`
-on our side, a config.json on theirs.
+on our side, a config.json on theirs. What families say of rotary positions is in `rope`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lmstack.core import UnsupportedError, shown
 from lmstack.model.fields import Fields
+from lmstack.model.kinds import LayerKind
 from lmstack.model.layouts import Table
-from lmstack.model.positions import RopeSpec
 
-__all__ = ["ACTIVATION_NAMES", "Family", "read_activation", "read_rope", "write_rope"]
+__all__ = [
+    "ACTIVATION_NAMES",
+    "LM",
+    "NONE",
+    "SEQUENCE",
+    "SPAN",
+    "TOKEN",
+    "Family",
+    "any_count",
+    "layer_kinds",
+    "layers_of",
+    "nullable_number",
+    "read_activation",
+    "refuse",
+]
 
 _ACTIVATIONS: dict[str, str] = {
     "silu": "silu",
@@ -23,9 +37,24 @@ _ACTIVATIONS: dict[str, str] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
     "relu": "relu",
+    "tanh": "tanh",
 }
-ACTIVATION_NAMES = {"silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}
+ACTIVATION_NAMES = {
+    "silu": "silu",
+    "gelu": "gelu",
+    "gelu_tanh": "gelu_new",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "tanh": "tanh",
+}
+# What the architectures of decoders set.
+LM: Mapping[str, Any] = {"head": "lm"}
+NONE: Mapping[str, Any] = {"head": "none"}
+SEQUENCE: Mapping[str, Any] = {"head": "sequence", "pooling": "last", "classifier_bias": False}
+TOKEN: Mapping[str, Any] = {"head": "token"}
+SPAN: Mapping[str, Any] = {"head": "span"}
 
 
 @dataclass(frozen=True)
@@ -67,41 +96,33 @@ def read_activation(fields: Fields, default: str, key: str = "hidden_act") -> st
     return _ACTIVATIONS[name]
 
 
-def read_rope(fields: Fields, theta: float = 10000.0) -> RopeSpec:
-    """Both spellings: ``rope_parameters`` (transformers 5), ``rope_theta`` + ``rope_scaling``.
-    ``theta``: that of the family where the file names none."""
-    rope = fields.nested("rope_parameters") or fields.nested("rope_scaling") or Fields({}, "rope")
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind not in ("default", "linear", "llama3"):
-        raise UnsupportedError(
-            f"{fields.source}: rope scaling {shown(kind)} is not implemented",
-            hint="implemented: default, linear, llama3",
-        )
-    for source in (rope, fields):
-        if source.number("partial_rotary_factor", 1.0) != 1.0:
-            raise UnsupportedError(f"{fields.source}: partial rotary embeddings")
-    theta = rope.number("rope_theta", fields.number("rope_theta", theta))
-    if kind == "default":
-        return RopeSpec(theta=theta)
-    factor = rope.number("factor")
-    if kind == "linear":
-        return RopeSpec(theta=theta, scaling="linear", factor=factor)
-    return RopeSpec(
-        theta=theta,
-        scaling="llama3",
-        factor=factor,
-        low_freq_factor=rope.number("low_freq_factor"),
-        high_freq_factor=rope.number("high_freq_factor"),
-        original_positions=rope.count("original_max_position_embeddings"),
-    )
+def any_count(fields: Fields, *keys: str, default: int | None = None) -> int:
+    """The first of ``keys`` that the file has; older files use other names."""
+    found = next((key for key in keys if fields.get(key) is not None), keys[0])
+    return fields.count(found, default)
 
 
-def write_rope(rope: RopeSpec) -> dict[str, Any]:
-    parameters: dict[str, Any] = {"rope_type": rope.scaling, "rope_theta": rope.theta}
-    if rope.scaling != "default":
-        parameters["factor"] = rope.factor
-    if rope.scaling == "llama3":
-        parameters["low_freq_factor"] = rope.low_freq_factor
-        parameters["high_freq_factor"] = rope.high_freq_factor
-        parameters["original_max_position_embeddings"] = rope.original_positions
-    return parameters
+def nullable_number(fields: Fields, key: str, default: float | None) -> float | None:
+    """A number that ``null`` switches off; ``default`` where the key is absent."""
+    value = fields.get(key) if key in fields else default
+    return None if value is None else Fields({key: value}, fields.source).number(key)
+
+
+def refuse(fields: Fields, **plain: Any) -> None:
+    """Settings that no field of ours expresses must be absent or have their ``plain`` value."""
+    for key, value in plain.items():
+        seen = fields.get(key)
+        if seen is not None and seen != value:
+            raise UnsupportedError(f"{fields.source}: {key} is {shown(seen)}, not {shown(value)}")
+
+
+def layer_kinds(layers: Sequence[LayerKind]) -> dict[str, Any]:
+    """The fields ``kinds`` and ``pattern`` of layers given one by one."""
+    kinds = tuple(dict.fromkeys(layers))
+    pattern = tuple(map(kinds.index, layers)) if len(kinds) > 1 else ()
+    return {"kinds": kinds, "pattern": pattern}
+
+
+def layers_of(config: Mapping[str, Any]) -> list[LayerKind]:
+    """The inverse of `layer_kinds`."""
+    return [config["kinds"][i] for i in config["pattern"] or (0,) * config["num_layers"]]

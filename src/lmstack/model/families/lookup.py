@@ -8,13 +8,16 @@ from typing import Any
 from lmstack.core import FormatError, UnsupportedError, shown
 from lmstack.model.families.bert import BERT_FAMILIES
 from lmstack.model.families.family import Family
+from lmstack.model.families.gemma import GEMMA_FAMILIES
+from lmstack.model.families.gpt import GPT_FAMILIES
 from lmstack.model.families.llama import LLAMA_FAMILIES
 from lmstack.model.fields import Fields
 
 __all__ = ["FAMILIES", "family_of", "read_config", "writings"]
 
 # In the order in which a family is looked for that can write a config.
-FAMILIES = (*LLAMA_FAMILIES, *BERT_FAMILIES)
+FAMILIES = (*LLAMA_FAMILIES, *GEMMA_FAMILIES, *GPT_FAMILIES, *BERT_FAMILIES)
+_LABELLED = ("sequence", "token")
 
 
 def family_of(values: Mapping[str, Any], source: str = "config.json") -> Family:
@@ -42,6 +45,11 @@ def _head(family: Family, fields: Fields) -> Mapping[str, Any]:
     return family.heads[names[0]]
 
 
+def _labels(fields: Fields, default: int) -> int:
+    names = fields.nested("id2label")
+    return fields.count("num_labels", len(names) if names else default)
+
+
 def read_config(values: Mapping[str, Any], source: str = "config.json") -> dict[str, Any]:
     """The fields of a `TransformerConfig` from a parsed config.json.
 
@@ -54,21 +62,34 @@ def read_config(values: Mapping[str, Any], source: str = "config.json") -> dict[
             f"{source}: weights quantized by another library",
             hint="use the unquantized model or a GGUF file",
         )
-    read = family.read(fields) | dict(_head(family, fields))
+    read = family.read(fields)
+    # A family's read may give the number of labels that its configs default to.
+    labels = _labels(fields, read.pop("num_labels", 2))
+    read |= _head(family, fields)
     if read["head"] != "lm":
         read["tie_embeddings"] = False
-    return read
+    return read | {"num_labels": labels if read["head"] in _LABELLED else 0}
 
 
-def writings(config: Mapping[str, Any]) -> Iterator[tuple[Family, dict[str, Any]]]:
-    """Each family that might write a config of these fields, with its config.json.
+def writings(
+    config: Mapping[str, Any], first: str | None = None
+) -> Iterator[tuple[Family, dict[str, Any]]]:
+    """Each family that might write a config of these fields, with its config.json; the family
+    of model type ``first`` before the others.
 
     Families write what they have words for; whether that is all of ``config`` shows when it is
     read back.
     """
-    for family in FAMILIES:
+    for family in sorted(FAMILIES, key=lambda family: family.model_type != first):
         for architecture, sets in family.heads.items():
             loses_head = family.optional_head and config["head"] == "none"
             if loses_head or all(config[name] == value for name, value in sets.items()):
                 names = {"architectures": [architecture], "model_type": family.model_type}
-                yield family, names | family.write(config)
+                yield family, names | family.write(config) | _written_labels(config)
+
+
+def _written_labels(config: Mapping[str, Any]) -> dict[str, Any]:
+    if config["head"] not in _LABELLED:
+        return {}
+    names = {str(i): f"LABEL_{i}" for i in range(config["num_labels"])}
+    return {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}

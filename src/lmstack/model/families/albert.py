@@ -1,0 +1,100 @@
+"""ALBERT: BERT with small embeddings, projected, and one block for many layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lmstack.core import UnsupportedError
+from lmstack.model.families.encoders import (
+    OLD_NORMS,
+    both,
+    encoder_heads,
+    encoder_table,
+    head_fields,
+    post_norm_encoder,
+    write_encoder,
+)
+from lmstack.model.families.family import Family, read_activation
+from lmstack.model.fields import Fields
+from lmstack.model.layouts import Table
+
+__all__ = ["ALBERT_FAMILIES"]
+
+_LAYER = "albert.encoder.albert_layer_groups.{i}.albert_layers.0."
+_TENSORS: Table = {
+    "embed": "albert.embeddings.word_embeddings",
+    "embed_positions": "albert.embeddings.position_embeddings",
+    "embed_types": "albert.embeddings.token_type_embeddings",
+    "embed_norm": "albert.embeddings.LayerNorm",
+    "embed_project": "albert.encoder.embedding_hidden_mapping_in",
+    "blocks.{i}.attention.qkv": tuple(
+        f"{_LAYER}attention.{part}" for part in ("query", "key", "value")
+    ),
+    "blocks.{i}.attention.out": f"{_LAYER}attention.dense",
+    "blocks.{i}.attention_norm": f"{_LAYER}attention.LayerNorm",
+    "blocks.{i}.mlp.up": f"{_LAYER}ffn",
+    "blocks.{i}.mlp.down": f"{_LAYER}ffn_output",
+    "blocks.{i}.mlp_norm": f"{_LAYER}full_layer_layer_norm",
+}
+
+
+def _read(fields: Fields) -> dict[str, Any]:
+    if fields.count("inner_group_num", 1) != 1:
+        raise UnsupportedError(f"{fields.source}: layer groups of more than one block")
+    activation = read_activation(fields, "gelu_new")
+    return (
+        post_norm_encoder(fields, activation)
+        | {
+            "token_types": fields.count("type_vocab_size", 2),
+            "embedding_size": fields.count("embedding_size", 128),
+            "num_blocks": fields.count("num_hidden_groups", 1),
+        }
+        | head_fields(fields, lm=activation, pool="tanh", sequence="tanh")
+    )
+
+
+def _write(config: Mapping[str, Any]) -> dict[str, Any]:
+    return write_encoder(config) | {
+        "type_vocab_size": config["token_types"],
+        "embedding_size": config["embedding_size"],
+        "num_hidden_groups": config["num_blocks"],
+        "inner_group_num": 1,
+    }
+
+
+_HEADS: dict[str, Table] = {
+    "pool": {"transform": "albert.pooler"},
+    "lm": {
+        "transform": "predictions.dense",
+        "transform_norm": "predictions.LayerNorm",
+        "head": "predictions.decoder",
+    },
+    "sequence": {"transform": "albert.pooler", "classifier": "classifier"},
+}
+_BIAS = ("predictions.bias", "predictions.decoder.bias")
+
+ALBERT_FAMILIES = (
+    Family(
+        model_type="albert",
+        heads=encoder_heads("Albert", "pool"),
+        prefix="albert.",
+        tensors=encoder_table(_TENSORS, _HEADS, _BIAS),
+        ignored=(
+            "embeddings.position_ids",
+            *_BIAS,
+            "predictions.decoder.weight",
+            *both(
+                "albert.pooler",
+                "sop_classifier.classifier",
+                "predictions.dense",
+                "predictions.LayerNorm",
+            ),
+        ),
+        read=_read,
+        write=_write,
+        optional_head=True,
+        alternatives={"head_bias.bias": _BIAS[1]},
+        renames=OLD_NORMS,
+    ),
+)
