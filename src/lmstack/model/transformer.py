@@ -288,6 +288,8 @@ class Transformer(nn.Module):
         (T,) where all rows count alike."""
         if self.config.position_pad is not None:
             real = ids != self.config.position_pad
+            if mask is not None:
+                real &= mask.bool()
             counts = real.cumsum(-1)
             return torch.where(real, counts - 1, -1)
         places = torch.arange(ids.shape[1], device=ids.device)
