@@ -33,6 +33,7 @@ from lmstack.engine.request import TokenEvent, TokenScore
 from lmstack.model import Transformer, TransformerConfig
 from lmstack.registry import GenerationDefaults, LoadedModel, ModelFolder
 from lmstack.serve.choices import ChoiceText
+from lmstack.serve.inputs import prompt_ids
 from lmstack.serve.local import LocalModel
 from lmstack.text import ChatTemplate, Tokenizer
 
@@ -123,7 +124,9 @@ def test_messages_go_through_the_template(model: LocalModel) -> None:
 
 def test_messages_cannot_smuggle_in_control_tokens(model: LocalModel) -> None:
     request = Request(messages=(Message("user", END),))
-    assert model.tokenizer.id_of(END) not in model._prompt_ids(request)
+    assert model.tokenizer.id_of(END) not in prompt_ids(
+        request, model.tokenizer, model.template, encodes=False
+    )
 
 
 async def test_the_stream_joined_is_the_whole_answer(model: LocalModel) -> None:
@@ -459,3 +462,46 @@ def test_the_default_model_answers_and_keeps_to_a_schema(smollm2: ModelFolder) -
         answer = complete_sync(model, Request(question, sampling=sampling, grammar=grammar))
         assert json.loads(answer.text).keys() == {"city", "big"}
         assert answer.choices[0].finish_reason == "stop"
+
+
+def test_beam_search_gives_its_best_texts_as_choices(model: LocalModel) -> None:
+    options = {"num_beams": 4, "max_tokens": 6, "logprobs": 0}
+    many = model.complete("ab", n=3, **options)
+    assert [c.index for c in many.choices] == [0, 1, 2]
+    assert len({c.text for c in many.choices}) == 3
+    totals = [sum(p.logprob or 0 for p in c.logprobs) for c in many.choices]
+    assert totals == sorted(totals, reverse=True)
+    assert model.generate("ab", **options) == many.text
+    assert many.usage.completion_tokens == 18
+
+
+async def test_beams_reach_a_stream_at_their_end(model: LocalModel) -> None:
+    sampling = SamplingParams(num_beams=3, n=2, max_tokens=5)
+    deltas = [d async for d in model.stream(Request(prompt="ab", sampling=sampling))]
+    assert [d.index for d in deltas if d.finish_reason] == [0, 1]
+
+
+def test_bad_words_do_not_come_with_a_space_or_without(model: LocalModel) -> None:
+    first = model.generate("ab", max_tokens=1, temperature=0)
+    other = model.generate("ab", max_tokens=1, temperature=0, bad_words=[first])
+    assert other != first
+
+
+def test_demanded_phrases_are_in_the_text(model: LocalModel) -> None:
+    text = model.generate("ab", num_beams=3, max_tokens=12, force_words=[" xyz", "q"])
+    assert " xyz" in text
+    assert "q" in text
+
+
+def test_a_text_ends_with_what_an_expression_matches(model: LocalModel) -> None:
+    plain = model.generate("ab", temperature=0, max_tokens=24)
+    letter = next(c for c in plain if c.isascii() and c.isalpha())
+    done = model.complete("ab", temperature=0, max_tokens=24, stop_regex=[f"[{letter}]"])
+    assert done.text == plain[: plain.index(letter) + 1]
+    assert done.choices[0].finish_reason == "stop"
+
+
+def test_generate_keeps_to_a_grammar(model: LocalModel) -> None:
+    text = model.generate("ab", grammar=Grammar("regex", "[xy]{3}"), num_beams=2)
+    assert len(text) == 3
+    assert set(text) <= {"x", "y"}

@@ -47,6 +47,9 @@ class TokenEvent:
 class EngineRequest:
     """One choice to generate. ``on_event`` is called in the engine's thread and must be quick.
 
+    Of an encoder-decoder ``prompt_ids`` are what the encoder reads, and ``decoder_ids`` what the
+    decoder begins with, which is no part of its output.
+
     ``echo`` with ``sampling.logprobs`` scores the prompt too. ``stop_ids`` end the text like
     the vocabulary's own ends, whatever ``ignore_eos`` says. ``sampling.n`` counts only in beam
     search, where one request finds all its choices. ``bad_words`` and ``force_words`` are those
@@ -63,6 +66,7 @@ class EngineRequest:
     stop_ids: frozenset[int] = frozenset()
     bad_words: tuple[tuple[int, ...], ...] = ()
     force_words: tuple[tuple[int, ...], ...] = ()
+    decoder_ids: tuple[int, ...] = ()
     allowed_tokens: Callable[[tuple[int, ...]], Iterable[int]] | None = None
 
     @property

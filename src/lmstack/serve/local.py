@@ -7,6 +7,7 @@ stream of text. Not covered: HTTP, limits and guards, which wrap this from outsi
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import itertools
 import os
@@ -23,6 +24,7 @@ import torch
 from lmstack.core import (
     Completion,
     Delta,
+    Grammar,
     InputError,
     LmstackError,
     Message,
@@ -47,6 +49,7 @@ from lmstack.engine import (
 from lmstack.registry import LoadedModel, ModelFolder, Store, load
 from lmstack.serve.bridge import Bridge, Mailbox
 from lmstack.serve.choices import ChoiceText, token_logprob
+from lmstack.serve.inputs import bad_words, force_words, prompt_ids, with_defaults
 
 __all__ = ["LocalModel"]
 
@@ -71,6 +74,7 @@ class LocalModel:
         self._loaded = loaded
         self.module, self.tokenizer = loaded.module, loaded.tokenizer
         self.template, self._eos_ids = loaded.template, loaded.generation.eos_ids
+        self._encodes = loaded.module.config.encoder is not None
         vocabulary = Vocabulary(
             [self.tokenizer.token_bytes(i) for i in range(self.tokenizer.vocab_size)],
             self._eos_ids,
@@ -112,10 +116,8 @@ class LocalModel:
         events: Events = self._bridge.mailbox()
         ids, asked = await self._submitted(request, events)
         try:
-            choices = [
-                ChoiceText(i, self.tokenizer, self._eos_ids | r.stop_ids)
-                for i, r in enumerate(asked)
-            ]
+            ends = self._eos_ids | asked[0].stop_ids
+            choices = [ChoiceText(i, self.tokenizer, ends) for i in range(request.sampling.n)]
             first_token_s, cached, running = 0.0, 0, len(choices)
             while running:
                 index, event = await events.get()
@@ -136,7 +138,13 @@ class LocalModel:
             for r in asked:
                 self._engine.cancel(r.id)
 
-    def generate(self, prompt: str | Sequence[int] | Sequence[Message], **sampling: Any) -> str:
+    def generate(
+        self,
+        prompt: str | Sequence[int] | Sequence[Message],
+        *,
+        grammar: Grammar | None = None,
+        **sampling: Any,
+    ) -> str:
         """The answer to a text, token ids or messages, all at once. ``sampling``: fields of
         `SamplingParams`, with its defaults. For usage and log-probabilities: `complete`."""
         params = SamplingParams.from_mapping(sampling)
@@ -146,13 +154,17 @@ class LocalModel:
                 hint="use complete(prompt, n=...)",
                 param="n",
             )
-        return self.complete(prompt, **sampling).text
+        return self.complete(prompt, grammar=grammar, **sampling).text
 
     def complete(
-        self, prompt: str | Sequence[int] | Sequence[Message], **sampling: Any
+        self,
+        prompt: str | Sequence[int] | Sequence[Message],
+        *,
+        grammar: Grammar | None = None,
+        **sampling: Any,
     ) -> Completion:
         """As `generate`, with all choices, usage, timings and log-probabilities."""
-        request = _request(prompt, SamplingParams.from_mapping(sampling))
+        request = _request(prompt, SamplingParams.from_mapping(sampling), grammar)
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -162,6 +174,11 @@ class LocalModel:
             return pool.submit(complete_sync, self, request).result()
 
     # -- the rest ------------------------------------------------------------------------------
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """What this model was made from: module, tokenizer, template and what its files state."""
+        return self._loaded
 
     def stats(self) -> EngineStats:
         """Figures of the engine."""
@@ -192,11 +209,10 @@ class LocalModel:
         abandoned = threading.Event()
 
         def submit() -> tuple[tuple[int, ...], list[EngineRequest]]:
-            ids = self._prompt_ids(request)
-            asked = [
-                self._engine_request(request, ids, number, i, events)
-                for i in range(request.sampling.n)
-            ]
+            ids = prompt_ids(request, self.tokenizer, self.template, encodes=self._encodes)
+            first = self._engine_request(request, ids, number, events)
+            # A beam search finds all choices at once; drawn ones are a request each.
+            asked = [first] if _searches(request) else _choices(first, request.sampling.n)
             self._engine.submit(*asked)
             if abandoned.is_set():
                 self._cancel(number, request)
@@ -216,50 +232,37 @@ class LocalModel:
 
     def _cancel(self, number: int, request: Request) -> None:
         for index in range(request.sampling.n):
-            self._engine.cancel(f"{number}-{index}")
+            self._engine.cancel(_id(number, index))
 
     def _engine_request(
-        self, request: Request, ids: tuple[int, ...], number: int, index: int, events: Events
+        self, request: Request, ids: tuple[int, ...], number: int, events: Events
     ) -> EngineRequest:
-        request_id = f"{number}-{index}"
-        sampling = request.sampling
-        if sampling.seed is not None:
-            sampling = sampling.replace(seed=_choice_seed(sampling.seed, index))
-        special = self.tokenizer.special_tokens
+        """That of the first choice."""
+        tokenizer, defaults = self.tokenizer, self._loaded.generation
+        special = tokenizer.special_tokens
+        start = defaults.decoder_start_id
 
         def on_event(event: TokenEvent) -> None:
+            # Of a beam search's choices the request is the first, of others itself.
+            index = event.choice + int(event.request_id.partition("-")[2])
             try:
                 events.post((index, event))
             except RuntimeError:  # the loop is closed: nobody listens any more
-                self._engine.cancel(request_id)
+                self._engine.cancel(event.request_id)
 
         return EngineRequest(
-            id=request_id,
+            id=_id(number, 0),
             prompt_ids=ids,
             on_event=on_event,
-            sampling=sampling,
+            sampling=with_defaults(request.sampling, defaults),
             grammar=request.grammar,
             echo=request.echo,
             # A control token has no bytes to find a stop string in; its id does as well.
-            stop_ids=frozenset(special[s] for s in sampling.stop if s in special),
+            stop_ids=frozenset(special[s] for s in request.sampling.stop if s in special),
+            bad_words=bad_words(request.sampling, tokenizer, defaults.bad_words),
+            force_words=force_words(request.sampling, tokenizer),
+            decoder_ids=(start,) if self._encodes and start is not None else (),
         )
-
-    def _prompt_ids(self, request: Request) -> tuple[int, ...]:
-        if request.messages:
-            if self.template is None:
-                raise UnsupportedError(
-                    f"{self.info.name} has no chat template",
-                    hint="send a prompt instead of messages (/v1/completions)",
-                    param="messages",
-                )
-            return tuple(self.template.encode(request.messages, self.tokenizer))
-        prompt = request.prompt
-        if not isinstance(prompt, str):
-            return prompt or ()
-        ids = tuple(self.tokenizer.encode(prompt))
-        # Nothing at all to read: begin as a text begins.
-        start = self.tokenizer.bos_id
-        return ids if ids or start is None else (start,)
 
     def _echoed(
         self, request: Request, index: int, ids: tuple[int, ...], event: TokenEvent
@@ -270,18 +273,42 @@ class LocalModel:
         return Delta(text, index, logprobs)
 
 
-def _request(prompt: str | Sequence[int] | Sequence[Message], sampling: SamplingParams) -> Request:
+def _request(
+    prompt: str | Sequence[int] | Sequence[Message],
+    sampling: SamplingParams,
+    grammar: Grammar | None,
+) -> Request:
     if isinstance(prompt, str):
-        return Request(prompt=prompt, sampling=sampling)
+        return Request(prompt=prompt, sampling=sampling, grammar=grammar)
     items: tuple[Any, ...] = tuple(prompt)
     if items and all(isinstance(m, Message | Mapping) for m in items):
         messages = tuple(m if isinstance(m, Message) else Message(**m) for m in items)
-        return Request(messages=messages, sampling=sampling)
+        return Request(messages=messages, sampling=sampling, grammar=grammar)
     if all(isinstance(i, int) for i in items):
-        return Request(prompt=items, sampling=sampling)
+        return Request(prompt=items, sampling=sampling, grammar=grammar)
     raise InputError(
         f"the prompt is {shown(prompt)}", hint="give text, token ids or messages", param="prompt"
     )
+
+
+def _id(number: int, index: int) -> str:
+    return f"{number}-{index}"
+
+
+def _searches(request: Request) -> bool:
+    return request.sampling.num_beams > 1
+
+
+def _choices(first: EngineRequest, count: int) -> list[EngineRequest]:
+    """A request for each choice, with a seed of its own."""
+    number, seed = first.id.partition("-")[0], first.sampling.seed
+    others = []
+    for index in range(1, count):
+        sampling = first.sampling
+        if seed is not None:
+            sampling = sampling.replace(seed=_choice_seed(seed, index))
+        others.append(dataclasses.replace(first, id=f"{number}-{index}", sampling=sampling))
+    return [first, *others]
 
 
 def _choice_seed(seed: int, index: int) -> int:
