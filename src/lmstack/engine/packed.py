@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lmstack.model import REFERENCE_OPS, Ops, ReferenceOps
 from lmstack.model.layers import Embedding, Linear
+from lmstack.model.low_rank import LoraLinear
 
 __all__ = ["PackedOps", "inference_ops"]
 
@@ -40,7 +41,9 @@ class PackedOps(ReferenceOps):
     def __init__(self) -> None:
         self._packed: dict[int, _Packed] = {}
 
-    def linear(self, x: Tensor, weight: Linear | Embedding) -> Tensor:
+    def linear(self, x: Tensor, weight: Linear | Embedding | LoraLinear) -> Tensor:
+        if isinstance(weight, LoraLinear):
+            return super().linear(x, weight)  # which asks for that of its base
         source = weight.weight
         if torch.is_grad_enabled() and (x.requires_grad or source.requires_grad):
             return super().linear(x, weight)

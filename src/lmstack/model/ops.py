@@ -21,6 +21,7 @@ from lmstack.model.biases import ScoreBias
 from lmstack.model.config import Activation, LayerSpec
 from lmstack.model.dot_product import scaled_dot_product_attention
 from lmstack.model.layers import Embedding, Experts, LayerNorm, Linear, RMSNorm
+from lmstack.model.low_rank import LoraLinear, LowRank
 
 __all__ = ["REFERENCE_OPS", "Ops", "ReferenceOps"]
 
@@ -34,7 +35,7 @@ class Ops(Protocol):
 
     def norm(self, x: Tensor, norm: RMSNorm | LayerNorm) -> Tensor: ...
 
-    def linear(self, x: Tensor, weight: Linear | Embedding) -> Tensor:
+    def linear(self, x: Tensor, weight: Linear | Embedding | LoraLinear) -> Tensor:
         """(..., in) to (..., out); an embedding table serves as the tied output layer."""
         ...
 
@@ -85,7 +86,9 @@ class ReferenceOps:
             return wide.to(x.dtype)
         return F.rms_norm(x, x.shape[-1:], norm.weight, norm.eps)
 
-    def linear(self, x: Tensor, weight: Linear | Embedding) -> Tensor:
+    def linear(self, x: Tensor, weight: Linear | Embedding | LoraLinear) -> Tensor:
+        if isinstance(weight, LoraLinear):
+            return _with_terms(x, self.linear(x, weight.base), weight)
         return F.linear(x, weight.weight, weight.bias)
 
     def activation(self, x: Tensor, kind: Activation) -> Tensor:
@@ -147,6 +150,37 @@ class ReferenceOps:
             part = F.linear(inner, down.weight[expert]) * scores[rows, expert, None]
             out = out.index_add(0, rows, part.to(out.dtype))
         return out
+
+
+def _with_terms(x: Tensor, out: Tensor, weight: LoraLinear) -> Tensor:
+    """``out`` of the base for ``x``, its rows changed by the terms on them. Not in place, because
+    gradients need the rows of before."""
+    parts, end = [], 0
+    for term in weight.ordered():
+        rows = out[..., term.start : term.stop]
+        changed = rows + _change(x, rows, term, weight.base)
+        parts += [out[..., end : term.start], changed.to(out.dtype)]
+        end = term.stop
+    parts = [part for part in (*parts, out[..., end:]) if part.shape[-1]]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
+def _change(x: Tensor, rows: Tensor, term: LowRank, base: Linear) -> Tensor:
+    """What ``term`` adds to ``rows`` of the output of ``base`` for ``x``, without the product of
+    its factors being formed for LoRA; for DoRA only its norms are."""
+    weight = base.weight[term.start : term.stop]
+    drops = term.training and term.dropout > 0
+    dropped = F.dropout(x, term.dropout) if drops else x
+    low = F.linear(dropped.to(term.A.dtype), term.A)
+    change = F.linear(low, term.B) * term.scale
+    gains = term.gains(weight)
+    if gains is None:
+        return change
+    if drops:
+        rows = F.linear(dropped, weight)
+    elif base.bias is not None:
+        rows = rows - base.bias[term.start : term.stop]
+    return (gains - 1) * rows + gains * change
 
 
 REFERENCE_OPS = ReferenceOps()
