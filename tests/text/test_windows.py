@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import tokenizers
 import transformers
@@ -152,3 +154,21 @@ def test_spaces_of_a_byte_level_vocabulary_are_trimmed_from_offsets_once() -> No
     [[window]] = encode_windows(tokenizer, ["a b"])
     [encoding] = tokenizer.encode_batch(["a b"])
     assert window.offsets == encoding.offsets == tuple(made.encode("a b").offsets)
+
+
+def test_a_mask_that_swallows_the_space_before_it_still_does() -> None:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = tokenizers.Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.add_special_tokens([tokenizers.AddedToken("<mask>", lstrip=True, normalized=False)])
+    tokenizer = Tokenizer.from_json(made.to_str(), {"mask_token": "<mask>"})
+    assert tokenizer.encode("a <mask>") == made.encode("a <mask>").ids
+    assert len(tokenizer.encode("a <mask>")) == 2
+
+
+def test_a_saved_tokenizer_still_tells_transformers_of_its_segments(
+    ours: Tokenizer, tmp_path: Path
+) -> None:
+    ours.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs("a", "b")["token_type_ids"] == [0, 0, 0, 1, 1]

@@ -29,7 +29,11 @@ _ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_
 _NAMED = (*_ROLES, "mask_token", "eot_token")
 _MAX_VOCABULARY = 4_000_000
 _EXTRA = ("additional_special_tokens", "extra_special_tokens")
-_KEPT = ("model_max_length", "clean_up_tokenization_spaces", "padding_side", "truncation_side")
+_KEPT = (
+    *("model_max_length", "clean_up_tokenization_spaces", "padding_side", "truncation_side"),
+    "model_input_names",
+)
+_WITH_SEGMENTS = ["input_ids", "token_type_ids", "attention_mask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +245,9 @@ class Tokenizer:
         """Write the files that ``transformers.AutoTokenizer`` loads with the same ids."""
         target = Path(folder)
         config = {key: self._config[key] for key in _KEPT if key in self._config}
+        if any(self._fast.encode("", "").type_ids):
+            # The generic class leaves segment ids out unless told.
+            config.setdefault("model_input_names", _WITH_SEGMENTS)
         # The generic class: it takes tokenizer.json as it is instead of rebuilding it.
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
         files = {
@@ -380,8 +387,10 @@ def _backend(text: str, control: Sequence[str]) -> Any:
         ) from error
     backend.no_padding()
     backend.no_truncation()
-    # Named in the configuration and known to the vocabulary, yet not listed as added.
-    known = [name for name in control if backend.token_to_id(name) is not None]
+    # Named in the configuration and known to the vocabulary, yet not listed as added. Those that
+    # are listed keep their own way with the spaces around them.
+    listed = {token.content for token in backend.get_added_tokens_decoder().values()}
+    known = [n for n in control if n not in listed and backend.token_to_id(n) is not None]
     backend.add_special_tokens([tokenizers.AddedToken(name, normalized=False) for name in known])
     return backend
 
