@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lmstack.rag import Answer, Answerer, Index
     from lmstack.safety import AuditLog, GuardedModel
     from lmstack.serve import LocalEmbedder, LocalModel, create_app
+    from lmstack.serve.tasks import Task
 
 __all__ = [
     "Answer",
@@ -39,6 +40,7 @@ __all__ = [
     "create_app",
     "load",
     "load_embedder",
+    "task",
 ]
 
 __version__ = "0.1.0"
@@ -92,6 +94,17 @@ def load_embedder(name_or_folder: str | Path) -> LocalEmbedder:
     from lmstack.serve import LocalEmbedder
 
     return LocalEmbedder.load(name_or_folder)
+
+
+def task(name: str, model: Any, **options: Any) -> Task[Any, Any, Any]:
+    """What people use such models for: ``task("ner", "pii-ner")(texts)``.
+
+    ``name``: of a task, see `lmstack.serve.tasks.TASKS`. ``model``: a name in the store, a
+    folder, or what `load` gave. ``options``: of the task, for every call. Nothing is downloaded.
+    """
+    from lmstack.serve.tasks import task as made
+
+    return made(name, model, **options)
 
 
 def __getattr__(name: str) -> Any:

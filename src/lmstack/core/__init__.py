@@ -22,6 +22,7 @@ from lmstack.core.extras import require
 from lmstack.core.prompts import Prompt, Span
 from lmstack.core.protocols import (
     ChatModel,
+    Classifier,
     Embedder,
     Reranker,
     TextKind,
@@ -51,6 +52,7 @@ __all__ = [
     "AuthError",
     "ChatModel",
     "Choice",
+    "Classifier",
     "Completion",
     "Config",
     "ContextLengthError",

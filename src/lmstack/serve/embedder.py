@@ -45,6 +45,7 @@ class LocalEmbedder:
                 hint="use an embedding model, for example all-minilm-l6-v2",
                 param="model",
             )
+        self.loaded = loaded
         self._module = loaded.module.eval()
         self._tokenizer, self._pooling = loaded.tokenizer, loaded.pooling
         limit = self._module.config.max_positions

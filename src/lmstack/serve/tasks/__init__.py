@@ -1,0 +1,79 @@
+"""What people use such models for, one line each.
+
+    import lmstack
+
+    ner = lmstack.task("ner", "pii-ner")
+    ner("Write to Ada Lovelace, 12 Dorset Street.")
+
+`task` loads torch; names and results do not.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lmstack.serve.tasks.names import ALIASES, TASKS, abilities, task_name
+from lmstack.serve.tasks.results import (
+    Answer,
+    Answers,
+    Classification,
+    Embedding,
+    Entities,
+    Entity,
+    Features,
+    Fill,
+    Filled,
+    Generated,
+    Label,
+    LabelRanking,
+    Ranked,
+    Ranking,
+    Result,
+    Rewritten,
+)
+
+if TYPE_CHECKING:
+    from lmstack.serve.tasks.base import Task
+    from lmstack.serve.tasks.catalog import task
+    from lmstack.serve.tasks.served import LocalClassifier, LocalReranker
+
+__all__ = [
+    "ALIASES",
+    "TASKS",
+    "Answer",
+    "Answers",
+    "Classification",
+    "Embedding",
+    "Entities",
+    "Entity",
+    "Features",
+    "Fill",
+    "Filled",
+    "Generated",
+    "Label",
+    "LabelRanking",
+    "LocalClassifier",
+    "LocalReranker",
+    "Ranked",
+    "Ranking",
+    "Result",
+    "Rewritten",
+    "Task",
+    "abilities",
+    "task",
+    "task_name",
+]
+
+_NEEDS_TORCH = {
+    "LocalClassifier": "lmstack.serve.tasks.served",
+    "LocalReranker": "lmstack.serve.tasks.served",
+    "Task": "lmstack.serve.tasks.base",
+    "task": "lmstack.serve.tasks.catalog",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEEDS_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_NEEDS_TORCH[name]), name)

@@ -1,0 +1,176 @@
+"""Many texts through one module: encoded, bucketed by length, run, read in the order given.
+
+Texts of about equal length share a batch, so that hardly anything is padding; a result does not
+depend on what else was in its batch beyond the last bits. Does not cover what the scores mean.
+
+Legend: B texts, T tokens of the longest, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from lmstack.core import InputError
+from lmstack.registry import LoadedModel
+from lmstack.text import Window, encode_windows
+from lmstack.text.windows import Cut
+
+__all__ = ["Encoder", "buckets"]
+
+T = TypeVar("T")
+
+# Enough that products run at full speed, few enough that activations stay near the cache.
+BATCH_TOKENS = 2048
+# Below this many tokens padding costs less than another pass through the layers.
+CHEAP_TOKENS = 256
+MAX_WASTE = 1 / 8
+# Scores over a vocabulary that are held at once: 256 MB in float32.
+BATCH_SCORES = 1 << 26
+
+
+class Encoder:
+    """A loaded model as tasks use it. Thread-safe: it holds no state between calls."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self.tokenizer = loaded.tokenizer
+        self.module = loaded.module.eval()
+        self.limit = max_tokens(loaded)
+
+    def encode(
+        self,
+        first: Sequence[str],
+        second: Sequence[str] | None = None,
+        *,
+        cut: Cut = "error",
+        stride: int | None = None,
+        max_length: int | None = None,
+    ) -> list[list[Window]]:
+        """As `encode_windows`, with the model's own limit unless ``max_length`` is less."""
+        limit = self.limit if max_length is None else min(max_length, self.limit)
+        return encode_windows(
+            self.tokenizer, first, second, max_length=limit, cut=cut, stride=stride
+        )
+
+    def encode_whole(
+        self, first: Sequence[str], second: Sequence[str] | None = None, *, cut: Cut = "error"
+    ) -> list[Window]:
+        """One window a text: what is too long is cut, or an error."""
+        return [window for [window] in self.encode(first, second, cut=cut)]
+
+    def count_tokens(self, first: Sequence[str], second: Sequence[str] | None = None) -> list[int]:
+        """Tokens of each text or pair, added ones included, before any cut."""
+        encoded = encode_windows(self.tokenizer, first, second)
+        return [len(window) for [window] in encoded]
+
+    def shortened(self, texts: Sequence[str], max_tokens: int) -> list[str]:
+        """Each text up to the end of its token ``max_tokens``."""
+        encodings = self.tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [
+            text[: encoding.offsets[max_tokens - 1][1]] if len(encoding.ids) > max_tokens else text
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def run(
+        self,
+        windows: Sequence[Window],
+        read: Callable[[Any, int, Window], T],
+        visible: Sequence[int] | None = None,
+    ) -> list[T]:
+        """``read(output, row, window)`` for each window, in their order. ``output`` is the
+        module's for a batch (B, T, ...), of which ``row`` is this window and then padding.
+        ``visible``: tokens of each window that others may attend to, None for all."""
+        lengths = [len(window) for window in windows]
+        if 0 in lengths:
+            raise InputError(f"text {lengths.index(0)} has no tokens", hint="leave empty texts out")
+        results: dict[int, T] = {}
+        for rows in buckets(lengths, self._batch_tokens()):
+            seen = [lengths[row] if visible is None else visible[row] for row in rows]
+            output = self._forward([windows[row] for row in rows], seen)
+            for place, row in enumerate(rows):
+                results[row] = read(output, place, windows[row])
+        return [results[row] for row in range(len(windows))]
+
+    def logits(self, windows: Sequence[Window]) -> list[Tensor]:
+        """Scores in float32: (labels,) of a head over texts, (T, labels) of one over tokens."""
+
+        def read(output: Any, row: int, window: Window) -> Tensor:
+            scores: Tensor = output.logits[row].float()
+            return scores if scores.dim() == 1 else scores[: len(window)]
+
+        return self.run(windows, read)
+
+    def hidden(
+        self, windows: Sequence[Window], visible: Sequence[int] | None = None
+    ) -> list[Tensor]:
+        """The last hidden states in float32, (T, D)."""
+
+        def read(output: Any, row: int, window: Window) -> Tensor:
+            states: Tensor = output.last_hidden_state[row, : len(window)].float()
+            return states
+
+        return self.run(windows, read, visible)
+
+    def _batch_tokens(self) -> int:
+        config = self.module.config
+        if config.head != "lm":
+            return BATCH_TOKENS
+        return max(1, min(BATCH_TOKENS, BATCH_SCORES // config.vocab_size))
+
+    def _forward(self, windows: Sequence[Window], visible: Sequence[int]) -> Any:
+        width = max(len(window) for window in windows)
+        pad = self.tokenizer.pad_id or 0
+        ids = torch.full((len(windows), width), pad)
+        mask = torch.zeros_like(ids)
+        types = torch.zeros_like(ids)
+        for row, window in enumerate(windows):
+            ids[row, : len(window)] = torch.tensor(window.ids)
+            types[row, : len(window)] = torch.tensor(window.types)
+            mask[row, : visible[row]] = 1
+        return self.module(
+            input_ids=ids,
+            attention_mask=mask,
+            token_type_ids=types if self._has_types() else None,
+        )
+
+    def _has_types(self) -> bool:
+        """Whether the model reads segment ids: some have a table that their tokenizer never
+        fills."""
+        names = self.tokenizer.config.get("model_input_names")
+        wanted = not isinstance(names, list) or "token_type_ids" in names
+        return self.module.config.token_types > 1 and wanted
+
+
+def max_tokens(loaded: LoadedModel) -> int:
+    """Tokens of one text that the model can see, added ones included."""
+    config = loaded.module.config
+    limit = config.max_positions
+    if config.position_pad is not None:
+        limit -= config.position_pad + 1  # rows of the table that no token stands at
+    stated = loaded.tokenizer.config.get("model_max_length")
+    # transformers writes 1e30 for "no limit".
+    if isinstance(stated, int | float) and 0 < stated < 1e9:
+        limit = min(limit, int(stated))
+    return int(limit)
+
+
+def buckets(lengths: Sequence[int], max_tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
+    """Rows that run together, shortest first. A bucket, padded to its longest row, holds at
+    most ``max_tokens`` (a longer row is alone) and is at most an eighth padding unless small."""
+    bucket: list[int] = []
+    filled = 0
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        size = (len(bucket) + 1) * lengths[row]
+        waste = size - filled - lengths[row]
+        if bucket and (size > max_tokens or (size > CHEAP_TOKENS and waste > size * MAX_WASTE)):
+            yield bucket
+            bucket, filled = [], 0
+        bucket.append(row)
+        filled += lengths[row]
+    if bucket:
+        yield bucket

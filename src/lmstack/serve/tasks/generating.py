@@ -1,0 +1,155 @@
+"""Text generation and chat: prompts or conversations to texts, many at a time in one engine.
+
+Runs `LocalModel`, so everything that it can do (sampling, beams, stops) is an option here.
+Requests of one call share the engine's batches; a seed gives each the same tokens as alone.
+Does not cover tools and grammars: those are for the server's routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+from lmstack.core import (
+    ChatModel,
+    Completion,
+    Config,
+    InputError,
+    Message,
+    Request,
+    SamplingParams,
+    complete,
+    shown,
+)
+from lmstack.registry import LoadedModel
+from lmstack.serve.local import LocalModel
+from lmstack.serve.tasks.base import Task, text_of
+from lmstack.serve.tasks.results import Generated
+
+__all__ = ["Chat", "Generator", "TextGeneration"]
+
+# Requests handed to an engine at a time: more than it runs together, fewer than it queues.
+IN_FLIGHT = 64
+MAX_TOKENS = 256
+
+Prompt = str | tuple[Message, ...]
+
+
+class Generator:
+    """A language model that answers many requests at once. Loads an engine for a model that
+    has none, and stops that one when it is closed."""
+
+    def __init__(self, loaded: LoadedModel, model: LocalModel | None = None) -> None:
+        self._owns = model is None
+        self._model = model or LocalModel(loaded)
+
+    def complete(self, requests: Sequence[Request]) -> list[Completion]:
+        """In order. The first error ends them all."""
+        return _run(_all(self._model, requests))
+
+    def close(self) -> None:
+        if self._owns:
+            self._model.close()
+
+
+async def _all(model: ChatModel, requests: Sequence[Request]) -> list[Completion]:
+    done: list[Completion] = []
+    step = max(1, IN_FLIGHT // max((request.sampling.n for request in requests), default=1))
+    for start in range(0, len(requests), step):
+        async with asyncio.TaskGroup() as group:
+            part = requests[start : start + step]
+            tasks = [group.create_task(complete(model, request)) for request in part]
+        done += [task.result() for task in tasks]
+    return done
+
+
+def _run(work: Coroutine[Any, Any, list[Completion]]) -> list[Completion]:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _unwrapped(work)
+    # Within a running loop (a notebook) another cannot be started in this thread.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_unwrapped, work).result()
+
+
+def _unwrapped(work: Coroutine[Any, Any, list[Completion]]) -> list[Completion]:
+    """A group of tasks wraps the errors of its members; one of ours is what callers expect."""
+    try:
+        return asyncio.run(work)
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
+
+
+class TextGeneration(Task[Prompt, SamplingParams, Generated]):
+    """Inputs: prompts; for a model with a chat template also conversations, as lists of
+    messages. Options: the fields of `SamplingParams`; at most 256 new tokens unless
+    ``max_tokens`` says otherwise."""
+
+    name = "text-generation"
+    options_type: ClassVar[type[Config]] = SamplingParams
+
+    def __init__(
+        self, loaded: LoadedModel, *, model: LocalModel | None = None, **options: Any
+    ) -> None:
+        super().__init__(loaded, **{"max_tokens": MAX_TOKENS, **options})
+        self._generator = Generator(loaded, model)
+
+    def is_one(self, inputs: Any) -> bool:
+        conversation = isinstance(inputs, list | tuple) and all(
+            isinstance(each, Message | Mapping) and _is_message(each) for each in inputs
+        )
+        return bool(inputs and conversation) or super().is_one(inputs)
+
+    def read(self, value: Any, name: str, _: SamplingParams, /) -> Prompt:
+        if isinstance(value, list | tuple):
+            return tuple(_message(each, name) for each in value)
+        return text_of(value, name, "text")
+
+    def run(self, items: Sequence[Prompt], options: SamplingParams) -> list[Generated]:
+        requests = [
+            Request(prompt=item, sampling=options)
+            if isinstance(item, str)
+            else Request(messages=item, sampling=options)
+            for item in items
+        ]
+        return [_generated(done) for done in self._generator.complete(requests)]
+
+    def close(self) -> None:
+        self._generator.close()
+
+
+class Chat(TextGeneration):
+    """Inputs: what a user says, or conversations as lists of messages."""
+
+    name = "chat"
+
+    def read(self, value: Any, name: str, options: SamplingParams, /) -> Prompt:
+        item = super().read(value, name, options)
+        return (Message("user", item),) if isinstance(item, str) else item
+
+
+def _is_message(value: Message | Mapping[str, Any]) -> bool:
+    return isinstance(value, Message) or "role" in value
+
+
+def _message(value: Any, name: str) -> Message:
+    if isinstance(value, Message):
+        return value
+    if not isinstance(value, Mapping) or set(value) != {"role", "content"}:
+        raise InputError(
+            f"{name} has the message {shown(value)}", hint="messages have a role and a content"
+        )
+    return Message(value["role"], value["content"])
+
+
+def _generated(done: Completion) -> Generated:
+    first, *others = done.choices
+    return Generated(
+        text=first.text,
+        finish_reason=first.finish_reason,
+        completion_tokens=done.usage.completion_tokens,
+        others=tuple(choice.text for choice in others) or None,
+    )

@@ -1,0 +1,87 @@
+"""Local models behind core's `Reranker` and `Classifier`, as the server wants them.
+
+Nothing is cut in silence: a text that is too long is an error. Does not cover HTTP.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from lmstack.core import ModelInfo, UnsupportedError
+from lmstack.registry import LoadedModel, ModelFolder, Store, load
+from lmstack.serve.tasks.classification import activation_of, probabilities
+from lmstack.serve.tasks.encoder import Encoder
+from lmstack.serve.tasks.names import abilities, require
+from lmstack.serve.tasks.reranking import scorer
+
+__all__ = ["LocalClassifier", "LocalReranker", "served"]
+
+Ref = str | os.PathLike[str] | ModelFolder
+Floats = npt.NDArray[np.float32]
+
+
+class LocalReranker:
+    """A cross-encoder or a late-interaction model as core's `Reranker`. Thread-safe."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        require(loaded, "reranking")
+        self._scorer = scorer(loaded)
+        self.info = ModelInfo(loaded.name, loaded.digest, Encoder(loaded).limit)
+
+    @classmethod
+    def load(cls, ref: Ref, store: Store | None = None) -> Self:
+        """The reranker that ``ref`` names (no network), in float32."""
+        return cls(load(ref, store))
+
+    def score(
+        self, query: str, passages: Sequence[str], max_passage_tokens: int | None = None
+    ) -> Floats:
+        pairs = [(query, passage) for passage in passages]
+        return self._scorer.score(pairs, max_passage_tokens, cut=False)
+
+    def count_tokens(self, query: str, passages: Sequence[str]) -> list[int]:
+        return self._scorer.count_tokens([(query, passage) for passage in passages])
+
+
+class LocalClassifier:
+    """A model with a head over whole texts as core's `Classifier`. Thread-safe."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        require(loaded, "text-classification")
+        self._encoder = Encoder(loaded)
+        self._activation = activation_of(loaded, "auto")
+        self.labels = loaded.labels
+        self.info = ModelInfo(loaded.name, loaded.digest, self._encoder.limit)
+
+    @classmethod
+    def load(cls, ref: Ref, store: Store | None = None) -> Self:
+        """The classifier that ``ref`` names (no network), in float32."""
+        return cls(load(ref, store))
+
+    def classify(self, texts: Sequence[str], *, raw: bool = False) -> Floats:
+        windows = self._encoder.encode_whole(texts)
+        logits = [scores.numpy() for scores in self._encoder.logits(windows)]
+        stacked = np.stack(logits) if logits else np.zeros((0, len(self.labels)), np.float32)
+        return stacked if raw else probabilities(stacked, self._activation)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return self._encoder.count_tokens(texts)
+
+
+def served(loaded: LoadedModel) -> LocalReranker | LocalClassifier:
+    """What the server offers a model as; a cross-encoder ranks rather than classifies."""
+    can = abilities(loaded)
+    if "reranking" in can:
+        return LocalReranker(loaded)
+    if "text-classification" in can:
+        return LocalClassifier(loaded)
+    raise UnsupportedError(
+        f"{loaded.name} neither ranks nor classifies texts",
+        hint=f"it can do {', '.join(can)}",
+        param="model",
+    )
