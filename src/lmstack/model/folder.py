@@ -153,7 +153,7 @@ def read_folder(
     config, family = TransformerConfig.from_hf(values, label), family_of(values, label)
     table = family.table(vars(config))
     source = FolderTensors(folder, family, table)
-    config = _fit_head(config, table, source)
+    config = _fit_head(config, family, table, source)
     ignored = family.ignored
     if config.tie_embeddings:
         ignored += stored_names("head.weight", table)
@@ -169,20 +169,40 @@ def read_folder(
     return config, tensors
 
 
-def _fit_head(config: TransformerConfig, table: Table, source: FolderTensors) -> TransformerConfig:
-    names = source.names()
+def _fit_head(
+    config: TransformerConfig, family: Family, table: Table, source: FolderTensors
+) -> TransformerConfig:
+    """The config as the tensors have it, where its flags say otherwise."""
+    names = set(source.names())
     if config.head == "pool" and stored_names("transform.weight", table)[0] not in names:
         return config.replace(head="none", transform=None)
-    if not config.tie_embeddings:
+    (embed,) = stored_names("embed.weight", table)
+    if config.encoder is not None and config.share_embeddings:
+        others = (n for n in names if n.endswith("embed_tokens.weight") and embed in names)
+        if not all(_equal(source, embed, name) for name in others):
+            raise UnsupportedError(
+                f"{source.label}: encoder and decoder have different embeddings,"
+                " though its config shares them"
+            )
+    if config.head != "lm":
         return config
-    (embed,), (head,) = stored_names("embed.weight", table), stored_names("head.weight", table)
-    if not {embed, head} <= set(names) or source.shape(embed) != source.shape(head):
+    (head,) = stored_names("head.weight", table)
+    if family.always_tied and head not in names:
+        return config.replace(tie_embeddings=True)
+    if not config.tie_embeddings or not {embed, head} <= names or _equal(source, embed, head):
         return config
-    shape = source.shape(head)
-    left, right = torch.empty(shape), torch.empty(shape)
-    source.read_into(embed, left)
-    source.read_into(head, right)
-    return config if torch.equal(left, right) else config.replace(tie_embeddings=False)
+    if source.shape(embed) != source.shape(head):
+        return config
+    return config.replace(tie_embeddings=False)
+
+
+def _equal(source: FolderTensors, one: str, other: str) -> bool:
+    if one == other or source.shape(one) != source.shape(other):
+        return one == other
+    left, right = (torch.empty(source.shape(name)) for name in (one, other))
+    source.read_into(one, left)
+    source.read_into(other, right)
+    return torch.equal(left, right)
 
 
 def write_folder(

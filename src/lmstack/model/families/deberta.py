@@ -113,7 +113,7 @@ def _write(config: Mapping[str, Any]) -> dict[str, Any]:
         "position_buckets": config["bias_buckets"] or -1,
         "max_relative_positions": config["bias_max_distance"],
     }
-    if config["head"] == "sequence":
+    if config["transform"] is not None:
         written["pooler_hidden_act"] = ACTIVATION_NAMES[config["transform"]]
     return written
 

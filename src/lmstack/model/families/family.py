@@ -67,7 +67,8 @@ class Family:
     their names. ``prefix`` stands before all names but those of heads in files of models with
     a head. ``ignored``: ends of names that carry no weights of ours. ``renames``: pattern and
     replacement, for each name of an older checkpoint. ``optional_head``: tensors of the head
-    may be missing.
+    may be missing. ``always_tied``: the output layer is the embedding table unless the file
+    holds one, whatever its config says.
     """
 
     model_type: str
@@ -78,6 +79,7 @@ class Family:
     read: Callable[[Fields], dict[str, Any]]
     write: Callable[[Mapping[str, Any]], dict[str, Any]]
     optional_head: bool = False
+    always_tied: bool = False
     alternatives: Table = field(default_factory=dict)
     renames: tuple[tuple[str, str], ...] = ()
 

@@ -6,17 +6,36 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lmstack.core import FormatError, UnsupportedError, shown
+from lmstack.model.families.albert import ALBERT_FAMILIES
+from lmstack.model.families.bart import BART_FAMILIES
 from lmstack.model.families.bert import BERT_FAMILIES
+from lmstack.model.families.deberta import DEBERTA_FAMILIES
+from lmstack.model.families.distilbert import DISTILBERT_FAMILIES
 from lmstack.model.families.family import Family
 from lmstack.model.families.gemma import GEMMA_FAMILIES
 from lmstack.model.families.gpt import GPT_FAMILIES
 from lmstack.model.families.llama import LLAMA_FAMILIES
+from lmstack.model.families.modernbert import MODERNBERT_FAMILIES
+from lmstack.model.families.mpnet import MPNET_FAMILIES
+from lmstack.model.families.t5 import T5_FAMILIES
 from lmstack.model.fields import Fields
 
 __all__ = ["FAMILIES", "family_of", "read_config", "writings"]
 
 # In the order in which a family is looked for that can write a config.
-FAMILIES = (*LLAMA_FAMILIES, *GEMMA_FAMILIES, *GPT_FAMILIES, *BERT_FAMILIES)
+FAMILIES = (
+    *LLAMA_FAMILIES,
+    *GEMMA_FAMILIES,
+    *GPT_FAMILIES,
+    *BERT_FAMILIES,
+    *DISTILBERT_FAMILIES,
+    *ALBERT_FAMILIES,
+    *MPNET_FAMILIES,
+    *DEBERTA_FAMILIES,
+    *MODERNBERT_FAMILIES,
+    *T5_FAMILIES,
+    *BART_FAMILIES,
+)
 _LABELLED = ("sequence", "token")
 
 
