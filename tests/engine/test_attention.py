@@ -8,11 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.conftest import tiny_config
 
-from lmstack.engine.attention import KVPool, PagedAttention, Span
-from lmstack.model import REFERENCE_OPS, DenseAttention, Transformer
+from lmstack.engine.attention import PagedAttention
+from lmstack.engine.kvpool import KVPool, Span
+from lmstack.model import REFERENCE_OPS, DenseAttention, LayerKind, Transformer
 
 BLOCK = 4
 CONFIG = tiny_config(num_layers=1)
+KINDS: dict[str, dict[str, object]] = {
+    "plain": {},
+    "window": {"kinds": (LayerKind(window=6),)},
+    "window of a block": {"kinds": (LayerKind(window=4),)},
+    "window of one": {"kinds": (LayerKind(window=1),)},
+    "softcap": {"attention_softcap": 1.5, "attention_scale": 0.9},
+    "softcap and window": {"attention_softcap": 1.5, "kinds": (LayerKind(window=5),)},
+    "alibi": {"bias": "alibi", "kinds": (LayerKind(rope=None),)},
+    "t5": {"bias": "t5", "attention_scale": 1.0, "bias_buckets": 8, "bias_max_distance": 16},
+}
 HQ, HKV, HD = CONFIG.num_heads, CONFIG.num_kv_heads, CONFIG.head_dim
 
 
@@ -21,14 +32,20 @@ def qkv(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return fused[:, :HQ], fused[:, HQ : HQ + HKV], fused[:, HQ + HKV :]
 
 
-def run(lengths: list[tuple[int, int]], *, scattered: bool, seed: int = 0) -> None:
+def run(
+    lengths: list[tuple[int, int]], *, scattered: bool, seed: int = 0, kind: str = "plain"
+) -> None:
     """Sequences of (tokens before, tokens of the step); compares each with dense attention."""
     torch.manual_seed(seed)
+    config = tiny_config(num_layers=1, **KINDS[kind])
+    module = Transformer(config)
+    module.reset_parameters(std=1.0)
+    bias = module._shared_bias()
     lengths = sorted(lengths, key=lambda x: x[1] > 1)
     widths = [-(-(a + b) // BLOCK) for a, b in lengths]
     blocks = torch.randperm(sum(widths)) if scattered else torch.arange(sum(widths))
     tables = [t.tolist() for t in blocks.split(widths)]
-    pool = KVPool(CONFIG, sum(widths), BLOCK, torch.float32)
+    pool = KVPool(config, sum(widths), BLOCK, torch.float32)
     # What an earlier owner left behind must not be seen.
     pool.keys.normal_()
     pool.values.normal_()
@@ -36,18 +53,21 @@ def run(lengths: list[tuple[int, int]], *, scattered: bool, seed: int = 0) -> No
     before = [(t, 0, a) for t, (a, _) in zip(tables, lengths, strict=True)]
     for (table, start, end), (q, k, v) in zip(before, tensors, strict=True):
         if end:
-            PagedAttention(pool, CONFIG, [Span(table, start, end)])(0, q[:end], k[:end], v[:end])
+            PagedAttention(pool, config, [Span(table, start, end)])(
+                0, q[:end], k[:end], v[:end], bias
+            )
     spans = [Span(t, a, a + b) for t, (a, b) in zip(tables, lengths, strict=True)]
     packed = [
         torch.cat([x[i][a:] for x, (a, _) in zip(tensors, lengths, strict=True)]) for i in range(3)
     ]
-    out = PagedAttention(pool, CONFIG, spans)(0, *packed)
+    out = PagedAttention(pool, config, spans)(0, *packed, bias)
     parts = out.split([b for _, b in lengths])
     for part, (q, k, v), (a, _) in zip(parts, tensors, lengths, strict=True):
-        dense = DenseAttention(CONFIG, REFERENCE_OPS)(0, q[None], k[None], v[None])[0, a:]
+        dense = DenseAttention(config, REFERENCE_OPS)(0, q[None], k[None], v[None], bias)[0, a:]
         torch.testing.assert_close(part, dense)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scattered", [False, True])
 @pytest.mark.parametrize(
     "lengths",
@@ -62,8 +82,9 @@ def run(lengths: list[tuple[int, int]], *, scattered: bool, seed: int = 0) -> No
         [(3, 1), (9, 1), (0, 6), (6, 5), (0, 2)],
     ],
 )
-def test_equals_dense_attention(lengths: list[tuple[int, int]], scattered: bool) -> None:
-    run(lengths, scattered=scattered)
+@torch.no_grad()
+def test_equals_dense_attention(lengths: list[tuple[int, int]], scattered: bool, kind: str) -> None:
+    run(lengths, scattered=scattered, kind=kind)
 
 
 @settings(max_examples=40, deadline=None)
@@ -71,11 +92,13 @@ def test_equals_dense_attention(lengths: list[tuple[int, int]], scattered: bool)
     st.lists(st.tuples(st.integers(0, 20), st.integers(1, 8)), min_size=1, max_size=5),
     st.booleans(),
     st.integers(0, 100),
+    st.sampled_from(sorted(KINDS)),
 )
+@torch.no_grad()
 def test_equals_dense_attention_for_any_mix(
-    lengths: list[tuple[int, int]], scattered: bool, seed: int
+    lengths: list[tuple[int, int]], scattered: bool, seed: int, kind: str
 ) -> None:
-    run(lengths, scattered=scattered, seed=seed)
+    run(lengths, scattered=scattered, seed=seed, kind=kind)
 
 
 def test_paged_hidden_states_equal_those_of_forward(module: Transformer) -> None:

@@ -2,163 +2,187 @@
 
 One object for a step. It writes the step's keys and values to their slots, then lets each
 query look at its own sequence: decoding streams together as one padded batch, chunks of
-prompts one by one. A lone stream whose blocks lie side by side is read in place.
+prompts one by one. A lone stream whose blocks lie side by side is read in place. Layers may
+differ: of a window only its blocks are read; soft-caps and biases take a general path. Biases
+look at positions only, as all of decoders do, so each is computed once a step.
 
 Legend: N tokens of the step, B decoding streams, T tokens of a chunk, S tokens looked at,
-Hq query heads, Hkv key-value heads, hd channels of a head.
+Hq query heads, Hkv key-value heads, G query heads that share one of them, hd channels of a head.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lmstack.engine.cross import CrossAttention
+from lmstack.engine.grouped import grouped_attention
+from lmstack.engine.kvpool import KVPool, Span, gather, padded_tables, run_of, slots_of
 from lmstack.model import TransformerConfig
+from lmstack.model.biases import ScoreBias
+from lmstack.model.config import LayerSpec
+from lmstack.model.dot_product import scaled_dot_product_attention
 
-__all__ = ["KVPool", "PagedAttention", "Span"]
+__all__ = ["PagedAttention"]
 
 QUERY_BLOCK = 128
-
-
-class KVPool:
-    """Keys and values of every layer, (blocks * block_size, Hkv, hd) each. Zero at first and
-    finite always, since padding is masked by weight 0, and 0 times NaN is NaN."""
-
-    def __init__(
-        self, config: TransformerConfig, num_blocks: int, block_size: int, dtype: torch.dtype
-    ) -> None:
-        self.block_size = block_size
-        shape = (config.num_layers, num_blocks * block_size, config.num_kv_heads, config.head_dim)
-        self.keys, self.values = _lazy_zeros(shape, dtype), _lazy_zeros(shape, dtype)
-
-    @staticmethod
-    def bytes_per_token(config: TransformerConfig, dtype: torch.dtype) -> int:
-        width = config.num_kv_heads * config.head_dim
-        return 2 * config.num_layers * width * dtype.itemsize
-
-    def copy(self, blocks: Seq[tuple[int, int]]) -> None:
-        """Copy whole blocks, each (from, to)."""
-        layers, slots, *rest = self.keys.shape
-        for pool in (self.keys, self.values):
-            view = pool.view(layers, slots // self.block_size, self.block_size, *rest)
-            sources, targets = (torch.tensor(each) for each in zip(*blocks, strict=True))
-            view[:, targets] = view[:, sources]
-
-    def wipe(self, table: Seq[int]) -> None:
-        """Zero the blocks of ``table``, after a step that may have left NaN in them."""
-        for block in table:
-            slots = slice(block * self.block_size, (block + 1) * self.block_size)
-            self.keys[:, slots] = 0
-            self.values[:, slots] = 0
-
-
-def _lazy_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Zeros whose memory the system provides at the first write, so start-up does not wait."""
-    raw = np.zeros(int(np.prod(shape)) * dtype.itemsize, np.uint8)
-    return torch.from_numpy(raw).view(dtype).view(shape)
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Tokens ``start`` to ``end`` of a sequence with the given block ``table``."""
-
-    table: Seq[int]
-    start: int
-    end: int
-
-    @property
-    def count(self) -> int:
-        return self.end - self.start
 
 
 class PagedAttention:
     """``spans`` in the order of the packed tokens: those of one token first."""
 
     def __init__(self, pool: KVPool, config: TransformerConfig, spans: Seq[Span]) -> None:
-        self._pool = pool
-        self._scales = [config.layer(i).scale for i in range(config.num_layers)]
-        self._groups = config.num_heads // config.num_kv_heads
-        self.slots = torch.from_numpy(np.concatenate([_slots(s, pool.block_size) for s in spans]))
+        self._pool, self._layers = pool, config.layers
+        size = pool.block_size
+        self.slots = torch.from_numpy(
+            np.concatenate([slots_of(s.table, s.start, s.end, size) for s in spans])
+        )
         singles = [s for s in spans if s.count == 1]
         self._num_singles = len(singles)
-        self._lone = _run_of(singles[0], pool.block_size) if len(singles) == 1 else None
-        if singles and self._lone is None:
-            self._tables, self._mask = _padded(singles, pool.block_size, pool.keys.dtype)
+        # Layers that look back equally far share what there is to know about it.
+        windows = dict.fromkeys(spec.window for spec in self._layers)
+        self._singles = {w: _Singles(singles, w, pool) for w in windows} if singles else {}
         self._chunks = _chunks(spans, len(singles), pool)
+        self._cross = CrossAttention(pool, spans) if config.encoder is not None else None
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def __call__(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, bias: ScoreBias | None = None
+    ) -> Tensor:
         """q (N, Hq, hd), k and v (N, Hkv, hd) to (N, Hq, hd)."""
         keys, values = self._pool.keys[layer], self._pool.values[layer]
-        scale = self._scales[layer]
-        if self._lone is not None and not self._chunks:
-            last = self._lone.stop - 1
-            keys[last], values[last] = k[0], v[0]
-            return self._grouped(q, keys[None, self._lone], values[None, self._lone], None, scale)
+        spec = self._layers[layer]
+        if not self._chunks:
+            singles = self._singles[spec.window]
+            if singles.run is not None:
+                last = singles.run.stop - 1
+                keys[last], values[last] = k[0], v[0]
+            else:
+                keys.index_copy_(0, self.slots, k)
+                values.index_copy_(0, self.slots, v)
+            return singles.attend(q, keys, values, spec, bias)
         keys.index_copy_(0, self.slots, k)
         values.index_copy_(0, self.slots, v)
         parts = []
         if self._num_singles:
-            parts.append(self._decode(q[: self._num_singles], keys, values, scale))
-        parts += [c.attend(q, k, v, keys, values, scale) for c in self._chunks]
+            first = q[: self._num_singles]
+            parts.append(self._singles[spec.window].attend(first, keys, values, spec, bias))
+        parts += [c.attend(q, k, v, keys, values, spec, bias) for c in self._chunks]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _decode(self, q: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-        if self._lone is not None:
-            return self._grouped(q, keys[None, self._lone], values[None, self._lone], None, scale)
-        B = self._num_singles
-        k, v = (_gather(x, self._tables, self._pool.block_size) for x in (keys, values))
-        return self._grouped(
-            q, k.view(B, -1, *k.shape[1:]), v.view(B, -1, *v.shape[1:]), self._mask, scale
-        )
-
-    def _grouped(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
-    ) -> Tensor:
-        """One query token a sequence: q (B, Hq, hd) over k and v (B, S, Hkv, hd).
-
-        The query heads that share a key-value head become rows of one query matrix, so keys
-        and values are never repeated."""
-        q = q.view(len(q), -1, self._groups, q.shape[2])
-        out = F.scaled_dot_product_attention(
-            q, k.transpose(1, 2), v.transpose(1, 2), mask, scale=scale
-        )
-        return out.flatten(1, 2)
+    def cross(self, layer: int, q: Tensor) -> Tensor:
+        """q (N, Hq, hd) over the keys and values of each sequence's encoder."""
+        assert self._cross is not None, "cross-attention in a model without an encoder"
+        return self._cross(layer, q, self._layers[layer].across)
 
 
-@dataclass(frozen=True, slots=True)
-class _PromptChunk:
-    """``rows`` of the packed tokens; ``tables`` and ``mask`` are None where the chunk begins
-    its sequence and therefore needs nothing from the pool."""
+class _Singles:
+    """The streams of one token, each looking at the last ``window`` places. ``run``: the slots of
+    a lone one, if they can be read in place."""
 
-    rows: slice
-    tables: Tensor | None
-    mask: Tensor | None
-    block_size: int
-    num_seen: int
+    def __init__(self, spans: Seq[Span], window: int | None, pool: KVPool) -> None:
+        self._size = pool.block_size
+        self._parts = [
+            (s.table, 0 if window is None else max(0, s.end - window), s.end) for s in spans
+        ]
+        self.run = run_of(*self._parts[0], self._size) if len(spans) == 1 else None
+        if self.run is None:
+            self._tables, places, seen = padded_tables(self._parts, self._size)
+            mask = torch.zeros(seen.shape, dtype=pool.keys.dtype).masked_fill_(~seen, -torch.inf)
+            self._mask: Tensor | None = mask[:, None, None, :]
+        else:
+            _, low, end = self._parts[0]
+            places, self._mask = torch.arange(low, end)[None], None
+        self._places = places
+        self._bias: tuple[ScoreBias, Tensor] | None = None
 
     def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, scale: float
+        self, q: Tensor, keys: Tensor, values: Tensor, spec: LayerSpec, bias: ScoreBias | None
     ) -> Tensor:
-        if self.tables is None:
-            k, v = k[self.rows], v[self.rows]
+        """q (B, Hq, hd)."""
+        if self.run is not None:
+            k, v = keys[None, self.run], values[None, self.run]
         else:
-            k, v = (
-                _gather(x, self.tables, self.block_size)[: self.num_seen] for x in (keys, values)
+            B = len(self._parts)
+            k, v = (gather(x, self._tables, self._size) for x in (keys, values))
+            k, v = k.view(B, -1, *k.shape[1:]), v.view(B, -1, *v.shape[1:])
+        mask = self._mask if bias is None else self._biased(bias, q, k)
+        return grouped_attention(q, k, v, mask, spec)
+
+    def _biased(self, bias: ScoreBias, q: Tensor, k: Tensor) -> Tensor:
+        """The bias on top of the mask, (B, Hkv, G, S)."""
+        if self._bias is None or self._bias[0] is not bias:
+            ends = torch.tensor([[end - 1] for _, _, end in self._parts])
+            scores = bias(q[:, None], k, ends, self._places).to(q.dtype)
+            scores = scores.expand(len(q), q.shape[1], 1, -1).reshape(
+                len(q), k.shape[2], -1, scores.shape[-1]
             )
+            self._bias = bias, scores if self._mask is None else scores + self._mask
+        return self._bias[1]
+
+
+class _PromptChunk:
+    """``rows`` of the packed tokens, the tokens of ``span``. Where they begin their sequence they
+    need nothing from the pool."""
+
+    def __init__(self, rows: slice, span: Span, pool: KVPool) -> None:
+        self._rows, self._span, self._size = rows, span, pool.block_size
+        self._table: Tensor | None = None
+        self._mask: Tensor | None = None
+        if span.start:
+            self._table = torch.tensor(span.table[: -(-span.end // self._size)])
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        spec: LayerSpec,
+        bias: ScoreBias | None,
+    ) -> Tensor:
+        q = q[self._rows]
+        window = spec.window
+        if window is not None and window >= self._span.end:
+            window = None
+        # The first block that any of the queries may look into.
+        low = 0 if window is None else max(0, self._span.start - window + 1) // self._size
+        if self._table is None:
+            k, v = k[self._rows], v[self._rows]
+        else:
+            count = self._span.end - low * self._size
+            k, v = (gather(x, self._table[low:], self._size)[:count] for x in (keys, values))
+        if window is not None or bias is not None or spec.softcap is not None:
+            out = scaled_dot_product_attention(
+                *(x.transpose(0, 1)[None] for x in (q, k, v)),
+                causal=True,
+                window=window,
+                scale=spec.scale,
+                softcap=spec.softcap,
+                bias=bias,
+            )
+            return out[0].transpose(0, 1)
         # A short prompt costs little either way, and its scores keep all their bits.
-        if q.dtype == torch.bfloat16 and self.num_seen > QUERY_BLOCK:
-            return _blockwise(q[self.rows], k, v, scale)
-        q, k, v = (x.transpose(0, 1)[None] for x in (q[self.rows], k, v))
+        if q.dtype == torch.bfloat16 and self._span.end > QUERY_BLOCK:
+            return _blockwise(q, k, v, spec.scale)
+        q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
+        mask = self._causal(q.dtype)
         out = F.scaled_dot_product_attention(
-            q, k, v, self.mask, is_causal=self.mask is None, scale=scale, enable_gqa=True
+            q, k, v, mask, is_causal=mask is None, scale=spec.scale, enable_gqa=True
         )
         return out[0].transpose(0, 1)
+
+    def _causal(self, dtype: torch.dtype) -> Tensor | None:
+        """What each token may look at, (T, S); None where torch can tell by itself."""
+        span = self._span
+        if self._mask is None and span.start:
+            seen = torch.arange(span.end) <= torch.arange(span.start, span.end)[:, None]
+            self._mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
+        return self._mask
 
 
 def _blockwise(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -187,45 +211,6 @@ def _blockwise(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 def _chunks(spans: Seq[Span], num_singles: int, pool: KVPool) -> list[_PromptChunk]:
     chunks, row = [], num_singles
     for span in spans[num_singles:]:
-        tables = mask = None
-        if span.start:
-            tables = torch.tensor(span.table[: -(-span.end // pool.block_size)])
-            seen = torch.arange(span.end) <= torch.arange(span.start, span.end)[:, None]
-            mask = torch.zeros(seen.shape, dtype=pool.keys.dtype).masked_fill_(~seen, -torch.inf)
-        rows = slice(row, row + span.count)
-        chunks.append(_PromptChunk(rows, tables, mask, pool.block_size, span.end))
+        chunks.append(_PromptChunk(slice(row, row + span.count), span, pool))
         row += span.count
     return chunks
-
-
-def _gather(pool: Tensor, tables: Tensor, block_size: int) -> Tensor:
-    """The slots of the blocks in ``tables``, end to end: (blocks * block_size, Hkv, hd)."""
-    return pool.view(-1, block_size, *pool.shape[1:]).index_select(0, tables).flatten(0, 1)
-
-
-def _slots(span: Span, block_size: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    places = np.arange(span.start, span.end)
-    first = span.start // block_size
-    blocks = np.asarray(span.table[first : -(-span.end // block_size)])
-    return blocks[places // block_size - first] * block_size + places % block_size
-
-
-def _run_of(span: Span, block_size: int) -> slice | None:
-    """The slots of a sequence as one slice, if its blocks are neighbours in order."""
-    table = span.table[: -(-span.end // block_size)]
-    if any(b - a != 1 for a, b in itertools.pairwise(table)):
-        return None
-    return slice(table[0] * block_size, table[0] * block_size + span.end)
-
-
-def _padded(spans: Seq[Span], block_size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Block tables (B * widest,) padded with block 0, and the additive mask (B, 1, 1, S)."""
-    widths = [-(-s.end // block_size) for s in spans]
-    widest = max(widths)
-    tables = np.zeros((len(spans), widest), np.int64)
-    for row, (span, width) in enumerate(zip(spans, widths, strict=True)):
-        tables[row, :width] = span.table[:width]
-    ends = torch.tensor([s.end for s in spans])
-    unseen = torch.arange(widest * block_size) >= ends[:, None]
-    mask = torch.zeros(unseen.shape, dtype=dtype).masked_fill_(unseen, -torch.inf)
-    return torch.from_numpy(tables).flatten(), mask[:, None, None, :]

@@ -23,9 +23,9 @@ from lmstack.core import (
     shown,
 )
 from lmstack.engine.admission import Admission
-from lmstack.engine.attention import KVPool
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
+from lmstack.engine.kvpool import KVPool
 from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent
 from lmstack.engine.runner import Computed, Runner
 from lmstack.engine.sampler import Sampled, Sampler

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from lmstack.core import UnsupportedError
-from lmstack.engine.attention import KVPool, PagedAttention, Span
+from lmstack.engine.attention import PagedAttention
+from lmstack.engine.kvpool import KVPool, Span
 from lmstack.engine.request import TokenScore
 from lmstack.engine.sampler import score_rows
 from lmstack.engine.sequence import Chunk
