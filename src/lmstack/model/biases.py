@@ -47,7 +47,8 @@ def alibi_slopes(num_heads: int, alibi_max: float = 8.0) -> Tensor:
     power = 2 ** math.floor(math.log2(num_heads))
     slopes = [2.0 ** (-alibi_max * (i + 1) / power) for i in range(power)]
     more = [2.0 ** (-alibi_max * (i + 1) / (2 * power)) for i in range(2 * power)]
-    return torch.tensor((slopes + more[0::2])[:num_heads])
+    # On the CPU even where a module is built under another default, such as meta.
+    return torch.tensor((slopes + more[0::2])[:num_heads], device="cpu")
 
 
 @dataclass(frozen=True)
