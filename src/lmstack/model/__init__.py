@@ -8,6 +8,16 @@ from lmstack.model.folder import read_folder, write_folder
 from lmstack.model.gguf import GGUFFile, GGUFTensor, read_gguf
 from lmstack.model.kinds import LayerKind
 from lmstack.model.loading import build_module, load_module
+from lmstack.model.lora import (
+    add_adapter,
+    count_parameters,
+    load_adapter,
+    merge_adapter,
+    remove_adapter,
+    save_adapter,
+    unmerge_adapter,
+)
+from lmstack.model.lora_config import LoraConfig
 from lmstack.model.ops import REFERENCE_OPS, Ops, ReferenceOps
 from lmstack.model.positions import RopeSpec
 from lmstack.model.transformer import Transformer, TransformerOutput
@@ -21,6 +31,7 @@ __all__ = [
     "GGUFTensor",
     "LayerKind",
     "LayerSpec",
+    "LoraConfig",
     "Ops",
     "PackedAttention",
     "ReferenceOps",
@@ -29,10 +40,17 @@ __all__ = [
     "Transformer",
     "TransformerConfig",
     "TransformerOutput",
+    "add_adapter",
     "build_module",
+    "count_parameters",
+    "load_adapter",
     "load_module",
+    "merge_adapter",
     "read_folder",
     "read_gguf",
+    "remove_adapter",
+    "save_adapter",
     "scaled_dot_product_attention",
+    "unmerge_adapter",
     "write_folder",
 ]

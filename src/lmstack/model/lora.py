@@ -3,7 +3,8 @@
     add_adapter      fresh terms that change nothing yet, ready to be trained
     load_adapter     an adapter folder as PEFT writes it, for any family
     save_adapter     such a folder, which PEFT loads
-    merge, unmerge   the change folded into the weights, and the old weights back, bit for bit
+    merge_adapter    the change folded into the weights
+    unmerge_adapter  the old weights back, bit for bit
     remove_adapter   the model as it was before
 
 One adapter at a time. Covers LoRA, rank-stabilized LoRA and DoRA on linear layers, and modules
@@ -35,10 +36,10 @@ __all__ = [
     "add_adapter",
     "count_parameters",
     "load_adapter",
-    "merge",
+    "merge_adapter",
     "remove_adapter",
     "save_adapter",
-    "unmerge",
+    "unmerge_adapter",
 ]
 
 _ATTRIBUTE = "_lora_adapter"
@@ -84,10 +85,16 @@ def count_parameters(module: nn.Module) -> tuple[int, int]:
     return sum(n for n, trained in counts if trained), sum(n for n, _ in counts)
 
 
-def add_adapter(module: Transformer, config: LoraConfig) -> Adapter:
-    """Freeze ``module`` and give it fresh terms to train; its outputs do not change yet."""
+def add_adapter(
+    module: Transformer, config: LoraConfig, *, model_type: str | None = None
+) -> Adapter:
+    """Freeze ``module`` and give it fresh terms to train; its outputs do not change yet.
+
+    ``model_type``: the family whose names the targets are and a saved adapter has, where
+    several have this config (a Phi-3 is also a LLaMA).
+    """
     _refuse_second(module)
-    names = names_of(module)
+    names = names_of(module, model_type=model_type)
     adapter = Adapter(config, names)
     terms: dict[str, list[LowRank]] = defaultdict(list)
     for name in config.chosen(names.linears, names.outputs):
@@ -162,11 +169,11 @@ def save_adapter(module: Transformer, folder: Path | str) -> None:
 
 
 @torch.no_grad()
-def merge(module: Transformer, *, keep: bool = True) -> None:
+def merge_adapter(module: Transformer, *, keep: bool = True) -> None:
     """Fold the terms into the weights: as fast as the base, and saved like any model.
 
-    The old weights are kept for `unmerge`. Without ``keep`` they are given up, and with them
-    the adapter: the model is then one without an adapter.
+    The old weights are kept for `unmerge_adapter`. Without ``keep`` they are given up, and with
+    them the adapter: the model is then one without an adapter.
     """
     adapter = adapter_of(module)
     if not adapter.merged:
@@ -185,12 +192,12 @@ def merge(module: Transformer, *, keep: bool = True) -> None:
         _forget(module, adapter)
 
 
-def unmerge(module: Transformer) -> None:
-    """Undo `merge`: the weights of before, bit for bit, because they were kept. What was
+def unmerge_adapter(module: Transformer) -> None:
+    """Undo `merge_adapter`: the weights of before, bit for bit, because they were kept. What was
     written into the merged weights since is lost."""
     adapter = adapter_of(module)
     if not adapter.merged:
-        raise InputError("the adapter is not merged", hint="merge(module) first")
+        raise InputError("the adapter is not merged", hint="merge_adapter(module) first")
     for path, linear in adapter.linears.items():
         _place(module, path, linear.to(module.device).train(module.training))
     adapter.merged = False
@@ -216,7 +223,7 @@ def _refuse_second(module: Transformer) -> None:
     if isinstance(getattr(module, _ATTRIBUTE, None), Adapter):
         raise InputError(
             "this model has an adapter already",
-            hint="remove_adapter(module), or merge(module, keep=False), first",
+            hint="remove_adapter(module), or merge_adapter(module, keep=False), first",
         )
 
 

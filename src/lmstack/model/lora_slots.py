@@ -80,9 +80,12 @@ class Names:
         return next((spelling for spelling in tried if spelling in known), None)
 
 
-def names_of(module: Transformer, family: Family | None = None) -> Names:
-    """The names in ``family``, or in the first that writes this config."""
-    chosen = module.config.hf_writing()[0] if family is None else family
+def names_of(
+    module: Transformer, family: Family | None = None, *, model_type: str | None = None
+) -> Names:
+    """The names in ``family``, or in the first that writes this config, ``model_type`` before
+    others."""
+    chosen = module.config.hf_writing(model_type)[0] if family is None else family
     # A base model without a head is a class of its own, whose names have no prefix.
     prefix = chosen.prefix if module.config.head in ("none", "pool") else ""
     parameters = {slot.name: slot for slot in _slots(module, chosen, prefix)}

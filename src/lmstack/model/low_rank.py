@@ -113,7 +113,7 @@ def refuse_terms(module: nn.Module) -> None:
     if any(isinstance(child, LoraLinear) for child in module.modules()):
         raise InputError(
             "this model has an adapter that is not merged",
-            hint="merge(module) first, or save_adapter(module, folder) for the adapter alone",
+            hint="merge_adapter(module) first; save_adapter(module, folder) writes the adapter",
         )
 
 
