@@ -8,11 +8,18 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.engine.conftest import Outcome, byte_vocabulary, drive, generate, request
+from tests.engine.conftest import (
+    Outcome,
+    byte_vocabulary,
+    drive,
+    generate,
+    request,
+    tiny_config,
+)
 
 from lmstack.engine import Engine, EngineConfig
 from lmstack.engine.engine import _members
-from lmstack.model import Transformer
+from lmstack.model import LayerKind, RopeSpec, Transformer
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,31 @@ configs = st.builds(
 ).map(lambda c: c.replace(num_blocks=3 * (c.num_blocks * 16 // 3 // c.block_size + 1)))
 
 
+KINDS: dict[str, dict[str, object]] = {
+    "window": {"kinds": (LayerKind(window=5),)},
+    "gemma": {
+        "kinds": (LayerKind(window=7), LayerKind(RopeSpec(theta=1e6))),
+        "pattern": (0, 1),
+        "norm": "rms1p",
+        "norm_place": "sandwich",
+        "qk_norm": "head",
+        "attention_softcap": 2.0,
+        "logit_softcap": 5.0,
+    },
+    "no rope": {"kinds": (LayerKind(), LayerKind(rope=None)), "pattern": (0, 1)},
+    "partial rope": {"kinds": (LayerKind(RopeSpec(fraction=0.5)),), "parallel": True},
+    "alibi": {"bias": "alibi", "kinds": (LayerKind(rope=None),), "norm": "ln"},
+    "experts": {"num_experts": 4, "experts_per_token": 2},
+}
+
+
+def model_of(kind: str) -> Transformer:
+    torch.manual_seed(11)
+    model = Transformer(tiny_config(**KINDS[kind]))
+    model.reset_parameters(std=0.35)
+    return model.eval()
+
+
 def run_alone(module: Transformer, job: Job) -> list[int]:
     config = EngineConfig(num_blocks=64, prefix_cache=False)
     engine = Engine(module, byte_vocabulary(), config)
@@ -62,11 +94,25 @@ def run_alone(module: Transformer, job: Job) -> list[int]:
     return generate(engine, job.prompt, **values).tokens
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(jobs, min_size=1, max_size=7), configs)
 def test_tokens_do_not_depend_on_mates_prefix_hits_chunks_preemption_or_order(
     module: Transformer, jobs: list[Job], config: EngineConfig
 ) -> None:
+    check(module, jobs, config)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(jobs, min_size=1, max_size=6), configs)
+def test_nor_in_a_model_of_any_other_kind(kind: str, jobs: list[Job], config: EngineConfig) -> None:
+    check(MODELS.setdefault(kind, model_of(kind)), jobs, config)
+
+
+MODELS: dict[str, Transformer] = {}
+
+
+def check(module: Transformer, jobs: list[Job], config: EngineConfig) -> None:
     engine = Engine(module, byte_vocabulary(), config)
     outcomes = [Outcome() for _ in jobs]
     step = 0
@@ -128,8 +174,13 @@ def test_searches_are_tested_under_preemption_and_prefix_hits(
     assert [o.tokens for o in outcomes] == [run_alone(module, job) for job in jobs]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_greedy_tokens_of_every_kind_equal_those_of_the_plain_forward_pass(kind: str) -> None:
+    test_greedy_tokens_equal_those_of_the_plain_forward_pass(model_of(kind))
+
+
 def test_greedy_tokens_equal_those_of_the_plain_forward_pass(module: Transformer) -> None:
-    config = EngineConfig(block_size=4, num_blocks=32, max_batch_tokens=64)
+    config = EngineConfig(block_size=4, num_blocks=32, max_batch_tokens=8, max_sequences=8)
     ids = list(range(30, 50))
     got = generate(Engine(module, byte_vocabulary(), config), ids, max_tokens=30).tokens
     for _ in range(30):
