@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from lmstack.core import ModelInfo
+from lmstack.core import ContextLengthError, ModelInfo
 
 Serve = Callable[[FastAPI], AbstractAsyncContextManager[str]]
 
@@ -119,3 +119,58 @@ def byte_codec() -> ByteCodec:
 @pytest.fixture
 def hash_embedder() -> HashEmbedder:
     return HashEmbedder()
+
+
+class WordReranker:
+    """A passage's relevance is how many words of the query it holds; a token is a character."""
+
+    max_tokens = 60
+
+    def __init__(self) -> None:
+        self.info = ModelInfo("words", "sha256:" + "2" * 64, self.max_tokens)
+        self.threads: set[int] = set()
+
+    def score(self, query, passages, max_passage_tokens=None):
+        self.threads.add(threading.get_ident())
+        passages = [passage[:max_passage_tokens] for passage in passages]
+        for count in self.count_tokens(query, passages):
+            if count > self.max_tokens:
+                raise ContextLengthError(f"a text has {count} tokens", param="max_length")
+        words = set(query.split())
+        return np.array([len(words & set(p.split())) for p in passages], np.float32)
+
+    def count_tokens(self, query, passages):
+        return [len(query) + len(passage) + 3 for passage in passages]
+
+
+class VowelClassifier:
+    """Few or many vowels; a token is a character."""
+
+    labels = ("few", "many")
+    max_tokens = 60
+
+    def __init__(self) -> None:
+        self.info = ModelInfo("vowels", "sha256:" + "3" * 64, self.max_tokens)
+        self.threads: set[int] = set()
+
+    def classify(self, texts, *, raw=False):
+        self.threads.add(threading.get_ident())
+        for text in texts:
+            if len(text) > self.max_tokens:
+                raise ContextLengthError("a text is too long", param="max_length")
+        share = [sum(c in "aeiou" for c in text) / max(len(text), 1) for text in texts]
+        rows = np.array([[1 - s, s] for s in share], np.float32).reshape(-1, 2)
+        return 10 * rows - 5 if raw else rows
+
+    def count_tokens(self, texts):
+        return [len(text) + 2 for text in texts]
+
+
+@pytest.fixture
+def word_reranker() -> WordReranker:
+    return WordReranker()
+
+
+@pytest.fixture
+def vowel_classifier() -> VowelClassifier:
+    return VowelClassifier()

@@ -18,12 +18,23 @@ from lmstack.serve import create_app
 BEYOND_THE_SCHEMA = {
     "best_of",
     "dimensions",
+    "diversity_penalty",
+    "documents",
+    "early_stopping",
+    "force_words",
     "input",
+    "length_penalty",
     "max_tokens",
+    "min_tokens",
     "model",
+    "n",
+    "num_beam_groups",
+    "penalty_alpha",
     "response_format.json_schema",
     "stream_options",
+    "temperature",
     "tokens",
+    "top_k",
     "top_logprobs",
 }
 NAMES = {
@@ -32,14 +43,18 @@ NAMES = {
     "/v1/embeddings": "e",
     "/tokenize": "m",
     "/detokenize": "m",
+    "/v1/rerank": "r",
+    "/v1/classify": "c",
 }
 
 
 @pytest.fixture
-def app(byte_codec, hash_embedder):
+def app(byte_codec, hash_embedder, word_reranker, vowel_classifier):
     return create_app(
         models={"m": ScriptedModel(["some words"])},
         embedders={"e": hash_embedder},
+        rerankers={"r": word_reranker},
+        classifiers={"c": vowel_classifier},
         tokenizers={"m": byte_codec, "e": byte_codec},
         allowed_hosts=["testserver"],
     )

@@ -23,10 +23,19 @@ from lmstack.serve.requests import (
     TokenizeBody,
 )
 from lmstack.serve.responses import ChatChunk
+from lmstack.serve.task_bodies import ClassifyBody, RerankBody
 
 __all__ = ["body_errors", "documented", "model_errors", "plain_errors", "with_schemas"]
 
-BODIES = (ChatBody, CompletionBody, EmbeddingBody, TokenizeBody, DetokenizeBody)
+BODIES = (
+    ChatBody,
+    CompletionBody,
+    EmbeddingBody,
+    TokenizeBody,
+    DetokenizeBody,
+    RerankBody,
+    ClassifyBody,
+)
 REF = "#/components/schemas/{model}"
 
 plain_errors: Mapping[int, str] = {

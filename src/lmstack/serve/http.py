@@ -1,6 +1,6 @@
 """The HTTP app: routes, guards and error shapes put together around core's protocols.
 
-`create_app` loads nothing and knows no tensors: models come in as `ChatModel` and `Embedder`.
+`create_app` loads nothing and knows no tensors: models come in as core's protocols.
 The caller may add routes of its own to the app; they pass the same guards.
 """
 
@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 import lmstack
-from lmstack.core import ChatModel, Embedder, InputError, LmstackError
-from lmstack.serve import chat, completions, embeddings, listing, tokens
+from lmstack.core import ChatModel, Classifier, Embedder, InputError, LmstackError, Reranker
+from lmstack.serve import chat, completions, embeddings, listing, tasks_http, tokens
 from lmstack.serve.documented import with_schemas
 from lmstack.serve.errors import ClientGoneError, HttpError, error_response
 from lmstack.serve.guard import CLIENT_GONE, Frame, KeyGuard, OriginGuard, key_digest
@@ -31,6 +31,8 @@ def create_app(
     *,
     models: Mapping[str, ChatModel],
     embedders: Mapping[str, Embedder] | None = None,
+    rerankers: Mapping[str, Reranker] | None = None,
+    classifiers: Mapping[str, Classifier] | None = None,
     tokenizers: Mapping[str, Codec] | None = None,
     api_keys: Collection[str] = (),
     metrics: EngineStats | None = None,
@@ -51,9 +53,11 @@ def create_app(
         redirect_slashes=False,
     )
     counters = Metrics(metrics)
-    app.state.serving = Serving(models, embedders or {}, tokenizers or {}, counters)
+    app.state.serving = Serving(
+        models, embedders or {}, tokenizers or {}, counters, rerankers, classifiers
+    )
     app.state.has_keys = bool(api_keys)
-    for module in (chat, completions, embeddings, tokens, listing):
+    for module in (chat, completions, embeddings, tasks_http, tokens, listing):
         app.include_router(module.router)
     _answer_errors(app)
     with_schemas(app)

@@ -17,7 +17,7 @@ router = APIRouter()
 
 @router.get("/v1/models", **documented(None, ModelList))
 async def models(request: Request) -> Response:
-    """The models that this server serves, embedders included."""
+    """The models that this server serves, those that embed, rank and classify included."""
     serving = serving_of(request)
     items = [_item(serving, name, info) for name, info in serving.infos().items()]
     return _json(ModelList(object="list", data=items))

@@ -9,7 +9,16 @@ from typing import Any, Protocol, TypeVar, cast
 from anyio import CapacityLimiter
 from starlette.requests import Request
 
-from lmstack.core import ChatModel, Embedder, InputError, ModelInfo, nearest, shown
+from lmstack.core import (
+    ChatModel,
+    Classifier,
+    Embedder,
+    InputError,
+    ModelInfo,
+    Reranker,
+    nearest,
+    shown,
+)
 from lmstack.serve.errors import HttpError
 from lmstack.serve.guard import unexpected
 from lmstack.serve.mapping import Caller
@@ -35,7 +44,8 @@ class Codec(Protocol):
 
 
 class Serving:
-    """One app's state. ``threads`` bounds embedding and tokenizing beside the streams."""
+    """One app's state. ``threads`` bounds embedding, ranking and tokenizing beside the
+    streams."""
 
     def __init__(
         self,
@@ -43,9 +53,13 @@ class Serving:
         embedders: Mapping[str, Embedder],
         tokenizers: Mapping[str, Codec],
         metrics: Metrics,
+        rerankers: Mapping[str, Reranker] | None = None,
+        classifiers: Mapping[str, Classifier] | None = None,
     ) -> None:
         self.models = dict(models)
         self.embedders = dict(embedders)
+        self.rerankers = dict(rerankers or {})
+        self.classifiers = dict(classifiers or {})
         self.tokenizers = dict(tokenizers)
         self.metrics = metrics
         self.created = int(time.time())
@@ -57,6 +71,12 @@ class Serving:
 
     def embedder(self, name: str) -> Embedder:
         return self._named(name, self.embedders, "embed")
+
+    def reranker(self, name: str) -> Reranker:
+        return self._named(name, self.rerankers, "rerank")
+
+    def classifier(self, name: str) -> Classifier:
+        return self._named(name, self.classifiers, "classify")
 
     def tokenizer(self, name: str | None) -> tuple[str, Codec]:
         """By name, or the only one where no name is given."""
@@ -74,8 +94,9 @@ class Serving:
         return name, self._named(name, self.tokenizers, "tokenize")
 
     def infos(self) -> dict[str, ModelInfo]:
-        infos = {name: each.info for name, each in self.embedders.items()}
-        infos |= {name: each.info for name, each in self.models.items()}
+        infos: dict[str, ModelInfo] = {}
+        for served in (self.embedders, self.classifiers, self.rerankers, self.models):
+            infos |= {name: each.info for name, each in served.items()}
         return dict(sorted(infos.items()))
 
     def missing(self, name: str, verb: str, known: Mapping[str, Any]) -> HttpError:

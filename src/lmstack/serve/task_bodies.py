@@ -1,0 +1,127 @@
+"""Bodies and answers of /v1/rerank (as Jina and Cohere have it) and /v1/classify (as vLLM's).
+
+Field by field, like `requests` and `responses`: what is known is honoured or refused with a
+reason. Does not cover what the routes do.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from lmstack.serve.fields import Body, FirstMistake, Refused, Whole
+from lmstack.serve.requests import Hint
+from lmstack.serve.responses import Out, PromptDetails
+
+__all__ = [
+    "ClassifiedItem",
+    "ClassifiedList",
+    "ClassifyBody",
+    "RankedDocument",
+    "RankedItem",
+    "RankedList",
+    "RankedUsage",
+    "RerankBody",
+    "TaskUsage",
+]
+
+MAX_DOCUMENTS = 1024
+MAX_TEXTS = 1024
+ModelName = Annotated[str, Field(min_length=1, max_length=256)]
+NO_PRIORITY = "requests are served in the order in which they come"
+
+
+class Document(Body):
+    text: str
+
+
+class RerankBody(Body):
+    """``documents``: texts, or objects with a ``text``."""
+
+    model: ModelName
+    query: Annotated[str, Field(min_length=1)]
+    documents: Annotated[
+        list[str | Document], Field(min_length=1, max_length=MAX_DOCUMENTS), FirstMistake()
+    ]
+    top_n: Annotated[int, Field(ge=1, le=2**31, description="All where absent."), Whole] | None = (
+        None
+    )
+    return_documents: (
+        Annotated[bool, Field(description="Give the texts back; true where absent.")] | None
+    ) = None
+    max_tokens_per_doc: (
+        Annotated[
+            int,
+            Field(
+                ge=1,
+                le=2**31,
+                description="Cut each document after so many tokens. Without it, one that is"
+                " too long is an error.",
+            ),
+            Whole,
+        ]
+        | None
+    ) = None
+    user: Hint = None
+    rank_fields: Annotated[Any, Refused("documents have one field, text", ["text"])] = None
+    max_chunks_per_doc: Annotated[
+        Any, Refused("documents are not split; set max_tokens_per_doc")
+    ] = None
+    truncate_prompt_tokens: Annotated[Any, Refused("set max_tokens_per_doc")] = None
+    priority: Annotated[Any, Refused(NO_PRIORITY, 0)] = None
+
+
+class ClassifyBody(Body):
+    model: ModelName
+    input: str | Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS), FirstMistake()]
+    use_activation: (
+        Annotated[bool, Field(description="false: logits instead of probabilities.")] | None
+    ) = None
+    user: Hint = None
+    truncate_prompt_tokens: Annotated[Any, Refused("nothing is cut; split the text")] = None
+    priority: Annotated[Any, Refused(NO_PRIORITY, 0)] = None
+
+
+class RankedDocument(Out):
+    text: str
+
+
+class RankedItem(Out):
+    index: int
+    relevance_score: float
+    document: RankedDocument | None = None
+
+
+class RankedUsage(Out):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class RankedList(Out):
+    id: str
+    object: Literal["list"]
+    model: str
+    results: list[RankedItem]
+    usage: RankedUsage
+
+
+class ClassifiedItem(Out):
+    index: int
+    label: str
+    probs: list[float]
+    num_classes: int
+
+
+class TaskUsage(RankedUsage):
+    completion_tokens: int
+    prompt_tokens_details: PromptDetails | None
+
+
+class ClassifiedList(Out):
+    id: str
+    object: Literal["list"]
+    created: int
+    model: str
+    data: list[ClassifiedItem]
+    usage: TaskUsage
