@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmstack.core import LmstackError, Message, Prompt, Request, SamplingParams
+    from lmstack.engine import EngineConfig
     from lmstack.rag import Answer, Answerer, Index
+    from lmstack.registry import LoadedModel
     from lmstack.safety import AuditLog, GuardedModel
     from lmstack.serve import LocalEmbedder, LocalModel, create_app
     from lmstack.serve.tasks import Task
@@ -69,24 +71,20 @@ _HOMES = {
 
 
 def load(
-    name_or_folder: str | Path, *, dtype: str = "float32", **options: Any
-) -> LocalModel | LocalEmbedder:
+    name_or_folder: str | Path, *, dtype: str = "float32", engine: EngineConfig | None = None
+) -> LocalModel | LocalEmbedder | LoadedModel:
     """A model from the store (a short name) or from disk (a folder, a .gguf file).
 
-    A language model comes as a `LocalModel` with ``.module``, ``.tokenizer``, ``.generate`` and
-    ``.save(folder)``; an embedding model as `load_embedder` gives it. ``dtype`` is that of a
-    language model: in float32 its logits are those of other implementations, in bfloat16 (as
-    the command line serves it) it is twice as fast. ``options`` go to `LocalModel.load`.
+    All have ``.module`` (the `Transformer`: ``module(input_ids, attention_mask)`` gives logits
+    and hidden states), ``.tokenizer``, ``.generate`` and ``.save(folder)``. One that generates
+    text comes as a `LocalModel`, an embedding model as `load_embedder` gives it, any other as
+    what `task` runs. In float32 logits are those of other implementations; in bfloat16 (as the
+    command line serves it) a language model is twice as fast. ``engine``: of a language model.
     Nothing is downloaded: `NotFoundError` names the command that does.
     """
-    from lmstack.registry import Store
+    from lmstack.serve import open_model
 
-    folder = Store().resolve(name_or_folder)
-    if folder.kind == "embed":
-        return load_embedder(name_or_folder)
-    from lmstack.serve import LocalModel
-
-    return LocalModel.load(folder, dtype=dtype, **options)
+    return open_model(name_or_folder, dtype=dtype, engine=engine)
 
 
 def load_embedder(name_or_folder: str | Path) -> LocalEmbedder:

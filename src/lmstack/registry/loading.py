@@ -71,7 +71,7 @@ class LoadedModel:
         if self.kind in ("generate", "seq2seq"):
             self.tokenizer.encode("")  # says what is missing
         raise UnsupportedError(
-            f"{self.name} is a model to {self.kind}, it does not generate text",
+            f"{self.name} is of kind {self.kind!r} and does not generate text",
             hint="lmstack.task(NAME, model) runs what it is for",
         )
 

@@ -18,6 +18,7 @@ from lmstack.serve.streams import until_gone
 if TYPE_CHECKING:
     from lmstack.serve.embedder import LocalEmbedder
     from lmstack.serve.local import LocalModel
+    from lmstack.serve.opening import open_model
 
 __all__ = [
     "API_CSP",
@@ -31,6 +32,7 @@ __all__ = [
     "create_app",
     "error_body",
     "error_response",
+    "open_model",
     "read_body",
     "read_json",
     "run_server",
@@ -41,6 +43,7 @@ __all__ = [
 _NEEDS_TORCH = {
     "LocalEmbedder": "lmstack.serve.embedder",
     "LocalModel": "lmstack.serve.local",
+    "open_model": "lmstack.serve.opening",
 }
 
 

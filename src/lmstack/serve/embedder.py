@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -46,9 +47,9 @@ class LocalEmbedder:
                 param="model",
             )
         self.loaded = loaded
-        self._module = loaded.module.eval()
-        self._tokenizer, self._pooling = loaded.tokenizer, loaded.pooling
-        limit = self._module.config.max_positions
+        self.module, self.tokenizer = loaded.module.eval(), loaded.tokenizer
+        self._pooling = loaded.pooling
+        limit = self.module.config.max_positions
         self._max_tokens = min(loaded.pooling.max_length or limit, limit)
         self._info = ModelInfo(loaded.name, loaded.digest, self._max_tokens)
 
@@ -57,13 +58,21 @@ class LocalEmbedder:
         """The embedder that ``ref`` names (no network), in float32."""
         return cls(load(ref, store))
 
+    def generate(self, *_: Any, **__: Any) -> str:
+        """What a language model has; an encoder cannot."""
+        return self.loaded.generate()
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write a folder that transformers loads: config, weights, tokenizer."""
+        self.loaded.save(Path(folder))
+
     @property
     def info(self) -> ModelInfo:
         return self._info
 
     @property
     def dimensions(self) -> int:
-        return self._module.config.hidden_size
+        return self.module.config.hidden_size
 
     @property
     def max_tokens(self) -> int:
@@ -79,7 +88,7 @@ class LocalEmbedder:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """As in core's `Embedder`; the prefix of the model for passages counts."""
-        encoded = self._tokenizer.encode_batch(self._prefixed(texts, "passage"))
+        encoded = self.tokenizer.encode_batch(self._prefixed(texts, "passage"))
         return [len(encoding.ids) for encoding in encoded]
 
     def _prefixed(self, texts: Sequence[str], kind: TextKind) -> list[str]:
@@ -99,7 +108,7 @@ class LocalEmbedder:
         return [prompt + text for text in texts]
 
     def _embed_slice(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        encoded = self._tokenizer.encode_batch(
+        encoded = self.tokenizer.encode_batch(
             texts, max_length=self._max_tokens, truncation="right"
         )
         ids = [encoding.ids for encoding in encoded]
@@ -113,7 +122,7 @@ class LocalEmbedder:
         """``ids``: none empty, sorted by length."""
         lengths = [len(tokens) for tokens in ids]
         flat = torch.tensor([index for tokens in ids for index in tokens])
-        hidden = self._module.packed(flat, lengths).float()
+        hidden = self.module.packed(flat, lengths).float()
         pooled = self._pool(hidden, torch.tensor(lengths))
         vectors: npt.NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
         return vectors

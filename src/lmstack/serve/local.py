@@ -51,7 +51,7 @@ from lmstack.serve.bridge import Bridge, Mailbox
 from lmstack.serve.choices import ChoiceText, token_logprob
 from lmstack.serve.inputs import bad_words, force_words, prompt_ids, with_defaults
 
-__all__ = ["LocalModel"]
+__all__ = ["LocalModel", "load_weights"]
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 Events = Mailbox[tuple[int, TokenEvent]]
@@ -102,10 +102,7 @@ class LocalModel:
         ``dtype``: ``bfloat16`` is twice as fast; ``float32`` computes with the reference ops
         and is what to compare with other implementations.
         """
-        kind = _dtype(dtype)
-        # float32 is there to be compared with, so it stays with the reference.
-        ops = None if kind == torch.float32 else inference_ops()
-        return cls(load(ref, store, kind, ops), engine)
+        return cls(load_weights(ref, store, dtype), engine)
 
     # -- generating ----------------------------------------------------------------------------
 
@@ -317,6 +314,15 @@ def _choice_seed(seed: int, index: int) -> int:
         return seed
     data = (seed % 2**64).to_bytes(8, "little") + index.to_bytes(8, "little")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def load_weights(
+    ref: str | os.PathLike[str] | ModelFolder, store: Store | None, dtype: str | torch.dtype
+) -> LoadedModel:
+    """The model that ``ref`` names, its weights in ``dtype`` and with the ops that suit it."""
+    kind = _dtype(dtype)
+    # float32 is there to be compared with, so it stays with the reference.
+    return load(ref, store, kind, None if kind == torch.float32 else inference_ops())
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -1,0 +1,31 @@
+"""The object that fits a model: what `lmstack.load` gives."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from lmstack.engine import EngineConfig
+from lmstack.registry import LoadedModel, ModelFolder, Store
+from lmstack.serve.embedder import LocalEmbedder
+from lmstack.serve.local import LocalModel, load_weights
+
+__all__ = ["open_model"]
+
+
+def open_model(
+    ref: str | os.PathLike[str] | ModelFolder,
+    *,
+    store: Store | None = None,
+    dtype: str | torch.dtype = "float32",
+    engine: EngineConfig | None = None,
+) -> LocalModel | LocalEmbedder | LoadedModel:
+    """`LocalModel` for what generates, `LocalEmbedder` for sentence vectors, else the
+    `LoadedModel` itself, as for a folder without a tokenizer. No network."""
+    loaded = load_weights(ref, store, dtype)
+    if not loaded.has_tokenizer:
+        return loaded
+    if loaded.kind in ("generate", "seq2seq"):
+        return LocalModel(loaded, engine)
+    return LocalEmbedder(loaded) if loaded.kind == "embed" else loaded
