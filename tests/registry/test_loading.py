@@ -279,16 +279,18 @@ def test_damaged_folder_names_the_file_and_what_to_do(write, loaded, name, damag
         bad = {"empty": b"", "cut": data[: len(data) // 2], "noise": b"\x00\xff" * 50}
         path.write_bytes(bad[damage])
     with pytest.raises(LmstackError) as caught:
-        loaded(path.parent)
+        loaded(path.parent).tokenizer.encode("a text")
     assert name in caught.value.message or "safetensors" in caught.value.message
     assert caught.value.hint
 
 
-def test_folder_without_tokenizer_says_so(write, loaded):
+def test_a_folder_without_tokenizer_loads_and_says_so_when_it_is_used(write, loaded):
     folder = write()
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(NotFoundError, match=r"no tokenizer\.json"):
-        loaded(folder)
+    found = loaded(folder)
+    assert not found.has_tokenizer
+    with pytest.raises(NotFoundError, match="has no tokenizer"):
+        found.tokenizer.decode([1])
 
 
 @pytest.mark.weights

@@ -102,7 +102,7 @@ class _NoTokenizer(Tokenizer):
         if name.startswith("__"):
             raise AttributeError(name)
         raise NotFoundError(
-            f"{self._path} has no tokenizer",
+            f"{self._path} has no tokenizer.json",
             hint="copy the model's tokenizer.json beside its weights",
         )
 
