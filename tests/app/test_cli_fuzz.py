@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import tokenizers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +27,9 @@ COMMANDS = (
     ["models"],
     ["models", "rm"],
     ["inspect"],
+    ["inspect", "attention"],
+    ["inspect", "tokens"],
+    ["tokens"],
     ["index"],
     ["index", "add"],
     ["index", "update"],
@@ -36,12 +42,13 @@ COMMANDS = (
 OPTIONS = [
     *("--docs", "--index", "--json", "--quiet", "-q", "-v", "--model", "--embedder", "--explain"),
     *("-k", "--rebuild", "--mode", "--port", "--host", "--expect-head", "--help", "--version"),
+    *("--compare", "--price", "--show", "--html", "--layer", "--head", "--target", "-o", "--top"),
     *("--", "-x", "--no-such-option"),
 ]
 VALUES = [
     *("docs", "no/such", ".", "", " ", "0", "-1", "99999", "hybrid", "openai:x", "letters"),
     *("a\nb", "\x1b[2J", "\ud800", "sha256:00", "hf:a/b", "pypi:a==1", "../..", "x" * 300),
-    *("0.0.0.0", "/dev/null", "nul\0byte"),
+    *("0.0.0.0", "/dev/null", "nul\0byte", "nul\0byte.png", "no/x.png", "words", "words=2"),
 ]
 words = st.sampled_from(OPTIONS) | st.sampled_from(VALUES) | st.text(max_size=8)
 
@@ -56,6 +63,10 @@ def sealed(docs: Path, embedder: HashEmbedder, monkeypatch: pytest.MonkeyPatch) 
     for part in ("generator", "require_models", "pull"):
         monkeypatch.setattr(wiring, part, missing)
     monkeypatch.delenv("LMSTACK_API_KEYS", raising=False)
+    (docs.parent / "words").mkdir()
+    vocabulary = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0}, unk_token="?"))
+    vocabulary.save(str(docs.parent / "words" / "tokenizer.json"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"words")))
 
 
 @settings(

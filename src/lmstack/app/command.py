@@ -33,11 +33,12 @@ Verbose = Annotated[
 ]
 
 
-def group(help_text: str, example: str = "") -> typer.Typer:
+def group(help_text: str, example: str = "", usual: str | None = None) -> typer.Typer:
     """A typer app in our clothes. Called without a command it shows its help, unless
-    `group_callback` gives it something better to do."""
+    `group_callback` gives it something better to do. ``usual``: the command that is meant where
+    the first word names none."""
     app = typer.Typer(
-        cls=HelpGroup,
+        cls=type("UsualGroup", (HelpGroup,), {"usual": usual}) if usual else HelpGroup,
         help=help_text,
         epilog=example or None,
         rich_markup_mode=None,

@@ -42,7 +42,19 @@ class HelpCommand(TyperCommand):
 
 
 class HelpGroup(TyperGroup):
-    """A group whose help is `help_text`, and which answers a typo with the nearest command."""
+    """A group whose help is `help_text`, and which answers a typo with the nearest command.
+    ``usual``: the command that is meant where the first word names none."""
+
+    usual: str | None = None
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        words = [arg for arg in args if not _is_option(arg)]
+        known = not words or words[0] in self.commands
+        # Two words and the first almost a command: a typo, which `resolve_command` answers.
+        typo = len(words) > 1 and nearest(words[0], self.commands) is not None
+        if self.usual is not None and not known and not typo:
+            args = [self.usual, *args]
+        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         root = ctx.parent is None

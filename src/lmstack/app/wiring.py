@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lmstack.app.inspection import Inspection
     from lmstack.app.server import Service
     from lmstack.rag import Answerer, Index
-    from lmstack.registry import Broken, ModelFolder
+    from lmstack.registry import Broken, LoadedModel, ModelFolder
     from lmstack.safety import AuditReport
     from lmstack.text import Finding, Tokenizer
 
@@ -57,6 +57,7 @@ __all__ = [
     "inspect",
     "is_remote",
     "loaded",
+    "model_to_inspect",
     "models",
     "open_index",
     "open_source",
@@ -169,6 +170,13 @@ def vocabulary(name: str) -> Tokenizer:
     from lmstack.app.vocabularies import vocabulary as named
 
     return named(name)
+
+
+def model_to_inspect(reference: str) -> LoadedModel:
+    """A local model with its weights in float32, without an engine."""
+    from lmstack.registry import load
+
+    return load(reference)
 
 
 def broken_models() -> list[Broken]:

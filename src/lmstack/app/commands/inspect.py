@@ -1,4 +1,5 @@
-"""`lmstack inspect`: what a model is made of, without loading its weights."""
+"""`lmstack inspect`: what a model is made of, without loading its weights, and the group of the
+commands that look into a model while it reads."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app import wiring
-from lmstack.app.command import command
+from lmstack.app.command import command, group
+from lmstack.app.commands import inspect_attention, inspect_tokens
 from lmstack.app.formats import columns, printable, size
 from lmstack.app.output import Output
 
@@ -18,14 +20,26 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
+    inspect = group(
+        "Look into a model: its parts, its attention, what it expects.\n\n`lmstack inspect MODEL`"
+        " shows what the model is made of; the other commands show what happens in it while it"
+        " reads a text.",
+        example="lmstack inspect smollm2-135m-instruct\n"
+        'lmstack inspect attention smollm2-135m-instruct "The fox sees the dog." -o fox.png\n'
+        'lmstack inspect tokens smollm2-135m-instruct "The capital of France is"',
+        usual="model",
+    )
     command(
-        app,
-        "inspect",
+        inspect,
+        "model",
         example="lmstack inspect smollm2-135m-instruct\nlmstack inspect ./model.gguf --json",
-    )(inspect)
+    )(inspect_model)
+    inspect_attention.register(inspect)
+    inspect_tokens.register(inspect)
+    app.add_typer(inspect, name="inspect")
 
 
-def inspect(
+def inspect_model(
     out: Output,
     model: Annotated[
         str,

@@ -1,0 +1,134 @@
+"""Pictures as PNG or SVG through matplotlib, without a screen: what they share.
+
+Covers the figure laid out in inches, fonts that have the letters of a text (and an escape for
+letters that none has), colours for every kind of colour vision, and writing the file. Needs the
+extra ``pictures``. Does not cover what is drawn.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from lmstack.core import InputError, require, shown
+
+__all__ = [
+    "ACCENT",
+    "GRID",
+    "INK",
+    "MASKED",
+    "QUIET",
+    "SHADES",
+    "Sheet",
+    "check_picture",
+    "drawing_part",
+]
+
+KINDS = (".png", ".svg")
+# Okabe and Ito's vermilion, which no kind of colour vision confuses with blue.
+ACCENT = "#d55e00"
+INK, QUIET, GRID, MASKED = "#1a1a1a", "#595959", "#bdbdbd", "#efefef"
+SHADES = "Blues"
+DPI = 144
+# Families with letters beyond Latin, Greek and Cyrillic, looked for where they are installed.
+WIDE = (
+    *("Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP"),
+    *("Noto Sans Arabic", "Noto Sans Devanagari", "Noto Sans Thai", "Noto Sans Hebrew"),
+    *(
+        "Noto Emoji",
+        "PingFang SC",
+        "Hiragino Sans",
+        "Microsoft YaHei",
+        "Yu Gothic",
+        "Malgun Gothic",
+    ),
+    *("WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Source Han Sans SC", "Arial Unicode MS"),
+    *("Segoe UI Symbol", "Segoe UI Emoji", "Symbola"),
+)
+
+
+def check_picture(path: Path, name: str = "output") -> None:
+    """``path`` can be written as a picture; said before anything slow begins."""
+    if path.suffix.lower() not in KINDS:
+        raise InputError(
+            f"--{name} is {shown(str(path))}, which names no kind of picture",
+            hint=f"--{name} FILE.png, or FILE.svg",
+            param=name,
+        )
+    if "\0" in str(path) or not path.parent.is_dir():
+        raise InputError(
+            f"--{name}: there is no folder {shown(str(path.parent))}",
+            hint=f"mkdir -p {path.parent}",
+            param=name,
+        )
+    drawing_part("figure")
+
+
+def drawing_part(name: str) -> Any:
+    """A module of matplotlib, or the extra that brings it."""
+    return require(f"matplotlib.{name}" if name else "matplotlib", "pictures")
+
+
+class Sheet:
+    """One figure of ``width`` by ``height`` inches, on which axes are placed from the top left."""
+
+    def __init__(self, width: float, height: float) -> None:
+        figure_class = drawing_part("figure").Figure
+        self.width, self.height = width, height
+        self.figure: Any = figure_class(figsize=(width, height), facecolor="white")
+        self._fonts = _Fonts()
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Any:
+        """Axes with their upper left corner at (``left``, ``top``) inches."""
+        box = (
+            left / self.width,
+            1 - (top + height) / self.height,
+            width / self.width,
+            height / self.height,
+        )
+        return self.figure.add_axes(box)
+
+    def text(self, left: float, top: float, text: str, **style: Any) -> None:
+        """``text`` with its upper left corner at (``left``, ``top``) inches."""
+        style = {"color": INK, "fontsize": 10, "va": "top", **style}
+        x, y = left / self.width, 1 - top / self.height
+        self.figure.text(x, y, self.drawable(text), **self.font, **style)
+
+    @property
+    def font(self) -> dict[str, Any]:
+        """Arguments of every text: the fonts, and no mathematics between dollar signs."""
+        return {"family": self._fonts.names, "parse_math": False}
+
+    def drawable(self, text: str, limit: int = 0) -> str:
+        """``text`` in letters that the fonts have; others as ``\\u4e2d``. Cut to ``limit``."""
+        if limit and len(text) > limit:
+            text = text[: limit - 1] + "…"
+        return "".join(
+            c if self._fonts.has(c) else c.encode("unicode_escape").decode() for c in text
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the file; its suffix says what kind. The same picture gives the same bytes."""
+        kind = path.suffix.lower().removeprefix(".")
+        # Text stays text in an SVG, so that it can be searched and read aloud.
+        settings = {"svg.fonttype": "none", "svg.hashsalt": "lmstack"}
+        metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+        with drawing_part("").rc_context(settings), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            self.figure.savefig(path, format=kind, dpi=DPI, metadata=metadata)
+
+
+class _Fonts:
+    """The bundled font, and those of this machine that have what it has not."""
+
+    def __init__(self) -> None:
+        manager, font_class = drawing_part("font_manager"), drawing_part("ft2font").FT2Font
+        installed = {entry.name: entry.fname for entry in manager.fontManager.ttflist}
+        self.names = ["DejaVu Sans", *(name for name in WIDE if name in installed)]
+        self._letters: set[int] = set()
+        for name in self.names:
+            self._letters |= set(font_class(installed[name]).get_charmap())
+
+    def has(self, letter: str) -> bool:
+        return ord(letter) in self._letters
