@@ -88,6 +88,8 @@ def scaled_dot_product_attention(
     if not key.shape[-2]:
         out = query.new_zeros(*query.shape[:-1], value.shape[-1])
         return (out, query.new_zeros(*query.shape[:-1], 0)) if return_weights else out
+    if mask is not None and mask.dtype not in (torch.bool, torch.float32):
+        mask = mask.to(query.dtype)
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     groups = query.shape[-3] // key.shape[-3]
     spread = (key, value) if groups == 1 else _spread(key, value, groups)
@@ -153,7 +155,7 @@ class _Tiles:
         mask = self._mask_of(start, end, low, high)
         if bias is not None:
             mask = bias if mask is None else _added(bias, mask)
-        if mask is not None and mask.dim() == 3:
+        if mask is not None and mask.dim() == 3 and self._query.dim() > 3:
             mask = mask[None]  # torch's kernel takes two or four dimensions
         query = self._query[..., start:end, :]
         key, value = (x[..., low:high, :] for x in (self._key, self._value))
@@ -176,7 +178,7 @@ class _Tiles:
         mask = self._mask_of(start, end, low, high)
         if mask is not None:
             scores = _added(scores, mask)
-        weights = _softmax(scores)
+        weights = _softmax(scores).to(value.dtype)
         return weights @ value, weights
 
     def _reach(self, start: int, end: int) -> tuple[int, int]:
@@ -267,7 +269,15 @@ def _check(
             f"attention over {shapes}: {query.shape[-3]} query heads for {key.shape[-3]}",
             hint="each key-value head serves a whole number of query heads",
         )
+    if query.shape[:-3] != key.shape[:-3]:
+        raise InputError(f"attention over {shapes}", hint="all share the batch dimensions")
     if mask is not None:
+        if mask.dtype != torch.bool and not mask.is_floating_point():
+            raise InputError(
+                f"the mask is {mask.dtype}",
+                hint="mask.bool() where a query may look, or numbers to add to the scores",
+                param="mask",
+            )
         whole = (*query.shape[:-1], key.shape[-2])
         ends = zip(reversed(mask.shape), reversed(whole), strict=False)
         if mask.dim() > len(whole) or any(a not in (1, b) for a, b in ends):
