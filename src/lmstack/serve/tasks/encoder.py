@@ -149,9 +149,7 @@ class Encoder:
 def max_tokens(loaded: LoadedModel) -> int:
     """Tokens of one text that the model can see, added ones included."""
     config = loaded.module.config
-    limit = config.max_positions
-    if config.position_pad is not None:
-        limit -= config.position_pad + 1  # rows of the table that no token stands at
+    limit = (config.encoder or config).max_positions
     stated = loaded.tokenizer.config.get("model_max_length")
     # transformers writes 1e30 for "no limit".
     if isinstance(stated, int | float) and 0 < stated < 1e9:

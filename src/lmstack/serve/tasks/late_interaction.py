@@ -46,9 +46,8 @@ class LateInteractionScorer:
         self._document_marker = self._id(loaded.late.document_marker)
         mask = loaded.tokenizer.name_of("mask_token")
         self._mask_id = self._id(mask) if loaded.late.expands_queries else None
-        tokenizer = loaded.tokenizer
-        first = [tokenizer.encode(w, add_special_tokens=False)[:1] for w in loaded.late.skipped]
-        self._skipped = frozenset(index for ids in first for index in ids)
+        # By the vocabulary: encoding a mark that it lacks would skip every unknown word.
+        self._skipped = {loaded.tokenizer.id_of(mark) for mark in loaded.late.skipped}
 
     def score(
         self,
