@@ -20,6 +20,7 @@ from lmstack.model.families.family import (
     layers_of,
     nullable_number,
     read_activation,
+    refuse,
 )
 from lmstack.model.families.llama import (
     LLAMA_TENSORS,
@@ -90,6 +91,8 @@ def _read_gemma2(fields: Fields) -> dict[str, Any]:
 
 
 def _read_gemma3(fields: Fields) -> dict[str, Any]:
+    # Gemma 3 norms its queries and keys where Gemma 2 capped its scores.
+    refuse(fields, attn_logit_softcapping=None)
     values = _read_gemma(fields, None, None) | {"qk_norm": "head"}
     window = _window(fields)
     if window is not None and not values["causal"]:

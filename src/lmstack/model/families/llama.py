@@ -7,6 +7,7 @@ sets one apart is a few fields and entries of the table.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from lmstack.core import FormatError, UnsupportedError, shown
@@ -303,6 +304,7 @@ def _kin(
     )
 
 
+_OLMO2 = _kin("olmo2", "Olmo2", _read_olmo2, _write_olmo2, _QK_NORM | _OLMO2_NORMS)
 LLAMA_FAMILIES = (
     _kin("llama", "Llama", _read_llama, _write_llama),
     _kin("qwen2", "Qwen2", _read_qwen2, _write_qwen2),
@@ -311,5 +313,6 @@ LLAMA_FAMILIES = (
     _kin("mixtral", "Mixtral", _read_mixtral, _write_mixtral, _MIXTRAL_EXPERTS, _MIXTRAL_FUSED),
     _kin("phi3", "Phi3", _read_phi3, _write_phi3, _PHI3_FUSED),
     _kin("smollm3", "SmolLM3", _read_smollm3, _write_smollm3),
-    _kin("olmo2", "Olmo2", _read_olmo2, _write_olmo2, _QK_NORM | _OLMO2_NORMS),
+    # transformers has no OLMo2 for tokens.
+    replace(_OLMO2, heads={k: v for k, v in _OLMO2.heads.items() if v is not TOKEN}),
 )

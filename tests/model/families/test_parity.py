@@ -1,0 +1,154 @@
+"""Every family against transformers: outputs, folders, greedy tokens, and the traps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from lmstack.model import write_folder
+
+from .all_cases import CASES
+from .cases import Case, batch, positions, sprung
+
+VARIANTS = [
+    pytest.param(case, name, id=f"{case.architecture}-{name}")
+    for case in CASES
+    for name in case.names
+]
+TRAPS = [
+    pytest.param(case, trap, id=f"{case.architecture}-{name}")
+    for case in CASES
+    for name, trap in case.traps.items()
+]
+
+
+def _writes(case: Case) -> bool:
+    return case.architecture.endswith(("CausalLM", "LMHeadModel", "ConditionalGeneration"))
+
+
+GREEDY = [
+    pytest.param(case, name, id=f"{case.architecture}-{name}")
+    for case in CASES
+    for name in case.names
+    if _writes(case) and name not in case.not_greedy
+]
+
+
+@torch.no_grad()
+def their_output(case: Case, variant: str, values: dict[str, torch.Tensor]):
+    more = {}
+    if case.given_positions and "attention_mask" in values:
+        more["position_ids"] = positions(values["attention_mask"])
+    return case.theirs(variant)(**values, **more, output_hidden_states=True)
+
+
+def pairs(ours, theirs, values):
+    """(name, ours, theirs, mask of real places) of all that both give."""
+    mask = values.get("attention_mask")
+    decoder = "decoder_input_ids" in values
+    inner, outer = (None, mask) if decoder else (mask, None)
+    if ours.logits is not None:
+        logits = getattr(theirs, "logits", None)
+        if logits is None:
+            logits = torch.stack((theirs.start_logits, theirs.end_logits), dim=-1)
+        yield "logits", ours.logits, logits, inner if logits.dim() == 3 else None
+    if ours.pooled is not None:
+        yield "pooled", ours.pooled, theirs.pooler_output, None
+    states = theirs.decoder_hidden_states if decoder else theirs.hidden_states
+    assert len(ours.hidden_states) == len(states)
+    for i, (a, b) in enumerate(zip(ours.hidden_states, states, strict=True)):
+        yield f"hidden {i}", a, b, inner
+    if decoder:
+        encoder = zip(ours.encoder_hidden_states, theirs.encoder_hidden_states, strict=True)
+        for i, (a, b) in enumerate(encoder):
+            yield f"encoder {i}", a, b, outer
+
+
+@pytest.mark.parametrize("padding", ["none", "left", "right"])
+@pytest.mark.parametrize(("case", "variant"), VARIANTS)
+def test_logits_and_hidden_states_are_those_of_transformers(case, variant, padding):
+    values = batch(case, variant, padding)
+    theirs = their_output(case, variant, values)
+    with torch.no_grad():
+        ours = case.ours(variant)(**values)
+    for name, a, b, mask in pairs(ours, theirs, values):
+        if mask is not None:
+            a, b = a[mask.bool()], b[mask.bool()]
+        torch.testing.assert_close(a, b, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def _kept(config) -> dict:
+    """What a loaded model keeps of a config.json beside the facts of the forward pass."""
+    names = ("model_type", "bos_token_id", "eos_token_id", "pad_token_id")
+    return {name: getattr(config, name, None) for name in names}
+
+
+@pytest.mark.parametrize(("case", "variant"), VARIANTS)
+def test_a_written_folder_loads_bit_equal_in_transformers(case, variant, tmp_path):
+    model = case.theirs(variant)
+    write_folder(case.ours(variant), tmp_path, _kept(model.config))
+    back, report = getattr(transformers, case.architecture).from_pretrained(
+        tmp_path, output_loading_info=True, attn_implementation="eager"
+    )
+    assert not any(report[key] for key in report), report
+    expected = model.state_dict()
+    found = back.state_dict()
+    assert found.keys() == expected.keys()
+    wrong = [name for name, tensor in expected.items() if not torch.equal(tensor, found[name])]
+    assert not wrong
+    values = batch(case, variant, "none")
+    torch.testing.assert_close(
+        back.eval()(**values)[0], their_output(case, variant, values)[0], rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize(("case", "variant"), VARIANTS)
+def test_a_written_file_has_the_names_that_transformers_writes(case, variant, tmp_path):
+    model = case.theirs(variant)
+    model.save_pretrained(tmp_path / "theirs")
+    write_folder(case.ours(variant), tmp_path / "ours", {"model_type": model.config.model_type})
+    names = [set(load_file(tmp_path / who / "model.safetensors")) for who in ("ours", "theirs")]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize(("case", "variant"), GREEDY)
+@torch.no_grad()
+def test_sixteen_greedy_tokens_are_those_of_transformers(case, variant):
+    prompt = batch(case, variant, "none")
+    values = {k: v for k, v in prompt.items() if k != "decoder_input_ids"}
+    stepwise = variant in case.stepwise
+    theirs = case.theirs(variant).generate(
+        **values,
+        max_new_tokens=16,
+        min_new_tokens=16,
+        do_sample=False,
+        use_cache=not stepwise,
+        pad_token_id=0,
+        eos_token_id=None,
+    )
+    ours = case.ours(variant)
+    if "decoder_input_ids" in prompt:
+        start, key = 1, "decoder_input_ids"
+    else:
+        start, key = prompt["input_ids"].shape[1], "input_ids"
+    if stepwise:
+        ids = theirs[:, :start]
+        for _ in range(16):
+            ids = torch.cat((ids, ours(**values | {key: ids}).logits[:, -1:].argmax(-1)), dim=1)
+        assert ids.tolist() == theirs.tolist()
+        return
+    # One pass over their tokens: the first that ours would not choose is where the two part.
+    logits = ours(**values | {key: theirs[:, :-1]}).logits
+    assert logits.argmax(-1)[:, start - 1 :].tolist() == theirs[:, start:].tolist()
+
+
+@pytest.mark.parametrize(("case", "trap"), TRAPS)
+@torch.no_grad()
+def test_a_trap_moves_the_logits(case, trap):
+    """The weights of these tests are such that each mistake would be seen."""
+    values = batch(case, trap.variant, "none")
+    right, wrong = case.ours(trap.variant)(**values), sprung(case, trap)(**values)
+    name = "logits" if right.logits is not None else "last_hidden_state"
+    assert (getattr(right, name) - getattr(wrong, name)).abs().max() > 1e-3
