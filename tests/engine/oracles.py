@@ -41,3 +41,15 @@ def _cut(row: list[int], ends: list[int], pad: int) -> list[int]:
     while row and row[-1] == pad:
         row = row[:-1]
     return row
+
+
+def new_tokens(model: Any, prompt: Sequence[int], **options: Any) -> list[list[int]]:
+    """What an encoder-decoder of transformers generates, by the names that options have here."""
+    names = {"forced_eos_id": "forced_eos_token_id", "forced_bos_id": "forced_bos_token_id"}
+    names |= {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens"}
+    names |= {"n": "num_return_sequences"}
+    given = {names.get(k, k): v for k, v in options.items()}
+    with torch.inference_mode():
+        out = model.generate(torch.tensor([list(prompt)]), do_sample=False, **given)
+    ends = options.get("eos_token_id")
+    return [_cut(row, [ends], 0) for row in out[:, 1:].tolist()]

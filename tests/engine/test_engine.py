@@ -174,7 +174,9 @@ class FailsOn(torch.nn.Module):
         self.inner, self.token, self.nan = module, token, nan
         self.config, self.dtype = module.config, module.dtype
 
-    def hidden(self, ids: torch.Tensor, positions: torch.Tensor, attend: object) -> torch.Tensor:
+    def hidden(
+        self, ids: torch.Tensor, positions: torch.Tensor, attend: object, **options: object
+    ) -> torch.Tensor:
         bad = ids == self.token
         if bad.any() and not self.nan:
             raise RuntimeError("boom")
@@ -183,7 +185,7 @@ class FailsOn(torch.nn.Module):
             v = torch.where(bad[:, None, None], torch.nan, v)
             return attend(layer, q, k, v)  # type: ignore[operator]
 
-        return self.inner.hidden(ids, positions, poisoned)
+        return self.inner.hidden(ids, positions, poisoned, **options)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         return self.inner.logits(hidden)

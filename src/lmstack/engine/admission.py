@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
-from lmstack.core import ContextLengthError, InputError, SamplingParams
+from lmstack.core import ContextLengthError, InputError, SamplingParams, UnsupportedError
 from lmstack.engine.beams import BeamSearch
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.contrastive import ContrastiveSearch
@@ -39,6 +39,9 @@ class Admission:
         self._num_tokens = min(len(vocabulary), model.vocab_size)
         self._window, self._context_length = model.max_positions, context_length
         self._config, self._num_blocks = config, num_blocks
+        self._encoder = model.encoder
+        ropes = [spec.rope for spec in model.layers if spec.rope is not None]
+        self._originals = [r.original_positions for r in ropes if r.depends_on_length]
         self._grammars = GrammarCompiler(vocabulary, config.max_grammar_bytes)
         self._patterns = PatternCompiler()
 
@@ -57,24 +60,69 @@ class Admission:
                 hint=f"lower {param}, or raise max_sequences",
                 param=param,
             )
-        longest = min(self._context_length, self._num_blocks // width * self._config.block_size)
-        self._check_length(len(ids), sampling.max_tokens, longest)
+        self._check_kind(request)
+        begun = request.decoder_ids or ids
+        blocks = self._num_blocks
+        if self._encoder is not None:
+            blocks -= self._config.blocks_for(len(ids))
+            self._check_input(len(ids), blocks)
+        longest = min(self._context_length, blocks // width * self._config.block_size)
+        self._check_length(len(begun), sampling.max_tokens, longest)
         limit = longest
         if sampling.max_tokens is not None:
-            limit = len(ids) + sampling.max_tokens
+            limit = len(begun) + sampling.max_tokens
         matcher = None if request.grammar is None else self._grammars.compile(request.grammar)
         pattern = self._patterns.compile(sampling.stop_regex) if sampling.stop_regex else None
-        sequence = Sequence(request, self._vocabulary, limit, matcher, pattern)
+        sequence = Sequence(
+            request, self._vocabulary, limit, matcher, pattern, self._rope_length(limit)
+        )
         if sampling.num_beams > 1:
             BeamSearch(sequence)
         elif sampling.penalty_alpha:
             ContrastiveSearch(sequence)
         return sequence
 
+    def _check_kind(self, request: EngineRequest) -> None:
+        """Is this asked of the right kind of model?"""
+        if self._encoder is None:
+            if request.decoder_ids:
+                raise UnsupportedError("decoder_ids for a model without an encoder")
+            return
+        if request.echo:
+            raise UnsupportedError(
+                "echo: the prompt of an encoder-decoder is no part of its output", param="echo"
+            )
+        if not request.decoder_ids:
+            raise InputError(
+                "the files of this encoder-decoder do not say what its output begins with",
+                hint="set decoder_start_token_id in its generation_config.json",
+                param="model",
+            )
+
+    def _check_input(self, count: int, blocks_left: int) -> None:
+        assert self._encoder is not None
+        window = self._encoder.max_positions
+        if count > window or blocks_left < 1:
+            place = f"the encoder reads {window}" if count > window else "the KV pool holds fewer"
+            raise ContextLengthError(
+                f"the prompt has {count} tokens, {place}",
+                hint="shorten or split the text",
+                param="prompt",
+            )
+
+    def _rope_length(self, limit: int) -> int | None:
+        """What a sequence that may grow to ``limit`` tokens reckons with, from its first token to
+        its last: the original length if it stays within, else the most that is possible here."""
+        if not self._originals:
+            return None
+        original = min(self._originals)
+        return original if limit <= original else self._context_length
+
     def _check_all_tokens(self, request: EngineRequest) -> None:
         sampling = request.sampling
         forced = {"forced_bos_id": sampling.forced_bos_id, "forced_eos_id": sampling.forced_eos_id}
         self._check_tokens("the prompt", "prompt", request.prompt_ids)
+        self._check_tokens("the decoder's beginning", "decoder_ids", request.decoder_ids)
         self._check_tokens("logit_bias", "logit_bias", sampling.logit_bias)
         for param, token in forced.items():
             self._check_tokens(param, param, () if token is None else (token,))

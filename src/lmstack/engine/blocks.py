@@ -15,13 +15,23 @@ from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
-__all__ = ["BlockManager", "chain_hash"]
+__all__ = ["BlockManager", "chain_hash", "cross_hashes", "input_hash"]
 
 
 def chain_hash(parent: bytes, tokens: Sequence[int]) -> bytes:
     """Name of a full block: 256 bits over its tokens and all before it, so that nobody can
     make two different beginnings meet."""
     return hashlib.blake2b(parent + array("q", tokens).tobytes(), digest_size=32).digest()
+
+
+def input_hash(tokens: Sequence[int]) -> bytes:
+    """Name of an encoder's whole input: each of its states depends on all of it."""
+    return chain_hash(b"encoder", tokens)
+
+
+def cross_hashes(name: bytes, num_blocks: int) -> list[bytes]:
+    """Names of the blocks that hold what an encoder made of the input ``name``."""
+    return [chain_hash(b"cross" + name, [i]) for i in range(num_blocks)]
 
 
 class BlockManager:

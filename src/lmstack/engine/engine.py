@@ -58,9 +58,9 @@ class Engine:
         self.config = config = config or EngineConfig()
         model = module.config
         self._num_tokens = min(len(vocabulary), model.vocab_size)
-        num_blocks = config.pool_blocks(
-            KVPool.bytes_per_token(model, module.dtype), model.max_positions
-        )
+        encoder = model.encoder
+        window = model.max_positions + (0 if encoder is None else encoder.max_positions)
+        num_blocks = config.pool_blocks(KVPool.bytes_per_token(model, module.dtype), window)
         self.context_length = min(model.max_positions, num_blocks * config.block_size)
         self._dtype = str(module.dtype).removeprefix("torch.")
         self._runner = Runner(module, num_blocks, config.block_size)
@@ -266,7 +266,7 @@ class Engine:
         reason = sequence.append(sampled.token)
         first = sequence.num_output == 1
         self._num_generated += 1
-        self._num_prompt += sequence.num_prompt if first else 0
+        self._num_prompt += sequence.num_input if first else 0
         event = TokenEvent(
             request_id=sequence.request.id,
             token=sampled.token,
@@ -285,7 +285,7 @@ class Engine:
         before, root = search.members, search.root
         result = search.advance()
         if before[0] is root:
-            self._num_prompt += root.num_prompt
+            self._num_prompt += root.num_input
         self._num_generated += len(result.events)
         if result.children:
             self._runner.copy(self._scheduler.replace(before, result.children))
@@ -313,6 +313,8 @@ class Engine:
         for member in _members(sequence):
             # Blocks before these are published, so others may be reading them.
             self._runner.wipe(member.table[member.num_published :])
+            if not member.is_encoded:
+                self._runner.wipe(member.cross_table)
             self._scheduler.remove(member, forget=True)
         self._retire(sequence, "error")
         try:

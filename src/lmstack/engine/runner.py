@@ -13,12 +13,13 @@ from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lmstack.core import UnsupportedError
 from lmstack.engine.attention import PagedAttention
-from lmstack.engine.kvpool import KVPool, Span
+from lmstack.engine.kvpool import CrossSpan, KVPool, Span, slots_of
 from lmstack.engine.request import TokenScore
 from lmstack.engine.sampler import score_rows
 from lmstack.engine.sequence import Chunk
@@ -57,11 +58,8 @@ class Runner:
     @torch.inference_mode()
     def run(self, chunks: Seq[Chunk], num_tokens: int) -> Computed:
         """``chunks``: those of one token first. ``num_tokens``: size of the vocabulary."""
-        ids = [t for c in chunks for t in c.sequence.tokens[c.start : c.end]]
-        positions = [p for c in chunks for p in range(c.start, c.end)]
-        spans = [Span(c.sequence.table, c.start, c.end) for c in chunks]
-        attend = PagedAttention(self._pool, self._module.config, spans)
-        hidden = self._module.hidden(torch.tensor(ids), torch.tensor(positions), attend)
+        self._encode(chunks)
+        hidden = self._hidden(chunks)
         ends: list[int] = []
         scores = []
         row = 0
@@ -76,6 +74,55 @@ class Runner:
             row += chunk.count
         last = hidden if len(ends) == len(hidden) else hidden[ends]
         return Computed(self._module.logits(last).float(), last, scores)
+
+    def _hidden(self, chunks: Seq[Chunk]) -> Tensor:
+        """Hidden states of the tokens of ``chunks``, end to end."""
+        lengths = dict.fromkeys(c.sequence.rope_length for c in chunks)
+        if len(lengths) == 1:
+            return self._pass(chunks, chunks[0].sequence.rope_length)
+        # Rotations that differ from sequence to sequence: a pass for each length.
+        parts: list[Tensor] = [torch.empty(0)] * len(chunks)
+        for length in lengths:
+            places = [i for i, c in enumerate(chunks) if c.sequence.rope_length == length]
+            hidden = self._pass([chunks[i] for i in places], length)
+            split = hidden.split_with_sizes([chunks[i].count for i in places])
+            for i, part in zip(places, split, strict=True):
+                parts[i] = part
+        return torch.cat(parts)
+
+    def _pass(self, chunks: Seq[Chunk], length: int | None) -> Tensor:
+        ids = [t for c in chunks for t in c.sequence.tokens[c.start : c.end]]
+        positions = [p for c in chunks for p in range(c.start, c.end)]
+        attend = PagedAttention(self._pool, self._module.config, [_span(c) for c in chunks])
+        return self._module.hidden(
+            torch.tensor(ids), torch.tensor(positions), attend, length=length
+        )
+
+    def _encode(self, chunks: Seq[Chunk]) -> None:
+        """Run the encoder on the inputs that it has not read: each once, all of them together."""
+        fresh = {
+            c.sequence.cross_table[0]: c.sequence
+            for c in chunks
+            if c.sequence.encoder_ids and not c.sequence.is_encoded
+        }
+        if not fresh:
+            return
+        encoder = self._module.encoder
+        assert encoder is not None
+        ordered = sorted(fresh.values(), key=lambda s: len(s.encoder_ids))
+        ids = torch.tensor([token for s in ordered for token in s.encoder_ids])
+        encoded = encoder.packed(ids, [len(s.encoder_ids) for s in ordered])
+        slots = torch.from_numpy(
+            np.concatenate(
+                [
+                    slots_of(s.cross_table, 0, len(s.encoder_ids), self._pool.block_size)
+                    for s in ordered
+                ]
+            )
+        )
+        for layer, (k, v) in enumerate(self._module.cross_states(encoded)):
+            self._pool.keys[layer].index_copy_(0, slots, k)
+            self._pool.values[layer].index_copy_(0, slots, v)
 
     @torch.inference_mode()
     def copy(self, blocks: Seq[tuple[int, int]]) -> None:
@@ -102,3 +149,11 @@ class Runner:
             targets = sequence.tokens[start + 1 : end + 1]
             scores += score_rows(logits, targets, sequence.request.sampling.logprobs or 0)
         return scores
+
+
+def _span(chunk: Chunk) -> Span:
+    sequence = chunk.sequence
+    cross = None
+    if sequence.encoder_ids:
+        cross = CrossSpan(sequence.cross_table, len(sequence.encoder_ids))
+    return Span(sequence.table, chunk.start, chunk.end, cross)

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import MutableSequence
 from collections.abc import Sequence as Seq
 
-from lmstack.engine.blocks import BlockManager
+from lmstack.engine.blocks import BlockManager, cross_hashes
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.sequence import Chunk, Sequence
 
@@ -51,7 +51,7 @@ class Scheduler:
     def remove(self, sequence: Sequence, *, forget: bool = False) -> None:
         """Take a sequence out, finished or not, and free its blocks. ``forget``: its keys and
         values are not to be trusted, so nobody may find them again."""
-        self._blocks.release(sequence.table, forget=forget)
+        self._release(sequence, forget=forget)
         if sequence in self.running:
             self.running.remove(sequence)
         elif sequence in self.waiting:
@@ -99,6 +99,7 @@ class Scheduler:
     def _inherit(self, parent: Sequence, child: Sequence) -> None:
         """The child takes the blocks and the place of its parent."""
         child.table, parent.table = parent.table, []
+        child.cross_table, parent.cross_table = parent.cross_table, []
         child.num_computed, child.num_published = parent.num_computed, parent.num_published
         if not self._replaced(self.running, parent, child):
             self._replaced(self.waiting, parent, child)
@@ -113,6 +114,7 @@ class Scheduler:
         rest = first.num_computed > full * self._config.block_size
         copied = rest and self._blocks.can_allocate(1)
         self._blocks.allocate(child.table, int(copied), first.table[:full])
+        self._blocks.allocate(child.cross_table, 0, first.cross_table)
         child.num_published = full
         child.num_computed = first.num_computed if copied else full * self._config.block_size
         return [(first.table[full], child.table[full])] if copied else []
@@ -143,6 +145,11 @@ class Scheduler:
     def computed(self, chunk: Chunk) -> None:
         """The keys and values of ``chunk`` are in its blocks: publish those now full."""
         sequence, size = chunk.sequence, self._config.block_size
+        if sequence.encoder_ids and not sequence.is_encoded:
+            sequence.is_encoded = True
+            names = cross_hashes(sequence.origin, len(sequence.cross_table))
+            for block, name in zip(sequence.cross_table, names, strict=True):
+                self._blocks.publish(block, name)
         sequence.num_computed = chunk.end
         sequence.hash_blocks(size, chunk.end)
         for i in range(sequence.num_published, chunk.end // size):
@@ -167,8 +174,9 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
-        self._blocks.release(sequence.table)
+        self._release(sequence)
         sequence.num_computed = sequence.num_published = 0
+        sequence.is_encoded = False
         self.waiting.appendleft(sequence)
         self.num_preemptions += 1
 
@@ -181,7 +189,7 @@ class Scheduler:
             max(0, self._config.blocks_for(len(s.tokens)) - len(s.table)) for s in self.running
         )
         coming = {h for s in self.running if s.num_pending > 1 for h in self._unpublished(s)}
-        places = self._places()
+        places, num_decoding = self._places(), len(chunks)
         for sequence in list(self.waiting):
             if budget == 0:
                 return
@@ -193,8 +201,16 @@ class Scheduler:
             if self._is_coming(sequence, len(shared), coming):
                 continue
             total = self._config.blocks_for(min(len(sequence.tokens) + 1, sequence.limit))
-            if not self._blocks.can_allocate(total - len(shared) + owed, shared):
+            crossed = self._crossed(sequence)
+            new = 0 if crossed else self._config.blocks_for(len(sequence.encoder_ids))
+            if not self._blocks.can_allocate(total - len(shared) + new + owed, [*shared, *crossed]):
                 return
+            # An encoder reads its input at once: one longer than the budget has a step alone.
+            cost = len(sequence.encoder_ids) if new else 0
+            if cost >= budget and len(chunks) > num_decoding:
+                return
+            self._blocks.allocate(sequence.cross_table, new, crossed)
+            budget = max(1, budget - cost)
             places += self._width(sequence)
             chunk = self._start(sequence, shared, budget)
             chunks.append(chunk)
@@ -224,9 +240,9 @@ class Scheduler:
         sequence.num_computed = start
         sequence.num_published = len(shared)
         if sequence.cached_tokens is None:
-            sequence.cached_tokens = start
-            self.num_prefix_queries += sequence.num_prompt
-            self.num_prefix_hits += start
+            sequence.cached_tokens = len(sequence.encoder_ids) if sequence.is_encoded else start
+            self.num_prefix_queries += sequence.num_input
+            self.num_prefix_hits += sequence.cached_tokens
         return Chunk(sequence, start, end)
 
     def _shared(self, sequence: Sequence) -> list[int]:
@@ -235,6 +251,23 @@ class Scheduler:
             return []
         usable = (len(sequence.tokens) - 1) // self._config.block_size
         return self._blocks.match(sequence.hashes[:usable])
+
+    def _crossed(self, sequence: Sequence) -> list[int]:
+        """Blocks with what an encoder made, or is about to make, of the same input."""
+        if not sequence.encoder_ids:
+            return []
+        for other in self.running:
+            if other.origin == sequence.origin and other.cross_table:
+                sequence.is_encoded = other.is_encoded
+                return other.cross_table
+        count = self._config.blocks_for(len(sequence.encoder_ids))
+        found = self._blocks.match(cross_hashes(sequence.origin, count))
+        sequence.is_encoded = len(found) == count
+        return found if sequence.is_encoded else []
+
+    def _release(self, sequence: Sequence, *, forget: bool = False) -> None:
+        self._blocks.release(sequence.table, forget=forget)
+        self._blocks.release(sequence.cross_table, forget=forget)
 
     def _unpublished(self, sequence: Sequence) -> list[bytes]:
         if not self._config.prefix_cache:

@@ -21,7 +21,7 @@ from typing import Self
 from torch import Tensor
 
 from lmstack.core import FinishReason, SamplingParams
-from lmstack.engine.blocks import chain_hash
+from lmstack.engine.blocks import chain_hash, input_hash
 from lmstack.engine.grammar import GrammarMatcher
 from lmstack.engine.patterns import PatternMatcher
 from lmstack.engine.request import EngineRequest, TokenEvent, TokenScore
@@ -42,8 +42,11 @@ class Sequence:
     """``tokens``: prompt, then output. ``num_computed``: how many of them, from the start, have
     keys and values in the blocks of ``table``. ``limit``: length at which it must end.
 
-    ``search``: what decides on its tokens together with those of others, None where they are its
-    own affair. ``is_free``: nothing but a grammar bears on its logits."""
+    ``encoder_ids``: what the encoder reads, whose keys and values are in the blocks of
+    ``cross_table`` once it ``is_encoded``. ``rope_length``: the length that its rotations reckon
+    with, where they depend on one. ``search``: what decides on its tokens together with those of
+    others, None where they are its own affair. ``is_free``: nothing but a grammar bears on its
+    logits."""
 
     def __init__(
         self,
@@ -52,13 +55,22 @@ class Sequence:
         limit: int,
         matcher: GrammarMatcher | None = None,
         pattern: PatternMatcher | None = None,
+        rope_length: int | None = None,
     ) -> None:
         self.request = request
         self.vocabulary = vocabulary
         self.limit = limit
         self.matcher = matcher
-        self.tokens = list(request.prompt_ids)
+        self.rope_length = rope_length
+        self.encoder_ids = request.prompt_ids if request.decoder_ids else ()
+        self.cross_table: list[int] = []
+        self.is_encoded = False
+        self.tokens = list(request.decoder_ids or request.prompt_ids)
         self.num_prompt = len(self.tokens)
+        # Keys of equal tokens differ with the encoder's input and with the length of rotation.
+        self.origin = input_hash(self.encoder_ids) if self.encoder_ids else b""
+        if rope_length is not None:
+            self.origin += rope_length.to_bytes(8, "little")
         self.num_computed = 0
         self.table: list[int] = []
         self.hashes: list[bytes] = []
@@ -87,6 +99,11 @@ class Sequence:
         return len(self.tokens) - self.num_prompt
 
     @property
+    def num_input(self) -> int:
+        """Tokens that were given: the encoder's where there is one."""
+        return len(self.encoder_ids) or self.num_prompt
+
+    @property
     def num_pending(self) -> int:
         """Tokens whose keys and values are not computed; 1 while decoding."""
         return len(self.tokens) - self.num_computed
@@ -112,7 +129,7 @@ class Sequence:
         child.output_counts, child.scores = self.output_counts.copy(), self.scores.copy()
         child.matcher = None if self.matcher is None else self.matcher.fork()
         child.stops = self.stops.fork()
-        child.table = []
+        child.table, child.cross_table = [], []
         child.num_computed = child.num_published = 0
         child.ending = child.append(token)
         return child
@@ -120,7 +137,7 @@ class Sequence:
     def hash_blocks(self, block_size: int, num_tokens: int) -> None:
         """Extend ``hashes`` to every full block of the first ``num_tokens``."""
         for i in range(len(self.hashes), num_tokens // block_size):
-            parent = self.hashes[-1] if self.hashes else b""
+            parent = self.hashes[-1] if self.hashes else self.origin
             self.hashes.append(
                 chain_hash(parent, self.tokens[i * block_size : (i + 1) * block_size])
             )
