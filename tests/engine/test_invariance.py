@@ -19,7 +19,7 @@ from tests.engine.conftest import (
 
 from lmstack.engine import Engine, EngineConfig
 from lmstack.engine.engine import _members
-from lmstack.model import LayerKind, RopeSpec, Transformer
+from lmstack.model import DenseAttention, LayerKind, RopeSpec, Transformer
 
 
 @dataclass(frozen=True)
@@ -189,3 +189,47 @@ def test_greedy_tokens_equal_those_of_the_plain_forward_pass(module: Transformer
         assert logits is not None
         ids.append(int(logits[0, -1].argmax()))
     assert got == ids[20:]
+
+
+ROPES = {
+    "dynamic": RopeSpec(scaling="dynamic", factor=4.0, original_positions=24),
+    "longrope": RopeSpec(
+        scaling="longrope",
+        factor=4.0,
+        original_positions=24,
+        short_factors=(1.0, 1.5, 2.0, 2.5),
+        long_factors=(2.0, 3.0, 5.0, 9.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("scaling", ROPES)
+def test_rotations_keep_one_length_from_the_first_token_of_a_request_to_its_last(
+    scaling: str,
+) -> None:
+    """Those who stay within the original length and those who may not, in one batch: each as if
+    its whole text were computed at once, with the length that was settled at the start."""
+    torch.manual_seed(13)
+    module = Transformer(tiny_config(kinds=(LayerKind(ROPES[scaling]),)))
+    module.reset_parameters(std=0.35)
+    config = EngineConfig(block_size=4, num_blocks=50, max_batch_tokens=8, max_sequences=8)
+    engine = Engine(module.eval(), byte_vocabulary(), config)
+    prompts = [list(range(40, 60)), list(range(40, 60)), list(range(10))]
+    counts = [4, 40, 14]
+    outcomes = [Outcome() for _ in prompts]
+    for i, (prompt, count) in enumerate(zip(prompts, counts, strict=True)):
+        options = {"max_tokens": count, "ignore_eos": True}
+        engine.submit(request(prompt, outcomes[i], id=str(i), **options))
+    drive(engine)
+    for prompt, count, outcome in zip(prompts, counts, outcomes, strict=True):
+        length = 24 if len(prompt) + count <= 24 else engine.context_length
+        ids = list(prompt)
+        for _ in range(count):
+            attend = DenseAttention(module.config, module.ops)
+            with torch.no_grad():
+                hidden = module.hidden(
+                    torch.tensor([ids]), torch.arange(len(ids)), attend, length=length
+                )
+                ids.append(int(module.logits(hidden[0, -1]).argmax()))
+        assert outcome.tokens == ids[len(prompt) :]
+    assert outcomes[0].tokens != outcomes[1].tokens[:4], "the length made no difference"
