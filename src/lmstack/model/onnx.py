@@ -1,10 +1,10 @@
 """ONNX files: graph and tensors, read through a memory map, without the onnx package.
 
-A strict reader of the protobuf wire format for the fields that lead to weights: nodes, their
-names, inputs and attributes, and initializers. Every length is checked against the file before
-it is used, and the number of objects is bounded, so that a damaged or hostile file is a
-`FormatError` and never a large allocation. Not covered: running a graph, weights in files
-beside it, subgraphs of control flow, functions. What the tensors mean is in `onnx_weights`.
+Reads the fields that lead to weights: nodes, their names, inputs and attributes, and
+initializers. Every length is checked against the file before it is used, so that a damaged or
+hostile file is a `FormatError` and never a large allocation. Not covered: running a graph,
+weights in files beside it, subgraphs of control flow, functions. What the tensors mean is in
+`onnx_weights`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,12 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedError, shown
+from lmstack.model.protobuf import BYTES, FIXED32, FIXED64, VARINT, Wire, packed_varints, signed
 
 __all__ = ["OnnxGraph", "OnnxNode", "OnnxTensor", "read_onnx"]
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-# Bounds the Python objects that a file turns into; a graph of a large model has 10^5.
-_MAX_OBJECTS = 1 << 21
 _MAX_DIMS = 8
 # TensorProto.DataType, those that weights and their scales are stored in.
 _DTYPES: dict[int, str] = {
@@ -137,7 +135,7 @@ class OnnxGraph:
                 raise self.fail(f"tensor {shown(tensor.name)} has values of another type")
             data = self._buffer[start:end]
             if written == "varint":
-                numbers = _varints(data)
+                numbers = packed_varints(data)
                 if numbers is None:
                     raise self.fail(f"tensor {shown(tensor.name)} has a number that is cut")
                 # Halves and bfloat16 are bit patterns in the low 16 bits; the rest are numbers.
@@ -186,106 +184,18 @@ def read_onnx(path: Path | str) -> OnnxGraph:
         raise
 
 
-def _varints(data: bytes) -> NDArray[np.uint64] | None:
-    """All numbers of a packed field; None where one is cut or too long."""
-    octets = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(octets < 0x80)
-    if octets.size == 0:
-        return np.empty(0, np.uint64)
-    if ends.size == 0 or ends[-1] != octets.size - 1:
-        return None
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    lengths = ends - starts + 1
-    if lengths.max() > 10:
-        return None
-    values = np.zeros(ends.size, np.uint64)
-    for k in range(int(lengths.max())):
-        rows = np.flatnonzero(lengths > k)
-        part = (octets[starts[rows] + k] & 0x7F).astype(np.uint64)
-        values[rows] |= part << np.uint64(7 * k)
-    return values
-
-
-class _Parser:
+class _Parser(Wire):
     """Fills an `OnnxGraph` from its file. One message is the bytes ``[start, end)``."""
 
     def __init__(self, graph: OnnxGraph, buffer: mmap.mmap) -> None:
-        self.graph, self.buffer = graph, buffer
-        self.objects = 0
-
-    def count(self) -> None:
-        self.objects += 1
-        if self.objects > _MAX_OBJECTS:
-            raise self.graph.fail(f"it has more than {_MAX_OBJECTS} parts")
-
-    def varint(self, at: int, end: int) -> tuple[int, int]:
-        """(value, place after it)"""
-        value = 0
-        for shift in range(0, 70, 7):
-            if at >= end:
-                raise self.graph.fail(f"a number is cut at byte {at}")
-            octet = self.buffer[at]
-            at += 1
-            value |= (octet & 0x7F) << shift
-            if octet < 0x80:
-                if value >> 64:
-                    break
-                return value, at
-        raise self.graph.fail(f"a number is too long at byte {at}")
-
-    def fields(self, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-        """(field, wire type, a, b): for bytes their range ``[a, b)``, for a varint its value
-        ``a``, for fixed numbers where they start and end."""
-        at = start
-        while at < end:
-            self.count()
-            key, at = self.varint(at, end)
-            number, wire = key >> 3, key & 7
-            if number == 0 or number >= 1 << 29:
-                raise self.graph.fail(f"field {number} before byte {at}")
-            if wire == _VARINT:
-                value, at = self.varint(at, end)
-                yield number, wire, value, 0
-                continue
-            if wire == _BYTES:
-                size, at = self.varint(at, end)
-            elif wire in (_FIXED32, _FIXED64):
-                size = 4 if wire == _FIXED32 else 8
-            else:
-                raise self.graph.fail(f"wire type {wire} before byte {at}")
-            if size > end - at:
-                raise self.graph.fail(f"{size} bytes are claimed and {end - at} left at byte {at}")
-            yield number, wire, at, at + size
-            at += size
-
-    def need(self, wire: int, expected: int, what: str) -> None:
-        if wire != expected:
-            raise self.graph.fail(f"{what} is written with wire type {wire}")
-
-    def text(self, wire: int, start: int, end: int, what: str) -> str:
-        self.need(wire, _BYTES, what)
-        try:
-            return self.buffer[start:end].decode("utf-8")
-        except UnicodeDecodeError:
-            raise self.graph.fail(f"{what} at byte {start} is not UTF-8") from None
-
-    def integers(self, wire: int, a: int, b: int, what: str) -> list[int]:
-        """Signed 64-bit numbers of a repeated field, packed or not."""
-        if wire == _VARINT:
-            return [_signed(a)]
-        self.need(wire, _BYTES, what)
-        found = []
-        while a < b:
-            self.count()
-            value, a = self.varint(a, b)
-            found.append(_signed(value))
-        return found
+        super().__init__(buffer, graph.fail)
+        self.graph = graph
 
     def model(self) -> None:
         graphs = 0
         for number, wire, a, b in self.fields(0, len(self.buffer)):
             if number == 7:
-                self.need(wire, _BYTES, "the graph")
+                self.need(wire, BYTES, "the graph")
                 graphs += 1
                 if graphs > 1:
                     raise self.graph.fail("it has two graphs")
@@ -302,16 +212,16 @@ class _Parser:
         graph = self.graph
         for number, wire, a, b in self.fields(start, end):
             if number == 1:
-                self.need(wire, _BYTES, "a node")
+                self.need(wire, BYTES, "a node")
                 self.node(a, b)
             elif number == 5:
-                self.need(wire, _BYTES, "an initializer")
+                self.need(wire, BYTES, "an initializer")
                 self.keep(self.tensor(a, b))
             elif number == 11:
-                self.need(wire, _BYTES, "an input")
+                self.need(wire, BYTES, "an input")
                 graph.inputs.append(self.value_name(a, b))
             elif number == 12:
-                self.need(wire, _BYTES, "an output")
+                self.need(wire, BYTES, "an output")
                 graph.outputs.append(self.value_name(a, b))
             elif number == 15:
                 raise UnsupportedError(
@@ -347,7 +257,7 @@ class _Parser:
             elif number == 7:
                 domain = self.text(wire, a, b, "the domain of a node")
             elif number == 5:
-                self.need(wire, _BYTES, "an attribute")
+                self.need(wire, BYTES, "an attribute")
                 key, value = self.attribute(a, b)
                 if isinstance(value, OnnxTensor):
                     constant = value
@@ -374,10 +284,10 @@ class _Parser:
             if number == 1:
                 name = self.text(wire, a, b, "the name of an attribute")
             elif number == 3:
-                self.need(wire, _VARINT, "a whole number")
-                value = _signed(a)
+                self.need(wire, VARINT, "a whole number")
+                value = signed(a)
             elif number == 5:
-                self.need(wire, _BYTES, "a tensor")
+                self.need(wire, BYTES, "a tensor")
                 value = self.tensor(a, b)
             elif number == 8:
                 many += self.integers(wire, a, b, "a list of numbers")
@@ -392,12 +302,12 @@ class _Parser:
             if number == 1:
                 dims += self.integers(wire, a, b, "the shape of a tensor")
             elif number == 2:
-                self.need(wire, _VARINT, "the type of a tensor")
+                self.need(wire, VARINT, "the type of a tensor")
                 kind = a
             elif number == 8:
                 name = self.text(wire, a, b, "the name of a tensor")
             elif number == 9:
-                self.need(wire, _BYTES, "the data of a tensor")
+                self.need(wire, BYTES, "the data of a tensor")
                 raw = (a, b)
             elif number in (4, 5, 7, 10, 11):
                 typed.append(self.typed_range(number, wire, a, b))
@@ -420,11 +330,7 @@ class _Parser:
     def typed_range(self, number: int, wire: int, a: int, b: int) -> tuple[int, int, int]:
         """Where the values of a typed field are. One value a field, as old writers have it, is
         allowed for fixed numbers, whose bytes are the same; no writer does it for varints."""
-        widths = {4: _FIXED32, 10: _FIXED64}
+        widths = {4: FIXED32, 10: FIXED64}
         if wire != widths.get(number):
-            self.need(wire, _BYTES, "the values of a tensor")
+            self.need(wire, BYTES, "the values of a tensor")
         return number, a, b
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value

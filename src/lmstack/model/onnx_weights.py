@@ -13,6 +13,7 @@ operations, whose weights no longer are those of the model, are named in the err
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ _NORMS = frozenset(("LayerNormalization", "SimplifiedLayerNormalization", "RMSNo
 # What may stand between a look-up in a quantized table and its dequantization.
 _MOVES = frozenset(("Transpose", "Reshape", "Unsqueeze", "Squeeze", "Identity"))
 _MOST_MOVES = 8
+_CALL = re.compile(r"(.+)_\d+\.(weight|bias)")
 _MOST_GROWTH, _FREE_GROWTH = 16, 1 << 26
 _NBITS = "com.microsoft.MatMulNBits"
 _DYNAMIC = "com.microsoft.DynamicQuantizeMatMul"
@@ -75,6 +77,7 @@ class OnnxWeights:
         values = sum(math.prod(weight.shape) for weight in self._weights.values())
         if values * 4 > _MOST_GROWTH * graph.file_size + _FREE_GROWTH:
             raise graph.fail(f"{graph.file_size} bytes would become {values} weights")
+        self._merge_calls()
 
     def names(self) -> Collection[str]:
         return self._weights.keys()
@@ -112,6 +115,19 @@ class OnnxWeights:
                     "it is",
                     hint=_EXPORT_AGAIN,
                 )
+
+    def _merge_calls(self) -> None:
+        """A module that is called again (ALBERT's layers) has a copy of its matrix a call, under
+        a path that ends in the number of the call."""
+        for name in list(self._weights):
+            match = _CALL.fullmatch(name)
+            first = f"{match[1]}.{match[2]}" if match else name
+            if match is None or first not in self._weights:
+                continue
+            if self._weights[first].shape == self._weights[name].shape and torch.equal(
+                self.read(first), self.read(name)
+            ):
+                del self._weights[name]
 
     def _keep(self, tensor: OnnxTensor, placed: list[tuple[str, _Weight]]) -> None:
         """One stored tensor is one weight, whatever the number of its uses: a small file cannot
