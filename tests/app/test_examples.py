@@ -18,6 +18,9 @@ ROOT = Path(__file__).parents[2]
 SERVER = "call_the_server"
 EXPECTED = {
     "ask_a_folder": ["docs/models.md", "[1]"],
+    "attention_by_hand": [
+        *("same weights: True", "same output: True", "same without keeping the weights: True"),
+    ],
     "compare_sentences": ["1.00", "Interest rates rose."],
     "generate_text": ["Paris"],
     "same_forward_pass": ["by the module: ' Paris'", "by the server: ' Paris'", "31 hidden states"],

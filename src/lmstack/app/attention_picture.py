@@ -26,7 +26,7 @@ LARGE = 4.2  # inches that a large head would like to have
 SMALLEST, WIDEST = 0.19, 0.45  # inches of a token in it
 LABEL = 14  # characters of a token's name
 PANEL, MOST_WIDE = 0.62, 20.0  # inches of a head in a grid, and of a grid
-NUMBERS_UP_TO = 14  # tokens, up to which weights are written into the cells
+NUMBERS_UP_TO = 16  # tokens, up to which weights are written into the cells
 TITLES = {
     "encoder": "Encoder over itself",
     "decoder": "Decoder over itself",

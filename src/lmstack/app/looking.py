@@ -55,13 +55,14 @@ class Attention:
 
     def busiest_head(self, layer: int | None = None) -> tuple[int, int]:
         """The layer and head that looks hardest at single tokens: other than the first, where
-        heads rest, the one that looks and the one before it, which many heads look at. Of one
+        heads rest, the one that looks and its neighbours, which many heads look at. Of one
         ``layer`` if it is given."""
         weights = self.weights.copy()
         if self.part != "cross":
             places = np.arange(weights.shape[-1])
             weights[..., places, places] = 0
             weights[..., places[1:], places[:-1]] = 0
+            weights[..., places[:-1], places[1:]] = 0
             weights[..., 0] = 0
         scores = weights.max(axis=-1).mean(axis=-1)
         if layer is not None:
