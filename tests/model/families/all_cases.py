@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from .decoders import DECODERS
+from .encoders import ENCODERS
+from .seq2seq import SEQ2SEQ
 
-CASES = (*DECODERS,)
+CASES = (*DECODERS, *ENCODERS, *SEQ2SEQ)

@@ -42,6 +42,9 @@ class Case:
     the length, so that a step without cache is the only truth. ``center``: what weights of norms
     scatter around. ``edit``: a last change to their model, for a trap that plain random weights
     would hardly show. ``not_greedy``: variants that do not write texts.
+    ``alone``: padding on the left misleads theirs, which is right for each row by itself.
+    ``ends``: texts end in their eos, and the decoder reads as many tokens as the encoder.
+    ``computed``: ends of names of constant tables that transformers fills where a file has none.
     """
 
     family: str
@@ -55,10 +58,19 @@ class Case:
     center: float = 1.0
     edit: Callable[[torch.nn.Module], None] | None = None
     not_greedy: tuple[str, ...] = ()
+    alone: bool = False
+    ends: bool = False
+    computed: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         return ("plain", *self.variants)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it is an encoder and a decoder."""
+        encoder = ("EncoderModel", "T5ForTokenClassification")
+        return self.config("plain").is_encoder_decoder and not self.architecture.endswith(encoder)
 
     def theirs(self, variant: str) -> transformers.PreTrainedModel:
         return _theirs(self.family, self.architecture, variant, _Held(self))
@@ -163,11 +175,38 @@ def batch(case: Case, variant: str, padding: str) -> dict[str, Tensor]:
         mask = torch.stack((torch.ones(long, dtype=torch.long), real.long()))
         pad = getattr(config, "pad_token_id", None) or 0
         values = {"input_ids": torch.where(mask.bool(), ids, pad), "attention_mask": mask}
-    if config.is_encoder_decoder:
+    if getattr(config, "type_vocab_size", 0) > 1:
+        segments = (torch.arange(long) >= long // 2).long()
+        values["token_type_ids"] = segments.expand(rows, long)
+    if case.ends:
+        _end(values, config.eos_token_id)
+    if case.decodes:
+        shape = (rows, long if case.ends else 9)
         values["decoder_input_ids"] = torch.randint(
-            5, config.vocab_size, (rows, 9), generator=generator
+            5, config.vocab_size, shape, generator=generator
         )
+    if case.ends and rows == 2:
+        values["decoder_attention_mask"] = values["attention_mask"]
     return values
+
+
+def _end(values: dict[str, Tensor], eos: int) -> None:
+    """The last real token of each row becomes ``eos``."""
+    ids = values["input_ids"]
+    mask = values.get("attention_mask", torch.ones_like(ids))
+    last = (mask * torch.arange(ids.shape[1])).argmax(-1)
+    ids[torch.arange(len(ids)), last] = eos
+
+
+def alone(values: dict[str, Tensor], row: int) -> dict[str, Tensor]:
+    """One row of a batch without its padding."""
+    masks = values["attention_mask"], values.get("decoder_attention_mask")
+    found = {}
+    for name, value in values.items():
+        mask = masks[name.startswith("decoder")]
+        one = value[row : row + 1]
+        found[name] = one if mask is None else one[:, mask[row].bool()]
+    return found
 
 
 def louder(part: str, factor: float) -> Callable[[torch.nn.Module], None]:

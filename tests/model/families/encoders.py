@@ -9,7 +9,7 @@ from torch import nn
 
 from lmstack.model import TransformerConfig
 
-from .cases import Case, Tensors, Trap, derived, setting
+from .cases import Case, Tensors, Trap, derived, louder, setting
 
 _BODY = {
     "vocab_size": 61,
@@ -24,16 +24,25 @@ _ACTIVATIONS = {"relu": {"hidden_act": "relu"}, "tanh gelu": {"hidden_act": "gel
 _UNTIED = {"untied": {"tie_word_embeddings": False}}
 
 
-def _quiet_embeddings(model: nn.Module) -> None:
-    """Embeddings so small that the epsilon of the norm after them matters. The bias that an
-    untied model keeps beside the one that it uses gets its values, as files do."""
+def _loud_mlp(model: nn.Module) -> None:
+    """MLPs of which both approximations of the gelu show."""
+    _untie(model)
+    louder("ffn", 2.0)(model)
+
+
+def _untie(model: nn.Module) -> None:
+    """Where the output layer has weights of its own: embeddings so small that the epsilon of the
+    norm after them matters; and the bias that such a model keeps beside the one that it uses
+    gets its values, as files have it."""
+    if getattr(model.config, "tie_word_embeddings", True):
+        return
     for name, parameter in model.named_parameters():
         if "embeddings." in name and parameter.dim() == 2:
             parameter.mul_(1e-2)
     for module in model.modules():
         decoder = getattr(module, "decoder", None)
-        if isinstance(getattr(module, "bias", None), nn.Parameter) and isinstance(
-            decoder, nn.Linear
+        if isinstance(decoder, nn.Linear) and isinstance(
+            getattr(module, "bias", None), nn.Parameter
         ):
             module.bias.copy_(decoder.bias)
 
@@ -72,9 +81,9 @@ def _first_norm() -> Trap:
 
 
 _MASKED = {
-    "no transform": setting(transform=None, transform_norm=False),
-    "no norm in the transform": setting(transform_norm=False),
-    "no bias of the output": setting(head_bias=False),
+    "norm of the transform": setting(transform_norm=False),
+    "activation of the transform": setting(transform="tanh"),
+    "bias of the output": setting(head_bias=False),
 }
 BERT = Case(
     "BERT",
@@ -89,12 +98,12 @@ BERT = Case(
     traps=_MASKED
     | {
         "pre-norm": _pre_norm(),
-        "epsilon 1e-12": setting(norm_eps=1e-5),
+        "epsilon 1e-12": setting("untied", norm_eps=1e-5),
         "segments": setting(token_types=0),
         "gelu by erf": setting(activation="gelu_tanh"),
         "norm of the embeddings": setting(embedding_norm=False),
     },
-    edit=_quiet_embeddings,
+    edit=_untie,
 )
 ELECTRA = Case(
     "ELECTRA",
@@ -118,7 +127,7 @@ ROBERTA = Case(
         "positions from pad + 1": derived("plain", _from_zero),
         "gelu whatever hidden_act": setting("relu", transform="relu"),
     },
-    edit=_quiet_embeddings,
+    edit=_untie,
 )
 XLM_R = dataclasses.replace(
     ROBERTA,
@@ -144,8 +153,8 @@ DISTILBERT = Case(
         "sinusoids": {"sinusoidal_pos_embds": True},
         **_UNTIED,
     },
-    traps=_MASKED | {"pre-norm": _pre_norm(), "epsilon 1e-12": setting(norm_eps=1e-5)},
-    edit=_quiet_embeddings,
+    traps=_MASKED | {"pre-norm": _pre_norm(), "epsilon 1e-12": setting("untied", norm_eps=1e-5)},
+    edit=_untie,
 )
 ALBERT = Case(
     "ALBERT",
@@ -164,7 +173,7 @@ ALBERT = Case(
         "gelu by tanh": setting(activation="gelu", transform="gelu"),
         "segments": setting(token_types=0),
     },
-    edit=_quiet_embeddings,
+    edit=_loud_mlp,
 )
 MPNET = Case(
     "MPNet",
@@ -179,7 +188,7 @@ MPNET = Case(
         "gelu whatever hidden_act": setting("relu", transform="relu"),
     },
     lengths=(29, 8),
-    edit=_quiet_embeddings,
+    edit=_untie,
 )
 _V3 = {
     "relative_attention": True,
@@ -212,7 +221,7 @@ DEBERTA = Case(
     },
     traps=_MASKED
     | {
-        "epsilon 1e-7": setting(norm_eps=1e-12),
+        "epsilon 1e-7": setting("untied", norm_eps=1e-5),
         "content to position": setting(bias_parts=("p2c",)),
         "position to content": setting(bias_parts=("c2p",)),
         "scale of three scores": setting(attention_scale=None),
@@ -221,7 +230,7 @@ DEBERTA = Case(
         "segments": setting("absolute as well", token_types=0),
     },
     lengths=(29, 8),
-    edit=_quiet_embeddings,
+    edit=_untie,
 )
 MODERNBERT = Case(
     "ModernBERT",
@@ -330,6 +339,13 @@ def _under_heads() -> list[Case]:
     return cases
 
 
+_DISCRIMINATOR = dataclasses.replace(
+    ELECTRA,
+    architecture="ElectraForPreTraining",
+    variants=_ACTIVATIONS,
+    traps={"activation of the body": setting("relu", transform="gelu")},
+)
 ENCODERS = tuple(
-    dataclasses.replace(case, alone=True, greedy=False) for case in (*_FIRST, *_under_heads())
+    dataclasses.replace(case, alone=True, given_positions=False)
+    for case in (*_FIRST, *_under_heads(), _DISCRIMINATOR)
 )

@@ -10,7 +10,7 @@ from torch import nn
 
 from lmstack.model import TransformerConfig
 
-from .cases import Case, Tensors, Trap, derived, setting
+from .cases import Case, Tensors, Trap, derived, louder, setting
 
 _LABELS = {"id2label": {i: str(i) for i in range(3)}, "label2id": {str(i): i for i in range(3)}}
 
@@ -46,15 +46,20 @@ _T5 = {
 _GATED = {"feed_forward_proj": "gated-gelu"}
 
 
-def _small_table(model: nn.Module) -> None:
-    """Embeddings so small that the epsilon of the first norm matters."""
-    model.get_input_embeddings().weight.mul_(0.02)
+def _calm(model: nn.Module) -> None:
+    """Scores without a scale that stay moderate, so that rounding does."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("Attention.q.weight"):
+            parameter.mul_(0.25)
 
 
 def _own_output(model: nn.Module) -> None:
-    """An output layer apart from the embeddings, as the checkpoints of v1.1 have."""
+    """An output layer apart from the embeddings, as the checkpoints of v1.1 have, and embeddings
+    so small that the epsilon of the first norm matters."""
+    _calm(model)
     generator = torch.Generator().manual_seed(7)
     table = model.get_input_embeddings().weight
+    table.mul_(0.02)
     model.lm_head.weight = nn.Parameter(0.15 * torch.randn(table.shape, generator=generator))
 
 
@@ -79,12 +84,11 @@ T5 = Case(
         "reach of the buckets": both("few buckets", bias_max_distance=128),
         "output scaled": setting(logit_scale=1.0),
         "output of v1.1 unscaled": setting("unscaled", logit_scale=48**-0.5),
-        "gelu by tanh": both("gated", activation="gelu"),
+        "gelu by tanh": both("unscaled", activation="gelu"),
         "relu": both(activation="gelu"),
-        "epsilon 1e-6": both(norm_eps=1e-12),
     },
     lengths=(29, 8),
-    edit=_small_table,
+    edit=_calm,
 )
 T5_V11 = Case(
     "T5 v1.1, FLAN",
@@ -92,6 +96,7 @@ T5_V11 = Case(
     _T5 | _GATED | {"tie_word_embeddings": False},
     traps={
         "own output layer": setting(tie_embeddings=True),
+        "epsilon 1e-6": both(norm_eps=1e-4),
         "unscaled": setting(logit_scale=48**-0.5),
     },
     edit=_own_output,
@@ -101,6 +106,7 @@ MT5 = Case(
     "MT5ForConditionalGeneration",
     _T5,
     traps={"unscaled": setting(logit_scale=48**-0.5)},
+    edit=_calm,
 )
 MT5_OWN = dataclasses.replace(T5_V11, family="mT5 untied", architecture=MT5.architecture)
 
@@ -124,11 +130,18 @@ def _biased(model: nn.Module) -> None:
     """A bias of the logits, which starts as zeros; and where stacks do not share a table, the
     one that both would share is the decoder's, as files have it."""
     generator = torch.Generator().manual_seed(7)
+    untied = not model.config.tie_word_embeddings or not getattr(
+        model.config, "share_encoder_decoder_embeddings", True
+    )
     for name, buffer in model.named_buffers():
         if name.endswith("final_logits_bias"):
             buffer.copy_(torch.randn(buffer.shape, generator=generator))
+    for module in model.modules():
+        if hasattr(module, "create_weight"):
+            module.weight.copy_(module.create_weight())  # sinusoids are no weights to change
+    louder("embed_tokens" if untied else "shared", 2.0)(model)
     body = getattr(model, "model", model)
-    if not model.config.tie_word_embeddings and hasattr(body, "shared"):
+    if untied and hasattr(body, "shared"):
         body.shared.weight.copy_(body.decoder.embed_tokens.weight)
 
 
@@ -206,10 +219,12 @@ MARIAN = dataclasses.replace(
         "bias of the logits": setting(head_bias=False),
     },
 )
+_SINUSOIDS = ("embed_positions.weight",)
 PEGASUS = dataclasses.replace(
     MARIAN,
     family="Pegasus",
     architecture="PegasusForConditionalGeneration",
+    computed=_SINUSOIDS,
     settings=_BART | {"pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": 1},
     variants={"scaled": {"scale_embedding": True}},
     traps={
@@ -221,7 +236,7 @@ PEGASUS = dataclasses.replace(
 
 def _heads(case: Case, *architectures: str) -> list[Case]:
     stem = case.architecture.removesuffix("ForConditionalGeneration").removesuffix("MTModel")
-    plain = {"variants": {}, "traps": {}, "greedy": False}
+    plain: dict[str, Any] = {"variants": {}, "traps": {}}
     labels = [{} if "Model" in name or "Question" in name else _LABELS for name in architectures]
     return [
         dataclasses.replace(
@@ -250,7 +265,7 @@ SEQ2SEQ = tuple(
         MBART,
         *_heads(MBART, *_ALL),
         MARIAN,
-        *_heads(MARIAN, "Model"),
+        *_heads(dataclasses.replace(MARIAN, computed=_SINUSOIDS), "Model"),
         PEGASUS,
         *_heads(PEGASUS, "Model"),
     )

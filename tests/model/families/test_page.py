@@ -13,7 +13,12 @@ def test_the_page_of_families_is_fresh():
     assert PAGE.read_text(encoding="utf-8") == page(), hint
 
 
+# Read for one of their two heads, and then written as the model with that head alone.
+_READ_ONLY = {"BertForPreTraining", "AlbertForPreTraining"}
+
+
 def test_every_family_and_architecture_has_a_case():
     cased = {case.architecture for case in CASES}
     families = [family for family in FAMILIES if cased & set(family.heads)]
-    assert {name for family in families for name in family.heads} == cased
+    assert {name for family in families for name in family.heads} - _READ_ONLY == cased
+    assert families == list(FAMILIES)

@@ -24,6 +24,7 @@ _HEADS = {
     "ForSequenceClassification": "sequence",
     "ForTokenClassification": "token",
     "ForQuestionAnswering": "span",
+    "ForPreTraining": "discriminator",
     "EncoderModel": "encoder",
     "Model": "hidden states",
 }

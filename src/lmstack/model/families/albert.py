@@ -77,7 +77,7 @@ _BIAS = ("predictions.bias", "predictions.decoder.bias")
 ALBERT_FAMILIES = (
     Family(
         model_type="albert",
-        heads=encoder_heads("Albert", "pool"),
+        heads=encoder_heads("Albert", "pool") | {"AlbertForPreTraining": {"head": "lm"}},
         prefix="albert.",
         tensors=encoder_table(_TENSORS, _HEADS, _BIAS),
         ignored=(

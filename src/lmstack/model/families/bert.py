@@ -12,6 +12,7 @@ from typing import Any
 from lmstack.core import FormatError
 from lmstack.model.families.encoders import (
     OLD_NORMS,
+    architecture,
     both,
     encoder_heads,
     encoder_table,
@@ -46,16 +47,17 @@ def _body(prefix: str) -> Table:
     }
 
 
-def _read_bert(fields: Fields) -> dict[str, Any]:
-    activation = read_activation(fields, "gelu")
+def _read_body(fields: Fields) -> dict[str, Any]:
     types = fields.count("type_vocab_size", 2)
     if types < 1:
         raise FormatError(f"{fields.source}: type_vocab_size is {types}, below 1")
-    return (
-        post_norm_encoder(fields, activation)
-        | {"token_types": types}
-        | head_fields(fields, lm=activation, pool="tanh", sequence="tanh")
-    )
+    body = post_norm_encoder(fields, read_activation(fields, "gelu"))
+    return body | {"token_types": types}
+
+
+def _read_bert(fields: Fields) -> dict[str, Any]:
+    body = _read_body(fields)
+    return body | head_fields(fields, lm=body["activation"], pool="tanh", sequence="tanh")
 
 
 def _write_bert(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,13 +65,19 @@ def _write_bert(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_electra(fields: Fields) -> dict[str, Any]:
-    width = fields.count("embedding_size", 128)
-    return (
-        _read_bert(fields)
-        | {"embedding_size": None if width == fields.count("hidden_size") else width}
-        # gelu, whatever hidden_act says.
-        | head_fields(fields, lm="gelu", pool=None, sequence="gelu")
-    )
+    width, body = fields.count("embedding_size", 128), _read_body(fields)
+    body["embedding_size"] = None if width == body["hidden_size"] else width
+    if architecture(fields).endswith("PreTraining"):
+        # Whether each token is the original: one score, after the body's activation.
+        return body | {"transform": body["activation"], "num_labels": 1}
+    # gelu, whatever hidden_act says.
+    return body | head_fields(fields, lm="gelu", pool=None, sequence="gelu")
+
+
+def _electra_table(config: Mapping[str, Any]) -> Table:
+    table = encoder_table(_body("electra."), _ELECTRA_HEADS)(config)
+    discriminates = config["head"] == "token" and config["transform"] is not None
+    return {**table, **_DISCRIMINATOR} if discriminates else table
 
 
 def _write_electra(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,12 +86,10 @@ def _write_electra(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_roberta(fields: Fields) -> dict[str, Any]:
-    body = _read_bert(fields)
-    return (
-        body
-        | skip_padding(body, fields.count("pad_token_id", 1))
-        | head_fields(fields, lm="gelu", pool="tanh", sequence="tanh")
-    )
+    body = _read_body(fields)
+    body |= skip_padding(body, fields.count("pad_token_id", 1))
+    # gelu, whatever hidden_act says.
+    return body | head_fields(fields, lm="gelu", pool="tanh", sequence="tanh")
 
 
 def _write_roberta(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,6 +113,10 @@ _ELECTRA_HEADS: dict[str, Table] = {
         "head_bias": "generator_lm_head",
     },
     "sequence": {"transform": "classifier.dense", "classifier": "classifier.out_proj"},
+}
+_DISCRIMINATOR: Table = {
+    "transform": "discriminator_predictions.dense",
+    "classifier": "discriminator_predictions.dense_prediction",
 }
 _ROBERTA_HEADS: dict[str, Table] = {
     "pool": {"transform": "roberta.pooler.dense"},
@@ -166,9 +176,9 @@ BERT_FAMILIES = (
     ),
     Family(
         model_type="electra",
-        heads=encoder_heads("Electra", "none"),
+        heads=encoder_heads("Electra", "none") | {"ElectraForPreTraining": {"head": "token"}},
         prefix="electra.",
-        tensors=encoder_table(_body("electra."), _ELECTRA_HEADS),
+        tensors=_electra_table,
         ignored=(
             _POSITION_IDS,
             *both("discriminator_predictions.dense", "discriminator_predictions.dense_prediction"),
