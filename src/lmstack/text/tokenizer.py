@@ -1,4 +1,4 @@
-"""Text to token ids and back, from ``tokenizer.json`` or the vocabulary inside a GGUF file.
+"""Text to token ids and back, from whichever vocabulary a model carries (``vocabulary.py``).
 
 A thin, immutable layer over the ``tokenizers`` library that fixes what callers get wrong: no
 padding or truncation hides in a loaded file, special-token strings in untrusted text stay text,
@@ -18,10 +18,13 @@ from typing import Any, Literal, Self
 
 import tokenizers
 
-from lmstack.core import FormatError, InputError, NotFoundError, StoreError, shown
+from lmstack.core import FormatError, InputError, StoreError, shown
 from lmstack.text.detokenizer import Detokenizer
+from lmstack.text.exact import Exact
 from lmstack.text.gguf_vocab import gguf_config, gguf_json
 from lmstack.text.surface import Surfaces, surfaces
+from lmstack.text.tiktoken import TiktokenEncoding
+from lmstack.text.vocabulary import EXACT_KEY, json_object, read_file, read_folder
 
 __all__ = ["Encoding", "Tokenizer", "check_text", "run_backend"]
 
@@ -46,7 +49,8 @@ class Encoding:
 
 
 class Tokenizer:
-    """Immutable and thread-safe. Build it with `from_folder`, `from_json` or `from_gguf`."""
+    """Immutable and thread-safe. Build it with `from_folder`, `from_file`, `from_json` or
+    `from_gguf`."""
 
     vocab_size: int
     bos_id: int | None
@@ -57,13 +61,18 @@ class Tokenizer:
     unknown_ids: frozenset[int]
     adds_bos: bool
 
-    def __init__(self, spec: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        """``spec``: the value of tokenizer.json; ``config``: of tokenizer_config.json."""
+    def __init__(
+        self, spec: Mapping[str, Any], config: Mapping[str, Any], exact: Exact | None = None
+    ) -> None:
+        """``spec``: the value of tokenizer.json; ``config``: of tokenizer_config.json.
+        ``exact``: what encodes here in its place, where that format cannot say it all."""
+        self._exact = exact
+        self._saved = spec
         self._config = dict(config)
         names = {key: name for key in _NAMED if (name := _content(config.get(key))) is not None}
         self._control = [*names.values(), *_extra(config)]
-        self._json = json.dumps(_prepared(spec, self._control))
-        self._fast = _backend(self._json, self._control)
+        self._json = json.dumps(_prepared(exact.spec if exact else spec, self._control))
+        self._fast = _backend(self._json, self._control, exact)
         vocabulary: dict[str, int] = self._fast.get_vocab(with_added_tokens=True)
         if not vocabulary:
             raise FormatError("the tokenizer has no tokens", hint="download the model again")
@@ -98,26 +107,25 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, path: str | Path) -> Self:
-        """Read ``tokenizer.json`` and, where present, its two companions."""
-        folder = Path(path)
-        text = _read(folder / "tokenizer.json")
-        if text is None:
-            raise NotFoundError(
-                f"{folder} has no tokenizer.json",
-                hint="convert an older vocabulary with transformers: "
-                "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
-            )
-        config: dict[str, Any] = {}
-        for name in ("special_tokens_map.json", "tokenizer_config.json"):
-            companion = _read(folder / name)
-            values = _json_object(companion, folder / name) if companion is not None else {}
-            config.update({key: value for key, value in values.items() if value is not None})
-        return cls(_json_object(text, folder / "tokenizer.json"), config)
+        """The vocabulary of a model folder, in whichever file it is, with its companions."""
+        found = read_folder(Path(path))
+        return cls(found.spec, found.config, found.exact)
+
+    @classmethod
+    def from_file(cls, path: str | Path, encoding: str | TiktokenEncoding | None = None) -> Self:
+        """One vocabulary file: SentencePiece ``.model``, tiktoken, ``tekken.json``,
+        ``vocab.json`` beside its ``merges.txt``, ``vocab.txt`` or ``tokenizer.json``.
+
+        ``encoding``: the name of a tiktoken file's encoding, or its pattern and control tokens,
+        where the file is none of those known by their content.
+        """
+        found = read_file(Path(path), encoding)
+        return cls(found.spec, found.config, found.exact)
 
     @classmethod
     def from_json(cls, text: str, config: Mapping[str, Any] | None = None) -> Self:
         """From the text of ``tokenizer.json`` and the value of ``tokenizer_config.json``."""
-        return cls(_json_object(text, "tokenizer.json"), config or {})
+        return cls(json_object(text, "tokenizer.json"), config or {})
 
     @classmethod
     def from_gguf(cls, metadata: Mapping[str, Any]) -> Self:
@@ -242,7 +250,8 @@ class Tokenizer:
         return self._names.get(role, "")
 
     def save(self, folder: str | Path) -> None:
-        """Write the files that ``transformers.AutoTokenizer`` loads with the same ids."""
+        """Write the files that ``transformers.AutoTokenizer`` loads with the same ids, but for
+        the texts on which their format itself differs from the original library (`Exact`)."""
         target = Path(folder)
         config = {key: self._config[key] for key in _KEPT if key in self._config}
         if any(self._fast.encode("", "").type_ids):
@@ -250,8 +259,12 @@ class Tokenizer:
             config.setdefault("model_input_names", _WITH_SEGMENTS)
         # The generic class: it takes tokenizer.json as it is instead of rebuilding it.
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        backend = self._fast
+        if self._exact is not None:
+            backend = _backend(json.dumps(_prepared(self._saved, self._control)), self._control)
+            config[EXACT_KEY] = next(iter(self._exact.files), None)
         files = {
-            "tokenizer.json": self._fast.to_str(pretty=False),
+            "tokenizer.json": backend.to_str(pretty=False),
             "tokenizer_config.json": json.dumps({**config, **self._names}, indent=2),
             "special_tokens_map.json": json.dumps(self._names, indent=2),
         }
@@ -259,6 +272,8 @@ class Tokenizer:
             target.mkdir(parents=True, exist_ok=True)
             for name, text in files.items():
                 (target / name).write_text(text, encoding="utf-8")
+            for name, data in self._exact.files.items() if self._exact is not None else ():
+                (target / name).write_bytes(data)
         except OSError as error:
             raise StoreError(
                 f"the tokenizer cannot be written to {target}: {error.strerror}",
@@ -281,7 +296,7 @@ class Tokenizer:
         """A second backend that stops before post-processing, which would trim the spaces in
         offsets once more each time it runs. Not to be changed."""
         with self._lock:
-            backend = _backend(self._json, self._control)
+            backend = _backend(self._json, self._control, self._exact)
             backend.post_processor = None
             return backend
 
@@ -289,7 +304,7 @@ class Tokenizer:
     def _plain(self) -> Any:
         """A third one that also does not look for control tokens in text."""
         with self._lock:
-            backend = _backend(self._json, self._control)
+            backend = _backend(self._json, self._control, self._exact)
             backend.post_processor = None
             backend.encode_special_tokens = True
             return backend
@@ -344,36 +359,7 @@ def check_text(text: object, name: str = "the text") -> None:
         ) from error
 
 
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except UnicodeDecodeError as error:
-        raise FormatError(
-            f"{path} is not UTF-8 text (byte {error.start})", hint="download the model again"
-        ) from error
-    except OSError as error:
-        raise StoreError(
-            f"{path} cannot be read: {error.strerror}", hint="check its permissions"
-        ) from error
-
-
-def _json_object(text: str, path: object) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(
-            f"{path} is not valid JSON: {error}", hint="download the model again"
-        ) from error
-    if not isinstance(value, dict):
-        raise FormatError(
-            f"{path} holds a {type(value).__name__}, not an object", hint="download the model again"
-        )
-    return value
-
-
-def _backend(text: str, control: Sequence[str]) -> Any:
+def _backend(text: str, control: Sequence[str], exact: Exact | None = None) -> Any:
     try:
         backend = tokenizers.Tokenizer.from_str(text)
     except BaseException as error:
@@ -385,6 +371,8 @@ def _backend(text: str, control: Sequence[str]) -> Any:
             hint="get the model again, complete; or, if the file is newer than the installed"
             " library: pip install -U tokenizers",
         ) from error
+    if exact is not None:
+        exact.install(backend)
     backend.no_padding()
     backend.no_truncation()
     # Named in the configuration and known to the vocabulary, yet not listed as added. Those that
