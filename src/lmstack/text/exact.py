@@ -6,6 +6,7 @@ encoding in this process uses these.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,10 @@ class Exact:
     normalizer: Any
     pre_tokenizer: Any
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+    def framed(self, post_processor: Any) -> Exact:
+        """The same with what is added around texts."""
+        return dataclasses.replace(self, spec={**self.spec, "post_processor": post_processor})
 
     def install(self, backend: Any) -> None:
         """Put the parts into a `tokenizers.Tokenizer` made from ``spec``."""

@@ -1,10 +1,9 @@
-"""GGUF vocabulary metadata to the JSON of ``tokenizer.json``, one pre-tokenizer at a time.
+"""GGUF vocabulary metadata to the JSON of ``tokenizer.json``.
 
-Covers byte-level BPE (``tokenizer.ggml.model`` = ``gpt2``) with the pre-tokenizers of SmolLM2,
-GPT-2, LLaMA 3 and Qwen 2, and SentencePiece BPE with byte fallback (``llama``). The regular
-expressions are those of llama.cpp's ``unicode_regex_split`` table, which match the Hugging Face
-tokenizers of the same models. Does not cover WordPiece, unigram or RWKV vocabularies, which are
-refused by name.
+Covers byte-level BPE (``tokenizer.ggml.model`` = ``gpt2``, cut as `gguf_pre.py` says),
+SentencePiece BPE (``llama``), BPE on characters with merges (``gemma4``), Unigram (``t5``) and
+WordPiece (``bert``). Control tokens inside a text part it, as in llama.cpp: what follows one is
+encoded as a text of its own. Does not cover RWKV and PLaMo vocabularies, which are refused by name.
 """
 
 from __future__ import annotations
@@ -12,19 +11,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lmstack.core import FormatError, UnsupportedError, nearest, shown
+from lmstack.core import FormatError, UnsupportedError, shown
+from lmstack.text.byte_level import added_token
+from lmstack.text.exact import Exact
+from lmstack.text.frames import frame
+from lmstack.text.gguf_pre import pre_tokenizer
+from lmstack.text.sentencepiece import SentencePiece, sentencepiece_parts
+from lmstack.text.word_files import wordpiece_json
 
-__all__ = ["gguf_config", "gguf_json"]
+__all__ = ["gguf_config", "gguf_parts"]
 
 # llama.cpp's `llama_token_type`.
-_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
 
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_LLAMA3_NAMES = ("llama-bpe", "llama3", "llama-v3")
-_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 _ROLES = {
     "bos_token": "bos_token_id",
     "eos_token": "eos_token_id",
@@ -36,8 +35,9 @@ _ROLES = {
 }
 
 
-def gguf_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The value of ``tokenizer.json`` for GGUF ``metadata`` (keys ``tokenizer.ggml.*``)."""
+def gguf_parts(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], Exact | None]:
+    """The value of ``tokenizer.json`` for GGUF ``metadata`` (keys ``tokenizer.ggml.*``), and what
+    encodes in its place where that format cannot say it all."""
     model = metadata.get("tokenizer.ggml.model")
     tokens = _strings(metadata, "tokens")
     types = [int(kind) for kind in metadata.get("tokenizer.ggml.token_type", ())]
@@ -46,34 +46,38 @@ def gguf_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
             f"the GGUF file has {len(tokens)} tokens and {len(types)} token types",
             hint="the file is damaged: download it again",
         )
+    exact: Exact | None = None
     if model == "gpt2":
         parts = _byte_level(metadata, tokens)
-    elif model == "llama":
-        parts = _sentencepiece(metadata, tokens, types)
+    elif model == "bert":
+        return _wordpiece(metadata, tokens), None
+    elif model in ("llama", "t5"):
+        parts, exact = sentencepiece_parts(_sentencepiece(metadata, tokens, types), parted=True)
+    elif model == "gemma4":
+        parts = _characters(metadata, tokens)
     else:
         raise UnsupportedError(
             f"the GGUF vocabulary is of kind {shown(model)}",
-            hint="supported: gpt2 (byte-level BPE) and llama (SentencePiece BPE)",
+            hint="supported: gpt2 (byte-level BPE), llama (SentencePiece BPE), t5 (Unigram),"
+            " bert (WordPiece) and gemma4",
         )
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": _added(tokens, types),
-        **parts,
-        "post_processor": _post_processor(metadata, tokens),
-    }
+    common = {"added_tokens": _added(tokens, types), "post_processor": _frame(metadata, tokens)}
+    spec = {"version": "1.0", "truncation": None, "padding": None, **parts, **common}
+    if exact is not None:
+        exact = exact.framed(common["post_processor"])
+    return spec, exact
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The value of ``tokenizer_config.json``: which token plays which part."""
     tokens = _strings(metadata, "tokens")
     config: dict[str, Any] = {"clean_up_tokenization_spaces": False}
-    for role, key in _ROLES.items():
-        index = _id(metadata, key, len(tokens))
-        if index is not None:
-            config[role] = tokens[index]
-    return config
+    return config | {role: tokens[i] for role, i in _roles(metadata, len(tokens)).items()}
+
+
+def _roles(metadata: Mapping[str, Any], size: int) -> dict[str, int]:
+    found = {role: _id(metadata, key, size) for role, key in _ROLES.items()}
+    return {role: index for role, index in found.items() if index is not None}
 
 
 def _strings(metadata: Mapping[str, Any], key: str) -> list[str]:
@@ -100,55 +104,22 @@ def _id(metadata: Mapping[str, Any], key: str, size: int) -> int | None:
 
 def _added(tokens: Sequence[str], types: Sequence[int]) -> list[dict[str, Any]]:
     return [
-        {
-            "id": index,
-            "content": tokens[index],
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": kind != _USER_DEFINED,
-        }
+        added_token(index, tokens[index], special=kind != _USER_DEFINED)
         for index, kind in enumerate(types)
         if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED) and tokens[index]
     ]
 
 
-def _post_processor(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any] | None:
+def _frame(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any] | None:
     sides = {"add_bos_token": "bos_token_id", "add_eos_token": "eos_token_id"}
-    ids = {
-        flag: _id(metadata, key, len(tokens))
+    before, after = (
+        [tokens[index]]
+        if _adds(metadata, flag) and (index := _id(metadata, key, len(tokens))) is not None
+        else []
         for flag, key in sides.items()
-        if _adds(metadata, flag)
-    }
-    before, after = ids.get("add_bos_token"), ids.get("add_eos_token")
-    if before is None and after is None:
-        return None
-
-    def special(index: int | None) -> list[dict[str, Any]]:
-        return [] if index is None else [{"SpecialToken": {"id": tokens[index], "type_id": 0}}]
-
-    def template(names: Sequence[str]) -> list[dict[str, Any]]:
-        return [
-            piece
-            for name in names
-            for piece in (
-                *special(before),
-                {"Sequence": {"id": name, "type_id": 0}},
-                *special(after),
-            )
-        ]
-
-    return {
-        "type": "TemplateProcessing",
-        "single": template("A"),
-        "pair": template("AB"),
-        "special_tokens": {
-            tokens[index]: {"id": tokens[index], "ids": [index], "tokens": [tokens[index]]}
-            for index in (before, after)
-            if index is not None
-        },
-    }
+    )
+    ids = {token: index for index, token in enumerate(tokens)}
+    return frame(ids, before=before, after=after)
 
 
 def _adds(metadata: Mapping[str, Any], flag: str) -> bool:
@@ -156,58 +127,37 @@ def _adds(metadata: Mapping[str, Any], flag: str) -> bool:
     value = metadata.get(f"tokenizer.ggml.{flag}")
     if value is not None:
         return bool(value)
-    llama3 = metadata.get("tokenizer.ggml.pre") in _LLAMA3_NAMES
-    return flag == "add_bos_token" and (metadata.get("tokenizer.ggml.model") == "llama" or llama3)
+    model = metadata.get("tokenizer.ggml.model")
+    if flag == "add_eos_token":
+        return model == "t5"
+    if model == "gpt2":
+        return pre_tokenizer(metadata.get("tokenizer.ggml.pre")).adds_bos
+    return model in ("llama", "gemma4")
 
 
 def _byte_level(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any]:
-    pre = metadata.get("tokenizer.ggml.pre")
-    if pre not in _PRE_TOKENIZERS:
-        guess = nearest(str(pre), _PRE_TOKENIZERS)
-        raise UnsupportedError(
-            f"the GGUF pre-tokenizer is {shown(pre)}",
-            hint=(f"closest known: {guess}; " if guess else "")
-            + f"known: {', '.join(sorted(_PRE_TOKENIZERS))}",
-        )
-    splits = _PRE_TOKENIZERS[pre]
-    own_regex = any(step["type"] == "Split" for step in splits)
-    merges = [merge.split(" ") for merge in _strings(metadata, "merges")]
-    if any(len(merge) != 2 for merge in merges):
-        bad = next(merge for merge in merges if len(merge) != 2)
-        raise FormatError(
-            f"the GGUF merge {shown(' '.join(bad))} is not a pair",
-            hint="the file is damaged: download it again",
-        )
+    pre = pre_tokenizer(metadata.get("tokenizer.ggml.pre"))
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
     return {
-        "normalizer": {"type": "NFC"} if pre == "qwen2" else None,
+        "normalizer": {"type": "NFC"} if pre.composes else None,
         "pre_tokenizer": {
             "type": "Sequence",
-            "pretokenizers": [*splits, {**level, "use_regex": not own_regex}],
+            "pretokenizers": [*pre.steps(), {**level, "use_regex": not pre.patterns}],
         },
         "decoder": {**level, "use_regex": True},
-        "model": _bpe(tokens, merges, ignore_merges=pre in _LLAMA3_NAMES),
+        "model": _bpe(tokens, _merges(metadata), ignore_merges=pre.whole),
     }
 
 
-def _split(pattern: str) -> dict[str, Any]:
-    return {
-        "type": "Split",
-        "pattern": {"Regex": pattern},
-        "behavior": "Isolated",
-        "invert": False,
-    }
-
-
-_DIGITS = [{"type": "Digits", "individual_digits": True}]
-_PRE_TOKENIZERS: dict[Any, list[dict[str, Any]]] = {
-    "smollm": _DIGITS,
-    "starcoder": _DIGITS,
-    "gpt-2": [],
-    "gpt2": [],
-    **{name: [_split(_LLAMA3)] for name in _LLAMA3_NAMES},
-    "qwen2": [_split(_QWEN2)],
-}
+def _merges(metadata: Mapping[str, Any]) -> list[list[str]]:
+    merges = [merge.split(" ") for merge in _strings(metadata, "merges")]
+    wrong = next((merge for merge in merges if len(merge) != 2), None)
+    if wrong is not None:
+        raise FormatError(
+            f"the GGUF merge {shown(' '.join(wrong))} is not a pair",
+            hint="the file is damaged: download it again",
+        )
+    return merges
 
 
 def _bpe(tokens: Sequence[str], merges: Sequence[Sequence[str]], **extra: Any) -> dict[str, Any]:
@@ -231,28 +181,47 @@ def _bpe(tokens: Sequence[str], merges: Sequence[Sequence[str]], **extra: Any) -
 
 def _sentencepiece(
     metadata: Mapping[str, Any], tokens: Sequence[str], types: Sequence[int]
-) -> dict[str, Any]:
+) -> SentencePiece:
     scores = [float(score) for score in metadata.get("tokenizer.ggml.scores", ())]
     if len(scores) != len(tokens):
         raise FormatError(
             f"the GGUF file has {len(tokens)} tokens and {len(scores)} scores",
             hint="the file is damaged: download it again",
         )
-    prefix = bool(metadata.get("tokenizer.ggml.add_space_prefix", True))
-    mark = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
-    unmark = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
-    normalizers = [{"type": "Prepend", "prepend": "▁"}, mark] if prefix else [mark]
-    decoders = [unmark, {"type": "ByteFallback"}, {"type": "Fuse"}]
-    if prefix:
-        decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    unigram = metadata.get("tokenizer.ggml.model") == "t5"
+    rules = bytes(value & 0xFF for value in metadata.get("tokenizer.ggml.precompiled_charsmap", ()))
+    # Places that only fill the embedding are ordinary pieces here that no text spells.
+    kinds = [_NORMAL if kind == _UNUSED else kind for kind in types] or [_NORMAL] * len(tokens)
+    return SentencePiece(
+        kind="unigram" if unigram else "bpe",
+        pieces=tuple(tokens),
+        scores=tuple(scores),
+        types=tuple(kinds),
+        unknown_id=_id(metadata, "unknown_token_id", len(tokens)),
+        byte_fallback=not unigram,
+        charsmap=rules,
+        dummy_prefix=bool(metadata.get("tokenizer.ggml.add_space_prefix", True)),
+        collapse_spaces=bool(metadata.get("tokenizer.ggml.remove_extra_whitespaces", False)),
+    )
+
+
+def _characters(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any]:
+    """Gemma 4: merges as they are listed, on characters, with bytes for those that have no token;
+    a run of line ends is looked up whole."""
     unknown = _id(metadata, "unknown_token_id", len(tokens))
+    lines = {"type": "Split", "pattern": {"Regex": r"\n+"}, "behavior": "Isolated", "invert": False}
+    decoders = [
+        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+    ]
     return {
-        "normalizer": {"type": "Sequence", "normalizers": normalizers},
-        "pre_tokenizer": None,
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        "pre_tokenizer": lines,
         "decoder": {"type": "Sequence", "decoders": decoders},
         "model": _bpe(
             tokens,
-            _merges(tokens, scores, types),
+            _merges(metadata),
             unk_token=None if unknown is None else tokens[unknown],
             fuse_unk=True,
             byte_fallback=True,
@@ -260,21 +229,21 @@ def _sentencepiece(
     }
 
 
-def _merges(
-    tokens: Sequence[str], scores: Sequence[float], types: Sequence[int]
-) -> list[tuple[str, str]]:
-    """SentencePiece joins the pair whose result scores best: that order as a merge list."""
-    ordinary = {
-        token: index
-        for index, token in enumerate(tokens)
-        if not types or types[index] not in (_UNKNOWN, _CONTROL)
-    }
-    found: list[tuple[float, int, int, str, str]] = []
-    for token, index in ordinary.items():
-        for cut in range(1, len(token)):
-            left, right = token[:cut], token[cut:]
-            if left in ordinary and right in ordinary:
-                rank = (-scores[index], ordinary[left], ordinary[right])
-                found.append((*rank, left, right))
-    found.sort(key=lambda merge: merge[:3])
-    return [(left, right) for *_, left, right in found]
+def _wordpiece(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any]:
+    """llama.cpp marks the words' beginnings and not, as BERT does, what continues them."""
+    special = set(_control(metadata, tokens))
+    words = [
+        token
+        if token in special or (token.startswith("[") and token.endswith("]"))
+        else token[1:]
+        if token.startswith("▁")
+        else f"##{token}"
+        for token in tokens
+    ]
+    roles = {role: words[i] for role, i in _roles(metadata, len(tokens)).items()}
+    return wordpiece_json(words, {**roles, "do_lower_case": True})[0]
+
+
+def _control(metadata: Mapping[str, Any], tokens: Sequence[str]) -> list[str]:
+    types = metadata.get("tokenizer.ggml.token_type", ())
+    return [token for token, kind in zip(tokens, types, strict=False) if kind == _CONTROL]

@@ -100,11 +100,14 @@ def read_sentencepiece(data: bytes) -> SentencePiece:
     )
 
 
-def sentencepiece_parts(vocabulary: SentencePiece) -> tuple[dict[str, Any], Exact | None]:
+def sentencepiece_parts(
+    vocabulary: SentencePiece, *, parted: bool = False
+) -> tuple[dict[str, Any], Exact | None]:
     """The value of tokenizer.json; None beside it where that is exact already.
 
     It is where pieces are merged (BPE), no normalization rules apply and no user-defined piece
-    can begin a text that gets a space in front.
+    can begin a text that gets a space in front. ``parted``: user-defined pieces end a text and
+    begin another, as in llama.cpp, and not as in SentencePiece.
     """
     if unused := vocabulary.of_type(UNUSED):
         raise UnsupportedError(
@@ -128,7 +131,7 @@ def sentencepiece_parts(vocabulary: SentencePiece) -> tuple[dict[str, Any], Exac
         "decoder": _decoder(vocabulary),
         "model": _bpe(vocabulary) if vocabulary.kind == "bpe" else _unigram(vocabulary),
     }
-    defined = frozenset(vocabulary.of_type(USER_DEFINED))
+    defined = frozenset(() if parted else vocabulary.of_type(USER_DEFINED))
     unigram = vocabulary.kind == "unigram"
     if not (unigram or vocabulary.charsmap or (defined and vocabulary.dummy_prefix)):
         return spec, None
@@ -144,8 +147,8 @@ def _exact(
     steps = [tokenizers.normalizers.Normalizer.custom(chars), *_space_steps(vocabulary)]
     scores = {p: vocabulary.scores[i] for p, i in vocabulary.of_type(NORMAL).items()}
     cutter: Any = Unigram(scores, defined) if unigram else _Isolated(defined)
-    special = [token for token in spec["added_tokens"] if token["special"]]
     # User-defined pieces are found after the normalization, and looked up like any other.
+    special = [token for token in spec["added_tokens"] if token["content"] not in defined]
     looked_up = {**_bpe(vocabulary, merge=not unigram), "ignore_merges": True}
     return Exact(
         spec={**spec, "normalizer": None, "added_tokens": special, "model": looked_up},

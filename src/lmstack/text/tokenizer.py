@@ -21,7 +21,7 @@ import tokenizers
 from lmstack.core import FormatError, InputError, StoreError, shown
 from lmstack.text.detokenizer import Detokenizer
 from lmstack.text.exact import Exact
-from lmstack.text.gguf_vocab import gguf_config, gguf_json
+from lmstack.text.gguf_vocab import gguf_config, gguf_parts
 from lmstack.text.surface import Surfaces, surfaces
 from lmstack.text.tiktoken import TiktokenEncoding
 from lmstack.text.vocabulary import EXACT_KEY, json_object, read_file, read_folder
@@ -131,7 +131,8 @@ class Tokenizer:
     def from_gguf(cls, metadata: Mapping[str, Any]) -> Self:
         """From GGUF metadata (keys ``tokenizer.ggml.*``)."""
         try:
-            return cls(gguf_json(metadata), gguf_config(metadata))
+            spec, exact = gguf_parts(metadata)
+            return cls(spec, gguf_config(metadata), exact)
         except (TypeError, ValueError, OverflowError) as error:
             raise FormatError(
                 f"the vocabulary of the GGUF file cannot be read: {error}",
