@@ -54,10 +54,11 @@ def read_config(folder: ModelFolder) -> TransformerConfig:
     """What the model's own files say about its shape."""
     from lmstack.model import TransformerConfig, read_gguf
     from lmstack.model.folder import read_json
+    from lmstack.model.gguf_weights import read_gguf_config
 
     if folder.gguf is not None:
         with read_gguf(folder.gguf) as file:
-            return TransformerConfig.from_gguf(file.metadata, file.names(), str(folder.gguf))
+            return read_gguf_config(file)
     path = folder.file("config.json")
     return TransformerConfig.from_hf(read_json(path), str(path))
 

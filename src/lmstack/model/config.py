@@ -25,7 +25,7 @@ from lmstack.core import (
     shown,
 )
 from lmstack.model.families import Family, read_config, writings
-from lmstack.model.gguf_families import read_metadata
+from lmstack.model.gguf_metadata import Factors, read_metadata
 from lmstack.model.kinds import LayerKind
 from lmstack.model.positions import RopeSpec
 
@@ -310,12 +310,17 @@ class TransformerConfig(Config):
 
     @classmethod
     def from_gguf(
-        cls, metadata: Mapping[str, Any], tensors: Collection[str] = (), source: str = "GGUF file"
+        cls,
+        metadata: Mapping[str, Any],
+        tensors: Collection[str] = (),
+        source: str = "GGUF file",
+        factors: Factors | None = None,
     ) -> Self:
         """From GGUF metadata. The names in ``tensors`` tell what metadata leaves out: biases,
-        and whether there is an output layer apart from the embeddings."""
+        and whether there is an output layer apart from the embeddings. ``factors``: the tables
+        of rotary divisors that a file keeps among its tensors."""
         with _blamed_on(source):
-            return cls(**read_metadata(metadata, tensors, source))
+            return cls(**read_metadata(metadata, tensors, source, factors))
 
     def to_hf(self) -> dict[str, Any]:
         """A config.json that says exactly this, of the first family that can."""

@@ -1,52 +1,169 @@
-"""Architectures as GGUF writes them: metadata to the fields of our config, and tensor names.
+"""Architectures as GGUF names them: names of tensors, and what a name alone implies.
 
-Covered: ``llama`` (LLaMA, SmolLM2, Mistral without a window) and ``qwen2``. GGUF files of the
-llama architecture hold query and key rows in the interleaved order of the original RoPE.
+Covered: llama (LLaMA, Mixtral, Mistral without a window), qwen2, qwen3, gemma2, gemma3, phi3,
+gpt2, gptneox, bloom, mpt, olmo2, smollm3 and bert. What metadata adds is in `gguf_metadata`. The
+tables are in the language of `layouts`: files of the llama architecture hold query and key rows in
+the interleaved order of the original RoPE, files of Gemma norm weights with their 1 added.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from lmstack.core import FormatError, UnsupportedError, shown
+from lmstack.core import UnsupportedError, shown
 from lmstack.model.fields import Fields
 from lmstack.model.kinds import LayerKind
-from lmstack.model.layouts import PAIRED, Entry, Part, Table
-from lmstack.model.positions import RopeSpec
+from lmstack.model.layouts import PAIRED, PLUS_ONE, Entry, Part, Table
 
-__all__ = ["ARCHITECTURES", "Architecture", "architecture_of", "read_metadata"]
-
-_TENSORS: dict[str, Entry] = {
-    "embed": "token_embd",
-    "blocks.{i}.attention_norm": "blk.{i}.attn_norm",
-    "blocks.{i}.attention.qkv": ("blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v"),
-    "blocks.{i}.attention.out": "blk.{i}.attn_output",
-    "blocks.{i}.mlp_norm": "blk.{i}.ffn_norm",
-    "blocks.{i}.mlp.up": ("blk.{i}.ffn_gate", "blk.{i}.ffn_up"),
-    "blocks.{i}.mlp.down": "blk.{i}.ffn_down",
-    "final_norm": "output_norm",
-    "head": "output",
-}
+__all__ = ["ARCHITECTURES", "Architecture", "architecture_of"]
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """``tensors`` as in `families.Family`."""
+    """``fixed``: fields that the name implies. ``interval``: every so many-th layer sees the
+    whole text where there is a window; 0: a window is on all layers or none. ``windows``:
+    whether there can be one. ``untied``: the file must hold an output layer. ``optional``: keys
+    of metadata and the fields of ours that they set."""
 
     name: str
     tensors: Table
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    interval: int = 0
+    windows: bool = False
+    untied: bool = False
+    optional: Mapping[str, str] = field(default_factory=dict)
+
+    def table(self, num_experts: int) -> Table:
+        return {**self.tensors, **_EXPERTS} if num_experts else self.tensors
 
 
-_PAIRED_QKV = (
-    Part("blk.{i}.attn_q", PAIRED),
-    Part("blk.{i}.attn_k", PAIRED),
-    Part("blk.{i}.attn_v"),
-)
+_BLOCK = "blk.{i}"
+_COMMON: dict[str, Entry] = {
+    "embed": "token_embd",
+    "blocks.{i}.attention_norm": f"{_BLOCK}.attn_norm",
+    "blocks.{i}.attention.qkv": (f"{_BLOCK}.attn_q", f"{_BLOCK}.attn_k", f"{_BLOCK}.attn_v"),
+    "blocks.{i}.attention.out": f"{_BLOCK}.attn_output",
+    "blocks.{i}.mlp_norm": f"{_BLOCK}.ffn_norm",
+    "blocks.{i}.mlp.up": (f"{_BLOCK}.ffn_gate", f"{_BLOCK}.ffn_up"),
+    "blocks.{i}.mlp.down": f"{_BLOCK}.ffn_down",
+    "final_norm": "output_norm",
+    "head": "output",
+}
+_PAIRED_QKV: dict[str, Entry] = {
+    "blocks.{i}.attention.qkv": (
+        Part(f"{_BLOCK}.attn_q", PAIRED),
+        Part(f"{_BLOCK}.attn_k", PAIRED),
+        Part(f"{_BLOCK}.attn_v"),
+    )
+}
+_EXPERTS: dict[str, Entry] = {
+    "blocks.{i}.mlp.router": f"{_BLOCK}.ffn_gate_inp",
+    "blocks.{i}.mlp.up": (f"{_BLOCK}.ffn_gate_exps", f"{_BLOCK}.ffn_up_exps"),
+    "blocks.{i}.mlp.down": f"{_BLOCK}.ffn_down_exps",
+}
+_QK_NORM: dict[str, Entry] = {
+    "blocks.{i}.attention.q_norm": f"{_BLOCK}.attn_q_norm",
+    "blocks.{i}.attention.k_norm": f"{_BLOCK}.attn_k_norm",
+}
+_FUSED: dict[str, Entry] = {
+    "blocks.{i}.attention.qkv": f"{_BLOCK}.attn_qkv",
+    "blocks.{i}.mlp.up": f"{_BLOCK}.ffn_up",
+}
+_GEMMA2: dict[str, Entry] = {
+    "blocks.{i}.attention_norm": Part(f"{_BLOCK}.attn_norm", PLUS_ONE),
+    "blocks.{i}.attention_post_norm": Part(f"{_BLOCK}.post_attention_norm", PLUS_ONE),
+    "blocks.{i}.mlp_norm": Part(f"{_BLOCK}.ffn_norm", PLUS_ONE),
+    "blocks.{i}.mlp_post_norm": Part(f"{_BLOCK}.post_ffw_norm", PLUS_ONE),
+    "final_norm": Part("output_norm", PLUS_ONE),
+}
+_GEMMA3: dict[str, Entry] = _GEMMA2 | {
+    "blocks.{i}.attention.q_norm": Part(f"{_BLOCK}.attn_q_norm", PLUS_ONE),
+    "blocks.{i}.attention.k_norm": Part(f"{_BLOCK}.attn_k_norm", PLUS_ONE),
+}
+_OLMO2: dict[str, Entry] = _QK_NORM | {
+    "blocks.{i}.attention_norm": f"{_BLOCK}.post_attention_norm",
+    "blocks.{i}.mlp_norm": f"{_BLOCK}.post_ffw_norm",
+}
+_BERT: dict[str, Entry] = {
+    "embed_types": "token_types",
+    "embed_positions": "position_embd",
+    "embed_norm": "token_embd_norm",
+    "blocks.{i}.attention_norm": f"{_BLOCK}.attn_output_norm",
+    "blocks.{i}.mlp.up": f"{_BLOCK}.ffn_up",
+    "blocks.{i}.mlp_norm": f"{_BLOCK}.layer_output_norm",
+}
+_GEMMA_FIXED = {
+    "norm": "rms1p",
+    "norm_place": "sandwich",
+    "activation": "gelu_tanh",
+}
+_UNROTATED = {"kinds": (LayerKind(rope=None),)}
+_PLAIN = {"norm": "ln", "mlp": "plain", "activation": "gelu_tanh"}
+_ALIBI = _UNROTATED | {"bias": "alibi"}
+_CAPS = {"final_logit_softcapping": "logit_softcap"}
+
 ARCHITECTURES = (
-    Architecture("llama", _TENSORS | {"blocks.{i}.attention.qkv": _PAIRED_QKV}),
-    Architecture("qwen2", _TENSORS),
+    Architecture("llama", _COMMON | _PAIRED_QKV),
+    Architecture("qwen2", _COMMON),
+    Architecture("qwen3", _COMMON | _QK_NORM, {"qk_norm": "head"}),
+    Architecture(
+        "gemma2",
+        _COMMON | _GEMMA2,
+        _GEMMA_FIXED | {"tie_embeddings": True},
+        interval=2,
+        windows=True,
+        optional=_CAPS | {"attn_logit_softcapping": "attention_softcap"},
+    ),
+    Architecture(
+        "gemma3",
+        _COMMON | _GEMMA3,
+        _GEMMA_FIXED | {"qk_norm": "head"},
+        interval=6,
+        windows=True,
+        optional=_CAPS,
+    ),
+    Architecture("phi3", _COMMON | _FUSED, windows=True),
+    Architecture("smollm3", _COMMON | _PAIRED_QKV),
+    Architecture(
+        "olmo2",
+        _COMMON | _OLMO2,
+        {"norm_place": "post_only", "qk_norm": "full"},
+        untied=True,
+    ),
+    Architecture(
+        "gpt2",
+        _COMMON | _FUSED | {"embed_positions": "position_embd"},
+        _PLAIN | _UNROTATED | {"positions": "learned"},
+    ),
+    Architecture("gptneox", _COMMON | _FUSED, _PLAIN | {"activation": "gelu"}, untied=True),
+    Architecture(
+        "bloom",
+        _COMMON | _FUSED | {"embed_norm": "token_embd_norm"},
+        _PLAIN | _ALIBI | {"embedding_norm": True},
+    ),
+    Architecture(
+        "mpt",
+        _COMMON | _FUSED,
+        _PLAIN | _ALIBI | {"activation": "gelu"},
+        optional={"attention.clamp_kqv": "qkv_clip", "attention.max_alibi_bias": "alibi_max"},
+    ),
+    Architecture(
+        "bert",
+        _COMMON | _BERT,
+        _PLAIN
+        | _UNROTATED
+        | {
+            "norm_place": "post",
+            "activation": "gelu",
+            "causal": False,
+            "positions": "learned",
+            "embedding_norm": True,
+            "head": "none",
+            "tie_embeddings": False,
+        },
+    ),
 )
 
 
@@ -60,73 +177,3 @@ def architecture_of(metadata: Mapping[str, Any], source: str = "GGUF file") -> A
         f"{source}: GGUF architecture {shown(name)} is not implemented",
         hint=f"implemented: {', '.join(a.name for a in ARCHITECTURES)}",
     )
-
-
-def read_metadata(
-    metadata: Mapping[str, Any], tensors: Collection[str] = (), source: str = "GGUF file"
-) -> dict[str, Any]:
-    """The fields of a `TransformerConfig`. ``tensors``: the names that the file holds; without
-    them the output layer is taken to be its own and biases to be absent."""
-    arch = architecture_of(metadata, source).name
-    fields = Fields(metadata, source)
-    width, heads = (
-        fields.count(f"{arch}.embedding_length"),
-        fields.count(f"{arch}.attention.head_count"),
-    )
-    head_dim = fields.count(f"{arch}.attention.key_length", width // heads if heads else 0)
-    _refuse_unknown_features(fields, arch, head_dim)
-    return {
-        "vocab_size": _vocab_size(fields, arch),
-        "hidden_size": width,
-        "intermediate_size": fields.count(f"{arch}.feed_forward_length"),
-        "num_layers": fields.count(f"{arch}.block_count"),
-        "num_heads": heads,
-        "num_kv_heads": fields.count(f"{arch}.attention.head_count_kv", heads),
-        "head_dim": head_dim,
-        "max_positions": fields.count(f"{arch}.context_length"),
-        "norm_eps": _shortest(fields.number(f"{arch}.attention.layer_norm_rms_epsilon")),
-        "kinds": (LayerKind(_rope(fields, arch, tensors)),),
-        "qkv_bias": "blk.0.attn_q.bias" in tensors,
-        "out_bias": "blk.0.attn_output.bias" in tensors,
-        "mlp_bias": "blk.0.ffn_down.bias" in tensors,
-        "tie_embeddings": bool(tensors) and "output.weight" not in tensors,
-    }
-
-
-def _refuse_unknown_features(fields: Fields, arch: str, head_dim: int) -> None:
-    for key, plain in (
-        ("attention.value_length", head_dim),
-        ("rope.dimension_count", head_dim),
-        ("expert_count", 0),
-        ("attention.sliding_window", 0),
-    ):
-        value = fields.count(f"{arch}.{key}", plain)
-        if value != plain:
-            raise UnsupportedError(f"{fields.source}: {arch}.{key} = {value} is not implemented")
-
-
-def _vocab_size(fields: Fields, arch: str) -> int:
-    tokens = fields.get("tokenizer.ggml.tokens")
-    if fields.get(f"{arch}.vocab_size") is None and isinstance(tokens, list):
-        return len(tokens)
-    return fields.count(f"{arch}.vocab_size")
-
-
-def _rope(fields: Fields, arch: str, tensors: Collection[str]) -> RopeSpec:
-    if "rope_freqs.weight" in tensors:
-        raise UnsupportedError(f"{fields.source}: rope scaling by a table of factors")
-    theta = fields.number(f"{arch}.rope.freq_base", 10000.0)
-    kind = fields.text(f"{arch}.rope.scaling.type", "none")
-    if kind == "none":
-        return RopeSpec(theta=theta)
-    if kind == "linear":
-        factor = fields.number(f"{arch}.rope.scaling.factor")
-        return RopeSpec(theta=theta, scaling="linear", factor=factor)
-    raise UnsupportedError(f"{fields.source}: rope scaling {shown(kind)} is not implemented")
-
-
-def _shortest(value: float) -> float:
-    """The decimal meant by a float32: 1e-5 is stored as 9.99999974e-06."""
-    if not 0 <= value < 1:
-        raise FormatError(f"norm epsilon is {value}")
-    return float(f"{value:.6g}")

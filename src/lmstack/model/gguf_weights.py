@@ -1,16 +1,32 @@
-"""Weights of a GGUF file under our names."""
+"""Config and weights of a GGUF file, under our names."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from lmstack.core import FormatError
 from lmstack.model.assembly import assemble, meta_module
 from lmstack.model.config import TransformerConfig
 from lmstack.model.gguf import GGUFFile
 from lmstack.model.gguf_families import architecture_of
+from lmstack.model.gguf_metadata import FACTORS
 
-__all__ = ["read_gguf_weights"]
+__all__ = ["read_gguf_config", "read_gguf_weights"]
+
+_MOST_FACTORS = 1 << 12
+
+
+def read_gguf_config(file: GGUFFile) -> TransformerConfig:
+    """The config that the metadata and the names of the tensors imply."""
+    factors = {}
+    for name in FACTORS:
+        if name in file.tensors:
+            shape = file.shape(name)
+            if len(shape) != 1 or shape[0] > _MOST_FACTORS:
+                raise FormatError(f"{file.label}: {name} has shape {shape}")
+            factors[name] = tuple(file.read(name).tolist())
+    return TransformerConfig.from_gguf(file.metadata, file.names(), file.label, factors)
 
 
 def read_gguf_weights(
@@ -18,7 +34,7 @@ def read_gguf_weights(
 ) -> tuple[TransformerConfig, dict[str, Tensor]]:
     """Config and tensors under our names, in ``dtype`` or in that of the file (float32 where
     it is quantized)."""
-    config = TransformerConfig.from_gguf(file.metadata, file.names(), file.label)
-    architecture = architecture_of(file.metadata, file.label)
+    config = read_gguf_config(file)
+    table = architecture_of(file.metadata, file.label).table(config.num_experts)
     module = meta_module(config, file)
-    return config, assemble(module, architecture.tensors, file, dtype=dtype)
+    return config, assemble(module, table, file, dtype=dtype, ignored=FACTORS)

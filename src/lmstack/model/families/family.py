@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lmstack.core import UnsupportedError, shown
+from lmstack.core import FormatError, UnsupportedError, shown
 from lmstack.model.fields import Fields
 from lmstack.model.kinds import LayerKind
 from lmstack.model.layouts import Table
@@ -24,6 +24,7 @@ __all__ = [
     "TOKEN",
     "Family",
     "any_count",
+    "each_layer",
     "layer_kinds",
     "layers_of",
     "nullable_number",
@@ -49,6 +50,7 @@ ACTIVATION_NAMES = {
     "relu": "relu",
     "tanh": "tanh",
 }
+_MOST_LAYERS = 1 << 16
 # What the architectures of decoders set.
 LM: Mapping[str, Any] = {"head": "lm"}
 NONE: Mapping[str, Any] = {"head": "none"}
@@ -116,6 +118,14 @@ def refuse(fields: Fields, **plain: Any) -> None:
         seen = fields.get(key)
         if seen is not None and seen != value:
             raise UnsupportedError(f"{fields.source}: {key} is {shown(seen)}, not {shown(value)}")
+
+
+def each_layer(fields: Fields, count: int) -> range:
+    """The numbers of ``count`` layers, where a list of them will be made: a file that lies about
+    them must not cost memory."""
+    if count > _MOST_LAYERS:
+        raise FormatError(f"{fields.source}: {count} layers", hint="the file is damaged")
+    return range(count)
 
 
 def layer_kinds(layers: Sequence[LayerKind]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from lmstack.model.families.family import (
     SEQUENCE,
     TOKEN,
     Family,
+    each_layer,
     layer_kinds,
     layers_of,
     nullable_number,
@@ -79,7 +80,9 @@ def _slides(fields: Fields, count: int, interval: int) -> list[bool]:
     """All layers but every ``interval``-th slide, where the file does not list them."""
     if interval < 1:
         raise FormatError(f"{fields.source}: sliding_window_pattern is {shown(interval)}")
-    return layer_types(fields, count) or [(i + 1) % interval != 0 for i in range(count)]
+    return layer_types(fields, count) or [
+        (i + 1) % interval != 0 for i in each_layer(fields, count)
+    ]
 
 
 def _read_gemma2(fields: Fields) -> dict[str, Any]:

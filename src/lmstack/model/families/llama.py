@@ -18,6 +18,7 @@ from lmstack.model.families.family import (
     SEQUENCE,
     TOKEN,
     Family,
+    each_layer,
     layer_kinds,
     layers_of,
     read_activation,
@@ -148,7 +149,7 @@ def _qwen_layers(fields: Fields, values: dict[str, Any]) -> dict[str, Any]:
     if fields.flag("use_sliding_window", False):
         window = _window(fields) if "sliding_window" in fields else 4096
     first = fields.count("max_window_layers", 28)
-    slides = layer_types(fields, count) or [i >= first for i in range(count)]
+    slides = layer_types(fields, count) or [i >= first for i in each_layer(fields, count)]
     (kind,) = values["kinds"]
     return layer_kinds([LayerKind(kind.rope, window if slide else None) for slide in slides])
 
@@ -175,7 +176,7 @@ def _read_smollm3(fields: Fields) -> dict[str, Any]:
     interval = fields.count("no_rope_layer_interval", 4) or 1
     rotates = fields.get("no_rope_layers")
     if rotates is None:
-        rotates = [(i + 1) % interval != 0 for i in range(count)]
+        rotates = [(i + 1) % interval != 0 for i in each_layer(fields, count)]
     if not isinstance(rotates, list) or len(rotates) != count or set(rotates) - {0, 1}:
         raise FormatError(f"{fields.source}: no_rope_layers is {shown(rotates)}")
     window = _window(fields) if fields.flag("use_sliding_window", False) else None
