@@ -19,7 +19,7 @@ __all__ = ["SECTIONS", "HelpCommand", "HelpGroup", "help_text", "overview", "spr
 
 # In the order of the work, and within a section in the order of use.
 SECTIONS = {
-    "Ask": ("ask", "search"),
+    "Ask": ("ask", "search", "run"),
     "Serve": ("up",),
     "Models": ("pull", "models", "inspect", "tokens"),
     "Data": ("index",),

@@ -132,9 +132,10 @@ class Output:
         return sys.stdout.isatty()
 
     @contextmanager
-    def progress(self, title: str, unit: str) -> Iterator[Progress]:
-        """Progress of one piece of work; ``unit`` is a plural noun, or ``bytes``."""
-        if self.quiet or (self.as_json and not sys.stderr.isatty()):
+    def progress(self, title: str, unit: str, *, shown: bool = True) -> Iterator[Progress]:
+        """Progress of one piece of work; ``unit`` is a plural noun, or ``bytes``. ``shown``:
+        False where the results themselves show how far it is."""
+        if not shown or self.quiet or (self.as_json and not sys.stderr.isatty()):
             yield _Silent()
         elif sys.stderr.isatty():
             from lmstack.app.progress_bar import terminal_progress

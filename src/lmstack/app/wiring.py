@@ -61,10 +61,12 @@ __all__ = [
     "models",
     "open_index",
     "open_source",
+    "open_task",
     "pull",
     "remove_model",
     "require_models",
     "service",
+    "task_model",
     "verify_audit",
     "vocabulary",
 ]
@@ -363,6 +365,33 @@ def loaded(model: Embedder) -> Embedder:
     """``model`` with its weights in memory, if it was lazy."""
     load = getattr(model, "load", None)
     return load() if load is not None else model
+
+
+def task_model(task: str, model: str | None) -> tuple[str, str]:
+    """The task's own name, and the model to run it with where none is given."""
+    from lmstack.serve.tasks import DEFAULT_MODELS, task_name
+
+    name, _ = task_name(task)
+    chosen = model or DEFAULT_MODELS.get(name)
+    if chosen is None:
+        raise InputError(
+            f"lmstack knows no model of its own for {name}",
+            hint=f"lmstack run {task} --model NAME",
+            param="model",
+        )
+    return name, chosen
+
+
+@contextmanager
+def open_task(task: str, model: str, options: dict[str, Any]) -> Iterator[Any]:
+    """A task with its model loaded, freed at the end."""
+    from lmstack.serve.tasks import task as make
+
+    made = make(task, model, **options)
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def close(model: ChatModel) -> None:

@@ -22,7 +22,6 @@ from lmstack.core.extras import require
 from lmstack.core.prompts import Prompt, Span
 from lmstack.core.protocols import (
     ChatModel,
-    Classifier,
     Embedder,
     Reranker,
     TextKind,
@@ -52,7 +51,6 @@ __all__ = [
     "AuthError",
     "ChatModel",
     "Choice",
-    "Classifier",
     "Completion",
     "Config",
     "ContextLengthError",

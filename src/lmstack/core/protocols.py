@@ -26,15 +26,7 @@ from lmstack.core.types import (
     Usage,
 )
 
-__all__ = [
-    "ChatModel",
-    "Classifier",
-    "Embedder",
-    "Reranker",
-    "TextKind",
-    "complete",
-    "complete_sync",
-]
+__all__ = ["ChatModel", "Embedder", "Reranker", "TextKind", "complete", "complete_sync"]
 
 TextKind = Literal["query", "passage"]
 
@@ -78,41 +70,11 @@ class Embedder(Protocol):
 
 @runtime_checkable
 class Reranker(Protocol):
-    """How well passages answer a query. Thread-safe."""
-
     @property
     def info(self) -> ModelInfo: ...
 
-    def score(
-        self, query: str, passages: Sequence[str], max_passage_tokens: int | None = None
-    ) -> npt.NDArray[np.float32]:
-        """Relevance of each passage, higher is better, shape (len(passages),). A passage is cut
-        after ``max_passage_tokens``; what the model still cannot see is a
-        `ContextLengthError`."""
-        ...
-
-    def count_tokens(self, query: str, passages: Sequence[str]) -> list[int]:
-        """Tokens of the query with each passage, special tokens included, before any cut."""
-        ...
-
-
-@runtime_checkable
-class Classifier(Protocol):
-    """Texts to the labels that a model was trained on. Thread-safe."""
-
-    @property
-    def info(self) -> ModelInfo: ...
-
-    @property
-    def labels(self) -> Sequence[str]: ...
-
-    def classify(self, texts: Sequence[str], *, raw: bool = False) -> npt.NDArray[np.float32]:
-        """A probability, or with ``raw`` a logit, of each label for each text, shape
-        (len(texts), len(labels)). A text that is too long is a `ContextLengthError`."""
-        ...
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, special tokens included."""
+    def score(self, query: str, passages: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Relevance of each passage, higher is better, shape (len(passages),)."""
         ...
 
 

@@ -13,13 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 import lmstack
-from lmstack.core import ChatModel, Classifier, Embedder, InputError, LmstackError, Reranker
+from lmstack.core import ChatModel, Embedder, InputError, LmstackError
 from lmstack.serve import chat, completions, embeddings, listing, tasks_http, tokens
 from lmstack.serve.documented import with_schemas
 from lmstack.serve.errors import ClientGoneError, HttpError, error_response
 from lmstack.serve.guard import CLIENT_GONE, Frame, KeyGuard, OriginGuard, key_digest
 from lmstack.serve.metrics import EngineStats, Metrics
-from lmstack.serve.serving import Codec, Serving
+from lmstack.serve.serving import Classifier, Codec, Ranker, Serving
 
 __all__ = ["LOCAL_HOSTS", "create_app"]
 
@@ -31,7 +31,7 @@ def create_app(
     *,
     models: Mapping[str, ChatModel],
     embedders: Mapping[str, Embedder] | None = None,
-    rerankers: Mapping[str, Reranker] | None = None,
+    rerankers: Mapping[str, Ranker] | None = None,
     classifiers: Mapping[str, Classifier] | None = None,
     tokenizers: Mapping[str, Codec] | None = None,
     api_keys: Collection[str] = (),

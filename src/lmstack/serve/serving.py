@@ -6,12 +6,13 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
+import numpy as np
+import numpy.typing as npt
 from anyio import CapacityLimiter
 from starlette.requests import Request
 
 from lmstack.core import (
     ChatModel,
-    Classifier,
     Embedder,
     InputError,
     ModelInfo,
@@ -25,7 +26,16 @@ from lmstack.serve.mapping import Caller
 from lmstack.serve.metrics import Metrics, Observed
 from lmstack.serve.streams import EventStream, Primed, StopSignal
 
-__all__ = ["Codec", "Serving", "caller_of", "check_ids", "events", "serving_of"]
+__all__ = [
+    "Classifier",
+    "Codec",
+    "Ranker",
+    "Serving",
+    "caller_of",
+    "check_ids",
+    "events",
+    "serving_of",
+]
 
 T = TypeVar("T")
 
@@ -43,6 +53,40 @@ class Codec(Protocol):
     def token(self, token_id: int, /) -> str: ...
 
 
+class Ranker(Reranker, Protocol):
+    """core's `Reranker` and what HTTP needs beside."""
+
+    def score(
+        self, query: str, passages: Sequence[str], max_passage_tokens: int | None = None
+    ) -> npt.NDArray[np.float32]:
+        """A passage is cut after ``max_passage_tokens``; what the model still cannot see is a
+        `ContextLengthError`."""
+        ...
+
+    def count_tokens(self, query: str, passages: Sequence[str]) -> list[int]:
+        """Tokens of the query with each passage, special tokens included, before any cut."""
+        ...
+
+
+class Classifier(Protocol):
+    """Texts to the labels that a model was trained on. Thread-safe."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    @property
+    def labels(self) -> Sequence[str]: ...
+
+    def classify(self, texts: Sequence[str], *, raw: bool = False) -> npt.NDArray[np.float32]:
+        """A probability, or with ``raw`` a logit, of each label for each text, shape
+        (len(texts), len(labels)). A text that is too long is a `ContextLengthError`."""
+        ...
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special tokens included."""
+        ...
+
+
 class Serving:
     """One app's state. ``threads`` bounds embedding, ranking and tokenizing beside the
     streams."""
@@ -53,7 +97,7 @@ class Serving:
         embedders: Mapping[str, Embedder],
         tokenizers: Mapping[str, Codec],
         metrics: Metrics,
-        rerankers: Mapping[str, Reranker] | None = None,
+        rerankers: Mapping[str, Ranker] | None = None,
         classifiers: Mapping[str, Classifier] | None = None,
     ) -> None:
         self.models = dict(models)
@@ -72,7 +116,7 @@ class Serving:
     def embedder(self, name: str) -> Embedder:
         return self._named(name, self.embedders, "embed")
 
-    def reranker(self, name: str) -> Reranker:
+    def reranker(self, name: str) -> Ranker:
         return self._named(name, self.rerankers, "rerank")
 
     def classifier(self, name: str) -> Classifier:

@@ -1,5 +1,5 @@
 """POST /v1/rerank and /v1/classify: scores of texts, in worker threads so that streams never
-stall. Knows no tensors: models come in as core's `Reranker` and `Classifier`.
+stall. Knows no tensors: models come in behind protocols.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
-from lmstack.core import Classifier, ContextLengthError, Reranker
+from lmstack.core import ContextLengthError
 from lmstack.serve.documented import documented, model_errors
 from lmstack.serve.intake import read_json
-from lmstack.serve.serving import Serving, serving_of
+from lmstack.serve.serving import Classifier, Ranker, Serving, serving_of
 from lmstack.serve.streams import until_gone
 from lmstack.serve.task_bodies import (
     ClassifiedItem,
@@ -58,7 +58,7 @@ async def classify(request: Request) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-async def _reranked(body: RerankBody, serving: Serving, model: Reranker) -> RankedList:
+async def _reranked(body: RerankBody, serving: Serving, model: Ranker) -> RankedList:
     texts = [each if isinstance(each, str) else each.text for each in body.documents]
 
     def score(part: Sequence[str]) -> Iterable[Any]:

@@ -5,12 +5,23 @@ from __future__ import annotations
 
 import typer
 
-from lmstack.app.commands import ask, audit, doctor, index, inspect, models, search, tokens, up
+from lmstack.app.commands import (
+    ask,
+    audit,
+    doctor,
+    index,
+    inspect,
+    models,
+    run,
+    search,
+    tokens,
+    up,
+)
 
 __all__ = ["register_all"]
 
 
 def register_all(app: typer.Typer) -> None:
     """In the order in which the overview shows them."""
-    for module in (ask, search, up, models, inspect, tokens, index, doctor, audit):
+    for module in (ask, search, run, up, models, inspect, tokens, index, doctor, audit):
         module.register(app)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from lmstack.serve.tasks.names import ALIASES, TASKS, abilities, task_name
+from lmstack.serve.tasks.names import ALIASES, DEFAULT_MODELS, TASKS, abilities, task_name
 from lmstack.serve.tasks.results import (
     Answer,
     Answers,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALIASES",
+    "DEFAULT_MODELS",
     "TASKS",
     "Answer",
     "Answers",

@@ -14,7 +14,7 @@ from lmstack.core import InputError, UnsupportedError, nearest, shown
 if TYPE_CHECKING:
     from lmstack.registry import LoadedModel
 
-__all__ = ["ALIASES", "TASKS", "abilities", "require", "task_name"]
+__all__ = ["ALIASES", "DEFAULT_MODELS", "TASKS", "abilities", "require", "task_name"]
 
 TASKS = (
     "text-classification",
@@ -47,6 +47,17 @@ ALIASES = {
     "conversational": "chat",
     "summarize": "summarization",
     "translate": "translation",
+}
+# Which of the models with a short name does a task well enough to be tried first.
+DEFAULT_MODELS = {
+    "token-classification": "pii-ner",
+    "feature-extraction": "all-minilm-l6-v2",
+    "sentence-embedding": "all-minilm-l6-v2",
+    "reranking": "ms-marco-minilm-l12",
+    "text-generation": "smollm2-135m-instruct",
+    "chat": "smollm2-135m-instruct",
+    "summarization": "flan-t5-small-titles",
+    "fill-mask": "albert-smiles",
 }
 _PAIR = re.compile(r"translation_([A-Za-z]{2,3})_to_([A-Za-z]{2,3})")
 

@@ -1,4 +1,4 @@
-"""Local models behind core's `Reranker` and `Classifier`, as the server wants them.
+"""Local models as the server wants them (`serving.Ranker`, `serving.Classifier`).
 
 Nothing is cut in silence: a text that is too long is an error. Does not cover HTTP.
 """
@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class LocalReranker:
-    """A cross-encoder or a late-interaction model as core's `Reranker`. Thread-safe."""
+    """A cross-encoder or a late-interaction model as the server's `Ranker`. Thread-safe."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         require(loaded, "reranking")
@@ -49,7 +49,7 @@ class LocalReranker:
 
 
 class LocalClassifier:
-    """A model with a head over whole texts as core's `Classifier`. Thread-safe."""
+    """A model with a head over whole texts, as the server's `Classifier`. Thread-safe."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         require(loaded, "text-classification")
