@@ -61,11 +61,16 @@ def gguf_parts(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], Exact | Non
             hint="supported: gpt2 (byte-level BPE), llama (SentencePiece BPE), t5 (Unigram),"
             " bert (WordPiece) and gemma4",
         )
-    common = {"added_tokens": _added(tokens, types), "post_processor": _frame(metadata, tokens)}
-    spec = {"version": "1.0", "truncation": None, "padding": None, **parts, **common}
-    if exact is not None:
-        exact = exact.framed(common["post_processor"])
-    return spec, exact
+    around = _frame(metadata, tokens)
+    spec = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _added(tokens, types),
+        **parts,
+        "post_processor": around,
+    }
+    return spec, None if exact is None else exact.framed(around)
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:

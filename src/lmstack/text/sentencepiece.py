@@ -118,13 +118,7 @@ def sentencepiece_parts(
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            added_token(index, piece, special=kind != USER_DEFINED)
-            for index, (piece, kind) in enumerate(
-                zip(vocabulary.pieces, vocabulary.types, strict=True)
-            )
-            if kind in (UNKNOWN, CONTROL, USER_DEFINED) and piece
-        ],
+        "added_tokens": _added(vocabulary),
         "normalizer": {"type": "Sequence", "normalizers": _normalizers(vocabulary)},
         "pre_tokenizer": None,
         "post_processor": None,
@@ -136,6 +130,18 @@ def sentencepiece_parts(
     if not (unigram or vocabulary.charsmap or (defined and vocabulary.dummy_prefix)):
         return spec, None
     return spec, _exact(vocabulary, spec, defined, unigram)
+
+
+def _added(vocabulary: SentencePiece) -> list[dict[str, Any]]:
+    """User-defined pieces are found after spaces became marks; with a mark put in front of every
+    text that cannot be asked of the library, which would put it in front of the piece too."""
+    added = []
+    for index, (piece, kind) in enumerate(zip(vocabulary.pieces, vocabulary.types, strict=True)):
+        if kind in (UNKNOWN, CONTROL, USER_DEFINED) and piece:
+            defined = kind == USER_DEFINED
+            token = added_token(index, piece, special=not defined)
+            added.append({**token, "normalized": defined and not vocabulary.dummy_prefix})
+    return added
 
 
 def _exact(

@@ -75,7 +75,7 @@ def surfaces(
     if "Metaspace" in kinds:
         return _metaspace(tokens, added, steps[0])
     if kinds <= {"Replace", "ByteFallback", "Fuse", "Strip"}:
-        return _sentencepiece(tokens, added, steps)
+        return _sentencepiece(tokens, steps)
     raise UnsupportedError(
         f"the tokenizer's decoder is {shown(sorted(kinds))}",
         hint="supported: ByteLevel, WordPiece, Metaspace, and Replace + ByteFallback",
@@ -110,9 +110,7 @@ def _byte_level_piece(token: str) -> bytes:
         return token.encode()
 
 
-def _sentencepiece(
-    tokens: Sequence[str | None], added: Mapping[int, str], steps: Sequence[Mapping[str, Any]]
-) -> Surfaces:
+def _sentencepiece(tokens: Sequence[str | None], steps: Sequence[Mapping[str, Any]]) -> Surfaces:
     fallback = any(step["type"] == "ByteFallback" for step in steps)
     replacements = [
         (str(step["pattern"].get("String", "")), str(step["content"]))
@@ -129,7 +127,8 @@ def _sentencepiece(
             token = token.replace(old, new)
         return token.encode()
 
-    table = _plain(tokens, added, piece)
+    # Added pieces may be runs of marks (Gemma): they stand for spaces as well.
+    table = _plain(tokens, {}, piece)
     strip = str(strips[0].get("content", " ")).encode() * int(strips[0]["start"]) if strips else b""
     return Surfaces(table.rest, {}, strip)
 
