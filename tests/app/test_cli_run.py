@@ -10,15 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from lmstack.app import wiring
+from lmstack.app import task_wiring, wiring
+from lmstack.app.service import build_service
 from lmstack.app.task_text import result_lines
-from lmstack.core import ContextLengthError
+from lmstack.core import ContextLengthError, ScriptedModel
+from lmstack.serve.http import LOCAL_HOSTS
 from lmstack.serve.tasks import (
     TASKS,
     Answer,
@@ -69,7 +72,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
         made.opened = (task, model, options)  # type: ignore[attr-defined]
         yield made
 
-    monkeypatch.setattr(wiring, "open_task", opened)
+    monkeypatch.setattr(task_wiring, "open_task", opened)
     return made
 
 
@@ -239,14 +242,15 @@ def test_a_task_that_is_not_there_names_the_nearest(run: Run) -> None:
 # -- with a real, tiny model -------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def tagger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A token classifier with a word a token."""
+def tiny_bert(folder: Path, kind: str, *labels: str) -> Path:
+    """A BERT with a word a token, and a head that scores ``labels``."""
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefgh"]
     made = Tokenizer(models.WordLevel({w: i for i, w in enumerate(vocabulary)}, "[UNK]"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]", model_max_length=32
@@ -254,14 +258,19 @@ def tagger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = transformers.BertConfig(
         **{"vocab_size": 12, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1},
         **{"num_attention_heads": 2, "max_position_embeddings": 32, "initializer_range": 0.8},
-        id2label={0: "O", 1: "B-X", 2: "I-X"},
-        label2id={"O": 0, "B-X": 1, "I-X": 2},
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
     )
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("tagger")
-    transformers.BertForTokenClassification(config).save_pretrained(folder)
+    getattr(transformers, kind)(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def tagger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tagger")
+    return tiny_bert(folder, "BertForTokenClassification", "O", "B-X", "I-X")
 
 
 def test_a_folder_tags_a_text(run: Run, tagger: Path) -> None:
@@ -282,6 +291,49 @@ def test_a_task_that_the_model_cannot_do_names_those_it_can(run: Run, tagger: Pa
     ran = run("run", "fill-mask", "a", "--model", str(tagger))
     assert "cannot do fill-mask" in ran.err
     assert "try:   it can do token-classification, feature-extraction" in ran.err
+
+
+# -- what `lmstack up` serves beside answers -----------------------------------------------------
+
+
+async def test_up_serves_rerankers_and_classifiers_under_their_names(
+    home: Path, docs: Path, embedder: Any, tmp_path: Path
+) -> None:
+    ranks = tiny_bert(tmp_path / "ranks", "BertForSequenceClassification", "score")
+    judges = tiny_bert(tmp_path / "judges", "BertForSequenceClassification", "good", "bad")
+    service = build_service(
+        folder=docs,
+        index_dir=wiring.index_of(docs),
+        audit_path=wiring.audit_path(),
+        model=ScriptedModel(name="tiny"),
+        embedder=embedder,
+        api_keys=(),
+        allowed_hosts=LOCAL_HOSTS,
+        close_model=lambda: None,
+        rerankers=task_wiring.rerankers([str(ranks)]),
+        classifiers=task_wiring.classifiers([str(judges)]),
+    )
+    transport = httpx.ASGITransport(service.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        listed = (await client.get("/v1/models")).json()["data"]
+        body = {"model": "ranks", "query": "a", "documents": ["a b", "c"]}
+        ranked = (await client.post("/v1/rerank", json=body)).json()["results"]
+        body = {"model": "judges", "input": "a b"}
+        judged = (await client.post("/v1/classify", json=body)).json()["data"]
+    service.close()
+    assert {"ranks", "judges"} <= {entry["id"] for entry in listed}
+    assert sorted(entry["index"] for entry in ranked) == [0, 1]
+    assert sum(judged[0]["probs"]) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("option", ["--reranker", "--classifier"])
+def test_up_refuses_a_model_of_another_kind_before_it_loads(
+    run: Run, docs: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.setattr(wiring, "require_models", lambda *_: None)
+    ran = run("up", "docs", option, str(tagger))
+    assert ran.code == 1
+    assert "is a model of the kind token-classify" in ran.err
 
 
 # -- how results read --------------------------------------------------------------------------

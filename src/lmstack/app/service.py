@@ -42,6 +42,8 @@ def build_service(
     api_keys: tuple[str, ...],
     allowed_hosts: tuple[str, ...],
     close_model: Callable[[], None],
+    rerankers: Mapping[str, Any] | None = None,
+    classifiers: Mapping[str, Any] | None = None,
 ) -> Service:
     """Everything loaded and wired; indexing starts in the background."""
     audit, limits = AuditLog(audit_path), Limits()
@@ -64,6 +66,8 @@ def build_service(
             model.info.name: guarded,
         },
         embedders={embedder.info.name: embedder},
+        rerankers=rerankers,
+        classifiers=classifiers,
         tokenizers=_tokenizers(model, embedder),
         api_keys=api_keys,
         metrics=_engine_metrics(model),

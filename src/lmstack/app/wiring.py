@@ -10,11 +10,12 @@ import dataclasses
 import hashlib
 import os
 import shlex
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmstack.app import task_wiring
 from lmstack.app.checks import Check, machine_checks, network_checks, store_checks
 from lmstack.app.output import Output
 from lmstack.core import (
@@ -61,12 +62,10 @@ __all__ = [
     "models",
     "open_index",
     "open_source",
-    "open_task",
     "pull",
     "remove_model",
     "require_models",
     "service",
-    "task_model",
     "verify_audit",
     "vocabulary",
 ]
@@ -221,7 +220,7 @@ def generator_folder(name: str) -> ModelFolder:
     folder = Store().resolve(name)
     if folder.kind != "generate":
         raise InputError(
-            f"{folder.name} is an embedding model and cannot answer",
+            f"{folder.name} is a model of the kind {folder.kind} and cannot answer",
             hint=f"--model {DEFAULT_MODEL}",
             param="model",
         )
@@ -338,6 +337,8 @@ def service(
     *,
     model: str | None,
     embedder_name: str | None,
+    rerankers: Sequence[str] = (),
+    classifiers: Sequence[str] = (),
     api_keys: tuple[str, ...],
     local: bool,
 ) -> Service:
@@ -355,6 +356,8 @@ def service(
         audit_path=audit_path(),
         model=chat,
         embedder=loaded(embedder(embedder_name)),
+        rerankers=task_wiring.rerankers(rerankers),
+        classifiers=task_wiring.classifiers(classifiers),
         api_keys=api_keys,
         allowed_hosts=LOCAL_HOSTS if local else ("*",),
         close_model=lambda: close(chat),
@@ -365,33 +368,6 @@ def loaded(model: Embedder) -> Embedder:
     """``model`` with its weights in memory, if it was lazy."""
     load = getattr(model, "load", None)
     return load() if load is not None else model
-
-
-def task_model(task: str, model: str | None) -> tuple[str, str]:
-    """The task's own name, and the model to run it with where none is given."""
-    from lmstack.serve.tasks import DEFAULT_MODELS, task_name
-
-    name, _ = task_name(task)
-    chosen = model or DEFAULT_MODELS.get(name)
-    if chosen is None:
-        raise InputError(
-            f"lmstack knows no model of its own for {name}",
-            hint=f"lmstack run {task} --model NAME",
-            param="model",
-        )
-    return name, chosen
-
-
-@contextmanager
-def open_task(task: str, model: str, options: dict[str, Any]) -> Iterator[Any]:
-    """A task with its model loaded, freed at the end."""
-    from lmstack.serve.tasks import task as make
-
-    made = make(task, model, **options)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def close(model: ChatModel) -> None:

@@ -12,12 +12,14 @@ from lmstack.app.failure import CommandLineError
 from lmstack.app.output import Output
 
 __all__ = [
+    "Classifiers",
     "Docs",
     "EmbedderName",
     "IndexFolder",
     "ModelName",
     "NumPassages",
     "Rebuild",
+    "Rerankers",
     "check_words",
     "one_source",
     "say_if_remote",
@@ -39,6 +41,22 @@ EmbedderName = Annotated[
         "--embedder",
         metavar="NAME",
         help="The embedding model, local only. [default: all-minilm-l6-v2]",
+    ),
+]
+Rerankers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reranker",
+        metavar="NAME",
+        help="Also serve this model at /v1/rerank; repeat it for several.",
+    ),
+]
+Classifiers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--classifier",
+        metavar="NAME",
+        help="Also serve this model at /v1/classify; repeat it for several.",
     ),
 ]
 Docs = Annotated[

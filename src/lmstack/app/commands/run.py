@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from lmstack.app import wiring
+from lmstack.app import task_wiring
 from lmstack.app.command import command
 from lmstack.app.commands import _task_options as opt
 from lmstack.app.failure import CommandLineError
@@ -85,8 +85,8 @@ def run(
     options |= _settings(settings or [])
     path = _path(texts or [], file)
     _check_source(texts, path, output, whole=whole, resume=resume)
-    name, chosen = wiring.task_model(task, model)
-    with wiring.open_task(task, chosen, options) as made:
+    name, chosen = task_wiring.task_model(task, model)
+    with task_wiring.open_task(task, chosen, options) as made:
         out.detail(f"{chosen} loaded")
         if path is None:
             _print_results(out, name, made, texts or [])

@@ -1,0 +1,80 @@
+"""Which class plays which part in tasks: for `lmstack run`, and for what `lmstack up` serves
+beside answers. Like `wiring`, imports what it wires when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from lmstack.core import InputError
+
+if TYPE_CHECKING:
+    from lmstack.serve.tasks import LocalClassifier, LocalReranker
+
+__all__ = ["classifiers", "open_task", "require", "rerankers", "task_model"]
+
+
+def task_model(task: str, model: str | None) -> tuple[str, str]:
+    """The task's own name, and the model to run it with where none is given."""
+    from lmstack.serve.tasks import DEFAULT_MODELS, task_name
+
+    name, _ = task_name(task)
+    chosen = model or DEFAULT_MODELS.get(name)
+    if chosen is None:
+        raise InputError(
+            f"lmstack knows no model of its own for {name}",
+            hint=f"lmstack run {task} --model NAME",
+            param="model",
+        )
+    return name, chosen
+
+
+@contextmanager
+def open_task(task: str, model: str, options: dict[str, Any]) -> Iterator[Any]:
+    """A task with its model loaded, freed at the end."""
+    from lmstack.serve.tasks import task as make
+
+    made = make(task, model, **options)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def require(rerankers: Sequence[str], classifiers: Sequence[str]) -> None:
+    """Models to rank and to classify with are here and of their kind, before anything loads."""
+    if not rerankers and not classifiers:
+        return
+    from lmstack.registry import Store
+
+    store = Store()
+    for names, kinds, param, verb in (
+        (rerankers, ("rerank", "late-interaction"), "reranker", "rank"),
+        (classifiers, ("classify", "rerank"), "classifier", "classify"),
+    ):
+        for name in names:
+            folder = store.resolve(name)
+            if folder.kind not in kinds:
+                raise InputError(
+                    f"{folder.name} is a model of the kind {folder.kind} and does not {verb} texts",
+                    hint="lmstack models shows the kind of each",
+                    param=param,
+                )
+
+
+def rerankers(names: Sequence[str]) -> dict[str, LocalReranker]:
+    """Loaded, under the names they are served as."""
+    from lmstack.serve.tasks import LocalReranker
+
+    found = [LocalReranker.load(name) for name in names]
+    return {each.info.name: each for each in found}
+
+
+def classifiers(names: Sequence[str]) -> dict[str, LocalClassifier]:
+    """Loaded, under the names they are served as."""
+    from lmstack.serve.tasks import LocalClassifier
+
+    found = [LocalClassifier.load(name) for name in names]
+    return {each.info.name: each for each in found}
