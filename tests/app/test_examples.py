@@ -24,8 +24,12 @@ EXPECTED = {
     "compare_sentences": ["1.00", "Interest rates rose."],
     "generate_text": ["Paris"],
     "same_forward_pass": ["by the module: ' Paris'", "by the server: ' Paris'", "31 hidden states"],
+    "tag_names": ["SURNAME          1.00  Lindqvist", "Dorset Street"],
+    "translate": ["Das Haus ist wunderbar.", "Das Wetter ist schön."],
     "tokenize_text": ["b' \\xf0\\x9f\\x99\\x82'", "<|im_start|>user"],
 }
+# Fixtures of the models that an example needs besides the defaults.
+NEEDS = {"tag_names": "pii_ner", "translate": "flan_t5"}
 
 
 def run(name: str, *arguments: str, **environment: str) -> str:
@@ -51,8 +55,10 @@ def test_no_example_is_left_out_or_grows_long() -> None:
 @pytest.mark.weights
 @pytest.mark.parametrize("name", EXPECTED)
 def test_an_example_prints_what_it_promises(
-    name: str, smollm2: ModelFolder, minilm: ModelFolder
+    request: pytest.FixtureRequest, name: str, smollm2: ModelFolder, minilm: ModelFolder
 ) -> None:
+    if name in NEEDS:
+        request.getfixturevalue(NEEDS[name])
     output = run(name, LMSTACK_HOME=str(smollm2.path.parents[1]))
     for expected in EXPECTED[name]:
         assert expected in output

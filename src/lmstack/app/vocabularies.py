@@ -6,10 +6,12 @@ holds: `lmstack.text` reads it. Nothing is downloaded.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstack.core import FormatError, LmstackError
+from lmstack.core import LmstackError, NotFoundError
 
 if TYPE_CHECKING:
     from lmstack.text import Finding, Tokenizer
@@ -23,10 +25,13 @@ def vocabulary(name: str) -> Tokenizer:
     from lmstack.text import Tokenizer
 
     path = Path(name)
-    if _is_file(path) and path.suffix != ".gguf":
-        if path.name == "tokenizer.json":
-            return Tokenizer.from_folder(path.parent)
-        return Tokenizer.from_json(_text(path))
+    if _is(path.is_file) and path.suffix != ".gguf":
+        # Companions in its folder name the control tokens.
+        whole = path.name == "tokenizer.json"
+        return Tokenizer.from_folder(path.parent) if whole else Tokenizer.from_file(path)
+    if _is(path.is_dir):
+        with contextlib.suppress(NotFoundError):  # a folder with a .gguf file, perhaps
+            return Tokenizer.from_folder(path)
     return load_text(name).tokenizer
 
 
@@ -56,18 +61,8 @@ def _rows(name: str) -> int | None:
         return None  # a folder in the making has no config or weights yet
 
 
-def _text(path: Path) -> str:
+def _is(question: Callable[[], bool]) -> bool:
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise FormatError(
-            f"{path} is not UTF-8 text (byte {error.start})",
-            hint="give a tokenizer.json, a model folder or a .gguf file",
-        ) from error
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
+        return question()
     except (OSError, ValueError):  # a name too long for a path, or with a NUL in it
         return False
