@@ -7,7 +7,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from lmstack.model import TransformerOutput, write_folder
+from lmstack.model import TransformerConfig, TransformerOutput, write_folder
 
 from .all_cases import CASES
 from .cases import Case, alone, batch, positions, sprung
@@ -132,6 +132,14 @@ def test_a_written_folder_loads_bit_equal_in_transformers(case, variant, tmp_pat
     assert not wrong
     values = batch(case, variant, "none")
     torch.testing.assert_close(back.eval()(**values)[0], their_output(case, variant, values)[0])
+
+
+@pytest.mark.parametrize(("case", "variant"), VARIANTS)
+def test_settings_that_a_file_leaves_out_are_those_of_transformers(case, variant):
+    config = case.config(variant)
+    kept = {"architectures": [case.architecture], "model_type": config.model_type}
+    whole = TransformerConfig.from_hf(config.to_dict() | kept)
+    assert TransformerConfig.from_hf(config.to_diff_dict() | kept) == whole
 
 
 @pytest.mark.parametrize(("case", "variant"), VARIANTS)

@@ -69,7 +69,7 @@ def _read_electra(fields: Fields) -> dict[str, Any]:
     body["embedding_size"] = None if width == body["hidden_size"] else width
     if architecture(fields).endswith("PreTraining"):
         # Whether each token is the original: one score, after the body's activation.
-        return body | {"transform": body["activation"], "num_labels": 1}
+        return body | {"transform": body["activation"]}
     # gelu, whatever hidden_act says.
     return body | head_fields(fields, lm="gelu", pool=None, sequence="gelu")
 
@@ -176,7 +176,8 @@ BERT_FAMILIES = (
     ),
     Family(
         model_type="electra",
-        heads=encoder_heads("Electra", "none") | {"ElectraForPreTraining": {"head": "token"}},
+        heads=encoder_heads("Electra", "none")
+        | {"ElectraForPreTraining": {"head": "token", "num_labels": 1}},
         prefix="electra.",
         tensors=_electra_table,
         ignored=(

@@ -87,7 +87,7 @@ def read_config(values: Mapping[str, Any], source: str = "config.json") -> dict[
     read |= _head(family, fields)
     if read["head"] != "lm":
         read["tie_embeddings"] = False
-    return read | {"num_labels": labels if read["head"] in _LABELLED else 0}
+    return {"num_labels": labels if read["head"] in _LABELLED else 0} | read
 
 
 def writings(

@@ -59,6 +59,8 @@ def _types(fields: Fields, layers: int) -> list[str]:
         return [_KINDS[i % every > 0] for i in range(layers)]
     if not isinstance(types, list) or not all(kind in _KINDS for kind in types):
         raise FormatError(f"{fields.source}: layer_types is {shown(types)}, not of {_KINDS}")
+    if len(types) != layers:
+        raise FormatError(f"{fields.source}: layer_types has {len(types)} layers of {layers}")
     return types
 
 
