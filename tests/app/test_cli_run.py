@@ -274,11 +274,13 @@ def tagger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_folder_tags_a_text(run: Run, tagger: Path) -> None:
-    found = run("run", "ner", "a b c d e", "--model", str(tagger), "--json").json["entities"]
+    found = run("run", "ner", "A b c d e", "--model", str(tagger), "--json").json["entities"]
     assert found
     assert {entity["label"] for entity in found} == {"X"}
-    lines = run("run", "ner", "a b c d e", "--model", str(tagger)).out.splitlines()
-    assert len(lines) == len(found)
+    lines = run("run", "ner", "A b c d e", "--model", str(tagger)).out.splitlines()
+    assert [line.split("   ")[1] for line in lines] == [
+        "A b c d e"[entity["start"] : entity["end"]] for entity in found
+    ]
 
 
 def test_an_option_of_another_task_is_refused_by_name(run: Run, tagger: Path) -> None:
@@ -358,7 +360,7 @@ RESULTS: dict[str, Result] = {
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_result_cannot_move_the_cursor(task: str) -> None:
-    lines = result_lines(task, RESULTS[task])
+    lines = result_lines(task, RESULTS[task], EVIL)
     assert lines
     assert all(line.isprintable() for line in lines)
     json.dumps(RESULTS[task].to_json(), allow_nan=False)

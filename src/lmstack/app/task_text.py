@@ -14,8 +14,11 @@ __all__ = ["result_lines"]
 PREVIEW = 72
 
 
-def result_lines(task: str, result: Any) -> list[str]:
-    """``result`` of ``task`` as lines."""
+def result_lines(task: str, result: Any, text: str = "") -> list[str]:
+    """``result`` of ``task`` as lines. ``text``: what it was about, to show entities as they
+    stand there."""
+    if task == "token-classification":
+        return _entities(result, text)
     return _WRITERS[task](result)
 
 
@@ -23,15 +26,12 @@ def _labels(result: Any) -> list[str]:
     return columns([(_flat(label.label), f"{label.score:.4f}") for label in result.labels])
 
 
-def _entities(result: Any) -> list[str]:
-    if not result.entities:
-        return ["no entities"]
-    return columns(
-        [
-            (_flat(e.label), _flat(e.word), f"{e.start}-{e.end}", f"{e.score:.4f}")
-            for e in result.entities
-        ]
-    )
+def _entities(result: Any, text: str) -> list[str]:
+    rows = [
+        (_flat(e.label), _flat(text[e.start : e.end]), f"{e.start}-{e.end}", f"{e.score:.4f}")
+        for e in result.entities
+    ]
+    return columns(rows) or ["no entities"]
 
 
 def _fills(result: Any) -> list[str]:
@@ -89,7 +89,6 @@ def _generated(result: Any) -> list[str]:
 _WRITERS: dict[str, Callable[[Any], list[str]]] = {
     "text-classification": _labels,
     "zero-shot-classification": _labels,
-    "token-classification": _entities,
     "fill-mask": _fills,
     "question-answering": _answers,
     "feature-extraction": _features,

@@ -66,7 +66,7 @@ def test_the_strategies_differ_on_these_texts(bert: Both) -> None:
 def test_ignored_labels_are_left_out(bert: Both) -> None:
     options = {"ignore_labels": ["PER", "O"]}
     expected = bert.pipeline("ner", aggregation_strategy="simple", **options)(TEXTS[0])
-    found = lmstack.task("ner", bert.ours, **options)(TEXTS[0])
+    found = lmstack.task("ner", bert.ours, aggregation="simple", **options)(TEXTS[0])
     assert list(found.entities) == theirs(expected)
     assert "PER" not in {entity.label for entity in found.entities}
 

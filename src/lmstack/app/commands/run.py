@@ -151,7 +151,7 @@ def _print_results(out: Output, name: str, made: Any, texts: Sequence[str]) -> N
     for number, result in enumerate(found):
         if number:
             out.line()
-        out.lines(result_lines(name, result))
+        out.lines(result_lines(name, result, texts[number]))
 
 
 def _stream(

@@ -30,12 +30,12 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class NerOptions(Config):
-    """``aggregation``: ``none`` keeps tokens; ``simple`` joins neighbours of one label;
-    ``first``, ``average`` and ``max`` make the tokens of a word agree before that, by the first
-    token, the mean of scores, or the surest token. ``ignore_labels``: left out of the result.
+    """``aggregation``: ``none`` keeps tokens (transformers' default); ``simple`` joins
+    neighbours of one label; ``first``, ``average`` and ``max`` make the tokens of a word agree
+    before that, by the first token, the mean of scores, or the surest token. ``ignore_labels``: left out of the result.
     ``stride``: tokens by which windows over a long text overlap, by default a quarter."""
 
-    aggregation: Aggregation = "simple"
+    aggregation: Aggregation = "first"
     ignore_labels: tuple[str, ...] = ("O",)
     stride: int | None = None
 
