@@ -123,12 +123,7 @@ def load_text(ref: str | os.PathLike[str] | ModelFolder, store: Store | None = N
     """The tokenizer, chat template and defaults of what ``ref`` names. A folder on disk needs
     no weights for that: it may be one that is still being made."""
     store = store or Store()
-    if not isinstance(ref, ModelFolder) and (Path(ref) / "tokenizer.json").is_file():
-        path, gguf = Path(ref), None
-        name = path.resolve().name
-    else:
-        folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
-        path, gguf, name = folder.path, folder.gguf, folder.name
+    path, gguf, name = _place(ref, store)
     metadata: Mapping[str, Any] = {}
     if gguf is not None:
         from lmstack.model import read_gguf
@@ -143,6 +138,19 @@ def load_text(ref: str | os.PathLike[str] | ModelFolder, store: Store | None = N
         generation=generation_defaults(path, _config(path), metadata, tokenizer),
         sources=_sources(path, metadata, tokenizer),
     )
+
+
+def _place(
+    ref: str | os.PathLike[str] | ModelFolder, store: Store
+) -> tuple[Path, Path | None, str]:
+    """Folder, GGUF file if it is one, and name of what ``ref`` names, with weights or without."""
+    try:
+        folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
+    except FormatError:
+        if isinstance(ref, ModelFolder) or not Path(ref).is_dir():
+            raise
+        return Path(ref), None, Path(ref).resolve().name
+    return folder.path, folder.gguf, folder.name
 
 
 def load(
