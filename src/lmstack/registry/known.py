@@ -124,6 +124,14 @@ _FLAN_T5_SMALL = {
     "decoder_start_token_id": 0,
     "pad_token_id": 0,
     "eos_token_id": 1,
+    # The instructions that FLAN-T5 learned for what has a task of its own.
+    "task_specific_params": {
+        "summarization": {"prefix": "summarize: "},
+        **{
+            f"translation_en_to_{code}": {"prefix": f"translate English to {language}: "}
+            for code, language in (("de", "German"), ("fr", "French"), ("ro", "Romanian"))
+        },
+    },
 }
 _GEMMA_PARTS = (
     ("2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf", 56_634_990),
