@@ -45,7 +45,7 @@ def test_a_folder_of_weights_alone_gives_its_module(name, saved):
 
 def test_the_missing_tokenizer_is_named_when_it_is_used_not_before(saved):
     model = lmstack.load(saved("BertForMaskedLM")[1])
-    with pytest.raises(NotFoundError, match="BertForMaskedLM has no tokenizer.json"):
+    with pytest.raises(NotFoundError, match=r"BertForMaskedLM has no tokenizer\.json"):
         model.tokenizer.encode("a text")
     with pytest.raises(UnsupportedError, match="does not generate text"):
         model.generate("a text")
