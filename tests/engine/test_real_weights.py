@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lmstack.engine import PackedOps
-from lmstack.engine.attention import KVPool, PagedAttention, Span
+from lmstack.engine.attention import PagedAttention
+from lmstack.engine.kvpool import KVPool, Span
 from lmstack.model import load_module
 
 pytestmark = pytest.mark.weights

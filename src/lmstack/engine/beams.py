@@ -79,6 +79,9 @@ class BeamSearch(Search):
         self._offers: dict[int, list[tuple[float, int]]] = {}
         self._scores: dict[tuple[int, int], TokenScore] = {}
 
+    def see(self, _start: int, _hidden: Tensor, /) -> None:
+        """Beams look at log-probabilities alone."""
+
     def has(self, sequence: Sequence) -> bool:
         return id(sequence) in self._offers
 

@@ -50,7 +50,7 @@ class ContrastiveSearch(Search):
     def needs_hidden(self) -> bool:
         return self._seen < self.root.num_prompt
 
-    def see(self, start: int, hidden: Tensor) -> None:
+    def see(self, start: int, hidden: Tensor, /) -> None:
         if not len(self._context):
             self._context = torch.empty(self.root.limit, hidden.shape[1])
         self._context[start : start + len(hidden)] = _unit(hidden)

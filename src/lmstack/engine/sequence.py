@@ -214,9 +214,9 @@ class Search(ABC):
         """Whether the hidden state at each place of the prompt is still wanted."""
         return False
 
-    def see(self, start: int, hidden: Tensor) -> None:
-        """Hidden states (T, D) of the prompt from place ``start`` on."""
-        raise NotImplementedError
+    @abstractmethod
+    def see(self, start: int, hidden: Tensor, /) -> None:
+        """Hidden states (T, D) of the prompt from place ``start`` on, if they are wanted."""
 
     @abstractmethod
     def has(self, sequence: Sequence) -> bool:
