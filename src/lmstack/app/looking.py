@@ -54,17 +54,18 @@ class Attention:
     causal: bool
 
     def busiest_head(self, layer: int | None = None) -> tuple[int, int]:
-        """The layer and head that looks hardest at single tokens: other than the first, where
-        heads rest, the one that looks and its neighbours, which many heads look at. Of one
-        ``layer`` if it is given."""
-        weights = self.weights.copy()
+        """The layer and head in which tokens look hardest at single ones: not at the same from
+        everywhere, where heads rest, and in self-attention not at themselves or their
+        neighbours, as many heads do. Of one ``layer`` if it is given."""
+        weights = self.weights
+        count, keys = weights.shape[2:]
+        may_look = np.tri(count, keys, dtype=np.float32) if self.causal else np.ones((count, keys))
+        habit = weights.sum(axis=2, keepdims=True) / may_look.sum(axis=0)
+        excess = np.where(may_look > 0, weights - habit, 0)
         if self.part != "cross":
-            places = np.arange(weights.shape[-1])
-            weights[..., places, places] = 0
-            weights[..., places[1:], places[:-1]] = 0
-            weights[..., places[:-1], places[1:]] = 0
-            weights[..., 0] = 0
-        scores = weights.max(axis=-1).mean(axis=-1)
+            near = np.abs(np.subtract.outer(np.arange(count), np.arange(keys))) <= 1
+            excess = np.where(near, 0, excess)
+        scores = excess.max(axis=-1).mean(axis=-1)
         if layer is not None:
             return layer, int(scores[layer].argmax())
         best = np.unravel_index(int(scores.argmax()), scores.shape)

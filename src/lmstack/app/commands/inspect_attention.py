@@ -76,10 +76,10 @@ def attention(
 ) -> None:
     """Draw who attends to whom while a model reads.
 
-    Every head of every layer in a grid, and one head large with its tokens: the one that looks
-    hardest at single tokens, or the one that --layer and --head name, which is then drawn alone.
-    With --json the weights, to five digits: of all heads, or of those chosen. Needs matplotlib:
-    pip install 'lmstack[pictures]' (not for --json alone).
+    Every head of every layer in a grid, and one head large with its tokens: the one in which
+    tokens look hardest at single other ones, or the one that --layer and --head name, which is
+    then drawn alone. With --json the weights, to five digits: of all heads, or of those chosen.
+    Needs matplotlib: pip install 'lmstack[pictures]' (not for --json alone).
     """
     if head is not None and layer is None:
         raise CommandLineError(
