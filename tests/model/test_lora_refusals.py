@@ -50,6 +50,7 @@ def test_a_target_that_matches_nothing_is_an_error(pair, targets, said) -> None:
         ({"bias": "all"}, "bias"),
         ({"init_lora_weights": "pissa"}, "pissa"),
         ({"use_qalora": True}, "use_qalora"),
+        ({"target_parameters": ["mlp.experts.gate_up_proj"]}, "target_parameters"),
         ({"a_new_setting": {"of": "tomorrow"}}, "a_new_setting"),
         ({"r": 0}, "r is 0"),
         ({"lora_alpha": "much"}, "alpha"),
