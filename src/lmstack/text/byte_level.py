@@ -13,7 +13,7 @@ from typing import Any
 from lmstack.text.merges import merges_of
 from lmstack.text.surface import byte_letters
 
-__all__ = ["added_token", "byte_level_json", "letters", "split_step"]
+__all__ = ["added_token", "byte_level_json", "letters", "library_pattern", "split_step"]
 
 _LETTERS = {value: letter for letter, value in byte_letters().items()}
 # The library's engine reads `{1,3}+` as a repeated group; possessive is what tiktoken means.
@@ -38,11 +38,16 @@ def added_token(index: int, content: str, *, special: bool = True) -> dict[str, 
     }
 
 
+def library_pattern(pattern: str) -> str:
+    """tiktoken's ``pattern`` as the library reads it."""
+    return _POSSESSIVE.sub(r"(?>\1\2)", pattern)
+
+
 def split_step(pattern: str) -> dict[str, Any]:
     """A pre-tokenizer that cuts where ``pattern`` matches; what is between matches stays."""
     return {
         "type": "Split",
-        "pattern": {"Regex": _POSSESSIVE.sub(r"(?>\1\2)", pattern)},
+        "pattern": {"Regex": library_pattern(pattern)},
         "behavior": "Isolated",
         "invert": False,
     }

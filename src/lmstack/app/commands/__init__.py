@@ -14,6 +14,7 @@ from lmstack.app.commands import (
     models,
     run,
     search,
+    tokenizer,
     tokens,
     up,
 )
@@ -23,5 +24,5 @@ __all__ = ["register_all"]
 
 def register_all(app: typer.Typer) -> None:
     """In the order in which the overview shows them."""
-    for module in (ask, search, run, up, models, inspect, tokens, index, doctor, audit):
+    for module in (ask, search, run, up, models, inspect, tokens, tokenizer, index, doctor, audit):
         module.register(app)
