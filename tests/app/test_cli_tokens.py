@@ -151,6 +151,16 @@ def test_what_is_wrong_is_said_in_two_lines(
     assert second.startswith("try: ")
 
 
+def test_a_long_text_says_how_far_it_is_and_a_short_one_does_not(
+    run: Run, vocabularies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = ["tokens", "one two", "--compare", "bytes", "words"]
+    assert run(*typed).err == ""
+    monkeypatch.setattr("lmstack.app.commands.tokens.LONG", 3)
+    assert "Counting: 2 tokenizers" in run(*typed).err
+    assert run(*typed, "--quiet").err == ""
+
+
 def test_a_file_name_that_is_not_there_is_counted_but_said(run: Run, vocabularies: Path) -> None:
     ran = run("tokens", "txt.txt", "--compare", "bytes")
     assert ran.code == 0

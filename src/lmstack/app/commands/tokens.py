@@ -25,6 +25,7 @@ __all__ = ["register"]
 
 HEADER = ("TOKENIZER", "VOCABULARY", "TOKENS", "BYTES/TOKEN", "TOKENS/WORD", "UNKNOWN", "EXACT")
 PAGE_TOKENS = 20_000
+LONG = 1_000_000  # characters from which counting takes seconds
 LONGEST_NAME = 255  # of a file; anything longer is a text
 
 
@@ -80,7 +81,7 @@ def tokens(
     names = list(dict.fromkeys(compare or [wiring.DEFAULT_MODEL]))
     prices = _prices(price or [], names)
     tokenizers = {name: wiring.vocabulary(name) for name in names}
-    reports = [_report(name, tokenizers[name], text, prices.get(name)) for name in names]
+    reports = _reports(out, tokenizers, text, prices)
     views = [(name, *_view(tokenizers[name], text, show)) for name in names]
     if html is not None:
         _write_page(html, source, text, reports, tokenizers)
@@ -144,10 +145,20 @@ def _prices(given: Sequence[str], names: Sequence[str]) -> dict[str, float]:
     return prices
 
 
-def _report(name: str, tokenizer: Tokenizer, text: str, price: float | None) -> TokenReport:
+def _reports(
+    out: Output, tokenizers: dict[str, Tokenizer], text: str, prices: dict[str, float]
+) -> list[TokenReport]:
     from lmstack.text import token_report
 
-    return token_report(name, tokenizer, text, price)
+    if len(text) < LONG:
+        return [token_report(n, t, text, prices.get(n)) for n, t in tokenizers.items()]
+    reports = []
+    with out.progress("Counting", "tokenizers") as bar:
+        for done, (name, tokenizer) in enumerate(tokenizers.items()):
+            bar.update(done, len(tokenizers), name)
+            reports.append(token_report(name, tokenizer, text, prices.get(name)))
+        bar.update(len(tokenizers), len(tokenizers))
+    return reports
 
 
 def _view(tokenizer: Tokenizer, text: str, count: int) -> tuple[list[Piece], bool]:
