@@ -25,6 +25,7 @@ EXPECTED = {
     "generate_text": ["Paris"],
     "same_forward_pass": ["by the module: ' Paris'", "by the server: ' Paris'", "31 hidden states"],
     "tag_names": ["SURNAME          1.00  Lindqvist", "Dorset Street"],
+    "train_a_tokenizer": ["|v|er|", "The| server| streams| tokens|,", "comes back: True"],
     "translate": ["Das Haus ist wunderbar.", "Das Wetter ist schön."],
     "tokenize_text": ["b' \\xf0\\x9f\\x99\\x82'", "<|im_start|>user"],
 }
