@@ -173,6 +173,7 @@ def kind_of(tmp_path, make_safetensors):
         ("T5ForConditionalGeneration", {"model_type": "t5"}, "seq2seq"),
         ("T5WithLMHeadModel", {}, "seq2seq"),
         ("MarianMTModel", {}, "seq2seq"),
+        ("ElectraForPreTraining", {}, "embed"),
         ("Gemma3ForConditionalGeneration", {"model_type": "gemma3"}, "generate"),
         ("BertModel", {}, "embed"),
         ("AlbertForMaskedLM", {}, "fill-mask"),

@@ -327,3 +327,18 @@ def test_default_models_are_what_was_pinned(name, request):
     folder.verify()
     assert folder.card.licence
     assert folder.card.lineage
+
+
+def test_saving_keeps_that_no_token_is_forced(loaded, tmp_path):
+    """BART's config forces </s> at the end unless a file says null."""
+    import transformers
+
+    sizes = {f"{side}_layers": 2 for side in ("encoder", "decoder")}
+    sizes |= {f"{side}_attention_heads": 2 for side in ("encoder", "decoder")}
+    config = transformers.BartConfig(
+        vocab_size=13, d_model=8, max_position_embeddings=16, forced_eos_token_id=None, **sizes
+    )
+    transformers.BartForConditionalGeneration(config).save_pretrained(tmp_path / "theirs")
+    loaded(tmp_path / "theirs").save(tmp_path / "ours")
+    saved = transformers.AutoConfig.from_pretrained(tmp_path / "ours")
+    assert (saved.forced_eos_token_id, saved.decoder_start_token_id) == (None, 2)

@@ -30,6 +30,7 @@ _KINDS: Mapping[str, Kind] = {
     "ForConditionalGeneration": "seq2seq",
     "MTModel": "seq2seq",
     "ForMaskedLM": "fill-mask",
+    "ElectraForPreTraining": "embed",
     "ForPreTraining": "fill-mask",
     "ForSequenceClassification": "rerank",
     "ForTokenClassification": "token-classify",

@@ -83,9 +83,12 @@ class LoadedModel:
         eos_ids = sorted(self.generation.eos_ids)
         ids = () if self.has_tokenizer else ("eos_token_id", "bos_token_id")
         extra = {key: self.config[key] for key in (*_KEPT, *ids) if key in self.config}
+        # None says something where a family has another default: no forced token, for one.
+        extra = {k: v for k, v in extra.items() if v is not None or k.endswith("_token_id")}
         if self.has_tokenizer:
-            extra |= {"eos_token_id": eos_ids, "bos_token_id": self.tokenizer.bos_id}
-        write_folder(self.module, path, {k: v for k, v in extra.items() if v not in (None, [])})
+            found = {"eos_token_id": eos_ids, "bos_token_id": self.tokenizer.bos_id}
+            extra |= {key: value for key, value in found.items() if value not in (None, [])}
+        write_folder(self.module, path, extra)
         if self.has_tokenizer:
             self.tokenizer.save(path)
         if self.template is not None:

@@ -144,6 +144,11 @@ def test_an_older_t5_scales_its_output_unless_it_says_untied(tmp_path):
     assert load_module(folder).config.logit_scale == 1.0
 
 
+def test_a_t5_under_its_first_name_is_the_same_model(tmp_path):
+    folder = reconfigured(folder_of(T5, tmp_path), architectures=["T5WithLMHeadModel"])
+    assert load_module(folder).config == T5.ours("plain").config
+
+
 @pytest.mark.parametrize("case", [T5, BART], ids=["T5", "BART"])
 def test_copies_of_the_shared_table_are_passed_over(case, tmp_path):
     shared = "shared.weight" if case is T5 else "model.shared.weight"

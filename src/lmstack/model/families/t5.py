@@ -119,7 +119,7 @@ def _read(fields: Fields, mlp: str, scaled: bool) -> dict[str, Any]:
     }
     if name.endswith("SequenceClassification"):
         return values | {"transform": "tanh", "pooling": "last"}
-    if name.endswith(("QuestionAnswering", "Model")):
+    if name.endswith("QuestionAnswering") or name in ("T5Model", "MT5Model"):
         return values
     return values | {
         "tie_embeddings": fields.flag("tie_word_embeddings", True),
@@ -167,6 +167,7 @@ def _family(model_type: str, stem: str, read: Callable[[Fields], dict[str, Any]]
         "ForSequenceClassification": "sequence",
         "ForTokenClassification": "token",
         "ForQuestionAnswering": "span",
+        "WithLMHeadModel": "lm",  # its name before 2020
     }
     return Family(
         model_type=model_type,
