@@ -213,6 +213,30 @@ def test_a_failing_request_does_not_touch_the_others(module: Transformer, nan: b
     assert (stats.num_blocks_used, stats.num_invariant_failures) == (0, 0)
 
 
+@pytest.mark.parametrize("nan", [False, True])
+@pytest.mark.parametrize("search", [{"num_beams": 3}, {"penalty_alpha": 0.5, "top_k": 3}], ids=str)
+def test_a_failing_member_ends_its_search_and_nobody_elses(
+    module: Transformer, search: dict[str, object], nan: bool
+) -> None:
+    config = EngineConfig(block_size=4, num_blocks=40, max_batch_tokens=64)
+    search = {"ignore_eos": True, **search}
+    alone = generate(Engine(module, byte_vocabulary(), config), [7, 8], **search)
+    # A token that the text takes on its way, so that the failure comes in the middle.
+    bad = alone.tokens[2]
+    engine = Engine(FailsOn(module, bad, nan), byte_vocabulary(), config)  # type: ignore[arg-type]
+    bias = {"logit_bias": {bad: -100.0}}
+    fine = generate(Engine(module, byte_vocabulary(), config), [1, 2], **bias)
+    for _ in range(2):
+        failed, other = Outcome(), Outcome()
+        engine.submit(request([7, 8], failed, id="a", **search))
+        engine.submit(request([1, 2], other, id="b", **bias))
+        drive(engine)
+        assert isinstance(failed.last.error, EngineError)
+        assert other.tokens == fine.tokens
+        assert engine.stats().num_blocks_used == 0
+    assert engine.stats().num_invariant_failures == 0
+
+
 def test_a_callback_that_raises_ends_its_request_alone(make_engine: MakeEngine) -> None:
     engine, fine = make_engine(), Outcome()
 

@@ -10,7 +10,7 @@ from lmstack.core import SamplingParams
 from lmstack.engine import EngineConfig, EngineRequest
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.scheduler import Scheduler
-from lmstack.engine.sequence import Chunk, Sequence
+from lmstack.engine.sequence import Chunk, Round, Search, Sequence
 
 VOCABULARY = byte_vocabulary()
 
@@ -150,3 +150,101 @@ def test_random_arrivals_and_removals_always_finish_and_return_every_block() -> 
                 break
         assert len(bench.finished) + removed == total
         assert bench.blocks.num_used == 0
+
+
+class Twins(Search):
+    """A search that always goes on with two children of its first member."""
+
+    width, scores_logprobs = 2, False
+
+    def __init__(self, root: Sequence) -> None:
+        super().__init__(root)
+        self.done: set[int] = set()
+
+    def see(self, *_: object) -> None: ...
+
+    def has(self, sequence: Sequence) -> bool:
+        return id(sequence) in self.done
+
+    def offer(self, sequence: Sequence, *_: object) -> None:
+        self.done.add(id(sequence))
+
+    def advance(self) -> Round:
+        parent = self.members[0]
+        pairs = [(parent.fork(token), parent) for token in (1, 2)]
+        self.members = [child for child, _ in pairs]
+        return Round(pairs, [])
+
+
+def twins(bench: Bench, prompt: list[int]) -> Twins:
+    sequence = Sequence(EngineRequest("t", tuple(prompt), print), VOCABULARY, 100)
+    search = Twins(sequence)
+    bench.scheduler.add(sequence)
+    return search
+
+
+def forward(bench: Bench, search: Twins) -> list[tuple[int, int]]:
+    """Compute what is pending of the search and let it go on; the blocks to copy."""
+    while not search.is_ready:
+        for chunk in bench.scheduler.schedule():
+            bench.scheduler.computed(chunk)
+            if chunk.samples:
+                search.offer(chunk.sequence)
+    before = search.members
+    copies = bench.scheduler.replace(before, search.advance().children)
+    bench.blocks.check(m.table for m in search.members)
+    return copies
+
+
+def test_children_share_full_blocks_and_copy_the_one_they_write_to() -> None:
+    bench = Bench()
+    search = twins(bench, list(range(6)))
+    copies = forward(bench, search)
+    first, second = search.members
+    assert first.table[0] == second.table[0]
+    assert copies == [(first.table[1], second.table[1])]
+    assert first.table[1] != second.table[1]
+    assert (first.num_computed, second.num_computed) == (6, 6)
+
+
+def test_children_of_whole_blocks_copy_nothing() -> None:
+    bench = Bench()
+    search = twins(bench, list(range(8)))
+    assert forward(bench, search) == []
+    assert search.members[0].table == search.members[1].table
+
+
+def test_without_a_block_for_the_copy_the_child_computes_that_part_again() -> None:
+    bench = Bench(num_blocks=2)
+    search = twins(bench, list(range(6)))
+    assert forward(bench, search) == []
+    first, second = search.members
+    assert (first.num_computed, second.num_computed) == (6, 4)
+    assert second.table == first.table[:1]
+
+
+def test_children_of_a_preempted_parent_wait_in_its_place() -> None:
+    bench = Bench(num_blocks=8, prefix_cache=False)
+    search = twins(bench, list(range(6)))
+    later = bench.add([9] * 3)
+    while not search.is_ready:
+        for chunk in bench.scheduler.schedule():
+            bench.scheduler.computed(chunk)
+            if chunk.samples and chunk.sequence is not later:
+                search.offer(chunk.sequence)
+    bench.scheduler._preempt(search.root)
+    assert search.root.is_parked
+    assert all(c.sequence is later for c in bench.scheduler.schedule())
+    before = search.members
+    bench.scheduler.replace(before, search.advance().children)
+    assert list(bench.scheduler.waiting) == search.members
+    assert [m.order for m in search.members] == [0, 1]
+
+
+def test_a_search_takes_the_places_of_all_its_members() -> None:
+    bench = Bench(max_sequences=3)
+    twins(bench, [1, 2])
+    single, more = bench.add([3]), bench.add([4])
+    started = [c.sequence for c in bench.scheduler.schedule()]
+    assert single in started
+    assert more not in started

@@ -13,10 +13,11 @@ import torch
 from tokenizers import decoders, models, pre_tokenizers, processors
 
 from lmstack.core import InputError, Message, Request, UnsupportedError, complete_sync
-from lmstack.engine import EngineConfig
+from lmstack.engine import EngineConfig, TokenEvent
 from lmstack.model import LayerKind, Transformer, TransformerConfig
 from lmstack.registry import GenerationDefaults, LoadedModel
 from lmstack.serve import create_app
+from lmstack.serve.choices import ChoiceText
 from lmstack.serve.local import LocalModel
 from lmstack.text import ChatTemplate, Tokenizer
 
@@ -196,3 +197,39 @@ def test_a_decoder_without_a_template_still_refuses_messages(both: dict[str, Loc
         model.template = None
         with pytest.raises(UnsupportedError, match="no chat template"):
             model.generate([{"role": "user", "content": "hi"}])
+
+
+def words_tokenizer() -> Tokenizer:
+    """Words with the mark of a space before each, as in SentencePiece."""
+    pieces = ["\u2581Das", "\u2581Haus", "\u2581", "s"]
+    made = tokenizers.Tokenizer(models.Unigram([(p, -1.0) for p in pieces], None))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made.decoder = decoders.Metaspace()
+    made.add_special_tokens([END])
+    return Tokenizer.from_json(made.to_str(), {"eos_token": END})
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [((0, 1), "Das Haus"), ((4, 0, 3), "Dass"), ((2, 3, 1), "s Haus"), ((3, 0), "s Das")],
+    ids=str,
+)
+@pytest.mark.parametrize("all_at_once", [False, True])
+def test_a_text_of_its_own_does_not_begin_with_the_space_of_its_first_word(
+    tokens: tuple[int, ...], text: str, all_at_once: bool
+) -> None:
+    tokenizer = words_tokenizer()
+    choice = ChoiceText(0, tokenizer, frozenset({4}), begins=True)
+    length, shown = 0, ""
+    for place, token in enumerate(tokens):
+        length += len(tokenizer.token_bytes(token))
+        last = place == len(tokens) - 1
+        safe = length if last or not all_at_once else 0
+        event = TokenEvent("r", token, safe_bytes=safe, finish_reason="length" if last else None)
+        delta = choice.push(event)
+        shown += delta.text if delta else ""
+    assert shown == text
+    continuation = ChoiceText(0, tokenizer, frozenset({4}))
+    delta = continuation.push(TokenEvent("r", 0, safe_bytes=4, finish_reason="length"))
+    assert delta is not None
+    assert delta.text == " Das"

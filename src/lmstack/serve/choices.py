@@ -30,14 +30,21 @@ def token_logprob(tokenizer: Tokenizer, score: TokenScore) -> TokenLogprob:
 
 
 class ChoiceText:
-    """Feed events to `push`; get what may be shown. ``num_tokens``: generated so far."""
+    """Feed events to `push`; get what may be shown. ``num_tokens``: generated so far.
 
-    def __init__(self, index: int, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
+    ``begins``: the output is a text of its own and continues nothing, so the space that some
+    tokenizers put before a first word is left out, as their decoders do."""
+
+    def __init__(
+        self, index: int, tokenizer: Tokenizer, ends: frozenset[int], *, begins: bool = False
+    ) -> None:
         self.num_tokens = 0
         self._index, self._tokenizer, self._ends = index, tokenizer, ends
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = b""  # bytes from place ``_shown`` on
         self._shown = 0
+        self._begins = begins
+        self._dropped = False  # whether the first byte is not shown
         self._scores: deque[tuple[int, int, TokenScore]] = deque()  # start, end, score
 
     def push(self, event: TokenEvent) -> Delta | None:
@@ -48,11 +55,18 @@ class ChoiceText:
         # The token that ends a text is not part of it.
         if not (reason == "stop" and event.token in self._ends):
             start = self._shown + len(self._held)
-            self._held += self._tokenizer.token_bytes(event.token)
+            data = self._tokenizer.token_bytes(event.token)
+            self._held += data
+            if self._begins and data:
+                self._begins = False
+                plain = self._tokenizer.decode([event.token])
+                self._dropped = data.startswith(b" ") and not plain.startswith(" ")
             if event.score is not None:
                 self._scores.append((start, self._shown + len(self._held), event.score))
         count = event.safe_bytes - self._shown
         data, self._held = self._held[:count], self._held[count:]
+        if self._dropped and self._shown == 0:
+            data = data[1:]
         self._shown = event.safe_bytes
         text = self._decoder.decode(data, final=reason is not None)
         logprobs = self._let_out(final=reason is not None)

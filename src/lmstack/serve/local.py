@@ -114,7 +114,10 @@ class LocalModel:
         ids, asked = await self._submitted(request, events)
         try:
             ends = self._eos_ids | asked[0].stop_ids
-            choices = [ChoiceText(i, self.tokenizer, ends) for i in range(request.sampling.n)]
+            choices = [
+                ChoiceText(i, self.tokenizer, ends, begins=self._encodes)
+                for i in range(request.sampling.n)
+            ]
             first_token_s, cached, running = 0.0, 0, len(choices)
             while running:
                 index, event = await events.get()
