@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstack.registry import ModelFolder, load_text
-from lmstack.text import ChatTemplate, Finding, Tokenizer, examine
+from lmstack.text import (
+    ChatTemplate,
+    Finding,
+    Tokenizer,
+    VocabularyConfig,
+    examine,
+    train_tokenizer,
+)
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] "
@@ -322,6 +329,28 @@ def test_beginnings_of_text_are_counted(
         assert wrong["beginning"].severity == severity
         assert what in wrong["beginning"].what
         assert "<|bos|>" in wrong["beginning"].seen
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        ("bpe", []),
+        ("wordpiece", []),
+        # Line breaks become spaces, which its pieces keep with the next word.
+        ("unigram", ["training and serving", "assistant mask"]),
+        ("sentencepiece-bpe", []),
+        ("sentencepiece-unigram", []),
+    ],
+)
+def test_vocabularies_that_fold_case_or_space_are_judged_by_what_they_keep(
+    kind: Any, wrong: list[str]
+) -> None:
+    config = VocabularyConfig(
+        kind, 330, ("<|im_start|>", "<|im_end|>"), lowercase=kind == "wordpiece"
+    )
+    texts = [chr(i) for i in range(32, 127)] + ["About the moon, and about kilometres."] * 9
+    tokenizer = train_tokenizer(texts, config, roles={"eos_token": "<|im_end|>"})
+    assert list(found(CHATML, tokenizer)) == wrong
 
 
 def test_a_padding_token_that_ends_turns_is_found(byte_level: Tokenizer) -> None:

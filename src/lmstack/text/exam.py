@@ -38,10 +38,17 @@ class Exam:
         return self.template.encode(messages, self.tokenizer, add_generation_prompt=prompt)
 
     def control(self, ids: Sequence[int]) -> list[int]:
-        return [index for index in ids if index in self.tokenizer.special_ids]
+        """The control tokens in ``ids``; unknown text is no control, though it has such a token."""
+        control = self.tokenizer.special_ids - self.tokenizer.unknown_ids
+        return [index for index in ids if index in control]
 
     def spelled(self, ids: Sequence[int]) -> str:
         return excerpt("".join(self.tokenizer.token(i) for i in ids))
+
+    def as_read(self, content: str) -> str:
+        """``content`` as it comes back from the vocabulary, which may fold case or space."""
+        ids = self.tokenizer.encode(content, special=False, add_special_tokens=False)
+        return self.tokenizer.decode(ids).strip()
 
     @property
     def ending(self) -> str:

@@ -160,7 +160,8 @@ def _training_and_serving(exam: Exam) -> Iterator[Finding]:
                 "fail",
                 "the end of the prompt and the beginning of the reply share a token in training",
                 excerpt(served, 24),
-                "end the generation prompt with a control token or a line break, not a space",
+                "end the generation prompt with a control token, or with a line break if the"
+                " vocabulary keeps those apart from words",
             )
             return
     yield Finding(name, "ok", "a reply follows the same tokens in both")
@@ -184,7 +185,7 @@ def _assistant_mask(exam: Exam) -> Iterator[Finding]:
             return
         reply = whole[len(prompt) : len(until)]
         said = exam.tokenizer.decode(reply)
-        if TALK[turn].content not in said or exam.eos_ids.isdisjoint(reply):
+        if exam.as_read(TALK[turn].content) not in said or exam.eos_ids.isdisjoint(reply):
             yield Finding(
                 name,
                 "fail",
