@@ -38,8 +38,9 @@ class Exam:
         return self.template.encode(messages, self.tokenizer, add_generation_prompt=prompt)
 
     def control(self, ids: Sequence[int]) -> list[int]:
-        """The control tokens in ``ids``; unknown text is no control, though it has such a token."""
-        control = self.tokenizer.special_ids - self.tokenizer.unknown_ids
+        """The control tokens in ``ids``; unknown text is none, though its token is of that kind,
+        unless it also ends a turn."""
+        control = self.tokenizer.special_ids - (self.tokenizer.unknown_ids - self.eos_ids)
         return [index for index in ids if index in control]
 
     def spelled(self, ids: Sequence[int]) -> str:
