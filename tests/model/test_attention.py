@@ -17,7 +17,7 @@ from torch.testing import assert_close
 
 from lmstack.core import InputError
 from lmstack.model import scaled_dot_product_attention
-from lmstack.model.biases import AlibiBias, BucketBias, alibi_slopes
+from lmstack.model.biases import AlibiBias, BucketBias, DisentangledBias, alibi_slopes
 
 
 def plainly(
@@ -298,7 +298,7 @@ def test_no_queries_and_no_keys_give_nothing() -> None:
 
 # Gradients in float64 against finite differences.
 
-T5_BIAS = "t5"
+LEARNED = ("t5", "deberta")
 GRADIENTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "causal": {"causal": True},
@@ -308,7 +308,8 @@ GRADIENTS: dict[str, dict[str, Any]] = {
     "window_both_sides": {"window": 2},
     "softcap": {"softcap": 1.5, "causal": True},
     "alibi": {"bias": AlibiBias(alibi_slopes(2)), "causal": True},
-    "t5": {"bias": T5_BIAS},
+    "t5": {"bias": "t5"},
+    "deberta": {"bias": "deberta"},
     "additive": {"mask": "numbers"},
 }
 
@@ -323,15 +324,19 @@ def test_gradients_are_right_under_gradcheck(variant: str, how: str) -> None:
         options["mask"] = made_mask(options["mask"], (1, 2, 5, 5), 4)
         if options["mask"].is_floating_point():
             learned.append(options["mask"].double().requires_grad_())
-    if options.get("bias") is T5_BIAS:
-        learned.append(torch.randn(8, 2, dtype=torch.float64).requires_grad_())
+    if options.get("bias") in LEARNED:
+        shapes = {"t5": [(8, 2)], "deberta": [(6, 2, 3), (6, 2, 3)]}[options["bias"]]
+        learned += [torch.randn(*s, dtype=torch.float64).requires_grad_() for s in shapes]
+        k, v = (x.detach().repeat(1, 2, 1, 1).requires_grad_() for x in (k, v))
 
     def call(q: Any, k: Any, v: Any, *more: Any) -> Any:
         used = dict(options)
         if more and "mask" in used:
             used["mask"] = more[0]
-        elif more:
+        elif options.get("bias") == "t5":
             used["bias"] = BucketBias(more[0], max_distance=6, both_sides=True)
+        elif options.get("bias") == "deberta":
+            used["bias"] = DisentangledBias(*more, span=3, buckets=0, max_distance=3, scale=0.4)
         if how == "tiled":
             return scaled_dot_product_attention(q, k, v, tile=2, **used)
         return scaled_dot_product_attention(q, k, v, return_weights=True, **used)

@@ -15,10 +15,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from lmstack.model import scaled_dot_product_attention
-from lmstack.model.biases import AlibiBias, BucketBias, alibi_slopes
+from lmstack.model.biases import AlibiBias, BucketBias, DisentangledBias, alibi_slopes
 
 LENGTHS = (512, 2048)
 TABLE = torch.zeros(32, 1)
+TERMS = torch.zeros(2, 64, 1, 16)
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
     "causal": {"causal": True},
@@ -27,6 +28,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "softcap": {"causal": True, "softcap": 50.0},
     "alibi": {"causal": True, "bias": AlibiBias(alibi_slopes(1))},
     "t5": {"bias": BucketBias(TABLE, 128, both_sides=True)},
+    "t5_learned": {"bias": BucketBias(TABLE.clone().requires_grad_(), 128, both_sides=True)},
+    "deberta": {"bias": DisentangledBias(*TERMS, 32, 32, 64, 0.1)},
 }
 
 

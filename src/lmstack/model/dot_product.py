@@ -107,7 +107,9 @@ def scaled_dot_product_attention(
     if tile >= T:
         return call.fused(0, T)
     parts = []
-    recomputed = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+    # A bias may hold what is trained even where queries and keys are not.
+    trained = any(x is not None and x.requires_grad for x in (query, key, value, mask))
+    recomputed = torch.is_grad_enabled() and (trained or bias is not None)
     for start in range(0, T, tile):
         end = min(start + tile, T)
         if recomputed:
