@@ -3,7 +3,8 @@
 A block is a run of weights that share scales. All functions work on many blocks at once:
 ``raw`` (n, bytes of a block) uint8 to ``out`` (n, weights of a block) float32. Source: ggml's
 ``dequantize_row_*``; the order of roundings is kept, so sums are never fused.
-Not covered: importance-matrix (IQ*), ternary and microscaled types, which are refused by name.
+Those that look their weights up are in `gguf_codebooks`. Not covered: IQ1, IQ2 and IQ3, which
+are refused by name.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from lmstack.model.gguf_codebooks import iq4_nl, iq4_xs, mxfp4, tq1_0, tq2_0
 
 __all__ = ["BLOCK_TYPES", "TYPE_NAMES", "BlockType", "dequantize_into"]
 
@@ -159,8 +162,13 @@ BLOCK_TYPES = {
     12: BlockType("Q4_K", 256, 144, _q4_k),
     13: BlockType("Q5_K", 256, 176, _q5_k),
     14: BlockType("Q6_K", 256, 210, _q6_k),
+    20: BlockType("IQ4_NL", 32, 18, iq4_nl),
+    23: BlockType("IQ4_XS", 256, 136, iq4_xs),
     28: BlockType("F64", 1, 8, plain=torch.float64),
     30: BlockType("BF16", 1, 2, plain=torch.bfloat16),
+    34: BlockType("TQ1_0", 256, 54, tq1_0),
+    35: BlockType("TQ2_0", 256, 66, tq2_0),
+    39: BlockType("MXFP4", 32, 17, mxfp4),
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from lmstack.core import UnsupportedError, shown
 from lmstack.model.fields import Fields
@@ -25,7 +25,11 @@ class Architecture:
     """``fixed``: fields that the name implies. ``interval``: every so many-th layer sees the
     whole text where there is a window; 0: a window is on all layers or none. ``windows``:
     whether there can be one. ``untied``: the file must hold an output layer. ``optional``: keys
-    of metadata and the fields of ours that they set."""
+    of metadata and the fields of ours that they set.
+
+    The rest bounds what is written, to what llama.cpp computes. ``biases``: ``qkv`` alone,
+    ``no`` others than those, ``all`` of them, or ``any``. ``partial``: a part of each head may rotate.
+    ``factors``: tables of rotary divisors that the file may hold."""
 
     name: str
     tensors: Table
@@ -34,9 +38,24 @@ class Architecture:
     windows: bool = False
     untied: bool = False
     optional: Mapping[str, str] = field(default_factory=dict)
+    biases: Literal["qkv", "no", "all", "any"] = "no"
+    partial: bool = False
+    factors: tuple[str, ...] = ()
 
     def table(self, num_experts: int) -> Table:
         return {**self.tensors, **_EXPERTS} if num_experts else self.tensors
+
+    def takes(self, config: Mapping[str, Any]) -> bool:
+        """Whether llama.cpp has a place for the biases and rotations of these fields."""
+        given = [config[name] for name in ("qkv_bias", "out_bias", "mlp_bias")]
+        if self.biases in ("qkv", "no") and any(given[1:]):
+            return False
+        if self.biases == "qkv" and not given[0]:
+            return False
+        if self.biases == "all" and not all(given):
+            return False
+        ropes = [kind.rope for kind in config["kinds"] if kind.rope is not None]
+        return self.partial or all(rope.fraction == 1.0 for rope in ropes)
 
 
 _BLOCK = "blk.{i}"
@@ -104,9 +123,10 @@ _PLAIN = {"norm": "ln", "mlp": "plain", "activation": "gelu_tanh"}
 _ALIBI = _UNROTATED | {"bias": "alibi"}
 _CAPS = {"final_logit_softcapping": "logit_softcap"}
 
+# In the order in which one is looked for that can hold a config.
 ARCHITECTURES = (
-    Architecture("llama", _COMMON | _PAIRED_QKV),
-    Architecture("qwen2", _COMMON),
+    Architecture("qwen2", _COMMON, biases="qkv"),
+    Architecture("llama", _COMMON | _PAIRED_QKV, biases="any", factors=("rope_freqs.weight",)),
     Architecture("qwen3", _COMMON | _QK_NORM, {"qk_norm": "head"}),
     Architecture(
         "gemma2",
@@ -124,7 +144,13 @@ ARCHITECTURES = (
         windows=True,
         optional=_CAPS,
     ),
-    Architecture("phi3", _COMMON | _FUSED, windows=True),
+    Architecture(
+        "phi3",
+        _COMMON | _FUSED,
+        windows=True,
+        partial=True,
+        factors=("rope_factors_long.weight", "rope_factors_short.weight"),
+    ),
     Architecture("smollm3", _COMMON | _PAIRED_QKV),
     Architecture(
         "olmo2",
@@ -136,18 +162,28 @@ ARCHITECTURES = (
         "gpt2",
         _COMMON | _FUSED | {"embed_positions": "position_embd"},
         _PLAIN | _UNROTATED | {"positions": "learned"},
+        biases="all",
     ),
-    Architecture("gptneox", _COMMON | _FUSED, _PLAIN | {"activation": "gelu"}, untied=True),
+    Architecture(
+        "gptneox",
+        _COMMON | _FUSED,
+        _PLAIN | {"activation": "gelu"},
+        untied=True,
+        biases="all",
+        partial=True,
+    ),
     Architecture(
         "bloom",
         _COMMON | _FUSED | {"embed_norm": "token_embd_norm"},
         _PLAIN | _ALIBI | {"embedding_norm": True},
+        biases="all",
     ),
     Architecture(
         "mpt",
         _COMMON | _FUSED,
         _PLAIN | _ALIBI | {"activation": "gelu"},
         optional={"attention.clamp_kqv": "qkv_clip", "attention.max_alibi_bias": "alibi_max"},
+        biases="any",
     ),
     Architecture(
         "bert",
@@ -163,6 +199,7 @@ ARCHITECTURES = (
             "head": "none",
             "tie_embeddings": False,
         },
+        biases="all",
     ),
 )
 

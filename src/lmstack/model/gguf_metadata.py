@@ -31,7 +31,11 @@ Factors = Mapping[str, tuple[float, ...]]
 _EVERY_LENGTH = 1 << 30
 _NONE = ("none", "linear")
 # The one table of divisors that has a name of its own: LLaMA 3.1 and later.
-_LLAMA3: dict[str, Any] = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_positions": 8192}
+_LLAMA3: dict[str, Any] = {
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_positions": 8192,
+}
 # Layers of the 27B models of Gemma 2 and 3, whose scale is not that of their heads.
 _GEMMA_27B = {"gemma2": 46, "gemma3": 62}
 
@@ -284,19 +288,21 @@ def gguf_writings(
 ) -> Iterator[tuple[Architecture, dict[str, Any], dict[str, tuple[float, ...]]]]:
     """Each architecture that might hold a config of these fields: its metadata, and tables of
     divisors. Whether it says all of ``config`` shows when it is read back."""
+    rope = next((k.rope for k in reversed(config["kinds"]) if k.rope is not None), None)
+    more: dict[str, Any] = {}
+    tables: dict[str, tuple[float, ...]] = {}
+    if rope is not None:
+        more, tables = _written_rope(config, rope)
     for arch in ARCHITECTURES:
-        if all(_says(config, name, value) for name, value in arch.fixed.items()):
-            rope = next((k.rope for k in reversed(config["kinds"]) if k.rope is not None), None)
-            metadata = _written(config, arch) | _written_windows(config, arch)
-            tables: dict[str, tuple[float, ...]] = {}
-            if rope is not None:
-                more, tables = _written_rope(config, rope)
-                metadata |= more
-            prefixed = {
-                key if "." in key and key.startswith("tokenizer.") else f"{arch.name}.{key}": value
-                for key, value in metadata.items()
-            }
-            yield arch, {"general.architecture": arch.name} | prefixed, tables
+        fits = all(_says(config, name, value) for name, value in arch.fixed.items())
+        if not fits or not arch.takes(config) or not set(tables) <= set(arch.factors):
+            continue
+        metadata = _written(config, arch) | _written_windows(config, arch) | more
+        prefixed = {
+            key if key.startswith("tokenizer.") else f"{arch.name}.{key}": value
+            for key, value in metadata.items()
+        }
+        yield arch, {"general.architecture": arch.name} | prefixed, tables
 
 
 def _says(config: Mapping[str, Any], name: str, value: Any) -> bool:
@@ -337,8 +343,12 @@ def _written(config: Mapping[str, Any], arch: Architecture) -> dict[str, Any]:
 def _written_windows(config: Mapping[str, Any], arch: Architecture) -> dict[str, Any]:
     layers = layers_of(config)
     windows = [layer.window for layer in layers if layer.window is not None]
+    if arch.name == "phi3":
+        # llama.cpp reads the key for this architecture and computes without the window, so a
+        # file that needs one is not written. It must be there all the same.
+        return {"attention.sliding_window": 0}
     if not arch.windows or not windows:
-        return {"attention.sliding_window": 0} if arch.name == "phi3" else {}
+        return {}
     values: dict[str, Any] = {"attention.sliding_window": windows[0]}
     if arch.interval:
         values["attention.sliding_window_pattern"] = [layer.window is not None for layer in layers]

@@ -231,6 +231,7 @@ GEMMA3 = Case(
             }
         },
         "capped": {"final_logit_softcapping": 3.0},
+        "scale of the head": {"query_pre_attn_scalar": 20},
         "biases": _BIASES,
     },
     traps=_GEMMA_TRAPS
