@@ -28,8 +28,8 @@ class Architecture:
     of metadata and the fields of ours that they set.
 
     The rest bounds what is written, to what llama.cpp computes. ``biases``: ``qkv`` alone,
-    ``no`` others than those, ``all`` of them, or ``any``. ``partial``: a part of each head may rotate.
-    ``factors``: tables of rotary divisors that the file may hold."""
+    ``no`` others than those, ``all`` of them, or ``any``. ``partial``: a part of each head may
+    rotate. ``factors``: tables of rotary divisors that the file may hold."""
 
     name: str
     tensors: Table
