@@ -6,6 +6,7 @@ from lmstack.text.corpus_files import Corpus, find_files
 from lmstack.text.detokenizer import Detokenizer
 from lmstack.text.doctor import examine
 from lmstack.text.finding import Finding
+from lmstack.text.raw_bytes import decode_bytes, encode_bytes
 from lmstack.text.report import Piece, TokenReport, count_words, pieces, token_report
 from lmstack.text.tiktoken import TiktokenEncoding
 from lmstack.text.tokenizer import Encoding, Tokenizer
@@ -28,6 +29,8 @@ __all__ = [
     "VocabularyConfig",
     "Window",
     "count_words",
+    "decode_bytes",
+    "encode_bytes",
     "encode_windows",
     "examine",
     "find_files",

@@ -3,8 +3,8 @@
 A rule replaces a source string by another; at each place of the text the longest source counts.
 The ``tokenizers`` library applies the same rules grapheme by grapheme instead, which loses
 combining marks and some control characters, so this module does it. Offsets stay those of the
-original text. Does not cover the steps around the rules (spaces), which `sentencepiece.py` gives
-to the library.
+original text; a source of several characters is told by its last. Does not cover the steps around
+the rules (spaces), which `sentencepiece.py` gives to the library.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """SentencePiece's Unigram segmentation, with its own arithmetic.
 
 The best path through all pieces of the text by Viterbi. Scores add up in float32, in the order in
-which SentencePiece adds them: sums that are equal on paper round apart, and the choice between two
-equally good cuts hangs on that. The ``tokenizers`` library adds in float64, and lets text that
-spells a control token match it; so it only looks up here what this module has cut.
+which SentencePiece adds them (version 0.2.3): sums that are equal on paper round apart, and the
+choice between two equally good cuts hangs on that. Older versions compare sums before they are
+rounded, so they may cut such a tie the other way. The ``tokenizers`` library adds in float64 and
+lets text that spells a control token match it; so it only looks up here what was cut already.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import numpy as np
 __all__ = ["Unigram"]
 
 _UNKNOWN_PENALTY = 10.0
+# Sums beyond this start anew, or float32 would no longer tell the scores apart.
+_RESET = 100_000.0
+_ABSENT: Any = object()
 _FAN = 24
 
 
@@ -27,11 +31,11 @@ class Unigram:
     """
 
     def __init__(self, scores: Mapping[str, float], defined: frozenset[str]) -> None:
-        best, worst = max(scores.values(), default=0.0), min(scores.values(), default=0.0)
+        worst = min(scores.values(), default=0.0)
         self._unknown = float(np.float32(worst) - np.float32(_UNKNOWN_PENALTY))
         # A prefix that is no piece has None: the search goes on until a string is no prefix.
         self._table: dict[str, float | None] = {}
-        own = {piece: len(piece.encode()) * best - 0.1 for piece in defined}
+        own = {piece: float(np.float32(0.1 * (len(piece.encode()) - 1))) for piece in defined}
         for piece, score in {**scores, **own}.items():
             for end in range(1, len(piece)):
                 self._table.setdefault(piece[:end], None)
@@ -60,34 +64,36 @@ class Unigram:
 
     def _best_starts(self, text: str) -> array[int]:
         """For each end, where its best last piece starts, times two, plus one if it is known."""
-        size, table, unknown = len(text), self._table, self._unknown
+        size, lookup = len(text), self._table.get
         best = array("f", bytes(4 * (size + 1)))
         rounded = array("f", [0.0])
         starts = array("q", [-1]) * (size + 1)
-        lookup = table.get
+        frontier = 0
         for start in range(size):
             here = best[start]
+            if abs(here) > _RESET:
+                for end in range(start, frontier + 1):
+                    best[end] -= here
+                here = 0.0
             alone = False
             end = start + 1
             while end <= size:
-                piece = text[start:end]
-                score = lookup(piece)
-                if score is None:
-                    if piece not in table:
-                        break
-                else:
+                score = lookup(text[start:end], _ABSENT)
+                if score is _ABSENT:
+                    break
+                if score is not None:
                     alone = alone or end == start + 1
-                    # Compared before it is rounded to float32, as SentencePiece's code does.
-                    total = score + here
-                    if starts[end] < 0 or total > best[end]:
-                        best[end] = total
+                    rounded[0] = score + here
+                    if starts[end] < 0 or rounded[0] > best[end]:
+                        best[end] = rounded[0]
                         starts[end] = 2 * start + 1
                 end += 1
             if not alone:
-                rounded[0] = unknown + here
+                rounded[0] = self._unknown + here
                 if starts[start + 1] < 0 or rounded[0] > best[start + 1]:
                     best[start + 1] = rounded[0]
                     starts[start + 1] = 2 * start
+            frontier = max(frontier, end - 1, start + 1)
         return starts
 
 
