@@ -121,6 +121,28 @@ def test_an_adapter_that_began_here_loads_in_peft(pair, family, tmp_path) -> Non
     assert_close(case.run(module), case.expected(theirs))
 
 
+def test_an_adapter_of_a_class_with_a_head_fits_the_bare_model_and_back(pair, tmp_path) -> None:
+    case = pair(
+        "llama",
+        r"model\.layers\.\d\.self_attn\.(q|v)_proj",
+        rank_pattern={r"^model\.layers\.0.*q_proj": 2},
+        alpha_pattern={r"^model\.layers\.1.*v_proj": 3},
+    )
+    case.theirs.get_base_model().model.config.save_pretrained(tmp_path / "bare")
+    headed = transformers.AutoModelForCausalLM.from_pretrained(case.base)
+    headed.model.save_pretrained(tmp_path / "bare")
+    module = load_module(tmp_path / "bare")
+    assert module.config.head == "none"
+    load_adapter(module, case.adapter)
+    with torch.no_grad():
+        expected = case.theirs(case.ids, output_hidden_states=True).hidden_states[-1]
+    assert_close(case.run(module), expected)
+    save_adapter(module, tmp_path / "ours")
+    bare = transformers.AutoModel.from_pretrained(tmp_path / "bare")
+    theirs = peft.PeftModel.from_pretrained(bare, tmp_path / "ours").eval()
+    assert_close(case.expected(theirs), expected)
+
+
 def test_a_merged_model_is_saved_like_any_and_loads_in_transformers(pair, tmp_path) -> None:
     case = pair("llama", "all-linear")
     module = case.ours()

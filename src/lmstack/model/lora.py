@@ -14,6 +14,7 @@ Settings are in `lora_config`, names in `lora_slots`, the files in `lora_folder`
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -101,7 +102,7 @@ def add_adapter(
         slot = names.linears[name]
         rows = _linear(module, slot).weight.detach()[slot.start : slot.stop]
         factors = initial_factors(config.rank_of(name), len(rows), rows)
-        term = _term(config, slot, factors, None)
+        term = _term(config, name, slot, factors, None)
         if config.dora:
             term.magnitude = nn.Parameter(torch.linalg.norm(rows.to(term.A.dtype), dim=1))
         terms[slot.path].append(term)
@@ -165,7 +166,26 @@ def save_adapter(module: Transformer, folder: Path | str) -> None:
         current = module.get_parameter(slot.key)
         tensors[slot.name] = slot.piece.part.layout.write(current.detach(), slot.piece.head_dim)
     transposed = any(slot.is_transposed for slot, _ in adapter.terms())
-    write_adapter(folder, adapter.config, tensors, {"fan_in_fan_out": transposed})
+    write_adapter(folder, _said_exactly(adapter), tensors, {"fan_in_fan_out": transposed})
+
+
+def _said_exactly(adapter: Adapter) -> LoraConfig:
+    """The config, with the terms' own names where its patterns do not lead to them: they may
+    have been written for a class with a head, which spells names with a prefix."""
+    terms = [term for _, term in adapter.terms()]
+    names = sorted(term.name for term in terms)
+    config = adapter.config.without_idle_patterns(names)
+    ranks = {term.name: term.rank for term in terms if config.rank_of(term.name) != term.rank}
+    config = config.replace(rank_pattern={**ranks, **config.rank_pattern})
+    alphas = {
+        term.name: term.scale * (math.sqrt(term.rank) if config.rslora else term.rank)
+        for term in terms
+        if config.scale_of(term.name) != term.scale
+    }
+    config = config.replace(alpha_pattern={**alphas, **config.alpha_pattern})
+    if terms and not config.leads_to(names, adapter.names.linears, adapter.names.outputs):
+        config = config.replace(targets=tuple(names), exclude=(), layers=None)
+    return config
 
 
 @torch.no_grad()
@@ -234,11 +254,15 @@ def _linear(module: Transformer, slot: Slot) -> Linear:
 
 
 def _term(
-    config: LoraConfig, slot: Slot, factors: tuple[Tensor, Tensor], magnitude: Tensor | None
+    config: LoraConfig,
+    name: str,
+    slot: Slot,
+    factors: tuple[Tensor, Tensor],
+    magnitude: Tensor | None,
 ) -> LowRank:
-    name = slot.name.removesuffix(".weight")
+    """``name``: as the patterns of ``config`` spell it."""
     return LowRank(
-        name,
+        slot.name.removesuffix(".weight"),
         (slot.start, slot.stop),
         factors,
         scale=config.scale_of(name),
@@ -268,6 +292,7 @@ def _stored_term(module: Transformer, stored: StoredAdapter, name: str, slot: Sl
     magnitude = held.get("lora_magnitude_vector")
     return _term(
         stored.config,
+        name,
         slot,
         (held["lora_A"], slot.rows_read(held["lora_B"])),
         None if magnitude is None else slot.rows_read(magnitude),

@@ -139,6 +139,27 @@ class LoraConfig(Config):
             raise _unmatched(self.targets, names)
         return found
 
+    def without_idle_patterns(self, names: Collection[str]) -> LoraConfig:
+        """Only the patterns of ranks and alphas that some of ``names`` has."""
+        used = {
+            field_name: {
+                pattern: value
+                for pattern, value in getattr(self, field_name).items()
+                if any(_has(pattern, name) for name in names)
+            }
+            for field_name in ("rank_pattern", "alpha_pattern")
+        }
+        return self.replace(**used)
+
+    def leads_to(
+        self, wanted: Collection[str], names: Collection[str], outputs: Collection[str]
+    ) -> bool:
+        """Whether `chosen` gives exactly ``wanted``."""
+        try:
+            return set(self.chosen(names, outputs)) == set(wanted)
+        except InputError:
+            return False
+
     def _is_target(self, name: str, outputs: Collection[str]) -> bool:
         if self.targets == ALL_LINEAR:
             return name not in outputs
@@ -231,8 +252,11 @@ def _matches(name: str, names: Names) -> bool:
 
 
 def _pattern_of(patterns: Collection[str], name: str) -> str:
-    found = (p for p in patterns if re.match(rf"(.*\.)?({p})$", name))
-    return next(found, name)
+    return next((pattern for pattern in patterns if _has(pattern, name)), name)
+
+
+def _has(pattern: str, name: str) -> bool:
+    return re.match(rf"(.*\.)?({pattern})$", name) is not None
 
 
 def _layer(name: str) -> int | None:
