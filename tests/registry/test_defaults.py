@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -10,8 +11,17 @@ import torch
 from safetensors.torch import save_file
 
 from lmstack.core import FormatError, InputError, UnsupportedError
-from lmstack.registry.defaults import generation_defaults, labels_of, late_interaction
+from lmstack.registry.defaults import (
+    GenerationDefaults,
+    LateInteraction,
+    Pooling,
+    generation_defaults,
+    labels_of,
+    late_interaction,
+    pooling_of,
+)
 from lmstack.registry.describe import describe
+from lmstack.registry.saving import write_settings
 from lmstack.registry.selection import select
 from lmstack.text import Tokenizer
 
@@ -147,6 +157,40 @@ def test_stage_that_late_interaction_has_no_place_for_is_refused(colbert):
 def test_damaged_lengths_are_a_format_error(colbert, wrong):
     with pytest.raises(FormatError):
         late_interaction(colbert({"query_length": 32} | wrong, TRANSFORMER))
+
+
+# Written again.
+
+
+@pytest.mark.parametrize("stated", [MARIAN, BART])
+def test_generation_settings_are_read_as_they_were_written(tokenizer, tmp_path, stated):
+    before = generation_defaults(tmp_path, stated, {}, tokenizer)
+    write_settings(tmp_path, before, None, None, 8)
+    after = generation_defaults(tmp_path, {"is_encoder_decoder": True}, {}, tokenizer)
+    assert after == before
+
+
+@pytest.mark.parametrize("mode", ["cls", "mean", "max", "mean_sqrt_len", "last"])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_pooling_is_read_as_it_was_written(tokenizer, tmp_path, mode, normalize):
+    pooling = Pooling(mode, normalize, 77, {"query": "find: "})
+    write_settings(tmp_path, GenerationDefaults(frozenset()), pooling, None, 8)
+    assert pooling_of(tmp_path, tokenizer) == pooling
+
+
+def test_late_interaction_is_read_as_it_was_written(tmp_path):
+    weight = torch.randn(3, 5)
+    late = LateInteraction("[Q]", None, 40, 99, False, True, ("!",), weight)
+    write_settings(tmp_path, GenerationDefaults(frozenset()), None, late, 5)
+    found = late_interaction(tmp_path)
+    assert torch.equal(found.projection, weight)
+    plain = {"projection": None}
+    assert dataclasses.replace(found, **plain) == dataclasses.replace(late, **plain)
+
+
+def test_nothing_is_written_where_nothing_is_said(tmp_path):
+    write_settings(tmp_path, GenerationDefaults(frozenset({1})), None, None, 8)
+    assert list(tmp_path.iterdir()) == []
 
 
 # Kinds.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "POOLING",
     "GenerationDefaults",
     "LateInteraction",
     "Pooling",
@@ -34,7 +35,7 @@ __all__ = [
 # Ends of a turn under the names that chat models give them; a model may list only one in its
 # configuration and still be trained to stop at the other.
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|eom_id|>")
-_POOLING = {
+POOLING = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_max_tokens": "max",
@@ -314,14 +315,14 @@ def _old_and_new_names(flag: str) -> tuple[str, str]:
 
 
 def _mode(config: Mapping[str, Any], path: Path) -> PoolingMode:
-    modes = [mode for key, mode in _POOLING.items() if config.get(key)]
+    modes = [mode for key, mode in POOLING.items() if config.get(key)]
     named = config.get("pooling_mode")
     if isinstance(named, str):
-        modes = [m for k, m in _POOLING.items() if named in (m, *_old_and_new_names(k))]
+        modes = [m for k, m in POOLING.items() if named in (m, *_old_and_new_names(k))]
     if len(modes) != 1:
         raise UnsupportedError(
             f"{path} asks for the pooling {shown(modes or named)}",
-            hint=f"supported: one of {', '.join(_POOLING.values())}",
+            hint=f"supported: one of {', '.join(POOLING.values())}",
         )
     result: PoolingMode = modes[0]  # type: ignore[assignment]
     return result

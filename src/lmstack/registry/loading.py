@@ -25,6 +25,7 @@ from lmstack.registry.defaults import (
     text_file,
 )
 from lmstack.registry.describe import json_file
+from lmstack.registry.saving import write_settings
 from lmstack.registry.store import Store
 from lmstack.text import ChatTemplate, Tokenizer
 
@@ -76,7 +77,8 @@ class LoadedModel:
         )
 
     def save(self, folder: str | Path) -> None:
-        """Write a folder that transformers loads: config, weights, tokenizer, template."""
+        """Write a folder that transformers loads: config, weights, tokenizer, template, and how
+        the model is to be used."""
         from lmstack.model import write_folder
 
         path = Path(folder)
@@ -93,6 +95,8 @@ class LoadedModel:
             self.tokenizer.save(path)
         if self.template is not None:
             (path / "chat_template.jinja").write_text(self.template.source, encoding="utf-8")
+        width = self.module.config.hidden_size
+        write_settings(path, self.generation, self.pooling, self.late, width)
 
 
 class _NoTokenizer(Tokenizer):

@@ -1,0 +1,120 @@
+"""What a model folder says about its own use, written as `defaults` reads it.
+
+Pooling and late interaction as sentence-transformers and PyLate keep them, generation as
+transformers does. Does not cover the weights, config.json and the tokenizer.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lmstack.core import StoreError
+from lmstack.registry.card import write_atomic
+from lmstack.registry.defaults import POOLING, GenerationDefaults, LateInteraction, Pooling
+from lmstack.registry.home import store_error
+
+__all__ = ["write_settings"]
+
+_MODULES = "sentence_transformers.models"
+# Our name of a setting and its own in generation_config.json, where they differ.
+_GENERATION = {
+    "decoder_start_id": "decoder_start_token_id",
+    "forced_bos_id": "forced_bos_token_id",
+    "forced_eos_id": "forced_eos_token_id",
+    "bad_words": "bad_words_ids",
+}
+
+
+def write_settings(
+    folder: Path,
+    generation: GenerationDefaults,
+    pooling: Pooling | None,
+    late: LateInteraction | None,
+    hidden_size: int,
+) -> None:
+    """Beside a model that is in ``folder`` already."""
+    files: dict[str, Any] = {}
+    if stated := _generation(generation):
+        files["generation_config.json"] = stated
+    if pooling is not None:
+        files |= _pooling(pooling, hidden_size)
+    if late is not None:
+        files |= _late(late)
+        if late.projection is not None:
+            _write_projection(folder / "1_Dense", late)
+    for name, value in files.items():
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise store_error(error, path, "writing") from error
+        write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def _generation(generation: GenerationDefaults) -> dict[str, Any]:
+    stated: dict[str, Any] = {}
+    for name in GenerationDefaults.__dataclass_fields__:
+        value = getattr(generation, name)
+        if name != "eos_ids" and value not in (None, ()):
+            stated[_GENERATION.get(name, name)] = value
+    if stated:
+        stated["eos_token_id"] = sorted(generation.eos_ids)
+    return stated
+
+
+def _pooling(pooling: Pooling, hidden_size: int) -> dict[str, Any]:
+    stages = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    stages += [("2_Normalize", "Normalize")] if pooling.normalize else []
+    modes = {flag: mode == pooling.mode for flag, mode in POOLING.items()}
+    files: dict[str, Any] = {
+        "modules.json": _modules(stages),
+        "1_Pooling/config.json": {"word_embedding_dimension": hidden_size, **modes},
+        "config_sentence_transformers.json": {"prompts": dict(pooling.prompts)},
+    }
+    if pooling.max_length is not None:
+        files["sentence_bert_config.json"] = {"max_seq_length": pooling.max_length}
+    return files
+
+
+def _late(late: LateInteraction) -> dict[str, Any]:
+    dense = late.projection is not None
+    return {
+        "modules.json": _modules([("", "Transformer"), *([("1_Dense", "Dense")] if dense else [])]),
+        "config_sentence_transformers.json": {
+            "query_prefix": late.query_marker or "",
+            "document_prefix": late.document_marker or "",
+            "query_length": late.query_length,
+            "document_length": late.document_length,
+            "do_query_expansion": late.expands_queries,
+            "attend_to_expansion_tokens": late.attends_to_expansion,
+            "skiplist_words": list(late.skipped),
+        },
+    }
+
+
+def _modules(stages: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    return [
+        {"idx": index, "name": str(index), "path": path, "type": f"{_MODULES}.{kind}"}
+        for index, (path, kind) in enumerate(stages)
+    ]
+
+
+def _write_projection(folder: Path, late: LateInteraction) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    assert late.projection is not None
+    size, hidden = late.projection.shape
+    identity = "torch.nn.modules.linear.Identity"
+    config = {"in_features": hidden, "out_features": size, "bias": False}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"linear.weight": late.projection.contiguous()}, folder / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise StoreError(
+            f"{folder} cannot be written: {error}", hint="check the free space and permissions"
+        ) from error
+    data = json.dumps(config | {"activation_function": identity}).encode()
+    write_atomic(folder / "config.json", data)
