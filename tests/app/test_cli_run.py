@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -21,6 +22,7 @@ from lmstack.app import task_wiring, wiring
 from lmstack.app.service import build_service
 from lmstack.app.task_text import result_lines
 from lmstack.core import ContextLengthError, ScriptedModel
+from lmstack.registry import Store
 from lmstack.serve.http import LOCAL_HOSTS
 from lmstack.serve.tasks import (
     TASKS,
@@ -298,7 +300,7 @@ def test_a_task_that_the_model_cannot_do_names_those_it_can(run: Run, tagger: Pa
 # -- what `lmstack up` serves beside answers -----------------------------------------------------
 
 
-async def test_up_serves_rerankers_and_classifiers_under_their_names(
+async def test_up_serves_models_under_their_names_for_what_they_can_do(
     home: Path, docs: Path, embedder: Any, tmp_path: Path
 ) -> None:
     ranks = tiny_bert(tmp_path / "ranks", "BertForSequenceClassification", "score")
@@ -312,8 +314,7 @@ async def test_up_serves_rerankers_and_classifiers_under_their_names(
         api_keys=(),
         allowed_hosts=LOCAL_HOSTS,
         close_model=lambda: None,
-        rerankers=task_wiring.rerankers([str(ranks)]),
-        classifiers=task_wiring.classifiers([str(judges)]),
+        also=task_wiring.task_models([str(ranks), str(judges)]),
     )
     transport = httpx.ASGITransport(service.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -322,20 +323,24 @@ async def test_up_serves_rerankers_and_classifiers_under_their_names(
         ranked = (await client.post("/v1/rerank", json=body)).json()["results"]
         body = {"model": "judges", "input": "a b"}
         judged = (await client.post("/v1/classify", json=body)).json()["data"]
+        body = {"model": "judges", "task": "text-classification", "input": "a b"}
+        labelled = (await client.post("/v1/tasks", json=body)).json()["data"]
     service.close()
     assert {"ranks", "judges"} <= {entry["id"] for entry in listed}
     assert sorted(entry["index"] for entry in ranked) == [0, 1]
     assert sum(judged[0]["probs"]) == pytest.approx(1, abs=1e-5)
+    assert labelled[0]["labels"][0]["score"] == pytest.approx(max(judged[0]["probs"]))
 
 
-@pytest.mark.parametrize("option", ["--reranker", "--classifier"])
-def test_up_refuses_a_model_of_another_kind_before_it_loads(
-    run: Run, docs: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch, option: str
+def test_up_refuses_a_model_that_generates_before_it_loads(
+    run: Run, docs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    folder = SimpleNamespace(kind="generate", name="writer")
     monkeypatch.setattr(wiring, "require_models", lambda *_: None)
-    ran = run("up", "docs", option, str(tagger))
+    monkeypatch.setattr(Store, "resolve", lambda *_: folder)
+    ran = run("up", "docs", "--also", "writer")
     assert ran.code == 1
-    assert "is a model of the kind token-classify" in ran.err
+    assert "try:   --model writer" in ran.err
 
 
 # -- how results read --------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from lmstack.core import ContextLengthError, ModelInfo
+from lmstack.core import ContextLengthError, InputError, ModelInfo
 
 Serve = Callable[[FastAPI], AbstractAsyncContextManager[str]]
 
@@ -174,3 +174,29 @@ def word_reranker() -> WordReranker:
 @pytest.fixture
 def vowel_classifier() -> VowelClassifier:
     return VowelClassifier()
+
+
+class LengthTasks:
+    """Gives back inputs with their options, as tasks would. ``takes_all``: any options and any
+    input."""
+
+    takes_all = False
+    tasks = ("token-classification", "feature-extraction", "zero-shot-classification")
+
+    def __init__(self) -> None:
+        self.info = ModelInfo("lengths", "sha256:" + "4" * 64, 60)
+        self.calls: list[list] = []
+
+    def run(self, task, inputs, options):
+        self.calls.append(list(inputs))
+        for name in () if self.takes_all else options:
+            if name not in ("labels", "top_k", "aggregation"):
+                raise InputError(f"{task} has no option {name!r}", param=name)
+        if not self.takes_all and any(not isinstance(i, str) for i in inputs):
+            raise InputError("input 0 is not a text", param="input 0")
+        return [{"length": len(i), **options} for i in inputs]
+
+
+@pytest.fixture
+def length_tasks() -> LengthTasks:
+    return LengthTasks()

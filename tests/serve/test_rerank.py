@@ -1,4 +1,4 @@
-"""/v1/rerank in the shape of Jina and Cohere, /v1/classify in vLLM's."""
+"""/v1/rerank in the shape of Jina and Cohere, /v1/classify in vLLM's, and /v1/tasks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from lmstack.serve import create_app
 
 DOCUMENTS = ["ports and hosts", "nothing", "ports hosts keys", "ports"]
 RERANK = {"model": "r", "query": "ports hosts keys", "documents": DOCUMENTS}
+TASK = {"model": "t", "task": "token-classification", "input": ["ab", "c"]}
 CLASSIFY = {"model": "c", "input": ["aeiou", "rhythm"]}
 
 
 @pytest.fixture
-def app_of(word_reranker, vowel_classifier):
+def app_of(word_reranker, vowel_classifier, length_tasks):
     def build(**options):
         return create_app(
             models={"m": ScriptedModel()},
             rerankers={"r": word_reranker},
             classifiers={"c": vowel_classifier},
+            task_models={"t": length_tasks},
             **options,
         )
 
@@ -149,10 +151,14 @@ async def test_every_served_model_is_listed(http, app_of):
         ("c", 60),
         ("m", 8192),
         ("r", 60),
+        ("t", 60),
     ]
 
 
-@pytest.mark.parametrize(("path", "body"), [("/v1/rerank", RERANK), ("/v1/classify", CLASSIFY)])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/v1/rerank", RERANK), ("/v1/classify", CLASSIFY), ("/v1/tasks", TASK)],
+)
 async def test_the_routes_want_a_key_where_the_server_has_one(http, app_of, path, body):
     async with http(app_of(api_keys=["k"])) as client:
         refused = await client.post(path, json=body)
@@ -164,3 +170,48 @@ async def test_scoring_happens_off_the_event_loop(post, word_reranker, vowel_cla
     await post("/v1/rerank", RERANK)
     await post("/v1/classify", CLASSIFY)
     assert threading.get_ident() not in word_reranker.threads | vowel_classifier.threads
+
+
+async def test_a_task_gives_the_result_of_each_input_in_order(post):
+    answer = await post("/v1/tasks", TASK | {"options": {"aggregation": "max"}})
+    assert answer["data"] == [
+        {"length": 2, "aggregation": "max"},
+        {"length": 1, "aggregation": "max"},
+    ]
+    assert (answer["model"], answer["task"]) == ("t", "token-classification")
+    assert len((await post("/v1/tasks", TASK | {"input": "abc"}))["data"]) == 1
+
+
+async def test_texts_are_run_in_batches_fewer_at_a_time_the_more_labels_they_have(
+    post, length_tasks
+):
+    body = TASK | {"input": ["x"] * 70, "task": "zero-shot-classification"}
+    await post("/v1/tasks", body)
+    assert [len(call) for call in length_tasks.calls] == [32, 32, 6]
+    length_tasks.calls.clear()
+    await post("/v1/tasks", body | {"options": {"labels": ["a"] * 8}})
+    assert [len(call) for call in length_tasks.calls] == [4] * 17 + [2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"task": "question-answering"}, "task"),
+        ({"task": "chat"}, "task"),
+        ({"input": [{"question": "a"}]}, "input"),
+        ({"input": {"question": "a", "context": "b"}}, "input"),
+        ({"input": []}, "input"),
+        ({"options": {"agregation": "max"}}, "options"),
+        ({"options": {"top_k": 101}}, "options"),
+        ({"options": {"labels": ["a"] * 1001}}, "options"),
+        ({"task": "feature-extraction", "input": ["a"] * 17}, "input"),
+    ],
+)
+async def test_what_a_task_does_not_take_is_refused_by_name(post, changes, param):
+    error = (await post("/v1/tasks", TASK | changes, 400))["error"]
+    assert error["param"].startswith(param)
+
+
+async def test_a_model_that_cannot_do_a_task_names_those_it_can(post):
+    error = (await post("/v1/tasks", TASK | {"task": "fill-mask"}, 400))["error"]
+    assert error["hint"].startswith("it can do token-classification, feature-extraction")

@@ -3,6 +3,8 @@ bodies that do not. No 5xx, every answer as documented, misfits refused."""
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +14,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from lmstack.core import ScriptedModel
 from lmstack.serve import create_app
+from lmstack.serve.task_bodies import TaskName
 
 # Rules between fields, or between a field and the model, that a schema cannot say: only for
 # these may a body that fits the schema be refused.
@@ -29,9 +32,11 @@ BEYOND_THE_SCHEMA = {
     "model",
     "n",
     "num_beam_groups",
+    "options",
     "penalty_alpha",
     "response_format.json_schema",
     "stream_options",
+    "task",
     "temperature",
     "tokens",
     "top_k",
@@ -45,16 +50,19 @@ NAMES = {
     "/detokenize": "m",
     "/v1/rerank": "r",
     "/v1/classify": "c",
+    "/v1/tasks": "t",
 }
 
 
 @pytest.fixture
-def app(byte_codec, hash_embedder, word_reranker, vowel_classifier):
+def app(byte_codec, hash_embedder, word_reranker, vowel_classifier, length_tasks):
+    length_tasks.takes_all, length_tasks.tasks = True, get_args(TaskName)
     return create_app(
         models={"m": ScriptedModel(["some words"])},
         embedders={"e": hash_embedder},
         rerankers={"r": word_reranker},
         classifiers={"c": vowel_classifier},
+        task_models={"t": length_tasks},
         tokenizers={"m": byte_codec, "e": byte_codec},
         allowed_hosts=["testserver"],
     )

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmstack.app.formats import printable
 from lmstack.app.server import Service
@@ -25,6 +25,9 @@ from lmstack.core import ChatModel, Embedder
 from lmstack.rag import GroundedModel
 from lmstack.safety import AuditLog, GuardedModel, Limits, RateLimiter
 from lmstack.serve import create_app
+
+if TYPE_CHECKING:
+    from lmstack.serve.tasks import LocalTasks
 
 __all__ = ["build_service", "served_name"]
 
@@ -42,8 +45,7 @@ def build_service(
     api_keys: tuple[str, ...],
     allowed_hosts: tuple[str, ...],
     close_model: Callable[[], None],
-    rerankers: Mapping[str, Any] | None = None,
-    classifiers: Mapping[str, Any] | None = None,
+    also: Mapping[str, LocalTasks] | None = None,
 ) -> Service:
     """Everything loaded and wired; indexing starts in the background."""
     audit, limits = AuditLog(audit_path), Limits()
@@ -66,8 +68,9 @@ def build_service(
             model.info.name: guarded,
         },
         embedders={embedder.info.name: embedder},
-        rerankers=rerankers,
-        classifiers=classifiers,
+        rerankers={n: r for n, m in (also or {}).items() if (r := m.reranker) is not None},
+        classifiers={n: c for n, m in (also or {}).items() if (c := m.classifier) is not None},
+        task_models=also,
         tokenizers=_tokenizers(model, embedder),
         api_keys=api_keys,
         metrics=_engine_metrics(model),

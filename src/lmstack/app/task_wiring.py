@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from lmstack.core import InputError
 
 if TYPE_CHECKING:
-    from lmstack.serve.tasks import LocalClassifier, LocalReranker
+    from lmstack.serve.tasks import LocalTasks
 
-__all__ = ["classifiers", "open_task", "require", "rerankers", "task_model"]
+__all__ = ["open_task", "require", "task_model", "task_models"]
 
 
 def task_model(task: str, model: str | None) -> tuple[str, str]:
@@ -43,38 +43,29 @@ def open_task(task: str, model: str, options: dict[str, Any]) -> Iterator[Any]:
         made.close()
 
 
-def require(rerankers: Sequence[str], classifiers: Sequence[str]) -> None:
-    """Models to rank and to classify with are here and of their kind, before anything loads."""
-    if not rerankers and not classifiers:
+def require(names: Sequence[str]) -> None:
+    """Models to serve beside answers are here and do more than generate, before anything
+    loads."""
+    if not names:
         return
     from lmstack.registry import Store
 
     store = Store()
-    for names, kinds, param, verb in (
-        (rerankers, ("rerank", "late-interaction"), "reranker", "rank"),
-        (classifiers, ("classify", "rerank"), "classifier", "classify"),
-    ):
-        for name in names:
-            folder = store.resolve(name)
-            if folder.kind not in kinds:
-                raise InputError(
-                    f"{folder.name} is a model of the kind {folder.kind} and does not {verb} texts",
-                    hint="lmstack models shows the kind of each",
-                    param=param,
-                )
+    for name in names:
+        folder = store.resolve(name)
+        if folder.kind in ("generate", "seq2seq"):
+            raise InputError(
+                f"{folder.name} is a model of the kind {folder.kind}, which answers",
+                hint=f"--model {folder.name}",
+                param="also",
+            )
 
 
-def rerankers(names: Sequence[str]) -> dict[str, LocalReranker]:
+def task_models(names: Sequence[str]) -> dict[str, LocalTasks]:
     """Loaded, under the names they are served as."""
-    from lmstack.serve.tasks import LocalReranker
+    if not names:
+        return {}
+    from lmstack.serve.tasks import LocalTasks
 
-    found = [LocalReranker.load(name) for name in names]
-    return {each.info.name: each for each in found}
-
-
-def classifiers(names: Sequence[str]) -> dict[str, LocalClassifier]:
-    """Loaded, under the names they are served as."""
-    from lmstack.serve.tasks import LocalClassifier
-
-    found = [LocalClassifier.load(name) for name in names]
+    found = [LocalTasks.load(name) for name in names]
     return {each.info.name: each for each in found}

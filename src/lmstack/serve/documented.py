@@ -23,7 +23,7 @@ from lmstack.serve.requests import (
     TokenizeBody,
 )
 from lmstack.serve.responses import ChatChunk
-from lmstack.serve.task_bodies import ClassifyBody, RerankBody
+from lmstack.serve.task_bodies import ClassifyBody, RerankBody, TaskBody
 
 __all__ = ["body_errors", "documented", "model_errors", "plain_errors", "with_schemas"]
 
@@ -35,6 +35,7 @@ BODIES = (
     DetokenizeBody,
     RerankBody,
     ClassifyBody,
+    TaskBody,
 )
 REF = "#/components/schemas/{model}"
 

@@ -19,7 +19,7 @@ from lmstack.serve.documented import with_schemas
 from lmstack.serve.errors import ClientGoneError, HttpError, error_response
 from lmstack.serve.guard import CLIENT_GONE, Frame, KeyGuard, OriginGuard, key_digest
 from lmstack.serve.metrics import EngineStats, Metrics
-from lmstack.serve.serving import Classifier, Codec, Ranker, Serving
+from lmstack.serve.serving import Classifier, Codec, Ranker, Serving, TaskModel
 
 __all__ = ["LOCAL_HOSTS", "create_app"]
 
@@ -33,6 +33,7 @@ def create_app(
     embedders: Mapping[str, Embedder] | None = None,
     rerankers: Mapping[str, Ranker] | None = None,
     classifiers: Mapping[str, Classifier] | None = None,
+    task_models: Mapping[str, TaskModel] | None = None,
     tokenizers: Mapping[str, Codec] | None = None,
     api_keys: Collection[str] = (),
     metrics: EngineStats | None = None,
@@ -54,7 +55,13 @@ def create_app(
     )
     counters = Metrics(metrics)
     app.state.serving = Serving(
-        models, embedders or {}, tokenizers or {}, counters, rerankers, classifiers
+        models,
+        embedders or {},
+        tokenizers or {},
+        counters,
+        rerankers=rerankers,
+        classifiers=classifiers,
+        task_models=task_models,
     )
     app.state.has_keys = bool(api_keys)
     for module in (chat, completions, embeddings, tasks_http, tokens, listing):

@@ -31,6 +31,7 @@ __all__ = [
     "Codec",
     "Ranker",
     "Serving",
+    "TaskModel",
     "caller_of",
     "check_ids",
     "events",
@@ -87,6 +88,22 @@ class Classifier(Protocol):
         ...
 
 
+class TaskModel(Protocol):
+    """A model for /v1/tasks. Thread-safe. ``tasks``: names of what it can do."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    @property
+    def tasks(self) -> Sequence[str]: ...
+
+    def run(
+        self, task: str, inputs: Sequence[Any], options: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """The result of each input, as JSON can hold it."""
+        ...
+
+
 class Serving:
     """One app's state. ``threads`` bounds embedding, ranking and tokenizing beside the
     streams."""
@@ -99,11 +116,13 @@ class Serving:
         metrics: Metrics,
         rerankers: Mapping[str, Ranker] | None = None,
         classifiers: Mapping[str, Classifier] | None = None,
+        task_models: Mapping[str, TaskModel] | None = None,
     ) -> None:
         self.models = dict(models)
         self.embedders = dict(embedders)
         self.rerankers = dict(rerankers or {})
         self.classifiers = dict(classifiers or {})
+        self.task_models = dict(task_models or {})
         self.tokenizers = dict(tokenizers)
         self.metrics = metrics
         self.created = int(time.time())
@@ -122,6 +141,9 @@ class Serving:
     def classifier(self, name: str) -> Classifier:
         return self._named(name, self.classifiers, "classify")
 
+    def task_model(self, name: str) -> TaskModel:
+        return self._named(name, self.task_models, "run tasks")
+
     def tokenizer(self, name: str | None) -> tuple[str, Codec]:
         """By name, or the only one where no name is given."""
         if name is None and len(self.tokenizers) == 1:
@@ -139,8 +161,9 @@ class Serving:
 
     def infos(self) -> dict[str, ModelInfo]:
         infos: dict[str, ModelInfo] = {}
-        for served in (self.embedders, self.classifiers, self.rerankers, self.models):
+        for served in (self.embedders, self.task_models, self.classifiers, self.rerankers):
             infos |= {name: each.info for name, each in served.items()}
+        infos |= {name: each.info for name, each in self.models.items()}
         return dict(sorted(infos.items()))
 
     def missing(self, name: str, verb: str, known: Mapping[str, Any]) -> HttpError:

@@ -1,4 +1,5 @@
-"""Bodies and answers of /v1/rerank (as Jina and Cohere have it) and /v1/classify (as vLLM's).
+"""Bodies and answers of /v1/rerank (as Jina and Cohere have it), /v1/classify (as vLLM's) and
+/v1/tasks.
 
 Field by field, like `requests` and `responses`: what is known is honoured or refused with a
 reason. Does not cover what the routes do.
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lmstack.serve.fields import Body, FirstMistake, Refused, Whole
+from lmstack.serve.fields import Body, FirstMistake, Refused, Whole, at_most
 from lmstack.serve.requests import Hint
 from lmstack.serve.responses import Out, PromptDetails
 
@@ -23,6 +24,8 @@ __all__ = [
     "RankedList",
     "RankedUsage",
     "RerankBody",
+    "TaskBody",
+    "TaskResults",
     "TaskUsage",
 ]
 
@@ -83,6 +86,53 @@ class ClassifyBody(Body):
     priority: Annotated[Any, Refused(NO_PRIORITY, 0)] = None
 
 
+TaskName = Literal[
+    "text-classification",
+    "token-classification",
+    "fill-mask",
+    "question-answering",
+    "feature-extraction",
+    "sentence-embedding",
+    "reranking",
+    "zero-shot-classification",
+]
+# Of each input; a tagger reads as far as it goes, and nobody stops it in between.
+Text = Annotated[str, Field(max_length=100_000)]
+
+
+class PairInput(Body):
+    """A text, alone or with another that it is judged with."""
+
+    text: Text
+    text_pair: Text | None = None
+
+
+class QuestionInput(Body):
+    question: Annotated[str, Field(min_length=1, max_length=4096)]
+    context: Text
+
+
+class QueryInput(Body):
+    query: Annotated[str, Field(min_length=1, max_length=100_000)]
+    documents: Annotated[list[Text], Field(min_length=1, max_length=MAX_DOCUMENTS), FirstMistake()]
+
+
+TaskInput = Text | PairInput | QuestionInput | QueryInput
+
+
+class TaskBody(Body):
+    """``input``: one, or a list. ``options``: of the task, under their names in Python."""
+
+    model: ModelName
+    task: TaskName
+    input: (
+        TaskInput
+        | Annotated[list[TaskInput], Field(min_length=1, max_length=MAX_TEXTS), FirstMistake()]
+    )
+    options: Annotated[dict[str, Any], Field(max_length=16), at_most(16)] | None = None
+    user: Hint = None
+
+
 class RankedDocument(Out):
     text: str
 
@@ -104,6 +154,16 @@ class RankedList(Out):
     model: str
     results: list[RankedItem]
     usage: RankedUsage
+
+
+class TaskResults(Out):
+    """``data``: the result of each input, in order, in the form that the task's page shows."""
+
+    id: str
+    object: Literal["list"]
+    model: str
+    task: str
+    data: list[dict[str, Any]]
 
 
 class ClassifiedItem(Out):

@@ -1,22 +1,24 @@
-"""POST /v1/rerank and /v1/classify: scores of texts, in worker threads so that streams never
-stall. Knows no tensors: models come in behind protocols.
+"""POST /v1/rerank, /v1/classify and /v1/tasks: scores of texts.
+
+They are computed in worker threads, so that streams never stall. Knows no tensors: models come
+in behind protocols. Does not cover tasks that generate text: see `chat` and `completions`.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
-from lmstack.core import ContextLengthError
+from lmstack.core import ContextLengthError, InputError, UnsupportedError
 from lmstack.serve.documented import documented, model_errors
 from lmstack.serve.intake import read_json
-from lmstack.serve.serving import Classifier, Ranker, Serving, serving_of
+from lmstack.serve.serving import Classifier, Ranker, Serving, TaskModel, serving_of
 from lmstack.serve.streams import until_gone
 from lmstack.serve.task_bodies import (
     ClassifiedItem,
@@ -27,6 +29,8 @@ from lmstack.serve.task_bodies import (
     RankedList,
     RankedUsage,
     RerankBody,
+    TaskBody,
+    TaskResults,
     TaskUsage,
 )
 
@@ -36,6 +40,9 @@ router = APIRouter()
 
 # Texts scored between two looks at whether the client is still there.
 BATCH = 32
+MAX_FEATURES = 16
+MAX_TOP_K = 100
+MAX_LABELS = 1000
 
 
 @router.post("/v1/rerank", **documented(RerankBody, RankedList, None, model_errors))
@@ -56,6 +63,58 @@ async def classify(request: Request) -> Response:
     work = _classified(body, serving, serving.classifier(body.model))
     answer = await until_gone(request.receive, work)
     return Response(answer.model_dump_json(), media_type="application/json")
+
+
+@router.post("/v1/tasks", **documented(TaskBody, TaskResults, None, model_errors))
+async def tasks(request: Request) -> Response:
+    """Any task that scores texts: entities, fills, answers, features, labels and the rest."""
+    body = await read_json(request, TaskBody)
+    serving = serving_of(request)
+    work = _run(body, serving, serving.task_model(body.model))
+    answer = await until_gone(request.receive, work)
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+async def _run(body: TaskBody, serving: Serving, model: TaskModel) -> TaskResults:
+    if body.task not in model.tasks:
+        raise UnsupportedError(
+            f"{body.model} cannot do {body.task}",
+            hint=f"it can do {', '.join(model.tasks)}",
+            param="task",
+        )
+    options = body.options or {}
+    inputs: list[Any] = body.input if isinstance(body.input, list) else [body.input]
+    inputs = [i if isinstance(i, str) else i.model_dump(exclude_none=True) for i in inputs]
+    _check_size(body.task, inputs, options)
+
+    def run(part: Sequence[Any]) -> Iterable[Any]:
+        return model.run(body.task, part, options)
+
+    try:
+        # A text is run once for each label.
+        labels = options.get("labels")
+        size = max(1, BATCH // max(1, len(labels))) if isinstance(labels, list) else BATCH
+        data = await _in_batches(inputs, run, serving, size)
+    except InputError as error:
+        error.param = "options" if error.param in options else "input"
+        raise
+    return TaskResults(
+        id=f"task-{uuid.uuid4().hex}", object="list", model=body.model, task=body.task, data=data
+    )
+
+
+def _check_size(task: str, inputs: Sequence[Any], options: Mapping[str, Any]) -> None:
+    """What would make an answer, or the work for it, larger than one request may."""
+    if task == "feature-extraction" and len(inputs) > MAX_FEATURES:
+        raise InputError(
+            f"{len(inputs)} texts, features of at most {MAX_FEATURES} at a time", param="input"
+        )
+    top_k = options.get("top_k")
+    if isinstance(top_k, int) and top_k > MAX_TOP_K:
+        raise InputError(f"top_k is {top_k}, at most {MAX_TOP_K} here", param="options")
+    labels = options.get("labels")
+    if isinstance(labels, list | str) and len(labels) > MAX_LABELS:
+        raise InputError(f"more than {MAX_LABELS} labels (or characters)", param="options")
 
 
 async def _reranked(body: RerankBody, serving: Serving, model: Ranker) -> RankedList:
@@ -124,11 +183,14 @@ async def _classified(body: ClassifyBody, serving: Serving, model: Classifier) -
 
 
 async def _in_batches(
-    texts: Sequence[str], work: Callable[[Sequence[str]], Iterable[Any]], serving: Serving
+    texts: Sequence[Any],
+    work: Callable[[Sequence[Any]], Iterable[Any]],
+    serving: Serving,
+    size: int = BATCH,
 ) -> list[Any]:
     """What ``work`` gives for each text, a batch at a time off the event loop."""
     found: list[Any] = []
-    for start in range(0, len(texts), BATCH):
-        part = texts[start : start + BATCH]
+    for start in range(0, len(texts), size):
+        part = texts[start : start + size]
         found += list(await to_thread.run_sync(work, part, limiter=serving.threads))
     return found

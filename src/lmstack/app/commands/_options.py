@@ -12,14 +12,13 @@ from lmstack.app.failure import CommandLineError
 from lmstack.app.output import Output
 
 __all__ = [
-    "Classifiers",
+    "Also",
     "Docs",
     "EmbedderName",
     "IndexFolder",
     "ModelName",
     "NumPassages",
     "Rebuild",
-    "Rerankers",
     "check_words",
     "one_source",
     "say_if_remote",
@@ -43,20 +42,13 @@ EmbedderName = Annotated[
         help="The embedding model, local only. [default: all-minilm-l6-v2]",
     ),
 ]
-Rerankers = Annotated[
+Also = Annotated[
     list[str] | None,
     typer.Option(
-        "--reranker",
+        "--also",
         metavar="NAME",
-        help="Also serve this model at /v1/rerank; repeat it for several.",
-    ),
-]
-Classifiers = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--classifier",
-        metavar="NAME",
-        help="Also serve this model at /v1/classify; repeat it for several.",
+        help="Also serve this model for what it can do, at /v1/rerank, /v1/classify and"
+        " /v1/tasks; repeat it for several.",
     ),
 ]
 Docs = Annotated[

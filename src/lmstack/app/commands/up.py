@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmstack.app import task_wiring as scorers
-from lmstack.app import wiring
+from lmstack.app import task_wiring, wiring
 from lmstack.app.command import command
 from lmstack.app.commands._options import (
-    Classifiers,
+    Also,
     EmbedderName,
     ModelName,
-    Rerankers,
     say_if_remote,
 )
 from lmstack.app.failure import CommandLineError
@@ -38,7 +36,7 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "up",
-        example="lmstack up docs\nlmstack up docs --port 8001 --reranker ms-marco-minilm-l12\n"
+        example="lmstack up docs\nlmstack up docs --port 8001 --also ms-marco-minilm-l12\n"
         f"{KEYS_VARIABLE}=SECRET lmstack up docs --host 0.0.0.0",
         returns=False,
     )(up)
@@ -60,8 +58,7 @@ def up(
     ] = "127.0.0.1",
     model: ModelName = None,
     embedder: EmbedderName = None,
-    reranker: Rerankers = None,
-    classifier: Classifiers = None,
+    also: Also = None,
 ) -> None:
     """Serve a folder of documents: a web page, and an API like OpenAI's.
 
@@ -78,7 +75,7 @@ def up(
         host, typed = _checked(docs, host, keys)
         source = wiring.existing_folder(docs)
         wiring.require_models(model, embedder)
-        scorers.require(reranker or [], classifier or [])
+        task_wiring.require(also or [])
         say_if_remote(out, model)
 
         from lmstack.app.server import open_port, serve

@@ -36,7 +36,7 @@ from lmstack.serve.tasks.results import (
 if TYPE_CHECKING:
     from lmstack.serve.tasks.base import Task
     from lmstack.serve.tasks.catalog import task
-    from lmstack.serve.tasks.served import LocalClassifier, LocalReranker
+    from lmstack.serve.tasks.served import LocalClassifier, LocalReranker, LocalTasks
 
 __all__ = [
     "ALIASES",
@@ -56,6 +56,7 @@ __all__ = [
     "LabelRanking",
     "LocalClassifier",
     "LocalReranker",
+    "LocalTasks",
     "Ranked",
     "Ranking",
     "Result",
@@ -69,6 +70,7 @@ __all__ = [
 _NEEDS_TORCH = {
     "LocalClassifier": "lmstack.serve.tasks.served",
     "LocalReranker": "lmstack.serve.tasks.served",
+    "LocalTasks": "lmstack.serve.tasks.served",
     "Task": "lmstack.serve.tasks.base",
     "task": "lmstack.serve.tasks.catalog",
 }

@@ -18,7 +18,7 @@ from lmstack.serve.tasks.base import Task
 from lmstack.serve.tasks.classification import TextClassification
 from lmstack.serve.tasks.filling import FillMask
 from lmstack.serve.tasks.generating import Chat, TextGeneration
-from lmstack.serve.tasks.names import require, task_name
+from lmstack.serve.tasks.names import GENERATING, require, task_name
 from lmstack.serve.tasks.reranking import Reranking
 from lmstack.serve.tasks.rewriting import Summarization, Translation
 from lmstack.serve.tasks.tagging import TokenClassification
@@ -44,8 +44,6 @@ CLASSES: dict[str, type[Task[Any, Any, Any]]] = {
         Translation,
     )
 }
-_GENERATE = ("text-generation", "chat", "summarization", "translation")
-
 Model = str | os.PathLike[str] | ModelFolder | LoadedModel | LocalModel | LocalEmbedder
 
 
@@ -62,7 +60,7 @@ def task(
     loaded = _loaded(model, store)
     require(loaded, own_name)
     given = {**implied, **options}
-    if own_name in _GENERATE and isinstance(model, LocalModel):
+    if own_name in GENERATING and isinstance(model, LocalModel):
         given["model"] = model
     return CLASSES[own_name](loaded, **given)
 

@@ -14,7 +14,7 @@ from lmstack.core import InputError, UnsupportedError, nearest, shown
 if TYPE_CHECKING:
     from lmstack.registry import LoadedModel
 
-__all__ = ["ALIASES", "DEFAULT_MODELS", "TASKS", "abilities", "require", "task_name"]
+__all__ = ["ALIASES", "DEFAULT_MODELS", "GENERATING", "TASKS", "abilities", "require", "task_name"]
 
 TASKS = (
     "text-classification",
@@ -30,6 +30,7 @@ TASKS = (
     "summarization",
     "translation",
 )
+GENERATING = ("text-generation", "chat", "summarization", "translation")
 ALIASES = {
     "classify": "text-classification",
     "sentiment-analysis": "text-classification",
@@ -57,6 +58,7 @@ DEFAULT_MODELS = {
     "text-generation": "smollm2-135m-instruct",
     "chat": "smollm2-135m-instruct",
     "summarization": "flan-t5-small-titles",
+    "translation": "flan-t5-small-titles",
     "fill-mask": "albert-smiles",
 }
 _PAIR = re.compile(r"translation_([A-Za-z]{2,3})_to_([A-Za-z]{2,3})")

@@ -1,4 +1,5 @@
-"""Local models as the server wants them (`serving.Ranker`, `serving.Classifier`).
+"""Local models as the server wants them (`Ranker`, `Classifier` and `TaskModel` of
+`serving`).
 
 Nothing is cut in silence: a text that is too long is an error. Does not cover HTTP.
 """
@@ -6,20 +7,22 @@ Nothing is cut in silence: a text that is too long is an error. Does not cover H
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from lmstack.core import ModelInfo, UnsupportedError
 from lmstack.registry import LoadedModel, ModelFolder, Store, load
+from lmstack.serve.tasks.base import Task
+from lmstack.serve.tasks.catalog import task as make
 from lmstack.serve.tasks.classification import activation_of, probabilities
 from lmstack.serve.tasks.encoder import Encoder
-from lmstack.serve.tasks.names import abilities, require
+from lmstack.serve.tasks.names import GENERATING, abilities, require
 from lmstack.serve.tasks.reranking import scorer
 
-__all__ = ["LocalClassifier", "LocalReranker", "served"]
+__all__ = ["LocalClassifier", "LocalReranker", "LocalTasks"]
 
 Ref = str | os.PathLike[str] | ModelFolder
 Floats = npt.NDArray[np.float32]
@@ -73,15 +76,42 @@ class LocalClassifier:
         return self._encoder.count_tokens(texts)
 
 
-def served(loaded: LoadedModel) -> LocalReranker | LocalClassifier:
-    """What the server offers a model as; a cross-encoder ranks rather than classifies."""
-    can = abilities(loaded)
-    if "reranking" in can:
-        return LocalReranker(loaded)
-    if "text-classification" in can:
-        return LocalClassifier(loaded)
-    raise UnsupportedError(
-        f"{loaded.name} neither ranks nor classifies texts",
-        hint=f"it can do {', '.join(can)}",
-        param="model",
-    )
+class LocalTasks:
+    """Everything that a model can do at once, as the server's `TaskModel`. Thread-safe.
+
+    What generates text is left out: that is for the routes whose guards see it.
+    """
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+        self.tasks = tuple(task for task in abilities(loaded) if task not in GENERATING)
+        if not self.tasks:
+            raise UnsupportedError(
+                f"{loaded.name} only generates text",
+                hint="serve it with --model",
+                param="model",
+            )
+        self.info = ModelInfo(loaded.name, loaded.digest, Encoder(loaded).limit)
+        self._made: dict[str, Task[Any, Any, Any]] = {}
+
+    @classmethod
+    def load(cls, ref: Ref, store: Store | None = None) -> Self:
+        """The model that ``ref`` names (no network), in float32."""
+        return cls(load(ref, store))
+
+    @property
+    def reranker(self) -> LocalReranker | None:
+        return LocalReranker(self._loaded) if "reranking" in self.tasks else None
+
+    @property
+    def classifier(self) -> LocalClassifier | None:
+        return LocalClassifier(self._loaded) if "text-classification" in self.tasks else None
+
+    def run(
+        self, task: str, inputs: Sequence[Any], options: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        made = self._made.get(task)
+        if made is None:
+            # Two threads may both make one; either will do.
+            made = self._made[task] = make(task, self._loaded)
+        return [result.to_json() for result in made(list(inputs), **options)]

@@ -32,8 +32,9 @@ Floats = npt.NDArray[np.float32]
 class NerOptions(Config):
     """``aggregation``: ``none`` keeps tokens (transformers' default); ``simple`` joins
     neighbours of one label; ``first``, ``average`` and ``max`` make the tokens of a word agree
-    before that, by the first token, the mean of scores, or the surest token. ``ignore_labels``: left out of the result.
-    ``stride``: tokens by which windows over a long text overlap, by default a quarter."""
+    before that, by the first token, the mean of scores, or the surest token.
+    ``ignore_labels``: left out of the result. ``stride``: tokens by which windows over a long
+    text overlap, by default a quarter."""
 
     aggregation: Aggregation = "first"
     ignore_labels: tuple[str, ...] = ("O",)
