@@ -81,7 +81,7 @@ def _relative(fields: Fields, body: Mapping[str, Any]) -> dict[str, Any]:
         "bias_buckets": max(fields.count("position_buckets", -1), 0),
         "bias_max_distance": reach if reach >= 1 else body["max_positions"],
         # Each part is a score of its own: the sum has the spread of one.
-        "attention_scale": (body["head_dim"] * (1 + len(parts))) ** -0.5,
+        "attention_scale": (max(body["head_dim"], 1) * (1 + len(parts))) ** -0.5,
     }
 
 

@@ -123,7 +123,7 @@ def _read(fields: Fields, mlp: str, scaled: bool) -> dict[str, Any]:
         return values
     return values | {
         "tie_embeddings": fields.flag("tie_word_embeddings", True),
-        "logit_scale": stack["hidden_size"] ** -0.5 if scaled else 1.0,
+        "logit_scale": max(stack["hidden_size"], 1) ** -0.5 if scaled else 1.0,
     }
 
 
