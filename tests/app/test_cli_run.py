@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -22,7 +21,7 @@ from lmstack.app import task_wiring, wiring
 from lmstack.app.service import build_service
 from lmstack.app.task_text import result_lines
 from lmstack.core import ContextLengthError, ScriptedModel
-from lmstack.registry import Store
+from lmstack.safety import verify
 from lmstack.serve.http import LOCAL_HOSTS
 from lmstack.serve.tasks import (
     TASKS,
@@ -314,7 +313,7 @@ async def test_up_serves_models_under_their_names_for_what_they_can_do(
         api_keys=(),
         allowed_hosts=LOCAL_HOSTS,
         close_model=lambda: None,
-        also=task_wiring.task_models([str(ranks), str(judges)]),
+        also=task_wiring.load_also([str(ranks), str(judges)]),
     )
     transport = httpx.ASGITransport(service.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -332,15 +331,40 @@ async def test_up_serves_models_under_their_names_for_what_they_can_do(
     assert labelled[0]["labels"][0]["score"] == pytest.approx(max(judged[0]["probs"]))
 
 
-def test_up_refuses_a_model_that_generates_before_it_loads(
+async def test_what_up_serves_beside_its_model_passes_the_same_guards(
+    home: Path, docs: Path, embedder: Any
+) -> None:
+    writer: Any = ScriptedModel(["Das Haus"], name="writer")
+    service = build_service(
+        folder=docs,
+        index_dir=wiring.index_of(docs),
+        audit_path=wiring.audit_path(),
+        model=ScriptedModel(name="tiny"),
+        embedder=embedder,
+        api_keys=(),
+        allowed_hosts=LOCAL_HOSTS,
+        close_model=lambda: None,
+        also=task_wiring.Also({"writer": writer}),
+    )
+    transport = httpx.ASGITransport(service.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        body = {"model": "writer", "prompt": "translate English to German: the house"}
+        answer = (await client.post("/v1/completions", json=body)).json()
+        hidden = {**body, "prompt": "a" + "\U000e0041" * 9}
+        refused = await client.post("/v1/completions", json=hidden)
+    service.close()
+    assert answer["choices"][0]["text"] == "Das Haus"
+    assert verify(wiring.audit_path()).records >= 1
+    assert refused.status_code == 403
+
+
+def test_up_names_a_model_that_is_not_there_before_it_loads(
     run: Run, docs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = SimpleNamespace(kind="generate", name="writer")
     monkeypatch.setattr(wiring, "require_models", lambda *_: None)
-    monkeypatch.setattr(Store, "resolve", lambda *_: folder)
-    ran = run("up", "docs", "--also", "writer")
+    ran = run("up", "docs", "--also", "no-such-model")
     assert ran.code == 1
-    assert "try:   --model writer" in ran.err
+    assert "no-such-model" in ran.err
 
 
 # -- how results read --------------------------------------------------------------------------

@@ -3,6 +3,7 @@
     /v1 MODEL    the language model                                guarded, audited
     /v1 FOLDER   cited answers, as a chat model                    guarded, audited
     the page     cited answers                                     guarded, audited
+    /v1 ...      what else was asked for; what writes is           guarded, audited
 
 An answer from documents leaves two runs of records when it asks the language model: one for the
 question, one for the prompt with the passages, under one request id; one that is quoted without
@@ -15,19 +16,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lmstack.app.formats import printable
 from lmstack.app.server import Service
+from lmstack.app.task_wiring import Also
 from lmstack.app.web import PUBLIC_PATHS, add_page
 from lmstack.app.workspace import Workspace
 from lmstack.core import ChatModel, Embedder
 from lmstack.rag import GroundedModel
 from lmstack.safety import AuditLog, GuardedModel, Limits, RateLimiter
 from lmstack.serve import create_app
-
-if TYPE_CHECKING:
-    from lmstack.serve.tasks import LocalTasks
 
 __all__ = ["build_service", "served_name"]
 
@@ -45,9 +44,10 @@ def build_service(
     api_keys: tuple[str, ...],
     allowed_hosts: tuple[str, ...],
     close_model: Callable[[], None],
-    also: Mapping[str, LocalTasks] | None = None,
+    also: Also | None = None,
 ) -> Service:
     """Everything loaded and wired; indexing starts in the background."""
+    also = also or Also()
     audit, limits = AuditLog(audit_path), Limits()
     limiter = RateLimiter(limits)
     guarded = GuardedModel(model, limits=limits, audit=audit, limiter=limiter)
@@ -66,12 +66,13 @@ def build_service(
         models={
             name: guard(grounded),
             model.info.name: guarded,
+            **{each: guard(writer) for each, writer in also.writers.items()},
         },
         embedders={embedder.info.name: embedder},
-        rerankers={n: r for n, m in (also or {}).items() if (r := m.reranker) is not None},
-        classifiers={n: c for n, m in (also or {}).items() if (c := m.classifier) is not None},
-        task_models=also,
-        tokenizers=_tokenizers(model, embedder),
+        rerankers=also.rerankers,
+        classifiers=also.classifiers,
+        task_models=also.scorers,
+        tokenizers=_tokenizers(model, embedder, *also.writers.values()),
         api_keys=api_keys,
         metrics=_engine_metrics(model),
         allowed_hosts=allowed_hosts,

@@ -4,6 +4,7 @@ beside answers. Like `wiring`, imports what it wires when it is called.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from lmstack.core import InputError
 
 if TYPE_CHECKING:
-    from lmstack.serve.tasks import LocalTasks
+    from lmstack.serve import LocalModel
+    from lmstack.serve.tasks import LocalClassifier, LocalReranker, LocalTasks
 
-__all__ = ["open_task", "require", "task_model", "task_models"]
+__all__ = ["Also", "load_also", "open_task", "require", "task_model"]
 
 
 def task_model(task: str, model: str | None) -> tuple[str, str]:
@@ -43,29 +45,51 @@ def open_task(task: str, model: str, options: dict[str, Any]) -> Iterator[Any]:
         made.close()
 
 
+@dataclasses.dataclass
+class Also:
+    """What a server offers beside its model and its embedder, under the names it is served as.
+    ``writers`` generate text, ``scorers`` do everything else."""
+
+    writers: dict[str, LocalModel] = dataclasses.field(default_factory=dict)
+    scorers: dict[str, LocalTasks] = dataclasses.field(default_factory=dict)
+
+    @property
+    def rerankers(self) -> dict[str, LocalReranker]:
+        found = {name: model.reranker for name, model in self.scorers.items()}
+        return {name: model for name, model in found.items() if model is not None}
+
+    @property
+    def classifiers(self) -> dict[str, LocalClassifier]:
+        found = {name: model.classifier for name, model in self.scorers.items()}
+        return {name: model for name, model in found.items() if model is not None}
+
+    def close(self) -> None:
+        for writer in self.writers.values():
+            writer.close()
+
+
 def require(names: Sequence[str]) -> None:
-    """Models to serve beside answers are here and do more than generate, before anything
-    loads."""
-    if not names:
-        return
-    from lmstack.registry import Store
+    """Models to serve beside answers are here, before anything loads."""
+    if names:
+        from lmstack.registry import Store
 
-    store = Store()
-    for name in names:
-        folder = store.resolve(name)
-        if folder.kind in ("generate", "seq2seq"):
-            raise InputError(
-                f"{folder.name} is a model of the kind {folder.kind}, which answers",
-                hint=f"--model {folder.name}",
-                param="also",
-            )
+        store = Store()
+        for name in names:
+            store.resolve(name)
 
 
-def task_models(names: Sequence[str]) -> dict[str, LocalTasks]:
-    """Loaded, under the names they are served as."""
-    if not names:
-        return {}
-    from lmstack.serve.tasks import LocalTasks
+def load_also(names: Sequence[str]) -> Also:
+    """Each model for what it can do."""
+    also = Also()
+    if names:
+        from lmstack.registry import Store
+        from lmstack.serve import LocalModel
+        from lmstack.serve.tasks import LocalTasks
 
-    found = [LocalTasks.load(name) for name in names]
-    return {each.info.name: each for each in found}
+        store = Store()
+        for folder in map(store.resolve, names):
+            if folder.kind in ("generate", "seq2seq"):
+                also.writers[folder.name] = LocalModel.load(folder)
+            else:
+                also.scorers[folder.name] = LocalTasks.load(folder)
+    return also

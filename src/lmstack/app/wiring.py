@@ -348,17 +348,22 @@ def service(
     from lmstack.app.service import build_service
     from lmstack.serve.http import LOCAL_HOSTS
 
-    chat = generator(model)
+    chat, beside = generator(model), task_wiring.load_also(also)
+
+    def close_all() -> None:
+        close(chat)
+        beside.close()
+
     return build_service(
         folder=docs,
         index_dir=index_of(docs),
         audit_path=audit_path(),
         model=chat,
         embedder=loaded(embedder(embedder_name)),
-        also=task_wiring.task_models(also),
+        also=beside,
         api_keys=api_keys,
         allowed_hosts=LOCAL_HOSTS if local else ("*",),
-        close_model=lambda: close(chat),
+        close_model=close_all,
     )
 
 

@@ -47,8 +47,8 @@ Also = Annotated[
     typer.Option(
         "--also",
         metavar="NAME",
-        help="Also serve this model for what it can do, at /v1/rerank, /v1/classify and"
-        " /v1/tasks; repeat it for several.",
+        help="Also serve this model for what it can do: chat, completions, rerank, classify,"
+        " tasks; repeat it for several.",
     ),
 ]
 Docs = Annotated[
