@@ -142,7 +142,7 @@ def _from_json(path: Path, value: dict[str, Any], config: dict[str, Any]) -> Voc
     if is_tekken(value):
         spec, roles = tekken_json(value)
         return Vocabulary(spec, {**roles, **config})
-    if "model" in value or path.name == "tokenizer.json":
+    if isinstance(value.get("model"), dict) or path.name == "tokenizer.json":
         return Vocabulary(value, config)
     merges = _text(path.with_name("merges.txt"))
     if merges is None:

