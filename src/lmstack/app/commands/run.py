@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
         app,
         "run",
         example='lmstack run ner "Ada Lovelace lives at 12 Dorset Street."\n'
-        'lmstack run rerank --query "open the page" "Run lmstack up." "Ports are numbers."\n'
+        'lmstack run rerank --query "the largest planet" "Jupiter is huge." "Bread is baked."\n'
         "lmstack run classify --model ./my-model --file reviews.jsonl --output labels.jsonl\n"
         "cat notes.txt | lmstack run embed -",
     )(run)
