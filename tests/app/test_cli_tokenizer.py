@@ -101,18 +101,9 @@ def test_ctrl_c_while_merging_writes_nothing(tmp_path):
     # Hundreds of thousands of different words: the merging takes a while.
     corpus.write_text("\n".join(f"{n * 7919 % 10**7:x}{n:x}" for n in range(400_000)))
     out = tmp_path / "out"
-    command = [
-        sys.executable,
-        "-m",
-        "lmstack",
-        "tokenizer",
-        "train",
-        str(corpus),
-        "--out",
-        str(out),
-    ]
+    command = [sys.executable, "-m", "lmstack", "tokenizer", "train", str(corpus)]
     process = subprocess.Popen(
-        [*command, "--vocab-size", "900000"], stderr=subprocess.PIPE, text=True
+        [*command, "--vocab-size", "900000", "--out", str(out)], stderr=subprocess.PIPE, text=True
     )
     time.sleep(3)
     assert process.poll() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ def test_blocks_join_to_the_text_and_cut_no_run_of_spaces(monkeypatch_module, te
     monkeypatch_module.setattr(corpus_files, "_BLOCK", block)
     blocks = list(Corpus(stream=io.BytesIO(text.encode())))
     assert "".join(blocks) == text
-    for left, right in zip(blocks, blocks[1:], strict=False):
+    for left, right in pairwise(blocks):
         assert left.endswith("\n")
         assert not right[0].isspace()
 
