@@ -6,6 +6,7 @@ from lmstack.model.config import LayerSpec, TransformerConfig
 from lmstack.model.dot_product import scaled_dot_product_attention
 from lmstack.model.folder import read_folder, write_folder
 from lmstack.model.gguf import GGUFFile, GGUFTensor, read_gguf
+from lmstack.model.gguf_writing import GGUFKind, write_gguf
 from lmstack.model.kinds import LayerKind
 from lmstack.model.loading import build_module, load_module
 from lmstack.model.lora import (
@@ -28,6 +29,7 @@ __all__ = [
     "CrossStates",
     "DenseAttention",
     "GGUFFile",
+    "GGUFKind",
     "GGUFTensor",
     "LayerKind",
     "LayerSpec",
@@ -53,4 +55,5 @@ __all__ = [
     "scaled_dot_product_attention",
     "unmerge_adapter",
     "write_folder",
+    "write_gguf",
 ]

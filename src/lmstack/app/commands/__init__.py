@@ -8,6 +8,7 @@ import typer
 from lmstack.app.commands import (
     ask,
     audit,
+    convert,
     doctor,
     index,
     inspect,
@@ -24,5 +25,18 @@ __all__ = ["register_all"]
 
 def register_all(app: typer.Typer) -> None:
     """In the order in which the overview shows them."""
-    for module in (ask, search, run, up, models, inspect, tokens, tokenizer, index, doctor, audit):
+    for module in (
+        ask,
+        search,
+        run,
+        up,
+        models,
+        inspect,
+        convert,
+        tokens,
+        tokenizer,
+        index,
+        doctor,
+        audit,
+    ):
         module.register(app)
