@@ -37,9 +37,9 @@ NEW, BATCH = 32, 32
 ROUNDS = 2
 # name: (title, inputs, beams)
 MEASUREMENTS = {
-    "single": ("one input after another, greedy", 8, 1),
+    "single": ("one input after another, greedy", 4, 1),
     "greedy": ("64 inputs at once, greedy", 64, 1),
-    "beams": ("32 inputs at once, 4 beams", 32, 4),
+    "beams": ("16 inputs at once, 4 beams", 16, 4),
 }
 SIDES = (
     ("transformers", "float32"),
