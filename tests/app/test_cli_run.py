@@ -358,6 +358,19 @@ async def test_what_up_serves_beside_its_model_passes_the_same_guards(
     assert refused.status_code == 403
 
 
+def test_up_hands_the_names_of_further_models_on(
+    run: Run, docs: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(wiring, "require_models", lambda *_: None)
+    monkeypatch.setattr(wiring, "service", lambda _, **options: asked.update(options))
+    monkeypatch.setattr(
+        "lmstack.app.server.serve", lambda listener, load, *_: (listener.close(), load())
+    )
+    run("up", "docs", "--port", "0", "--also", str(tagger), "--also", str(tagger))
+    assert asked["also"] == [str(tagger)] * 2
+
+
 def test_up_names_a_model_that_is_not_there_before_it_loads(
     run: Run, docs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

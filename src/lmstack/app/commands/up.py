@@ -91,9 +91,13 @@ def up(
             out.note(f"ready in {seconds(out.elapsed)}; Ctrl-C stops")
 
         def load() -> Service:
-            local = _is_local(host)
             return wiring.service(
-                source, model=model, embedder_name=embedder, api_keys=keys, local=local
+                source,
+                model=model,
+                embedder_name=embedder,
+                also=also or [],
+                api_keys=keys,
+                local=_is_local(host),
             )
 
         serve(listener, load, ready, stop)
