@@ -173,7 +173,7 @@ def test_messages_hold_no_control_tokens(both: dict[str, LocalModel]) -> None:
 
 
 def test_the_first_and_last_tokens_of_its_makers_are_kept_to() -> None:
-    with seq2seq(forced_bos_id=65, forced_eos_id=256, bad_words=((66,),)) as model:
+    with seq2seq(forced_bos_id=65, forced_eos_id=256, bad_words=((66,), (256,))) as model:
         done = model.complete("a", temperature=0, max_tokens=5, logprobs=0)
         ids = [p.id for p in done.choices[0].logprobs]
         assert ids[0] == 65
@@ -233,3 +233,9 @@ def test_a_text_of_its_own_does_not_begin_with_the_space_of_its_first_word(
     delta = continuation.push(TokenEvent("r", 0, safe_bytes=4, finish_reason="length"))
     assert delta is not None
     assert delta.text == " Das"
+
+
+def test_an_end_token_among_the_makers_bad_words_still_ends() -> None:
+    with seq2seq(bad_words=((256,),)) as model:
+        done = model.complete("a", temperature=0, max_tokens=5, logit_bias={256: 100})
+    assert (done.text, done.choices[0].finish_reason) == ("", "stop")

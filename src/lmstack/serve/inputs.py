@@ -46,9 +46,10 @@ def joined(messages: Sequence[Message]) -> str:
     return "\n".join(m.content for m in messages)
 
 
-def bad_words(sampling: SamplingParams, tokenizer: Tokenizer, never: Runs) -> Runs:
-    """Each word as it begins a text and as it follows another, as vLLM does; ``never``: those
-    that the model's makers exclude."""
+def bad_words(sampling: SamplingParams, tokenizer: Tokenizer, defaults: GenerationDefaults) -> Runs:
+    """Each word as it begins a text and as it follows another, as vLLM does, and those that the
+    model's makers exclude. An end token among them still ends, as in transformers."""
+    never = (word for word in defaults.bad_words if not {*word} <= defaults.eos_ids)
     forms = [form for word in sampling.bad_words for form in (word.lstrip(), " " + word.lstrip())]
     return tuple(dict.fromkeys((*_runs(forms, tokenizer), *never)))
 

@@ -259,7 +259,7 @@ class LocalModel:
             echo=request.echo,
             # A control token has no bytes to find a stop string in; its id does as well.
             stop_ids=frozenset(special[s] for s in request.sampling.stop if s in special),
-            bad_words=bad_words(request.sampling, tokenizer, defaults.bad_words),
+            bad_words=bad_words(request.sampling, tokenizer, defaults),
             force_words=force_words(request.sampling, tokenizer),
             decoder_ids=(start,) if self._encodes and start is not None else (),
         )
