@@ -14,7 +14,6 @@ from lmstack.model.gguf_writing import write_gguf
 
 from .cases import batch
 from .decoders import (
-    BLOOM,
     DECODERS,
     GEMMA2,
     GEMMA3,
@@ -24,42 +23,12 @@ from .decoders import (
     MIXTRAL,
     MPT,
     NEOX,
-    OLMO2,
     PHI3,
-    QWEN2,
     QWEN3,
     SMOLLM3,
 )
-from .encoders import ENCODERS
+from .gguf_cases import BERT, WRITTEN
 
-BERT = next(case for case in ENCODERS if case.architecture == "BertModel")
-# One case for each architecture, and those that have metadata of their own.
-WRITTEN = [
-    ("llama", LLAMA, "plain"),
-    ("llama", LLAMA, "tied"),
-    ("llama", LLAMA, "biases"),
-    ("llama", LLAMA, "wide heads"),
-    ("llama", LLAMA, "linear"),
-    ("llama", LLAMA, "yarn"),
-    ("llama", LLAMA, "llama3"),
-    ("llama", MIXTRAL, "plain"),
-    ("qwen2", QWEN2, "plain"),
-    ("qwen3", QWEN3, "plain"),
-    ("gemma2", GEMMA2, "scale of the head"),
-    ("gemma3", GEMMA3, "scale of the head"),
-    ("phi3", PHI3, "partial"),
-    ("phi3", PHI3, "beyond longrope"),
-    ("smollm3", SMOLLM3, "plain"),
-    ("olmo2", OLMO2, "plain"),
-    ("olmo2", OLMO2, "tied"),
-    ("gpt2", GPT2, "plain"),
-    ("gptneox", NEOX, "plain"),
-    ("gptneox", NEOX, "in sequence"),
-    ("gptneox", NEOX, "linear"),
-    ("bloom", BLOOM, "six heads"),
-    ("mpt", MPT, "plain"),
-    ("mpt", MPT, "clipped"),
-]
 IDS = [f"{arch}-{variant}" for arch, _, variant in WRITTEN]
 
 

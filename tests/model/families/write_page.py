@@ -12,6 +12,7 @@ from pathlib import Path
 import transformers
 
 from .all_cases import CASES
+from .gguf_cases import BERT, WRITTEN
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "families.md"
 _START, _END = "<!-- parity table: generated -->", "<!-- end of the table -->"
@@ -39,7 +40,13 @@ def table() -> str:
     groups = defaultdict(list)
     for case in CASES:
         groups[case.family].append(case)
-    rows = ["| Family | model_type | Heads | Settings | Traps |", "|---|---|---|---|---|"]
+    rows = [
+        "| Family | model_type | GGUF | Heads | Settings | Traps |",
+        "|---|---|---|---|---|---|",
+    ]
+    gguf = defaultdict(list)
+    for arch, case, _ in (*WRITTEN, ("bert", BERT, "")):
+        gguf[case.family].append(arch)
     for family, cases in groups.items():
         types = dict.fromkeys(
             getattr(transformers, case.architecture).config_class.model_type for case in cases
@@ -50,6 +57,7 @@ def table() -> str:
         cells = (
             family,
             ", ".join(f"`{name}`" for name in types),
+            ", ".join(f"`{name}`" for name in dict.fromkeys(gguf[family])),
             ", ".join(heads),
             ", ".join(variants),
             "; ".join(traps),
