@@ -35,7 +35,7 @@ OPENAI = "llama_index/core/_static/tiktoken_cache"
 CL100K = f"{OPENAI}/9b5ad71b2ce5302211f9c61530b329a4922fc6a4"
 O200K = f"{OPENAI}/fb374d419588a4632f3f557e76b4b70aebbca790"
 MISTRAL = "mistral_common/data"
-SLOW = ("llama4", "qwen3.6", "tekken")
+SLOW = ("llama4", "qwen3.6", "tekken", "gemma", "mistral v2")
 NAMES = (
     *("gpt2", "cl100k", "o200k", "llama3", "llama4", "qwen2.5", "qwen3.6", "tekken"),
     *("mistral v1", "mistral v2", "mistral v3", "gemma", "deberta", "t5", "bert"),

@@ -21,6 +21,54 @@ Folder = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="The folder to write; made if it is missing.")
 ]
 
+Files = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE",
+        help="Text files, folders of .txt and .md files, patterns in quotes, or - for standard"
+        " input.",
+    ),
+]
+Kind = Annotated[
+    str,
+    typer.Option(
+        "--kind",
+        metavar="KIND",
+        help="bpe (byte-level), wordpiece, unigram, sentencepiece-bpe or sentencepiece-unigram.",
+    ),
+]
+VocabSize = Annotated[
+    int,
+    typer.Option("--vocab-size", metavar="N", help="Tokens in all, control tokens included."),
+]
+Special = Annotated[
+    list[str] | None,
+    typer.Option("--special", metavar="TOKEN", help="One more control token; may be repeated."),
+]
+ChatTemplateFile = Annotated[
+    str | None,
+    typer.Option(
+        "--chat-template",
+        metavar="FILE",
+        help="A Jinja template to write with it, or chatml, which brings its control tokens.",
+    ),
+]
+MinFrequency = Annotated[
+    int,
+    typer.Option("--min-frequency", metavar="N", help="Pairs seen less often are not merged."),
+]
+Lowercase = Annotated[
+    bool, typer.Option("--lowercase", help="Lower-case text first (wordpiece and unigram).")
+]
+Pattern = Annotated[
+    str,
+    typer.Option(
+        "--pattern",
+        metavar="NAME",
+        help="How bpe cuts words: gpt2, cl100k, llama3, o200k or qwen.",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     tokenizers = group(
@@ -47,55 +95,15 @@ def register(app: typer.Typer) -> None:
 
 def train(
     out: Output,
-    files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILE",
-            help="Text files, folders of .txt and .md files, patterns in quotes, or - for standard"
-            " input.",
-        ),
-    ],
+    files: Files,
     folder: Folder,
-    kind: Annotated[
-        str,
-        typer.Option(
-            "--kind",
-            metavar="KIND",
-            help="bpe (byte-level), wordpiece, unigram, sentencepiece-bpe or"
-            " sentencepiece-unigram.",
-        ),
-    ] = "bpe",
-    vocab_size: Annotated[
-        int,
-        typer.Option("--vocab-size", metavar="N", help="Tokens in all, control tokens included."),
-    ] = 32_000,
-    special: Annotated[
-        list[str] | None,
-        typer.Option("--special", metavar="TOKEN", help="One more control token; may be repeated."),
-    ] = None,
-    chat_template: Annotated[
-        str | None,
-        typer.Option(
-            "--chat-template",
-            metavar="FILE",
-            help="A Jinja template to write with it, or chatml, which brings its control tokens.",
-        ),
-    ] = None,
-    min_frequency: Annotated[
-        int,
-        typer.Option("--min-frequency", metavar="N", help="Pairs seen less often are not merged."),
-    ] = 2,
-    lowercase: Annotated[
-        bool, typer.Option("--lowercase", help="Lower-case text first (wordpiece and unigram).")
-    ] = False,
-    pattern: Annotated[
-        str,
-        typer.Option(
-            "--pattern",
-            metavar="NAME",
-            help="How bpe cuts words: gpt2, cl100k, llama3, o200k or qwen.",
-        ),
-    ] = "gpt2",
+    kind: Kind = "bpe",
+    vocab_size: VocabSize = 32_000,
+    special: Special = None,
+    chat_template: ChatTemplateFile = None,
+    min_frequency: MinFrequency = 2,
+    lowercase: Lowercase = False,
+    pattern: Pattern = "gpt2",
 ) -> None:
     """Train a vocabulary on text files or a stream.
 
