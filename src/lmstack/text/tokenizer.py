@@ -149,10 +149,12 @@ class Tokenizer:
         ``add_special_tokens``: let the tokenizer add its own (BOS; ``[CLS]`` and ``[SEP]``).
         """
         check_text(text)
+        backend = self._fast if special else self._plain
+        encoding = _ids_only(backend, text, special and add_special_tokens)
         if special:
-            [encoding] = run_backend(self._fast, [text], add_special_tokens)
             return list(encoding.ids)
-        encoding = self._encode_plain(text)
+        if not self._forbidden.isdisjoint(encoding.ids):
+            encoding = self._encode_plain(text)
         return list(self._fast.post_process(encoding, None, add_special_tokens).ids)
 
     def encode_batch(
@@ -341,10 +343,22 @@ def run_backend(backend: Any, texts: Sequence[str], add_special_tokens: bool) ->
         )
         return encodings
     except Exception as error:  # the library has no type of its own
-        raise InputError(
-            f"this vocabulary cannot write the text: {shown(str(error), 200)}",
-            hint="it has no token for what it does not know: leave such characters out",
-        ) from error
+        raise _unwritable(error) from error
+
+
+def _ids_only(backend: Any, text: str, add_special_tokens: bool) -> Any:
+    """One encoding without offsets, which take as long as the rest."""
+    try:
+        return backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0]
+    except Exception as error:
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: Exception) -> InputError:
+    return InputError(
+        f"this vocabulary cannot write the text: {shown(str(error), 200)}",
+        hint="it has no token for what it does not know: leave such characters out",
+    )
 
 
 def check_text(text: object, name: str = "the text") -> None:
