@@ -79,7 +79,7 @@ def test_a_pair_is_cut_as_transformers_cuts_it(
     assert window == as_window(expected[0])
 
 
-@given(question=st.text("abc ", max_size=6), document=words, stride=st.integers(0, 3))
+@given(question=st.text("abc ", max_size=5), document=words, stride=st.integers(0, 3))
 def test_windows_over_the_second_text_are_those_of_transformers(
     ours: Tokenizer,
     theirs: transformers.PreTrainedTokenizerFast,
@@ -172,3 +172,11 @@ def test_a_saved_tokenizer_still_tells_transformers_of_its_segments(
     ours.save(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert theirs("a", "b")["token_type_ids"] == [0, 0, 0, 1, 1]
+
+
+def test_a_control_token_in_a_text_that_others_wrote_ends_nothing(ours: Tokenizer) -> None:
+    [[trusted]] = encode_windows(ours, ["a"], ["b [CLS] c"])
+    [[window]] = encode_windows(ours, ["a"], ["b [CLS] c"], special=False)
+    assert trusted.ids.count(2) == 2
+    assert window.ids.count(2) == 1
+    assert window.sequences[-1] is None

@@ -183,10 +183,7 @@ class Tokenizer:
                     f"max_length is {max_length}, less than the {extra} tokens that are added",
                     param="max_length",
                 )
-        encodings = run_backend(self.bare if special else self._plain, texts, False)
-        if not special:
-            pairs = zip(texts, encodings, strict=True)
-            encodings = [self._without_control(text, encoding) for text, encoding in pairs]
+        encodings = self.unfinished(texts, special=special)
         result = []
         for index, encoding in enumerate(encodings):
             if room is not None and len(encoding.ids) > room:
@@ -294,10 +291,18 @@ class Tokenizer:
     def _surfaces(self) -> Surfaces:
         return surfaces(self._tokens, self._added, self._decoder)
 
+    def unfinished(self, texts: Sequence[str], *, special: bool = True) -> list[Any]:
+        """The library's encodings before post-processing, for the rest of this module."""
+        encodings = run_backend(self._bare if special else self._plain, texts, False)
+        if special:
+            return encodings
+        pairs = zip(texts, encodings, strict=True)
+        return [self._without_control(text, encoding) for text, encoding in pairs]
+
     @cached_property
-    def bare(self) -> Any:
+    def _bare(self) -> Any:
         """A second backend that stops before post-processing, which would trim the spaces in
-        offsets once more each time it runs. Not to be changed."""
+        offsets once more each time it runs."""
         with self._lock:
             backend = _backend(self._json, self._control, self._exact)
             backend.post_processor = None

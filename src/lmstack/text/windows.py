@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lmstack.core import ContextLengthError, InputError, shown
-from lmstack.text.tokenizer import Tokenizer, check_text, run_backend
+from lmstack.text.tokenizer import Tokenizer, check_text
 
 __all__ = ["Cut", "Window", "encode_windows"]
 
@@ -57,6 +57,7 @@ def encode_windows(
     max_length: int | None = None,
     cut: Cut = "error",
     stride: int | None = None,
+    special: bool = True,
 ) -> list[list[Window]]:
     """The windows of each text, or of each pair ``first[i]``, ``second[i]``.
 
@@ -64,6 +65,7 @@ def encode_windows(
     text is longer; ``error`` is a `ContextLengthError`, ``longest`` cuts the longer of the two
     first. ``stride``: instead of dropping what is cut, go on in another window, of which this
     many tokens repeat the one before; with pairs only for ``first`` and ``second``.
+    ``special=False`` is for texts that others wrote: a control token spelled there is text.
     """
     if second is not None and len(second) != len(first):
         raise InputError(f"{len(first)} first texts and {len(second)} second ones")
@@ -71,8 +73,10 @@ def encode_windows(
         for index, text in enumerate(texts):
             check_text(text, f"{name}[{index}]")
     room = _room(tokenizer, second is not None, max_length)
-    lefts = run_backend(tokenizer.bare, first, False)
-    rights = [None] * len(lefts) if second is None else run_backend(tokenizer.bare, second, False)
+    lefts = tokenizer.unfinished(first, special=special)
+    rights: list[Any] = [None] * len(lefts)
+    if second is not None:
+        rights = tokenizer.unfinished(second, special=special)
     windows = []
     for index, (left, right) in enumerate(zip(lefts, rights, strict=True)):
         total = len(left.ids) + (len(right.ids) if right is not None else 0)

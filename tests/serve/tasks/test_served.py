@@ -114,3 +114,18 @@ def test_probabilities_are_those_of_the_task(classifier: Both) -> None:
 def test_what_does_not_rank_is_no_reranker(classifier: Both) -> None:
     with pytest.raises(UnsupportedError, match="cannot do reranking"):
         LocalReranker(classifier.ours)
+
+
+def test_a_document_cannot_end_itself(make: Make, classifier: Both) -> None:
+    cross = make("BertForSequenceClassification", ("score",)).ours
+    ended, text = "ada [SEP] where is", "ada [ SEP ] where is"
+    scores = LocalReranker(cross).score("where is", [ended, text])
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    rows = LocalClassifier(classifier.ours).classify([ended, text])
+    np.testing.assert_allclose(rows[0], rows[1], atol=1e-6)
+    [first, second] = LocalTasks(cross).run(
+        "reranking", [{"query": "q", "documents": [d]} for d in (ended, text)], {}
+    )
+    assert first["results"][0]["score"] == pytest.approx(second["results"][0]["score"], abs=1e-6)
+    trusting = lmstack.task("rerank", cross)([ended, text], query="where is").results
+    assert abs(trusting[0].score - trusting[1].score) > 1e-4

@@ -33,9 +33,14 @@ BATCH_SCORES = 1 << 26
 
 
 class Encoder:
-    """A loaded model as tasks use it. Thread-safe: it holds no state between calls."""
+    """A loaded model as tasks use it. Thread-safe: it holds no state between calls.
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    ``special``: control tokens spelled in a text count as such, as in transformers. Texts that
+    others send (a server's) are read with False: a document cannot end itself with ``[SEP]``.
+    """
+
+    def __init__(self, loaded: LoadedModel, *, special: bool = True) -> None:
+        self.special = special
         self.loaded = loaded
         self.tokenizer = loaded.tokenizer
         self.module = loaded.module.eval()
@@ -53,7 +58,13 @@ class Encoder:
         """As `encode_windows`, with the model's own limit unless ``max_length`` is less."""
         limit = self.limit if max_length is None else min(max_length, self.limit)
         return encode_windows(
-            self.tokenizer, first, second, max_length=limit, cut=cut, stride=stride
+            self.tokenizer,
+            first,
+            second,
+            max_length=limit,
+            cut=cut,
+            stride=stride,
+            special=self.special,
         )
 
     def encode_whole(
@@ -64,7 +75,7 @@ class Encoder:
 
     def count_tokens(self, first: Sequence[str], second: Sequence[str] | None = None) -> list[int]:
         """Tokens of each text or pair, added ones included, before any cut."""
-        encoded = encode_windows(self.tokenizer, first, second)
+        encoded = encode_windows(self.tokenizer, first, second, special=self.special)
         return [len(window) for [window] in encoded]
 
     def shortened(self, texts: Sequence[str], max_tokens: int) -> list[str]:

@@ -35,6 +35,8 @@ class Scorer(Protocol):
     """Scores of pairs. Each document is cut after ``max_document_tokens``; what the model still
     cannot see is cut, or without ``cut`` an error. ``count_tokens`` counts before any cut."""
 
+    encoder: Encoder
+
     def score(
         self,
         pairs: Sequence[tuple[str, str]],

@@ -1,7 +1,8 @@
 """Local models as the server wants them (`Ranker`, `Classifier` and `TaskModel` of
 `serving`).
 
-Nothing is cut in silence: a text that is too long is an error. Does not cover HTTP.
+Nothing is cut in silence: a text that is too long is an error. Control tokens spelled in a text
+are text. Does not cover HTTP.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from lmstack.serve.tasks.base import Task
 from lmstack.serve.tasks.catalog import task as make
 from lmstack.serve.tasks.classification import activation_of, probabilities
 from lmstack.serve.tasks.encoder import Encoder
+from lmstack.serve.tasks.filling import FillMask
 from lmstack.serve.tasks.names import GENERATING, abilities, require
-from lmstack.serve.tasks.reranking import scorer
+from lmstack.serve.tasks.reranking import Reranking, scorer
+from lmstack.serve.tasks.vectors import SentenceEmbedding
 
 __all__ = ["LocalClassifier", "LocalReranker", "LocalTasks"]
 
@@ -34,6 +37,7 @@ class LocalReranker:
     def __init__(self, loaded: LoadedModel) -> None:
         require(loaded, "reranking")
         self._scorer = scorer(loaded)
+        self._scorer.encoder.special = False
         self.info = ModelInfo(loaded.name, loaded.digest, Encoder(loaded).limit)
 
     @classmethod
@@ -56,7 +60,7 @@ class LocalClassifier:
 
     def __init__(self, loaded: LoadedModel) -> None:
         require(loaded, "text-classification")
-        self._encoder = Encoder(loaded)
+        self._encoder = Encoder(loaded, special=False)
         self._activation = activation_of(loaded, "auto")
         self.labels = loaded.labels
         self.info = ModelInfo(loaded.name, loaded.digest, self._encoder.limit)
@@ -112,6 +116,17 @@ class LocalTasks:
     ) -> list[dict[str, Any]]:
         made = self._made.get(task)
         if made is None:
+            made = make(task, self._loaded)
+            _distrust(made)
             # Two threads may both make one; either will do.
-            made = self._made[task] = make(task, self._loaded)
+            self._made[task] = made
         return [result.to_json() for result in made(list(inputs), **options)]
+
+
+def _distrust(task: Task[Any, Any, Any]) -> None:
+    """Read control tokens in texts as text, all but the mask that a task is about."""
+    if isinstance(task, Reranking):
+        task.scorer.encoder.special = False
+    elif not isinstance(task, FillMask | SentenceEmbedding):
+        encoder: Encoder = task.encoder  # type: ignore[attr-defined]
+        encoder.special = False
