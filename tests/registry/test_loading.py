@@ -198,7 +198,7 @@ def test_every_end_of_turn_stops_generation(write, loaded):
     assert (generation.temperature, generation.top_k, generation.top_p) == (0.6, 20, None)
 
 
-@pytest.mark.parametrize("value", ["x", [None, "x"], {"a": 1}])
+@pytest.mark.parametrize("value", ["x", [None, "x"], {"a": 1}, float("inf")])
 def test_damaged_generation_defaults_are_named(write, loaded, value):
     with pytest.raises(FormatError, match="generation_config"):
         loaded(write(generation_config={"eos_token_id": value}))

@@ -43,10 +43,10 @@ class TensorSource(Protocol):
 
 def meta_module(config: TransformerConfig, source: TensorSource) -> Transformer:
     """The module without memory. Refuses layer counts that the source cannot fill."""
-    if config.num_layers > len(source.names()):
+    layers = config.num_layers + (0 if config.encoder is None else config.encoder.num_layers)
+    if layers > len(source.names()):
         raise FormatError(
-            f"{source.label} has {len(source.names())} tensors, "
-            f"too few for {config.num_layers} layers",
+            f"{source.label} has {len(source.names())} tensors, too few for {layers} layers",
             hint="the file is damaged or incomplete; fetch the model again",
         )
     with torch.device("meta"):

@@ -53,8 +53,13 @@ Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "tanh"]
 Head = Literal["lm", "sequence", "token", "span", "pool", "none"]
 Pooling = Literal["first", "last", "mean"]
 
-# Well above any real model, to keep a lying file from asking for absurd memory.
-_MOST = 1 << 31
+# Well above any real model, to keep a lying file from asking for absurd memory or time. The
+# bytes of a tensor of any sizes that pass stay below 2^63, which torch needs even without memory.
+_MOST, _WIDEST = 1 << 31, 1 << 22
+_CEILINGS = {
+    **{"num_layers": 1 << 16, "num_experts": 1 << 12},
+    **dict.fromkeys(("hidden_size", "intermediate_size", "embedding_size", "head_dim"), _WIDEST),
+}
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,8 @@ class TransformerConfig(Config):
             self._check_count(name, low=1)
         for name in ("token_types", "position_offset", "num_experts", "num_labels", "bias_buckets"):
             self._check_count(name, low=0)
+        if self.embedding_size is not None:
+            self._check_count("embedding_size", low=1)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(
@@ -191,13 +198,18 @@ class TransformerConfig(Config):
         self._check_head()
 
     def _check_count(self, name: str, low: int) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= _MOST:
+        value, most = getattr(self, name), _CEILINGS.get(name, _MOST)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= most:
             raise InputError(
-                f"{name} is {shown(value)}, not a whole number from {low} to {_MOST}", param=name
+                f"{name} is {shown(value)}, not a whole number from {low} to {most}", param=name
             )
 
     def _check_attention(self) -> None:
+        if self.num_heads * self.head_dim > _WIDEST:
+            raise InputError(
+                f"num_heads {self.num_heads} of head_dim {self.head_dim} are more than {_WIDEST}",
+                param="num_heads",
+            )
         if self.num_heads % self.num_kv_heads:
             raise InputError(
                 f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}",

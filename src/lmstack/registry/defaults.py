@@ -124,7 +124,7 @@ def generation_defaults(
             **({} if stated is config else _sampling(stated)),
             **(_sequences(stated, config) if config.get("is_encoder_decoder") else {}),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise FormatError(
             f"the generation settings in {source} cannot be used: {error}", hint=_AGAIN
         ) from error

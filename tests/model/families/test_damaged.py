@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import time
 
 import pytest
 
 from lmstack.core import LmstackError
-from lmstack.model import TransformerConfig
+from lmstack.model import TransformerConfig, load_module
 
 from .all_cases import CASES
 
@@ -24,3 +26,28 @@ def test_a_damaged_value_is_an_error_of_ours_or_none(family):
             with contextlib.suppress(LmstackError):
                 # Nor may looking for a family that can write it stumble over odd settings.
                 TransformerConfig.from_hf(whole | {key: value}).to_hf()
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "value"),
+    [
+        ("T5", "num_layers", 10**9),  # of the encoder: each would be made before weights are missed
+        ("T5", "num_layers", 60_000),
+        ("LLaMA", "num_hidden_layers", 60_000),
+        ("LLaMA", "num_attention_heads", 10**9),
+        ("ModernBERT", "hidden_size", 10**9),  # more bytes than torch can count, without memory
+        ("Mixtral", "num_local_experts", 10**9),  # a view of each would be made
+        ("Mixtral", "num_local_experts", 0),
+        ("ALBERT", "embedding_size", -1),
+        ("ALBERT", "embedding_size", 10**29),
+        ("DeBERTa-v3", "pos_att_type", [[]]),
+    ],
+)
+def test_a_size_that_no_file_can_hold_costs_neither_memory_nor_time(family, key, value, tmp_path):
+    _FIRST[family].theirs("plain").save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {key: value}))
+    began = time.process_time()
+    with pytest.raises(LmstackError):
+        load_module(tmp_path)
+    assert time.process_time() - began < 2

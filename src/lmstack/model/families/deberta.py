@@ -48,7 +48,7 @@ def _parts(fields: Fields) -> tuple[str, ...]:
     """``pos_att_type`` as a list or, in older files, as text: "p2c|c2p"."""
     given = fields.get("pos_att_type") or []
     names = [x.strip() for x in given.lower().split("|")] if isinstance(given, str) else given
-    if not isinstance(names, list) or not set(names) <= {"c2p", "p2c"}:
+    if not isinstance(names, list) or any(n not in ("c2p", "p2c") for n in names):
         raise FormatError(f"{fields.source}: pos_att_type is {shown(given)}, not of c2p and p2c")
     return tuple(sorted(set(names)))
 

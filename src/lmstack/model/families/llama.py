@@ -136,8 +136,11 @@ def _read_mistral(fields: Fields) -> dict[str, Any]:
 
 def _read_mixtral(fields: Fields) -> dict[str, Any]:
     values = _windowed(read_decoder(fields, theta=1e6, eps=1e-5), _window(fields))
+    experts = fields.count("num_local_experts", 8)
+    if experts < 1:
+        raise FormatError(f"{fields.source}: num_local_experts is {experts}, less than one")
     return values | {
-        "num_experts": fields.count("num_local_experts", 8),
+        "num_experts": experts,
         "experts_per_token": fields.count("num_experts_per_tok", 2),
     }
 
