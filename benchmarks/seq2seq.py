@@ -2,13 +2,16 @@
 
     make bench-seq2seq                         all of it, about ten minutes
     python benchmarks/seq2seq.py --only greedy one measurement
+    python benchmarks/seq2seq.py --threads 2   threads of each side (default: 1)
     python benchmarks/seq2seq.py --json FILE   where the result goes (default: results/seq2seq.json)
 
 The model is flan-t5-small-titles; every side has its weights, reads the same token ids and writes
 exactly 32 tokens for each input. CTranslate2 lives in an environment of its own,
 `benchmarks/.envs/ctranslate2`, made at the first run, and converts the folder that transformers
-loads. Each side runs in a fresh process with all cores; sides alternate, and the best of the
-rounds counts, because shared machines stall for seconds at a time. transformers and CTranslate2
+loads. Each side runs in a fresh process. With one thread the figure is tokens per second of
+processor time, all threads of the process counted, which other work on the machine hardly moves;
+with more it is tokens per second. transformers and
+CTranslate2
 get the inputs sorted by length in batches of 32, the case that suits them best; lmstack gets them
 as separate requests. "agree" is the share of inputs for which a side writes the very tokens that
 transformers writes in float32.
@@ -21,6 +24,7 @@ import asyncio
 import json
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -34,12 +38,14 @@ ENVIRONMENT = HERE / ".envs" / "ctranslate2"
 CTRANSLATE2 = "4.8.5"
 MODEL = "flan-t5-small-titles"
 NEW, BATCH = 32, 32
-ROUNDS = 2
+# Scripts beside this one may be named like packages that are imported here.
+sys.path[:] = [p for p in sys.path if pathlib.Path(p).resolve() != HERE.resolve()]
+ROUNDS = 1
 # name: (title, inputs, beams)
 MEASUREMENTS = {
     "single": ("one input after another, greedy", 4, 1),
-    "greedy": ("64 inputs at once, greedy", 64, 1),
-    "beams": ("16 inputs at once, 4 beams", 16, 4),
+    "greedy": ("32 inputs at once, greedy", 32, 1),
+    "beams": ("8 inputs at once, 4 beams", 8, 4),
 }
 SIDES = (
     ("transformers", "float32"),
@@ -62,34 +68,36 @@ def inputs(count: int, encode: Callable[[str], Sequence[int]]) -> list[Ids]:
 
 # --- the sides: each in a process of its own ---------------------------------------------------
 
+Run = Callable[[list[Ids], int, bool], list[Ids]]
 
-def lmstack_side(folder: pathlib.Path, dtype: str, batch: list[Ids], beams: int, single: bool):
+
+def lmstack_side(folder: pathlib.Path, dtype: str) -> Run:
     from lmstack.core import Request, SamplingParams, complete
+    from lmstack.engine import EngineConfig
     from lmstack.serve import LocalModel
 
-    model = LocalModel.load(folder, dtype=dtype)
-    sampling = SamplingParams(
-        max_tokens=NEW, min_tokens=NEW, temperature=0, num_beams=beams, logprobs=0
-    )
+    # What was read before is not read again, which would not be fair here.
+    model = LocalModel.load(folder, dtype=dtype, engine=EngineConfig(prefix_cache=False))
 
-    async def run(some: list[Ids]) -> list[Ids]:
-        asked = [complete(model, Request(prompt=tuple(ids), sampling=sampling)) for ids in some]
+    async def run(batch: list[Ids], beams: int, single: bool) -> list[Ids]:
+        sampling = SamplingParams(
+            max_tokens=NEW, min_tokens=NEW, temperature=0, num_beams=beams, logprobs=0
+        )
+        asked = [complete(model, Request(prompt=tuple(ids), sampling=sampling)) for ids in batch]
         done = [await a for a in asked] if single else await asyncio.gather(*asked)
         return [[p.id for p in d.choices[0].logprobs] for d in done]
 
-    # What has been read once is not read again, so the warm-up has inputs of its own.
-    asyncio.run(run([[*ids[::-1], 1] for ids in batch[:4]]))
-    return lambda: asyncio.run(run(batch))
+    return lambda batch, beams, single: asyncio.run(run(batch, beams, single))
 
 
-def transformers_side(folder: pathlib.Path, dtype: str, batch: list[Ids], beams: int, single: bool):
+def transformers_side(folder: pathlib.Path, dtype: str) -> Run:
     import torch
     import transformers
 
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     model = model.eval()
 
-    def group(some: list[Ids]) -> list[Ids]:
+    def group(some: list[Ids], beams: int) -> list[Ids]:
         width = max(map(len, some))
         ids = torch.tensor([row + [0] * (width - len(row)) for row in some])
         with torch.inference_mode():
@@ -103,21 +111,22 @@ def transformers_side(folder: pathlib.Path, dtype: str, batch: list[Ids], beams:
             )
         return out[:, 1:].tolist()
 
-    group(batch[:2])
-    return lambda: in_groups(batch, group, 1 if single else BATCH)
+    return lambda batch, beams, single: in_groups(batch, beams, group, 1 if single else BATCH)
 
 
-def ctranslate2_side(folder: pathlib.Path, dtype: str, batch: list[Ids], beams: int, single: bool):
+def ctranslate2_side(folder: pathlib.Path, dtype: str) -> Run:
     sys.path.insert(0, str(ENVIRONMENT))
     import ctranslate2
     import tokenizers
 
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     translator = ctranslate2.Translator(
-        str(folder / f"ct2-{dtype}"), compute_type=dtype, intra_threads=os.cpu_count() or 1
+        str(folder / f"ct2-{dtype}"),
+        compute_type=dtype,
+        intra_threads=int(os.environ["OMP_NUM_THREADS"]),
     )
 
-    def group(some: list[Ids]) -> list[Ids]:
+    def group(some: list[Ids], beams: int) -> list[Ids]:
         out = translator.translate_batch(
             [[tokenizer.id_to_token(i) for i in ids] for ids in some],
             beam_size=beams,
@@ -126,50 +135,64 @@ def ctranslate2_side(folder: pathlib.Path, dtype: str, batch: list[Ids], beams: 
         )
         return [[tokenizer.token_to_id(t) for t in o.hypotheses[0]] for o in out]
 
-    group(batch[:2])
-    return lambda: in_groups(batch, group, 1 if single else BATCH)
+    return lambda batch, beams, single: in_groups(batch, beams, group, 1 if single else BATCH)
 
 
-def in_groups(batch: list[Ids], group: Callable[[list[Ids]], list[Ids]], size: int) -> list[Ids]:
+def in_groups(
+    batch: list[Ids], beams: int, group: Callable[[list[Ids], int], list[Ids]], size: int
+) -> list[Ids]:
     """Sorted by length, in groups of ``size``; the results in the order of ``batch``."""
     order = sorted(range(len(batch)), key=lambda i: len(batch[i]))
     found: dict[int, Ids] = {}
     for start in range(0, len(order), size):
         some = order[start : start + size]
-        found |= dict(zip(some, group([batch[i] for i in some]), strict=True))
+        found |= dict(zip(some, group([batch[i] for i in some], beams), strict=True))
     return [found[i] for i in range(len(batch))]
 
 
-def side(name: str, dtype: str, measurement: str, folder: pathlib.Path) -> None:
+def side(name: str, dtype: str, folder: pathlib.Path, names: Sequence[str]) -> None:
+    """Each of the measurements ``names`` after a warm-up; prints seconds and tokens."""
     import tokenizers
 
-    _, count, beams = MEASUREMENTS[measurement]
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    batch = inputs(count, lambda text: tokenizer.encode(text).ids)
     sides = {
         "lmstack": lmstack_side,
         "transformers": transformers_side,
         "ctranslate2": ctranslate2_side,
     }
-    run = sides[name](folder, dtype, batch, beams, measurement == "single")
-    start = time.perf_counter()
-    found = run()
-    print(json.dumps({"seconds": time.perf_counter() - start, "tokens": found}))
+    run = sides[name](folder, dtype)
+    found = {}
+    for measurement in names:
+        _, count, beams = MEASUREMENTS[measurement]
+        batch = inputs(count, lambda text: list(tokenizer.encode(text).ids))
+        run(batch[:2], beams, True)
+        start, processor = time.perf_counter(), time.process_time()
+        tokens = run(batch, beams, measurement == "single")
+        found[measurement] = {
+            "seconds": time.perf_counter() - start,
+            "processor_seconds": time.process_time() - processor,
+            "tokens": tokens,
+        }
+    print(json.dumps(found))
 
 
 # --- the run ------------------------------------------------------------------------------------
 
 
-def run_side(name: str, dtype: str, measurement: str, folder: pathlib.Path) -> dict[str, Any]:
+def run_side(
+    name: str, dtype: str, folder: pathlib.Path, names: Sequence[str], threads: int
+) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, __file__, "--side", name, dtype, measurement, str(folder)],
+        [sys.executable, __file__, "--side", name, dtype, str(folder), *names],
         capture_output=True,
         text=True,
         timeout=1800,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+        env=os.environ
+        | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+        | {"OMP_NUM_THREADS": str(threads)},
     )
     if done.returncode:
-        raise SystemExit(f"{name} {dtype} {measurement} failed:\n{done.stderr[-3000:]}")
+        raise SystemExit(f"{name} {dtype} failed:\n{done.stderr[-3000:]}")
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
 
@@ -192,27 +215,19 @@ def prepare(folder: pathlib.Path) -> None:
         converter.convert(str(folder / f"ct2-{dtype}"), quantization=dtype)
 
 
-def measure(name: str, folder: pathlib.Path) -> dict[str, Any]:
+def summary(name: str, runs: dict[str, list[dict[str, Any]]], kind: str) -> dict[str, Any]:
+    """One measurement of all sides, printed and as it goes into the results."""
     title, count, beams = MEASUREMENTS[name]
-    print(f"\n{title}", flush=True)
-    runs: dict[str, list[dict[str, Any]]] = {f"{s} {d}": [] for s, d in SIDES}
-    for _ in range(ROUNDS):
-        for who, dtype in SIDES:
-            runs[f"{who} {dtype}"].append(run_side(who, dtype, name, folder))
-    reference = runs["transformers float32"][0]["tokens"]
+    print(f"\n{title}")
+    reference = runs["transformers float32"][0][name]["tokens"]
     rows = {}
-    for label, each in runs.items():
-        best = min(r["seconds"] for r in each)
-        same = sum(a == b for a, b in zip(each[0]["tokens"], reference, strict=True))
-        rows[label] = {
-            "tokens_per_s": count * NEW / best,
-            "seconds": [r["seconds"] for r in each],
-            "agree": same / count,
-        }
-        print(
-            f"  {label:24}{rows[label]['tokens_per_s']:>8.0f} tokens/s   agree {same}/{count}",
-            flush=True,
-        )
+    for label, rounds in runs.items():
+        seconds = [found[name][kind] for found in rounds]
+        tokens = rounds[0][name]["tokens"]
+        same = sum(a == b for a, b in zip(tokens, reference, strict=True))
+        rate = count * NEW / min(seconds)
+        rows[label] = {"tokens_per_s": rate, "seconds": seconds, "agree": same / count}
+        print(f"  {label:24}{rate:>8.0f} tokens/s   agree {same}/{count}", flush=True)
     return {"title": title, "inputs": count, "beams": beams, "rows": rows}
 
 
@@ -220,27 +235,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", choices=list(MEASUREMENTS))
     parser.add_argument("--json", type=pathlib.Path, default=HERE / "results" / "seq2seq.json")
-    parser.add_argument("--side", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--side", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
-        side(*args.side[:3], pathlib.Path(args.side[3]))
+        name, dtype, folder, *names = args.side
+        side(name, dtype, pathlib.Path(folder), names)
         return
-    sys.path.insert(0, str(HERE))
-    from spine import processor
-
+    kind = "processor_seconds" if args.threads == 1 else "seconds"
     result: dict[str, Any] = {
-        "machine": processor(),
+        "machine": runpy.run_path(str(HERE / "spine.py"))["processor"](),
         "cores": os.cpu_count(),
         "versions": {p: version(p) for p in ("lmstack", "torch", "transformers")}
         | {"ctranslate2": CTRANSLATE2},
         "new_tokens": NEW,
+        "threads": args.threads,
+        "time": kind,
     }
-    print(f"{result['machine']}, {result['cores']} cores")
+    print(f"{result['machine']}, {result['cores']} cores", flush=True)
+    chosen = [args.only] if args.only else list(MEASUREMENTS)
+    runs: dict[str, list[dict[str, Any]]] = {f"{s} {d}": [] for s, d in SIDES}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = pathlib.Path(scratch)
-        prepare(folder)
-        chosen = [args.only] if args.only else list(MEASUREMENTS)
-        result["rows"] = {name: measure(name, folder) for name in chosen}
+        prepare(pathlib.Path(scratch))
+        for _ in range(ROUNDS):
+            for name, dtype in SIDES:
+                runs[f"{name} {dtype}"].append(
+                    run_side(name, dtype, pathlib.Path(scratch), chosen, args.threads)
+                )
+    result["rows"] = {name: summary(name, runs, kind) for name in chosen}
     if args.only is None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(result, indent=1) + "\n")
