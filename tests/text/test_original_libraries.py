@@ -40,6 +40,7 @@ NAMES = (
     *("gpt2", "cl100k", "o200k", "llama3", "llama4", "qwen2.5", "qwen3.6", "tekken"),
     *("mistral v1", "mistral v2", "mistral v3", "gemma", "deberta", "t5", "bert"),
 )
+OVERFLOW = ("o200k", "llama3", "llama4", "qwen2.5", "qwen3.6", "tekken")
 EACH = [pytest.param(name, marks=pytest.mark.long if name in SLOW else ()) for name in NAMES]
 KEEP_TEXT = [param for param in EACH if param.values[0] not in ("deberta", "t5", "bert")]
 
@@ -238,10 +239,12 @@ def test_a_megabyte_of_one_letter_is_cut_as_by_the_original(sides, name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", list(LONG)[1:])
 def test_a_megabyte_of_one_character_is_cut_as_by_the_original(sides, name, kind):
-    if kind == "one space" and name in ("o200k", "llama4", "tekken", "llama3", "qwen2.5"):
-        pytest.skip("tiktoken's own regular expressions overflow")
     ours, theirs = sides(name)
-    assert plain(ours, LONG[kind]) == theirs(LONG[kind])
+    text = LONG[kind]
+    if kind == "one space" and name in OVERFLOW:
+        assert ours.decode(plain(ours, text)) == text
+        text = text[:20_000]  # on more, tiktoken's own regular expressions overflow
+    assert plain(ours, text) == theirs(text)
 
 
 @pytest.mark.parametrize("name", KEEP_TEXT)
