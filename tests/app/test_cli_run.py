@@ -54,7 +54,13 @@ class Counting:
         self.calls: list[list[Any]] = []
         self.stop_after = 10**9
 
-    def __call__(self, inputs: Sequence[Any]) -> list[Result]:
+    def is_one(self, inputs: Any) -> bool:
+        return isinstance(inputs, str)
+
+    def __call__(self, inputs: Any) -> Any:
+        return self._several([inputs])[0] if self.is_one(inputs) else self._several(inputs)
+
+    def _several(self, inputs: Sequence[Any]) -> list[Result]:
         self.calls.append(list(inputs))
         if "bad" in inputs:
             raise ContextLengthError("the text is bad", hint="leave it out")
@@ -214,20 +220,48 @@ def test_options_that_do_not_go_together_are_refused(
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [
-        (b"ok\n\xff\n", "in.txt", "line 2 of"),
-        (b'"ok"\n{x\n', "in.jsonl", "line 2 of"),
-        (None, "missing.txt", "there is no file"),
+        (b"ok\n\xff\nfine\n", "in.txt", "is not UTF-8 (byte 0xff)"),
+        (b'"ok"\n{x\n"fine"\n', "in.jsonl", "is no JSON"),
+        (b'"ok"\n' + b"[" * 100_000 + b'\n"fine"\n', "in.jsonl", "is no JSON"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named_with_its_line(
-    run: Run, counting: Counting, tmp_path: Path, content: bytes | None, name: str, message: str
+def test_a_line_that_cannot_be_read_does_not_cost_the_lines_around_it(
+    run: Run, counting: Counting, tmp_path: Path, content: bytes, name: str, message: str
 ) -> None:
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
+    (tmp_path / name).write_bytes(content)
+    ran = run("run", "classify", "--model", "m", "--file", str(tmp_path / name))
+    first, unread, last = lines_of(ran.out)
+    assert scores(json.dumps(first) + "\n" + json.dumps(last)) == [(0, 2.0), (2, 4.0)]
+    assert unread["index"] == 1
+    assert f"line 2 of {tmp_path / name} {message}" in unread["error"]["message"]
+    assert ran.code == 1
+    assert "1 of 3 inputs could not be done" in ran.err
+
+
+def test_a_document_that_cannot_be_read_is_not_left_out_of_a_ranking(
+    run: Run, counting: Counting, tmp_path: Path
+) -> None:
+    file = tmp_path / "in.txt"
+    file.write_bytes(b"a\n\xff\n")
+    ran = run("run", "rerank", "--query", "q", "--file", str(file))
+    assert (ran.code, counting.calls) == (1, [])
+    assert f"line 2 of {file} is not UTF-8" in ran.err
+
+
+@pytest.mark.parametrize(("name", "message"), [("no.txt", "there is no file"), (".", "cannot be")])
+def test_a_file_that_cannot_be_opened_is_named(
+    run: Run, counting: Counting, tmp_path: Path, name: str, message: str
+) -> None:
     ran = run("run", "classify", "--model", "m", "--file", str(tmp_path / name))
     assert ran.code == 1
     assert message in ran.err
-    assert name in ran.err
+    assert "check the path" in ran.err
+
+
+def test_a_setting_of_brackets_without_end_is_text(run: Run, counting: Counting) -> None:
+    brackets = "[" * 100_000
+    assert run("run", "classify", "--model", "m", "--set", f"query={brackets}", "x").code == 0
+    assert counting.opened[2] == {"query": brackets}  # type: ignore[attr-defined]
 
 
 def test_a_task_without_a_model_of_its_own_asks_for_one(run: Run) -> None:
@@ -282,6 +316,16 @@ def test_a_folder_tags_a_text(run: Run, tagger: Path) -> None:
     assert [line.split("   ")[1] for line in lines] == [
         "A b c d e"[entity["start"] : entity["end"]] for entity in found
     ]
+
+
+def test_the_error_of_a_line_does_not_call_it_by_the_number_of_another(
+    run: Run, tagger: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text('"ok"\n"\\ud800"\n')
+    ran = run("run", "ner", "--model", str(tagger), "--file", str(file))
+    error = lines_of(ran.out)[1]["error"]
+    assert error["message"].startswith("the input holds half a surrogate pair")
 
 
 def test_an_option_of_another_task_is_refused_by_name(run: Run, tagger: Path) -> None:

@@ -22,12 +22,11 @@ STDIN = Path("-")
 
 
 def read_inputs(path: Path) -> Iterator[Any]:
-    """An input a line, read as they are asked for."""
-    json_lines = path.suffix in (".jsonl", ".ndjson")
+    """An input a line, read as they are asked for. In the place of a line that cannot be read
+    stands the error that says why: it is no reason to lose the lines around it."""
     with _opened(path) as lines:
         for number, line in enumerate(lines, 1):
-            text = _decoded(line, path, number).removesuffix("\n").removesuffix("\r")
-            yield _parsed(text, path, number) if json_lines else text
+            yield _input_of(line, path, number)
 
 
 def read_whole(path: Path) -> str:
@@ -108,8 +107,18 @@ def _opened(path: Path) -> AbstractContextManager[IO[bytes]]:
         ) from None
     except OSError as error:
         raise InputError(
-            f"{path} cannot be read: {(error.strerror or 'refused').lower()}", param="file"
+            f"{path} cannot be read: {(error.strerror or 'refused').lower()}",
+            hint="check the path",
+            param="file",
         ) from error
+
+
+def _input_of(line: bytes, path: Path, number: int) -> Any:
+    try:
+        text = _decoded(line, path, number).removesuffix("\n").removesuffix("\r")
+        return _parsed(text, path, number) if path.suffix in (".jsonl", ".ndjson") else text
+    except FormatError as error:
+        return error
 
 
 def _decoded(data: bytes, path: Path, number: int) -> str:
@@ -126,7 +135,7 @@ def _decoded(data: bytes, path: Path, number: int) -> str:
 def _parsed(text: str, path: Path, number: int) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(
             f"line {number} of {_name(path)} is no JSON: {error}",
             hint='a text in quotes or an object a line: {"text": "..."}',

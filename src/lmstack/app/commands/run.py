@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import json
+import operator
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -135,7 +137,7 @@ def _settings(pairs: Sequence[str]) -> dict[str, Any]:
             )
         try:
             found[name.strip()] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[name.strip()] = value
     return found
 
@@ -143,7 +145,10 @@ def _settings(pairs: Sequence[str]) -> dict[str, Any]:
 def _print_results(out: Output, name: str, made: Any, texts: Sequence[str]) -> None:
     """A reranker takes all texts together."""
     together = name == "reranking"
-    found = [made(list(texts))] if together else made(list(texts))
+    if together:
+        found = [made(list(texts))]
+    else:
+        found = [made(texts[0])] if len(texts) == 1 else made(list(texts))
     if out.as_json:
         values = [result.to_json() for result in found]
         out.result(values[0] if len(values) == 1 else values)
@@ -195,24 +200,41 @@ def _inputs(name: str, path: Path, *, whole: bool) -> tuple[Iterator[Any], int |
     inputs, total = read_inputs(path), count_lines(path)
     if name == "reranking" and path.suffix not in (".jsonl", ".ndjson"):
         # The lines are the documents of one query.
-        return iter([list(inputs)]), 1
+        documents = list(inputs)
+        for document in documents:
+            if isinstance(document, LmstackError):
+                raise document
+        return iter([documents]), 1
     return inputs, total
 
 
 def _tried(made: Any, batch: Sequence[tuple[int, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Results of a chunk; where one input fails, each by itself."""
+    """Results of a chunk, in order, with a line for each input that could not be read."""
+    unread = [(i, _problem(value)) for i, value in batch if isinstance(value, LmstackError)]
+    read = [(i, value) for i, value in batch if not isinstance(value, LmstackError)]
+    return heapq.merge(unread, _computed(made, read), key=operator.itemgetter(0))
+
+
+def _computed(made: Any, batch: Sequence[tuple[int, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Results of inputs; where one of them fails, each by itself, which its error then calls
+    "the input": "input 0" would be another line of the file."""
+    values = [value for _, value in batch]
+    alone = len(batch) == 1 and made.is_one(values[0])
     try:
-        found = made([value for _, value in batch])
+        found = [made(values[0])] if alone else made(values)
     except LmstackError as error:
         if len(batch) == 1:
-            problem = {"message": error.message, "hint": error.hint, "code": error.code}
-            yield batch[0][0], {"error": problem}
+            yield batch[0][0], _problem(error)
             return
         for each in batch:
-            yield from _tried(made, [each])
+            yield from _computed(made, [each])
         return
     for (index, _), result in zip(batch, found, strict=True):
         yield index, result.to_json()
+
+
+def _problem(error: LmstackError) -> dict[str, Any]:
+    return {"error": {"message": error.message, "hint": error.hint, "code": error.code}}
 
 
 def _again(task: str, model: str, path: Path, output: Path | None) -> str:
