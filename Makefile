@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 LMSTACK := $(BIN)/lmstack
 QUESTION ?= How do I open the web page?
 
-.PHONY: demo test test-long check format bench bench-questions docs clean
+.PHONY: demo test test-long check format docs clean
+.PHONY: bench bench-questions bench-attention bench-seq2seq bench-tokenizers
 
 demo: $(VENV)/.base
 	@$(LMSTACK) pull
@@ -41,6 +42,9 @@ bench: $(VENV)/.dev
 bench-questions: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/questions.py
+
+bench-attention bench-seq2seq bench-tokenizers: bench-%: $(VENV)/.dev
+	@$(BIN)/python benchmarks/$*.py
 
 docs: $(VENV)/.dev
 	@$(BIN)/python -m lmstack.app.docs
