@@ -35,6 +35,14 @@ from lmstack.core import NotFoundError, ScriptedModel
 
 def service(docs, **_):
     time.sleep({loading})
+    if {native}:
+        import threading, torch
+        a = torch.ones(900, 900)
+        def work():
+            while True:
+                torch.mm(a, a)
+        for _ in range(3):
+            threading.Thread(target=work, daemon=True).start()
     if {fails}:
         raise NotFoundError("the model 'm' is not in the store", hint="lmstack pull m")
     from lmstack.serve import create_app
@@ -86,12 +94,14 @@ def up(
     *arguments: str,
     loading: float = 0.0,
     fails: bool = False,
+    native: bool = False,
     in_background: bool = False,
 ) -> Iterator[Up]:
-    """``in_background``: as a shell starts what ends in ``&``, with Ctrl-C ignored."""
+    """``native``: with threads that are in native code all the time, as one that embeds is.
+    ``in_background``: as a shell starts what ends in ``&``, with Ctrl-C ignored."""
     handler = signal.SIG_IGN if in_background else signal.SIG_DFL
     (tmp_path / "docs").mkdir()
-    script = textwrap.dedent(CHILD).format(loading=loading, fails=fails)
+    script = textwrap.dedent(CHILD).format(loading=loading, fails=fails, native=native)
     process = subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
         cwd=tmp_path,
@@ -162,6 +172,15 @@ def test_ctrl_c_while_loading_does_not_wait_for_the_models(
     assert code == 130
     assert took < 5
     assert "Traceback" not in err
+
+
+def test_ctrl_c_does_not_abort_under_threads_in_native_code(tmp_path: Path) -> None:
+    with up(tmp_path, native=True) as running:
+        running.wait_until_ready()
+        code, _, out, err = running.stop(signal.SIGINT)
+    assert code == 130
+    assert out.endswith("closed\n")
+    assert "terminate called" not in err
 
 
 def test_sigterm_closes_the_models_too(tmp_path: Path) -> None:

@@ -150,7 +150,8 @@ def serve(
         listener.close()
         if gate.service is not None:
             gate.service.close()
-        if stop.signal is not None and not gate.loaded.is_set():
+        # The loader, or an embedder in the middle of a document, may be in native code still.
+        if stop.signal is not None:
             stop.leave_at_exit()
     if gate.failure is not None:
         raise gate.failure
