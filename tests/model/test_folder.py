@@ -162,7 +162,7 @@ def edit(folder, **changes) -> None:
         ({"hidden_size": "absent"}, FormatError, "hidden_size"),
         ({"hidden_size": "48"}, FormatError, "hidden_size is '48'"),
         ({"hidden_size": 49}, FormatError, "its config says"),
-        ({"num_hidden_layers": 10**9}, FormatError, "too few"),
+        ({"num_hidden_layers": 10**9}, FormatError, "num_layers"),
         ({"num_hidden_layers": 10**30}, FormatError, "num_layers"),
         ({"num_hidden_layers": 2}, FormatError, "no place for"),
         ({"num_attention_heads": 0}, FormatError, "num_heads"),
