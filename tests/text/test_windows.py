@@ -13,6 +13,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from lmstack.core import ContextLengthError, InputError
 from lmstack.text import Tokenizer, Window, encode_windows
+from lmstack.text.windows import Cut, count_window_tokens
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh", "##a", "##b", "##c"]
 words = st.text("abcdefgh ,", max_size=40)
@@ -180,3 +181,48 @@ def test_a_control_token_in_a_text_that_others_wrote_ends_nothing(ours: Tokenize
     assert trusted.ids.count(2) == 2
     assert window.ids.count(2) == 1
     assert window.sequences[-1] is None
+
+
+@pytest.mark.parametrize("cut", ["longest", "first", "second"])
+@given(query=words, documents=st.lists(words, min_size=1, max_size=4))
+def test_a_text_that_pairs_share_is_cut_for_each_of_them_anew(
+    ours: Tokenizer, cut: Cut, query: str, documents: list[str]
+) -> None:
+    def windows(first: list[str], second: list[str]) -> list[list[Window]]:
+        try:
+            return encode_windows(ours, first, second, max_length=LIMIT, cut=cut)
+        except ContextLengthError:  # the text that is not to be cut is too long alone
+            return []
+
+    alone = [windows([query], [text]) for text in documents]
+    if all(alone):
+        assert windows([query] * len(documents), documents) == [found for [found] in alone]
+
+
+def test_a_query_of_many_documents_is_encoded_once(
+    ours: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was for each of them: one request could keep a server busy for hours."""
+    seen: list[str] = []
+    encode = Tokenizer.unfinished
+
+    def counted(self: Tokenizer, texts: list[str], **options: bool) -> list[tokenizers.Encoding]:
+        seen.extend(texts)
+        return encode(self, texts, **options)
+
+    monkeypatch.setattr(Tokenizer, "unfinished", counted)
+    documents = [letter * 2 for letter in "abcdefgh"]
+    encode_windows(ours, ["abc"] * 8, documents)
+    assert sorted(seen) == sorted(["abc", *documents])
+    seen.clear()
+    count_window_tokens(ours, ["abc"] * 8, documents)
+    assert sorted(seen) == sorted(["abc", *documents])
+
+
+@given(first=st.lists(words, max_size=3), second=words)
+def test_tokens_are_counted_as_many_as_windows_have(
+    ours: Tokenizer, first: list[str], second: str
+) -> None:
+    for other in (None, [second] * len(first)):
+        encoded = encode_windows(ours, first, other)
+        assert count_window_tokens(ours, first, other) == [len(window) for [window] in encoded]

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import tokenizers
+
 from lmstack.core import ContextLengthError, InputError, shown
 from lmstack.text.tokenizer import Tokenizer, check_text
 
-__all__ = ["Cut", "Window", "encode_windows"]
+__all__ = ["Cut", "Window", "count_window_tokens", "encode_windows"]
 
 Cut = Literal["error", "longest", "first", "second"]
 
@@ -73,10 +75,10 @@ def encode_windows(
         for index, text in enumerate(texts):
             check_text(text, f"{name}[{index}]")
     room = _room(tokenizer, second is not None, max_length)
-    lefts = tokenizer.unfinished(first, special=special)
+    lefts = _unfinished(tokenizer, first, special)
     rights: list[Any] = [None] * len(lefts)
     if second is not None:
-        rights = tokenizer.unfinished(second, special=special)
+        rights = _unfinished(tokenizer, second, special)
     windows = []
     for index, (left, right) in enumerate(zip(lefts, rights, strict=True)):
         total = len(left.ids) + (len(right.ids) if right is not None else 0)
@@ -95,6 +97,31 @@ def encode_windows(
     return windows
 
 
+def count_window_tokens(
+    tokenizer: Tokenizer,
+    first: Sequence[str],
+    second: Sequence[str] | None = None,
+    *,
+    special: bool = True,
+) -> list[int]:
+    """Tokens of each text or pair, added ones included, before any cut: as long as windows
+    without ``max_length`` are, without making them."""
+    added = int(tokenizer.backend.num_special_tokens_to_add(second is not None))
+    lengths = [len(encoding.ids) for encoding in _unfinished(tokenizer, first, special)]
+    more = [0] * len(lengths)
+    if second is not None:
+        more = [len(encoding.ids) for encoding in _unfinished(tokenizer, second, special)]
+    return [left + right + added for left, right in zip(lengths, more, strict=True)]
+
+
+def _unfinished(tokenizer: Tokenizer, texts: Sequence[str], special: bool) -> list[Any]:
+    """One that comes often, as a query beside each of its documents, is encoded once: a long
+    query with ten thousand documents would keep a server busy for hours."""
+    distinct = list(dict.fromkeys(texts))
+    encodings = dict(zip(distinct, tokenizer.unfinished(distinct, special=special), strict=True))
+    return [encodings[text] for text in texts]
+
+
 def _room(tokenizer: Tokenizer, pair: bool, max_length: int | None) -> int | None:
     """Tokens left for texts."""
     if max_length is None:
@@ -109,6 +136,10 @@ def _room(tokenizer: Tokenizer, pair: bool, max_length: int | None) -> int | Non
 
 
 def _parts(left: Any, right: Any, room: int, cut: Cut, stride: int | None) -> list[tuple[Any, Any]]:
+    # Cut in place, and other pairs may share them.
+    left, right = (
+        e and tokenizers.Encoding.merge([e], growing_offsets=False) for e in (left, right)
+    )
     if right is None:
         return [(part, None) for part in _slices(left, room, stride)]
     if cut == "longest":

@@ -17,7 +17,7 @@ from torch import Tensor
 from lmstack.core import InputError
 from lmstack.registry import LoadedModel
 from lmstack.text import Window, encode_windows
-from lmstack.text.windows import Cut
+from lmstack.text.windows import Cut, count_window_tokens
 
 __all__ = ["Encoder", "buckets"]
 
@@ -75,8 +75,7 @@ class Encoder:
 
     def count_tokens(self, first: Sequence[str], second: Sequence[str] | None = None) -> list[int]:
         """Tokens of each text or pair, added ones included, before any cut."""
-        encoded = encode_windows(self.tokenizer, first, second, special=self.special)
-        return [len(window) for [window] in encoded]
+        return count_window_tokens(self.tokenizer, first, second, special=self.special)
 
     def shortened(self, texts: Sequence[str], max_tokens: int) -> list[str]:
         """Each text up to the end of its token ``max_tokens``."""
