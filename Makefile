@@ -6,7 +6,7 @@ LMSTACK := $(BIN)/lmstack
 QUESTION ?= How do I open the web page?
 
 .PHONY: demo test test-long check format docs clean
-.PHONY: bench bench-questions bench-attention bench-seq2seq bench-tokenizers
+.PHONY: bench bench-questions bench-attention bench-seq2seq bench-vocabularies
 
 demo: $(VENV)/.base
 	@$(LMSTACK) pull
@@ -43,7 +43,7 @@ bench-questions: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/questions.py
 
-bench-attention bench-seq2seq bench-tokenizers: bench-%: $(VENV)/.dev
+bench-attention bench-seq2seq bench-vocabularies: bench-%: $(VENV)/.dev
 	@$(BIN)/python benchmarks/$*.py
 
 docs: $(VENV)/.dev

