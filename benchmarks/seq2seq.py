@@ -10,11 +10,9 @@ exactly 32 tokens for each input. CTranslate2 lives in an environment of its own
 `benchmarks/.envs/ctranslate2`, made at the first run, and converts the folder that transformers
 loads. Each side runs in a fresh process. With one thread the figure is tokens per second of
 processor time, all threads of the process counted, which other work on the machine hardly moves;
-with more it is tokens per second. transformers and
-CTranslate2
-get the inputs sorted by length in batches of 32, the case that suits them best; lmstack gets them
-as separate requests. "agree" is the share of inputs for which a side writes the very tokens that
-transformers writes in float32.
+with more it is tokens per second. transformers and CTranslate2 get the inputs sorted by length in
+batches of 32, the case that suits them best; lmstack gets them as separate requests. "agree" is
+the share of inputs for which a side writes the very tokens that transformers writes in float32.
 """
 
 from __future__ import annotations
@@ -58,9 +56,9 @@ SIDES = (
 Ids = list[int]
 
 
-def inputs(count: int, encode: Callable[[str], Sequence[int]]) -> list[Ids]:
-    """``count`` passages of the docs, of 16 to 80 words, that begin differently."""
-    words = " ".join(p.read_text() for p in sorted((HERE.parent / "docs").glob("*.md"))).split()
+def inputs(corpus: str, count: int, encode: Callable[[str], Sequence[int]]) -> list[Ids]:
+    """``count`` passages, of 16 to 80 words, that begin differently."""
+    words = corpus.split()
     step = len(words) // count - 1
     texts = (" ".join(words[i * step : i * step + 16 + i % 65]) for i in range(count))
     return [list(encode(f"Passage {i}. Summarize: {t}"))[-200:] for i, t in enumerate(texts)]
@@ -161,10 +159,11 @@ def side(name: str, dtype: str, folder: pathlib.Path, names: Sequence[str]) -> N
         "ctranslate2": ctranslate2_side,
     }
     run = sides[name](folder, dtype)
+    corpus = (folder / "corpus.txt").read_text()
     found = {}
     for measurement in names:
         _, count, beams = MEASUREMENTS[measurement]
-        batch = inputs(count, lambda text: list(tokenizer.encode(text).ids))
+        batch = inputs(corpus, count, lambda text: list(tokenizer.encode(text).ids))
         run(batch[:2], beams, True)
         start, processor = time.perf_counter(), time.process_time()
         tokens = run(batch, beams, measurement == "single")
@@ -198,8 +197,12 @@ def run_side(
 
 
 def prepare(folder: pathlib.Path) -> None:
-    """The model as a folder that transformers loads, and as CTranslate2 wants it."""
+    """The model as a folder that transformers loads, and as CTranslate2 wants it; and the docs as
+    they are now, so that all sides read the same."""
     import lmstack
+
+    docs = sorted((HERE.parent / "docs").glob("*.md"))
+    (folder / "corpus.txt").write_text(" ".join(p.read_text() for p in docs))
 
     with lmstack.load(MODEL, dtype="float32") as model:
         model.save(folder)
