@@ -43,7 +43,11 @@ bench-questions: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/questions.py
 
-bench-attention bench-seq2seq bench-vocabularies: bench-%: $(VENV)/.dev
+bench-seq2seq: $(VENV)/.dev
+	@$(BIN)/lmstack pull flan-t5-small-titles --quiet
+	@$(BIN)/python benchmarks/seq2seq.py
+
+bench-attention bench-vocabularies: bench-%: $(VENV)/.dev
 	@$(BIN)/python benchmarks/$*.py
 
 docs: $(VENV)/.dev
