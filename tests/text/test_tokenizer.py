@@ -201,6 +201,29 @@ def test_folder_without_tokenizer_says_how_to_make_one(tmp_path):
         Tokenizer.from_folder(tmp_path)
 
 
+@pytest.mark.parametrize("frame", ["single", "pair"])
+def test_a_frame_of_a_token_that_is_not_defined_is_a_format_error(frame):
+    """The library panics over it at the first text, past every handler of exceptions."""
+    processor = {
+        "type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {},
+    }
+    processor[frame] = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, *processor[frame]]
+    spec = {
+        "version": "1.0",
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": None,
+        "post_processor": processor,
+        "decoder": None,
+        "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"},
+    }
+    with pytest.raises(FormatError, match=r"tokenizer\.json cannot be used"):
+        Tokenizer.from_json(json.dumps(spec))
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "null", "{}", '{"model": {"type": "Nonsense"}}', '{"added_tokens": 3}'],

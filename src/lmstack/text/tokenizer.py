@@ -8,6 +8,7 @@ chat templates (``chat.py``).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -382,6 +383,7 @@ def check_text(text: object, name: str = "the text") -> None:
 def _backend(text: str, control: Sequence[str], exact: Exact | None = None) -> Any:
     try:
         backend = tokenizers.Tokenizer.from_str(text)
+        _try_frames(backend)
     except BaseException as error:
         # A Rust panic reaches Python outside the Exception tree.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
@@ -401,6 +403,16 @@ def _backend(text: str, control: Sequence[str], exact: Exact | None = None) -> A
     known = [n for n in control if n not in listed and backend.token_to_id(n) is not None]
     backend.add_special_tokens([tokenizers.AddedToken(name, normalized=False) for name in known])
     return backend
+
+
+def _try_frames(backend: Any) -> None:
+    """What is put around a text and around two may name a token that the file does not define:
+    a panic at the first text, which nothing between here and the user would catch."""
+    # That a vocabulary cannot write a text is told of that text.
+    with contextlib.suppress(Exception):
+        backend.encode("")
+    with contextlib.suppress(Exception):
+        backend.encode("", "")
 
 
 def _content(value: object) -> str | None:
