@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import sys
@@ -176,6 +177,41 @@ def test_what_was_written_before_ctrl_c_is_kept_and_gone_on_with(
     counting.stop_after = 10**9
     assert run(*command, "--resume").code == 0
     assert scores(output.read_text()) == [(n, float(n % 9)) for n in range(100)]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EIO])
+def test_results_before_the_disk_was_full_are_kept_and_gone_on_with(
+    run: Run,
+    counting: Counting,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    file, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    file.write_text("".join(f"{'x' * (n % 9)}\n" for n in range(40)))
+    command = ("run", "classify", "--model", "m", "--file", str(file), "--output", str(output))
+
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            if self.tell() + len(data) > 1000:
+                raise OSError(number, "No space left on device")
+            return super().write(data)
+
+    def full(path: Path, mode: str) -> io.BufferedWriter:
+        return io.BufferedWriter(Full(path, mode))  # type: ignore[arg-type]
+
+    opened = Path.open
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            Path, "open", lambda p, mode: full(p, mode) if p == output else opened(p, mode)
+        )
+        ran = run(*command)
+    assert ran.code == 1
+    assert f"{output} cannot be written: no space left" in ran.err
+    assert "--resume" in ran.err
+    assert 0 < len(scores(output.read_text())) < 40
+    assert run(*command, "--resume").code == 0
+    assert scores(output.read_text()) == [(n, float(n % 9)) for n in range(40)]
 
 
 def test_without_resume_a_result_file_is_written_anew(

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
-from lmstack.core import FormatError, InputError, NotFoundError, shown
+from lmstack.core import FormatError, InputError, NotFoundError, StoreError, shown
 
 __all__ = ["ResultFile", "count_lines", "read_inputs", "read_whole"]
 
@@ -73,8 +73,17 @@ class ResultFile:
         text = json.dumps(value, ensure_ascii=False)
         if self._file is None:
             raise RuntimeError("no file to write to")
-        self._file.write(text.encode() + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(text.encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            # Closing writes what is left once more, and fails once more.
+            with suppress(OSError):
+                self._file.close()
+            raise StoreError(
+                f"{self.path} cannot be written: {(error.strerror or 'refused').lower()}",
+                hint="make room there, then run the command again with --resume",
+            ) from error
 
     def __enter__(self) -> Self:
         return self

@@ -90,7 +90,9 @@ class Reranking(Task[Asked, RerankOptions, Ranking]):
             )
         query = text_of(query, f"the query of {name}")
         if not query.strip():
-            raise InputError(f"{name} comes without a query", param="query")
+            raise InputError(
+                f"{name} comes without a query", hint="set the option query", param="query"
+            )
         return query, tuple(text_of(each, f"document {i}") for i, each in enumerate(documents))
 
     def run(self, items: Sequence[Asked], options: RerankOptions) -> list[Ranking]:
