@@ -22,6 +22,7 @@ from lmstack.text import (
     decode_bytes,
     encode_bytes,
     train_tokenizer,
+    training,
 )
 from lmstack.text.training import KINDS, PATTERNS
 
@@ -214,3 +215,20 @@ def test_ctrl_c_ends_an_endless_stream():
     before = len(handed)
     time.sleep(0.2)
     assert len(handed) == before
+
+
+def test_a_megabyte_of_one_letter_does_not_take_minutes():
+    began = time.process_time()
+    tokenizer = train_tokenizer(["a" * (1 << 20)], VocabularyConfig(kind="bpe", vocab_size=270))
+    assert time.process_time() - began < 10
+    assert tokenizer.decode(tokenizer.encode("a" * 1000)) == "a" * 1000
+
+
+@given(st.text("ab \n", max_size=40))
+def test_cutting_endless_words_loses_nothing_and_cuts_no_others(text):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "_LONGEST_WORD", 4)
+        pieces = list(training._without_endless_words(text))
+    assert "".join(pieces) == text
+    assert all(len(word) < 4 * 3 for piece in pieces for word in piece.split())
+    assert all(piece[-4:].split() == [piece[-4:]] for piece in pieces[:-1])
