@@ -7,6 +7,7 @@ Like `wiring`, imports what it wires when it is called. Does not cover reading t
 from __future__ import annotations
 
 import shlex
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -80,9 +81,9 @@ def trained(
         _sampled(corpus, sample), setup.config, roles=setup.roles, progress=tell
     )
     took = time.perf_counter() - start
-    _write(tokenizer, folder, setup.template)
     read = sum(len(text.encode()) for text in sample)
     count = sum(len(tokenizer.encode(text, add_special_tokens=False)) for text in sample)
+    _write(tokenizer, folder, setup.template)
     return {
         **_described(tokenizer, folder),
         "kind": setup.config.kind,
@@ -137,14 +138,21 @@ def _check_target(folder: Path) -> None:
 
 
 def _write(tokenizer: Tokenizer, folder: Path, template: str | None) -> None:
-    tokenizer.save(folder)
-    path = folder / TEMPLATE
+    """All files or none, as far as a file system allows: a large vocabulary takes seconds to
+    write, and Ctrl-C may come in between."""
     try:
-        if template is None:
-            path.unlink(missing_ok=True)
-        else:
-            path.write_text(template, encoding="utf-8")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".lmstack-", dir=folder.parent) as scratch:
+            staged = Path(scratch)
+            tokenizer.save(staged)
+            if template is None:
+                (folder / TEMPLATE).unlink(missing_ok=True)
+            else:
+                (staged / TEMPLATE).write_text(template, encoding="utf-8")
+            folder.mkdir(exist_ok=True)
+            for file in sorted(staged.iterdir()):
+                file.replace(folder / file.name)
     except OSError as error:
         raise StoreError(
-            f"{path} cannot be written: {error.strerror}", hint="check the permissions there"
+            f"{folder} cannot be written: {error.strerror}", hint="check the permissions there"
         ) from error

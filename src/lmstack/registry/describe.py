@@ -67,7 +67,7 @@ def describe(path: Path) -> Facts:
         raise FormatError(f"{graphs[0]} is ONNX", hint=EXPORTED.format(path=path))
     pickles = sorted(file for file in path.glob("*") if file.suffix in PICKLES)
     if pickles:
-        raise FormatError(f"{pickles[0]} is a pickle", hint=CONVERT)
+        raise FormatError(f"{path} has its weights in {pickles[0].name}, a pickle", hint=CONVERT)
     raise FormatError(
         f"{path} has no weights (*.safetensors, *.gguf or *.onnx)",
         hint="give the folder that holds them, or a .gguf file",
