@@ -41,6 +41,7 @@ BEYOND_THE_SCHEMA = {
     "tokens",
     "top_k",
     "top_logprobs",
+    "use_beam_search",
 }
 NAMES = {
     "/v1/chat/completions": "m",
