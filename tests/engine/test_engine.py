@@ -181,9 +181,11 @@ class FailsOn(torch.nn.Module):
         if bad.any() and not self.nan:
             raise RuntimeError("boom")
 
-        def poisoned(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor):
+        def poisoned(
+            layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: object = None
+        ):
             v = torch.where(bad[:, None, None], torch.nan, v)
-            return attend(layer, q, k, v)  # type: ignore[operator]
+            return attend(layer, q, k, v, bias)  # type: ignore[operator]
 
         return self.inner.hidden(ids, positions, poisoned, **options)
 

@@ -113,6 +113,18 @@ def test_tables_first_asked_for_in_inference_serve_training_too():
 
 
 @torch.no_grad()
+def test_token_types_of_an_encoder_decoder_are_its_encoders():
+    encoder = CONFIG.replace(causal=False, head="none", tie_embeddings=False, token_types=2)
+    module = Transformer(CONFIG.replace(encoder=encoder))
+    ids, decoder_ids = torch.arange(10).view(2, 5), torch.arange(6).view(2, 3)
+    first, second = (
+        module(ids, None, types, decoder_ids).encoder_last_hidden_state
+        for types in (torch.zeros_like(ids), torch.ones_like(ids))
+    )
+    assert not torch.equal(first, second)
+
+
+@torch.no_grad()
 def test_a_query_that_may_look_nowhere_gets_zeros():
     q, k, v = torch.randn(3, 1, 2, 1, 4)
     mask = torch.tensor([[[[True, True], [False, False]]]])

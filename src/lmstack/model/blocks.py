@@ -73,8 +73,7 @@ class Attention(nn.Module):
         if rotary is not None:
             qk = self._ops.rotary(qk, *rotary)
         q, k = qk.split_with_sizes((Hq, Hkv), dim=-2)
-        seen = attend(layer, q, k, v) if bias is None else attend(layer, q, k, v, bias)
-        return self._ops.linear(seen.flatten(-2), self.out)
+        return self._ops.linear(attend(layer, q, k, v, bias).flatten(-2), self.out)
 
     def _normed(self, qk: Tensor) -> Tensor:
         parts = []

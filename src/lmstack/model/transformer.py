@@ -184,11 +184,13 @@ class Transformer(nn.Module):
             encoded = self.encoder(
                 input_ids,
                 attention_mask,
+                token_type_ids,
                 output_hidden_states=output_hidden_states,
                 output_attentions=output_attentions,
             )
             cross, cross_mask = self.cross_states(encoded.last_hidden_state), attention_mask
             input_ids, attention_mask = decoder_input_ids, decoder_attention_mask
+            token_type_ids = None
         elif decoder_input_ids is not None or decoder_attention_mask is not None:
             raise InputError("decoder_input_ids for a model without an encoder")
         self._check_batch(input_ids, attention_mask, token_type_ids)
