@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import pathlib
-import platform
 import subprocess
 import sys
 import tempfile
@@ -78,15 +77,9 @@ def measure(m: Measurement, weights: pathlib.Path) -> dict[str, object]:
 
 def processor() -> str:
     """Model name and the instruction sets that matter, so that figures can be compared."""
-    try:
-        text = pathlib.Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    fields = {key.strip(): value.strip() for key, value in fields.items()}
-    flags = set(fields.get("flags", "").split())
-    sets = [f for f in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8") if f in flags]
-    return f"{fields.get('model name', platform.machine())} ({', '.join(sets)})"
+    from lmstack.app.processor import processor as found
+
+    return str(found())
 
 
 def prepare(folder: pathlib.Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lmstack.app.formats import size
+from lmstack.app.processor import processor
 from lmstack.core import LmstackError
 
 __all__ = ["Check", "Status", "machine_checks", "network_checks", "store_checks"]
@@ -28,24 +29,6 @@ OLDEST_PYTHON = (3, 11)
 LOW_MEMORY = 1_000_000_000
 LOW_DISK = 1_000_000_000
 OTHER_HOME = "LMSTACK_HOME=FOLDER lmstack doctor"
-# Instruction sets that change how fast torch is here, widest last.
-INSTRUCTION_SETS = (
-    "sse4_2",
-    "avx2",
-    "fma",
-    "f16c",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx_vnni",
-    "amx_bf16",
-    "amx_int8",
-    "asimd",
-    "asimddp",
-    "i8mm",
-    "bf16",
-    "sve",
-)
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HF_TOKEN", "LMSTACK_API_KEYS")
 HOSTS = (("PyPI", "https://pypi.org/simple/pip/"), ("Hugging Face Hub", "https://huggingface.co/"))
 
@@ -117,30 +100,15 @@ def _torch() -> Iterator[Check]:
 
 
 def _processor() -> Iterator[Check]:
-    flags = _cpu_flags()
-    found = [name for name in INSTRUCTION_SETS if name in flags]
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    detail = f"{platform.machine()}, {cores} cores, {' '.join(found) or 'instruction sets unknown'}"
-    slow = platform.machine() in ("x86_64", "AMD64") and flags and "avx2" not in flags
+    found = processor()
+    sets = " ".join(found.instruction_sets) or "instruction sets unknown"
+    detail = f"{found.name}, {found.architecture}, {found.cores} cores, {sets}"
+    slow = found.architecture in ("x86_64", "AMD64") and found.flags and "avx2" not in found.flags
     yield Check(
         "processor",
         "warn" if slow else "ok",
         f"{detail}; without AVX2 models run slowly" if slow else detail,
     )
-
-
-def _cpu_flags() -> frozenset[str]:
-    """Names as Linux writes them; empty where the system does not say."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return frozenset()
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return frozenset(value.split())
-    return frozenset()
 
 
 def _kernels() -> Check:
