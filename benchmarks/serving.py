@@ -1,0 +1,383 @@
+"""Serving beside its peers in one run: llama.cpp, OpenVINO GenAI, vLLM, transformers,
+sentence-transformers, ONNX Runtime, CTranslate2.
+
+    make bench-serving                                 all of it
+    make bench-serving QUICK=1                         under 15 minutes, without vLLM
+    python benchmarks/serving.py --only decode,prefill measures of your choice
+    python benchmarks/serving.py --peers llamacpp      peers of your choice
+    python benchmarks/serving.py --json FILE           where the result goes
+
+Each peer lives in an environment of its own (`serving_environments`), which is built at the first
+run and takes its time once; one that cannot be built is reported with the reason. In each round
+every side computes every measure in a fresh process, one after the other, on the same prompts
+(`serving_work`) and with the same number of threads. Shared machines stall for seconds at a time,
+so the best of all rounds counts; medians and spread are kept beside it. Greedy tokens are compared
+with those of transformers in float32, sentence vectors with sentence-transformers in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from serving_environments import CACHE, PEERS, SCRIPTS, BuildError, Peer, build, versions
+from serving_work import MEASURES, SIDES, Ids, Side, agreement, job, ratios, summary
+from spine import HERE, processor
+
+LANGUAGE, GEMMA = "smollm2-135m-instruct", "gemma3-270m"
+EMBEDDER, TRANSLATOR = "all-minilm-l6-v2", "flan-t5-small-titles"
+REFERENCE_COSINE = "sentence_transformers_float32"
+SIDE_SECONDS = 1200
+LMSTACK = "with_lmstack.py"
+
+
+# --- models, as the peers want them ------------------------------------------------------------
+
+
+def sources() -> dict[str, Any]:
+    """Where the models are that the peers load or convert; folders are written once and kept."""
+    from lmstack.registry import Store, load
+
+    store = Store()
+    paths: dict[str, Any] = {}
+    for key, name in (("smollm2", LANGUAGE), ("t5", TRANSLATOR)):
+        digest = str(store.resolve(name).card.digest).removeprefix("sha256:")[:16]
+        folder = CACHE / "models" / f"{key}-{digest}"
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+                made = pathlib.Path(scratch) / "model"
+                load(name, store).save(made)
+                made.rename(folder)
+        paths[key] = str(folder)
+    paths["gguf"] = str(store.resolve(LANGUAGE).gguf)
+    paths["gemma_gguf"] = str(store.resolve(GEMMA).gguf)
+    embedder = store.resolve(EMBEDDER).path
+    paths["minilm"] = str(embedder)
+    settings = json.loads((embedder / "sentence_bert_config.json").read_text())
+    paths["minilm_length"] = settings["max_seq_length"]
+    return paths
+
+
+def converted(peer: Peer, paths: dict[str, Any], scratch: pathlib.Path) -> None:
+    """The models in the peer's own format, made in its environment once for each of its builds."""
+    if not peer.converts:
+        return
+    key = json.dumps([peer.wanted, paths["smollm2"], paths["t5"], paths["minilm"]])
+    folder = CACHE / "models" / f"{peer.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    paths[peer.name] = str(folder)
+    if folder.is_dir():
+        return
+    making = folder.with_name(f"{folder.name}.making")
+    shutil.rmtree(making, ignore_errors=True)
+    spec = scratch / f"convert-{peer.name}.json"
+    spec.write_text(json.dumps({"paths": paths | {peer.name: str(making)}}))
+    done = subprocess.run(
+        [str(peer.python), str(SCRIPTS / peer.script), "convert", str(spec)],
+        capture_output=True,
+        text=True,
+        timeout=SIDE_SECONDS,
+        env=environment(2),
+    )
+    if done.returncode:
+        raise BuildError(f"{peer.name} does not convert its models: {done.stderr[-2000:]}")
+    making.rename(folder)
+
+
+def environment(threads: int) -> dict[str, str]:
+    quiet = {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    counted = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS"), str(threads))
+    return os.environ | quiet | counted | {"TOKENIZERS_PARALLELISM": "true"}
+
+
+# --- one run -----------------------------------------------------------------------------------
+
+
+class Run:
+    """What was found so far, in the shape of the results."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.start = time.monotonic()
+        self.raw: dict[str, dict[str, list[list[float]]]] = {name: {} for name in args.only}
+        self.failures: dict[str, dict[str, str]] = {}
+        self.checks: dict[str, dict[str, Any]] = {}
+        self.problems: list[str] = []
+        self.reference: dict[str, list[Ids]] = {}
+        self.weight_bytes: dict[str, int] = {}
+        self.peers: dict[str, dict[str, Any]] = {}
+        self.sides = [SIDES[0]]
+        self.rounds = 0
+
+    def say(self, text: str) -> None:
+        seconds = int(time.monotonic() - self.start)
+        print(f"[{seconds // 60:>3}:{seconds % 60:02}] {text}", flush=True)
+
+    def build(self, paths: dict[str, Any], scratch: pathlib.Path) -> None:
+        """Environments and converted models of the peers that are asked for."""
+        wanted = [PEERS[name] for name in self.args.peers]
+        while wanted:
+            peer = wanted.pop(0)
+            self.say(f"environment of {peer.name}")
+            try:
+                seconds = build(peer)
+                converted(peer, paths, scratch)
+            except (BuildError, OSError, subprocess.SubprocessError) as error:
+                self.peers[peer.name] = {"built": False, "error": str(error)}
+                self.say(f"{peer.name} cannot be built: {str(error)[-300:]}")
+                if peer.fallback:
+                    self.say(f"{peer.fallback} instead of it")
+                    wanted.insert(0, PEERS[peer.fallback])
+                continue
+            found = {"built": True, "build_seconds": seconds, "versions": versions(peer)}
+            self.peers[peer.name] = found
+            self.sides += [side for side in SIDES if side.peer == peer.name]
+
+    # -- sides
+
+    def tasks(self, round_: int) -> Iterable[tuple[Side, list[str]]]:
+        """A process each: the sides of a group one after the other, in another order each round."""
+        chosen = [name for name in MEASURES if name in self.args.only]
+        started: set[str] = set()
+        for group in dict.fromkeys(MEASURES[name].group for name in chosen):
+            sides = self.sides[:: 1 if round_ % 2 == 0 else -1]
+            for side in sides:
+                mine = [m for m in chosen if m in side.measures and m not in self.failed(side)]
+                names = [m for m in mine if MEASURES[m].group == group]
+                if names and side.peer and PEERS[side.peer].slow_start:
+                    names = [] if side.name in started else mine
+                    started.add(side.name)
+                if names:
+                    yield side, names
+
+    def failed(self, side: Side) -> dict[str, str]:
+        return self.failures.get(side.name, {})
+
+    def process(self, side: Side, path: pathlib.Path, names: Sequence[str]) -> dict[str, Any]:
+        """What the side prints; an error for each measure where it prints nothing."""
+        peer = PEERS[side.peer] if side.peer else None
+        python = str(peer.python) if peer else sys.executable
+        script = str(SCRIPTS / (peer.script if peer else LMSTACK))
+        command = [python, script, *side.arguments, "measure", str(path), *names]
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=SIDE_SECONDS,
+                env=environment(self.args.threads),
+            )
+        except subprocess.TimeoutExpired:
+            return {name: {"error": f"no result within {SIDE_SECONDS} s"} for name in names}
+        try:
+            found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        except (IndexError, ValueError):
+            said = f"exit {done.returncode}: {(done.stderr or done.stdout)[-2000:]}"
+            return {name: {"error": said} for name in names}
+        return found
+
+    def round(self, paths: dict[str, Any], texts: tuple[str, Ids], scratch: pathlib.Path) -> None:
+        task = job(paths, *texts, self.rounds, self.args.quick)
+        for name in ("embed_short", "embed_long"):
+            files = {side.name: str(scratch / f"{side.name}-{name}.npy") for side in self.sides}
+            task[name]["vectors"] = files
+        path = scratch / f"round-{self.rounds}.json"
+        path.write_text(json.dumps(task))
+        if self.rounds == 0 and "transformers" in (side.name for side in self.sides):
+            self.say("the reference: transformers in float32")
+            side = next(side for side in self.sides if side.name == "transformers")
+            found = self.process(side, path, ["reference"])["reference"]
+            self.reference = found.get("reference", {})
+            if "error" in found:
+                self.problems.append(f"no reference: {found['error']}")
+        for side, names in self.tasks(self.rounds):
+            for name, found in self.process(side, path, names).items():
+                self.keep(side, name, found)
+        for name in ("embed_short", "embed_long"):
+            self.compare_vectors(name, task[name]["vectors"])
+        self.rounds += 1
+
+    def keep(self, side: Side, name: str, found: dict[str, Any]) -> None:
+        if "error" in found:
+            self.failures.setdefault(side.name, {})[name] = found["error"]
+            self.say(f"{name:18}{side.name:32} failed: {found['error'][-300:]}")
+            return
+        figures = [float(f) for f in found["figures"]]
+        self.raw[name].setdefault(side.name, []).append(figures)
+        notes = {k: found[k] for k in ("requests", "cached_tokens") if k in found}
+        if notes:
+            self.checks.setdefault(name, {}).setdefault(side.name, {}).update(notes)
+        if "weight_bytes" in found and side.peer is None:
+            self.weight_bytes[name] = found["weight_bytes"]
+        # Only the first round's translations have a reference.
+        comparable = name == "decode" or self.rounds == 0
+        if "tokens" in found and name in self.reference and comparable:
+            same = agreement(found["tokens"], self.reference[name])
+            self.checks.setdefault(name, {}).setdefault(side.name, {}).update(same)
+        shown = " ".join(f"{figure:.4g}" for figure in figures)
+        self.say(f"{name:18}{side.name:32} {shown} {MEASURES[name].unit}")
+
+    def compare_vectors(self, name: str, files: dict[str, str]) -> None:
+        """Cosine with sentence-transformers in float32, the lowest of all rounds and the mean."""
+        found = {s: np.load(f) for s, f in files.items() if pathlib.Path(f).is_file()}
+        if name not in self.args.only or REFERENCE_COSINE not in found:
+            return
+        for side, vectors in found.items():
+            cosines = (vectors * found[REFERENCE_COSINE]).sum(1)
+            check = self.checks.setdefault(name, {}).setdefault(side, {})
+            check["cosine_min"] = min(check.get("cosine_min", 1.0), float(cosines.min()))
+            check["cosine_mean"] = float(cosines.mean())
+
+    # -- results
+
+    def sane(self) -> list[str]:
+        """What is wrong with the outputs that are compared."""
+        wrong = list(self.problems)
+        for name, sides in self.checks.items():
+            for side, check in sides.items():
+                if check.get("cosine_min", 1.0) < 0.99:
+                    wrong.append(f"{name}: {side} has cosine {check['cosine_min']:.4f}, below 0.99")
+                if check.get("begin", 1.0) < 0.5:
+                    wrong.append(
+                        f"{name}: only {check['begin']:.0%} of the texts of {side} begin like "
+                        "those of transformers in float32"
+                    )
+        return wrong
+
+    def result(self) -> dict[str, Any]:
+        flat = {
+            name: {side: [f for once in rounds for f in once] for side, rounds in sides.items()}
+            for name, sides in self.raw.items()
+        }
+        read = self.weight_bytes.get("decode")
+        best, missing = ratios(flat, read, "best")
+        medians, _ = ratios(flat, read, "median")
+        return {
+            "machine": processor(),
+            "cores": os.cpu_count(),
+            "threads": self.args.threads,
+            "quick": self.args.quick,
+            "rounds": self.rounds,
+            "seconds": round(time.monotonic() - self.start),
+            "versions": {package: version(package) for package in ("lmstack", "torch")},
+            "peers": self.peers,
+            "ratios": best,
+            "ratios_of_medians": medians,
+            "missing": missing,
+            "checks": self.checks,
+            "problems": self.sane(),
+            "failures": self.failures,
+            "weight_bytes": self.weight_bytes,
+            "measures": {
+                name: {
+                    "title": MEASURES[name].title,
+                    "unit": MEASURES[name].unit,
+                    "sides": {s: summary(f) | {"raw": self.raw[name][s]} for s, f in sides.items()},
+                }
+                for name, sides in flat.items()
+            },
+        }
+
+    def write(self) -> dict[str, Any]:
+        result = self.result()
+        self.args.json.parent.mkdir(parents=True, exist_ok=True)
+        self.args.json.write_text(json.dumps(result, indent=1) + "\n")
+        return result
+
+
+# --- the command -------------------------------------------------------------------------------
+
+
+def table(result: dict[str, Any]) -> None:
+    for measure in result["measures"].values():
+        print(f"\n{measure['title']} ({measure['unit']}): best, median, spread")
+        for side, row in sorted(measure["sides"].items(), key=lambda item: -item[1]["best"]):
+            print(f"  {side:32}{row['best']:>12.5g}{row['median']:>12.5g}{row['spread']:>8.0%}")
+    print("\nRatios, of the best and of the medians (above 1: lmstack is faster)")
+    for key, ratio in result["ratios"].items():
+        if ratio is None:
+            print(f"  {key:40}{'-':>8}  {result['missing'][key]}")
+        else:
+            print(f"  {key:40}{ratio:>8.2f}{result['ratios_of_medians'][key]:>8.2f}")
+    for problem in result["problems"]:
+        print(f"  problem: {problem}")
+
+
+def chosen(text: str, known: Sequence[str]) -> list[str]:
+    """Names of a comma-separated list."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name!r}; known: {', '.join(known)}")
+    return names
+
+
+def arguments() -> argparse.Namespace:
+    peers = [name for name in PEERS if not any(p.fallback == name for p in PEERS.values())]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer repeats, without vLLM")
+    parser.add_argument("--only", type=lambda t: chosen(t, list(MEASURES)), help="measures, a,b,c")
+    parser.add_argument("--peers", type=lambda t: chosen(t, list(PEERS)), help="peers, a,b,c")
+    parser.add_argument("--rounds", type=int, help="default: 5, quick 3")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=pathlib.Path, help="default: results/serving.json")
+    args = parser.parse_args()
+    if args.json is None:
+        # A part of the measures does not replace the whole.
+        part = args.only is not None or args.peers is not None
+        args.json = HERE / "results" / "serving.json"
+        if part:
+            args.json = pathlib.Path(tempfile.gettempdir()) / "serving-part.json"
+    args.only = args.only or list(MEASURES)
+    if args.peers is None:
+        args.peers = [name for name in peers if PEERS[name].quick or not args.quick]
+    args.rounds = args.rounds or (3 if args.quick else 5)
+    return args
+
+
+def main() -> None:
+    args = arguments()
+    run = Run(args)
+    print(f"{processor()}, {args.threads} threads", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = pathlib.Path(folder)
+        try:
+            run.say("models as the peers want them")
+            from lmstack.registry import load_text
+
+            paths = sources()
+            corpus = "\n\n".join(p.read_text() for p in sorted((HERE.parent / "docs").glob("*.md")))
+            gemma = list(load_text(GEMMA).tokenizer.encode(corpus))
+            run.build(paths, scratch)
+            built = run.start = time.monotonic()
+            for _ in range(args.rounds):
+                run.round(paths, (corpus, gemma), scratch)
+                run.write()
+            run.say(f"measured in {(time.monotonic() - built) / 60:.1f} minutes")
+        except KeyboardInterrupt:
+            print("\ninterrupted; what was measured is kept", flush=True)
+    table(run.write())
+    print(f"\nwritten to {args.json}")
+    if run.sane():
+        raise SystemExit("some outputs are not what they should be; see above")
+
+
+if __name__ == "__main__":
+    main()
