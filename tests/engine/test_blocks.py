@@ -28,6 +28,7 @@ class Pool:
         self.blocks = BlockManager(num_blocks, SIZE)
         self.tables: list[list[int]] = []
         self.written: dict[int, bytes] = {}
+        self.contents: dict[int, list[int]] = {}
 
     def start(self, tokens: list[int]) -> bool:
         """A sequence of ``tokens``: share, allocate, fill, publish."""
@@ -41,9 +42,12 @@ class Pool:
         table: list[int] = []
         self.blocks.allocate(table, need, shared)
         for i in range(len(shared), len(table)):
+            inside = tokens[i * SIZE : (i + 1) * SIZE]
             self.written[table[i]] = hashes[i] if i < len(hashes) else b"part"
+            self.contents[table[i]] = tokens[: i * SIZE] + inside
             if i < len(hashes):
-                self.blocks.publish(table[i], hashes[i])
+                parent = hashes[i - 1] if i else b""
+                self.blocks.publish(table[i], hashes[i], parent, inside)
         self.tables.append(table)
         return True
 
@@ -60,6 +64,15 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(tokens=st.lists(st.integers(0, 1), min_size=1, max_size=30))
     def start(self, tokens: list[int]) -> None:
         self.pool.start(tokens)
+
+    @rule(tokens=st.lists(st.integers(0, 1), min_size=1, max_size=30))
+    def look(self, tokens: list[int]) -> None:
+        hashes = chain(tokens)
+        known = len(self.pool.blocks.match(hashes))
+        rest = tokens[known * SIZE : (known + 1) * SIZE]
+        block, count = self.pool.blocks.match_partly(hashes[known - 1] if known else b"", rest)
+        end = known * SIZE + count
+        assert count == 0 or self.pool.contents[block][:end] == tokens[:end]
 
     @precondition(lambda self: self.pool.tables)
     @rule(data=st.data(), forget=st.booleans())
@@ -135,6 +148,62 @@ def test_equal_blocks_after_different_beginnings_do_not_meet() -> None:
         blocks.publish(block, digest)
     assert not blocks.match(chain([7] * SIZE))
     assert len(blocks.match(chain([0] * SIZE + [7] * SIZE))) == 2
+
+
+def publish(blocks: BlockManager, tokens: list[int], parent: bytes = b"") -> int:
+    table: list[int] = []
+    blocks.allocate(table, 1)
+    blocks.publish(table[0], chain_hash(parent, tokens), parent, tokens)
+    block = table[0]
+    blocks.release(table)
+    return block
+
+
+def test_the_block_with_the_longest_common_beginning_is_found() -> None:
+    blocks = BlockManager(8, SIZE)
+    publish(blocks, [1, 2, 9, 9])
+    best = publish(blocks, [1, 2, 3, 9])
+    publish(blocks, [1, 8, 3, 4])
+    assert blocks.match_partly(b"", [1, 2, 3, 4]) == (best, 3)
+    assert blocks.match_partly(b"", [1, 2, 3]) == (best, 3)
+    assert blocks.match_partly(b"", [2])[1] == 0
+    assert blocks.match_partly(b"", [])[1] == 0
+
+
+def test_a_beginning_is_found_after_its_own_past_only() -> None:
+    blocks = BlockManager(8, SIZE)
+    publish(blocks, [1, 2, 3, 4], parent=b"one past")
+    assert blocks.match_partly(b"another", [1, 2, 3])[1] == 0
+
+
+@pytest.mark.parametrize("way", ["evicted", "forgotten"])
+def test_a_beginning_is_not_found_once_its_block_is_gone(way: str) -> None:
+    blocks = BlockManager(1, SIZE)
+    publish(blocks, [1, 2, 3, 4])
+    table: list[int] = []
+    if way == "evicted":
+        blocks.allocate(table, 1)
+    else:
+        blocks.allocate(table, 0, blocks.match(chain([1, 2, 3, 4])))
+        blocks.release(table, forget=True)
+    assert blocks.match_partly(b"", [1, 2, 3])[1] == 0
+
+
+def test_touching_a_block_keeps_it_longer_than_those_used_later() -> None:
+    blocks = BlockManager(2, SIZE)
+    first, second = publish(blocks, [1] * SIZE), publish(blocks, [2] * SIZE)
+    blocks.touch(first)
+    table: list[int] = []
+    blocks.allocate(table, 1)
+    assert table == [second]
+
+
+def test_looking_among_many_alike_is_bounded_and_prefers_the_latest() -> None:
+    blocks = BlockManager(1000, SIZE)
+    for i in range(1000):
+        latest = publish(blocks, [1, 2, i, i])
+    assert blocks.match_partly(b"", [1, 2, 999]) == (latest, 3)
+    assert blocks.match_partly(b"", [1, 2, 0])[1] == 2  # the exact one is too old to look at
 
 
 def test_token_boundaries_are_part_of_the_hash() -> None:

@@ -3,7 +3,8 @@
 A block is `block_size` slots for the keys and values of consecutive tokens. It is *used* while
 a sequence holds it, *cached* when its contents are known under the hash of everything up to
 its end, and both or neither. Unused blocks are given out empty ones first, then cached ones
-from the least recently used.
+from the least recently used. A block of which only the beginning is wanted can be found too, to
+be copied.
 
 Not covered: the memory itself (the runner's) and when to ask (the scheduler's).
 """
@@ -11,11 +12,16 @@ Not covered: the memory itself (the runner's) and when to ask (the scheduler's).
 from __future__ import annotations
 
 import hashlib
+import itertools
 from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
 __all__ = ["BlockManager", "chain_hash", "cross_hashes", "input_hash"]
+
+# Of the blocks that begin alike, the latest are looked at: questions after one system prompt
+# are many, and looking must stay cheaper than computing.
+MAX_COMPARED = 32
 
 
 def chain_hash(parent: bytes, tokens: Sequence[int]) -> bytes:
@@ -50,6 +56,9 @@ class BlockManager:
         self._block_of: dict[bytes, int] = {}
         self._empty: OrderedDict[int, None] = OrderedDict.fromkeys(range(self.num_blocks))
         self._reusable: OrderedDict[int, None] = OrderedDict()  # cached, unused, oldest first
+        # By the hash of all before and the first token: the blocks that go on so, oldest first.
+        self._followers: dict[tuple[bytes, int], dict[int, tuple[int, ...]]] = {}
+        self._place_of: dict[int, tuple[bytes, int]] = {}
 
     @property
     def num_free(self) -> int:
@@ -72,6 +81,26 @@ class BlockManager:
                 break
             found.append(block)
         return found
+
+    def match_partly(self, parent: bytes, tokens: Sequence[int]) -> tuple[int, int]:
+        """A cached block that follows ``parent`` and begins with as many of ``tokens`` as any,
+        and how many those are; 0 where there is none. Changes nothing."""
+        best, most = 0, 0
+        known = self._followers.get((parent, tokens[0]), {}) if tokens else {}
+        for block in itertools.islice(reversed(known), MAX_COMPARED):
+            count = 0
+            for ours, theirs in zip(tokens, known[block], strict=False):
+                if ours != theirs:
+                    break
+                count += 1
+            if count > most:
+                best, most = block, count
+        return best, most
+
+    def touch(self, block: int) -> None:
+        """``block`` is of use just now, though nobody holds it."""
+        if block in self._reusable:
+            self._reusable.move_to_end(block)
 
     def can_allocate(self, num_new: int, shared: Sequence[int] = ()) -> bool:
         """Whether ``num_new`` blocks can be had beside holding ``shared``."""
@@ -102,15 +131,30 @@ class BlockManager:
         if self._empty:
             return self._empty.popitem(last=False)[0]
         block, _ = self._reusable.popitem(last=False)
-        del self._block_of[self._hash_of.pop(block)]
+        self._forget(block)
         return block
 
-    def publish(self, block: int, digest: bytes) -> None:
-        """Make the full ``block`` findable. Of two with equal contents the first stays known."""
+    def publish(
+        self, block: int, digest: bytes, parent: bytes = b"", tokens: Sequence[int] = ()
+    ) -> None:
+        """Make the full ``block`` findable. Of two with equal contents the first stays known.
+        ``tokens``: what it holds after ``parent``, where its beginning alone is of use too."""
         assert self._holders[block], f"block {block} is published, but nobody holds it"
         if self._prefix_cache and digest not in self._block_of and block not in self._hash_of:
             self._hash_of[block] = digest
             self._block_of[digest] = block
+            if tokens:
+                self._place_of[block] = place = parent, tokens[0]
+                self._followers.setdefault(place, {})[block] = tuple(tokens)
+
+    def _forget(self, block: int) -> None:
+        """Nobody may find ``block`` any more."""
+        del self._block_of[self._hash_of.pop(block)]
+        place = self._place_of.pop(block, None)
+        if place is not None:
+            del self._followers[place][block]
+            if not self._followers[place]:
+                del self._followers[place]
 
     def release(self, table: list[int], *, forget: bool = False) -> None:
         """Give back every block of ``table`` and empty it. ``forget`` also drops what the
@@ -123,7 +167,7 @@ class BlockManager:
             if self._holders[block]:
                 continue
             if forget and block in self._hash_of:
-                del self._block_of[self._hash_of.pop(block)]
+                self._forget(block)
             (self._reusable if block in self._hash_of else self._empty)[block] = None
 
     def check(self, tables: Iterable[Sequence[int]]) -> None:
@@ -142,3 +186,6 @@ class BlockManager:
         assert set(self._reusable) == cached, (
             f"reusable by list {sorted(self._reusable)}, by cache {sorted(cached)}"
         )
+        places = {b: place for place, blocks in self._followers.items() for b in blocks}
+        assert places == self._place_of, f"followers {places}, by block {self._place_of}"
+        assert set(places) <= set(self._hash_of), "a block that is not cached can be found"
