@@ -1,4 +1,5 @@
-"""How figures and foreign text look: sizes, durations, rates, columns, control characters.
+"""How figures and foreign text look: sizes, durations, rates, columns, control characters; and
+sizes as people write them.
 
 Covers strings only; `output` decides where they go. `printable` is what keeps text from documents
 and models from moving the cursor or repainting the terminal.
@@ -7,14 +8,33 @@ and models from moving the cursor or repainting the terminal.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import IO
 
-__all__ = ["columns", "count", "figures", "is_colourful", "printable", "seconds", "size"]
+from lmstack.core import InputError, shown
+
+__all__ = [
+    "columns",
+    "count",
+    "figures",
+    "is_colourful",
+    "memory",
+    "parse_memory",
+    "printable",
+    "seconds",
+    "size",
+]
 
 # Characters that reorder the text around them: a file name or a quote could read as another one.
 BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+_UNITS = {"": 1, "b": 1} | {
+    f"{letter}{ending}": base**power
+    for power, letter in enumerate("kmgt", start=1)
+    for ending, base in (("b", 1000), ("ib", 1024))
+}
 
 
 def printable(text: str, *, one_line: bool = False) -> str:
@@ -45,6 +65,28 @@ def size(num_bytes: float) -> str:
             return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.1f} TB"
+
+
+def memory(num_bytes: float) -> str:
+    """Bytes in binary units, as memory is sold: ``128 KiB``, ``22.5 MiB``, ``16 GiB``."""
+    unit = "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if abs(num_bytes) < 1023.5:
+            break
+        num_bytes, unit = num_bytes / 1024, larger
+    text = f"{num_bytes:.0f}" if abs(num_bytes) >= 99.95 else f"{num_bytes:.1f}".removesuffix(".0")
+    return f"{text} {unit}"
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of ``16GiB``, ``16 GB`` or ``17179869184``."""
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?) ?([A-Za-z]*)", text.strip(), re.ASCII)
+    factor = _UNITS.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise InputError(
+            f"{shown(text)} is no size of memory", hint="write 16GiB, 16GB or a number of bytes"
+        )
+    return int(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor
 
 
 def seconds(value: float) -> str:

@@ -20,7 +20,7 @@ __all__ = ["SECTIONS", "HelpCommand", "HelpGroup", "help_text", "overview", "spr
 # In the order of the work, and within a section in the order of use.
 SECTIONS = {
     "Ask": ("ask", "search", "run"),
-    "Serve": ("up",),
+    "Serve": ("up", "plan", "bench"),
     "Models": ("pull", "models", "inspect", "convert", "tokens", "tokenizer"),
     "Data": ("index",),
     "Operate": ("doctor", "audit"),

@@ -67,6 +67,7 @@ def inspect_config(config: TransformerConfig) -> Inspection:
     """Count ``config``'s parameters and what they and a token's keys and values take."""
     import torch
 
+    from lmstack.engine.kvpool import KVPool
     from lmstack.model import Transformer
 
     with torch.device("meta"):
@@ -76,14 +77,13 @@ def inspect_config(config: TransformerConfig) -> Inspection:
         part = _part(name)
         parameters[part] = parameters.get(part, 0) + parameter.numel()
     total = sum(parameters.values())
-    per_token = (
-        2 * config.num_layers * config.num_kv_heads * config.head_dim if config.causal else 0
-    )
     return Inspection(
         parameters=parameters,
         weights_bytes={name: total * width for name, width in DTYPE_BYTES.items()},
         kv_bytes_per_token={
-            name: per_token * width for name, width in DTYPE_BYTES.items() if name != "int8"
+            name: KVPool.bytes_per_token(config, getattr(torch, name)) if config.causal else 0
+            for name in DTYPE_BYTES
+            if name != "int8"
         },
         context_length=config.max_positions,
         config=dataclasses.asdict(config),

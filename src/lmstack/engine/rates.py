@@ -1,0 +1,124 @@
+"""How fast this machine reads memory and multiplies matrices: what bounds every model on it.
+
+Best of many rounds, because shared machines stall. Measured through torch, whose reductions read
+as fast as memory gives, and whose products use the tiles or dot products that the processor has.
+Not covered: what the processor is called, and keeping the result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+
+__all__ = ["MatrixType", "Rates", "measure_rates"]
+
+MatrixType = Literal["int8", "bfloat16", "float32"]
+
+MATRIX_TYPES: tuple[MatrixType, ...] = ("int8", "bfloat16", "float32")
+# (M, K, N): the products of a small model's prompt, and square ones of a larger model's.
+SHAPES = ((512, 576, 3072), (512, 2048, 2048))
+LEAST_ROUNDS = 3
+PASSES = 3
+
+
+@dataclass(frozen=True)
+class Rates:
+    """``read_one`` and ``read_all``: bytes a second that one core and all of them read from
+    memory; never less for all, since the others need not take part. ``matrix``: operations a
+    second of all cores by type of the factors; a multiplication and its addition are two. A type
+    that torch does not multiply here is left out."""
+
+    read_one: float
+    read_all: float
+    matrix: dict[MatrixType, float]
+
+
+def measure_rates(
+    cores: int,
+    num_bytes: int,
+    *,
+    seconds: float = 1.0,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Rates:
+    """Measure each rate for ``seconds``. ``num_bytes``: of the array that is read, several times
+    what the caches hold. ``progress(done, total, what)``."""
+    words = torch.ones(max(2, num_bytes // 4))
+    share = seconds / PASSES
+    work: list[tuple[str, int, Callable[[], float | None]]] = [
+        ("memory, one core", 1, partial(_read_rate, words, share)),
+        (f"memory, {cores} cores", cores, partial(_read_rate, words, share)),
+        *(
+            (f"matrices, {kind}", cores, partial(_matrix_rate, kind, share))
+            for kind in MATRIX_TYPES
+        ),
+    ]
+    best = [0.0] * len(work)
+    # Each in turn and again: a stall of some seconds then spoils one pass and no rate.
+    for turn in range(PASSES):
+        for index, (label, count, measure) in enumerate(work):
+            if progress is not None:
+                progress(turn * len(work) + index, PASSES * len(work), label)
+            with _threads(count):
+                best[index] = max(best[index], measure() or 0.0)
+    if progress is not None:
+        progress(PASSES * len(work), PASSES * len(work), "")
+    one, several, *products = best
+    matrix = {kind: rate for kind, rate in zip(MATRIX_TYPES, products, strict=True) if rate}
+    return Rates(one, max(one, several), matrix)
+
+
+def _read_rate(words: torch.Tensor, seconds: float) -> float:
+    """Two ways to read every word once; which is faster depends on the processor."""
+    longs = words[: len(words) // 2 * 2].view(torch.int64)
+    ways: tuple[Callable[[], object], ...] = (words.sum, longs.max)
+    size = words.numel() * words.itemsize
+    return max(size / _best_time(way, seconds / len(ways)) for way in ways)
+
+
+@torch.inference_mode()
+def _matrix_rate(kind: MatrixType, seconds: float) -> float | None:
+    rates = []
+    for M, K, N in SHAPES:
+        if kind == "int8":
+            left, right = (torch.ones(shape, dtype=torch.int8) for shape in ((M, K), (K, N)))
+            multiply = torch._int_mm
+        else:
+            dtype = torch.bfloat16 if kind == "bfloat16" else torch.float32
+            left, right = (torch.ones(shape, dtype=dtype) for shape in ((M, K), (K, N)))
+            multiply = torch.mm
+        try:
+            best = _best_time(partial(multiply, left, right), seconds / len(SHAPES))
+        except RuntimeError:  # torch has no such product on this processor
+            return None
+        rates.append(2 * M * K * N / best)
+    return max(rates)
+
+
+def _best_time(call: Callable[[], object], seconds: float) -> float:
+    """The shortest of the rounds that fit into ``seconds``, of `LEAST_ROUNDS` at least; the
+    first pays for what is set up once, so it does not count."""
+    call()
+    best, rounds = float("inf"), 0
+    end = time.perf_counter() + seconds
+    while rounds < LEAST_ROUNDS or time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - start)
+        rounds += 1
+    return max(best, 1e-9)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

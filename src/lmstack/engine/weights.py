@@ -1,0 +1,122 @@
+"""How many bytes a model's weights take in each form, and how many of them a step reads.
+
+Counted on the module itself, built without memory, or on the tensors of a GGUF file as they are
+stored. What a step reads is less than what is held: of an embedding table only a row a token,
+of experts those that the tokens choose, of an encoder nothing once it has run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+
+from lmstack.engine.rates import MatrixType
+from lmstack.model import GGUFFile, Transformer, TransformerConfig
+from lmstack.model.gguf_blocks import BLOCK_TYPES
+
+__all__ = ["FORMS", "WeightForm", "Weights", "stored_weights", "weights_in"]
+
+WeightForm = Literal["float32", "bfloat16", "int8", "q4"]
+FORMS: tuple[WeightForm, ...] = get_args(WeightForm)
+
+Role = Literal["dense", "experts", "looked up", "once"]
+_Q4 = next(kind for kind in BLOCK_TYPES.values() if kind.name == "Q4_0")
+_SCALE = 4  # bytes of a float32
+# Integers are multiplied as integers, floats in the type that they are held in.
+_MATRIX: dict[str, MatrixType] = {
+    **{"float32": "float32", "F32": "float32"},
+    **{"bfloat16": "bfloat16", "BF16": "bfloat16", "F16": "bfloat16"},
+}
+MENTIONED = 0.1  # share of a file's bytes from which a type of blocks is named
+_TABLES = ("embed_positions", "embed_types")
+_GGUF_TABLES = ("position_embd", "token_types")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Bytes: ``total`` in memory; ``dense`` read by every decode step; ``experts``, of which a
+    token chooses some; the rest is looked up by the row, or read once for each request.
+    ``form``: how they are held. ``matrix``: the type in which they are multiplied."""
+
+    form: str
+    matrix: MatrixType
+    total: int
+    dense: int
+    experts: int
+
+    def read_by(self, num_tokens: int, config: TransformerConfig) -> float:
+        """Bytes that a step of ``num_tokens`` reads: with experts, those expected to be chosen
+        by at least one token where every choice is as likely."""
+        if not self.experts:
+            return self.dense
+        share = config.experts_per_token / config.num_experts
+        return self.dense + self.experts * (1 - (1 - share) ** num_tokens)
+
+
+def weights_in(config: TransformerConfig, form: WeightForm) -> Weights:
+    """The weights in ``form``. ``int8``: a byte a weight and a float32 scale a row. ``q4``: the
+    blocks of Q4_0, and int8 where rows are no whole number of them. Vectors (norms, biases) stay
+    float32 in these two."""
+    sizes = ((role, _size(shape, form)) for role, shape, _ in parameters(config))
+    return _summed(form, _MATRIX.get(form, "int8"), sizes)
+
+
+def stored_weights(file: GGUFFile) -> Weights:
+    """The weights as a GGUF file has them: its blocks are served as they are."""
+    untied = any(name == "output.weight" for name in file.names())
+    sizes = ((_gguf_role(name, untied), tensor.size) for name, tensor in file.tensors.items())
+    kinds: Counter[str] = Counter()
+    for tensor in file.tensors.values():
+        kinds[tensor.kind.name] += tensor.size
+    names = [name for name, size in kinds.most_common() if size >= MENTIONED * kinds.total()]
+    return _summed(", ".join(names), _MATRIX.get(names[0], "int8"), sizes)
+
+
+def _summed(form: str, matrix: MatrixType, sizes: Iterator[tuple[Role, int]]) -> Weights:
+    sums: dict[Role, int] = {"dense": 0, "experts": 0, "looked up": 0, "once": 0}
+    for role, size in sizes:
+        sums[role] += size
+    return Weights(form, matrix, sum(sums.values()), sums["dense"], sums["experts"])
+
+
+def parameters(config: TransformerConfig) -> Iterator[tuple[Role, tuple[int, ...], str]]:
+    """Role, shape and name of every parameter."""
+    with torch.device("meta"):
+        module = Transformer(config)
+    tied = config.head == "lm" and config.tie_embeddings
+    for name, parameter in module.named_parameters():
+        yield _role(name, parameter.dim(), tied), tuple(parameter.shape), name
+
+
+def _role(name: str, dims: int, tied: bool) -> Role:
+    first = name.partition(".")[0]
+    if first == "encoder" or ".cross.kv." in name:
+        return "once"
+    if first in _TABLES or (first == "embed" and not tied):
+        return "looked up"
+    return "experts" if dims == 3 else "dense"
+
+
+def _gguf_role(name: str, untied: bool) -> Role:
+    first = name.partition(".")[0]
+    if first == "enc" or ".cross_attn_k." in name or ".cross_attn_v." in name:
+        return "once"
+    if first in _GGUF_TABLES or (first == "token_embd" and untied):
+        return "looked up"
+    return "experts" if "_exps." in name else "dense"
+
+
+def _size(shape: tuple[int, ...], form: WeightForm) -> int:
+    count = math.prod(shape)
+    if form in ("float32", "bfloat16"):
+        return count * (4 if form == "float32" else 2)
+    if len(shape) < 2:
+        return count * _SCALE
+    if form == "q4" and shape[-1] % _Q4.weights == 0:
+        return count // _Q4.weights * _Q4.size
+    return count + count // shape[-1] * _SCALE

@@ -1,0 +1,264 @@
+"""What a deployment takes and gives: bytes held, bytes read, what fits, what bounds the speed."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from lmstack.core import InputError, UnsupportedError
+from lmstack.engine import EngineConfig
+from lmstack.engine.kvpool import KVPool
+from lmstack.engine.planning import PROGRAM_BYTES, Demand, Plan, plan
+from lmstack.engine.rates import Rates
+from lmstack.engine.weights import stored_weights, weights_in
+from lmstack.model import LayerKind, Transformer, TransformerConfig, read_gguf, write_gguf
+from lmstack.model.gguf_quantize import QUANTIZERS
+
+KIB, GIB = 1 << 10, 1 << 30
+BF16 = torch.bfloat16
+RATES = Rates(10e9, 20e9, {"int8": 800e9, "bfloat16": 400e9, "float32": 100e9})
+# What Meta publishes as the config.json of Meta-Llama-3-8B.
+LLAMA_3_8B = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "max_position_embeddings": 8192,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 500000.0,
+    "tie_word_embeddings": False,
+    "vocab_size": 128256,
+}
+
+
+def tiny(**changes: object) -> TransformerConfig:
+    values = {
+        "vocab_size": 96,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_layers": 3,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "head_dim": 16,
+        "max_positions": 128,
+    }
+    return TransformerConfig(**values | changes)  # type: ignore[arg-type]
+
+
+def planned(config: TransformerConfig, users: int, context: int, memory: int = 64 * GIB) -> Plan:
+    return plan(config, weights_in(config, "bfloat16"), BF16, Demand(users, context, memory), RATES)
+
+
+@pytest.mark.parametrize(("kv_heads", "expected"), [(8, 128 * KIB), (32, 512 * KIB)])
+def test_llama_3_8b_keeps_as_many_bytes_a_token_as_its_key_heads_say(
+    kv_heads: int, expected: int
+) -> None:
+    config = TransformerConfig.from_hf(LLAMA_3_8B | {"num_key_value_heads": kv_heads})
+    assert planned(config, 1, 8192).needs.kv_per_token == expected
+
+
+def test_a_context_of_128k_tokens_of_llama_3_8b_takes_16_gib() -> None:
+    needs = planned(TransformerConfig.from_hf(LLAMA_3_8B), 1, 128 * 1024).needs
+    assert needs.sequence == 16 * GIB
+    assert needs.weights == pytest.approx(8.03e9 * 2, rel=1e-3)
+    assert needs.fits == 3  # (64 - 15 - 0.4) / 16 GiB
+
+
+def test_the_bytes_of_a_token_are_those_that_the_pool_allocates() -> None:
+    config, dtype = tiny(), torch.float32
+    pool = KVPool(config, 5, 4, dtype)
+    held = sum(t.numel() * t.itemsize for t in (pool.keys, pool.values))
+    weights = weights_in(config, "float32")
+    needs = plan(config, weights, dtype, Demand(1, 20, GIB), RATES).needs
+    assert needs.kv_per_token * 20 == held
+
+
+@pytest.mark.parametrize("form", ["float32", "bfloat16"])
+@pytest.mark.parametrize("changes", [{}, {"tie_embeddings": True}, {"norm": "ln", "mlp": "plain"}])
+def test_floating_weights_take_what_the_module_takes(form: str, changes: dict[str, object]) -> None:
+    config = tiny(**changes)
+    module = Transformer(config).to(getattr(torch, form))
+    held = sum(p.numel() * p.itemsize for p in module.parameters())
+    assert weights_in(config, form).total == held  # type: ignore[arg-type]
+
+
+def test_int8_takes_a_byte_a_weight_a_scale_a_row_and_float32_vectors() -> None:
+    config = tiny()
+    shapes = [tuple(p.shape) for p in Transformer(config).parameters()]
+    rows = sum(math.prod(s) + 4 * s[0] for s in shapes if len(s) == 2)
+    assert weights_in(config, "int8").total == rows + sum(4 * s[0] for s in shapes if len(s) == 1)
+
+
+def test_q4_takes_the_blocks_that_the_quantizer_makes() -> None:
+    config = tiny(norm="ln_nobias")
+    held = sum(
+        QUANTIZERS["Q4_0"](p.detach().view(-1, 32)).numel() if p.dim() > 1 else 4 * p.numel()
+        for p in Transformer(config).parameters()
+    )
+    assert weights_in(config, "q4").total == held
+
+
+def test_rows_that_are_no_whole_blocks_stay_int8() -> None:
+    odd = tiny(hidden_size=60, intermediate_size=100)
+    assert weights_in(odd, "q4").total > 0.9 * weights_in(odd, "int8").total
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_stored_weights_are_the_tensors_of_the_file(tmp_path: Path, tied: bool) -> None:
+    path = tmp_path / "m.gguf"
+    module = Transformer(tiny(tie_embeddings=tied))
+    write_gguf(module, path, "q8_0")
+    with read_gguf(path) as file:
+        found = stored_weights(file)
+        sizes = {name: tensor.size for name, tensor in file.tensors.items()}
+    assert found.total == sum(sizes.values())
+    # A table of its own is looked into, not read; one that is the output layer as well is read.
+    assert found.total - found.dense == (0 if tied else sizes["token_embd.weight"])
+    assert (found.matrix, found.form.split(",")[0]) == ("int8", "Q8_0")
+
+
+def test_a_table_that_is_only_looked_into_is_not_read_by_a_step() -> None:
+    untied, tied = (weights_in(tiny(tie_embeddings=t), "bfloat16") for t in (False, True))
+    assert untied.total - untied.dense == 96 * 64 * 2
+    assert tied.total == tied.dense == untied.dense
+
+
+def test_an_encoder_is_not_read_by_a_step_of_its_decoder() -> None:
+    decoder = tiny()
+    inner = tiny(causal=False, head="none")
+    both = weights_in(tiny(encoder=inner), "bfloat16")
+    alone = weights_in(decoder, "bfloat16")
+    # What cross-attention reads each step: a norm, a query and an output projection a layer.
+    crossing = 3 * 2 * (64 + 2 * 64 * 64)
+    assert both.dense == alone.dense + crossing
+
+
+@given(batch=st.integers(1, 200))
+def test_more_tokens_choose_more_experts_and_one_chooses_its_own(batch: int) -> None:
+    config = tiny(num_experts=8, experts_per_token=2)
+    weights = weights_in(config, "bfloat16")
+    assert weights.experts == 8 * 3 * 3 * 64 * 128 * 2
+    one, many, more = (weights.read_by(n, config) for n in (1, batch, batch + 1))
+    assert one == pytest.approx(weights.dense + weights.experts / 4)
+    assert one <= many <= more <= weights.dense + weights.experts
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    users=st.integers(1, 40),
+    context=st.integers(1, 3000),
+    memory=st.integers(PROGRAM_BYTES, PROGRAM_BYTES + (1 << 24)),
+)
+def test_what_is_said_to_fit_fits_and_one_more_does_not(
+    users: int, context: int, memory: int
+) -> None:
+    config = tiny()
+    needs = planned(config, users, context, memory).needs
+    block = EngineConfig().block_size
+    assert needs.sequence == -(-context // block) * block * needs.kv_per_token
+
+    def fits(sequences: int, each: int) -> bool:
+        return needs.weights + needs.program + sequences * each <= memory
+
+    assert needs.fits == 0 or fits(needs.fits, needs.sequence)
+    assert not fits(needs.fits + 1, needs.sequence)
+    longest = needs.context_for_users
+    assert longest % block == 0
+    assert longest == 0 or fits(users, longest * needs.kv_per_token)
+    assert not fits(users, (longest + block) * needs.kv_per_token)
+    assert (needs.memory_for_users <= memory) == (needs.fits >= users)
+
+
+def test_where_nothing_fits_no_speed_is_promised() -> None:
+    found = planned(tiny(), 4, 1000, 1000)
+    assert (found.needs.fits, found.batch, found.decode, found.prompt) == (0, 0, None, None)
+
+
+def test_one_stream_decodes_at_bandwidth_over_bytes() -> None:
+    config = TransformerConfig.from_hf(LLAMA_3_8B)
+    weights = weights_in(config, "bfloat16")
+    decode = planned(config, 1, 4096).decode
+    assert decode is not None
+    assert decode.bound == "memory"
+    assert decode.bytes_read == weights.dense + 4096 * 128 * KIB
+    assert decode.tokens_per_s == pytest.approx(20e9 / decode.bytes_read)
+
+
+def test_users_that_do_not_fit_do_not_decode() -> None:
+    config = TransformerConfig.from_hf(LLAMA_3_8B)
+    found = planned(config, 8, 128 * 1024)
+    assert (found.needs.fits, found.batch) == (3, 3)
+    assert found.decode is not None
+    assert found.decode.tokens_per_s == pytest.approx(3 / found.decode.seconds)
+
+
+@given(st.integers(1, 400))
+def test_a_larger_batch_gives_no_fewer_tokens_until_products_bound_it(batch: int) -> None:
+    config = TransformerConfig.from_hf(LLAMA_3_8B | {"num_hidden_layers": 2})
+    one, more = (planned(config, n, 64).decode for n in (batch, batch + 1))
+    assert one is not None
+    assert more is not None
+    assert more.tokens_per_s >= one.tokens_per_s * (1 - 1e-9)
+    most = 400e9 / (more.operations / (batch + 1))
+    assert more.tokens_per_s <= most * (1 + 1e-9)
+
+
+def test_a_layer_with_a_window_reads_no_more_than_it() -> None:
+    kinds = (LayerKind(), LayerKind(window=32))
+    config = tiny(kinds=kinds, pattern=(0, 1, 1))
+    full, windowed = (planned(c, 1, 128).decode for c in (tiny(), config))
+    assert full is not None
+    assert windowed is not None
+    saved = 2 * (128 - 32) * KVPool.bytes_per_token(config, BF16) // 3
+    assert full.bytes_read - windowed.bytes_read == saved
+
+
+@pytest.mark.parametrize("length", [1, 7, 40])
+@pytest.mark.parametrize("window", [None, 5])
+def test_operations_of_a_prompt_are_those_that_torch_counts(
+    length: int, window: int | None
+) -> None:
+    config = tiny(kinds=(LayerKind(window=window),))
+    module = Transformer(config).eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        out = module(torch.zeros(1, length, dtype=torch.long))
+        linear = counter.get_flop_counts()["Global"]
+    products = sum(n for op, n in linear.items() if "mm" in str(op) and "bmm" not in str(op))
+    # The module gave logits for every token; a prompt needs those after its last one.
+    assert out.logits is not None
+    products -= (length - 1) * 2 * 64 * 96
+    pairs = sum(min(t, window or t) for t in range(1, length + 1))
+    found = planned(config, 1, length).prompt
+    assert found is not None
+    assert found.operations == products + 3 * pairs * 4 * 4 * 16
+
+
+def test_a_model_that_keeps_nothing_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="does not generate"):
+        planned(tiny(causal=False), 1, 8)
+
+
+def test_a_machine_without_such_products_is_an_error_that_names_those_it_has() -> None:
+    config = tiny()
+    rates = Rates(1e9, 1e9, {"float32": 1e9})
+    with pytest.raises(InputError, match="products in int8") as raised:
+        plan(config, weights_in(config, "int8"), BF16, Demand(1, 8, GIB), rates)
+    assert "float32" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "values", [(0, 8, 1), (1, 0, 1), (1, 8, -1), (1.5, 8, 1), (True, 8, 1), (1, 8, math.nan)]
+)
+def test_a_demand_checks_itself(values: tuple[int, int, int]) -> None:
+    with pytest.raises(InputError):
+        Demand(*values)
