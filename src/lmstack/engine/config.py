@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from lmstack.core import Config, InputError, check_range
 
@@ -15,18 +16,22 @@ class EngineConfig(Config):
     as many as fit in ``kv_memory_bytes``, but no more than ``max_sequences`` full windows need.
 
     ``max_batch_tokens``: tokens computed in one step, decodes included; a longer prompt is
-    computed in chunks, so it bounds how long a running stream waits for its next token.
+    computed in chunks. ``target_step_s``: seconds that a step should not exceed while streams
+    wait for their next token; prompts get what is left of it, and at least a quarter of a step.
     ``max_sequences``: streams that run at once. ``max_waiting``: requests that may queue before
-    new ones are refused. ``prefix_cache``: share blocks of equal beginnings.
-    ``max_grammar_bytes``: longest grammar source accepted.
+    new ones are refused. ``client_weights``: share of the machine that a client may have in
+    proportion to others when they compete, 1 if not named. ``prefix_cache``: share blocks of
+    equal beginnings. ``max_grammar_bytes``: longest grammar source accepted.
     """
 
     block_size: int = 16
     num_blocks: int | None = None
     kv_memory_bytes: int = 1 << 30
     max_batch_tokens: int = 512
+    target_step_s: float = 0.1
     max_sequences: int = 64
     max_waiting: int = 256
+    client_weights: Mapping[str, float] = field(default_factory=dict)
     prefix_cache: bool = True
     max_grammar_bytes: int = 256 * 1024
 
@@ -34,6 +39,9 @@ class EngineConfig(Config):
         for name in ("block_size", "max_batch_tokens", "max_sequences", "max_grammar_bytes"):
             check_range(name, getattr(self, name), 1, 2**31)
         check_range("max_waiting", self.max_waiting, 0, 2**31)
+        check_range("target_step_s", self.target_step_s, 0, 3600, low_open=True)
+        for client, weight in self.client_weights.items():
+            check_range(f"client_weights[{client}]", weight, 0, 1e6, low_open=True)
         if self.num_blocks is not None:
             check_range("num_blocks", self.num_blocks, 1, 2**31)
         if self.max_sequences > self.max_batch_tokens:

@@ -25,6 +25,7 @@ from lmstack.core import (
 from lmstack.engine.admission import Admission
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
+from lmstack.engine.fairness import pushed_out
 from lmstack.engine.kvpool import KVPool
 from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent
 from lmstack.engine.runner import Computed, Runner
@@ -44,7 +45,7 @@ class Engine:
 
     ``context_length``: tokens that one sequence may have, prompt and output together; the
     model's window, or the KV pool where that is smaller. ``after_events`` is called once the
-    callbacks of a step are done.
+    callbacks of a step are done. ``clock``: seconds, monotonic.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Engine:
         config: EngineConfig | None = None,
         *,
         after_events: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config = config or EngineConfig()
         model = module.config
@@ -69,11 +71,12 @@ class Engine:
         self._sampler = Sampler(self._num_tokens)
         self._admission = Admission(vocabulary, model, config, self.context_length, num_blocks)
 
-        self._after_events = after_events
+        self._after_events, self._clock = after_events, clock
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._arrived: deque[Sequence] = deque()
         self._cancelled: set[str] = set()
+        self._pushed_out: dict[str, OverloadedError] = {}
         self._live: dict[str, Sequence] = {}
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -92,21 +95,38 @@ class Engine:
         with self._wake:
             if self._closed:
                 raise EngineError("the engine is closed")
-            waiting = len(self._arrived) + len(self._scheduler.waiting)
-            places = max(0, self.config.max_sequences - len(self._scheduler.running))
-            if waiting + len(requests) > places + self.config.max_waiting:
-                raise OverloadedError(
-                    f"{waiting} requests are waiting, at most {self.config.max_waiting} may",
-                    hint="try again later, or raise max_waiting",
-                    retry_after_s=self._retry_after(waiting),
-                )
             for sequence in sequences:
                 if sequence.request.id in self._live:
                     raise InputError(f"a request {shown(sequence.request.id)} is running already")
+            self._make_way(sequences)
             for sequence in sequences:
                 self._live[sequence.request.id] = sequence
                 self._arrived.append(sequence)
             self._wake.notify_all()
+
+    def _make_way(self, sequences: list[Sequence]) -> None:
+        """Where the queue is full, push out requests of those who have more in it than the client
+        of ``sequences`` would have, or raise."""
+        waiting = len(self._arrived) + len(self._scheduler.waiting) - len(self._pushed_out)
+        places = max(0, self.config.max_sequences - len(self._scheduler.running))
+        excess = waiting + len(sequences) - places - self.config.max_waiting
+        if excess <= 0:
+            return
+        error = OverloadedError(
+            f"{waiting} requests are waiting, at most {self.config.max_waiting} may",
+            hint="try again later, or raise max_waiting",
+            retry_after_s=self._retry_after(waiting),
+        )
+        queued = [
+            s
+            for s in self._live.values()
+            if not s.has_begun and s.request.id not in self._pushed_out
+        ]
+        victims = pushed_out(queued, sequences, excess)
+        if len(victims) < excess:
+            raise error
+        for victim in victims:
+            self._pushed_out[victim.request.id] = error
 
     def cancel(self, request_id: str) -> None:
         """Stop a request without a further event; unknown or finished ids are ignored. Its
@@ -131,6 +151,7 @@ class Engine:
                 num_generated_tokens=self._num_generated,
                 num_prefix_queries=scheduler.num_prefix_queries,
                 num_prefix_hits=scheduler.num_prefix_hits,
+                prefix_hit_rate=scheduler.num_prefix_hits / max(1, scheduler.num_prefix_queries),
                 num_preemptions=scheduler.num_preemptions,
                 num_steps=self._num_steps,
                 num_invariant_failures=self._num_invariant_failures,
@@ -160,11 +181,14 @@ class Engine:
     def step(self) -> bool:
         """Advance every stream once; whether work remains."""
         self._intake()
+        start = self._clock()
         chunks = self._scheduler.schedule()
         if chunks:
             self._num_steps += 1
+            self._runner.copy(self._scheduler.copies)
             self._advance(chunks)
             self._after_events()
+            self._scheduler.budget.observe(self._clock() - start)
             self._intake()
         if self._scheduler.idle:
             self._check_idle()
@@ -190,8 +214,10 @@ class Engine:
         """Take in what other threads asked for."""
         with self._lock:
             arrived, cancelled = list(self._arrived), set(self._cancelled)
+            pushed_out = dict(self._pushed_out)
             self._arrived.clear()
             self._cancelled.clear()
+            self._pushed_out.clear()
             for sequence in arrived:
                 self._scheduler.add(sequence)
             for request_id in cancelled:
@@ -200,6 +226,11 @@ class Engine:
                     for member in _members(sequence_or_none):
                         self._scheduler.remove(member)
                     self._finished["cancelled"] += 1
+        for request_id, error in pushed_out.items():
+            sequence_or_none = self._live.get(request_id)
+            # One that began meanwhile may go on: its place in the queue is free as well.
+            if sequence_or_none is not None and not sequence_or_none.has_begun:
+                self._end(sequence_or_none, "refused", error)
 
     def _advance(self, chunks: Seq[Chunk]) -> None:
         """Compute ``chunks``; if that fails, one by one, to find whose fault it is. Nothing of
@@ -232,13 +263,12 @@ class Engine:
             self._fail(sequence, _as_error(error))
 
     def _compute(self, chunks: Seq[Chunk]) -> list[Sampled | None]:
-        ordered = sorted(chunks, key=lambda c: c.count > 1)
-        computed = self._runner.run(ordered, self._num_tokens)
-        tokens = iter(self._sampled(computed, [c.sequence for c in ordered if c.samples]))
-        by_order = {c.sequence.order: next(tokens) if c.samples else None for c in ordered}
-        for chunk, new in zip(ordered, computed.scores, strict=True):
-            chunk.sequence.prompt_scores += new
-        return [by_order[c.sequence.order] for c in chunks]
+        computed = self._runner.run(chunks, self._num_tokens)
+        tokens = iter(self._sampled(computed, [c.sequence for c in chunks if c.samples]))
+        for chunk, new in zip(chunks, computed.scores, strict=True):
+            if new:
+                chunk.sequence.prompt_scores += new
+        return [next(tokens) if c.samples else None for c in chunks]
 
     def _sampled(self, computed: Computed, sequences: list[Sequence]) -> list[Sampled | None]:
         """A token for each row; None for members of a search, which get an offer instead."""
@@ -301,6 +331,7 @@ class Engine:
             self._scheduler.remove(sequence)
             self._live.pop(sequence.request.id, None)
             self._cancelled.discard(sequence.request.id)
+            self._pushed_out.pop(sequence.request.id, None)
             self._finished[reason] += 1
             taken = time.monotonic() - sequence.created
             self._seconds_a_request += 0.1 * (taken - self._seconds_a_request)
@@ -316,7 +347,11 @@ class Engine:
             if not member.is_encoded:
                 self._runner.wipe(member.cross_table)
             self._scheduler.remove(member, forget=True)
-        self._retire(sequence, "error")
+        self._end(sequence, "error", error)
+
+    def _end(self, sequence: Sequence, reason: str, error: LmstackError) -> None:
+        """The last event of ``sequence`` is ``error``."""
+        self._retire(sequence, reason)
         try:
             sequence.request.on_event(TokenEvent(sequence.request.id, error=error))
         except Exception:

@@ -55,6 +55,9 @@ class EngineRequest:
     search, where one request finds all its choices. ``bad_words`` and ``force_words`` are those
     of ``sampling`` as token ids: runs that may not come, and runs that must (beam search only).
     ``allowed_tokens``: given the tokens so far, those that may come next.
+
+    ``client``: who asks; when many do, each gets an equal share. ``priority``: lower is served
+    earlier among the requests of one client.
     """
 
     id: str
@@ -68,6 +71,8 @@ class EngineRequest:
     force_words: tuple[tuple[int, ...], ...] = ()
     decoder_ids: tuple[int, ...] = ()
     allowed_tokens: Callable[[tuple[int, ...]], Iterable[int]] | None = None
+    client: str = ""
+    priority: int = 0
 
     @property
     def scores_prompt(self) -> bool:
@@ -76,7 +81,8 @@ class EngineRequest:
 
 @dataclass(frozen=True)
 class EngineStats:
-    """A snapshot; ``num_*`` without further words count since the start."""
+    """A snapshot; ``num_*`` without further words count since the start. ``prefix_hit_rate``: the
+    share of prompt tokens that came out of the prefix cache."""
 
     dtype: str
     context_length: int
@@ -89,6 +95,7 @@ class EngineStats:
     num_generated_tokens: int
     num_prefix_queries: int
     num_prefix_hits: int
+    prefix_hit_rate: float
     num_preemptions: int
     num_steps: int
     num_invariant_failures: int

@@ -1,8 +1,9 @@
 """Which tokens to compute in the next step.
 
-Continuous batching: each step advances every stream by a token and spends what is left of the
-token budget on chunks of prompts, the oldest first. When blocks run out, the latest sequences
-are preempted: their blocks are freed and they are computed again later.
+Continuous batching: each step advances every stream by a token and spends what is left of its
+budget (`budget`) on chunks of prompts, in the order of `fairness`. When blocks run out, the
+latest sequences are preempted: their blocks are freed and they are computed again later. When
+a client has waited long for one that has more streams, the latest of those makes room.
 
 No deadlock, because (1) the engine admits only requests that fit in the whole pool alone, all
 members of a search counted as if they shared nothing, (2) the oldest running sequence may preempt
@@ -13,29 +14,52 @@ the oldest search gets through its members one by one if it must.
 
 from __future__ import annotations
 
-from collections import deque
+import bisect
+from collections import Counter
 from collections.abc import MutableSequence
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass
 
 from lmstack.engine.blocks import BlockManager, cross_hashes
+from lmstack.engine.budget import StepBudget
 from lmstack.engine.config import EngineConfig
+from lmstack.engine.fairness import OUTPUT_TOKEN, PROMPT_TOKEN, Shares
 from lmstack.engine.sequence import Chunk, Sequence
 
 __all__ = ["Scheduler"]
 
+# Of so many steps one begins with the oldest prompt and the others with the shortest.
+OLDEST_EVERY = 4
+# Steps that a client waits before a stream of one with more of them makes room.
+PATIENCE = 20
+
+
+@dataclass
+class _Room:
+    """What admission counts in one step. ``owed``: blocks that running sequences will still ask
+    for to hold the tokens they have; ``coming``: names of those they are computing."""
+
+    places: int
+    owed: int
+    coming: set[bytes]
+
 
 class Scheduler:
-    """``running`` is in order of arrival. ``waiting`` too; preempted sequences return to its
-    front, which is their place."""
+    """``running`` and ``waiting`` are in order of arrival. ``copies``: the (block, block) to copy
+    before the step that was scheduled last."""
 
     def __init__(self, config: EngineConfig, blocks: BlockManager) -> None:
         self._config, self._blocks = config, blocks
-        self.waiting: deque[Sequence] = deque()
+        self.budget = StepBudget(config.max_batch_tokens, config.target_step_s)
+        self._shares = Shares(config.client_weights)
+        self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
+        self.copies: list[tuple[int, int]] = []
         self.num_preemptions = 0
         self.num_prefix_queries = 0
         self.num_prefix_hits = 0
-        self._arrivals = 0
+        self._arrivals = self._num_steps = 0
+        self._lacks_blocks = self._keeps_out = False
 
     @property
     def idle(self) -> bool:
@@ -46,6 +70,10 @@ class Scheduler:
         # A search has the places of all its members in the order of arrival.
         self._arrivals += 1 if sequence.search is None else sequence.search.width
         sequence.hash_blocks(self._config.block_size, sequence.num_prompt)
+        sequence.num_found = len(self._shared(sequence)) * self._config.block_size
+        active = {s.client for s in self.running} | {s.client for s in self.waiting}
+        self._shares.join(sequence.client, active)
+        sequence.since = self._num_steps
         self.waiting.append(sequence)
 
     def remove(self, sequence: Sequence, *, forget: bool = False) -> None:
@@ -80,7 +108,7 @@ class Scheduler:
                 else:
                     self._inherit(member, child)
         self.running.sort(key=lambda s: s.order)
-        self.waiting = deque(sorted(self.waiting, key=lambda s: s.order))
+        self.waiting.sort(key=lambda s: s.order)
         return copies
 
     @staticmethod
@@ -120,27 +148,87 @@ class Scheduler:
         return [(first.table[full], child.table[full])] if copied else []
 
     def schedule(self) -> list[Chunk]:
-        """The chunks of the next step, decodes first. Their blocks are allocated; nothing else
-        about the sequences changes until `computed`."""
-        chunks: list[Chunk] = []
-        taken: set[int] = set()
-        budget = self._config.max_batch_tokens
-        starved = False
-        for sequence in sorted(self.running, key=lambda s: (s.num_pending > 1, s.order)):
-            if budget == 0:
-                break
-            if sequence not in self.running:  # preempted by an older one just now
-                continue
-            end = sequence.num_computed + min(sequence.num_pending, budget)
-            end, lacked = self._make_room(sequence, end, taken)
-            starved |= lacked
-            if end > sequence.num_computed:
-                chunks.append(Chunk(sequence, sequence.num_computed, end))
-                taken.add(sequence.order)
-                budget -= end - sequence.num_computed
-        if not starved:
-            self._admit(chunks, budget)
+        """The chunks of the next step, those of one token first. Their blocks are allocated;
+        nothing else about the sequences changes until `computed`."""
+        self._num_steps += 1
+        self.copies = []
+        if self.waiting:
+            self._give_way()
+        self._lacks_blocks = False
+        chunks, starved = self._decodes()
+        if self.waiting or len(chunks) < len(self.running):
+            num_decoding = len(chunks)
+            self._prompts(chunks, starved)
+            if len(chunks) > num_decoding:
+                chunks.sort(key=lambda c: c.count > 1)
         return chunks
+
+    def _decodes(self) -> tuple[list[Chunk], bool]:
+        """A token for every stream, and whether any lacked a block."""
+        chunks: list[Chunk] = []
+        size, running = self._config.block_size, self.running
+        starved, places, i = False, 0, 0
+        while i < len(running):  # which loses its end where blocks run out
+            sequence = running[i]
+            i += 1
+            start, end = sequence.num_computed, len(sequence.tokens)
+            if end - start != 1:
+                continue
+            if end > len(sequence.table) * size:
+                reached, lacked = self._make_room(sequence, end, chunks)
+                starved |= lacked
+                if reached < end:
+                    continue
+            chunks.append(Chunk(sequence, start, end))
+            self._shares.charge(sequence.client, OUTPUT_TOKEN)
+            places += end
+        self.budget.begin(len(chunks), places)
+        return chunks, starved
+
+    def _prompts(self, chunks: list[Chunk], starved: bool) -> None:
+        """Add chunks of prompts, of running and of waiting sequences, while the budget lasts."""
+        candidates = [s for s in self.running if s.num_pending > 1]
+        room = None if starved or not self.waiting else self._room()
+        if room is not None:
+            full = room.places >= self._config.max_sequences
+            candidates += [s for s in self.waiting if not full or s.search is not None]
+        # One that there was no room for comes first until there is: others would take it.
+        by_age = self._keeps_out or self._num_steps % OLDEST_EVERY == 0
+        self._keeps_out = False
+        num_decoding = len(chunks)
+        for sequence in self._shares.in_turn(candidates, by_age=by_age):
+            if not self.budget.fits(0):
+                return
+            if sequence in self.running:
+                end = sequence.num_computed + self.budget.fits(sequence.num_computed)
+                end, lacked = self._make_room(sequence, min(end, len(sequence.tokens)), chunks)
+                room = None if lacked else room
+                if end > sequence.num_computed:
+                    self._take(chunks, Chunk(sequence, sequence.num_computed, end))
+            elif room is not None and not self._admit(sequence, room, chunks, num_decoding):
+                room = None
+                self._keeps_out = by_age and self._num_steps - sequence.since > PATIENCE
+
+    def _take(self, chunks: list[Chunk], chunk: Chunk) -> None:
+        chunks.append(chunk)
+        self.budget.take(chunk.start, chunk.count)
+        if chunk.sequence.num_output == 0:  # else it was charged for before a preemption
+            self._shares.charge(chunk.sequence.client, chunk.count * PROMPT_TOKEN)
+
+    def _give_way(self) -> None:
+        """Where a client has waited long for places or blocks, and another has more streams than
+        it, the latest of those makes room."""
+        if not self._lacks_blocks and self._places() < self._config.max_sequences:
+            return
+        late = [s for s in self.waiting if self._num_steps - s.since > PATIENCE]
+        first = next(self._shares.in_turn(late, by_age=True), None)
+        if first is None:
+            return
+        hog = self._shares.hog(Counter(s.client for s in self.running), first.client)
+        if hog is not None:
+            theirs = [s for s in self.running if s.client == hog and s.search is None]
+            if theirs:
+                self._preempt(theirs[-1])
 
     def computed(self, chunk: Chunk) -> None:
         """The keys and values of ``chunk`` are in its blocks: publish those now full."""
@@ -151,20 +239,25 @@ class Scheduler:
             for block, name in zip(sequence.cross_table, names, strict=True):
                 self._blocks.publish(block, name)
         sequence.num_computed = chunk.end
+        full = chunk.end // size
+        if full == sequence.num_published:
+            return
         sequence.hash_blocks(size, chunk.end)
-        for i in range(sequence.num_published, chunk.end // size):
-            self._blocks.publish(sequence.table[i], sequence.hashes[i])
-        sequence.num_published = chunk.end // size
+        for i in range(sequence.num_published, full):
+            parent = sequence.hashes[i - 1] if i else sequence.origin
+            tokens = sequence.tokens[i * size : (i + 1) * size]
+            self._blocks.publish(sequence.table[i], sequence.hashes[i], parent, tokens)
+        sequence.num_published = full
 
-    def _make_room(self, sequence: Sequence, end: int, taken: set[int]) -> tuple[int, bool]:
-        """Blocks for tokens up to ``end``, preempting later sequences that are not ``taken``;
-        how far they reach, and whether any were lacking."""
+    def _make_room(self, sequence: Sequence, end: int, chunks: list[Chunk]) -> tuple[int, bool]:
+        """Blocks for tokens up to ``end``, preempting later sequences that are not part of the
+        step; how far they reach, and whether any were lacking."""
         lacked = False
         need = self._config.blocks_for(end) - len(sequence.table)
         while need > 0 and not self._blocks.can_allocate(need):
             lacked = True
             victim = self.running[-1]
-            if victim.order in taken or victim is sequence:
+            if victim is sequence or any(c.sequence is victim for c in chunks):
                 need = min(need, self._blocks.num_free)
                 break
             self._preempt(victim)
@@ -175,48 +268,49 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
         self._release(sequence)
+        sequence.num_found, sequence.since = sequence.num_computed, self._num_steps
         sequence.num_computed = sequence.num_published = 0
         sequence.is_encoded = False
-        self.waiting.appendleft(sequence)
+        bisect.insort(self.waiting, sequence, key=lambda s: s.order)
         self.num_preemptions += 1
 
-    def _admit(self, chunks: list[Chunk], budget: int) -> None:
-        """Start waiting sequences while budget, places and blocks last, in order."""
-        if not self.waiting or budget == 0:
-            return
-        # Blocks that running sequences will still ask for to hold the tokens they have.
-        owed = sum(
-            max(0, self._config.blocks_for(len(s.tokens)) - len(s.table)) for s in self.running
-        )
-        coming = {h for s in self.running if s.num_pending > 1 for h in self._unpublished(s)}
-        places, num_decoding = self._places(), len(chunks)
-        for sequence in list(self.waiting):
-            if budget == 0:
-                return
-            if sequence.is_parked:
-                continue
-            if places + self._width(sequence) > self._config.max_sequences:
-                return
-            shared = self._shared(sequence)
-            if self._is_coming(sequence, len(shared), coming):
-                continue
-            total = self._config.blocks_for(min(len(sequence.tokens) + 1, sequence.limit))
-            crossed = self._crossed(sequence)
-            new = 0 if crossed else self._config.blocks_for(len(sequence.encoder_ids))
-            if not self._blocks.can_allocate(total - len(shared) + new + owed, [*shared, *crossed]):
-                return
-            # An encoder reads its input at once: one longer than the budget has a step alone.
-            cost = len(sequence.encoder_ids) if new else 0
-            if cost >= budget and len(chunks) > num_decoding:
-                return
-            self._blocks.allocate(sequence.cross_table, new, crossed)
-            budget = max(1, budget - cost)
-            places += self._width(sequence)
-            chunk = self._start(sequence, shared, budget)
-            chunks.append(chunk)
-            budget -= chunk.count
-            owed += max(0, total - len(sequence.table))
-            coming.update(self._unpublished(sequence))
+    def _room(self) -> _Room:
+        running, blocks_for = self.running, self._config.blocks_for
+        owed = sum(max(0, blocks_for(len(s.tokens)) - len(s.table)) for s in running)
+        coming = {h for s in running if s.num_pending > 1 for h in self._unpublished(s)}
+        return _Room(self._places(), owed, coming)
+
+    def _admit(
+        self, sequence: Sequence, room: _Room, chunks: list[Chunk], num_decoding: int
+    ) -> bool:
+        """Start a waiting sequence if there is room; whether others may be asked after it."""
+        if sequence.is_parked:
+            return True
+        width = self._width(sequence)
+        if room.places + width > self._config.max_sequences:
+            return False
+        shared = self._shared(sequence)
+        if self._is_coming(sequence, len(shared), room.coming):
+            return True
+        total = self._config.blocks_for(min(len(sequence.tokens) + 1, sequence.limit))
+        crossed = self._crossed(sequence)
+        new = 0 if crossed else self._config.blocks_for(len(sequence.encoder_ids))
+        asked = total - len(shared) + new + room.owed
+        if not self._blocks.can_allocate(asked, [*shared, *crossed]):
+            self._lacks_blocks = True
+            return False
+        # An encoder reads its input at once: one longer than the budget has a step alone.
+        cost = len(sequence.encoder_ids) if new else 0
+        if cost >= self.budget.fits(0) and len(chunks) > num_decoding:
+            return False
+        self._blocks.allocate(sequence.cross_table, new, crossed)
+        if cost:
+            self.budget.take(0, cost)
+        self._start(sequence, shared, chunks)
+        room.places += width
+        room.owed += max(0, total - len(sequence.table))
+        room.coming.update(self._unpublished(sequence))
+        return True
 
     def _places(self) -> int:
         """Streams that run or may come to run: a search counts with its full width."""
@@ -230,20 +324,35 @@ class Scheduler:
             return 1
         return 0 if any(s.search is search for s in self.running) else search.width
 
-    def _start(self, sequence: Sequence, shared: list[int], budget: int) -> Chunk:
+    def _start(self, sequence: Sequence, shared: list[int], chunks: list[Chunk]) -> None:
         self.waiting.remove(sequence)
-        self.running.append(sequence)
-        self.running.sort(key=lambda s: s.order)
-        start = len(shared) * self._config.block_size
-        end = min(len(sequence.tokens), start + budget)
+        bisect.insort(self.running, sequence, key=lambda s: s.order)
+        source, part = self._part(sequence, len(shared))
+        start = len(shared) * self._config.block_size + part
+        end = min(len(sequence.tokens), start + max(1, self.budget.fits(start)))
+        self._blocks.touch(source)
         self._blocks.allocate(sequence.table, self._config.blocks_for(end) - len(shared), shared)
-        sequence.num_computed = start
+        if part:
+            self.copies.append((source, sequence.table[len(shared)]))
+        sequence.num_computed, sequence.num_found = start, 0
         sequence.num_published = len(shared)
         if sequence.cached_tokens is None:
             sequence.cached_tokens = len(sequence.encoder_ids) if sequence.is_encoded else start
             self.num_prefix_queries += sequence.num_input
             self.num_prefix_hits += sequence.cached_tokens
-        return Chunk(sequence, start, end)
+        self._take(chunks, Chunk(sequence, start, end))
+
+    def _part(self, sequence: Sequence, num_shared: int) -> tuple[int, int]:
+        """A cached block that begins as the one after the ``num_shared`` must, and how many of
+        its tokens are the same; none where copying it would cost more than computing them."""
+        if sequence.needs_whole_prompt:
+            return 0, 0
+        size = self._config.block_size
+        start = num_shared * size
+        parent = sequence.hashes[num_shared - 1] if num_shared else sequence.origin
+        wanted = sequence.tokens[start : min(start + size, len(sequence.tokens) - 1)]
+        source, count = self._blocks.match_partly(parent, wanted)
+        return (source, count) if count >= max(1, size // 4) else (0, 0)
 
     def _shared(self, sequence: Sequence) -> list[int]:
         """Cached blocks to start from; at least one token is left to compute."""

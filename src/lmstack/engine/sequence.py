@@ -46,7 +46,8 @@ class Sequence:
     ``cross_table`` once it ``is_encoded``. ``rope_length``: the length that its rotations reckon
     with, where they depend on one. ``search``: what decides on its tokens together with those of
     others, None where they are its own affair. ``is_free``: nothing but a grammar bears on its
-    logits."""
+    logits. ``num_found``: tokens that the cache held when it began to wait, ``since`` which step
+    it waits."""
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Sequence:
         rope_length: int | None = None,
     ) -> None:
         self.request = request
+        self.client, self.priority = request.client, request.priority
         self.vocabulary = vocabulary
         self.limit = limit
         self.matcher = matcher
@@ -76,6 +78,7 @@ class Sequence:
         self.hashes: list[bytes] = []
         self.num_published = 0
         self.cached_tokens: int | None = None
+        self.num_found = self.since = 0
         self.order = -1
         self.output_counts: Counter[int] = Counter()
         self.stops = StopMatcher([s.encode() for s in request.sampling.stop], pattern)
@@ -102,6 +105,11 @@ class Sequence:
     def num_input(self) -> int:
         """Tokens that were given: the encoder's where there is one."""
         return len(self.encoder_ids) or self.num_prompt
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a step has ever been spent on it."""
+        return self.cached_tokens is not None
 
     @property
     def num_pending(self) -> int:

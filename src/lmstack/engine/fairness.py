@@ -1,0 +1,98 @@
+"""Whose turn it is: shares of the machine between clients, and between the prompts of one.
+
+Between clients: the virtual token counter of Sheng et al., "Fairness in Serving Large Language
+Models" (OSDI 2024). Each client's service is counted, an output token as two of a prompt; the
+least served comes first, and a newcomer starts level with the least served of those here, so that
+having been away earns nothing. Between two that both have work the difference stays bounded.
+
+Between prompts of one client: streams that were interrupted first, then by ``priority`` (lower
+first, as in vLLM), then the shortest, so that nobody waits behind a book for a line; every few
+steps the oldest, so that the book gets read.
+
+In a full queue nobody keeps more places than a newcomer would have (`pushed_out`).
+
+Not covered: whether there is room (`scheduler`).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Sequence as Seq
+
+from lmstack.engine.sequence import Sequence
+
+__all__ = ["OUTPUT_TOKEN", "PROMPT_TOKEN", "Shares", "pushed_out"]
+
+PROMPT_TOKEN, OUTPUT_TOKEN = 1.0, 2.0
+
+
+class Shares:
+    """``weights``: how much of the machine a client may have in proportion to others, 1 if not
+    named."""
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._weights = weights
+        self._served: dict[str, float] = {}
+
+    def join(self, client: str, active: Collection[str]) -> None:
+        """``client`` asks for something; ``active``: those with requests that are not over."""
+        if client in active:
+            return
+        if not active:
+            self._served.clear()
+        floor = min((self._served[each] for each in active), default=0.0)
+        served = max(self._served.get(client, 0.0), floor)
+        # Of those who left, only who had more than the others need be remembered.
+        self._served = {c: n for c, n in self._served.items() if c in active or n > floor}
+        self._served[client] = served
+
+    def charge(self, client: str, tokens: float) -> None:
+        self._served[client] += tokens / self._weights.get(client, 1.0)
+
+    def in_turn(self, sequences: Iterable[Sequence], *, by_age: bool) -> Iterator[Sequence]:
+        """The sequences in the order in which they should be served. What is charged meanwhile
+        counts."""
+        queues: dict[str, list[tuple[bool, int, int, int, Sequence]]] = {}
+        for s in sequences:
+            size = s.order if by_age else s.num_pending - s.num_found
+            rank = (s.num_output == 0, s.priority, size, s.order, s)
+            queues.setdefault(s.client, []).append(rank)
+        turns = []
+        for number, (client, queue) in enumerate(queues.items()):
+            heapq.heapify(queue)
+            turns.append((self._served[client], number, client))
+        heapq.heapify(turns)
+        while turns:
+            _, number, client = turns[0]
+            yield heapq.heappop(queues[client])[-1]
+            if queues[client]:
+                heapq.heapreplace(turns, (self._served[client], number, client))
+            else:
+                heapq.heappop(turns)
+
+    def hog(self, streams: Mapping[str, int], client: str) -> str | None:
+        """Who has so many ``streams`` that giving one up to ``client`` leaves it with no fewer."""
+        if not streams:
+            return None
+        richest = max(streams, key=lambda c: streams[c] / self._weights.get(c, 1.0))
+        left = (streams[richest] - 1) / self._weights.get(richest, 1.0)
+        after = (streams.get(client, 0) + 1) / self._weights.get(client, 1.0)
+        return richest if richest != client and left >= after else None
+
+
+def pushed_out(queued: Seq[Sequence], newcomers: Seq[Sequence], count: int) -> list[Sequence]:
+    """Up to ``count`` of ``queued`` (in order of arrival) that should leave for ``newcomers`` of
+    one client: the latest of whoever has the most, while that is more than the newcomer has."""
+    theirs: dict[str, list[Sequence]] = {}
+    for sequence in queued:
+        theirs.setdefault(sequence.client, []).append(sequence)
+    client = newcomers[0].client
+    own = len(theirs.get(client, [])) + len(newcomers)
+    victims: list[Sequence] = []
+    while len(victims) < count:
+        most = max(theirs.values(), key=len, default=[])
+        if len(most) <= own:
+            break
+        victims.append(most.pop())
+    return victims
