@@ -21,7 +21,7 @@ PROMPT_SHARE = 0.25
 TOKENS, PLACES = 100.0, 100_000.0
 FIRST_GUESS = (0.01, 0.1, 0.01)
 # Spread of a measured step, and what a cost may drift between steps, as shares of them.
-NOISE, DRIFT = 0.2, 0.05
+NOISE, DRIFT = 0.2, 0.1
 # Machines stall: beyond this factor a measurement says nothing about costs.
 OUTLIER = 3.0
 WARM_UP = 3

@@ -220,7 +220,8 @@ class Scheduler:
         it, the latest of those makes room."""
         if not self._lacks_blocks and self._places() < self._config.max_sequences:
             return
-        late = [s for s in self.waiting if self._num_steps - s.since > PATIENCE]
+        now = self._num_steps
+        late = [s for s in self.waiting if now - s.since > PATIENCE and not s.is_parked]
         first = next(self._shares.in_turn(late, by_age=True), None)
         if first is None:
             return

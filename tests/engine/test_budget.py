@@ -1,0 +1,142 @@
+"""What a step costs is learned from steps; how much of it prompts may have follows from that."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.engine.simulation import Machine
+
+from lmstack.engine.budget import PROMPT_SHARE, StepBudget, StepCost
+
+machines = st.builds(
+    Machine,
+    fixed=st.floats(0.001, 0.1),
+    token=st.floats(1e-4, 1e-2),
+    place=st.floats(1e-9, 1e-6),
+)
+
+
+def learn(cost: StepCost, machine: Machine, rng: random.Random, steps: int = 150) -> None:
+    """Steps as they come: some decodes, often a chunk of a prompt, a tenth of noise."""
+    for _ in range(steps):
+        decodes, chunk, start = rng.randrange(33), rng.choice([0, 0, 20, 90, 300]), 0
+        if chunk:
+            start = rng.randrange(6000)
+        tokens = decodes + chunk
+        places = decodes * 300 + chunk * start + chunk * chunk / 2
+        seconds = machine.seconds(tokens, places) * rng.lognormvariate(0, 0.1)
+        cost.observe(seconds, tokens, places)
+
+
+@settings(max_examples=40, deadline=None)
+@given(machines, st.integers(0, 100))
+def test_the_cost_of_any_machine_is_learned(machine: Machine, seed: int) -> None:
+    cost = StepCost()
+    learn(cost, machine, random.Random(seed))
+    for tokens, places in ((32, 10_000), (200, 40_000), (132, 600_000)):
+        assert cost.seconds(tokens, places) == pytest.approx(
+            machine.seconds(tokens, places), rel=0.35
+        )
+
+
+@settings(max_examples=40, deadline=None)
+@given(machines, st.integers(0, 8000), st.floats(0.001, 1.0))
+def test_a_chunk_takes_what_it_may_and_no_more(
+    machine: Machine, start: int, seconds: float
+) -> None:
+    cost = StepCost()
+    learn(cost, machine, random.Random(0), steps=30)
+    count = cost.tokens_within(seconds, start)
+
+    def added(count: int) -> float:
+        return cost.seconds(count, count * start + count * count / 2) - cost.seconds(0, 0)
+
+    assert added(count) <= seconds * (1 + 1e-6)
+    assert added(count + 1) > seconds * (1 - 1e-6)
+
+
+def test_a_machine_that_stalls_once_is_not_taken_for_a_slow_one() -> None:
+    cost, machine, rng = StepCost(), Machine(), random.Random(1)
+    learn(cost, machine, rng)
+    before = cost.tokens_within(0.1, 0)
+    cost.observe(5.0, 150, 10_000)
+    assert cost.tokens_within(0.1, 0) > before / 2
+
+
+def test_a_machine_that_becomes_slow_is_noticed_within_ten_steps() -> None:
+    cost, machine, rng = StepCost(), Machine(), random.Random(1)
+    learn(cost, machine, rng)
+    for _ in range(10):
+        cost.observe(4 * machine.seconds(132, 40_000), 132, 40_000)
+    assert cost.seconds(132, 40_000) > 2.5 * machine.seconds(132, 40_000)
+
+
+def test_hours_of_one_stream_do_not_spoil_what_is_known_of_prompts() -> None:
+    cost, machine, rng = StepCost(), Machine(), random.Random(1)
+    learn(cost, machine, rng)
+    for i in range(20_000):
+        cost.observe(machine.seconds(1, i % 2000) * rng.lognormvariate(0, 0.2), 1, i % 2000)
+    assert cost.seconds(150, 40_000) == pytest.approx(machine.seconds(150, 40_000), rel=0.5)
+
+
+def budget_of(machine: Machine, target_s: float = 0.1) -> StepBudget:
+    budget = StepBudget(512, target_s)
+    learn(budget.cost, machine, random.Random(2))
+    return budget
+
+
+def test_where_nobody_waits_for_a_token_prompts_have_the_whole_step() -> None:
+    budget = budget_of(Machine(token=1.0))
+    budget.begin(0, 0)
+    assert budget.fits(0) == 512
+    budget.take(0, 500)
+    assert budget.fits(0) == 12
+
+
+def test_prompts_get_what_decodes_leave_of_the_target() -> None:
+    machine = Machine()
+    budget = budget_of(machine)
+    budget.begin(32, 10_000)
+    count = budget.fits(0)
+    assert machine.seconds(32 + count, 10_000 + count * count / 2) == pytest.approx(0.1, rel=0.2)
+
+
+def test_a_chunk_far_into_a_prompt_is_shorter_since_it_looks_at_more() -> None:
+    budget = budget_of(Machine())
+    budget.begin(8, 2_000)
+    assert budget.fits(6000) < 0.8 * budget.fits(0)
+
+
+def test_decodes_that_fill_the_step_leave_prompts_a_share_all_the_same() -> None:
+    machine = Machine(fixed=0.2)
+    budget = budget_of(machine)
+    budget.begin(32, 10_000)
+    added = machine.token * budget.fits(0)
+    assert added == pytest.approx(PROMPT_SHARE * machine.seconds(32, 10_000), rel=0.3)
+
+
+def test_a_step_on_the_slowest_machine_still_takes_a_token() -> None:
+    budget = budget_of(Machine(token=2.0))
+    budget.begin(1, 10)
+    assert budget.fits(0) == 1
+    budget.take(0, 1)
+    assert budget.fits(0) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 64), st.lists(st.tuples(st.integers(0, 4000), st.integers(1, 600))))
+def test_chunks_never_exceed_the_tokens_of_a_step(
+    decodes: int, prompts: list[tuple[int, int]]
+) -> None:
+    budget = budget_of(Machine(token=1e-5))
+    budget.begin(decodes, decodes * 100)
+    total = decodes
+    for start, wanted in prompts:
+        count = min(wanted, budget.fits(start))
+        if count:
+            budget.take(start, count)
+        total += count
+    assert total <= 512
