@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -192,3 +193,18 @@ def test_a_long_answer_outlives_the_time_limit_of_request_heads(monkeypatch):
     answer = httpx.post(f"{running.url}/v1/chat/completions", json=BODY, timeout=10)
     assert answer.text.rstrip().endswith("[DONE]")
     running.end()
+
+
+async def test_what_is_written_is_sent_at_once_and_not_held_for_an_acknowledgement():
+    told = asyncio.get_running_loop().create_future()
+
+    async def look(_, writer):
+        connection = writer.get_extra_info("socket")
+        told.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    listener = bind("127.0.0.1", 0)
+    async with await asyncio.start_server(look, sock=listener):
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        assert await told
+        writer.close()
