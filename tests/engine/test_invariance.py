@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -28,6 +28,8 @@ class Job:
     max_tokens: int
     options: tuple[tuple[str, object], ...]
     delay: int  # steps before it is submitted
+    client: str = ""
+    priority: int = 0
 
 
 def options() -> st.SearchStrategy[tuple[tuple[str, object], ...]]:
@@ -49,7 +51,15 @@ prompts = st.tuples(
     st.sampled_from([(), (1,) * 8, tuple(range(40, 57)), (1,) * 8 + tuple(range(9))]),
     st.lists(st.integers(0, 255), min_size=1, max_size=10).map(tuple),
 ).map(lambda x: x[0] + x[1])
-jobs = st.builds(Job, prompts, st.integers(1, 12), options(), st.integers(0, 6))
+jobs = st.builds(
+    Job,
+    prompts,
+    st.integers(1, 12),
+    options(),
+    st.integers(0, 6),
+    st.sampled_from("ab"),
+    st.integers(-1, 1),
+)
 configs = st.builds(
     EngineConfig,
     block_size=st.sampled_from([1, 3, 4, 16]),
@@ -120,7 +130,8 @@ def check(module: Transformer, jobs: list[Job], config: EngineConfig) -> None:
         for i, job in enumerate(jobs):
             if job.delay == step:
                 values = {"max_tokens": job.max_tokens} | dict(job.options)
-                engine.submit(request(job.prompt, outcomes[i], id=str(i), **values))
+                asked = request(job.prompt, outcomes[i], id=str(i), **values)
+                engine.submit(replace(asked, client=job.client, priority=job.priority))
         engine.step()
         step += 1
         assert step < 4000, engine.stats()
@@ -143,6 +154,49 @@ def test_the_property_is_tested_under_preemption_and_prefix_hits(module: Transfo
     assert stats.num_preemptions > 0
     assert stats.num_prefix_hits > 0
     assert [o.tokens for o in outcomes] == [run_alone(module, job) for job in jobs]
+
+
+@pytest.mark.parametrize("place", range(9, 16))
+def test_a_copied_part_of_a_block_changes_no_token_of_either_side(
+    module: Transformer, place: int
+) -> None:
+    """What differs begins in the middle of a block, while who is copied from is still there."""
+    config = EngineConfig(block_size=8, num_blocks=32, max_batch_tokens=64, max_sequences=4)
+    first = tuple(range(100, 116))
+    jobs = [
+        Job(first, 20, (("temperature", 0.0),), 0),
+        Job((*first[:place], 7, 8, 9), 20, (("temperature", 0.0),), 2),
+    ]
+    engine = Engine(module, byte_vocabulary(), config)
+    outcomes = [Outcome(), Outcome()]
+    for i, job in enumerate(jobs):
+        for _ in range(job.delay):
+            engine.step()
+        engine.submit(request(job.prompt, outcomes[i], id=str(i), max_tokens=job.max_tokens))
+    drive(engine)
+    # Copying one token of eight would cost more than computing it.
+    assert outcomes[1].last.cached_tokens == (place if place >= 10 else 8)
+    assert [o.tokens for o in outcomes] == [run_alone(module, job) for job in jobs]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(st.tuples(st.integers(0, 24), st.integers(0, 3)), min_size=2, max_size=8),
+    st.sampled_from([2, 5, 8, 16]),
+    st.sampled_from([5, 9, 20]),
+)
+def test_prompts_that_part_anywhere_keep_their_tokens(
+    module: Transformer, parts: list[tuple[int, int]], block_size: int, num_blocks: int
+) -> None:
+    """One after another through a small cache, so that sources are evicted and copied over."""
+    num_blocks = max(num_blocks, 48 // block_size + 1)
+    config = EngineConfig(block_size=block_size, num_blocks=num_blocks, max_batch_tokens=64)
+    engine = Engine(module, byte_vocabulary(), config)
+    for place, end in parts:
+        job = Job((*range(60, 60 + place), end, end), 6, (("temperature", 0.0),), 0)
+        got = generate(engine, job.prompt, max_tokens=6).tokens
+        engine._blocks.check([])
+        assert got == run_alone(module, job)
 
 
 @pytest.mark.parametrize(
