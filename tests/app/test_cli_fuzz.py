@@ -13,9 +13,11 @@ import tokenizers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lmstack.app import wiring
+from lmstack.app import loadgen, wiring
 from lmstack.app.failure import EXIT_CRASH
 from lmstack.core import NotFoundError
+from lmstack.engine import rates
+from lmstack.engine.rates import Rates
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run
@@ -38,16 +40,22 @@ COMMANDS = (
     ["index", "verify"],
     ["audit", "verify"],
     ["up"],
+    ["plan"],
+    ["bench"],
+    ["bench", "serve"],
 )
 OPTIONS = [
     *("--docs", "--index", "--json", "--quiet", "-q", "-v", "--model", "--embedder", "--explain"),
     *("-k", "--rebuild", "--mode", "--port", "--host", "--expect-head", "--help", "--version"),
     *("--compare", "--price", "--show", "--html", "--layer", "--head", "--target", "-o", "--top"),
+    *("--users", "--context", "--memory", "--weights", "--kv", "--concurrency", "--rates"),
+    *("--requests", "--duration", "--input-tokens", "--prompts", "--body", "--plot", "--output"),
     *("--", "-x", "--no-such-option"),
 ]
 VALUES = [
     *("docs", "no/such", ".", "", " ", "0", "-1", "99999", "hybrid", "openai:x", "letters"),
     *("a\nb", "\x1b[2J", "\ud800", "sha256:00", "hf:a/b", "pypi:a==1", "../..", "x" * 300),
+    *("8", "1,2", "16GiB", "{}", "x.json", "https://h/v1"),
     *("0.0.0.0", "/dev/null", "nul\0byte", "nul\0byte.png", "no/x.png", "words", "words=2"),
 ]
 words = st.sampled_from(OPTIONS) | st.sampled_from(VALUES) | st.text(max_size=8)
@@ -62,6 +70,9 @@ def sealed(docs: Path, embedder: HashEmbedder, monkeypatch: pytest.MonkeyPatch) 
 
     for part in ("generator", "require_models", "pull"):
         monkeypatch.setattr(wiring, part, missing)
+    monkeypatch.setattr(loadgen, "connect", missing)
+    known = Rates(1e9, 1e9, {"bfloat16": 1e9})
+    monkeypatch.setattr(rates, "measure_rates", lambda *_, **__: known)
     monkeypatch.delenv("LMSTACK_API_KEYS", raising=False)
     (docs.parent / "words").mkdir()
     vocabulary = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0}, unk_token="?"))
