@@ -1,0 +1,262 @@
+/* Products of grouped 4- and 8-bit matrices with int8 activations for processors with AVX-512 VNNI.
+ *
+ * Few rows (up to FEW) are bound by memory: a panel at a time, codes unpacked in registers, what
+ * comes next asked for ahead of time. More rows are bound by multiplications: two panels at a time,
+ * a stretch of their groups unpacked to bytes and float scales in a buffer that stays in the L1
+ * cache, then blocks of up to BLOCK rows over it; sums wait in `out` between stretches.
+ *
+ * Per row, output and group, in the order of groups, on every path: the integer sum starts at the
+ * row's offset; it is rounded to a float and multiplied by the row's scale; a fused multiply-add
+ * applies the output's scale; where there are mins, another adds min * sum. */
+#include <immintrin.h>
+#include <string.h>
+
+#include "lm.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+enum {
+    FEW = 8,         /* rows that are multiplied without a buffer */
+    BLOCK = 6,       /* rows of a block: 2 * 6 integer and 2 * 6 float sums are registers */
+    TILE = 128,      /* rows whose codes stay in the L2 cache while the panels go by */
+    STRETCH = 512,   /* inputs of a panel pair that are unpacked at a time */
+    AHEAD = 4096,    /* bytes that few rows ask for ahead of their use */
+    SMALLEST = 16,   /* inputs of the smallest group */
+};
+
+/* Two panels of a stretch, unpacked. Codes: [group][step][panel][16 outputs][4 inputs]. */
+typedef struct {
+    uint8_t codes[STRETCH * 2 * LM_PANEL];
+    float scales[STRETCH / SMALLEST][2][LM_PANEL];
+    float mins[STRETCH / SMALLEST][2][LM_PANEL];
+} stretch __attribute__((aligned(64)));
+
+/* What a block of rows reads of the activations: first row, first group. */
+typedef struct {
+    const int8_t *codes;
+    const float *scales, *sums;
+    const int32_t *offsets;
+    ptrdiff_t inputs, groups; /* from row to row */
+} rows_view;
+
+INLINE rows_view view(const lm_matrix *w, const lm_acts *x, ptrdiff_t row, ptrdiff_t group) {
+    ptrdiff_t at = row * w->groups + group;
+    return (rows_view){x->codes + at * w->group, x->scales + at,
+                       x->sums + at,             x->offsets + at,
+                       (ptrdiff_t)w->groups * w->group, w->groups};
+}
+
+INLINE __m512i inputs(const int8_t *codes) {
+    int32_t four;
+    memcpy(&four, codes, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+INLINE __m512 halves(const uint16_t *f16) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)f16));
+}
+
+INLINE __m512 scaled(__m512i sum, float row_scale, __m512 scale, __m512 acc) {
+    return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(row_scale)), scale,
+                           acc);
+}
+
+/* -- few rows -------------------------------------------------------------------------------- */
+
+/* R rows of one panel. */
+INLINE void few(const int R, const int bits, const lm_matrix *w, int panel, rows_view x, float *out,
+                ptrdiff_t stride) {
+    const __m512i low = _mm512_set1_epi8(15);
+    const int steps = w->group / 4, code_steps = steps * bits / 8;
+    ptrdiff_t at = (ptrdiff_t)panel * w->groups;
+    const uint8_t *codes = w->codes + at * code_steps * 64;
+    const uint16_t *scales = w->scales + at * LM_PANEL;
+    const uint16_t *mins = w->mins ? w->mins + at * LM_PANEL : NULL;
+    __m512 acc[8];
+    UNROLL for (int r = 0; r < R; r++) acc[r] = _mm512_setzero_ps();
+    for (int g = 0; g < w->groups; g++) {
+        __m512i sum[8], high_sum[8];
+        UNROLL for (int r = 0; r < R; r++) {
+            sum[r] = _mm512_set1_epi32(x.offsets[r * x.groups + g]);
+            high_sum[r] = _mm512_setzero_si512();
+        }
+        for (int s = 0; s < code_steps; s++) {
+            __m512i code = _mm512_loadu_si512(codes);
+            _mm_prefetch((const char *)codes + AHEAD, _MM_HINT_T0);
+            codes += 64;
+            const int8_t *xs = x.codes + s * 4;
+            if (bits == 8) {
+                UNROLL for (int r = 0; r < R; r++)
+                    sum[r] = _mm512_dpbusd_epi32(sum[r], code, inputs(xs + r * x.inputs));
+            } else {
+                __m512i high = _mm512_and_si512(_mm512_srli_epi16(code, 4), low);
+                code = _mm512_and_si512(code, low);
+                const int8_t *xh = xs + code_steps * 4;
+                UNROLL for (int r = 0; r < R; r++) {
+                    sum[r] = _mm512_dpbusd_epi32(sum[r], code, inputs(xs + r * x.inputs));
+                    high_sum[r] =
+                        _mm512_dpbusd_epi32(high_sum[r], high, inputs(xh + r * x.inputs));
+                }
+            }
+        }
+        __m512 scale = halves(scales);
+        scales += LM_PANEL;
+        UNROLL for (int r = 0; r < R; r++) {
+            if (bits == 4) sum[r] = _mm512_add_epi32(sum[r], high_sum[r]);
+            acc[r] = scaled(sum[r], x.scales[r * x.groups + g], scale, acc[r]);
+        }
+        if (mins) {
+            __m512 min = halves(mins);
+            mins += LM_PANEL;
+            UNROLL for (int r = 0; r < R; r++)
+                acc[r] = _mm512_fmadd_ps(_mm512_set1_ps(x.sums[r * x.groups + g]), min, acc[r]);
+        }
+        x.codes += w->group;
+    }
+    UNROLL for (int r = 0; r < R; r++) _mm512_storeu_ps(out + r * stride, acc[r]);
+}
+
+/* -- many rows ------------------------------------------------------------------------------- */
+
+/* `count` groups, from `group` on, of P panels into a buffer. */
+INLINE void unpack(const int P, const lm_matrix *w, int panel, int group, int count, stretch *to) {
+    const __m512i low = _mm512_set1_epi8(15);
+    const int steps = w->group / 4, half = steps / 2;
+    for (int p = 0; p < P; p++) {
+        ptrdiff_t at = (ptrdiff_t)(panel + p) * w->groups + group;
+        const uint8_t *codes = w->codes + at * steps * 8 * w->bits;
+        uint8_t *into = to->codes + p * 64;
+        for (int g = 0; g < count; g++, into += steps * P * 64) {
+            if (w->bits == 8) {
+                for (int s = 0; s < steps; s++, codes += 64)
+                    _mm512_store_si512(into + s * P * 64, _mm512_loadu_si512(codes));
+            } else {
+                for (int s = 0; s < half; s++, codes += 64) {
+                    __m512i code = _mm512_loadu_si512(codes);
+                    __m512i high = _mm512_and_si512(_mm512_srli_epi16(code, 4), low);
+                    _mm512_store_si512(into + s * P * 64, _mm512_and_si512(code, low));
+                    _mm512_store_si512(into + (s + half) * P * 64, high);
+                }
+            }
+            ptrdiff_t of = (at + g) * LM_PANEL;
+            _mm512_store_ps(to->scales[g][p], halves(w->scales + of));
+            if (w->mins) _mm512_store_ps(to->mins[g][p], halves(w->mins + of));
+        }
+    }
+}
+
+/* R rows of the `count` unpacked groups of P panels, added to `out` or, where these are a row's
+ * first, put there. */
+INLINE void block(const int R, const int P, const stretch *w, int steps, int count, int with_mins,
+                  int first, rows_view x, float *out, ptrdiff_t stride) {
+    const uint8_t *codes = w->codes;
+    __m512 acc[BLOCK][2];
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
+        acc[r][p] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(out + r * stride + p * LM_PANEL);
+    for (int g = 0; g < count; g++) {
+        __m512i sum[BLOCK][2];
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
+            sum[r][p] = _mm512_set1_epi32(x.offsets[r * x.groups + g]);
+        for (int s = 0; s < steps; s++) {
+            __m512i code[2];
+            UNROLL for (int p = 0; p < P; p++) code[p] = _mm512_load_si512(codes + p * 64);
+            UNROLL for (int r = 0; r < R; r++) {
+                __m512i four = inputs(x.codes + r * x.inputs);
+                UNROLL for (int p = 0; p < P; p++)
+                    sum[r][p] = _mm512_dpbusd_epi32(sum[r][p], code[p], four);
+            }
+            codes += P * 64;
+            x.codes += 4;
+        }
+        UNROLL for (int p = 0; p < P; p++) {
+            __m512 scale = _mm512_load_ps(w->scales[g][p]);
+            UNROLL for (int r = 0; r < R; r++)
+                acc[r][p] = scaled(sum[r][p], x.scales[r * x.groups + g], scale, acc[r][p]);
+        }
+        if (with_mins) {
+            UNROLL for (int p = 0; p < P; p++) {
+                __m512 min = _mm512_load_ps(w->mins[g][p]);
+                UNROLL for (int r = 0; r < R; r++) {
+                    __m512 row = _mm512_set1_ps(x.sums[r * x.groups + g]);
+                    acc[r][p] = _mm512_fmadd_ps(row, min, acc[r][p]);
+                }
+            }
+        }
+    }
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
+        _mm512_storeu_ps(out + r * stride + p * LM_PANEL, acc[r][p]);
+}
+
+/* -- the shapes that are compiled ------------------------------------------------------------ */
+
+#define FEW_ROWS(R, bits)                                                                          \
+    static void few_##R##_##bits(const lm_matrix *w, int panel, rows_view x, float *out,           \
+                                 ptrdiff_t stride) {                                               \
+        few(R, bits, w, panel, x, out, stride);                                                    \
+    }
+#define FEW_OF(R) FEW_ROWS(R, 4) FEW_ROWS(R, 8)
+FEW_OF(1) FEW_OF(2) FEW_OF(3) FEW_OF(4) FEW_OF(5) FEW_OF(6) FEW_OF(7) FEW_OF(8)
+
+#define BLOCK_ROWS(R, P)                                                                           \
+    static void block_##R##_##P(const stretch *w, int steps, int count, int with_mins, int first,  \
+                                rows_view x, float *out, ptrdiff_t stride) {                       \
+        block(R, P, w, steps, count, with_mins, first, x, out, stride);                            \
+    }
+#define BLOCK_OF(R) BLOCK_ROWS(R, 1) BLOCK_ROWS(R, 2)
+BLOCK_OF(1) BLOCK_OF(2) BLOCK_OF(3) BLOCK_OF(4) BLOCK_OF(5) BLOCK_OF(6)
+
+typedef void few_fn(const lm_matrix *, int, rows_view, float *, ptrdiff_t);
+typedef void block_fn(const stretch *, int, int, int, int, rows_view, float *, ptrdiff_t);
+
+static few_fn *const few_table[FEW][2] = {
+    {few_1_4, few_1_8}, {few_2_4, few_2_8}, {few_3_4, few_3_8}, {few_4_4, few_4_8},
+    {few_5_4, few_5_8}, {few_6_4, few_6_8}, {few_7_4, few_7_8}, {few_8_4, few_8_8},
+};
+static block_fn *const block_table[BLOCK][2] = {
+    {block_1_1, block_1_2}, {block_2_1, block_2_2}, {block_3_1, block_3_2},
+    {block_4_1, block_4_2}, {block_5_1, block_5_2}, {block_6_1, block_6_2},
+};
+
+static void multiply_few(const lm_matrix *w, int panel, int end, const lm_acts *x, int row,
+                         int count, float *out, ptrdiff_t stride) {
+    few_fn *run = few_table[count - 1][w->bits == 8];
+    rows_view rows = view(w, x, row, 0);
+    for (int p = panel; p < end; p++) run(w, p, rows, out + (p - panel) * LM_PANEL, stride);
+}
+
+/* Up to TILE rows of P panels. */
+static void multiply_pair(const lm_matrix *w, int panel, int P, const lm_acts *x, int row,
+                          int count, float *out, ptrdiff_t stride) {
+    stretch unpacked;
+    const int most = STRETCH / w->group, blocks = (count + BLOCK - 1) / BLOCK;
+    for (int group = 0; group < w->groups; group += most) {
+        int groups = w->groups - group < most ? w->groups - group : most;
+        if (P == 2) {
+            unpack(2, w, panel, group, groups, &unpacked);
+        } else {
+            unpack(1, w, panel, group, groups, &unpacked);
+        }
+        for (int b = 0, r = 0; b < blocks; b++) {
+            int height = (count - r + blocks - b - 1) / (blocks - b);
+            block_table[height - 1][P - 1](&unpacked, w->group / 4, groups, w->mins != NULL,
+                                           group == 0, view(w, x, row + r, group),
+                                           out + r * stride, stride);
+            r += height;
+        }
+    }
+}
+
+void lm_multiply_avx512(const lm_matrix *w, int panel, int end, const lm_acts *x, int row,
+                        int count, float *out, ptrdiff_t stride) {
+    if (count <= FEW) {
+        multiply_few(w, panel, end, x, row, count, out, stride);
+        return;
+    }
+    for (int r = 0; r < count; r += TILE) {
+        int rows = count - r < TILE ? count - r : TILE;
+        for (int p = panel; p < end; p += 2)
+            multiply_pair(w, p, end - p > 1 ? 2 : 1, x, row + r, rows,
+                          out + r * stride + (p - panel) * LM_PANEL, stride);
+    }
+}
