@@ -18,6 +18,7 @@ from torch import Tensor
 from lmstack.model import REFERENCE_OPS, Ops, ReferenceOps
 from lmstack.model.layers import Embedding, Linear
 from lmstack.model.low_rank import LoraLinear
+from lmstack.model.quantized import QuantizedEmbedding, QuantizedLinear
 
 __all__ = ["PackedOps", "inference_ops"]
 
@@ -42,8 +43,9 @@ class PackedOps(ReferenceOps):
         self._packed: dict[int, _Packed] = {}
 
     def linear(self, x: Tensor, weight: Linear | Embedding | LoraLinear) -> Tensor:
-        if isinstance(weight, LoraLinear):
-            return super().linear(x, weight)  # which asks for that of its base
+        if isinstance(weight, LoraLinear | QuantizedLinear | QuantizedEmbedding):
+            # Of an adapter it asks for that of its base; a dequantized weight is of no lasting.
+            return super().linear(x, weight)
         source = weight.weight
         if torch.is_grad_enabled() and (x.requires_grad or source.requires_grad):
             return super().linear(x, weight)

@@ -22,6 +22,8 @@ from lmstack.model.config import Activation, LayerSpec
 from lmstack.model.dot_product import scaled_dot_product_attention
 from lmstack.model.layers import Embedding, Experts, LayerNorm, Linear, RMSNorm
 from lmstack.model.low_rank import LoraLinear, LowRank
+from lmstack.model.positions import RopeSpec
+from lmstack.model.quantized import QuantizedEmbedding
 
 __all__ = ["REFERENCE_OPS", "Ops", "ReferenceOps"]
 
@@ -47,6 +49,17 @@ class Ops(Protocol):
 
     def rotary(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """(..., H, hd) rotated by the tables of `RopeSpec.tables`; channels beyond them stay."""
+        ...
+
+    def rotary_tables(
+        self,
+        rope: RopeSpec,
+        positions: Tensor,
+        head_dim: int,
+        dtype: torch.dtype,
+        length: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Cosines and sines for `rotary`; see `RopeSpec.tables`."""
         ...
 
     def attention(
@@ -76,6 +89,8 @@ class ReferenceOps:
     """Plain torch."""
 
     def embedding(self, ids: Tensor, table: Embedding) -> Tensor:
+        if isinstance(table, QuantizedEmbedding):
+            return table.looked_up(ids)
         return F.embedding(ids, table.weight)
 
     def norm(self, x: Tensor, norm: RMSNorm | LayerNorm) -> Tensor:
@@ -118,6 +133,16 @@ class ReferenceOps:
         # Two products and a sum, each rounded, as in transformers. A fused multiply-add is a
         # little nearer to the truth, and over many layers visibly another number.
         return (x * cos).add_(torch.cat((second, first), dim=-1).mul_(sin))
+
+    def rotary_tables(
+        self,
+        rope: RopeSpec,
+        positions: Tensor,
+        head_dim: int,
+        dtype: torch.dtype,
+        length: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        return rope.tables(positions, head_dim, dtype, length)
 
     def attention(
         self,

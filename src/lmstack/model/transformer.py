@@ -11,7 +11,8 @@ of a head, "..." any leading shape: (B, T) for a padded batch, (N,) for tokens p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -145,11 +146,37 @@ class Transformer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.table.weight.device
+        return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.table.weight.dtype
+        """That of the hidden states. A quantized matrix has none; the norms beside it have."""
+        return next(self.parameters()).dtype
+
+    @contextlib.contextmanager
+    def using(self, ops: Ops) -> Iterator[None]:
+        """The same weights under other ``ops``. Not while another thread computes with them."""
+        holders = [module for module in self.modules() if hasattr(module, "_ops")]
+        kept, self.ops = self.ops, ops
+        for module in holders:
+            module._ops = ops  # type: ignore[assignment]
+        try:
+            with contextlib.nullcontext() if self.encoder is None else self.encoder.using(ops):
+                yield
+        finally:
+            self.ops = kept
+            for module in holders:
+                module._ops = kept  # type: ignore[assignment]
+
+    def put(self, path: str, matrix: Linear | Embedding) -> None:
+        """``matrix`` in the place of the one at ``path``, a shared table for all who share it."""
+        owner, _, name = path.rpartition(".")
+        replaced = self.get_submodule(path)
+        setattr(self.get_submodule(owner), name, matrix)
+        for module in self.modules():
+            if isinstance(module, Transformer) and module._borrowed == (replaced,):
+                assert isinstance(matrix, Embedding)
+                module._borrowed = (matrix,)
 
     def forward(
         self,
@@ -235,8 +262,10 @@ class Transformer(nn.Module):
         reckon with; None: what the positions reach.
         """
         x = self._embedded(input_ids, positions, token_type_ids)
-        head_dim = self.config.head_dim
-        tables = [rope.tables(positions, head_dim, x.dtype, length) for rope in self._ropes]
+        tables = [
+            self.ops.rotary_tables(rope, positions, self.config.head_dim, x.dtype, length)
+            for rope in self._ropes
+        ]
         shared = self._shared_bias()
         relative = self._relative()
         for layer, (rope, block) in enumerate(zip(self._rope_of, self._block_of, strict=True)):
@@ -274,7 +303,7 @@ class Transformer(nn.Module):
         if sum(lengths) != len(input_ids):
             raise InputError(f"lengths add up to {sum(lengths)}, input_ids are {len(input_ids)}")
         if not len(input_ids):
-            return self.table.weight.new_empty(0, self.config.hidden_size)
+            return torch.empty(0, self.config.hidden_size, dtype=self.dtype, device=self.device)
         counts = torch.arange(max(lengths), device=input_ids.device)
         pad = self.config.position_pad
         if pad is not None and bool((input_ids == pad).any()):

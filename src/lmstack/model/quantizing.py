@@ -1,0 +1,129 @@
+"""Float matrices to small integers: int8 by the largest weight of a group, q4 by least squares.
+
+The scale of a group is rounded to float16 before the codes are chosen, so what is stored is what
+they were fitted to. Not covered: calibration by activations, and the layout (`quantized`).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lmstack.core import UnsupportedError
+from lmstack.model.quantized import QuantizedMatrix, pack
+
+__all__ = ["quantize_int8", "quantize_q4"]
+
+# Groups worked on at a time: temporaries of q4 are a dozen times the weights.
+_CHUNK = 1 << 14
+# Upper ends of the codes that are tried for a group's first fit, in steps of its whole range.
+_TRIES = (14.0, 14.5, 15.0, 15.5, 16.0, 16.5)
+_ROUNDS = 2
+
+
+def quantize_int8(weight: Tensor, group: int = 64, *, paired: bool = False) -> QuantizedMatrix:
+    """``weight`` (rows, cols): code - 128 = round(w / scale), scale = max|w| / 127 of each group.
+
+    Symmetric: the codes run from 1 to 255."""
+    groups = _grouped(weight, group)
+    largest = groups.abs().amax(-1)
+    scales = (largest / 127).half()
+    # So near zero that float16 has few digits: the next one up, lest the largest be cut off.
+    low = scales.float() * 127.5 < largest
+    scales = torch.where(low, torch.nextafter(scales, torch.full_like(scales, torch.inf)), scales)
+    _refuse_infinite(scales)
+    codes = (groups * _inverse(scales)[..., None]).round_().clamp_(-127, 127).add_(128)
+    return pack(
+        codes.to(torch.uint8).flatten(1)[:, : weight.shape[1]],
+        scales,
+        None,
+        bits=8,
+        group=group,
+        zero=128,
+        paired=paired,
+    )
+
+
+def quantize_q4(weight: Tensor, group: int = 32, *, paired: bool = False) -> QuantizedMatrix:
+    """``weight`` (rows, cols): codes from 0 to 15, with the scale and min of each group that
+    leave the least squared error among several fits."""
+    groups = _grouped(weight, group)
+    flat = groups.flatten(0, 1)
+    parts = [_fitted(part) for part in torch.split(flat, _CHUNK)]
+    codes, scales, mins = (torch.cat(found) for found in zip(*parts, strict=True))
+    rows = len(weight)
+    return pack(
+        codes.view(rows, -1)[:, : weight.shape[1]],
+        scales.view(rows, -1),
+        mins.view(rows, -1),
+        bits=4,
+        group=group,
+        zero=0,
+        paired=paired,
+    )
+
+
+def _grouped(weight: Tensor, group: int) -> Tensor:
+    """(rows, cols) to (rows, G, g) float32, the last group filled up with its own last weight:
+    a zero would widen the range of a group that does not reach it."""
+    weight = weight.float()
+    missing = -weight.shape[1] % group
+    if missing:
+        weight = F.pad(weight[None], (0, missing), mode="replicate")[0]
+    return weight.view(len(weight), -1, group)
+
+
+def _inverse(scales: Tensor) -> Tensor:
+    wide = scales.float()
+    return torch.where(wide == 0, 0.0, 1 / wide)
+
+
+def _refuse_infinite(scales: Tensor) -> None:
+    if not bool(scales.isfinite().all()):
+        raise UnsupportedError(
+            "the weights have values that are not finite, or too large for float16 scales",
+            hint="serve this model with weights='float32'",
+        )
+
+
+def _fitted(groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(n, g) to codes (n, g) uint8, scales and mins (n,) float16."""
+    low, high = groups.aminmax(dim=-1)
+    best: tuple[Tensor, Tensor, Tensor] | None = None
+    least = torch.full_like(low, torch.inf)
+    for tried in _TRIES:
+        scale, start = (high - low) / tried, low
+        for _ in range(_ROUNDS):
+            codes = _codes(groups, scale, start)
+            scale, start = _least_squares(groups, codes)
+        scale, start = scale.half(), start.half()
+        codes = _codes(groups, scale.float(), start.float())
+        error = (codes * scale.float()[:, None] + start.float()[:, None] - groups).square().sum(-1)
+        _refuse_infinite(error)
+        if best is None:
+            best, least = (codes, scale, start), error
+            continue
+        better = error < least
+        least = torch.where(better, error, least)
+        best = (
+            torch.where(better[:, None], codes, best[0]),
+            torch.where(better, scale, best[1]),
+            torch.where(better, start, best[2]),
+        )
+    assert best is not None
+    return best[0].to(torch.uint8), best[1], best[2]
+
+
+def _codes(groups: Tensor, scale: Tensor, start: Tensor) -> Tensor:
+    return ((groups - start[:, None]) * _inverse(scale)[:, None]).round_().clamp_(0, 15)
+
+
+def _least_squares(groups: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and start of the line through (code, weight) of each group."""
+    mean_code, mean = codes.mean(-1), groups.mean(-1)
+    centred = codes - mean_code[:, None]
+    spread = centred.square().sum(-1)
+    slope = (centred * groups).sum(-1) / spread
+    slope = torch.where(spread == 0, 0.0, slope)
+    return slope, mean - slope * mean_code

@@ -1,0 +1,203 @@
+"""Quantized matrices: their layout byte by byte, and that they are what they were made of."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+
+from lmstack.core import FormatError, UnsupportedError
+from lmstack.model import REFERENCE_OPS
+from lmstack.model.layers import Linear
+from lmstack.model.quantized import (
+    QuantizedEmbedding,
+    QuantizedLinear,
+    QuantizedMatrix,
+    float_state,
+    pack,
+    unpack,
+)
+from lmstack.model.quantizing import quantize_int8, quantize_q4
+
+FORMS = [(8, 128), (8, 0), (4, 8), (4, 0)]
+
+
+@st.composite
+def matrices(draw):
+    """Rows, columns, group, (bits, zero), paired."""
+    paired = draw(st.booleans())
+    rows = draw(st.integers(1, 40)) * (2 if paired else 1)
+    group = draw(st.sampled_from([16, 32, 64]))
+    return rows, draw(st.integers(1, 150)), group, draw(st.sampled_from(FORMS)), paired
+
+
+def made(rows, cols, group, form, paired, seed=0):
+    """Codes, scales and mins, and the matrix that packs them."""
+    bits, zero = form
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randint(0, 1 << bits, (rows, cols), dtype=torch.uint8, generator=generator)
+    scales = torch.rand(rows, -(-cols // group), generator=generator).half()
+    mins = None if zero else -scales * 3
+    matrix = pack(codes, scales, mins, bits=bits, group=group, zero=zero, paired=paired)
+    return codes, scales, mins, matrix
+
+
+def rows_of_panels(rows: int, paired: bool) -> list[list[int | None]]:
+    """Which row stands in each place of each panel; None: padding."""
+    halves = [list(range(rows // 2)), list(range(rows // 2, rows))] if paired else [range(rows)]
+    panels = []
+    for start in range(0, len(halves[0]), 16):
+        for half in halves:
+            part: list[int | None] = list(half[start : start + 16])
+            panels.append(part + [None] * (16 - len(part)))
+    return panels
+
+
+def described(codes, group, bits, zero, paired) -> list[int]:
+    """The bytes that the layout prescribes, one at a time."""
+    rows, cols = codes.shape
+    found = []
+    for panel in rows_of_panels(rows, paired):
+        for start in range(0, -(-cols // group) * group, group):
+            steps = [
+                zero if row is None or start + k >= cols else int(codes[row, start + k])
+                for step in range(0, group, 4)
+                for row in panel
+                for k in range(step, step + 4)
+            ]
+            half = len(steps) // 2
+            pairs = zip(steps[:half], steps[half:], strict=True)
+            found += steps if bits == 8 else [low | (high << 4) for low, high in pairs]
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(matrices())
+def test_the_bytes_lie_as_the_layout_says(drawn):
+    _, _, group, (bits, zero), paired = drawn
+    codes, _, _, matrix = made(*drawn)
+    assert matrix.codes.flatten().tolist() == described(codes, group, bits, zero, paired)
+
+
+@settings(max_examples=40, deadline=None)
+@given(matrices())
+def test_scales_lie_by_panel_and_group_with_zeros_for_padding(drawn):
+    rows, _, _, _, paired = drawn
+    _, scales, _, matrix = made(*drawn)
+    for panel, places in zip(matrix.scales, rows_of_panels(rows, paired), strict=True):
+        for lane, row in enumerate(places):
+            expected = torch.zeros_like(panel[:, lane]) if row is None else scales[row]
+            assert torch.equal(panel[:, lane], expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(matrices())
+def test_unpacking_gives_back_what_was_packed(drawn):
+    codes, scales, mins, matrix = made(*drawn)
+    found, back, low = unpack(matrix)
+    assert torch.equal(found[:, : codes.shape[1]], codes)
+    assert torch.equal(back, scales)
+    assert (low is None) == (mins is None)
+    assert mins is None or torch.equal(low, mins)
+
+
+@settings(max_examples=40, deadline=None)
+@given(matrices(), st.data())
+def test_the_weight_is_the_formula_and_a_row_is_a_row_of_it(drawn, data):
+    rows, cols, group, (_, zero), _ = drawn
+    codes, scales, mins, matrix = made(*drawn)
+    wide = scales.float().repeat_interleave(group, 1)[:, :cols]
+    expected = (codes.float() - zero) * wide
+    if mins is not None:
+        expected = expected + mins.float().repeat_interleave(group, 1)[:, :cols]
+    weight = matrix.dequantized()
+    assert torch.equal(weight, expected)
+    ids = torch.tensor(data.draw(st.lists(st.integers(0, rows - 1), min_size=2, max_size=6)))
+    ids = ids[: len(ids) // 2 * 2].view(2, -1)
+    assert torch.equal(QuantizedEmbedding(matrix).looked_up(ids), weight[ids])
+
+
+def test_a_matrix_that_contradicts_its_description_is_refused():
+    *_, matrix = made(20, 40, 32, (8, 128), False)
+    whole = vars(matrix)
+    wrong = {
+        "codes": matrix.codes[:1],
+        "scales": matrix.scales.float(),
+        "mins": matrix.scales,  # with a zero of 128
+        "bits": 4,
+        "zero": 8,
+        "rows": 40,
+        "group": 48,
+    }
+    for name, value in wrong.items():
+        with pytest.raises(FormatError):
+            QuantizedMatrix(**(whole | {name: value}))
+
+
+def test_a_change_of_dtype_leaves_scales_as_they_are():
+    *_, matrix = made(20, 40, 32, (4, 0), False)
+    layer = QuantizedLinear(matrix, torch.ones(20)).to(torch.bfloat16)
+    assert layer.bias is not None
+    assert (layer.bias.dtype, layer.scales.dtype) == (torch.bfloat16, torch.float16)
+    assert torch.equal(layer.weight, matrix.dequantized())
+
+
+def test_the_float_state_is_that_of_a_plain_layer():
+    *_, matrix = made(20, 40, 32, (4, 0), False)
+    plain = Linear(40, 20, bias=True)
+    plain.load_state_dict(float_state(QuantizedLinear(matrix, torch.ones(20))))
+    assert torch.equal(plain.weight, matrix.dequantized())
+
+
+def test_the_reference_multiplies_by_the_dequantized_weight():
+    *_, matrix = made(20, 40, 32, (8, 128), False)
+    x, bias = torch.randn(3, 40), torch.randn(20)
+    expected = torch.nn.functional.linear(x, matrix.dequantized(), bias)
+    assert torch.equal(REFERENCE_OPS.linear(x, QuantizedLinear(matrix, bias)), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 150), st.floats(1e-7, 1e4), st.booleans())
+def test_int8_is_within_half_a_step_of_every_weight(rows, cols, size, paired):
+    rows *= 2
+    weight = torch.randn(rows, cols) * size
+    matrix = quantize_int8(weight, paired=paired)
+    steps = unpack(matrix)[1].float().repeat_interleave(64, 1)[:, :cols]
+    error = (matrix.dequantized() - weight).abs()
+    assert bool((error <= steps * 0.501).all())
+    assert bool((steps <= weight.abs().max() / 127 * 1.001 + 6e-8).all())
+
+
+def test_int8_of_zeros_is_zero():
+    assert not quantize_int8(torch.zeros(4, 70)).dequantized().any()
+
+
+def test_a_padded_group_is_fitted_to_its_real_weights_alone():
+    weight = 5 + 0.01 * torch.randn(16, 33)  # zeros as padding would make the range 500 times wider
+    error = (quantize_q4(weight).dequantized() - weight).abs()
+    assert float(error.max()) < 0.01
+
+
+def test_q4_fits_better_than_the_ends_of_the_range():
+    weight = torch.randn(64, 320)
+    groups = weight.view(64, 10, 32)
+    low, high = groups.aminmax(dim=-1, keepdim=True)
+    scale = (high - low) / 15
+    naive = ((groups - low) / scale).round() * scale + low
+    fitted = quantize_q4(weight).dequantized()
+    assert (fitted - weight).square().sum() < 0.9 * (naive - groups).square().sum()
+
+
+def test_q4_is_exact_on_sixteen_equally_spaced_values():
+    weight = torch.arange(16).repeat(4, 2).float() * 0.25 - 1
+    assert torch.equal(quantize_q4(weight).dequantized(), weight)
+
+
+@pytest.mark.parametrize("quantize", [quantize_int8, quantize_q4])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_refused(quantize, value):
+    weight = torch.ones(4, 32)
+    weight[1, 3] = value
+    with pytest.raises(UnsupportedError, match="finite"):
+        quantize(weight)
