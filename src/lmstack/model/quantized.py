@@ -262,7 +262,8 @@ def float_state(module: nn.Module) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {key: value.detach() for key, value in module.state_dict().items()}
     for path, child in module.named_modules():
         if isinstance(child, QuantizedLinear | QuantizedEmbedding):
+            start = f"{path}." if path else ""
             for name in ("codes", "scales", "mins"):
-                state.pop(f"{path}.{name}", None)
-            state[f"{path}.weight"] = child.weight
+                state.pop(start + name, None)
+            state[f"{start}weight"] = child.weight
     return state
