@@ -1,11 +1,11 @@
-"""Sizes and limits of one engine. Not covered: the dtype, which is that of the module."""
+"""Sizes and limits of one engine. Not covered: the form of the weights, which is the module's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lmstack.core import Config, InputError, check_range
+from lmstack.core import Config, InputError, check_range, shown
 
 __all__ = ["EngineConfig"]
 
@@ -14,6 +14,8 @@ __all__ = ["EngineConfig"]
 class EngineConfig(Config):
     """``block_size``: tokens a KV block holds. ``num_blocks``: blocks in the pool; None takes
     as many as fit in ``kv_memory_bytes``, but no more than ``max_sequences`` full windows need.
+    ``kv_dtype``: how keys and values are held beside quantized weights, ``bfloat16`` or ``int8``;
+    beside others they have the dtype of the weights.
 
     ``max_batch_tokens``: tokens computed in one step, decodes included; a longer prompt is
     computed in chunks. ``target_step_s``: seconds that a step should not exceed while streams
@@ -27,6 +29,7 @@ class EngineConfig(Config):
     block_size: int = 16
     num_blocks: int | None = None
     kv_memory_bytes: int = 1 << 30
+    kv_dtype: str = "bfloat16"
     max_batch_tokens: int = 512
     target_step_s: float = 0.1
     max_sequences: int = 64
@@ -38,6 +41,10 @@ class EngineConfig(Config):
     def __post_init__(self) -> None:
         for name in ("block_size", "max_batch_tokens", "max_sequences", "max_grammar_bytes"):
             check_range(name, getattr(self, name), 1, 2**31)
+        if self.kv_dtype not in ("bfloat16", "int8"):
+            raise InputError(
+                f"kv_dtype is {shown(self.kv_dtype)}", hint="bfloat16 or int8", param="kv_dtype"
+            )
         check_range("max_waiting", self.max_waiting, 0, 2**31)
         check_range("target_step_s", self.target_step_s, 0, 3600, low_open=True)
         for client, weight in self.client_weights.items():

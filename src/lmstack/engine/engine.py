@@ -26,7 +26,7 @@ from lmstack.engine.admission import Admission
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.fairness import pushed_out
-from lmstack.engine.kvpool import KVPool
+from lmstack.engine.executor import open_executor
 from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent
 from lmstack.engine.runner import Computed, Runner
 from lmstack.engine.sampler import Sampled, Sampler
@@ -60,12 +60,10 @@ class Engine:
         self.config = config = config or EngineConfig()
         model = module.config
         self._num_tokens = min(len(vocabulary), model.vocab_size)
-        encoder = model.encoder
-        window = model.max_positions + (0 if encoder is None else encoder.max_positions)
-        num_blocks = config.pool_blocks(KVPool.bytes_per_token(model, module.dtype), window)
+        executor, num_blocks = open_executor(module, config)
         self.context_length = min(model.max_positions, num_blocks * config.block_size)
         self._dtype = str(module.dtype).removeprefix("torch.")
-        self._runner = Runner(module, num_blocks, config.block_size)
+        self._runner = Runner(module, executor)
         self._blocks = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
         self._scheduler = Scheduler(config, self._blocks)
         self._sampler = Sampler(self._num_tokens)

@@ -13,13 +13,12 @@ from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lmstack.core import UnsupportedError
-from lmstack.engine.attention import PagedAttention
-from lmstack.engine.kvpool import CrossSpan, KVPool, Span, slots_of
+from lmstack.engine.executor import Executor
+from lmstack.engine.kvpool import CrossSpan, Span
 from lmstack.engine.request import TokenScore
 from lmstack.engine.sampler import score_rows
 from lmstack.engine.sequence import Chunk
@@ -42,9 +41,9 @@ class Computed:
 
 
 class Runner:
-    """Owns the KV memory. Used by one thread."""
+    """Used by one thread."""
 
-    def __init__(self, module: Transformer, num_blocks: int, block_size: int) -> None:
+    def __init__(self, module: Transformer, executor: Executor) -> None:
         config = module.config
         if config.head != "lm" or not all(config.layer(i).causal for i in range(config.num_layers)):
             raise UnsupportedError(
@@ -52,8 +51,7 @@ class Runner:
                 hint="use a language model, for example smollm2-135m-instruct",
                 param="model",
             )
-        self._module = module.eval()
-        self._pool = KVPool(config, num_blocks, block_size, module.dtype)
+        self._executor = executor
 
     @torch.inference_mode()
     def run(self, chunks: Seq[Chunk], num_tokens: int) -> Computed:
@@ -73,7 +71,7 @@ class Runner:
             scores.append(self._prompt_scores(chunk, rows, num_tokens))
             row += chunk.count
         last = hidden if len(ends) == len(hidden) else hidden[ends]
-        return Computed(self._module.logits(last).float(), last, scores)
+        return Computed(self._executor.logits(last), last, scores)
 
     def _hidden(self, chunks: Seq[Chunk]) -> Tensor:
         """Hidden states of the tokens of ``chunks``, end to end."""
@@ -93,10 +91,7 @@ class Runner:
     def _pass(self, chunks: Seq[Chunk], length: int | None) -> Tensor:
         ids = [t for c in chunks for t in c.sequence.tokens[c.start : c.end]]
         positions = [p for c in chunks for p in range(c.start, c.end)]
-        attend = PagedAttention(self._pool, self._module.config, [_span(c) for c in chunks])
-        return self._module.hidden(
-            torch.tensor(ids), torch.tensor(positions), attend, length=length
-        )
+        return self._executor.hidden(ids, positions, [_span(c) for c in chunks], length)
 
     def _encode(self, chunks: Seq[Chunk]) -> None:
         """Run the encoder on the inputs that it has not read: each once, all of them together."""
@@ -105,34 +100,18 @@ class Runner:
             for c in chunks
             if c.sequence.encoder_ids and not c.sequence.is_encoded
         }
-        if not fresh:
-            return
-        encoder = self._module.encoder
-        assert encoder is not None
-        ordered = sorted(fresh.values(), key=lambda s: len(s.encoder_ids))
-        ids = torch.tensor([token for s in ordered for token in s.encoder_ids])
-        encoded = encoder.packed(ids, [len(s.encoder_ids) for s in ordered])
-        slots = torch.from_numpy(
-            np.concatenate(
-                [
-                    slots_of(s.cross_table, 0, len(s.encoder_ids), self._pool.block_size)
-                    for s in ordered
-                ]
-            )
-        )
-        for layer, (k, v) in enumerate(self._module.cross_states(encoded)):
-            self._pool.keys[layer].index_copy_(0, slots, k)
-            self._pool.values[layer].index_copy_(0, slots, v)
+        if fresh:
+            self._executor.encode([(s.encoder_ids, s.cross_table) for s in fresh.values()])
 
     @torch.inference_mode()
     def copy(self, blocks: Seq[tuple[int, int]]) -> None:
         """Copy the contents of KV blocks, each (from, to)."""
         if blocks:
-            self._pool.copy(blocks)
+            self._executor.copy(blocks)
 
     def wipe(self, table: Iterable[int]) -> None:
         """Make sure that nothing of a failed sequence stays in its blocks."""
-        self._pool.wipe(list(table))
+        self._executor.wipe(table)
 
     def _prompt_scores(self, chunk: Chunk, hidden: Tensor, num_tokens: int) -> list[TokenScore]:
         """Place i predicts token i + 1; those known from before a preemption are skipped."""
@@ -145,7 +124,7 @@ class Runner:
         for start in range(first, last, SCORED_ROWS):
             end = min(start + SCORED_ROWS, last)
             rows = hidden[start - chunk.start : end - chunk.start]
-            logits = self._module.logits(rows).float()[:, :num_tokens]
+            logits = self._executor.logits(rows)[:, :num_tokens]
             targets = sequence.tokens[start + 1 : end + 1]
             scores += score_rows(logits, targets, sequence.request.sampling.logprobs or 0)
         return scores

@@ -1,0 +1,111 @@
+"""What computes: hidden states, logits and cached keys of one model, by one of two ways.
+
+`ReferenceExecutor` runs the module's own ops over a `KVPool`. `kernels.executor` runs its passes
+as native programs. A `Runner` does not know which one it has.
+
+Legend: N tokens of a step, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from collections.abc import Sequence as Seq
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmstack.core import UnsupportedError
+from lmstack.engine.attention import PagedAttention
+from lmstack.engine.config import EngineConfig
+from lmstack.engine.kvpool import KVPool, Span, slots_of
+from lmstack.model import Transformer
+
+__all__ = ["Executor", "ReferenceExecutor", "open_executor"]
+
+log = logging.getLogger("lmstack.engine")
+
+
+class Executor(Protocol):
+    """Owns the KV memory. Used by one thread."""
+
+    def hidden(
+        self, ids: Seq[int], positions: Seq[int], spans: Seq[Span], length: int | None
+    ) -> Tensor:
+        """Hidden states (N, D) of tokens that lie end to end, those of one-token spans first.
+        ``length``: what rotations that depend on one reckon with."""
+        ...
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(S, D) to float32 (S, V), which may be changed in place."""
+        ...
+
+    def encode(self, inputs: Seq[tuple[Seq[int], Seq[int]]]) -> None:
+        """Read each (token ids, block table) with the encoder, into its blocks."""
+        ...
+
+    def copy(self, blocks: Seq[tuple[int, int]]) -> None:
+        """Copy whole blocks, each (from, to)."""
+        ...
+
+    def wipe(self, table: Iterable[int]) -> None:
+        """Leave nothing of a failed sequence in these blocks."""
+        ...
+
+
+class ReferenceExecutor:
+    """The module as it is, whatever its ops."""
+
+    def __init__(self, module: Transformer, num_blocks: int, block_size: int) -> None:
+        self._module = module.eval()
+        self._pool = KVPool(module.config, num_blocks, block_size, module.dtype)
+
+    def hidden(
+        self, ids: Seq[int], positions: Seq[int], spans: Seq[Span], length: int | None
+    ) -> Tensor:
+        attend = PagedAttention(self._pool, self._module.config, spans)
+        return self._module.hidden(
+            torch.tensor(ids), torch.tensor(positions), attend, length=length
+        )
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self._module.logits(hidden).float()
+
+    def encode(self, inputs: Seq[tuple[Seq[int], Seq[int]]]) -> None:
+        encoder = self._module.encoder
+        assert encoder is not None
+        ordered = sorted(inputs, key=lambda each: len(each[0]))
+        ids = torch.tensor([token for tokens, _ in ordered for token in tokens])
+        encoded = encoder.packed(ids, [len(tokens) for tokens, _ in ordered])
+        size = self._pool.block_size
+        slots = torch.from_numpy(
+            np.concatenate([slots_of(table, 0, len(ids), size) for ids, table in ordered])
+        )
+        for layer, (k, v) in enumerate(self._module.cross_states(encoded)):
+            self._pool.keys[layer].index_copy_(0, slots, k)
+            self._pool.values[layer].index_copy_(0, slots, v)
+
+    def copy(self, blocks: Seq[tuple[int, int]]) -> None:
+        self._pool.copy(blocks)
+
+    def wipe(self, table: Iterable[int]) -> None:
+        self._pool.wipe(list(table))
+
+
+def open_executor(module: Transformer, config: EngineConfig) -> tuple[Executor, int]:
+    """The best way to run ``module`` here, and the blocks of its KV pool."""
+    model = module.config
+    window = model.max_positions + (0 if model.encoder is None else model.encoder.max_positions)
+    if any(hasattr(each, "codes") for each in module.modules()):
+        from lmstack.engine.kernels.executor import NativeExecutor, native_bytes_per_token
+
+        try:
+            per_token = native_bytes_per_token(model, config.kv_dtype)
+            num_blocks = config.pool_blocks(per_token, window)
+            return NativeExecutor(module, num_blocks, config.block_size, config.kv_dtype), num_blocks
+        except UnsupportedError as error:
+            log.warning("quantized weights run slowly on the reference ops: %s", error)
+    num_blocks = config.pool_blocks(KVPool.bytes_per_token(model, module.dtype), window)
+    return ReferenceExecutor(module, num_blocks, config.block_size), num_blocks
