@@ -8,19 +8,24 @@ its sizes costs an error and no more.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from lmstack.core import FormatError, shown
 from lmstack.model.config import TransformerConfig
+from lmstack.model.layers import Embedding, Linear
 from lmstack.model.layouts import ROWS, HeadCounts, Piece, Table, pieces, stored_names
 from lmstack.model.transformer import Transformer
 
-__all__ = ["TensorSource", "assemble", "head_counts", "meta_module"]
+__all__ = ["Plan", "TensorSource", "head_counts", "matrices_of", "meta_module", "planned"]
+
+T = TypeVar("T")
+_FEW_ROWS = ("classifier", "router")
 
 
 class TensorSource(Protocol):
@@ -63,47 +68,92 @@ def head_counts(config: TransformerConfig) -> HeadCounts:
     )
 
 
-def assemble(
+@dataclass(frozen=True)
+class Plan:
+    """Which tensors of ``source`` make up each of ours, checked; nothing is read yet.
+
+    ``shapes``: of our parameters, by name. ``matrices``: those whose number of bits may be
+    chosen, each with whether it is the gate and up of a gated MLP."""
+
+    config: TransformerConfig
+    source: TensorSource
+    shapes: Mapping[str, tuple[int, ...]]
+    matrices: Mapping[str, bool]
+    _spelled: Mapping[str, Table]
+    _available: Collection[str]
+
+    def parts(self, key: str, ours: Tensor | None = None) -> list[Piece]:
+        """The stored tensors that make up ``key``, as views of ``ours``."""
+        if ours is None:
+            ours = torch.empty(self.shapes[key], device="meta")
+        return pieces(key, ours, self._spelled[key], head_counts(self.config))
+
+    def has(self, piece: Piece) -> bool:
+        """Whether the source holds it; what it may leave out has a default."""
+        return piece.name in self._available
+
+    def read(self, key: str, dtype: torch.dtype | None) -> Tensor:
+        """Our tensor ``key`` in ``dtype``, or as it is stored."""
+        names = [p.name for p in self.parts(key) if self.has(p)]
+        kind = dtype or (self.source.dtype(names[0]) if names else torch.float32)
+        out = torch.empty(self.shapes[key], dtype=kind)
+        for piece in self.parts(key, out):
+            _read(self.source, piece, self._available)
+        return out
+
+    def tensors(self, dtype: torch.dtype | None) -> dict[str, Tensor]:
+        """All of ours."""
+        return self.each(lambda key: self.read(key, dtype))
+
+    def each(self, made: Callable[[str], T]) -> dict[str, T]:
+        """What ``made`` gives for the name of each of ours, a few at a time."""
+        # A tensor a thread. Left to torch's own workers alone, which spin while they wait for
+        # each other after every small op, loading takes up to ten times as long on a busy machine.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            return dict(zip(self.shapes, pool.map(made, self.shapes), strict=True))
+
+
+def planned(
     module: Transformer,
     table: Table,
     source: TensorSource,
     *,
-    dtype: torch.dtype | None,
     ignored: tuple[str, ...] = (),
     alternatives: Table | None = None,
-) -> dict[str, Tensor]:
-    """Our tensors, in ``dtype`` or as stored. ``ignored``: ends of names that carry no weights.
-    ``alternatives``: entries of the table used where the file has their names instead.
+) -> Plan:
+    """``ignored``: ends of names that carry no weights. ``alternatives``: entries of the table
+    used where the file has their names instead.
 
     A tensor that is missing, of another shape, or of no use to the config is a `FormatError`:
     weights are never left out in silence.
     """
     available = set(source.names())
-    parameters = module.state_dict()
-    heads = head_counts(module.config)
-    plan = {
-        key: pieces(key, meta, _spelling(key, table, alternatives or {}, available), heads)
-        for key, meta in parameters.items()
-    }
-    for parts in plan.values():
-        for piece in parts:
+    state = module.state_dict()
+    spelled = {key: _spelling(key, table, alternatives or {}, available) for key in state}
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    plan = Plan(module.config, source, shapes, matrices_of(module), spelled, available)
+    used: set[str] = set()
+    for key, meta in state.items():
+        for piece in plan.parts(key, meta):
             _check(source, piece, available)
-    used = {name for ps in plan.values() for p in ps for name in (p.name, *p.part.copies)}
+            used.update((piece.name, *piece.part.copies))
     _check_extra(source, available - used, ignored)
+    return plan
 
-    def read(key: str) -> Tensor:
-        names = [p.name for p in plan[key] if p.name in available]
-        kind = dtype or (source.dtype(names[0]) if names else torch.float32)
-        out = torch.empty(parameters[key].shape, dtype=kind)
-        spelling = _spelling(key, table, alternatives or {}, available)
-        for piece in pieces(key, out, spelling, heads):
-            _read(source, piece, available)
-        return out
 
-    # A tensor a thread. Left to torch's own workers alone, which spin while they wait for each
-    # other after every small op, loading takes up to ten times as long on a busy machine.
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return dict(zip(plan, pool.map(read, plan), strict=True))
+def matrices_of(module: Transformer) -> dict[str, bool]:
+    """Names of the matrices of linear layers and embedding tables of tokens, each with whether
+    it holds gate and up. Left out are the few rows of classifiers and routers, and tables of
+    positions and token types."""
+    found = {}
+    for path, child in module.named_modules():
+        name = path.rpartition(".")[2]
+        is_table = isinstance(child, Embedding) and name == "embed"
+        if is_table or (isinstance(child, Linear) and name not in _FEW_ROWS):
+            inner = module.config.encoder if path.startswith("encoder.") else module.config
+            assert inner is not None
+            found[f"{path}.weight"] = path.endswith(".mlp.up") and inner.mlp == "glu"
+    return found
 
 
 def _spelling(key: str, table: Table, others: Table, available: Collection[str]) -> Table:

@@ -21,14 +21,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedError, shown
-from lmstack.model.assembly import assemble, head_counts, meta_module
+from lmstack.model.assembly import Plan, head_counts, meta_module, planned
 from lmstack.model.config import TransformerConfig
 from lmstack.model.families import Family, family_of
 from lmstack.model.layouts import Table, head_starts, pieces, stored_names
 from lmstack.model.low_rank import refuse_terms
+from lmstack.model.quantized import float_state
 from lmstack.model.transformer import Transformer
 
-__all__ = ["read_folder", "read_json", "write_folder"]
+__all__ = ["plan_folder", "read_folder", "read_json", "write_folder"]
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -142,12 +143,17 @@ def _no_weights(folder: Path) -> Exception:
 def read_folder(
     path: Path | str, dtype: torch.dtype | None = None
 ) -> tuple[TransformerConfig, dict[str, Tensor]]:
-    """Config and tensors under our names, in ``dtype`` or as stored.
+    """Config and tensors under our names, in ``dtype`` or as stored."""
+    plan = plan_folder(Path(path))
+    return plan.config, plan.tensors(dtype)
+
+
+def plan_folder(folder: Path) -> Plan:
+    """What is where in a model folder.
 
     An output layer that the config ties and that the file nevertheless holds with other values
     is untied, as transformers does.
     """
-    folder = Path(path)
     values = read_json(folder / "config.json")
     label = str(folder / "config.json")
     config, family = TransformerConfig.from_hf(values, label), family_of(values, label)
@@ -158,15 +164,13 @@ def read_folder(
     if config.tie_embeddings:
         ignored += stored_names("head.weight", table)
     module = meta_module(config, source)
-    tensors = assemble(
+    return planned(
         module,
         family.table(vars(config)),
         source,
-        dtype=dtype,
         ignored=ignored,
         alternatives=family.alternatives,
     )
-    return config, tensors
 
 
 def _fit_head(
@@ -222,8 +226,8 @@ def write_folder(
     prefix = family.prefix if module.config.head in ("none", "pool") else ""
     table, heads = family.table(vars(module.config)), head_counts(module.config)
     tensors: dict[str, Tensor] = {}
-    for key, tensor in module.state_dict().items():
-        for piece in pieces(key, tensor.detach().cpu(), table, heads):
+    for key, tensor in float_state(module).items():
+        for piece in pieces(key, tensor.cpu(), table, heads):
             tensors[piece.name.removeprefix(prefix)] = piece.written()
             for name in piece.part.copies:
                 tensors[name.removeprefix(prefix)] = piece.written().clone()

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from lmstack.core import FormatError
-from lmstack.model.assembly import assemble, meta_module
+from lmstack.model.assembly import Plan, meta_module, planned
 from lmstack.model.config import TransformerConfig
 from lmstack.model.gguf import GGUFFile
 from lmstack.model.gguf_families import architecture_of
 from lmstack.model.gguf_metadata import FACTORS
 
-__all__ = ["read_gguf_config", "read_gguf_weights"]
+__all__ = ["plan_gguf", "read_gguf_config", "read_gguf_weights"]
 
 _MOST_FACTORS = 1 << 12
 
@@ -34,7 +34,12 @@ def read_gguf_weights(
 ) -> tuple[TransformerConfig, dict[str, Tensor]]:
     """Config and tensors under our names, in ``dtype`` or in that of the file (float32 where
     it is quantized)."""
+    plan = plan_gguf(file)
+    return plan.config, plan.tensors(dtype)
+
+
+def plan_gguf(file: GGUFFile) -> Plan:
+    """What is where in a GGUF file."""
     config = read_gguf_config(file)
     table = architecture_of(file.metadata, file.label).table(config.num_experts)
-    module = meta_module(config, file)
-    return config, assemble(module, table, file, dtype=dtype, ignored=FACTORS)
+    return planned(meta_module(config, file), table, file, ignored=FACTORS)

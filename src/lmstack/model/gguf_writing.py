@@ -25,6 +25,7 @@ from lmstack.model.gguf_families import Architecture
 from lmstack.model.gguf_metadata import by_tables, gguf_writings, read_metadata
 from lmstack.model.gguf_quantize import BLOCK, QUANTIZERS
 from lmstack.model.layouts import Piece, pieces
+from lmstack.model.quantized import float_state
 from lmstack.model.transformer import Transformer
 
 __all__ = ["GGUFKind", "write_gguf"]
@@ -116,7 +117,7 @@ def write_gguf(
 def _written_form(module: Transformer) -> tuple[TransformerConfig, dict[str, Tensor]]:
     """Config and tensors without the pooler of a bare encoder: embeddings do without it."""
     config = module.config
-    tensors = {name: tensor.detach() for name, tensor in module.state_dict().items()}
+    tensors = float_state(module)
     if config.head == "pool":
         config = config.replace(head="none", transform=None)
         tensors = {k: t for k, t in tensors.items() if not k.startswith("transform.")}
