@@ -1,0 +1,49 @@
+"""Builds the native ops along with the package; pyproject.toml holds the rest.
+
+They are optional: where they cannot be compiled, installation goes on with a warning of one line
+and lmstack runs on its reference ops. LMSTACK_NATIVE=0 does not try.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
+
+KERNELS = Path("src/lmstack/engine/kernels")
+
+spec = importlib.util.spec_from_file_location("lmstack_kernels_build", KERNELS / "build.py")
+assert spec is not None
+assert spec.loader is not None
+native = importlib.util.module_from_spec(spec)
+sys.modules[spec.name] = native
+spec.loader.exec_module(native)
+
+
+class BuildNative(build_ext):
+    """Hands the one extension to build.py: each file has flags of its own."""
+
+    def build_extension(self, ext: Extension) -> None:
+        output = Path(self.get_ext_fullpath(ext.name)).resolve()
+        folder = Path(self.build_temp).resolve() / "kernels"
+        try:
+            native.build(output, folder, warn=self.warn)
+        except native.BuildError as error:
+            raise CompileError(
+                f"{error}; lmstack runs without native ops, slower (see `lmstack doctor`)"
+            ) from error
+
+
+extension = Extension(
+    "lmstack.engine.kernels._native",
+    sources=[str(KERNELS / name) for name in native.sources()],
+    depends=[str(path) for path in sorted(KERNELS.glob("*.h"))],
+    optional=True,
+)
+wanted = os.environ.get("LMSTACK_NATIVE", "1") != "0"
+setup(ext_modules=[extension] if wanted else [], cmdclass={"build_ext": BuildNative})

@@ -1,0 +1,199 @@
+/* Ops on one row: quantize, norms, activations, rotary. Plain C that compilers vectorize, compiled
+ * once per path. Equal bits everywhere: no fused multiply-adds, and a sum over a row is 16 sums
+ * of every 16th element, added in a fixed tree. */
+#include <math.h>
+
+#include "maths.h"
+
+#define LANES 16
+/* Below this a group counts as zero: 127 / max would overflow, and no such value matters. */
+#define SMALLEST 0x1p-100f
+
+/* ---------------------------------------------------------------------------- quantization -- */
+
+/* Bit patterns of floats without their signs order as the floats do, NaN last. */
+static inline float largest(const float *x, int n)
+{
+    int32_t top = 0;
+    for (int i = 0; i < n; i++) {
+        int32_t size = lm_bits(x[i]) & INT32_MAX;
+        top = size > top ? size : top;
+    }
+    return lm_float(top);
+}
+
+/* n codes with their sum; n is a constant where this is inlined. */
+static inline float quantize_group(const float *x, int n, int8_t *codes, int32_t *sum)
+{
+    float top = largest(x, n);
+    *sum = 0;
+    if (!(top >= SMALLEST && top <= FLT_MAX)) {
+        memset(codes, 0, (size_t)n);
+        return top < SMALLEST ? 0.0f : NAN; /* an infinity or NaN spoils what it meets */
+    }
+    float inverse = 127.0f / top;
+    int32_t total = 0;
+    for (int i = 0; i < n; i++) {
+        int32_t code = lm_bits(x[i] * inverse + 12582912.0f) - 0x4b400000;
+        codes[i] = (int8_t)code;
+        total += code;
+    }
+    *sum = total;
+    return top / 127.0f;
+}
+
+static inline void quantize_groups(const float *x, const lm_matrix *w, int n, lm_acts *acts,
+                                   int row)
+{
+    size_t first = (size_t)row * w->groups;
+    for (int g = 0; g < w->groups; g++) {
+        float padded[64];
+        const float *from = x + (size_t)g * n;
+        int real = w->cols - g * n;
+        if (real < n) {
+            for (int i = 0; i < n; i++)
+                padded[i] = i < real ? from[i] : 0.0f;
+            from = padded;
+        }
+        int32_t sum;
+        float scale = quantize_group(from, n, acts->codes + (first + g) * n, &sum);
+        acts->scales[first + g] = scale;
+        acts->offsets[first + g] = -w->zero * sum;
+        acts->sums[first + g] = scale * (float)sum;
+    }
+}
+
+void LM_NAME(quantize)(const float *x, const lm_matrix *w, lm_acts *acts, int row)
+{
+    if (w->group == 32)
+        quantize_groups(x, w, 32, acts, row);
+    else if (w->group == 64)
+        quantize_groups(x, w, 64, acts, row);
+    else
+        quantize_groups(x, w, 16, acts, row);
+}
+
+/* ----------------------------------------------------------------------------------- norms -- */
+
+static inline float tree(const float *sums)
+{
+    float by[LANES];
+    memcpy(by, sums, sizeof by);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            by[i] += by[i + half];
+    return by[0];
+}
+
+static float sum(const float *x, int n)
+{
+    float sums[LANES] = {0};
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            sums[j] += x[i + j];
+    for (int j = 0; i + j < n; j++)
+        sums[j] += x[i + j];
+    return tree(sums);
+}
+
+/* Of (x - mean)^2. */
+static float sum_of_squares(const float *x, int n, float mean)
+{
+    float sums[LANES] = {0};
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            sums[j] += (x[i + j] - mean) * (x[i + j] - mean);
+    for (int j = 0; i + j < n; j++)
+        sums[j] += (x[i + j] - mean) * (x[i + j] - mean);
+    return tree(sums);
+}
+
+void LM_NAME(rms_norm)(const float *x, const float *weight, int n, float eps, int from_one,
+                       float *out)
+{
+    float by = 1.0f / sqrtf(sum_of_squares(x, n, 0.0f) / (float)n + eps);
+    float more = from_one ? 1.0f : 0.0f;
+    for (int i = 0; i < n; i++)
+        out[i] = x[i] * by * (weight[i] + more);
+}
+
+void LM_NAME(layer_norm)(const float *x, const float *weight, const float *bias, int n, float eps,
+                         float *out)
+{
+    float mean = sum(x, n) / (float)n;
+    float by = 1.0f / sqrtf(sum_of_squares(x, n, mean) / (float)n + eps);
+    if (bias)
+        for (int i = 0; i < n; i++)
+            out[i] = (x[i] - mean) * by * weight[i] + bias[i];
+    else
+        for (int i = 0; i < n; i++)
+            out[i] = (x[i] - mean) * by * weight[i];
+}
+
+/* ----------------------------------------------------------------------------- activations -- */
+
+static inline float silu(float x)
+{
+    return lm_sigmoid_times(x, x);
+}
+
+static inline float gelu(float x)
+{
+    return 0.5f * x * (1.0f + lm_erf(x * 0.707106781f));
+}
+
+/* 0.5 (1 + tanh u) is the sigmoid of 2u. */
+static inline float gelu_tanh(float x)
+{
+    return lm_sigmoid_times(x, 1.59576912f * (x + 0.044715f * (x * x * x)));
+}
+
+static inline float relu(float x)
+{
+    return x < 0.0f ? 0.0f : x;
+}
+
+static inline float quick_gelu(float x)
+{
+    return lm_sigmoid_times(x, 1.702f * x);
+}
+
+/* One loop for each kind, so that what is inside has no branch. */
+#define EACH(f, by)                                                                                \
+    for (int i = 0; i < n; i++)                                                                    \
+        out[i] = f(x[i]) by;                                                                       \
+    break;
+#define EACH_KIND(by)                                                                              \
+    switch (kind) {                                                                                \
+    case LM_SILU: EACH(silu, by)                                                                   \
+    case LM_GELU: EACH(gelu, by)                                                                   \
+    case LM_GELU_TANH: EACH(gelu_tanh, by)                                                         \
+    case LM_RELU: EACH(relu, by)                                                                   \
+    case LM_TANH: EACH(lm_tanh, by)                                                                \
+    case LM_QUICK_GELU: EACH(quick_gelu, by)                                                       \
+    }
+
+void LM_NAME(activate)(int kind, const float *x, int n, float *out)
+{
+    EACH_KIND()
+}
+
+void LM_NAME(glu)(int kind, const float *x, const float *up, int n, float *out)
+{
+    EACH_KIND(*up[i])
+}
+
+/* ---------------------------------------------------------------------------------- rotary -- */
+
+/* Two products and a sum, each rounded, as in the reference. */
+void LM_NAME(rotate)(float *x, const float *cos, const float *sin, int n)
+{
+    int half = n / 2;
+    for (int i = 0; i < half; i++) {
+        float first = x[i], second = x[i + half];
+        x[i] = first * cos[i] + second * sin[i];
+        x[i + half] = second * cos[i + half] + first * sin[i + half];
+    }
+}
