@@ -111,6 +111,15 @@ async def test_the_first_of_several_models_is_asked_and_that_is_noted(
     assert (await reached(client(fake(models=["one", "two"])), model="two")).notes == ()
 
 
+async def test_a_listed_model_that_does_not_answer_is_passed_over(
+    fake: Any, client: Client
+) -> None:
+    server = fake(models=["embedder", "writer"], status=lambda n: None if n else 404)
+    assert (await reached(client(server))).model == "writer"
+    with pytest.raises(NotFoundError):
+        await reached(client(fake(models=["one", "two"], status=lambda n: 404)))
+
+
 async def test_the_key_is_sent_and_a_wrong_one_says_where_it_comes_from(
     fake: Any, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,7 +97,9 @@ PromptFile = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option("--model", metavar="NAME", help="The model. [default: the first of /v1/models]"),
+    typer.Option(
+        "--model", metavar="NAME", help="The model. [default: the first of /v1/models that answers]"
+    ),
 ]
 EndpointName = Annotated[
     Literal["chat", "completions"], typer.Option("--endpoint", help="The route that is asked.")

@@ -132,13 +132,6 @@ async def connect(
 ) -> Target:
     """The server at ``base``, tried out. ``extra``: fields that every request shall have.
     ``variable``: where the key is from, for hints."""
-    notes: tuple[str, ...] = ()
-    if model is None:
-        names = await _models(client, base, variable)
-        model = names[0]
-        if len(names) > 1:
-            others = ", ".join(names[1:4]) + ("..." if len(names) > 4 else "")
-            notes = (f"of several models the first: {model} (also {others}; --model chooses)",)
     fields = {
         "temperature": 0,
         "stream": True,
@@ -146,8 +139,19 @@ async def connect(
         "ignore_eos": True,
         **extra,
     }
-    target = Target(base, endpoint, model, fields, notes=notes)
-    target, few = await _tried(client, target, extra, variable)
+    names = [model] if model is not None else await _models(client, base, variable)
+    for number, name in enumerate(names):
+        try:
+            target = Target(base, endpoint, name, fields)
+            target, few = await _tried(client, target, extra, variable)
+            break
+        except NotFoundError:  # a model that is listed may do something else, such as embed
+            if number == len(names) - 1:
+                raise
+    if len(names) > 1:
+        others = ", ".join(n for n in names if n != target.model)
+        note = f"of several models the first that answers: {target.model} (others: {others})"
+        target = dataclasses.replace(target, notes=(note, *target.notes))
     if few.prompt_tokens is None:
         note = "the server does not count tokens: a word counts as one in, a chunk as one out"
         return dataclasses.replace(target, notes=(*target.notes, note))
