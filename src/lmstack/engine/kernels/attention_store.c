@@ -1,0 +1,72 @@
+/* store: keys and values of one token and head into a cache tile. */
+#include "attention.h"
+#include "attention_lanes.h"
+
+/* To the nearest bfloat16, ties to even, as the processors' instruction does: subnormal numbers
+ * become zero, a NaN stays one. */
+static inline uint16_t bfloat16_of(float x)
+{
+    uint32_t bits = (uint32_t)lm_bits(x), size = bits & INT32_MAX;
+    uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    rounded = size > 0x7f800000 ? (bits >> 16) | 0x40 : rounded;
+    return (uint16_t)(size < 0x00800000 ? bits >> 16 & 0x8000 : rounded);
+}
+
+static inline void bfloat16_head(const float *x, int n, int padded, uint16_t *made)
+{
+#if defined(__AVX512BF16__)
+    for (int i = 0; i < padded; i += 16) {
+        int left = n - i;
+        __mmask16 real = left >= 16 ? 0xffff : left <= 0 ? 0 : (__mmask16)((1 << left) - 1);
+        __m256bh some = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(real, x + i));
+        _mm256_storeu_si256((__m256i *)(made + i), (__m256i)some);
+    }
+#else
+    for (int i = 0; i < n; i++)
+        made[i] = bfloat16_of(x[i]);
+    for (int i = n; i < padded; i++)
+        made[i] = 0;
+#endif
+}
+
+/* A token's keys lie in a tile as 4-byte pieces (2 or 4 channels), 64 bytes apart. */
+static inline void put_keys(const void *head, int bytes, uint8_t *keys, int place)
+{
+    for (int i = 0; i < bytes; i += 4)
+        memcpy(keys + (size_t)i * LM_TILE + place * 4, (const uint8_t *)head + i, 4);
+}
+
+static void store_bfloat16(const float *k, const float *v, int n, uint8_t *tile, int place)
+{
+    uint16_t head[256];
+    int hd = LM_PADDED(n);
+    bfloat16_head(k, n, hd, head);
+    put_keys(head, hd * 2, tile, place);
+    bfloat16_head(v, n, hd, head);
+    uint16_t *values = (uint16_t *)(tile + (size_t)hd * LM_TILE * 2);
+    values += (size_t)(place / 2) * hd * 2 + place % 2;
+    for (int i = 0; i < hd; i++)
+        values[2 * i] = head[i];
+}
+
+static void store_int8(const float *k, const float *v, int n, uint8_t *tile, int place)
+{
+    int8_t head[256];
+    int hd = LM_PADDED(n);
+    float *scales = (float *)(tile + (size_t)hd * LM_TILE * 2);
+    scales[place] = quantize_head(k, n, hd, head);
+    put_keys(head, hd, tile, place);
+    scales[LM_TILE + place] = quantize_head(v, n, hd, head);
+    int8_t *values = (int8_t *)tile + (size_t)hd * LM_TILE;
+    values += (size_t)(place / 4) * hd * 4 + place % 4;
+    for (int i = 0; i < hd; i++)
+        values[4 * i] = head[i];
+}
+
+void LM_NAME(store)(const lm_attention *a, const float *k, const float *v, uint8_t *tile, int place)
+{
+    if (a->kv == LM_KV_BF16)
+        store_bfloat16(k, v, a->head_dim, tile, place);
+    else
+        store_int8(k, v, a->head_dim, tile, place);
+}
