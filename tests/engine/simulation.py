@@ -65,10 +65,8 @@ class Simulation:
     def add(self, job: Job) -> None:
         # Different from all others, so that nothing is shared by accident.
         prompt = [self._rng.randrange(250) for _ in range(job.num_prompt)]
-        params = SamplingParams(max_tokens=job.num_output, ignore_eos=True)
-        request = EngineRequest(
-            str(id(job)), tuple(prompt), print, params, client=job.client, priority=job.priority
-        )
+        params = SamplingParams(max_tokens=job.num_output, ignore_eos=True, priority=job.priority)
+        request = EngineRequest(str(id(job)), tuple(prompt), print, params, client=job.client)
         sequence = Sequence(request, VOCABULARY, job.num_prompt + job.num_output)
         self._jobs[id(sequence)] = job
         self.scheduler.add(sequence)

@@ -19,9 +19,8 @@ def sequence(client: str, length: int = 4, order: int = 0, priority: int = 0) ->
         f"{client}-{order}",
         (1,) * length,
         print,
-        SamplingParams(max_tokens=4),
+        SamplingParams(max_tokens=4, priority=priority),
         client=client,
-        priority=priority,
     )
     made = Sequence(request, VOCABULARY, length + 4)
     made.order = order

@@ -129,9 +129,10 @@ def check(module: Transformer, jobs: list[Job], config: EngineConfig) -> None:
     while step <= 6 or not all(o.done for o in outcomes):
         for i, job in enumerate(jobs):
             if job.delay == step:
-                values = {"max_tokens": job.max_tokens} | dict(job.options)
+                values = {"max_tokens": job.max_tokens, "priority": job.priority}
+                values |= dict(job.options)
                 asked = request(job.prompt, outcomes[i], id=str(i), **values)
-                engine.submit(replace(asked, client=job.client, priority=job.priority))
+                engine.submit(replace(asked, client=job.client))
         engine.step()
         step += 1
         assert step < 4000, engine.stats()

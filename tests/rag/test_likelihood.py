@@ -12,6 +12,7 @@ from lmstack.core import (
     Delta,
     ModelInfo,
     OverloadedError,
+    SamplingParams,
     ScriptedModel,
     TokenLogprob,
     UnsupportedError,
@@ -77,6 +78,14 @@ async def test_candidates_are_scored_side_by_side_under_their_headings(index):
     assert any(r.prompt.startswith("Serving > Limits\n") for r in model.requests)
     assert answer.usage.prompt_tokens > 30
     assert answer.usage.completion_tokens == 0
+
+
+async def test_scoring_has_the_caller_and_the_priority_of_the_question(index):
+    model = Scorer()
+    sampling = SamplingParams(priority=-4)
+    answerer = Answerer(index, model, CLOSE)
+    assert [e async for e in answerer.stream(QUESTION, sampling=sampling, client="key:1")]
+    assert {(r.client, r.sampling.priority) for r in model.requests} == {("key:1", -4)}
 
 
 async def test_model_is_not_asked_where_one_sentence_stands_out(index):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import json
 import threading
@@ -16,19 +17,22 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from lmstack.core import (
     ChatModel,
+    Completion,
     ContextLengthError,
     Delta,
     EngineError,
     Grammar,
     InputError,
+    LmstackError,
     Message,
+    OverloadedError,
     Request,
     SamplingParams,
     UnsupportedError,
     complete,
     complete_sync,
 )
-from lmstack.engine import EngineConfig
+from lmstack.engine import EngineConfig, EngineRequest
 from lmstack.engine.request import TokenEvent, TokenScore
 from lmstack.model import Transformer, TransformerConfig
 from lmstack.registry import GenerationDefaults, LoadedModel, ModelFolder
@@ -55,7 +59,11 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.from_json(made.to_str(), {"eos_token": END})
 
 
-def tiny(tokenizer: Tokenizer, template: ChatTemplate | None = TEMPLATE) -> LocalModel:
+def tiny(
+    tokenizer: Tokenizer,
+    engine: EngineConfig | None = None,
+    template: ChatTemplate | None = TEMPLATE,
+) -> LocalModel:
     torch.manual_seed(3)
     config = TransformerConfig(
         vocab_size=tokenizer.vocab_size,
@@ -69,7 +77,7 @@ def tiny(tokenizer: Tokenizer, template: ChatTemplate | None = TEMPLATE) -> Loca
     )
     module = Transformer(config)
     module.reset_parameters(std=0.35)
-    engine = EngineConfig(block_size=4, num_blocks=200)
+    engine = engine or EngineConfig(block_size=4, num_blocks=200)
     assert tokenizer.eos_id is not None
     loaded = LoadedModel(
         name="tiny",
@@ -210,7 +218,7 @@ def test_choices_share_the_prompt_and_differ_by_seed(model: LocalModel) -> None:
     assert [c.text for c in again.choices] == [c.text for c in whole.choices]
     alone = complete_sync(model, ask(prompt, temperature=1.5, seed=5, max_tokens=20))
     assert alone.text == whole.text
-    assert alone.usage.cached_tokens == 52
+    assert alone.usage.cached_tokens == whole.usage.prompt_tokens - 1  # the last gives the logits
 
 
 def test_without_a_seed_choices_differ(model: LocalModel) -> None:
@@ -333,6 +341,44 @@ async def test_two_hundred_streams_that_stop_at_random_leave_no_block(model: Loc
     await asyncio.gather(*(client(i) for i in range(200)))
     assert await settled(model)
     assert model.stats().num_invariant_failures == 0
+
+
+def test_the_engine_learns_who_asks_and_how_urgent_it_is(
+    model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, submit = [], model._engine.submit
+
+    def noted(*requests: EngineRequest) -> None:
+        seen.extend((r.client, r.sampling.priority) for r in requests)
+        submit(*requests)
+
+    monkeypatch.setattr(model._engine, "submit", noted)
+    asked = dataclasses.replace(ask(n=2, priority=3), client="key:1")
+    complete_sync(model, asked)
+    assert seen == [("key:1", 3)] * 2
+
+
+async def test_a_full_queue_lets_another_client_in_and_refuses_who_has_most(
+    tokenizer: Tokenizer,
+) -> None:
+    config = EngineConfig(block_size=4, num_blocks=200, max_sequences=1, max_waiting=2)
+    with tiny(tokenizer, config) as model:
+
+        async def asked(client: str) -> Completion | LmstackError:
+            request = ask(max_tokens=100, ignore_eos=True)
+            try:
+                return await complete(model, dataclasses.replace(request, client=client))
+            except LmstackError as error:
+                return error
+
+        many = [asyncio.create_task(asked("many")) for _ in range(3)]
+        while model.stats().num_waiting < 2:
+            await asyncio.sleep(0.001)
+        one = await asked("one")
+        outcomes = await asyncio.gather(*many)
+    assert isinstance(one, Completion)
+    refused = [o for o in outcomes if not isinstance(o, Completion)]
+    assert [type(o) for o in refused] == [OverloadedError]
 
 
 async def test_a_task_cancelled_while_submitting_leaves_nothing(

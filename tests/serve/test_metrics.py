@@ -39,6 +39,7 @@ async def test_tokens_and_first_token_times_are_counted_once_a_request(http):
 
 async def test_engine_figures_are_read_at_each_scrape(http):
     figures = {"num_blocks_used": 3, "num_preemptions": 2, "bad name": 1, "dtype": "bf16"}
+    figures["prefix_hit_rate"] = 0.25
     app = create_app(models={"m": ScriptedModel()}, metrics=lambda: figures)
     async with http(app) as client:
         first = await samples(client)
@@ -46,6 +47,7 @@ async def test_engine_figures_are_read_at_each_scrape(http):
         second = await samples(client)
     assert first["lmstack_kv_blocks_used"] == 3
     assert first["lmstack_preemptions_total"] == 2
+    assert first["lmstack_prefix_cache_hit_rate"] == 0.25
     assert second["lmstack_kv_blocks_used"] == 5
 
 

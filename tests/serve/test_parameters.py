@@ -119,6 +119,7 @@ EXTENSIONS = {
     ),
     "force_words": ({"num_beams": 4, "force_words": [" yes"]}, (" yes",)),
     "penalty_alpha": ({"penalty_alpha": 0.6, "top_k": 4}, 0.6),
+    "priority": ({"priority": -3}, -3),
 }
 
 

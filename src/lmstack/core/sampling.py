@@ -22,7 +22,7 @@ WHOLE: dict[str, tuple[int, int]] = {
     **{"max_tokens": (1, 2**31), "seed": (-(2**63), 2**64 - 1), "logprobs": (0, MAX_TOP_LOGPROBS)},
     **{"top_k": TOKEN, "n": (1, MAX_CHOICES), "min_tokens": TOKEN, "no_repeat_ngram_size": TOKEN},
     **{"num_beams": (1, MAX_BEAMS), "num_beam_groups": (1, MAX_BEAMS)},
-    **{"forced_bos_id": TOKEN, "forced_eos_id": TOKEN},
+    **{"forced_bos_id": TOKEN, "forced_eos_id": TOKEN, "priority": (-(2**31), 2**31 - 1)},
 }
 RANGES: dict[str, tuple[float, float]] = {
     **{"temperature": (0, 2), "min_p": (0, 1), "top_p": (0, 1), "typical_p": (0, 1)},
@@ -43,6 +43,7 @@ class SamplingParams(Config):
     ``seed``: the same request with the same seed gives the same tokens.
     ``stop``: strings that end a choice and are not part of it. ``stop_regex``: expressions that
     end it and are. ``ignore_eos``: go on past the end-of-text token, for benchmarks.
+    ``priority``: of one client's requests the lower start first; it changes no token.
 
     ``num_beams`` > 1 is beam search, ``penalty_alpha`` contrastive search: docs/decoding.md.
     """
@@ -75,6 +76,7 @@ class SamplingParams(Config):
     diversity_penalty: float = 0.0
     force_words: tuple[str, ...] = ()
     penalty_alpha: float = 0.0
+    priority: int = 0
 
     def __post_init__(self) -> None:
         for name, bounds in WHOLE.items():

@@ -78,12 +78,8 @@ class Request:
 
     def __post_init__(self) -> None:
         if bool(self.messages) == (self.prompt is not None):
-            raise InputError(
-                "a request needs either messages or a prompt"
-                if self.prompt is None
-                else "a request has both messages and a prompt",
-                param="messages",
-            )
+            state = "needs either messages or" if self.prompt is None else "has both messages and"
+            raise InputError(f"a request {state} a prompt", param="messages")
         if isinstance(self.prompt, str):
             check_text("prompt", self.prompt)
         for message in self.messages:

@@ -56,8 +56,8 @@ class EngineRequest:
     of ``sampling`` as token ids: runs that may not come, and runs that must (beam search only).
     ``allowed_tokens``: given the tokens so far, those that may come next.
 
-    ``client``: who asks; when many do, each gets an equal share. ``priority``: lower is served
-    earlier among the requests of one client.
+    ``client``: who asks; when many do, each gets its share. ``sampling.priority`` orders the
+    requests of one client.
     """
 
     id: str
@@ -72,7 +72,6 @@ class EngineRequest:
     decoder_ids: tuple[int, ...] = ()
     allowed_tokens: Callable[[tuple[int, ...]], Iterable[int]] | None = None
     client: str = ""
-    priority: int = 0
 
     @property
     def scores_prompt(self) -> bool:

@@ -59,7 +59,7 @@ class Sequence:
         rope_length: int | None = None,
     ) -> None:
         self.request = request
-        self.client, self.priority = request.client, request.priority
+        self.client, self.priority = request.client, request.sampling.priority
         self.vocabulary = vocabulary
         self.limit = limit
         self.matcher = matcher

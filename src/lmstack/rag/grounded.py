@@ -26,7 +26,10 @@ from lmstack.rag.followup import Turn, turns_of
 __all__ = ["GroundedModel"]
 
 # Sampling parameters that mean here what they mean elsewhere.
-HONOURED = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "typical_p", "seed")
+HONOURED = (
+    *("max_tokens", "temperature", "top_p", "top_k", "min_p", "typical_p", "seed"),
+    "priority",
+)
 
 
 class GroundedModel:

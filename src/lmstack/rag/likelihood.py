@@ -35,6 +35,7 @@ async def question_likelihoods(
     *,
     client: str = "local",
     request_id: str = "",
+    priority: int = 0,
 ) -> tuple[list[float], Usage] | None:
     """The mean log-probability of a token of ``question`` after each of ``candidates``, and what
     it took (the token that each request must write is no part of an answer and not counted);
@@ -44,7 +45,7 @@ async def question_likelihoods(
         Request(
             prompt=f"{_harmless(candidate.in_context)}\n\nQuestion:{suffix}",
             echo=True,
-            sampling=_SCORING,
+            sampling=_SCORING.replace(priority=priority),
             client=client,
             request_id=request_id,
         )

@@ -90,7 +90,12 @@ class Likelihood:
         else:
             asked = " ".join([*(earlier for earlier, _ in task.history), task.question])
             scored = await question_likelihoods(
-                task.model, asked, chosen, client=task.client, request_id=task.request_id
+                task.model,
+                asked,
+                chosen,
+                client=task.client,
+                request_id=task.request_id,
+                priority=task.sampling.priority,
             )
             if scored is None:
                 async with aclosing(Extractive().run(task, composer)) as events:

@@ -262,6 +262,7 @@ class LocalModel:
             bad_words=bad_words(request.sampling, tokenizer, defaults),
             force_words=force_words(request.sampling, tokenizer),
             decoder_ids=(start,) if self._encodes and start is not None else (),
+            client=request.client,
         )
 
     def _echoed(

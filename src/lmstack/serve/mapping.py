@@ -83,7 +83,7 @@ _SAME = (
     *("temperature", "top_p", "min_p", "typical_p", "seed", "n", "ignore_eos", "min_tokens"),
     *("presence_penalty", "frequency_penalty", "repetition_penalty", "no_repeat_ngram_size"),
     *("length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty"),
-    "penalty_alpha",
+    *("penalty_alpha", "priority"),
 )
 _TEXTS = ("stop", "stop_regex", "bad_words", "force_words")
 

@@ -39,6 +39,7 @@ FIGURES = {
     "num_generated_tokens": "engine_generated_tokens_total",
     "num_prefix_queries": "prefix_cache_queries_total",
     "num_prefix_hits": "prefix_cache_hits_total",
+    "prefix_hit_rate": "prefix_cache_hit_rate",
     "num_preemptions": "preemptions_total",
     "num_steps": "engine_steps_total",
     "num_invariant_failures": "engine_invariant_failures_total",

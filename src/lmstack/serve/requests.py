@@ -145,6 +145,18 @@ class SamplingBody(Body):
         Annotated[float, Field(ge=0, le=1, description="Extension: contrastive search over top_k.")]
         | None
     ) = None
+    priority: (
+        Annotated[
+            int,
+            Field(
+                ge=-(2**31),
+                le=2**31 - 1,
+                description="Extension: of the requests of one key, lower numbers start first.",
+            ),
+            Whole,
+        ]
+        | None
+    ) = None
 
     @property
     def beams(self) -> int:
