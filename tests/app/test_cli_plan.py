@@ -149,7 +149,7 @@ def test_integer_weights_are_multiplied_as_integers_and_smaller(
     wanted = ("plan", str(llama), "--users", "1", "--context", "64", "--memory", "64GiB", "--json")
     plain, other = run(*wanted).json, run(*wanted, "--weights", form).json
     assert (other["weights"], other["matrix"]) == (form, matrix)
-    assert other["bytes"]["weights"] < 0.51 * plain["bytes"]["weights"]
+    assert other["bytes"]["weights"] < 0.52 * plain["bytes"]["weights"]
     assert other["bytes"]["kv_per_token"] == plain["bytes"]["kv_per_token"]
     assert other["decode"]["tokens_per_s"] > 1.9 * plain["decode"]["tokens_per_s"]
 

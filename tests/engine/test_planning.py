@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from lmstack.engine.planning import PROGRAM_BYTES, Demand, Plan, plan
 from lmstack.engine.rates import Rates
 from lmstack.engine.weights import stored_weights, weights_in
 from lmstack.model import LayerKind, Transformer, TransformerConfig, read_gguf, write_gguf
-from lmstack.model.gguf_quantize import QUANTIZERS
+from lmstack.model.assembly import matrices_of
+from lmstack.model.quantized import QuantizedMatrix
+from lmstack.model.quantizing import quantize_int8, quantize_q4
 
 KIB, GIB = 1 << 10, 1 << 30
 BF16 = torch.bfloat16
@@ -92,25 +95,25 @@ def test_floating_weights_take_what_the_module_takes(form: str, changes: dict[st
     assert weights_in(config, form).total == held  # type: ignore[arg-type]
 
 
-def test_int8_takes_a_byte_a_weight_a_scale_a_row_and_float32_vectors() -> None:
-    config = tiny()
-    shapes = [tuple(p.shape) for p in Transformer(config).parameters()]
-    rows = sum(math.prod(s) + 4 * s[0] for s in shapes if len(s) == 2)
-    assert weights_in(config, "int8").total == rows + sum(4 * s[0] for s in shapes if len(s) == 1)
-
-
-def test_q4_takes_the_blocks_that_the_quantizer_makes() -> None:
-    config = tiny(norm="ln_nobias")
+@pytest.mark.parametrize("changes", [{}, {"mlp": "plain"}, {"hidden_size": 60, "vocab_size": 99}])
+@pytest.mark.parametrize(("form", "quantize"), [("int8", quantize_int8), ("q4", quantize_q4)])
+def test_quantized_weights_take_what_the_quantizer_makes(
+    form: str, quantize: Callable[..., QuantizedMatrix], changes: dict[str, object]
+) -> None:
+    config = tiny(**changes)
+    module = Transformer(config)
+    matrices = matrices_of(module)
     held = sum(
-        QUANTIZERS["Q4_0"](p.detach().view(-1, 32)).numel() if p.dim() > 1 else 4 * p.numel()
-        for p in Transformer(config).parameters()
+        quantize(p.detach(), paired=matrices[name]).nbytes if name in matrices else 4 * p.numel()
+        for name, p in module.named_parameters()
     )
-    assert weights_in(config, "q4").total == held
+    assert len(matrices) == 3 * 4 + 2
+    assert weights_in(config, form).total == held  # type: ignore[arg-type]
 
 
-def test_rows_that_are_no_whole_blocks_stay_int8() -> None:
-    odd = tiny(hidden_size=60, intermediate_size=100)
-    assert weights_in(odd, "q4").total > 0.9 * weights_in(odd, "int8").total
+def test_experts_stay_floats() -> None:
+    config = tiny(num_experts=8)
+    assert weights_in(config, "q4").experts == weights_in(config, "float32").experts
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -17,7 +17,8 @@ import torch
 
 from lmstack.engine.rates import MatrixType
 from lmstack.model import GGUFFile, Transformer, TransformerConfig
-from lmstack.model.gguf_blocks import BLOCK_TYPES
+from lmstack.model.assembly import matrices_of
+from lmstack.model.quantized import buffer_shapes
 
 __all__ = ["FORMS", "WeightForm", "Weights", "stored_weights", "weights_in"]
 
@@ -25,8 +26,8 @@ WeightForm = Literal["float32", "bfloat16", "int8", "q4"]
 FORMS: tuple[WeightForm, ...] = get_args(WeightForm)
 
 Role = Literal["dense", "experts", "looked up", "once"]
-_Q4 = next(kind for kind in BLOCK_TYPES.values() if kind.name == "Q4_0")
-_SCALE = 4  # bytes of a float32
+# Weights of a group, bits of each, and values of a group: a scale, and in q4 a min.
+_QUANTIZED: dict[str, tuple[int, int, int]] = {"int8": (64, 8, 1), "q4": (32, 4, 2)}
 # Integers are multiplied as integers, floats in the type that they are held in.
 _MATRIX: dict[str, MatrixType] = {
     **{"float32": "float32", "F32": "float32"},
@@ -59,11 +60,21 @@ class Weights:
 
 
 def weights_in(config: TransformerConfig, form: WeightForm) -> Weights:
-    """The weights in ``form``. ``int8``: a byte a weight and a float32 scale a row. ``q4``: the
-    blocks of Q4_0, and int8 where rows are no whole number of them. Vectors (norms, biases) stay
-    float32 in these two."""
-    sizes = ((role, _size(shape, form)) for role, shape, _ in parameters(config))
-    return _summed(form, _MATRIX.get(form, "int8"), sizes)
+    """The weights in ``form``; ``int8`` and ``q4`` as `lmstack.model.quantizing` makes them,
+    with all but matrices in float32."""
+    with torch.device("meta"):
+        module = Transformer(config)
+    matrices = matrices_of(module) if form in _QUANTIZED else {}
+    rest = 2 if form == "bfloat16" else 4
+
+    def sizes() -> Iterator[tuple[Role, int]]:
+        for role, shape, name in parameters(config):
+            if name in matrices:
+                yield role, _quantized_size(shape, form, paired=matrices[name])
+            else:
+                yield role, rest * math.prod(shape)
+
+    return _summed(form, _MATRIX.get(form, "int8"), sizes())
 
 
 def stored_weights(file: GGUFFile) -> Weights:
@@ -111,12 +122,7 @@ def _gguf_role(name: str, untied: bool) -> Role:
     return "experts" if "_exps." in name else "dense"
 
 
-def _size(shape: tuple[int, ...], form: WeightForm) -> int:
-    count = math.prod(shape)
-    if form in ("float32", "bfloat16"):
-        return count * (4 if form == "float32" else 2)
-    if len(shape) < 2:
-        return count * _SCALE
-    if form == "q4" and shape[-1] % _Q4.weights == 0:
-        return count // _Q4.weights * _Q4.size
-    return count + count // shape[-1] * _SCALE
+def _quantized_size(shape: tuple[int, ...], form: WeightForm, *, paired: bool) -> int:
+    group, bits, values = _QUANTIZED[form]
+    codes, scales = buffer_shapes(*shape, group, bits, paired=paired)
+    return math.prod(codes) + values * math.prod(scales) * torch.float16.itemsize

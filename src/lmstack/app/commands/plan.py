@@ -65,7 +65,7 @@ def plan(
         typer.Option(
             "--weights",
             metavar="FORM",
-            help="How weights are held: bfloat16, float32, int8, q4 (4-bit blocks), or file: as"
+            help="How weights are held: bfloat16, float32, int8, q4 (4 bits), or file: as"
             " they are stored. [default: file for GGUF, else bfloat16]",
         ),
     ] = None,
