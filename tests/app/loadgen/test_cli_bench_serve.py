@@ -99,8 +99,11 @@ def test_a_real_server_gives_every_token_that_was_asked_for(
     assert "Time to first token" in plot.read_text()
 
 
-def test_an_open_loop_in_words(bench: Bench, serve: Serving, fake: Any) -> None:
+def test_an_open_loop_in_words(
+    bench: Bench, serve: Serving, fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = fake(words=9)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # not for a server on this machine
     with serve(server) as url:
         code, out, err = bench(
             *("serve", url, "--rate", "500", "--requests", "12", "--output-tokens", "5"),
@@ -166,7 +169,7 @@ def test_ctrl_c_gives_the_figures_so_far(
     found = json.loads(out)
     [level] = found["levels"]
     assert found["interrupted"]
-    assert 1 <= level["succeeded"] < 20
+    assert 1 <= level["succeeded"] < 500
     assert level["requests"] == level["succeeded"] + level["unfinished"]
     assert json.loads(file.read_text())["levels"] == found["levels"]
     assert not (tmp_path / "none.svg").exists()

@@ -33,7 +33,7 @@ async def test_a_piece_is_a_chunk_with_text_and_its_time(scripted: Scripted, eve
     parts = [event(""), event("a"), 0.03, event("b"), event(finish="stop"), DONE]
     row = await asked(scripted(parts))
     assert (row.error, row.finish_reason, len(row.pieces)) == (None, "stop", 2)
-    assert 0.025 < row.pieces[1] - row.pieces[0] < 0.3
+    assert row.pieces[1] - row.pieces[0] > 0.025
     assert row.end >= row.pieces[1]
 
 

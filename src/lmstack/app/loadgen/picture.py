@@ -16,14 +16,15 @@ from lmstack.app.loadgen.summary import SLOW_GAP_S, Spread, Summary
 __all__ = ["draw_load"]
 
 MARGIN, TOP = 0.75, 1.0  # inches
-WIDE, TALL, BESIDE, BELOW = 3.9, 2.3, 0.85, 0.95
+WIDE, TALL, BESIDE, BELOW = 3.9, 2.3, 0.85, 0.8
 # From calm to worst; the last is what is promised to users, so it stands out.
 CURVES = (("p50", "#9ecae1"), ("p95", "#3182bd"), ("p99", ACCENT))
 
 
 def draw_load(path: Path, title: str, summaries: Sequence[Summary]) -> None:
     """``summaries``: one for each load, which are all of one kind."""
-    sheet = Sheet(2 * MARGIN + 2 * WIDE + BESIDE, TOP + 2 * (TALL + BELOW) + 0.1)
+    summaries = sorted(summaries, key=lambda found: found.level.load)
+    sheet = Sheet(2 * MARGIN + 2 * WIDE + BESIDE, TOP + 2 * (TALL + BELOW) - 0.1)
     sheet.text(MARGIN / 2, 0.25, title, fontsize=13, fontweight="bold")
     note = "Median, 95th and 99th percentile of answers that ended well, by load."
     sheet.text(MARGIN / 2, 0.53, note, fontsize=9, color=QUIET)
