@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedError
+from lmstack.model.assembly import Plan
 from lmstack.model.config import TransformerConfig
-from lmstack.model.folder import read_folder
+from lmstack.model.folder import plan_folder
+from lmstack.model.forms import Form, Weight, weights_in_form
 from lmstack.model.gguf import read_gguf
-from lmstack.model.gguf_weights import read_gguf_weights
+from lmstack.model.gguf_weights import plan_gguf
+from lmstack.model.layers import Embedding, Linear
 from lmstack.model.ops import REFERENCE_OPS, Ops
+from lmstack.model.quantized import QuantizedEmbedding, QuantizedLinear
 from lmstack.model.transformer import Transformer
 
-__all__ = ["build_module", "load_module"]
+__all__ = ["build_module", "load_module", "open_model_plan"]
 
 
 def load_module(
-    path: Path | str, dtype: torch.dtype = torch.float32, ops: Ops = REFERENCE_OPS
+    path: Path | str,
+    dtype: torch.dtype = torch.float32,
+    ops: Ops = REFERENCE_OPS,
+    *,
+    weights: Form | None = None,
 ) -> Transformer:
-    """The model at ``path`` in evaluation mode, its weights in ``dtype``.
+    """The model at ``path`` in evaluation mode, its weights in ``dtype``, or in the form that
+    ``weights`` names (`forms`).
 
     ``path``: a Hugging Face folder, a sentence-transformers folder, a GGUF file, or a folder
     with one GGUF file and no config.json.
@@ -30,25 +40,48 @@ def load_module(
     if not dtype.is_floating_point:
         raise UnsupportedError(f"weights in {dtype}", hint="use a floating dtype")
     path = Path(path)
+    with open_model_plan(path) as plan:
+        if weights is None:
+            return build_module(plan.config, plan.tensors(dtype), ops)
+        return build_module(plan.config, weights_in_form(plan, weights), ops)
+
+
+@contextmanager
+def open_model_plan(path: Path) -> Iterator[Plan]:
+    """What is where in the model at ``path``, which stays open meanwhile."""
     try:
         if not path.exists():
             raise NotFoundError(f"{path} does not exist", hint="lmstack models lists what is here")
         gguf = _gguf_file(path)
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from error
-    if gguf is not None:
-        with read_gguf(gguf) as file:
-            return build_module(*read_gguf_weights(file, dtype), ops)
-    return build_module(*read_folder(path, dtype), ops)
+    if gguf is None:
+        yield plan_folder(path)
+        return
+    with read_gguf(gguf) as file:
+        yield plan_gguf(file)
 
 
 def build_module(
-    config: TransformerConfig, tensors: Mapping[str, Tensor], ops: Ops = REFERENCE_OPS
+    config: TransformerConfig, weights: Mapping[str, Weight], ops: Ops = REFERENCE_OPS
 ) -> Transformer:
-    """A module that owns ``tensors``, in evaluation mode."""
+    """A module that owns ``weights``, in evaluation mode."""
     with torch.device("meta"):
         module = Transformer(config, ops)
-    module.load_state_dict(tensors, assign=True)
+    state: dict[str, Tensor] = {}
+    for key, weight in weights.items():
+        if isinstance(weight, Tensor):
+            state[key] = weight
+            continue
+        path = key.removesuffix(".weight")
+        replaced = module.get_submodule(path)
+        if isinstance(replaced, Embedding):
+            module.put(path, QuantizedEmbedding(weight))
+        else:
+            assert isinstance(replaced, Linear)
+            module.put(path, QuantizedLinear(weight, replaced.bias))
+        state |= {f"{path}.{name}": tensor for name, tensor in weight.buffers().items()}
+    module.load_state_dict(state, assign=True)
     return module.eval()
 
 

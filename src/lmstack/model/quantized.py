@@ -74,6 +74,11 @@ class QuantizedMatrix:
     def nbytes(self) -> int:
         return self.codes.nbytes + self.scales.nbytes * (1 if self.mins is None else 2)
 
+    def buffers(self) -> dict[str, Tensor]:
+        """The tensors by name, without mins where there are none."""
+        found = {"codes": self.codes, "scales": self.scales, "mins": self.mins}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
     def dequantized(self) -> Tensor:
         """(rows, cols) float32."""
         return _weights(*unpack(self), self.group, self.zero)[:, : self.cols]

@@ -13,7 +13,7 @@ from torch import Tensor
 from lmstack.core import UnsupportedError
 from lmstack.model.quantized import QuantizedMatrix, pack
 
-__all__ = ["quantize_int8", "quantize_q4"]
+__all__ = ["int8_codes", "quantize_int8", "quantize_q4", "refuse_infinite"]
 
 # Groups worked on at a time: temporaries of q4 are a dozen times the weights.
 _CHUNK = 1 << 14
@@ -26,23 +26,21 @@ def quantize_int8(weight: Tensor, group: int = 64, *, paired: bool = False) -> Q
     """``weight`` (rows, cols): code - 128 = round(w / scale), scale = max|w| / 127 of each group.
 
     Symmetric: the codes run from 1 to 255."""
+    codes, scales = int8_codes(weight, group)
+    return pack(codes, scales, None, bits=8, group=group, zero=128, paired=paired)
+
+
+def int8_codes(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
+    """Codes (rows, cols) and scales (rows, G) of `quantize_int8`."""
     groups = _grouped(weight, group)
     largest = groups.abs().amax(-1)
     scales = (largest / 127).half()
     # So near zero that float16 has few digits: the next one up, lest the largest be cut off.
     low = scales.float() * 127.5 < largest
     scales = torch.where(low, torch.nextafter(scales, torch.full_like(scales, torch.inf)), scales)
-    _refuse_infinite(scales)
+    refuse_infinite(scales)
     codes = (groups * _inverse(scales)[..., None]).round_().clamp_(-127, 127).add_(128)
-    return pack(
-        codes.to(torch.uint8).flatten(1)[:, : weight.shape[1]],
-        scales,
-        None,
-        bits=8,
-        group=group,
-        zero=128,
-        paired=paired,
-    )
+    return codes.to(torch.uint8).flatten(1)[:, : weight.shape[1]], scales
 
 
 def quantize_q4(weight: Tensor, group: int = 32, *, paired: bool = False) -> QuantizedMatrix:
@@ -79,7 +77,8 @@ def _inverse(scales: Tensor) -> Tensor:
     return torch.where(wide == 0, 0.0, 1 / wide)
 
 
-def _refuse_infinite(scales: Tensor) -> None:
+def refuse_infinite(scales: Tensor) -> None:
+    """`UnsupportedError` where a scale is no finite number."""
     if not bool(scales.isfinite().all()):
         raise UnsupportedError(
             "the weights have values that are not finite, or too large for float16 scales",
@@ -100,7 +99,7 @@ def _fitted(groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         scale, start = scale.half(), start.half()
         codes = _codes(groups, scale.float(), start.float())
         error = (codes * scale.float()[:, None] + start.float()[:, None] - groups).square().sum(-1)
-        _refuse_infinite(error)
+        refuse_infinite(error)
         if best is None:
             best, least = (codes, scale, start), error
             continue

@@ -1,0 +1,73 @@
+"""The forms in which a model's weights can be held, and a model in one of them.
+
+- ``float32``, ``bfloat16``, ``float16``: every weight a float.
+- ``int8``: matrices in groups of 64 with a float16 scale, symmetric.
+- ``q4``: matrices in 4 bits, groups of 32 with a scale and a min.
+- ``file``: matrices as the blocks of the GGUF file have them (`gguf_matrices`).
+
+In the last three, vectors, classifiers, routers, experts and tables of positions are float32.
+Not covered: the file that keeps a form for the next start (`packed_file`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lmstack.core import InputError, UnsupportedError, shown
+from lmstack.model.assembly import Plan
+from lmstack.model.gguf import GGUFFile
+from lmstack.model.gguf_matrices import file_matrix
+from lmstack.model.quantized import QuantizedMatrix
+from lmstack.model.quantizing import quantize_int8, quantize_q4
+
+__all__ = ["DTYPES", "FORMS", "Form", "Weight", "is_quantized", "weights_in_form"]
+
+Form = Literal["float32", "bfloat16", "float16", "int8", "q4", "file"]
+FORMS: tuple[Form, ...] = get_args(Form)
+DTYPES: Mapping[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+Weight = Tensor | QuantizedMatrix
+
+
+def is_quantized(form: Form) -> bool:
+    """Whether matrices are small integers in ``form``."""
+    if form not in FORMS:
+        raise InputError(
+            f"weights is {shown(form)}", hint=f"one of: {', '.join(FORMS)}", param="weights"
+        )
+    return form not in DTYPES
+
+
+def weights_in_form(plan: Plan, form: Form) -> dict[str, Weight]:
+    """Our tensors, the matrices among them in ``form``. A matrix at a time: the floats of all
+    are never in memory together."""
+    if not is_quantized(form):
+        return dict(plan.tensors(DTYPES[form]))
+    if form == "file" and not isinstance(plan.source, GGUFFile):
+        raise UnsupportedError(
+            f"{plan.source.label} holds floats; weights='file' keeps the blocks of a GGUF file",
+            hint="use weights='int8'",
+            param="weights",
+        )
+
+    def made(key: str) -> Weight:
+        if key not in plan.matrices:
+            return plan.read(key, torch.float32)
+        paired = plan.matrices[key]
+        if form == "q4":
+            return quantize_q4(plan.read(key, torch.float32), paired=paired)
+        if form == "file":
+            assert isinstance(plan.source, GGUFFile)
+            found = file_matrix(plan.source, plan.parts(key), paired=paired)
+            if found is not None:
+                return found
+        return quantize_int8(plan.read(key, torch.float32), paired=paired)
+
+    return plan.each(made)
