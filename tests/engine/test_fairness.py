@@ -141,14 +141,22 @@ def test_a_weight_of_three_is_served_three_times_as_much() -> None:
     assert served == {"a": 300, "b": 100}
 
 
-def test_a_hog_is_who_would_still_have_as_many_streams_as_it_gives() -> None:
+def test_a_stream_is_taken_only_from_who_keeps_as_many_as_it_gives() -> None:
     ours = shares("a", "b", "c")
-    assert ours.hog({"a": 2}, "b") == "a"
-    assert ours.hog({"a": 2, "b": 1}, "b") is None
-    assert ours.hog({"a": 1}, "b") is None
-    assert ours.hog({"a": 9}, "a") is None
-    assert ours.hog({}, "b") is None
-    assert shares("a", weights={"a": 4.0}).hog({"a": 4}, "b") is None
+    assert ours.may_take({"a": 2}, "a", "b")
+    assert ours.may_take({"a": 3, "b": 1}, "a", "b")
+    assert not ours.may_take({"a": 2, "b": 1}, "a", "b")
+    assert not ours.may_take({"a": 1}, "a", "b")
+    assert not ours.may_take({"a": 2, "b": 2}, "a", "b")
+
+
+def test_who_has_most_streams_is_counted_by_weight() -> None:
+    ours = shares("a", "b", weights={"a": 4.0})
+    assert ours.richest({"a": 4, "b": 2}) == "b"
+    assert ours.richest({"a": 9, "b": 2}) == "a"
+    assert ours.richest({}) == ""
+    assert not ours.may_take({"a": 4}, "a", "b")
+    assert ours.may_take({"a": 8}, "a", "b")
 
 
 def test_the_latest_of_who_has_most_leave_a_full_queue() -> None:

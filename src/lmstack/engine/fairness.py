@@ -48,7 +48,7 @@ class Shares:
         self._served[client] = served
 
     def charge(self, client: str, tokens: float) -> None:
-        self._served[client] += tokens / self._weights.get(client, 1.0)
+        self._served[client] += tokens / self._weight(client)
 
     def in_turn(self, sequences: Iterable[Sequence], *, by_age: bool) -> Iterator[Sequence]:
         """The sequences in the order in which they should be served. What is charged meanwhile
@@ -71,14 +71,17 @@ class Shares:
             else:
                 heapq.heappop(turns)
 
-    def hog(self, streams: Mapping[str, int], client: str) -> str | None:
-        """Who has so many ``streams`` that giving one up to ``client`` leaves it with no fewer."""
-        if not streams:
-            return None
-        richest = max(streams, key=lambda c: streams[c] / self._weights.get(c, 1.0))
-        left = (streams[richest] - 1) / self._weights.get(richest, 1.0)
-        after = (streams.get(client, 0) + 1) / self._weights.get(client, 1.0)
-        return richest if richest != client and left >= after else None
+    def richest(self, streams: Mapping[str, int]) -> str:
+        """Who has most of the ``streams`` for its weight; nobody where there are none."""
+        return max(streams, key=lambda c: streams[c] / self._weight(c), default="")
+
+    def may_take(self, streams: Mapping[str, int], rich: str, client: str) -> bool:
+        """Whether ``rich`` has no fewer streams than ``client`` after giving it one of them."""
+        left = (streams.get(rich, 0) - 1) / self._weight(rich)
+        return left >= (streams.get(client, 0) + 1) / self._weight(client)
+
+    def _weight(self, client: str) -> float:
+        return self._weights.get(client, 1.0)
 
 
 def pushed_out(queued: Seq[Sequence], newcomers: Seq[Sequence], count: int) -> list[Sequence]:

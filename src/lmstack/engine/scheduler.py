@@ -188,10 +188,11 @@ class Scheduler:
     def _prompts(self, chunks: list[Chunk], starved: bool) -> None:
         """Add chunks of prompts, of running and of waiting sequences, while the budget lasts."""
         candidates = [s for s in self.running if s.num_pending > 1]
-        room = None if starved or not self.waiting else self._room()
+        full = self._places() >= self._config.max_sequences
+        asking = [s for s in self.waiting if s.search is not None] if full else self.waiting
+        room = self._room() if asking and not starved else None
         if room is not None:
-            full = room.places >= self._config.max_sequences
-            candidates += [s for s in self.waiting if not full or s.search is not None]
+            candidates += asking
         # One that there was no room for comes first until there is: others would take it.
         by_age = self._keeps_out or self._num_steps % OLDEST_EVERY == 0
         self._keeps_out = False
@@ -220,13 +221,12 @@ class Scheduler:
         it, the latest of those makes room."""
         if not self._lacks_blocks and self._places() < self._config.max_sequences:
             return
-        now = self._num_steps
-        late = [s for s in self.waiting if now - s.since > PATIENCE and not s.is_parked]
+        streams = Counter(s.client for s in self.running)
+        hog = self._shares.richest(streams)
+        oldest = self._num_steps - PATIENCE
+        late = [s for s in self.waiting if s.client != hog and s.since < oldest and not s.is_parked]
         first = next(self._shares.in_turn(late, by_age=True), None)
-        if first is None:
-            return
-        hog = self._shares.hog(Counter(s.client for s in self.running), first.client)
-        if hog is not None:
+        if first is not None and self._shares.may_take(streams, hog, first.client):
             theirs = [s for s in self.running if s.client == hog and s.search is None]
             if theirs:
                 self._preempt(theirs[-1])
