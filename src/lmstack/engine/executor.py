@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmstack.core import UnsupportedError
+from lmstack.core import EngineError, UnsupportedError
 from lmstack.engine.attention import PagedAttention
 from lmstack.engine.config import EngineConfig
+from lmstack.engine.kernels.executor import NativeExecutor, native_bytes_per_token
 from lmstack.engine.kvpool import KVPool, Span, slots_of
 from lmstack.model import Transformer
 
@@ -99,13 +100,13 @@ def open_executor(module: Transformer, config: EngineConfig) -> tuple[Executor, 
     model = module.config
     window = model.max_positions + (0 if model.encoder is None else model.encoder.max_positions)
     if any(hasattr(each, "codes") for each in module.modules()):
-        from lmstack.engine.kernels.executor import NativeExecutor, native_bytes_per_token
-
         try:
             per_token = native_bytes_per_token(model, config.kv_dtype)
             num_blocks = config.pool_blocks(per_token, window)
-            return NativeExecutor(module, num_blocks, config.block_size, config.kv_dtype), num_blocks
-        except UnsupportedError as error:
+            return NativeExecutor(
+                module, num_blocks, config.block_size, config.kv_dtype
+            ), num_blocks
+        except (UnsupportedError, EngineError) as error:
             log.warning("quantized weights run slowly on the reference ops: %s", error)
     num_blocks = config.pool_blocks(KVPool.bytes_per_token(model, module.dtype), window)
     return ReferenceExecutor(module, num_blocks, config.block_size), num_blocks

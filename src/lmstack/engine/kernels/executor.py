@@ -1,0 +1,171 @@
+"""A model's passes as native programs: the engine's fast way to compute.
+
+`NativeExecutor` serves decoders and encoder-decoders over a cache of tiles, `NativeEncoder` whole
+sequences of an encoder. Building one raises `UnsupportedError` where the model does something
+that has no kernel, or where there are no kernels.
+
+Legend: N tokens of a step, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lmstack.core import UnsupportedError
+from lmstack.engine.kernels.library import native, tile_bytes
+from lmstack.engine.kernels.lowering import lower
+from lmstack.engine.kernels.program import KV_FORMS, Program, Spans
+from lmstack.engine.kernels.recording import record_cross, record_hidden, record_logits
+from lmstack.engine.kvpool import Span
+from lmstack.model import Transformer, TransformerConfig
+
+__all__ = ["TILE", "NativeEncoder", "NativeExecutor", "native_bytes_per_token"]
+
+TILE = 16
+ALIGNMENT = 64  # of a tile's address, in bytes
+
+
+def native_bytes_per_token(config: TransformerConfig, kv: str) -> int:
+    """Bytes of keys and values that one token takes."""
+    per_tile = tile_bytes(config.head_dim, KV_FORMS.index(kv))
+    return config.num_layers * config.num_kv_heads * per_tile // TILE
+
+
+class NativeExecutor:
+    """``kv``: how keys and values are held, one of `KV_FORMS`."""
+
+    def __init__(
+        self, module: Transformer, num_blocks: int, block_size: int, kv: str = "bfloat16"
+    ) -> None:
+        native()
+        if block_size % TILE:
+            raise UnsupportedError(
+                f"a block_size of {block_size} has no native kernel",
+                hint=f"use a multiple of {TILE}",
+            )
+        self._config = config = module.config
+        self._hidden = Program(lower([record_hidden(module)]), config, kv)
+        self._logits = Program(lower([record_logits(module)]), config)
+        self._encoder = self._cross = None
+        if module.encoder is not None:
+            self._encoder = NativeEncoder(module.encoder)
+            self._cross = Program(lower(record_cross(module)), config, kv)
+        self._tiles = block_size // TILE
+        per_tile = tile_bytes(config.head_dim, KV_FORMS.index(kv))
+        block_bytes = self._tiles * config.num_kv_heads * per_tile
+        # Zeros that the system provides at the first write, so start-up does not wait.
+        shape = config.num_layers, num_blocks, block_bytes
+        memory = np.zeros(math.prod(shape) + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        self._cache = memory[start : start + math.prod(shape)].reshape(shape)
+        self._where = (self._cache.ctypes.data, self._cache.strides[0])
+
+    def hidden(
+        self,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        spans: Sequence[Span],
+        length: int | None,
+    ) -> Tensor:
+        rows = Spans(len(spans))
+        row = 0
+        for index, span in enumerate(spans):
+            count, cross = span.end - span.start, span.cross
+            if cross is None:
+                rows.put(index, row, count, span.start, self._tiled(span.table))
+            else:
+                tables = self._tiled(span.table), self._tiled(cross.table)
+                rows.put(index, row, count, span.start, *tables, cross.count)
+            row += count
+        out = self._hidden.run(
+            len(ids),
+            ids=np.array(ids, np.int32),
+            positions=np.array(positions, np.int32),
+            spans=rows,
+            cache=self._where,
+            furthest=max(positions),
+            length=length,
+        )
+        return out[:, : self._config.hidden_size]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        out = self._logits.run(len(hidden), given=hidden.contiguous())
+        return out[:, : self._config.vocab_size]
+
+    def encode(self, inputs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
+        assert self._encoder is not None
+        assert self._cross is not None
+        lengths = [len(ids) for ids, _ in inputs]
+        encoded = self._encoder.packed([t for ids, _ in inputs for t in ids], lengths)
+        spans = Spans(len(inputs))
+        starts = itertools.accumulate((0, *lengths[:-1]))
+        for index, ((ids, table), row) in enumerate(zip(inputs, starts, strict=True)):
+            spans.put(index, row, len(ids), 0, self._tiled(table))
+        self._cross.run(len(encoded), spans=spans, cache=self._where, given=encoded)
+
+    def copy(self, blocks: Sequence[tuple[int, int]]) -> None:
+        if blocks:
+            sources, targets = (list(each) for each in zip(*blocks, strict=True))
+            self._cache[:, targets] = self._cache[:, sources]
+
+    def wipe(self, table: Iterable[int]) -> None:
+        self._cache[:, list(table)] = 0
+
+    def _tiled(self, table: Sequence[int]) -> Sequence[int]:
+        if self._tiles == 1:
+            return table
+        return [block * self._tiles + i for block in table for i in range(self._tiles)]
+
+
+class NativeEncoder:
+    """Whole sequences end to end, as `Transformer.packed`. Keys and values live for one layer, in
+    tiles of their own."""
+
+    def __init__(self, module: Transformer) -> None:
+        native()
+        self._module, self._config = module, module.config
+        self._hidden = Program(lower([record_hidden(module)]), module.config, "bfloat16")
+        self._tile_bytes = tile_bytes(module.config.head_dim, 0)
+
+    def packed(
+        self, ids: Sequence[int], lengths: Sequence[int], types: Sequence[int] | None = None
+    ) -> Tensor:
+        """(N, D) float32; ``lengths`` of the sequences, each at least 1, add up to N."""
+        flat = np.array(ids, np.int32)
+        spans = Spans(len(lengths))
+        row = tiles = 0
+        for index, length in enumerate(lengths):
+            count = -(-length // TILE)
+            spans.put(index, row, length, 0, range(tiles, tiles + count))
+            row, tiles = row + length, tiles + count
+        size = tiles * self._config.num_kv_heads * self._tile_bytes
+        cache = np.empty(size + ALIGNMENT, np.uint8)
+        at = cache.ctypes.data
+        out = self._hidden.run(
+            len(flat),
+            ids=flat,
+            positions=self._positions(flat, lengths),
+            types=None if types is None else np.array(types, np.int32),
+            spans=spans,
+            cache=(at + -at % ALIGNMENT, 0),
+            furthest=max(lengths),
+        )
+        return out[:, : self._config.hidden_size]
+
+    def _positions(
+        self, ids: npt.NDArray[np.int32], lengths: Sequence[int]
+    ) -> npt.NDArray[np.int32]:
+        pad = self._config.position_pad
+        if pad is not None and bool((ids == pad).any()):
+            rows = torch.from_numpy(ids).split_with_sizes(list(lengths))
+            counted = [self._module.positions_of(row[None])[0] for row in rows]
+            return torch.cat(counted).numpy().astype(np.int32)
+        places = np.arange(max(lengths), dtype=np.int32)
+        return np.concatenate([places[:n] for n in lengths])

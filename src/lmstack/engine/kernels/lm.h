@@ -1,0 +1,129 @@
+/* The contract of the native kernels: what a matrix, a row of activations, a cache tile and a
+ * processor path are. README.md in this folder leads from an op to its instructions.
+ *
+ * Two rules make a result independent of batch, chunk size and threads:
+ * 1. integer sums are exact, whatever their order;
+ * 2. every floating-point reduction of a row runs in one thread, in an order that is a function
+ *    of that row alone.
+ */
+#ifndef LM_H
+#define LM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define LM_PANEL 16 /* outputs of a matrix that lie side by side */
+#define LM_TILE 16  /* tokens of a cache tile */
+
+/* -- matrices ----------------------------------------------------------------------------------
+ * weight[o][k] = scale[o][k / group] * (code[o][k] - zero) + min[o][k / group]
+ *
+ * Outputs are cut into panels of 16, inputs into groups, padded with zero weights. Per panel and
+ * group, at (panel * groups + g):
+ *   8 bits: group / 4 steps of 64 bytes; step s holds [16 outputs][4 inputs], inputs 4s to 4s + 3
+ *   4 bits: group / 8 steps of 64 bytes; byte b of step s holds in its low nibble what step s of
+ *           the 8-bit layout holds at b, in its high nibble what step s + group / 8 holds
+ *   scales and mins: 16 float16
+ * A matrix with `paired` has two halves of rows (gate, up); panels alternate: gate's first, up's
+ * first, gate's second, ... Each half is padded to whole panels. */
+typedef struct {
+    const uint8_t *codes;
+    const uint16_t *scales; /* float16 */
+    const uint16_t *mins;   /* float16, or NULL: all zero */
+    int32_t rows;           /* real outputs */
+    int32_t panels;
+    int32_t cols;   /* real inputs */
+    int32_t groups; /* ceil(cols / group) */
+    int32_t group;  /* 16, 32 or 64 */
+    int32_t bits;   /* 4 or 8 */
+    int32_t zero;   /* 128 or 8; 0 where there are mins */
+    int32_t paired;
+} lm_matrix;
+
+/* -- activations -------------------------------------------------------------------------------
+ * A row quantized for one matrix: per group x ~ scale * code, code in [-127, 127], scale =
+ * max|x| / 127 (all zero: scale 0), rounded to nearest even. Padding is 0. */
+typedef struct {
+    int8_t *codes;    /* [rows][groups * group] */
+    float *scales;    /* [rows][groups] */
+    int32_t *offsets; /* [rows][groups]: -zero * sum of the codes, what an integer sum starts at */
+    float *sums;      /* [rows][groups]: scale * sum of the codes, what a min is multiplied by */
+} lm_acts;
+
+/* -- the KV cache ------------------------------------------------------------------------------
+ * A tile holds 16 consecutive tokens of one KV head: keys, then values. hd is head_dim rounded up
+ * to 16, the padding zero. A tile's bytes are a multiple of 64.
+ *   bfloat16: keys [hd / 2][16 tokens][2 channels], values [16 / 2][hd channels][2 tokens]
+ *   int8: keys [hd / 4][16 tokens][4 channels], values [16 / 4][hd channels][4 tokens], then
+ *         float key_scales[16], value_scales[16]: max|x| / 127 of that token and head
+ * A layer's cache is [tiles][kv_heads][tile bytes]; token i of a sequence is in tile
+ * table[i / 16], place i % 16. Cross-attention and encoders use the same tiles. */
+enum { LM_KV_BF16 = 0, LM_KV_INT8 = 1 };
+
+typedef struct {
+    int32_t heads, kv_heads, head_dim;
+    int32_t causal;
+    int32_t window; /* 0: none; else a query at i sees keys j with |i - j| < window */
+    int32_t kv;     /* LM_KV_... */
+    float scale;
+    float softcap; /* 0: none; else tanh(score / softcap) * softcap, after the scale */
+    /* Added to scores (after the softcap): bias[head * (2 * reach + 1) + clamp(j - i, -reach,
+     * reach) + reach]; NULL: none. */
+    const float *bias;
+    int32_t reach;
+} lm_attention;
+
+/* -- one path ----------------------------------------------------------------------------------
+ * What a processor does in its own way. All paths give the same integers; all but the bfloat16
+ * products give the same floats too, by fused multiply-adds in a fixed order. */
+enum { LM_SILU, LM_GELU, LM_GELU_TANH, LM_RELU, LM_TANH, LM_QUICK_GELU };
+
+typedef struct {
+    const char *name;
+    /* out[(r - row) * stride + (p - panel) * 16 + lane] for panels [panel, end) and rows
+     * [row, row + count); everything a panel computes is written, padding too. */
+    void (*multiply)(const lm_matrix *w, int panel, int end, const lm_acts *x, int row, int count,
+                     float *out, ptrdiff_t stride);
+    /* One row: x (cols) into row `row` of acts laid out for w. */
+    void (*quantize)(const float *x, const lm_matrix *w, lm_acts *acts, int row);
+    /* x / sqrt(mean(x^2) + eps) * (weight [+ 1 if from_one]); in place allowed. */
+    void (*rms_norm)(const float *x, const float *weight, int n, float eps, int from_one,
+                     float *out);
+    void (*layer_norm)(const float *x, const float *weight, const float *bias, int n, float eps,
+                       float *out);
+    void (*activate)(int kind, const float *x, int n, float *out);
+    void (*glu)(int kind, const float *gate, const float *up, int n, float *out);
+    /* n channels of a head, as lmstack.model's rotary: x * cos + swapped halves * sin. */
+    void (*rotate)(float *x, const float *cos, const float *sin, int n);
+    /* Keys and values of one token and head into place `place` of a tile. */
+    void (*store)(const lm_attention *a, const float *k, const float *v, uint8_t *tile, int place);
+    /* Queries of `count` consecutive tokens at positions `position` ... of one sequence, the
+     * heads / kv_heads heads that share KV head `kv_head`: q and out point at the first of them
+     * for the first token; a token's heads lie head_dim apart, tokens `q_stride` and `out_stride`
+     * apart. Keys are `keys` tokens (for causal ones a query sees those up to its own position).
+     * cache: the layer's. scratch: at least attend_scratch() bytes, 64-aligned. */
+    void (*attend)(const lm_attention *a, const uint8_t *cache, const int32_t *table, int keys,
+                   int position, int count, int kv_head, const float *q, ptrdiff_t q_stride,
+                   float *out, ptrdiff_t out_stride, void *scratch);
+} lm_path;
+
+int32_t lm_tile_bytes(int32_t head_dim, int32_t kv);
+size_t lm_attend_scratch(const lm_attention *a);
+
+/* NULL where this build or this processor has it not. */
+const lm_path *lm_path_portable(void);
+const lm_path *lm_path_avx2(void);
+const lm_path *lm_path_avx512(void); /* with VNNI and BF16 */
+const lm_path *lm_path_amx(void);
+const lm_path *lm_path_neon(void);
+
+/* -- exported to Python ------------------------------------------------------------------------
+ * lm_select(name): use that path from now on, 0; -1 where it is missing. NULL: the best one.
+ * lm_selected(): the name of the path in use. lm_available(i): name of the i-th, best first, or
+ * NULL. lm_path_now(): the path in use. */
+int32_t lm_select(const char *name);
+const char *lm_selected(void);
+const char *lm_available(int32_t index);
+const lm_path *lm_path_now(void);
+
+#endif

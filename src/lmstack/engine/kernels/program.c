@@ -1,0 +1,433 @@
+/* Runs a program: every thread walks the same list of ops, takes pieces of each, and waits for the
+ * others at its end. Ops between two attentions go through the rows a tile at a time, so that what
+ * they hand on stays in the cache.
+ *
+ * No result depends on how rows fall into tiles or which thread takes what: see lm.h. */
+#include "program.h"
+
+#include <string.h>
+
+enum {
+    TILE_ROWS = 64,     /* rows that go through a segment together */
+    ALONE_ROWS = 2,     /* up to here every thread prepares all rows itself: dearer is a barrier */
+    QUERY_TOKENS = 32,  /* tokens of a prompt whose attention is one piece of work */
+    PIECES_A_THREAD = 4 /* of a product with few rows; more only cost starts of streams */
+};
+
+typedef struct {
+    int32_t span, first, count, head;
+} piece;
+
+typedef struct {
+    const lm_program *program;
+    const lm_step *step;
+    const lm_path *path;
+    float *all, *local;  /* buffers of all rows, of a tile */
+    float *slabs;        /* a product's part, before what follows it; one a thread */
+    size_t slab_floats;
+    uint8_t *acts_memory; /* quantized rows: shared, then one a thread */
+    size_t acts_bytes;
+    uint8_t *scratch; /* attention's, one a thread */
+    size_t scratch_bytes;
+    int32_t *span_of; /* of each row */
+    piece *pieces;
+    int num_pieces;
+    int tile, tile_rows; /* first row and number of rows of the tile at work */
+} run;
+
+static float *place(const run *r, int buffer, int at, int row, int64_t *stride) {
+    const lm_program *p = r->program;
+    if (buffer == p->out_buffer && r->step->out) {
+        *stride = r->step->out_stride;
+        return r->step->out + row * *stride + at;
+    }
+    if (buffer == p->in_buffer && r->step->in) {
+        *stride = r->step->in_stride;
+        return (float *)r->step->in + row * *stride + at;
+    }
+    const lm_buffer *b = &p->buffers[buffer];
+    *stride = b->width;
+    if (b->local) return r->local + b->at * TILE_ROWS + (row - r->tile) * *stride + at;
+    return r->all + b->at * r->step->rows + row * *stride + at;
+}
+
+/* -- ops that treat each row by itself ------------------------------------------------------- */
+
+static void apply_norm(const run *r, const lm_op *op, const float *x, int n, float *out) {
+    if (op->norm == LM_NORM_LAYER)
+        r->path->layer_norm(x, op->norm_weight, op->norm_bias, n, op->eps, out);
+    else
+        r->path->rms_norm(x, op->norm_weight, n, op->eps, op->norm == LM_NORM_RMS_FROM_ONE, out);
+}
+
+static float half_to_float(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, e = (h >> 10) & 31, m = h & 1023, bits;
+    float f;
+    if (e == 0) {
+        f = (float)m * 0x1p-24f;
+        return sign ? -f : f;
+    }
+    bits = sign | (e == 31 ? 0x7f800000u : (e + 112) << 23) | m << 13;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+/* Row `id` of a quantized table. */
+static void dequantize_row(const lm_matrix *w, int id, float *out) {
+    int panel = id / LM_PANEL, lane = id % LM_PANEL, steps = w->group / (w->bits == 8 ? 4 : 8);
+    for (int g = 0; g < w->groups; g++) {
+        int64_t at = (int64_t)panel * w->groups + g;
+        const uint8_t *codes = w->codes + at * steps * 64;
+        float scale = half_to_float(w->scales[at * LM_PANEL + lane]);
+        float min = w->mins ? half_to_float(w->mins[at * LM_PANEL + lane]) : 0;
+        int end = w->cols - g * w->group < w->group ? w->cols - g * w->group : w->group;
+        for (int k = 0; k < end; k++) {
+            int step = k / 4, code;
+            if (w->bits == 8)
+                code = codes[step * 64 + lane * 4 + k % 4];
+            else if (step < steps)
+                code = codes[step * 64 + lane * 4 + k % 4] & 15;
+            else
+                code = codes[(step - steps) * 64 + lane * 4 + k % 4] >> 4;
+            out[g * w->group + k] = scale * (float)(code - w->zero) + min;
+        }
+    }
+}
+
+static void embed(const run *r, const lm_op *op, int row) {
+    const lm_step *s = r->step;
+    int64_t stride;
+    float *out = place(r, op->out, op->out_at, row, &stride);
+    const int32_t *stream = op->stream == LM_STREAM_IDS         ? s->ids
+                            : op->stream == LM_STREAM_POSITIONS ? s->positions
+                                                                : s->types;
+    int id = (stream ? stream[row] : 0) + op->offset;
+    if (op->matrix >= 0)
+        dequantize_row(&r->program->matrices[op->matrix], id, out);
+    else
+        memcpy(out, op->table + (int64_t)id * op->table_cols, sizeof(float) * (size_t)op->cols);
+}
+
+/* Queries and keys of a row rotated, keys and values put in the cache. */
+static void store(const run *r, const lm_op *op, int row) {
+    const lm_step *s = r->step;
+    const lm_attention *a = &r->program->layers[op->layer];
+    const lm_span *span = &s->spans[r->span_of[row]];
+    int64_t stride;
+    float *q = place(r, op->in, op->in_at, row, &stride);
+    float *k = place(r, op->other, op->other_at, row, &stride);
+    float *v = place(r, op->third, op->third_at, row, &stride);
+    if (op->rope >= 0) {
+        int width = s->rotary_widths[op->rope];
+        const float *cosine = s->cosines[op->rope] + (int64_t)s->positions[row] * width;
+        const float *sine = s->sines[op->rope] + (int64_t)s->positions[row] * width;
+        for (int h = 0; h < a->heads; h++) r->path->rotate(q + h * a->head_dim, cosine, sine, width);
+        for (int h = 0; h < a->kv_heads; h++)
+            r->path->rotate(k + h * a->head_dim, cosine, sine, width);
+    }
+    int position = span->start + row - span->row;
+    int64_t bytes = lm_tile_bytes(a->head_dim, a->kv);
+    uint8_t *tile = s->cache + op->layer * s->layer_bytes +
+                    span->table[position / LM_TILE] * bytes * a->kv_heads;
+    for (int h = 0; h < a->kv_heads; h++)
+        r->path->store(a, k + h * a->head_dim, v + h * a->head_dim, tile + h * bytes,
+                       position % LM_TILE);
+}
+
+static void elementwise(const run *r, const lm_op *op, int row) {
+    int64_t stride;
+    int n = op->cols;
+    float *out = place(r, op->out, op->out_at, row, &stride);
+    const float *x = place(r, op->in, op->in_at, row, &stride);
+    const float *y = op->other >= 0 ? place(r, op->other, op->other_at, row, &stride) : NULL;
+    switch (op->kind) {
+    case LM_OP_NORM:
+        for (int i = 0; i < op->inner; i++)
+            apply_norm(r, op, x + i * (n / op->inner), n / op->inner, out + i * (n / op->inner));
+        break;
+    case LM_OP_ADD:
+        for (int i = 0; i < n; i++) out[i] = x[i] + y[i];
+        break;
+    case LM_OP_SHIFT:
+        for (int i = 0; i < n; i++) out[i] = x[i] + op->bias[i];
+        break;
+    case LM_OP_SCALE:
+        for (int i = 0; i < n; i++) out[i] = x[i] * op->a;
+        break;
+    case LM_OP_CLAMP:
+        for (int i = 0; i < n; i++) out[i] = x[i] < op->a ? op->a : x[i] > op->b ? op->b : x[i];
+        break;
+    case LM_OP_SOFTCAP:
+        for (int i = 0; i < n; i++) out[i] = x[i] / op->a;
+        r->path->activate(LM_TANH, out, n, out);
+        for (int i = 0; i < n; i++) out[i] *= op->a;
+        break;
+    case LM_OP_ACT:
+        r->path->activate(op->act, x, n, out);
+        break;
+    case LM_OP_COPY:
+        memmove(out, x, sizeof(float) * (size_t)n);
+        break;
+    default:
+        break;
+    }
+}
+
+static void one_row(const run *r, const lm_op *op, int row) {
+    if (op->kind == LM_OP_EMBED)
+        embed(r, op, row);
+    else if (op->kind == LM_OP_STORE)
+        store(r, op, row);
+    else
+        elementwise(r, op, row);
+}
+
+/* -- products -------------------------------------------------------------------------------- */
+
+static size_t up64(size_t n) { return (n + 63) & ~(size_t)63; }
+
+/* Where `rows` quantized rows for `w` lie in `memory`. */
+static lm_acts acts_in(uint8_t *memory, const lm_matrix *w, int rows) {
+    size_t groups = (size_t)w->groups * (size_t)rows;
+    lm_acts acts = {.codes = (int8_t *)memory};
+    memory += up64(groups * (size_t)w->group);
+    acts.scales = (float *)memory;
+    memory += up64(groups * 4);
+    acts.offsets = (int32_t *)memory;
+    memory += up64(groups * 4);
+    acts.sums = (float *)memory;
+    return acts;
+}
+
+static size_t acts_size(const lm_matrix *w, int rows) {
+    size_t groups = (size_t)w->groups * (size_t)rows;
+    return up64(groups * (size_t)w->group) + 3 * up64(groups * 4);
+}
+
+/* Row `i` of the tile, normed where the op says so, quantized. `normed`: room for a row. */
+static void prepare(const run *r, const lm_op *op, lm_acts *acts, int i, float *normed) {
+    int64_t stride;
+    const float *x = place(r, op->in, op->in_at, r->tile + i, &stride);
+    if (op->norm != LM_NORM_NONE) {
+        apply_norm(r, op, x, op->cols, normed);
+        x = normed;
+    }
+    r->path->quantize(x, &r->program->matrices[op->matrix], acts, i);
+}
+
+/* Panels of gate and up, by turns, to act(gate) * up of `n` columns from `column` on. */
+static void gate(const run *r, const lm_op *op, int width, int column, int n, float *slab) {
+    for (int at = 0; at < n; at += LM_PANEL) {
+        float *gates = slab + 2 * at, *ups = gates + LM_PANEL;
+        int count = n - at < LM_PANEL ? n - at : LM_PANEL;
+        for (int i = 0; op->bias && i < count; i++) {
+            gates[i] += op->bias[column + at + i];
+            ups[i] += op->bias[width + column + at + i];
+        }
+        r->path->glu(op->act, gates, ups, count, slab + at);
+    }
+}
+
+/* What follows a product: `slab` holds panels [panel, end) of row `row`. */
+static void finish(const run *r, const lm_op *op, const lm_matrix *w, int panel, int end, int row,
+                   float *slab) {
+    int64_t stride;
+    int n = (end - panel) * LM_PANEL, column = panel * LM_PANEL, width = w->rows;
+    if (w->paired) {
+        n /= 2;
+        column /= 2;
+        width /= 2;
+    }
+    if (n > width - column) n = width - column;
+    if (w->paired)
+        gate(r, op, width, column, n, slab);
+    else if (op->bias)
+        for (int i = 0; i < n; i++) slab[i] += op->bias[column + i];
+    if (op->act >= 0 && !w->paired) r->path->activate(op->act, slab, n, slab);
+    float *out = place(r, op->out, op->out_at + column, row, &stride);
+    if (op->other >= 0) {
+        const float *base = place(r, op->other, op->other_at + column, row, &stride);
+        for (int i = 0; i < n; i++) out[i] = base[i] + slab[i];
+    } else {
+        memcpy(out, slab, sizeof(float) * (size_t)n);
+    }
+}
+
+static int panels_a_piece(const run *r, const lm_matrix *w, int threads) {
+    int pieces = threads * PIECES_A_THREAD;
+    int panels = (w->panels + pieces - 1) / pieces;
+    int most = (int)(r->slab_floats / ((size_t)r->tile_rows * LM_PANEL));
+    panels += panels & 1; /* gate and up stay together */
+    most -= most & 1;
+    return panels < most ? panels : most;
+}
+
+static void linear(run *r, const lm_op *op, lm_team *team, int thread) {
+    const lm_matrix *w = &r->program->matrices[op->matrix];
+    int threads = lm_team_size(team), rows = r->tile_rows;
+    float *slab = r->slabs + (size_t)thread * r->slab_floats;
+    int alone = rows <= ALONE_ROWS;
+    uint8_t *memory = r->acts_memory + (alone ? (size_t)(thread + 1) * r->acts_bytes : 0);
+    lm_acts acts = acts_in(memory, w, rows);
+    if (alone) {
+        for (int i = 0; i < rows; i++) prepare(r, op, &acts, i, slab);
+    } else {
+        for (int i; (i = lm_team_next(team)) < rows;) prepare(r, op, &acts, i, slab);
+        lm_team_wait(team);
+    }
+    int step = panels_a_piece(r, w, threads);
+    for (int piece; (piece = lm_team_next(team)) * step < w->panels;) {
+        int panel = piece * step, end = panel + step < w->panels ? panel + step : w->panels;
+        ptrdiff_t stride = (ptrdiff_t)(end - panel) * LM_PANEL;
+        r->path->multiply(w, panel, end, &acts, 0, rows, slab, stride);
+        for (int i = 0; i < rows; i++)
+            finish(r, op, w, panel, end, r->tile + i, slab + i * stride);
+    }
+    lm_team_wait(team);
+}
+
+/* -- attention ------------------------------------------------------------------------------- */
+
+static void attend(const run *r, const lm_op *op, const piece *each, void *scratch) {
+    const lm_step *s = r->step;
+    const lm_span *span = &s->spans[each->span];
+    int cross = op->kind == LM_OP_CROSS;
+    const lm_attention *a = &r->program->layers[op->layer + (cross ? r->program->num_layers : 0)];
+    int64_t q_stride, out_stride;
+    int head = each->head * (a->heads / a->kv_heads) * a->head_dim, row = span->row + each->first;
+    const float *q = place(r, op->in, op->in_at + head, row, &q_stride);
+    float *out = place(r, op->out, op->out_at + head, row, &out_stride);
+    const uint8_t *cache = s->cache + op->layer * s->layer_bytes;
+    int keys = cross ? span->cross_keys : span->start + span->count;
+    r->path->attend(a, cache, cross ? span->cross_table : span->table, keys,
+                    span->start + each->first, each->count, each->head, q, q_stride, out,
+                    out_stride, scratch);
+}
+
+/* Pieces of attention: the same for every layer, since all have equally many KV heads. The last
+ * tokens of a prompt look at most, so they come first. */
+static void cut(run *r, int kv_heads) {
+    const lm_step *s = r->step;
+    for (int i = 0; i < s->num_spans; i++) {
+        int chunks = (s->spans[i].count + QUERY_TOKENS - 1) / QUERY_TOKENS;
+        for (int c = chunks - 1; c >= 0; c--) {
+            int first = c * QUERY_TOKENS, count = s->spans[i].count - first;
+            if (count > QUERY_TOKENS) count = QUERY_TOKENS;
+            for (int h = 0; h < kv_heads; h++)
+                r->pieces[r->num_pieces++] = (piece){i, first, count, h};
+        }
+    }
+}
+
+static int count_pieces(const lm_step *s, int kv_heads) {
+    int count = 0;
+    for (int i = 0; i < s->num_spans; i++)
+        count += (s->spans[i].count + QUERY_TOKENS - 1) / QUERY_TOKENS * kv_heads;
+    return count;
+}
+
+/* -- the walk -------------------------------------------------------------------------------- */
+
+static int looks_around(const lm_op *op) {
+    return op->kind == LM_OP_ATTEND || op->kind == LM_OP_CROSS;
+}
+
+static void over_tile(run *r, lm_team *team, int thread, int from, int to, int tile, int rows) {
+    if (thread == 0) {
+        r->tile = tile;
+        r->tile_rows = rows;
+    }
+    lm_team_wait(team);
+    for (int i = from; i < to; i++) {
+        const lm_op *op = &r->program->ops[i];
+        if (op->kind == LM_OP_LINEAR) {
+            linear(r, op, team, thread);
+            continue;
+        }
+        for (int row; (row = lm_team_next(team)) < rows;) one_row(r, op, tile + row);
+        lm_team_wait(team);
+    }
+}
+
+static void walk(lm_team *team, int thread, void *argument) {
+    run *r = argument;
+    int num_ops = r->program->num_ops, rows = r->step->rows;
+    void *scratch = r->scratch + (size_t)thread * r->scratch_bytes;
+    for (int from = 0; from < num_ops;) {
+        const lm_op *op = &r->program->ops[from];
+        if (looks_around(op)) {
+            for (int i; (i = lm_team_next(team)) < r->num_pieces;)
+                attend(r, op, &r->pieces[i], scratch);
+            lm_team_wait(team);
+            from++;
+            continue;
+        }
+        int to = from;
+        while (to < num_ops && !looks_around(&r->program->ops[to])) to++;
+        for (int tile = 0; tile < rows; tile += TILE_ROWS)
+            over_tile(r, team, thread, from, to, tile,
+                      rows - tile < TILE_ROWS ? rows - tile : TILE_ROWS);
+        from = to;
+    }
+}
+
+/* -- memory ---------------------------------------------------------------------------------- */
+
+static void measure(run *r) {
+    const lm_program *p = r->program;
+    int most_cols = 0;
+    for (int i = 0; i < p->num_matrices; i++) {
+        size_t bytes = acts_size(&p->matrices[i], TILE_ROWS);
+        if (bytes > r->acts_bytes) r->acts_bytes = bytes;
+        int cols = p->matrices[i].groups * p->matrices[i].group;
+        if (cols > most_cols) most_cols = cols;
+    }
+    for (int i = 0; i < 2 * p->num_layers; i++) {
+        size_t bytes = up64(lm_attend_scratch(&p->layers[i]));
+        if (bytes > r->scratch_bytes) r->scratch_bytes = bytes;
+    }
+    /* At least two panels of a tile, and a row to norm. */
+    r->slab_floats = 4 * LM_PANEL * TILE_ROWS;
+    if (r->slab_floats < (size_t)most_cols) r->slab_floats = up64((size_t)most_cols);
+}
+
+static void *taken(uint8_t **at, size_t bytes) {
+    void *found = *at;
+    *at += up64(bytes);
+    return found;
+}
+
+int32_t lm_run(lm_team *team, const lm_program *program, const lm_step *step) {
+    if (step->rows < 1) return 0;
+    run r = {.program = program, .step = step, .path = lm_path_now()};
+    size_t threads = (size_t)lm_team_size(team), rows = (size_t)step->rows;
+    int kv_heads = program->num_layers ? program->layers[0].kv_heads : 0;
+    size_t num_pieces = (size_t)count_pieces(step, kv_heads);
+    measure(&r);
+    size_t sizes[] = {
+        rows * (size_t)program->row_floats * 4,
+        TILE_ROWS * (size_t)program->local_floats * 4,
+        threads * r.slab_floats * 4,
+        (threads + 1) * r.acts_bytes,
+        threads * r.scratch_bytes,
+        rows * 4,
+        num_pieces * sizeof(piece),
+    };
+    size_t total = 0;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) total += up64(sizes[i]);
+    uint8_t *memory = lm_team_enter(team, total), *at = memory;
+    if (!memory) return -1;
+    r.all = taken(&at, sizes[0]);
+    r.local = taken(&at, sizes[1]);
+    r.slabs = taken(&at, sizes[2]);
+    r.acts_memory = taken(&at, sizes[3]);
+    r.scratch = taken(&at, sizes[4]);
+    r.span_of = taken(&at, sizes[5]);
+    r.pieces = taken(&at, sizes[6]);
+    for (int i = 0; i < step->num_spans; i++)
+        for (int j = 0; j < step->spans[i].count; j++) r.span_of[step->spans[i].row + j] = i;
+    cut(&r, kv_heads);
+    lm_team_run(team, walk, &r);
+    lm_team_leave(team);
+    return 0;
+}

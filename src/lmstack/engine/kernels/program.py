@@ -1,0 +1,344 @@
+"""A module's passes as native programs, and one call to run a step of them.
+
+`Program` turns what `lowering` gives into the structs of ``program.h`` and keeps alive all that
+they point to. Not covered: which tokens a step has and where their keys lie (the runner's).
+
+Legend: N tokens of a step, D width.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lmstack.core import EngineError
+from lmstack.engine.kernels.library import Attention, Matrix, native
+from lmstack.engine.kernels.lowering import Buffer, Lowered, Step
+from lmstack.model import RopeSpec
+from lmstack.model.biases import AlibiBias, BucketBias, ScoreBias
+from lmstack.model.config import LayerSpec, TransformerConfig
+from lmstack.model.layers import LayerNorm
+
+__all__ = ["SPAN", "Program", "RotaryCache", "Spans"]
+
+# Order and numbers of program.h.
+_KINDS = (
+    "embed", "norm", "linear", "add", "shift", "scale", "clamp", "softcap", "act", "concat",
+    "store", "attend", "cross",
+)  # fmt: skip
+_STREAMS = ("ids", "positions", "types")
+_ACTS = ("silu", "gelu", "gelu_tanh", "relu", "tanh", "quick_gelu")
+KV_FORMS = ("bfloat16", "int8")
+
+SPAN = np.dtype(
+    [
+        ("row", np.int32), ("count", np.int32), ("start", np.int32), ("cross_keys", np.int32),
+        ("table", np.uint64), ("cross_table", np.uint64),
+    ]
+)  # fmt: skip
+
+
+class _Buffer(Structure):
+    _fields_: ClassVar = [("width", c_int32), ("local", c_int32), ("at", c_int64)]
+
+
+class _Op(Structure):
+    _fields_: ClassVar = [
+        *((name, c_int32) for name in ("kind", "norm", "act", "inner")),
+        *((name, c_int32) for name in ("in_", "other", "third", "out")),
+        *((name, c_int32) for name in ("in_at", "other_at", "third_at", "out_at")),
+        *((name, c_int32) for name in ("cols", "matrix", "layer", "stream", "rope", "offset")),
+        *((name, c_float) for name in ("eps", "a", "b")),
+        ("table_cols", c_int32),
+        *((name, c_void_p) for name in ("norm_weight", "norm_bias", "bias", "table")),
+    ]
+
+
+class _Program(Structure):
+    _fields_: ClassVar = [
+        *((n, c_int32) for n in ("num_ops", "num_buffers", "num_matrices", "num_layers")),
+        *((n, c_int64) for n in ("row_floats", "local_floats")),
+        *((n, c_int32) for n in ("in_buffer", "out_buffer")),
+        ("ops", POINTER(_Op)),
+        ("buffers", POINTER(_Buffer)),
+        ("matrices", POINTER(Matrix)),
+        ("layers", POINTER(Attention)),
+    ]
+
+
+class _Step(Structure):
+    _fields_: ClassVar = [
+        ("rows", c_int32),
+        ("num_spans", c_int32),
+        *((n, c_void_p) for n in ("ids", "positions", "types", "spans", "cache")),
+        ("layer_bytes", c_int64),
+        *((n, c_void_p) for n in ("cosines", "sines", "rotary_widths", "in_", "out")),
+        *((n, c_int64) for n in ("in_stride", "out_stride")),
+    ]
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Those of ``count`` positions, an address for each rope; ``kept`` keeps them alive."""
+
+    count: int
+    cosines: Any
+    sines: Any
+    kept: list[Tensor]
+
+
+class RotaryCache:
+    """Cosines and sines of every position so far, for each rope of a model; longer by doubling."""
+
+    def __init__(self, ropes: Sequence[RopeSpec], head_dim: int, most: int) -> None:
+        self._ropes, self._head_dim, self._most = ropes, head_dim, most
+        self._have: dict[int | None, _Tables] = {}
+        self.widths = np.array([r.rotary_dim(head_dim) for r in ropes] or [0], np.int32)
+
+    def pointers(self, positions: int, length: int | None) -> tuple[Any, Any]:
+        """Addresses of the tables for ``positions`` places, of each rope."""
+        have = self._have.get(length)
+        if have is None or have.count < positions:
+            wanted = max(positions, 512, 2 * have.count if have else 0)
+            have = self._have[length] = self._made(min(wanted, max(self._most, positions)), length)
+        return have.cosines, have.sines
+
+    def _made(self, count: int, length: int | None) -> _Tables:
+        kept: list[Tensor] = []
+        for rope in self._ropes:
+            tables = rope.tables(torch.arange(count), self._head_dim, torch.float32, length)
+            kept += [table.squeeze(-2).contiguous() for table in tables]
+        cosines, sines = (
+            (c_void_p * max(1, len(part)))(*(t.data_ptr() for t in part))
+            for part in (kept[::2], kept[1::2])
+        )
+        return _Tables(count, cosines, sines, kept)
+
+
+class Spans:
+    """The sequences of a step, as C reads them. Keeps their tables alive."""
+
+    def __init__(self, count: int) -> None:
+        self.rows = np.zeros(count, SPAN)
+        self._kept: list[npt.NDArray[np.int32]] = []
+
+    def put(
+        self,
+        index: int,
+        row: int,
+        count: int,
+        start: int,
+        table: Sequence[int],
+        cross_table: Sequence[int] = (),
+        cross_keys: int = 0,
+    ) -> None:
+        """Rows ``row`` to ``row + count`` are tokens ``start`` ... of a sequence; ``table`` and
+        ``cross_table``: its cache tiles."""
+        tiles = np.array((*table, *cross_table), np.int32)
+        self._kept.append(tiles)
+        at = tiles.ctypes.data
+        self.rows[index] = (row, count, start, cross_keys, at, at + 4 * len(table))
+
+
+class Program:
+    """One pass. ``kv``: how a cache holds keys and values, one of `KV_FORMS`."""
+
+    def __init__(self, lowered: Lowered, config: TransformerConfig, kv: str = "bfloat16") -> None:
+        self._config, self._kv = config, KV_FORMS.index(kv)
+        self._kept: list[Any] = [lowered]
+        self._buffers = {id(b): i for i, b in enumerate(lowered.buffers)}
+        self._matrices: list[Matrix] = []
+        self._numbers: dict[int, int] = {}
+        ropes = (s.fields.get("rope") for s in lowered.steps)
+        self.ropes: list[RopeSpec] = list(dict.fromkeys(r for r in ropes if r is not None))
+        ops = (_Op * len(lowered.steps))(*(self._op(step) for step in lowered.steps))
+        buffers = (_Buffer * len(lowered.buffers))(
+            *(_Buffer(b.width, b.local, b.at) for b in lowered.buffers)
+        )
+        matrices = (Matrix * max(1, len(self._matrices)))(*self._matrices)
+        layers = self._layers(lowered.steps)
+        self._program = _Program(
+            len(lowered.steps),
+            len(lowered.buffers),
+            len(self._matrices),
+            len(layers) // 2,
+            lowered.row_floats,
+            lowered.local_floats,
+            self._index(lowered.input),
+            self._index(lowered.output),
+            ops,
+            buffers,
+            matrices,
+            (Attention * max(1, len(layers)))(*layers),
+        )
+        self.width = 0 if lowered.output is None else lowered.output.width
+        self._rotary = RotaryCache(self.ropes, config.head_dim, config.max_positions)
+
+    def run(
+        self,
+        rows: int,
+        *,
+        ids: npt.NDArray[np.int32] | None = None,
+        positions: npt.NDArray[np.int32] | None = None,
+        types: npt.NDArray[np.int32] | None = None,
+        spans: Spans | None = None,
+        cache: tuple[int, int] = (0, 0),
+        furthest: int = 0,
+        length: int | None = None,
+        given: Tensor | None = None,
+    ) -> Tensor:
+        """The result, (N, `width`) float32, its last columns padding. ``cache``: the address of
+        the first layer's, and the bytes from one layer's to the next. ``furthest``: the highest
+        of ``positions``. ``length``: what ropes that depend on one reckon with. ``given``:
+        (N, D) float32 that the pass starts from."""
+        out = torch.empty(rows, self.width)
+        cosines, sines = self._rotary.pointers(furthest + 1, length)
+        step = _Step(
+            rows,
+            0 if spans is None else len(spans.rows),
+            _address(ids),
+            _address(positions),
+            _address(types),
+            None if spans is None else _address(spans.rows),
+            cache[0],
+            cache[1],
+            ctypes.addressof(cosines),
+            ctypes.addressof(sines),
+            _address(self._rotary.widths),
+            None if given is None else given.data_ptr(),
+            out.data_ptr() if self.width else None,
+            0 if given is None else given.stride(0),
+            self.width,
+        )
+        if native().lm_run(
+            _team(torch.get_num_threads()), ctypes.byref(self._program), ctypes.byref(step)
+        ):
+            raise EngineError("a step needs more memory than there is")
+        return out
+
+    # -- structs -------------------------------------------------------------------------------
+
+    def _index(self, buffer: Buffer | None) -> int:
+        return -1 if buffer is None else self._buffers[id(buffer)]
+
+    def _op(self, step: Step) -> _Op:
+        op = _Op(kind=_KINDS.index("concat" if step.kind == "copy" else step.kind))
+        for name in ("in", "other", "third", "out"):
+            place = step.places.get(name)
+            field = "in_" if name == "in" else name
+            setattr(op, field, -1 if place is None else self._index(place.buffer))
+            setattr(op, f"{name}_at", 0 if place is None else place.at)
+        op.act = -1 if step.act is None else _ACTS.index(step.act)
+        op.inner, op.cols, op.matrix, op.rope = step.parts, step.cols, -1, -1
+        fields = step.fields
+        op.layer, op.offset = fields.get("layer", 0), fields.get("offset", 0)
+        op.a, op.b = fields.get("a", 0.0), fields.get("b", 0.0)
+        if fields.get("rope") is not None:
+            op.rope = self.ropes.index(fields["rope"])
+        if "values" in fields:
+            op.bias = self._floats(fields["values"])
+        if step.norm is not None:
+            self._set_norm(op, step)
+        if step.matrix is not None:
+            op.matrix, op.bias = self._matrix(step.matrix), self._floats(step.matrix.bias)
+        if step.kind == "embed":
+            self._set_table(op, step)
+        return op
+
+    def _set_norm(self, op: _Op, step: Step) -> None:
+        norm = step.norm
+        assert norm is not None
+        if isinstance(norm, LayerNorm):
+            op.norm, op.norm_bias = 3, self._floats(norm.bias)
+        else:
+            op.norm = 2 if norm.from_one else 1
+        op.norm_weight, op.eps = self._floats(norm.weight), norm.eps
+
+    def _set_table(self, op: _Op, step: Step) -> None:
+        op.stream = _STREAMS.index(step.fields["stream"])
+        table = step.fields["table"]
+        if hasattr(table, "codes"):
+            op.matrix = self._matrix(table)
+        else:
+            op.table, op.table_cols = self._floats(table.weight), table.weight.shape[1]
+
+    def _floats(self, values: Tensor | None) -> int | None:
+        if values is None:
+            return None
+        held = values.detach().float().contiguous()
+        self._kept.append(held)
+        return held.data_ptr()
+
+    def _matrix(self, module: Any) -> int:
+        if id(module) not in self._numbers:
+            m = module.matrix
+            self._kept.append(m)
+            mins = None if m.mins is None else m.mins.data_ptr()
+            P, G = m.scales.shape[:2]
+            self._numbers[id(module)] = len(self._matrices)
+            self._matrices.append(
+                Matrix(
+                    m.codes.data_ptr(), m.scales.data_ptr(), mins,
+                    m.rows, P, m.cols, G, m.group, m.bits, m.zero, m.paired,
+                )
+            )  # fmt: skip
+        return self._numbers[id(module)]
+
+    def _layers(self, steps: Sequence[Step]) -> list[Attention]:
+        """Of each layer, then of its cross-attention."""
+        if not any(s.kind in ("store", "attend") for s in steps):
+            return []
+        biases = {s.fields["layer"]: s.fields["bias"] for s in steps if s.kind == "attend"}
+        tables: dict[int, tuple[int | None, int]] = {}
+        own, across = [], []
+        for layer, spec in enumerate(self._config.layers):
+            bias = biases.get(layer)
+            if id(bias) not in tables:
+                tables[id(bias)] = self._bias_table(bias)
+            own.append(self._attention(spec, *tables[id(bias)]))
+            across.append(self._attention(spec.across, None, 0))
+        return own + across
+
+    def _attention(self, spec: LayerSpec, bias: int | None, reach: int) -> Attention:
+        config = self._config
+        return Attention(
+            config.num_heads, config.num_kv_heads, config.head_dim,
+            spec.causal, spec.window or 0, self._kv,
+            spec.scale, spec.softcap or 0.0, bias, reach,
+        )  # fmt: skip
+
+    def _bias_table(self, bias: ScoreBias | None) -> tuple[int | None, int]:
+        """What is added for each head and distance, up to where it no longer changes."""
+        if bias is None:
+            return None, 0
+        assert isinstance(bias, AlibiBias | BucketBias)
+        reach = self._config.max_positions - 1
+        if isinstance(bias, BucketBias):
+            reach = min(reach, bias.max_distance)
+        heads = self._config.num_heads
+        q = torch.zeros(1, 1, heads, 1)
+        keys = torch.arange(2 * reach + 1)
+        table = bias(q, q, torch.tensor([reach]), keys).expand(1, heads, 1, -1)
+        return self._floats(table[0, :, 0]), reach
+
+
+@functools.cache
+def _team(threads: int) -> int:
+    """The threads that share a step, asleep between steps; as long as the process lives."""
+    found = native().lm_team_new(threads)
+    if not found:
+        raise EngineError(f"{threads} threads cannot be started")
+    return int(found)
+
+
+def _address(array: npt.NDArray[Any] | None) -> int | None:
+    return None if array is None else array.ctypes.data
