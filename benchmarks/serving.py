@@ -18,92 +18,54 @@ with those of transformers in float32, sentence vectors with sentence-transforme
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import pathlib
-import shutil
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from serving_environments import CACHE, PEERS, SCRIPTS, BuildError, Peer, build, versions
+from serving_environments import PEERS, SCRIPTS, BuildError, build, versions
+from serving_models import GEMMA, converted, quiet_environment, sources
 from serving_work import MEASURES, SIDES, Ids, Side, agreement, job, ratios, summary
 from spine import HERE, processor
 
-LANGUAGE, GEMMA = "smollm2-135m-instruct", "gemma3-270m"
-EMBEDDER, TRANSLATOR = "all-minilm-l6-v2", "flan-t5-small-titles"
 REFERENCE_COSINE = "sentence_transformers_float32"
 SIDE_SECONDS = 1200
 LMSTACK = "with_lmstack.py"
 
 
-# --- models, as the peers want them ------------------------------------------------------------
+@contextmanager
+def others_busy() -> Iterator[list[float | None]]:
+    """The share of the machine that processes other than ours take meanwhile, where Linux says:
+    figures beside a busy neighbour are to be measured again."""
 
+    def busy() -> float | None:
+        try:
+            fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        except OSError:
+            return None
+        user, nice, system, _idle, _wait, *interrupts = map(int, fields)
+        return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
-def sources() -> dict[str, Any]:
-    """Where the models are that the peers load or convert; folders are written once and kept."""
-    from lmstack.registry import Store, load
+    def own() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
 
-    store = Store()
-    paths: dict[str, Any] = {}
-    for key, name in (("smollm2", LANGUAGE), ("t5", TRANSLATOR)):
-        digest = str(store.resolve(name).card.digest).removeprefix("sha256:")[:16]
-        folder = CACHE / "models" / f"{key}-{digest}"
-        if not folder.is_dir():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-                made = pathlib.Path(scratch) / "model"
-                load(name, store).save(made)
-                made.rename(folder)
-        paths[key] = str(folder)
-    paths["gguf"] = str(store.resolve(LANGUAGE).gguf)
-    paths["gemma_gguf"] = str(store.resolve(GEMMA).gguf)
-    embedder = store.resolve(EMBEDDER).path
-    paths["minilm"] = str(embedder)
-    settings = json.loads((embedder / "sentence_bert_config.json").read_text())
-    paths["minilm_length"] = settings["max_seq_length"]
-    return paths
-
-
-def converted(peer: Peer, paths: dict[str, Any], scratch: pathlib.Path) -> None:
-    """The models in the peer's own format, made in its environment once for each of its builds."""
-    if not peer.converts:
-        return
-    key = json.dumps([peer.wanted, paths["smollm2"], paths["t5"], paths["minilm"]])
-    folder = CACHE / "models" / f"{peer.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    paths[peer.name] = str(folder)
-    if folder.is_dir():
-        return
-    making = folder.with_name(f"{folder.name}.making")
-    shutil.rmtree(making, ignore_errors=True)
-    spec = scratch / f"convert-{peer.name}.json"
-    spec.write_text(json.dumps({"paths": paths | {peer.name: str(making)}}))
-    done = subprocess.run(
-        [str(peer.python), str(SCRIPTS / peer.script), "convert", str(spec)],
-        capture_output=True,
-        text=True,
-        timeout=SIDE_SECONDS,
-        env=environment(2),
-    )
-    if done.returncode:
-        raise BuildError(f"{peer.name} does not convert its models: {done.stderr[-2000:]}")
-    making.rename(folder)
-
-
-def environment(threads: int) -> dict[str, str]:
-    quiet = {
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
-    counted = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS"), str(threads))
-    return os.environ | quiet | counted | {"TOKENIZERS_PARALLELISM": "true"}
+    share: list[float | None] = [None]
+    start, before, ours = time.monotonic(), busy(), own()
+    yield share
+    after = busy()
+    if before is not None and after is not None:
+        available = (time.monotonic() - start) * (os.cpu_count() or 1)
+        share[0] = round(max(0.0, after - before - (own() - ours)) / available, 3)
 
 
 # --- one run -----------------------------------------------------------------------------------
@@ -115,7 +77,7 @@ class Run:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.start = time.monotonic()
-        self.raw: dict[str, dict[str, list[list[float]]]] = {name: {} for name in args.only}
+        self.raw: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in args.only}
         self.failures: dict[str, dict[str, str]] = {}
         self.checks: dict[str, dict[str, Any]] = {}
         self.problems: list[str] = []
@@ -182,7 +144,7 @@ class Run:
                 text=True,
                 errors="replace",
                 timeout=SIDE_SECONDS,
-                env=environment(self.args.threads),
+                env=quiet_environment(self.args.threads),
             )
         except subprocess.TimeoutExpired:
             return {name: {"error": f"no result within {SIDE_SECONDS} s"} for name in names}
@@ -208,19 +170,21 @@ class Run:
             if "error" in found:
                 self.problems.append(f"no reference: {found['error']}")
         for side, names in self.tasks(self.rounds):
-            for name, found in self.process(side, path, names).items():
-                self.keep(side, name, found)
+            with others_busy() as others:
+                answers = self.process(side, path, names)
+            for name, found in answers.items():
+                self.keep(side, name, found, others[0])
         for name in ("embed_short", "embed_long"):
             self.compare_vectors(name, task[name]["vectors"])
         self.rounds += 1
 
-    def keep(self, side: Side, name: str, found: dict[str, Any]) -> None:
+    def keep(self, side: Side, name: str, found: dict[str, Any], others: float | None) -> None:
         if "error" in found:
             self.failures.setdefault(side.name, {})[name] = found["error"]
             self.say(f"{name:18}{side.name:32} failed: {found['error'][-300:]}")
             return
         figures = [float(f) for f in found["figures"]]
-        self.raw[name].setdefault(side.name, []).append(figures)
+        self.raw[name].setdefault(side.name, []).append({"figures": figures, "others": others})
         notes = {k: found[k] for k in ("requests", "cached_tokens") if k in found}
         if notes:
             self.checks.setdefault(name, {}).setdefault(side.name, {}).update(notes)
@@ -232,15 +196,18 @@ class Run:
             same = agreement(found["tokens"], self.reference[name])
             self.checks.setdefault(name, {}).setdefault(side.name, {}).update(same)
         shown = " ".join(f"{figure:.4g}" for figure in figures)
-        self.say(f"{name:18}{side.name:32} {shown} {MEASURES[name].unit}")
+        beside = f" (others take {others:.0%} of the machine)" if others and others > 0.05 else ""
+        self.say(f"{name:18}{side.name:32} {shown} {MEASURES[name].unit}{beside}")
 
     def compare_vectors(self, name: str, files: dict[str, str]) -> None:
         """Cosine with sentence-transformers in float32, the lowest of all rounds and the mean."""
         found = {s: np.load(f) for s, f in files.items() if pathlib.Path(f).is_file()}
         if name not in self.args.only or REFERENCE_COSINE not in found:
             return
+        reference = found[REFERENCE_COSINE]
+        reference = reference / np.linalg.norm(reference, axis=1, keepdims=True)
         for side, vectors in found.items():
-            cosines = (vectors * found[REFERENCE_COSINE]).sum(1)
+            cosines = (vectors * reference).sum(1) / np.linalg.norm(vectors, axis=1)
             check = self.checks.setdefault(name, {}).setdefault(side, {})
             check["cosine_min"] = min(check.get("cosine_min", 1.0), float(cosines.min()))
             check["cosine_mean"] = float(cosines.mean())
@@ -262,10 +229,7 @@ class Run:
         return wrong
 
     def result(self) -> dict[str, Any]:
-        flat = {
-            name: {side: [f for once in rounds for f in once] for side, rounds in sides.items()}
-            for name, sides in self.raw.items()
-        }
+        flat = {name: {s: every(r) for s, r in sides.items()} for name, sides in self.raw.items()}
         read = self.weight_bytes.get("decode")
         best, missing = ratios(flat, read, "best")
         medians, _ = ratios(flat, read, "median")
@@ -300,6 +264,11 @@ class Run:
         self.args.json.parent.mkdir(parents=True, exist_ok=True)
         self.args.json.write_text(json.dumps(result, indent=1) + "\n")
         return result
+
+
+def every(rounds: Iterable[dict[str, Any]]) -> list[float]:
+    """The figures of all rounds."""
+    return [figure for once in rounds for figure in once["figures"]]
 
 
 # --- the command -------------------------------------------------------------------------------
@@ -375,8 +344,8 @@ def main() -> None:
             print("\ninterrupted; what was measured is kept", flush=True)
     table(run.write())
     print(f"\nwritten to {args.json}")
-    if run.sane():
-        raise SystemExit("some outputs are not what they should be; see above")
+    if any("lmstack" in problem for problem in run.sane()):
+        raise SystemExit("outputs of lmstack are not what they should be; see above")
 
 
 if __name__ == "__main__":

@@ -237,10 +237,9 @@ def _compared(figures: Figures) -> dict[str, list[Pair]]:
 
 def agreement(tokens: Sequence[Ids], reference: Sequence[Ids]) -> dict[str, float]:
     """``leading``: tokens in common before the first other one, on average; ``begin``: share of
-    answers whose first four tokens are the reference's."""
-    leading = [
-        next(_differing(ours, theirs)) for ours, theirs in zip(tokens, reference, strict=True)
-    ]
+    answers whose first four tokens are the reference's, which may be of the first inputs only."""
+    pairs = zip(tokens, reference, strict=False)
+    leading = [next(_differing(ours, theirs)) for ours, theirs in pairs]
     return {
         "leading": statistics.mean(leading),
         "of": len(reference[0]),

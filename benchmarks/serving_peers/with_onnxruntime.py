@@ -13,6 +13,7 @@ INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
 
 
 def convert(job: Job) -> None:
+    import onnx
     import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.transformers.optimizer import optimize_model
@@ -22,10 +23,21 @@ def convert(job: Job) -> None:
     target.mkdir(parents=True, exist_ok=True)
     config = AutoConfig.from_pretrained(source)
     model = AutoModel.from_pretrained(source, attn_implementation="eager").eval()
-    model.config.return_dict = False
+
+    class States(torch.nn.Module):
+        """Without names of arguments, which the exporter would take for the model's own."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = model
+
+        def forward(self, ids: Any, mask: Any, kinds: Any) -> Any:
+            found = self.bert(input_ids=ids, attention_mask=mask, token_type_ids=kinds)
+            return found.last_hidden_state
+
     example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in INPUTS)
     torch.onnx.export(
-        model,
+        States(),
         example,
         str(target / "exported.onnx"),
         input_names=INPUTS,
@@ -41,7 +53,12 @@ def convert(job: Job) -> None:
     )
     fused.save_model_to_file(str(target / "fused.onnx"))
     quantize_dynamic(
-        target / "fused.onnx", target / "int8.onnx", weight_type=QuantType.QInt8, per_channel=True
+        target / "fused.onnx",
+        target / "int8.onnx",
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        # Fused layers hide the type of what they give from the quantizer.
+        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
     )
 
 
