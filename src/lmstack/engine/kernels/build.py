@@ -28,6 +28,7 @@ __all__ = [
     "NativePath",
     "build",
     "compilers",
+    "first_compiler",
     "headers_fingerprint",
     "machine_of",
     "sources",
@@ -132,7 +133,7 @@ def build(
     ``extra``: more flags for every command. ``extra_sources``: compiled along, flags as COMMON.
     ``shared=False``: a program, whose main is among these.
     """
-    command = list(compiler) if compiler is not None else _first_compiler()
+    command = list(compiler) if compiler is not None else first_compiler()
     machine = machine_of(command)
     extra = (*shlex.split(os.environ.get("CFLAGS", "")), *extra)
     folder.mkdir(parents=True, exist_ok=True)
@@ -164,7 +165,8 @@ def build(
     return names
 
 
-def _first_compiler() -> list[str]:
+def first_compiler() -> list[str]:
+    """The first of `compilers` that is there; `BuildError` where none is."""
     tried = compilers()
     for command in tried:
         if shutil.which(command[0]):
