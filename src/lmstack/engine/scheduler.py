@@ -20,10 +20,11 @@ from collections.abc import MutableSequence
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-from lmstack.engine.blocks import BlockManager, cross_hashes
+from lmstack.engine.blocks import BlockManager
 from lmstack.engine.budget import StepBudget
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.fairness import OUTPUT_TOKEN, PROMPT_TOKEN, Shares
+from lmstack.engine.prefixes import Prefixes
 from lmstack.engine.sequence import Chunk, Sequence
 
 __all__ = ["Scheduler"]
@@ -52,6 +53,7 @@ class Scheduler:
         self._config, self._blocks = config, blocks
         self.budget = StepBudget(config.max_batch_tokens, config.target_step_s)
         self._shares = Shares(config.client_weights)
+        self._prefixes = Prefixes(config, blocks)
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.copies: list[tuple[int, int]] = []
@@ -70,7 +72,7 @@ class Scheduler:
         # A search has the places of all its members in the order of arrival.
         self._arrivals += 1 if sequence.search is None else sequence.search.width
         sequence.hash_blocks(self._config.block_size, sequence.num_prompt)
-        sequence.num_found = len(self._shared(sequence)) * self._config.block_size
+        sequence.num_found = len(self._prefixes.whole(sequence)) * self._config.block_size
         active = {s.client for s in self.running} | {s.client for s in self.waiting}
         self._shares.join(sequence.client, active)
         sequence.since = self._num_steps
@@ -233,22 +235,12 @@ class Scheduler:
 
     def computed(self, chunk: Chunk) -> None:
         """The keys and values of ``chunk`` are in its blocks: publish those now full."""
-        sequence, size = chunk.sequence, self._config.block_size
+        sequence = chunk.sequence
         if sequence.encoder_ids and not sequence.is_encoded:
             sequence.is_encoded = True
-            names = cross_hashes(sequence.origin, len(sequence.cross_table))
-            for block, name in zip(sequence.cross_table, names, strict=True):
-                self._blocks.publish(block, name)
+            self._prefixes.publish_crossed(sequence)
         sequence.num_computed = chunk.end
-        full = chunk.end // size
-        if full == sequence.num_published:
-            return
-        sequence.hash_blocks(size, chunk.end)
-        for i in range(sequence.num_published, full):
-            parent = sequence.hashes[i - 1] if i else sequence.origin
-            tokens = sequence.tokens[i * size : (i + 1) * size]
-            self._blocks.publish(sequence.table[i], sequence.hashes[i], parent, tokens)
-        sequence.num_published = full
+        self._prefixes.publish(sequence)
 
     def _make_room(self, sequence: Sequence, end: int, chunks: list[Chunk]) -> tuple[int, bool]:
         """Blocks for tokens up to ``end``, preempting later sequences that are not part of the
@@ -278,7 +270,7 @@ class Scheduler:
     def _room(self) -> _Room:
         running, blocks_for = self.running, self._config.blocks_for
         owed = sum(max(0, blocks_for(len(s.tokens)) - len(s.table)) for s in running)
-        coming = {h for s in running if s.num_pending > 1 for h in self._unpublished(s)}
+        coming = {h for s in running if s.num_pending > 1 for h in self._prefixes.coming(s)}
         return _Room(self._places(), owed, coming)
 
     def _admit(
@@ -290,11 +282,11 @@ class Scheduler:
         width = self._width(sequence)
         if room.places + width > self._config.max_sequences:
             return False
-        shared = self._shared(sequence)
-        if self._is_coming(sequence, len(shared), room.coming):
+        shared = self._prefixes.whole(sequence)
+        if self._prefixes.is_coming(sequence, len(shared), room.coming):
             return True
         total = self._config.blocks_for(min(len(sequence.tokens) + 1, sequence.limit))
-        crossed = self._crossed(sequence)
+        crossed = self._prefixes.crossed(sequence, self.running)
         new = 0 if crossed else self._config.blocks_for(len(sequence.encoder_ids))
         asked = total - len(shared) + new + room.owed
         if not self._blocks.can_allocate(asked, [*shared, *crossed]):
@@ -310,7 +302,7 @@ class Scheduler:
         self._start(sequence, shared, chunks)
         room.places += width
         room.owed += max(0, total - len(sequence.table))
-        room.coming.update(self._unpublished(sequence))
+        room.coming.update(self._prefixes.coming(sequence))
         return True
 
     def _places(self) -> int:
@@ -328,7 +320,7 @@ class Scheduler:
     def _start(self, sequence: Sequence, shared: list[int], chunks: list[Chunk]) -> None:
         self.waiting.remove(sequence)
         bisect.insort(self.running, sequence, key=lambda s: s.order)
-        source, part = self._part(sequence, len(shared))
+        source, part = self._prefixes.part(sequence, len(shared))
         start = len(shared) * self._config.block_size + part
         end = min(len(sequence.tokens), start + max(1, self.budget.fits(start)))
         self._blocks.touch(source)
@@ -343,53 +335,6 @@ class Scheduler:
             self.num_prefix_hits += sequence.cached_tokens
         self._take(chunks, Chunk(sequence, start, end))
 
-    def _part(self, sequence: Sequence, num_shared: int) -> tuple[int, int]:
-        """A cached block that begins as the one after the ``num_shared`` must, and how many of
-        its tokens are the same; none where copying it would cost more than computing them."""
-        if sequence.needs_whole_prompt:
-            return 0, 0
-        size = self._config.block_size
-        start = num_shared * size
-        parent = sequence.hashes[num_shared - 1] if num_shared else sequence.origin
-        wanted = sequence.tokens[start : min(start + size, len(sequence.tokens) - 1)]
-        source, count = self._blocks.match_partly(parent, wanted)
-        return (source, count) if count >= max(1, size // 4) else (0, 0)
-
-    def _shared(self, sequence: Sequence) -> list[int]:
-        """Cached blocks to start from; at least one token is left to compute."""
-        if sequence.needs_whole_prompt:
-            return []
-        usable = (len(sequence.tokens) - 1) // self._config.block_size
-        return self._blocks.match(sequence.hashes[:usable])
-
-    def _crossed(self, sequence: Sequence) -> list[int]:
-        """Blocks with what an encoder made, or is about to make, of the same input."""
-        if not sequence.encoder_ids:
-            return []
-        for other in self.running:
-            if other.origin == sequence.origin and other.cross_table:
-                sequence.is_encoded = other.is_encoded
-                return other.cross_table
-        count = self._config.blocks_for(len(sequence.encoder_ids))
-        found = self._blocks.match(cross_hashes(sequence.origin, count))
-        sequence.is_encoded = len(found) == count
-        return found if sequence.is_encoded else []
-
     def _release(self, sequence: Sequence, *, forget: bool = False) -> None:
         self._blocks.release(sequence.table, forget=forget)
         self._blocks.release(sequence.cross_table, forget=forget)
-
-    def _unpublished(self, sequence: Sequence) -> list[bytes]:
-        if not self._config.prefix_cache:
-            return []
-        return sequence.hashes[sequence.num_published :]
-
-    def _is_coming(self, sequence: Sequence, num_shared: int, coming: set[bytes]) -> bool:
-        """Whether a running sequence is computing the very next block that this one needs, so
-        that waiting for it is cheaper than computing it twice (several choices of a prompt)."""
-        usable = (len(sequence.tokens) - 1) // self._config.block_size
-        return (
-            num_shared < min(usable, len(sequence.hashes))
-            and not sequence.needs_whole_prompt
-            and sequence.hashes[num_shared] in coming
-        )
