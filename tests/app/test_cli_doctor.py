@@ -13,7 +13,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from lmstack.app import checks, wiring
 from lmstack.app.checks import Check, machine_checks, store_checks
-from lmstack.core import IntegrityError, StoreError
+from lmstack.core import IntegrityError, StoreError, UnsupportedError
 from lmstack.registry import Broken
 
 if TYPE_CHECKING:
@@ -203,3 +203,24 @@ def test_a_template_that_cannot_be_read_is_an_error_with_a_way_out(
     ran = run("doctor", str(chat_folder))
     assert ran.code == 1
     assert ran.err.splitlines()[0].startswith("error: the chat template does not compile")
+
+
+def test_native_ops_that_were_not_built_are_named_with_the_command_that_builds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmstack.engine.kernels.library.problem", lambda: "not built: no compiler")
+    kernels = by_name(machine_checks(tmp_path))["kernels"]
+    assert kernels.status == "warn"
+    assert "reference ops" in kernels.detail
+    assert "pip install" in (kernels.fix or "")
+
+
+def test_a_processor_path_that_cannot_be_had_stops_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> str:
+        raise UnsupportedError("no native path is called 'x'", hint="use one of avx2, none")
+
+    monkeypatch.setattr("lmstack.engine.kernels.library.problem", refuse)
+    kernels = by_name(machine_checks(tmp_path))["kernels"]
+    assert (kernels.status, kernels.fix) == ("fail", "use one of avx2, none")

@@ -112,7 +112,30 @@ def _processor() -> Iterator[Check]:
 
 
 def _kernels() -> Check:
-    return Check("kernels", "note", "reference ops in torch; this version has no native ones")
+    """The native ops: the path in use, and what else there is. Without them, why, and that
+    models then run on the reference ops in torch."""
+    try:
+        from lmstack.engine.kernels.library import (
+            available_paths,
+            problem,
+            rebuilding,
+            selected_path,
+        )
+
+        why = problem()
+    except LmstackError as error:
+        return Check("kernels", "fail", error.message, error.hint)
+    except Exception as error:  # torch, which the engine needs, has a check of its own
+        return Check("kernels", "warn", f"cannot be looked at ({type(error).__name__})")
+    if not why:
+        others = [name for name in available_paths() if name != selected_path()]
+        return Check("kernels", "ok", f"native ops, {selected_path()} (also: {', '.join(others)})")
+    detail = f"reference ops in torch, slower and with more memory; no native ones: {why}"
+    if why.startswith("switched off"):
+        return Check("kernels", "note", detail)
+    if why.startswith("not built") and not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        return Check("kernels", "warn", detail, f"apt-get install gcc && {rebuilding()}")
+    return Check("kernels", "warn", detail, rebuilding())
 
 
 def _memory() -> Iterator[Check]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import sys
 import sysconfig
 from collections.abc import Callable
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_size_t, c_void_p
@@ -30,6 +31,7 @@ __all__ = [
     "native",
     "path_now",
     "problem",
+    "rebuilding",
     "select_path",
     "selected_path",
     "tile_bytes",
@@ -38,7 +40,6 @@ __all__ = [
 VARIABLE = "LMSTACK_KERNELS"
 OFF = "none"
 FOLDER = Path(__file__).parent
-REBUILD = "pip install lmstack again, or in a checkout: pip install -e ."
 
 
 class Matrix(Structure):
@@ -114,11 +115,11 @@ def load(file: Path) -> ctypes.CDLL:
         library.lm_abi.argtypes = (c_int32,)
         library.lm_abi.restype = c_int32
     except (OSError, AttributeError) as error:
-        raise EngineError(f"{file.name} cannot be loaded: {error}", hint=REBUILD) from error
+        raise EngineError(f"{file.name} cannot be loaded: {error}", hint=rebuilding()) from error
     mirrored = (Matrix, Acts, Attention, NativePath)
     expected = [headers_fingerprint(), *(ctypes.sizeof(struct) for struct in mirrored)]
     if [library.lm_abi(i) for i in range(len(expected))] != expected:
-        raise EngineError(f"{file.name} was built from other sources", hint=REBUILD)
+        raise EngineError(f"{file.name} was built from other sources", hint=rebuilding())
     for name, result, *takes in (
         ("lm_select", c_int32, c_char_p),
         ("lm_selected", c_char_p),
@@ -147,10 +148,17 @@ def _found() -> tuple[ctypes.CDLL | None, str]:
     try:
         library = load(file)
     except EngineError as error:
-        return None, str(error)
+        return None, error.message
     if wanted:
         _select(library, wanted, VARIABLE)
     return library, ""
+
+
+def rebuilding() -> str:
+    """The command that builds the native ops anew, in a checkout or for an installed package."""
+    root = FOLDER.parents[3]
+    what = f"--editable {root}" if (root / "setup.py").exists() else "--force-reinstall lmstack"
+    return f"{sys.executable} -m pip install --no-deps {what}"
 
 
 def problem() -> str:

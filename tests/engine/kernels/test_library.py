@@ -1,0 +1,110 @@
+"""Finding, checking and choosing native ops."""
+
+from __future__ import annotations
+
+import ctypes
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from tests.engine.kernels.calls import on_path
+
+from lmstack.core import EngineError, LmstackError, UnsupportedError
+from lmstack.engine.kernels import library
+from lmstack.engine.kernels.library import available_paths, load, select_path, selected_path
+
+Look = Callable[[], tuple[ctypes.CDLL | None, str]]
+NAME = f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
+
+
+@pytest.fixture
+def looked_up() -> Look:
+    """A first look for native ops; what this process has found before stays."""
+    return library._found.__wrapped__
+
+
+def test_the_best_path_is_chosen_and_portable_is_always_there(paths: list[str]) -> None:
+    assert paths[-1] == "portable"
+    with on_path(None):
+        assert selected_path() == paths[0]
+
+
+def test_a_chosen_path_is_the_one_that_computes(paths: list[str]) -> None:
+    for name in paths:
+        with on_path(name) as path:
+            assert (selected_path(), path.name.decode()) == (name, name)
+
+
+def test_a_path_that_does_not_exist_names_those_that_do(paths: list[str]) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        select_path("avx3")
+    assert "'avx3'" in caught.value.message
+    assert all(name in (caught.value.hint or "") for name in paths)
+
+
+def test_a_path_of_other_processors_is_refused_as_such(paths: list[str]) -> None:
+    missing = "neon" if "neon" not in paths else "avx2"
+    with pytest.raises(UnsupportedError, match="not to be had on this processor"):
+        select_path(missing)
+
+
+def test_a_build_of_other_headers_is_refused(
+    paths: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "headers_fingerprint", lambda: 1)
+    with pytest.raises(EngineError, match="other sources") as caught:
+        load(library.FOLDER / NAME)
+    assert "pip install" in (caught.value.hint or "")
+
+
+def test_a_build_whose_structs_have_other_sizes_is_refused(
+    paths: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Longer(ctypes.Structure):
+        _fields_: ClassVar = (*library.Matrix._fields_, ("more", ctypes.c_int64))
+
+    monkeypatch.setattr(library, "Matrix", Longer)
+    with pytest.raises(EngineError, match="other sources"):
+        load(library.FOLDER / NAME)
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 100])
+def test_a_file_that_is_no_library_is_a_problem_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_up: Look, content: bytes
+) -> None:
+    (tmp_path / NAME).write_bytes(content)
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    monkeypatch.delenv(library.VARIABLE, raising=False)
+    found, why = looked_up()
+    assert found is None
+    assert "cannot be loaded" in why
+
+
+def test_without_a_build_the_engine_is_told_to_ask_the_doctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_up: Look
+) -> None:
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    monkeypatch.setattr(library, "_found", looked_up)
+    assert available_paths() == []
+    assert selected_path() is None
+    with pytest.raises(EngineError, match="not built") as caught:
+        library.native()
+    assert caught.value.hint == "lmstack doctor"
+
+
+def test_the_variable_switches_native_ops_off(
+    monkeypatch: pytest.MonkeyPatch, looked_up: Look
+) -> None:
+    monkeypatch.setenv(library.VARIABLE, "none")
+    assert looked_up() == (None, "switched off by LMSTACK_KERNELS=none")
+
+
+def test_a_variable_that_names_no_path_is_an_error(
+    paths: list[str], monkeypatch: pytest.MonkeyPatch, looked_up: Look
+) -> None:
+    monkeypatch.setenv(library.VARIABLE, "fastest")
+    with pytest.raises(LmstackError, match="'fastest'") as caught:
+        looked_up()
+    assert caught.value.param == library.VARIABLE
