@@ -154,9 +154,19 @@ def test_integer_weights_are_multiplied_as_integers_and_smaller(
     assert other["decode"]["tokens_per_s"] > 1.9 * plain["decode"]["tokens_per_s"]
 
 
-def test_keys_and_values_in_float32_take_twice_as_much(run: Run, llama: Path) -> None:
+def test_keys_and_values_beside_floats_are_as_these(run: Run, llama: Path) -> None:
     wanted = ("plan", str(llama), "--users", "1", "--context", "64", "--json")
-    assert run(*wanted, "--kv", "float32").json["bytes"]["kv_per_token"] == 256 * 1024
+    found = run(*wanted, "--weights", "float32").json
+    assert (found["kv"], found["bytes"]["kv_per_token"]) == ("float32", 256 * 1024)
+
+
+@pytest.mark.parametrize(("weights", "kv"), [("bfloat16", "int8"), ("int8", "float32")])
+def test_what_the_engine_does_not_hold_together_is_refused(
+    run: Run, llama: Path, weights: str, kv: str
+) -> None:
+    ran = run("plan", str(llama), *f"--users 1 --context 8 --weights {weights} --kv {kv}".split())
+    assert ran.code == 1
+    assert f"not held in {kv} beside weights in {weights}" in ran.err
 
 
 def test_layers_with_a_window_are_noted(

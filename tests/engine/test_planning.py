@@ -14,8 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lmstack.core import InputError, UnsupportedError
 from lmstack.engine import EngineConfig
+from lmstack.engine.kernels import executor
 from lmstack.engine.kvpool import KVPool
-from lmstack.engine.planning import PROGRAM_BYTES, Demand, Plan, plan
+from lmstack.engine.planning import PROGRAM_BYTES, Demand, Plan, kv_bytes, kv_forms, plan
 from lmstack.engine.rates import Rates
 from lmstack.engine.weights import stored_weights, weights_in
 from lmstack.model import LayerKind, Transformer, TransformerConfig, read_gguf, write_gguf
@@ -24,7 +25,6 @@ from lmstack.model.quantized import QuantizedMatrix
 from lmstack.model.quantizing import quantize_int8, quantize_q4
 
 KIB, GIB = 1 << 10, 1 << 30
-BF16 = torch.bfloat16
 RATES = Rates(10e9, 20e9, {"int8": 800e9, "bfloat16": 400e9, "float32": 100e9})
 # What Meta publishes as the config.json of Meta-Llama-3-8B.
 LLAMA_3_8B = {
@@ -59,7 +59,9 @@ def tiny(**changes: object) -> TransformerConfig:
 
 
 def planned(config: TransformerConfig, users: int, context: int, memory: int = 64 * GIB) -> Plan:
-    return plan(config, weights_in(config, "bfloat16"), BF16, Demand(users, context, memory), RATES)
+    return plan(
+        config, weights_in(config, "bfloat16"), "bfloat16", Demand(users, context, memory), RATES
+    )
 
 
 @pytest.mark.parametrize(("kv_heads", "expected"), [(8, 128 * KIB), (32, 512 * KIB)])
@@ -82,8 +84,26 @@ def test_the_bytes_of_a_token_are_those_that_the_pool_allocates() -> None:
     pool = KVPool(config, 5, 4, dtype)
     held = sum(t.numel() * t.itemsize for t in (pool.keys, pool.values))
     weights = weights_in(config, "float32")
-    needs = plan(config, weights, dtype, Demand(1, 20, GIB), RATES).needs
+    needs = plan(config, weights, "float32", Demand(1, 20, GIB), RATES).needs
     assert needs.kv_per_token * 20 == held
+
+
+def test_keys_and_values_in_int8_take_what_the_native_cache_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def per_token(config: TransformerConfig, kv: str) -> int:
+        return {"int8": 7}[kv] * config.num_layers
+
+    monkeypatch.setattr(executor, "native_bytes_per_token", per_token)
+    assert kv_bytes(tiny(), "int8") == 21
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [("int8", ("bfloat16", "int8")), ("bfloat16", ("bfloat16",)), ("float32", ("float32",))],
+)
+def test_keys_and_values_are_held_as_the_engine_can(form: str, expected: tuple[str, ...]) -> None:
+    assert kv_forms(weights_in(tiny(), form)) == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("form", ["float32", "bfloat16"])
@@ -222,7 +242,7 @@ def test_a_layer_with_a_window_reads_no_more_than_it() -> None:
     full, windowed = (planned(c, 1, 128).decode for c in (tiny(), config))
     assert full is not None
     assert windowed is not None
-    saved = 2 * (128 - 32) * KVPool.bytes_per_token(config, BF16) // 3
+    saved = 2 * (128 - 32) * kv_bytes(config, "bfloat16") // 3
     assert full.bytes_read - windowed.bytes_read == saved
 
 
@@ -255,7 +275,7 @@ def test_a_machine_without_such_products_is_an_error_that_names_those_it_has() -
     config = tiny()
     rates = Rates(1e9, 1e9, {"float32": 1e9})
     with pytest.raises(InputError, match="products in int8") as raised:
-        plan(config, weights_in(config, "int8"), BF16, Demand(1, 8, GIB), rates)
+        plan(config, weights_in(config, "int8"), "bfloat16", Demand(1, 8, GIB), rates)
     assert "float32" in str(raised.value)
 
 

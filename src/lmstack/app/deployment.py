@@ -20,8 +20,9 @@ from lmstack.core import InputError, LmstackError
 
 if TYPE_CHECKING:
     from lmstack.app.machine import Machine
-    from lmstack.engine.planning import Demand, Plan
+    from lmstack.engine.planning import Demand, KvForm, Plan
     from lmstack.engine.rates import MatrixType
+    from lmstack.engine.weights import Weights
 
 __all__ = ["Deployment", "plan_deployment"]
 
@@ -68,21 +69,18 @@ def plan_deployment(
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Deployment:
     """Everything is checked before the machine is measured, if it has not been."""
-    import torch
-
     from lmstack.engine.planning import Demand, plan
 
     demand = Demand(users, context, _available(memory_size))
     model = find_model(reference)
     chosen = form or model.usual_form
     weights = model.weights(chosen)
-    kv = kv or ("float32" if weights.matrix == "float32" else "bfloat16")
+    held = _kv_of(weights, kv)
     machine = machines.known(home, progress)
-    dtype = torch.float32 if kv == "float32" else torch.bfloat16
-    found = plan(model.config, weights, dtype, demand, machine.rates)
+    found = plan(model.config, weights, held, demand, machine.rates)
     label = f"{weights.form} as stored" if chosen == FILE_FORM else chosen
     notes = tuple(_notes(model, found, demand, machine))
-    return Deployment(model.name, label, kv, weights.matrix, demand, found, machine, notes)
+    return Deployment(model.name, label, held, weights.matrix, demand, found, machine, notes)
 
 
 def _available(size: str | None) -> int:
@@ -100,6 +98,20 @@ def _available(size: str | None) -> int:
             param="memory",
         )
     return free
+
+
+def _kv_of(weights: Weights, wanted: str | None) -> KvForm:
+    from lmstack.engine.planning import kv_forms
+
+    forms = kv_forms(weights)
+    found = next((form for form in forms if wanted in (None, form)), None)
+    if found is None:
+        raise InputError(
+            f"keys and values are not held in {wanted} beside weights in {weights.form}",
+            hint=f"--kv {forms[-1]}, or other --weights",
+            param="kv",
+        )
+    return found
 
 
 def _notes(model: PlannedModel, plan: Plan, demand: Demand, machine: Machine) -> Iterator[str]:

@@ -5,8 +5,8 @@
     prompt      every token passes every matrix
 
 Speeds are what memory and matrix units allow at most (the roofline of Williams et al., 2009), so
-a real server stays below. Bytes of keys and values are `KVPool`'s own. Not covered: measuring the
-machine (`rates`).
+a real server stays below. Bytes of keys and values are those of the engine's own caches. Not
+covered: measuring the machine (`rates`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import torch
 from lmstack.core import Config, InputError, UnsupportedError, check_whole
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.kvpool import KVPool
-from lmstack.engine.rates import MatrixType, Rates
+from lmstack.engine.rates import Rates
 from lmstack.engine.weights import Weights, parameters
 from lmstack.model import TransformerConfig
 
-__all__ = ["Bound", "Demand", "Needs", "Plan", "Speed", "plan"]
+__all__ = ["Bound", "Demand", "KvForm", "Needs", "Plan", "Speed", "kv_bytes", "kv_forms", "plan"]
 
 Bound = Literal["memory", "matrices"]
+KvForm = Literal["float32", "bfloat16", "int8"]
 # What Python, torch and the server take before any weight, and work space: measured at 0.3 GB.
 PROGRAM_BYTES = 400 << 20
 
@@ -87,7 +88,7 @@ class Plan:
 def plan(
     config: TransformerConfig,
     weights: Weights,
-    kv_dtype: torch.dtype,
+    kv: KvForm,
     demand: Demand,
     rates: Rates,
     engine: EngineConfig | None = None,
@@ -108,30 +109,43 @@ def plan(
             param="weights",
         )
     engine = engine or EngineConfig()
-    needs = _needs(config, weights, kv_dtype, demand, engine)
+    needs = _needs(config, weights, kv, demand, engine)
     batch = min(demand.users, needs.fits)
     if not batch:
         return Plan(needs, 0, None, None)
     operations = rates.matrix[matrix]
-    attention = rates.matrix.get(_attention_type(kv_dtype), operations)
+    # Scores are products of floats whatever the cache holds.
+    attention = rates.matrix.get("float32" if kv == "float32" else "bfloat16", operations)
     work = _Work(config, needs.kv_per_token, weights, engine.max_batch_tokens)
     times = (rates.read_all, operations, attention)
     decode = work.step(batch, demand.context).speed(batch, times)
     return Plan(needs, batch, decode, work.prompt(demand.context).speed(demand.context, times))
 
 
-def _attention_type(dtype: torch.dtype) -> MatrixType:
-    return "float32" if dtype == torch.float32 else "bfloat16"
+def kv_forms(weights: Weights) -> tuple[KvForm, ...]:
+    """How the engine can hold keys and values beside such weights, what it does unless told
+    first."""
+    return ("bfloat16", "int8") if weights.matrix == "int8" else (weights.matrix,)
+
+
+def kv_bytes(config: TransformerConfig, kv: KvForm) -> int:
+    """Bytes of keys and values of one token. `UnsupportedError` for int8 where there are no
+    native kernels, which alone hold them so."""
+    if kv == "int8":
+        from lmstack.engine.kernels.executor import native_bytes_per_token
+
+        return native_bytes_per_token(config, kv)
+    return KVPool.bytes_per_token(config, getattr(torch, kv))
 
 
 def _needs(
     config: TransformerConfig,
     weights: Weights,
-    kv_dtype: torch.dtype,
+    kv: KvForm,
     demand: Demand,
     engine: EngineConfig,
 ) -> Needs:
-    per_token = KVPool.bytes_per_token(config, kv_dtype)
+    per_token = kv_bytes(config, kv)
     block = per_token * engine.block_size
     sequence = engine.blocks_for(demand.context) * block
     free = max(0, demand.memory - weights.total - PROGRAM_BYTES)

@@ -124,5 +124,6 @@ def _gguf_role(name: str, untied: bool) -> Role:
 
 def _quantized_size(shape: tuple[int, ...], form: WeightForm, *, paired: bool) -> int:
     group, bits, values = _QUANTIZED[form]
-    codes, scales = buffer_shapes(*shape, group, bits, paired=paired)
+    rows, cols = shape
+    codes, scales = buffer_shapes(rows, cols, group, bits, paired=paired)
     return math.prod(codes) + values * math.prod(scales) * torch.float16.itemsize

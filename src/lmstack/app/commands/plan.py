@@ -70,12 +70,12 @@ def plan(
         ),
     ] = None,
     kv: Annotated[
-        Literal["bfloat16", "float32"] | None,
+        Literal["bfloat16", "int8", "float32"] | None,
         typer.Option(
             "--kv",
             metavar="TYPE",
-            help="How keys and values are held: bfloat16 or float32. [default: float32 for"
-            " weights in float32, else bfloat16]",
+            help="How keys and values are held beside integer weights: bfloat16 or int8. Beside"
+            " floats they are as these. [default: bfloat16]",
         ),
     ] = None,
 ) -> None:
