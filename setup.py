@@ -31,9 +31,12 @@ class BuildNative(build_ext):
     def build_extension(self, ext: Extension) -> None:
         output = Path(self.get_ext_fullpath(ext.name)).resolve()
         folder = Path(self.build_temp).resolve() / "kernels"
+        output.unlink(missing_ok=True)  # or one of an earlier build would be packed
         try:
             native.build(output, folder, warn=self.warn)
         except native.BuildError as error:
+            if self.editable_mode:
+                (KERNELS / output.name).unlink(missing_ok=True)
             raise CompileError(
                 f"{error}; lmstack runs without native ops, slower (see `lmstack doctor`)"
             ) from error
