@@ -5,6 +5,7 @@ from lmstack.model.biases import ScoreBias
 from lmstack.model.config import LayerSpec, TransformerConfig
 from lmstack.model.dot_product import scaled_dot_product_attention
 from lmstack.model.folder import read_folder, write_folder
+from lmstack.model.forms import FORMS, Form
 from lmstack.model.gguf import GGUFFile, GGUFTensor, read_gguf
 from lmstack.model.gguf_writing import GGUFKind, write_gguf
 from lmstack.model.kinds import LayerKind
@@ -21,13 +22,16 @@ from lmstack.model.lora import (
 from lmstack.model.lora_config import LoraConfig
 from lmstack.model.ops import REFERENCE_OPS, Ops, ReferenceOps
 from lmstack.model.positions import RopeSpec
+from lmstack.model.quantized import QuantizedEmbedding, QuantizedLinear, QuantizedMatrix
 from lmstack.model.transformer import Transformer, TransformerOutput
 
 __all__ = [
+    "FORMS",
     "REFERENCE_OPS",
     "Attend",
     "CrossStates",
     "DenseAttention",
+    "Form",
     "GGUFFile",
     "GGUFKind",
     "GGUFTensor",
@@ -36,6 +40,9 @@ __all__ = [
     "LoraConfig",
     "Ops",
     "PackedAttention",
+    "QuantizedEmbedding",
+    "QuantizedLinear",
+    "QuantizedMatrix",
     "ReferenceOps",
     "RopeSpec",
     "ScoreBias",

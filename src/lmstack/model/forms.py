@@ -24,11 +24,11 @@ from lmstack.model.gguf_matrices import file_matrix
 from lmstack.model.quantized import QuantizedMatrix
 from lmstack.model.quantizing import quantize_int8, quantize_q4
 
-__all__ = ["DTYPES", "FORMS", "Form", "Weight", "is_quantized", "weights_in_form"]
+__all__ = ["DTYPES", "FORMS", "Form", "Weight", "as_form", "is_quantized", "weights_in_form"]
 
 Form = Literal["float32", "bfloat16", "float16", "int8", "q4", "file"]
 FORMS: tuple[Form, ...] = get_args(Form)
-DTYPES: Mapping[str, torch.dtype] = {
+DTYPES: Mapping[Form, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
@@ -36,13 +36,19 @@ DTYPES: Mapping[str, torch.dtype] = {
 Weight = Tensor | QuantizedMatrix
 
 
+def as_form(value: object) -> Form:
+    """``value``, if it names a form."""
+    for form in FORMS:
+        if value == form:
+            return form
+    raise InputError(
+        f"weights is {shown(value)}", hint=f"one of: {', '.join(FORMS)}", param="weights"
+    )
+
+
 def is_quantized(form: Form) -> bool:
     """Whether matrices are small integers in ``form``."""
-    if form not in FORMS:
-        raise InputError(
-            f"weights is {shown(form)}", hint=f"one of: {', '.join(FORMS)}", param="weights"
-        )
-    return form not in DTYPES
+    return as_form(form) not in DTYPES
 
 
 def weights_in_form(plan: Plan, form: Form) -> dict[str, Weight]:

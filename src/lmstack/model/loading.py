@@ -13,15 +13,16 @@ from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedErro
 from lmstack.model.assembly import Plan
 from lmstack.model.config import TransformerConfig
 from lmstack.model.folder import plan_folder
-from lmstack.model.forms import Form, Weight, weights_in_form
+from lmstack.model.forms import DTYPES, Form, Weight, weights_in_form
 from lmstack.model.gguf import read_gguf
 from lmstack.model.gguf_weights import plan_gguf
 from lmstack.model.layers import Embedding, Linear
 from lmstack.model.ops import REFERENCE_OPS, Ops
+from lmstack.model.packed_folder import packed_form, read_packed_folder
 from lmstack.model.quantized import QuantizedEmbedding, QuantizedLinear
 from lmstack.model.transformer import Transformer
 
-__all__ = ["build_module", "load_module", "open_model_plan"]
+__all__ = ["build_module", "load_module", "open_model_plan", "read_weights"]
 
 
 def load_module(
@@ -39,11 +40,22 @@ def load_module(
     """
     if not dtype.is_floating_point:
         raise UnsupportedError(f"weights in {dtype}", hint="use a floating dtype")
-    path = Path(path)
+    if weights is None:
+        named = next((name for name, found in DTYPES.items() if found == dtype), None)
+        if named is None:
+            with open_model_plan(Path(path)) as plan:
+                return build_module(plan.config, plan.tensors(dtype), ops)
+        weights = named
+    return build_module(*read_weights(Path(path), weights), ops)
+
+
+def read_weights(path: Path, form: Form) -> tuple[TransformerConfig, dict[str, Weight]]:
+    """Config and weights of the model at ``path`` in ``form``. Nothing is mapped but a folder
+    that is packed already."""
+    if path.is_dir() and packed_form(path) is not None:
+        return read_packed_folder(path, form)
     with open_model_plan(path) as plan:
-        if weights is None:
-            return build_module(plan.config, plan.tensors(dtype), ops)
-        return build_module(plan.config, weights_in_form(plan, weights), ops)
+        return plan.config, weights_in_form(plan, form)
 
 
 @contextmanager

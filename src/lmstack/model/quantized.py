@@ -71,6 +71,10 @@ class QuantizedMatrix:
             raise FormatError(f"a quantized matrix of {self.bits} bits with zero {self.zero}")
 
     @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows, self.cols
+
+    @property
     def nbytes(self) -> int:
         return self.codes.nbytes + self.scales.nbytes * (1 if self.mins is None else 2)
 

@@ -173,10 +173,10 @@ class Transformer(nn.Module):
         owner, _, name = path.rpartition(".")
         replaced = self.get_submodule(path)
         setattr(self.get_submodule(owner), name, matrix)
-        for module in self.modules():
-            if isinstance(module, Transformer) and module._borrowed == (replaced,):
-                assert isinstance(matrix, Embedding)
-                module._borrowed = (matrix,)
+        if isinstance(matrix, Embedding):
+            for module in self.modules():
+                if isinstance(module, Transformer) and module._borrowed == (replaced,):
+                    module._borrowed = (matrix,)
 
     def forward(
         self,

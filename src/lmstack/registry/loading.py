@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.core import FormatError, NotFoundError, UnsupportedError, shown
+from lmstack.core import FormatError, InputError, NotFoundError, UnsupportedError, shown
 from lmstack.registry.card import Kind, ModelFolder
 from lmstack.registry.defaults import (
     GenerationDefaults,
@@ -25,6 +25,7 @@ from lmstack.registry.defaults import (
     text_file,
 )
 from lmstack.registry.describe import json_file
+from lmstack.registry.packed import load_form, own_form, served_digest
 from lmstack.registry.saving import write_settings
 from lmstack.registry.store import Store
 from lmstack.text import ChatTemplate, Tokenizer
@@ -32,7 +33,7 @@ from lmstack.text import ChatTemplate, Tokenizer
 if TYPE_CHECKING:
     import torch
 
-    from lmstack.model import Ops, Transformer
+    from lmstack.model import Form, Ops, Transformer
 
 __all__ = ["LoadedModel", "ModelText", "load", "load_text"]
 
@@ -49,7 +50,8 @@ class LoadedModel:
     """``template`` is None for a model without one, ``pooling`` for one that does not embed,
     ``late`` for all but late interaction, and ``digest`` for one that was made in memory and is
     not on disk. ``labels``: of a classifier, by index. ``config``: config.json as it is, empty
-    for GGUF. The folder of a bare module may lack a tokenizer; using it is then an error."""
+    for GGUF. ``form``: of the weights; ``digest`` names it too where it is not that of the files.
+    The folder of a bare module may lack a tokenizer; using it is then an error."""
 
     name: str
     digest: str | None
@@ -62,6 +64,7 @@ class LoadedModel:
     labels: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     late: LateInteraction | None = None
+    form: Form = "float32"
 
     @property
     def has_tokenizer(self) -> bool:
@@ -165,13 +168,18 @@ def load(
     store: Store | None = None,
     dtype: torch.dtype | None = None,
     ops: Ops | None = None,
+    *,
+    weights: Form | None = None,
 ) -> LoadedModel:
     """Load what ``ref`` names (no network). Bytes that are not those of the card are an
-    `IntegrityError`: a model is named by its digest in every answer. ``dtype``: of the weights,
-    float32 unless given. ``ops``: what the module computes with, the reference unless given."""
-    import torch
+    `IntegrityError`: a model is named by its digest in every answer.
 
-    from lmstack.model import REFERENCE_OPS, load_module
+    ``weights``: the form that they are brought to (`lmstack.model.forms`): float32, bfloat16,
+    float16, int8, q4, or file for the blocks of a GGUF file; unless given, that of a folder that
+    holds a quantized form already, else float32. Quantized forms are kept in the store for the
+    next start. ``dtype``: another way to name a float form. ``ops``: what the module computes
+    with, the reference unless given."""
+    from lmstack.model import REFERENCE_OPS
 
     store = store or Store()
     folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
@@ -182,10 +190,12 @@ def load(
     except NotFoundError:
         bare = _NoTokenizer(path)
         text = ModelText(folder.name, bare, None, GenerationDefaults(frozenset()), {})
+    own = own_form(folder)
+    form = _form(weights, dtype) or own or "float32"
     return LoadedModel(
         name=folder.name,
-        digest=folder.digest,
-        module=load_module(path, dtype or torch.float32, ops or REFERENCE_OPS),
+        digest=served_digest(folder, form, own),
+        module=load_form(folder, form, store.root, ops or REFERENCE_OPS),
         tokenizer=text.tokenizer,
         template=text.template,
         generation=text.generation,
@@ -194,7 +204,21 @@ def load(
         labels=labels_of(config, path) if kind in _LABELLED else (),
         config=config,
         late=late_interaction(path) if kind == "late-interaction" else None,
+        form=form,
     )
+
+
+def _form(weights: Form | None, dtype: torch.dtype | None) -> Form | None:
+    """The one that is asked for, in whichever of the two ways."""
+    from lmstack.model.forms import as_form
+
+    named = None if dtype is None else as_form(str(dtype).removeprefix("torch."))
+    chosen = named if weights is None else as_form(weights)
+    if named not in (None, chosen):
+        raise InputError(
+            f"weights is {weights} and dtype is {named}", hint="give weights alone", param="weights"
+        )
+    return chosen
 
 
 def _config(path: Path) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """The models on this machine: pull, find, list, check, remove.
 
     $LMSTACK_HOME/models/NAME/       files of the model and card.json
+    $LMSTACK_HOME/packed/            quantized forms of models (`packed`)
     $LMSTACK_HOME/downloads/         unfinished downloads, for the next try
     $LMSTACK_HOME/locks/             one file for each name that is being pulled
 
@@ -43,6 +44,7 @@ from lmstack.registry.home import home, locked, store_error
 from lmstack.registry.known import KNOWN
 from lmstack.registry.local import append_file, content, copy_files, existing, is_exported, weights
 from lmstack.registry.origin import Origin, make_card
+from lmstack.registry.packed import discard_packed
 from lmstack.registry.recipe import Recipe, convert, made_from
 from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, Ref, parse_ref
 
@@ -159,7 +161,10 @@ class Store:
         with locked(self.root / "locks" / f"{parsed.name}.lock"):
             if not entry.exists():
                 raise self._unknown(str(ref))
+            found = self._present(parsed.name)
             self._discard(entry)
+            if found is not None and all(m.digest != found.digest for m in self.models()):
+                discard_packed(self.root, found.digest)
 
     def _entry(self, name: str) -> Path:
         return self.folder / name

@@ -1,0 +1,193 @@
+"""A model in one form, config and weights, in a file that is used through a memory map.
+
+A safetensors file whose data begin at a multiple of 64 bytes, codes first, so that the kernels
+read them where they lie. Its metadata hold the config, so that opening it needs no other file,
+and say what it was made from (``stamp``). A file with another stamp, of another layout, or cut
+short is a `FormatError`. Bytes are not hashed: that would read them all. Not covered: where such
+files are kept (the registry's part), other programs, which find names in it that they do not
+know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import mmap
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmstack.core import FormatError, InputError, NotFoundError, StoreError, shown
+from lmstack.model.config import TransformerConfig
+from lmstack.model.forms import Weight
+from lmstack.model.kinds import LayerKind
+from lmstack.model.positions import RopeSpec
+from lmstack.model.quantized import QuantizedMatrix
+
+__all__ = ["LAYOUT", "read_packed", "read_stamp", "write_packed"]
+
+# To be counted up when the fields of the config, the names of our tensors or the layout of their
+# bytes change.
+LAYOUT = "1"
+_ALIGNMENT = 64
+_MOST_HEADER = 64 << 20
+_DTYPES = {"U8": torch.uint8, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_FIELDS = ("rows", "cols", "group", "bits", "zero", "paired")
+# Codes are whole steps of 64 bytes, scales of 32: in this order all begin where they should.
+_ORDER = ("codes", "scales", "mins")
+
+
+def write_packed(
+    path: Path,
+    config: TransformerConfig,
+    weights: Mapping[str, Weight],
+    stamp: Mapping[str, str],
+) -> None:
+    """``path`` whole or not at all, also across a power cut."""
+    matrices = {key: m for key, m in weights.items() if isinstance(m, QuantizedMatrix)}
+    tensors = {
+        f"{key}.{name}": tensor
+        for name in _ORDER
+        for key, matrix in matrices.items()
+        if (tensor := matrix.buffers().get(name)) is not None
+    }
+    tensors |= {key: tensor for key, tensor in weights.items() if isinstance(tensor, Tensor)}
+    described = {key: [int(getattr(m, name)) for name in _FIELDS] for key, m in matrices.items()}
+    metadata = {
+        **stamp,
+        "layout": LAYOUT,
+        "config": json.dumps(dataclasses.asdict(config)),
+        "matrices": json.dumps(described),
+    }
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.nbytes
+        header[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + 8) % _ALIGNMENT)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for tensor in tensors.values():
+                file.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror}",
+            hint="check the free space and permissions",
+        ) from error
+
+
+def read_stamp(path: Path) -> dict[str, str]:
+    """What the file says that it was made from."""
+    return _header(_mapped(path), path)[1]
+
+
+def read_packed(
+    path: Path, stamp: Mapping[str, str]
+) -> tuple[TransformerConfig, dict[str, Weight]]:
+    """Config and weights in ``path``, these as views of the file. `FormatError`: its stamp lacks
+    something of ``stamp``, or it is damaged. `NotFoundError`: there is none."""
+    buffer = _mapped(path)
+    tensors, metadata, base = _header(buffer, path)
+    wrong = [key for key, value in stamp.items() if metadata.get(key) != value]
+    if wrong:
+        raise FormatError(f"{path} is of another {wrong[0]}: {shown(metadata.get(wrong[0]))}")
+    views = {name: _view(buffer, base, facts, name, path) for name, facts in tensors.items()}
+    weights: dict[str, Weight] = {}
+    try:
+        config = _config(json.loads(metadata["config"]))
+        described: dict[str, list[int]] = json.loads(metadata["matrices"])
+        for key, values in described.items():
+            rows, cols, group, bits, zero, paired = (int(value) for value in values)
+            parts = [views.pop(f"{key}.{n}") for n in _ORDER[:2]]
+            mins = views.pop(f"{key}.mins", None)
+            weights[key] = QuantizedMatrix(
+                parts[0], parts[1], mins, rows, cols, group, bits, zero, bool(paired)
+            )
+    except (KeyError, ValueError, TypeError, AttributeError, InputError) as error:
+        raise _damaged(path, f"its metadata are wrong: {error!r}") from error
+    return config, weights | views
+
+
+def _config(values: dict[str, Any]) -> TransformerConfig:
+    """The config of which ``values`` is the JSON."""
+    kinds = [
+        LayerKind(
+            rope=None if kind["rope"] is None else RopeSpec.from_mapping(_tupled(kind["rope"])),
+            window=kind["window"],
+        )
+        for kind in values["kinds"]
+    ]
+    encoder = None if values["encoder"] is None else _config(values["encoder"])
+    return TransformerConfig.from_mapping(
+        {**_tupled(values), "kinds": tuple(kinds), "encoder": encoder}
+    )
+
+
+def _tupled(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    try:
+        with path.open("rb") as file:
+            # Copy on write: torch wants writable memory, and nothing may reach the file.
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except FileNotFoundError:
+        raise NotFoundError(f"{path} does not exist") from None
+    except ValueError:
+        raise _damaged(path, "it is empty") from None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _header(buffer: mmap.mmap, path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
+    """Tensors, metadata, and where the data begin. Checks the size of the file."""
+    size = int.from_bytes(buffer[:8], "little")
+    if size > min(_MOST_HEADER, len(buffer) - 8):
+        raise _damaged(path, "it ends in its header")
+    try:
+        tensors = json.loads(buffer[8 : 8 + size])
+        metadata = tensors.pop("__metadata__")
+        end = max((int(t["data_offsets"][1]) for t in tensors.values()), default=0)
+        if metadata["layout"] != LAYOUT:
+            raise FormatError(f"{path} is of layout {shown(metadata['layout'])}, not {LAYOUT}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(path, f"its header is wrong: {error!r}") from error
+    if end != len(buffer) - 8 - size:
+        raise _damaged(path, f"it has {len(buffer)} bytes instead of {end + 8 + size}")
+    return tensors, metadata, 8 + size
+
+
+def _view(buffer: mmap.mmap, base: int, facts: Any, name: str, path: Path) -> Tensor:
+    try:
+        dtype, shape = _DTYPES[facts["dtype"]], [int(n) for n in facts["shape"]]
+        start, end = (int(n) for n in facts["data_offsets"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise _damaged(path, f"{name} is described as {shown(facts)}") from error
+    count = math.prod(shape)
+    fits = min(shape, default=1) > 0 and count * dtype.itemsize == end - start
+    if not fits or not 0 <= start <= end <= len(buffer) - base or start % dtype.itemsize:
+        raise _damaged(path, f"{name} is described as {shown(facts)}")
+    return torch.frombuffer(buffer, dtype=dtype, count=count, offset=base + start).view(shape)
+
+
+def _damaged(path: Path, what: str) -> FormatError:
+    return FormatError(f"{path} is damaged: {what}", hint="delete it; it is made anew")

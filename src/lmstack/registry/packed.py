@@ -1,0 +1,85 @@
+"""Quantized forms of models, made once and kept for the next start.
+
+    $LMSTACK_HOME/packed/DIGEST-FORM.safetensors
+
+Such a file is used through a memory map: nothing is read before it is needed, and processes
+share what they read. It says which model it was made from; one that says another thing, is of an
+older layout or was cut short is made anew. Does not cover how it lies (`lmstack.model`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmstack.core import FormatError, NotFoundError, StoreError
+from lmstack.registry.card import ModelFolder
+from lmstack.registry.home import locked, store_error
+
+if TYPE_CHECKING:
+    from lmstack.model import Ops, Transformer
+    from lmstack.model.forms import Form
+
+__all__ = ["discard_packed", "load_form", "own_form", "served_digest"]
+
+
+def own_form(folder: ModelFolder) -> Form | None:
+    """The quantized form that the files of ``folder`` themselves hold."""
+    from lmstack.model.packed_folder import packed_form
+
+    return packed_form(folder.path) if folder.path.is_dir() else None
+
+
+def served_digest(folder: ModelFolder, form: str, own: str | None = None) -> str:
+    """What names the weights that answer: the digest of the model, and the form that they were
+    brought to, unless they are as the files (in ``own``) have them. Floats count as float32."""
+    return folder.digest if form == (own or "float32") else f"{folder.digest}+{form}"
+
+
+def load_form(folder: ModelFolder, form: Form, root: Path, ops: Ops) -> Transformer:
+    """The module of ``folder`` with weights in ``form``. ``root``: of the store that keeps it."""
+    from lmstack.model import build_module
+    from lmstack.model.forms import is_quantized
+    from lmstack.model.loading import read_weights
+    from lmstack.model.packed_file import read_packed, write_packed
+
+    if not is_quantized(form) or own_form(folder) is not None:
+        return build_module(*read_weights(folder.path, form), ops)
+    path = _place(root, folder.digest, form)
+    stamp = {"model": folder.digest, "form": form}
+
+    def kept() -> Transformer | None:
+        try:
+            return build_module(*read_packed(path, stamp), ops)
+        except (FormatError, NotFoundError, RuntimeError):  # the last: not the tensors it needs
+            return None
+
+    def made() -> Transformer:
+        try:
+            with locked(root / "locks" / f"{path.name}.lock"):
+                module = kept()  # which another process may have made meanwhile
+                if module is None:
+                    write_packed(path, *read_weights(folder.path, form), stamp)
+                    module = build_module(*read_packed(path, stamp), ops)
+                return module
+        except StoreError:  # a home that cannot be written only costs time at the next start
+            return build_module(*read_weights(folder.path, form), ops)
+
+    return kept() or made()
+
+
+def discard_packed(root: Path, digest: str) -> None:
+    """Delete the forms of the model with ``digest``."""
+    for path in root.joinpath("packed").glob(f"{_start(digest)}-*.safetensors"):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise store_error(error, path, "deleting") from error
+
+
+def _place(root: Path, digest: str, form: str) -> Path:
+    return root / "packed" / f"{_start(digest)}-{form}.safetensors"
+
+
+def _start(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:32]
