@@ -83,6 +83,7 @@ class Run:
         self.problems: list[str] = []
         self.reference: dict[str, list[Ids]] = {}
         self.weight_bytes: dict[str, int] = {}
+        self.rates: dict[str, Any] = {}
         self.peers: dict[str, dict[str, Any]] = {}
         self.sides = [SIDES[0]]
         self.rounds = 0
@@ -185,7 +186,8 @@ class Run:
             return
         figures = [float(f) for f in found["figures"]]
         self.raw[name].setdefault(side.name, []).append({"figures": figures, "others": others})
-        notes = {k: found[k] for k in ("requests", "cached_tokens") if k in found}
+        notes = {k: found[k] for k in ("requests", "cached_tokens", "served") if k in found}
+        self.rates = found.get("machine", self.rates)
         if notes:
             self.checks.setdefault(name, {}).setdefault(side.name, {}).update(notes)
         if "weight_bytes" in found and side.peer is None:
@@ -239,6 +241,7 @@ class Run:
             "threads": self.args.threads,
             "quick": self.args.quick,
             "rounds": self.rounds,
+            "complete": self.rounds == self.args.rounds,
             "seconds": round(time.monotonic() - self.start),
             "versions": {package: version(package) for package in ("lmstack", "torch")},
             "peers": self.peers,
@@ -249,10 +252,12 @@ class Run:
             "problems": self.sane(),
             "failures": self.failures,
             "weight_bytes": self.weight_bytes,
+            "rates": self.rates,
             "measures": {
                 name: {
                     "title": MEASURES[name].title,
                     "unit": MEASURES[name].unit,
+                    "note": MEASURES[name].note,
                     "sides": {s: summary(f) | {"raw": self.raw[name][s]} for s, f in sides.items()},
                 }
                 for name, sides in flat.items()
@@ -341,9 +346,13 @@ def main() -> None:
                 run.write()
             run.say(f"measured in {(time.monotonic() - built) / 60:.1f} minutes")
         except KeyboardInterrupt:
+            if not any(run.raw.values()):
+                raise SystemExit(130) from None
             print("\ninterrupted; what was measured is kept", flush=True)
     table(run.write())
     print(f"\nwritten to {args.json}")
+    if run.rounds < args.rounds:
+        raise SystemExit(130)
     if any("lmstack" in problem for problem in run.sane()):
         raise SystemExit("outputs of lmstack are not what they should be; see above")
 

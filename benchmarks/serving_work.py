@@ -22,17 +22,25 @@ Ids = list[int]
 
 @dataclass(frozen=True)
 class Measure:
-    """``group``: measures of one group run in one process of a side."""
+    """``group``: measures of one group run in one process of a side. ``note``: what a reader of
+    the figures has to know."""
 
     title: str
     unit: str
     group: str
+    note: str = ""
 
 
 MEASURES = {
     "decode": Measure("decode, one stream, 128 tokens", "tokens/s", "decode"),
     "prefill": Measure("prefill, 1,024 tokens", "tokens/s", "prefill"),
-    "throughput64": Measure("64 requests, 128 in / 128 out", "tokens/s", "throughput64"),
+    "throughput64": Measure(
+        "64 requests, 128 in / 128 out",
+        "tokens/s",
+        "throughput64",
+        "transformers answers the first few of the requests one by one (see checks: requests), and "
+        "each further one would take as long",
+    ),
     "prefix_on": Measure("16 share 1,500 tokens, prefix cache", "requests/s", "prefix_on"),
     "prefix_off": Measure("16 share 1,500 tokens, no cache", "requests/s", "prefix_off"),
     "embed_short": Measure("embed, 30 tokens", "texts/s", "embed"),
@@ -134,7 +142,7 @@ def job(
             "prompts": [[gemma[0], *piece] for piece in of_gemma(15, few)],
             "new": 128,
         },
-        "bandwidth": {"bytes": 1 << 29, "repeats": 8},
+        "bandwidth": {"seconds": 0.5 if quick else 1.0},
     }
     for name, tokens, count in (("embed_short", 30, 400), ("embed_long", 200, 80)):
         texts = sentences(corpus, encoder, tokens, count if quick else 2 * count, round_)

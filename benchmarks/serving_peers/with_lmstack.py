@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -175,27 +175,33 @@ def embed(name: str, job: Job) -> dict[str, Any]:
 
 
 def bandwidth(job: Job) -> dict[str, Any]:
-    """Bytes per second that all threads read from memory together, far beyond the caches."""
-    import torch
+    """As `lmstack bench machine` measures it: what all cores read from memory together."""
+    from lmstack.app.machine import measure
 
-    data = torch.ones(job["bandwidth"]["bytes"] // 4)
-    data.sum()
-    return {"figures": rates(data.nbytes, [data.sum] * job["bandwidth"]["repeats"])}
+    machine = measure(seconds=job["bandwidth"]["seconds"])
+    return {"figures": [machine.rates.read_all], "machine": machine.to_json()}
+
+
+MEASURES = {
+    "decode": decode,
+    "prefill": prefill,
+    "throughput64": throughput64,
+    "prefix_on": lambda job: prefix("prefix_on", job),
+    "prefix_off": lambda job: prefix("prefix_off", job),
+    "gemma_decode": gemma_decode,
+    "translate_single": lambda job: translate("translate_single", job),
+    "translate_batch": lambda job: translate("translate_batch", job),
+    "embed_short": lambda job: embed("embed_short", job),
+    "embed_long": lambda job: embed("embed_long", job),
+    "bandwidth": bandwidth,
+}
+
+
+def told(name: str, measure: Callable[[Job], dict[str, Any]]) -> Callable[[Job], dict[str, Any]]:
+    """The measure, which also says how lmstack served it."""
+    options = OPTIONS.get(name) or OPTIONS.get(name.partition("_")[0], {})
+    return lambda job: measure(job) | {"served": {key: str(v) for key, v in options.items()}}
 
 
 if __name__ == "__main__":
-    main(
-        {
-            "decode": decode,
-            "prefill": prefill,
-            "throughput64": throughput64,
-            "prefix_on": lambda job: prefix("prefix_on", job),
-            "prefix_off": lambda job: prefix("prefix_off", job),
-            "gemma_decode": gemma_decode,
-            "translate_single": lambda job: translate("translate_single", job),
-            "translate_batch": lambda job: translate("translate_batch", job),
-            "embed_short": lambda job: embed("embed_short", job),
-            "embed_long": lambda job: embed("embed_long", job),
-            "bandwidth": bandwidth,
-        }
-    )
+    main({name: told(name, measure) for name, measure in MEASURES.items()})
