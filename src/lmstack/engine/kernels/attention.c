@@ -19,6 +19,8 @@
 #define LOG2E 1.44269504f
 /* Below every score, yet a number when multiplied with what makes scores of it. */
 #define NO_SCORE (-1e20f)
+/* A row's best score follows its scores when they are above it by so many powers of two. */
+#define SLACK 8.0f
 
 typedef struct {
     const lm_attention *a;
@@ -85,6 +87,8 @@ static void prepare_row(const job *j, int row, const float *q)
     s->best[row] = NO_SCORE;
     s->scale[row] = scale;
     s->factor[row] = j->simple ? scale * LOG2E : LOG2E;
+    s->slack[row] = SLACK / s->factor[row];
+    s->limit[row] = NO_SCORE;
     put(s->sums[row], all(0.0f));
     memset(j->mixed + (size_t)row * j->hd, 0, (size_t)j->hd * sizeof(float));
 }
@@ -129,60 +133,80 @@ static void finish_scores(const job *j, int row, int count, int block, int from,
 
 /* ------------------------------------------------------------------------------- softmax -- */
 
-/* The largest scores of a block, and what that changes of what was before. */
-static void find_best(const job *j, int row, int count, int from, int to)
+/* The best scores of rows follow those of a block where they are far above: so rarely must a
+ * result be multiplied again, and no weight exceeds 2^SLACK. */
+LM_INLINE void follow_best(const job *j, int row, int count, const int from, const int to)
 {
     lm_attend_state *s = j->state;
-    put(s->block_best, all(NO_SCORE));
+    int risen = 0;
     for (int r = 0; r < count; r++) {
-        lanes best = load(s->scores[r] + from * LM_TILE);
+        lanes top = load(s->scores[r] + from * LM_TILE);
         for (int t = from + 1; t < to; t++)
-            best = larger(best, load(s->scores[r] + t * LM_TILE));
-        s->block_best[r] = maximum(best);
+            top = larger(top, load(s->scores[r] + t * LM_TILE));
+        if (any_above(top, all(s->limit[row + r]))) {
+            if (!risen)
+                put(s->block_best, all(NO_SCORE));
+            risen = 1;
+            s->block_best[r] = maximum(top);
+        }
+    }
+    if (!risen) {
+        put(s->keep, all(1.0f));
+        return;
     }
     lanes before = load(s->best + row), factor = load(s->factor + row);
     lanes best = larger(load(s->block_best), before);
     put(s->best + row, best);
+    put(s->limit + row, add(best, load(s->slack + row)));
     put(s->keep, power_of_two(mul(sub(before, best), factor)));
 }
 
-static inline lanes weights_of(const lm_attend_state *s, int r, int t, lanes factor, lanes best)
+/* Weights of a row, 0 beyond tiles [from, to). */
+LM_INLINE void weigh(const lm_attend_state *s, int r, int row, const int from, const int to,
+                     lanes weights[LM_BLOCK_TILES])
 {
-    return power_of_two(mul(sub(load(s->scores[r] + t * LM_TILE), best), factor));
+    lanes factor = all(s->factor[row + r]), best = all(s->best[row + r]);
+    for (int t = 0; t < LM_BLOCK_TILES; t++)
+        weights[t] = t < from || t >= to ? all(0.0f)
+                                         : power_of_two(mul(sub(load(s->scores[r] + t * LM_TILE),
+                                                                best), factor));
 }
 
 /* Weights as bfloat16 (or floats), summed as they were rounded. */
-static void weigh_floats(const job *j, int row, int count, int from, int to)
+LM_INLINE void weigh_floats(const job *j, int row, int count, const int from, const int to)
 {
     lm_attend_state *s = j->state;
+    follow_best(j, row, count, from, to);
     for (int r = 0; r < count; r++) {
-        lanes factor = all(s->factor[row + r]), best = all(s->best[row + r]), sum = all(0.0f);
-        for (int t = from; t < to; t++)
-            sum = add(sum, put_weights(weights_of(s, r, t, factor, best), s->weights[r], t));
+        lanes weights[LM_BLOCK_TILES];
+        weigh(s, r, row, from, to, weights);
+        lanes sum = put_weights(weights, s->weights[r]);
         put(s->sums[row + r], fma16(load(s->sums[row + r]), all(s->keep[r]), sum));
     }
 }
 
 /* Weights times their values' scales as bytes, in units of the block's largest / 255. */
-static void weigh_codes(const job *j, int row, int count, int from, int to,
-                        const uint8_t *const *tiles)
+LM_INLINE void weigh_codes(const job *j, int row, int count, const int from, const int to,
+                           const uint8_t *const *tiles)
 {
     lm_attend_state *s = j->state;
     size_t scales = (size_t)j->hd * LM_TILE * 2 + LM_TILE * sizeof(float);
+    follow_best(j, row, count, from, to);
     for (int r = 0; r < count; r++) {
-        lanes factor = all(s->factor[row + r]), best = all(s->best[row + r]);
-        lanes sum = all(0.0f), largest = sum, scaled[LM_BLOCK_TILES];
+        lanes weights[LM_BLOCK_TILES];
+        weigh(s, r, row, from, to, weights);
+        lanes sum = add(add(weights[0], weights[1]), add(weights[2], weights[3]));
+        put(s->sums[row + r], fma16(load(s->sums[row + r]), all(s->keep[r]), sum));
+        lanes largest = all(0.0f);
         for (int t = from; t < to; t++) {
-            lanes weights = weights_of(s, r, t, factor, best);
-            sum = add(sum, weights);
-            scaled[t] = mul_unless_0(weights, load((const float *)(tiles[t] + scales)));
-            largest = larger(scaled[t], largest);
+            weights[t] = mul_unless_0(weights[t], load((const float *)(tiles[t] + scales)));
+            largest = larger(weights[t], largest);
         }
         float top = maximum(largest), by = top > 0x1p-100f ? 255.0f / top : 0.0f;
         for (int t = from; t < to; t++)
-            put_weight_codes(smaller(mul(scaled[t], all(by)), all(255.0f)), s->weights[r], t);
+            weights[t] = mul(weights[t], all(by));
+        put_weight_codes(weights, s->weights[r]);
         s->unit[r] = by > 0.0f ? top * (1.0f / 255.0f) : 0.0f;
-        put(s->sums[row + r], fma16(load(s->sums[row + r]), all(s->keep[r]), sum));
     }
 }
 
@@ -272,12 +296,17 @@ static void step(job *j, int row, int count, int block)
     int whole = shared.from <= seen.from / LM_TILE * LM_TILE && shared.to >= block + to * LM_TILE;
     if (!whole || !j->simple)
         finish_scores(j, row, count, block, from * LM_TILE, to * LM_TILE);
-    find_best(j, row, count, from, to);
     if (kv == LM_KV_BF16) {
-        weigh_floats(j, row, count, from, to);
+        if (to - from == LM_BLOCK_TILES)
+            weigh_floats(j, row, count, 0, LM_BLOCK_TILES);
+        else
+            weigh_floats(j, row, count, from, to);
         mix_block(LM_KV_BF16, count, values, j->hd, from, to, s, mixed);
     } else {
-        weigh_codes(j, row, count, from, to, tiles);
+        if (to - from == LM_BLOCK_TILES)
+            weigh_codes(j, row, count, 0, LM_BLOCK_TILES, tiles);
+        else
+            weigh_codes(j, row, count, from, to, tiles);
         for (int t = from; t < to; t++)
             values[t] = tiles[t] + (size_t)j->hd * LM_TILE;
         mix_block(LM_KV_INT8, count, values, j->hd, from, to, s, mixed);

@@ -17,7 +17,9 @@
 
 /* Arrays over the rows are read 16 at a time. */
 typedef struct {
-    float best[LM_ROWS + 16];       /* the largest score so far */
+    float best[LM_ROWS + 16];       /* a score near the largest so far */
+    float limit[LM_ROWS + 16];      /* scores above it change it: best + slack */
+    float slack[LM_ROWS + 16];
     float factor[LM_ROWS + 16];     /* from a score to an exponent of two */
     float scale[LM_ROWS + 16];      /* from a score to the model's, where that is needed */
     float sums[LM_ROWS][16];        /* of weights so far, by key % 16 */

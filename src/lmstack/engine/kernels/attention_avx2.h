@@ -15,17 +15,21 @@ static inline void put_query_codes(const int8_t *codes, int n, void *made)
         ((int16_t *)made)[i] = codes[i];
 }
 
-static inline lanes put_weights(lanes weights, uint8_t *row, int tile)
+static inline lanes put_weights(const lanes weights[4], uint8_t *row)
 {
-    put((float *)row + tile * LM_TILE, weights);
-    return weights;
+    for (int t = 0; t < 4; t++)
+        put((float *)row + t * LM_TILE, weights[t]);
+    return add(add(weights[0], weights[1]), add(weights[2], weights[3]));
 }
 
-static inline void put_weight_codes(lanes weights, uint8_t *row, int tile)
+static inline void put_weight_codes(const lanes weights[4], uint8_t *row)
 {
-    __m256i low = _mm256_cvtps_epi32(weights.low), high = _mm256_cvtps_epi32(weights.high);
-    __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
-    _mm256_store_si256((__m256i *)row + tile, words);
+    for (int t = 0; t < 4; t++) {
+        __m256i low = _mm256_cvtps_epi32(weights[t].low);
+        __m256i high = _mm256_cvtps_epi32(weights[t].high);
+        __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
+        _mm256_store_si256((__m256i *)row + t, words);
+    }
 }
 
 /* sums += pieces * rows: pieces are two bfloat16 side by side, rows floats. */

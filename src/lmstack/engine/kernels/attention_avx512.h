@@ -4,6 +4,9 @@
 #define LM_INLINE static inline __attribute__((always_inline))
 #define LM_QUERY_BYTES(kv) ((kv) == LM_KV_BF16 ? 2 : 1)
 
+/* Not the intrinsics: of 24 sums, gcc would copy and spill most. */
+#define LM_ADD_PRODUCTS(name, sum, a, b) __asm__(name " %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
+
 /* Channels of a query, bfloat16 or bytes; `made` has room for whole sixteens. */
 static inline void put_query(const float *q, int n, void *made)
 {
@@ -17,23 +20,32 @@ static inline void put_query_codes(const int8_t *codes, int n, void *made)
     memcpy(made, codes, (size_t)n);
 }
 
-/* Weights of tile `tile` into a row of them; gives the weights as they were rounded. */
-static inline lanes put_weights(lanes weights, uint8_t *row, int tile)
+/* Weights of a block into a row of them; gives their sums as they were rounded. */
+static inline lanes put_weights(const lanes weights[4], uint8_t *row)
 {
-    __m256i rounded = (__m256i)_mm512_cvtneps_pbh(weights);
-    _mm256_store_si256((__m256i *)row + tile, rounded);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));
+    __m512i ones = _mm512_set1_epi32(0x3f803f80), sum = _mm512_setzero_si512();
+    for (int i = 0; i < 2; i++) {
+        __m512i made = (__m512i)_mm512_cvtne2ps_pbh(weights[2 * i + 1], weights[2 * i]);
+        _mm512_store_si512(row + 64 * i, made);
+        LM_ADD_PRODUCTS("vdpbf16ps", sum, made, ones);
+    }
+    return (lanes)sum;
 }
 
-static inline void put_weight_codes(lanes weights, uint8_t *row, int tile)
+/* Weights of a block as bytes: four tokens of tile t are number 4 * i + t of sixteen fours. */
+static inline void put_weight_codes(const lanes weights[4], uint8_t *row)
 {
-    __m128i codes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(weights));
-    _mm_store_si128((__m128i *)row + tile, codes);
+    __m512i codes[4];
+    for (int t = 0; t < 4; t++)
+        codes[t] = _mm512_cvtps_epi32(weights[t]);
+    _mm512_store_si512(row, _mm512_packus_epi16(_mm512_packus_epi32(codes[0], codes[1]),
+                                                _mm512_packus_epi32(codes[2], codes[3])));
 }
 
 typedef struct {
     const uint8_t *row; /* the first row's pieces */
     size_t apart;       /* bytes between rows */
+    size_t row_step;    /* and between pieces of a row */
     const uint8_t *pieces[4];
     size_t step; /* bytes from sixteen pieces to the next */
     int steps;
@@ -52,16 +64,15 @@ LM_INLINE void multiply(const int kv, const int rows, const int vectors, const l
         }
         for (int r = 0; r < rows; r++) {
             int32_t piece;
-            memcpy(&piece, p->row + r * p->apart + 4 * s, 4);
+            memcpy(&piece, p->row + r * p->apart + s * p->row_step, 4);
             __m512i row = _mm512_set1_epi32(piece);
             for (int v = 0; v < vectors; v++) {
                 if (kv == LM_KV_BF16)
-                    sums[r][v] = (__m512i)_mm512_dpbf16_ps((__m512)sums[r][v],
-                                                           (__m512bh)pieces[v], (__m512bh)row);
+                    LM_ADD_PRODUCTS("vdpbf16ps", sums[r][v], pieces[v], row);
                 else if (p->keys)
-                    sums[r][v] = _mm512_dpbusd_epi32(sums[r][v], pieces[v], row);
+                    LM_ADD_PRODUCTS("vpdpbusd", sums[r][v], pieces[v], row);
                 else
-                    sums[r][v] = _mm512_dpbusd_epi32(sums[r][v], row, pieces[v]);
+                    LM_ADD_PRODUCTS("vpdpbusd", sums[r][v], row, pieces[v]);
             }
         }
     }
@@ -72,8 +83,8 @@ LM_INLINE void score(const int kv, const int rows, const int tiles, const uint8_
                      const uint8_t *const *keys, const int32_t *start, float *scores)
 {
     __m512i sums[LM_STEP][4];
-    lm_products p = {.row = queries, .apart = (size_t)hd * LM_QUERY_BYTES(kv), .step = 64,
-                     .steps = hd * LM_QUERY_BYTES(kv) / 4, .keys = 1};
+    lm_products p = {.row = queries, .apart = (size_t)hd * LM_QUERY_BYTES(kv), .row_step = 4,
+                     .step = 64, .steps = hd * LM_QUERY_BYTES(kv) / 4, .keys = 1};
     for (int t = 0; t < tiles; t++)
         p.pieces[t] = keys[t];
     for (int r = 0; r < rows; r++)
@@ -98,10 +109,10 @@ LM_INLINE void mix(const int kv, const int rows, const int vectors, const lm_att
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++)
             sums[r][v] = _mm512_setzero_si512();
-    lm_products p = {.apart = sizeof state->weights[0], .step = (size_t)hd * 4,
-                     .steps = kv == LM_KV_BF16 ? 8 : 4, .keys = 0};
+    lm_products p = {.apart = sizeof state->weights[0], .row_step = kv == LM_KV_BF16 ? 4 : 16,
+                     .step = (size_t)hd * 4, .steps = kv == LM_KV_BF16 ? 8 : 4, .keys = 0};
     for (int t = from; t < to; t++) {
-        p.row = state->weights[0] + t * LM_TILE * LM_QUERY_BYTES(kv);
+        p.row = state->weights[0] + t * (kv == LM_KV_BF16 ? 32 : 4);
         for (int v = 0; v < vectors; v++)
             p.pieces[v] = values[t] + v * 64;
         multiply(kv, rows, vectors, &p, sums);

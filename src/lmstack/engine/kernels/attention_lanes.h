@@ -54,17 +54,23 @@ static inline lanes smaller(lanes a, lanes b) /* b where one is NaN */
 {
     return _mm512_min_ps(a, b);
 }
-/* p times two to the integer in the low bits of `shifted`; 0 where x is too low. */
-static inline lanes times_two_to(lanes p, lanes shifted, lanes x)
+static inline lanes whole(lanes x) /* to the nearest integer, ties to even */
 {
-    __m512i n = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
-    __mmask16 some = _mm512_cmp_ps_mask(x, all(LM_BELOW), _CMP_NLT_UQ);
-    return _mm512_castsi512_ps(_mm512_maskz_add_epi32(some, _mm512_castps_si512(p), n));
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+/* p times two to the power of n; 0 where x is too low. */
+static inline lanes times_two_to(lanes p, lanes n, lanes x)
+{
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, all(LM_BELOW), _CMP_NLT_UQ), p, n);
 }
 /* a * b, and 0 where a is 0, whatever b is. */
 static inline lanes mul_unless_0(lanes a, lanes b)
 {
     return _mm512_maskz_mul_ps(_mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NEQ_UQ), a, b);
+}
+static inline int any_above(lanes a, lanes b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0;
 }
 static inline __m256 upper_half(lanes a)
 {
@@ -74,7 +80,7 @@ static inline __m256 lower_half(lanes a)
 {
     return _mm512_castps512_ps256(a);
 }
-/* Sixteen integers of a lane each. */
+/* To the nearest integers, ties to even, as long as they fit. */
 static inline void put_codes(int8_t *codes, lanes a)
 {
     _mm_storeu_si128((__m128i *)codes, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
@@ -123,16 +129,20 @@ static inline lanes smaller(lanes a, lanes b)
 {
     return (lanes){_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)};
 }
-static inline __m256 times_two_to_8(__m256 p, __m256 shifted, __m256 x)
+static inline lanes whole(lanes x)
 {
-    __m256i n = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
-    __m256 made = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), n));
+    return (lanes){_mm256_round_ps(x.low, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+                   _mm256_round_ps(x.high, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+static inline __m256 times_two_to_8(__m256 p, __m256 n, __m256 x)
+{
+    __m256i shifted = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+    __m256 made = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), shifted));
     return _mm256_and_ps(made, _mm256_cmp_ps(x, _mm256_set1_ps(LM_BELOW), _CMP_NLT_UQ));
 }
-static inline lanes times_two_to(lanes p, lanes shifted, lanes x)
+static inline lanes times_two_to(lanes p, lanes n, lanes x)
 {
-    return (lanes){times_two_to_8(p.low, shifted.low, x.low),
-                   times_two_to_8(p.high, shifted.high, x.high)};
+    return (lanes){times_two_to_8(p.low, n.low, x.low), times_two_to_8(p.high, n.high, x.high)};
 }
 static inline __m256 mul_unless_0_8(__m256 a, __m256 b)
 {
@@ -142,6 +152,11 @@ static inline __m256 mul_unless_0_8(__m256 a, __m256 b)
 static inline lanes mul_unless_0(lanes a, lanes b)
 {
     return (lanes){mul_unless_0_8(a.low, b.low), mul_unless_0_8(a.high, b.high)};
+}
+static inline int any_above(lanes a, lanes b)
+{
+    __m256 low = _mm256_cmp_ps(a.low, b.low, _CMP_GT_OQ);
+    return _mm256_movemask_ps(_mm256_or_ps(low, _mm256_cmp_ps(a.high, b.high, _CMP_GT_OQ))) != 0;
 }
 static inline __m256 upper_half(lanes a)
 {
@@ -208,15 +223,27 @@ static inline lanes smaller(lanes a, lanes b)
 {
     LM_EACH(a.x[i] < b.x[i] ? a.x[i] : b.x[i]);
 }
-static inline lanes times_two_to(lanes p, lanes shifted, lanes x)
+static inline lanes whole(lanes x)
+{
+    LM_EACH(lm_round(x.x[i]));
+}
+static inline lanes times_two_to(lanes p, lanes n, lanes x)
 {
     LM_EACH(x.x[i] < LM_BELOW ? 0.0f
                               : lm_float((int32_t)((uint32_t)lm_bits(p.x[i])
-                                                   + ((uint32_t)lm_bits(shifted.x[i]) << 23))));
+                                                   + ((uint32_t)lm_bits(n.x[i] + 12582912.0f)
+                                                      << 23))));
 }
 static inline lanes mul_unless_0(lanes a, lanes b)
 {
     LM_EACH(a.x[i] == 0.0f ? 0.0f : a.x[i] * b.x[i]);
+}
+static inline int any_above(lanes a, lanes b)
+{
+    int any = 0;
+    for (int i = 0; i < 16; i++)
+        any |= a.x[i] > b.x[i];
+    return any;
 }
 /* To the nearest, ties to even, as long as |a| < 2^22. */
 static inline void put_codes(int8_t *codes, lanes a)
@@ -260,19 +287,16 @@ static inline float total(lanes a)
 }
 #endif
 
-/* Two to the power of x <= 0 within 2e-7 of it; exactly 1 of 0, and 0 below LM_BELOW. */
+/* Two to the power of x within 3e-6 of it; exactly 1 of 0, and 0 below LM_BELOW. */
 static inline lanes power_of_two(lanes x)
 {
-    lanes magic = all(12582912.0f); /* 1.5 * 2^23: a sum with it has no bits behind the point */
-    lanes shifted = add(x, magic);
-    lanes f = sub(x, sub(shifted, magic));
-    lanes p = all(1.326472731307149e-3f);
-    p = fma16(p, f, all(9.671512991189957e-3f));
-    p = fma16(p, f, all(5.550733581185341e-2f));
-    p = fma16(p, f, all(2.4022242426872253e-1f));
-    p = fma16(p, f, all(6.931470036506653e-1f));
+    lanes n = whole(x), f = sub(x, n);
+    lanes p = all(9.582852944731712e-3f);
+    p = fma16(p, f, all(5.5906426161527634e-2f));
+    p = fma16(p, f, all(2.4024099111557007e-1f));
+    p = fma16(p, f, all(6.931241750717163e-1f));
     p = fma16(p, f, all(1.0f));
-    return times_two_to(p, shifted, x);
+    return times_two_to(p, n, x);
 }
 
 /* n <= 16 floats, zeros behind them. */

@@ -15,15 +15,17 @@ static inline void put_query_codes(const int8_t *codes, int n, void *made)
         ((int16_t *)made)[i] = codes[i];
 }
 
-static inline lanes put_weights(lanes weights, uint8_t *row, int tile)
+static inline lanes put_weights(const lanes weights[4], uint8_t *row)
 {
-    put((float *)row + tile * LM_TILE, weights);
-    return weights;
+    for (int t = 0; t < 4; t++)
+        put((float *)row + t * LM_TILE, weights[t]);
+    return add(add(weights[0], weights[1]), add(weights[2], weights[3]));
 }
 
-static inline void put_weight_codes(lanes weights, uint8_t *row, int tile)
+static inline void put_weight_codes(const lanes weights[4], uint8_t *row)
 {
-    put_codes((int8_t *)row + tile * LM_TILE, weights);
+    for (int t = 0; t < 4; t++)
+        put_codes((int8_t *)row + t * LM_TILE, weights[t]);
 }
 
 /* sums += pieces * row for pieces of two bfloat16 and a row of floats. */
