@@ -71,27 +71,34 @@ _HOMES = {
 
 
 def load(
-    name_or_folder: str | Path, *, dtype: str = "float32", engine: EngineConfig | None = None
+    name_or_folder: str | Path,
+    *,
+    weights: str | None = None,
+    dtype: str | None = None,
+    engine: EngineConfig | None = None,
 ) -> LocalModel | LocalEmbedder | LoadedModel:
     """A model from the store (a short name) or from disk (a folder, a .gguf file).
 
     All have ``.module`` (the `Transformer`: ``module(input_ids, attention_mask)`` gives logits
     and hidden states), ``.tokenizer``, ``.generate`` and ``.save(folder)``. One that generates
     text comes as a `LocalModel`, an embedding model as `load_embedder` gives it, any other as
-    what `task` runs. In float32 logits are those of other implementations; in bfloat16 (as the
-    command line serves it) a language model is twice as fast. ``engine``: of a language model.
-    Nothing is downloaded: `NotFoundError` names the command that does.
+    what `task` runs. ``weights``: the form in which they are held, ``float32`` (the default,
+    whose logits are those of other implementations), ``bfloat16`` (as the command line serves a
+    language model, twice as fast), ``int8``, ``q4`` or ``file`` (the blocks of a GGUF file).
+    ``dtype``: another way to name a float form. ``engine``: of a language model. Nothing is
+    downloaded: `NotFoundError` names the command that does.
     """
     from lmstack.serve import open_model
 
-    return open_model(name_or_folder, dtype=dtype, engine=engine)
+    return open_model(name_or_folder, weights=weights, dtype=dtype, engine=engine)
 
 
-def load_embedder(name_or_folder: str | Path) -> LocalEmbedder:
-    """An embedding model with ``.embed(texts)``, in float32. Nothing is downloaded."""
+def load_embedder(name_or_folder: str | Path, *, weights: str | None = None) -> LocalEmbedder:
+    """An embedding model with ``.embed(texts)``, its weights in float32 unless ``weights`` names
+    another form. Nothing is downloaded."""
     from lmstack.serve import LocalEmbedder
 
-    return LocalEmbedder.load(name_or_folder)
+    return LocalEmbedder.load(name_or_folder, weights=weights)
 
 
 def task(name: str, model: Any, **options: Any) -> Task[Any, Any, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.core import Embedder, ModelInfo, TextKind
+from lmstack.registry.packed import served_digest
 
 if TYPE_CHECKING:
     from lmstack.registry import ModelFolder
@@ -22,13 +23,15 @@ __all__ = ["LazyEmbedder"]
 
 
 class LazyEmbedder:
-    """`Embedder` over a model folder. Thread-safe; loads once."""
+    """`Embedder` over a model folder, its weights in the form ``weights`` (None: float32, or as
+    the folder has them). Thread-safe; loads once."""
 
-    def __init__(self, folder: ModelFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: ModelFolder, weights: str | None = None) -> None:
+        self._folder, self._weights = folder, weights
         self._loaded: Embedder | None = None
         self._loading = threading.Lock()
-        self.info = ModelInfo(folder.name, folder.digest)
+        digest = folder.digest if weights is None else served_digest(folder, weights)
+        self.info = ModelInfo(folder.name, digest)
 
     def load(self) -> Embedder:
         """The embedder itself; also called ahead of time, to be ready when it is needed."""
@@ -36,7 +39,7 @@ class LazyEmbedder:
             if self._loaded is None:
                 from lmstack.serve.embedder import LocalEmbedder
 
-                self._loaded = LocalEmbedder.load(self._folder)
+                self._loaded = LocalEmbedder.load(self._folder, weights=self._weights)
             return self._loaded
 
     @property

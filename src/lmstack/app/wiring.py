@@ -201,8 +201,9 @@ def embedder(name: str | None) -> Embedder:
     return LazyEmbedder(folder)
 
 
-def generator(name: str | None) -> ChatModel:
-    """The language model: remote if its name says so, else local and loaded."""
+def generator(name: str | None, weights: str | None = None) -> ChatModel:
+    """The language model: remote if its name says so, else local and loaded, its weights in the
+    form ``weights``."""
     wanted = name or DEFAULT_MODEL
     if is_remote(wanted):
         provider, _, model = wanted.partition(":")
@@ -210,7 +211,7 @@ def generator(name: str | None) -> ChatModel:
     folder = generator_folder(wanted)
     from lmstack.serve import LocalModel
 
-    return LocalModel.load(folder)
+    return LocalModel.load(folder, weights=weights)
 
 
 def generator_folder(name: str) -> ModelFolder:
@@ -227,11 +228,19 @@ def generator_folder(name: str) -> ModelFolder:
     return folder
 
 
-def require_models(model: str | None, embedder_name: str | None) -> None:
+def require_models(
+    model: str | None, embedder_name: str | None, weights: str | None = None
+) -> None:
     """Both models are here, before anything slow begins."""
     wanted = model or DEFAULT_MODEL
     if not is_remote(wanted):
         generator_folder(wanted)
+    elif weights is not None:
+        raise InputError(
+            f"--weights is for a model on this machine, and {wanted} is not",
+            hint="leave it out",
+            param="weights",
+        )
     embedder(embedder_name)
 
 
@@ -301,7 +310,7 @@ def open_source(
 
 @contextmanager
 def answering(
-    index: Index, model: str | None, num_passages: int
+    index: Index, model: str | None, num_passages: int, weights: str | None = None
 ) -> Iterator[tuple[Answerer, list[Request]]]:
     """An answerer over ``index``, and the list of what it asks the model."""
     from lmstack.rag import AnswerConfig, Answerer
@@ -309,7 +318,7 @@ def answering(
     config = AnswerConfig(
         retrieve=num_passages, passages=min(num_passages, AnswerConfig().passages)
     )
-    heard = Overheard(generator(model))
+    heard = Overheard(generator(model, weights))
     try:
         yield Answerer(index, heard, config), heard.requests
     finally:
@@ -337,6 +346,7 @@ def service(
     *,
     model: str | None,
     embedder_name: str | None,
+    weights: str | None = None,
     also: Sequence[str] = (),
     api_keys: tuple[str, ...],
     local: bool,
@@ -348,7 +358,7 @@ def service(
     from lmstack.app.service import build_service
     from lmstack.serve.http import LOCAL_HOSTS
 
-    chat, beside = generator(model), task_wiring.load_also(also)
+    chat, beside = generator(model, weights), task_wiring.load_also(also)
 
     def close_all() -> None:
         close(chat)

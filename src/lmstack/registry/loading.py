@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.core import FormatError, InputError, NotFoundError, UnsupportedError, shown
+from lmstack.core import FormatError, NotFoundError, UnsupportedError, shown
 from lmstack.registry.card import Kind, ModelFolder
 from lmstack.registry.defaults import (
     GenerationDefaults,
@@ -25,7 +25,7 @@ from lmstack.registry.defaults import (
     text_file,
 )
 from lmstack.registry.describe import json_file
-from lmstack.registry.packed import load_form, own_form, served_digest
+from lmstack.registry.packed import asked_form, load_form, own_form, served_digest
 from lmstack.registry.saving import write_settings
 from lmstack.registry.store import Store
 from lmstack.text import ChatTemplate, Tokenizer
@@ -169,7 +169,7 @@ def load(
     dtype: torch.dtype | None = None,
     ops: Ops | None = None,
     *,
-    weights: Form | None = None,
+    weights: str | None = None,
 ) -> LoadedModel:
     """Load what ``ref`` names (no network). Bytes that are not those of the card are an
     `IntegrityError`: a model is named by its digest in every answer.
@@ -191,7 +191,7 @@ def load(
         bare = _NoTokenizer(path)
         text = ModelText(folder.name, bare, None, GenerationDefaults(frozenset()), {})
     own = own_form(folder)
-    form = _form(weights, dtype) or own or "float32"
+    form = asked_form(weights, dtype) or own or "float32"
     return LoadedModel(
         name=folder.name,
         digest=served_digest(folder, form, own),
@@ -206,19 +206,6 @@ def load(
         late=late_interaction(path) if kind == "late-interaction" else None,
         form=form,
     )
-
-
-def _form(weights: Form | None, dtype: torch.dtype | None) -> Form | None:
-    """The one that is asked for, in whichever of the two ways."""
-    from lmstack.model.forms import as_form
-
-    named = None if dtype is None else as_form(str(dtype).removeprefix("torch."))
-    chosen = named if weights is None else as_form(weights)
-    if named not in (None, chosen):
-        raise InputError(
-            f"weights is {weights} and dtype is {named}", hint="give weights alone", param="weights"
-        )
-    return chosen
 
 
 def _config(path: Path) -> Mapping[str, Any]:

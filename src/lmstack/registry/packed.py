@@ -12,15 +12,36 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstack.core import FormatError, NotFoundError, StoreError
+from lmstack.core import FormatError, InputError, NotFoundError, StoreError, shown
 from lmstack.registry.card import ModelFolder
 from lmstack.registry.home import locked, store_error
 
 if TYPE_CHECKING:
+    import torch
+
     from lmstack.model import Ops, Transformer
     from lmstack.model.forms import Form
 
-__all__ = ["discard_packed", "load_form", "own_form", "served_digest"]
+__all__ = ["asked_form", "discard_packed", "load_form", "own_form", "served_digest"]
+
+
+def asked_form(weights: str | None, dtype: str | torch.dtype | None) -> Form | None:
+    """The form that is asked for by its name, or by the dtype of its floats."""
+    from lmstack.model.forms import DTYPES, as_form
+
+    named = None if dtype is None else str(dtype).removeprefix("torch.")
+    if named is not None and named not in DTYPES:
+        raise InputError(
+            f"the dtype is {shown(dtype)}", hint=f"one of: {', '.join(DTYPES)}", param="dtype"
+        )
+    if weights is not None and named not in (None, weights):
+        raise InputError(
+            f"weights is {shown(weights)} and dtype is {named}",
+            hint="give weights alone",
+            param="weights",
+        )
+    chosen = weights or named
+    return None if chosen is None else as_form(chosen)
 
 
 def own_form(folder: ModelFolder) -> Form | None:

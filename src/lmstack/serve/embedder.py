@@ -54,9 +54,16 @@ class LocalEmbedder:
         self._info = ModelInfo(loaded.name, loaded.digest, self._max_tokens)
 
     @classmethod
-    def load(cls, ref: str | os.PathLike[str] | ModelFolder, store: Store | None = None) -> Self:
-        """The embedder that ``ref`` names (no network), in float32."""
-        return cls(load(ref, store))
+    def load(
+        cls,
+        ref: str | os.PathLike[str] | ModelFolder,
+        store: Store | None = None,
+        *,
+        weights: str | None = None,
+    ) -> Self:
+        """The embedder that ``ref`` names (no network). ``weights``: the form in which they are
+        held, float32 unless given or already quantized."""
+        return cls(load(ref, store, weights=weights))
 
     def generate(self, *_: Any, **__: Any) -> str:
         """What a language model has; an encoder cannot."""

@@ -18,12 +18,13 @@ def open_model(
     ref: str | os.PathLike[str] | ModelFolder,
     *,
     store: Store | None = None,
-    dtype: str | torch.dtype = "float32",
+    weights: str | None = None,
+    dtype: str | torch.dtype | None = None,
     engine: EngineConfig | None = None,
 ) -> LocalModel | LocalEmbedder | LoadedModel:
     """`LocalModel` for what generates, `LocalEmbedder` for sentence vectors, else the
     `LoadedModel` itself, as for a folder without a tokenizer. No network."""
-    loaded = load_weights(ref, store, dtype)
+    loaded = load_weights(ref, store, weights, dtype, default="float32")
     if not loaded.has_tokenizer:
         return loaded
     if loaded.kind in ("generate", "seq2seq"):

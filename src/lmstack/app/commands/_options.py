@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,6 +19,7 @@ __all__ = [
     "ModelName",
     "NumPassages",
     "Rebuild",
+    "Weights",
     "check_words",
     "one_source",
     "say_if_remote",
@@ -32,6 +33,15 @@ ModelName = Annotated[
         help="The language model: a name in the store, a folder, or a remote one as openai:NAME"
         " or anthropic:NAME, to which question and passages are then sent."
         " [default: smollm2-135m-instruct]",
+    ),
+]
+Weights = Annotated[
+    Literal["float32", "bfloat16", "float16", "int8", "q4", "file"] | None,
+    typer.Option(
+        "--weights",
+        metavar="FORM",
+        help="How the language model's weights are held: float32, bfloat16, float16, int8, q4, or"
+        " file for the blocks of a GGUF file. [default: bfloat16]",
     ),
 ]
 EmbedderName = Annotated[

@@ -20,6 +20,7 @@ from lmstack.app.commands._options import (
     IndexFolder,
     ModelName,
     Rebuild,
+    Weights,
     check_words,
     one_source,
     say_if_remote,
@@ -54,6 +55,7 @@ def ask(
         int, typer.Option("-k", metavar="N", min=1, max=100, help="How many passages.")
     ] = 8,
     model: ModelName = None,
+    weights: Weights = None,
     embedder: EmbedderName = None,
     explain: Annotated[
         bool,
@@ -73,13 +75,13 @@ def ask(
     """
     one_source(docs, index, "lmstack ask")
     check_words(question, "question", "lmstack ask")
-    wiring.require_models(model, embedder)
+    wiring.require_models(model, embedder, weights)
     say_if_remote(out, model)
     again = f"lmstack ask {shlex.quote(question)} {_where(docs, index)}"
     out.interrupted = ("the index is kept", again)
     with (
         wiring.open_source(out, docs, index, embedder, rebuild=rebuild) as opened,
-        wiring.answering(opened, model, k) as (answerer, heard),
+        wiring.answering(opened, model, k, weights) as (answerer, heard),
     ):
         out.detail("models loaded")
         if out.as_json:

@@ -16,6 +16,7 @@ from lmstack.app.commands._options import (
     Also,
     EmbedderName,
     ModelName,
+    Weights,
     say_if_remote,
 )
 from lmstack.app.failure import CommandLineError
@@ -57,6 +58,7 @@ def up(
         ),
     ] = "127.0.0.1",
     model: ModelName = None,
+    weights: Weights = None,
     embedder: EmbedderName = None,
     also: Also = None,
 ) -> None:
@@ -74,7 +76,7 @@ def up(
         keys = api_keys()
         host, typed = _checked(docs, host, keys)
         source = wiring.existing_folder(docs)
-        wiring.require_models(model, embedder)
+        wiring.require_models(model, embedder, weights)
         task_wiring.require(also or [])
         say_if_remote(out, model)
 
@@ -95,6 +97,7 @@ def up(
                 source,
                 model=model,
                 embedder_name=embedder,
+                weights=weights,
                 also=also or [],
                 api_keys=keys,
                 local=_is_local(host),
