@@ -121,6 +121,18 @@ def test_a_queue_never_holds_more_than_it_may_and_everyone_gets_an_end(
     assert engine.stats().num_blocks_used == 0
 
 
+def test_those_who_were_refused_do_not_make_the_wait_look_short(make_engine: MakeEngine) -> None:
+    engine = make_engine(max_sequences=1, max_waiting=20)
+    for i in range(21):
+        engine.submit(asked("many", str(i)))
+    before = engine._seconds_a_request
+    for i in range(10):
+        engine.submit(asked("one", f"x{i}"))
+    engine._intake()
+    assert engine.stats().num_finished == {"refused": 10}
+    assert engine._seconds_a_request == before
+
+
 # What is cancelled, and what it must be doing at that time.
 def queued(engine: Engine) -> bool:
     return bool(engine._arrived)

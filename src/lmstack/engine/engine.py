@@ -25,8 +25,8 @@ from lmstack.core import (
 from lmstack.engine.admission import Admission
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
-from lmstack.engine.fairness import pushed_out
 from lmstack.engine.executor import open_executor
+from lmstack.engine.fairness import pushed_out
 from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent
 from lmstack.engine.runner import Computed, Runner
 from lmstack.engine.sampler import Sampled, Sampler
@@ -331,8 +331,9 @@ class Engine:
             self._cancelled.discard(sequence.request.id)
             self._pushed_out.pop(sequence.request.id, None)
             self._finished[reason] += 1
-            taken = time.monotonic() - sequence.created
-            self._seconds_a_request += 0.1 * (taken - self._seconds_a_request)
+            if sequence.has_begun:  # else it says nothing about how long answers take
+                taken = time.monotonic() - sequence.created
+                self._seconds_a_request += 0.1 * (taken - self._seconds_a_request)
 
     def _fail(self, sequence: Sequence, error: LmstackError) -> None:
         if sequence.request.id not in self._live:
