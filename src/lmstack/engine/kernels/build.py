@@ -75,7 +75,7 @@ PATHS = (
         "multiply_amx.c",
         (*_AVX512, "-mamx-tile", "-mamx-int8", "-mamx-bf16"),
     ),
-    NativePath("neon", "aarch64", "multiply_neon.c", ("-march=armv8.2-a+dotprod+fp16",)),
+    NativePath("neon", "aarch64", "multiply_neon.c", ("-march=armv8.2-a+dotprod",)),
 )
 
 

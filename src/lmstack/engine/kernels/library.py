@@ -156,7 +156,7 @@ def _found() -> tuple[ctypes.CDLL | None, str]:
 
 def rebuilding() -> str:
     """The command that builds the native ops anew, in a checkout or for an installed package."""
-    root = FOLDER.parents[3]
+    root = Path(__file__).parents[4]
     what = f"--editable {root}" if (root / "setup.py").exists() else "--force-reinstall lmstack"
     return f"{sys.executable} -m pip install --no-deps {what}"
 
