@@ -8,6 +8,8 @@
 #include <string.h>
 
 enum {
+    SLAB_PANELS = 8,  /* of a product that a thread has at hand, for all rows of a tile */
+    MOST_PANELS = 64, /* the same for fewer rows: as much memory, so that streams are longer */
     TILE_ROWS = 64,     /* rows that go through a segment together */
     ALONE_ROWS = 2,     /* up to here every thread prepares all rows itself: dearer is a barrier */
     QUERY_TOKENS = 32,  /* tokens of a prompt whose attention is one piece of work */
@@ -217,15 +219,16 @@ static void prepare(const run *r, const lm_op *op, lm_acts *acts, int i, float *
 
 /* Panels of gate and up, by turns, to act(gate) * up of `n` columns from `column` on. */
 static void gate(const run *r, const lm_op *op, int width, int column, int n, float *slab) {
+    float gates[MOST_PANELS / 2 * LM_PANEL], ups[MOST_PANELS / 2 * LM_PANEL];
     for (int at = 0; at < n; at += LM_PANEL) {
-        float *gates = slab + 2 * at, *ups = gates + LM_PANEL;
-        int count = n - at < LM_PANEL ? n - at : LM_PANEL;
-        for (int i = 0; op->bias && i < count; i++) {
-            gates[i] += op->bias[column + at + i];
-            ups[i] += op->bias[width + column + at + i];
-        }
-        r->path->glu(op->act, gates, ups, count, slab + at);
+        memcpy(gates + at, slab + 2 * at, sizeof(float) * LM_PANEL);
+        memcpy(ups + at, slab + 2 * at + LM_PANEL, sizeof(float) * LM_PANEL);
     }
+    for (int i = 0; op->bias && i < n; i++) {
+        gates[i] += op->bias[column + i];
+        ups[i] += op->bias[width + column + i];
+    }
+    r->path->glu(op->act, gates, ups, n, slab);
 }
 
 /* What follows a product: `slab` holds panels [panel, end) of row `row`. */
@@ -256,9 +259,9 @@ static void finish(const run *r, const lm_op *op, const lm_matrix *w, int panel,
 static int panels_a_piece(const run *r, const lm_matrix *w, int threads) {
     int pieces = threads * PIECES_A_THREAD;
     int panels = (w->panels + pieces - 1) / pieces;
-    int most = (int)(r->slab_floats / ((size_t)r->tile_rows * LM_PANEL));
     panels += panels & 1; /* gate and up stay together */
-    most -= most & 1;
+    int most = SLAB_PANELS * (TILE_ROWS / r->tile_rows);
+    if (most > MOST_PANELS) most = MOST_PANELS;
     return panels < most ? panels : most;
 }
 
@@ -386,8 +389,8 @@ static void measure(run *r) {
         size_t bytes = up64(lm_attend_scratch(&p->layers[i]));
         if (bytes > r->scratch_bytes) r->scratch_bytes = bytes;
     }
-    /* At least two panels of a tile, and a row to norm. */
-    r->slab_floats = 4 * LM_PANEL * TILE_ROWS;
+    /* It is room for a row to norm as well. */
+    r->slab_floats = SLAB_PANELS * LM_PANEL * TILE_ROWS;
     if (r->slab_floats < (size_t)most_cols) r->slab_floats = up64((size_t)most_cols);
 }
 
