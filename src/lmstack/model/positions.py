@@ -18,6 +18,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from lmstack.core import Config, InputError, check_range, check_whole, shown
 
@@ -204,7 +205,13 @@ def _inverse_frequencies(
 
 def sinusoids(positions: Tensor, width: int, *, halves: bool = False) -> Tensor:
     """(...) positions to (..., width), float32: sin and cos of position / 10000^(2i / width),
-    interleaved (Vaswani et al., 2017), or all sines before all cosines (``halves``, Marian)."""
+    interleaved (Vaswani et al., 2017), or all sines before all cosines (``halves``, Marian).
+    What stands for a tensor may answer in its place, as for torch's own functions."""
+    if has_torch_function_unary(positions):
+        answer: Tensor = handle_torch_function(
+            sinusoids, (positions,), positions, width, halves=halves
+        )
+        return answer
     pairs = torch.arange((width + 1) // 2, dtype=torch.float64, device=positions.device)
     angles = positions[..., None].double() / 10000.0 ** (2 * pairs / width)
     sin, cos = angles.sin(), angles[..., : width // 2].cos()

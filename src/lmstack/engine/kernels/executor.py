@@ -155,7 +155,7 @@ class NativeEncoder:
             types=None if types is None else np.array(types, np.int32),
             spans=spans,
             cache=(at + -at % ALIGNMENT, 0),
-            furthest=max(lengths),
+            furthest=max(lengths) - 1,
         )
         return out[:, : self._config.hidden_size]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
@@ -20,13 +21,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lmstack.core import EngineError
+from lmstack.core import ContextLengthError, EngineError, UnsupportedError
 from lmstack.engine.kernels.library import Attention, Matrix, native
 from lmstack.engine.kernels.lowering import Buffer, Lowered, Step
 from lmstack.model import RopeSpec
 from lmstack.model.biases import AlibiBias, BucketBias, ScoreBias
 from lmstack.model.config import LayerSpec, TransformerConfig
 from lmstack.model.layers import LayerNorm
+from lmstack.model.positions import sinusoids
 
 __all__ = ["SPAN", "Program", "RotaryCache", "Spans"]
 
@@ -38,6 +40,8 @@ _KINDS = (
 _STREAMS = ("ids", "positions", "types")
 _ACTS = ("silu", "gelu", "gelu_tanh", "relu", "tanh", "quick_gelu")
 KV_FORMS = ("bfloat16", "int8")
+WIDEST_HEAD = 256  # what attention has room for
+MOST_LENGTHS = 16  # for which rotary tables are kept, where they depend on the length
 
 SPAN = np.dtype(
     [
@@ -101,16 +105,25 @@ class RotaryCache:
 
     def __init__(self, ropes: Sequence[RopeSpec], head_dim: int, most: int) -> None:
         self._ropes, self._head_dim, self._most = ropes, head_dim, most
+        self._by_length = any(rope.depends_on_length for rope in ropes)
         self._have: dict[int | None, _Tables] = {}
-        self.widths = np.array([r.rotary_dim(head_dim) for r in ropes] or [0], np.int32)
+        # Pairs of channels turn, so an odd share of a head is rounded up.
+        self.widths = np.array(
+            [-(-r.rotary_dim(head_dim) // 2) * 2 for r in ropes] or [0], np.int32
+        )
 
-    def pointers(self, positions: int, length: int | None) -> tuple[Any, Any]:
-        """Addresses of the tables for ``positions`` places, of each rope."""
+    def tables(self, positions: int, length: int | None) -> _Tables:
+        """Of each rope, for at least ``positions`` places: to be kept while they are read, since
+        another thread may ask for longer ones. ``length`` None: as many as ``positions``."""
+        length = (length or positions) if self._by_length else None
         have = self._have.get(length)
         if have is None or have.count < positions:
             wanted = max(positions, 512, 2 * have.count if have else 0)
-            have = self._have[length] = self._made(min(wanted, max(self._most, positions)), length)
-        return have.cosines, have.sines
+            have = self._made(min(wanted, max(self._most, positions)), length)
+            if len(self._have) >= MOST_LENGTHS:
+                self._have = {}
+            self._have[length] = have
+        return have
 
     def _made(self, count: int, length: int | None) -> _Tables:
         kept: list[Tensor] = []
@@ -158,6 +171,7 @@ class Program:
         self._buffers = {id(b): i for i, b in enumerate(lowered.buffers)}
         self._matrices: list[Matrix] = []
         self._numbers: dict[int, int] = {}
+        self._positions = 1 << 31  # those of its tables
         ropes = (s.fields.get("rope") for s in lowered.steps)
         self.ropes: list[RopeSpec] = list(dict.fromkeys(r for r in ropes if r is not None))
         ops = (_Op * len(lowered.steps))(*(self._op(step) for step in lowered.steps))
@@ -201,7 +215,12 @@ class Program:
         of ``positions``. ``length``: what ropes that depend on one reckon with. ``given``:
         (N, D) float32 that the pass starts from."""
         out = torch.empty(rows, self.width)
-        cosines, sines = self._rotary.pointers(furthest + 1, length)
+        if furthest >= self._positions:
+            raise ContextLengthError(
+                f"position {furthest}, but the model has {self._positions}",
+                hint="cut or split the text",
+            )
+        rotary = self._rotary.tables(furthest + 1, length)
         step = _Step(
             rows,
             0 if spans is None else len(spans.rows),
@@ -211,8 +230,8 @@ class Program:
             None if spans is None else _address(spans.rows),
             cache[0],
             cache[1],
-            ctypes.addressof(cosines),
-            ctypes.addressof(sines),
+            ctypes.addressof(rotary.cosines),
+            ctypes.addressof(rotary.sines),
             _address(self._rotary.widths),
             None if given is None else given.data_ptr(),
             out.data_ptr() if self.width else None,
@@ -265,11 +284,17 @@ class Program:
 
     def _set_table(self, op: _Op, step: Step) -> None:
         op.stream = _STREAMS.index(step.fields["stream"])
-        table = step.fields["table"]
-        if hasattr(table, "codes"):
-            op.matrix = self._matrix(table)
+        if "sinusoids" in step.fields:
+            rows = torch.arange(self._config.max_positions + op.offset)
+            weight = sinusoids(rows, step.cols, halves=step.fields["sinusoids"])
+        elif hasattr(step.fields["table"], "codes"):
+            op.matrix = self._matrix(step.fields["table"])
+            return
         else:
-            op.table, op.table_cols = self._floats(table.weight), table.weight.shape[1]
+            weight = step.fields["table"].weight
+        op.table, op.table_cols = self._floats(weight), weight.shape[1]
+        if step.fields["stream"] == "positions":
+            self._positions = min(self._positions, len(weight) - op.offset)
 
     def _floats(self, values: Tensor | None) -> int | None:
         if values is None:
@@ -310,6 +335,11 @@ class Program:
 
     def _attention(self, spec: LayerSpec, bias: int | None, reach: int) -> Attention:
         config = self._config
+        if config.head_dim > WIDEST_HEAD:
+            raise UnsupportedError(
+                f"a head of {config.head_dim} channels has no native kernel",
+                hint="this model runs on the reference ops",
+            )
         return Attention(
             config.num_heads, config.num_kv_heads, config.head_dim,
             spec.causal, spec.window or 0, self._kv,
@@ -321,9 +351,11 @@ class Program:
         if bias is None:
             return None, 0
         assert isinstance(bias, AlibiBias | BucketBias)
-        reach = self._config.max_positions - 1
         if isinstance(bias, BucketBias):
-            reach = min(reach, bias.max_distance)
+            reach = bias.max_distance
+        else:
+            self._positions = min(self._positions, self._config.max_positions)
+            reach = self._config.max_positions - 1
         heads = self._config.num_heads
         q = torch.zeros(1, 1, heads, 1)
         keys = torch.arange(2 * reach + 1)
@@ -338,6 +370,10 @@ def _team(threads: int) -> int:
     if not found:
         raise EngineError(f"{threads} threads cannot be started")
     return int(found)
+
+
+# A child has none of its parent's threads, and would wait for them for ever.
+os.register_at_fork(after_in_child=_team.cache_clear)
 
 
 def _address(array: npt.NDArray[Any] | None) -> int | None:

@@ -26,6 +26,7 @@ from lmstack.model import RopeSpec, Transformer
 from lmstack.model.biases import ScoreBias
 from lmstack.model.config import Activation
 from lmstack.model.layers import LayerNorm, RMSNorm
+from lmstack.model.positions import sinusoids
 
 __all__ = ["Node", "RecordingOps", "Symbol", "record_cross", "record_hidden", "record_logits"]
 
@@ -101,6 +102,17 @@ class Symbol:
     def clamp(self, low: float, high: float) -> Symbol:
         return self._then("clamp", a=low, b=high)
 
+    def to(self, _dtype: torch.dtype) -> Symbol:
+        return self  # all floats are float32
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        _refuse(f"{name} of activations")
+
+    def __getitem__(self, _key: object) -> NoReturn:
+        _refuse("a part of activations")
+
     def __add__(self, other: Symbol | Tensor | int) -> Symbol:
         if isinstance(other, Symbol):
             return Symbol(Node("add", (self, other), self.width), inner=self.inner)
@@ -131,6 +143,10 @@ class Symbol:
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if function is sinusoids:
+            rows, width = args
+            fields = {**rows.node.fields, "sinusoids": kwargs["halves"]}
+            return Symbol(Node("embed", (), width, fields))
         if function is torch.tanh:
             return args[0]._then("act", act="tanh")
         if function is torch.zeros_like:
@@ -160,12 +176,16 @@ class RecordingOps:
         return Symbol(Node("embed", (), width, {**ids.node.fields, "table": table}))
 
     def norm(self, x: Symbol, norm: RMSNorm | LayerNorm) -> Symbol:
+        if not isinstance(x, Symbol):
+            _refuse("a table of relative positions")
         size = norm.weight.shape[0]
         if x.inner[-1] != size:
             _refuse(f"a norm of {size} over {x.inner}")
         return x._then("norm", norm=norm, parts=x.width // size)
 
     def linear(self, x: Symbol, weight: Any) -> Symbol:
+        if not isinstance(x, Symbol):
+            _refuse("a table of relative positions")
         if getattr(weight, "codes", None) is None:
             _refuse(f"{type(weight).__name__}, a matrix that is not quantized,")
         width = weight.rows
