@@ -25,9 +25,10 @@ class Machine:
     fixed: float = 0.005
     token: float = 1 / 2000
     place: float = 1 / 30_000_000
+    stream: float = 1 / 4000
 
-    def seconds(self, tokens: int, places: float) -> float:
-        return self.fixed + self.token * tokens + self.place * places
+    def seconds(self, tokens: int, streams: int, places: float) -> float:
+        return self.fixed + self.token * tokens + self.stream * streams + self.place * places
 
 
 @dataclass
@@ -75,7 +76,8 @@ class Simulation:
         """Those that are over after it."""
         chunks = self.scheduler.schedule()
         places = sum((c.start + c.end + 1) / 2 * c.count for c in chunks)
-        seconds = self._machine.seconds(sum(c.count for c in chunks), places)
+        tokens, streams = sum(c.count for c in chunks), sum(c.samples for c in chunks)
+        seconds = self._machine.seconds(tokens, streams, places)
         seconds *= self._rng.lognormvariate(0, 0.1)
         self.now += seconds
         over = []

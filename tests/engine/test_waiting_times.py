@@ -64,7 +64,7 @@ def test_without_streams_the_same_book_takes_no_longer_than_its_own_work() -> No
     simulation = Simulation()
     book = Job(0.0, 6000, 1)
     simulation.run([book])
-    assert book.first_token_s < 1.2 * Machine().seconds(6000, 18_000_000)
+    assert book.first_token_s < 1.2 * Machine().seconds(6000, 1, 18_000_000)
 
 
 def test_a_line_does_not_wait_behind_a_book() -> None:

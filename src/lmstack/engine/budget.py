@@ -17,9 +17,10 @@ __all__ = ["StepBudget", "StepCost"]
 
 # A step's share of prompts where decodes alone reach the target: prompts must get on too.
 PROMPT_SHARE = 0.25
-# Units that give the three costs about the same size.
-TOKENS, PLACES = 100.0, 100_000.0
-FIRST_GUESS = (0.01, 0.1, 0.01)
+# Units that give the costs about the same size, and the first guess of each: fixed, of tokens, of
+# streams, of places.
+TOKENS, STREAMS, PLACES = 100.0, 100.0, 100_000.0
+FIRST_GUESS = (0.01, 0.1, 0.05, 0.01)
 # Spread of a measured step, and what a cost may drift between steps, as shares of them.
 NOISE, DRIFT = 0.2, 0.1
 # Machines stall: beyond this factor a measurement says nothing about costs.
@@ -28,38 +29,38 @@ WARM_UP = 3
 
 
 class StepCost:
-    """Seconds of a step = fixed + per token * tokens + per place * places, where each token adds
-    as many places as it looks at.
+    """Seconds of a step = fixed + a cost for each token, for each stream that gets its next one,
+    and for each place: every token adds as many as it looks at.
 
-    Learned by recursive least squares on a random walk (a Kalman filter with three states), so
+    Learned by recursive least squares on a random walk (a Kalman filter with four states), so
     recent steps count most and a machine that slows down is noticed within some steps.
     """
 
     def __init__(self) -> None:
         self._costs = list(FIRST_GUESS)
-        self._spread = [[0.0] * 3 for _ in range(3)]  # covariance of the costs
+        self._spread = [[0.0] * len(FIRST_GUESS) for _ in FIRST_GUESS]  # covariance of the costs
         for i, guess in enumerate(FIRST_GUESS):
             self._spread[i][i] = (3 * guess) ** 2
         self._num_seen = 0
 
-    def seconds(self, tokens: float, places: float) -> float:
-        fixed, per_token, per_place = self._costs
-        return fixed + per_token * tokens / TOKENS + per_place * places / PLACES
+    def seconds(self, tokens: float, streams: float, places: float) -> float:
+        return _dot(self._costs, _units(tokens, streams, places))
 
     def tokens_within(self, seconds: float, start: int) -> int:
         """The longest chunk from place ``start`` on that adds no more than ``seconds``."""
-        each = self._costs[1] / TOKENS + self._costs[2] / PLACES * start
-        curve = self._costs[2] / PLACES / 2
+        _, per_token, _, per_place = self._costs
+        each = per_token / TOKENS + per_place / PLACES * start
+        curve = per_place / PLACES / 2
         if seconds <= 0:
             return 0
         # Of curve * n**2 + each * n = seconds, in the form that is exact for a small curve.
         root = each + math.sqrt(each * each + 4 * curve * seconds)
         return int(2 * seconds / root) if root > 0 else 2**31
 
-    def observe(self, seconds: float, tokens: float, places: float) -> None:
+    def observe(self, seconds: float, tokens: float, streams: float, places: float) -> None:
         """A step took ``seconds``."""
-        x = (1.0, tokens / TOKENS, places / PLACES)
-        guess = self.seconds(tokens, places)
+        x = _units(tokens, streams, places)
+        guess = _dot(self._costs, x)
         if self._num_seen >= WARM_UP:
             seconds = min(seconds, OUTLIER * guess)
         self._num_seen += 1
@@ -72,10 +73,11 @@ class StepCost:
         Px = [_dot(row, x) for row in P]
         scale = _dot(x, Px) + (NOISE * max(guess, seconds)) ** 2
         wrong = seconds - guess
-        for i in range(3):
-            self._costs[i] = max(0.0, self._costs[i] + Px[i] * wrong / scale)
-            for j in range(3):
-                P[i][j] -= Px[i] * Px[j] / scale
+        for i, row in enumerate(P):
+            gain = Px[i] / scale
+            self._costs[i] = max(0.0, self._costs[i] + gain * wrong)
+            for j, other in enumerate(Px):
+                row[j] -= gain * other
 
 
 class StepBudget:
@@ -87,15 +89,15 @@ class StepBudget:
         self.cost = StepCost()
         self.tokens_left = 0
         self._seconds_left = math.inf
-        self._tokens = self._places = 0
+        self._tokens = self._streams = self._places = 0
 
     def begin(self, num_decoding: int, places: int) -> None:
         """``places``: those that the decoding streams look at, together."""
-        self._tokens, self._places = num_decoding, places
+        self._tokens, self._streams, self._places = num_decoding, num_decoding, places
         self.tokens_left = self._max_tokens - num_decoding
         self._seconds_left = math.inf
         if num_decoding:
-            decodes = self.cost.seconds(num_decoding, places)
+            decodes = self.cost.seconds(num_decoding, num_decoding, places)
             least = PROMPT_SHARE * max(decodes, self._target_s)
             self._seconds_left = max(self._target_s - decodes, least)
 
@@ -114,11 +116,15 @@ class StepBudget:
         self._tokens += count
         self._places += places
         self.tokens_left -= count
-        self._seconds_left -= self.cost.seconds(count, places) - self.cost.seconds(0, 0)
+        self._seconds_left -= self.cost.seconds(count, 0, places) - self.cost.seconds(0, 0, 0)
 
     def observe(self, seconds: float) -> None:
-        self.cost.observe(seconds, self._tokens, self._places)
+        self.cost.observe(seconds, self._tokens, self._streams, self._places)
+
+
+def _units(tokens: float, streams: float, places: float) -> tuple[float, float, float, float]:
+    return 1.0, tokens / TOKENS, streams / STREAMS, places / PLACES
 
 
 def _dot(a: Seq[float], b: Seq[float]) -> float:
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]
