@@ -1,3 +1,10 @@
 """Native CPU ops in C, compiled when the package is installed. README.md here is their guide."""
 
-__all__: list[str] = []
+from lmstack.engine.kernels.library import (
+    available_paths,
+    problem,
+    select_path,
+    selected_path,
+)
+
+__all__ = ["available_paths", "problem", "select_path", "selected_path"]
