@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LMSTACK := $(BIN)/lmstack
-NATIVE := setup.py $(wildcard src/lmstack/engine/kernels/*.[ch]) src/lmstack/engine/kernels/build.py
+KERNELS := src/lmstack/engine/kernels
+NATIVE := setup.py $(KERNELS)/build.py $(wildcard $(KERNELS)/*.[ch])
+NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
+  || echo "The native ops were not built: models run on slower ones. $(LMSTACK) doctor says more."
 QUESTION ?= How do I open the web page?
 
 .PHONY: demo test test-long check format docs clean
@@ -81,9 +84,11 @@ $(VENV)/bin/python:
 $(VENV)/.base: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
 	@echo "Installing lmstack (torch is the large part) ..."
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@$(NATIVE_MISSING)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
 	@echo "Installing lmstack and its development tools ..."
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(NATIVE_MISSING)
 	@touch $@ $(VENV)/.base
