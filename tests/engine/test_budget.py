@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.simulation import Machine
 
-from lmstack.engine.budget import PROMPT_SHARE, StepBudget, StepCost
+from lmstack.engine.budget import LEAST_CHUNK, PROMPT_SHARE, StepBudget, StepCost
 
 machines = st.builds(
     Machine,
@@ -134,12 +134,30 @@ def test_streams_that_cost_much_do_not_make_prompts_look_dear() -> None:
     assert budget.cost.tokens_within(0.1, 0) > 0.6 * 0.1 / machine.token
 
 
-def test_a_step_on_the_slowest_machine_still_takes_a_token() -> None:
+def test_a_step_on_the_slowest_machine_still_takes_some_tokens() -> None:
     budget = budget_of(Machine(token=2.0))
     budget.begin(1, 10)
-    assert budget.fits(0) == 1
-    budget.take(0, 1)
+    assert budget.fits(0) == LEAST_CHUNK
+    budget.take(0, LEAST_CHUNK)
     assert budget.fits(0) == 0
+
+
+def test_a_cost_that_is_thought_far_too_high_is_corrected_under_steady_load() -> None:
+    """Small chunks say little; they must say enough to become larger."""
+    machine, rng = Machine(), random.Random(5)
+    budget = StepBudget(512, 0.1)
+    for _ in range(5):
+        budget.cost.observe(20 * machine.seconds(132, 32, 40_000), 132, 32, 40_000)
+    budget.begin(32, 10_000)
+    assert budget.fits(0) < 20
+    for _ in range(300):
+        budget.begin(32, 10_000)
+        count = budget.fits(0)
+        budget.take(0, count)
+        seconds = machine.seconds(32 + count, 32, 10_000 + count * count / 2)
+        budget.observe(seconds * rng.lognormvariate(0, 0.2))
+    budget.begin(32, 10_000)
+    assert budget.fits(0) > 60
 
 
 @settings(max_examples=60, deadline=None)

@@ -17,6 +17,8 @@ __all__ = ["StepBudget", "StepCost"]
 
 # A step's share of prompts where decodes alone reach the target: prompts must get on too.
 PROMPT_SHARE = 0.25
+# Of less, the cost drowns in the noise: one that is thought too high would never be corrected.
+LEAST_CHUNK = 16
 # Units that give the costs about the same size, and the first guess of each: fixed, of tokens, of
 # streams, of places.
 TOKENS, STREAMS, PLACES = 100.0, 100.0, 100_000.0
@@ -102,13 +104,13 @@ class StepBudget:
             self._seconds_left = max(self._target_s - decodes, least)
 
     def fits(self, start: int) -> int:
-        """Tokens that a chunk from place ``start`` on may have: at least one while any fit."""
+        """Tokens that a chunk from place ``start`` on may have; 0 once the step is full."""
         if self.tokens_left <= 0 or self._seconds_left <= 0:
             return 0
         if self._seconds_left == math.inf:
             return self.tokens_left
         within = self.cost.tokens_within(self._seconds_left, start)
-        return min(self.tokens_left, max(1, within))
+        return min(self.tokens_left, max(LEAST_CHUNK, within))
 
     def take(self, start: int, count: int) -> None:
         """``count`` tokens from place ``start`` on are part of the step."""
