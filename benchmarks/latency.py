@@ -1,0 +1,135 @@
+"""What people wait for when the server is busy: `lmstack up` under `lmstack bench serve`.
+
+    make bench-latency                        about ten minutes
+    python benchmarks/latency.py --seconds 20 a shorter look
+
+First 32 requests at a time, which says what the server can do; then arrivals at random times, at
+shares of that rate, up to more than it can take; then eight streams while prompts of 6,000
+tokens arrive. The load generator runs on the same cores, so the server has less than the machine.
+Writes results/latency.json and latency.svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+HERE = pathlib.Path(__file__).parent
+LMSTACK = [sys.executable, "-m", "lmstack"]
+SHARES = (0.25, 0.5, 0.7, 0.85, 1.1)
+STREAMS, LONG_PROMPT = 32, 6000
+
+
+def is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/healthz") as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+@contextlib.contextmanager
+def server(port: int, weights: str, folder: str) -> Iterator[str]:
+    """`lmstack up` with all loaded, at the address that is given."""
+    url = f"http://127.0.0.1:{port}"
+    command = [*LMSTACK, "up", folder, "--port", str(port), "--weights", weights, "--quiet"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            if is_ready(url):
+                break
+            if process.poll() is not None:
+                raise SystemExit("lmstack up ended before it was ready")
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+def load(url: str, *options: str) -> list[dict[str, Any]]:
+    """The summary of each load of one run of `lmstack bench serve`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        found = pathlib.Path(scratch, "load.json")
+        command = [*LMSTACK, "bench", "serve", url, "--quiet", "--output", str(found), *options]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+        if done.returncode:
+            raise SystemExit(f"lmstack bench serve failed:\n{done.stderr[-2000:]}")
+        loads: list[dict[str, Any]] = json.loads(found.read_text())["levels"]
+        return loads
+
+
+def beside_long_prompts(url: str, model: str, seconds: int) -> dict[str, Any]:
+    """Eight streams, alone and while prompts of `LONG_PROMPT` tokens arrive."""
+    few = ("--model", model, "--concurrency", "8", "--duration", str(seconds))
+    alone = load(url, *few)[0]
+    intruder = subprocess.Popen(
+        [*LMSTACK, "bench", "serve", url, "--quiet", "--model", model, "--concurrency", "1",
+         "--duration", str(seconds), "--input-tokens", str(LONG_PROMPT), "--output-tokens", "16"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        beside = load(url, *few)[0]
+    finally:
+        intruder.terminate()
+        intruder.wait(60)
+    return {"prompt_tokens": LONG_PROMPT, "alone": alone, "beside": beside}
+
+
+def short(found: dict[str, Any]) -> str:
+    first, gaps = found["first_token"], found["between"]
+    return (
+        f"{found['requests_per_s']:.2f} requests/s, {found['tokens_per_s']:.0f} tokens/s, first "
+        f"token p95 {first['p95']:.2f} s, between p99 {gaps['p99'] * 1e3:.0f} ms, "
+        f"{found['slow_gap_share'] * 1e3:.2f} of 1,000 over 200 ms"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=60, help="of each load")
+    parser.add_argument("--weights", default="file", help="form of the weights")
+    parser.add_argument("--port", type=int, default=8123)
+    parser.add_argument("--json", default=str(HERE / "results" / "latency.json"))
+    given = parser.parse_args()
+    model, picture = "smollm2-135m-instruct", pathlib.Path(given.json).with_suffix(".svg")
+    from lmstack.app.processor import processor
+
+    with tempfile.TemporaryDirectory() as folder, server(given.port, given.weights, folder) as url:
+        pathlib.Path(folder, "note.md").write_text("The sky is blue.\n")
+        timed = ("--model", model, "--duration", str(given.seconds))
+        full = load(url, *timed, "--concurrency", str(STREAMS))[0]
+        print(f"{STREAMS} at a time: {short(full)}", flush=True)
+        rates = [round(full["requests_per_s"] * share, 3) for share in SHARES]
+        listed = ",".join(map(str, rates))
+        loads = load(url, *timed, "--rates", listed, "--plot", str(picture))
+        for share, each in zip(SHARES, loads, strict=True):
+            print(f"{share:.0%}: {short(each)}", flush=True)
+        long = beside_long_prompts(url, model, given.seconds)
+        print(f"8 streams alone: {short(long['alone'])}")
+        print(f"8 streams beside long prompts: {short(long['beside'])}")
+    result = {
+        "machine": str(processor()),
+        "weights": given.weights,
+        "saturated": full,
+        "shares": list(SHARES),
+        "loads": loads,
+        "long_prompts": long,
+    }
+    pathlib.Path(given.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
