@@ -8,6 +8,7 @@ weights (`forms`) and what they cost in quality.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,9 @@ def write_packed_folder(
     this config."""
     more = dict(extra or {})
     _, values = config.hf_writing(more.pop("model_type", None))
-    write_packed(folder / PACKED, config, weights, {"form": form})
+    count = sum(math.prod(weight.shape) for weight in weights.values())
+    stamp = {"form": form, "parameters": str(count)}
+    write_packed(folder / PACKED, config, weights, stamp)
     text = json.dumps(values | {"dtype": "float32"} | more, indent=2, sort_keys=True) + "\n"
     try:
         (folder / "config.json").write_text(text, encoding="utf-8")

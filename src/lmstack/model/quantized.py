@@ -34,6 +34,7 @@ __all__ = [
     "QuantizedMatrix",
     "buffer_shapes",
     "float_state",
+    "held_weights",
     "pack",
     "unpack",
 ]
@@ -268,11 +269,18 @@ class QuantizedEmbedding(_Held, Embedding):  # type: ignore[override]  # weight 
 
 def float_state(module: nn.Module) -> dict[str, Tensor]:
     """The state of ``module`` with every quantized matrix dequantized, as its float kin has it."""
-    state: dict[str, Tensor] = {key: value.detach() for key, value in module.state_dict().items()}
+    held = held_weights(module)
+    return {k: w if isinstance(w, Tensor) else w.dequantized() for k, w in held.items()}
+
+
+def held_weights(module: nn.Module) -> dict[str, Tensor | QuantizedMatrix]:
+    """The weights of ``module`` as they are held, matrices under the names of their float kin."""
+    state: dict[str, Tensor | QuantizedMatrix] = {}
+    state |= {key: value.detach() for key, value in module.state_dict().items()}
     for path, child in module.named_modules():
         if isinstance(child, QuantizedLinear | QuantizedEmbedding):
             start = f"{path}." if path else ""
             for name in ("codes", "scales", "mins"):
                 state.pop(start + name, None)
-            state[f"{start}weight"] = child.weight
+            state[f"{start}weight"] = child.matrix
     return state

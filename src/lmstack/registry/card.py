@@ -48,7 +48,7 @@ class FileFacts(TypedDict):
 class Card:
     """What is known about a model. ``kind``: what it is for. ``licence`` and ``lineage`` are
     what the source states, never a guess; ``digest`` is ``sha256:`` over the sorted (file name,
-    sha256) pairs."""
+    sha256) pairs. ``evaluation``: what was measured of these weights."""
 
     name: str
     kind: Kind
@@ -61,6 +61,7 @@ class Card:
     architecture: str = ""
     parameters: int = 0
     notes: tuple[str, ...] = field(default=())
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -93,6 +94,7 @@ class Card:
                 files=files,
                 parameters=int(values.get("parameters", 0)),
                 notes=tuple(str(note) for note in values.get("notes", ())),
+                evaluation=dict(values.get("evaluation", {})),
                 **texts,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -155,6 +155,8 @@ def _safetensors_parameters(path: Path) -> int:
         end = max((int(tensor["data_offsets"][1]) for tensor in tensors), default=0)
         whole = path.stat().st_size == 8 + size + end
         count = sum(math.prod(int(n) for n in tensor["shape"]) for tensor in tensors)
+        # Of a packed file, where several weights may be in one byte.
+        count = int(header.get("__metadata__", {}).get("parameters", count))
     except OSError as error:
         raise store_error(error, path, "reading") from error
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):

@@ -81,10 +81,26 @@ class LoadedModel:
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that transformers loads: config, weights, tokenizer, template, and how
-        the model is to be used."""
+        the model is to be used. Quantized weights are written as the floats they stand for."""
         from lmstack.model import write_folder
 
         path = Path(folder)
+        write_folder(self.module, path, self._extra())
+        self._save_rest(path)
+
+    def save_packed(self, folder: str | Path) -> None:
+        """Write a folder that lmstack loads in this form, which must be a quantized one. It is
+        none for transformers."""
+        from lmstack.model.packed_folder import write_packed_folder
+        from lmstack.model.quantized import held_weights
+
+        path = Path(folder)
+        weights = held_weights(self.module)
+        write_packed_folder(path, self.module.config, weights, self.form, self._extra())
+        self._save_rest(path)
+
+    def _extra(self) -> dict[str, Any]:
+        """What config.json says beside the architecture."""
         eos_ids = sorted(self.generation.eos_ids)
         ids = () if self.has_tokenizer else ("eos_token_id", "bos_token_id")
         extra = {key: self.config[key] for key in (*_KEPT, *ids) if key in self.config}
@@ -93,7 +109,9 @@ class LoadedModel:
         if self.has_tokenizer:
             found = {"eos_token_id": eos_ids, "bos_token_id": self.tokenizer.bos_id}
             extra |= {key: value for key, value in found.items() if value not in (None, [])}
-        write_folder(self.module, path, extra)
+        return extra
+
+    def _save_rest(self, path: Path) -> None:
         if self.has_tokenizer:
             self.tokenizer.save(path)
         if self.template is not None:

@@ -5,9 +5,11 @@ Does not cover fetching, nor reading a card back (`card`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from lmstack.registry.card import CARD, Card, FileFacts, Kind, content_digest, file_sha256
 from lmstack.registry.describe import describe
@@ -25,6 +27,7 @@ class Origin:
     kind: Kind | None = None
     notes: tuple[str, ...] = ()
     weights_licence: str = ""
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make_card(name: str, staged: Path, origin: Origin) -> Card:
@@ -49,6 +52,7 @@ def make_card(name: str, staged: Path, origin: Origin) -> Card:
         architecture=facts.architecture,
         parameters=facts.parameters,
         notes=origin.notes,
+        evaluation=origin.evaluation,
     )
 
 

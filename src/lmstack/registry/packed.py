@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lmstack.model import Ops, Transformer
     from lmstack.model.forms import Form
 
-__all__ = ["asked_form", "discard_packed", "load_form", "own_form", "served_digest"]
+__all__ = ["asked_form", "discard_packed", "load_form", "own_form", "packed_file", "served_digest"]
 
 
 def asked_form(weights: str | None, dtype: str | torch.dtype | None) -> Form | None:
@@ -66,7 +66,7 @@ def load_form(folder: ModelFolder, form: Form, root: Path, ops: Ops) -> Transfor
 
     if not is_quantized(form) or own_form(folder) is not None:
         return build_module(*read_weights(folder.path, form), ops)
-    path = _place(root, folder.digest, form)
+    path = packed_file(root, folder.digest, form)
     stamp = {"model": folder.digest, "form": form}
 
     def kept() -> Transformer | None:
@@ -98,7 +98,8 @@ def discard_packed(root: Path, digest: str) -> None:
             raise store_error(error, path, "deleting") from error
 
 
-def _place(root: Path, digest: str, form: str) -> Path:
+def packed_file(root: Path, digest: str, form: str) -> Path:
+    """Where that form of the model with ``digest`` is kept."""
     return root / "packed" / f"{_start(digest)}-{form}.safetensors"
 
 

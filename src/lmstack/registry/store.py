@@ -105,6 +105,24 @@ class Store:
                 found = self._bring(name, parsed, progress)
         return self._fitting(found, parsed)
 
+    def add(self, ref: str | os.PathLike[str], fill: Callable[[Path], Origin]) -> ModelFolder:
+        """A model that is made here: ``fill`` writes its files into an empty folder and says
+        where they come from. ``ref``: a new name in the store, or the path of a new folder."""
+        parsed = parse_ref(ref)
+        if not isinstance(parsed, NameRef | PathRef) or parsed.name in KNOWN:
+            raise InputError(f"{ref} is not a name for a new model", hint="choose another name")
+        inside = isinstance(parsed, NameRef)
+        entry = parsed.path.absolute() if isinstance(parsed, PathRef) else self._entry(parsed.name)
+        with locked(self.root / "locks" / f"{parsed.name}.lock"):
+            if entry.is_file() or (entry.is_dir() and any(entry.iterdir())):
+                raise InputError(
+                    f"{ref} is there already",
+                    hint=f"lmstack models rm {ref}" if inside else "remove it, or name another",
+                )
+            if entry.is_dir():
+                entry.rmdir()
+            return self._placed(parsed.name, entry, fill)
+
     def resolve(self, ref: str | os.PathLike[str]) -> ModelFolder:
         """The model that ``ref`` names, without network. Sizes are checked, bytes are not.
 
@@ -258,15 +276,18 @@ class Store:
         return FileFacts(sha256=sha256, size=path.stat().st_size)
 
     def _bring(self, name: str, ref: Ref, progress: Progress | None) -> ModelFolder:
-        entry = self._entry(name)
+        return self._placed(name, self._entry(name), lambda at: self._fill(at, ref, progress))
+
+    def _placed(self, name: str, entry: Path, fill: Callable[[Path], Origin]) -> ModelFolder:
+        """The folder ``entry`` with a card, made beside it and moved there when it is whole."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.root / "downloads").mkdir(exist_ok=True)
-            staged = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.folder))
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            (self.root / "downloads").mkdir(parents=True, exist_ok=True)
+            staged = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=entry.parent))
         except OSError as error:
-            raise store_error(error, self.folder, "writing") from error
+            raise store_error(error, entry.parent, "writing") from error
         try:
-            origin = self._fill(staged, ref, progress)
+            origin = fill(staged)
             card = make_card(name, staged, origin)
             write_atomic(staged / CARD, json.dumps(card.to_json(), indent=2).encode())
             staged.chmod(0o755)
