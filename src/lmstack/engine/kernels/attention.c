@@ -22,6 +22,11 @@
 /* A row's best score follows its scores when they are above it by so many powers of two. */
 #define SLACK 8.0f
 
+/* Keys [from, to). */
+typedef struct {
+    int from, to;
+} span;
+
 typedef struct {
     const lm_attention *a;
     const uint8_t *cache;
@@ -31,13 +36,9 @@ typedef struct {
     lm_attend_state *state;
     uint8_t *queries;
     float *mixed;
-    uint8_t *copies;             /* of tiles with values that must not be met */
+    uint8_t *copies; /* of tiles with values that must not be met */
+    span copied_seen, copied_shared; /* for which rows these were made */
 } job;
-
-/* Keys [from, to). */
-typedef struct {
-    int from, to;
-} span;
 
 static inline int least(int a, int b)
 {
@@ -47,6 +48,11 @@ static inline int least(int a, int b)
 static inline int most(int a, int b)
 {
     return a > b ? a : b;
+}
+
+static inline int same(span a, span b)
+{
+    return a.from == b.from && a.to == b.to;
 }
 
 static inline span seen_from(const job *j, int position)
@@ -243,6 +249,7 @@ static int safe_values(job *j, const uint8_t *const *tiles, int block, int from,
                        span shared, const uint8_t **values)
 {
     size_t offset = (size_t)j->hd * LM_TILE * 2, bytes = offset;
+    int ready = same(seen, j->copied_seen) && same(shared, j->copied_shared);
     for (int t = from; t < to; t++) {
         int first = block + t * LM_TILE;
         values[t] = tiles[t] + offset;
@@ -251,10 +258,14 @@ static int safe_values(job *j, const uint8_t *const *tiles, int block, int from,
         span within = {seen.from - first, seen.to - first};
         span by_all = {shared.from - first, shared.to - first};
         uint8_t *copy = j->copies + t * bytes;
-        if (copy_values(values[t], j->hd, within, by_all, copy))
+        if (!ready && copy_values(values[t], j->hd, within, by_all, copy)) {
+            j->copied_seen.to = 0;
             return 0;
+        }
         values[t] = copy;
     }
+    j->copied_seen = seen;
+    j->copied_shared = shared;
     return 1;
 }
 

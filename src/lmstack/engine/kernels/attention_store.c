@@ -36,6 +36,38 @@ static inline void put_keys(const void *head, int bytes, uint8_t *keys, int plac
         memcpy(keys + (size_t)i * LM_TILE + place * 4, (const uint8_t *)head + i, 4);
 }
 
+/* A token's values lie in a tile every 2nd (bfloat16) or 4th number, beside its neighbours'. */
+static inline void put_bfloat16_values(const uint16_t *head, int hd, uint16_t *values, int place)
+{
+    values += (size_t)(place / 2) * hd * 2;
+#if defined(__AVX512F__)
+    for (int i = 0; i < hd; i += 16) {
+        __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(head + i)));
+        wide = _mm512_or_si512(wide, _mm512_slli_epi32(wide, 16));
+        _mm512_mask_storeu_epi16(values + 2 * i, place % 2 ? 0xaaaaaaaa : 0x55555555, wide);
+    }
+#else
+    for (int i = 0; i < hd; i++)
+        values[2 * i + place % 2] = head[i];
+#endif
+}
+
+static inline void put_byte_values(const int8_t *head, int hd, int8_t *values, int place)
+{
+    values += (size_t)(place / 4) * hd * 4;
+#if defined(__AVX512F__)
+    __mmask64 mine = 0x1111111111111111u << place % 4;
+    for (int i = 0; i < hd; i += 16) {
+        __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(head + i)));
+        wide = _mm512_sll_epi32(wide, _mm_cvtsi32_si128(place % 4 * 8));
+        _mm512_mask_storeu_epi8(values + 4 * i, mine, wide);
+    }
+#else
+    for (int i = 0; i < hd; i++)
+        values[4 * i + place % 4] = head[i];
+#endif
+}
+
 static void store_bfloat16(const float *k, const float *v, int n, uint8_t *tile, int place)
 {
     uint16_t head[256];
@@ -43,10 +75,7 @@ static void store_bfloat16(const float *k, const float *v, int n, uint8_t *tile,
     bfloat16_head(k, n, hd, head);
     put_keys(head, hd * 2, tile, place);
     bfloat16_head(v, n, hd, head);
-    uint16_t *values = (uint16_t *)(tile + (size_t)hd * LM_TILE * 2);
-    values += (size_t)(place / 2) * hd * 2 + place % 2;
-    for (int i = 0; i < hd; i++)
-        values[2 * i] = head[i];
+    put_bfloat16_values(head, hd, (uint16_t *)(tile + (size_t)hd * LM_TILE * 2), place);
 }
 
 static void store_int8(const float *k, const float *v, int n, uint8_t *tile, int place)
@@ -57,10 +86,7 @@ static void store_int8(const float *k, const float *v, int n, uint8_t *tile, int
     scales[place] = quantize_head(k, n, hd, head);
     put_keys(head, hd, tile, place);
     scales[LM_TILE + place] = quantize_head(v, n, hd, head);
-    int8_t *values = (int8_t *)tile + (size_t)hd * LM_TILE;
-    values += (size_t)(place / 4) * hd * 4 + place % 4;
-    for (int i = 0; i < hd; i++)
-        values[4 * i] = head[i];
+    put_byte_values(head, hd, (int8_t *)tile + (size_t)hd * LM_TILE, place);
 }
 
 void LM_NAME(store)(const lm_attention *a, const float *k, const float *v, uint8_t *tile, int place)
