@@ -17,7 +17,7 @@ __all__ = ["StepBudget", "StepCost"]
 
 # A step's share of prompts where decodes alone reach the target: prompts must get on too.
 PROMPT_SHARE = 0.25
-# Of less, the cost drowns in the noise: one that is thought too high would never be corrected.
+# Fewer tokens hardly shorten a step, and prompts would take for ever on a slow machine.
 LEAST_CHUNK = 16
 # Units that give the costs about the same size, and the first guess of each: fixed, of tokens, of
 # streams, of places.
