@@ -2,8 +2,9 @@
  *
  * Few rows (up to FEW) are bound by memory: a panel at a time, codes unpacked in registers, what
  * comes next asked for ahead of time. More rows are bound by multiplications: two panels at a time,
- * a stretch of their groups unpacked to bytes and float scales in a buffer that stays in the L1
- * cache, then blocks of up to BLOCK rows over it; sums wait in `out` between stretches.
+ * in stretches of groups that stay in the L1 cache with 4-bit codes unpacked to bytes and scales to
+ * floats, then blocks of up to BLOCK rows; sums wait in `out` between stretches, and each block
+ * asks for its share of the next two panels.
  *
  * Per row, output and group, in the order of groups, on every path: the integer sum starts at the
  * row's offset; it is rounded to a float and multiplied by the row's scale; a fused multiply-add
@@ -17,20 +18,30 @@
 #define UNROLL _Pragma("GCC unroll 16")
 
 enum {
-    FEW = 8,         /* rows that are multiplied without a buffer */
-    BLOCK = 6,       /* rows of a block: 2 * 6 integer and 2 * 6 float sums are registers */
-    TILE = 128,      /* rows whose codes stay in the L2 cache while the panels go by */
-    STRETCH = 512,   /* inputs of a panel pair that are unpacked at a time */
-    AHEAD = 4096,    /* bytes that few rows ask for ahead of their use */
-    SMALLEST = 16,   /* inputs of the smallest group */
+    FEW = 8,        /* rows that are multiplied without a buffer */
+    BLOCK = 6,      /* rows of a block: 2 * 6 integer and 2 * 6 float sums are registers */
+    TILE = 128,     /* rows whose codes stay in the L2 cache while the panels go by */
+    STRETCH = 768,  /* most inputs of a panel that are unpacked at a time */
+    SMALLEST = 16,  /* inputs of the smallest group */
+    AHEAD = 4096,   /* bytes that few rows ask for ahead of their use */
+    PAIR = 2 * LM_PANEL,
+    MINS = STRETCH / SMALLEST * PAIR, /* floats from a scale to its min */
 };
 
-/* Two panels of a stretch, unpacked. Codes: [group][step][panel][16 outputs][4 inputs]. */
+/* Two panels of a stretch, unpacked: codes in the layout of 8 bits. */
 typedef struct {
-    uint8_t codes[STRETCH * 2 * LM_PANEL];
-    float scales[STRETCH / SMALLEST][2][LM_PANEL];
-    float mins[STRETCH / SMALLEST][2][LM_PANEL];
+    uint8_t codes[2][STRETCH * LM_PANEL];
+    float scales[MINS * 2]; /* [group][panel][16 outputs], then mins in the same way */
 } stretch __attribute__((aligned(64)));
+
+/* What a block reads of the panels: groups of a stretch. */
+typedef struct {
+    const uint8_t *codes; /* in the layout of 8 bits */
+    const float *scales;
+    ptrdiff_t apart;             /* bytes from a panel's codes to the next one's */
+    int steps, count;            /* of a group; groups */
+    int with_mins, first;        /* first: these are a row's first groups */
+} panels_view;
 
 /* What a block of rows reads of the activations: first row, first group. */
 typedef struct {
@@ -47,10 +58,11 @@ INLINE rows_view view(const lm_matrix *w, const lm_acts *x, ptrdiff_t row, ptrdi
                        (ptrdiff_t)w->groups * w->group, w->groups};
 }
 
-INLINE __m512i inputs(const int8_t *codes) {
-    int32_t four;
-    memcpy(&four, codes, sizeof four);
-    return _mm512_set1_epi32(four);
+/* sum + 4 inputs of every output, `four` of a row against all. Written as assembly, as GCC 12
+ * copies the sums around each intrinsic and so runs out of registers. */
+INLINE __m512i dot(__m512i sum, __m512i code, const int8_t *four) {
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(code), "m"(*(const int32_t *)four));
+    return sum;
 }
 
 INLINE __m512 halves(const uint16_t *f16) {
@@ -88,15 +100,15 @@ INLINE void few(const int R, const int bits, const lm_matrix *w, int panel, rows
             const int8_t *xs = x.codes + s * 4;
             if (bits == 8) {
                 UNROLL for (int r = 0; r < R; r++)
-                    sum[r] = _mm512_dpbusd_epi32(sum[r], code, inputs(xs + r * x.inputs));
+                    sum[r] = dot(sum[r], code, xs + r * x.inputs);
             } else {
                 __m512i high = _mm512_and_si512(_mm512_srli_epi16(code, 4), low);
                 code = _mm512_and_si512(code, low);
                 const int8_t *xh = xs + code_steps * 4;
                 UNROLL for (int r = 0; r < R; r++) {
-                    sum[r] = _mm512_dpbusd_epi32(sum[r], code, inputs(xs + r * x.inputs));
+                    sum[r] = dot(sum[r], code, xs + r * x.inputs);
                     high_sum[r] =
-                        _mm512_dpbusd_epi32(high_sum[r], high, inputs(xh + r * x.inputs));
+                        dot(high_sum[r], high, xh + r * x.inputs);
                 }
             }
         }
@@ -119,70 +131,91 @@ INLINE void few(const int R, const int bits, const lm_matrix *w, int panel, rows
 
 /* -- many rows ------------------------------------------------------------------------------- */
 
-/* `count` groups, from `group` on, of P panels into a buffer. */
-INLINE void unpack(const int P, const lm_matrix *w, int panel, int group, int count, stretch *to) {
+/* `count` groups, from `group` on, of a panel: 4-bit codes and all scales into a buffer. */
+static void unpack(const lm_matrix *w, int panel, int group, int count, stretch *to, int p) {
     const __m512i low = _mm512_set1_epi8(15);
-    const int steps = w->group / 4, half = steps / 2;
-    for (int p = 0; p < P; p++) {
-        ptrdiff_t at = (ptrdiff_t)(panel + p) * w->groups + group;
-        const uint8_t *codes = w->codes + at * steps * 8 * w->bits;
-        uint8_t *into = to->codes + p * 64;
-        for (int g = 0; g < count; g++, into += steps * P * 64) {
-            if (w->bits == 8) {
-                for (int s = 0; s < steps; s++, codes += 64)
-                    _mm512_store_si512(into + s * P * 64, _mm512_loadu_si512(codes));
-            } else {
-                for (int s = 0; s < half; s++, codes += 64) {
-                    __m512i code = _mm512_loadu_si512(codes);
-                    __m512i high = _mm512_and_si512(_mm512_srli_epi16(code, 4), low);
-                    _mm512_store_si512(into + s * P * 64, _mm512_and_si512(code, low));
-                    _mm512_store_si512(into + (s + half) * P * 64, high);
-                }
+    ptrdiff_t at = (ptrdiff_t)panel * w->groups + group;
+    if (w->bits == 4) {
+        const int half = w->group / 8;
+        const uint8_t *codes = w->codes + at * half * 64;
+        uint8_t *into = to->codes[p];
+        for (int g = 0; g < count; g++, into += half * 64)
+            for (int s = 0; s < half; s++, codes += 64, into += 64) {
+                __m512i code = _mm512_loadu_si512(codes);
+                __m512i high = _mm512_and_si512(_mm512_srli_epi16(code, 4), low);
+                _mm512_store_si512(into, _mm512_and_si512(code, low));
+                _mm512_store_si512(into + half * 64, high);
             }
-            ptrdiff_t of = (at + g) * LM_PANEL;
-            _mm512_store_ps(to->scales[g][p], halves(w->scales + of));
-            if (w->mins) _mm512_store_ps(to->mins[g][p], halves(w->mins + of));
-        }
+    }
+    for (int g = 0; g < count; g++) {
+        float *into = to->scales + g * PAIR + p * LM_PANEL;
+        _mm512_store_ps(into, halves(w->scales + (at + g) * LM_PANEL));
+        if (w->mins) _mm512_store_ps(into + MINS, halves(w->mins + (at + g) * LM_PANEL));
     }
 }
 
-/* R rows of the `count` unpacked groups of P panels, added to `out` or, where these are a row's
- * first, put there. */
-INLINE void block(const int R, const int P, const stretch *w, int steps, int count, int with_mins,
-                  int first, rows_view x, float *out, ptrdiff_t stride) {
+/* Keeps the compiler from deriving one pointer from another: each then costs a register, and the
+ * rows are base + {0, 1, 2} * stride of two bases, which an x86 address holds. */
+#define OWN(pointer) __asm__("" : "+r"(pointer))
+
+#define ROW(base, r, stride)                                                                      \
+    ((r) < 3 ? base##_0 + (r) * (stride) : base##_3 + ((r) - 3) * (stride))
+
+/* R rows of a stretch of P panels, added to `out` or, where its groups are a row's first, put
+ * there. */
+INLINE void block(const int R, const int P, const panels_view *w, rows_view x, float *out,
+                  ptrdiff_t stride) {
     const uint8_t *codes = w->codes;
+    const float *scales = w->scales;
+    const ptrdiff_t apart = w->apart;
+    const int8_t *codes_0 = x.codes, *codes_3 = x.codes + 3 * x.inputs;
+    const float *scales_0 = x.scales, *scales_3 = x.scales + 3 * x.groups;
+    const float *sums_0 = x.sums, *sums_3 = x.sums + 3 * x.groups;
+    const int32_t *offsets_0 = x.offsets, *offsets_3 = x.offsets + 3 * x.groups;
+    OWN(codes_3);
+    OWN(scales_3);
+    OWN(sums_3);
+    OWN(offsets_3);
     __m512 acc[BLOCK][2];
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
-        acc[r][p] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(out + r * stride + p * LM_PANEL);
-    for (int g = 0; g < count; g++) {
+        acc[r][p] = w->first ? _mm512_setzero_ps() : _mm512_loadu_ps(out + r * stride + p * LM_PANEL);
+    for (int g = 0; g < w->count; g++) {
         __m512i sum[BLOCK][2];
         UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
-            sum[r][p] = _mm512_set1_epi32(x.offsets[r * x.groups + g]);
-        for (int s = 0; s < steps; s++) {
+            sum[r][p] = _mm512_set1_epi32(*ROW(offsets, r, x.groups));
+        const uint8_t *end = codes + w->steps * 64;
+        do {
             __m512i code[2];
-            UNROLL for (int p = 0; p < P; p++) code[p] = _mm512_load_si512(codes + p * 64);
+            UNROLL for (int p = 0; p < P; p++) code[p] = _mm512_loadu_si512(codes + p * apart);
             UNROLL for (int r = 0; r < R; r++) {
-                __m512i four = inputs(x.codes + r * x.inputs);
                 UNROLL for (int p = 0; p < P; p++)
-                    sum[r][p] = _mm512_dpbusd_epi32(sum[r][p], code[p], four);
+                    sum[r][p] = dot(sum[r][p], code[p], ROW(codes, r, x.inputs));
             }
-            codes += P * 64;
-            x.codes += 4;
-        }
+            codes += 64;
+            codes_0 += 4;
+            codes_3 += 4;
+        } while (codes != end);
         UNROLL for (int p = 0; p < P; p++) {
-            __m512 scale = _mm512_load_ps(w->scales[g][p]);
+            __m512 scale = _mm512_load_ps(scales + p * LM_PANEL);
             UNROLL for (int r = 0; r < R; r++)
-                acc[r][p] = scaled(sum[r][p], x.scales[r * x.groups + g], scale, acc[r][p]);
+                acc[r][p] = scaled(sum[r][p], *ROW(scales, r, x.groups), scale, acc[r][p]);
         }
-        if (with_mins) {
+        if (w->with_mins) {
             UNROLL for (int p = 0; p < P; p++) {
-                __m512 min = _mm512_load_ps(w->mins[g][p]);
+                __m512 min = _mm512_load_ps(scales + MINS + p * LM_PANEL);
                 UNROLL for (int r = 0; r < R; r++) {
-                    __m512 row = _mm512_set1_ps(x.sums[r * x.groups + g]);
+                    __m512 row = _mm512_set1_ps(*ROW(sums, r, x.groups));
                     acc[r][p] = _mm512_fmadd_ps(row, min, acc[r][p]);
                 }
             }
         }
+        scales += PAIR;
+        scales_0++;
+        scales_3++;
+        sums_0++;
+        sums_3++;
+        offsets_0++;
+        offsets_3++;
     }
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
         _mm512_storeu_ps(out + r * stride + p * LM_PANEL, acc[r][p]);
@@ -199,15 +232,14 @@ INLINE void block(const int R, const int P, const stretch *w, int steps, int cou
 FEW_OF(1) FEW_OF(2) FEW_OF(3) FEW_OF(4) FEW_OF(5) FEW_OF(6) FEW_OF(7) FEW_OF(8)
 
 #define BLOCK_ROWS(R, P)                                                                           \
-    static void block_##R##_##P(const stretch *w, int steps, int count, int with_mins, int first,  \
-                                rows_view x, float *out, ptrdiff_t stride) {                       \
-        block(R, P, w, steps, count, with_mins, first, x, out, stride);                            \
+    static void block_##R##_##P(const panels_view *w, rows_view x, float *out, ptrdiff_t stride) { \
+        block(R, P, w, x, out, stride);                                                            \
     }
 #define BLOCK_OF(R) BLOCK_ROWS(R, 1) BLOCK_ROWS(R, 2)
 BLOCK_OF(1) BLOCK_OF(2) BLOCK_OF(3) BLOCK_OF(4) BLOCK_OF(5) BLOCK_OF(6)
 
 typedef void few_fn(const lm_matrix *, int, rows_view, float *, ptrdiff_t);
-typedef void block_fn(const stretch *, int, int, int, int, rows_view, float *, ptrdiff_t);
+typedef void block_fn(const panels_view *, rows_view, float *, ptrdiff_t);
 
 static few_fn *const few_table[FEW][2] = {
     {few_1_4, few_1_8}, {few_2_4, few_2_8}, {few_3_4, few_3_8}, {few_4_4, few_4_8},
@@ -225,25 +257,44 @@ static void multiply_few(const lm_matrix *w, int panel, int end, const lm_acts *
     for (int p = panel; p < end; p++) run(w, p, rows, out + (p - panel) * LM_PANEL, stride);
 }
 
+/* Lines [from, to) of the P panels that come `apart` bytes after these codes. */
+static void ask(const uint8_t *codes, int P, ptrdiff_t apart, int from, int to) {
+    for (int line = from; line < to; line++)
+        for (int p = 0; p < P; p++)
+            _mm_prefetch((const char *)codes + line * 64 + (P + p) * apart, _MM_HINT_T1);
+}
+
 /* Up to TILE rows of P panels. */
 static void multiply_pair(const lm_matrix *w, int panel, int P, const lm_acts *x, int row,
                           int count, float *out, ptrdiff_t stride) {
     stretch unpacked;
     const int most = STRETCH / w->group, blocks = (count + BLOCK - 1) / BLOCK;
-    for (int group = 0; group < w->groups; group += most) {
-        int groups = w->groups - group < most ? w->groups - group : most;
-        if (P == 2) {
-            unpack(2, w, panel, group, groups, &unpacked);
-        } else {
-            unpack(1, w, panel, group, groups, &unpacked);
+    const int stretches = (w->groups + most - 1) / most;
+    const ptrdiff_t group_bytes = w->group * 2 * w->bits, panel_bytes = w->groups * group_bytes;
+    for (int i = 0, group = 0; i < stretches; i++) {
+        int groups = (w->groups - group + stretches - i - 1) / (stretches - i);
+        const uint8_t *codes = w->codes + panel * panel_bytes + group * group_bytes;
+        panels_view panels = {.codes = codes,
+                              .scales = unpacked.scales,
+                              .apart = panel_bytes,
+                              .steps = w->group / 4,
+                              .count = groups,
+                              .with_mins = w->mins != NULL,
+                              .first = group == 0};
+        if (w->bits == 4) {
+            panels.codes = unpacked.codes[0];
+            panels.apart = sizeof unpacked.codes[0];
         }
+        for (int p = 0; p < P; p++) unpack(w, panel + p, group, groups, &unpacked, p);
+        const int lines = (int)(groups * group_bytes / 64);
         for (int b = 0, r = 0; b < blocks; b++) {
             int height = (count - r + blocks - b - 1) / (blocks - b);
-            block_table[height - 1][P - 1](&unpacked, w->group / 4, groups, w->mins != NULL,
-                                           group == 0, view(w, x, row + r, group),
-                                           out + r * stride, stride);
+            ask(codes, P, panel_bytes, lines * b / blocks, lines * (b + 1) / blocks);
+            block_table[height - 1][P - 1](&panels, view(w, x, row + r, group), out + r * stride,
+                                           stride);
             r += height;
         }
+        group += groups;
     }
 }
 
