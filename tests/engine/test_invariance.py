@@ -30,6 +30,7 @@ class Job:
     delay: int  # steps before it is submitted
     client: str = ""
     priority: int = 0
+    decoder_ids: tuple[int, ...] = ()
 
 
 def options() -> st.SearchStrategy[tuple[tuple[str, object], ...]]:

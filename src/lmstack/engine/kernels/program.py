@@ -107,10 +107,7 @@ class RotaryCache:
         self._ropes, self._head_dim, self._most = ropes, head_dim, most
         self._by_length = any(rope.depends_on_length for rope in ropes)
         self._have: dict[int | None, _Tables] = {}
-        # Pairs of channels turn, so an odd share of a head is rounded up.
-        self.widths = np.array(
-            [-(-r.rotary_dim(head_dim) // 2) * 2 for r in ropes] or [0], np.int32
-        )
+        self.widths = np.array([r.rotary_dim(head_dim) for r in ropes] or [0], np.int32)
 
     def tables(self, positions: int, length: int | None) -> _Tables:
         """Of each rope, for at least ``positions`` places: to be kept while they are read, since
