@@ -63,9 +63,11 @@ static inline void score_block(int kv, int rows, const uint8_t *queries, int hd,
             float sums[16] = {0};
             int32_t counts[16] = {0};
             if (kv == LM_KV_BF16)
-                multiply_floats(keys[t], 64, hd / 2, (const float *)queries + (size_t)r * hd, sums);
+                multiply_floats(keys[t], 64, hd / 2, (const float *)queries + (size_t)r * hd,
+                                sums);
             else
-                multiply_bytes(keys[t], 64, hd / 4, (const int16_t *)queries + (size_t)r * hd, counts);
+                multiply_bytes(keys[t], 64, hd / 4, (const int16_t *)queries + (size_t)r * hd,
+                               counts);
             const float *scales = (const float *)(keys[t] + (size_t)hd * LM_TILE * 2);
             for (int i = 0; kv == LM_KV_INT8 && i < 16; i++)
                 sums[i] = (float)counts[i] * scales[i];
