@@ -18,7 +18,8 @@
 #define UNROLL _Pragma("GCC unroll 16")
 
 enum {
-    FEW = 8,        /* rows that are multiplied without a buffer */
+    FEW = 8,        /* rows that are multiplied at once without a buffer */
+    FEW_PACKED = 32, /* with 4 bits, up to here FEW at a time are faster than unpacking */
     BLOCK = 6,      /* rows of a block: 2 * 6 integer and 2 * 6 float sums are registers */
     TILE = 128,     /* rows whose codes stay in the L2 cache while the panels go by */
     STRETCH = 768,  /* most inputs of a panel that are unpacked at a time */
@@ -252,9 +253,14 @@ static block_fn *const block_table[BLOCK][2] = {
 
 static void multiply_few(const lm_matrix *w, int panel, int end, const lm_acts *x, int row,
                          int count, float *out, ptrdiff_t stride) {
-    few_fn *run = few_table[count - 1][w->bits == 8];
-    rows_view rows = view(w, x, row, 0);
-    for (int p = panel; p < end; p++) run(w, p, rows, out + (p - panel) * LM_PANEL, stride);
+    const int parts = (count + FEW - 1) / FEW;
+    for (int p = panel; p < end; p++)
+        for (int i = 0, r = 0; i < parts; i++) {
+            int height = (count - r + parts - i - 1) / (parts - i);
+            few_table[height - 1][w->bits == 8](w, p, view(w, x, row + r, 0),
+                                                out + r * stride + (p - panel) * LM_PANEL, stride);
+            r += height;
+        }
 }
 
 /* Lines [from, to) of the P panels that come `apart` bytes after these codes. */
@@ -300,7 +306,7 @@ static void multiply_pair(const lm_matrix *w, int panel, int P, const lm_acts *x
 
 void lm_multiply_avx512(const lm_matrix *w, int panel, int end, const lm_acts *x, int row,
                         int count, float *out, ptrdiff_t stride) {
-    if (count <= FEW) {
+    if (count <= (w->bits == 4 ? FEW_PACKED : FEW)) {
         multiply_few(w, panel, end, x, row, count, out, stride);
         return;
     }
