@@ -179,7 +179,8 @@ INLINE void block(const int R, const int P, const panels_view *w, rows_view x, f
     OWN(offsets_3);
     __m512 acc[BLOCK][2];
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
-        acc[r][p] = w->first ? _mm512_setzero_ps() : _mm512_loadu_ps(out + r * stride + p * LM_PANEL);
+        acc[r][p] = w->first ? _mm512_setzero_ps()
+                             : _mm512_loadu_ps(out + r * stride + p * LM_PANEL);
     for (int g = 0; g < w->count; g++) {
         __m512i sum[BLOCK][2];
         UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
