@@ -21,7 +21,7 @@ __all__ = ["SECTIONS", "HelpCommand", "HelpGroup", "help_text", "overview", "spr
 SECTIONS = {
     "Ask": ("ask", "search", "run"),
     "Serve": ("up", "plan", "bench"),
-    "Models": ("pull", "models", "inspect", "convert", "tokens", "tokenizer"),
+    "Models": ("pull", "models", "inspect", "convert", "quantize", "tokens", "tokenizer"),
     "Data": ("index",),
     "Operate": ("doctor", "audit"),
 }

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from lmstack.model import Ops, Transformer
     from lmstack.model.forms import Form
 
-__all__ = ["asked_form", "discard_packed", "load_form", "own_form", "packed_file", "served_digest"]
+__all__ = [
+    "asked_form",
+    "discard_packed",
+    "has_blocks",
+    "load_form",
+    "own_form",
+    "packed_file",
+    "served_digest",
+]
 
 
 def asked_form(weights: str | None, dtype: str | torch.dtype | None) -> Form | None:
@@ -51,6 +59,18 @@ def own_form(folder: ModelFolder) -> Form | None:
     return packed_form(folder.path) if folder.path.is_dir() else None
 
 
+def has_blocks(folder: ModelFolder) -> bool:
+    """Whether most of a model's weights are quantized blocks of a GGUF file."""
+    from lmstack.model import read_gguf
+
+    if folder.gguf is None:
+        return False
+    with read_gguf(folder.gguf) as file:
+        sizes = [(tensor.size, tensor.kind.name) for tensor in file.tensors.values()]
+    floats = sum(size for size, kind in sizes if kind in ("F32", "F16", "BF16"))
+    return 2 * floats < sum(size for size, _ in sizes)
+
+
 def served_digest(folder: ModelFolder, form: str, own: str | None = None) -> str:
     """What names the weights that answer: the digest of the model, and the form that they were
     brought to, unless they are as the files (in ``own``) have them. Floats count as float32."""
@@ -72,7 +92,7 @@ def load_form(folder: ModelFolder, form: Form, root: Path, ops: Ops) -> Transfor
     def kept() -> Transformer | None:
         try:
             return build_module(*read_packed(path, stamp), ops)
-        except (FormatError, NotFoundError, RuntimeError):  # the last: not the tensors it needs
+        except (FormatError, NotFoundError, StoreError, RuntimeError):  # last: other tensors
             return None
 
     def made() -> Transformer:

@@ -1,0 +1,110 @@
+"""Forms that are kept: made once, believed only if they are what they say, gone with the model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers
+
+from lmstack.core import InputError
+from lmstack.registry import ModelFolder, Store, load
+from lmstack.registry import packed as kept_forms
+
+CONFIG = transformers.LlamaConfig(
+    vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+    num_attention_heads=2,
+)  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "home")
+
+
+@pytest.fixture
+def folder(tmp_path, store) -> ModelFolder:
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(CONFIG).save_pretrained(tmp_path / "tiny")
+    return store.pull(tmp_path / "tiny")
+
+
+def same(one, other) -> bool:
+    pairs = zip(one.module.state_dict().items(), other.module.state_dict().items(), strict=True)
+    return all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+
+
+def kept(store: Store) -> list[str]:
+    return sorted(path.name for path in (store.root / "packed").glob("*"))
+
+
+def test_a_form_is_made_once(folder, store, monkeypatch):
+    first = load("tiny", store, weights="int8")
+    assert kept(store) == [f"{folder.digest[7:39]}-int8.safetensors"]
+
+    def never(*_):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr("lmstack.model.loading.read_weights", never)
+    assert same(load("tiny", store, weights="int8"), first)
+
+
+def test_each_form_is_kept_for_itself(folder, store):
+    load("tiny", store, weights="int8")
+    load("tiny", store, weights="q4")
+    assert len(kept(store)) == 2
+    assert load("tiny", store, weights="q4").module.table.bits == 4
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", None])
+def test_a_damaged_file_is_made_anew(folder, store, data):
+    first = load("tiny", store, weights="int8")
+    path = kept_forms.packed_file(store.root, folder.digest, "int8")
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(whole[:-64] if data is None else data)
+    assert same(load("tiny", store, weights="int8"), first)
+    assert path.read_bytes() == whole
+
+
+def test_the_file_of_another_model_is_not_believed(folder, store, tmp_path):
+    torch.manual_seed(1)
+    transformers.LlamaForCausalLM(CONFIG).save_pretrained(tmp_path / "other")
+    other = load(tmp_path / "other", store, weights="int8")
+    foreign = kept_forms.packed_file(store.root, other.digest.partition("+")[0], "int8")
+    path = kept_forms.packed_file(store.root, folder.digest, "int8")
+    path.write_bytes(foreign.read_bytes())
+    assert not same(load("tiny", store, weights="int8"), other)
+
+
+def test_tensors_that_a_config_has_no_place_for_are_made_anew(folder, store):
+    from lmstack.model.packed_file import read_packed, write_packed
+
+    first = load("tiny", store, weights="int8")
+    path = kept_forms.packed_file(store.root, folder.digest, "int8")
+    config, weights = read_packed(path, {})
+    weights["surplus.weight"] = torch.ones(3)
+    write_packed(path, config, weights, {"model": folder.digest, "form": "int8"})
+    assert same(load("tiny", store, weights="int8"), first)
+
+
+def test_a_home_that_cannot_be_written_costs_only_time(folder, store):
+    (store.root / "packed").write_text("a file in the way")
+    assert load("tiny", store, weights="int8").form == "int8"
+
+
+def test_removing_a_model_removes_its_forms(folder, store):
+    load("tiny", store, weights="int8")
+    store.remove("tiny")
+    assert kept(store) == []
+
+
+def test_an_answer_names_the_form_beside_the_model(folder, store):
+    assert load("tiny", store).digest == folder.digest
+    assert load("tiny", store, weights="int8").digest == f"{folder.digest}+int8"
+    assert load("tiny", store, dtype=torch.bfloat16).digest == f"{folder.digest}+bfloat16"
+
+
+def test_two_names_for_the_weights_must_agree(folder, store):
+    assert load("tiny", store, torch.float32, weights="float32").form == "float32"
+    with pytest.raises(InputError, match="weights"):
+        load("tiny", store, torch.float32, weights="int8")
