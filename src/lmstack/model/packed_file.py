@@ -10,6 +10,7 @@ know.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -87,7 +88,8 @@ def write_packed(
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise StoreError(
             f"{path} cannot be written: {error.strerror}",
             hint="check the free space and permissions",
