@@ -29,7 +29,9 @@ from tests.model.families.cases import Case, batch
 from torch import Tensor
 
 from lmstack.core import UnsupportedError
-from lmstack.engine.kernels.program import KV_FORMS
+from lmstack.engine.kernels.lowering import lower
+from lmstack.engine.kernels.program import KV_FORMS, Program
+from lmstack.engine.kernels.recording import record_logits
 from lmstack.model import Transformer
 
 # Settings with which a model has no native kernel, and what is said. May only get fewer.
@@ -123,3 +125,79 @@ def test_a_family_gives_what_its_passes_give(case: Case, variant: str, form: For
         if found[-1] < EXACT:
             return
     pytest.fail(f"no input agrees: {found}")
+
+
+PLAIN = {case.architecture: case for case in CASES}
+WRITERS = [
+    pytest.param(case, id=case.architecture)
+    for case in PLAIN.values()
+    if case.architecture.endswith(("CausalLM", "LMHeadModel", "ConditionalGeneration", "MTModel"))
+    and not case.architecture.startswith("Mixtral")
+]
+
+
+@pytest.mark.parametrize("kv", KV_FORMS)
+@pytest.mark.parametrize("written", WRITERS)
+def test_a_prompt_in_chunks_gives_the_bits_of_a_whole_one(written: Case, kv: Kv) -> None:
+    module = quantized(written.ours("plain"), "int8")
+    ids = [5 + 7 * i % 50 for i in range(40)]
+    source = [*range(7, 27)] if module.encoder is not None else []
+    whole = generated_natively(module, ids, kv, source=source)
+    for chunks in ((1,) * 40, (17, 23), (16, 1, 3, 20), (39, 1)):
+        parts = generated_natively(module, ids, kv, source=source, chunks=chunks, length=40)
+        assert all(torch.equal(a, b) for a, b in zip(parts, whole, strict=True)), chunks
+
+
+ENCODERS = ("BertModel", "RobertaModel", "AlbertModel", "DistilBertModel", "ModernBertModel")
+
+
+@pytest.mark.parametrize("architecture", [*ENCODERS, "MPNetModel", "Qwen3Model", "T5EncoderModel"])
+def test_sequences_end_to_end_give_the_bits_of_each_alone(architecture: str) -> None:
+    module = quantized(PLAIN[architecture].ours("plain"), "q4")
+    rows = [[5 + 3 * i % 50 for i in range(n)] for n in (1, 40, 16, 3, 17, 40)]
+    found = encoded_natively(module, rows)
+    for row, hidden in zip(rows, found, strict=True):
+        assert torch.equal(hidden, encoded_natively(module, [row])[0])
+
+
+def test_padding_within_a_text_takes_no_position() -> None:
+    """What an encoder of RoBERTa's kind makes of a padding token among others."""
+    module = quantized(PLAIN["RobertaModel"].ours("plain"), "int8")
+    pad = module.config.position_pad
+    assert pad is not None
+    rows = [[7, 8, pad, 9, 10], [11, 12, 13]]
+    with module.using(Rounding("bfloat16")):
+        wanted = [module.packed(torch.tensor(row), [len(row)]) for row in rows]
+    for hidden, expected in zip(encoded_natively(module, rows), wanted, strict=True):
+        assert relative(hidden, expected) < EXACT
+
+
+@pytest.mark.parametrize("architecture", ["BertForMaskedLM", "AlbertForMaskedLM"])
+def test_words_in_the_place_of_masks(architecture: str) -> None:
+    """The head of an encoder: a dense layer, a norm, the table, a bias."""
+    module = quantized(PLAIN[architecture].ours("plain"), "int8")
+    given = torch.randn(4, module.config.hidden_size, generator=torch.Generator().manual_seed(3))
+    program = Program(lower([record_logits(module)]), module.config)
+    with module.using(Rounding("bfloat16")):
+        wanted = module.logits(given)
+    assert relative(program.run(4, given=given)[:, : module.config.vocab_size], wanted) < EXACT
+
+
+@pytest.mark.parametrize("kv", KV_FORMS)
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        *("LlamaForCausalLM", "Gemma2ForCausalLM", "MptForCausalLM"),
+        *("BertModel", "T5ForConditionalGeneration"),
+    ],
+)
+def test_every_path_gives_nearly_what_the_portable_one_gives(
+    paths: list[str], architecture: str, kv: Kv
+) -> None:
+    """Products in bfloat16 round more than those of the portable path."""
+    case = PLAIN[architecture]
+    module = quantized(case.ours("plain"), "int8")
+    values = inputs(case, "plain", 13)
+    for name in paths[:-1]:
+        with on_path(name):
+            assert differences(module, values, kv) < FLIPPED, name
