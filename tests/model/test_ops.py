@@ -69,7 +69,7 @@ def test_every_product_norm_and_rotation_goes_through_the_chosen_ops():
     # Per layer: qkv, out, up, down; two norms; one rotation of queries and keys together.
     assert ops.calls == {
         "embedding": 1, "linear": 2 * 4 + 1, "norm": 2 * 2 + 1, "rotary": 2, "attention": 2,
-        "glu": 2, "activation": 2,
+        "glu": 2, "activation": 2, "rotary_tables": 1,
     }  # fmt: skip
 
 

@@ -502,7 +502,7 @@ def test_the_default_model_answers_and_keeps_to_a_schema(smollm2: ModelFolder) -
     question = (Message("user", "What is the capital of France?"),)
     sampling = SamplingParams(temperature=0, max_tokens=60)
     with LocalModel.load(smollm2) as model:
-        assert model.stats().dtype == "bfloat16"
+        assert model.stats().dtype == "int8"
         assert "Paris" in model.generate(list(question), temperature=0, max_tokens=20)
         grammar = Grammar.json_schema(schema)
         answer = complete_sync(model, Request(question, sampling=sampling, grammar=grammar))

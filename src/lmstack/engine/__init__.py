@@ -2,6 +2,7 @@
 
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.engine import Engine
+from lmstack.engine.kernels.library import problem as native_problem
 from lmstack.engine.packed import PackedOps, inference_ops
 from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent, TokenScore
 from lmstack.engine.vocabulary import Vocabulary
@@ -16,4 +17,5 @@ __all__ = [
     "TokenScore",
     "Vocabulary",
     "inference_ops",
+    "native_problem",
 ]

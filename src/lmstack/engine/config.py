@@ -14,7 +14,7 @@ __all__ = ["EngineConfig"]
 class EngineConfig(Config):
     """``block_size``: tokens a KV block holds. ``num_blocks``: blocks in the pool; None takes
     as many as fit in ``kv_memory_bytes``, but no more than ``max_sequences`` full windows need.
-    ``kv_dtype``: how keys and values are held beside quantized weights, ``bfloat16`` or ``int8``;
+    ``kv_dtype``: how keys and values are held beside quantized weights, ``int8`` or ``bfloat16``;
     beside others they have the dtype of the weights.
 
     ``max_batch_tokens``: tokens computed in one step, decodes included; a longer prompt is
@@ -29,7 +29,7 @@ class EngineConfig(Config):
     block_size: int = 16
     num_blocks: int | None = None
     kv_memory_bytes: int = 1 << 30
-    kv_dtype: str = "bfloat16"
+    kv_dtype: str = "int8"
     max_batch_tokens: int = 512
     target_step_s: float = 0.1
     max_sequences: int = 64

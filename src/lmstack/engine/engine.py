@@ -62,7 +62,7 @@ class Engine:
         self._num_tokens = min(len(vocabulary), model.vocab_size)
         executor, num_blocks = open_executor(module, config)
         self.context_length = min(model.max_positions, num_blocks * config.block_size)
-        self._dtype = str(module.dtype).removeprefix("torch.")
+        self._dtype = executor.dtype
         self._runner = Runner(module, executor)
         self._blocks = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
         self._scheduler = Scheduler(config, self._blocks)

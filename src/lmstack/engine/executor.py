@@ -30,7 +30,9 @@ log = logging.getLogger("lmstack.engine")
 
 
 class Executor(Protocol):
-    """Owns the KV memory. Used by one thread."""
+    """Owns the KV memory. Used by one thread. ``dtype``: of what products multiply."""
+
+    dtype: str
 
     def hidden(
         self, ids: Seq[int], positions: Seq[int], spans: Seq[Span], length: int | None
@@ -61,6 +63,7 @@ class ReferenceExecutor:
 
     def __init__(self, module: Transformer, num_blocks: int, block_size: int) -> None:
         self._module = module.eval()
+        self.dtype = str(module.dtype).removeprefix("torch.")
         self._pool = KVPool(module.config, num_blocks, block_size, module.dtype)
 
     def hidden(

@@ -45,9 +45,10 @@ from lmstack.engine import (
     TokenEvent,
     Vocabulary,
     inference_ops,
+    native_problem,
 )
 from lmstack.registry import LoadedModel, ModelFolder, Store, load
-from lmstack.registry.packed import asked_form, own_form
+from lmstack.registry.packed import asked_form, has_blocks, own_form
 from lmstack.serve.bridge import Bridge, Mailbox
 from lmstack.serve.choices import ChoiceText, token_logprob
 from lmstack.serve.inputs import bad_words, force_words, prompt_ids, with_defaults
@@ -102,12 +103,12 @@ class LocalModel:
     ) -> Self:
         """The model that ``ref`` names (no network).
 
-        ``weights``: the form in which they are held: ``bfloat16`` (the default), ``int8``,
-        ``q4``, ``file`` (the blocks of a GGUF file) or ``float32``, which computes with the
-        reference ops and is what to compare with other implementations. ``dtype``: another way
-        to name a float form.
+        ``weights``: the form in which they are held: ``file`` (the blocks of a GGUF file; the
+        default where it has some), ``bfloat16`` (the default elsewhere), ``int8``, ``q4`` or
+        ``float32``, which computes with the reference ops and is what to compare with other
+        implementations. ``dtype``: another way to name a float form.
         """
-        return cls(load_weights(ref, store, weights, dtype, default="bfloat16"), engine)
+        return cls(load_weights(ref, store, weights, dtype), engine)
 
     # -- generating ----------------------------------------------------------------------------
 
@@ -331,13 +332,18 @@ def load_weights(
     weights: str | None,
     dtype: str | torch.dtype | None = None,
     *,
-    default: str,
+    default: str | None = None,
 ) -> LoadedModel:
     """The model that ``ref`` names, its weights in the form that is asked for, in whichever of
-    the two ways, and with the ops that suit it."""
+    the two ways, and with the ops that suit it. ``default``: unless asked for, and not that of
+    the files; None: what is fastest here and loses nothing that the files hold."""
     asked = asked_form(weights, dtype)
     store = store or Store()
     folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
-    form = asked or own_form(folder) or default
+    form = asked or own_form(folder) or default or _fastest(folder)
     # float32 is there to be compared with, so it stays with the reference.
     return load(folder, store, None, inference_ops() if form in _FASTER else None, weights=form)
+
+
+def _fastest(folder: ModelFolder) -> str:
+    return "file" if not native_problem() and has_blocks(folder) else "bfloat16"

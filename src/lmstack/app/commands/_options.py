@@ -41,7 +41,7 @@ Weights = Annotated[
         "--weights",
         metavar="FORM",
         help="How the language model's weights are held: float32, bfloat16, float16, int8, q4, or"
-        " file for the blocks of a GGUF file. [default: bfloat16]",
+        " file for the blocks of a GGUF file. [default: file for GGUF, else bfloat16]",
     ),
 ]
 EmbedderName = Annotated[

@@ -41,6 +41,8 @@ def native_bytes_per_token(config: TransformerConfig, kv: str) -> int:
 class NativeExecutor:
     """``kv``: how keys and values are held, one of `KV_FORMS`."""
 
+    dtype = "int8"
+
     def __init__(
         self, module: Transformer, num_blocks: int, block_size: int, kv: str = "bfloat16"
     ) -> None:

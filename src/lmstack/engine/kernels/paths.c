@@ -71,6 +71,22 @@ static bool has_amx(void)
     return false;
 #endif
 }
+
+#ifdef LM_WITH_AMX
+bool lm_amx_ready(void); /* whether its products are those of AVX-512 here: multiply_amx.c */
+
+/* Found out once: the tiles are not used before they have given the right integers. */
+static bool amx_proved(void)
+{
+    static atomic_int known; /* 0 not yet, 1 no, 2 yes */
+    int found = atomic_load(&known);
+    if (!found) {
+        found = has_amx() && lm_amx_ready() ? 2 : 1;
+        atomic_store(&known, found);
+    }
+    return found == 2;
+}
+#endif
 #elif defined(__aarch64__)
 /* The dot product of bytes: optional from ARMv8.2 on, in every Apple processor of a Mac. */
 static bool has_neon(void)
@@ -167,7 +183,7 @@ const lm_path *lm_path_avx512(void)
 const lm_path *lm_path_amx(void)
 {
 #ifdef LM_WITH_AMX
-    if (has_amx())
+    if (amx_proved())
         return &table_amx;
 #endif
     return NULL;
