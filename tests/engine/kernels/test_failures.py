@@ -15,7 +15,7 @@ import torch
 from tests.engine.conftest import byte_vocabulary, generate, tiny_config
 from tests.engine.kernels.quantized_models import encoded_natively, generated_natively, quantized
 
-from lmstack.core import ContextLengthError, UnsupportedError
+from lmstack.core import ContextLengthError, InputError, UnsupportedError
 from lmstack.engine import Engine, EngineConfig
 from lmstack.engine.executor import ReferenceExecutor
 from lmstack.engine.kernels.executor import NativeEncoder, NativeExecutor
@@ -127,6 +127,13 @@ def test_a_position_that_a_table_does_not_have_is_refused() -> None:
     executor = NativeExecutor(module, 4, 16)
     with pytest.raises(ContextLengthError, match="position 32"):
         executor.hidden([1], [32], [Span([0, 1, 2], 32, 33)], None)
+
+
+@pytest.mark.parametrize("token", [-1, 260])
+def test_a_token_that_the_table_does_not_have_is_refused(token: int) -> None:
+    executor = NativeExecutor(model(), 4, 16)
+    with pytest.raises(InputError, match=str(token)):
+        executor.hidden([1, token], [0, 1], [Span([0], 0, 2)], None)
 
 
 def test_rotary_tables_grow_with_the_positions() -> None:

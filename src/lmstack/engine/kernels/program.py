@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lmstack.core import ContextLengthError, EngineError, UnsupportedError
+from lmstack.core import ContextLengthError, EngineError, InputError, UnsupportedError
 from lmstack.engine.kernels.library import Attention, Matrix, native
 from lmstack.engine.kernels.lowering import Buffer, Lowered, Step
 from lmstack.model import RopeSpec
@@ -169,6 +169,7 @@ class Program:
         self._matrices: list[Matrix] = []
         self._numbers: dict[int, int] = {}
         self._positions = 1 << 31  # those of its tables
+        self._rows: dict[str, int] = {}  # of the tables that ids and types look into
         ropes = (s.fields.get("rope") for s in lowered.steps)
         self.ropes: list[RopeSpec] = list(dict.fromkeys(r for r in ropes if r is not None))
         ops = (_Op * len(lowered.steps))(*(self._op(step) for step in lowered.steps))
@@ -217,6 +218,8 @@ class Program:
                 f"position {furthest}, but the model has {self._positions}",
                 hint="cut or split the text",
             )
+        for name, given_ids in (("ids", ids), ("types", types)):
+            self._check(name, given_ids)
         rotary = self._rotary.tables(furthest + 1, length)
         step = _Step(
             rows,
@@ -240,6 +243,15 @@ class Program:
         ):
             raise EngineError("a step needs more memory than there is")
         return out
+
+    def _check(self, name: str, ids: npt.NDArray[np.int32] | None) -> None:
+        """C would read beyond the table."""
+        rows = self._rows.get(name)
+        if ids is None or rows is None:
+            return
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= rows:
+            raise InputError(f"{name} run from {low} to {high}, outside [0, {rows})", param=name)
 
     # -- structs -------------------------------------------------------------------------------
 
@@ -281,17 +293,21 @@ class Program:
 
     def _set_table(self, op: _Op, step: Step) -> None:
         op.stream = _STREAMS.index(step.fields["stream"])
+        stream = step.fields["stream"]
         if "sinusoids" in step.fields:
             rows = torch.arange(self._config.max_positions + op.offset)
             weight = sinusoids(rows, step.cols, halves=step.fields["sinusoids"])
         elif hasattr(step.fields["table"], "codes"):
             op.matrix = self._matrix(step.fields["table"])
+            self._rows[stream] = step.fields["table"].rows
             return
         else:
             weight = step.fields["table"].weight
         op.table, op.table_cols = self._floats(weight), weight.shape[1]
-        if step.fields["stream"] == "positions":
+        if stream == "positions":
             self._positions = min(self._positions, len(weight) - op.offset)
+        else:
+            self._rows[stream] = len(weight)
 
     def _floats(self, values: Tensor | None) -> int | None:
         if values is None:
