@@ -143,7 +143,8 @@ def test_no_op_reads_or_writes_beyond_its_arrays_or_has_undefined_behaviour(
         f"not test_programs or {' or '.join(FAMILIES)}",
         environment={
             "LD_PRELOAD": preloaded,
-            "ASAN_OPTIONS": "detect_leaks=0",
+            # Its stand-ins for frames are aligned too little for vectors (gcc bug 110027).
+            "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
             "UBSAN_OPTIONS": "print_stacktrace=1",
             "PYTHONMALLOC": "malloc",
         },
