@@ -128,6 +128,22 @@ def test_batch_equals_one_by_one(byte_level):
     ]
 
 
+@pytest.mark.parametrize("max_length", [None, 2, 3, 6])
+def test_ids_alone_are_those_of_the_encodings(wordpiece, byte_level, max_length):
+    texts = ["", "hello", "hello world do hello", "<|im_end|> [SEP]", "é日🎉 a b"]
+    for tokenizer in (wordpiece, byte_level):
+        encodings = tokenizer.encode_batch(texts, max_length=max_length, truncation="right")
+        ids = tokenizer.encode_ids(texts, max_length=max_length)
+        assert ids == [list(encoding.ids) for encoding in encodings]
+
+
+def test_ids_alone_are_refused_what_encodings_are(wordpiece):
+    with pytest.raises(InputError, match="less than the 2"):
+        wordpiece.encode_ids(["hello"], max_length=1)
+    with pytest.raises(InputError, match=r"texts\[1\] has a lone surrogate"):
+        wordpiece.encode_ids(["hello", "\ud800"])
+
+
 @pytest.mark.parametrize("index", [-1, 10**6])
 def test_id_outside_the_vocabulary_is_refused(byte_level, index):
     for ask in (byte_level.token, byte_level.token_bytes, lambda i: byte_level.decode([i])):

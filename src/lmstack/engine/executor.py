@@ -1,7 +1,8 @@
 """What computes: hidden states, logits and cached keys of one model, by one of two ways.
 
 `ReferenceExecutor` runs the module's own ops over a `KVPool`. `kernels.executor` runs its passes
-as native programs. A `Runner` does not know which one it has.
+as native programs. A `Runner` does not know which one it has. `Encoder` is the same choice for
+whole texts at once, without a cache.
 
 Legend: N tokens of a step, D width, V vocabulary.
 """
@@ -14,19 +15,32 @@ from collections.abc import Sequence as Seq
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from lmstack.core import EngineError, UnsupportedError
 from lmstack.engine.attention import PagedAttention
 from lmstack.engine.config import EngineConfig
-from lmstack.engine.kernels.executor import NativeExecutor, native_bytes_per_token
+from lmstack.engine.kernels.executor import (
+    NativeEncoder,
+    NativeExecutor,
+    native_bytes_per_token,
+)
 from lmstack.engine.kvpool import KVPool, Span, slots_of
 from lmstack.model import Transformer
 
-__all__ = ["Executor", "ReferenceExecutor", "open_executor"]
+__all__ = [
+    "Encoder",
+    "Executor",
+    "ReferenceEncoder",
+    "ReferenceExecutor",
+    "open_encoder",
+    "open_executor",
+]
 
 log = logging.getLogger("lmstack.engine")
+Int32s = npt.NDArray[np.int32]
 
 
 class Executor(Protocol):
@@ -102,7 +116,7 @@ def open_executor(module: Transformer, config: EngineConfig) -> tuple[Executor, 
     """The best way to run ``module`` here, and the blocks of its KV pool."""
     model = module.config
     window = model.max_positions + (0 if model.encoder is None else model.encoder.max_positions)
-    if any(hasattr(each, "codes") for each in module.modules()):
+    if _quantized(module):
         try:
             per_token = native_bytes_per_token(model, config.kv_dtype)
             num_blocks = config.pool_blocks(per_token, window)
@@ -110,6 +124,50 @@ def open_executor(module: Transformer, config: EngineConfig) -> tuple[Executor, 
                 module, num_blocks, config.block_size, config.kv_dtype
             ), num_blocks
         except (UnsupportedError, EngineError) as error:
-            log.warning("quantized weights run slowly on the reference ops: %s", error)
+            _warn(error)
     num_blocks = config.pool_blocks(KVPool.bytes_per_token(model, module.dtype), window)
     return ReferenceExecutor(module, num_blocks, config.block_size), num_blocks
+
+
+class Encoder(Protocol):
+    """Thread-safe."""
+
+    def packed(
+        self, ids: Seq[int] | Int32s, lengths: Seq[int], types: Seq[int] | Int32s | None = None
+    ) -> Tensor:
+        """Whole sequences end to end to their last hidden states (N, D) in float32. ``lengths``,
+        each at least 1, add up to N; fastest when sorted. ``types``: segment ids."""
+        ...
+
+
+class ReferenceEncoder:
+    """The module as it is, whatever its ops."""
+
+    def __init__(self, module: Transformer) -> None:
+        self._module = module.eval()
+
+    @torch.inference_mode()
+    def packed(
+        self, ids: Seq[int] | Int32s, lengths: Seq[int], types: Seq[int] | Int32s | None = None
+    ) -> Tensor:
+        flat = torch.as_tensor(ids, dtype=torch.int64)
+        segments = None if types is None else torch.as_tensor(types, dtype=torch.int64)
+        return self._module.packed(flat, lengths, segments).float()
+
+
+def open_encoder(module: Transformer) -> Encoder:
+    """The best way to run an encoder here: native where its matrices are small integers."""
+    if _quantized(module):
+        try:
+            return NativeEncoder(module)
+        except (UnsupportedError, EngineError) as error:
+            _warn(error)
+    return ReferenceEncoder(module)
+
+
+def _quantized(module: Transformer) -> bool:
+    return any(hasattr(each, "codes") for each in module.modules())
+
+
+def _warn(error: Exception) -> None:
+    log.warning("quantized weights run slowly on the reference ops: %s", error)

@@ -6,6 +6,7 @@ Not covered: dense projections after pooling, which the registry refuses on load
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lmstack.core import InputError, ModelInfo, TextKind, UnsupportedError, shown
+from lmstack.engine.executor import open_encoder
 from lmstack.registry import LoadedModel, ModelFolder, Store, load
 
 __all__ = ["LocalEmbedder"]
@@ -48,6 +50,7 @@ class LocalEmbedder:
             )
         self.loaded = loaded
         self.module, self.tokenizer = loaded.module.eval(), loaded.tokenizer
+        self._encoder = open_encoder(self.module)
         self._pooling = loaded.pooling
         limit = self.module.config.max_positions
         self._max_tokens = min(loaded.pooling.max_length or limit, limit)
@@ -95,8 +98,7 @@ class LocalEmbedder:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """As in core's `Embedder`; the prefix of the model for passages counts."""
-        encoded = self.tokenizer.encode_batch(self._prefixed(texts, "passage"))
-        return [len(encoding.ids) for encoding in encoded]
+        return [len(ids) for ids in self.tokenizer.encode_ids(self._prefixed(texts, "passage"))]
 
     def _prefixed(self, texts: Sequence[str], kind: TextKind) -> list[str]:
         if isinstance(texts, str):
@@ -115,21 +117,18 @@ class LocalEmbedder:
         return [prompt + text for text in texts]
 
     def _embed_slice(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        encoded = self.tokenizer.encode_batch(
-            texts, max_length=self._max_tokens, truncation="right"
-        )
-        ids = [encoding.ids for encoding in encoded]
+        ids = self.tokenizer.encode_ids(texts, max_length=self._max_tokens)
         vectors = np.zeros((len(texts), self.dimensions), np.float32)
         for rows in _packs([len(tokens) for tokens in ids]):
             vectors[rows] = self._embed_pack([ids[row] for row in rows])
         return vectors
 
     @torch.inference_mode()
-    def _embed_pack(self, ids: Sequence[tuple[int, ...]]) -> npt.NDArray[np.float32]:
+    def _embed_pack(self, ids: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
         """``ids``: none empty, sorted by length."""
         lengths = [len(tokens) for tokens in ids]
-        flat = torch.tensor([index for tokens in ids for index in tokens])
-        hidden = self.module.packed(flat, lengths).float()
+        flat = np.fromiter(itertools.chain.from_iterable(ids), np.int32, sum(lengths))
+        hidden = self._encoder.packed(flat, lengths)
         pooled = self._pool(hidden, torch.tensor(lengths))
         vectors: npt.NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
         return vectors

@@ -151,7 +151,7 @@ class Tokenizer:
         """
         check_text(text)
         backend = self._fast if special else self._plain
-        encoding = _ids_only(backend, text, special and add_special_tokens)
+        [encoding] = _fast_batch(backend, [text], special and add_special_tokens)
         if special:
             return list(encoding.ids)
         if not self._forbidden.isdisjoint(encoding.ids):
@@ -175,15 +175,7 @@ class Tokenizer:
         """
         for index, text in enumerate(texts):
             check_text(text, f"texts[{index}]")
-        room = None
-        if max_length is not None:
-            extra = self._fast.num_special_tokens_to_add(False) if add_special_tokens else 0
-            room = max_length - extra
-            if room < 0:
-                raise InputError(
-                    f"max_length is {max_length}, less than the {extra} tokens that are added",
-                    param="max_length",
-                )
+        room = self._room(max_length, add_special_tokens)
         encodings = self.unfinished(texts, special=special)
         result = []
         for index, encoding in enumerate(encodings):
@@ -198,6 +190,29 @@ class Tokenizer:
             full = self._fast.post_process(encoding, None, add_special_tokens)
             result.append(Encoding(tuple(full.ids), tuple(full.offsets)))
         return result
+
+    def encode_ids(self, texts: Sequence[str], *, max_length: int | None = None) -> list[list[int]]:
+        """Ids alone, which is faster: those of `encode_batch` with ``truncation="right"``."""
+        for index, text in enumerate(texts):
+            check_text(text, f"texts[{index}]")
+        room = self._room(max_length, True)
+        encodings = _fast_batch(self._bare, texts, False)
+        for encoding in encodings:
+            if room is not None and len(encoding) > room:
+                encoding.truncate(room)
+        return [self._fast.post_process(encoding, None, True).ids for encoding in encodings]
+
+    def _room(self, max_length: int | None, add_special_tokens: bool) -> int | None:
+        """Tokens of a text itself that ``max_length`` leaves."""
+        if max_length is None:
+            return None
+        extra = self._fast.num_special_tokens_to_add(False) if add_special_tokens else 0
+        if max_length < extra:
+            raise InputError(
+                f"max_length is {max_length}, less than the {extra} tokens that are added",
+                param="max_length",
+            )
+        return max_length - extra
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = False) -> str:
         """Text of ``ids``; bytes that are no UTF-8 become U+FFFD."""
@@ -352,10 +367,13 @@ def run_backend(backend: Any, texts: Sequence[str], add_special_tokens: bool) ->
         raise _unwritable(error) from error
 
 
-def _ids_only(backend: Any, text: str, add_special_tokens: bool) -> Any:
-    """One encoding without offsets, which take as long as the rest."""
+def _fast_batch(backend: Any, texts: Sequence[str], add_special_tokens: bool) -> list[Any]:
+    """Encodings without offsets, which take as long as the rest."""
     try:
-        return backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0]
+        encodings: list[Any] = backend.encode_batch_fast(
+            list(texts), add_special_tokens=add_special_tokens
+        )
+        return encodings
     except Exception as error:
         raise _unwritable(error) from error
 

@@ -137,10 +137,13 @@ class NativeEncoder:
         self._tile_bytes = tile_bytes(module.config.head_dim, 0)
 
     def packed(
-        self, ids: Sequence[int], lengths: Sequence[int], types: Sequence[int] | None = None
+        self,
+        ids: Sequence[int] | npt.NDArray[np.int32],
+        lengths: Sequence[int],
+        types: Sequence[int] | npt.NDArray[np.int32] | None = None,
     ) -> Tensor:
         """(N, D) float32; ``lengths`` of the sequences, each at least 1, add up to N."""
-        flat = np.array(ids, np.int32)
+        flat = np.ascontiguousarray(ids, np.int32)
         spans = Spans(len(lengths))
         row = tiles = 0
         for index, length in enumerate(lengths):
@@ -154,7 +157,7 @@ class NativeEncoder:
             len(flat),
             ids=flat,
             positions=self._positions(flat, lengths),
-            types=None if types is None else np.array(types, np.int32),
+            types=None if types is None else np.ascontiguousarray(types, np.int32),
             spans=spans,
             cache=(at + -at % ALIGNMENT, 0),
             furthest=max(lengths) - 1,
