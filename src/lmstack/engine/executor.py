@@ -35,6 +35,7 @@ __all__ = [
     "Executor",
     "ReferenceEncoder",
     "ReferenceExecutor",
+    "native_encoder",
     "open_encoder",
     "open_executor",
 ]
@@ -156,13 +157,18 @@ class ReferenceEncoder:
 
 
 def open_encoder(module: Transformer) -> Encoder:
-    """The best way to run an encoder here: native where its matrices are small integers."""
+    """The best way to run an encoder here."""
+    return native_encoder(module) or ReferenceEncoder(module)
+
+
+def native_encoder(module: Transformer) -> NativeEncoder | None:
+    """The native way, for an encoder whose matrices are small integers, where there is one."""
     if _quantized(module):
         try:
             return NativeEncoder(module)
         except (UnsupportedError, EngineError) as error:
             _warn(error)
-    return ReferenceEncoder(module)
+    return None
 
 
 def _quantized(module: Transformer) -> bool:

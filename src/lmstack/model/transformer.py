@@ -226,13 +226,7 @@ class Transformer(nn.Module):
         )
         positions = self.positions_of(input_ids, attention_mask)
         last = self.hidden(input_ids, positions, attend, token_type_ids, states)
-        pooled = logits = None
-        if self.config.head == "pool":
-            pooled = self.transformed(self.pool(last, attention_mask))
-        elif self.config.head == "sequence":
-            logits = self.logits(self.pool(last, attention_mask))
-        elif self.config.head != "none":
-            logits = self.logits(last)
+        logits, pooled = self.headed(last, attention_mask)
         return TransformerOutput(
             logits=logits,
             last_hidden_state=last,
@@ -279,6 +273,15 @@ class Transformer(nn.Module):
         if collect is not None:
             collect.append(x)
         return x
+
+    def headed(self, last: Tensor, mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """What the head makes of the last hidden states (B, T, D): `TransformerOutput`'s logits
+        and pooled."""
+        if self.config.head == "pool":
+            return None, self.transformed(self.pool(last, mask))
+        if self.config.head == "sequence":
+            return self.logits(self.pool(last, mask)), None
+        return (None if self.config.head == "none" else self.logits(last)), None
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """The encoder's hidden states, (B, S) to (B, S, D)."""

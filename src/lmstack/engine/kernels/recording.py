@@ -12,6 +12,7 @@ reference ops.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -229,8 +230,23 @@ def _input(width: int) -> Symbol:
     return Symbol(Node("input", (), width))
 
 
+def _twin(module: Any) -> Any:
+    """The same weights under ops of its own: others may compute with ``module`` meanwhile."""
+    twin = copy.copy(module)
+    twin._modules = {
+        name: _twin(child) if child is not None and _computes(child) else child
+        for name, child in module._modules.items()
+    }
+    return twin
+
+
+def _computes(module: Any) -> bool:
+    return any(hasattr(each, "_ops") for each in module.modules())
+
+
 def record_hidden(module: Transformer) -> Symbol:
     """`Transformer.hidden`, of tokens end to end, as the node that gives its result."""
+    module = _twin(module)
     with module.using(cast(Any, RecordingOps())):
         ids, positions = (
             Symbol(Node("stream", (), 1, {"stream": name, "offset": 0}))
@@ -245,6 +261,7 @@ def record_hidden(module: Transformer) -> Symbol:
 
 def record_logits(module: Transformer) -> Symbol:
     """`Transformer.logits` of hidden states that are given."""
+    module = _twin(module)
     with module.using(cast(Any, RecordingOps())):
         return cast(Symbol, module.logits(cast(Any, _input(module.config.hidden_size))))
 
@@ -253,6 +270,7 @@ def record_cross(module: Transformer) -> list[Symbol]:
     """`Transformer.cross_states` of an encoder's output that is given: keys and values stored."""
     encoder = module.config.encoder
     assert encoder is not None
+    module = _twin(module)
     with module.using(cast(Any, RecordingOps())):
         states = module.cross_states(cast(Any, _input(encoder.hidden_size)))
     return [

@@ -9,12 +9,17 @@ Legend: B texts, T tokens of the longest, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lmstack.core import InputError
+from lmstack.engine.executor import Encoder as PackedEncoder
+from lmstack.engine.executor import native_encoder
 from lmstack.registry import LoadedModel
 from lmstack.text import Window, encode_windows
 from lmstack.text.windows import Cut, count_window_tokens
@@ -34,6 +39,9 @@ BATCH_SCORES = 1 << 26
 
 class Encoder:
     """A loaded model as tasks use it. Thread-safe: it holds no state between calls.
+
+    Quantized weights are run natively, without padding, but for windows with tokens that others
+    may not attend to.
 
     ``special``: control tokens spelled in a text count as such, as in transformers. Texts that
     others send (a server's) are read with False: a document cannot end itself with ``[SEP]``.
@@ -133,6 +141,8 @@ class Encoder:
         return max(1, min(BATCH_TOKENS, BATCH_SCORES // config.vocab_size))
 
     def _forward(self, windows: Sequence[Window], visible: Sequence[int]) -> Any:
+        if self._packed is not None and visible == [len(window) for window in windows]:
+            return self._forward_packed(self._packed, windows)
         width = max(len(window) for window in windows)
         pad = self.tokenizer.pad_id or 0
         ids = torch.full((len(windows), width), pad)
@@ -147,6 +157,21 @@ class Encoder:
             attention_mask=mask,
             token_type_ids=types if self._has_types() else None,
         )
+
+    def _forward_packed(self, encoder: PackedEncoder, windows: Sequence[Window]) -> Any:
+        lengths = [len(window) for window in windows]
+        ids = [token for window in windows for token in window.ids]
+        types = [kind for window in windows for kind in window.types]
+        hidden = encoder.packed(ids, lengths, types if self._has_types() else None)
+        last = pad_sequence(list(hidden.split_with_sizes(lengths)), batch_first=True)
+        mask = (torch.arange(last.shape[1]) < torch.tensor(lengths)[:, None]).long()
+        logits, pooled = self.module.headed(last, mask)
+        return SimpleNamespace(last_hidden_state=last, logits=logits, pooled=pooled)
+
+    @cached_property
+    def _packed(self) -> PackedEncoder | None:
+        """What runs quantized layers; None where the module does so itself."""
+        return native_encoder(self.module)
 
     def _has_types(self) -> bool:
         """Whether the model reads segment ids: some have a table that their tokenizer never

@@ -41,9 +41,10 @@ class LocalReranker:
         self.info = ModelInfo(loaded.name, loaded.digest, Encoder(loaded).limit)
 
     @classmethod
-    def load(cls, ref: Ref, store: Store | None = None) -> Self:
-        """The reranker that ``ref`` names (no network), in float32."""
-        return cls(load(ref, store))
+    def load(cls, ref: Ref, store: Store | None = None, *, weights: str | None = None) -> Self:
+        """The reranker that ``ref`` names (no network). ``weights``: the form in which they are
+        held, float32 unless given or already quantized."""
+        return cls(load(ref, store, weights=weights))
 
     def score(
         self, query: str, passages: Sequence[str], max_passage_tokens: int | None = None
@@ -66,9 +67,10 @@ class LocalClassifier:
         self.info = ModelInfo(loaded.name, loaded.digest, self._encoder.limit)
 
     @classmethod
-    def load(cls, ref: Ref, store: Store | None = None) -> Self:
-        """The classifier that ``ref`` names (no network), in float32."""
-        return cls(load(ref, store))
+    def load(cls, ref: Ref, store: Store | None = None, *, weights: str | None = None) -> Self:
+        """The classifier that ``ref`` names (no network). ``weights``: the form in which they are
+        held, float32 unless given or already quantized."""
+        return cls(load(ref, store, weights=weights))
 
     def classify(self, texts: Sequence[str], *, raw: bool = False) -> Floats:
         windows = self._encoder.encode_whole(texts)
@@ -99,9 +101,10 @@ class LocalTasks:
         self._made: dict[str, Task[Any, Any, Any]] = {}
 
     @classmethod
-    def load(cls, ref: Ref, store: Store | None = None) -> Self:
-        """The model that ``ref`` names (no network), in float32."""
-        return cls(load(ref, store))
+    def load(cls, ref: Ref, store: Store | None = None, *, weights: str | None = None) -> Self:
+        """The model that ``ref`` names (no network). ``weights``: the form in which they are
+        held, float32 unless given or already quantized."""
+        return cls(load(ref, store, weights=weights))
 
     @property
     def reranker(self) -> LocalReranker | None:
