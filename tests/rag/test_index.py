@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import sqlite3
@@ -308,6 +309,14 @@ def test_another_embedder_is_refused_with_the_way_out(index, docs, make_embedder
     index.update([docs])
     with pytest.raises(InputError, match="--rebuild"):
         Index.open(index.folder, make_embedder(seed="b"))
+
+
+def test_the_same_embedder_in_another_form_is_refused_and_named(index, docs, make_embedder):
+    index.update([docs])
+    small = make_embedder()
+    small.info = dataclasses.replace(small.info, digest=f"{small.info.digest}+int8")
+    with pytest.raises(InputError, match=r"not hashing \(sha256:[a-f0-9]{12}\+int8\)"):
+        Index.open(index.folder, small)
 
 
 def test_rebuild_changes_the_embedder(index, docs, make_embedder):

@@ -448,12 +448,19 @@ def _identity(embedder: Embedder) -> str:
     return embedder.info.digest or f"name:{embedder.info.name}:{embedder.dimensions}"
 
 
+def _short(identity: str) -> str:
+    """The start of a digest, and the form of the weights, which may be all that differs."""
+    start, plus, form = identity.partition("+")
+    return start[:19] + plus + form
+
+
 def _check_embedder(facts: Mapping[str, str], embedder: Embedder, folder: Path) -> None:
     if facts["embedder_digest"] == _identity(embedder):
         return
     raise InputError(
         f"the index {shown(str(folder))} was made with {facts['embedder']} "
-        f"({facts['embedder_digest'][:19]}), not {embedder.info.name} ({_identity(embedder)[:19]})",
+        f"({_short(facts['embedder_digest'])}), not {embedder.info.name} "
+        f"({_short(_identity(embedder))})",
         hint=f"use that model, or index again: lmstack index update --rebuild --index {folder}",
         param="embedder",
     )
