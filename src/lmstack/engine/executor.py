@@ -57,7 +57,8 @@ class Executor(Protocol):
         ...
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(S, D) to float32 (S, V), which may be changed in place."""
+        """(S, D) to float32 (S, V), which may be changed in place, and is another's at the next
+        call."""
         ...
 
     def encode(self, inputs: Seq[tuple[Seq[int], Seq[int]]]) -> None:

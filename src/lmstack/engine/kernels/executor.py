@@ -55,6 +55,7 @@ class NativeExecutor:
         self._config = config = module.config
         self._hidden = Program(lower([record_hidden(module)]), config, kv)
         self._logits = Program(lower([record_logits(module)]), config)
+        self._scores = torch.empty(0, self._logits.width)
         self._encoder = self._cross = None
         if module.encoder is not None:
             self._encoder = NativeEncoder(module.encoder)
@@ -98,7 +99,11 @@ class NativeExecutor:
         return out[:, : self._config.hidden_size]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        out = self._logits.run(len(hidden), given=hidden.contiguous())
+        count = len(hidden)
+        if len(self._scores) < count:
+            # Kept: fresh memory of this size costs more to get than to fill.
+            self._scores = torch.empty(count, self._logits.width)
+        out = self._logits.run(count, given=hidden.contiguous(), out=self._scores[:count])
         return out[:, : self._config.vocab_size]
 
     def encode(self, inputs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:

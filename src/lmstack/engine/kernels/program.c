@@ -13,7 +13,8 @@ enum {
     TILE_ROWS = 64,     /* rows that go through a segment together */
     ALONE_ROWS = 2,     /* up to here every thread prepares all rows itself: dearer is a barrier */
     QUERY_TOKENS = 32,  /* tokens of a prompt whose attention is one piece of work */
-    PIECES_A_THREAD = 4 /* of a product with few rows; more only cost starts of streams */
+    PIECES_A_THREAD = 8, /* of a product: enough that no thread waits long for another */
+    ROWS_A_PIECE = 4     /* of an op on rows */
 };
 
 typedef struct {
@@ -36,6 +37,8 @@ typedef struct {
     int num_pieces;
     int tile, tile_rows; /* first row and number of rows of the tile at work */
 } run;
+
+static int least(int a, int b) { return a < b ? a : b; }
 
 static float *place(const run *r, int buffer, int at, int row, int64_t *stride) {
     const lm_program *p = r->program;
@@ -275,7 +278,9 @@ static void linear(run *r, const lm_op *op, lm_team *team, int thread) {
     if (alone) {
         for (int i = 0; i < rows; i++) prepare(r, op, &acts, i, slab);
     } else {
-        for (int i; (i = lm_team_next(team)) < rows;) prepare(r, op, &acts, i, slab);
+        for (int i; (i = lm_team_next(team) * ROWS_A_PIECE) < rows;)
+            for (int end = least(i + ROWS_A_PIECE, rows); i < end; i++)
+                prepare(r, op, &acts, i, slab);
         lm_team_wait(team);
     }
     int step = panels_a_piece(r, w, threads);
@@ -347,7 +352,9 @@ static void over_tile(run *r, lm_team *team, int thread, int from, int to, int t
             linear(r, op, team, thread);
             continue;
         }
-        for (int row; (row = lm_team_next(team)) < rows;) one_row(r, op, tile + row);
+        for (int row; (row = lm_team_next(team) * ROWS_A_PIECE) < rows;)
+            for (int end = least(row + ROWS_A_PIECE, rows); row < end; row++)
+                one_row(r, op, tile + row);
         lm_team_wait(team);
     }
 }

@@ -207,12 +207,14 @@ class Program:
         furthest: int = 0,
         length: int | None = None,
         given: Tensor | None = None,
+        out: Tensor | None = None,
     ) -> Tensor:
         """The result, (N, `width`) float32, its last columns padding. ``cache``: the address of
         the first layer's, and the bytes from one layer's to the next. ``furthest``: the highest
         of ``positions``. ``length``: what ropes that depend on one reckon with. ``given``:
-        (N, D) float32 that the pass starts from."""
-        out = torch.empty(rows, self.width)
+        (N, D) float32 that the pass starts from. ``out``: where the result goes."""
+        if out is None:
+            out = torch.empty(rows, self.width)
         if furthest >= self._positions:
             raise ContextLengthError(
                 f"position {furthest}, but the model has {self._positions}",
