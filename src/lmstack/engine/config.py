@@ -24,6 +24,10 @@ class EngineConfig(Config):
     new ones are refused. ``client_weights``: share of the machine that a client may have in
     proportion to others when they compete, 1 if not named. ``prefix_cache``: share blocks of
     equal beginnings. ``max_grammar_bytes``: longest grammar source accepted.
+
+    ``speculation``: compute what may come next before it is drawn, which changes no token:
+    ``auto`` where it is faster, ``always`` wherever there is something to try, or ``off``.
+    ``draft_tokens``: how many tokens ahead at most.
     """
 
     block_size: int = 16
@@ -37,6 +41,8 @@ class EngineConfig(Config):
     client_weights: Mapping[str, float] = field(default_factory=dict)
     prefix_cache: bool = True
     max_grammar_bytes: int = 256 * 1024
+    speculation: str = "auto"
+    draft_tokens: int = 8
 
     def __post_init__(self) -> None:
         for name in ("block_size", "max_batch_tokens", "max_sequences", "max_grammar_bytes"):
@@ -45,6 +51,13 @@ class EngineConfig(Config):
             raise InputError(
                 f"kv_dtype is {shown(self.kv_dtype)}", hint="bfloat16 or int8", param="kv_dtype"
             )
+        if self.speculation not in ("auto", "always", "off"):
+            raise InputError(
+                f"speculation is {shown(self.speculation)}",
+                hint="auto, always or off",
+                param="speculation",
+            )
+        check_range("draft_tokens", self.draft_tokens, 1, 64)
         check_range("max_waiting", self.max_waiting, 0, 2**31)
         check_range("target_step_s", self.target_step_s, 0, 3600, low_open=True)
         for client, weight in self.client_weights.items():

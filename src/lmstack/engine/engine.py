@@ -7,6 +7,7 @@ wrong for it, reaches that request alone: its blocks are freed and the others go
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -14,6 +15,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from functools import partial
+
+from torch import Tensor
 
 from lmstack.core import (
     EngineError,
@@ -25,6 +28,7 @@ from lmstack.core import (
 from lmstack.engine.admission import Admission
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
+from lmstack.engine.draft_model import DraftModel
 from lmstack.engine.executor import open_executor
 from lmstack.engine.fairness import pushed_out
 from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent
@@ -32,6 +36,7 @@ from lmstack.engine.runner import Computed, Runner
 from lmstack.engine.sampler import Sampled, Sampler
 from lmstack.engine.scheduler import Scheduler
 from lmstack.engine.sequence import Chunk, Search, Sequence
+from lmstack.engine.speculative import Speculation
 from lmstack.engine.vocabulary import Vocabulary
 from lmstack.model import Transformer
 
@@ -45,7 +50,8 @@ class Engine:
 
     ``context_length``: tokens that one sequence may have, prompt and output together; the
     model's window, or the KV pool where that is smaller. ``after_events`` is called once the
-    callbacks of a step are done. ``clock``: seconds, monotonic.
+    callbacks of a step are done. ``clock``: seconds, monotonic. ``draft``: a smaller model with
+    the same tokens, which says what may come next.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class Engine:
         vocabulary: Vocabulary,
         config: EngineConfig | None = None,
         *,
+        draft: Transformer | None = None,
         after_events: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,6 +74,12 @@ class Engine:
         self._blocks = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
         self._scheduler = Scheduler(config, self._blocks)
         self._sampler = Sampler(self._num_tokens)
+        self._speculation = Speculation(
+            config,
+            self._blocks,
+            self._scheduler.budget,
+            None if draft is None else DraftModel(draft, config, self._num_tokens, clock),
+        )
         self._admission = Admission(vocabulary, model, config, self.context_length, num_blocks)
 
         self._after_events, self._clock = after_events, clock
@@ -150,6 +163,9 @@ class Engine:
                 num_prefix_queries=scheduler.num_prefix_queries,
                 num_prefix_hits=scheduler.num_prefix_hits,
                 prefix_hit_rate=scheduler.num_prefix_hits / max(1, scheduler.num_prefix_queries),
+                num_draft_tokens=self._speculation.num_drafted,
+                num_accepted_tokens=self._speculation.num_accepted,
+                draft_acceptance_rate=self._speculation.acceptance_rate,
                 num_preemptions=scheduler.num_preemptions,
                 num_steps=self._num_steps,
                 num_invariant_failures=self._num_invariant_failures,
@@ -180,13 +196,14 @@ class Engine:
         """Advance every stream once; whether work remains."""
         self._intake()
         start = self._clock()
-        chunks = self._scheduler.schedule()
+        chunks = self._speculation.extend(self._scheduler.schedule())
         if chunks:
             self._num_steps += 1
             self._runner.copy(self._scheduler.copies)
             self._advance(chunks)
             self._after_events()
-            self._scheduler.budget.observe(self._clock() - start)
+            drafting_s = self._speculation.drafting_s
+            self._scheduler.budget.observe(self._clock() - start - drafting_s)
             self._intake()
         if self._scheduler.idle:
             self._check_idle()
@@ -234,19 +251,22 @@ class Engine:
         """Compute ``chunks``; if that fails, one by one, to find whose fault it is. Nothing of
         a sequence has changed by then, and computing a slot twice is harmless."""
         try:
-            sampled = self._compute(chunks)
+            computed = self._runner.run(chunks, self._num_tokens)
+            sampled = self._first_tokens(chunks, computed)
         except Exception as error:
-            if len(chunks) == 1:
+            if len(chunks) == 1 and not chunks[0].draft:
                 self._fail(chunks[0].sequence, _as_error(error))
                 return
             for chunk in chunks:
                 if chunk.sequence.request.id in self._live:  # else it failed with its search
-                    self._advance([chunk])
+                    self._advance([self._speculation.without_draft(chunk)])
             return
         for chunk, token in zip(chunks, sampled, strict=True):
             if chunk.sequence.request.id not in self._live:
                 continue
             self._guarded(chunk.sequence, partial(self._commit, chunk, token))
+        if len(computed.drafted):
+            self._verify(chunks, computed)
         # Not before all are committed: members of a search are often computed side by side.
         searches = {id(c.sequence.search): c.sequence.search for c in chunks}
         for search in searches.values():
@@ -260,8 +280,8 @@ class Engine:
         except Exception as error:
             self._fail(sequence, _as_error(error))
 
-    def _compute(self, chunks: Seq[Chunk]) -> list[Sampled | None]:
-        computed = self._runner.run(chunks, self._num_tokens)
+    def _first_tokens(self, chunks: Seq[Chunk], computed: Computed) -> list[Sampled | None]:
+        """What comes after the tokens that each chunk is known to have."""
         tokens = iter(self._sampled(computed, [c.sequence for c in chunks if c.samples]))
         for chunk, new in zip(chunks, computed.scores, strict=True):
             if new:
@@ -289,8 +309,10 @@ class Engine:
     def _commit(self, chunk: Chunk, sampled: Sampled | None) -> None:
         sequence = chunk.sequence
         self._scheduler.computed(chunk)
-        if sampled is None:
-            return
+        if sampled is not None:
+            self._append(sequence, sampled)
+
+    def _append(self, sequence: Sequence, sampled: Sampled) -> None:
         reason = sequence.append(sampled.token)
         first = sequence.num_output == 1
         self._num_generated += 1
@@ -303,10 +325,54 @@ class Engine:
             finish_reason=reason,
             cached_tokens=sequence.cached_tokens or 0,
             prompt=tuple(sequence.prompt_scores) if first else (),
+            drafted_tokens=sequence.num_drafted,
+            accepted_tokens=sequence.num_accepted,
         )
         if reason is not None:
             self._retire(sequence, reason)
         sequence.request.on_event(event)
+
+    def _verify(self, chunks: Seq[Chunk], computed: Computed) -> None:
+        """Draw on where drafts are right, each token as if it were computed alone."""
+        drafted = [c for c in chunks if c.draft]
+        starts = itertools.accumulate((len(c.draft) for c in drafted), initial=0)
+        going = list(zip(drafted, starts, strict=False))
+        for place in itertools.count():
+            going = [(c, row) for c, row in going if self._goes_on(c, place)]
+            if not going:
+                break
+            rows = [row + place for _, row in going]
+            self._draw_on(computed.drafted, rows, [c.sequence for c, _ in going])
+        for chunk in computed.unsound:
+            if chunk.sequence.table:  # else it is over
+                # A wrong token may have left in its blocks what would spoil the right ones.
+                self._runner.wipe(chunk.sequence.table[chunk.sequence.num_published :])
+                self._scheduler.start_again(chunk.sequence)
+                self._speculation.stop(chunk.sequence)
+
+    def _goes_on(self, chunk: Chunk, place: int) -> bool:
+        """Whether the last token that was drawn is that of the draft at ``place``."""
+        sequence = chunk.sequence
+        is_live = self._live.get(sequence.request.id) is sequence
+        if is_live and sequence.request.id not in self._cancelled and chunk.is_right(place):
+            self._speculation.accepted(chunk)
+            self._scheduler.accepted(sequence)
+            return True
+        self._speculation.settle(chunk, place)
+        return False
+
+    def _draw_on(self, logits: Tensor, rows: Seq[int], sequences: Seq[Sequence]) -> None:
+        try:
+            tokens = self._sampler(logits[rows], sequences)
+        except Exception as error:
+            if len(rows) == 1:
+                self._fail(sequences[0], _as_error(error))
+                return
+            for row, sequence in zip(rows, sequences, strict=True):
+                self._draw_on(logits, [row], [sequence])
+            return
+        for sequence, token in zip(sequences, tokens, strict=True):
+            self._guarded(sequence, partial(self._append, sequence, token))
 
     def _decide(self, search: Search) -> None:
         """All members of a search are computed: take its next step."""
@@ -364,6 +430,7 @@ class Engine:
 
     def _check_idle(self) -> None:
         """With nobody running, every block must be back."""
+        self._speculation.rest()
         try:
             self._blocks.check([])
         except AssertionError as error:

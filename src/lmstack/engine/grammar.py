@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence as Seq
 from typing import Any
 
 import llguidance
@@ -57,6 +58,10 @@ class GrammarMatcher:
                 hint="simplify the grammar or the schema",
                 param="response_format",
             )
+
+    def admits(self, tokens: Seq[int]) -> int:
+        """How many of ``tokens``, from the first on, could follow. Changes nothing."""
+        return int(self._matcher.validate_tokens(list(tokens)))
 
     def accept(self, token: int) -> None:
         if not self._matcher.consume_token(token):

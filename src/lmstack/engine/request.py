@@ -30,6 +30,8 @@ class TokenEvent:
     the last event, the length of the output. ``choice``: which of a beam search's texts, the best
     first; they come at its end. ``cached_tokens``: prompt tokens found in the
     prefix cache. ``prompt``: scores of the prompt, on the first event, if they were asked for.
+    ``drafted_tokens``, ``accepted_tokens``: of this request so far, tokens that were computed
+    before they were drawn, and those of them that were then drawn.
     """
 
     request_id: str
@@ -41,6 +43,8 @@ class TokenEvent:
     prompt: tuple[TokenScore, ...] = ()
     error: LmstackError | None = None
     choice: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ class EngineRequest:
 @dataclass(frozen=True)
 class EngineStats:
     """A snapshot; ``num_*`` without further words count since the start. ``prefix_hit_rate``: the
-    share of prompt tokens that came out of the prefix cache."""
+    share of prompt tokens that came out of the prefix cache; ``draft_acceptance_rate``: that of
+    drafted tokens which were right."""
 
     dtype: str
     context_length: int
@@ -95,6 +100,9 @@ class EngineStats:
     num_prefix_queries: int
     num_prefix_hits: int
     prefix_hit_rate: float
+    num_draft_tokens: int
+    num_accepted_tokens: int
+    draft_acceptance_rate: float
     num_preemptions: int
     num_steps: int
     num_invariant_failures: int

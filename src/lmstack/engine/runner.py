@@ -32,12 +32,15 @@ SCORED_ROWS = 64
 @dataclass(frozen=True, slots=True)
 class Computed:
     """``logits`` float32 (S, V) and ``hidden`` (S, D) after the last token of each chunk that
-    samples, in order; ``scores`` for each chunk: of the prompt tokens that follow from it, where
-    they are wanted."""
+    samples, in order; ``drafted`` float32 (R, V) after each token of their drafts; ``scores`` for
+    each chunk: of the prompt tokens that follow from it, where they are wanted; ``unsound``: those
+    with a draft that does not compute to numbers."""
 
     logits: Tensor
     hidden: Tensor
+    drafted: Tensor
     scores: list[list[TokenScore]]
+    unsound: list[Chunk]
 
 
 class Runner:
@@ -59,19 +62,24 @@ class Runner:
         self._encode(chunks)
         hidden = self._hidden(chunks)
         ends: list[int] = []
+        drafts: list[int] = []
         scores = []
         row = 0
         for chunk in chunks:
             if chunk.samples:
-                ends.append(row + chunk.count - 1)
+                end = row + chunk.count - len(chunk.draft)
+                ends.append(end - 1)
+                drafts += range(end, row + chunk.count)
             rows = hidden[row : row + chunk.count]
             search = chunk.sequence.search
             if search is not None and search.needs_hidden:
                 search.see(chunk.start, rows)
             scores.append(self._prompt_scores(chunk, rows, num_tokens))
             row += chunk.count
-        last = hidden if len(ends) == len(hidden) else hidden[ends]
-        return Computed(self._executor.logits(last), last, scores)
+        last = hidden if len(ends) == len(hidden) else hidden[ends + drafts]
+        logits, count = self._executor.logits(last), len(ends)
+        unsound = _unsound(chunks, last[count:]) if drafts else []
+        return Computed(logits[:count], last[:count], logits[count:], scores, unsound)
 
     def _hidden(self, chunks: Seq[Chunk]) -> Tensor:
         """Hidden states of the tokens of ``chunks``, end to end."""
@@ -89,7 +97,7 @@ class Runner:
         return torch.cat(parts)
 
     def _pass(self, chunks: Seq[Chunk], length: int | None) -> Tensor:
-        ids = [t for c in chunks for t in c.sequence.tokens[c.start : c.end]]
+        ids = [t for c in chunks for t in (*c.sequence.tokens[c.start : c.end], *c.draft)]
         positions = [p for c in chunks for p in range(c.start, c.end)]
         return self._executor.hidden(ids, positions, [_span(c) for c in chunks], length)
 
@@ -136,3 +144,12 @@ def _span(chunk: Chunk) -> Span:
     if sequence.encoder_ids:
         cross = CrossSpan(sequence.cross_table, len(sequence.encoder_ids))
     return Span(sequence.table, chunk.start, chunk.end, cross)
+
+
+def _unsound(chunks: Seq[Chunk], drafted: Tensor) -> list[Chunk]:
+    """The chunks of whose drafts some row of ``drafted`` (R, D) is not finite."""
+    if drafted.isfinite().all():
+        return []
+    drafting = [c for c in chunks if c.draft]
+    parts = drafted.split_with_sizes([len(c.draft) for c in drafting])
+    return [c for c, part in zip(drafting, parts, strict=True) if not part.isfinite().all()]

@@ -239,8 +239,18 @@ class Scheduler:
         if sequence.encoder_ids and not sequence.is_encoded:
             sequence.is_encoded = True
             self._prefixes.publish_crossed(sequence)
-        sequence.num_computed = chunk.end
+        sequence.num_computed = chunk.known_end
         self._prefixes.publish(sequence)
+
+    def start_again(self, sequence: Sequence) -> None:
+        """Compute anew what is not published."""
+        sequence.num_computed = sequence.num_published * self._config.block_size
+
+    def accepted(self, sequence: Sequence) -> None:
+        """The first token of a draft was right, so its keys and values are computed."""
+        sequence.num_computed += 1
+        self._prefixes.publish(sequence)
+        self._shares.charge(sequence.client, OUTPUT_TOKEN)
 
     def _make_room(self, sequence: Sequence, end: int, chunks: list[Chunk]) -> tuple[int, bool]:
         """Blocks for tokens up to ``end``, preempting later sequences that are not part of the

@@ -79,6 +79,7 @@ class Sequence:
         self.num_published = 0
         self.cached_tokens: int | None = None
         self.num_found = self.since = 0
+        self.num_drafted = self.num_accepted = 0
         self.order = -1
         self.output_counts: Counter[int] = Counter()
         self.stops = StopMatcher([s.encode() for s in request.sampling.stop], pattern)
@@ -179,11 +180,13 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tokens ``start`` to ``end`` of a sequence, computed in one step."""
+    """Tokens ``start`` to ``end`` of a sequence, computed in one step. The last of them are the
+    ``draft``: tokens that may come next, and are not the sequence's yet."""
 
     sequence: Sequence
     start: int
     end: int
+    draft: tuple[int, ...] = ()
 
     @property
     def count(self) -> int:
@@ -192,7 +195,19 @@ class Chunk:
     @property
     def samples(self) -> bool:
         """Whether a next token follows from this chunk."""
-        return self.end == len(self.sequence.tokens)
+        return self.known_end == len(self.sequence.tokens)
+
+    @property
+    def known_end(self) -> int:
+        """Where the sequence's own tokens end, as long as none of the draft is."""
+        return self.end - len(self.draft)
+
+    def is_right(self, place: int) -> bool:
+        """Whether the sequence has come to have the token at ``place`` of the draft."""
+        return (
+            place < len(self.draft)
+            and self.sequence.tokens[self.known_end + place] == self.draft[place]
+        )
 
 
 @dataclass(frozen=True)

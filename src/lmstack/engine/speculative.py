@@ -79,7 +79,8 @@ class _Worth:
     def __init__(self, budget: StepBudget, chunks: Seq[Chunk]) -> None:
         self._cost = budget.cost
         self._tokens = float(len(chunks))
-        self._seconds = self._cost.seconds(len(chunks), sum(c.end for c in chunks))
+        seconds = self._cost.seconds(len(chunks), sum(c.end for c in chunks))
+        self._seconds = max(seconds, 1e-9)
         self._fixed = self._cost.seconds(0, 0)
 
     def row(self, end: int) -> float:
@@ -120,7 +121,7 @@ class Speculation:
         """The chunks with drafts, those of one token first."""
         self.drafting_s = 0.0
         self._by_model.clear()
-        if self._config.speculation == "off" or any(c.count > 1 or not _decodes(c) for c in chunks):
+        if self._config.speculation == "off" or not chunks or any(c.count > 1 for c in chunks):
             return chunks
         offers = self._offers(chunks)
         if not offers:
@@ -137,7 +138,7 @@ class Speculation:
         if not always and worth.least(worth.row(0)) > SUREST:
             return []
         found, others = [], []
-        for chunk in chunks:
+        for chunk in filter(_decodes, chunks):
             offer = self._looked_for(chunk)
             if offer is not None:
                 (found if offer.draft else others).append(offer)
@@ -232,6 +233,8 @@ class Speculation:
         if offer.modelled:
             self._by_model.add(id(chunk.sequence))
         self._budget.take(chunk.end, len(draft))
+        self.num_drafted += len(draft)
+        chunk.sequence.num_drafted += len(draft)
         return replace(chunk, end=chunk.end + len(draft), draft=draft)
 
     @staticmethod
@@ -249,23 +252,38 @@ class Speculation:
 
     # -- after it ------------------------------------------------------------------------------
 
+    @property
+    def acceptance_rate(self) -> float:
+        return self.num_accepted / max(1, self.num_drafted)
+
     def stop(self, sequence: Sequence) -> None:
         """No more drafts for it."""
         self._state(sequence).stopped = True
 
+    def accepted(self, chunk: Chunk) -> None:
+        """A token of its draft was right."""
+        self.num_accepted += 1
+        chunk.sequence.num_accepted += 1
+
     def settle(self, chunk: Chunk, num_accepted: int) -> None:
         """All of ``chunk`` that can be drawn is: of its draft so many tokens were right."""
         sequence = chunk.sequence
-        self.num_drafted += len(chunk.draft)
-        self.num_accepted += num_accepted
-        sequence.num_drafted += len(chunk.draft)
-        sequence.num_accepted += num_accepted
-        if id(sequence) in self._by_model:
+        if id(sequence) in self._by_model and sequence.table:
             rates = self._state(sequence).modelled
             for place in range(min(num_accepted + 1, len(chunk.draft))):
                 rates.observe(ANY, place < num_accepted)
-        surplus = sequence.table[self._config.blocks_for(sequence.num_computed) :]
-        del sequence.table[len(sequence.table) - len(surplus) :]
+        self._trim(sequence)
+
+    def without_draft(self, chunk: Chunk) -> Chunk:
+        """The chunk as it was scheduled."""
+        self._trim(chunk.sequence, chunk.known_end)
+        return replace(chunk, end=chunk.known_end, draft=())
+
+    def _trim(self, sequence: Sequence, end: int = 0) -> None:
+        """Give back blocks that lie behind all that is computed, and behind ``end``."""
+        needed = self._config.blocks_for(max(end, sequence.num_computed))
+        surplus = sequence.table[needed:]
+        del sequence.table[needed:]
         self._blocks.release(surplus)
 
     def rest(self) -> None:
