@@ -155,17 +155,21 @@ def test_a_draft_model_that_fails_is_no_longer_asked(
 
 
 def test_auto_gives_up_on_a_stranger_and_tries_again_ever_later(
-    module: Transformer, stranger: Transformer
+    module: Transformer, stranger: Transformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = engine_of(module, stranger, speculation="auto")
-    engine.submit(request(PROMPT, max_tokens=200, ignore_eos=True, no_repeat_ngram_size=2))
-    asked = []
-    for step in range(300):
-        before = drafting(engine).seconds
-        if not engine.step():
-            break
-        if drafting(engine).seconds > before:
-            asked.append(step)
+    cost, model = engine._scheduler.budget.cost, drafting(engine)
+    monkeypatch.setattr(cost, "_costs", [0.005, 0.05, 0.0, 0.0])
+    monkeypatch.setattr(cost, "observe", lambda *_: None)
+    asked: list[int] = []
+    propose = model.propose
+
+    def spied(sequences: Any, count: int) -> Any:
+        asked.append(sequences[0].num_output)
+        return propose(sequences, count)
+
+    monkeypatch.setattr(model, "propose", spied)
+    generate(engine, PROMPT, max_tokens=220, ignore_eos=True, no_repeat_ngram_size=2)
     gaps = [b - a for a, b in itertools.pairwise(asked)]
     trials = [gap for gap in gaps if gap > 16]
     assert len(asked) < 60

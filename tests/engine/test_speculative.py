@@ -13,11 +13,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.engine.conftest import Outcome, byte_vocabulary, drive, generate, request, tiny_config
+from tests.engine.kernels.quantized_models import Form, quantized
 
 from lmstack.core import Grammar, InputError
 from lmstack.engine import Engine, EngineConfig, EngineRequest, TokenEvent
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.budget import StepBudget
+from lmstack.engine.kernels.executor import NativeExecutor
 from lmstack.engine.lookup import Lookup
 from lmstack.engine.scheduler import Scheduler
 from lmstack.engine.sequence import Chunk, Sequence
@@ -217,6 +219,35 @@ def _next(module: Transformer, ids: tuple[int, ...], top_k: int) -> list[tuple[i
     assert logits is not None
     best = logits[0, -1].topk(top_k)
     return list(zip(best.indices.tolist(), best.values.softmax(-1).tolist(), strict=True))
+
+
+@pytest.mark.parametrize("form", ["int8", "q4"])
+@pytest.mark.parametrize("kv", ["bfloat16", "int8"])
+def test_on_native_ops_log_probabilities_are_the_same_to_the_last_bit(
+    module: Transformer, form: Form, kv: str
+) -> None:
+    """A token that is verified among others has the very logits that it has alone."""
+    native = quantized(module, form)
+    options = {"max_tokens": 60, "ignore_eos": True, "logprobs": 5}
+    settings = {"num_blocks": 40, "kv_dtype": kv}
+    prompts = [TEXT, (3, *TEXT, *ROUND), ROUND * 3]
+    expected = []
+    for prompt in prompts:
+        config = EngineConfig.from_mapping(settings | {"speculation": "off"})
+        engine = Engine(native, byte_vocabulary(), config)
+        assert isinstance(engine._runner._executor, NativeExecutor)
+        expected.append(generate(engine, prompt, **options))
+        teach(prompt, expected[-1].tokens)
+    engine = Engine(
+        native, byte_vocabulary(), EngineConfig.from_mapping(settings | {"speculation": "always"})
+    )
+    outcomes = [Outcome() for _ in prompts]
+    for i, prompt in enumerate(prompts):
+        engine.submit(request(prompt, outcomes[i], id=str(i), **options))
+    drive(engine)
+    for ours, theirs in zip(outcomes, expected, strict=True):
+        assert [e.score for e in ours.events] == [e.score for e in theirs.events]
+    assert engine.stats().num_accepted_tokens > 40
 
 
 # -- blocks and the cache -----------------------------------------------------------------------
@@ -431,7 +462,7 @@ class Steps(StepBudget):
 
     def __init__(self, fixed: float, token: float) -> None:
         super().__init__(512, 0.1)
-        self.cost._costs = [fixed, token * 100, 0.0]
+        self.cost._costs = [fixed, token * 100, 0.0, 0.0]
 
 
 def decoding(count: int, prompt: tuple[int, ...]) -> list[Chunk]:

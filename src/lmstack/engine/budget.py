@@ -112,13 +112,16 @@ class StepBudget:
         within = self.cost.tokens_within(self._seconds_left, start)
         return min(self.tokens_left, max(LEAST_CHUNK, within))
 
-    def take(self, start: int, count: int) -> None:
-        """``count`` tokens from place ``start`` on are part of the step."""
+    def take(self, start: int, count: int, *, drawn: bool = False) -> None:
+        """``count`` tokens from place ``start`` on are part of the step; ``drawn``: what follows
+        each of them may be drawn, as for a stream."""
         places = count * start + count * (count + 1) // 2
+        streams = count if drawn else 0
         self._tokens += count
+        self._streams += streams
         self._places += places
         self.tokens_left -= count
-        self._seconds_left -= self.cost.seconds(count, 0, places) - self.cost.seconds(0, 0, 0)
+        self._seconds_left -= self.cost.seconds(count, streams, places) - self.cost.seconds(0, 0, 0)
 
     def observe(self, seconds: float) -> None:
         self.cost.observe(seconds, self._tokens, self._streams, self._places)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import operator
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
@@ -79,13 +80,13 @@ class _Worth:
     def __init__(self, budget: StepBudget, chunks: Seq[Chunk]) -> None:
         self._cost = budget.cost
         self._tokens = float(len(chunks))
-        seconds = self._cost.seconds(len(chunks), sum(c.end for c in chunks))
+        seconds = self._cost.seconds(len(chunks), len(chunks), sum(c.end for c in chunks))
         self._seconds = max(seconds, 1e-9)
-        self._fixed = self._cost.seconds(0, 0)
+        self._fixed = self._cost.seconds(0, 0, 0)
 
     def row(self, end: int) -> float:
         """Seconds of one more token at place ``end``."""
-        return self._cost.seconds(1, end) - self._fixed
+        return self._cost.seconds(1, 1, end) - self._fixed
 
     def least(self, seconds: float) -> float:
         """The rate of being right that a token for ``seconds`` must have."""
@@ -137,7 +138,8 @@ class Speculation:
         always = self._config.speculation == "always"
         if not always and worth.least(worth.row(0)) > SUREST:
             return []
-        found, others = [], []
+        found: list[_Offer] = []
+        others: list[_Offer] = []
         for chunk in filter(_decodes, chunks):
             offer = self._looked_for(chunk)
             if offer is not None:
@@ -232,7 +234,7 @@ class Speculation:
             return chunk
         if offer.modelled:
             self._by_model.add(id(chunk.sequence))
-        self._budget.take(chunk.end, len(draft))
+        self._budget.take(chunk.end, len(draft), drawn=True)
         self.num_drafted += len(draft)
         chunk.sequence.num_drafted += len(draft)
         return replace(chunk, end=chunk.end + len(draft), draft=draft)
@@ -302,7 +304,7 @@ def _worthy(offers: Seq[_Offer], worth: _Worth) -> list[_Offer]:
     makes more of its time than the step does so far."""
     queue: list[tuple[float, int, float, Iterator[float]]] = []
     for index, offer in enumerate(offers):
-        chances = itertools.accumulate(offer.rates, lambda a, b: a * b)
+        chances: Iterator[float] = itertools.accumulate(offer.rates, operator.mul)
         queue.append((-next(chances), index, worth.row(offer.chunk.end), chances))
     heapq.heapify(queue)
     counts = [0] * len(offers)
