@@ -201,9 +201,9 @@ def embedder(name: str | None) -> Embedder:
     return LazyEmbedder(folder)
 
 
-def generator(name: str | None, weights: str | None = None) -> ChatModel:
+def generator(name: str | None, weights: str | None = None, draft: str | None = None) -> ChatModel:
     """The language model: remote if its name says so, else local and loaded, its weights in the
-    form ``weights``."""
+    form ``weights``. ``draft``: a smaller one that drafts for it."""
     wanted = name or DEFAULT_MODEL
     if is_remote(wanted):
         provider, _, model = wanted.partition(":")
@@ -211,7 +211,8 @@ def generator(name: str | None, weights: str | None = None) -> ChatModel:
     folder = generator_folder(wanted)
     from lmstack.serve import LocalModel
 
-    return LocalModel.load(folder, weights=weights)
+    smaller = None if draft is None else generator_folder(draft)
+    return LocalModel.load(folder, weights=weights, draft=smaller)
 
 
 def generator_folder(name: str) -> ModelFolder:
@@ -229,18 +230,24 @@ def generator_folder(name: str) -> ModelFolder:
 
 
 def require_models(
-    model: str | None, embedder_name: str | None, weights: str | None = None
+    model: str | None,
+    embedder_name: str | None,
+    weights: str | None = None,
+    draft: str | None = None,
 ) -> None:
-    """Both models are here, before anything slow begins."""
+    """All models are here, before anything slow begins."""
     wanted = model or DEFAULT_MODEL
     if not is_remote(wanted):
         generator_folder(wanted)
-    elif weights is not None:
-        raise InputError(
-            f"--weights is for a model on this machine, and {wanted} is not",
-            hint="leave it out",
-            param="weights",
-        )
+    for option, value in (("weights", weights), ("draft", draft)):
+        if value is not None and is_remote(wanted):
+            raise InputError(
+                f"--{option} is for a model on this machine, and {wanted} is not",
+                hint="leave it out",
+                param=option,
+            )
+    if draft is not None:
+        generator_folder(draft)
     embedder(embedder_name)
 
 
@@ -347,6 +354,7 @@ def service(
     model: str | None,
     embedder_name: str | None,
     weights: str | None = None,
+    draft: str | None = None,
     also: Sequence[str] = (),
     api_keys: tuple[str, ...],
     local: bool,
@@ -358,7 +366,7 @@ def service(
     from lmstack.app.service import build_service
     from lmstack.serve.http import LOCAL_HOSTS
 
-    chat, beside = generator(model, weights), task_wiring.load_also(also)
+    chat, beside = generator(model, weights, draft), task_wiring.load_also(also)
 
     def close_all() -> None:
         close(chat)

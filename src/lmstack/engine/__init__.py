@@ -1,6 +1,7 @@
 """Token ids in, token ids out: paged KV cache, continuous batching, sampling, grammars."""
 
 from lmstack.engine.config import EngineConfig
+from lmstack.engine.draft_model import check_vocabularies
 from lmstack.engine.engine import Engine
 from lmstack.engine.kernels.library import problem as native_problem
 from lmstack.engine.packed import PackedOps, inference_ops
@@ -16,6 +17,7 @@ __all__ = [
     "TokenEvent",
     "TokenScore",
     "Vocabulary",
+    "check_vocabularies",
     "inference_ops",
     "native_problem",
 ]

@@ -44,6 +44,7 @@ from lmstack.engine import (
     EngineStats,
     TokenEvent,
     Vocabulary,
+    check_vocabularies,
     inference_ops,
     native_problem,
 )
@@ -53,7 +54,7 @@ from lmstack.serve.bridge import Bridge, Mailbox
 from lmstack.serve.choices import ChoiceText, token_logprob
 from lmstack.serve.inputs import bad_words, force_words, prompt_ids, with_defaults
 
-__all__ = ["LocalModel", "load_weights"]
+__all__ = ["LocalModel", "load_draft", "load_weights"]
 
 # Floats that oneDNN multiplies faster once it has laid them out.
 _FASTER = ("bfloat16", "float16")
@@ -64,10 +65,17 @@ class LocalModel:
     """Thread-safe; one engine serves all streams, from any number of event loops.
 
     A seed gives the same tokens for the same request; in bfloat16 the last bits of a logit may
-    depend on how many streams share a step.
+    depend on how many streams share a step. ``draft``: a smaller model with the same tokens, which
+    says what may come next; it changes the speed alone.
     """
 
-    def __init__(self, loaded: LoadedModel, engine: EngineConfig | None = None) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        engine: EngineConfig | None = None,
+        *,
+        draft: LoadedModel | None = None,
+    ) -> None:
         if loaded.pooling is not None:
             raise UnsupportedError(
                 f"{loaded.name} makes sentence vectors and does not generate text",
@@ -78,13 +86,17 @@ class LocalModel:
         self.module, self.tokenizer = loaded.module, loaded.tokenizer
         self.template, self._eos_ids = loaded.template, loaded.generation.eos_ids
         self._encodes = loaded.module.config.encoder is not None
-        vocabulary = Vocabulary(
-            [self.tokenizer.token_bytes(i) for i in range(self.tokenizer.vocab_size)],
-            self._eos_ids,
-            self.tokenizer.special_ids,
-        )
+        vocabulary = _vocabulary(loaded)
+        if draft is not None:
+            check_vocabularies(vocabulary, _vocabulary(draft))
         self._bridge = Bridge()
-        self._engine = Engine(self.module, vocabulary, engine, after_events=self._bridge.flush)
+        self._engine = Engine(
+            self.module,
+            vocabulary,
+            engine,
+            draft=None if draft is None else draft.module,
+            after_events=self._bridge.flush,
+        )
         self._engine.start()
         self.info = ModelInfo(loaded.name, loaded.digest, self._engine.context_length)
         self._numbers = itertools.count()
@@ -100,15 +112,18 @@ class LocalModel:
         weights: str | None = None,
         dtype: str | torch.dtype | None = None,
         engine: EngineConfig | None = None,
+        draft: str | os.PathLike[str] | ModelFolder | None = None,
     ) -> Self:
         """The model that ``ref`` names (no network).
 
         ``weights``: the form in which they are held: ``file`` (the blocks of a GGUF file; the
         default where it has some), ``bfloat16`` (the default elsewhere), ``int8``, ``q4`` or
         ``float32``, which computes with the reference ops and is what to compare with other
-        implementations. ``dtype``: another way to name a float form.
+        implementations. ``dtype``: another way to name a float form. ``draft``: the name of a
+        smaller model, see `load_draft`.
         """
-        return cls(load_weights(ref, store, weights, dtype), engine)
+        loaded = load_weights(ref, store, weights, dtype)
+        return cls(loaded, engine, draft=load_draft(draft, store))
 
     # -- generating ----------------------------------------------------------------------------
 
@@ -324,6 +339,35 @@ def _choice_seed(seed: int, index: int) -> int:
         return seed
     data = (seed % 2**64).to_bytes(8, "little") + index.to_bytes(8, "little")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def _vocabulary(loaded: LoadedModel) -> Vocabulary:
+    tokenizer = loaded.tokenizer
+    return Vocabulary(
+        [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
+        loaded.generation.eos_ids,
+        tokenizer.special_ids,
+    )
+
+
+def load_draft(
+    ref: str | os.PathLike[str] | ModelFolder | None, store: Store | None
+) -> LoadedModel | None:
+    """The model that drafts, if there is to be one, its weights in the form that is fastest here:
+    what it loses by that costs a guess now and then."""
+    if ref is None:
+        return None
+    store = store or Store()
+    folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
+    kept = native_problem() or has_blocks(folder) or own_form(folder)
+    loaded = load_weights(folder, store, None if kept else "int8")
+    if not loaded.has_tokenizer or loaded.kind != "generate":
+        raise InputError(
+            f"{loaded.name} does not generate text, so it cannot draft",
+            hint="use a smaller language model with the same tokenizer",
+            param="draft",
+        )
+    return loaded
 
 
 def load_weights(

@@ -40,6 +40,8 @@ FIGURES = {
     "num_prefix_queries": "prefix_cache_queries_total",
     "num_prefix_hits": "prefix_cache_hits_total",
     "prefix_hit_rate": "prefix_cache_hit_rate",
+    "num_draft_tokens": "draft_tokens_total",
+    "num_accepted_tokens": "draft_tokens_accepted_total",
     "num_preemptions": "preemptions_total",
     "num_steps": "engine_steps_total",
     "num_invariant_failures": "engine_invariant_failures_total",

@@ -14,6 +14,7 @@ from lmstack.app.output import Output
 __all__ = [
     "Also",
     "Docs",
+    "DraftName",
     "EmbedderName",
     "IndexFolder",
     "ModelName",
@@ -42,6 +43,15 @@ Weights = Annotated[
         metavar="FORM",
         help="How the language model's weights are held: float32, bfloat16, float16, int8, q4, or"
         " file for the blocks of a GGUF file. [default: file for GGUF, else bfloat16]",
+    ),
+]
+DraftName = Annotated[
+    str | None,
+    typer.Option(
+        "--draft",
+        metavar="NAME",
+        help="A smaller language model with the same tokenizer, which says what may come next."
+        " Answers stay the same; they come faster where it is right often enough.",
     ),
 ]
 EmbedderName = Annotated[

@@ -14,6 +14,7 @@ from lmstack.app import task_wiring, wiring
 from lmstack.app.command import command
 from lmstack.app.commands._options import (
     Also,
+    DraftName,
     EmbedderName,
     ModelName,
     Weights,
@@ -59,6 +60,7 @@ def up(
     ] = "127.0.0.1",
     model: ModelName = None,
     weights: Weights = None,
+    draft: DraftName = None,
     embedder: EmbedderName = None,
     also: Also = None,
 ) -> None:
@@ -76,7 +78,7 @@ def up(
         keys = api_keys()
         host, typed = _checked(docs, host, keys)
         source = wiring.existing_folder(docs)
-        wiring.require_models(model, embedder, weights)
+        wiring.require_models(model, embedder, weights, draft)
         task_wiring.require(also or [])
         say_if_remote(out, model)
 
@@ -98,6 +100,7 @@ def up(
                 model=model,
                 embedder_name=embedder,
                 weights=weights,
+                draft=draft,
                 also=also or [],
                 api_keys=keys,
                 local=_is_local(host),
