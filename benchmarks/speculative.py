@@ -236,7 +236,7 @@ def main() -> None:
     draft = load_weights(MODEL, store, "int8", default="int8")
     results += measure("bfloat16, int8 drafts", full, draft, streams[:1], rounds)
     report = {
-        "machine": processor() | {"threads": torch.get_num_threads()},
+        "machine": {"processor": processor(), "threads": torch.get_num_threads()},
         "model": MODEL,
         "results": results,
     }
