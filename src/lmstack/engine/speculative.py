@@ -40,7 +40,7 @@ __all__ = ["Speculation"]
 log = logging.getLogger("lmstack.engine")
 
 # A draft has to promise so much more than it costs, since both are estimates.
-MARGIN = 1.15
+MARGIN = 1.5
 # A draft that no rate of being right could pay for is not looked for.
 SUREST = 0.9
 # Tokens after which a draft model that was not worth it is tried again, each time later.
