@@ -1,0 +1,67 @@
+"""A local model with a second one that drafts for it."""
+
+from __future__ import annotations
+
+import pytest
+import tokenizers
+import torch
+from tokenizers import decoders, models, pre_tokenizers
+
+from lmstack.core import InputError
+from lmstack.engine import EngineConfig
+from lmstack.model import Transformer, TransformerConfig
+from lmstack.registry import GenerationDefaults, LoadedModel
+from lmstack.serve import LocalModel
+from lmstack.text import Tokenizer
+
+
+def tokenizer(*special: str) -> Tokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = tokenizers.Tokenizer(models.BPE({s: i for i, s in enumerate(alphabet)}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens(list(special))
+    return Tokenizer.from_json(made.to_str(), {"eos_token": special[0]})
+
+
+def loaded(seed: int, *special: str, layers: int = 1) -> LoadedModel:
+    own = tokenizer(*special)
+    torch.manual_seed(seed)
+    config = TransformerConfig(
+        vocab_size=own.vocab_size,
+        hidden_size=32,
+        intermediate_size=48,
+        num_layers=layers,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=8,
+        max_positions=256,
+    )
+    module = Transformer(config)
+    module.reset_parameters(std=0.35)
+    assert own.eos_id is not None
+    return LoadedModel(
+        name=f"tiny-{seed}",
+        digest=None,
+        module=module.eval(),
+        tokenizer=own,
+        template=None,
+        generation=GenerationDefaults(frozenset({own.eos_id})),
+    )
+
+
+def test_a_draft_changes_no_token_and_is_counted() -> None:
+    model, config = loaded(3, "<|end|>"), EngineConfig(num_blocks=100, speculation="always")
+    with LocalModel(model, config.replace(speculation="off")) as plain:
+        expected = plain.generate("hello", max_tokens=60, temperature=0.7, seed=5)
+        assert plain.stats().num_draft_tokens == 0
+    with LocalModel(model, config, draft=model) as drafted:
+        assert drafted.generate("hello", max_tokens=60, temperature=0.7, seed=5) == expected
+        stats = drafted.stats()
+    assert 0 < stats.num_accepted_tokens <= stats.num_draft_tokens
+
+
+def test_a_draft_with_other_tokens_is_refused_before_anything_runs() -> None:
+    with pytest.raises(InputError, match="has 258 tokens, the model has 257") as caught:
+        LocalModel(loaded(3, "<|end|>"), draft=loaded(4, "<|end|>", "<|more|>"))
+    assert caught.value.param == "draft"
