@@ -10,8 +10,8 @@ use as well gives figures too; the engine decides by the same seconds.
 SmolLM2-135M-Instruct with the blocks of its file on the native ops. Both sides share a process, the
 weights and the requests, and take turns request by request, because shared machines stall; of each
 side the best round counts, and the median is given beside it. Greedy outputs have to be equal
-token for token, sampled ones too. `draft model`: the same model in bfloat16, which int8 weights of
-it draft for: no smaller model shares its tokens.
+token for token, sampled ones too. `draft model`: the same model in bfloat16, which the blocks of its
+file draft for: no smaller model shares its tokens.
 """
 
 from __future__ import annotations
@@ -240,17 +240,16 @@ def main() -> None:
     import torch
 
     from lmstack.registry import Store
-    from lmstack.serve.local import load_weights
+    from lmstack.serve.local import load_draft, load_weights
 
     if not args.wall:
         torch.set_num_threads(1)
     rounds, streams = (1, (1, 4)) if args.quick else (3, (1, 4, 16))
     store = Store()
-    forms = {"file": load_weights(MODEL, store, "file", default="file")}
-    results = measure("Q4_1 of the file", forms["file"], None, streams, rounds, wall=args.wall)
-    full = load_weights(MODEL, store, "bfloat16", default="bfloat16")
-    draft = load_weights(MODEL, store, "int8", default="int8")
-    results += measure("bfloat16, int8 drafts", full, draft, streams[:1], rounds, wall=args.wall)
+    blocks = load_weights(MODEL, store, "file")
+    results = measure("Q4_1 of the file", blocks, None, streams, rounds, wall=args.wall)
+    full, draft = load_weights(MODEL, store, "bfloat16"), load_draft(MODEL, store)
+    results += measure("bfloat16, drafts by Q4_1", full, draft, streams[:1], rounds, wall=args.wall)
     report = {
         "machine": {"processor": processor(), "threads": torch.get_num_threads()},
         "seconds": "wall" if args.wall else "processor time",

@@ -14,7 +14,7 @@ __all__ = ["Acceptance"]
 STEPS = (0, 3, 4, 6, 9)
 FIRST_RATES = (0.3, 0.4, 0.5, 0.6, 0.7)
 # Tries that the belief about all counts as for one sequence, and the first belief for all.
-OTHERS, FIRST = 4.0, 8.0
+OTHERS, FIRST = 2.0, 8.0
 
 
 class Acceptance:
