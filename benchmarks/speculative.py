@@ -10,8 +10,8 @@ use as well gives figures too; the engine decides by the same seconds.
 SmolLM2-135M-Instruct with the blocks of its file on the native ops. Both sides share a process, the
 weights and the requests, and take turns request by request, because shared machines stall; of each
 side the best round counts, and the median is given beside it. Greedy outputs have to be equal
-token for token, sampled ones too. `draft model`: the same model in bfloat16, which the blocks of its
-file draft for: no smaller model shares its tokens.
+token for token, sampled ones too. For want of a smaller model with the same tokens, a draft model
+is shown by the same model in bfloat16, which the blocks of its file draft for.
 """
 
 from __future__ import annotations
