@@ -497,6 +497,11 @@ def test_auto_drafts_nothing_where_a_step_is_bound_by_arithmetic() -> None:
     assert drafted(0.005, 0.001, 64, ROUND * 6) == 0
 
 
+def test_drafts_do_not_stretch_a_step_beyond_its_target() -> None:
+    """At 80 ms for the weights and 5 a token, of 100: a quarter of a step has room for five."""
+    assert drafted(0.080, 0.005, 1, ROUND * 6) in (4, 5)
+
+
 def test_auto_drafts_less_the_more_streams_there_are() -> None:
     each = [drafted(0.005, 0.0004, n, ROUND * 6) / n for n in (1, 4, 16, 64)]
     assert each == sorted(each, reverse=True)

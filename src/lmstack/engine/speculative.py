@@ -222,9 +222,11 @@ class Speculation:
         return most
 
     def _placed(self, offer: _Offer) -> Chunk:
-        """The chunk with as much of the draft as there are tokens and free blocks for."""
-        chunk, table = offer.chunk, offer.chunk.sequence.table
-        draft = offer.draft[: self._budget.tokens_left]
+        """The chunk with as much of the draft as there are free blocks for, and as a step may
+        take while streams wait for its end."""
+        chunk, table, budget = offer.chunk, offer.chunk.sequence.table, self._budget
+        always = self._config.speculation == "always"
+        draft = offer.draft[: budget.tokens_left if always else budget.fits(chunk.end)]
         need = self._config.blocks_for(chunk.end + len(draft)) - len(table)
         need = min(need, self._blocks.num_free)
         if need > 0:
@@ -234,7 +236,7 @@ class Speculation:
             return chunk
         if offer.modelled:
             self._by_model.add(id(chunk.sequence))
-        self._budget.take(chunk.end, len(draft), drawn=True)
+        budget.take(chunk.end, len(draft), drawn=True)
         self.num_drafted += len(draft)
         chunk.sequence.num_drafted += len(draft)
         return replace(chunk, end=chunk.end + len(draft), draft=draft)
