@@ -460,8 +460,8 @@ def test_a_draft_that_leaves_the_grammar_is_cut_there(
 class Steps(StepBudget):
     """A budget whose costs are given."""
 
-    def __init__(self, fixed: float, token: float) -> None:
-        super().__init__(512, 0.1)
+    def __init__(self, fixed: float, token: float, target: float = 0.1) -> None:
+        super().__init__(512, target)
         self.cost._costs = [fixed, token * 100, 0.0, 0.0]
 
 
@@ -477,8 +477,10 @@ def decoding(count: int, prompt: tuple[int, ...]) -> list[Chunk]:
     return chunks
 
 
-def drafted(fixed: float, token: float, streams: int, prompt: tuple[int, ...]) -> int:
-    budget, blocks = Steps(fixed, token), BlockManager(1000, 16)
+def drafted(
+    fixed: float, token: float, streams: int, prompt: tuple[int, ...], target: float = 0.1
+) -> int:
+    budget, blocks = Steps(fixed, token, target), BlockManager(1000, 16)
     speculation = Speculation(EngineConfig(num_blocks=1000), blocks, budget)
     chunks = decoding(streams, prompt)
     for chunk in chunks:
@@ -498,8 +500,9 @@ def test_auto_drafts_nothing_where_a_step_is_bound_by_arithmetic() -> None:
 
 
 def test_drafts_do_not_stretch_a_step_beyond_its_target() -> None:
-    """80 ms for the weights and 5 a token, of 100: there is no room for all eight."""
-    assert 4 <= drafted(0.080, 0.005, 1, ROUND * 6) < 8 == drafted(0.040, 0.005, 1, ROUND * 6)
+    """80 ms for the weights and 5 a token: all eight are worth it, and there is no room for all."""
+    assert drafted(0.080, 0.005, 1, ROUND * 6, target=10.0) == 8
+    assert 4 <= drafted(0.080, 0.005, 1, ROUND * 6, target=0.1) < 8
 
 
 def test_auto_drafts_less_the_more_streams_there_are() -> None:
