@@ -112,6 +112,13 @@ class StepBudget:
         within = self.cost.tokens_within(self._seconds_left, start)
         return min(self.tokens_left, max(LEAST_CHUNK, within))
 
+    def spare(self, start: int) -> int:
+        """Tokens from place ``start`` on that nobody waits for: as many as leave the step in time,
+        and maybe none."""
+        if self._seconds_left == math.inf:
+            return self.tokens_left
+        return min(self.tokens_left, self.cost.tokens_within(self._seconds_left, start))
+
     def take(self, start: int, count: int, *, drawn: bool = False) -> None:
         """``count`` tokens from place ``start`` on are part of the step; ``drawn``: what follows
         each of them may be drawn, as for a stream."""

@@ -226,7 +226,7 @@ class Speculation:
         take while streams wait for its end."""
         chunk, table, budget = offer.chunk, offer.chunk.sequence.table, self._budget
         always = self._config.speculation == "always"
-        draft = offer.draft[: budget.tokens_left if always else budget.fits(chunk.end)]
+        draft = offer.draft[: budget.tokens_left if always else budget.spare(chunk.end)]
         need = self._config.blocks_for(chunk.end + len(draft)) - len(table)
         need = min(need, self._blocks.num_free)
         if need > 0:
