@@ -52,6 +52,7 @@ SIDES = (
     ("ctranslate2", "int8"),
     ("lmstack", "float32"),
     ("lmstack", "bfloat16"),
+    ("lmstack", "int8"),
 )
 Ids = list[int]
 
@@ -75,7 +76,7 @@ def lmstack_side(folder: pathlib.Path, dtype: str) -> Run:
     from lmstack.serve import LocalModel
 
     # What was read before is not read again, which would not be fair here.
-    model = LocalModel.load(folder, dtype=dtype, engine=EngineConfig(prefix_cache=False))
+    model = LocalModel.load(folder, weights=dtype, engine=EngineConfig(prefix_cache=False))
 
     async def run(batch: list[Ids], beams: int, single: bool) -> list[Ids]:
         sampling = SamplingParams(
