@@ -17,6 +17,7 @@ from tests.engine.oracles import new_tokens
 from lmstack.core import ContextLengthError, InputError, UnsupportedError
 from lmstack.engine import Engine, EngineConfig, EngineRequest, Vocabulary
 from lmstack.engine.engine import _members
+from lmstack.engine.lookup import Lookup
 from lmstack.model import Transformer, load_module
 
 V, START, EOS = 260, 0, 1
@@ -125,6 +126,24 @@ def test_tokens_equal_those_of_transformers(
         ]
         theirs = {"sequence_bias": [[[EOS], end_bias]]} if end_bias else {}
         assert texts == new_tokens(oracle, prompt, eos_token_id=EOS, **options, **theirs)
+
+
+def test_drafts_from_the_input_and_the_output_change_no_token(
+    pair: tuple[Transformer, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right ones and wrong ones, verified in chunks that look at the encoder's states."""
+    module, prompt = pair[0], PROMPTS[2]
+    options = {"max_tokens": 40, "ignore_eos": True}
+    expected = generate(engine_of(module, speculation="off"), prompt, **options).tokens
+
+    def mentored(self: Lookup, count: int) -> tuple[int, ...]:
+        place = len(self._text) - len(prompt) - 1
+        return (*expected[place : place + count - 1], 99)[: count if place % 3 else 1]
+
+    monkeypatch.setattr(Lookup, "follows", mentored)
+    engine = engine_of(module, speculation="always", draft_tokens=4)
+    assert generate(engine, prompt, **options).tokens == expected
+    assert 0 < engine.stats().num_accepted_tokens < engine.stats().num_draft_tokens
 
 
 jobs = st.lists(

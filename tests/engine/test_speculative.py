@@ -20,6 +20,7 @@ from lmstack.engine import Engine, EngineConfig, EngineRequest, TokenEvent
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.budget import StepBudget
 from lmstack.engine.kernels.executor import NativeExecutor
+from lmstack.engine.kernels.library import problem
 from lmstack.engine.lookup import Lookup
 from lmstack.engine.scheduler import Scheduler
 from lmstack.engine.sequence import Chunk, Sequence
@@ -227,6 +228,8 @@ def test_on_native_ops_log_probabilities_are_the_same_to_the_last_bit(
     module: Transformer, form: Form, kv: str
 ) -> None:
     """A token that is verified among others has the very logits that it has alone."""
+    if problem():
+        pytest.skip(f"no native ops: {problem()}")
     native = quantized(module, form)
     options = {"max_tokens": 60, "ignore_eos": True, "logprobs": 5}
     settings = {"num_blocks": 40, "kv_dtype": kv}
