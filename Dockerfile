@@ -17,10 +17,15 @@ RUN useradd --create-home --uid 10001 lmstack \
     && mkdir -p /data /docs \
     && chown lmstack:lmstack /data
 WORKDIR /app
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
 COPY src ./src
-RUN python3 -m venv /app/.venv \
-    && /app/.venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[remote]'
+# The compiler is for the native ops, and goes again once they are built.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && python3 -m venv /app/.venv \
+    && /app/.venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[remote]' \
+    && apt-get purge -y --auto-remove gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 
 USER lmstack
 ENV LMSTACK_HOME=/data \

@@ -10,7 +10,7 @@ NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
 QUESTION ?= How do I open the web page?
 
 .PHONY: demo test test-long check format docs clean
-.PHONY: bench bench-questions bench-attention bench-seq2seq bench-vocabularies
+.PHONY: bench bench-questions bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative
 
 demo: $(VENV)/.base
 	@$(LMSTACK) pull
@@ -50,6 +50,21 @@ bench-questions: $(VENV)/.dev
 bench-seq2seq: $(VENV)/.dev
 	@$(BIN)/lmstack pull flan-t5-small-titles --quiet
 	@$(BIN)/python benchmarks/seq2seq.py
+
+# Each peer in an environment of its own, built at the first run. QUICK=1 leaves out vLLM.
+bench-serving: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/lmstack pull flan-t5-small-titles --quiet
+	@$(BIN)/lmstack pull gemma3-270m --quiet
+	@$(BIN)/python benchmarks/serving.py $(if $(QUICK),--quick)
+
+bench-quantization bench-speculative: bench-%: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/$*.py
+
+bench-latency: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/latency.py
 
 bench-attention bench-vocabularies: bench-%: $(VENV)/.dev
 	@$(BIN)/python benchmarks/$*.py

@@ -29,6 +29,7 @@ from lmstack.model.lora_config import LoraConfig
 from lmstack.model.lora_folder import StoredAdapter, read_adapter, write_adapter
 from lmstack.model.lora_slots import Names, Slot, names_for, names_of
 from lmstack.model.low_rank import LoraLinear, LowRank, initial_factors
+from lmstack.model.quantized import QuantizedLinear
 from lmstack.model.transformer import Transformer
 
 __all__ = [
@@ -94,7 +95,7 @@ def add_adapter(
     ``model_type``: the family whose names the targets are and a saved adapter has, where
     several have this config (a Phi-3 is also a LLaMA).
     """
-    _refuse_second(module)
+    _check_base(module)
     names = names_of(module, model_type=model_type)
     adapter = Adapter(config, names)
     terms: dict[str, list[LowRank]] = defaultdict(list)
@@ -128,7 +129,7 @@ def load_adapter(module: Transformer, folder: Path | str, *, trainable: bool = F
     `FormatError`: it belongs to another model, or is damaged. `UnsupportedError`: it asks for
     what is not implemented. Nothing is changed then.
     """
-    _refuse_second(module)
+    _check_base(module)
     stored = read_adapter(folder)
     names = names_for(module, stored.modules(), stored.label)
     adapter = Adapter(stored.config, names)
@@ -239,11 +240,16 @@ def _forget(module: Transformer, adapter: Adapter) -> None:
     setattr(module, _ATTRIBUTE, None)
 
 
-def _refuse_second(module: Transformer) -> None:
+def _check_base(module: Transformer) -> None:
     if isinstance(getattr(module, _ATTRIBUTE, None), Adapter):
         raise InputError(
             "this model has an adapter already",
             hint="remove_adapter(module), or merge_adapter(module, keep=False), first",
+        )
+    if any(isinstance(each, QuantizedLinear) for each in module.modules()):
+        raise UnsupportedError(
+            "the weights of this model are quantized, and an adapter needs floats beneath it",
+            hint="load it with weights='float32' or 'bfloat16'",
         )
 
 
