@@ -21,7 +21,7 @@ QUESTION = "How long are letters kept?"
 def model(monkeypatch: pytest.MonkeyPatch, embedder: HashEmbedder) -> ScriptedModel:
     """Plays the part of every language model: quotes the first passage it is shown."""
     fake = ScriptedModel(["[1] Letters are kept for ten years."], name="tiny")
-    monkeypatch.setattr(wiring, "generator", lambda name: fake)
+    monkeypatch.setattr(wiring, "generator", lambda name, weights=None: fake)
     monkeypatch.setattr(wiring, "require_models", lambda *_: None)
     return fake
 
@@ -147,7 +147,7 @@ def test_k_bounds_the_passages(run: Run, docs: Path, model: ScriptedModel) -> No
 def test_ctrl_c_says_how_to_ask_again(
     run: Run, docs: Path, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(name: str | None) -> ScriptedModel:
+    def interrupt(name: str | None, weights: str | None = None) -> ScriptedModel:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(wiring, "generator", interrupt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,7 @@ def load_module(
 def read_weights(path: Path, form: Form) -> tuple[TransformerConfig, dict[str, Weight]]:
     """Config and weights of the model at ``path`` in ``form``. Nothing is mapped but a folder
     that is packed already."""
-    if path.is_dir() and packed_form(path) is not None:
+    if os.path.isdir(path) and packed_form(path) is not None:
         return read_packed_folder(path, form)
     with open_model_plan(path) as plan:
         return plan.config, weights_in_form(plan, form)

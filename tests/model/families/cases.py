@@ -129,7 +129,9 @@ def randomized(model: torch.nn.Module, center: float = 1.0, seed: int = 0) -> to
     return model.eval()
 
 
+# Whoever asks first: a test that trains may be next.
 @functools.cache
+@torch.inference_mode(mode=False)
 def _theirs(family: str, architecture: str, variant: str, held: _Held) -> Any:
     del family
     config = held.case.config(variant)
@@ -143,6 +145,7 @@ def _theirs(family: str, architecture: str, variant: str, held: _Held) -> Any:
 
 
 @functools.cache
+@torch.inference_mode(mode=False)
 def _ours(family: str, architecture: str, variant: str, held: _Held) -> Transformer:
     del family, architecture
     with tempfile.TemporaryDirectory() as folder:
