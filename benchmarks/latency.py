@@ -53,6 +53,8 @@ def server(port: int, weights: str, folder: str) -> Iterator[str]:
             if process.poll() is not None:
                 raise SystemExit("lmstack up ended before it was ready")
             time.sleep(0.1)
+        else:
+            raise SystemExit("lmstack up was not ready within a minute")
         yield url
     finally:
         process.send_signal(signal.SIGINT)
@@ -107,8 +109,10 @@ def main() -> None:
     model, picture = "smollm2-135m-instruct", pathlib.Path(given.json).with_suffix(".svg")
     from lmstack.app.processor import processor
 
-    with tempfile.TemporaryDirectory() as folder, server(given.port, given.weights, folder) as url:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         pathlib.Path(folder, "note.md").write_text("The sky is blue.\n")
+        url = stack.enter_context(server(given.port, given.weights, folder))
         timed = ("--model", model, "--duration", str(given.seconds))
         full = load(url, *timed, "--concurrency", str(STREAMS))[0]
         print(f"{STREAMS} at a time: {short(full)}", flush=True)

@@ -2,10 +2,10 @@
 
     make bench-quantization        about five minutes
 
-SmolLM2 on texts of the State of the Union that are held out from nothing here but were not used to
-choose anything either. First schemes, imitated in float32: activations and weights rounded to int8
-with a scale for each token or row, or for each group. Then the served forms on the native ops, with
-both forms of keys and values; for the blocks of the file float32 is the same file dequantized.
+SmolLM2 on the text that ships with the package, or on those that are given. First schemes,
+imitated in float32: activations and weights rounded to int8 with a scale for each token or row,
+or for each group. Then the served forms on the native ops, with both forms of keys and values;
+for the blocks of the file float32 is the same file dequantized.
 Writes results/quantization.json.
 """
 
