@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstack.app import wiring
+from lmstack.app import document_wiring, wiring
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run
@@ -176,7 +176,7 @@ def test_a_locked_index_is_an_error_and_not_a_wait(
     run: Run, docs: Path, index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fcntl = pytest.importorskip("fcntl")
-    monkeypatch.setattr(wiring, "LOCK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(document_wiring, "LOCK_TIMEOUT_S", 0.05)
     (docs / "new.txt").write_text("New.")
     [lock] = [path for path in Path(index).iterdir() if "lock" in path.name]
     with lock.open("a+b") as held:

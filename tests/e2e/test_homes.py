@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstack.app import program, wiring
+from lmstack.app import document_wiring, program, wiring
 from lmstack.app.cli import main
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def test_the_note_of_ctrl_c_cannot_drive_the_terminal(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(wiring, "open_source", stop)
+    monkeypatch.setattr(document_wiring, "open_source", stop)
     monkeypatch.setattr(wiring, "require_models", lambda *_: None)
     assert program.run(["ask", "\x1b]0;owned\x07", "--docs", "x"]) == 130
     assert "\x1b" not in capsys.readouterr().err

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmstack.app import wiring
+from lmstack.app import document_wiring, wiring
 from lmstack.app.answer_text import WrappedStream, line_numbers, source_lines, status_line
 from lmstack.app.command import command
 from lmstack.app.commands._options import (
@@ -80,8 +80,8 @@ def ask(
     again = f"lmstack ask {shlex.quote(question)} {_where(docs, index)}"
     out.interrupted = ("the index is kept", again)
     with (
-        wiring.open_source(out, docs, index, embedder, rebuild=rebuild) as opened,
-        wiring.answering(opened, model, k, weights) as (answerer, heard),
+        document_wiring.open_source(out, docs, index, embedder, rebuild=rebuild) as opened,
+        document_wiring.answering(opened, model, k, weights) as (answerer, heard),
     ):
         out.detail("models loaded")
         if out.as_json:

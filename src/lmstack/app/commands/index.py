@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmstack.app import wiring
+from lmstack.app import document_wiring, wiring
 from lmstack.app.command import command, group
 from lmstack.app.commands._options import EmbedderName, Rebuild
 from lmstack.app.formats import columns, printable, seconds, size
@@ -62,7 +62,7 @@ def add(
     transaction, so stopping at any moment keeps what is done.
     """
     out.interrupted = (KEPT, _again("add", index, paths))
-    with wiring.open_index(index, embedder, create=True, rebuild=rebuild) as opened:
+    with document_wiring.open_index(index, embedder, create=True, rebuild=rebuild) as opened:
         with out.progress("Indexing", "files") as bar:
             result = opened.add(
                 paths,
@@ -86,7 +86,7 @@ def update(
     Adds new files, reads changed ones again and removes those that are gone, by content hash.
     """
     out.interrupted = (KEPT, _again("update", index, paths or []))
-    with wiring.open_index(index, embedder, create=False, rebuild=rebuild) as opened:
+    with document_wiring.open_index(index, embedder, create=False, rebuild=rebuild) as opened:
         with out.progress("Indexing", "files") as bar:
             result = opened.update(
                 paths or None,
@@ -100,7 +100,7 @@ def remove(out: Output, paths: Paths, index: Folder) -> None:
 
     They stay out of later updates until they are added again.
     """
-    with wiring.open_index(index, None, create=False, embeds=False) as opened:
+    with document_wiring.open_index(index, None, create=False, embeds=False) as opened:
         removed = opened.remove(paths)
     if out.as_json:
         out.result({"index": str(index), "removed": removed})
@@ -110,7 +110,7 @@ def remove(out: Output, paths: Paths, index: Folder) -> None:
 
 def status(out: Output, index: Folder) -> None:
     """Show what an index holds, and which files could not be read."""
-    with wiring.open_index(index, None, create=False, embeds=False) as opened:
+    with document_wiring.open_index(index, None, create=False, embeds=False) as opened:
         found = wiring.as_json(opened.status())
     if out.as_json:
         out.result(found)
@@ -127,7 +127,7 @@ def verify(out: Output, index: Folder) -> None:
     Compares passages with their documents, words and vectors with their passages, and the
     database with itself. Exit code 1 if something is wrong.
     """
-    with wiring.open_index(index, None, create=False, embeds=False) as opened:
+    with document_wiring.open_index(index, None, create=False, embeds=False) as opened:
         report = opened.verify()
     if out.as_json:
         out.result({"ok": report.ok, **wiring.as_json(report)})

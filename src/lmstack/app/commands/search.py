@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lmstack.app import wiring
+from lmstack.app import document_wiring
 from lmstack.app.command import command
 from lmstack.app.commands._options import (
     Docs,
@@ -58,7 +58,7 @@ def search(
     """
     one_source(docs, index, "lmstack search")
     check_words(query, "query", "lmstack search")
-    with wiring.open_source(
+    with document_wiring.open_source(
         out, docs, index, embedder, rebuild=rebuild, embeds=mode != "lexical" or docs is not None
     ) as opened:
         hits = opened.search(query, k, mode)

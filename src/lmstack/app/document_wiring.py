@@ -1,0 +1,110 @@
+"""Which class plays which part where a command works on documents: an index, and answers from it.
+
+Like `wiring`, imports what it wires when it is called. Does not cover what `lmstack up` serves.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmstack.app import wiring
+from lmstack.app.output import Output
+from lmstack.core import ChatModel, Delta, ModelInfo, NotFoundError, Request, shown
+
+if TYPE_CHECKING:
+    from lmstack.rag import Answerer, Index
+
+__all__ = ["Overheard", "answering", "open_index", "open_source"]
+
+# How long a command waits for another one that is writing to the same index.
+LOCK_TIMEOUT_S = 5.0
+
+
+@contextmanager
+def open_index(
+    folder: Path,
+    embedder_name: str | None,
+    *,
+    create: bool,
+    rebuild: bool = False,
+    embeds: bool = True,
+) -> Iterator[Index]:
+    """An index; without ``embeds`` no embedding model is needed, and none is loaded."""
+    from lmstack.rag import Index, IndexConfig
+
+    if not create and not os.path.exists(folder):
+        raise NotFoundError(
+            f"there is no index at {shown(str(folder))}",
+            hint=f"lmstack index add --index {shlex.quote(str(folder))} DIR",
+            param="index",
+        )
+    model = wiring.embedder(embedder_name) if embeds else None
+    config = IndexConfig(lock_timeout_s=LOCK_TIMEOUT_S)
+    with Index.open(folder, model, create, config=config, rebuild=rebuild) as index:
+        yield index
+
+
+@contextmanager
+def open_source(
+    out: Output,
+    docs: Path | None,
+    index: Path | None,
+    embedder_name: str | None,
+    *,
+    rebuild: bool = False,
+    embeds: bool = True,
+) -> Iterator[Index]:
+    """The index of ``--docs``, brought up to date, or that of ``--index`` as it is."""
+    if docs is None:
+        assert index is not None
+        with open_index(
+            index, embedder_name, create=False, rebuild=rebuild, embeds=embeds
+        ) as opened:
+            yield opened
+        return
+    source = wiring.existing_folder(docs)
+    folder = wiring.index_of(source)
+    out.detail(f"the index of {docs} is {folder}")
+    with open_index(folder, embedder_name, create=True, rebuild=rebuild) as opened:
+        with out.progress(f"Indexing {docs}", "files") as bar:
+            result = opened.update([source], progress=lambda p: bar.update(p.done, p.total, p.path))
+        out.problems([wiring.as_json(problem) for problem in result.problems])
+        yield opened
+
+
+@contextmanager
+def answering(
+    index: Index, model: str | None, num_passages: int, weights: str | None = None
+) -> Iterator[tuple[Answerer, list[Request]]]:
+    """An answerer over ``index``, and the list of what it asks the model."""
+    from lmstack.rag import AnswerConfig, Answerer
+
+    config = AnswerConfig(
+        retrieve=num_passages, passages=min(num_passages, AnswerConfig().passages)
+    )
+    heard = Overheard(wiring.generator(model, weights))
+    try:
+        yield Answerer(index, heard, config), heard.requests
+    finally:
+        wiring.close(heard.model)
+
+
+class Overheard:
+    """A model that keeps what it was asked, for `--explain`."""
+
+    def __init__(self, model: ChatModel) -> None:
+        self.model = model
+        self.requests: list[Request] = []
+
+    @property
+    def info(self) -> ModelInfo:
+        return self.model.info
+
+    def stream(self, request: Request) -> AsyncIterator[Delta]:
+        self.requests.append(request)
+        return self.model.stream(request)
