@@ -60,6 +60,25 @@ def test_a_book_that_arrives_does_not_stall_thirty_two_streams() -> None:
     assert max(during) < 0.3
 
 
+@pytest.mark.parametrize(
+    ("machine", "more"), [(Machine(), 1.3), (Machine(0.005, 1 / 8000, 1 / 8e7, 1e-4), 1.05)]
+)
+def test_a_burst_takes_few_steps_more_than_full_ones_would(machine: Machine, more: float) -> None:
+    """Streams that began early wait for the prompts of the others no longer than a step may last;
+    what that costs in steps has a bound, and the machine is never idle meanwhile."""
+    simulation = Simulation(machine)
+    jobs = [Job(0.0, 128, 128) for _ in range(64)]
+    for job in jobs:
+        simulation.add(job)
+    steps = 0
+    while not simulation.scheduler.idle:
+        simulation.step()
+        steps += 1
+    least = 64 * 128 / simulation.config.max_batch_tokens + 127
+    assert steps < more * least
+    assert share_above([gap for job in jobs for gap in job.gaps], 0.2) < 0.001
+
+
 def test_without_streams_the_same_book_takes_no_longer_than_its_own_work() -> None:
     simulation = Simulation()
     book = Job(0.0, 6000, 1)
