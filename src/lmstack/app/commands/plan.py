@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
 from lmstack.app import wiring
 from lmstack.app.command import command
+from lmstack.app.commands import _plan_options as opt
 from lmstack.app.deployment import Deployment, plan_deployment
 from lmstack.app.formats import columns, memory, printable, seconds
 from lmstack.app.output import Output
@@ -30,54 +31,12 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     out: Output,
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="A name in the store, a model folder, a .gguf file, or a config.json by itself:"
-            " weights are not needed, and nothing is pulled.",
-        ),
-    ],
-    users: Annotated[
-        int,
-        typer.Option("--users", metavar="N", min=1, max=1 << 20, help="Answers at the same time."),
-    ],
-    context: Annotated[
-        int,
-        typer.Option(
-            "--context",
-            metavar="T",
-            min=1,
-            max=1 << 31,
-            help="Tokens of each: prompt and answer together.",
-        ),
-    ],
-    memory_size: Annotated[
-        str | None,
-        typer.Option(
-            "--memory",
-            metavar="SIZE",
-            help="Memory to plan for, such as 16GiB or 24GB. [default: what is free here]",
-        ),
-    ] = None,
-    weights: Annotated[
-        Literal["bfloat16", "float32", "int8", "q4", "file"] | None,
-        typer.Option(
-            "--weights",
-            metavar="FORM",
-            help="How weights are held: bfloat16, float32, int8, q4 (4 bits), or file: as"
-            " they are stored. [default: file for GGUF, else bfloat16]",
-        ),
-    ] = None,
-    kv: Annotated[
-        Literal["bfloat16", "int8", "float32"] | None,
-        typer.Option(
-            "--kv",
-            metavar="TYPE",
-            help="How keys and values are held beside integer weights: bfloat16 or int8. Beside"
-            " floats they are as these. [default: bfloat16]",
-        ),
-    ] = None,
+    model: opt.PlannedName,
+    users: opt.Users,
+    context: opt.Context,
+    memory_size: opt.MemorySize = None,
+    weights: opt.PlannedWeights = None,
+    kv: opt.KvType = None,
 ) -> None:
     """Say what memory a model needs, how many fit, and how fast.
 
