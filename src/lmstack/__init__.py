@@ -107,7 +107,8 @@ def task(name: str, model: Any, **options: Any) -> Task[Any, Any, Any]:
     """What people use such models for: ``task("ner", "pii-ner")(texts)``.
 
     ``name``: of a task, see `lmstack.serve.tasks.TASKS`. ``model``: a name in the store, a
-    folder, or what `load` gave. ``options``: of the task, for every call. Nothing is downloaded.
+    folder, or what `load` gave. ``options``: of the task, for every call; ``weights`` is the form
+    in which those of a named model are held, as in `load`. Nothing is downloaded.
     """
     from lmstack.serve.tasks import task as made
 

@@ -53,6 +53,7 @@ class Counting:
 
     def __init__(self) -> None:
         self.calls: list[list[Any]] = []
+        self.weights: str | None = None
         self.stop_after = 10**9
 
     def is_one(self, inputs: Any) -> bool:
@@ -76,8 +77,11 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
     made = Counting()
 
     @contextmanager
-    def opened(task: str, model: str, options: dict[str, Any]) -> Iterator[Counting]:
+    def opened(
+        task: str, model: str, options: dict[str, Any], weights: str | None
+    ) -> Iterator[Counting]:
         made.opened = (task, model, options)  # type: ignore[attr-defined]
+        made.weights = weights
         yield made
 
     monkeypatch.setattr(task_wiring, "open_task", opened)

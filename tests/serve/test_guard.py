@@ -8,7 +8,7 @@ import types
 import pytest
 
 from lmstack.core import GuardError, InputError, ScriptedModel
-from lmstack.serve import PAGE_CSP, create_app, security_headers
+from lmstack.serve import PAGE_CSP, client_of_key, create_app, security_headers
 
 KEY = "sk-very-secret-key-0123456789"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "my secret"}]}
@@ -78,6 +78,7 @@ async def test_a_right_key_enters_and_names_the_client_by_a_hash(http):
     assert client_name.startswith("key:")
     assert len(client_name) == 16
     assert KEY not in client_name
+    assert client_name == client_of_key(KEY)
 
 
 async def test_forwarded_headers_do_not_change_who_the_client_is(http):

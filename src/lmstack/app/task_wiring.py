@@ -5,17 +5,22 @@ beside answers. Like `wiring`, imports what it wires when it is called.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from lmstack.core import InputError
+from lmstack.core import InputError, shown
 
 if TYPE_CHECKING:
+    from lmstack.engine import EngineConfig
     from lmstack.serve import LocalModel
     from lmstack.serve.tasks import LocalClassifier, LocalReranker, LocalTasks
 
-__all__ = ["Also", "load_also", "open_task", "require", "task_model"]
+__all__ = ["Also", "WeightForm", "load_also", "open_task", "require", "task_model"]
+
+# The forms of `lmstack.model`, which would load torch.
+WeightForm = Literal["float32", "bfloat16", "float16", "int8", "q4", "file"]
 
 
 def task_model(task: str, model: str | None) -> tuple[str, str]:
@@ -34,11 +39,13 @@ def task_model(task: str, model: str | None) -> tuple[str, str]:
 
 
 @contextmanager
-def open_task(task: str, model: str, options: dict[str, Any]) -> Iterator[Any]:
+def open_task(
+    task: str, model: str, options: dict[str, Any], weights: WeightForm | None = None
+) -> Iterator[Any]:
     """A task with its model loaded, freed at the end."""
     from lmstack.serve.tasks import task as make
 
-    made = make(task, model, **options)
+    made = make(task, model, weights=weights, **options)
     try:
         yield made
     finally:
@@ -68,28 +75,44 @@ class Also:
             writer.close()
 
 
-def require(names: Sequence[str]) -> None:
-    """Models to serve beside answers are here, before anything loads."""
-    if names:
+def require(given: Sequence[str]) -> None:
+    """Models to serve beside answers, each NAME or NAME=FORM, are here, before anything loads."""
+    if given:
         from lmstack.registry import Store
 
         store = Store()
-        for name in names:
-            store.resolve(name)
+        for each in given:
+            store.resolve(_name_and_form(each)[0])
 
 
-def load_also(names: Sequence[str]) -> Also:
-    """Each model for what it can do."""
+def _name_and_form(given: str) -> tuple[str, WeightForm | None]:
+    """``NAME=FORM``, or a name alone, which as a path may have a sign of its own."""
+    name, _, form = given.rpartition("=")
+    if not name or os.path.exists(given):
+        return given, None
+    for known in get_args(WeightForm):
+        if form == known:
+            return name, known
+    raise InputError(
+        f"the weights of {shown(name)} are to be {shown(form)}",
+        hint=f"--also NAME=FORM, with one of: {', '.join(get_args(WeightForm))}",
+        param="also",
+    )
+
+
+def load_also(given: Sequence[str], engine: EngineConfig | None = None) -> Also:
+    """Each model, NAME or NAME=FORM, for what it can do. ``engine``: of those that write."""
     also = Also()
-    if names:
+    if given:
         from lmstack.registry import Store
         from lmstack.serve import LocalModel
         from lmstack.serve.tasks import LocalTasks
 
         store = Store()
-        for folder in map(store.resolve, names):
+        for name, form in map(_name_and_form, given):
+            folder = store.resolve(name)
             if folder.kind in ("generate", "seq2seq"):
-                also.writers[folder.name] = LocalModel.load(folder)
+                also.writers[folder.name] = LocalModel.load(folder, weights=form, engine=engine)
             else:
-                also.scorers[folder.name] = LocalTasks.load(folder)
+                also.scorers[folder.name] = LocalTasks.load(folder, weights=form)
     return also

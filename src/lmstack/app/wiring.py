@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from lmstack.core import (
 if TYPE_CHECKING:
     from lmstack.app.inspection import Inspection
     from lmstack.app.server import Service
+    from lmstack.engine import EngineConfig
     from lmstack.registry import Broken, LoadedModel, ModelFolder
     from lmstack.safety import AuditReport
     from lmstack.text import Finding, Tokenizer
@@ -188,9 +189,14 @@ def embedder(name: str | None) -> Embedder:
     return LazyEmbedder(folder)
 
 
-def generator(name: str | None, weights: str | None = None, draft: str | None = None) -> ChatModel:
+def generator(
+    name: str | None,
+    weights: str | None = None,
+    draft: str | None = None,
+    engine: EngineConfig | None = None,
+) -> ChatModel:
     """The language model: remote if its name says so, else local and loaded, its weights in the
-    form ``weights``. ``draft``: a smaller one that drafts for it."""
+    form ``weights``. ``draft``: a smaller one that drafts for it; ``engine``: of a local one."""
     wanted = name or DEFAULT_MODEL
     if is_remote(wanted):
         provider, _, model = wanted.partition(":")
@@ -199,7 +205,7 @@ def generator(name: str | None, weights: str | None = None, draft: str | None = 
     from lmstack.serve import LocalModel
 
     smaller = None if draft is None else generator_folder(draft)
-    return LocalModel.load(folder, weights=weights, draft=smaller)
+    return LocalModel.load(folder, weights=weights, draft=smaller, engine=engine)
 
 
 def generator_folder(name: str) -> ModelFolder:
@@ -258,17 +264,22 @@ def service(
     weights: str | None = None,
     draft: str | None = None,
     also: Sequence[str] = (),
+    engine: Mapping[str, Any] | None = None,
     api_keys: tuple[str, ...],
     local: bool,
 ) -> Service:
     """Load the models and put everything that `lmstack up` serves together.
 
-    ``local``: only this machine can ask, so requests under other host names are refused.
+    ``engine``: settings of every engine that differ from what is usual. ``local``: only this
+    machine can ask, so requests under other host names are refused.
     """
     from lmstack.app.service import build_service
+    from lmstack.engine import EngineConfig
     from lmstack.serve.http import LOCAL_HOSTS
 
-    chat, beside = generator(model, weights, draft), task_wiring.load_also(also)
+    config = EngineConfig.from_mapping(engine or {})
+    chat = generator(model, weights, draft, config)
+    beside = task_wiring.load_also(also, config)
 
     def close_all() -> None:
         close(chat)

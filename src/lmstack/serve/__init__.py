@@ -7,6 +7,7 @@
 from typing import TYPE_CHECKING, Any
 
 from lmstack.serve.errors import error_body, error_response
+from lmstack.serve.guard import client_of_key
 from lmstack.serve.headers import API_CSP, PAGE_CSP, security_headers
 from lmstack.serve.http import LOCAL_HOSTS, create_app
 from lmstack.serve.intake import MAX_BODY_BYTES, read_body, read_json
@@ -29,6 +30,7 @@ __all__ = [
     "LocalEmbedder",
     "LocalModel",
     "caller_of",
+    "client_of_key",
     "create_app",
     "error_body",
     "error_response",

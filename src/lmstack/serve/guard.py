@@ -29,7 +29,7 @@ from lmstack.serve.errors import (
 from lmstack.serve.headers import security_headers
 from lmstack.serve.metrics import Metrics
 
-__all__ = ["Frame", "KeyGuard", "OriginGuard", "key_digest", "unexpected"]
+__all__ = ["Frame", "KeyGuard", "OriginGuard", "client_of_key", "key_digest", "unexpected"]
 
 log = logging.getLogger("lmstack.serve")
 
@@ -215,7 +215,17 @@ class KeyGuard:
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]
         if scheme.lower() != "bearer" or not any(matches):
             return None
-        return f"key:{given.hex()[:12]}"
+        return _client_name(given)
+
+
+def client_of_key(key: str) -> str:
+    """Under which name limits, audit and engine know who sends ``key``: it does not tell the
+    key."""
+    return _client_name(key_digest(key))
+
+
+def _client_name(digest: bytes) -> str:
+    return f"key:{digest.hex()[:12]}"
 
 
 def key_digest(key: str) -> bytes:

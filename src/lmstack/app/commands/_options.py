@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from lmstack.app import wiring
 from lmstack.app.failure import CommandLineError
 from lmstack.app.output import Output
+from lmstack.app.task_wiring import WeightForm
 
 __all__ = [
     "Also",
@@ -37,7 +38,7 @@ ModelName = Annotated[
     ),
 ]
 Weights = Annotated[
-    Literal["float32", "bfloat16", "float16", "int8", "q4", "file"] | None,
+    WeightForm | None,
     typer.Option(
         "--weights",
         metavar="FORM",
@@ -66,9 +67,10 @@ Also = Annotated[
     list[str] | None,
     typer.Option(
         "--also",
-        metavar="NAME",
+        metavar="NAME[=FORM]",
         help="Also serve this model for what it can do: chat, completions, rerank, classify,"
-        " tasks; repeat it for several.",
+        " tasks; repeat it for several. FORM is that of its weights, as for --weights; unless"
+        " given, float32 for what does not write.",
     ),
 ]
 Docs = Annotated[

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from lmstack.app.task_wiring import WeightForm
+
 __all__ = [
     "Aggregation",
     "InputFile",
@@ -30,6 +32,7 @@ __all__ = [
     "Targets",
     "TaskModel",
     "TaskName",
+    "TaskWeights",
     "Temperature",
     "Template",
     "Texts",
@@ -65,6 +68,15 @@ TaskModel = Annotated[
         "--model",
         "NAME",
         "A model in the store or a folder. Without it, the one that lmstack knows for the task.",
+    ),
+]
+TaskWeights = Annotated[
+    WeightForm | None,
+    _text(
+        "--weights",
+        "FORM",
+        "How the model's weights are held: float32, bfloat16, float16, int8, q4, or file for the"
+        " blocks of a GGUF file. [default: float32, unless its folder holds integers]",
     ),
 ]
 InputFile = Annotated[

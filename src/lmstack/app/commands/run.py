@@ -50,6 +50,7 @@ def run(
     task: opt.TaskName,
     texts: opt.Texts = None,
     model: opt.TaskModel = None,
+    weights: opt.TaskWeights = None,
     file: opt.InputFile = None,
     whole: opt.Whole = False,
     output: opt.OutputFile = None,
@@ -88,12 +89,12 @@ def run(
     path = _path(texts or [], file)
     _check_source(texts, path, output, whole=whole, resume=resume)
     name, chosen = task_wiring.task_model(task, model)
-    with task_wiring.open_task(task, chosen, options) as made:
+    with task_wiring.open_task(task, chosen, options, weights) as made:
         out.detail(f"{chosen} loaded")
         if path is None:
             _print_results(out, name, made, texts or [])
         else:
-            again = _again(task, chosen, path, output)
+            again = _again(task, chosen, weights, path, output)
             with ResultFile(output, resume=resume) as results:
                 _stream(out, name, made, path, results, whole=whole, again=again)
 
@@ -237,6 +238,8 @@ def _problem(error: LmstackError) -> dict[str, Any]:
     return {"error": {"message": error.message, "hint": error.hint, "code": error.code}}
 
 
-def _again(task: str, model: str, path: Path, output: Path | None) -> str:
-    command = f"lmstack run {task} --model {shlex.quote(model)} --file {shlex.quote(str(path))}"
+def _again(task: str, model: str, weights: str | None, path: Path, output: Path | None) -> str:
+    command = f"lmstack run {task} --model {shlex.quote(model)}"
+    command += f" --weights {weights}" if weights else ""
+    command += f" --file {shlex.quote(str(path))}"
     return command + (f" --output {shlex.quote(str(output))} --resume" if output else "")

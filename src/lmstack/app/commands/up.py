@@ -5,13 +5,15 @@ from __future__ import annotations
 import ipaddress
 import os
 import shlex
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Any
 
 import typer
 
 from lmstack.app import task_wiring, wiring
 from lmstack.app.command import command
+from lmstack.app.commands import _up_options as opt
 from lmstack.app.commands._options import (
     Also,
     DraftName,
@@ -26,12 +28,9 @@ from lmstack.app.output import Output
 from lmstack.app.stopping import Stopping
 from lmstack.core import shown
 
-if TYPE_CHECKING:
-    from lmstack.app.server import Service
-
 __all__ = ["register"]
 
-KEYS_VARIABLE = "LMSTACK_API_KEYS"
+_OPTION_OF = {"target_step_s": "--target-step", "client_weights": "--key-weights"}
 
 
 def register(app: typer.Typer) -> None:
@@ -39,30 +38,23 @@ def register(app: typer.Typer) -> None:
         app,
         "up",
         example="lmstack up docs\nlmstack up docs --port 8001 --also ms-marco-minilm-l12\n"
-        f"{KEYS_VARIABLE}=SECRET lmstack up docs --host 0.0.0.0",
+        f"{opt.KEYS_VARIABLE}=SECRET lmstack up docs --host 0.0.0.0",
         returns=False,
     )(up)
 
 
 def up(
     out: Output,
-    docs: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The folder of documents to answer from.")
-    ],
-    port: Annotated[int, typer.Option("--port", metavar="PORT", help="Port to listen on.")] = 8000,
-    host: Annotated[
-        str,
-        typer.Option(
-            "--host",
-            metavar="HOST",
-            help=f"Address to listen on. Any but localhost needs API keys, in {KEYS_VARIABLE}.",
-        ),
-    ] = "127.0.0.1",
+    docs: opt.DocsFolder,
+    port: opt.Port = 8000,
+    host: opt.Host = "127.0.0.1",
     model: ModelName = None,
     weights: Weights = None,
     draft: DraftName = None,
     embedder: EmbedderName = None,
     also: Also = None,
+    target_step: opt.TargetStep = None,
+    key_weights: opt.KeyWeights = None,
 ) -> None:
     """Serve a folder of documents: a web page, and an API like OpenAI's.
 
@@ -77,9 +69,11 @@ def up(
     with Stopping() as stop:
         keys = api_keys()
         host, typed = _checked(docs, host, keys)
+        engine = opt.engine_settings(target_step, key_weights, keys)
         source = wiring.existing_folder(docs)
         wiring.require_models(model, embedder, weights, draft)
         task_wiring.require(also or [])
+        _check_engine(engine, model, also)
         say_if_remote(out, model)
 
         from lmstack.app.server import open_port, serve
@@ -94,18 +88,18 @@ def up(
             out.line(f"lmstack serves {docs} at {address}   (API: {address}/v1)")
             out.note(f"ready in {seconds(out.elapsed)}; Ctrl-C stops")
 
-        def load() -> Service:
-            return wiring.service(
-                source,
-                model=model,
-                embedder_name=embedder,
-                weights=weights,
-                draft=draft,
-                also=also or [],
-                api_keys=keys,
-                local=_is_local(host),
-            )
-
+        load = partial(
+            wiring.service,
+            source,
+            model=model,
+            embedder_name=embedder,
+            weights=weights,
+            draft=draft,
+            also=also or [],
+            engine=engine,
+            api_keys=keys,
+            local=_is_local(host),
+        )
         serve(listener, load, ready, stop)
 
 
@@ -120,21 +114,29 @@ def _checked(docs: Path, host: str, keys: tuple[str, ...]) -> tuple[str, str]:
     if not keys and not _is_local(host):
         raise CommandLineError(
             f"--host {host} lets other machines ask, and there are no API keys",
-            hint=f"{KEYS_VARIABLE}=SECRET {typed} --host {shlex.quote(host)}",
+            hint=f"{opt.KEYS_VARIABLE}=SECRET {typed} --host {shlex.quote(host)}",
             param="host",
         )
     return host, typed
 
 
+def _check_engine(settings: dict[str, Any], model: str | None, also: list[str] | None) -> None:
+    if settings and not also and model is not None and wiring.is_remote(model):
+        names = " and ".join(_OPTION_OF[name] for name in settings)
+        raise CommandLineError(
+            f"{names} is for models on this machine, and {model} is not", hint="leave it out"
+        )
+
+
 def api_keys() -> tuple[str, ...]:
     """The keys in the environment; spaces around a key do not count."""
-    given = os.environ.get(KEYS_VARIABLE, "").split(",")
+    given = os.environ.get(opt.KEYS_VARIABLE, "").split(",")
     keys = tuple(key.strip() for key in given if key.strip())
     if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
         raise CommandLineError(
-            f"a key in {KEYS_VARIABLE} has a space or a character that is not ASCII",
+            f"a key in {opt.KEYS_VARIABLE} has a space or a character that is not ASCII",
             hint="python -c 'import secrets; print(secrets.token_urlsafe())' makes a good one",
-            param=KEYS_VARIABLE,
+            param=opt.KEYS_VARIABLE,
         )
     return keys
 

@@ -10,9 +10,9 @@ import os
 from typing import Any
 
 from lmstack.core import InputError, shown
-from lmstack.registry import LoadedModel, ModelFolder, Store, load
+from lmstack.registry import LoadedModel, ModelFolder, Store
 from lmstack.serve.embedder import LocalEmbedder
-from lmstack.serve.local import LocalModel
+from lmstack.serve.local import LocalModel, load_weights
 from lmstack.serve.tasks.answering import QuestionAnswering
 from lmstack.serve.tasks.base import Task
 from lmstack.serve.tasks.classification import TextClassification
@@ -48,16 +48,21 @@ Model = str | os.PathLike[str] | ModelFolder | LoadedModel | LocalModel | LocalE
 
 
 def task(
-    name: str, model: Model, *, store: Store | None = None, **options: Any
+    name: str,
+    model: Model,
+    *,
+    store: Store | None = None,
+    weights: str | None = None,
+    **options: Any,
 ) -> Task[Any, Any, Any]:
     """The task ``name`` with ``model``: a name in the store, a folder, or what `lmstack.load`
-    gave. ``options``: defaults of every call.
+    gave. ``weights``: the form in which those of a model that is not loaded yet are held, float32
+    unless given or already quantized. ``options``: defaults of every call.
 
-    The result is called with one input or a list of them. It computes in float32 unless the
-    model was loaded otherwise. Nothing is downloaded.
+    The result is called with one input or a list of them. Nothing is downloaded.
     """
     own_name, implied = task_name(name)
-    loaded = _loaded(model, store)
+    loaded = _loaded(model, store, weights)
     require(loaded, own_name)
     given = {**implied, **options}
     if own_name in GENERATING and isinstance(model, LocalModel):
@@ -65,13 +70,17 @@ def task(
     return CLASSES[own_name](loaded, **given)
 
 
-def _loaded(model: Model, store: Store | None) -> LoadedModel:
-    if isinstance(model, LoadedModel):
-        return model
-    if isinstance(model, LocalModel | LocalEmbedder):
-        return model.loaded
+def _loaded(model: Model, store: Store | None, weights: str | None) -> LoadedModel:
     if isinstance(model, str | os.PathLike | ModelFolder):
-        return load(model, store)
+        return load_weights(model, store, weights, default="float32")
+    if isinstance(model, LoadedModel | LocalModel | LocalEmbedder):
+        if weights is not None:
+            raise InputError(
+                f"weights is {shown(weights)}, and the model is loaded already",
+                hint="lmstack.load(NAME, weights=FORM), or give the model's name",
+                param="weights",
+            )
+        return model if isinstance(model, LoadedModel) else model.loaded
     raise InputError(
         f"the model is {shown(model)}", hint="a name, a folder or a loaded model", param="model"
     )
