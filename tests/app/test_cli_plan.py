@@ -14,7 +14,7 @@ from lmstack.app.formats import memory, parse_memory
 from lmstack.app.machine import Machine
 from lmstack.app.processor import Processor, processor
 from lmstack.core import InputError
-from lmstack.engine import rates
+from lmstack.engine import native_problem, rates
 from lmstack.engine.rates import Rates
 from lmstack.model import LayerKind, Transformer, TransformerConfig, write_folder, write_gguf
 
@@ -150,7 +150,8 @@ def test_integer_weights_are_multiplied_as_integers_and_smaller(
     plain, other = run(*wanted).json, run(*wanted, "--weights", form).json
     assert (other["weights"], other["matrix"]) == (form, matrix)
     assert other["bytes"]["weights"] < 0.52 * plain["bytes"]["weights"]
-    assert other["bytes"]["kv_per_token"] == plain["bytes"]["kv_per_token"]
+    if not native_problem():
+        assert 0.5 < other["bytes"]["kv_per_token"] / plain["bytes"]["kv_per_token"] < 0.6
     assert other["decode"]["tokens_per_s"] > 1.9 * plain["decode"]["tokens_per_s"]
 
 
@@ -160,7 +161,7 @@ def test_keys_and_values_beside_floats_are_as_these(run: Run, llama: Path) -> No
     assert (found["kv"], found["bytes"]["kv_per_token"]) == ("float32", 256 * 1024)
 
 
-@pytest.mark.parametrize(("weights", "kv"), [("bfloat16", "int8"), ("int8", "float32")])
+@pytest.mark.parametrize(("weights", "kv"), [("bfloat16", "int8"), ("float32", "int8")])
 def test_what_the_engine_does_not_hold_together_is_refused(
     run: Run, llama: Path, weights: str, kv: str
 ) -> None:

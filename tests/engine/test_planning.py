@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from lmstack.core import InputError, UnsupportedError
-from lmstack.engine import EngineConfig
+from lmstack.engine import EngineConfig, planning
 from lmstack.engine.kernels import executor
 from lmstack.engine.kvpool import KVPool
 from lmstack.engine.planning import PROGRAM_BYTES, Demand, Plan, kv_bytes, kv_forms, plan
@@ -100,10 +100,27 @@ def test_keys_and_values_in_int8_take_what_the_native_cache_holds(
 
 @pytest.mark.parametrize(
     ("form", "expected"),
-    [("int8", ("bfloat16", "int8")), ("bfloat16", ("bfloat16",)), ("float32", ("float32",))],
+    [("int8", ("int8", "bfloat16")), ("bfloat16", ("bfloat16",)), ("float32", ("float32",))],
 )
-def test_keys_and_values_are_held_as_the_engine_can(form: str, expected: tuple[str, ...]) -> None:
+def test_keys_and_values_are_held_as_the_engine_can(
+    monkeypatch: pytest.MonkeyPatch, form: str, expected: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(planning, "native_problem", lambda: "")
     assert kv_forms(weights_in(tiny(), form)) == expected  # type: ignore[arg-type]
+
+
+def test_what_is_planned_first_is_what_the_engine_does_unless_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(planning, "native_problem", lambda: "")
+    assert kv_forms(weights_in(tiny(), "q4"))[0] == EngineConfig().kv_dtype
+
+
+def test_integers_without_native_kernels_have_the_states_of_the_reference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(planning, "native_problem", lambda: "no compiler")
+    assert kv_forms(weights_in(tiny(), "q4")) == ("float32",)
 
 
 @pytest.mark.parametrize("form", ["float32", "bfloat16"])

@@ -19,6 +19,7 @@ import torch
 
 from lmstack.core import Config, InputError, UnsupportedError, check_whole
 from lmstack.engine.config import EngineConfig
+from lmstack.engine.kernels.library import problem as native_problem
 from lmstack.engine.kvpool import KVPool
 from lmstack.engine.rates import Rates
 from lmstack.engine.weights import Weights, parameters
@@ -124,8 +125,10 @@ def plan(
 
 def kv_forms(weights: Weights) -> tuple[KvForm, ...]:
     """How the engine can hold keys and values beside such weights, what it does unless told
-    first."""
-    return ("bfloat16", "int8") if weights.matrix == "int8" else (weights.matrix,)
+    first. Integers without native kernels run on the reference ops, whose states are float32."""
+    if weights.matrix != "int8":
+        return (weights.matrix,)
+    return ("float32",) if native_problem() else ("int8", "bfloat16")
 
 
 def kv_bytes(config: TransformerConfig, kv: KvForm) -> int:

@@ -52,7 +52,7 @@ KvType = Annotated[
     typer.Option(
         "--kv",
         metavar="TYPE",
-        help="How keys and values are held beside integer weights: bfloat16 or int8. Beside"
-        " floats they are as these. [default: bfloat16]",
+        help="How keys and values are held beside integer weights: int8 or bfloat16. Beside"
+        " floats they are as these. [default: int8]",
     ),
 ]
