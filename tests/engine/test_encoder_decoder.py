@@ -16,7 +16,7 @@ from tests.engine.oracles import new_tokens
 
 from lmstack.core import ContextLengthError, InputError, UnsupportedError
 from lmstack.engine import Engine, EngineConfig, EngineRequest, Vocabulary
-from lmstack.engine.engine import _members
+from lmstack.engine.intake import members_of
 from lmstack.engine.lookup import Lookup
 from lmstack.model import Transformer, load_module
 
@@ -187,7 +187,7 @@ def test_tokens_do_not_depend_on_mates_shared_inputs_preemption_or_order(
             if delay == step:
                 engine.submit(asked(prompt, outcomes[i], id=str(i), max_tokens=count, **options))
         engine.step()
-        live = [m for s in engine._live.values() for m in _members(s)]
+        live = [m for s in engine._live.values() for m in members_of(s)]
         engine._blocks.check([t for m in live for t in (m.table, m.cross_table)])
         step += 1
         assert step < 2000, engine.stats()

@@ -18,7 +18,7 @@ from tests.engine.conftest import (
 )
 
 from lmstack.engine import Engine, EngineConfig
-from lmstack.engine.engine import _members
+from lmstack.engine.intake import members_of
 from lmstack.model import DenseAttention, LayerKind, RopeSpec, Transformer
 
 
@@ -222,7 +222,7 @@ def test_searches_are_tested_under_preemption_and_prefix_hits(
     most = 0
     while engine.step():
         most = max(most, engine.stats().num_running)
-        live = [m for s in engine._live.values() for m in _members(s)]
+        live = [m for s in engine._live.values() for m in members_of(s)]
         engine._blocks.check([m.table for m in live])
     stats = engine.stats()
     assert stats.num_preemptions > 0

@@ -12,7 +12,7 @@ from tests.engine.conftest import Outcome, byte_vocabulary, drive, generate, req
 
 from lmstack.core import OverloadedError
 from lmstack.engine import Engine, EngineConfig, EngineRequest
-from lmstack.engine.engine import _members
+from lmstack.engine.intake import members_of
 from lmstack.model import Transformer
 
 MakeEngine = Callable[..., Engine]
@@ -115,7 +115,7 @@ def test_a_queue_never_holds_more_than_it_may_and_everyone_gets_an_end(
         if i % 3 == 0:
             engine.step()
         stats = engine.stats()
-        assert stats.num_waiting - len(engine._pushed_out) <= places + waiting
+        assert stats.num_waiting - len(engine._intake._pushed_out) <= places + waiting
     drive(engine)
     assert all(o.done for o in outcomes)
     assert engine.stats().num_blocks_used == 0
@@ -125,17 +125,17 @@ def test_those_who_were_refused_do_not_make_the_wait_look_short(make_engine: Mak
     engine = make_engine(max_sequences=1, max_waiting=20)
     for i in range(21):
         engine.submit(asked("many", str(i)))
-    before = engine._seconds_a_request
+    before = engine._intake._seconds_a_request
     for i in range(10):
         engine.submit(asked("one", f"x{i}"))
-    engine._intake()
+    engine._take_in()
     assert engine.stats().num_finished == {"refused": 10}
-    assert engine._seconds_a_request == before
+    assert engine._intake._seconds_a_request == before
 
 
 # What is cancelled, and what it must be doing at that time.
 def queued(engine: Engine) -> bool:
-    return bool(engine._arrived)
+    return bool(engine._intake._arrived)
 
 
 def waiting(engine: Engine) -> bool:
@@ -157,12 +157,12 @@ def preempted(engine: Engine) -> bool:
 
 
 def searching(engine: Engine) -> bool:
-    return len(_members(engine._live["a"])) > 1
+    return len(members_of(engine._live["a"])) > 1
 
 
 def partly_searched(engine: Engine) -> bool:
     """Some members have their offers and others do not."""
-    return len({m.is_parked for m in _members(engine._live["a"])}) > 1
+    return len({m.is_parked for m in members_of(engine._live["a"])}) > 1
 
 
 BEAMS = {"num_beams": 4}

@@ -11,26 +11,19 @@ import itertools
 import logging
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from functools import partial
 
 from torch import Tensor
 
-from lmstack.core import (
-    EngineError,
-    InputError,
-    LmstackError,
-    OverloadedError,
-    shown,
-)
+from lmstack.core import EngineError, LmstackError
 from lmstack.engine.admission import Admission
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.draft_model import DraftModel
 from lmstack.engine.executor import open_executor
-from lmstack.engine.fairness import pushed_out
+from lmstack.engine.intake import Intake, members_of
 from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent
 from lmstack.engine.runner import Computed, Runner
 from lmstack.engine.sampler import Sampled, Sampler
@@ -83,78 +76,33 @@ class Engine:
         self._admission = Admission(vocabulary, model, config, self.context_length, num_blocks)
 
         self._after_events, self._clock = after_events, clock
-        self._lock = threading.Lock()
-        self._wake = threading.Condition(self._lock)
-        self._arrived: deque[Sequence] = deque()
-        self._cancelled: set[str] = set()
-        self._pushed_out: dict[str, OverloadedError] = {}
-        self._live: dict[str, Sequence] = {}
+        self._intake = Intake(config, self._scheduler)
+        self._live = self._intake.live
         self._thread: threading.Thread | None = None
-        self._closed = False
 
         self._num_steps = self._num_prompt = self._num_generated = 0
         self._num_invariant_failures = 0
-        self._finished: Counter[str] = Counter()
-        self._seconds_a_request = 1.0
 
     # -- from any thread ---------------------------------------------------------------------
 
     def submit(self, *requests: EngineRequest) -> None:
         """Queue all of ``requests`` or none. Raises `InputError` for what cannot be honoured,
         `ContextLengthError` for what cannot fit, `OverloadedError` when the queue is full."""
-        sequences = [self._admission.sequence(r) for r in requests]
-        with self._wake:
-            if self._closed:
-                raise EngineError("the engine is closed")
-            for sequence in sequences:
-                if sequence.request.id in self._live:
-                    raise InputError(f"a request {shown(sequence.request.id)} is running already")
-            self._make_way(sequences)
-            for sequence in sequences:
-                self._live[sequence.request.id] = sequence
-                self._arrived.append(sequence)
-            self._wake.notify_all()
-
-    def _make_way(self, sequences: list[Sequence]) -> None:
-        """Where the queue is full, push out requests of those who have more in it than the client
-        of ``sequences`` would have, or raise."""
-        waiting = len(self._arrived) + len(self._scheduler.waiting) - len(self._pushed_out)
-        places = max(0, self.config.max_sequences - len(self._scheduler.running))
-        excess = waiting + len(sequences) - places - self.config.max_waiting
-        if excess <= 0:
-            return
-        error = OverloadedError(
-            f"{waiting} requests are waiting, at most {self.config.max_waiting} may",
-            hint="try again later, or raise max_waiting",
-            retry_after_s=self._retry_after(waiting),
-        )
-        queued = [
-            s
-            for s in self._live.values()
-            if not s.has_begun and s.request.id not in self._pushed_out
-        ]
-        victims = pushed_out(queued, sequences, excess)
-        if len(victims) < excess:
-            raise error
-        for victim in victims:
-            self._pushed_out[victim.request.id] = error
+        self._intake.submit([self._admission.sequence(r) for r in requests])
 
     def cancel(self, request_id: str) -> None:
         """Stop a request without a further event; unknown or finished ids are ignored. Its
         blocks are free before the next step."""
-        with self._wake:
-            if request_id in self._live:
-                self._cancelled.add(request_id)
-                self._wake.notify_all()
+        self._intake.cancel(request_id)
 
     def stats(self) -> EngineStats:
         scheduler = self._scheduler
-        with self._lock:
+        with self._intake.lock:
             return EngineStats(
                 dtype=self._dtype,
                 context_length=self.context_length,
                 num_running=len(scheduler.running),
-                num_waiting=len(scheduler.waiting) + len(self._arrived),
+                num_waiting=self._intake.num_waiting,
                 num_blocks=self._blocks.num_blocks,
                 num_blocks_used=self._blocks.num_used,
                 num_blocks_cached=self._blocks.num_cached,
@@ -169,7 +117,7 @@ class Engine:
                 num_preemptions=scheduler.num_preemptions,
                 num_steps=self._num_steps,
                 num_invariant_failures=self._num_invariant_failures,
-                num_finished=dict(self._finished),
+                num_finished=dict(self._intake.finished),
             )
 
     def start(self) -> None:
@@ -180,12 +128,10 @@ class Engine:
 
     def close(self) -> None:
         """Stop after the step that is running; what has not finished gets an `EngineError`."""
-        with self._wake:
-            self._closed = True
-            self._wake.notify_all()
+        self._intake.close()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
-        self._intake()
+        self._take_in()
         for sequence in list(self._live.values()):
             self._fail(sequence, EngineError("the engine was closed before the answer was whole"))
         self._after_events()
@@ -194,7 +140,7 @@ class Engine:
 
     def step(self) -> bool:
         """Advance every stream once; whether work remains."""
-        self._intake()
+        self._take_in()
         start = self._clock()
         chunks = self._speculation.extend(self._scheduler.schedule())
         if chunks:
@@ -204,48 +150,24 @@ class Engine:
             self._after_events()
             drafting_s = self._speculation.drafting_s
             self._scheduler.budget.observe(self._clock() - start - drafting_s)
-            self._intake()
+            self._take_in()
         if self._scheduler.idle:
             self._check_idle()
             return False
         return True
 
     def _loop(self) -> None:
-        while True:
-            with self._wake:
-                while not (self._closed or self._arrived or self._cancelled):
-                    if not self._scheduler.idle:
-                        break
-                    self._wake.wait()
-                if self._closed:
-                    return
+        while self._intake.wait():
             try:
                 self.step()
             except Exception as error:  # a bug of ours: nobody may be left waiting
                 log.exception("a step failed")
                 self._fail_all(EngineError(f"the engine failed: {error}"))
 
-    def _intake(self) -> None:
+    def _take_in(self) -> None:
         """Take in what other threads asked for."""
-        with self._lock:
-            arrived, cancelled = list(self._arrived), set(self._cancelled)
-            pushed_out = dict(self._pushed_out)
-            self._arrived.clear()
-            self._cancelled.clear()
-            self._pushed_out.clear()
-            for sequence in arrived:
-                self._scheduler.add(sequence)
-            for request_id in cancelled:
-                sequence_or_none = self._live.pop(request_id, None)
-                if sequence_or_none is not None:
-                    for member in _members(sequence_or_none):
-                        self._scheduler.remove(member)
-                    self._finished["cancelled"] += 1
-        for request_id, error in pushed_out.items():
-            sequence_or_none = self._live.get(request_id)
-            # One that began meanwhile may go on: its place in the queue is free as well.
-            if sequence_or_none is not None and not sequence_or_none.has_begun:
-                self._end(sequence_or_none, "refused", error)
+        for sequence, error in self._intake.take():
+            self._end(sequence, "refused", error)
 
     def _advance(self, chunks: Seq[Chunk]) -> None:
         """Compute ``chunks``; if that fails, one by one, to find whose fault it is. Nothing of
@@ -329,7 +251,7 @@ class Engine:
             accepted_tokens=sequence.num_accepted,
         )
         if reason is not None:
-            self._retire(sequence, reason)
+            self._intake.over(sequence, reason)
         sequence.request.on_event(event)
 
     def _verify(self, chunks: Seq[Chunk], computed: Computed) -> None:
@@ -353,8 +275,7 @@ class Engine:
     def _goes_on(self, chunk: Chunk, place: int) -> bool:
         """Whether the last token that was drawn is that of the draft at ``place``."""
         sequence = chunk.sequence
-        is_live = self._live.get(sequence.request.id) is sequence
-        if is_live and sequence.request.id not in self._cancelled and chunk.is_right(place):
+        if self._intake.is_going_on(sequence) and chunk.is_right(place):
             self._speculation.accepted(chunk)
             self._scheduler.accepted(sequence)
             return True
@@ -386,27 +307,16 @@ class Engine:
         else:
             for member in before:
                 self._scheduler.remove(member)
-            self._retire(root, result.events[-1].finish_reason or "stop")
+            self._intake.over(root, result.events[-1].finish_reason or "stop")
         for event in result.events:
             root.request.on_event(event)
-
-    def _retire(self, sequence: Sequence, reason: str) -> None:
-        with self._lock:
-            self._scheduler.remove(sequence)
-            self._live.pop(sequence.request.id, None)
-            self._cancelled.discard(sequence.request.id)
-            self._pushed_out.pop(sequence.request.id, None)
-            self._finished[reason] += 1
-            if sequence.has_begun:  # else it says nothing about how long answers take
-                taken = time.monotonic() - sequence.created
-                self._seconds_a_request += 0.1 * (taken - self._seconds_a_request)
 
     def _fail(self, sequence: Sequence, error: LmstackError) -> None:
         if sequence.request.id not in self._live:
             log.warning("request %s: its callback failed: %s", sequence.request.id, error)
             return
         log.warning("request %s failed: %s", sequence.request.id, error)
-        for member in _members(sequence):
+        for member in members_of(sequence):
             # Blocks before these are published, so others may be reading them.
             self._runner.wipe(member.table[member.num_published :])
             if not member.is_encoded:
@@ -416,14 +326,14 @@ class Engine:
 
     def _end(self, sequence: Sequence, reason: str, error: LmstackError) -> None:
         """The last event of ``sequence`` is ``error``."""
-        self._retire(sequence, reason)
+        self._intake.over(sequence, reason)
         try:
             sequence.request.on_event(TokenEvent(sequence.request.id, error=error))
         except Exception:
             log.exception("request %s: its callback failed", sequence.request.id)
 
     def _fail_all(self, error: EngineError) -> None:
-        self._intake()
+        self._take_in()
         for sequence in list(self._live.values()):
             self._fail(sequence, error)
         self._after_events()
@@ -437,16 +347,6 @@ class Engine:
             self._num_invariant_failures += 1
             log.critical("KV blocks leaked, the pool is reset: %s", error)
             self._blocks.reset()
-
-    def _retry_after(self, waiting: int) -> float:
-        """Seconds until the queue has likely moved, from how long requests took lately."""
-        rounds = waiting / self.config.max_sequences
-        return min(60.0, max(1.0, rounds * self._seconds_a_request))
-
-
-def _members(sequence: Sequence) -> list[Sequence]:
-    """All that is computed for the request of ``sequence``."""
-    return [sequence] if sequence.search is None else sequence.search.members
 
 
 def _as_error(error: Exception) -> LmstackError:
