@@ -41,7 +41,7 @@ __all__ = [
 
 PANEL = 16
 STEP = 64
-_GROUPS = (16, 32, 64)
+_GROUPS = {4: (16, 32, 64), 8: (16, 32, 64, 128, 192, 256)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ def buffer_shapes(
     rows: int, cols: int, group: int, bits: int, *, paired: bool
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shapes of the codes and the scales of such a matrix."""
-    if group not in _GROUPS or bits not in (4, 8) or rows < 1 or cols < 1 or (paired and rows % 2):
+    if group not in _GROUPS.get(bits, ()) or rows < 1 or cols < 1 or (paired and rows % 2):
         raise FormatError(
             f"a quantized matrix of {rows} by {cols} ({bits} bits in groups of {group})"
         )

@@ -17,17 +17,27 @@ __all__ = ["int8_codes", "quantize_int8", "quantize_q4", "refuse_infinite"]
 
 # Groups worked on at a time: temporaries of q4 are a dozen times the weights.
 _CHUNK = 1 << 14
+# Each scaling costs as much as a group's 32 or so inputs.
+_INT8_GROUPS = (256, 192, 128)
 # Upper ends of the codes that are tried for a group's first fit, in steps of its whole range.
 _TRIES = (14.0, 14.5, 15.0, 15.5, 16.0, 16.5)
 _ROUNDS = 2
 
 
-def quantize_int8(weight: Tensor, group: int = 64, *, paired: bool = False) -> QuantizedMatrix:
+def quantize_int8(
+    weight: Tensor, group: int | None = None, *, paired: bool = False
+) -> QuantizedMatrix:
     """``weight`` (rows, cols): code - 128 = round(w / scale), scale = max|w| / 127 of each group.
 
     Symmetric: the codes run from 1 to 255."""
+    group = group or int8_group(weight.shape[1])
     codes, scales = int8_codes(weight, group)
     return pack(codes, scales, None, bits=8, group=group, zero=128, paired=paired)
+
+
+def int8_group(cols: int) -> int:
+    """Inputs of a group: the most that fill rows of ``cols`` without padding, at most 256."""
+    return next((group for group in _INT8_GROUPS if cols % group == 0), 64)
 
 
 def int8_codes(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:

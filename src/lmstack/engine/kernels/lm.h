@@ -12,8 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LM_PANEL 16 /* outputs of a matrix that lie side by side */
-#define LM_TILE 16  /* tokens of a cache tile */
+#define LM_PANEL 16  /* outputs of a matrix that lie side by side */
+#define LM_TILE 16   /* tokens of a cache tile */
+#define LM_GROUP 256 /* most inputs of a group: of 8 bits, a multiple of 64 beyond that */
 
 /* -- matrices ----------------------------------------------------------------------------------
  * weight[o][k] = scale[o][k / group] * (code[o][k] - zero) + min[o][k / group]
@@ -34,7 +35,7 @@ typedef struct {
     int32_t panels;
     int32_t cols;   /* real inputs */
     int32_t groups; /* ceil(cols / group) */
-    int32_t group;  /* 16, 32 or 64 */
+    int32_t group;  /* 16, 32, 64 or, with 8 bits, more 64s up to LM_GROUP */
     int32_t bits;   /* 4 or 8 */
     int32_t zero;   /* 128 or 8; 0 where there are mins */
     int32_t paired;

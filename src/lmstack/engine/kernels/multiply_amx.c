@@ -1,7 +1,7 @@
 /* Products of grouped 4- and 8-bit matrices with int8 activations for processors with AMX tiles.
  *
- * A group of an 8-bit panel is laid out as tdpbsud wants its second factor: group / 4 rows of 16
- * outputs x 4 inputs. So two panels of a group are two tiles, 16 rows of activations are one, and
+ * A group of an 8-bit panel is laid out as tdpbsud wants its second factor: rows of 16 outputs x
+ * 4 inputs. So 64 inputs of two panels are two tiles, those of 16 rows of activations are one, and
  * 2 x 2 tiles of integer sums go through memory to be scaled there as on every path, into float
  * sums that stay in the L1 cache for up to TILE rows. Integer sums start at zero and get the row's
  * offset afterwards, which is the same integer. Fewer than 16 rows go to the AVX-512 product.
@@ -16,7 +16,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { ROWS = 16, TILE = 128, PAIR = 2 * LM_PANEL };
+enum { ROWS = 16, TILE = 128, PAIR = 2 * LM_PANEL, INPUTS = 64 /* of a tile of activations */ };
 
 void lm_multiply_avx512(const lm_matrix *, int, int, const lm_acts *, int, int, float *, ptrdiff_t);
 void lm_multiply_amx(const lm_matrix *, int, int, const lm_acts *, int, int, float *, ptrdiff_t);
@@ -90,11 +90,11 @@ static void tiles_open(const tile_shapes *shapes) {
 #endif
 
 /* Each call sets the shapes anew: other libraries use the tiles of a thread too. */
-static void tiles_of(int group) {
+static void tiles_of(int inputs) {
     tile_shapes shapes __attribute__((aligned(64))) = {.palette = 1};
     for (int t = 0; t < 8; t++) {
-        shapes.rows[t] = (uint8_t)(t < 6 ? ROWS : group / 4);
-        shapes.row_bytes[t] = (uint16_t)(t == 4 || t == 5 ? group : 64);
+        shapes.rows[t] = (uint8_t)(t < 6 ? ROWS : inputs / 4);
+        shapes.row_bytes[t] = (uint16_t)(t == 4 || t == 5 ? inputs : 64);
     }
     tiles_open(&shapes);
 }
@@ -102,6 +102,14 @@ static void tiles_of(int group) {
 /* -- one group of two panels ------------------------------------------------------------------ */
 
 typedef int32_t tile_sums[2 * ROWS][PAIR];
+
+/* A group of two panels: codes in the layout of 8 bits, scales and mins. */
+typedef struct {
+    const uint8_t *codes[2];
+    __m512 scales[2], mins[2];
+    int inputs;
+    bool with_mins;
+} group_view;
 
 INLINE __m512 halves(const uint16_t *f16) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)f16));
@@ -121,24 +129,28 @@ static const uint8_t *group_codes(const lm_matrix *w, ptrdiff_t at, uint8_t *buf
     return buffer;
 }
 
-/* 16 or, with a second tile of activations, 32 rows by P panels whose tiles are loaded. */
-INLINE void products(const int P, const int8_t *first, const int8_t *second, ptrdiff_t stride,
-                     tile_sums sums) {
+/* 16 or, with a second tile of activations, 32 rows by a group of P panels, INPUTS at a time. */
+INLINE void products(const int P, const group_view *w, const int8_t *first, const int8_t *second,
+                     ptrdiff_t stride, tile_sums sums) {
     const ptrdiff_t bytes = sizeof sums[0];
-    TILE_LOAD(4, first, stride);
     TILE_ZERO(0);
-    TILE_DOT(0, 4, 6);
-    if (P == 2) {
-        TILE_ZERO(1);
-        TILE_DOT(1, 4, 7);
-    }
+    if (P == 2) TILE_ZERO(1);
     if (second) {
-        TILE_LOAD(5, second, stride);
         TILE_ZERO(2);
-        TILE_DOT(2, 5, 6);
+        if (P == 2) TILE_ZERO(3);
+    }
+    for (int k = 0; k < w->inputs; k += INPUTS) {
+        TILE_LOAD(6, w->codes[0] + k * LM_PANEL, 64);
+        TILE_LOAD(4, first + k, stride);
+        TILE_DOT(0, 4, 6);
         if (P == 2) {
-            TILE_ZERO(3);
-            TILE_DOT(3, 5, 7);
+            TILE_LOAD(7, w->codes[1] + k * LM_PANEL, 64);
+            TILE_DOT(1, 4, 7);
+        }
+        if (second) {
+            TILE_LOAD(5, second + k, stride);
+            TILE_DOT(2, 5, 6);
+            if (P == 2) TILE_DOT(3, 5, 7);
         }
     }
     TILE_STORE(0, sums[0], bytes);
@@ -149,14 +161,8 @@ INLINE void products(const int P, const int8_t *first, const int8_t *second, ptr
     }
 }
 
-/* Scales and mins of a group's panels. */
-typedef struct {
-    __m512 scales[2], mins[2];
-    bool with_mins;
-} group_scales;
-
 /* Adds one row's sums of a group; `at` is the row's place in the activations' scales. */
-INLINE void add_row(const int P, const group_scales *w, const lm_acts *x, ptrdiff_t at,
+INLINE void add_row(const int P, const group_view *w, const lm_acts *x, ptrdiff_t at,
                     const int32_t *sums, float *acc) {
     const __m512i offset = _mm512_set1_epi32(x->offsets[at]);
     const __m512 scale = _mm512_set1_ps(x->scales[at]), sum = _mm512_set1_ps(x->sums[at]);
@@ -170,9 +176,9 @@ INLINE void add_row(const int P, const group_scales *w, const lm_acts *x, ptrdif
     }
 }
 
-/* Rows [row, row + count) of a tile, 16 <= count <= TILE, by group `g` of P panels, whose tiles
- * are loaded. The tiles of the next rows work while these are scaled. */
-INLINE void add_group(const int P, const lm_matrix *w, int g, const group_scales *scales,
+/* Rows [row, row + count) of a tile, 16 <= count <= TILE, by group `g` of P panels. The tiles of
+ * the next rows work while these are scaled. */
+INLINE void add_group(const int P, const lm_matrix *w, int g, const group_view *panels,
                       const lm_acts *x, int row, int count, float (*acc)[PAIR]) {
     tile_sums sums[2] __attribute__((aligned(64)));
     const ptrdiff_t stride = (ptrdiff_t)w->groups * w->group;
@@ -182,14 +188,14 @@ INLINE void add_group(const int P, const lm_matrix *w, int g, const group_scales
         if (b < blocks) {
             int r = b * 2 * ROWS, next = r + ROWS < last ? r + ROWS : last;
             const int8_t *second = r + ROWS < count ? codes + next * stride : NULL;
-            products(P, codes + (r < last ? r : last) * stride, second, stride, sums[b & 1]);
+            products(P, panels, codes + (r < last ? r : last) * stride, second, stride, sums[b & 1]);
         }
         if (b == 0) continue;
         for (int i = 0; i < 2 * ROWS; i++) {
             int r = (b - 1) * 2 * ROWS + i, tile = r - i % ROWS;
             if (r >= count) break;
             int late = tile > last ? tile - last : 0; /* rows that this tile shares with another */
-            add_row(P, scales, x, (ptrdiff_t)(row + r) * w->groups + g,
+            add_row(P, panels, x, (ptrdiff_t)(row + r) * w->groups + g,
                     sums[(b - 1) & 1][i + late], acc[r]);
         }
     }
@@ -198,19 +204,17 @@ INLINE void add_group(const int P, const lm_matrix *w, int g, const group_scales
 INLINE void multiply_panels(const int P, const lm_matrix *w, int panel, const lm_acts *x, int row,
                             int count, float *out, ptrdiff_t stride) {
     float acc[TILE][PAIR] __attribute__((aligned(64)));
-    uint8_t buffers[2][64 * LM_PANEL] __attribute__((aligned(64)));
+    uint8_t buffers[2][INPUTS * LM_PANEL] __attribute__((aligned(64)));
     memset(acc, 0, sizeof acc[0] * (size_t)count);
     for (int g = 0; g < w->groups; g++) {
-        group_scales scales = {.with_mins = w->mins != NULL};
+        group_view panels = {.inputs = w->group, .with_mins = w->mins != NULL};
         for (int p = 0; p < P; p++) {
             ptrdiff_t at = (ptrdiff_t)(panel + p) * w->groups + g;
-            const uint8_t *codes = group_codes(w, at, buffers[p]);
-            if (p == 0) TILE_LOAD(6, codes, 64);
-            if (p == 1) TILE_LOAD(7, codes, 64);
-            scales.scales[p] = halves(w->scales + at * LM_PANEL);
-            if (w->mins) scales.mins[p] = halves(w->mins + at * LM_PANEL);
+            panels.codes[p] = group_codes(w, at, buffers[p]);
+            panels.scales[p] = halves(w->scales + at * LM_PANEL);
+            if (w->mins) panels.mins[p] = halves(w->mins + at * LM_PANEL);
         }
-        add_group(P, w, g, &scales, x, row, count, acc);
+        add_group(P, w, g, &panels, x, row, count, acc);
     }
     for (int r = 0; r < count; r++)
         for (int p = 0; p < P; p++)
@@ -221,7 +225,7 @@ INLINE void multiply_panels(const int P, const lm_matrix *w, int panel, const lm
 void lm_multiply_amx(const lm_matrix *w, int panel, int end, const lm_acts *x, int row, int count,
                      float *out, ptrdiff_t stride) {
     int done = 0;
-    if (count >= ROWS) tiles_of(w->group);
+    if (count >= ROWS) tiles_of(w->group < INPUTS ? w->group : INPUTS);
     while (count - done >= ROWS) {
         int rows = count - done < TILE ? count - done : TILE;
         float *into = out + done * stride;
@@ -239,12 +243,12 @@ void lm_multiply_amx(const lm_matrix *w, int panel, int end, const lm_acts *x, i
 
 /* -- check at the start ------------------------------------------------------------------------ */
 
-enum { CHECK_ROWS = 51, CHECK_GROUPS = 3, CHECK_PANELS = 3, CHECK_GROUP = 64 };
+enum { CHECK_ROWS = 51, CHECK_GROUPS = 3, CHECK_PANELS = 3, CHECK_GROUP = 192 };
 
 /* Whether the tiles give what AVX-512 gives, on numbers of every form of matrix. Asked once, after
  * the processor and the system have allowed tiles; a path that fails is not offered. */
 bool lm_amx_ready(void) {
-    static const int forms[][2] = {{4, 16}, {4, 32}, {4, 64}, {8, 16}, {8, 32}, {8, 64}};
+    static const int forms[][2] = {{4, 16}, {4, 32}, {4, 64}, {8, 16}, {8, 32}, {8, 64}, {8, 192}};
     static const uint16_t f16[] = {0x2e66, 0x3266, 0xb000, 0x2c01}; /* about 0.1, 0.2, -0.1, 0.06 */
     uint8_t codes[CHECK_PANELS * CHECK_GROUPS * CHECK_GROUP * LM_PANEL];
     uint16_t scales[CHECK_PANELS * CHECK_GROUPS * LM_PANEL];
@@ -267,7 +271,7 @@ bool lm_amx_ready(void) {
         sums[i] = 0.3f * (float)(i % 13 - 6);
     }
     const lm_acts acts = {inputs, row_scales, offsets, sums};
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < 14; i++) {
         const lm_matrix w = {.codes = codes, .scales = scales, .mins = i % 2 ? scales : NULL,
                              .rows = width, .panels = CHECK_PANELS, .groups = CHECK_GROUPS,
                              .cols = CHECK_GROUPS * forms[i / 2][1], .bits = forms[i / 2][0],

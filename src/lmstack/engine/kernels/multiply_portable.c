@@ -40,7 +40,7 @@ static void multiply_panel(const lm_matrix *w, int panel, const lm_acts *x, int 
             out[r * stride + o] = 0.0f;
     for (int g = 0; g < w->groups; g++) {
         size_t at = (size_t)panel * w->groups + g;
-        int16_t codes[64 * LM_PANEL];
+        int16_t codes[LM_GROUP * LM_PANEL];
         float scales[LM_PANEL], mins[LM_PANEL];
         unpack(w, w->codes + at * bytes, codes);
         for (int o = 0; o < LM_PANEL; o++) {

@@ -10,7 +10,8 @@
 enum {
     SLAB_PANELS = 8,  /* of a product that a thread has at hand, for all rows of a tile */
     MOST_PANELS = 64, /* the same for fewer rows: as much memory, so that streams are longer */
-    TILE_ROWS = 64,     /* rows that go through a segment together */
+    TILE_ROWS = 72,     /* rows that go through a segment together */
+    OWN_ROWS = 12,      /* from so many for each thread on, every thread takes tiles of its own */
     ALONE_ROWS = 2,     /* up to here every thread prepares all rows itself: dearer is a barrier */
     QUERY_TOKENS = 32,  /* tokens of a prompt whose attention is one piece of work */
     PIECES_A_THREAD = 8, /* of a product: enough that no thread waits long for another */
@@ -25,9 +26,9 @@ typedef struct {
     const lm_program *program;
     const lm_step *step;
     const lm_path *path;
-    float *all, *local;  /* buffers of all rows, of a tile */
+    float *all, *local;  /* buffers of all rows; of a tile: shared, then one a thread */
     float *slabs;        /* a product's part, before what follows it; one a thread */
-    size_t slab_floats;
+    size_t local_floats, slab_floats;
     uint8_t *acts_memory; /* quantized rows: shared, then one a thread */
     size_t acts_bytes;
     uint8_t *scratch; /* attention's, one a thread */
@@ -35,12 +36,32 @@ typedef struct {
     int32_t *span_of; /* of each row */
     piece *pieces;
     int num_pieces;
-    int tile, tile_rows; /* first row and number of rows of the tile at work */
 } run;
+
+/* A tile of rows on its way through a segment. All threads share one where there are few rows.
+ * Else each has its own: rows that stay on a core need not be fetched by another, and nobody waits
+ * before the segment's end. */
+typedef struct {
+    const run *run;
+    lm_team *team; /* NULL: this thread alone */
+    int thread, threads;
+    int taken; /* pieces of the op at work, of a thread alone */
+    int first, rows;
+    float *local;
+} tile;
 
 static int least(int a, int b) { return a < b ? a : b; }
 
-static float *place(const run *r, int buffer, int at, int row, int64_t *stride) {
+/* The next piece of an op that is this thread's. */
+static int next_piece(tile *t) { return t->team ? lm_team_next(t->team) : t->taken++; }
+
+static void op_done(tile *t) {
+    t->taken = 0;
+    if (t->team) lm_team_wait(t->team);
+}
+
+/* `t`: NULL for a buffer of all rows. */
+static float *place(const run *r, const tile *t, int buffer, int at, int row, int64_t *stride) {
     const lm_program *p = r->program;
     if (buffer == p->out_buffer && r->step->out) {
         *stride = r->step->out_stride;
@@ -52,7 +73,7 @@ static float *place(const run *r, int buffer, int at, int row, int64_t *stride) 
     }
     const lm_buffer *b = &p->buffers[buffer];
     *stride = b->width;
-    if (b->local) return r->local + b->at * TILE_ROWS + (row - r->tile) * *stride + at;
+    if (b->local) return t->local + b->at * TILE_ROWS + (row - t->first) * *stride + at;
     return r->all + b->at * r->step->rows + row * *stride + at;
 }
 
@@ -99,10 +120,11 @@ static void dequantize_row(const lm_matrix *w, int id, float *out) {
     }
 }
 
-static void embed(const run *r, const lm_op *op, int row) {
+static void embed(const tile *t, const lm_op *op, int row) {
+    const run *r = t->run;
     const lm_step *s = r->step;
     int64_t stride;
-    float *out = place(r, op->out, op->out_at, row, &stride);
+    float *out = place(r, t, op->out, op->out_at, row, &stride);
     const int32_t *stream = op->stream == LM_STREAM_IDS         ? s->ids
                             : op->stream == LM_STREAM_POSITIONS ? s->positions
                                                                 : s->types;
@@ -114,14 +136,15 @@ static void embed(const run *r, const lm_op *op, int row) {
 }
 
 /* Queries and keys of a row rotated, keys and values put in the cache. */
-static void store(const run *r, const lm_op *op, int row) {
+static void store(const tile *t, const lm_op *op, int row) {
+    const run *r = t->run;
     const lm_step *s = r->step;
     const lm_attention *a = &r->program->layers[op->layer];
     const lm_span *span = &s->spans[r->span_of[row]];
     int64_t stride;
-    float *q = place(r, op->in, op->in_at, row, &stride);
-    float *k = place(r, op->other, op->other_at, row, &stride);
-    float *v = place(r, op->third, op->third_at, row, &stride);
+    float *q = place(r, t, op->in, op->in_at, row, &stride);
+    float *k = place(r, t, op->other, op->other_at, row, &stride);
+    float *v = place(r, t, op->third, op->third_at, row, &stride);
     if (op->rope >= 0) {
         int width = s->rotary_widths[op->rope];
         const float *cosine = s->cosines[op->rope] + (int64_t)s->positions[row] * width;
@@ -139,12 +162,13 @@ static void store(const run *r, const lm_op *op, int row) {
                        position % LM_TILE);
 }
 
-static void elementwise(const run *r, const lm_op *op, int row) {
+static void elementwise(const tile *t, const lm_op *op, int row) {
+    const run *r = t->run;
     int64_t stride;
     int n = op->cols;
-    float *out = place(r, op->out, op->out_at, row, &stride);
-    const float *x = place(r, op->in, op->in_at, row, &stride);
-    const float *y = op->other >= 0 ? place(r, op->other, op->other_at, row, &stride) : NULL;
+    float *out = place(r, t, op->out, op->out_at, row, &stride);
+    const float *x = place(r, t, op->in, op->in_at, row, &stride);
+    const float *y = op->other >= 0 ? place(r, t, op->other, op->other_at, row, &stride) : NULL;
     switch (op->kind) {
     case LM_OP_NORM:
         for (int i = 0; i < op->inner; i++)
@@ -178,13 +202,13 @@ static void elementwise(const run *r, const lm_op *op, int row) {
     }
 }
 
-static void one_row(const run *r, const lm_op *op, int row) {
+static void one_row(const tile *t, const lm_op *op, int row) {
     if (op->kind == LM_OP_EMBED)
-        embed(r, op, row);
+        embed(t, op, row);
     else if (op->kind == LM_OP_STORE)
-        store(r, op, row);
+        store(t, op, row);
     else
-        elementwise(r, op, row);
+        elementwise(t, op, row);
 }
 
 /* -- products -------------------------------------------------------------------------------- */
@@ -210,9 +234,10 @@ static size_t acts_size(const lm_matrix *w, int rows) {
 }
 
 /* Row `i` of the tile, normed where the op says so, quantized. `normed`: room for a row. */
-static void prepare(const run *r, const lm_op *op, lm_acts *acts, int i, float *normed) {
+static void prepare(const tile *t, const lm_op *op, lm_acts *acts, int i, float *normed) {
+    const run *r = t->run;
     int64_t stride;
-    const float *x = place(r, op->in, op->in_at, r->tile + i, &stride);
+    const float *x = place(r, t, op->in, op->in_at, t->first + i, &stride);
     if (op->norm != LM_NORM_NONE) {
         apply_norm(r, op, x, op->cols, normed);
         x = normed;
@@ -235,8 +260,9 @@ static void gate(const run *r, const lm_op *op, int width, int column, int n, fl
 }
 
 /* What follows a product: `slab` holds panels [panel, end) of row `row`. */
-static void finish(const run *r, const lm_op *op, const lm_matrix *w, int panel, int end, int row,
+static void finish(const tile *t, const lm_op *op, const lm_matrix *w, int panel, int end, int row,
                    float *slab) {
+    const run *r = t->run;
     int64_t stride;
     int n = (end - panel) * LM_PANEL, column = panel * LM_PANEL, width = w->rows;
     if (w->paired) {
@@ -250,48 +276,48 @@ static void finish(const run *r, const lm_op *op, const lm_matrix *w, int panel,
     else if (op->bias)
         for (int i = 0; i < n; i++) slab[i] += op->bias[column + i];
     if (op->act >= 0 && !w->paired) r->path->activate(op->act, slab, n, slab);
-    float *out = place(r, op->out, op->out_at + column, row, &stride);
+    float *out = place(r, t, op->out, op->out_at + column, row, &stride);
     if (op->other >= 0) {
-        const float *base = place(r, op->other, op->other_at + column, row, &stride);
+        const float *base = place(r, t, op->other, op->other_at + column, row, &stride);
         for (int i = 0; i < n; i++) out[i] = base[i] + slab[i];
     } else {
         memcpy(out, slab, sizeof(float) * (size_t)n);
     }
 }
 
-static int panels_a_piece(const run *r, const lm_matrix *w, int threads) {
-    int pieces = threads * PIECES_A_THREAD;
+static int panels_a_piece(const tile *t, const lm_matrix *w) {
+    int most = least(SLAB_PANELS * (TILE_ROWS / t->rows), MOST_PANELS);
+    if (!t->team) return most;
+    int pieces = t->threads * PIECES_A_THREAD;
     int panels = (w->panels + pieces - 1) / pieces;
     panels += panels & 1; /* gate and up stay together */
-    int most = SLAB_PANELS * (TILE_ROWS / r->tile_rows);
-    if (most > MOST_PANELS) most = MOST_PANELS;
-    return panels < most ? panels : most;
+    return least(panels, most);
 }
 
-static void linear(run *r, const lm_op *op, lm_team *team, int thread) {
+static void linear(tile *t, const lm_op *op) {
+    const run *r = t->run;
     const lm_matrix *w = &r->program->matrices[op->matrix];
-    int threads = lm_team_size(team), rows = r->tile_rows;
-    float *slab = r->slabs + (size_t)thread * r->slab_floats;
-    int alone = rows <= ALONE_ROWS;
-    uint8_t *memory = r->acts_memory + (alone ? (size_t)(thread + 1) * r->acts_bytes : 0);
-    lm_acts acts = acts_in(memory, w, rows);
+    float *slab = r->slabs + (size_t)t->thread * r->slab_floats;
+    int alone = !t->team || t->rows <= ALONE_ROWS;
+    uint8_t *memory = r->acts_memory + (alone ? (size_t)(t->thread + 1) * r->acts_bytes : 0);
+    lm_acts acts = acts_in(memory, w, t->rows);
     if (alone) {
-        for (int i = 0; i < rows; i++) prepare(r, op, &acts, i, slab);
+        for (int i = 0; i < t->rows; i++) prepare(t, op, &acts, i, slab);
     } else {
-        for (int i; (i = lm_team_next(team) * ROWS_A_PIECE) < rows;)
-            for (int end = least(i + ROWS_A_PIECE, rows); i < end; i++)
-                prepare(r, op, &acts, i, slab);
-        lm_team_wait(team);
+        for (int i; (i = next_piece(t) * ROWS_A_PIECE) < t->rows;)
+            for (int end = least(i + ROWS_A_PIECE, t->rows); i < end; i++)
+                prepare(t, op, &acts, i, slab);
+        op_done(t);
     }
-    int step = panels_a_piece(r, w, threads);
-    for (int piece; (piece = lm_team_next(team)) * step < w->panels;) {
-        int panel = piece * step, end = panel + step < w->panels ? panel + step : w->panels;
+    int step = panels_a_piece(t, w);
+    for (int piece; (piece = next_piece(t)) * step < w->panels;) {
+        int panel = piece * step, end = least(panel + step, w->panels);
         ptrdiff_t stride = (ptrdiff_t)(end - panel) * LM_PANEL;
-        r->path->multiply(w, panel, end, &acts, 0, rows, slab, stride);
-        for (int i = 0; i < rows; i++)
-            finish(r, op, w, panel, end, r->tile + i, slab + i * stride);
+        r->path->multiply(w, panel, end, &acts, 0, t->rows, slab, stride);
+        for (int i = 0; i < t->rows; i++)
+            finish(t, op, w, panel, end, t->first + i, slab + i * stride);
     }
-    lm_team_wait(team);
+    op_done(t);
 }
 
 /* -- attention ------------------------------------------------------------------------------- */
@@ -303,8 +329,8 @@ static void attend(const run *r, const lm_op *op, const piece *each, void *scrat
     const lm_attention *a = &r->program->layers[op->layer + (cross ? r->program->num_layers : 0)];
     int64_t q_stride, out_stride;
     int head = each->head * (a->heads / a->kv_heads) * a->head_dim, row = span->row + each->first;
-    const float *q = place(r, op->in, op->in_at + head, row, &q_stride);
-    float *out = place(r, op->out, op->out_at + head, row, &out_stride);
+    const float *q = place(r, NULL, op->in, op->in_at + head, row, &q_stride);
+    float *out = place(r, NULL, op->out, op->out_at + head, row, &out_stride);
     const uint8_t *cache = s->cache + op->layer * s->layer_bytes;
     int keys = cross ? span->cross_keys : span->start + span->count;
     r->path->attend(a, cache, cross ? span->cross_table : span->table, keys,
@@ -340,28 +366,46 @@ static int looks_around(const lm_op *op) {
     return op->kind == LM_OP_ATTEND || op->kind == LM_OP_CROSS;
 }
 
-static void over_tile(run *r, lm_team *team, int thread, int from, int to, int tile, int rows) {
-    if (thread == 0) {
-        r->tile = tile;
-        r->tile_rows = rows;
-    }
-    lm_team_wait(team);
+static void over_tile(tile *t, int from, int to) {
     for (int i = from; i < to; i++) {
-        const lm_op *op = &r->program->ops[i];
+        const lm_op *op = &t->run->program->ops[i];
         if (op->kind == LM_OP_LINEAR) {
-            linear(r, op, team, thread);
+            linear(t, op);
             continue;
         }
-        for (int row; (row = lm_team_next(team) * ROWS_A_PIECE) < rows;)
-            for (int end = least(row + ROWS_A_PIECE, rows); row < end; row++)
-                one_row(r, op, tile + row);
-        lm_team_wait(team);
+        for (int row; (row = next_piece(t) * ROWS_A_PIECE) < t->rows;)
+            for (int end = least(row + ROWS_A_PIECE, t->rows); row < end; row++)
+                one_row(t, op, t->first + row);
+        op_done(t);
     }
 }
 
+/* All rows through the ops from `from` to `to`, which treat each row by itself. */
+static void segment(const run *r, lm_team *team, int thread, int from, int to) {
+    int threads = lm_team_size(team), rows = r->step->rows;
+    tile t = {.run = r, .thread = thread, .threads = threads, .local = r->local};
+    if (threads == 1 || rows < threads * OWN_ROWS) {
+        t.team = team;
+        for (; t.first < rows; t.first += TILE_ROWS) {
+            t.rows = least(TILE_ROWS, rows - t.first);
+            over_tile(&t, from, to);
+        }
+        return;
+    }
+    /* As many tiles for each thread, as large as each other. */
+    int tiles = threads * ((rows + threads * TILE_ROWS - 1) / (threads * TILE_ROWS));
+    t.local += (size_t)(thread + 1) * r->local_floats;
+    for (int i; (i = lm_team_next(team)) < tiles;) {
+        t.first = (int)((int64_t)rows * i / tiles);
+        t.rows = (int)((int64_t)rows * (i + 1) / tiles) - t.first;
+        over_tile(&t, from, to);
+    }
+    lm_team_wait(team);
+}
+
 static void walk(lm_team *team, int thread, void *argument) {
-    run *r = argument;
-    int num_ops = r->program->num_ops, rows = r->step->rows;
+    const run *r = argument;
+    int num_ops = r->program->num_ops;
     void *scratch = r->scratch + (size_t)thread * r->scratch_bytes;
     for (int from = 0; from < num_ops;) {
         const lm_op *op = &r->program->ops[from];
@@ -374,9 +418,7 @@ static void walk(lm_team *team, int thread, void *argument) {
         }
         int to = from;
         while (to < num_ops && !looks_around(&r->program->ops[to])) to++;
-        for (int tile = 0; tile < rows; tile += TILE_ROWS)
-            over_tile(r, team, thread, from, to, tile,
-                      rows - tile < TILE_ROWS ? rows - tile : TILE_ROWS);
+        segment(r, team, thread, from, to);
         from = to;
     }
 }
@@ -396,6 +438,7 @@ static void measure(run *r) {
         size_t bytes = up64(lm_attend_scratch(&p->layers[i]));
         if (bytes > r->scratch_bytes) r->scratch_bytes = bytes;
     }
+    r->local_floats = up64(TILE_ROWS * (size_t)p->local_floats * 4) / 4;
     /* It is room for a row to norm as well. */
     r->slab_floats = SLAB_PANELS * LM_PANEL * TILE_ROWS;
     if (r->slab_floats < (size_t)most_cols) r->slab_floats = up64((size_t)most_cols);
@@ -416,7 +459,7 @@ int32_t lm_run(lm_team *team, const lm_program *program, const lm_step *step) {
     measure(&r);
     size_t sizes[] = {
         rows * (size_t)program->row_floats * 4,
-        TILE_ROWS * (size_t)program->local_floats * 4,
+        (threads + 1) * r.local_floats * 4,
         threads * r.slab_floats * 4,
         (threads + 1) * r.acts_bytes,
         threads * r.scratch_bytes,

@@ -47,7 +47,7 @@ static inline void quantize_groups(const float *x, const lm_matrix *w, int n, lm
 {
     size_t first = (size_t)row * w->groups;
     for (int g = 0; g < w->groups; g++) {
-        float padded[64];
+        float padded[LM_GROUP];
         const float *from = x + (size_t)g * n;
         int real = w->cols - g * n;
         if (real < n) {
@@ -69,8 +69,10 @@ void LM_NAME(quantize)(const float *x, const lm_matrix *w, lm_acts *acts, int ro
         quantize_groups(x, w, 32, acts, row);
     else if (w->group == 64)
         quantize_groups(x, w, 64, acts, row);
-    else
+    else if (w->group == 16)
         quantize_groups(x, w, 16, acts, row);
+    else
+        quantize_groups(x, w, w->group, acts, row);
 }
 
 /* ----------------------------------------------------------------------------------- norms -- */
