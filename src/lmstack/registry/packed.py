@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+# Another with each change of how forms are made: what an older lmstack kept is made anew.
+_RECIPE = "2"
+
+
 def asked_form(weights: str | None, dtype: str | torch.dtype | None) -> Form | None:
     """The form that is asked for by its name, or by the dtype of its floats."""
     from lmstack.model.forms import DTYPES, as_form
@@ -87,7 +91,7 @@ def load_form(folder: ModelFolder, form: Form, root: Path, ops: Ops) -> Transfor
     if not is_quantized(form) or own_form(folder) is not None:
         return build_module(*read_weights(folder.path, form), ops)
     path = packed_file(root, folder.digest, form)
-    stamp = {"model": folder.digest, "form": form}
+    stamp = {"model": folder.digest, "form": form, "recipe": _RECIPE}
 
     def kept() -> Transformer | None:
         try:

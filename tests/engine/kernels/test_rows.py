@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.engine.kernels.calls import ACTIVATIONS, Codes, Floats, Weights, same_bits
 
 from lmstack.engine.kernels import build
-from lmstack.engine.kernels.library import NativePath
+from lmstack.engine.kernels.library import After, NativePath
 from lmstack.model.ops import REFERENCE_OPS
 
 seeds = st.integers(0, 2**32 - 1)
@@ -157,14 +157,58 @@ def test_activations_hand_on_nan(path: NativePath, kind: str) -> None:
     assert (np.isnan(out) == np.isnan(x)).all()
 
 
-@pytest.mark.parametrize("kind", ACTIVATIONS)
-def test_glu_is_the_activation_times_up(path: NativePath, kind: str) -> None:
-    gate, up = drawn(5, 333), drawn(6, 333)
-    act, out = np.empty_like(gate), np.empty_like(gate)
-    number = ACTIVATIONS.index(kind)
-    path.activate(number, gate.ctypes.data, 333, act.ctypes.data)
-    path.glu(number, gate.ctypes.data, up.ctypes.data, 333, out.ctypes.data)
-    assert same_bits(out, act * up)
+# -- what follows a product ----------------------------------------------------------------------
+
+
+def finished(
+    path: NativePath, kind: int, product: Floats, n: int, *, paired: bool, bias: Floats | None,
+    base: Floats | None,
+) -> Floats:  # fmt: skip
+    """``product`` (R, whole panels) to (R, n)."""
+    out = np.full((len(product), n + 3), np.nan, np.float32)
+    after = After(
+        bias=None if bias is None else bias.ctypes.data,
+        up_bias=None if bias is None else bias.ctypes.data + 4 * n,
+        base=None if base is None else base.ctypes.data,
+        base_stride=n,
+        out=out.ctypes.data,
+        out_stride=n + 3,
+        act=kind,
+        paired=paired,
+    )
+    path.finish(after, product.ctypes.data, product.shape[1], len(product), n)
+    assert np.isnan(out[:, n:]).all()  # the neighbours are left alone
+    return out[:, :n].copy()
+
+
+@FEW
+@given(
+    seed=seeds,
+    n=st.integers(1, 70),
+    kind=st.sampled_from([-1, *range(len(ACTIVATIONS))]),
+    paired=st.booleans(),
+    with_bias=st.booleans(),
+    with_base=st.booleans(),
+)
+def test_what_follows_a_product(
+    path: NativePath, seed: int, n: int, kind: int, paired: bool, with_bias: bool, with_base: bool
+) -> None:
+    panels, rows = -(-n // 16), 3
+    halves = drawn(seed, rows * (1 + paired) * panels * 16).reshape(rows, panels, 1 + paired, 16)
+    bias, base = drawn(seed + 1, 2 * n), drawn(seed + 2, rows * n).reshape(rows, n)
+    gate, up = (halves[:, :, i % (1 + paired)].reshape(rows, -1)[:, :n].copy() for i in (0, 1))
+    if with_bias:
+        gate, up = gate + bias[:n], up + bias[n:]
+    expected = gate.copy()
+    if kind >= 0:
+        path.activate(kind, gate.ctypes.data, gate.size, expected.ctypes.data)
+    expected = expected * up if paired else expected
+    expected = base + expected if with_base else expected
+    found = finished(
+        path, kind, halves.reshape(rows, -1), n, paired=paired,
+        bias=bias if with_bias else None, base=base if with_base else None,
+    )  # fmt: skip
+    assert same_bits(found, expected)
 
 
 # -- rotary --------------------------------------------------------------------------------------
@@ -185,15 +229,14 @@ def test_rotary_is_the_reference_to_the_bit(path: NativePath, seed: int, half: i
 def results(path: NativePath, x: Floats, weight: Floats) -> list[Floats]:
     """Of every op on rows."""
     n = len(x)
-    out = [np.empty(n, np.float32) for _ in range(3 + 2 * len(ACTIVATIONS))]
+    out = [np.empty(n, np.float32) for _ in range(3 + len(ACTIVATIONS))]
     xs, ws, at = x.ctypes.data, weight.ctypes.data, [o.ctypes.data for o in out]
     path.rms_norm(xs, ws, n, 1e-6, 1, at[0])
     path.layer_norm(xs, ws, xs, n, 1e-6, at[1])
     out[2][:] = x
     path.rotate(at[2], ws, xs, n // 2 * 2)
     for kind in range(len(ACTIVATIONS)):
-        path.activate(kind, xs, n, at[3 + 2 * kind])
-        path.glu(kind, xs, ws, n, at[4 + 2 * kind])
+        path.activate(kind, xs, n, at[3 + kind])
     acts = quantized(path, x[None], 32)
     return [*out, acts.scales, acts.sums, acts.codes.astype(np.float32)]
 

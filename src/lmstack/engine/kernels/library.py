@@ -69,6 +69,16 @@ class Attention(Structure):
     ]
 
 
+class After(Structure):
+    """``lm_after``."""
+
+    _fields_: ClassVar = [
+        *((name, c_void_p) for name in ("bias", "up_bias", "base", "out")),
+        *((name, ctypes.c_ssize_t) for name in ("base_stride", "out_stride")),
+        *((name, c_int32) for name in ("act", "paired")),
+    ]
+
+
 _MATRIX, _ACTS, _ATTENTION = POINTER(Matrix), POINTER(Acts), POINTER(Attention)
 _int, _float, _address, _apart = c_int32, c_float, c_void_p, ctypes.c_ssize_t
 # The functions of a path: lm.h says what each does.
@@ -78,7 +88,7 @@ _FUNCTIONS: dict[str, tuple[object, ...]] = {
     "rms_norm": (_address, _address, _int, _float, _int, _address),
     "layer_norm": (_address, _address, _address, _int, _float, _address),
     "activate": (_int, _address, _int, _address),
-    "glu": (_int, _address, _address, _int, _address),
+    "finish": (POINTER(After), _address, _apart, _int, _int),
     "rotate": (_address, _address, _address, _int),
     "store": (_ATTENTION, _address, _address, _address, _int),
     "attend": (
@@ -96,7 +106,7 @@ class NativePath(Structure):
     rms_norm: Callable[..., None]
     layer_norm: Callable[..., None]
     activate: Callable[..., None]
-    glu: Callable[..., None]
+    finish: Callable[..., None]
     rotate: Callable[..., None]
     store: Callable[..., None]
     attend: Callable[..., None]

@@ -77,7 +77,17 @@ typedef struct {
 /* -- one path ----------------------------------------------------------------------------------
  * What a processor does in its own way. All paths give the same integers; all but the bfloat16
  * products give the same floats too, by fused multiply-adds in a fixed order. */
-enum { LM_SILU, LM_GELU, LM_GELU_TANH, LM_RELU, LM_TANH, LM_QUICK_GELU };
+enum { LM_NO_ACT = -1, LM_SILU, LM_GELU, LM_GELU_TANH, LM_RELU, LM_TANH, LM_QUICK_GELU };
+
+/* What follows a product: out = [base +] act(product + bias), or, where its panels are `paired`,
+ * [base +] act(gate + bias) * (up + up_bias). Pointers are to the first row and column; NULL: no
+ * such part. */
+typedef struct {
+    const float *bias, *up_bias, *base;
+    float *out;
+    ptrdiff_t base_stride, out_stride;
+    int32_t act, paired;
+} lm_after;
 
 typedef struct {
     const char *name;
@@ -93,7 +103,8 @@ typedef struct {
     void (*layer_norm)(const float *x, const float *weight, const float *bias, int n, float eps,
                        float *out);
     void (*activate)(int kind, const float *x, int n, float *out);
-    void (*glu)(int kind, const float *gate, const float *up, int n, float *out);
+    /* `rows` rows of a product, `stride` apart, into n columns; all but the last panel are whole. */
+    void (*finish)(const lm_after *a, const float *product, ptrdiff_t stride, int rows, int n);
     /* n channels of a head, as lmstack.model's rotary: x * cos + swapped halves * sin. */
     void (*rotate)(float *x, const float *cos, const float *sin, int n);
     /* Keys and values of one token and head into place `place` of a tile. */

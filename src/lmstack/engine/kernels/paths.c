@@ -112,7 +112,7 @@ static bool has_neon(void)
     void lm_rms_norm_##path(const float *, const float *, int, float, int, float *);               \
     void lm_layer_norm_##path(const float *, const float *, const float *, int, float, float *);   \
     void lm_activate_##path(int, const float *, int, float *);                                     \
-    void lm_glu_##path(int, const float *, const float *, int, float *);                           \
+    void lm_finish_##path(const lm_after *, const float *, ptrdiff_t, int, int);                   \
     void lm_rotate_##path(float *, const float *, const float *, int);                             \
     void lm_store_##path(const lm_attention *, const float *, const float *, uint8_t *, int);      \
     void lm_attend_##path(const lm_attention *, const uint8_t *, const int32_t *, int, int, int,   \
@@ -124,7 +124,7 @@ static bool has_neon(void)
         lm_rms_norm_##path,                                                                        \
         lm_layer_norm_##path,                                                                      \
         lm_activate_##path,                                                                        \
-        lm_glu_##path,                                                                             \
+        lm_finish_##path,                                                                          \
         lm_rotate_##path,                                                                          \
         lm_store_##path,                                                                           \
         lm_attend_##path,                                                                          \

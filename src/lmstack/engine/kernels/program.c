@@ -245,44 +245,40 @@ static void prepare(const tile *t, const lm_op *op, lm_acts *acts, int i, float 
     r->path->quantize(x, &r->program->matrices[op->matrix], acts, i);
 }
 
-/* Panels of gate and up, by turns, to act(gate) * up of `n` columns from `column` on. */
-static void gate(const run *r, const lm_op *op, int width, int column, int n, float *slab) {
-    float gates[MOST_PANELS / 2 * LM_PANEL], ups[MOST_PANELS / 2 * LM_PANEL];
-    for (int at = 0; at < n; at += LM_PANEL) {
-        memcpy(gates + at, slab + 2 * at, sizeof(float) * LM_PANEL);
-        memcpy(ups + at, slab + 2 * at + LM_PANEL, sizeof(float) * LM_PANEL);
-    }
-    for (int i = 0; op->bias && i < n; i++) {
-        gates[i] += op->bias[column + i];
-        ups[i] += op->bias[width + column + i];
-    }
-    r->path->glu(op->act, gates, ups, n, slab);
+/* Whether nothing follows the product, so that it may be written where it belongs. */
+static int plain(const lm_op *op, const lm_matrix *w) {
+    return op->act < 0 && !op->bias && op->other < 0 && !w->paired && w->rows % LM_PANEL == 0;
 }
 
-/* What follows a product: `slab` holds panels [panel, end) of row `row`. */
-static void finish(const tile *t, const lm_op *op, const lm_matrix *w, int panel, int end, int row,
-                   float *slab) {
+/* Panels [panel, end) of a product by the rows of the tile, and what follows it. `slab`: room for
+ * the product. */
+static void multiply(const tile *t, const lm_op *op, const lm_acts *acts, int panel, int end,
+                     float *slab) {
     const run *r = t->run;
-    int64_t stride;
+    const lm_matrix *w = &r->program->matrices[op->matrix];
     int n = (end - panel) * LM_PANEL, column = panel * LM_PANEL, width = w->rows;
+    ptrdiff_t stride = n;
+    int64_t out_stride, base_stride = 0;
     if (w->paired) {
         n /= 2;
         column /= 2;
         width /= 2;
     }
-    if (n > width - column) n = width - column;
-    if (w->paired)
-        gate(r, op, width, column, n, slab);
-    else if (op->bias)
-        for (int i = 0; i < n; i++) slab[i] += op->bias[column + i];
-    if (op->act >= 0 && !w->paired) r->path->activate(op->act, slab, n, slab);
-    float *out = place(r, t, op->out, op->out_at + column, row, &stride);
-    if (op->other >= 0) {
-        const float *base = place(r, t, op->other, op->other_at + column, row, &stride);
-        for (int i = 0; i < n; i++) out[i] = base[i] + slab[i];
-    } else {
-        memcpy(out, slab, sizeof(float) * (size_t)n);
+    float *out = place(r, t, op->out, op->out_at + column, t->first, &out_stride);
+    if (plain(op, w)) {
+        r->path->multiply(w, panel, end, acts, 0, t->rows, out, out_stride);
+        return;
     }
+    lm_after after = {.out = out, .out_stride = out_stride, .act = op->act, .paired = w->paired};
+    if (op->bias) {
+        after.bias = op->bias + column;
+        after.up_bias = op->bias + width + column;
+    }
+    if (op->other >= 0)
+        after.base = place(r, t, op->other, op->other_at + column, t->first, &base_stride);
+    after.base_stride = base_stride;
+    r->path->multiply(w, panel, end, acts, 0, t->rows, slab, stride);
+    r->path->finish(&after, slab, stride, t->rows, least(n, width - column));
 }
 
 static int panels_a_piece(const tile *t, const lm_matrix *w) {
@@ -311,11 +307,8 @@ static void linear(tile *t, const lm_op *op) {
     }
     int step = panels_a_piece(t, w);
     for (int piece; (piece = next_piece(t)) * step < w->panels;) {
-        int panel = piece * step, end = least(panel + step, w->panels);
-        ptrdiff_t stride = (ptrdiff_t)(end - panel) * LM_PANEL;
-        r->path->multiply(w, panel, end, &acts, 0, t->rows, slab, stride);
-        for (int i = 0; i < t->rows; i++)
-            finish(t, op, w, panel, end, t->first + i, slab + i * stride);
+        int panel = piece * step;
+        multiply(t, op, &acts, panel, least(panel + step, w->panels), slab);
     }
     op_done(t);
 }

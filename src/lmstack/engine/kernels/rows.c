@@ -3,7 +3,7 @@
  * of every 16th element, added in a fixed tree. */
 #include <math.h>
 
-#include "maths.h"
+#include "activations.h"
 
 #define LANES 16
 /* Below this a group counts as zero: 127 / max would overflow, and no such value matters. */
@@ -136,55 +136,23 @@ void LM_NAME(layer_norm)(const float *x, const float *weight, const float *bias,
 
 /* ----------------------------------------------------------------------------- activations -- */
 
-static inline float silu(float x)
-{
-    return lm_sigmoid_times(x, x);
-}
-
-static inline float gelu(float x)
-{
-    return 0.5f * x * (1.0f + lm_erf(x * 0.707106781f));
-}
-
-/* 0.5 (1 + tanh u) is the sigmoid of 2u. */
-static inline float gelu_tanh(float x)
-{
-    return lm_sigmoid_times(x, 1.59576912f * (x + 0.044715f * (x * x * x)));
-}
-
-static inline float relu(float x)
-{
-    return x < 0.0f ? 0.0f : x;
-}
-
-static inline float quick_gelu(float x)
-{
-    return lm_sigmoid_times(x, 1.702f * x);
-}
-
-/* One loop for each kind, so that what is inside has no branch. */
-#define EACH(f, by)                                                                                \
-    for (int i = 0; i < n; i++)                                                                    \
-        out[i] = f(x[i]) by;                                                                       \
-    break;
-#define EACH_KIND(by)                                                                              \
-    switch (kind) {                                                                                \
-    case LM_SILU: EACH(silu, by)                                                                   \
-    case LM_GELU: EACH(gelu, by)                                                                   \
-    case LM_GELU_TANH: EACH(gelu_tanh, by)                                                         \
-    case LM_RELU: EACH(relu, by)                                                                   \
-    case LM_TANH: EACH(lm_tanh, by)                                                                \
-    case LM_QUICK_GELU: EACH(quick_gelu, by)                                                       \
-    }
+/* One loop for the kind, so that what is inside has no branch. */
+#define EACH(kind)                                                                                 \
+    case kind:                                                                                     \
+        for (int i = 0; i < n; i++)                                                                \
+            out[i] = lm_activation(kind, x[i]);                                                    \
+        break;
 
 void LM_NAME(activate)(int kind, const float *x, int n, float *out)
 {
-    EACH_KIND()
-}
-
-void LM_NAME(glu)(int kind, const float *x, const float *up, int n, float *out)
-{
-    EACH_KIND(*up[i])
+    switch (kind) {
+        EACH(LM_SILU)
+        EACH(LM_GELU)
+        EACH(LM_GELU_TANH)
+        EACH(LM_RELU)
+        EACH(LM_TANH)
+        EACH(LM_QUICK_GELU)
+    }
 }
 
 /* ---------------------------------------------------------------------------------- rotary -- */
