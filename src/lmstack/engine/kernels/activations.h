@@ -5,7 +5,7 @@
 #include "maths.h"
 
 /* `kind` is a constant where this is inlined. */
-static inline __attribute__((always_inline)) float lm_activation(int kind, float x)
+INLINE float lm_activation(int kind, float x)
 {
     switch (kind) {
     case LM_SILU:

@@ -8,12 +8,12 @@
 #include "path.h"
 
 /* To the nearest integer, ties to even, for |x| < 2^22. */
-static inline float lm_round(float x)
+INLINE float lm_round(float x)
 {
     return (x + 12582912.0f) - 12582912.0f;
 }
 
-static inline float lm_exp(float x)
+INLINE float lm_exp(float x)
 {
     x = x < -87.0f ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
@@ -31,17 +31,17 @@ static inline float lm_exp(float x)
     return lm_float(lm_bits(p) + (int32_t)((uint32_t)lm_bits(shifted) << 23));
 }
 
-static inline float lm_sigmoid_times(float x, float by)
+INLINE float lm_sigmoid_times(float x, float by)
 {
     return x / (1.0f + lm_exp(-by));
 }
 
-static inline float lm_with_sign(float size, float sign)
+INLINE float lm_with_sign(float size, float sign)
 {
     return lm_float(lm_bits(size) | (lm_bits(sign) & INT32_MIN));
 }
 
-static inline float lm_tanh(float x)
+INLINE float lm_tanh(float x)
 {
     float size = lm_float(lm_bits(x) & INT32_MAX), z = x * x;
     float p = -5.70498872745e-3f;
@@ -55,7 +55,7 @@ static inline float lm_tanh(float x)
     return x == x ? lm_with_sign(either, x) : x;
 }
 
-static inline float lm_erf(float x)
+INLINE float lm_erf(float x)
 {
     float t = lm_float(lm_bits(x) & INT32_MAX), z = x * x;
     float p = -5.96761703e-4f;

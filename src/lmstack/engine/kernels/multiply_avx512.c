@@ -42,6 +42,9 @@ typedef struct {
     ptrdiff_t apart;             /* bytes from a panel's codes to the next one's */
     int steps, count;            /* of a group; groups */
     int with_mins, first;        /* first: these are a row's first groups */
+    const uint8_t *ahead;        /* of the next panels: asked for, so many lines with each group */
+    ptrdiff_t ahead_apart;
+    int lines;
 } panels_view;
 
 /* What a block of rows reads of the activations: first row, first group. */
@@ -181,7 +184,11 @@ INLINE void block(const int R, const int P, const panels_view *w, rows_view x, f
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
         acc[r][p] = w->first ? _mm512_setzero_ps()
                              : _mm512_loadu_ps(out + r * stride + p * LM_PANEL);
+    const uint8_t *ahead = w->ahead;
     for (int g = 0; g < w->count; g++) {
+        for (int line = 0; line < w->lines; line++, ahead += 64)
+            UNROLL for (int p = 0; p < P; p++)
+                _mm_prefetch((const char *)ahead + p * w->ahead_apart, _MM_HINT_T1);
         __m512i sum[BLOCK][2];
         UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
             sum[r][p] = _mm512_set1_epi32(*ROW(offsets, r, x.groups));
@@ -226,22 +233,23 @@ INLINE void block(const int R, const int P, const panels_view *w, rows_view x, f
 /* -- the shapes that are compiled ------------------------------------------------------------ */
 
 #define FEW_ROWS(R, bits)                                                                          \
-    static void few_##R##_##bits(const lm_matrix *w, int panel, rows_view x, float *out,           \
+    static void few_##R##_##bits(const lm_matrix *w, int panel, const rows_view *x, float *out,    \
                                  ptrdiff_t stride) {                                               \
-        few(R, bits, w, panel, x, out, stride);                                                    \
+        few(R, bits, w, panel, *x, out, stride);                                                   \
     }
 #define FEW_OF(R) FEW_ROWS(R, 4) FEW_ROWS(R, 8)
 FEW_OF(1) FEW_OF(2) FEW_OF(3) FEW_OF(4) FEW_OF(5) FEW_OF(6) FEW_OF(7) FEW_OF(8)
 
 #define BLOCK_ROWS(R, P)                                                                           \
-    static void block_##R##_##P(const panels_view *w, rows_view x, float *out, ptrdiff_t stride) { \
-        block(R, P, w, x, out, stride);                                                            \
+    static void block_##R##_##P(const panels_view *w, const rows_view *x, float *out,              \
+                                ptrdiff_t stride) {                                                \
+        block(R, P, w, *x, out, stride);                                                           \
     }
 #define BLOCK_OF(R) BLOCK_ROWS(R, 1) BLOCK_ROWS(R, 2)
 BLOCK_OF(1) BLOCK_OF(2) BLOCK_OF(3) BLOCK_OF(4) BLOCK_OF(5) BLOCK_OF(6)
 
-typedef void few_fn(const lm_matrix *, int, rows_view, float *, ptrdiff_t);
-typedef void block_fn(const panels_view *, rows_view, float *, ptrdiff_t);
+typedef void few_fn(const lm_matrix *, int, const rows_view *, float *, ptrdiff_t);
+typedef void block_fn(const panels_view *, const rows_view *, float *, ptrdiff_t);
 
 static few_fn *const few_table[FEW][2] = {
     {few_1_4, few_1_8}, {few_2_4, few_2_8}, {few_3_4, few_3_8}, {few_4_4, few_4_8},
@@ -258,17 +266,20 @@ static void multiply_few(const lm_matrix *w, int panel, int end, const lm_acts *
     for (int p = panel; p < end; p++)
         for (int i = 0, r = 0; i < parts; i++) {
             int height = (count - r + parts - i - 1) / (parts - i);
-            few_table[height - 1][w->bits == 8](w, p, view(w, x, row + r, 0),
+            rows_view rows = view(w, x, row + r, 0);
+            few_table[height - 1][w->bits == 8](w, p, &rows,
                                                 out + r * stride + (p - panel) * LM_PANEL, stride);
             r += height;
         }
 }
 
-/* Lines [from, to) of the P panels that come `apart` bytes after these codes. */
-static void ask(const uint8_t *codes, int P, ptrdiff_t apart, int from, int to) {
-    for (int line = from; line < to; line++)
-        for (int p = 0; p < P; p++)
-            _mm_prefetch((const char *)codes + line * 64 + (P + p) * apart, _MM_HINT_T1);
+/* For the scales of `count` groups of a panel. */
+static void ask_scales(const lm_matrix *w, int panel, int group, int count) {
+    ptrdiff_t at = ((ptrdiff_t)panel * w->groups + group) * LM_PANEL;
+    for (ptrdiff_t i = 0; i < count * LM_PANEL; i += 64 / sizeof *w->scales) {
+        _mm_prefetch((const char *)(w->scales + at + i), _MM_HINT_T1);
+        if (w->mins) _mm_prefetch((const char *)(w->mins + at + i), _MM_HINT_T1);
+    }
 }
 
 /* Up to TILE rows of P panels. */
@@ -287,18 +298,22 @@ static void multiply_pair(const lm_matrix *w, int panel, int P, const lm_acts *x
                               .steps = w->group / 4,
                               .count = groups,
                               .with_mins = w->mins != NULL,
-                              .first = group == 0};
+                              .first = group == 0,
+                              .ahead = codes + P * panel_bytes,
+                              .ahead_apart = panel_bytes};
         if (w->bits == 4) {
             panels.codes = unpacked.codes[0];
             panels.apart = sizeof unpacked.codes[0];
         }
         for (int p = 0; p < P; p++) unpack(w, panel + p, group, groups, &unpacked, p);
-        const int lines = (int)(groups * group_bytes / 64);
+        for (int p = P; p < 2 * P; p++) ask_scales(w, panel + p, group, groups);
+        const int lines = (int)(groups * group_bytes / 64), turns = blocks * groups;
+        panels.lines = (lines + turns - 1) / turns;
         for (int b = 0, r = 0; b < blocks; b++) {
             int height = (count - r + blocks - b - 1) / (blocks - b);
-            ask(codes, P, panel_bytes, lines * b / blocks, lines * (b + 1) / blocks);
-            block_table[height - 1][P - 1](&panels, view(w, x, row + r, group), out + r * stride,
-                                           stride);
+            rows_view rows = view(w, x, row + r, group);
+            block_table[height - 1][P - 1](&panels, &rows, out + r * stride, stride);
+            panels.ahead += groups * panels.lines * 64;
             r += height;
         }
         group += groups;

@@ -14,14 +14,17 @@
 #define LM_PASTE(a, b) LM_PASTE_(a, b)
 #define LM_NAME(name) LM_PASTE(lm_##name, LM_PATH)
 
-static inline int32_t lm_bits(float x)
+/* In loops that must be vectorized, whatever the compiler thinks of their length. */
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE int32_t lm_bits(float x)
 {
     int32_t bits;
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
 
-static inline float lm_float(int32_t bits)
+INLINE float lm_float(int32_t bits)
 {
     float x;
     memcpy(&x, &bits, sizeof x);
@@ -30,7 +33,7 @@ static inline float lm_float(int32_t bits)
 
 /* a * b + c, rounded once. Without the instruction: the product is exact in double, the sum is
  * rounded to odd (Boldo and Melquiond 2008), so that rounding it again to float is right. */
-static inline float lm_fma(float a, float b, float c)
+INLINE float lm_fma(float a, float b, float c)
 {
 #if defined(__FMA__) || defined(__aarch64__)
     return __builtin_fmaf(a, b, c);
@@ -49,7 +52,7 @@ static inline float lm_fma(float a, float b, float c)
 }
 
 /* float16 to float, any value but a NaN's payload exactly; for paths without the instruction. */
-static inline float lm_half(uint16_t half)
+INLINE float lm_half(uint16_t half)
 {
     int32_t sign = (int32_t)((uint32_t)(half & 0x8000) << 16), rest = (half & 0x7fff) << 13;
     /* Moves the exponent's bias by a product that is exact, subnormals included. */

@@ -10,7 +10,7 @@
 enum {
     SLAB_PANELS = 8,  /* of a product that a thread has at hand, for all rows of a tile */
     MOST_PANELS = 64, /* the same for fewer rows: as much memory, so that streams are longer */
-    TILE_ROWS = 72,     /* rows that go through a segment together */
+    TILE_ROWS = 128,     /* rows that go through a segment together */
     OWN_ROWS = 12,      /* from so many for each thread on, every thread takes tiles of its own */
     ALONE_ROWS = 2,     /* up to here every thread prepares all rows itself: dearer is a barrier */
     QUERY_TOKENS = 32,  /* tokens of a prompt whose attention is one piece of work */
