@@ -150,6 +150,15 @@ def test_a_stream_is_taken_only_from_who_keeps_as_many_as_it_gives() -> None:
     assert not ours.may_take({"a": 2, "b": 2}, "a", "b")
 
 
+def test_who_was_served_less_is_behind_and_nobody_is_behind_nobody() -> None:
+    ours = shares("a", "b")
+    assert not ours.is_behind("a", "b")
+    ours.charge("b", 1)
+    assert ours.is_behind("a", "b")
+    assert not ours.is_behind("b", "a")
+    assert not ours.is_behind("b", "")
+
+
 def test_who_has_most_streams_is_counted_by_weight() -> None:
     ours = shares("a", "b", weights={"a": 4.0})
     assert ours.richest({"a": 4, "b": 2}) == "b"

@@ -158,6 +158,23 @@ def test_the_property_is_tested_under_preemption_and_prefix_hits(module: Transfo
     assert [o.tokens for o in outcomes] == [run_alone(module, job) for job in jobs]
 
 
+def test_a_stream_makes_room_only_for_who_has_the_next_turn(module: Transformer) -> None:
+    """One that had its turn before who waits would be taken back at once, compute nothing new in
+    a step so small, and make room again for ever."""
+    beams = (("num_beams", 2), ("num_beam_groups", 2), ("diversity_penalty", 1.0))
+    search, stream = (("penalty_alpha", 0.5), ("top_k", 3)), (("temperature", 0.0),)
+    jobs = [
+        Job((*(1,) * 16, 0), 1, beams, 0, "a"),
+        Job((0, 0), 1, search, 1, "b"),
+        Job((0, 0), 2, stream, 1, "a"),
+    ]
+    jobs += [replace(jobs[i % 3], prompt=(*jobs[i % 3].prompt, i)) for i in range(14)]
+    config = EngineConfig(
+        block_size=16, num_blocks=16, max_batch_tokens=3, max_sequences=3, prefix_cache=False
+    )
+    check(module, jobs, config)
+
+
 @pytest.mark.parametrize("place", range(9, 16))
 def test_a_copied_part_of_a_block_changes_no_token_of_either_side(
     module: Transformer, place: int

@@ -75,6 +75,10 @@ class Shares:
         """Who has most of the ``streams`` for its weight; nobody where there are none."""
         return max(streams, key=lambda c: streams[c] / self._weight(c), default="")
 
+    def is_behind(self, client: str, other: str) -> bool:
+        """Whether ``client`` has its turn before ``other``, who may be nobody."""
+        return self._served[client] < self._served.get(other, 0.0)
+
     def may_take(self, streams: Mapping[str, int], rich: str, client: str) -> bool:
         """Whether ``rich`` has no fewer streams than ``client`` after giving it one of them."""
         left = (streams.get(rich, 0) - 1) / self._weight(rich)

@@ -9,7 +9,8 @@ No deadlock, because (1) the engine admits only requests that fit in the whole p
 members of a search counted as if they shared nothing, (2) the oldest running sequence may preempt
 all that are not yet part of the step, and (3) no new one is admitted in a step in which a running
 one lacked blocks. A member of a search that is computed waits without being computed again, so
-the oldest search gets through its members one by one if it must.
+the oldest search gets through its members one by one if it must. No livelock, because (4) room is
+made only for a client that was served less, so the one preempted for it has its turn behind it.
 """
 
 from __future__ import annotations
@@ -220,13 +221,17 @@ class Scheduler:
 
     def _give_way(self) -> None:
         """Where a client has waited long for places or blocks, and another has more streams than
-        it, the latest of those makes room."""
+        it and was served more, the latest of those makes room."""
         if not self._lacks_blocks and self._places() < self._config.max_sequences:
             return
         streams = Counter(s.client for s in self.running)
         hog = self._shares.richest(streams)
         oldest = self._num_steps - PATIENCE
-        late = [s for s in self.waiting if s.client != hog and s.since < oldest and not s.is_parked]
+        late = [
+            s
+            for s in self.waiting
+            if s.since < oldest and not s.is_parked and self._shares.is_behind(s.client, hog)
+        ]
         first = next(self._shares.in_turn(late, by_age=True), None)
         if first is not None and self._shares.may_take(streams, hog, first.client):
             theirs = [s for s in self.running if s.client == hog and s.search is None]
