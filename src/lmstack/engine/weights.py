@@ -19,6 +19,7 @@ from lmstack.engine.rates import MatrixType
 from lmstack.model import GGUFFile, Transformer, TransformerConfig
 from lmstack.model.assembly import matrices_of
 from lmstack.model.quantized import buffer_shapes
+from lmstack.model.quantizing import Q4_GROUP, int8_group
 
 __all__ = ["FORMS", "WeightForm", "Weights", "stored_weights", "weights_in"]
 
@@ -26,8 +27,8 @@ WeightForm = Literal["float32", "bfloat16", "int8", "q4"]
 FORMS: tuple[WeightForm, ...] = get_args(WeightForm)
 
 Role = Literal["dense", "experts", "looked up", "once"]
-# Weights of a group, bits of each, and values of a group: a scale, and in q4 a min.
-_QUANTIZED: dict[str, tuple[int, int, int]] = {"int8": (64, 8, 1), "q4": (32, 4, 2)}
+# Bits of a weight, and values of a group: a scale, and in q4 a min.
+_QUANTIZED: dict[str, tuple[int, int]] = {"int8": (8, 1), "q4": (4, 2)}
 # Integers are multiplied as integers, floats in the type that they are held in.
 _MATRIX: dict[str, MatrixType] = {
     **{"float32": "float32", "F32": "float32"},
@@ -70,7 +71,7 @@ def weights_in(config: TransformerConfig, form: WeightForm) -> Weights:
     def sizes() -> Iterator[tuple[Role, int]]:
         for role, shape, name in parameters(config):
             if name in matrices:
-                yield role, _quantized_size(shape, form, paired=matrices[name])
+                yield role, _quantized_size(config, name, shape, form, paired=matrices[name])
             else:
                 yield role, rest * math.prod(shape)
 
@@ -122,8 +123,16 @@ def _gguf_role(name: str, untied: bool) -> Role:
     return "experts" if "_exps." in name else "dense"
 
 
-def _quantized_size(shape: tuple[int, ...], form: WeightForm, *, paired: bool) -> int:
-    group, bits, values = _QUANTIZED[form]
+def _quantized_size(
+    config: TransformerConfig,
+    name: str,
+    shape: tuple[int, ...],
+    form: WeightForm,
+    *,
+    paired: bool,
+) -> int:
+    bits, values = _QUANTIZED[form]
     rows, cols = shape
+    group = int8_group(config, name, cols) if form == "int8" else Q4_GROUP
     codes, scales = buffer_shapes(rows, cols, group, bits, paired=paired)
     return math.prod(codes) + values * math.prod(scales) * torch.float16.itemsize

@@ -136,13 +136,13 @@ class Mlp(nn.Module):
     def __init__(self, config: TransformerConfig, ops: Ops) -> None:
         super().__init__()
         D, F = config.hidden_size, config.intermediate_size
-        self._gated = config.mlp == "glu"
-        self.up = Linear(D, F * (2 if self._gated else 1), bias=config.mlp_bias)
+        self.gated = config.mlp == "glu"
+        self.up = Linear(D, F * (2 if self.gated else 1), bias=config.mlp_bias)
         self.down = Linear(F, D, bias=config.mlp_bias)
         self._activation, self._ops = config.activation, ops
 
     def forward(self, x: Tensor) -> Tensor:
-        act = self._ops.glu if self._gated else self._ops.activation
+        act = self._ops.glu if self.gated else self._ops.activation
         return self._ops.linear(act(self._ops.linear(x, self.up), self._activation), self.down)
 
 

@@ -1,7 +1,8 @@
 """The forms in which a model's weights can be held, and a model in one of them.
 
 - ``float32``, ``bfloat16``, ``float16``: every weight a float.
-- ``int8``: matrices in groups of 64 with a float16 scale, symmetric.
+- ``int8``: matrices in groups of up to 256 with a float16 scale, symmetric; decoders smoothed
+  first (`smoothing`).
 - ``q4``: matrices in 4 bits, groups of 32 with a scale and a min.
 - ``file``: matrices as the blocks of the GGUF file have them (`gguf_matrices`).
 
@@ -22,7 +23,8 @@ from lmstack.model.assembly import Plan
 from lmstack.model.gguf import GGUFFile
 from lmstack.model.gguf_matrices import file_matrix
 from lmstack.model.quantized import QuantizedMatrix
-from lmstack.model.quantizing import quantize_int8, quantize_q4
+from lmstack.model.quantizing import int8_group, quantize_int8, quantize_q4
+from lmstack.model.smoothing import Smoothing
 
 __all__ = ["DTYPES", "FORMS", "Form", "Weight", "as_form", "is_quantized", "weights_in_form"]
 
@@ -51,9 +53,11 @@ def is_quantized(form: Form) -> bool:
     return as_form(form) not in DTYPES
 
 
-def weights_in_form(plan: Plan, form: Form) -> dict[str, Weight]:
+def weights_in_form(
+    plan: Plan, form: Form, smoothing: Smoothing | None = None
+) -> dict[str, Weight]:
     """Our tensors, the matrices among them in ``form``. A matrix at a time: the floats of all
-    are never in memory together."""
+    are never in memory together. ``smoothing`` changes them before they are rounded."""
     if not is_quantized(form):
         return dict(plan.tensors(DTYPES[form]))
     if form == "file" and not isinstance(plan.source, GGUFFile):
@@ -63,9 +67,11 @@ def weights_in_form(plan: Plan, form: Form) -> dict[str, Weight]:
             param="weights",
         )
 
+    smooth = smoothing or Smoothing()
+
     def made(key: str) -> Weight:
         if key not in plan.matrices:
-            return plan.read(key, torch.float32)
+            return smooth(key, plan.read(key, torch.float32))
         paired = plan.matrices[key]
         if form == "q4":
             return quantize_q4(plan.read(key, torch.float32), paired=paired)
@@ -74,6 +80,7 @@ def weights_in_form(plan: Plan, form: Form) -> dict[str, Weight]:
             found = file_matrix(plan.source, plan.parts(key), paired=paired)
             if found is not None:
                 return found
-        return quantize_int8(plan.read(key, torch.float32), paired=paired)
+        weight = smooth(key, plan.read(key, torch.float32))
+        return quantize_int8(weight, int8_group(plan.config, key, weight.shape[1]), paired=paired)
 
     return plan.each(made)

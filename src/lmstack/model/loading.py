@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from lmstack.model.layers import Embedding, Linear
 from lmstack.model.ops import REFERENCE_OPS, Ops
 from lmstack.model.packed_folder import packed_form, read_packed_folder
 from lmstack.model.quantized import QuantizedEmbedding, QuantizedLinear
+from lmstack.model.smoothing import Watching, may_smooth, smoothing_of
 from lmstack.model.transformer import Transformer
 
 __all__ = ["build_module", "load_module", "open_model_plan", "read_weights"]
@@ -50,13 +51,26 @@ def load_module(
     return build_module(*read_weights(Path(path), weights), ops)
 
 
-def read_weights(path: Path, form: Form) -> tuple[TransformerConfig, dict[str, Weight]]:
+def read_weights(
+    path: Path, form: Form, ids: Sequence[int] | None = None
+) -> tuple[TransformerConfig, dict[str, Weight]]:
     """Config and weights of the model at ``path`` in ``form``. Nothing is mapped but a folder
-    that is packed already."""
+    that is packed already. ``ids``: of a text that shows ``int8`` which activations are large
+    (`calibration_text`); tokens by chance unless given."""
     if os.path.isdir(path) and packed_form(path) is not None:
         return read_packed_folder(path, form)
     with open_model_plan(path) as plan:
-        return plan.config, weights_in_form(plan, form)
+        smoothing = None
+        if form == "int8" and may_smooth(plan.config):
+            module = build_module(plan.config, weights_in_form(plan, "bfloat16"), Watching())
+            smoothing = smoothing_of(module, ids or _by_chance(plan.config.vocab_size))
+            del module
+        return plan.config, weights_in_form(plan, form, smoothing)
+
+
+def _by_chance(vocab_size: int) -> list[int]:
+    seed = torch.Generator().manual_seed(0)
+    return torch.randint(vocab_size, (512,), generator=seed).tolist()
 
 
 @contextmanager

@@ -11,33 +11,43 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lmstack.core import UnsupportedError
+from lmstack.model.config import TransformerConfig
 from lmstack.model.quantized import QuantizedMatrix, pack
+from lmstack.model.smoothing import may_smooth
 
-__all__ = ["int8_codes", "quantize_int8", "quantize_q4", "refuse_infinite"]
+__all__ = [
+    "Q4_GROUP",
+    "int8_codes",
+    "int8_group",
+    "quantize_int8",
+    "quantize_q4",
+    "refuse_infinite",
+]
 
+Q4_GROUP = 32
 # Groups worked on at a time: temporaries of q4 are a dozen times the weights.
 _CHUNK = 1 << 14
-# Each scaling costs as much as a group's 32 or so inputs.
-_INT8_GROUPS = (256, 192, 128)
+# Scaling a group costs as much as some 8 more inputs.
+_WIDE = (256, 192, 128)
 # Upper ends of the codes that are tried for a group's first fit, in steps of its whole range.
 _TRIES = (14.0, 14.5, 15.0, 15.5, 16.0, 16.5)
 _ROUNDS = 2
 
 
-def quantize_int8(
-    weight: Tensor, group: int | None = None, *, paired: bool = False
-) -> QuantizedMatrix:
+def quantize_int8(weight: Tensor, group: int = 64, *, paired: bool = False) -> QuantizedMatrix:
     """``weight`` (rows, cols): code - 128 = round(w / scale), scale = max|w| / 127 of each group.
 
     Symmetric: the codes run from 1 to 255."""
-    group = group or int8_group(weight.shape[1])
     codes, scales = int8_codes(weight, group)
     return pack(codes, scales, None, bits=8, group=group, zero=128, paired=paired)
 
 
-def int8_group(cols: int) -> int:
-    """Inputs of a group: the most that fill rows of ``cols`` without padding, at most 256."""
-    return next((group for group in _INT8_GROUPS if cols % group == 0), 64)
+def int8_group(config: TransformerConfig, key: str, cols: int) -> int:
+    """Inputs of a group of the matrix ``key`` in ``int8``: the most that fill rows of ``cols``
+    without padding, up to 256, in layers whose activations are of like size, be it that a norm has
+    just made them so. Tables and heads, which say the last word, have small ones."""
+    even = "blocks." in key and (may_smooth(config) or config.norm_place == "post")
+    return next((group for group in _WIDE if even and cols % group == 0), 64)
 
 
 def int8_codes(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
@@ -53,7 +63,7 @@ def int8_codes(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
     return codes.to(torch.uint8).flatten(1)[:, : weight.shape[1]], scales
 
 
-def quantize_q4(weight: Tensor, group: int = 32, *, paired: bool = False) -> QuantizedMatrix:
+def quantize_q4(weight: Tensor, group: int = Q4_GROUP, *, paired: bool = False) -> QuantizedMatrix:
     """``weight`` (rows, cols): codes from 0 to 15, with the scale and min of each group that
     leave the least squared error among several fits."""
     groups = _grouped(weight, group)

@@ -203,8 +203,10 @@ def load(
     folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
     folder.verify(store.hashes.sha256)
     path, kind, config = folder.path, folder.kind, _config(folder.path)
+    tokenizer = None
     try:
         text = load_text(folder, store)
+        tokenizer = text.tokenizer
     except NotFoundError:
         bare = _NoTokenizer(path)
         text = ModelText(folder.name, bare, None, GenerationDefaults(frozenset()), {})
@@ -213,7 +215,7 @@ def load(
     return LoadedModel(
         name=folder.name,
         digest=served_digest(folder, form, own),
-        module=load_form(folder, form, store.root, ops or REFERENCE_OPS),
+        module=load_form(folder, form, store.root, ops or REFERENCE_OPS, tokenizer),
         tokenizer=text.tokenizer,
         template=text.template,
         generation=text.generation,

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import torch
 
     from lmstack.model import Ops, Transformer
-    from lmstack.model.forms import Form
+    from lmstack.model.config import TransformerConfig
+    from lmstack.model.forms import Form, Weight
+    from lmstack.text import Tokenizer
 
 __all__ = [
     "asked_form",
@@ -81,17 +83,25 @@ def served_digest(folder: ModelFolder, form: str, own: str | None = None) -> str
     return folder.digest if form == (own or "float32") else f"{folder.digest}+{form}"
 
 
-def load_form(folder: ModelFolder, form: Form, root: Path, ops: Ops) -> Transformer:
-    """The module of ``folder`` with weights in ``form``. ``root``: of the store that keeps it."""
+def load_form(
+    folder: ModelFolder, form: Form, root: Path, ops: Ops, tokenizer: Tokenizer | None = None
+) -> Transformer:
+    """The module of ``folder`` with weights in ``form``. ``root``: of the store that keeps it.
+    ``tokenizer``: of the text that shows how large activations are."""
     from lmstack.model import build_module
     from lmstack.model.forms import is_quantized
     from lmstack.model.loading import read_weights
     from lmstack.model.packed_file import read_packed, write_packed
+    from lmstack.model.smoothing import calibration_text
 
     if not is_quantized(form) or own_form(folder) is not None:
         return build_module(*read_weights(folder.path, form), ops)
     path = packed_file(root, folder.digest, form)
     stamp = {"model": folder.digest, "form": form, "recipe": _RECIPE}
+
+    def read() -> tuple[TransformerConfig, dict[str, Weight]]:
+        ids = None if tokenizer is None else tokenizer.encode(calibration_text())
+        return read_weights(folder.path, form, ids)
 
     def kept() -> Transformer | None:
         try:
@@ -104,11 +114,11 @@ def load_form(folder: ModelFolder, form: Form, root: Path, ops: Ops) -> Transfor
             with locked(root / "locks" / f"{path.name}.lock"):
                 module = kept()  # which another process may have made meanwhile
                 if module is None:
-                    write_packed(path, *read_weights(folder.path, form), stamp)
+                    write_packed(path, *read(), stamp)
                     module = build_module(*read_packed(path, stamp), ops)
                 return module
         except StoreError:  # a home that cannot be written only costs time at the next start
-            return build_module(*read_weights(folder.path, form), ops)
+            return build_module(*read(), ops)
 
     return kept() or made()
 
