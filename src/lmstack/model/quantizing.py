@@ -44,9 +44,11 @@ def quantize_int8(weight: Tensor, group: int = 64, *, paired: bool = False) -> Q
 
 def int8_group(config: TransformerConfig, key: str, cols: int) -> int:
     """Inputs of a group of the matrix ``key`` in ``int8``: the most that fill rows of ``cols``
-    without padding, up to 256, in layers whose activations are of like size, be it that a norm has
-    just made them so. Tables and heads, which say the last word, have small ones."""
-    even = "blocks." in key and (may_smooth(config) or config.norm_place == "post")
+    without padding, up to 256, in layers whose activations are of like size: BERT's, and what a
+    smoothed norm or attention gives. The rest is 64: tables and heads, which say the last word, and
+    ``down``, whose activations even smoothed vary most."""
+    smooth = may_smooth(config) and not key.endswith("mlp.down.weight")
+    even = "blocks." in key and (smooth or config.norm_place == "post")
     return next((group for group in _WIDE if even and cols % group == 0), 64)
 
 
