@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,8 +20,7 @@ from lmstack.engine.rates import Rates
 from lmstack.engine.weights import stored_weights, weights_in
 from lmstack.model import LayerKind, Transformer, TransformerConfig, read_gguf, write_gguf
 from lmstack.model.assembly import matrices_of
-from lmstack.model.quantized import QuantizedMatrix
-from lmstack.model.quantizing import quantize_int8, quantize_q4
+from lmstack.model.quantizing import int8_group, quantize_int8, quantize_q4
 
 KIB, GIB = 1 << 10, 1 << 30
 RATES = Rates(10e9, 20e9, {"int8": 800e9, "bfloat16": 400e9, "float32": 100e9})
@@ -132,20 +130,43 @@ def test_floating_weights_take_what_the_module_takes(form: str, changes: dict[st
     assert weights_in(config, form).total == held  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("changes", [{}, {"mlp": "plain"}, {"hidden_size": 60, "vocab_size": 99}])
-@pytest.mark.parametrize(("form", "quantize"), [("int8", quantize_int8), ("q4", quantize_q4)])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"mlp": "plain"},
+        {"hidden_size": 60, "vocab_size": 99},
+        {"hidden_size": 192, "intermediate_size": 512},
+        {"hidden_size": 192, "intermediate_size": 512, "norm_place": "post_only"},
+    ],
+)
+@pytest.mark.parametrize("form", ["int8", "q4"])
 def test_quantized_weights_take_what_the_quantizer_makes(
-    form: str, quantize: Callable[..., QuantizedMatrix], changes: dict[str, object]
+    form: str, changes: dict[str, object]
 ) -> None:
     config = tiny(**changes)
     module = Transformer(config)
     matrices = matrices_of(module)
-    held = sum(
-        quantize(p.detach(), paired=matrices[name]).nbytes if name in matrices else 4 * p.numel()
-        for name, p in module.named_parameters()
-    )
+
+    def bytes_of(name: str, weight: torch.Tensor) -> int:
+        if name not in matrices:
+            return 4 * weight.numel()
+        if form == "q4":
+            return quantize_q4(weight, paired=matrices[name]).nbytes
+        group = int8_group(config, name, weight.shape[1])
+        return quantize_int8(weight, group, paired=matrices[name]).nbytes
+
+    held = sum(bytes_of(name, p.detach()) for name, p in module.named_parameters())
     assert len(matrices) == 3 * 4 + 2
     assert weights_in(config, form).total == held  # type: ignore[arg-type]
+
+
+def test_wider_groups_take_fewer_bytes() -> None:
+    """A decoder with them, and the same where they are not allowed."""
+    sizes = {"hidden_size": 192, "intermediate_size": 512}
+    wide, small = (weights_in(tiny(**sizes, norm_place=p), "int8") for p in ("pre", "post_only"))
+    # Queries, keys, values, gate and up of three layers: one scale a row in place of three.
+    assert small.total - wide.total == 2 * 3 * (128 + 1024) * (3 - 1)
 
 
 def test_experts_stay_floats() -> None:

@@ -18,9 +18,10 @@ from lmstack.model.quantized import (
     pack,
     unpack,
 )
-from lmstack.model.quantizing import quantize_int8, quantize_q4
+from lmstack.model.quantizing import int8_group, quantize_int8, quantize_q4
 
 FORMS = [(8, 128), (8, 0), (4, 8), (4, 0)]
+GROUPS = {4: [16, 32, 64], 8: [16, 32, 64, 128, 192, 256]}
 
 
 @st.composite
@@ -28,8 +29,9 @@ def matrices(draw):
     """Rows, columns, group, (bits, zero), paired."""
     paired = draw(st.booleans())
     rows = draw(st.integers(1, 40)) * (2 if paired else 1)
-    group = draw(st.sampled_from([16, 32, 64]))
-    return rows, draw(st.integers(1, 150)), group, draw(st.sampled_from(FORMS)), paired
+    form = draw(st.sampled_from(FORMS))
+    group = draw(st.sampled_from(GROUPS[form[0]]))
+    return rows, draw(st.integers(1, max(150, 2 * group + 20))), group, form, paired
 
 
 def made(rows, cols, group, form, paired, seed=0):
@@ -135,6 +137,15 @@ def test_a_matrix_that_contradicts_its_description_is_refused():
             QuantizedMatrix(**(whole | {name: value}))
 
 
+@pytest.mark.parametrize(
+    ("bits", "group"), [(4, 128), (4, 192), (4, 256), (8, 96), (8, 320), (8, 0)]
+)
+def test_a_group_that_no_kernel_multiplies_is_refused(bits, group):
+    codes, scales = torch.zeros(16, 512, dtype=torch.uint8), torch.ones(16, 32)
+    with pytest.raises(FormatError, match=f"{bits} bits in groups of {group}"):
+        pack(codes, scales, None, bits=bits, group=group, zero=8 if bits == 4 else 128)
+
+
 def test_a_change_of_dtype_leaves_scales_as_they_are():
     *_, matrix = made(20, 40, 32, (4, 0), False)
     layer = QuantizedLinear(matrix, torch.ones(20)).to(torch.bfloat16)
@@ -158,15 +169,56 @@ def test_the_reference_multiplies_by_the_dequantized_weight():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 150), st.floats(1e-7, 1e4), st.booleans())
-def test_int8_is_within_half_a_step_of_every_weight(rows, cols, size, paired):
+@given(
+    st.integers(1, 40),
+    st.integers(1, 300),
+    st.sampled_from(GROUPS[8]),
+    st.floats(1e-7, 1e4),
+    st.booleans(),
+)
+def test_int8_is_within_half_a_step_of_every_weight(rows, cols, group, size, paired):
     rows *= 2
     weight = torch.randn(rows, cols) * size
-    matrix = quantize_int8(weight, paired=paired)
-    steps = unpack(matrix)[1].float().repeat_interleave(64, 1)[:, :cols]
+    matrix = quantize_int8(weight, group, paired=paired)
+    assert matrix.group == group
+    steps = unpack(matrix)[1].float().repeat_interleave(group, 1)[:, :cols]
     error = (matrix.dequantized() - weight).abs()
     assert bool((error <= steps * 0.501).all())
     assert bool((steps <= weight.abs().max() / 127 * 1.001 + 6e-8).all())
+
+
+CAUSAL = TransformerConfig(
+    vocab_size=32, hidden_size=16, intermediate_size=32, num_layers=1, num_heads=2,
+    num_kv_heads=1, head_dim=8, max_positions=16,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cols", "group"),
+    [(64, 64), (576, 192), (1536, 256), (384, 192), (896, 128), (256, 256), (1000, 64), (320, 64)],
+)
+def test_int8_has_the_widest_group_that_needs_no_padding(cols, group):
+    assert int8_group(CAUSAL, "blocks.0.mlp.up.weight", cols) == group
+
+
+@pytest.mark.parametrize("key", ["embed.weight", "head.weight", "blocks.0.mlp.down.weight"])
+def test_tables_heads_and_what_reads_the_inner_width_have_small_groups(key):
+    assert int8_group(CAUSAL, key, 768) == 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "group"),
+    [
+        ({"causal": False, "norm_place": "post"}, 256),  # a norm has just made them alike
+        ({"causal": False}, 64),
+        ({"num_experts": 4}, 64),
+        ({"norm_place": "post_only"}, 64),
+        ({"encoder": CAUSAL.replace(causal=False, head="none")}, 64),
+    ],
+)
+def test_activations_that_nothing_evens_out_have_small_groups(changes, group):
+    config = CAUSAL.replace(**changes)
+    assert int8_group(config, "blocks.0.attention.out.weight", 768) == group
 
 
 def test_int8_of_zeros_is_zero():
@@ -204,11 +256,7 @@ def test_weights_that_are_not_finite_are_refused(quantize, value):
 
 
 def test_an_adapter_over_small_integers_is_refused():
-    config = TransformerConfig(
-        vocab_size=32, hidden_size=16, intermediate_size=32, num_layers=1, num_heads=2,
-        num_kv_heads=1, head_dim=8, max_positions=16,
-    )  # fmt: skip
-    module = Transformer(config)
+    module = Transformer(CAUSAL)
     qkv = module.get_parameter("blocks.0.attention.qkv.weight").detach()
     module.put("blocks.0.attention.qkv", QuantizedLinear(quantize_int8(qkv)))
     with pytest.raises(UnsupportedError, match="needs floats beneath it"):

@@ -70,7 +70,8 @@ static lm_matrix matrix(int rows, int cols, int group, int bits, int with_mins)
 
 static void products(const lm_path *path, int group, int bits, int with_mins)
 {
-    static const int sizes[][3] = {{1, 1, 1}, {2, 17, 100}, {5, 40, 64}, {7, 16, 333}, {33, 5, 31}};
+    static const int sizes[][3] = {{1, 1, 1}, {2, 17, 100}, {5, 40, 64}, {7, 16, 333}, {33, 5, 31},
+                                   {20, 33, 600}};
     uint64_t given = 0, acts_hash = 0;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         int rows = sizes[i][0];
@@ -100,7 +101,8 @@ static void products(const lm_path *path, int group, int bits, int with_mins)
 
 static void rows(const lm_path *path, int n)
 {
-    float *x = floats(n), *y = floats(n), *out = get(n * sizeof *out);
+    int wide = (n + LM_PANEL - 1) / LM_PANEL * LM_PANEL * 2;
+    float *x = floats(n), *y = floats(n), *product = floats(wide), *out = get(n * sizeof *out);
     char op[64];
     path->rms_norm(x, y, n, 1e-6f, 1, out);
     uint64_t found = hash(0, out, n * 4);
@@ -111,14 +113,18 @@ static void rows(const lm_path *path, int n)
     for (int kind = LM_SILU; kind <= LM_QUICK_GELU; kind++) {
         path->activate(kind, x, n, out);
         found = hash(0, out, n * 4);
-        path->glu(kind, x, y, n, out);
+        lm_after after = {.bias = y, .base = x, .out = out, .act = kind};
+        path->finish(&after, product, n, 1, n);
+        found = hash(found, out, n * 4);
+        after = (lm_after){.bias = y, .up_bias = x, .out = out, .act = kind, .paired = 1};
+        path->finish(&after, product, wide, 1, n);
         snprintf(op, sizeof op, "activation-%d-%d", kind, n);
         say(path->name, op, hash(found, out, n * 4));
     }
     path->rotate(x, y, out, n / 2 * 2);
     snprintf(op, sizeof op, "rotate-%d", n);
     say(path->name, op, hash(0, x, n * 4));
-    free(x), free(y), free(out);
+    free(x), free(y), free(product), free(out);
 }
 
 static void attention(const lm_path *path, int kv, int head_dim, int tokens, float softcap)
@@ -160,8 +166,12 @@ int main(void)
         lm_select(name);
         const lm_path *path = lm_path_now();
         state = 2463534242u;
-        for (int form = 0; form < 12; form++)
-            products(path, 16 << form % 3, form / 3 % 2 ? 4 : 8, form / 6);
+        for (int mins = 0; mins < 2; mins++) {
+            for (int group = 16; group <= 64; group *= 2)
+                products(path, group, 4, mins);
+            for (int group = 16; group <= LM_GROUP; group += group < 64 ? group : 64)
+                products(path, group, 8, mins);
+        }
         for (int n = 1; n < 400; n = n * 5 / 2 + 1)
             rows(path, n);
         for (int kv = LM_KV_BF16; kv <= LM_KV_INT8; kv++)

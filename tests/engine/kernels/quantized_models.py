@@ -22,6 +22,7 @@ from lmstack.model.assembly import matrices_of
 from lmstack.model.biases import ScoreBias
 from lmstack.model.config import LayerSpec
 from lmstack.model.dot_product import scaled_dot_product_attention
+from lmstack.model.quantized import QuantizedMatrix
 from lmstack.model.quantizing import quantize_int8, quantize_q4
 
 __all__ = [
@@ -36,17 +37,25 @@ __all__ = [
 
 Form = Literal["int8", "q4"]
 Kv = Literal["bfloat16", "int8"]
+GROUPS = (64, 192, 128, 256)
 BLOCK = 64  # keys whose weights share a unit in an int8 cache
 
 
 def quantized(module: Transformer, form: Form) -> Transformer:
-    """``module`` with its matrices in ``form``, the rest in float32."""
-    make = quantize_int8 if form == "int8" else quantize_q4
+    """``module`` with its matrices in ``form``, the rest in float32. Those of int8 take turns
+    with all groups that there are, but for tables and heads."""
     matrices = matrices_of(module)
+
+    def made(key: str, value: Tensor) -> QuantizedMatrix:
+        if form == "q4":
+            return quantize_q4(value, paired=matrices[key])
+        group = GROUPS[list(matrices).index(key) % len(GROUPS)] if "blocks." in key else 64
+        return quantize_int8(value, group, paired=matrices[key])
+
     return build_module(
         module.config,
         {
-            key: make(value.float(), paired=matrices[key]) if key in matrices else value.float()
+            key: made(key, value.float()) if key in matrices else value.float()
             for key, value in module.state_dict().items()
         },
     )

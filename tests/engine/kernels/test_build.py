@@ -13,6 +13,7 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from tests.engine.kernels.calls import same_bits
@@ -214,6 +215,41 @@ def test_arm_processors_give_the_same_bits(tmp_path: Path) -> None:
     assert here["portable"] == there["portable"]
 
 
+def library_of(folder: Path, sources: Sequence[str], *flags: str) -> ctypes.CDLL:
+    """Some files of the native ops, compiled by themselves."""
+    made = folder / "some.so"
+    files = [str(library.FOLDER / name) for name in sources]
+    command = [*build.first_compiler(), *build.FLAGS, *flags, "-shared", *files, "-o", str(made)]
+    subprocess.run(command, check=True)
+    return ctypes.CDLL(str(made))
+
+
+def as_a_path(multiply: Any, like: NativePath) -> NativePath:
+    multiply.argtypes = like.multiply.argtypes  # type: ignore[attr-defined]
+    return cast("NativePath", SimpleNamespace(multiply=multiply))
+
+
+def flags_of(path: str) -> tuple[str, ...]:
+    return next(found.flags for found in build.PATHS if found.name == path)
+
+
+def test_products_in_tiles_give_the_same_bits_where_plain_c_stands_in_for_them(
+    tmp_path: Path, every: list[NativePath]
+) -> None:
+    """For processors without AMX: which tiles are loaded, multiplied and scaled, and when."""
+    if "avx512" not in [path.name.decode() for path in every]:
+        pytest.skip("products of few rows in the same file need AVX-512")
+    sources = ("multiply_amx.c", "multiply_avx512.c")
+    flags = (*flags_of("amx"), "-DLM_AMX_EMULATED", "-DLM_PATH=avx512")
+    found = library_of(tmp_path, sources, *flags)
+    assert ctypes.c_bool(found.lm_amx_ready()).value
+    emulated = as_a_path(found.lm_multiply_amx, every[-1])
+    for seed, form in enumerate(FORMS * 3):
+        for rows in (1 + seed % 20, 16 + seed * 7 % 50, 127 + seed % 9):
+            acts = drawn(seed, form, rows)
+            assert same_bits(acts.multiplied(emulated), acts.multiplied(every[-1])), (form, rows)
+
+
 def test_dot_products_of_avx_vnni_give_the_same_bits(
     tmp_path: Path, every: list[NativePath]
 ) -> None:
@@ -222,14 +258,10 @@ def test_dot_products_of_avx_vnni_give_the_same_bits(
     names = [path.name.decode() for path in every]
     if "avxvnni" in names or "avx512" not in names:
         pytest.skip("tested as a path" if "avxvnni" in names else "no such instruction here")
-    flags = next(path.flags for path in build.PATHS if path.name == "avx2")
     other = ("-mavx512vl", "-mavx512vnni", "-D__AVXVNNI__=1", "-DLM_PATH=avxvnni")
     renamed = "-D_mm256_dpbusd_avx_epi32=_mm256_dpbusd_epi32"
-    command = [*build.first_compiler(), *build.FLAGS, *flags, *other, renamed, "-shared"]
-    source, made = library.FOLDER / "multiply_avx2.c", tmp_path / "avxvnni.so"
-    subprocess.run([*command, str(source), "-o", str(made)], check=True)
-    as_a_path = SimpleNamespace(multiply=ctypes.CDLL(str(made)).lm_multiply_avxvnni)
-    as_a_path.multiply.argtypes = every[0].multiply.argtypes  # type: ignore[attr-defined]
-    for seed, form in enumerate(FORMS * 20):
+    found = library_of(tmp_path, ["multiply_avx2.c"], *flags_of("avx2"), *other, renamed)
+    avxvnni = as_a_path(found.lm_multiply_avxvnni, every[-1])
+    for seed, form in enumerate(FORMS * 15):
         acts = drawn(seed, form, 1 + seed % 13)
-        assert same_bits(acts.multiplied(as_a_path), acts.multiplied(every[-1]))  # type: ignore[arg-type]
+        assert same_bits(acts.multiplied(avxvnni), acts.multiplied(every[-1]))

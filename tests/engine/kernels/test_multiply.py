@@ -10,7 +10,8 @@ from tests.engine.kernels.calls import Codes, Floats, Weights, same_bits
 
 from lmstack.engine.kernels.library import NativePath
 
-FORMS = [(bits, group, mins) for bits in (4, 8) for group in (16, 32, 64) for mins in (False, True)]
+GROUPS = {4: (16, 32, 64), 8: (16, 32, 64, 128, 192, 256)}
+FORMS = [(bits, group, mins) for bits in (4, 8) for group in GROUPS[bits] for mins in (False, True)]
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -30,10 +31,11 @@ def true_product(acts: Codes) -> tuple[Floats, Floats]:
     return terms.sum(-1), error
 
 
-def drawn(seed: int, form: tuple[int, int, bool], rows: int, most: int = 200) -> Codes:
-    """``rows`` of codes of any value for a matrix of any size."""
+def drawn(seed: int, form: tuple[int, int, bool], rows: int) -> Codes:
+    """``rows`` of codes of any value for a matrix of any size, of up to some three groups."""
     rng = np.random.default_rng(seed)
     bits, group, mins = form
+    most = max(200, 3 * group)
     outputs = 2 * int(rng.integers(1, 40))
     weights = Weights.drawn(
         rng,
@@ -113,15 +115,16 @@ def test_the_largest_sums_do_not_overflow(path: NativePath) -> None:
     """Codes and activations at their ends, all of one sign: vpmaddubsw would saturate."""
     for bits, group, mins in FORMS:
         for code in (0, (1 << bits) - 1):
-            codes = np.full((16, 128), code, np.uint8)
-            ones = np.ones((16, 128 // group), np.float16)
+            cols = 2 * group
+            codes = np.full((16, cols), code, np.uint8)
+            ones = np.ones((16, 2), np.float16)
             weights = Weights.of(codes, ones, 0 * ones if mins else None, group, bits)
             acts = Codes(weights, 5)
             for sign in (-127, 127):
                 acts.codes[:] = sign
                 acts.scales[:], acts.sums[:] = 1, 0
                 acts.offsets[:] = -weights.struct.zero * sign * group
-                expected = (code - weights.struct.zero) * sign * 128
+                expected = (code - weights.struct.zero) * sign * cols
                 assert (acts.multiplied(path) == expected).all(), (bits, group, code, sign)
 
 
