@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -34,10 +35,11 @@ def config(**changes) -> TransformerConfig:
 
 def weights_of(module: Transformer):
     """A mixture of everything that a file may hold."""
-    quantizers = [quantize_int8, quantize_q4]
+    wide = [partial(quantize_int8, group=group) for group in (128, 192, 256)]
+    quantizers = [quantize_int8, quantize_q4, *wide]
     matrices = list(matrices_of(module))
     return {
-        key: quantizers[matrices.index(key) % 2](tensor) if key in matrices else tensor.detach()
+        key: quantizers[matrices.index(key) % 5](tensor) if key in matrices else tensor.detach()
         for key, tensor in module.state_dict().items()
     }
 
@@ -60,7 +62,8 @@ def test_what_is_read_is_what_was_written(kept):
         if isinstance(weight, QuantizedMatrix):
             assert isinstance(other, QuantizedMatrix)
             assert torch.equal(weight.dequantized(), other.dequantized())
-            assert (weight.bits, weight.mins is None) == (other.bits, other.mins is None)
+            assert (weight.bits, weight.group) == (other.bits, other.group)
+            assert (weight.mins is None) == (other.mins is None)
         else:
             assert torch.equal(weight, other)
 

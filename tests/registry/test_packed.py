@@ -77,14 +77,54 @@ def test_the_file_of_another_model_is_not_believed(folder, store, tmp_path):
 
 
 def test_tensors_that_a_config_has_no_place_for_are_made_anew(folder, store):
-    from lmstack.model.packed_file import read_packed, write_packed
+    from lmstack.model.packed_file import read_packed, read_stamp, write_packed
 
     first = load("tiny", store, weights="int8")
     path = kept_forms.packed_file(store.root, folder.digest, "int8")
     config, weights = read_packed(path, {})
     weights["surplus.weight"] = torch.ones(3)
-    write_packed(path, config, weights, {"model": folder.digest, "form": "int8"})
+    stamp = {k: v for k, v in read_stamp(path).items() if k in ("model", "form", "recipe")}
+    write_packed(path, config, weights, stamp)
+    assert "surplus.weight" in read_packed(path, stamp)[1]
     assert same(load("tiny", store, weights="int8"), first)
+
+
+@pytest.mark.parametrize("older", ["1", None])
+def test_a_form_of_an_older_recipe_is_made_anew(folder, store, older):
+    """One that an lmstack kept which made it otherwise: here, of weights that are all zero."""
+    from lmstack.model.packed_file import read_packed, read_stamp, write_packed
+
+    first = load("tiny", store, weights="int8")
+    path = kept_forms.packed_file(store.root, folder.digest, "int8")
+    whole = path.read_bytes()
+    config, weights = read_packed(path, {})
+    weights["final_norm.weight"] = torch.zeros(32)
+    stamp = {"model": folder.digest, "form": "int8", "recipe": older}
+    write_packed(path, config, weights, {k: v for k, v in stamp.items() if v is not None})
+    assert same(load("tiny", store, weights="int8"), first)
+    assert path.read_bytes() == whole
+    assert read_stamp(path)["recipe"] == kept_forms._RECIPE
+
+
+def test_the_tokenizer_of_a_model_reads_the_text_that_smooths_it(folder, store, monkeypatch):
+    from lmstack.model import REFERENCE_OPS, loading
+    from lmstack.model.smoothing import calibration_text
+
+    class Words:
+        def encode(self, text: str) -> list[int]:
+            assert text == calibration_text()
+            return [len(word) for word in text.split()]
+
+    seen = []
+    read = loading.read_weights
+
+    def watched(path, form, ids=None):
+        seen.append(ids)
+        return read(path, form, ids)
+
+    monkeypatch.setattr(loading, "read_weights", watched)
+    kept_forms.load_form(folder, "int8", store.root, REFERENCE_OPS, Words())
+    assert seen == [Words().encode(calibration_text())]
 
 
 def test_a_home_that_cannot_be_written_costs_only_time(folder, store):
