@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
+from tests.engine.conftest import tiny_config
 from tests.engine.kernels.calls import on_path
 from tests.engine.kernels.quantized_models import (
     Form,
@@ -29,9 +30,11 @@ from tests.model.families.cases import Case, batch
 from torch import Tensor
 
 from lmstack.core import UnsupportedError
+from lmstack.engine.kernels.executor import NativeExecutor
 from lmstack.engine.kernels.lowering import lower
 from lmstack.engine.kernels.program import KV_FORMS, Program
 from lmstack.engine.kernels.recording import record_logits
+from lmstack.engine.kvpool import Span
 from lmstack.model import Transformer
 
 # Settings with which a model has no native kernel, and what is said. May only get fewer.
@@ -146,6 +149,44 @@ def test_a_prompt_in_chunks_gives_the_bits_of_a_whole_one(written: Case, kv: Kv)
     for chunks in ((1,) * 40, (17, 23), (16, 1, 3, 20), (39, 1)):
         parts = generated_natively(module, ids, kv, source=source, chunks=chunks, length=40)
         assert all(torch.equal(a, b) for a, b in zip(parts, whole, strict=True)), chunks
+
+
+# Around what makes threads share a tile or take their own: 12 rows for each, tiles of 128.
+ROWS = {*range(1, 5), 127, 128, 129, 300}
+ROWS |= {at + more for at in (12, 24, 36, 256) for more in (-1, 0, 1)}
+
+
+@pytest.mark.parametrize("kv", KV_FORMS)
+@pytest.mark.parametrize(
+    "counts",
+    [sorted(ROWS), pytest.param(range(1, 301), marks=pytest.mark.long)],
+    ids=["some", "all"],
+)
+def test_rows_have_the_same_bits_whoever_computes_them(
+    paths: list[str], counts: Sequence[int], kv: Kv
+) -> None:
+    """However many there are, on one thread, two or three."""
+    config = tiny_config(max_positions=300, hidden_size=40, intermediate_size=200, qkv_bias=True)
+    torch.manual_seed(5)
+    module = quantized(Transformer(config), "int8")
+    ids = torch.randint(256, (max(counts),)).tolist()
+    table = torch.randperm(19).tolist()
+
+    def computed(executor: NativeExecutor, start: int, end: int) -> Tensor:
+        """Hidden states and logits of a part of the text."""
+        span = Span(table, start, end)
+        hidden = executor.hidden(ids[start:end], range(start, end), [span], None)
+        return torch.cat((hidden, executor.logits(hidden)), dim=1)
+
+    for name in paths:
+        with on_path(name):
+            torch.set_num_threads(1)
+            executor = NativeExecutor(module, 19, 16, kv)
+            truth = torch.cat([computed(executor, i, i + 1) for i in range(max(counts))])
+            for threads, count in itertools.product((1, 2, 3), counts):
+                torch.set_num_threads(threads)
+                found = computed(executor, 0, count)
+                assert torch.equal(found, truth[:count]), (name, threads, count)
 
 
 ENCODERS = ("BertModel", "RobertaModel", "AlbertModel", "DistilBertModel", "ModernBertModel")
