@@ -176,6 +176,8 @@ INLINE void block(const int R, const int P, const panels_view *w, rows_view x, f
     const float *scales_0 = x.scales, *scales_3 = x.scales + 3 * x.groups;
     const float *sums_0 = x.sums, *sums_3 = x.sums + 3 * x.groups;
     const int32_t *offsets_0 = x.offsets, *offsets_3 = x.offsets + 3 * x.groups;
+    float *out_0 = out, *out_3 = out + 3 * stride;
+    OWN(out_3);
     OWN(codes_3);
     OWN(scales_3);
     OWN(sums_3);
@@ -183,7 +185,7 @@ INLINE void block(const int R, const int P, const panels_view *w, rows_view x, f
     __m512 acc[BLOCK][2];
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
         acc[r][p] = w->first ? _mm512_setzero_ps()
-                             : _mm512_loadu_ps(out + r * stride + p * LM_PANEL);
+                             : _mm512_loadu_ps(ROW(out, r, stride) + p * LM_PANEL);
     const uint8_t *ahead = w->ahead;
     for (int g = 0; g < w->count; g++) {
         for (int line = 0; line < w->lines; line++, ahead += 64)
@@ -227,7 +229,7 @@ INLINE void block(const int R, const int P, const panels_view *w, rows_view x, f
         offsets_3++;
     }
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
-        _mm512_storeu_ps(out + r * stride + p * LM_PANEL, acc[r][p]);
+        _mm512_storeu_ps(ROW(out, r, stride) + p * LM_PANEL, acc[r][p]);
 }
 
 /* -- the shapes that are compiled ------------------------------------------------------------ */
