@@ -11,6 +11,7 @@ from lmstack.core import FormatError, UnsupportedError
 from lmstack.model import REFERENCE_OPS, LoraConfig, Transformer, TransformerConfig, add_adapter
 from lmstack.model.layers import Linear
 from lmstack.model.quantized import (
+    _GROUPS,
     QuantizedEmbedding,
     QuantizedLinear,
     QuantizedMatrix,
@@ -21,7 +22,6 @@ from lmstack.model.quantized import (
 from lmstack.model.quantizing import int8_group, quantize_int8, quantize_q4
 
 FORMS = [(8, 128), (8, 0), (4, 8), (4, 0)]
-GROUPS = {4: [16, 32, 64], 8: [16, 32, 64, 128, 192, 256]}
 
 
 @st.composite
@@ -30,7 +30,7 @@ def matrices(draw):
     paired = draw(st.booleans())
     rows = draw(st.integers(1, 40)) * (2 if paired else 1)
     form = draw(st.sampled_from(FORMS))
-    group = draw(st.sampled_from(GROUPS[form[0]]))
+    group = draw(st.sampled_from(_GROUPS[form[0]]))
     return rows, draw(st.integers(1, max(150, 2 * group + 20))), group, form, paired
 
 
@@ -172,7 +172,7 @@ def test_the_reference_multiplies_by_the_dequantized_weight():
 @given(
     st.integers(1, 40),
     st.integers(1, 300),
-    st.sampled_from(GROUPS[8]),
+    st.sampled_from(_GROUPS[8]),
     st.floats(1e-7, 1e4),
     st.booleans(),
 )

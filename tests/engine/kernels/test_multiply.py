@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from tests.engine.kernels.calls import Codes, Floats, Weights, same_bits
 
 from lmstack.engine.kernels.library import NativePath
+from lmstack.model.quantized import _GROUPS
 
-GROUPS = {4: (16, 32, 64), 8: (16, 32, 64, 128, 192, 256)}
-FORMS = [(bits, group, mins) for bits in (4, 8) for group in GROUPS[bits] for mins in (False, True)]
+FORMS = [
+    (bits, group, mins) for bits in (4, 8) for group in _GROUPS[bits] for mins in (False, True)
+]
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -124,7 +126,8 @@ def test_the_largest_sums_do_not_overflow(path: NativePath) -> None:
                 acts.codes[:] = sign
                 acts.scales[:], acts.sums[:] = 1, 0
                 acts.offsets[:] = -weights.struct.zero * sign * group
-                expected = (code - weights.struct.zero) * sign * cols
+                half = np.float32((code - weights.struct.zero) * sign * group)
+                expected = half + half
                 assert (acts.multiplied(path) == expected).all(), (bits, group, code, sign)
 
 
