@@ -5,7 +5,7 @@ scale loses what the small ones said. What a norm or the "up" of a gated MLP giv
 by any number, channel by channel, when the matrix that reads it is multiplied by it: SmoothQuant
 (Xiao et al. 2023, alpha = 1/2), on a text that a model of the field would find ordinary. Numbers
 are powers of two, so that no float changes but by its exponent: the model is the same until it is
-rounded, and the same on every machine.
+rounded, and sums in the order of another machine give another number only at a tie.
 
 Not covered: what other matrices read (attention's output, encoders that norm what they add,
 mixtures, encoder-decoders), and the rounding (`quantizing`).

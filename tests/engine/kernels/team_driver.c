@@ -144,12 +144,11 @@ enum { ROUNDS = 20, PIECES = 100 };
 static void count(lm_team *team, int thread, void *argument)
 {
     int (*given)[PIECES] = argument;
-    (void)thread;
     for (int round = 0; round < ROUNDS; round++) {
-        for (int i; (i = lm_team_next(team)) < PIECES;)
+        for (int i; (i = lm_team_take(team, thread, PIECES)) >= 0;)
             given[round][i]++;
         lm_team_wait(team);
-        for (int i; (i = lm_team_next(team)) < PIECES;)
+        for (int i; (i = lm_team_take(team, thread, PIECES)) >= 0;)
             given[round][PIECES - 1 - i] *= 3;
         lm_team_wait(team);
     }

@@ -103,7 +103,7 @@ typedef struct {
     void (*layer_norm)(const float *x, const float *weight, const float *bias, int n, float eps,
                        float *out);
     void (*activate)(int kind, const float *x, int n, float *out);
-    /* `rows` rows of a product, `stride` apart, into n columns; all but the last panel are whole. */
+    /* `rows` rows of a product, `stride` apart, into n columns: whole panels but the last. */
     void (*finish)(const lm_after *a, const float *product, ptrdiff_t stride, int rows, int n);
     /* n channels of a head, as lmstack.model's rotary: x * cos + swapped halves * sin. */
     void (*rotate)(float *x, const float *cos, const float *sin, int n);

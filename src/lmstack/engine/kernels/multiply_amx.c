@@ -188,7 +188,8 @@ INLINE void add_group(const int P, const lm_matrix *w, int g, const group_view *
         if (b < blocks) {
             int r = b * 2 * ROWS, next = r + ROWS < last ? r + ROWS : last;
             const int8_t *second = r + ROWS < count ? codes + next * stride : NULL;
-            products(P, panels, codes + (r < last ? r : last) * stride, second, stride, sums[b & 1]);
+            const int8_t *rows = codes + (r < last ? r : last) * stride;
+            products(P, panels, rows, second, stride, sums[b & 1]);
         }
         if (b == 0) continue;
         for (int i = 0; i < 2 * ROWS; i++) {

@@ -52,8 +52,13 @@ typedef struct {
 
 static int least(int a, int b) { return a < b ? a : b; }
 
-/* The next piece of an op that is this thread's. */
-static int next_piece(tile *t) { return t->team ? lm_team_next(t->team) : t->taken++; }
+static int pieces_of(int whole, int size) { return (whole + size - 1) / size; }
+
+/* The next of an op's pieces that is this thread's; -1 when none is left. */
+static int next_piece(tile *t, int count) {
+    if (t->team) return lm_team_take(t->team, t->thread, count);
+    return t->taken < count ? t->taken++ : -1;
+}
 
 static void op_done(tile *t) {
     t->taken = 0;
@@ -149,7 +154,8 @@ static void store(const tile *t, const lm_op *op, int row) {
         int width = s->rotary_widths[op->rope];
         const float *cosine = s->cosines[op->rope] + (int64_t)s->positions[row] * width;
         const float *sine = s->sines[op->rope] + (int64_t)s->positions[row] * width;
-        for (int h = 0; h < a->heads; h++) r->path->rotate(q + h * a->head_dim, cosine, sine, width);
+        for (int h = 0; h < a->heads; h++)
+            r->path->rotate(q + h * a->head_dim, cosine, sine, width);
         for (int h = 0; h < a->kv_heads; h++)
             r->path->rotate(k + h * a->head_dim, cosine, sine, width);
     }
@@ -285,7 +291,7 @@ static int panels_a_piece(const tile *t, const lm_matrix *w) {
     int most = least(SLAB_PANELS * (TILE_ROWS / t->rows), MOST_PANELS);
     if (!t->team) return most;
     int pieces = t->threads * PIECES_A_THREAD;
-    int panels = (w->panels + pieces - 1) / pieces;
+    int panels = pieces_of(w->panels, pieces);
     panels += panels & 1; /* gate and up stay together */
     return least(panels, most);
 }
@@ -300,13 +306,15 @@ static void linear(tile *t, const lm_op *op) {
     if (alone) {
         for (int i = 0; i < t->rows; i++) prepare(t, op, &acts, i, slab);
     } else {
-        for (int i; (i = next_piece(t) * ROWS_A_PIECE) < t->rows;)
+        for (int piece; (piece = next_piece(t, pieces_of(t->rows, ROWS_A_PIECE))) >= 0;) {
+            int i = piece * ROWS_A_PIECE;
             for (int end = least(i + ROWS_A_PIECE, t->rows); i < end; i++)
                 prepare(t, op, &acts, i, slab);
+        }
         op_done(t);
     }
     int step = panels_a_piece(t, w);
-    for (int piece; (piece = next_piece(t)) * step < w->panels;) {
+    for (int piece; (piece = next_piece(t, pieces_of(w->panels, step))) >= 0;) {
         int panel = piece * step;
         multiply(t, op, &acts, panel, least(panel + step, w->panels), slab);
     }
@@ -331,13 +339,13 @@ static void attend(const run *r, const lm_op *op, const piece *each, void *scrat
                     out_stride, scratch);
 }
 
-/* Pieces of attention: the same for every layer, since all have equally many KV heads. The last
- * tokens of a prompt look at most, so they come first. */
+/* Pieces of attention, in the order of rows: the same for every layer, since all have equally many
+ * KV heads. */
 static void cut(run *r, int kv_heads) {
     const lm_step *s = r->step;
     for (int i = 0; i < s->num_spans; i++) {
-        int chunks = (s->spans[i].count + QUERY_TOKENS - 1) / QUERY_TOKENS;
-        for (int c = chunks - 1; c >= 0; c--) {
+        int chunks = pieces_of(s->spans[i].count, QUERY_TOKENS);
+        for (int c = 0; c < chunks; c++) {
             int first = c * QUERY_TOKENS, count = s->spans[i].count - first;
             if (count > QUERY_TOKENS) count = QUERY_TOKENS;
             for (int h = 0; h < kv_heads; h++)
@@ -349,7 +357,7 @@ static void cut(run *r, int kv_heads) {
 static int count_pieces(const lm_step *s, int kv_heads) {
     int count = 0;
     for (int i = 0; i < s->num_spans; i++)
-        count += (s->spans[i].count + QUERY_TOKENS - 1) / QUERY_TOKENS * kv_heads;
+        count += pieces_of(s->spans[i].count, QUERY_TOKENS) * kv_heads;
     return count;
 }
 
@@ -366,9 +374,11 @@ static void over_tile(tile *t, int from, int to) {
             linear(t, op);
             continue;
         }
-        for (int row; (row = next_piece(t) * ROWS_A_PIECE) < t->rows;)
+        for (int piece; (piece = next_piece(t, pieces_of(t->rows, ROWS_A_PIECE))) >= 0;) {
+            int row = piece * ROWS_A_PIECE;
             for (int end = least(row + ROWS_A_PIECE, t->rows); row < end; row++)
                 one_row(t, op, t->first + row);
+        }
         op_done(t);
     }
 }
@@ -386,9 +396,9 @@ static void segment(const run *r, lm_team *team, int thread, int from, int to) {
         return;
     }
     /* As many tiles for each thread, as large as each other. */
-    int tiles = threads * ((rows + threads * TILE_ROWS - 1) / (threads * TILE_ROWS));
+    int tiles = threads * pieces_of(rows, threads * TILE_ROWS);
     t.local += (size_t)(thread + 1) * r->local_floats;
-    for (int i; (i = lm_team_next(team)) < tiles;) {
+    for (int i; (i = lm_team_take(team, thread, tiles)) >= 0;) {
         t.first = (int)((int64_t)rows * i / tiles);
         t.rows = (int)((int64_t)rows * (i + 1) / tiles) - t.first;
         over_tile(&t, from, to);
@@ -403,7 +413,7 @@ static void walk(lm_team *team, int thread, void *argument) {
     for (int from = 0; from < num_ops;) {
         const lm_op *op = &r->program->ops[from];
         if (looks_around(op)) {
-            for (int i; (i = lm_team_next(team)) < r->num_pieces;)
+            for (int i; (i = lm_team_take(team, thread, r->num_pieces)) >= 0;)
                 attend(r, op, &r->pieces[i], scratch);
             lm_team_wait(team);
             from++;

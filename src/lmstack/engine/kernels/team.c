@@ -37,24 +37,28 @@ struct lm_team {
     _Alignas(64) atomic_uint round; /* counts the calls of run */
     _Alignas(64) atomic_int arrived;
     _Alignas(64) atomic_uint passed; /* counts the barriers */
-    _Alignas(64) atomic_int next;
+    _Alignas(64) atomic_ullong taken; /* pieces: from the front + 2^32 * from the back */
 };
 
 int32_t lm_team_size(const lm_team *team) { return team->size; }
 
-int lm_team_next(lm_team *team) {
-    return atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed);
+int lm_team_take(lm_team *team, int thread, int count) {
+    unsigned long long one = thread % 2 ? 1ull << 32 : 1;
+    unsigned long long taken = atomic_fetch_add_explicit(&team->taken, one, memory_order_relaxed);
+    uint32_t front = (uint32_t)taken, back = (uint32_t)(taken >> 32);
+    if ((uint64_t)front + back >= (uint64_t)count) return -1;
+    return thread % 2 ? count - 1 - (int)back : (int)front;
 }
 
 void lm_team_wait(lm_team *team) {
     if (team->size == 1) {
-        atomic_store_explicit(&team->next, 0, memory_order_relaxed);
+        atomic_store_explicit(&team->taken, 0, memory_order_relaxed);
         return;
     }
     unsigned passed = atomic_load_explicit(&team->passed, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) == team->size - 1) {
         atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&team->next, 0, memory_order_relaxed);
+        atomic_store_explicit(&team->taken, 0, memory_order_relaxed);
         atomic_store_explicit(&team->passed, passed + 1, memory_order_release);
         return;
     }
@@ -119,7 +123,7 @@ void lm_team_leave(lm_team *team) { pthread_mutex_unlock(&team->callers); }
 void lm_team_run(lm_team *team, lm_work work, void *argument) {
     team->work = work;
     team->argument = argument;
-    atomic_store_explicit(&team->next, 0, memory_order_relaxed);
+    atomic_store_explicit(&team->taken, 0, memory_order_relaxed);
     if (team->size > 1) signal_round(team);
     work(team, 0, argument);
     lm_team_wait(team);

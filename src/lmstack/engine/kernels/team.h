@@ -23,12 +23,13 @@ void lm_team_leave(lm_team *team);
 void lm_team_run(lm_team *team, lm_work work, void *argument);
 
 /* Called by every thread of a running team: none goes on before all have come. Also starts the
- * count of lm_team_next anew. */
+ * count of lm_team_take anew. */
 void lm_team_wait(lm_team *team);
 
-/* The next piece of work, 0, 1, 2, ...; each number is given out once between two waits. Which
- * thread computes a piece never changes its result, so a thread that is held up costs only its
- * own delay. */
-int lm_team_next(lm_team *team);
+/* A piece of work of `count`, the same for all between two waits; -1 when none is left. Every other
+ * thread takes them from the back, so that two threads have neighbouring pieces each, and about the
+ * same ones of an op and the next: what they read is in their caches. Which thread computes a piece
+ * never changes its result, so a thread that is held up costs only its own delay. */
+int lm_team_take(lm_team *team, int thread, int count);
 
 #endif
