@@ -19,6 +19,7 @@ __all__ = [
     "EmbedderName",
     "IndexFolder",
     "ModelName",
+    "ModelOnDisk",
     "NumPassages",
     "Rebuild",
     "Weights",
@@ -35,6 +36,12 @@ ModelName = Annotated[
         help="The language model: a name in the store, a folder, or a remote one as openai:NAME"
         " or anthropic:NAME, to which question and passages are then sent."
         " [default: smollm2-135m-instruct]",
+    ),
+]
+ModelOnDisk = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A short name, a model folder or a .gguf file; nothing is pulled."
     ),
 ]
 Weights = Annotated[

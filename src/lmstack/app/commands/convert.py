@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from lmstack.app.command import command
+from lmstack.app.commands._options import ModelOnDisk
 from lmstack.app.conversion import convert
 from lmstack.app.formats import size
 from lmstack.app.output import Output
@@ -27,12 +28,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     out: Output,
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="A short name, a model folder or a .gguf file; nothing is pulled."
-        ),
-    ],
+    model: ModelOnDisk,
     to: Annotated[
         Literal["gguf", "hf"],
         typer.Option(

@@ -3,13 +3,14 @@ commands that look into a model while it reads."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from lmstack.app import wiring
 from lmstack.app.command import command, group
 from lmstack.app.commands import inspect_attention, inspect_tokens
+from lmstack.app.commands._options import ModelOnDisk
 from lmstack.app.formats import columns, printable, size
 from lmstack.app.output import Output
 
@@ -39,15 +40,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(inspect, name="inspect")
 
 
-def inspect_model(
-    out: Output,
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="A short name, a model folder or a .gguf file; nothing is pulled."
-        ),
-    ],
-) -> None:
+def inspect_model(out: Output, model: ModelOnDisk) -> None:
     """Show a model's card, layers, parameters by part and memory.
 
     Counts come from the model's own class built without memory, so a model that is far too

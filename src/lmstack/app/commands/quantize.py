@@ -9,6 +9,7 @@ import typer
 
 from lmstack.app import quality
 from lmstack.app.command import command
+from lmstack.app.commands._options import ModelOnDisk
 from lmstack.app.formats import columns, printable, size
 from lmstack.app.output import Output
 from lmstack.app.quantizing import quantize
@@ -27,12 +28,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     out: Output,
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="A short name, a model folder or a .gguf file; nothing is pulled."
-        ),
-    ],
+    model: ModelOnDisk,
     to: Annotated[
         Literal["int8", "q4", "file"],
         typer.Option(
