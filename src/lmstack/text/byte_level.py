@@ -1,19 +1,28 @@
 """Byte-level BPE as the JSON of ``tokenizer.json``, from tokens that are bytes with a rank.
 
 Shared by tiktoken and tekken files. A text is first cut by a regular expression, then each piece
-is looked up whole and, if it is no token, merged from its bytes.
+is looked up whole and, if it is no token, merged from its bytes. Also the parts that every
+other vocabulary's JSON has: ids, added tokens, the BPE model.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lmstack.text.merges import merges_of
 from lmstack.text.surface import byte_letters
 
-__all__ = ["added_token", "byte_level_json", "letters", "library_pattern", "split_step"]
+__all__ = [
+    "added_token",
+    "bpe_model",
+    "byte_level_json",
+    "ids_of",
+    "letters",
+    "library_pattern",
+    "split_step",
+]
 
 _LETTERS = {value: letter for letter, value in byte_letters().items()}
 # The library's engine reads `{1,3}+` as a repeated group; possessive is what tiktoken means.
@@ -35,6 +44,39 @@ def added_token(index: int, content: str, *, special: bool = True) -> dict[str, 
         "rstrip": False,
         "normalized": False,
         "special": special,
+    }
+
+
+def ids_of(tokens: Iterable[str]) -> dict[str, int]:
+    """Each token's id is its place; of a token that occurs twice, the first."""
+    ids: dict[str, int] = {}
+    for index, token in enumerate(tokens):
+        ids.setdefault(token, index)
+    return ids
+
+
+def bpe_model(
+    ids: Mapping[str, int],
+    merges: Iterable[Iterable[str]],
+    *,
+    unknown: str | None = None,
+    fuse_unknown: bool = False,
+    byte_fallback: bool = False,
+    whole: bool = False,
+) -> dict[str, Any]:
+    """``merges``: pairs in the order of their rank. ``whole``: a piece that is a token is taken
+    as it is, not merged."""
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": unknown,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": fuse_unknown,
+        "byte_fallback": byte_fallback,
+        "ignore_merges": whole,
+        "vocab": dict(ids),
+        "merges": [list(pair) for pair in merges],
     }
 
 
@@ -66,6 +108,7 @@ def byte_level_json(
     vocabulary = {letters(token): rank + first_id for token, rank in ranks.items()}
     # In the vocabulary as well: the library numbers added tokens without gaps otherwise.
     vocabulary |= {name: index for name, index in special.items() if name not in vocabulary}
+    merges = ((letters(left), letters(right)) for left, right in merges_of(ranks))
     return {
         "version": "1.0",
         "truncation": None,
@@ -80,16 +123,5 @@ def byte_level_json(
         },
         "post_processor": None,
         "decoder": {**level, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": True,
-            "vocab": vocabulary,
-            "merges": [[letters(left), letters(right)] for left, right in merges_of(ranks)],
-        },
+        "model": bpe_model(vocabulary, merges, whole=True),
     }

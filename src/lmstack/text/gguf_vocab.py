@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmstack.core import FormatError, UnsupportedError, shown
-from lmstack.text.byte_level import added_token
+from lmstack.text.byte_level import added_token, bpe_model, ids_of
 from lmstack.text.exact import Exact
 from lmstack.text.frames import frame
 from lmstack.text.gguf_pre import pre_tokenizer
@@ -150,7 +150,7 @@ def _byte_level(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str,
             "pretokenizers": [*pre.steps(), {**level, "use_regex": not pre.patterns}],
         },
         "decoder": {**level, "use_regex": True},
-        "model": _bpe(tokens, _merges(metadata), ignore_merges=pre.whole),
+        "model": bpe_model(ids_of(tokens), _merges(metadata), whole=pre.whole),
     }
 
 
@@ -163,25 +163,6 @@ def _merges(metadata: Mapping[str, Any]) -> list[list[str]]:
             hint="the file is damaged: download it again",
         )
     return merges
-
-
-def _bpe(tokens: Sequence[str], merges: Sequence[Sequence[str]], **extra: Any) -> dict[str, Any]:
-    vocabulary: dict[str, int] = {}
-    for index, token in enumerate(tokens):
-        vocabulary.setdefault(token, index)
-    return {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": None,
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": False,
-        "byte_fallback": False,
-        "ignore_merges": False,
-        "vocab": vocabulary,
-        "merges": [list(pair) for pair in merges],
-        **extra,
-    }
 
 
 def _sentencepiece(
@@ -224,11 +205,11 @@ def _characters(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str,
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
         "pre_tokenizer": lines,
         "decoder": {"type": "Sequence", "decoders": decoders},
-        "model": _bpe(
-            tokens,
+        "model": bpe_model(
+            ids_of(tokens),
             _merges(metadata),
-            unk_token=None if unknown is None else tokens[unknown],
-            fuse_unk=True,
+            unknown=None if unknown is None else tokens[unknown],
+            fuse_unknown=True,
             byte_fallback=True,
         ),
     }

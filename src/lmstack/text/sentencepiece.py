@@ -18,7 +18,7 @@ from typing import Any
 import tokenizers
 
 from lmstack.core import FormatError, UnsupportedError, shown
-from lmstack.text.byte_level import added_token
+from lmstack.text.byte_level import added_token, bpe_model, ids_of
 from lmstack.text.charsmap import CharsMap, Rules
 from lmstack.text.exact import Exact
 from lmstack.text.merges import merges_of
@@ -232,21 +232,13 @@ def _decoder(vocabulary: SentencePiece) -> dict[str, Any]:
 
 def _bpe(vocabulary: SentencePiece, *, merge: bool = True) -> dict[str, Any]:
     unknown = vocabulary.unknown_id
-    ids: dict[str, int] = {}
-    for index, piece in enumerate(vocabulary.pieces):
-        ids.setdefault(piece, index)
-    return {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": None if unknown is None else vocabulary.pieces[unknown],
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": True,
-        "byte_fallback": vocabulary.byte_fallback,
-        "ignore_merges": False,
-        "vocab": ids,
-        "merges": [list(pair) for pair in _ranked(vocabulary)] if merge else [],
-    }
+    return bpe_model(
+        ids_of(vocabulary.pieces),
+        _ranked(vocabulary) if merge else [],
+        unknown=None if unknown is None else vocabulary.pieces[unknown],
+        fuse_unknown=True,
+        byte_fallback=vocabulary.byte_fallback,
+    )
 
 
 def _ranked(vocabulary: SentencePiece) -> list[tuple[str, str]]:

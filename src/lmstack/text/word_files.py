@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmstack.core import FormatError, UnsupportedError, shown
-from lmstack.text.byte_level import added_token, split_step
+from lmstack.text.byte_level import added_token, bpe_model, ids_of, split_step
 from lmstack.text.frames import frame
 from lmstack.text.tiktoken import QWEN
 
@@ -42,9 +42,7 @@ def wordpiece_json(
     Whether the model lower-cases its input is ``do_lower_case``; where that is not said, a
     vocabulary without a capital letter does.
     """
-    ids: dict[str, int] = {}
-    for index, token in enumerate(tokens):
-        ids.setdefault(token, index)
+    ids = ids_of(tokens)
     roles = {role: _named(config, role, name) for role, name in _BERT.items()}
     roles = {role: name for role, name in roles.items() if name in ids}
     if "unk_token" not in roles:
@@ -132,18 +130,7 @@ def byte_level_files_json(
             ids, before=ends[:1], after=ends[1:], between=[*ends[1:], *ends[1:]]
         ),
         "decoder": {**level, "add_prefix_space": prefix, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": dict(ids),
-            "merges": pairs,
-        },
+        "model": bpe_model(ids, pairs),
     }
     return spec, {**config, **roles}
 
