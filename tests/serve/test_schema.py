@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from lmstack.core import ScriptedModel
 from lmstack.serve import create_app
-from lmstack.serve.task_bodies import TaskName
+from lmstack.serve.tasks.names import ScoringTask
 
 # Rules between fields, or between a field and the model, that a schema cannot say: only for
 # these may a body that fits the schema be refused.
@@ -63,7 +63,7 @@ NAMES = {
 
 @pytest.fixture
 def app(byte_codec, hash_embedder, word_reranker, vowel_classifier, length_tasks):
-    length_tasks.takes_all, length_tasks.tasks = True, get_args(TaskName)
+    length_tasks.takes_all, length_tasks.tasks = True, get_args(ScoringTask)
     return create_app(
         models={"m": ScriptedModel(["some words"])},
         embedders={"e": hash_embedder},

@@ -14,6 +14,7 @@ from pydantic import Field
 from lmstack.serve.fields import Body, FirstMistake, Refused, Whole, at_most
 from lmstack.serve.requests import Hint
 from lmstack.serve.responses import Out, PromptDetails
+from lmstack.serve.tasks.names import ScoringTask
 
 __all__ = [
     "ClassifiedItem",
@@ -86,16 +87,6 @@ class ClassifyBody(Body):
     priority: Annotated[Any, Refused(NO_PRIORITY, 0)] = None
 
 
-TaskName = Literal[
-    "text-classification",
-    "token-classification",
-    "fill-mask",
-    "question-answering",
-    "feature-extraction",
-    "sentence-embedding",
-    "reranking",
-    "zero-shot-classification",
-]
 # Of each input; a tagger reads as far as it goes, and nobody stops it in between.
 Text = Annotated[str, Field(max_length=100_000)]
 
@@ -124,7 +115,7 @@ class TaskBody(Body):
     """``input``: one, or a list. ``options``: of the task, under their names in Python."""
 
     model: ModelName
-    task: TaskName
+    task: ScoringTask
     input: (
         TaskInput
         | Annotated[list[TaskInput], Field(min_length=1, max_length=MAX_TEXTS), FirstMistake()]

@@ -7,16 +7,25 @@ its head, not from its name. Loads no torch: `app` looks names up before it load
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lmstack.core import InputError, UnsupportedError, nearest, shown
 
 if TYPE_CHECKING:
     from lmstack.registry import LoadedModel
 
-__all__ = ["ALIASES", "DEFAULT_MODELS", "GENERATING", "TASKS", "abilities", "require", "task_name"]
+__all__ = [
+    "ALIASES",
+    "DEFAULT_MODELS",
+    "GENERATING",
+    "TASKS",
+    "ScoringTask",
+    "abilities",
+    "require",
+    "task_name",
+]
 
-TASKS = (
+ScoringTask = Literal[
     "text-classification",
     "token-classification",
     "fill-mask",
@@ -25,12 +34,9 @@ TASKS = (
     "sentence-embedding",
     "reranking",
     "zero-shot-classification",
-    "text-generation",
-    "chat",
-    "summarization",
-    "translation",
-)
+]
 GENERATING = ("text-generation", "chat", "summarization", "translation")
+TASKS: tuple[str, ...] = (*get_args(ScoringTask), *GENERATING)
 ALIASES = {
     "classify": "text-classification",
     "sentiment-analysis": "text-classification",
