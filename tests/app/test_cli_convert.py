@@ -7,10 +7,10 @@ import json
 import pytest
 import torch
 import transformers
+from tests.byte_tokens import smollm_bytes
 
 from lmstack.model import load_module, read_gguf
 from lmstack.text import Tokenizer
-from lmstack.text.surface import byte_letters
 
 
 @pytest.fixture
@@ -27,20 +27,7 @@ def folder(tmp_path):
     )
     torch.manual_seed(0)
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
-    control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    letters = sorted(byte_letters())
-    tokens = [*control, *letters, "th", "Ġth"]
-    Tokenizer.from_gguf(
-        {
-            "tokenizer.ggml.model": "gpt2",
-            "tokenizer.ggml.pre": "smollm",
-            "tokenizer.ggml.tokens": tokens,
-            "tokenizer.ggml.token_type": [3, 3, 3] + [1] * (len(tokens) - 3),
-            "tokenizer.ggml.merges": ["t h", "Ġ th"],
-            "tokenizer.ggml.bos_token_id": 1,
-            "tokenizer.ggml.eos_token_id": 2,
-        }
-    ).save(tmp_path / "model")
+    smollm_bytes().save(tmp_path / "model")
     (tmp_path / "model" / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
     return tmp_path / "model"
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
+from tests.byte_tokens import byte_level
 
 from lmstack.app import checks, wiring
 from lmstack.app.checks import Check, machine_checks, store_checks
@@ -137,11 +136,7 @@ TEMPLATE = (
 @pytest.fixture
 def chat_folder(tmp_path: Path) -> Path:
     """A folder in the making: a tokenizer and a good template, no weights."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = tokenizers.Tokenizer(models.BPE({c: i for i, c in enumerate(letters)}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    made.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|pad|>"])
+    made = byte_level("<|im_start|>", "<|im_end|>", "<|pad|>")
     folder = tmp_path / "chat"
     folder.mkdir()
     made.save(str(folder / "tokenizer.json"))

@@ -9,13 +9,13 @@ from importlib import resources
 import pytest
 import torch
 import transformers
+from tests.byte_tokens import smollm_bytes
 
 import lmstack
 from lmstack.app import quality
 from lmstack.model import QuantizedLinear, load_module, write_gguf
 from lmstack.registry import Store, load
 from lmstack.text import Tokenizer
-from lmstack.text.surface import byte_letters
 
 TEXT = "Fellow citizens, the state of the union is strong. We go on. " * 12
 
@@ -35,19 +35,7 @@ def made(tmp_path_factory):
     )  # fmt: skip
     torch.manual_seed(0)
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokens = [*control, *sorted(byte_letters()), "th", "Ġth"]
-    Tokenizer.from_gguf(
-        {
-            "tokenizer.ggml.model": "gpt2",
-            "tokenizer.ggml.pre": "smollm",
-            "tokenizer.ggml.tokens": tokens,
-            "tokenizer.ggml.token_type": [3, 3, 3] + [1] * (len(tokens) - 3),
-            "tokenizer.ggml.merges": ["t h", "Ġ th"],
-            "tokenizer.ggml.bos_token_id": 1,
-            "tokenizer.ggml.eos_token_id": 2,
-        }
-    ).save(folder)
+    smollm_bytes().save(folder)
     return folder
 
 

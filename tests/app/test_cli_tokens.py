@@ -13,7 +13,8 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import decoders, models, normalizers, pre_tokenizers
+from tests.byte_tokens import byte_level
+from tokenizers import models, normalizers, pre_tokenizers
 
 from lmstack.app.help import spread
 from lmstack.app.output import Output
@@ -29,15 +30,11 @@ if TYPE_CHECKING:
 def vocabularies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two folders, ``bytes`` (byte-level) and ``words`` (lower case, no emoji)."""
     monkeypatch.chdir(tmp_path)
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    by_bytes = tokenizers.Tokenizer(models.BPE({c: i for i, c in enumerate(letters)}, []))
-    by_bytes.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    by_bytes.decoder = decoders.ByteLevel()
     known = {"[UNK]": 0, "one": 1, "two": 2}
     by_words = tokenizers.Tokenizer(models.WordLevel(known, unk_token="[UNK]"))
     by_words.normalizer = normalizers.Lowercase()
     by_words.pre_tokenizer = pre_tokenizers.Whitespace()
-    for name, made in (("bytes", by_bytes), ("words", by_words)):
+    for name, made in (("bytes", byte_level()), ("words", by_words)):
         (tmp_path / name).mkdir()
         made.save(str(tmp_path / name / "tokenizer.json"))
     return tmp_path

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tokenizers
 import torch
+from tests.byte_tokens import byte_level
 from tokenizers import decoders, models, pre_tokenizers
 
 from lmstack.app import wiring
@@ -44,13 +45,8 @@ CONTROL = ("<pad>", "</s>", "[MASK]")
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     """Every byte, three control tokens."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = tokenizers.Tokenizer(models.BPE({c: i for i, c in enumerate([*CONTROL, *letters])}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    made.add_special_tokens([*CONTROL])
     names = {"eos_token": "</s>", "pad_token": "<pad>", "mask_token": "[MASK]"}
-    return Tokenizer.from_json(made.to_str(), names)
+    return Tokenizer.from_json(byte_level(*CONTROL, first=CONTROL).to_str(), names)
 
 
 def model(tokenizer: Tokenizer, **shape: Any) -> LoadedModel:

@@ -11,9 +11,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-import tokenizers
 import torch
-from tokenizers import decoders, models, pre_tokenizers
+from tests.byte_tokens import byte_level
 
 from lmstack.core import (
     ChatModel,
@@ -50,13 +49,7 @@ END, TURN = "<|end|>", "<|turn|>"
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     """A token a byte, as in GPT-2's alphabet, and two control tokens."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {symbol: i for i, symbol in enumerate(alphabet)}
-    made = tokenizers.Tokenizer(models.BPE(vocabulary, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    made.add_special_tokens([END, TURN])
-    return Tokenizer.from_json(made.to_str(), {"eos_token": END})
+    return Tokenizer.from_json(byte_level(END, TURN).to_str(), {"eos_token": END})
 
 
 def tiny(

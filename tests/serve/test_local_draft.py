@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import tokenizers
 import torch
-from tokenizers import decoders, models, pre_tokenizers
+from tests.byte_tokens import byte_level
 
 from lmstack.core import InputError
 from lmstack.engine import EngineConfig
@@ -15,17 +14,8 @@ from lmstack.serve import LocalModel
 from lmstack.text import Tokenizer
 
 
-def tokenizer(*special: str) -> Tokenizer:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = tokenizers.Tokenizer(models.BPE({s: i for i, s in enumerate(alphabet)}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    made.add_special_tokens(list(special))
-    return Tokenizer.from_json(made.to_str(), {"eos_token": special[0]})
-
-
 def loaded(seed: int, *special: str, layers: int = 1) -> LoadedModel:
-    own = tokenizer(*special)
+    own = Tokenizer.from_json(byte_level(*special).to_str(), {"eos_token": special[0]})
     torch.manual_seed(seed)
     config = TransformerConfig(
         vocab_size=own.vocab_size,

@@ -10,6 +10,7 @@ import openai
 import pytest
 import tokenizers
 import torch
+from tests.byte_tokens import byte_level
 from tokenizers import decoders, models, pre_tokenizers, processors
 
 from lmstack.core import InputError, Message, Request, UnsupportedError, complete_sync
@@ -35,11 +36,7 @@ SIZES: dict[str, Any] = {
 
 def byte_tokenizer() -> Tokenizer:
     """A token a byte, and an end that follows every input, as T5's does."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = tokenizers.Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    made.add_special_tokens([END, "<pad>"])
+    made = byte_level(END, "<pad>")
     made.post_processor = processors.TemplateProcessing(
         single=f"$A {END}", special_tokens=[(END, 256)]
     )

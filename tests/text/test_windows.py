@@ -9,6 +9,7 @@ import tokenizers
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.byte_tokens import byte_level
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from lmstack.core import ContextLengthError, InputError
@@ -145,11 +146,7 @@ def test_a_limit_below_the_added_tokens_is_refused(ours: Tokenizer) -> None:
 
 
 def test_spaces_of_a_byte_level_vocabulary_are_trimmed_from_offsets_once() -> None:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = tokenizers.Tokenizer(
-        models.BPE({c: i for i, c in enumerate([*alphabet, "Ġb"])}, [("Ġ", "b")])
-    )
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made = byte_level(merges=[("Ġ", "b")])
     made.post_processor = processors.ByteLevel(trim_offsets=True)
     tokenizer = Tokenizer.from_json(made.to_str())
     [[window]] = encode_windows(tokenizer, ["a b"])
@@ -158,10 +155,7 @@ def test_spaces_of_a_byte_level_vocabulary_are_trimmed_from_offsets_once() -> No
 
 
 def test_a_mask_that_swallows_the_space_before_it_still_does() -> None:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = tokenizers.Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.add_special_tokens([tokenizers.AddedToken("<mask>", lstrip=True, normalized=False)])
+    made = byte_level(tokenizers.AddedToken("<mask>", lstrip=True, normalized=False))
     tokenizer = Tokenizer.from_json(made.to_str(), {"mask_token": "<mask>"})
     assert tokenizer.encode("a <mask>") == made.encode("a <mask>").ids
     assert len(tokenizer.encode("a <mask>")) == 2

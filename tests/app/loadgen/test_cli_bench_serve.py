@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tokenizers
 import torch
-from tokenizers import decoders, models, pre_tokenizers
+from tests.byte_tokens import byte_level
 
 from lmstack.app.cli import main
 from lmstack.engine import EngineConfig
@@ -48,12 +47,7 @@ def bench(
 @pytest.fixture(scope="module")
 def tiny() -> Iterator[LocalModel]:
     """A random model with its engine; a token is a byte."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = tokenizers.Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    made.add_special_tokens(["<|end|>"])
-    tokenizer = Tokenizer.from_json(made.to_str(), {"eos_token": "<|end|>"})
+    tokenizer = Tokenizer.from_json(byte_level("<|end|>").to_str(), {"eos_token": "<|end|>"})
     torch.manual_seed(3)
     config = TransformerConfig(
         vocab_size=tokenizer.vocab_size,

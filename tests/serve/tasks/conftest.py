@@ -11,6 +11,7 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from tests import byte_tokens
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from lmstack.registry import LoadedModel, load
@@ -77,15 +78,9 @@ def wordpiece() -> transformers.PreTrainedTokenizerFast:
 
 def byte_level() -> transformers.PreTrainedTokenizerFast:
     """As RoBERTa's: words begin with a space, and nothing marks the pieces inside of them."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     names = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    tokens = [*names, *alphabet, "Ġi", "Ġin", "Ġa", "on", "Ġw", "Ġwo", "Ġwor"]
     merges = [("Ġ", "i"), ("Ġi", "n"), ("Ġ", "a"), ("o", "n"), ("Ġ", "w"), ("Ġw", "o")]
-    made = tokenizers.Tokenizer(
-        models.BPE({t: i for i, t in enumerate(tokens)}, [*merges, ("Ġwo", "r")])
-    )
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
+    made = byte_tokens.byte_level(first=names, merges=[*merges, ("Ġwo", "r")])
     made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=made,
