@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from tests.published import LLAMA_3_8B
 
 from lmstack.app import deployment, machine
 from lmstack.app.formats import memory, parse_memory
@@ -21,21 +22,6 @@ from lmstack.model import LayerKind, Transformer, TransformerConfig, write_folde
 if TYPE_CHECKING:
     from tests.app.conftest import Run
 
-LLAMA_3_8B = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_act": "silu",
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "max_position_embeddings": 8192,
-    "num_attention_heads": 32,
-    "num_hidden_layers": 32,
-    "num_key_value_heads": 8,
-    "rms_norm_eps": 1e-05,
-    "rope_theta": 500000.0,
-    "tie_word_embeddings": False,
-    "vocab_size": 128256,
-}
 TINY = TransformerConfig(
     vocab_size=96,
     hidden_size=64,

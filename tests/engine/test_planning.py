@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.published import LLAMA_3_8B
 from torch.utils.flop_counter import FlopCounterMode
 
 from lmstack.core import InputError, UnsupportedError
@@ -24,22 +25,6 @@ from lmstack.model.quantizing import int8_group, quantize_int8, quantize_q4
 
 KIB, GIB = 1 << 10, 1 << 30
 RATES = Rates(10e9, 20e9, {"int8": 800e9, "bfloat16": 400e9, "float32": 100e9})
-# What Meta publishes as the config.json of Meta-Llama-3-8B.
-LLAMA_3_8B = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_act": "silu",
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "max_position_embeddings": 8192,
-    "num_attention_heads": 32,
-    "num_hidden_layers": 32,
-    "num_key_value_heads": 8,
-    "rms_norm_eps": 1e-05,
-    "rope_theta": 500000.0,
-    "tie_word_embeddings": False,
-    "vocab_size": 128256,
-}
 
 
 def tiny(**changes: object) -> TransformerConfig:
