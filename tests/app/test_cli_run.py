@@ -16,14 +16,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from tests.app.services import local_service
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from lmstack.app import task_wiring, wiring
-from lmstack.app.service import build_service
 from lmstack.app.task_text import result_lines
 from lmstack.core import ContextLengthError, ScriptedModel
 from lmstack.safety import verify
-from lmstack.serve.http import LOCAL_HOSTS
 from lmstack.serve.tasks import (
     TASKS,
     Answer,
@@ -388,17 +387,8 @@ async def test_up_serves_models_under_their_names_for_what_they_can_do(
 ) -> None:
     ranks = tiny_bert(tmp_path / "ranks", "BertForSequenceClassification", "score")
     judges = tiny_bert(tmp_path / "judges", "BertForSequenceClassification", "good", "bad")
-    service = build_service(
-        folder=docs,
-        index_dir=wiring.index_of(docs),
-        audit_path=wiring.audit_path(),
-        model=ScriptedModel(name="tiny"),
-        embedder=embedder,
-        api_keys=(),
-        allowed_hosts=LOCAL_HOSTS,
-        close_model=lambda: None,
-        also=task_wiring.load_also([str(ranks), str(judges)]),
-    )
+    also = task_wiring.load_also([str(ranks), str(judges)])
+    service = local_service(docs, ScriptedModel(name="tiny"), embedder, also=also)
     transport = httpx.ASGITransport(service.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         listed = (await client.get("/v1/models")).json()["data"]
@@ -419,17 +409,8 @@ async def test_what_up_serves_beside_its_model_passes_the_same_guards(
     home: Path, docs: Path, embedder: Any
 ) -> None:
     writer: Any = ScriptedModel(["Das Haus"], name="writer")
-    service = build_service(
-        folder=docs,
-        index_dir=wiring.index_of(docs),
-        audit_path=wiring.audit_path(),
-        model=ScriptedModel(name="tiny"),
-        embedder=embedder,
-        api_keys=(),
-        allowed_hosts=LOCAL_HOSTS,
-        close_model=lambda: None,
-        also=task_wiring.Also({"writer": writer}),
-    )
+    also = task_wiring.Also({"writer": writer})
+    service = local_service(docs, ScriptedModel(name="tiny"), embedder, also=also)
     transport = httpx.ASGITransport(service.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         body = {"model": "writer", "prompt": "translate English to German: the house"}

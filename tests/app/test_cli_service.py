@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from tests.app.services import local_service
 
 from lmstack.app import wiring
 from lmstack.app.server import Service
-from lmstack.app.service import build_service, served_name
+from lmstack.app.service import served_name
 from lmstack.core import ScriptedModel
 from lmstack.safety import verify
-from lmstack.serve.http import LOCAL_HOSTS
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder
@@ -29,22 +29,7 @@ def model() -> ScriptedModel:
 
 @pytest.fixture
 def service(home: Path, docs: Path, model: ScriptedModel, embedder: HashEmbedder) -> Service:
-    return build(docs, model, embedder)
-
-
-def build(
-    docs: Path, model: ScriptedModel, embedder: HashEmbedder, keys: tuple[str, ...] = ()
-) -> Service:
-    return build_service(
-        folder=docs,
-        index_dir=wiring.index_of(docs),
-        audit_path=wiring.audit_path(),
-        model=model,
-        embedder=embedder,
-        api_keys=keys,
-        allowed_hosts=LOCAL_HOSTS,
-        close_model=lambda: None,
-    )
+    return local_service(docs, model, embedder)
 
 
 @pytest.fixture
@@ -107,7 +92,7 @@ async def test_the_page_is_served_and_other_host_names_are_refused(
 async def test_with_keys_the_page_loads_and_its_data_needs_one(
     home: Path, docs: Path, model: ScriptedModel, embedder: HashEmbedder
 ) -> None:
-    service = build(docs, model, embedder, keys=("secret",))
+    service = local_service(docs, model, embedder, keys=("secret",))
     transport = httpx.ASGITransport(service.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
         assert (await client.get("/")).status_code == 200

@@ -1,0 +1,36 @@
+"""What `lmstack up` serves, built in this process from small parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lmstack.app import wiring
+from lmstack.app.server import Service
+from lmstack.app.service import build_service
+from lmstack.app.task_wiring import Also
+from lmstack.core import ChatModel
+from lmstack.serve.http import LOCAL_HOSTS
+
+__all__ = ["local_service"]
+
+
+def local_service(
+    docs: Path,
+    model: ChatModel,
+    embedder: Any,
+    keys: tuple[str, ...] = (),
+    also: Also | None = None,
+) -> Service:
+    """``docs`` and ``model`` for this machine, with the index and the log where `up` has them."""
+    return build_service(
+        folder=docs,
+        index_dir=wiring.index_of(docs),
+        audit_path=wiring.audit_path(),
+        model=model,
+        embedder=embedder,
+        api_keys=keys,
+        allowed_hosts=LOCAL_HOSTS,
+        close_model=lambda: None,
+        also=also,
+    )
