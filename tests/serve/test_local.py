@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from tests.byte_tokens import byte_level
+from tests.serve.tiny_models import tiny_decoder
 
 from lmstack.core import (
     ChatModel,
@@ -33,8 +34,7 @@ from lmstack.core import (
 )
 from lmstack.engine import EngineConfig, EngineRequest
 from lmstack.engine.request import TokenEvent, TokenScore
-from lmstack.model import Transformer, TransformerConfig
-from lmstack.registry import GenerationDefaults, LoadedModel, ModelFolder
+from lmstack.registry import ModelFolder
 from lmstack.serve.choices import ChoiceText
 from lmstack.serve.inputs import prompt_ids
 from lmstack.serve.local import LocalModel
@@ -57,30 +57,8 @@ def tiny(
     engine: EngineConfig | None = None,
     template: ChatTemplate | None = TEMPLATE,
 ) -> LocalModel:
-    torch.manual_seed(3)
-    config = TransformerConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=32,
-        intermediate_size=48,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=8,
-        max_positions=256,
-    )
-    module = Transformer(config)
-    module.reset_parameters(std=0.35)
     engine = engine or EngineConfig(block_size=4, num_blocks=200)
-    assert tokenizer.eos_id is not None
-    loaded = LoadedModel(
-        name="tiny",
-        digest=None,
-        module=module.eval(),
-        tokenizer=tokenizer,
-        template=template,
-        generation=GenerationDefaults(frozenset({tokenizer.eos_id})),
-    )
-    return LocalModel(loaded, engine)
+    return LocalModel(tiny_decoder(tokenizer, template=template), engine)
 
 
 @pytest.fixture(scope="module")

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from tests.byte_tokens import byte_level
+from tests.serve.tiny_models import tiny_decoder
 
 from lmstack.core import InputError
 from lmstack.engine import EngineConfig
-from lmstack.model import Transformer, TransformerConfig
-from lmstack.registry import GenerationDefaults, LoadedModel
+from lmstack.registry import LoadedModel
 from lmstack.serve import LocalModel
 from lmstack.text import Tokenizer
 
 
-def loaded(seed: int, *special: str, layers: int = 1) -> LoadedModel:
+def loaded(seed: int, *special: str) -> LoadedModel:
     own = Tokenizer.from_json(byte_level(*special).to_str(), {"eos_token": special[0]})
-    torch.manual_seed(seed)
-    config = TransformerConfig(
-        vocab_size=own.vocab_size,
-        hidden_size=32,
-        intermediate_size=48,
-        num_layers=layers,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=8,
-        max_positions=256,
-    )
-    module = Transformer(config)
-    module.reset_parameters(std=0.35)
-    assert own.eos_id is not None
-    return LoadedModel(
-        name=f"tiny-{seed}",
-        digest=None,
-        module=module.eval(),
-        tokenizer=own,
-        template=None,
-        generation=GenerationDefaults(frozenset({own.eos_id})),
-    )
+    return tiny_decoder(own, name=f"tiny-{seed}", seed=seed, layers=1)
 
 
 def test_a_draft_changes_no_token_and_is_counted() -> None:

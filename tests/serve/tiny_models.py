@@ -1,0 +1,37 @@
+"""A random language model that is small enough to load and run in milliseconds."""
+
+from __future__ import annotations
+
+import torch
+
+from lmstack.model import Transformer, TransformerConfig
+from lmstack.registry import GenerationDefaults, LoadedModel
+from lmstack.text import ChatTemplate, Tokenizer
+
+__all__ = ["tiny_decoder"]
+
+
+def tiny_decoder(
+    tokenizer: Tokenizer,
+    *,
+    name: str = "tiny",
+    seed: int = 3,
+    layers: int = 2,
+    template: ChatTemplate | None = None,
+) -> LoadedModel:
+    torch.manual_seed(seed)
+    config = TransformerConfig(
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=32,
+        intermediate_size=48,
+        num_layers=layers,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=8,
+        max_positions=256,
+    )
+    module = Transformer(config)
+    module.reset_parameters(std=0.35)
+    assert tokenizer.eos_id is not None
+    generation = GenerationDefaults(frozenset({tokenizer.eos_id}))
+    return LoadedModel(name, None, module.eval(), tokenizer, template, generation)
