@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import peft
+import pytest
 import torch
 import transformers
 
 from lmstack.model import Transformer, load_module
 
-__all__ = ["KINDS", "LAYERS", "MODELS", "SMALL", "TARGETS", "Pair", "make_pair"]
+__all__ = ["KINDS", "LAYERS", "MODELS", "SMALL", "TARGETS", "WARNINGS", "Pair", "make_pair"]
 
+# PEFT asks transformers in words that it will drop, and names what it does itself.
+WARNINGS = [
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated"),
+    pytest.mark.filterwarnings("ignore::UserWarning:peft"),
+]
 SMALL = {"vocab_size": 61, "hidden_size": 48, "num_attention_heads": 6}
 LAYERS = {"num_hidden_layers": 2, "intermediate_size": 80, "max_position_embeddings": 64}
 GROUPED = SMALL | LAYERS | {"num_key_value_heads": 2}

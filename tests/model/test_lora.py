@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
-from tests.model.peft_pairs import KINDS, LAYERS, MODELS, SMALL, TARGETS, Pair, make_pair
+from tests.model.peft_pairs import KINDS, LAYERS, MODELS, SMALL, TARGETS, WARNINGS, Pair, make_pair
 from torch.testing import assert_close
 
 from lmstack.core import InputError
@@ -30,11 +30,7 @@ from lmstack.model.lora_config import LoraConfig
 
 CASES = [(family, targets, "lora") for family in MODELS for targets in TARGETS[family]]
 CASES += [(family, TARGETS[family][0], kind) for family in MODELS for kind in list(KINDS)[1:]]
-# PEFT asks transformers in words that it will drop, and names what it does itself.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated"),
-    pytest.mark.filterwarnings("ignore::UserWarning:peft"),
-]
+pytestmark = WARNINGS
 
 
 @pytest.fixture

@@ -8,18 +8,14 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.model.peft_pairs import make_pair
+from tests.model.peft_pairs import WARNINGS, make_pair
 
 from lmstack.core import FormatError, InputError, NotFoundError, UnsupportedError
 from lmstack.model import load_module
 from lmstack.model.lora import add_adapter, load_adapter, merge_adapter
 from lmstack.model.lora_config import LoraConfig
 
-# PEFT asks transformers in words that it will drop, and names what it does itself.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated"),
-    pytest.mark.filterwarnings("ignore::UserWarning:peft"),
-]
+pytestmark = WARNINGS
 
 
 @pytest.fixture
