@@ -69,12 +69,15 @@ class CrossSpan:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Tokens ``start`` to ``end`` of a sequence with the given block ``table``."""
+    """Tokens ``start`` to ``end`` of a sequence with the given block ``table``. ``wanted``: of how
+    many of the last ones the hidden states are of use, all unless given; the others may come out
+    as anything."""
 
     table: Seq[int]
     start: int
     end: int
     cross: CrossSpan | None = None
+    wanted: int | None = None
 
     @property
     def count(self) -> int:

@@ -143,7 +143,15 @@ def _span(chunk: Chunk) -> Span:
     cross = None
     if sequence.encoder_ids:
         cross = CrossSpan(sequence.cross_table, len(sequence.encoder_ids))
-    return Span(sequence.table, chunk.start, chunk.end, cross)
+    return Span(sequence.table, chunk.start, chunk.end, cross, _wanted(chunk))
+
+
+def _wanted(chunk: Chunk) -> int | None:
+    """Of how many of its last tokens something is made; None: of all."""
+    sequence = chunk.sequence
+    if sequence.needs_prompt_scores or (sequence.search and sequence.search.needs_hidden):
+        return None
+    return 1 + len(chunk.draft) if chunk.samples else 0
 
 
 def _unsound(chunks: Seq[Chunk], drafted: Tensor) -> list[Chunk]:

@@ -189,6 +189,40 @@ def test_rows_have_the_same_bits_whoever_computes_them(
                 assert torch.equal(found, truth[:count]), (name, threads, count)
 
 
+@pytest.mark.parametrize(
+    "wanted", [(1, 0, 1, 1), (0, 0, 0, 0), (30, 1, 0, 1), (1,) * 9, (2, 0) * 6]
+)
+def test_rows_that_are_wanted_have_the_bits_of_all_rows(
+    paths: list[str], wanted: tuple[int, ...]
+) -> None:
+    """Scattered, side by side, none, and more stretches than are told apart."""
+    torch.manual_seed(6)
+    module = quantized(Transformer(tiny_config(max_positions=300)), "int8")
+    ids = torch.randint(256, (40 * len(wanted),)).tolist()
+    positions = [*range(40)] * len(wanted)
+    tables = [[3 * i, 3 * i + 1, 3 * i + 2] for i in range(len(wanted))]
+
+    def computed(executor: NativeExecutor, some: Sequence[int | None]) -> list[Tensor]:
+        spans = [Span(t, 0, 40, wanted=n) for t, n in zip(tables, some, strict=True)]
+        hidden = executor.hidden(ids, positions, spans, None).clone()
+        # What later tokens see must be there, whether the row itself was wanted or not.
+        after = [Span(t, 40, 41) for t in tables]
+        hidden = torch.cat(
+            (hidden, executor.hidden([7] * len(tables), [40] * len(tables), after, None))
+        )
+        return list(hidden.split([40] * len(tables) + [1] * len(tables)))
+
+    for name, threads in itertools.product(paths, (1, 2)):
+        with on_path(name):
+            torch.set_num_threads(threads)
+            executor = NativeExecutor(module, 3 * len(wanted), 16, "int8")
+            truth, found = computed(executor, [None] * len(wanted)), computed(executor, wanted)
+            for count, whole, part in zip(
+                (*wanted, *(1,) * len(wanted)), truth, found, strict=True
+            ):
+                assert torch.equal(whole[len(whole) - count :], part[len(part) - count :])
+
+
 ENCODERS = ("BertModel", "RobertaModel", "AlbertModel", "DistilBertModel", "ModernBertModel")
 
 

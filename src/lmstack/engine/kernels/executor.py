@@ -83,10 +83,11 @@ class NativeExecutor:
         for index, span in enumerate(spans):
             count, cross = span.end - span.start, span.cross
             if cross is None:
-                rows.put(index, row, count, span.start, self._tiled(span.table))
+                rows.put(index, row, count, span.start, self._tiled(span.table), wanted=span.wanted)
             else:
                 tables = self._tiled(span.table), self._tiled(cross.table)
-                rows.put(index, row, count, span.start, *tables, cross.count)
+                at = (index, row, count, span.start)
+                rows.put(*at, *tables, cross.count, wanted=span.wanted)
             row += count
         out = self._hidden.run(
             len(ids),

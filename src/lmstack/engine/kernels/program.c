@@ -15,12 +15,18 @@ enum {
     ALONE_ROWS = 2,     /* up to here every thread prepares all rows itself: dearer is a barrier */
     QUERY_TOKENS = 32,  /* tokens of a prompt whose attention is one piece of work */
     PIECES_A_THREAD = 8, /* of a product: enough that no thread waits long for another */
-    ROWS_A_PIECE = 4     /* of an op on rows */
+    ROWS_A_PIECE = 4,    /* of an op on rows */
+    MOST_STRETCHES = 4   /* of wanted rows: more of them are no faster than all rows */
 };
 
 typedef struct {
     int32_t span, first, count, head;
 } piece;
+
+/* Rows side by side. */
+typedef struct {
+    int first, count;
+} stretch;
 
 typedef struct {
     const lm_program *program;
@@ -34,8 +40,10 @@ typedef struct {
     uint8_t *scratch; /* attention's, one a thread */
     size_t scratch_bytes;
     int32_t *span_of; /* of each row */
-    piece *pieces;
-    int num_pieces;
+    piece *pieces, *last_pieces; /* of attention: of all rows, of those that are wanted */
+    int num_pieces, num_last_pieces;
+    stretch wanted[MOST_STRETCHES];
+    int num_wanted;
 } run;
 
 /* A tile of rows on its way through a segment. All threads share one where there are few rows.
@@ -339,19 +347,41 @@ static void attend(const run *r, const lm_op *op, const piece *each, void *scrat
                     out_stride, scratch);
 }
 
+/* The rows that are wanted, or all where these are too scattered. Gives whether some are not. */
+static int find_wanted(run *r) {
+    const lm_step *s = r->step;
+    int rows = 0;
+    for (int i = 0; i < s->num_spans; i++) {
+        const lm_span *span = &s->spans[i];
+        if (span->wanted == 0) continue;
+        int first = span->row + span->count - span->wanted;
+        stretch *last = r->num_wanted ? &r->wanted[r->num_wanted - 1] : NULL;
+        rows += span->wanted;
+        if (last && last->first + last->count == first)
+            last->count += span->wanted;
+        else if (r->num_wanted < MOST_STRETCHES)
+            r->wanted[r->num_wanted++] = (stretch){first, span->wanted};
+        else
+            rows = s->rows;
+    }
+    if (s->num_spans && rows < s->rows) return 1;
+    r->wanted[0] = (stretch){0, s->rows};
+    r->num_wanted = 1;
+    return 0;
+}
+
 /* Pieces of attention, in the order of rows: the same for every layer, since all have equally many
  * KV heads. */
-static void cut(run *r, int kv_heads) {
-    const lm_step *s = r->step;
+static int cut(const lm_step *s, int kv_heads, int wanted, piece *pieces) {
+    int made = 0;
     for (int i = 0; i < s->num_spans; i++) {
-        int chunks = pieces_of(s->spans[i].count, QUERY_TOKENS);
-        for (int c = 0; c < chunks; c++) {
-            int first = c * QUERY_TOKENS, count = s->spans[i].count - first;
-            if (count > QUERY_TOKENS) count = QUERY_TOKENS;
+        const lm_span *span = &s->spans[i];
+        int first = wanted ? span->count - span->wanted : 0;
+        for (; first < span->count; first += QUERY_TOKENS)
             for (int h = 0; h < kv_heads; h++)
-                r->pieces[r->num_pieces++] = (piece){i, first, count, h};
-        }
+                pieces[made++] = (piece){i, first, least(QUERY_TOKENS, span->count - first), h};
     }
+    return made;
 }
 
 static int count_pieces(const lm_step *s, int kv_heads) {
@@ -383,14 +413,14 @@ static void over_tile(tile *t, int from, int to) {
     }
 }
 
-/* All rows through the ops from `from` to `to`, which treat each row by itself. */
-static void segment(const run *r, lm_team *team, int thread, int from, int to) {
-    int threads = lm_team_size(team), rows = r->step->rows;
+/* Rows through the ops from `from` to `to`, which treat each row by itself. */
+static void segment(const run *r, lm_team *team, int thread, stretch some, int from, int to) {
+    int threads = lm_team_size(team), rows = some.count, end = some.first + rows;
     tile t = {.run = r, .thread = thread, .threads = threads, .local = r->local};
     if (threads == 1 || rows < threads * OWN_ROWS) {
         t.team = team;
-        for (; t.first < rows; t.first += TILE_ROWS) {
-            t.rows = least(TILE_ROWS, rows - t.first);
+        for (t.first = some.first; t.first < end; t.first += TILE_ROWS) {
+            t.rows = least(TILE_ROWS, end - t.first);
             over_tile(&t, from, to);
         }
         return;
@@ -399,29 +429,38 @@ static void segment(const run *r, lm_team *team, int thread, int from, int to) {
     int tiles = threads * pieces_of(rows, threads * TILE_ROWS);
     t.local += (size_t)(thread + 1) * r->local_floats;
     for (int i; (i = lm_team_take(team, thread, tiles)) >= 0;) {
-        t.first = (int)((int64_t)rows * i / tiles);
-        t.rows = (int)((int64_t)rows * (i + 1) / tiles) - t.first;
+        int before = (int)((int64_t)rows * i / tiles);
+        t.rows = (int)((int64_t)rows * (i + 1) / tiles) - before;
+        t.first = some.first + before;
         over_tile(&t, from, to);
     }
     lm_team_wait(team);
 }
 
+/* From the last op on that looks around, a row is of use to itself alone: only those that are
+ * wanted go on. */
 static void walk(lm_team *team, int thread, void *argument) {
     const run *r = argument;
-    int num_ops = r->program->num_ops;
+    int num_ops = r->program->num_ops, last = num_ops;
     void *scratch = r->scratch + (size_t)thread * r->scratch_bytes;
+    while (last > 0 && !looks_around(&r->program->ops[last - 1])) last--;
     for (int from = 0; from < num_ops;) {
         const lm_op *op = &r->program->ops[from];
+        int late = last > 0 && from >= last - 1;
         if (looks_around(op)) {
-            for (int i; (i = lm_team_take(team, thread, r->num_pieces)) >= 0;)
-                attend(r, op, &r->pieces[i], scratch);
+            const piece *pieces = late ? r->last_pieces : r->pieces;
+            int count = late ? r->num_last_pieces : r->num_pieces;
+            for (int i; (i = lm_team_take(team, thread, count)) >= 0;)
+                attend(r, op, &pieces[i], scratch);
             lm_team_wait(team);
             from++;
             continue;
         }
         int to = from;
         while (to < num_ops && !looks_around(&r->program->ops[to])) to++;
-        segment(r, team, thread, from, to);
+        for (int i = 0; late && i < r->num_wanted; i++)
+            segment(r, team, thread, r->wanted[i], from, to);
+        if (!late) segment(r, team, thread, (stretch){0, r->step->rows}, from, to);
         from = to;
     }
 }
@@ -468,6 +507,7 @@ int32_t lm_run(lm_team *team, const lm_program *program, const lm_step *step) {
         threads * r.scratch_bytes,
         rows * 4,
         num_pieces * sizeof(piece),
+        num_pieces * sizeof(piece),
     };
     size_t total = 0;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) total += up64(sizes[i]);
@@ -480,9 +520,12 @@ int32_t lm_run(lm_team *team, const lm_program *program, const lm_step *step) {
     r.scratch = taken(&at, sizes[4]);
     r.span_of = taken(&at, sizes[5]);
     r.pieces = taken(&at, sizes[6]);
+    r.last_pieces = taken(&at, sizes[7]);
     for (int i = 0; i < step->num_spans; i++)
         for (int j = 0; j < step->spans[i].count; j++) r.span_of[step->spans[i].row + j] = i;
-    cut(&r, kv_heads);
+    int trimmed = find_wanted(&r);
+    r.num_pieces = cut(step, kv_heads, 0, r.pieces);
+    r.num_last_pieces = cut(step, kv_heads, trimmed, r.last_pieces);
     lm_team_run(team, walk, &r);
     lm_team_leave(team);
     return 0;

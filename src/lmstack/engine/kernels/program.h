@@ -44,9 +44,10 @@ typedef struct {
     const float *norm_weight, *norm_bias, *bias, *table;
 } lm_op;
 
-/* One sequence of a step: rows [row, row + count) are its tokens from place `start` on. */
+/* One sequence of a step: rows [row, row + count) are its tokens from place `start` on. What comes
+ * out is wanted of the last `wanted` of them: of the others it may be anything. */
 typedef struct {
-    int32_t row, count, start, cross_keys;
+    int32_t row, count, start, cross_keys, wanted, padding;
     const int32_t *table, *cross_table; /* cache tiles */
 } lm_span;
 

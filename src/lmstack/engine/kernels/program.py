@@ -46,6 +46,7 @@ MOST_LENGTHS = 16  # for which rotary tables are kept, where they depend on the 
 SPAN = np.dtype(
     [
         ("row", np.int32), ("count", np.int32), ("start", np.int32), ("cross_keys", np.int32),
+        ("wanted", np.int32), ("padding", np.int32),
         ("table", np.uint64), ("cross_table", np.uint64),
     ]
 )  # fmt: skip
@@ -150,13 +151,16 @@ class Spans:
         table: Sequence[int],
         cross_table: Sequence[int] = (),
         cross_keys: int = 0,
+        *,
+        wanted: int | None = None,
     ) -> None:
         """Rows ``row`` to ``row + count`` are tokens ``start`` ... of a sequence; ``table`` and
-        ``cross_table``: its cache tiles."""
+        ``cross_table``: its cache tiles; ``wanted``: as in `Span`."""
         tiles = np.array((*table, *cross_table), np.int32)
         self._kept.append(tiles)
         at = tiles.ctypes.data
-        self.rows[index] = (row, count, start, cross_keys, at, at + 4 * len(table))
+        last = count if wanted is None else wanted
+        self.rows[index] = (row, count, start, cross_keys, last, 0, at, at + 4 * len(table))
 
 
 class Program:
