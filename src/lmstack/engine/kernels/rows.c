@@ -1,5 +1,5 @@
 /* Ops on one row: quantize, norms, activations, rotary. Plain C that compilers vectorize, compiled
- * once per path. Equal bits everywhere: no fused multiply-adds, and a sum over a row is 16 sums
+ * once per path. Equal bits everywhere: fused only by lm_fma, and a sum over a row is 16 sums
  * of every 16th element, added in a fixed tree. */
 #include <math.h>
 
