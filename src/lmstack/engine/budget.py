@@ -74,6 +74,8 @@ class StepCost:
                 P[i][i] += (DRIFT * size) ** 2
         Px = [_dot(row, x) for row in P]
         scale = _dot(x, Px) + (NOISE * max(guess, seconds)) ** 2
+        if scale == 0:  # it took no time, and nothing else was expected
+            return
         wrong = seconds - guess
         for i, row in enumerate(P):
             gain = Px[i] / scale

@@ -35,7 +35,7 @@ class EngineConfig(Config):
     kv_memory_bytes: int = 1 << 30
     kv_dtype: str = "int8"
     max_batch_tokens: int = 512
-    target_step_s: float = 0.1
+    target_step_s: float = 0.06
     max_sequences: int = 64
     max_waiting: int = 256
     client_weights: Mapping[str, float] = field(default_factory=dict)
