@@ -105,7 +105,7 @@ static void compute(lm_team *team, int tokens, float *out)
     }
     for (int start = 0; start < TOKENS; start += tokens) {
         int count = TOKENS - start < tokens ? TOKENS - start : tokens;
-        lm_span span = {.count = count, .start = start, .table = table};
+        lm_span span = {.count = count, .wanted = count, .start = start, .table = table};
         lm_step step = {.rows = count, .num_spans = 1, .ids = ids + start,
                         .positions = positions + start, .spans = &span, .cache = cache,
                         .out = out + start * WIDTH, .out_stride = WIDTH};
