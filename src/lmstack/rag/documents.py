@@ -7,14 +7,29 @@ cuts documents.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from lmstack.core import FormatError
+from lmstack.rag.filters import Value
 
-__all__ = ["Block", "BlockKind", "Document", "Format", "Problem", "ProblemKind", "Section"]
+__all__ = [
+    "Block",
+    "BlockKind",
+    "Document",
+    "Format",
+    "Page",
+    "Problem",
+    "ProblemKind",
+    "Section",
+    "page_of",
+]
 
-Format = Literal["text", "markdown", "html"]
+Format = Literal[
+    "text", "markdown", "html", "pdf", "docx", "email", "csv", "jsonl", "code", "notebook"
+]
 BlockKind = Literal["heading", "paragraph", "list", "code", "table", "quote", "matter"]
 ProblemKind = Literal[
     "absent",
@@ -59,10 +74,26 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """``text[start:end]`` is what stands on page ``number``, counted from 1. Pages ascend and do
+    not overlap; one without text has ``start == end``."""
+
+    number: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
-    """``text`` is, for text and Markdown, exactly the file decoded as UTF-8: a byte-order mark
-    stays as its first character and line ends stay as they are, so that offsets are those of
-    ``Path.read_bytes().decode()``. For HTML it is the extracted text."""
+    """``text`` is, for text, Markdown, CSV, JSON lines and source code, exactly the file decoded
+    as UTF-8: a byte-order mark stays as its first character and line ends stay as they are, so
+    that offsets are those of ``Path.read_bytes().decode()``. For other formats it is the
+    extracted text.
+
+    ``pages`` is empty for formats without pages. ``fields`` is what filters may ask for beside
+    what the index itself knows (`lmstack.rag.filters`): dates as ISO 8601 text, lists as tuples.
+    ``language`` is an ISO 639-1 code, empty where it could not be told.
+    """
 
     path: str
     text: str
@@ -70,6 +101,9 @@ class Document:
     title: str
     sections: tuple[Section, ...]
     blocks: tuple[Block, ...]
+    pages: tuple[Page, ...] = ()
+    fields: Mapping[str, Value] = field(default_factory=dict)
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +120,9 @@ class Problem:
 
     def to_error(self) -> FormatError:
         return FormatError(f"{self.path}: {self.message}", hint=self.hint)
+
+
+def page_of(pages: tuple[Page, ...], offset: int) -> int | None:
+    """The number of the page on which the character at ``offset`` stands; None without pages."""
+    number = bisect_right(pages, offset, key=lambda page: page.start)
+    return pages[number - 1].number if number else None

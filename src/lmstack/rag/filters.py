@@ -1,0 +1,232 @@
+"""Conditions on the fields of documents: written by people, judged here, pushed into stores.
+
+Two-valued logic: a condition on a field that a document lacks is false, and `Not` is the exact
+complement, so ``!=`` holds for a document without the field. Text compares by code points, so
+ISO 8601 dates compare as dates. Covers the language; where filters are applied is `search`'s
+and the stores' business.
+
+    format = pdf        date >= 2024-06     tags has budget     path under contracts/2024
+    author in ["Ada", "Grace"]
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from lmstack.core import InputError, shown
+
+__all__ = [
+    "And",
+    "Condition",
+    "Fields",
+    "Filter",
+    "Not",
+    "Op",
+    "Or",
+    "Scalar",
+    "Value",
+    "all_of",
+    "parse_condition",
+    "parse_filter",
+]
+
+Scalar = str | int | float | bool
+Value = Scalar | tuple[str, ...]
+Fields = Mapping[str, Value]
+Op = Literal["=", "!=", "<", "<=", ">", ">=", "in", "has", "under"]
+MAX_NODES = 200
+_NAME = r"[A-Za-z_][A-Za-z0-9_.-]*"
+_CONDITION = re.compile(
+    rf"\s*({_NAME})\s*(!=|<=|>=|=|<|>|\bin\b|\bhas\b|\bunder\b)\s*(.*?)\s*", re.S
+)
+_ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """``has``: a list holds the text. ``in``: the value is one of several (a tuple).
+    ``under``: the text is a path equal to the value or inside it. A number and a text are never
+    equal and have no order."""
+
+    name: str
+    op: Op
+    value: Value
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(_NAME, self.name):
+            raise _bad(f"{shown(self.name)} is no field name", "letters, digits, _ . and -")
+        if self.op not in get_args(Op):
+            raise _bad(f"unknown comparison {shown(self.op)}", f"known: {', '.join(get_args(Op))}")
+        if isinstance(self.value, tuple) != (self.op == "in"):
+            raise _bad(
+                f"{self.name} {self.op} {shown(str(self.value))}",
+                "only `in` takes a list, and it always does",
+            )
+        if self.op in ("has", "under") and not isinstance(self.value, str):
+            raise _bad(f"{self.name} {self.op} {self.value}", "give a text")
+
+    def matches(self, fields: Fields) -> bool:
+        if self.op == "!=":
+            return not Condition(self.name, "=", self.value).matches(fields)
+        held = fields.get(self.name)
+        if held is None:
+            return False
+        if self.op == "has":
+            return isinstance(held, tuple) and self.value in held
+        if isinstance(held, tuple):
+            return False
+        if self.op == "in":
+            assert isinstance(self.value, tuple)
+            return any(_same(held, one) for one in self.value)
+        if self.op == "under":
+            folder = str(self.value).rstrip("/")
+            return isinstance(held, str) and (held == folder or held.startswith(f"{folder}/"))
+        if self.op == "=":
+            return _same(held, self.value)
+        return _comparable(held, self.value) and _ORDERS[self.op](held, self.value)
+
+    def to_json(self) -> dict[str, Any]:
+        value = list(self.value) if isinstance(self.value, tuple) else self.value
+        return {"field": self.name, "op": self.op, "value": value}
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All of ``parts``; true of everything when there are none."""
+
+    parts: tuple[Filter, ...]
+
+    def matches(self, fields: Fields) -> bool:
+        return all(part.matches(fields) for part in self.parts)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"all": [part.to_json() for part in self.parts]}
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """Any of ``parts``; true of nothing when there are none."""
+
+    parts: tuple[Filter, ...]
+
+    def matches(self, fields: Fields) -> bool:
+        return any(part.matches(fields) for part in self.parts)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"any": [part.to_json() for part in self.parts]}
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    part: Filter
+
+    def matches(self, fields: Fields) -> bool:
+        return not self.part.matches(fields)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"not": self.part.to_json()}
+
+
+Filter = Condition | And | Or | Not
+
+
+def all_of(*parts: Filter | None) -> Filter | None:
+    """The conjunction of those that are given; None for none."""
+    given = [part for part in parts if part is not None]
+    return given[0] if len(given) == 1 else And(tuple(given)) if given else None
+
+
+def parse_condition(text: str) -> Condition:
+    """``date >= 2024-06`` as people write it. A value in quotes or brackets is read as JSON;
+    ``true``, ``false`` and numbers are what they look like; all else is text. `InputError`."""
+    match = _CONDITION.fullmatch(text)
+    if match is None:
+        raise _bad(f"cannot read the filter {shown(text)}", 'write it like "format = pdf"')
+    name, op, raw = match.groups()
+    if op == "in":
+        try:
+            value = json.loads(raw)
+        except ValueError:
+            value = [part.strip() for part in raw.split(",")]
+        return _condition(name, op, value)
+    return _condition(name, op, raw if op in ("has", "under") else _value(raw))
+
+
+def parse_filter(data: object) -> Filter:
+    """The JSON form: ``{"field", "op", "value"}``, ``{"all": [...]}``, ``{"any": [...]}``,
+    ``{"not": {...}}``, or a text for `parse_condition`. `InputError`."""
+    budget = [MAX_NODES]
+    return _parse(data, budget)
+
+
+def _parse(data: object, budget: list[int]) -> Filter:
+    budget[0] -= 1
+    if budget[0] < 0:
+        raise _bad("the filter is too large", f"use at most {MAX_NODES} conditions")
+    if isinstance(data, str):
+        return parse_condition(data)
+    if isinstance(data, Mapping):
+        keys = set(data)
+        if keys == {"field", "op", "value"}:
+            return _condition(data["field"], data["op"], data["value"])
+        if keys == {"not"}:
+            return Not(_parse(data["not"], budget))
+        for key, kind in (("all", And), ("any", Or)):
+            parts = data.get(key)
+            if keys == {key} and isinstance(parts, Sequence) and not isinstance(parts, str):
+                return kind(tuple(_parse(part, budget) for part in parts))
+    raise _bad(
+        f"cannot read the filter {shown(str(data))}",
+        'give {"field", "op", "value"}, {"all": [...]}, {"any": [...]} or {"not": {...}}',
+    )
+
+
+def _condition(name: object, op: object, value: object) -> Condition:
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        value = tuple(value)
+    if not isinstance(name, str) or not isinstance(value, str | int | float | bool | tuple):
+        raise _bad(f"cannot compare with {shown(str(value))}", "give text, a number, or texts")
+    if isinstance(value, float) and value != value:
+        raise _bad("cannot compare with NaN", "give a number")
+    return Condition(name, op, value)  # type: ignore[arg-type]  # it checks itself
+
+
+def _value(raw: str) -> Scalar:
+    if raw.startswith('"'):
+        try:
+            return str(json.loads(raw))
+        except ValueError:
+            raise _bad(f"cannot read {shown(raw)}", "close its quotes") from None
+    if raw in ("true", "false"):
+        return raw == "true"
+    if re.fullmatch(r"[+-]?\d{1,18}", raw):
+        return int(raw)
+    if re.fullmatch(r"[+-]?\d*\.\d+", raw):
+        return float(raw)
+    return raw
+
+
+def _same(held: Value, asked: Value) -> bool:
+    return _kind(held) == _kind(asked) and held == asked
+
+
+def _comparable(held: Value, asked: Value) -> bool:
+    return _kind(held) == _kind(asked) and not isinstance(held, bool)
+
+
+def _kind(value: Value) -> type:
+    return float if type(value) is int else type(value)
+
+
+def _bad(message: str, hint: str) -> InputError:
+    return InputError(message, hint=hint, param="filter")

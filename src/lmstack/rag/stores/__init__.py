@@ -1,0 +1,5 @@
+"""Vector stores behind one interface: see `protocol` for what it asks."""
+
+from lmstack.rag.stores.protocol import Found, Ids, Stored, Vectors, VectorStore
+
+__all__ = ["Found", "Ids", "Stored", "VectorStore", "Vectors"]
