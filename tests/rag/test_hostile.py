@@ -92,7 +92,7 @@ def _work(name: str, length: int, count: Callable[[Sequence[str]], list[int]]) -
 
 @pytest.mark.parametrize("name", _SHAPES)
 def test_work_grows_with_length_and_not_faster(name, embedder, monkeypatch):
-    monkeypatch.setattr("lmstack.rag.markdown.FEW_LINES", 300)
+    monkeypatch.setattr("lmstack.rag.formats.markdown.FEW_LINES", 300)
     small, large = (_work(name, n, embedder.count_tokens) for n in (6_000, 24_000))
     assert large[0] <= 6 * small[0] + 24_000
     assert large[1] <= 16 * 24_000

@@ -29,7 +29,7 @@ _WALL_FACTOR = 20
 def parse_bounded(path: str, data: bytes, config: LoadConfig) -> Document:
     """`parse_document` within ``config.max_parse_s``; `ProblemError` beyond."""
     if len(data) <= config.apart_bytes:
-        return parse_document(path, data)
+        return parse_document(path, data, config)
     try:
         done = subprocess.run(
             [sys.executable, *_COMMAND, path, str(config.max_parse_s)],
@@ -88,5 +88,8 @@ def _read_reply(path: str, reply: bytes) -> Document:
         Section(title, level, start, end, tuple(above))
         for title, level, start, end, above in facts["sections"]
     )
-    blocks = tuple(Block(*block) for block in facts["blocks"])
+    blocks = tuple(
+        Block(kind, start, end, tuple(header) if header else None)
+        for kind, start, end, header in facts["blocks"]
+    )
     return Document(path, facts["text"], facts["format"], facts["title"], sections, blocks)

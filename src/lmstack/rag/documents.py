@@ -22,6 +22,7 @@ __all__ = [
     "Format",
     "Page",
     "Problem",
+    "ProblemError",
     "ProblemKind",
     "Section",
     "page_of",
@@ -37,9 +38,11 @@ ProblemKind = Literal[
     "closed",
     "empty",
     "encoding",
+    "encrypted",
     "failed",
     "format",
     "name",
+    "scanned",
     "size",
     "slow",
     "special",
@@ -66,11 +69,15 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A piece that is better not cut: ``text[start:end]``. Blocks do not overlap."""
+    """A piece that is better not cut: ``text[start:end]``. Blocks do not overlap.
+
+    ``header`` is, for a table or a row of one, where the names of its columns stand:
+    ``text[header[0]:header[1]]``, inside the block or before it."""
 
     kind: BlockKind
     start: int
     end: int
+    header: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +127,17 @@ class Problem:
 
     def to_error(self) -> FormatError:
         return FormatError(f"{self.path}: {self.message}", hint=self.hint)
+
+
+class ProblemError(Exception):
+    """Carries a `Problem` from where it is found to where files are told apart."""
+
+    def __init__(self, kind: ProblemKind, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.kind, self.message, self.hint = kind, message, hint
+
+    def at(self, path: str) -> Problem:
+        return Problem(path, self.kind, self.message, self.hint)
 
 
 def page_of(pages: tuple[Page, ...], offset: int) -> int | None:

@@ -13,13 +13,16 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmstack.core import Config, LmstackError, check_range, shown
-from lmstack.rag.documents import Document, Format, Problem, ProblemKind
-from lmstack.rag.html import html_structure
-from lmstack.rag.markdown import markdown_structure, text_structure
+from lmstack.core import LmstackError, shown
+from lmstack.rag.documents import Document, Format, ProblemError
+from lmstack.rag.formats.html import html_structure
+from lmstack.rag.formats.markdown import markdown_structure, text_structure
+from lmstack.rag.formats.parsed import Parsed
+from lmstack.rag.limits import LoadConfig
 
 __all__ = [
     "FORMATS",
@@ -46,33 +49,6 @@ FORMATS: dict[str, Format] = {
 PARSER_VERSION = 2
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.I)
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-
-
-@dataclass(frozen=True)
-class LoadConfig(Config):
-    """``max_file_bytes``: larger files are reported and skipped. 20 MB of prose is ten times
-    the Bible; what is larger is a log or a mistake. Files of more than ``apart_bytes`` are
-    parsed in a process of their own, which may use the processor for ``max_parse_s``."""
-
-    max_file_bytes: int = 20_000_000
-    apart_bytes: int = 250_000
-    max_parse_s: int = 60
-
-    def __post_init__(self) -> None:
-        check_range("max_file_bytes", self.max_file_bytes, 1, 2**30)
-        check_range("apart_bytes", self.apart_bytes, 0, 2**30)
-        check_range("max_parse_s", self.max_parse_s, 1, 24 * 3600)
-
-
-class ProblemError(Exception):
-    """Carries a `Problem` from where it is found to where files are told apart."""
-
-    def __init__(self, kind: ProblemKind, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.kind, self.message, self.hint = kind, message, hint
-
-    def at(self, path: str) -> Problem:
-        return Problem(path, self.kind, self.message, self.hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +123,12 @@ def load_document(path: str | Path, config: LoadConfig | None = None) -> Documen
     """Read and parse one file. Raises `FormatError` with what is wrong with it."""
     config = config or LoadConfig()
     try:
-        return parse_document(str(path), read_file(Path(path), config).data)
+        return parse_document(str(path), read_file(Path(path), config).data, config)
     except ProblemError as error:
         raise error.at(shown(str(path))).to_error() from None
 
 
-def parse_document(path: str, data: bytes) -> Document:
+def parse_document(path: str, data: bytes, config: LoadConfig | None = None) -> Document:
     """Decode and parse ``data``; raises `ProblemError`. The suffix of ``path`` decides how."""
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in FORMATS:
@@ -162,30 +138,56 @@ def parse_document(path: str, data: bytes) -> Document:
             f"known endings: {', '.join(sorted(FORMATS))}",
         )
     kind = FORMATS[suffix]
-    source = _decode(data, html=kind == "html")
+    if not data:
+        raise ProblemError("empty", "is empty (0 bytes)", "leave it out, or put text in it")
     try:
-        if kind == "html":
-            text, title, sections, blocks = html_structure(source)
-        else:
-            structure = markdown_structure if kind == "markdown" else text_structure
-            text, (title, sections, blocks) = source, structure(source)
+        parsed = _PARSERS[kind](data, path, config or LoadConfig())
     except LmstackError as error:
         raise ProblemError("format", error.message, error.hint or "") from error
+    except ProblemError:
+        raise
     except Exception as error:  # a parser's bug costs its file, not the folder
         raise ProblemError(
             "failed",
             f"could not be parsed: {type(error).__name__}: {shown(str(error))}",
             "report it, with the file if you can",
         ) from error
-    if not text.strip().strip("\ufeff"):
+    if not parsed.text.strip().strip("\ufeff"):
         raise ProblemError("empty", "has no text", "leave it out, or put text in it")
     name = os.path.splitext(os.path.basename(path))[0]
-    return Document(path, text, kind, title or name, tuple(sections), tuple(blocks))
+    return Document(
+        path,
+        parsed.text,
+        kind,
+        parsed.title or name,
+        tuple(parsed.sections),
+        tuple(parsed.blocks),
+        tuple(parsed.pages),
+        parsed.fields,
+    )
 
 
-def _decode(data: bytes, *, html: bool) -> str:
-    if not data:
-        raise ProblemError("empty", "is empty (0 bytes)", "leave it out, or put text in it")
+Parser = Callable[[bytes, str, LoadConfig], Parsed]
+
+
+def _text(data: bytes, _path: str, _config: LoadConfig) -> Parsed:
+    text = _decode(data)
+    return Parsed(text, *text_structure(text))
+
+
+def _markdown(data: bytes, _path: str, _config: LoadConfig) -> Parsed:
+    text = _decode(data)
+    return Parsed(text, *markdown_structure(text))
+
+
+def _html(data: bytes, _path: str, _config: LoadConfig) -> Parsed:
+    return Parsed(*html_structure(_decode(data, html=True)))
+
+
+_PARSERS: dict[Format, Parser] = {"text": _text, "markdown": _markdown, "html": _html}
+
+
+def _decode(data: bytes, *, html: bool = False) -> str:
     if data.startswith(_UTF16):
         raise ProblemError(
             "encoding", "is UTF-16, not UTF-8", "convert it: iconv -f UTF-16 -t UTF-8 FILE"

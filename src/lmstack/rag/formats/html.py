@@ -14,7 +14,7 @@ from selectolax.lexbor import LexborHTMLParser
 
 from lmstack.core import FormatError
 from lmstack.rag.documents import Block, BlockKind, Section
-from lmstack.rag.markdown import sections_from_headings
+from lmstack.rag.formats.markdown import sections_from_headings
 
 __all__ = ["html_structure"]
 
