@@ -1,3 +1,3 @@
 """One module a file format: bytes to text, structure, pages and fields. `load` picks the module."""
 
-__all__: list[str] = []
+__all__ = ()
