@@ -12,7 +12,7 @@ import pytest
 
 from lmstack.core import FormatError, InputError, NotFoundError, StoreError
 from lmstack.rag import ChunkConfig, Index, IndexConfig, LoadConfig
-from lmstack.rag.schema import FILE_NAME
+from lmstack.rag.database import FILE_NAME
 
 
 @pytest.fixture
@@ -406,32 +406,6 @@ def test_newer_format_says_to_update(index, embedder):
         Index.open(index.folder, embedder)
 
 
-def test_index_of_the_first_format_is_brought_up_to_date(tmp_path, docs, embedder):
-    folder = tmp_path / "index"
-    (docs / "han.txt").write_text("\u6771\u4eac\u90fd\u306e\u56f3\u66f8\u9928")
-    with Index.open(folder, embedder) as index:
-        index.update([docs])
-    with sqlite3.connect(folder / FILE_NAME) as connection:
-        connection.executescript(
-            """DROP TRIGGER chunk_added; DROP TRIGGER chunk_removed; DROP TABLE postings;
-            ALTER TABLE chunks DROP COLUMN pieces; PRAGMA user_version = 1;
-            UPDATE documents SET recipe = 'old';
-            CREATE VIRTUAL TABLE postings USING fts5(prefix, text, content='chunks',
-            content_rowid='id', tokenize='porter unicode61 remove_diacritics 2');
-            CREATE TRIGGER chunk_added AFTER INSERT ON chunks BEGIN SELECT 1; END;
-            CREATE TRIGGER chunk_removed AFTER DELETE ON chunks BEGIN SELECT 1; END;
-            INSERT INTO postings(postings) VALUES ('rebuild');"""
-        )
-    connection.close()
-    with Index.open(folder, embedder) as index:
-        assert index.search("penguin", 1, "lexical")
-        assert index.verify().ok
-        assert not index.search("\u56f3\u66f8", 1, "lexical")
-        index.update()
-        assert index.search("\u56f3\u66f8", 1, "lexical")
-        assert index.verify().ok
-
-
 @pytest.mark.parametrize(
     ("statement", "finding"),
     [
@@ -441,8 +415,10 @@ def test_index_of_the_first_format_is_brought_up_to_date(tmp_path, docs, embedde
         ("UPDATE vectors SET data = zeroblob(length(data))", "length"),
         ("UPDATE vectors SET data = substr(data, 5)", "bytes"),
         ("DELETE FROM vectors", "no vectors"),
-        ("UPDATE chunks SET text = 'other' WHERE id = 1", "postings"),
-        ("INSERT INTO postings(rowid, text) VALUES (999, 'ghost')", "postings"),
+        ("UPDATE chunks SET text = 'other' WHERE id = 1", "words"),
+        ("INSERT INTO words(rowid, text) VALUES (999, 'ghost')", "words"),
+        ("UPDATE postings SET data = x'00'", "postings"),
+        ("DELETE FROM postings", "postings"),
         ("DELETE FROM documents", "refers to nothing"),
     ],
 )

@@ -20,13 +20,14 @@ from lmstack.rag.documents import Block, Document, Problem, Section
 from lmstack.rag.followup import turns_of
 from lmstack.rag.grounded import GroundedModel
 from lmstack.rag.index import Index, IndexConfig, IndexStatus
+from lmstack.rag.listing import DocumentInfo
 from lmstack.rag.load import FORMATS, LoadConfig, load_document
 from lmstack.rag.plan import Plan
 from lmstack.rag.search import Hit, SearchConfig
-from lmstack.rag.store import DocumentInfo
 from lmstack.rag.support import OverlapSupport, SupportScorer
 from lmstack.rag.update import Progress, UpdateResult
 from lmstack.rag.verify import VerifyReport
+from lmstack.rag.view import IndexView
 
 __all__ = [
     "ABSTENTION",
@@ -52,6 +53,7 @@ __all__ = [
     "Index",
     "IndexConfig",
     "IndexStatus",
+    "IndexView",
     "LoadConfig",
     "OverlapSupport",
     "PassagesFound",

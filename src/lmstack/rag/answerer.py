@@ -27,11 +27,11 @@ from lmstack.rag.composing import Composer
 from lmstack.rag.documents import Document
 from lmstack.rag.evidence import Candidate, read_sentences, unheard_names, weigh_sentences
 from lmstack.rag.followup import Turn, retrieval_query
-from lmstack.rag.index import Index
 from lmstack.rag.lexical import content_words
 from lmstack.rag.search import Hit, query_vector
 from lmstack.rag.strategies import STRATEGIES, Task
 from lmstack.rag.support import OverlapSupport, SupportScorer
+from lmstack.rag.view import IndexView
 
 __all__ = ["ABSTENTION", "Answerer", "Found"]
 
@@ -62,7 +62,7 @@ class Answerer:
 
     def __init__(
         self,
-        index: Index,
+        index: IndexView,
         model: ChatModel,
         config: AnswerConfig | None = None,
         *,
@@ -199,7 +199,7 @@ class SectionText:
     """The text of a hit's section before it, where its table's header may stand. A document that
     has changed or gone since it was found gives nothing."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: IndexView) -> None:
         self._index = index
         self._documents: dict[int, Document | None] = {}
 

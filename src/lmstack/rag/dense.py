@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from lmstack.rag.schema import documents, vectors
+from lmstack.rag.schema import ACTIVE, documents, vectors
 from lmstack.rag.store import Vectors
 
 __all__ = ["Matrix", "MatrixCache"]
@@ -25,7 +25,14 @@ class Matrix:
 
     generation: int
     chunk_ids: npt.NDArray[np.int64]
+    document_ids: npt.NDArray[np.int64]
     vectors: Vectors
+
+    def within(self, documents: frozenset[int]) -> Matrix:
+        """The rows of these documents only."""
+        rows = np.isin(self.document_ids, np.fromiter(documents, np.int64))
+        chunk_ids, document_ids = self.chunk_ids[rows], self.document_ids[rows]
+        return Matrix(self.generation, chunk_ids, document_ids, self.vectors[rows])
 
     def similarities(self, query: Vectors) -> npt.NDArray[np.float32]:
         return self.vectors @ query
@@ -68,7 +75,7 @@ class MatrixCache:
             if row.id not in self._pieces or self._pieces[row.id][0] != row.revision
         }
         revisions = {row.id: row.revision for row in rows}
-        query = sa.select(vectors)
+        query = sa.select(vectors).where(vectors.c.space_id == ACTIVE)
         if len(stale) < len(rows):
             fresh = [connection.execute(query.where(vectors.c.document_id == i)) for i in stale]
             loaded = [row for result in fresh for row in result]
@@ -78,10 +85,12 @@ class MatrixCache:
         for row in loaded:
             data = np.frombuffer(row.data, "<f4").reshape(row.rows, row.dimensions)
             pieces[row.document_id] = (revisions[row.document_id], row.first_chunk, data)
-        ordered = sorted(pieces.values(), key=lambda piece: piece[1])
+        named = sorted(pieces.items(), key=lambda item: item[1][1])
+        ordered = [piece for _, piece in named]
         matrix = np.concatenate([p[2] for p in ordered]) if ordered else self._none()
         ids = [np.arange(first, first + len(data)) for _, first, data in ordered]
         chunk_ids = np.concatenate(ids) if ids else np.zeros(0, np.int64)
+        owners = [number for number, (_, _, data) in named for _ in range(len(data))]
         # The pieces now view the one matrix, so that nothing is held twice.
         offset = 0
         for document_id, (revision, first, data) in sorted(
@@ -91,7 +100,8 @@ class MatrixCache:
             pieces[document_id] = (revision, first, view)
             offset += len(data)
         self._pieces = pieces
-        return Matrix(generation, chunk_ids.astype(np.int64), matrix)
+        document_ids = np.array(owners, np.int64)
+        return Matrix(generation, chunk_ids.astype(np.int64), document_ids, matrix)
 
     def _none(self) -> Vectors:
         return np.zeros((0, self._dimensions), np.float32)

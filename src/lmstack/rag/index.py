@@ -6,17 +6,13 @@ The facade over the stages: `plan` (what changed), `update` (read, chunk, embed,
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from lmstack.core import (
     Config,
@@ -28,33 +24,39 @@ from lmstack.core import (
     check_range,
     shown,
 )
-from lmstack.rag.chunk import CHUNKER_VERSION, ChunkConfig
+from lmstack.rag.chunk import ChunkConfig
+from lmstack.rag.database import Database, move_aside
 from lmstack.rag.dense import MatrixCache
-from lmstack.rag.documents import Document, Problem
-from lmstack.rag.lexical import inverse_frequencies
-from lmstack.rag.load import PARSER_VERSION, LoadConfig
+from lmstack.rag.documents import Problem
+from lmstack.rag.load import LoadConfig
 from lmstack.rag.lock import writer_lock
-from lmstack.rag.memory import Memory, absolute_path, get_meta, read_memory, source_roots
+from lmstack.rag.memory import Memory, absolute_path, read_memory, source_roots
 from lmstack.rag.plan import Plan, Work, display_path, is_under, make_plan, not_found
 from lmstack.rag.scan import check_root, readable_name
-from lmstack.rag.schema import Database, move_aside
-from lmstack.rag.search import Hit, Mode, SearchConfig, check_query, query_vector, run_search
+from lmstack.rag.search import SearchConfig
+from lmstack.rag.spaces import (
+    Space,
+    active_space,
+    identity_of,
+    make_space,
+    recipe_of,
+    remove_all_spaces,
+)
 from lmstack.rag.store import (
-    DocumentInfo,
     absorb_sources,
-    list_documents,
-    read_document,
+    next_revision,
     remove_all_documents,
     remove_document,
     remove_problem,
     remove_sources,
     set_exclusions,
     set_inodes,
-    set_meta,
     touch_documents,
 )
 from lmstack.rag.update import Progress, Updater, UpdateResult
 from lmstack.rag.verify import VerifyReport, logical_content, verify_database
+from lmstack.rag.view import IndexView, Opened
+from lmstack.rag.visible import Visibility
 
 __all__ = ["Index", "IndexConfig", "IndexStatus"]
 
@@ -93,25 +95,14 @@ class IndexStatus:
         return None if self.plan is None else self.plan.up_to_date
 
 
-class Index:
-    """Make with `Index.open`. A context manager; thread-safe."""
+class Index(IndexView):
+    """Make with `Index.open`. A context manager; thread-safe. The owner's view: it sees all."""
 
-    def __init__(
-        self,
-        database: Database,
-        folder: Path,
-        embedder: Embedder | None,
-        config: IndexConfig,
-        facts: Mapping[str, str],
-    ) -> None:
-        self.folder = folder
-        self.embedder = embedder
+    def __init__(self, opened: Opened, config: IndexConfig) -> None:
+        super().__init__(opened)
         self.config = config
-        self.dimensions = int(facts["dimensions"])
-        self._facts = facts
-        self._database = database
-        self._recipe = _recipe(config.chunking, int(facts["max_tokens"]))
-        self._cache = MatrixCache(self.dimensions)
+        self._database = opened.database
+        self._recipe = recipe_of(config.chunking, opened.space.max_tokens)
         self._writing = threading.Lock()
 
     @classmethod
@@ -134,16 +125,16 @@ class Index:
         folder = Path(folder)
         config = config or IndexConfig()
         try:
-            return cls._opened(folder, embedder, create, config, rebuild)
+            return cls._open(folder, embedder, create, config, rebuild)
         except IntegrityError:
             if embedder is None or not rebuild:
                 raise
             with writer_lock(folder, config.lock_timeout_s):
                 move_aside(folder)
-            return cls._opened(folder, embedder, True, config, rebuild)
+            return cls._open(folder, embedder, True, config, rebuild)
 
     @classmethod
-    def _opened(
+    def _open(
         cls,
         folder: Path,
         embedder: Embedder | None,
@@ -154,20 +145,22 @@ class Index:
         create = create and embedder is not None
         database = Database(folder, create=create, timeout_s=config.lock_timeout_s)
         try:
-            facts = _facts(database)
-            if embedder is not None and (rebuild or not facts):
+            space = _active(database)
+            if embedder is not None and (rebuild or space is None):
                 with writer_lock(folder, config.lock_timeout_s):
-                    _adopt(database, embedder, empty=rebuild)
-                facts = _facts(database)
-            if not facts:
+                    _adopt(database, embedder, config.chunking, empty=rebuild)
+                space = _active(database)
+            if space is None:
                 raise NotFoundError(
                     f"the index in {shown(str(folder))} was never filled",
                     hint=f"fill it: lmstack index add --index {folder} PATH",
                     param="index",
                 )
             if embedder is not None:
-                _check_embedder(facts, embedder, folder)
-            return cls(database, folder, embedder, config, facts)
+                _check_embedder(space, embedder, folder)
+            matrix = MatrixCache(space.dimensions)
+            opened = Opened(folder, database, space, embedder, config.search, matrix, Visibility())
+            return cls(opened, config)
         except BaseException:
             database.close()
             raise
@@ -252,63 +245,19 @@ class Index:
                 )
             return len(keys)
 
-    def search(
-        self,
-        query: str,
-        k: int = 10,
-        mode: Mode = "hybrid",
-        *,
-        vector: npt.NDArray[np.float32] | None = None,
-    ) -> list[Hit]:
-        """The ``k`` best passages for ``query``. ``vector`` saves embedding it again."""
-        check_query(query, k, mode)
-        if mode == "lexical":
-            vector = None
-        elif vector is None:
-            vector = query_vector(self._need_embedder(), query)
-        with self._database.reading() as connection:
-            generation = self._check_unchanged(get_meta(connection))
-            return run_search(
-                connection, self._cache, generation, query, vector, k, self.config.search, mode
-            )
-
-    def word_weights(self, words: Sequence[str]) -> dict[str, float]:
-        """How telling each word is in this collection (inverse document frequency)."""
-        with self._database.reading() as connection:
-            return inverse_frequencies(connection, words)
-
-    def document(self, which: str | int | Path) -> Document:
-        """A stored document by its id or path; ``blocks`` are not kept."""
-        with self._database.reading() as connection:
-            found = read_document(
-                connection, which if isinstance(which, int) else os.path.abspath(which)
-            )
-        if found is None:
-            raise NotFoundError(
-                f"the index holds no document {shown(str(which))}",
-                hint="lmstack index status lists its sources",
-                param="path",
-            )
-        return dataclasses.replace(found, path=display_path(found.path))
-
-    def documents(self) -> list[DocumentInfo]:
-        """All documents in the order of their paths."""
-        with self._database.reading() as connection:
-            infos = list_documents(connection)
-        return [dataclasses.replace(info, path=display_path(info.path)) for info in infos]
-
     def status(self, *, check: bool = True) -> IndexStatus:
         """Counts, sources, problems; with ``check`` also what an update would do."""
         plan = self.scan() if check else None
         memory = self._memory(())
         counts = self.documents()
+        space = self._opened.space
         return IndexStatus(
             folder=str(self.folder),
             documents=len(counts),
             chunks=sum(info.chunks for info in counts),
             bytes=_size(self._database.path),
-            embedder=self._facts["embedder"],
-            embedder_digest=self._facts["embedder_digest"],
+            embedder=space.embedder,
+            embedder_digest=space.embedder_digest,
             dimensions=self.dimensions,
             sources=tuple(display_path(root) for root in memory.roots.values()),
             problems=plan.problems
@@ -336,7 +285,7 @@ class Index:
     def _writer(self) -> Iterator[None]:
         with self._writing, writer_lock(self.folder, self.config.lock_timeout_s):
             with self._database.reading() as connection:
-                self._check_unchanged(get_meta(connection))
+                self._generation(connection)
             yield
 
     def _remember_times(self, work: Work) -> None:
@@ -401,51 +350,26 @@ class Index:
             connection.rollback()
         return memory
 
-    def _check_unchanged(self, facts: Mapping[str, str]) -> int:
-        """The generation of the snapshot, if it is still the index that was opened."""
-        if facts.get("embedder_digest") != self._facts["embedder_digest"]:
-            raise StoreError(
-                f"the index {shown(str(self.folder))} was rebuilt with another embedding model",
-                hint="open it again",
-            )
-        return int(facts["generation"])
 
-    def _need_embedder(self) -> Embedder:
-        if self.embedder is None:
-            raise InputError(
-                "searching by meaning needs an embedding model",
-                hint="search with mode 'lexical', or open the index with an embedder",
-                param="mode",
-            )
-        return self.embedder
-
-
-def _facts(database: Database) -> dict[str, str]:
+def _active(database: Database) -> Space | None:
     with database.reading() as connection:
-        return get_meta(connection)
+        return active_space(connection)
 
 
-def _adopt(database: Database, embedder: Embedder, *, empty: bool) -> None:
+def _adopt(database: Database, embedder: Embedder, chunking: ChunkConfig, *, empty: bool) -> None:
     """Make the index that of ``embedder``, emptied first if so asked."""
     with database.writing() as connection:
-        facts = get_meta(connection)
-        if facts and not empty:
+        space = active_space(connection)
+        if space is not None and not empty:
             return
         if empty:
             remove_all_documents(connection)
-        set_meta(
-            connection,
-            embedder=embedder.info.name,
-            embedder_digest=_identity(embedder),
-            dimensions=str(embedder.dimensions),
-            max_tokens=str(embedder.max_tokens),
-            generation=str(int(facts.get("generation", "0")) + 1),
-        )
-
-
-def _identity(embedder: Embedder) -> str:
-    """The content digest; a remote model has only its name and size to be known by."""
-    return embedder.info.digest or f"name:{embedder.info.name}:{embedder.dimensions}"
+        generation = next_revision(connection)
+        if space is not None and space.embedder_digest == identity_of(embedder):
+            return
+        remove_all_spaces(connection)
+        recipe = recipe_of(chunking, embedder.max_tokens)
+        make_space(connection, embedder, recipe, "active", generation)
 
 
 def _short(identity: str) -> str:
@@ -454,22 +378,16 @@ def _short(identity: str) -> str:
     return start[:19] + plus + form
 
 
-def _check_embedder(facts: Mapping[str, str], embedder: Embedder, folder: Path) -> None:
-    if facts["embedder_digest"] == _identity(embedder):
+def _check_embedder(space: Space, embedder: Embedder, folder: Path) -> None:
+    if space.embedder_digest == identity_of(embedder):
         return
     raise InputError(
-        f"the index {shown(str(folder))} was made with {facts['embedder']} "
-        f"({_short(facts['embedder_digest'])}), not {embedder.info.name} "
-        f"({_short(_identity(embedder))})",
+        f"the index {shown(str(folder))} was made with {space.embedder} "
+        f"({_short(space.embedder_digest)}), not {embedder.info.name} "
+        f"({_short(identity_of(embedder))})",
         hint=f"use that model, or index again: lmstack index update --rebuild --index {folder}",
         param="embedder",
     )
-
-
-def _recipe(chunking: ChunkConfig, max_tokens: int) -> str:
-    """Names how a document becomes chunks; another recipe makes every document a changed one."""
-    facts = [PARSER_VERSION, CHUNKER_VERSION, max_tokens, dataclasses.astuple(chunking)]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def _absolute(paths: Iterable[str | Path]) -> list[str]:

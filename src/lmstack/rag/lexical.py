@@ -23,6 +23,7 @@ __all__ = [
     "lexical_search",
     "match_query",
     "pieces_of",
+    "posting_blob",
 ]
 
 _STOP_WORDS = (
@@ -43,6 +44,7 @@ _RANGES = (
 _UNSPACED = re.compile(f"[{_RANGES}]")
 _RUN = re.compile(f"([{_RANGES}]+)|[^\\W_{_RANGES}]+")
 MAX_TERMS = 64
+_OF_ACTIVE = "space_id = (SELECT id FROM spaces WHERE state = 'active')"
 
 
 def content_words(text: str) -> list[str]:
@@ -79,6 +81,12 @@ def pieces_of(text: str) -> str:
     return " ".join(piece for word in words for piece in _pieces(word, asked=False))
 
 
+def posting_blob(texts: Sequence[tuple[str, str]]) -> bytes:
+    """The postings of one document, made of the (prefix, text) of its chunks in order."""
+    del texts  # the words are in an FTS5 table as yet
+    return b""
+
+
 def _terms(word: str) -> list[str]:
     """FTS5 strings for one word; nothing in it is syntax."""
     pieces = _pieces(word, asked=True) if _UNSPACED.search(word) else [word]
@@ -91,26 +99,38 @@ def match_query(text: str) -> str:
     return " OR ".join(islice(dict.fromkeys(terms), MAX_TERMS))
 
 
-def lexical_search(connection: sa.Connection, query: str, depth: int) -> list[tuple[int, float]]:
-    """(chunk id, BM25, higher is better), best first. Headings count half as much as text."""
+def lexical_search(
+    connection: sa.Connection, query: str, depth: int, allowed: frozenset[int] | None = None
+) -> list[tuple[int, float]]:
+    """(chunk id, BM25, higher is better), best first, of the ``allowed`` documents. Headings
+    count half as much as text."""
     match = match_query(query)
     if not match:
         return []
     rows = connection.exec_driver_sql(
-        "SELECT rowid, bm25(postings, 0.5, 1.0, 1.0) AS score FROM postings WHERE postings MATCH ? "
-        "ORDER BY score LIMIT ?",
-        (match, depth),
+        "SELECT words.rowid, document_id, bm25(words, 0.5, 1.0, 1.0) AS score FROM words "
+        f"JOIN chunks ON id = words.rowid WHERE words MATCH ? AND {_OF_ACTIVE} ORDER BY score",
+        (match,),
     )
-    return [(int(row[0]), -float(row[1])) for row in rows]
+    found = ((int(row[0]), -float(row[2])) for row in rows if allowed is None or row[1] in allowed)
+    return list(islice(found, depth))
 
 
-def inverse_frequencies(connection: sa.Connection, words: Sequence[str]) -> dict[str, float]:
+def inverse_frequencies(
+    connection: sa.Connection, words: Sequence[str], allowed: frozenset[int] | None = None
+) -> dict[str, float]:
     """How telling each word is: ln((N + 1) / (n + 0.5)), n of N chunks holding it."""
-    total = int(connection.exec_driver_sql("SELECT count(*) FROM chunks").scalar_one())
+    rows = connection.exec_driver_sql(
+        f"SELECT document_id FROM chunks WHERE {_OF_ACTIVE}"
+    ).scalars()
+    total = sum(allowed is None or row in allowed for row in rows)
     result: dict[str, float] = {}
     for word in words[:MAX_TERMS]:
-        rows = connection.exec_driver_sql(
-            "SELECT count(*) FROM postings WHERE postings MATCH ?", (" AND ".join(_terms(word)),)
-        )
-        result[word] = math.log((total + 1) / (int(rows.scalar_one()) + 0.5))
+        found = connection.exec_driver_sql(
+            "SELECT document_id FROM words JOIN chunks ON id = words.rowid "
+            f"WHERE words MATCH ? AND {_OF_ACTIVE}",
+            (" AND ".join(_terms(word)),),
+        ).scalars()
+        count = sum(allowed is None or row in allowed for row in found)
+        result[word] = math.log((total + 1) / (count + 0.5))
     return result

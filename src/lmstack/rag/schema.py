@@ -1,89 +1,117 @@
-"""The one SQLite file of an index: its tables, how it is opened, and what its errors mean.
-
-Write-ahead logging lets searches read one consistent snapshot while a writer commits. Covers
-SQLite; nothing else in `lmstack.rag` names the engine. Postings are an FTS5 table whose content
-is the `chunks` table, kept in step by triggers inside the same transaction.
+"""The tables of an index. Documents and their texts are kept once;
+chunks, vectors and postings belong to a space, which is one embedder's view of all documents
+(`spaces`). Words are an FTS5 table whose content is the `chunks` table, kept in step by triggers
+inside the same transaction.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import count
-from pathlib import Path
-
 import sqlalchemy as sa
 
-from lmstack.core import FormatError, IntegrityError, NotFoundError, StoreError, shown
-
 __all__ = [
-    "FILE_NAME",
-    "Database",
+    "ACTIVE",
+    "FORMAT_VERSION",
+    "METADATA",
+    "WORDS",
     "chunks",
     "documents",
     "exclusions",
+    "label_rules",
     "meta",
-    "move_aside",
+    "postings",
     "problems",
     "sources",
+    "spaces",
     "texts",
     "vectors",
 ]
 
-FILE_NAME = "index.sqlite"
-# "lmsk" in ASCII, in the header of the file: tells our index from any other SQLite file.
-APPLICATION_ID = 0x6C6D736B
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
-_metadata = sa.MetaData()
+METADATA = sa.MetaData()
+# SQLite finds rows by their number only in a column that is declared an INTEGER.
+_LARGE = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 meta = sa.Table(
     "meta",
-    _metadata,
+    METADATA,
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
 sources = sa.Table(
     "sources",
-    _metadata,
+    METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("root", sa.Text, nullable=False, unique=True),
 )
-exclusions = sa.Table("exclusions", _metadata, sa.Column("path", sa.Text, primary_key=True))
+exclusions = sa.Table("exclusions", METADATA, sa.Column("path", sa.Text, primary_key=True))
 documents = sa.Table(
     "documents",
-    _metadata,
+    METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("source_id", sa.ForeignKey("sources.id"), nullable=False),
     sa.Column("path", sa.Text, nullable=False),
     sa.Column("digest", sa.LargeBinary, nullable=False),
     sa.Column("recipe", sa.Text, nullable=False),
-    sa.Column("size", sa.Integer, nullable=False),
-    sa.Column("mtime_ns", sa.Integer, nullable=False),
-    sa.Column("ctime_ns", sa.Integer, nullable=False),
-    sa.Column("inode", sa.Integer, nullable=False),
-    sa.Column("checked_ns", sa.Integer, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("mtime_ns", sa.BigInteger, nullable=False),
+    sa.Column("ctime_ns", sa.BigInteger, nullable=False),
+    sa.Column("inode", sa.BigInteger, nullable=False),
+    sa.Column("checked_ns", sa.BigInteger, nullable=False),
     sa.Column("format", sa.Text, nullable=False),
     sa.Column("title", sa.Text, nullable=False),
+    # Of the active space.
     sa.Column("chunk_count", sa.Integer, nullable=False),
-    sa.Column("revision", sa.Integer, nullable=False),
+    # A new one whenever anything about the document changes: what was cached of it is stale.
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("language", sa.Text, nullable=False, server_default=""),
+    # JSON: what the document says of itself, and all labels that it carries (`labels`).
+    sa.Column("fields", sa.Text, nullable=False, server_default="{}"),
+    sa.Column("labels", sa.Text, nullable=False, server_default="[]"),
     sa.UniqueConstraint("source_id", "path"),
     sqlite_autoincrement=True,
 )
-# Apart from `documents`, so that listing documents does not read their pages.
+# Labels given by hand, for an absolute path and everything under it (JSON, ascending).
+label_rules = sa.Table(
+    "label_rules",
+    METADATA,
+    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("labels", sa.Text, nullable=False),
+)
+# Apart from `documents`, so that listing documents does not read their texts. ``blocks`` is NULL
+# where an older format did not keep them.
 texts = sa.Table(
     "texts",
-    _metadata,
+    METADATA,
     sa.Column("document_id", sa.ForeignKey("documents.id"), primary_key=True),
     sa.Column("digest", sa.LargeBinary, nullable=False),
     sa.Column("sections", sa.Text, nullable=False),
     sa.Column("text", sa.Text, nullable=False),
+    sa.Column("blocks", sa.Text),
+    sa.Column("pages", sa.Text, nullable=False, server_default="[]"),
 )
+# One embedder and what it made of the documents. One space is active: it is searched and kept
+# up to date; another may be building beside it. ``recipe`` names how its documents were cut when
+# it was begun; ``generation`` is the state of the index in which it became what it is.
+spaces = sa.Table(
+    "spaces",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("embedder", sa.Text, nullable=False),
+    sa.Column("embedder_digest", sa.Text, nullable=False),
+    sa.Column("dimensions", sa.Integer, nullable=False),
+    sa.Column("max_tokens", sa.Integer, nullable=False),
+    sa.Column("recipe", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+ACTIVE = sa.select(spaces.c.id).where(spaces.c.state == "active").scalar_subquery()
+# Ids are never used twice (`meta` counts them), and those of a document follow one another.
 chunks = sa.Table(
     "chunks",
-    _metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
+    METADATA,
+    sa.Column("id", _LARGE, primary_key=True, autoincrement=False),
+    sa.Column("space_id", sa.ForeignKey("spaces.id"), nullable=False),
     sa.Column("document_id", sa.ForeignKey("documents.id"), nullable=False, index=True),
     sa.Column("ordinal", sa.Integer, nullable=False),
     sa.Column("start", sa.Integer, nullable=False),
@@ -95,22 +123,22 @@ chunks = sa.Table(
     sa.Column("text", sa.Text, nullable=False),
     # Pieces of the words of languages written without spaces (`lexical.pieces_of`).
     sa.Column("pieces", sa.Text, nullable=False, server_default=""),
-    sqlite_autoincrement=True,
 )
 # One blob a document: float32, little endian, (rows, dimensions); row i is chunk
 # first_chunk + i. Loading ten thousand vectors is then a few hundred rows, not ten thousand.
 vectors = sa.Table(
     "vectors",
-    _metadata,
+    METADATA,
+    sa.Column("space_id", sa.ForeignKey("spaces.id"), primary_key=True),
     sa.Column("document_id", sa.ForeignKey("documents.id"), primary_key=True),
-    sa.Column("first_chunk", sa.Integer, nullable=False),
+    sa.Column("first_chunk", _LARGE, nullable=False),
     sa.Column("rows", sa.Integer, nullable=False),
     sa.Column("dimensions", sa.Integer, nullable=False),
     sa.Column("data", sa.LargeBinary, nullable=False),
 )
 problems = sa.Table(
     "problems",
-    _metadata,
+    METADATA,
     sa.Column("source_id", sa.ForeignKey("sources.id"), primary_key=True),
     sa.Column("path", sa.Text, primary_key=True),
     sa.Column("kind", sa.Text, nullable=False),
@@ -119,219 +147,21 @@ problems = sa.Table(
     sa.Column("digest", sa.LargeBinary),
     sa.Column("recipe", sa.Text, nullable=False),
 )
-_POSTINGS = (
-    "CREATE VIRTUAL TABLE postings USING fts5(prefix, text, pieces, content='chunks', "
+# One blob a document, in the form that `lexical.posting_blob` gives it.
+postings = sa.Table(
+    "postings",
+    METADATA,
+    sa.Column("space_id", sa.ForeignKey("spaces.id"), primary_key=True),
+    sa.Column("document_id", sa.ForeignKey("documents.id"), primary_key=True),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
+WORDS = (
+    "CREATE VIRTUAL TABLE words USING fts5(prefix, text, pieces, content='chunks', "
     "content_rowid='id', tokenize='porter unicode61 remove_diacritics 2')",
     "CREATE TRIGGER chunk_added AFTER INSERT ON chunks BEGIN "
-    "INSERT INTO postings(rowid, prefix, text, pieces) "
+    "INSERT INTO words(rowid, prefix, text, pieces) "
     "VALUES (new.id, new.prefix, new.text, new.pieces); END",
     "CREATE TRIGGER chunk_removed AFTER DELETE ON chunks BEGIN "
-    "INSERT INTO postings(postings, rowid, prefix, text, pieces) "
+    "INSERT INTO words(words, rowid, prefix, text, pieces) "
     "VALUES ('delete', old.id, old.prefix, old.text, old.pieces); END",
 )
-# From format 1. The chunker changed too, so that the next update fills the new column.
-_UPGRADE = (
-    "DROP TRIGGER chunk_added",
-    "DROP TRIGGER chunk_removed",
-    "DROP TABLE postings",
-    "ALTER TABLE chunks ADD COLUMN pieces TEXT NOT NULL DEFAULT ''",
-    *_POSTINGS,
-    "INSERT INTO postings(postings) VALUES ('rebuild')",
-)
-
-
-class Database:
-    """Connections to one index file. Thread-safe; each transaction has its own connection."""
-
-    def __init__(self, folder: Path, *, create: bool, timeout_s: float) -> None:
-        self.path = folder / FILE_NAME
-        self._timeout_s = timeout_s
-        if not self.path.exists() and not create:
-            raise NotFoundError(
-                f"there is no index in {shown(str(folder))}",
-                hint=f"make one: lmstack index add --index {folder} PATH",
-                param="index",
-            )
-        if create:
-            _make_folder(folder)
-        self._engine = sa.create_engine(
-            "sqlite://",
-            creator=self._connect,
-            poolclass=sa.pool.QueuePool,
-            pool_size=4,
-            max_overflow=28,
-            pool_reset_on_return="rollback",
-        )
-        try:
-            self._prepare(create)
-        except BaseException:
-            self.close()
-            raise
-
-    @contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
-        """A read transaction: one snapshot, whatever writers do meanwhile."""
-        with self._transaction("BEGIN") as connection:
-            yield connection
-
-    @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
-        """A write transaction: commits at the end, or leaves no trace when anything raises."""
-        with self._transaction("BEGIN IMMEDIATE") as connection:
-            yield connection
-
-    def close(self) -> None:
-        self._engine.dispose()
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._uri(),
-            uri=True,
-            timeout=self._timeout_s,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        try:
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA cache_size = -32000")
-            connection.execute("PRAGMA temp_store = MEMORY")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _uri(self) -> str:
-        """The file, as one that cannot change if its folder is read-only and no writer left
-        anything behind: write-ahead logging could not make its side files there."""
-        uri = self.path.absolute().as_uri()
-        log = self.path.with_name(f"{FILE_NAME}-wal")
-        fixed = not os.access(self.path.parent, os.W_OK) and not log.exists()
-        return f"{uri}?immutable=1" if fixed else uri
-
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sa.Connection]:
-        with self._translated(), self._engine.connect() as connection:
-            connection.exec_driver_sql(begin)
-            yield connection
-            connection.commit()
-
-    def _prepare(self, create: bool) -> None:
-        """Check that the file is an index of this version; make the tables in an empty one, and
-        bring an older one up to date."""
-        with self._translated(), self._engine.connect() as connection:
-            if not self._is_empty(connection):
-                if _number(connection, "PRAGMA user_version") < FORMAT_VERSION:
-                    connection.rollback()
-                    self._upgrade()
-                return
-            if not create:
-                raise NotFoundError(
-                    f"the index {shown(str(self.path))} was never filled",
-                    hint=f"fill it: lmstack index add --index {self.path.parent} PATH",
-                    param="index",
-                )
-            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-        with self.writing() as connection:
-            if self._is_empty(connection):
-                _metadata.create_all(connection)
-                for statement in _POSTINGS:
-                    connection.exec_driver_sql(statement)
-                connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.exec_driver_sql(f"PRAGMA user_version = {FORMAT_VERSION}")
-
-    def _upgrade(self) -> None:
-        with self.writing() as connection:
-            if _number(connection, "PRAGMA user_version") < FORMAT_VERSION:
-                for statement in _UPGRADE:
-                    connection.exec_driver_sql(statement)
-                connection.exec_driver_sql(f"PRAGMA user_version = {FORMAT_VERSION}")
-
-    def _is_empty(self, connection: sa.Connection) -> bool:
-        tables = _number(connection, "SELECT count(*) FROM sqlite_master")
-        application = _number(connection, "PRAGMA application_id")
-        version = _number(connection, "PRAGMA user_version")
-        if not tables and not application:
-            return True
-        if application != APPLICATION_ID:
-            raise FormatError(
-                f"{shown(str(self.path))} is a SQLite file, but not an lmstack index",
-                hint="give another folder with --index",
-                param="index",
-            )
-        if version > FORMAT_VERSION:
-            raise FormatError(
-                f"{shown(str(self.path))} has index format {version}; this lmstack reads "
-                f"{FORMAT_VERSION}",
-                hint="update lmstack: pip install -U lmstack",
-                param="index",
-            )
-        return False
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sa.exc.DBAPIError as error:
-            raise self._error(error.orig) from error
-        except sa.exc.TimeoutError as error:
-            raise StoreError(
-                f"too many searches at once on {shown(str(self.path))}",
-                hint="try again in a moment",
-            ) from error
-        except sqlite3.Error as error:
-            raise self._error(error) from error
-
-    def _error(self, error: BaseException | None) -> Exception:
-        name = str(getattr(error, "sqlite_errorname", ""))
-        path = shown(str(self.path))
-        if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-            return IntegrityError(
-                f"{path} is damaged or not an index: {error}",
-                hint="index your documents again with --rebuild; the damaged file is kept beside",
-                param="index",
-            )
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            return StoreError(
-                f"the index {path} is locked by another process",
-                hint="wait for it to finish, or stop it",
-            )
-        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
-            return StoreError(
-                f"cannot write the index {path}: {error}",
-                hint="free space on that disk (or check it) and run the command again; what "
-                "was committed is kept",
-            )
-        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-            return StoreError(
-                f"cannot open the index {path}: {error}",
-                hint="check the permissions of the file and its folder",
-            )
-        return StoreError(f"the index {path} failed: {error}", hint="lmstack index verify")
-
-
-def _number(connection: sa.Connection, query: str) -> int:
-    return int(connection.exec_driver_sql(query).scalar_one())
-
-
-def move_aside(folder: Path) -> Path:
-    """Rename a damaged index file (and its log, which may hold what can be saved) out of the
-    way; its new path."""
-    number = next(n for n in count(1) if not (folder / f"damaged-{n}.sqlite").exists())
-    target = folder / f"damaged-{number}.sqlite"
-    for ending in ("", "-wal", "-shm"):
-        path = folder / f"{FILE_NAME}{ending}"
-        if path.exists():
-            path.rename(folder / f"{target.name}{ending}")
-    return target
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"cannot make the index folder {shown(os.fspath(folder))}: {error.strerror}",
-            hint="give another folder with --index",
-            param="index",
-        ) from None

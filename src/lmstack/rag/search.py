@@ -16,10 +16,12 @@ import sqlalchemy as sa
 
 from lmstack.core import Config, Embedder, InputError, check_range, shown
 from lmstack.rag.dense import MatrixCache
+from lmstack.rag.documents import page_of
 from lmstack.rag.lexical import lexical_search
 from lmstack.rag.memory import Key, absolute_path, source_roots
 from lmstack.rag.plan import display_path
-from lmstack.rag.schema import chunks, documents
+from lmstack.rag.schema import chunks, documents, texts
+from lmstack.rag.structure import load_pages
 
 __all__ = ["Hit", "Mode", "SearchConfig", "check_query", "fuse", "query_vector", "run_search"]
 
@@ -109,18 +111,21 @@ def run_search(
     k: int,
     config: SearchConfig,
     mode: Mode,
+    allowed: frozenset[int] | None = None,
 ) -> list[Hit]:
-    """Search within the snapshot of ``connection``. ``vector`` is the query's, None for
-    lexical mode."""
+    """Search within the snapshot of ``connection``, in the documents ``allowed`` (None: all).
+    ``vector`` is the query's, None for lexical mode."""
     depth = max(config.depth, k)
     lists: dict[str, list[tuple[int, float]]] = {}
     similarity: Mapping[int, float] = {}
     if vector is not None:
         matrix = cache.get(connection, generation)
+        if allowed is not None:
+            matrix = matrix.within(allowed)
         scores = matrix.similarities(vector)
         lists["dense"] = matrix.top(scores, depth)
     if mode != "dense":
-        lists["lexical"] = lexical_search(connection, query, depth)
+        lists["lexical"] = lexical_search(connection, query, depth, allowed)
     weights = {"dense": config.dense_weight, "lexical": config.lexical_weight}
     ids = {name: [item for item, _ in found] for name, found in lists.items()}
     best = fuse(ids, weights, config.rrf_k)[:k]
@@ -146,7 +151,7 @@ def _hits(
             start=row.start,
             end=row.end,
             text=row.text,
-            page=None,
+            page=page_of(load_pages(row.pages), row.start),
             ranks={name: places.get(name, {}).get(item) for name in ("dense", "lexical")},
             chunk_id=item,
             document_id=row.document_id,
@@ -173,8 +178,10 @@ def _passages(connection: sa.Connection, ids: Sequence[int]) -> dict[int, Any]:
             documents.c.source_id,
             documents.c.path,
             documents.c.title,
+            texts.c.pages,
         )
         .join_from(chunks, documents, chunks.c.document_id == documents.c.id)
+        .join(texts, texts.c.document_id == documents.c.id)
         .where(chunks.c.id.in_(ids))
     )
     return {row.id: row for row in connection.execute(query)}

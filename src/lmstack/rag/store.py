@@ -18,38 +18,44 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.rag.chunk import Chunk, embedded_text
-from lmstack.rag.documents import Document, Problem, Section
-from lmstack.rag.lexical import pieces_of
+from lmstack.rag.documents import Document, Problem
+from lmstack.rag.fields import dump_fields, load_fields
+from lmstack.rag.labels import labels_of, read_rules
+from lmstack.rag.lexical import pieces_of, posting_blob
 from lmstack.rag.load import Fingerprint
 from lmstack.rag.memory import Key, absolute_path, inode_key, source_roots
 from lmstack.rag.schema import (
+    ACTIVE,
     chunks,
     documents,
     exclusions,
+    label_rules,
     meta,
+    postings,
     problems,
     sources,
     texts,
     vectors,
 )
+from lmstack.rag.structure import dump_blocks, dump_pages, dump_sections
 
 __all__ = [
-    "DocumentInfo",
     "NewDocument",
     "Vectors",
     "absorb_sources",
     "embed_key",
     "find_vectors",
-    "list_documents",
+    "next_revision",
     "put_document",
+    "put_passages",
     "put_problem",
-    "read_document",
     "remove_all_documents",
     "remove_document",
     "remove_problem",
     "remove_sources",
     "set_exclusions",
     "set_inodes",
+    "set_labels",
     "set_meta",
     "touch_documents",
     "vectors_of",
@@ -71,17 +77,6 @@ class NewDocument:
     chunks: Sequence[Chunk]
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentInfo:
-    """One line of the list of documents."""
-
-    id: int
-    path: str
-    title: str
-    format: str
-    chunks: int
-
-
 def embed_key(chunk: Chunk) -> bytes:
     """Names what the embedder sees of a chunk, so that an equal text is embedded once."""
     text = embedded_text(chunk.prefix, chunk.text)
@@ -94,12 +89,17 @@ def set_meta(connection: sa.Connection, **values: str) -> None:
         connection.execute(sa.insert(meta).values(key=key, value=value))
 
 
-def _next_revision(connection: sa.Connection) -> int:
+def next_revision(connection: sa.Connection) -> int:
     """Count one more change; readers compare it with what they cached."""
-    row = connection.execute(sa.select(meta.c.value).where(meta.c.key == "generation"))
-    generation = int(row.scalar() or 0) + 1
-    set_meta(connection, generation=str(generation))
-    return generation
+    return _count_on(connection, "generation", 1)
+
+
+def _count_on(connection: sa.Connection, name: str, by: int) -> int:
+    """The counter ``name`` in `meta`, raised."""
+    row = connection.execute(sa.select(meta.c.value).where(meta.c.key == name))
+    number = int(row.scalar() or 0) + by
+    set_meta(connection, **{name: str(number)})
+    return number
 
 
 def absorb_sources(connection: sa.Connection, root: str) -> int:
@@ -125,6 +125,10 @@ def absorb_sources(connection: sa.Connection, root: str) -> int:
                 .where(table.c.source_id == source_id)
                 .values(source_id=new_id, path=path)
             )
+        # The source of a document is one of its fields.
+        moved = documents.c.source_id == new_id
+        revision = next_revision(connection)
+        connection.execute(sa.update(documents).where(moved).values(revision=revision))
         connection.execute(sa.delete(sources).where(sources.c.id == source_id))
     return new_id
 
@@ -133,8 +137,9 @@ def set_exclusions(connection: sa.Connection, add: Iterable[str], drop: Iterable
     """Paths that a user removed stay out of their source until they are added again."""
     for path in drop:
         connection.execute(sa.delete(exclusions).where(exclusions.c.path == path))
-    for path in add:
-        connection.execute(sa.insert(exclusions).prefix_with("OR IGNORE").values(path=path))
+    known = set(connection.execute(sa.select(exclusions.c.path)).scalars())
+    for path in set(add) - known:
+        connection.execute(sa.insert(exclusions).values(path=path))
 
 
 def remove_document(connection: sa.Connection, key: Key) -> bool:
@@ -143,10 +148,10 @@ def remove_document(connection: sa.Connection, key: Key) -> bool:
     found = connection.execute(sa.select(documents.c.id).where(where)).scalar()
     if found is None:
         return False
-    for table in (vectors, chunks, texts):
+    for table in (postings, vectors, chunks, texts):
         connection.execute(sa.delete(table).where(table.c.document_id == found))
     connection.execute(sa.delete(documents).where(documents.c.id == found))
-    _next_revision(connection)
+    next_revision(connection)
     return True
 
 
@@ -154,6 +159,8 @@ def put_document(connection: sa.Connection, new: NewDocument, matrix: Vectors) -
     """Write a document in place of what its path held before; returns its id."""
     remove_document(connection, new.key)
     remove_problem(connection, new.key)
+    path = absolute_path(source_roots(connection), new.key)
+    labels = labels_of(path, new.document.fields, read_rules(connection))
     result = connection.execute(
         sa.insert(documents)
         .values(
@@ -164,8 +171,11 @@ def put_document(connection: sa.Connection, new: NewDocument, matrix: Vectors) -
             **_stat_columns(new.fingerprint, new.checked_ns),
             format=new.document.format,
             title=new.document.title,
+            language=new.document.language,
+            fields=dump_fields(new.document.fields),
+            labels=json.dumps(sorted(labels)),
             chunk_count=len(new.chunks),
-            revision=_next_revision(connection),
+            revision=next_revision(connection),
         )
         .returning(documents.c.id)
     )
@@ -174,30 +184,49 @@ def put_document(connection: sa.Connection, new: NewDocument, matrix: Vectors) -
         sa.insert(texts).values(
             document_id=document_id,
             digest=hashlib.sha256(new.document.text.encode()).digest(),
-            sections=_dump_sections(new.document.sections),
+            sections=dump_sections(new.document.sections),
             text=new.document.text,
+            blocks=dump_blocks(new.document.blocks),
+            pages=dump_pages(new.document.pages),
         )
     )
-    first = _put_chunks(connection, document_id, new.chunks)
+    space_id = int(connection.execute(sa.select(ACTIVE)).scalar_one())
+    put_passages(connection, space_id, document_id, new.chunks, matrix)
+    return document_id
+
+
+def put_passages(
+    connection: sa.Connection,
+    space_id: int,
+    document_id: int,
+    cut: Sequence[Chunk],
+    matrix: Vectors,
+) -> None:
+    """Write what one space holds of a document: chunks, their vectors and their postings."""
+    first = _put_chunks(connection, space_id, document_id, cut)
+    whose = {"space_id": space_id, "document_id": document_id}
     connection.execute(
         sa.insert(vectors).values(
-            document_id=document_id,
+            **whose,
             first_chunk=first,
             rows=len(matrix),
             dimensions=matrix.shape[1],
             data=np.ascontiguousarray(matrix, "<f4").tobytes(),
         )
     )
-    return document_id
+    blob = posting_blob([(chunk.prefix, chunk.text) for chunk in cut])
+    connection.execute(sa.insert(postings).values(**whose, data=blob))
 
 
-def _put_chunks(connection: sa.Connection, document_id: int, cut: Sequence[Chunk]) -> int:
+def _put_chunks(
+    connection: sa.Connection, space_id: int, document_id: int, cut: Sequence[Chunk]
+) -> int:
     """Write chunks under ids that were never used and follow one another; the first of them."""
-    last = connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = 'chunks'")
-    first = int(last.scalar() or 0) + 1
+    first = _count_on(connection, "last_chunk", len(cut)) - len(cut) + 1
     rows = [
         {
             "id": first + ordinal,
+            "space_id": space_id,
             "document_id": document_id,
             "ordinal": ordinal,
             "start": chunk.start,
@@ -213,12 +242,6 @@ def _put_chunks(connection: sa.Connection, document_id: int, cut: Sequence[Chunk
     ]
     connection.execute(sa.insert(chunks), rows)
     return first
-
-
-def _dump_sections(sections: Iterable[Section]) -> str:
-    return json.dumps(
-        [[s.title, s.level, s.start, s.end, s.path] for s in sections], ensure_ascii=False
-    )
 
 
 def _stat_columns(fingerprint: Fingerprint, checked_ns: int) -> dict[str, int]:
@@ -237,9 +260,11 @@ def touch_documents(
     """Remember new file times of documents whose content did not change."""
     for document_id, fingerprint, checked_ns in touched:
         values: dict[str, Any] = _stat_columns(fingerprint, checked_ns)
-        connection.execute(
-            sa.update(documents).where(documents.c.id == document_id).values(**values)
-        )
+        where = documents.c.id == document_id
+        known = connection.execute(sa.select(documents.c.mtime_ns).where(where)).scalar()
+        if known is not None and known != fingerprint.mtime_ns:  # it is a field
+            values["revision"] = next_revision(connection)
+        connection.execute(sa.update(documents).where(where).values(**values))
 
 
 def set_inodes(connection: sa.Connection, inodes: Mapping[int, int]) -> None:
@@ -279,7 +304,7 @@ def find_vectors(connection: sa.Connection, keys: Sequence[bytes]) -> dict[bytes
     for start in range(0, len(keys), 500):
         rows = connection.execute(
             sa.select(chunks.c.embed_key, chunks.c.document_id, chunks.c.ordinal).where(
-                chunks.c.embed_key.in_(keys[start : start + 500])
+                (chunks.c.space_id == ACTIVE) & chunks.c.embed_key.in_(keys[start : start + 500])
             )
         )
         for row in rows:
@@ -288,7 +313,9 @@ def find_vectors(connection: sa.Connection, keys: Sequence[bytes]) -> dict[bytes
                 where.setdefault(row.document_id, {})[row.embed_key] = row.ordinal
     found: dict[bytes, Vectors] = {}
     for document_id, ordinals in where.items():
-        query = sa.select(vectors).where(vectors.c.document_id == document_id)
+        query = sa.select(vectors).where(
+            (vectors.c.space_id == ACTIVE) & (vectors.c.document_id == document_id)
+        )
         row = connection.execute(query).one()
         matrix = np.frombuffer(row.data, "<f4").reshape(row.rows, row.dimensions)
         # Copies: a view would keep the document's whole blob in memory.
@@ -305,6 +332,7 @@ def vectors_of(connection: sa.Connection, keys: Sequence[Key], limit: int) -> di
         rows = connection.execute(
             sa.select(chunks.c.embed_key)
             .join_from(chunks, documents, chunks.c.document_id == documents.c.id)
+            .where(chunks.c.space_id == ACTIVE)
             .where((documents.c.source_id == key.source_id) & (documents.c.path == key.path))
         )
         found.update(find_vectors(connection, rows.scalars().all()))
@@ -312,7 +340,7 @@ def vectors_of(connection: sa.Connection, keys: Sequence[Key], limit: int) -> di
 
 
 def remove_all_documents(connection: sa.Connection) -> None:
-    for table in (vectors, chunks, texts, documents, problems):
+    for table in (postings, vectors, chunks, texts, documents, problems):
         connection.execute(sa.delete(table))
 
 
@@ -322,51 +350,26 @@ def remove_sources(connection: sa.Connection, ids: Sequence[int]) -> None:
     connection.execute(sa.delete(sources).where(sources.c.id.in_(ids)))
 
 
-def list_documents(connection: sa.Connection) -> list[DocumentInfo]:
-    """All documents, by absolute path."""
-    roots = source_roots(connection)
-    infos = [
-        DocumentInfo(
-            row.id,
-            absolute_path(roots, Key(row.source_id, row.path)),
-            row.title,
-            row.format,
-            row.chunk_count,
-        )
-        for row in connection.execute(sa.select(documents))
-    ]
-    return sorted(infos, key=lambda info: info.path)
-
-
-def read_document(connection: sa.Connection, which: int | str) -> Document | None:
-    """A document by its id or absolute path, with its absolute path and without blocks."""
-    roots = source_roots(connection)
-    query = sa.select(documents, texts.c.text, texts.c.sections).join_from(
-        documents, texts, documents.c.id == texts.c.document_id
-    )
-    if isinstance(which, int):
-        query = query.where(documents.c.id == which)
-    else:
-        keys = [_key_in(source_id, root, which) for source_id, root in roots.items()]
-        query = query.where(
-            sa.tuple_(documents.c.source_id, documents.c.path).in_(
-                [(key.source_id, key.path) for key in keys if key]
+def set_labels(connection: sa.Connection, path: str, labels: frozenset[str] | None) -> int:
+    """Give the absolute ``path`` and what is under it these labels besides their own; None
+    takes those given before away. The number of documents whose labels changed."""
+    connection.execute(sa.delete(label_rules).where(label_rules.c.path == path))
+    if labels is not None:
+        rule = sa.insert(label_rules).values(path=path, labels=json.dumps(sorted(labels)))
+        connection.execute(rule)
+    rules, roots = read_rules(connection), source_roots(connection)
+    columns = documents.c
+    changed = 0
+    for row in connection.execute(
+        sa.select(columns.id, columns.source_id, columns.path, columns.fields, columns.labels)
+    ).all():
+        place = absolute_path(roots, Key(row.source_id, row.path))
+        now = json.dumps(sorted(labels_of(place, load_fields(row.fields), rules)))
+        if now != row.labels:
+            changed += 1
+            connection.execute(
+                sa.update(documents)
+                .where(columns.id == row.id)
+                .values(labels=now, revision=next_revision(connection))
             )
-        )
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
-    sections = tuple(
-        Section(title, level, start, end, tuple(above))
-        for title, level, start, end, above in json.loads(row.sections)
-    )
-    path = absolute_path(roots, Key(row.source_id, row.path))
-    return Document(path, row.text, row.format, row.title, sections, ())
-
-
-def _key_in(source_id: int, root: str, path: str) -> Key | None:
-    if path == root:
-        return Key(source_id, ".")
-    if not path.startswith(root.rstrip(os.sep) + os.sep):
-        return None
-    return Key(source_id, os.path.relpath(path, root).replace(os.sep, "/"))
+    return changed

@@ -17,12 +17,12 @@ import numpy as np
 from lmstack.core import Embedder, InputError
 from lmstack.rag.apart import parse_bounded
 from lmstack.rag.chunk import ChunkConfig, chunk_document, embedded_text
+from lmstack.rag.database import Database
 from lmstack.rag.documents import Problem
 from lmstack.rag.load import LoadConfig, ProblemError, read_file
 from lmstack.rag.memory import Key, absolute_path
 from lmstack.rag.plan import Plan, Work, display_path
 from lmstack.rag.scan import readable_name
-from lmstack.rag.schema import Database
 from lmstack.rag.store import (
     NewDocument,
     Vectors,

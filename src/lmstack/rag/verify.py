@@ -17,8 +17,10 @@ import sqlalchemy as sa
 
 from lmstack.core import FormatError
 from lmstack.rag.chunk import embedded_text
+from lmstack.rag.database import Database
+from lmstack.rag.lexical import posting_blob
 from lmstack.rag.memory import Key, absolute_path, source_roots
-from lmstack.rag.schema import Database, chunks, documents, texts, vectors
+from lmstack.rag.schema import ACTIVE, chunks, documents, postings, texts, vectors
 
 __all__ = ["VerifyReport", "logical_content", "verify_database"]
 
@@ -59,11 +61,13 @@ def verify_database(database: Database, dimensions: int) -> VerifyReport:
             found, problems = _chunk_findings(connection, row)
             chunk_count += found
             problems += _vector_findings(connection, row.id, found, dimensions)
+            problems += _posting_findings(connection, row.id)
             findings += [f"{path}: {problem}" for problem in problems]
-        total = connection.execute(sa.select(sa.func.count()).select_from(chunks)).scalar_one()
+        active = sa.select(sa.func.count()).where(chunks.c.space_id == ACTIVE)
+        total = connection.execute(active).scalar_one()
         if total != chunk_count and not findings:
             findings.append(f"{total - chunk_count} chunks belong to no document")
-    findings += _postings_findings(database)
+    findings += _words_findings(database)
     return VerifyReport(count, chunk_count, tuple(findings))
 
 
@@ -76,9 +80,8 @@ def _sqlite_findings(connection: sa.Connection) -> list[str]:
 
 def _chunk_findings(connection: sa.Connection, document: Any) -> tuple[int, list[str]]:
     findings: list[str] = []
-    rows = connection.execute(
-        sa.select(chunks).where(chunks.c.document_id == document.id).order_by(chunks.c.id)
-    ).all()
+    mine = (chunks.c.space_id == ACTIVE) & (chunks.c.document_id == document.id)
+    rows = connection.execute(sa.select(chunks).where(mine).order_by(chunks.c.id)).all()
     position = 0
     for ordinal, row in enumerate(rows):
         embedded = embedded_text(row.prefix, row.text).encode("utf-8", "surrogatepass")
@@ -98,7 +101,9 @@ def _vector_findings(
     connection: sa.Connection, document_id: int, count: int, dimensions: int
 ) -> list[str]:
     row = connection.execute(
-        sa.select(vectors).where(vectors.c.document_id == document_id)
+        sa.select(vectors).where(
+            (vectors.c.space_id == ACTIVE) & (vectors.c.document_id == document_id)
+        )
     ).one_or_none()
     if row is None:
         return ["has no vectors"]
@@ -114,15 +119,27 @@ def _vector_findings(
     return [f"vector {off[0]} has the length {lengths[off[0]]:.3g}, not 1"] if len(off) else []
 
 
-def _postings_findings(database: Database) -> list[str]:
+def _posting_findings(connection: sa.Connection, document_id: int) -> list[str]:
+    mine = (postings.c.space_id == ACTIVE) & (postings.c.document_id == document_id)
+    data = connection.execute(sa.select(postings.c.data).where(mine)).scalar()
+    cut = connection.execute(
+        sa.select(chunks.c.prefix, chunks.c.text)
+        .where((chunks.c.space_id == ACTIVE) & (chunks.c.document_id == document_id))
+        .order_by(chunks.c.ordinal)
+    )
+    same = data == posting_blob([(row.prefix, row.text) for row in cut])
+    return [] if same else ["its postings do not match its chunks"]
+
+
+def _words_findings(database: Database) -> list[str]:
     """FTS5 compares its postings with the chunks; it needs a write transaction to do so."""
     try:
         with database.writing() as connection:
             connection.exec_driver_sql(
-                "INSERT INTO postings(postings, rank) VALUES ('integrity-check', 1)"
+                "INSERT INTO words(words, rank) VALUES ('integrity-check', 1)"
             )
     except FormatError:
-        return ["the postings do not match the chunks"]
+        return ["the words do not match the chunks"]
     return []
 
 
@@ -130,13 +147,25 @@ def logical_content(connection: sa.Connection) -> Iterator[tuple[object, ...]]:
     """Per document, in the order of paths: path, hashes, text, chunks and vectors."""
     roots = source_roots(connection)
     rows = connection.execute(
-        sa.select(documents, texts.c.text, texts.c.sections, vectors.c.data)
+        sa.select(
+            documents,
+            texts.c.text,
+            texts.c.sections,
+            texts.c.blocks,
+            texts.c.pages,
+            vectors.c.data,
+            postings.c.data.label("postings"),
+        )
         .join_from(documents, texts, documents.c.id == texts.c.document_id)
         .join(vectors, documents.c.id == vectors.c.document_id)
+        .join(postings, documents.c.id == postings.c.document_id)
+        .where((vectors.c.space_id == ACTIVE) & (postings.c.space_id == ACTIVE))
     ).all()
     for row in sorted(rows, key=lambda r: absolute_path(roots, Key(r.source_id, r.path))):
         cut = connection.execute(
-            sa.select(chunks).where(chunks.c.document_id == row.id).order_by(chunks.c.ordinal)
+            sa.select(chunks)
+            .where((chunks.c.space_id == ACTIVE) & (chunks.c.document_id == row.id))
+            .order_by(chunks.c.ordinal)
         )
         yield (
             absolute_path(roots, Key(row.source_id, row.path)),
@@ -144,11 +173,17 @@ def logical_content(connection: sa.Connection) -> Iterator[tuple[object, ...]]:
             row.recipe,
             row.format,
             row.title,
+            row.language,
+            row.fields,
+            row.labels,
             row.text,
             row.sections,
+            row.blocks,
+            row.pages,
             tuple(
                 (c.start, c.end, c.tokens, c.prefix, tuple(json.loads(c.section)), c.text)
                 for c in cut
             ),
             row.data,
+            row.postings,
         )

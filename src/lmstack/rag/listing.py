@@ -1,0 +1,112 @@
+"""Documents of an index as people see them: listed, and one by one. Callers own the transaction."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from lmstack.rag.documents import Document
+from lmstack.rag.fields import all_fields, iso_time, load_fields
+from lmstack.rag.filters import Fields, Filter
+from lmstack.rag.labels import may_see
+from lmstack.rag.memory import Key, absolute_path, source_roots
+from lmstack.rag.schema import documents, texts
+from lmstack.rag.structure import load_blocks, load_pages, load_sections
+
+__all__ = ["DocumentInfo", "list_documents", "read_document"]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentInfo:
+    """One line of the list of documents. ``fields`` is all that filters may ask for;
+    ``modified`` is in UTC, ISO 8601; ``size`` is that of the file, in bytes."""
+
+    id: int
+    path: str
+    title: str
+    format: str
+    chunks: int
+    language: str = ""
+    size: int = 0
+    modified: str = ""
+    fields: Fields = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+
+
+def list_documents(
+    connection: sa.Connection,
+    where: Filter | None = None,
+    held: frozenset[str] | None = None,
+) -> list[DocumentInfo]:
+    """Documents that match and that a caller with the labels ``held`` may see, by absolute
+    path."""
+    roots = source_roots(connection)
+    rows = connection.execute(sa.select(documents))
+    infos = [info for row in rows if may_see(held, (info := _info(row, roots)).labels)]
+    found = [info for info in infos if where is None or where.matches(info.fields)]
+    return sorted(found, key=lambda info: info.path)
+
+
+def _info(row: Any, roots: Mapping[int, str]) -> DocumentInfo:
+    path = absolute_path(roots, Key(row.source_id, row.path))
+    fields = all_fields(row, load_fields(row.fields), roots[row.source_id], path)
+    return DocumentInfo(
+        row.id,
+        path,
+        row.title,
+        row.format,
+        row.chunk_count,
+        row.language,
+        row.size,
+        iso_time(row.mtime_ns),
+        fields,
+        tuple(json.loads(row.labels)),
+    )
+
+
+def read_document(
+    connection: sa.Connection, which: int | str, held: frozenset[str] | None = None
+) -> Document | None:
+    """A document by its id or absolute path, with its absolute path; None if there is none that
+    a caller with the labels ``held`` may see."""
+    roots = source_roots(connection)
+    kept = (texts.c.text, texts.c.sections, texts.c.blocks, texts.c.pages)
+    query = sa.select(documents, *kept).join_from(
+        documents, texts, documents.c.id == texts.c.document_id
+    )
+    if isinstance(which, int):
+        query = query.where(documents.c.id == which)
+    else:
+        keys = [_key_in(source_id, root, which) for source_id, root in roots.items()]
+        query = query.where(
+            sa.tuple_(documents.c.source_id, documents.c.path).in_(
+                [(key.source_id, key.path) for key in keys if key]
+            )
+        )
+    row = connection.execute(query).one_or_none()
+    if row is None or not may_see(held, json.loads(row.labels)):
+        return None
+    return Document(
+        path=absolute_path(roots, Key(row.source_id, row.path)),
+        text=row.text,
+        format=row.format,
+        title=row.title,
+        sections=load_sections(row.sections),
+        blocks=load_blocks(row.blocks),
+        pages=load_pages(row.pages),
+        fields=load_fields(row.fields),
+        language=row.language,
+    )
+
+
+def _key_in(source_id: int, root: str, path: str) -> Key | None:
+    if path == root:
+        return Key(source_id, ".")
+    if not path.startswith(root.rstrip(os.sep) + os.sep):
+        return None
+    return Key(source_id, os.path.relpath(path, root).replace(os.sep, "/"))

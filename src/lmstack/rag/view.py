@@ -1,0 +1,166 @@
+"""What one caller sees of an index: searching and reading, within its access labels.
+
+Everything that comes out of a view equals what an index without the hidden documents would
+give. Many threads and processes may read while one writes. Writing is `index`'s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+
+from lmstack.core import Embedder, InputError, NotFoundError, StoreError, shown
+from lmstack.rag.database import Database
+from lmstack.rag.dense import MatrixCache
+from lmstack.rag.documents import Document
+from lmstack.rag.fields import with_absolute_paths
+from lmstack.rag.filters import Filter
+from lmstack.rag.labels import check_labels
+from lmstack.rag.lexical import inverse_frequencies
+from lmstack.rag.listing import DocumentInfo, list_documents, read_document
+from lmstack.rag.memory import get_meta
+from lmstack.rag.plan import display_path
+from lmstack.rag.search import Hit, Mode, SearchConfig, check_query, query_vector, run_search
+from lmstack.rag.spaces import Space, active_space
+from lmstack.rag.visible import Visibility
+
+__all__ = ["IndexView", "Opened"]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What all views of one opened index share."""
+
+    folder: Path
+    database: Database
+    space: Space
+    embedder: Embedder | None
+    search: SearchConfig
+    matrix: MatrixCache
+    visibility: Visibility
+
+
+class IndexView:
+    """``labels`` are those that the caller holds; None is the owner. Thread-safe."""
+
+    def __init__(self, opened: Opened, labels: frozenset[str] | None = None) -> None:
+        self._opened = opened
+        self.labels = labels
+
+    @property
+    def folder(self) -> Path:
+        return self._opened.folder
+
+    @property
+    def embedder(self) -> Embedder | None:
+        return self._opened.embedder
+
+    @property
+    def dimensions(self) -> int:
+        return self._opened.space.dimensions
+
+    def seen_by(self, labels: frozenset[str] | None) -> IndexView:
+        """This view, within ``labels`` besides its own. None changes nothing."""
+        return IndexView(self._opened, self._within(labels))
+
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        mode: Mode = "hybrid",
+        *,
+        vector: npt.NDArray[np.float32] | None = None,
+        where: Filter | None = None,
+        labels: frozenset[str] | None = None,
+    ) -> list[Hit]:
+        """The ``k`` best passages for ``query`` among the documents that match ``where`` and
+        that a caller who holds only ``labels`` may see. Paths in ``where`` are as they open
+        from the current folder. ``vector`` saves embedding the query again."""
+        check_query(query, k, mode)
+        if mode == "lexical":
+            vector = None
+        elif vector is None:
+            vector = query_vector(self._need_embedder(), query)
+        opened = self._opened
+        with opened.database.reading() as connection:
+            generation = self._generation(connection)
+            allowed = self._allowed(connection, generation, where, self._within(labels))
+            return run_search(
+                connection,
+                opened.matrix,
+                generation,
+                query,
+                vector,
+                k,
+                opened.search,
+                mode,
+                allowed,
+            )
+
+    def word_weights(self, words: Sequence[str]) -> dict[str, float]:
+        """How telling each word is in this collection (inverse document frequency)."""
+        with self._opened.database.reading() as connection:
+            generation = self._generation(connection)
+            allowed = self._allowed(connection, generation, None, self.labels)
+            return inverse_frequencies(connection, words, allowed)
+
+    def document(self, which: str | int | Path) -> Document:
+        """A stored document by its id or path."""
+        wanted = which if isinstance(which, int) else os.path.abspath(which)
+        with self._opened.database.reading() as connection:
+            found = read_document(connection, wanted, self.labels)
+        if found is None:
+            raise NotFoundError(
+                f"the index holds no document {shown(str(which))}",
+                hint="lmstack index status lists its sources",
+                param="path",
+            )
+        return dataclasses.replace(found, path=display_path(found.path))
+
+    def documents(self, where: Filter | None = None) -> list[DocumentInfo]:
+        """The documents that match ``where``, in the order of their paths."""
+        with self._opened.database.reading() as connection:
+            infos = list_documents(connection, with_absolute_paths(where), self.labels)
+        return [dataclasses.replace(info, path=display_path(info.path)) for info in infos]
+
+    def _allowed(
+        self,
+        connection: sa.Connection,
+        generation: int,
+        where: Filter | None,
+        held: frozenset[str] | None,
+    ) -> frozenset[int] | None:
+        where = with_absolute_paths(where)
+        return self._opened.visibility.allowed(connection, generation, where, held)
+
+    def _within(self, labels: frozenset[str] | None) -> frozenset[str] | None:
+        if labels is None:
+            return self.labels
+        labels = check_labels(labels)
+        return labels if self.labels is None else labels & self.labels
+
+    def _generation(self, connection: sa.Connection) -> int:
+        """That of the snapshot, if it is still the index that was opened."""
+        space = active_space(connection)
+        if space is None or space.id != self._opened.space.id:
+            raise StoreError(
+                f"the index {shown(str(self.folder))} was rebuilt with another embedding model",
+                hint="open it again",
+            )
+        return int(get_meta(connection)["generation"])
+
+    def _need_embedder(self) -> Embedder:
+        if self.embedder is None:
+            raise InputError(
+                "searching by meaning needs an embedding model",
+                hint="search with mode 'lexical', or open the index with an embedder",
+                param="mode",
+            )
+        return self.embedder
