@@ -37,7 +37,10 @@ def dump_blocks(blocks: Iterable[Block]) -> str:
 
 def load_blocks(data: str | None) -> tuple[Block, ...]:
     """None where an older format did not keep them."""
-    return tuple(Block(*block) for block in json.loads(data or "[]"))
+    return tuple(
+        Block(kind, start, end, (header[0], header[1]) if header else None)
+        for kind, start, end, header in json.loads(data or "[]")
+    )
 
 
 def dump_pages(pages: tuple[Page, ...]) -> str:
