@@ -74,7 +74,7 @@ def test_pipe_is_refused_and_does_not_block(tmp_path):
 
 
 def test_unknown_ending_names_the_known_ones(tmp_path):
-    path = tmp_path / "a.docx"
+    path = tmp_path / "a.exe"
     path.write_text("x")
     with pytest.raises(FormatError, match=r"\.md"):
         load_document(path)

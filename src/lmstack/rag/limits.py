@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lmstack.core import Config, check_range
+from lmstack.rag.documents import ProblemError
 
-__all__ = ["LoadConfig"]
+__all__ = ["LoadConfig", "too_long"]
 
 
 @dataclass(frozen=True)
@@ -35,3 +36,12 @@ class LoadConfig(Config):
         check_range("max_text_chars", self.max_text_chars, 1, 2**30)
         check_range("max_pages", self.max_pages, 1, 2**20)
         check_range("max_depth", self.max_depth, 1, 10_000)
+
+
+def too_long(config: LoadConfig) -> ProblemError:
+    """For a file whose text is longer than ``config.max_text_chars``."""
+    return ProblemError(
+        "size",
+        f"unfolds into more than {config.max_text_chars:,} characters",
+        "split the file, or raise max_text_chars",
+    )

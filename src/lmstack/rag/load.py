@@ -19,6 +19,7 @@ from pathlib import Path
 
 from lmstack.core import LmstackError, shown
 from lmstack.rag.documents import Document, Format, ProblemError
+from lmstack.rag.formats.docx import parse_docx
 from lmstack.rag.formats.html import html_structure
 from lmstack.rag.formats.markdown import markdown_structure, text_structure
 from lmstack.rag.formats.parsed import Parsed
@@ -44,9 +45,11 @@ FORMATS: dict[str, Format] = {
     ".html": "html",
     ".htm": "html",
     ".xhtml": "html",
+    ".pdf": "pdf",
+    ".docx": "docx",
 }
 # Part of what an indexed document was made with: raise it when a parser's output changes.
-PARSER_VERSION = 2
+PARSER_VERSION = 3
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.I)
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -184,7 +187,20 @@ def _html(data: bytes, _path: str, _config: LoadConfig) -> Parsed:
     return Parsed(*html_structure(_decode(data, html=True)))
 
 
-_PARSERS: dict[Format, Parser] = {"text": _text, "markdown": _markdown, "html": _html}
+def _pdf(data: bytes, path: str, config: LoadConfig) -> Parsed:
+    # PDFium takes a while to start, and most folders have no PDF.
+    from lmstack.rag.formats.pdf import parse_pdf
+
+    return parse_pdf(data, path, config)
+
+
+_PARSERS: dict[Format, Parser] = {
+    "text": _text,
+    "markdown": _markdown,
+    "html": _html,
+    "pdf": _pdf,
+    "docx": parse_docx,
+}
 
 
 def _decode(data: bytes, *, html: bool = False) -> str:

@@ -1,0 +1,192 @@
+"""Tables that ruling lines draw: which characters stand in which cell.
+
+A table is a connected set of horizontal and vertical rules with at least two rows and two
+columns that hold text. Cells that no rule parts are one cell. Does not guess tables from white
+space: what is not ruled stays text.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lmstack.rag.formats.lines import Line, gather_lines
+from lmstack.rag.formats.pdfium import Box, PdfPage
+
+__all__ = ["lines_and_tables"]
+
+NEAR = 2.0
+MAX_CELLS = 20_000
+
+
+@dataclass(slots=True)
+class _Grid:
+    """``xs`` and ``ys``: where the rules stand, ascending. ``cell_of[r][c]``: the number of the
+    cell that the field (r, c) belongs to."""
+
+    xs: list[float]
+    ys: list[float]
+    cell_of: list[list[int]]
+
+    def field(self, x: float, y: float) -> tuple[int, int] | None:
+        column = bisect_right(self.xs, x) - 1
+        row = bisect_right(self.ys, y) - 1
+        if 0 <= column < len(self.xs) - 1 and 0 <= row < len(self.ys) - 1:
+            return row, column
+        return None
+
+
+def lines_and_tables(page: PdfPage) -> list[Line]:
+    """All lines of ``page`` in the order of the file; each table as one `Line` with cells."""
+    grids = _grids(page.rules) if len(page.rules) >= 6 else []
+    if not grids:
+        return gather_lines(page, range(len(page.codes)))
+    inside: list[dict[int, list[int]]] = [{} for _ in grids]
+    homes = _homes(page, grids)
+    for index, home in enumerate(homes):
+        if home is not None:
+            inside[home[0]].setdefault(home[1], []).append(index)
+    tables = [_table(page, grid, cells) for grid, cells in zip(grids, inside, strict=True)]
+    kept = [n for n, table in enumerate(tables) if table is not None]
+    outside = [i for i, home in enumerate(homes) if home is None or home[0] not in kept]
+    lines = gather_lines(page, outside)
+    for number in kept:
+        table = tables[number]
+        assert table is not None
+        first = min(min(cell) for cell in inside[number].values())
+        place = next((n for n, line in enumerate(lines) if max(line.origin) > first), len(lines))
+        lines.insert(place, table)
+    return lines
+
+
+def _homes(page: PdfPage, grids: Sequence[_Grid]) -> list[tuple[int, int] | None]:
+    """For each character (table, cell). A space or line end belongs where the one before does."""
+    homes: list[tuple[int, int] | None] = []
+    last: tuple[int, int] | None = None
+    for code, (x0, y0, x1, y1) in zip(page.codes, page.boxes, strict=True):
+        if code > 32 or code == 2:
+            last = None
+            for number, grid in enumerate(grids):
+                spot = grid.field((x0 + x1) / 2, (y0 + y1) / 2)
+                if spot is not None and (cell := grid.cell_of[spot[0]][spot[1]]) >= 0:
+                    last = number, cell
+                    break
+        homes.append(last)
+    return homes
+
+
+def _table(page: PdfPage, grid: _Grid, cells: dict[int, list[int]]) -> Line | None:
+    """Rows of cells that hold text, or nothing if this is a frame and no table."""
+    rows: list[list[list[Line]]] = []
+    done: set[int] = set()
+    used: set[int] = set()
+    for fields in grid.cell_of:
+        row: list[list[Line]] = []
+        for column, cell in enumerate(fields):
+            lines = [] if cell in done else gather_lines(page, cells.get(cell, ()))
+            done.add(cell)
+            if lines:
+                used.add(column)
+            row.append(sorted(lines, key=lambda line: line.box[1]))
+        if any(row):
+            rows.append(row)
+    if len(rows) < 2 or len(used) < 2:
+        return None
+    columns = sorted(used)
+    rows = [[row[c] for c in columns] for row in rows]
+    box = grid.xs[0], grid.ys[0], grid.xs[-1], grid.ys[-1]
+    sizes = sorted(line.size for row in rows for cell in row for line in cell)
+    return Line("", [], box, sizes[len(sizes) // 2], cells=rows)
+
+
+def _grids(rules: Sequence[Box]) -> list[_Grid]:
+    across = _joined([r for r in rules if r[2] - r[0] >= r[3] - r[1]], 1, 0)
+    down = _joined([r for r in rules if r[2] - r[0] < r[3] - r[1]], 0, 1)
+    grids = []
+    for h, v in _components(across, down):
+        ys = _distinct([r[1] for r in h])
+        xs = _distinct([r[0] for r in v])
+        if len(ys) >= 3 and len(xs) >= 3 and len(ys) * len(xs) <= MAX_CELLS:
+            grids.append(_Grid(xs, ys, _cells(xs, ys, h, v)))
+    return grids
+
+
+def _joined(rules: Sequence[Box], fixed: int, along: int) -> list[Box]:
+    """Rules that go on from one another as one: tables are often drawn cell by cell."""
+    result: list[Box] = []
+    ordered = sorted(rules, key=lambda r: (round(r[fixed] / NEAR), r[along]))
+    for rule in ordered:
+        last = result[-1] if result else None
+        if (
+            last is not None
+            and abs(last[fixed] - rule[fixed]) <= NEAR
+            and rule[along] <= last[along + 2] + NEAR
+        ):
+            longer = list(last)
+            longer[along + 2] = max(last[along + 2], rule[along + 2])
+            result[-1] = (longer[0], longer[1], longer[2], longer[3])
+        else:
+            result.append(rule)
+    return result
+
+
+def _components(across: Sequence[Box], down: Sequence[Box]) -> list[tuple[list[Box], list[Box]]]:
+    """Rules that touch, together."""
+    parent = list(range(len(across) + len(down)))
+
+    def root(n: int) -> int:
+        while parent[n] != n:
+            parent[n] = parent[parent[n]]
+            n = parent[n]
+        return n
+
+    if len(across) * len(down) > 1_000_000:
+        return []
+    for i, h in enumerate(across):
+        for j, v in enumerate(down):
+            if h[0] - NEAR <= v[0] <= h[2] + NEAR and v[1] - NEAR <= h[1] <= v[3] + NEAR:
+                parent[root(i)] = root(len(across) + j)
+    groups: dict[int, tuple[list[Box], list[Box]]] = {}
+    for n in range(len(parent)):
+        h_, v_ = groups.setdefault(root(n), ([], []))
+        if n < len(across):
+            h_.append(across[n])
+        else:
+            v_.append(down[n - len(across)])
+    return list(groups.values())
+
+
+def _distinct(values: Sequence[float]) -> list[float]:
+    result: list[float] = []
+    for value in sorted(values):
+        if not result or value - result[-1] > NEAR * 1.5:
+            result.append(value)
+    return result
+
+
+def _cells(
+    xs: Sequence[float], ys: Sequence[float], across: Sequence[Box], down: Sequence[Box]
+) -> list[list[int]]:
+    """Number the cells: neighbouring fields with no rule between them share one."""
+    rows, columns = len(ys) - 1, len(xs) - 1
+    numbers = [[r * columns + c for c in range(columns)] for r in range(rows)]
+
+    def ruled(rules: Sequence[Box], fixed: int, at: float, middle: float) -> bool:
+        along = 1 - fixed
+        return any(
+            abs(rule[fixed] - at) <= NEAR * 1.5 and rule[along] <= middle <= rule[along + 2]
+            for rule in rules
+        )
+
+    for r in range(rows):
+        middle = (ys[r] + ys[r + 1]) / 2
+        for c in range(1, columns):
+            if not ruled(down, 0, xs[c], middle):
+                numbers[r][c] = numbers[r][c - 1]
+    for c in range(columns):
+        middle = (xs[c] + xs[c + 1]) / 2
+        for r in range(1, rows):
+            if numbers[r][c] == r * columns + c and not ruled(across, 1, ys[r], middle):
+                numbers[r][c] = numbers[r - 1][c]
+    return numbers
