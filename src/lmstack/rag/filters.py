@@ -154,12 +154,9 @@ def parse_condition(text: str) -> Condition:
         raise _bad(f"cannot read the filter {shown(text)}", 'write it like "format = pdf"')
     name, op, raw = match.groups()
     if op == "in":
-        try:
-            value = json.loads(raw)
-        except ValueError:
-            value = [part.strip() for part in raw.split(",")]
-        return _condition(name, op, value)
-    return _condition(name, op, raw if op in ("has", "under") else _value(raw))
+        return _condition(name, op, _list(raw))
+    value = raw if op in ("has", "under") and not raw.startswith('"') else _value(raw)
+    return _condition(name, op, value)
 
 
 def parse_filter(data: object) -> Filter:
@@ -199,6 +196,17 @@ def _condition(name: object, op: object, value: object) -> Condition:
     if isinstance(value, float) and value != value:
         raise _bad("cannot compare with NaN", "give a number")
     return Condition(name, op, value)  # type: ignore[arg-type]  # it checks itself
+
+
+def _list(raw: str) -> object:
+    if raw.startswith("["):
+        try:
+            return json.loads(raw)
+        except (ValueError, RecursionError):
+            raise _bad(f"cannot read {shown(raw)}", 'write it like ["a", "b"]') from None
+    return [
+        str(_value(part)) if part[:1] == '"' else part for part in map(str.strip, raw.split(","))
+    ]
 
 
 def _value(raw: str) -> Scalar:
