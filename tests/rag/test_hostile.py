@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from lmstack.rag import Index, IndexConfig, LoadConfig
-from lmstack.rag.apart import parse_bounded
 from lmstack.rag.chunk import chunk_document
-from lmstack.rag.load import ProblemError, parse_document
+from lmstack.rag.load import parse_document
 
 _LINE = "a line of ordinary words and signs\n"
 _SHAPES: dict[str, Callable[[int], str]] = {
@@ -107,50 +105,3 @@ def test_very_many_tiny_lines_are_read_as_plain_text():
 def test_long_glossary_keeps_its_headings():
     text = "".join(f"## Term {n}\n\nMeans the thing that it names.\n\n" for n in range(15_000))
     assert len(parse_document("a.md", text.encode()).sections) == 15_000
-
-
-@pytest.mark.parametrize(
-    ("path", "text"),
-    [
-        ("a.md", "\ufeff# Title\r\n\r\nWords.\r\n\r\n## Part\r\n\r\n- a\r\n- b\r\n"),
-        ("a.html", "<title>T</title><h1>H</h1><p>a &#xD800; b</p><table><tr><td>c</table>"),
-        ("a.txt", "one\n\ntwo"),
-    ],
-)
-def test_large_file_is_read_as_a_small_one(path, text):
-    data = text.encode()
-    apart = parse_bounded(path, data, LoadConfig(apart_bytes=0))
-    assert apart == parse_document(path, data)
-
-
-def test_problem_of_a_large_file_is_that_of_a_small_one():
-    with pytest.raises(ProblemError, match="0xff at byte 1") as caught:
-        parse_bounded("a.txt", b"a\xff", LoadConfig(apart_bytes=0))
-    assert caught.value.kind == "encoding"
-
-
-def test_file_that_takes_too_long_is_reported_and_the_rest_is_indexed(tmp_path, embedder):
-    docs = tmp_path / "docs"
-    docs.mkdir()
-    names = "".join(f" a{n}" for n in range(60_000))
-    (docs / "bad.html").write_text(f"<a{names}>x</a>")
-    (docs / "good.md").write_text("Good words.")
-    config = IndexConfig(load=LoadConfig(apart_bytes=100_000, max_parse_s=1))
-    with Index.open(tmp_path / "index", embedder, config=config) as index:
-        result = index.update([docs])
-        assert [p.kind for p in result.problems] == ["slow"]
-        assert [info.title for info in index.documents()] == ["good"]
-        assert index.status().up_to_date
-
-
-def test_module_beside_the_documents_is_not_run(tmp_path, monkeypatch):
-    (tmp_path / "selectolax.py").write_text("raise SystemExit(3)")
-    monkeypatch.chdir(tmp_path)
-    config = LoadConfig(apart_bytes=0)
-    assert parse_bounded("a.html", b"<p>words</p>", config).text == "words"
-
-
-def test_parser_that_dies_costs_its_file_only(monkeypatch):
-    monkeypatch.setattr("lmstack.rag.apart._COMMAND", ("-c", "import os; os.abort()"))
-    with pytest.raises(ProblemError, match="status -6"):
-        parse_bounded("a.txt", b"words", LoadConfig(apart_bytes=0))

@@ -158,7 +158,7 @@ def test_file_that_vanishes_while_indexing_is_simply_gone(index, docs, monkeypat
         Path(path).unlink(missing_ok=True)
         return read_file(path, config)
 
-    monkeypatch.setattr("lmstack.rag.update.read_file", vanish)
+    monkeypatch.setattr("lmstack.rag.reading.read_file", vanish)
     result = index.update([docs])
     assert {p.kind for p in result.problems} == {"vanished"}
     monkeypatch.undo()

@@ -1,95 +1,120 @@
-"""Parse a large file in a process of its own, which has only so much time.
+"""The worker process: one document after another is parsed here, within limits, and nowhere else.
 
-What a small file can cost is bounded by its size. In a large one, a hostile structure (half a
-million attributes on one tag) could keep a parser busy for hours, or crash it; the child is
-stopped then, and the file is a `Problem` like any other. Time is processor time, so that a busy
-machine does not turn a good file into a bad one. Does not cut documents into chunks.
+Started by `workers`. For each document the kernel ends this process when its processor time or
+its time on the clock is over, and memory beyond the limit is an error here; what a parser can do
+to the machine is bounded by `sandbox`. Does not cut documents into chunks, and loads neither the
+index nor the search.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import os
 import resource
+import select
 import signal
-import subprocess
 import sys
+from contextlib import suppress
+from typing import BinaryIO
 
-from lmstack.rag.documents import Block, Document, Section
-from lmstack.rag.load import LoadConfig, ProblemError, parse_document
+from lmstack.rag.documents import ProblemError
+from lmstack.rag.limits import LoadConfig
+from lmstack.rag.load import parse_document
+from lmstack.rag.sandbox import confine
+from lmstack.rag.wire import Frame, Header, document_frame, frame_bytes, problem_frame, read_frame
 
-__all__ = ["main", "parse_bounded"]
+__all__ = ["IDLE_STATUS", "main"]
 
-# -P: a module that lies in the current folder, perhaps among the documents, is never run.
-_COMMAND = ("-P", "-c", "from lmstack.rag.apart import main; main()")
-# Against a child that waits instead of working.
-_WALL_FACTOR = 20
+# The exit status of a worker that nobody needed for so long.
+IDLE_STATUS = 75
+_IDLE_S = 60
 
-
-def parse_bounded(path: str, data: bytes, config: LoadConfig) -> Document:
-    """`parse_document` within ``config.max_parse_s``; `ProblemError` beyond."""
-    if len(data) <= config.apart_bytes:
-        return parse_document(path, data, config)
-    try:
-        done = subprocess.run(
-            [sys.executable, *_COMMAND, path, str(config.max_parse_s)],
-            input=data,
-            capture_output=True,
-            timeout=config.max_parse_s * _WALL_FACTOR,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise _too_slow(config) from None
-    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        raise _too_slow(config)
-    if done.returncode:
-        raise ProblemError(
-            "failed",
-            f"could not be parsed: the parser stopped with status {done.returncode}",
-            "report it, with the file if you can",
-        )
-    return _read_reply(path, done.stdout)
-
-
-def _too_slow(config: LoadConfig) -> ProblemError:
-    return ProblemError(
-        "slow",
-        f"takes more than {config.max_parse_s} s to parse; its structure is too intricate",
-        "split the file, or convert it to plain text",
-    )
+# A worker whose memory stays this far above its start (a part of the limit) is replaced: the next
+# document would find too little left.
+_GROWN = 0.25
 
 
 def main() -> None:
-    """The child: path and limit in the arguments, bytes on stdin, JSON on stdout."""
-    path, limit = sys.argv[1], max(int(sys.argv[2]), 1)
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """`LoadConfig` and limits of one document in the arguments, as JSON: seconds of processor,
+    seconds on the clock, bytes of memory, bytes of the reply. Frames on stdin and stdout."""
+    load = LoadConfig.from_mapping(json.loads(sys.argv[1]))
+    processor_s, clock_s, memory, most = json.loads(sys.argv[2])
+    requests, replies = _pipes()
+    with open("/proc/self/statm" if sys.platform == "linux" else os.devnull, "rb", 0) as statm:
+        start = _address_space(statm)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_AS, (start + memory, start + memory))
+        confine()
+        while (request := _next(requests)) is not None:
+            # Nobody handles these signals: the kernel ends the process, whatever it is doing.
+            signal.setitimer(signal.ITIMER_PROF, processor_s)
+            signal.setitimer(signal.ITIMER_REAL, clock_s)
+            header, body = _answer(*request, load, most)
+            request = None
+            grown = _address_space(statm) - start > _GROWN * memory
+            start_of_reply = frame_bytes({**header, "last": grown}, body)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            replies.write(start_of_reply)
+            replies.write(body)
+            replies.flush()
+            if grown:
+                return
+
+
+def _next(requests: BinaryIO) -> Frame | None:
+    if not select.select([requests], [], [], _IDLE_S)[0]:
+        sys.exit(IDLE_STATUS)
+    return read_frame(requests.read)
+
+
+def _pipes() -> tuple[BinaryIO, BinaryIO]:
+    """The pipes under numbers of their own: what a parser prints goes nowhere."""
+    requests, replies = os.dup(0), os.dup(1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+    return os.fdopen(requests, "rb"), os.fdopen(replies, "wb")
+
+
+def _address_space(statm: BinaryIO) -> int:
+    """Bytes of address space in use; 0 where the system does not say."""
+    statm.seek(0)
+    facts = statm.read(200).split()
+    return int(facts[0]) * resource.getpagesize() if facts else 0
+
+
+def _answer(header: Header, body: bytes, load: LoadConfig, most: int) -> Frame:
     try:
-        document = parse_document(path, sys.stdin.buffer.read())
+        reply, text = document_frame(parse_document(header["path"], body, load))
     except ProblemError as error:
-        reply: dict[str, object] = {"problem": [error.kind, error.message, error.hint]}
-    else:
-        reply = {
-            "text": document.text,
-            "format": document.format,
-            "title": document.title,
-            "sections": [dataclasses.astuple(section) for section in document.sections],
-            "blocks": [dataclasses.astuple(block) for block in document.blocks],
-        }
-    # ASCII: half a surrogate pair, which HTML can hold, has no UTF-8.
-    sys.stdout.write(json.dumps(reply))
+        return problem_frame(_out_of_memory() if _ran_out(error) else error)
+    except MemoryError:
+        return problem_frame(_out_of_memory())
+    if len(text) > most:
+        return problem_frame(
+            ProblemError(
+                "size",
+                f"holds {len(text) / 1e6:.0f} MB of text, more than the limit of "
+                f"{most / 1e6:.0f} MB",
+                "split the file",
+            )
+        )
+    return reply, text
 
 
-def _read_reply(path: str, reply: bytes) -> Document:
-    facts = json.loads(reply)
-    if "problem" in facts:
-        raise ProblemError(*facts["problem"])
-    sections = tuple(
-        Section(title, level, start, end, tuple(above))
-        for title, level, start, end, above in facts["sections"]
+def _ran_out(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _out_of_memory() -> ProblemError:
+    return ProblemError(
+        "memory",
+        "needs more memory to parse than one document may use",
+        "split the file, or convert it to plain text",
     )
-    blocks = tuple(
-        Block(kind, start, end, tuple(header) if header else None)
-        for kind, start, end, header in facts["blocks"]
-    )
-    return Document(path, facts["text"], facts["format"], facts["title"], sections, blocks)

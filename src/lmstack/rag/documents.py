@@ -41,6 +41,7 @@ ProblemKind = Literal[
     "encrypted",
     "failed",
     "format",
+    "memory",
     "name",
     "scanned",
     "size",

@@ -57,6 +57,7 @@ from lmstack.rag.update import Progress, Updater, UpdateResult
 from lmstack.rag.verify import VerifyReport, logical_content, verify_database
 from lmstack.rag.view import IndexView, Opened
 from lmstack.rag.visible import Visibility
+from lmstack.rag.workers import WorkerConfig
 
 __all__ = ["Index", "IndexConfig", "IndexStatus"]
 
@@ -68,6 +69,7 @@ class IndexConfig(Config):
     load: LoadConfig = field(default_factory=LoadConfig)
     chunking: ChunkConfig = field(default_factory=ChunkConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
+    workers: WorkerConfig = field(default_factory=WorkerConfig)
     lock_timeout_s: float = 5.0
 
     def __post_init__(self) -> None:
@@ -334,6 +336,7 @@ class Index(IndexView):
             self._recipe,
             self.config.load,
             self.config.chunking,
+            self.config.workers,
             progress,
         )
 

@@ -13,16 +13,13 @@ __all__ = ["LoadConfig", "too_long"]
 @dataclass(frozen=True)
 class LoadConfig(Config):
     """``max_file_bytes``: larger files are reported and skipped. 20 MB of prose is ten times
-    the Bible; what is larger is a log or a mistake. Files of more than ``apart_bytes`` are
-    parsed in a process of their own, which may use the processor for ``max_parse_s``.
+    the Bible; what is larger is a log or a mistake.
 
     The rest bounds what a file may unfold into, whatever its own size: ``max_unpacked_bytes``
     of an archive's entries or a mail's parts together, ``max_text_chars`` of extracted text,
     ``max_pages`` and ``max_depth`` of things in things (mails in mails, tables in cells)."""
 
     max_file_bytes: int = 20_000_000
-    apart_bytes: int = 250_000
-    max_parse_s: int = 60
     max_unpacked_bytes: int = 200_000_000
     max_text_chars: int = 40_000_000
     max_pages: int = 10_000
@@ -30,8 +27,6 @@ class LoadConfig(Config):
 
     def __post_init__(self) -> None:
         check_range("max_file_bytes", self.max_file_bytes, 1, 2**30)
-        check_range("apart_bytes", self.apart_bytes, 0, 2**30)
-        check_range("max_parse_s", self.max_parse_s, 1, 24 * 3600)
         check_range("max_unpacked_bytes", self.max_unpacked_bytes, 1, 2**33)
         check_range("max_text_chars", self.max_text_chars, 1, 2**30)
         check_range("max_pages", self.max_pages, 1, 2**20)

@@ -30,11 +30,12 @@ _INODE_BITS = 2**63 - 1
 
 @dataclass
 class Work:
-    """A plan for the machine. Keys of files to read, keys to take out, problems to
-    store (with the digest of the content, if it was read) and to forget, times and inodes of
-    sources to refresh."""
+    """A plan for the machine. Keys of files to read (and their ``sizes``), keys to take out,
+    problems to store (with the digest of the content, if it was read) and to forget, times and
+    inodes of sources to refresh."""
 
     read: list[Key] = field(default_factory=list)
+    sizes: dict[Key, int] = field(default_factory=dict)
     remove: list[Key] = field(default_factory=list)
     report: list[tuple[Key, Problem, bytes | None]] = field(default_factory=list)
     forget: list[Key] = field(default_factory=list)
@@ -110,6 +111,7 @@ def make_plan(
     work.inodes = _new_inodes(memory, paths, judged.closed)
     # What is quickly done is done first: nobody waits for one huge file to search the others.
     work.read = sorted([*judged.added, *judged.changed], key=lambda k: judged.sizes[k] > _LARGE)
+    work.sizes = judged.sizes
     problems = [*((key, problem) for key, problem, _ in work.report), *judged.standing]
     plan = Plan(
         _shown(memory, judged.added),

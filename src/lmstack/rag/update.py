@@ -1,27 +1,28 @@
 """Carry a plan out: read, chunk, embed in batches across documents, commit per document.
 
-Every commit leaves a valid index that holds each document wholly in its old or its new form,
-so killing the process at any moment loses at most the documents in the current batch, and the
-next update finishes the work.
+Three things go on at once: workers parse the files to come, this thread cuts documents and
+writes, and another one embeds the batch before. Every commit leaves a valid index that holds each
+document wholly in its old or its new form, so killing the process at any moment loses at most the
+documents on the way, and the next update finishes the work.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from lmstack.core import Embedder, InputError
-from lmstack.rag.apart import parse_bounded
 from lmstack.rag.chunk import ChunkConfig, chunk_document, embedded_text
 from lmstack.rag.database import Database
 from lmstack.rag.documents import Problem
-from lmstack.rag.load import LoadConfig, ProblemError, read_file
+from lmstack.rag.embedding import Embedding
+from lmstack.rag.limits import LoadConfig
 from lmstack.rag.memory import Key, absolute_path
 from lmstack.rag.plan import Plan, Work, display_path
+from lmstack.rag.reading import Parsed, Reader, Refused
 from lmstack.rag.scan import readable_name
 from lmstack.rag.store import (
     NewDocument,
@@ -36,18 +37,24 @@ from lmstack.rag.store import (
     touch_documents,
     vectors_of,
 )
+from lmstack.rag.workers import WorkerConfig
 
 __all__ = ["Progress", "UpdateResult", "Updater"]
 
 _BATCH_CHUNKS = 512
 _RESCUED_CHUNKS = 50_000
+# What opening and writing a file costs, in bytes of content that take as long.
+_FILE_BYTES = 2_000
+_TELL_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """After each document, and within a long one. ``done`` of ``total`` files; ``chunks``
-    embedded so far (of them ``reused`` without embedding); ``path`` is the last file or the one
-    at work; ``elapsed_s`` since the start."""
+    """After each document, and now and then within a long one. ``done`` of ``total`` files and
+    ``bytes_done`` of ``bytes_total`` of their content; ``chunks`` embedded so far (of them
+    ``reused`` without embedding); ``path`` is the last file or the one at work, ``problem`` why it
+    is not in the index, if so; ``at_work`` are the files that are being parsed; ``elapsed_s``
+    since the start."""
 
     done: int
     total: int
@@ -55,11 +62,18 @@ class Progress:
     reused: int
     path: str
     elapsed_s: float
+    bytes_done: int = 0
+    bytes_total: int = 0
+    at_work: tuple[str, ...] = ()
+    problem: Problem | None = None
 
     @property
     def remaining_s(self) -> float | None:
-        """An estimate from the rate so far."""
-        return self.elapsed_s / self.done * (self.total - self.done) if self.done else None
+        """An estimate from the rate so far, by content: a large file takes longer than a small
+        one, and each file some time of its own."""
+        done = self.bytes_done + _FILE_BYTES * self.done
+        total = self.bytes_total + _FILE_BYTES * self.total
+        return self.elapsed_s / done * (total - done) if done else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +104,23 @@ class Updater:
     recipe: str
     load: LoadConfig
     chunking: ChunkConfig
+    workers: WorkerConfig
     progress: ProgressCallback | None = None
     _new: list[NewDocument] = field(default_factory=list)
+    _embedding: list[NewDocument] = field(default_factory=list)
+    _known: dict[bytes, Vectors] = field(default_factory=dict)
     _rescued: dict[bytes, Vectors] = field(default_factory=dict)
+    _problems: list[Problem] = field(default_factory=list)
+    _sizes: Mapping[Key, int] = field(default_factory=dict)
     _waiting: int = 0
     _done: int = 0
     _total: int = 0
+    _bytes_done: int = 0
+    _bytes_total: int = 0
     _chunks: int = 0
     _reused: int = 0
     _started: float = 0.0
+    _reader: Reader | None = None
 
     def run(self, plan: Plan, work: Work) -> UpdateResult:
         self._started = time.monotonic()
@@ -109,19 +131,11 @@ class Updater:
                 param="embedder",
             )
         self._total = len(work.read) + len(work.remove)
+        self._sizes = work.sizes
+        self._bytes_total = sum(work.sizes.get(key, 0) for key in work.read)
         self._settle(work)
-        problems: list[Problem] = []
-        for key in work.read:
-            outcome = self._prepare(key)
-            if isinstance(outcome, Problem):
-                problems.append(outcome)
-                self._report(key)
-            elif outcome is not None:
-                self._new.append(outcome)
-                self._waiting += len(outcome.chunks)
-            if self._waiting >= _BATCH_CHUNKS:
-                self._flush()
-        self._flush()
+        if work.read:
+            self._take_in(work)
         return UpdateResult(
             plan,
             len(plan.add),
@@ -129,9 +143,27 @@ class Updater:
             len(plan.remove),
             self._chunks,
             self._reused,
-            (*plan.problems, *problems),
+            (*plan.problems, *self._problems),
             time.monotonic() - self._started,
         )
+
+    def _take_in(self, work: Work) -> None:
+        assert self.embedder is not None
+        with (
+            Embedding(self.embedder) as embedding,
+            Reader(work.read, self.roots, work.sizes, self.load, self.workers) as reader,
+        ):
+            self._reader = reader
+            for outcome in reader:
+                if isinstance(outcome, Refused):
+                    self._refuse(outcome)
+                elif outcome is not None:
+                    self._cut(outcome)
+                if self._waiting >= _BATCH_CHUNKS or (outcome is None and self._new):
+                    self._advance(embedding)
+            while self._new or self._embedding:
+                self._advance(embedding)
+            self._reader = None
 
     def _settle(self, work: Work) -> None:
         """All that needs no reading: what is gone goes first, so that nobody finds it. Its
@@ -153,83 +185,90 @@ class Updater:
             touch_documents(connection, work.touch)
             set_inodes(connection, work.inodes)
 
-    def _prepare(self, key: Key) -> NewDocument | Problem | None:
-        """Read and chunk one file. A problem takes the old version out of the index."""
-        assert self.embedder is not None
-        path = absolute_path(self.roots, key)
-        digest: bytes | None = None
-        checked_ns = time.time_ns()
-        try:
-            raw = read_file(Path(path), self.load)
-            digest = raw.digest
-            if len(raw.data) > self.load.apart_bytes:
-                self._flush()  # the others do not wait for a large one
-            document = parse_bounded(path, raw.data, self.load)
-        except ProblemError as error:
-            problem = error.at(key.path)
-            with self.database.writing() as connection:
-                remove_document(connection, key)
-                if error.kind == "vanished":
-                    remove_problem(connection, key)
-                else:
-                    put_problem(connection, key, problem, digest, self.recipe)
-            return Problem(readable_name(display_path(path)), error.kind, error.message, error.hint)
-        cut = chunk_document(
-            document, self.embedder.count_tokens, self.embedder.max_tokens, self.chunking
-        )
-        return NewDocument(key, document, digest, self.recipe, raw.fingerprint, checked_ns, cut)
+    def _refuse(self, refused: Refused) -> None:
+        """A problem takes the old version out of the index."""
+        key, error = refused.key, refused.error
+        with self.database.writing() as connection:
+            remove_document(connection, key)
+            if error.kind == "vanished":
+                remove_problem(connection, key)
+            else:
+                put_problem(connection, key, error.at(key.path), refused.digest, self.recipe)
+        problem = error.at(readable_name(display_path(absolute_path(self.roots, key))))
+        self._problems.append(problem)
+        self._report(key, problem)
 
-    def _flush(self) -> None:
-        """Embed what waits, then write each document in a transaction of its own."""
-        if not self._new:
-            return
-        table = self._embed(self._new)
-        for new in self._new:
+    def _cut(self, parsed: Parsed) -> None:
+        assert self.embedder is not None
+        cut = chunk_document(
+            parsed.document, self.embedder.count_tokens, self.embedder.max_tokens, self.chunking
+        )
+        self._new.append(
+            NewDocument(
+                parsed.key,
+                parsed.document,
+                parsed.digest,
+                self.recipe,
+                parsed.fingerprint,
+                parsed.checked_ns,
+                cut,
+            )
+        )
+        self._waiting += len(cut)
+
+    def _advance(self, embedding: Embedding) -> None:
+        """Write the batch that was embedded meanwhile, and have the next one embedded."""
+        if self._embedding:
+            while (table := embedding.result(_TELL_EVERY_S)) is None:
+                self._tell(self._embedding[-1].key, embedding.embedded)
+            self._write(self._known | table)
+        self._embedding, self._new, self._waiting = self._new, [], 0
+        if self._embedding:
+            wanted = {
+                embed_key(chunk): embedded_text(chunk.prefix, chunk.text)
+                for new in self._embedding
+                for chunk in new.chunks
+            }
+            self._known = self._find(wanted)
+            self._reused += len(self._known)
+            embedding.start({key: wanted[key] for key in wanted if key not in self._known})
+
+    def _find(self, wanted: Mapping[bytes, str]) -> dict[bytes, Vectors]:
+        """Vectors of equal texts that are in the index, or were until now."""
+        table = {key: self._rescued[key] for key in wanted if key in self._rescued}
+        with self.database.reading() as connection:
+            return table | find_vectors(connection, [key for key in wanted if key not in table])
+
+    def _write(self, table: Mapping[bytes, Vectors]) -> None:
+        """Each document in a transaction of its own."""
+        for new in self._embedding:
             matrix = np.stack([table[embed_key(chunk)] for chunk in new.chunks])
             with self.database.writing() as connection:
                 put_document(connection, new, matrix)
             self._chunks += len(new.chunks)
             self._report(new.key)
-        self._new, self._waiting = [], 0
 
-    def _embed(self, batch: list[NewDocument]) -> dict[bytes, Vectors]:
-        assert self.embedder is not None
-        wanted = {
-            embed_key(chunk): embedded_text(chunk.prefix, chunk.text)
-            for new in batch
-            for chunk in new.chunks
-        }
-        with self.database.reading() as connection:
-            table = find_vectors(connection, [key for key in wanted if key not in self._rescued])
-        table.update({key: self._rescued[key] for key in wanted if key in self._rescued})
-        self._reused += len(table)
-        missing = [key for key in wanted if key not in table]
-        for number, part in enumerate(_slices(missing, _BATCH_CHUNKS)):
-            if number:
-                self._tell(batch[-1].key, len(table))
-            matrix = self.embedder.embed([wanted[key] for key in part], "passage")
-            table.update(zip(part, np.asarray(matrix, np.float32), strict=True))
-        return table
-
-    def _report(self, key: Key) -> None:
+    def _report(self, key: Key, problem: Problem | None = None) -> None:
         self._done += 1
-        self._tell(key)
+        self._bytes_done += self._sizes.get(key, 0)
+        self._tell(key, problem=problem)
 
-    def _tell(self, key: Key, embedded: int = 0) -> None:
+    def _tell(self, key: Key, embedded: int = 0, problem: Problem | None = None) -> None:
         """Progress, with ``embedded`` chunks that are not written yet."""
-        if self.progress is not None:
-            self.progress(
-                Progress(
-                    self._done,
-                    self._total,
-                    self._chunks + embedded,
-                    self._reused,
-                    display_path(absolute_path(self.roots, key)),
-                    time.monotonic() - self._started,
-                )
+        if self.progress is None:
+            return
+        at_work = self._reader.at_work if self._reader else ()
+        self.progress(
+            Progress(
+                self._done,
+                self._total,
+                self._chunks + embedded,
+                self._reused,
+                display_path(absolute_path(self.roots, key)),
+                time.monotonic() - self._started,
+                self._bytes_done,
+                self._bytes_total,
+                tuple(map(display_path, at_work)),
+                problem,
             )
-
-
-def _slices(items: list[bytes], size: int) -> Iterator[list[bytes]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+        )
