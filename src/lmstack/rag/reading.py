@@ -26,8 +26,6 @@ __all__ = ["Parsed", "Reader", "Refused"]
 _PATIENCE_S = 1.0
 _AHEAD = 8
 _AHEAD_BYTES = 64_000_000
-# Parsers of ours, in Python, whose work grows with the length of the text and not faster.
-_PLAIN = frozenset({"text", "markdown"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +70,7 @@ class Reader:
     ) -> None:
         self._left = deque(keys)
         self._roots, self._sizes, self._load = roots, sizes, load
-        total = sum(sizes.get(key, 0) for key in keys)
-        self._inline = total <= workers.inline_bytes
+        self._total = sum(sizes.get(key, 0) for key in keys)
         self._workers = Workers(workers, load)
         self._threads = ThreadPoolExecutor(workers.processes, "lmstack-reading")
         self._ahead = workers.processes * _AHEAD
@@ -134,11 +131,21 @@ class Reader:
         try:
             raw = read_file(Path(path), self._load)
             digest = raw.digest
-            plain = FORMATS.get(Path(path).suffix.lower()) in _PLAIN
-            parse = parse_document if self._inline and plain else self._workers.parse
-            document = parse(path, raw.data)
+            if self._is_quick(path, raw.data):
+                document = parse_document(path, raw.data, self._load)
+            else:
+                document = self._workers.parse(path, raw.data)
             return Parsed(key, document, digest, raw.fingerprint, checked_ns)
         except ProblemError as error:
             return Refused(key, error, digest)
         finally:
             self._at_work.pop(key, None)
+
+    def _is_quick(self, path: str, data: bytes) -> bool:
+        """Whether it is parsed here: by a parser of ours, in Python, whose work grows with the
+        length of the text and not faster, on so little that the way to a worker takes longer."""
+        kind = FORMATS.get(Path(path).suffix.lower())
+        most = self._workers.config.inline_bytes
+        return len(data) <= most and (
+            kind == "text" or (kind == "markdown" and self._total <= most)
+        )

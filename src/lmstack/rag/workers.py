@@ -49,9 +49,9 @@ class WorkerConfig(Config):
     """Limits of one document: ``max_parse_s`` of processor time, ``max_wait_s`` on the clock (a
     busy machine does not turn a good file into a bad one), ``max_memory_bytes`` beyond what a
     worker needs itself, ``max_text_bytes`` of text that may come out of it. ``count`` of workers:
-    0 is one for each processor, 8 at most. Text and Markdown up to ``inline_bytes`` for a whole
-    update are parsed without a worker: that is over before one has started, and what they can
-    cost is bounded by their size."""
+    0 is one for each processor, 8 at most. Text files up to ``inline_bytes``, and Markdown where
+    the whole update has no more, are parsed without a worker: that is over before it has them,
+    and what they can cost is bounded by their size."""
 
     count: int = 0
     max_parse_s: int = 60
