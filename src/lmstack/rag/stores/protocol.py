@@ -3,7 +3,8 @@
 A store is a projection of the catalogue: the catalogue (SQLite or PostgreSQL) holds documents,
 chunks and vectors and is the truth; a store holds vectors and fields by chunk id for the sake of
 search, and can be emptied and filled again at any time. Chunk ids are never used twice, so every
-call may be repeated safely. Vectors are unit vectors; scores are cosines.
+call may be repeated safely. Vectors are unit vectors; scores are cosines, up to the rounding of
+float32: equal vectors may differ in the last bits of their scores.
 """
 
 from __future__ import annotations
@@ -43,9 +44,10 @@ class Stored:
 class VectorStore(Protocol):
     """Thread-safe. What returned is durable: it survives ``kill -9`` of the caller.
 
-    ``exact``: whether search finds the true nearest (approximate stores miss some).
-    Errors: `InputError` for a wrong number of dimensions, `StoreError` when the engine fails or
-    cannot be reached, `UnsupportedError` for a filter that it cannot express.
+    ``exact``: whether search finds the true nearest now (approximate stores miss some).
+    Errors: `InputError` for what `rows.checked_rows` refuses (dimensions, vectors that are not
+    of length one, fields that some engine could not keep, ids given twice), `StoreError` when the
+    engine fails or cannot be reached, `UnsupportedError` for a filter that it cannot express.
     """
 
     @property

@@ -1,0 +1,102 @@
+"""Where stores of every kind can be opened in tests, each call at a place of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.postgres import postgres_server
+
+__all__ = ["KINDS", "Place", "Places"]
+
+_ALL = ("memory", "sqlite", "faiss", "chroma", "chroma-server", "qdrant", "postgres")
+KINDS = [pytest.param(kind, id=kind) for kind in _ALL]
+
+
+@dataclass(frozen=True)
+class Place:
+    """``lasting``: opening it again finds the rows. ``shared``: by several processes at once.
+    ``slow``: some milliseconds an operation."""
+
+    kind: str
+    url: str
+    lasting: bool = True
+    shared: bool = True
+    slow: bool = False
+
+
+class Places:
+    """Starts a server when a place on it is first asked for."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder, self._stack = folder, stack
+        self._numbers = itertools.count()
+        self._servers: dict[str, str] = {}
+
+    def new(self, kind: str) -> Place:
+        number = next(self._numbers)
+        folder = self._folder / f"{kind}{number}"
+        match kind:
+            case "memory":
+                return Place(kind, "memory:", lasting=False, shared=False)
+            case "sqlite":
+                return Place(kind, f"sqlite:{folder}/rows.sqlite")
+            case "faiss":
+                return Place(kind, f"faiss:{folder}")
+            case "chroma" | "qdrant":
+                return Place(kind, f"{kind}:{folder}#name{number}", shared=False, slow=True)
+            case "chroma-server":
+                return Place(kind, f"{self._server(kind, chroma_server)}/name{number}", slow=True)
+            case "postgres":
+                return Place(kind, f"{self._server(kind, _postgres)}#rows{number}")
+        raise AssertionError(kind)
+
+    def _server(self, kind: str, start) -> str:
+        if kind not in self._servers:
+            self._servers[kind] = self._stack.enter_context(start(self._folder / kind))
+        return self._servers[kind]
+
+
+def _postgres(folder: Path):
+    return postgres_server()
+
+
+@contextmanager
+def chroma_server(folder: Path) -> Iterator[str]:
+    """A real `chroma run` on a free port of this machine."""
+    program = Path(sys.executable).with_name("chroma")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    command = [program, "run", "--path", folder, "--host", "127.0.0.1", "--port", str(port)]
+    # Its telemetry would wait for hosts that cannot be reached.
+    environment = {**os.environ, "ANONYMIZED_TELEMETRY": "False"}
+    with subprocess.Popen(command, env=environment, **quiet) as server:
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/api/v2/heartbeat", server)
+            yield f"chroma+http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "the server ended"
+        try:
+            if httpx.get(url, trust_env=False).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise AssertionError(f"no answer from {url}")
