@@ -20,13 +20,13 @@ demo: $(VENV)/.base
 	@printf '  %s up docs                                  open the page at http://127.0.0.1:8000\n' "$(LMSTACK)"
 	@printf '  make test                                              run every test\n'
 
-test: $(VENV)/.dev chromium
+test: $(VENV)/.dev chromium postgresql
 	@$(BIN)/ruff check src tests benchmarks examples
 	@$(BIN)/ruff format --check -q src tests benchmarks examples
 	@$(BIN)/mypy
 	@$(BIN)/pytest
 
-test-long: $(VENV)/.dev chromium
+test-long: $(VENV)/.dev chromium postgresql
 	@$(BIN)/pytest -m "long"
 
 check: $(VENV)/.dev
@@ -86,6 +86,18 @@ chromium:
 	  else \
 	    echo "Chromium is missing, so the page's tests will be skipped. To run them:"; \
 	    echo "  sudo apt-get install chromium"; \
+	  fi; }
+
+# The tests of PostgreSQL start a server of their own, with pgvector. The same holds.
+.PHONY: postgresql
+postgresql:
+	@ls /usr/share/postgresql/*/extension/vector.control >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	    echo "Installing PostgreSQL and pgvector for the tests of stores ..."; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql-17 postgresql-17-pgvector >/dev/null; \
+	  else \
+	    echo "pgvector is missing, so the tests of PostgreSQL will be skipped. To run them:"; \
+	    echo "  sudo apt-get install postgresql-17 postgresql-17-pgvector"; \
 	  fi; }
 
 # One environment; the dev extra is added on top of it. Versions are those of constraints.txt,

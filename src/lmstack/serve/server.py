@@ -58,6 +58,8 @@ def server_config(app: Any, *, grace_s: int = DRAIN_S) -> uvicorn.Config:
     """How every server of ours runs an ASGI app. ``grace_s``: time to finish when stopping."""
     return uvicorn.Config(
         app,
+        # Not uvloop where some other package brought it: one loop everywhere.
+        loop="asyncio",
         http=PatientProtocol,
         log_config=None,
         access_log=False,
