@@ -552,3 +552,13 @@ def test_folder_name_with_query_signs_is_a_folder_name(tmp_path, embedder, docs)
     with Index.open(folder, embedder) as index:
         index.update([docs])
     assert (folder / FILE_NAME).exists()
+
+
+@pytest.mark.parametrize("strategy", ["fixed", "sentence", "recursive", "semantic"])
+def test_index_of_every_strategy_is_whole(tmp_path, docs, embedder, strategy):
+    overlap = 0 if strategy == "semantic" else 4
+    chunking = ChunkConfig(strategy=strategy, target_tokens=24, overlap=overlap)
+    with Index.open(tmp_path / "i", embedder, config=IndexConfig(chunking=chunking)) as index:
+        index.update([docs])
+        assert index.verify().ok
+        assert index.search("eighteen nautical miles", 1)[0].path.endswith("lighthouse.txt")

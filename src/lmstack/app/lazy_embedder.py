@@ -50,6 +50,10 @@ class LazyEmbedder:
     def max_tokens(self) -> int:
         return self.load().max_tokens
 
+    @property
+    def counts_by_word(self) -> bool:
+        return bool(getattr(self.load(), "counts_by_word", False))
+
     def embed(self, texts: Sequence[str], kind: TextKind = "passage") -> npt.NDArray[np.float32]:
         return self.load().embed(texts, kind)
 

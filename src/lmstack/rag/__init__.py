@@ -15,7 +15,8 @@ from lmstack.rag.answers import (
     SentenceChecked,
     TextDelta,
 )
-from lmstack.rag.chunk import Chunk, ChunkConfig, chunk_document
+from lmstack.rag.chunk import Chunk, ChunkConfig
+from lmstack.rag.chunking import Chunker, ContextWriter, chunk_document
 from lmstack.rag.documents import Block, Document, Problem, Section
 from lmstack.rag.followup import turns_of
 from lmstack.rag.grounded import GroundedModel
@@ -43,8 +44,10 @@ __all__ = [
     "Block",
     "Chunk",
     "ChunkConfig",
+    "Chunker",
     "Citation",
     "CitationFound",
+    "ContextWriter",
     "Document",
     "DocumentInfo",
     "Found",

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lmstack.core import Embedder, InputError
-from lmstack.rag.chunk import ChunkConfig, chunk_document, embedded_text
+from lmstack.rag.chunk import ChunkConfig, embedded_text
+from lmstack.rag.chunking import Chunker
 from lmstack.rag.database import Database
 from lmstack.rag.documents import Problem
 from lmstack.rag.embedding import Embedding
@@ -112,6 +113,7 @@ class Updater:
     _rescued: dict[bytes, Vectors] = field(default_factory=dict)
     _problems: list[Problem] = field(default_factory=list)
     _sizes: Mapping[Key, int] = field(default_factory=dict)
+    _chunker: Chunker | None = None
     _waiting: int = 0
     _done: int = 0
     _total: int = 0
@@ -200,9 +202,9 @@ class Updater:
 
     def _cut(self, parsed: Parsed) -> None:
         assert self.embedder is not None
-        cut = chunk_document(
-            parsed.document, self.embedder.count_tokens, self.embedder.max_tokens, self.chunking
-        )
+        if self._chunker is None:
+            self._chunker = Chunker(self.embedder, self.chunking)
+        cut = self._chunker.cut(parsed.document)
         self._new.append(
             NewDocument(
                 parsed.key,

@@ -98,7 +98,14 @@ class LocalEmbedder:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """As in core's `Embedder`; the prefix of the model for passages counts."""
-        return [len(ids) for ids in self.tokenizer.encode_ids(self._prefixed(texts, "passage"))]
+        return self.tokenizer.count(self._prefixed(texts, "passage"))
+
+    @property
+    def counts_by_word(self) -> bool:
+        """Whether `count_tokens` of a text is the sum of that of its words, special tokens
+        counted once: cutting documents is several times as fast then."""
+        prompt = self._prompt("passage")
+        return self.tokenizer.counts_by_word and (not prompt or prompt[-1].isspace())
 
     def _prefixed(self, texts: Sequence[str], kind: TextKind) -> list[str]:
         if isinstance(texts, str):
@@ -112,9 +119,12 @@ class LocalEmbedder:
         for index, text in enumerate(texts):
             if not isinstance(text, str):
                 raise InputError(f"texts[{index}] is {shown(text)}, not a str", param="texts")
-        prompts = self._pooling.prompts
-        prompt = next((prompts[name] for name in _PROMPTS[kind] if name in prompts), "")
+        prompt = self._prompt(kind)
         return [prompt + text for text in texts]
+
+    def _prompt(self, kind: TextKind) -> str:
+        prompts = self._pooling.prompts
+        return next((prompts[name] for name in _PROMPTS[kind] if name in prompts), "")
 
     def _embed_slice(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         ids = self.tokenizer.encode_ids(texts, max_length=self._max_tokens)

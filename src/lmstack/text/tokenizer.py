@@ -202,6 +202,30 @@ class Tokenizer:
                 encoding.truncate(room)
         return [self._fast.post_process(encoding, None, True).ids for encoding in encodings]
 
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, added ones included: the lengths of `encode_ids`, sooner."""
+        for index, text in enumerate(texts):
+            check_text(text, f"texts[{index}]")
+        added = self._fast.num_special_tokens_to_add(False)
+        return [len(e) + added for e in _fast_batch(self._bare, texts, False)]
+
+    @cached_property
+    def counts_by_word(self) -> bool:
+        """Whether the words of a text (between spaces, tabs and line ends) have as many tokens
+        as the text, whatever it is: BERT's tokenizers, which never look across a space."""
+        spec = json.loads(self._json)
+        parts = [(spec.get(name) or {}).get("type") for name in ("pre_tokenizer", "normalizer")]
+        return (
+            self._exact is None
+            and spec["model"].get("type") == "WordPiece"
+            and parts[0] == "BertPreTokenizer"
+            and parts[1] in ("BertNormalizer", None)
+            and all(
+                not (token["lstrip"] or token["rstrip"] or any(map(str.isspace, token["content"])))
+                for token in spec["added_tokens"]
+            )
+        )
+
     def _room(self, max_length: int | None, add_special_tokens: bool) -> int | None:
         """Tokens of a text itself that ``max_length`` leaves."""
         if max_length is None:

@@ -1,0 +1,139 @@
+"""Cut as the document is built: sections are never mixed; within one, blocks (paragraphs, lists,
+fences, tables) are packed whole; a block that is too long is cut into lines or sentences, then
+words. A table that has to be cut gives its first row to the prefix of each further part.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from lmstack.rag.chunking.bounds import Span, line_bounds, sentence_bounds, strip
+from lmstack.rag.chunking.packing import fitting_pieces, pack
+from lmstack.rag.chunking.setting import Setting
+from lmstack.rag.documents import Block, BlockKind, Section
+
+__all__ = ["cut_structure"]
+
+# Neighbouring paragraphs are packed as one up to this length: a megabyte of one-letter lines is
+# 30,000 pieces then, not half a million.
+_SMALL = 32
+_LINES = (line_bounds, sentence_bounds)
+_PROSE = (sentence_bounds, line_bounds)
+_BY_LINE: frozenset[BlockKind] = frozenset(("list", "code", "table", "matter"))
+_FIRST_LINE = re.compile(r"\s*([^\n]*\S)[ \t\r]*\n\s*\S")
+
+
+@dataclass(frozen=True, slots=True)
+class _Atom:
+    """A span that is packed whole. ``header``: where the names of its columns stand."""
+
+    start: int
+    end: int
+    kind: BlockKind
+    header: Span | None = None
+
+
+def cut_structure(setting: Setting) -> Iterator[tuple[Span, str]]:
+    """Chunks in order, each with the header of a table for its prefix, or ``""``."""
+    blocks = _blocks(setting)
+    starts = np.array([a.start for _, a in blocks], np.int64)
+    ends = np.array([a.end for _, a in blocks], np.int64)
+    weights = setting.measure.upto(ends) - setting.measure.before(starts)
+    fits = dict(zip(starts.tolist(), weights <= setting.budgets(starts), strict=True))
+    for _, group in groupby(blocks, key=lambda item: item[0].start):
+        atoms: list[_Atom] = []
+        for _, atom in group:
+            atoms += [atom] if fits[atom.start] else _finer(setting, atom)
+        yield from _packed(setting, atoms)
+
+
+def _blocks(setting: Setting) -> list[tuple[Section, _Atom]]:
+    """All text outside white space: the blocks, and what lies between them (link definitions,
+    stray lines) as paragraphs."""
+    document = setting.document
+    cuts: list[Block] = []
+    position = 0
+    for block in document.blocks:
+        if block.start > position:
+            cuts.append(Block("paragraph", position, block.start))
+        if block.end > position:
+            header = block.header or _first_line(document.text, block)
+            cuts.append(Block(block.kind, max(block.start, position), block.end, header))
+        position = max(position, block.end)
+    if position < len(document.text):
+        cuts.append(Block("paragraph", position, len(document.text)))
+    starts = [section.start for section in document.sections]
+    result: list[tuple[Section, _Atom]] = []
+    for block in cuts:
+        start = block.start
+        while start < block.end:
+            section = document.sections[bisect_right(starts, start) - 1]
+            stop = min(block.end, section.end)
+            span = strip(document.text, start, stop)
+            if span:
+                _append(result, section, _Atom(*span, block.kind, block.header))
+            start = stop
+    return result
+
+
+def _append(result: list[tuple[Section, _Atom]], section: Section, atom: _Atom) -> None:
+    """Add a block, or let it continue a paragraph if both are small."""
+    if result and atom.kind == "paragraph":
+        last, before = result[-1]
+        small = atom.end - before.start <= _SMALL
+        if last is section and before.kind == "paragraph" and small:
+            result[-1] = (section, _Atom(before.start, atom.end, "paragraph"))
+            return
+    result.append((section, atom))
+
+
+def _finer(setting: Setting, atom: _Atom) -> Iterator[_Atom]:
+    """The parts of a block that does not fit."""
+    levels = _LINES if atom.kind in _BY_LINE else _PROSE
+    budget = setting.budget(atom.start)
+    if atom.header:
+        _, budget = setting.header(atom.start, atom.header)
+    for piece in fitting_pieces(setting, (atom.start, atom.end), levels, budget):
+        span = strip(setting.text, *piece)
+        if span:
+            yield _Atom(*span, atom.kind, atom.header)
+
+
+def _first_line(text: str, block: Block) -> Span | None:
+    """Where a table names its columns, unless its reader said so: in its first line."""
+    found = _FIRST_LINE.match(text, block.start, block.end) if block.kind == "table" else None
+    return found.span(1) if found else None
+
+
+def _absent(atom: _Atom) -> Span | None:
+    """The header that a chunk which begins with ``atom`` does not hold."""
+    return atom.header if atom.header and atom.header[1] <= atom.start else None
+
+
+def _packed(setting: Setting, atoms: Sequence[_Atom]) -> Iterator[tuple[Span, str]]:
+    groups = _groups(setting, atoms)
+    if len(groups) > 1 and groups[0][1] == 1 and atoms[0].kind == "heading":
+        # A heading alone says nothing; it goes with the beginning of what it heads.
+        atoms = [atoms[0], *_finer(setting, atoms[1]), *atoms[2:]]
+        groups = _groups(setting, atoms)
+    for first, last in groups:
+        header = _absent(atoms[first])
+        shown = setting.header(atoms[first].start, header)[0] if header else ""
+        yield (atoms[first].start, atoms[last - 1].end), shown
+
+
+def _groups(setting: Setting, atoms: Sequence[_Atom]) -> list[Span]:
+    starts = np.array([a.start for a in atoms], np.int64)
+    low = setting.measure.before(starts)
+    high = setting.measure.upto(np.array([a.end for a in atoms], np.int64))
+    budgets = setting.budgets(starts)
+    for number, atom in enumerate(atoms):
+        if header := _absent(atom):
+            budgets[number] = setting.header(atom.start, header)[1]
+    return list(pack(low, high, budgets))
