@@ -20,6 +20,7 @@ from lmstack.rag.chunking import Chunker, ContextWriter, chunk_document
 from lmstack.rag.documents import Block, Document, Problem, Section
 from lmstack.rag.followup import turns_of
 from lmstack.rag.grounded import GroundedModel
+from lmstack.rag.ignoring import Rules
 from lmstack.rag.index import Index, IndexConfig, IndexStatus
 from lmstack.rag.listing import DocumentInfo
 from lmstack.rag.load import FORMATS, LoadConfig, load_document
@@ -29,6 +30,7 @@ from lmstack.rag.support import OverlapSupport, SupportScorer
 from lmstack.rag.update import Progress, UpdateResult
 from lmstack.rag.verify import VerifyReport
 from lmstack.rag.view import IndexView
+from lmstack.rag.workers import WorkerConfig
 
 __all__ = [
     "ABSTENTION",
@@ -63,6 +65,7 @@ __all__ = [
     "Plan",
     "Problem",
     "Progress",
+    "Rules",
     "SearchConfig",
     "Section",
     "SentenceChecked",
@@ -70,6 +73,7 @@ __all__ = [
     "TextDelta",
     "UpdateResult",
     "VerifyReport",
+    "WorkerConfig",
     "chunk_document",
     "load_document",
     "turns_of",

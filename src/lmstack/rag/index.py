@@ -28,6 +28,7 @@ from lmstack.rag.chunk import ChunkConfig
 from lmstack.rag.database import Database, move_aside
 from lmstack.rag.dense import MatrixCache
 from lmstack.rag.documents import Problem
+from lmstack.rag.ignoring import IGNORE_FILE, Rules
 from lmstack.rag.load import LoadConfig
 from lmstack.rag.lock import writer_lock
 from lmstack.rag.memory import Memory, absolute_path, read_memory, source_roots
@@ -51,6 +52,7 @@ from lmstack.rag.store import (
     remove_sources,
     set_exclusions,
     set_inodes,
+    set_source_rules,
     touch_documents,
 )
 from lmstack.rag.update import Progress, Updater, UpdateResult
@@ -79,7 +81,8 @@ class IndexConfig(Config):
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
     """``bytes`` on disk; ``sources`` and problem paths as they open from the current folder;
-    ``plan`` is what an update would do, None if not asked for."""
+    ``rules`` say what is read of those that have some. ``plan`` is what an update would do, None
+    if not asked for."""
 
     folder: str
     documents: int
@@ -91,6 +94,7 @@ class IndexStatus:
     sources: tuple[str, ...]
     problems: tuple[Problem, ...]
     plan: Plan | None
+    rules: tuple[str, ...] = ()
 
     @property
     def up_to_date(self) -> bool | None:
@@ -207,11 +211,16 @@ class Index(IndexView):
         self,
         paths: Iterable[str | Path],
         progress: Callable[[Progress], None] | None = None,
+        *,
+        rules: Rules | None = None,
     ) -> UpdateResult:
-        """`update`, and paths that were taken out with `remove` may come back."""
+        """`update`, and paths that were taken out with `remove` may come back. ``rules`` say from
+        now on which files of each of ``paths`` are read; None leaves them as they are."""
         wanted = _absolute(paths)
         with self._writer():
             self._register(wanted)
+            if rules is not None:
+                self._set_rules(wanted, rules)
             self._include(wanted)
             return self._updater(progress).run(*self._plan(wanted))
 
@@ -269,6 +278,11 @@ class Index(IndexView):
                 for key, (problem, _, _) in sorted(memory.problems.items())
             ),
             plan=plan,
+            rules=tuple(
+                f"{display_path(memory.roots[source_id])}: {rules}"
+                for source_id, rules in memory.rules.items()
+                if str(rules)
+            ),
         )
 
     def verify(self) -> VerifyReport:
@@ -313,6 +327,20 @@ class Index(IndexView):
             with self._database.writing() as connection:
                 for path in paths:
                     absorb_sources(connection, path)
+
+    def _set_rules(self, paths: Sequence[str], rules: Rules) -> None:
+        with self._database.writing() as connection:
+            ids = {root: source_id for source_id, root in source_roots(connection).items()}
+            for path in paths:
+                if path not in ids:
+                    raise InputError(
+                        f"{shown(display_path(path))} is inside a source, not one of its own: "
+                        "include, exclude and gitignore are of a whole source",
+                        hint="lmstack index status lists them; or put the patterns into "
+                        f"{IGNORE_FILE} there",
+                        param="paths",
+                    )
+                set_source_rules(connection, ids[path], rules)
 
     def _include(self, paths: Sequence[str]) -> None:
         """Forget that ``paths`` were taken out."""

@@ -5,13 +5,15 @@ Covers reading only; `store` changes what is remembered.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from lmstack.rag.documents import Problem
+from lmstack.rag.ignoring import Rules
 from lmstack.rag.load import Fingerprint
 from lmstack.rag.schema import documents, exclusions, meta, problems, sources
 
@@ -23,10 +25,13 @@ __all__ = [
     "get_meta",
     "inode_key",
     "read_memory",
+    "rules_key",
     "source_roots",
+    "source_rules",
 ]
 
 _INODE = "inode of source "
+_RULES = "rules of source "
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,7 +56,7 @@ class Known:
 @dataclass(frozen=True)
 class Memory:
     """What an index remembers, read in one snapshot. ``inodes``: which folder each source was
-    when it was last looked into."""
+    when it was last looked into. ``rules``: of the sources that have some."""
 
     roots: Mapping[int, str]
     inodes: Mapping[int, int]
@@ -59,6 +64,7 @@ class Memory:
     problems: Mapping[Key, tuple[Problem, bytes | None, str]]
     excluded: frozenset[str]
     recipe: str
+    rules: Mapping[int, Rules] = field(default_factory=dict)
 
 
 def absolute_path(roots: Mapping[int, str], key: Key) -> str:
@@ -79,6 +85,20 @@ def source_roots(connection: sa.Connection) -> dict[int, str]:
 def inode_key(source_id: int) -> str:
     """The name in `meta` under which a source's inode is kept."""
     return f"{_INODE}{source_id}"
+
+
+def rules_key(source_id: int) -> str:
+    """The name in `meta` under which a source's rules are kept."""
+    return f"{_RULES}{source_id}"
+
+
+def source_rules(connection: sa.Connection) -> dict[int, Rules]:
+    """The rules of each source that has some."""
+    return {
+        int(key.removeprefix(_RULES)): Rules.from_mapping(json.loads(value))
+        for key, value in get_meta(connection).items()
+        if key.startswith(_RULES)
+    }
 
 
 def _inodes(connection: sa.Connection) -> dict[int, int]:
@@ -140,4 +160,5 @@ def read_memory(connection: sa.Connection, recipe: str) -> Memory:
         _known_problems(connection),
         frozenset(_excluded_paths(connection)),
         recipe,
+        source_rules(connection),
     )

@@ -197,9 +197,9 @@ def _files(memory: Memory, paths: Sequence[str]) -> Iterator[tuple[Key, Found | 
         if inner == "." and _is_replaced(memory, source_id):
             yield Key(source_id, "."), _absent("is an empty folder now", _kept(memory, source_id))
             continue
-        for found in scan_source(Path(path)):
-            name = found.path if inner == "." else _joined(inner, found.path)
-            key = Key(source_id, name)
+        rules = memory.rules.get(source_id)
+        for found in scan_source(Path(memory.roots[source_id]), rules, inner):
+            key = Key(source_id, found.path)
             if not is_under(absolute_path(memory.roots, key), memory.excluded):
                 yield key, found
 
@@ -256,10 +256,6 @@ def not_found(path: str) -> NotFoundError:
         hint="give an existing file or folder",
         param="paths",
     )
-
-
-def _joined(inner: str, path: str) -> str:
-    return inner if path == "." else f"{inner}/{path}"
 
 
 def _owner(memory: Memory, path: str) -> tuple[int, str]:

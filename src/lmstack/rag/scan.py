@@ -1,9 +1,10 @@
 """Which files a source holds, in a fixed order, without following anything out of it.
 
-Hidden files and folders (a leading dot) and the folders in `JUNK` are passed over in silence,
-and so are files whose ending no loader knows. Everything else that cannot be indexed is a
-`Problem`. Links: one that points inside the source is passed over, because its target is found
-anyway; one that points outside, nowhere or at itself is reported and never followed.
+Hidden files and folders (a leading dot), the folders in `JUNK`, what its owner wants left out
+(`ignoring`) and files whose ending no loader knows are passed over in silence. Everything else
+that cannot be indexed is a `Problem`. Links: one that points inside the source is passed over,
+because its target is found anyway; one that points outside, nowhere or at itself is reported and
+never followed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from lmstack.core import InputError, NotFoundError, shown
 from lmstack.rag.documents import Problem
+from lmstack.rag.ignoring import Patterns, Rules, patterns_of
 from lmstack.rag.load import FORMATS, Fingerprint, ProblemError
 
 __all__ = ["JUNK", "Found", "check_root", "readable_name", "scan_source"]
@@ -37,26 +39,41 @@ class Found:
     fingerprint: Fingerprint
 
 
-def scan_source(root: Path) -> Iterator[Found | Problem]:
-    """Walk ``root`` (a folder or a file), sorted by path. Raises `NotFoundError` without one."""
+def scan_source(
+    root: Path, rules: Rules | None = None, inner: str = "."
+) -> Iterator[Found | Problem]:
+    """Walk the source ``root`` (a folder or a file), or what is at ``inner`` in it, sorted by
+    path, without what ``rules`` and ignore files leave out. Raises `NotFoundError` without one."""
+    start = root if inner == "." else root / inner
     try:
-        status = root.stat()
+        status = start.stat()
     except OSError as error:
         raise NotFoundError(
-            f"cannot open {shown(str(root))}: {error.strerror}",
+            f"cannot open {shown(str(start))}: {error.strerror}",
             hint="give an existing file or folder",
             param="paths",
         ) from None
-    if not stat.S_ISDIR(status.st_mode):
+    is_folder = stat.S_ISDIR(status.st_mode)
+    if not is_folder and inner == ".":
         yield _entry(".", root.name, status)
         return
-    yield from _walk(os.fspath(root), os.path.realpath(root))
+    try:
+        patterns = patterns_of(os.fspath(root), rules or Rules(), inner)
+    except ProblemError as error:
+        yield error.at(readable_name(inner))
+        return
+    if patterns is None:
+        return
+    if not is_folder:
+        yield _entry(inner, start.name, status)
+        return
+    yield from _walk(os.fspath(root), os.path.realpath(root), patterns, inner)
 
 
-def _walk(root: str, real_root: str) -> Iterator[Found | Problem]:
-    waiting = [""]
+def _walk(root: str, real_root: str, patterns: Patterns, inner: str) -> Iterator[Found | Problem]:
+    waiting = [("" if inner == "." else inner, patterns)]
     while waiting:
-        folder = waiting.pop()
+        folder, patterns = waiting.pop()
         try:
             with os.scandir(os.path.join(root, folder)) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
@@ -68,26 +85,34 @@ def _walk(root: str, real_root: str) -> Iterator[Found | Problem]:
                 "make it readable: chmod u+rx FOLDER",
             )
             continue
-        below: list[str] = []
+        below: list[tuple[str, Patterns]] = []
         for entry in entries:
-            path = os.path.join(folder, entry.name) if folder else entry.name
-            found = _look(entry, path, real_root)
-            if isinstance(found, str):
-                below.append(found)
-            elif found is not None:
-                yield found
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            found = _look(entry, path, real_root, patterns)
+            if not isinstance(found, str):
+                yield from () if found is None else (found,)
+                continue
+            try:
+                below.append((found, patterns.below(found)))
+            except ProblemError as error:
+                yield error.at(readable_name(found))
         waiting.extend(reversed(below))
 
 
-def _look(entry: os.DirEntry[str], path: str, real_root: str) -> Found | Problem | str | None:
+def _look(
+    entry: os.DirEntry[str], path: str, real_root: str, patterns: Patterns
+) -> Found | Problem | str | None:
     """A file, a problem, the path of a folder to walk, or None for what is passed over."""
     if entry.name.startswith("."):
         return None
     try:
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if (entry.name in JUNK and is_folder) or patterns.leaves_out(path, is_folder=is_folder):
+            return None
         if entry.is_symlink():
             return _link(entry, path, real_root)
-        if entry.is_dir(follow_symlinks=False):
-            return None if entry.name in JUNK else path
+        if is_folder:
+            return path
         if os.path.splitext(entry.name)[1].lower() not in FORMATS:
             return None
         return _entry(path, entry.name, entry.stat(follow_symlinks=False))

@@ -6,6 +6,7 @@ what a search makes of it (`search`).
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -17,13 +18,22 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
+from lmstack.core import InputError, shown
 from lmstack.rag.chunk import Chunk, embedded_text
 from lmstack.rag.documents import Document, Problem
 from lmstack.rag.fields import dump_fields, load_fields
+from lmstack.rag.ignoring import IGNORE_FILE, Rules
 from lmstack.rag.labels import labels_of, read_rules
 from lmstack.rag.lexical import pieces_of, posting_blob
 from lmstack.rag.load import Fingerprint
-from lmstack.rag.memory import Key, absolute_path, inode_key, source_roots
+from lmstack.rag.memory import (
+    Key,
+    absolute_path,
+    inode_key,
+    rules_key,
+    source_roots,
+    source_rules,
+)
 from lmstack.rag.schema import (
     ACTIVE,
     chunks,
@@ -57,6 +67,7 @@ __all__ = [
     "set_inodes",
     "set_labels",
     "set_meta",
+    "set_source_rules",
     "touch_documents",
     "vectors_of",
 ]
@@ -109,6 +120,15 @@ def absorb_sources(connection: sa.Connection, root: str) -> int:
     for source_id, other in source_roots(connection).items():
         if root == other or root.startswith(other.rstrip(os.sep) + os.sep):
             return source_id
+    rules = source_rules(connection)
+    for source_id, other in source_roots(connection).items():
+        if other.startswith(prefix) and str(rules.get(source_id, "")):
+            raise InputError(
+                f"{shown(other)} is a source with rules of its own ({rules[source_id]}), which "
+                f"would be lost in {shown(root)}",
+                hint=f"lmstack index remove it first, or put the rules into {IGNORE_FILE} there",
+                param="paths",
+            )
     result = connection.execute(sa.insert(sources).values(root=root).returning(sources.c.id))
     new_id = int(result.scalar_one())
     for source_id, other in source_roots(connection).items():
@@ -272,6 +292,11 @@ def set_inodes(connection: sa.Connection, inodes: Mapping[int, int]) -> None:
     set_meta(connection, **{inode_key(i): str(inode) for i, inode in inodes.items()})
 
 
+def set_source_rules(connection: sa.Connection, source_id: int, rules: Rules) -> None:
+    """What is read of a source from now on."""
+    set_meta(connection, **{rules_key(source_id): json.dumps(dataclasses.asdict(rules))})
+
+
 def put_problem(
     connection: sa.Connection, key: Key, problem: Problem, digest: bytes | None, recipe: str
 ) -> None:
@@ -346,7 +371,8 @@ def remove_all_documents(connection: sa.Connection) -> None:
 
 def remove_sources(connection: sa.Connection, ids: Sequence[int]) -> None:
     """Forget sources whose documents and problems are already out."""
-    connection.execute(sa.delete(meta).where(meta.c.key.in_(map(inode_key, ids))))
+    keys = [key(i) for i in ids for key in (inode_key, rules_key)]
+    connection.execute(sa.delete(meta).where(meta.c.key.in_(keys)))
     connection.execute(sa.delete(sources).where(sources.c.id.in_(ids)))
 
 
