@@ -1,17 +1,15 @@
 """One file to one `Document`, or one `Problem` that says why not.
 
-Covers `.txt`, `.md` and `.html` (and their usual other spellings). UTF-8 is required of text
-and Markdown, because offsets count the characters of the decoded file; HTML may declare another
-encoding. A byte-order mark is kept as the first character of the text (offsets stay those of
-the file) and is never part of a chunk. Does not walk folders (`scan`).
+Reads the bytes, decides what they are and hands them to the parser of their format
+(`lmstack.rag.formats`). UTF-8 is required of text formats, because offsets count the characters
+of the decoded file. A byte-order mark is kept as the first character of the text (offsets stay
+those of the file) and is never part of a chunk. Does not walk folders (`scan`).
 """
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +17,15 @@ from pathlib import Path
 
 from lmstack.core import LmstackError, shown
 from lmstack.rag.documents import Document, Format, ProblemError
+from lmstack.rag.formats.decoding import decode_html, decode_text, sniff
 from lmstack.rag.formats.docx import parse_docx
 from lmstack.rag.formats.html import html_structure
+from lmstack.rag.formats.mail import parse_mail
 from lmstack.rag.formats.markdown import markdown_structure, text_structure
+from lmstack.rag.formats.notebook import parse_notebook
 from lmstack.rag.formats.parsed import Parsed
+from lmstack.rag.formats.rows import parse_json_lines, parse_table
+from lmstack.rag.formats.source import ENDINGS, parse_source
 from lmstack.rag.limits import LoadConfig
 
 __all__ = [
@@ -47,11 +50,17 @@ FORMATS: dict[str, Format] = {
     ".xhtml": "html",
     ".pdf": "pdf",
     ".docx": "docx",
+    ".eml": "email",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".tab": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".ipynb": "notebook",
+    **dict.fromkeys(ENDINGS, "code"),
 }
 # Part of what an indexed document was made with: raise it when a parser's output changes.
 PARSER_VERSION = 3
-_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.I)
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,29 +141,9 @@ def load_document(path: str | Path, config: LoadConfig | None = None) -> Documen
 
 
 def parse_document(path: str, data: bytes, config: LoadConfig | None = None) -> Document:
-    """Decode and parse ``data``; raises `ProblemError`. The suffix of ``path`` decides how."""
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix not in FORMATS:
-        raise ProblemError(
-            "format",
-            f"files that end in {shown(suffix)} are not read",
-            f"known endings: {', '.join(sorted(FORMATS))}",
-        )
-    kind = FORMATS[suffix]
-    if not data:
-        raise ProblemError("empty", "is empty (0 bytes)", "leave it out, or put text in it")
-    try:
-        parsed = _PARSERS[kind](data, path, config or LoadConfig())
-    except LmstackError as error:
-        raise ProblemError("format", error.message, error.hint or "") from error
-    except ProblemError:
-        raise
-    except Exception as error:  # a parser's bug costs its file, not the folder
-        raise ProblemError(
-            "failed",
-            f"could not be parsed: {type(error).__name__}: {shown(str(error))}",
-            "report it, with the file if you can",
-        ) from error
+    """Decode and parse ``data``; raises `ProblemError`. The suffix of ``path`` says how, unless
+    the first bytes say otherwise."""
+    kind, parsed = _parse(data, path, config or LoadConfig())
     if not parsed.text.strip().strip("\ufeff"):
         raise ProblemError("empty", "has no text", "leave it out, or put text in it")
     name = os.path.splitext(os.path.basename(path))[0]
@@ -170,21 +159,46 @@ def parse_document(path: str, data: bytes, config: LoadConfig | None = None) -> 
     )
 
 
+def _parse(data: bytes, path: str, config: LoadConfig) -> tuple[Format, Parsed]:
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in FORMATS:
+        raise ProblemError(
+            "format",
+            f"files that end in {shown(suffix)} are not read",
+            f"known endings: {', '.join(sorted(FORMATS))}",
+        )
+    if not data:
+        raise ProblemError("empty", "is empty (0 bytes)", "leave it out, or put text in it")
+    try:
+        kind = sniff(data, FORMATS[suffix])
+        return kind, _PARSERS[kind](data, path, config)
+    except LmstackError as error:
+        raise ProblemError("format", error.message, error.hint or "") from error
+    except ProblemError:
+        raise
+    except Exception as error:  # a parser's bug costs its file, not the folder
+        raise ProblemError(
+            "failed",
+            f"could not be parsed: {type(error).__name__}: {shown(str(error))}",
+            "report it, with the file if you can",
+        ) from error
+
+
 Parser = Callable[[bytes, str, LoadConfig], Parsed]
 
 
 def _text(data: bytes, _path: str, _config: LoadConfig) -> Parsed:
-    text = _decode(data)
+    text = decode_text(data)
     return Parsed(text, *text_structure(text))
 
 
 def _markdown(data: bytes, _path: str, _config: LoadConfig) -> Parsed:
-    text = _decode(data)
+    text = decode_text(data)
     return Parsed(text, *markdown_structure(text))
 
 
 def _html(data: bytes, _path: str, _config: LoadConfig) -> Parsed:
-    return Parsed(*html_structure(_decode(data, html=True)))
+    return Parsed(*html_structure(decode_html(data)))
 
 
 def _pdf(data: bytes, path: str, config: LoadConfig) -> Parsed:
@@ -194,50 +208,19 @@ def _pdf(data: bytes, path: str, config: LoadConfig) -> Parsed:
     return parse_pdf(data, path, config)
 
 
+def _mail(data: bytes, path: str, config: LoadConfig) -> Parsed:
+    return parse_mail(data, path, config, lambda part, name, limits: _parse(part, name, limits)[1])
+
+
 _PARSERS: dict[Format, Parser] = {
     "text": _text,
     "markdown": _markdown,
     "html": _html,
     "pdf": _pdf,
     "docx": parse_docx,
+    "email": _mail,
+    "csv": parse_table,
+    "jsonl": parse_json_lines,
+    "code": parse_source,
+    "notebook": parse_notebook,
 }
-
-
-def _decode(data: bytes, *, html: bool = False) -> str:
-    if data.startswith(_UTF16):
-        raise ProblemError(
-            "encoding", "is UTF-16, not UTF-8", "convert it: iconv -f UTF-16 -t UTF-8 FILE"
-        )
-    if b"\0" in data:
-        where = data.index(b"\0")
-        raise ProblemError(
-            "binary",
-            f"is binary (a NUL byte at byte {where})",
-            "leave it out, or export it as text",
-        )
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        declared = _declared_charset(data) if html else None
-        if declared is not None:
-            try:
-                return data.decode(declared)
-            except (UnicodeDecodeError, LookupError):
-                pass
-        raise ProblemError(
-            "encoding",
-            f"is not valid UTF-8 (byte 0x{data[error.start]:02x} at byte {error.start})",
-            "convert it: iconv -f ISO-8859-1 -t UTF-8 FILE",
-        ) from None
-
-
-def _declared_charset(data: bytes) -> str | None:
-    match = _CHARSET.search(data[:2048])
-    if match is None:
-        return None
-    try:
-        info = codecs.lookup(match.group(1).decode("ascii"))
-    except LookupError:
-        return None
-    # bytes-to-bytes codecs (zip, hex) are in the same table and are not encodings of text
-    return info.name if getattr(info, "_is_text_encoding", True) else None
