@@ -15,10 +15,10 @@ from lmstack.rag.fields import all_fields, iso_time, load_fields
 from lmstack.rag.filters import Fields, Filter
 from lmstack.rag.labels import may_see
 from lmstack.rag.memory import Key, absolute_path, source_roots
-from lmstack.rag.schema import documents, texts
+from lmstack.rag.schema import ACTIVE, chunks, documents, texts
 from lmstack.rag.structure import load_blocks, load_pages, load_sections
 
-__all__ = ["DocumentInfo", "list_documents", "read_document"]
+__all__ = ["DocumentInfo", "list_documents", "read_document", "read_spans"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,21 @@ def read_document(
         fields=load_fields(row.fields),
         language=row.language,
     )
+
+
+def read_spans(
+    connection: sa.Connection, document_id: int, held: frozenset[str] | None = None
+) -> list[tuple[int, int]]:
+    """(start, end) of each passage of a document, in order; none of a document that is gone or
+    that a caller with the labels ``held`` may not see."""
+    query = (
+        sa.select(chunks.c.start, chunks.c.end, documents.c.labels)
+        .join_from(chunks, documents, chunks.c.document_id == documents.c.id)
+        .where((chunks.c.space_id == ACTIVE) & (chunks.c.document_id == document_id))
+        .order_by(chunks.c.id)
+    )
+    rows = connection.execute(query)
+    return [(row.start, row.end) for row in rows if may_see(held, json.loads(row.labels))]
 
 
 def _key_in(source_id: int, root: str, path: str) -> Key | None:

@@ -24,7 +24,7 @@ from lmstack.rag.fields import with_absolute_paths
 from lmstack.rag.filters import Filter
 from lmstack.rag.labels import check_labels
 from lmstack.rag.lexical import inverse_frequencies
-from lmstack.rag.listing import DocumentInfo, list_documents, read_document
+from lmstack.rag.listing import DocumentInfo, list_documents, read_document, read_spans
 from lmstack.rag.memory import get_meta
 from lmstack.rag.plan import display_path
 from lmstack.rag.search import Hit, Mode, SearchConfig, check_query, query_vector, run_search
@@ -123,6 +123,11 @@ class IndexView:
                 param="path",
             )
         return dataclasses.replace(found, path=display_path(found.path))
+
+    def passage_spans(self, document_id: int) -> list[tuple[int, int]]:
+        """Where the passages of a document begin and end, in order; none for one that is gone."""
+        with self._opened.database.reading() as connection:
+            return read_spans(connection, document_id, self.labels)
 
     def documents(self, where: Filter | None = None) -> list[DocumentInfo]:
         """The documents that match ``where``, in the order of their paths."""

@@ -36,7 +36,12 @@ from lmstack.serve.tasks.results import (
 if TYPE_CHECKING:
     from lmstack.serve.tasks.base import Task
     from lmstack.serve.tasks.catalog import task
-    from lmstack.serve.tasks.served import LocalClassifier, LocalReranker, LocalTasks
+    from lmstack.serve.tasks.served import (
+        LocalClassifier,
+        LocalReranker,
+        LocalTasks,
+        LocalTokenEmbedder,
+    )
 
 __all__ = [
     "ALIASES",
@@ -57,6 +62,7 @@ __all__ = [
     "LocalClassifier",
     "LocalReranker",
     "LocalTasks",
+    "LocalTokenEmbedder",
     "Ranked",
     "Ranking",
     "Result",
@@ -71,6 +77,7 @@ _NEEDS_TORCH = {
     "LocalClassifier": "lmstack.serve.tasks.served",
     "LocalReranker": "lmstack.serve.tasks.served",
     "LocalTasks": "lmstack.serve.tasks.served",
+    "LocalTokenEmbedder": "lmstack.serve.tasks.served",
     "Task": "lmstack.serve.tasks.base",
     "task": "lmstack.serve.tasks.catalog",
 }

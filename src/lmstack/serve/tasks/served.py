@@ -1,8 +1,8 @@
-"""Local models as the server wants them (`Ranker`, `Classifier` and `TaskModel` of
-`serving`).
+"""Local models as the server wants them (`Ranker`, `Classifier` and `TaskModel` of `serving`), and
+as retrieval does.
 
-Nothing is cut in silence: a text that is too long is an error. Control tokens spelled in a text
-are text. Does not cover HTTP.
+For the server nothing is cut in silence: a text that is too long is an error. Control tokens
+spelled in a text are text. Does not cover HTTP.
 """
 
 from __future__ import annotations
@@ -14,46 +14,77 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.core import ModelInfo, UnsupportedError
+from lmstack.core import ModelInfo, TextKind, UnsupportedError
 from lmstack.registry import LoadedModel, ModelFolder, Store, load
 from lmstack.serve.tasks.base import Task
 from lmstack.serve.tasks.catalog import task as make
 from lmstack.serve.tasks.classification import activation_of, probabilities
 from lmstack.serve.tasks.encoder import Encoder
 from lmstack.serve.tasks.filling import FillMask
+from lmstack.serve.tasks.late_interaction import LateInteractionScorer
 from lmstack.serve.tasks.names import GENERATING, abilities, require
 from lmstack.serve.tasks.reranking import Reranking, scorer
 from lmstack.serve.tasks.vectors import SentenceEmbedding
 
-__all__ = ["LocalClassifier", "LocalReranker", "LocalTasks"]
+__all__ = ["LocalClassifier", "LocalReranker", "LocalTasks", "LocalTokenEmbedder"]
 
 Ref = str | os.PathLike[str] | ModelFolder
 Floats = npt.NDArray[np.float32]
 
 
 class LocalReranker:
-    """A cross-encoder or a late-interaction model as the server's `Ranker`. Thread-safe."""
+    """A cross-encoder or a late-interaction model as the server's `Ranker`. ``cut``: read as much
+    of a long passage as the model can. Thread-safe."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, *, cut: bool = False) -> None:
         require(loaded, "reranking")
         self._scorer = scorer(loaded)
+        self._cut = cut
         self._scorer.encoder.special = False
         self.info = ModelInfo(loaded.name, loaded.digest, Encoder(loaded).limit)
 
     @classmethod
-    def load(cls, ref: Ref, store: Store | None = None, *, weights: str | None = None) -> Self:
+    def load(
+        cls,
+        ref: Ref,
+        store: Store | None = None,
+        *,
+        weights: str | None = None,
+        cut: bool = False,
+    ) -> Self:
         """The reranker that ``ref`` names (no network). ``weights``: the form in which they are
         held, float32 unless given or already quantized."""
-        return cls(load(ref, store, weights=weights))
+        return cls(load(ref, store, weights=weights), cut=cut)
 
     def score(
         self, query: str, passages: Sequence[str], max_passage_tokens: int | None = None
     ) -> Floats:
         pairs = [(query, passage) for passage in passages]
-        return self._scorer.score(pairs, max_passage_tokens, cut=False)
+        return self._scorer.score(pairs, max_passage_tokens, cut=self._cut)
 
     def count_tokens(self, query: str, passages: Sequence[str]) -> list[int]:
         return self._scorer.count_tokens([(query, passage) for passage in passages])
+
+
+class LocalTokenEmbedder:
+    """A late-interaction model as retrieval wants it: a unit vector a token, long texts cut.
+    Thread-safe."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._scorer = LateInteractionScorer(loaded)
+        self._scorer.encoder.special = False
+        self.info = ModelInfo(loaded.name, loaded.digest, self._scorer.encoder.limit)
+
+    @classmethod
+    def load(cls, ref: Ref, store: Store | None = None, *, weights: str | None = None) -> Self:
+        """The model that ``ref`` names (no network). ``weights``: the form in which they are
+        held, float32 unless given or already quantized."""
+        return cls(load(ref, store, weights=weights))
+
+    def embed_tokens(self, texts: Sequence[str], kind: TextKind = "passage") -> list[Floats]:
+        """Of each text (tokens, dimensions), as the model encodes its ``kind``."""
+        encode = self._scorer.queries if kind == "query" else self._scorer.documents
+        return [vectors.numpy() for vectors in encode(texts)]
 
 
 class LocalClassifier:

