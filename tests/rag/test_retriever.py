@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from lmstack.core import InputError, ModelInfo
 from lmstack.core.scripted import ScriptedModel
 from lmstack.rag import Index
+from lmstack.rag.filters import parse_condition
 from lmstack.rag.retrieval import PRESETS, RetrievalConfig, preset
 from lmstack.rag.retriever import Retriever
+from lmstack.rag.store import set_labels
 
 WORDS = ["tower", "light", "egg", "winter", "page", "limit", "stop", "minute"]
 
@@ -143,6 +145,63 @@ def test_scores_descend_up_to_the_first_k(index, question, config, k):
         scores = [score for _, score in stage.scores]
         if stage.name not in ("mmr", "first k", "expand"):
             assert scores == sorted(scores, reverse=True), stage.name
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory, make_embedder):
+    """Twelve documents in two folders, a third of them behind a label; and an index of those
+    that are not."""
+    folder = tmp_path_factory.mktemp("labelled")
+    hidden = []
+    for number in range(12):
+        text = " ".join(WORDS[(number * 3 + i) % 8] for i in range(9))
+        for name in ("all", "open"):
+            place = folder / name / "ab"[number % 2] / f"policy-v{number}.md"
+            if number % 3 != 1 or name == "all":
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_text(f"# Title {number % 4}\n\n{text}\n")
+        if number % 3 == 1:
+            hidden.append(str(folder / "all" / "ab"[number % 2] / f"policy-v{number}.md"))
+    with (
+        Index.open(folder / "all.idx", make_embedder()) as everything,
+        Index.open(folder / "open.idx", make_embedder()) as visible,
+    ):
+        everything.update([folder / "all"])
+        visible.update([folder / "open"])
+        with everything._opened.database.writing() as connection:
+            for path in hidden:
+                set_labels(connection, path, frozenset({"hr"}))
+        yield everything, visible, folder
+
+
+@settings(deadline=None, max_examples=40)
+@given(question=questions, config=configs, k=st.integers(1, 12))
+def test_labels_hold_through_every_stage(labelled, question, config, k):
+    everything, visible, _ = labelled
+    seen = retriever(everything.seen_by(frozenset()), config).search(question, k)
+    alone = retriever(visible, config).search(question, k)
+    assert [_without_place(h) for h in seen.hits] == [_without_place(h) for h in alone.hits]
+    assert _timeless(seen.trace) == _timeless(alone.trace)
+
+
+def _without_place(hit):
+    return Path(hit.path).name, hit.start, hit.text, round(hit.score, 9), hit.ranks
+
+
+def _timeless(trace):
+    """Of a trace all that does not differ between two runs, without ids."""
+    names = {i: (Path(h.path).name, h.start) for i, h in trace.passages.items()}
+    return [(s.name, [names[i] for i, _ in s.scores], len(s.gone)) for s in trace.stages]
+
+
+@settings(deadline=None, max_examples=40)
+@given(question=questions, config=configs, k=st.integers(1, 12))
+def test_filters_hold_through_every_stage(labelled, question, config, k):
+    everything, _, folder = labelled
+    where = parse_condition(f"path under {folder}/all/a")
+    found = retriever(everything, config).search(question, k, where=where)
+    assert {Path(hit.path).parent.name for hit in found.hits} <= {"a"}
+    assert {Path(hit.path).parent.name for hit in found.trace.passages.values()} <= {"a"}
 
 
 def test_without_stages_the_hits_are_those_of_the_index(index):

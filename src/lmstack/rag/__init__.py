@@ -25,7 +25,10 @@ from lmstack.rag.index import Index, IndexConfig, IndexStatus
 from lmstack.rag.listing import DocumentInfo
 from lmstack.rag.load import FORMATS, LoadConfig, load_document
 from lmstack.rag.plan import Plan
+from lmstack.rag.retrieval import RetrievalConfig, Retrieved, StageTrace, Trace, preset
+from lmstack.rag.retriever import Retriever
 from lmstack.rag.search import Hit, SearchConfig
+from lmstack.rag.stages.late import LateInteraction, TokenEmbedder
 from lmstack.rag.support import OverlapSupport, SupportScorer
 from lmstack.rag.update import Progress, UpdateResult
 from lmstack.rag.verify import VerifyReport
@@ -59,22 +62,30 @@ __all__ = [
     "IndexConfig",
     "IndexStatus",
     "IndexView",
+    "LateInteraction",
     "LoadConfig",
     "OverlapSupport",
     "PassagesFound",
     "Plan",
     "Problem",
     "Progress",
+    "RetrievalConfig",
+    "Retrieved",
+    "Retriever",
     "Rules",
     "SearchConfig",
     "Section",
     "SentenceChecked",
+    "StageTrace",
     "SupportScorer",
     "TextDelta",
+    "TokenEmbedder",
+    "Trace",
     "UpdateResult",
     "VerifyReport",
     "WorkerConfig",
     "chunk_document",
     "load_document",
+    "preset",
     "turns_of",
 ]

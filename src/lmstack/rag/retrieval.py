@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from lmstack.core import Config, Embedder, InputError, check_range, check_whole, shown
 from lmstack.rag.documents import Document
+from lmstack.rag.filters import Filter
 from lmstack.rag.search import Hit, Mode
 
 __all__ = [
@@ -41,8 +42,15 @@ class Searchable(Protocol):
     @property
     def embedder(self) -> Embedder | None: ...
 
-    @property
-    def search(self) -> Any: ...
+    def search(
+        self,
+        query: str,
+        k: int,
+        mode: Mode,
+        *,
+        vector: npt.NDArray[np.float32] | None,
+        where: Filter | None,
+    ) -> list[Hit]: ...
 
     def document(self, which: int) -> Document: ...
 
@@ -213,7 +221,7 @@ def _check_date(value: str) -> None:
 
 PRESETS: Mapping[Preset, RetrievalConfig] = {
     "fast": RetrievalConfig(),
-    "default": RetrievalConfig(rerank_depth=20),
+    "default": RetrievalConfig(),
     "best": RetrievalConfig(rerank_depth=50, late_depth=50),
 }
 

@@ -187,12 +187,9 @@ class _Run:
         return hits, {}, f"{config.mode}, {len(lists)} queries"
 
     def _search(self, query: str, depth: int, vector: Vector | None) -> list[Hit]:
-        # A filter is passed on only where there is one.
-        options = {} if self.where is None else {"where": self.where}
-        hits: list[Hit] = self.owner.index.search(
-            query, depth, self.config.mode, vector=vector, **options
+        return self.owner.index.search(
+            query, depth, self.config.mode, vector=vector, where=self.where
         )
-        return hits
 
     def _vectors(self) -> list[Vector | None]:
         """Of each query; with HyDE the mean of the query's and the made-up passage's."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmstack.app import document_wiring
+from lmstack.app import document_wiring, retrieval_wiring
 from lmstack.app.command import command
 from lmstack.app.commands._options import (
     Docs,
@@ -17,12 +17,27 @@ from lmstack.app.commands._options import (
     check_words,
     one_source,
 )
+from lmstack.app.commands._search_options import (
+    ExpandHow,
+    Explain,
+    FreshDays,
+    Mmr,
+    Mode,
+    PresetName,
+    Rerank,
+    Where,
+)
+from lmstack.app.explaining import explanation_lines
 from lmstack.app.formats import printable
 from lmstack.app.output import Output
+
+if TYPE_CHECKING:
+    from lmstack.rag.retrieval import RetrievalConfig, Retrieved
 
 __all__ = ["register"]
 
 PREVIEW = 300
+RERANKED = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -40,36 +55,69 @@ def search(
     docs: Docs = None,
     index: IndexFolder = None,
     k: NumPassages = 10,
-    mode: Annotated[
-        Literal["hybrid", "dense", "lexical"],
-        typer.Option(
-            "--mode",
-            metavar="MODE",
-            help="By words and meaning (hybrid), meaning only (dense), words only (lexical).",
-        ),
-    ] = "hybrid",
+    mode: Mode = "hybrid",
+    preset: PresetName = None,
+    rerank: Rerank = None,
+    where: Where = None,
+    mmr: Mmr = None,
+    expand: ExpandHow = None,
+    fresh_days: FreshDays = None,
+    explain: Explain = False,
     embedder: EmbedderName = None,
     rebuild: Rebuild = False,
 ) -> None:
     """Find the passages that fit a query.
 
     With --docs the folder's index is made or updated first. Passages found by words and by
-    meaning are fused by reciprocal rank. Words alone need no model.
+    meaning are fused by reciprocal rank, then read by a reranker. Words alone (--mode lexical)
+    need no model, and are not reranked unless asked for.
     """
     one_source(docs, index, "lmstack search")
     check_words(query, "query", "lmstack search")
+    changes = {"mode": mode, "mmr": mmr, "expand": expand or "none", "fresh_days": fresh_days}
+    from lmstack.rag.filters import all_of, parse_condition
+
+    wanted = all_of(*map(parse_condition, where or ()))
+    config = _config(out, preset, rerank, changes)
+    embeds = mode != "lexical" or docs is not None or mmr is not None
     with document_wiring.open_source(
-        out, docs, index, embedder, rebuild=rebuild, embeds=mode != "lexical" or docs is not None
+        out, docs, index, embedder, rebuild=rebuild, embeds=embeds
     ) as opened:
-        hits = opened.search(query, k, mode)
+        found = retrieval_wiring.retriever(opened, config).search(query, k, where=wanted)
     if out.as_json:
-        out.result([hit.to_json() for hit in hits])
+        hits = [hit.to_json() for hit in found.hits]
+        out.result({"hits": hits, "explain": found.trace.to_json()} if explain else hits)
         return
-    if not hits:
+    _print(out, found)
+    if explain:
+        out.line()
+        out.lines(explanation_lines(found))
+
+
+def _config(
+    out: Output, preset: str | None, rerank: bool | None, changes: dict[str, Any]
+) -> RetrievalConfig:
+    """What was asked for; a model that was not asked for by name may be missing."""
+    from lmstack.rag.retrieval import preset as preset_of
+
+    chosen = preset or ("fast" if changes["mode"] == "lexical" else "default")
+    config = preset_of(chosen, **changes)
+    if rerank is not None:
+        depth = (config.rerank_depth or RERANKED) if rerank else 0
+        return config.replace(rerank_depth=depth)
+    return config if preset is not None else retrieval_wiring.feasible(out, config)
+
+
+def _print(out: Output, found: Retrieved) -> None:
+    if not found.hits:
         out.note("nothing was found; try other words, or --mode dense")
-    for hit in hits:
+    paths = {hit.document_id: hit.path for hit in found.trace.passages.values()}
+    for hit in found.hits:
         place = printable(f"{hit.path} ({hit.start}-{hit.end})", one_line=True)
         out.line(f"{hit.rank:>3}. {out.style(place, 'bold')}   {hit.score:.4f}")
+        newer = found.superseded.get(hit.document_id)
+        if newer is not None:
+            out.line(f"     superseded by {printable(paths[newer], one_line=True)}")
         out.line(f"     {_preview(hit.text)}")
 
 

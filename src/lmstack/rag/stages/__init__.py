@@ -1,3 +1,3 @@
 """The stages of a search, a file each; `lmstack.rag.retriever` puts them in order."""
 
-__all__: list[str] = []
+__all__ = ()
