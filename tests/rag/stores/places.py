@@ -16,11 +16,17 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.postgres import postgres_server
+from tests.rag.stores import fake_pinecone, fake_weaviate
+from tests.rag.stores.fake_pinecone import FakePinecone
+from tests.rag.stores.fake_weaviate import FakeWeaviate
+from tests.rag.stores.fakes import serve
+from tests.rag.stores.model import DIMENSIONS
 
 __all__ = ["KINDS", "Place", "Places"]
 
 _ALL = ("memory", "sqlite", "faiss", "chroma", "chroma-server", "qdrant", "postgres")
-KINDS = [pytest.param(kind, id=kind) for kind in _ALL]
+_FAKE = ("weaviate", "pinecone")
+KINDS = [pytest.param(kind, id=kind) for kind in _ALL + _FAKE]
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,10 @@ class Places:
                 return Place(kind, f"{self._server(kind, chroma_server)}/name{number}", slow=True)
             case "postgres":
                 return Place(kind, f"{self._server(kind, _postgres)}#rows{number}")
+            case "weaviate":
+                return Place(kind, f"{self._server(kind, _weaviate)}/Name{number}", slow=True)
+            case "pinecone":
+                return Place(kind, f"{self._server(kind, _pinecone)}#name{number}", slow=True)
         raise AssertionError(kind)
 
     def _server(self, kind: str, start) -> str:
@@ -71,6 +81,27 @@ def _postgres(folder: Path):
     if not [*Path("/usr/share/postgresql").glob("*/extension/vector.control")]:
         pytest.skip("pgvector is not installed: apt-get install postgresql-17-pgvector")
     return postgres_server()
+
+
+@contextmanager
+def _weaviate(folder: Path) -> Iterator[str]:
+    with _environment(WEAVIATE_API_KEY=fake_weaviate.KEY), serve(FakeWeaviate().answer) as host:
+        yield f"weaviate+http://{host}"
+
+
+@contextmanager
+def _pinecone(folder: Path) -> Iterator[str]:
+    fake = FakePinecone(DIMENSIONS)
+    with _environment(PINECONE_API_KEY=fake_pinecone.KEY), serve(fake.answer) as host:
+        yield f"pinecone+http://{host}"
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(name, value)
+        yield
 
 
 @contextmanager

@@ -30,6 +30,8 @@ SCHEMES = (
     "chroma+http://HOST:PORT/NAME",
     "qdrant:FOLDER#NAME",
     "postgresql://HOST/DATABASE#TABLE",
+    "weaviate+https://HOST/CLASS",
+    "pinecone://INDEX-HOST#NAMESPACE",
 )
 _NAME = "lmstack"
 
@@ -71,6 +73,16 @@ def open_store(url: str, dimensions: int, *, create: bool = True) -> VectorStore
         base = f"{scheme.removeprefix('chroma+')}://{parts.netloc}"
         name = _collection(parts.path.strip("/") or _NAME)
         return ChromaStore.on_server(base, name, dimensions, create=create)
+    if scheme in ("weaviate+http", "weaviate+https"):
+        from lmstack.rag.stores.weaviate import WeaviateStore
+
+        base = f"{scheme.removeprefix('weaviate+')}://{parts.netloc}"
+        return WeaviateStore(base, parts.path.strip("/") or "Lmstack", dimensions, create=create)
+    if scheme in ("pinecone", "pinecone+http"):
+        from lmstack.rag.stores.pinecone import PineconeStore
+
+        base = f"{'http' if scheme.endswith('http') else 'https'}://{parts.netloc}"
+        return PineconeStore(base, parts.fragment, dimensions)
     raise _unknown(url)
 
 

@@ -1,0 +1,72 @@
+"""The recall of approximate stores at their defaults, half of the vectors in clusters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.rag.stores.model import unit
+from tests.rag.stores.places import Places
+
+from lmstack.rag.filters import Condition
+from lmstack.rag.stores import VectorStore, open_store
+
+DIMENSIONS = 32
+QUERIES = 100
+
+
+def make_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors, and queries of which half are near some vector."""
+    rng = np.random.default_rng(0)
+    centres = unit(rng, 50, DIMENSIONS)[rng.integers(0, 50, count // 2)]
+    clustered = centres + 0.1 * rng.normal(size=centres.shape)
+    vectors = np.concatenate([unit(rng, count - len(centres), DIMENSIONS), clustered])
+    queries = vectors[rng.integers(0, count, QUERIES)] + 0.05 * rng.normal(size=(1, DIMENSIONS))
+    queries[::2] = unit(rng, QUERIES // 2, DIMENSIONS)
+    vectors, queries = (m / np.linalg.norm(m, axis=1, keepdims=True) for m in (vectors, queries))
+    order = rng.permutation(count)
+    return vectors[order].astype(np.float32), queries.astype(np.float32)
+
+
+def recall_of(store: VectorStore, count: int, dead: int = 0) -> dict[str, float]:
+    vectors, queries = make_rows(count)
+    parts = np.arange(count) % 10
+    for start in range(0, count, 2000):
+        ids = np.arange(start, min(start + 2000, count))
+        store.upsert(ids, vectors[ids], [{"part": int(p)} for p in parts[ids]])
+    assert not store.exact
+    found = {}
+    for name, where, mask in (
+        ("all", None, parts >= 0),
+        ("a tenth", Condition("part", "=", 3), parts == 3),
+    ):
+        hits = 0
+        ids = np.flatnonzero(mask)
+        for query in queries:
+            true = ids[np.argsort(-(vectors[ids] @ query))[:10]]
+            hits += len({one.id for one in store.search(query, 10, where)} & set(true.tolist()))
+        found[name] = hits / (10 * QUERIES)
+    return found
+
+
+def check(places: Places, kind: str, count: int) -> None:
+    store = open_store(places.new(kind).url, DIMENSIONS)
+    try:
+        found = recall_of(store, count)
+    finally:
+        store.close()
+    assert min(found.values()) >= 0.95, found
+
+
+def test_recall_of_faiss(places: Places) -> None:
+    check(places, "faiss", 20_000)
+
+
+@pytest.mark.parametrize("kind", ["chroma", "postgres"])
+def test_recall_of_a_small_store(places: Places, kind: str) -> None:
+    check(places, kind, 3000)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["chroma", "chroma-server", "postgres"])
+def test_recall_of_20_000_rows(places: Places, kind: str) -> None:
+    check(places, kind, 20_000)
