@@ -236,3 +236,31 @@ def test_quiet_leaves_the_result_alone(run: Run, docs: Path, embedder: HashEmbed
     ran = run("index", "add", "--index", "my.idx", "docs", "--quiet", "--json")
     assert ran.err == ""
     assert json.loads(ran.out)["added"] == 2
+
+
+def test_choice_of_chunker_is_kept_and_the_rest_of_it_stays(
+    run: Run, docs: Path, index: str
+) -> None:
+    again = ("index", "add", "--index", index, "docs", "--json")
+    assert run(*again, "--chunker", "fixed", "--chunk-tokens", "20").json["changed"] == 2
+    assert run(*again).json["changed"] == 0
+    assert run(*again, "--chunk-tokens", "20").json["changed"] == 0
+    assert run(*again, "--chunk-overlap", "5").json["changed"] == 2
+    assert run("index", "verify", "--index", index).code == 0
+
+
+def test_overlap_that_the_chunker_has_not_is_refused(run: Run, docs: Path, index: str) -> None:
+    ran = run("index", "add", "--index", index, "docs", "--chunk-overlap", "5")
+    assert ran.code == 1
+    assert "overlap is 5" in ran.err
+
+
+def test_report_prints_and_draws(run: Run, index: str, tmp_path: Path) -> None:
+    found = run("index", "report", "--index", index, "--json").json
+    assert (found["documents"], found["truncated"], found["wrong_counts"]) == (2, 0, 0)
+    assert {row["format"] for row in found["formats"]} == {"markdown", "text"}
+    ran = run("index", "report", "--index", index, "-o", str(tmp_path / "p.svg"))
+    assert "cut by the embedder   0 (limit" in ran.out
+    drawn = (tmp_path / "p.svg").read_text()
+    assert "tokens of a passage, prefix included" in drawn
+    assert "Passages of my.idx" in drawn

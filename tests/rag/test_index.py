@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lmstack.core import FormatError, InputError, NotFoundError, StoreError
-from lmstack.rag import ChunkConfig, Index, IndexConfig, LoadConfig
+from lmstack.core import FormatError, InputError, NotFoundError, ScriptedModel, StoreError
+from lmstack.rag import ChunkConfig, ContextWriter, Index, IndexConfig, LoadConfig
 from lmstack.rag.database import FILE_NAME
 
 
@@ -562,3 +562,39 @@ def test_index_of_every_strategy_is_whole(tmp_path, docs, embedder, strategy):
         index.update([docs])
         assert index.verify().ok
         assert index.search("eighteen nautical miles", 1)[0].path.endswith("lighthouse.txt")
+
+
+def test_chosen_chunking_is_kept_and_cuts_all_anew(tmp_path, docs, embedder):
+    with Index.open(tmp_path / "i", embedder) as index:
+        index.update([docs])
+        before = index.status().chunks
+        index.choose_chunking(strategy="fixed", target_tokens=24, overlap=4)
+        result = index.add([docs / "serving.md"])
+        assert len(result.plan.change) == 3
+    with Index.open(tmp_path / "i", embedder) as index:
+        assert index.status().up_to_date
+        assert index.status(check=False).chunks > before
+        assert index.verify().ok
+    with Index.open(tmp_path / "other", embedder) as fresh:
+        fresh.choose_chunking(strategy="fixed", target_tokens=24, overlap=4)
+        fresh.add([docs])
+        assert fresh.content_digest() == index_digest(tmp_path / "i", embedder)
+
+
+def index_digest(folder, embedder):
+    with Index.open(folder, embedder) as index:
+        return index.content_digest()
+
+
+def test_lines_of_context_are_found_and_not_cited(tmp_path, docs, embedder):
+    writer = ContextWriter(ScriptedModel(["Xylophones are mentioned."]))
+    config = IndexConfig(chunking=ChunkConfig(context="model"))
+    with Index.open(tmp_path / "i", embedder, config=config, context_writer=writer) as index:
+        index.update([docs])
+        hit = index.search("xylophones", 1, "lexical")[0]
+        assert "ylophone" not in hit.text
+    with Index.open(tmp_path / "i", embedder) as index:
+        assert index.status().up_to_date
+        (docs / "serving.md").write_text("Another text.")
+        with pytest.raises(InputError, match="no model to write it"):
+            index.update()

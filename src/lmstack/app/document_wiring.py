@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmstack.app import wiring
 from lmstack.app.output import Output
@@ -33,8 +33,10 @@ def open_index(
     create: bool,
     rebuild: bool = False,
     embeds: bool = True,
+    chunking: Mapping[str, Any] | None = None,
 ) -> Iterator[Index]:
-    """An index; without ``embeds`` no embedding model is needed, and none is loaded."""
+    """An index; without ``embeds`` no embedding model is needed, and none is loaded.
+    ``chunking``: what changes in how documents are cut (`ChunkConfig`)."""
     from lmstack.rag import Index, IndexConfig
 
     if not create and not os.path.exists(folder):
@@ -46,6 +48,8 @@ def open_index(
     model = wiring.embedder(embedder_name) if embeds else None
     config = IndexConfig(lock_timeout_s=LOCK_TIMEOUT_S)
     with Index.open(folder, model, create, config=config, rebuild=rebuild) as index:
+        if chunking:
+            index.choose_chunking(**chunking)
         yield index
 
 

@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
 
 from lmstack.core import (
     Config,
@@ -25,6 +28,8 @@ from lmstack.core import (
     shown,
 )
 from lmstack.rag.chunk import ChunkConfig
+from lmstack.rag.chunk_choice import ChunkChoice, keep_choice, read_choice
+from lmstack.rag.chunking import ContextWriter
 from lmstack.rag.database import Database, move_aside
 from lmstack.rag.dense import MatrixCache
 from lmstack.rag.documents import Problem
@@ -33,6 +38,7 @@ from lmstack.rag.load import LoadConfig
 from lmstack.rag.lock import writer_lock
 from lmstack.rag.memory import Memory, absolute_path, read_memory, source_roots
 from lmstack.rag.plan import Plan, Work, display_path, is_under, make_plan, not_found
+from lmstack.rag.report import ChunkReport, report_chunks
 from lmstack.rag.scan import check_root, readable_name
 from lmstack.rag.search import SearchConfig
 from lmstack.rag.spaces import (
@@ -66,10 +72,12 @@ __all__ = ["Index", "IndexConfig", "IndexStatus"]
 
 @dataclass(frozen=True)
 class IndexConfig(Config):
-    """``lock_timeout_s``: how long a writer waits for another one."""
+    """``chunking``: how documents are cut; None means as the index keeps it, which is what the
+    last `add` or `update` with a choice of its own chose. Another choice cuts all documents
+    anew. ``lock_timeout_s``: how long a writer waits for another one."""
 
     load: LoadConfig = field(default_factory=LoadConfig)
-    chunking: ChunkConfig = field(default_factory=ChunkConfig)
+    chunking: ChunkConfig | None = None
     search: SearchConfig = field(default_factory=SearchConfig)
     workers: WorkerConfig = field(default_factory=WorkerConfig)
     lock_timeout_s: float = 5.0
@@ -104,11 +112,13 @@ class IndexStatus:
 class Index(IndexView):
     """Make with `Index.open`. A context manager; thread-safe. The owner's view: it sees all."""
 
-    def __init__(self, opened: Opened, config: IndexConfig) -> None:
+    def __init__(
+        self, opened: Opened, config: IndexConfig, context_writer: ContextWriter | None = None
+    ) -> None:
         super().__init__(opened)
         self.config = config
         self._database = opened.database
-        self._recipe = recipe_of(config.chunking, opened.space.max_tokens)
+        self._context_writer = context_writer
         self._writing = threading.Lock()
 
     @classmethod
@@ -120,24 +130,26 @@ class Index(IndexView):
         *,
         config: IndexConfig | None = None,
         rebuild: bool = False,
+        context_writer: ContextWriter | None = None,
     ) -> Index:
         """Open the index in ``folder``, making it if ``create`` and there is none.
 
         Without ``embedder`` it can be looked at, searched by words, and documents can be
         removed. With another embedder than the index was made with this is an `InputError`,
         unless ``rebuild``: then the index is emptied, and the next update fills it again. A
-        damaged file is renamed then, and a new one begun.
+        damaged file is renamed then, and a new one begun. ``context_writer`` is needed where
+        documents are cut with ``context="model"``.
         """
         folder = Path(folder)
         config = config or IndexConfig()
         try:
-            return cls._open(folder, embedder, create, config, rebuild)
+            return cls._open(folder, embedder, create, config, rebuild, context_writer)
         except IntegrityError:
             if embedder is None or not rebuild:
                 raise
             with writer_lock(folder, config.lock_timeout_s):
                 move_aside(folder)
-            return cls._open(folder, embedder, True, config, rebuild)
+            return cls._open(folder, embedder, True, config, rebuild, context_writer)
 
     @classmethod
     def _open(
@@ -147,6 +159,7 @@ class Index(IndexView):
         create: bool,
         config: IndexConfig,
         rebuild: bool,
+        context_writer: ContextWriter | None,
     ) -> Index:
         create = create and embedder is not None
         database = Database(folder, create=create, timeout_s=config.lock_timeout_s)
@@ -166,7 +179,7 @@ class Index(IndexView):
                 _check_embedder(space, embedder, folder)
             matrix = MatrixCache(space.dimensions)
             opened = Opened(folder, database, space, embedder, config.search, matrix, Visibility())
-            return cls(opened, config)
+            return cls(opened, config, context_writer)
         except BaseException:
             database.close()
             raise
@@ -199,11 +212,13 @@ class Index(IndexView):
         if self._all_known(wanted or ()):
             # Nobody waits for a writer to be told that there is nothing to write.
             plan, work = self._plan(wanted, thorough=thorough)
-            if work.only_times:
+            if work.only_times and self._is_kept():
                 self._remember_times(work)
                 return self._updater(progress).run(plan, Work())
         with self._writer():
             self._register(wanted or ())
+            if self._keep_choice():
+                wanted = None
             plan, work = self._plan(wanted, thorough=thorough)
             return self._updater(progress).run(plan, work)
 
@@ -218,11 +233,12 @@ class Index(IndexView):
         now on which files of each of ``paths`` are read; None leaves them as they are."""
         wanted = _absolute(paths)
         with self._writer():
+            kept = not self._keep_choice()
             self._register(wanted)
             if rules is not None:
                 self._set_rules(wanted, rules)
             self._include(wanted)
-            return self._updater(progress).run(*self._plan(wanted))
+            return self._updater(progress).run(*self._plan(wanted if kept else None))
 
     def remove(self, paths: Iterable[str | Path]) -> int:
         """Take out every document at or under ``paths``; the number taken out. They stay out of
@@ -285,9 +301,21 @@ class Index(IndexView):
             ),
         )
 
+    def choose_chunking(self, **changes: Any) -> None:
+        """Cut documents otherwise from the next `add` or `update` on, which then cuts all of
+        them anew: fields of `ChunkConfig`; those not named stay as they are."""
+        with self._database.reading() as connection:
+            chunking = self._choice(connection).chunking.replace(**changes)
+        self.config = self.config.replace(chunking=chunking)
+
     def verify(self) -> VerifyReport:
         """Check hashes, offsets, postings and vectors against the stored text."""
         return verify_database(self._database, self.dimensions)
+
+    def report(self) -> ChunkReport:
+        """What the chunks look like; counted again if the index was opened with an embedder."""
+        with self._database.reading() as connection:
+            return report_chunks(connection, self._opened.space.max_tokens, self.embedder)
 
     def content_digest(self) -> str:
         """Names what the index holds: equal for two indexes of the same files and models."""
@@ -345,7 +373,7 @@ class Index(IndexView):
     def _include(self, paths: Sequence[str]) -> None:
         """Forget that ``paths`` were taken out."""
         with self._database.reading() as connection:
-            excluded = read_memory(connection, self._recipe).excluded
+            excluded = read_memory(connection, self._recipe(connection)).excluded
         back = [p for p in excluded if is_under(p, paths) or any(is_under(w, [p]) for w in paths)]
         if back:
             with self._database.writing() as connection:
@@ -357,27 +385,54 @@ class Index(IndexView):
         return make_plan(memory, scanned, self.config.load, thorough=thorough)
 
     def _updater(self, progress: Callable[[Progress], None] | None) -> Updater:
+        with self._database.reading() as connection:
+            chosen, recipe = self._choice(connection), self._recipe(connection)
         return Updater(
             self._database,
             self.embedder,
             self._memory(()).roots,
-            self._recipe,
+            recipe,
             self.config.load,
-            self.config.chunking,
+            chosen.chunking,
             self.config.workers,
             progress,
+            self._context_writer,
         )
+
+    def _choice(self, connection: sa.Connection) -> ChunkChoice:
+        """How documents are to be cut: as this index was opened, else as was kept."""
+        kept = read_choice(connection)
+        chunking = self.config.chunking or kept.chunking
+        if chunking.context != "model":
+            return ChunkChoice(chunking)
+        writer = self._context_writer
+        return ChunkChoice(chunking, writer.identity if writer else kept.writer)
+
+    def _recipe(self, connection: sa.Connection) -> str:
+        chosen = self._choice(connection)
+        return recipe_of(chosen.chunking, self._opened.space.max_tokens, chosen.writer)
+
+    def _is_kept(self) -> bool:
+        with self._database.reading() as connection:
+            return self._choice(connection) == read_choice(connection)
+
+    def _keep_choice(self) -> bool:
+        """Write down how documents are cut; whether that is another way than before."""
+        if self._is_kept():
+            return False
+        with self._database.writing() as connection:
+            return keep_choice(connection, self._choice(connection))
 
     def _memory(self, new_paths: Sequence[str]) -> Memory:
         """What the index remembers, as if ``new_paths`` were sources already."""
         with self._database.reading() as connection:
             roots = source_roots(connection).values()
             if all(is_under(path, roots) for path in new_paths):
-                return read_memory(connection, self._recipe)
+                return read_memory(connection, self._recipe(connection))
         with self._database.writing() as connection:
             for path in new_paths:
                 absorb_sources(connection, path)
-            memory = read_memory(connection, self._recipe)
+            memory = read_memory(connection, self._recipe(connection))
             connection.rollback()
         return memory
 
@@ -387,7 +442,9 @@ def _active(database: Database) -> Space | None:
         return active_space(connection)
 
 
-def _adopt(database: Database, embedder: Embedder, chunking: ChunkConfig, *, empty: bool) -> None:
+def _adopt(
+    database: Database, embedder: Embedder, chunking: ChunkConfig | None, *, empty: bool
+) -> None:
     """Make the index that of ``embedder``, emptied first if so asked."""
     with database.writing() as connection:
         space = active_space(connection)
@@ -399,6 +456,7 @@ def _adopt(database: Database, embedder: Embedder, chunking: ChunkConfig, *, emp
         if space is not None and space.embedder_digest == identity_of(embedder):
             return
         remove_all_spaces(connection)
+        chunking = chunking or read_choice(connection).chunking
         recipe = recipe_of(chunking, embedder.max_tokens)
         make_space(connection, embedder, recipe, "active", generation)
 

@@ -84,7 +84,8 @@ def identity_of(embedder: Embedder) -> str:
     return embedder.info.digest or f"name:{embedder.info.name}:{embedder.dimensions}"
 
 
-def recipe_of(chunking: ChunkConfig, max_tokens: int) -> str:
-    """Names how a document becomes chunks; another recipe makes every document a changed one."""
-    facts = [PARSER_VERSION, CHUNKER_VERSION, max_tokens, astuple(chunking)]
+def recipe_of(chunking: ChunkConfig, max_tokens: int, writer: str = "") -> str:
+    """Names how a document becomes chunks; another recipe makes every document a changed one.
+    ``writer``: of lines of context."""
+    facts = [PARSER_VERSION, CHUNKER_VERSION, max_tokens, astuple(chunking), writer]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -16,7 +16,7 @@ import numpy as np
 
 from lmstack.core import Embedder, InputError
 from lmstack.rag.chunk import ChunkConfig, embedded_text
-from lmstack.rag.chunking import Chunker
+from lmstack.rag.chunking import Chunker, ContextWriter
 from lmstack.rag.database import Database
 from lmstack.rag.documents import Problem
 from lmstack.rag.embedding import Embedding
@@ -107,6 +107,7 @@ class Updater:
     chunking: ChunkConfig
     workers: WorkerConfig
     progress: ProgressCallback | None = None
+    context_writer: ContextWriter | None = None
     _new: list[NewDocument] = field(default_factory=list)
     _embedding: list[NewDocument] = field(default_factory=list)
     _known: dict[bytes, Vectors] = field(default_factory=dict)
@@ -203,7 +204,7 @@ class Updater:
     def _cut(self, parsed: Parsed) -> None:
         assert self.embedder is not None
         if self._chunker is None:
-            self._chunker = Chunker(self.embedder, self.chunking)
+            self._chunker = Chunker(self.embedder, self.chunking, writer=self.context_writer)
         cut = self._chunker.cut(parsed.document)
         self._new.append(
             NewDocument(

@@ -10,8 +10,16 @@ import typer
 
 from lmstack.app import document_wiring, wiring
 from lmstack.app.command import command, group
+from lmstack.app.commands._chunk_options import (
+    ChunkerName,
+    ChunkOverlap,
+    ChunkTokens,
+    chunking_of,
+)
 from lmstack.app.commands._options import EmbedderName, Rebuild
+from lmstack.app.drawing import check_picture
 from lmstack.app.formats import columns, printable, seconds, size
+from lmstack.app.index_report import draw_report, report_lines
 from lmstack.app.output import Output
 from lmstack.core import IntegrityError
 
@@ -44,6 +52,7 @@ def register(app: typer.Typer) -> None:
         ("remove", remove, "lmstack index remove --index notes.idx ~/notes/old.md"),
         ("status", status, "lmstack index status --index notes.idx --json"),
         ("verify", verify, "lmstack index verify --index notes.idx"),
+        ("report", report, "lmstack index report --index notes.idx -o passages.png"),
     ):
         command(index, name, example=example)(function)
     app.add_typer(index, name="index")
@@ -55,14 +64,21 @@ def add(
     index: Folder,
     embedder: EmbedderName = None,
     rebuild: Rebuild = False,
+    chunker: ChunkerName = None,
+    chunk_tokens: ChunkTokens = None,
+    chunk_overlap: ChunkOverlap = None,
 ) -> None:
     """Add documents to an index, which is made if it is new.
 
     Files that are already in and did not change cost nothing. Each document is written in one
-    transaction, so stopping at any moment keeps what is done.
+    transaction, so stopping at any moment keeps what is done. How documents are cut is kept in
+    the index; another choice cuts all of them anew.
     """
     out.interrupted = (KEPT, _again("add", index, paths))
-    with document_wiring.open_index(index, embedder, create=True, rebuild=rebuild) as opened:
+    chunking = chunking_of(chunker, chunk_tokens, chunk_overlap)
+    with document_wiring.open_index(
+        index, embedder, create=True, rebuild=rebuild, chunking=chunking
+    ) as opened:
         with out.progress("Indexing", "files") as bar:
             result = opened.add(
                 paths,
@@ -140,6 +156,34 @@ def verify(out: Output, index: Folder) -> None:
             f"the index is damaged: {'; '.join(report.findings[:3])} ({index})",
             hint=f"lmstack index update --rebuild --index {shlex.quote(str(index))}",
         )
+
+
+def report(
+    out: Output,
+    index: Folder,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Also draw it: FILE.png or FILE.svg."),
+    ] = None,
+    embedder: EmbedderName = None,
+) -> None:
+    """Show what the passages of an index look like.
+
+    Their sizes, those that say little or stand under no heading, repeats, and whether the
+    embedding model cuts any, counted again by its own tokenizer.
+    """
+    if output is not None:
+        check_picture(output)
+    with document_wiring.open_index(index, embedder, create=False) as opened:
+        found = opened.report()
+    if output is not None:
+        draw_report(output, f"Passages of {printable(index.name, one_line=True)}", found)
+    if out.as_json:
+        facts = wiring.as_json(found)
+        del facts["sizes"]
+        out.result({"index": str(index), **facts})
+    else:
+        out.lines(report_lines(found))
 
 
 KEPT = "the documents indexed so far are kept"
