@@ -16,7 +16,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from lmstack.core import FormatError, IntegrityError, NotFoundError, StoreError, shown
-from lmstack.rag.schema import FORMAT_VERSION, METADATA, WORDS
+from lmstack.rag.schema import FORMAT_VERSION, METADATA
 from lmstack.rag.upgrade import upgrade
 
 __all__ = ["FILE_NAME", "Database", "move_aside"]
@@ -121,8 +121,6 @@ class Database:
         with self.writing() as connection:
             if self._is_empty(connection):
                 METADATA.create_all(connection)
-                for statement in WORDS:
-                    connection.exec_driver_sql(statement)
                 connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.exec_driver_sql(f"PRAGMA user_version = {FORMAT_VERSION}")
 

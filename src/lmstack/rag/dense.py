@@ -1,107 +1,141 @@
-"""Search by meaning: an exact scan over all vectors, held in memory per state of the index.
+"""Ranking by meaning: cosine similarity with every vector, or with those that signs pick.
 
-A change of a few documents reads only those again. Thread-safe. Cosine similarity, because
-embedders give unit vectors.
+Up to about 20,000 rows in play every vector is compared. Above, the signs of the dimensions
+(`signs`) pick candidates, which are then compared exactly; a filter that leaves few rows brings
+the full comparison back. Scores are the same to the last bit whichever way a row was found and
+wherever it stands: the scan of a matrix rounds differently from row to row, so what it finds is
+computed once more, each row by itself. Covers one state of the index; embedders give unit
+vectors, so that a product is a cosine.
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import sqlalchemy as sa
 
-from lmstack.rag.schema import ACTIVE, documents, vectors
-from lmstack.rag.store import Vectors
+from lmstack.rag.ranking import Mask, Places, Ranked, Rows, Scores, best_rows
+from lmstack.rag.signs import Codes, distances, nearest_codes, sign_codes
 
-__all__ = ["Matrix", "MatrixCache"]
+__all__ = ["EXACT_ROWS", "Approximate", "Dense", "DenseSegment"]
 
-
-@dataclass(frozen=True)
-class Matrix:
-    """Row i of ``vectors`` (N, D) belongs to the chunk ``chunk_ids[i]``; ids ascend."""
-
-    generation: int
-    chunk_ids: npt.NDArray[np.int64]
-    document_ids: npt.NDArray[np.int64]
-    vectors: Vectors
-
-    def within(self, documents: frozenset[int]) -> Matrix:
-        """The rows of these documents only."""
-        rows = np.isin(self.document_ids, np.fromiter(documents, np.int64))
-        chunk_ids, document_ids = self.chunk_ids[rows], self.document_ids[rows]
-        return Matrix(self.generation, chunk_ids, document_ids, self.vectors[rows])
-
-    def similarities(self, query: Vectors) -> npt.NDArray[np.float32]:
-        return self.vectors @ query
-
-    def top(self, scores: npt.NDArray[np.float32], depth: int) -> list[tuple[int, float]]:
-        """(chunk id, similarity), best first; equal scores in the order of ids."""
-        if len(scores) > depth:
-            cut = np.partition(scores, len(scores) - depth)[len(scores) - depth]
-            rows = np.flatnonzero(scores >= cut)
-        else:
-            rows = np.arange(len(scores))
-        order = rows[np.argsort(-scores[rows], kind="stable")][:depth]
-        return [(int(self.chunk_ids[row]), float(scores[row])) for row in order]
-
-    def row_of(self, chunk_id: int) -> int:
-        return int(np.searchsorted(self.chunk_ids, chunk_id))
+Approximate = Literal["auto", "never", "always"]
+Vectors = npt.NDArray[np.float32]
+EXACT_ROWS = 20_000
+# Candidates for the best ``depth``: measured in benchmarks/search_speed.py (docs/decisions.md).
+OVERSAMPLING = 10
+MIN_CANDIDATES = 1000
+_QUERIES = 64
 
 
-class MatrixCache:
-    """The matrix of the newest state seen, and the pieces it was made of."""
+class DenseSegment:
+    """Vectors (N, D) of rows that follow one another, and their codes once they are needed."""
 
-    def __init__(self, dimensions: int) -> None:
-        self._dimensions = dimensions
+    def __init__(self, vectors: Vectors) -> None:
+        self.vectors = vectors
+        self._codes: Codes | None = None
         self._lock = threading.Lock()
-        self._pieces: dict[int, tuple[int, int, Vectors]] = {}
-        self._matrix: Matrix | None = None
 
-    def get(self, connection: sa.Connection, generation: int) -> Matrix:
-        """The matrix as of the snapshot of ``connection``, whose generation is given."""
+    @property
+    def codes(self) -> Codes:
         with self._lock:
-            if self._matrix is None or self._matrix.generation != generation:
-                self._matrix = self._load(connection, generation)
-            return self._matrix
+            if self._codes is None:
+                self._codes = sign_codes(self.vectors)
+            return self._codes
 
-    def _load(self, connection: sa.Connection, generation: int) -> Matrix:
-        rows = connection.execute(sa.select(documents.c.id, documents.c.revision)).all()
-        stale = {
-            row.id
-            for row in rows
-            if row.id not in self._pieces or self._pieces[row.id][0] != row.revision
-        }
-        revisions = {row.id: row.revision for row in rows}
-        query = sa.select(vectors).where(vectors.c.space_id == ACTIVE)
-        if len(stale) < len(rows):
-            fresh = [connection.execute(query.where(vectors.c.document_id == i)) for i in stale]
-            loaded = [row for result in fresh for row in result]
+
+class Dense:
+    """The vectors of one state of the index. Thread-safe. ``places``: see `ranking`."""
+
+    def __init__(self, segments: Sequence[DenseSegment], places: Places) -> None:
+        self._segments = segments
+        self._places = places
+        self.size = sum(len(segment.vectors) for segment in segments)
+
+    def search(
+        self,
+        query: Vectors,
+        depth: int,
+        allowed: Mask | None = None,
+        approximate: Approximate = "auto",
+    ) -> Ranked:
+        """The ``depth`` nearest of the ``allowed`` rows to ``query`` (D,), and their cosines."""
+        return next(self.search_many(query[None], depth, allowed, approximate))
+
+    def search_many(
+        self,
+        queries: Vectors,
+        depth: int,
+        allowed: Mask | None = None,
+        approximate: Approximate = "auto",
+    ) -> Iterator[Ranked]:
+        """`search` for each of ``queries`` (Q, D)."""
+        in_play = self.size if allowed is None else int(np.count_nonzero(allowed))
+        candidates = max(MIN_CANDIDATES, OVERSAMPLING * depth)
+        signs = approximate == "always" or (approximate == "auto" and in_play > EXACT_ROWS)
+        if signs and in_play > candidates:
+            for query in queries:
+                yield self._rank(query, self._picked(query, candidates, allowed), depth)
         else:
-            loaded = list(connection.execute(query))
-        pieces = {i: piece for i, piece in self._pieces.items() if i in revisions}
-        for row in loaded:
-            data = np.frombuffer(row.data, "<f4").reshape(row.rows, row.dimensions)
-            pieces[row.document_id] = (revisions[row.document_id], row.first_chunk, data)
-        named = sorted(pieces.items(), key=lambda item: item[1][1])
-        ordered = [piece for _, piece in named]
-        matrix = np.concatenate([p[2] for p in ordered]) if ordered else self._none()
-        ids = [np.arange(first, first + len(data)) for _, first, data in ordered]
-        chunk_ids = np.concatenate(ids) if ids else np.zeros(0, np.int64)
-        owners = [number for number, (_, _, data) in named for _ in range(len(data))]
-        # The pieces now view the one matrix, so that nothing is held twice.
-        offset = 0
-        for document_id, (revision, first, data) in sorted(
-            pieces.items(), key=lambda item: item[1][1]
-        ):
-            view = matrix[offset : offset + len(data)]
-            pieces[document_id] = (revision, first, view)
-            offset += len(data)
-        self._pieces = pieces
-        document_ids = np.array(owners, np.int64)
-        return Matrix(generation, chunk_ids.astype(np.int64), document_ids, matrix)
+            for query, rows in self._scanned(queries, depth, allowed, in_play):
+                yield self._rank(query, rows, depth)
 
-    def _none(self) -> Vectors:
-        return np.zeros((0, self._dimensions), np.float32)
+    def cosines(self, query: Vectors, rows: Rows) -> Scores:
+        """Each row by itself: its cosine does not depend on what stands beside it."""
+        found: Scores = np.einsum("ij,j->i", self.rows(rows), query)
+        return found
+
+    def rows(self, rows: Rows) -> Vectors:
+        """The vectors of some rows, in their order."""
+        if len(self._segments) == 1:
+            return self._segments[0].vectors[rows]
+        first = 0
+        found = np.empty((len(rows), self._dimensions), np.float32)
+        for segment in self._segments:
+            here = (rows >= first) & (rows < first + len(segment.vectors))
+            found[here] = segment.vectors[rows[here] - first]
+            first += len(segment.vectors)
+        return found
+
+    @property
+    def _dimensions(self) -> int:
+        return self._segments[0].vectors.shape[1] if self._segments else 0
+
+    def _rank(self, query: Vectors, rows: Rows, depth: int) -> Ranked:
+        return best_rows(rows, self.cosines(query, rows), depth, self._places)
+
+    def _picked(self, query: Vectors, candidates: int, allowed: Mask | None) -> Rows:
+        code = sign_codes(query[None])
+        parts = [distances(segment.codes, code) for segment in self._segments]
+        found = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return nearest_codes(found, candidates, allowed)
+
+    def _scanned(
+        self, queries: Vectors, depth: int, allowed: Mask | None, in_play: int
+    ) -> Iterator[tuple[Vectors, Rows]]:
+        """With each query the rows that may be among its best by a scan's rounded scores."""
+        rows = None if allowed is None else np.flatnonzero(allowed)
+        few = rows is not None and 4 * in_play < self.size
+        matrices = [self.rows(rows)] if few else [s.vectors for s in self._segments]  # type: ignore[arg-type]
+        for start in range(0, len(queries), _QUERIES):
+            block = queries[start : start + _QUERIES]
+            scores = np.concatenate([block @ m.T for m in matrices], axis=1) if matrices else None
+            for n, query in enumerate(block):
+                ours = np.zeros(0, np.float32) if scores is None else scores[n]
+                if rows is not None and not few:
+                    ours = ours[rows]
+                kept = _close_to_best(ours, depth, query.size)
+                yield query, kept if rows is None else rows[kept]
+
+
+def _close_to_best(scores: Scores, depth: int, dimensions: int) -> Rows:
+    """Which of ``scores`` may be among the best ``depth`` before rounding."""
+    if len(scores) <= depth:
+        return np.arange(len(scores))
+    cut = np.partition(scores, len(scores) - depth)[len(scores) - depth]
+    # Twice the bound for a sum of so many products of unit vectors (Higham 2002, 3.1), and some.
+    slack = 2.1 * dimensions * 2.0**-24
+    return np.flatnonzero(scores >= cut - slack)

@@ -30,8 +30,8 @@ from lmstack.core import (
 from lmstack.rag.chunk import ChunkConfig
 from lmstack.rag.chunk_choice import ChunkChoice, keep_choice, read_choice
 from lmstack.rag.chunking import ContextWriter
+from lmstack.rag.corpus import CorpusCache
 from lmstack.rag.database import Database, move_aside
-from lmstack.rag.dense import MatrixCache
 from lmstack.rag.documents import Problem
 from lmstack.rag.ignoring import IGNORE_FILE, Rules
 from lmstack.rag.load import LoadConfig
@@ -64,7 +64,6 @@ from lmstack.rag.store import (
 from lmstack.rag.update import Progress, Updater, UpdateResult
 from lmstack.rag.verify import VerifyReport, logical_content, verify_database
 from lmstack.rag.view import IndexView, Opened
-from lmstack.rag.visible import Visibility
 from lmstack.rag.workers import WorkerConfig
 
 __all__ = ["Index", "IndexConfig", "IndexStatus"]
@@ -177,8 +176,8 @@ class Index(IndexView):
                 )
             if embedder is not None:
                 _check_embedder(space, embedder, folder)
-            matrix = MatrixCache(space.dimensions)
-            opened = Opened(folder, database, space, embedder, config.search, matrix, Visibility())
+            corpora = CorpusCache(space.dimensions)
+            opened = Opened(folder, database, space, embedder, config.search, corpora)
             return cls(opened, config, context_writer)
         except BaseException:
             database.close()

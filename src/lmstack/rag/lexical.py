@@ -1,30 +1,50 @@
-"""Search by words: BM25 over the FTS5 postings, with a query that no text can break.
+"""From text to terms, and from a document's chunks to the blob of postings that the index keeps.
 
-Words are stemmed (Porter) and freed of diacritics by the tokenizer of the postings. To it, a
-Chinese, Japanese or Korean phrase is one long word; such words are posted in pieces of one and
-two characters besides, and asked for in pieces of two. Other scripts without spaces (Thai, Lao,
-Khmer) are found by meaning only (`dense`).
+A term is the stem (Snowball English) of a word in lower case without diacritics. Of a compound
+(``os.path.join``, ``e-mail``, ``1,024``) the parts and the whole are posted, so that ``email``
+finds ``e-mail``; of ``CamelCase`` the humps besides. A Chinese, Japanese or Korean phrase has no
+spaces: it is posted in pieces of one and two characters, and asked for in pieces of two. Other
+scripts without spaces (Thai, Lao, Khmer) are found by meaning only (`dense`). A term is kept as
+the first 64 bits of its BLAKE2b hash: among a million terms two meet with odds of 1 to 37
+million, and would then be one word to the search.
+
+Covers one document at a time; `bm25` holds many and ranks.
 """
 
 from __future__ import annotations
 
-import math
+import hashlib
 import re
+import struct
+import threading
 import unicodedata
-from collections.abc import Sequence
-from itertools import islice, pairwise
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
-import sqlalchemy as sa
+import numpy as np
+import numpy.typing as npt
+import Stemmer
+
+from lmstack.core import IntegrityError
 
 __all__ = [
+    "POSTINGS_VERSION",
     "STOP_WORDS",
+    "Hashes",
+    "Postings",
     "content_words",
-    "inverse_frequencies",
-    "lexical_search",
-    "match_query",
+    "is_of_other_version",
     "pieces_of",
     "posting_blob",
+    "query_terms",
+    "read_postings",
+    "word_terms",
 ]
+
+Hashes = npt.NDArray[np.uint64]
+# Another version of the stemmer may make other terms, and then every document must be posted anew.
+POSTINGS_VERSION = f"1 {Stemmer.version()}"
 
 _STOP_WORDS = (
     "a about all also an and any are as at be been being but by can could did do does doing "
@@ -35,7 +55,6 @@ _STOP_WORDS = (
     "will with would you your"
 )
 STOP_WORDS = frozenset(_STOP_WORDS.split())
-_WORD = re.compile(r"[^\W_]+")
 # Han (with its extensions), kana and Hangul.
 _RANGES = (
     "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff\u3400-\u4dbf"
@@ -43,13 +62,30 @@ _RANGES = (
 )
 _UNSPACED = re.compile(f"[{_RANGES}]")
 _RUN = re.compile(f"([{_RANGES}]+)|[^\\W_{_RANGES}]+")
+# Marks that a reader leaves out when typing: diacritics, Hebrew points, Arabic vowels.
+_MARKS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c7\u064b-\u065f\u0670]+")
+# A letter or digit, or a vowel sign of an Indic script, which Python does not count as one.
+_SIGN = "(?:[^\\W_]|[\u0900-\u0963\u0970-\u0dff\u0e31-\u0e3a\u0e47-\u0e4e])"
+_WORD = re.compile(f"{_SIGN}+")
+_TOKEN = re.compile(f"{_SIGN}+(?:(?:[.\\-]|_+|(?<=[0-9]),(?=[0-9]{{3}})){_SIGN}+)*")
+_JOINT = re.compile(r"[._,\-]+")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+# What an apostrophe leaves of "it's", "don't", "they'll" is no word.
+_CLITIC = re.compile(r"(?<=\w)['\u2019](?:s|t|d|m|re|ve|ll)(?!\w)", re.IGNORECASE)
 MAX_TERMS = 64
-_OF_ACTIVE = "space_id = (SELECT id FROM spaces WHERE state = 'active')"
+MAX_PARTS = 8
+_LONGEST_KEPT = 40
+_KEPT_TOKENS = 300_000
+_HEADER = struct.Struct("<4s4sIII")
+_MAGIC = b"lmsp"
+_VERSION = hashlib.blake2b(POSTINGS_VERSION.encode(), digest_size=4).digest()
+_stemmers = threading.local()
 
 
 def content_words(text: str) -> list[str]:
     """Distinct words in order, stop words left out unless there is nothing else."""
-    words = list(dict.fromkeys(word.lower() for word in _WORD.findall(text)))
+    found = _WORD.findall(_CLITIC.sub("", text))
+    words = list(dict.fromkeys(word.lower() for word in found))
     return [word for word in words if word not in STOP_WORDS] or words
 
 
@@ -68,69 +104,151 @@ def _pieces(word: str, *, asked: bool) -> list[str]:
     return found
 
 
-def _composed(text: str) -> str:
-    """Kana in one way of writing: with their voice marks, not half as wide."""
-    return unicodedata.normalize("NFKC", text) if _UNSPACED.search(text) else text
-
-
 def pieces_of(text: str) -> str:
-    """What the postings hold of a text besides its words; empty for most."""
+    """The pieces of the phrases without spaces in a text; empty for most."""
     if not _UNSPACED.search(text):
         return ""
-    words = (word for word in _WORD.findall(_composed(text)) if _UNSPACED.search(word))
+    words = (word for word in _WORD.findall(_fold(text)) if _UNSPACED.search(word))
     return " ".join(piece for word in words for piece in _pieces(word, asked=False))
 
 
+def _fold(text: str) -> str:
+    """One way of writing for what reads the same: no diacritics, no ligatures, kana with their
+    voice marks, not half as wide."""
+    if text.isascii():
+        return text
+    apart = unicodedata.normalize("NFKD", text)
+    return unicodedata.normalize("NFKC", _MARKS.sub("", apart))
+
+
+def _stem(word: str) -> str:
+    stemmer = getattr(_stemmers, "english", None)
+    if stemmer is None:  # one a thread: a stemmer must not be shared
+        stemmer = _stemmers.english = Stemmer.Stemmer("english", 0)
+    return str(stemmer.stemWord(word.lower()))
+
+
+def _token_terms(token: str, *, asked: bool = False) -> Iterator[str]:
+    """The terms of what stands between spaces and signs. A stop word within a compound is not
+    ``asked`` for."""
+    parts = _JOINT.split(token)
+    for part in parts:
+        if asked and len(parts) > 1 and part.lower() in STOP_WORDS:
+            continue
+        if _UNSPACED.search(part):
+            yield from map(_stem, _pieces(part, asked=asked))
+            continue
+        yield _stem(part)
+        humps = _HUMP.split(part) if part.isascii() else []
+        if 1 < len(humps) <= MAX_PARTS:
+            yield from map(_stem, humps)
+    if 1 < len(parts) <= MAX_PARTS:
+        yield _stem("".join(parts))
+
+
+def _hash(term: str) -> bytes:
+    return hashlib.blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+_kept: dict[str, bytes] = {}
+
+
+def _posted(token: str) -> bytes:
+    """The hashes of a token's terms, one after the other."""
+    found = b"".join(map(_hash, _token_terms(token)))
+    if len(token) <= _LONGEST_KEPT:
+        if len(_kept) >= _KEPT_TOKENS:
+            _kept.clear()
+        _kept[token] = found
+    return found
+
+
+def _text_terms(text: str) -> bytes:
+    tokens = _TOKEN.findall(_CLITIC.sub("", _fold(text)))
+    kept = _kept.get
+    return b"".join([kept(token) or _posted(token) for token in tokens])
+
+
+def query_terms(text: str) -> Hashes:
+    """The terms to look for: at most `MAX_TERMS`, each once, stop words left out unless there
+    is nothing else; none when the text has no word."""
+    tokens = _TOKEN.findall(_CLITIC.sub("", _fold(text)))
+    telling = [token for token in tokens if token.lower() not in STOP_WORDS] or tokens
+    terms = (term for token in telling for term in _token_terms(token, asked=True))
+    return _as_hashes(b"".join(map(_hash, list(dict.fromkeys(terms))[:MAX_TERMS])))
+
+
+def word_terms(word: str) -> Hashes:
+    """The terms that a text must hold for `word` (one of `content_words`) to occur in it."""
+    return query_terms(word)
+
+
+def _as_hashes(data: bytes) -> Hashes:
+    return np.frombuffer(data, "<u8")
+
+
+@dataclass(frozen=True, slots=True)
+class Postings:
+    """One document's. Term ``hashes[i]`` (ascending) occurs in ``counts[i]`` chunks; their
+    ``rows`` (counted within the document) and ``frequencies`` follow one another, term by term.
+    ``lengths``: how many terms each chunk has, its headings counted in, repetitions too."""
+
+    hashes: Hashes
+    counts: npt.NDArray[np.uint32]
+    rows: npt.NDArray[np.uint32]
+    frequencies: npt.NDArray[np.uint16]
+    lengths: npt.NDArray[np.uint32]
+
+
 def posting_blob(texts: Sequence[tuple[str, str]]) -> bytes:
-    """The postings of one document, made of the (prefix, text) of its chunks in order."""
-    del texts  # the words are in an FTS5 table as yet
-    return b""
-
-
-def _terms(word: str) -> list[str]:
-    """FTS5 strings for one word; nothing in it is syntax."""
-    pieces = _pieces(word, asked=True) if _UNSPACED.search(word) else [word]
-    return [f'"{piece}"' for piece in pieces]
-
-
-def match_query(text: str) -> str:
-    """An FTS5 query for any of the words of ``text``; empty when it has none."""
-    terms = (term for word in content_words(_composed(text)) for term in _terms(word))
-    return " OR ".join(islice(dict.fromkeys(terms), MAX_TERMS))
-
-
-def lexical_search(
-    connection: sa.Connection, query: str, depth: int, allowed: frozenset[int] | None = None
-) -> list[tuple[int, float]]:
-    """(chunk id, BM25, higher is better), best first, of the ``allowed`` documents. Headings
-    count half as much as text."""
-    match = match_query(query)
-    if not match:
-        return []
-    rows = connection.exec_driver_sql(
-        "SELECT words.rowid, document_id, bm25(words, 0.5, 1.0, 1.0) AS score FROM words "
-        f"JOIN chunks ON id = words.rowid WHERE words MATCH ? AND {_OF_ACTIVE} ORDER BY score",
-        (match,),
+    """The postings of a document from the (prefix, text) of its chunks, for `read_postings`."""
+    found = [_text_terms(prefix) + _text_terms(text) for prefix, text in texts]
+    lengths = np.array([len(data) // 8 for data in found], np.int64)
+    hashes, term = np.unique(_as_hashes(b"".join(found)), return_inverse=True)
+    row = np.repeat(np.arange(len(found)), lengths)
+    places, frequencies = np.unique(term * max(len(found), 1) + row, return_counts=True)
+    term, rows = np.divmod(places, max(len(found), 1))
+    counts = np.bincount(term, minlength=len(hashes))
+    return b"".join(
+        (
+            _HEADER.pack(_MAGIC, _VERSION, len(found), len(hashes), len(rows)),
+            hashes.astype("<u8").tobytes(),
+            counts.astype("<u4").tobytes(),
+            rows.astype("<u4").tobytes(),
+            lengths.astype("<u4").tobytes(),
+            frequencies.clip(max=0xFFFF).astype("<u2").tobytes(),
+        )
     )
-    found = ((int(row[0]), -float(row[2])) for row in rows if allowed is None or row[1] in allowed)
-    return list(islice(found, depth))
 
 
-def inverse_frequencies(
-    connection: sa.Connection, words: Sequence[str], allowed: frozenset[int] | None = None
-) -> dict[str, float]:
-    """How telling each word is: ln((N + 1) / (n + 0.5)), n of N chunks holding it."""
-    rows = connection.exec_driver_sql(
-        f"SELECT document_id FROM chunks WHERE {_OF_ACTIVE}"
-    ).scalars()
-    total = sum(allowed is None or row in allowed for row in rows)
-    result: dict[str, float] = {}
-    for word in words[:MAX_TERMS]:
-        found = connection.exec_driver_sql(
-            "SELECT document_id FROM words JOIN chunks ON id = words.rowid "
-            f"WHERE words MATCH ? AND {_OF_ACTIVE}",
-            (" AND ".join(_terms(word)),),
-        ).scalars()
-        count = sum(allowed is None or row in allowed for row in found)
-        result[word] = math.log((total + 1) / (count + 0.5))
-    return result
+def is_of_other_version(blob: bytes) -> bool:
+    """Whether another `POSTINGS_VERSION` made it: then it says nothing here."""
+    return blob.startswith(_MAGIC) and not blob.startswith(_MAGIC + _VERSION)
+
+
+def read_postings(blob: bytes) -> Postings:
+    """Views into ``blob``. `IntegrityError` for anything that `posting_blob` did not make."""
+    if len(blob) < _HEADER.size:
+        raise _damaged("they break off")
+    magic, version, chunks, terms, entries = _HEADER.unpack_from(blob)
+    if magic + version != _MAGIC + _VERSION:
+        raise _damaged("they do not begin as postings do")
+    if len(blob) != _HEADER.size + 12 * terms + 6 * entries + 4 * chunks:
+        raise _damaged(f"{len(blob)} bytes for {entries} entries")
+    offset = _HEADER.size
+    parts = []
+    for kind, number in (("<u8", terms), ("<u4", terms), ("<u4", entries), ("<u4", chunks)):
+        parts.append(np.frombuffer(blob, kind, number, offset))
+        offset += parts[-1].nbytes
+    hashes, counts, rows, lengths = parts
+    if int(counts.sum()) != entries or (entries and int(rows.max()) >= chunks):
+        raise _damaged("entries that belong to no chunk or term")
+    return Postings(hashes, counts, rows, np.frombuffer(blob, "<u2", entries, offset), lengths)
+
+
+def _damaged(why: str) -> IntegrityError:
+    return IntegrityError(
+        f"the postings of a document are damaged: {why}",
+        hint="index your documents again with --rebuild; the damaged file is kept beside",
+        param="index",
+    )

@@ -1,7 +1,5 @@
-"""The tables of an index. Documents and their texts are kept once;
-chunks, vectors and postings belong to a space, which is one embedder's view of all documents
-(`spaces`). Words are an FTS5 table whose content is the `chunks` table, kept in step by triggers
-inside the same transaction.
+"""The tables of an index. Documents and their texts are kept once; chunks, vectors and postings
+belong to a space, which is one embedder's view of all documents (`spaces`).
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ __all__ = [
     "ACTIVE",
     "FORMAT_VERSION",
     "METADATA",
-    "WORDS",
     "chunks",
     "documents",
     "exclusions",
@@ -121,8 +118,6 @@ chunks = sa.Table(
     sa.Column("section", sa.Text, nullable=False),
     sa.Column("prefix", sa.Text, nullable=False),
     sa.Column("text", sa.Text, nullable=False),
-    # Pieces of the words of languages written without spaces (`lexical.pieces_of`).
-    sa.Column("pieces", sa.Text, nullable=False, server_default=""),
 )
 # One blob a document: float32, little endian, (rows, dimensions); row i is chunk
 # first_chunk + i. Loading ten thousand vectors is then a few hundred rows, not ten thousand.
@@ -154,14 +149,4 @@ postings = sa.Table(
     sa.Column("space_id", sa.ForeignKey("spaces.id"), primary_key=True),
     sa.Column("document_id", sa.ForeignKey("documents.id"), primary_key=True),
     sa.Column("data", sa.LargeBinary, nullable=False),
-)
-WORDS = (
-    "CREATE VIRTUAL TABLE words USING fts5(prefix, text, pieces, content='chunks', "
-    "content_rowid='id', tokenize='porter unicode61 remove_diacritics 2')",
-    "CREATE TRIGGER chunk_added AFTER INSERT ON chunks BEGIN "
-    "INSERT INTO words(rowid, prefix, text, pieces) "
-    "VALUES (new.id, new.prefix, new.text, new.pieces); END",
-    "CREATE TRIGGER chunk_removed AFTER DELETE ON chunks BEGIN "
-    "INSERT INTO words(words, rowid, prefix, text, pieces) "
-    "VALUES ('delete', old.id, old.prefix, old.text, old.pieces); END",
 )

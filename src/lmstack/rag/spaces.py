@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from lmstack.core import Embedder
 from lmstack.rag.chunk import CHUNKER_VERSION, ChunkConfig
+from lmstack.rag.lexical import POSTINGS_VERSION
 from lmstack.rag.load import PARSER_VERSION
 from lmstack.rag.schema import chunks, postings, spaces, vectors
 
@@ -87,5 +88,6 @@ def identity_of(embedder: Embedder) -> str:
 def recipe_of(chunking: ChunkConfig, max_tokens: int, writer: str = "") -> str:
     """Names how a document becomes chunks; another recipe makes every document a changed one.
     ``writer``: of lines of context."""
-    facts = [PARSER_VERSION, CHUNKER_VERSION, max_tokens, astuple(chunking), writer]
+    facts = [PARSER_VERSION, CHUNKER_VERSION, POSTINGS_VERSION]
+    facts += [max_tokens, astuple(chunking), writer]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -24,7 +24,7 @@ from lmstack.rag.documents import Document, Problem
 from lmstack.rag.fields import dump_fields, load_fields
 from lmstack.rag.ignoring import IGNORE_FILE, Rules
 from lmstack.rag.labels import labels_of, read_rules
-from lmstack.rag.lexical import pieces_of, posting_blob
+from lmstack.rag.lexical import posting_blob
 from lmstack.rag.load import Fingerprint
 from lmstack.rag.memory import (
     Key,
@@ -256,7 +256,6 @@ def _put_chunks(
             "section": json.dumps(chunk.section, ensure_ascii=False),
             "prefix": chunk.prefix,
             "text": chunk.text,
-            "pieces": pieces_of(f"{chunk.prefix} {chunk.text}"),
         }
         for ordinal, chunk in enumerate(cut)
     ]

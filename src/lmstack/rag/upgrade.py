@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from lmstack.rag.lexical import posting_blob
-from lmstack.rag.schema import WORDS, chunks, label_rules, postings, spaces, vectors
+from lmstack.rag.schema import chunks, label_rules, postings, spaces, vectors
 
 __all__ = ["upgrade"]
 
@@ -40,8 +40,8 @@ _FILL = (
     f"DELETE FROM meta WHERE key IN {_EMBEDDER_KEYS}",
     "INSERT INTO meta SELECT 'last_chunk', seq FROM sqlite_sequence WHERE name = 'old_chunks'",
     'INSERT INTO chunks (id, space_id, document_id, ordinal, start, "end", tokens, embed_key, '
-    "section, prefix, text, pieces) SELECT c.id, s.id, c.document_id, c.ordinal, c.start, "
-    'c."end", c.tokens, c.embed_key, c.section, c.prefix, c.text, c.pieces '
+    "section, prefix, text) SELECT c.id, s.id, c.document_id, c.ordinal, c.start, "
+    'c."end", c.tokens, c.embed_key, c.section, c.prefix, c.text '
     "FROM old_chunks c, spaces s",
     "INSERT INTO vectors (space_id, document_id, first_chunk, rows, dimensions, data) "
     "SELECT s.id, v.document_id, v.first_chunk, v.rows, v.dimensions, v.data "
@@ -54,14 +54,11 @@ _FILL = (
 def upgrade(connection: sa.Connection, version: int) -> None:
     """Bring the tables of format ``version`` (1 or 2) up to this one. SQLite only: PostgreSQL
     came with format 3."""
-    if version == 1:
-        connection.exec_driver_sql("ALTER TABLE chunks ADD COLUMN pieces TEXT NOT NULL DEFAULT ''")
+    assert version in (1, 2)  # they differ in postings only, which are made anew
     for statement in _BEFORE:
         connection.exec_driver_sql(statement)
     for table in (spaces, label_rules, chunks, vectors, postings):
         table.create(connection)
-    for statement in WORDS:
-        connection.exec_driver_sql(statement)
     for statement in _FILL:
         connection.exec_driver_sql(statement)
     _fill_postings(connection)

@@ -17,19 +17,17 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import Embedder, InputError, NotFoundError, StoreError, shown
+from lmstack.rag.corpus import Corpus, CorpusCache
 from lmstack.rag.database import Database
-from lmstack.rag.dense import MatrixCache
 from lmstack.rag.documents import Document
 from lmstack.rag.fields import with_absolute_paths
 from lmstack.rag.filters import Filter
 from lmstack.rag.labels import check_labels
-from lmstack.rag.lexical import inverse_frequencies
 from lmstack.rag.listing import DocumentInfo, list_documents, read_document, read_spans
 from lmstack.rag.memory import get_meta
 from lmstack.rag.plan import display_path
-from lmstack.rag.search import Hit, Mode, SearchConfig, check_query, query_vector, run_search
+from lmstack.rag.search import Hit, Mode, SearchConfig, check_query, query_vectors, run_search
 from lmstack.rag.spaces import Space, active_space
-from lmstack.rag.visible import Visibility
 
 __all__ = ["IndexView", "Opened"]
 
@@ -43,8 +41,7 @@ class Opened:
     space: Space
     embedder: Embedder | None
     search: SearchConfig
-    matrix: MatrixCache
-    visibility: Visibility
+    corpora: CorpusCache
 
 
 class IndexView:
@@ -83,33 +80,44 @@ class IndexView:
         """The ``k`` best passages for ``query`` among the documents that match ``where`` and
         that a caller who holds only ``labels`` may see. Paths in ``where`` are as they open
         from the current folder. ``vector`` saves embedding the query again."""
-        check_query(query, k, mode)
+        given = None if vector is None else np.asarray(vector, np.float32)[None]
+        return self.search_many([query], k, mode, vectors=given, where=where, labels=labels)[0]
+
+    def search_many(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        mode: Mode = "hybrid",
+        *,
+        vectors: npt.NDArray[np.float32] | None = None,
+        where: Filter | None = None,
+        labels: frozenset[str] | None = None,
+    ) -> list[list[Hit]]:
+        """`search` for each of ``queries``, all in one state of the index. ``vectors`` are
+        (Q, D)."""
+        for query in queries:
+            check_query(query, k, mode)
         if mode == "lexical":
-            vector = None
-        elif vector is None:
-            vector = query_vector(self._need_embedder(), query)
-        opened = self._opened
-        with opened.database.reading() as connection:
-            generation = self._generation(connection)
-            allowed = self._allowed(connection, generation, where, self._within(labels))
+            vectors = None
+        elif vectors is None:
+            vectors = query_vectors(self._need_embedder(), queries)
+        with self._opened.database.reading() as connection:
             return run_search(
                 connection,
-                opened.matrix,
-                generation,
-                query,
-                vector,
+                self._corpus(connection),
+                queries,
+                vectors,
                 k,
-                opened.search,
+                self._opened.search,
                 mode,
-                allowed,
+                where=with_absolute_paths(where),
+                held=self._within(labels),
             )
 
     def word_weights(self, words: Sequence[str]) -> dict[str, float]:
         """How telling each word is in this collection (inverse document frequency)."""
         with self._opened.database.reading() as connection:
-            generation = self._generation(connection)
-            allowed = self._allowed(connection, generation, None, self.labels)
-            return inverse_frequencies(connection, words, allowed)
+            return self._corpus(connection).words(self.labels).weights(words)
 
     def document(self, which: str | int | Path) -> Document:
         """A stored document by its id or path."""
@@ -135,15 +143,8 @@ class IndexView:
             infos = list_documents(connection, with_absolute_paths(where), self.labels)
         return [dataclasses.replace(info, path=display_path(info.path)) for info in infos]
 
-    def _allowed(
-        self,
-        connection: sa.Connection,
-        generation: int,
-        where: Filter | None,
-        held: frozenset[str] | None,
-    ) -> frozenset[int] | None:
-        where = with_absolute_paths(where)
-        return self._opened.visibility.allowed(connection, generation, where, held)
+    def _corpus(self, connection: sa.Connection) -> Corpus:
+        return self._opened.corpora.get(connection, self._generation(connection))
 
     def _within(self, labels: frozenset[str] | None) -> frozenset[str] | None:
         if labels is None:
