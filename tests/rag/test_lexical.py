@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 
 import bm25s
 import numpy as np
@@ -42,7 +43,7 @@ def ranker(parts: Sequence[Postings], visible=None) -> Bm25:
 def parts_of(chunks, cuts: Sequence[int]) -> list[Postings]:
     """The chunks as documents that begin at ``cuts``."""
     edges = sorted({0, len(chunks), *(cut % (len(chunks) + 1) for cut in cuts)})
-    return [posted(chunks[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    return [posted(chunks[a:b]) for a, b in pairwise(edges)]
 
 
 def scores_of(ranking: Bm25, query: str, size: int, allowed=None) -> np.ndarray:
