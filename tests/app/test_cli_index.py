@@ -6,11 +6,14 @@ import json
 import os
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lmstack.app import document_wiring, wiring
+from lmstack.app.commands import index as index_command
+from lmstack.app.indexing import told
+from lmstack.rag import Progress
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run
@@ -264,3 +267,54 @@ def test_report_prints_and_draws(run: Run, index: str, tmp_path: Path) -> None:
     drawn = (tmp_path / "p.svg").read_text()
     assert "tokens of a passage, prefix included" in drawn
     assert "Passages of my.idx" in drawn
+
+
+def test_patterns_are_kept_until_others_are_given(
+    run: Run, docs: Path, embedder: HashEmbedder
+) -> None:
+    add = ("index", "add", "--index", "my.idx", "docs", "--json")
+    assert run(*add, "--exclude", "letters.*").json["added"] == 1
+    assert "not letters.*" in run("index", "status", "--index", "my.idx").out
+    (docs / "letters.md").write_text("Changed letters.")
+    assert run("index", "update", "--index", "my.idx", "--json").json["added"] == 0
+    assert run(*add).json["added"] == 0
+    assert run(*add, "--no-gitignore").json["added"] == 1
+    assert run(*add, "--include", "*.txt").json["removed"] == 1
+
+
+def test_a_pattern_that_cannot_be_read_is_an_error(
+    run: Run, docs: Path, embedder: HashEmbedder
+) -> None:
+    ran = run("index", "add", "--index", "my.idx", "docs", "--exclude", "!")
+    assert ran.code == 1
+    assert ".gitignore" in ran.err
+
+
+def test_problems_are_told_once_as_they_come(run: Run, docs: Path, embedder: HashEmbedder) -> None:
+    (docs / "bad.txt").write_bytes(b"\xff")
+    ran = run("index", "add", "--index", "my.idx", "docs")
+    assert ran.err.count("left out: docs/bad.txt") == 1
+
+
+def test_an_index_that_follows_a_folder_has_its_changes(
+    run: Run, docs: Path, index: str, embedder: HashEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, ...]] = []
+
+    def tell(out: object, result: Any, *_: object) -> None:
+        told.append(result.plan.add)
+        if len(told) == 1:  # the update before the watching
+            (docs / "new.txt").write_text("New words.")
+        else:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(index_command, "_print_result", tell)
+    ran = run("index", "update", "--index", index, "--watch")
+    assert told == [(), ("docs/new.txt",)]
+    assert ran.code == 130
+    assert "Watching docs" in ran.err
+
+
+def test_the_end_goes_by_content_and_not_by_files() -> None:
+    done = Progress(9, 10, 100, 0, "a.md", 9.0, bytes_done=100_000, bytes_total=1_000_000)
+    assert told(done) == ("9 of 10 files, 1.0 files/s, 11.1 kB/s, 11 passages/s, 1 min 09 s left")

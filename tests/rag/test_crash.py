@@ -122,3 +122,46 @@ def _assert_equals_rebuild(index: Index, folder: Path, docs: Path) -> None:
                 sorted((h.path, h.start) for h in i.search(word, 1000)) for i in (index, rebuilt)
             ]
             assert found[0] == found[1]
+
+
+def test_killed_while_workers_parse_leaves_no_worker_and_a_valid_index(tmp_path, make_embedder):
+    dice = random.Random(7)
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for number in range(24):
+        words = " ".join(dice.choices(WORDS, k=200))
+        (docs / f"{number:02}.html").write_text(f"<title>{number}</title><p>{words}</p>" * 2)
+    folder = tmp_path / "index"
+    counts = []
+    for kill in ((1, 0.0), (3, 0.01), (0, 0.3), None):
+        killable = _Killable(folder, docs)
+        try:
+            status = killable.update(kill)
+        finally:
+            killable.close()
+        assert status == (0 if kill is None else -signal.SIGKILL)
+        with Index.open(folder, make_embedder()) as index:
+            assert index.verify().findings == ()
+            counts.append(len(index.documents()))
+    assert counts == sorted(counts)
+    assert counts[-1] == 24
+    deadline = time.monotonic() + 10
+    while (left := _workers_of_nobody()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == []
+    with Index.open(folder, make_embedder()) as index:
+        _assert_equals_rebuild(index, tmp_path / "rebuilt", docs)
+
+
+def _workers_of_nobody() -> list[int]:
+    """Worker processes whose parent is gone (they are children of process 1 then)."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            facts = status.read_text()
+            command = status.with_name("cmdline").read_bytes()
+        except OSError:
+            continue
+        if "\nPPid:\t1\n" in facts and b"lmstack.rag.apart" in command:
+            found.append(int(status.parent.name))
+    return found

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.app import wiring
+from lmstack.app import indexing, wiring
 from lmstack.app.output import Output
 from lmstack.core import ChatModel, Delta, ModelInfo, NotFoundError, Request, shown
 
@@ -75,9 +75,9 @@ def open_source(
     folder = wiring.index_of(source)
     out.detail(f"the index of {docs} is {folder}")
     with open_index(folder, embedder_name, create=True, rebuild=rebuild) as opened:
-        with out.progress(f"Indexing {docs}", "files") as bar:
-            result = opened.update([source], progress=lambda p: bar.update(p.done, p.total, p.path))
-        out.problems([wiring.as_json(problem) for problem in result.problems])
+        with indexing.shown_progress(out, f"Indexing {docs}") as progress:
+            result = opened.update([source], progress=progress)
+        out.problems(progress.rest([wiring.as_json(problem) for problem in result.problems]))
         yield opened
 
 

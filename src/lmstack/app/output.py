@@ -44,9 +44,12 @@ class OutputError(StoreError):
 
 
 class Progress(Protocol):
-    """One long piece of work. ``done`` and ``total`` are in its unit; ``total`` may be unknown."""
+    """One long piece of work. ``done`` and ``total`` are in its unit; ``total`` may be unknown.
+    ``told`` stands in place of the figures that follow from them."""
 
-    def update(self, done: int, total: int | None = None, label: str = "") -> None: ...
+    def update(
+        self, done: int, total: int | None = None, label: str = "", told: str | None = None
+    ) -> None: ...
 
 
 @dataclass
@@ -149,7 +152,9 @@ class Output:
 
 
 class _Silent:
-    def update(self, done: int, total: int | None = None, label: str = "") -> None:
+    def update(
+        self, done: int, total: int | None = None, label: str = "", told: str | None = None
+    ) -> None:
         pass
 
 
@@ -163,12 +168,14 @@ class _PlainProgress:
         self._total: int | None = None
         self._any = False
 
-    def update(self, done: int, total: int | None = None, label: str = "") -> None:
+    def update(
+        self, done: int, total: int | None = None, label: str = "", told: str | None = None
+    ) -> None:
         self._done, self._total = done, total if total is not None else self._total
         now = time.monotonic()
         if not self._any or now - self._last >= PIPE_LINE_EVERY_S:
             self._any, self._last = True, now
-            text = figures(self._done, self._total, self._unit, now - self._start)
+            text = told or figures(self._done, self._total, self._unit, now - self._start)
             self._say(f"{self._title}: {text} {printable(label, one_line=True)}".rstrip())
 
     def finish(self) -> None:

@@ -29,7 +29,9 @@ class FiguresColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         total = None if task.total is None else int(task.total)
-        text = figures(int(task.completed), total, self._unit, task.elapsed or 0.0)
+        text = task.fields["told"] or figures(
+            int(task.completed), total, self._unit, task.elapsed or 0.0
+        )
         return Text(f"{text}   {task.fields['label']}".rstrip(), no_wrap=True, overflow="ellipsis")
 
 
@@ -38,14 +40,16 @@ class TerminalProgress:
 
     def __init__(self, display: RichProgress, title: str) -> None:
         self._display = display
-        self._task = display.add_task(title, total=None, label="")
+        self._task = display.add_task(title, total=None, label="", told=None)
 
-    def update(self, done: int, total: int | None = None, label: str = "") -> None:
+    def update(
+        self, done: int, total: int | None = None, label: str = "", told: str | None = None
+    ) -> None:
         shown = printable(label, one_line=True)
         if total is None:
-            self._display.update(self._task, completed=done, label=shown)
+            self._display.update(self._task, completed=done, label=shown, told=told)
         else:
-            self._display.update(self._task, completed=done, total=total, label=shown)
+            self._display.update(self._task, completed=done, total=total, label=shown, told=told)
 
 
 @contextmanager

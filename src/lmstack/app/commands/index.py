@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmstack.app import document_wiring, wiring
+from lmstack.app import document_wiring, indexing, wiring
 from lmstack.app.command import command, group
 from lmstack.app.commands._chunk_options import (
     ChunkerName,
@@ -17,6 +17,7 @@ from lmstack.app.commands._chunk_options import (
     chunking_of,
 )
 from lmstack.app.commands._options import EmbedderName, Rebuild
+from lmstack.app.commands._reading_options import Exclude, GitIgnore, Include, Watch, rules_of
 from lmstack.app.drawing import check_picture
 from lmstack.app.formats import columns, printable, seconds, size
 from lmstack.app.index_report import draw_report, report_lines
@@ -62,6 +63,10 @@ def add(
     out: Output,
     paths: Paths,
     index: Folder,
+    include: Include = None,
+    exclude: Exclude = None,
+    gitignore: GitIgnore = None,
+    watch: Watch = False,
     embedder: EmbedderName = None,
     rebuild: Rebuild = False,
     chunker: ChunkerName = None,
@@ -79,12 +84,13 @@ def add(
     with document_wiring.open_index(
         index, embedder, create=True, rebuild=rebuild, chunking=chunking
     ) as opened:
-        with out.progress("Indexing", "files") as bar:
+        with indexing.shown_progress(out) as progress:
             result = opened.add(
-                paths,
-                progress=lambda p: bar.update(p.done, p.total, p.path),
+                paths, progress=progress, rules=rules_of(include, exclude, gitignore)
             )
-        _print_result(out, result, index)
+        _print_result(out, result, index, progress)
+        if watch:
+            indexing.follow(out, opened, paths, lambda more: _print_result(out, more, index))
 
 
 def update(
@@ -94,6 +100,7 @@ def update(
         list[Path] | None,
         typer.Argument(metavar="PATH", help="Only these; without them, everything that was added."),
     ] = None,
+    watch: Watch = False,
     embedder: EmbedderName = None,
     rebuild: Rebuild = False,
 ) -> None:
@@ -103,12 +110,13 @@ def update(
     """
     out.interrupted = (KEPT, _again("update", index, paths or []))
     with document_wiring.open_index(index, embedder, create=False, rebuild=rebuild) as opened:
-        with out.progress("Indexing", "files") as bar:
-            result = opened.update(
-                paths or None,
-                progress=lambda p: bar.update(p.done, p.total, p.path),
+        with indexing.shown_progress(out) as progress:
+            result = opened.update(paths or None, progress=progress)
+        _print_result(out, result, index, progress)
+        if watch:
+            indexing.follow(
+                out, opened, paths or None, lambda more: _print_result(out, more, index)
             )
-        _print_result(out, result, index)
 
 
 def remove(out: Output, paths: Paths, index: Folder) -> None:
@@ -194,7 +202,9 @@ def _again(name: str, index: Path, paths: list[Path]) -> str:
     return shlex.join(words)
 
 
-def _print_result(out: Output, result: UpdateResult, index: Path) -> None:
+def _print_result(
+    out: Output, result: UpdateResult, index: Path, progress: indexing.Shown | None = None
+) -> None:
     problems = [wiring.as_json(problem) for problem in result.problems]
     left_out = {problem["path"] for problem in problems}
     added = len(set(result.plan.add) - left_out)
@@ -218,7 +228,7 @@ def _print_result(out: Output, result: UpdateResult, index: Path) -> None:
         f" {result.plan.unchanged} unchanged; {result.chunks} passages in"
         f" {seconds(result.seconds)}"
     )
-    out.problems(problems)
+    out.problems(progress.rest(problems) if progress else problems)
 
 
 def _state(plan: dict[str, Any] | None, index: Path) -> str:
