@@ -10,6 +10,7 @@ patterns cannot be read is not looked into.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,8 @@ __all__ = ["IGNORE_FILE", "Patterns", "Rules", "patterns_of"]
 
 IGNORE_FILE = ".lmstackignore"
 _GIT_FILE = ".gitignore"
+# The group in pathspec's expressions for the slash after a folder.
+_SLASH = "ps_d"
 _LIMITS = LoadConfig(max_file_bytes=1_000_000)
 
 
@@ -95,13 +98,33 @@ class Patterns:
         if self._rules.exclude and self._rules.excluded.match_file(name):
             return True
         for folder, spec in reversed(self._chain):
-            inner = name[len(folder) + 1 :] if folder else name
-            verdict = spec.check_file(inner).include
+            verdict = _verdict(spec, name[len(folder) + 1 :] if folder else name)
             if verdict is not None:
-                return bool(verdict)
+                return verdict
         if is_folder or not self._rules.include:
             return False
         return not self._rules.included.match_file(name)
+
+
+def _verdict(spec: GitIgnoreSpec, name: str) -> bool | None:
+    """What the last pattern says that names ``name`` itself. `GitIgnoreSpec.check_file` lets a
+    pattern for a folder speak for all inside it; here the folders above were judged already, and
+    one that was brought back must not bring back what is in it."""
+    for pattern in reversed(list(spec.patterns)):
+        if pattern.include is None or pattern.regex is None:
+            continue
+        if any(_names(match, name) for match in pattern.regex.finditer(name)):
+            return bool(pattern.include)
+    return None
+
+
+def _names(match: re.Match[str], name: str) -> bool:
+    """Whether pathspec's expression found ``name`` and not a folder above it. The expression of
+    ``a/**`` ends with the slash, and names only what comes after; others have a group for the
+    slash after a folder."""
+    if _SLASH not in match.re.groupindex:
+        return match.end() < len(name)
+    return match[_SLASH] is None or match.end(_SLASH) == len(name)
 
 
 def _read(path: Path) -> GitIgnoreSpec | None:
