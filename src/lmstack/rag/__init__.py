@@ -15,6 +15,8 @@ from lmstack.rag.answers import (
     SentenceChecked,
     TextDelta,
 )
+from lmstack.rag.blob_cache import BlobCache, KeptLines
+from lmstack.rag.cached_embedder import CachedEmbedder
 from lmstack.rag.chunk import Chunk, ChunkConfig
 from lmstack.rag.chunking import Chunker, ContextWriter, chunk_document
 from lmstack.rag.documents import Block, Document, Problem, Section
@@ -25,6 +27,7 @@ from lmstack.rag.index import Index, IndexConfig, IndexStatus
 from lmstack.rag.listing import DocumentInfo
 from lmstack.rag.load import FORMATS, LoadConfig, load_document
 from lmstack.rag.plan import Plan
+from lmstack.rag.remote_embedder import RemoteEmbedder
 from lmstack.rag.retrieval import RetrievalConfig, Retrieved, StageTrace, Trace, preset
 from lmstack.rag.retriever import Retriever
 from lmstack.rag.search import Hit, SearchConfig
@@ -46,7 +49,9 @@ __all__ = [
     "AnswerSentence",
     "AnswerTimings",
     "Answerer",
+    "BlobCache",
     "Block",
+    "CachedEmbedder",
     "Chunk",
     "ChunkConfig",
     "Chunker",
@@ -62,6 +67,7 @@ __all__ = [
     "IndexConfig",
     "IndexStatus",
     "IndexView",
+    "KeptLines",
     "LateInteraction",
     "LoadConfig",
     "OverlapSupport",
@@ -69,6 +75,7 @@ __all__ = [
     "Plan",
     "Problem",
     "Progress",
+    "RemoteEmbedder",
     "RetrievalConfig",
     "Retrieved",
     "Retriever",
