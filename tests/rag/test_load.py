@@ -124,7 +124,7 @@ def test_html_blocks_stay_apart_and_pre_stays_as_it_is():
         b"<p>one\n two</p><ul><li>x<li>y</ul><pre>a\n  b</pre>"
         b"<table><tr><td>1<td>2<tr><td>3</table>",
     )
-    assert "one two\n\n- x\n- y\n\na\n  b\n\n1 | 2" in document.text
+    assert "one two\n\n- x\n- y\n\na\n  b\n\n| 1 | 2 |\n| 3 |" in document.text
     assert [b.kind for b in document.blocks] == ["paragraph", "list", "code", "table"]
 
 

@@ -19,12 +19,15 @@ from lmstack.core import LmstackError, shown
 from lmstack.rag.documents import Document, Format, ProblemError
 from lmstack.rag.formats.decoding import decode_html, decode_text, sniff
 from lmstack.rag.formats.docx import parse_docx
-from lmstack.rag.formats.html import html_structure
+from lmstack.rag.formats.html import read_html
+from lmstack.rag.formats.language import detect_language
 from lmstack.rag.formats.mail import parse_mail
 from lmstack.rag.formats.markdown import markdown_structure, text_structure
+from lmstack.rag.formats.matter import matter_span, read_matter
 from lmstack.rag.formats.notebook import parse_notebook
 from lmstack.rag.formats.parsed import Parsed
 from lmstack.rag.formats.rows import parse_json_lines, parse_table
+from lmstack.rag.formats.signs import odd_signs
 from lmstack.rag.formats.source import ENDINGS, parse_source
 from lmstack.rag.limits import LoadConfig
 
@@ -146,17 +149,27 @@ def parse_document(path: str, data: bytes, config: LoadConfig | None = None) -> 
     kind, parsed = _parse(data, path, config or LoadConfig())
     if not parsed.text.strip().strip("\ufeff"):
         raise ProblemError("empty", "has no text", "leave it out, or put text in it")
-    name = os.path.splitext(os.path.basename(path))[0]
+    fields = dict(parsed.fields)
+    said = fields.pop("language", None)
+    language = said if isinstance(said, str) else detect_language(parsed.text, parsed.blocks, kind)
+    signs = odd_signs(parsed.text)
+    if signs:
+        fields["warnings"] = (*_texts(fields.get("warnings")), *signs)
     return Document(
         path,
         parsed.text,
         kind,
-        parsed.title or name,
+        parsed.title or os.path.splitext(os.path.basename(path))[0],
         tuple(parsed.sections),
         tuple(parsed.blocks),
         tuple(parsed.pages),
-        parsed.fields,
+        fields,
+        language,
     )
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return value if isinstance(value, tuple) else ()
 
 
 def _parse(data: bytes, path: str, config: LoadConfig) -> tuple[Format, Parsed]:
@@ -194,11 +207,14 @@ def _text(data: bytes, _path: str, _config: LoadConfig) -> Parsed:
 
 def _markdown(data: bytes, _path: str, _config: LoadConfig) -> Parsed:
     text = decode_text(data)
-    return Parsed(text, *markdown_structure(text))
+    title, sections, blocks = markdown_structure(text)
+    fields = read_matter(*matter_span(text)[1:])
+    title = str(fields.pop("title", title))
+    return Parsed(text, title, sections, blocks, fields=fields)
 
 
 def _html(data: bytes, _path: str, _config: LoadConfig) -> Parsed:
-    return Parsed(*html_structure(decode_html(data)))
+    return read_html(decode_html(data))
 
 
 def _pdf(data: bytes, path: str, config: LoadConfig) -> Parsed:

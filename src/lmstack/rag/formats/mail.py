@@ -22,7 +22,7 @@ from email.message import Message
 from lmstack.rag.documents import Block, ProblemError, Section
 from lmstack.rag.filters import Value
 from lmstack.rag.formats.decoding import decode_declared, text_codec
-from lmstack.rag.formats.html import html_structure
+from lmstack.rag.formats.html import read_html
 from lmstack.rag.formats.parsed import Parsed
 from lmstack.rag.formats.writing import TextWriter
 from lmstack.rag.limits import LoadConfig
@@ -168,8 +168,8 @@ def _write_body(writer: TextWriter, part: Message, payload: bytes) -> None:
     text = decode_declared(payload, charset if charset and text_codec(charset) else None)
     text = text.replace("\0", "").replace("\r\n", "\n").removeprefix("\ufeff")
     if part.get_content_type() == "text/html":
-        page = html_structure(text)
-        _append(writer, page[0], page[3], page[2])
+        page = read_html(text)
+        _append(writer, page.text, page.blocks, page.sections)
         return
     for block in re.split(r"\n[ \t]*(?:\n[ \t]*)+", text):
         for quoted, lines in _runs(block.split("\n")):

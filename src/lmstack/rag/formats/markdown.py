@@ -1,7 +1,7 @@
 """The structure of Markdown and plain text as spans of the unchanged text.
 
 Covers CommonMark block structure and pipe tables through markdown-it (whose tokens carry line
-numbers), and front matter between ``---`` lines. Inline markup is left as it is: a quote shows
+numbers). Inline markup is left as it is: a quote shows
 what the file says. A file of very many very short lines is no prose that its author wrote, and
 each of its lines would cost the parser as much as a page's; it is read as plain text.
 """
@@ -16,6 +16,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from lmstack.rag.documents import Block, BlockKind, Section
+from lmstack.rag.formats.matter import matter_span
 
 __all__ = ["line_starts", "markdown_structure", "sections_from_headings", "text_structure"]
 
@@ -30,10 +31,6 @@ _KINDS: dict[str, BlockKind] = {
     "blockquote_open": "quote",
     "html_block": "paragraph",
 }
-_FRONT_MATTER = re.compile(
-    r"\ufeff?---[ \t]*\r?\n(?=[A-Za-z_][\w-]*:)(.*?\n)---[ \t]*(?:\r?\n|$)", re.DOTALL
-)
-_MATTER_TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*\r?$", re.MULTILINE)
 _MARKUP = re.compile(r"[*_`]+|!?\[([^\]]*)\]\([^)]*\)")
 _INHABITED_LINE = re.compile(r"\S[^\r\n]*")
 # Lists count twice. What is nested deeper becomes part of the block around it; each level reads
@@ -68,20 +65,19 @@ def text_structure(text: str) -> tuple[str, list[Section], list[Block]]:
 
 
 def markdown_structure(text: str) -> tuple[str, list[Section], list[Block]]:
-    """Title (front matter, else the first heading), sections and top-level blocks."""
-    matter = _FRONT_MATTER.match(text)
-    body_start = matter.end() if matter else 0
+    """Title (the first heading), sections and top-level blocks; front matter is one of them."""
+    body_start = matter_span(text)[0]
     starts = line_starts(text)
     if len(_INHABITED_LINE.findall(text)) > max(FEW_LINES, len(text) // MIN_LINE_LENGTH):
         return text_structure(text)
-    first_line = bisect_right(starts, body_start) - 1 if matter else 0
+    first_line = bisect_right(starts, body_start) - 1 if body_start else 0
     # A byte-order mark would keep the first heading from being seen as one; a space is as long.
     body = text[body_start:].replace("\ufeff", " ", 1)
     parser = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}).enable("table").disable("inline")
     tokens = parser.parse(body)
     blocks: list[Block] = []
     headings: list[tuple[int, int, str]] = []
-    if matter:
+    if body_start:
         blocks.append(Block("matter", 0, body_start))
     for token, inline in _top_level(tokens):
         assert token.map is not None
@@ -93,9 +89,7 @@ def markdown_structure(text: str) -> tuple[str, list[Section], list[Block]]:
         if kind == "heading":
             title = _MARKUP.sub(lambda m: m.group(1) or "", inline[:MAX_HEADING]).strip()
             headings.append((start, int(token.tag[1:]), title))
-    title = _matter_title(matter.group(1)) if matter else ""
-    if not title and headings:
-        title = headings[0][2]
+    title = headings[0][2] if headings else ""
     return title, sections_from_headings(headings, len(text)), blocks
 
 
@@ -105,11 +99,6 @@ def _top_level(tokens: Sequence[Token]) -> Iterator[tuple[Token, str]]:
         if token.level == 0 and token.map and token.nesting >= 0 and token.type != "inline":
             following = tokens[index + 1] if index + 1 < len(tokens) else None
             yield token, following.content if following and following.type == "inline" else ""
-
-
-def _matter_title(matter: str) -> str:
-    match = _MATTER_TITLE.search(matter)
-    return match.group(1).strip("\"'") if match else ""
 
 
 def sections_from_headings(headings: Sequence[tuple[int, int, str]], length: int) -> list[Section]:
