@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lmstack.app import wiring
+from lmstack.app.access import KeyEntry
 from lmstack.app.server import Service
 from lmstack.app.service import build_service
 from lmstack.app.task_wiring import Also
@@ -21,6 +22,7 @@ def local_service(
     embedder: Any,
     keys: tuple[str, ...] = (),
     also: Also | None = None,
+    entries: tuple[KeyEntry, ...] = (),
 ) -> Service:
     """``docs`` and ``model`` for this machine, with the index and the log where `up` has them."""
     return build_service(
@@ -30,6 +32,7 @@ def local_service(
         model=model,
         embedder=embedder,
         api_keys=keys,
+        key_entries=entries,
         allowed_hosts=LOCAL_HOSTS,
         close_model=lambda: None,
         also=also,

@@ -73,11 +73,14 @@ def request(
     grammar: Grammar | None = None,
     echo: bool = False,
     on_event: Callable[[TokenEvent], None] | None = None,
+    cache_scope: str = "",
     **sampling: object,
 ) -> EngineRequest:
     params = SamplingParams.from_mapping({"temperature": 0.0, "max_tokens": 8} | sampling)
     callback = on_event or (outcome or Outcome()).events.append
-    return EngineRequest(id, tuple(prompt), callback, params, grammar, echo)
+    return EngineRequest(
+        id, tuple(prompt), callback, params, grammar, echo, cache_scope=cache_scope
+    )
 
 
 def drive(engine: Engine, limit: int = 10_000) -> int:

@@ -143,6 +143,18 @@ def test_prefix_hits_are_reported(make_engine: MakeEngine) -> None:
     assert stats.prefix_hit_rate == 10 / 22
 
 
+def test_what_one_scope_computed_is_no_hit_for_another(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    prompt = range(11)
+    texts = set()
+    for scope in ("", "hr", "board", "hr,board"):
+        first = generate(engine, prompt, cache_scope=scope)
+        again = generate(engine, prompt, cache_scope=scope)
+        assert (first.last.cached_tokens, again.last.cached_tokens) == (0, 10)
+        texts |= {tuple(event.token for event in one.events) for one in (first, again)}
+    assert len(texts) == 1
+
+
 @pytest.mark.parametrize("steps", range(6))
 def test_cancelling_at_any_stage_frees_the_blocks_at_once(
     make_engine: MakeEngine, steps: int

@@ -7,7 +7,7 @@ the page shows of an event (`_answer_events`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -34,17 +34,17 @@ class Told(Delta):
 
 
 class PageModel:
-    """A `ChatModel` over ``answerer`` that is asked with a `Question` and answers with `Told`."""
+    """A `ChatModel` that is asked with a `Question` and answers with `Told`. ``answerers`` gives
+    each client the one that answers it."""
 
-    def __init__(self, answerer: Answerer, name: str) -> None:
-        inner = answerer.model.info
+    def __init__(self, inner: ModelInfo, answerers: Callable[[str], Answerer], name: str) -> None:
         self.info = ModelInfo(name, inner.digest, inner.context_length)
-        self._answerer = answerer
+        self._answerers = answerers
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
         if not isinstance(request, Question) or not isinstance(request.prompt, str):
             raise InputError("the page's answers take a Question")
-        events = self._answerer.stream(
+        events = self._answerers(request.client).stream(
             request.prompt, request.past, client=request.client, request_id=request.request_id
         )
         async with aclosing(events):

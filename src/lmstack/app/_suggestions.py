@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 
 from lmstack.core import NotFoundError
-from lmstack.rag import Answerer, DocumentInfo, Index, PassagesFound
+from lmstack.rag import Answerer, DocumentInfo, IndexView, PassagesFound
 
 __all__ = ["answerable", "candidate_questions", "question_about"]
 
@@ -40,7 +40,7 @@ _BEGUN = (
 _QUESTION_WORDS = ("what", "when", "where", "which", "who", "why", "how")
 
 
-def candidate_questions(index: Index) -> list[str]:
+def candidate_questions(index: IndexView) -> list[str]:
     """Questions from the documents near the top of the folder, in turns, plain ones last."""
     by_document = [list(_questions(index, info)) for info in _first(index.documents())]
     found: dict[str, None] = {}
@@ -68,7 +68,7 @@ def _first(documents: list[DocumentInfo]) -> list[DocumentInfo]:
     return sorted(documents, key=lambda info: (info.path.count("/"), info.path))[:LOOK_AT]
 
 
-def _questions(index: Index, info: DocumentInfo) -> Iterator[str]:
+def _questions(index: IndexView, info: DocumentInfo) -> Iterator[str]:
     try:
         sections = index.document(info.id).sections
     except NotFoundError:  # changed since it was listed

@@ -17,7 +17,7 @@ from lmstack.app.output import Output
 from lmstack.core import ChatModel, Delta, ModelInfo, NotFoundError, Request, shown
 
 if TYPE_CHECKING:
-    from lmstack.rag import Answerer, Index
+    from lmstack.rag import Answerer, Index, IndexView
 
 __all__ = ["Overheard", "answering", "open_index", "open_source"]
 
@@ -83,7 +83,7 @@ def open_source(
 
 @contextmanager
 def answering(
-    index: Index, model: str | None, num_passages: int, weights: str | None = None
+    index: IndexView, model: str | None, num_passages: int, weights: str | None = None
 ) -> Iterator[tuple[Answerer, list[Request]]]:
     """An answerer over ``index``, and the list of what it asks the model."""
     from lmstack.rag import AnswerConfig, Answerer

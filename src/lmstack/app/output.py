@@ -123,7 +123,8 @@ class Output:
     def problems(self, problems: Sequence[Mapping[str, Any]]) -> None:
         """Files that were left out, each with the reason; the rest is not affected."""
         for problem in problems:
-            text = f"left out: {problem['path']}: {problem['message']}; {problem['hint']}"
+            what = "hidden" if problem.get("kind") == "access" else "left out"
+            text = f"{what}: {problem['path']}: {problem['message']}; {problem['hint']}"
             self.note(printable(text, one_line=True))
 
     def style(self, text: str, style: Style) -> str:

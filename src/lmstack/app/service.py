@@ -14,16 +14,17 @@ asking the model leaves the first. Does not cover the socket
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lmstack.app.access import Access, KeyEntry, ScopedModel
 from lmstack.app.formats import printable
 from lmstack.app.server import Service
 from lmstack.app.task_wiring import Also
 from lmstack.app.web import PUBLIC_PATHS, add_page
 from lmstack.app.workspace import Workspace
-from lmstack.core import ChatModel, Embedder
+from lmstack.core import ChatModel, Delta, Embedder, ModelInfo, Request
 from lmstack.rag import GroundedModel
 from lmstack.safety import AuditLog, GuardedModel, Limits, RateLimiter
 from lmstack.serve import create_app
@@ -42,6 +43,7 @@ def build_service(
     model: ChatModel,
     embedder: Embedder,
     api_keys: tuple[str, ...],
+    key_entries: tuple[KeyEntry, ...] = (),
     allowed_hosts: tuple[str, ...],
     close_model: Callable[[], None],
     also: Also | None = None,
@@ -50,23 +52,27 @@ def build_service(
     also = also or Also()
     audit, limits = AuditLog(audit_path), Limits()
     limiter = RateLimiter(limits)
-    guarded = GuardedModel(model, limits=limits, audit=audit, limiter=limiter)
+    access = Access(api_keys, key_entries)
+    scoped = ScopedModel(model, access)
+    guarded = GuardedModel(scoped, limits=limits, audit=audit, limiter=limiter)
     reading = GuardedModel(
-        model, limits=limits, audit=audit, limiter=limiter, guards=PASSAGE_GUARDS
+        scoped, limits=limits, audit=audit, limiter=limiter, guards=PASSAGE_GUARDS
     )
     doors = RateLimiter(limits)  # a question is counted once: where it comes in
 
     def guard(answers: ChatModel) -> ChatModel:
         return GuardedModel(answers, limits=limits, audit=audit, limiter=doors)
 
-    workspace = Workspace(folder, index_dir, model=reading, embedder=embedder, guard=guard)
+    workspace = Workspace(
+        folder, index_dir, model=reading, embedder=embedder, guard=guard, access=access
+    )
     name = served_name(folder, model.info.name)
-    grounded = GroundedModel(workspace.answerer, name)
+    grounded = DocumentsModel(workspace, name)
     app = create_app(
         models={
             name: guard(grounded),
             model.info.name: guarded,
-            **{each: guard(writer) for each, writer in also.writers.items()},
+            **{each: guard(ScopedModel(w, access)) for each, w in also.writers.items()},
         },
         embedders={embedder.info.name: embedder},
         rerankers=also.rerankers,
@@ -74,6 +80,7 @@ def build_service(
         task_models=also.scorers,
         tokenizers=_tokenizers(model, embedder, *also.writers.values()),
         api_keys=api_keys,
+        key_digests=access.digests,
         metrics=_engine_metrics(model),
         allowed_hosts=allowed_hosts,
         public_paths=PUBLIC_PATHS,
@@ -86,6 +93,19 @@ def build_service(
         close_model()
 
     return Service(app, close=close, stopping=app.state.serving.stopping.set)
+
+
+class DocumentsModel:
+    """Cited answers as a chat model, to each client from the documents that it may see."""
+
+    def __init__(self, workspace: Workspace, name: str) -> None:
+        inner = workspace.model.info
+        self.info = ModelInfo(name, inner.digest, inner.context_length)
+        self._workspace = workspace
+
+    def stream(self, request: Request) -> AsyncIterator[Delta]:
+        answerer = self._workspace.answerer_of(request.client)
+        return GroundedModel(answerer, self.info.name).stream(request)
 
 
 def served_name(folder: Path, taken: str) -> str:

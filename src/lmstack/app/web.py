@@ -82,12 +82,14 @@ class _Routes:
     async def static(self, request: Request) -> Response:
         return serve_asset(request, self._assets, request.path_params["name"])
 
-    async def status(self, _: Request) -> Response:
-        return _json(await asyncio.to_thread(self._workspace.status))
+    async def status(self, request: Request) -> Response:
+        client = caller_of(request).client
+        return _json(await asyncio.to_thread(self._workspace.status, client))
 
     async def documents(self, request: Request) -> Response:
         wanted = request.query_params.get("find", "")[:200]
-        return _json(await asyncio.to_thread(self._workspace.documents, wanted))
+        client = caller_of(request).client
+        return _json(await asyncio.to_thread(self._workspace.documents, wanted, client))
 
     async def document(self, request: Request) -> Response:
         start, around = _count(request, "start"), _count(request, "around")
@@ -97,22 +99,27 @@ class _Routes:
             path=request.query_params.get("path"),
             start=start,
             around=around,
+            client=caller_of(request).client,
         )
         return _json(found)
 
     async def text(self, request: Request) -> Response:
         path = request.query_params.get("path")
-        text = await asyncio.to_thread(self._workspace.document_text, _identity(request), path)
+        client = caller_of(request).client
+        text = await asyncio.to_thread(
+            self._workspace.document_text, _identity(request), path, client
+        )
         data = text.encode("utf-8", "replace")
         return Response(data, media_type="text/plain; charset=utf-8")
 
-    async def suggestions(self, _: Request) -> Response:
-        return _json({"questions": await self._workspace.suggestions()})
+    async def suggestions(self, request: Request) -> Response:
+        client = caller_of(request).client
+        return _json({"questions": await self._workspace.suggestions(client)})
 
     async def index(self, request: Request) -> Response:
         await read_json(request, Nothing, MAX_BODY_BYTES)
         self._workspace.start_indexing()
-        return _json(await asyncio.to_thread(self._workspace.status))
+        return await self.status(request)
 
     async def ask(self, request: Request) -> Response:
         asked = await read_json(request, Ask, MAX_BODY_BYTES)

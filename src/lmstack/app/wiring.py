@@ -24,6 +24,7 @@ from lmstack.core import (
 )
 
 if TYPE_CHECKING:
+    from lmstack.app.access import KeyEntry
     from lmstack.app.inspection import Inspection
     from lmstack.app.server import Service
     from lmstack.engine import EngineConfig
@@ -266,6 +267,7 @@ def service(
     also: Sequence[str] = (),
     engine: Mapping[str, Any] | None = None,
     api_keys: tuple[str, ...],
+    key_entries: tuple[KeyEntry, ...] = (),
     local: bool,
 ) -> Service:
     """Load the models and put everything that `lmstack up` serves together.
@@ -293,6 +295,7 @@ def service(
         embedder=loaded(embedder(embedder_name)),
         also=beside,
         api_keys=api_keys,
+        key_entries=key_entries,
         allowed_hosts=LOCAL_HOSTS if local else ("*",),
         close_model=close_all,
     )

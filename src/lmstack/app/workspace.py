@@ -8,6 +8,7 @@ any thread. What comes out is JSON-like, in the shape that the page reads.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import threading
 import time
@@ -20,6 +21,7 @@ import lmstack
 from lmstack.app._answer_events import AnswerEvents
 from lmstack.app._page_model import PageModel, Question, Told
 from lmstack.app._suggestions import answerable, candidate_questions
+from lmstack.app.access import Access
 from lmstack.core import (
     ChatModel,
     Config,
@@ -33,8 +35,10 @@ from lmstack.rag import (
     AnswerConfig,
     Answerer,
     Document,
+    DocumentInfo,
     Index,
     IndexConfig,
+    IndexView,
     Plan,
     Problem,
     Progress,
@@ -50,6 +54,8 @@ BEFORE_CHARS = 20_000
 SUGGESTED = 3
 MAX_TRIED = 8
 CLOSE_S = 2.0
+# Whoever asks where no client is named: this process.
+OWNER = "local"
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,8 @@ class _Round:
 
 class Workspace:
     """Owns the index (`close` closes it), not the models. ``folder`` may also be one file.
-    ``guard`` is put before every question, whether or not it reaches the language model."""
+    ``guard`` is put before every question, whether or not it reaches the language model.
+    ``access`` says what each client may see; all it is shown is within that."""
 
     def __init__(
         self,
@@ -92,14 +99,17 @@ class Workspace:
         embedder: Embedder,
         config: WorkspaceConfig | None = None,
         guard: Callable[[ChatModel], ChatModel] = lambda model: model,
+        access: Access | None = None,
     ) -> None:
         self.config = config or WorkspaceConfig()
         self.folder = Path(os.path.abspath(folder))
         self.model = model
         self.embedder = embedder
         self.index = Index.open(index_dir, embedder, config=self.config.index)
-        self.answerer = Answerer(self.index, model, self.config.answer)
-        self._asked = guard(PageModel(self.answerer, self.folder.name or model.info.name))
+        self._access = access or Access()
+        self._answerers: dict[frozenset[str] | None, Answerer] = {}
+        named = self.folder.name or model.info.name
+        self._asked = guard(PageModel(model.info, self.answerer_of, named))
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
@@ -109,7 +119,7 @@ class Workspace:
         self._round = _Round()
         self._indexed = len(self.index.documents())
         self._revision = 0
-        self._suggested: tuple[int, list[str]] | None = None
+        self._suggested: dict[frozenset[str] | None, tuple[int, list[str]]] = {}
 
     def __enter__(self) -> Workspace:
         return self
@@ -199,9 +209,35 @@ class Workspace:
             if before != (state, documents, ended.problems, str(failure)):
                 self._revision += 1
 
+    # ---- what callers see
+
+    def view_of(self, client: str) -> IndexView:
+        """The index as ``client`` may see it."""
+        return self.index.seen_by(self._access.labels_of(client))
+
+    def answerer_of(self, client: str) -> Answerer:
+        """What answers ``client``: from documents that it may see."""
+        labels = self._access.labels_of(client)
+        with self._lock:
+            if labels not in self._answerers:
+                view = self.index.seen_by(labels)
+                self._answerers[labels] = Answerer(view, self.model, self.config.answer)
+            return self._answerers[labels]
+
     # ---- what the page shows
 
-    def status(self) -> dict[str, Any]:
+    def status(self, client: str = OWNER) -> dict[str, Any]:
+        shown = self._status()
+        if self._access.labels_of(client) is None:
+            return shown
+        # Whoever may not see everything learns nothing of how the rest is coming along.
+        known = self.view_of(client).documents()
+        state = "starting" if shown["state"] == "starting" else "ready"
+        files = {"total": len(known), "indexed": len(known), "problems": 0}
+        nothing = {"remaining_s": None, "problem": None}
+        return {**shown, "state": state, "files": files, **nothing, "revision": _revision(known)}
+
+    def _status(self) -> dict[str, Any]:
         with self._lock:
             now, state, failure, revision = (
                 self._round,
@@ -229,13 +265,15 @@ class Workspace:
             "revision": revision,
         }
 
-    def documents(self, find: str = "") -> dict[str, Any]:
+    def documents(self, find: str = "", client: str = OWNER) -> dict[str, Any]:
         """Files by path, problems first, of those whose path holds ``find``."""
         with self._lock:
             now, revision = self._round, self._revision
             waiting = set(now.waiting)
+        known = self.view_of(client).documents()
+        if self._access.labels_of(client) is not None:
+            now, waiting, revision = _Round(), set(), _revision(known)
         rows = [_problem_row(problem, self._named(problem.path)) for problem in now.problems]
-        known = self.index.documents()
         late = waiting - {info.path for info in known}
         for info in known:
             state = "waiting" if info.path in waiting else "indexed"
@@ -256,10 +294,11 @@ class Workspace:
         path: str | None = None,
         start: int | None = None,
         around: int | None = None,
+        client: str = OWNER,
     ) -> dict[str, Any]:
         """A page of a document's text: from ``start``, or some way before ``around``. A file
         that changed has a new id; ``path``, as the page names it, finds it all the same."""
-        document = self._document(identity, path)
+        document = self._document(identity, path, client)
         first = start if start is not None else _page_start(document.text, around or 0)
         first = min(first, len(document.text))
         text = document.text[first : first + PAGE_CHARS]
@@ -280,19 +319,21 @@ class Workspace:
             ],
         }
 
-    def document_text(self, identity: int, path: str | None = None) -> str:
-        return self._document(identity, path).text
+    def document_text(self, identity: int, path: str | None = None, client: str = OWNER) -> str:
+        return self._document(identity, path, client).text
 
-    async def suggestions(self) -> list[str]:
+    async def suggestions(self, client: str = OWNER) -> list[str]:
         """Questions to try, made from the headings of the documents."""
+        labels = self._access.labels_of(client)
         with self._lock:
-            revision, known = self._revision, self._suggested
+            revision, known = self._revision, self._suggested.get(labels)
         if known is None or known[0] != revision:
-            candidates = await asyncio.to_thread(candidate_questions, self.index)
-            found = await answerable(self.answerer, candidates[:MAX_TRIED], SUGGESTED)
+            candidates = await asyncio.to_thread(candidate_questions, self.view_of(client))
+            answerer = self.answerer_of(client)
+            found = await answerable(answerer, candidates[:MAX_TRIED], SUGGESTED)
             known = (revision, found)
             with self._lock:
-                self._suggested = known
+                self._suggested[labels] = known
         return known[1]
 
     async def ask(
@@ -300,12 +341,12 @@ class Workspace:
         question: str,
         history: Sequence[Message] = (),
         *,
-        client: str = "local",
+        client: str = OWNER,
         request_id: str = "",
     ) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
         """The events of an answer by name, ending with ``done``."""
         yield "searching", {}
-        translate = AnswerEvents(self.status()["files"], self._named)
+        translate = AnswerEvents(self.status(client)["files"], self._named)
         asked = Question(
             prompt=question,
             client=client,
@@ -329,20 +370,27 @@ class Workspace:
             return self.folder.name
         return path if inside.startswith("..") else os.path.join(self.folder.name, inside)
 
-    def _document(self, identity: int, path: str | None) -> Document:
+    def _document(self, identity: int, path: str | None, client: str) -> Document:
+        view = self.view_of(client)
         try:
-            return self.index.document(identity)
+            return view.document(identity)
         except NotFoundError:
             pass
         try:
             # A name in the index, which may hold anything: no file is opened.
-            return self.index.document(self.folder.parent / (path or str(identity)))
+            return view.document(self.folder.parent / (path or str(identity)))
         except (NotFoundError, ValueError):
             raise NotFoundError(
                 "this document is no longer in the index",
                 hint="it was changed or removed; ask again, or open it from the list of sources",
                 param="id",
             ) from None
+
+
+def _revision(known: Sequence[DocumentInfo]) -> int:
+    """A number that changes with what is seen, and with nothing else."""
+    seen = repr([(info.id, info.path) for info in known]).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(seen).digest()[:6])
 
 
 def _row(identity: int | None, path: str, title: str, state: str) -> dict[str, Any]:

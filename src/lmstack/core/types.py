@@ -65,7 +65,8 @@ class Request:
     ``prompt`` is text or token ids and skips the chat template. ``echo`` returns the prompt
     before the completion (with its log-probabilities if ``sampling.logprobs`` is set).
     ``client`` names who asks, for limits and audit; it is never shown to the model.
-    ``request_id`` goes into audit records and logs.
+    ``request_id`` goes into audit records and logs. Prompts of one ``cache_scope`` may share what
+    was computed for them; no request can tell what another scope asked.
     """
 
     messages: tuple[Message, ...] = ()
@@ -75,6 +76,7 @@ class Request:
     echo: bool = False
     client: str = "local"
     request_id: str = ""
+    cache_scope: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.messages) == (self.prompt is not None):

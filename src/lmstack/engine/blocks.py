@@ -17,7 +17,7 @@ from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
-__all__ = ["BlockManager", "chain_hash", "cross_hashes", "input_hash"]
+__all__ = ["BlockManager", "chain_hash", "cross_hashes", "input_hash", "scoped_hash"]
 
 # Of the blocks that begin alike, the latest are looked at: questions after one system prompt
 # are many, and looking must stay cheaper than computing.
@@ -33,6 +33,14 @@ def chain_hash(parent: bytes, tokens: Sequence[int]) -> bytes:
 def input_hash(tokens: Sequence[int]) -> bytes:
     """Name of an encoder's whole input: each of its states depends on all of it."""
     return chain_hash(b"encoder", tokens)
+
+
+def scoped_hash(scope: str, origin: bytes) -> bytes:
+    """Name of nothing yet, in ``scope``: no chain of blocks that begins with it meets one of
+    another scope."""
+    return hashlib.blake2b(
+        scope.encode() + b"\0" + origin, digest_size=32, person=b"scope"
+    ).digest()
 
 
 def cross_hashes(name: bytes, num_blocks: int) -> list[bytes]:

@@ -60,6 +60,9 @@ class EngineRequest:
     of ``sampling`` as token ids: runs that may not come, and runs that must (beam search only).
     ``allowed_tokens``: given the tokens so far, those that may come next.
 
+    ``cache_scope``: blocks are shared within one scope only, so that how soon an answer comes
+    tells nothing of what was asked in another.
+
     ``client``: who asks; when many do, each gets its share. ``sampling.priority`` orders the
     requests of one client.
     """
@@ -76,6 +79,7 @@ class EngineRequest:
     decoder_ids: tuple[int, ...] = ()
     allowed_tokens: Callable[[tuple[int, ...]], Iterable[int]] | None = None
     client: str = ""
+    cache_scope: str = ""
 
     @property
     def scores_prompt(self) -> bool:

@@ -21,7 +21,7 @@ from typing import Self
 from torch import Tensor
 
 from lmstack.core import FinishReason, SamplingParams
-from lmstack.engine.blocks import chain_hash, input_hash
+from lmstack.engine.blocks import chain_hash, input_hash, scoped_hash
 from lmstack.engine.grammar import GrammarMatcher
 from lmstack.engine.patterns import PatternMatcher
 from lmstack.engine.request import EngineRequest, TokenEvent, TokenScore
@@ -73,6 +73,8 @@ class Sequence:
         self.origin = input_hash(self.encoder_ids) if self.encoder_ids else b""
         if rope_length is not None:
             self.origin += rope_length.to_bytes(8, "little")
+        if request.cache_scope:
+            self.origin = scoped_hash(request.cache_scope, self.origin)
         self.num_computed = 0
         self.table: list[int] = []
         self.hashes: list[bytes] = []

@@ -24,6 +24,7 @@ from lmstack.rag.followup import turns_of
 from lmstack.rag.grounded import GroundedModel
 from lmstack.rag.ignoring import Rules
 from lmstack.rag.index import Index, IndexConfig, IndexStatus
+from lmstack.rag.labels import check_labels
 from lmstack.rag.listing import DocumentInfo
 from lmstack.rag.load import FORMATS, LoadConfig, load_document
 from lmstack.rag.plan import Plan
@@ -91,6 +92,7 @@ __all__ = [
     "UpdateResult",
     "VerifyReport",
     "WorkerConfig",
+    "check_labels",
     "chunk_document",
     "load_document",
     "preset",

@@ -33,6 +33,7 @@ Format = Literal[
 ]
 BlockKind = Literal["heading", "paragraph", "list", "code", "table", "quote", "matter"]
 ProblemKind = Literal[
+    "access",
     "absent",
     "binary",
     "closed",

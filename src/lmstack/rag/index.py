@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from lmstack.rag.corpus import CorpusCache
 from lmstack.rag.database import Database, move_aside
 from lmstack.rag.documents import Problem
 from lmstack.rag.ignoring import IGNORE_FILE, Rules
+from lmstack.rag.labels import check_labels, read_rules
+from lmstack.rag.listing import unreadable_labels
 from lmstack.rag.load import LoadConfig
 from lmstack.rag.lock import writer_lock
 from lmstack.rag.memory import Memory, absolute_path, read_memory, source_roots
@@ -58,6 +61,7 @@ from lmstack.rag.store import (
     remove_sources,
     set_exclusions,
     set_inodes,
+    set_labels,
     set_source_rules,
     touch_documents,
 )
@@ -89,7 +93,8 @@ class IndexConfig(Config):
 class IndexStatus:
     """``bytes`` on disk; ``sources`` and problem paths as they open from the current folder;
     ``rules`` say what is read of those that have some. ``plan`` is what an update would do, None
-    if not asked for."""
+    if not asked for. ``fields``: the names that filters may use, with the number of documents
+    that have each. ``labels``: those given to paths."""
 
     folder: str
     documents: int
@@ -102,6 +107,8 @@ class IndexStatus:
     problems: tuple[Problem, ...]
     plan: Plan | None
     rules: tuple[str, ...] = ()
+    fields: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def up_to_date(self) -> bool | None:
@@ -213,13 +220,13 @@ class Index(IndexView):
             plan, work = self._plan(wanted, thorough=thorough)
             if work.only_times and self._is_kept():
                 self._remember_times(work)
-                return self._updater(progress).run(plan, Work())
+                return self._reported(self._updater(progress).run(plan, Work()))
         with self._writer():
             self._register(wanted or ())
             if self._keep_choice():
                 wanted = None
             plan, work = self._plan(wanted, thorough=thorough)
-            return self._updater(progress).run(plan, work)
+            return self._reported(self._updater(progress).run(plan, work))
 
     def add(
         self,
@@ -227,17 +234,40 @@ class Index(IndexView):
         progress: Callable[[Progress], None] | None = None,
         *,
         rules: Rules | None = None,
+        labels: Iterable[str] = (),
     ) -> UpdateResult:
         """`update`, and paths that were taken out with `remove` may come back. ``rules`` say from
-        now on which files of each of ``paths`` are read; None leaves them as they are."""
+        now on which files of each of ``paths`` are read; None leaves them as they are. ``labels``
+        are given to ``paths`` and what is under them, besides those they have."""
         wanted = _absolute(paths)
+        more = check_labels(labels)
         with self._writer():
             kept = not self._keep_choice()
             self._register(wanted)
             if rules is not None:
                 self._set_rules(wanted, rules)
+            if more:  # before any text is in
+                with self._database.writing() as connection:
+                    known = read_rules(connection)
+                    for path in wanted:
+                        set_labels(connection, path, known.get(path, frozenset()) | more)
             self._include(wanted)
-            return self._updater(progress).run(*self._plan(wanted if kept else None))
+            return self._reported(
+                self._updater(progress).run(*self._plan(wanted if kept else None))
+            )
+
+    def set_labels(self, paths: Iterable[str | Path], labels: Iterable[str] | None) -> int:
+        """Give ``paths`` and what is under them these labels in place of those given before;
+        None takes them away. A document's own labels stay. The number of documents whose
+        labels changed."""
+        wanted = _absolute(paths)
+        given = None if labels is None else check_labels(labels)
+        with self._writer(), self._database.writing() as connection:
+            known = [*source_roots(connection).values(), *read_rules(connection)]
+            for path in wanted:
+                if not is_under(path, known):
+                    raise _not_in_index(path)
+            return sum(set_labels(connection, path, given) for path in wanted)
 
     def remove(self, paths: Iterable[str | Path]) -> int:
         """Take out every document at or under ``paths``; the number taken out. They stay out of
@@ -249,11 +279,7 @@ class Index(IndexView):
                 if not any(
                     is_under(path, [r]) or is_under(r, [path]) for r in memory.roots.values()
                 ):
-                    raise NotFoundError(
-                        f"{shown(display_path(path))} is not in the index",
-                        hint="lmstack index status lists its sources",
-                        param="paths",
-                    )
+                    raise _not_in_index(path)
             gone = [i for i, root in memory.roots.items() if is_under(root, wanted)]
             keys = [k for k in memory.documents if is_under(absolute_path(memory.roots, k), wanted)]
             with self._database.writing() as connection:
@@ -276,6 +302,9 @@ class Index(IndexView):
         plan = self.scan() if check else None
         memory = self._memory(())
         counts = self.documents()
+        names = Counter(name for info in counts for name in info.fields)
+        with self._database.reading() as connection:
+            given = read_rules(connection)
         space = self._opened.space
         return IndexStatus(
             folder=str(self.folder),
@@ -286,18 +315,15 @@ class Index(IndexView):
             embedder_digest=space.embedder_digest,
             dimensions=self.dimensions,
             sources=tuple(display_path(root) for root in memory.roots.values()),
-            problems=plan.problems
-            if plan
-            else tuple(
-                problem.at(readable_name(display_path(absolute_path(memory.roots, key))))
-                for key, (problem, _, _) in sorted(memory.problems.items())
-            ),
+            problems=(*(plan.problems if plan else _stored(memory)), *self._hidden()),
             plan=plan,
             rules=tuple(
                 f"{display_path(memory.roots[source_id])}: {rules}"
                 for source_id, rules in memory.rules.items()
                 if str(rules)
             ),
+            fields=dict(sorted(names.items())),
+            labels={display_path(path): tuple(sorted(given[path])) for path in sorted(given)},
         )
 
     def choose_chunking(self, **changes: Any) -> None:
@@ -306,6 +332,24 @@ class Index(IndexView):
         with self._database.reading() as connection:
             chunking = self._choice(connection).chunking.replace(**changes)
         self.config = self.config.replace(chunking=chunking)
+
+    def _hidden(self) -> tuple[Problem, ...]:
+        """Documents that are in, but that nobody else may see: their labels cannot be read."""
+        with self._database.reading() as connection:
+            roots = source_roots(connection)
+            paths = [absolute_path(roots, key) for key in unreadable_labels(connection)]
+        return tuple(
+            Problem(
+                readable_name(display_path(path)),
+                "access",
+                "its access field cannot be read, so that only the owner sees it",
+                "write labels like this: access: [hr, board]",
+            )
+            for path in sorted(paths)
+        )
+
+    def _reported(self, result: UpdateResult) -> UpdateResult:
+        return replace(result, problems=(*result.problems, *self._hidden()))
 
     def verify(self) -> VerifyReport:
         """Check hashes, offsets, postings and vectors against the stored text."""
@@ -434,6 +478,19 @@ class Index(IndexView):
             memory = read_memory(connection, self._recipe(connection))
             connection.rollback()
         return memory
+
+
+def _not_in_index(path: str) -> NotFoundError:
+    return NotFoundError(
+        f"{shown(display_path(path))} is not in the index",
+        hint="lmstack index status lists its sources",
+        param="paths",
+    )
+
+
+def _stored(memory: Memory) -> Iterator[Problem]:
+    for key, (problem, _, _) in sorted(memory.problems.items()):
+        yield problem.at(readable_name(display_path(absolute_path(memory.roots, key))))
 
 
 def _active(database: Database) -> Space | None:

@@ -13,12 +13,18 @@ import sqlalchemy as sa
 from lmstack.rag.documents import Document
 from lmstack.rag.fields import all_fields, iso_time, load_fields
 from lmstack.rag.filters import Fields, Filter
-from lmstack.rag.labels import may_see
+from lmstack.rag.labels import UNREADABLE, may_see
 from lmstack.rag.memory import Key, absolute_path, source_roots
 from lmstack.rag.schema import ACTIVE, chunks, documents, texts
 from lmstack.rag.structure import load_blocks, load_pages, load_sections
 
-__all__ = ["DocumentInfo", "list_documents", "read_document", "read_spans"]
+__all__ = [
+    "DocumentInfo",
+    "list_documents",
+    "read_document",
+    "read_spans",
+    "unreadable_labels",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,14 @@ def list_documents(
     return sorted(found, key=lambda info: info.path)
 
 
+def unreadable_labels(connection: sa.Connection) -> list[Key]:
+    """Documents whose own labels cannot be read, so that only the owner sees them."""
+    rows = connection.execute(
+        sa.select(documents.c.source_id, documents.c.path, documents.c.labels)
+    )
+    return [Key(row.source_id, row.path) for row in rows if UNREADABLE in json.loads(row.labels)]
+
+
 def _info(row: Any, roots: Mapping[int, str]) -> DocumentInfo:
     path = absolute_path(roots, Key(row.source_id, row.path))
     fields = all_fields(row, load_fields(row.fields), roots[row.source_id], path)
@@ -70,10 +84,13 @@ def _info(row: Any, roots: Mapping[int, str]) -> DocumentInfo:
 
 
 def read_document(
-    connection: sa.Connection, which: int | str, held: frozenset[str] | None = None
+    connection: sa.Connection,
+    which: int | str,
+    held: frozenset[str] | None = None,
+    where: Filter | None = None,
 ) -> Document | None:
     """A document by its id or absolute path, with its absolute path; None if there is none that
-    a caller with the labels ``held`` may see."""
+    matches ``where`` and that a caller with the labels ``held`` may see."""
     roots = source_roots(connection)
     kept = (texts.c.text, texts.c.sections, texts.c.blocks, texts.c.pages)
     query = sa.select(documents, *kept).join_from(
@@ -90,6 +107,8 @@ def read_document(
         )
     row = connection.execute(query).one_or_none()
     if row is None or not may_see(held, json.loads(row.labels)):
+        return None
+    if where is not None and not where.matches(_info(row, roots).fields):
         return None
     return Document(
         path=absolute_path(roots, Key(row.source_id, row.path)),

@@ -21,7 +21,7 @@ from lmstack.rag.corpus import Corpus, CorpusCache
 from lmstack.rag.database import Database
 from lmstack.rag.documents import Document
 from lmstack.rag.fields import with_absolute_paths
-from lmstack.rag.filters import Filter
+from lmstack.rag.filters import Filter, all_of
 from lmstack.rag.labels import check_labels
 from lmstack.rag.listing import DocumentInfo, list_documents, read_document, read_spans
 from lmstack.rag.memory import get_meta
@@ -45,11 +45,18 @@ class Opened:
 
 
 class IndexView:
-    """``labels`` are those that the caller holds; None is the owner. Thread-safe."""
+    """``labels`` are those that the caller holds; None is the owner. ``where`` narrows the view
+    to documents that match. Thread-safe."""
 
-    def __init__(self, opened: Opened, labels: frozenset[str] | None = None) -> None:
+    def __init__(
+        self,
+        opened: Opened,
+        labels: frozenset[str] | None = None,
+        where: Filter | None = None,
+    ) -> None:
         self._opened = opened
         self.labels = labels
+        self.where = where
 
     @property
     def folder(self) -> Path:
@@ -65,7 +72,13 @@ class IndexView:
 
     def seen_by(self, labels: frozenset[str] | None) -> IndexView:
         """This view, within ``labels`` besides its own. None changes nothing."""
-        return IndexView(self._opened, self._within(labels))
+        return IndexView(self._opened, self._within(labels), self.where)
+
+    def matching(self, where: Filter | None) -> IndexView:
+        """This view, of the documents that match ``where`` besides. Paths in it are as they
+        open from the current folder."""
+        both = all_of(self.where, with_absolute_paths(where))
+        return IndexView(self._opened, self.labels, both)
 
     def search(
         self,
@@ -110,7 +123,7 @@ class IndexView:
                 k,
                 self._opened.search,
                 mode,
-                where=with_absolute_paths(where),
+                where=all_of(self.where, with_absolute_paths(where)),
                 held=self._within(labels),
             )
 
@@ -123,7 +136,7 @@ class IndexView:
         """A stored document by its id or path."""
         wanted = which if isinstance(which, int) else os.path.abspath(which)
         with self._opened.database.reading() as connection:
-            found = read_document(connection, wanted, self.labels)
+            found = read_document(connection, wanted, self.labels, self.where)
         if found is None:
             raise NotFoundError(
                 f"the index holds no document {shown(str(which))}",
@@ -139,8 +152,9 @@ class IndexView:
 
     def documents(self, where: Filter | None = None) -> list[DocumentInfo]:
         """The documents that match ``where``, in the order of their paths."""
+        both = all_of(self.where, with_absolute_paths(where))
         with self._opened.database.reading() as connection:
-            infos = list_documents(connection, with_absolute_paths(where), self.labels)
+            infos = list_documents(connection, both, self.labels)
         return [dataclasses.replace(info, path=display_path(info.path)) for info in infos]
 
     def _corpus(self, connection: sa.Connection) -> Corpus:

@@ -29,7 +29,15 @@ from lmstack.serve.errors import (
 from lmstack.serve.headers import security_headers
 from lmstack.serve.metrics import Metrics
 
-__all__ = ["Frame", "KeyGuard", "OriginGuard", "client_of_key", "key_digest", "unexpected"]
+__all__ = [
+    "Frame",
+    "KeyGuard",
+    "OriginGuard",
+    "client_of_digest",
+    "client_of_key",
+    "key_digest",
+    "unexpected",
+]
 
 log = logging.getLogger("lmstack.serve")
 
@@ -215,16 +223,17 @@ class KeyGuard:
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]
         if scheme.lower() != "bearer" or not any(matches):
             return None
-        return _client_name(given)
+        return client_of_digest(given)
 
 
 def client_of_key(key: str) -> str:
     """Under which name limits, audit and engine know who sends ``key``: it does not tell the
     key."""
-    return _client_name(key_digest(key))
+    return client_of_digest(key_digest(key))
 
 
-def _client_name(digest: bytes) -> str:
+def client_of_digest(digest: bytes) -> str:
+    """The same, by the SHA-256 of the key."""
     return f"key:{digest.hex()[:12]}"
 
 

@@ -36,13 +36,15 @@ def create_app(
     task_models: Mapping[str, TaskModel] | None = None,
     tokenizers: Mapping[str, Codec] | None = None,
     api_keys: Collection[str] = (),
+    key_digests: Collection[bytes] = (),
     metrics: EngineStats | None = None,
     allowed_hosts: Collection[str] = LOCAL_HOSTS,
     cors_origins: Collection[str] = (),
     public_paths: Collection[str] = (),
 ) -> FastAPI:
-    """``metrics``: figures of the engine for /metrics (`EngineStats` as a mapping).
-    ``public_paths``: paths beside /healthz that need no key (``/static/*``: all below)."""
+    """``key_digests``: the SHA-256 of more API keys. ``metrics``: figures of the engine for
+    /metrics (`EngineStats` as a mapping). ``public_paths``: paths beside /healthz that need no
+    key (``/static/*``: all below)."""
     if any(not key or not key.isascii() or key != key.strip() for key in api_keys):
         raise InputError("an API key is empty, not ASCII, or has spaces around it")
     app = FastAPI(
@@ -63,13 +65,13 @@ def create_app(
         classifiers=classifiers,
         task_models=task_models,
     )
-    app.state.has_keys = bool(api_keys)
+    digests = list(dict.fromkeys([*map(key_digest, api_keys), *key_digests]))
+    app.state.has_keys = bool(digests)
     for module in (chat, completions, embeddings, tasks_http, tokens, listing):
         app.include_router(module.router)
     _answer_errors(app)
     with_schemas(app)
     # Added last is outermost.
-    digests = [key_digest(key) for key in api_keys]
     app.add_middleware(KeyGuard, digests=digests, public=(*PUBLIC, *public_paths))
     if cors_origins:
         app.add_middleware(

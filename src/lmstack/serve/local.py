@@ -284,6 +284,7 @@ class LocalModel:
             force_words=force_words(request.sampling, tokenizer),
             decoder_ids=(start,) if self._encodes and start is not None else (),
             client=request.client,
+            cache_scope=request.cache_scope,
         )
 
     def _echoed(

@@ -86,7 +86,7 @@ class ScriptedWorkspace:
         self.state = "ready"
         self.page_characters = 100_000
 
-    def status(self) -> dict[str, Any]:
+    def status(self, client: str = "") -> dict[str, Any]:
         problems = len(self.problem_files)
         return {
             "version": "0.1.0",
@@ -103,7 +103,7 @@ class ScriptedWorkspace:
             "revision": 1,
         }
 
-    def documents(self, find: str = "") -> dict[str, Any]:
+    def documents(self, find: str = "", client: str = "") -> dict[str, Any]:
         rows: list[dict[str, Any]] = [
             {"id": number, "path": path, "title": "", "state": "indexed", "problem": None}
             for number, path in enumerate(self.texts, 1)
@@ -122,6 +122,7 @@ class ScriptedWorkspace:
         path: str | None = None,
         start: int | None = None,
         around: int | None = None,
+        client: str = "",
     ) -> dict[str, Any]:
         name, text = self._entry(identity)
         first = start if start is not None else max(0, (around or 0) - 2000)
@@ -142,10 +143,10 @@ class ScriptedWorkspace:
             ],
         }
 
-    def document_text(self, identity: int, path: str | None = None) -> str:
+    def document_text(self, identity: int, path: str | None = None, client: str = "") -> str:
         return self._entry(identity)[1]
 
-    async def suggestions(self) -> list[str]:
+    async def suggestions(self, client: str = "") -> list[str]:
         return self.questions
 
     def start_indexing(self) -> None:

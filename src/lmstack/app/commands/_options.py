@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from lmstack.app import wiring
 from lmstack.app.failure import CommandLineError
 from lmstack.app.output import Output
 from lmstack.app.task_wiring import WeightForm
+
+if TYPE_CHECKING:
+    from lmstack.rag.filters import Filter
 
 __all__ = [
     "Also",
@@ -24,6 +27,7 @@ __all__ = [
     "Rebuild",
     "Weights",
     "check_words",
+    "filter_of",
     "one_source",
     "say_if_remote",
 ]
@@ -97,6 +101,13 @@ Rebuild = Annotated[
         "--rebuild", help="Make the index anew, for instance for another embedding model."
     ),
 ]
+
+
+def filter_of(where: list[str] | None) -> Filter | None:
+    """The conjunction of all ``--where``."""
+    from lmstack.rag.filters import all_of, parse_condition
+
+    return all_of(*map(parse_condition, where or ()))
 
 
 def check_words(words: str, what: str, command: str) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "DocsFolder",
     "Host",
     "KeyWeights",
+    "KeysFile",
     "Port",
     "TargetStep",
     "engine_settings",
@@ -46,6 +47,14 @@ TargetStep = Annotated[
         help="Seconds that a step of the engine should take at most while streams wait for their"
         " next token: with less they run more evenly, with more prompts get in sooner."
         " [default: 0.1]",
+    ),
+]
+KeysFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--keys",
+        metavar="FILE",
+        help="A JSON file with the SHA-256 of API keys and the access labels that each holds.",
     ),
 ]
 KeyWeights = Annotated[

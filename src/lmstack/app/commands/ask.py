@@ -22,9 +22,11 @@ from lmstack.app.commands._options import (
     Rebuild,
     Weights,
     check_words,
+    filter_of,
     one_source,
     say_if_remote,
 )
+from lmstack.app.commands._search_options import Where
 from lmstack.app.formats import columns, printable
 from lmstack.app.output import Output
 from lmstack.core import EngineError, Request
@@ -56,6 +58,7 @@ def ask(
     ] = 8,
     model: ModelName = None,
     weights: Weights = None,
+    where: Where = None,
     embedder: EmbedderName = None,
     explain: Annotated[
         bool,
@@ -77,11 +80,12 @@ def ask(
     check_words(question, "question", "lmstack ask")
     wiring.require_models(model, embedder, weights)
     say_if_remote(out, model)
+    wanted = filter_of(where)
     again = f"lmstack ask {shlex.quote(question)} {_where(docs, index)}"
     out.interrupted = ("the index is kept", again)
     with (
         document_wiring.open_source(out, docs, index, embedder, rebuild=rebuild) as opened,
-        document_wiring.answering(opened, model, k, weights) as (answerer, heard),
+        document_wiring.answering(opened.matching(wanted), model, k, weights) as (answerer, heard),
     ):
         out.detail("models loaded")
         if out.as_json:

@@ -19,6 +19,7 @@ from lmstack.app.commands._chunk_options import (
 from lmstack.app.commands._options import EmbedderName, Rebuild
 from lmstack.app.commands._reading_options import Exclude, GitIgnore, Include, Watch, rules_of
 from lmstack.app.drawing import check_picture
+from lmstack.app.failure import CommandLineError
 from lmstack.app.formats import columns, printable, seconds, size
 from lmstack.app.index_report import draw_report, report_lines
 from lmstack.app.output import Output
@@ -51,6 +52,8 @@ def register(app: typer.Typer) -> None:
         ("add", add, "lmstack index add --index notes.idx ~/notes"),
         ("update", update, "lmstack index update --index notes.idx"),
         ("remove", remove, "lmstack index remove --index notes.idx ~/notes/old.md"),
+        ("label", label, "lmstack index label --index notes.idx ~/notes/salaries --set hr,board"),
+        ("show", show, "lmstack index show --index notes.idx ~/notes/plan.md --text"),
         ("status", status, "lmstack index status --index notes.idx --json"),
         ("verify", verify, "lmstack index verify --index notes.idx"),
         ("report", report, "lmstack index report --index notes.idx -o passages.png"),
@@ -67,6 +70,15 @@ def add(
     exclude: Exclude = None,
     gitignore: GitIgnore = None,
     watch: Watch = False,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            metavar="LABEL",
+            help="Only callers that hold this access label see these documents; repeat it for"
+            " several, all of which are needed then.",
+        ),
+    ] = None,
     embedder: EmbedderName = None,
     rebuild: Rebuild = False,
     chunker: ChunkerName = None,
@@ -77,7 +89,8 @@ def add(
 
     Files that are already in and did not change cost nothing. Each document is written in one
     transaction, so stopping at any moment keeps what is done. How documents are cut is kept in
-    the index; another choice cuts all of them anew.
+    the index; another choice cuts all of them anew. Labels are kept for the path and all that is
+    ever under it, besides those in a document's own `access` field.
     """
     out.interrupted = (KEPT, _again("add", index, paths))
     chunking = chunking_of(chunker, chunk_tokens, chunk_overlap)
@@ -86,7 +99,10 @@ def add(
     ) as opened:
         with indexing.shown_progress(out) as progress:
             result = opened.add(
-                paths, progress=progress, rules=rules_of(include, exclude, gitignore)
+                paths,
+                progress=progress,
+                rules=rules_of(include, exclude, gitignore),
+                labels=labels or (),
             )
         _print_result(out, result, index, progress)
         if watch:
@@ -132,6 +148,78 @@ def remove(out: Output, paths: Paths, index: Folder) -> None:
         out.line(f"{removed} documents removed")
 
 
+def label(
+    out: Output,
+    paths: Paths,
+    index: Folder,
+    labels: Annotated[
+        str | None,
+        typer.Option("--set", metavar="LABELS", help="Access labels, separated by commas."),
+    ] = None,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Take the labels given to these paths away.")
+    ] = False,
+) -> None:
+    """Say who may see documents.
+
+    A caller of `lmstack up` sees a document only if its API key holds all of the document's
+    labels: those set here for its path or a folder above it, and those in its own `access`
+    field. On this machine's command line everything is seen.
+    """
+    if (labels is None) == (not clear):
+        raise CommandLineError(
+            "give either --set or --clear",
+            hint="lmstack index label PATH --set hr,board --index DIR",
+            param="set",
+        )
+    wanted = None if labels is None else [one.strip() for one in labels.split(",")]
+    with document_wiring.open_index(index, None, create=False, embeds=False) as opened:
+        changed = opened.set_labels(paths, wanted)
+    if out.as_json:
+        out.result({"index": str(index), "changed": changed})
+    else:
+        out.line(f"{changed} documents have other labels now")
+
+
+def show(
+    out: Output,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A document of the index.")],
+    index: Folder,
+    text: Annotated[
+        bool, typer.Option("--text", help="Print its text exactly as stored, and nothing else.")
+    ] = False,
+) -> None:
+    """Show what an index knows of a document.
+
+    With --text, what was made of the file: the offsets of passages and citations count the
+    characters of this text. For text, Markdown, CSV and source code it is the file itself.
+    """
+    with document_wiring.open_index(index, None, create=False, embeds=False) as opened:
+        document = opened.document(path)
+        # One document has no more than one line in the list.
+        info = next(i for i in opened.documents() if i.path == document.path)
+    if text and not out.as_json:
+        out.write(document.text)
+        return
+    facts = {
+        "path": document.path,
+        "title": document.title,
+        "format": document.format,
+        "language": document.language,
+        "characters": len(document.text),
+        "pages": len(document.pages),
+        "passages": info.chunks,
+        "labels": list(info.labels),
+        "fields": wiring.as_json(info.fields),
+    }
+    if out.as_json:
+        out.result({**facts, **({"text": document.text} if text else {})})
+        return
+    fields = facts.pop("fields")
+    rows = [(name, _cell(name, value)) for name, value in facts.items()]
+    out.lines(columns([*rows, *((f"  {name}", _cell(name, fields[name])) for name in fields)]))
+
+
 def status(out: Output, index: Folder) -> None:
     """Show what an index holds, and which files could not be read."""
     with document_wiring.open_index(index, None, create=False, embeds=False) as opened:
@@ -140,6 +228,8 @@ def status(out: Output, index: Folder) -> None:
         out.result(found)
         return
     problems, plan = found.pop("problems"), found.pop("plan")
+    for name in ("fields", "labels"):
+        found[name] = [f"{key} ({_cell(name, value)})" for key, value in found[name].items()]
     rows = [(name.replace("_", " "), _cell(name, value)) for name, value in found.items()]
     out.lines(columns([*rows, ("state", _state(plan, index))]))
     out.problems(problems)
@@ -206,7 +296,7 @@ def _print_result(
     out: Output, result: UpdateResult, index: Path, progress: indexing.Shown | None = None
 ) -> None:
     problems = [wiring.as_json(problem) for problem in result.problems]
-    left_out = {problem["path"] for problem in problems}
+    left_out = {problem["path"] for problem in problems if problem["kind"] != "access"}
     added = len(set(result.plan.add) - left_out)
     changed = len(set(result.plan.change) - left_out)
     if out.as_json:

@@ -15,6 +15,7 @@ from lmstack.app.commands._options import (
     NumPassages,
     Rebuild,
     check_words,
+    filter_of,
     one_source,
 )
 from lmstack.app.commands._search_options import (
@@ -75,9 +76,7 @@ def search(
     one_source(docs, index, "lmstack search")
     check_words(query, "query", "lmstack search")
     changes = {"mode": mode, "mmr": mmr, "expand": expand or "none", "fresh_days": fresh_days}
-    from lmstack.rag.filters import all_of, parse_condition
-
-    wanted = all_of(*map(parse_condition, where or ()))
+    wanted = filter_of(where)
     config = _config(out, preset, rerank, changes)
     embeds = mode != "lexical" or docs is not None or mmr is not None
     with document_wiring.open_source(

@@ -7,7 +7,7 @@ import os
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -27,6 +27,9 @@ from lmstack.app.formats import seconds
 from lmstack.app.output import Output
 from lmstack.app.stopping import Stopping
 from lmstack.core import shown
+
+if TYPE_CHECKING:
+    from lmstack.app.access import KeyEntry
 
 __all__ = ["register"]
 
@@ -55,6 +58,7 @@ def up(
     also: Also = None,
     target_step: opt.TargetStep = None,
     key_weights: opt.KeyWeights = None,
+    keys_file: opt.KeysFile = None,
 ) -> None:
     """Serve a folder of documents: a web page, and an API like OpenAI's.
 
@@ -62,13 +66,15 @@ def up(
     already in. Every request to a model passes the guards and leaves a record in the audit
     log, see `lmstack audit verify`. While models load, /healthz answers 503 with "loading".
 
-    API keys come from the environment variable LMSTACK_API_KEYS, separated by commas. With keys
-    set, every route but /healthz and the page's files asks for one.
+    API keys come from the environment variable LMSTACK_API_KEYS, separated by commas, and from
+    the file of --keys. With keys, every route but /healthz and the page's files asks for one, and
+    a caller sees the documents whose access labels its key holds all of.
     """
     # First of all, so that a Ctrl-C is heard by the time anything has been printed.
     with Stopping() as stop:
         keys = api_keys()
-        host, typed = _checked(docs, host, keys)
+        entries = _entries(keys_file)
+        host, typed = _checked(docs, host, bool(keys or entries))
         engine = opt.engine_settings(target_step, key_weights, keys)
         source = wiring.existing_folder(docs)
         wiring.require_models(model, embedder, weights, draft)
@@ -98,12 +104,13 @@ def up(
             also=also or [],
             engine=engine,
             api_keys=keys,
+            key_entries=entries,
             local=_is_local(host),
         )
         serve(listener, load, ready, stop)
 
 
-def _checked(docs: Path, host: str, keys: tuple[str, ...]) -> tuple[str, str]:
+def _checked(docs: Path, host: str, has_keys: bool) -> tuple[str, str]:
     """The address to listen on, and the command that was typed, for hints."""
     if not host.strip() or not host.isprintable():
         raise CommandLineError(
@@ -111,7 +118,7 @@ def _checked(docs: Path, host: str, keys: tuple[str, ...]) -> tuple[str, str]:
         )
     host = host.removeprefix("[").removesuffix("]")
     typed = f"lmstack up {shlex.quote(str(docs))}"
-    if not keys and not _is_local(host):
+    if not has_keys and not _is_local(host):
         raise CommandLineError(
             f"--host {host} lets other machines ask, and there are no API keys",
             hint=f"{opt.KEYS_VARIABLE}=SECRET {typed} --host {shlex.quote(host)}",
@@ -139,6 +146,14 @@ def api_keys() -> tuple[str, ...]:
             param=opt.KEYS_VARIABLE,
         )
     return keys
+
+
+def _entries(keys_file: Path | None) -> tuple[KeyEntry, ...]:
+    if keys_file is None:
+        return ()
+    from lmstack.app.access import read_keys
+
+    return read_keys(keys_file)
 
 
 def _is_local(host: str) -> bool:
