@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lmstack.core import InputError, NotFoundError
 from lmstack.rag import Document, Index
-from lmstack.rag.chunk import chunk_document
+from lmstack.rag.chunking import chunk_document
 from lmstack.rag.filters import parse_condition
 from lmstack.rag.labels import UNREADABLE, check_labels, labels_of
 from lmstack.rag.load import Fingerprint
