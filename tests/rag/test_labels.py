@@ -33,7 +33,7 @@ def fill(index, documents, root="/corpus"):
             document = Document(name, text, "text", name, section, (), fields=fields)
             cut = chunk_document(document, index.embedder.count_tokens, 256)
             print_ = Fingerprint(len(text), 10**18, 0, 0)
-            new = NewDocument(Key(source, name), document, b"d", index._recipe, print_, 0, cut)
+            new = NewDocument(Key(source, name), document, b"d", "recipe", print_, 0, cut)
             matrix = index.embedder.embed([f"{c.prefix}\n{c.text}" for c in cut])
             assert all(map(embed_key, cut))
             put_document(connection, new, np.asarray(matrix, np.float32))
