@@ -8,6 +8,7 @@ Prints JSON. MB/s are of source bytes; times are of the whole pass, best of thre
 from __future__ import annotations
 
 import json
+import random
 import resource
 import sys
 import time
@@ -17,7 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from lmstack.rag.documents import ProblemError
+from lmstack.rag.duplicates import group_similar
 from lmstack.rag.load import FORMATS, parse_document
+from lmstack.rag.sketch import jaccard, load_sketch, shingles_of, sketch_of
 from lmstack.rag.workers import WorkerConfig, Workers, close_spares
 
 Files = list[tuple[str, bytes]]
@@ -80,6 +83,37 @@ def start_of_a_worker() -> float:
     return took
 
 
+def duplicates(count: int) -> dict[str, object]:
+    """Near duplicates among documents of 500 words, of which a tenth are edited copies."""
+    dice = random.Random(1)
+    words = [f"word{n}" for n in range(5000)]
+    texts = [" ".join(dice.choices(words, k=500)) for _ in range(count * 9 // 10)]
+    planted = []
+    for number in range(count - len(texts)):
+        edited = texts[number].split()
+        for _ in range(dice.randint(0, 14)):
+            edited[dice.randrange(500)] = dice.choice(words)
+        planted.append((number, len(texts)))
+        texts.append(" ".join(edited))
+    started = time.perf_counter()
+    sketches = [load_sketch(sketch_of(text)) for text in texts]
+    sketched = time.perf_counter() - started
+    started = time.perf_counter()
+    groups = group_similar(sketches, lambda number: shingles_of(texts[number]), 0.8)
+    grouped = time.perf_counter() - started
+    alike = [jaccard(shingles_of(texts[a]), shingles_of(texts[b])) >= 0.8 for a, b in planted]
+    hit = [groups[a] == groups[b] for a, b in planted]
+    found = len(texts) - len(set(groups))
+    return {
+        "documents": len(texts),
+        "pairs at 0.8 and more": sum(alike),
+        "recall": sum(h for h, a in zip(hit, alike, strict=True) if a) / sum(alike),
+        "precision": sum(h for h, a in zip(hit, alike, strict=True) if a) / found,
+        "sketches, s": round(sketched, 2),
+        "groups, s": round(grouped, 2),
+    }
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     report: dict[str, object] = {
@@ -91,6 +125,7 @@ def main() -> None:
         ),
         "html": rates(files_of(folder, ".html", 20_000_000)),
         "text": rates(files_of(folder, ".txt", 20_000_000)),
+        "duplicates": duplicates(5000),
     }
     print(json.dumps(report, indent=2))
 

@@ -318,3 +318,16 @@ def test_an_index_that_follows_a_folder_has_its_changes(
 def test_the_end_goes_by_content_and_not_by_files() -> None:
     done = Progress(9, 10, 100, 0, "a.md", 9.0, bytes_done=100_000, bytes_total=1_000_000)
     assert told(done) == ("9 of 10 files, 1.0 files/s, 11.1 kB/s, 11 passages/s, 1 min 09 s left")
+
+
+def test_duplicates_are_shown_in_groups(run: Run, docs: Path, embedder: HashEmbedder) -> None:
+    (docs / "copy.md").write_bytes((docs / "letters.md").read_bytes())
+    run("index", "add", "--index", "my.idx", "docs")
+    told = run("index", "duplicates", "--index", "my.idx").out
+    assert "the same text" in told
+    assert told.splitlines()[-1] == "1 documents repeat another one, in 1 groups"
+    (group,) = run("index", "duplicates", "--index", "my.idx", "--json").json["groups"]
+    assert {document["path"] for document in group["documents"]} == {
+        "docs/copy.md",
+        "docs/letters.md",
+    }

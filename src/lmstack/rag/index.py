@@ -6,6 +6,7 @@ The facade over the stages: `plan` (what changed), `update` (read, chunk, embed,
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import threading
@@ -34,6 +35,7 @@ from lmstack.rag.chunking import ContextWriter
 from lmstack.rag.corpus import CorpusCache
 from lmstack.rag.database import Database, move_aside
 from lmstack.rag.documents import Problem
+from lmstack.rag.duplicates import DuplicateGroup, find_duplicates
 from lmstack.rag.ignoring import IGNORE_FILE, Rules
 from lmstack.rag.labels import check_labels, read_rules
 from lmstack.rag.listing import unreadable_labels
@@ -359,6 +361,21 @@ class Index(IndexView):
         """What the chunks look like; counted again if the index was opened with an embedder."""
         with self._database.reading() as connection:
             return report_chunks(connection, self._opened.space.max_tokens, self.embedder)
+
+    def duplicates(self, similarity: float = 0.8) -> list[DuplicateGroup]:
+        """Documents that say the same (a Jaccard index of ``similarity`` or more), in groups, the
+        most similar first; paths as they open from the current folder."""
+        with self._database.reading() as connection:
+            found = find_duplicates(connection, similarity)
+        return [
+            DuplicateGroup(
+                tuple(
+                    dataclasses.replace(document, path=display_path(document.path))
+                    for document in group.documents
+                )
+            )
+            for group in found
+        ]
 
     def content_digest(self) -> str:
         """Names what the index holds: equal for two indexes of the same files and models."""

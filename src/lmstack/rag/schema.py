@@ -85,6 +85,8 @@ texts = sa.Table(
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("blocks", sa.Text),
     sa.Column("pages", sa.Text, nullable=False, server_default="[]"),
+    # By which texts alike are found (`sketch`); NULL where an older format did not keep it.
+    sa.Column("sketch", sa.LargeBinary),
 )
 # One embedder and what it made of the documents. One space is active: it is searched and kept
 # up to date; another may be building beside it. ``recipe`` names how its documents were cut when

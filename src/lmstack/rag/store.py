@@ -47,6 +47,7 @@ from lmstack.rag.schema import (
     texts,
     vectors,
 )
+from lmstack.rag.sketch import sketch_of
 from lmstack.rag.structure import dump_blocks, dump_pages, dump_sections
 
 __all__ = [
@@ -208,6 +209,7 @@ def put_document(connection: sa.Connection, new: NewDocument, matrix: Vectors) -
             text=new.document.text,
             blocks=dump_blocks(new.document.blocks),
             pages=dump_pages(new.document.pages),
+            sketch=sketch_of(new.document.text),
         )
     )
     space_id = int(connection.execute(sa.select(ACTIVE)).scalar_one())

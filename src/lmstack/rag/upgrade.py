@@ -28,6 +28,7 @@ _BEFORE = (
     "ALTER TABLE documents ADD COLUMN labels TEXT NOT NULL DEFAULT '[]'",
     "ALTER TABLE texts ADD COLUMN blocks TEXT",
     "ALTER TABLE texts ADD COLUMN pages TEXT NOT NULL DEFAULT '[]'",
+    "ALTER TABLE texts ADD COLUMN sketch BLOB",
     # No document was read as this version reads it.
     "UPDATE documents SET recipe = ''",
 )

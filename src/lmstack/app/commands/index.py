@@ -27,6 +27,7 @@ from lmstack.core import IntegrityError
 
 if TYPE_CHECKING:
     from lmstack.rag import UpdateResult
+    from lmstack.rag.duplicates import Duplicate
 
 __all__ = ["register"]
 
@@ -56,6 +57,7 @@ def register(app: typer.Typer) -> None:
         ("show", show, "lmstack index show --index notes.idx ~/notes/plan.md --text"),
         ("status", status, "lmstack index status --index notes.idx --json"),
         ("verify", verify, "lmstack index verify --index notes.idx"),
+        ("duplicates", duplicates, "lmstack index duplicates --index notes.idx"),
         ("report", report, "lmstack index report --index notes.idx -o passages.png"),
     ):
         command(index, name, example=example)(function)
@@ -282,6 +284,42 @@ def report(
         out.result({"index": str(index), **facts})
     else:
         out.lines(report_lines(found))
+
+
+def duplicates(
+    out: Output,
+    index: Folder,
+    similarity: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            min=0.5,
+            max=1.0,
+            help="From which share of common five-word sequences on, of all that two have.",
+        ),
+    ] = 0.8,
+) -> None:
+    """Show documents that say the same, wholly or nearly, in groups.
+
+    Similarity is counted on the stored texts, with the newest document of the group. Which is
+    the newest goes by the time of the file; nothing is removed.
+    """
+    with document_wiring.open_index(index, None, create=False, embeds=False) as opened:
+        groups = opened.duplicates(similarity)
+    if out.as_json:
+        out.result({"index": str(index), "groups": [wiring.as_json(alike) for alike in groups]})
+        return
+    for alike in groups:
+        out.lines(columns([_duplicate_row(document) for document in alike.documents]))
+        out.line()
+    copies = sum(len(alike.documents) - 1 for alike in groups)
+    out.line(f"{copies} documents repeat another one, in {len(groups)} groups")
+
+
+def _duplicate_row(document: Duplicate) -> tuple[str, ...]:
+    says = "the same text" if document.exact else f"{document.similarity:.0%} alike"
+    path = printable(document.path, one_line=True)
+    return ("newest" if document.newest else says, document.modified, path)
 
 
 KEPT = "the documents indexed so far are kept"
