@@ -84,6 +84,13 @@ def _problem(workers: Workers, name: str, data: bytes = b"data") -> ProblemError
         ("a.md", "\ufeff# Title\r\n\r\nWords.\r\n\r\n## Part\r\n\r\n- a\r\n- b\r\n"),
         ("a.html", "<title>T</title><h1>H</h1><p>a &#xD800; b</p><table><tr><td>c</table>"),
         ("a.txt", "one\n\ntwo"),
+        ("a.md", "Der Leuchtturm wurde im Jahre 1844 zum ersten Mal angezündet und brennt noch."),
+        (
+            "a.eml",
+            "From: a@b.c\nSubject: Hi\nDate: Mon, 1 Jan 2024 10:00:00 +0000\n\nSome words.\n",
+        ),
+        ("a.csv", "name,age\nAda,36\nGrace,85\n"),
+        ("a.py", 'def f() -> int:\n    """Words."""\n    return 1\n'),
     ],
 )
 def test_worker_reads_a_file_as_this_process_does(path, text):

@@ -8,12 +8,14 @@ index nor the search.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
 import select
 import signal
 import sys
+import tempfile
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -45,6 +47,9 @@ def main() -> None:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_AS, (start + memory, start + memory))
         confine()
+        # No file can be written from here on. Libraries that want a temporary one (the model that
+        # tells languages, when it is first needed) get memory.
+        tempfile.TemporaryFile = lambda *_, **__: io.BytesIO()  # type: ignore[assignment]
         while (request := _next(requests)) is not None:
             # Nobody handles these signals: the kernel ends the process, whatever it is doing.
             signal.setitimer(signal.ITIMER_PROF, processor_s)
