@@ -7,8 +7,11 @@ language; neither has a text of a few words. One language a document: the one mo
 
 from __future__ import annotations
 
+import io
+import lzma
 import re
 import threading
+from array import array
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -72,6 +75,27 @@ def _prose(text: str, blocks: Sequence[Block], start: int) -> Iterator[str]:
 
 @cache
 def _model() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    """The classifier, unpacked in memory: the package's own loader wants a temporary file, which
+    a worker may not write."""
+    import numpy as np
+    from py3langid.langid import MODEL_DIR, MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    with lzma.open(MODEL_DIR / MODEL_FILE) as file:
+        packed = io.BytesIO(file.read())
+    with np.load(packed, allow_pickle=False) as model:
+        return LanguageIdentifier(
+            model["ptc"],
+            model["pc"],
+            model["classes"].tolist(),
+            _array(model["nextmove"]),
+            model["out_feat"].tolist(),
+            norm_probs=True,
+            tk_row=_array(model["nextmove_row"]),
+        )
+
+
+def _array(values: Any) -> array[int]:
+    """Unsigned integers as an array of the standard library, whose elements are read faster."""
+    result: array[int] = array({2: "H", 4: "I", 8: "L"}[values.dtype.itemsize])
+    result.frombytes(values.tobytes())
+    return result
