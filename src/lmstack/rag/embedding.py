@@ -9,7 +9,6 @@ import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 
 import numpy as np
 
@@ -31,7 +30,7 @@ class Embedding:
         self._thread = ThreadPoolExecutor(1, "lmstack-embedding")
         self._stopped = threading.Event()
         self._batch: Future[dict[bytes, Vectors]] | None = None
-        self._steps: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._steps: queue.SimpleQueue[int | None] = queue.SimpleQueue()
 
     def __enter__(self) -> Embedding:
         return self
@@ -49,18 +48,21 @@ class Embedding:
         self._batch.add_done_callback(lambda _: steps.put(None))
 
     def result(self, timeout_s: float) -> dict[bytes, Vectors] | None:
-        """The vectors of the batch by key. None after ``timeout_s`` and after each step on the
-        way: ``embedded`` says how many there are. Raises what the embedder raised."""
+        """The vectors of the batch by key. None after ``timeout_s`` and once for each step on the
+        way: ``embedded`` says how many there were then. Raises what the embedder raised."""
         assert self._batch is not None, "no batch was started"
-        with suppress(queue.Empty):
-            self._steps.get(timeout=timeout_s)
-        if not self._batch.done():
+        try:
+            step = self._steps.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if step is not None:
+            self.embedded = step
             return None
         batch, self._batch = self._batch, None
         return batch.result()
 
     def _embed(
-        self, texts: Mapping[bytes, str], steps: queue.SimpleQueue[None]
+        self, texts: Mapping[bytes, str], steps: queue.SimpleQueue[int | None]
     ) -> dict[bytes, Vectors]:
         table: dict[bytes, Vectors] = {}
         for keys in _slices(list(texts), _SLICE):
@@ -68,8 +70,8 @@ class Embedding:
                 break
             matrix = self._embedder.embed([texts[key] for key in keys], "passage")
             table.update(zip(keys, np.asarray(matrix, np.float32), strict=True))
-            self.embedded = len(table)
-            steps.put(None)
+            if len(table) < len(texts):
+                steps.put(len(table))
         return table
 
 

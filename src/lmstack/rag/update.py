@@ -223,7 +223,8 @@ class Updater:
         """Write the batch that was embedded meanwhile, and have the next one embedded."""
         if self._embedding:
             while (table := embedding.result(_TELL_EVERY_S)) is None:
-                self._tell(self._embedding[-1].key, embedding.embedded)
+                longest = max(self._embedding, key=lambda new: len(new.chunks))
+                self._tell(longest.key, embedding.embedded)
             self._write(self._known | table)
         self._embedding, self._new, self._waiting = self._new, [], 0
         if self._embedding:
