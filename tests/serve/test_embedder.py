@@ -145,3 +145,61 @@ def test_a_lone_surrogate_is_refused_by_name(embedder):
 def test_a_model_that_generates_is_refused(smollm2):
     with pytest.raises(UnsupportedError, match="all-minilm-l6-v2"):
         LocalEmbedder.load(smollm2)
+
+
+@pytest.mark.parametrize("limit", [16, 128, 255])
+def test_reading_less_of_a_text_is_as_in_sentence_transformers(embedder, oracle, limit):
+    shorter = LocalEmbedder(embedder.loaded, max_tokens=limit)
+    sample = ["word " * 400, *texts(8, 10, 60, seed=5)]
+    oracle.max_seq_length = limit
+    try:
+        expected = oracle.encode(sample, show_progress_bar=False)
+    finally:
+        oracle.max_seq_length = 256
+    assert shorter.max_tokens == limit
+    np.testing.assert_allclose(shorter.embed(sample), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 64, 383])
+def test_shorter_vectors_are_those_of_sentence_transformers(embedder, oracle, size):
+    shorter = LocalEmbedder(embedder.loaded, dimensions=size)
+    sample = texts(20, seed=6)
+    oracle.truncate_dim = size
+    try:
+        expected = oracle.encode(sample, normalize_embeddings=True, show_progress_bar=False)
+    finally:
+        oracle.truncate_dim = None
+    assert shorter.dimensions == size
+    np.testing.assert_allclose(shorter.embed(sample), expected, rtol=0, atol=1e-5)
+
+
+def test_shape_is_part_of_what_names_the_vectors(embedder):
+    names = {
+        LocalEmbedder(embedder.loaded, max_tokens=tokens, dimensions=size).info.digest
+        for tokens in (None, 128, 256)
+        for size in (None, 64, 384)
+    }
+    plain = embedder.loaded.digest
+    assert names == {plain, f"{plain}+128tokens", f"{plain}+64d", f"{plain}+128tokens+64d"}
+
+
+@pytest.mark.parametrize(
+    "shape", [{"max_tokens": 257}, {"max_tokens": 2}, {"dimensions": 385}, {"dimensions": 0}]
+)
+def test_more_than_the_model_has_is_refused(embedder, shape):
+    with pytest.raises(InputError, match="all-minilm-l6-v2 takes"):
+        LocalEmbedder(embedder.loaded, **shape)
+
+
+def test_bge_pools_its_first_token_and_prefixes_queries_as_sentence_transformers(bge):
+    from sentence_transformers import SentenceTransformer
+
+    theirs = SentenceTransformer(str(bge.path), device="cpu")
+    ours = LocalEmbedder.load(bge)
+    sample = texts(8, seed=7)
+    for kind, name in (("query", "query"), ("passage", None)):
+        expected = theirs.encode(
+            sample, prompt_name=name, normalize_embeddings=True, show_progress_bar=False
+        )
+        np.testing.assert_allclose(ours.embed(sample, kind), expected, rtol=0, atol=1e-5)
+    assert ours.counts_by_word

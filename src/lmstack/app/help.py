@@ -19,7 +19,7 @@ __all__ = ["SECTIONS", "HelpCommand", "HelpGroup", "help_text", "overview", "spr
 
 # In the order of the work, and within a section in the order of use.
 SECTIONS = {
-    "Ask": ("ask", "search", "run"),
+    "Ask": ("ask", "search", "embed", "run"),
     "Serve": ("up", "plan", "bench"),
     "Models": ("pull", "models", "inspect", "convert", "quantize", "tokens", "tokenizer"),
     "Data": ("index",),

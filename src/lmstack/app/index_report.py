@@ -59,11 +59,11 @@ def _spread(spread: Spread) -> tuple[str, ...]:
 def draw_report(path: Path, title: str, report: ChunkReport) -> None:
     """Two histograms: tokens with the embedder's limit, and characters."""
     width = 2 * PLOT[0] + 3 * MARGIN
-    sheet = Sheet(width, TOP + PLOT[1] + 2 * MARGIN)
+    sheet = Sheet(width, TOP + PLOT[1] + MARGIN + 0.1)
     sheet.text(MARGIN, 0.25, title, fontsize=13, fontweight="bold")
     note = (
         f"{report.chunks} passages of {report.documents} documents; {report.truncated} cut by the"
-        f" embedder, {report.tiny} under 10 tokens, {report.duplicates} repeats"
+        f" embedder, {report.tiny} under 10 tokens, {report.duplicates} repeated"
     )
     sheet.text(MARGIN, 0.55, note, fontsize=9, color=QUIET)
     tokens = np.array([t for t, _ in report.sizes])

@@ -24,14 +24,26 @@ __all__ = ["LazyEmbedder"]
 
 class LazyEmbedder:
     """`Embedder` over a model folder, its weights in the form ``weights`` (None: float32, or as
-    the folder has them). Thread-safe; loads once."""
+    the folder has them), with ``max_tokens`` and ``dimensions`` as for `LocalEmbedder`.
+    Thread-safe; loads once."""
 
-    def __init__(self, folder: ModelFolder, weights: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: ModelFolder,
+        weights: str | None = None,
+        *,
+        max_tokens: int | None = None,
+        dimensions: int | None = None,
+    ) -> None:
         self._folder, self._weights = folder, weights
+        self._max_tokens, self._dimensions = max_tokens, dimensions
         self._loaded: Embedder | None = None
         self._loading = threading.Lock()
         digest = folder.digest if weights is None else served_digest(folder, weights)
         self.info = ModelInfo(folder.name, digest)
+        if max_tokens is not None or dimensions is not None:
+            # Whether that is all that the model has, only the model says.
+            self.info = self.load().info
 
     def load(self) -> Embedder:
         """The embedder itself; also called ahead of time, to be ready when it is needed."""
@@ -39,7 +51,12 @@ class LazyEmbedder:
             if self._loaded is None:
                 from lmstack.serve.embedder import LocalEmbedder
 
-                self._loaded = LocalEmbedder.load(self._folder, weights=self._weights)
+                self._loaded = LocalEmbedder.load(
+                    self._folder,
+                    weights=self._weights,
+                    max_tokens=self._max_tokens,
+                    dimensions=self._dimensions,
+                )
             return self._loaded
 
     @property

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstack.app import task_wiring
 from lmstack.app.checks import Check, machine_checks, network_checks, store_checks
+from lmstack.app.embedder_wiring import DEFAULT_EMBEDDER, embedder_named
 from lmstack.core import (
     ChatModel,
     Embedder,
@@ -62,7 +63,6 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
-DEFAULT_EMBEDDER = "all-minilm-l6-v2"
 PURPOSES = {
     DEFAULT_MODEL: "is the default for answers",
     DEFAULT_EMBEDDER: "is the default for finding passages",
@@ -176,18 +176,8 @@ def broken_models() -> list[Broken]:
 
 
 def embedder(name: str | None) -> Embedder:
-    """A local embedding model, loaded when it is first used."""
-    from lmstack.app.lazy_embedder import LazyEmbedder
-    from lmstack.registry import Store
-
-    folder = Store().resolve(name or DEFAULT_EMBEDDER)
-    if folder.kind != "embed":
-        raise InputError(
-            f"{folder.name} is a language model, not an embedding model",
-            hint=f"--embedder {DEFAULT_EMBEDDER}",
-            param="embedder",
-        )
-    return LazyEmbedder(folder)
+    """The embedding model that ``name`` means (`embedder_wiring`), loaded when first used."""
+    return embedder_named(name)
 
 
 def generator(

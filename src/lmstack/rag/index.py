@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import (
@@ -67,6 +69,7 @@ from lmstack.rag.store import (
     set_source_rules,
     touch_documents,
 )
+from lmstack.rag.stored_passages import StoredPassage, read_passages
 from lmstack.rag.update import Progress, Updater, UpdateResult
 from lmstack.rag.verify import VerifyReport, logical_content, verify_database
 from lmstack.rag.view import IndexView, Opened
@@ -376,6 +379,11 @@ class Index(IndexView):
             )
             for group in found
         ]
+
+    def stored_passages(self) -> tuple[list[StoredPassage], npt.NDArray[np.float32]]:
+        """All passages, and their vectors as (N, D)."""
+        with self._database.reading() as connection:
+            return read_passages(connection, self.dimensions)
 
     def content_digest(self) -> str:
         """Names what the index holds: equal for two indexes of the same files and models."""

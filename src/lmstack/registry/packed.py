@@ -32,6 +32,7 @@ __all__ = [
     "own_form",
     "packed_file",
     "served_digest",
+    "shaped_digest",
 ]
 
 
@@ -81,6 +82,13 @@ def served_digest(folder: ModelFolder, form: str, own: str | None = None) -> str
     """What names the weights that answer: the digest of the model, and the form that they were
     brought to, unless they are as the files (in ``own``) have them. Floats count as float32."""
     return folder.digest if form == (own or "float32") else f"{folder.digest}+{form}"
+
+
+def shaped_digest(digest: str, max_tokens: int | None, dimensions: int | None) -> str:
+    """What names the vectors of a model that reads only ``max_tokens`` of a text, or keeps only
+    ``dimensions`` of a vector (None: all)."""
+    tokens = f"+{max_tokens}tokens" if max_tokens is not None else ""
+    return digest + tokens + (f"+{dimensions}d" if dimensions is not None else "")
 
 
 def load_form(

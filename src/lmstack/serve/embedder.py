@@ -20,6 +20,7 @@ from torch import Tensor
 from lmstack.core import InputError, ModelInfo, TextKind, UnsupportedError, shown
 from lmstack.engine.executor import open_encoder
 from lmstack.registry import LoadedModel, ModelFolder, Store, load
+from lmstack.registry.packed import shaped_digest
 
 __all__ = ["LocalEmbedder"]
 
@@ -39,9 +40,19 @@ class LocalEmbedder:
 
     Vectors always have length 1, also where the model's own recipe leaves them as they come. A
     text of no tokens at all (a tokenizer that adds none) is the zero vector.
+
+    ``max_tokens``: read less of each text than the model can. ``dimensions``: keep only the
+    first of each vector, at length 1 again, for models that were trained so (Matryoshka:
+    Kusupati et al., 2022); others lose more by it. Above what the model has, both are refused.
     """
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        max_tokens: int | None = None,
+        dimensions: int | None = None,
+    ) -> None:
         if loaded.pooling is None:
             raise UnsupportedError(
                 f"{loaded.name} generates text and gives no sentence vectors",
@@ -53,8 +64,19 @@ class LocalEmbedder:
         self._encoder = open_encoder(self.module)
         self._pooling = loaded.pooling
         limit = self.module.config.max_positions
-        self._max_tokens = min(loaded.pooling.max_length or limit, limit)
-        self._info = ModelInfo(loaded.name, loaded.digest, self._max_tokens)
+        limit = min(loaded.pooling.max_length or limit, limit)
+        size = self.module.config.hidden_size
+        # With the special tokens alone there would be nothing to read.
+        _check_most("max_tokens", max_tokens, self.tokenizer.count([""])[0] + 1, limit, loaded.name)
+        _check_most("dimensions", dimensions, 1, size, loaded.name)
+        self._max_tokens = max_tokens or limit
+        self._dimensions = dimensions or size
+        digest = loaded.digest and shaped_digest(
+            loaded.digest,
+            None if self._max_tokens == limit else max_tokens,
+            None if self._dimensions == size else dimensions,
+        )
+        self._info = ModelInfo(loaded.name, digest, self._max_tokens)
 
     @classmethod
     def load(
@@ -63,10 +85,13 @@ class LocalEmbedder:
         store: Store | None = None,
         *,
         weights: str | None = None,
+        max_tokens: int | None = None,
+        dimensions: int | None = None,
     ) -> Self:
         """The embedder that ``ref`` names (no network). ``weights``: the form in which they are
         held, float32 unless given or already quantized."""
-        return cls(load(ref, store, weights=weights))
+        loaded = load(ref, store, weights=weights)
+        return cls(loaded, max_tokens=max_tokens, dimensions=dimensions)
 
     def generate(self, *_: Any, **__: Any) -> str:
         """What a language model has; an encoder cannot."""
@@ -82,7 +107,7 @@ class LocalEmbedder:
 
     @property
     def dimensions(self) -> int:
-        return self.module.config.hidden_size
+        return self._dimensions
 
     @property
     def max_tokens(self) -> int:
@@ -139,7 +164,7 @@ class LocalEmbedder:
         lengths = [len(tokens) for tokens in ids]
         flat = np.fromiter(itertools.chain.from_iterable(ids), np.int32, sum(lengths))
         hidden = self._encoder.packed(flat, lengths)
-        pooled = self._pool(hidden, torch.tensor(lengths))
+        pooled = self._pool(hidden, torch.tensor(lengths))[:, : self._dimensions]
         vectors: npt.NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
         return vectors
 
@@ -156,6 +181,15 @@ class LocalEmbedder:
         total = torch.segment_reduce(hidden, "sum", lengths=lengths)
         divisor = lengths[:, None].to(total.dtype)
         return total / (divisor if mode == "mean" else divisor.sqrt())
+
+
+def _check_most(name: str, value: int | None, low: int, high: int, model: str) -> None:
+    if value is not None and not (isinstance(value, int) and low <= value <= high):
+        raise InputError(
+            f"{name} is {shown(value)}; {model} takes {low} to {high}",
+            hint=f"leave {name} out for all of it",
+            param=name,
+        )
 
 
 def _packs(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -11,6 +11,7 @@ from lmstack.app.commands import (
     bench,
     convert,
     doctor,
+    embed,
     index,
     inspect,
     models,
@@ -31,6 +32,7 @@ def register_all(app: typer.Typer) -> None:
     for module in (
         ask,
         search,
+        embed,
         run,
         up,
         plan,

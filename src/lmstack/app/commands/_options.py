@@ -71,7 +71,9 @@ EmbedderName = Annotated[
     typer.Option(
         "--embedder",
         metavar="NAME",
-        help="The embedding model, local only. [default: all-minilm-l6-v2]",
+        help="The embedding model: a name in the store or a folder, with ,dimensions=N for shorter"
+        " vectors and ,tokens=N to read less of each text; or openai:NAME, to which texts are then"
+        " sent. [default: all-minilm-l6-v2]",
     ),
 ]
 Also = Annotated[
