@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.postgres import postgres_server
 
 from lmstack.app import document_wiring, wiring
 from lmstack.app.commands import index as index_command
@@ -331,3 +332,31 @@ def test_duplicates_are_shown_in_groups(run: Run, docs: Path, embedder: HashEmbe
         "docs/copy.md",
         "docs/letters.md",
     }
+
+
+def test_index_may_be_a_database(run: Run, docs: Path, embedder: HashEmbedder) -> None:
+    with postgres_server() as address:
+        assert run("index", "add", "--index", address, "docs").code == 0
+        hits = run("search", "port server", "--index", address, "--json", "--no-rerank").json
+        assert hits[0]["path"] == "docs/ports.txt"
+        assert run("index", "verify", "--index", address).code == 0
+    ran = run("index", "status", "--index", address)
+    assert ran.code == 1
+    assert "cannot be reached" in ran.err
+
+
+def test_show_prints_the_text_exactly_and_labels_are_kept(run: Run, docs: Path, index: str) -> None:
+    text = (docs / "letters.md").read_text()
+    assert run("index", "show", "--index", index, "docs/letters.md", "--text").out == text
+    assert run("index", "label", "--index", index, "docs/letters.md", "--set", "hr,board").code == 0
+    shown = run("index", "show", "--index", index, "docs/letters.md", "--json").json
+    assert shown["labels"] == ["board", "hr"]
+    assert run("index", "label", "--index", index, "docs", "--clear", "--json").json["changed"] == 0
+    status = run("index", "status", "--index", index, "--json").json
+    assert status["labels"] == {"docs/letters.md": ["board", "hr"]}
+    assert status["fields"]["format"] == 2
+
+
+@pytest.mark.parametrize("options", [[], ["--set", "hr", "--clear"], ["--set", "h r"]])
+def test_label_needs_one_thing_to_do(run: Run, docs: Path, index: str, options: list[str]) -> None:
+    assert run("index", "label", "--index", index, "docs", *options).code != 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,22 @@ def embedder() -> HashingEmbedder:
 @pytest.fixture(scope="session")
 def make_embedder() -> type[HashingEmbedder]:
     return HashingEmbedder
+
+
+@pytest.fixture(scope="session")
+def postgres_address() -> Iterator[str]:
+    """A PostgreSQL of the session's own; the test is skipped where none is installed."""
+    from tests.postgres import postgres_server
+
+    with postgres_server() as address:
+        yield address
+
+
+@pytest.fixture
+def postgres(postgres_address: str, request: pytest.FixtureRequest) -> str:
+    """The address of an index of the test's own, not made yet."""
+    name = hashlib.blake2b(request.node.nodeid.encode(), digest_size=8).hexdigest()
+    return f"{postgres_address}#t_{name}"
 
 
 GUIDE = """# Serving

@@ -12,7 +12,7 @@ import pytest
 
 from lmstack.core import FormatError, InputError, NotFoundError, ScriptedModel, StoreError
 from lmstack.rag import ChunkConfig, ContextWriter, Index, IndexConfig, LoadConfig
-from lmstack.rag.database import FILE_NAME
+from lmstack.rag.sqlite import FILE_NAME
 
 
 @pytest.fixture

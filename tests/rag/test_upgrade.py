@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lmstack.rag import Index
-from lmstack.rag.database import FILE_NAME
+from lmstack.rag.sqlite import FILE_NAME
 
 GUIDE = "# Serving\n\nIt listens on port 8000.\n\n## Limits\n\nSixty requests a minute.\n"
 PAGE = (

@@ -5,7 +5,6 @@ Like `wiring`, imports what it wires when it is called. Does not cover what `lms
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ LOCK_TIMEOUT_S = 5.0
 
 @contextmanager
 def open_index(
-    folder: Path,
+    folder: Path | str,
     embedder_name: str | None,
     *,
     create: bool,
@@ -39,7 +38,7 @@ def open_index(
     ``chunking``: what changes in how documents are cut (`ChunkConfig`)."""
     from lmstack.rag import Index, IndexConfig
 
-    if not create and not os.path.exists(folder):
+    if isinstance(folder, Path) and not create and not folder.exists():
         raise NotFoundError(
             f"there is no index at {shown(str(folder))}",
             hint=f"lmstack index add --index {shlex.quote(str(folder))} DIR",
@@ -57,7 +56,7 @@ def open_index(
 def open_source(
     out: Output,
     docs: Path | None,
-    index: Path | None,
+    index: Path | str | None,
     embedder_name: str | None,
     *,
     rebuild: bool = False,

@@ -88,7 +88,7 @@ def follow(
 
     roots = [str(path) for path in paths or index.status(check=False).sources]
     changed = threading.Event()
-    with Watcher(roots, changed.set, [index.folder]) as watcher:
+    with Watcher(roots, changed.set, [index.folder] if index.folder else []) as watcher:
         out.note(printable(f"Watching {', '.join(roots)}; Ctrl-C ends it", one_line=True))
         was_polling = False
         while True:

@@ -35,7 +35,7 @@ from lmstack.rag.chunk import ChunkConfig
 from lmstack.rag.chunk_choice import ChunkChoice, keep_choice, read_choice
 from lmstack.rag.chunking import ContextWriter
 from lmstack.rag.corpus import CorpusCache
-from lmstack.rag.database import Database, move_aside
+from lmstack.rag.database import Database
 from lmstack.rag.documents import Problem
 from lmstack.rag.duplicates import DuplicateGroup, find_duplicates
 from lmstack.rag.ignoring import IGNORE_FILE, Rules
@@ -45,6 +45,7 @@ from lmstack.rag.load import LoadConfig
 from lmstack.rag.lock import writer_lock
 from lmstack.rag.memory import Memory, absolute_path, read_memory, source_roots
 from lmstack.rag.plan import Plan, Work, display_path, is_under, make_plan, not_found
+from lmstack.rag.postgres import PostgresDatabase, is_address
 from lmstack.rag.report import ChunkReport, report_chunks
 from lmstack.rag.scan import check_root, readable_name
 from lmstack.rag.search import SearchConfig
@@ -56,6 +57,7 @@ from lmstack.rag.spaces import (
     recipe_of,
     remove_all_spaces,
 )
+from lmstack.rag.sqlite import SqliteDatabase, move_aside
 from lmstack.rag.store import (
     absorb_sources,
     next_revision,
@@ -135,7 +137,7 @@ class Index(IndexView):
     @classmethod
     def open(
         cls,
-        folder: str | Path,
+        place: str | Path,
         embedder: Embedder | None = None,
         create: bool = True,
         *,
@@ -143,7 +145,8 @@ class Index(IndexView):
         rebuild: bool = False,
         context_writer: ContextWriter | None = None,
     ) -> Index:
-        """Open the index in ``folder``, making it if ``create`` and there is none.
+        """Open the index in ``place``, making it if ``create`` and there is none: a folder, or
+        the address of a PostgreSQL database (``postgresql://host/database``).
 
         Without ``embedder`` it can be looked at, searched by words, and documents can be
         removed. With another embedder than the index was made with this is an `InputError`,
@@ -151,21 +154,20 @@ class Index(IndexView):
         damaged file is renamed then, and a new one begun. ``context_writer`` is needed where
         documents are cut with ``context="model"``.
         """
-        folder = Path(folder)
         config = config or IndexConfig()
         try:
-            return cls._open(folder, embedder, create, config, rebuild, context_writer)
+            return cls._open(place, embedder, create, config, rebuild, context_writer)
         except IntegrityError:
             if embedder is None or not rebuild:
                 raise
-            with writer_lock(folder, config.lock_timeout_s):
-                move_aside(folder)
-            return cls._open(folder, embedder, True, config, rebuild, context_writer)
+            with writer_lock(Path(place), config.lock_timeout_s):
+                move_aside(Path(place))
+            return cls._open(place, embedder, True, config, rebuild, context_writer)
 
     @classmethod
     def _open(
         cls,
-        folder: Path,
+        place: str | Path,
         embedder: Embedder | None,
         create: bool,
         config: IndexConfig,
@@ -173,23 +175,23 @@ class Index(IndexView):
         context_writer: ContextWriter | None,
     ) -> Index:
         create = create and embedder is not None
-        database = Database(folder, create=create, timeout_s=config.lock_timeout_s)
+        database = _database(place, create=create, timeout_s=config.lock_timeout_s)
         try:
             space = _active(database)
             if embedder is not None and (rebuild or space is None):
-                with writer_lock(folder, config.lock_timeout_s):
+                with database.locked("writer", config.lock_timeout_s):
                     _adopt(database, embedder, config.chunking, empty=rebuild)
                 space = _active(database)
             if space is None:
                 raise NotFoundError(
-                    f"the index in {shown(str(folder))} was never filled",
-                    hint=f"fill it: lmstack index add --index {folder} PATH",
+                    f"the index in {shown(database.place)} was never filled",
+                    hint=f"fill it: lmstack index add --index {database.place} PATH",
                     param="index",
                 )
             if embedder is not None:
-                _check_embedder(space, embedder, folder)
+                _check_embedder(space, embedder, database.place)
             corpora = CorpusCache(space.dimensions)
-            opened = Opened(folder, database, space, embedder, config.search, corpora)
+            opened = Opened(database, space, embedder, config.search, corpora)
             return cls(opened, config, context_writer)
         except BaseException:
             database.close()
@@ -312,10 +314,10 @@ class Index(IndexView):
             given = read_rules(connection)
         space = self._opened.space
         return IndexStatus(
-            folder=str(self.folder),
+            folder=self.place,
             documents=len(counts),
             chunks=sum(info.chunks for info in counts),
-            bytes=_size(self._database.path),
+            bytes=self._database.size(),
             embedder=space.embedder,
             embedder_digest=space.embedder_digest,
             dimensions=self.dimensions,
@@ -395,7 +397,7 @@ class Index(IndexView):
 
     @contextmanager
     def _writer(self) -> Iterator[None]:
-        with self._writing, writer_lock(self.folder, self.config.lock_timeout_s):
+        with self._writing, self._database.locked("writer", self.config.lock_timeout_s):
             with self._database.reading() as connection:
                 self._generation(connection)
             yield
@@ -403,7 +405,8 @@ class Index(IndexView):
     def _remember_times(self, work: Work) -> None:
         """Saves reading files again; not worth waiting for, or failing in a read-only folder."""
         if work.touch or work.inodes:
-            with suppress(StoreError), writer_lock(self.folder, 0), self._database.writing() as c:
+            database = self._database
+            with suppress(StoreError), database.locked("writer", 0), database.writing() as c:
                 touch_documents(c, work.touch)
                 set_inodes(c, work.inodes)
 
@@ -518,6 +521,12 @@ def _stored(memory: Memory) -> Iterator[Problem]:
         yield problem.at(readable_name(display_path(absolute_path(memory.roots, key))))
 
 
+def _database(place: str | Path, *, create: bool, timeout_s: float) -> Database:
+    if isinstance(place, str) and is_address(place):
+        return PostgresDatabase(place, create=create, timeout_s=timeout_s)
+    return SqliteDatabase(Path(place), create=create, timeout_s=timeout_s)
+
+
 def _active(database: Database) -> Space | None:
     with database.reading() as connection:
         return active_space(connection)
@@ -548,14 +557,14 @@ def _short(identity: str) -> str:
     return start[:19] + plus + form
 
 
-def _check_embedder(space: Space, embedder: Embedder, folder: Path) -> None:
+def _check_embedder(space: Space, embedder: Embedder, place: str) -> None:
     if space.embedder_digest == identity_of(embedder):
         return
     raise InputError(
-        f"the index {shown(str(folder))} was made with {space.embedder} "
+        f"the index {shown(place)} was made with {space.embedder} "
         f"({_short(space.embedder_digest)}), not {embedder.info.name} "
         f"({_short(identity_of(embedder))})",
-        hint=f"use that model, or index again: lmstack index update --rebuild --index {folder}",
+        hint=f"use that model, or index again: lmstack index update --rebuild --index {place}",
         param="embedder",
     )
 
@@ -565,8 +574,3 @@ def _absolute(paths: Iterable[str | Path]) -> list[str]:
     for path in found:
         check_root(path)
     return found
-
-
-def _size(path: Path) -> int:
-    names = (path, path.with_name(f"{path.name}-wal"))
-    return sum(name.stat().st_size for name in names if name.exists())

@@ -21,9 +21,9 @@ _POLL_S = 0.05
 
 
 @contextmanager
-def writer_lock(folder: Path, timeout_s: float) -> Iterator[None]:
+def writer_lock(folder: Path, timeout_s: float, name: str = LOCK_NAME) -> Iterator[None]:
     """Hold the lock of ``folder``; `StoreError` that names the holder after ``timeout_s``."""
-    path = folder / LOCK_NAME
+    path = folder / name
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:

@@ -40,10 +40,10 @@ class VerifyReport:
 
 
 def verify_database(database: Database, dimensions: int) -> VerifyReport:
-    """Read everything and check hashes, offsets, postings, vectors and SQLite's own pages."""
+    """Read everything and check hashes, offsets, postings, vectors and the database's own pages."""
     findings: list[str] = []
     with database.reading() as connection:
-        findings += _sqlite_findings(connection)
+        findings += database.findings(connection)
         count = 0
         chunk_count = 0
         roots = source_roots(connection)
@@ -67,13 +67,6 @@ def verify_database(database: Database, dimensions: int) -> VerifyReport:
         if total != chunk_count and not findings:
             findings.append(f"{total - chunk_count} chunks belong to no document")
     return VerifyReport(count, chunk_count, tuple(findings))
-
-
-def _sqlite_findings(connection: sa.Connection) -> list[str]:
-    rows = connection.exec_driver_sql("PRAGMA quick_check").scalars().all()
-    findings = [f"SQLite: {line}" for line in rows if line != "ok"]
-    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-    return findings + [f"SQLite: a row of {row[0]} refers to nothing" for row in broken]
 
 
 def _chunk_findings(connection: sa.Connection, document: Any) -> tuple[int, list[str]]:

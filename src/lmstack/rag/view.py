@@ -36,7 +36,6 @@ __all__ = ["IndexView", "Opened"]
 class Opened:
     """What all views of one opened index share."""
 
-    folder: Path
     database: Database
     space: Space
     embedder: Embedder | None
@@ -59,8 +58,14 @@ class IndexView:
         self.where = where
 
     @property
-    def folder(self) -> Path:
-        return self._opened.folder
+    def place(self) -> str:
+        """The folder or the address of the index."""
+        return self._opened.database.place
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder with the index's files; None where they are elsewhere."""
+        return self._opened.database.folder
 
     @property
     def embedder(self) -> Embedder | None:
@@ -171,7 +176,7 @@ class IndexView:
         space = active_space(connection)
         if space is None or space.id != self._opened.space.id:
             raise StoreError(
-                f"the index {shown(str(self.folder))} was rebuilt with another embedding model",
+                f"the index {shown(self.place)} was rebuilt with another embedding model",
                 hint="open it again",
             )
         return int(get_meta(connection)["generation"])

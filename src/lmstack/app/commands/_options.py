@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,13 +24,24 @@ __all__ = [
     "ModelName",
     "ModelOnDisk",
     "NumPassages",
+    "Place",
     "Rebuild",
     "Weights",
     "check_words",
     "filter_of",
+    "index_place",
     "one_source",
     "say_if_remote",
 ]
+
+# A folder, or the address of a database.
+Place = Any
+
+
+def index_place(text: str) -> Place:
+    """What ``--index`` names; a `Path` would make one slash of two."""
+    return text if text.startswith(("postgresql://", "postgres://")) else Path(text)
+
 
 ModelName = Annotated[
     str | None,
@@ -91,8 +102,13 @@ Docs = Annotated[
     typer.Option("--docs", metavar="DIR", help="A folder of documents; its index is kept."),
 ]
 IndexFolder = Annotated[
-    Path | None,
-    typer.Option("--index", metavar="DIR", help="An index made with `lmstack index add`."),
+    Place | None,
+    typer.Option(
+        "--index",
+        parser=index_place,
+        metavar="DIR",
+        help="An index made with `lmstack index add`: its folder, or postgresql://HOST/DATABASE.",
+    ),
 ]
 NumPassages = Annotated[
     int, typer.Option("-k", metavar="N", min=1, max=1000, help="How many passages.")

@@ -16,7 +16,7 @@ from lmstack.app.commands._chunk_options import (
     ChunkTokens,
     chunking_of,
 )
-from lmstack.app.commands._options import EmbedderName, Rebuild
+from lmstack.app.commands._options import EmbedderName, Place, Rebuild, index_place
 from lmstack.app.commands._reading_options import Exclude, GitIgnore, Include, Watch, rules_of
 from lmstack.app.drawing import check_picture
 from lmstack.app.failure import CommandLineError
@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 Folder = Annotated[
-    Path, typer.Option("--index", metavar="DIR", help="The folder that holds the index.")
+    Place,
+    typer.Option(
+        "--index",
+        parser=index_place,
+        metavar="DIR",
+        help="The folder that holds the index, or postgresql://HOST/DATABASE.",
+    ),
 ]
 Paths = Annotated[
     list[Path], typer.Argument(metavar="PATH", help="Files and folders of documents.")
@@ -325,13 +331,13 @@ def _duplicate_row(document: Duplicate) -> tuple[str, ...]:
 KEPT = "the documents indexed so far are kept"
 
 
-def _again(name: str, index: Path, paths: list[Path]) -> str:
+def _again(name: str, index: Place, paths: list[Path]) -> str:
     words = ["lmstack", "index", name, "--index", str(index), *(str(path) for path in paths)]
     return shlex.join(words)
 
 
 def _print_result(
-    out: Output, result: UpdateResult, index: Path, progress: indexing.Shown | None = None
+    out: Output, result: UpdateResult, index: Place, progress: indexing.Shown | None = None
 ) -> None:
     problems = [wiring.as_json(problem) for problem in result.problems]
     left_out = {problem["path"] for problem in problems if problem["kind"] != "access"}
@@ -359,7 +365,7 @@ def _print_result(
     out.problems(progress.rest(problems) if progress else problems)
 
 
-def _state(plan: dict[str, Any] | None, index: Path) -> str:
+def _state(plan: dict[str, Any] | None, index: Place) -> str:
     """Whether the files have changed since, and what brings the index in step."""
     if plan is None:
         return "not compared with the files"
