@@ -15,7 +15,6 @@ __all__ = ["Codes", "distances", "nearest_codes", "sign_codes"]
 Codes = npt.NDArray[np.uint64]
 # Rows at a time: what is counted stays in the processor's first caches.
 _BLOCK = 8192
-_FAR = np.iinfo(np.uint16).max
 
 
 def sign_codes(vectors: npt.NDArray[np.float32]) -> Codes:
@@ -50,8 +49,6 @@ def nearest_codes(
 ) -> npt.NDArray[np.int64]:
     """The rows of the ``count`` smallest `distances` among the ``allowed``, ascending, with all
     that are as far as the last: which rows come out does not depend on their order."""
-    if allowed is not None:
-        found = np.where(allowed, found, _FAR)
-    numbers = np.cumsum(np.bincount(found))
-    cut = int(np.searchsorted(numbers, count))
-    return np.flatnonzero(found <= min(cut, _FAR - 1))
+    numbers = np.cumsum(np.bincount(found if allowed is None else found[allowed]))
+    close = found <= np.searchsorted(numbers, count)
+    return np.flatnonzero(close if allowed is None else close & allowed)
