@@ -77,7 +77,7 @@ PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 CONFIGS = [SearchConfig(depth=3), SearchConfig(depth=3, fusion="weighted")]
 
 
-@settings(max_examples=15, deadline=None, phases=PHASES)
+@settings(max_examples=10, deadline=None, phases=PHASES)
 @given(CHANGES, CHANGES, st.sampled_from(CONFIGS), st.booleans())
 def test_an_index_that_changed_searches_like_a_fresh_one(
     scratch, make_embedder, before, after, search, merged
@@ -101,7 +101,7 @@ def test_an_index_that_changed_searches_like_a_fresh_one(
                 assert weights[0] == weights[1]
 
 
-@settings(max_examples=15, deadline=None, phases=PHASES)
+@settings(max_examples=10, deadline=None, phases=PHASES)
 @given(
     st.dictionaries(st.sampled_from(NAMES), st.tuples(BODIES, LABELS), min_size=1),
     st.sets(st.sampled_from(["hr", "board"])),
@@ -135,12 +135,10 @@ def index(tmp_path, docs, embedder):
         yield opened
 
 
-def test_a_filter_chooses_without_changing_scores(index):
-    every = {h.chunk_id: h.score for h in index.search("the page light", 100, "lexical")}
+def test_a_filter_keeps_the_order_of_the_rest(index):
+    every = index.search("the page light", 100, "lexical")
     found = index.search("the page light", 100, "lexical", where=parse_condition("format = text"))
-    assert found
-    assert {Path(h.path).suffix for h in found} == {".txt"}
-    assert {h.chunk_id: h.score for h in found}.items() <= every.items()
+    assert [h.chunk_id for h in found] == [h.chunk_id for h in every if h.path.endswith(".txt")]
 
 
 def test_masks_are_made_once_a_state(index, monkeypatch):

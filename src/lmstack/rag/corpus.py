@@ -29,6 +29,7 @@ from lmstack.rag.labels import may_see
 from lmstack.rag.lexical import Postings, is_of_other_version, posting_blob, read_postings
 from lmstack.rag.memory import Key, absolute_path, source_roots
 from lmstack.rag.ranking import Mask, Rows
+from lmstack.rag.recall import Recall, measure_recall
 from lmstack.rag.schema import ACTIVE, chunks, documents, postings, vectors
 
 __all__ = ["Corpus", "CorpusCache", "Facts"]
@@ -94,12 +95,6 @@ class Corpus:
     def _ids(self) -> list[int]:
         return list(map(int, self.document_ids))
 
-    @property
-    def chunk_count(self) -> int:
-        """Rows of documents that are there."""
-        visible = self.visible(None)
-        return len(self.chunk_ids) if visible is None else int(np.count_nonzero(visible))
-
     def visible(self, held: frozenset[str] | None) -> Mask | None:
         """The rows that a caller with the labels ``held`` (None: the owner) may see; None for
         all. Statistics of words are made over these."""
@@ -128,13 +123,20 @@ class Corpus:
             _VIEWS,
         )
 
-    def rows_of(self, chunk_ids: Iterable[int]) -> Rows:
-        """The rows of chunks that are in the corpus."""
-        return np.searchsorted(self.chunk_ids, np.fromiter(chunk_ids, np.int64))
-
     def rows_at(self, places: Sequence[int]) -> Rows:
         """The rows that stand at ``places``."""
         return self._row_at[np.array(places, np.int64)]
+
+    def recall(self) -> Recall | None:
+        """What picking candidates by signs finds of an exact search, over all documents."""
+        seen = self.visible(None)
+        rows = np.arange(len(self.chunk_ids)) if seen is None else np.flatnonzero(seen)
+
+        def find(vector: npt.NDArray[np.float32], k: int) -> list[int]:
+            found, _ = self.dense.search(vector, k, seen, "always")
+            return list(map(int, self.chunk_ids[found]))
+
+        return measure_recall(find, self.chunk_ids[rows], self.dense.rows(rows))
 
     def _mask(self, key: Hashable, sees: Callable[[Facts], bool]) -> Mask | None:
         return _remembered(self._masks, key, lambda: self._judge(sees), self._lock, _MASKS)

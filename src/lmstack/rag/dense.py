@@ -25,9 +25,10 @@ __all__ = ["EXACT_ROWS", "Approximate", "Dense", "DenseSegment"]
 Approximate = Literal["auto", "never", "always"]
 Vectors = npt.NDArray[np.float32]
 EXACT_ROWS = 20_000
-# Candidates for the best ``depth``: measured in benchmarks/search_speed.py (docs/decisions.md).
-OVERSAMPLING = 10
+# How many candidates signs pick: the most of these (docs/decisions.md has what they find).
 MIN_CANDIDATES = 1000
+CANDIDATES_A_RESULT = 10
+ROWS_A_CANDIDATE = 64
 _QUERIES = 64
 
 
@@ -74,7 +75,7 @@ class Dense:
     ) -> Iterator[Ranked]:
         """`search` for each of ``queries`` (Q, D)."""
         in_play = self.size if allowed is None else int(np.count_nonzero(allowed))
-        candidates = max(MIN_CANDIDATES, OVERSAMPLING * depth)
+        candidates = max(MIN_CANDIDATES, CANDIDATES_A_RESULT * depth, in_play // ROWS_A_CANDIDATE)
         signs = approximate == "always" or (approximate == "auto" and in_play > EXACT_ROWS)
         if signs and in_play > candidates:
             for query in queries:

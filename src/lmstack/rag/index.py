@@ -359,8 +359,13 @@ class Index(IndexView):
         return replace(result, problems=(*result.problems, *self._hidden()))
 
     def verify(self) -> VerifyReport:
-        """Check hashes, offsets, postings and vectors against the stored text."""
-        return verify_database(self._database, self.dimensions)
+        """Check hashes, offsets, postings and vectors against the stored text, and measure what
+        the approximate search finds of the exact one's."""
+        report = verify_database(self._database, self.dimensions)
+        if not report.ok:
+            return report
+        with self._database.reading() as connection:
+            return replace(report, recall=self._corpus(connection).recall())
 
     def report(self) -> ChunkReport:
         """What the chunks look like; counted again if the index was opened with an embedder."""

@@ -19,6 +19,7 @@ from lmstack.rag.chunk import embedded_text
 from lmstack.rag.database import Database
 from lmstack.rag.lexical import is_of_other_version, posting_blob
 from lmstack.rag.memory import Key, absolute_path, source_roots
+from lmstack.rag.recall import Recall
 from lmstack.rag.schema import ACTIVE, chunks, documents, postings, texts, vectors
 
 __all__ = ["VerifyReport", "logical_content", "verify_database"]
@@ -28,11 +29,14 @@ _UNIT_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """``findings`` is empty when all is well; each names the document and what is wrong."""
+    """``findings`` is empty when all is well; each names the document and what is wrong.
+    ``recall``: of the search that picks candidates by signs, against the exact one; None where
+    the index is damaged or too small."""
 
     documents: int
     chunks: int
     findings: tuple[str, ...]
+    recall: Recall | None = None
 
     @property
     def ok(self) -> bool:

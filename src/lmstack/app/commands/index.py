@@ -257,6 +257,11 @@ def verify(out: Output, index: Folder) -> None:
             raise typer.Exit(1)
     elif report.ok:
         out.line(f"{index} is whole: {report.documents} documents, {report.chunks} passages")
+        if (recall := report.recall) is not None:
+            out.line(
+                f"approximate search: recall@{recall.k} {recall.mean:.3f} "
+                f"({recall.low:.3f} to {recall.high:.3f}, {recall.queries} queries)"
+            )
     else:
         raise IntegrityError(
             f"the index is damaged: {'; '.join(report.findings[:3])} ({index})",
