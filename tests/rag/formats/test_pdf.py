@@ -60,6 +60,23 @@ def test_word_cut_at_the_end_of_a_line_is_one_word(make):
     assert document.text == "The light was maintained by two keepers."
 
 
+def test_hyphen_of_a_compound_is_kept_where_words_are_hardly_ever_cut(make):
+    rows = [f"Line {n} is long enough to count as one of those that are full" for n in range(80)]
+    rows += ["Of these lights the keepers spoke as sea-", "borne ones."]
+    assert "sea-borne" in make.pdf(make.drawn(lambda c: lines(c, 72, 800, rows, 9))).text
+
+
+def test_first_part_of_compounds_keeps_its_hyphen(make):
+    rows = ["The tower is forty-", "eight metres tall."]
+    assert "forty-eight" in make.pdf(make.drawn(lambda c: lines(c, 72, 700, rows))).text
+
+
+def test_short_lines_of_a_list_without_marks_stay_lines(make):
+    rows = ["A line that goes on as far as the text of this page does go", "", "first", "second"]
+    text = make.pdf(make.drawn(lambda c: lines(c, 72, 700, rows))).text
+    assert text.endswith("first\nsecond")
+
+
 @pytest.mark.parametrize("known", ["A well-known rock.", "It is well and known here."])
 def test_hyphen_that_the_document_writes_elsewhere_is_kept(make, known):
     document = make.pdf(
@@ -120,6 +137,41 @@ def test_cell_with_several_lines_stays_in_its_row(make):
         make.typeset([["Code", "What to do"], ["E3", "Hold RESET\nfor ten seconds"]])
     )
     assert "| E3 | Hold RESET for ten seconds |" in document.text
+
+
+def test_each_of_several_tables_stands_in_its_place(make):
+    other = [["Name", "Metres"], ["Skerryvore", "48"]]
+    document = make.pdf(make.typeset(PROSE, TABLE, PROSE, other, PROSE))
+    assert [b.kind for b in document.blocks] == ["paragraph", "table"] * 2 + ["paragraph"]
+    assert make.texts(document, "table")[1] == "| Name | Metres |\n| Skerryvore | 48 |"
+
+
+def test_backgrounds_are_no_rules(make):
+    def shaded(canvas):
+        canvas.setFillGray(0.9)
+        for n in range(4):
+            canvas.rect(60, 600 + 30 * n, 200, 30, stroke=0, fill=1)
+            canvas.rect(260, 600 + 30 * n, 200, 30, stroke=0, fill=1)
+        canvas.setFillGray(0)
+        for n in range(4):
+            canvas.drawString(70, 610 + 30 * n, f"Left {n}")
+            canvas.drawString(270, 610 + 30 * n, f"Right {n}")
+
+    document = make.pdf(make.drawn(shaded))
+    assert make.texts(document, "table") == []
+    assert "Left 0 Right 0" in document.text
+
+
+def test_frames_around_parts_of_the_page_are_no_table(make):
+    def framed(canvas):
+        for n in range(3):
+            canvas.rect(60, 200 + 200 * n, 400, 200)
+            rows = [f"Part {n} row {k} says something about lights and the sea" for k in range(8)]
+            lines(canvas, 70, 380 + 200 * n, rows)
+        canvas.line(450, 200, 450, 800)
+        canvas.drawString(452, 210, "x")
+
+    assert make.texts(make.pdf(make.drawn(framed)), "table") == []
 
 
 def test_frame_around_text_is_no_table(make):

@@ -1,7 +1,8 @@
 """PDF to text as it is read: pages, paragraphs, headings by size, ruled tables.
 
 A word that was cut at the end of a line is joined again, unless the document writes it with a
-hyphen elsewhere or both halves are words of it. Headers, footers and page numbers that go
+hyphen elsewhere, both halves are words of it, the first half begins compounds ("forty-"), or the
+document hardly ever cuts words. Headers, footers and page numbers that go
 through the pages are left out after their first appearance. Pages in the file are pages of the
 document; one that cannot be read, or holds only a picture, is named in ``fields``. Every
 character of the text knows the character of the page it was made from (`Composed`). Does not
@@ -33,12 +34,22 @@ HEADING_RATIO = 1.15
 HEADING_CHARS, HEADING_ROWS, MAX_LEVEL = 200, 3, 6
 # Rows further apart than this many usual distances are two paragraphs.
 PARTED = 1.35
+# Rows whose left ends are no further apart, one after the other, share a right margin.
+SAME_COLUMN = 36.0
+# A document that cuts words cuts so many of its lines; fewer are compounds that met the margin.
+CUT_LINES, LONG_LINE = 0.015, 30
 _ITEM = re.compile(r"(?:[•◦▪‣●○■·*–-]|\(?(?:\d{1,3}|[a-zA-Z])[.)])\s+\S")
 _END = re.compile(r"[.!?:;…。！？][\"')\]»”’]*$")
 _WORD = re.compile(r"[^\W\d_]+(?:[-\u2010][^\W\d_]+)*")
 _LAST_WORD = re.compile(r"([^\W\d_]+)[-\u2010]$")
 _FIRST_WORD = re.compile(r"[^\W\d_]+")
-_LEADERS = re.compile(r"(?:\. ?){5,}")
+_LEADERS = re.compile(r"(?:\. ?){5,}|(?:\. ){2,}")
+_FIRST_PARTS = """
+    all anti co cross eight eighty ex far fifty five forty four free full half high large long low
+    mid multi near nine ninety non one open part post pre real self semi seven seventy short single
+    six sixty small sub ten thirty three twenty two well
+"""
+_COMPOUNDING = frozenset(_FIRST_PARTS.split())
 _NO_TITLE = re.compile(
     r"untitled|microsoft (word|powerpoint)|.*\.(docx?|indd|tex|dvi|pdf|rtf)$", re.I
 )
@@ -160,10 +171,12 @@ def _fields(extracted: Extracted) -> dict[str, Value]:
 
 @dataclass(slots=True)
 class _Row:
-    """What stands side by side: one line, or pieces of one."""
+    """What stands side by side: one line, or pieces of one. ``margin``: how far to the right the
+    rows go that begin about where this one does."""
 
     lines: list[Line]
     box: Box
+    margin: float = 0.0
 
     @property
     def text(self) -> str:
@@ -207,6 +220,7 @@ def compose(extracted: Extracted) -> Composed:
     for sheet, gone in zip(sheets, dropped, strict=True):
         rows = list(_rows([n for i, n in enumerate(sheet.lines) if i not in gone]))
         start = writer.length
+        _set_margins(rows)
         for number, paragraph in enumerate(_paragraphs(rows)):
             joint = "\n\n"
             if number == 0 and done.blocks and done.blocks[-1].kind == "paragraph":
@@ -248,6 +262,18 @@ def _rows(lines: Sequence[Line]) -> Iterator[_Row]:
             open_ = _Row([line], line.box)
     if open_ is not None:
         yield open_
+
+
+def _set_margins(rows: Sequence[_Row]) -> None:
+    ordered = sorted(rows, key=lambda row: row.box[0])
+    start = 0
+    for number, row in enumerate(ordered, 1):
+        if number == len(ordered) or ordered[number].box[0] - row.box[0] > SAME_COLUMN:
+            column = ordered[start:number]
+            margin = max(row.box[2] for row in column)
+            for row in column:
+                row.margin = margin
+            start = number
 
 
 def _paragraphs(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
@@ -344,12 +370,11 @@ def _write_table(
 def _write_rows(
     rows: Sequence[_Row], writer: _Writer, words: _Words, *, tabled: bool = False
 ) -> None:
-    right = max(row.box[2] for row in rows)
     for number, row in enumerate(rows):
         if number:
             last = rows[number - 1]
             if not _join_word(last, row, writer, words):
-                broken = not tabled and _is_broken(last, row, right)
+                broken = not tabled and _is_broken(last, row)
                 writer.put("\n" if broken else " ")
         for index, line in enumerate(row.lines):
             if index:
@@ -365,7 +390,7 @@ def _write_rows(
                 writer.put(line.text, line.origin)
 
 
-def _is_broken(row: _Row, following: _Row, right: float) -> bool:
+def _is_broken(row: _Row, following: _Row) -> bool:
     """Whether ``row`` was ended on purpose: the next word would still have fitted, or the rows
     are those of a table without rules."""
     if len(row.lines) > 1 or len(following.lines) > 1 or _ITEM.match(following.text):
@@ -373,29 +398,33 @@ def _is_broken(row: _Row, following: _Row, right: float) -> bool:
     text = following.text
     width = (following.box[2] - following.box[0]) / max(len(text), 1)
     word = text.split(" ", 1)[0]
-    return row.box[2] + width * (len(word) + 2) < right
+    return row.box[2] + width * (len(word) + 2) < row.margin
 
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """What is written within lines: words, and words with hyphens, in small letters."""
+    """What is written within lines: words, and words with hyphens, in small letters; and whether
+    the document cuts words at the ends of lines at all."""
 
     whole: frozenset[str]
     hyphenated: frozenset[str]
+    cuts: bool = True
 
 
 def _vocabulary(sheets: Sequence[Sheet]) -> _Words:
     whole: set[str] = set()
     hyphenated: set[str] = set()
     cut = False
+    cuts = lines = 0
     for sheet in sheets:
         for line in sheet.lines:
             found = _WORD.findall(line.text.lower())
             # Halves of words that were cut are no words.
             begin, cut = int(cut), bool(_LAST_WORD.search(line.text))
+            cuts, lines = cuts + cut, lines + (len(line.text) > LONG_LINE)
             for word in found[begin : len(found) - cut]:
                 (hyphenated if "-" in word or "\u2010" in word else whole).add(word)
-    return _Words(frozenset(whole), frozenset(hyphenated))
+    return _Words(frozenset(whole), frozenset(hyphenated), cuts >= CUT_LINES * lines)
 
 
 def _join_word(last: _Row, row: _Row, writer: _Writer, words: _Words) -> bool:
@@ -407,7 +436,12 @@ def _join_word(last: _Row, row: _Row, writer: _Writer, words: _Words) -> bool:
     a, b = before.group(1).lower(), after.group().lower()
     if not after.group()[0].islower():
         return True  # "S-" and "Plus": joined, with the hyphen
-    two = f"{a}-{b}" in words.hyphenated or (a in words.whole and b in words.whole)
+    two = (
+        not words.cuts
+        or a in _COMPOUNDING
+        or f"{a}-{b}" in words.hyphenated
+        or (a in words.whole and b in words.whole)
+    )
     if a + b in words.whole or not two:
         writer.drop_last()
     return True

@@ -221,6 +221,10 @@ class _Drawing:
         if not 2 <= segments <= 64:
             return
         affine = _times(_matrix(path), affine)
+        fill, stroke = ctypes.c_int(), ctypes.c_int()
+        pdfium.FPDFPath_GetDrawMode(path, fill, stroke)
+        if not stroke.value and not (fill.value and self._is_thin(path)):
+            return  # the edges of a background are no rules
         x, y = ctypes.c_float(), ctypes.c_float()
         first = last = (0.0, 0.0)
         for index in range(segments):
@@ -236,6 +240,12 @@ class _Drawing:
             if pdfium.FPDFPathSegment_GetClose(segment):
                 self._rule(last, first)
                 last = first
+
+    @staticmethod
+    def _is_thin(path: Any) -> bool:
+        left, bottom, right, top = (ctypes.c_float() for _ in range(4))
+        pdfium.FPDFPageObj_GetBounds(path, left, bottom, right, top)
+        return min(right.value - left.value, top.value - bottom.value) <= THICK
 
     def _rule(self, a: tuple[float, float], b: tuple[float, float]) -> None:
         x0, x1 = sorted((a[0], b[0]))

@@ -18,6 +18,8 @@ __all__ = ["lines_and_tables"]
 
 NEAR = 2.0
 MAX_CELLS = 20_000
+# A cell of more characters, alone in its row, is no cell.
+FRAMED = 300
 
 
 @dataclass(slots=True)
@@ -51,12 +53,15 @@ def lines_and_tables(page: PdfPage) -> list[Line]:
     kept = [n for n, table in enumerate(tables) if table is not None]
     outside = [i for i, home in enumerate(homes) if home is None or home[0] not in kept]
     lines = gather_lines(page, outside)
-    for number in kept:
+    first = {number: min(map(min, inside[number].values())) for number in kept}
+    # The last one first, so that all lines that are looked at are the page's own.
+    for number in sorted(kept, key=first.__getitem__, reverse=True):
         table = tables[number]
-        assert table is not None
-        first = min(min(cell) for cell in inside[number].values())
-        place = next((n for n, line in enumerate(lines) if max(line.origin) > first), len(lines))
-        lines.insert(place, table)
+        after = (
+            n for n, line in enumerate(lines) if line.origin and line.origin[-1] > first[number]
+        )
+        if table is not None:
+            lines.insert(next(after, len(lines)), table)
     return lines
 
 
@@ -91,13 +96,24 @@ def _table(page: PdfPage, grid: _Grid, cells: dict[int, list[int]]) -> Line | No
             row.append(sorted(lines, key=lambda line: line.box[1]))
         if any(row):
             rows.append(row)
-    if len(rows) < 2 or len(used) < 2:
+    if len(rows) < 2 or len(used) < 2 or _holds_prose(rows):
         return None
     columns = sorted(used)
     rows = [[row[c] for c in columns] for row in rows]
     box = grid.xs[0], grid.ys[0], grid.xs[-1], grid.ys[-1]
     sizes = sorted(line.size for row in rows for cell in row for line in cell)
     return Line("", [], box, sizes[len(sizes) // 2], cells=rows)
+
+
+def _holds_prose(rows: Sequence[Sequence[Sequence[Line]]]) -> bool:
+    """Whether most of the text stands in long cells that have their rows for themselves: then
+    these are frames around parts of the page."""
+    alone = whole = 0
+    for row in rows:
+        filled = [sum(len(line.text) for line in cell) for cell in row if cell]
+        whole += sum(filled)
+        alone += filled[0] if len(filled) == 1 and filled[0] > FRAMED else 0
+    return alone > 0.5 * whole
 
 
 def _grids(rules: Sequence[Box]) -> list[_Grid]:
