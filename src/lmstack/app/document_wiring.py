@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,9 @@ from lmstack.core import ChatModel, Delta, ModelInfo, NotFoundError, Request, sh
 
 if TYPE_CHECKING:
     from lmstack.rag import Answerer, Index, IndexView
+    from lmstack.rag.update import Elsewhere
 
-__all__ = ["Overheard", "answering", "open_index", "open_source"]
+__all__ = ["Overheard", "answering", "machines", "open_index", "open_source"]
 
 # How long a command waits for another one that is writing to the same index.
 LOCK_TIMEOUT_S = 5.0
@@ -50,6 +52,19 @@ def open_index(
         if chunking:
             index.choose_chunking(**chunking)
         yield index
+
+
+def machines(
+    index: Index, embedder_name: str | None, address: str | None, copies: int
+) -> Elsewhere | None:
+    """What reads and embeds for ``index`` on the Ray cluster at ``address``; None without."""
+    if address is None:
+        return None
+    from lmstack.rag.bulk import RayConfig, RayMachines
+
+    config = RayConfig(address="" if address == "local" else address, copies=copies)
+    digest = index.status(check=False).embedder_digest
+    return RayMachines(partial(wiring.embedder, embedder_name), digest, config)
 
 
 @contextmanager

@@ -72,7 +72,7 @@ from lmstack.rag.store import (
     touch_documents,
 )
 from lmstack.rag.stored_passages import StoredPassage, read_passages
-from lmstack.rag.update import Progress, Updater, UpdateResult
+from lmstack.rag.update import Elsewhere, Progress, Updater, UpdateResult
 from lmstack.rag.verify import VerifyReport, logical_content, verify_database
 from lmstack.rag.view import IndexView, Opened
 from lmstack.rag.workers import WorkerConfig
@@ -242,10 +242,12 @@ class Index(IndexView):
         *,
         rules: Rules | None = None,
         labels: Iterable[str] = (),
+        elsewhere: Elsewhere | None = None,
     ) -> UpdateResult:
         """`update`, and paths that were taken out with `remove` may come back. ``rules`` say from
         now on which files of each of ``paths`` are read; None leaves them as they are. ``labels``
-        are given to ``paths`` and what is under them, besides those they have."""
+        are given to ``paths`` and what is under them, besides those they have. ``elsewhere`` reads
+        and embeds on other machines (`bulk`); this one plans and writes."""
         wanted = _absolute(paths)
         more = check_labels(labels)
         with self._writer():
@@ -260,7 +262,7 @@ class Index(IndexView):
                         set_labels(connection, path, known.get(path, frozenset()) | more)
             self._include(wanted)
             return self._reported(
-                self._updater(progress).run(*self._plan(wanted if kept else None))
+                self._updater(progress, elsewhere).run(*self._plan(wanted if kept else None))
             )
 
     def set_labels(self, paths: Iterable[str | Path], labels: Iterable[str] | None) -> int:
@@ -460,7 +462,11 @@ class Index(IndexView):
         scanned = list(memory.roots.values()) if paths is None else paths
         return make_plan(memory, scanned, self.config.load, thorough=thorough)
 
-    def _updater(self, progress: Callable[[Progress], None] | None) -> Updater:
+    def _updater(
+        self,
+        progress: Callable[[Progress], None] | None,
+        elsewhere: Elsewhere | None = None,
+    ) -> Updater:
         with self._database.reading() as connection:
             chosen, recipe = self._choice(connection), self._recipe(connection)
         return Updater(
@@ -473,6 +479,7 @@ class Index(IndexView):
             self.config.workers,
             progress,
             self._context_writer,
+            elsewhere,
         )
 
     def _choice(self, connection: sa.Connection) -> ChunkChoice:

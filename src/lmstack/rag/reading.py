@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from lmstack.rag.load import FORMATS, Fingerprint, parse_document, read_file
 from lmstack.rag.memory import Key, absolute_path
 from lmstack.rag.workers import WorkerConfig, Workers
 
-__all__ = ["Parsed", "Reader", "Refused"]
+__all__ = ["Parsed", "Reader", "Refused", "read_and_parse"]
 
 _PATIENCE_S = 1.0
 _AHEAD = 8
@@ -54,6 +54,20 @@ class _Job:
     size: int
     future: Future[Parsed | Refused]
     patience: float = _PATIENCE_S
+
+
+def read_and_parse(
+    key: Key, path: str, load: LoadConfig, parse: Callable[[str, bytes], Document]
+) -> Parsed | Refused:
+    """The document at ``path``, or why there is none."""
+    digest: bytes | None = None
+    checked_ns = time.time_ns()
+    try:
+        raw = read_file(Path(path), load)
+        digest = raw.digest
+        return Parsed(key, parse(path, raw.data), digest, raw.fingerprint, checked_ns)
+    except ProblemError as error:
+        return Refused(key, error, digest)
 
 
 class Reader:
@@ -124,22 +138,16 @@ class Reader:
         return any(job.future.done() for job in self._waiting)
 
     def _read(self, key: Key) -> Parsed | Refused:
-        path = absolute_path(self._roots, key)
-        digest: bytes | None = None
-        checked_ns = time.time_ns()
         self._at_work[key] = None
         try:
-            raw = read_file(Path(path), self._load)
-            digest = raw.digest
-            if self._is_quick(path, raw.data):
-                document = parse_document(path, raw.data, self._load)
-            else:
-                document = self._workers.parse(path, raw.data)
-            return Parsed(key, document, digest, raw.fingerprint, checked_ns)
-        except ProblemError as error:
-            return Refused(key, error, digest)
+            return read_and_parse(key, absolute_path(self._roots, key), self._load, self._parse)
         finally:
             self._at_work.pop(key, None)
+
+    def _parse(self, path: str, data: bytes) -> Document:
+        if self._is_quick(path, data):
+            return parse_document(path, data, self._load)
+        return self._workers.parse(path, data)
 
     def _is_quick(self, path: str, data: bytes) -> bool:
         """Whether it is parsed here: by a parser of ours, in Python, whose work grows with the

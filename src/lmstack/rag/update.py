@@ -9,7 +9,7 @@ documents on the way, and the next update finishes the work.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,7 +40,7 @@ from lmstack.rag.store import (
 )
 from lmstack.rag.workers import WorkerConfig
 
-__all__ = ["Progress", "UpdateResult", "Updater"]
+__all__ = ["Elsewhere", "Progress", "Task", "UpdateResult", "Updater"]
 
 _BATCH_CHUNKS = 512
 _RESCUED_CHUNKS = 50_000
@@ -95,6 +95,23 @@ class UpdateResult:
 ProgressCallback = Callable[[Progress], None]
 
 
+@dataclass(frozen=True)
+class Task:
+    """What other machines need to know to read, cut and embed ``files`` (keys with absolute
+    paths, all inside ``roots``) as this one would."""
+
+    files: tuple[tuple[Key, str], ...]
+    roots: tuple[str, ...]
+    recipe: str
+    load: LoadConfig
+    chunking: ChunkConfig
+    workers: WorkerConfig
+
+
+# Does a task, in any order: each document with its vectors, or why there is none.
+Elsewhere = Callable[[Task], Iterable[tuple[NewDocument, Vectors] | Refused]]
+
+
 @dataclass
 class Updater:
     """One run over one plan. Not reusable."""
@@ -108,6 +125,7 @@ class Updater:
     workers: WorkerConfig
     progress: ProgressCallback | None = None
     context_writer: ContextWriter | None = None
+    elsewhere: Elsewhere | None = None
     _new: list[NewDocument] = field(default_factory=list)
     _embedding: list[NewDocument] = field(default_factory=list)
     _known: dict[bytes, Vectors] = field(default_factory=dict)
@@ -137,7 +155,9 @@ class Updater:
         self._sizes = work.sizes
         self._bytes_total = sum(work.sizes.get(key, 0) for key in work.read)
         self._settle(work)
-        if work.read:
+        if work.read and self.elsewhere is not None:
+            self._take_over(self.elsewhere, work)
+        elif work.read:
             self._take_in(work)
         return UpdateResult(
             plan,
@@ -167,6 +187,22 @@ class Updater:
             while self._new or self._embedding:
                 self._advance(embedding)
             self._reader = None
+
+    def _take_over(self, elsewhere: Elsewhere, work: Work) -> None:
+        """As `_take_in`, of documents that were read, cut and embedded elsewhere."""
+        task = Task(
+            tuple((key, absolute_path(self.roots, key)) for key in work.read),
+            tuple(self.roots.values()),
+            self.recipe,
+            self.load,
+            self.chunking,
+            self.workers,
+        )
+        for outcome in elsewhere(task):
+            if isinstance(outcome, Refused):
+                self._refuse(outcome)
+            else:
+                self._put(*outcome)
 
     def _settle(self, work: Work) -> None:
         """All that needs no reading: what is gone goes first, so that nobody finds it. Its
@@ -246,11 +282,13 @@ class Updater:
     def _write(self, table: Mapping[bytes, Vectors]) -> None:
         """Each document in a transaction of its own."""
         for new in self._embedding:
-            matrix = np.stack([table[embed_key(chunk)] for chunk in new.chunks])
-            with self.database.writing() as connection:
-                put_document(connection, new, matrix)
-            self._chunks += len(new.chunks)
-            self._report(new.key)
+            self._put(new, np.stack([table[embed_key(chunk)] for chunk in new.chunks]))
+
+    def _put(self, new: NewDocument, matrix: Vectors) -> None:
+        with self.database.writing() as connection:
+            put_document(connection, new, matrix)
+        self._chunks += len(new.chunks)
+        self._report(new.key)
 
     def _report(self, key: Key, problem: Problem | None = None) -> None:
         self._done += 1

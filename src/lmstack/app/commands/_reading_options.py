@@ -1,4 +1,4 @@
-"""The options that say which files of a folder are read, and for how long it is followed."""
+"""The options that say which files of a folder are read, where, and for how long it is followed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from lmstack.rag import Rules
 
-__all__ = ["Exclude", "GitIgnore", "Include", "Watch", "rules_of"]
+__all__ = ["Exclude", "GitIgnore", "Include", "RayAddress", "RayCopies", "Watch", "rules_of"]
 
 Include = Annotated[
     list[str] | None,
@@ -29,6 +29,21 @@ GitIgnore = Annotated[
 Watch = Annotated[
     bool,
     typer.Option("--watch", help="Then go on, and update whenever a file changes, until Ctrl-C."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Read and embed on a Ray cluster, `local` for one of this machine. All its machines"
+        " must have the files under the same path, and the model.",
+    ),
+]
+RayCopies = Annotated[
+    int,
+    typer.Option(
+        "--ray-copies", metavar="N", min=1, help="How many processes embed on the cluster."
+    ),
 ]
 
 

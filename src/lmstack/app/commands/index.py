@@ -17,7 +17,15 @@ from lmstack.app.commands._chunk_options import (
     chunking_of,
 )
 from lmstack.app.commands._options import EmbedderName, Place, Rebuild, index_place
-from lmstack.app.commands._reading_options import Exclude, GitIgnore, Include, Watch, rules_of
+from lmstack.app.commands._reading_options import (
+    Exclude,
+    GitIgnore,
+    Include,
+    RayAddress,
+    RayCopies,
+    Watch,
+    rules_of,
+)
 from lmstack.app.drawing import check_picture
 from lmstack.app.failure import CommandLineError
 from lmstack.app.formats import columns, printable, seconds, size
@@ -92,6 +100,8 @@ def add(
     chunker: ChunkerName = None,
     chunk_tokens: ChunkTokens = None,
     chunk_overlap: ChunkOverlap = None,
+    ray: RayAddress = None,
+    copies: RayCopies = 2,
 ) -> None:
     """Add documents to an index, which is made if it is new.
 
@@ -111,6 +121,7 @@ def add(
                 progress=progress,
                 rules=rules_of(include, exclude, gitignore),
                 labels=labels or (),
+                elsewhere=document_wiring.machines(opened, embedder, ray, copies),
             )
         _print_result(out, result, index, progress)
         if watch:
