@@ -84,6 +84,7 @@ def open_source(
             index, embedder_name, create=False, rebuild=rebuild, embeds=embeds
         ) as opened:
             yield opened
+            indexing.tell_of_store(out, opened)
         return
     source = wiring.existing_folder(docs)
     folder = wiring.index_of(source)
@@ -93,6 +94,7 @@ def open_source(
             result = opened.update([source], progress=progress)
         out.problems(progress.rest([wiring.as_json(problem) for problem in result.problems]))
         yield opened
+        indexing.tell_of_store(out, opened)
 
 
 @contextmanager

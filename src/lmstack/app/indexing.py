@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lmstack.rag import Index, UpdateResult
     from lmstack.rag import Progress as Done
 
-__all__ = ["Shown", "follow", "shown_progress", "told"]
+__all__ = ["Shown", "follow", "shown_progress", "tell_of_store", "told"]
 
 # How long to wait before an update that failed is tried again.
 RETRY_S = 10.0
@@ -50,6 +50,13 @@ def shown_progress(out: Output, title: str = "Indexing") -> Iterator[Shown]:
     """A bar, or plain lines in a pipe, for one update."""
     with out.progress(title, "files") as bar:
         yield Shown(out, bar)
+
+
+def tell_of_store(out: Output, index: Index) -> None:
+    """Say so where an index keeps a store and had to do without it."""
+    if index.store_problem is not None:
+        why = printable(index.store_problem, one_line=True)
+        out.note(f"warning: without its store the index was searched itself: {why}")
 
 
 def told(done: Done) -> str:

@@ -23,7 +23,7 @@ from lmstack.rag.documents import Block, Document, Problem, Section
 from lmstack.rag.followup import turns_of
 from lmstack.rag.grounded import GroundedModel
 from lmstack.rag.ignoring import Rules
-from lmstack.rag.index import Index, IndexConfig, IndexStatus
+from lmstack.rag.index import Index, IndexConfig
 from lmstack.rag.labels import check_labels
 from lmstack.rag.listing import DocumentInfo
 from lmstack.rag.load import FORMATS, LoadConfig, load_document
@@ -33,6 +33,7 @@ from lmstack.rag.retrieval import RetrievalConfig, Retrieved, StageTrace, Trace,
 from lmstack.rag.retriever import Retriever
 from lmstack.rag.search import Hit, SearchConfig
 from lmstack.rag.stages.late import LateInteraction, TokenEmbedder
+from lmstack.rag.status import IndexStatus
 from lmstack.rag.support import OverlapSupport, SupportScorer
 from lmstack.rag.update import Progress, UpdateResult
 from lmstack.rag.verify import VerifyReport

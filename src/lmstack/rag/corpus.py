@@ -67,7 +67,8 @@ class _Segment:
 
 class Corpus:
     """The state ``generation``. Documents of the segments that ``facts`` lacks are gone: their
-    rows are masked. ``chunk_ids[row]`` ascend."""
+    rows are masked. ``chunk_ids[row]`` ascend; the document of a row is
+    ``document_ids[owners[row]]``."""
 
     def __init__(
         self, generation: int, segments: Sequence[_Segment], facts: Mapping[int, Facts]
@@ -78,14 +79,14 @@ class Corpus:
         table = np.concatenate([segment.table for segment in segments])
         self.document_ids, firsts, counts = table.T
         starts = np.cumsum(counts) - counts
-        self._owners = np.repeat(np.arange(len(counts)), counts)
-        ordinals = np.arange(len(self._owners)) - starts[self._owners]
-        self.chunk_ids = firsts[self._owners] + ordinals
+        self.owners = np.repeat(np.arange(len(counts)), counts)
+        ordinals = np.arange(len(self.owners)) - starts[self.owners]
+        self.chunk_ids = firsts[self.owners] + ordinals
         paths = [str(facts[i].fields["path"]) if i in facts else "" for i in self._ids()]
         order = np.array(sorted(range(len(paths)), key=paths.__getitem__), np.int64)
         places = np.empty(len(counts), np.int64)
         places[order] = np.cumsum(counts[order]) - counts[order]
-        self.places = (places[self._owners] + ordinals).astype(np.int32)
+        self.places = (places[self.owners] + ordinals).astype(np.int32)
         self._row_at = np.argsort(self.places)
         self.dense = Dense([s.dense for s in segments], self.places)
         self._lock = threading.Lock()
@@ -143,7 +144,7 @@ class Corpus:
 
     def _judge(self, sees: Callable[[Facts], bool]) -> Mask | None:
         yes = [i in self.facts and sees(self.facts[i]) for i in self._ids()]
-        return None if all(yes) else np.array(yes, np.bool_)[self._owners]
+        return None if all(yes) else np.array(yes, np.bool_)[self.owners]
 
 
 def _remembered(

@@ -11,7 +11,7 @@ import hashlib
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,11 +34,13 @@ from lmstack.core import (
 from lmstack.rag.chunk import ChunkConfig
 from lmstack.rag.chunk_choice import ChunkChoice, keep_choice, read_choice
 from lmstack.rag.chunking import ContextWriter
+from lmstack.rag.comparison import StoreReport
 from lmstack.rag.corpus import CorpusCache
 from lmstack.rag.database import Database
 from lmstack.rag.documents import Problem
 from lmstack.rag.duplicates import DuplicateGroup, find_duplicates
 from lmstack.rag.ignoring import IGNORE_FILE, Rules
+from lmstack.rag.keeping import StoreKeeper
 from lmstack.rag.labels import check_labels, read_rules
 from lmstack.rag.listing import unreadable_labels
 from lmstack.rag.load import LoadConfig
@@ -58,6 +60,7 @@ from lmstack.rag.spaces import (
     remove_all_spaces,
 )
 from lmstack.rag.sqlite import SqliteDatabase, move_aside
+from lmstack.rag.status import IndexStatus
 from lmstack.rag.store import (
     absorb_sources,
     next_revision,
@@ -77,7 +80,7 @@ from lmstack.rag.verify import VerifyReport, logical_content, verify_database
 from lmstack.rag.view import IndexView, Opened
 from lmstack.rag.workers import WorkerConfig
 
-__all__ = ["Index", "IndexConfig", "IndexStatus"]
+__all__ = ["Index", "IndexConfig"]
 
 
 @dataclass(frozen=True)
@@ -94,32 +97,6 @@ class IndexConfig(Config):
 
     def __post_init__(self) -> None:
         check_range("lock_timeout_s", self.lock_timeout_s, 0, 3600)
-
-
-@dataclass(frozen=True, slots=True)
-class IndexStatus:
-    """``bytes`` on disk; ``sources`` and problem paths as they open from the current folder;
-    ``rules`` say what is read of those that have some. ``plan`` is what an update would do, None
-    if not asked for. ``fields``: the names that filters may use, with the number of documents
-    that have each. ``labels``: those given to paths."""
-
-    folder: str
-    documents: int
-    chunks: int
-    bytes: int
-    embedder: str
-    embedder_digest: str
-    dimensions: int
-    sources: tuple[str, ...]
-    problems: tuple[Problem, ...]
-    plan: Plan | None
-    rules: tuple[str, ...] = ()
-    fields: Mapping[str, int] = field(default_factory=dict)
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def up_to_date(self) -> bool | None:
-        return None if self.plan is None else self.plan.up_to_date
 
 
 class Index(IndexView):
@@ -191,8 +168,11 @@ class Index(IndexView):
             if embedder is not None:
                 _check_embedder(space, embedder, database.place)
             corpora = CorpusCache(space.dimensions)
-            opened = Opened(database, space, embedder, config.search, corpora)
-            return cls(opened, config, context_writer)
+            keeper = StoreKeeper(database, space)
+            opened = Opened(database, space, embedder, config.search, corpora, keeper)
+            index = cls(opened, config, context_writer)
+            index._catch_up()
+            return index
         except BaseException:
             database.close()
             raise
@@ -204,6 +184,7 @@ class Index(IndexView):
         self.close()
 
     def close(self) -> None:
+        self._opened.keeper.close()
         self._database.close()
 
     def scan(self, paths: Iterable[str | Path] | None = None, *, thorough: bool = False) -> Plan:
@@ -306,6 +287,27 @@ class Index(IndexView):
                 )
             return len(keys)
 
+    def keep_in(self, store: str) -> None:
+        """Keep the vectors in the store at this address besides (`stores.opening`), from now on:
+        searches by meaning go through it. `InputError` if the index keeps another one: see
+        `move_store`."""
+        with self._writer():
+            self._opened.keeper.attach(store)
+
+    def move_store(
+        self, to: str | None, progress: Callable[[int, int], None] | None = None
+    ) -> StoreReport | None:
+        """Fill the store at ``to``, compare it, and use it instead of the one so far, which is
+        emptied. None goes back to the index's own search; the store in use is emptied and filled
+        again. ``progress`` is told rows done and rows in all. Stopped half way, it goes on where
+        it was."""
+        with self._writer():
+            return self._opened.keeper.move(to, progress)
+
+    def compare_store(self) -> StoreReport | None:
+        """The store row by row against the index, and its recall; None without a store."""
+        return self._opened.keeper.compare()
+
     def status(self, *, check: bool = True) -> IndexStatus:
         """Counts, sources, problems; with ``check`` also what an update would do."""
         plan = self.scan() if check else None
@@ -326,6 +328,7 @@ class Index(IndexView):
             sources=tuple(display_path(root) for root in memory.roots.values()),
             problems=(*(plan.problems if plan else _stored(memory)), *self._hidden()),
             plan=plan,
+            store=self._opened.keeper.address,
             rules=tuple(
                 f"{display_path(memory.roots[source_id])}: {rules}"
                 for source_id, rules in memory.rules.items()
@@ -408,6 +411,15 @@ class Index(IndexView):
             with self._database.reading() as connection:
                 self._generation(connection)
             yield
+            self._opened.keeper.sync()
+
+    def _catch_up(self) -> None:
+        """Finish what an update that was killed did not send to the store. Not worth waiting
+        for: a search scans what the store does not have."""
+        keeper = self._opened.keeper
+        if keeper.is_behind():
+            with suppress(StoreError), self._database.locked("writer", 0):
+                keeper.sync()
 
     def _remember_times(self, work: Work) -> None:
         """Saves reading files again; not worth waiting for, or failing in a read-only folder."""

@@ -8,7 +8,7 @@ themselves, each brought to the range from 0 to 1 over the passages of both list
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -32,6 +32,7 @@ __all__ = [
     "Fusion",
     "Hit",
     "Mode",
+    "Nearest",
     "Ranking",
     "SearchConfig",
     "check_query",
@@ -45,6 +46,8 @@ __all__ = [
 
 Mode = Literal["hybrid", "dense", "lexical"]
 Fusion = Literal["rrf", "weighted"]
+# The nearest rows by way of a store, for a query's vector and a depth; None where it cannot tell.
+Nearest = Callable[[npt.NDArray[np.float32], int], Ranked | None]
 Vectors = npt.NDArray[np.float32]
 MAX_HITS = 1000
 
@@ -166,14 +169,16 @@ def rank_passages(
     *,
     where: Filter | None = None,
     held: frozenset[str] | None = None,
+    nearest: Nearest | None = None,
 ) -> Ranking:
     """The ``k`` best passages. ``vector`` is that of the query, None in lexical mode; ``held``
-    are the caller's labels, None for the owner."""
+    are the caller's labels, None for the owner. ``nearest`` is asked before vectors are scanned."""
     depth = max(config.depth, k)
     allowed = corpus.allowed(held, where)
     found: dict[str, Ranked] = {}
     if vector is not None:
-        found["dense"] = corpus.dense.search(vector, depth, allowed, config.approximate)
+        known = nearest(vector, depth) if nearest is not None else None
+        found["dense"] = known or corpus.dense.search(vector, depth, allowed, config.approximate)
     if mode != "dense":
         words = corpus.words(held)
         terms = query_terms(query)
@@ -207,6 +212,7 @@ def run_search(
     *,
     where: Filter | None = None,
     held: frozenset[str] | None = None,
+    nearest: Nearest | None = None,
 ) -> list[list[Hit]]:
     """Search for several queries within the snapshot of ``connection``, whose state ``corpus``
     is. ``vectors`` (Q, D) are those of the queries, None in lexical mode."""
@@ -225,6 +231,7 @@ def run_search(
                 mode,
                 where=where,
                 held=held,
+                nearest=nearest,
             ),
         )
         for n, query in enumerate(queries)

@@ -10,6 +10,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from lmstack.rag.database import Database
 from lmstack.rag.documents import Document
 from lmstack.rag.fields import with_absolute_paths
 from lmstack.rag.filters import Filter, all_of
+from lmstack.rag.keeping import StoreKeeper
 from lmstack.rag.labels import check_labels
 from lmstack.rag.listing import DocumentInfo, list_documents, read_document, read_spans
 from lmstack.rag.memory import get_meta
@@ -41,6 +43,7 @@ class Opened:
     embedder: Embedder | None
     search: SearchConfig
     corpora: CorpusCache
+    keeper: StoreKeeper
 
 
 class IndexView:
@@ -119,18 +122,30 @@ class IndexView:
             vectors = None
         elif vectors is None:
             vectors = query_vectors(self._need_embedder(), queries)
+        held = self._within(labels)
+        where = all_of(self.where, with_absolute_paths(where))
         with self._opened.database.reading() as connection:
+            corpus = self._corpus(connection)
+            nearest = partial(
+                self._opened.keeper.nearest, connection, corpus, where=where, held=held
+            )
             return run_search(
                 connection,
-                self._corpus(connection),
+                corpus,
                 queries,
                 vectors,
                 k,
                 self._opened.search,
                 mode,
-                where=all_of(self.where, with_absolute_paths(where)),
-                held=self._within(labels),
+                where=where,
+                held=held,
+                nearest=nearest,
             )
+
+    @property
+    def store_problem(self) -> str | None:
+        """Why searches scan the index although it keeps a store; None where they do not."""
+        return self._opened.keeper.problem
 
     def word_weights(self, words: Sequence[str]) -> dict[str, float]:
         """How telling each word is in this collection (inverse document frequency)."""

@@ -26,6 +26,7 @@ from lmstack.app.commands._reading_options import (
     Watch,
     rules_of,
 )
+from lmstack.app.commands.index_move import StoreAddress, check_store, move, store_lines
 from lmstack.app.drawing import check_picture
 from lmstack.app.failure import CommandLineError
 from lmstack.app.formats import columns, printable, seconds, size
@@ -72,6 +73,7 @@ def register(app: typer.Typer) -> None:
         ("status", status, "lmstack index status --index notes.idx --json"),
         ("verify", verify, "lmstack index verify --index notes.idx"),
         ("duplicates", duplicates, "lmstack index duplicates --index notes.idx"),
+        ("move", move, "lmstack index move --index notes.idx --to faiss:notes.faiss"),
         ("report", report, "lmstack index report --index notes.idx -o passages.png"),
     ):
         command(index, name, example=example)(function)
@@ -85,6 +87,7 @@ def add(
     include: Include = None,
     exclude: Exclude = None,
     gitignore: GitIgnore = None,
+    store: StoreAddress = None,
     watch: Watch = False,
     labels: Annotated[
         list[str] | None,
@@ -115,6 +118,8 @@ def add(
     with document_wiring.open_index(
         index, embedder, create=True, rebuild=rebuild, chunking=chunking
     ) as opened:
+        if store is not None:
+            opened.keep_in(store)
         with indexing.shown_progress(out) as progress:
             result = opened.add(
                 paths,
@@ -124,6 +129,7 @@ def add(
                 elsewhere=document_wiring.machines(opened, embedder, ray, copies),
             )
         _print_result(out, result, index, progress)
+        indexing.tell_of_store(out, opened)
         if watch:
             indexing.follow(out, opened, paths, lambda more: _print_result(out, more, index))
 
@@ -148,6 +154,7 @@ def update(
         with indexing.shown_progress(out) as progress:
             result = opened.update(paths or None, progress=progress)
         _print_result(out, result, index, progress)
+        indexing.tell_of_store(out, opened)
         if watch:
             indexing.follow(
                 out, opened, paths or None, lambda more: _print_result(out, more, index)
@@ -161,6 +168,7 @@ def remove(out: Output, paths: Paths, index: Folder) -> None:
     """
     with document_wiring.open_index(index, None, create=False, embeds=False) as opened:
         removed = opened.remove(paths)
+        indexing.tell_of_store(out, opened)
     if out.as_json:
         out.result({"index": str(index), "removed": removed})
     else:
@@ -258,21 +266,27 @@ def verify(out: Output, index: Folder) -> None:
     """Check that an index is whole.
 
     Compares passages with their documents, words and vectors with their passages, and the
-    database with itself. Exit code 1 if something is wrong.
+    database with itself; a store that the index keeps besides row by row, with its recall
+    against exact search. Exit code 1 if something is wrong.
     """
     with document_wiring.open_index(index, None, create=False, embeds=False) as opened:
         report = opened.verify()
+        kept = opened.compare_store() if report.ok else None
     if out.as_json:
-        out.result({"ok": report.ok, **wiring.as_json(report)})
-        if not report.ok:
+        ok = report.ok and not (kept and kept.findings)
+        store = wiring.as_json(kept) if kept else None
+        out.result({**wiring.as_json(report), "ok": ok, "store": store})
+        if not ok:
             raise typer.Exit(1)
     elif report.ok:
+        check_store(kept, index)
         out.line(f"{index} is whole: {report.documents} documents, {report.chunks} passages")
         if (recall := report.recall) is not None:
             out.line(
                 f"approximate search: recall@{recall.k} {recall.mean:.3f} "
                 f"({recall.low:.3f} to {recall.high:.3f}, {recall.queries} queries)"
             )
+        out.lines(store_lines(kept) if kept else ())
     else:
         raise IntegrityError(
             f"the index is damaged: {'; '.join(report.findings[:3])} ({index})",

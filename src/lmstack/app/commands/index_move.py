@@ -1,0 +1,94 @@
+"""`lmstack index move`, and what the other commands of an index say of its store."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmstack.app import document_wiring, wiring
+from lmstack.app.formats import printable
+from lmstack.app.output import Output
+from lmstack.core import IntegrityError
+
+if TYPE_CHECKING:
+    from lmstack.rag.comparison import StoreReport
+
+__all__ = ["StoreAddress", "check_store", "move", "store_lines"]
+
+NONE = "none"
+StoreAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="STORE",
+        help="Keep the vectors in this store besides, and search there by meaning: sqlite:FILE,"
+        " faiss:DIR, chroma:DIR, chroma+http://HOST:PORT/NAME, qdrant:DIR,"
+        " postgresql://HOST/DB#TABLE, weaviate+https://HOST/CLASS or pinecone://INDEX-HOST.",
+    ),
+]
+
+
+def move(
+    out: Output,
+    index: Annotated[
+        Path, typer.Option("--index", metavar="DIR", help="The folder that holds the index.")
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="STORE",
+            help="The store, as for `index add --store`; none for the index's own search.",
+        ),
+    ],
+) -> None:
+    """Move the vectors of an index to another store.
+
+    The new store is filled, compared with the index row by row, and only then used; the old one
+    is emptied. Stopped half way, the same command goes on where it was. With the address of the
+    store in use, that one is emptied and filled again.
+    """
+    again = f"lmstack index move --index {shlex.quote(str(index))} --to {shlex.quote(to)}"
+    out.interrupted = ("the index is as it was; what was sent is kept", again)
+    title = f"Filling {printable(to, one_line=True)}"
+    with (
+        document_wiring.open_index(index, None, create=False, embeds=False) as opened,
+        out.progress(title, "passages") as bar,
+    ):
+        report = opened.move_store(None if to == NONE else to, bar.update)
+    if out.as_json:
+        facts = None if report is None else wiring.as_json(report)
+        out.result({"index": str(index), "store": None if to == NONE else to, "report": facts})
+    elif report is None:
+        out.line(f"{index} is searched by itself")
+    else:
+        out.lines(store_lines(report))
+
+
+def store_lines(report: StoreReport) -> list[str]:
+    """What a comparison found, for people."""
+    name = printable(report.store, one_line=True)
+    lines = [f"{name} holds {report.rows} passages as the index does"]
+    if report.waiting:
+        lines.append(f"{report.waiting} documents are not in it and are scanned in the index")
+    recall = report.recall
+    if recall is not None:
+        lines.append(
+            f"recall@{recall.k} against exact search: {recall.mean:.3f}"
+            f" ({recall.low:.3f} to {recall.high:.3f}, {recall.queries} queries)"
+        )
+    return lines
+
+
+def check_store(report: StoreReport | None, index: Path) -> None:
+    """`IntegrityError` if a store differs from its index."""
+    if report is None or not report.findings:
+        return
+    command = ["lmstack", "index", "move", "--index", str(index), "--to", "STORE"]
+    raise IntegrityError(
+        f"{report.store} differs from the index: {'; '.join(report.findings[:3])}",
+        hint=f"fill it again: {shlex.join(command)}",
+    )
