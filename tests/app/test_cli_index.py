@@ -14,6 +14,7 @@ from tests.postgres import postgres_server
 from lmstack.app import document_wiring, wiring
 from lmstack.app.commands import index as index_command
 from lmstack.app.indexing import told
+from lmstack.core import ModelInfo
 from lmstack.rag import Progress
 
 if TYPE_CHECKING:
@@ -360,3 +361,17 @@ def test_show_prints_the_text_exactly_and_labels_are_kept(run: Run, docs: Path, 
 @pytest.mark.parametrize("options", [[], ["--set", "hr", "--clear"], ["--set", "h r"]])
 def test_label_needs_one_thing_to_do(run: Run, docs: Path, index: str, options: list[str]) -> None:
     assert run("index", "label", "--index", index, "docs", *options).code != 0
+
+
+def test_update_with_another_embedder_changes_to_it(
+    run: Run, docs: Path, index: str, embedder: HashEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = type(embedder)()
+    other.info = ModelInfo("other", "sha256:" + "0" * 64)
+    models = {"other": other, None: embedder, embedder.info.name: embedder}
+    monkeypatch.setattr(wiring, "embedder", models.__getitem__)
+    assert run("index", "update", "--index", index, "--embedder", "other").code == 0
+    status = run("index", "status", "--index", index, "--json").json
+    assert (status["embedder"], status["documents"]) == ("other", 2)
+    # Who names no model gets the one that the index was made with.
+    assert run("search", "port server", "--index", index, "--no-rerank").code == 0

@@ -11,10 +11,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import IntegrityError
-from lmstack.rag import Index
+from lmstack.rag import Index, IndexConfig
 from lmstack.rag.database import FILE_NAME
 from lmstack.rag.filters import parse_condition
-from lmstack.rag.index import IndexConfig
 from lmstack.rag.search import SearchConfig
 
 MODES = ("dense", "lexical", "hybrid")

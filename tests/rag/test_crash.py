@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from lmstack.rag import Index
 
 EDITS = 200
@@ -21,7 +23,7 @@ WORDS = TEXT.split()
 class _Killable:
     """Updates in a process that can be killed in the middle."""
 
-    def __init__(self, index: Path, docs: Path) -> None:
+    def __init__(self, index: Path | str, docs: Path) -> None:
         script = Path(__file__).with_name("update_on_demand.py")
         self._process = subprocess.Popen(
             [sys.executable, str(script), str(index), str(docs)],
@@ -30,10 +32,11 @@ class _Killable:
             text=True,
         )
 
-    def update(self, kill: tuple[int, float] | None) -> int:
-        """Exit status of the update. ``kill``: after so many documents and then seconds. The
-        child is not reaped before it is killed, so its id cannot be another process's."""
-        child = int(self._ask("update"))
+    def run(self, what: str, kill: tuple[int, float] | None) -> int:
+        """Exit status of an update or a change of embedder. ``kill``: after so many documents
+        and then seconds. The child is not reaped before it is killed, so its id cannot be
+        another process's."""
+        child = int(self._ask(what))
         line = ""
         for _ in range(kill[0] if kill else sys.maxsize):
             if line == "end\n":
@@ -93,12 +96,12 @@ def test_index_equals_a_rebuild_after_200_edits_with_kills(tmp_path, make_embedd
     killable = _Killable(folder, docs)
     killed = 0
     try:
-        assert killable.update(None) == 0
+        assert killable.run("update a", None) == 0
         for number in range(ROUNDS):
             for _ in range(EDITS // ROUNDS):
                 _edit(docs, dice)
-            status = killable.update(
-                (dice.randint(0, 5), dice.uniform(0, 0.01)) if number % 2 else None
+            status = killable.run(
+                "update a", (dice.randint(0, 5), dice.uniform(0, 0.01)) if number % 2 else None
             )
             killed += status == -signal.SIGKILL
             with Index.open(folder, make_embedder()) as index:
@@ -136,7 +139,7 @@ def test_killed_while_workers_parse_leaves_no_worker_and_a_valid_index(tmp_path,
     for kill in ((1, 0.0), (3, 0.01), (0, 0.3), None):
         killable = _Killable(folder, docs)
         try:
-            status = killable.update(kill)
+            status = killable.run("update a", kill)
         finally:
             killable.close()
         assert status == (0 if kill is None else -signal.SIGKILL)
@@ -165,3 +168,45 @@ def _workers_of_nobody() -> list[int]:
         if "\nPPid:\t1\n" in facts and b"lmstack.rag.apart" in command:
             found.append(int(status.parent.name))
     return found
+
+
+@pytest.fixture(params=["file", "postgres"])
+def place(request, tmp_path):
+    if request.param == "file":
+        return tmp_path / "index"
+    return request.getfixturevalue("postgres")
+
+
+def test_changes_of_embedder_with_kills_lose_nothing(place, tmp_path, make_embedder):
+    dice = random.Random(20_261_126)
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    models = {"a": make_embedder(), "b": make_embedder(48, 40, "b")}
+    killable = _Killable(place, docs)
+    statuses = []
+    try:
+        for _ in range(8):
+            _edit(docs, dice)
+        assert killable.run("update a", None) == 0
+        active = "a"
+        for number in range(16):
+            for _ in range(3):
+                _edit(docs, dice)
+            kill = (dice.randint(0, 4), dice.uniform(0, 0.02)) if number % 4 != 3 else None
+            other = "b" if active == "a" else "a"
+            what = f"update {active}" if number % 4 == 0 else f"reembed {other}"
+            statuses.append(killable.run(what, kill))
+            with Index.open(place, create=False) as index:
+                assert index.verify().findings == ()
+                active = next(n for n, model in models.items() if index.is_made_with(model))
+            with Index.open(place, models[active]) as index:
+                for hit in index.search("harbour lantern", 5):
+                    assert index.document(hit.document_id).text[hit.start : hit.end] == hit.text
+            if number % 4 == 3:
+                assert active == other
+                with Index.open(place, models[active]) as index:
+                    index.update()
+                    _assert_equals_rebuild(index, tmp_path / f"rebuilt{number}", docs)
+    finally:
+        killable.close()
+    assert statuses.count(-signal.SIGKILL) >= 3

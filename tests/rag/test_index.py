@@ -326,7 +326,7 @@ def test_rebuild_changes_the_embedder(index, docs, make_embedder):
         assert rebuilt.update().added == 3
         assert rebuilt.verify().ok
         assert len(rebuilt.search("penguin", 3)) == 3
-    with pytest.raises(StoreError, match="rebuilt with another"):
+    with pytest.raises(StoreError, match="another embedding model"):
         index.search("penguin")
 
 

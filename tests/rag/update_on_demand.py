@@ -1,8 +1,9 @@
 """Forks a child that updates the index, as often as it is told to, so that it can be killed.
 
 Importing takes half a second and a kill ends a process, so the imports are done once here.
-Usage: python update_on_demand.py INDEX DOCS. A line starts an update and is answered with the
-child's id, a line a document, and "end"; the next line is answered with its exit status.
+Usage: python update_on_demand.py INDEX DOCS. A line ``update E`` or ``reembed E``, where E names
+one of `EMBEDDERS`, starts a child and is answered with its id, a line a document, and "end"; the
+next line is answered with its exit status.
 """
 
 from __future__ import annotations
@@ -16,18 +17,32 @@ sys.path.insert(0, str(Path(__file__).parent))
 from conftest import HashingEmbedder
 from lmstack.rag import Index
 
+EMBEDDERS = {"a": HashingEmbedder(), "b": HashingEmbedder(48, 40, "b")}
+
 
 def main(index: str, docs: str) -> None:
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        what, name = line.split()
         child = os.fork()
         if child == 0:
-            with Index.open(index, HashingEmbedder()) as opened:
-                opened.update([docs], progress=lambda _: print("document", flush=True))
+            run(index, docs, what, EMBEDDERS[name])
             print("end", flush=True)
             os._exit(0)
         print(child, flush=True)
         sys.stdin.readline()
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def run(index: str, docs: str, what: str, embedder: HashingEmbedder) -> None:
+    def tell(_: object) -> None:
+        print("document", flush=True)
+
+    if what == "update":
+        with Index.open(index, embedder) as opened:
+            opened.update([docs], progress=tell)
+    else:
+        with Index.open(index, create=False) as opened:
+            opened.reembed(embedder, tell)
 
 
 if __name__ == "__main__":

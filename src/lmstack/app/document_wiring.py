@@ -46,7 +46,8 @@ def open_index(
             hint=f"lmstack index add --index {shlex.quote(str(folder))} DIR",
             param="index",
         )
-    model = wiring.embedder(embedder_name) if embeds else None
+    name = embedder_name or (None if rebuild else wiring.embedder_of_index(folder))
+    model = wiring.embedder(name) if embeds else None
     config = IndexConfig(lock_timeout_s=LOCK_TIMEOUT_S)
     with Index.open(folder, model, create, config=config, rebuild=rebuild) as index:
         if chunking:

@@ -42,6 +42,7 @@ def build_service(
     audit_path: Path,
     model: ChatModel,
     embedder: Embedder,
+    embedder_named: Callable[[str], Embedder] | None = None,
     api_keys: tuple[str, ...],
     key_entries: tuple[KeyEntry, ...] = (),
     allowed_hosts: tuple[str, ...],
@@ -64,7 +65,13 @@ def build_service(
         return GuardedModel(answers, limits=limits, audit=audit, limiter=doors)
 
     workspace = Workspace(
-        folder, index_dir, model=reading, embedder=embedder, guard=guard, access=access
+        folder,
+        index_dir,
+        model=reading,
+        embedder=embedder,
+        guard=guard,
+        access=access,
+        embedder_named=embedder_named,
     )
     name = served_name(folder, model.info.name)
     grounded = DocumentsModel(workspace, name)

@@ -20,6 +20,7 @@ from lmstack.core import (
     ChatModel,
     Embedder,
     InputError,
+    LmstackError,
     NotFoundError,
     shown,
 )
@@ -180,6 +181,17 @@ def embedder(name: str | None) -> Embedder:
     return embedder_named(name)
 
 
+def embedder_of_index(place: Path | str) -> str | None:
+    """The model that an index was made with; None where there is no index that can be read."""
+    from lmstack.rag import Index
+
+    try:
+        with Index.open(place, create=False) as index:
+            return index.status(check=False).embedder
+    except LmstackError:
+        return None
+
+
 def generator(
     name: str | None,
     weights: str | None = None,
@@ -282,7 +294,8 @@ def service(
         index_dir=index_of(docs),
         audit_path=audit_path(),
         model=chat,
-        embedder=loaded(embedder(embedder_name)),
+        embedder=loaded(embedder(embedder_name or embedder_of_index(index_of(docs)))),
+        embedder_named=lambda name: loaded(embedder(name)),
         also=beside,
         api_keys=api_keys,
         key_entries=key_entries,

@@ -88,7 +88,8 @@ class _Round:
 class Workspace:
     """Owns the index (`close` closes it), not the models. ``folder`` may also be one file.
     ``guard`` is put before every question, whether or not it reaches the language model.
-    ``access`` says what each client may see; all it is shown is within that."""
+    ``access`` says what each client may see; all it is shown is within that. ``embedder_named``
+    loads the model that the index was changed to while it was open."""
 
     def __init__(
         self,
@@ -100,12 +101,15 @@ class Workspace:
         config: WorkspaceConfig | None = None,
         guard: Callable[[ChatModel], ChatModel] = lambda model: model,
         access: Access | None = None,
+        embedder_named: Callable[[str], Embedder] | None = None,
     ) -> None:
         self.config = config or WorkspaceConfig()
         self.folder = Path(os.path.abspath(folder))
         self.model = model
         self.embedder = embedder
         self.index = Index.open(index_dir, embedder, config=self.config.index)
+        self._embedder_named = embedder_named
+        self._reopening = threading.Lock()
         self._access = access or Access()
         self._answerers: dict[frozenset[str] | None, Answerer] = {}
         named = self.folder.name or model.info.name
@@ -166,9 +170,10 @@ class Workspace:
 
     def _run_once(self) -> None:
         try:
-            plan = self.index.scan([self.folder])
+            index = self._current()
+            plan = index.scan([self.folder])
             self._begin(plan)
-            result = self.index.update([self.folder], self._progressed)
+            result = index.update([self.folder], self._progressed)
             self._settle("ready", _Round(result.plan, set(), result.problems))
         except _ClosedError:
             pass
@@ -199,7 +204,7 @@ class Workspace:
 
     def _settle(self, state: str, ended: _Round, failure: LmstackError | None = None) -> None:
         try:
-            documents = len(self.index.documents())
+            documents = len(self._current().documents())
         except LmstackError as error:
             documents, state, failure = self._indexed, "problem", failure or error
         with self._lock:
@@ -209,18 +214,35 @@ class Workspace:
             if before != (state, documents, ended.problems, str(failure)):
                 self._revision += 1
 
+    def _current(self) -> Index:
+        """The index, opened again if it was changed to another embedder."""
+        if self._embedder_named is None or self.index.is_current():
+            return self.index
+        with self._reopening:
+            if not self.index.is_current():
+                with Index.open(self.index.place, create=False) as changed:
+                    name = changed.status(check=False).embedder
+                self.embedder = self._embedder_named(name)
+                before = self.index
+                self.index = Index.open(before.place, self.embedder, config=self.config.index)
+                with self._lock:
+                    self._answerers.clear()
+                    self._suggested.clear()
+                before.close()
+            return self.index
+
     # ---- what callers see
 
     def view_of(self, client: str) -> IndexView:
         """The index as ``client`` may see it."""
-        return self.index.seen_by(self._access.labels_of(client))
+        return self._current().seen_by(self._access.labels_of(client))
 
     def answerer_of(self, client: str) -> Answerer:
         """What answers ``client``: from documents that it may see."""
-        labels = self._access.labels_of(client)
+        labels, index = self._access.labels_of(client), self._current()
         with self._lock:
             if labels not in self._answerers:
-                view = self.index.seen_by(labels)
+                view = index.seen_by(labels)
                 self._answerers[labels] = Answerer(view, self.model, self.config.answer)
             return self._answerers[labels]
 

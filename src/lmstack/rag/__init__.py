@@ -23,10 +23,11 @@ from lmstack.rag.documents import Block, Document, Problem, Section
 from lmstack.rag.followup import turns_of
 from lmstack.rag.grounded import GroundedModel
 from lmstack.rag.ignoring import Rules
-from lmstack.rag.index import Index, IndexConfig
+from lmstack.rag.index import Index
 from lmstack.rag.labels import check_labels
 from lmstack.rag.listing import DocumentInfo
 from lmstack.rag.load import FORMATS, LoadConfig, load_document
+from lmstack.rag.opening import IndexConfig
 from lmstack.rag.plan import Plan
 from lmstack.rag.remote_embedder import RemoteEmbedder
 from lmstack.rag.retrieval import RetrievalConfig, Retrieved, StageTrace, Trace, preset

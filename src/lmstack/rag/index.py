@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,49 +22,33 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import (
-    Config,
     Embedder,
     InputError,
-    IntegrityError,
     NotFoundError,
     StoreError,
-    check_range,
     shown,
 )
-from lmstack.rag.chunk import ChunkConfig
 from lmstack.rag.chunk_choice import ChunkChoice, keep_choice, read_choice
-from lmstack.rag.chunking import ContextWriter
+from lmstack.rag.chunking import Chunker, ContextWriter
 from lmstack.rag.comparison import StoreReport
-from lmstack.rag.corpus import CorpusCache
-from lmstack.rag.database import Database
 from lmstack.rag.documents import Problem
 from lmstack.rag.duplicates import DuplicateGroup, find_duplicates
 from lmstack.rag.ignoring import IGNORE_FILE, Rules
-from lmstack.rag.keeping import StoreKeeper
 from lmstack.rag.labels import check_labels, read_rules
 from lmstack.rag.listing import unreadable_labels
-from lmstack.rag.load import LoadConfig
-from lmstack.rag.lock import writer_lock
 from lmstack.rag.memory import Memory, absolute_path, read_memory, source_roots
+from lmstack.rag.opening import IndexConfig, open_catalogue
 from lmstack.rag.plan import Plan, Work, display_path, is_under, make_plan, not_found
-from lmstack.rag.postgres import PostgresDatabase, is_address
+from lmstack.rag.reembed import Reembedder
 from lmstack.rag.report import ChunkReport, report_chunks
 from lmstack.rag.scan import check_root, readable_name
-from lmstack.rag.search import SearchConfig
 from lmstack.rag.spaces import (
-    Space,
-    active_space,
     identity_of,
-    make_space,
     recipe_of,
-    remove_all_spaces,
 )
-from lmstack.rag.sqlite import SqliteDatabase, move_aside
 from lmstack.rag.status import IndexStatus
 from lmstack.rag.store import (
     absorb_sources,
-    next_revision,
-    remove_all_documents,
     remove_document,
     remove_problem,
     remove_sources,
@@ -78,25 +62,8 @@ from lmstack.rag.stored_passages import StoredPassage, read_passages
 from lmstack.rag.update import Elsewhere, Progress, Updater, UpdateResult
 from lmstack.rag.verify import VerifyReport, logical_content, verify_database
 from lmstack.rag.view import IndexView, Opened
-from lmstack.rag.workers import WorkerConfig
 
 __all__ = ["Index", "IndexConfig"]
-
-
-@dataclass(frozen=True)
-class IndexConfig(Config):
-    """``chunking``: how documents are cut; None means as the index keeps it, which is what the
-    last `add` or `update` with a choice of its own chose. Another choice cuts all documents
-    anew. ``lock_timeout_s``: how long a writer waits for another one."""
-
-    load: LoadConfig = field(default_factory=LoadConfig)
-    chunking: ChunkConfig | None = None
-    search: SearchConfig = field(default_factory=SearchConfig)
-    workers: WorkerConfig = field(default_factory=WorkerConfig)
-    lock_timeout_s: float = 5.0
-
-    def __post_init__(self) -> None:
-        check_range("lock_timeout_s", self.lock_timeout_s, 0, 3600)
 
 
 class Index(IndexView):
@@ -132,50 +99,14 @@ class Index(IndexView):
         documents are cut with ``context="model"``.
         """
         config = config or IndexConfig()
+        opened = open_catalogue(place, embedder, config, create=create, rebuild=rebuild)
+        index = cls(opened, config, context_writer)
         try:
-            return cls._open(place, embedder, create, config, rebuild, context_writer)
-        except IntegrityError:
-            if embedder is None or not rebuild:
-                raise
-            with writer_lock(Path(place), config.lock_timeout_s):
-                move_aside(Path(place))
-            return cls._open(place, embedder, True, config, rebuild, context_writer)
-
-    @classmethod
-    def _open(
-        cls,
-        place: str | Path,
-        embedder: Embedder | None,
-        create: bool,
-        config: IndexConfig,
-        rebuild: bool,
-        context_writer: ContextWriter | None,
-    ) -> Index:
-        create = create and embedder is not None
-        database = _database(place, create=create, timeout_s=config.lock_timeout_s)
-        try:
-            space = _active(database)
-            if embedder is not None and (rebuild or space is None):
-                with database.locked("writer", config.lock_timeout_s):
-                    _adopt(database, embedder, config.chunking, empty=rebuild)
-                space = _active(database)
-            if space is None:
-                raise NotFoundError(
-                    f"the index in {shown(database.place)} was never filled",
-                    hint=f"fill it: lmstack index add --index {database.place} PATH",
-                    param="index",
-                )
-            if embedder is not None:
-                _check_embedder(space, embedder, database.place)
-            corpora = CorpusCache(space.dimensions)
-            keeper = StoreKeeper(database, space)
-            opened = Opened(database, space, embedder, config.search, corpora, keeper)
-            index = cls(opened, config, context_writer)
             index._catch_up()
-            return index
         except BaseException:
-            database.close()
+            index.close()
             raise
+        return index
 
     def __enter__(self) -> Index:
         return self
@@ -245,6 +176,28 @@ class Index(IndexView):
             return self._reported(
                 self._updater(progress, elsewhere).run(*self._plan(wanted if kept else None))
             )
+
+    def is_made_with(self, embedder: Embedder) -> bool:
+        """Whether the vectors of the index are those of ``embedder``."""
+        return self._opened.space.embedder_digest == identity_of(embedder)
+
+    def reembed(
+        self, embedder: Embedder, progress: Callable[[Progress], None] | None = None
+    ) -> int:
+        """Change the index to ``embedder`` while it is searched with the old one; the number of
+        documents done in this run. May be killed and run again. Afterwards the index is to be
+        opened again, here and by everyone else."""
+        with self._database.reading() as connection:
+            self._generation(connection)
+            chunking = self._choice(connection).chunking
+        return Reembedder(
+            self._database,
+            embedder,
+            Chunker(embedder, chunking, writer=self._context_writer),
+            self._recipe_for,
+            self.config.lock_timeout_s,
+            progress,
+        ).run()
 
     def set_labels(self, paths: Iterable[str | Path], labels: Iterable[str] | None) -> int:
         """Give ``paths`` and what is under them these labels in place of those given before;
@@ -504,8 +457,11 @@ class Index(IndexView):
         return ChunkChoice(chunking, writer.identity if writer else kept.writer)
 
     def _recipe(self, connection: sa.Connection) -> str:
+        return self._recipe_for(connection, self._opened.space.max_tokens)
+
+    def _recipe_for(self, connection: sa.Connection, max_tokens: int) -> str:
         chosen = self._choice(connection)
-        return recipe_of(chosen.chunking, self._opened.space.max_tokens, chosen.writer)
+        return recipe_of(chosen.chunking, max_tokens, chosen.writer)
 
     def _is_kept(self) -> bool:
         with self._database.reading() as connection:
@@ -543,54 +499,6 @@ def _not_in_index(path: str) -> NotFoundError:
 def _stored(memory: Memory) -> Iterator[Problem]:
     for key, (problem, _, _) in sorted(memory.problems.items()):
         yield problem.at(readable_name(display_path(absolute_path(memory.roots, key))))
-
-
-def _database(place: str | Path, *, create: bool, timeout_s: float) -> Database:
-    if isinstance(place, str) and is_address(place):
-        return PostgresDatabase(place, create=create, timeout_s=timeout_s)
-    return SqliteDatabase(Path(place), create=create, timeout_s=timeout_s)
-
-
-def _active(database: Database) -> Space | None:
-    with database.reading() as connection:
-        return active_space(connection)
-
-
-def _adopt(
-    database: Database, embedder: Embedder, chunking: ChunkConfig | None, *, empty: bool
-) -> None:
-    """Make the index that of ``embedder``, emptied first if so asked."""
-    with database.writing() as connection:
-        space = active_space(connection)
-        if space is not None and not empty:
-            return
-        if empty:
-            remove_all_documents(connection)
-        generation = next_revision(connection)
-        if space is not None and space.embedder_digest == identity_of(embedder):
-            return
-        remove_all_spaces(connection)
-        chunking = chunking or read_choice(connection).chunking
-        recipe = recipe_of(chunking, embedder.max_tokens)
-        make_space(connection, embedder, recipe, "active", generation)
-
-
-def _short(identity: str) -> str:
-    """The start of a digest, and the form of the weights, which may be all that differs."""
-    start, plus, form = identity.partition("+")
-    return start[:19] + plus + form
-
-
-def _check_embedder(space: Space, embedder: Embedder, place: str) -> None:
-    if space.embedder_digest == identity_of(embedder):
-        return
-    raise InputError(
-        f"the index {shown(place)} was made with {space.embedder} "
-        f"({_short(space.embedder_digest)}), not {embedder.info.name} "
-        f"({_short(identity_of(embedder))})",
-        hint=f"use that model, or index again: lmstack index update --rebuild --index {place}",
-        param="embedder",
-    )
 
 
 def _absolute(paths: Iterable[str | Path]) -> list[str]:

@@ -78,6 +78,12 @@ class IndexView:
     def dimensions(self) -> int:
         return self._opened.space.dimensions
 
+    def is_current(self) -> bool:
+        """Whether this is still the index that was opened: not after a change of embedder."""
+        with self._opened.database.reading() as connection:
+            space = active_space(connection)
+        return space is not None and space.id == self._opened.space.id
+
     def seen_by(self, labels: frozenset[str] | None) -> IndexView:
         """This view, within ``labels`` besides its own. None changes nothing."""
         return IndexView(self._opened, self._within(labels), self.where)
@@ -191,7 +197,7 @@ class IndexView:
         space = active_space(connection)
         if space is None or space.id != self._opened.space.id:
             raise StoreError(
-                f"the index {shown(self.place)} was rebuilt with another embedding model",
+                f"the index {shown(self.place)} has another embedding model now",
                 hint="open it again",
             )
         return int(get_meta(connection)["generation"])

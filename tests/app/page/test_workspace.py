@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from lmstack.app._suggestions import question_about
-from lmstack.app.workspace import Workspace
-from lmstack.core import InputError, NotFoundError
+from lmstack.app.workspace import Workspace, WorkspaceConfig
+from lmstack.core import InputError, ModelInfo, NotFoundError, ScriptedModel
+from lmstack.rag import Index
 
 
 async def answer(workspace: Workspace, question: str) -> list[tuple[str, Any]]:
@@ -247,3 +248,34 @@ async def test_suggestions_come_from_headings_and_can_be_answered(
 )
 def test_heading_becomes_the_question_it_answers(heading: str, question: str | None) -> None:
     assert question_about(heading) == question
+
+
+def test_index_that_was_changed_to_another_embedder_is_opened_again(
+    docs: Path, tmp_path: Path, embedder: Any, until: Any
+) -> None:
+    other = type(embedder)()
+    other.info = ModelInfo("other", "sha256:" + "0" * 64)
+    asked = []
+
+    def named(name: str) -> Any:
+        asked.append(name)
+        return other
+
+    config = WorkspaceConfig(rescan_s=0)
+    with Workspace(
+        docs,
+        tmp_path / "index",
+        model=ScriptedModel(),
+        embedder=embedder,
+        config=config,
+        embedder_named=named,
+    ) as workspace:
+        workspace.start_indexing()
+        until(lambda: workspace.status()["state"] == "ready")
+        with Index.open(tmp_path / "index", create=False) as index:
+            index.reembed(other)
+        assert workspace.documents()["total"] == 2
+        assert workspace.answerer_of("local").index.is_current()
+        workspace.start_indexing()
+        until(lambda: workspace.status()["state"] == "ready")
+        assert asked == ["other"]

@@ -148,8 +148,13 @@ def update(
     """Bring an index in step with its files.
 
     Adds new files, reads changed ones again and removes those that are gone, by content hash.
+
+    With --embedder and another model than the index was made with, it changes to that one: it
+    is searched with the old model until all is done, and stopping keeps what is done.
     """
     out.interrupted = (KEPT, _again("update", index, paths or []))
+    if embedder is not None and not rebuild:
+        _change_embedder(out, index, embedder)
     with document_wiring.open_index(index, embedder, create=False, rebuild=rebuild) as opened:
         with indexing.shown_progress(out) as progress:
             result = opened.update(paths or None, progress=progress)
@@ -159,6 +164,15 @@ def update(
             indexing.follow(
                 out, opened, paths or None, lambda more: _print_result(out, more, index)
             )
+
+
+def _change_embedder(out: Output, index: Place, name: str) -> None:
+    """Nothing, if the index is made with it already."""
+    model = wiring.embedder(name)
+    with document_wiring.open_index(index, None, create=False, embeds=False) as opened:
+        if not opened.is_made_with(model):
+            with indexing.shown_progress(out, f"Embedding with {name}") as progress:
+                opened.reembed(model, progress)
 
 
 def remove(out: Output, paths: Paths, index: Folder) -> None:

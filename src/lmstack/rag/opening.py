@@ -1,0 +1,155 @@
+"""An index is opened: found or made, of this format, and made with the embedder at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lmstack.core import (
+    Config,
+    Embedder,
+    InputError,
+    IntegrityError,
+    NotFoundError,
+    check_range,
+    shown,
+)
+from lmstack.rag.chunk import ChunkConfig
+from lmstack.rag.chunk_choice import read_choice
+from lmstack.rag.corpus import CorpusCache
+from lmstack.rag.database import Database
+from lmstack.rag.keeping import StoreKeeper
+from lmstack.rag.load import LoadConfig
+from lmstack.rag.lock import writer_lock
+from lmstack.rag.postgres import PostgresDatabase, is_address
+from lmstack.rag.search import SearchConfig
+from lmstack.rag.spaces import (
+    Space,
+    active_space,
+    identity_of,
+    make_space,
+    recipe_of,
+    remove_all_spaces,
+)
+from lmstack.rag.sqlite import SqliteDatabase, move_aside
+from lmstack.rag.store import next_revision, remove_all_documents
+from lmstack.rag.view import Opened
+from lmstack.rag.workers import WorkerConfig
+
+__all__ = ["IndexConfig", "open_catalogue"]
+
+
+@dataclass(frozen=True)
+class IndexConfig(Config):
+    """``chunking``: how documents are cut; None means as the index keeps it, which is what the
+    last `add` or `update` with a choice of its own chose. Another choice cuts all documents
+    anew. ``lock_timeout_s``: how long a writer waits for another one."""
+
+    load: LoadConfig = field(default_factory=LoadConfig)
+    chunking: ChunkConfig | None = None
+    search: SearchConfig = field(default_factory=SearchConfig)
+    workers: WorkerConfig = field(default_factory=WorkerConfig)
+    lock_timeout_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_range("lock_timeout_s", self.lock_timeout_s, 0, 3600)
+
+
+def open_catalogue(
+    place: str | Path,
+    embedder: Embedder | None,
+    config: IndexConfig,
+    *,
+    create: bool,
+    rebuild: bool,
+) -> Opened:
+    """What `Index.open` says of its arguments holds for these."""
+    try:
+        return _open(place, embedder, config, create=create, rebuild=rebuild)
+    except IntegrityError:
+        if embedder is None or not rebuild:
+            raise
+        with writer_lock(Path(place), config.lock_timeout_s):
+            move_aside(Path(place))
+        return _open(place, embedder, config, create=True, rebuild=rebuild)
+
+
+def _open(
+    place: str | Path,
+    embedder: Embedder | None,
+    config: IndexConfig,
+    *,
+    create: bool,
+    rebuild: bool,
+) -> Opened:
+    create = create and embedder is not None
+    database = _database(place, create=create, timeout_s=config.lock_timeout_s)
+    try:
+        space = _active(database)
+        if embedder is not None and (rebuild or space is None):
+            with database.locked("writer", config.lock_timeout_s):
+                _adopt(database, embedder, config.chunking, empty=rebuild)
+            space = _active(database)
+        if space is None:
+            raise NotFoundError(
+                f"the index in {shown(database.place)} was never filled",
+                hint=f"fill it: lmstack index add --index {database.place} PATH",
+                param="index",
+            )
+        if embedder is not None:
+            _check_embedder(space, embedder, database.place)
+        corpora = CorpusCache(space.dimensions)
+        keeper = StoreKeeper(database, space)
+        return Opened(database, space, embedder, config.search, corpora, keeper)
+    except BaseException:
+        database.close()
+        raise
+
+
+def _database(place: str | Path, *, create: bool, timeout_s: float) -> Database:
+    if isinstance(place, str) and is_address(place):
+        return PostgresDatabase(place, create=create, timeout_s=timeout_s)
+    return SqliteDatabase(Path(place), create=create, timeout_s=timeout_s)
+
+
+def _active(database: Database) -> Space | None:
+    with database.reading() as connection:
+        return active_space(connection)
+
+
+def _adopt(
+    database: Database, embedder: Embedder, chunking: ChunkConfig | None, *, empty: bool
+) -> None:
+    """Make the index that of ``embedder``, emptied first if so asked."""
+    with database.writing() as connection:
+        space = active_space(connection)
+        if space is not None and not empty:
+            return
+        if empty:
+            remove_all_documents(connection)
+        generation = next_revision(connection)
+        if space is not None and space.embedder_digest == identity_of(embedder):
+            return
+        remove_all_spaces(connection)
+        chunking = chunking or read_choice(connection).chunking
+        recipe = recipe_of(chunking, embedder.max_tokens)
+        make_space(connection, embedder, recipe, "active", generation)
+
+
+def _short(identity: str) -> str:
+    """The start of a digest, and the form of the weights, which may be all that differs."""
+    start, plus, form = identity.partition("+")
+    return start[:19] + plus + form
+
+
+def _check_embedder(space: Space, embedder: Embedder, place: str) -> None:
+    if space.embedder_digest == identity_of(embedder):
+        return
+    raise InputError(
+        f"the index {shown(place)} was made with {space.embedder} "
+        f"({_short(space.embedder_digest)}), not {embedder.info.name} "
+        f"({_short(identity_of(embedder))})",
+        hint=f"use that model, or change to this one: lmstack index update --embedder "
+        f"{embedder.info.name} --index {place} (with --rebuild: make the index anew)",
+        param="embedder",
+    )
