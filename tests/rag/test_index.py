@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 import sqlite3
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -597,3 +598,18 @@ def test_lines_of_context_are_found_and_not_cited(tmp_path, docs, embedder):
         (docs / "serving.md").write_text("Another text.")
         with pytest.raises(InputError, match="no model to write it"):
             index.update()
+
+
+def test_file_of_200_megabytes_is_reported_and_not_read(index, docs, monkeypatch):
+    with open(docs / "huge.txt", "wb") as file:
+        file.truncate(200_000_000)
+    with open(docs / "huge.pdf", "wb") as file:
+        file.truncate(200_000_000)
+    tracemalloc.start()
+    try:
+        result = index.update([docs])
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+    assert [(p.kind, p.message[:11]) for p in result.problems] == [("size", "is 200.0 MB")] * 2
+    assert len(_paths(index)) == 3

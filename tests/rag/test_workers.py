@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 from lmstack.rag import Index, IndexConfig
 from lmstack.rag import workers as pool
 from lmstack.rag.documents import ProblemError
+from lmstack.rag.formats.pages import page_boxes
 from lmstack.rag.load import parse_document
 from lmstack.rag.workers import WorkerConfig, Workers
 
@@ -131,6 +133,22 @@ def test_parser_that_prints_does_not_garble_the_answer(one):
     assert one.parse("shout", b"").text == "words shout"
 
 
+def test_pages_of_a_pdf_are_looked_into_and_drawn_in_a_worker():
+    canvas = pytest.importorskip("reportlab.pdfgen.canvas")
+    file = io.BytesIO()
+    pdf = canvas.Canvas(file)
+    pdf.drawString(100, 700, "The lighthouse was lit in 1844.")
+    pdf.save()
+    with Workers(WorkerConfig(count=1)) as workers:
+        document = workers.parse("a.pdf", file.getvalue())
+        start = document.text.index("lit in")
+        found = workers.page_boxes(file.getvalue(), start, start + 6, document)
+        assert found == page_boxes(file.getvalue(), start, start + 6)
+        assert workers.page_picture(file.getvalue(), 1, 100).startswith(b"\x89PNG")
+        with pytest.raises(ProblemError):
+            workers.page_picture(file.getvalue(), 7)
+
+
 def test_more_text_than_the_limit_is_a_problem_of_its_size():
     with Workers(WorkerConfig(count=1, max_text_bytes=10)) as workers:
         assert _problem(workers, "a.txt", b"more than ten bytes").kind == "size"
@@ -222,7 +240,10 @@ def test_bad_files_among_good_ones_cost_themselves_only(tmp_path, embedder):
         assert index.status().up_to_date
 
 
-def test_order_of_a_folder_does_not_depend_on_which_worker_is_faster(tmp_path, embedder):
+def test_order_of_a_folder_does_not_depend_on_which_worker_is_faster(
+    tmp_path, embedder, monkeypatch
+):
+    monkeypatch.setattr("lmstack.rag.reading._PATIENCE_S", 60)
     docs = tmp_path / "docs"
     docs.mkdir()
     for number in range(30):

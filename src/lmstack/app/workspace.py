@@ -44,6 +44,7 @@ from lmstack.rag import (
     Progress,
 )
 from lmstack.rag.followup import turns_of
+from lmstack.rag.watch import Watcher
 from lmstack.serve.streams import close
 
 __all__ = ["Workspace", "WorkspaceConfig"]
@@ -157,7 +158,16 @@ class Workspace:
             self.index.close()
 
     def _keep(self) -> None:
-        """Rounds over the folder until closed. The thread waits between them."""
+        """Rounds over the folder until closed, as soon as something changes in it and every so
+        often all the same. The thread waits between them."""
+        if not self.config.rescan_s:
+            self._go_round()
+            return
+        ignored = [self.index.folder] if self.index.folder else []
+        with Watcher([self.folder], self._wake.set, ignored):
+            self._go_round()
+
+    def _go_round(self) -> None:
         pause: float | None = None
         while not self._closing:
             if self._wake.wait(pause) and self._closing:

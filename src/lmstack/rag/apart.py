@@ -1,4 +1,5 @@
-"""The worker process: one document after another is parsed here, within limits, and nowhere else.
+"""The worker process: one document after another is parsed here, within limits, and nowhere else;
+pages of PDFs are drawn and looked into here, too.
 
 Started by `workers`. For each document the kernel ends this process when its processor time or
 its time on the clock is over, and memory beyond the limit is an error here; what a parser can do
@@ -8,6 +9,7 @@ index nor the search.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -19,7 +21,8 @@ import tempfile
 from contextlib import suppress
 from typing import BinaryIO
 
-from lmstack.rag.documents import ProblemError
+from lmstack.core import InputError
+from lmstack.rag.documents import Page, ProblemError
 from lmstack.rag.limits import LoadConfig
 from lmstack.rag.load import parse_document
 from lmstack.rag.sandbox import confine
@@ -92,9 +95,11 @@ def _address_space(statm: BinaryIO) -> int:
 
 def _answer(header: Header, body: bytes, load: LoadConfig, most: int) -> Frame:
     try:
-        reply, text = document_frame(parse_document(header["path"], body, load))
+        reply, text = _TASKS[header["do"]](header, body, load)
     except ProblemError as error:
         return problem_frame(_out_of_memory() if _ran_out(error) else error)
+    except InputError as error:  # what was asked for is not in the file
+        return problem_frame(ProblemError("format", error.message, error.hint or ""))
     except MemoryError:
         return problem_frame(_out_of_memory())
     if len(text) > most:
@@ -107,6 +112,35 @@ def _answer(header: Header, body: bytes, load: LoadConfig, most: int) -> Frame:
             )
         )
     return reply, text
+
+
+def _parse(header: Header, body: bytes, load: LoadConfig) -> Frame:
+    return document_frame(parse_document(header["path"], body, load))
+
+
+def _boxes(header: Header, body: bytes, load: LoadConfig) -> Frame:
+    """Where a span stands on the pages of a PDF, whose text follows it in the body."""
+    from lmstack.rag.formats.pages import page_boxes
+
+    data, text = body[: header["bytes"]], body[header["bytes"] :].decode("utf-8", "surrogatepass")
+    found = page_boxes(
+        data,
+        header["start"],
+        header["end"],
+        text=text or None,
+        pages=[Page(*page) for page in header["pages"]],
+        config=load,
+    )
+    return {"boxes": [dataclasses.astuple(page) for page in found]}, b""
+
+
+def _picture(header: Header, body: bytes, load: LoadConfig) -> Frame:
+    from lmstack.rag.formats.pages import render_page
+
+    return {}, render_page(body, header["number"], header["width_px"], load)
+
+
+_TASKS = {"parse": _parse, "boxes": _boxes, "picture": _picture}
 
 
 def _ran_out(error: BaseException | None) -> bool:

@@ -23,7 +23,8 @@ from lmstack.rag.workers import WorkerConfig, Workers
 
 __all__ = ["Parsed", "Reader", "Refused", "read_and_parse"]
 
-_PATIENCE_S = 1.0
+# A worker that starts, and loads the model that tells languages, takes two seconds.
+_PATIENCE_S = 3.0
 _AHEAD = 8
 _AHEAD_BYTES = 64_000_000
 
@@ -53,7 +54,7 @@ class _Job:
     key: Key
     size: int
     future: Future[Parsed | Refused]
-    patience: float = _PATIENCE_S
+    patience: float
 
 
 def read_and_parse(
@@ -125,7 +126,7 @@ class Reader:
                 return
             key = self._left.popleft()
             future = self._threads.submit(self._read, key)
-            self._waiting.append(_Job(key, size, future))
+            self._waiting.append(_Job(key, size, future, _PATIENCE_S))
             bytes_ahead += size
 
     def _is_ready(self) -> bool:

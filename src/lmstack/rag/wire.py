@@ -32,6 +32,7 @@ __all__ = [
     "document_frame",
     "frame_bytes",
     "problem_frame",
+    "raise_problem",
     "read_frame",
     "read_reply",
 ]
@@ -85,19 +86,31 @@ def problem_frame(error: ProblemError) -> Frame:
 
 def read_reply(path: str, header: Header, body: bytes) -> Document:
     """The document of a reply, or the `ProblemError` in it."""
+    raise_problem(header)
     try:
-        if "problem" in header:
-            kind, message, hint = header["problem"]
-            problem = ProblemError(_known(kind, ProblemKind), str(message), str(hint))
-        else:
-            return _document(path, header, body.decode("utf-8", "surrogatepass"))
+        return _document(path, header, body.decode("utf-8", "surrogatepass"))
     except (KeyError, TypeError, ValueError) as error:
-        problem = ProblemError(
-            "failed",
-            f"could not be parsed: the parser's answer is broken ({type(error).__name__})",
-            "report it, with the file if you can",
-        )
+        raise _broken(error) from None
+
+
+def raise_problem(header: Header) -> None:
+    """Raise the `ProblemError` of a reply that holds one."""
+    if "problem" not in header:
+        return
+    try:
+        kind, message, hint = header["problem"]
+        problem = ProblemError(_known(kind, ProblemKind), str(message), str(hint))
+    except (TypeError, ValueError) as error:
+        problem = _broken(error)
     raise problem
+
+
+def _broken(error: Exception) -> ProblemError:
+    return ProblemError(
+        "failed",
+        f"could not be parsed: the parser's answer is broken ({type(error).__name__})",
+        "report it, with the file if you can",
+    )
 
 
 def _document(path: str, header: Header, text: str) -> Document:

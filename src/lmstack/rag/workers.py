@@ -23,12 +23,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from lmstack.core import Config, check_range
 from lmstack.rag.apart import IDLE_STATUS
 from lmstack.rag.documents import Document, ProblemError
 from lmstack.rag.limits import LoadConfig
-from lmstack.rag.wire import Frame, frame_bytes, read_frame, read_reply
+from lmstack.rag.wire import Frame, Header, frame_bytes, raise_problem, read_frame, read_reply
+
+if TYPE_CHECKING:
+    from lmstack.rag.formats.pages import PageBoxes
 
 __all__ = ["WorkerConfig", "Workers", "close_spares"]
 
@@ -106,10 +110,32 @@ class Workers:
     def parse(self, path: str, data: bytes) -> Document:
         """As `load.parse_document`, in a worker. ``path`` is for its suffix and the report; no
         file is opened."""
-        header, body = self._answer({"path": path}, data)
+        header, body = self._answer({"do": "parse", "path": path}, data)
         return read_reply(path, header, body)
 
-    def _answer(self, header: dict[str, str], data: bytes) -> Frame:
+    def page_boxes(self, data: bytes, start: int, end: int, document: Document) -> list[PageBoxes]:
+        """As `formats.pages.page_boxes` for the PDF ``data`` that ``document`` was made of, in a
+        worker; raises `ProblemError`."""
+        from lmstack.rag.formats.pages import PageBoxes
+
+        text = document.text.encode("utf-8", "surrogatepass")
+        pages = [dataclasses.astuple(page) for page in document.pages]
+        asked = {"do": "boxes", "start": start, "end": end, "bytes": len(data), "pages": pages}
+        header, _ = self._answer(asked, data + text)
+        raise_problem(header)
+        return [
+            PageBoxes(int(number), float(width), float(height), tuple(map(tuple, boxes)))
+            for number, width, height, boxes in header["boxes"]
+        ]
+
+    def page_picture(self, data: bytes, number: int, width_px: int = 1_200) -> bytes:
+        """As `formats.pages.render_page`, in a worker; raises `ProblemError`."""
+        asked = {"do": "picture", "number": number, "width_px": width_px}
+        header, picture = self._answer(asked, data)
+        raise_problem(header)
+        return picture
+
+    def _answer(self, header: Header, data: bytes) -> Frame:
         worker = self._idle.get()
         last = True
         try:
@@ -194,7 +220,7 @@ class _Worker:
             os.set_blocking(pipe.fileno(), False)
         self._ending = threading.Lock()
 
-    def answer(self, header: dict[str, str], body: bytes) -> Frame:
+    def answer(self, header: Header, body: bytes) -> Frame:
         """Its reply, or a `ProblemError` when there is none; it is of no more use then."""
         deadline = time.monotonic() + self.config.max_wait_s + _GRACE_S
         try:
