@@ -415,7 +415,7 @@ class HashingEmbedder:
         self.failure: Exception | None = None
 
     def embed(self, texts: Sequence[str], kind: str = "passage") -> npt.NDArray[np.float32]:
-        if threading.current_thread().name == "lmstack-indexing":
+        if threading.current_thread().name.startswith("lmstack-embedding"):
             assert self.gate.wait(10)
             if self.failure:
                 raise self.failure
