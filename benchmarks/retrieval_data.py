@@ -119,6 +119,6 @@ def _collection(
     number = {text: place for place, text in enumerate(documents)}
     relevant: dict[str, set[int]] = {}
     for query, answers in asked:
-        relevant.setdefault(query, set()).update(number[text] for text in answers)
-    queries = tuple(Query(text, frozenset(found)) for text, found in relevant.items())
+        relevant.setdefault(query, set()).update(number[text] for text in answers if text.strip())
+    queries = tuple(Query(text, frozenset(found)) for text, found in relevant.items() if found)
     return Collection(name, documents, queries)

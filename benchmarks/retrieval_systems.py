@@ -1,0 +1,172 @@
+"""The systems that `retrieval.py` ranks documents with: ours, stage by stage, and the peers.
+
+Every system ranks whole documents: the best passage of a document counts. Ours reads files and cuts
+them itself; the peers get the documents as they are, as their tutorials show.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from retrieval_data import Collection, Query
+from serving_environments import CACHE, Peer, build
+from spine import HERE
+
+from lmstack.core import Reranker
+from lmstack.rag import Index, LateInteraction, RetrievalConfig, Retriever
+from lmstack.registry import Store
+from lmstack.serve import LocalEmbedder
+from lmstack.serve.tasks import LocalReranker, LocalTokenEmbedder
+
+__all__ = ["EMBEDDERS", "OURS", "PEERS", "Ranked", "System", "our_rankings", "peer_rankings"]
+
+SCRIPTS = HERE / "ranking_peers"
+FOLDER = CACHE / "retrieval"
+MINILM = "all-minilm-l6-v2"
+BGE = "bge-small-en-v1.5"
+# bge-small ships in int8, and is held so.
+EMBEDDERS: Mapping[str, str | None] = {MINILM: None, BGE: "int8"}
+RERANKER, LATE = "ms-marco-minilm-l12", "colbert-small"
+# Passages asked for, so that ten documents are left when each counts once.
+PASSAGES, DOCUMENTS = 30, 10
+
+# The environments that the benchmark of speed builds, too.
+PEERS = {
+    "bm25s": Peer(
+        "bm25s",
+        "with_bm25s.py",
+        "bm25s",
+        (("bm25s==0.3.16", "PyStemmer==3.1.0", "numba==0.68.1", "scipy"),),
+    ),
+    "Chroma": Peer("chroma", "with_chroma.py", "chromadb", (("chromadb==1.5.9",),)),
+}
+
+
+@dataclass(frozen=True)
+class System:
+    """One of ours. ``embedder``: None for one that needs none."""
+
+    name: str
+    embedder: str | None
+    config: RetrievalConfig
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Documents for each query, and how long each search took, its query's embedding included;
+    no times for a peer."""
+
+    rankings: list[list[int]]
+    seconds: list[float]
+
+
+def files_of(collection: Collection) -> pathlib.Path:
+    """The documents as files named by their numbers."""
+    folder = FOLDER / collection.name / "files"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, text in enumerate(collection.documents):
+        path = folder / f"{number}.txt"
+        if not path.exists():
+            path.write_text(text, "utf-8")
+    return folder
+
+
+def our_rankings(
+    collection: Collection, queries: Sequence[Query], systems: Sequence[System], store: Store
+) -> dict[str, Ranked]:
+    """Indexes are kept between runs; models are loaded when they are first needed."""
+    folder = files_of(collection)
+    parts: dict[str, Any] = {}
+    found: dict[str, Ranked] = {}
+    for name, form in EMBEDDERS.items():
+        mine = [s for s in systems if (s.embedder or MINILM) == name]
+        if not mine:
+            continue
+        embedder = LocalEmbedder.load(name, store, weights=form)
+        with Index.open(FOLDER / collection.name / f"{name}.idx", embedder) as index:
+            index.update([folder])
+            for system in mine:
+                retriever = Retriever(index, system.config, **_models(system, parts, store))
+                found[system.name] = _rank(retriever, queries)
+                print(f"    {system.name}", flush=True)
+    return found
+
+
+def _models(system: System, parts: dict[str, Any], store: Store) -> dict[str, Reranker]:
+    wanted: dict[str, Reranker] = {}
+    if system.config.rerank_depth:
+        if "reranker" not in parts:
+            parts["reranker"] = LocalReranker.load(RERANKER, store, weights="int8", cut=True)
+        wanted["reranker"] = parts["reranker"]
+    if system.config.late_depth:
+        if "late" not in parts:
+            tokens = LocalTokenEmbedder.load(LATE, store, weights="int8")
+            parts["late"] = LateInteraction(tokens)
+        wanted["late"] = parts["late"]
+    return wanted
+
+
+def _rank(retriever: Retriever, queries: Sequence[Query]) -> Ranked:
+    retriever.search(queries[0].text, PASSAGES)
+    rankings, seconds = [], []
+    for query in queries:
+        started = time.perf_counter()
+        hits = retriever.search(query.text, PASSAGES).hits
+        seconds.append(time.perf_counter() - started)
+        numbers = dict.fromkeys(int(pathlib.Path(hit.path).stem) for hit in hits)
+        rankings.append(list(numbers)[:DOCUMENTS])
+    return Ranked(rankings, seconds)
+
+
+def peer_rankings(
+    collection: Collection, queries: Sequence[Query], store: Store
+) -> dict[str, Ranked]:
+    """Chroma's vectors are those of sentence-transformers, for the same weights."""
+    folder = FOLDER / collection.name
+    source = folder / f"texts-{len(queries)}.json"
+    target = folder / f"vectors-{len(queries)}"
+    target.mkdir(parents=True, exist_ok=True)
+    texts = {"documents": collection.documents, "queries": [query.text for query in queries]}
+    source.write_text(json.dumps(texts), "utf-8")
+    shared = folder / "documents.npy"
+    if not (target / "documents.npy").exists() and shared.exists():
+        (target / "documents.npy").hardlink_to(shared)
+    script = SCRIPTS / "with_sentence_transformers.py"
+    _run([sys.executable, script, store.resolve(MINILM).path, source, target])
+    if not shared.exists():
+        shared.hardlink_to(target / "documents.npy")
+    found = {}
+    for name, peer in PEERS.items():
+        build(peer)
+        said = _run([peer.python, SCRIPTS / peer.script, source, target, str(DOCUMENTS)])
+        found[name] = Ranked(json.loads(said), [])
+        print(f"    {name}", flush=True)
+    return found
+
+
+def _run(command: Sequence[str | pathlib.Path]) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "ANONYMIZED_TELEMETRY": "False"},
+    )
+    if done.returncode:
+        raise SystemExit(f"{command[1]} failed:\n{done.stderr[-3000:]}")
+    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
+
+
+def _stages(embedder: str, **settings: Any) -> RetrievalConfig:
+    del embedder
+    return RetrievalConfig(duplicates=None, versions="as_found", **settings)
+
+
+OURS: tuple[System, ...] = ()
