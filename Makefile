@@ -10,7 +10,7 @@ NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
 QUESTION ?= How do I open the web page?
 
 .PHONY: demo test test-long check format docs clean
-.PHONY: bench bench-questions bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative
+.PHONY: bench bench-questions bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval
 
 demo: $(VENV)/.base
 	@$(LMSTACK) pull
@@ -68,6 +68,12 @@ bench-latency: $(VENV)/.dev
 
 bench-attention bench-vocabularies: bench-%: $(VENV)/.dev
 	@$(BIN)/python benchmarks/$*.py
+
+# Needs an environment for each peer, built at the first run; indexes are kept for the next one.
+bench-retrieval: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@for model in bge-small-en-v1.5 ms-marco-minilm-l12 colbert-small; do $(BIN)/lmstack pull $$model --quiet; done
+	@$(BIN)/python benchmarks/retrieval.py
 
 docs: $(VENV)/.dev
 	@$(BIN)/python -m lmstack.app.docs

@@ -1,9 +1,9 @@
 """How good rankings are: nDCG, recall and reciprocal rank, with intervals and paired tests.
 
 One relevant document is as good as another. nDCG: Jarvelin and Kekalainen 2002, with the discount
-1 / log2(rank + 1), as trec_eval has it. Intervals: percentile bootstrap over queries. Tests: Fisher's
-randomisation of the signs of the differences (Smucker, Allan and Carterette 2007), adjusted for
-several comparisons by Holm's step-down.
+1 / log2(rank + 1), as trec_eval has it. Intervals: percentile bootstrap over queries. Tests:
+Fisher's randomisation of the signs of the differences (Smucker, Allan and Carterette 2007),
+adjusted for several comparisons by Holm's step-down.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ def interval(values: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:
     """Of the mean over queries."""
     array = np.asarray(values, np.float64)
     chance = np.random.default_rng(SEED)
-    means = [
-        array[chance.integers(0, len(array), len(array))].mean() for _ in range(RESAMPLES)
-    ]
+    means = [array[chance.integers(0, len(array), len(array))].mean() for _ in range(RESAMPLES)]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

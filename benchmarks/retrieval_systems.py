@@ -6,6 +6,7 @@ them itself; the peers get the documents as they are, as their tutorials show.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pathlib
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from retrieval_data import Collection, Query
 from serving_environments import CACHE, Peer, build
 from spine import HERE
@@ -26,7 +28,16 @@ from lmstack.registry import Store
 from lmstack.serve import LocalEmbedder
 from lmstack.serve.tasks import LocalReranker, LocalTokenEmbedder
 
-__all__ = ["EMBEDDERS", "OURS", "PEERS", "Ranked", "System", "our_rankings", "peer_rankings"]
+__all__ = [
+    "BGE",
+    "EMBEDDERS",
+    "MINILM",
+    "PEERS",
+    "Ranked",
+    "System",
+    "our_rankings",
+    "peer_rankings",
+]
 
 SCRIPTS = HERE / "ranking_peers"
 FOLDER = CACHE / "retrieval"
@@ -37,6 +48,7 @@ EMBEDDERS: Mapping[str, str | None] = {MINILM: None, BGE: "int8"}
 RERANKER, LATE = "ms-marco-minilm-l12", "colbert-small"
 # Passages asked for, so that ten documents are left when each counts once.
 PASSAGES, DOCUMENTS = 30, 10
+TIMED = 20
 
 # The environments that the benchmark of speed builds, too.
 PEERS = {
@@ -61,11 +73,11 @@ class System:
 
 @dataclass(frozen=True)
 class Ranked:
-    """Documents for each query, and how long each search took, its query's embedding included;
-    no times for a peer."""
+    """Documents for each query. ``ms``: of each search that was timed, its query's embedding
+    included and nothing remembered; none for a peer."""
 
     rankings: list[list[int]]
-    seconds: list[float]
+    ms: list[float]
 
 
 def files_of(collection: Collection) -> pathlib.Path:
@@ -82,20 +94,28 @@ def files_of(collection: Collection) -> pathlib.Path:
 def our_rankings(
     collection: Collection, queries: Sequence[Query], systems: Sequence[System], store: Store
 ) -> dict[str, Ranked]:
-    """Indexes are kept between runs; models are loaded when they are first needed."""
+    """Indexes are kept between runs, and so is what a model said of a passage."""
     folder = files_of(collection)
     parts: dict[str, Any] = {}
     found: dict[str, Ranked] = {}
     for name, form in EMBEDDERS.items():
-        mine = [s for s in systems if (s.embedder or MINILM) == name]
+        mine = [system for system in systems if (system.embedder or MINILM) == name]
         if not mine:
             continue
         embedder = LocalEmbedder.load(name, store, weights=form)
         with Index.open(FOLDER / collection.name / f"{name}.idx", embedder) as index:
             index.update([folder])
             for system in mine:
-                retriever = Retriever(index, system.config, **_models(system, parts, store))
-                found[system.name] = _rank(retriever, queries)
+                models = _models(system, parts, store)
+                kept = {
+                    part: Remembered(model, FOLDER / collection.name / f"{part}.json")
+                    for part, model in models.items()
+                }
+                rankings = _rank(Retriever(index, system.config, **kept), queries)
+                for each in kept.values():
+                    each.save()
+                ms = _times(Retriever(index, system.config, **models), queries[:TIMED])
+                found[system.name] = Ranked(rankings, ms)
                 print(f"    {system.name}", flush=True)
     return found
 
@@ -114,16 +134,44 @@ def _models(system: System, parts: dict[str, Any], store: Store) -> dict[str, Re
     return wanted
 
 
-def _rank(retriever: Retriever, queries: Sequence[Query]) -> Ranked:
-    retriever.search(queries[0].text, PASSAGES)
-    rankings, seconds = [], []
+class Remembered:
+    """A reranker that scores a pair once, whichever systems ask, also in later runs."""
+
+    def __init__(self, reranker: Reranker, path: pathlib.Path) -> None:
+        self._reranker, self._path = reranker, path
+        self._scores: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        self.info = reranker.info
+
+    def score(self, query: str, passages: Sequence[str]) -> np.ndarray:
+        keys = [hashlib.sha256(f"{query}\0{each}".encode()).hexdigest()[:24] for each in passages]
+        missing = {k: p for k, p in zip(keys, passages, strict=True) if k not in self._scores}
+        if missing:
+            found = self._reranker.score(query, list(missing.values()))
+            self._scores |= dict(zip(missing, map(float, found), strict=True))
+        return np.array([self._scores[key] for key in keys], np.float32)
+
+    def save(self) -> None:
+        self._path.write_text(json.dumps(self._scores))
+
+
+def _rank(retriever: Retriever, queries: Sequence[Query]) -> list[list[int]]:
+    rankings = []
     for query in queries:
-        started = time.perf_counter()
         hits = retriever.search(query.text, PASSAGES).hits
-        seconds.append(time.perf_counter() - started)
         numbers = dict.fromkeys(int(pathlib.Path(hit.path).stem) for hit in hits)
         rankings.append(list(numbers)[:DOCUMENTS])
-    return Ranked(rankings, seconds)
+    return rankings
+
+
+def _times(retriever: Retriever, queries: Sequence[Query]) -> list[float]:
+    """Milliseconds of the ten best passages for each query."""
+    retriever.search(queries[0].text, DOCUMENTS)
+    ms = []
+    for query in queries:
+        started = time.perf_counter()
+        retriever.search(query.text, DOCUMENTS)
+        ms.append(1e3 * (time.perf_counter() - started))
+    return ms
 
 
 def peer_rankings(
@@ -162,11 +210,3 @@ def _run(command: Sequence[str | pathlib.Path]) -> str:
     if done.returncode:
         raise SystemExit(f"{command[1]} failed:\n{done.stderr[-3000:]}")
     return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
-
-
-def _stages(embedder: str, **settings: Any) -> RetrievalConfig:
-    del embedder
-    return RetrievalConfig(duplicates=None, versions="as_found", **settings)
-
-
-OURS: tuple[System, ...] = ()

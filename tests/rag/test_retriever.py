@@ -310,9 +310,9 @@ def test_document_that_went_meanwhile_is_left_as_it_was_found(tmp_path, embedder
             embedder = index.embedder
             passage_spans = index.passage_spans
 
-            def search(self, *_: object, **__: object) -> list:
+            def search_many(self, *_: object, **__: object) -> list:
                 index.remove([docs])
-                return found
+                return [found]
 
             def document(self, which: int):
                 return index.document(which)

@@ -42,15 +42,15 @@ class Searchable(Protocol):
     @property
     def embedder(self) -> Embedder | None: ...
 
-    def search(
+    def search_many(
         self,
-        query: str,
+        queries: Sequence[str],
         k: int,
         mode: Mode,
         *,
-        vector: npt.NDArray[np.float32] | None,
+        vectors: npt.NDArray[np.float32] | None,
         where: Filter | None,
-    ) -> list[Hit]: ...
+    ) -> list[list[Hit]]: ...
 
     def document(self, which: int) -> Document: ...
 

@@ -173,11 +173,10 @@ class _Run:
         config = self.config
         depth = max(config.depth, self.k, config.rerank_depth, config.late_depth)
         vectors = self._vectors()
-        self.vector = vectors[0]
-        lists = [
-            self._search(query, depth, vector)
-            for query, vector in zip(self.queries, vectors, strict=True)
-        ]
+        self.vector = None if vectors is None else vectors[0]
+        lists = self.owner.index.search_many(
+            self.queries, depth, config.mode, vectors=vectors, where=self.where
+        )
         if len(lists) == 1:
             return lists[0], {}, config.mode
         found = {hit.chunk_id: hit for hits in reversed(lists) for hit in hits}
@@ -186,26 +185,20 @@ class _Run:
         hits = [replace(found[i], score=score) for i, score in fused]
         return hits, {}, f"{config.mode}, {len(lists)} queries"
 
-    def _search(self, query: str, depth: int, vector: Vector | None) -> list[Hit]:
-        return self.owner.index.search(
-            query, depth, self.config.mode, vector=vector, where=self.where
-        )
-
-    def _vectors(self) -> list[Vector | None]:
-        """Of each query; with HyDE the mean of the query's and the made-up passage's."""
+    def _vectors(self) -> Vector | None:
+        """(Q, D); with HyDE the first is the mean of the query's and the made-up passage's."""
         config, embedder = self.config, self.owner.index.embedder
         if config.mode == "lexical":
-            return [None] * len(self.queries)
+            return None
         assert embedder is not None
-        vectors = [np.asarray(each, np.float32) for each in embedder.embed(self.queries, "query")]
+        vectors = np.asarray(embedder.embed(self.queries, "query"), np.float32)
         if config.hyde:
             assert self.owner._model is not None
             passage = made_up_passage(self.owner._model, self.queries[0])
             if passage:
                 mean = vectors[0] + np.asarray(embedder.embed([passage], "passage")[0], np.float32)
-                length = float(np.linalg.norm(mean))
-                vectors[0] = mean / length if length > 0 else vectors[0]
-        return list(vectors)
+                vectors[0] = mean / max(float(np.linalg.norm(mean)), 1e-12)
+        return vectors
 
     def _interact(self, hits: list[Hit]) -> Staged:
         config, late = self.config, self.owner._late
