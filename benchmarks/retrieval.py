@@ -47,6 +47,8 @@ from lmstack.rag import RetrievalConfig, preset
 from lmstack.registry import Store
 
 QUERIES = 300
+# Candidates that a reranker reads.
+DEPTH = 10
 PLAIN = RetrievalConfig(versions="as_found", duplicates=None)
 SHORT = {MINILM: "MiniLM", BGE: "bge-small"}
 DEFAULT = "default"
@@ -60,8 +62,8 @@ def systems(embedders: Sequence[str]) -> list[System]:
         found += [
             System(f"dense, {short}", name, PLAIN.replace(mode="dense")),
             System(f"hybrid, {short}", name, PLAIN),
-            System(f"hybrid + rerank, {short}", name, PLAIN.replace(rerank_depth=20)),
-            System(f"hybrid + late, {short}", name, PLAIN.replace(late_depth=20)),
+            System(f"hybrid + rerank, {short}", name, PLAIN.replace(rerank_depth=DEPTH)),
+            System(f"hybrid + late, {short}", name, PLAIN.replace(late_depth=DEPTH)),
         ]
     if DEFAULT_EMBEDDER in embedders:
         found += [
@@ -126,7 +128,8 @@ def compare(
 def measure(collection: Collection, args: argparse.Namespace, store: Store) -> dict[str, Any]:
     queries = collection.sample(args.queries, tuned_on=args.tune)
     print(f"{collection.name}: {len(collection.documents)} documents, {len(queries)} queries")
-    ranked = our_rankings(collection, queries, systems(args.embedders), store)
+    wanted = [each for each in systems(args.embedders) if each.name not in args.skip]
+    ranked = our_rankings(collection, queries, wanted, store)
     if not args.no_peers:
         ranked |= peer_rankings(collection, queries, store)
     values = {name: measures(each, queries) for name, each in ranked.items()}
@@ -159,6 +162,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=QUERIES)
     parser.add_argument("--only", choices=COLLECTIONS, nargs="+", default=list(COLLECTIONS))
     parser.add_argument("--embedders", choices=list(EMBEDDERS), nargs="+", default=list(EMBEDDERS))
+    parser.add_argument("--skip", nargs="+", default=[], help="systems to leave out")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--store", type=pathlib.Path, help="where the models are")

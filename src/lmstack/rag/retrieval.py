@@ -221,8 +221,8 @@ def _check_date(value: str) -> None:
 
 PRESETS: Mapping[Preset, RetrievalConfig] = {
     "fast": RetrievalConfig(),
-    "default": RetrievalConfig(),
-    "best": RetrievalConfig(rerank_depth=50, late_depth=50),
+    "default": RetrievalConfig(rerank_depth=10),
+    "best": RetrievalConfig(late_depth=20, rerank_depth=20),
 }
 
 

@@ -17,7 +17,7 @@ from sentence_transformers import CrossEncoder
 import lmstack
 from lmstack.core import ContextLengthError, InputError, Reranker, UnsupportedError
 from lmstack.registry import LoadedModel, load
-from lmstack.serve.tasks import LocalReranker
+from lmstack.serve.tasks import LocalReranker, LocalTokenEmbedder
 from lmstack.serve.tasks.late_interaction import LateInteractionScorer
 
 from .conftest import LIMIT, TEXTS, Both, Make
@@ -217,3 +217,21 @@ def test_served_late_interaction_counts_markers_and_refuses_long_documents(
     with pytest.raises(ContextLengthError):
         served.score(QUERY, [LONG])
     assert served.score(QUERY, [LONG], max_passage_tokens=5).shape == (1,)
+
+
+def test_a_reranker_for_retrieval_reads_as_much_as_it_can(cross: Both) -> None:
+    cutting = LocalReranker(cross.ours, cut=True)
+    found = lmstack.task("rerank", cross.ours)(DOCUMENTS, query=QUERY)
+    expected = {r.index: r.score for r in found.results}
+    assert cutting.score(QUERY, DOCUMENTS) == pytest.approx(
+        [expected[n] for n in range(len(DOCUMENTS))], abs=1e-6
+    )
+
+
+def test_late_interaction_over_token_vectors_orders_as_the_scorer_does(colbert: Both) -> None:
+    tokens = LocalTokenEmbedder(colbert.ours)
+    [query] = tokens.embed_tokens([QUERY], "query")
+    passages = tokens.embed_tokens(DOCUMENTS)
+    sums = [(query @ p.T).max(axis=1).sum() if len(p) else 0 for p in passages]
+    scored = LateInteractionScorer(colbert.ours).score([(QUERY, each) for each in DOCUMENTS])
+    assert sums == pytest.approx(scored.tolist(), abs=1e-5)
