@@ -1,7 +1,7 @@
 """One query to ranked passages: by meaning, by words, and the two lists made one.
 
 Everything of one search is read in one snapshot. Reciprocal rank fusion: Cormack, Clarke and
-Buettcher 2009, score = sum over lists of 1 / (60 + rank). Weighted fusion adds the scores
+Buettcher 2009, score = sum over lists of weight / (rrf_k + rank). Weighted fusion adds the scores
 themselves, each brought to the range from 0 to 1 over the passages of both lists.
 """
 
@@ -68,8 +68,8 @@ class SearchConfig(Config):
 
     depth: int = 100
     fusion: Fusion = "rrf"
-    rrf_k: float = 60.0
-    dense_weight: float = 1.0
+    rrf_k: float = 5.0
+    dense_weight: float = 1.5
     lexical_weight: float = 1.0
     approximate: Approximate = "auto"
 
