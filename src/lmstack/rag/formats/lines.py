@@ -81,27 +81,39 @@ class _Open:
     def _start(self) -> None:
         self.text: list[str] = []
         self.origin: list[int] = []
-        self.box: Box = (0.0, 0.0, 0.0, 0.0)
-        self.last: Box = self.box
         self.sizes: list[float] = []
+        self.box: Box = (0.0, 0.0, 0.0, 0.0)
+        self.right = 0.0
+        self.last: Box = self.box
 
     def add(self, index: int, text: str, lines: list[Line]) -> None:
-        box = self.page.boxes[index]
-        if self.text and self._parted(box):
-            self.close(lines)
-        if self.text:
-            x0, y0, x1, y1 = self.box
-            self.box = (min(x0, box[0]), min(y0, box[1]), max(x1, box[2]), max(y1, box[3]))
-            if self.space is not None:
+        box, last = self.page.boxes[index], self.last
+        # The usual case first, the next letter of a word: most of the time goes here.
+        beside = self.text and box[1] == last[1] and box[3] == last[3]
+        if beside and -1 <= box[0] - last[2] < last[3] - last[1]:
+            self.right = box[2] if box[2] > self.right else self.right
+        else:
+            self._place(box, lines)
+        if self.space is not None:
+            if self.text:
                 self.text.append(" ")
                 self.origin.append(self.space)
-        else:
-            self.box = box
-        self.space = None
+            self.space = None
         self.last = box
         self.text.append(text)
-        self.origin.extend([index] * len(text))
+        if len(text) == 1:
+            self.origin.append(index)
+        else:
+            self.origin.extend([index] * len(text))
         self.sizes.append(self.page.sizes[index])
+
+    def _place(self, box: Box, lines: list[Line]) -> None:
+        """Make room for ``box`` in the line, or begin another one."""
+        if self.text and self._parted(box):
+            self.close(lines)
+        x0, y0, _, y1 = self.box if self.text else box
+        self.right = max(self.right, box[2]) if self.text else box[2]
+        self.box = (min(x0, box[0]), min(y0, box[1]), self.right, max(y1, box[3]))
 
     def _parted(self, box: Box) -> bool:
         last = self.last
@@ -113,7 +125,9 @@ class _Open:
     def close(self, lines: list[Line], *, hyphen: bool = False) -> None:
         if self.text:
             size = sorted(self.sizes)[len(self.sizes) // 2]
-            lines.append(Line("".join(self.text), self.origin, self.box, size, hyphen))
+            x0, y0, _, y1 = self.box
+            box = (x0, y0, self.right, y1)
+            lines.append(Line("".join(self.text), self.origin, box, size, hyphen))
         self.space = None
         self._start()
 
