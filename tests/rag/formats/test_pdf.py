@@ -290,3 +290,18 @@ def test_blocks_and_sections_cover_the_text_in_order(make):
         assert not document.text[position : block.start].strip()
         position = block.end
     assert position == len(document.text) == document.sections[-1].end
+
+
+def test_characters_beyond_sixteen_bits_and_scripts_that_run_left(make):
+    """PDFium gives halves of characters, and Hebrew in the order of its own."""
+    from lmstack.rag.formats.lines import gather_lines
+    from lmstack.rag.formats.pdfium import PdfPage
+
+    shalom = "\u05e9\u05dc\u05d5\u05dd"
+    codes = [0xD83D, 0xDE00, 32, *map(ord, reversed(shalom)), 0xD83D, 0xDC00]
+    boxes = [(10.0 * n, 0.0, 10.0 * n + 9, 12.0) for n in range(len(codes))]
+    page = PdfPage(1, 600, 800, codes, boxes, [12.0] * len(codes), [])
+    (line,) = gather_lines(page, range(7))
+    assert line.text == f"{shalom} \U0001f600"
+    assert [line.origin[0], line.origin[-1]] == [6, 0]
+    assert gather_lines(page, [8])[0:] == []

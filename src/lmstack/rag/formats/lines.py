@@ -7,12 +7,14 @@ cells are short, stay rows). Covers one page at a time; `pdf` joins lines to par
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 
+from lmstack.rag.formats.bidi import has_right_to_left, reading_order
 from lmstack.rag.formats.pdfium import Box, PdfPage
 
 __all__ = ["Line", "gather_lines", "in_reading_order", "same_row"]
@@ -62,12 +64,24 @@ def gather_lines(page: PdfPage, indexes: Iterable[int]) -> list[Line]:
             open_.close(lines, hyphen=True)
         elif code in (32, 9, 0xA0):
             open_.space = index
-        elif code in (0xAD, 0xFFFE, 0xFEFF) or code < 32 or 0xD800 <= code < 0xE000:
+        elif code in (0xAD, 0xFFFE, 0xFEFF) or code < 32 or code > 0x10FFFF:
             pass
-        elif code <= 0x10FFFF:
+        elif 0xD800 <= code < 0xE000:  # PDFium counts in UTF-16
+            pair = _pair(page.codes, index)
+            if pair:
+                open_.add(index, pair, lines)
+        else:
             open_.add(index, _LIGATURES.get(code) or chr(code), lines)
     open_.close(lines)
     return lines
+
+
+def _pair(codes: Sequence[int], index: int) -> str:
+    """The character whose first half is at ``index``; empty for a second half or one alone."""
+    high, low = codes[index], codes[index + 1] if index + 1 < len(codes) else 0
+    if not (high < 0xDC00 <= low < 0xE000):
+        return ""
+    return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
 
 
 class _Open:
@@ -118,7 +132,7 @@ class _Open:
     def _parted(self, box: Box) -> bool:
         last = self.last
         height = max(last[3] - last[1], box[3] - box[1], 1.0)
-        if box[0] - last[2] > PARTING * height:
+        if box[0] - self.right > PARTING * height:
             return True
         return box[1] >= self.box[3] or box[3] <= self.box[1]
 
@@ -127,9 +141,32 @@ class _Open:
             size = sorted(self.sizes)[len(self.sizes) // 2]
             x0, y0, _, y1 = self.box
             box = (x0, y0, self.right, y1)
-            lines.append(Line("".join(self.text), self.origin, box, size, hyphen))
+            text, origin = "".join(self.text), self.origin
+            if has_right_to_left(text):
+                text, origin = self._as_read()
+            lines.append(Line(text, origin, box, size, hyphen))
         self.space = None
         self._start()
+
+    def _as_read(self) -> tuple[str, list[int]]:
+        """The text from right to left where it is read so. Forms that a letter takes within a
+        word become the letter."""
+        starts = list(accumulate(map(len, self.text), initial=0))
+        indexes = [self.origin[start] for start in starts[:-1]]
+        boxes = [self.page.boxes[i] for i in indexes]
+        middles = [(box[0] + box[2]) / 2 for box in boxes]
+        for n in range(1, len(middles) - 1):
+            if boxes[n][2] - boxes[n][0] < 0.1:  # a space without width stands anywhere
+                middles[n] = (middles[n - 1] + middles[n + 1]) / 2
+        parts: list[str] = []
+        origin: list[int] = []
+        for n in reading_order(self.text, middles):
+            unit = self.text[n]
+            if "\ufb1d" <= unit <= "\ufefc":
+                unit = unicodedata.normalize("NFKC", unit)
+            parts.append(unit)
+            origin += [indexes[n]] * len(unit)
+        return "".join(parts), origin
 
 
 def same_row(a: Line, b: Line) -> bool:
