@@ -87,7 +87,7 @@ def decode_declared(data: bytes, charset: str | None) -> str:
     for name in filter(None, (codec, "utf-8")):
         try:
             return data.decode(name)
-        except (UnicodeError, LookupError):
+        except (UnicodeError, LookupError, ValueError):
             continue
     return data.decode("cp1252", "replace")
 

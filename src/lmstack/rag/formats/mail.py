@@ -92,10 +92,11 @@ def _leaves(message: Message) -> Iterator[Message]:
             raise ProblemError(
                 "size", f"has more than {MAX_PARTS:,} parts", "save its attachments apart"
             )
-        inside = part.get_payload()
+        # Only of parts that hold others: the text of another may be in a broken encoding.
+        inside = part.get_payload() if part.is_multipart() else None
         if part.get_content_type() == "message/rfc822" and depth:
             yield part
-        elif part.is_multipart() and isinstance(inside, list):
+        elif isinstance(inside, list):
             # Of alternatives, the first is the plainest.
             chosen = [p for p in inside if isinstance(p, Message)]
             if part.get_content_subtype() == "alternative":
@@ -112,14 +113,14 @@ def _told_apart(parts: list[Message]) -> tuple[list[Message], list[Message]]:
     attached: list[Message] = []
     for part in parts:
         text = part.get_content_type() in ("text/plain", "text/html")
-        named = bool(part.get_filename()) or part.get_content_disposition() == "attachment"
+        named = bool(_filename(part)) or part.get_content_disposition() == "attachment"
         (bodies if text and not named else attached).append(part)
     return bodies, attached
 
 
 def _payload(part: Message) -> bytes:
     if part.get_content_type() == "message/rfc822":
-        inside = part.get_payload()
+        inside = part.get_payload() if part.is_multipart() else None
         first = inside[0] if isinstance(inside, list) and inside else None
         try:
             return first.as_bytes() if isinstance(first, Message) else b""
@@ -132,11 +133,22 @@ def _payload(part: Message) -> bytes:
     return payload if isinstance(payload, bytes) else b""
 
 
-def _name(part: Message) -> str:
+def _filename(part: Message) -> str:
     try:
-        name = _decoded(part.get_filename() or "")
+        return _decoded(part.get_filename() or "")
     except (UnicodeError, LookupError, ValueError, TypeError):
-        name = ""
+        return ""
+
+
+def _charset(part: Message) -> str | None:
+    try:
+        return part.get_content_charset()
+    except (UnicodeError, LookupError, ValueError, TypeError):
+        return None
+
+
+def _name(part: Message) -> str:
+    name = _filename(part)
     name = os.path.basename(name.replace("\\", "/"))[:200]
     if not name and part.get_content_type() == "message/rfc822":
         return "forwarded.eml"
@@ -164,7 +176,7 @@ def _decoded(value: str) -> str:
 
 
 def _write_body(writer: TextWriter, part: Message, payload: bytes) -> None:
-    charset = part.get_content_charset()
+    charset = _charset(part)
     text = decode_declared(payload, charset if charset and text_codec(charset) else None)
     text = text.replace("\0", "").replace("\r\n", "\n").removeprefix("\ufeff")
     if part.get_content_type() == "text/html":
