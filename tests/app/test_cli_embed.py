@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lmstack.app import wiring
-from lmstack.app.embedder_wiring import embedder_named
+from lmstack.app.embedder_wiring import embedder_named, shaped_name
 from lmstack.core import AuthError, InputError
 
 if TYPE_CHECKING:
@@ -134,3 +134,16 @@ def test_shape_in_a_name_reaches_the_model(
     embedder_named("m")
     assert seen == [{"dimensions": 64, "max_tokens": 128}, {}]
     assert json.dumps(seen)
+
+
+@pytest.mark.parametrize(
+    ("digest", "name"),
+    [
+        ("sha256:ab", "m"),
+        ("sha256:ab+128tokens+64d", "m,tokens=128,dimensions=64"),
+        ("sha256:ab+64d", "m,dimensions=64"),
+        ("name:m:64", "m"),
+    ],
+)
+def test_index_knows_the_shape_of_its_model(digest: str, name: str) -> None:
+    assert shaped_name("m", digest) == name

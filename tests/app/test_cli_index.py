@@ -375,3 +375,22 @@ def test_update_with_another_embedder_changes_to_it(
     assert (status["embedder"], status["documents"]) == ("other", 2)
     # Who names no model gets the one that the index was made with.
     assert run("search", "port server", "--index", index, "--no-rerank").code == 0
+
+
+def test_form_of_vectors_is_chosen_once(run: Run, docs: Path, embedder: HashEmbedder) -> None:
+    add = ("index", "add", "--index", "my.idx", "docs")
+    assert run(*add, "--vectors", "int8").code == 0
+    assert run(*add).code == 0
+    assert run("search", "port", "--index", "my.idx", "--json").json[0]["path"] == "docs/ports.txt"
+    refused = run(*add, "--vectors", "binary")
+    assert refused.code == 1
+    assert "keeps its vectors as int8, not binary" in refused.err
+    assert run(*add, "--vectors", "binary", "--rebuild").code == 0
+    assert run("index", "verify", "--index", "my.idx").code == 0
+
+
+def test_remote_embedder_is_said_before_texts_are_read(
+    run: Run, docs: Path, embedder: HashEmbedder
+) -> None:
+    ran = run("index", "add", "--index", "my.idx", "docs", "--embedder", "openai:m")
+    assert "texts are sent to openai" in ran.err

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmstack.app import indexing, wiring
+from lmstack.app.embedder_wiring import say_where_texts_go
 from lmstack.app.output import Output
 from lmstack.core import ChatModel, Delta, ModelInfo, NotFoundError, Request, shown
 
 if TYPE_CHECKING:
     from lmstack.rag import Answerer, Index, IndexView
     from lmstack.rag.update import Elsewhere
+    from lmstack.rag.vector_blob import VectorForm
 
 __all__ = ["Overheard", "answering", "machines", "open_index", "open_source"]
 
@@ -35,9 +37,11 @@ def open_index(
     rebuild: bool = False,
     embeds: bool = True,
     chunking: Mapping[str, Any] | None = None,
+    vectors: VectorForm | None = None,
 ) -> Iterator[Index]:
     """An index; without ``embeds`` no embedding model is needed, and none is loaded.
-    ``chunking``: what changes in how documents are cut (`ChunkConfig`)."""
+    ``chunking``: what changes in how documents are cut (`ChunkConfig`);
+    ``vectors``: how a new index keeps them."""
     from lmstack.rag import Index, IndexConfig
 
     if isinstance(folder, Path) and not create and not folder.exists():
@@ -48,7 +52,7 @@ def open_index(
         )
     name = embedder_name or (None if rebuild else wiring.embedder_of_index(folder))
     model = wiring.embedder(name) if embeds else None
-    config = IndexConfig(lock_timeout_s=LOCK_TIMEOUT_S)
+    config = IndexConfig(vectors=vectors, lock_timeout_s=LOCK_TIMEOUT_S)
     with Index.open(folder, model, create, config=config, rebuild=rebuild) as index:
         if chunking:
             index.choose_chunking(**chunking)
@@ -79,6 +83,7 @@ def open_source(
     embeds: bool = True,
 ) -> Iterator[Index]:
     """The index of ``--docs``, brought up to date, or that of ``--index`` as it is."""
+    say_where_texts_go(out, embedder_name)
     if docs is None:
         assert index is not None
         with open_index(

@@ -13,7 +13,13 @@ from typing import Any
 from lmstack.app.output import Output
 from lmstack.core import Embedder, InputError
 
-__all__ = ["DEFAULT_EMBEDDER", "embedder_named", "is_remote_embedder", "say_where_texts_go"]
+__all__ = [
+    "DEFAULT_EMBEDDER",
+    "embedder_named",
+    "is_remote_embedder",
+    "say_where_texts_go",
+    "shaped_name",
+]
 
 DEFAULT_EMBEDDER = "all-minilm-l6-v2"
 _OPTION = re.compile(r",(dimensions|tokens)=(\d{1,7})$", re.ASCII)
@@ -51,6 +57,13 @@ def embedder_named(name: str | None) -> Embedder:
             param="embedder",
         )
     return LazyEmbedder(folder, **options)
+
+
+def shaped_name(name: str, digest: str) -> str:
+    """The name of the model ``name`` in the shape that ``digest`` tells of."""
+    shapes = (("tokens", r"\+(\d+)tokens\b"), ("dimensions", r"\+(\d+)d\b"))
+    found = [(option, re.search(pattern, digest, re.ASCII)) for option, pattern in shapes]
+    return name + "".join(f",{option}={match[1]}" for option, match in found if match)
 
 
 def _split(name: str) -> tuple[str, dict[str, Any]]:

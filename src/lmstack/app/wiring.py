@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstack.app import task_wiring
 from lmstack.app.checks import Check, machine_checks, network_checks, store_checks
-from lmstack.app.embedder_wiring import DEFAULT_EMBEDDER, embedder_named
+from lmstack.app.embedder_wiring import DEFAULT_EMBEDDER, embedder_named, shaped_name
 from lmstack.core import (
     ChatModel,
     Embedder,
@@ -187,7 +187,8 @@ def embedder_of_index(place: Path | str) -> str | None:
 
     try:
         with Index.open(place, create=False) as index:
-            return index.status(check=False).embedder
+            status = index.status(check=False)
+            return shaped_name(status.embedder, status.embedder_digest)
     except LmstackError:
         return None
 

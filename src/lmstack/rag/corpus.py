@@ -31,6 +31,7 @@ from lmstack.rag.memory import Key, absolute_path, source_roots
 from lmstack.rag.ranking import Mask, Rows
 from lmstack.rag.recall import Recall, measure_recall
 from lmstack.rag.schema import ACTIVE, chunks, documents, postings, vectors
+from lmstack.rag.vector_blob import unpack_vectors
 
 __all__ = ["Corpus", "CorpusCache", "Facts"]
 
@@ -257,7 +258,7 @@ class _Reading:
             posted = posting_blob(_texts(connection, row.document_id))
         words = read_postings(posted or b"")
         width = self._matrix.shape[1]
-        if row.dimensions != width or len(data) != 4 * count * width or len(words.lengths) != count:
+        if row.dimensions != width or len(words.lengths) != count:
             raise IntegrityError(
                 f"the vectors or postings of document {row.document_id} are damaged",
                 hint="index your documents again with --rebuild; the damaged file is kept beside",
@@ -265,9 +266,7 @@ class _Reading:
             )
         if self._size + count > len(self._matrix):
             self.reserve(count)
-        self._matrix[self._size : self._size + count] = np.frombuffer(data, "<f4").reshape(
-            -1, width
-        )
+        self._matrix[self._size : self._size + count] = unpack_vectors(data, count, width)
         self._size += count
         self._documents.append((row.document_id, first, count))
         self._words.append(words)

@@ -32,7 +32,8 @@ from lmstack.rag.spaces import (
     remove_all_spaces,
 )
 from lmstack.rag.sqlite import SqliteDatabase, move_aside
-from lmstack.rag.store import next_revision, remove_all_documents
+from lmstack.rag.store import next_revision, remove_all_documents, set_meta
+from lmstack.rag.vector_blob import FORM_KEY, VectorForm, check_form, check_kept_form
 from lmstack.rag.view import Opened
 from lmstack.rag.workers import WorkerConfig
 
@@ -43,16 +44,20 @@ __all__ = ["IndexConfig", "open_catalogue"]
 class IndexConfig(Config):
     """``chunking``: how documents are cut; None means as the index keeps it, which is what the
     last `add` or `update` with a choice of its own chose. Another choice cuts all documents
-    anew. ``lock_timeout_s``: how long a writer waits for another one."""
+    anew. ``vectors``: how a new index keeps them (`vector_blob`); None means in full, or as the
+    index does. ``lock_timeout_s``: how long a writer waits for another one."""
 
     load: LoadConfig = field(default_factory=LoadConfig)
     chunking: ChunkConfig | None = None
+    vectors: VectorForm | None = None
     search: SearchConfig = field(default_factory=SearchConfig)
     workers: WorkerConfig = field(default_factory=WorkerConfig)
     lock_timeout_s: float = 5.0
 
     def __post_init__(self) -> None:
         check_range("lock_timeout_s", self.lock_timeout_s, 0, 3600)
+        if self.vectors is not None:
+            check_form(self.vectors)
 
 
 def open_catalogue(
@@ -88,7 +93,7 @@ def _open(
         space = _active(database)
         if embedder is not None and (rebuild or space is None):
             with database.locked("writer", config.lock_timeout_s):
-                _adopt(database, embedder, config.chunking, empty=rebuild)
+                _adopt(database, embedder, config, empty=rebuild)
             space = _active(database)
         if space is None:
             raise NotFoundError(
@@ -98,6 +103,8 @@ def _open(
             )
         if embedder is not None:
             _check_embedder(space, embedder, database.place)
+        with database.reading() as connection:
+            check_kept_form(connection, config.vectors, database.place)
         corpora = CorpusCache(space.dimensions)
         keeper = StoreKeeper(database, space)
         return Opened(database, space, embedder, config.search, corpora, keeper)
@@ -117,9 +124,7 @@ def _active(database: Database) -> Space | None:
         return active_space(connection)
 
 
-def _adopt(
-    database: Database, embedder: Embedder, chunking: ChunkConfig | None, *, empty: bool
-) -> None:
+def _adopt(database: Database, embedder: Embedder, config: IndexConfig, *, empty: bool) -> None:
     """Make the index that of ``embedder``, emptied first if so asked."""
     with database.writing() as connection:
         space = active_space(connection)
@@ -127,11 +132,13 @@ def _adopt(
             return
         if empty:
             remove_all_documents(connection)
+        if config.vectors is not None:
+            set_meta(connection, **{FORM_KEY: config.vectors})
         generation = next_revision(connection)
         if space is not None and space.embedder_digest == identity_of(embedder):
             return
         remove_all_spaces(connection)
-        chunking = chunking or read_choice(connection).chunking
+        chunking = config.chunking or read_choice(connection).chunking
         recipe = recipe_of(chunking, embedder.max_tokens)
         make_space(connection, embedder, recipe, "active", generation)
 

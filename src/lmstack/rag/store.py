@@ -49,6 +49,7 @@ from lmstack.rag.schema import (
 )
 from lmstack.rag.sketch import sketch_of
 from lmstack.rag.structure import dump_blocks, dump_pages, dump_sections
+from lmstack.rag.vector_blob import pack_vectors, read_form, unpack_vectors
 
 __all__ = [
     "NewDocument",
@@ -233,7 +234,7 @@ def put_passages(
             first_chunk=first,
             rows=len(matrix),
             dimensions=matrix.shape[1],
-            data=np.ascontiguousarray(matrix, "<f4").tobytes(),
+            data=pack_vectors(matrix, read_form(connection)),
         )
     )
     blob = posting_blob([(chunk.prefix, chunk.text) for chunk in cut])
@@ -343,7 +344,7 @@ def find_vectors(connection: sa.Connection, keys: Sequence[bytes]) -> dict[bytes
             (vectors.c.space_id == ACTIVE) & (vectors.c.document_id == document_id)
         )
         row = connection.execute(query).one()
-        matrix = np.frombuffer(row.data, "<f4").reshape(row.rows, row.dimensions)
+        matrix = unpack_vectors(row.data, row.rows, row.dimensions)
         # Copies: a view would keep the document's whole blob in memory.
         found.update({key: matrix[ordinal].copy() for key, ordinal in ordinals.items()})
     return found

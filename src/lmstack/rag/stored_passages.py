@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from lmstack.rag.memory import Key, absolute_path, source_roots
 from lmstack.rag.plan import display_path
 from lmstack.rag.schema import ACTIVE, chunks, documents, vectors
+from lmstack.rag.vector_blob import unpack_vectors
 
 __all__ = ["StoredPassage", "read_passages"]
 
@@ -31,7 +32,9 @@ def read_passages(
     """Passages, and their vectors as (N, D)."""
     roots = source_roots(connection)
     query = (
-        sa.select(documents.c.id, documents.c.source_id, documents.c.path, vectors.c.data)
+        sa.select(
+            documents.c.id, documents.c.source_id, documents.c.path, vectors.c.data, vectors.c.rows
+        )
         .join_from(documents, vectors, documents.c.id == vectors.c.document_id)
         .where(vectors.c.space_id == ACTIVE)
     )
@@ -46,5 +49,5 @@ def read_passages(
             .order_by(chunks.c.ordinal)
         )
         passages += [StoredPassage(path, c.start, c.end, c.text) for c in cut]
-        parts.append(np.frombuffer(row.data, "<f4").reshape(-1, dimensions))
+        parts.append(unpack_vectors(row.data, row.rows, dimensions))
     return passages, np.concatenate(parts)

@@ -21,6 +21,7 @@ from lmstack.rag.lexical import is_of_other_version, posting_blob
 from lmstack.rag.memory import Key, absolute_path, source_roots
 from lmstack.rag.recall import Recall
 from lmstack.rag.schema import ACTIVE, chunks, documents, postings, texts, vectors
+from lmstack.rag.vector_blob import packed_size, read_form, unpack_vectors
 
 __all__ = ["VerifyReport", "logical_content", "verify_database"]
 
@@ -109,9 +110,10 @@ def _vector_findings(
             f"has {row.rows} vectors of {row.dimensions} dimensions for {count} chunks of "
             f"{dimensions}"
         ]
-    if len(row.data) != 4 * count * dimensions:
-        return [f"vectors take {len(row.data)} bytes, not {4 * count * dimensions}"]
-    lengths = np.linalg.norm(np.frombuffer(row.data, "<f4").reshape(count, dimensions), axis=1)
+    size = packed_size(read_form(connection), count, dimensions)
+    if len(row.data) != size:
+        return [f"vectors take {len(row.data)} bytes, not {size}"]
+    lengths = np.linalg.norm(unpack_vectors(row.data, count, dimensions), axis=1)
     off = np.flatnonzero(~(np.abs(lengths - 1) < _UNIT_TOLERANCE))
     return [f"vector {off[0]} has the length {lengths[off[0]]:.3g}, not 1"] if len(off) else []
 

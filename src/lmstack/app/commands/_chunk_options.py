@@ -1,4 +1,4 @@
-"""Options that say how documents are cut into passages."""
+"""Options that say how documents are cut into passages, and how their vectors are kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ChunkOverlap", "ChunkTokens", "ChunkerName", "Strategy", "chunking_of"]
+__all__ = [
+    "ChunkOverlap",
+    "ChunkTokens",
+    "ChunkerName",
+    "Form",
+    "Strategy",
+    "VectorsForm",
+    "chunking_of",
+]
 
 
 class Strategy(StrEnum):
@@ -20,6 +28,22 @@ class Strategy(StrEnum):
     semantic = "semantic"
 
 
+class Form(StrEnum):
+    """As `vector_blob.VectorForm`."""
+
+    float32 = "float32"
+    int8 = "int8"
+    binary = "binary"
+
+
+VectorsForm = Annotated[
+    Form | None,
+    typer.Option(
+        "--vectors",
+        help="How a new index keeps its vectors: in full, in a quarter of the space, or, with"
+        " worse ranking, in a thirty-second. [default: float32]",
+    ),
+]
 ChunkerName = Annotated[
     Strategy | None,
     typer.Option(

@@ -14,6 +14,7 @@ from lmstack.app.commands._chunk_options import (
     ChunkerName,
     ChunkOverlap,
     ChunkTokens,
+    VectorsForm,
     chunking_of,
 )
 from lmstack.app.commands._options import EmbedderName, Place, Rebuild, index_place
@@ -28,6 +29,7 @@ from lmstack.app.commands._reading_options import (
 )
 from lmstack.app.commands.index_move import StoreAddress, check_store, move, store_lines
 from lmstack.app.drawing import check_picture
+from lmstack.app.embedder_wiring import say_where_texts_go
 from lmstack.app.failure import CommandLineError
 from lmstack.app.formats import columns, printable, seconds, size
 from lmstack.app.index_report import draw_report, report_lines
@@ -105,6 +107,7 @@ def add(
     chunk_overlap: ChunkOverlap = None,
     ray: RayAddress = None,
     copies: RayCopies = 2,
+    vectors: VectorsForm = None,
 ) -> None:
     """Add documents to an index, which is made if it is new.
 
@@ -113,10 +116,17 @@ def add(
     the index; another choice cuts all of them anew. Labels are kept for the path and all that is
     ever under it, besides those in a document's own `access` field.
     """
+    say_where_texts_go(out, embedder)
     out.interrupted = (KEPT, _again("add", index, paths))
     chunking = chunking_of(chunker, chunk_tokens, chunk_overlap)
+    form: Any = vectors.value if vectors else None
     with document_wiring.open_index(
-        index, embedder, create=True, rebuild=rebuild, chunking=chunking
+        index,
+        embedder,
+        create=True,
+        rebuild=rebuild,
+        chunking=chunking,
+        vectors=form,
     ) as opened:
         if store is not None:
             opened.keep_in(store)
@@ -152,6 +162,7 @@ def update(
     With --embedder and another model than the index was made with, it changes to that one: it
     is searched with the old model until all is done, and stopping keeps what is done.
     """
+    say_where_texts_go(out, embedder)
     out.interrupted = (KEPT, _again("update", index, paths or []))
     if embedder is not None and not rebuild:
         _change_embedder(out, index, embedder)
