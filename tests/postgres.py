@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +35,7 @@ def postgres_server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="lmstack-pg-"))
     if user is not None:
         shutil.chown(folder, user)
-    data, log = folder / "data", folder / "log"
+    data = folder / "data"
 
     def call(*command: str) -> None:
         subprocess.run(
@@ -46,13 +48,28 @@ def postgres_server() -> Iterator[str]:
             timeout=60,
         )
 
-    options = f"-c listen_addresses= -k {folder} -c fsync=off -c shared_buffers=64MB"
+    settings = {"listen_addresses": "", "fsync": "off", "shared_buffers": "64MB"}
+    given = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    command = [programs / "postgres", "-D", data, "-k", folder, *given]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     try:
         call("initdb", "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
-        call("pg_ctl", "-D", str(data), "-l", str(log), "-w", "-o", options, "start")
-        try:
-            yield f"postgresql://postgres@/postgres?host={folder}"
-        finally:
-            call("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
+        with subprocess.Popen(command, user=user, cwd=folder, **quiet) as server:
+            try:
+                _wait_for(server, data / "postmaster.pid")
+                yield f"postgresql://postgres@/postgres?host={folder}"
+            finally:
+                server.send_signal(signal.SIGQUIT)  # at once, without writing anything back
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for(server: subprocess.Popen[bytes], state: Path) -> None:
+    """The server writes into this file how far it is."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "PostgreSQL ended"
+        if state.exists() and state.read_text().rstrip().endswith("ready"):
+            return
+        time.sleep(0.02)
+    raise AssertionError("PostgreSQL does not get ready")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.rag.stores.places import KINDS, Places
+from tests.rag.stores.places import KINDS
 
 from lmstack.core import InputError, IntegrityError, StoreError
 from lmstack.rag import Index
@@ -24,12 +24,6 @@ from lmstack.rag.view import IndexView
 DIMENSIONS = 8
 WORDS = ["harbour", "lantern", "meadow", "quartz", "violet", "copper", "willow", "marble"]
 QUERIES = ("harbour lantern", "violet", "marble willow copper")
-
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory) -> Iterator[Places]:
-    with ExitStack() as stack:
-        yield Places(tmp_path_factory.mktemp("stores"), stack)
 
 
 @pytest.fixture
@@ -84,7 +78,7 @@ def content(index: Index) -> dict[tuple[str, int], tuple[bytes, object]]:
     return {where[row.id]: (row.vector.round(5).tobytes(), row.fields) for row in rows}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["sqlite", "chroma", "postgres", "pinecone"])
 def test_a_store_changes_no_result(kind, places, tmp_path, embedder):
     place = places.new(kind)
     docs = corpus(tmp_path / "docs", 12)
@@ -111,7 +105,7 @@ def test_after_edits_the_store_equals_a_new_one(kind, places, tmp_path, embedder
     with Index.open(tmp_path / "index", embedder) as index:
         index.keep_in(place.url)
         index.add([docs])
-        for step in range(3 if place.slow else 8):
+        for step in range(3 if place.slow else 6):
             for number in dice.sample(range(9), 3):
                 path = docs / f"{'ab'[number % 2]}/{number}.md"
                 if dice.random() < 0.4:
@@ -317,6 +311,47 @@ def test_a_document_whose_fields_no_store_keeps_is_found_all_the_same(
         assert any(hit.path.endswith("odd.md") for hit in hits)
         report = kept.compare_store()
         assert (report.findings, report.waiting) == ((), 1)
+
+
+def test_another_embedder_gets_rows_of_its_own(kept, tmp_path, make_embedder):
+    index, docs = kept
+    old = store_of(index)
+    other = make_embedder(DIMENSIONS + 4, seed="b")
+    index.reembed(other)
+    with Index.open(index.folder, other) as again, Index.open(tmp_path / "new", other) as plain:
+        plain.add([docs])
+        assert found(again) == found(plain)
+        assert again.store_problem is None
+        report = again.compare_store()
+        assert (report.findings, report.waiting) == ((), 0)
+        assert report.rows == again.status(check=False).chunks
+        assert old.count() == 0
+    old.close()
+
+
+def test_labels_given_later_reach_the_store(kept):
+    index, docs = kept
+    index.set_labels([docs / "a"], ["hr"])
+    assert index.compare_store().findings == ()
+    assert index.compare_store().waiting == 0
+    for hits in found(index.seen_by(frozenset())):
+        assert hits
+        assert all("/a/" not in str(path) for path, *_ in hits)
+
+
+def test_an_index_in_postgresql_keeps_a_store_too(places, tmp_path, embedder):
+    url = places.new("postgres").url.partition("#")[0]
+    docs = corpus(tmp_path / "docs", 5)
+    with Index.open(url, embedder) as kept, Index.open(tmp_path / "plain", embedder) as plain:
+        plain.add([docs])
+        kept.keep_in(f"faiss:{tmp_path}/faiss")
+        kept.add([docs])
+        (docs / "a/0.md").unlink()
+        kept.update()
+        plain.update()
+        assert found(kept) == found(plain)
+        report = kept.compare_store()
+        assert (report.findings, report.waiting, kept.store_problem) == ((), 0, None)
 
 
 def test_moving_fills_compares_switches_and_empties(kept, tmp_path):

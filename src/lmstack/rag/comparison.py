@@ -1,7 +1,6 @@
 """Does a store hold what the index holds, and does it find what an exact search finds?
 
-Row by row: ids, vectors and fields. Then recall@10 of a sample of the index's own passages as
-queries, with a 95 % interval (bootstrap over queries).
+Row by row: ids, vectors and fields. Then its recall (`recall`).
 """
 
 from __future__ import annotations
@@ -9,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from lmstack.rag.database import Database
 from lmstack.rag.filters import Fields
+from lmstack.rag.recall import Recall, measure_recall
 from lmstack.rag.stores import VectorStore
 from lmstack.rag.stores.rows import batches
 from lmstack.rag.syncing import (
@@ -22,24 +23,10 @@ from lmstack.rag.syncing import (
     wanted_documents,
 )
 
-__all__ = ["Recall", "StoreReport", "compare_store"]
+__all__ = ["StoreReport", "compare_store"]
 
-_K = 10
-_QUERIES = 200
-_RESAMPLES = 2000
 _TOLERANCE = 1e-5
 _DOCUMENTS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Recall:
-    """Mean share of the true nearest ``k`` that the store found, and its 95 % interval."""
-
-    k: int
-    queries: int
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +41,7 @@ class StoreReport:
     findings: tuple[str, ...]
 
 
-def compare_store(database: Database, projection: Projection, *, seed: int = 0) -> StoreReport:
+def compare_store(database: Database, projection: Projection) -> StoreReport:
     """Reads every row of the store. `StoreError` if it cannot be reached."""
     store, space = projection.opened(), projection.space
     findings: list[str] = []
@@ -73,7 +60,11 @@ def compare_store(database: Database, projection: Projection, *, seed: int = 0) 
     if strange:
         findings.append(f"{len(strange)} rows in the store are of no document")
     vectors = np.concatenate(parts) if parts else np.zeros((0, space.dimensions), np.float32)
-    recall = _recall(store, np.array(ids, np.int64), vectors, seed) if len(ids) > _K else None
+
+    def find(vector: npt.NDArray[np.float32], k: int) -> list[int]:
+        return [one.id for one in store.search(vector, k)]
+
+    recall = measure_recall(find, np.array(ids, np.int64), vectors)
     return StoreReport(store.name, len(ids), len(wanted) - len(current), recall, tuple(findings))
 
 
@@ -93,20 +84,3 @@ def _differences(store: VectorStore, one: Loaded) -> list[str]:
 
 def _equal(held: Fields, wanted: Fields) -> bool:
     return held == wanted and all(type(held[name]) is type(wanted[name]) for name in wanted)
-
-
-def _recall(store: VectorStore, ids: np.ndarray, vectors: np.ndarray, seed: int) -> Recall:
-    """How many of the nearest passages of a passage are found, itself left out."""
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(len(ids), min(_QUERIES, len(ids)), replace=False)
-    shares = np.empty(len(chosen))
-    for n, row in enumerate(chosen):
-        scores = vectors @ vectors[row]
-        scores[row] = -np.inf
-        bar = np.partition(scores, len(scores) - _K)[len(scores) - _K] - _TOLERANCE
-        good = set(ids[scores >= bar].tolist())
-        found = [one.id for one in store.search(vectors[row], _K + 1) if one.id != ids[row]]
-        shares[n] = len(good.intersection(found[:_K])) / _K
-    means = rng.choice(shares, (_RESAMPLES, len(shares))).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Recall(_K, len(shares), float(shares.mean()), float(low), float(high))

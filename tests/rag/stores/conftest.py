@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 from tests.rag.stores.model import DIMENSIONS
 from tests.rag.stores.places import KINDS, Place, Places
 
 from lmstack.rag.stores import VectorStore, open_store
-
-
-@pytest.fixture(scope="session")
-def places(tmp_path_factory) -> Iterator[Places]:
-    with ExitStack() as stack:
-        yield Places(tmp_path_factory.mktemp("stores"), stack)
 
 
 @pytest.fixture(params=KINDS)

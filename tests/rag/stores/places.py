@@ -32,13 +32,14 @@ KINDS = [pytest.param(kind, id=kind) for kind in _ALL + _FAKE]
 @dataclass(frozen=True)
 class Place:
     """``lasting``: opening it again finds the rows. ``shared``: by several processes at once.
-    ``slow``: some milliseconds an operation."""
+    ``slow``: some milliseconds an operation. ``fake``: its server is one of the tests'."""
 
     kind: str
     url: str
     lasting: bool = True
     shared: bool = True
     slow: bool = False
+    fake: bool = False
 
 
 class Places:
@@ -64,11 +65,15 @@ class Places:
             case "chroma-server":
                 return Place(kind, f"{self._server(kind, chroma_server)}/name{number}", slow=True)
             case "postgres":
-                return Place(kind, f"{self._server(kind, _postgres)}#rows{number}")
+                return Place(kind, f"{self._server(kind, _postgres)}#rows{number}", slow=True)
             case "weaviate":
-                return Place(kind, f"{self._server(kind, _weaviate)}/Name{number}", slow=True)
+                return Place(
+                    kind, f"{self._server(kind, _weaviate)}/Name{number}", slow=True, fake=True
+                )
             case "pinecone":
-                return Place(kind, f"{self._server(kind, _pinecone)}#name{number}", slow=True)
+                return Place(
+                    kind, f"{self._server(kind, _pinecone)}#name{number}", slow=True, fake=True
+                )
         raise AssertionError(kind)
 
     def _server(self, kind: str, start) -> str:

@@ -87,7 +87,7 @@ def run(places: Places, kind: str, steps: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_some_random_operations(places: Places, kind: str) -> None:
-    run(places, kind, 60 if places.new(kind).slow else 500)
+    run(places, kind, 60 if places.new(kind).slow else 300)
 
 
 @pytest.mark.long
