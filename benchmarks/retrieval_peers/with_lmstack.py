@@ -1,0 +1,129 @@
+"""lmstack at its defaults, from files: read, cut, stored and searched with vectors given.
+
+`prepare` embeds once with the real model and writes the passages and vectors that every side
+gets; measuring looks vectors up instead, so that no side pays for the model.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from side import Job, K, disk, resident, timed
+
+from lmstack.core import Embedder, ModelInfo
+from lmstack.rag import ChunkConfig, Index, IndexConfig
+
+# Short passages, so that the texts there are make a hundred thousand.
+CONFIG = ChunkConfig(target_tokens=56)
+
+
+class Looked:
+    """An embedder that knows its vectors; ``counter`` counts tokens."""
+
+    def __init__(self, texts: Sequence[str], vectors: np.ndarray, counter: Embedder) -> None:
+        self.info = ModelInfo("looked-up", "sha256:" + "0" * 64)
+        self.dimensions = vectors.shape[1]
+        self.max_tokens = counter.max_tokens
+        self.rows = {text: row for row, text in enumerate(texts)}
+        self.vectors = vectors
+        self.count_tokens = counter.count_tokens
+
+    def embed(self, texts: Sequence[str], kind: str = "passage") -> np.ndarray:  # noqa: ARG002
+        return np.asarray(self.vectors[[self.rows[text] for text in texts]])
+
+
+class Recorded:
+    """The real embedder, and what it made."""
+
+    def __init__(self, real: Embedder) -> None:
+        self.info, self.dimensions, self.max_tokens = real.info, real.dimensions, real.max_tokens
+        self.count_tokens = real.count_tokens
+        self.real, self.texts, self.parts = real, [], []
+
+    def embed(self, texts: Sequence[str], kind: str = "passage") -> np.ndarray:
+        matrix = self.real.embed(texts, kind)
+        self.texts += texts
+        self.parts.append(matrix)
+        return matrix
+
+
+def prepare(folder: pathlib.Path, model: str) -> None:
+    """Index ``folder/files`` in their order; write passages, vectors, and how many passages there
+    are up to each file."""
+    from lmstack.serve import LocalEmbedder
+
+    recorded = Recorded(LocalEmbedder.load(model))
+    files = sorted((folder / "files").iterdir())
+    ends, seconds = [], 0.0
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Index.open(scratch, recorded, config=IndexConfig(chunking=CONFIG)) as index,
+    ):
+        for file in files:
+            start = time.perf_counter()
+            index.update([file])
+            seconds += time.perf_counter() - start
+            ends.append(len(recorded.texts))
+    vectors = np.concatenate(recorded.parts).astype(np.float32)
+    (folder / "passages.json").write_text(json.dumps(recorded.texts))
+    np.save(folder / "vectors.npy", vectors)
+    queries = json.loads((folder / "queries.json").read_text())
+    np.save(folder / "query_vectors.npy", recorded.real.embed(queries, "query"))
+    facts = {"ends": ends, "with_model_passages_per_s": len(vectors) / seconds}
+    (folder / "facts.json").write_text(json.dumps(facts))
+
+
+def measure(folder: pathlib.Path, job: Job, model: str) -> dict[str, Any]:
+    from lmstack.serve import LocalEmbedder
+
+    ends = json.loads((folder / "facts.json").read_text())["ends"]
+    files = sorted((folder / "files").iterdir())[: ends.index(job.size) + 1]
+    embedder = Looked(job.passages, job.vectors, LocalEmbedder.load(model))
+    embedder.count_tokens(["warm"])
+    numbers = {text: row for row, text in enumerate(job.passages)}
+    before = resident()
+    found: dict[str, Any] = {}
+    with Index.open(job.work, embedder, config=IndexConfig(chunking=CONFIG)) as index:
+        start = time.perf_counter()
+        index.update(files)
+        indexing = time.perf_counter() - start
+
+        def asked(mode: Any) -> dict[str, Any]:
+            def run(number: int) -> list[int]:
+                hits = index.search(job.queries[number], K, mode, vector=job.query_vectors[number])
+                return [numbers[f"{h.prefix}\n{h.text}" if h.prefix else h.text] for h in hits]
+
+            return timed(run, len(job.queries))
+
+        for mode in ("lexical", "dense", "hybrid"):
+            found[mode] = asked(mode)
+    found["indexing"] = {"passages_per_s": job.size / indexing}
+    found["memory_mb"] = resident() - before
+    found["disk_mb"] = disk(job.work)
+    return found
+
+
+def run() -> None:
+    folder, size, work, model = pathlib.Path(sys.argv[1]), *sys.argv[2:]
+    if size == "prepare":
+        prepare(folder, model)
+        return
+    job = Job(
+        int(size),
+        pathlib.Path(work),
+        json.loads((folder / "passages.json").read_text())[: int(size)],
+        np.load(folder / "vectors.npy")[: int(size)],
+        json.loads((folder / "queries.json").read_text()),
+        np.load(folder / "query_vectors.npy"),
+    )
+    print("\n" + json.dumps(measure(folder, job, model)), flush=True)
+
+
+run()
