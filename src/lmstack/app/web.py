@@ -31,6 +31,7 @@ __all__ = ["PUBLIC_PATHS", "add_page"]
 PUBLIC_PATHS = ("/", "/static/*")
 MAX_QUESTION = 4000
 MAX_BODY_BYTES = 512 * 1024
+DEFAULT_WIDTH = 1_200
 
 
 class Past(Body):
@@ -62,6 +63,8 @@ def add_page(app: FastAPI, *, workspace: Workspace) -> None:
         ("/api/documents", routes.documents, ["GET"]),
         ("/api/documents/{id}", routes.document, ["GET"]),
         ("/api/documents/{id}/text", routes.text, ["GET"]),
+        ("/api/documents/{id}/boxes", routes.boxes, ["GET"]),
+        ("/api/documents/{id}/pages/{number}", routes.picture, ["GET"]),
         ("/api/suggestions", routes.suggestions, ["GET"]),
         ("/api/index", routes.index, ["POST"]),
         ("/api/ask", routes.ask, ["POST"]),
@@ -111,6 +114,30 @@ class _Routes:
         )
         data = text.encode("utf-8", "replace")
         return Response(data, media_type="text/plain; charset=utf-8")
+
+    async def boxes(self, request: Request) -> Response:
+        found = await asyncio.to_thread(
+            self._workspace.boxes,
+            _identity(request),
+            _count(request, "start") or 0,
+            _count(request, "end") or 0,
+            caller_of(request).client,
+        )
+        return _json(found)
+
+    async def picture(self, request: Request) -> Response:
+        data, etag = await asyncio.to_thread(
+            self._workspace.picture,
+            _identity(request),
+            _natural(request.path_params["number"], "page"),
+            _count(request, "width") or DEFAULT_WIDTH,
+            caller_of(request).client,
+        )
+        # Private: what one caller may see is not for a cache that others share.
+        headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+        if etag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return Response(data, headers=headers, media_type="image/png")
 
     async def suggestions(self, request: Request) -> Response:
         client = caller_of(request).client

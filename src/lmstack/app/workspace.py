@@ -20,6 +20,7 @@ from typing import Any
 import lmstack
 from lmstack.app._answer_events import AnswerEvents
 from lmstack.app._page_model import PageModel, Question, Told
+from lmstack.app._page_pictures import PagePictures
 from lmstack.app._suggestions import answerable, candidate_questions
 from lmstack.app.access import Access
 from lmstack.core import (
@@ -112,6 +113,7 @@ class Workspace:
         self._embedder_named = embedder_named
         self._reopening = threading.Lock()
         self._access = access or Access()
+        self._pictures = PagePictures()
         self._answerers: dict[frozenset[str] | None, Answerer] = {}
         named = self.folder.name or model.info.name
         self._asked = guard(PageModel(model.info, self.answerer_of, named))
@@ -156,6 +158,7 @@ class Workspace:
             thread.join(CLOSE_S)
         if thread is None or not thread.is_alive():
             self.index.close()
+        self._pictures.close()
 
     def _keep(self) -> None:
         """Rounds over the folder until closed, as soon as something changes in it and every so
@@ -343,6 +346,7 @@ class Workspace:
             "start": first,
             "end": end,
             "characters": len(document.text),
+            "pages": len(document.pages) if document.format == "pdf" else 0,
             "sections": [
                 {"title": section.title, "start": section.start, "heading_end": heading_end}
                 for section in document.sections
@@ -350,6 +354,16 @@ class Workspace:
                 for heading_end in [_line_end(document.text, section.start)]
             ],
         }
+
+    def boxes(self, identity: int, start: int, end: int, client: str = OWNER) -> dict[str, Any]:
+        """Where a passage stands on the pages of its PDF file."""
+        return self._pictures.boxes(self.view_of(client), identity, start, end)
+
+    def picture(
+        self, identity: int, number: int, width: int, client: str = OWNER
+    ) -> tuple[bytes, str]:
+        """A page of a PDF file as a PNG, and its ETag."""
+        return self._pictures.picture(self.view_of(client), identity, number, width)
 
     def document_text(self, identity: int, path: str | None = None, client: str = OWNER) -> str:
         return self._document(identity, path, client).text

@@ -39,7 +39,7 @@ from lmstack.rag.support import OverlapSupport, SupportScorer
 from lmstack.rag.update import Progress, UpdateResult
 from lmstack.rag.verify import VerifyReport
 from lmstack.rag.view import IndexView
-from lmstack.rag.workers import WorkerConfig
+from lmstack.rag.workers import WorkerConfig, Workers
 
 __all__ = [
     "ABSTENTION",
@@ -94,6 +94,7 @@ __all__ = [
     "UpdateResult",
     "VerifyReport",
     "WorkerConfig",
+    "Workers",
     "check_labels",
     "chunk_document",
     "load_document",

@@ -21,6 +21,7 @@ from lmstack.rag.structure import load_blocks, load_pages, load_sections
 __all__ = [
     "DocumentInfo",
     "list_documents",
+    "read_digest",
     "read_document",
     "read_spans",
     "unreadable_labels",
@@ -121,6 +122,13 @@ def read_document(
         fields=load_fields(row.fields),
         language=row.language,
     )
+
+
+def read_digest(connection: sa.Connection, document_id: int) -> bytes | None:
+    """The SHA-256 of the file that a document was made from."""
+    query = sa.select(documents.c.digest).where(documents.c.id == document_id)
+    found: bytes | None = connection.execute(query).scalar()
+    return found
 
 
 def read_spans(

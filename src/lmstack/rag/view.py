@@ -20,12 +20,20 @@ import sqlalchemy as sa
 from lmstack.core import Embedder, InputError, NotFoundError, StoreError, shown
 from lmstack.rag.corpus import Corpus, CorpusCache
 from lmstack.rag.database import Database
-from lmstack.rag.documents import Document
+from lmstack.rag.documents import Document, ProblemError
 from lmstack.rag.fields import with_absolute_paths
 from lmstack.rag.filters import Filter, all_of
 from lmstack.rag.keeping import StoreKeeper
 from lmstack.rag.labels import check_labels
-from lmstack.rag.listing import DocumentInfo, list_documents, read_document, read_spans
+from lmstack.rag.limits import LoadConfig
+from lmstack.rag.listing import (
+    DocumentInfo,
+    list_documents,
+    read_digest,
+    read_document,
+    read_spans,
+)
+from lmstack.rag.load import read_file
 from lmstack.rag.memory import get_meta
 from lmstack.rag.plan import display_path
 from lmstack.rag.search import Hit, Mode, SearchConfig, check_query, query_vectors, run_search
@@ -170,6 +178,27 @@ class IndexView:
                 param="path",
             )
         return dataclasses.replace(found, path=display_path(found.path))
+
+    def original(self, document_id: int, load: LoadConfig | None = None) -> tuple[Document, bytes]:
+        """A document with the bytes of its file, which must still be those that were indexed."""
+        found = self.document(document_id)
+        with self._opened.database.reading() as connection:
+            digest = read_digest(connection, document_id)
+        try:
+            raw = read_file(Path(os.path.abspath(found.path)), load or LoadConfig())
+        except ProblemError as error:
+            raise NotFoundError(
+                f"the file of {shown(found.path)} cannot be shown: it {error.message}",
+                hint="its text is in the index; update the index to bring it in step",
+                param="id",
+            ) from None
+        if raw.digest != digest:
+            raise NotFoundError(
+                f"{shown(found.path)} changed since it was indexed",
+                hint="its text is in the index; update the index to bring it in step",
+                param="id",
+            )
+        return found, raw.data
 
     def passage_spans(self, document_id: int) -> list[tuple[int, int]]:
         """Where the passages of a document begin and end, in order; none for one that is gone."""

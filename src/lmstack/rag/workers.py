@@ -23,16 +23,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from lmstack.core import Config, check_range
 from lmstack.rag.apart import IDLE_STATUS
 from lmstack.rag.documents import Document, ProblemError
 from lmstack.rag.limits import LoadConfig
+from lmstack.rag.page_boxes import PageBoxes
 from lmstack.rag.wire import Frame, Header, frame_bytes, raise_problem, read_frame, read_reply
-
-if TYPE_CHECKING:
-    from lmstack.rag.formats.pages import PageBoxes
 
 __all__ = ["WorkerConfig", "Workers", "close_spares"]
 
@@ -116,8 +113,6 @@ class Workers:
     def page_boxes(self, data: bytes, start: int, end: int, document: Document) -> list[PageBoxes]:
         """As `formats.pages.page_boxes` for the PDF ``data`` that ``document`` was made of, in a
         worker; raises `ProblemError`."""
-        from lmstack.rag.formats.pages import PageBoxes
-
         text = document.text.encode("utf-8", "surrogatepass")
         pages = [dataclasses.astuple(page) for page in document.pages]
         asked = {"do": "boxes", "start": start, "end": end, "bytes": len(data), "pages": pages}

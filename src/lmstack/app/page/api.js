@@ -72,6 +72,17 @@ async function refusal(response) {
   });
 }
 
+/** GET a picture, as something that a canvas can draw. */
+export async function picture(path) {
+  const response = await request(path);
+  try {
+    return await createImageBitmap(await response.blob());
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw lost();
+  }
+}
+
 /** GET, or POST where there is a body; parsed JSON. */
 export async function json(path, options) {
   const response = await request(path, options);

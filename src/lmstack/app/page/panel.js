@@ -2,6 +2,7 @@
 
 import { json, storedKey } from "/static/api.js";
 import { Files } from "/static/files.js";
+import { Pages } from "/static/pages.js";
 import { appendText, element, sentence, unitOffset } from "/static/text.js";
 
 const NARROW = matchMedia("(max-width: 52rem)");
@@ -137,8 +138,39 @@ export class Panel {
     }
     this.addMore(body, page, file);
     const foot = [element("span", { class: "why" }, why), ...openLink(file), ...buttons];
-    this.layout(page.path, page.title === page.path ? "" : page.title, body, foot);
-    this.reveal(text.querySelector("mark"));
+    const subtitle = page.title === page.path ? "" : page.title;
+    const showText = (note = "") => {
+      if (note) body.prepend(element("p", { class: "panel-note", role: "status" }, note));
+      this.layout(page.path, subtitle, body, page.pages ? [this.choice("Page", showPages), ...foot] : foot);
+      this.reveal(text.querySelector("mark"));
+    };
+    const showPages = () => this.showPages(page, file, source, subtitle, foot, showText);
+    if (page.pages) await showPages();
+    else showText();
+  }
+
+  choice(name, action) {
+    return element("button", { class: "plain small", type: "button", onclick: action }, name);
+  }
+
+  /** The pages of a PDF file; its text where they cannot be drawn. */
+  async showPages(page, file, source, subtitle, foot, showText) {
+    const run = this.run;
+    const note = (error) => sentence(error.message);
+    const pages = new Pages({
+      file,
+      source,
+      count: page.pages,
+      address: (part, query) => address({ id: page.id, path: file.path }, part, query),
+      failed: (error) => run === this.run && showText(note(error)),
+    });
+    this.layout(page.path, subtitle, pages.root, [this.choice("Text", () => showText()), ...foot]);
+    this.focus();
+    try {
+      await pages.open();
+    } catch (error) {
+      pages.failed(error);
+    }
   }
 
   reveal(mark) {

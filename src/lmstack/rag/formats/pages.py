@@ -8,34 +8,22 @@ for the lock of `pdfium`. Covers PDF only: other formats have no pages.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from lmstack.core import InputError
 from lmstack.rag.documents import Page
 from lmstack.rag.formats.lines import Line, in_reading_order
 from lmstack.rag.formats.pdf import compose, extract
-from lmstack.rag.formats.pdfium import Box, Pdf, PdfPage, open_pdf, read_page, render
+from lmstack.rag.formats.pdfium import Pdf, PdfPage, open_pdf, read_page, render
 from lmstack.rag.formats.ruling import lines_and_tables
 from lmstack.rag.limits import LoadConfig
+from lmstack.rag.page_boxes import Box, PageBoxes
 
-__all__ = ["PageBoxes", "page_boxes", "render_page"]
+__all__ = ["page_boxes", "render_page"]
 
 MAX_WIDTH_PX, MAX_PIXELS = 4_000, 20_000_000
 # More pages than this are no passage that anyone looks at.
 MAX_BOXED_PAGES = 50
 _JOINING = " \n|"
-
-
-@dataclass(frozen=True, slots=True)
-class PageBoxes:
-    """``boxes`` are (left, top, right, bottom) in points from the top left of page ``number``,
-    which is ``width`` x ``height`` points as it is shown; in reading order, one for each stretch
-    of a line."""
-
-    number: int
-    width: float
-    height: float
-    boxes: tuple[Box, ...]
 
 
 def page_boxes(

@@ -23,10 +23,11 @@ import pypdfium2.raw as pdfium
 
 from lmstack.rag.documents import ProblemError
 from lmstack.rag.limits import LoadConfig, too_long
+from lmstack.rag.page_boxes import Box
 
-__all__ = ["Box", "Pdf", "PdfPage", "iso_date", "open_pdf", "properties", "read_page", "render"]
+__all__ = ["Pdf", "PdfPage", "iso_date", "open_pdf", "properties", "read_page", "render"]
 
-Box = tuple[float, float, float, float]
+
 Affine = tuple[float, float, float, float, float, float]
 _LOCK = threading.RLock()
 # Drawings of more pieces than this are pictures, not tables.
