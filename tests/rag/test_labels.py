@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmstack.core import InputError, NotFoundError
-from lmstack.rag import Document, Index
+from lmstack.core import InputError, NotFoundError, ScriptedModel
+from lmstack.rag import AnswerConfig, Answerer, Document, Index
 from lmstack.rag.chunking import chunk_document
 from lmstack.rag.filters import parse_condition
 from lmstack.rag.labels import UNREADABLE, check_labels, labels_of
@@ -63,7 +64,15 @@ def _everything(view) -> list[object]:
     return said
 
 
-@settings(max_examples=40, deadline=None)
+def _answer(view) -> dict[str, object]:
+    config = AnswerConfig(strategy="similarity", min_evidence=0.0)
+    model = ScriptedModel(["The harbour has a lantern [1]."])
+    answerer = Answerer(view, model, config)
+    said = asyncio.run(answerer.answer("Where is the lantern of the harbour?")).to_json()
+    return {name: value for name, value in said.items() if name != "timings"}
+
+
+@settings(max_examples=30, deadline=None)
 @given(_CORPUS, _HELD, st.sampled_from([None, "b*", "all"]))
 def test_view_equals_an_index_without_the_hidden(
     tmp_path_factory, make_embedder, corpus, held, rule
@@ -87,11 +96,28 @@ def test_view_equals_an_index_without_the_hidden(
             for one in (index, part):
                 one.set_labels([path], labels)
         assert _everything(index.seen_by(held)) == _everything(part)
+        assert _answer(index.seen_by(held)) == _answer(part)
         for info in index.documents():
             if not set(info.labels) <= held:
                 for which in (info.id, info.path):
                     with pytest.raises(NotFoundError):
                         index.seen_by(held).document(which)
+
+
+def test_store_beside_the_index_shows_nothing_hidden(tmp_path, make_embedder):
+    rows = [(f"{n}.txt", f"harbour {w}", {}) for n, w in enumerate(WORDS)]
+    hidden = [(f"h{n}.txt", f"harbour lantern {w}", {"access": "hr"}) for n, w in enumerate(WORDS)]
+    with (
+        Index.open(tmp_path / "all", make_embedder()) as index,
+        Index.open(tmp_path / "part", make_embedder()) as part,
+    ):
+        fill(index, [*hidden, *rows])
+        fill(part, rows)
+        index.move_store(f"sqlite://{tmp_path}/vectors.sqlite")
+        view = index.seen_by(frozenset({"board"}))
+        assert _everything(view) == _everything(part)
+        index.set_labels(["/corpus/0.txt"], ["hr"])
+        assert all(Path(h.path).name != "0.txt" for h in view.search("harbour", 100, "dense"))
 
 
 def test_view_of_a_view_never_widens(tmp_path, embedder):
