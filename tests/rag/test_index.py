@@ -416,6 +416,8 @@ def test_newer_format_says_to_update(index, embedder):
         ("UPDATE vectors SET data = zeroblob(length(data))", "length"),
         ("UPDATE vectors SET data = substr(data, 5)", "bytes"),
         ("DELETE FROM vectors", "no vectors"),
+        ("UPDATE documents SET labels = '[\"hr\"]'", "access labels"),
+        ("INSERT INTO label_rules VALUES ('/', '[\"hr\"]')", "access labels"),
         ("UPDATE chunks SET prefix = 'other' WHERE id = 1", "postings"),
         ("UPDATE postings SET data = x'00'", "postings"),
         ("DELETE FROM postings", "postings"),

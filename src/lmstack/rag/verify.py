@@ -17,6 +17,8 @@ import sqlalchemy as sa
 
 from lmstack.rag.chunk import embedded_text
 from lmstack.rag.database import Database
+from lmstack.rag.fields import load_fields
+from lmstack.rag.labels import labels_of, read_rules
 from lmstack.rag.lexical import is_of_other_version, posting_blob
 from lmstack.rag.memory import Key, absolute_path, source_roots
 from lmstack.rag.recall import Recall
@@ -45,13 +47,14 @@ class VerifyReport:
 
 
 def verify_database(database: Database, dimensions: int) -> VerifyReport:
-    """Read everything and check hashes, offsets, postings, vectors and the database's own pages."""
+    """Read everything and check labels, hashes, offsets, postings, vectors and the database's own
+    pages."""
     findings: list[str] = []
     with database.reading() as connection:
         findings += database.findings(connection)
         count = 0
         chunk_count = 0
-        roots = source_roots(connection)
+        roots, rules = source_roots(connection), read_rules(connection)
         for row in connection.execute(
             sa.select(documents, texts.c.text, texts.c.digest.label("text_digest")).join_from(
                 documents, texts, documents.c.id == texts.c.document_id, isouter=True
@@ -59,6 +62,8 @@ def verify_database(database: Database, dimensions: int) -> VerifyReport:
         ):
             count += 1
             path = absolute_path(roots, Key(row.source_id, row.path))
+            if set(json.loads(row.labels)) != labels_of(path, load_fields(row.fields), rules):
+                findings.append(f"{path}: its access labels are not those of its rules and fields")
             if row.text is None or hashlib.sha256(row.text.encode()).digest() != row.text_digest:
                 findings.append(f"{path}: the stored text does not have its hash")
                 continue
