@@ -72,6 +72,15 @@ def test_the_same_call_again_changes_nothing(store):
     assert_same_rows(store, model)
 
 
+def test_an_id_may_be_asked_for_twice(store):
+    model = fill(store, 3)
+    twice = np.array([1, 1, 7, 7, 1])
+    assert [row.id for row in store.fetch(twice)] == [1, 1, 1]
+    store.delete(twice)
+    model.delete([1])
+    assert_same_rows(store, model)
+
+
 def test_a_deleted_row_is_not_found(store):
     model = fill(store)
     nearest = model.rows[7][0]

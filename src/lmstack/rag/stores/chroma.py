@@ -135,7 +135,7 @@ class ChromaStore:
                 )
 
     def delete(self, ids: Ids) -> None:
-        ids = checked_ids(ids)
+        ids = np.unique(checked_ids(ids))  # Chroma refuses one that is given twice
         for part in batches(len(ids), _BATCH):
             with self._errors():
                 self._collection.delete(ids=[str(id) for id in ids[part].tolist()])
@@ -166,11 +166,13 @@ class ChromaStore:
 
     def fetch(self, ids: Ids) -> list[Stored]:
         ids = checked_ids(ids)
+        wanted = np.unique(ids)
         found: dict[int, Stored] = {}
-        for part in batches(len(ids), _BATCH):
+        for part in batches(len(wanted), _BATCH):
             with self._errors():
                 rows = self._collection.get(
-                    ids=[str(id) for id in ids[part].tolist()], include=["embeddings", "metadatas"]
+                    ids=[str(id) for id in wanted[part].tolist()],
+                    include=["embeddings", "metadatas"],
                 )
             for id, vector, metadata in zip(
                 rows["ids"], rows["embeddings"], rows["metadatas"], strict=True
