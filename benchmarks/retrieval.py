@@ -4,6 +4,7 @@
     python benchmarks/retrieval.py --queries 100     fewer queries of each collection
     python benchmarks/retrieval.py --only fitz-gov   one collection
     python benchmarks/retrieval.py --tune            the other half of the queries; records nothing
+    python benchmarks/retrieval.py --tune --set rerank_weight=1 --search rrf_k=60
 
 nDCG@10, recall@10 and MRR@10 of whole documents, with bootstrap intervals; paired randomisation
 tests of the default against each peer, adjusted by Holm. The settings were chosen on one half of
@@ -43,7 +44,7 @@ from serving_environments import versions
 from spine import HERE, processor
 
 from lmstack.app.wiring import DEFAULT_EMBEDDER
-from lmstack.rag import RetrievalConfig, preset
+from lmstack.rag import RetrievalConfig, SearchConfig, preset
 from lmstack.registry import Store
 
 QUERIES = 300
@@ -54,8 +55,9 @@ SHORT = {MINILM: "MiniLM", BGE: "bge-small"}
 DEFAULT = "default"
 
 
-def systems(embedders: Sequence[str]) -> list[System]:
-    """Each stage with each embedder, and the presets with the default one."""
+def systems(embedders: Sequence[str], changes: Mapping[str, Any]) -> list[System]:
+    """Each stage with each embedder, and the presets with the default one; ``changes`` are to
+    the default's settings."""
     found = [System("lexical", None, PLAIN.replace(mode="lexical"))]
     for name in embedders:
         short = SHORT[name]
@@ -67,7 +69,7 @@ def systems(embedders: Sequence[str]) -> list[System]:
         ]
     if DEFAULT_EMBEDDER in embedders:
         found += [
-            System(DEFAULT, DEFAULT_EMBEDDER, preset("default")),
+            System(DEFAULT, DEFAULT_EMBEDDER, preset("default", **changes)),
             System("best", DEFAULT_EMBEDDER, preset("best")),
         ]
     return found
@@ -84,6 +86,18 @@ def steps(embedders: Sequence[str]) -> list[tuple[str, str]]:
             (f"hybrid, {short}", f"hybrid + rerank, {short}"),
             (f"hybrid, {short}", f"hybrid + late, {short}"),
         ]
+    return found
+
+
+def settings(given: Sequence[str]) -> dict[str, Any]:
+    """Each NAME=VALUE, the value as JSON where it is."""
+    found: dict[str, Any] = {}
+    for each in given:
+        name, _, value = each.partition("=")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
     return found
 
 
@@ -128,8 +142,10 @@ def compare(
 def measure(collection: Collection, args: argparse.Namespace, store: Store) -> dict[str, Any]:
     queries = collection.sample(args.queries, tuned_on=args.tune)
     print(f"{collection.name}: {len(collection.documents)} documents, {len(queries)} queries")
-    wanted = [each for each in systems(args.embedders) if each.name not in args.skip]
-    ranked = our_rankings(collection, queries, wanted, store)
+    known = systems(args.embedders, settings(args.set))
+    wanted = [each for each in known if each.name not in args.skip]
+    search = SearchConfig.from_mapping(settings(args.search))
+    ranked = our_rankings(collection, queries, wanted, store, search)
     if not args.no_peers:
         ranked |= peer_rankings(collection, queries, store)
     values = {name: measures(each, queries) for name, each in ranked.items()}
@@ -163,6 +179,8 @@ def main() -> None:
     parser.add_argument("--only", choices=COLLECTIONS, nargs="+", default=list(COLLECTIONS))
     parser.add_argument("--embedders", choices=list(EMBEDDERS), nargs="+", default=list(EMBEDDERS))
     parser.add_argument("--skip", nargs="+", default=[], help="systems to leave out")
+    parser.add_argument("--set", nargs="+", default=[], help="settings of the default")
+    parser.add_argument("--search", nargs="+", default=[], help="settings of every search")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--store", type=pathlib.Path, help="where the models are")
@@ -173,7 +191,7 @@ def main() -> None:
     for name in args.only:
         results[name] = measure(load(name), args, store)
         print_result(results[name])
-    if args.tune or args.no_peers:
+    if args.tune or args.no_peers or args.set or args.search:
         return
     record = {
         "machine": processor(),

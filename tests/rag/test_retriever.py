@@ -247,7 +247,8 @@ def test_a_stage_without_its_model_is_refused_at_once(index, config, part):
 
 def test_follow_up_is_searched_with_the_question_before(index):
     history = [("Where is only7?", "Here.")]
-    found = Retriever(index).search("And what about it?", 3, history=history)
+    by_words = Retriever(index, RetrievalConfig(mode="lexical"))
+    found = by_words.search("And what about it?", 3, history=history)
     assert found.query == "Where is only7? And what about it?"
     assert Path(found.hits[0].path).stem == "7"
 
@@ -309,6 +310,7 @@ def test_document_that_went_meanwhile_is_left_as_it_was_found(tmp_path, embedder
         class Gone:
             embedder = index.embedder
             passage_spans = index.passage_spans
+            fields_of = index.fields_of
 
             def search_many(self, *_: object, **__: object) -> list:
                 index.remove([docs])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = [
     "list_documents",
     "read_digest",
     "read_document",
+    "read_fields",
     "read_spans",
     "unreadable_labels",
 ]
@@ -129,6 +130,17 @@ def read_digest(connection: sa.Connection, document_id: int) -> bytes | None:
     query = sa.select(documents.c.digest).where(documents.c.id == document_id)
     found: bytes | None = connection.execute(query).scalar()
     return found
+
+
+def read_fields(
+    connection: sa.Connection, ids: Sequence[int], held: frozenset[str] | None = None
+) -> dict[int, Fields]:
+    """All that filters may ask of the documents ``ids`` that are there and that a caller with
+    the labels ``held`` may see."""
+    roots = source_roots(connection)
+    rows = connection.execute(sa.select(documents).where(documents.c.id.in_(ids)))
+    infos = (_info(row, roots) for row in rows)
+    return {info.id: info.fields for info in infos if may_see(held, info.labels)}
 
 
 def read_spans(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from lmstack.core import Config, Embedder, InputError, check_range, check_whole, shown
 from lmstack.rag.documents import Document
-from lmstack.rag.filters import Filter
+from lmstack.rag.filters import Fields, Filter
 from lmstack.rag.search import Hit, Mode
 
 __all__ = [
@@ -52,6 +52,8 @@ class Searchable(Protocol):
         where: Filter | None,
     ) -> list[list[Hit]]: ...
 
+    def fields_of(self, document_ids: Sequence[int]) -> Mapping[int, Fields]: ...
+
     def document(self, which: int) -> Document: ...
 
     def passage_spans(self, document_id: int) -> list[tuple[int, int]]: ...
@@ -81,9 +83,9 @@ class RetrievalConfig(Config):
     hyde: bool = False
     depth: int = 50
     late_depth: int = 0
-    late_weight: float = 1.0
+    late_weight: float = 0.7
     rerank_depth: int = 0
-    rerank_weight: float = 1.0
+    rerank_weight: float = 0.5
     fresh_days: float | None = None
     fresh_weight: float = 0.3
     date_field: str = "date"

@@ -116,6 +116,7 @@ class _Run:
     _stages: list[StageTrace] = field(default_factory=list)
     _passages: dict[int, Hit] = field(default_factory=dict)
     _documents: dict[int, Document | None] = field(default_factory=dict)
+    _fields: Mapping[int, Fields] = field(default_factory=dict)
 
     @property
     def config(self) -> RetrievalConfig:
@@ -216,12 +217,14 @@ class _Run:
         config = self.config
         assert config.fresh_days is not None
         today = date.fromisoformat(config.today) if config.today else date.today()
+        self._read_fields(hits)
         found = prefer_fresh(
-            hits, self._fields, today, config.fresh_days, config.fresh_weight, config.date_field
+            hits, self._fields_of, today, config.fresh_days, config.fresh_weight, config.date_field
         )
         return found, {}, f"half-life {config.fresh_days:g} days"
 
     def _order_versions(self, hits: list[Hit]) -> Staged:
+        self._read_fields(hits)
         known = [self._described(hit) for hit in {h.document_id: h for h in hits}.values()]
         self.newest = superseded_by(known)
         paths = {each.id: each.path for each in known}
@@ -282,11 +285,16 @@ class _Run:
         return embedder.count_tokens([text])[0] if embedder is not None else len(text) // 4
 
     def _described(self, hit: Hit) -> Described:
-        return Described(hit.document_id, hit.path, hit.title, self._fields(hit))
+        return Described(hit.document_id, hit.path, hit.title, self._fields_of(hit))
 
-    def _fields(self, hit: Hit) -> Fields:
-        document = self._read(hit.document_id)
-        return document.fields if document is not None else {}
+    def _fields_of(self, hit: Hit) -> Fields:
+        return self._fields.get(hit.document_id, {})
+
+    def _read_fields(self, hits: Sequence[Hit]) -> None:
+        """Of all documents at once; one that went meanwhile has none."""
+        if not self._fields and hits:
+            ids = sorted({hit.document_id for hit in hits})
+            self._fields = self.owner.index.fields_of(ids)
 
     def _document(self, hit: Hit) -> Document | None:
         """None where the document is no longer what it was when the hit was found."""

@@ -22,7 +22,7 @@ from lmstack.rag.corpus import Corpus, CorpusCache
 from lmstack.rag.database import Database
 from lmstack.rag.documents import Document, ProblemError
 from lmstack.rag.fields import with_absolute_paths
-from lmstack.rag.filters import Filter, all_of
+from lmstack.rag.filters import Fields, Filter, all_of
 from lmstack.rag.keeping import StoreKeeper
 from lmstack.rag.labels import check_labels
 from lmstack.rag.limits import LoadConfig
@@ -31,6 +31,7 @@ from lmstack.rag.listing import (
     list_documents,
     read_digest,
     read_document,
+    read_fields,
     read_spans,
 )
 from lmstack.rag.load import read_file
@@ -199,6 +200,11 @@ class IndexView:
                 param="id",
             )
         return found, raw.data
+
+    def fields_of(self, document_ids: Sequence[int]) -> dict[int, Fields]:
+        """What filters may ask of each of these documents; nothing of one that is gone."""
+        with self._opened.database.reading() as connection:
+            return read_fields(connection, document_ids, self.labels)
 
     def passage_spans(self, document_id: int) -> list[tuple[int, int]]:
         """Where the passages of a document begin and end, in order; none for one that is gone."""

@@ -2,8 +2,9 @@
 
     score = (1 - w) * relevance + w * 2 ** (-age / half-life)
 
-with relevance scaled to [0, 1] over the candidates. A document without a date counts as one
-half-life old, one of the future as new. Does not cover versions of one document: see `versions`.
+with relevance scaled to [0, 1] over the candidates. A document without a date is as old as its
+file; without that it counts as one half-life old, and one of the future as new. Does not cover
+versions of one document: see `versions`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def prefer_fresh(
         return []
     freshness = []
     for hit in hits:
-        day = day_of(fields_of(hit).get(date_field))
+        fields = fields_of(hit)
+        day = day_of(fields.get(date_field)) or day_of(fields.get("modified"))
         age = half_life_days if day is None else max((today - day).days, 0)
         freshness.append(0.5 ** (age / half_life_days))
     relevance = scaled([hit.score for hit in hits])
