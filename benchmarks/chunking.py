@@ -16,15 +16,17 @@ finding paragraphs and counting what will be embedded; no side embeds.
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
 import pathlib
 import platform
 import subprocess
 import sys
+import sysconfig
 import tempfile
+from collections.abc import Iterator
 
-from retrieval import library
 from serving_environments import Peer, build
 from spine import HERE, processor
 
@@ -45,13 +47,30 @@ SIDES = (
 MEGABYTES = 3.0
 
 
+def library() -> Iterator[tuple[str, list[str]]]:
+    """(source, docstrings) of each module of Python's library."""
+    root = pathlib.Path(sysconfig.get_path("stdlib"))
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if name.startswith(("test/", "site-packages/", "dist-packages/")) or "/test" in name:
+            continue
+        try:
+            source = path.read_text("utf-8")
+            tree = ast.parse(source)
+        except (UnicodeDecodeError, SyntaxError):
+            continue
+        kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        found = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, kinds)]
+        yield source, [text for text in found if text]
+
+
 def texts() -> list[str]:
     """About three megabytes: prose of the manual, docstrings, then sources."""
     from pydoc_data.topics import topics
 
     modules = list(library())
-    pieces = [*topics.values(), *("\n\n".join(found) for _, _, found in modules if found)]
-    pieces += [source for _, source, _ in modules]
+    pieces = [*topics.values(), *("\n\n".join(found) for _, found in modules if found)]
+    pieces += [source for source, _ in modules]
     kept: list[str] = []
     size = 0
     for piece in pieces:
