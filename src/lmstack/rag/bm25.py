@@ -24,19 +24,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.rag.lexical import MAX_TERMS, Hashes, Postings, word_terms
-from lmstack.rag.ranking import Mask, Places, Ranked, Scores, best_rows
+from lmstack.rag.lexical import MAX_TERMS, Postings, word_terms
+from lmstack.rag.ranking import Mask, Places, Ranked, Rows, Scores, best_rows
 
 __all__ = ["Bm25", "merge_postings", "without_rows"]
 
-Rows = npt.NDArray[np.int32]
-Wide = npt.NDArray[np.int64]
 # Chosen on half of the questions of two collections (docs/decisions.md).
 K1 = 0.9
 B = 0.6
 _KEPT_BYTES = 96 << 20
 # Below this many entries a list is added up whole: looking for a shortcut costs more.
 _WORTH_PRUNING = 4096
+# Of each term the best so many scores are kept in order: a floor for the best of a search.
+_TOP = 128
 
 
 def merge_postings(parts: Sequence[Postings]) -> Postings:
@@ -95,24 +95,30 @@ class _Segment:
         self.postings = postings
         self._ends = np.cumsum(postings.counts.astype(np.int64))
 
-    def find(self, term: np.uint64) -> tuple[Rows, npt.NDArray[np.uint16]] | None:
+    def find(self, term: int) -> tuple[Rows, npt.NDArray[np.uint16]] | None:
         """The rows that hold a term, ascending, and how often each does."""
         hashes = self.postings.hashes
-        at = int(np.searchsorted(hashes, term))
+        at = int(np.searchsorted(hashes, np.uint64(term)))
         if at == len(hashes) or hashes[at] != term:
             return None
         where = slice(int(self._ends[at]) - int(self.postings.counts[at]), int(self._ends[at]))
-        rows = self.postings.rows[where].astype(np.int32) + np.int32(self.first)
+        rows = self.postings.rows[where].astype(np.int64) + self.first
         return rows, self.postings.frequencies[where]
 
 
 @dataclass(frozen=True, slots=True)
 class _Term:
-    """A term among the visible rows: where it occurs, what it adds there, at most ``bound``."""
+    """A term among the visible rows: where it occurs and what it adds there, ``bound`` at most;
+    ``top`` are the highest of ``scores``, the highest first."""
 
     rows: Rows
     scores: Scores
     bound: float
+    top: Scores
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows.nbytes + self.scores.nbytes
 
 
 class Bm25:
@@ -154,107 +160,98 @@ class Bm25:
     def _holding(self, word: str) -> int:
         """How many rows hold all terms of a word."""
         lists = sorted((self._term(term).rows for term in word_terms(word)), key=len)
-        held = lists[0] if lists else np.zeros(0, np.int32)
+        held = lists[0] if lists else np.zeros(0, np.int64)
         for other in lists[1:]:
             held = np.intersect1d(held, other, assume_unique=True)
         return len(held)
 
-    def search(self, terms: Hashes, depth: int, allowed: Mask | None = None) -> Ranked:
+    def search(self, terms: Sequence[int], depth: int, allowed: Mask | None = None) -> Ranked:
         """The best ``depth`` rows of those ``allowed`` that hold any of ``terms``, best first,
-        equal scores by row; and their scores."""
-        return self._add_up(self._ranked(terms), depth, allowed)
+        equal scores by place; and their scores."""
+        ranked = self._ranked(terms)
+        total = np.zeros(len(self._norms), np.float32)
+        rest = sum(term.bound for term in ranked)
+        floor = _floor(ranked, depth) if allowed is None else 0.0
+        touched = 0
+        for n, term in enumerate(ranked):
+            if n and len(term.rows) >= max(_WORTH_PRUNING, touched):
+                bar = floor if rest < floor else _bar(total, depth, allowed)
+                if rest < bar:
+                    rows = _at_least(total, (1 - 1e-5) * bar - rest, allowed)
+                    scores = total[rows]
+                    for frequent in ranked[n:]:
+                        _look_up(frequent, rows, scores)
+                    return best_rows(rows, scores, depth, self._places)
+            np.add.at(total, term.rows, term.scores)
+            touched += len(term.rows)
+            rest -= term.bound
+        rows = _at_least(total, floor, allowed)
+        return best_rows(rows, total[rows], depth, self._places)
 
-    def scores(self, terms: Hashes, rows: Wide) -> Scores:
+    def scores(self, terms: Sequence[int], rows: Rows) -> Scores:
         """The scores of some rows, 0 for one that holds none of ``terms``."""
         total = np.zeros(len(rows), np.float32)
         for term in self._ranked(terms):
             _look_up(term, rows, total)
         return total
 
-    def _ranked(self, terms: Hashes) -> list[_Term]:
+    def _ranked(self, terms: Sequence[int]) -> list[_Term]:
         """Terms that occur, from the rarest on, equals by hash: the order in which scores are
         added up, so that equal rows have equal scores."""
-        found = [(self._term(term), int(term)) for term in dict.fromkeys(terms)]
-        found.sort(key=lambda pair: (len(pair[0].rows), pair[1]))
-        return [term for term, _ in found if len(term.rows)]
+        found = [(len(found.rows), term, found) for term in terms if (found := self._term(term))]
+        return [found for size, _, found in sorted(found) if size]
 
-    def _add_up(self, terms: Sequence[_Term], depth: int, allowed: Mask | None) -> Ranked:
-        total = np.zeros(len(self._norms), np.float32)
-        rest = np.cumsum([term.bound for term in reversed(terms)])[::-1]
-        touched = 0
-        rows: Wide | None = None
-        for n, term in enumerate(terms):
-            if len(term.rows) >= max(_WORTH_PRUNING, 2 * touched) and touched >= depth:
-                rows = _still_in_play(terms[:n], total, float(rest[n]), depth, allowed)
-                if rows is not None:
-                    return self._finish(terms[n:], total, rows, depth)
-            total[term.rows] += term.scores
-            touched += len(term.rows)
-        rows = _touched(terms, total, allowed)
-        return best_rows(rows, total[rows], depth, self._places)
-
-    def _finish(self, terms: Sequence[_Term], total: Scores, rows: Wide, depth: int) -> Ranked:
-        """Look up in the lists of the frequent terms the ``rows`` that are still in play."""
-        scores = total[rows]
-        for term in terms:
-            _look_up(term, rows, scores)
-        return best_rows(rows, scores, depth, self._places)
-
-    def _term(self, term: np.uint64) -> _Term:
-        key = int(term)
-        found = self._kept.get(key)
-        if found is not None:
-            return found
-        found = self._prepare(term)
-        with self._lock:
-            self._kept_bytes += found.rows.nbytes + found.scores.nbytes
-            if self._kept_bytes > _KEPT_BYTES:
-                self._kept.clear()
-                self._kept_bytes = found.rows.nbytes + found.scores.nbytes
-            self._kept[key] = found
+    def _term(self, term: int) -> _Term:
+        found = self._kept.get(term)
+        if found is None:
+            found = self._prepare(term)
+            with self._lock:
+                self._kept_bytes += found.nbytes
+                if self._kept_bytes > _KEPT_BYTES:
+                    self._kept.clear()
+                    self._kept_bytes = found.nbytes
+                self._kept[term] = found
         return found
 
-    def _prepare(self, term: np.uint64) -> _Term:
+    def _prepare(self, term: int) -> _Term:
         found = [part for segment in self._segments if (part := segment.find(term))]
-        rows = found[0][0] if len(found) == 1 else _joined([part[0] for part in found], np.int32)
+        rows = found[0][0] if len(found) == 1 else _joined([part[0] for part in found], np.int64)
         frequencies = _joined([part[1] for part in found], np.float32)
         if self._visible is not None:
             seen = self._visible[rows]
             rows, frequencies = rows[seen], frequencies[seen]
         idf = np.float32(np.log1p((self.count - len(rows) + 0.5) / (len(rows) + 0.5)))
         scores = (idf * (frequencies / (frequencies + self._norms[rows]))).astype(np.float32)
+        top = scores
+        if len(scores) > _TOP:
+            top = np.partition(scores, len(scores) - _TOP)[len(scores) - _TOP :]
+        top = np.sort(top)[::-1]
         # Wider by more than all the rounding of a sum in single precision.
-        return _Term(rows, scores, 1.0001 * float(scores.max(initial=0.0)))
+        return _Term(rows, scores, 1.0001 * float(top[0]) if len(top) else 0.0, top)
 
 
-def _look_up(term: _Term, rows: Wide, scores: Scores) -> None:
+def _floor(terms: Sequence[_Term], depth: int) -> float:
+    """A score that at least ``depth`` rows reach by one term alone."""
+    return max((float(t.top[depth - 1]) for t in terms if len(t.top) >= depth), default=0.0)
+
+
+def _bar(total: Scores, depth: int, allowed: Mask | None) -> float:
+    """The score that at least ``depth`` of the allowed rows have reached; 0 if fewer have any."""
+    reached = total[_at_least(total, 0.0, allowed)]
+    if len(reached) < depth:
+        return 0.0
+    return float(np.partition(reached, len(reached) - depth)[len(reached) - depth])
+
+
+def _at_least(total: Scores, floor: float, allowed: Mask | None) -> Rows:
+    """The allowed rows with a score of at least ``floor``, and more than none."""
+    rows = (total >= floor if floor > 0 else total > 0).nonzero()[0]
+    return rows if allowed is None else rows[allowed[rows]]
+
+
+def _look_up(term: _Term, rows: Rows, scores: Scores) -> None:
     """Add what ``term`` adds to the ``scores`` of ``rows``, in any order."""
     at = np.searchsorted(term.rows, rows)
     at[at == len(term.rows)] = 0
     holds = term.rows[at] == rows
     scores[holds] += term.scores[at[holds]]
-
-
-def _touched(terms: Sequence[_Term], total: Scores, allowed: Mask | None) -> Wide:
-    """The allowed rows that hold any of ``terms``, ascending."""
-    if sum(len(term.rows) for term in terms) > len(total) // 16:
-        rows = np.flatnonzero(total > 0)
-    elif terms:
-        every = np.sort(np.concatenate([term.rows for term in terms]))
-        rows = every[np.append(True, every[1:] != every[:-1])].astype(np.int64)
-    else:
-        rows = np.zeros(0, np.int64)
-    return rows if allowed is None else rows[allowed[rows]]
-
-
-def _still_in_play(
-    terms: Sequence[_Term], total: Scores, rest: float, depth: int, allowed: Mask | None
-) -> Wide | None:
-    """Those of the rows touched so far that can still come in, if no other row can; else None.
-    ``rest`` is the most that the terms to come add."""
-    rows = _touched(terms, total, allowed)
-    if len(rows) < depth:
-        return None
-    scores = total[rows]
-    threshold = float(np.partition(scores, len(scores) - depth)[len(scores) - depth])
-    return rows[scores + rest >= (1 - 1e-5) * threshold] if rest < threshold else None

@@ -33,6 +33,7 @@ __all__ = [
     "STOP_WORDS",
     "Hashes",
     "Postings",
+    "Terms",
     "content_words",
     "is_of_other_version",
     "pieces_of",
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 Hashes = npt.NDArray[np.uint64]
+Terms = tuple[int, ...]
 # Another version of the stemmer may make other terms, and then every document must be posted anew.
 POSTINGS_VERSION = f"1 {Stemmer.version()}"
 
@@ -150,41 +152,41 @@ def _hash(term: str) -> bytes:
     return hashlib.blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-_kept: dict[str, bytes] = {}
+_kept: dict[tuple[str, bool], bytes] = {}
 
 
-def _posted(token: str) -> bytes:
+def _hashes(token: str, *, asked: bool = False) -> bytes:
     """The hashes of a token's terms, one after the other."""
-    found = b"".join(map(_hash, _token_terms(token)))
-    if len(token) <= _LONGEST_KEPT:
-        if len(_kept) >= _KEPT_TOKENS:
-            _kept.clear()
-        _kept[token] = found
+    found = _kept.get((token, asked))
+    if found is None:
+        found = b"".join(map(_hash, _token_terms(token, asked=asked)))
+        if len(token) <= _LONGEST_KEPT:
+            if len(_kept) >= _KEPT_TOKENS:
+                _kept.clear()
+            _kept[token, asked] = found
     return found
 
 
+def _tokens(text: str) -> list[str]:
+    return _TOKEN.findall(_CLITIC.sub("", _fold(text)))
+
+
 def _text_terms(text: str) -> bytes:
-    tokens = _TOKEN.findall(_CLITIC.sub("", _fold(text)))
-    kept = _kept.get
-    return b"".join([kept(token) or _posted(token) for token in tokens])
+    return b"".join(map(_hashes, _tokens(text)))
 
 
-def query_terms(text: str) -> Hashes:
+def query_terms(text: str) -> Terms:
     """The terms to look for: at most `MAX_TERMS`, each once, stop words left out unless there
     is nothing else; none when the text has no word."""
-    tokens = _TOKEN.findall(_CLITIC.sub("", _fold(text)))
+    tokens = _tokens(text)
     telling = [token for token in tokens if token.lower() not in STOP_WORDS] or tokens
-    terms = (term for token in telling for term in _token_terms(token, asked=True))
-    return _as_hashes(b"".join(map(_hash, list(dict.fromkeys(terms))[:MAX_TERMS])))
+    data = b"".join([_hashes(token, asked=True) for token in telling])
+    return tuple(dict.fromkeys(struct.unpack(f"<{len(data) // 8}Q", data)))[:MAX_TERMS]
 
 
-def word_terms(word: str) -> Hashes:
+def word_terms(word: str) -> Terms:
     """The terms that a text must hold for `word` (one of `content_words`) to occur in it."""
     return query_terms(word)
-
-
-def _as_hashes(data: bytes) -> Hashes:
-    return np.frombuffer(data, "<u8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,7 @@ def posting_blob(texts: Sequence[tuple[str, str]]) -> bytes:
     """The postings of a document from the (prefix, text) of its chunks, for `read_postings`."""
     found = [_text_terms(prefix) + _text_terms(text) for prefix, text in texts]
     lengths = np.array([len(data) // 8 for data in found], np.int64)
-    hashes, term = np.unique(_as_hashes(b"".join(found)), return_inverse=True)
+    hashes, term = np.unique(np.frombuffer(b"".join(found), "<u8"), return_inverse=True)
     row = np.repeat(np.arange(len(found)), lengths)
     places, frequencies = np.unique(term * max(len(found), 1) + row, return_counts=True)
     term, rows = np.divmod(places, max(len(found), 1))
