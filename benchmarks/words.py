@@ -26,6 +26,7 @@ import statistics
 import sysconfig
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 import bm25s
 import numpy as np
@@ -154,10 +155,11 @@ def passages_and_queries(size: int) -> tuple[list[str], list[str]]:
     asked: set[str] = set()
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for text in sources():
-        if len(asked) < 5000:
-            nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, kinds)]
-            lines = [(ast.get_docstring(node) or "").partition("\n")[0] for node in nodes]
-            asked |= {line for line in lines if 25 < len(line) < 80}
+        if len(asked) < 1000:
+            with suppress(SyntaxError):
+                nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, kinds)]
+                lines = [(ast.get_docstring(node) or "").partition("\n")[0] for node in nodes]
+                asked |= {line for line in lines if 25 < len(line) < 80}
         passages += [text[n : n + CHARS] for n in range(0, len(text), CHARS)]
         if len(passages) >= size:
             break

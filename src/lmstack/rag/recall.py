@@ -18,7 +18,7 @@ _K = 10
 _QUERIES = 200
 _RESAMPLES = 2000
 # Cosines so near to that of the last place count as in it: single precision cannot tell them.
-_TOLERANCE = 1e-6
+_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
