@@ -10,7 +10,7 @@ NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
 QUESTION ?= How do I open the web page?
 
 .PHONY: demo test test-long check format docs clean
-.PHONY: bench bench-questions bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval
+.PHONY: bench bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval
 
 demo: $(VENV)/.base
 	@$(LMSTACK) pull
@@ -46,6 +46,11 @@ bench: $(VENV)/.dev
 bench-questions: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/questions.py
+
+bench-citations: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/citations.py
+	@$(BIN)/python benchmarks/conversation.py
 
 bench-seq2seq: $(VENV)/.dev
 	@$(BIN)/lmstack pull flan-t5-small-titles --quiet

@@ -33,14 +33,19 @@ def test_json_has_exactly_the_promised_fields(run: Run, docs: Path, model: Scrip
     assert set(answer) == {
         "answer",
         "abstained",
+        "supported",
         "citations",
+        "conflicts",
+        "unanswered",
         "model",
         "usage",
         "timings",
     }
     assert answer["model"] == {"name": "tiny", "digest": "sha256:" + "0" * 64}
     assert answer["abstained"] is False
-    assert [set(c) for c in answer["citations"]] == [{"id", "path", "start", "end", "quote"}]
+    assert [set(c) for c in answer["citations"]] == [
+        {"id", "path", "start", "end", "quote", "page"}
+    ]
     assert f"[{answer['citations'][0]['id']}]" in answer["answer"]
 
 

@@ -72,6 +72,7 @@ def request(
     id: str = "r",
     grammar: Grammar | None = None,
     echo: bool = False,
+    score_from: int = 0,
     on_event: Callable[[TokenEvent], None] | None = None,
     cache_scope: str = "",
     **sampling: object,
@@ -79,7 +80,14 @@ def request(
     params = SamplingParams.from_mapping({"temperature": 0.0, "max_tokens": 8} | sampling)
     callback = on_event or (outcome or Outcome()).events.append
     return EngineRequest(
-        id, tuple(prompt), callback, params, grammar, echo, cache_scope=cache_scope
+        id,
+        tuple(prompt),
+        callback,
+        params,
+        grammar,
+        echo,
+        cache_scope=cache_scope,
+        score_from=score_from,
     )
 
 

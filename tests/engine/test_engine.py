@@ -293,6 +293,20 @@ def test_echo_scores_every_prompt_token_as_the_forward_pass_does(
     assert all(not e.prompt for e in outcome.events[1:])
 
 
+def test_echo_from_a_token_takes_what_is_before_from_the_cache(make_engine: MakeEngine) -> None:
+    before, after = [*range(40)], [7, 90, 91]
+    engine = make_engine(max_batch_tokens=64, max_sequences=4)
+    generate(engine, [*before, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59])
+    whole = generate(make_engine(), [*before, *after], echo=True, logprobs=0)
+    outcome = generate(engine, [*before, *after], echo=True, logprobs=0, score_from=40)
+    assert whole.events[0].cached_tokens == 0
+    assert outcome.events[0].cached_tokens >= 32
+    scores = outcome.events[0].prompt
+    assert [s.logprob for s in scores[:40]] == [None] * 40
+    expected = [s.logprob for s in whole.events[0].prompt[40:]]
+    assert [s.logprob for s in scores[40:]] == pytest.approx(expected, abs=1e-4)
+
+
 def test_echo_scores_survive_preemption(make_engine: MakeEngine) -> None:
     def scores(num_blocks: int) -> tuple[list[object], int]:
         engine = make_engine(num_blocks=num_blocks, max_batch_tokens=8, max_sequences=4)

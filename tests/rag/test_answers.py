@@ -303,8 +303,12 @@ async def test_prompt_may_hold_the_candidates_alone(index):
 async def test_json_of_an_answer_is_the_contract(index):
     answer = await Answerer(index, ScriptedModel([_quote("sixty")]), LOOSE).answer(QUESTION)
     found = json.loads(json.dumps(answer.to_json()))
-    assert list(found) == ["answer", "abstained", "citations", "model", "usage", "timings"]
-    assert list(found["citations"][0]) == ["id", "path", "start", "end", "quote"]
+    assert list(found) == [
+        *("answer", "abstained", "supported", "citations", "conflicts", "unanswered"),
+        *("model", "usage", "timings"),
+    ]
+    assert list(found["citations"][0]) == ["id", "path", "start", "end", "quote", "page"]
+    assert found["supported"] is True
     assert found["model"] == {"name": "scripted", "digest": "sha256:" + "0" * 64}
     assert found["usage"]["completion_tokens"] > 0
 

@@ -18,6 +18,7 @@ def tiny_decoder(
     seed: int = 3,
     layers: int = 2,
     template: ChatTemplate | None = None,
+    positions: int = 256,
 ) -> LoadedModel:
     torch.manual_seed(seed)
     config = TransformerConfig(
@@ -28,7 +29,7 @@ def tiny_decoder(
         num_heads=4,
         num_kv_heads=2,
         head_dim=8,
-        max_positions=256,
+        max_positions=positions,
     )
     module = Transformer(config)
     module.reset_parameters(std=0.35)

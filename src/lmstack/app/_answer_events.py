@@ -16,6 +16,8 @@ from lmstack.rag import (
     AnswerEvent,
     Citation,
     CitationFound,
+    Conflict,
+    ConflictFound,
     Hit,
     PassagesFound,
     SentenceChecked,
@@ -54,6 +56,8 @@ class AnswerEvents:
                 checked = self._checked(sentence.supported)
                 self._sentences.append(checked)
                 yield "sentence", checked
+            case ConflictFound(conflict=conflict):
+                yield "conflict", self._conflict(conflict)
             case Abstained():
                 pass  # `done` says so too, with the passages
             case AnswerDone(answer=answer):
@@ -76,10 +80,18 @@ class AnswerEvents:
             "ranks": dict(passages[0].ranks) if passages else None,
         }
 
+    def _conflict(self, conflict: Conflict) -> dict[str, Any]:
+        return {
+            **conflict.to_json(),
+            "path": self._named(conflict.path),
+            "document_id": conflict.document_id,
+        }
+
     def _done(self, answer: Answer) -> dict[str, Any]:
         return {
             **answer.to_json(),
             "citations": [self._citation(citation) for citation in answer.citations],
+            "conflicts": [self._conflict(conflict) for conflict in answer.conflicts],
             "nearest": [self._passage(hit) for hit in answer.hits[:NEAREST]]
             if answer.abstained
             else [],

@@ -11,7 +11,15 @@ from collections.abc import Callable
 
 from lmstack.app.formats import columns, printable
 
-__all__ = ["WrappedStream", "line_numbers", "quoted", "source_lines", "status_line"]
+__all__ = [
+    "WrappedStream",
+    "conflict_line",
+    "line_numbers",
+    "place_text",
+    "quoted",
+    "source_lines",
+    "status_line",
+]
 
 WIDTH = 76
 INDENT = "  "
@@ -81,16 +89,28 @@ def quoted(quote: str) -> str:
     return f'"{flat}"'
 
 
-def source_lines(sources: list[tuple[int, str, tuple[int, int] | None, str]]) -> list[str]:
-    """``(id, path, lines or None, quote)`` as ``[1] docs/a.md:12-14   "..."``, aligned."""
-    rows = []
-    for number, path, lines, quote in sources:
-        place = printable(path, one_line=True)
-        if lines is not None:
-            first, last = lines
-            place += f":{first}" if first == last else f":{first}-{last}"
-        rows.append((f"[{number}] {place}", quoted(quote)))
-    return columns(rows)
+def place_text(path: str, lines: tuple[int, int] | None, page: int | None) -> str:
+    """``docs/a.md:12-14``, or ``docs/a.pdf page 3`` where text has no lines of its own."""
+    place = printable(path, one_line=True)
+    if page is not None:
+        return f"{place} page {page}"
+    if lines is None:
+        return place
+    first, last = lines
+    return f"{place}:{first}" if first == last else f"{place}:{first}-{last}"
+
+
+def source_lines(sources: list[tuple[int, str, str]]) -> list[str]:
+    """``(id, place, quote)`` as ``[1] docs/a.md:12-14   "..."``, aligned."""
+    return columns([(f"[{number}] {place}", quoted(quote)) for number, place, quote in sources])
+
+
+def conflict_line(relation: str, citation: int, date: str, place: str, quote: str) -> str:
+    """``[1] An older edition (2019-03-04) says otherwise: docs/a.md:12   "..."``."""
+    who = "Another document" if relation == "other" else f"An {relation} edition"
+    who = "A newer edition" if relation == "newer" else who
+    when = f" ({printable(date, one_line=True)})" if date else ""
+    return f"  [{citation}] {who}{when} says otherwise: {place}   {quoted(quote)}"
 
 
 def status_line(
@@ -102,13 +122,17 @@ def status_line(
     tokens: int,
     cited: int,
     passages: int,
+    reused: float = 0.0,
 ) -> str:
     """``smollm2-135m-instruct@3f2a91c · 0.4 s to first token · 152 tokens/s · 2 of 8 passages
-    cited``. The speed counts the tokens after the first; one token has none."""
+    cited``. The speed counts the tokens after the first; one token has none. ``reused``: the
+    share of the prompts that was computed before."""
     short = digest.removeprefix("sha256:")[:7] if digest else ""
     parts = [f"{model}@{short}" if short else model, f"{first_token_s:.1f} s to first token"]
     rest = total_s - first_token_s
     if tokens > 1 and rest > 0:
         parts.append(f"{(tokens - 1) / rest:.0f} tokens/s")
+    if reused:
+        parts.append(f"prefix {reused:.0%}")
     parts.append(f"{cited} of {passages} passages cited")
     return " · ".join(parts)

@@ -62,11 +62,10 @@ class Message:
 class Request:
     """One thing to generate: a conversation (``messages``) or a raw ``prompt``, never both.
 
-    ``prompt`` is text or token ids and skips the chat template. ``echo`` returns the prompt
-    before the completion (with its log-probabilities if ``sampling.logprobs`` is set).
-    ``client`` names who asks, for limits and audit; it is never shown to the model.
-    ``request_id`` goes into audit records and logs. Prompts of one ``cache_scope`` may share what
-    was computed for them; no request can tell what another scope asked.
+    ``prompt`` is text or token ids and skips the chat template. ``echo`` returns it before the
+    completion, with log-probabilities if ``sampling.logprobs`` is set: of a text those from
+    character ``echo_from`` on. ``client`` and ``request_id`` are for limits and audit, never shown
+    to the model. What a prompt computed serves its ``cache_scope`` only; nobody else can tell.
     """
 
     messages: tuple[Message, ...] = ()
@@ -74,6 +73,7 @@ class Request:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     grammar: Grammar | None = None
     echo: bool = False
+    echo_from: int = 0
     client: str = "local"
     request_id: str = ""
     cache_scope: str = ""
@@ -92,7 +92,7 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
     """``token`` may hold replacement characters; ``bytes`` are exact. Natural logarithm;
-    None only for the first token of an echoed prompt, which nothing precedes."""
+    None where nothing precedes a token of an echoed prompt, and before ``echo_from``."""
 
     token: str
     bytes: bytes

@@ -27,18 +27,14 @@ class Prefixes:
 
     def whole(self, sequence: Sequence) -> list[int]:
         """Cached blocks to start from; at least one token is left to compute."""
-        if sequence.needs_whole_prompt:
-            return []
         return self._blocks.match(sequence.hashes[: self._usable(sequence)])
 
     def part(self, sequence: Sequence, num_whole: int) -> tuple[int, int]:
         """A cached block that begins as the one after ``num_whole`` must, and how many of its
         tokens are the same; 0 where copying it is not worth it."""
-        if sequence.needs_whole_prompt:
-            return 0, 0
         size = self._config.block_size
         start = num_whole * size
-        wanted = sequence.tokens[start : min(start + size, len(sequence.tokens) - 1)]
+        wanted = sequence.tokens[start : min(start + size, sequence.num_reusable)]
         source, count = self._blocks.match_partly(_parent(sequence, num_whole), wanted)
         return (source, count) if count >= max(1, LEAST_PART * size) else (0, 0)
 
@@ -66,7 +62,6 @@ class Prefixes:
         that waiting for it is cheaper than computing it twice (several choices of a prompt)."""
         return (
             num_whole < min(self._usable(sequence), len(sequence.hashes))
-            and not sequence.needs_whole_prompt
             and sequence.hashes[num_whole] in coming
         )
 
@@ -91,7 +86,7 @@ class Prefixes:
             self._blocks.publish(block, name)
 
     def _usable(self, sequence: Sequence) -> int:
-        return (len(sequence.tokens) - 1) // self._config.block_size
+        return sequence.num_reusable // self._config.block_size
 
 
 def _parent(sequence: Sequence, index: int) -> bytes:

@@ -54,7 +54,8 @@ class EngineRequest:
     Of an encoder-decoder ``prompt_ids`` are what the encoder reads, and ``decoder_ids`` what the
     decoder begins with, which is no part of its output.
 
-    ``echo`` with ``sampling.logprobs`` scores the prompt too. ``stop_ids`` end the text like
+    ``echo`` with ``sampling.logprobs`` scores the prompt too, from token ``score_from`` on; what
+    comes before may be taken from the cache. ``stop_ids`` end the text like
     the vocabulary's own ends, whatever ``ignore_eos`` says. ``sampling.n`` counts only in beam
     search, where one request finds all its choices. ``bad_words`` and ``force_words`` are those
     of ``sampling`` as token ids: runs that may not come, and runs that must (beam search only).
@@ -80,6 +81,7 @@ class EngineRequest:
     allowed_tokens: Callable[[tuple[int, ...]], Iterable[int]] | None = None
     client: str = ""
     cache_scope: str = ""
+    score_from: int = 0
 
     @property
     def scores_prompt(self) -> bool:

@@ -96,7 +96,8 @@ class Sequence:
         self.created = time.monotonic()
         self.prompt_scores: list[TokenScore] = []
         if request.scores_prompt:
-            self.prompt_scores.append(TokenScore(self.tokens[0], None))
+            unscored = self.tokens[: max(1, min(request.score_from, self.num_prompt - 1))]
+            self.prompt_scores += [TokenScore(token, None) for token in unscored]
         seed = request.sampling.seed
         self.seed = secrets.randbits(64) if seed is None else seed % 2**64
 
@@ -124,9 +125,12 @@ class Sequence:
         return self.request.scores_prompt and len(self.prompt_scores) < self.num_prompt
 
     @property
-    def needs_whole_prompt(self) -> bool:
-        """Each place of the prompt has to be computed, even where its keys are known."""
-        return self.needs_prompt_scores or (self.search is not None and self.search.needs_hidden)
+    def num_reusable(self) -> int:
+        """Of how many tokens the known keys are enough: each place from which something is made
+        has to be computed."""
+        if self.search is not None and self.search.needs_hidden:
+            return 0
+        return (len(self.prompt_scores) if self.needs_prompt_scores else len(self.tokens)) - 1
 
     @property
     def is_parked(self) -> bool:

@@ -21,14 +21,18 @@ __all__ = [
     "AnswerTimings",
     "Citation",
     "CitationFound",
+    "Conflict",
+    "ConflictFound",
     "PassagesFound",
+    "Relation",
     "SentenceChecked",
     "StrategyName",
     "TextDelta",
 ]
 
 StrategyName = Literal["likelihood", "extractive", "similarity", "generative"]
-Unsupported = Literal["drop", "mark"]
+Unsupported = Literal["drop", "mark", "abstain"]
+Relation = Literal["older", "newer", "other"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,16 @@ class AnswerConfig(Config):
     of their vectors plus ``coverage_weight`` times the share of the question's words (weighted
     by rarity) found in it. A sentence is read in its context, the headings above and the
     sentence before: its cosine is moved by ``own_share`` towards that of the sentence alone if
-    that is higher, and a word found only in the context counts for ``heading_share``. A name or
-    number in the question that no passage mentions takes ``unheard_penalty`` off. Below
-    ``min_evidence`` for the best sentence the answer is an abstention.
+    that is higher, and a word found only in the context counts for ``heading_share``.
+    ``topic_weight`` times the cosine of question and sentence without the names in the question
+    says whether they are about the same thing of it. What is taken off: ``name_penalty`` times
+    the share of the question's names that are not in the context, ``number_penalty`` if one of
+    them is a number or the sentence names a like thing instead, ``kind_penalty`` if the sentence
+    holds nothing of the kind that is asked for (an amount, a date, a person),
+    ``edition_penalty`` in an edition that another stands before, and ``unheard_penalty`` from all
+    if no passage mentions a name in the question. Below
+    ``min_evidence`` for the best sentence the answer is an abstention. ``weighed``: how many
+    sentences, those with the most words of the question, are looked at so closely.
 
     ``candidates`` sentences with the most evidence may be chosen, of those within
     ``candidate_margin`` of the best. Where there are several, ``likelihood_weight`` times the
@@ -63,21 +74,28 @@ class AnswerConfig(Config):
     ``finish_early`` completes a quotation as soon as the model has left one choice (the model's
     own count of tokens is lost).
 
-    Checking: a sentence whose support by its passage is below ``min_support`` is dropped or
-    marked as ``unsupported`` says.
+    Checking: a sentence whose support by its passage is below ``min_support``, or that the
+    passage makes less than ``min_lift`` likelier (mean log-probability of a token; None: not
+    asked), is dropped or marked as ``unsupported`` says; ``abstain`` gives up the answer for it.
 
     ``history_turns``: earlier turns that a follow-up question may draw on.
     """
 
     strategy: StrategyName = "likelihood"
-    retrieve: int = 8
-    passages: int = 4
-    similarity_weight: float = 0.6
-    coverage_weight: float = 0.4
+    retrieve: int = 10
+    passages: int = 8
+    similarity_weight: float = 0.5
+    coverage_weight: float = 0.3
     heading_share: float = 0.5
     own_share: float = 0.5
+    topic_weight: float = 0.25
+    name_penalty: float = 0.3
+    number_penalty: float = 0.25
+    kind_penalty: float = 0.2
+    edition_penalty: float = 0.25
+    weighed: int = 32
     unheard_penalty: float = 0.2
-    min_evidence: float = 0.4
+    min_evidence: float = 0.43
     candidates: int = 4
     candidate_margin: float = 0.1
     likelihood_weight: float = 0.1
@@ -89,6 +107,7 @@ class AnswerConfig(Config):
     model_may_abstain: bool = False
     finish_early: bool = False
     min_support: float = 0.5
+    min_lift: float | None = None
     unsupported: Unsupported = "drop"
     history_turns: int = 1
 
@@ -102,6 +121,7 @@ class AnswerConfig(Config):
                 )
         check_range("retrieve", self.retrieve, 1, 100)
         check_range("passages", self.passages, 1, self.retrieve)
+        check_range("weighed", self.weighed, 1, 10_000)
         check_range("candidates", self.candidates, 1, 1000)
         check_range("max_sentence_chars", self.max_sentence_chars, 10, 100_000)
         check_range("max_sentences", self.max_sentences, 1, 100)
@@ -110,6 +130,11 @@ class AnswerConfig(Config):
         for name in (
             "similarity_weight",
             "coverage_weight",
+            "topic_weight",
+            "name_penalty",
+            "number_penalty",
+            "kind_penalty",
+            "edition_penalty",
             "unheard_penalty",
             "candidate_margin",
             "likelihood_weight",
@@ -143,6 +168,39 @@ class Citation:
             "start": self.start,
             "end": self.end,
             "quote": self.quote,
+            "page": self.page,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A passage that answers otherwise than citation ``citation`` does: ``quote`` is its
+    document's text between ``start`` and ``end``. ``relation``: it is of an ``older`` or ``newer``
+    edition of the cited document, or of ``other``. ``date`` and ``cited_date``: what the two
+    documents state, ISO 8601, empty where they state none."""
+
+    citation: int
+    relation: Relation
+    path: str
+    start: int
+    end: int
+    quote: str
+    page: int | None
+    document_id: int
+    date: str
+    cited_date: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "citation": self.citation,
+            "relation": self.relation,
+            "path": self.path,
+            "start": self.start,
+            "end": self.end,
+            "quote": self.quote,
+            "page": self.page,
+            "date": self.date,
+            "cited_date": self.cited_date,
         }
 
 
@@ -173,7 +231,8 @@ class Answer:
     """``answer`` is the text with citation numbers. ``hits`` are the passages found, nearest
     first: what an abstention shows instead. ``truncated``: the model ran into its limit of
     tokens. ``query`` is what was searched for (a follow-up is searched with the question before
-    it); ``evidence`` that of the best sentence."""
+    it); ``evidence`` that of the best sentence. ``conflicts``: passages that answer otherwise;
+    ``unanswered``: parts of the question that no passage answers, where others are answered."""
 
     answer: str
     abstained: bool
@@ -186,13 +245,23 @@ class Answer:
     model: ModelInfo
     usage: Usage
     timings: AnswerTimings
+    conflicts: tuple[Conflict, ...] = ()
+    unanswered: tuple[str, ...] = ()
+
+    @property
+    def supported(self) -> bool:
+        """Whether there is an answer and every sentence of it is borne out by what it cites."""
+        return not self.abstained and all(sentence.supported for sentence in self.sentences)
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``lmstack ask --json`` prints."""
         return {
             "answer": self.answer,
             "abstained": self.abstained,
+            "supported": self.supported,
             "citations": [citation.to_json() for citation in self.citations],
+            "conflicts": [conflict.to_json() for conflict in self.conflicts],
+            "unanswered": list(self.unanswered),
             "model": {"name": self.model.name, "digest": self.model.digest},
             "usage": {
                 "prompt_tokens": self.usage.prompt_tokens,
@@ -240,6 +309,13 @@ class SentenceChecked:
 
 
 @dataclass(frozen=True, slots=True)
+class ConflictFound:
+    """Another passage answers otherwise; sent before `AnswerDone`."""
+
+    conflict: Conflict
+
+
+@dataclass(frozen=True, slots=True)
 class Abstained:
     """The documents do not answer; ``nearest`` passages are shown instead."""
 
@@ -254,4 +330,12 @@ class AnswerDone:
     answer: Answer
 
 
-AnswerEvent = PassagesFound | TextDelta | CitationFound | SentenceChecked | Abstained | AnswerDone
+AnswerEvent = (
+    PassagesFound
+    | TextDelta
+    | CitationFound
+    | SentenceChecked
+    | ConflictFound
+    | Abstained
+    | AnswerDone
+)

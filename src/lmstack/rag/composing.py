@@ -12,6 +12,7 @@ from lmstack.rag.answers import (
     AnswerSentence,
     Citation,
     CitationFound,
+    Conflict,
     SentenceChecked,
     TextDelta,
 )
@@ -25,13 +26,16 @@ _BEGUN = re.compile(r"\[\s*\d*\s*$")
 
 @dataclass
 class Composer:
-    """One answer. ``cut`` is set when the model ran into its limit of tokens."""
+    """One answer. ``cut`` is set when the model ran into its limit of tokens;
+    ``num_unsupported`` counts sentences that were not borne out, shown or not."""
 
     citations: list[Citation] = field(default_factory=list)
     sentences: list[AnswerSentence] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     cut: bool = False
     model_abstained: bool = False
+    conflicts: list[Conflict] = field(default_factory=list)
+    num_unsupported: int = 0
     _parts: list[str] = field(default_factory=list)
     _held: str = ""
 
@@ -84,6 +88,15 @@ class Composer:
         self.sentences.append(sentence)
         yield SentenceChecked(len(self.sentences) - 1, sentence)
 
+    def spend(self, usage: Usage) -> None:
+        """Add what a request to the model took."""
+        had = self.usage
+        self.usage = Usage(
+            had.prompt_tokens + usage.prompt_tokens,
+            had.completion_tokens + usage.completion_tokens,
+            had.cached_tokens + usage.cached_tokens,
+        )
+
     def _known(self, quote: Candidate) -> Citation | None:
         place = (quote.hit.document_id, quote.start, quote.end)
         for citation in self.citations:
@@ -102,5 +115,5 @@ def _citation(number: int, quote: Candidate) -> Citation:
         quote.hit.rank,
         quote.hit.chunk_id,
         quote.hit.document_id,
-        quote.hit.page,
+        quote.page,
     )

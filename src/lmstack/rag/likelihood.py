@@ -1,9 +1,10 @@
-"""The model as a judge: how likely it finds the question after each sentence.
+"""The model as a judge: how likely it finds one text after another.
 
 A small model follows instructions poorly, but it knows which sentence makes a question expected.
 One forward pass a sentence scores the question's tokens after the sentence in its context
-(query likelihood; Ponte and Croft, 1998); nothing is generated. Covers the scores; `strategies`
-chooses by them.
+(query likelihood; Ponte and Croft, 1998); nothing is generated. In the same way a sentence that
+was written is checked against a passage: one that the passage does not make likelier does not
+come from it. Covers the scores; `strategies` chooses by them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lmstack.core import (
 )
 from lmstack.rag.evidence import Candidate
 
-__all__ = ["question_likelihoods"]
+__all__ = ["question_likelihoods", "sentence_lifts", "suffix_likelihoods"]
 
 _SCORING = SamplingParams(max_tokens=1, temperature=0, logprobs=0)
 
@@ -38,20 +39,58 @@ async def question_likelihoods(
     priority: int = 0,
 ) -> tuple[list[float], Usage] | None:
     """The mean log-probability of a token of ``question`` after each of ``candidates``, and what
-    it took (the token that each request must write is no part of an answer and not counted);
-    None where the model cannot score a prompt. The requests run side by side."""
-    suffix = f" {_harmless(question)}"
+    it took; None where the model cannot score a prompt."""
+    pairs = [(f"{c.in_context}\n\nQuestion:", f" {question}") for c in candidates]
+    return await suffix_likelihoods(
+        model, pairs, client=client, request_id=request_id, priority=priority
+    )
+
+
+async def sentence_lifts(
+    model: ChatModel,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    client: str = "local",
+    request_id: str = "",
+    priority: int = 0,
+) -> tuple[list[float], Usage] | None:
+    """Of each (passage, sentence) how much likelier the passage makes the sentence: the
+    difference of the mean log-probabilities of its tokens with and without it."""
+    asked = [(f"{passage}\n\nSo:", f" {sentence}") for passage, sentence in pairs]
+    asked += [("So:", f" {sentence}") for _, sentence in pairs]
+    scored = await suffix_likelihoods(
+        model, asked, client=client, request_id=request_id, priority=priority
+    )
+    if scored is None:
+        return None
+    scores, usage = scored
+    return [scores[n] - scores[n + len(pairs)] for n in range(len(pairs))], usage
+
+
+async def suffix_likelihoods(
+    model: ChatModel,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    client: str = "local",
+    request_id: str = "",
+    priority: int = 0,
+) -> tuple[list[float], Usage] | None:
+    """Of each (before, after) the mean log-probability of a token of ``after``, and what it took
+    (the token that each request must write is no part of an answer and not counted); None where
+    the model cannot score a prompt. What was ``before`` in an earlier call is in the model's
+    cache. The requests run side by side."""
     requests = [
         Request(
-            prompt=f"{_harmless(candidate.in_context)}\n\nQuestion:{suffix}",
+            prompt=_harmless(before) + _harmless(after),
             echo=True,
+            echo_from=len(_harmless(before)),
             sampling=_SCORING.replace(priority=priority),
             client=client,
             request_id=request_id,
         )
-        for candidate in candidates
+        for before, after in pairs
     ]
-    tasks = [asyncio.ensure_future(_score(model, request, suffix)) for request in requests]
+    tasks = [asyncio.ensure_future(_score(model, request)) for request in requests]
     try:
         scored = await asyncio.gather(*tasks)
     except (UnsupportedError, ContextLengthError):
@@ -75,7 +114,9 @@ def _harmless(text: str) -> str:
     return text.replace("<|", "< |").replace("</s>", "< /s>")
 
 
-async def _score(model: ChatModel, request: Request, suffix: str) -> tuple[float | None, Usage]:
+async def _score(model: ChatModel, request: Request) -> tuple[float | None, Usage]:
+    assert isinstance(request.prompt, str)
+    suffix = request.prompt[request.echo_from :]
     prompt: tuple[TokenLogprob, ...] | None = None
     usage = Usage()
     async with aclosing(model.stream(request)) as stream:  # type: ignore[type-var]

@@ -23,19 +23,31 @@ _COMMENT = re.compile(r"<!--.*?-->", re.S)
 _LINK = re.compile(r"!?\[[^\]]*\]\([^)]*\)|https?://\S+")
 _CELL = re.compile(r"(?<!\\)\|")
 _LINE = re.compile(r"[^\n]*\S[^\n]*")
+_MISSED = re.compile(r"\b([a-z]{3,})([.!?])\s+(?=[A-Z][a-z]*\b)")
+_SHORT = (
+    "approx max min dept fig est incl excl resp etc vol nos sec art par ext tel ave gen col sen "
+    "rev prof cap chap ref tab eds misc temp qty"
+)
+_ABBREVIATED = frozenset(_SHORT.split())
 _END = re.compile(r"[.!?…。！？][\"')\]»”’*_`]*$")
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """``text[start:end]``; ``shown`` is it on one line, cells named by the table's header.
-    ``before``: the sentence that it goes on from, or that introduces its list."""
+    ``before``: the sentence that it goes on from, or that introduces its list. ``bare``: of a
+    row with two cells those alone, a name and its value; of others as shown."""
 
     start: int
     end: int
     kind: PieceKind
     shown: str
     before: str = ""
+    pair: str = ""
+
+    @property
+    def bare(self) -> str:
+        return self.pair or self.shown
 
 
 def read_pieces(text: str) -> list[Piece]:
@@ -82,7 +94,9 @@ def _join_code(text: str, found: Iterator[Run]) -> list[Run]:
 def _prose(text: str, run: Run, introduction: str) -> Iterator[Piece]:
     """Sentences of a paragraph or an item, each with the one before it."""
     before = introduction
-    spans = split_prose(text, run[0], run[1])
+    spans = [
+        part for span in split_prose(text, run[0], run[1]) for part in _split_missed(text, *span)
+    ]
     for start, end in spans:
         comment = re.match(r"(?:<!--.*?-->\s*)+", text[start:end], re.S)
         start += comment.end() if comment else 0
@@ -91,6 +105,16 @@ def _prose(text: str, run: Run, introduction: str) -> Iterator[Piece]:
         piece = _piece(text, start, end, _kind(text[start:end], run, len(spans)), before)
         yield piece
         before = piece.shown
+
+
+def _split_missed(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Sentences that Punkt takes for one: after a plain word, a capital begins another."""
+    for match in _MISSED.finditer(text, start, end):
+        if match[1].lower() not in _ABBREVIATED:
+            yield start, match.end(2)
+            start = match.end()
+    if start < end:
+        yield start, end
 
 
 def _kind(quote: str, run: Run, sentences: int) -> PieceKind:
@@ -113,7 +137,9 @@ def _row(text: str, run: Run, header: Sequence[str]) -> Piece:
         if cell
     ]
     shown = ", ".join(cells) if list(cells) == list(header) else "; ".join(named)
-    return Piece(start, end, "row", shown)
+    filled = [cell for cell in cells if cell]
+    pair = ": ".join(filled) if len(filled) == 2 else ""
+    return Piece(start, end, "row", shown, pair=pair)
 
 
 def _cells(line: str) -> list[str]:

@@ -61,14 +61,15 @@ def line_runs(text: str) -> Iterator[Run]:
             marker = _MARKER.match(line)
             begin = start + (marker.end() if marker else 0)
             content = line[begin - start :].strip()
-            alone = line.lstrip().startswith(("#", "|"))
+            row = line.lstrip().startswith("|") or line.rstrip().endswith(" |")
+            alone = row or line.lstrip().startswith("#")
             if open_start is not None and (not content or alone or _starts_item(line)):
                 yield open_start, start, kind
                 open_start = None
             if not content or _RULE.issuperset(content):
                 continue
             if alone:
-                yield begin, end, "row" if line.lstrip().startswith("|") else "heading"
+                yield begin, end, "row" if row else "heading"
             elif open_start is None:
                 open_start = begin
                 kind = "item" if _starts_item(line) else "prose"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from lmstack.core import (
@@ -35,20 +35,26 @@ from lmstack.rag.citing import (
     quotation_grammar,
 )
 from lmstack.rag.composing import Composer
+from lmstack.rag.conflicts import find_conflicts
+from lmstack.rag.editions import Edition
 from lmstack.rag.evidence import Candidate, choose_candidates
 from lmstack.rag.followup import Turn
-from lmstack.rag.likelihood import question_likelihoods
-from lmstack.rag.prompting import build_messages, passage_texts
+from lmstack.rag.likelihood import question_likelihoods, sentence_lifts
+from lmstack.rag.prompting import EarlierTurn, build_messages, passage_texts
 from lmstack.rag.search import Hit
 from lmstack.rag.sentences import split_prose
 from lmstack.rag.support import SupportScorer
 
+Earlier = Sequence[EarlierTurn]
+RequestParts = tuple[tuple[Message, ...], Grammar]
 __all__ = ["STRATEGIES", "Extractive", "Generative", "Likelihood", "Similarity", "Strategy", "Task"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One question with what was found for it. ``sentences`` are all of ``hits``, weighed."""
+    """One question with what was found for it. ``sentences`` are of ``hits``, weighed.
+    ``history`` is what the question leans on; ``earlier`` turns are shown to a model that writes,
+    and the first of ``hits`` are theirs."""
 
     question: str
     hits: Sequence[Hit]
@@ -61,6 +67,8 @@ class Task:
     instructions: str = ""
     client: str = "local"
     request_id: str = ""
+    earlier: Sequence[EarlierTurn] = ()
+    editions: Mapping[int, Edition] = field(default_factory=dict)
 
 
 class Strategy(Protocol):
@@ -102,7 +110,8 @@ class Likelihood:
                     async for event in events:
                         yield event
                 return
-            scores, composer.usage = scored
+            scores, usage = scored
+            composer.spend(usage)
             weight = task.config.likelihood_weight
             ranked = [(c.evidence + weight * s, c) for c, s in zip(chosen, scores, strict=True)]
         for event in _quote_all(task, composer, ranked):
@@ -116,7 +125,7 @@ def _quote_all(
     for _, candidate in ranked[: task.config.max_sentences]:
         yield from composer.begin_sentence()
         yield composer.say(candidate.shown)
-        yield from _quoted(composer, candidate)
+        yield from _quoted(task, composer, candidate)
 
 
 class Extractive:
@@ -129,7 +138,7 @@ class Extractive:
             return
         reader = QuotationReader(candidates, config.max_sentences)
 
-        def request(hits: Sequence[Hit]) -> tuple[tuple[Message, ...], Grammar] | None:
+        def request(hits: Sequence[Hit], earlier: Earlier) -> RequestParts | None:
             reader.candidates = [c for c in candidates if c.number <= len(hits)]
             if not reader.candidates:
                 return None
@@ -142,20 +151,22 @@ class Extractive:
                 if config.prompt_sentences
                 else passage_texts(hits)
             )
-            return _messages(task, passages, generative=False, none=none), grammar
+            if config.prompt_sentences:
+                earlier = ()
+            return _messages(task, passages, earlier, generative=False, none=none), grammar
 
         sampling = task.sampling.replace(n=1)
         started = False
         async with aclosing(_generate(task, composer, request, sampling)) as deltas:
             async for text in deltas:
                 for item in reader.feed(text):
-                    for event in _quotation_events(composer, item, started=started):
+                    for event in _quotation_events(task, composer, item, started=started):
                         yield event
                     started = isinstance(item, str)
                 if reader.full or (config.finish_early and _last(reader) and started):
                     break
         for item in reader.end_line():
-            for event in _quotation_events(composer, item, started=started):
+            for event in _quotation_events(task, composer, item, started=started):
                 yield event
             started = isinstance(item, str)
         if reader.said_none:
@@ -170,16 +181,16 @@ def _last(reader: QuotationReader) -> bool:
 
 
 def _quotation_events(
-    composer: Composer, item: str | Chosen, *, started: bool
+    task: Task, composer: Composer, item: str | Chosen, *, started: bool
 ) -> Sequence[AnswerEvent]:
     if isinstance(item, Chosen):
-        return list(_quoted(composer, item.candidate))
+        return list(_quoted(task, composer, item.candidate))
     return [*(() if started else composer.begin_sentence()), composer.say(item)]
 
 
-def _quoted(composer: Composer, candidate: Candidate) -> list[AnswerEvent]:
+def _quoted(task: Task, composer: Composer, candidate: Candidate) -> list[AnswerEvent]:
     """A quotation is borne out by the passage it was copied from."""
-    return list(
+    events = list(
         composer.end_sentence(
             candidate.shown,
             [candidate],
@@ -188,6 +199,25 @@ def _quoted(composer: Composer, candidate: Candidate) -> list[AnswerEvent]:
             evidence=candidate.evidence,
         )
     )
+    _note_conflicts(task, composer, candidate)
+    return events
+
+
+def _note_conflicts(task: Task, composer: Composer, quote: Candidate) -> None:
+    """What other passages say otherwise than the sentence that was just closed."""
+    number = composer.sentences[-1].citations[-1]
+    composer.conflicts += find_conflicts(
+        number, quote, task.question, task.sentences, task.editions
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A sentence that was written, and the one of a passage that bears it out, if any does."""
+
+    text: str
+    quote: Candidate | None
+    support: float
 
 
 class Generative:
@@ -197,52 +227,92 @@ class Generative:
         config = task.config
         reader = ClaimReader(len(task.hits))
 
-        def request(hits: Sequence[Hit]) -> tuple[tuple[Message, ...], Grammar]:
+        def request(hits: Sequence[Hit], earlier: Earlier) -> RequestParts:
             reader.numbers = len(hits)
             none = NONE if config.model_may_abstain else None
             grammar = generative_grammar(len(hits), none=config.model_may_abstain)
-            return _messages(task, passage_texts(hits), generative=True, none=none), grammar
+            texts = passage_texts(hits)
+            return _messages(task, texts, earlier, generative=True, none=none), grammar
 
+        units: list[Unit] = []
         limit = task.sampling.max_tokens or config.max_tokens
         sampling = task.sampling.replace(n=1, max_tokens=limit)
         async with aclosing(_generate(task, composer, request, sampling)) as deltas:
             async for text in deltas:
                 for unit in reader.feed(text):
-                    async for event in self._check(task, composer, unit):
+                    if config.unsupported == "abstain":
+                        units.append(unit)
+                        continue
+                    for event in self._say(task, composer, await self._check(task, composer, unit)):
                         yield event
         for unit in reader.end():
             if unit.text == NONE:
                 composer.model_abstained = True
-                continue
-            async for event in self._check(task, composer, unit):
+            else:
+                units.append(unit)
+        checked = [claim for unit in units for claim in await self._check(task, composer, unit)]
+        if config.unsupported != "abstain" or not composer.num_unsupported:
+            for event in self._say(task, composer, checked):
                 yield event
 
-    async def _check(
-        self, task: Task, composer: Composer, unit: Unit
-    ) -> AsyncIterator[AnswerEvent]:
-        """Each sentence against the sentences of the passages it cites; without a number,
-        against all of them."""
-        claims = [unit.text[a:b] for a, b in split_prose(unit.text, 0, len(unit.text))]
-        pool = [s for s in task.sentences if not unit.numbers or s.number in unit.numbers]
-        scores = await asyncio.to_thread(task.scorer.score, claims, [s.shown for s in pool])
-        for claim, row in zip(claims, scores, strict=True):
+    async def _check(self, task: Task, composer: Composer, unit: Unit) -> list[Claim]:
+        """Each sentence against the sentences of the passages it cites, without a number against
+        all of them; only those that bear on the question, so that nothing else a passage holds
+        can be talked out of the model."""
+        config = task.config
+        texts = [unit.text[a:b] for a, b in split_prose(unit.text, 0, len(unit.text))]
+        pool = [
+            s
+            for s in task.sentences
+            if s.evidence >= config.min_evidence and (not unit.numbers or s.number in unit.numbers)
+        ]
+        scores = await asyncio.to_thread(task.scorer.score, texts, [s.in_context for s in pool])
+        claims: list[Claim] = []
+        for text, row in zip(texts, scores, strict=True):
             best = max(range(len(row)), key=row.__getitem__, default=None)
-            support = row[best] if best is not None else 0.0
-            supported = best is not None and support >= task.config.min_support
-            if not supported and task.config.unsupported == "drop":
+            if best is None or row[best] < config.min_support:
+                claims.append(Claim(text, None, row[best] if best is not None else 0.0))
+            else:
+                claims.append(Claim(text, pool[best], row[best]))
+        if config.min_lift is not None:
+            claims = await self._lifted(task, composer, claims, config.min_lift)
+        composer.num_unsupported += sum(claim.quote is None for claim in claims)
+        return claims
+
+    async def _lifted(
+        self, task: Task, composer: Composer, claims: list[Claim], least: float
+    ) -> list[Claim]:
+        """Without the quotes that do not make their sentence ``least`` likelier. A model that
+        cannot score a prompt decides nothing."""
+        quoted = [claim for claim in claims if claim.quote is not None]
+        pairs = [(claim.quote.in_context, claim.text) for claim in quoted if claim.quote]
+        scored = await sentence_lifts(
+            task.model, pairs, client=task.client, request_id=task.request_id
+        )
+        if scored is None:
+            return claims
+        lifts, usage = scored
+        composer.spend(usage)
+        fallen = {id(c) for c, lift in zip(quoted, lifts, strict=True) if lift < least}
+        return [Claim(c.text, None, c.support) if id(c) in fallen else c for c in claims]
+
+    def _say(
+        self, task: Task, composer: Composer, claims: Sequence[Claim]
+    ) -> Iterator[AnswerEvent]:
+        for claim in claims:
+            if claim.quote is None and task.config.unsupported == "drop":
                 continue
-            quotes = [pool[best]] if best is not None and supported else []
-            for event in composer.begin_sentence():
-                yield event
-            yield composer.say(claim)
-            for event in composer.end_sentence(
-                claim,
-                quotes,
-                support=support,
-                supported=supported,
-                evidence=quotes[0].evidence if quotes else 0.0,
-            ):
-                yield event
+            yield from composer.begin_sentence()
+            yield composer.say(claim.text)
+            yield from composer.end_sentence(
+                claim.text,
+                [claim.quote] if claim.quote else [],
+                support=claim.support,
+                supported=claim.quote is not None,
+                evidence=claim.quote.evidence if claim.quote else 0.0,
+            )
+            if claim.quote is not None:
+                _note_conflicts(task, composer, claim.quote)
 
 
 STRATEGIES: Mapping[str, Callable[[], Strategy]] = {
@@ -254,7 +324,12 @@ STRATEGIES: Mapping[str, Callable[[], Strategy]] = {
 
 
 def _messages(
-    task: Task, passages: Sequence[tuple[str, str]], *, generative: bool, none: str | None
+    task: Task,
+    passages: Sequence[tuple[str, str]],
+    earlier: Earlier,
+    *,
+    generative: bool,
+    none: str | None,
 ) -> tuple[Message, ...]:
     return build_messages(
         task.question,
@@ -263,25 +338,23 @@ def _messages(
         fence_each=task.config.fence_each,
         none=none,
         instructions=task.instructions,
-        history=task.history,
+        earlier=earlier,
     )
-
-
-RequestParts = tuple[tuple[Message, ...], Grammar]
 
 
 async def _generate(
     task: Task,
     composer: Composer,
-    parts: Callable[[Sequence[Hit]], RequestParts | None],
+    parts: Callable[[Sequence[Hit], Earlier], RequestParts | None],
     sampling: SamplingParams,
 ) -> AsyncGenerator[str, None]:
-    """The model's text. Passages are left out from the end until the prompt fits, and a model
-    that cannot be masked is asked without the grammar: the readers keep to it all the same."""
-    hits = list(task.hits)
+    """The model's text. Earlier turns and then passages from the end are left out until the
+    prompt fits, and a model that cannot be masked is asked without the grammar: the readers keep
+    to it all the same."""
+    hits, earlier = list(task.hits), task.earlier
     masked = True
     while True:
-        made = parts(hits)
+        made = parts(hits, earlier)
         if made is None:
             return
         messages, grammar = made
@@ -298,6 +371,9 @@ async def _generate(
                     yield text
             return
         except ContextLengthError:
+            if earlier:
+                earlier = ()
+                continue
             if len(hits) == 1:
                 raise
             hits.pop()
@@ -311,17 +387,18 @@ async def _text(
     model: ChatModel, request: Request, composer: Composer
 ) -> AsyncGenerator[str, None]:
     stream = model.stream(request)
-    pieces = 0
+    pieces, before = 0, composer.usage
     try:
         async for delta in stream:
             if delta.finish_reason is not None:
                 composer.cut = delta.finish_reason == "length"
             if delta.text:
                 pieces += 1
-                composer.usage = Usage(0, pieces)
-                yield delta.text
             # The model's own count replaces ours; a stream that is left early has none.
-            composer.usage = delta.usage or composer.usage
+            composer.usage = before
+            composer.spend(delta.usage or Usage(0, pieces))
+            if delta.text:
+                yield delta.text
     finally:
         close = getattr(stream, "aclose", None)
         if close is not None:

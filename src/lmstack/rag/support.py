@@ -1,11 +1,12 @@
 """How far a passage bears a sentence out: a score between 0 and 1, pluggable.
 
-The default looks at the words and the vectors, and is strict about numbers: a figure that the
-evidence does not hold is the commonest invention. It does not understand negation.
+The default looks at the words and the vectors, and is strict about numbers and names: one that
+the evidence does not hold is the commonest invention. It does not understand negation.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -17,7 +18,8 @@ from lmstack.rag.words import covered_share, number_words
 
 __all__ = ["OverlapSupport", "SupportScorer"]
 
-_WRONG_NUMBER = 0.2
+_INVENTED = 0.2
+_NAME = re.compile(r"[^\W\d_][\w'’-]*")
 
 
 class SupportScorer(Protocol):
@@ -43,12 +45,19 @@ class OverlapSupport:
         ]
 
 
+def _invents_name(claim: str, evidence: str) -> bool:
+    """Whether ``claim`` holds a name that ``evidence`` does not; its first word has a capital in
+    any case."""
+    known = {word.casefold() for word in _NAME.findall(evidence)}
+    return any(w[0].isupper() and w.casefold() not in known for w in _NAME.findall(claim)[1:])
+
+
 def _support(claim: str, evidence: str, cosine: float) -> float:
     flat = " ".join(claim.split())
     if flat and flat in " ".join(evidence.split()):
         return 1.0
     words = dict.fromkeys(content_words(claim), 1.0)
     score = 0.5 * max(cosine, 0.0) + 0.5 * covered_share(words, evidence)
-    if not number_words(claim) <= number_words(evidence):
-        return min(score, _WRONG_NUMBER)
+    if not number_words(claim) <= number_words(evidence) or _invents_name(claim, evidence):
+        return min(score, _INVENTED)
     return min(score, 1.0)

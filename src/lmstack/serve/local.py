@@ -278,6 +278,7 @@ class LocalModel:
             sampling=with_defaults(request.sampling, defaults),
             grammar=request.grammar,
             echo=request.echo,
+            score_from=self._score_from(request, ids),
             # A control token has no bytes to find a stop string in; its id does as well.
             stop_ids=frozenset(special[s] for s in request.sampling.stop if s in special),
             bad_words=bad_words(request.sampling, tokenizer, defaults),
@@ -286,6 +287,16 @@ class LocalModel:
             client=request.client,
             cache_scope=request.cache_scope,
         )
+
+    def _score_from(self, request: Request, ids: tuple[int, ...]) -> int:
+        """The token that holds character ``echo_from`` of the prompt."""
+        if not (request.echo_from and isinstance(request.prompt, str)):
+            return 0
+        left, place = len(request.prompt[request.echo_from :].encode()), len(ids)
+        while left > 0 and place > 0:
+            place -= 1
+            left -= len(self.tokenizer.token_bytes(ids[place]))
+        return place
 
     def _echoed(
         self, request: Request, index: int, ids: tuple[int, ...], event: TokenEvent

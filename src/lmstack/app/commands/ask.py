@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app import document_wiring, wiring
-from lmstack.app.answer_text import WrappedStream, line_numbers, source_lines, status_line
+from lmstack.app.answer_text import (
+    WrappedStream,
+    conflict_line,
+    line_numbers,
+    place_text,
+    source_lines,
+    status_line,
+)
 from lmstack.app.command import command
 from lmstack.app.commands._options import (
     Docs,
@@ -124,22 +131,26 @@ def _print_sources(out: Output, index: Index, answer: Answer, reason: str) -> No
     """Citations, or after an abstention why, and the nearest passages."""
     out.line()
     if answer.abstained:
-        rows = [(h.rank, h.path, h.start, h.end, h.text) for h in answer.hits[:NEAREST]]
+        rows = [(h.rank, h.path, h.start, h.end, h.text, h.page) for h in answer.hits[:NEAREST]]
         heading = "Nearest passages" if rows else "No passages"
         out.line(f"{out.style(heading, 'bold')} ({printable(reason, one_line=True)})")
     else:
-        rows = [(c.id, c.path, c.start, c.end, c.quote) for c in answer.citations]
+        rows = [(c.id, c.path, c.start, c.end, c.quote, c.page) for c in answer.citations]
     sources = [
-        (number, path, _lines(index, path, start, end), quote)
-        for number, path, start, end, quote in rows
+        (number, _place(index, path, start, end, page), quote)
+        for number, path, start, end, quote, page in rows
     ]
     out.lines(source_lines(sources))
+    for c in answer.conflicts:
+        place = _place(index, c.path, c.start, c.end, c.page)
+        out.line(conflict_line(c.relation, c.citation, c.date, place, c.quote))
 
 
-def _lines(index: Index, path: str, start: int, end: int) -> tuple[int, int] | None:
-    """Line numbers, where the document's text is the file's."""
+def _place(index: Index, path: str, start: int, end: int, page: int | None) -> str:
+    """With line numbers, where the document's text is the file's."""
     document = index.document(path)
-    return line_numbers(document.text, start, end) if document.format != "html" else None
+    is_file = document.format in ("text", "markdown", "csv", "jsonl", "code")
+    return place_text(path, line_numbers(document.text, start, end) if is_file else None, page)
 
 
 def _print_status(out: Output, answer: Answer) -> None:
@@ -152,6 +163,7 @@ def _print_status(out: Output, answer: Answer) -> None:
         tokens=answer.usage.completion_tokens,
         cited=len(cited),
         passages=len(answer.hits),
+        reused=answer.usage.cached_tokens / max(1, answer.usage.prompt_tokens),
     )
     out.line()
     out.line(out.style(line, "dim"))
