@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from lmstack.core import IntegrityError
 from lmstack.rag import Index, IndexConfig
-from lmstack.rag.database import FILE_NAME
 from lmstack.rag.filters import parse_condition
 from lmstack.rag.search import SearchConfig
+from lmstack.rag.sqlite import FILE_NAME
 
 MODES = ("dense", "lexical", "hybrid")
 NAMES = [f"{folder}{name}.md" for folder in ("", "in/") for name in "abcd"]
