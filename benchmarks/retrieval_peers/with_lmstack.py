@@ -6,8 +6,10 @@ gets; measuring looks vectors up instead, so that no side pays for the model.
 
 from __future__ import annotations
 
+import itertools
 import json
 import pathlib
+import shutil
 import sys
 import tempfile
 import time
@@ -55,29 +57,35 @@ class Recorded:
 
 
 def prepare(folder: pathlib.Path, model: str) -> None:
-    """Index ``folder/files`` in their order; write passages, vectors, and how many passages there
-    are up to each file."""
+    """Index ``folder/files``; write passages, vectors, what was embedded, and how many passages
+    there are up to each file."""
     from lmstack.serve import LocalEmbedder
 
     recorded = Recorded(LocalEmbedder.load(model))
-    files = sorted((folder / "files").iterdir())
-    ends, seconds = [], 0.0
     with (
         tempfile.TemporaryDirectory() as scratch,
         Index.open(scratch, recorded, config=IndexConfig(chunking=CONFIG)) as index,
     ):
-        for file in files:
-            start = time.perf_counter()
-            index.update([file])
-            seconds += time.perf_counter() - start
-            ends.append(len(recorded.texts))
-    vectors = np.concatenate(recorded.parts).astype(np.float32)
-    (folder / "passages.json").write_text(json.dumps(recorded.texts))
-    np.save(folder / "vectors.npy", vectors)
+        start = time.perf_counter()
+        index.update([folder / "files"], lambda p: print(p.done, p.total, file=sys.stderr))
+        seconds = time.perf_counter() - start
+        passages, vectors = index.stored_passages()
+        counts = {pathlib.Path(info.path).name: info.chunks for info in index.documents()}
+    names = [pathlib.Path(passage.path).name for passage in passages]
+    order = sorted(range(len(passages)), key=lambda row: (names[row], passages[row].start))
+    ends = list(itertools.accumulate(counts[name] for name in sorted(counts)))
+    write(folder, "passages", [passages[row].text for row in order])
+    write(folder, "places", [[names[row], passages[row].start] for row in order])
+    np.save(folder / "vectors.npy", vectors[order])
+    write(folder, "embedded", recorded.texts)
+    np.save(folder / "embedded.npy", np.concatenate(recorded.parts).astype(np.float32))
     queries = json.loads((folder / "queries.json").read_text())
     np.save(folder / "query_vectors.npy", recorded.real.embed(queries, "query"))
-    facts = {"ends": ends, "with_model_passages_per_s": len(vectors) / seconds}
-    (folder / "facts.json").write_text(json.dumps(facts))
+    write(folder, "facts", {"ends": ends, "with_model_passages_per_s": len(order) / seconds})
+
+
+def write(folder: pathlib.Path, name: str, value: object) -> None:
+    (folder / f"{name}.json").write_text(json.dumps(value))
 
 
 def measure(folder: pathlib.Path, job: Job, model: str) -> dict[str, Any]:
@@ -85,20 +93,26 @@ def measure(folder: pathlib.Path, job: Job, model: str) -> dict[str, Any]:
 
     ends = json.loads((folder / "facts.json").read_text())["ends"]
     files = sorted((folder / "files").iterdir())[: ends.index(job.size) + 1]
-    embedder = Looked(job.passages, job.vectors, LocalEmbedder.load(model))
+    texts = json.loads((folder / "embedded.json").read_text())
+    embedder = Looked(texts, np.load(folder / "embedded.npy"), LocalEmbedder.load(model))
     embedder.count_tokens(["warm"])
-    numbers = {text: row for row, text in enumerate(job.passages)}
+    places = json.loads((folder / "places.json").read_text())
+    numbers = {(name, start): row for row, (name, start) in enumerate(places)}
+    source = job.work / "files"
+    source.mkdir()
+    for file in files:
+        shutil.copy(file, source)
     before = resident()
     found: dict[str, Any] = {}
-    with Index.open(job.work, embedder, config=IndexConfig(chunking=CONFIG)) as index:
+    with Index.open(job.work / "index", embedder, config=IndexConfig(chunking=CONFIG)) as index:
         start = time.perf_counter()
-        index.update(files)
+        index.update([source])
         indexing = time.perf_counter() - start
 
         def asked(mode: Any) -> dict[str, Any]:
             def run(number: int) -> list[int]:
                 hits = index.search(job.queries[number], K, mode, vector=job.query_vectors[number])
-                return [numbers[f"{h.prefix}\n{h.text}" if h.prefix else h.text] for h in hits]
+                return [numbers[pathlib.Path(hit.path).name, hit.start] for hit in hits]
 
             return timed(run, len(job.queries))
 
@@ -106,7 +120,7 @@ def measure(folder: pathlib.Path, job: Job, model: str) -> dict[str, Any]:
             found[mode] = asked(mode)
     found["indexing"] = {"passages_per_s": job.size / indexing}
     found["memory_mb"] = resident() - before
-    found["disk_mb"] = disk(job.work)
+    found["disk_mb"] = disk(job.work / "index")
     return found
 
 
