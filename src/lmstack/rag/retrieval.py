@@ -91,7 +91,7 @@ class RetrievalConfig(Config):
     date_field: str = "date"
     today: str | None = None
     versions: Versions = "prefer_newest"
-    duplicates: float | None = 0.9
+    duplicates: float | None = 1.0
     mmr: float | None = None
     expand: Expand = "none"
     neighbours: int = 1
