@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from lmstack.core import Delta, InputError, ModelInfo, Request
 from lmstack.rag import AnswerDone, Answerer, AnswerEvent, TextDelta
+from lmstack.rag.filters import Filter
 from lmstack.rag.followup import Turn
 
 __all__ = ["PageModel", "Question", "Told"]
@@ -21,9 +22,10 @@ __all__ = ["PageModel", "Question", "Told"]
 @dataclass(frozen=True, slots=True)
 class Question(Request):
     """``prompt`` is the question. ``past`` is not for the guards to refuse: answers in it may
-    quote whatever a document holds."""
+    quote whatever a document holds. ``where`` narrows what it is answered from."""
 
     past: tuple[Turn, ...] = ()
+    where: Filter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +37,21 @@ class Told(Delta):
 
 class PageModel:
     """A `ChatModel` that is asked with a `Question` and answers with `Told`. ``answerers`` gives
-    each client the one that answers it."""
+    each client, with a filter or without, the one that answers it."""
 
-    def __init__(self, inner: ModelInfo, answerers: Callable[[str], Answerer], name: str) -> None:
+    def __init__(
+        self,
+        inner: ModelInfo,
+        answerers: Callable[[str, Filter | None], Answerer],
+        name: str,
+    ) -> None:
         self.info = ModelInfo(name, inner.digest, inner.context_length)
         self._answerers = answerers
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
         if not isinstance(request, Question) or not isinstance(request.prompt, str):
             raise InputError("the page's answers take a Question")
-        events = self._answerers(request.client).stream(
+        events = self._answerers(request.client, request.where).stream(
             request.prompt, request.past, client=request.client, request_id=request.request_id
         )
         async with aclosing(events):

@@ -22,7 +22,7 @@ from lmstack.app.workspace import Workspace
 from lmstack.core import InputError, LmstackError, Message, shown
 from lmstack.serve.fields import Body
 from lmstack.serve.guard import unexpected
-from lmstack.serve.intake import read_json
+from lmstack.serve.intake import parse_json, read_json
 from lmstack.serve.serving import caller_of, serving_of
 
 __all__ = ["PUBLIC_PATHS", "add_page"]
@@ -46,6 +46,7 @@ class Ask(Body):
         str, StringConstraints(min_length=1, max_length=MAX_QUESTION, strip_whitespace=True)
     ]
     history: Annotated[list[Past], Field(max_length=16, default_factory=list)]
+    where: dict[str, Any] | None = None
 
 
 class Nothing(Body):
@@ -65,6 +66,7 @@ def add_page(app: FastAPI, *, workspace: Workspace) -> None:
         ("/api/documents/{id}/text", routes.text, ["GET"]),
         ("/api/documents/{id}/boxes", routes.boxes, ["GET"]),
         ("/api/documents/{id}/pages/{number}", routes.picture, ["GET"]),
+        ("/api/facets", routes.facets, ["GET"]),
         ("/api/suggestions", routes.suggestions, ["GET"]),
         ("/api/index", routes.index, ["POST"]),
         ("/api/ask", routes.ask, ["POST"]),
@@ -92,7 +94,12 @@ class _Routes:
     async def documents(self, request: Request) -> Response:
         wanted = request.query_params.get("find", "")[:200]
         client = caller_of(request).client
-        return _json(await asyncio.to_thread(self._workspace.documents, wanted, client))
+        where = self._workspace.filter_of(_where(request))
+        return _json(await asyncio.to_thread(self._workspace.documents, wanted, client, where))
+
+    async def facets(self, request: Request) -> Response:
+        client = caller_of(request).client
+        return _json(await asyncio.to_thread(self._workspace.facets, client))
 
     async def document(self, request: Request) -> Response:
         start, around = _count(request, "start"), _count(request, "around")
@@ -151,6 +158,8 @@ class _Routes:
     async def ask(self, request: Request) -> Response:
         asked = await read_json(request, Ask, MAX_BODY_BYTES)
         history = tuple(Message(past.role, past.content) for past in asked.history)
+        # Before the stream begins: a wrong one is an answer of its own.
+        where = self._workspace.filter_of(asked.where)
 
         def failed(error: Exception) -> LmstackError:
             return unexpected(error, request.scope)
@@ -161,7 +170,11 @@ class _Routes:
         caller = caller_of(request)
         return AnswerStream(
             self._workspace.ask(
-                asked.question, history, client=caller.client, request_id=caller.request_id
+                asked.question,
+                history,
+                client=caller.client,
+                request_id=caller.request_id,
+                where=where,
             ),
             stopping=serving_of(request).stopping,
             failed=failed,
@@ -172,6 +185,12 @@ class _Routes:
 def _json(value: Any) -> Response:
     # ASCII JSON: a lone surrogate in a document or a path is carried as an escape.
     return Response(json.dumps(value).encode("ascii"), media_type="application/json")
+
+
+def _where(request: Request) -> object:
+    """The filter in the query, as JSON; its meaning is `Workspace`'s to check."""
+    value = request.query_params.get("where")
+    return None if value is None else parse_json(value.encode("utf-8", "surrogatepass"))
 
 
 def _identity(request: Request) -> int:

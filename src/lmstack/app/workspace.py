@@ -19,6 +19,7 @@ from typing import Any
 
 import lmstack
 from lmstack.app._answer_events import AnswerEvents
+from lmstack.app._page_filters import facets_of, read_filter
 from lmstack.app._page_model import PageModel, Question, Told
 from lmstack.app._page_pictures import PagePictures
 from lmstack.app._suggestions import answerable, candidate_questions
@@ -44,6 +45,7 @@ from lmstack.rag import (
     Problem,
     Progress,
 )
+from lmstack.rag.filters import Filter
 from lmstack.rag.followup import turns_of
 from lmstack.rag.watch import Watcher
 from lmstack.serve.streams import close
@@ -250,9 +252,12 @@ class Workspace:
         """The index as ``client`` may see it."""
         return self._current().seen_by(self._access.labels_of(client))
 
-    def answerer_of(self, client: str) -> Answerer:
-        """What answers ``client``: from documents that it may see."""
+    def answerer_of(self, client: str, where: Filter | None = None) -> Answerer:
+        """What answers ``client``: from documents that it may see and that match ``where``."""
         labels, index = self._access.labels_of(client), self._current()
+        if where is not None:
+            view = index.seen_by(labels).matching(where)
+            return Answerer(view, self.model, self.config.answer)
         with self._lock:
             if labels not in self._answerers:
                 view = index.seen_by(labels)
@@ -300,14 +305,29 @@ class Workspace:
             "revision": revision,
         }
 
-    def documents(self, find: str = "", client: str = OWNER) -> dict[str, Any]:
-        """Files by path, problems first, of those whose path holds ``find``."""
+    def filter_of(self, data: object) -> Filter | None:
+        """The filter that is meant by JSON in which paths are as the page names them;
+        `InputError` for one that cannot be read."""
+        return read_filter(data, self.folder)
+
+    def facets(self, client: str = OWNER) -> dict[str, Any]:
+        """What ``client`` can filter by, with counts of the documents that it sees."""
+        return {"facets": facets_of(self.view_of(client).documents(), self._named)}
+
+    def documents(
+        self, find: str = "", client: str = OWNER, where: Filter | None = None
+    ) -> dict[str, Any]:
+        """Files by path, problems first, of those whose path holds ``find``; with ``where``
+        those in the index that match it."""
         with self._lock:
             now, revision = self._round, self._revision
             waiting = set(now.waiting)
         known = self.view_of(client).documents()
         if self._access.labels_of(client) is not None:
             now, waiting, revision = _Round(), set(), _revision(known)
+        if where is not None:  # of what is not in yet nobody knows whether it matches
+            known = self.view_of(client).documents(where)
+            now, waiting = _Round(), waiting & {info.path for info in known}
         rows = [_problem_row(problem, self._named(problem.path)) for problem in now.problems]
         late = waiting - {info.path for info in known}
         for info in known:
@@ -389,15 +409,19 @@ class Workspace:
         *,
         client: str = OWNER,
         request_id: str = "",
+        where: Filter | None = None,
     ) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
-        """The events of an answer by name, ending with ``done``."""
+        """The events of an answer by name, ending with ``done``. ``where`` narrows what it may
+        come from."""
         yield "searching", {}
-        translate = AnswerEvents(self.status(client)["files"], self._named)
+        files = await asyncio.to_thread(self._searched, client, where)
+        translate = AnswerEvents(files, self._named)
         asked = Question(
             prompt=question,
             client=client,
             request_id=request_id,
             past=tuple(turns_of(history)),
+            where=where,
         )
         told = self._asked.stream(asked)
         try:
@@ -407,6 +431,14 @@ class Workspace:
                         yield named
         finally:
             await close(told)
+
+    def _searched(self, client: str, where: Filter | None) -> Mapping[str, int]:
+        """How many files an answer comes from."""
+        if where is None:
+            files: Mapping[str, int] = self.status(client)["files"]
+            return files
+        count = len(self.view_of(client).documents(where))
+        return {"total": count, "indexed": count, "problems": 0}
 
     def _named(self, path: str) -> str:
         """A path from `lmstack.rag` from the folder on: what people recognize, and no more of

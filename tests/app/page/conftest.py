@@ -29,6 +29,7 @@ from lmstack.app.web import PUBLIC_PATHS, add_page
 from lmstack.app.workspace import Workspace, WorkspaceConfig
 from lmstack.core import LmstackError, Message, ModelInfo, NotFoundError, ScriptedModel
 from lmstack.rag.answers import AnswerConfig
+from lmstack.rag.filters import Filter, parse_filter
 from lmstack.serve import create_app
 
 # A loaded machine is slow, not wrong.
@@ -85,6 +86,8 @@ class ScriptedWorkspace:
         self.problem_files: dict[str, dict[str, str]] = {}
         self.state = "ready"
         self.page_characters = 100_000
+        self.facet_list: list[dict[str, Any]] = []
+        self.filters: list[Filter | None] = []
 
     def status(self, client: str = "") -> dict[str, Any]:
         problems = len(self.problem_files)
@@ -103,7 +106,15 @@ class ScriptedWorkspace:
             "revision": 1,
         }
 
-    def documents(self, find: str = "", client: str = "") -> dict[str, Any]:
+    def filter_of(self, data: Any) -> Filter | None:
+        return None if data is None else parse_filter(data)
+
+    def facets(self, client: str = "") -> dict[str, Any]:
+        return {"facets": self.facet_list}
+
+    def documents(
+        self, find: str = "", client: str = "", where: Filter | None = None
+    ) -> dict[str, Any]:
         rows: list[dict[str, Any]] = [
             {"id": number, "path": path, "title": "", "state": "indexed", "problem": None}
             for number, path in enumerate(self.texts, 1)
@@ -112,6 +123,8 @@ class ScriptedWorkspace:
             rows.append(
                 {"id": None, "path": path, "title": "", "state": "problem", "problem": problem}
             )
+        if where is not None:
+            rows = [row for row in rows if where.matches({"path": row["path"], "format": "md"})]
         found = [row for row in rows if find.lower() in row["path"].lower()]
         return {"documents": found, "found": len(found), "total": len(rows), "revision": 1}
 
@@ -153,10 +166,11 @@ class ScriptedWorkspace:
         self.indexing_calls += 1
 
     async def ask(
-        self, question: str, history: tuple[Message, ...] = (), **caller: str
+        self, question: str, history: tuple[Message, ...] = (), **caller: Any
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         script = self.scripts[min(len(self.asked), len(self.scripts) - 1)]
         self.asked.append((question, history))
+        self.filters.append(caller.get("where"))
         self.open_answers += 1
         try:
             for step in script:

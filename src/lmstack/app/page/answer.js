@@ -7,10 +7,11 @@ import { appendText, element, glimpse, sentence, squeezed, unitOffset } from "/s
 
 const counted = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
-/** Draws into `root`; `actions` are {open(turn, index), retry(turn), askKey(turn, node)}. */
+/** Draws into `root`; `within`: the filter of the question, {where, words}, or null; `actions` are {open(turn, index), retry(turn), askKey(turn, node)}. */
 export class Turn {
-  constructor(question, actions) {
+  constructor(question, within, actions) {
     this.question = question;
+    this.within = within ?? null;
     this.actions = actions;
     this.frame = 0;
     const heading = element("h2", { dir: "auto" });
@@ -18,10 +19,18 @@ export class Turn {
     this.progress = element("p", { class: "progress" });
     this.body = element("div", { class: "answer" });
     this.under = element("div", { class: "under" });
-    this.root = element("li", { class: "turn", tabindex: "-1" }, heading, this.progress, this.body, this.under);
+    this.root = element("li", { class: "turn", tabindex: "-1" }, heading, this.limits(), this.progress, this.body, this.under);
     this.prose = new Prose(this.body, (number, { probe }) => this.cite(number, probe));
     this.citations = new Map();
     this.reset();
+  }
+
+  /** Which files it was asked of. */
+  limits() {
+    if (!this.within) return null;
+    const note = element("p", { class: "note within", dir: "auto" });
+    appendText(note, `Only in files with ${this.within.words}`);
+    return note;
   }
 
   /** Back to the start, for a retry in the same place. */
@@ -139,7 +148,7 @@ export class Turn {
   abstention(answer) {
     const { files, waiting } = answer.searched;
     const rest = waiting ? ` ${counted(waiting, "file")} ${waiting === 1 ? "is" : "are"} still being indexed.` : "";
-    const note = `Searched ${counted(files, "file")} by meaning and by words.${rest}`;
+    const note = `Searched ${counted(files, "file")}${this.within ? " that match the filter" : ""} by meaning and by words.${rest}`;
     const parts = [element("p", { class: "note" }, note)];
     if (!answer.nearest.length) return parts;
     return [...parts, element("p", { class: "sources-title" }, "Nearest passages"), this.sourceList(answer.nearest)];

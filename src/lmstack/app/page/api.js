@@ -95,8 +95,8 @@ export async function json(path, options) {
 }
 
 /** Ask; yields {event, data}. Aborting `signal` closes the connection, which stops the model. */
-export async function* ask(question, history, signal) {
-  const response = await request("/api/ask", { body: { question, history }, signal });
+export async function* ask(question, history, where, signal) {
+  const response = await request("/api/ask", { body: { question, history, where }, signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";
   try {

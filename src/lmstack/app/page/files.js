@@ -13,8 +13,9 @@ function left(seconds) {
 }
 
 export class Files {
-  constructor(open) {
+  constructor(open, filters) {
     this.open = open;
+    this.filters = filters;
     this.answer = { documents: [], found: 0, total: 0 };
     this.seen = -1;
     this.run = 0;
@@ -28,9 +29,10 @@ export class Files {
     });
     this.rows = element("ul", { class: "files" });
     this.note = element("p", { class: "panel-note" });
+    this.chosen = element("p", { class: "panel-note" });
     this.again = element("button", { class: "plain small", type: "button" }, "Check for changes");
     this.again.addEventListener("click", () => this.rescan());
-    this.root = element("div", {}, this.meter, this.filter, this.rows, this.note, this.again);
+    this.root = element("div", {}, this.meter, this.filter, this.chosen, this.rows, this.note, this.again);
   }
 
   /** A new status; the list is fetched again only where something changed and it is seen. */
@@ -43,7 +45,10 @@ export class Files {
   async refresh() {
     const run = (this.run += 1);
     try {
-      const answer = await json(`/api/documents?find=${encodeURIComponent(this.filter.value.trim())}`);
+      const query = new URLSearchParams({ find: this.filter.value.trim() });
+      const { where } = this.filters;
+      if (where) query.set("where", JSON.stringify(where));
+      const answer = await json(`/api/documents?${query}`);
       if (run !== this.run) return;
       this.answer = answer;
       this.seen = answer.revision;
@@ -94,7 +99,9 @@ export class Files {
     this.rows.replaceChildren(...documents.map((file) => element("li", {}, this.row(file))));
     if (focused !== null) this.rows.querySelector(`[data-path="${CSS.escape(focused)}"]`)?.focus();
     const rest = found - documents.length;
+    this.chosen.textContent = this.filters.where ? "Only files that match the filter." : "";
     if (rest > 0) this.note.textContent = `${number(rest)} more; type to filter.`;
+    else if (!total && this.filters.where) this.note.textContent = "No file matches the filter.";
     else if (!total) this.note.textContent = "No text, Markdown or HTML file was found in this folder.";
     else this.note.textContent = found ? "" : "No file has this in its name.";
   }

@@ -3,6 +3,7 @@
 import { Turn } from "/static/answer.js";
 import { ApiError, ask, json, useKey } from "/static/api.js";
 import { Composer } from "/static/composer.js";
+import { Filters } from "/static/filters.js";
 import { remember, remembered } from "/static/memory.js";
 import { Panel } from "/static/panel.js";
 import { hidePreview } from "/static/preview.js";
@@ -17,7 +18,8 @@ let running = null; // {turn, abort}
 let pointed = null; // {turn, index}: the source that is open
 let following = false;
 
-const panel = new Panel({ closed: () => composer.focus(), pointed: point });
+const filters = new Filters({ changed: () => panel.narrowed(), opened: () => panel.toggleFilters() });
+const panel = new Panel({ closed: () => composer.focus(), pointed: point, filters });
 const composer = new Composer({ ask: start, stop });
 const status = new Status({ changed: statusChanged, refused: () => showKeyForm(byId("welcome")) });
 
@@ -25,11 +27,12 @@ const status = new Status({ changed: statusChanged, refused: () => showKeyForm(b
 
 function start(question) {
   if (running) return;
-  answer(addTurn(question));
+  answer(addTurn(question, filters.where && { where: filters.where, words: filters.words }));
 }
 
-function addTurn(question) {
-  const turn = new Turn(question, { open: openSource, retry, askKey: (which, node) => addKeyForm(node, () => retry(which)) });
+/** `within`: the filter that the question is asked under, {where, words}, or null. */
+function addTurn(question, within) {
+  const turn = new Turn(question, within, { open: openSource, retry, askKey: (which, node) => addKeyForm(node, () => retry(which)) });
   turns.push(turn);
   byId("welcome").hidden = true;
   byId("fresh").hidden = false;
@@ -38,7 +41,7 @@ function addTurn(question) {
 }
 
 function restore() {
-  for (const { question, final } of remembered()) addTurn(question).finish(final);
+  for (const { question, within, final } of remembered()) addTurn(question, within).finish(final);
   if (!turns.length) return;
   settleHeight();
   scroll.scrollTop = turns.at(-1).root.offsetTop;
@@ -74,7 +77,7 @@ async function answer(turn) {
 
 async function follow(turn, signal) {
   const reader = new Reader();
-  for await (const { event, data } of ask(turn.question, historyBefore(turn), signal)) {
+  for await (const { event, data } of ask(turn.question, historyBefore(turn), turn.within?.where ?? null, signal)) {
     if (event === "hits") turn.setHits(data.hits);
     else if (event === "citation") turn.addCitation(data);
     else if (event === "sentence") turn.addSentence(data);
@@ -115,6 +118,7 @@ function historyBefore(turn) {
 function fresh() {
   stop();
   panel.close();
+  filters.clear();
   turns.splice(0);
   remember(turns);
   byId("turns").replaceChildren();

@@ -7,13 +7,13 @@ const KEPT = 20;
 export function remember(turns) {
   const kept = turns.filter((turn) => turn.final).slice(-KEPT);
   try {
-    sessionStorage.setItem(TURNS, JSON.stringify(kept.map(({ question, final }) => ({ question, final }))));
+    sessionStorage.setItem(TURNS, JSON.stringify(kept.map(({ question, within, final }) => ({ question, within, final }))));
   } catch {
     // Without storage, or past its limit, a reload starts anew.
   }
 }
 
-/** What was remembered: a list of {question, final}. */
+/** What was remembered: a list of {question, within, final}. */
 export function remembered() {
   try {
     return JSON.parse(sessionStorage.getItem(TURNS)) ?? [];

@@ -10,13 +10,14 @@ const byId = (id) => document.getElementById(id);
 
 /** `closed()` is called when it closes; `pointed(turn, index)` when another source is shown. */
 export class Panel {
-  constructor({ closed, pointed }) {
+  constructor({ closed, pointed, filters }) {
     this.closed = closed;
+    this.filters = filters;
     this.pointed = pointed;
     this.root = byId("panel");
-    this.files = new Files((file) => this.openDocument(file));
+    this.files = new Files((file) => this.openDocument(file), filters);
     this.opener = null;
-    this.view = null; // "files", "document" or null
+    this.view = null; // "files", "filters", "document" or null
     this.run = 0;
     NARROW.addEventListener("change", () => this.fit());
     byId("desk").addEventListener("pointerdown", (event) => {
@@ -40,6 +41,20 @@ export class Panel {
   toggleFiles() {
     if (this.view === "files") this.close();
     else this.showFiles();
+  }
+
+  toggleFilters() {
+    if (this.view === "filters") return void this.close();
+    this.enter("filters");
+    this.pointed(null, null);
+    this.layout("Filter", "", this.filters.root, []);
+    this.filters.refresh();
+    this.focus();
+  }
+
+  /** Another filter holds. */
+  narrowed() {
+    if (this.view === "files") this.files.refresh();
   }
 
   /** The status of the folder changed. */
@@ -109,7 +124,7 @@ export class Panel {
     appendText(name, title);
     const below = element("p", { dir: "auto" });
     appendText(below, subtitle);
-    const back = this.view === "document"
+    const back = this.view !== "files"
       ? element("button", { class: "quiet small", type: "button", onclick: () => this.showFiles() }, "All sources")
       : null;
     const close = element("button", { class: "quiet small", type: "button", onclick: () => this.close() }, "Close");
