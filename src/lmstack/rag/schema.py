@@ -126,8 +126,9 @@ chunks = sa.Table(
 vectors = sa.Table(
     "vectors",
     METADATA,
-    sa.Column("space_id", sa.ForeignKey("spaces.id"), primary_key=True),
+    # Documents are taken out one by one, spaces are read and dropped whole.
     sa.Column("document_id", sa.ForeignKey("documents.id"), primary_key=True),
+    sa.Column("space_id", sa.ForeignKey("spaces.id"), primary_key=True),
     sa.Column("first_chunk", _LARGE, nullable=False),
     sa.Column("rows", sa.Integer, nullable=False),
     sa.Column("dimensions", sa.Integer, nullable=False),
@@ -148,7 +149,7 @@ problems = sa.Table(
 postings = sa.Table(
     "postings",
     METADATA,
-    sa.Column("space_id", sa.ForeignKey("spaces.id"), primary_key=True),
     sa.Column("document_id", sa.ForeignKey("documents.id"), primary_key=True),
+    sa.Column("space_id", sa.ForeignKey("spaces.id"), primary_key=True),
     sa.Column("data", sa.LargeBinary, nullable=False),
 )
