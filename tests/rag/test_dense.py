@@ -25,6 +25,7 @@ def dense(*matrices: np.ndarray, places=None) -> Dense:
 SIZES = st.tuples(st.integers(1, 60), st.sampled_from([1, 3, 64, 65, 384]), st.integers(0, 5))
 
 
+@settings(deadline=None)
 @given(SIZES, st.integers(1, 20))
 def test_exact_search_finds_the_nearest(shape, depth):
     rows, dimensions, seed = shape
@@ -35,6 +36,7 @@ def test_exact_search_finds_the_nearest(shape, depth):
     np.testing.assert_allclose(matrix[found] @ query, scores, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(SIZES, st.data())
 def test_a_row_has_the_same_cosine_wherever_it_stands(shape, data):
     rows, dimensions, seed = shape
@@ -47,6 +49,7 @@ def test_a_row_has_the_same_cosine_wherever_it_stands(shape, data):
     assert (whole[1] == alone[1]).all()
 
 
+@settings(deadline=None)
 @given(SIZES, st.integers(1, 5))
 def test_many_queries_at_once_are_searched_as_one_by_one(shape, depth):
     rows, dimensions, seed = shape
@@ -80,6 +83,7 @@ def test_distance_is_the_number_of_signs_that_differ(dimensions):
     assert (distances(sign_codes(matrix), sign_codes(query)) == expected).all()
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=40), st.integers(1, 50))
 def test_nearest_codes_are_the_nearest_with_all_equals(pairs, count):
     found = np.array([distance for distance, _ in pairs], np.uint16)
@@ -142,7 +146,7 @@ def test_hidden_rows_change_nothing_for_signs(large):
         assert (scores == expected[1]).all()
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1000))
 def test_rows_within_rounding_of_the_last_place_are_judged_exactly(seed):
     dice = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import InputError
@@ -50,32 +50,38 @@ FILTERS = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(FILTERS)
 def test_json_gives_the_same_filter_back(where: Filter):
     assert parse_filter(json.loads(json.dumps(where.to_json()))) == where
 
 
+@settings(deadline=None)
 @given(FILTERS, FIELDS)
 def test_not_is_the_complement_for_every_document(where: Filter, fields):
     assert Not(where).matches(fields) is not where.matches(fields)
 
 
+@settings(deadline=None)
 @given(FILTERS, FILTERS, FIELDS)
 def test_de_morgan(one: Filter, other: Filter, fields):
     assert Not(And((one, other))).matches(fields) == Or((Not(one), Not(other))).matches(fields)
 
 
+@settings(deadline=None)
 @given(CONDITIONS, FIELDS)
 def test_unequal_is_the_complement_of_equal(where: Condition, fields):
     if where.op == "=":
         assert replace(where, op="!=").matches(fields) is not where.matches(fields)
 
 
+@settings(deadline=None)
 @given(CONDITIONS)
 def test_condition_on_a_missing_field_is_false_but_for_unequal(where: Condition):
     assert where.matches({}) is (where.op == "!=")
 
 
+@settings(deadline=None)
 @given(NAMES, SCALARS, SCALARS)
 def test_an_order_holds_between_values_of_one_kind_and_no_others(name, held, asked):
     results = [Condition(name, op, asked).matches({name: held}) for op in ("<", "=", ">")]
@@ -90,6 +96,7 @@ def test_an_order_holds_between_values_of_one_kind_and_no_others(name, held, ask
         assert results.count(True) == 1
 
 
+@settings(deadline=None)
 @given(NAMES, NUMBERS, NUMBERS)
 def test_at_most_is_less_or_equal(name, held, asked):
     fields = {name: held}
@@ -98,18 +105,21 @@ def test_at_most_is_less_or_equal(name, held, asked):
     assert Condition(name, ">=", asked).matches(fields) is not less
 
 
+@settings(deadline=None)
 @given(NAMES, SCALARS, LISTS)
 def test_in_is_equal_to_one_of_them(name, held, several):
     one_of = any(Condition(name, "=", value).matches({name: held}) for value in several)
     assert Condition(name, "in", several).matches({name: held}) is one_of
 
 
+@settings(deadline=None)
 @given(LISTS, TEXTS)
 def test_has_looks_into_lists_only(held, asked):
     assert Condition("a", "has", asked).matches({"a": held}) is (asked in held)
     assert not Condition("a", "has", asked).matches({"a": asked})
 
 
+@settings(deadline=None)
 @given(LISTS, CONDITIONS)
 def test_a_list_matches_nothing_but_has(held, where: Condition):
     if where.op not in ("has", "!="):
@@ -182,12 +192,14 @@ def test_reads_what_people_write(text, expected):
     assert parse_condition(text) == expected
 
 
+@settings(deadline=None)
 @given(NAMES, SCALARS)
 def test_a_value_in_json_quotes_is_text(name, value):
     text = str(value)
     assert parse_condition(f"{name} = {json.dumps(text)}") == Condition(name, "=", text)
 
 
+@settings(deadline=None)
 @given(st.text(string.printable, max_size=30))
 def test_any_text_is_a_condition_or_an_input_error(text):
     with suppress(InputError):
@@ -208,6 +220,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_any_json_is_a_filter_or_an_input_error(data):
     with suppress(InputError):
@@ -276,6 +289,7 @@ def test_nothing_asked_is_true_and_nothing_offered_is_false():
     assert not Or(()).matches({"a": 1})
 
 
+@settings(deadline=None)
 @given(FILTERS)
 def test_filters_can_be_keys(where: Filter):
     assert {where: 1}[parse_filter(where.to_json())] == 1

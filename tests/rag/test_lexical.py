@@ -9,7 +9,7 @@ from itertools import pairwise
 import bm25s
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import IntegrityError
@@ -61,6 +61,7 @@ def finds(query: str, text: str) -> bool:
     return bool(set(map(int, query_terms(query))) & terms(text))
 
 
+@settings(deadline=None)
 @given(CHUNKS, QUERIES)
 def test_scores_equal_those_of_bm25s(chunks, query):
     corpus = [f"{prefix} {text}".split() for prefix, text in chunks]
@@ -74,6 +75,7 @@ def test_scores_equal_those_of_bm25s(chunks, query):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(CHUNKS, QUERIES, st.lists(st.integers(0, 20), max_size=4))
 def test_scores_do_not_depend_on_how_the_collection_is_cut(chunks, query, cuts):
     whole = scores_of(ranker([posted(chunks)]), " ".join(query), len(chunks))
@@ -81,6 +83,7 @@ def test_scores_do_not_depend_on_how_the_collection_is_cut(chunks, query, cuts):
     assert (whole == cut).all()
 
 
+@settings(deadline=None)
 @given(CHUNKS, st.lists(st.integers(0, 20), max_size=4))
 def test_merging_documents_posts_them_as_one(chunks, cuts):
     merged, whole = merge_postings(parts_of(chunks, cuts)), posted(chunks)
@@ -88,6 +91,7 @@ def test_merging_documents_posts_them_as_one(chunks, cuts):
         assert np.array_equal(getattr(merged, name), getattr(whole, name)), name
 
 
+@settings(deadline=None)
 @given(CHUNKS, st.data())
 def test_taking_rows_out_equals_never_having_had_them(chunks, data):
     kept = data.draw(st.lists(st.booleans(), min_size=len(chunks), max_size=len(chunks)))
@@ -97,6 +101,7 @@ def test_taking_rows_out_equals_never_having_had_them(chunks, data):
         assert np.array_equal(getattr(fewer, name), getattr(rest, name)), name
 
 
+@settings(deadline=None)
 @given(CHUNKS, QUERIES, st.data())
 def test_hidden_rows_leave_no_trace_in_scores(chunks, query, data):
     seen = np.array(data.draw(st.lists(st.booleans(), min_size=len(chunks), max_size=len(chunks))))
@@ -108,6 +113,7 @@ def test_hidden_rows_leave_no_trace_in_scores(chunks, query, data):
     assert not scores_of(view, text, len(chunks))[~seen].any()
 
 
+@settings(deadline=None)
 @given(CHUNKS, QUERIES, st.data())
 def test_a_filter_changes_no_score(chunks, query, data):
     allowed = np.array(
@@ -119,6 +125,7 @@ def test_a_filter_changes_no_score(chunks, query, data):
     assert (some == np.where(allowed, every, 0)).all()
 
 
+@settings(deadline=None)
 @given(CHUNKS, QUERIES)
 def test_scores_of_given_rows_are_those_of_the_search(chunks, query):
     ranking, text = ranker([posted(chunks)]), " ".join(query)
@@ -240,11 +247,13 @@ def test_a_long_query_is_cut():
     assert len(query_terms(" ".join(f"word{n}" for n in range(1000)))) == MAX_TERMS
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]))
 def test_terms_do_not_depend_on_the_form_of_unicode(text, form):
     assert terms(unicodedata.normalize(form, text)) == terms(text)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=40), st.text(max_size=80)), max_size=5))
 def test_postings_count_every_term(chunks):
     found = posted(chunks)
@@ -254,18 +263,21 @@ def test_postings_count_every_term(chunks):
     assert posting_blob(chunks) == posting_blob(chunks)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_every_word_of_a_text_finds_it(text):
     for word in content_words(text):
         assert finds(word, text) or len(query_terms(word)) == 0
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_bytes_that_are_no_postings_are_refused(data):
     with pytest.raises(IntegrityError):
         read_postings(data)
 
 
+@settings(deadline=None)
 @given(CHUNKS, st.data())
 def test_postings_that_break_off_are_refused(chunks, data):
     blob = posting_blob(chunks)
