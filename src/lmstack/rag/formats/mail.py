@@ -124,6 +124,8 @@ def _payload(part: Message) -> bytes:
         first = inside[0] if isinstance(inside, list) and inside else None
         try:
             return first.as_bytes() if isinstance(first, Message) else b""
+        except RecursionError:
+            raise _too_deep() from None
         except (UnicodeError, LookupError, ValueError, TypeError, AttributeError):
             return b""
     try:
