@@ -68,7 +68,7 @@ def test_page_says_where_a_remote_model_runs(
 ) -> None:
     status = workspace.status()
     status["model"] = {"name": "gpt-x", "digest": None}
-    monkeypatch.setattr(workspace, "status", lambda: status)
+    monkeypatch.setattr(workspace, "status", lambda _client: status)
     page = open_page(workspace)
     expect(page.locator("#model")).to_have_text("gpt-x")
     expect(page.locator("#welcome")).to_contain_text("gpt-x, which runs on another machine")
