@@ -276,6 +276,21 @@ def test_a_filter_too_large_or_too_deep_is_refused():
         parse_filter(deep)
 
 
+@pytest.mark.parametrize("wrap", ["unknown", "value"])
+def test_deep_nonsense_is_refused_in_words(wrap: str):
+    deep: object = {}
+    for _ in range(100_000):
+        deep = {"x": deep}
+    asked = {"field": "a", "op": "=", "value": deep} if wrap == "value" else deep
+    with pytest.raises(InputError, match="cannot"):
+        parse_filter(asked)
+
+
+def test_list_of_very_many_values_is_refused():
+    with pytest.raises(InputError, match="list of 1,001"):
+        parse_filter({"field": "a", "op": "in", "value": ["x"] * 1_001})
+
+
 def test_all_of_leaves_out_what_is_not_given():
     one, other = Condition("a", "=", 1), Condition("b", "=", 2)
     assert all_of() is None

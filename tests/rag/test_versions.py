@@ -75,6 +75,11 @@ def test_same_title_and_a_higher_version_field():
     assert superseded_by([old, new]) == {1: 2}
 
 
+def test_version_of_thousands_of_digits_costs_itself_only():
+    endless = Described(1, "a.docx", "Plan", {"version": "9" * 5_000})
+    assert superseded_by([endless, Described(2, "b.docx", "Plan", {"version": "2"})]) == {2: 1}
+
+
 def test_chain_ends_at_the_newest():
     chain = [doc(1, "a.md"), doc(2, "b.md", supersedes="a.md"), doc(3, "c.md", supersedes="b.md")]
     assert superseded_by(chain) == {1: 3, 2: 3}

@@ -16,6 +16,7 @@ from pydantic import Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
+from lmstack.app._web_queue import Queue
 from lmstack.app._web_static import read_assets, serve_asset
 from lmstack.app._web_stream import AnswerStream
 from lmstack.app.workspace import Workspace
@@ -32,6 +33,7 @@ PUBLIC_PATHS = ("/", "/static/*")
 MAX_QUESTION = 4000
 MAX_BODY_BYTES = 512 * 1024
 DEFAULT_WIDTH = 1_200
+MAX_DRAWING = 32
 
 
 class Past(Body):
@@ -79,6 +81,7 @@ class _Routes:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
+        self._drawing = Queue(at_once=1, waiting=MAX_DRAWING, what="pages to draw")
         self._assets = read_assets()
 
     async def page(self, request: Request) -> Response:
@@ -123,7 +126,7 @@ class _Routes:
         return Response(data, media_type="text/plain; charset=utf-8")
 
     async def boxes(self, request: Request) -> Response:
-        found = await asyncio.to_thread(
+        found = await self._drawing.run(
             self._workspace.boxes,
             _identity(request),
             _count(request, "start") or 0,
@@ -133,7 +136,7 @@ class _Routes:
         return _json(found)
 
     async def picture(self, request: Request) -> Response:
-        data, etag = await asyncio.to_thread(
+        data, etag = await self._drawing.run(
             self._workspace.picture,
             _identity(request),
             _natural(request.path_params["number"], "page"),

@@ -390,11 +390,13 @@ class Workspace:
 
     async def suggestions(self, client: str = OWNER) -> list[str]:
         """Questions to try, made from the headings of the documents."""
-        labels = self._access.labels_of(client)
+        labels, view = self._access.labels_of(client), self.view_of(client)
+        # What is seen, and not what was indexed: labels change without a file that does.
+        revision = _revision(await asyncio.to_thread(view.documents))
         with self._lock:
-            revision, known = self._revision, self._suggested.get(labels)
+            known = self._suggested.get(labels)
         if known is None or known[0] != revision:
-            candidates = await asyncio.to_thread(candidate_questions, self.view_of(client))
+            candidates = await asyncio.to_thread(candidate_questions, view)
             answerer = self.answerer_of(client)
             found = await answerable(answerer, candidates[:MAX_TRIED], SUGGESTED)
             known = (revision, found)

@@ -39,7 +39,7 @@ Scalar = str | int | float | bool
 Value = Scalar | tuple[str, ...]
 Fields = Mapping[str, Value]
 Op = Literal["=", "!=", "<", "<=", ">", ">=", "in", "has", "under"]
-MAX_NODES = 200
+MAX_NODES, MAX_LISTED = 200, 1_000
 _NAME = r"[A-Za-z_][A-Za-z0-9_.-]*"
 _CONDITION = re.compile(
     rf"\s*({_NAME})\s*(!=|<=|>=|=|<|>|\bin\b|\bhas\b|\bunder\b)\s*(.*?)\s*", re.S
@@ -71,6 +71,10 @@ class Condition:
             raise _bad(
                 f"{self.name} {self.op} {shown(str(self.value))}",
                 "only `in` takes a list, and it always does",
+            )
+        if isinstance(self.value, tuple) and len(self.value) > MAX_LISTED:
+            raise _bad(
+                f"{self.name} in a list of {len(self.value):,}", f"list at most {MAX_LISTED:,}"
             )
         if self.op in ("has", "under") and not isinstance(self.value, str):
             raise _bad(f"{self.name} {self.op} {self.value}", "give a text")
@@ -183,7 +187,7 @@ def _parse(data: object, budget: list[int]) -> Filter:
             if keys == {key} and isinstance(parts, Sequence) and not isinstance(parts, str):
                 return kind(tuple(_parse(part, budget) for part in parts))
     raise _bad(
-        f"cannot read the filter {shown(str(data))}",
+        f"cannot read the filter {_brief(data)}",
         'give {"field", "op", "value"}, {"all": [...]}, {"any": [...]} or {"not": {...}}',
     )
 
@@ -192,10 +196,17 @@ def _condition(name: object, op: object, value: object) -> Condition:
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         value = tuple(value)
     if not isinstance(name, str) or not isinstance(value, str | int | float | bool | tuple):
-        raise _bad(f"cannot compare with {shown(str(value))}", "give text, a number, or texts")
+        raise _bad(f"cannot compare with {_brief(value)}", "give text, a number, or texts")
     if isinstance(value, float) and value != value:
         raise _bad("cannot compare with NaN", "give a number")
     return Condition(name, op, value)  # type: ignore[arg-type]  # it checks itself
+
+
+def _brief(data: object) -> str:
+    """For a message: what is deeply nested has no text."""
+    if isinstance(data, Mapping):
+        return f"with {shown(', '.join(map(str, list(data)[:5])))}"
+    return f"a {type(data).__name__}" if isinstance(data, list | tuple) else shown(str(data))
 
 
 def _list(raw: str) -> object:

@@ -23,7 +23,8 @@ Version = tuple[int, ...]
 _IN_PATH = re.compile(
     r"[\s_.-]*(?:\b|(?<=_))(?:v|ver|version|rev|revision)[\s_.-]*(\d+(?:[._]\d+)*)", re.I
 )
-_NUMBERS = re.compile(r"\d+")
+# Python reads no number of thousands of digits, which a document may well state.
+_NUMBERS = re.compile(r"\d{1,18}")
 _SEPARATORS = re.compile(r"[\s_.-]+")
 
 
