@@ -57,6 +57,8 @@ EXPECTED = {
     "above": "symlink",
     "bill\\u202etxt.md": "name",
 }
+if os.geteuid():  # root reads everything
+    EXPECTED["closed.txt"] = "unreadable"
 
 
 def _docx(body: str, head: str = "", more: dict[str, str] | None = None) -> bytes:
@@ -118,6 +120,8 @@ def make_folder(root: Path, secret: Path) -> Path:
         (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with (root / "sparse.txt").open("wb") as file:
         file.truncate(200_000_000)
+    (root / "closed.txt").write_text("Closed.")
+    (root / "closed.txt").chmod(0)
     os.mkfifo(root / "pipe.txt")
     (root / "itself.md").symlink_to("itself.md")
     (root / "outside.txt").symlink_to(secret)

@@ -110,6 +110,17 @@ def test_search_command_finds_one_and_verify_finds_nothing_wrong(
     assert run("index", "verify", *place).code == 0
 
 
+def test_too_many_hits_are_refused_and_an_endless_query_is_not_slow(
+    indexed: Indexed, run: Run, embedder: HashEmbedder
+) -> None:
+    options = ["--mode", "lexical", "--json", "--index", str(indexed.index)]
+    ran = run("search", "dormouse", "-k", "1000000000", *options)
+    assert ran.code in (1, 2)
+    assert "1000000000" in ran.out + ran.err
+    endless = "dormouse " + " ".join(f"word{n}" for n in range(100_000))
+    assert [hit["path"] for hit in run("search", endless, *options).json]
+
+
 def test_nothing_from_outside_the_folder_is_in_the_index(indexed: Indexed) -> None:
     stored = b"".join(file.read_bytes() for file in indexed.index.rglob("*") if file.is_file())
     assert b"aardvark" in stored

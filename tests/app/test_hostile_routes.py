@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -37,6 +38,13 @@ from lmstack.text import ChatTemplate, Tokenizer
 CANARY = "zanzibar7321"
 OPEN, SECRET = "How long are letters kept?", f"How long is {CANARY} kept?"
 HIDDEN = ("docs/salaries/letters.md", "docs/salaries/list.pdf")
+FILTERS = (
+    {"field": "path", "op": "under", "value": "docs/salaries"},
+    {"field": "path", "op": "under", "value": "docs"},
+    {"field": "access", "op": "has", "value": "hr"},
+    {"not": {"field": "path", "op": "=", "value": "docs/letters.md"}},
+)
+MANY = {"field": "path", "op": "in", "value": ["x"] * 1_001}
 PAST = {"role": "user", "content": "b"}
 KEYS = ("visitor", "hr", "boss")
 ENTRIES = (
@@ -152,15 +160,23 @@ class Server:
                 "/api/suggestions",
                 "/api/facets",
                 "/v1/models",
+                "/v1/tasks",
+                *(f"/api/documents?where={quote(json.dumps(where))}" for where in FILTERS),
                 "/openapi.json",
             )
         ]
         name = served_name(self.docs, "tiny")
         for question in (OPEN, SECRET):
             chat = {"model": name, "messages": [{"role": "user", "content": question}]}
+            past = [{"role": "user", "content": SECRET}, {"role": "assistant", "content": "No."}]
             asked += [
                 ("POST", "/api/ask", {"question": question}),
+                ("POST", "/api/ask", {"question": question, "where": FILTERS[0]}),
+                ("POST", "/api/ask", {"question": question, "where": FILTERS[1]}),
+                ("POST", "/api/ask", {"question": "And how long is it?", "history": past}),
                 ("POST", "/v1/chat/completions", chat),
+                ("POST", "/v1/chat/completions", {**chat, "stream": True}),
+                ("POST", "/v1/completions", {"model": name, "prompt": question}),
             ]
         return asked
 
@@ -355,6 +371,11 @@ def test_model_that_obeys_a_document_says_only_what_stands_in_passages(server: S
         (("POST", "/api/ask", {"question": "x" * 4_001}), 400),
         (("POST", "/api/ask", {"question": "x", "pad": "y" * 600_000}), 413),
         (("POST", "/api/ask", {"question": "a", "history": [PAST] * 17}), 400),
+        (("POST", "/api/ask", {"question": "a", "where": {"all": [FILTERS[0]] * 300}}), 400),
+        (("POST", "/api/ask", {"question": "a", "where": MANY}), 400),
+        (("GET", "/api/documents?where=" + '{"not":' * 3_000, None), 400),
+        (("GET", "/api/documents?where=" + "[" * 9_000 + "]" * 9_000, None), 400),
+        (("GET", '/api/documents?where={"a":' + "9" * 9_000 + "}", None), 400),
         (("GET", "/api/documents?find=" + "x" * 60_000, None), 200),
         (("GET", "/api/documents/1?start=999999999999999", None), 200),
         (("GET", "/api/documents/1?around=999999999999999", None), 200),
