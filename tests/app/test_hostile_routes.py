@@ -70,6 +70,8 @@ NO_DOCUMENTS = {
     "/v1/detokenize",
 }
 WITH_DOCUMENTS = {
+    "/api/feedback",  # tests/app/page/test_feedback.py: who may judge what
+    "/api/uploads",  # tests/app/page/test_uploads.py: names, sizes, labels
     "/api/status",
     "/api/documents",
     "/api/documents/{id}",
