@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import docx
 import pytest
@@ -134,6 +135,13 @@ def test_table_in_a_table_is_part_of_its_cell(make):
     inner = f"<w:tbl><w:tr><w:tc>{p('a')}</w:tc><w:tc>{p('b')}</w:tc></w:tr></w:tbl>"
     outer = f"<w:tbl><w:tr><w:tc>{p('x')}{inner}</w:tc><w:tc>{p('y')}</w:tc></w:tr></w:tbl>"
     assert read(make.word(outer)).text == "| x a, b | y |"
+
+
+def test_cell_of_very_many_paragraphs_is_read_in_proportion(make):
+    data = make.word(f"<w:tbl><w:tr><w:tc>{p('abcdefghij') * 100_000}</w:tc></w:tr></w:tbl>")
+    started = time.process_time()
+    assert len(read(data).text) == 1_100_003
+    assert time.process_time() - started < 4
 
 
 def test_tables_nested_without_end_are_refused(make):

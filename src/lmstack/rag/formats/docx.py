@@ -53,9 +53,16 @@ class _Paragraph:
 @dataclass(slots=True)
 class _Table:
     rows: list[list[str]] = field(default_factory=list)
+    # What comes into the last cell, joined once: a cell may have a million paragraphs.
+    cell: list[str] = field(default_factory=list)
     span: int = 1
     merged: bool = False
     notes: list[str] = field(default_factory=list)
+
+    def end_cell(self) -> None:
+        if self.cell:
+            self.rows[-1][-1] = " ".join(filter(None, (self.rows[-1][-1], *self.cell)))
+            self.cell = []
 
 
 def parse_docx(data: bytes, _path: str, config: LoadConfig) -> Parsed:
@@ -71,7 +78,7 @@ def parse_docx(data: bytes, _path: str, config: LoadConfig) -> Parsed:
     for kind in ("footnotes", "endnotes"):
         reader = _Notes(config)
         reader.read(archive.read(f"{folder}/{kind}.xml"))
-        notes.update({f"{kind}:{key}": text for key, text in reader.texts.items()})
+        notes.update({f"{kind}:{key}": " ".join(texts) for key, texts in reader.texts.items()})
     body = _Body(config, styles.styles, Numbering(lists.lists()), notes)
     body.read(archive.read(main))
     title, fields = _properties(archive)
@@ -240,7 +247,7 @@ class _Prose(_Reader):
 class _Notes(_Prose):
     def __init__(self, config: LoadConfig) -> None:
         super().__init__()
-        self.texts: dict[str, str] = {}
+        self.texts: dict[str, list[str]] = {}
         self._open = ""
         self._config = config
 
@@ -250,8 +257,7 @@ class _Notes(_Prose):
 
     def paragraph(self, paragraph: _Paragraph, text: str) -> None:
         if text and not paragraph.notes:
-            before = self.texts.get(self._open)
-            self.texts[self._open] = f"{before} {text}" if before else text
+            self.texts.setdefault(self._open, []).append(text)
 
 
 class _Body(_Prose):
@@ -283,8 +289,10 @@ class _Body(_Prose):
                 )
             self._tables.append(_Table())
         elif name == "tr" and table:
+            table.end_cell()
             table.rows.append([])
         elif name == "tc" and table and table.rows:
+            table.end_cell()
             table.rows[-1].append("")
             table.span, table.merged = 1, False
         elif name == "gridSpan" and table:
@@ -315,8 +323,10 @@ class _Body(_Prose):
     def close(self, name: str) -> None:
         table = self._tables[-1] if self._tables else None
         if name == "tc" and table and table.rows:
+            table.end_cell()
             table.rows[-1].extend([""] * (table.span - 1))
         elif name == "tbl" and table:
+            table.end_cell()
             self._tables.pop()
             if self._tables:
                 cells = "; ".join(", ".join(filter(None, row)) for row in table.rows)
@@ -330,8 +340,7 @@ class _Body(_Prose):
 
     def _into_cell(self, table: _Table, text: str) -> None:
         if text and table.rows and table.rows[-1] and not table.merged:
-            before = table.rows[-1][-1]
-            table.rows[-1][-1] = f"{before} {text}" if before else text
+            table.cell.append(text)
 
     def paragraph(self, paragraph: _Paragraph, text: str) -> None:
         level, number, depth = self._standing(paragraph)
