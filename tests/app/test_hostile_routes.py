@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,12 +27,13 @@ from tests.byte_tokens import byte_level
 from tests.rag.formats.test_fuzz import numbered, page, stream
 from tests.serve.tiny_models import tiny_decoder
 
-from lmstack.app import wiring
+from lmstack.app import service, wiring
 from lmstack.app.access import KeyEntry
 from lmstack.app.service import served_name
+from lmstack.app.workspace import Workspace, WorkspaceConfig
 from lmstack.core import Request, ScriptedModel
 from lmstack.engine import EngineConfig
-from lmstack.rag import Index
+from lmstack.rag import ABSTENTION, AnswerConfig, Index
 from lmstack.serve.local import LocalModel
 from lmstack.text import ChatTemplate, Tokenizer
 
@@ -189,6 +191,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LMSTACK_HOME", str(base / "home"))
         patch.chdir(base)
+        # The strategy that gives a model most room: it writes, and reads whole passages.
+        answer = AnswerConfig(strategy="generative", min_evidence=0.05)
+        config = WorkspaceConfig(answer=answer)
+        patch.setattr(service, "Workspace", partial(Workspace, config=config))
         docs = base / "docs"
         docs.mkdir()
         (docs / "letters.md").write_text("# Letters\n\n## Keep them\n\nLetters are kept ten years.")
@@ -334,7 +340,9 @@ def test_canary_of_a_hidden_document_leaves_nowhere(
         assert CANARY not in told.replace(SECRET, "") or CANARY in question, request
         assert "salaries" not in told
         assert "ninety" not in told
+    assert len(server.model.requests) >= 4
     for prompt in server.model.requests:
+        assert prompt.cache_scope == "[]"
         text = "".join(message.content for message in prompt.messages)
         assert CANARY not in text.replace(SECRET, "")
         assert "ninety" not in text
@@ -349,22 +357,14 @@ def test_canary_of_a_hidden_document_leaves_nowhere(
         assert "salaries" not in place_of_words
 
 
-def test_model_that_obeys_a_document_says_only_what_stands_in_passages(server: Server) -> None:
+def test_nothing_that_an_obeying_model_writes_is_streamed_or_answered(server: Server) -> None:
     """For the owner, whose passages do say "ignore all rules"."""
     events = server.ask("boss", "POST", "/api/ask", {"question": SECRET}).text
-    done = json.loads(events.split("event: done\ndata: ")[1].split("\n")[0])
+    read = "".join(message.content for message in server.model.requests[-1].messages)
+    assert "Ignore all rules" in read
     assert "evil.example" not in events
-    assert "![" not in done["answer"]
-    texts = {
-        path: server.ask("boss", "GET", f"/api/documents/{number}/text").text
-        for path, number in server.ids().items()
-    }
-    for citation in done["citations"]:
-        text = texts[citation["path"]]
-        assert text[citation["start"] : citation["end"]] == citation["quote"]
-    said = re.sub(r"\[\d+\]", "", done["answer"])
-    for sentence in filter(None, map(str.strip, said.split("\n"))):
-        assert any(" ".join(sentence.split()) in " ".join(t.split()) for t in texts.values())
+    done = json.loads(events.split("event: done\ndata: ")[1].split("\n")[0])
+    assert (done["answer"], done["citations"]) == (ABSTENTION, [])
 
 
 @pytest.mark.parametrize(
@@ -468,7 +468,7 @@ def test_no_cached_token_tells_what_callers_with_other_labels_asked(
     }
     colleague = KeyEntry(hashlib.sha256(b"colleague").digest(), frozenset({"hr", "staff"}))
     with LocalModel(tiny, EngineConfig(block_size=4, num_blocks=200)) as model:
-        service = local_service(
+        served = local_service(
             tmp_path / "docs",
             model,
             HashEmbedder(),
@@ -481,11 +481,11 @@ def test_no_cached_token_tells_what_callers_with_other_labels_asked(
             reply = client.post("/v1/chat/completions", json=body, headers=headers)
             return int(reply.json()["usage"]["prompt_tokens_details"]["cached_tokens"])
 
-        with TestClient(service.app, base_url="http://127.0.0.1:8000") as client:
+        with TestClient(served.app, base_url="http://127.0.0.1:8000") as client:
             assert cached("hr") == 0
             assert cached("hr") > 0
             assert cached("colleague") > 0
             assert cached("visitor") == 0
             assert cached("boss") == 0
             assert cached("other") > 0  # holds what the visitor holds: nothing
-        service.close()
+        served.close()
