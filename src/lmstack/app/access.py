@@ -92,6 +92,10 @@ class Access:
         """The labels of ``client``; None for the owner. Whoever is not known holds none."""
         return self._labels.get(client, frozenset()) if self._labels else None
 
+    def label_sets(self) -> set[frozenset[str]]:
+        """The different sets of labels that keys hold; neither the owner's nor empty ones."""
+        return {held for held in self._labels.values() if held}
+
     def scope_of(self, client: str) -> str:
         """Clients of one scope hold the same labels."""
         labels = self.labels_of(client)

@@ -22,6 +22,7 @@ from lmstack.app.access import Access, KeyEntry, ScopedModel
 from lmstack.app.formats import printable
 from lmstack.app.server import Service
 from lmstack.app.task_wiring import Also
+from lmstack.app.uploads import Uploads
 from lmstack.app.web import PUBLIC_PATHS, add_page
 from lmstack.app.workspace import Workspace
 from lmstack.core import ChatModel, Delta, Embedder, ModelInfo, Request
@@ -48,8 +49,10 @@ def build_service(
     allowed_hosts: tuple[str, ...],
     close_model: Callable[[], None],
     also: Also | None = None,
+    uploads: bool = False,
 ) -> Service:
-    """Everything loaded and wired; indexing starts in the background."""
+    """Everything loaded and wired; indexing starts in the background. ``uploads``: people may
+    add files to ``folder``."""
     also = also or Also()
     audit, limits = AuditLog(audit_path), Limits()
     limiter = RateLimiter(limits)
@@ -71,6 +74,7 @@ def build_service(
         embedder=embedder,
         guard=guard,
         access=access,
+        uploads=Uploads(folder, access) if uploads else None,
         embedder_named=embedder_named,
     )
     name = served_name(folder, model.info.name)
@@ -92,7 +96,7 @@ def build_service(
         allowed_hosts=allowed_hosts,
         public_paths=PUBLIC_PATHS,
     )
-    add_page(app, workspace=workspace)
+    add_page(app, workspace=workspace, record=audit.append)
     workspace.start_indexing()
 
     def close() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI
@@ -19,6 +20,8 @@ from starlette.responses import Response
 from lmstack.app._web_queue import Queue
 from lmstack.app._web_static import read_assets, serve_asset
 from lmstack.app._web_stream import AnswerStream
+from lmstack.app._web_uploads import receive
+from lmstack.app.feedback import Judgement, Verdict
 from lmstack.app.workspace import Workspace
 from lmstack.core import InputError, LmstackError, Message, shown
 from lmstack.serve.fields import Body
@@ -32,6 +35,7 @@ __all__ = ["PUBLIC_PATHS", "add_page"]
 PUBLIC_PATHS = ("/", "/static/*")
 MAX_QUESTION = 4000
 MAX_BODY_BYTES = 512 * 1024
+MAX_COMMENT = 2000
 DEFAULT_WIDTH = 1_200
 MAX_DRAWING = 32
 
@@ -51,14 +55,28 @@ class Ask(Body):
     where: dict[str, Any] | None = None
 
 
+class Judged(Body):
+    """What somebody thinks of an answer; all empty takes it back."""
+
+    request_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    verdict: Verdict | None = None
+    comment: Annotated[str, StringConstraints(max_length=MAX_COMMENT, strip_whitespace=True)] = ""
+    wrong_sources: Annotated[list[int], Field(max_length=100, default_factory=list)]
+
+
 class Nothing(Body):
     """A body without fields."""
 
 
-def add_page(app: FastAPI, *, workspace: Workspace) -> None:
+def add_page(
+    app: FastAPI,
+    *,
+    workspace: Workspace,
+    record: Callable[[Mapping[str, Any]], object] = lambda _: None,
+) -> None:
     """Serve the page of ``workspace`` from ``app``, which `lmstack.serve.create_app` made with
-    `PUBLIC_PATHS` among its ``public_paths``."""
-    routes = _Routes(workspace)
+    `PUBLIC_PATHS` among its ``public_paths``. ``record`` writes to the audit log."""
+    routes = _Routes(workspace, record)
     for path, handler, methods in [
         ("/", routes.page, ["GET", "HEAD"]),
         ("/static/{name}", routes.static, ["GET", "HEAD"]),
@@ -72,6 +90,8 @@ def add_page(app: FastAPI, *, workspace: Workspace) -> None:
         ("/api/suggestions", routes.suggestions, ["GET"]),
         ("/api/index", routes.index, ["POST"]),
         ("/api/ask", routes.ask, ["POST"]),
+        ("/api/feedback", routes.feedback, ["POST"]),
+        ("/api/uploads", routes.upload, ["PUT"]),
     ]:
         app.add_route(path, handler, methods=methods, include_in_schema=False)
 
@@ -79,9 +99,10 @@ def add_page(app: FastAPI, *, workspace: Workspace) -> None:
 class _Routes:
     """One method a route; what may block goes to a thread."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, record: Callable[[Mapping[str, Any]], object]) -> None:
         self._workspace = workspace
         self._drawing = Queue(at_once=1, waiting=MAX_DRAWING, what="pages to draw")
+        self._record = record
         self._assets = read_assets()
 
     async def page(self, request: Request) -> Response:
@@ -184,10 +205,24 @@ class _Routes:
             left=left,
         )
 
+    async def feedback(self, request: Request) -> Response:
+        judged = await read_json(request, Judged, MAX_BODY_BYTES)
+        judgement = Judgement(judged.verdict, judged.comment, tuple(judged.wrong_sources))
+        client = caller_of(request).client
+        await asyncio.to_thread(self._workspace.judge, judged.request_id, judgement, client)
+        return _json({"kept": not judgement.is_empty})
 
-def _json(value: Any) -> Response:
+    async def upload(self, request: Request) -> Response:
+        incoming = await receive(request, self._workspace.uploads, self._record)
+        self._workspace.start_indexing()
+        named = self._workspace.name_of(incoming.path)
+        return _json({"path": named, "bytes": incoming.size}, 201)
+
+
+def _json(value: Any, status: int = 200) -> Response:
     # ASCII JSON: a lone surrogate in a document or a path is carried as an escape.
-    return Response(json.dumps(value).encode("ascii"), media_type="application/json")
+    data = json.dumps(value).encode("ascii")
+    return Response(data, status_code=status, media_type="application/json")
 
 
 def _where(request: Request) -> object:

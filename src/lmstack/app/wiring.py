@@ -272,6 +272,7 @@ def service(
     api_keys: tuple[str, ...],
     key_entries: tuple[KeyEntry, ...] = (),
     local: bool,
+    uploads: bool = False,
 ) -> Service:
     """Load the models and put everything that `lmstack up` serves together.
 
@@ -300,6 +301,7 @@ def service(
         also=beside,
         api_keys=api_keys,
         key_entries=key_entries,
+        uploads=uploads,
         allowed_hosts=LOCAL_HOSTS if local else ("*",),
         close_model=close_all,
     )

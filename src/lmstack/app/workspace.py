@@ -24,6 +24,8 @@ from lmstack.app._page_model import PageModel, Question, Told
 from lmstack.app._page_pictures import PagePictures
 from lmstack.app._suggestions import answerable, candidate_questions
 from lmstack.app.access import Access
+from lmstack.app.feedback import FeedbackStore, Judgement, RecentAnswers
+from lmstack.app.uploads import Uploads
 from lmstack.core import (
     ChatModel,
     Config,
@@ -34,6 +36,7 @@ from lmstack.core import (
     check_range,
 )
 from lmstack.rag import (
+    FORMATS,
     AnswerConfig,
     Answerer,
     Document,
@@ -60,6 +63,7 @@ MAX_TRIED = 8
 CLOSE_S = 2.0
 # Whoever asks where no client is named: this process.
 OWNER = "local"
+_PLACE = ("path", "start", "end", "quote")
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ class _Round:
 class Workspace:
     """Owns the index (`close` closes it), not the models. ``folder`` may also be one file.
     ``guard`` is put before every question, whether or not it reaches the language model.
-    ``access`` says what each client may see; all it is shown is within that. ``embedder_named``
+    ``access`` says what each client may see; all it is shown is within that. ``uploads`` takes
+    files, where they are taken. ``embedder_named``
     loads the model that the index was changed to while it was open."""
 
     def __init__(
@@ -105,6 +110,7 @@ class Workspace:
         config: WorkspaceConfig | None = None,
         guard: Callable[[ChatModel], ChatModel] = lambda model: model,
         access: Access | None = None,
+        uploads: Uploads | None = None,
         embedder_named: Callable[[str], Embedder] | None = None,
     ) -> None:
         self.config = config or WorkspaceConfig()
@@ -115,6 +121,9 @@ class Workspace:
         self._embedder_named = embedder_named
         self._reopening = threading.Lock()
         self._access = access or Access()
+        self.uploads = uploads
+        self._feedback = FeedbackStore(Path(index_dir))
+        self._recent = RecentAnswers()
         self._pictures = PagePictures()
         self._answerers: dict[frozenset[str] | None, Answerer] = {}
         named = self.folder.name or model.info.name
@@ -186,6 +195,7 @@ class Workspace:
     def _run_once(self) -> None:
         try:
             index = self._current()
+            self._prepare_uploads(index)
             plan = index.scan([self.folder])
             self._begin(plan)
             result = index.update([self.folder], self._progressed)
@@ -200,6 +210,13 @@ class Workspace:
                 hint="report it; answers go on with what is in",
             )
             self._settle("problem", self._round, failure)
+
+    def _prepare_uploads(self, index: Index) -> None:
+        """The labels of a folder hold before the first file is in it."""
+        if self.uploads is not None and not self.uploads.is_ready:
+            for place, labels in self.uploads.prepare().items():
+                index.add([place], self._progressed, labels=labels)
+            self.uploads.ready()
 
     def _begin(self, plan: Plan) -> None:
         with self._lock:
@@ -267,15 +284,40 @@ class Workspace:
     # ---- what the page shows
 
     def status(self, client: str = OWNER) -> dict[str, Any]:
-        shown = self._status()
+        shown = {**self._status(), "uploads": self._taken_of(client)}
         if self._access.labels_of(client) is None:
             return shown
         # Whoever may not see everything learns nothing of how the rest is coming along.
-        known = self.view_of(client).documents()
+        known, own = self.view_of(client).documents(), self._own_round(client)
         state = "starting" if shown["state"] == "starting" else "ready"
         files = {"total": len(known), "indexed": len(known), "problems": 0}
         nothing = {"remaining_s": None, "problem": None}
-        return {**shown, "state": state, "files": files, **nothing, "revision": _revision(known)}
+        return {
+            **shown,
+            "state": state,
+            "files": files,
+            **nothing,
+            "revision": _revision(known, own),
+        }
+
+    def _taken_of(self, client: str) -> dict[str, Any] | None:
+        """Which files ``client`` may add; None for none."""
+        if self.uploads is None or self.uploads.folder_of(client) is None:
+            return None
+        return {"max_bytes": self.uploads.max_file_bytes, "endings": sorted(FORMATS)}
+
+    def _own_round(self, client: str) -> _Round:
+        """How far the files are that ``client``, who does not see everything, may add to."""
+        place = self.uploads and self.uploads.folder_of(client)
+        if not place:
+            return _Round()
+
+        def inside(path: str) -> bool:
+            return os.path.abspath(path).startswith(f"{place}{os.sep}")
+
+        with self._lock:
+            problems = tuple(p for p in self._round.problems if inside(p.path))
+            return _Round(waiting={p for p in self._round.waiting if inside(p)}, problems=problems)
 
     def _status(self) -> dict[str, Any]:
         with self._lock:
@@ -324,7 +366,8 @@ class Workspace:
             waiting = set(now.waiting)
         known = self.view_of(client).documents()
         if self._access.labels_of(client) is not None:
-            now, waiting, revision = _Round(), set(), _revision(known)
+            now = self._own_round(client)
+            waiting, revision = set(now.waiting), _revision(known, now)
         if where is not None:  # of what is not in yet nobody knows whether it matches
             known = self.view_of(client).documents(where)
             now, waiting = _Round(), waiting & {info.path for info in known}
@@ -425,14 +468,46 @@ class Workspace:
             past=tuple(turns_of(history)),
             where=where,
         )
+        hits: list[dict[str, Any]] = []
         told = self._asked.stream(asked)
         try:
             async for delta in told:
                 if isinstance(delta, Told) and delta.event is not None:
-                    for named in translate(delta.event):
-                        yield named
+                    for name, data in translate(delta.event):
+                        if name == "hits":
+                            hits = data["hits"]
+                        if name == "done":
+                            answered = self._answered(question, where, hits, data)
+                            self._recent.remember(request_id, client, answered)
+                            data = {**data, "request_id": request_id}
+                        yield name, data
         finally:
             await close(told)
+
+    def judge(self, request_id: str, judgement: Judgement, client: str = OWNER) -> None:
+        """Keep what ``client`` thinks of an answer that it was given."""
+        answered = self._recent.answered(request_id, client)
+        self._feedback.save(request_id, client, judgement, answered)
+
+    def _answered(
+        self,
+        question: str,
+        where: Filter | None,
+        hits: Sequence[Mapping[str, Any]],
+        done: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """What is kept of an answer that is judged."""
+        embedder = self.embedder.info
+        return {
+            "question": question,
+            "where": where and where.to_json(),
+            "answer": done["answer"],
+            "abstained": done["abstained"],
+            "citations": [{k: c[k] for k in ("id", *_PLACE)} for c in done["citations"]],
+            "passages": [{k: hit[k] for k in _PLACE} for hit in hits],
+            "model": done["model"],
+            "embedder": {"name": embedder.name, "digest": embedder.digest},
+        }
 
     def _searched(self, client: str, where: Filter | None) -> Mapping[str, int]:
         """How many files an answer comes from."""
@@ -441,6 +516,10 @@ class Workspace:
             return files
         count = len(self.view_of(client).documents(where))
         return {"total": count, "indexed": count, "problems": 0}
+
+    def name_of(self, path: Path) -> str:
+        """A file of the folder as the page names it."""
+        return self._named(os.fspath(path))
 
     def _named(self, path: str) -> str:
         """A path from `lmstack.rag` from the folder on: what people recognize, and no more of
@@ -467,9 +546,10 @@ class Workspace:
             ) from None
 
 
-def _revision(known: Sequence[DocumentInfo]) -> int:
+def _revision(known: Sequence[DocumentInfo], own: _Round) -> int:
     """A number that changes with what is seen, and with nothing else."""
-    seen = repr([(info.id, info.path) for info in known]).encode("utf-8", "surrogatepass")
+    rows = [(info.id, info.path) for info in known]
+    seen = repr((rows, sorted(own.waiting), own.problems)).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(seen).digest()[:6])
 
 

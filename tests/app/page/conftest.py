@@ -25,6 +25,9 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from lmstack.app.access import Access
+from lmstack.app.feedback import Judgement
+from lmstack.app.uploads import Uploads
 from lmstack.app.web import PUBLIC_PATHS, add_page
 from lmstack.app.workspace import Workspace, WorkspaceConfig
 from lmstack.core import LmstackError, Message, ModelInfo, NotFoundError, ScriptedModel
@@ -88,6 +91,8 @@ class ScriptedWorkspace:
         self.page_characters = 100_000
         self.facet_list: list[dict[str, Any]] = []
         self.filters: list[Filter | None] = []
+        self.uploads: Any = None
+        self.judged: list[tuple[str, Judgement]] = []
 
     def status(self, client: str = "") -> dict[str, Any]:
         problems = len(self.problem_files)
@@ -104,7 +109,11 @@ class ScriptedWorkspace:
             },
             "problem": None,
             "revision": 1,
+            "uploads": self.uploads and {"max_bytes": 1000, "endings": [".md"]},
         }
+
+    def judge(self, request_id: str, judgement: Judgement, client: str = "") -> None:
+        self.judged.append((request_id, judgement))
 
     def filter_of(self, data: Any) -> Filter | None:
         return None if data is None else parse_filter(data)
@@ -242,12 +251,16 @@ class ScriptedWorkspace:
         return [*steps, ("done", self.answer(text, citations, **changes))]
 
 
-def page_app(workspace: Any, api_keys: Sequence[str] = ()) -> FastAPI:
+def page_app(
+    workspace: Any,
+    api_keys: Sequence[str] = (),
+    record: Callable[[Any], object] = lambda _: None,
+) -> FastAPI:
     """The server's app with the page of ``workspace`` on it."""
     app = create_app(
         models={"scripted": ScriptedModel()}, api_keys=api_keys, public_paths=PUBLIC_PATHS
     )
-    add_page(app, workspace=workspace)
+    add_page(app, workspace=workspace, record=record)
     return app
 
 
@@ -287,7 +300,7 @@ class Server:
         self._listener.close()
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
     """For what happens on the server's side of a test."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -464,10 +477,13 @@ def embedder() -> HashingEmbedder:
 def make(
     docs: Path, tmp_path: Path, embedder: HashingEmbedder
 ) -> Iterator[Callable[..., Workspace]]:
-    """``make(rescan_s=...)``: a workspace of ``docs`` over a real index, not yet indexing."""
+    """``make(rescan_s=...)``: a workspace of ``docs`` over a real index, not yet indexing;
+    ``takes_files`` of callers with ``access``."""
     made: list[Workspace] = []
 
-    def start(**settings: Any) -> Workspace:
+    def start(
+        access: Access | None = None, takes_files: bool = False, **settings: Any
+    ) -> Workspace:
         answer = AnswerConfig(strategy="similarity", min_evidence=0.3)
         config = WorkspaceConfig(answer=answer, **{"rescan_s": 0, **settings})
         made.append(
@@ -477,6 +493,8 @@ def make(
                 model=ScriptedModel(),
                 embedder=embedder,
                 config=config,
+                access=access,
+                uploads=Uploads(docs, access or Access()) if takes_files else None,
             )
         )
         return made[-1]

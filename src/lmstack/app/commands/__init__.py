@@ -12,6 +12,7 @@ from lmstack.app.commands import (
     convert,
     doctor,
     embed,
+    feedback,
     index,
     inspect,
     models,
@@ -46,5 +47,6 @@ def register_all(app: typer.Typer) -> None:
         index,
         doctor,
         audit,
+        feedback,
     ):
         module.register(app)

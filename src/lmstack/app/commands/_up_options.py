@@ -22,6 +22,7 @@ __all__ = [
     "KeysFile",
     "Port",
     "TargetStep",
+    "UploadsAllowed",
     "engine_settings",
 ]
 
@@ -55,6 +56,14 @@ KeysFile = Annotated[
         "--keys",
         metavar="FILE",
         help="A JSON file with the SHA-256 of API keys and the access labels that each holds.",
+    ),
+]
+UploadsAllowed = Annotated[
+    bool,
+    typer.Option(
+        "--uploads",
+        help="Let people add files on the page: into DIR/uploads, those of keys with access labels"
+        " under these labels.",
     ),
 ]
 KeyWeights = Annotated[

@@ -59,6 +59,7 @@ def up(
     target_step: opt.TargetStep = None,
     key_weights: opt.KeyWeights = None,
     keys_file: opt.KeysFile = None,
+    uploads: opt.UploadsAllowed = False,
 ) -> None:
     """Serve a folder of documents: a web page, and an API like OpenAI's.
 
@@ -77,6 +78,7 @@ def up(
         host, typed = _checked(docs, host, bool(keys or entries))
         engine = opt.engine_settings(target_step, key_weights, keys)
         source = wiring.existing_folder(docs)
+        _check_uploads(source, uploads)
         wiring.require_models(model, embedder, weights, draft)
         task_wiring.require(also or [])
         _check_engine(engine, model, also)
@@ -106,6 +108,7 @@ def up(
             api_keys=keys,
             key_entries=entries,
             local=_is_local(host),
+            uploads=uploads,
         )
         serve(listener, load, ready, stop)
 
@@ -125,6 +128,15 @@ def _checked(docs: Path, host: str, has_keys: bool) -> tuple[str, str]:
             param="host",
         )
     return host, typed
+
+
+def _check_uploads(source: Path, uploads: bool) -> None:
+    if uploads and not source.is_dir():
+        raise CommandLineError(
+            f"--uploads needs a folder, and {shown(str(source))} is a file",
+            hint="give the folder that it is in",
+            param="uploads",
+        )
 
 
 def _check_engine(settings: dict[str, Any], model: str | None, also: list[str] | None) -> None:

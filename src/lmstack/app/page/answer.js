@@ -1,5 +1,6 @@
 // One turn: a question, its answer as it streams, and what stands under it.
 
+import { Feedback } from "/static/feedback.js";
 import { attachPreview } from "/static/preview.js";
 import { Prose } from "/static/prose.js";
 import { modelName } from "/static/status.js";
@@ -7,7 +8,8 @@ import { appendText, element, glimpse, sentence, squeezed, unitOffset } from "/s
 
 const counted = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
-/** Draws into `root`; `within`: the filter of the question, {where, words}, or null; `actions` are {open(turn, index), retry(turn), askKey(turn, node)}. */
+/** Draws into `root`; `within`: the filter of the question, {where, words}, or null; `actions` are
+ * {open(turn, index), retry(turn), askKey(turn, node), judged(turn)}. */
 export class Turn {
   constructor(question, within, actions) {
     this.question = question;
@@ -79,10 +81,15 @@ export class Turn {
     this.final = answer;
     this.text = answer.answer;
     this.citations = new Map(answer.citations.map((citation) => [citation.id, citation]));
-    this.sources = answer.abstained ? answer.nearest : answer.citations;
+    const conflicts = answer.conflicts ?? [];
+    this.sources = [...(answer.abstained ? answer.nearest : answer.citations), ...conflicts.map((conflict) => ({ ...conflict, id: null }))];
+    this.feedback = answer.request_id ? new Feedback(answer, () => this.actions.judged(this)) : null;
     this.unsupported = answer.sentences.filter((sentence) => !sentence.supported);
     this.settle();
     this.under.replaceChildren(...(answer.abstained ? this.abstention(answer) : this.support(answer)));
+    if (conflicts.length) this.under.append(...this.disagreement(conflicts, answer));
+    if (answer.unanswered?.length) this.under.append(this.unanswered(answer.unanswered));
+    if (this.feedback) this.under.append(this.feedback.root);
     this.under.append(this.metaLine(facts(answer)));
   }
 
@@ -154,18 +161,35 @@ export class Turn {
     return [...parts, element("p", { class: "sources-title" }, "Nearest passages"), this.sourceList(answer.nearest)];
   }
 
-  sourceList(sources) {
-    const items = sources.map((source, index) => {
+  /** Passages that answer otherwise than what is cited. */
+  disagreement(conflicts, answer) {
+    const before = answer.abstained ? answer.nearest.length : answer.citations.length;
+    const title = element("p", { class: "sources-title" }, conflicts.length === 1 ? "One passage says otherwise" : "Some passages say otherwise");
+    const list = this.sourceList(this.sources.slice(before), { first: before, label: "Passages that say otherwise", about: otherwise });
+    return [title, list];
+  }
+
+  unanswered(parts) {
+    const note = element("p", { class: "note" });
+    appendText(note, `No passage answers: ${parts.join("; ")}`);
+    return note;
+  }
+
+  /** `first`: the place of the first of them among all sources; `about(source)`: a word before its path. */
+  sourceList(sources, { first = 0, label = "Sources of this answer", about = () => "" } = {}) {
+    const items = sources.map((source, at) => {
+      const index = first + at;
       const where = element("span", { class: "where" });
-      appendText(where, source.path);
+      appendText(where, about(source) + source.path);
       const quote = element("span", { class: "quote", dir: "auto" });
       appendText(quote, glimpse(source));
       const number = element("span", { class: "number" }, String(source.id ?? index + 1));
       const open = () => this.actions.open(this, index);
       const button = element("button", { class: "source", type: "button", "data-source": index, onclick: open }, number, where, quote);
-      return element("li", {}, button);
+      const wrong = this.feedback && source.id !== null ? this.feedback.wrongButton(source.id) : null;
+      return element("li", {}, button, wrong);
     });
-    return element("ol", { class: "sources", "aria-label": "Sources of this answer" }, ...items);
+    return element("ol", { class: "sources", "aria-label": label }, ...items);
   }
 
   metaLine(parts, ...buttons) {
@@ -202,6 +226,12 @@ export class Turn {
       setCurrent(node, source && Number(node.dataset.cite) === source.id);
     }
   }
+}
+
+/** Whose word it is that differs, and from when. */
+function otherwise({ citation, relation, date }) {
+  const who = { older: "An older edition", newer: "A newer edition" }[relation] ?? "Another document";
+  return `${who}${date ? ` (${date})` : ""}, against [${citation}]: `;
 }
 
 function setCurrent(node, on) {

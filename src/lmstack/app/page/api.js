@@ -94,6 +94,25 @@ export async function json(path, options) {
   }
 }
 
+/** Send a file; `told(share)` hears how much of it is there. */
+export function upload(file, told) {
+  return new Promise((resolve, reject) => {
+    // Not fetch: it does not tell how far a body is.
+    const sender = new XMLHttpRequest();
+    sender.open("PUT", `/api/uploads?${new URLSearchParams({ name: file.name })}`);
+    sender.setRequestHeader("Content-Type", "application/octet-stream");
+    if (storedKey()) sender.setRequestHeader("Authorization", `Bearer ${storedKey()}`);
+    sender.upload.addEventListener("progress", (event) => event.lengthComputable && told(event.loaded / event.total));
+    sender.addEventListener("error", () => reject(lost()));
+    sender.addEventListener("abort", () => reject(lost()));
+    sender.addEventListener("load", async () => {
+      if (sender.status === 201) resolve(JSON.parse(sender.responseText));
+      else reject(await refusal(new Response(sender.responseText, { status: sender.status })));
+    });
+    sender.send(file);
+  });
+}
+
 /** Ask; yields {event, data}. Aborting `signal` closes the connection, which stops the model. */
 export async function* ask(question, history, where, signal) {
   const response = await request("/api/ask", { body: { question, history, where }, signal });

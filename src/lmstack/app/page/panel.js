@@ -4,6 +4,7 @@ import { json, storedKey } from "/static/api.js";
 import { Files } from "/static/files.js";
 import { Pages } from "/static/pages.js";
 import { appendText, element, sentence, unitOffset } from "/static/text.js";
+import { Uploads } from "/static/upload.js";
 
 const NARROW = matchMedia("(max-width: 52rem)");
 const byId = (id) => document.getElementById(id);
@@ -16,6 +17,8 @@ export class Panel {
     this.pointed = pointed;
     this.root = byId("panel");
     this.files = new Files((file) => this.openDocument(file), filters);
+    this.uploads = new Uploads({ wanted: () => this.view === "files" || this.showFiles(), landed: () => this.files.refresh() });
+    this.sources = element("div", {}, this.uploads.root, this.files.root);
     this.opener = null;
     this.view = null; // "files", "filters", "document" or null
     this.run = 0;
@@ -33,7 +36,7 @@ export class Panel {
   showFiles() {
     this.enter("files");
     this.pointed(null, null);
-    this.layout("Sources", "", this.files.root, []);
+    this.layout("Sources", "", this.sources, []);
     this.files.refresh();
     this.focus();
   }
@@ -59,6 +62,7 @@ export class Panel {
 
   /** The status of the folder changed. */
   update(status) {
+    this.uploads.allow(status.uploads);
     this.files.update(status, this.view === "files");
   }
 
@@ -271,10 +275,11 @@ function openLink(file) {
   return [element("a", { class: "open-file", href: address(file, "/text", {}), target: "_blank", rel: "noopener" }, "Open file")];
 }
 
+const FINDERS = { dense: "meaning", lexical: "words", late: "late interaction", rerank: "reranked", mmr: "variety" };
+
+/** The place that each way of searching gave the passage; null where it did not find it. */
 function foundBy(ranks) {
-  if (!ranks) return "";
-  const parts = [];
-  if (ranks.dense) parts.push(`meaning ${ranks.dense}`);
-  if (ranks.lexical) parts.push(`words ${ranks.lexical}`);
-  return parts.length ? `Found by: ${parts.join(", ")}` : "";
+  const places = Object.entries(ranks ?? {}).filter(([, rank]) => rank);
+  if (!places.length) return "";
+  return `Found by: ${places.map(([kind, rank]) => `${FINDERS[kind] ?? kind.replaceAll("_", " ")} ${rank}`).join(", ")}`;
 }
