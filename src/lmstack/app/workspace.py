@@ -478,7 +478,8 @@ class Workspace:
                             hits = data["hits"]
                         if name == "done":
                             answered = self._answered(question, where, hits, data)
-                            self._recent.remember(request_id, client, answered)
+                            if request_id:
+                                self._recent.remember(request_id, client, answered)
                             data = {**data, "request_id": request_id}
                         yield name, data
         finally:

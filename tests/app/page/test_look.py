@@ -68,10 +68,24 @@ def filled(workspace: Any, open_page: Any, ask: Any) -> Any:
         workspace.problem_files = {
             f"old/{LONG}.md": {"message": "is not valid UTF-8", "hint": "convert it: iconv FILE"}
         }
-        workspace.scripts = [workspace.script(TEXT, sources, sentences=[sentence])]
+        workspace.uploads = object()
+        where = {"field": "format", "op": "=", "value": "md"}
+        values = [{"value": LONG, "count": 1234, "where": where}]
+        workspace.facet_list = [{"field": "a", "title": "Tags", "values": values, "more": 2}]
+        conflict = {**workspace.source(None, "page.md", CLICK), "citation": 1, "date": "2019-03-04"}
+        said = {"relation": "older", **conflict}
+        workspace.scripts = [
+            workspace.script(TEXT, sources, sentences=[sentence], request_id="r", conflicts=[said])
+        ]
         page: Page = open_page(workspace, **options)
         ask(page, "How do I open the page?")
         page.locator(".meta").wait_for()
+        page.get_by_role("button", name="Source 1 is wrong").click()
+        page.get_by_role("button", name="Not helpful", pressed=False).click()
+        page.locator(".feedback-note:not(:empty)").wait_for()
+        page.get_by_role("button", name="Filter", exact=True).click()
+        page.get_by_label(LONG).check()
+        page.get_by_role("button", name="Close").click()
         return page
 
     return show
@@ -82,6 +96,8 @@ def test_nothing_is_wider_than_the_window(width: int, filled: Any, shot: Any) ->
     page = filled(width=width, height=720)
     for state, act in {
         "answer": lambda: None,
+        "filters": lambda: page.get_by_role("button", name="Filter", exact=True).click(),
+        "closed": lambda: page.get_by_role("button", name="Close").click(),
         "source": lambda: page.keyboard.press("1"),
         "sources": lambda: page.get_by_role("button", name="All sources").click(),
     }.items():
@@ -154,7 +170,8 @@ def test_focus_can_be_seen_on_every_stop_of_the_tab_key(filled: Any) -> None:
             "(() => { const node = document.activeElement, style = getComputedStyle(node);"
             " if (node === document.body) return ['body', true];"
             " const box = node.closest('.ask') ?? node;"
-            " return [node.id || node.textContent.trim(), style.outlineStyle != 'none'"
+            " const name = node.id || node.ariaLabel || node.textContent.trim();"
+            " return [name, style.outlineStyle != 'none'"
             " || getComputedStyle(box).boxShadow != 'none']; })()"
         )
         if stop[0] in {"body", *seen}:

@@ -297,6 +297,13 @@ def test_other_sites_and_forms_cannot_add_files(make: Any, serve: Any, docs: Pat
     )
 
 
+def test_uploads_need_a_folder(tmp_path: Path, run: Any) -> None:
+    (tmp_path / "a.md").write_bytes(NOTE)
+    ran = run("up", str(tmp_path / "a.md"), "--uploads")
+    assert ran.code != 0
+    assert "--uploads needs a folder" in ran.err
+
+
 # ---- the page
 
 

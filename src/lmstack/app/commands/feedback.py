@@ -39,7 +39,10 @@ def register(app: typer.Typer) -> None:
 
 
 def show(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
-    """Print each judgement: when, the verdict, the question, the comment, wrong sources."""
+    """Print each judgement: when, what it says, of which question.
+
+    With the comment and the sources that were called wrong, the oldest first.
+    """
     records = _store(docs, index, "list").all()
     if out.as_json:
         out.result(records)
