@@ -223,7 +223,7 @@ def _seen(reply: httpx.Response) -> tuple[int, dict[str, str], str]:
     """All of a reply but what time and chance make."""
     headers = {k: v for k, v in reply.headers.items() if k not in ("date", "x-request-id")}
     text = reply.text if "image" not in headers.get("content-type", "") else reply.content.hex()
-    text = re.sub(r'"([a-z_]+_s|created|id)": ?("[^"]*"|[\d.]+)', "", text)
+    text = re.sub(r'"([a-z_]+_s|created|id|request_id)": ?("[^"]*"|[\d.]+)', "", text)
     if "stream" in headers.get("content-type", "") or "chat.completion" in text:
         headers.pop("content-length", None)
     return reply.status_code, headers, text

@@ -93,6 +93,9 @@ class _Round:
     remaining_s: float | None = None
 
 
+_NOTHING = _Round()
+
+
 class Workspace:
     """Owns the index (`close` closes it), not the models. ``folder`` may also be one file.
     ``guard`` is put before every question, whether or not it reaches the language model.
@@ -547,7 +550,7 @@ class Workspace:
             ) from None
 
 
-def _revision(known: Sequence[DocumentInfo], own: _Round) -> int:
+def _revision(known: Sequence[DocumentInfo], own: _Round = _NOTHING) -> int:
     """A number that changes with what is seen, and with nothing else."""
     rows = [(info.id, info.path) for info in known]
     seen = repr((rows, sorted(own.waiting), own.problems)).encode("utf-8", "surrogatepass")

@@ -33,6 +33,7 @@ export class Uploads {
   allow(limits) {
     this.limits = limits ?? null;
     this.root.hidden = !limits;
+    document.getElementById("welcome-drop").hidden = !limits;
     if (limits) this.input.accept = limits.endings.join(",");
   }
 
