@@ -23,6 +23,7 @@ def local_service(
     keys: tuple[str, ...] = (),
     also: Also | None = None,
     entries: tuple[KeyEntry, ...] = (),
+    uploads: bool = False,
 ) -> Service:
     """``docs`` and ``model`` for this machine, with the index and the log where `up` has them."""
     return build_service(
@@ -36,4 +37,5 @@ def local_service(
         allowed_hosts=LOCAL_HOSTS,
         close_model=lambda: None,
         also=also,
+        uploads=uploads,
     )
