@@ -207,9 +207,9 @@ class Uploads:
         used, count = _usage(self.root)
         coming = sum(other.reserved for other in self._open.values()) + size
         if count + len(self._open) + 1 > self.config.max_files:
-            raise _full(f"it holds {count} files already")
+            raise _full("it holds as many files as it may")
         if used + coming > self.config.max_total_bytes:
-            raise _full(f"{used / 1e6:.0f} MB are in it already")
+            raise _full("it would hold more bytes than it may")
         disk = os.fstatvfs(folder)
         if disk.f_bavail * disk.f_frsize - coming < self.config.min_free_bytes:
             raise _full("the disk is nearly full")
@@ -378,6 +378,7 @@ def _taken(name: str) -> HttpError:
 
 
 def _full(why: str) -> HttpError:
+    """Without figures: they would count files that the caller may not see."""
     return HttpError(
         507,
         "uploads_full",
