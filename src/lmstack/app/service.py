@@ -64,6 +64,10 @@ def build_service(
     )
     doors = RateLimiter(limits)  # a question is counted once: where it comes in
 
+    taken = Uploads(folder, access) if uploads else None
+    if taken is not None:
+        taken.prepare()  # a folder that cannot be written to ends the start, not the indexing
+
     def guard(answers: ChatModel) -> ChatModel:
         return GuardedModel(answers, limits=limits, audit=audit, limiter=doors)
 
@@ -74,7 +78,7 @@ def build_service(
         embedder=embedder,
         guard=guard,
         access=access,
-        uploads=Uploads(folder, access) if uploads else None,
+        uploads=taken,
         embedder_named=embedder_named,
     )
     name = served_name(folder, model.info.name)

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import expect
+from tests.app.services import local_service
 
 from lmstack.app.access import Access, KeyEntry
 from lmstack.app.uploads import Incoming, UploadConfig, Uploads, check_name
-from lmstack.core import InputError, LmstackError, OverloadedError, StoreError
+from lmstack.core import InputError, LmstackError, OverloadedError, ScriptedModel, StoreError
 from lmstack.rag import FORMATS, LoadConfig
 from lmstack.serve.errors import HttpError
 from lmstack.serve.guard import client_of_key, key_digest
@@ -302,6 +303,14 @@ def test_uploads_need_a_folder(tmp_path: Path, run: Any) -> None:
     ran = run("up", str(tmp_path / "a.md"), "--uploads")
     assert ran.code != 0
     assert "--uploads needs a folder" in ran.err
+
+
+def test_folder_that_cannot_be_written_to_ends_the_start(
+    docs: Path, home: Path, embedder: Any
+) -> None:
+    (docs / "uploads").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot be written to"):
+        local_service(docs, ScriptedModel(), embedder, uploads=True)
 
 
 # ---- the page
