@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lmstack.app.answer_text import (
     WrappedStream,
     line_numbers,
+    place_text,
     quoted,
     source_lines,
     status_line,
@@ -76,9 +77,8 @@ def test_lines_of_a_quote_do_not_count_the_newline_that_ends_it(
 
 
 def test_sources_are_aligned_and_one_line_each() -> None:
-    lines = source_lines(
-        [(1, "docs/serving.md", (12, 14), "Start\nit."), (10, "a.html", None, "Click.")]
-    )
+    places = [place_text("docs/serving.md", (12, 14), None), place_text("a.html", None, None)]
+    lines = source_lines([(1, places[0], "Start\nit."), (10, places[1], "Click.")])
     assert lines == [
         '[1] docs/serving.md:12-14   "Start it."',
         '[10] a.html                 "Click."',

@@ -146,7 +146,8 @@ def test_a_merged_model_is_saved_like_any_and_loads_in_transformers(pair, tmp_pa
     merge_adapter(module, keep=False)
     write_folder(module, tmp_path / "merged")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
-    assert_close(case.expected(theirs), case.expected())
+    # Other weights, rounded once more: sums differ in their last bits, and by machine.
+    assert_close(case.expected(theirs), case.expected(), rtol=1e-5, atol=3e-5)
     with pytest.raises(InputError, match="no adapter"):
         unmerge_adapter(module)
 
