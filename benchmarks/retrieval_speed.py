@@ -1,6 +1,6 @@
 """How fast passages are stored and found, beside bm25s, Chroma and FAISS, in one run.
 
-    make bench-retrieval-speed                       1,000, 10,000 and 100,000 passages
+    python benchmarks/retrieval_speed.py                 1,000, 10,000 and 100,000 passages
     python benchmarks/retrieval_speed.py --sizes 1000 10000
     python benchmarks/retrieval_speed.py --only lmstack bm25s
 
@@ -128,6 +128,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=["lmstack", *PEERS])
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--json", type=pathlib.Path, default=HERE / "results/retrieval_speed.json")
+    parser.add_argument("--picture", type=pathlib.Path)
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "2")
     sides = [name for name in args.only if name == "lmstack" or build(PEERS[name]) >= 0]
@@ -155,7 +156,32 @@ def main() -> None:
         "sizes": table,
     }
     args.json.write_text(json.dumps(result, indent=1) + "\n")
+    if args.picture is not None:
+        draw(result, args.picture)
     print(f"\n{processor()}\nwritten to {args.json}")
+
+
+def draw(result: dict[str, Any], path: pathlib.Path) -> None:
+    """Queries a second against passages, words and vectors apart."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    sizes = [int(size) for size in result["sizes"]]
+    names = {name: None for rows in result["sizes"].values() for name in rows}
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    for name in names:
+        panel = axes[0] if name.endswith("lexical") or "bm25s" in name else axes[1]
+        rates = [rows.get(name, {}).get("queries_per_s") for rows in result["sizes"].values()]
+        panel.plot(sizes, rates, marker="o", label=name, lw=2 if "lmstack" in name else 1)
+    for panel, title in zip(axes, ("by words", "by meaning, and both"), strict=True):
+        panel.set(title=title, xscale="log", yscale="log", xlabel="passages")
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8)
+    axes[0].set_ylabel("queries a second")
+    figure.tight_layout()
+    figure.savefig(path)
 
 
 def show(size: int, rows: dict[str, Any]) -> None:
