@@ -253,3 +253,18 @@ def test_order_of_a_folder_does_not_depend_on_which_worker_is_faster(
         index.update([docs])
         ids = [info.id for info in index.documents()]
         assert ids == sorted(ids)
+
+
+def test_several_workers_that_waited_too_long_are_all_replaced(monkeypatch):
+    tired = [True, True, True]
+    answer = pool._Worker.answer
+
+    def weary(worker, header, body):
+        if tired:
+            tired.pop()
+            raise pool._TiredError
+        return answer(worker, header, body)
+
+    monkeypatch.setattr(pool._Worker, "answer", weary)
+    with Workers(WorkerConfig(count=1)) as several:
+        assert several.parse("a.txt", b"Words.").text == "Words."

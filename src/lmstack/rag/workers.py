@@ -134,13 +134,16 @@ class Workers:
         worker = self._idle.get()
         last = True
         try:
-            worker = worker or self._start()
-            try:
-                reply = worker.answer(header, data)
-            except _TiredError:  # it had nothing to do for too long, and went as this came
-                self._discard(worker)
-                worker = self._start()
-                reply = worker.answer(header, data)
+            while True:
+                worker = worker or self._start()
+                try:
+                    reply = worker.answer(header, data)
+                    break
+                except _TiredError:
+                    # It had nothing to do for too long, and went as this came; of those that
+                    # waited beside it the next may have gone, too.
+                    self._discard(worker)
+                    worker = None
             last = bool(reply[0].get("last")) or self._closed
             return reply
         finally:
