@@ -26,7 +26,8 @@ import tempfile
 from typing import Any
 
 import numpy as np
-from passages import articles, boolq, speeches
+from passages import speeches
+from retrieval_data import load
 from serving_environments import CACHE, Peer, build, versions
 from spine import HERE, processor
 
@@ -54,9 +55,13 @@ PEERS = {
 
 def write_files(folder: pathlib.Path) -> None:
     """The texts as files of one size, and the questions."""
-    passages, questions = boolq()
+    boolq = load("boolq")
     chance = random.Random(0)
-    texts = [*passages, *articles(), *(part for s in speeches() for part in s.split("\n\n"))]
+    texts = [
+        *boolq.documents,
+        *load("fitz-gov").documents,
+        *(part for speech in speeches() for part in speech.split("\n\n")),
+    ]
     chance.shuffle(texts)
     (folder / "files").mkdir(parents=True)
     waiting: list[str] = []
@@ -68,7 +73,7 @@ def write_files(folder: pathlib.Path) -> None:
             name = folder / "files" / f"{number:05}.txt"
             name.write_text("\n\n".join(waiting), "utf-8")
             waiting, size, number = [], 0, number + 1
-    asked = chance.sample([question for question, _ in questions], QUERIES)
+    asked = chance.sample([query.text for query in boolq.queries], QUERIES)
     (folder / "queries.json").write_text(json.dumps(asked))
 
 
