@@ -24,7 +24,7 @@ Cut = Callable[[str], Sequence[Any]]
 
 def lmstack_side(strategy: str) -> Cut:
     from lmstack.rag import ChunkConfig, Chunker
-    from lmstack.rag.load import parse_document
+    from lmstack.rag.reading.load import parse_document
     from lmstack.serve import LocalEmbedder
 
     embedder = LocalEmbedder.load("all-minilm-l6-v2")

@@ -17,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from lmstack.rag.catalogue.duplicates import group_similar
+from lmstack.rag.catalogue.sketch import jaccard, load_sketch, shingles_of, sketch_of
 from lmstack.rag.documents import ProblemError
-from lmstack.rag.duplicates import group_similar
-from lmstack.rag.load import FORMATS, parse_document
-from lmstack.rag.sketch import jaccard, load_sketch, shingles_of, sketch_of
-from lmstack.rag.workers import WorkerConfig, Workers, close_spares
+from lmstack.rag.reading.load import FORMATS, parse_document
+from lmstack.rag.reading.workers import WorkerConfig, Workers, close_spares
 
 Files = list[tuple[str, bytes]]
 

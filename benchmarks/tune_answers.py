@@ -21,7 +21,7 @@ from questions import QUESTIONS, Bench, Question, read_questions
 from spine import processor
 
 from lmstack.rag import AnswerConfig, Answerer
-from lmstack.rag.likelihood import question_likelihoods
+from lmstack.rag.answers.likelihood import question_likelihoods
 
 DEVELOPMENT = QUESTIONS.with_name("development.jsonl")
 SCORED = 10

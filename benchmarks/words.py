@@ -34,8 +34,8 @@ import Stemmer
 from retrieval_data import COLLECTIONS, load
 from spine import processor
 
-from lmstack.rag.bm25 import Bm25, merge_postings
-from lmstack.rag.lexical import content_words, posting_blob, query_terms, read_postings
+from lmstack.rag.search.bm25 import Bm25, merge_postings
+from lmstack.rag.search.lexical import content_words, posting_blob, query_terms, read_postings
 
 HERE = pathlib.Path(__file__).parent
 Search = Callable[[str], Sequence[int]]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from conftest import HashingEmbedder
 from lmstack.rag import Index
-from lmstack.rag.bulk import RayConfig, RayMachines
-from lmstack.rag.spaces import identity_of
+from lmstack.rag.catalogue.spaces import identity_of
+from lmstack.rag.updating.bulk import RayConfig, RayMachines
 
 
 def make(folder: str) -> HashingEmbedder:

@@ -12,9 +12,9 @@ import pytest
 
 from lmstack.core import IntegrityError, NotFoundError
 from lmstack.rag import Index
-from lmstack.rag.bulk import Machine, RayMachines, _outcome
-from lmstack.rag.spaces import identity_of
-from lmstack.rag.update import Task
+from lmstack.rag.catalogue.spaces import identity_of
+from lmstack.rag.updating.bulk import Machine, RayMachines, _outcome
+from lmstack.rag.updating.update import Task
 
 _HERE = Path(__file__).parent
 

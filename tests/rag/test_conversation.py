@@ -11,8 +11,8 @@ from tests.serve.tiny_models import tiny_decoder
 from lmstack.core import Message, Request, SamplingParams, ScriptedModel, complete
 from lmstack.engine import EngineConfig
 from lmstack.rag import AnswerConfig, Answerer, Index
-from lmstack.rag.likelihood import suffix_likelihoods
-from lmstack.rag.prompting import EarlierTurn, build_messages
+from lmstack.rag.answers.likelihood import suffix_likelihoods
+from lmstack.rag.answers.prompting import EarlierTurn, build_messages
 from lmstack.serve import LocalModel
 from lmstack.text import ChatTemplate, Tokenizer
 

@@ -165,7 +165,7 @@ def _workers_of_nobody() -> list[int]:
             command = status.with_name("cmdline").read_bytes()
         except OSError:
             continue
-        if "\nPPid:\t1\n" in facts and b"lmstack.rag.apart" in command:
+        if "\nPPid:\t1\n" in facts and b"lmstack.rag.reading.apart" in command:
             found.append(int(status.parent.name))
     return found
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lmstack.core import InputError
 from lmstack.rag import Index, Rules
 from lmstack.rag.documents import Problem
-from lmstack.rag.scan import Found, scan_source
+from lmstack.rag.reading.scan import Found, scan_source
 
 
 @pytest.fixture

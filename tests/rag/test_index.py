@@ -13,7 +13,7 @@ import pytest
 
 from lmstack.core import FormatError, InputError, NotFoundError, ScriptedModel, StoreError
 from lmstack.rag import ChunkConfig, ContextWriter, Index, IndexConfig, LoadConfig
-from lmstack.rag.sqlite import FILE_NAME
+from lmstack.rag.catalogue.sqlite import FILE_NAME
 
 
 @pytest.fixture
@@ -85,9 +85,9 @@ def test_new_times_alone_change_nothing(index, docs, embedder):
 
 
 def test_unchanged_old_files_are_not_read_again(index, docs, monkeypatch):
-    monkeypatch.setattr("lmstack.rag.plan._RACY_NS", -(10**18))
+    monkeypatch.setattr("lmstack.rag.updating.plan._RACY_NS", -(10**18))
     index.update([docs])
-    monkeypatch.setattr("lmstack.rag.plan.read_file", None)
+    monkeypatch.setattr("lmstack.rag.updating.plan.read_file", None)
     assert index.scan().unchanged == 3
     with pytest.raises(TypeError):
         index.scan(thorough=True)
@@ -154,12 +154,12 @@ def test_too_large_file_is_reported(tmp_path, docs, embedder):
 
 def test_file_that_vanishes_while_indexing_is_simply_gone(index, docs, monkeypatch):
     def vanish(path: Path, config: LoadConfig) -> object:
-        from lmstack.rag.load import read_file
+        from lmstack.rag.reading.load import read_file
 
         Path(path).unlink(missing_ok=True)
         return read_file(path, config)
 
-    monkeypatch.setattr("lmstack.rag.reading.read_file", vanish)
+    monkeypatch.setattr("lmstack.rag.updating.reading.read_file", vanish)
     result = index.update([docs])
     assert {p.kind for p in result.problems} == {"vanished"}
     monkeypatch.undo()
@@ -434,7 +434,7 @@ def test_verify_sees_tampering(index, docs, statement, finding):
 
 
 def test_second_writer_waits_then_names_the_first(index, docs, embedder):
-    from lmstack.rag.lock import writer_lock
+    from lmstack.rag.catalogue.lock import writer_lock
 
     config = IndexConfig(lock_timeout_s=0.1)
     with (
@@ -446,7 +446,7 @@ def test_second_writer_waits_then_names_the_first(index, docs, embedder):
 
 
 def test_update_with_nothing_to_do_does_not_wait_for_a_writer(index, docs):
-    from lmstack.rag.lock import writer_lock
+    from lmstack.rag.catalogue.lock import writer_lock
 
     (docs / "big.md").write_bytes(b"\xff")
     os.mkfifo(docs / "pipe.md")
@@ -464,7 +464,7 @@ def test_source_that_no_citation_can_name_is_refused(index, tmp_path):
 
 
 def test_search_goes_on_while_a_writer_holds_the_lock(index, docs):
-    from lmstack.rag.lock import writer_lock
+    from lmstack.rag.catalogue.lock import writer_lock
 
     index.update([docs])
     with writer_lock(index.folder, 1):
@@ -511,7 +511,7 @@ def test_long_document_reports_progress_within(index, docs):
 
 
 def test_huge_file_is_read_last(index, docs, monkeypatch):
-    monkeypatch.setattr("lmstack.rag.plan._LARGE", 1000)
+    monkeypatch.setattr("lmstack.rag.updating.plan._LARGE", 1000)
     (docs / "a.txt").write_text("huge " * 1000)
     seen = []
     index.update([docs], progress=seen.append)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstack.rag.search import Hit
-from lmstack.rag.stages.versions import Described, newest_first, superseded_by
+from lmstack.rag.search.hybrid import Hit
+from lmstack.rag.search.stages.versions import Described, newest_first, superseded_by
 
 
 def doc(number: int, path: str, title: str = "", **fields: object) -> Described:

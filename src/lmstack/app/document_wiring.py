@@ -19,8 +19,8 @@ from lmstack.core import ChatModel, Delta, ModelInfo, NotFoundError, Request, sh
 
 if TYPE_CHECKING:
     from lmstack.rag import Answerer, Index, IndexView
-    from lmstack.rag.update import Elsewhere
-    from lmstack.rag.vector_blob import VectorForm
+    from lmstack.rag.catalogue.vector_blob import VectorForm
+    from lmstack.rag.updating.update import Elsewhere
 
 __all__ = ["Overheard", "answering", "machines", "open_index", "open_source"]
 
@@ -65,7 +65,7 @@ def machines(
     """What reads and embeds for ``index`` on the Ray cluster at ``address``; None without."""
     if address is None:
         return None
-    from lmstack.rag.bulk import RayConfig, RayMachines
+    from lmstack.rag.updating.bulk import RayConfig, RayMachines
 
     config = RayConfig(address="" if address == "local" else address, copies=copies)
     digest = index.status(check=False).embedder_digest

@@ -11,7 +11,7 @@ from lmstack.app.drawing import ACCENT, GRID, INK, QUIET, Sheet
 from lmstack.app.formats import columns
 
 if TYPE_CHECKING:
-    from lmstack.rag.report import ChunkReport, Spread
+    from lmstack.rag.catalogue.report import ChunkReport, Spread
 
 __all__ = ["draw_report", "report_lines"]
 

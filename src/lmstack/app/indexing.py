@@ -91,7 +91,7 @@ def follow(
 ) -> None:
     """Update ``index`` whenever something changes under ``paths`` (all its sources without
     them), until interrupted. An update that fails is noted, and tried again."""
-    from lmstack.rag.watch import Watcher
+    from lmstack.rag.updating.watch import Watcher
 
     roots = [str(path) for path in paths or index.status(check=False).sources]
     changed = threading.Event()

@@ -10,8 +10,8 @@ from lmstack.app.output import Output
 from lmstack.core import NotFoundError
 
 if TYPE_CHECKING:
-    from lmstack.rag.retrieval import RetrievalConfig, Searchable
-    from lmstack.rag.retriever import Retriever
+    from lmstack.rag.search.retrieval import RetrievalConfig, Searchable
+    from lmstack.rag.search.retriever import Retriever
 
 __all__ = ["DEFAULT_LATE", "DEFAULT_RERANKER", "feasible", "retriever"]
 
@@ -34,7 +34,7 @@ def feasible(out: Output, config: RetrievalConfig) -> RetrievalConfig:
 
 def retriever(index: Searchable, config: RetrievalConfig) -> Retriever:
     """A retriever with the models that ``config`` needs, loaded."""
-    from lmstack.rag.retriever import Retriever
+    from lmstack.rag.search.retriever import Retriever
     from lmstack.registry import Store
     from lmstack.serve.tasks import LocalReranker, LocalTokenEmbedder
 

@@ -49,8 +49,8 @@ from lmstack.rag import (
     Progress,
 )
 from lmstack.rag.filters import Filter
-from lmstack.rag.followup import turns_of
-from lmstack.rag.watch import Watcher
+from lmstack.rag.search.followup import turns_of
+from lmstack.rag.updating.watch import Watcher
 from lmstack.serve.streams import close
 
 __all__ = ["Workspace", "WorkspaceConfig"]

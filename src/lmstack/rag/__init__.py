@@ -1,7 +1,6 @@
 """From a folder of documents to cited answers: load, chunk, index, search, cite. No torch."""
 
-from lmstack.rag.answerer import ABSTENTION, Answerer, Found
-from lmstack.rag.answers import (
+from lmstack.rag.answers.answer import (
     Abstained,
     Answer,
     AnswerConfig,
@@ -17,31 +16,32 @@ from lmstack.rag.answers import (
     SentenceChecked,
     TextDelta,
 )
-from lmstack.rag.blob_cache import BlobCache, KeptLines
-from lmstack.rag.cached_embedder import CachedEmbedder
+from lmstack.rag.answers.answerer import ABSTENTION, Answerer, Found
+from lmstack.rag.answers.grounded import GroundedModel
+from lmstack.rag.answers.support import OverlapSupport, SupportScorer
+from lmstack.rag.catalogue.listing import DocumentInfo
+from lmstack.rag.catalogue.status import IndexStatus
+from lmstack.rag.catalogue.verify import VerifyReport
 from lmstack.rag.chunk import Chunk, ChunkConfig
 from lmstack.rag.chunking import Chunker, ContextWriter, chunk_document
 from lmstack.rag.documents import Block, Document, Problem, Section
-from lmstack.rag.followup import turns_of
-from lmstack.rag.grounded import GroundedModel
-from lmstack.rag.ignoring import Rules
 from lmstack.rag.index import Index
 from lmstack.rag.labels import check_labels
-from lmstack.rag.listing import DocumentInfo
-from lmstack.rag.load import FORMATS, LoadConfig, load_document
 from lmstack.rag.opening import IndexConfig
-from lmstack.rag.plan import Plan
-from lmstack.rag.remote_embedder import RemoteEmbedder
-from lmstack.rag.retrieval import RetrievalConfig, Retrieved, StageTrace, Trace, preset
-from lmstack.rag.retriever import Retriever
-from lmstack.rag.search import Hit, SearchConfig
-from lmstack.rag.stages.late import LateInteraction, TokenEmbedder
-from lmstack.rag.status import IndexStatus
-from lmstack.rag.support import OverlapSupport, SupportScorer
-from lmstack.rag.update import Progress, UpdateResult
-from lmstack.rag.verify import VerifyReport
+from lmstack.rag.reading.ignoring import Rules
+from lmstack.rag.reading.load import FORMATS, LoadConfig, load_document
+from lmstack.rag.reading.workers import WorkerConfig, Workers
+from lmstack.rag.search.followup import turns_of
+from lmstack.rag.search.hybrid import Hit, SearchConfig
+from lmstack.rag.search.retrieval import RetrievalConfig, Retrieved, StageTrace, Trace, preset
+from lmstack.rag.search.retriever import Retriever
+from lmstack.rag.search.stages.late import LateInteraction, TokenEmbedder
+from lmstack.rag.updating.plan import Plan
+from lmstack.rag.updating.update import Progress, UpdateResult
+from lmstack.rag.vectors.blob_cache import BlobCache, KeptLines
+from lmstack.rag.vectors.cached_embedder import CachedEmbedder
+from lmstack.rag.vectors.remote_embedder import RemoteEmbedder
 from lmstack.rag.view import IndexView
-from lmstack.rag.workers import WorkerConfig, Workers
 
 __all__ = [
     "ABSTENTION",

@@ -28,26 +28,12 @@ from lmstack.core import (
     StoreError,
     shown,
 )
-from lmstack.rag.chunk_choice import ChunkChoice, keep_choice, read_choice
-from lmstack.rag.chunking import Chunker, ContextWriter
-from lmstack.rag.comparison import StoreReport
-from lmstack.rag.documents import Problem
-from lmstack.rag.duplicates import DuplicateGroup, find_duplicates
-from lmstack.rag.ignoring import IGNORE_FILE, Rules
-from lmstack.rag.labels import check_labels, read_rules
-from lmstack.rag.listing import unreadable_labels
-from lmstack.rag.memory import Memory, absolute_path, read_memory, source_roots
-from lmstack.rag.opening import IndexConfig, open_catalogue
-from lmstack.rag.plan import Plan, Work, display_path, is_under, make_plan, not_found
-from lmstack.rag.reembed import Reembedder
-from lmstack.rag.report import ChunkReport, report_chunks
-from lmstack.rag.scan import check_root, readable_name
-from lmstack.rag.spaces import (
-    identity_of,
-    recipe_of,
-)
-from lmstack.rag.status import IndexStatus
-from lmstack.rag.store import (
+from lmstack.rag.catalogue.chunk_choice import ChunkChoice, keep_choice, read_choice
+from lmstack.rag.catalogue.duplicates import DuplicateGroup, find_duplicates
+from lmstack.rag.catalogue.listing import unreadable_labels
+from lmstack.rag.catalogue.memory import Memory, absolute_path, read_memory, source_roots
+from lmstack.rag.catalogue.report import ChunkReport, report_chunks
+from lmstack.rag.catalogue.rows import (
     absorb_sources,
     remove_document,
     remove_problem,
@@ -58,9 +44,23 @@ from lmstack.rag.store import (
     set_source_rules,
     touch_documents,
 )
-from lmstack.rag.stored_passages import StoredPassage, read_passages
-from lmstack.rag.update import Elsewhere, Progress, Updater, UpdateResult
-from lmstack.rag.verify import VerifyReport, logical_content, verify_database
+from lmstack.rag.catalogue.spaces import (
+    identity_of,
+    recipe_of,
+)
+from lmstack.rag.catalogue.status import IndexStatus
+from lmstack.rag.catalogue.stored_passages import StoredPassage, read_passages
+from lmstack.rag.catalogue.verify import VerifyReport, logical_content, verify_database
+from lmstack.rag.chunking import Chunker, ContextWriter
+from lmstack.rag.documents import Problem
+from lmstack.rag.labels import check_labels, read_rules
+from lmstack.rag.opening import IndexConfig, open_catalogue
+from lmstack.rag.reading.ignoring import IGNORE_FILE, Rules
+from lmstack.rag.reading.scan import check_root, readable_name
+from lmstack.rag.stores.comparison import StoreReport
+from lmstack.rag.updating.plan import Plan, Work, display_path, is_under, make_plan, not_found
+from lmstack.rag.updating.reembed import Reembedder
+from lmstack.rag.updating.update import Elsewhere, Progress, Updater, UpdateResult
 from lmstack.rag.view import IndexView, Opened
 
 __all__ = ["Index", "IndexConfig"]

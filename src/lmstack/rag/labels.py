@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping
 import sqlalchemy as sa
 
 from lmstack.core import InputError, shown
+from lmstack.rag.catalogue.schema import label_rules
 from lmstack.rag.filters import Fields
-from lmstack.rag.schema import label_rules
 
 __all__ = [
     "UNREADABLE",

@@ -14,16 +14,12 @@ from lmstack.core import (
     check_range,
     shown,
 )
-from lmstack.rag.chunk import ChunkConfig
-from lmstack.rag.chunk_choice import read_choice
-from lmstack.rag.corpus import CorpusCache
-from lmstack.rag.database import Database
-from lmstack.rag.keeping import StoreKeeper
-from lmstack.rag.load import LoadConfig
-from lmstack.rag.lock import writer_lock
-from lmstack.rag.postgres import PostgresDatabase, is_address
-from lmstack.rag.search import SearchConfig
-from lmstack.rag.spaces import (
+from lmstack.rag.catalogue.chunk_choice import read_choice
+from lmstack.rag.catalogue.database import Database
+from lmstack.rag.catalogue.lock import writer_lock
+from lmstack.rag.catalogue.postgres import PostgresDatabase, is_address
+from lmstack.rag.catalogue.rows import next_revision, remove_all_documents, set_meta
+from lmstack.rag.catalogue.spaces import (
     Space,
     active_space,
     identity_of,
@@ -31,11 +27,15 @@ from lmstack.rag.spaces import (
     recipe_of,
     remove_all_spaces,
 )
-from lmstack.rag.sqlite import SqliteDatabase, move_aside
-from lmstack.rag.store import next_revision, remove_all_documents, set_meta
-from lmstack.rag.vector_blob import FORM_KEY, VectorForm, check_form, check_kept_form
+from lmstack.rag.catalogue.sqlite import SqliteDatabase, move_aside
+from lmstack.rag.catalogue.vector_blob import FORM_KEY, VectorForm, check_form, check_kept_form
+from lmstack.rag.chunk import ChunkConfig
+from lmstack.rag.reading.load import LoadConfig
+from lmstack.rag.reading.workers import WorkerConfig
+from lmstack.rag.search.corpus import CorpusCache
+from lmstack.rag.search.hybrid import SearchConfig
+from lmstack.rag.stores.keeping import StoreKeeper
 from lmstack.rag.view import Opened
-from lmstack.rag.workers import WorkerConfig
 
 __all__ = ["IndexConfig", "open_catalogue"]
 

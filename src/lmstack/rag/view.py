@@ -18,15 +18,9 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import Embedder, InputError, NotFoundError, StoreError, shown
-from lmstack.rag.corpus import Corpus, CorpusCache
-from lmstack.rag.database import Database
-from lmstack.rag.documents import Document, ProblemError
-from lmstack.rag.fields import with_absolute_paths
-from lmstack.rag.filters import Fields, Filter, all_of
-from lmstack.rag.keeping import StoreKeeper
-from lmstack.rag.labels import check_labels
-from lmstack.rag.limits import LoadConfig
-from lmstack.rag.listing import (
+from lmstack.rag.catalogue.database import Database
+from lmstack.rag.catalogue.fields import with_absolute_paths
+from lmstack.rag.catalogue.listing import (
     DocumentInfo,
     list_documents,
     read_digest,
@@ -34,11 +28,24 @@ from lmstack.rag.listing import (
     read_fields,
     read_spans,
 )
-from lmstack.rag.load import read_file
-from lmstack.rag.memory import get_meta
-from lmstack.rag.plan import display_path
-from lmstack.rag.search import Hit, Mode, SearchConfig, check_query, query_vectors, run_search
-from lmstack.rag.spaces import Space, active_space
+from lmstack.rag.catalogue.memory import get_meta
+from lmstack.rag.catalogue.spaces import Space, active_space
+from lmstack.rag.documents import Document, ProblemError
+from lmstack.rag.filters import Fields, Filter, all_of
+from lmstack.rag.labels import check_labels
+from lmstack.rag.reading.limits import LoadConfig
+from lmstack.rag.reading.load import read_file
+from lmstack.rag.search.corpus import Corpus, CorpusCache
+from lmstack.rag.search.hybrid import (
+    Hit,
+    Mode,
+    SearchConfig,
+    check_query,
+    query_vectors,
+    run_search,
+)
+from lmstack.rag.stores.keeping import StoreKeeper
+from lmstack.rag.updating.plan import display_path
 
 __all__ = ["IndexView", "Opened"]
 

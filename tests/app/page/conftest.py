@@ -31,7 +31,7 @@ from lmstack.app.uploads import Uploads
 from lmstack.app.web import PUBLIC_PATHS, add_page
 from lmstack.app.workspace import Workspace, WorkspaceConfig
 from lmstack.core import LmstackError, Message, ModelInfo, NotFoundError, ScriptedModel
-from lmstack.rag.answers import AnswerConfig
+from lmstack.rag.answers.answer import AnswerConfig
 from lmstack.rag.filters import Filter, parse_filter
 from lmstack.serve import create_app
 

@@ -6,8 +6,8 @@ from email.message import EmailMessage
 
 import pytest
 
-from lmstack.rag.load import parse_document
-from lmstack.rag.workers import WorkerConfig, Workers
+from lmstack.rag.reading.load import parse_document
+from lmstack.rag.reading.workers import WorkerConfig, Workers
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ from lmstack.core import IntegrityError
 
 if TYPE_CHECKING:
     from lmstack.rag import UpdateResult
-    from lmstack.rag.duplicates import Duplicate
+    from lmstack.rag.catalogue.duplicates import Duplicate
 
 __all__ = ["register"]
 

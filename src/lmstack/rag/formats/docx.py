@@ -19,7 +19,7 @@ from lmstack.rag.formats.archive import Archive, parse_xml
 from lmstack.rag.formats.numbering import Level, Numbering
 from lmstack.rag.formats.parsed import Parsed
 from lmstack.rag.formats.writing import TextWriter
-from lmstack.rag.limits import LoadConfig
+from lmstack.rag.reading.limits import LoadConfig
 
 __all__ = ["parse_docx"]
 

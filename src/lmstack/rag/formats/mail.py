@@ -25,7 +25,7 @@ from lmstack.rag.formats.decoding import decode_declared, text_codec
 from lmstack.rag.formats.html import read_html
 from lmstack.rag.formats.parsed import Parsed
 from lmstack.rag.formats.writing import TextWriter
-from lmstack.rag.limits import LoadConfig
+from lmstack.rag.reading.limits import LoadConfig
 
 __all__ = ["ReadPart", "parse_mail"]
 

@@ -15,7 +15,7 @@ from lmstack.rag.formats.decoding import decode_text, read_json
 from lmstack.rag.formats.markdown import markdown_structure
 from lmstack.rag.formats.parsed import Parsed
 from lmstack.rag.formats.writing import TextWriter
-from lmstack.rag.limits import LoadConfig
+from lmstack.rag.reading.limits import LoadConfig
 
 __all__ = ["parse_notebook"]
 

@@ -25,8 +25,8 @@ from lmstack.rag.formats.markdown import sections_from_headings
 from lmstack.rag.formats.parsed import Parsed
 from lmstack.rag.formats.pdfium import open_pdf, properties, read_page
 from lmstack.rag.formats.ruling import lines_and_tables
-from lmstack.rag.limits import LoadConfig
-from lmstack.rag.page_boxes import Box
+from lmstack.rag.reading.limits import LoadConfig
+from lmstack.rag.reading.page_boxes import Box
 
 __all__ = ["Composed", "Extracted", "Sheet", "compose", "extract", "parse_pdf"]
 

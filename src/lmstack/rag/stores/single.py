@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lmstack.core import StoreError, shown
-from lmstack.rag.lock import LOCK_NAME, writer_lock
+from lmstack.rag.catalogue.lock import LOCK_NAME, writer_lock
 
 __all__ = ["one_process"]
 

@@ -1,0 +1,164 @@
+"""What an index remembers of its sources and files, as an update needs to know it.
+
+Covers reading only; `store` changes what is remembered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from lmstack.rag.catalogue.schema import documents, exclusions, meta, problems, sources
+from lmstack.rag.documents import Problem
+from lmstack.rag.reading.ignoring import Rules
+from lmstack.rag.reading.load import Fingerprint
+
+__all__ = [
+    "Key",
+    "Known",
+    "Memory",
+    "absolute_path",
+    "get_meta",
+    "inode_key",
+    "read_memory",
+    "rules_key",
+    "source_roots",
+    "source_rules",
+]
+
+_INODE = "inode of source "
+_RULES = "rules of source "
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """Where a document lives: a source and the path in it."""
+
+    source_id: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is remembered of an indexed document, enough to tell whether it changed."""
+
+    id: int
+    digest: bytes
+    recipe: str
+    fingerprint: Fingerprint
+    checked_ns: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What an index remembers, read in one snapshot. ``inodes``: which folder each source was
+    when it was last looked into. ``rules``: of the sources that have some."""
+
+    roots: Mapping[int, str]
+    inodes: Mapping[int, int]
+    documents: Mapping[Key, Known]
+    problems: Mapping[Key, tuple[Problem, bytes | None, str]]
+    excluded: frozenset[str]
+    recipe: str
+    rules: Mapping[int, Rules] = field(default_factory=dict)
+
+
+def absolute_path(roots: Mapping[int, str], key: Key) -> str:
+    """The absolute path of a document's file."""
+    root = roots[key.source_id]
+    return root if key.path == "." else os.path.join(root, *key.path.split("/"))
+
+
+def get_meta(connection: sa.Connection) -> dict[str, str]:
+    return {row.key: row.value for row in connection.execute(sa.select(meta))}
+
+
+def source_roots(connection: sa.Connection) -> dict[int, str]:
+    rows = connection.execute(sa.select(sources).order_by(sources.c.id))
+    return {row.id: row.root for row in rows}
+
+
+def inode_key(source_id: int) -> str:
+    """The name in `meta` under which a source's inode is kept."""
+    return f"{_INODE}{source_id}"
+
+
+def rules_key(source_id: int) -> str:
+    """The name in `meta` under which a source's rules are kept."""
+    return f"{_RULES}{source_id}"
+
+
+def source_rules(connection: sa.Connection) -> dict[int, Rules]:
+    """The rules of each source that has some."""
+    return {
+        int(key.removeprefix(_RULES)): Rules.from_mapping(json.loads(value))
+        for key, value in get_meta(connection).items()
+        if key.startswith(_RULES)
+    }
+
+
+def _inodes(connection: sa.Connection) -> dict[int, int]:
+    facts = get_meta(connection).items()
+    return {int(k.removeprefix(_INODE)): int(v) for k, v in facts if k.startswith(_INODE)}
+
+
+def _excluded_paths(connection: sa.Connection) -> set[str]:
+    return set(connection.execute(sa.select(exclusions.c.path)).scalars())
+
+
+def _known_documents(connection: sa.Connection) -> dict[Key, Known]:
+    columns = documents.c
+    rows = connection.execute(
+        sa.select(
+            columns.id,
+            columns.source_id,
+            columns.path,
+            columns.digest,
+            columns.recipe,
+            columns.size,
+            columns.mtime_ns,
+            columns.ctime_ns,
+            columns.inode,
+            columns.checked_ns,
+        )
+    )
+    return {
+        Key(row.source_id, row.path): Known(
+            row.id,
+            row.digest,
+            row.recipe,
+            Fingerprint(row.size, row.mtime_ns, row.ctime_ns, row.inode),
+            row.checked_ns,
+        )
+        for row in rows
+    }
+
+
+def _known_problems(
+    connection: sa.Connection,
+) -> dict[Key, tuple[Problem, bytes | None, str]]:
+    """Per file: the problem, the digest of the content that had it, and the recipe."""
+    return {
+        Key(row.source_id, row.path): (
+            Problem(row.path, row.kind, row.message, row.hint),
+            row.digest,
+            row.recipe,
+        )
+        for row in connection.execute(sa.select(problems))
+    }
+
+
+def read_memory(connection: sa.Connection, recipe: str) -> Memory:
+    return Memory(
+        source_roots(connection),
+        _inodes(connection),
+        _known_documents(connection),
+        _known_problems(connection),
+        frozenset(_excluded_paths(connection)),
+        recipe,
+        source_rules(connection),
+    )

@@ -1,0 +1,93 @@
+"""One embedder's view of all documents: its chunks, vectors and postings.
+
+Exactly one space is active: it is searched and kept up to date. Callers own the transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import astuple, dataclass
+
+import sqlalchemy as sa
+
+from lmstack.core import Embedder
+from lmstack.rag.catalogue.schema import chunks, postings, spaces, vectors
+from lmstack.rag.chunk import CHUNKER_VERSION, ChunkConfig
+from lmstack.rag.reading.load import PARSER_VERSION
+from lmstack.rag.search.lexical import POSTINGS_VERSION
+
+__all__ = [
+    "Space",
+    "active_space",
+    "drop_space",
+    "identity_of",
+    "make_space",
+    "recipe_of",
+    "remove_all_spaces",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """``embedder_digest`` names the weights; ``recipe`` how documents were cut when the space
+    was begun; ``state`` is ``active`` or ``building``."""
+
+    id: int
+    embedder: str
+    embedder_digest: str
+    dimensions: int
+    max_tokens: int
+    recipe: str
+    state: str
+    generation: int
+
+
+def active_space(connection: sa.Connection) -> Space | None:
+    """The space that is searched; None in an index that was never filled."""
+    row = connection.execute(sa.select(spaces).where(spaces.c.state == "active")).one_or_none()
+    return Space(*row) if row else None
+
+
+def make_space(
+    connection: sa.Connection, embedder: Embedder, recipe: str, state: str, generation: int
+) -> int:
+    """A new, empty space for ``embedder``; its id."""
+    result = connection.execute(
+        sa.insert(spaces)
+        .values(
+            embedder=embedder.info.name,
+            embedder_digest=identity_of(embedder),
+            dimensions=embedder.dimensions,
+            max_tokens=embedder.max_tokens,
+            recipe=recipe,
+            state=state,
+            generation=generation,
+        )
+        .returning(spaces.c.id)
+    )
+    return int(result.scalar_one())
+
+
+def drop_space(connection: sa.Connection, space_id: int) -> None:
+    """Take a space out with all that is in it."""
+    for table in (postings, vectors, chunks):
+        connection.execute(sa.delete(table).where(table.c.space_id == space_id))
+    connection.execute(sa.delete(spaces).where(spaces.c.id == space_id))
+
+
+def remove_all_spaces(connection: sa.Connection) -> None:
+    """For an index that holds no documents."""
+    connection.execute(sa.delete(spaces))
+
+
+def identity_of(embedder: Embedder) -> str:
+    """The content digest; a remote model has only its name and size to be known by."""
+    return embedder.info.digest or f"name:{embedder.info.name}:{embedder.dimensions}"
+
+
+def recipe_of(chunking: ChunkConfig, max_tokens: int, writer: str = "") -> str:
+    """Names how a document becomes chunks; another recipe makes every document a changed one.
+    ``writer``: of lines of context."""
+    facts = [PARSER_VERSION, CHUNKER_VERSION, POSTINGS_VERSION]
+    facts += [max_tokens, astuple(chunking), writer]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -1,0 +1,3 @@
+"""From a question to ranked passages: words, meaning, and the stages above them."""
+
+__all__ = ()

@@ -1,0 +1,257 @@
+"""Ranking by words: exact BM25 over the postings of many documents, held in memory.
+
+    score(q, d) = sum over terms t of q:  idf(t) * f / (f + k1 * (1 - b + b * |d| / mean |d|))
+    idf(t) = ln(1 + (N - n + 0.5) / (n + 0.5))
+
+the form of Lucene, which is never negative. Words of the headings count as words of the text.
+N, n and the mean are those of the rows that the caller may see and of no others,
+so that a score says nothing about a hidden document, and equals to the last bit that of an index
+without it. A filter on top only chooses among the rows.
+
+Exact pruning (MaxScore, Turtle and Flood 1995): terms are taken from the rarest on; once rows
+that no term has touched yet can no longer reach the best ``depth``, the lists of the frequent
+terms are only looked into at the rows still in play. Covers one state of the index.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lmstack.rag.search.lexical import MAX_TERMS, Postings, word_terms
+from lmstack.rag.search.ranking import Mask, Places, Ranked, Rows, Scores, best_rows
+
+__all__ = ["Bm25", "merge_postings", "without_rows"]
+
+# Chosen on half of the questions of two collections (docs/decisions.md).
+K1 = 0.9
+B = 0.6
+_KEPT_BYTES = 96 << 20
+# Below this many entries a list is added up whole: looking for a shortcut costs more.
+_WORTH_PRUNING = 4096
+# Of each term the best so many scores are kept in order: a floor for the best of a search.
+_TOP = 128
+
+
+def merge_postings(parts: Sequence[Postings]) -> Postings:
+    """One for all ``parts``, whose chunks follow one another."""
+    sizes = [len(part.lengths) for part in parts]
+    first = np.cumsum([0, *sizes])[:-1].astype(np.uint32)
+    entries = [len(part.rows) for part in parts]
+    counts = _joined([part.counts for part in parts], np.uint32)
+    rows = _joined([part.rows for part in parts], np.uint32) + np.repeat(first, entries)
+    # The entries of one term in one part are a run. Runs are put in the order of terms and,
+    # within a term, of parts, so that rows ascend.
+    every = _joined([part.hashes for part in parts], np.uint64)
+    order = np.argsort(every, kind="stable")
+    ordered = every[order]
+    new = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
+    longs = counts.astype(np.int64)
+    starts = (np.cumsum(longs) - longs)[order]
+    longs = longs[order]
+    shift = starts - (np.cumsum(longs) - longs)
+    take = np.arange(len(rows)) + np.repeat(shift, longs)
+    return Postings(
+        ordered[new],
+        np.add.reduceat(longs, np.flatnonzero(new)).astype(np.uint32) if len(new) else counts,
+        rows[take],
+        _joined([part.frequencies for part in parts], np.uint16)[take],
+        _joined([part.lengths for part in parts], np.uint32),
+    )
+
+
+def _joined(parts: Sequence[npt.NDArray[Any]], kind: type) -> npt.NDArray[Any]:
+    return np.concatenate([np.zeros(0, kind), *parts], dtype=kind)
+
+
+def without_rows(postings: Postings, kept: Mask) -> Postings:
+    """The postings of the rows that are ``kept``, numbered anew."""
+    number = (np.cumsum(kept) - 1).astype(np.uint32)
+    stays = kept[postings.rows]
+    ends = np.cumsum(postings.counts.astype(np.int64))
+    before = np.append(0, np.cumsum(stays))
+    counts = before[ends] - before[ends - postings.counts]
+    held = counts > 0
+    return Postings(
+        postings.hashes[held],
+        counts[held].astype(np.uint32),
+        number[postings.rows[stays]],
+        postings.frequencies[stays],
+        postings.lengths[kept],
+    )
+
+
+class _Segment:
+    """Postings whose first row is the row ``first`` of the whole."""
+
+    def __init__(self, first: int, postings: Postings) -> None:
+        self.first = first
+        self.postings = postings
+        self._ends = np.cumsum(postings.counts.astype(np.int64))
+
+    def find(self, term: int) -> tuple[Rows, npt.NDArray[np.uint16]] | None:
+        """The rows that hold a term, ascending, and how often each does."""
+        hashes = self.postings.hashes
+        at = int(np.searchsorted(hashes, np.uint64(term)))
+        if at == len(hashes) or hashes[at] != term:
+            return None
+        where = slice(int(self._ends[at]) - int(self.postings.counts[at]), int(self._ends[at]))
+        rows = self.postings.rows[where].astype(np.int64) + self.first
+        return rows, self.postings.frequencies[where]
+
+
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """A term among the visible rows: where it occurs and what it adds there, ``bound`` at most;
+    ``top`` are the highest of ``scores``, the highest first."""
+
+    rows: Rows
+    scores: Scores
+    bound: float
+    top: Scores
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows.nbytes + self.scores.nbytes
+
+
+class Bm25:
+    """The ranking of one state of the index for those who see the rows of ``visible`` (None:
+    all). ``parts`` follow one another. Thread-safe. Terms are prepared when first asked for,
+    and kept up to 96 MiB."""
+
+    def __init__(
+        self,
+        parts: Sequence[Postings],
+        places: Places,
+        visible: Mask | None = None,
+        *,
+        k1: float = K1,
+        b: float = B,
+    ) -> None:
+        firsts = np.cumsum([0, *(len(part.lengths) for part in parts)])
+        self._segments = [_Segment(int(f), p) for f, p in zip(firsts, parts, strict=False)]
+        self._places = places
+        self._visible = visible
+        lengths = _joined([part.lengths for part in parts], np.uint32)
+        seen = lengths if visible is None else lengths[visible]
+        self.count = len(seen)
+        # A sum of whole numbers, the same in whatever order the documents came.
+        mean = int(seen.sum(dtype=np.int64)) / max(self.count, 1)
+        norms = k1 * (1 - b + b * lengths.astype(np.float64) / (mean or 1.0))
+        self._norms = norms.astype(np.float32)
+        self._lock = threading.Lock()
+        self._kept: dict[int, _Term] = {}
+        self._kept_bytes = 0
+
+    def weights(self, words: Sequence[str]) -> dict[str, float]:
+        """How telling each word is: ln((N + 1) / (n + 0.5)), n of N visible rows holding it."""
+        return {
+            word: math.log((self.count + 1) / (self._holding(word) + 0.5))
+            for word in words[:MAX_TERMS]
+        }
+
+    def _holding(self, word: str) -> int:
+        """How many rows hold all terms of a word."""
+        lists = sorted((self._term(term).rows for term in word_terms(word)), key=len)
+        held = lists[0] if lists else np.zeros(0, np.int64)
+        for other in lists[1:]:
+            held = np.intersect1d(held, other, assume_unique=True)
+        return len(held)
+
+    def search(self, terms: Sequence[int], depth: int, allowed: Mask | None = None) -> Ranked:
+        """The best ``depth`` rows of those ``allowed`` that hold any of ``terms``, best first,
+        equal scores by place; and their scores."""
+        ranked = self._ranked(terms)
+        total = np.zeros(len(self._norms), np.float32)
+        rest = sum(term.bound for term in ranked)
+        floor = _floor(ranked, depth) if allowed is None else 0.0
+        touched = 0
+        for n, term in enumerate(ranked):
+            if n and len(term.rows) >= max(_WORTH_PRUNING, touched):
+                bar = floor if rest < floor else _bar(total, depth, allowed)
+                if rest < bar:
+                    rows = _at_least(total, (1 - 1e-5) * bar - rest, allowed)
+                    scores = total[rows]
+                    for frequent in ranked[n:]:
+                        _look_up(frequent, rows, scores)
+                    return best_rows(rows, scores, depth, self._places)
+            np.add.at(total, term.rows, term.scores)
+            touched += len(term.rows)
+            rest -= term.bound
+        rows = _at_least(total, floor, allowed)
+        return best_rows(rows, total[rows], depth, self._places)
+
+    def scores(self, terms: Sequence[int], rows: Rows) -> Scores:
+        """The scores of some rows, 0 for one that holds none of ``terms``."""
+        total = np.zeros(len(rows), np.float32)
+        for term in self._ranked(terms):
+            _look_up(term, rows, total)
+        return total
+
+    def _ranked(self, terms: Sequence[int]) -> list[_Term]:
+        """Terms that occur, from the rarest on, equals by hash: the order in which scores are
+        added up, so that equal rows have equal scores."""
+        found = [(len(found.rows), term, found) for term in terms if (found := self._term(term))]
+        return [found for size, _, found in sorted(found) if size]
+
+    def _term(self, term: int) -> _Term:
+        found = self._kept.get(term)
+        if found is None:
+            found = self._prepare(term)
+            with self._lock:
+                self._kept_bytes += found.nbytes
+                if self._kept_bytes > _KEPT_BYTES:
+                    self._kept.clear()
+                    self._kept_bytes = found.nbytes
+                self._kept[term] = found
+        return found
+
+    def _prepare(self, term: int) -> _Term:
+        found = [part for segment in self._segments if (part := segment.find(term))]
+        rows = found[0][0] if len(found) == 1 else _joined([part[0] for part in found], np.int64)
+        frequencies = _joined([part[1] for part in found], np.float32)
+        if self._visible is not None:
+            seen = self._visible[rows]
+            rows, frequencies = rows[seen], frequencies[seen]
+        idf = np.float32(np.log1p((self.count - len(rows) + 0.5) / (len(rows) + 0.5)))
+        scores = (idf * (frequencies / (frequencies + self._norms[rows]))).astype(np.float32)
+        top = scores
+        if len(scores) > _TOP:
+            top = np.partition(scores, len(scores) - _TOP)[len(scores) - _TOP :]
+        top = np.sort(top)[::-1]
+        # Wider by more than all the rounding of a sum in single precision.
+        return _Term(rows, scores, 1.0001 * float(top[0]) if len(top) else 0.0, top)
+
+
+def _floor(terms: Sequence[_Term], depth: int) -> float:
+    """A score that at least ``depth`` rows reach by one term alone."""
+    return max((float(t.top[depth - 1]) for t in terms if len(t.top) >= depth), default=0.0)
+
+
+def _bar(total: Scores, depth: int, allowed: Mask | None) -> float:
+    """The score that at least ``depth`` of the allowed rows have reached; 0 if fewer have any."""
+    reached = total[_at_least(total, 0.0, allowed)]
+    if len(reached) < depth:
+        return 0.0
+    return float(np.partition(reached, len(reached) - depth)[len(reached) - depth])
+
+
+def _at_least(total: Scores, floor: float, allowed: Mask | None) -> Rows:
+    """The allowed rows with a score of at least ``floor``, and more than none."""
+    rows = (total >= floor if floor > 0 else total > 0).nonzero()[0]
+    return rows if allowed is None else rows[allowed[rows]]
+
+
+def _look_up(term: _Term, rows: Rows, scores: Scores) -> None:
+    """Add what ``term`` adds to the ``scores`` of ``rows``, in any order."""
+    at = np.searchsorted(term.rows, rows)
+    at[at == len(term.rows)] = 0
+    holds = term.rows[at] == rows
+    scores[holds] += term.scores[at[holds]]

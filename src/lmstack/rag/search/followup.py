@@ -1,0 +1,55 @@
+"""What to search for when a question leans on the one before it.
+
+A heuristic, on purpose small: a question is a follow-up when it holds a word that points back
+("it", "that", "they"), begins like a continuation ("and", "what about"), or has at most one
+word of its own. It is then searched together with the questions before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from lmstack.core import Message
+from lmstack.rag.search.lexical import STOP_WORDS
+
+__all__ = ["Turn", "is_follow_up", "retrieval_query", "turns_of"]
+
+Turn = tuple[str, str]
+_POINTING_WORDS = (
+    "it its this that these those they them their he she his her him there one ones former "
+    "latter same"
+)
+_POINTING = frozenset(_POINTING_WORDS.split())
+_CONTINUING = re.compile(r"\s*(and|but|or|so|then|also|what about|how about|why|why not)\b", re.I)
+_WORD = re.compile(r"[^\W_]+")
+
+
+def is_follow_up(question: str) -> bool:
+    words = [word.lower() for word in _WORD.findall(question)]
+    own = [word for word in words if word not in STOP_WORDS]
+    return bool(_POINTING.intersection(words) or _CONTINUING.match(question) or len(own) <= 1)
+
+
+def retrieval_query(question: str, history: Sequence[Turn], turns: int) -> str:
+    """``question``, after the last ``turns`` questions if it leans on them."""
+    if not turns or not history or not is_follow_up(question):
+        return question
+    earlier = [asked for asked, _ in history[-turns:]]
+    return " ".join([*earlier, question])
+
+
+def turns_of(messages: Sequence[Message]) -> list[Turn]:
+    """(question, answer) pairs of a conversation; a question without an answer has an empty
+    one, and neighbouring messages of one role are joined."""
+    turns: list[Turn] = []
+    for message in messages:
+        if message.role == "user":
+            if turns and not turns[-1][1]:
+                turns[-1] = (f"{turns[-1][0]}\n{message.content}", "")
+            else:
+                turns.append((message.content, ""))
+        elif message.role == "assistant" and turns:
+            asked, said = turns[-1]
+            turns[-1] = (asked, f"{said}\n{message.content}" if said else message.content)
+    return turns

@@ -1,0 +1,303 @@
+"""One query to ranked passages: by meaning, by words, and the two lists made one.
+
+Everything of one search is read in one snapshot. Reciprocal rank fusion: Cormack, Clarke and
+Buettcher 2009, score = sum over lists of weight / (rrf_k + rank). Weighted fusion adds the scores
+themselves, each brought to the range from 0 to 1 over the passages of both lists.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+
+from lmstack.core import Config, Embedder, InputError, check_range, shown
+from lmstack.rag.catalogue.memory import Key, absolute_path, source_roots
+from lmstack.rag.catalogue.schema import chunks, documents, texts
+from lmstack.rag.catalogue.structure import load_pages
+from lmstack.rag.documents import page_of
+from lmstack.rag.filters import Filter
+from lmstack.rag.search.corpus import Corpus
+from lmstack.rag.search.dense import Approximate
+from lmstack.rag.search.lexical import query_terms
+from lmstack.rag.search.ranking import Ranked, Rows
+from lmstack.rag.updating.plan import display_path
+
+__all__ = [
+    "Fusion",
+    "Hit",
+    "Mode",
+    "Nearest",
+    "Ranking",
+    "SearchConfig",
+    "check_query",
+    "fuse",
+    "fuse_scores",
+    "query_vector",
+    "query_vectors",
+    "rank_passages",
+    "run_search",
+]
+
+Mode = Literal["hybrid", "dense", "lexical"]
+Fusion = Literal["rrf", "weighted"]
+# The nearest rows by way of a store, for a query's vector and a depth; None where it cannot tell.
+Nearest = Callable[[npt.NDArray[np.float32], int], Ranked | None]
+Vectors = npt.NDArray[np.float32]
+MAX_HITS = 1000
+
+
+def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise InputError(
+            f"{name} is {shown(value)}", hint=f"one of: {', '.join(known)}", param=name
+        )
+
+
+@dataclass(frozen=True)
+class SearchConfig(Config):
+    """``depth``: how far down each list fusion looks (at least k). ``rrf_k`` flattens ranks:
+    the larger, the less the first places matter. Weights multiply the list's share.
+    ``approximate``: whether the search by meaning may pick its candidates by the signs of the
+    vectors; ``auto`` does above 20,000 passages."""
+
+    depth: int = 100
+    fusion: Fusion = "rrf"
+    rrf_k: float = 5.0
+    dense_weight: float = 1.5
+    lexical_weight: float = 1.0
+    approximate: Approximate = "auto"
+
+    def __post_init__(self) -> None:
+        _check_choice("fusion", self.fusion, get_args(Fusion))
+        _check_choice("approximate", self.approximate, get_args(Approximate))
+        check_range("depth", self.depth, 1, 100_000)
+        check_range("rrf_k", self.rrf_k, 0, 10_000)
+        check_range("dense_weight", self.dense_weight, 0, 1000)
+        check_range("lexical_weight", self.lexical_weight, 0, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage found. ``path`` opens from the current folder; ``text`` is
+    ``document.text[start:end]``; ``page`` is None for formats without pages. ``ranks`` says at
+    which place meaning (``dense``) and words (``lexical``) had it, None where they had not.
+    ``similarity`` is the cosine with the query, None in lexical mode."""
+
+    rank: int
+    score: float
+    path: str
+    start: int
+    end: int
+    text: str
+    page: int | None
+    ranks: Mapping[str, int | None]
+    chunk_id: int
+    document_id: int
+    title: str
+    section: tuple[str, ...]
+    prefix: str
+    similarity: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``lmstack search --json`` prints."""
+        return {
+            "rank": self.rank,
+            "score": self.score,
+            "path": self.path,
+            "start": self.start,
+            "end": self.end,
+            "text": self.text,
+            "page": self.page,
+        }
+
+
+def check_query(query: str, k: int, mode: str) -> None:
+    if not query.strip():
+        raise InputError("the query is empty", hint="ask something", param="query")
+    _check_choice("mode", mode, get_args(Mode))
+    check_range("k", k, 1, MAX_HITS)
+
+
+def fuse(
+    lists: Mapping[str, Sequence[int]], weights: Mapping[str, float], rrf_k: float
+) -> list[tuple[int, float]]:
+    """Reciprocal rank fusion of lists of ids, best first; equal scores go to the lower id."""
+    scores: dict[int, float] = {}
+    for name, ids in lists.items():
+        for rank, item in enumerate(ids, 1):
+            scores[item] = scores.get(item, 0.0) + weights[name] / (rrf_k + rank)
+    return sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def fuse_scores(
+    scores: Sequence[npt.NDArray[np.floating[Any]]], weights: Sequence[float]
+) -> npt.NDArray[np.float64]:
+    """The weighted sum of several scores of the same items, each from 0 for its lowest to 1 for
+    its highest; one that is the same for all adds nothing."""
+    total = np.zeros(len(scores[0]))
+    for one, weight in zip(scores, weights, strict=True):
+        low, high = float(one.min(initial=np.inf)), float(one.max(initial=-np.inf))
+        if high > low:
+            total += weight * ((one.astype(np.float64) - low) / (high - low))
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The best rows of a corpus for one query, with their scores; ``lists`` are the rows that
+    each stage found, best first; ``cosines`` of ``rows`` with the query, None without one."""
+
+    rows: Rows
+    scores: npt.NDArray[np.float64]
+    lists: Mapping[str, Rows]
+    cosines: npt.NDArray[np.float32] | None
+
+
+def rank_passages(
+    corpus: Corpus,
+    query: str,
+    vector: Vectors | None,
+    k: int,
+    config: SearchConfig,
+    mode: Mode,
+    *,
+    where: Filter | None = None,
+    held: frozenset[str] | None = None,
+    nearest: Nearest | None = None,
+) -> Ranking:
+    """The ``k`` best passages. ``vector`` is that of the query, None in lexical mode; ``held``
+    are the caller's labels, None for the owner. ``nearest`` is asked before vectors are scanned."""
+    depth = max(config.depth, k)
+    allowed = corpus.allowed(held, where)
+    found: dict[str, Ranked] = {}
+    if vector is not None:
+        known = nearest(vector, depth) if nearest is not None else None
+        found["dense"] = known or corpus.dense.search(vector, depth, allowed, config.approximate)
+    if mode != "dense":
+        words = corpus.words(held)
+        terms = query_terms(query)
+        found["lexical"] = words.search(terms, depth, allowed)
+    lists = {name: rows for name, (rows, _) in found.items()}
+    weights = {"dense": config.dense_weight, "lexical": config.lexical_weight}
+    if len(found) == 2 and vector is not None and config.fusion == "weighted":
+        rows = np.union1d(lists["dense"], lists["lexical"])
+        both = [corpus.dense.cosines(vector, rows), words.scores(terms, rows)]
+        total = fuse_scores(both, list(weights.values()))
+        order = np.lexsort((corpus.places[rows], -total))[:k]
+        rows, scores = rows[order], total[order]
+    else:
+        # By place, because `fuse` decides between equals by what it is given.
+        places = {name: list(map(int, corpus.places[rows])) for name, rows in lists.items()}
+        best = fuse(places, weights, config.rrf_k)[:k]
+        rows = corpus.rows_at([place for place, _ in best])
+        scores = np.array([score for _, score in best])
+    cosines = None if vector is None else corpus.dense.cosines(vector, rows)
+    return Ranking(rows, scores, lists, cosines)
+
+
+def run_search(
+    connection: sa.Connection,
+    corpus: Corpus,
+    queries: Sequence[str],
+    vectors: Vectors | None,
+    k: int,
+    config: SearchConfig,
+    mode: Mode,
+    *,
+    where: Filter | None = None,
+    held: frozenset[str] | None = None,
+    nearest: Nearest | None = None,
+) -> list[list[Hit]]:
+    """Search for several queries within the snapshot of ``connection``, whose state ``corpus``
+    is. ``vectors`` (Q, D) are those of the queries, None in lexical mode."""
+    roots = source_roots(connection)
+    return [
+        _hits(
+            connection,
+            roots,
+            corpus,
+            rank_passages(
+                corpus,
+                query,
+                None if vectors is None else vectors[n],
+                k,
+                config,
+                mode,
+                where=where,
+                held=held,
+                nearest=nearest,
+            ),
+        )
+        for n, query in enumerate(queries)
+    ]
+
+
+def _hits(
+    connection: sa.Connection, roots: Mapping[int, str], corpus: Corpus, found: Ranking
+) -> list[Hit]:
+    ids = [int(corpus.chunk_ids[row]) for row in found.rows]
+    places = {
+        name: {int(row): n for n, row in enumerate(rows, 1)} for name, rows in found.lists.items()
+    }
+    passages = _passages(connection, ids)
+    return [
+        Hit(
+            rank=n + 1,
+            score=float(found.scores[n]),
+            path=display_path(absolute_path(roots, Key(row.source_id, row.path))),
+            start=row.start,
+            end=row.end,
+            text=row.text,
+            page=page_of(load_pages(row.pages), row.start),
+            ranks={
+                name: places.get(name, {}).get(int(found.rows[n])) for name in ("dense", "lexical")
+            },
+            chunk_id=item,
+            document_id=row.document_id,
+            title=row.title,
+            section=tuple(json.loads(row.section)),
+            prefix=row.prefix,
+            similarity=None if found.cosines is None else float(found.cosines[n]),
+        )
+        for n, item in enumerate(ids)
+        for row in (passages[item],)
+    ]
+
+
+def _passages(connection: sa.Connection, ids: Sequence[int]) -> dict[int, Any]:
+    query = (
+        sa.select(
+            chunks.c.id,
+            chunks.c.document_id,
+            chunks.c.start,
+            chunks.c.end,
+            chunks.c.text,
+            chunks.c.section,
+            chunks.c.prefix,
+            documents.c.source_id,
+            documents.c.path,
+            documents.c.title,
+            texts.c.pages,
+        )
+        .join_from(chunks, documents, chunks.c.document_id == documents.c.id)
+        .join(texts, texts.c.document_id == documents.c.id)
+        .where(chunks.c.id.in_(ids))
+    )
+    return {row.id: row for row in connection.execute(query)}
+
+
+def query_vector(embedder: Embedder, query: str) -> Vectors:
+    """The unit vector (D,) of a query."""
+    vector: Vectors = query_vectors(embedder, [query])[0]
+    return vector
+
+
+def query_vectors(embedder: Embedder, queries: Sequence[str]) -> Vectors:
+    """The unit vectors (Q, D) of queries."""
+    return np.asarray(embedder.embed(list(queries), "query"), np.float32)

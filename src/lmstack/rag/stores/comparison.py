@@ -1,0 +1,86 @@
+"""Does a store hold what the index holds, and does it find what an exact search finds?
+
+Row by row: ids, vectors and fields. Then its recall (`recall`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lmstack.rag.catalogue.database import Database
+from lmstack.rag.filters import Fields
+from lmstack.rag.search.recall import Recall, measure_recall
+from lmstack.rag.stores import VectorStore
+from lmstack.rag.stores.rows import batches
+from lmstack.rag.stores.syncing import (
+    Loaded,
+    Projection,
+    documents_of,
+    load_documents,
+    wanted_documents,
+)
+
+__all__ = ["StoreReport", "compare_store"]
+
+_TOLERANCE = 1e-5
+_DOCUMENTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReport:
+    """``rows`` compared; ``waiting``: documents that the store does not have yet, or cannot
+    keep; they are found by scanning. ``findings`` is empty when all is well."""
+
+    store: str
+    rows: int
+    waiting: int
+    recall: Recall | None
+    findings: tuple[str, ...]
+
+
+def compare_store(database: Database, projection: Projection) -> StoreReport:
+    """Reads every row of the store. `StoreError` if it cannot be reached."""
+    store, space = projection.opened(), projection.space
+    findings: list[str] = []
+    ids: list[int] = []
+    parts = []
+    with database.reading() as connection:
+        known = documents_of(connection, projection.url, space.id)
+        wanted = wanted_documents(connection, space.id)
+        current = [d for i, d in known.items() if i in wanted and wanted[i] == d]
+        for part in batches(len(current), _DOCUMENTS):
+            for one in load_documents(connection, space.id, current[part]):
+                findings += _differences(store, one)
+                ids += one.rows.ids
+                parts.append(one.vectors)
+    strange = set(store.ids()) - {id for d in known.values() for id in d.ids}
+    if strange:
+        findings.append(f"{len(strange)} rows in the store are of no document")
+    vectors = np.concatenate(parts) if parts else np.zeros((0, space.dimensions), np.float32)
+
+    def find(vector: npt.NDArray[np.float32], k: int) -> list[int]:
+        return [one.id for one in store.search(vector, k)]
+
+    recall = measure_recall(find, np.array(ids, np.int64), vectors)
+    return StoreReport(store.name, len(ids), len(wanted) - len(current), recall, tuple(findings))
+
+
+def _differences(store: VectorStore, one: Loaded) -> list[str]:
+    path = one.fields["path"]
+    held = {row.id: row for row in store.fetch(np.array(one.rows.ids, np.int64))}
+    missing = [id for id in one.rows.ids if id not in held]
+    if missing:
+        return [f"{path}: {len(missing)} of {one.rows.rows} rows are not in the store"]
+    for id, vector in zip(one.rows.ids, one.vectors, strict=True):
+        if not np.allclose(held[id].vector, vector, atol=_TOLERANCE):
+            return [f"{path}: the store holds another vector for row {id}"]
+        if not _equal(held[id].fields, one.fields):
+            return [f"{path}: the store holds other fields for row {id}"]
+    return []
+
+
+def _equal(held: Fields, wanted: Fields) -> bool:
+    return held == wanted and all(type(held[name]) is type(wanted[name]) for name in wanted)

@@ -1,0 +1,3 @@
+"""Vectors besides search: made elsewhere, kept, compared, grouped and drawn."""
+
+__all__ = ()

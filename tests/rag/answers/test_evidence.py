@@ -1,0 +1,145 @@
+"""Evidence reads a sentence as its reader does: under its headings, after the one before."""
+
+from __future__ import annotations
+
+import pytest
+
+from lmstack.core import ScriptedModel
+from lmstack.rag import AnswerConfig, Answerer, Index
+from lmstack.rag.search.words import covered_share, name_words
+
+HELP = """# Lamps
+
+```text
+How do I light the lamp? lamp --light
+  --light   Light the lamp.
+```
+
+## When the oil runs out
+
+The flame says so and turns blue. Fill the tank again.
+
+## Codes
+
+| Code | Meaning |
+|---|---|
+| E3 | Wick too long |
+| E4 | Glass cracked |
+"""
+
+
+@pytest.fixture
+def answerer(tmp_path, embedder, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lamps.md").write_text(HELP)
+    with Index.open(tmp_path / "index", embedder) as opened:
+        opened.update(["lamps.md"])
+        config = AnswerConfig(strategy="similarity", min_evidence=0.0, heading_share=0.9)
+        yield Answerer(opened, ScriptedModel(), config)
+
+
+async def test_sentence_under_a_heading_that_holds_the_question_is_found(answerer):
+    answer = await answerer.answer("What happens when the oil runs out?")
+    assert answer.answer.startswith("The flame says so")
+
+
+async def test_row_answers_with_the_words_of_its_header(answerer):
+    answer = await answerer.answer("What is the meaning of code E4?")
+    assert answer.answer == "Code: E4; Meaning: Glass cracked [1]"
+    assert answer.citations[0].quote == "| E4 | Glass cracked |"
+
+
+async def test_code_that_repeats_the_question_is_not_quoted_where_there_is_prose(answerer):
+    answer = await answerer.answer("How do I light the lamp?")
+    assert "--light" not in answer.answer
+
+
+async def test_code_is_quoted_where_there_is_nothing_else(answerer, tmp_path):
+    (tmp_path / "lamps.md").write_text("```\nlamp --light\n```\n")
+    answerer.index.update()
+    answer = await answerer.answer("How do I light the lamp?")
+    assert answer.answer == "lamp --light [1]"
+
+
+async def test_header_of_a_table_that_was_cut_is_found_above_the_passage(answerer, tmp_path):
+    rows = "\n".join(f"| F{n} | Fault of the kind number {n} in the lamp |" for n in range(60))
+    (tmp_path / "lamps.md").write_text(f"| Code | Meaning |\n|---|---|\n{rows}\n")
+    answerer.index.update()
+    answer = await answerer.answer("F55 code meaning?")
+    assert len(answer.hits) > 1
+    assert answer.answer == "Code: F55; Meaning: Fault of the kind number 55 in the lamp [1]"
+
+
+async def test_document_that_goes_while_it_is_read_does_no_harm(answerer, tmp_path):
+    hits = answerer.index.search("oil", 8)
+    (tmp_path / "lamps.md").write_text("Other text.\n")
+    answerer.index.update()
+    answerer.index.search = lambda *_, **__: hits
+    assert not (await answerer.answer("What when the oil runs out?")).abstained
+
+
+def test_name_that_nothing_mentions_lowers_the_evidence(answerer):
+    known = answerer.find("Does the lamp work with E4?")
+    unknown = answerer.find("Does the lamp work with E9?")
+    assert known.unheard == []
+    assert unknown.unheard == ["E9"]
+    assert unknown.evidence < known.evidence - 0.1
+
+
+async def test_abstention_names_what_nothing_mentions(answerer):
+    answerer.config = answerer.config.replace(min_evidence=3)
+    events = [event async for event in answerer.stream("Does the lamp run on Windows?")]
+    assert any("none mentions Windows" in getattr(event, "reason", "") for event in events)
+
+
+@pytest.mark.parametrize(
+    ("question", "names"),
+    [
+        ("How do I run it on an iPhone?", ["iPhone"]),
+        ("Who is Ada Lovelace?", ["Ada", "Lovelace"]),
+        ("What does E4 mean, and I say so?", ["E4"]),
+        ("HOW DOES THE LAMP WORK?", []),
+        ("Lamps?", []),
+        ("这是什么？", []),
+        ("", []),
+    ],
+)
+def test_names_are_capitals_and_digits(question, names):
+    assert name_words(question) == names
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "found"),
+    [
+        ("accurate", "Accuracy: 2 percent", True),
+        ("batteries", "one battery", True),
+        ("carry", "It carries coal", True),
+        ("cats", "catalogue", False),
+        ("import", "important", False),
+        ("internal", "international", False),
+        ("Leuchtturm".lower(), "des Leuchtturmes", True),
+        ("", "text", False),
+    ],
+)
+def test_words_of_one_family_count_and_others_do_not(word, text, found):
+    assert covered_share({word: 1.0}, text) == found
+
+
+def test_phrase_without_spaces_counts_by_its_pairs_of_characters():
+    asked = {"图书馆几点开门": 1.0}
+    assert covered_share(asked, "图书馆早上九点开门。") == pytest.approx(4 / 6)
+    assert covered_share(asked, "今天下雨。") == 0
+
+
+async def test_passages_of_code_do_not_keep_others_from_being_read(answerer, tmp_path):
+    text = "# Lamps\n\n" + "".join(
+        f"## Light the lamp {n}\n\n```\nlight the lamp {n}\n```\n\n" for n in range(5)
+    )
+    (tmp_path / "lamps.md").write_text(f"{text}## Other\n\nStrike a match.\n")
+    answerer.index.update()
+    answerer.config = answerer.config.replace(passages=1)
+    found = answerer.find("How do I light the lamp?")
+    assert "```" in found.hits[0].text
+    assert [s.shown for s in found.sentences] == ["Strike a match."]
+    assert [s.number for s in found.sentences] == [1]
+    assert found.read == [found.hits[found.sentences[0].hit.rank - 1]]

@@ -1,0 +1,236 @@
+"""Search finds by meaning and by words, exactly, for any text, in one snapshot."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmstack.core import InputError
+from lmstack.rag import Index
+from lmstack.rag.search.hybrid import fuse
+from lmstack.rag.search.lexical import content_words, pieces_of
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory, make_embedder):
+    folder = tmp_path_factory.mktemp("search")
+    for number in range(40):
+        words = [f"word{(number * 7 + step * step) % 50}" for step in range(30)]
+        (folder / f"{number}.txt").write_text(" ".join(words) + f" only{number}")
+    with Index.open(folder / "index", make_embedder()) as opened:
+        opened.update([folder])
+        yield opened
+
+
+@settings(deadline=None, max_examples=200)
+@given(query=st.text(min_size=1, max_size=80))
+def test_no_text_is_a_syntax_error(index, query):
+    if query.strip():
+        assert len(index.search(query, 3)) == 3
+
+
+@pytest.mark.parametrize(
+    "query",
+    ['"', "a AND", "NEAR(", "text:x", "*", "^a", "-x", "a OR OR b", "' ; DROP TABLE chunks", "\0"],
+)
+def test_query_syntax_is_text(index, query):
+    index.search(f"word1 {query}", 3, "lexical")
+    assert index.verify().ok
+
+
+def test_dense_ranks_equal_exact_scan(index, embedder):
+    vectors = embedder.embed(
+        [f"{Path(d.path).stem}\n{index.document(d.id).text}" for d in index.documents()]
+    )
+    expected = vectors @ embedder.embed(["word1 word2 only7"], "query")[0]
+    hits = index.search("word1 word2 only7", 40, "dense")
+    assert [h.similarity for h in hits] == pytest.approx(sorted(expected, reverse=True), abs=1e-6)
+
+
+def test_rare_word_is_found_by_words(index):
+    hit = index.search("only17", 1, "lexical")[0]
+    assert Path(hit.path).name == "17.txt"
+    assert hit.ranks == {"dense": None, "lexical": 1}
+    assert hit.similarity is None
+
+
+def test_word_forms_are_one_word(tmp_path, embedder):
+    (tmp_path / "a.txt").write_text("The café serves running dogs.")
+    with Index.open(tmp_path / "index", embedder) as index:
+        index.update([tmp_path])
+        assert index.search("cafe", 1, "lexical")
+        assert index.search("RUNS", 1, "lexical")
+
+
+def test_hybrid_hit_says_what_found_it(index):
+    hit = index.search("only17", 5)[0]
+    assert Path(hit.path).name == "17.txt"
+    assert hit.ranks["lexical"] == 1
+    assert hit.ranks["dense"] is not None
+    assert [h.rank for h in index.search("only17", 5)] == [1, 2, 3, 4, 5]
+
+
+def test_json_of_a_hit_is_the_contract(index):
+    assert list(index.search("word1", 1)[0].to_json()) == [
+        "rank",
+        "score",
+        "path",
+        "start",
+        "end",
+        "text",
+        "page",
+    ]
+
+
+def test_fusion_is_the_sum_of_reciprocal_ranks():
+    fused = fuse({"dense": [1, 2], "lexical": [2, 3]}, {"dense": 1, "lexical": 1}, 60)
+    assert fused == [
+        (2, pytest.approx(1 / 62 + 1 / 61)),
+        (1, pytest.approx(1 / 61)),
+        (3, pytest.approx(1 / 62)),
+    ]
+
+
+@given(st.permutations(list(range(8))), st.permutations(list(range(8))))
+def test_fusion_puts_what_both_lists_put_first_first(one, two):
+    two = [one[0], *[item for item in two if item != one[0]]]
+    assert fuse({"a": one, "b": two}, {"a": 1, "b": 1}, 60)[0][0] == one[0]
+
+
+@pytest.mark.parametrize("k", [0, -1, 1001])
+def test_k_out_of_range_is_refused(index, k):
+    with pytest.raises(InputError, match="k is"):
+        index.search("x", k)
+
+
+@pytest.mark.parametrize("query", ["", " \n"])
+def test_empty_query_is_refused(index, query):
+    with pytest.raises(InputError, match="empty"):
+        index.search(query)
+
+
+def test_unknown_mode_names_the_modes(index):
+    with pytest.raises(InputError, match="magic"):
+        index.search("x", 1, "magic")
+
+
+def test_stop_words_count_only_when_there_is_nothing_else():
+    assert content_words("What is the lighthouse?") == ["lighthouse"]
+    assert content_words("to be or not to be") == ["to", "be", "or", "not"]
+    assert content_words("?!") == []
+
+
+def test_change_by_another_process_is_seen_at_the_next_search(tmp_path, make_embedder):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "a.txt").write_text("alpha words")
+    with (
+        Index.open(tmp_path / "index", make_embedder()) as writer,
+        Index.open(tmp_path / "index", make_embedder()) as reader,
+    ):
+        writer.update([docs])
+        assert len(reader.search("alpha", 5, "dense")) == 1
+        (docs / "b.txt").write_text("beta words")
+        (docs / "a.txt").write_text("gamma words")
+        writer.update()
+        assert {h.text for h in reader.search("beta", 5, "dense")} == {"beta words", "gamma words"}
+        assert reader.search("beta", 1, "dense")[0].text == "beta words"
+
+
+def test_searches_during_updates_never_see_half_a_document(tmp_path, make_embedder):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    path = docs / "a.txt"
+    stop = threading.Event()
+    broken: list[str] = []
+
+    def search(index: Index) -> None:
+        while not stop.is_set():
+            hits = index.search("marker", 1000)
+            if {h.text.split()[0] for h in hits} not in ({"even"}, {"odd"}):
+                broken.append(str(hits))
+
+    path.write_text("\n\n".join(f"even marker {n} " + "x " * 100 for n in range(20)))
+    with Index.open(tmp_path / "index", make_embedder()) as index:
+        index.update([docs])
+        threads = [threading.Thread(target=search, args=(index,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for number in range(12):
+            kind = "odd" if number % 2 else "even"
+            path.write_text("\n\n".join(f"{kind} marker {n} " + "x " * 100 for n in range(20)))
+            index.update()
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not broken
+
+
+def test_index_without_documents_finds_nothing(tmp_path, embedder):
+    with Index.open(tmp_path / "index", embedder) as index:
+        assert index.search("anything") == []
+
+
+def test_word_weights_grow_with_rarity(index):
+    weights = index.word_weights(["only7", "word1", "absent"])
+    assert weights["word1"] < weights["only7"] < weights["absent"]
+    assert np.isfinite(list(weights.values())).all()
+
+
+@pytest.fixture(scope="module")
+def unspaced(tmp_path_factory, make_embedder):
+    folder = tmp_path_factory.mktemp("unspaced")
+    for name, text in _UNSPACED.items():
+        (folder / f"{name}.txt").write_text(text)
+    with Index.open(folder / "index", make_embedder()) as opened:
+        opened.update([folder])
+        yield opened
+
+
+_UNSPACED = {
+    "ja": "\u6771\u4eac\u90fd\u306e\u56f3\u66f8\u9928\u306f\u4e5d\u6642\u306b\u958b\u304d"
+    "\u307e\u3059\u3002GPU\u642d\u8f09\u3002\u30ac\u30a4\u30c9",
+    "zh": "\u56fe\u4e66\u9986\u5728\u5317\u4eac\uff0c\u732b\u4e0d\u80fd\u8fdb\u53bb\u3002",
+    "ko": "\ub3c4\uc11c\uad00\uc5d0\uc11c\ub294 \uc870\uc6a9\ud788 \ud558\uc138\uc694.",
+    "en": "The library opens at nine.",
+}
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("\u56f3\u66f8\u9928", "ja"),
+        ("\u56f3\u66f8\u9928\u306f\u4f55\u6642\u306b\u958b\u304d\u307e\u3059\u304b", "ja"),
+        ("gpu", "ja"),
+        ("\uff76\uff9e\uff72\uff84\uff9e", "ja"),
+        ("\u30ab\u3099\u30a4\u30c8\u3099", "ja"),
+        ("\u5317\u4eac", "zh"),
+        ("\u732b", "zh"),
+        ("\ub3c4\uc11c\uad00", "ko"),
+        ("library", "en"),
+    ],
+)
+def test_word_within_text_without_spaces_is_found_first(unspaced, query, name):
+    assert Path(unspaced.search(query, 1, "lexical")[0].path).stem == name
+
+
+@pytest.mark.parametrize("query", ["\u4eac\u6771", "\u5927\u962a"])
+def test_characters_that_do_not_stand_together_are_not_a_word(unspaced, query):
+    assert unspaced.search(query, 5, "lexical") == []
+
+
+def test_word_without_spaces_has_a_weight(unspaced):
+    weights = unspaced.word_weights(["\u56f3\u66f8\u9928", "\u4eac", "\u5927\u962a"])
+    assert weights["\u4eac"] < weights["\u56f3\u66f8\u9928"] < weights["\u5927\u962a"]
+
+
+def test_text_with_spaces_is_posted_once():
+    assert (
+        pieces_of("caf\u00e9 \u0441\u043b\u043e\u0432\u043e \u03bb\u03cc\u03b3\u03bf\u03c2 nine")
+        == ""
+    )
