@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import IntegrityError
-from lmstack.rag.search.bm25 import K1, B, Bm25, _look_up, merge_postings, without_rows
+from lmstack.rag.search.bm25 import K1, B, Bm25, merge_postings, without_rows
 from lmstack.rag.search.lexical import (
     MAX_TERMS,
     Postings,
@@ -135,7 +135,7 @@ def test_scores_of_given_rows_are_those_of_the_search(chunks, query):
 
 
 @pytest.mark.parametrize("filtered", [False, True])
-def test_pruning_changes_nothing(filtered, monkeypatch):
+def test_how_a_term_is_kept_changes_nothing(filtered, monkeypatch):
     dice = np.random.default_rng(0)
     common = [f"w{n}x" for n in range(200)]
     weights = 1 / np.arange(1, 201) ** 1.2
@@ -143,25 +143,23 @@ def test_pruning_changes_nothing(filtered, monkeypatch):
         ("", " ".join(dice.choice(common, 12, p=weights / weights.sum()))) for _ in range(3000)
     ]
     allowed = dice.random(3000) < 0.5 if filtered else None
-    postings = posted(chunks)
-    looked_up = []
-
-    def counted(*args):
-        looked_up.append(1)
-        return _look_up(*args)
-
-    for _ in range(60):
-        query = query_terms(" ".join(dice.choice(common, 4, replace=False)))
-        monkeypatch.setattr("lmstack.rag.search.bm25._WORTH_PRUNING", 1)
+    postings, rows = posted(chunks), dice.permutation(3000)[:100]
+    queries = [list(dice.choice(common, 4, replace=False)) for _ in range(60)]
+    found = []
+    for share in (0, 4, 10**9):  # no term, some terms, every term a column
+        monkeypatch.setattr("lmstack.rag.search.bm25._COLUMN_SHARE", share)
         ranking = ranker([postings])
-        with monkeypatch.context() as patch:
-            patch.setattr("lmstack.rag.search.bm25._look_up", counted)
-            short = ranking.search(query, 10, allowed)
-        monkeypatch.setattr("lmstack.rag.search.bm25._WORTH_PRUNING", 10**9)
-        whole = ranker([postings]).search(query, 10, allowed)
-        assert (short[0] == whole[0]).all()
-        assert (short[1] == whole[1]).all()
-    assert len(looked_up) > 10
+        terms = [query_terms(" ".join(words)) for words in queries]
+        found.append(
+            [
+                *(array for each in terms for array in ranking.search(each, 10, allowed)),
+                *(ranking.scores(each, rows) for each in terms),
+                *(np.array(list(ranking.weights(words).values())) for words in queries),
+            ]
+        )
+    for lists, some, columns in zip(*found, strict=True):
+        assert (lists == some).all()
+        assert (lists == columns).all()
 
 
 def test_equal_scores_go_by_place():

@@ -8,9 +8,9 @@ N, n and the mean are those of the rows that the caller may see and of no others
 so that a score says nothing about a hidden document, and equals to the last bit that of an index
 without it. A filter on top only chooses among the rows.
 
-Exact pruning (MaxScore, Turtle and Flood 1995): terms are taken from the rarest on; once rows
-that no term has touched yet can no longer reach the best ``depth``, the lists of the frequent
-terms are only looked into at the rows still in play. Covers one state of the index.
+Every list of a query's terms is added up whole, since that costs about a nanosecond an entry;
+looking for shortcuts (MaxScore) took longer at every size (docs/decisions.md). A term of every
+fourth row and more is kept as a column over all rows. Covers one state of the index.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.rag.search.lexical import MAX_TERMS, Postings, word_terms
-from lmstack.rag.search.ranking import Mask, Places, Ranked, Rows, Scores, best_rows
+from lmstack.rag.search.ranking import (
+    GROUP,
+    Mask,
+    Places,
+    Ranked,
+    Rows,
+    Scores,
+    best_rows,
+    leading_rows,
+)
 
 __all__ = ["Bm25", "merge_postings", "without_rows"]
 
@@ -33,10 +42,8 @@ __all__ = ["Bm25", "merge_postings", "without_rows"]
 K1 = 0.9
 B = 0.6
 _KEPT_BYTES = 96 << 20
-# Below this many entries a list is added up whole: looking for a shortcut costs more.
-_WORTH_PRUNING = 4096
-# Of each term the best so many scores are kept in order: a floor for the best of a search.
-_TOP = 128
+# A term that more than one row in so many holds is kept as a column.
+_COLUMN_SHARE = 4
 
 
 def merge_postings(parts: Sequence[Postings]) -> Postings:
@@ -108,17 +115,37 @@ class _Segment:
 
 @dataclass(frozen=True, slots=True)
 class _Term:
-    """A term among the visible rows: where it occurs and what it adds there, ``bound`` at most;
-    ``top`` are the highest of ``scores``, the highest first."""
+    """A term among the visible rows: it occurs in ``count`` of them, the ``rows``, and adds
+    ``scores`` there; without ``rows``, ``scores`` has an entry for every row, 0 for most."""
 
-    rows: Rows
+    count: int
+    rows: Rows | None
     scores: Scores
-    bound: float
-    top: Scores
 
     @property
     def nbytes(self) -> int:
-        return self.rows.nbytes + self.scores.nbytes
+        return self.scores.nbytes + (0 if self.rows is None else self.rows.nbytes)
+
+    @property
+    def holding(self) -> Rows:
+        return self.scores.nonzero()[0] if self.rows is None else self.rows
+
+    def add_to(self, total: Scores) -> None:
+        """Add what the term adds to all rows."""
+        if self.rows is None:
+            np.add(total, self.scores, out=total)
+        else:
+            np.add.at(total, self.rows, self.scores)
+
+    def look_up(self, rows: Rows, scores: Scores) -> None:
+        """Add what the term adds to the ``scores`` of ``rows``, in any order."""
+        if self.rows is None:
+            scores += self.scores[rows]
+            return
+        at = self.rows.searchsorted(rows)
+        at[at == len(self.rows)] = 0
+        holds = self.rows[at] == rows
+        scores[holds] += self.scores[at[holds]]
 
 
 class Bm25:
@@ -146,6 +173,7 @@ class Bm25:
         mean = int(seen.sum(dtype=np.int64)) / max(self.count, 1)
         norms = k1 * (1 - b + b * lengths.astype(np.float64) / (mean or 1.0))
         self._norms = norms.astype(np.float32)
+        self._room = -(-len(norms) // GROUP) * GROUP
         self._lock = threading.Lock()
         self._kept: dict[int, _Term] = {}
         self._kept_bytes = 0
@@ -159,7 +187,7 @@ class Bm25:
 
     def _holding(self, word: str) -> int:
         """How many rows hold all terms of a word."""
-        lists = sorted((self._term(term).rows for term in word_terms(word)), key=len)
+        lists = sorted((self._term(term).holding for term in word_terms(word)), key=len)
         held = lists[0] if lists else np.zeros(0, np.int64)
         for other in lists[1:]:
             held = np.intersect1d(held, other, assume_unique=True)
@@ -168,38 +196,26 @@ class Bm25:
     def search(self, terms: Sequence[int], depth: int, allowed: Mask | None = None) -> Ranked:
         """The best ``depth`` rows of those ``allowed`` that hold any of ``terms``, best first,
         equal scores by place; and their scores."""
-        ranked = self._ranked(terms)
-        total = np.zeros(len(self._norms), np.float32)
-        rest = sum(term.bound for term in ranked)
-        floor = _floor(ranked, depth) if allowed is None else 0.0
-        touched = 0
-        for n, term in enumerate(ranked):
-            if n and len(term.rows) >= max(_WORTH_PRUNING, touched):
-                bar = floor if rest < floor else _bar(total, depth, allowed)
-                if rest < bar:
-                    rows = _at_least(total, (1 - 1e-5) * bar - rest, allowed)
-                    scores = total[rows]
-                    for frequent in ranked[n:]:
-                        _look_up(frequent, rows, scores)
-                    return best_rows(rows, scores, depth, self._places)
-            np.add.at(total, term.rows, term.scores)
-            touched += len(term.rows)
-            rest -= term.bound
-        rows = _at_least(total, floor, allowed)
+        total = np.zeros(self._room, np.float32)
+        for term in self._ranked(terms):
+            term.add_to(total)
+        if allowed is not None:
+            total[: len(allowed)] *= allowed
+        rows = leading_rows(total, depth)
         return best_rows(rows, total[rows], depth, self._places)
 
     def scores(self, terms: Sequence[int], rows: Rows) -> Scores:
         """The scores of some rows, 0 for one that holds none of ``terms``."""
         total = np.zeros(len(rows), np.float32)
         for term in self._ranked(terms):
-            _look_up(term, rows, total)
+            term.look_up(rows, total)
         return total
 
     def _ranked(self, terms: Sequence[int]) -> list[_Term]:
         """Terms that occur, from the rarest on, equals by hash: the order in which scores are
         added up, so that equal rows have equal scores."""
-        found = [(len(found.rows), term, found) for term in terms if (found := self._term(term))]
-        return [found for size, _, found in sorted(found) if size]
+        found = [(found.count, term, found) for term in terms if (found := self._term(term))]
+        return [found for count, _, found in sorted(found) if count]
 
     def _term(self, term: int) -> _Term:
         found = self._kept.get(term)
@@ -222,36 +238,8 @@ class Bm25:
             rows, frequencies = rows[seen], frequencies[seen]
         idf = np.float32(np.log1p((self.count - len(rows) + 0.5) / (len(rows) + 0.5)))
         scores = (idf * (frequencies / (frequencies + self._norms[rows]))).astype(np.float32)
-        top = scores
-        if len(scores) > _TOP:
-            top = np.partition(scores, len(scores) - _TOP)[len(scores) - _TOP :]
-        top = np.sort(top)[::-1]
-        # Wider by more than all the rounding of a sum in single precision.
-        return _Term(rows, scores, 1.0001 * float(top[0]) if len(top) else 0.0, top)
-
-
-def _floor(terms: Sequence[_Term], depth: int) -> float:
-    """A score that at least ``depth`` rows reach by one term alone."""
-    return max((float(t.top[depth - 1]) for t in terms if len(t.top) >= depth), default=0.0)
-
-
-def _bar(total: Scores, depth: int, allowed: Mask | None) -> float:
-    """The score that at least ``depth`` of the allowed rows have reached; 0 if fewer have any."""
-    reached = total[_at_least(total, 0.0, allowed)]
-    if len(reached) < depth:
-        return 0.0
-    return float(np.partition(reached, len(reached) - depth)[len(reached) - depth])
-
-
-def _at_least(total: Scores, floor: float, allowed: Mask | None) -> Rows:
-    """The allowed rows with a score of at least ``floor``, and more than none."""
-    rows = (total >= floor if floor > 0 else total > 0).nonzero()[0]
-    return rows if allowed is None else rows[allowed[rows]]
-
-
-def _look_up(term: _Term, rows: Rows, scores: Scores) -> None:
-    """Add what ``term`` adds to the ``scores`` of ``rows``, in any order."""
-    at = np.searchsorted(term.rows, rows)
-    at[at == len(term.rows)] = 0
-    holds = term.rows[at] == rows
-    scores[holds] += term.scores[at[holds]]
+        if _COLUMN_SHARE * len(rows) <= self._room:
+            return _Term(len(rows), rows, scores)
+        column = np.zeros(self._room, np.float32)
+        column[rows] = scores
+        return _Term(len(rows), None, column)

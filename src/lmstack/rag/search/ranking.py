@@ -10,13 +10,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Mask", "Places", "Ranked", "Scores", "best_rows"]
+__all__ = ["GROUP", "Mask", "Places", "Ranked", "Rows", "Scores", "best_rows", "leading_rows"]
 
 Mask = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.int32]
 Scores = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Ranked = tuple[Rows, Scores]
+# Rows that `leading_rows` takes together.
+GROUP = 64
 
 
 def best_rows(rows: Rows, scores: Scores, depth: int, places: Places) -> Ranked:
@@ -28,3 +30,23 @@ def best_rows(rows: Rows, scores: Scores, depth: int, places: Places) -> Ranked:
         rows, scores = rows[kept], scores[kept]
     order = np.lexsort((places[rows], -scores))[:depth]
     return rows[order], scores[order]
+
+
+def leading_rows(scores: Scores, depth: int) -> Rows:
+    """Rows among which the ``depth`` best are, with all that equal the last of them, by
+    ``scores`` of all rows, none below 0, as many as `GROUP` divides; a row with 0 is not one.
+
+    The best of each group is found in one pass; the ``depth``-th best of these is a bar that so
+    many rows reach, and only groups that reach it are looked into.
+    """
+    lines = scores.reshape(GROUP, -1)
+    groups = lines.shape[1]
+    if 0 < 2 * depth <= groups:
+        best = np.maximum.reduce(lines, axis=0)
+        bar = np.partition(best, groups - depth)[groups - depth]
+        if bar > 0:
+            reach = (best >= bar).nonzero()[0]
+            line, group = (lines[:, reach] >= bar).nonzero()
+            leading: Rows = line * groups + reach[group]
+            return leading
+    return scores.nonzero()[0]
