@@ -322,6 +322,11 @@ def test_the_end_goes_by_content_and_not_by_files() -> None:
     assert told(done) == ("9 of 10 files, 1.0 files/s, 11.1 kB/s, 11 passages/s, 1 min 09 s left")
 
 
+def test_a_long_first_file_shows_its_passages() -> None:
+    done = Progress(0, 2, 120, 0, "a.html", 10.0, bytes_done=0, bytes_total=2_000_000)
+    assert told(done) == "0 of 2 files, 12 passages/s"
+
+
 def test_duplicates_are_shown_in_groups(run: Run, docs: Path, embedder: HashEmbedder) -> None:
     (docs / "copy.md").write_bytes((docs / "letters.md").read_bytes())
     run("index", "add", "--index", "my.idx", "docs")

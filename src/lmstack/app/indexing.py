@@ -63,9 +63,10 @@ def told(done: Done) -> str:
     """``5 of 14 files, 3.1 files/s, 240 kB/s, 60 passages/s, 2.8 s left``: rates and end once
     there is something to go by. The end goes by content: a large file takes longer."""
     text = f"{done.done:,} of {count(done.total, 'files')}"
-    if not done.done or done.elapsed_s < 0.5:
+    if done.elapsed_s < 0.5:
         return text
-    text += f", {done.done / done.elapsed_s:.1f} files/s"
+    if done.done:
+        text += f", {done.done / done.elapsed_s:.1f} files/s"
     if done.bytes_done:
         text += f", {size(done.bytes_done / done.elapsed_s)}/s"
     if done.chunks:

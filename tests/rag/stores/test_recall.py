@@ -27,24 +27,27 @@ def make_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
     return vectors[order].astype(np.float32), queries.astype(np.float32)
 
 
-def recall_of(store: VectorStore, count: int, dead: int = 0) -> dict[str, float]:
+def recall_of(store: VectorStore, count: int) -> dict[str, float]:
     vectors, queries = make_rows(count)
-    parts = np.arange(count) % 10
+    numbers = np.arange(count)
     for start in range(0, count, 2000):
-        ids = np.arange(start, min(start + 2000, count))
-        store.upsert(ids, vectors[ids], [{"part": int(p)} for p in parts[ids]])
+        ids = numbers[start : start + 2000]
+        store.upsert(ids, vectors[ids], [{"part": int(i % 10), "rare": int(i % 500)} for i in ids])
     assert not store.exact
     found = {}
     for name, where, mask in (
-        ("all", None, parts >= 0),
-        ("a tenth", Condition("part", "=", 3), parts == 3),
+        ("all", None, numbers >= 0),
+        ("a tenth", Condition("part", "=", 3), numbers % 10 == 3),
+        ("few", Condition("rare", "=", 3), numbers % 500 == 3),
     ):
-        hits = 0
+        hits = wanted = 0
         ids = np.flatnonzero(mask)
         for query in queries:
             true = ids[np.argsort(-(vectors[ids] @ query))[:10]]
             hits += len({one.id for one in store.search(query, 10, where)} & set(true.tolist()))
-        found[name] = hits / (10 * QUERIES)
+            wanted += len(true)
+        found[name] = hits / wanted
+    print(f"\nrecall@10 at {count:,} rows of {store.name}: {found}")
     return found
 
 

@@ -138,19 +138,21 @@ class PostgresStore:
         vector = checked_query(vector, k, self._dimensions)
         condition, values = to_sql(where) if where is not None else ("true", [])
         text = _vector_text(vector)
-        width = min(max(_SEARCH_WIDTH, 2 * k), 1000)
+        statement = (
+            f"SELECT id, -(vector <#> %s::vector) FROM {self._table} WHERE {condition} "
+            "ORDER BY vector <#> %s::vector LIMIT %s"
+        )
         with self._connection() as connection:
             connection.execute(
                 "SELECT set_config('hnsw.ef_search', %s, true), "
-                "set_config('hnsw.iterative_scan', 'strict_order', true), "
-                "set_config('hnsw.max_scan_tuples', '2147483647', true)",
-                (str(width),),
+                "set_config('hnsw.iterative_scan', 'relaxed_order', true)",
+                (str(min(max(_SEARCH_WIDTH, 2 * k), 1000)),),
             )
-            rows = connection.execute(
-                f"SELECT id, -(vector <#> %s::vector) FROM {self._table} WHERE {condition} "
-                "ORDER BY vector <#> %s::vector LIMIT %s",
-                (text, *values, text, k),
-            ).fetchall()
+            rows = connection.execute(statement, (text, *values, text, k)).fetchall()
+            if len(rows) < k and not self.exact:
+                # The scan gave up (a filter that few rows pass), or there are no more.
+                connection.execute("SET LOCAL enable_indexscan = off")
+                rows = connection.execute(statement, (text, *values, text, k)).fetchall()
         found = [Found(id, float(score)) for id, score in rows]
         return sorted(found, key=lambda one: (-one.score, one.id))
 
