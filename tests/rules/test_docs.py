@@ -1,9 +1,9 @@
 """The pages: links lead somewhere, figures name their script, the command reference is fresh.
 
 A figure is a number with a unit of speed, size, time or share. Each section with one holds a
-comment that names where it comes from: `<!-- measured: benchmarks/NAME.py -->` for what was
-measured, `<!-- set: FILE -->` for what is a setting or a limit in that file. Code blocks and
-inline code are not looked at.
+comment that names where it comes from: `<!-- measured: benchmarks/NAME.py -->`, or a long test,
+for what was measured, `<!-- set: FILE -->` for what is a setting or a limit in that file. Code
+blocks and inline code are not looked at.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def test_every_script_that_a_figure_names_is_there(root: Path, pages: dict[str, 
     wrong = []
     for page, text in pages.items():
         for kind, path in SOURCE.findall(without_code(text)):
-            in_place = path.startswith("benchmarks/") or kind == "set"
+            in_place = path.startswith(("benchmarks/", "tests/")) or kind == "set"
             if not (in_place and (root / path).is_file()):
                 wrong.append(f"{page}: {kind} {path}")
     assert not wrong, "\n".join(wrong)

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from lmstack.rag import Index
 pytestmark = pytest.mark.browser
 
 DOCS = Path(os.environ.get("LMSTACK_PYTHON_DOCS", "/usr/share/doc/python3.13/html"))
+# A folder that keeps the index for later runs, which then only ask.
+KEPT = os.environ.get("LMSTACK_PYTHON_DOCS_KEPT")
 INSTALL = "Python's documentation is missing: apt-get install -y python3-doc"
 NO_TEXT = shutil.ignore_patterns("_sources", "_static", "_images", "_downloads")
 RIGHT = 0.6  # the share of questions whose fact must be among what is cited
@@ -70,32 +72,40 @@ def test_python_documentation_is_indexed_over_a_kill_and_quoted_as_it_stands(
 ) -> None:
     if not (DOCS / "tutorial").is_dir():
         pytest.skip(INSTALL)
-    folder = tmp_path / "python-docs"
-    shutil.copytree(DOCS, folder, ignore=NO_TEXT)
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "models").symlink_to(smollm2.path.parent)
+    place = Path(KEPT or tmp_path)
+    folder, home = place / "python-docs", place / "home"
+    if not folder.exists():
+        shutil.copytree(DOCS, folder, ignore=NO_TEXT)
+        home.mkdir()
+        (home / "models").symlink_to(smollm2.path.parent)
     monkeypatch.setenv("LMSTACK_HOME", str(home))
     index = wiring.index_of(folder)
-
-    kill_in_the_middle(["index", "add", str(folder), "--index", str(index)])
-    done = documents(index)
-    assert done, "nothing was kept of what was done before the kill"
-    result = json.loads(lmstack("index", "add", str(folder), "--index", str(index), "--json"))
-    after = documents(index)
-    assert done.items() <= after.items()  # an id that stayed: the file was not done again
-    assert result["unchanged"] == len(done) < len(after)
+    if not (KEPT and index.exists()):
+        index_over_a_kill(folder, index)
 
     with serving(folder) as url:
         page = browser.new_page()
         page.goto(url)
         expect(page.locator("#state")).to_have_text("ready", timeout=120_000)
-        found = {question: sources(page, url, question) for question in QUESTIONS}
-        shot(page, "python-docs")
+        shot(page, "python-docs-start")
+        found = {question: sources(page, url, question, shot) for question in QUESTIONS}
         page.close()
     right = {q: any(re.search(QUESTIONS[q], quote) for quote in found[q]) for q in QUESTIONS}
     print(f"\n{TITLES}{table(found, right)}\n{sum(right.values())} of {len(right)} right")
     assert sum(right.values()) >= RIGHT * len(right)
+
+
+def index_over_a_kill(folder: Path, index: Path) -> None:
+    """What was done before the kill is kept, and not done again."""
+    kill_in_the_middle(["index", "add", str(folder), "--index", str(index)])
+    done = documents(index)
+    assert done, "nothing was kept of what was done before the kill"
+    started = time.monotonic()
+    result = json.loads(lmstack("index", "add", str(folder), "--index", str(index), "--json"))
+    print(f"\n{result} in {time.monotonic() - started:.0f} s")
+    after = documents(index)
+    assert done.items() <= after.items()  # an id that stayed: the file was not done again
+    assert result["unchanged"] == len(done) < len(after)
 
 
 def lmstack(*arguments: str) -> str:
@@ -154,7 +164,9 @@ def is_ready(url: str) -> bool:
 # ---- in the browser
 
 
-def sources(page: Page, url: str, question: str) -> list[str]:
+def sources(
+    page: Page, url: str, question: str, shot: Callable[[Page, str], None] = lambda *_: None
+) -> list[str]:
     """Ask in a new conversation and open each source of the answer: the quotes that it cites,
     each of which is what stands at its place in the text of its document."""
     turn = page.locator(".turn").first
@@ -172,6 +184,7 @@ def sources(page: Page, url: str, question: str) -> list[str]:
         where = {"path": source["path"]}
         text = httpx.get(f"{url}/api/documents/{source['document_id']}/text", params=where).text
         assert text[source["start"] : source["end"]] == source["quote"], question
+    shot(page, re.sub(r"\W+", "-", f"python-docs {question}".lower()).strip("-"))
     page.get_by_role("button", name="New conversation").click()
     return [] if final["abstained"] else [source["quote"] for source in opened]
 
