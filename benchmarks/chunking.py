@@ -10,7 +10,8 @@ take turns in rounds, and the best round counts, because shared machines stall. 
 
 "first" is a new chunker's first pass over all texts, "again" its second. Time of the processor
 stands beside that of the wall, which other work on the machine delays. lmstack's time holds
-finding paragraphs and counting what will be embedded; no side embeds.
+finding paragraphs and counting what will be embedded, not telling the language, which no other
+side does; no side embeds.
 """
 
 from __future__ import annotations

@@ -24,13 +24,19 @@ Cut = Callable[[str], Sequence[Any]]
 
 def lmstack_side(strategy: str) -> Cut:
     from lmstack.rag import ChunkConfig, Chunker
-    from lmstack.rag.reading.load import parse_document
+    from lmstack.rag.documents import Document
+    from lmstack.rag.formats.markdown import text_structure
     from lmstack.serve import LocalEmbedder
 
     embedder = LocalEmbedder.load("all-minilm-l6-v2")
     config = ChunkConfig(strategy=strategy, target_tokens=TOKENS + 2, context="none")
     chunker = Chunker(embedder, config)
-    return lambda text: chunker.cut(parse_document("a.txt", text.encode()))
+
+    def cut(text: str) -> Sequence[Any]:
+        title, sections, blocks = text_structure(text)
+        return chunker.cut(Document("a", text, "text", title, tuple(sections), tuple(blocks)))
+
+    return cut
 
 
 def chonkie_side(kind: str, tokenizer: Any) -> Cut:

@@ -36,6 +36,7 @@ class Looked:
         self.rows = {text: row for row, text in enumerate(texts)}
         self.vectors = vectors
         self.count_tokens = counter.count_tokens
+        self.counts_by_word = getattr(counter, "counts_by_word", False)
 
     def embed(self, texts: Sequence[str], kind: str = "passage") -> np.ndarray:  # noqa: ARG002
         return np.asarray(self.vectors[[self.rows[text] for text in texts]])
@@ -47,6 +48,7 @@ class Recorded:
     def __init__(self, real: Embedder) -> None:
         self.info, self.dimensions, self.max_tokens = real.info, real.dimensions, real.max_tokens
         self.count_tokens = real.count_tokens
+        self.counts_by_word = getattr(real, "counts_by_word", False)
         self.real, self.texts, self.parts = real, [], []
 
     def embed(self, texts: Sequence[str], kind: str = "passage") -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Literal, Self
 import tokenizers
 
 from lmstack.core import FormatError, InputError, StoreError, shown
+from lmstack.text.counting import PieceCounter, counts_by_piece, counts_by_word
 from lmstack.text.detokenizer import Detokenizer
 from lmstack.text.exact import Exact
 from lmstack.text.gguf_vocab import gguf_config, gguf_parts
@@ -207,24 +208,22 @@ class Tokenizer:
         for index, text in enumerate(texts):
             check_text(text, f"texts[{index}]")
         added = self._fast.num_special_tokens_to_add(False)
-        return [len(e) + added for e in _fast_batch(self._bare, texts, False)]
+        return [n + added for n in self._count(texts)]
 
     @cached_property
     def counts_by_word(self) -> bool:
         """Whether the words of a text (between spaces, tabs and line ends) have as many tokens
         as the text, whatever it is: BERT's tokenizers, which never look across a space."""
-        spec = json.loads(self._json)
-        parts = [(spec.get(name) or {}).get("type") for name in ("pre_tokenizer", "normalizer")]
-        return (
-            self._exact is None
-            and spec["model"].get("type") == "WordPiece"
-            and parts[0] == "BertPreTokenizer"
-            and parts[1] in ("BertNormalizer", None)
-            and all(
-                not (token["lstrip"] or token["rstrip"] or any(map(str.isspace, token["content"])))
-                for token in spec["added_tokens"]
-            )
-        )
+        return self._exact is None and counts_by_word(json.loads(self._json))
+
+    @cached_property
+    def _count(self) -> Callable[[Sequence[str]], list[int]]:
+        def encoded(texts: Sequence[str]) -> list[int]:
+            return [len(encoding) for encoding in _fast_batch(self._bare, texts, False)]
+
+        if self._exact is None and counts_by_piece(json.loads(self._json)):
+            return PieceCounter(encoded, list(self._added.values())).count
+        return encoded
 
     def _room(self, max_length: int | None, add_special_tokens: bool) -> int | None:
         """Tokens of a text itself that ``max_length`` leaves."""
