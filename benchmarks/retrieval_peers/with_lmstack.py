@@ -22,8 +22,9 @@ from side import Job, K, disk, resident, timed
 from lmstack.core import Embedder, ModelInfo
 from lmstack.rag import ChunkConfig, Index, IndexConfig
 
-# Short passages, so that the texts there are make a hundred thousand.
-CONFIG = ChunkConfig(target_tokens=56)
+# Short passages, so that the texts there are make a hundred thousand; written out, so that what
+# was embedded once fits whatever the defaults are.
+CONFIG = ChunkConfig(strategy="structure", target_tokens=56, context="title")
 
 
 class Looked:

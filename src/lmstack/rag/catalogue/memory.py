@@ -73,8 +73,12 @@ def absolute_path(roots: Mapping[int, str], key: Key) -> str:
     return root if key.path == "." else os.path.join(root, *key.path.split("/"))
 
 
+# Made once: every search asks it.
+_META = sa.select(meta)
+
+
 def get_meta(connection: sa.Connection) -> dict[str, str]:
-    return {row.key: row.value for row in connection.execute(sa.select(meta))}
+    return {row.key: row.value for row in connection.execute(_META)}
 
 
 def source_roots(connection: sa.Connection) -> dict[int, str]:

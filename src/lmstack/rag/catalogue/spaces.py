@@ -42,9 +42,13 @@ class Space:
     generation: int
 
 
+# Made once: every search asks it.
+_ACTIVE = sa.select(spaces).where(spaces.c.state == "active")
+
+
 def active_space(connection: sa.Connection) -> Space | None:
     """The space that is searched; None in an index that was never filled."""
-    row = connection.execute(sa.select(spaces).where(spaces.c.state == "active")).one_or_none()
+    row = connection.execute(_ACTIVE).one_or_none()
     return Space(*row) if row else None
 
 

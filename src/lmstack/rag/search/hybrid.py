@@ -17,7 +17,6 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import Config, Embedder, InputError, check_range, shown
-from lmstack.rag.catalogue.memory import Key, absolute_path, source_roots
 from lmstack.rag.catalogue.schema import chunks, documents, texts
 from lmstack.rag.catalogue.structure import load_pages
 from lmstack.rag.documents import page_of
@@ -216,11 +215,9 @@ def run_search(
 ) -> list[list[Hit]]:
     """Search for several queries within the snapshot of ``connection``, whose state ``corpus``
     is. ``vectors`` (Q, D) are those of the queries, None in lexical mode."""
-    roots = source_roots(connection)
     return [
         _hits(
             connection,
-            roots,
             corpus,
             rank_passages(
                 corpus,
@@ -238,19 +235,17 @@ def run_search(
     ]
 
 
-def _hits(
-    connection: sa.Connection, roots: Mapping[int, str], corpus: Corpus, found: Ranking
-) -> list[Hit]:
+def _hits(connection: sa.Connection, corpus: Corpus, found: Ranking) -> list[Hit]:
     ids = [int(corpus.chunk_ids[row]) for row in found.rows]
     places = {
         name: {int(row): n for n, row in enumerate(rows, 1)} for name, rows in found.lists.items()
     }
-    passages = _passages(connection, ids)
+    passages = {row.id: row for row in connection.execute(_PASSAGES, {"ids": ids})}
     return [
         Hit(
             rank=n + 1,
             score=float(found.scores[n]),
-            path=display_path(absolute_path(roots, Key(row.source_id, row.path))),
+            path=display_path(str(corpus.facts[row.document_id].fields["path"])),
             start=row.start,
             end=row.end,
             text=row.text,
@@ -270,26 +265,23 @@ def _hits(
     ]
 
 
-def _passages(connection: sa.Connection, ids: Sequence[int]) -> dict[int, Any]:
-    query = (
-        sa.select(
-            chunks.c.id,
-            chunks.c.document_id,
-            chunks.c.start,
-            chunks.c.end,
-            chunks.c.text,
-            chunks.c.section,
-            chunks.c.prefix,
-            documents.c.source_id,
-            documents.c.path,
-            documents.c.title,
-            texts.c.pages,
-        )
-        .join_from(chunks, documents, chunks.c.document_id == documents.c.id)
-        .join(texts, texts.c.document_id == documents.c.id)
-        .where(chunks.c.id.in_(ids))
+# Made once: building a query takes longer than SQLite takes to answer it.
+_PASSAGES = (
+    sa.select(
+        chunks.c.id,
+        chunks.c.document_id,
+        chunks.c.start,
+        chunks.c.end,
+        chunks.c.text,
+        chunks.c.section,
+        chunks.c.prefix,
+        documents.c.title,
+        texts.c.pages,
     )
-    return {row.id: row for row in connection.execute(query)}
+    .join_from(chunks, documents, chunks.c.document_id == documents.c.id)
+    .join(texts, texts.c.document_id == documents.c.id)
+    .where(chunks.c.id.in_(sa.bindparam("ids", expanding=True)))
+)
 
 
 def query_vector(embedder: Embedder, query: str) -> Vectors:
