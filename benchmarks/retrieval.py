@@ -1,10 +1,10 @@
 """How good search is, stage by stage, beside Chroma and bm25s, on two judged collections.
 
-    make bench-retrieval                             half an hour on two quiet cores, then less
+    make bench-retrieval                             half an hour on two quiet cores, then minutes
     python benchmarks/retrieval.py --queries 100     fewer queries of each collection
     python benchmarks/retrieval.py --only fitz-gov   one collection
     python benchmarks/retrieval.py --tune            the other half of the queries; records nothing
-    python benchmarks/retrieval.py --tune --set rerank_weight=1 --search rrf_k=60
+    python benchmarks/retrieval.py --tune --set rerank_weight=1 --search fusion=rrf
 
 nDCG@10, recall@10 and MRR@10 of whole documents, with bootstrap intervals; paired randomisation
 tests of the default against each peer, adjusted by Holm. The settings were chosen on one half of
@@ -47,7 +47,7 @@ from lmstack.app.wiring import DEFAULT_EMBEDDER
 from lmstack.rag import RetrievalConfig, SearchConfig, preset
 from lmstack.registry import Store
 
-QUERIES = 300
+QUERIES = 2000
 # Candidates that a reranker reads.
 DEPTH = 10
 PLAIN = RetrievalConfig(versions="as_found", duplicates=None)

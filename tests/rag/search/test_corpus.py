@@ -73,7 +73,7 @@ def fresh(scratch: Path) -> Path:
 
 # Each example indexes files: one that fails is shown as it was found.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
-CONFIGS = [SearchConfig(depth=3), SearchConfig(depth=3, fusion="weighted")]
+CONFIGS = [SearchConfig(depth=3), SearchConfig(depth=3, fusion="rrf")]
 
 
 @settings(max_examples=10, deadline=None, phases=PHASES)

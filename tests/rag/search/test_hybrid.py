@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from lmstack.core import InputError
 from lmstack.rag import Index
-from lmstack.rag.search.hybrid import fuse
+from lmstack.rag.search.hybrid import SearchConfig, fuse, fuse_scores
 from lmstack.rag.search.lexical import content_words, pieces_of
+
+CASES = st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 50)), min_size=1)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,40 @@ def test_fusion_is_the_sum_of_reciprocal_ranks():
 def test_fusion_puts_what_both_lists_put_first_first(one, two):
     two = [one[0], *[item for item in two if item != one[0]]]
     assert fuse({"a": one, "b": two}, {"a": 1, "b": 1}, 60)[0][0] == one[0]
+
+
+def test_weighted_fusion_adds_shares_of_the_highest_score_by_words():
+    fused = fuse_scores(np.array([0.2, 0.5]), np.array([4.0, 2.0]), SearchConfig().weights)
+    assert fused == pytest.approx([0.2 + 0.25, 0.5 + 0.125])
+
+
+@given(CASES, st.floats(0.01, 100))
+def test_weighted_fusion_does_not_depend_on_the_scale_of_scores_by_words(case, factor):
+    cosines, words = map(np.array, zip(*case, strict=True))
+    weights = SearchConfig().weights
+    assert fuse_scores(cosines, factor * words, weights) == pytest.approx(
+        fuse_scores(cosines, words, weights)
+    )
+
+
+def test_weighted_fusion_without_words_is_meaning_alone():
+    cosines = np.array([0.3, -0.1])
+    assert list(fuse_scores(cosines, np.zeros(2), SearchConfig().weights)) == list(cosines)
+
+
+def test_a_name_that_one_passage_holds_is_found_though_none_is_alike_in_meaning():
+    """Cosines of a single name are low and close together; of a question they are not."""
+    weights = SearchConfig().weights
+    name = fuse_scores(np.array([0.42, 0.38, 0.25]), np.array([0.0, 0.0, 6.0]), weights)
+    asked = fuse_scores(np.array([0.71, 0.38, 0.25]), np.array([0.0, 0.0, 6.0]), weights)
+    assert (int(name.argmax()), int(asked.argmax())) == (2, 0)
+
+
+@pytest.mark.parametrize("fusion", ["weighted", "rrf"])
+def test_a_weight_that_is_given_leaves_the_other_as_it_was(fusion):
+    measured = SearchConfig(fusion=fusion).weights
+    given = SearchConfig(fusion=fusion, lexical_weight=7).weights
+    assert given == measured | {"lexical": 7}
 
 
 @pytest.mark.parametrize("k", [0, -1, 1001])

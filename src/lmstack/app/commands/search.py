@@ -70,7 +70,7 @@ def search(
     """Find the passages that fit a query.
 
     With --docs the folder's index is made or updated first. Passages found by words and by
-    meaning are fused by reciprocal rank, then read by a reranker. Words alone (--mode lexical)
+    meaning are fused by their scores, then read by a reranker. Words alone (--mode lexical)
     need no model, and are not reranked unless asked for.
     """
     one_source(docs, index, "lmstack search")

@@ -1,8 +1,14 @@
 """One query to ranked passages: by meaning, by words, and the two lists made one.
 
-Everything of one search is read in one snapshot. Reciprocal rank fusion: Cormack, Clarke and
-Buettcher 2009, score = sum over lists of weight / (rrf_k + rank). Weighted fusion adds the scores
-themselves, each brought to the range from 0 to 1 over the passages of both lists.
+Everything of one search is read in one snapshot. Weighted fusion adds the scores themselves:
+
+    score = dense_weight * cosine + lexical_weight * BM25 / (the highest BM25 of this query)
+
+The cosine stays as it is. A question in whole sentences has some that stand far above the rest, and
+meaning decides; a single name or number has none, and the passage that holds it does. Bringing both
+to the same range, as is usual (Bruch, Gai and Ingber 2023, arXiv:2210.11934), loses that, and names
+with it (docs/decisions.md). Reciprocal rank fusion (Cormack, Clarke and Buettcher 2009) needs no
+scores to be comparable: sum over lists of weight / (rrf_k + rank).
 """
 
 from __future__ import annotations
@@ -49,6 +55,8 @@ Fusion = Literal["rrf", "weighted"]
 Nearest = Callable[[npt.NDArray[np.float32], int], Ranked | None]
 Vectors = npt.NDArray[np.float32]
 MAX_HITS = 1000
+# Of meaning and of words, chosen on half of the questions of two collections (docs/decisions.md).
+_WEIGHTS: Mapping[Fusion, tuple[float, float]] = {"weighted": (1.0, 0.25), "rrf": (1.5, 1.0)}
 
 
 def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
@@ -61,15 +69,16 @@ def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
 @dataclass(frozen=True)
 class SearchConfig(Config):
     """``depth``: how far down each list fusion looks (at least k). ``rrf_k`` flattens ranks:
-    the larger, the less the first places matter. Weights multiply the list's share.
-    ``approximate``: whether the search by meaning may pick its candidates by the signs of the
+    the larger, the less the first places matter. Weights multiply the list's share; None for what
+    measured best with the ``fusion``. An embedder whose cosines all lie close together wants less
+    lexical weight in ``weighted``, or ``rrf``. ``approximate``: whether the search by meaning may pick its candidates by the signs of the
     vectors; ``auto`` does above 20,000 passages."""
 
     depth: int = 100
-    fusion: Fusion = "rrf"
+    fusion: Fusion = "weighted"
     rrf_k: float = 5.0
-    dense_weight: float = 1.5
-    lexical_weight: float = 1.0
+    dense_weight: float | None = None
+    lexical_weight: float | None = None
     approximate: Approximate = "auto"
 
     def __post_init__(self) -> None:
@@ -77,8 +86,18 @@ class SearchConfig(Config):
         _check_choice("approximate", self.approximate, get_args(Approximate))
         check_range("depth", self.depth, 1, 100_000)
         check_range("rrf_k", self.rrf_k, 0, 10_000)
-        check_range("dense_weight", self.dense_weight, 0, 1000)
-        check_range("lexical_weight", self.lexical_weight, 0, 1000)
+        for name in ("dense_weight", "lexical_weight"):
+            if getattr(self, name) is not None:
+                check_range(name, getattr(self, name), 0, 1000)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the lists, by their names."""
+        dense, lexical = _WEIGHTS[self.fusion]
+        return {
+            "dense": dense if self.dense_weight is None else self.dense_weight,
+            "lexical": lexical if self.lexical_weight is None else self.lexical_weight,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +154,15 @@ def fuse(
 
 
 def fuse_scores(
-    scores: Sequence[npt.NDArray[np.floating[Any]]], weights: Sequence[float]
+    cosines: npt.NDArray[np.floating[Any]],
+    words: npt.NDArray[np.floating[Any]],
+    weights: Mapping[str, float],
 ) -> npt.NDArray[np.float64]:
-    """The weighted sum of several scores of the same items, each from 0 for its lowest to 1 for
-    its highest; one that is the same for all adds nothing."""
-    total = np.zeros(len(scores[0]))
-    for one, weight in zip(scores, weights, strict=True):
-        low, high = float(one.min(initial=np.inf)), float(one.max(initial=-np.inf))
-        if high > low:
-            total += weight * ((one.astype(np.float64) - low) / (high - low))
-    return total
+    """The weighted sum of the cosines and of the scores by words of the same passages, the latter
+    as shares of the highest."""
+    highest = float(words.max(initial=0.0))
+    share = words.astype(np.float64) / highest if highest > 0 else np.zeros(len(words))
+    return weights["dense"] * cosines.astype(np.float64) + weights["lexical"] * share
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,17 +201,16 @@ def rank_passages(
         terms = query_terms(query)
         found["lexical"] = words.search(terms, depth, allowed)
     lists = {name: rows for name, (rows, _) in found.items()}
-    weights = {"dense": config.dense_weight, "lexical": config.lexical_weight}
     if len(found) == 2 and vector is not None and config.fusion == "weighted":
         rows = np.union1d(lists["dense"], lists["lexical"])
-        both = [corpus.dense.cosines(vector, rows), words.scores(terms, rows)]
-        total = fuse_scores(both, list(weights.values()))
+        both = corpus.dense.cosines(vector, rows), words.scores(terms, rows)
+        total = fuse_scores(*both, config.weights)
         order = np.lexsort((corpus.places[rows], -total))[:k]
         rows, scores = rows[order], total[order]
     else:
         # By place, because `fuse` decides between equals by what it is given.
         places = {name: list(map(int, corpus.places[rows])) for name, rows in lists.items()}
-        best = fuse(places, weights, config.rrf_k)[:k]
+        best = fuse(places, config.weights, config.rrf_k)[:k]
         rows = corpus.rows_at([place for place, _ in best])
         scores = np.array([score for _, score in best])
     cosines = None if vector is None else corpus.dense.cosines(vector, rows)
