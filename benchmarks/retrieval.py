@@ -4,6 +4,7 @@
     python benchmarks/retrieval.py --queries 100     fewer queries of each collection
     python benchmarks/retrieval.py --only fitz-gov   one collection
     python benchmarks/retrieval.py --tune            the other half of the queries; records nothing
+    python benchmarks/retrieval.py --names           single names, to be found where they stand
     python benchmarks/retrieval.py --tune --set rerank_weight=1 --search fusion=rrf
 
 nDCG@10, recall@10 and MRR@10 of whole documents, with bootstrap intervals; paired randomisation
@@ -140,7 +141,10 @@ def compare(
 
 
 def measure(collection: Collection, args: argparse.Namespace, store: Store) -> dict[str, Any]:
-    queries = collection.sample(args.queries, tuned_on=args.tune)
+    if args.names:
+        queries = collection.names(args.queries)
+    else:
+        queries = collection.sample(args.queries, tuned_on=args.tune)
     print(f"{collection.name}: {len(collection.documents)} documents, {len(queries)} queries")
     known = systems(args.embedders, settings(args.set))
     wanted = [each for each in known if each.name not in args.skip]
@@ -183,6 +187,7 @@ def main() -> None:
     parser.add_argument("--search", nargs="+", default=[], help="settings of every search")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--names", action="store_true", help="records nothing")
     parser.add_argument("--store", type=pathlib.Path, help="where the models are")
     parser.add_argument("--json", type=pathlib.Path, default=HERE / "results" / "retrieval.json")
     args = parser.parse_args()
@@ -191,7 +196,7 @@ def main() -> None:
     for name in args.only:
         results[name] = measure(load(name), args, store)
         print_result(results[name])
-    if args.tune or args.no_peers or args.set or args.search:
+    if args.tune or args.names or args.no_peers or args.set or args.search:
         return
     record = {
         "machine": processor(),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ PACKAGES = {
     ),
 }
 COLLECTIONS = tuple(PACKAGES)
+_WORD = re.compile(r"[^\W_]+(?:[-.][^\W_]+)*")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,30 @@ class Collection:
         """At most ``count`` of one half, the same ones every time."""
         half = [query for query in self.queries if query.tuned_on == tuned_on]
         return random.Random(0).sample(half, min(count, len(half)))
+
+    def names(self, count: int) -> list[Query]:
+        """At most ``count`` words with a capital or a digit that one or two documents hold: what
+        people look up by name. No judgement is needed to know where they are to be found."""
+        written = [set(_WORD.findall(text)) for text in self.documents]
+        holders: dict[str, set[int]] = {}
+        for number, words in enumerate(written):
+            for word in words:
+                holders.setdefault(word.lower(), set()).add(number)
+        chance, found = random.Random(1), dict[str, Query]()
+        for number in chance.sample(range(len(written)), len(written)):
+            known = sorted(
+                w for w in written[number] if _is_name(w) and len(holders[w.lower()]) < 3
+            )
+            if known:
+                word = chance.choice(known)
+                found[word] = Query(word, frozenset(holders[word.lower()]))
+            if len(found) == count:
+                break
+        return list(found.values())
+
+
+def _is_name(word: str) -> bool:
+    return len(word) > 3 and (word[0].isupper() or any(c.isdigit() for c in word))
 
 
 def load(name: str) -> Collection:

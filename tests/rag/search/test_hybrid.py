@@ -106,7 +106,7 @@ def test_fusion_puts_what_both_lists_put_first_first(one, two):
 
 def test_weighted_fusion_adds_shares_of_the_highest_score_by_words():
     fused = fuse_scores(np.array([0.2, 0.5]), np.array([4.0, 2.0]), SearchConfig().weights)
-    assert fused == pytest.approx([0.2 + 0.25, 0.5 + 0.125])
+    assert fused == pytest.approx([0.2 + 0.3, 0.5 + 0.15])
 
 
 @given(CASES, st.floats(0.01, 100))

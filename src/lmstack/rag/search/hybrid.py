@@ -56,7 +56,7 @@ Nearest = Callable[[npt.NDArray[np.float32], int], Ranked | None]
 Vectors = npt.NDArray[np.float32]
 MAX_HITS = 1000
 # Of meaning and of words, chosen on half of the questions of two collections (docs/decisions.md).
-_WEIGHTS: Mapping[Fusion, tuple[float, float]] = {"weighted": (1.0, 0.25), "rrf": (1.5, 1.0)}
+_WEIGHTS: Mapping[Fusion, tuple[float, float]] = {"weighted": (1.0, 0.3), "rrf": (1.5, 1.0)}
 
 
 def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
@@ -71,8 +71,8 @@ class SearchConfig(Config):
     """``depth``: how far down each list fusion looks (at least k). ``rrf_k`` flattens ranks:
     the larger, the less the first places matter. Weights multiply the list's share; None for what
     measured best with the ``fusion``. An embedder whose cosines all lie close together wants less
-    lexical weight in ``weighted``, or ``rrf``. ``approximate``: whether the search by meaning may pick its candidates by the signs of the
-    vectors; ``auto`` does above 20,000 passages."""
+    lexical weight in ``weighted``, or ``rrf``. ``approximate``: whether the search by meaning may
+    pick its candidates by the signs of the vectors; ``auto`` does above 20,000 passages."""
 
     depth: int = 100
     fusion: Fusion = "weighted"
