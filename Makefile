@@ -7,6 +7,8 @@ KERNELS := src/lmstack/engine/kernels
 NATIVE := setup.py $(KERNELS)/build.py $(wildcard $(KERNELS)/*.[ch])
 NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
   || echo "The native ops were not built: models run on slower ones. $(LMSTACK) doctor says more."
+# Processes that run the tests, each of one thread: a file of tests stays in one of them.
+JOBS ?= 2
 QUESTION ?= How do I open the web page?
 
 .PHONY: demo test test-long check format docs clean
@@ -24,7 +26,7 @@ test: $(VENV)/.dev chromium postgresql
 	@$(BIN)/ruff check src tests benchmarks examples
 	@$(BIN)/ruff format --check -q src tests benchmarks examples
 	@$(BIN)/mypy
-	@$(BIN)/pytest
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 test-long: $(VENV)/.dev chromium postgresql
 	@$(BIN)/pytest -m "long"

