@@ -234,7 +234,7 @@ def test_a_reader_that_goes_away_is_not_an_error() -> None:
     child.stdout.close()
     stderr = child.stderr.read()
     child.stderr.close()
-    assert child.wait(30) == 141
+    assert child.wait(60) == 141
     assert stderr == b""
 
 

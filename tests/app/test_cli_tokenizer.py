@@ -108,7 +108,7 @@ def test_ctrl_c_while_merging_writes_nothing(tmp_path):
     time.sleep(3)
     assert process.poll() is None
     os.kill(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "nothing was written" in said
     assert not out.exists()

@@ -27,14 +27,15 @@ if TYPE_CHECKING:
 
 # What the child process runs: the real command line over a scripted service.
 CHILD = """
-import sys, time
+import os, sys, time
 from lmstack.app import wiring
 from lmstack.app.cli import main
 from lmstack.app.server import Service
 from lmstack.core import NotFoundError, ScriptedModel
 
 def service(docs, **_):
-    time.sleep({loading})
+    while {loading} and not os.path.exists("loaded"):
+        time.sleep(0.01)
     if {native}:
         import threading, torch
         a = torch.ones(900, 900)
@@ -70,13 +71,13 @@ class Up:
 
     def get(self, path: str) -> tuple[int, Any]:
         try:
-            with urllib.request.urlopen(self.url + path, timeout=10) as response:
+            with urllib.request.urlopen(self.url + path, timeout=60) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
     def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while self.get("/healthz")[0] != 200:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -84,7 +85,7 @@ class Up:
     def stop(self, number: int) -> tuple[int, float, str, str]:
         start = time.monotonic()
         self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=20)
+        out, err = self.process.communicate(timeout=60)
         return self.process.returncode, time.monotonic() - start, out, err
 
 
@@ -92,13 +93,14 @@ class Up:
 def up(
     tmp_path: Path,
     *arguments: str,
-    loading: float = 0.0,
+    loading: bool = False,
     fails: bool = False,
     native: bool = False,
     in_background: bool = False,
 ) -> Iterator[Up]:
-    """``native``: with threads that are in native code all the time, as one that embeds is.
-    ``in_background``: as a shell starts what ends in ``&``, with Ctrl-C ignored."""
+    """``loading``: until there is a file "loaded". ``native``: with threads that are in native
+    code all the time, as one that embeds is. ``in_background``: as a shell starts what ends in
+    ``&``, with Ctrl-C ignored."""
     handler = signal.SIG_IGN if in_background else signal.SIG_DFL
     (tmp_path / "docs").mkdir()
     script = textwrap.dedent(CHILD).format(loading=loading, fails=fails, native=native)
@@ -119,10 +121,11 @@ def up(
 
 
 def test_healthz_says_loading_and_then_ok(tmp_path: Path) -> None:
-    with up(tmp_path, loading=0.7) as running:
+    with up(tmp_path, loading=True) as running:
         assert running.get("/healthz") == (503, {"status": "loading"})
         code, body = running.get("/v1/models")
         assert (code, body["error"]["code"]) == (503, "loading")
+        (tmp_path / "loaded").touch()
         running.wait_until_ready()
         assert running.get("/v1/models")[1]["data"][0]["id"] == "m"
 
@@ -136,7 +139,7 @@ def test_ctrl_c_ends_an_open_stream_and_the_process_within_five_seconds(tmp_path
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             response.readline()
             code, took, out, err = running.stop(signal.SIGINT)
             rest = response.read().decode()
@@ -158,7 +161,7 @@ def test_a_forged_forwarding_header_does_not_change_who_is_counted(tmp_path: Pat
             request = urllib.request.Request(
                 running.url + "/v1/chat/completions", json.dumps(body).encode(), headers | forged
             )
-            urllib.request.urlopen(request, timeout=10).close()
+            urllib.request.urlopen(request, timeout=60).close()
         first, second = running.get("/clients")[1]
     assert first == second
 
@@ -167,7 +170,7 @@ def test_a_forged_forwarding_header_does_not_change_who_is_counted(tmp_path: Pat
 def test_ctrl_c_while_loading_does_not_wait_for_the_models(
     tmp_path: Path, in_background: bool
 ) -> None:
-    with up(tmp_path, loading=60, in_background=in_background) as running:
+    with up(tmp_path, loading=True, in_background=in_background) as running:
         code, took, _, err = running.stop(signal.SIGINT)
     assert code == 130
     assert took < 5
@@ -195,7 +198,7 @@ def test_sigterm_closes_the_models_too(tmp_path: Path) -> None:
 
 def test_models_that_cannot_be_loaded_end_the_server_with_the_error(tmp_path: Path) -> None:
     with up(tmp_path, fails=True) as running:
-        _, err = running.process.communicate(timeout=20)
+        _, err = running.process.communicate(timeout=60)
     assert running.process.returncode == 1
     assert err.splitlines()[-2:] == [
         "error: the model 'm' is not in the store",

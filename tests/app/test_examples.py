@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -33,10 +34,14 @@ EXPECTED = {
 NEEDS = {"tag_names": "pii_ner", "translate": "flan_t5"}
 
 
-def run(name: str, *arguments: str, **environment: str) -> str:
+# The folder of the first example is the project's docs/; these of its pages answer as well.
+PAGES = ("models.md", "page.md", "safety.md")
+
+
+def run(name: str, *arguments: str, folder: Path = ROOT, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments],
-        cwd=ROOT,
+        cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -56,11 +61,21 @@ def test_no_example_is_left_out_or_grows_long() -> None:
 @pytest.mark.weights
 @pytest.mark.parametrize("name", EXPECTED)
 def test_an_example_prints_what_it_promises(
-    request: pytest.FixtureRequest, name: str, smollm2: ModelFolder, minilm: ModelFolder
+    request: pytest.FixtureRequest,
+    name: str,
+    smollm2: ModelFolder,
+    minilm: ModelFolder,
+    tmp_path: Path,
 ) -> None:
     if name in NEEDS:
         request.getfixturevalue(NEEDS[name])
-    output = run(name, LMSTACK_HOME=str(smollm2.path.parents[1]))
+    folder = ROOT
+    if name == "ask_a_folder":
+        folder = tmp_path
+        (folder / "docs").mkdir()
+        for page in PAGES:
+            shutil.copy(ROOT / "docs" / page, folder / "docs" / page)
+    output = run(name, folder=folder, LMSTACK_HOME=str(smollm2.path.parents[1]))
     for expected in EXPECTED[name]:
         assert expected in output
 
@@ -79,9 +94,9 @@ def test_the_openai_client_example_streams_from_our_server() -> None:
     )
     thread.start()
     try:
-        assert ready.wait(20)
+        assert ready.wait(60)
         output = run(SERVER, f"{urls[0].rstrip('/')}/v1", "docs")
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(60)
     assert output == "models: docs\nWhoever has a key.\n"

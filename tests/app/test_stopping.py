@@ -51,7 +51,7 @@ def _signalled(folder: Path, at: int, number: int = signal.SIGINT) -> tuple[int,
         env={**os.environ, "LMSTACK_HOME": str(folder / "home")},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     return ran.returncode, ran.stdout, ran.stderr
@@ -92,7 +92,7 @@ def _run(code: str, *, ignored: bool = False) -> tuple[int, float, str]:
         [sys.executable, "-c", f"import os, signal, sys, time\n{code}"],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
         preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
     )
@@ -110,7 +110,7 @@ class Dropping:
 try:
     with interrupts_heard():
         Dropping()
-        time.sleep(10)
+        time.sleep(90)
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -119,13 +119,13 @@ except KeyboardInterrupt:
 def test_a_ctrl_c_that_python_drops_is_sent_again() -> None:
     code, took, err = _run(DROPPED)
     assert code == 130
-    assert took < 5
+    assert took < 30
     assert "ignored" not in err
 
 
 def test_other_exceptions_that_python_drops_are_still_shown() -> None:
     raising = DROPPED.replace("os.kill(os.getpid(), signal.SIGINT)", "raise ValueError('seen')")
-    code, _, err = _run(raising.replace("time.sleep(10)", "sys.exit(7)"))
+    code, _, err = _run(raising.replace("time.sleep(90)", "sys.exit(7)"))
     assert code == 7
     assert "seen" in err
 
@@ -137,9 +137,9 @@ stopping.LAST_RESORT_S = 0.2
 with stopping.Stopping():
     try:
         os.kill(os.getpid(), signal.{name})
-        time.sleep(10)
+        time.sleep(90)
     except BaseException:
-        time.sleep(10)
+        time.sleep(90)
 """
 
 
@@ -150,7 +150,7 @@ def test_code_that_swallows_the_interruption_does_not_keep_the_process(
 ) -> None:
     found, took, _ = _run(SWALLOWED.format(name=name), ignored=ignored)
     assert found == code
-    assert took < 5
+    assert took < 30
 
 
 def test_leaving_gives_the_signals_back_and_calls_the_last_resort_off() -> None:
@@ -162,7 +162,7 @@ before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 try:
     with stopping.Stopping():
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)
+        time.sleep(90)
 except SystemExit as stop:
     assert stop.code == 143
 assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))

@@ -370,7 +370,7 @@ def test_many_threads_submit_and_cancel_at_random(make_engine: MakeEngine) -> No
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(w.over.wait(20) for w in kept)
+    assert all(w.over.wait(60) for w in kept)
     assert all(len(w.tokens) == 6 for w in kept)
     engine.close()
     stats = engine.stats()

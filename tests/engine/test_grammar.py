@@ -156,10 +156,10 @@ def test_a_grammar_made_to_explode_is_bounded_in_time(
     make_engine: Callable[..., Engine], source: str
 ) -> None:
     engine = make_engine()
-    start = time.monotonic()
+    start = time.process_time()
     with contextlib.suppress(InputError):
         assert generate(engine, [1], grammar=Grammar("regex", source), max_tokens=4).done
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert generate(engine, [1]).last.finish_reason == "length"
 
 

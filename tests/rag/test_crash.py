@@ -18,6 +18,8 @@ EDITS = 200
 ROUNDS = 50
 TEXT = "harbour lantern meadow quartz violet copper orchard thunder willow marble"
 WORDS = TEXT.split()
+# In the environment of every process that a test starts, so that it knows its own.
+MARK = "LMSTACK_TEST_INDEX"
 
 
 class _Killable:
@@ -30,6 +32,7 @@ class _Killable:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=os.environ | {MARK: str(index)},
         )
 
     def run(self, what: str, kill: tuple[int, float] | None) -> int:
@@ -64,7 +67,7 @@ class _Killable:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=60)
         self._process.stdout.close()
 
 
@@ -148,24 +151,27 @@ def test_killed_while_workers_parse_leaves_no_worker_and_a_valid_index(tmp_path,
             counts.append(len(index.documents()))
     assert counts == sorted(counts)
     assert counts[-1] == 24
-    deadline = time.monotonic() + 10
-    while (left := _workers_of_nobody()) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while (left := _workers_of_nobody(folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert left == []
     with Index.open(folder, make_embedder()) as index:
         _assert_equals_rebuild(index, tmp_path / "rebuilt", docs)
 
 
-def _workers_of_nobody() -> list[int]:
-    """Worker processes whose parent is gone (they are children of process 1 then)."""
+def _workers_of_nobody(folder: Path) -> list[int]:
+    """Processes that read for this index whose parent is gone (process 1 has them then)."""
     found = []
+    mark = f"{MARK}={folder}\0".encode()
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             facts = status.read_text()
             command = status.with_name("cmdline").read_bytes()
+            started_with = status.with_name("environ").read_bytes()
         except OSError:
             continue
-        if "\nPPid:\t1\n" in facts and b"lmstack.rag.reading.apart" in command:
+        ours = b"lmstack.rag.reading.apart" in command and mark in started_with
+        if ours and "\nPPid:\t1\n" in facts:
             found.append(int(status.parent.name))
     return found
 

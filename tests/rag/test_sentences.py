@@ -54,8 +54,8 @@ def test_abbreviations_do_not_end_sentences():
 
 
 def test_megabyte_without_a_break_is_quick():
-    started = time.monotonic()
+    started = time.process_time()
     sentence_spans("a. B " * 200_000)
     sentence_spans("x" * 1_000_000)
     sentence_spans("- " * 300_000)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5

@@ -151,7 +151,7 @@ async def test_embedding_does_not_hold_up_streams(connect, app_of, hash_embedder
 
     def slow(texts, kind="passage"):
         begun.set()
-        assert finished.wait(5), "the stream waited for the embedding"
+        assert finished.wait(30), "the stream waited for the embedding"
         return embed(texts, kind)
 
     monkeypatch.setattr(hash_embedder, "embed", slow)

@@ -36,7 +36,7 @@ from lmstack.rag.filters import Filter, parse_filter
 from lmstack.serve import create_app
 
 # A loaded machine is slow, not wrong.
-expect.set_options(timeout=10_000)
+expect.set_options(timeout=30_000)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 INSTALL = "Chromium is missing: apt-get install -y chromium"
@@ -296,7 +296,7 @@ class Server:
         self._app.state.serving.stopping.set()
 
     def wait(self) -> None:
-        self._thread.join(5)
+        self._thread.join(30)
         self._listener.close()
 
 
@@ -373,7 +373,7 @@ def open_page(browser: Browser, serve: Callable[..., Server]) -> Iterator[Open]:
         context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=theme, **options
         )
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         contexts.append(context)
 
         def logged(kind: str, text: str) -> None:
@@ -443,7 +443,7 @@ class HashingEmbedder:
 
     def embed(self, texts: Sequence[str], kind: str = "passage") -> npt.NDArray[np.float32]:
         if threading.current_thread().name.startswith("lmstack-embedding"):
-            assert self.gate.wait(10)
+            assert self.gate.wait(60)
             if self.failure:
                 raise self.failure
         rows = np.full((len(texts), DIMENSIONS), 1e-3, np.float32)

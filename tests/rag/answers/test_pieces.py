@@ -100,7 +100,7 @@ def test_sentence_remembers_the_one_before_and_an_item_its_introduction():
 
 
 def test_megabyte_of_one_kind_is_quick():
-    started = time.monotonic()
+    started = time.process_time()
     for text in ("| a " * 200_000, "<!-- " * 100_000, "[a](b) " * 100_000, "```\n" * 100_000):
         read_pieces(text)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5

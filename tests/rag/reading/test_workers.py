@@ -201,8 +201,8 @@ def test_closing_frees_who_waits(strange):
         time.sleep(0.01)
     queued.start()
     workers.close()
-    waiting.join(10)
-    queued.join(10)
+    waiting.join(60)
+    queued.join(60)
     assert len(found) == 2
 
 

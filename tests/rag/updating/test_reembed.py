@@ -155,7 +155,7 @@ def test_waits_for_a_writer_and_catches_up(tmp_path, notes, embedder, new):
         embed = embedder.embed
 
         def slow(texts, kind="passage"):
-            release.wait(10)
+            release.wait(60)
             return embed(texts, kind)
 
         (notes / "7.md").write_text("# Late\n\nA late one.\n")

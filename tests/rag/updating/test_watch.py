@@ -28,7 +28,7 @@ class _Told:
         self._event.set()
 
     def soon(self) -> bool:
-        told = self._event.wait(10)
+        told = self._event.wait(60)
         self._event.clear()
         return told
 
