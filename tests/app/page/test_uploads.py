@@ -145,7 +145,7 @@ def test_link_in_place_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     outside.mkdir()
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "uploads").symlink_to(outside)
-    with pytest.raises(StoreError, match="uploads"):
+    with pytest.raises(StoreError, match="not a link"):
         folder(tmp_path / "docs")
     assert names(outside) == []
 
