@@ -28,7 +28,7 @@ def measure(job: Job) -> dict[str, Any]:
         return list(found[0])
 
     return {
-        "lexical": timed(run, len(job.queries)),
+        "kinds": {"ranked": timed(run, len(job.queries))},
         "indexing": {"passages_per_s": job.size / indexing},
         "memory_mb": resident() - before,
         "disk_mb": disk(job.work),

@@ -36,7 +36,7 @@ def measure(job: Job) -> dict[str, Any]:
         return [int(one) for one in found["ids"][0]]
 
     return {
-        "dense": timed(run, len(job.queries)),
+        "kinds": {"dense": timed(run, len(job.queries))},
         "indexing": {"passages_per_s": job.size / indexing},
         "memory_mb": resident() - before,
         "disk_mb": disk(job.work),

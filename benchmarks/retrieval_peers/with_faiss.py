@@ -11,7 +11,7 @@ from side import Job, K, disk, main, resident, timed
 
 
 def measure(job: Job) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    kinds: dict[str, Any] = {}
     for name in ("flat", "hnsw"):
         before = resident()
         size = job.vectors.shape[1]
@@ -29,14 +29,13 @@ def measure(job: Job) -> dict[str, Any]:
             _, ids = index.search(job.query_vectors[number : number + 1], K)
             return list(ids[0])
 
-        found[name] = {
-            "dense": timed(run, len(job.queries)),
+        kinds[name] = timed(run, len(job.queries)) | {
             "indexing": {"passages_per_s": job.size / indexing},
             "memory_mb": resident() - before,
             "disk_mb": disk(job.work),
         }
         (job.work / name).unlink()
-    return found
+    return {"kinds": kinds}
 
 
 main(measure)
