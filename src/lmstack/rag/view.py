@@ -28,8 +28,7 @@ from lmstack.rag.catalogue.listing import (
     read_fields,
     read_spans,
 )
-from lmstack.rag.catalogue.memory import get_meta
-from lmstack.rag.catalogue.spaces import Space, active_space
+from lmstack.rag.catalogue.spaces import Space, active_space, current_state
 from lmstack.rag.documents import Document, ProblemError
 from lmstack.rag.filters import Fields, Filter, all_of
 from lmstack.rag.labels import check_labels
@@ -236,13 +235,13 @@ class IndexView:
 
     def _generation(self, connection: sa.Connection) -> int:
         """That of the snapshot, if it is still the index that was opened."""
-        space = active_space(connection)
-        if space is None or space.id != self._opened.space.id:
+        found = current_state(connection)
+        if found is None or found[0] != self._opened.space.id:
             raise StoreError(
                 f"the index {shown(self.place)} has another embedding model now",
                 hint="open it again",
             )
-        return int(get_meta(connection)["generation"])
+        return found[1]
 
     def _need_embedder(self) -> Embedder:
         if self.embedder is None:

@@ -73,7 +73,7 @@ def absolute_path(roots: Mapping[int, str], key: Key) -> str:
     return root if key.path == "." else os.path.join(root, *key.path.split("/"))
 
 
-# Made once: every search asks it.
+# Made once: every search by meaning asks it.
 _META = sa.select(meta)
 
 

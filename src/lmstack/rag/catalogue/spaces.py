@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass
 import sqlalchemy as sa
 
 from lmstack.core import Embedder
-from lmstack.rag.catalogue.schema import chunks, postings, spaces, vectors
+from lmstack.rag.catalogue.schema import chunks, meta, postings, spaces, vectors
 from lmstack.rag.chunk import CHUNKER_VERSION, ChunkConfig
 from lmstack.rag.reading.load import PARSER_VERSION
 from lmstack.rag.search.lexical import POSTINGS_VERSION
@@ -19,6 +19,7 @@ from lmstack.rag.search.lexical import POSTINGS_VERSION
 __all__ = [
     "Space",
     "active_space",
+    "current_state",
     "drop_space",
     "identity_of",
     "make_space",
@@ -43,13 +44,21 @@ class Space:
 
 
 # Made once: every search asks it.
-_ACTIVE = sa.select(spaces).where(spaces.c.state == "active")
+_STATE = sa.select(
+    spaces.c.id, sa.select(meta.c.value).where(meta.c.key == "generation").scalar_subquery()
+).where(spaces.c.state == "active")
 
 
 def active_space(connection: sa.Connection) -> Space | None:
     """The space that is searched; None in an index that was never filled."""
-    row = connection.execute(_ACTIVE).one_or_none()
+    row = connection.execute(sa.select(spaces).where(spaces.c.state == "active")).one_or_none()
     return Space(*row) if row else None
+
+
+def current_state(connection: sa.Connection) -> tuple[int, int] | None:
+    """The id of the space that is searched and the index's generation."""
+    row = connection.execute(_STATE).one_or_none()
+    return (row[0], int(row[1])) if row else None
 
 
 def make_space(

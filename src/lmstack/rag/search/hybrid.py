@@ -190,7 +190,8 @@ def rank_passages(
 ) -> Ranking:
     """The ``k`` best passages. ``vector`` is that of the query, None in lexical mode; ``held``
     are the caller's labels, None for the owner. ``nearest`` is asked before vectors are scanned."""
-    depth = max(config.depth, k)
+    # One list alone is not fused: nothing behind its best is looked at.
+    depth = max(config.depth, k) if mode == "hybrid" else k
     allowed = corpus.allowed(held, where)
     found: dict[str, Ranked] = {}
     if vector is not None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from lmstack.core import NotFoundError, shown
@@ -71,6 +72,11 @@ def display_path(path: str) -> str:
         here = os.getcwd()
     except OSError:  # the current folder was removed
         return path
+    return _from_folder(here, path)
+
+
+@lru_cache(4096)
+def _from_folder(here: str, path: str) -> str:
     shared = os.path.commonpath([here, path])
     return path if shared == os.sep else os.path.relpath(path, here)
 
