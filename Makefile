@@ -12,7 +12,7 @@ JOBS ?= 2
 QUESTION ?= How do I open the web page?
 
 .PHONY: demo test test-long check format docs clean
-.PHONY: bench bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval
+.PHONY: bench bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed
 
 demo: $(VENV)/.base
 	@$(LMSTACK) pull
@@ -81,6 +81,12 @@ bench-retrieval: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@for model in bge-small-en-v1.5 ms-marco-minilm-l12 colbert-small; do $(BIN)/lmstack pull $$model --quiet; done
 	@$(BIN)/python benchmarks/retrieval.py
+
+# About twenty minutes on a quiet machine; the first time also environments for the peers and
+# the vectors of a hundred thousand passages. QUICK=1: small sizes, nothing is kept.
+bench-speed: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/speed.py $(if $(QUICK),--quick)
 
 docs: $(VENV)/.dev
 	@$(BIN)/python -m lmstack.app.docs

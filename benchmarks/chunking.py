@@ -28,6 +28,7 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator
 
+from machine import machine
 from serving_environments import Peer, build
 from spine import HERE, processor
 
@@ -120,13 +121,16 @@ def main() -> None:
     build(PEERS)
     corpus = texts()
     megabytes = sum(len(text.encode()) for text in corpus) / 1e6
+    around = machine()
     print(f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"{len(corpus)} texts, {megabytes:.2f} MB", flush=True)
     found: dict[str, list[dict[str, object]]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as scratch:
         file = pathlib.Path(scratch) / "texts.json"
         file.write_text(json.dumps(corpus))
-        for _ in range(1 if args.quick else args.rounds):
+        rounds = 1 if args.quick else args.rounds
+        for number in range(rounds):
+            print(f"  round {number + 1} of {rounds}", flush=True)
             for side in SIDES:
                 python = sys.executable if side.startswith("lmstack") else str(PEERS.python)
                 found[side].append(run(side, python, (str(file), str(tokenizer))))
@@ -139,9 +143,7 @@ def main() -> None:
         print(f"{side:32}" + "".join(f"{cell:>12}" for cell in cells))
     if not args.quick:
         result = {
-            "machine": processor(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
+            "machine": around,
             "peers": dict(pair.split("==") for pair in PEERS.installs[0]),
             "megabytes": round(megabytes, 3),
             "rounds": args.rounds,

@@ -22,8 +22,9 @@ import sys
 import tempfile
 from typing import Any
 
+from machine import machine
 from serving_environments import CACHE, Peer, build, versions
-from spine import HERE, processor
+from spine import HERE
 
 SCRIPTS = HERE / "document_peers"
 FOLDER = CACHE / "manuals"
@@ -83,6 +84,7 @@ def poppler(folder: pathlib.Path) -> dict[str, int] | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pages", type=int, default=150)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--folder", type=pathlib.Path)
     parser.add_argument("--json", type=pathlib.Path, default=HERE / "results/documents.json")
     args = parser.parse_args()
@@ -90,10 +92,12 @@ def main() -> None:
     folder = args.folder or manuals()
     for peer in PEERS.values():
         build(peer)
+    around = machine()
     rows: dict[str, dict[str, Any]] = {}
-    for _ in range(ROUNDS):
+    for _ in range(args.rounds):
         for name in ("lmstack", *PEERS):
             found = measure(name, folder, args.pages)
+            print(f"  {name}: {found['pages']:,} pages in {found['seconds']:.0f} s", flush=True)
             if name not in rows or found["pages_per_s"] > rows[name]["pages_per_s"]:
                 rows[name] = found
     counts = {name: row.pop("counts") for name, row in rows.items()}
@@ -106,7 +110,7 @@ def main() -> None:
         print(f"{name:16}{row['pages_per_s']:>9.1f} pages/s over {row['pages']:,} pages")
     print(f"page counts {'agree' if reconciled else 'DIFFER: ' + json.dumps(counts)}")
     result = {
-        "processor": processor(),
+        "machine": around,
         "files": counts["lmstack"],
         "page_counts_agree": reconciled,
         "counted_by": sorted(counts),
