@@ -17,7 +17,8 @@ from lmstack.rag import Answerer, DocumentInfo, IndexView, PassagesFound
 
 __all__ = ["answerable", "candidate_questions", "question_about"]
 
-LOOK_AT = 30
+LOOK_AT = 300
+_PLAIN = "What is said about"
 _VERBS = (
     "add ask back build change check choose clean compare configure connect convert create debug "
     "deploy download edit enable export find fix get import index install keep load make measure "
@@ -41,14 +42,16 @@ _QUESTION_WORDS = ("what", "when", "where", "which", "who", "why", "how")
 
 
 def candidate_questions(index: IndexView) -> list[str]:
-    """Questions from the documents near the top of the folder, in turns, plain ones last."""
+    """Questions from the documents near the top of the folder, in turns. Those that a heading
+    asks come first, plain ones last."""
     by_document = [list(_questions(index, info)) for info in _first(index.documents())]
-    found: dict[str, None] = {}
+    found: dict[str, int] = {}
     for turn in range(max(map(len, by_document), default=0)):
         for questions in by_document:
             if turn < len(questions):
-                found.setdefault(questions[turn])
-    return sorted(found, key=lambda question: question.startswith("What is said"))
+                question, is_asked = questions[turn]
+                found.setdefault(question, 2 if question.startswith(_PLAIN) else 1 - is_asked)
+    return sorted(found, key=lambda question: found[question])
 
 
 async def answerable(answerer: Answerer, questions: Sequence[str], wanted: int) -> list[str]:
@@ -68,7 +71,8 @@ def _first(documents: list[DocumentInfo]) -> list[DocumentInfo]:
     return sorted(documents, key=lambda info: (info.path.count("/"), info.path))[:LOOK_AT]
 
 
-def _questions(index: IndexView, info: DocumentInfo) -> Iterator[str]:
+def _questions(index: IndexView, info: DocumentInfo) -> Iterator[tuple[str, bool]]:
+    """Each question with whether a heading asks it in so many words."""
     try:
         sections = index.document(info.id).sections
     except NotFoundError:  # changed since it was listed
@@ -76,7 +80,7 @@ def _questions(index: IndexView, info: DocumentInfo) -> Iterator[str]:
     for section in sections:
         question = question_about(section.title) if section.level > 1 else None
         if question:
-            yield question
+            yield question, section.title.rstrip().endswith("?")
 
 
 def question_about(heading: str) -> str | None:
@@ -84,7 +88,7 @@ def question_about(heading: str) -> str | None:
     title = _MARKUP.sub(lambda match: match.group(1) or "", _NUMBERING.sub("", heading))
     title = " ".join(title.split()).rstrip(".:!")
     words = title.split()
-    if not 2 <= len(words) <= 10 or len(title) > 70:
+    if not 2 <= len(words) <= 10 or len(title) > 70 or "…" in title or "..." in title:
         return None
     if title.endswith("?"):
         return title
@@ -92,9 +96,10 @@ def question_about(heading: str) -> str | None:
     if first in _QUESTION_WORDS:
         return _completed(title)
     # "Search the index" tells what to do, "Search and answers" names two things.
-    if first in IMPERATIVES and second not in ("and", "or", "of", "is"):
+    names_two = second in ("and", "or", "of", "is") or (first, second) == ("back", "to")
+    if first in IMPERATIVES and not names_two:
         return f"How do I {first} {' '.join(words[1:])}?"
-    return f"What is said about “{title}”?"
+    return f"{_PLAIN} “{title}”?"
 
 
 def _completed(title: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lmstack.app._suggestions import question_about
+from lmstack.app._suggestions import candidate_questions, question_about
 from lmstack.app.workspace import Workspace, WorkspaceConfig
 from lmstack.core import InputError, ModelInfo, NotFoundError, ScriptedModel
 from lmstack.rag import Index
@@ -221,6 +221,21 @@ async def test_suggestions_come_from_headings_and_can_be_answered(
         assert not (await answer(workspace, question))[-1][1]["abstained"]
 
 
+def test_questions_that_headings_ask_come_first_and_many_files_without_one_do_not_hide_them(
+    make: Any, docs: Path, until: Any
+) -> None:
+    for number in range(40):
+        (docs / f"about{number:02}.md").write_text(f"# A\n\n## The letter {number}\n\nA letter.\n")
+    (docs / "deep").mkdir()
+    (docs / "deep" / "faq.md").write_text("# FAQ\n\n## Is it fast?\n\nIt is.\n")
+    workspace = make()
+    workspace.start_indexing()
+    until(lambda: workspace.status()["state"] == "ready")
+    questions = candidate_questions(workspace.index)
+    assert questions[:2] == ["Is it fast?", "How do I start the server?"]
+    assert questions[-1].startswith("What is said about")
+
+
 @pytest.mark.parametrize(
     ("heading", "question"),
     [
@@ -242,6 +257,9 @@ async def test_suggestions_come_from_headings_and_can_be_answered(
         ("Which files are read", "Which files are read?"),
         ("Why not", None),
         ("Introduction", None),
+        ("Back up the index", "How do I back up the index?"),
+        ("Back to the example", "What is said about “Back to the example”?"),
+        ("How do I …?", None),
         ("", None),
         ("x " * 60, None),
     ],
