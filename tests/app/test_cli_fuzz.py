@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import tokenizers
@@ -80,15 +81,33 @@ def sealed(docs: Path, embedder: HashEmbedder, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"words")))
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(command=st.sampled_from(COMMANDS), rest=st.lists(words, max_size=5))
+def typed(examples: int) -> Callable[..., Any]:
+    """A test of so many commands with anything after them."""
+    shape = settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+    drawn = given(command=st.sampled_from(COMMANDS), rest=st.lists(words, max_size=5))
+    return lambda test: shape(drawn(test))
+
+
+@typed(60)
 def test_nothing_that_is_typed_is_a_fault_of_ours(
     run: Run, sealed: None, home: Path, command: list[str], rest: list[str]
 ) -> None:
+    _check(run, home, command, rest)
+
+
+@pytest.mark.long
+@typed(1500)
+def test_nothing_of_much_that_is_typed_is_a_fault_of_ours(
+    run: Run, sealed: None, home: Path, command: list[str], rest: list[str]
+) -> None:
+    _check(run, home, command, rest)
+
+
+def _check(run: Run, home: Path, command: list[str], rest: list[str]) -> None:
     ran = run(*command, *rest)
     assert ran.code in (0, 1, 2), ran.err
     assert ran.code != EXIT_CRASH
