@@ -11,7 +11,8 @@ take turns in rounds, and the best round counts, because shared machines stall. 
 "first" is a new chunker's first pass over all texts, "again" its second. Time of the processor
 stands beside that of the wall, which other work on the machine delays. lmstack's time holds
 finding paragraphs and counting what will be embedded, not telling the language, which no other
-side does; no side embeds.
+side does. Semantic sides get one embedding function, of hashed words, since models would hide
+what cutting takes.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ PEERS = Peer(
     "chonkie",
     (("chonkie==1.7.0", "langchain-text-splitters==1.1.3", "tokenizers==0.23.3"),),
 )
-LMSTACK = ("structure", "fixed", "sentence", "recursive")
+LMSTACK = ("structure", "fixed", "sentence", "recursive", "semantic")
 SIDES = (
     *(f"lmstack {name}" for name in LMSTACK),
-    *(f"chonkie tokens-{name}" for name in ("token", "sentence", "recursive")),
+    *(f"chonkie tokens-{name}" for name in ("token", "sentence", "recursive", "semantic")),
     "chonkie characters-recursive",
     "langchain tokens-recursive",
     "langchain characters-recursive",

@@ -41,6 +41,7 @@ CHUNKERS = {
     "windows": ("lmstack fixed", "chonkie tokens-token", ""),
     "sentences": ("lmstack sentence", "chonkie tokens-sentence", ""),
     "recursive": ("lmstack recursive", "chonkie tokens-recursive", "langchain tokens-recursive"),
+    "semantic": ("lmstack semantic", "chonkie tokens-semantic", ""),
     "structure": ("lmstack structure", "", ""),
 }
 READERS = {
