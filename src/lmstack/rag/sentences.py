@@ -24,6 +24,8 @@ _MARKER = re.compile(
 )
 _FENCE = re.compile(r"[ \t]*(?:>[ \t]*)*(```+|~~~+)")
 _RULE = frozenset("-*_=|:+ \t\r\n")
+# What Punkt looks at to see whether a sentence ends there; most lines of a manual have none.
+_END = re.compile("[.?!\u2026](?=[\\s!?)\"';}\\]*:@({\\[\u201d\u00bb\u2019])")
 # Punkt is linear in theory; in practice long texts without a blank line cost it dearly.
 _MAX_PROSE = 20_000
 
@@ -95,6 +97,8 @@ def split_prose(text: str, start: int, end: int) -> list[Span]:
 
 
 def _punkt(text: str, start: int, end: int) -> list[Span]:
+    if not _END.search(text, start, end):
+        return _stripped(text, start, end)
     spans: list[Span] = []
     for left, right in nupunkt.sent_spans(text[start:end]):
         spans.extend(_stripped(text, start + left, start + right))

@@ -58,6 +58,9 @@ def pack_levels(
     setting: Setting, span: Span, levels: Sequence[Cutter], step: Step | None = None
 ) -> Iterator[Span]:
     """Chunks of ``span``, in order."""
+    if setting.measure.weight(*span) <= setting.budget(span[0]):
+        yield span
+        return
     starts, ends, fits, low, high = _pieces(setting, span, levels)
     budgets = setting.budgets(starts)
     if not levels:
