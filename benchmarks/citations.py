@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from planted import Corpus, Question, make_corpus
-from questions import parse_settings, share, show
+from questions import load_reranker, parse_settings, share, show
 from spine import processor
 
 from lmstack.core import Message, Request, SamplingParams, complete
@@ -99,6 +99,7 @@ class Side:
         self.embedder = LocalEmbedder.load("all-minilm-l6-v2")
         self.model = LocalModel.load(model)
         stack.callback(self.model.close)
+        self.reranker = load_reranker()
         self.index = stack.enter_context(Index.open(scratch / "index", self.embedder))
         result = self.index.update([self.corpus.folder])
         if result.problems:
@@ -148,7 +149,7 @@ def _touches(cited: Cited, spans: Sequence[tuple[str, tuple[int, int]]]) -> bool
 
 
 def ask_ours(side: Side, questions: Sequence[Question], config: AnswerConfig) -> list[Said]:
-    answerer = Answerer(side.index, side.model, config)
+    answerer = Answerer(side.index, side.model, config, reranker=side.reranker)
     said = []
     for question in questions:
         start = time.perf_counter()
@@ -207,7 +208,7 @@ async def ask_writing(
 
 
 def same_passages(side: Side, config: AnswerConfig) -> Callable[[str], Passages]:
-    answerer = Answerer(side.index, side.model, config)
+    answerer = Answerer(side.index, side.model, config, reranker=side.reranker)
     return lambda text: [
         (side.name(hit.path), hit.start, hit.end) for hit in answerer.find(text).hits[:TOP]
     ]

@@ -5,9 +5,10 @@
 
 For some entities of the planted-fact corpus, two questions about one, the second leaning on the
 first where it can ("And …"). Each conversation starts cold: nothing of its documents has been
-embedded by the answerer or read by the model. Reported: seconds of an answer, and tokens of the
-model that were computed and reused, of the first turn and of the second. Time is the median over
-conversations, and that of the ratio.
+embedded by the answerer or read by the model. Twice: with a pause in which the answer is read and
+the answerer reads ahead, as where a folder is served, and without either. Reported: seconds of an
+answer, and tokens of the model that were computed and reused, of the first turn and of the second.
+Time is the median over conversations, and that of the ratio.
 """
 
 from __future__ import annotations
@@ -38,10 +39,14 @@ def conversations(side: Side, count: int) -> list[tuple[str, str]]:
     return pairs[:: max(1, len(pairs) // count)][:count]
 
 
-def measure(side: Side, config: AnswerConfig, pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
+def measure(
+    side: Side, config: AnswerConfig, pairs: list[tuple[str, str]], pause: float
+) -> list[dict[str, Any]]:
     rows = []
     for first, second in pairs:
-        answerer = Answerer(side.index, side.model, config)
+        answerer = Answerer(
+            side.index, side.model, config, reranker=side.reranker, read_ahead=pause > 0
+        )
         turns: list[tuple[str, str]] = []
         row: dict[str, Any] = {}
         for name, question in (("first", first), ("second", second)):
@@ -55,6 +60,8 @@ def measure(side: Side, config: AnswerConfig, pairs: list[tuple[str, str]]) -> l
                 "cached_tokens": usage.cached_tokens,
             }
             turns.append((question, answer.answer))
+            time.sleep(pause)
+        answerer.close()
         rows.append(row)
     return rows
 
@@ -78,17 +85,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--count", type=int, default=12)
+    parser.add_argument("--pause", type=float, default=3.0, help="seconds between the turns")
     parser.add_argument("--json", type=pathlib.Path, default=None)
     args = parser.parse_args()
     config = parse_settings(args.set)
     with ExitStack() as stack:
         side = Side(stack, SEEDS["held out"], held_out=True, model="smollm2-135m-instruct")
         pairs = conversations(side, args.count)
-        measure(side, config, pairs[:1])  # the first of all pays for what is made once
-        found = summarise(measure(side, config, pairs[1:]))
+        measure(side, config, pairs[:1], 0)  # the first of all pays for what is made once
+        found = {
+            f"pause of {pause} s": summarise(measure(side, config, pairs[1:], pause))
+            for pause in (args.pause, 0.0)
+        }
     print(f"{config.strategy}, {len(pairs) - 1} conversations, {processor()}")
-    for name, value in found.items():
-        print(f"  {name:24}{value:10.3f}")
+    for title, figures in found.items():
+        print(f" {title}")
+        for name, value in figures.items():
+            print(f"  {name:24}{value:10.3f}")
     if args.json:
         runs = json.loads(args.json.read_text()) if args.json.exists() else {}
         runs[config.strategy] = {"machine": processor(), "conversations": len(pairs) - 1, **found}

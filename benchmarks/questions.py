@@ -33,8 +33,10 @@ from typing import Any
 
 from spine import processor
 
+from lmstack.app.retrieval_wiring import DEFAULT_RERANKER, WEIGHTS
 from lmstack.rag import Answer, AnswerConfig, Answerer, Index
 from lmstack.serve import LocalEmbedder, LocalModel
+from lmstack.serve.tasks import LocalReranker
 
 HERE = pathlib.Path(__file__).parent
 QUESTIONS = HERE / "questions" / "questions.jsonl"
@@ -150,6 +152,11 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
+def load_reranker() -> LocalReranker:
+    """As the commands have it."""
+    return LocalReranker.load(DEFAULT_RERANKER, weights=WEIGHTS, cut=True)
+
+
 class Bench:
     """The corpora indexed once, and the default models loaded once, for many settings."""
 
@@ -158,6 +165,7 @@ class Bench:
         self.embedder = LocalEmbedder.load("all-minilm-l6-v2")
         self.model = LocalModel.load("smollm2-135m-instruct")
         stack.callback(self.model.close)
+        self.reranker = load_reranker()
         scratch = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.folders, self.indexes = {}, {}
         for name in sorted({q.corpus for q in self.questions}):
@@ -171,7 +179,7 @@ class Bench:
     ) -> list[Outcome]:
         outcomes = []
         for q in self.questions if questions is None else questions:
-            answerer = Answerer(self.indexes[q.corpus], self.model, config)
+            answerer = Answerer(self.indexes[q.corpus], self.model, config, reranker=self.reranker)
             answer = asyncio.run(answerer.answer(q.question))
             outcomes.append(judge(q, answer, self.folders[q.corpus], config.passages))
         return outcomes

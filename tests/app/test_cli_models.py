@@ -67,7 +67,7 @@ def test_pull_prints_size_licence_and_digest(run: Run, tiny: Path) -> None:
     assert "sha256:" in line
 
 
-def test_pull_without_a_name_gets_both_defaults(
+def test_pull_without_a_name_gets_all_defaults(
     run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -78,7 +78,8 @@ def test_pull_without_a_name_gets_both_defaults(
 
     monkeypatch.setattr(wiring, "pull", pull)
     assert run("pull").code == 0
-    assert asked == [wiring.DEFAULT_MODEL, wiring.DEFAULT_EMBEDDER]
+    assert asked == list(wiring.PURPOSES)
+    assert {wiring.DEFAULT_MODEL, wiring.DEFAULT_EMBEDDER} < {*asked}
 
 
 def test_ctrl_c_while_pulling_says_that_the_part_is_kept(

@@ -99,6 +99,18 @@ async def test_sentences_are_embedded_once(index, embedder):
     assert len(embedder.embedded) <= 6
 
 
+async def test_what_a_second_question_needs_is_embedded_while_nobody_asks(index, embedder):
+    config = AnswerConfig(strategy="similarity", **LOOSE)
+    answerer = Answerer(index, ScriptedModel(), config, read_ahead=True)
+    first = await answerer.answer("How many requests may clients send?")
+    assert answerer.wait(20)
+    embedder.embedded.clear()
+    await answerer.answer("Which status do they get?", [("How many requests?", first.answer)])
+    answerer.close()
+    # The question, and that without names: no sentence.
+    assert len(embedder.embedded) <= 2
+
+
 PASSAGES = [("a.md", "[1] One."), ("b.md", "[2] Two."), ("c.md", "[3] Three.")]
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.app import indexing, wiring
+from lmstack.app import indexing, retrieval_wiring, wiring
 from lmstack.app.embedder_wiring import say_where_texts_go
 from lmstack.app.output import Output
 from lmstack.core import ChatModel, Delta, ModelInfo, NotFoundError, Request, shown
@@ -105,7 +105,11 @@ def open_source(
 
 @contextmanager
 def answering(
-    index: IndexView, model: str | None, num_passages: int, weights: str | None = None
+    out: Output,
+    index: IndexView,
+    model: str | None,
+    num_passages: int,
+    weights: str | None = None,
 ) -> Iterator[tuple[Answerer, list[Request]]]:
     """An answerer over ``index``, and the list of what it asks the model."""
     from lmstack.rag import AnswerConfig, Answerer
@@ -115,7 +119,8 @@ def answering(
     )
     heard = Overheard(wiring.generator(model, weights))
     try:
-        yield Answerer(index, heard, config), heard.requests
+        reranker = retrieval_wiring.answer_reranker(out.note)
+        yield Answerer(index, heard, config, reranker=reranker), heard.requests
     finally:
         wiring.close(heard.model)
 

@@ -4,16 +4,25 @@ here. Like `wiring`, imports what it wires when it is called.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lmstack.app.output import Output
-from lmstack.core import NotFoundError
+from lmstack.core import NotFoundError, Reranker
 
 if TYPE_CHECKING:
     from lmstack.rag.search.retrieval import RetrievalConfig, Searchable
     from lmstack.rag.search.retriever import Retriever
+    from lmstack.serve.tasks import LocalReranker
 
-__all__ = ["DEFAULT_LATE", "DEFAULT_RERANKER", "feasible", "retriever"]
+__all__ = [
+    "DEFAULT_LATE",
+    "DEFAULT_RERANKER",
+    "WEIGHTS",
+    "answer_reranker",
+    "feasible",
+    "retriever",
+]
 
 DEFAULT_RERANKER = "ms-marco-minilm-l12"
 DEFAULT_LATE = "colbert-small"
@@ -35,16 +44,35 @@ def feasible(out: Output, config: RetrievalConfig) -> RetrievalConfig:
 def retriever(index: Searchable, config: RetrievalConfig) -> Retriever:
     """A retriever with the models that ``config`` needs, loaded."""
     from lmstack.rag.search.retriever import Retriever
-    from lmstack.registry import Store
-    from lmstack.serve.tasks import LocalReranker, LocalTokenEmbedder
 
-    resolve = Store().resolve
     reranker, late = None, None
     if config.rerank_depth:
-        reranker = LocalReranker.load(resolve(DEFAULT_RERANKER), weights=WEIGHTS, cut=True)
+        reranker = _reranker()
     if config.late_depth:
-        late = LocalTokenEmbedder.load(resolve(DEFAULT_LATE), weights=WEIGHTS)
+        from lmstack.registry import Store
+        from lmstack.serve.tasks import LocalTokenEmbedder
+
+        late = LocalTokenEmbedder.load(Store().resolve(DEFAULT_LATE), weights=WEIGHTS)
     return Retriever(index, config, reranker=reranker, late=late)
+
+
+def answer_reranker(note: Callable[[str], None]) -> Reranker | None:
+    """What has a say in which sentence answers, loaded; None where it is not in the store, which
+    ``note`` is told."""
+    if _is_here(DEFAULT_RERANKER):
+        return _reranker()
+    note(
+        f"what is quoted is chosen without a reranker, for {DEFAULT_RERANKER} is not here:"
+        f" lmstack pull {DEFAULT_RERANKER}"
+    )
+    return None
+
+
+def _reranker() -> LocalReranker:
+    from lmstack.registry import Store
+    from lmstack.serve.tasks import LocalReranker
+
+    return LocalReranker.load(Store().resolve(DEFAULT_RERANKER), weights=WEIGHTS, cut=True)
 
 
 def _is_here(name: str) -> bool:

@@ -25,7 +25,7 @@ from lmstack.app.task_wiring import Also
 from lmstack.app.uploads import Uploads
 from lmstack.app.web import PUBLIC_PATHS, add_page
 from lmstack.app.workspace import Workspace
-from lmstack.core import ChatModel, Delta, Embedder, ModelInfo, Request
+from lmstack.core import ChatModel, Delta, Embedder, ModelInfo, Request, Reranker
 from lmstack.rag import GroundedModel
 from lmstack.safety import AuditLog, GuardedModel, Limits, RateLimiter
 from lmstack.serve import create_app
@@ -44,6 +44,7 @@ def build_service(
     model: ChatModel,
     embedder: Embedder,
     embedder_named: Callable[[str], Embedder] | None = None,
+    reranker: Reranker | None = None,
     api_keys: tuple[str, ...],
     key_entries: tuple[KeyEntry, ...] = (),
     allowed_hosts: tuple[str, ...],
@@ -76,6 +77,7 @@ def build_service(
         index_dir,
         model=reading,
         embedder=embedder,
+        reranker=reranker,
         guard=guard,
         access=access,
         uploads=taken,

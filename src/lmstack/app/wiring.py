@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.app import task_wiring
+from lmstack.app import retrieval_wiring, task_wiring
 from lmstack.app.checks import Check, machine_checks, network_checks, store_checks
 from lmstack.app.embedder_wiring import DEFAULT_EMBEDDER, embedder_named, shaped_name
 from lmstack.core import (
@@ -67,6 +67,7 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 PURPOSES = {
     DEFAULT_MODEL: "is the default for answers",
     DEFAULT_EMBEDDER: "is the default for finding passages",
+    retrieval_wiring.DEFAULT_RERANKER: "is the default for choosing what answers",
 }
 REMOTE = ("openai", "anthropic")
 PullProgress = Callable[[str, int, int | None], None]
@@ -273,11 +274,13 @@ def service(
     key_entries: tuple[KeyEntry, ...] = (),
     local: bool,
     uploads: bool = False,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Service:
     """Load the models and put everything that `lmstack up` serves together.
 
     ``engine``: settings of every engine that differ from what is usual. ``local``: only this
-    machine can ask, so requests under other host names are refused.
+    machine can ask, so requests under other host names are refused. ``note`` is told what is
+    done without.
     """
     from lmstack.app.service import build_service
     from lmstack.engine import EngineConfig
@@ -298,6 +301,7 @@ def service(
         model=chat,
         embedder=loaded(embedder(embedder_name or embedder_of_index(index_of(docs)))),
         embedder_named=lambda name: loaded(embedder(name)),
+        reranker=retrieval_wiring.answer_reranker(note),
         also=beside,
         api_keys=api_keys,
         key_entries=key_entries,

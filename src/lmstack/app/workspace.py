@@ -33,6 +33,7 @@ from lmstack.core import (
     LmstackError,
     Message,
     NotFoundError,
+    Reranker,
     check_range,
 )
 from lmstack.rag import (
@@ -110,6 +111,7 @@ class Workspace:
         *,
         model: ChatModel,
         embedder: Embedder,
+        reranker: Reranker | None = None,
         config: WorkspaceConfig | None = None,
         guard: Callable[[ChatModel], ChatModel] = lambda model: model,
         access: Access | None = None,
@@ -120,6 +122,7 @@ class Workspace:
         self.folder = Path(os.path.abspath(folder))
         self.model = model
         self.embedder = embedder
+        self.reranker = reranker
         self.index = Index.open(index_dir, embedder, config=self.config.index)
         self._embedder_named = embedder_named
         self._reopening = threading.Lock()
@@ -167,6 +170,9 @@ class Workspace:
         with self._lock:
             self._closing = True
             thread = self._thread
+            answerers = list(self._answerers.values())
+        for answerer in answerers:
+            answerer.close()
         self._wake.set()
         if thread is not None:
             thread.join(CLOSE_S)
@@ -261,6 +267,8 @@ class Workspace:
                 before = self.index
                 self.index = Index.open(before.place, self.embedder, config=self.config.index)
                 with self._lock:
+                    for answerer in self._answerers.values():
+                        answerer.close()
                     self._answerers.clear()
                     self._suggested.clear()
                 before.close()
@@ -277,11 +285,18 @@ class Workspace:
         labels, index = self._access.labels_of(client), self._current()
         if where is not None:
             view = index.seen_by(labels).matching(where)
-            return Answerer(view, self.model, self.config.answer)
+            return Answerer(view, self.model, self.config.answer, reranker=self.reranker)
         with self._lock:
             if labels not in self._answerers:
-                view = index.seen_by(labels)
-                self._answerers[labels] = Answerer(view, self.model, self.config.answer)
+                # Elsewhere texts may be paid for: there is none that nobody asked about.
+                here = self.embedder.info.digest is not None
+                self._answerers[labels] = Answerer(
+                    index.seen_by(labels),
+                    self.model,
+                    self.config.answer,
+                    reranker=self.reranker,
+                    read_ahead=here,
+                )
             return self._answerers[labels]
 
     # ---- what the page shows

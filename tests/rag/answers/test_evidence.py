@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from lmstack.core import ScriptedModel
+from lmstack.core import ModelInfo, ScriptedModel
 from lmstack.rag import AnswerConfig, Answerer, Index
 from lmstack.rag.search.words import covered_share, name_words
 
@@ -76,6 +77,45 @@ async def test_document_that_goes_while_it_is_read_does_no_harm(answerer, tmp_pa
     answerer.index.update()
     answerer.index.search = lambda *_, **__: hits
     assert not (await answerer.answer("What when the oil runs out?")).abstained
+
+
+class Fond:
+    """A reranker that likes passages with ``word``, and notes what it was given."""
+
+    info = ModelInfo("fond")
+
+    def __init__(self, word: str) -> None:
+        self.word, self.read = word, list[str]()
+
+    def score(self, query, passages):
+        self.read += passages
+        return np.array([8.0 if self.word in text else -8.0 for text in passages], np.float32)
+
+
+async def test_reranker_chooses_among_what_bears_on_the_question(answerer):
+    question = "What happens when the oil runs out?"
+    fond = Answerer(
+        answerer.index, ScriptedModel(), answerer.config, reranker=Fond("Fill the tank")
+    )
+    answer = await fond.answer(question)
+    assert answer.answer.startswith("Fill the tank")
+    assert answer.evidence == answerer.find(question).evidence
+
+
+async def test_reranker_cannot_make_an_answer_of_what_bears_on_nothing(answerer):
+    fond = Fond("tank")
+    config = answerer.config.replace(min_evidence=0.9)
+    asked = Answerer(answerer.index, ScriptedModel(), config, reranker=fond)
+    assert (await asked.answer("What happens when the oil runs out?")).abstained
+    assert fond.read == []
+
+
+def test_sentences_that_the_reranker_did_not_read_count_as_the_worst(answerer):
+    config = answerer.config.replace(reread=1, reread_weight=0.01)
+    fond = Answerer(answerer.index, ScriptedModel(), config, reranker=Fond("no such words"))
+    found = fond.find("What happens when the oil runs out?").sentences
+    assert len(found) > 1
+    assert [s.merit for s in found] == pytest.approx([s.evidence - 0.08 for s in found])
 
 
 def test_name_that_nothing_mentions_lowers_the_evidence(answerer):

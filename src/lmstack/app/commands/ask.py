@@ -92,8 +92,9 @@ def ask(
     out.interrupted = ("the index is kept", again)
     with (
         document_wiring.open_source(out, docs, index, embedder, rebuild=rebuild) as opened,
-        document_wiring.answering(opened.matching(wanted), model, k, weights) as (answerer, heard),
+        document_wiring.answering(out, opened.matching(wanted), model, k, weights) as answered,
     ):
+        answerer, heard = answered
         out.detail("models loaded")
         if out.as_json:
             answer = asyncio.run(answerer.answer(question))

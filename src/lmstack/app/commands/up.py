@@ -109,6 +109,7 @@ def up(
             key_entries=entries,
             local=_is_local(host),
             uploads=uploads,
+            note=out.note,
         )
         serve(listener, load, ready, stop)
 

@@ -62,7 +62,9 @@ class AnswerConfig(Config):
     ``min_evidence`` for the best sentence the answer is an abstention. ``weighed``: how many
     sentences, those with the most words of the question, are looked at so closely.
 
-    ``candidates`` sentences with the most evidence may be chosen, of those within
+    Where there is a reranker, it reads the ``reread`` sentences with the most evidence, and
+    ``reread_weight`` times its score is added for their order (not for ``min_evidence``).
+    ``candidates`` sentences may be chosen, the first in that order, of those within
     ``candidate_margin`` of the best. Where there are several, ``likelihood_weight`` times the
     mean log-probability of a token of the question is added to the evidence. Longer sentences
     than ``max_sentence_chars`` are not quoted.
@@ -96,6 +98,8 @@ class AnswerConfig(Config):
     weighed: int = 32
     unheard_penalty: float = 0.2
     min_evidence: float = 0.43
+    reread: int = 12
+    reread_weight: float = 0.04
     candidates: int = 4
     candidate_margin: float = 0.1
     likelihood_weight: float = 0.1
@@ -122,6 +126,7 @@ class AnswerConfig(Config):
         check_range("retrieve", self.retrieve, 1, 100)
         check_range("passages", self.passages, 1, self.retrieve)
         check_range("weighed", self.weighed, 1, 10_000)
+        check_range("reread", self.reread, 1, 1000)
         check_range("candidates", self.candidates, 1, 1000)
         check_range("max_sentence_chars", self.max_sentence_chars, 10, 100_000)
         check_range("max_sentences", self.max_sentences, 1, 100)
@@ -136,6 +141,7 @@ class AnswerConfig(Config):
             "kind_penalty",
             "edition_penalty",
             "unheard_penalty",
+            "reread_weight",
             "candidate_margin",
             "likelihood_weight",
             "min_support",

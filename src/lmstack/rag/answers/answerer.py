@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, 
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from lmstack.core import ChatModel, InputError, NotFoundError, SamplingParams
+from lmstack.core import ChatModel, InputError, Reranker, SamplingParams
 from lmstack.rag.answers.answer import (
     Abstained,
     Answer,
@@ -27,11 +27,18 @@ from lmstack.rag.answers.answer import (
 from lmstack.rag.answers.asked import question_parts, read_question
 from lmstack.rag.answers.composing import Composer
 from lmstack.rag.answers.editions import Edition, edition_of, in_force
-from lmstack.rag.answers.evidence import Candidate, read_sentences, unheard_names, weigh_sentences
+from lmstack.rag.answers.evidence import (
+    Candidate,
+    read_sentences,
+    reread_sentences,
+    texts_to_embed,
+    unheard_names,
+    weigh_sentences,
+)
+from lmstack.rag.answers.hit_documents import HitDocuments
 from lmstack.rag.answers.prompting import EarlierTurn
 from lmstack.rag.answers.strategies import STRATEGIES, Task
 from lmstack.rag.answers.support import OverlapSupport, SupportScorer
-from lmstack.rag.documents import Document, page_of
 from lmstack.rag.search.followup import Turn, retrieval_query
 from lmstack.rag.search.hybrid import Hit, query_vector
 from lmstack.rag.search.lexical import content_words
@@ -40,7 +47,6 @@ from lmstack.rag.view import IndexView
 
 __all__ = ["ABSTENTION", "Answerer", "Found"]
 
-MAX_ABOVE = 20_000
 MAX_FOUND = 100
 # Passages of superseded documents that are read beside those in force.
 SUPERSEDED_READ = 2
@@ -51,14 +57,15 @@ UNANSWERED = "The documents do not answer this:"
 @dataclass(frozen=True)
 class Found:
     """What an answer to one part of a question starts from: the hits, those of them that are
-    read, and their weighed sentences. ``question`` is what the sentences are weighed for,
-    ``query`` what was searched for. ``unheard``: names in the question that no hit mentions.
-    ``editions``: of each document found."""
+    read, all their sentences and those that were weighed. ``question`` is what the sentences are
+    weighed for, ``query`` what was searched for. ``unheard``: names in the question that no hit
+    mentions. ``editions``: of each document found."""
 
     question: str
     query: str
     hits: list[Hit]
     read: list[Hit]
+    quotable: list[Candidate]
     sentences: list[Candidate]
     unheard: list[str]
     editions: Mapping[int, Edition]
@@ -79,8 +86,11 @@ class _Asked:
 
 
 class Answerer:
-    """Answers from one index with one model. ``scorer`` decides what a passage bears out.
-    Keeps nothing between questions; safe to share between tasks."""
+    """Answers from one index with one model. ``scorer`` decides what a passage bears out;
+    ``reranker`` has a say in which sentence answers. Keeps nothing of who asks; safe to share
+    between tasks. ``read_ahead``: embed the other sentences of the passages of an answer while
+    nobody asks, so that a further question about them finds that done; not for an embedder that
+    is paid by the text. `close` ends that."""
 
     def __init__(
         self,
@@ -88,7 +98,9 @@ class Answerer:
         model: ChatModel,
         config: AnswerConfig | None = None,
         *,
+        reranker: Reranker | None = None,
         scorer: SupportScorer | None = None,
+        read_ahead: bool = False,
     ) -> None:
         if index.embedder is None:
             raise InputError(
@@ -99,8 +111,18 @@ class Answerer:
         self.index = index
         self.model = model
         self.config = config or AnswerConfig()
+        self._reranker = reranker
+        self._reads_ahead = read_ahead
         self._embedder = RememberingEmbedder(index.embedder)
         self._scorer = scorer or OverlapSupport(self._embedder)
+
+    def close(self) -> None:
+        """Read ahead no further."""
+        self._embedder.close()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until there is nothing to read ahead; whether that came within ``timeout`` s."""
+        return self._embedder.wait(timeout)
 
     async def answer(self, question: str, history: Sequence[Turn] = ()) -> Answer:
         """The whole answer: the last event of `stream`."""
@@ -159,6 +181,9 @@ class Answerer:
             yield composer.say(f" {UNANSWERED} {' '.join(unanswered)}")
         for conflict in composer.conflicts:
             yield ConflictFound(conflict)
+        if self._reads_ahead:
+            for part in parts:
+                self._embedder.look_ahead(texts_to_embed(part.quotable, part.query))
         timings = AnswerTimings(retrieval_s, first_token_s, time.monotonic() - started)
         yield AnswerDone(
             Answer(
@@ -275,10 +300,20 @@ class Answerer:
         )
         unheard = unheard_names(query, hits)
         if unheard:
-            weighed = [replace(s, evidence=s.evidence - config.unheard_penalty) for s in weighed]
+            penalty = config.unheard_penalty
+            weighed = [
+                replace(s, evidence=s.evidence - penalty, merit=s.merit - penalty) for s in weighed
+            ]
+        if self._reranker is not None and _may_answer(weighed, config):
+            weighed = reread_sentences(weighed, query, self._reranker, config)
         weighed = [replace(s, page=documents.page(s.hit, s.start)) for s in weighed]
         seconds = time.monotonic() - started
-        return Found(question, query, hits, read, weighed, unheard, editions, seconds)
+        return Found(question, query, hits, read, sentences, weighed, unheard, editions, seconds)
+
+
+def _may_answer(sentences: Sequence[Candidate], config: AnswerConfig) -> bool:
+    """Whether one has evidence enough: where none has, their order is of no use."""
+    return any(s.evidence >= config.min_evidence for s in sentences)
 
 
 def in_order(
@@ -327,37 +362,6 @@ def _reason(parts: Sequence[Found], composer: Composer, config: AnswerConfig) ->
     if composer.model_abstained:
         return "the model found no answer in the passages"
     return "no sentence of the answer was borne out by its passage"
-
-
-class HitDocuments:
-    """The documents of hits, each read once. One that has changed or gone since it was found is
-    none."""
-
-    def __init__(self, index: IndexView) -> None:
-        self._index = index
-        self._documents: dict[int, Document | None] = {}
-
-    def of(self, hit: Hit) -> Document | None:
-        if hit.document_id not in self._documents:
-            try:
-                self._documents[hit.document_id] = self._index.document(hit.document_id)
-            except NotFoundError:
-                self._documents[hit.document_id] = None
-        document = self._documents[hit.document_id]
-        return document if document and document.text[hit.start : hit.end] == hit.text else None
-
-    def above(self, hit: Hit) -> str:
-        """The text of a hit's section before it, where its table's header may stand."""
-        document = self.of(hit)
-        if document is None:
-            return ""
-        starts = (s.start for s in document.sections if s.start <= hit.start)
-        start = max(max(starts, default=0), hit.start - MAX_ABOVE)
-        return document.text[start : hit.start]
-
-    def page(self, hit: Hit, offset: int) -> int | None:
-        document = self.of(hit)
-        return hit.page if document is None else page_of(document.pages, offset)
 
 
 async def _close(events: AsyncIterator[AnswerEvent]) -> None:

@@ -12,14 +12,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lmstack.core import Embedder
+from lmstack.core import Embedder, Reranker
 from lmstack.rag.answers.answer import AnswerConfig
 from lmstack.rag.answers.asked import fits_kind, is_of_another
 from lmstack.rag.answers.pieces import read_pieces
 from lmstack.rag.search.hybrid import Hit
 from lmstack.rag.search.words import covered_share, name_words, stem, stems, without_words
 
-__all__ = ["Candidate", "choose_candidates", "read_sentences", "unheard_names", "weigh_sentences"]
+__all__ = [
+    "Candidate",
+    "choose_candidates",
+    "read_sentences",
+    "reread_sentences",
+    "texts_to_embed",
+    "unheard_names",
+    "weigh_sentences",
+]
 
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)$")
 USUAL = ("prose", "row")
@@ -33,7 +41,8 @@ class Candidate:
     line, the cells of a table named by its header; ``bare`` is that without the header where a
     row is a name and its value. ``headings`` stand above it, ``before`` is the sentence that it
     goes on from: a reader has them in mind. ``bearing`` is the evidence that it has whatever the
-    edition of its document, ``superseded`` whether another edition stands before that."""
+    edition of its document, ``superseded`` whether another edition stands before that. ``merit`` is
+    what candidates are ordered by: evidence, and what a reranker thinks of it."""
 
     number: int
     hit: Hit
@@ -49,6 +58,7 @@ class Candidate:
     coverage: float = 0.0
     bearing: float = 0.0
     evidence: float = 0.0
+    merit: float = 0.0
     superseded: bool = False
 
     @property
@@ -140,9 +150,8 @@ def weigh_sentences(
     names = name_words(question)
     topics = {stem(name.lower()) for name in names}
     asked = embedder.embed([question, without_words(question, topics) or question], "query")
-    texts = [s.in_context for _, s in kept] + [s.bare or s.shown for _, s in kept]
-    texts += [without_words(_topic(s), topics) for _, s in kept]
-    vectors = np.asarray(embedder.embed([t or " " for t in texts], "passage"), np.float32)
+    texts = texts_to_embed([s for _, s in kept], question)
+    vectors = np.asarray(embedder.embed(texts, "passage"), np.float32)
     cosines = (vectors[: 2 * len(kept)] @ asked[0]).tolist()
     topical = (vectors[2 * len(kept) :] @ asked[1]).tolist()
     weighed: list[Candidate] = []
@@ -164,10 +173,39 @@ def weigh_sentences(
                 coverage=coverage,
                 bearing=bearing,
                 evidence=bearing - config.edition_penalty * behind,
+                merit=bearing - config.edition_penalty * behind,
                 superseded=behind,
             )
         )
     return weighed
+
+
+def texts_to_embed(sentences: Sequence[Candidate], question: str) -> list[str]:
+    """What is compared with a question by meaning: the sentences in their context, then alone,
+    then without the names in the question."""
+    topics = {stem(name.lower()) for name in name_words(question)}
+    texts = [s.in_context for s in sentences] + [s.bare or s.shown for s in sentences]
+    texts += [without_words(_topic(s), topics) for s in sentences]
+    return [text or " " for text in texts]
+
+
+def reread_sentences(
+    sentences: Sequence[Candidate], question: str, reranker: Reranker, config: AnswerConfig
+) -> list[Candidate]:
+    """With the merit that ``reranker`` gives the ``config.reread`` with the most evidence; the
+    others count as the worst of those. Their evidence stays as it is: a cross-encoder knows which
+    of two sentences answers, but takes a sentence about another attribute of the same thing for
+    an answer too."""
+    most = sorted(range(len(sentences)), key=lambda n: -sentences[n].evidence)[: config.reread]
+    if not most:
+        return list(sentences)
+    scores = reranker.score(question, [sentences[n].in_context for n in most]).tolist()
+    scored = dict(zip(most, scores, strict=True))
+    least = min(scores)
+    return [
+        replace(s, merit=s.evidence + config.reread_weight * scored.get(n, least))
+        for n, s in enumerate(sentences)
+    ]
 
 
 def _topic(sentence: Candidate) -> str:
@@ -229,10 +267,8 @@ def unheard_names(question: str, hits: Sequence[Hit]) -> list[str]:
 
 
 def choose_candidates(sentences: Sequence[Candidate], config: AnswerConfig) -> list[Candidate]:
-    """Those with the most evidence, in reading order; `min_evidence` holds for each."""
-    ranked = sorted(sentences, key=lambda s: -s.evidence)[: config.candidates]
-    if not ranked:
-        return []
-    floor = max(config.min_evidence, ranked[0].evidence - config.candidate_margin)
-    kept = [s for s in ranked if s.evidence >= floor]
+    """Those with the most merit, in reading order; `min_evidence` holds for each."""
+    enough = [s for s in sentences if s.evidence >= config.min_evidence]
+    ranked = sorted(enough, key=lambda s: -s.merit)[: config.candidates]
+    kept = [s for s in ranked if s.merit >= ranked[0].merit - config.candidate_margin]
     return sorted(kept, key=lambda s: (s.number, s.start))

@@ -78,23 +78,23 @@ class Strategy(Protocol):
 
 
 class Similarity:
-    """The sentences with the most evidence, best first."""
+    """The sentences with the most merit, best first."""
 
     async def run(self, task: Task, composer: Composer) -> AsyncIterator[AnswerEvent]:
         chosen = choose_candidates(task.sentences, task.config)
-        for event in _quote_all(task, composer, [(c.evidence, c) for c in chosen]):
+        for event in _quote_all(task, composer, [(c.merit, c) for c in chosen]):
             yield event
 
 
 class Likelihood:
-    """The sentences with the most evidence, where several are close those after which the model
+    """The sentences with the most merit, where several are close those after which the model
     finds the question likeliest. A model that cannot score a prompt chooses by writing
     (`Extractive`)."""
 
     async def run(self, task: Task, composer: Composer) -> AsyncIterator[AnswerEvent]:
         chosen = choose_candidates(task.sentences, task.config)
         if len(chosen) <= task.config.max_sentences:
-            ranked = [(c.evidence, c) for c in chosen]
+            ranked = [(c.merit, c) for c in chosen]
         else:
             asked = " ".join([*(earlier for earlier, _ in task.history), task.question])
             scored = await question_likelihoods(
@@ -113,7 +113,7 @@ class Likelihood:
             scores, usage = scored
             composer.spend(usage)
             weight = task.config.likelihood_weight
-            ranked = [(c.evidence + weight * s, c) for c, s in zip(chosen, scores, strict=True)]
+            ranked = [(c.merit + weight * s, c) for c, s in zip(chosen, scores, strict=True)]
         for event in _quote_all(task, composer, ranked):
             yield event
 

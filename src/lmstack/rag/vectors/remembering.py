@@ -1,13 +1,18 @@
-"""An embedder that remembers the vectors of texts it has seen.
+"""An embedder that remembers the vectors of texts it has seen, and looks ahead where it may.
 
-Questions about the same documents weigh the same sentences again: those are not computed twice.
-Covers memory in this process; what an index stores is `store`'s.
+Questions about the same documents weigh the same sentences again: those are not computed twice,
+and what a further question is likely to need is computed while nobody asks. Covers memory in this
+process; what an index stores is `catalogue.rows`'.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 import threading
-from collections import OrderedDict
+import time
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +22,15 @@ from lmstack.core import Embedder, ModelInfo, TextKind
 
 __all__ = ["RememberingEmbedder"]
 
+log = logging.getLogger(__name__)
+
 MAX_TEXTS = 20_000
+# Few enough that a question waits for no more than some milliseconds of what was begun.
+AHEAD = 4
+MAX_AHEAD = 2_000
+# Whoever reads an answer does not ask again at once; other work of the same question goes first.
+QUIET_S = 0.2
+NICE = 10
 
 
 class RememberingEmbedder:
@@ -30,6 +43,10 @@ class RememberingEmbedder:
         self._max_texts = max_texts
         self._vectors: OrderedDict[tuple[TextKind, str], npt.NDArray[np.float32]] = OrderedDict()
         self._lock = threading.Lock()
+        self._asking, self._asked_at = 0, 0.0
+        self._ahead: deque[str] = deque(maxlen=MAX_AHEAD)
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
         self.num_asked = self.num_computed = 0
 
     @property
@@ -48,6 +65,62 @@ class RememberingEmbedder:
         return self._embedder.count_tokens(texts)
 
     def embed(self, texts: Sequence[str], kind: TextKind = "passage") -> npt.NDArray[np.float32]:
+        with self._lock:
+            self._asking += 1
+            self.num_asked += len(texts)
+        try:
+            return self._embed(texts, kind)
+        finally:
+            with self._lock:
+                self._asking -= 1
+                self._asked_at = time.monotonic()
+
+    def look_ahead(self, texts: Sequence[str]) -> None:
+        """Embed those passages that are new as soon as nobody asks, in a thread with little
+        priority; the oldest of too many are forgotten."""
+        with self._lock:
+            waiting = {*self._ahead}
+            self._ahead += [
+                t
+                for t in dict.fromkeys(texts)
+                if ("passage", t) not in self._vectors and t not in waiting
+            ]
+            if self._ahead and self._thread is None and not self._closed.is_set():
+                self._thread = threading.Thread(target=self._keep_looking, daemon=True)
+                self._thread.start()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until nothing is left to look ahead for; whether that came within ``timeout`` s."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout)
+        return thread is None or not thread.is_alive()
+
+    def close(self) -> None:
+        """Look ahead no further."""
+        self._closed.set()
+        self.wait()
+
+    def _keep_looking(self) -> None:
+        if sys.platform == "linux":  # elsewhere a priority is of the whole process
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        while not self._closed.is_set():
+            with self._lock:
+                if not self._ahead:
+                    self._thread = None
+                    return
+                quiet = not self._asking and time.monotonic() - self._asked_at >= QUIET_S
+                count = min(AHEAD, len(self._ahead)) if quiet else 0
+                texts = [self._ahead.popleft() for _ in range(count)]
+            if not texts:
+                self._closed.wait(QUIET_S / 4)
+                continue
+            try:
+                self._embed(texts, "passage")
+            except Exception:  # whoever asks for these texts is told
+                log.debug("looking ahead failed", exc_info=True)
+
+    def _embed(self, texts: Sequence[str], kind: TextKind) -> npt.NDArray[np.float32]:
         found: dict[str, npt.NDArray[np.float32]] = {}
         with self._lock:
             for text in texts:
@@ -60,7 +133,6 @@ class RememberingEmbedder:
             computed = np.asarray(self._embedder.embed(new, kind), np.float32)
             found |= dict(zip(new, computed, strict=True))
         with self._lock:
-            self.num_asked += len(texts)
             self.num_computed += len(new)
             for text in new:
                 # A copy: a row would keep its whole batch alive.
