@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import os
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +24,12 @@ from lmstack.app._page_pictures import PagePictures
 from lmstack.app._suggestions import answerable, candidate_questions
 from lmstack.app.access import Access
 from lmstack.app.feedback import FeedbackStore, Judgement, RecentAnswers
+from lmstack.app.kept_index import KeptIndex, Round
 from lmstack.app.uploads import Uploads
 from lmstack.core import (
     ChatModel,
     Config,
     Embedder,
-    LmstackError,
     Message,
     NotFoundError,
     Reranker,
@@ -45,13 +44,10 @@ from lmstack.rag import (
     Index,
     IndexConfig,
     IndexView,
-    Plan,
     Problem,
-    Progress,
 )
 from lmstack.rag.filters import Filter
 from lmstack.rag.search.followup import turns_of
-from lmstack.rag.updating.watch import Watcher
 from lmstack.serve.streams import close
 
 __all__ = ["Workspace", "WorkspaceConfig"]
@@ -61,7 +57,6 @@ PAGE_CHARS = 100_000
 BEFORE_CHARS = 20_000
 SUGGESTED = 3
 MAX_TRIED = 8
-CLOSE_S = 2.0
 # Whoever asks where no client is named: this process.
 OWNER = "local"
 _PLACE = ("path", "start", "end", "quote")
@@ -80,21 +75,7 @@ class WorkspaceConfig(Config):
         check_range("rescan_s", self.rescan_s, 0, 86_400)
 
 
-class _ClosedError(Exception):
-    """Ends an update from within: the workspace is being closed."""
-
-
-@dataclass
-class _Round:
-    """How far one run over the folder is. ``waiting`` holds files not yet in the index."""
-
-    plan: Plan = field(default_factory=Plan)
-    waiting: set[str] = field(default_factory=set)
-    problems: tuple[Problem, ...] = ()
-    remaining_s: float | None = None
-
-
-_NOTHING = _Round()
+_NOTHING = Round()
 
 
 class Workspace:
@@ -121,11 +102,17 @@ class Workspace:
         self.config = config or WorkspaceConfig()
         self.folder = Path(os.path.abspath(folder))
         self.model = model
-        self.embedder = embedder
         self.reranker = reranker
-        self.index = Index.open(index_dir, embedder, config=self.config.index)
-        self._embedder_named = embedder_named
-        self._reopening = threading.Lock()
+        self._kept = KeptIndex(
+            self.folder,
+            index_dir,
+            embedder,
+            self.config.index,
+            self.config.rescan_s,
+            uploads=uploads,
+            embedder_named=embedder_named,
+            reopened=self._forget,
+        )
         self._access = access or Access()
         self.uploads = uploads
         self._feedback = FeedbackStore(Path(index_dir))
@@ -135,14 +122,6 @@ class Workspace:
         named = self.folder.name or model.info.name
         self._asked = guard(PageModel(model.info, self.answerer_of, named))
         self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._closing = False
-        self._thread: threading.Thread | None = None
-        self._state = "starting"
-        self._failure: LmstackError | None = None
-        self._round = _Round()
-        self._indexed = len(self.index.documents())
-        self._revision = 0
         self._suggested: dict[frozenset[str] | None, tuple[int, list[str]]] = {}
 
     def __enter__(self) -> Workspace:
@@ -151,138 +130,41 @@ class Workspace:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # ---- keeping the index
-
     def start_indexing(self) -> None:
         """Look for changes now, in the background."""
-        with self._lock:
-            if self._closing:
-                return
-            self._wake.set()
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._keep, name="lmstack-indexing", daemon=True
-                )
-                self._thread.start()
+        self._kept.start()
 
     def close(self) -> None:
         """Stop indexing (what is in stays in) and close the index."""
-        with self._lock:
-            self._closing = True
-            thread = self._thread
-            answerers = list(self._answerers.values())
-        for answerer in answerers:
-            answerer.close()
-        self._wake.set()
-        if thread is not None:
-            thread.join(CLOSE_S)
-        if thread is None or not thread.is_alive():
-            self.index.close()
+        self._forget()
+        self._kept.close()
         self._pictures.close()
 
-    def _keep(self) -> None:
-        """Rounds over the folder until closed, as soon as something changes in it and every so
-        often all the same. The thread waits between them."""
-        if not self.config.rescan_s:
-            self._go_round()
-            return
-        ignored = [self.index.folder] if self.index.folder else []
-        with Watcher([self.folder], self._wake.set, ignored):
-            self._go_round()
-
-    def _go_round(self) -> None:
-        pause: float | None = None
-        while not self._closing:
-            if self._wake.wait(pause) and self._closing:
-                return
-            self._wake.clear()
-            started = time.monotonic()
-            self._run_once()
-            if self.config.rescan_s:
-                pause = max(self.config.rescan_s, 20 * (time.monotonic() - started))
-
-    def _run_once(self) -> None:
-        try:
-            index = self._current()
-            self._prepare_uploads(index)
-            plan = index.scan([self.folder])
-            self._begin(plan)
-            result = index.update([self.folder], self._progressed)
-            self._settle("ready", _Round(result.plan, set(), result.problems))
-        except _ClosedError:
-            pass
-        except LmstackError as error:
-            self._settle("problem", self._round, error)
-        except Exception as error:
-            failure = LmstackError(
-                f"indexing failed: {type(error).__name__}: {error}",
-                hint="report it; answers go on with what is in",
-            )
-            self._settle("problem", self._round, failure)
-
-    def _prepare_uploads(self, index: Index) -> None:
-        """The labels of a folder hold before the first file is in it."""
-        if self.uploads is not None and not self.uploads.is_ready:
-            for place, labels in self.uploads.prepare().items():
-                index.add([place], self._progressed, labels=labels)
-            self.uploads.ready()
-
-    def _begin(self, plan: Plan) -> None:
+    def _forget(self) -> None:
+        """What was made for an index that is no longer the one in use."""
         with self._lock:
-            changed = not plan.up_to_date or self._state == "starting"
-            self._round = _Round(plan, {*plan.add, *plan.change}, plan.problems)
-            if changed:
-                self._state = "indexing"
-                self._revision += 1
+            for answerer in self._answerers.values():
+                answerer.close()
+            self._answerers.clear()
+            self._suggested.clear()
 
-    def _progressed(self, progress: Progress) -> None:
-        if self._closing:
-            raise _ClosedError
-        with self._lock:
-            self._round.waiting.discard(progress.path)
-            self._round.remaining_s = progress.remaining_s
-            self._revision += 1
+    @property
+    def index(self) -> Index:
+        return self._kept.current()
 
-    def _settle(self, state: str, ended: _Round, failure: LmstackError | None = None) -> None:
-        try:
-            documents = len(self._current().documents())
-        except LmstackError as error:
-            documents, state, failure = self._indexed, "problem", failure or error
-        with self._lock:
-            before = (self._state, self._indexed, self._round.problems, str(self._failure))
-            self._state, self._indexed, self._failure = state, documents, failure
-            self._round = ended
-            if before != (state, documents, ended.problems, str(failure)):
-                self._revision += 1
-
-    def _current(self) -> Index:
-        """The index, opened again if it was changed to another embedder."""
-        if self._embedder_named is None or self.index.is_current():
-            return self.index
-        with self._reopening:
-            if not self.index.is_current():
-                with Index.open(self.index.place, create=False) as changed:
-                    name = changed.status(check=False).embedder
-                self.embedder = self._embedder_named(name)
-                before = self.index
-                self.index = Index.open(before.place, self.embedder, config=self.config.index)
-                with self._lock:
-                    for answerer in self._answerers.values():
-                        answerer.close()
-                    self._answerers.clear()
-                    self._suggested.clear()
-                before.close()
-            return self.index
+    @property
+    def embedder(self) -> Embedder:
+        return self._kept.embedder
 
     # ---- what callers see
 
     def view_of(self, client: str) -> IndexView:
         """The index as ``client`` may see it."""
-        return self._current().seen_by(self._access.labels_of(client))
+        return self.index.seen_by(self._access.labels_of(client))
 
     def answerer_of(self, client: str, where: Filter | None = None) -> Answerer:
         """What answers ``client``: from documents that it may see and that match ``where``."""
-        labels, index = self._access.labels_of(client), self._current()
+        labels, index = self._access.labels_of(client), self.index
         if where is not None:
             view = index.seen_by(labels).matching(where)
             return Answerer(view, self.model, self.config.answer, reranker=self.reranker)
@@ -324,45 +206,39 @@ class Workspace:
             return None
         return {"max_bytes": self.uploads.max_file_bytes, "endings": sorted(FORMATS)}
 
-    def _own_round(self, client: str) -> _Round:
+    def _own_round(self, client: str) -> Round:
         """How far the files are that ``client``, who does not see everything, may add to."""
         place = self.uploads and self.uploads.folder_of(client)
         if not place:
-            return _Round()
+            return Round()
 
         def inside(path: str) -> bool:
             return os.path.abspath(path).startswith(f"{place}{os.sep}")
 
-        with self._lock:
-            problems = tuple(p for p in self._round.problems if inside(p.path))
-            return _Round(waiting={p for p in self._round.waiting if inside(p)}, problems=problems)
+        now = self._kept.standing().round
+        problems = tuple(p for p in now.problems if inside(p.path))
+        return Round(waiting={p for p in now.waiting if inside(p)}, problems=problems)
 
     def _status(self) -> dict[str, Any]:
-        with self._lock:
-            now, state, failure, revision = (
-                self._round,
-                self._state,
-                self._failure,
-                self._revision,
-            )
-            waiting = len(now.waiting)
+        standing = self._kept.standing()
+        now, failure = standing.round, standing.failure
         planned = now.plan.unchanged + len(now.plan.add) + len(now.plan.change)
-        busy = state == "indexing"
-        indexed = planned - waiting if busy else self._indexed
+        busy = standing.state == "indexing"
+        indexed = planned - len(now.waiting) if busy else standing.indexed
         return {
             "version": lmstack.__version__,
             "model": {"name": self.model.info.name, "digest": self.model.info.digest},
             "folder": self.folder.name or str(self.folder),
             "root": str(self.folder),
-            "state": state,
+            "state": standing.state,
             "files": {
-                "total": (planned if busy else self._indexed) + len(now.problems),
+                "total": (planned if busy else standing.indexed) + len(now.problems),
                 "indexed": max(0, indexed),
                 "problems": len(now.problems),
             },
             "remaining_s": now.remaining_s if busy else None,
             "problem": failure and {"message": failure.message, "hint": failure.hint},
-            "revision": revision,
+            "revision": standing.revision,
         }
 
     def filter_of(self, data: object) -> Filter | None:
@@ -379,16 +255,15 @@ class Workspace:
     ) -> dict[str, Any]:
         """Files by path, problems first, of those whose path holds ``find``; with ``where``
         those in the index that match it."""
-        with self._lock:
-            now, revision = self._round, self._revision
-            waiting = set(now.waiting)
+        standing = self._kept.standing()
+        now, revision, waiting = standing.round, standing.revision, standing.round.waiting
         known = self.view_of(client).documents()
         if self._access.labels_of(client) is not None:
             now = self._own_round(client)
             waiting, revision = set(now.waiting), _revision(known, now)
         if where is not None:  # of what is not in yet nobody knows whether it matches
             known = self.view_of(client).documents(where)
-            now, waiting = _Round(), waiting & {info.path for info in known}
+            now, waiting = Round(), waiting & {info.path for info in known}
         rows = [_problem_row(problem, self._named(problem.path)) for problem in now.problems]
         late = waiting - {info.path for info in known}
         for info in known:
@@ -565,7 +440,7 @@ class Workspace:
             ) from None
 
 
-def _revision(known: Sequence[DocumentInfo], own: _Round = _NOTHING) -> int:
+def _revision(known: Sequence[DocumentInfo], own: Round = _NOTHING) -> int:
     """A number that changes with what is seen, and with nothing else."""
     rows = [(info.id, info.path) for info in known]
     seen = repr((rows, sorted(own.waiting), own.problems)).encode("utf-8", "surrogatepass")

@@ -112,7 +112,7 @@ def test_quiet_rounds_leave_the_revision_alone(make: Any, until: Any) -> None:
     workspace.start_indexing()
     until(lambda: workspace.status()["state"] == "ready")
     seen = workspace.status()["revision"]
-    workspace._run_once()
+    workspace._kept._run_once()
     assert workspace.status()["revision"] == seen
     assert workspace.status()["state"] == "ready"
 
