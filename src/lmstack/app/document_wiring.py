@@ -108,15 +108,16 @@ def answering(
     out: Output,
     index: IndexView,
     model: str | None,
-    num_passages: int,
+    num_passages: int | None,
     weights: str | None = None,
 ) -> Iterator[tuple[Answerer, list[Request]]]:
-    """An answerer over ``index``, and the list of what it asks the model."""
+    """An answerer over ``index``, and the list of what it asks the model. ``num_passages``: None
+    for as many as the defaults find."""
     from lmstack.rag import AnswerConfig, Answerer
 
-    config = AnswerConfig(
-        retrieve=num_passages, passages=min(num_passages, AnswerConfig().passages)
-    )
+    config = AnswerConfig()
+    if num_passages is not None:
+        config = AnswerConfig(retrieve=num_passages, passages=min(num_passages, config.passages))
     heard = Overheard(wiring.generator(model, weights))
     try:
         reranker = retrieval_wiring.answer_reranker(out.note)

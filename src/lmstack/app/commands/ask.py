@@ -61,8 +61,15 @@ def ask(
     docs: Docs = None,
     index: IndexFolder = None,
     k: Annotated[
-        int, typer.Option("-k", metavar="N", min=1, max=100, help="How many passages.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            "-k",
+            metavar="N",
+            min=1,
+            max=100,
+            help="How many passages are found. [default: as for the page]",
+        ),
+    ] = None,
     model: ModelName = None,
     weights: Weights = None,
     where: Where = None,

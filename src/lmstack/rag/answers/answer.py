@@ -84,8 +84,8 @@ class AnswerConfig(Config):
     """
 
     strategy: StrategyName = "likelihood"
-    retrieve: int = 10
-    passages: int = 8
+    retrieve: int = 12
+    passages: int = 10
     similarity_weight: float = 0.5
     coverage_weight: float = 0.3
     heading_share: float = 0.5

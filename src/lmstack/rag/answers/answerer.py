@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -317,14 +317,19 @@ def _may_answer(sentences: Sequence[Candidate], config: AnswerConfig) -> bool:
 
 
 def in_order(
-    hits: Sequence[Hit], superseded: Collection[int], count: int, passages: int
+    hits: Sequence[Hit], superseded: Mapping[int, int], count: int, passages: int
 ) -> list[Hit]:
-    """The first ``count``, those of superseded documents behind the others but for the best of
-    them, which stays among the first ``passages`` to be compared with what replaced it."""
+    """The first ``count``, those of superseded documents behind the others but for a few of them
+    among the first ``passages``, to be compared with what replaced them, if that is there too.
+    ``superseded``: of each document that another replaced, that one."""
     first = [hit for hit in hits if hit.document_id not in superseded]
     behind = [hit for hit in hits if hit.document_id in superseded]
-    room = max(1, passages - SUPERSEDED_READ) if behind else passages
-    ordered = [*first[:room], *behind[:SUPERSEDED_READ], *first[room:], *behind[SUPERSEDED_READ:]]
+    read = {hit.document_id for hit in first[: max(1, passages - SUPERSEDED_READ)]}
+    compared = [hit for hit in behind if superseded[hit.document_id] in read][:SUPERSEDED_READ]
+    room = max(1, passages - len(compared))
+    kept = {hit.chunk_id for hit in compared}
+    rest = [hit for hit in behind if hit.chunk_id not in kept]
+    ordered = [*first[:room], *compared, *first[room:], *rest]
     return [replace(hit, rank=rank) for rank, hit in enumerate(ordered[:count], 1)]
 
 
