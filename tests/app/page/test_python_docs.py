@@ -68,7 +68,13 @@ QUESTIONS = {
 @pytest.mark.long
 @pytest.mark.weights
 def test_python_documentation_is_indexed_over_a_kill_and_quoted_as_it_stands(
-    tmp_path: Path, monkeypatch: Any, smollm2: Any, minilm: Any, browser: Browser, shot: Any
+    tmp_path: Path,
+    monkeypatch: Any,
+    smollm2: Any,
+    minilm: Any,
+    reranker: Any,
+    browser: Browser,
+    shot: Any,
 ) -> None:
     if not (DOCS / "tutorial").is_dir():
         pytest.skip(INSTALL)
