@@ -1,4 +1,4 @@
-"""Real weights for tests, pulled once into a cache that outlives the run.
+"""Real weights for tests, pulled once into a cache that outlives the run; and ids of tests.
 
 ``$LMSTACK_TEST_HOME`` (default ``~/.cache/lmstack-tests``) is a store like any other. A test that
 uses one of these fixtures carries ``@pytest.mark.weights``.
@@ -13,6 +13,13 @@ import pytest
 
 from lmstack.core import RemoteError
 from lmstack.registry import ModelFolder, Store
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The processes of one run must agree on the ids, and an address is another in each."""
+    strange = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if strange:
+        raise pytest.UsageError(f"ids of tests that hold an address: {strange[:3]}")
 
 
 @pytest.fixture(scope="session")
