@@ -35,7 +35,9 @@ def answerer(tmp_path, embedder, monkeypatch):
     (tmp_path / "lamps.md").write_text(HELP)
     with Index.open(tmp_path / "index", embedder) as opened:
         opened.update(["lamps.md"])
-        config = AnswerConfig(strategy="similarity", min_evidence=0.0, heading_share=0.9)
+        config = AnswerConfig(
+            strategy="similarity", min_evidence=0.0, heading_share=0.9, opening_bonus=0
+        )
         yield Answerer(opened, ScriptedModel(), config)
 
 
@@ -77,6 +79,49 @@ async def test_document_that_goes_while_it_is_read_does_no_harm(answerer, tmp_pa
     answerer.index.update()
     answerer.index.search = lambda *_, **__: hits
     assert not (await answerer.answer("What when the oil runs out?")).abstained
+
+
+REFERENCE = """# 4.6. The wick
+
+4.6. The wick
+
+See also the wick of the heater. What of the wick? It is woven from cotton.
+
+## lamp.trim()
+
+lamp.trim(length)
+
+Shorten what burns, and set the flame anew.
+
+The wick is never trimmed by lamp.trim when it is wet.
+
+## lamp.fill()
+
+It does not trim the wick, as lamp.trim does, it fills the lamp.
+"""
+
+
+@pytest.fixture
+def reference(answerer, tmp_path):
+    (tmp_path / "lamps.md").write_text(REFERENCE)
+    answerer.index.update()
+    return answerer
+
+
+def test_headings_with_numbers_signatures_and_references_are_not_quoted(reference):
+    shown = {s.shown for s in reference.find("What does lamp.trim do with the wick?").quotable}
+    assert "It is woven from cotton." in shown
+    assert not shown & {"4.6.", "The wick", "lamp.trim(length)", "What of the wick?"}
+    assert not [text for text in shown if text.startswith("See also")]
+
+
+async def test_first_sentence_under_a_heading_that_asks_the_question_answers(reference):
+    question = "What does lamp.trim do?"
+    assert "as lamp.trim does" in (await reference.answer(question)).answer
+    reference.config = reference.config.replace(opening_bonus=0.5)
+    assert (await reference.answer(question)).answer.startswith("Shorten what burns")
+    other = await reference.answer("Is the wick trimmed when it is wet?")
+    assert "never trimmed" in other.answer
 
 
 class Fond:

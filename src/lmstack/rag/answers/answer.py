@@ -62,8 +62,9 @@ class AnswerConfig(Config):
     ``min_evidence`` for the best sentence the answer is an abstention. ``weighed``: how many
     sentences, those with the most words of the question, are looked at so closely.
 
-    Where there is a reranker, it reads the ``reread`` sentences with the most evidence, and
-    ``reread_weight`` times its score is added for their order (not for ``min_evidence``).
+    Their order (not ``min_evidence``) looks at more: ``opening_bonus`` is added to the first
+    sentence under a heading that asks the question, and where there is a reranker, it reads the
+    ``reread`` best, and ``reread_weight`` times its score is added.
     ``candidates`` sentences may be chosen, the first in that order, of those within
     ``candidate_margin`` of the best. Where there are several, ``likelihood_weight`` times the
     mean log-probability of a token of the question is added to the evidence. Longer sentences
@@ -98,11 +99,12 @@ class AnswerConfig(Config):
     weighed: int = 32
     unheard_penalty: float = 0.2
     min_evidence: float = 0.43
+    opening_bonus: float = 0.3
     reread: int = 12
     reread_weight: float = 0.04
     candidates: int = 4
     candidate_margin: float = 0.1
-    likelihood_weight: float = 0.1
+    likelihood_weight: float = 0.05
     max_sentence_chars: int = 500
     max_sentences: int = 1
     max_tokens: int = 256
@@ -141,6 +143,7 @@ class AnswerConfig(Config):
             "kind_penalty",
             "edition_penalty",
             "unheard_penalty",
+            "opening_bonus",
             "reread_weight",
             "candidate_margin",
             "likelihood_weight",

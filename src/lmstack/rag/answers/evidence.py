@@ -17,6 +17,7 @@ from lmstack.rag.answers.answer import AnswerConfig
 from lmstack.rag.answers.asked import fits_kind, is_of_another
 from lmstack.rag.answers.pieces import read_pieces
 from lmstack.rag.search.hybrid import Hit
+from lmstack.rag.search.lexical import content_words
 from lmstack.rag.search.words import covered_share, name_words, stem, stems, without_words
 
 __all__ = [
@@ -32,6 +33,10 @@ __all__ = [
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)$")
 USUAL = ("prose", "row")
 MAX_HEADINGS = 160
+_NUMBERING = re.compile(r"^[\d.)(\s:§-]+")
+_ASIDE = re.compile(r"(?:see\b|cf\.)(?: also\b)?", re.I)
+# A heading asks a question if so much of it is in the question, and so much of that in it.
+HEADING_IN_QUESTION, QUESTION_IN_HEADING = 0.8, 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,9 @@ class Candidate:
     line, the cells of a table named by its header; ``bare`` is that without the header where a
     row is a name and its value. ``headings`` stand above it, ``before`` is the sentence that it
     goes on from: a reader has them in mind. ``bearing`` is the evidence that it has whatever the
-    edition of its document, ``superseded`` whether another edition stands before that. ``merit`` is
-    what candidates are ordered by: evidence, and what a reranker thinks of it."""
+    edition of its document, ``superseded`` whether another edition stands before that. ``opens``:
+    it is the first under its heading. ``merit`` is what candidates are ordered by: evidence, what
+    the heading has to do with the question, and what a reranker thinks of it."""
 
     number: int
     hit: Hit
@@ -54,6 +60,7 @@ class Candidate:
     before: str = ""
     bare: str = ""
     page: int | None = None
+    opens: bool = False
     similarity: float = 0.0
     coverage: float = 0.0
     bearing: float = 0.0
@@ -100,7 +107,7 @@ def read_sentences(
 def _sentences_of(hit: Hit, max_chars: int, above: str) -> list[tuple[Candidate, bool]]:
     """Candidates, and whether they are of a kind that answers."""
     found: list[tuple[Candidate, bool]] = []
-    seen = {_plain(heading) for heading in hit.section}
+    seen = {_plain(name) for heading in hit.section for name in (heading, _heading_name(heading))}
     names = dict.fromkeys(filter(None, (hit.title, *hit.section)))
     headings = " ".join(" > ".join(names).split())[-MAX_HEADINGS:]
     text = above + hit.text
@@ -108,6 +115,8 @@ def _sentences_of(hit: Hit, max_chars: int, above: str) -> list[tuple[Candidate,
     for piece in read_pieces(text):
         plain = _plain(piece.shown)
         if piece.start < len(above) or len(piece.shown) > max_chars or not plain or plain in seen:
+            continue
+        if _is_signature(piece.shown, hit) or _NUMBERING.fullmatch(piece.shown):
             continue
         seen.add(plain)
         candidate = Candidate(
@@ -122,8 +131,29 @@ def _sentences_of(hit: Hit, max_chars: int, above: str) -> list[tuple[Candidate,
             piece.bare,
             hit.page,
         )
-        found.append((candidate, piece.kind in USUAL))
+        answers = not (_ASIDE.match(piece.shown) or piece.shown.rstrip(" .").endswith("?"))
+        found.append((candidate, piece.kind in USUAL and answers))
+    first = next((n for n, (_, usual) in enumerate(found) if usual), None)
+    if first is not None and _begins_with_heading(hit):
+        candidate, usual = found[first]
+        found[first] = replace(candidate, opens=True), usual
     return found
+
+
+def _heading_name(heading: str) -> str:
+    """Without its number, and without the brackets of a function."""
+    return _NUMBERING.sub("", heading).removesuffix("()")
+
+
+def _is_signature(text: str, hit: Hit) -> bool:
+    """Whether a line of an API reference that names what its section describes."""
+    last = hit.section[-1] if hit.section else ""
+    return last.endswith("()") and f"{last[:-2]}(" in text[: len(last) + 12]
+
+
+def _begins_with_heading(hit: Hit) -> bool:
+    name = _plain(_heading_name(hit.section[-1])) if hit.section else ""
+    return bool(name) and name[-12:] in _plain(hit.text[: len(hit.section[-1]) + 30])
 
 
 def _plain(text: str) -> str:
@@ -149,6 +179,7 @@ def weigh_sentences(
         return []
     names = name_words(question)
     topics = {stem(name.lower()) for name in names}
+    terms = set(content_words(question))
     asked = embedder.embed([question, without_words(question, topics) or question], "query")
     texts = texts_to_embed([s for _, s in kept], question)
     vectors = np.asarray(embedder.embed(texts, "passage"), np.float32)
@@ -166,14 +197,16 @@ def weigh_sentences(
             - config.kind_penalty * (not fits_kind(question, sentence.bare or sentence.shown))
         )
         behind = sentence.hit.document_id in superseded
+        evidence = bearing - config.edition_penalty * behind
+        opens = sentence.opens and _heading_asks(sentence.hit, terms, words)
         weighed.append(
             replace(
                 sentence,
                 similarity=similarity,
                 coverage=coverage,
                 bearing=bearing,
-                evidence=bearing - config.edition_penalty * behind,
-                merit=bearing - config.edition_penalty * behind,
+                evidence=evidence,
+                merit=evidence + config.opening_bonus * opens,
                 superseded=behind,
             )
         )
@@ -192,18 +225,18 @@ def texts_to_embed(sentences: Sequence[Candidate], question: str) -> list[str]:
 def reread_sentences(
     sentences: Sequence[Candidate], question: str, reranker: Reranker, config: AnswerConfig
 ) -> list[Candidate]:
-    """With the merit that ``reranker`` gives the ``config.reread`` with the most evidence; the
+    """With the merit that ``reranker`` adds for the ``config.reread`` with the most so far; the
     others count as the worst of those. Their evidence stays as it is: a cross-encoder knows which
     of two sentences answers, but takes a sentence about another attribute of the same thing for
     an answer too."""
-    most = sorted(range(len(sentences)), key=lambda n: -sentences[n].evidence)[: config.reread]
+    most = sorted(range(len(sentences)), key=lambda n: -sentences[n].merit)[: config.reread]
     if not most:
         return list(sentences)
     scores = reranker.score(question, [sentences[n].in_context for n in most]).tolist()
     scored = dict(zip(most, scores, strict=True))
     least = min(scores)
     return [
-        replace(s, merit=s.evidence + config.reread_weight * scored.get(n, least))
+        replace(s, merit=s.merit + config.reread_weight * scored.get(n, least))
         for n, s in enumerate(sentences)
     ]
 
@@ -213,6 +246,18 @@ def _topic(sentence: Candidate) -> str:
     if sentence.bare and sentence.bare != sentence.shown:
         return sentence.bare.partition(": ")[0]
     return sentence.shown
+
+
+def _heading_asks(hit: Hit, terms: Collection[str], words: Mapping[str, float]) -> bool:
+    """Whether the heading that a passage begins with is what is asked, as in glossaries, lists of
+    questions and references: the first sentence under it is the answer, and seldom says so."""
+    name = _heading_name(hit.section[-1]) if hit.section else ""
+    said = set(content_words(name))
+    return (
+        bool(said)
+        and len(said.intersection(terms)) >= HEADING_IN_QUESTION * len(said)
+        and covered_share(words, name) >= QUESTION_IN_HEADING
+    )
 
 
 def _coverage(words: Mapping[str, float], sentence: Candidate, config: AnswerConfig) -> float:
