@@ -1,6 +1,7 @@
 """The tables and pictures of `speed.py`, from the results of its scripts.
 
-A page holds ``<!-- speed: NAME -->`` and ``<!-- /speed -->``; what stands between is written anew.
+A page holds ``<!-- speed: NAME -->`` and ``<!-- /speed -->``; what stands between is written anew,
+where there are results for it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from spine import HERE
@@ -53,15 +54,13 @@ READERS = {
 
 
 def write_pages() -> None:
-    names = ("retrieval_speed", "words", "chunking", "documents", "speed")
-    found = {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in names}
+    names = ("speed", "words", "retrieval_speed", "chunking", "documents")
+    files = {name: RESULTS / f"{name}.json" for name in names}
+    found = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
     tables = {
-        "run": "\n".join(run_lines(found)),
-        "ranking": "\n".join(ranking(found["words"])),
-        "search": "\n".join(search(found["retrieval_speed"])),
-        "indexing": "\n".join(indexing(found["retrieval_speed"])),
-        "chunking": "\n".join(chunking(found["chunking"])),
-        "documents": "\n".join(documents(found["documents"])),
+        table: "\n".join(lines(found[name]))
+        for table, (name, lines) in TABLES.items()
+        if name in found
     }
     written = set()
     for page in sorted(DOCS.glob("*.md")):
@@ -79,9 +78,8 @@ def write_pages() -> None:
     draw(found, DOCS / "pictures")
 
 
-def run_lines(found: Mapping[str, Any]) -> Iterator[str]:
+def run_lines(speed: Mapping[str, Any]) -> Iterator[str]:
     """What the figures are from."""
-    speed = found["speed"]
     before = speed["before"]
     beside = ", ".join(f"{name} {share:.0%}" for name, share in before["beside"].items())
     minutes = sum(speed["seconds"].values()) / 60
@@ -175,14 +173,26 @@ def documents(record: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
+TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], Iterator[str]]]] = {
+    "run": ("speed", run_lines),
+    "ranking": ("words", ranking),
+    "search": ("retrieval_speed", search),
+    "indexing": ("retrieval_speed", indexing),
+    "chunking": ("chunking", chunking),
+    "documents": ("documents", documents),
+}
+
+
 def draw(found: Mapping[str, Any], folder: pathlib.Path) -> None:
     import matplotlib
 
     matplotlib.use("agg")
     folder.mkdir(exist_ok=True)
-    _lines(found["retrieval_speed"], folder / "retrieval-speed.svg")
-    _stored(found["retrieval_speed"], folder / "indexing-speed.svg")
-    _bars(found, folder / "documents-speed.svg")
+    if "retrieval_speed" in found:
+        _lines(found["retrieval_speed"], folder / "retrieval-speed.svg")
+        _stored(found["retrieval_speed"], folder / "indexing-speed.svg")
+    if "chunking" in found and "documents" in found:
+        _bars(found, folder / "documents-speed.svg")
 
 
 def _lines(record: Mapping[str, Any], path: pathlib.Path) -> None:

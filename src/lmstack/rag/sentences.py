@@ -51,6 +51,13 @@ def line_runs(text: str) -> Iterator[Run]:
         if start == end:
             break
         line = match.group()
+        words = line.strip()
+        if fence is None and words[:1].isalpha() and not words.endswith(" |"):
+            # Most lines: no marker and no sign that could be one.
+            if open_start is None:
+                open_start = start + len(line) - len(line.lstrip(" \t"))
+                kind = "prose"
+            continue
         fenced = _FENCE.match(line)
         if fenced and (fence is None or fenced.group(1).startswith(fence)):
             if open_start is not None:

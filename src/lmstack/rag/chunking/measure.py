@@ -97,7 +97,8 @@ class Measure:
     def weight(self, start: int, end: int) -> int:
         """Tokens of a stretch for packing: an estimate from above, at least one for
         `MAX_CHARS_PER_TOKEN` characters."""
-        return int(self.upto(np.array([end]))[0] - self.before(np.array([start]))[0])
+        first, last = self.ends.searchsorted(start, "right"), self.starts.searchsorted(end, "left")
+        return int(self._weights[last] - self._weights[first])
 
     def inside(self, start: int, end: int) -> Ints:
         """Offsets strictly between ``start`` and ``end`` at which a unit begins."""
