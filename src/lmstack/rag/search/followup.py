@@ -1,8 +1,8 @@
 """What to search for when a question leans on the one before it.
 
 A heuristic, on purpose small: a question is a follow-up when it holds a word that points back
-("it", "that", "they"), begins like a continuation ("and", "what about"), or has at most one
-word of its own. It is then searched together with the questions before it.
+("it", "that", "they") beyond itself, begins like a continuation ("and", "what about"), or has at
+most one word of its own and no name. It is then searched together with the questions before it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from lmstack.core import Message
 from lmstack.rag.search.lexical import STOP_WORDS
+from lmstack.rag.search.words import name_words
 
 __all__ = ["Turn", "is_follow_up", "retrieval_query", "turns_of"]
 
@@ -21,14 +22,39 @@ _POINTING_WORDS = (
     "latter same"
 )
 _POINTING = frozenset(_POINTING_WORDS.split())
-_CONTINUING = re.compile(r"\s*(and|but|or|so|then|also|what about|how about|why|why not)\b", re.I)
+# After so many words of its own, a question points at itself: "start the server and stop it".
+OWN_BEFORE = 2
+_NAMED = frozenset(("it", "its", "they", "them", "their"))
+_BEING = frozenset(("is", "are", "was", "were", "isn", "aren", "be"))
+_CONTINUING = re.compile(
+    r"\s*(and|but|or|so|then|also|what about|how about|why(?: not)?\W*$)(?!\w)", re.I
+)
 _WORD = re.compile(r"[^\W_]+")
 
 
 def is_follow_up(question: str) -> bool:
     words = [word.lower() for word in _WORD.findall(question)]
     own = [word for word in words if word not in STOP_WORDS]
-    return bool(_POINTING.intersection(words) or _CONTINUING.match(question) or len(own) <= 1)
+    if _CONTINUING.match(question) or any(_points_back(words, n) for n in range(len(words))):
+        return True
+    return len(own) <= 1 and not name_words(question)
+
+
+def _points_back(words: Sequence[str], n: int) -> bool:
+    """Whether a word stands for something of an earlier question: not "is there a way", "the
+    ferry that leaves", "one of them", and not what the question itself has named."""
+    word, before = words[n], words[n - 1] if n else ""
+    after = words[n + 1] if n + 1 < len(words) else ""
+    own_before = sum(w not in STOP_WORDS for w in words[:n])
+    if word not in _POINTING or (word in _NAMED and own_before > OWN_BEFORE):
+        return False
+    if word == "there":
+        return not ({before, after} & _BEING)
+    if word == "that":
+        return not before or before in STOP_WORDS
+    if word in ("one", "ones"):
+        return before in STOP_WORDS and before not in ("in", "at", "for", "than", "as")
+    return True
 
 
 def retrieval_query(question: str, history: Sequence[Turn], turns: int) -> str:
