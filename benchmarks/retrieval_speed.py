@@ -5,13 +5,13 @@
     python benchmarks/retrieval_speed.py --only lmstack bm25s
 
 Every side gets the same passages, the same vectors (all-MiniLM-L6-v2) and asks the same 200
-questions one at a time, in a process of its own; the best of the rounds counts, since shared
-machines stall. "ranked" gives the numbers of passages from memory, as bm25s and FAISS do;
-"search" gives the passages themselves from the index, in one state of it and within what the
-caller may see, as Chroma does with texts. lmstack starts from files: its rate of indexing
-includes reading, cutting with the model's tokenizer and a durable commit; the others get
-passages. Memory is what the process grew by, for both kinds of search. Recall@10 is against the
-exact scan. Not covered: how good the results are (`retrieval.py`), and but for one rate the
+questions one at a time, in a process of its own; each question's best of three times counts,
+since shared machines stall, and the best of the rounds. "ranked" and "vectors" give the numbers
+of passages from memory, as bm25s and FAISS do; a search gives the passages themselves from the
+index, in one state of it and within what the caller may see, as Chroma does with texts. lmstack
+starts from files: its rate of indexing includes reading, cutting with the model's tokenizer and a
+durable commit; the others get passages. Memory is what the process grew by, for both kinds of
+search. Recall@10 is against the exact scan. Not covered: how good the results are (`retrieval.py`), and but for one rate the
 model's own time.
 
 The first run embeds a hundred thousand passages, which takes minutes, and keeps them.
@@ -174,6 +174,7 @@ def main() -> None:
         size = next((end for end in ends if end >= wanted), ends[-1])
         rows = measure(sides, size, args.rounds or ROUNDS.get(wanted, 1))
         result["sizes"][str(size)] = rows
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
         show(size, rows)
     if "lmstack" in sides:
         result["with_model_passages_per_s"] = side("lmstack", "model")["passages_per_s"]

@@ -140,8 +140,10 @@ def indexing(record: Mapping[str, Any]) -> Iterator[str]:
             for _, rows in sizes
         ]
         yield row(shown, *cells)
+    rate = record.get("with_model_passages_per_s")
+    if not rate:
+        return
     yield ""
-    rate = record["with_model_passages_per_s"]
     yield f"With the model running, lmstack indexes {rate:,.0f} of these passages a second."
 
 
