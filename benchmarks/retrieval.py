@@ -48,7 +48,7 @@ from lmstack.app.wiring import DEFAULT_EMBEDDER
 from lmstack.rag import RetrievalConfig, SearchConfig, preset
 from lmstack.registry import Store
 
-QUERIES = 2000
+QUERIES = 1000
 # Candidates that a reranker reads.
 DEPTH = 10
 PLAIN = RetrievalConfig(versions="as_found", duplicates=None)
