@@ -11,8 +11,8 @@ of passages from memory, as bm25s and FAISS do; a search gives the passages them
 index, in one state of it and within what the caller may see, as Chroma does with texts. lmstack
 starts from files: its rate of indexing includes reading, cutting with the model's tokenizer and a
 durable commit; the others get passages. Memory is what the process grew by, for both kinds of
-search. Recall@10 is against the exact scan. Not covered: how good the results are (`retrieval.py`), and but for one rate the
-model's own time.
+search. Recall@10 is against the exact scan. Not covered: how good the results are
+(`retrieval.py`), and but for one rate the model's own time.
 
 The first run embeds a hundred thousand passages, which takes minutes, and keeps them.
 """

@@ -46,7 +46,8 @@ def leading_rows(scores: Scores, depth: int) -> Rows:
         bar = np.partition(best, groups - depth)[groups - depth]
         if bar > 0:
             reach = (best >= bar).nonzero()[0]
-            line, group = (lines[:, reach] >= bar).nonzero()
+            at = (lines.take(reach, axis=1) >= bar).ravel().nonzero()[0]
+            line, group = np.divmod(at, len(reach))
             leading: Rows = line * groups + reach[group]
             return leading
     return scores.nonzero()[0]
