@@ -45,14 +45,14 @@ def test_upgrade_loses_nothing_and_reads_no_file(old, docs, make_embedder):
     embedder = make_embedder(dimensions=4)
     with Index.open(old, embedder) as index:
         assert index.verify().findings == ()
-        assert [(d.path, d.chunks) for d in index.documents()] == [
-            (str(docs / "guide.md"), 2),
-            (str(docs / "in" / "page.html"), 1),
+        assert [(Path(d.path).resolve(), d.chunks) for d in index.documents()] == [
+            (docs / "guide.md", 2),
+            (docs / "in" / "page.html", 1),
         ]
         assert index.document(docs / "guide.md").text == GUIDE
         for mode in ("dense", "lexical", "hybrid"):
             hit = index.search("emperor penguin", 1, mode)[0]
-            assert (hit.path, hit.chunk_id) == (str(docs / "in" / "page.html"), 4)
+            assert (Path(hit.path).resolve(), hit.chunk_id) == (docs / "in" / "page.html", 4)
         status = index.status(check=False)
         assert [p.kind for p in status.problems] == ["encoding"]
     assert embedder.embedded == ["emperor penguin", "emperor penguin"]

@@ -155,8 +155,9 @@ class ChromaStore:
                     where=condition,
                     include=["distances", "metadatas"],
                 )
+            # A row that another thread deletes meanwhile is found with nothing in it.
             return [
-                (int(id), 1.0 - distance, load(metadata["fields"]))
+                (int(id), 1.0 - distance, metadata and load(metadata["fields"]))
                 for id, distance, metadata in zip(
                     rows["ids"][0], rows["distances"][0], rows["metadatas"][0], strict=True
                 )
@@ -177,6 +178,8 @@ class ChromaStore:
             for id, vector, metadata in zip(
                 rows["ids"], rows["embeddings"], rows["metadatas"], strict=True
             ):
+                if metadata is None:
+                    continue
                 row = Stored(int(id), np.asarray(vector, np.float32), load(metadata["fields"]))
                 found[row.id] = row
         return [found[id] for id in ids.tolist() if id in found]

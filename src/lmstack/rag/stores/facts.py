@@ -211,21 +211,26 @@ def _head(text: str) -> float:
     return float(int.from_bytes(head.ljust(_HEAD_BYTES, b"\0")))
 
 
-Candidate = tuple[int, float, Fields]
+Candidate = tuple[int, float, Fields | None]
 
 
 def fill(
     ask: Callable[[int], list[Candidate]], k: int, where: Filter | None, most: int, name: str
 ) -> list[Found]:
     """The first ``k`` candidates that match. ``ask(n)`` gives the ``n`` best that the engine's
-    own filter let through; it is asked for more until ``k`` match or there are no more.
-    ``most``: the largest ``n`` that the engine takes."""
+    own filter let through, with None for the fields of one that went meanwhile; it is asked for
+    more until ``k`` match or there are no more. ``most``: the largest ``n`` that the engine takes.
+    """
     wanted = min(k, most)
     while True:
         rows = ask(wanted)
-        kept = [row for row in rows if where is None or where.matches(row[2])]
+        kept = [
+            (id, score)
+            for id, score, fields in rows
+            if fields is not None and (where is None or where.matches(fields))
+        ]
         if len(kept) >= k or len(rows) < wanted:
-            found = [Found(id, score) for id, score, _ in kept]
+            found = [Found(id, score) for id, score in kept]
             return sorted(found, key=lambda one: (-one.score, one.id))[:k]
         if wanted == most:
             raise UnsupportedError(
