@@ -48,10 +48,11 @@ def measure(
             side.index, side.model, config, reranker=side.reranker, read_ahead=pause > 0
         )
         turns: list[tuple[str, str]] = []
+        runner = asyncio.Runner()  # one event loop and its threads, as in a server
         row: dict[str, Any] = {}
         for name, question in (("first", first), ("second", second)):
             start = time.perf_counter()
-            answer = asyncio.run(answerer.answer(question, turns))
+            answer = runner.run(answerer.answer(question, turns))
             usage = answer.usage
             row[name] = {
                 "seconds": time.perf_counter() - start,
@@ -62,6 +63,7 @@ def measure(
             turns.append((question, answer.answer))
             time.sleep(pause)
         answerer.close()
+        runner.close()
         rows.append(row)
     return rows
 

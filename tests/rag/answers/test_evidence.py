@@ -109,7 +109,8 @@ def reference(answerer, tmp_path):
 
 
 def test_headings_with_numbers_signatures_and_references_are_not_quoted(reference):
-    shown = {s.shown for s in reference.find("What does lamp.trim do with the wick?").quotable}
+    found = reference.find("What does lamp.trim do with the wick?")
+    shown = {s.shown for s in found.sentences}
     assert "It is woven from cotton." in shown
     assert not shown & {"4.6.", "The wick", "lamp.trim(length)", "What of the wick?"}
     assert not [text for text in shown if text.startswith("See also")]

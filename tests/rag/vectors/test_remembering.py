@@ -35,8 +35,8 @@ def test_a_text_is_computed_once_of_each_kind(embedder):
 def test_texts_are_embedded_ahead_once_and_the_vectors_are_the_same(embedder, make_embedder):
     remembering = RememberingEmbedder(embedder)
     remembering.embed(["a"])
-    remembering.look_ahead(["a", "b", "c", "b", *"defghij"])
-    remembering.look_ahead(["c", "k"])
+    remembering.look_ahead(lambda: ["a", "b", "c", "b", *"defghij"])
+    remembering.look_ahead(lambda: ["c", "k"])
     assert remembering.wait(20)
     assert sorted(embedder.embedded) == list("abcdefghijk")
     assert np.array_equal(remembering.embed(["c", "k"]), make_embedder().embed(["c", "k"]))
@@ -58,7 +58,7 @@ def test_nothing_is_embedded_ahead_while_somebody_asks(embedder):
     asking = threading.Thread(target=remembering.embed, args=(["question"],))
     asking.start()
     assert asked.wait(20)
-    remembering.look_ahead(["a", "b"])
+    remembering.look_ahead(lambda: ["a", "b"])
     assert not remembering.wait(0.5)
     assert slow.embedded == []
     free.set()
@@ -73,7 +73,7 @@ def test_an_embedder_that_fails_ahead_is_heard_of_by_whoever_asks(embedder):
             raise ValueError("out of order")
 
     remembering = RememberingEmbedder(Broken())
-    remembering.look_ahead(["a"])
+    remembering.look_ahead(lambda: ["a"])
     assert remembering.wait(20)
     with pytest.raises(ValueError, match="out of order"):
         remembering.embed(["a"])
@@ -82,6 +82,6 @@ def test_an_embedder_that_fails_ahead_is_heard_of_by_whoever_asks(embedder):
 def test_closed_it_looks_no_further_ahead(embedder):
     remembering = RememberingEmbedder(embedder)
     remembering.close()
-    remembering.look_ahead(["a"])
+    remembering.look_ahead(lambda: ["a"])
     assert remembering.wait(0)
     assert embedder.embedded == []

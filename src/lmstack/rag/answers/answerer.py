@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
 from lmstack.core import ChatModel, InputError, Reranker, SamplingParams
 from lmstack.rag.answers.answer import (
@@ -29,6 +30,7 @@ from lmstack.rag.answers.composing import Composer
 from lmstack.rag.answers.editions import Edition, edition_of, in_force
 from lmstack.rag.answers.evidence import (
     Candidate,
+    questions_to_embed,
     read_sentences,
     reread_sentences,
     texts_to_embed,
@@ -57,15 +59,15 @@ UNANSWERED = "The documents do not answer this:"
 @dataclass(frozen=True)
 class Found:
     """What an answer to one part of a question starts from: the hits, those of them that are
-    read, all their sentences and those that were weighed. ``question`` is what the sentences are
-    weighed for, ``query`` what was searched for. ``unheard``: names in the question that no hit
-    mentions. ``editions``: of each document found."""
+    read, and their weighed sentences; ``nearby`` are all passages that were found. ``question`` is
+    what the sentences are weighed for, ``query`` what was searched for. ``unheard``: names in the
+    question that no hit mentions. ``editions``: of each document found."""
 
     question: str
     query: str
     hits: list[Hit]
     read: list[Hit]
-    quotable: list[Candidate]
+    nearby: list[Hit]
     sentences: list[Candidate]
     unheard: list[str]
     editions: Mapping[int, Edition]
@@ -88,7 +90,7 @@ class _Asked:
 class Answerer:
     """Answers from one index with one model. ``scorer`` decides what a passage bears out;
     ``reranker`` has a say in which sentence answers. Keeps nothing of who asks; safe to share
-    between tasks. ``read_ahead``: embed the other sentences of the passages of an answer while
+    between tasks. ``read_ahead``: embed the other sentences of the passages found while
     nobody asks, so that a further question about them finds that done; not for an embedder that
     is paid by the text. `close` ends that."""
 
@@ -182,8 +184,7 @@ class Answerer:
         for conflict in composer.conflicts:
             yield ConflictFound(conflict)
         if self._reads_ahead:
-            for part in parts:
-                self._embedder.look_ahead(texts_to_embed(part.quotable, part.query))
+            self._embedder.look_ahead(partial(self._texts_nearby, parts))
         timings = AnswerTimings(retrieval_s, first_token_s, time.monotonic() - started)
         yield AnswerDone(
             Answer(
@@ -261,6 +262,15 @@ class Answerer:
         sentences = [replace(s, number=numbers[s.hit.chunk_id]) for s in part.sentences]
         return list(places.values()), sentences, earlier
 
+    def _texts_nearby(self, parts: Sequence[Found]) -> list[str]:
+        """What a further question about the same documents will be compared with."""
+        texts = []
+        for part in parts:
+            above, longest = HitDocuments(self.index).above, self.config.max_sentence_chars
+            _, sentences = read_sentences(part.nearby, len(part.nearby), longest, above)
+            texts += texts_to_embed(sentences, part.query)
+        return texts
+
     def find_parts(self, question: str, history: Sequence[Turn] = ()) -> list[Found]:
         """`find` for each question in ``question``."""
         asked = read_question(question)
@@ -277,6 +287,7 @@ class Answerer:
             raise InputError("the question is empty", hint="ask something", param="question")
         config = self.config
         query = retrieval_query(question, history, config.history_turns)
+        self._embedder.embed(questions_to_embed(query), "query")  # together, and remembered
         vector = query_vector(self._embedder, query)
         found = self.index.search(query, min(2 * config.retrieve, MAX_FOUND), vector=vector)
         documents = HitDocuments(self.index)
@@ -308,7 +319,7 @@ class Answerer:
             weighed = reread_sentences(weighed, query, self._reranker, config)
         weighed = [replace(s, page=documents.page(s.hit, s.start)) for s in weighed]
         seconds = time.monotonic() - started
-        return Found(question, query, hits, read, sentences, weighed, unheard, editions, seconds)
+        return Found(question, query, hits, read, found, weighed, unheard, editions, seconds)
 
 
 def _may_answer(sentences: Sequence[Candidate], config: AnswerConfig) -> bool:

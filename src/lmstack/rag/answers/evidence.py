@@ -23,6 +23,7 @@ from lmstack.rag.search.words import covered_share, name_words, stem, stems, wit
 __all__ = [
     "Candidate",
     "choose_candidates",
+    "questions_to_embed",
     "read_sentences",
     "reread_sentences",
     "texts_to_embed",
@@ -178,9 +179,8 @@ def weigh_sentences(
     if not kept:
         return []
     names = name_words(question)
-    topics = {stem(name.lower()) for name in names}
     terms = set(content_words(question))
-    asked = embedder.embed([question, without_words(question, topics) or question], "query")
+    asked = embedder.embed(questions_to_embed(question), "query")
     texts = texts_to_embed([s for _, s in kept], question)
     vectors = np.asarray(embedder.embed(texts, "passage"), np.float32)
     cosines = (vectors[: 2 * len(kept)] @ asked[0]).tolist()
@@ -211,6 +211,12 @@ def weigh_sentences(
             )
         )
     return weighed
+
+
+def questions_to_embed(question: str) -> list[str]:
+    """What sentences are compared with by meaning: the question, and that without its names."""
+    topics = {stem(name.lower()) for name in name_words(question)}
+    return [question, without_words(question, topics) or question]
 
 
 def texts_to_embed(sentences: Sequence[Candidate], question: str) -> list[str]:

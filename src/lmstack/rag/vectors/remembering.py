@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 MAX_TEXTS = 20_000
 # Few enough that a question waits for no more than some milliseconds of what was begun.
 AHEAD = 4
-MAX_AHEAD = 2_000
+MAX_AHEAD = 16
 # Whoever reads an answer does not ask again at once; other work of the same question goes first.
 QUIET_S = 0.2
 NICE = 10
@@ -44,7 +44,7 @@ class RememberingEmbedder:
         self._vectors: OrderedDict[tuple[TextKind, str], npt.NDArray[np.float32]] = OrderedDict()
         self._lock = threading.Lock()
         self._asking, self._asked_at = 0, 0.0
-        self._ahead: deque[str] = deque(maxlen=MAX_AHEAD)
+        self._ahead: deque[Callable[[], Sequence[str]]] = deque(maxlen=MAX_AHEAD)
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
         self.num_asked = self.num_computed = 0
@@ -75,17 +75,12 @@ class RememberingEmbedder:
                 self._asking -= 1
                 self._asked_at = time.monotonic()
 
-    def look_ahead(self, texts: Sequence[str]) -> None:
-        """Embed those passages that are new as soon as nobody asks, in a thread with little
-        priority; the oldest of too many are forgotten."""
+    def look_ahead(self, texts: Callable[[], Sequence[str]]) -> None:
+        """Embed those passages of ``texts()`` that are new as soon as nobody asks; that, too, is
+        called then. In a thread with little priority; the oldest of too many are forgotten."""
         with self._lock:
-            waiting = {*self._ahead}
-            self._ahead += [
-                t
-                for t in dict.fromkeys(texts)
-                if ("passage", t) not in self._vectors and t not in waiting
-            ]
-            if self._ahead and self._thread is None and not self._closed.is_set():
+            self._ahead.append(texts)
+            if self._thread is None and not self._closed.is_set():
                 self._thread = threading.Thread(target=self._keep_looking, daemon=True)
                 self._thread.start()
 
@@ -104,21 +99,24 @@ class RememberingEmbedder:
     def _keep_looking(self) -> None:
         if sys.platform == "linux":  # elsewhere a priority is of the whole process
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        texts: list[str] = []
         while not self._closed.is_set():
             with self._lock:
-                if not self._ahead:
+                if not texts and not self._ahead:
                     self._thread = None
                     return
                 quiet = not self._asking and time.monotonic() - self._asked_at >= QUIET_S
-                count = min(AHEAD, len(self._ahead)) if quiet else 0
-                texts = [self._ahead.popleft() for _ in range(count)]
-            if not texts:
+                make = self._ahead.popleft() if quiet and not texts else None
+            if not quiet:
                 self._closed.wait(QUIET_S / 4)
                 continue
             try:
-                self._embed(texts, "passage")
+                if make is not None:
+                    texts = list(dict.fromkeys(make()))
+                self._embed(texts[:AHEAD], "passage")
             except Exception:  # whoever asks for these texts is told
                 log.debug("looking ahead failed", exc_info=True)
+            texts = texts[AHEAD:]
 
     def _embed(self, texts: Sequence[str], kind: TextKind) -> npt.NDArray[np.float32]:
         found: dict[str, npt.NDArray[np.float32]] = {}
