@@ -82,7 +82,7 @@ bench-retrieval: $(VENV)/.dev
 	@for model in bge-small-en-v1.5 ms-marco-minilm-l12 colbert-small; do $(BIN)/lmstack pull $$model --quiet; done
 	@$(BIN)/python benchmarks/retrieval.py
 
-# About twenty minutes on a quiet machine; the first time also environments for the peers and
+# About ten minutes on a quiet machine; the first time also environments for the peers and
 # the vectors of a hundred thousand passages. QUICK=1: small sizes, nothing is kept.
 bench-speed: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet

@@ -1,6 +1,6 @@
 """Every figure of speed of indexing and search in one go, beside the peers, with its pictures.
 
-    python benchmarks/speed.py                    about twenty minutes once the caches are there
+    python benchmarks/speed.py                    about ten minutes once the caches are there
     python benchmarks/speed.py --quick            two minutes: small sizes, nothing is kept
     python benchmarks/speed.py --pages            only writes tables and pictures from the results
 
