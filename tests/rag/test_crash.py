@@ -60,7 +60,9 @@ class _Killable:
 
     def _read(self) -> str:
         assert self._process.stdout is not None
-        return self._process.stdout.readline()
+        line = self._process.stdout.readline()
+        assert line, "the process that updates has ended"
+        return line
 
     def close(self) -> None:
         assert self._process.stdin is not None

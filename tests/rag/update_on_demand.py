@@ -27,16 +27,21 @@ def main(index: str, docs: str) -> None:
         child = os.fork()
         if child == 0:
             run(index, docs, what, EMBEDDERS[name])
-            print("end", flush=True)
+            say("end")
             os._exit(0)
-        print(child, flush=True)
+        say(child)
         sys.stdin.readline()
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def say(line: object) -> None:
+    """In one write: where output is not buffered, `print` makes two, and a kill comes between."""
+    os.write(1, f"{line}\n".encode())
 
 
 def run(index: str, docs: str, what: str, embedder: HashingEmbedder) -> None:
     def tell(_: object) -> None:
-        print("document", flush=True)
+        say("document")
 
     if what == "update":
         with Index.open(index, embedder) as opened:
