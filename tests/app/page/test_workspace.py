@@ -14,6 +14,7 @@ from lmstack.app._suggestions import candidate_questions, question_about
 from lmstack.app.workspace import Workspace, WorkspaceConfig
 from lmstack.core import InputError, ModelInfo, NotFoundError, ScriptedModel
 from lmstack.rag import Index
+from lmstack.rag.vectors.remembering import RememberingEmbedder
 
 
 async def answer(workspace: Workspace, question: str) -> list[tuple[str, Any]]:
@@ -266,6 +267,22 @@ def test_questions_that_headings_ask_come_first_and_many_files_without_one_do_no
 )
 def test_heading_becomes_the_question_it_answers(heading: str, question: str | None) -> None:
     assert question_about(heading) == question
+
+
+@pytest.mark.parametrize("digest", ["sha256:" + "0" * 64, None])
+async def test_only_an_embedder_that_is_here_is_given_texts_nobody_asked_about(
+    docs: Path, tmp_path: Path, embedder: Any, monkeypatch: pytest.MonkeyPatch, digest: str | None
+) -> None:
+    embedder.info = ModelInfo("hashing", digest)
+    ahead: list[object] = []
+    monkeypatch.setattr(RememberingEmbedder, "look_ahead", lambda _, texts: ahead.append(texts))
+    config = WorkspaceConfig(rescan_s=0)
+    with Workspace(
+        docs, tmp_path / "index", model=ScriptedModel(), embedder=embedder, config=config
+    ) as workspace:
+        workspace.index.update([docs])
+        await workspace.answerer_of("local").answer("Which files are read?")
+    assert len(ahead) == (digest is not None)
 
 
 def test_index_that_was_changed_to_another_embedder_is_opened_again(
