@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tokenizers
 import torch
+from matplotlib import font_manager
 from tests.byte_tokens import byte_level
 from tokenizers import decoders, models, pre_tokenizers
 
@@ -262,6 +263,25 @@ def test_letters_that_no_font_has_are_escaped_and_others_kept() -> None:
     assert sheet.drawable("Größe Ωж␣↵") == "Größe Ωж␣↵"
     assert sheet.drawable("\U000e0041") == "\\U000e0041"
     assert sheet.drawable("abcdef", 4) == "abc…"
+
+
+def test_a_light_face_of_the_same_family_takes_no_letters_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    manager = font_manager.fontManager
+    few = font_manager.findfont("cmr10")
+    assert ord("␣") not in font_manager.get_font(few).get_charmap()
+    light = font_manager.FontEntry(fname=few, name="DejaVu Sans", weight=200)
+    monkeypatch.setattr(manager, "ttflist", [*manager.ttflist, light])
+    assert Sheet(1, 1).drawable("␣↵") == "␣↵"
+
+
+def test_a_bold_title_is_judged_by_the_letters_of_the_bold_face() -> None:
+    sheet = Sheet(1, 1)
+    regular = "\U0001d5a0"  # a sans-serif capital A of mathematics, which the bold face lacks
+    sheet.text(0, 0, regular)
+    sheet.text(0, 0, regular, fontweight="bold")
+    assert [text.get_text() for text in sheet.figure.texts] == [regular, "\\U0001d5a0"]
 
 
 @pytest.mark.parametrize(

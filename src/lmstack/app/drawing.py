@@ -93,19 +93,24 @@ class Sheet:
         """``text`` with its upper left corner at (``left``, ``top``) inches."""
         style = {"color": INK, "fontsize": 10, "va": "top", **style}
         x, y = left / self.width, 1 - top / self.height
-        self.figure.text(x, y, self.drawable(text), **self.font, **style)
+        drawn = self.drawable(text, weight=style.get("fontweight", "normal"))
+        self.figure.text(x, y, drawn, **self.font, **style)
 
     @property
     def font(self) -> dict[str, Any]:
         """Arguments of every text: the fonts, and no mathematics between dollar signs."""
         return {"family": self._fonts.names, "parse_math": False}
 
-    def drawable(self, text: str, limit: int = 0) -> str:
-        """``text`` in letters that the fonts have; others as ``\\u4e2d``. Cut to ``limit``."""
+    def drawable(self, text: str, limit: int = 0, weight: str = "normal") -> str:
+        """``text`` in letters that the fonts of ``weight`` have; others as ``\\u4e2d``.
+
+        Cut to ``limit`` characters, where that is given.
+        """
         if limit and len(text) > limit:
             text = text[: limit - 1] + "…"
+        letters = self._fonts.letters(weight)
         return "".join(
-            c if self._fonts.has(c) else c.encode("unicode_escape").decode() for c in text
+            c if ord(c) in letters else c.encode("unicode_escape").decode() for c in text
         )
 
     def write(self, path: Path) -> None:
@@ -120,15 +125,29 @@ class Sheet:
 
 
 class _Fonts:
-    """The bundled font, and those of this machine that have what it has not."""
+    """The bundled font, and those of this machine that have what it has not.
+
+    A family is often installed in many faces (light, condensed, oblique), and some have fewer
+    letters than others, so only the face counts that matplotlib draws with.
+    """
 
     def __init__(self) -> None:
-        manager, font_class = drawing_part("font_manager"), drawing_part("ft2font").FT2Font
-        installed = {entry.name: entry.fname for entry in manager.fontManager.ttflist}
+        self._manager = drawing_part("font_manager")
+        installed = {entry.name for entry in self._manager.fontManager.ttflist}
         self.names = ["DejaVu Sans", *(name for name in WIDE if name in installed)]
-        self._letters: set[int] = set()
-        for name in self.names:
-            self._letters |= set(font_class(installed[name]).get_charmap())
+        self._letters: dict[str, frozenset[int]] = {}
 
-    def has(self, letter: str) -> bool:
-        return ord(letter) in self._letters
+    def letters(self, weight: str) -> frozenset[int]:
+        """The code points that can be drawn in ``weight``."""
+        if weight not in self._letters:
+            found = [self._charmap(name, weight) for name in self.names]
+            self._letters[weight] = frozenset().union(*found)
+        return self._letters[weight]
+
+    def _charmap(self, name: str, weight: str) -> dict[int, int]:
+        wanted = self._manager.FontProperties(
+            family=name, style="normal", variant="normal", stretch="normal", weight=weight
+        )
+        face = self._manager.findfont(wanted, fallback_to_default=False)
+        charmap: dict[int, int] = self._manager.get_font(face).get_charmap()
+        return charmap
