@@ -94,18 +94,24 @@ docs: $(VENV)/.dev
 clean:
 	rm -rf $(VENV) build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# The page's tests drive the system's Chromium. As root on a Debian machine it is installed;
-# elsewhere the command is printed and those tests are skipped with the same words.
+# The page's tests drive the system's Chromium, with two sets of fonts. As root on a Debian machine
+# they are installed; elsewhere the command is printed and those tests are skipped with the same
+# words.
+FONTS := /usr/share/fonts/truetype
 .PHONY: chromium
 chromium:
-	@command -v chromium >/dev/null 2>&1 || { \
+	@missing=; \
+	command -v chromium >/dev/null 2>&1 || missing="chromium"; \
+	[ -e $(FONTS)/dejavu/DejaVuSans-ExtraLight.ttf ] || missing="$$missing fonts-dejavu-extra"; \
+	[ -e $(FONTS)/liberation/LiberationSans-Regular.ttf ] || missing="$$missing fonts-liberation"; \
+	[ -z "$$missing" ] || \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
-	    echo "Installing Chromium for the page's tests ..."; \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
+	    echo "Installing for the page's tests:" $$missing "..."; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	  else \
-	    echo "Chromium is missing, so the page's tests will be skipped. To run them:"; \
-	    echo "  sudo apt-get install chromium"; \
-	  fi; }
+	    echo "Some of the page's tests will be skipped. To run them:"; \
+	    echo "  sudo apt-get install" $$missing; \
+	  fi
 
 # The tests of PostgreSQL start a server of their own, with pgvector. The same holds.
 .PHONY: postgresql

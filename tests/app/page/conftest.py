@@ -24,6 +24,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tests.app.page.looks import Look, launch_options
 
 from lmstack.app.access import Access
 from lmstack.app.feedback import Judgement
@@ -338,12 +339,18 @@ def serve(stopping: list[Server]) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Browser]:
+    """Chromium with the fonts of this machine, or of the ``Look`` that is its parameter."""
     # For a module and not the session: a sync browser may not live beside an event loop.
     if CHROMIUM is None:
         pytest.skip(INSTALL)
+    look: Look | None = getattr(request, "param", None)
+    options = launch_options(look, tmp_path_factory.mktemp("look")) if look else {}
+    options["args"] = [*FLAGS, *options.get("args", ())]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, **options)
         yield browser
         browser.close()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
+from tests.app.page.looks import LARGE, LOOKS, WIDE, Look, family_of
 
 pytestmark = pytest.mark.browser
 
@@ -91,8 +93,29 @@ def filled(workspace: Any, open_page: Any, ask: Any) -> Any:
     return show
 
 
-@pytest.mark.parametrize("width", [320, 700, 1600, 3440])
-def test_nothing_is_wider_than_the_window(width: int, filled: Any, shot: Any) -> None:
+in_every_look = pytest.mark.parametrize("browser", LOOKS, indirect=True, ids=str)
+
+
+@in_every_look
+def test_fonts_and_size_are_those_of_the_look(
+    browser: Any, workspace: Any, open_page: Any, request: pytest.FixtureRequest
+) -> None:
+    look: Look = request.node.callspec.params["browser"]
+    page = open_page(workspace)
+    assert family_of(page, ".brand") == look.family
+    assert page.evaluate("getComputedStyle(document.body).fontSize") == f"{look.size}px"
+
+
+@pytest.mark.parametrize(
+    ("browser", "width"),
+    [*itertools.product(LOOKS, (320, 700)), (WIDE, 1600), (WIDE, 3440)],
+    indirect=["browser"],
+    ids=str,
+)
+def test_nothing_is_wider_than_the_window(
+    browser: Any, width: int, filled: Any, shot: Any, request: pytest.FixtureRequest
+) -> None:
+    look: Look = request.node.callspec.params["browser"]
     page = filled(width=width, height=720)
     for state, act in {
         "answer": lambda: None,
@@ -106,7 +129,7 @@ def test_nothing_is_wider_than_the_window(width: int, filled: Any, shot: Any) ->
             page.locator("mark").wait_for()
         if state == "sources":
             page.locator(".file.problem").wait_for()
-        shot(page, f"{width}-{state}")
+        shot(page, f"{look}-{width}-{state}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(TOO_WIDE) == []
 
@@ -181,8 +204,9 @@ def test_focus_can_be_seen_on_every_stop_of_the_tab_key(filled: Any) -> None:
     assert {"folder", "theme", "question", "Copy"} <= seen
 
 
+@in_every_look
 def test_lines_of_an_answer_are_comfortable_to_read(
-    workspace: Any, open_page: Any, ask: Any
+    browser: Any, workspace: Any, open_page: Any, ask: Any
 ) -> None:
     prose = "The quick brown fox jumps over the lazy dog and runs on into the quiet forest. " * 8
     workspace.scripts = [workspace.script(prose.strip())]
@@ -205,7 +229,8 @@ def test_nothing_moves_for_those_who_asked_for_less_motion(
     assert page.evaluate("document.getAnimations().length") == 0
 
 
-def test_panel_takes_the_window_of_a_phone_and_gives_it_back(filled: Any) -> None:
+@in_every_look
+def test_panel_takes_the_window_of_a_phone_and_gives_it_back(browser: Any, filled: Any) -> None:
     page = filled(width=320, height=640)
     page.locator(".cite").first.click()
     page.locator("mark").wait_for()
@@ -216,6 +241,15 @@ def test_panel_takes_the_window_of_a_phone_and_gives_it_back(filled: Any) -> Non
     page.get_by_role("button", name="Close").click()
     expect(page.locator("#panel")).to_be_hidden()
     assert not page.locator("#talk").evaluate("node => node.inert")
+
+
+@pytest.mark.parametrize("browser", [LARGE], indirect=True, ids=str)
+def test_large_buttons_leave_the_title_of_the_panel_its_line(browser: Any, filled: Any) -> None:
+    page = filled(width=320, height=720)
+    page.keyboard.press("1")
+    page.locator("mark").wait_for()
+    lines = "node => node.clientHeight / parseFloat(getComputedStyle(node).lineHeight)"
+    assert round(page.locator("#panel-title").evaluate(lines)) == 1
 
 
 def test_touching_beside_the_sheet_closes_it(filled: Any) -> None:
