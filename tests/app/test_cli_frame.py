@@ -17,7 +17,9 @@ from typer.main import get_command
 
 from lmstack.app import wiring
 from lmstack.app.program import build
+from lmstack.app.synonyms import OTHER_NAMES, SYNONYMS
 from lmstack.core import NotFoundError
+from lmstack.serve.tasks import ALIASES, TASKS
 
 if TYPE_CHECKING:
     from tests.app.conftest import Run
@@ -61,6 +63,12 @@ def test_lmstack_alone_lists_the_sections_in_the_order_of_the_work(run: Run) -> 
     assert found == ["Ask", "Serve", "Models", "Data", "Operate", "Options"]
 
 
+def test_every_command_that_is_registered_stands_in_the_overview(run: Run) -> None:
+    listed = re.findall(r"^  ([a-z]\w*)   ", run().out, re.MULTILINE)
+    assert sorted(listed) == sorted(name for name in every_command() if " " not in name)
+    assert run("--help").out == run().out
+
+
 @pytest.mark.parametrize("typed", every_command())
 def test_every_help_has_an_example_that_starts_with_the_command(run: Run, typed: str) -> None:
     ran = run(*typed.split(), "--help")
@@ -78,6 +86,44 @@ def test_a_mistyped_command_names_the_nearest(run: Run) -> None:
     ran = run("doctro")
     assert ran.code == 2
     assert ran.err == "error: lmstack has no command 'doctro'\ntry:   lmstack doctor\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("serve", "up"),
+        ("chat", "run chat"),
+        ("list", "models"),
+        ("rm", "models rm"),
+        ("Serve", "up"),
+        ("index ls", "index status"),
+        ("models list", "models"),
+        ("serach", "search"),
+        ("xyzzy", "--help"),
+    ],
+)
+def test_a_command_of_another_program_names_the_one_that_does_it(
+    run: Run, typed: str, meant: str
+) -> None:
+    ran = run(*typed.split())
+    assert ran.code == 2
+    assert ran.err.splitlines()[1] == f"try:   lmstack {meant}"
+
+
+def test_stop_says_that_nothing_runs_but_up(run: Run) -> None:
+    ran = run("stop")
+    assert ran.code == 2
+    assert ran.err.splitlines()[1] == (
+        "try:   Ctrl-C where `lmstack up` runs; nothing else keeps running"
+    )
+
+
+def test_every_synonym_names_a_command_that_exists_and_is_none_itself(run: Run) -> None:
+    tasks = {f"run {task}" for task in (*TASKS, *ALIASES)}
+    known = {*every_command(), *tasks, "--help", "--version"}
+    assert set(SYNONYMS.values()) - known == set()
+    assert set(SYNONYMS) & set(every_command()) == set()
+    assert len(SYNONYMS) == sum(map(len, OTHER_NAMES.values()))
 
 
 def test_a_mistyped_option_names_the_nearest(run: Run) -> None:

@@ -90,6 +90,25 @@ def test_a_folder_without_weights_and_its_config_are_planned_alike(run: Run, lla
     assert by_folder == run("plan", str(llama), *wanted).json
 
 
+def test_a_plan_without_users_and_context_is_for_one_user_and_says_so(
+    run: Run, llama: Path
+) -> None:
+    ran = run("plan", str(llama), "--memory", "64GiB")
+    assert ran.code == 0
+    assert ran.out.startswith("llama-3-8b: 1 user, 4,096 tokens each")
+    assert "note: planned with --users 1 and --context 4096, the default" in ran.out
+    given = run("plan", str(llama), "--users", "2", "--context", "64", "--memory", "64GiB")
+    assert "the default" not in given.out
+
+
+def test_a_plan_without_context_stays_within_what_the_model_was_made_for(
+    run: Run, llama: Path
+) -> None:
+    found = json.loads(llama.read_text())
+    llama.write_text(json.dumps({**found, "max_position_embeddings": 128}))
+    assert run("plan", str(llama), "--json").json["context"] == 128
+
+
 def test_users_that_do_not_fit_are_said_with_what_would(run: Run, llama: Path) -> None:
     ran = run("plan", str(llama), "--users", "9", "--context", "8192", "--memory", "20GiB")
     assert ran.code == 0
@@ -186,7 +205,6 @@ def test_memory_is_what_is_free_unless_given(
         (["no/such.json", "--users", "1", "--context", "8"], 1, "has no such.json"),
         (["x", "--users", "0", "--context", "8"], 2, "--users"),
         (["x", "--users", "1", "--context", "0"], 2, "--context"),
-        (["x", "--users", "1"], 2, "--context"),
         (["CONFIG", "--users", "1", "--context", "8", "--memory", "lots"], 1, "'lots'"),
         (["CONFIG", "--users", "1", "--context", "8", "--weights", "file"], 1, "no weights"),
         (["CONFIG", "--users", "1", "--context", "8", "--weights", "int3"], 2, "int3"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
@@ -44,6 +46,24 @@ def test_a_product_that_torch_does_not_have_is_left_out(
 
     monkeypatch.setattr(torch, "_int_mm", refuse)
     assert set(measure_rates(1, 1 << 12, seconds=0).matrix) == {"bfloat16", "float32"}
+
+
+def test_a_product_without_instructions_of_its_own_is_measured_once(
+    small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    multiply, shapes = torch._int_mm, []
+
+    def slow(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        shapes.append(left.shape)
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+        return multiply(left, right)
+
+    monkeypatch.setattr(rates, "LONG_S", 0.01)
+    monkeypatch.setattr(torch, "_int_mm", slow)
+    assert measure_rates(1, 1 << 12, seconds=0).matrix["int8"] > 0
+    assert shapes == [(8, 16)]
 
 
 def test_progress_ends_where_it_said_it_would(small: None) -> None:

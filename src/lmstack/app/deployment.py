@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from lmstack.engine.rates import MatrixType
     from lmstack.engine.weights import Weights
 
-__all__ = ["Deployment", "plan_deployment"]
+__all__ = ["DEFAULT_CONTEXT", "DEFAULT_USERS", "Deployment", "plan_deployment"]
+
+DEFAULT_USERS = 1
+DEFAULT_CONTEXT = 4096
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ def plan_deployment(
     reference: str,
     home: Path,
     *,
-    users: int,
-    context: int,
+    users: int | None = None,
+    context: int | None = None,
     memory_size: str | None = None,
     form: str | None = None,
     kv: str | None = None,
@@ -71,16 +74,32 @@ def plan_deployment(
     """Everything is checked before the machine is measured, if it has not been."""
     from lmstack.engine.planning import Demand, plan
 
-    demand = Demand(users, context, _available(memory_size))
+    available = _available(memory_size)
     model = find_model(reference)
+    demand = Demand(
+        users or DEFAULT_USERS,
+        context or min(DEFAULT_CONTEXT, model.config.max_positions),
+        available,
+    )
     chosen = form or model.usual_form
     weights = model.weights(chosen)
     held = _kv_of(weights, kv)
     machine = machines.known(home, progress)
     found = plan(model.config, weights, held, demand, machine.rates)
     label = f"{weights.form} as stored" if chosen == FILE_FORM else chosen
-    notes = tuple(_notes(model, found, demand, machine))
+    assumed = _assumed(demand, users, context)
+    notes = (*assumed, *_notes(model, found, demand, machine))
     return Deployment(model.name, label, held, weights.matrix, demand, found, machine, notes)
+
+
+def _assumed(demand: Demand, users: int | None, context: int | None) -> list[str]:
+    """Which figures were not given, and the options that set them."""
+    figures = [
+        (users, f"--users {demand.users}"),
+        (context, f"--context {demand.context}"),
+    ]
+    assumed = [option for given, option in figures if given is None]
+    return [f"planned with {' and '.join(assumed)}, the default"] if assumed else []
 
 
 def _available(size: str | None) -> int:

@@ -1,8 +1,8 @@
 """Help texts and suggestions: what `--help` prints, which docs/cli.md repeats word for word.
 
 Written here and not by typer, so the text is the same for every version of typer and width of
-terminal. Covers the overview by section, the help of one command, and the nearest name for a
-typo. Does not cover the words themselves: each command's docstring and options hold them.
+terminal. Covers the overview by section, the help of one command, and what to try after an unknown
+command. Does not cover the words themselves: each command's docstring and options hold them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 from lmstack.app.failure import CommandLineError
+from lmstack.app.synonyms import suggestion
 from lmstack.core import nearest
 
 __all__ = ["SECTIONS", "HelpCommand", "HelpGroup", "help_text", "overview", "spread"]
@@ -23,7 +24,7 @@ SECTIONS = {
     "Serve": ("up", "plan", "bench"),
     "Models": ("pull", "models", "inspect", "convert", "quantize", "tokens", "tokenizer"),
     "Data": ("index",),
-    "Operate": ("doctor", "audit"),
+    "Operate": ("doctor", "audit", "feedback"),
 }
 WIDTH = 88
 TITLE = "lmstack: answers about your documents, from models on your own machine"
@@ -42,7 +43,8 @@ class HelpCommand(TyperCommand):
 
 
 class HelpGroup(TyperGroup):
-    """A group whose help is `help_text`, and which answers a typo with the nearest command.
+    """A group whose help is `help_text`, and which answers an unknown command with the one that
+    was probably meant.
     ``usual``: the command that is meant where the first word names none."""
 
     usual: str | None = None
@@ -64,10 +66,9 @@ class HelpGroup(TyperGroup):
         name = args[0]
         if name not in self.commands and not name.startswith("-"):
             known = [n for n, c in self.commands.items() if not c.hidden]
-            guess = nearest(name, known)
             raise CommandLineError(
                 f"{ctx.command_path} has no command {name!r}",
-                hint=f"{ctx.command_path} {guess}" if guess else f"{ctx.command_path} --help",
+                hint=suggestion(ctx.command_path, name, known),
                 param=name,
             )
         return super().resolve_command(ctx, args)

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from lmstack.app.deployment import DEFAULT_CONTEXT, DEFAULT_USERS
+
 __all__ = ["Context", "KvType", "MemorySize", "PlannedName", "PlannedWeights", "Users"]
 
 PlannedName = Annotated[
@@ -17,17 +19,24 @@ PlannedName = Annotated[
     ),
 ]
 Users = Annotated[
-    int,
-    typer.Option("--users", metavar="N", min=1, max=1 << 20, help="Answers at the same time."),
+    int | None,
+    typer.Option(
+        "--users",
+        metavar="N",
+        min=1,
+        max=1 << 20,
+        help=f"Answers at the same time. [default: {DEFAULT_USERS}]",
+    ),
 ]
 Context = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--context",
         metavar="T",
         min=1,
         max=1 << 31,
-        help="Tokens of each: prompt and answer together.",
+        help="Tokens of each: prompt and answer together."
+        f" [default: {DEFAULT_CONTEXT}, or the model's longest if that is less]",
     ),
 ]
 MemorySize = Annotated[

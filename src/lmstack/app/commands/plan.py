@@ -32,8 +32,8 @@ def register(app: typer.Typer) -> None:
 def plan(
     out: Output,
     model: opt.PlannedName,
-    users: opt.Users,
-    context: opt.Context,
+    users: opt.Users = None,
+    context: opt.Context = None,
     memory_size: opt.MemorySize = None,
     weights: opt.PlannedWeights = None,
     kv: opt.KvType = None,
