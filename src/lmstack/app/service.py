@@ -26,7 +26,7 @@ from lmstack.app.uploads import Uploads
 from lmstack.app.web import PUBLIC_PATHS, add_page
 from lmstack.app.workspace import Workspace
 from lmstack.core import ChatModel, Delta, Embedder, ModelInfo, Request, Reranker
-from lmstack.rag import GroundedModel
+from lmstack.rag import AnswerTokenizer, GroundedModel
 from lmstack.safety import AuditLog, GuardedModel, Limits, RateLimiter
 from lmstack.serve import create_app
 
@@ -84,7 +84,7 @@ def build_service(
         embedder_named=embedder_named,
     )
     name = served_name(folder, model.info.name)
-    grounded = DocumentsModel(workspace, name)
+    grounded = DocumentsModel(workspace, name, getattr(model, "tokenizer", None))
     app = create_app(
         models={
             name: guard(grounded),
@@ -115,14 +115,18 @@ def build_service(
 class DocumentsModel:
     """Cited answers as a chat model, to each client from the documents that it may see."""
 
-    def __init__(self, workspace: Workspace, name: str) -> None:
+    def __init__(
+        self, workspace: Workspace, name: str, tokenizer: AnswerTokenizer | None = None
+    ) -> None:
         inner = workspace.model.info
         self.info = ModelInfo(name, inner.digest, inner.context_length)
         self._workspace = workspace
+        self._tokenizer = tokenizer
 
     def stream(self, request: Request) -> AsyncIterator[Delta]:
         answerer = self._workspace.answerer_of(request.client)
-        return GroundedModel(answerer, self.info.name).stream(request)
+        grounded = GroundedModel(answerer, self.info.name, tokenizer=self._tokenizer)
+        return grounded.stream(request)
 
 
 def served_name(folder: Path, taken: str) -> str:

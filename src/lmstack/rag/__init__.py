@@ -17,6 +17,7 @@ from lmstack.rag.answers.answer import (
     TextDelta,
 )
 from lmstack.rag.answers.answerer import ABSTENTION, Answerer, Found
+from lmstack.rag.answers.counting import AnswerTokenizer
 from lmstack.rag.answers.grounded import GroundedModel
 from lmstack.rag.answers.support import OverlapSupport, SupportScorer
 from lmstack.rag.catalogue.listing import DocumentInfo
@@ -53,6 +54,7 @@ __all__ = [
     "AnswerEvent",
     "AnswerSentence",
     "AnswerTimings",
+    "AnswerTokenizer",
     "Answerer",
     "BlobCache",
     "Block",

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.byte_tokens import smollm_bytes
 
 from lmstack.core import (
     ContextLengthError,
@@ -35,6 +36,7 @@ from lmstack.rag import (
     SentenceChecked,
     TextDelta,
 )
+from lmstack.rag.answers.counting import AnswerTokens
 from lmstack.rag.search.followup import is_follow_up, retrieval_query, turns_of
 
 QUESTION = "How many requests may a client send a minute?"
@@ -400,6 +402,24 @@ async def test_grounded_model_is_greedy_unless_asked(index, asked, used):
     request = Request((Message("user", QUESTION),), sampling=SamplingParams(**asked))
     await complete(GroundedModel(Answerer(index, inner, LOOSE), "docs"), request)
     assert inner.requests[0].sampling.temperature == used
+
+
+async def test_max_tokens_is_refused_where_the_tokens_of_a_quotation_cannot_be_counted(index):
+    model = GroundedModel(Answerer(index, ScriptedModel()), "docs")
+    request = Request((Message("user", QUESTION),), sampling=SamplingParams(max_tokens=3))
+    with pytest.raises(UnsupportedError) as caught:
+        await complete(model, request)
+    assert caught.value.param == "max_tokens"
+
+
+@pytest.mark.parametrize("limit", range(1, 14))
+def test_a_cut_answer_has_whole_characters_and_no_more_tokens_than_asked_for(limit):
+    tokenizer = smollm_bytes()
+    tokens = AnswerTokens(tokenizer, limit)
+    text = "".join(tokens.within(piece) for piece in ("a€", " the ü", "b"))
+    assert "a€ the üb".startswith(text)
+    assert len(tokenizer.encode(text, add_special_tokens=False)) <= limit
+    assert tokens.cut == (text != "a€ the üb")
 
 
 async def test_grounded_model_needs_a_question_last(index):

@@ -288,11 +288,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class PassagesFound:
-    """First event. ``evidence`` is that of the best sentence in them."""
+    """First event. ``evidence`` is that of the best sentence in them; ``read`` are those whose
+    sentences were weighed."""
 
     hits: tuple[Hit, ...]
     query: str
     evidence: float
+    read: tuple[Hit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

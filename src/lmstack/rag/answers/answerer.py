@@ -158,7 +158,8 @@ class Answerer:
         parts = [_ranked_as(part, hits) for part in parts]
         retrieval_s = time.monotonic() - started
         best = max(part.evidence for part in parts)
-        yield PassagesFound(hits, parts[0].query, best)
+        read = {hit.chunk_id: hit for part in parts for hit in part.read}
+        yield PassagesFound(hits, parts[0].query, best, tuple(read.values()))
         composer = Composer()
         first_token_s = 0.0
         unanswered: list[str] = []

@@ -1,7 +1,8 @@
 """Cited answers behind the protocol of a language model, for `/v1/chat/completions`.
 
 The last user message is the question, earlier ones the history. What a grounded answer cannot
-honour (other choices, grammars, log-probabilities, stop strings, biases) is refused by name.
+honour (other choices, grammars, log-probabilities, stop strings, biases) is refused by name; so
+are a system message and settings of sampling where sentences are quoted and none is drawn.
 """
 
 from __future__ import annotations
@@ -19,32 +20,50 @@ from lmstack.core import (
     Timings,
     UnsupportedError,
 )
-from lmstack.rag.answers.answer import Answer, AnswerDone, TextDelta
+from lmstack.rag.answers.answer import Answer, AnswerDone, PassagesFound, TextDelta
 from lmstack.rag.answers.answerer import Answerer
+from lmstack.rag.answers.counting import AnswerTokenizer, AnswerTokens
+from lmstack.rag.answers.prompting import passage_texts
+from lmstack.rag.answers.strategies import STRATEGIES
 from lmstack.rag.search.followup import Turn, turns_of
 
 __all__ = ["GroundedModel"]
 
-# Sampling parameters that mean here what they mean elsewhere.
-HONOURED = (
-    *("max_tokens", "temperature", "top_p", "top_k", "min_p", "typical_p", "seed"),
-    "priority",
-)
+# Sampling parameters that mean here what they mean elsewhere. With a seed the same question gets
+# the same answer; it gets that without one, too.
+HONOURED = ("max_tokens", "seed", "priority")
+HONOURED_IN_WRITING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
 
 
 class GroundedModel:
     """A `ChatModel` that answers from an index. ``list_sources``: the quotes follow the text,
-    for clients that show nothing but text."""
+    for clients that show nothing but text.
 
-    def __init__(self, answerer: Answerer, name: str, *, list_sources: bool = True) -> None:
+    ``tokenizer`` is that of the answerer's model. With it an answer that is quoted has a length:
+    its usage counts the conversation and the passages that were read as the prompt and the text
+    with its sources as the completion, and ``max_tokens`` cuts it. Without one ``max_tokens`` is
+    refused there, and usage is what the model itself reports. An answer that the model writes is
+    counted and cut by the model."""
+
+    def __init__(
+        self,
+        answerer: Answerer,
+        name: str,
+        *,
+        list_sources: bool = True,
+        tokenizer: AnswerTokenizer | None = None,
+    ) -> None:
         inner = answerer.model.info
         self.info = ModelInfo(name, inner.digest, inner.context_length)
         self.answerer = answerer
         self._list_sources = list_sources
+        self._tokenizer = tokenizer
+        self._writes = STRATEGIES[answerer.config.strategy].writes
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
-        _refuse(request)
+        self._refuse(request)
         question, history, instructions = _conversation(request)
+        tokens = self._tokens(request)
         events = self.answerer.stream(
             question,
             history,
@@ -55,18 +74,66 @@ class GroundedModel:
         )
         async with aclosing(events):
             async for event in events:
-                if isinstance(event, TextDelta):
-                    yield Delta(event.text)
+                if isinstance(event, PassagesFound) and tokens is not None:
+                    tokens.read([text for _, text in passage_texts(event.read)])
+                elif isinstance(event, TextDelta):
+                    yield Delta(_within(tokens, event.text))
                 elif isinstance(event, AnswerDone):
-                    if self._list_sources and event.answer.citations:
-                        yield Delta(_sources(event.answer))
-                    cut = event.answer.truncated
-                    yield Delta(finish_reason="length" if cut else "stop")
-                    timings = event.answer.timings
-                    yield Delta(
-                        usage=event.answer.usage,
-                        timings=Timings(timings.first_token_s, timings.total_s),
-                    )
+                    for delta in self._end(event.answer, tokens):
+                        yield delta
+
+    def _end(self, answer: Answer, tokens: AnswerTokens | None) -> list[Delta]:
+        """What follows the text: its sources, why it ended, what it took."""
+        sources = _sources(answer) if self._list_sources and answer.citations else ""
+        listed = _within(tokens, sources)
+        cut = answer.truncated or (tokens is not None and tokens.cut)
+        usage = answer.usage if tokens is None else tokens.usage
+        timings = Timings(answer.timings.first_token_s, answer.timings.total_s)
+        return [
+            *([Delta(listed)] if listed else []),
+            Delta(finish_reason="length" if cut else "stop"),
+            Delta(usage=usage, timings=timings),
+        ]
+
+    def _tokens(self, request: Request) -> AnswerTokens | None:
+        """A count of what is about to be quoted, the conversation in it already."""
+        if self._writes or self._tokenizer is None:
+            return None
+        tokens = AnswerTokens(self._tokenizer, request.sampling.max_tokens)
+        asked = [m.content for m in request.messages] or [str(request.prompt)]
+        tokens.read(asked)
+        return tokens
+
+    def _refuse(self, request: Request) -> None:
+        for name in _settings(request):
+            if name not in HONOURED and not (self._writes and name in HONOURED_IN_WRITING):
+                raise self._unsupported(name, f"{name} cannot be used")
+        for number, message in enumerate(request.messages):
+            if message.name is not None:
+                raise self._unsupported(f"messages.{number}.name", "names are not used")
+            if message.role == "system" and not self._writes:
+                role = f"messages.{number}.role"
+                raise self._unsupported(role, f"{message.role} messages cannot be followed")
+        countable = self._writes or self._tokenizer is not None
+        if request.sampling.max_tokens is not None and not countable:
+            raise UnsupportedError(
+                "max_tokens cannot be kept: the tokenizer of the language model is not known here",
+                hint="leave max_tokens out on /v1/chat/completions (/v1/completions has a default)",
+                param="max_tokens",
+            )
+
+    def _unsupported(self, param: str, what: str) -> UnsupportedError:
+        how = "their sentences are checked" if self._writes else "their sentences are quoted"
+        inner = self.answerer.model.info.name
+        return UnsupportedError(
+            f"{what} with answers from documents ({how})",
+            hint=f"leave it out, or ask the language model itself ({inner})",
+            param=param,
+        )
+
+
+def _within(tokens: AnswerTokens | None, text: str) -> str:
+    return text if tokens is None else tokens.within(text)
 
 
 def _sampling(asked: SamplingParams) -> SamplingParams:
@@ -76,22 +143,17 @@ def _sampling(asked: SamplingParams) -> SamplingParams:
     return asked.replace(temperature=0.0) if neutral else asked
 
 
-def _refuse(request: Request) -> None:
-    default = SamplingParams()
-    sampling = request.sampling
-    unsupported = {"response_format": request.grammar is not None, "echo": request.echo}
-    unsupported |= {
+def _settings(request: Request) -> list[str]:
+    """The settings in ``request`` that ask for something."""
+    default, sampling = SamplingParams(), request.sampling
+    asked = {"response_format": request.grammar is not None, "echo": request.echo}
+    asked |= {
         f.name: getattr(sampling, f.name) != getattr(default, f.name)
         for f in dataclasses.fields(default)
-        if f.name not in HONOURED
     }
-    for name, asked in unsupported.items():
-        if asked:
-            raise UnsupportedError(
-                f"{name} cannot be used with answers from documents",
-                hint=f"leave out {name}, or ask the language model itself",
-                param=name,
-            )
+    # Temperature 0 asks for what is likeliest, and that is what is quoted.
+    asked["temperature"] = asked["temperature"] and not sampling.greedy
+    return [name for name, given in asked.items() if given]
 
 
 def _conversation(request: Request) -> tuple[str, list[Turn], str]:

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from lmstack.core import (
     ChatModel,
@@ -72,6 +72,11 @@ class Task:
 
 
 class Strategy(Protocol):
+    """``writes``: the model writes the text, so that sampling settings and instructions for it
+    change the answer. Otherwise sentences are chosen and quoted."""
+
+    writes: ClassVar[bool]
+
     def run(self, task: Task, composer: Composer) -> AsyncIterator[AnswerEvent]:
         """Say the answer. Nothing said, or nothing supported, is an abstention."""
         ...
@@ -79,6 +84,8 @@ class Strategy(Protocol):
 
 class Similarity:
     """The sentences with the most merit, best first."""
+
+    writes: ClassVar[bool] = False
 
     async def run(self, task: Task, composer: Composer) -> AsyncIterator[AnswerEvent]:
         chosen = choose_candidates(task.sentences, task.config)
@@ -90,6 +97,8 @@ class Likelihood:
     """The sentences with the most merit, where several are close those after which the model
     finds the question likeliest. A model that cannot score a prompt chooses by writing
     (`Extractive`)."""
+
+    writes: ClassVar[bool] = False
 
     async def run(self, task: Task, composer: Composer) -> AsyncIterator[AnswerEvent]:
         chosen = choose_candidates(task.sentences, task.config)
@@ -130,6 +139,8 @@ def _quote_all(
 
 class Extractive:
     """The model quotes; if it manages to say nothing, the best evidence speaks for itself."""
+
+    writes: ClassVar[bool] = True
 
     async def run(self, task: Task, composer: Composer) -> AsyncGenerator[AnswerEvent, None]:
         config = task.config
@@ -223,6 +234,8 @@ class Claim:
 class Generative:
     """The model writes; a sentence is shown once it has been checked."""
 
+    writes: ClassVar[bool] = True
+
     async def run(self, task: Task, composer: Composer) -> AsyncIterator[AnswerEvent]:
         config = task.config
         reader = ClaimReader(len(task.hits))
@@ -315,7 +328,7 @@ class Generative:
                 _note_conflicts(task, composer, claim.quote)
 
 
-STRATEGIES: Mapping[str, Callable[[], Strategy]] = {
+STRATEGIES: Mapping[str, type[Strategy]] = {
     "likelihood": Likelihood,
     "extractive": Extractive,
     "similarity": Similarity,
