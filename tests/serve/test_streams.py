@@ -10,7 +10,8 @@ import pytest
 from lmstack.core import Delta, EngineError, ScriptedModel, Usage
 from lmstack.serve import create_app
 from lmstack.serve.errors import ClientGoneError
-from lmstack.serve.streams import EventStream, Primed, StopSignal, all_of, merged, prime, until_gone
+from lmstack.serve.stopping import StopSignal
+from lmstack.serve.streams import EventStream, Primed, all_of, merged, prime, until_gone
 
 
 class Source:

@@ -17,8 +17,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from lmstack.core import LmstackError
-from lmstack.serve.errors import HttpError, error_body
-from lmstack.serve.streams import StopSignal, close
+from lmstack.serve.errors import error_body, server_stopping
+from lmstack.serve.stopping import StopSignal
+from lmstack.serve.streams import close
 
 __all__ = ["AnswerStream", "Event"]
 
@@ -87,9 +88,8 @@ class AnswerStream(Response):
 
     @staticmethod
     async def _say_stopping(send: Send) -> None:
-        error = HttpError(503, "server_stopping", "the server is stopping", hint="start it again")
         with contextlib.suppress(Exception):
-            await _send(send, _error_event(error))
+            await _send(send, _error_event(server_stopping()))
             await _send(send, b"", more=False)
 
 

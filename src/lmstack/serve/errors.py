@@ -24,6 +24,7 @@ __all__ = [
     "error_response",
     "from_validation",
     "internal_error",
+    "server_stopping",
 ]
 
 
@@ -76,6 +77,7 @@ _BOUNDS = frozenset(
         "string_too_short",
     }
 )
+RESTART_S = 5
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -111,6 +113,18 @@ def internal_error(request_id: str) -> HttpError:
         "internal_error",
         f"the server failed on this request ({request_id})",
         hint=f"report it with the lines of the server's log that hold {request_id}",
+    )
+
+
+def server_stopping() -> HttpError:
+    """For a request that was not answered before the server's end. Whoever runs the server
+    usually starts it again, which takes some seconds."""
+    return HttpError(
+        503,
+        "server_stopping",
+        "the server is stopping",
+        hint="send the request again when the server runs",
+        headers={"Retry-After": str(RESTART_S)},
     )
 
 

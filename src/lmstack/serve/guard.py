@@ -1,6 +1,7 @@
 """What every request passes, in order: frame, origin, key.
 
-`Frame` gives the request an id, measures it, adds security headers and lets no traceback out;
+`Frame` gives the request an id, measures it, adds security headers, lets no traceback out and
+answers for requests that the server's end cuts short;
 `OriginGuard` refuses DNS rebinding and requests sent by other sites' pages; `KeyGuard` wants an
 API key. Plain ASGI, because wrapping the response would hide the client's departure from
 streams. Does not cover rate limits and checks of text (safety).
@@ -28,6 +29,7 @@ from lmstack.serve.errors import (
 )
 from lmstack.serve.headers import security_headers
 from lmstack.serve.metrics import Metrics
+from lmstack.serve.stopping import StopSignal
 
 __all__ = [
     "Frame",
@@ -59,9 +61,10 @@ def unexpected(error: Exception, scope: Scope) -> HttpError:
 class Frame:
     """Outermost. Sets ``request.state.request_id`` and ``.client`` (the peer's address)."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, stopping: StopSignal) -> None:
         self._app = app
         self._metrics = metrics
+        self._stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -95,7 +98,8 @@ class Frame:
         start = time.perf_counter()
         self._metrics.in_flight.inc()
         try:
-            await self._app(scope, receive, framed)
+            with self._stopping.answering():
+                await self._app(scope, receive, framed)
         except LmstackError as error:
             if not status:
                 await error_response(error)(scope, receive, framed)

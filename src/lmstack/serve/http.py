@@ -82,7 +82,7 @@ def create_app(
             expose_headers=["X-Request-ID", "Retry-After"],
         )
     app.add_middleware(OriginGuard, hosts=allowed_hosts, origins=cors_origins)
-    app.add_middleware(Frame, metrics=counters)
+    app.add_middleware(Frame, metrics=counters, stopping=app.state.serving.stopping)
     return app
 
 

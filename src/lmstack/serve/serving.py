@@ -24,7 +24,8 @@ from lmstack.serve.errors import HttpError
 from lmstack.serve.guard import unexpected
 from lmstack.serve.mapping import Caller
 from lmstack.serve.metrics import Metrics, Observed
-from lmstack.serve.streams import EventStream, Primed, StopSignal
+from lmstack.serve.stopping import StopSignal
+from lmstack.serve.streams import EventStream, Primed
 
 __all__ = [
     "Classifier",

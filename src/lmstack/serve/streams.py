@@ -16,13 +16,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from lmstack.core import Delta, LmstackError, Usage
-from lmstack.serve.errors import ClientGoneError, HttpError, error_body
+from lmstack.serve.errors import ClientGoneError, HttpError, error_body, server_stopping
 from lmstack.serve.responses import add_usage
+from lmstack.serve.stopping import StopSignal
 
 __all__ = [
     "EventStream",
     "Primed",
-    "StopSignal",
     "all_of",
     "close",
     "merged",
@@ -137,30 +137,6 @@ async def _first(stream: AsyncIterator[Delta]) -> Delta:
         raise HttpError(500, "internal_error", "the model ended without an answer") from None
 
 
-class StopSignal:
-    """Set once when the server is told to stop. Unlike `asyncio.Event` it belongs to no loop,
-    so one app can be run by several, as test clients do."""
-
-    def __init__(self) -> None:
-        self._set = False
-        self._waiting: set[asyncio.Event] = set()
-
-    def set(self) -> None:
-        self._set = True
-        for event in self._waiting:
-            event.set()
-
-    async def wait(self) -> None:
-        if self._set:
-            return
-        event = asyncio.Event()
-        self._waiting.add(event)
-        try:
-            await event.wait()
-        finally:
-            self._waiting.discard(event)
-
-
 class EventStream(Response):
     """Server-sent events, one a chunk, then ``[DONE]``.
 
@@ -223,9 +199,8 @@ class EventStream(Response):
 
     @staticmethod
     async def _say_stopping(send: Send) -> None:
-        error = HttpError(503, "server_stopping", "the server is stopping", hint="try again later")
         with contextlib.suppress(Exception):
-            await _send(send, _error_event(error))
+            await _send(send, _error_event(server_stopping()))
             await _send(send, b"", more=False)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from lmstack.app._web_stream import AnswerStream
 from lmstack.core import InputError, OverloadedError
-from lmstack.serve.streams import StopSignal
+from lmstack.serve.stopping import StopSignal
 
 
 @pytest.fixture
