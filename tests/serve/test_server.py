@@ -18,9 +18,9 @@ import openai
 import pytest
 
 from lmstack.core import InputError, ScriptedModel
-from lmstack.serve import create_app, run_server
+from lmstack.serve import create_app, run_server, server
 from lmstack.serve.protocol import PatientProtocol
-from lmstack.serve.server import bind
+from lmstack.serve.server import KEEP_ALIVE_S, bind, server_config
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": True}
 
@@ -192,6 +192,51 @@ def test_a_long_answer_outlives_the_time_limit_of_request_heads(monkeypatch):
     running = Running(create_app(models={"m": ScriptedModel(["a b c d"], delay_s=0.1)}))
     answer = httpx.post(f"{running.url}/v1/chat/completions", json=BODY, timeout=60)
     assert answer.text.rstrip().endswith("[DONE]")
+    running.end()
+
+
+SMUGGLED = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_request_that_states_two_lengths_is_refused_and_its_connection_closed(order):
+    lengths = [b"Content-Length: 4\r\n", b"Transfer-Encoding: chunked\r\n"][::order]
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"".join(lengths)
+    running = Running(create_app(models={"m": ScriptedModel()}))
+    url = httpx.URL(running.url)
+    with socket.create_connection((url.host, url.port), timeout=30) as connection:
+        connection.sendall(head + b"\r\n0\r\n\r\n" + SMUGGLED)
+        answer = reads_until_closed(connection)
+    running.end()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "ambiguous_length"
+
+
+def test_two_requests_with_one_length_each_share_a_connection():
+    running = Running(create_app(models={"m": ScriptedModel()}))
+    url = httpx.URL(running.url)
+    last = SMUGGLED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    with socket.create_connection((url.host, url.port), timeout=30) as connection:
+        connection.sendall(SMUGGLED + last)
+        answer = reads_until_closed(connection)
+    running.end()
+    assert answer.count(b"HTTP/1.1 200 ") == 2
+
+
+def test_an_idle_connection_is_kept_longer_than_proxies_keep_theirs():
+    assert server_config(create_app(models={})).timeout_keep_alive == KEEP_ALIVE_S > 60
+
+
+def test_the_time_that_an_idle_connection_is_kept_is_applied(monkeypatch):
+    monkeypatch.setattr(server, "KEEP_ALIVE_S", 0.2)
+    running = Running(create_app(models={"m": ScriptedModel()}))
+    url = httpx.URL(running.url)
+    with socket.create_connection((url.host, url.port), timeout=30) as connection:
+        connection.sendall(SMUGGLED)
+        start = time.perf_counter()
+        assert reads_until_closed(connection).startswith(b"HTTP/1.1 200 ")
+        assert 0.15 < time.perf_counter() - start < 5
     running.end()
 
 

@@ -1,8 +1,9 @@
-"""HTTP/1.1 over one connection, with an end to waiting for the head of a request.
+"""HTTP/1.1 over one connection: an end to waiting for a request's head, and one length of it.
 
 uvicorn waits for ever for a request line and headers that never end, so that a handful of
-clients can hold every file descriptor (slowloris). Covers heads only; bodies have their own time
-limit (`intake.read_body`), and connections kept open between requests uvicorn's.
+clients can hold every file descriptor (slowloris), and takes a request that states its length
+twice. Covers heads only; bodies have their own time limit (`intake.read_body`), and connections
+kept open between requests uvicorn's (`server.KEEP_ALIVE_S`).
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import asyncio
 from typing import Any
 
 import h11
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-__all__ = ["HEAD_TIMEOUT_S", "PatientProtocol"]
+from lmstack.serve.errors import HttpError, error_response
+
+__all__ = ["HEAD_TIMEOUT_S", "OneLength", "PatientProtocol"]
 
 HEAD_TIMEOUT_S = 30.0
 
@@ -53,3 +57,29 @@ class PatientProtocol(H11Protocol):
         self._head_timer = None
         if not self.transport.is_closing():
             self.transport.close()
+
+
+class OneLength:
+    """Refuses a request with both Transfer-Encoding and Content-Length and closes its connection.
+
+    A proxy in front that goes by the other header sees the end of the request elsewhere, so that
+    one client's bytes become the beginning of another's request (request smuggling; RFC 9112,
+    section 6.1).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        names = {name for name, _ in scope.get("headers", ())}
+        if {b"transfer-encoding", b"content-length"} <= names:
+            refusal = HttpError(
+                400,
+                "ambiguous_length",
+                "the request has both a Transfer-Encoding and a Content-Length header",
+                hint="send one of the two",
+                headers={"Connection": "close"},
+            )
+            await error_response(refusal)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)

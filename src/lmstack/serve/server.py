@@ -20,11 +20,14 @@ import uvicorn
 from fastapi import FastAPI
 
 from lmstack.core import InputError, shown
-from lmstack.serve.protocol import PatientProtocol
+from lmstack.serve.protocol import OneLength, PatientProtocol
 
 __all__ = ["bind", "run_server", "server_config"]
 
 DRAIN_S = 3
+# Longer than clients and proxies keep a connection for their next request (60 seconds is usual),
+# so that it is they who close it: a request that crosses a server's closing fails. nginx's, too.
+KEEP_ALIVE_S = 75
 BACKLOG = 512
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -57,7 +60,7 @@ def run_server(
 def server_config(app: Any, *, grace_s: int = DRAIN_S) -> uvicorn.Config:
     """How every server of ours runs an ASGI app. ``grace_s``: time to finish when stopping."""
     return uvicorn.Config(
-        app,
+        OneLength(app),
         # Not uvloop where some other package brought it: one loop everywhere.
         loop="asyncio",
         http=PatientProtocol,
@@ -70,6 +73,7 @@ def server_config(app: Any, *, grace_s: int = DRAIN_S) -> uvicorn.Config:
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=grace_s,
+        timeout_keep_alive=KEEP_ALIVE_S,
         h11_max_incomplete_event_size=64 * 1024,
     )
 
