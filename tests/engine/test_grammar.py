@@ -131,6 +131,10 @@ def test_preemption_keeps_the_place_in_the_grammar(make_engine: Callable[..., En
         (Grammar("json_schema", "false"), "false"),
         (Grammar("json_schema", r'{"const": "\ud800"}'), "grammar"),
         (Grammar("regex", "a" * 300_000), "300000 bytes"),
+        (Grammar("regex", "^a\\"), "backslash"),
+        (Grammar.json_schema({"type": "string", "pattern": "^a\\"}), "'^a\\\\'"),
+        (Grammar.json_schema({"$defs": {"x": {"anyOf": [{"pattern": "b\\"}]}}}), "'b\\\\'"),
+        (Grammar.json_schema({"patternProperties": {"c\\\\\\": {}}}), "backslash"),
     ],
 )
 def test_what_cannot_be_enforced_is_refused_at_submit_with_the_reason(
@@ -140,6 +144,22 @@ def test_what_cannot_be_enforced_is_refused_at_submit_with_the_reason(
         make_engine().submit(request([1], grammar=grammar))
     assert caught.value.param == "response_format"
     assert "<state>" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "^a\\\\$"},
+        {"properties": {"pattern": {"type": "string"}, "const": {"type": "null"}}},
+        {"enum": [{"pattern": "a\\"}]},
+        {"const": {"pattern": "a\\"}},
+    ],
+)
+def test_a_backslash_that_ends_no_expression_is_left_alone(
+    make_engine: Callable[..., Engine], schema: dict[str, object]
+) -> None:
+    outcome = generate(make_engine(), [1], grammar=Grammar.json_schema(schema), max_tokens=1)
+    assert outcome.done
 
 
 # Derivative automata that blow up: refused or bounded, never a stall.

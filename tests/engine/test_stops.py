@@ -115,7 +115,9 @@ def test_bytes_that_are_no_text_match_nothing_and_do_not_end_the_search() -> Non
     assert stop.push(b"END")
 
 
-@pytest.mark.parametrize("pattern", ["a*", "^a", "a(?=b)", r"(a)\1", "(", "x)(y", "a" * 1025])
+@pytest.mark.parametrize(
+    "pattern", ["a*", "^a", "a(?=b)", r"(a)\1", "(", "x)(y", "a" * 1025, "a\\"]
+)
 def test_expressions_that_cannot_be_used_are_refused_by_name(pattern: str) -> None:
     with pytest.raises(InputError) as caught:
         regex_stop(pattern)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from llguidance.numpy import fill_next_token_bitmask
 
 from lmstack.core import EngineError, Grammar, InputError, UnsupportedError, shown
+from lmstack.engine.expressions import check_expressions
 from lmstack.engine.vocabulary import Vocabulary
 
 __all__ = ["GrammarCompiler", "GrammarMatcher", "mask_words"]
@@ -103,6 +104,7 @@ class GrammarCompiler:
                 param="response_format",
             )
         source = self._source(grammar)
+        check_expressions(grammar)
         matcher = llguidance.LLMatcher(self._ll_tokenizer(), source, log_level=0)
         problems = [matcher.get_error()] if matcher.is_error() else matcher.get_grammar_warnings()
         if problems:

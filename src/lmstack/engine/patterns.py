@@ -17,6 +17,7 @@ from typing import Any
 import llguidance
 
 from lmstack.core import InputError, shown
+from lmstack.engine.expressions import check_expression
 
 __all__ = ["PatternCompiler", "PatternMatcher"]
 
@@ -86,6 +87,7 @@ class PatternCompiler:
                 f"a stop_regex has {size} bytes, at most {MAX_BYTES} are allowed",
                 param="stop_regex",
             )
+        check_expression(pattern, "stop_regex")
         matcher = self._matcher(pattern)
         # By itself too: "x)(y" is none, though it becomes one between the parentheses added here.
         alone = llguidance.LLMatcher(
