@@ -12,7 +12,7 @@ JOBS ?= 2
 QUESTION ?= How do I open the web page?
 
 .PHONY: demo test test-long check format docs clean
-.PHONY: bench bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed
+.PHONY: bench bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-start
 
 demo: $(VENV)/.base
 	@$(LMSTACK) pull
@@ -81,6 +81,11 @@ bench-retrieval: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@for model in bge-small-en-v1.5 ms-marco-minilm-l12 colbert-small; do $(BIN)/lmstack pull $$model --quiet; done
 	@$(BIN)/python benchmarks/retrieval.py
+
+# About three minutes on a quiet machine. BEFORE=OLDER/src: also an older tree, in turns with this.
+bench-start: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/start.py $(if $(BEFORE),--before $(BEFORE))
 
 # About ten minutes on a quiet machine; the first time also environments for the peers and
 # the vectors of a hundred thousand passages. QUICK=1: small sizes, nothing is kept.
