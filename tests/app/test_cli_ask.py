@@ -21,7 +21,7 @@ QUESTION = "How long are letters kept?"
 def model(monkeypatch: pytest.MonkeyPatch, embedder: HashEmbedder) -> ScriptedModel:
     """Plays the part of every language model: quotes the first passage it is shown."""
     fake = ScriptedModel(["[1] Letters are kept for ten years."], name="tiny")
-    monkeypatch.setattr(wiring, "generator", lambda name, weights=None: fake)
+    monkeypatch.setattr(wiring, "lazy_generator", lambda name, weights=None: fake)
     monkeypatch.setattr(wiring, "require_models", lambda *_: None)
     return fake
 
@@ -155,7 +155,7 @@ def test_ctrl_c_says_how_to_ask_again(
     def interrupt(name: str | None, weights: str | None = None) -> ScriptedModel:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(wiring, "generator", interrupt)
+    monkeypatch.setattr(wiring, "lazy_generator", interrupt)
     ran = run("ask", QUESTION, "--docs", "docs")
     assert ran.code == 130
     assert f"go on:   lmstack ask '{QUESTION}' --docs docs" in ran.err

@@ -69,7 +69,7 @@ def sealed(docs: Path, embedder: HashEmbedder, monkeypatch: pytest.MonkeyPatch) 
     def missing(*_: object, **__: object) -> None:
         raise NotFoundError("there is no model here", hint="lmstack pull")
 
-    for part in ("generator", "require_models", "pull"):
+    for part in ("generator", "lazy_generator", "require_models", "pull"):
         monkeypatch.setattr(wiring, part, missing)
     monkeypatch.setattr(loadgen, "connect", missing)
     known = Rates(1e9, 1e9, {"bfloat16": 1e9})

@@ -77,7 +77,8 @@ def test_the_file_of_another_model_is_not_believed(folder, store, tmp_path):
 
 
 def test_tensors_that_a_config_has_no_place_for_are_made_anew(folder, store):
-    from lmstack.model.packed_file import read_packed, read_stamp, write_packed
+    from lmstack.model.packed_file import read_packed, write_packed
+    from lmstack.model.packed_header import read_stamp
 
     first = load("tiny", store, weights="int8")
     path = kept_forms.packed_file(store.root, folder.digest, "int8")
@@ -92,7 +93,8 @@ def test_tensors_that_a_config_has_no_place_for_are_made_anew(folder, store):
 @pytest.mark.parametrize("older", ["1", None])
 def test_a_form_of_an_older_recipe_is_made_anew(folder, store, older):
     """One that an lmstack kept which made it otherwise: here, of weights that are all zero."""
-    from lmstack.model.packed_file import read_packed, read_stamp, write_packed
+    from lmstack.model.packed_file import read_packed, write_packed
+    from lmstack.model.packed_header import read_stamp
 
     first = load("tiny", store, weights="int8")
     path = kept_forms.packed_file(store.root, folder.digest, "int8")
@@ -148,3 +150,17 @@ def test_two_names_for_the_weights_must_agree(folder, store):
     assert load("tiny", store, torch.float32, weights="float32").form == "float32"
     with pytest.raises(InputError, match="weights"):
         load("tiny", store, torch.float32, weights="int8")
+
+
+def test_the_usual_form_of_a_model_is_known_without_reading_its_file_again(
+    smollm2, store, monkeypatch
+):
+    from lmstack.serve.forms import usual_form
+
+    kept_forms.has_blocks(smollm2, store.root)
+    loaded = load(smollm2, store, weights="file")
+    monkeypatch.setattr("lmstack.model.gguf.read_gguf", None)
+    monkeypatch.setattr("lmstack.model.read_gguf", None)
+    assert usual_form(smollm2, store.root) == "file"
+    digest = kept_forms.served_digest(smollm2, usual_form(smollm2, store.root))
+    assert digest == loaded.digest

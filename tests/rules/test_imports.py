@@ -225,3 +225,18 @@ def test_the_half_without_tensors_loads_no_torch(part: str) -> None:
     heavy = ("torch", "transformers", "openai", "anthropic")
     script = f"import sys, lmstack.{part}; print([m for m in {heavy} if m in sys.modules])"
     assert python(script) == "[]"
+
+
+@pytest.mark.parametrize("part", ["serve", "serve.forms", "engine", "model", "registry.packed"])
+def test_naming_a_module_loads_neither_torch_nor_a_web_framework(part: str) -> None:
+    script = (
+        f"import sys, lmstack.{part}; print([m for m in ('torch', 'fastapi') if m in sys.modules])"
+    )
+    assert python(script) == "[]"
+
+
+@pytest.mark.parametrize("part", ["engine", "model", "serve"])
+def test_every_name_that_a_package_lists_is_found(part: str) -> None:
+    """They are looked up when they are used, so a wrong entry would show only then."""
+    script = f"import lmstack.{part} as m; print([n for n in m.__all__ if not hasattr(m, n)])"
+    assert python(script) == "[]"

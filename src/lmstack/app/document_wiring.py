@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.app import indexing, retrieval_wiring, wiring
+from lmstack.app import indexing, wiring
 from lmstack.app.embedder_wiring import say_where_texts_go
 from lmstack.app.output import Output
-from lmstack.core import ChatModel, Delta, ModelInfo, NotFoundError, Request, shown
+from lmstack.core import ChatModel, Delta, ModelInfo, NotFoundError, Request, Reranker, shown
 
 if TYPE_CHECKING:
     from lmstack.rag import Answerer, Index, IndexView
@@ -105,8 +105,8 @@ def open_source(
 
 @contextmanager
 def answering(
-    out: Output,
     index: IndexView,
+    reranker: Reranker | None,
     model: str | None,
     num_passages: int | None,
     weights: str | None = None,
@@ -118,9 +118,8 @@ def answering(
     config = AnswerConfig()
     if num_passages is not None:
         config = AnswerConfig(retrieve=num_passages, passages=min(num_passages, config.passages))
-    heard = Overheard(wiring.generator(model, weights))
+    heard = Overheard(wiring.lazy_generator(model, weights))
     try:
-        reranker = retrieval_wiring.answer_reranker(out.note)
         yield Answerer(index, heard, config, reranker=reranker), heard.requests
     finally:
         wiring.close(heard.model)

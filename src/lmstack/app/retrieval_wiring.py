@@ -4,22 +4,24 @@ here. Like `wiring`, imports what it wires when it is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from lmstack.app.loading_ahead import RerankerAhead, loading
 from lmstack.app.output import Output
 from lmstack.core import NotFoundError, Reranker
 
 if TYPE_CHECKING:
     from lmstack.rag.search.retrieval import RetrievalConfig, Searchable
     from lmstack.rag.search.retriever import Retriever
-    from lmstack.serve.tasks import LocalReranker
 
 __all__ = [
     "DEFAULT_LATE",
     "DEFAULT_RERANKER",
     "WEIGHTS",
     "answer_reranker",
+    "answer_reranker_ahead",
     "feasible",
     "retriever",
 ]
@@ -59,16 +61,30 @@ def retriever(index: Searchable, config: RetrievalConfig) -> Retriever:
 def answer_reranker(note: Callable[[str], None]) -> Reranker | None:
     """What has a say in which sentence answers, loaded; None where it is not in the store, which
     ``note`` is told."""
-    if _is_here(DEFAULT_RERANKER):
-        return _reranker()
-    note(
-        f"what is quoted is chosen without a reranker, for {DEFAULT_RERANKER} is not here:"
-        f" lmstack pull {DEFAULT_RERANKER}"
-    )
-    return None
+    return _reranker() if _has_answer_reranker(note) else None
 
 
-def _reranker() -> LocalReranker:
+@contextmanager
+def answer_reranker_ahead(note: Callable[[str], None]) -> Iterator[Reranker | None]:
+    """As `answer_reranker`, loaded beside what is done meanwhile."""
+    if not _has_answer_reranker(note):
+        yield None
+        return
+    with loading(_reranker) as future:
+        yield RerankerAhead(future)
+
+
+def _has_answer_reranker(note: Callable[[str], None]) -> bool:
+    found = _is_here(DEFAULT_RERANKER)
+    if not found:
+        note(
+            f"what is quoted is chosen without a reranker, for {DEFAULT_RERANKER} is not here:"
+            f" lmstack pull {DEFAULT_RERANKER}"
+        )
+    return found
+
+
+def _reranker() -> Reranker:
     from lmstack.registry import Store
     from lmstack.serve.tasks import LocalReranker
 

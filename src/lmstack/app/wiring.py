@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from lmstack.core import (
     Embedder,
     InputError,
     LmstackError,
+    ModelInfo,
     NotFoundError,
     shown,
 )
@@ -52,6 +54,7 @@ __all__ = [
     "index_of",
     "inspect",
     "is_remote",
+    "lazy_generator",
     "loaded",
     "model_to_inspect",
     "models",
@@ -211,6 +214,22 @@ def generator(
 
     smaller = None if draft is None else generator_folder(draft)
     return LocalModel.load(folder, weights=weights, draft=smaller, engine=engine)
+
+
+def lazy_generator(name: str | None, weights: str | None = None) -> ChatModel:
+    """As `generator`, loaded when it is first asked."""
+    wanted = name or DEFAULT_MODEL
+    if is_remote(wanted):
+        return generator(name, weights)
+    from lmstack.app.lazy_model import LazyModel
+    from lmstack.registry import Store
+    from lmstack.registry.packed import own_form, served_digest
+    from lmstack.serve.forms import usual_form
+
+    folder = generator_folder(wanted)
+    form = weights or usual_form(folder, Store().root)
+    info = ModelInfo(folder.name, served_digest(folder, form, own_form(folder)))
+    return LazyModel(info, partial(generator, name, weights))
 
 
 def generator_folder(name: str) -> ModelFolder:

@@ -1,12 +1,21 @@
-"""Token ids in, token ids out: paged KV cache, continuous batching, sampling, grammars."""
+"""Token ids in, token ids out: paged KV cache, continuous batching, sampling, grammars.
 
-from lmstack.engine.config import EngineConfig
-from lmstack.engine.draft_model import check_vocabularies
-from lmstack.engine.engine import Engine
-from lmstack.engine.kernels.library import problem as native_problem
-from lmstack.engine.packed import PackedOps, inference_ops
-from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent, TokenScore
-from lmstack.engine.vocabulary import Vocabulary
+Names are looked up when they are used: asking for the native ops loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmstack.engine.config import EngineConfig
+    from lmstack.engine.draft_model import check_vocabularies
+    from lmstack.engine.engine import Engine
+    from lmstack.engine.kernels.library import problem as native_problem
+    from lmstack.engine.packed import PackedOps, inference_ops
+    from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent, TokenScore
+    from lmstack.engine.vocabulary import Vocabulary
 
 __all__ = [
     "Engine",
@@ -21,3 +30,25 @@ __all__ = [
     "inference_ops",
     "native_problem",
 ]
+
+_HOMES = {
+    "EngineConfig": "lmstack.engine.config",
+    "check_vocabularies": "lmstack.engine.draft_model",
+    "Engine": "lmstack.engine.engine",
+    "native_problem": "lmstack.engine.kernels.library",
+    **dict.fromkeys(("PackedOps", "inference_ops"), "lmstack.engine.packed"),
+    **dict.fromkeys(
+        ("EngineRequest", "EngineStats", "TokenEvent", "TokenScore"), "lmstack.engine.request"
+    ),
+    "Vocabulary": "lmstack.engine.vocabulary",
+}
+# Under another name here than at home.
+_RENAMED = {"native_problem": "problem"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(_HOMES[name]), _RENAMED.get(name, name))
+    globals()[name] = found
+    return found

@@ -1,29 +1,38 @@
-"""One Transformer, its configs and ops, and readers and writers of model files."""
+"""One Transformer, its configs and ops, and readers and writers of model files.
 
-from lmstack.model.attention import Attend, CrossStates, DenseAttention, PackedAttention
-from lmstack.model.biases import ScoreBias
-from lmstack.model.config import LayerSpec, TransformerConfig
-from lmstack.model.dot_product import scaled_dot_product_attention
-from lmstack.model.folder import read_folder, write_folder
-from lmstack.model.forms import FORMS, Form
-from lmstack.model.gguf import GGUFFile, GGUFTensor, read_gguf
-from lmstack.model.gguf_writing import GGUFKind, write_gguf
-from lmstack.model.kinds import LayerKind
-from lmstack.model.loading import build_module, load_module
-from lmstack.model.lora import (
-    add_adapter,
-    count_parameters,
-    load_adapter,
-    merge_adapter,
-    remove_adapter,
-    save_adapter,
-    unmerge_adapter,
-)
-from lmstack.model.lora_config import LoraConfig
-from lmstack.model.ops import REFERENCE_OPS, Ops, ReferenceOps
-from lmstack.model.positions import RopeSpec
-from lmstack.model.quantized import QuantizedEmbedding, QuantizedLinear, QuantizedMatrix
-from lmstack.model.transformer import Transformer, TransformerOutput
+Names are looked up when they are used: reading a config or a header loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmstack.model.attention import Attend, CrossStates, DenseAttention, PackedAttention
+    from lmstack.model.biases import ScoreBias
+    from lmstack.model.config import LayerSpec, TransformerConfig
+    from lmstack.model.dot_product import scaled_dot_product_attention
+    from lmstack.model.folder import read_folder, write_folder
+    from lmstack.model.forms import FORMS, Form
+    from lmstack.model.gguf import GGUFFile, GGUFTensor, read_gguf
+    from lmstack.model.gguf_writing import GGUFKind, write_gguf
+    from lmstack.model.kinds import LayerKind
+    from lmstack.model.loading import build_module, load_module
+    from lmstack.model.lora import (
+        add_adapter,
+        count_parameters,
+        load_adapter,
+        merge_adapter,
+        remove_adapter,
+        save_adapter,
+        unmerge_adapter,
+    )
+    from lmstack.model.lora_config import LoraConfig
+    from lmstack.model.ops import REFERENCE_OPS, Ops, ReferenceOps
+    from lmstack.model.positions import RopeSpec
+    from lmstack.model.quantized import QuantizedEmbedding, QuantizedLinear, QuantizedMatrix
+    from lmstack.model.transformer import Transformer, TransformerOutput
 
 __all__ = [
     "FORMS",
@@ -64,3 +73,45 @@ __all__ = [
     "write_folder",
     "write_gguf",
 ]
+
+_HOMES = {
+    **dict.fromkeys(
+        ("Attend", "CrossStates", "DenseAttention", "PackedAttention"), "lmstack.model.attention"
+    ),
+    "ScoreBias": "lmstack.model.biases",
+    **dict.fromkeys(("LayerSpec", "TransformerConfig"), "lmstack.model.config"),
+    "scaled_dot_product_attention": "lmstack.model.dot_product",
+    **dict.fromkeys(("read_folder", "write_folder"), "lmstack.model.folder"),
+    **dict.fromkeys(("FORMS", "Form"), "lmstack.model.forms"),
+    **dict.fromkeys(("GGUFFile", "GGUFTensor", "read_gguf"), "lmstack.model.gguf"),
+    **dict.fromkeys(("GGUFKind", "write_gguf"), "lmstack.model.gguf_writing"),
+    "LayerKind": "lmstack.model.kinds",
+    **dict.fromkeys(("build_module", "load_module"), "lmstack.model.loading"),
+    **dict.fromkeys(
+        (
+            "add_adapter",
+            "count_parameters",
+            "load_adapter",
+            "merge_adapter",
+            "remove_adapter",
+            "save_adapter",
+            "unmerge_adapter",
+        ),
+        "lmstack.model.lora",
+    ),
+    "LoraConfig": "lmstack.model.lora_config",
+    **dict.fromkeys(("REFERENCE_OPS", "Ops", "ReferenceOps"), "lmstack.model.ops"),
+    "RopeSpec": "lmstack.model.positions",
+    **dict.fromkeys(
+        ("QuantizedEmbedding", "QuantizedLinear", "QuantizedMatrix"), "lmstack.model.quantized"
+    ),
+    **dict.fromkeys(("Transformer", "TransformerOutput"), "lmstack.model.transformer"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found

@@ -23,20 +23,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmstack.core import FormatError, InputError, NotFoundError, StoreError, shown
+from lmstack.core import FormatError, InputError, StoreError, shown
 from lmstack.model.config import TransformerConfig
 from lmstack.model.forms import Weight
 from lmstack.model.kinds import LayerKind
+from lmstack.model.packed_header import LAYOUT, damaged, mapped, read_header
 from lmstack.model.positions import RopeSpec
 from lmstack.model.quantized import QuantizedMatrix
 
-__all__ = ["LAYOUT", "read_packed", "read_stamp", "write_packed"]
+__all__ = ["read_packed", "write_packed"]
 
-# To be counted up when the fields of the config, the names of our tensors or the layout of their
-# bytes change.
-LAYOUT = "1"
 _ALIGNMENT = 64
-_MOST_HEADER = 64 << 20
 _DTYPES = {"U8": torch.uint8, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _FIELDS = ("rows", "cols", "group", "bits", "zero", "paired")
@@ -96,18 +93,13 @@ def write_packed(
         ) from error
 
 
-def read_stamp(path: Path) -> dict[str, str]:
-    """What the file says that it was made from."""
-    return _header(_mapped(path), path)[1]
-
-
 def read_packed(
     path: Path, stamp: Mapping[str, str]
 ) -> tuple[TransformerConfig, dict[str, Weight]]:
     """Config and weights in ``path``, these as views of the file. `FormatError`: its stamp lacks
     something of ``stamp``, or it is damaged. `NotFoundError`: there is none."""
-    buffer = _mapped(path)
-    tensors, metadata, base = _header(buffer, path)
+    buffer = mapped(path)
+    tensors, metadata, base = read_header(buffer, path)
     wrong = [key for key, value in stamp.items() if metadata.get(key) != value]
     if wrong:
         raise FormatError(f"{path} is of another {wrong[0]}: {shown(metadata.get(wrong[0]))}")
@@ -124,7 +116,7 @@ def read_packed(
                 parts[0], parts[1], mins, rows, cols, group, bits, zero, bool(paired)
             )
     except (KeyError, ValueError, TypeError, AttributeError, InputError) as error:
-        raise _damaged(path, f"its metadata are wrong: {error!r}") from error
+        raise damaged(path, f"its metadata are wrong: {error!r}") from error
     return config, weights | views
 
 
@@ -147,49 +139,14 @@ def _tupled(values: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
-def _mapped(path: Path) -> mmap.mmap:
-    try:
-        with path.open("rb") as file:
-            # Copy on write: torch wants writable memory, and nothing may reach the file.
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    except FileNotFoundError:
-        raise NotFoundError(f"{path} does not exist") from None
-    except ValueError:
-        raise _damaged(path, "it is empty") from None
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _header(buffer: mmap.mmap, path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
-    """Tensors, metadata, and where the data begin. Checks the size of the file."""
-    size = int.from_bytes(buffer[:8], "little")
-    if size > min(_MOST_HEADER, len(buffer) - 8):
-        raise _damaged(path, "it ends in its header")
-    try:
-        tensors = json.loads(buffer[8 : 8 + size])
-        metadata = tensors.pop("__metadata__")
-        end = max((int(t["data_offsets"][1]) for t in tensors.values()), default=0)
-        if metadata["layout"] != LAYOUT:
-            raise FormatError(f"{path} is of layout {shown(metadata['layout'])}, not {LAYOUT}")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _damaged(path, f"its header is wrong: {error!r}") from error
-    if end != len(buffer) - 8 - size:
-        raise _damaged(path, f"it has {len(buffer)} bytes instead of {end + 8 + size}")
-    return tensors, metadata, 8 + size
-
-
 def _view(buffer: mmap.mmap, base: int, facts: Any, name: str, path: Path) -> Tensor:
     try:
         dtype, shape = _DTYPES[facts["dtype"]], [int(n) for n in facts["shape"]]
         start, end = (int(n) for n in facts["data_offsets"])
     except (KeyError, ValueError, TypeError) as error:
-        raise _damaged(path, f"{name} is described as {shown(facts)}") from error
+        raise damaged(path, f"{name} is described as {shown(facts)}") from error
     count = math.prod(shape)
     fits = min(shape, default=1) > 0 and count * dtype.itemsize == end - start
     if not fits or not 0 <= start <= end <= len(buffer) - base or start % dtype.itemsize:
-        raise _damaged(path, f"{name} is described as {shown(facts)}")
+        raise damaged(path, f"{name} is described as {shown(facts)}")
     return torch.frombuffer(buffer, dtype=dtype, count=count, offset=base + start).view(shape)
-
-
-def _damaged(path: Path, what: str) -> FormatError:
-    return FormatError(f"{path} is damaged: {what}", hint="delete it; it is made anew")

@@ -18,11 +18,10 @@ from torch import Tensor
 from lmstack.core import FormatError, StoreError, UnsupportedError, shown
 from lmstack.model.config import TransformerConfig
 from lmstack.model.forms import DTYPES, FORMS, Form, Weight, as_form, is_quantized
-from lmstack.model.packed_file import read_packed, read_stamp, write_packed
+from lmstack.model.packed_file import read_packed, write_packed
+from lmstack.model.packed_header import PACKED, read_stamp
 
-__all__ = ["PACKED", "packed_form", "read_packed_folder", "write_packed_folder"]
-
-PACKED = "lmstack.safetensors"
+__all__ = ["packed_form", "read_packed_folder", "write_packed_folder"]
 
 
 def packed_form(folder: Path) -> Form | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstack.core import FormatError, InputError, NotFoundError, StoreError, shown
+from lmstack.model.packed_header import PACKED, read_stamp
 from lmstack.registry.card import ModelFolder
 from lmstack.registry.home import locked, store_error
 
@@ -37,7 +38,9 @@ __all__ = [
 
 
 # Another with each change of how forms are made: what an older lmstack kept is made anew.
-_RECIPE = "2"
+_RECIPE = "3"
+# The key of a kept file that says whether most weights of its model are blocks: see `has_blocks`.
+_BLOCKS = "blocks"
 
 
 def asked_form(weights: str | None, dtype: str | torch.dtype | None) -> Form | None:
@@ -61,21 +64,37 @@ def asked_form(weights: str | None, dtype: str | torch.dtype | None) -> Form | N
 
 def own_form(folder: ModelFolder) -> Form | None:
     """The quantized form that the files of ``folder`` themselves hold."""
+    if not (folder.path / PACKED).is_file():
+        return None
     from lmstack.model.packed_folder import packed_form
 
-    return packed_form(folder.path) if folder.path.is_dir() else None
+    return packed_form(folder.path)
 
 
-def has_blocks(folder: ModelFolder) -> bool:
-    """Whether most of a model's weights are quantized blocks of a GGUF file."""
-    from lmstack.model import read_gguf
-
+def has_blocks(folder: ModelFolder, root: Path | None = None) -> bool:
+    """Whether most of a model's weights are quantized blocks of a GGUF file. ``root``: of a store
+    that may know it already, which spares loading what reads such files."""
     if folder.gguf is None:
         return False
+    known = None if root is None else _kept_stamp(folder, "file", root).get(_BLOCKS)
+    if known is not None:
+        return known == "most"
+    from lmstack.model import read_gguf
+
     with read_gguf(folder.gguf) as file:
         sizes = [(tensor.size, tensor.kind.name) for tensor in file.tensors.values()]
     floats = sum(size for size, kind in sizes if kind in ("F32", "F16", "BF16"))
     return 2 * floats < sum(size for size, _ in sizes)
+
+
+def _kept_stamp(folder: ModelFolder, form: str, root: Path) -> dict[str, str]:
+    """What the kept file of that form says; nothing where there is none that is of use."""
+    try:
+        found = read_stamp(packed_file(root, folder.digest, form))
+    except (FormatError, NotFoundError, StoreError):
+        return {}
+    wanted = {"model": folder.digest, "form": form, "recipe": _RECIPE}
+    return found if wanted.items() <= found.items() else {}
 
 
 def served_digest(folder: ModelFolder, form: str, own: str | None = None) -> str:
@@ -122,7 +141,8 @@ def load_form(
             with locked(root / "locks" / f"{path.name}.lock"):
                 module = kept()  # which another process may have made meanwhile
                 if module is None:
-                    write_packed(path, *read(), stamp)
+                    more = {_BLOCKS: "most" if has_blocks(folder) else "few"}
+                    write_packed(path, *read(), {**stamp, **more})
                     module = build_module(*read_packed(path, stamp), ops)
                 return module
         except StoreError:  # a home that cannot be written only costs time at the next start

@@ -52,6 +52,7 @@ from lmstack.registry import LoadedModel, ModelFolder, Store, load
 from lmstack.registry.packed import asked_form, has_blocks, own_form
 from lmstack.serve.bridge import Bridge, Mailbox
 from lmstack.serve.choices import ChoiceText, token_logprob
+from lmstack.serve.forms import usual_form
 from lmstack.serve.inputs import bad_words, force_words, prompt_ids, with_defaults
 
 __all__ = ["LocalModel", "load_draft", "load_weights"]
@@ -396,10 +397,6 @@ def load_weights(
     asked = asked_form(weights, dtype)
     store = store or Store()
     folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
-    form = asked or own_form(folder) or default or _fastest(folder)
+    form = asked or own_form(folder) or default or usual_form(folder, store.root)
     # float32 is there to be compared with, so it stays with the reference.
     return load(folder, store, None, inference_ops() if form in _FASTER else None, weights=form)
-
-
-def _fastest(folder: ModelFolder) -> str:
-    return "file" if not native_problem() and has_blocks(folder) else "bfloat16"

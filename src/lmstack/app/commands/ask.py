@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmstack.app import document_wiring, wiring
+from lmstack.app import document_wiring, retrieval_wiring, wiring
 from lmstack.app.answer_text import (
     WrappedStream,
     conflict_line,
@@ -98,11 +98,12 @@ def ask(
     again = f"lmstack ask {shlex.quote(question)} {_where(docs, index)}"
     out.interrupted = ("the index is kept", again)
     with (
+        retrieval_wiring.answer_reranker_ahead(out.note) as reranker,
         document_wiring.open_source(out, docs, index, embedder, rebuild=rebuild) as opened,
-        document_wiring.answering(out, opened.matching(wanted), model, k, weights) as answered,
+        document_wiring.answering(opened.matching(wanted), reranker, model, k, weights) as ready,
     ):
-        answerer, heard = answered
-        out.detail("models loaded")
+        answerer, heard = ready
+        out.detail("the index is open")
         if out.as_json:
             answer = asyncio.run(answerer.answer(question))
             extra = _explanation(answer, heard) if explain else {}

@@ -1,0 +1,23 @@
+"""The form in which a model's weights are held where nobody asked for one. Loads no torch.
+
+Not covered: making forms (`lmstack.model.forms`) and keeping them (the registry's part).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lmstack.engine.kernels.library import problem
+from lmstack.registry import ModelFolder
+from lmstack.registry.packed import has_blocks, own_form
+
+__all__ = ["usual_form"]
+
+
+def usual_form(folder: ModelFolder, root: Path | None = None) -> str:
+    """The form of the files where they are quantized, else what is fastest here and loses nothing
+    that the files hold. ``root``: of the store, which remembers what is in a file."""
+    own = own_form(folder)
+    if own is not None:
+        return own
+    return "file" if not problem() and has_blocks(folder, root) else "bfloat16"
