@@ -156,9 +156,9 @@ def test_ctrl_c_says_how_to_ask_again(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(wiring, "lazy_generator", interrupt)
-    ran = run("ask", QUESTION, "--docs", "docs")
+    ran = run("ask", QUESTION, "--docs", "docs", "-k", "3", "--rebuild", "--explain")
     assert ran.code == 130
-    assert f"go on:   lmstack ask '{QUESTION}' --docs docs" in ran.err
+    assert f"go on:   lmstack ask '{QUESTION}' --docs docs -k 3 --explain" in ran.err
 
 
 def test_an_empty_question_is_an_error(run: Run, docs: Path, model: ScriptedModel) -> None:

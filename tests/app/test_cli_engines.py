@@ -56,7 +56,8 @@ def test_the_command_that_goes_on_has_the_form_of_weights(
     where = ("--file", str(file), "--output", str(tmp_path / "out.jsonl"))
     ran = run("run", "classify", "--model", "m", *where, "--weights", "int8")
     assert ran.code == 130
-    assert "--model m --weights int8 --file" in ran.err
+    assert "--model m --file" in ran.err
+    assert "--weights int8 --resume" in ran.err
 
 
 def test_a_model_that_is_loaded_has_its_form_already(judge: Path) -> None:

@@ -222,10 +222,10 @@ def test_ctrl_c_while_indexing_says_what_is_kept_and_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(embedder, "embed", interrupt)
-    ran = run("index", "add", "--index", "my.idx", "docs")
+    ran = run("index", "add", "--index", "my.idx", "docs", "--label", "hr", "--rebuild")
     assert ran.code == 130
     assert "kept" in ran.err
-    assert "go on:   lmstack index add --index my.idx docs" in ran.err
+    assert "go on:   lmstack index add --index my.idx docs --label hr\n" in ran.err
 
 
 def test_progress_in_a_pipe_is_plain_lines_on_stderr_only(

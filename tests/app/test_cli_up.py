@@ -177,6 +177,16 @@ def test_ctrl_c_while_loading_does_not_wait_for_the_models(
     assert "Traceback" not in err
 
 
+def test_the_command_that_goes_on_has_every_option_that_was_given(tmp_path: Path) -> None:
+    options = ("--weights", "int8", "--target-step=0.05", "--embedder", "a model")
+    with up(tmp_path, *options, loading=True) as running:
+        _, _, _, err = running.stop(signal.SIGINT)
+    again = err.splitlines()[-1].removeprefix("go on:   ")
+    assert again == (
+        "lmstack up docs --port 0 --weights int8 --target-step=0.05 --embedder 'a model'"
+    )
+
+
 def test_ctrl_c_does_not_abort_under_threads_in_native_code(tmp_path: Path) -> None:
     with up(tmp_path, native=True) as running:
         running.wait_until_ready()
@@ -224,11 +234,11 @@ def models(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_used_port_is_an_error_that_names_a_free_one(run: Run, docs: Path, models: None) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ran = run("up", "docs", "--port", str(port))
+        ran = run("up", "docs", "--port", str(port), "--weights", "int8")
     assert ran.code == 1
     error, hint = ran.err.splitlines()
     assert error == f"error: port {port} is in use by another program"
-    offered = int(hint.removeprefix("try:   lmstack up docs --port "))
+    offered = int(hint.removeprefix("try:   lmstack up docs --weights int8 --port "))
     with socket.create_server(("127.0.0.1", offered)):
         pass
 

@@ -20,7 +20,7 @@ def load():
     time.sleep(60)
 try:
     with Stopping() as stop:
-        serve(open_port("127.0.0.1", 0, "lmstack up docs"), load, lambda: None, stop)
+        serve(open_port("127.0.0.1", 0, lambda *_: ""), load, lambda: None, stop)
 except KeyboardInterrupt:
     print("stopped", flush=True)
     sys.exit(130)

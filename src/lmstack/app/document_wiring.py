@@ -84,6 +84,8 @@ def open_source(
 ) -> Iterator[Index]:
     """The index of ``--docs``, brought up to date, or that of ``--index`` as it is."""
     say_where_texts_go(out, embedder_name)
+    # Not --rebuild: the documents indexed so far would be indexed once more.
+    out.interrupted = ("the index is kept", out.again(without=["--rebuild"]))
     if docs is None:
         assert index is not None
         with open_index(

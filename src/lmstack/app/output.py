@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from lmstack.app.formats import count, figures, is_colourful, printable, seconds
+from lmstack.app.retyping import retyped
 from lmstack.core import StoreError
 
 __all__ = ["Output", "OutputError", "Progress"]
@@ -54,14 +55,24 @@ class Progress(Protocol):
 
 @dataclass
 class Output:
-    """Where a command writes. ``interrupted`` is what Ctrl-C prints: what is kept, and the
-    command that goes on."""
+    """Where a command writes. ``typed``: the words after `lmstack`. ``interrupted`` is what
+    Ctrl-C prints: what is kept, and the command that goes on."""
 
+    typed: tuple[str, ...] = ()
     as_json: bool = False
     quiet: bool = False
     verbose: int = 0
     interrupted: tuple[str, str] | None = None
     started: float = field(default_factory=time.monotonic)
+
+    def again(
+        self,
+        *,
+        setting: Mapping[str, str | None] | None = None,
+        without: Collection[str] = (),
+    ) -> str:
+        """The command that was typed, with other options (`retyped`)."""
+        return retyped(self.typed, setting=setting, without=without)
 
     def result(self, data: Any) -> None:
         """Print ``data`` as JSON on stdout."""

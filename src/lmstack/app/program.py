@@ -58,7 +58,7 @@ def build() -> typer.Typer:
 
 def run(given: list[str]) -> int:
     """Run one command line; the exit code."""
-    out = Output(as_json="--json" in given)
+    out = Output(tuple(given), as_json="--json" in given)
     try:
         code = _invoke(given, out)
         out.flush()

@@ -88,16 +88,19 @@ async def _say_loading(scope: Scope, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else data})
 
 
-def open_port(host: str, port: int, command: str) -> socket.socket:
-    """A listening socket. ``command``: what was typed, so that the hint can be typed too."""
+def open_port(host: str, port: int, again: Callable[[str, str], str]) -> socket.socket:
+    """A listening socket. ``again(option, value)``: what was typed, with another value of an
+    option, so that the hint can be typed too."""
     try:
         return bind(host, port)
     except InputError as error:
         if "in use" in error.message:
-            option = f"--port {_free_port(host, port)}"
+            option, value = "--port", str(_free_port(host, port))
+        elif error.param == "port":
+            option, value = "--port", "8000"
         else:
-            option = error.hint or ("--port 8000" if error.param == "port" else "--host 127.0.0.1")
-        raise InputError(error.message, hint=f"{command} {option}", param=error.param) from error
+            option, value = "--host", "127.0.0.1"
+        raise InputError(error.message, hint=again(option, value), param=error.param) from error
 
 
 def _free_port(host: str, port: int) -> int:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -95,8 +93,6 @@ def ask(
     wiring.require_models(model, embedder, weights)
     say_if_remote(out, model)
     wanted = filter_of(where)
-    again = f"lmstack ask {shlex.quote(question)} {_where(docs, index)}"
-    out.interrupted = ("the index is kept", again)
     with (
         retrieval_wiring.answer_reranker_ahead(out.note) as reranker,
         document_wiring.open_source(out, docs, index, embedder, rebuild=rebuild) as opened,
@@ -207,7 +203,3 @@ def _print_explanation(out: Output, answer: Answer, heard: Sequence[Request]) ->
             out.line(textwrap.indent(printable(message.content), "  "))
         if request.prompt is not None:
             out.line(textwrap.indent(printable(str(request.prompt)), "  "))
-
-
-def _where(docs: Path | None, index: Path | None) -> str:
-    return f"--docs {shlex.quote(str(docs))}" if docs else f"--index {shlex.quote(str(index))}"

@@ -37,7 +37,7 @@ def machine(out: Output) -> None:
     int8, bfloat16 and float32; the best of many rounds counts. Takes some six seconds. Other
     work on the machine lowers the figures. `lmstack plan` uses what was measured last.
     """
-    out.interrupted = ("what was measured before is kept", "lmstack bench machine")
+    out.interrupted = ("what was measured before is kept", out.again())
     with out.progress("Measuring this machine", "steps") as bar:
         found = measure(bar.update)
     try:

@@ -117,7 +117,7 @@ def add(
     ever under it, besides those in a document's own `access` field.
     """
     say_where_texts_go(out, embedder)
-    out.interrupted = (KEPT, _again("add", index, paths))
+    out.interrupted = (KEPT, out.again(without=["--rebuild"]))
     chunking = chunking_of(chunker, chunk_tokens, chunk_overlap)
     form: Any = vectors.value if vectors else None
     with document_wiring.open_index(
@@ -163,7 +163,7 @@ def update(
     is searched with the old model until all is done, and stopping keeps what is done.
     """
     say_where_texts_go(out, embedder)
-    out.interrupted = (KEPT, _again("update", index, paths or []))
+    out.interrupted = (KEPT, out.again(without=["--rebuild"]))
     if embedder is not None and not rebuild:
         _change_embedder(out, index, embedder)
     with document_wiring.open_index(index, embedder, create=False, rebuild=rebuild) as opened:
@@ -384,11 +384,6 @@ def _duplicate_row(document: Duplicate) -> tuple[str, ...]:
 
 
 KEPT = "the documents indexed so far are kept"
-
-
-def _again(name: str, index: Place, paths: list[Path]) -> str:
-    words = ["lmstack", "index", name, "--index", str(index), *(str(path) for path in paths)]
-    return shlex.join(words)
 
 
 def _print_result(

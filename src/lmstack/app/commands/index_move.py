@@ -51,8 +51,7 @@ def move(
     is emptied. Stopped half way, the same command goes on where it was. With the address of the
     store in use, that one is emptied and filled again.
     """
-    again = f"lmstack index move --index {shlex.quote(str(index))} --to {shlex.quote(to)}"
-    out.interrupted = ("the index is as it was; what was sent is kept", again)
+    out.interrupted = ("the index is as it was; what was sent is kept", out.again())
     title = f"Filling {printable(to, one_line=True)}"
     with (
         document_wiring.open_index(index, None, create=False, embeds=False) as opened,

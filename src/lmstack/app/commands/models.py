@@ -51,10 +51,9 @@ def pull(
     model that is already there does nothing. This is the only command that downloads.
     """
     names = [reference] if reference is not None else list(wiring.PURPOSES)
-    again = "lmstack pull" + (f" {reference}" if reference is not None else "")
     pulled = []
     for name in names:
-        out.interrupted = ("the part that was downloaded is kept", again)
+        out.interrupted = ("the part that was downloaded is kept", out.again())
         with out.progress(f"Pulling {name}", "bytes") as bar:
             pulled.append(
                 wiring.pull(name, lambda file, done, total: bar.update(done, total, file))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Annotated, Any, Literal
 
 import typer
@@ -60,7 +59,7 @@ def run(
     What is made is for lmstack: transformers and llama.cpp cannot read it, `lmstack convert`
     writes what they can.
     """
-    out.interrupted = ("nothing was kept", f"lmstack quantize {shlex.quote(model)} --to {to}")
+    out.interrupted = ("nothing was kept", out.again())
     with out.progress(f"Measuring {model} as {to}", "tokens") as bar:
         folder, found = quantize(model, to, place, bar.update, force=force)
     if out.as_json:

@@ -6,7 +6,6 @@ import heapq
 import itertools
 import json
 import operator
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +93,7 @@ def run(
         if path is None:
             _print_results(out, name, made, texts or [])
         else:
-            again = _again(task, chosen, weights, path, output)
+            again = out.again(setting={"--resume": None} if output else None)
             with ResultFile(output, resume=resume) as results:
                 _stream(out, name, made, path, results, whole=whole, again=again)
 
@@ -236,10 +235,3 @@ def _computed(made: Any, batch: Sequence[tuple[int, Any]]) -> Iterator[tuple[int
 
 def _problem(error: LmstackError) -> dict[str, Any]:
     return {"error": {"message": error.message, "hint": error.hint, "code": error.code}}
-
-
-def _again(task: str, model: str, weights: str | None, path: Path, output: Path | None) -> str:
-    command = f"lmstack run {task} --model {shlex.quote(model)}"
-    command += f" --weights {weights}" if weights else ""
-    command += f" --file {shlex.quote(str(path))}"
-    return command + (f" --output {shlex.quote(str(output))} --resume" if output else "")

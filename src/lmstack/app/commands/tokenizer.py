@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -111,8 +110,7 @@ def train(
     normalize. Memory holds the words that were counted, not the text. Nothing is written before
     the training has ended.
     """
-    again = "lmstack tokenizer train " + " ".join(map(shlex.quote, files))
-    out.interrupted = ("nothing was written", f"{again} --out {shlex.quote(str(folder))}")
+    out.interrupted = ("nothing was written", out.again())
     settings = {
         "kind": kind,
         "vocab_size": vocab_size,

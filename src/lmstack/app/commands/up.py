@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +74,7 @@ def up(
     with Stopping() as stop:
         keys = api_keys()
         entries = _entries(keys_file)
-        host, typed = _checked(docs, host, bool(keys or entries))
+        host = _checked(out, host, bool(keys or entries))
         engine = opt.engine_settings(target_step, key_weights, keys)
         source = wiring.existing_folder(docs)
         _check_uploads(source, uploads)
@@ -86,9 +85,9 @@ def up(
 
         from lmstack.app.server import open_port, serve
 
-        listener = open_port(host, port, typed)
+        listener = open_port(host, port, lambda name, value: out.again(setting={name: value}))
         address = _url(host, listener.getsockname()[1])
-        out.interrupted = ("the index and the audit log are kept", _again(typed, port, host))
+        out.interrupted = ("the index and the audit log are kept", out.again())
         out.note(f"loading; {address}/healthz says when it is ready")
 
         def ready() -> None:
@@ -114,21 +113,20 @@ def up(
         serve(listener, load, ready, stop)
 
 
-def _checked(docs: Path, host: str, has_keys: bool) -> tuple[str, str]:
-    """The address to listen on, and the command that was typed, for hints."""
+def _checked(out: Output, host: str, has_keys: bool) -> str:
+    """The address to listen on."""
     if not host.strip() or not host.isprintable():
         raise CommandLineError(
             f"--host is {shown(host)}, which is no address", hint="--host 127.0.0.1", param="host"
         )
     host = host.removeprefix("[").removesuffix("]")
-    typed = f"lmstack up {shlex.quote(str(docs))}"
     if not has_keys and not _is_local(host):
         raise CommandLineError(
             f"--host {host} lets other machines ask, and there are no API keys",
-            hint=f"{opt.KEYS_VARIABLE}=SECRET {typed} --host {shlex.quote(host)}",
+            hint=f"{opt.KEYS_VARIABLE}=SECRET {out.again()}",
             param="host",
         )
-    return host, typed
+    return host
 
 
 def _check_uploads(source: Path, uploads: bool) -> None:
@@ -181,8 +179,3 @@ def _is_local(host: str) -> bool:
 def _url(host: str, port: int) -> str:
     name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
-
-
-def _again(typed: str, port: int, host: str) -> str:
-    more = "" if port == 8000 else f" --port {port}"
-    return typed + more + ("" if _is_local(host) else f" --host {host}")
