@@ -15,6 +15,7 @@ import pytest
 
 from lmstack.core import (
     ChatModel,
+    ContextLengthError,
     Delta,
     GuardError,
     InputError,
@@ -338,6 +339,8 @@ async def test_what_is_too_large_is_refused_by_name(
     with pytest.raises(InputError) as caught:
         await complete(GuardedModel(inner, limits=limits), request_)
     assert caught.value.param == param
+    too_long = param in ("messages", "prompt") and limits.max_characters == 10
+    assert isinstance(caught.value, ContextLengthError) == too_long
     assert inner.requests == []
 
 

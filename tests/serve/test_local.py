@@ -250,6 +250,24 @@ def test_an_empty_prompt_without_a_bos_is_an_error(model: LocalModel) -> None:
         model.generate("")
 
 
+def test_a_name_that_the_prompt_has_no_place_for_is_refused_by_its_place(
+    model: LocalModel,
+) -> None:
+    messages = (Message("user", "a"), Message("user", "b", name="ada"))
+    with pytest.raises(UnsupportedError, match="'ada'") as caught:
+        complete_sync(model, Request(messages))
+    assert caught.value.param == "messages.1.name"
+
+
+def test_a_name_that_the_template_prints_is_read(tokenizer: Tokenizer) -> None:
+    template = ChatTemplate("{% for m in messages %}{{ m.name }}: {{ m.content }}{% endfor %}")
+    messages = (Message("user", "a", name="ada"),)
+    sampling = SamplingParams(max_tokens=1)
+    with tiny(tokenizer, template=template) as named:
+        usage = complete_sync(named, Request(messages, sampling=sampling)).usage
+    assert usage.prompt_tokens == len(tokenizer.encode("ada: a", add_special_tokens=False))
+
+
 def test_without_a_template_messages_are_refused_with_a_way_out(tokenizer: Tokenizer) -> None:
     with tiny(tokenizer, template=None) as bare:
         with pytest.raises(UnsupportedError, match="no chat template") as caught:

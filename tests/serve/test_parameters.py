@@ -241,6 +241,31 @@ async def test_null_is_the_same_as_leaving_a_chat_field_out(http, name):
     assert model.requests[0].grammar == model.requests[1].grammar
 
 
+HISTORY_OF_TOOLS = [
+    {"role": "user", "content": "What is the weather?"},
+    {"role": "assistant", "content": None, "tool_calls": [TOOL | {"id": "call_1"}]},
+    {"role": "tool", "tool_call_id": "call_1", "content": "Rain."},
+]
+
+
+@pytest.mark.parametrize(
+    ("messages", "param"),
+    [
+        (HISTORY_OF_TOOLS, "messages.1.tool_calls"),
+        ([{"role": "assistant", "tool_calls": [TOOL]}], "messages.0.tool_calls"),
+        ([{"role": "assistant", "content": None, "function_call": {}}], "messages.0.function_call"),
+        ([HISTORY_OF_TOOLS[0], HISTORY_OF_TOOLS[2]], "messages.1.role"),
+    ],
+)
+async def test_a_history_with_tools_is_told_that_tools_are_not_supported(http, messages, param):
+    async with http(create_app(models={"m": ScriptedModel()})) as client:
+        answer = await client.post("/v1/chat/completions", json=CHAT | {"messages": messages})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "unsupported_parameter")
+    assert error["message"] == f"{param}: tools are not supported by this version"
+    assert error["param"] == param
+
+
 async def test_suffix_is_refused_with_a_reason(http):
     async with http(create_app(models={"m": ScriptedModel()})) as client:
         answer = await client.post("/v1/completions", json=COMPLETION | {"suffix": "x"})

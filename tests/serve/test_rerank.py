@@ -144,6 +144,29 @@ async def test_a_text_too_long_to_classify_is_refused(post):
     assert (error["code"], error["param"]) == ("context_length_exceeded", "input")
 
 
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ("a" * 100_001, "input"),
+        (["a", "a" * 100_001], "input.1"),
+        ([{"text": "a" * 100_001}], "input.0.text"),
+        ({"question": "a" * 4097, "context": "b"}, "input.question"),
+        ({"query": "a" * 100_001, "documents": ["b"]}, "input.query"),
+    ],
+)
+async def test_a_text_of_too_many_characters_has_the_code_of_one_of_too_many_tokens(
+    post, given, param
+):
+    error = (await post("/v1/tasks", TASK | {"input": given}, 400))["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", param)
+    assert "characters, at most" in error["message"]
+
+
+async def test_a_name_of_too_many_characters_is_a_wrong_value(post):
+    error = (await post("/v1/rerank", RERANK | {"model": "m" * 257}, 400))["error"]
+    assert (error["code"], error["param"]) == ("invalid_value", "model")
+
+
 async def test_every_served_model_is_listed(http, app_of):
     async with http(app_of()) as client:
         listed = (await client.get("/v1/models")).json()["data"]

@@ -203,3 +203,21 @@ def test_what_templates_use_gives_what_jinja_gives():
     dicts = [{"role": m.role, "content": m.content} for m in messages]
     theirs = _compile_jinja_template(FEATURES).render(messages=dicts)
     assert ChatTemplate(FEATURES).render(messages) == theirs
+
+
+NAMED = CHATML.replace("m['role'] +", "m['role'] + (' ' + m.name | upper if m.name else '') +")
+FOR_USERS = CHATML.replace(
+    "m['role'] +", "m['role'] + (m.name if m.name and m.role == 'user' else '') +"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "unread"), [(CHATML, 0), (NAMED, None), (FOR_USERS, 1), (BARE, 0)]
+)
+def test_a_name_that_a_template_does_not_print_is_found(source, unread):
+    messages = [Message("user", "a", name="ada"), Message("assistant", "a", name="ada")]
+    assert ChatTemplate(source).unread_name(messages) == unread
+
+
+def test_messages_without_names_are_all_read():
+    assert ChatTemplate(CHATML).unread_name([Message("user", "a")]) is None

@@ -24,7 +24,7 @@ from lmstack.app._web_uploads import receive
 from lmstack.app.feedback import Judgement, Verdict
 from lmstack.app.workspace import Workspace
 from lmstack.core import InputError, LmstackError, Message, shown
-from lmstack.serve.fields import Body
+from lmstack.serve.fields import Body, text_up_to
 from lmstack.serve.guard import unexpected
 from lmstack.serve.intake import parse_json, read_json
 from lmstack.serve.serving import caller_of, serving_of
@@ -34,6 +34,7 @@ __all__ = ["PUBLIC_PATHS", "add_page"]
 # Served without a key: the page itself holds no data, and asks for the key where one is needed.
 PUBLIC_PATHS = ("/", "/static/*")
 MAX_QUESTION = 4000
+MAX_PAST = 20_000
 MAX_BODY_BYTES = 512 * 1024
 MAX_COMMENT = 2000
 DEFAULT_WIDTH = 1_200
@@ -44,12 +45,16 @@ class Past(Body):
     """One message of the conversation before the question."""
 
     role: Literal["user", "assistant"]
-    content: Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+    content: Annotated[
+        str, StringConstraints(min_length=1, max_length=MAX_PAST), text_up_to(MAX_PAST)
+    ]
 
 
 class Ask(Body):
     question: Annotated[
-        str, StringConstraints(min_length=1, max_length=MAX_QUESTION, strip_whitespace=True)
+        str,
+        StringConstraints(min_length=1, max_length=MAX_QUESTION, strip_whitespace=True),
+        text_up_to(MAX_QUESTION),
     ]
     history: Annotated[list[Past], Field(max_length=16, default_factory=list)]
     where: dict[str, Any] | None = None

@@ -57,7 +57,7 @@ class Admission:
             raise InputError(
                 f"{param} {width} is more than the {self._config.max_sequences} streams that run "
                 "at once here",
-                hint=f"lower {param}, or raise max_sequences",
+                hint=f"lower {param}",
                 param=param,
             )
         self._check_kind(request)
@@ -153,7 +153,7 @@ class Admission:
         elif longest == self._window:
             place, hint = "the model's context window has", "shorten the prompt"
         else:
-            place, hint = "the KV pool holds", "raise kv_memory_bytes or shorten the prompt"
+            place, hint = "the KV pool holds", "shorten the prompt"
         raise ContextLengthError(
             f"the prompt has {num_prompt} tokens{asked}, {place} {longest}",
             hint=hint if max_tokens is None else f"{hint} or lower max_tokens",

@@ -62,7 +62,7 @@ class Intake:
             return
         error = OverloadedError(
             f"{waiting} requests are waiting, at most {self._config.max_waiting} may",
-            hint="try again later, or raise max_waiting",
+            hint="try again later",
             retry_after_s=self._retry_after(waiting),
         )
         queued = [

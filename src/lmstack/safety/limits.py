@@ -11,7 +11,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from lmstack.core import Config, InputError, ModelInfo, Request, check_range
+from lmstack.core import Config, ContextLengthError, InputError, ModelInfo, Request, check_range
 
 __all__ = [
     "MAX_LABEL",
@@ -71,7 +71,8 @@ def characters(request: Request) -> int:
 
 
 def check_size(request: Request, limits: Limits) -> None:
-    """`InputError` when ``request`` is over a limit of size."""
+    """`InputError` when ``request`` is over a limit of size; of its text a `ContextLengthError`,
+    whether characters or tokens say that it is too long."""
     for name, value in (("client", request.client), ("request_id", request.request_id)):
         if len(value) > MAX_LABEL:
             raise InputError(f"{name} has {len(value)} characters, at most {MAX_LABEL}", param=name)
@@ -83,9 +84,9 @@ def check_size(request: Request, limits: Limits) -> None:
         )
     size = characters(request)
     if limits.max_characters is not None and size > limits.max_characters:
-        raise InputError(
+        raise ContextLengthError(
             f"the request has {size} characters, at most {limits.max_characters}",
-            hint="shorten it, or raise the limit max_characters",
+            hint="shorten it",
             param="messages" if request.messages else "prompt",
         )
     asked, cap = request.sampling.max_tokens, limits.max_output_tokens

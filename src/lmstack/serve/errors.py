@@ -13,7 +13,13 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 from starlette.responses import Response
 
-from lmstack.core import LmstackError, OverloadedError, shown
+from lmstack.core import (
+    ContextLengthError,
+    LmstackError,
+    OverloadedError,
+    UnsupportedError,
+    shown,
+)
 
 __all__ = [
     "ClientGoneError",
@@ -65,7 +71,12 @@ class ClientGoneError(Exception):
     """The client closed the connection; nobody is left to answer."""
 
 
-_SIZES = frozenset({"too_long", "too_short", "string_too_long"})
+_SIZES = frozenset({"too_long", "too_short", "string_too_long", "text_too_long"})
+_CODES = {
+    "unsupported": UnsupportedError.code,
+    "unknown_field": UnsupportedError.code,
+    "text_too_long": ContextLengthError.code,
+}
 _BOUNDS = frozenset(
     {
         "greater_than",
@@ -131,18 +142,23 @@ def server_stopping() -> HttpError:
 def from_validation(error: ValidationError, body: Any) -> HttpError:
     """The most specific finding of pydantic as one error that names the field as sent."""
     findings = error.errors(include_url=False)
+    # What is known and not supported explains the rest: a call of a tool has no content either.
     # A union reports a finding for every member: one that only has the wrong size is the member
     # that was meant.
     found = max(
-        findings, key=lambda f: (f["type"] in _SIZES, len(_path(f["loc"], body, f["type"])))
+        findings,
+        key=lambda f: (
+            f["type"] == "unsupported",
+            f["type"] in _SIZES,
+            len(_path(f["loc"], body, f["type"])),
+        ),
     )
     path = _path(found["loc"], body, found["type"])
     context = found.get("ctx", {})
     name = ".".join(str(part) for part in [*path, *context.get("fields", ())])
-    unsupported = found["type"] in ("unsupported", "unknown_field")
     return HttpError(
         400,
-        "unsupported_parameter" if unsupported else "invalid_value",
+        _CODES.get(found["type"], "invalid_value"),
         f"{name or 'the body'}: {_lower_first(found['msg'])}{_seen(found)}",
         hint=context.get("hint"),
         param=name or None,

@@ -34,6 +34,7 @@ __all__ = [
     "Whole",
     "at_most",
     "problem",
+    "text_up_to",
     "unsupported",
 ]
 
@@ -126,6 +127,21 @@ def at_most(limit: int) -> BeforeValidator:
     def check(value: Any) -> Any:
         if isinstance(value, dict) and len(value) > limit:
             raise problem(f"holds {len(value)} entries, at most {limit} are allowed")
+        return value
+
+    return BeforeValidator(check)
+
+
+def text_up_to(limit: int) -> BeforeValidator:
+    """Refuse a text that is too long with the code that one of too many tokens has, and say how
+    long it is. ``Annotated[str, Field(max_length=9), text_up_to(9)]``: the first is for the JSON
+    Schema."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and len(value) > limit:
+            context = {"size": len(value), "limit": limit}
+            found = "the text has {size} characters, at most {limit}"
+            raise PydanticCustomError("text_too_long", found, context)
         return value
 
     return BeforeValidator(check)

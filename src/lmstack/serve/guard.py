@@ -175,7 +175,7 @@ class OriginGuard:
                 403,
                 "origin_not_allowed",
                 f"a page of {shown(origin or 'another site')} sent this request",
-                hint="allow the page's origin with cors_origins",
+                hint="send it from a page of this server, or from a program",
             )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lmstack.core import Message, Request, SamplingParams, UnsupportedError
+from lmstack.core import Message, Request, SamplingParams, UnsupportedError, shown
 from lmstack.registry import GenerationDefaults
 from lmstack.text import ChatTemplate, Tokenizer
 
@@ -22,6 +22,7 @@ def prompt_ids(
 ) -> tuple[int, ...]:
     """``encodes``: for an encoder. Without a chat template it reads the contents of the messages,
     in order, each on a line of its own: such models know no roles."""
+    _check_names(request.messages, template)
     if request.messages and template is not None:
         return tuple(template.encode(request.messages, tokenizer))
     prompt = request.prompt
@@ -40,6 +41,18 @@ def prompt_ids(
     # Nothing at all to read: begin as a text begins.
     start = tokenizer.bos_id
     return ids if ids or start is None else (start,)
+
+
+def _check_names(messages: Sequence[Message], template: ChatTemplate | None) -> None:
+    """Refuse the first name that the model would not be shown."""
+    named = (place for place, message in enumerate(messages) if message.name)
+    place = next(named, None) if template is None else template.unread_name(messages)
+    if place is not None:
+        raise UnsupportedError(
+            f"the prompt of this model has no place for the name {shown(messages[place].name)}",
+            hint="put the name into the content of the message",
+            param=f"messages.{place}.name",
+        )
 
 
 def joined(messages: Sequence[Message]) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lmstack.serve.fields import Body, FirstMistake, Refused, Whole, at_most
+from lmstack.serve.fields import Body, FirstMistake, Refused, Whole, at_most, text_up_to
 from lmstack.serve.requests import Hint
 from lmstack.serve.responses import Out, PromptDetails
 from lmstack.serve.tasks.names import ScoringTask
@@ -88,7 +88,8 @@ class ClassifyBody(Body):
 
 
 # Of each input; a tagger reads as far as it goes, and nobody stops it in between.
-Text = Annotated[str, Field(max_length=100_000)]
+MAX_TEXT, MAX_ASKED = 100_000, 4096
+Text = Annotated[str, Field(max_length=MAX_TEXT), text_up_to(MAX_TEXT)]
 
 
 class PairInput(Body):
@@ -99,12 +100,12 @@ class PairInput(Body):
 
 
 class QuestionInput(Body):
-    question: Annotated[str, Field(min_length=1, max_length=4096)]
+    question: Annotated[str, Field(min_length=1, max_length=MAX_ASKED), text_up_to(MAX_ASKED)]
     context: Text
 
 
 class QueryInput(Body):
-    query: Annotated[str, Field(min_length=1, max_length=100_000)]
+    query: Annotated[str, Field(min_length=1, max_length=MAX_TEXT), text_up_to(MAX_TEXT)]
     documents: Annotated[list[Text], Field(min_length=1, max_length=MAX_DOCUMENTS), FirstMistake()]
 
 

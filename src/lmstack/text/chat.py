@@ -8,12 +8,14 @@ without a template has none.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jinja2
 
-from lmstack.core import FormatError, InputError, Message, shown
+from lmstack.core import ContextLengthError, FormatError, InputError, Message, shown
 from lmstack.text.control import Untrusted
 from lmstack.text.sandbox import MAX_SOURCE, FuelError, environment, fuelled
 from lmstack.text.tokenizer import Tokenizer
@@ -52,6 +54,19 @@ class ChatTemplate:
         control token looks like one."""
         return self._render([_as_dict(m, _same) for m in messages], add_generation_prompt)
 
+    def unread_name(self, messages: Sequence[Message]) -> int | None:
+        """The place of the first of ``messages`` whose name is not in the prompt.
+
+        A prompt is made with names that occur nowhere else. Whether a template shows a name or
+        drops it may depend on the role.
+        """
+        marks = {place: f"n{uuid.uuid4().hex}" for place, m in enumerate(messages) if m.name}
+        if not marks:
+            return None
+        marked = [replace(m, name=marks.get(place)) for place, m in enumerate(messages)]
+        prompt = self.render(marked).lower()
+        return next((place for place, mark in marks.items() if mark not in prompt), None)
+
     def encode(
         self,
         messages: Sequence[Message],
@@ -76,7 +91,7 @@ class ChatTemplate:
     def _render(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
         size = sum(len(m["content"]) for m in messages)
         if size > _MAX_CHARS:
-            raise InputError(
+            raise ContextLengthError(
                 f"the messages have {size} characters, more than {_MAX_CHARS}",
                 hint="no model reads that much at once: send less",
                 param="messages",
