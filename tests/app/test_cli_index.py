@@ -341,14 +341,41 @@ def test_duplicates_are_shown_in_groups(run: Run, docs: Path, embedder: HashEmbe
 
 
 def test_index_may_be_a_database(run: Run, docs: Path, embedder: HashEmbedder) -> None:
-    with postgres_server() as address:
+    """Every command that names an index takes the address of one."""
+    with postgres_server() as base:
+        address = f"{base}#team"
         assert run("index", "add", "--index", address, "docs").code == 0
         hits = run("search", "port server", "--index", address, "--json", "--no-rerank").json
         assert hits[0]["path"] == "docs/ports.txt"
-        assert run("index", "verify", "--index", address).code == 0
+        report = run("index", "report", "--index", address, "-o", "passages.svg", "--json")
+        assert report.json["index"] == address
+        assert Path("passages.svg").stat().st_size
+        for command in (
+            *(["verify"], ["status"], ["duplicates"], ["update"], ["show", "docs/ports.txt"]),
+            *(["move", "--to", "sqlite:rows.sqlite"], ["move", "--to", f"{base}#rows"]),
+            *(["label", "docs", "--set", "hr"], ["verify"], ["remove", "docs/ports.txt"]),
+        ):
+            ran = run("index", *command, "--index", address)
+            assert (ran.code, ran.err.count("error")) == (0, 0), (command, ran.err)
+        assert run("embed", "--index", address, "--json").code == 0
+        assert "beside an index in a folder" in run("feedback", "list", "--index", address).err
     ran = run("index", "status", "--index", address)
     assert ran.code == 1
     assert "cannot be reached" in ran.err
+    assert not [path.name for path in Path().iterdir() if "postgres" in path.name]
+
+
+@pytest.mark.parametrize(
+    "command", [["add", "docs"], ["update"], ["status"], ["move", "--to", "none"], ["report"]]
+)
+@pytest.mark.parametrize("place", ["faiss:my.idx", "chroma+http://h/x", "mysql://h/d"])
+def test_an_address_that_names_no_index_makes_no_folder(
+    run: Run, docs: Path, embedder: HashEmbedder, command: list[str], place: str
+) -> None:
+    ran = run("index", *command, "--index", place)
+    assert ran.code == 1
+    assert f"error: '{place}' names no index" in ran.err
+    assert [path.name for path in Path().iterdir()] == ["docs"]
 
 
 def test_show_prints_the_text_exactly_and_labels_are_kept(run: Run, docs: Path, index: str) -> None:

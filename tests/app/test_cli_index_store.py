@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+from tests.rag.stores.model import DIMENSIONS
+from tests.rag.stores.places import KINDS
+
+from lmstack.rag.catalogue.vector_blob import VectorForm
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run
+    from tests.rag.stores.places import Places
 
 
 def test_an_index_keeps_a_store_moves_and_is_compared_with_it(
@@ -55,3 +62,47 @@ def test_a_store_that_differs_fails_the_check(run: Run, docs: Path, embedder: Ha
     again = run("index", "move", "--index", "my.idx", "--to", "sqlite:rows.sqlite")
     assert again.code == 0
     assert run("index", "verify", "--index", "my.idx").code == 0
+
+
+@pytest.mark.parametrize("form", get_args(VectorForm))
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.id != "memory"])
+def test_every_form_of_vectors_goes_into_every_store(
+    run: Run, docs: Path, embedder: HashEmbedder, places: Places, kind: str, form: str
+) -> None:
+    embedder.dimensions = DIMENSIONS
+    kept = places.new(kind)
+    add = run(
+        *("index", "add", "--index", "my.idx", "--vectors", form, "--store", kept.url, "docs")
+    )
+    assert (add.code, add.err.count("warning")) == (0, 0)
+    search = run("search", "port server", "--index", "my.idx", "--mode", "dense", "--json")
+    assert (search.code, search.err.count("warning")) == (0, 0)
+    (docs / "ports.txt").unlink()
+    assert run("index", "update", "--index", "my.idx").code == 0
+    report = run("index", "verify", "--index", "my.idx", "--json").json
+    assert (report["store"]["findings"], report["store"]["waiting"]) == ([], 0)
+    assert report["store"]["rows"] == report["chunks"]
+    assert run("index", "move", "--index", "my.idx", "--to", "none").code == 0
+
+
+@pytest.mark.parametrize(
+    "store", ["rows", "faiss", "faiss:", "sqlite:/", "nothing:x", "memory:", "none", "chroma:x#a"]
+)
+def test_a_store_that_cannot_be_is_refused_before_anything_is_written(
+    run: Run, docs: Path, embedder: HashEmbedder, store: str
+) -> None:
+    before = sorted(Path().iterdir())
+    ran = run("index", "add", "--index", "my.idx", "--vectors", "int8", "--store", store, "docs")
+    assert ran.code == 1
+    assert ran.err.count("\n") == 2
+    assert ran.err.startswith("error: ")
+    assert sorted(Path().iterdir()) == before
+
+
+def test_a_document_that_the_store_does_not_take_is_told(
+    run: Run, docs: Path, embedder: HashEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmstack.rag.stores.rows.MAX_INTEGER", 10_000)
+    (docs / "odd.md").write_text("---\nserial: 20000\n---\nquartz\n")
+    ran = run("index", "add", "--index", "my.idx", "--store", "sqlite:rows.sqlite", "docs")
+    assert "not in the store, found by scanning the index: 1; the first is" in ran.err

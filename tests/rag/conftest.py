@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.rag.stores.places import Places
 
 from lmstack.core import ModelInfo, TextKind
 
@@ -101,10 +99,3 @@ def docs(tmp_path: Path) -> Path:
     (folder / "more" / "lighthouse.txt").write_text(HOUSE)
     (folder / "penguins.html").write_text(PAGE)
     return folder
-
-
-@pytest.fixture(scope="session")
-def places(tmp_path_factory) -> Iterator[Places]:
-    """Stores of vectors of every kind; a server is started when it is first asked for."""
-    with ExitStack() as stack:
-        yield Places(tmp_path_factory.mktemp("stores"), stack)

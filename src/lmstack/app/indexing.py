@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lmstack.rag import Index, UpdateResult
     from lmstack.rag import Progress as Done
 
-__all__ = ["Shown", "follow", "shown_progress", "tell_of_store", "told"]
+__all__ = ["Shown", "follow", "shown_progress", "tell_of_refused", "tell_of_store", "told"]
 
 # How long to wait before an update that failed is tried again.
 RETRY_S = 10.0
@@ -57,6 +57,14 @@ def tell_of_store(out: Output, index: Index) -> None:
     if index.store_problem is not None:
         why = printable(index.store_problem, one_line=True)
         out.note(f"warning: without its store the index was searched itself: {why}")
+
+
+def tell_of_refused(out: Output, index: Index) -> None:
+    """Say so where an update could not put documents into the store of an index."""
+    if index.store_refused:
+        first = printable(index.store_refused[0], one_line=True)
+        number = len(index.store_refused)
+        out.note(f"not in the store, found by scanning the index: {number}; the first is {first}")
 
 
 def told(done: Done) -> str:

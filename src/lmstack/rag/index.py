@@ -257,6 +257,12 @@ class Index(IndexView):
         with self._writer():
             return self._opened.keeper.move(to, progress)
 
+    @property
+    def store_refused(self) -> tuple[str, ...]:
+        """Why, for each document that the last change could not put into the store; searches
+        scan them in the index."""
+        return self._opened.keeper.refused
+
     def compare_store(self) -> StoreReport | None:
         """The store row by row against the index, and its recall; None without a store."""
         return self._opened.keeper.compare()

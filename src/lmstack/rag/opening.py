@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from lmstack.core import (
     Config,
     Embedder,
@@ -17,8 +19,10 @@ from lmstack.core import (
 from lmstack.rag.catalogue.chunk_choice import read_choice
 from lmstack.rag.catalogue.database import Database
 from lmstack.rag.catalogue.lock import writer_lock
-from lmstack.rag.catalogue.postgres import PostgresDatabase, is_address
+from lmstack.rag.catalogue.place import index_option, index_place
+from lmstack.rag.catalogue.postgres import PostgresDatabase
 from lmstack.rag.catalogue.rows import next_revision, remove_all_documents, set_meta
+from lmstack.rag.catalogue.schema import vectors
 from lmstack.rag.catalogue.spaces import (
     Space,
     active_space,
@@ -28,7 +32,13 @@ from lmstack.rag.catalogue.spaces import (
     remove_all_spaces,
 )
 from lmstack.rag.catalogue.sqlite import SqliteDatabase, move_aside
-from lmstack.rag.catalogue.vector_blob import FORM_KEY, VectorForm, check_form, check_kept_form
+from lmstack.rag.catalogue.vector_blob import (
+    FORM_KEY,
+    VectorForm,
+    check_form,
+    check_kept_form,
+    read_form,
+)
 from lmstack.rag.chunk import ChunkConfig
 from lmstack.rag.reading.load import LoadConfig
 from lmstack.rag.reading.workers import WorkerConfig
@@ -72,10 +82,11 @@ def open_catalogue(
     try:
         return _open(place, embedder, config, create=create, rebuild=rebuild)
     except IntegrityError:
-        if embedder is None or not rebuild:
+        folder = index_place(place)
+        if embedder is None or not rebuild or isinstance(folder, str):
             raise
-        with writer_lock(Path(place), config.lock_timeout_s):
-            move_aside(Path(place))
+        with writer_lock(folder, config.lock_timeout_s):
+            move_aside(folder)
         return _open(place, embedder, config, create=True, rebuild=rebuild)
 
 
@@ -91,14 +102,15 @@ def _open(
     database = _database(place, create=create, timeout_s=config.lock_timeout_s)
     try:
         space = _active(database)
-        if embedder is not None and (rebuild or space is None):
+        unsettled = rebuild or space is None or _wants_other_form(database, config)
+        if embedder is not None and unsettled:
             with database.locked("writer", config.lock_timeout_s):
                 _adopt(database, embedder, config, empty=rebuild)
             space = _active(database)
         if space is None:
             raise NotFoundError(
                 f"the index in {shown(database.place)} was never filled",
-                hint=f"fill it: lmstack index add --index {database.place} PATH",
+                hint=f"fill it: lmstack index add {index_option(database.place)} PATH",
                 param="index",
             )
         if embedder is not None:
@@ -114,9 +126,15 @@ def _open(
 
 
 def _database(place: str | Path, *, create: bool, timeout_s: float) -> Database:
-    if isinstance(place, str) and is_address(place):
-        return PostgresDatabase(place, create=create, timeout_s=timeout_s)
-    return SqliteDatabase(Path(place), create=create, timeout_s=timeout_s)
+    found = index_place(place)
+    if isinstance(found, str):
+        return PostgresDatabase(found, create=create, timeout_s=timeout_s)
+    return SqliteDatabase(found, create=create, timeout_s=timeout_s)
+
+
+def _wants_other_form(database: Database, config: IndexConfig) -> bool:
+    with database.reading() as connection:
+        return config.vectors not in (None, read_form(connection))
 
 
 def _active(database: Database) -> Space | None:
@@ -129,6 +147,9 @@ def _adopt(database: Database, embedder: Embedder, config: IndexConfig, *, empty
     with database.writing() as connection:
         space = active_space(connection)
         if space is not None and not empty:
+            # A form is settled by the first vectors, not by an `add` that failed before them.
+            if config.vectors is not None and not connection.scalar(sa.select(vectors.c.rows)):
+                set_meta(connection, **{FORM_KEY: config.vectors})
             return
         if empty:
             remove_all_documents(connection)
@@ -157,6 +178,6 @@ def _check_embedder(space: Space, embedder: Embedder, place: str) -> None:
         f"({_short(space.embedder_digest)}), not {embedder.info.name} "
         f"({_short(identity_of(embedder))})",
         hint=f"use that model, or change to this one: lmstack index update --embedder "
-        f"{embedder.info.name} --index {place} (with --rebuild: make the index anew)",
+        f"{embedder.info.name} {index_option(place)} (with --rebuild: make the index anew)",
         param="embedder",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,72 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.rag.stores.kept import content, corpus, found, write
+from tests.rag.stores.model import DIMENSIONS
 from tests.rag.stores.places import KINDS
 
 from lmstack.core import InputError, IntegrityError, StoreError
 from lmstack.rag import Index
-from lmstack.rag.filters import Filter, parse_condition
-from lmstack.rag.search.hybrid import Mode
+from lmstack.rag.filters import parse_condition
 from lmstack.rag.stores import VectorStore, open_store
-from lmstack.rag.stores.naming import address_of_space
+from lmstack.rag.stores.address import parse_address
 from lmstack.rag.stores.syncing import Projection
-from lmstack.rag.view import IndexView
-
-DIMENSIONS = 8
-WORDS = ["harbour", "lantern", "meadow", "quartz", "violet", "copper", "willow", "marble"]
-QUERIES = ("harbour lantern", "violet", "marble willow copper")
 
 
 @pytest.fixture
 def embedder(make_embedder):
     return make_embedder(DIMENSIONS)
-
-
-def write(folder: Path, number: int, seed: int) -> None:
-    """A document of some paragraphs, with a date, a list, and the same times whenever made."""
-    dice = random.Random(seed)
-    path = folder / f"{'ab'[number % 2]}/{number}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    matter = (
-        f"---\ndate: 2024-0{number % 9 + 1}-01\nweight: {number}\ntags: [x, y{number % 3}]\n---\n"
-    )
-    texts = [" ".join(dice.choices(WORDS, k=40)) for _ in range(dice.randint(1, 4))]
-    path.write_text(matter + "\n\n".join(texts) + "\n")
-    os.utime(path, (1_700_000_000 + number, 1_700_000_000 + number))
-
-
-def corpus(folder: Path, count: int) -> Path:
-    for number in range(count):
-        write(folder, number, number)
-    return folder
-
-
-def found(
-    index: IndexView, where: Filter | None = None, modes: tuple[Mode, ...] = ("dense", "hybrid")
-) -> list[list[tuple[object, ...]]]:
-    return [
-        [
-            (hit.path, hit.start, hit.score, hit.similarity)
-            for hit in index.search(query, 8, mode, where=where)
-        ]
-        for query in QUERIES
-        for mode in modes
-    ]
-
-
-def content(index: Index) -> dict[tuple[str, int], tuple[bytes, object]]:
-    """What the store of an index holds, by path and place in the document."""
-    keeper = index._opened.keeper
-    store = keeper._at(keeper.address).projection.opened()
-    where = {}
-    for info in index.documents():
-        with index._database.reading() as connection:
-            rows = connection.exec_driver_sql(
-                "SELECT id, ordinal FROM chunks WHERE document_id = ?", (info.id,)
-            )
-            where.update({row.id: (info.path, row.ordinal) for row in rows})
-    rows = store.fetch(np.array(sorted(store.ids()), np.int64))
-    return {where[row.id]: (row.vector.round(5).tobytes(), row.fields) for row in rows}
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "chroma", "postgres", "pinecone"])
@@ -167,7 +115,7 @@ def kept(tmp_path, embedder):
 
 
 def store_of(index: Index) -> VectorStore:
-    address = address_of_space(index.status(check=False).store, index._opened.space.id)
+    address = parse_address(index.status(check=False).store).of_space(index._opened.space.id)
     return open_store(address, DIMENSIONS, create=False)
 
 
@@ -435,6 +383,7 @@ def test_the_address_of_each_space_is_its_own():
     for url, expected in {
         "sqlite:/x/rows.sqlite": "sqlite:/x/rows-3.sqlite",
         "faiss:/x/": "faiss:/x/3",
+        "faiss:x": "faiss:x/3",
         "chroma:/x": "chroma:/x#lmstack-3",
         "chroma:/x#name": "chroma:/x#name-3",
         "chroma+http://h:1": "chroma+http://h:1/lmstack-3",
@@ -445,4 +394,4 @@ def test_the_address_of_each_space_is_its_own():
         "weaviate+https://h": "weaviate+https://h/Lmstack_3",
         "pinecone://h": "pinecone://h#lmstack-3",
     }.items():
-        assert address_of_space(url, 3) == expected
+        assert str(parse_address(url).of_space(3)) == expected

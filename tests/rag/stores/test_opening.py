@@ -16,7 +16,7 @@ from lmstack.rag.stores import open_store
     [
         *("", "chroma", "faiss:", "faiss://x", "milvus:x", "http://host/x", "weaviate+https:///X"),
         *("chroma:x#a", "chroma:x#../..", "postgresql://h/d#Robert;", "weaviate+http://h/lower"),
-        *("chroma+http://h/a b", "pinecone:", "sqlite:"),
+        *("chroma+http://h/a b", "pinecone:", "sqlite:", "sqlite:/", "faiss:/", "memory:x"),
     ],
 )
 def test_an_address_that_cannot_be_read_is_refused(url, monkeypatch):

@@ -26,6 +26,7 @@ __all__ = [
     "NumPassages",
     "Place",
     "Rebuild",
+    "RequiredIndex",
     "Weights",
     "check_words",
     "filter_of",
@@ -39,8 +40,10 @@ Place = Any
 
 
 def index_place(text: str) -> Place:
-    """What ``--index`` names; a `Path` would make one slash of two."""
-    return text if text.startswith(("postgresql://", "postgres://")) else Path(text)
+    """What ``--index`` names: the parser of every such option."""
+    from lmstack.rag.catalogue import place
+
+    return place.index_place(text)
 
 
 ModelName = Annotated[
@@ -108,6 +111,15 @@ IndexFolder = Annotated[
         parser=index_place,
         metavar="DIR",
         help="An index made with `lmstack index add`: its folder, or postgresql://HOST/DATABASE.",
+    ),
+]
+RequiredIndex = Annotated[
+    Place,
+    typer.Option(
+        "--index",
+        parser=index_place,
+        metavar="DIR",
+        help="The folder that holds the index, or postgresql://HOST/DATABASE.",
     ),
 ]
 NumPassages = Annotated[

@@ -17,7 +17,7 @@ from lmstack.app.commands._chunk_options import (
     VectorsForm,
     chunking_of,
 )
-from lmstack.app.commands._options import EmbedderName, Place, Rebuild, index_place
+from lmstack.app.commands._options import EmbedderName, Place, Rebuild, RequiredIndex
 from lmstack.app.commands._reading_options import (
     Exclude,
     GitIgnore,
@@ -42,15 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-Folder = Annotated[
-    Place,
-    typer.Option(
-        "--index",
-        parser=index_place,
-        metavar="DIR",
-        help="The folder that holds the index, or postgresql://HOST/DATABASE.",
-    ),
-]
 Paths = Annotated[
     list[Path], typer.Argument(metavar="PATH", help="Files and folders of documents.")
 ]
@@ -85,7 +76,7 @@ def register(app: typer.Typer) -> None:
 def add(
     out: Output,
     paths: Paths,
-    index: Folder,
+    index: RequiredIndex,
     include: Include = None,
     exclude: Exclude = None,
     gitignore: GitIgnore = None,
@@ -140,13 +131,14 @@ def add(
             )
         _print_result(out, result, index, progress)
         indexing.tell_of_store(out, opened)
+        indexing.tell_of_refused(out, opened)
         if watch:
             indexing.follow(out, opened, paths, lambda more: _print_result(out, more, index))
 
 
 def update(
     out: Output,
-    index: Folder,
+    index: RequiredIndex,
     paths: Annotated[
         list[Path] | None,
         typer.Argument(metavar="PATH", help="Only these; without them, everything that was added."),
@@ -171,6 +163,7 @@ def update(
             result = opened.update(paths or None, progress=progress)
         _print_result(out, result, index, progress)
         indexing.tell_of_store(out, opened)
+        indexing.tell_of_refused(out, opened)
         if watch:
             indexing.follow(
                 out, opened, paths or None, lambda more: _print_result(out, more, index)
@@ -186,7 +179,7 @@ def _change_embedder(out: Output, index: Place, name: str) -> None:
                 opened.reembed(model, progress)
 
 
-def remove(out: Output, paths: Paths, index: Folder) -> None:
+def remove(out: Output, paths: Paths, index: RequiredIndex) -> None:
     """Take documents out of an index; the files themselves stay.
 
     They stay out of later updates until they are added again.
@@ -203,7 +196,7 @@ def remove(out: Output, paths: Paths, index: Folder) -> None:
 def label(
     out: Output,
     paths: Paths,
-    index: Folder,
+    index: RequiredIndex,
     labels: Annotated[
         str | None,
         typer.Option("--set", metavar="LABELS", help="Access labels, separated by commas."),
@@ -236,7 +229,7 @@ def label(
 def show(
     out: Output,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A document of the index.")],
-    index: Folder,
+    index: RequiredIndex,
     text: Annotated[
         bool, typer.Option("--text", help="Print its text exactly as stored, and nothing else.")
     ] = False,
@@ -272,7 +265,7 @@ def show(
     out.lines(columns([*rows, *((f"  {name}", _cell(name, fields[name])) for name in fields)]))
 
 
-def status(out: Output, index: Folder) -> None:
+def status(out: Output, index: RequiredIndex) -> None:
     """Show what an index holds, and which files could not be read."""
     with document_wiring.open_index(index, None, create=False, embeds=False) as opened:
         found = wiring.as_json(opened.status())
@@ -287,7 +280,7 @@ def status(out: Output, index: Folder) -> None:
     out.problems(problems)
 
 
-def verify(out: Output, index: Folder) -> None:
+def verify(out: Output, index: RequiredIndex) -> None:
     """Check that an index is whole.
 
     Compares passages with their documents, words and vectors with their passages, and the
@@ -321,7 +314,7 @@ def verify(out: Output, index: Folder) -> None:
 
 def report(
     out: Output,
-    index: Folder,
+    index: RequiredIndex,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Also draw it: FILE.png or FILE.svg."),
@@ -338,7 +331,7 @@ def report(
     with document_wiring.open_index(index, embedder, create=False) as opened:
         found = opened.report()
     if output is not None:
-        draw_report(output, f"Passages of {printable(index.name, one_line=True)}", found)
+        draw_report(output, f"Passages of {_name(index)}", found)
     if out.as_json:
         facts = wiring.as_json(found)
         del facts["sizes"]
@@ -347,9 +340,15 @@ def report(
         out.lines(report_lines(found))
 
 
+def _name(index: Place) -> str:
+    """A folder's name, or a whole address: the last part of one says little."""
+    name = index.name if isinstance(index, Path) else index
+    return printable(name, one_line=True)
+
+
 def duplicates(
     out: Output,
-    index: Folder,
+    index: RequiredIndex,
     similarity: Annotated[
         float,
         typer.Option(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmstack.app import document_wiring, wiring
+from lmstack.app.commands._options import Place, RequiredIndex
 from lmstack.app.formats import printable
 from lmstack.app.output import Output
-from lmstack.core import IntegrityError
+from lmstack.core import InputError, IntegrityError
 
 if TYPE_CHECKING:
     from lmstack.rag.stores.comparison import StoreReport
@@ -19,10 +19,30 @@ if TYPE_CHECKING:
 __all__ = ["StoreAddress", "check_store", "move", "store_lines"]
 
 NONE = "none"
+
+
+def store_address(text: str) -> str:
+    """The parser of ``--store``: an address is checked before anything is opened or made."""
+    from lmstack.rag.stores.address import parse_address
+
+    address = parse_address(text)
+    if address.scheme == "memory":
+        raise InputError(
+            "a store in memory ends with this command", hint="--store sqlite:FILE", param="store"
+        )
+    return str(address)
+
+
+def new_store(text: str) -> str:
+    """The parser of ``--to``, which may also go back to the index's own search."""
+    return text if text == NONE else store_address(text)
+
+
 StoreAddress = Annotated[
     str | None,
     typer.Option(
         "--store",
+        parser=store_address,
         metavar="STORE",
         help="Keep the vectors in this store besides, and search there by meaning: sqlite:FILE,"
         " faiss:DIR, chroma:DIR, chroma+http://HOST:PORT/NAME, qdrant:DIR,"
@@ -33,13 +53,12 @@ StoreAddress = Annotated[
 
 def move(
     out: Output,
-    index: Annotated[
-        Path, typer.Option("--index", metavar="DIR", help="The folder that holds the index.")
-    ],
+    index: RequiredIndex,
     to: Annotated[
         str,
         typer.Option(
             "--to",
+            parser=new_store,
             metavar="STORE",
             help="The store, as for `index add --store`; none for the index's own search.",
         ),
@@ -82,7 +101,7 @@ def store_lines(report: StoreReport) -> list[str]:
     return lines
 
 
-def check_store(report: StoreReport | None, index: Path) -> None:
+def check_store(report: StoreReport | None, index: Place) -> None:
     """`IntegrityError` if a store differs from its index."""
     if report is None or not report.findings:
         return

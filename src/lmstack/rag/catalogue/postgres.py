@@ -24,18 +24,15 @@ import sqlalchemy as sa
 
 from lmstack.core import FormatError, InputError, NotFoundError, StoreError, require, shown
 from lmstack.rag.catalogue.database import Lock
+from lmstack.rag.catalogue.place import index_option
 from lmstack.rag.catalogue.schema import FORMAT_VERSION, METADATA, meta
 
-__all__ = ["PostgresDatabase", "is_address"]
+__all__ = ["PostgresDatabase"]
 
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,50}")
 _CONNECT_S = 5
 _POLL_S = 0.05
 _FORMAT = "format"
-
-
-def is_address(place: str) -> bool:
-    return place.startswith(("postgresql://", "postgres://"))
 
 
 class PostgresDatabase:
@@ -149,7 +146,7 @@ class PostgresDatabase:
             if not create:
                 raise NotFoundError(
                     f"there is no index at {shown(self.place)}",
-                    hint=f"make one: lmstack index add --index {self.place} PATH",
+                    hint=f"make one: lmstack index add {index_option(self.place)} PATH",
                     param="index",
                 )
             with self.writing() as connection:

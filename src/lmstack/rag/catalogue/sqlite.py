@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from lmstack.core import FormatError, IntegrityError, NotFoundError, StoreError, shown
 from lmstack.rag.catalogue.database import Lock
 from lmstack.rag.catalogue.lock import LOCK_NAME, writer_lock
+from lmstack.rag.catalogue.place import index_option
 from lmstack.rag.catalogue.schema import FORMAT_VERSION, METADATA
 from lmstack.rag.catalogue.upgrade import upgrade
 
@@ -40,7 +41,7 @@ class SqliteDatabase:
         if not self.path.exists() and not create:
             raise NotFoundError(
                 f"there is no index in {shown(str(folder))}",
-                hint=f"make one: lmstack index add --index {folder} PATH",
+                hint=f"make one: lmstack index add {index_option(folder)} PATH",
                 param="index",
             )
         if create:
@@ -132,7 +133,7 @@ class SqliteDatabase:
             if not create:
                 raise NotFoundError(
                     f"the index {shown(str(self.path))} was never filled",
-                    hint=f"fill it: lmstack index add --index {self.path.parent} PATH",
+                    hint=f"fill it: lmstack index add {index_option(self.path.parent)} PATH",
                     param="index",
                 )
             connection.exec_driver_sql("PRAGMA journal_mode = WAL")

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from lmstack.core import InputError, IntegrityError, nearest, shown
 from lmstack.rag.catalogue.memory import get_meta
+from lmstack.rag.catalogue.place import index_option
 
 __all__ = [
     "FORM_KEY",
@@ -54,9 +55,10 @@ def check_kept_form(connection: sa.Connection, form: VectorForm | None, place: s
     """``form`` is that of the index at ``place``, or None."""
     kept = read_form(connection)
     if form not in (None, kept):
+        command = f"lmstack index add --rebuild --vectors {form} {index_option(place)} PATH"
         raise InputError(
             f"the index {shown(place)} keeps its vectors as {kept}, not {form}",
-            hint=f"index again: lmstack index add --rebuild --vectors {form} --index {place} PATH",
+            hint=f"index again: {command}",
             param="vectors",
         )
 

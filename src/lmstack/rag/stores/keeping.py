@@ -24,9 +24,9 @@ from lmstack.rag.catalogue.spaces import Space
 from lmstack.rag.filters import Filter
 from lmstack.rag.search.corpus import Corpus
 from lmstack.rag.search.ranking import Ranked
+from lmstack.rag.stores.address import parse_address
 from lmstack.rag.stores.candidates import StoreSearch
 from lmstack.rag.stores.comparison import StoreReport, compare_store
-from lmstack.rag.stores.naming import absolute_address
 from lmstack.rag.stores.syncing import Projection, Synced, documents_of, wanted_documents
 
 __all__ = ["StoreKeeper"]
@@ -41,6 +41,7 @@ class StoreKeeper:
         self._database, self._space = database, space
         self._lock = threading.Lock()
         self._search: StoreSearch | None = None
+        self._refused: tuple[str, ...] = ()
 
     @property
     def address(self) -> str | None:
@@ -52,6 +53,11 @@ class StoreKeeper:
     def problem(self) -> str | None:
         """Why the store is not used now; None if it is, or if there is none."""
         return None if self._search is None else self._search.problem
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """`Synced.refused` of the last `sync`."""
+        return self._refused
 
     def nearest(
         self,
@@ -71,7 +77,7 @@ class StoreKeeper:
 
     def attach(self, url: str) -> None:
         """Keep the store at ``url`` from now on; with the writer's lock. Fill it with `sync`."""
-        url, now = absolute_address(url), self.address
+        url, now = str(parse_address(url).absolute()), self.address
         if now == url:
             return
         if now is not None:
@@ -105,6 +111,7 @@ class StoreKeeper:
             search.fail(error.message)
             return None
         search.recovered()
+        self._refused = done.refused
         return done
 
     def move(self, url: str | None, progress: Rows | None = None) -> StoreReport | None:
@@ -113,7 +120,7 @@ class StoreKeeper:
         is emptied and filled again. With the writer's lock. Stopped half way, it goes on where it
         was. `IntegrityError` if the copy is not right."""
         old = self._at(self.address)
-        url = None if url is None else absolute_address(url)
+        url = None if url is None else str(parse_address(url).absolute())
         new: StoreSearch | None = None
         if old is not None and url == old.projection.url:
             old.projection.forget(empty=True)

@@ -24,9 +24,10 @@ from lmstack.rag.catalogue.memory import Key, absolute_path, get_meta, source_ro
 from lmstack.rag.catalogue.rows import set_meta
 from lmstack.rag.catalogue.schema import documents, vectors
 from lmstack.rag.catalogue.spaces import Space
+from lmstack.rag.catalogue.vector_blob import unpack_vectors
 from lmstack.rag.filters import Fields, Value
 from lmstack.rag.stores import VectorStore, open_store
-from lmstack.rag.stores.naming import address_of_space
+from lmstack.rag.stores.address import parse_address
 from lmstack.rag.stores.rows import checked_rows
 
 __all__ = [
@@ -77,12 +78,12 @@ class Projected:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What one sync sent and took out, in rows. ``refused``: documents that no store keeps (a
-    field of theirs cannot be written); a search scans them in the index."""
+    """What one sync sent and took out, in rows. ``refused``: why, for each document that no
+    store keeps (a field of theirs cannot be written); a search scans them in the index."""
 
     sent: int
     removed: int
-    refused: int
+    refused: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ class Projection:
     def opened(self) -> VectorStore:
         with self._lock:
             if self._store is None:
-                address = address_of_space(self.url, self.space.id)
+                address = parse_address(self.url).of_space(self.space.id)
                 self._store = open_store(address, self.space.dimensions)
             return self._store
 
@@ -143,7 +144,8 @@ class Projection:
         removed = self._take_out(store, [d for d in known.values() if not _same(d, wanted)])
         known = {i: d for i, d in known.items() if _same(d, wanted)}
         stale = [d for i, d in wanted.items() if i not in known or known[i].revision != d.revision]
-        sent, refused, total = 0, 0, sum(d.rows for d in stale)
+        sent, total = 0, sum(d.rows for d in stale)
+        refused: list[str] = []
         for batch in _batches(stale):
             loaded, out = self._keepable(self._load(batch))
             refused += out
@@ -151,7 +153,7 @@ class Projection:
             sent += sum(d.rows.rows for d in loaded)
             if progress is not None:
                 progress(sent, total)
-        return Synced(sent, removed, refused)
+        return Synced(sent, removed, tuple(refused))
 
     def forget(self, *, empty: bool) -> None:
         """Stop keeping this store, and ``empty`` it."""
@@ -231,15 +233,17 @@ class Projection:
         with self._database.reading() as connection:
             return list(load_documents(connection, self.space.id, batch))
 
-    def _keepable(self, loaded: Sequence[Loaded]) -> tuple[list[Loaded], int]:
-        """Those that a store takes, and how many it does not."""
-        kept = []
+    def _keepable(self, loaded: Sequence[Loaded]) -> tuple[list[Loaded], list[str]]:
+        """Those that a store takes, and why it does not take the others."""
+        kept, refused = [], []
         for one in loaded:
-            with suppress(InputError):
-                ids = np.array(one.rows.ids, np.int64)
+            ids = np.array(one.rows.ids, np.int64)
+            try:
                 checked_rows(ids, one.vectors, [one.fields] * len(ids), self.space.dimensions)
                 kept.append(one)
-        return kept, len(loaded) - len(kept)
+            except InputError as error:
+                refused.append(f"{one.fields['path']}: {error.message}")
+        return kept, refused
 
     def _leave_other_spaces(self) -> None:
         """Empty what was kept for embedders that the index no longer has."""
@@ -250,7 +254,8 @@ class Projection:
             others = connection.execute(query.where(elsewhere)).all()
         for space_id, dimensions in others:
             with suppress(LmstackError):  # what is left there, nobody finds
-                old = open_store(address_of_space(self.url, space_id), dimensions, create=False)
+                address = parse_address(self.url).of_space(space_id)
+                old = open_store(address, dimensions, create=False)
                 old.clear()
                 old.close()
             with self._database.writing() as connection:
@@ -286,7 +291,7 @@ def load_documents(
     roots = source_roots(connection)
     by_id = {d.id: d for d in batch}
     rows = connection.execute(
-        sa.select(documents, vectors.c.dimensions, vectors.c.data)
+        sa.select(documents, vectors.c.rows, vectors.c.dimensions, vectors.c.data)
         .join_from(documents, vectors, vectors.c.document_id == documents.c.id)
         .where((vectors.c.space_id == space_id) & documents.c.id.in_(list(by_id)))
     )
@@ -295,7 +300,7 @@ def load_documents(
         path = absolute_path(roots, Key(row.source_id, row.path))
         known: dict[str, Value] = dict(all_fields(row, load_fields(row.fields), root, path))
         known[ACCESS] = access_of(json.loads(row.labels))
-        matrix = np.frombuffer(row.data, "<f4").reshape(-1, row.dimensions)
+        matrix = unpack_vectors(row.data, row.rows, row.dimensions)
         yield Loaded(by_id[row.id], matrix, known)
 
 
