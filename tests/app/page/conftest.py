@@ -89,6 +89,7 @@ class ScriptedWorkspace:
         self.questions = ["How do I start the server?", "How do I stop the server?", "The page?"]
         self.problem_files: dict[str, dict[str, str]] = {}
         self.state = "ready"
+        self.remaining_s: float | None = None
         self.page_characters = 100_000
         self.facet_list: list[dict[str, Any]] = []
         self.filters: list[Filter | None] = []
@@ -108,6 +109,7 @@ class ScriptedWorkspace:
                 "indexed": len(self.texts) if self.state == "ready" else 1,
                 "problems": problems,
             },
+            "remaining_s": self.remaining_s,
             "problem": None,
             "revision": 1,
             "uploads": self.uploads and {"max_bytes": 1000, "endings": [".md"]},

@@ -199,6 +199,28 @@ def test_sources_list_shows_problems_with_what_to_do(
     expect(page.locator(".document")).to_contain_text("Press Ctrl-C.")
 
 
+@pytest.mark.parametrize("width", [1280, 320])
+def test_indexing_shows_the_time_left_without_opening_anything(
+    workspace: Any, open_page: Any, shot: Any, width: int
+) -> None:
+    workspace.state, workspace.remaining_s = "indexing", 200.4
+    page = open_page(workspace, width=width)
+    note = page.locator("#welcome-index")
+    expect(note).to_have_text(
+        "Files are still being read: 1 of 2 files, about 4 min left. "
+        "Answers already use what is in."
+    )
+    expect(page.locator("#folder-count")).to_have_text("(1 of 2 files, about 4 min left)")
+    shot(page, f"time-left-{width}")
+    workspace.remaining_s = 12.0
+    expect(note).to_contain_text("about 12 s left")
+    workspace.remaining_s = None
+    expect(note).to_contain_text("1 of 2 files. Answers")
+    workspace.state = "ready"
+    expect(note).to_be_hidden()
+    expect(page.locator("#folder-count")).to_have_text("(2 files, up to date)")
+
+
 def test_indexing_shows_how_far_it_is_and_then_that_it_is_done(
     workspace: Any, open_page: Any, ask: Any, shot: Any
 ) -> None:

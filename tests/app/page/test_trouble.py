@@ -101,11 +101,59 @@ def test_page_asks_for_the_key_of_a_server_that_has_one(
     page = open_page(serve(workspace, api_keys=["sesame"]), expect="401")
     expect(page.locator("#state")).to_have_text("key needed")
     shot(page, "key")
-    page.get_by_label("API key").fill("wrong")
-    page.get_by_role("button", name="Use this key").click()
     page.get_by_label("API key").fill("sesame")
     page.get_by_role("button", name="Use this key").click()
     expect(page.locator("#state")).to_have_text("ready")
     expect(page.locator(".tries button")).to_have_count(3)
     ask(page, "How?")
+    expect(page.locator(".answer")).to_have_text("Answer.")
+
+
+@pytest.mark.parametrize("key", ["sesam", "ключ"], ids=["wrong", "no_header_can_carry_it"])
+def test_wrong_key_is_said_to_be_wrong_and_can_be_corrected(
+    workspace: Any, serve: Any, open_page: Any, shot: Any, key: str
+) -> None:
+    page = open_page(serve(workspace, api_keys=["sesame"]), expect="401")
+    field = page.get_by_label("API key")
+    field.fill(key)
+    field.press("Enter")
+    expect(page.get_by_role("alert")).to_have_text("The server did not accept this key.")
+    expect(field).to_have_value(key)
+    expect(field).to_be_focused()
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(field).to_have_accessible_description("The server did not accept this key.")
+    expect(page.locator(".key-form")).to_have_count(1)
+    shot(page, "wrong-key")
+    field.fill("sesame")
+    field.press("Enter")
+    expect(page.locator("#state")).to_have_text("ready")
+    expect(page.locator(".key-form")).to_have_count(0)
+
+
+def test_key_that_is_accepted_no_longer_is_asked_for_again(
+    workspace: Any, serve: Any, open_page: Any
+) -> None:
+    server = serve(workspace, api_keys=["sesame"])
+    page = open_page(server, expect=f"401|{GONE}")
+    page.get_by_label("API key").fill("sesame")
+    page.get_by_role("button", name="Use this key").click()
+    expect(page.locator("#state")).to_have_text("ready")
+    server.stop()
+    serve(workspace, port=server.port, api_keys=["another"])
+    expect(page.locator("#welcome .trouble")).to_contain_text("no longer accepts the API key")
+
+
+def test_wrong_key_beside_an_answer_is_said_to_be_wrong(
+    workspace: Any, serve: Any, open_page: Any, ask: Any
+) -> None:
+    workspace.scripts = [workspace.script("Answer.")]
+    page = open_page(serve(workspace, api_keys=["sesame"]), expect="401")
+    ask(page, "How?")
+    field = page.locator(".turn").get_by_label("API key")
+    field.fill("sesam")
+    field.press("Enter")
+    expect(page.locator(".turn .key-form [role=alert]")).to_contain_text("did not accept this key")
+    expect(field).to_have_value("sesam")
+    field.fill("sesame")
+    field.press("Enter")
     expect(page.locator(".answer")).to_have_text("Answer.")

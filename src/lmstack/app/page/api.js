@@ -19,7 +19,7 @@ const lost = () =>
   });
 
 /** Keep the API key for as long as this tab is open. */
-export function useKey(key) {
+function useKey(key) {
   try {
     sessionStorage.setItem(KEY, key);
   } catch {
@@ -37,9 +37,17 @@ export function storedKey() {
   }
 }
 
-async function request(path, { body, signal } = {}) {
+/** Keep `key` if the server accepts it; throws an ApiError with status 401 where it does not. */
+export async function tryKey(key) {
+  // What no header can carry is no key of this server.
+  if (!/^[\x21-\x7e]+$/.test(key)) throw new ApiError("the API key is missing or wrong", { status: 401 });
+  await request("/api/status", { key });
+  useKey(key);
+}
+
+async function request(path, { body, signal, key = storedKey() } = {}) {
   const headers = { Accept: "application/json" };
-  if (storedKey()) headers.Authorization = `Bearer ${storedKey()}`;
+  if (key) headers.Authorization = `Bearer ${key}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
   try {

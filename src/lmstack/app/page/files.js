@@ -1,16 +1,11 @@
 // The list of sources: how far each file is, and what is wrong with those that could not be read.
 
 import { json } from "/static/api.js";
-import { appendText, element } from "/static/text.js";
+import { appendText, element, timeLeft } from "/static/text.js";
 
 const FILTER_FROM = 12;
 const WORDS = { indexed: "", waiting: "waiting", indexing: "indexing", problem: "problem" };
 const number = (count) => count.toLocaleString("en");
-
-function left(seconds) {
-  if (!(seconds > 1)) return "";
-  return seconds < 90 ? `, about ${Math.ceil(seconds)} s left` : `, about ${Math.ceil(seconds / 60)} min left`;
-}
 
 export class Files {
   constructor(open, filters) {
@@ -86,7 +81,7 @@ export class Files {
     } else if (busy) {
       const done = files.indexed + files.problems;
       const line = element("span");
-      appendText(line, `${number(done)} of ${number(files.total)} files indexed${left(remaining)}. Answers already use what is in.`);
+      appendText(line, `${number(done)} of ${number(files.total)} files indexed${timeLeft(remaining)}. Answers already use what is in.`);
       const bar = element("progress", { max: Math.max(files.total, 1), value: done, "aria-label": "Indexing" });
       this.meter.replaceChildren(line, bar);
     }

@@ -1,7 +1,7 @@
 // Wires the page together: the conversation, the panel, the status line and the keys.
 
 import { Turn } from "/static/answer.js";
-import { ApiError, ask, json, useKey } from "/static/api.js";
+import { ApiError, ask, json, storedKey, tryKey } from "/static/api.js";
 import { Composer } from "/static/composer.js";
 import { Filters } from "/static/filters.js";
 import { remember, remembered } from "/static/memory.js";
@@ -17,6 +17,7 @@ const turns = [];
 let running = null; // {turn, abort}
 let pointed = null; // {turn, index}: the source that is open
 let following = false;
+let keyForms = 0;
 
 const filters = new Filters({ changed: () => panel.narrowed(), opened: () => panel.toggleFilters() });
 const panel = new Panel({ closed: () => composer.focus(), pointed: point, filters });
@@ -240,19 +241,34 @@ async function suggest(revision = suggestedAt) {
 
 function showKeyForm(parent) {
   if (parent.hidden || parent.querySelector(".key-form")) return;
-  const box = element("div", { class: "trouble" }, element("strong", {}, "This server asks for an API key."));
+  const why = storedKey() ? "This server no longer accepts the API key." : "This server asks for an API key.";
+  const box = element("div", { class: "trouble" }, element("strong", {}, why));
   addKeyForm(box, () => box.remove());
   parent.append(box);
 }
 
+/** Asks for the key until the server accepts one; what was typed stays, to be corrected. */
 function addKeyForm(parent, then) {
-  const input = element("input", { type: "password", "aria-label": "API key", placeholder: "API key", autocomplete: "off", required: true });
-  const form = element("form", { class: "key-form" }, input, element("button", { class: "plain", type: "submit" }, "Use this key"));
-  form.addEventListener("submit", (event) => {
+  const wrong = element("p", { role: "alert", id: `key-wrong-${(keyForms += 1)}` });
+  const input = element("input", { type: "password", "aria-label": "API key", "aria-describedby": wrong.id, placeholder: "API key", autocomplete: "off", required: true });
+  const button = element("button", { class: "plain", type: "submit" }, "Use this key");
+  const form = element("form", { class: "key-form" }, input, button, wrong);
+  form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    useKey(input.value.trim());
-    then();
-    status.poll();
+    wrong.textContent = "";
+    button.disabled = true;
+    try {
+      await tryKey(input.value.trim());
+      then();
+      status.poll();
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      wrong.textContent = error.status === 401 ? "The server did not accept this key." : error.message;
+      input.setAttribute("aria-invalid", String(error.status === 401));
+      input.focus();
+    } finally {
+      button.disabled = false;
+    }
   });
   parent.append(form);
 }

@@ -1,6 +1,7 @@
 // The bar: which folder, how far the index is, which model, and whether the server answers.
 
 import { json } from "/static/api.js";
+import { timeLeft } from "/static/text.js";
 
 const IDLE_MS = 3000;
 const BUSY_MS = 700;
@@ -87,8 +88,10 @@ function setCount(status) {
   const { total, indexed, problems } = status.files;
   const busy = status.state === "indexing" || status.state === "starting";
   const files = busy && total ? `${indexed} of ${plural(total, "file")}` : plural(indexed, "file");
-  let rest = busy ? "" : ", up to date";
-  if (problems) rest = `, ${plural(problems, "problem")}`;
+  const left = busy ? timeLeft(status.remaining_s) : "";
+  setText("welcome-index", busy && total ? `Files are still being read: ${files}${left}. Answers already use what is in.` : "");
+  let rest = busy ? left : ", up to date";
+  if (problems) rest = `, ${plural(problems, "problem")}${left}`;
   if (status.state === "problem") rest = ", not up to date";
   const count = byId("folder-count");
   const text = `(${files}${rest})`;

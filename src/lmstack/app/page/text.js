@@ -45,6 +45,12 @@ export function sentence(text) {
   return /^[a-z]+[ ,]/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
 }
 
+/** ", about 3 min left", or nothing where it is not known or over at once. */
+export function timeLeft(seconds) {
+  if (!(seconds > 1)) return "";
+  return seconds < 90 ? `, about ${Math.ceil(seconds)} s left` : `, about ${Math.ceil(seconds / 60)} min left`;
+}
+
 /** White space closed up. */
 export function squeezed(text) {
   return text.replace(/\s+/g, " ").trim();
