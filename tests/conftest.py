@@ -1,4 +1,5 @@
-"""Real weights for tests, pulled once into a cache that outlives the run; and ids of tests.
+"""Real weights for tests, pulled once into a cache that outlives the run; ids of tests; and
+checks that are too dear outside of them.
 
 ``$LMSTACK_TEST_HOME`` (default ``~/.cache/lmstack-tests``) is a store like any other. A test that
 uses one of these fixtures carries ``@pytest.mark.weights``.
@@ -15,6 +16,7 @@ import pytest
 from tests.rag.stores.places import Places
 
 from lmstack.core import RemoteError
+from lmstack.engine.scratch import Scratch
 from lmstack.registry import ModelFolder, Store
 
 
@@ -23,6 +25,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     strange = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if strange:
         raise pytest.UsageError(f"ids of tests that hold an address: {strange[:3]}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def checked_scratch() -> None:
+    """Whoever keeps logits after the call that ends them finds NaN there."""
+    Scratch.checked = True
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made") / "tiny"
     config = transformers.LlamaConfig(
         vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
-        num_attention_heads=2, bos_token_id=1, eos_token_id=2, max_position_embeddings=96,
+        num_attention_heads=2, bos_token_id=1, eos_token_id=2, max_position_embeddings=640,
     )  # fmt: skip
     torch.manual_seed(0)
     transformers.LlamaForCausalLM(config).save_pretrained(folder)

@@ -408,10 +408,10 @@ def test_a_model_that_fails_on_drafts_computes_the_text_without(
     engine = engine_of(module)
     run = engine._runner.run
 
-    def fails(chunks: list[Chunk], num_tokens: int) -> Any:
+    def fails(chunks: list[Chunk], *rest: Any) -> Any:
         if any(c.draft for c in chunks):
             raise RuntimeError("no memory for drafts")
-        return run(chunks, num_tokens)
+        return run(chunks, *rest)
 
     monkeypatch.setattr(engine._runner, "run", fails)
     outcome = Outcome()
@@ -449,9 +449,9 @@ def test_a_draft_that_leaves_the_grammar_is_cut_there(
     drafts = []
     run = engine._runner.run
 
-    def spied(chunks: list[Chunk], num_tokens: int) -> Any:
+    def spied(chunks: list[Chunk], *rest: Any) -> Any:
         drafts.extend(bytes(c.draft) for c in chunks if c.draft)
-        return run(chunks, num_tokens)
+        return run(chunks, *rest)
 
     monkeypatch.setattr(engine._runner, "run", spied)
     outcome = generate(engine, prompt, grammar=grammar, max_tokens=20)

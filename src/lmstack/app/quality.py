@@ -14,20 +14,29 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from lmstack.core import UnsupportedError
+from lmstack.core import EngineError, UnsupportedError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lmstack.model import TransformerOutput
     from lmstack.registry import LoadedModel
 
-__all__ = ["LIMITS", "LOWEST_COSINE", "Agreement", "Closeness", "compare", "passages", "text"]
+__all__ = [
+    "LIMITS",
+    "LOWEST_COSINE",
+    "Agreement",
+    "Closeness",
+    "compare",
+    "passages",
+    "text",
+    "unit_of",
+]
 
 # Most that perplexity may rise. int8 is there to be forgotten about: 1 % is less than what models
 # of one size differ by from one training to the next. The blocks of a file are not changed at
@@ -37,11 +46,12 @@ LIMITS = {"int8": 0.01, "file": 0.01, "q4": 0.10}
 # Below this an index made with the original no longer finds the same passages.
 LOWEST_COSINE = 0.99
 
+_WRITERS = ("generate", "seq2seq")
 WINDOW = 512  # tokens that see each other
-_SLICE = 128  # rows whose logits are compared at a time
+_SLICE = 128  # rows whose logits are compared at a time, fewer of a large vocabulary:
+_SCORES = 1 << 24  # logits of a model that are held at once, 64 MB of them
 _PASSAGE = 400  # characters
 Progress = Callable[[int, int], None]
-Logits = Callable[[Sequence[int]], "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,11 @@ def passages() -> list[str]:
     return [*parts, part]
 
 
+def unit_of(kind: str) -> str:
+    """What `compare` counts for a model of ``kind``."""
+    return "tokens" if kind in _WRITERS else "passages"
+
+
 def compare(original: LoadedModel, form: LoadedModel, progress: Progress) -> Agreement | Closeness:
     """``form`` against ``original``, which has the same tokenizer."""
     if not original.has_tokenizer:
@@ -105,28 +120,53 @@ def compare(original: LoadedModel, form: LoadedModel, progress: Progress) -> Agr
             f"{original.name} has no tokenizer, so no text can be given to it",
             hint="copy the model's tokenizer.json beside its weights",
         )
-    if original.kind in ("generate", "seq2seq"):
-        return _agreement(original, form, progress)
-    return _closeness(original, form, progress)
+    if original.kind in _WRITERS:
+        agreement = _agreement(original, form, progress)
+        _check(agreement.original_perplexity, "perplexity", f"{original.name} itself")
+        _check(agreement.perplexity, "perplexity", f"{original.name} as {form.form}")
+        return agreement
+    closeness = _closeness(original, form, progress)
+    _check(closeness.mean_cosine, "mean cosine", f"{original.name} as {form.form}")
+    return closeness
+
+
+def _check(value: float, what: str, whose: str) -> None:
+    """No form is kept of which nothing can be said, forced or not."""
+    if not math.isfinite(value):
+        raise EngineError(
+            f"the {what} of {whose} is {value} on the text: the weights are damaged, or too large"
+            " for this form",
+            hint="get the original again, or try another form",
+        )
 
 
 def _agreement(original: LoadedModel, form: LoadedModel, progress: Progress) -> Agreement:
     import torch
 
-    wholes, windows = (_logits(original), _logits(form)), list(_windows(original))
+    sides, windows = (_Side(original), _Side(form)), list(_windows(original))
     total = sum(len(window) - 1 for window in windows)
+    if not total:
+        raise UnsupportedError(
+            f"{original.name} makes fewer than 2 tokens of the text, so none can be predicted",
+            hint="check the model's tokenizer.json",
+        )
+    size = max(1, min(_SLICE, _SCORES // original.module.config.vocab_size))
     sums, done = torch.zeros(4, dtype=torch.float64), 0
-    for window in windows:
-        with torch.inference_mode():
-            one, other = (logits(window) for logits in wholes)
-            targets = torch.tensor(window[1:])
-            for start in range(0, len(targets), _SLICE):
-                rows = slice(start, min(start + _SLICE, len(targets)))
-                sums += _sums(one[rows], other[rows], targets[rows])
-        done += len(window) - 1
-        progress(done, total)
-    nll, served_nll, divergence, same = (sums / total).tolist()
-    return Agreement(total, math.exp(nll), math.exp(served_nll), max(divergence, 0.0), same)
+    with torch.inference_mode():
+        for window in windows:
+            parts = [*(side.hidden(window)[:-1] for side in sides), torch.tensor(window[1:])]
+            for *rows, targets in zip(*(torch.split(x, size) for x in parts), strict=True):
+                one, other = (side.logits(x) for side, x in zip(sides, rows, strict=True))
+                sums += _sums(one, other, targets)
+                done += len(targets)
+                progress(done, total)
+    nll, form_nll, divergence, same = (sums / total).tolist()
+    return Agreement(total, _perplexity(nll), _perplexity(form_nll), max(divergence, 0.0), same)
+
+
+def _perplexity(nll: float) -> float:
+    """Infinite where it is past the largest float."""
+    return math.exp(nll) if not nll > math.log(sys.float_info.max) else math.inf
 
 
 def _sums(one: Tensor, other: Tensor, targets: Tensor) -> Tensor:
@@ -151,35 +191,37 @@ def _windows(model: LoadedModel) -> Iterator[list[int]]:
             yield ids[start : start + size]
 
 
-def _logits(model: LoadedModel) -> Logits:
-    """Ids to logits (N, V), on the path that an engine takes."""
-    import torch
+class _Side:
+    """A model on the path that an engine takes. An encoder-decoder reads the text and then
+    repeats it."""
 
-    from lmstack.engine import EngineConfig
-    from lmstack.engine.executor import open_executor
-    from lmstack.engine.kvpool import Span
+    def __init__(self, model: LoadedModel) -> None:
+        from lmstack.engine import EngineConfig
+        from lmstack.engine.executor import open_executor
+        from lmstack.engine.scratch import Scratch
 
-    if model.module.encoder is not None:
-        start = model.generation.decoder_start_id or 0
+        size = -(-WINDOW // EngineConfig().block_size)
+        self._table, self._cross = range(size), range(size, 2 * size)
+        self._executor, _ = open_executor(model.module, EngineConfig(num_blocks=2 * size))
+        self._scratch = Scratch()
+        self._encodes = model.module.encoder is not None
+        self._start = model.generation.decoder_start_id or 0
 
-        def translated(ids: Sequence[int]) -> Tensor:
-            """Of the text given the text, as an encoder-decoder that repeats it."""
-            decoder = torch.tensor([[start, *ids[1:]]])
-            found: TransformerOutput = model.module(torch.tensor([list(ids)]), None, None, decoder)
-            assert found.logits is not None
-            return found.logits[0]
+    def hidden(self, ids: Sequence[int]) -> Tensor:
+        """(N, D), after each of ``ids``."""
+        from lmstack.engine.kvpool import CrossSpan, Span
 
-        return translated
-    size = EngineConfig().block_size
-    table = range(-(-WINDOW // size))
-    executor, _ = open_executor(model.module, EngineConfig(num_blocks=len(table)))
+        read = None
+        if self._encodes:
+            self._executor.encode([(ids, self._cross)])
+            read = CrossSpan(self._cross, len(ids))
+            ids = [self._start, *ids[1:]]
+        span = Span(self._table, 0, len(ids), read)
+        return self._executor.hidden(ids, range(len(ids)), [span], None)
 
-    def continued(ids: Sequence[int]) -> Tensor:
-        span = Span(table, 0, len(ids))
-        hidden = executor.hidden(ids, range(len(ids)), [span], None)
-        return torch.cat([executor.logits(rows) for rows in torch.split(hidden, _SLICE)])
-
-    return continued
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(S, D) to (S, V), in this side's scratch: valid until the next call."""
+        return self._executor.logits(hidden, self._scratch)
 
 
 def _closeness(original: LoadedModel, form: LoadedModel, progress: Progress) -> Closeness:

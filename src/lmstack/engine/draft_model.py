@@ -19,6 +19,7 @@ from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.executor import open_executor
 from lmstack.engine.kvpool import Span
+from lmstack.engine.scratch import Scratch
 from lmstack.engine.sequence import Sequence
 from lmstack.engine.vocabulary import Vocabulary
 from lmstack.model import Transformer
@@ -91,6 +92,7 @@ class DraftModel:
                 param="draft",
             )
         self._executor, num_blocks = open_executor(module, config)
+        self._scratch = Scratch()
         self._blocks = BlockManager(num_blocks, config.block_size, prefix_cache=False)
         self._config, self._num_tokens, self._clock = config, num_tokens, clock
         self._window = model.max_positions
@@ -167,5 +169,5 @@ class DraftModel:
             positions += range(start, start + len(tokens))
             ends.append(len(ids) - 1)
         hidden = self._executor.hidden(ids, positions, spans, None)
-        logits = self._executor.logits(hidden[ends])
+        logits = self._executor.logits(hidden[ends], self._scratch)
         return logits[:, : self._num_tokens].argmax(-1).tolist()

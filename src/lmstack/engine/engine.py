@@ -28,6 +28,7 @@ from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent
 from lmstack.engine.runner import Computed, Runner
 from lmstack.engine.sampler import Sampled, Sampler
 from lmstack.engine.scheduler import Scheduler
+from lmstack.engine.scratch import Scratch
 from lmstack.engine.sequence import Chunk, Search, Sequence
 from lmstack.engine.speculative import Speculation
 from lmstack.engine.vocabulary import Vocabulary
@@ -63,7 +64,7 @@ class Engine:
         executor, num_blocks = open_executor(module, config)
         self.context_length = min(model.max_positions, num_blocks * config.block_size)
         self._dtype = executor.dtype
-        self._runner = Runner(module, executor)
+        self._runner, self._scratch = Runner(module, executor), Scratch()
         self._blocks = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
         self._scheduler = Scheduler(config, self._blocks)
         self._sampler = Sampler(self._num_tokens)
@@ -173,7 +174,7 @@ class Engine:
         """Compute ``chunks``; if that fails, one by one, to find whose fault it is. Nothing of
         a sequence has changed by then, and computing a slot twice is harmless."""
         try:
-            computed = self._runner.run(chunks, self._num_tokens)
+            computed = self._runner.run(chunks, self._num_tokens, self._scratch)
             sampled = self._first_tokens(chunks, computed)
         except Exception as error:
             if len(chunks) == 1 and not chunks[0].draft:

@@ -28,6 +28,7 @@ from lmstack.engine.kernels.executor import (
     native_bytes_per_token,
 )
 from lmstack.engine.kvpool import KVPool, Span, slots_of
+from lmstack.engine.scratch import Scratch
 from lmstack.model import Transformer
 
 __all__ = [
@@ -56,9 +57,9 @@ class Executor(Protocol):
         ``length``: what rotations that depend on one reckon with."""
         ...
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(S, D) to float32 (S, V), which may be changed in place, and is another's at the next
-        call."""
+    def logits(self, hidden: Tensor, scratch: Scratch | None = None) -> Tensor:
+        """(S, D) to float32 (S, V), which may be changed in place. In ``scratch``, where one is
+        given: valid until the next call with it."""
         ...
 
     def encode(self, inputs: Seq[tuple[Seq[int], Seq[int]]]) -> None:
@@ -90,8 +91,9 @@ class ReferenceExecutor:
             torch.tensor(ids), torch.tensor(positions), attend, length=length
         )
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        return self._module.logits(hidden).float()
+    def logits(self, hidden: Tensor, scratch: Scratch | None = None) -> Tensor:
+        found = self._module.logits(hidden).float()
+        return found if scratch is None else scratch.holding(found)
 
     def encode(self, inputs: Seq[tuple[Seq[int], Seq[int]]]) -> None:
         encoder = self._module.encoder

@@ -21,6 +21,7 @@ from lmstack.engine.executor import Executor
 from lmstack.engine.kvpool import CrossSpan, Span
 from lmstack.engine.request import TokenScore
 from lmstack.engine.sampler import score_rows
+from lmstack.engine.scratch import Scratch
 from lmstack.engine.sequence import Chunk
 from lmstack.model import Transformer
 
@@ -34,7 +35,8 @@ class Computed:
     """``logits`` float32 (S, V) and ``hidden`` (S, D) after the last token of each chunk that
     samples, in order; ``drafted`` float32 (R, V) after each token of their drafts; ``scores`` for
     each chunk: of the prompt tokens that follow from it, where they are wanted; ``unsound``: those
-    with a draft that does not compute to numbers."""
+    with a draft that does not compute to numbers. ``logits`` and ``drafted`` lie in the `Scratch`
+    that `Runner.run` was given."""
 
     logits: Tensor
     hidden: Tensor
@@ -57,8 +59,9 @@ class Runner:
         self._executor = executor
 
     @torch.inference_mode()
-    def run(self, chunks: Seq[Chunk], num_tokens: int) -> Computed:
-        """``chunks``: those of one token first. ``num_tokens``: size of the vocabulary."""
+    def run(self, chunks: Seq[Chunk], num_tokens: int, scratch: Scratch) -> Computed:
+        """``chunks``: those of one token first. ``num_tokens``: size of the vocabulary.
+        ``scratch``: where the logits are written, valid until the next run with it."""
         self._encode(chunks)
         hidden = self._hidden(chunks)
         ends: list[int] = []
@@ -74,10 +77,10 @@ class Runner:
             search = chunk.sequence.search
             if search is not None and search.needs_hidden:
                 search.see(chunk.start, rows)
-            scores.append(self._prompt_scores(chunk, rows, num_tokens))
+            scores.append(self._prompt_scores(chunk, rows, num_tokens, scratch))
             row += chunk.count
         last = hidden if len(ends) == len(hidden) else hidden[ends + drafts]
-        logits, count = self._executor.logits(last), len(ends)
+        logits, count = self._executor.logits(last, scratch), len(ends)
         unsound = _unsound(chunks, last[count:]) if drafts else []
         return Computed(logits[:count], last[:count], logits[count:], scores, unsound)
 
@@ -121,7 +124,9 @@ class Runner:
         """Make sure that nothing of a failed sequence stays in its blocks."""
         self._executor.wipe(table)
 
-    def _prompt_scores(self, chunk: Chunk, hidden: Tensor, num_tokens: int) -> list[TokenScore]:
+    def _prompt_scores(
+        self, chunk: Chunk, hidden: Tensor, num_tokens: int, scratch: Scratch
+    ) -> list[TokenScore]:
         """Place i predicts token i + 1; those known from before a preemption are skipped."""
         sequence = chunk.sequence
         if not sequence.needs_prompt_scores:
@@ -132,7 +137,7 @@ class Runner:
         for start in range(first, last, SCORED_ROWS):
             end = min(start + SCORED_ROWS, last)
             rows = hidden[start - chunk.start : end - chunk.start]
-            logits = self._executor.logits(rows)[:, :num_tokens]
+            logits = self._executor.logits(rows, scratch)[:, :num_tokens]
             targets = sequence.tokens[start + 1 : end + 1]
             scores += score_rows(logits, targets, sequence.request.sampling.logprobs or 0)
         return scores

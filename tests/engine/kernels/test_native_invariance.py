@@ -27,6 +27,7 @@ from lmstack.engine import Engine, EngineConfig
 from lmstack.engine.kernels.executor import NativeExecutor
 from lmstack.engine.kernels.library import available_paths
 from lmstack.engine.runner import Computed
+from lmstack.engine.scratch import Scratch
 from lmstack.engine.sequence import Chunk
 from lmstack.model import LayerKind, Transformer
 
@@ -87,8 +88,8 @@ def watched(engine: Engine, book: Book) -> Engine:
     assert isinstance(runner._executor, NativeExecutor)
     compute = runner.run
 
-    def run(chunks: Sequence[Chunk], num_tokens: int) -> Computed:
-        computed = compute(chunks, num_tokens)
+    def run(chunks: Sequence[Chunk], num_tokens: int, scratch: Scratch) -> Computed:
+        computed = compute(chunks, num_tokens, scratch)
         book.see(chunks, computed)
         return computed
 

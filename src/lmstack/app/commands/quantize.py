@@ -59,8 +59,11 @@ def run(
     What is made is for lmstack: transformers and llama.cpp cannot read it, `lmstack convert`
     writes what they can.
     """
+    from lmstack.registry import Store
+
     out.interrupted = ("nothing was kept", out.again())
-    with out.progress(f"Measuring {model} as {to}", "tokens") as bar:
+    unit = quality.unit_of(Store().resolve(model).kind)
+    with out.progress(f"Measuring {model} as {to}", unit) as bar:
         folder, found = quantize(model, to, place, bar.update, force=force)
     if out.as_json:
         result = {"name": folder.name, "path": str(folder.path), "digest": folder.digest}

@@ -24,6 +24,7 @@ from lmstack.engine.kernels.lowering import lower
 from lmstack.engine.kernels.program import KV_FORMS, Program, Spans
 from lmstack.engine.kernels.recording import record_cross, record_hidden, record_logits
 from lmstack.engine.kvpool import Span
+from lmstack.engine.scratch import Scratch
 from lmstack.model import Transformer, TransformerConfig
 
 __all__ = ["TILE", "NativeEncoder", "NativeExecutor", "native_bytes_per_token"]
@@ -55,7 +56,6 @@ class NativeExecutor:
         self._config = config = module.config
         self._hidden = Program(lower([record_hidden(module)]), config, kv)
         self._logits = Program(lower([record_logits(module)]), config)
-        self._scores = torch.empty(0, self._logits.width)
         self._fine_group = _fine_group(module)
         self._encoder = self._cross = None
         if module.encoder is not None:
@@ -100,15 +100,13 @@ class NativeExecutor:
         )
         return out[:, : self._config.hidden_size]
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor, scratch: Scratch | None = None) -> Tensor:
         given = hidden
         if self._fine_group:
             given = torch.cat(_coarse_and_rest(hidden, self._fine_group))
         count = len(given)
-        if len(self._scores) < count:
-            # Kept: fresh memory of this size costs more to get than to fill.
-            self._scores = torch.empty(count, self._logits.width)
-        out = self._logits.run(count, given=given.contiguous(), out=self._scores[:count])
+        rows = None if scratch is None else scratch.rows(count, self._logits.width)
+        out = self._logits.run(count, given=given.contiguous(), out=rows)
         if self._fine_group:
             out = out[: len(hidden)].add_(out[len(hidden) :])
         return out[:, : self._config.vocab_size]
