@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,20 +77,29 @@ def _bad(path: Path, what: str) -> InputError:
 
 
 class Access:
-    """What callers hold, by the names under which `lmstack.serve` knows them."""
+    """What callers hold, by the names under which `lmstack.serve` knows them. ``owners``: of
+    callers that are known otherwise than by a key, those who see everything."""
 
-    def __init__(self, api_keys: Sequence[str] = (), entries: Sequence[KeyEntry] = ()) -> None:
+    def __init__(
+        self,
+        api_keys: Sequence[str] = (),
+        entries: Sequence[KeyEntry] = (),
+        owners: Collection[str] = (),
+    ) -> None:
         held = dict.fromkeys(map(key_digest, api_keys), frozenset[str]())
         labels: dict[bytes, frozenset[str] | None] = {**held}
         labels |= {entry.digest: entry.labels for entry in entries}
         self.digests = tuple(labels)
+        self._owners = frozenset(owners)
         self._labels = {client_of_digest(digest): held for digest, held in labels.items()}
         if len(self._labels) < len(labels):
             raise InputError("two API keys have the same short name", hint="make another key")
 
     def labels_of(self, client: str) -> frozenset[str] | None:
         """The labels of ``client``; None for the owner. Whoever is not known holds none."""
-        return self._labels.get(client, frozenset()) if self._labels else None
+        if not self._labels or client in self._owners:
+            return None
+        return self._labels.get(client, frozenset())
 
     def label_sets(self) -> set[frozenset[str]]:
         """The different sets of labels that keys hold; neither the owner's nor empty ones."""

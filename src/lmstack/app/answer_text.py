@@ -123,10 +123,11 @@ def status_line(
     cited: int,
     passages: int,
     reused: float = 0.0,
+    served: bool = False,
 ) -> str:
     """``smollm2-135m-instruct@3f2a91c · 0.4 s to first token · 152 tokens/s · 2 of 8 passages
     cited``. The speed counts the tokens after the first; one token has none. ``reused``: the
-    share of the prompts that was computed before."""
+    share of the prompts that was computed before. ``served``: by a running `lmstack up`."""
     short = digest.removeprefix("sha256:")[:7] if digest else ""
     parts = [f"{model}@{short}" if short else model, f"{first_token_s:.1f} s to first token"]
     rest = total_s - first_token_s
@@ -135,4 +136,6 @@ def status_line(
     if reused:
         parts.append(f"prefix {reused:.0%}")
     parts.append(f"{cited} of {passages} passages cited")
+    if served:
+        parts.append("served")
     return " · ".join(parts)

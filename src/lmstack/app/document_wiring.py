@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmstack.app import indexing, wiring
+from lmstack.app.command_client import RunningServer, find_server
 from lmstack.app.embedder_wiring import say_where_texts_go
 from lmstack.app.output import Output
 from lmstack.core import ChatModel, Delta, ModelInfo, NotFoundError, Request, Reranker, shown
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
     from lmstack.rag.catalogue.vector_blob import VectorForm
     from lmstack.rag.updating.update import Elsewhere
 
-__all__ = ["Overheard", "answering", "machines", "open_index", "open_source"]
+__all__ = [
+    "Overheard",
+    "answering",
+    "machines",
+    "open_index",
+    "open_source",
+    "running_server",
+]
 
 # How long a command waits for another one that is writing to the same index.
 LOCK_TIMEOUT_S = 5.0
@@ -103,6 +111,22 @@ def open_source(
         out.problems(progress.rest([wiring.as_json(problem) for problem in result.problems]))
         yield opened
         indexing.tell_of_store(out, opened)
+
+
+def running_server(
+    docs: Path, model: str | None, embedder_name: str | None, weights: str | None
+) -> RunningServer | None:
+    """The `lmstack up` that answers for a command with these options, if one is running: one of
+    the same user, version, folder and models."""
+    path = wiring.command_socket(docs)
+    if path is None or not path.exists():
+        return None
+    wanted = wiring.command_identity(docs, model, embedder_name, weights)
+    if wanted is None:
+        return None
+    if embedder_name is None:  # then the one that the index was made with, whoever names it
+        del wanted["embedder"]
+    return find_server(path, wanted)
 
 
 @contextmanager

@@ -74,6 +74,8 @@ class KeptIndex:
         self._reopening = threading.Lock()
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._looked = threading.Condition()
+        self._begun = self._ended = 0  # rounds
         self._closing = False
         self._thread: threading.Thread | None = None
         self._state: State = "starting"
@@ -94,12 +96,26 @@ class KeptIndex:
                 )
                 self._thread.start()
 
+    def look(self) -> int:
+        """As `start`; the number of the round that sees all changes up to now."""
+        with self._looked:
+            number = self._begun + 1
+        self.start()
+        return number
+
+    def has_looked(self, number: int, timeout: float) -> bool:
+        """Whether that round ends within ``timeout`` s; also if none ends any more."""
+        with self._looked:
+            return self._looked.wait_for(lambda: self._ended >= number or self._closing, timeout)
+
     def close(self) -> None:
         """Stop indexing (what is in stays in) and close the index."""
         with self._lock:
             self._closing = True
             thread = self._thread
         self._wake.set()
+        with self._looked:
+            self._looked.notify_all()
         if thread is not None:
             thread.join(CLOSE_S)
         if thread is None or not thread.is_alive():
@@ -128,7 +144,12 @@ class KeptIndex:
                 return
             self._wake.clear()
             started = time.monotonic()
+            with self._looked:
+                self._begun += 1
             self._run_once()
+            with self._looked:
+                self._ended = self._begun
+                self._looked.notify_all()
             if self._rescan_s:
                 pause = max(self._rescan_s, 20 * (time.monotonic() - started))
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lmstack.app.access import Access, KeyEntry, ScopedModel
+from lmstack.app.command_answers import COMMAND, CommandDoor, open_server
 from lmstack.app.formats import printable
 from lmstack.app.server import Service
 from lmstack.app.task_wiring import Also
@@ -51,13 +52,14 @@ def build_service(
     close_model: Callable[[], None],
     also: Also | None = None,
     uploads: bool = False,
+    door: CommandDoor | None = None,
 ) -> Service:
     """Everything loaded and wired; indexing starts in the background. ``uploads``: people may
-    add files to ``folder``."""
+    add files to ``folder``. ``door``: where commands of this user are answered."""
     also = also or Also()
     audit, limits = AuditLog(audit_path), Limits()
     limiter = RateLimiter(limits)
-    access = Access(api_keys, key_entries)
+    access = Access(api_keys, key_entries, {COMMAND})
     scoped = ScopedModel(model, access)
     guarded = GuardedModel(scoped, limits=limits, audit=audit, limiter=limiter)
     reading = GuardedModel(
@@ -104,8 +106,11 @@ def build_service(
     )
     add_page(app, workspace=workspace, record=audit.append)
     workspace.start_indexing()
+    commands = None if door is None else open_server(door, workspace)
 
     def close() -> None:
+        if commands is not None:
+            commands.close()
         workspace.close()
         close_model()
 

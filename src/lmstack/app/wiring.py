@@ -14,9 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import lmstack
 from lmstack.app import retrieval_wiring, task_wiring
 from lmstack.app.checks import Check, machine_checks, network_checks, store_checks
-from lmstack.app.embedder_wiring import DEFAULT_EMBEDDER, embedder_named, shaped_name
+from lmstack.app.command_socket import socket_path
+from lmstack.app.embedder_wiring import (
+    DEFAULT_EMBEDDER,
+    embedder_named,
+    is_remote_embedder,
+    shaped_name,
+)
 from lmstack.core import (
     ChatModel,
     Embedder,
@@ -29,6 +36,7 @@ from lmstack.core import (
 
 if TYPE_CHECKING:
     from lmstack.app.access import KeyEntry
+    from lmstack.app.command_answers import CommandDoor
     from lmstack.app.inspection import Inspection
     from lmstack.app.server import Service
     from lmstack.engine import EngineConfig
@@ -45,6 +53,8 @@ __all__ = [
     "broken_models",
     "checks",
     "close",
+    "command_identity",
+    "command_socket",
     "embedder",
     "examine",
     "existing_folder",
@@ -327,7 +337,40 @@ def service(
         uploads=uploads,
         allowed_hosts=LOCAL_HOSTS if local else ("*",),
         close_model=close_all,
+        door=_command_door(docs, model, embedder_name, weights),
     )
+
+
+def command_identity(
+    docs: Path, model: str | None, embedder_name: str | None, weights: str | None
+) -> dict[str, Any] | None:
+    """What has to be equal for two processes to find the same answers in ``docs``; None where
+    models are elsewhere: the environment of each process says where."""
+    wanted = model or DEFAULT_MODEL
+    if is_remote(wanted) or is_remote_embedder(embedder_name):
+        return None
+    return {
+        "version": lmstack.__version__,
+        "folder": os.path.realpath(docs),
+        "model": generator_folder(wanted).digest,
+        "weights": weights,
+        "embedder": embedder_name,
+    }
+
+
+def command_socket(docs: Path) -> Path | None:
+    """Where a server of ``docs`` answers commands; None where none can."""
+    return socket_path(home(), index_of(docs))
+
+
+def _command_door(
+    docs: Path, model: str | None, embedder_name: str | None, weights: str | None
+) -> CommandDoor | None:
+    from lmstack.app.command_answers import CommandDoor
+
+    identity = command_identity(docs, model, embedder_name, weights)
+    path = command_socket(docs)
+    return None if identity is None or path is None else CommandDoor(path, identity)
 
 
 def loaded(model: Embedder) -> Embedder:

@@ -11,7 +11,8 @@ import asyncio
 import hashlib
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from lmstack.app._page_pictures import PagePictures
 from lmstack.app._suggestions import answerable, candidate_questions
 from lmstack.app.access import Access
 from lmstack.app.feedback import FeedbackStore, Judgement, RecentAnswers
-from lmstack.app.kept_index import KeptIndex, Round
+from lmstack.app.kept_index import KeptIndex, Round, Standing
 from lmstack.app.uploads import Uploads
 from lmstack.core import (
     ChatModel,
@@ -39,6 +40,7 @@ from lmstack.rag import (
     FORMATS,
     AnswerConfig,
     Answerer,
+    AnswerEvent,
     Document,
     DocumentInfo,
     Index,
@@ -57,6 +59,8 @@ PAGE_CHARS = 100_000
 BEFORE_CHARS = 20_000
 SUGGESTED = 3
 MAX_TRIED = 8
+# How often whoever waits for the index is told how far it is.
+LOOK_S = 0.3
 # Whoever asks where no client is named: this process.
 OWNER = "local"
 _PLACE = ("path", "start", "end", "quote")
@@ -133,6 +137,14 @@ class Workspace:
     def start_indexing(self) -> None:
         """Look for changes now, in the background."""
         self._kept.start()
+
+    async def brought_up_to_date(self) -> AsyncIterator[Standing]:
+        """How far the index is, now and then, until it holds what the folder holds at the moment
+        of the call; the last says how that ended."""
+        number = self._kept.look()
+        while not await asyncio.to_thread(self._kept.has_looked, number, LOOK_S):
+            yield self._kept.standing()
+        yield self._kept.standing()
 
     def close(self) -> None:
         """Stop indexing (what is in stays in) and close the index."""
@@ -362,19 +374,25 @@ class Workspace:
             where=where,
         )
         hits: list[dict[str, Any]] = []
+        async with aclosing(self.events(asked)) as events:
+            async for event in events:
+                for name, data in translate(event):
+                    if name == "hits":
+                        hits = data["hits"]
+                    if name == "done":
+                        answered = self._answered(question, where, hits, data)
+                        if request_id:
+                            self._recent.remember(request_id, client, answered)
+                        data = {**data, "request_id": request_id}
+                    yield name, data
+
+    async def events(self, asked: Question) -> AsyncGenerator[AnswerEvent, None]:
+        """The events of an answer, guarded, as `lmstack.rag` gives them."""
         told = self._asked.stream(asked)
         try:
             async for delta in told:
                 if isinstance(delta, Told) and delta.event is not None:
-                    for name, data in translate(delta.event):
-                        if name == "hits":
-                            hits = data["hits"]
-                        if name == "done":
-                            answered = self._answered(question, where, hits, data)
-                            if request_id:
-                                self._recent.remember(request_id, client, answered)
-                            data = {**data, "request_id": request_id}
-                        yield name, data
+                    yield delta.event
         finally:
             await close(told)
 

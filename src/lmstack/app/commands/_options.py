@@ -135,9 +135,11 @@ Rebuild = Annotated[
 
 def filter_of(where: list[str] | None) -> Filter | None:
     """The conjunction of all ``--where``."""
+    if not where:
+        return None
     from lmstack.rag.filters import all_of, parse_condition
 
-    return all_of(*map(parse_condition, where or ()))
+    return all_of(*map(parse_condition, where))
 
 
 def check_words(words: str, what: str, command: str) -> None:

@@ -65,11 +65,11 @@ class Plan:
         return not (self.add or self.change or self.remove)
 
 
-def display_path(path: str) -> str:
-    """An absolute ``path`` as it opens from the current folder: relative where they share more
-    than the root of the file system."""
+def display_path(path: str, folder: str | None = None) -> str:
+    """An absolute ``path`` as it opens from ``folder``, None for the current one: relative where
+    they share more than the root of the file system."""
     try:
-        here = os.getcwd()
+        here = folder or os.getcwd()
     except OSError:  # the current folder was removed
         return path
     return _from_folder(here, path)
