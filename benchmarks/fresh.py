@@ -1,10 +1,16 @@
 """What a newcomer waits for: a fresh clone, an empty store.
 
-    python benchmarks/fresh.py            make demo, then ask and up without a network
-    python benchmarks/fresh.py --test     make test as well
+    python benchmarks/fresh.py                   make demo, then ask and up without a network
+    python benchmarks/fresh.py --test            make test as well
+    python benchmarks/fresh.py --under all       make demo and make test under every condition of
+                                                 other people's machines, in three clones
+    python benchmarks/fresh.py --under german umask+home
+                                                 a clone for each argument, under one condition
+                                                 or several; --only-demo leaves out make test
 
 Only what is committed is measured. Sizes are those on disk, of the environment and of the model
 store: pip does not say what it downloaded. The network is taken away with Linux's `unshare --net`.
+`conditions.py` says what the conditions are and `fresh_conditions.py` how they are tried.
 """
 
 from __future__ import annotations
@@ -18,32 +24,36 @@ import tempfile
 import time
 from collections.abc import Mapping
 
+from conditions import CONDITIONS
+from fresh_conditions import TOGETHER, try_conditions
 from spine import HERE, processor
 
-OFFLINE = """
-ip link set lo up
-.venv/bin/lmstack --json ask "Why are pickle files refused?" --docs docs > "$HOME/ask.json"
-.venv/bin/lmstack up docs --port 8765 > "$HOME/up.log" 2>&1 &
+# In the clone: one answer by `ask`, one by `up` on $LISTEN, into the folder $OUT.
+ANSWER_TWICE = """
+.venv/bin/lmstack --json ask "Why are pickle files refused?" --docs docs > "$OUT/ask.json"
+.venv/bin/lmstack up docs --host "$LISTEN" --port 8765 > "$OUT/up.log" 2>&1 &
 server=$!
 for _ in $(seq 300); do
-  .venv/bin/python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:8765/healthz')" \
-    2>/dev/null && break
+  .venv/bin/python -c "import urllib.request as u; u.urlopen('$URL/healthz')" 2>/dev/null && break
   sleep 0.1
 done
 .venv/bin/python - <<'PY'
 import json, os, urllib.request
 body = {"model": "docs", "messages": [{"role": "user", "content": "Why are pickle files refused?"}]}
 request = urllib.request.Request(
-    "http://127.0.0.1:8765/v1/chat/completions",
+    os.environ["URL"] + "/v1/chat/completions",
     json.dumps(body).encode(),
     {"Content-Type": "application/json"},
 )
-with urllib.request.urlopen(request) as response, open(os.environ["HOME"] + "/up.json", "wb") as f:
+with urllib.request.urlopen(request) as response, open(os.environ["OUT"] + "/up.json", "wb") as f:
     f.write(response.read())
 PY
 kill -INT $server
 wait $server || test $? = 130
 """
+ON_IPV4 = "export LISTEN=127.0.0.1 URL=http://127.0.0.1:8765\n" + ANSWER_TWICE
+ON_IPV6 = "export LISTEN=::1 URL=http://[::1]:8765\n" + ANSWER_TWICE
+OFFLINE = "ip link set lo up\n" + ON_IPV4
 
 
 def size(folder: pathlib.Path) -> int:
@@ -60,16 +70,14 @@ def timed(command: list[str], cwd: pathlib.Path, env: Mapping[str, str]) -> tupl
     return seconds, done.stdout
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--test", action="store_true", help="also make test")
-    parser.add_argument("--json", type=pathlib.Path, default=HERE / "results" / "fresh.json")
-    args = parser.parse_args()
+def newcomer(test: bool) -> dict[str, object]:
+    """Seconds, bytes and answers in one fresh clone."""
     with tempfile.TemporaryDirectory() as scratch:
         home = pathlib.Path(scratch)
         clone = home / "lmstack"
         env = os.environ | {
             "HOME": str(home),
+            "OUT": str(home),
             "LMSTACK_HOME": str(home / "store"),
             "LMSTACK_TEST_HOME": str(home / "test-store"),
             "PIP_CACHE_DIR": str(home / "pip"),
@@ -77,7 +85,7 @@ def main() -> None:
         subprocess.run(["git", "clone", "-q", str(HERE.parent), str(clone)], check=True)
         seconds, output = timed(["make", "demo"], clone, env)
         print(output)
-        result = {
+        result: dict[str, object] = {
             "machine": processor(),
             "demo_seconds": seconds,
             "environment_bytes": size(clone / ".venv"),
@@ -91,11 +99,54 @@ def main() -> None:
         served = json.loads((home / "up.json").read_text())
         result["offline_answer"] = asked["answer"]
         result["offline_served"] = served["choices"][0]["message"]["content"]
-        if args.test:
+        if test:
             result["test_seconds"], output = timed(["make", "test"], clone, env)
             print(output[-2000:])
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def under(args: argparse.Namespace) -> None:
+    """Each argument of --under in a clone of its own; exit code 1 where one failed."""
+    runs = [run for each in args.under for run in (TOGETHER if each == "all" else (each,))]
+    path = args.json or HERE / "results" / "fresh_conditions.json"
+    results = []
+    for number, run in enumerate(runs, 1):
+        print(f"\n{number} of {len(runs)}: {run}", flush=True)
+        logs = HERE.parent / "build" / "fresh"
+        results.append(try_conditions(run.split("+"), logs, ON_IPV6, args.only_demo, args.limit))
+        write(path, results)
+    failed = [run for run, result in zip(runs, results, strict=True) if not result["passed"]]
+    print(f"\n{len(runs) - len(failed)} of {len(runs)} passed; {path}")
+    if failed:
+        raise SystemExit(f"failed: {' '.join(failed)}")
+
+
+def write(path: pathlib.Path, result: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--test", action="store_true", help="also make test")
+    parser.add_argument(
+        "--under",
+        nargs="+",
+        metavar="CONDITION[+CONDITION...]",
+        help=f"a fresh clone under each; all: {' '.join(TOGETHER)}; one or more of: "
+        + ", ".join(f"{name} ({each.meaning})" for name, each in CONDITIONS.items()),
+    )
+    parser.add_argument("--only-demo", action="store_true", help="with --under: no make test")
+    parser.add_argument(
+        "--limit", type=float, default=5400, metavar="SECONDS", help="with --under: of one command"
+    )
+    parser.add_argument("--json", type=pathlib.Path, help="where the result goes")
+    args = parser.parse_args()
+    if args.under:
+        under(args)
+        return
+    result = newcomer(args.test)
+    write(args.json or HERE / "results" / "fresh.json", result)
     print(json.dumps(result, indent=1))
 
 

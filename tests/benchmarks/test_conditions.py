@@ -1,0 +1,67 @@
+"""The conditions of `benchmarks/fresh.py --under` hold, and its commands end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+NAMES = ("c", "auckland", "umask", "home", "no-compiler", "spaces", "narrow", "ipv6", "one-core")
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(FOLDER)
+    import fresh_conditions
+
+    return fresh_conditions
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    if os.uname().sysname != "Linux":
+        pytest.skip("the conditions are those of Linux")
+    yield tmp_path
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_condition_holds_where_it_is_set(name: str, fresh: ModuleType, scratch: Path) -> None:
+    setting = fresh.combine([name], scratch, fresh.environment(scratch))
+    (scratch / setting.clone).mkdir(parents=True)
+    log = scratch / "log"
+    held = fresh.check([name], lambda command: fresh.run(setting, command, log, 60))
+    if b"unshare failed" in log.read_bytes():
+        pytest.skip("this machine allows no mount namespaces")
+    assert held == [], log.read_text()
+
+
+def test_every_condition_is_in_a_run_of_all_of_them(fresh: ModuleType) -> None:
+    together = [name for run in fresh.TOGETHER for name in run.split("+")]
+    assert sorted(together) == sorted(fresh.CONDITIONS)
+
+
+def test_two_locales_at_once_are_refused(fresh: ModuleType, scratch: Path) -> None:
+    with pytest.raises(SystemExit, match="more than one locale"):
+        fresh.combine(["c", "german"], scratch, {})
+
+
+def test_a_command_out_of_time_ends_with_all_that_it_started(
+    fresh: ModuleType, scratch: Path
+) -> None:
+    setting = fresh.combine([], scratch, fresh.environment(scratch))
+    (scratch / setting.clone).mkdir()
+    command = ["sh", "-c", "sleep 600 & echo $! > child; wait"]
+    started = time.monotonic()
+    assert fresh.run(setting, command, scratch / "log", 0.5) == 124
+    assert time.monotonic() - started < 30
+    child = (scratch / setting.clone / "child").read_text().strip()
+    state = subprocess.run(["ps", "-o", "stat=", child], capture_output=True, text=True).stdout
+    assert state.strip()[:1] in {"", "Z"}
