@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,14 @@ def test_name_that_is_not_utf8_is_reported(tmp_path):
     assert found == []
     assert list(problems.values()) == ["name"]
     assert all(path.encode("utf-8") for path in problems)
+
+
+def test_a_locale_that_cannot_read_a_name_is_named(tmp_path, monkeypatch):
+    _touch(tmp_path / "Ma\x9f.md")  # what ISO 8859-1 makes of the letter ß in UTF-8
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
+    [problem] = scan_source(tmp_path)
+    assert isinstance(problem, Problem)
+    assert problem.hint.startswith("the locale reads names of files as iso8859-1")
 
 
 def test_name_that_turns_the_reading_order_is_reported(tmp_path):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -153,8 +154,15 @@ def _check_name(path: str) -> None:
             "the name is not valid UTF-8"
             if broken
             else "the name holds a line break or another control character",
-            "rename it: a citation must name its file in one readable line",
+            _name_hint(),
         )
+
+
+def _name_hint() -> str:
+    encoding = sys.getfilesystemencoding()
+    if encoding.lower() not in ("utf-8", "utf8"):
+        return f"the locale reads names of files as {encoding}; set LC_ALL=C.UTF-8, or rename it"
+    return "rename it: a citation must name its file in one readable line"
 
 
 def _is_misleading(c: str) -> bool:
