@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -153,6 +154,21 @@ def _command(text: str, root: Any) -> Any:
     return command
 
 
+# Words in front of a path that somebody copies into a shell.
+BEFORE_PATHS = re.compile(r"(--(index|docs|out|file|output)|mkdir -p|chmod -R \S+|fuser|verify) $")
+
+
+def unquoted_paths(source: Any) -> Iterator[str]:
+    """Values filled in where a hint's command takes a path, without ``shlex.quote``."""
+    keywords = (node for node in ast.walk(source.tree) if isinstance(node, ast.keyword))
+    hints = [node.value for node in keywords if node.arg == "hint"]
+    texts = [n for hint in hints for n in ast.walk(hint) if isinstance(n, ast.JoinedStr)]
+    for before, value in (pair for text in texts for pair in pairwise(text.values)):
+        takes_path = isinstance(before, ast.Constant) and BEFORE_PATHS.search(str(before.value))
+        if takes_path and "quote" not in ast.unparse(value):
+            yield f"{source.shown}:{before.lineno}: {ast.unparse(value)}"
+
+
 def test_hints_are_found(hints: list[Hint]) -> None:
     assert len(hints) > 300
     assert any(hint.for_callers for hint in hints)
@@ -189,6 +205,15 @@ def test_every_name_in_a_hint_is_one_of_the_code(
 def test_a_hint_for_callers_of_the_api_names_what_a_request_has(hints: list[Hint]) -> None:
     fields = _fields()
     assert [(h.place, w) for h in hints if h.for_callers and (w := _names(h.text) - fields)] == []
+
+
+def test_paths_in_commands_are_quoted(sources: Mapping[str, Any]) -> None:
+    assert [found for source in sources.values() for found in unquoted_paths(source)] == []
+
+
+def test_a_path_that_is_not_quoted_is_found(sample: Any) -> None:
+    assert list(unquoted_paths(sample("f(hint=f'mkdir -p {shlex.quote(x)}')"))) == []
+    assert len(list(unquoted_paths(sample("f(hint='do: ' + f'mkdir -p {x.parent} now')")))) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ extra ``pictures``. Does not cover what is drawn.
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def check_picture(path: Path, name: str = "output") -> None:
     if "\0" in str(path) or not path.parent.is_dir():
         raise InputError(
             f"--{name}: there is no folder {shown(str(path.parent))}",
-            hint=f"mkdir -p {path.parent}",
+            hint=f"mkdir -p {shlex.quote(str(path.parent))}",
             param=name,
         )
     drawing_part("figure")

@@ -24,6 +24,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -208,7 +209,7 @@ def locked(path: Path, *, create: bool = False) -> Iterator[int]:
                 if time.monotonic() > deadline:
                     raise StoreError(
                         f"the audit log {str(path)!r} has been locked for {LOCK_TIMEOUT_S:g} s",
-                        hint=f"another process holds it: `fuser {path}` names it",
+                        hint=f"another process holds it: `fuser {shlex.quote(str(path))}` names it",
                     ) from None
                 time.sleep(wait)
                 wait = min(wait * 1.5, 0.02)
@@ -230,8 +231,9 @@ def _check_record(record: Mapping[str, Any]) -> None:
 def _tampered(path: Path, what: str) -> StoreError:
     return StoreError(
         f"the audit log {str(path)!r} is damaged: {what}",
-        hint=f"nothing more is written to it: look with `lmstack audit verify {path}`, then move"
-        " the log and its .head file away together to start a new one",
+        hint="nothing more is written to it: look with"
+        f" `lmstack audit verify {shlex.quote(str(path))}`, then move the log and its"
+        " .head file away together to start a new one",
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import shlex
+import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
@@ -108,3 +110,16 @@ def test_a_variable_that_names_no_path_is_an_error(
     with pytest.raises(LmstackError, match="'fastest'") as caught:
         looked_up()
     assert caught.value.param == library.VARIABLE
+
+
+def test_the_command_that_builds_quotes_paths_with_spaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = tmp_path / "Größe und Maß"
+    clone.mkdir()
+    (clone / "setup.py").touch()
+    monkeypatch.setattr(library, "__file__", str(clone / "src/lmstack/engine/kernels/library.py"))
+    monkeypatch.setattr(sys, "executable", str(clone / ".venv/bin/python"))
+    words = shlex.split(library.rebuilding())
+    assert words[0] == str(clone / ".venv/bin/python")
+    assert words[-2:] == ["--editable", str(clone)]

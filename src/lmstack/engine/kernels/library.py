@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import shlex
 import sys
 import sysconfig
 from collections.abc import Callable
@@ -167,8 +168,9 @@ def _found() -> tuple[ctypes.CDLL | None, str]:
 def rebuilding() -> str:
     """The command that builds the native ops anew, in a checkout or for an installed package."""
     root = Path(__file__).parents[4]
-    what = f"--editable {root}" if (root / "setup.py").exists() else "--force-reinstall lmstack"
-    return f"{sys.executable} -m pip install --no-deps {what}"
+    checkout = (root / "setup.py").exists()
+    what = ["--editable", str(root)] if checkout else ["--force-reinstall", "lmstack"]
+    return shlex.join([sys.executable, "-m", "pip", "install", "--no-deps", *what])
 
 
 def problem() -> str:

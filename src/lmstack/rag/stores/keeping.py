@@ -8,6 +8,7 @@ is said.
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Callable
 
@@ -83,7 +84,7 @@ class StoreKeeper:
         if now is not None:
             raise InputError(
                 f"the index keeps its vectors in {now}",
-                hint=f"lmstack index move --to {url} --index DIR",
+                hint=f"lmstack index move --to {shlex.quote(url)} --index DIR",
                 param="store",
             )
         search = StoreSearch(Projection(self._database, url, self._space))

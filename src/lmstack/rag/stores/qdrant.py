@@ -8,6 +8,7 @@ what they say when they are read, so a folder that someone else owns or may writ
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -203,6 +204,7 @@ def _check_owner(folder: Path) -> None:
         if about.st_uid != os.geteuid() or about.st_mode & 0o022:
             raise StoreError(
                 f"{shown(str(path))} belongs to someone else, or others may write to it",
-                hint=f"chmod -R go-w {folder}, if you made it; its files can run code when opened",
+                hint=f"chmod -R go-w {shlex.quote(str(folder))}, if you made it; its files can run"
+                " code when opened",
                 param="store",
             )
