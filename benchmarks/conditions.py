@@ -129,6 +129,10 @@ def _ipv6(setting: Setting) -> None:
     setting.without_ipv4 = True
 
 
+def _background(setting: Setting) -> None:
+    setting.before += ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
+
+
 def _one_core(setting: Setting) -> None:
     setting.before += ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))]
 
@@ -171,10 +175,15 @@ CONDITIONS = {
         _ipv6,
         "{found[4][0] for found in socket.getaddrinfo('localhost', 80)} == {'::1'}",
     ),
+    "background": Condition(
+        "started by a script in the background, so that Ctrl-C is ignored",
+        _background,
+        "signal.getsignal(signal.SIGINT) is signal.SIG_IGN",
+    ),
     "one-core": Condition("one core", _one_core, "len(os.sched_getaffinity(0)) == 1"),
 }
 LOCALES = {"c", "german", "german-utf8"}
-MODULES = "locale, os, shutil, socket, sysconfig, time"
+MODULES = "locale, os, shutil, signal, socket, sysconfig, time"
 
 
 def combine(names: Sequence[str], scratch: Path, env: dict[str, str]) -> Setting:

@@ -28,7 +28,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # Each condition is in one of these: three fresh clones try them all.
 TOGETHER = (
     "c+auckland+umask+narrow+one-core",
-    "german+home+ipv6",
+    "german+home+ipv6+background",
     "german-utf8+spaces+no-compiler",
 )
 KEPT = ("PATH", "TMPDIR", "TERM", "JOBS", "SSL_CERT_FILE", "SSL_CERT_DIR", "PIP_INDEX_URL")

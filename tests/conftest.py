@@ -8,6 +8,7 @@ uses one of these fixtures carries ``@pytest.mark.weights``.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,11 @@ from tests.rag.stores.places import Places
 from lmstack.core import RemoteError
 from lmstack.engine.scratch import Scratch
 from lmstack.registry import ModelFolder, Store
+
+# A shell ignores Ctrl-C in what it starts in the background, and so do all processes started from
+# there. Tests of Ctrl-C would wait forever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

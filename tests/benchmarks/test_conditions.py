@@ -13,7 +13,10 @@ from types import ModuleType
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-NAMES = ("c", "auckland", "umask", "home", "no-compiler", "spaces", "narrow", "ipv6", "one-core")
+NAMES = (
+    *("c", "auckland", "umask", "home", "no-compiler", "spaces", "narrow", "ipv6"),
+    *("background", "one-core"),
+)
 
 
 @pytest.fixture
