@@ -28,6 +28,11 @@ __all__ = ["GrammarCompiler", "GrammarMatcher", "mask_words"]
 
 CACHED_GRAMMARS = 64
 
+# Between two tokens of JSON: a space, or a line break with the indentation of pretty printing.
+# Without a bound a model may write spaces until its budget is spent.
+MAX_INDENT = 20
+_WHITESPACE = rf"\x20|\r?\n(?:\x20{{0,{MAX_INDENT}}}|\t{{0,{MAX_INDENT}}})"
+
 
 def mask_words(vocab_size: int) -> int:
     """32-bit words of a mask over ``vocab_size`` tokens."""
@@ -120,11 +125,9 @@ class GrammarCompiler:
         build = llguidance.LLMatcher
         try:
             if grammar.kind == "json_object":
-                return str(build.grammar_from_json_schema('{"type": "object"}'))
+                return _json_source({"type": "object"})
             if grammar.kind == "json_schema":
-                # Parsed and written again, because llguidance pastes the text into its own.
-                schema = json.dumps(json.loads(grammar.source))
-                return str(build.grammar_from_json_schema(schema))
+                return _json_source(json.loads(grammar.source))
             if grammar.kind == "regex":
                 return str(build.grammar_from_regex(grammar.source))
             if grammar.kind == "lark":
@@ -176,6 +179,16 @@ class _Tokens:
             else:
                 start += 1
         return ids
+
+
+def _json_source(schema: Any) -> str:
+    """The grammar of a JSON Schema, with bounded whitespace. A schema whose ``x-guidance`` turns
+    whitespace off, or states a pattern of its own, keeps that."""
+    stated = schema.get("x-guidance") if isinstance(schema, dict) else None
+    compact = isinstance(stated, dict) and stated.get("whitespace_flexible") is False
+    defaults = None if compact else {"whitespace_pattern": _WHITESPACE}
+    # Written again, because llguidance pastes the text into its own.
+    return str(llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=defaults))
 
 
 def _reason(message: str) -> str:
