@@ -38,7 +38,6 @@ SEEDS = (0, 1)
 FLIGHT = 32
 AUTHORS = {"temperature": 0.2, "top_p": 0.9}
 CANDIDATES: dict[str, dict[str, float]] = {
-    "the API's own (temperature 1)": {},
     "greedy": {"temperature": 0},
     "greedy, repetition 1.05": {"temperature": 0, "repetition_penalty": 1.05},
     "greedy, repetition 1.1": {"temperature": 0, "repetition_penalty": 1.1},
@@ -49,6 +48,7 @@ CANDIDATES: dict[str, dict[str, float]] = {
     "temperature 0.2, top_p 0.9, frequency 0.3": {**AUTHORS, "frequency_penalty": 0.3},
     "temperature 0.7, min_p 0.1": {"temperature": 0.7, "min_p": 0.1},
     "temperature 1, min_p 0.2": {"temperature": 1, "min_p": 0.2},
+    "temperature 1": {"temperature": 1},
 }
 
 
@@ -76,9 +76,7 @@ async def answers(
         async with gate:
             done = await complete(model, request)
         choice = done.choices[0]
-        return Said(
-            question, seed, choice.text, choice.finish_reason, done.usage.completion_tokens
-        )
+        return Said(question, seed, choice.text, choice.finish_reason, done.usage.completion_tokens)
 
     return await asyncio.gather(*(one(q, seed) for q in questions for seed in seeds))
 
@@ -152,11 +150,12 @@ def main() -> None:
     rows: dict[str, Any] = {}
     topics = Topics(LocalEmbedder.load(EMBEDDER))
     with LocalModel.load(MODEL) as model:
-        reference = asyncio.run(answers(model, questions, CANDIDATES["greedy"]))
-        threshold = topics.calibrate(reference)
+        greedy = asyncio.run(answers(model, questions, CANDIDATES["greedy"]))
+        threshold = topics.calibrate(greedy)
         for name, settings in chosen.items():
             start = time.perf_counter()
-            said = asyncio.run(answers(model, questions, settings))
+            is_greedy = name == "greedy"
+            said = greedy if is_greedy else asyncio.run(answers(model, questions, settings))
             lists = {s.question.source for s in said}
             rows[name] = {"settings": settings, "all": summary(said, topics)} | {
                 each: summary([s for s in said if s.question.source == each], topics)

@@ -97,7 +97,10 @@ def main() -> None:
     args = parser.parse_args()
     results: dict[str, Any] = {"machine": machine(), "model": MODEL, "max_tokens": MAX_TOKENS}
     with LocalModel.load(MODEL) as model:
-        settings = {"temperature 1": {"temperature": 1.0}, "default": dict(model.info.default_sampling)}
+        settings = {
+            "temperature 1": {"temperature": 1.0},
+            "default": dict(model.info.default_sampling),
+        }
         for wanted, schema in (("json_object", {"type": "object"}), ("json_schema", SCHEMA)):
             for how, sampling in settings.items():
                 for form in FORMS:

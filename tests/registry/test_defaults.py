@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lmstack.core import FormatError, InputError, UnsupportedError
+from lmstack.core import FormatError, InputError, SamplingDefaults, UnsupportedError
 from lmstack.registry.defaults import (
     GenerationDefaults,
     LateInteraction,
@@ -53,7 +53,7 @@ def test_older_encoder_decoder_keeps_its_settings_in_its_config(tokenizer, tmp_p
     assert (found.bad_words, found.num_beams, found.max_length) == (((9,),), 6, 512)
     assert found.eos_ids == {0, 1}
     # What transformers wrote into every config.json, chosen or not, is nobody's advice.
-    assert found.temperature is None
+    assert found.sampling == SamplingDefaults()
 
 
 def test_newer_encoder_decoder_has_a_file_of_its_own(tokenizer, tmp_path):
@@ -168,6 +168,34 @@ def test_generation_settings_are_read_as_they_were_written(tokenizer, tmp_path, 
     write_settings(tmp_path, before, None, None, 8)
     after = generation_defaults(tmp_path, {"is_encoder_decoder": True}, {}, tokenizer)
     assert after == before
+
+
+SAMPLED = [
+    {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.1, "repetition_penalty": 1.05},
+    {"temperature": 0.0, "frequency_penalty": 0.2},
+    {"max_tokens": 512, "no_repeat_ngram_size": 4},
+]
+
+
+@pytest.mark.parametrize("stated", SAMPLED)
+def test_sampling_is_read_as_it_was_written(tokenizer, tmp_path, stated):
+    sampling = SamplingDefaults(**stated)
+    before = GenerationDefaults(frozenset({1}), sampling)
+    write_settings(tmp_path, before, None, None, 8)
+    assert generation_defaults(tmp_path, {}, {}, tokenizer).sampling == sampling
+
+
+def test_a_model_that_does_not_sample_is_greedy(tokenizer, tmp_path):
+    path = tmp_path / "generation_config.json"
+    path.write_text('{"do_sample": false, "temperature": 0.7, "top_k": 50, "max_new_tokens": 30}')
+    found = generation_defaults(tmp_path, {}, {}, tokenizer).sampling
+    assert found == SamplingDefaults(temperature=0.0, max_tokens=30)
+
+
+def test_a_stated_temperature_out_of_range_names_file_and_value(tokenizer, tmp_path):
+    (tmp_path / "generation_config.json").write_text('{"temperature": 7}')
+    with pytest.raises(FormatError, match=r"generation_config.json: temperature is 7"):
+        generation_defaults(tmp_path, {}, {}, tokenizer)
 
 
 @pytest.mark.parametrize("mode", ["cls", "mean", "max", "mean_sqrt_len", "last"])

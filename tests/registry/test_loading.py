@@ -14,6 +14,7 @@ from lmstack.core import (
     LmstackError,
     Message,
     NotFoundError,
+    SamplingDefaults,
     UnsupportedError,
 )
 from lmstack.registry import Store, hashes, load, load_text
@@ -195,7 +196,30 @@ def test_every_end_of_turn_stops_generation(write, loaded):
     generation = loaded(folder).generation
     # What the configuration lists, the tokenizer's own, and the chat turn's.
     assert generation.eos_ids == {7, 2, 3}
-    assert (generation.temperature, generation.top_k, generation.top_p) == (0.6, 20, None)
+    assert generation.sampling == SamplingDefaults(temperature=0.6, top_k=20)
+
+
+def with_sampling(store, folder, sampling):
+    """The model in the store, after its card was edited by hand."""
+    path = store.pull(folder).path / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sampling": sampling}))
+
+
+def test_a_card_decides_before_the_files_of_the_model(write, store):
+    folder = write(generation_config={"temperature": 0.6, "top_k": 20})
+    with_sampling(store, folder, {"temperature": 0.1, "max_tokens": 77})
+    stated = SamplingDefaults(temperature=0.1, max_tokens=77)
+    assert load("model", store).generation.sampling == stated
+    assert load_text("model", store).generation.sampling == stated
+    assert load(folder, store).generation.sampling.top_k == 20
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 9}, {"temprature": 0.1}, ["temperature"]])
+def test_a_card_with_settings_that_no_request_may_have_is_named(write, store, sampling):
+    with_sampling(store, write(), sampling)
+    with pytest.raises(FormatError, match=r"card\.json: ") as caught:
+        store.resolve("model")
+    assert "sampling" in caught.value.hint
 
 
 @pytest.mark.parametrize("value", ["x", [None, "x"], {"a": 1}, float("inf")])

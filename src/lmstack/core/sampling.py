@@ -35,9 +35,11 @@ TEXTS = {"stop": MAX_STOPS, "stop_regex": 4, "bad_words": MAX_WORDS, "force_word
 
 @dataclass(frozen=True)
 class SamplingParams(Config):
-    """Defaults are those of the OpenAI API where it has the field, otherwise neutral.
+    """Defaults are those of the OpenAI API where it has the field, otherwise neutral. What holds
+    where a request does not state a field is for the model to say: `SamplingDefaults`.
 
-    ``max_tokens``: None means up to the end of the context window. ``temperature`` 0 is greedy.
+    ``max_tokens``: None means the model's own limit, at most up to the end of the context window.
+    ``temperature`` 0 is greedy.
     ``top_k`` 0 is off. ``logprobs``: how many alternatives to report a position (0 reports the
     chosen token alone), None for none. ``logit_bias``: token id to an amount in [-100, 100].
     ``seed``: the same request with the same seed gives the same tokens.

@@ -8,6 +8,7 @@ from typing import Literal
 from lmstack.core.config import check_text
 from lmstack.core.errors import InputError, shown
 from lmstack.core.sampling import Grammar, SamplingParams
+from lmstack.core.sampling_defaults import SamplingDefaults
 
 __all__ = [
     "Choice",
@@ -124,11 +125,13 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """``digest``: content digest of a local model (``sha256:...``), None for remote ones."""
+    """``digest``: content digest of a local model (``sha256:...``), None for remote ones.
+    ``default_sampling``: what holds where a request does not state it."""
 
     name: str
     digest: str | None = None
     context_length: int | None = None
+    default_sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,9 +68,7 @@ class Admission:
             self._check_input(len(ids), blocks)
         longest = min(self._context_length, blocks // width * self._config.block_size)
         self._check_length(len(begun), sampling.max_tokens, longest)
-        limit = longest
-        if sampling.max_tokens is not None:
-            limit = len(begun) + sampling.max_tokens
+        limit = _limit(request, len(begun), longest)
         matcher = None if request.grammar is None else self._grammars.compile(request.grammar)
         pattern = self._patterns.compile(sampling.stop_regex) if sampling.stop_regex else None
         sequence = Sequence(
@@ -159,6 +157,17 @@ class Admission:
             hint=hint if max_tokens is None else f"{hint} or lower max_tokens",
             param="max_tokens" if num_prompt < longest else "prompt",
         )
+
+
+def _limit(request: EngineRequest, begun: int, longest: int) -> int:
+    """Tokens of the whole text, prompt included. A limit by default gives way to the context's
+    end and to ``min_tokens``; a stated one has been checked."""
+    stated, default = request.sampling.max_tokens, request.default_max_tokens
+    if stated is not None:
+        return begun + stated
+    if default is None:
+        return longest
+    return min(longest, begun + max(default, request.sampling.min_tokens))
 
 
 def _width(sampling: SamplingParams) -> int:

@@ -186,7 +186,7 @@ def _json_source(schema: Any) -> str:
     whitespace off, or states a pattern of its own, keeps that."""
     stated = schema.get("x-guidance") if isinstance(schema, dict) else None
     compact = isinstance(stated, dict) and stated.get("whitespace_flexible") is False
-    defaults = None if compact else {"whitespace_pattern": _WHITESPACE}
+    defaults: Any = None if compact else {"whitespace_pattern": _WHITESPACE}
     # Written again, because llguidance pastes the text into its own.
     return str(llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=defaults))
 

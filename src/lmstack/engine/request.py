@@ -61,6 +61,9 @@ class EngineRequest:
     of ``sampling`` as token ids: runs that may not come, and runs that must (beam search only).
     ``allowed_tokens``: given the tokens so far, those that may come next.
 
+    ``default_max_tokens``: the most tokens where ``sampling.max_tokens`` is None; fewer where the
+    context ends before.
+
     ``cache_scope``: blocks are shared within one scope only, so that how soon an answer comes
     tells nothing of what was asked in another.
 
@@ -82,6 +85,7 @@ class EngineRequest:
     client: str = ""
     cache_scope: str = ""
     score_from: int = 0
+    default_max_tokens: int | None = None
 
     @property
     def scores_prompt(self) -> bool:

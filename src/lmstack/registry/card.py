@@ -15,7 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
 
-from lmstack.core import FormatError, IntegrityError, NotFoundError, shown
+from lmstack.core import (
+    FormatError,
+    InputError,
+    IntegrityError,
+    NotFoundError,
+    SamplingDefaults,
+    shown,
+)
 from lmstack.registry.home import store_error
 
 __all__ = [
@@ -48,7 +55,8 @@ class FileFacts(TypedDict):
 class Card:
     """What is known about a model. ``kind``: what it is for. ``licence`` and ``lineage`` are
     what the source states, never a guess; ``digest`` is ``sha256:`` over the sorted (file name,
-    sha256) pairs. ``evaluation``: what was measured of these weights."""
+    sha256) pairs. ``evaluation``: what was measured of these weights. ``sampling``: what holds
+    where a request does not say how to sample, before what the model's files say."""
 
     name: str
     kind: Kind
@@ -62,6 +70,7 @@ class Card:
     parameters: int = 0
     notes: tuple[str, ...] = field(default=())
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
 
     @property
     def size(self) -> int:
@@ -71,6 +80,7 @@ class Card:
     def to_json(self) -> dict[str, Any]:
         values = dataclasses.asdict(self)
         values["notes"] = list(self.notes)
+        values["sampling"] = self.sampling.stated()
         return values
 
     @classmethod
@@ -95,8 +105,13 @@ class Card:
                 parameters=int(values.get("parameters", 0)),
                 notes=tuple(str(note) for note in values.get("notes", ())),
                 evaluation=dict(values.get("evaluation", {})),
+                sampling=SamplingDefaults.from_mapping(values.get("sampling", {})),
                 **texts,
             )
+        except InputError as error:
+            raise FormatError(
+                f"{path}: {error.message}", hint="correct sampling in this file, or take it out"
+            ) from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FormatError(
                 f"{path} is no model card: {_reason(error)}",

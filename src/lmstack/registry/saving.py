@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lmstack.core import StoreError
+from lmstack.core import SamplingDefaults, StoreError
 from lmstack.registry.card import write_atomic
 from lmstack.registry.defaults import POOLING, GenerationDefaults, LateInteraction, Pooling
 from lmstack.registry.home import store_error
@@ -18,6 +18,7 @@ from lmstack.registry.home import store_error
 __all__ = ["write_settings"]
 
 _MODULES = "sentence_transformers.models"
+_DRAWING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
 # Our name of a setting and its own in generation_config.json, where they differ.
 _GENERATION = {
     "decoder_start_id": "decoder_start_token_id",
@@ -57,10 +58,21 @@ def _generation(generation: GenerationDefaults) -> dict[str, Any]:
     stated: dict[str, Any] = {}
     for name in GenerationDefaults.__dataclass_fields__:
         value = getattr(generation, name)
-        if name != "eos_ids" and value not in (None, ()):
+        if name not in ("eos_ids", "sampling") and value not in (None, ()):
             stated[_GENERATION.get(name, name)] = value
+    stated |= _sampling(generation.sampling)
     if stated:
         stated["eos_token_id"] = sorted(generation.eos_ids)
+    return stated
+
+
+def _sampling(sampling: SamplingDefaults) -> dict[str, Any]:
+    """In transformers' names, which has one for not drawing at all."""
+    stated = sampling.stated()
+    if stated.get("temperature") == 0:
+        stated = {k: v for k, v in stated.items() if k not in _DRAWING} | {"do_sample": False}
+    if "max_tokens" in stated:
+        stated["max_new_tokens"] = stated.pop("max_tokens")
     return stated
 
 

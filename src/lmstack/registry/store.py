@@ -335,7 +335,15 @@ class Store:
                     f"{file} in {ref} is not the pinned file", hint="do not trust this source"
                 )
         notes = _left_out(left) + (convert(staged, pin.recipe) if pin.recipe else ())
-        return Origin(str(ref), licence, pin.lineage, pin.kind, notes, pin.licence)
+        return Origin(
+            str(ref),
+            licence,
+            pin.lineage,
+            pin.kind,
+            notes,
+            pin.licence,
+            sampling=pin.sampling,
+        )
 
     def _unpack(
         self,

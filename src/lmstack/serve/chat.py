@@ -40,7 +40,7 @@ async def chat_completions(request: Request) -> Response:
     body = await read_json(request, ChatBody)
     serving, caller = serving_of(request), caller_of(request)
     model = serving.model(body.model)
-    asked = chat_request(body, caller)
+    asked = chat_request(body, caller, model.info.default_sampling)
     shape = _Shape(body, caller.request_id, model.info)
     if not body.stream:
         answer = await until_gone(request.receive, complete(model, asked))

@@ -41,7 +41,7 @@ async def completions(request: Request) -> Response:
     body = await read_json(request, CompletionBody)
     caller = caller_of(request)
     model = serving_of(request).model(body.model)
-    asked = completion_requests(body, caller)
+    asked = completion_requests(body, caller, model.info.default_sampling)
     shape = _Shape(body, caller.request_id, model.info)
     if not body.stream:
         works = [complete(model, each) for each in asked]

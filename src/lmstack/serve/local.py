@@ -22,6 +22,7 @@ from typing import Any, Self
 import torch
 
 from lmstack.core import (
+    DEFAULT_SAMPLING,
     Completion,
     Delta,
     Grammar,
@@ -99,7 +100,12 @@ class LocalModel:
             after_events=self._bridge.flush,
         )
         self._engine.start()
-        self.info = ModelInfo(loaded.name, loaded.digest, self._engine.context_length)
+        self.info = ModelInfo(
+            loaded.name,
+            loaded.digest,
+            self._engine.context_length,
+            loaded.generation.sampling.over(DEFAULT_SAMPLING),
+        )
         self._numbers = itertools.count()
         # Also when nobody closes: the engine's thread must not outlive the interpreter's end.
         self._finalizer = weakref.finalize(self, self._engine.close)
@@ -168,8 +174,9 @@ class LocalModel:
         **sampling: Any,
     ) -> str:
         """The answer to a text, token ids or messages, all at once. ``sampling``: fields of
-        `SamplingParams`, with its defaults. For usage and log-probabilities: `complete`."""
-        params = SamplingParams.from_mapping(sampling)
+        `SamplingParams`; what is not stated is ``info.default_sampling``. For usage and
+        log-probabilities: `complete`."""
+        params = self.info.default_sampling.resolve(sampling)
         if params.n != 1:
             raise InputError(
                 f"generate gives one text, n is {params.n}",
@@ -186,7 +193,7 @@ class LocalModel:
         **sampling: Any,
     ) -> Completion:
         """As `generate`, with all choices, usage, timings and log-probabilities."""
-        request = _request(prompt, SamplingParams.from_mapping(sampling), grammar)
+        request = _request(prompt, self.info.default_sampling.resolve(sampling), grammar)
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -287,6 +294,7 @@ class LocalModel:
             decoder_ids=(start,) if self._encodes and start is not None else (),
             client=request.client,
             cache_scope=request.cache_scope,
+            default_max_tokens=self.info.default_sampling.max_tokens,
         )
 
     def _score_from(self, request: Request, ids: tuple[int, ...]) -> int:

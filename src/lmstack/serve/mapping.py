@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lmstack.core import Grammar, Message, Request, Role, SamplingParams
+from lmstack.core import Grammar, Message, Request, Role, SamplingDefaults, SamplingParams
 from lmstack.serve.requests import (
     ChatBody,
     ChatMessage,
@@ -32,12 +32,14 @@ class Caller:
         self.request_id = request_id
 
 
-def chat_request(body: ChatBody, caller: Caller) -> Request:
+def chat_request(body: ChatBody, caller: Caller, defaults: SamplingDefaults) -> Request:
+    """``defaults``: of the model that is asked, for what the body does not state."""
     limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     return Request(
         messages=tuple(_message(m) for m in body.messages),
         sampling=_sampling(
             body,
+            defaults,
             max_tokens=limit,
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         ),
@@ -47,10 +49,12 @@ def chat_request(body: ChatBody, caller: Caller) -> Request:
     )
 
 
-def completion_requests(body: CompletionBody, caller: Caller) -> list[Request]:
+def completion_requests(
+    body: CompletionBody, caller: Caller, defaults: SamplingDefaults
+) -> list[Request]:
     """One request for each prompt; choice ``j`` of prompt ``i`` has index ``i * n + j``."""
     limit = COMPLETION_MAX_TOKENS if body.max_tokens is None else body.max_tokens
-    sampling = _sampling(body, max_tokens=limit, logprobs=body.logprobs)
+    sampling = _sampling(body, defaults, max_tokens=limit, logprobs=body.logprobs)
     return [
         Request(
             prompt=prompt,
@@ -89,25 +93,22 @@ _TEXTS = ("stop", "stop_regex", "bad_words", "force_words")
 
 
 def _sampling(
-    body: SamplingBody, *, max_tokens: int | None, logprobs: int | None
+    body: SamplingBody,
+    defaults: SamplingDefaults,
+    *,
+    max_tokens: int | None,
+    logprobs: int | None,
 ) -> SamplingParams:
-    defaults = SamplingParams()
-
-    def given(name: str) -> Any:
-        value = getattr(body, name)
-        return getattr(defaults, name) if value is None else value
-
-    return SamplingParams.from_mapping(
-        {
-            "max_tokens": max_tokens,
-            "top_k": max(given("top_k"), 0),
-            "logit_bias": {int(i): amount for i, amount in (body.logit_bias or {}).items()},
-            "logprobs": logprobs,
-            "num_beams": body.beams,
-            **{name: tuple(given(name)) for name in _TEXTS},
-            **{name: given(name) for name in _SAME},
-        }
-    )
+    biases = body.logit_bias
+    stated = {
+        "max_tokens": max_tokens,
+        "top_k": None if body.top_k is None else max(body.top_k, 0),
+        "logit_bias": None if biases is None else {int(i): v for i, v in biases.items()},
+        "logprobs": logprobs,
+        "num_beams": body.beams,
+        **{name: getattr(body, name) for name in (*_TEXTS, *_SAME)},
+    }
+    return defaults.resolve({name: value for name, value in stated.items() if value is not None})
 
 
 def _grammar(form: ResponseFormat | None) -> Grammar | None:

@@ -168,7 +168,8 @@ class EmbeddingList(Out):
 
 
 class ModelItem(Out):
-    """``digest`` and ``max_model_len`` are additions; vLLM has the latter too."""
+    """``digest``, ``max_model_len`` and ``default_sampling`` are additions; vLLM has the second
+    too. ``default_sampling``: what holds where a request does not state it."""
 
     id: str
     object: Literal["model"]
@@ -176,6 +177,7 @@ class ModelItem(Out):
     owned_by: str
     digest: str | None
     max_model_len: int | None
+    default_sampling: dict[str, float | int]
 
 
 class ModelList(Out):

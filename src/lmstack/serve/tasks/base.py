@@ -76,16 +76,15 @@ class Task(abc.ABC, Generic[Item, O, R]):
     def close(self) -> None:
         """Free what the task holds beside its model."""
 
-    @classmethod
-    def with_options(cls, base: Any, changes: Mapping[str, Any]) -> Any:
+    def with_options(self, base: Any, changes: Mapping[str, Any]) -> Any:
         """``base`` (None: the defaults) with ``changes``, checked; a typo names the nearest."""
         kept = {} if base is None else {f.name: getattr(base, f.name) for f in _fields(base)}
         try:
-            return cls.options_type.from_mapping({**kept, **changes})
+            return self.options_type.from_mapping({**kept, **changes})
         except InputError as error:
             # People know the task, not the class that holds its options.
-            internal = f"{cls.options_type.__name__} has no setting"
-            message = error.message.replace(internal, f"{cls.name} has no option")
+            internal = f"{self.options_type.__name__} has no setting"
+            message = error.message.replace(internal, f"{self.name} has no option")
             raise InputError(message, hint=error.hint, param=error.param) from None
 
 

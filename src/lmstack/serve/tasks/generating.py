@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 from lmstack.core import (
+    DEFAULT_SAMPLING,
     ChatModel,
     Completion,
     Config,
@@ -86,7 +87,7 @@ def _unwrapped(work: Coroutine[Any, Any, list[Completion]]) -> list[Completion]:
 class TextGeneration(Task[Prompt, SamplingParams, Generated]):
     """Inputs: prompts; for a model with a chat template also conversations, as lists of
     messages. Options: the fields of `SamplingParams`; at most 256 new tokens unless
-    ``max_tokens`` says otherwise."""
+    ``max_tokens`` says otherwise, and the model's own defaults for the rest."""
 
     name = "text-generation"
     options_type: ClassVar[type[Config]] = SamplingParams
@@ -94,8 +95,18 @@ class TextGeneration(Task[Prompt, SamplingParams, Generated]):
     def __init__(
         self, loaded: LoadedModel, *, model: LocalModel | None = None, **options: Any
     ) -> None:
-        super().__init__(loaded, **{"max_tokens": MAX_TOKENS, **options})
+        self._stated = {"max_tokens": MAX_TOKENS, **options}
+        self._defaults = loaded.generation.sampling.over(DEFAULT_SAMPLING)
+        super().__init__(loaded, **self._stated)
         self._generator = Generator(loaded, model)
+
+    def with_options(self, base: Any, changes: Mapping[str, Any]) -> SamplingParams:
+        """From what was stated, not from ``base``: defaults that hold beside other options need
+        not hold beside these."""
+        stated = {**({} if base is None else self._stated), **changes}
+        options = super().with_options(None, {**self._defaults.beside(stated), **stated})
+        assert isinstance(options, SamplingParams)
+        return options
 
     def is_one(self, inputs: Any) -> bool:
         conversation = isinstance(inputs, list | tuple) and all(
