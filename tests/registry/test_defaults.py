@@ -192,6 +192,12 @@ def test_a_model_that_does_not_sample_is_greedy(tokenizer, tmp_path):
     assert found == SamplingDefaults(temperature=0.0, max_tokens=30)
 
 
+def test_a_gguf_file_may_say_how_to_sample(tokenizer, tmp_path):
+    metadata = {"general.sampling.temp": 0.7, "general.sampling.penalty_repeat": 1.1}
+    found = generation_defaults(tmp_path, {}, metadata, tokenizer).sampling
+    assert found == SamplingDefaults(temperature=0.7, repetition_penalty=1.1)
+
+
 def test_a_stated_temperature_out_of_range_names_file_and_value(tokenizer, tmp_path):
     (tmp_path / "generation_config.json").write_text('{"temperature": 7}')
     with pytest.raises(FormatError, match=r"generation_config.json: temperature is 7"):

@@ -44,6 +44,10 @@ POOLING = {
 }
 _DRAWING = ("temperature", "top_p", "min_p", "typical_p")
 _PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
+_GGUF = {
+    **{"temp": "temperature", "penalty_repeat": "repetition_penalty"},
+    **{name: name for name in ("top_p", "top_k", "min_p")},
+}
 _AGAIN = "get the model again, complete"
 PoolingMode = Literal["cls", "mean", "max", "mean_sqrt_len", "last"]
 
@@ -122,11 +126,12 @@ def generation_defaults(
         return GenerationDefaults(
             eos_ids=frozenset(int(i) for i in ids if i is not None),
             # Not from config.json: transformers once wrote its own defaults there, chosen or not.
-            sampling=SamplingDefaults() if stated is config else _sampling(stated, decoder=decoder),
+            sampling=_of_gguf(metadata) if stated is config else _sampling(stated, decoder=decoder),
             **({} if decoder else _sequences(stated, config)),
         )
     except InputError as error:
-        raise FormatError(f"{source}: {error.message}", hint="correct it in this file") from error
+        place = "the GGUF metadata" if stated is config else source
+        raise FormatError(f"{place}: {error.message}", hint="correct it there") from error
     except (TypeError, ValueError, OverflowError) as error:
         raise FormatError(
             f"the generation settings in {source} cannot be used: {error}", hint=_AGAIN
@@ -147,6 +152,12 @@ def _sampling(stated: Mapping[str, Any], *, decoder: bool) -> SamplingDefaults:
         no_repeat_ngram_size=_whole(stated, "no_repeat_ngram_size") if decoder else None,
         max_tokens=_whole(stated, "max_new_tokens"),
     )
+
+
+def _of_gguf(metadata: Mapping[str, Any]) -> SamplingDefaults:
+    """In llama.cpp's names."""
+    found = {ours: metadata.get(f"general.sampling.{name}") for name, ours in _GGUF.items()}
+    return SamplingDefaults.from_mapping(found)
 
 
 def _sequences(stated: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
