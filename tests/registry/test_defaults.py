@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lmstack.core import FormatError, InputError, SamplingDefaults, UnsupportedError
+from lmstack.core import FormatError, InputError, UnsupportedError
+from lmstack.registry import SamplingDefaults
 from lmstack.registry.defaults import (
     GenerationDefaults,
     LateInteraction,

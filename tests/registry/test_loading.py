@@ -14,10 +14,9 @@ from lmstack.core import (
     LmstackError,
     Message,
     NotFoundError,
-    SamplingDefaults,
     UnsupportedError,
 )
-from lmstack.registry import Store, hashes, load, load_text
+from lmstack.registry import SamplingDefaults, Store, hashes, load, load_text
 
 WORDS = ["<unk>", "<s>", "</s>", "<|im_end|>", "a", "b", "c", "d"]
 LLAMA = {

@@ -12,14 +12,12 @@ from tests.byte_tokens import byte_level
 from tests.serve.tiny_models import tiny_decoder
 
 from lmstack.core import (
-    DEFAULT_SAMPLING,
     ModelInfo,
-    SamplingDefaults,
     SamplingParams,
     ScriptedModel,
 )
 from lmstack.engine import EngineConfig
-from lmstack.registry import LoadedModel
+from lmstack.registry import DEFAULT_SAMPLING, LoadedModel, SamplingDefaults
 from lmstack.serve import create_app
 from lmstack.serve.local import LocalModel
 from lmstack.serve.tasks.generating import Chat
@@ -34,7 +32,7 @@ TEMPLATE = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}:")
 @pytest.fixture
 def scripted() -> ScriptedModel:
     model = ScriptedModel(name="m")
-    model.info = ModelInfo("m", None, 100, DEFAULTS)
+    model.info = ModelInfo("m", None, 100, DEFAULTS.stated())
     return model
 
 
@@ -107,7 +105,7 @@ def local(loaded: LoadedModel) -> LocalModel:
 
 def test_a_model_that_states_nothing_has_lmstacks_default(loaded: LoadedModel) -> None:
     with local(loaded) as model:
-        assert model.info.default_sampling == DEFAULT_SAMPLING
+        assert model.info.default_sampling == DEFAULT_SAMPLING.stated()
 
 
 def test_generate_holds_to_what_the_model_states(loaded: LoadedModel) -> None:

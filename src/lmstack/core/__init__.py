@@ -30,7 +30,6 @@ from lmstack.core.protocols import (
 )
 from lmstack.core.remote import AnthropicModel, OpenAIModel
 from lmstack.core.sampling import Grammar, SamplingParams
-from lmstack.core.sampling_defaults import DEFAULT_SAMPLING, SamplingDefaults
 from lmstack.core.scripted import ScriptedModel
 from lmstack.core.types import (
     Choice,
@@ -48,7 +47,6 @@ from lmstack.core.types import (
 )
 
 __all__ = [
-    "DEFAULT_SAMPLING",
     "AnthropicModel",
     "AuthError",
     "ChatModel",
@@ -77,7 +75,6 @@ __all__ = [
     "Request",
     "Reranker",
     "Role",
-    "SamplingDefaults",
     "SamplingParams",
     "ScriptedModel",
     "Span",

@@ -35,11 +35,9 @@ TEXTS = {"stop": MAX_STOPS, "stop_regex": 4, "bad_words": MAX_WORDS, "force_word
 
 @dataclass(frozen=True)
 class SamplingParams(Config):
-    """Defaults are those of the OpenAI API where it has the field, otherwise neutral. What holds
-    where a request does not state a field is for the model to say: `SamplingDefaults`.
+    """Defaults are those of OpenAI's API, or neutral; a model's own: `ModelInfo.default_sampling`.
 
-    ``max_tokens``: None means the model's own limit, at most up to the end of the context window.
-    ``temperature`` 0 is greedy.
+    ``max_tokens``: None is the model's own limit or the context's end. ``temperature`` 0 is greedy.
     ``top_k`` 0 is off. ``logprobs``: how many alternatives to report a position (0 reports the
     chosen token alone), None for none. ``logit_bias``: token id to an amount in [-100, 100].
     ``seed``: the same request with the same seed gives the same tokens.
@@ -156,11 +154,8 @@ class SamplingParams(Config):
 
 @dataclass(frozen=True)
 class Grammar:
-    """A language that the decoder is masked to.
-
-    ``source`` is a JSON Schema as JSON text, a regular expression, or a Lark grammar in
-    llguidance's dialect; for ``json_object`` it is empty.
-    """
+    """A language that the decoder is masked to. ``source``: a JSON Schema as JSON text, a regular
+    expression, or a Lark grammar in llguidance's dialect; for ``json_object`` it is empty."""
 
     kind: Literal["json_object", "json_schema", "regex", "lark"]
     source: str = ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from lmstack.core.config import check_text
 from lmstack.core.errors import InputError, shown
 from lmstack.core.sampling import Grammar, SamplingParams
-from lmstack.core.sampling_defaults import SamplingDefaults
 
 __all__ = [
     "Choice",
@@ -126,12 +126,12 @@ class Timings:
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """``digest``: content digest of a local model (``sha256:...``), None for remote ones.
-    ``default_sampling``: what holds where a request does not state it."""
+    ``default_sampling``: fields of `SamplingParams` that hold where a request leaves them out."""
 
     name: str
     digest: str | None = None
     context_length: int | None = None
-    default_sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    default_sampling: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

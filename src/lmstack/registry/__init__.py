@@ -12,6 +12,7 @@ from lmstack.registry.card import Card, FileFacts, ModelFolder, content_digest
 from lmstack.registry.home import home, locked
 from lmstack.registry.known import KNOWN, Known
 from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, parse_ref
+from lmstack.registry.sampling_defaults import DEFAULT_SAMPLING, SamplingDefaults
 from lmstack.registry.store import Broken, Store
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lmstack.registry.loading import LoadedModel, ModelText, load, load_text
 
 __all__ = [
+    "DEFAULT_SAMPLING",
     "KNOWN",
     "Broken",
     "Card",
@@ -34,6 +36,7 @@ __all__ = [
     "PathRef",
     "Pooling",
     "PypiRef",
+    "SamplingDefaults",
     "Store",
     "content_digest",
     "home",

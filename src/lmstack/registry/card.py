@@ -20,10 +20,10 @@ from lmstack.core import (
     InputError,
     IntegrityError,
     NotFoundError,
-    SamplingDefaults,
     shown,
 )
 from lmstack.registry.home import store_error
+from lmstack.registry.sampling_defaults import SamplingDefaults
 
 __all__ = [
     "CARD",

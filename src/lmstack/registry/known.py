@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lmstack.core import SamplingDefaults
 from lmstack.registry.card import Kind
 from lmstack.registry.recipe import Recipe
+from lmstack.registry.sampling_defaults import SamplingDefaults
 
 __all__ = ["KNOWN", "Known", "Wheel"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.core import FormatError, NotFoundError, SamplingDefaults, UnsupportedError, shown
+from lmstack.core import FormatError, NotFoundError, UnsupportedError, shown
 from lmstack.registry.card import Kind, ModelFolder
 from lmstack.registry.defaults import (
     GenerationDefaults,
@@ -26,6 +26,7 @@ from lmstack.registry.defaults import (
 )
 from lmstack.registry.describe import json_file
 from lmstack.registry.packed import asked_form, load_form, own_form, served_digest
+from lmstack.registry.sampling_defaults import SamplingDefaults
 from lmstack.registry.saving import write_settings
 from lmstack.registry.store import Store
 from lmstack.text import ChatTemplate, Tokenizer

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lmstack.core import SamplingDefaults
 from lmstack.registry.card import CARD, Card, FileFacts, Kind, content_digest, file_sha256
 from lmstack.registry.describe import describe
+from lmstack.registry.sampling_defaults import SamplingDefaults
 
 __all__ = ["Origin", "make_card"]
 

@@ -10,10 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lmstack.core import SamplingDefaults, StoreError
+from lmstack.core import StoreError
 from lmstack.registry.card import write_atomic
 from lmstack.registry.defaults import POOLING, GenerationDefaults, LateInteraction, Pooling
 from lmstack.registry.home import store_error
+from lmstack.registry.sampling_defaults import SamplingDefaults
 
 __all__ = ["write_settings"]
 

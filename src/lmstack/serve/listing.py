@@ -61,7 +61,7 @@ def _item(serving: Serving, name: str, info: ModelInfo) -> ModelItem:
         owned_by="lmstack",
         digest=info.digest,
         max_model_len=info.context_length,
-        default_sampling=info.default_sampling.stated(),
+        default_sampling=dict(info.default_sampling),
     )
 
 

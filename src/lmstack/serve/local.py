@@ -22,7 +22,6 @@ from typing import Any, Self
 import torch
 
 from lmstack.core import (
-    DEFAULT_SAMPLING,
     Completion,
     Delta,
     Grammar,
@@ -49,7 +48,7 @@ from lmstack.engine import (
     inference_ops,
     native_problem,
 )
-from lmstack.registry import LoadedModel, ModelFolder, Store, load
+from lmstack.registry import DEFAULT_SAMPLING, LoadedModel, ModelFolder, Store, load
 from lmstack.registry.packed import asked_form, has_blocks, own_form
 from lmstack.serve.bridge import Bridge, Mailbox
 from lmstack.serve.choices import ChoiceText, token_logprob
@@ -100,12 +99,9 @@ class LocalModel:
             after_events=self._bridge.flush,
         )
         self._engine.start()
-        self.info = ModelInfo(
-            loaded.name,
-            loaded.digest,
-            self._engine.context_length,
-            loaded.generation.sampling.over(DEFAULT_SAMPLING),
-        )
+        self._defaults = loaded.generation.sampling.over(DEFAULT_SAMPLING)
+        context = self._engine.context_length
+        self.info = ModelInfo(loaded.name, loaded.digest, context, self._defaults.stated())
         self._numbers = itertools.count()
         # Also when nobody closes: the engine's thread must not outlive the interpreter's end.
         self._finalizer = weakref.finalize(self, self._engine.close)
@@ -176,7 +172,7 @@ class LocalModel:
         """The answer to a text, token ids or messages, all at once. ``sampling``: fields of
         `SamplingParams`; what is not stated is ``info.default_sampling``. For usage and
         log-probabilities: `complete`."""
-        params = self.info.default_sampling.resolve(sampling)
+        params = self._defaults.resolve(sampling)
         if params.n != 1:
             raise InputError(
                 f"generate gives one text, n is {params.n}",
@@ -193,7 +189,7 @@ class LocalModel:
         **sampling: Any,
     ) -> Completion:
         """As `generate`, with all choices, usage, timings and log-probabilities."""
-        request = _request(prompt, self.info.default_sampling.resolve(sampling), grammar)
+        request = _request(prompt, self._defaults.resolve(sampling), grammar)
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -294,7 +290,7 @@ class LocalModel:
             decoder_ids=(start,) if self._encodes and start is not None else (),
             client=request.client,
             cache_scope=request.cache_scope,
-            default_max_tokens=self.info.default_sampling.max_tokens,
+            default_max_tokens=self._defaults.max_tokens,
         )
 
     def _score_from(self, request: Request, ids: tuple[int, ...]) -> int:

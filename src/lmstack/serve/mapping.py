@@ -6,9 +6,11 @@ OpenAI's names to ours. Does not cover models or responses.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from lmstack.core import Grammar, Message, Request, Role, SamplingDefaults, SamplingParams
+from lmstack.core import Grammar, Message, Request, Role, SamplingParams
+from lmstack.registry import SamplingDefaults
 from lmstack.serve.requests import (
     ChatBody,
     ChatMessage,
@@ -32,7 +34,7 @@ class Caller:
         self.request_id = request_id
 
 
-def chat_request(body: ChatBody, caller: Caller, defaults: SamplingDefaults) -> Request:
+def chat_request(body: ChatBody, caller: Caller, defaults: Mapping[str, float]) -> Request:
     """``defaults``: of the model that is asked, for what the body does not state."""
     limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     return Request(
@@ -50,7 +52,7 @@ def chat_request(body: ChatBody, caller: Caller, defaults: SamplingDefaults) -> 
 
 
 def completion_requests(
-    body: CompletionBody, caller: Caller, defaults: SamplingDefaults
+    body: CompletionBody, caller: Caller, defaults: Mapping[str, float]
 ) -> list[Request]:
     """One request for each prompt; choice ``j`` of prompt ``i`` has index ``i * n + j``."""
     limit = COMPLETION_MAX_TOKENS if body.max_tokens is None else body.max_tokens
@@ -94,7 +96,7 @@ _TEXTS = ("stop", "stop_regex", "bad_words", "force_words")
 
 def _sampling(
     body: SamplingBody,
-    defaults: SamplingDefaults,
+    defaults: Mapping[str, float],
     *,
     max_tokens: int | None,
     logprobs: int | None,
@@ -108,7 +110,8 @@ def _sampling(
         "num_beams": body.beams,
         **{name: getattr(body, name) for name in (*_TEXTS, *_SAME)},
     }
-    return defaults.resolve({name: value for name, value in stated.items() if value is not None})
+    stated = {name: value for name, value in stated.items() if value is not None}
+    return SamplingDefaults.from_mapping(defaults).resolve(stated)
 
 
 def _grammar(form: ResponseFormat | None) -> Grammar | None:

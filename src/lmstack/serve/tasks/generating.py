@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 from lmstack.core import (
-    DEFAULT_SAMPLING,
     ChatModel,
     Completion,
     Config,
@@ -24,7 +23,7 @@ from lmstack.core import (
     complete,
     shown,
 )
-from lmstack.registry import LoadedModel
+from lmstack.registry import DEFAULT_SAMPLING, LoadedModel
 from lmstack.serve.local import LocalModel
 from lmstack.serve.tasks.base import Task, text_of
 from lmstack.serve.tasks.results import Generated

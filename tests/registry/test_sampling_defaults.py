@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from lmstack.core import DEFAULT_SAMPLING, InputError, SamplingDefaults, SamplingParams
+from lmstack.core import InputError, SamplingParams
+from lmstack.registry import DEFAULT_SAMPLING, SamplingDefaults
 
 STATED = SamplingDefaults(temperature=0.3, top_p=0.8, repetition_penalty=1.1, max_tokens=40)
 

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from lmstack.core.config import Config
-from lmstack.core.sampling import SamplingParams
+from lmstack.core import Config, SamplingParams
 
 __all__ = ["DEFAULT_SAMPLING", "SamplingDefaults"]
 
