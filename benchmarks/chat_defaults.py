@@ -1,7 +1,7 @@
 """Sampling settings for a request that states none, compared on plain questions.
 
     python benchmarks/chat_defaults.py                   the half of the questions for choosing
-    python benchmarks/chat_defaults.py --test            the other half, the chosen settings only
+    python benchmarks/chat_defaults.py --test            the other half: only to be summed up
     python benchmarks/chat_defaults.py --limit 20        so many questions of each list
 
 `smollm2-135m-instruct` answers each question with each candidate, two seeds where it draws, at
@@ -34,7 +34,6 @@ from lmstack.core import Message, Request, SamplingParams, complete
 from lmstack.serve import LocalEmbedder, LocalModel
 
 MODEL, EMBEDDER = "smollm2-135m-instruct", "all-minilm-l6-v2"
-SEEDS = (0, 1)
 FLIGHT = 32
 AUTHORS = {"temperature": 0.2, "top_p": 0.9}
 CANDIDATES: dict[str, dict[str, float]] = {
@@ -62,9 +61,9 @@ class Said:
 
 
 async def answers(
-    model: LocalModel, questions: Sequence[Question], settings: Mapping[str, float]
+    model: LocalModel, questions: Sequence[Question], settings: Mapping[str, float], num_seeds: int
 ) -> list[Said]:
-    seeds = SEEDS if settings.get("temperature") != 0 else SEEDS[:1]
+    seeds = range(num_seeds if settings["temperature"] else 1)
     gate = asyncio.Semaphore(FLIGHT)
 
     async def one(question: Question, seed: int) -> Said:
@@ -142,6 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--test", action="store_true", help="the half that nothing is chosen on")
     parser.add_argument("--limit", type=int, default=60)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--only", action="append", default=[], metavar="NAME")
     parser.add_argument("--json", type=pathlib.Path, default=None)
     args = parser.parse_args()
@@ -150,12 +150,13 @@ def main() -> None:
     rows: dict[str, Any] = {}
     topics = Topics(LocalEmbedder.load(EMBEDDER))
     with LocalModel.load(MODEL) as model:
-        greedy = asyncio.run(answers(model, questions, CANDIDATES["greedy"]))
+        greedy = asyncio.run(answers(model, questions, CANDIDATES["greedy"], 1))
         threshold = topics.calibrate(greedy)
         for name, settings in chosen.items():
             start = time.perf_counter()
             is_greedy = name == "greedy"
-            said = greedy if is_greedy else asyncio.run(answers(model, questions, settings))
+            asked = None if is_greedy else answers(model, questions, settings, args.seeds)
+            said = greedy if asked is None else asyncio.run(asked)
             lists = {s.question.source for s in said}
             rows[name] = {"settings": settings, "all": summary(said, topics)} | {
                 each: summary([s for s in said if s.question.source == each], topics)
@@ -170,14 +171,16 @@ def main() -> None:
 def _write(args: argparse.Namespace, rows: Any, threshold: float, count: int) -> None:
     """After each candidate, because a run takes long."""
     runs = json.loads(args.json.read_text()) if args.json.exists() else {}
-    runs["test" if args.test else "tuning"] = {
+    half = "test" if args.test else "tuning"
+    before = runs.get(half, {}).get("candidates", {})
+    runs[half] = {
         "machine": machine(),
         "model": MODEL,
         "questions": count,
-        "seeds": list(SEEDS),
+        "seeds": args.seeds,
         "max_tokens": BUDGET,
         "topic_threshold": threshold,
-        "candidates": rows,
+        "candidates": {**before, **rows},
     }
     args.json.write_text(json.dumps(runs, indent=1) + "\n")
 
