@@ -332,7 +332,7 @@ ANTHROPIC_REFUSES: list[tuple[Request, str]] = [
     (Request(prompt=(1, 2)), "prompt"),
     (asked(grammar=Grammar("regex", "a+")), "response_format"),
     (asked(grammar=Grammar("json_object")), "response_format"),
-    (asked(Message("user", "hi", name="ann")), "messages"),
+    (asked(Message("user", "hi", name="ann")), "messages.0.name"),
     (asked(Message("user", "a"), Message("system", "b"), Message("user", "c")), "messages"),
 ]
 

@@ -219,11 +219,11 @@ def _anthropic_messages(
     """The system text, which must come first, and the conversation."""
     system: list[str] = []
     rest: list[dict[str, str]] = []
-    for message in messages:
+    for place, message in enumerate(messages):
         if message.name or message.tool_calls or message.role == "tool":
             raise UnsupportedError(
                 f"{model} is asked without tools and names, and a message has one of them",
-                param="messages",
+                param=f"messages.{place}.{'name' if message.name else 'tool_calls'}",
             )
         if message.role != "system":
             rest.append({"role": message.role, "content": message.content})

@@ -41,7 +41,8 @@ __all__ = [
 
 def unsupported(reason: str, *fields: str) -> PydanticCustomError:
     """A finding that ``fields`` ask for what this server does not do."""
-    return PydanticCustomError("unsupported", "{reason}", {"reason": reason, "fields": fields})
+    context = {"reason": reason, "fields": fields, "hint": "leave it out"}
+    return PydanticCustomError("unsupported", "{reason}", context)
 
 
 def problem(message: str, *fields: str, hint: str | None = None) -> PydanticCustomError:

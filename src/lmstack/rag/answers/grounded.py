@@ -126,7 +126,7 @@ class GroundedModel:
         how = "their sentences are checked" if self._writes else "their sentences are quoted"
         inner = self.answerer.model.info.name
         return UnsupportedError(
-            f"{what} with answers from documents ({how})",
+            f"{what} in answers from documents ({how})",
             hint=f"leave it out, or ask the language model itself ({inner})",
             param=param,
         )
