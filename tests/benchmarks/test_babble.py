@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from lmstack.registry import ModelFolder
+from lmstack.serve import LocalModel
+from lmstack.serve.tasks.generating import Chat
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 QUESTIONS = (BENCHMARKS / "questions" / "chat.txt").read_text().splitlines()
 _SPEC = importlib.util.spec_from_file_location("babble", BENCHMARKS / "babble.py")
@@ -34,3 +38,18 @@ def test_a_loop_is_a_run_of_words_that_comes_again_and_again(text: str, expected
 def test_an_answer_that_is_cut_babbles() -> None:
     assert babble.babbles("The capital", "length")
     assert not babble.babbles("The capital of France is Paris.", "stop")
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    "questions", [QUESTIONS[:4], pytest.param(QUESTIONS, marks=pytest.mark.long)], ids=len
+)
+def test_the_default_model_does_not_babble_where_nothing_is_stated(
+    smollm2: ModelFolder, questions: list[str]
+) -> None:
+    """The seed makes the test repeatable and leaves the distribution as it is."""
+    with LocalModel.load(smollm2) as model:
+        chat = Chat(model.loaded, model=model, seed=0)
+        for question, answer in zip(questions, chat(questions), strict=True):
+            babbling = babble.babbles(answer.text, answer.finish_reason)
+            assert not babbling, f"{question}\n{answer.text}"

@@ -17,9 +17,14 @@ def test_every_default_is_a_field_of_a_request() -> None:
     assert {f.name for f in dataclasses.fields(SamplingDefaults)} <= fields
 
 
-def test_an_explicit_value_wins_even_where_it_is_the_neutral_one() -> None:
-    found = STATED.resolve({"temperature": 1.0, "top_p": 1.0})
-    assert (found.temperature, found.top_p, found.repetition_penalty) == (1.0, 1.0, 1.1)
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0])
+def test_a_stated_temperature_is_not_bent_by_defaults_beside_it(temperature: float) -> None:
+    assert STATED.resolve({"temperature": temperature}) == SamplingParams(temperature=temperature)
+
+
+def test_another_field_replaces_its_default_alone() -> None:
+    found = STATED.resolve({"top_p": 1.0})
+    assert (found.temperature, found.top_p, found.repetition_penalty) == (0.3, 1.0, 1.1)
 
 
 def test_a_seed_alone_keeps_the_default_temperature() -> None:

@@ -51,10 +51,12 @@ class SamplingDefaults(Config):
         return SamplingParams.from_mapping({**self.beside(stated), **stated})
 
     def beside(self, stated: Mapping[str, Any]) -> dict[str, Any]:
-        """The defaults that hold beside what a request states: all that choose a token, but none
-        beside a search (``num_beams``, ``penalty_alpha``), which draws no token. ``max_tokens``
-        is left to the engine, which knows how many fit."""
-        if stated.get("num_beams", 1) != 1 or stated.get("penalty_alpha", 0):
+        """The defaults that hold beside what a request states. None does beside a temperature,
+        with which the request decides how tokens are chosen: 0 is the likeliest token, 1 the
+        distribution as it is. Nor does one beside a search (``num_beams``, ``penalty_alpha``),
+        which draws no token. ``max_tokens`` is left to the engine, which knows how many fit."""
+        searches = stated.get("num_beams", 1) != 1 or stated.get("penalty_alpha", 0)
+        if searches or stated.get("temperature") is not None:
             return {}
         return {k: v for k, v in self.stated().items() if k != "max_tokens"}
 
