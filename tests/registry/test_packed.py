@@ -157,7 +157,7 @@ def test_the_usual_form_of_a_model_is_known_without_reading_its_file_again(
 ):
     from lmstack.serve.forms import usual_form
 
-    kept_forms.has_blocks(smollm2, store.root)
+    assert kept_forms.has_blocks(smollm2, store.root)
     loaded = load(smollm2, store, weights="file")
     monkeypatch.setattr("lmstack.model.gguf.read_gguf", None)
     monkeypatch.setattr("lmstack.model.read_gguf", None)

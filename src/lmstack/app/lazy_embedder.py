@@ -49,15 +49,36 @@ class LazyEmbedder:
         """The embedder itself; also called ahead of time, to be ready when it is needed."""
         with self._loading:
             if self._loaded is None:
-                from lmstack.serve.embedder import LocalEmbedder
-
-                self._loaded = LocalEmbedder.load(
-                    self._folder,
-                    weights=self._weights,
-                    max_tokens=self._max_tokens,
-                    dimensions=self._dimensions,
-                )
+                self._loaded = self._light() or self._local()
             return self._loaded
+
+    def _light(self) -> Embedder | None:
+        """Without torch, if it was loaded in this form before."""
+        from lmstack.serve.light_models import light_embedder
+
+        return light_embedder(
+            self._folder,
+            self._weights,
+            max_tokens=self._max_tokens,
+            dimensions=self._dimensions,
+        )
+
+    def _local(self) -> Embedder:
+        from lmstack.registry import Store
+        from lmstack.serve.embedder import LocalEmbedder
+        from lmstack.serve.images import keep_embedder
+
+        store = Store()
+        embedder = LocalEmbedder.load(
+            self._folder,
+            store,
+            weights=self._weights,
+            max_tokens=self._max_tokens,
+            dimensions=self._dimensions,
+        )
+        if self._weights is not None:
+            keep_embedder(embedder, self._folder, self._weights, store)
+        return embedder
 
     @property
     def dimensions(self) -> int:

@@ -85,10 +85,21 @@ def _has_answer_reranker(note: Callable[[str], None]) -> bool:
 
 
 def _reranker() -> Reranker:
+    """Without torch, if it was loaded before."""
     from lmstack.registry import Store
+    from lmstack.serve.light_models import light_reranker
+
+    store = Store()
+    folder = store.resolve(DEFAULT_RERANKER)
+    light = light_reranker(folder, WEIGHTS, store)
+    if light is not None:
+        return light
+    from lmstack.serve.images import keep_reranker
     from lmstack.serve.tasks import LocalReranker
 
-    return LocalReranker.load(Store().resolve(DEFAULT_RERANKER), weights=WEIGHTS, cut=True)
+    reranker = LocalReranker.load(folder, store, weights=WEIGHTS, cut=True)
+    keep_reranker(reranker, folder, WEIGHTS, store)
+    return reranker
 
 
 def _is_here(name: str) -> bool:

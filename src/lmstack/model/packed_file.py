@@ -10,12 +10,10 @@ know.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
 import mmap
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,17 +21,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmstack.core import FormatError, InputError, StoreError, shown
+from lmstack.core import FormatError, InputError, shown
 from lmstack.model.config import TransformerConfig
 from lmstack.model.forms import Weight
 from lmstack.model.kinds import LayerKind
-from lmstack.model.packed_header import LAYOUT, damaged, mapped, read_header
+from lmstack.model.packed_header import (
+    Stored,
+    damaged,
+    mapped,
+    read_header,
+    write_container,
+)
 from lmstack.model.positions import RopeSpec
 from lmstack.model.quantized import QuantizedMatrix
 
 __all__ = ["read_packed", "write_packed"]
 
-_ALIGNMENT = 64
 _DTYPES = {"U8": torch.uint8, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _FIELDS = ("rows", "cols", "group", "bits", "zero", "paired")
@@ -59,38 +62,15 @@ def write_packed(
     described = {key: [int(getattr(m, name)) for name in _FIELDS] for key, m in matrices.items()}
     metadata = {
         **stamp,
-        "layout": LAYOUT,
         "config": json.dumps(dataclasses.asdict(config)),
         "matrices": json.dumps(described),
     }
-    header: dict[str, Any] = {"__metadata__": metadata}
-    end = 0
-    for name, tensor in tensors.items():
-        start, end = end, end + tensor.nbytes
-        header[name] = {
-            "dtype": _NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-(len(text) + 8) % _ALIGNMENT)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for tensor in tensors.values():
-                file.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise StoreError(
-            f"{path} cannot be written: {error.strerror}",
-            hint="check the free space and permissions",
-        ) from error
+    write_container(path, {name: _stored(tensor) for name, tensor in tensors.items()}, metadata)
+
+
+def _stored(tensor: Tensor) -> Stored:
+    data = tensor.contiguous().flatten().view(torch.uint8).numpy().data
+    return Stored(_NAMES[tensor.dtype], tuple(tensor.shape), data)
 
 
 def read_packed(

@@ -1,18 +1,32 @@
-"""The header of a packed file: read and checked without torch, which takes a second to load.
+"""Files of tensors that are used through a memory map, without torch, which takes a second to load.
 
-Says what the file was made from and what is in it. Not covered: the weights (`packed_file`).
+The layout is that of safetensors; the header says what the file was made from and what is in it.
+Not covered: what the tensors mean (`packed_file` for weights).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lmstack.core import FormatError, NotFoundError, StoreError, shown
 
-__all__ = ["LAYOUT", "PACKED", "damaged", "mapped", "read_header", "read_stamp"]
+__all__ = [
+    "LAYOUT",
+    "PACKED",
+    "Stored",
+    "damaged",
+    "mapped",
+    "read_header",
+    "read_stamp",
+    "write_container",
+]
 
 # To be counted up when the fields of the config, the names of our tensors or the layout of their
 # bytes change.
@@ -20,6 +34,49 @@ LAYOUT = "1"
 # The name of such a file in the folder of a model that is quantized.
 PACKED = "lmstack.safetensors"
 _MOST_HEADER = 64 << 20
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor as it is written. ``dtype``: as safetensors calls it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: memoryview
+
+
+def write_container(path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> None:
+    """``path`` whole or not at all, also across a power cut. The first of ``tensors`` begins at a
+    multiple of 64 bytes."""
+    header: dict[str, Any] = {"__metadata__": {**metadata, "layout": LAYOUT}}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.data.nbytes
+        header[name] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + 8) % _ALIGNMENT)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for tensor in tensors.values():
+                file.write(tensor.data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror}",
+            hint="check the free space and permissions",
+        ) from error
 
 
 def read_stamp(path: Path) -> dict[str, str]:

@@ -9,12 +9,13 @@ older layout or was cut short is made anew. Does not cover how it lies (`lmstack
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstack.core import FormatError, InputError, NotFoundError, StoreError, shown
-from lmstack.model.packed_header import PACKED, read_stamp
-from lmstack.registry.card import ModelFolder
+from lmstack.model.packed_header import PACKED
+from lmstack.registry.card import ModelFolder, write_atomic
 from lmstack.registry.home import locked, store_error
 
 if TYPE_CHECKING:
@@ -29,18 +30,18 @@ __all__ = [
     "asked_form",
     "discard_packed",
     "has_blocks",
+    "image_file",
     "load_form",
     "own_form",
     "packed_file",
     "served_digest",
     "shaped_digest",
+    "stamp_of",
 ]
 
 
 # Another with each change of how forms are made: what an older lmstack kept is made anew.
-_RECIPE = "3"
-# The key of a kept file that says whether most weights of its model are blocks: see `has_blocks`.
-_BLOCKS = "blocks"
+_RECIPE = "2"
 
 
 def asked_form(weights: str | None, dtype: str | torch.dtype | None) -> Form | None:
@@ -76,25 +77,31 @@ def has_blocks(folder: ModelFolder, root: Path | None = None) -> bool:
     that may know it already, which spares loading what reads such files."""
     if folder.gguf is None:
         return False
-    known = None if root is None else _kept_stamp(folder, "file", root).get(_BLOCKS)
-    if known is not None:
-        return known == "most"
+    if root is None:
+        return _most_are_blocks(folder.gguf)
+    kept = root / "packed" / f"{_start(folder.digest)}-blocks.txt"
+    try:
+        return kept.read_text("ascii") == "most"
+    except (OSError, UnicodeDecodeError):
+        found = _most_are_blocks(folder.gguf)
+    with contextlib.suppress(OSError, StoreError):  # then it is asked again
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(kept, b"most" if found else b"few")
+    return found
+
+
+def _most_are_blocks(gguf: Path) -> bool:
     from lmstack.model import read_gguf
 
-    with read_gguf(folder.gguf) as file:
+    with read_gguf(gguf) as file:
         sizes = [(tensor.size, tensor.kind.name) for tensor in file.tensors.values()]
     floats = sum(size for size, kind in sizes if kind in ("F32", "F16", "BF16"))
     return 2 * floats < sum(size for size, _ in sizes)
 
 
-def _kept_stamp(folder: ModelFolder, form: str, root: Path) -> dict[str, str]:
-    """What the kept file of that form says; nothing where there is none that is of use."""
-    try:
-        found = read_stamp(packed_file(root, folder.digest, form))
-    except (FormatError, NotFoundError, StoreError):
-        return {}
-    wanted = {"model": folder.digest, "form": form, "recipe": _RECIPE}
-    return found if wanted.items() <= found.items() else {}
+def stamp_of(folder: ModelFolder, form: str) -> dict[str, str]:
+    """What a kept file of that form says that it was made from."""
+    return {"model": folder.digest, "form": form, "recipe": _RECIPE}
 
 
 def served_digest(folder: ModelFolder, form: str, own: str | None = None) -> str:
@@ -124,7 +131,7 @@ def load_form(
     if not is_quantized(form) or own_form(folder) is not None:
         return build_module(*read_weights(folder.path, form), ops)
     path = packed_file(root, folder.digest, form)
-    stamp = {"model": folder.digest, "form": form, "recipe": _RECIPE}
+    stamp = stamp_of(folder, form)
 
     def read() -> tuple[TransformerConfig, dict[str, Weight]]:
         ids = None if tokenizer is None else tokenizer.encode(calibration_text())
@@ -141,8 +148,7 @@ def load_form(
             with locked(root / "locks" / f"{path.name}.lock"):
                 module = kept()  # which another process may have made meanwhile
                 if module is None:
-                    more = {_BLOCKS: "most" if has_blocks(folder) else "few"}
-                    write_packed(path, *read(), {**stamp, **more})
+                    write_packed(path, *read(), stamp)
                     module = build_module(*read_packed(path, stamp), ops)
                 return module
         except StoreError:  # a home that cannot be written only costs time at the next start
@@ -153,7 +159,7 @@ def load_form(
 
 def discard_packed(root: Path, digest: str) -> None:
     """Delete the forms of the model with ``digest``."""
-    for path in root.joinpath("packed").glob(f"{_start(digest)}-*.safetensors"):
+    for path in root.joinpath("packed").glob(f"{_start(digest)}-*"):
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
@@ -163,6 +169,11 @@ def discard_packed(root: Path, digest: str) -> None:
 def packed_file(root: Path, digest: str, form: str) -> Path:
     """Where that form of the model with ``digest`` is kept."""
     return root / "packed" / f"{_start(digest)}-{form}.safetensors"
+
+
+def image_file(root: Path, digest: str, form: str) -> Path:
+    """Where the native program of that form is kept (`lmstack.engine.kernels.image`)."""
+    return packed_file(root, digest, form).with_suffix(".image")
 
 
 def _start(digest: str) -> str:

@@ -17,7 +17,14 @@ import tokenizers
 from lmstack.core import ContextLengthError, InputError, shown
 from lmstack.text.tokenizer import Tokenizer, check_text
 
-__all__ = ["Cut", "Window", "count_window_tokens", "encode_windows"]
+__all__ = [
+    "Cut",
+    "Window",
+    "count_window_tokens",
+    "encode_windows",
+    "has_segments",
+    "model_limit",
+]
 
 Cut = Literal["error", "longest", "first", "second"]
 
@@ -112,6 +119,22 @@ def count_window_tokens(
     if second is not None:
         more = [len(encoding.ids) for encoding in _unfinished(tokenizer, second, special)]
     return [left + right + added for left, right in zip(lengths, more, strict=True)]
+
+
+def model_limit(tokenizer: Tokenizer, positions: int) -> int:
+    """Tokens of one text, added ones included, that a model with so many positions can see."""
+    stated = tokenizer.config.get("model_max_length")
+    # transformers writes 1e30 for "no limit".
+    if isinstance(stated, int | float) and 0 < stated < 1e9:
+        return min(positions, int(stated))
+    return positions
+
+
+def has_segments(tokenizer: Tokenizer) -> bool:
+    """Whether segment ids are for the model to read: some have a table that their tokenizer never
+    fills."""
+    names = tokenizer.config.get("model_input_names")
+    return not isinstance(names, list) or "token_type_ids" in names
 
 
 def _unfinished(tokenizer: Tokenizer, texts: Sequence[str], special: bool) -> list[Any]:

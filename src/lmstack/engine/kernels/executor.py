@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,18 +19,23 @@ import torch
 from torch import Tensor
 
 from lmstack.core import UnsupportedError
+from lmstack.engine.kernels.image import Parts
 from lmstack.engine.kernels.library import native, tile_bytes
 from lmstack.engine.kernels.lowering import lower
-from lmstack.engine.kernels.program import KV_FORMS, Program, Spans
+from lmstack.engine.kernels.program import Program
 from lmstack.engine.kernels.recording import record_cross, record_hidden, record_logits
+from lmstack.engine.kernels.structs import (
+    ALIGNMENT,
+    KV_FORMS,
+    TILE,
+    Spans,
+    whole_sequences,
+)
 from lmstack.engine.kvpool import Span
 from lmstack.engine.scratch import Scratch
 from lmstack.model import Transformer, TransformerConfig
 
 __all__ = ["TILE", "NativeEncoder", "NativeExecutor", "native_bytes_per_token"]
-
-TILE = 16
-ALIGNMENT = 64  # of a tile's address, in bytes
 
 
 def native_bytes_per_token(config: TransformerConfig, kv: str) -> int:
@@ -175,12 +180,7 @@ class NativeEncoder:
     ) -> Tensor:
         """(N, D) float32; ``lengths`` of the sequences, each at least 1, add up to N."""
         flat = np.ascontiguousarray(ids, np.int32)
-        spans = Spans(len(lengths))
-        row = tiles = 0
-        for index, length in enumerate(lengths):
-            count = -(-length // TILE)
-            spans.put(index, row, length, 0, range(tiles, tiles + count))
-            row, tiles = row + length, tiles + count
+        spans, tiles = whole_sequences(lengths)
         size = tiles * self._config.num_kv_heads * self._tile_bytes
         cache = np.empty(size + ALIGNMENT, np.uint8)
         at = cache.ctypes.data
@@ -194,6 +194,10 @@ class NativeEncoder:
             furthest=max(lengths) - 1,
         )
         return out[:, : self._config.hidden_size]
+
+    def parts(self, more: Mapping[str, npt.NDArray[np.float32]]) -> Parts:
+        """What an image of it holds, with ``more`` beside it; `UnsupportedError`: it has none."""
+        return self._hidden.parts(more)
 
     def _positions(
         self, ids: npt.NDArray[np.int32], lengths: Sequence[int]

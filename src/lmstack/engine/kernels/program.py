@@ -9,28 +9,37 @@ Legend: N tokens of a step, D width.
 from __future__ import annotations
 
 import ctypes
-import functools
-import os
-from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from collections.abc import Mapping, Sequence
+from ctypes import c_void_p
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lmstack.core import ContextLengthError, EngineError, InputError, UnsupportedError
-from lmstack.engine.kernels.library import Attention, Matrix, native
+from lmstack.core import ContextLengthError, InputError, UnsupportedError
+from lmstack.engine.kernels.image import ImageFacts, Parts
+from lmstack.engine.kernels.library import Attention, Matrix
 from lmstack.engine.kernels.lowering import Buffer, Lowered, Step
+from lmstack.engine.kernels.structs import (
+    KV_FORMS,
+    BufferStruct,
+    OpStruct,
+    ProgramStruct,
+    Spans,
+    StepStruct,
+    address_of,
+    run_step,
+)
 from lmstack.model import RopeSpec
 from lmstack.model.biases import AlibiBias, BucketBias, ScoreBias
 from lmstack.model.config import LayerSpec, TransformerConfig
 from lmstack.model.layers import LayerNorm
 from lmstack.model.positions import sinusoids
 
-__all__ = ["SPAN", "Program", "RotaryCache", "Spans"]
+__all__ = ["Program", "RotaryCache"]
 
 # Order and numbers of program.h.
 _KINDS = (
@@ -39,56 +48,8 @@ _KINDS = (
 )  # fmt: skip
 _STREAMS = ("ids", "positions", "types")
 _ACTS = ("silu", "gelu", "gelu_tanh", "relu", "tanh", "quick_gelu")
-KV_FORMS = ("bfloat16", "int8")
 WIDEST_HEAD = 256  # what attention has room for
 MOST_LENGTHS = 16  # for which rotary tables are kept, where they depend on the length
-
-SPAN = np.dtype(
-    [
-        ("row", np.int32), ("count", np.int32), ("start", np.int32), ("cross_keys", np.int32),
-        ("wanted", np.int32), ("padding", np.int32),
-        ("table", np.uint64), ("cross_table", np.uint64),
-    ]
-)  # fmt: skip
-
-
-class _Buffer(Structure):
-    _fields_: ClassVar = [("width", c_int32), ("local", c_int32), ("at", c_int64)]
-
-
-class _Op(Structure):
-    _fields_: ClassVar = [
-        *((name, c_int32) for name in ("kind", "norm", "act", "inner")),
-        *((name, c_int32) for name in ("in_", "other", "third", "out")),
-        *((name, c_int32) for name in ("in_at", "other_at", "third_at", "out_at")),
-        *((name, c_int32) for name in ("cols", "matrix", "layer", "stream", "rope", "offset")),
-        *((name, c_float) for name in ("eps", "a", "b")),
-        ("table_cols", c_int32),
-        *((name, c_void_p) for name in ("norm_weight", "norm_bias", "bias", "table")),
-    ]
-
-
-class _Program(Structure):
-    _fields_: ClassVar = [
-        *((n, c_int32) for n in ("num_ops", "num_buffers", "num_matrices", "num_layers")),
-        *((n, c_int64) for n in ("row_floats", "local_floats")),
-        *((n, c_int32) for n in ("in_buffer", "out_buffer")),
-        ("ops", POINTER(_Op)),
-        ("buffers", POINTER(_Buffer)),
-        ("matrices", POINTER(Matrix)),
-        ("layers", POINTER(Attention)),
-    ]
-
-
-class _Step(Structure):
-    _fields_: ClassVar = [
-        ("rows", c_int32),
-        ("num_spans", c_int32),
-        *((n, c_void_p) for n in ("ids", "positions", "types", "spans", "cache")),
-        ("layer_bytes", c_int64),
-        *((n, c_void_p) for n in ("cosines", "sines", "rotary_widths", "in_", "out")),
-        *((n, c_int64) for n in ("in_stride", "out_stride")),
-    ]
 
 
 @dataclass(frozen=True)
@@ -135,34 +96,6 @@ class RotaryCache:
         return _Tables(count, cosines, sines, kept)
 
 
-class Spans:
-    """The sequences of a step, as C reads them. Keeps their tables alive."""
-
-    def __init__(self, count: int) -> None:
-        self.rows = np.zeros(count, SPAN)
-        self._kept: list[npt.NDArray[np.int32]] = []
-
-    def put(
-        self,
-        index: int,
-        row: int,
-        count: int,
-        start: int,
-        table: Sequence[int],
-        cross_table: Sequence[int] = (),
-        cross_keys: int = 0,
-        *,
-        wanted: int | None = None,
-    ) -> None:
-        """Rows ``row`` to ``row + count`` are tokens ``start`` ... of a sequence; ``table`` and
-        ``cross_table``: its cache tiles; ``wanted``: as in `Span`."""
-        tiles = np.array((*table, *cross_table), np.int32)
-        self._kept.append(tiles)
-        at = tiles.ctypes.data
-        last = count if wanted is None else wanted
-        self.rows[index] = (row, count, start, cross_keys, last, 0, at, at + 4 * len(table))
-
-
 class Program:
     """One pass. ``kv``: how a cache holds keys and values, one of `KV_FORMS`."""
 
@@ -176,13 +109,19 @@ class Program:
         self._rows: dict[str, int] = {}  # of the tables that ids and types look into
         ropes = (s.fields.get("rope") for s in lowered.steps)
         self.ropes: list[RopeSpec] = list(dict.fromkeys(r for r in ropes if r is not None))
-        ops = (_Op * len(lowered.steps))(*(self._op(step) for step in lowered.steps))
-        buffers = (_Buffer * len(lowered.buffers))(
-            *(_Buffer(b.width, b.local, b.at) for b in lowered.buffers)
+        ops = (OpStruct * len(lowered.steps))(*(self._op(step) for step in lowered.steps))
+        buffers = (BufferStruct * len(lowered.buffers))(
+            *(BufferStruct(b.width, b.local, b.at) for b in lowered.buffers)
         )
         matrices = (Matrix * max(1, len(self._matrices)))(*self._matrices)
         layers = self._layers(lowered.steps)
-        self._program = _Program(
+        self._structs: dict[str, Sequence[ctypes.Structure]] = {
+            "ops": list(ops),
+            "buffers": list(buffers),
+            "matrices": self._matrices,
+            "layers": layers,
+        }
+        self._program = ProgramStruct(
             len(lowered.steps),
             len(lowered.buffers),
             len(self._matrices),
@@ -227,28 +166,50 @@ class Program:
         for name, given_ids in (("ids", ids), ("types", types)):
             self._check(name, given_ids)
         rotary = self._rotary.tables(furthest + 1, length)
-        step = _Step(
+        step = StepStruct(
             rows,
             0 if spans is None else len(spans.rows),
-            _address(ids),
-            _address(positions),
-            _address(types),
-            None if spans is None else _address(spans.rows),
+            address_of(ids),
+            address_of(positions),
+            address_of(types),
+            None if spans is None else address_of(spans.rows),
             cache[0],
             cache[1],
             ctypes.addressof(rotary.cosines),
             ctypes.addressof(rotary.sines),
-            _address(self._rotary.widths),
+            address_of(self._rotary.widths),
             None if given is None else given.data_ptr(),
             out.data_ptr() if self.width else None,
             0 if given is None else given.stride(0),
             self.width,
         )
-        if native().lm_run(
-            _team(torch.get_num_threads()), ctypes.byref(self._program), ctypes.byref(step)
-        ):
-            raise EngineError("a step needs more memory than there is")
+        run_step(self._program, step, torch.get_num_threads())
         return out
+
+    def parts(self, more: Mapping[str, npt.NDArray[np.float32]]) -> Parts:
+        """What an image of this program holds, with ``more`` beside it (`image`)."""
+        config, program = self._config, self._program
+        if self.ropes or config.position_pad is not None:
+            raise UnsupportedError("positions that are rotated or counted otherwise have no image")
+        facts = ImageFacts(
+            hidden_size=config.hidden_size,
+            head_dim=config.head_dim,
+            num_kv_heads=config.num_kv_heads,
+            max_positions=config.max_positions,
+            token_types=config.token_types,
+            width=self.width,
+            positions=self._positions,
+            rows=self._rows,
+            row_floats=program.row_floats,
+            local_floats=program.local_floats,
+            in_buffer=program.in_buffer,
+            out_buffer=program.out_buffer,
+        )
+        kept: list[npt.NDArray[Any]] = []
+        for each in self._kept[1:]:  # behind what it was lowered from
+            tensors = [each] if isinstance(each, Tensor) else [each.codes, each.scales, each.mins]
+            kept += [tensor.numpy() for tensor in tensors if tensor is not None]
+        return Parts(facts, self._structs, kept, more)
 
     def _check(self, name: str, ids: npt.NDArray[np.int32] | None) -> None:
         """C would read beyond the table."""
@@ -264,8 +225,8 @@ class Program:
     def _index(self, buffer: Buffer | None) -> int:
         return -1 if buffer is None else self._buffers[id(buffer)]
 
-    def _op(self, step: Step) -> _Op:
-        op = _Op(kind=_KINDS.index("concat" if step.kind == "copy" else step.kind))
+    def _op(self, step: Step) -> OpStruct:
+        op = OpStruct(kind=_KINDS.index("concat" if step.kind == "copy" else step.kind))
         for name in ("in", "other", "third", "out"):
             place = step.places.get(name)
             field = "in_" if name == "in" else name
@@ -288,7 +249,7 @@ class Program:
             self._set_table(op, step)
         return op
 
-    def _set_norm(self, op: _Op, step: Step) -> None:
+    def _set_norm(self, op: OpStruct, step: Step) -> None:
         norm = step.norm
         assert norm is not None
         if isinstance(norm, LayerNorm):
@@ -297,7 +258,7 @@ class Program:
             op.norm = 2 if norm.from_one else 1
         op.norm_weight, op.eps = self._floats(norm.weight), norm.eps
 
-    def _set_table(self, op: _Op, step: Step) -> None:
+    def _set_table(self, op: OpStruct, step: Step) -> None:
         op.stream = _STREAMS.index(step.fields["stream"])
         stream = step.fields["stream"]
         if "sinusoids" in step.fields:
@@ -380,20 +341,3 @@ class Program:
         keys = torch.arange(2 * reach + 1)
         table = bias(q, q, torch.tensor([reach]), keys).expand(1, heads, 1, -1)
         return self._floats(table[0, :, 0]), reach
-
-
-@functools.cache
-def _team(threads: int) -> int:
-    """The threads that share a step, asleep between steps; as long as the process lives."""
-    found = native().lm_team_new(threads)
-    if not found:
-        raise EngineError(f"{threads} threads cannot be started")
-    return int(found)
-
-
-# A child has none of its parent's threads, and would wait for them for ever.
-os.register_at_fork(after_in_child=_team.cache_clear)
-
-
-def _address(array: npt.NDArray[Any] | None) -> int | None:
-    return None if array is None else array.ctypes.data

@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from lmstack.core import Config, InputError, check_whole, shown
 from lmstack.registry import LoadedModel
+from lmstack.serve.activations import Activation, probabilities
 from lmstack.serve.tasks.base import Task, text_of
 from lmstack.serve.tasks.encoder import Encoder
 from lmstack.serve.tasks.results import Classification, Label
 
-__all__ = ["ClassifyOptions", "TextClassification", "activation_of", "probabilities"]
+__all__ = ["ClassifyOptions", "TextClassification", "activation_of"]
 
-Activation = Literal["auto", "softmax", "sigmoid", "none"]
 Pair = tuple[str, str | None]
 Floats = npt.NDArray[np.float32]
 
@@ -94,20 +94,6 @@ def activation_of(loaded: LoadedModel, wanted: Activation) -> Activation:
         return "none"
     single = len(loaded.labels) == 1
     return "sigmoid" if problem == "multi_label_classification" or single else "softmax"
-
-
-def probabilities(logits: Floats, activation: Activation) -> Floats:
-    """Of (labels,) or (..., labels)."""
-    if activation == "sigmoid":
-        # Both halves are exact where the other would overflow.
-        exponential = np.exp(-np.abs(logits))
-        scores: Floats = np.where(logits >= 0, 1, exponential) / (1 + exponential)
-    elif activation == "softmax":
-        exponential = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        scores = exponential / exponential.sum(axis=-1, keepdims=True)
-    else:
-        scores = logits
-    return scores
 
 
 def ranked(labels: Sequence[str], scores: Floats, top_k: int | None) -> tuple[Label, ...]:

@@ -20,9 +20,10 @@ from torch.nn.utils.rnn import pad_sequence
 from lmstack.core import InputError
 from lmstack.engine.executor import Encoder as PackedEncoder
 from lmstack.engine.executor import native_encoder
+from lmstack.engine.kernels.executor import NativeEncoder
 from lmstack.registry import LoadedModel
 from lmstack.text import Window, encode_windows
-from lmstack.text.windows import Cut, count_window_tokens
+from lmstack.text.windows import Cut, count_window_tokens, has_segments, model_limit
 
 __all__ = ["Encoder", "buckets"]
 
@@ -141,8 +142,8 @@ class Encoder:
         return max(1, min(BATCH_TOKENS, BATCH_SCORES // config.vocab_size))
 
     def _forward(self, windows: Sequence[Window], visible: Sequence[int]) -> Any:
-        if self._packed is not None and visible == [len(window) for window in windows]:
-            return self._forward_packed(self._packed, windows)
+        if self.native is not None and visible == [len(window) for window in windows]:
+            return self._forward_packed(self.native, windows)
         width = max(len(window) for window in windows)
         pad = self.tokenizer.pad_id or 0
         ids = torch.full((len(windows), width), pad)
@@ -169,27 +170,18 @@ class Encoder:
         return SimpleNamespace(last_hidden_state=last, logits=logits, pooled=pooled)
 
     @cached_property
-    def _packed(self) -> PackedEncoder | None:
+    def native(self) -> NativeEncoder | None:
         """What runs quantized layers; None where the module does so itself."""
         return native_encoder(self.module)
 
     def _has_types(self) -> bool:
-        """Whether the model reads segment ids: some have a table that their tokenizer never
-        fills."""
-        names = self.tokenizer.config.get("model_input_names")
-        wanted = not isinstance(names, list) or "token_type_ids" in names
-        return self.module.config.token_types > 1 and wanted
+        return self.module.config.token_types > 1 and has_segments(self.tokenizer)
 
 
 def max_tokens(loaded: LoadedModel) -> int:
     """Tokens of one text that the model can see, added ones included."""
     config = loaded.module.config
-    limit = (config.encoder or config).max_positions
-    stated = loaded.tokenizer.config.get("model_max_length")
-    # transformers writes 1e30 for "no limit".
-    if isinstance(stated, int | float) and 0 < stated < 1e9:
-        limit = min(limit, int(stated))
-    return int(limit)
+    return model_limit(loaded.tokenizer, (config.encoder or config).max_positions)
 
 
 def buckets(lengths: Sequence[int], max_tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:

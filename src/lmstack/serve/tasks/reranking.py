@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from lmstack.core import Config, InputError, UnsupportedError, check_whole, shown
 from lmstack.registry import LoadedModel
+from lmstack.serve.activations import probabilities, score_activation
 from lmstack.serve.tasks.base import Task, text_of
-from lmstack.serve.tasks.classification import Activation, probabilities
 from lmstack.serve.tasks.encoder import Encoder
 from lmstack.serve.tasks.late_interaction import LateInteractionScorer
 from lmstack.serve.tasks.results import Ranked, Ranking
@@ -27,8 +27,6 @@ __all__ = ["CrossEncoder", "RerankOptions", "Reranking", "Scorer", "scorer"]
 
 Floats = npt.NDArray[np.float32]
 Asked = tuple[str, tuple[str, ...]]
-
-_ACTIVATIONS: Mapping[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "none"}
 
 
 class Scorer(Protocol):
@@ -120,7 +118,7 @@ class CrossEncoder:
                 param="model",
             )
         self.encoder = Encoder(loaded)
-        self._activation = _activation(loaded)
+        self._activation = score_activation(loaded.config, loaded.name)
 
     def score(
         self,
@@ -145,21 +143,6 @@ class CrossEncoder:
         if max_document_tokens is not None:
             texts = self.encoder.shortened(texts, max_document_tokens)
         return self.encoder.encode_whole(queries, texts, cut="longest" if cut else "error")
-
-
-def _activation(loaded: LoadedModel) -> Activation:
-    """What the model's makers put on top, as sentence-transformers reads it; else a sigmoid."""
-    nested = loaded.config.get("sentence_transformers")
-    path = nested.get("activation_fn") if isinstance(nested, Mapping) else None
-    path = path or loaded.config.get("sbert_ce_default_activation_function")
-    if path is None:
-        return "sigmoid"
-    found = _ACTIVATIONS.get(str(path).rpartition(".")[2])
-    if found is None:
-        raise UnsupportedError(
-            f"{loaded.name} puts {shown(path)} on its scores", hint="Sigmoid or Identity"
-        )
-    return found
 
 
 def scorer(loaded: LoadedModel) -> Scorer:

@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from lmstack.core import ModelInfo, TextKind, UnsupportedError
 from lmstack.registry import LoadedModel, ModelFolder, Store, load
+from lmstack.serve.activations import probabilities
 from lmstack.serve.tasks.base import Task
 from lmstack.serve.tasks.catalog import task as make
-from lmstack.serve.tasks.classification import activation_of, probabilities
+from lmstack.serve.tasks.classification import activation_of
 from lmstack.serve.tasks.encoder import Encoder
 from lmstack.serve.tasks.filling import FillMask
 from lmstack.serve.tasks.late_interaction import LateInteractionScorer
@@ -55,6 +56,11 @@ class LocalReranker:
         """The reranker that ``ref`` names (no network). ``weights``: the form in which they are
         held, float32 unless given or already quantized."""
         return cls(load(ref, store, weights=weights), cut=cut)
+
+    @property
+    def encoder(self) -> Encoder:
+        """What reads the pairs."""
+        return self._scorer.encoder
 
     def score(
         self, query: str, passages: Sequence[str], max_passage_tokens: int | None = None

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from lmstack.core import Config, ContextLengthError, InputError, check_whole, shown
 from lmstack.registry import LoadedModel
+from lmstack.serve.activations import probabilities
 from lmstack.serve.tasks.base import Task, text_of
-from lmstack.serve.tasks.classification import probabilities
 from lmstack.serve.tasks.encoder import Encoder
 from lmstack.serve.tasks.results import Entities, Entity
 from lmstack.text import Tokenizer, Window

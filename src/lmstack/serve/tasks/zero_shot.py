@@ -15,8 +15,8 @@ import numpy as np
 
 from lmstack.core import Config, InputError, UnsupportedError, check_text, shown
 from lmstack.registry import LoadedModel
+from lmstack.serve.activations import probabilities
 from lmstack.serve.tasks.base import Task, text_of
-from lmstack.serve.tasks.classification import probabilities
 from lmstack.serve.tasks.encoder import Encoder
 from lmstack.serve.tasks.results import Label, LabelRanking
 

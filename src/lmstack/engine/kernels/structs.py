@@ -1,0 +1,151 @@
+"""program.h in Python: its structs, the sequences of a step, and one call that runs it. No torch.
+
+Not covered: where programs come from (`program`, `image`).
+
+Legend: N tokens of a step, D width.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lmstack.core import EngineError
+from lmstack.engine.kernels.library import Attention, Matrix, native
+
+__all__ = [
+    "ALIGNMENT",
+    "KV_FORMS",
+    "SPAN",
+    "TILE",
+    "BufferStruct",
+    "Int32s",
+    "OpStruct",
+    "ProgramStruct",
+    "Spans",
+    "StepStruct",
+    "address_of",
+    "run_step",
+    "whole_sequences",
+]
+
+Int32s = npt.NDArray[np.int32]
+KV_FORMS = ("bfloat16", "int8")
+TILE = 16
+ALIGNMENT = 64  # of a tile's address, in bytes
+
+SPAN = np.dtype(
+    [
+        ("row", np.int32), ("count", np.int32), ("start", np.int32), ("cross_keys", np.int32),
+        ("wanted", np.int32), ("padding", np.int32),
+        ("table", np.uint64), ("cross_table", np.uint64),
+    ]
+)  # fmt: skip
+
+
+class BufferStruct(Structure):
+    _fields_: ClassVar = [("width", c_int32), ("local", c_int32), ("at", c_int64)]
+
+
+class OpStruct(Structure):
+    _fields_: ClassVar = [
+        *((name, c_int32) for name in ("kind", "norm", "act", "inner")),
+        *((name, c_int32) for name in ("in_", "other", "third", "out")),
+        *((name, c_int32) for name in ("in_at", "other_at", "third_at", "out_at")),
+        *((name, c_int32) for name in ("cols", "matrix", "layer", "stream", "rope", "offset")),
+        *((name, c_float) for name in ("eps", "a", "b")),
+        ("table_cols", c_int32),
+        *((name, c_void_p) for name in ("norm_weight", "norm_bias", "bias", "table")),
+    ]
+
+
+class ProgramStruct(Structure):
+    _fields_: ClassVar = [
+        *((n, c_int32) for n in ("num_ops", "num_buffers", "num_matrices", "num_layers")),
+        *((n, c_int64) for n in ("row_floats", "local_floats")),
+        *((n, c_int32) for n in ("in_buffer", "out_buffer")),
+        ("ops", POINTER(OpStruct)),
+        ("buffers", POINTER(BufferStruct)),
+        ("matrices", POINTER(Matrix)),
+        ("layers", POINTER(Attention)),
+    ]
+
+
+class StepStruct(Structure):
+    _fields_: ClassVar = [
+        ("rows", c_int32),
+        ("num_spans", c_int32),
+        *((n, c_void_p) for n in ("ids", "positions", "types", "spans", "cache")),
+        ("layer_bytes", c_int64),
+        *((n, c_void_p) for n in ("cosines", "sines", "rotary_widths", "in_", "out")),
+        *((n, c_int64) for n in ("in_stride", "out_stride")),
+    ]
+
+
+class Spans:
+    """The sequences of a step, as C reads them. Keeps their tables alive."""
+
+    def __init__(self, count: int) -> None:
+        self.rows = np.zeros(count, SPAN)
+        self._kept: list[Int32s] = []
+
+    def put(
+        self,
+        index: int,
+        row: int,
+        count: int,
+        start: int,
+        table: Sequence[int],
+        cross_table: Sequence[int] = (),
+        cross_keys: int = 0,
+        *,
+        wanted: int | None = None,
+    ) -> None:
+        """Rows ``row`` to ``row + count`` are tokens ``start`` ... of a sequence; ``table`` and
+        ``cross_table``: its cache tiles; ``wanted``: as in `Span`."""
+        tiles = np.array((*table, *cross_table), np.int32)
+        self._kept.append(tiles)
+        at = tiles.ctypes.data
+        last = count if wanted is None else wanted
+        self.rows[index] = (row, count, start, cross_keys, last, 0, at, at + 4 * len(table))
+
+
+def whole_sequences(lengths: Sequence[int]) -> tuple[Spans, int]:
+    """Sequences that begin and end in one step, each in tiles of its own, and how many tiles."""
+    spans = Spans(len(lengths))
+    row = tiles = 0
+    for index, length in enumerate(lengths):
+        count = -(-length // TILE)
+        spans.put(index, row, length, 0, range(tiles, tiles + count))
+        row, tiles = row + length, tiles + count
+    return spans, tiles
+
+
+def run_step(program: ProgramStruct, step: StepStruct, threads: int) -> None:
+    """The result lies where ``step`` says."""
+    if native().lm_run(_team(threads), ctypes.byref(program), ctypes.byref(step)):
+        raise EngineError("a step needs more memory than there is")
+
+
+@functools.cache
+def _team(threads: int) -> int:
+    """The threads that share a step, asleep between steps; as long as the process lives."""
+    found = native().lm_team_new(threads)
+    if not found:
+        raise EngineError(f"{threads} threads cannot be started")
+    return int(found)
+
+
+# A child has none of its parent's threads, and would wait for them for ever.
+os.register_at_fork(after_in_child=_team.cache_clear)
+
+
+def address_of(array: npt.NDArray[Any] | None) -> int | None:
+    return None if array is None else array.ctypes.data

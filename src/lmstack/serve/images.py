@@ -1,0 +1,73 @@
+"""Writes the images that `light_models` reads, when a model was loaded with its module.
+
+A model that has no image, for its positions or its head, loads the long way every time. Nothing
+here fails: an image that cannot be written only costs time at the next start.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from lmstack.core import LmstackError, UnsupportedError
+from lmstack.engine.kernels.executor import NativeEncoder
+from lmstack.engine.kernels.image import write_image
+from lmstack.registry import LoadedModel, ModelFolder, Store
+from lmstack.registry.home import locked
+from lmstack.registry.packed import image_file, packed_file, stamp_of
+from lmstack.serve.embedder import LocalEmbedder
+from lmstack.serve.tasks.served import LocalReranker
+
+__all__ = ["keep_embedder", "keep_reranker"]
+
+log = logging.getLogger("lmstack.serve")
+Head = Mapping[str, npt.NDArray[np.float32]]
+
+
+def keep_embedder(embedder: LocalEmbedder, folder: ModelFolder, form: str, store: Store) -> None:
+    """For `light_embedder`."""
+    if isinstance(embedder.encoder, NativeEncoder):
+        _keep(embedder.encoder, {}, folder, form, store)
+
+
+def keep_reranker(reranker: LocalReranker, folder: ModelFolder, form: str, store: Store) -> None:
+    """For `light_reranker`."""
+    encoder = reranker.encoder
+    try:
+        head = _head(encoder.loaded)
+    except UnsupportedError as error:
+        log.info("%s has no image: %s", folder.name, error)
+        return
+    if encoder.native is not None:
+        _keep(encoder.native, head, folder, form, store)
+
+
+def _keep(encoder: NativeEncoder, head: Head, folder: ModelFolder, form: str, store: Store) -> None:
+    path = image_file(store.root, folder.digest, form)
+    weights = packed_file(store.root, folder.digest, form)
+    try:
+        with locked(store.root / "locks" / f"{path.name}.lock"):
+            write_image(path, encoder.parts(head), weights, stamp_of(folder, form))
+    except LmstackError as error:
+        log.info("%s has no image: %s", folder.name, error)
+
+
+def _head(loaded: LoadedModel) -> Head:
+    """BERT's, over the first token: a dense layer with tanh, if there is one, and a classifier."""
+    module = loaded.module
+    config, classifier = module.config, module.classifier
+    usual = config.head == "sequence" and config.pooling == "first" and classifier is not None
+    dense = module.transform
+    if not usual or (dense is not None and config.transform != "tanh") or module.transform_norm:
+        raise UnsupportedError("a head of another kind than BERT's has no image")
+    head: dict[str, npt.NDArray[np.float32]] = {}
+    for name, layer in (("transform", dense), ("classifier", classifier)):
+        if layer is None:
+            continue
+        weight = layer.weight.detach().float()
+        bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().float()
+        head |= {f"{name}.weight": weight.numpy(), f"{name}.bias": bias.numpy()}
+    return head

@@ -1,0 +1,169 @@
+"""The embedder and the reranker of search without torch, where their images are kept.
+
+They compute what `LocalEmbedder` and `LocalReranker` do with the same weights, and load in a
+tenth of a second instead of several. Images are written when the models were loaded the long way.
+Not covered: how an image runs (`lmstack.engine.kernels.image`).
+
+Legend: N tokens of a pack, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lmstack.core import FormatError, ModelInfo, NotFoundError, StoreError
+from lmstack.engine.kernels.image import ImageEncoder, read_image
+from lmstack.engine.kernels.library import problem
+from lmstack.registry import ModelFolder, Store
+from lmstack.registry.defaults import pooling_of
+from lmstack.registry.describe import json_file
+from lmstack.registry.packed import image_file, packed_file, served_digest, stamp_of
+from lmstack.serve.activations import Activation, probabilities, score_activation
+from lmstack.serve.text_embedder import TextEmbedder
+from lmstack.text.tokenizer import Tokenizer
+from lmstack.text.windows import Window, encode_windows, has_segments, model_limit
+
+__all__ = ["LightEmbedder", "LightReranker", "light_embedder", "light_reranker"]
+
+Floats = npt.NDArray[np.float32]
+# As the batches of `lmstack.serve.tasks.encoder`.
+_PACK_TOKENS = 2048
+
+
+class LightEmbedder(TextEmbedder):
+    """`LocalEmbedder` over an image. Thread-safe."""
+
+    def __init__(
+        self,
+        image: ImageEncoder,
+        info: ModelInfo,
+        path: Path,
+        *,
+        max_tokens: int | None = None,
+        dimensions: int | None = None,
+    ) -> None:
+        tokenizer = Tokenizer.from_folder(path)
+        facts = image.facts
+        super().__init__(
+            info,
+            tokenizer,
+            pooling_of(path, tokenizer),
+            window=facts.max_positions,
+            width=facts.hidden_size,
+            max_tokens=max_tokens,
+            dimensions=dimensions,
+        )
+        self._image = image
+
+    def _hidden(self, ids: npt.NDArray[np.int32], lengths: Sequence[int]) -> Floats:
+        return self._image.packed(ids, lengths)
+
+
+class LightReranker:
+    """`LocalReranker` over the image of a cross-encoder; what is too long is cut. Thread-safe."""
+
+    def __init__(self, image: ImageEncoder, info: ModelInfo, path: Path) -> None:
+        self._image = image
+        self._tokenizer = Tokenizer.from_folder(path)
+        self._limit = model_limit(self._tokenizer, image.facts.max_positions)
+        self._activation: Activation = score_activation(json_file(path / "config.json"), info.name)
+        self._typed = image.facts.token_types > 1 and has_segments(self._tokenizer)
+        self.info = ModelInfo(info.name, info.digest, self._limit)
+
+    def score(self, query: str, passages: Sequence[str]) -> Floats:
+        if not passages:
+            return np.zeros(0, np.float32)
+        queries = [query] * len(passages)
+        windows = [
+            window
+            for [window] in encode_windows(
+                self._tokenizer, queries, passages,
+                max_length=self._limit, cut="longest", special=False,
+            )
+        ]  # fmt: skip
+        logits = np.zeros(len(windows), np.float32)
+        for rows in _packs(windows):
+            logits[rows] = self._logits([windows[row] for row in rows])
+        return probabilities(logits, self._activation)
+
+    def _logits(self, windows: Sequence[Window]) -> Floats:
+        lengths = [len(window) for window in windows]
+        ids = [token for window in windows for token in window.ids]
+        types = [kind for window in windows for kind in window.types] if self._typed else None
+        hidden = self._image.packed(ids, lengths, types)
+        first = hidden[np.cumsum([0, *lengths[:-1]])]
+        return _headed(first, self._image.more)[:, 0]
+
+
+def _headed(first: Floats, head: Mapping[str, Floats]) -> Floats:
+    """(texts, D) of first tokens to (texts, labels): BERT's dense layer, and the classifier."""
+    if "transform.weight" in head:
+        first = np.tanh(first @ head["transform.weight"].T + head["transform.bias"])
+    scores: Floats = first @ head["classifier.weight"].T + head["classifier.bias"]
+    return scores
+
+
+def _packs(windows: Sequence[Window]) -> Iterator[list[int]]:
+    """Rows that run together, shortest first."""
+    pack: list[int] = []
+    tokens = 0
+    for row in sorted(range(len(windows)), key=lambda row: len(windows[row])):
+        if pack and tokens + len(windows[row]) > _PACK_TOKENS:
+            yield pack
+            pack, tokens = [], 0
+        pack.append(row)
+        tokens += len(windows[row])
+    yield pack
+
+
+def light_embedder(
+    folder: ModelFolder,
+    form: str | None,
+    store: Store | None = None,
+    *,
+    max_tokens: int | None = None,
+    dimensions: int | None = None,
+) -> LightEmbedder | None:
+    """None where there is no image of that form."""
+    image = _kept(folder, form, store or Store())
+    if image is None:
+        return None
+    return LightEmbedder(
+        image,
+        _info(folder, form),
+        folder.path,
+        max_tokens=max_tokens,
+        dimensions=dimensions,
+    )
+
+
+def light_reranker(
+    folder: ModelFolder, form: str | None, store: Store | None = None
+) -> LightReranker | None:
+    """None where there is no image of that form."""
+    image = _kept(folder, form, store or Store())
+    return None if image is None else LightReranker(image, _info(folder, form), folder.path)
+
+
+def _info(folder: ModelFolder, form: str | None) -> ModelInfo:
+    assert form is not None
+    return ModelInfo(folder.name, served_digest(folder, form))
+
+
+def _kept(folder: ModelFolder, form: str | None, store: Store) -> ImageEncoder | None:
+    """The image, of files that are those of the model's card."""
+    if form is None or problem():
+        return None
+    weights = packed_file(store.root, folder.digest, form)
+    try:
+        image = read_image(
+            image_file(store.root, folder.digest, form), weights, stamp_of(folder, form)
+        )
+    except (FormatError, NotFoundError, StoreError):
+        return None
+    folder.verify(store.hashes.sha256)
+    return image
