@@ -50,8 +50,9 @@ SCRIPTS = HERE / "ranking_peers"
 FOLDER = CACHE / "retrieval"
 MINILM = "all-minilm-l6-v2"
 BGE = "bge-small-en-v1.5"
+# As the command line indexes with them: MiniLM in the form that `embedding_forms.py` measured;
 # bge-small ships in int8, and is held so.
-EMBEDDERS: Mapping[str, str | None] = {MINILM: None, BGE: "int8"}
+EMBEDDERS: Mapping[str, str] = {MINILM: "int8", BGE: "int8"}
 RERANKER, LATE = "ms-marco-minilm-l12", "colbert-small"
 # Passages asked for, so that ten documents are left when each counts once.
 PASSAGES, DOCUMENTS = 30, 10
@@ -117,7 +118,9 @@ def our_rankings(
         if not mine:
             continue
         embedder = Prepared(LocalEmbedder.load(name, store, weights=form))
-        with Index.open(FOLDER / collection.name / f"{name}.idx", embedder, config=config) as index:
+        with Index.open(
+            FOLDER / collection.name / f"{name}-{form}.idx", embedder, config=config
+        ) as index:
             index.update([folder])
             for system in mine:
                 models = _models(system, parts, store)

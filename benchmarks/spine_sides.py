@@ -94,7 +94,7 @@ def lmstack_generation(name: str) -> float:
 def lmstack_embedding(name: str) -> float:
     from lmstack.serve import LocalEmbedder
 
-    embedder = LocalEmbedder.load(EMBEDDER)
+    embedder = LocalEmbedder.load(EMBEDDER, weights="float32")
     if name == "index":
         return lmstack_index(embedder)
     batch = texts(30, 600) if name == "embed_short" else texts(200, 120)
@@ -212,7 +212,7 @@ def index_chunks(scratch: pathlib.Path) -> list[str]:
     folder = scratch / "files"
     folder.mkdir()
     index_files(folder)
-    recorder = Recorder(LocalEmbedder.load(EMBEDDER))
+    recorder = Recorder(LocalEmbedder.load(EMBEDDER, weights="float32"))
     with Index.open(scratch / "index", recorder) as index:
         index.update([folder])
     return recorder.passages

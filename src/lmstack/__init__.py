@@ -82,7 +82,7 @@ def load(
 
     All have ``.module`` (the `Transformer`: ``module(input_ids, attention_mask)`` gives logits
     and hidden states), ``.tokenizer``, ``.generate`` and ``.save(folder)``. One that generates
-    text comes as a `LocalModel`, an embedding model as `load_embedder` gives it, any other as
+    text comes as a `LocalModel`, an embedding model as a `LocalEmbedder`, any other as
     what `task` runs. ``weights``: the form in which they are held, ``float32`` (the default,
     whose logits are those of other implementations), ``bfloat16`` (as the command line serves a
     language model, twice as fast), ``int8``, ``q4`` or ``file`` (the blocks of a GGUF file).
@@ -96,8 +96,10 @@ def load(
 
 
 def load_embedder(name_or_folder: str | Path, *, weights: str | None = None) -> LocalEmbedder:
-    """An embedding model with ``.embed(texts)``, its weights in float32 unless ``weights`` names
-    another form. Nothing is downloaded."""
+    """An embedding model with ``.embed(texts)``. ``weights``: the form in which they are held;
+    unless given, the one that the command line indexes with: int8 for all-minilm-l6-v2, that of
+    the files for others. ``float32`` gives the vectors of other implementations. Nothing is
+    downloaded."""
     from lmstack.serve import LocalEmbedder
 
     return LocalEmbedder.load(name_or_folder, weights=weights)

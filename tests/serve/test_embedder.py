@@ -48,7 +48,7 @@ def texts(count: int, low: int = 1, high: int = 60, seed: int = 0) -> list[str]:
 
 @pytest.fixture(scope="module")
 def embedder(minilm):
-    return LocalEmbedder.load(minilm)
+    return LocalEmbedder.load(minilm, weights="float32")
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ def open_index(
             hint=f"lmstack index add --index {shlex.quote(str(folder))} DIR",
             param="index",
         )
-    name = embedder_name or (None if rebuild else wiring.embedder_of_index(folder))
+    name = embedder_name if rebuild else wiring.embedder_of_index(folder, embedder_name)
     model = wiring.embedder(name) if embeds else None
     config = IndexConfig(vectors=vectors, lock_timeout_s=LOCK_TIMEOUT_S)
     with Index.open(folder, model, create, config=config, rebuild=rebuild) as index:
@@ -77,7 +77,8 @@ def machines(
 
     config = RayConfig(address="" if address == "local" else address, copies=copies)
     digest = index.status(check=False).embedder_digest
-    return RayMachines(partial(wiring.embedder, embedder_name), digest, config)
+    name = wiring.embedder_of_index(index.place, embedder_name)
+    return RayMachines(partial(wiring.embedder, name), digest, config)
 
 
 @contextmanager

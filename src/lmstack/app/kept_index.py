@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from lmstack.app.embedder_wiring import shaped_name
 from lmstack.app.uploads import Uploads
 from lmstack.core import Embedder, LmstackError
 from lmstack.rag import Index, IndexConfig, Plan, Problem, Progress
@@ -214,7 +215,8 @@ class KeptIndex:
         with self._reopening:
             if not self.index.is_current():
                 with Index.open(self.index.place, create=False) as changed:
-                    name = changed.status(check=False).embedder
+                    now = changed.status(check=False)
+                name = shaped_name(now.embedder, now.embedder_digest)
                 self.embedder = self._embedder_named(name)
                 before = self.index
                 self.index = Index.open(before.place, self.embedder, config=self._config)

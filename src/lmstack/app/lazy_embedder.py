@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.core import Embedder, ModelInfo, TextKind
-from lmstack.registry.packed import served_digest
+from lmstack.registry.packed import embedding_form, own_form, served_digest
 
 if TYPE_CHECKING:
     from lmstack.registry import ModelFolder
@@ -23,9 +23,8 @@ __all__ = ["LazyEmbedder"]
 
 
 class LazyEmbedder:
-    """`Embedder` over a model folder, its weights in the form ``weights`` (None: float32, or as
-    the folder has them), with ``max_tokens`` and ``dimensions`` as for `LocalEmbedder`.
-    Thread-safe; loads once."""
+    """`Embedder` over a model folder, with ``weights``, ``max_tokens`` and ``dimensions`` as for
+    `LocalEmbedder.load`. Thread-safe; loads once."""
 
     def __init__(
         self,
@@ -35,11 +34,13 @@ class LazyEmbedder:
         max_tokens: int | None = None,
         dimensions: int | None = None,
     ) -> None:
-        self._folder, self._weights = folder, weights
+        self._folder, self._weights = folder, weights or embedding_form(folder)
         self._max_tokens, self._dimensions = max_tokens, dimensions
         self._loaded: Embedder | None = None
         self._loading = threading.Lock()
-        digest = folder.digest if weights is None else served_digest(folder, weights)
+        digest = folder.digest
+        if self._weights is not None:
+            digest = served_digest(folder, self._weights, own_form(folder))
         self.info = ModelInfo(folder.name, digest)
         if max_tokens is not None or dimensions is not None:
             # Whether that is all that the model has, only the model says.

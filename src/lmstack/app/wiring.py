@@ -22,6 +22,7 @@ from lmstack.app.embedder_wiring import (
     DEFAULT_EMBEDDER,
     embedder_named,
     is_remote_embedder,
+    name_for_index,
     shaped_name,
 )
 from lmstack.core import (
@@ -195,16 +196,19 @@ def embedder(name: str | None) -> Embedder:
     return embedder_named(name)
 
 
-def embedder_of_index(place: Path | str) -> str | None:
-    """The model that an index was made with; None where there is no index that can be read."""
+def embedder_of_index(place: Path | str, given: str | None = None) -> str | None:
+    """The name of the model that an index was made with, where nobody gave one; else of the one
+    that ``given`` means for it. ``given`` where there is no index that can be read."""
     from lmstack.rag import Index
 
     try:
         with Index.open(place, create=False) as index:
             status = index.status(check=False)
-            return shaped_name(status.embedder, status.embedder_digest)
     except LmstackError:
-        return None
+        return given
+    if given is None:
+        return shaped_name(status.embedder, status.embedder_digest)
+    return name_for_index(given, status.embedder_digest)
 
 
 def generator(
@@ -328,7 +332,7 @@ def service(
         index_dir=index_of(docs),
         audit_path=audit_path(),
         model=chat,
-        embedder=loaded(embedder(embedder_name or embedder_of_index(index_of(docs)))),
+        embedder=loaded(embedder(embedder_of_index(index_of(docs), embedder_name))),
         embedder_named=lambda name: loaded(embedder(name)),
         reranker=retrieval_wiring.answer_reranker(note),
         also=beside,

@@ -47,6 +47,7 @@ from lmstack.rag.catalogue.rows import (
 from lmstack.rag.catalogue.spaces import (
     identity_of,
     recipe_of,
+    weights_of,
 )
 from lmstack.rag.catalogue.status import IndexStatus
 from lmstack.rag.catalogue.stored_passages import StoredPassage, read_passages
@@ -283,6 +284,7 @@ class Index(IndexView):
             bytes=self._database.size(),
             embedder=space.embedder,
             embedder_digest=space.embedder_digest,
+            embedder_weights=weights_of(space.embedder_digest),
             dimensions=self.dimensions,
             sources=tuple(display_path(root) for root in memory.roots.values()),
             problems=(*(plan.problems if plan else _stored(memory)), *self._hidden()),

@@ -24,12 +24,14 @@ from lmstack.rag.catalogue.postgres import PostgresDatabase
 from lmstack.rag.catalogue.rows import next_revision, remove_all_documents, set_meta
 from lmstack.rag.catalogue.schema import vectors
 from lmstack.rag.catalogue.spaces import (
+    FILE_WEIGHTS,
     Space,
     active_space,
     identity_of,
     make_space,
     recipe_of,
     remove_all_spaces,
+    weights_of,
 )
 from lmstack.rag.catalogue.sqlite import SqliteDatabase, move_aside
 from lmstack.rag.catalogue.vector_blob import (
@@ -170,14 +172,23 @@ def _short(identity: str) -> str:
     return start[:19] + plus + form
 
 
+def _weights(identity: str) -> str:
+    """The form that an embedder's options call the weights of ``identity``."""
+    found = weights_of(identity)
+    return "float32" if found in (None, FILE_WEIGHTS) else str(found)
+
+
 def _check_embedder(space: Space, embedder: Embedder, place: str) -> None:
-    if space.embedder_digest == identity_of(embedder):
+    made, given = space.embedder_digest, identity_of(embedder)
+    if made == given:
         return
+    name, use = embedder.info.name, "that model"
+    if made.partition("+")[0] == given.partition("+")[0]:
+        name, use = f"{name},weights={_weights(given)}", f"its {_weights(made)} weights"
     raise InputError(
         f"the index {shown(place)} was made with {space.embedder} "
-        f"({_short(space.embedder_digest)}), not {embedder.info.name} "
-        f"({_short(identity_of(embedder))})",
-        hint=f"use that model, or change to this one: lmstack index update --embedder "
-        f"{embedder.info.name} {index_option(place)} (with --rebuild: make the index anew)",
+        f"({_short(made)}), not {embedder.info.name} ({_short(given)})",
+        hint=f"use {use}, or change to this one: lmstack index update --embedder "
+        f"{name} {index_option(place)} (with --rebuild: make the index anew)",
         param="embedder",
     )

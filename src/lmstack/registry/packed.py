@@ -17,6 +17,7 @@ from lmstack.core import FormatError, InputError, NotFoundError, StoreError, sho
 from lmstack.model.packed_header import PACKED
 from lmstack.registry.card import ModelFolder, write_atomic
 from lmstack.registry.home import locked, store_error
+from lmstack.registry.known import KNOWN
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "asked_form",
     "discard_packed",
+    "embedding_form",
     "has_blocks",
     "image_file",
     "load_form",
@@ -102,6 +104,16 @@ def _most_are_blocks(gguf: Path) -> bool:
 def stamp_of(folder: ModelFolder, form: str) -> dict[str, str]:
     """What a kept file of that form says that it was made from."""
     return {"model": folder.digest, "form": form, "recipe": _RECIPE}
+
+
+def embedding_form(folder: ModelFolder) -> str | None:
+    """The form in which an embedding model is used unless another is asked for; None: as its
+    files have it. It depends on the model and never on the machine, because several machines may
+    write to one index."""
+    known = KNOWN.get(folder.card.name)
+    if known is None or known.source != folder.card.source:
+        return None
+    return known.embeds_in
 
 
 def served_digest(folder: ModelFolder, form: str, own: str | None = None) -> str:

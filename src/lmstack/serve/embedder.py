@@ -17,6 +17,7 @@ import torch
 from lmstack.core import ModelInfo, UnsupportedError
 from lmstack.engine.executor import open_encoder
 from lmstack.registry import LoadedModel, ModelFolder, Store, load
+from lmstack.registry.packed import embedding_form
 from lmstack.serve.text_embedder import TextEmbedder
 
 __all__ = ["LocalEmbedder"]
@@ -72,8 +73,12 @@ class LocalEmbedder(TextEmbedder):
         dimensions: int | None = None,
     ) -> Self:
         """The embedder that ``ref`` names (no network). ``weights``: the form in which they are
-        held, float32 unless given or already quantized."""
-        loaded = load(ref, store, weights=weights)
+        held. Unless given it is int8 for models whose search was measured in it
+        (docs/embeddings.md), else that of the files; ``float32`` gives the vectors of other
+        implementations."""
+        store = store or Store()
+        folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
+        loaded = load(folder, store, weights=weights or embedding_form(folder))
         return cls(loaded, max_tokens=max_tokens, dimensions=dimensions)
 
     def generate(self, *_: Any, **__: Any) -> str:

@@ -86,8 +86,9 @@ EmbedderName = Annotated[
         "--embedder",
         metavar="NAME",
         help="The embedding model: a name in the store or a folder, with ,dimensions=N for shorter"
-        " vectors and ,tokens=N to read less of each text; or openai:NAME, to which texts are then"
-        " sent. [default: all-minilm-l6-v2]",
+        " vectors, ,tokens=N to read less of each text and ,weights=FORM for how its weights are"
+        " held; or openai:NAME, to which texts are then sent. [default: the one that the index was"
+        " made with, else all-minilm-l6-v2]",
     ),
 ]
 Also = Annotated[

@@ -172,7 +172,7 @@ def update(
 
 def _change_embedder(out: Output, index: Place, name: str) -> None:
     """Nothing, if the index is made with it already."""
-    model = wiring.embedder(name)
+    model = wiring.embedder(wiring.embedder_of_index(index, name))
     with document_wiring.open_index(index, None, create=False, embeds=False) as opened:
         if not opened.is_made_with(model):
             with indexing.shown_progress(out, f"Embedding with {name}") as progress:

@@ -17,6 +17,7 @@ from lmstack.rag.reading.load import PARSER_VERSION
 from lmstack.rag.search.lexical import POSTINGS_VERSION
 
 __all__ = [
+    "FILE_WEIGHTS",
     "Space",
     "active_space",
     "current_state",
@@ -25,7 +26,12 @@ __all__ = [
     "make_space",
     "recipe_of",
     "remove_all_spaces",
+    "weights_of",
 ]
+
+
+# What a digest that names no form stands for.
+FILE_WEIGHTS = "as in the model's files (float32 unless quantized)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,14 @@ def remove_all_spaces(connection: sa.Connection) -> None:
 def identity_of(embedder: Embedder) -> str:
     """The content digest; a remote model has only its name and size to be known by."""
     return embedder.info.digest or f"name:{embedder.info.name}:{embedder.dimensions}"
+
+
+def weights_of(identity: str) -> str | None:
+    """The form of the weights that made the vectors of ``identity``; None for a remote model."""
+    if identity.startswith("name:"):
+        return None
+    parts = (part for part in identity.split("+")[1:] if not part[:1].isdigit())
+    return next(parts, FILE_WEIGHTS)
 
 
 def recipe_of(chunking: ChunkConfig, max_tokens: int, writer: str = "") -> str:

@@ -17,7 +17,8 @@ class IndexStatus:
     ``rules`` say what is read of those that have some. ``plan`` is what an update would do, None
     if not asked for. ``fields``: the names that filters may use, with the number of documents
     that have each. ``labels``: those given to paths. ``store`` keeps the vectors
-    besides."""
+    besides. ``embedder_weights``: the form of weights that made the vectors, None for a remote
+    model."""
 
     folder: str
     documents: int
@@ -25,6 +26,7 @@ class IndexStatus:
     bytes: int
     embedder: str
     embedder_digest: str
+    embedder_weights: str | None
     dimensions: int
     sources: tuple[str, ...]
     problems: tuple[Problem, ...]
