@@ -97,6 +97,31 @@ def test_ner_tags_as_transformers_does(pii_ner, inputs):
     assert {"GIVEN_NAME", "SURNAME", "EMAIL", "STREET_NAME"} <= kinds
 
 
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("His address is bob@example.com, call him.", ["EMAIL bob@example.com"]),
+        ("My email is john.smith42@gmail.com.", ["EMAIL john.smith42@gmail.com"]),
+        ("Anna Smith (info@lmu.edu) will attend.", ["EMAIL info@lmu.edu"]),
+        (
+            "Call (555) 867-5309 or (555) 867-5310.",
+            ["PHONE (555) 867-5309", "PHONE (555) 867-5310"],
+        ),
+        (
+            "We met Anna,Peter and Maria.",
+            ["GIVEN_NAME Anna", "GIVEN_NAME Peter", "GIVEN_NAME Maria"],
+        ),
+    ],
+)
+def test_an_address_is_one_entity_by_default_although_the_model_begins_it_anew(
+    pii_ner, text, whole
+):
+    task = lmstack.task("ner", load(pii_ner))
+    found = [f"{e.label} {text[e.start : e.end]}" for e in task(text).entities]
+    label = whole[0].split()[0]
+    assert [entity for entity in found if entity.startswith(label)] == whole
+
+
 @SOME
 @torch.no_grad()
 def test_albert_fills_masks_as_transformers_does(albert_smiles, inputs):

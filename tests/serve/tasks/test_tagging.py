@@ -9,7 +9,7 @@ import pytest
 import lmstack
 from lmstack.core import ContextLengthError, InputError
 from lmstack.serve.tasks import Entity
-from lmstack.serve.tasks.tagging import without_overlaps
+from lmstack.serve.tasks.tagging import is_seam, without_overlaps
 
 from .conftest import TEXTS, Both, Make
 
@@ -61,6 +61,23 @@ def test_the_strategies_differ_on_these_texts(bert: Both) -> None:
     ner = lmstack.task("ner", bert.ours)
     found = {strategy: str(ner(TEXTS, aggregation=strategy)) for strategy in STRATEGIES}
     assert len(set(found.values())) == len(STRATEGIES)
+
+
+@pytest.mark.parametrize(
+    ("text", "end", "start", "together"),
+    [
+        ("bob@example", 3, 3, True),
+        ("bob@example", 4, 4, True),
+        ("bob @example", 3, 4, False),
+        ("张三李四", 2, 2, False),
+        ("bobalice", 3, 3, False),
+        ("(555", 1, 1, True),
+    ],
+)
+def test_only_punctuation_holds_together_what_the_model_begins_anew(
+    text: str, end: int, start: int, together: bool
+) -> None:
+    assert is_seam(text, end, start) == together
 
 
 def test_ignored_labels_are_left_out(bert: Both) -> None:

@@ -94,7 +94,10 @@ Labels = Annotated[str | None, _text("--labels", "A,B,...", "zero-shot: labels t
 Template = Annotated[str | None, _text("--template", "TEXT", "zero-shot: a hypothesis with {}.")]
 MultiLabel = Annotated[bool | None, _flag("--multi-label", "zero-shot: judge each by itself.")]
 Aggregation = Annotated[
-    str | None, _text("--aggregation", "HOW", "ner: none, simple, first, average or max.")
+    str | None,
+    _text(
+        "--aggregation", "HOW", "ner: none, simple, first, average, max or whole. [default: whole]"
+    ),
 ]
 Targets = Annotated[
     list[str] | None, _text("--targets", "WORD", "fill-mask: choose among these; repeat it.")
