@@ -89,7 +89,12 @@ def test_no_route_shows_a_hidden_document(server: TestClient, docs: Path) -> Non
     seen = _all_routes(server, "visitor", docs)
     told = {route for route, text in seen.items() if "salaries" in text or "ninety" in text}
     assert told == set()
-    assert json.loads(seen["/api/status"])["files"] == {"total": 2, "indexed": 2, "problems": 0}
+    assert json.loads(seen["/api/status"])["files"] == {
+        "total": 2,
+        "indexed": 2,
+        "problems": 0,
+        "not_read": 0,
+    }
     assert json.loads(seen["/api/documents"])["total"] == 2
     assert json.loads(seen["/api/documents?find=salaries"])["found"] == 0
 

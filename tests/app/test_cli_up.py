@@ -278,6 +278,13 @@ def test_a_port_that_cannot_be_is_an_error(run: Run, docs: Path, models: None) -
     assert "70000" in ran.err
 
 
+def test_the_folder_may_be_given_as_for_ask(run: Run, docs: Path) -> None:
+    ran = run("up", "--docs", "nowhere")
+    assert (ran.code, "nowhere" in ran.err) == (1, True)
+    assert run("up", "docs", "--docs", "docs").code == 2
+    assert run("up").err.splitlines()[1] == "try:   lmstack up DIR"
+
+
 def test_a_missing_folder_is_found_before_anything_is_loaded(run: Run, docs: Path) -> None:
     ran = run("up", "nowhere")
     assert ran.code == 1

@@ -109,7 +109,10 @@ def open_source(
     with open_index(folder, embedder_name, create=True, rebuild=rebuild) as opened:
         with indexing.shown_progress(out, f"Indexing {docs}") as progress:
             result = opened.update([source], progress=progress)
-        out.problems(progress.rest([wiring.as_json(problem) for problem in result.problems]))
+        indexing.tell_of_problems(out, result, progress)
+        # Not at every question: who has been told once can look it up.
+        if result.changed_anything or not opened.documents():
+            indexing.tell_of_not_read(out, result, f"--docs {shlex.quote(str(docs))}")
         yield opened
         indexing.tell_of_store(out, opened)
 

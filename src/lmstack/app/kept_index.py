@@ -15,7 +15,7 @@ from typing import Literal
 from lmstack.app.embedder_wiring import shaped_name
 from lmstack.app.uploads import Uploads
 from lmstack.core import Embedder, LmstackError
-from lmstack.rag import Index, IndexConfig, Plan, Problem, Progress
+from lmstack.rag import Index, IndexConfig, Plan, Problem, Progress, UpdateResult
 from lmstack.rag.updating.watch import Watcher
 
 __all__ = ["KeptIndex", "Round", "Standing", "State"]
@@ -54,7 +54,8 @@ class KeptIndex:
     """Owns the index of ``folder`` (`close` closes it), not the embedder. ``rescan_s``: how often
     the folder is looked through for changes, 0 only when told to. ``uploads``: whose folders and
     labels are made before anything is indexed. ``embedder_named`` loads the model that the index
-    was changed to while it was open; ``reopened`` is called when it was."""
+    was changed to while it was open; ``reopened`` is called when it was; ``settled`` is told what
+    each round over the folder did, in the thread that went round."""
 
     def __init__(
         self,
@@ -67,11 +68,13 @@ class KeptIndex:
         uploads: Uploads | None = None,
         embedder_named: Callable[[str], Embedder] | None = None,
         reopened: Callable[[], None] = lambda: None,
+        settled: Callable[[UpdateResult], None] = lambda _: None,
     ) -> None:
         self.folder, self.embedder = folder, embedder
         self.index = Index.open(place, embedder, config=config)
         self._config, self._rescan_s, self._uploads = config, rescan_s, uploads
         self._embedder_named, self._reopened = embedder_named, reopened
+        self._settled = settled
         self._reopening = threading.Lock()
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -162,6 +165,7 @@ class KeptIndex:
             self._begin(plan)
             result = index.update([self.folder], self._progressed)
             self._settle("ready", Round(result.plan, set(), result.problems))
+            self._settled(result)
         except _ClosedError:
             pass
         except LmstackError as error:

@@ -27,7 +27,7 @@ from lmstack.app.uploads import Uploads
 from lmstack.app.web import PUBLIC_PATHS, add_page
 from lmstack.app.workspace import Workspace
 from lmstack.core import ChatModel, Delta, Embedder, ModelInfo, Request, Reranker
-from lmstack.rag import AnswerTokenizer, GroundedModel
+from lmstack.rag import AnswerTokenizer, GroundedModel, UpdateResult
 from lmstack.safety import AuditLog, GuardedModel, Limits, RateLimiter
 from lmstack.serve import create_app
 
@@ -53,9 +53,11 @@ def build_service(
     also: Also | None = None,
     uploads: bool = False,
     door: CommandDoor | None = None,
+    settled: Callable[[UpdateResult], None] = lambda _: None,
 ) -> Service:
     """Everything loaded and wired; indexing starts in the background. ``uploads``: people may
-    add files to ``folder``. ``door``: where commands of this user are answered."""
+    add files to ``folder``. ``door``: where commands of this user are answered. ``settled`` is
+    told what each round over the folder did."""
     also = also or Also()
     audit, limits = AuditLog(audit_path), Limits()
     limiter = RateLimiter(limits)
@@ -84,6 +86,7 @@ def build_service(
         access=access,
         uploads=taken,
         embedder_named=embedder_named,
+        settled=settled,
     )
     name = served_name(folder, model.info.name)
     grounded = DocumentsModel(workspace, name, getattr(model, "tokenizer", None))

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from lmstack.app.inspection import Inspection
     from lmstack.app.server import Service
     from lmstack.engine import EngineConfig
+    from lmstack.rag import UpdateResult
     from lmstack.registry import Broken, LoadedModel, ModelFolder
     from lmstack.safety import AuditReport
     from lmstack.text import Finding, Tokenizer
@@ -308,12 +309,13 @@ def service(
     local: bool,
     uploads: bool = False,
     note: Callable[[str], None] = lambda _: None,
+    settled: Callable[[UpdateResult], None] = lambda _: None,
 ) -> Service:
     """Load the models and put everything that `lmstack up` serves together.
 
     ``engine``: settings of every engine that differ from what is usual. ``local``: only this
     machine can ask, so requests under other host names are refused. ``note`` is told what is
-    done without.
+    done without, ``settled`` what each round over the folder did.
     """
     from lmstack.app.service import build_service
     from lmstack.engine import EngineConfig
@@ -339,6 +341,7 @@ def service(
         api_keys=api_keys,
         key_entries=key_entries,
         uploads=uploads,
+        settled=settled,
         allowed_hosts=LOCAL_HOSTS if local else ("*",),
         close_model=close_all,
         door=_command_door(docs, model, embedder_name, weights),

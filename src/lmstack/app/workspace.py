@@ -47,6 +47,7 @@ from lmstack.rag import (
     IndexConfig,
     IndexView,
     Problem,
+    UpdateResult,
 )
 from lmstack.rag.filters import Filter
 from lmstack.rag.search.followup import turns_of
@@ -87,7 +88,8 @@ class Workspace:
     ``guard`` is put before every question, whether or not it reaches the language model.
     ``access`` says what each client may see; all it is shown is within that. ``uploads`` takes
     files, where they are taken. ``embedder_named``
-    loads the model that the index was changed to while it was open."""
+    loads the model that the index was changed to while it was open; ``settled`` is told what each
+    round over the folder did, in the thread that indexes."""
 
     def __init__(
         self,
@@ -102,6 +104,7 @@ class Workspace:
         access: Access | None = None,
         uploads: Uploads | None = None,
         embedder_named: Callable[[str], Embedder] | None = None,
+        settled: Callable[[UpdateResult], None] = lambda _: None,
     ) -> None:
         self.config = config or WorkspaceConfig()
         self.folder = Path(os.path.abspath(folder))
@@ -116,6 +119,7 @@ class Workspace:
             uploads=uploads,
             embedder_named=embedder_named,
             reopened=self._forget,
+            settled=settled,
         )
         self._access = access or Access()
         self.uploads = uploads
@@ -202,7 +206,7 @@ class Workspace:
         # Whoever may not see everything learns nothing of how the rest is coming along.
         known, own = self.view_of(client).documents(), self._own_round(client)
         state = "starting" if shown["state"] == "starting" else "ready"
-        files = {"total": len(known), "indexed": len(known), "problems": 0}
+        files = {"total": len(known), "indexed": len(known), "problems": 0, "not_read": 0}
         nothing = {"remaining_s": None, "problem": None}
         return {
             **shown,
@@ -247,6 +251,7 @@ class Workspace:
                 "total": (planned if busy else standing.indexed) + len(now.problems),
                 "indexed": max(0, indexed),
                 "problems": len(now.problems),
+                "not_read": now.plan.not_read.total,
             },
             "remaining_s": now.remaining_s if busy else None,
             "problem": failure and {"message": failure.message, "hint": failure.hint},

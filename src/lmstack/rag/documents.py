@@ -33,17 +33,21 @@ Format = Literal[
 ]
 BlockKind = Literal["heading", "paragraph", "list", "code", "table", "quote", "matter"]
 ProblemKind = Literal[
-    "access",
     "absent",
+    "access",
     "binary",
     "closed",
     "empty",
     "encoding",
     "encrypted",
+    "ending",
     "failed",
+    "folder",
     "format",
     "memory",
     "name",
+    "pattern",
+    "removed",
     "scanned",
     "size",
     "slow",

@@ -322,7 +322,15 @@ class Index(IndexView):
         )
 
     def _reported(self, result: UpdateResult) -> UpdateResult:
-        return replace(result, problems=(*result.problems, *self._hidden()))
+        hidden, written = self._hidden(), {*result.plan.add, *result.plan.change}
+        return replace(
+            result,
+            problems=(*result.problems, *hidden),
+            new_problems=(
+                *result.new_problems,
+                *(problem for problem in hidden if problem.path in written),
+            ),
+        )
 
     def verify(self) -> VerifyReport:
         """Check hashes, offsets, postings and vectors against the stored text, and measure what

@@ -30,12 +30,12 @@ def test_status_goes_from_starting_over_indexing_to_ready(
     assert workspace.status()["state"] == "starting"
     workspace.start_indexing()
     until(lambda: workspace.status()["state"] == "indexing")
-    assert workspace.status()["files"] == {"total": 2, "indexed": 0, "problems": 0}
+    assert workspace.status()["files"] == {"total": 2, "indexed": 0, "problems": 0, "not_read": 0}
     rows = workspace.documents()["documents"]
     assert [(row["id"], row["state"]) for row in rows] == [(None, "waiting")] * 2
     embedder.gate.set()
     until(lambda: workspace.status()["state"] == "ready")
-    assert workspace.status()["files"] == {"total": 2, "indexed": 2, "problems": 0}
+    assert workspace.status()["files"] == {"total": 2, "indexed": 2, "problems": 0, "not_read": 0}
     rows = workspace.documents()["documents"]
     assert [(os.path.basename(row["path"]), row["state"]) for row in rows] == [
         ("garden.md", "indexed"),
@@ -123,7 +123,7 @@ def test_broken_file_is_a_problem_and_the_others_are_in(make: Any, docs: Path, u
     workspace = make()
     workspace.start_indexing()
     until(lambda: workspace.status()["state"] == "ready")
-    assert workspace.status()["files"] == {"total": 3, "indexed": 2, "problems": 1}
+    assert workspace.status()["files"] == {"total": 3, "indexed": 2, "problems": 1, "not_read": 0}
     first = workspace.documents()["documents"][0]
     assert first["state"] == "problem"
     assert first["path"].endswith("bad.md")

@@ -10,6 +10,7 @@ import pytest
 
 from lmstack.core import NotFoundError
 from lmstack.rag.documents import Problem
+from lmstack.rag.reading.passing import PassedOver
 from lmstack.rag.reading.scan import Found, scan_source
 
 
@@ -28,6 +29,21 @@ def test_hidden_junk_and_unknown_files_are_passed_over(tmp_path):
     for name in ["a.md", "sub/b.TXT", ".git/c.md", ".d.md", "node_modules/e.md", "f.png"]:
         _touch(tmp_path / name)
     assert _scan(tmp_path) == (["a.md", "sub/b.TXT"], {})
+
+
+def test_what_is_passed_over_says_why_and_hidden_files_are_not_told(tmp_path):
+    names = ["a.md", "f.png", "Mr. Smith", "build/o.md", ".git/c.md", ".d.png", "draft/x.md"]
+    for name in names:
+        _touch(tmp_path / name)
+    (tmp_path / "l.zip").symlink_to(tmp_path.parent)
+    (tmp_path / ".lmstackignore").write_text("draft/\n")
+    passed = [r for r in scan_source(tmp_path) if isinstance(r, PassedOver)]
+    assert [(r.path, r.reason, r.ending) for r in passed] == [
+        ("Mr. Smith", "ending", ""),
+        ("build", "folder", ""),
+        ("draft", "pattern", ""),
+        ("f.png", "ending", ".png"),
+    ]
 
 
 def test_link_to_a_folder_above_is_a_loop_and_not_followed(tmp_path):

@@ -26,7 +26,6 @@ __all__ = [
     "NumPassages",
     "Place",
     "Rebuild",
-    "RequiredIndex",
     "Weights",
     "check_words",
     "filter_of",
@@ -112,15 +111,6 @@ IndexFolder = Annotated[
         parser=index_place,
         metavar="DIR",
         help="An index made with `lmstack index add`: its folder, or postgresql://HOST/DATABASE.",
-    ),
-]
-RequiredIndex = Annotated[
-    Place,
-    typer.Option(
-        "--index",
-        parser=index_place,
-        metavar="DIR",
-        help="The folder that holds the index, or postgresql://HOST/DATABASE.",
     ),
 ]
 NumPassages = Annotated[

@@ -17,6 +17,7 @@ from lmstack.core import check_range, shown
 __all__ = [
     "KEYS_VARIABLE",
     "DocsFolder",
+    "DocsOption",
     "Host",
     "KeyWeights",
     "KeysFile",
@@ -29,7 +30,11 @@ __all__ = [
 KEYS_VARIABLE = "LMSTACK_API_KEYS"
 
 DocsFolder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="The folder of documents to answer from.")
+    Path | None,
+    typer.Argument(metavar="DIR", help="The folder of documents to answer from."),
+]
+DocsOption = Annotated[
+    Path | None, typer.Option("--docs", metavar="DIR", help="The same, as for `lmstack ask`.")
 ]
 Port = Annotated[int, typer.Option("--port", metavar="PORT", help="Port to listen on.")]
 Host = Annotated[

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from lmstack.app import wiring
 from lmstack.app.command import command, group
-from lmstack.app.commands._options import Docs, IndexFolder, one_source
+from lmstack.app.commands._index_choice import chosen_index
+from lmstack.app.commands._options import Docs, IndexFolder
 from lmstack.app.formats import printable
 from lmstack.app.output import Output
 from lmstack.core import InputError
@@ -86,8 +86,8 @@ def _wrong(record: dict[str, Any]) -> list[str]:
 def _store(docs: Path | None, index: Any, name: str) -> FeedbackStore:
     from lmstack.app.feedback import FeedbackStore
 
-    one_source(docs, index, f"lmstack feedback {name}")
-    folder = wiring.index_of(wiring.existing_folder(docs)) if docs is not None else index
+    # A folder of which no answer was judged may have no index yet.
+    folder = chosen_index(docs, index, f"lmstack feedback {name}", create=True).place
     if not isinstance(folder, Path):
         raise InputError(
             "feedback is kept beside an index in a folder", hint="--docs DIR", param="index"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmstack.app import document_wiring, wiring
-from lmstack.app.commands._options import Place, RequiredIndex
+from lmstack.app.commands._index_choice import ChosenIndex, chosen_index
+from lmstack.app.commands._options import Docs, IndexFolder
 from lmstack.app.formats import printable
 from lmstack.app.output import Output
 from lmstack.core import InputError, IntegrityError
@@ -53,7 +53,6 @@ StoreAddress = Annotated[
 
 def move(
     out: Output,
-    index: RequiredIndex,
     to: Annotated[
         str,
         typer.Option(
@@ -63,6 +62,8 @@ def move(
             help="The store, as for `index add --store`; none for the index's own search.",
         ),
     ],
+    docs: Docs = None,
+    index: IndexFolder = None,
 ) -> None:
     """Move the vectors of an index to another store.
 
@@ -70,18 +71,21 @@ def move(
     is emptied. Stopped half way, the same command goes on where it was. With the address of the
     store in use, that one is emptied and filled again.
     """
+    chosen = chosen_index(docs, index, "lmstack index move")
     out.interrupted = ("the index is as it was; what was sent is kept", out.again())
     title = f"Filling {printable(to, one_line=True)}"
     with (
-        document_wiring.open_index(index, None, create=False, embeds=False) as opened,
+        document_wiring.open_index(chosen.place, None, create=False, embeds=False) as opened,
         out.progress(title, "passages") as bar,
     ):
         report = opened.move_store(None if to == NONE else to, bar.update)
     if out.as_json:
         facts = None if report is None else wiring.as_json(report)
-        out.result({"index": str(index), "store": None if to == NONE else to, "report": facts})
+        out.result(
+            {"index": str(chosen.place), "store": None if to == NONE else to, "report": facts}
+        )
     elif report is None:
-        out.line(f"{index} is searched by itself")
+        out.line(f"{chosen.name} is searched by itself")
     else:
         out.lines(store_lines(report))
 
@@ -101,12 +105,11 @@ def store_lines(report: StoreReport) -> list[str]:
     return lines
 
 
-def check_store(report: StoreReport | None, index: Place) -> None:
+def check_store(report: StoreReport | None, chosen: ChosenIndex) -> None:
     """`IntegrityError` if a store differs from its index."""
     if report is None or not report.findings:
         return
-    command = ["lmstack", "index", "move", "--index", str(index), "--to", "STORE"]
     raise IntegrityError(
         f"{report.store} differs from the index: {'; '.join(report.findings[:3])}",
-        hint=f"fill it again: {shlex.join(command)}",
+        hint=f"fill it again: lmstack index move {chosen.option} --to STORE",
     )

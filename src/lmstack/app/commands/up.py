@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from lmstack.app import task_wiring, wiring
+from lmstack.app import indexing, task_wiring, wiring
 from lmstack.app.command import command
 from lmstack.app.commands import _up_options as opt
 from lmstack.app.commands._options import (
@@ -47,7 +47,8 @@ def register(app: typer.Typer) -> None:
 
 def up(
     out: Output,
-    docs: opt.DocsFolder,
+    folder: opt.DocsFolder = None,
+    docs: opt.DocsOption = None,
     port: opt.Port = 8000,
     host: opt.Host = "127.0.0.1",
     model: ModelName = None,
@@ -72,6 +73,7 @@ def up(
     """
     # First of all, so that a Ctrl-C is heard by the time anything has been printed.
     with Stopping() as stop:
+        docs = _folder(folder, docs)
         keys = api_keys()
         entries = _entries(keys_file)
         host = _checked(out, host, bool(keys or entries))
@@ -109,8 +111,21 @@ def up(
             local=_is_local(host),
             uploads=uploads,
             note=out.note,
+            settled=indexing.NotReadNotes(out.note, docs),
         )
         serve(listener, load, ready, stop)
+
+
+def _folder(folder: Path | None, docs: Path | None) -> Path:
+    """The folder to serve, given as DIR or with --docs."""
+    if folder is not None and docs is not None:
+        raise CommandLineError("DIR and --docs are both given", hint="leave one out", param="docs")
+    found = folder or docs
+    if found is None:
+        raise CommandLineError(
+            "lmstack up needs DIR, the folder of documents", hint="lmstack up DIR", param="docs"
+        )
+    return found
 
 
 def _checked(out: Output, host: str, has_keys: bool) -> str:

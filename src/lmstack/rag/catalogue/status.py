@@ -14,11 +14,11 @@ __all__ = ["IndexStatus"]
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
     """``bytes`` on disk; ``sources`` and problem paths as they open from the current folder;
-    ``rules`` say what is read of those that have some. ``plan`` is what an update would do, None
-    if not asked for. ``fields``: the names that filters may use, with the number of documents
-    that have each. ``labels``: those given to paths. ``store`` keeps the vectors
-    besides. ``embedder_weights``: the form of weights that made the vectors, None for a remote
-    model."""
+    ``rules`` say what is read of those that have some. ``plan`` is what an update would do and
+    what it passes over, None if not asked for. ``fields``: the names that filters may use, with
+    the number of documents that have each. ``labels``: those given to paths. ``store`` keeps the
+    vectors besides. ``embedder_weights``: the form of weights that made the vectors, None for a
+    remote model."""
 
     folder: str
     documents: int

@@ -1,10 +1,10 @@
 """Which files a source holds, in a fixed order, without following anything out of it.
 
-Hidden files and folders (a leading dot), the folders in `JUNK`, what its owner wants left out
-(`ignoring`) and files whose ending no loader knows are passed over in silence. Everything else
-that cannot be indexed is a `Problem`. Links: one that points inside the source is passed over,
-because its target is found anyway; one that points outside, nowhere or at itself is reported and
-never followed.
+Hidden files and folders (a leading dot) are passed over in silence. The folders in `JUNK`, what
+its owner wants left out (`ignoring`) and files whose ending no loader knows are `PassedOver`.
+Everything else that cannot be indexed is a `Problem`. Links: one that points inside the source is
+passed over, because its target is found anyway; one that points outside, nowhere or at itself is
+reported and never followed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lmstack.core import InputError, NotFoundError, shown
 from lmstack.rag.documents import Problem
 from lmstack.rag.reading.ignoring import Patterns, Rules, patterns_of
 from lmstack.rag.reading.load import FORMATS, Fingerprint, ProblemError
+from lmstack.rag.reading.passing import PassedOver
 
 __all__ = ["JUNK", "Found", "check_root", "readable_name", "scan_source"]
 
@@ -42,7 +43,7 @@ class Found:
 
 def scan_source(
     root: Path, rules: Rules | None = None, inner: str = "."
-) -> Iterator[Found | Problem]:
+) -> Iterator[Found | Problem | PassedOver]:
     """Walk the source ``root`` (a folder or a file), or what is at ``inner`` in it, sorted by
     path, without what ``rules`` and ignore files leave out. Raises `NotFoundError` without one."""
     start = root if inner == "." else root / inner
@@ -71,7 +72,9 @@ def scan_source(
     yield from _walk(os.fspath(root), os.path.realpath(root), patterns, inner)
 
 
-def _walk(root: str, real_root: str, patterns: Patterns, inner: str) -> Iterator[Found | Problem]:
+def _walk(
+    root: str, real_root: str, patterns: Patterns, inner: str
+) -> Iterator[Found | Problem | PassedOver]:
     waiting = [("" if inner == "." else inner, patterns)]
     while waiting:
         folder, patterns = waiting.pop()
@@ -102,20 +105,23 @@ def _walk(root: str, real_root: str, patterns: Patterns, inner: str) -> Iterator
 
 def _look(
     entry: os.DirEntry[str], path: str, real_root: str, patterns: Patterns
-) -> Found | Problem | str | None:
-    """A file, a problem, the path of a folder to walk, or None for what is passed over."""
+) -> Found | Problem | PassedOver | str | None:
+    """A file, a problem, what is passed over, the path of a folder to walk, or None for what is
+    hidden or found elsewhere."""
     if entry.name.startswith("."):
         return None
     try:
         is_folder = entry.is_dir(follow_symlinks=False)
-        if (entry.name in JUNK and is_folder) or patterns.leaves_out(path, is_folder=is_folder):
-            return None
+        if entry.name in JUNK and is_folder:
+            return PassedOver(path, "folder")
+        if patterns.leaves_out(path, is_folder=is_folder):
+            return PassedOver(path, "pattern")
         if entry.is_symlink():
             return _link(entry, path, real_root)
         if is_folder:
             return path
         if os.path.splitext(entry.name)[1].lower() not in FORMATS:
-            return None
+            return PassedOver(path, "ending")
         return _entry(path, entry.name, entry.stat(follow_symlinks=False))
     except FileNotFoundError:
         return None
@@ -170,7 +176,7 @@ def _is_misleading(c: str) -> bool:
     return unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _TURNING
 
 
-def _link(entry: os.DirEntry[str], path: str, real_root: str) -> Problem | None:
+def _link(entry: os.DirEntry[str], path: str, real_root: str) -> Problem | PassedOver | None:
     known = os.path.splitext(entry.name)[1].lower() in FORMATS
     try:
         target = os.path.realpath(entry.path, strict=True)
@@ -192,7 +198,7 @@ def _link(entry: os.DirEntry[str], path: str, real_root: str) -> Problem | None:
     if target.startswith(real_root.rstrip(os.sep) + os.sep):
         return None
     if not known and not os.path.isdir(target):
-        return None
+        return PassedOver(path, "ending")
     return Problem(
         readable_name(path),
         "symlink",

@@ -20,6 +20,7 @@ from lmstack.core import NotFoundError, shown
 from lmstack.rag.catalogue.memory import Key, Known, Memory, absolute_path
 from lmstack.rag.documents import Problem
 from lmstack.rag.reading.load import Fingerprint, LoadConfig, ProblemError, read_file
+from lmstack.rag.reading.passing import NotRead, PassedOver, PassingCount
 from lmstack.rag.reading.scan import Found, readable_name, scan_source
 
 __all__ = ["Plan", "display_path", "is_under", "make_plan", "not_found"]
@@ -52,13 +53,15 @@ class Work:
 @dataclass(frozen=True)
 class Plan:
     """Paths to ``add``, ``change`` and ``remove``, as they open from the current folder, sorted;
-    ``problems`` are files that cannot be indexed. ``up_to_date`` when nothing is to be done."""
+    ``problems`` are files that cannot be indexed, ``not_read`` those that are passed over on
+    purpose. ``up_to_date`` when nothing is to be done."""
 
     add: tuple[str, ...] = ()
     change: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
     unchanged: int = 0
     problems: tuple[Problem, ...] = ()
+    not_read: NotRead = field(default_factory=NotRead)
 
     @property
     def up_to_date(self) -> bool:
@@ -88,10 +91,13 @@ def make_plan(
     reads every file again."""
     judged = _Judged()
     seen: set[Key] = set()
+    passed = PassingCount()
     for key, found in _files(memory, paths):
         if key in seen:
             continue
-        if isinstance(found, Problem):
+        if isinstance(found, PassedOver):
+            passed.add(found, _shown_path(memory, key) if passed.lists_more else "")
+        elif isinstance(found, Problem):
             seen.add(key)
             if found.kind in ("absent", "closed"):
                 judged.closed.add(_path(memory, key))
@@ -124,11 +130,14 @@ def make_plan(
         _shown(memory, judged.changed),
         _shown(memory, work.remove),
         judged.unchanged,
-        tuple(
-            problem.at(readable_name(display_path(_path(memory, key)))) for key, problem in problems
-        ),
+        tuple(problem.at(_shown_path(memory, key)) for key, problem in problems),
+        passed.result(),
     )
     return plan, work
+
+
+def _shown_path(memory: Memory, key: Key) -> str:
+    return readable_name(display_path(_path(memory, key)))
 
 
 @dataclass
@@ -193,8 +202,11 @@ def _trusted(known: Known, seen: Fingerprint, recipe: str) -> bool:
     )
 
 
-def _files(memory: Memory, paths: Sequence[str]) -> Iterator[tuple[Key, Found | Problem]]:
-    """Every file under ``paths`` with its key, those that were taken out by hand left out."""
+def _files(
+    memory: Memory, paths: Sequence[str]
+) -> Iterator[tuple[Key, Found | Problem | PassedOver]]:
+    """Every file under ``paths`` with its key; those that were taken out by hand are passed
+    over."""
     for path in paths:
         source_id, inner = _owner(memory, path)
         if not os.path.exists(path):
@@ -206,7 +218,9 @@ def _files(memory: Memory, paths: Sequence[str]) -> Iterator[tuple[Key, Found | 
         rules = memory.rules.get(source_id)
         for found in scan_source(Path(memory.roots[source_id]), rules, inner):
             key = Key(source_id, found.path)
-            if not is_under(absolute_path(memory.roots, key), memory.excluded):
+            if is_under(absolute_path(memory.roots, key), memory.excluded):
+                yield key, PassedOver(found.path, "removed")
+            else:
                 yield key, found
 
 

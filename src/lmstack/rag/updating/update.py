@@ -32,7 +32,7 @@ from lmstack.rag.catalogue.rows import (
 )
 from lmstack.rag.chunk import ChunkConfig, embedded_text
 from lmstack.rag.chunking import Chunker, ContextWriter
-from lmstack.rag.documents import Problem
+from lmstack.rag.documents import Problem, ProblemError
 from lmstack.rag.reading.limits import LoadConfig
 from lmstack.rag.reading.scan import readable_name
 from lmstack.rag.reading.workers import WorkerConfig
@@ -80,7 +80,8 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class UpdateResult:
     """What an update did. ``problems`` are all files under its paths that could not be
-    indexed, those found in earlier updates included."""
+    indexed, those found in earlier updates included; ``new_problems`` those that were not known
+    before."""
 
     plan: Plan
     added: int
@@ -90,6 +91,12 @@ class UpdateResult:
     reused: int
     problems: tuple[Problem, ...]
     seconds: float
+    new_problems: tuple[Problem, ...] = ()
+
+    @property
+    def changed_anything(self) -> bool:
+        """Whether the index holds other documents than before, or a problem was new."""
+        return not self.plan.up_to_date or bool(self.new_problems)
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -168,6 +175,7 @@ class Updater:
             self._reused,
             (*plan.problems, *self._problems),
             time.monotonic() - self._started,
+            (*(self._named(key, problem) for key, problem, _ in work.report), *self._problems),
         )
 
     def _take_in(self, work: Work) -> None:
@@ -233,9 +241,13 @@ class Updater:
                 remove_problem(connection, key)
             else:
                 put_problem(connection, key, error.at(key.path), refused.digest, self.recipe)
-        problem = error.at(readable_name(display_path(absolute_path(self.roots, key))))
+        problem = self._named(key, error)
         self._problems.append(problem)
         self._report(key, problem)
+
+    def _named(self, key: Key, found: Problem | ProblemError) -> Problem:
+        """``found`` with the path that opens from here."""
+        return found.at(readable_name(display_path(absolute_path(self.roots, key))))
 
     def _cut(self, parsed: Parsed) -> None:
         assert self.embedder is not None
