@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lmstack.app import wiring
+from lmstack.app import cli, output, wiring
 from lmstack.core import Embedder, ScriptedModel
+from lmstack.rag import Answerer, Index, TextDelta, UpdateResult
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run
 
 QUESTION = "How long are letters kept?"
+
+
+class Clock:
+    """A clock that only moves when told to."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 @pytest.fixture
@@ -40,7 +53,9 @@ def test_json_has_exactly_the_promised_fields(run: Run, docs: Path, model: Scrip
         "model",
         "usage",
         "timings",
+        "waited",
     }
+    assert set(answer["waited"]) == {"first_word_s", "indexing_s"}
     assert answer["model"] == {"name": "tiny", "digest": "sha256:" + "0" * 64}
     assert answer["abstained"] is False
     assert [set(c) for c in answer["citations"]] == [
@@ -73,6 +88,46 @@ def test_people_see_the_answer_then_file_lines_and_quote_then_the_figures(
     assert lines[-1].startswith("tiny@0000000 · ")
     assert "passages cited" in lines[-1]
     assert "\x1b" not in ran.out
+
+
+def test_what_is_said_of_the_first_word_is_what_was_waited_since_enter(
+    run: Run, docs: Path, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(cli, "time", clock)
+    monkeypatch.setattr(output, "time", clock)
+    answered, updated = Answerer.stream, Index.update
+
+    async def late(*arguments: Any) -> AsyncIterator[Any]:
+        clock.now += 2.0  # finding passages, and a model that thinks
+        async for event in answered(*arguments):
+            yield event
+            if isinstance(event, TextDelta):
+                clock.now += 50.0  # the rest of the answer is no part of it
+
+    def slow_update(index: Index, *arguments: Any, **options: Any) -> UpdateResult:
+        clock.now += 7.0
+        return updated(index, *arguments, **options)
+
+    def slow_check(*_: Any) -> None:
+        clock.now += 0.1
+
+    monkeypatch.setattr(Index, "update", slow_update)
+    monkeypatch.setattr(Answerer, "stream", late)
+    monkeypatch.setattr(wiring, "require_models", slow_check)
+    line = run("ask", QUESTION, "--docs", "docs").out.splitlines()[-1]
+    assert "· 9.1 s to first word (7.0 s indexing) ·" in line
+    waited = run("ask", QUESTION, "--docs", "docs", "--json").json["waited"]
+    assert waited == {"first_word_s": pytest.approx(9.1), "indexing_s": pytest.approx(7.0)}
+
+
+def test_the_wait_begins_when_the_process_does() -> None:
+    script = (
+        "import time; time.sleep(0.3); import lmstack.app.clock as clock;"
+        "print(time.monotonic() - clock.process_start())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert float(done.stdout) >= 0.3
 
 
 def test_an_abstention_shows_the_nearest_passages_and_is_no_error(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmstack.app.commands import index_looking
-from lmstack.app.indexing import NotReadNotes
+from lmstack.app.not_read import NotReadNotes
 from lmstack.rag import Plan, UpdateResult
 from lmstack.rag.reading import passing
 from lmstack.rag.reading.passing import NotRead

@@ -95,23 +95,31 @@ def test_the_status_line_reads_as_in_the_description() -> None:
     line = status_line(
         model="smollm2-135m-instruct",
         digest="sha256:3f2a91c" + "0" * 57,
-        first_token_s=0.4,
-        total_s=1.4,
+        first_word_s=9.1,
+        indexing_s=7.04,
+        writing_s=1.0,
         tokens=153,
         cited=2,
         passages=8,
     )
     assert line == (
-        "smollm2-135m-instruct@3f2a91c · 0.4 s to first token · 152 tokens/s"
+        "smollm2-135m-instruct@3f2a91c · 9.1 s to first word (7.0 s indexing) · 152 tokens/s"
         " · 2 of 8 passages cited"
     )
 
 
 def test_a_remote_model_has_no_digest_and_one_token_no_speed() -> None:
     line = status_line(
-        model="m", digest=None, first_token_s=1.0, total_s=1.0, tokens=1, cited=0, passages=3
+        model="m",
+        digest=None,
+        first_word_s=1.0,
+        indexing_s=0.1,
+        writing_s=0.0,
+        tokens=1,
+        cited=0,
+        passages=3,
     )
-    assert line == "m · 1.0 s to first token · 0 of 3 passages cited"
+    assert line == "m · 1.0 s to first word · 0 of 3 passages cited"
 
 
 def test_wide_characters_count_two_columns() -> None:

@@ -111,7 +111,7 @@ def test_the_running_server_answers_and_it_reads_the_same(
             for more in ((), ("--no-server",))
         ]
         for answer in answers:
-            del answer["timings"]
+            del answer["timings"], answer["waited"]
         assert answers[0] == answers[1]
         monkeypatch.chdir(docs)
         assert "letters.md:3" in run("ask", QUESTION, "--docs", ".").out

@@ -10,21 +10,25 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 
+from lmstack.app.clock import process_start
 from lmstack.app.stopping import EXIT_INTERRUPTED, interrupts_heard
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; the exit code."""
+    """Run one command line; the exit code. What was typed at a shell has been waited for since
+    the process was started."""
+    started = process_start() if arguments is None else time.monotonic()
     try:
         _hold_streams()
         with interrupts_heard():
             from lmstack.app.program import run
 
-            return run(list(sys.argv[1:] if arguments is None else arguments))
+            return run(list(sys.argv[1:] if arguments is None else arguments), started)
     except KeyboardInterrupt:
         print("\nstopped: nothing was changed", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -15,6 +15,7 @@ from typing import Any
 from lmstack.app._page_model import Question
 from lmstack.app.command_server import CommandServer
 from lmstack.app.kept_index import Standing
+from lmstack.app.not_read import not_read_text
 from lmstack.app.told_answer import shown_from, told
 from lmstack.app.workspace import Workspace
 from lmstack.core import InputError, shown
@@ -61,11 +62,8 @@ async def _events(
     if standing.failure is not None:
         raise standing.failure
     open_from = shown_from(folder)
-    problems = [
-        {"path": open_from(p.path), "message": p.message, "hint": p.hint, "kind": p.kind}
-        for p in standing.round.problems
-    ]
-    yield {"event": "problems", "problems": problems}
+    now = standing.round
+    yield {"event": "indexed", "not_read": not_read_text(now.plan.not_read, now.problems)}
     answer = workspace.events(Question(prompt=question, client=COMMAND, where=where))
     async with aclosing(told(answer, workspace.view_of(COMMAND), open_from)) as events:
         async for event in events:

@@ -2,7 +2,7 @@
 
     server   {"version", "folder", "model", ...}      what it serves (`command_identity`)
     command  {"question", "where", "folder"}           or nothing, if that is not what it wants
-    server   {"event": "indexing" | "problems" | "text" | "done" | "error", ...} ...
+    server   {"event": "indexing" | "indexed" | "text" | "done" | "error", ...} ...
 
 A line of JSON each. Each connection has a thread and an event loop; when its command goes away,
 its answer is cancelled. Does not cover the socket (`command_socket`) or the answers.

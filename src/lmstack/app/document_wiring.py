@@ -107,7 +107,10 @@ def open_source(
     folder = wiring.index_of(source)
     out.detail(f"the index of {docs} is {folder}")
     with open_index(folder, embedder_name, create=True, rebuild=rebuild) as opened:
-        with indexing.shown_progress(out, f"Indexing {docs}") as progress:
+        with (
+            out.timed("indexing"),
+            indexing.shown_progress(out, f"Indexing {docs}") as progress,
+        ):
             result = opened.update([source], progress=progress)
         indexing.tell_of_problems(out, result, progress)
         # Not at every question: who has been told once can look it up.

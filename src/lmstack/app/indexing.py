@@ -6,7 +6,6 @@ and `--watch`. Does not cover what a command says when it is done (`commands.ind
 
 from __future__ import annotations
 
-import shlex
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstack.app import wiring
 from lmstack.app.formats import count, printable, seconds, size
+from lmstack.app.not_read import not_read_note, not_read_text
 from lmstack.app.output import Output, Progress
 from lmstack.core import LmstackError
 
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from lmstack.rag import Progress as Done
 
 __all__ = [
-    "NotReadNotes",
     "Shown",
     "follow",
-    "not_read_text",
     "shown_progress",
     "tell_of_not_read",
     "tell_of_problems",
@@ -37,8 +35,6 @@ __all__ = [
 
 # How long to wait before an update that failed is tried again.
 RETRY_S = 10.0
-# How many endings of files that are not read are named.
-MOST_ENDINGS = 3
 
 
 class Shown:
@@ -89,45 +85,9 @@ def tell_of_problems(out: Output, result: UpdateResult, progress: Shown | None) 
 
 def tell_of_not_read(out: Output, result: UpdateResult, option: str) -> None:
     """One line that counts what an update did not read; ``option`` names the index in it."""
-    text = not_read_text(result)
-    if text:
-        out.note(f"not read: {text}; lmstack index status {option} lists them")
-
-
-class NotReadNotes:
-    """Called with each update of the folder ``docs``: notes what is not read when that changes."""
-
-    def __init__(self, note: Callable[[str], None], docs: Path) -> None:
-        self._note, self._last = note, ""
-        self._status = f"lmstack index status --docs {shlex.quote(str(docs))}"
-
-    def __call__(self, result: UpdateResult) -> None:
-        text = not_read_text(result)
-        if text and text != self._last:
-            self._note(f"not read: {text}; {self._status} lists them")
-        self._last = text
-
-
-def not_read_text(result: UpdateResult) -> str:
-    """``12 files of other kinds (.png, .zip), 2 with problems``; empty where all was read."""
-    found = result.plan.not_read
-    endings = [ending for ending in found.endings if ending][:MOST_ENDINGS]
-    kinds = f" ({', '.join(endings)})" if endings else ""
-    problems = sum(problem.kind != "access" for problem in result.problems)
-    counts = (
-        (
-            found.counts.get("ending", 0),
-            f"file of another kind{kinds}",
-            f"files of other kinds{kinds}",
-        ),
-        (found.counts.get("pattern", 0), "left out by a pattern", "left out by patterns"),
-        (found.counts.get("folder", 0), "folder of programs", "folders of programs"),
-        (found.counts.get("removed", 0), "taken out", "taken out"),
-        (problems, "with a problem", "with problems"),
-    )
-    return ", ".join(
-        f"{number:,} {one if number == 1 else several}" for number, one, several in counts if number
-    )
+    note = not_read_note(not_read_text(result.plan.not_read, result.problems), option)
+    if note:
+        out.note(note)
 
 
 def told(done: Done) -> str:

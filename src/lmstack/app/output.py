@@ -56,7 +56,8 @@ class Progress(Protocol):
 @dataclass
 class Output:
     """Where a command writes. ``typed``: the words after `lmstack`. ``interrupted`` is what
-    Ctrl-C prints: what is kept, and the command that goes on."""
+    Ctrl-C prints: what is kept, and the command that goes on. ``started``: when people began to
+    wait, by `time.monotonic`; ``spent`` are the seconds of it by what they went to."""
 
     typed: tuple[str, ...] = ()
     as_json: bool = False
@@ -64,6 +65,7 @@ class Output:
     verbose: int = 0
     interrupted: tuple[str, str] | None = None
     started: float = field(default_factory=time.monotonic)
+    spent: dict[str, float] = field(default_factory=dict)
 
     def again(
         self,
@@ -130,6 +132,15 @@ class Output:
     def elapsed(self) -> float:
         """Seconds since the command started."""
         return time.monotonic() - self.started
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Count the seconds of a piece of work as ``spent``."""
+        before = time.monotonic()
+        try:
+            yield
+        finally:
+            self.spent[what] = self.spent.get(what, 0.0) + time.monotonic() - before
 
     def problems(self, problems: Sequence[Mapping[str, Any]]) -> None:
         """Files that were left out, each with the reason; the rest is not affected."""

@@ -65,9 +65,12 @@ class PrintedAnswer:
         self._out = out
         self._text = WrappedStream(out.write)
         self._done: Mapping[str, Any] | None = None
+        self._first_word_s: float | None = None
         self.begun = False
 
     def see(self, event: Mapping[str, Any]) -> None:
+        if self._first_word_s is None:
+            self._first_word_s = self._out.elapsed
         if event["event"] == "done":
             self._done = event
         elif not self._out.as_json:
@@ -83,14 +86,19 @@ class PrintedAnswer:
             raise EngineError("the answer ended before it was complete", hint="ask again")
         if out.as_json:
             extra = {} if explanation is None else explanation.to_json()
-            out.result({**done["answer"], **extra})
+            out.result({**done["answer"], "waited": self._waited(), **extra})
             return
         self._text.close()
         self._print_sources(done)
         if explanation is not None:
             explanation.print(out)
         out.line()
-        out.line(out.style(_status(done, served=served), "dim"))
+        out.line(out.style(_status(done, **self._waited(), served=served), "dim"))
+
+    def _waited(self) -> dict[str, float]:
+        """The seconds from Enter to the first word, and those of them that the index took."""
+        first_word_s = self._out.elapsed if self._first_word_s is None else self._first_word_s
+        return {"first_word_s": first_word_s, "indexing_s": self._out.spent.get("indexing", 0.0)}
 
     def _print_sources(self, done: Mapping[str, Any]) -> None:
         """Citations, or after an abstention why, and the nearest passages."""
@@ -106,13 +114,16 @@ class PrintedAnswer:
             out.line(conflict_line(relation, citation, date, place, quote))
 
 
-def _status(done: Mapping[str, Any], *, served: bool) -> str:
+def _status(
+    done: Mapping[str, Any], *, first_word_s: float, indexing_s: float, served: bool
+) -> str:
     model, usage, timings = (done["answer"][name] for name in ("model", "usage", "timings"))
     return status_line(
         model=model["name"],
         digest=model["digest"],
-        first_token_s=timings["first_token_s"],
-        total_s=timings["total_s"],
+        first_word_s=first_word_s,
+        indexing_s=indexing_s,
+        writing_s=timings["total_s"] - timings["first_token_s"],
         tokens=usage["completion_tokens"],
         cited=done["cited"],
         passages=done["passages"],

@@ -56,9 +56,9 @@ def build() -> typer.Typer:
     return app
 
 
-def run(given: list[str]) -> int:
-    """Run one command line; the exit code."""
-    out = Output(tuple(given), as_json="--json" in given)
+def run(given: list[str], started: float) -> int:
+    """Run one command line; the exit code. ``started``: when it was, by `time.monotonic`."""
+    out = Output(tuple(given), as_json="--json" in given, started=started)
     try:
         code = _invoke(given, out)
         out.flush()

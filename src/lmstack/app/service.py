@@ -69,10 +69,6 @@ def build_service(
     )
     doors = RateLimiter(limits)  # a question is counted once: where it comes in
 
-    taken = Uploads(folder, access) if uploads else None
-    if taken is not None:
-        taken.prepare()  # a folder that cannot be written to ends the start, not the indexing
-
     def guard(answers: ChatModel) -> ChatModel:
         return GuardedModel(answers, limits=limits, audit=audit, limiter=doors)
 
@@ -84,7 +80,7 @@ def build_service(
         reranker=reranker,
         guard=guard,
         access=access,
-        uploads=taken,
+        uploads=_uploads(folder, access) if uploads else None,
         embedder_named=embedder_named,
         settled=settled,
     )
@@ -118,6 +114,13 @@ def build_service(
         close_model()
 
     return Service(app, close=close, stopping=app.state.serving.stopping.set)
+
+
+def _uploads(folder: Path, access: Access) -> Uploads:
+    """A folder that cannot be written to ends the start, not the indexing."""
+    uploads = Uploads(folder, access)
+    uploads.prepare()
+    return uploads
 
 
 class DocumentsModel:

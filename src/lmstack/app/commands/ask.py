@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import shlex
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ from lmstack.app.commands._options import (
     say_if_remote,
 )
 from lmstack.app.commands._search_options import Where
+from lmstack.app.not_read import not_read_note
 from lmstack.app.output import Output
 from lmstack.app.printed_answer import Explanation, PrintedAnswer
 
@@ -138,12 +140,7 @@ def _served(
     try:
         with server:
             events = server.ask(question, _as_json(where))
-            with out.progress(f"Indexing {docs}", "files") as bar:
-                for event in events:
-                    if event["event"] == "problems":  # the index is up to date
-                        break
-                    bar.update(event["done"], event["total"])
-            out.problems(event["problems"])
+            _show_indexing(out, events, docs)
             for event in events:
                 printed.see(event)
     except ServerGoneError:
@@ -153,6 +150,20 @@ def _served(
         return False
     printed.end(served=True)
     return True
+
+
+def _show_indexing(out: Output, events: Iterator[Mapping[str, Any]], docs: Path) -> None:
+    """Until the server's index is up to date; what is not read only if it was not before."""
+    changed = False
+    with out.timed("indexing"), out.progress(f"Indexing {docs}", "files") as bar:
+        for event in events:
+            if event["event"] == "indexed":
+                break
+            changed = True
+            bar.update(event["done"], event["total"])
+    note = not_read_note(event["not_read"], f"--docs {shlex.quote(str(docs))}")
+    if changed and note:
+        out.note(note)
 
 
 def _as_json(where: Filter | None) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from lmstack.app import indexing, task_wiring, wiring
+from lmstack.app import task_wiring, wiring
 from lmstack.app.command import command
 from lmstack.app.commands import _up_options as opt
 from lmstack.app.commands._options import (
@@ -23,6 +23,7 @@ from lmstack.app.commands._options import (
 )
 from lmstack.app.failure import CommandLineError
 from lmstack.app.formats import seconds
+from lmstack.app.not_read import NotReadNotes
 from lmstack.app.output import Output
 from lmstack.app.stopping import Stopping
 from lmstack.core import shown
@@ -111,7 +112,7 @@ def up(
             local=_is_local(host),
             uploads=uploads,
             note=out.note,
-            settled=indexing.NotReadNotes(out.note, docs),
+            settled=NotReadNotes(out.note, docs),
         )
         serve(listener, load, ready, stop)
 
