@@ -41,57 +41,60 @@ format: $(VENV)/.dev
 	@$(BIN)/ruff check -q --fix src tests benchmarks examples
 	@$(BIN)/ruff format -q src tests benchmarks examples
 
+QUICKLY := $(if $(QUICK),--quick)
+
+# QUICK=1 with each of these: less work, to see that it runs; nothing is recorded.
 bench: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
-	@$(BIN)/python benchmarks/spine.py
+	@$(BIN)/python benchmarks/spine.py $(QUICKLY)
 
 bench-questions: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
-	@$(BIN)/python benchmarks/questions.py
+	@$(BIN)/python benchmarks/questions.py $(QUICKLY)
 
 bench-citations: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
-	@$(BIN)/python benchmarks/citations.py
-	@$(BIN)/python benchmarks/conversation.py
+	@$(BIN)/python benchmarks/citations.py $(QUICKLY)
+	@$(BIN)/python benchmarks/conversation.py $(QUICKLY)
 
 bench-seq2seq: $(VENV)/.dev
 	@$(BIN)/lmstack pull flan-t5-small-titles --quiet
-	@$(BIN)/python benchmarks/seq2seq.py
+	@$(BIN)/python benchmarks/seq2seq.py $(QUICKLY)
 
-# Each peer in an environment of its own, built at the first run. QUICK=1 leaves out vLLM.
+# Each peer in an environment of its own, built at the first run. SHORT=1: fewer rounds, no vLLM.
 bench-serving: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/lmstack pull flan-t5-small-titles --quiet
 	@$(BIN)/lmstack pull gemma3-270m --quiet
-	@$(BIN)/python benchmarks/serving.py $(if $(QUICK),--quick)
+	@$(BIN)/python benchmarks/serving.py $(QUICKLY) $(if $(SHORT),--short)
 
 bench-quantization bench-speculative: bench-%: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
-	@$(BIN)/python benchmarks/$*.py
+	@$(BIN)/python benchmarks/$*.py $(QUICKLY)
 
 bench-latency: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
-	@$(BIN)/python benchmarks/latency.py
+	@$(BIN)/python benchmarks/latency.py $(QUICKLY)
 
 bench-attention bench-vocabularies: bench-%: $(VENV)/.dev
-	@$(BIN)/python benchmarks/$*.py
+	@$(BIN)/python benchmarks/$*.py $(QUICKLY)
 
 # Needs an environment for each peer, built at the first run; indexes are kept for the next one.
 bench-retrieval: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@for model in bge-small-en-v1.5 ms-marco-minilm-l12 colbert-small; do $(BIN)/lmstack pull $$model --quiet; done
-	@$(BIN)/python benchmarks/retrieval.py
+	@$(BIN)/python benchmarks/retrieval.py $(QUICKLY)
 
 # About three minutes on a quiet machine. BEFORE=OLDER/src: also an older tree, in turns with this.
 bench-start: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
-	@$(BIN)/python benchmarks/start.py $(if $(BEFORE),--before $(BEFORE))
+	@$(BIN)/python benchmarks/start.py $(QUICKLY) $(if $(BEFORE),--before $(BEFORE))
 
 # About ten minutes on a quiet machine; the first time also environments for the peers and
-# the vectors of a hundred thousand passages. QUICK=1: small sizes, nothing is kept.
+# the vectors of a hundred thousand passages.
 bench-speed: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
-	@$(BIN)/python benchmarks/speed.py $(if $(QUICK),--quick)
+	@$(BIN)/python benchmarks/speed.py $(QUICKLY)
 
 docs: $(VENV)/.dev
 	@$(BIN)/python -m lmstack.app.docs

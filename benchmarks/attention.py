@@ -2,6 +2,7 @@
 
     python benchmarks/attention.py                        1k to 16k, some minutes, 8 GB
     python benchmarks/attention.py --lengths 1024 4096    fewer lengths
+    python benchmarks/attention.py --quick                one mask, 256 and 512; records nothing
     python benchmarks/attention.py --json FILE            default: results/attention.json
 
 Two figures for each length and variant: the most that torch's allocator had in use at once, which
@@ -21,10 +22,11 @@ import pathlib
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-HERE = pathlib.Path(__file__).parent
+from recording import add_options, result_file
+
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
 HEADS, HEAD_DIM = 2, 64
 WAYS = ("tiled", "eager")
@@ -126,9 +128,9 @@ def slope(lengths: list[int], sizes: list[int]) -> float:
     return above / sum((a - x) ** 2 for a in xs)
 
 
-def run(lengths: list[int]) -> dict[str, Any]:
+def run(lengths: list[int], variants: Sequence[str]) -> dict[str, Any]:
     curves = []
-    for variant in VARIANTS:
+    for variant in variants:
         for way in WAYS:
             for direction in PASSES:
                 curves.append(_curve(variant, way, direction, lengths))
@@ -205,16 +207,15 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS))
-    parser.add_argument("--json", default=str(HERE / "results" / "attention.json"))
+    add_options(parser, "attention")
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         variant, way, direction, length = given.one
         print(json.dumps(measure(variant, way, direction, int(length))))
         return
-    result = run(given.lengths)
-    path = pathlib.Path(given.json)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    result = run([256, 512], VARIANTS[:1]) if given.quick else run(given.lengths, VARIANTS)
+    path = result_file(given, "attention")
     path.write_text(json.dumps(result, indent=1) + "\n")
     draw(result, path.with_suffix(".png"))
 

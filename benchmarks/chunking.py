@@ -30,6 +30,7 @@ import tempfile
 from collections.abc import Iterator
 
 from machine import machine
+from recording import add_options, result_file
 from serving_environments import Peer, build
 from spine import HERE, processor
 
@@ -67,8 +68,8 @@ def library() -> Iterator[tuple[str, list[str]]]:
         yield source, [text for text in found if text]
 
 
-def texts() -> list[str]:
-    """About three megabytes: prose of the manual, docstrings, then sources."""
+def texts(megabytes: float = MEGABYTES) -> list[str]:
+    """About so much text: prose of the manual, docstrings, then sources."""
     from pydoc_data.topics import topics
 
     modules = list(library())
@@ -77,7 +78,7 @@ def texts() -> list[str]:
     kept: list[str] = []
     size = 0
     for piece in pieces:
-        if size >= MEGABYTES * 1e6:
+        if size >= megabytes * 1e6:
             break
         if piece.strip():
             kept.append(piece)
@@ -113,14 +114,13 @@ def best(rounds: list[dict[str, object]], megabytes: float) -> dict[str, object]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=pathlib.Path, default=HERE / "results" / "chunking.json")
+    add_options(parser, "chunking")
     args = parser.parse_args()
     from lmstack.registry import Store
 
     tokenizer = Store().resolve("all-minilm-l6-v2").path / "tokenizer.json"
     build(PEERS)
-    corpus = texts()
+    corpus = texts(0.1 if args.quick else MEGABYTES)
     megabytes = sum(len(text.encode()) for text in corpus) / 1e6
     around = machine()
     print(f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}")
@@ -142,15 +142,14 @@ def main() -> None:
         names = ("first_mb_per_s", "again_mb_per_s", "first_mb_per_cpu_s", "again_mb_per_cpu_s")
         cells = [row[n] for n in (*names, "chunks", "exact_offsets", "over_160_tokens")]
         print(f"{side:32}" + "".join(f"{cell:>12}" for cell in cells))
-    if not args.quick:
-        result = {
-            "machine": around,
-            "peers": dict(pair.split("==") for pair in PEERS.installs[0]),
-            "megabytes": round(megabytes, 3),
-            "rounds": args.rounds,
-            "rows": rows,
-        }
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    result = {
+        "machine": around,
+        "peers": dict(pair.split("==") for pair in PEERS.installs[0]),
+        "megabytes": round(megabytes, 3),
+        "rounds": rounds,
+        "rows": rows,
+    }
+    result_file(args, "chunking").write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

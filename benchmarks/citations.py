@@ -3,6 +3,7 @@
     make bench-citations                                 the held-out set, all three sides
     python benchmarks/citations.py --seed 1 --tune       the set that may be tuned on
     python benchmarks/citations.py --only ours --wrong   list what went wrong
+    python benchmarks/citations.py --quick               eight questions, two for the other sides
 
 The corpus (`planted`) is generated from the seed; questions of the held-out set are asked in other
 words, about other entities in half of the cases. Sides: `ours` is `lmstack ask` as it is;
@@ -311,8 +312,11 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=150, help="questions for the other sides")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--wrong", action="store_true", help="list what ours got wrong")
+    parser.add_argument("--quick", action="store_true", help="eight questions, two of other sides")
     parser.add_argument("--json", type=pathlib.Path, default=None)
     args = parser.parse_args()
+    if args.quick:
+        args.limit, args.sample = 8, 2
     group = "tune" if args.tune else "held out"
     config = parse_settings(args.set)
     sides = args.only or ["ours", "free", "chroma"]

@@ -2,6 +2,7 @@
 
     python benchmarks/conversation.py                      the default strategy
     python benchmarks/conversation.py --set strategy=extractive
+    python benchmarks/conversation.py --quick              one conversation, hardly a pause
 
 For some entities of the planted-fact corpus, two questions about one, the second leaning on the
 first where it can ("And …"). Each conversation starts cold: nothing of its documents has been
@@ -89,7 +90,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--pause", type=float, default=3.0, help="seconds between the turns")
     parser.add_argument("--json", type=pathlib.Path, default=None)
+    parser.add_argument("--quick", action="store_true", help="one conversation, hardly a pause")
     args = parser.parse_args()
+    if args.quick:
+        args.count, args.pause = 2, 0.2
     config = parse_settings(args.set)
     with ExitStack() as stack:
         side = Side(stack, SEEDS["held out"], held_out=True, model="smollm2-135m-instruct")

@@ -23,6 +23,7 @@ import tempfile
 from typing import Any
 
 from machine import machine
+from recording import add_options, result_file
 from serving_environments import CACHE, Peer, build, versions
 from spine import HERE
 
@@ -86,8 +87,10 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=150)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--folder", type=pathlib.Path)
-    parser.add_argument("--json", type=pathlib.Path, default=HERE / "results/documents.json")
+    add_options(parser, "documents")
     args = parser.parse_args()
+    if args.quick:
+        args.pages, args.rounds = 3, 1
     os.environ["OMP_NUM_THREADS"] = "1"
     folder = args.folder or manuals()
     for peer in PEERS.values():
@@ -106,8 +109,10 @@ def main() -> None:
         counts["pdfinfo"] = independent
     reconciled = all(count == counts["lmstack"] for count in counts.values())
     print(f"\n{len(counts['lmstack'])} files, {sum(counts['lmstack'].values()):,} pages")
+    print(f"{'':16}{'pages/s':>10}{'ratio':>8}{'pages read':>12}")
     for name, row in rows.items():
-        print(f"{name:16}{row['pages_per_s']:>9.1f} pages/s over {row['pages']:,} pages")
+        ratio = rows["lmstack"]["pages_per_s"] / row["pages_per_s"]
+        print(f"{name:16}{row['pages_per_s']:>10.1f}{ratio:>8.2f}{row['pages']:>12,}")
     print(f"page counts {'agree' if reconciled else 'DIFFER: ' + json.dumps(counts)}")
     result = {
         "machine": around,
@@ -117,7 +122,7 @@ def main() -> None:
         "versions": {name: versions(peer) for name, peer in PEERS.items()},
         "rows": rows,
     }
-    args.json.write_text(json.dumps(result, indent=1) + "\n")
+    result_file(args, "documents").write_text(json.dumps(result, indent=1) + "\n")
     if not reconciled:
         sys.exit(1)
 

@@ -26,7 +26,8 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
-HERE = pathlib.Path(__file__).parent
+from recording import add_options, result_file
+
 LMSTACK = [sys.executable, "-m", "lmstack"]
 SHARES = (0.25, 0.5, 0.7, 0.85, 1.1)
 STREAMS, LONG_PROMPT = 32, 6000
@@ -73,13 +74,13 @@ def load(url: str, *options: str) -> list[dict[str, Any]]:
         return loads
 
 
-def beside_long_prompts(url: str, model: str, seconds: int) -> dict[str, Any]:
-    """Eight streams, alone and while prompts of `LONG_PROMPT` tokens arrive."""
+def beside_long_prompts(url: str, model: str, seconds: int, length: int) -> dict[str, Any]:
+    """Eight streams, alone and while prompts of ``length`` tokens arrive."""
     few = ("--model", model, "--concurrency", "8", "--duration", str(seconds))
     alone = load(url, *few)[0]
     intruder = subprocess.Popen(
         [*LMSTACK, "bench", "serve", url, "--quiet", "--model", model, "--concurrency", "1",
-         "--duration", str(seconds), "--input-tokens", str(LONG_PROMPT), "--output-tokens", "16"],
+         "--duration", str(seconds), "--input-tokens", str(length), "--output-tokens", "16"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -87,7 +88,7 @@ def beside_long_prompts(url: str, model: str, seconds: int) -> dict[str, Any]:
     finally:
         intruder.terminate()
         intruder.wait(60)
-    return {"prompt_tokens": LONG_PROMPT, "alone": alone, "beside": beside}
+    return {"prompt_tokens": length, "alone": alone, "beside": beside}
 
 
 def short(found: dict[str, Any]) -> str:
@@ -104,9 +105,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60, help="of each load")
     parser.add_argument("--weights", default="file", help="form of the weights")
     parser.add_argument("--port", type=int, default=8123)
-    parser.add_argument("--json", default=str(HERE / "results" / "latency.json"))
+    add_options(parser, "latency")
     given = parser.parse_args()
-    model, picture = "smollm2-135m-instruct", pathlib.Path(given.json).with_suffix(".svg")
+    streams, long_prompt = STREAMS, LONG_PROMPT
+    if given.quick:
+        given.seconds, streams, long_prompt = 3, 4, 600
+    file = result_file(given, "latency")
+    model, picture = "smollm2-135m-instruct", file.with_suffix(".svg")
     from lmstack.app.processor import processor
 
     with contextlib.ExitStack() as stack:
@@ -114,14 +119,14 @@ def main() -> None:
         pathlib.Path(folder, "note.md").write_text("The sky is blue.\n")
         url = stack.enter_context(server(given.port, given.weights, folder))
         timed = ("--model", model, "--duration", str(given.seconds))
-        full = load(url, *timed, "--concurrency", str(STREAMS))[0]
-        print(f"{STREAMS} at a time: {short(full)}", flush=True)
+        full = load(url, *timed, "--concurrency", str(streams))[0]
+        print(f"{streams} at a time: {short(full)}", flush=True)
         rates = [round(full["requests_per_s"] * share, 3) for share in SHARES]
         listed = ",".join(map(str, rates))
         loads = load(url, *timed, "--rates", listed, "--plot", str(picture))
         for share, each in zip(SHARES, loads, strict=True):
             print(f"{share:.0%}: {short(each)}", flush=True)
-        long = beside_long_prompts(url, model, given.seconds)
+        long = beside_long_prompts(url, model, given.seconds, long_prompt)
         print(f"8 streams alone: {short(long['alone'])}")
         print(f"8 streams beside long prompts: {short(long['beside'])}")
     result = {
@@ -132,7 +137,7 @@ def main() -> None:
         "loads": loads,
         "long_prompts": long,
     }
-    pathlib.Path(given.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

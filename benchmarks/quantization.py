@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from recording import add_options, result_file
 from torch import Tensor
 
 from lmstack.app.processor import processor
@@ -129,8 +130,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("texts", nargs="*", type=pathlib.Path, help="default: the package's own")
     parser.add_argument("--tokens", type=int, default=3072)
-    parser.add_argument("--json", default=str(HERE / "results" / "quantization.json"))
+    add_options(parser, "quantization")
     given = parser.parse_args()
+    if given.quick:
+        given.tokens = LENGTH
     texts = given.texts or sorted((HERE.parent / "src/lmstack/app/text").glob("*.txt"))
     start = time.monotonic()
     found = measured(texts, given.tokens)
@@ -140,7 +143,7 @@ def main() -> None:
         "seconds": round(time.monotonic() - start),
         **found,
     }
-    pathlib.Path(given.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result_file(given, "quantization").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     make bench-questions                                    the default settings
     python benchmarks/questions.py --set strategy=similarity --set passages=2
     python benchmarks/questions.py --wrong                  list what went wrong
+    python benchmarks/questions.py --quick                  the first questions of one corpus
     python benchmarks/questions.py --questions benchmarks/questions/development.jsonl
 
 60 questions about docs/ and three small corpora: 40 have an answer in their corpus, 20 do not.
@@ -40,6 +41,8 @@ from lmstack.serve.tasks import LocalReranker
 
 HERE = pathlib.Path(__file__).parent
 QUESTIONS = HERE / "questions" / "questions.jsonl"
+# Questions of a quick run.
+QUICK = 6
 
 
 @dataclass(frozen=True)
@@ -160,8 +163,13 @@ def load_reranker() -> LocalReranker:
 class Bench:
     """The corpora indexed once, and the default models loaded once, for many settings."""
 
-    def __init__(self, stack: ExitStack, path: pathlib.Path = QUESTIONS) -> None:
+    def __init__(
+        self, stack: ExitStack, path: pathlib.Path = QUESTIONS, *, quick: bool = False
+    ) -> None:
         self.questions = read_questions(path)
+        if quick:
+            corpus = self.questions[-1].corpus
+            self.questions = [q for q in self.questions if q.corpus == corpus][:QUICK]
         self.embedder = LocalEmbedder.load("all-minilm-l6-v2")
         self.model = LocalModel.load("smollm2-135m-instruct")
         stack.callback(self.model.close)
@@ -224,10 +232,11 @@ def main() -> None:
     parser.add_argument("--label", default="default", help="name of this run in the JSON file")
     parser.add_argument("--questions", type=pathlib.Path, default=QUESTIONS)
     parser.add_argument("--wrong", action="store_true", help="list the questions that went wrong")
+    parser.add_argument("--quick", action="store_true", help="a few questions of one corpus")
     args = parser.parse_args()
     config = parse_settings(args.set)
     with ExitStack() as stack:
-        bench = Bench(stack, args.questions)
+        bench = Bench(stack, args.questions, quick=args.quick)
         start = time.perf_counter()
         outcomes = bench.run(config)
         seconds = time.perf_counter() - start

@@ -3,6 +3,7 @@
     make bench-retrieval                             half an hour on two quiet cores, then minutes
     python benchmarks/retrieval.py --queries 100     fewer queries of each collection
     python benchmarks/retrieval.py --only fitz-gov   one collection
+    python benchmarks/retrieval.py --quick           a small part of one; records nothing
     python benchmarks/retrieval.py --tune            the other half of the queries; records nothing
     python benchmarks/retrieval.py --names           single names, to be found where they stand
     python benchmarks/retrieval.py --tune --set rerank_weight=1 --search fusion=rrf
@@ -29,6 +30,7 @@ from typing import Any
 
 import numpy as np
 from ranking import METRICS, holm, interval, p_value
+from recording import add_options, result_file
 from retrieval_data import COLLECTIONS, Collection, Query, load
 from retrieval_picture import draw
 from retrieval_systems import (
@@ -49,6 +51,8 @@ from lmstack.rag import RetrievalConfig, SearchConfig, preset
 from lmstack.registry import Store
 
 QUERIES = 1000
+# Documents of a quick run.
+QUICK = 60
 # Candidates that a reranker reads.
 DEPTH = 10
 PLAIN = RetrievalConfig(versions="as_found", duplicates=None)
@@ -189,12 +193,17 @@ def main() -> None:
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--names", action="store_true", help="records nothing")
     parser.add_argument("--store", type=pathlib.Path, help="where the models are")
-    parser.add_argument("--json", type=pathlib.Path, default=HERE / "results" / "retrieval.json")
+    add_options(parser, "retrieval")
     args = parser.parse_args()
     store = Store(args.store) if args.store else Store()
     results = {}
+    if args.quick:
+        args.only, args.queries = args.only[:1], 10
     for name in args.only:
-        results[name] = measure(load(name), args, store)
+        collection = load(name)
+        if args.quick:
+            collection = collection.part(QUICK)
+        results[name] = measure(collection, args, store)
         print_result(results[name])
     if args.tune or args.names or args.no_peers or args.set or args.search:
         return
@@ -206,8 +215,9 @@ def main() -> None:
         "default": {"embedder": DEFAULT_EMBEDDER, **dataclasses.asdict(preset("default"))},
         "collections": results,
     }
-    args.json.write_text(json.dumps(record, indent=1) + "\n")
-    draw(record, HERE.parent / "docs" / "pictures")
+    result_file(args, "retrieval").write_text(json.dumps(record, indent=1) + "\n")
+    if not args.quick:
+        draw(record, HERE.parent / "docs" / "pictures")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,11 @@ class Collection:
         half = [query for query in self.queries if query.tuned_on == tuned_on]
         return random.Random(0).sample(half, min(count, len(half)))
 
+    def part(self, count: int) -> Collection:
+        """The first documents, with the queries that they alone answer."""
+        kept = tuple(q for q in self.queries if max(q.relevant) < count)
+        return Collection(f"{self.name}-{count}", self.documents[:count], kept)
+
     def names(self, count: int) -> list[Query]:
         """At most ``count`` words with a capital or a digit that one or two documents hold: what
         people look up by name. No judgement is needed to know where they are to be found."""

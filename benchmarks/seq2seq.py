@@ -31,6 +31,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from recording import add_options, result_file
+
 HERE = pathlib.Path(__file__).parent
 ENVIRONMENT = HERE / ".envs" / "ctranslate2"
 CTRANSLATE2 = "4.8.5"
@@ -180,16 +182,17 @@ def side(name: str, dtype: str, folder: pathlib.Path, names: Sequence[str]) -> N
 
 
 def run_side(
-    name: str, dtype: str, folder: pathlib.Path, names: Sequence[str], threads: int
+    name: str, dtype: str, folder: pathlib.Path, names: Sequence[str], options: argparse.Namespace
 ) -> dict[str, Any]:
+    quick = ["--quick"] if options.quick else []
     done = subprocess.run(
-        [sys.executable, __file__, "--side", name, dtype, str(folder), *names],
+        [sys.executable, __file__, *quick, "--side", name, dtype, str(folder), *names],
         capture_output=True,
         text=True,
         timeout=1800,
         env=os.environ
         | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-        | {"OMP_NUM_THREADS": str(threads)},
+        | {"OMP_NUM_THREADS": str(options.threads)},
     )
     if done.returncode:
         raise SystemExit(f"{name} {dtype} failed:\n{done.stderr[-3000:]}")
@@ -219,6 +222,12 @@ def prepare(folder: pathlib.Path) -> None:
         converter.convert(str(folder / f"ct2-{dtype}"), quantization=dtype)
 
 
+def smaller() -> None:
+    """A quick run's inputs."""
+    for name, (title, count, beams) in MEASUREMENTS.items():
+        MEASUREMENTS[name] = (title, max(2, count // 8), beams)
+
+
 def summary(name: str, runs: dict[str, list[dict[str, Any]]], kind: str) -> dict[str, Any]:
     """One measurement of all sides, printed and as it goes into the results."""
     title, count, beams = MEASUREMENTS[name]
@@ -238,10 +247,12 @@ def summary(name: str, runs: dict[str, list[dict[str, Any]]], kind: str) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", choices=list(MEASUREMENTS))
-    parser.add_argument("--json", type=pathlib.Path, default=HERE / "results" / "seq2seq.json")
+    add_options(parser, "seq2seq")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--side", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.quick:
+        smaller()
     if args.side:
         name, dtype, folder, *names = args.side
         side(name, dtype, pathlib.Path(folder), names)
@@ -264,12 +275,11 @@ def main() -> None:
         for _ in range(ROUNDS):
             for name, dtype in SIDES:
                 runs[f"{name} {dtype}"].append(
-                    run_side(name, dtype, pathlib.Path(scratch), chosen, args.threads)
+                    run_side(name, dtype, pathlib.Path(scratch), chosen, args)
                 )
     result["rows"] = {name: summary(name, runs, kind) for name in chosen}
     if args.only is None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        result_file(args, "seq2seq").write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 sentence-transformers, ONNX Runtime, CTranslate2.
 
     make bench-serving                                 all of it
-    make bench-serving QUICK=1                         under 15 minutes, without vLLM
+    make bench-serving SHORT=1                         under 15 minutes, without vLLM
+    make bench-serving QUICK=1                         small prompts, one round; records nothing
     python benchmarks/serving.py --only decode,prefill measures of your choice
     python benchmarks/serving.py --peers llamacpp      peers of your choice
     python benchmarks/serving.py --json FILE           where the result goes
@@ -32,9 +33,10 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from recording import add_options, result_file
 from serving_environments import PEERS, SCRIPTS, BuildError, build, versions
 from serving_models import GEMMA, converted, quiet_environment, sources
-from serving_work import MEASURES, SIDES, Ids, Side, agreement, job, ratios, summary
+from serving_work import MEASURES, QUICK, SIDES, Ids, Side, Size, agreement, job, ratios, summary
 from spine import HERE, processor
 
 REFERENCE_COSINE = "sentence_transformers_float32"
@@ -157,7 +159,7 @@ class Run:
         return found
 
     def round(self, paths: dict[str, Any], texts: tuple[str, Ids], scratch: pathlib.Path) -> None:
-        task = job(paths, *texts, self.rounds, self.args.quick)
+        task = job(paths, *texts, self.rounds, QUICK if self.args.quick else Size(self.args.short))
         for name in ("embed_short", "embed_long"):
             files = {side.name: str(scratch / f"{side.name}-{name}.npy") for side in self.sides}
             task[name]["vectors"] = files
@@ -239,6 +241,7 @@ class Run:
             "machine": processor(),
             "cores": os.cpu_count(),
             "threads": self.args.threads,
+            "short": self.args.short,
             "quick": self.args.quick,
             "rounds": self.rounds,
             "complete": self.rounds == self.args.rounds,
@@ -306,23 +309,26 @@ def chosen(text: str, known: Sequence[str]) -> list[str]:
 def arguments() -> argparse.Namespace:
     peers = [name for name in PEERS if not any(p.fallback == name for p in PEERS.values())]
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer repeats, without vLLM")
+    parser.add_argument("--short", action="store_true", help="fewer repeats, without vLLM")
     parser.add_argument("--only", type=lambda t: chosen(t, list(MEASURES)), help="measures, a,b,c")
     parser.add_argument("--peers", type=lambda t: chosen(t, list(PEERS)), help="peers, a,b,c")
-    parser.add_argument("--rounds", type=int, help="default: 5, quick 3")
+    parser.add_argument("--rounds", type=int, help="default: 5, short 3, quick 1")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json", type=pathlib.Path, help="default: results/serving.json")
+    add_options(parser, "serving")
     args = parser.parse_args()
     if args.json is None:
         # A part of the measures does not replace the whole.
         part = args.only is not None or args.peers is not None
-        args.json = HERE / "results" / "serving.json"
+        args.json = result_file(args, "serving")
         if part:
             args.json = pathlib.Path(tempfile.gettempdir()) / "serving-part.json"
     args.only = args.only or list(MEASURES)
     if args.peers is None:
-        args.peers = [name for name in peers if PEERS[name].quick or not args.quick]
-    args.rounds = args.rounds or (3 if args.quick else 5)
+        less = args.short or args.quick
+        args.peers = [name for name in peers if PEERS[name].quick or not less]
+    if args.quick:  # what compiles for minutes is left to whole runs
+        args.peers = [PEERS[name].fallback or name for name in args.peers]
+    args.rounds = args.rounds or (1 if args.quick else 3 if args.short else 5)
     return args
 
 

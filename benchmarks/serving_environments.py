@@ -40,7 +40,7 @@ class Peer:
     `serving_peers/` is run as ``SCRIPT install`` instead. ``package``: the one that is measured.
     ``native``: compiles for the processor. ``converts``: its script writes the models in a format
     of its own. ``fallback``: the peer to build where this one cannot
-    be. ``slow_start``: all measures run in one process. ``quick``: part of a quick run.
+    be. ``slow_start``: all measures run in one process. ``quick``: part of a short or quick run.
     """
 
     name: str

@@ -15,9 +15,25 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-__all__ = ["MEASURES", "SIDES", "Measure", "Side", "job", "ratios", "summary"]
+__all__ = ["MEASURES", "QUICK", "SIDES", "Measure", "Side", "Size", "job", "ratios", "summary"]
 
 Ids = list[int]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured. ``short``: fewer repeats. Tokens of an answer, of a prompt that is
+    read and of one that is shared; requests at once; texts that are embedded, of each length."""
+
+    short: bool = False
+    new: int = 128
+    prompt: int = 1024
+    shared: int = 1500
+    requests: int = 64
+    texts: tuple[int, int] = (400, 80)
+
+
+QUICK = Size(True, 16, 128, 128, 4, (16, 4))
 
 
 @dataclass(frozen=True)
@@ -113,7 +129,7 @@ def sentences(text: str, tokenizer: Tokenizer, tokens: int, count: int, seed: in
 
 
 def job(
-    paths: Mapping[str, Any], corpus: str, gemma: Sequence[int], round_: int, quick: bool
+    paths: Mapping[str, Any], corpus: str, gemma: Sequence[int], round_: int, size: Size
 ) -> dict[str, Any]:
     """What the sides of one round read. ``gemma``: the ids of the corpus, BOS first."""
     language = Tokenizer.from_file(str(pathlib.Path(paths["smollm2"]) / "tokenizer.json"))
@@ -122,35 +138,38 @@ def job(
     encoder.no_truncation()
     encoder.no_padding()
     of_gemma = Cutter(gemma[1:], round_)
-    few = 2 if quick else 3
-    prefix = cut(1500)[0]
+    few = 2 if size.short else 3
+    prefix = cut(size.shared)[0]
     made: dict[str, Any] = {
         "paths": dict(paths),
         # The same in every round: compared with the reference, which is computed once.
         "check": {"prompts": Cutter(language.encode(corpus).ids, 999)(24, 6), "new": 24},
-        "decode": {"prompts": cut(16, few), "new": 128},
-        "prefill": {"warm": cut(1024)[0], "prompts": cut(1024, few)},
+        "decode": {"prompts": cut(16, few), "new": size.new},
+        "prefill": {"warm": cut(size.prompt)[0], "prompts": cut(size.prompt, few)},
         "throughput64": {
             "warm": cut(128, 8),
-            "prompts": cut(128, 64),
-            "new": 128,
-            "one_by_one": 2 if quick else 6,
+            "prompts": cut(128, size.requests),
+            "new": size.new,
+            "one_by_one": 2 if size.short else 6,
         },
         "prefix": {"prompts": [prefix + own for own in cut(20, 16)], "new": 16},
         "gemma": {
             "warm": [gemma[0], *of_gemma(15)[0]],
             "prompts": [[gemma[0], *piece] for piece in of_gemma(15, few)],
-            "new": 128,
+            "new": size.new,
         },
-        "bandwidth": {"seconds": 0.5 if quick else 1.0},
+        "bandwidth": {"seconds": 0.5 if size.short else 1.0},
     }
-    for name, tokens, count in (("embed_short", 30, 400), ("embed_long", 200, 80)):
-        texts = sentences(corpus, encoder, tokens, count if quick else 2 * count, round_)
-        made[name] = {"texts": texts, "repeats": 2 if quick else 3}
-    return made | translations(paths, corpus, round_, quick)
+    for name, tokens, count in zip(_EMBED, (30, 200), size.texts, strict=True):
+        count *= 1 if size.short else 2
+        texts = sentences(corpus, encoder, tokens, count, round_)
+        made[name] = {"texts": texts, "repeats": few}
+    return made | translations(paths, corpus, round_, few)
 
 
-def translations(paths: Mapping[str, Any], corpus: str, round_: int, quick: bool) -> dict[str, Any]:
+def translations(
+    paths: Mapping[str, Any], corpus: str, round_: int, repeats: int
+) -> dict[str, Any]:
     tokenizer = Tokenizer.from_file(str(pathlib.Path(paths["t5"]) / "tokenizer.json"))
     words = corpus.split()
     rows = []
@@ -158,7 +177,7 @@ def translations(paths: Mapping[str, Any], corpus: str, round_: int, quick: bool
         start = ((round_ * 613 + i) * 7919) % (len(words) - 40)
         text = " ".join(words[start : start + 16 + i % 17])
         rows.append(list(tokenizer.encode(f"translate English to German: {text}").ids))
-    single = {"prompts": rows[:8], "warm": rows[-1], "new": 32, "repeats": 2 if quick else 3}
+    single = {"prompts": rows[:8], "warm": rows[-1], "new": 32, "repeats": repeats}
     return {"translate_single": single, "translate_batch": single | {"prompts": rows[:32]}}
 
 

@@ -21,10 +21,11 @@ import json
 import pathlib
 import statistics
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from recording import add_options, result_file
 from spine import processor
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -59,6 +60,11 @@ class Work:
     name: str
     prompts: tuple[str, ...]
     sampling: Mapping[str, Any]
+    tokens: int = NUM_TOKENS
+
+    def shorter(self) -> Work:
+        """For a quick run."""
+        return replace(self, prompts=self.prompts[:2], tokens=16)
 
 
 WORKS = (
@@ -121,7 +127,7 @@ class Side:
     def close(self) -> None:
         self._engine.close()
 
-    def run(self, prompts: list[list[int]], sampling: Mapping[str, Any]) -> Round:
+    def run(self, prompts: list[list[int]], work: Work) -> Round:
         """All at once; seconds from when each has its first token to the last of all. Steps are
         driven from here, in this thread."""
         from lmstack.core import SamplingParams
@@ -144,7 +150,7 @@ class Side:
             return hear
 
         for index, ids in enumerate(prompts):
-            params = SamplingParams(max_tokens=NUM_TOKENS, seed=index, **sampling)
+            params = SamplingParams(max_tokens=work.tokens, seed=index, **work.sampling)
             number = str(next(self._numbers))
             self._engine.submit(EngineRequest(number, tuple(ids), listener(index), params))
         while self._engine.step():
@@ -160,7 +166,7 @@ def compared(
     for number in range(rounds + 1):
         order = list(sides) if number % 2 else list(reversed(sides))
         for name in order:
-            made = joined([sides[name].run(batch, work.sampling) for batch in batches])
+            made = joined([sides[name].run(batch, work) for batch in batches])
             if number:  # the first warms caches and costs
                 raw[name].append(made)
     first = raw["off"][0].tokens
@@ -201,12 +207,19 @@ def prompt_ids(loaded: Any, text: str) -> list[int]:
 
 
 def measure(
-    title: str, loaded: Any, draft: Any, streams: tuple[int, ...], rounds: int, *, wall: bool
+    title: str,
+    loaded: Any,
+    draft: Any,
+    works: Sequence[Work],
+    streams: tuple[int, ...],
+    rounds: int,
+    *,
+    wall: bool,
 ) -> list[dict[str, Any]]:
     results = []
     sides = {"off": Side(loaded, "off", wall=wall), "auto": Side(loaded, "auto", draft, wall=wall)}
     try:
-        for work in WORKS:
+        for work in works:
             for count in streams:
                 ids = [prompt_ids(loaded, text) for text in work.prompts]
                 ids *= -(-count // len(ids))
@@ -233,9 +246,8 @@ def line(r: Mapping[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--wall", action="store_true")
-    parser.add_argument("--json", type=pathlib.Path, default=HERE / "results" / "speculative.json")
+    add_options(parser, "speculative")
     args = parser.parse_args()
     import torch
 
@@ -244,19 +256,21 @@ def main() -> None:
 
     if not args.wall:
         torch.set_num_threads(1)
-    rounds, streams = (1, (1, 4)) if args.quick else (3, (1, 4, 16))
+    rounds, streams = (1, (2,)) if args.quick else (3, (1, 4, 16))
+    works = [work.shorter() for work in WORKS] if args.quick else WORKS
     store = Store()
     blocks = load_weights(MODEL, store, "file")
-    results = measure("Q4_1 of the file", blocks, None, streams, rounds, wall=args.wall)
+    results = measure("Q4_1 of the file", blocks, None, works, streams, rounds, wall=args.wall)
     full, draft = load_weights(MODEL, store, "bfloat16"), load_draft(MODEL, store)
-    results += measure("bfloat16, drafts by Q4_1", full, draft, streams[:1], rounds, wall=args.wall)
+    title = "bfloat16, drafts by Q4_1"
+    results += measure(title, full, draft, works, streams[:1], rounds, wall=args.wall)
     report = {
         "machine": {"processor": processor(), "threads": torch.get_num_threads()},
         "seconds": "wall" if args.wall else "processor time",
         "model": MODEL,
         "results": results,
     }
-    args.json.write_text(json.dumps(report, indent=1) + "\n")
+    result_file(args, "speculative").write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Every figure of speed of indexing and search in one go, beside the peers, with its pictures.
 
     python benchmarks/speed.py                    about ten minutes once the caches are there
-    python benchmarks/speed.py --quick            two minutes: small sizes, nothing is kept
+    python benchmarks/speed.py --quick            small sizes, records nothing: two minutes once the
+                                                  environments are there
     python benchmarks/speed.py --pages            only writes tables and pictures from the results
 
 Runs `retrieval_speed.py`, `words.py`, `chunking.py` and `documents.py` one after the other, writes
@@ -19,7 +20,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 import time
 
 from machine import machine
@@ -33,19 +33,14 @@ STEPS = {
     "chunking": ["--rounds", "3"],
     "documents": ["--pages", "60", "--rounds", "1"],
 }
-QUICK = {
-    "retrieval_speed": ["--sizes", "1000", "--rounds", "1"],
-    "words": ["--queries", "0", "--sizes", "1000"],
-    "chunking": ["--rounds", "1"],
-    "documents": ["--pages", "5", "--rounds", "1"],
-}
 
 
-def run(name: str, options: list[str], result: pathlib.Path) -> float:
+def run(name: str, options: list[str], result: pathlib.Path | None) -> float:
     """Seconds that one script took."""
+    options = [*options, "--json", str(result)] if result else options
     print(f"\n== {name} {' '.join(options)}", flush=True)
     started = time.monotonic()
-    command = [sys.executable, str(HERE / f"{name}.py"), *options, "--json", str(result)]
+    command = [sys.executable, str(HERE / f"{name}.py"), *options]
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "2"})
     return time.monotonic() - started
 
@@ -56,9 +51,8 @@ def main() -> None:
     parser.add_argument("--pages", action="store_true")
     args = parser.parse_args()
     if args.quick:
-        with tempfile.TemporaryDirectory() as scratch:
-            for name, options in QUICK.items():
-                run(name, options, pathlib.Path(scratch) / f"{name}.json")
+        seconds = {name: round(run(name, ["--quick"], None)) for name in STEPS}
+        print(f"\nseconds of each: {seconds}; nothing was recorded")
         return
     if not args.pages:
         record: dict[str, object] = {

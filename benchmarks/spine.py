@@ -2,6 +2,7 @@
 
     make bench                                   all of it, about ten minutes
     python benchmarks/spine.py --only decode     one measurement
+    python benchmarks/spine.py --quick           small prompts, one round; records nothing
     python benchmarks/spine.py --json FILE       where the result goes (default: results/spine.json)
 
 Each side runs in a fresh process with the same weights, token ids and number of threads; sides
@@ -21,6 +22,8 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
+
+from recording import add_options, result_file
 
 HERE = pathlib.Path(__file__).parent
 SIDES = HERE / "spine_sides.py"
@@ -50,10 +53,10 @@ MEASUREMENTS = (
 )
 
 
-def run_side(side: str, name: str, weights: pathlib.Path) -> float:
+def run_side(side: str, name: str, weights: pathlib.Path, size: str) -> float:
     """One figure, from a fresh process."""
     done = subprocess.run(
-        [sys.executable, str(SIDES), side, name, str(weights)],
+        [sys.executable, str(SIDES), side, name, str(weights), size],
         capture_output=True,
         text=True,
         timeout=1200,
@@ -64,11 +67,11 @@ def run_side(side: str, name: str, weights: pathlib.Path) -> float:
     return float(json.loads(done.stdout.strip().splitlines()[-1])["figure"])
 
 
-def measure(m: Measurement, weights: pathlib.Path) -> dict[str, object]:
+def measure(m: Measurement, weights: pathlib.Path, quick: bool) -> dict[str, object]:
     raw: dict[str, list[float]] = {"lmstack": [], m.peer: []}
-    for _ in range(m.rounds):
+    for _ in range(1 if quick else m.rounds):
         for side, figures in raw.items():
-            figures.append(run_side(side, m.name, weights))
+            figures.append(run_side(side, m.name, weights, "quick" if quick else "full"))
     best = {side: (max if m.higher else min)(figures) for side, figures in raw.items()}
     ours, theirs = best["lmstack"], best[m.peer]
     ratio = ours / theirs if m.higher else theirs / ours
@@ -93,7 +96,7 @@ def prepare(folder: pathlib.Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", choices=[m.name for m in MEASUREMENTS])
-    parser.add_argument("--json", type=pathlib.Path, default=HERE / "results" / "spine.json")
+    add_options(parser, "spine")
     args = parser.parse_args()
     chosen = [m for m in MEASUREMENTS if args.only in (None, m.name)]
     packages = ("lmstack", "torch", "transformers", "sentence-transformers")
@@ -109,7 +112,7 @@ def main() -> None:
         weights = pathlib.Path(scratch)
         prepare(weights)
         for m in chosen:
-            row = measure(m, weights)
+            row = measure(m, weights, args.quick)
             rows[m.name] = row
             ours, theirs = row["best"]["lmstack"], row["best"][m.peer]  # type: ignore[index]
             print(
@@ -119,10 +122,9 @@ def main() -> None:
             )
     result["rows"] = rows
     if args.only is None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        result_file(args, "spine").write_text(json.dumps(result, indent=1) + "\n")
     slower = [name for name, row in rows.items() if row["ratio"] < 1]  # type: ignore[operator]
-    if slower:
+    if slower and not args.quick:
         raise SystemExit(f"slower than the peer: {', '.join(slower)}")
 
 

@@ -1,6 +1,6 @@
 """What each side of `spine.py` does in its own process: prints {"figure": number}.
 
-Not for use by hand: python benchmarks/spine_sides.py SIDE MEASUREMENT WEIGHTS
+Not for use by hand: python benchmarks/spine_sides.py SIDE MEASUREMENT WEIGHTS full|quick
 """
 
 from __future__ import annotations
@@ -13,11 +13,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parent.parent
 MODEL, EMBEDDER = "smollm2-135m-instruct", "all-minilm-l6-v2"
 Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Tokens that are decoded, and of a prompt that is read; streams at once, and tokens of the
+    prompt and the answer of each; texts of each length; files of the index."""
+
+    new: int = 128
+    prompt: int = 1024
+    streams: int = 32
+    each: int = 64
+    short_texts: int = 600
+    long_texts: int = 120
+    files: int = 300
+
+
+SIZES = {"full": Size(), "quick": Size(16, 128, 4, 16, 40, 8, 20)}
+SIZE = SIZES[sys.argv[4] if len(sys.argv) > 4 else "full"]
 
 
 def corpus() -> str:
@@ -36,6 +55,12 @@ def texts(tokens: int, count: int) -> list[str]:
     words = corpus().split()
     size = tokens * 6 // 10
     return [" ".join(words[(i * 7) % (len(words) - size) :][:size]) for i in range(count)]
+
+
+def texts_of(name: str) -> list[str]:
+    if name == "embed_short":
+        return texts(30, SIZE.short_texts)
+    return texts(200, SIZE.long_texts)
 
 
 def rate(work: int, run: Callable[[], object], warm: int = 1) -> float:
@@ -79,14 +104,15 @@ def lmstack_generation(name: str) -> float:
         if name == "decode":
             # The second run of a prompt has its prefix cached; 16 tokens cost next to nothing.
             prompt = prompts(1, 16, encode)[0]
-            return rate(128, lambda: asyncio.run(one(prompt, 128)))
+            return rate(SIZE.new, lambda: asyncio.run(one(prompt, SIZE.new)))
         if name == "prefill":
-            warm, timed = prompts(2, 1024, encode)
+            warm, timed = prompts(2, SIZE.prompt, encode)
             asyncio.run(one(warm, 1))
-            return rate(1024, lambda: asyncio.run(one(timed, 1)), warm=0)
-        batch = prompts(64, 64, encode)
-        asyncio.run(many(batch[:32], 8))
-        return rate(32 * 64, lambda: asyncio.run(many(batch[32:], 64)), warm=0)
+            return rate(SIZE.prompt, lambda: asyncio.run(one(timed, 1)), warm=0)
+        streams, each = SIZE.streams, SIZE.each
+        batch = prompts(2 * streams, each, encode)
+        asyncio.run(many(batch[:streams], 8))
+        return rate(streams * each, lambda: asyncio.run(many(batch[streams:], each)), warm=0)
     finally:
         model.close()
 
@@ -97,20 +123,20 @@ def lmstack_embedding(name: str) -> float:
     embedder = LocalEmbedder.load(EMBEDDER, weights="float32")
     if name == "index":
         return lmstack_index(embedder)
-    batch = texts(30, 600) if name == "embed_short" else texts(200, 120)
+    batch = texts_of(name)
     return rate(len(batch), lambda: embedder.embed(batch))
 
 
 def index_files(folder: pathlib.Path) -> int:
-    """300 small documents; the number of files. Each paragraph is numbered, since passages that
+    """Small documents; the number of files. Each paragraph is numbered, since passages that
     are equal would be embedded once."""
     source = corpus()
     size = 1500
-    for i in range(300):
+    for i in range(SIZE.files):
         start = (i * 377) % (len(source) - size)
         text = source[start : start + size].replace("\n\n", f"\n\nNote {i}. ")
         (folder / f"{i:03}.md").write_text(f"Note {i}. {text}")
-    return 300
+    return SIZE.files
 
 
 def lmstack_index(embedder: object) -> float:
@@ -161,14 +187,15 @@ def transformers_generation(name: str, weights: str) -> float:
         return 1 / rate(1, lambda: generate([timed], 1), warm=0)
     if name == "decode":
         prompt = prompts(1, 16, encode)[0]
-        return rate(128, lambda: generate([prompt], 128))
+        return rate(SIZE.new, lambda: generate([prompt], SIZE.new))
     if name == "prefill":
-        warm, timed = prompts(2, 1024, encode)
+        warm, timed = prompts(2, SIZE.prompt, encode)
         generate([warm], 1)
-        return rate(1024, lambda: generate([timed], 1), warm=0)
-    batch = prompts(64, 64, encode)
-    generate(batch[:32], 8)
-    return rate(32 * 64, lambda: generate(batch[32:], 64), warm=0)
+        return rate(SIZE.prompt, lambda: generate([timed], 1), warm=0)
+    streams, each = SIZE.streams, SIZE.each
+    batch = prompts(2 * streams, each, encode)
+    generate(batch[:streams], 8)
+    return rate(streams * each, lambda: generate(batch[streams:], each), warm=0)
 
 
 def sentence_transformers_embedding(name: str) -> float:
@@ -185,7 +212,7 @@ def sentence_transformers_embedding(name: str) -> float:
         with tempfile.TemporaryDirectory() as scratch:
             batch = index_chunks(pathlib.Path(scratch))
     else:
-        batch = texts(30, 600) if name == "embed_short" else texts(200, 120)
+        batch = texts_of(name)
     return rate(len(batch), lambda: encode(batch))
 
 

@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from machine import machine
+from recording import add_options, result_file
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent
@@ -217,8 +218,10 @@ def main() -> None:
     parser.add_argument("--before-commit", help="what that tree is called in the results")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--states", default=",".join(STATES), help="some of them, by commas")
-    parser.add_argument("--json", type=pathlib.Path, default=HERE / "results" / "start.json")
+    add_options(parser, "start")
     given = parser.parse_args()
+    if given.quick:
+        given.rounds, given.states = 1, "warm"
     docs = ROOT / "docs"
     results: dict[str, Any] = {"machine": machine(), "questions": QUESTIONS}
     sources = {"after": ROOT / "src"}
@@ -232,7 +235,7 @@ def main() -> None:
             print(f"{name:>6} imports: {found[name]['imports']}")
             named = given.before_commit if name == "before" else None
             results[name] = {"commit": named or commit(side.source), **found[name]}
-    given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    result_file(given, "start").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

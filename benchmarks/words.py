@@ -3,12 +3,13 @@
     python benchmarks/words.py                    quality on two collections, speed at three sizes
     python benchmarks/words.py --sizes            quality only; --queries 0: speed only
     python benchmarks/words.py --tune             k1 and b, on the half of the questions for it
+    python benchmarks/words.py --quick            a thousand passages, 50 questions; records nothing
 
 Quality is nDCG@10 on the judged collections of `retrieval_data.py`. Speed is that of one query
 after the other, from its text to the numbers and scores of the best ten; passages are pieces of
 the sources of the Python that runs this, queries first lines of its docstrings. bm25s is used as
-its manual shows: PyStemmer, English stop words, its default (Lucene's) method, with and without
-numba. Best of three rounds for each query, because shared machines stall.
+its manual shows (`word_peers/with_bm25s.py`), with and without numba, in an environment of its own
+that is built at the first run. Best of three rounds for each query, because shared machines stall.
 """
 
 from __future__ import annotations
@@ -23,23 +24,25 @@ import platform
 import random
 import sqlite3
 import statistics
+import subprocess
 import sysconfig
-import time
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
-import bm25s
 import numpy as np
-import Stemmer
 from machine import machine
+from recording import add_options, result_file
 from retrieval_data import COLLECTIONS, load
-from spine import processor
+from retrieval_speed import PEERS
+from serving_environments import build
+from spine import HERE, processor
+from word_peers.asking import Search, asked
 
 from lmstack.rag.search.bm25 import Bm25, merge_postings
 from lmstack.rag.search.lexical import content_words, posting_blob, query_terms, read_postings
 
-HERE = pathlib.Path(__file__).parent
-Search = Callable[[str], Sequence[int]]
 CHARS = 500
 QUERIES = 200
 DOCUMENT = 20
@@ -55,18 +58,6 @@ def ours(passages: Sequence[str], **settings: float) -> Search:
     ]
     ranking = Bm25([merge_postings(parts)], np.arange(len(passages), dtype=np.int32), **settings)
     return lambda query: ranking.search(query_terms(query), 10)[0]
-
-
-def theirs(passages: Sequence[str], backend: str) -> Search:
-    stemmer = Stemmer.Stemmer("english")
-
-    def tokens(texts: Sequence[str]) -> object:
-        return bm25s.tokenize(list(texts), stopwords="en", stemmer=stemmer, show_progress=False)
-
-    ranking = bm25s.BM25(backend=backend)
-    ranking.index(tokens(passages), show_progress=False)
-    k = min(10, len(passages))
-    return lambda query: ranking.retrieve(tokens([query]), k=k, show_progress=False)[0][0]
 
 
 def fts5(passages: Sequence[str]) -> Search:
@@ -87,12 +78,25 @@ def fts5(passages: Sequence[str]) -> Search:
     return search
 
 
-MAKERS: dict[str, Callable[[Sequence[str]], Search]] = {
-    "lmstack": ours,
-    "bm25s": lambda passages: theirs(passages, "numpy"),
-    "bm25s with numba": lambda passages: theirs(passages, "numba"),
-    "FTS5": fts5,
-}
+MAKERS: dict[str, Callable[[Sequence[str]], Search]] = {"lmstack": ours, "FTS5": fts5}
+# The sides that run in the environment of bm25s, with the backend of each.
+BACKENDS = {"bm25s": "numpy", "bm25s with numba": "numba"}
+NAMES = ("lmstack", *BACKENDS, "FTS5")
+
+
+def side(name: str, passages: Sequence[str], queries: Sequence[str], rounds: int) -> dict[str, Any]:
+    """What `asked` gives for one side."""
+    if name in MAKERS:
+        return asked(MAKERS[name], passages, queries, rounds)
+    peer = PEERS["bm25s"]
+    with tempfile.TemporaryDirectory() as scratch:
+        job = pathlib.Path(scratch) / "job.json"
+        job.write_text(json.dumps({"passages": passages, "queries": queries, "rounds": rounds}))
+        script = str(HERE / "word_peers" / "with_bm25s.py")
+        command = [str(peer.python), script, str(job), BACKENDS[name]]
+        said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
+    return found
 
 
 def ndcg(found: Sequence[int], relevant: frozenset[int]) -> float:
@@ -100,24 +104,41 @@ def ndcg(found: Sequence[int], relevant: frozenset[int]) -> float:
     return gain / sum(1 / math.log2(n + 2) for n in range(min(10, len(relevant))))
 
 
-def quality(limit: int) -> dict[str, object]:
-    rows: dict[str, object] = {}
-    for name in COLLECTIONS:
+def quality(limit: int, names: Sequence[str]) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for name in names:
         collection = load(name)
         queries = random.Random(0).sample(collection.queries, min(limit, len(collection.queries)))
+        texts = [query.text for query in queries]
         scores = {
-            peer: np.array([ndcg(search(query.text), query.relevant) for query in queries])
-            for peer, make in MAKERS.items()
+            peer: np.array(
+                [
+                    ndcg(found, query.relevant)
+                    for found, query in zip(
+                        side(peer, collection.documents, texts, 0)["found"], queries, strict=True
+                    )
+                ]
+            )
+            for peer in NAMES
             if peer != "bm25s with numba"
-            for search in (make(collection.documents),)
         }
         held_out = np.array([not query.tuned_on for query in queries])
         rows[name] = {
             peer: {"all": mean(found), "held_out": mean(found[held_out])}
             for peer, found in scores.items()
         } | {"ahead_of_bm25s": paired(scores["lmstack"] - scores["bm25s"])}
-        print(name, json.dumps(rows[name]), flush=True)
+        show_quality(name, len(queries), rows[name])
     return rows
+
+
+def show_quality(name: str, queries: int, row: dict[str, Any]) -> None:
+    print(f"\n{name}, {queries} questions")
+    print(f"{'':20}{'nDCG@10':>10}{'held out':>10}")
+    for peer, found in row.items():
+        if peer in NAMES:
+            print(f"{peer:20}{found['all']:>10.4f}{found['held_out']:>10.4f}")
+    ahead, low, high = row["ahead_of_bm25s"]
+    print(f"lmstack ahead of bm25s by {ahead:+.4f} ({low:+.4f} to {high:+.4f})", flush=True)
 
 
 def mean(values: np.ndarray) -> float:
@@ -169,33 +190,28 @@ def passages_and_queries(size: int) -> tuple[list[str], list[str]]:
     return passages[:size], random.Random(0).sample(sorted(asked), min(QUERIES, len(asked)))
 
 
-def speed(size: int, rounds: int) -> dict[str, object]:
+def speed(size: int, rounds: int) -> dict[str, Any]:
     passages, queries = passages_and_queries(size)
-    row: dict[str, object] = {"passages": len(passages), "queries": len(queries)}
-    for peer, make in MAKERS.items():
-        if peer == "FTS5" and size > FTS5_PASSAGES:
-            continue
-        started = time.perf_counter()
-        search = make(passages)
-        built = time.perf_counter() - started
-        started = time.perf_counter()
-        for query in queries:
-            search(query)
-        first = (time.perf_counter() - started) / len(queries)
-        best = [float("inf")] * len(queries)
-        for _ in range(rounds):
-            for number, query in enumerate(queries):
-                started = time.perf_counter()
-                search(query)
-                best[number] = min(best[number], time.perf_counter() - started)
-        row[peer] = {
-            "build_s": round(built, 2),
-            "first_round_ms": round(1e3 * first, 3),
-            "mean_ms": round(1e3 * statistics.mean(best), 3),
-            "p95_ms": round(1e3 * sorted(best)[round(0.95 * (len(best) - 1))], 3),
-        }
-        print(size, peer, json.dumps(row[peer]), flush=True)
+    row: dict[str, Any] = {"passages": len(passages), "queries": len(queries)}
+    for peer in NAMES:
+        if peer != "FTS5" or size <= FTS5_PASSAGES:
+            row[peer] = side(peer, passages, queries, rounds)
+            del row[peer]["found"]
+    show_speed(row)
     return row
+
+
+def show_speed(row: dict[str, Any]) -> None:
+    """``ratio``: how many times as long as lmstack a query takes."""
+    print(f"\n{row['passages']:,} passages, {row['queries']} queries one after the other")
+    print(f"{'':20}{'built in s':>11}{'mean ms':>10}{'p95 ms':>10}{'ratio':>8}")
+    for peer in (name for name in NAMES if name in row):
+        one, ratio = row[peer], row[peer]["mean_ms"] / row["lmstack"]["mean_ms"]
+        print(
+            f"{peer:20}{one['build_s']:>11.2f}{one['mean_ms']:>10.3f}{one['p95_ms']:>10.3f}"
+            f"{ratio:>8.1f}",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -204,20 +220,26 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=4000, help="for quality, a collection")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tune", action="store_true")
-    parser.add_argument("--json", type=pathlib.Path, default=HERE / "results" / "words.json")
+    add_options(parser, "words")
     args = parser.parse_args()
     print(f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     if args.tune:
-        return tune(args.queries)
-    found = json.loads(args.json.read_text()) if args.json.exists() else {}
+        tune(args.queries)
+        return
+    collections = COLLECTIONS
+    if args.quick:
+        args.sizes, args.queries, args.rounds = [1000], min(args.queries, 50), 1
+        collections = COLLECTIONS[:1]
+    build(PEERS["bm25s"])
+    file = result_file(args, "words")
+    found = json.loads(file.read_text()) if file.exists() else {}
     found["machine"] = machine()
     if args.queries:
-        found["quality"] = quality(args.queries)
+        found["quality"] = quality(args.queries, collections)
     if args.sizes:
         found["speed"] = [speed(size, args.rounds) for size in args.sizes]
-    args.json.parent.mkdir(exist_ok=True)
-    args.json.write_text(json.dumps(found, indent=1) + "\n")
-    return None
+    file.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"\nwritten to {file}")
 
 
 if __name__ == "__main__":

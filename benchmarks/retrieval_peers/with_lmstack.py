@@ -20,7 +20,7 @@ import numpy as np
 from side import Job, K, disk, resident, timed
 
 from lmstack.core import Embedder, ModelInfo
-from lmstack.rag import ChunkConfig, Index, IndexConfig
+from lmstack.rag import ChunkConfig, Index, IndexConfig, Progress
 from lmstack.rag.search.lexical import query_terms
 
 # Short passages, so that the texts there are make a hundred thousand; written out, so that what
@@ -62,6 +62,19 @@ class Recorded:
         return matrix
 
 
+class Tenths:
+    """Says on stderr how far an update is, ten times in all."""
+
+    def __init__(self) -> None:
+        self._said = 0
+
+    def __call__(self, progress: Progress) -> None:
+        tenth = 10 * progress.done // max(progress.total, 1)
+        if tenth > self._said:
+            self._said = tenth
+            print(f"  {10 * tenth} % of {progress.total} files", file=sys.stderr, flush=True)
+
+
 def prepare(folder: pathlib.Path, model: str) -> None:
     """Index ``folder/files``; write passages, vectors, what was embedded, and how many passages
     there are up to each file."""
@@ -72,7 +85,7 @@ def prepare(folder: pathlib.Path, model: str) -> None:
         tempfile.TemporaryDirectory() as scratch,
         Index.open(scratch, recorded, config=IndexConfig(chunking=CONFIG)) as index,
     ):
-        index.update([folder / "files"], lambda p: print(p.done, p.total, file=sys.stderr))
+        index.update([folder / "files"], Tenths())
         passages, vectors = index.stored_passages()
         counts = {pathlib.Path(info.path).name: info.chunks for info in index.documents()}
     names = [pathlib.Path(passage.path).name for passage in passages]
