@@ -115,7 +115,8 @@ def judge(question: Question, answer: Answer, folder: pathlib.Path, passages: in
             path == c.path and start <= c.start and c.end <= end for path, start, end in retrieved
         )
         valid += inside and text[c.start : c.end] == c.quote
-        name = str(pathlib.Path(c.path).relative_to(folder))
+        # A path is given as it opens from the current folder.
+        name = str(pathlib.Path(c.path).resolve().relative_to(folder.resolve()))
         gold = any(n == name and overlaps(c.start, c.end, text, q) for n, q in question.evidence)
         precise += question.answerable and (gold or question.accepts(c.quote))
     right = question.answerable and not answer.abstained and question.accepts(answer.answer)
