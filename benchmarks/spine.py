@@ -106,6 +106,8 @@ def main() -> None:
         "versions": {package: version(package) for package in packages},
     }
     print(f"{result['machine']}, {result['cores']} cores")
+    if args.quick:
+        print("a quick run: fewer tokens, texts and files than the titles say")
     print(f"{'':44}{'lmstack':>10}{'peer':>10}  {'ratio':>6}  unit, peer")
     rows = {}
     with tempfile.TemporaryDirectory() as scratch:
