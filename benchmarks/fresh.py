@@ -33,8 +33,8 @@ ANSWER_TWICE = """
 .venv/bin/lmstack --json ask "Why are pickle files refused?" --docs docs > "$OUT/ask.json"
 .venv/bin/lmstack up docs --host "$LISTEN" --port 8765 > "$OUT/up.log" 2>&1 &
 server=$!
-for _ in $(seq 300); do
-  .venv/bin/python -c "import urllib.request as u; u.urlopen('$URL/healthz')" 2>/dev/null && break
+until .venv/bin/python -c "import urllib.request as u; u.urlopen('$URL/healthz')" 2>/dev/null; do
+  kill -0 $server
   sleep 0.1
 done
 .venv/bin/python - <<'PY'

@@ -53,7 +53,8 @@ def postgres_server() -> Iterator[str]:
     command = [programs / "postgres", "-D", data, "-k", folder, *given]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     try:
-        call("initdb", "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        kept_as = ["--encoding", "UTF8", "--no-locale"]  # whatever this machine's locale is
+        call("initdb", "-D", str(data), "-U", "postgres", "-A", "trust", *kept_as, "--no-sync")
         with subprocess.Popen(command, user=user, cwd=folder, **quiet) as server:
             try:
                 _wait_for(server, data / "postmaster.pid")

@@ -41,7 +41,7 @@ def vocabularies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_tokenizers_are_compared_on_the_same_text(run: Run, vocabularies: Path) -> None:
-    (vocabularies / "text.txt").write_text("One two é")
+    (vocabularies / "text.txt").write_text("One two é", encoding="utf-8")
     ran = run("tokens", "text.txt", "--compare", "bytes", "words", "--json")
     assert ran.code == 0, ran.err
     assert (ran.json["characters"], ran.json["bytes"], ran.json["words"]) == (9, 10, 3)

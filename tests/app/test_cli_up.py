@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lmstack.app import wiring
+from lmstack.app import server, wiring
 from lmstack.app.commands.up import api_keys
+from lmstack.core import InputError
 
 if TYPE_CHECKING:
     from tests.app.conftest import Run
@@ -241,6 +242,16 @@ def test_a_used_port_is_an_error_that_names_a_free_one(run: Run, docs: Path, mod
     offered = int(hint.removeprefix("try:   lmstack up docs --weights int8 --port "))
     with socket.create_server(("127.0.0.1", offered)):
         pass
+
+
+def test_a_machine_without_ipv4_is_pointed_to_ipv6(
+    run: Run, docs: Path, models: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bind(host: str, port: int) -> socket.socket:
+        raise InputError(f"cannot listen on {host}:{port}: no such address", param="host")
+
+    monkeypatch.setattr(server, "bind", bind)
+    assert run("up", "docs").err.splitlines()[1] == "try:   lmstack up docs --host ::1"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.org"])

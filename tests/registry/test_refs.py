@@ -40,6 +40,11 @@ def test_malformed_reference_shows_the_right_form(text):
     assert caught.value.hint
 
 
+def test_a_name_that_the_locale_cannot_write_is_an_input_error():
+    with pytest.raises(InputError, match="cannot be a path"):
+        parse_ref("models/\ud800")
+
+
 @given(st.text())
 def test_any_text_is_a_reference_or_an_input_error(text):
     try:

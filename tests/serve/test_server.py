@@ -115,6 +115,13 @@ def test_an_address_that_cannot_be_had_is_an_input_error(host, port, param):
     assert caught.value.param == param
 
 
+def test_a_name_is_listened_on_where_its_first_address_is_not_of_this_machine(monkeypatch):
+    found = [*socket.getaddrinfo("192.0.2.1", 0), *socket.getaddrinfo("127.0.0.1", 0)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with bind("localhost", 0) as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+
+
 def test_other_machines_are_not_let_in_without_keys():
     with pytest.raises(InputError, match="no API keys"):
         run_server(create_app(models={}), host="0.0.0.0")

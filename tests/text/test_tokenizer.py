@@ -245,7 +245,7 @@ def test_a_frame_of_a_token_that_is_not_defined_is_a_format_error(frame):
     ["", "{", "[]", "null", "{}", '{"model": {"type": "Nonsense"}}', '{"added_tokens": 3}'],
 )
 def test_damaged_tokenizer_json_is_a_format_error(tmp_path, text):
-    (tmp_path / "tokenizer.json").write_text(text)
+    (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
     with pytest.raises(FormatError):
         Tokenizer.from_folder(tmp_path)
 

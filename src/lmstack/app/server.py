@@ -99,7 +99,7 @@ def open_port(host: str, port: int, again: Callable[[str, str], str]) -> socket.
         elif error.param == "port":
             option, value = "--port", "8000"
         else:
-            option, value = "--host", "127.0.0.1"
+            option, value = "--host", "::1" if host == "127.0.0.1" else "127.0.0.1"
         raise InputError(error.message, hint=again(option, value), param=error.param) from error
 
 

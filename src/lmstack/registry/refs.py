@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +114,14 @@ def parse_ref(ref: str | os.PathLike[str]) -> Ref:
                 hint="write hf:ORGANISATION/NAME or hf:ORGANISATION/NAME@REVISION",
             )
         return HubRef(f"{match[1]}/{match[2]}", match[3] or "main", match[4] or "")
+    try:
+        os.fsencode(ref)
+    except UnicodeEncodeError:
+        encoding = sys.getfilesystemencoding()
+        raise InputError(
+            f"{shown(ref)} cannot be a path: the locale has names of files in {encoding}",
+            hint="check the name, or set LC_ALL=C.UTF-8",
+        ) from None
     match = _NAME.match(ref)
     if match is None or ref.endswith((".gguf", ".onnx")):
         return PathRef(_home_expanded(Path(ref)))

@@ -79,14 +79,24 @@ def server_config(app: Any, *, grace_s: int = DRAIN_S) -> uvicorn.Config:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket, or an error that says what to do."""
+    """A listening socket, or an error that says what to do. A name with several addresses, as
+    ``localhost`` has, listens on the first that this machine has."""
     if not 0 <= port <= 65535:
         raise InputError(f"port {port} is outside 0 to 65535", param="port")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise InputError(f"host {shown(host)} is unknown: {error}", param="host") from None
-    family, _, _, _, address = found[0]
+    for family, _, _, _, address in found:
+        try:
+            return _listener(family, address)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL or address == found[-1][4]:
+                raise _bind_error(error, host, port) from None
+    raise InputError(f"host {shown(host)} has no address", param="host")
+
+
+def _listener(family: socket.AddressFamily, address: Any) -> socket.socket:
     # asyncio sends without delay (Nagle's) only where the socket says that it is TCP; with it
     # the first token on a connection that is used again waits 40 ms for an acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -95,9 +105,9 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind(address)
         listener.listen(BACKLOG)
         listener.setblocking(False)
-    except OSError as error:
+    except OSError:
         listener.close()
-        raise _bind_error(error, host, port) from None
+        raise
     return listener
 
 

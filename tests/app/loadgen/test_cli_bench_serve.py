@@ -193,7 +193,7 @@ def test_prompts_of_a_file_are_asked_in_turn(
         {"messages": [{"role": "system", "content": "be"}, {"role": "user", "content": "second"}]},
         {"prompt": "half a pair \ud800", "max_tokens": 2},
     ]
-    prompts.write_text("\n\n".join(map(json.dumps, lines)))
+    prompts.write_text("\n\n".join(map(json.dumps, lines)), encoding="utf-8")
     server = fake()
     with serve(server) as url:
         typed = ("--prompts", str(prompts), "--requests", "4", "--concurrency", "1", "--json")

@@ -473,7 +473,9 @@ def docs(tmp_path: Path) -> Path:
         "# Serving\n\n## Start the server\n\nStart the server with the command lmstack up.\n\n"
         "## Stop the server\n\nPress Ctrl-C and the server stops within five seconds.\n"
     )
-    (folder / "garden.md").write_text("# Garden 🚀\n\n## Roses\n\nRoses need water every day.\n")
+    (folder / "garden.md").write_text(
+        "# Garden 🚀\n\n## Roses\n\nRoses need water every day.\n", encoding="utf-8"
+    )
     return folder
 
 

@@ -184,7 +184,7 @@ def test_long_document_is_served_in_pages_that_join_without_a_gap(
     make: Any, docs: Path, until: Any
 ) -> None:
     text = "# Long\n\n" + "One 🚀 line of a long document.\n" * 9000
-    (docs / "long.md").write_text(text)
+    (docs / "long.md").write_text(text, encoding="utf-8")
     workspace = make()
     workspace.start_indexing()
     until(lambda: workspace.status()["state"] == "ready")

@@ -66,8 +66,8 @@ async def test_what_says_the_same_or_something_else_is_no_conflict(ask, rival):
 
 async def test_a_conflict_is_an_event_before_the_last(tmp_path, embedder, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "old.md").write_text(OLD)
-    (tmp_path / "new.md").write_text(NEW)
+    (tmp_path / "old.md").write_text(OLD, encoding="utf-8")
+    (tmp_path / "new.md").write_text(NEW, encoding="utf-8")
     with Index.open(tmp_path / "index", embedder) as index:
         index.update(["old.md", "new.md"])
         answerer = Answerer(index, ScriptedModel(), CONFIG)

@@ -99,7 +99,9 @@ def test_index_of_the_first_format_is_brought_up_to_date(old, docs, make_embedde
     with Index.open(old, make_embedder(dimensions=4)) as index:
         assert index.search("penguin", 1, "lexical")
         assert index.verify().findings == ()
-        (docs / "guide.md").write_text("\u6771\u4eac\u90fd\u306e\u56f3\u66f8\u9928")
+        (docs / "guide.md").write_text(
+            "\u6771\u4eac\u90fd\u306e\u56f3\u66f8\u9928", encoding="utf-8"
+        )
         index.update()
         assert index.search("\u56f3\u66f8", 1, "lexical")
         assert index.verify().findings == ()

@@ -64,7 +64,7 @@ def test_rare_word_is_found_by_words(index):
 
 
 def test_word_forms_are_one_word(tmp_path, embedder):
-    (tmp_path / "a.txt").write_text("The café serves running dogs.")
+    (tmp_path / "a.txt").write_text("The café serves running dogs.", encoding="utf-8")
     with Index.open(tmp_path / "index", embedder) as index:
         index.update([tmp_path])
         assert index.search("cafe", 1, "lexical")
