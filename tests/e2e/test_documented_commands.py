@@ -1,0 +1,218 @@
+"""Every command, program and output in README, docs/ and the help, run as a reader types it.
+
+The default models are real and are asked for once. Each page is one test, in which its commands
+run in order; `lmstack up` serves at the port that the page names. What cannot be run is in
+`NOT_RUN`, with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.documented import Command, Sequence, sequences
+from tests.e2e.newcomer import PLACEHOLDERS, Ended, Newcomer, build
+from tests.packages import package
+
+from lmstack.registry import Store
+
+ROOT = Path(__file__).parents[2]
+PAGES = sequences(ROOT)
+
+NOT_RUN = {
+    "make demo": "benchmarks/fresh.py runs it in a fresh clone",
+    "make test": "it would run this test",
+    "make check": "part of `make test`",
+    "make format": "it writes into the checkout",
+    "ray://head:10001": "needs a cluster; tests/rag/test_bulk.py runs two local processes",
+    "openai:MODEL": "asks a provider; tests/core/test_remote.py talks to a local one",
+}
+# Commands whose placeholder names nothing: they end with an error that says so.
+REFUSED = {"lmstack pull hf:org/name@revision": "error:"}
+# Outputs that tell of the machine: their lines are compared without their numbers.
+MACHINE = ("lmstack plan", "lmstack bench")
+# What programs on the pages take for granted.
+GIVEN = {
+    "docs/tasks/reranking.md": 'documents = ["Jupiter is the largest planet.", "Bread is baked."]',
+    "docs/scale.md": (
+        "from lmstack.serve import LocalEmbedder\n"
+        'def make_embedder(): return LocalEmbedder.load("all-minilm-l6-v2")\n'
+        "index = Index.open('notes.idx', make_embedder())"
+    ),
+}
+NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:e[-+]\d+)?")
+IDS = re.compile(r"(?<=-)[0-9a-f]{32}")
+SERVER = "http://127.0.0.1:8000"
+
+
+def not_run(text: str) -> bool:
+    return any(part in text for part in NOT_RUN)
+
+
+def filled(text: str) -> str:
+    """``text`` with its placeholders replaced."""
+    for name, value in PLACEHOLDERS.items():
+        text = re.sub(rf"(?<![\w$./-]){re.escape(name)}(?![\w/])", value, text)
+    return text
+
+
+def test_the_pages_hold_commands_and_each_exception_is_still_needed() -> None:
+    commands = [command.text for page in PAGES for command in page.commands]
+    assert len(commands) > 150
+    assert len({page.name for page in PAGES}) == len(PAGES)
+    for exception in (*NOT_RUN, *REFUSED):
+        assert any(exception in text for text in commands), exception
+    assert set(GIVEN) <= {page.name for page in PAGES}
+    for name in PLACEHOLDERS:
+        assert any(filled(text) != text and name in text for text in commands), name
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "alike"),
+    [
+        ("score 0.9977", "score 0.9978", True),
+        ("score 0.9977", "score 0.8977", False),
+        ("1.   9.4964", "2.   9.4964", False),
+        ("Paris", "Rome", False),
+        ('{"id":"task-' + "0" * 32 + '"}', '{"id":"task-' + "f" * 32 + '"}', True),
+    ],
+)
+def test_outputs_are_compared_number_by_number(shown: str, printed: str, alike: bool) -> None:
+    assert bool(difference((shown,), printed, numbers=True)) != alike
+
+
+def difference(shown: tuple[str, ...], printed: str, numbers: bool) -> str:
+    """Of what a page shows and what was printed: "" where they are alike."""
+    got = list(printed.strip("\n").split("\n"))
+    if len(got) != len(shown):
+        return f"{len(shown)} lines are shown, {len(got)} were printed"
+    for expected, line in zip(shown, got, strict=True):
+        words = [NUMBER.split(IDS.sub("0", text)) for text in (expected, line)]
+        values = [_numbers(text) for text in (expected, line)]
+        same = words[0] == words[1] and (
+            not numbers
+            or all(
+                math.isclose(*pair, rel_tol=2e-3, abs_tol=2e-3)
+                for pair in zip(*values, strict=True)
+            )
+        )
+        if not same:
+            return f"shown:   {expected}\nprinted: {line}"
+    return ""
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(found.replace(",", "")) for found in NUMBER.findall(IDS.sub("0", text))]
+
+
+@pytest.fixture(scope="session")
+def template(
+    tmp_path_factory: pytest.TempPathFactory, weights_store: Store, request: pytest.FixtureRequest
+) -> Path:
+    """A newcomer's folder, copied for each page. Hard links hold the models."""
+    names = ("smollm2", "minilm", "reranker", "colbert", "bge", "pii_ner", "flan_t5")
+    models = {name: request.getfixturevalue(name) for name in (*names, "albert_smiles", "gemma")}
+    from tests.e2e.named_models import write_models
+
+    folder = tmp_path_factory.mktemp("newcomer", numbered=False)
+    cache = weights_store.root
+    speeches = sorted(package(cache, "speeches").rglob("*.txt"))
+    build(folder, ROOT, cache / "models", speeches)
+    write_models(folder / "work", weights_store, models["minilm"], models["smollm2"])
+    mistral, openai = package(cache, "mistral"), package(cache, "openai")
+    shutil.copy(next(mistral.rglob("*.v1")), folder / "work/tokenizer.model")
+    shutil.copy(next(openai.rglob("9b5ad*")), folder / "work/ranks.tiktoken")
+    reader = Newcomer(folder, {})
+    made = reader.run("lmstack index add --index notes.idx ~/notes")
+    assert made.code == 0, made.said
+    return folder
+
+
+@pytest.fixture
+def newcomer(template: Path, tmp_path: Path) -> Iterator[Newcomer]:
+    folder = tmp_path / "newcomer"
+    shutil.copytree(template, folder, symlinks=True, copy_function=_copy)
+    (folder / "work/notes").unlink()
+    (folder / "work/notes").symlink_to(folder / "home/notes")
+    reader = Newcomer(folder, {})
+    yield reader
+    reader.leave()
+
+
+def _copy(source: str, target: str) -> None:
+    """Weights are linked, everything else is copied: it may be written to."""
+    path = Path(source)
+    if path.suffix in (".gguf", ".safetensors"):
+        Path(target).hardlink_to(path)
+    else:
+        shutil.copy2(source, target)
+
+
+@pytest.mark.long
+@pytest.mark.weights
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_what_a_page_shows_can_be_typed(page: Sequence, newcomer: Newcomer) -> None:
+    wrong = [problem for command in page.commands if (problem := tried(newcomer, page, command))]
+    if page.programs:
+        source = "\n".join((*_imports(page), GIVEN.get(page.name, ""), *page.programs))
+        if SERVER in source and not newcomer.serving:
+            newcomer.serve("lmstack up docs")
+        ended = newcomer.program(source)
+        if ended.code:
+            wrong.append(f"the programs of the page: exit code {ended.code}\n{ended.said}")
+    wrong += [f"a server ended with {code}" for code in newcomer.leave() if code not in (0, 130)]
+    assert not wrong, "\n\n".join(wrong)
+
+
+def _imports(page: Sequence) -> list[str]:
+    """Of what is given before the programs that import it."""
+    lines = "\n".join(page.programs).splitlines()
+    return [line for line in lines if line.startswith(("import ", "from "))]
+
+
+def tried(newcomer: Newcomer, page: Sequence, command: Command) -> str:
+    """Run ``command``; what went wrong, or ""."""
+    if not_run(command.text):
+        return ""
+    text = filled(command.text)
+    if re.search(r"lmstack up |--watch", text):
+        ended = newcomer.serve(text)
+    else:
+        if SERVER in text and not newcomer.serving:
+            started = newcomer.serve(_server(page))
+            if started.code:
+                return f"$ {_server(page)}\n{started.said}"
+        ended = newcomer.run(text)
+    problem = _problem(command, ended)
+    return f"$ {text}\n{problem}\n{ended.said[-2000:]}" if problem else ""
+
+
+def _server(page: Sequence) -> str:
+    """The server that a page's requests need: the default one, with the models they name."""
+    bodies = " ".join(command.text for command in page.commands if "curl" in command.text)
+    named = sorted(set(re.findall(r'"model": "([^"]+)"', bodies)) - {"smollm2-135m-instruct"})
+    also = (f"--also ./{name}" if name.startswith("my-") else f"--also {name}" for name in named)
+    return " ".join(("lmstack up docs", *also))
+
+
+def _problem(command: Command, ended: Ended) -> str:
+    refused = REFUSED.get(command.text.partition("  ")[0].strip())
+    shows_error = command.output is not None and command.output[0].startswith("error:")
+    expected = 1 if refused or shows_error else 0
+    if ended.code != expected:
+        return f"exit code {ended.code}, not {expected}"
+    if "Traceback" in ended.said:
+        return "a traceback"
+    if refused and refused not in ended.errors:
+        return f"nothing says {refused!r}"
+    if "curl " in command.text and "error" in json.loads(ended.output):
+        return "the server refused the request"
+    if command.output is not None:
+        numbers = not command.text.startswith(MACHINE)
+        return difference(command.output, ended.errors if shows_error else ended.output, numbers)
+    return ""
