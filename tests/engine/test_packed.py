@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lmstack.engine import packed
 from lmstack.engine.packed import PackedOps, inference_ops
 from lmstack.model import REFERENCE_OPS
 from lmstack.model.layers import Linear
@@ -23,15 +24,15 @@ def layer(request: pytest.FixtureRequest) -> Linear:
 def test_equals_the_reference(layer: Linear, shape: tuple[int, ...]) -> None:
     x = torch.randn(shape, dtype=layer.weight.dtype)
     with torch.no_grad():
-        packed = PackedOps().linear(x, layer)
-        torch.testing.assert_close(packed, REFERENCE_OPS.linear(x, layer))
+        out = PackedOps().linear(x, layer)
+        torch.testing.assert_close(out, REFERENCE_OPS.linear(x, layer))
 
 
 def test_a_view_with_strides_is_read_right(layer: Linear) -> None:
     x = torch.randn(8, 48, dtype=layer.weight.dtype)[::2, 24:]
     with torch.no_grad():
-        packed = PackedOps().linear(x, layer)
-        torch.testing.assert_close(packed, REFERENCE_OPS.linear(x, layer))
+        out = PackedOps().linear(x, layer)
+        torch.testing.assert_close(out, REFERENCE_OPS.linear(x, layer))
 
 
 def test_a_weight_changed_in_place_is_packed_anew(layer: Linear) -> None:
@@ -40,6 +41,15 @@ def test_a_weight_changed_in_place_is_packed_anew(layer: Linear) -> None:
         ops.linear(x, layer)
         layer.weight.mul_(2)
         torch.testing.assert_close(ops.linear(x, layer), REFERENCE_OPS.linear(x, layer))
+
+
+def test_a_dtype_that_the_processor_has_no_blocks_for_is_left_to_the_reference(
+    layer: Linear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "_can_pack", lambda dtype: dtype != layer.weight.dtype)
+    x = torch.randn(2, 24, dtype=layer.weight.dtype)
+    with torch.no_grad():
+        assert torch.equal(PackedOps().linear(x, layer), REFERENCE_OPS.linear(x, layer))
 
 
 def test_gradients_still_flow(layer: Linear) -> None:

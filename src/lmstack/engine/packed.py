@@ -5,12 +5,14 @@ blocks, the same product reads memory at full speed: about twice as fast for one
 in bfloat16 and float32, and never slower. Results differ from the reference's by the order of
 sums at most; in bfloat16 on AMD Zen 4 they are bit-equal.
 
-For inference: no gradients. Costs a second copy of the matrices.
+For inference: no gradients. Costs a second copy of the matrices. A dtype that oneDNN has no
+blocks for on this processor (bfloat16 without AVX-512) stays with the reference.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -47,7 +49,8 @@ class PackedOps(ReferenceOps):
             # Of an adapter it asks for that of its base; a dequantized weight is of no lasting.
             return super().linear(x, weight)
         source = weight.weight
-        if torch.is_grad_enabled() and (x.requires_grad or source.requires_grad):
+        trains = torch.is_grad_enabled() and (x.requires_grad or source.requires_grad)
+        if trains or not _can_pack(source.dtype):
             return super().linear(x, weight)
         packed = self._packed.get(id(weight))
         if packed is None or packed.source is not source or packed.version != source._version:
@@ -67,9 +70,16 @@ class PackedOps(ReferenceOps):
 
 def inference_ops() -> Ops:
     """Packed ops where this build of torch has oneDNN, else the reference."""
+    return PackedOps() if _can_pack(torch.float32) else REFERENCE_OPS
+
+
+@cache
+def _can_pack(dtype: torch.dtype) -> bool:
+    """Whether oneDNN has blocks for ``dtype`` on this processor."""
+    one = torch.eye(2, dtype=dtype)
     try:
-        blocks = torch.ops.mkldnn._reorder_linear_weight(torch.eye(2), LAYOUT_ROWS)
-        torch.ops.mkldnn._linear_pointwise(torch.eye(2), blocks, None, "none", [], "")
+        blocks = torch.ops.mkldnn._reorder_linear_weight(one, LAYOUT_ROWS)
+        torch.ops.mkldnn._linear_pointwise(one, blocks, None, "none", [], "")
     except (AttributeError, RuntimeError, NotImplementedError):
-        return REFERENCE_OPS
-    return PackedOps()
+        return False
+    return True

@@ -31,10 +31,10 @@ def both(make: Make, monkeypatch: pytest.MonkeyPatch, architecture: str) -> tupl
     labels = () if architecture.endswith("LM") else ("a", "b", "c")
     loaded = load(make(architecture, labels).folder, weights="int8")
     native = Encoder(loaded)
-    assert isinstance(native._packed, NativeEncoder)
+    assert isinstance(native.native, NativeEncoder)
     monkeypatch.setattr(encoder, "native_encoder", lambda _module: None)
     reference = Encoder(loaded)
-    assert reference._packed is None
+    assert reference.native is None
     return native, reference
 
 
@@ -82,7 +82,7 @@ def test_one_is_made_while_others_compute(make: Make) -> None:
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        assert Encoder(loaded)._packed is not None
+        assert Encoder(loaded).native is not None
     for thread in threads:
         thread.join()
     assert wrong == []

@@ -127,6 +127,8 @@ def parse_address(url: str) -> StoreAddress:
 
 def _in_files(scheme: str, url: str, rest: str) -> StoreAddress:
     place, _, name = rest.partition("#") if scheme in _FOLDERS else (rest, "", "")
+    if place.startswith("///"):  # as a URL of a file has it, without a host
+        place = place.removeprefix("//")
     if not place.strip("/") or place.startswith("//"):
         raise _bad(
             f"the address {shown(url)} names no folder",
