@@ -162,6 +162,13 @@ def test_neither_docs_nor_index_is_a_usage_error(run: Run) -> None:
     ran = run("search", "x")
     assert ran.code == 2
     assert "neither --docs nor --index" in ran.err
+    ran = run("search", "two words", "-k", "3")
+    assert ran.err.splitlines()[1] == "try:   lmstack search 'two words' -k 3 --docs DIR"
+
+
+def test_a_filter_that_lets_nothing_through_is_named(run: Run, docs: Path, index: str) -> None:
+    ran = run("search", "ports", "--index", index, "--where", "format = pdf")
+    assert "nothing was found in the documents that --where lets through" in ran.err
 
 
 def test_a_missing_folder_is_named(run: Run, embedder: HashEmbedder) -> None:

@@ -94,6 +94,13 @@ def test_ctrl_c_while_pulling_says_that_the_part_is_kept(
     assert "go on:   lmstack pull all-minilm-l6-v2" in ran.err
 
 
+def test_a_model_that_is_not_there_cannot_be_removed_and_the_list_is_named(run: Run) -> None:
+    assert run("models", "rm", "nope").err.splitlines() == [
+        "error: the model 'nope' is not in the store",
+        "try:   lmstack models lists those that are",
+    ]
+
+
 def test_a_mistyped_model_names_the_nearest(run: Run) -> None:
     ran = run("pull", "smollm2-135m-instuct")
     assert ran.code == 1

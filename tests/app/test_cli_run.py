@@ -95,6 +95,25 @@ def scores(text: str) -> list[tuple[int, float]]:
     return [(line["index"], line["labels"][0]["score"]) for line in lines_of(text)]
 
 
+@pytest.mark.parametrize(
+    ("task", "needed"),
+    [
+        ("rerank", "--query QUERY"),
+        ("question-answering", "--question QUESTION"),
+        ("zero-shot", "--labels A,B,C"),
+    ],
+)
+def test_what_a_task_needs_besides_a_text_is_named_before_anything_loads(
+    run: Run, task: str, needed: str
+) -> None:
+    ran = run("run", task, "--model", "m", "a text", "--top-k", "2")
+    assert ran.code == 2
+    assert ran.err.splitlines() == [
+        f"error: lmstack run {task} needs {needed.split()[0]}",
+        f"try:   lmstack run {task} --model m 'a text' --top-k 2 {needed}",
+    ]
+
+
 def test_texts_give_lines_to_read(run: Run, counting: Counting) -> None:
     ran = run("run", "classify", "--model", "m", "ab", "abcd")
     assert ran.code == 0

@@ -178,7 +178,10 @@ class Store:
         entry = self._entry(parsed.name)
         with locked(self.root / "locks" / f"{parsed.name}.lock"):
             if not entry.exists():
-                raise self._unknown(str(ref))
+                raise NotFoundError(
+                    f"the model {shown(str(ref))} is not in the store",
+                    hint="lmstack models lists those that are",
+                )
             found = self._present(parsed.name)
             self._discard(entry)
             if found is not None and all(m.digest != found.digest for m in self.models()):

@@ -149,11 +149,20 @@ def check_words(words: str, what: str, command: str) -> None:
         )
 
 
-def one_source(docs: Path | None, index: Path | None, command: str) -> None:
-    """Exactly one of ``--docs`` and ``--index``."""
-    if (docs is None) == (index is None):
-        what = "neither --docs nor --index" if docs is None else "both --docs and --index"
-        raise CommandLineError(f"{command} has {what}", hint=f"{command} --docs DIR", param="docs")
+def one_source(
+    docs: Path | None, index: Path | None, command: str, typed: str | None = None
+) -> None:
+    """Exactly one of ``--docs`` and ``--index``. ``typed``: all that was, for the hint."""
+    if docs is None and index is None:
+        raise CommandLineError(
+            f"{command} has neither --docs nor --index",
+            hint=f"{typed or command} --docs DIR",
+            param="docs",
+        )
+    if docs is not None and index is not None:
+        raise CommandLineError(
+            f"{command} has both --docs and --index", hint="leave one out", param="docs"
+        )
 
 
 def say_if_remote(out: Output, model: str | None) -> None:

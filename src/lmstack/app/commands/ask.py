@@ -92,7 +92,7 @@ def ask(
     Nothing is downloaded: `lmstack pull` gets the models. Nothing is sent anywhere unless
     --model names a remote model.
     """
-    one_source(docs, index, "lmstack ask")
+    one_source(docs, index, "lmstack ask", out.again())
     check_words(question, "question", "lmstack ask")
     wiring.require_models(model, embedder, weights)
     say_if_remote(out, model)

@@ -6,7 +6,7 @@ import heapq
 import itertools
 import json
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,12 @@ from lmstack.core import InputError, LmstackError, check_text, shown
 __all__ = ["register"]
 
 CHUNK = 32
+# The option that a task needs besides a text, and how its value looks.
+NEEDED = {
+    "reranking": ("--query", "QUERY"),
+    "question-answering": ("--question", "QUESTION"),
+    "zero-shot-classification": ("--labels", "A,B,C"),
+}
 
 # Those that are options of tasks, under the same names.
 OPTIONS = (
@@ -86,8 +92,10 @@ def run(
     options = {name: given[name] for name in OPTIONS if given[name] is not None}
     options |= _settings(settings or [])
     path = _path(texts or [], file)
-    _check_source(texts, path, output, whole=whole, resume=resume)
+    _check_source(out, texts, path, output, whole=whole, resume=resume)
     name, chosen = task_wiring.task_model(task, model)
+    if path is None:
+        _check_needed(out, task, name, options)
     with task_wiring.open_task(task, chosen, options, weights) as made:
         out.detail(f"{chosen} loaded")
         if path is None:
@@ -104,13 +112,30 @@ def _path(texts: Sequence[str], file: Path | None) -> Path | None:
     return Path("-") if list(texts) == ["-"] else None
 
 
+def _check_needed(out: Output, task: str, name: str, options: Mapping[str, Any]) -> None:
+    """What a text on the command line cannot do without; lines of a file may bring their own."""
+    option, value = NEEDED.get(name, ("", ""))
+    if option and option.removeprefix("--") not in options:
+        raise CommandLineError(
+            f"lmstack run {task} needs {option}",
+            hint=out.again(setting={option: value}),
+            param=option.removeprefix("--"),
+        )
+
+
 def _check_source(
-    texts: list[str] | None, path: Path | None, output: Path | None, *, whole: bool, resume: bool
+    out: Output,
+    texts: list[str] | None,
+    path: Path | None,
+    output: Path | None,
+    *,
+    whole: bool,
+    resume: bool,
 ) -> None:
     if not texts and path is None:
         raise CommandLineError(
             "lmstack run has no text to work on",
-            hint='lmstack run TASK "TEXT", or --file FILE',
+            hint=f'{out.again()} "TEXT", or --file FILE',
             param="texts",
         )
     if texts and path is not None and path != Path("-"):

@@ -73,7 +73,7 @@ def search(
     meaning are fused by their scores, then read by a reranker. Words alone (--mode lexical)
     need no model, and are not reranked unless asked for.
     """
-    one_source(docs, index, "lmstack search")
+    one_source(docs, index, "lmstack search", out.again())
     check_words(query, "query", "lmstack search")
     changes = {"mode": mode, "mmr": mmr, "expand": expand or "none", "fresh_days": fresh_days}
     wanted = filter_of(where)
@@ -87,6 +87,8 @@ def search(
         hits = [hit.to_json() for hit in found.hits]
         out.result({"hits": hits, "explain": found.trace.to_json()} if explain else hits)
         return
+    if not found.hits:
+        out.note(_nothing(mode, filtered=wanted is not None))
     _print(out, found)
     if explain:
         out.line()
@@ -107,9 +109,14 @@ def _config(
     return config if preset is not None else retrieval_wiring.feasible(out, config)
 
 
+def _nothing(mode: str, *, filtered: bool) -> str:
+    if filtered:
+        return "nothing was found in the documents that --where lets through"
+    other = "" if mode == "dense" else ", or --mode dense"
+    return f"nothing was found; try other words{other}"
+
+
 def _print(out: Output, found: Retrieved) -> None:
-    if not found.hits:
-        out.note("nothing was found; try other words, or --mode dense")
     paths = {hit.document_id: hit.path for hit in found.trace.passages.values()}
     for hit in found.hits:
         place = printable(f"{hit.path} ({hit.start}-{hit.end})", one_line=True)

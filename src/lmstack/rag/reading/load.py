@@ -30,6 +30,7 @@ from lmstack.rag.formats.rows import parse_json_lines, parse_table
 from lmstack.rag.formats.signs import odd_signs
 from lmstack.rag.formats.source import ENDINGS, parse_source
 from lmstack.rag.reading.limits import LoadConfig
+from lmstack.rag.reading.passing import unknown_ending
 
 __all__ = [
     "FORMATS",
@@ -175,11 +176,7 @@ def _texts(value: object) -> tuple[str, ...]:
 def _parse(data: bytes, path: str, config: LoadConfig) -> tuple[Format, Parsed]:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in FORMATS:
-        raise ProblemError(
-            "format",
-            f"files that end in {shown(suffix)} are not read",
-            f"known endings: {', '.join(sorted(FORMATS))}",
-        )
+        raise unknown_ending(path)
     if not data:
         raise ProblemError("empty", "is empty (0 bytes)", "leave it out, or put text in it")
     try:

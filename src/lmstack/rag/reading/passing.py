@@ -14,9 +14,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lmstack.core import shown
-from lmstack.rag.documents import Problem
+from lmstack.rag.documents import Problem, ProblemError
 
-__all__ = ["LISTED", "NotRead", "PassedOver", "PassingCount", "PassingReason"]
+__all__ = [
+    "LISTED",
+    "NotRead",
+    "PassedOver",
+    "PassingCount",
+    "PassingReason",
+    "unknown_ending",
+]
 
 # How many are kept by name, and how many of their endings.
 LISTED = 1000
@@ -84,6 +91,11 @@ class PassingCount:
         return NotRead(
             dict(self._counts), dict(self._endings.most_common(ENDINGS)), tuple(self._first)
         )
+
+
+def unknown_ending(path: str) -> ProblemError:
+    """For a file that was named itself, and whose ending no loader knows."""
+    return ProblemError("format", *_words(PassedOver(path, "ending")))
 
 
 def _words(found: PassedOver) -> tuple[str, str]:

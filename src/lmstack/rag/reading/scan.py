@@ -21,7 +21,7 @@ from lmstack.core import InputError, NotFoundError, shown
 from lmstack.rag.documents import Problem
 from lmstack.rag.reading.ignoring import Patterns, Rules, patterns_of
 from lmstack.rag.reading.load import FORMATS, Fingerprint, ProblemError
-from lmstack.rag.reading.passing import PassedOver
+from lmstack.rag.reading.passing import PassedOver, unknown_ending
 
 __all__ = ["JUNK", "Found", "check_root", "readable_name", "scan_source"]
 
@@ -142,11 +142,7 @@ def _entry(path: str, name: str, status: os.stat_result) -> Found | Problem:
                 "special", "is not a regular file (a pipe, socket or device)", "leave it out"
             )
         if os.path.splitext(name)[1].lower() not in FORMATS:
-            raise ProblemError(
-                "format",
-                f"files that end in {shown(os.path.splitext(name)[1])} are not read",
-                f"known endings: {', '.join(sorted(FORMATS))}",
-            )
+            raise unknown_ending(name)
     except ProblemError as error:
         return error.at(readable_name(path))
     return Found(path.replace(os.sep, "/"), Fingerprint.of(status))
