@@ -43,6 +43,13 @@ CANDIDATES: dict[str, dict[str, float]] = {
     "greedy, repetition 1.2": {"temperature": 0, "repetition_penalty": 1.2},
     "greedy, frequency 0.3": {"temperature": 0, "frequency_penalty": 0.3},
     "greedy, frequency 0.6": {"temperature": 0, "frequency_penalty": 0.6},
+    "greedy, presence 0.6": {"temperature": 0, "presence_penalty": 0.6},
+    "greedy, presence 1.2": {"temperature": 0, "presence_penalty": 1.2},
+    "greedy, presence 0.6, frequency 0.3": {
+        "temperature": 0,
+        "presence_penalty": 0.6,
+        "frequency_penalty": 0.3,
+    },
     "greedy, no repeated 6-gram": {"temperature": 0, "no_repeat_ngram_size": 6},
     "greedy, no repeated 8-gram": {"temperature": 0, "no_repeat_ngram_size": 8},
     "temperature 0.2, top_p 0.9": AUTHORS,

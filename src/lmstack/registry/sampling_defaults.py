@@ -62,6 +62,4 @@ class SamplingDefaults(Config):
 
 
 # benchmarks/chat_defaults.py compares candidates; docs/decisions.md says why these.
-DEFAULT_SAMPLING = SamplingDefaults(
-    temperature=0.2, top_p=0.9, repetition_penalty=1.1, max_tokens=1024
-)
+DEFAULT_SAMPLING = SamplingDefaults(temperature=0.0, frequency_penalty=0.6, max_tokens=1024)
