@@ -108,4 +108,4 @@ def _words(found: PassedOver) -> tuple[str, str]:
     if found.reason == "removed":
         return "was taken out of the index", "lmstack index add takes it in again"
     ends = f"that end in {shown(found.ending)}" if found.ending else "without a known ending"
-    return f"files {ends} are not read", "convert it to text, Markdown, HTML, PDF or DOCX"
+    return f"files {ends} are not read", "convert it to .txt, .md, .html, .pdf or .docx"
