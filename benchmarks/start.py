@@ -131,7 +131,7 @@ def prepare(side: Side, state: str) -> None:
 def serving(side: Side, docs: pathlib.Path) -> Iterator[None]:
     """`lmstack up` on a free port, ready."""
     process = subprocess.Popen(
-        side.command("up", str(docs), "--port", "8377", "--json"),
+        side.command("up", str(docs), "--port", "0"),
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=side.environment(), text=True,
     )  # fmt: skip
     try:
