@@ -30,7 +30,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,22 +109,44 @@ def _output(leader: int) -> Iterator[bytes]:
         yield part
 
 
-def drop(folders: list[pathlib.Path]) -> None:
-    """Take the files of ``folders`` out of the page cache."""
-    for folder in folders:
-        for path in folder.rglob("*"):
-            if path.is_file():
-                with contextlib.suppress(OSError), path.open("rb") as file:
-                    os.fsync(file.fileno())
-                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+def libraries(names: Iterable[str]) -> list[pathlib.Path]:
+    """The files of these packages and modules, installed ones and Python's own."""
+    wanted, found = set(names), []
+    for folder in (pathlib.Path(sysconfig.get_path(name)) for name in ("purelib", "stdlib")):
+        for path in folder.iterdir():
+            if path.is_dir() and path.name.removesuffix(".libs") in wanted:
+                found += _files(path)
+        for path in [
+            *folder.glob("*.*"),
+            *folder.glob("__pycache__/*"),
+            *folder.glob("lib-dynload/*"),
+        ]:
+            if path.name.partition(".")[0] in wanted:
+                found.append(path)
+    return found
 
 
-def prepare(side: Side, state: str) -> None:
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+    return [pathlib.Path(at, name) for at, _, names in os.walk(folder) for name in names]
+
+
+def drop(files: Iterable[pathlib.Path]) -> None:
+    """Take ``files`` out of the page cache."""
+    os.sync()  # what is not on disk yet stays
+    for path in files:
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def prepare(side: Side, state: str, read: Sequence[pathlib.Path]) -> None:
+    """``read``: files beside those of the side that a process reads."""
     if state == "first":
         shutil.rmtree(side.home / "packed", ignore_errors=True)
     if state in ("first", "cold"):
-        libraries = [sysconfig.get_path(name) for name in ("purelib", "stdlib")]
-        drop([side.source, side.home, *map(pathlib.Path, libraries)])
+        models = [
+            path for name in _MODELS for path in _files((side.home / "models" / name).resolve())
+        ]
+        drop([*read, *_files(side.source), *_files(side.home), *models])
 
 
 @contextlib.contextmanager
@@ -144,26 +166,27 @@ def serving(side: Side, docs: pathlib.Path) -> Iterator[None]:
         process.wait(60)
 
 
-def imports(side: Side, docs: pathlib.Path) -> dict[str, Any]:
-    """Milliseconds that importing takes, by package, and how many modules there are."""
+def imports(side: Side, docs: pathlib.Path) -> dict[str, float]:
+    """Milliseconds that importing takes for an answer that is quoted, by package."""
     command = [sys.executable, "-X", "importtime", "-m", "lmstack"]
     done = subprocess.run(
         [*command, "ask", QUESTIONS["quoted"], "--docs", str(docs)],
         capture_output=True, text=True, env=side.environment(), check=True,
     )  # fmt: skip
     spent: collections.Counter[str] = collections.Counter()
-    modules = 0
     for line in done.stderr.splitlines():
         found = re.match(r"import time:\s+(\d+) \|\s+\d+ \|\s*([\w.]+)", line)
         if found:
             spent[found[2].partition(".")[0]] += int(found[1])
-            modules += 1
-    by_package = {name: round(us / 1000) for name, us in spent.most_common(8)}
-    return {"modules": modules, "ms": round(sum(spent.values()) / 1000), "by_package": by_package}
+    return {name: us / 1000 for name, us in spent.most_common()}
 
 
 def measure(
-    sides: dict[str, Side], docs: pathlib.Path, rounds: int, states: list[str]
+    sides: dict[str, Side],
+    docs: pathlib.Path,
+    rounds: int,
+    states: list[str],
+    read: Sequence[pathlib.Path],
 ) -> dict[str, dict[str, Any]]:
     """By side, state and kind of question. Sides take turns, so that what else runs slows both."""
     found: dict[str, dict[str, Any]] = {name: {} for name in sides}
@@ -175,7 +198,7 @@ def measure(
                     runs[name] = [ask(side, docs, question) for _ in range(rounds)]
             for _ in range(0 if state == "served" else rounds):
                 for name, side in sides.items():
-                    prepare(side, state)
+                    prepare(side, state, read)
                     runs[name].append(ask(side, docs, question))
             for name, each in runs.items():
                 found[name].setdefault(state, {})[kind] = best_of(each)
@@ -229,10 +252,14 @@ def main() -> None:
         sources = {"before": given.before, **sources}
     with tempfile.TemporaryDirectory() as scratch:
         sides = {n: _side(s, pathlib.Path(scratch, n), docs) for n, s in sources.items()}
-        found = measure(sides, docs, given.rounds, given.states.split(","))
+        imported = {name: imports(side, docs) for name, side in sides.items()}
+        read = libraries({package for each in imported.values() for package in each})
+        found = measure(sides, docs, given.rounds, given.states.split(","), read)
         for name, side in sides.items():
-            found[name]["imports"] = imports(side, docs)
-            print(f"{name:>6} imports: {found[name]['imports']}")
+            spent = imported[name]
+            most = {package: round(spent[package]) for package in list(spent)[:6]}
+            found[name]["imports_ms"] = {"all": round(sum(spent.values())), **most}
+            print(f"{name:>6} imports, in ms: {found[name]['imports_ms']}")
             named = given.before_commit if name == "before" else None
             results[name] = {"commit": named or commit(side.source), **found[name]}
     result_file(given, "start").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
