@@ -1,6 +1,6 @@
 """Whether an answer babbles, by rules that anybody can check.
 
-An answer babbles if it does not end by itself within the budget, or if it loops: the same run of
+An answer babbles if it does not end by itself within its limit of tokens, or if it loops: the same run of
 `RUN` words comes `REPEATS` times or more. Lists and verses repeat a word or two; runs of this
 length repeat where a model has lost its thread. Does not judge whether an answer is right.
 """
@@ -28,5 +28,5 @@ def loops(text: str) -> bool:
 
 
 def babbles(text: str, finish_reason: str) -> bool:
-    """``finish_reason``: as the API gives it, for an answer of at most `BUDGET` tokens."""
+    """``finish_reason``: as the API gives it."""
     return finish_reason == "length" or loops(text)

@@ -89,12 +89,13 @@ class TextGeneration(Task[Prompt, SamplingParams, Generated]):
     ``max_tokens`` says otherwise, and the model's own defaults for the rest."""
 
     name = "text-generation"
+    limit: ClassVar[int | None] = MAX_TOKENS
     options_type: ClassVar[type[Config]] = SamplingParams
 
     def __init__(
         self, loaded: LoadedModel, *, model: LocalModel | None = None, **options: Any
     ) -> None:
-        self._stated = {"max_tokens": MAX_TOKENS, **options}
+        self._stated = {"max_tokens": self.limit, **options}
         self._defaults = loaded.generation.sampling.over(DEFAULT_SAMPLING)
         super().__init__(loaded, **self._stated)
         self._generator = Generator(loaded, model)
@@ -132,9 +133,11 @@ class TextGeneration(Task[Prompt, SamplingParams, Generated]):
 
 
 class Chat(TextGeneration):
-    """Inputs: what a user says, or conversations as lists of messages."""
+    """Inputs: what a user says, or conversations as lists of messages. An answer ends by itself
+    or at the model's own limit."""
 
     name = "chat"
+    limit = None
 
     def read(self, value: Any, name: str, options: SamplingParams, /) -> Prompt:
         item = super().read(value, name, options)
