@@ -1,8 +1,8 @@
 """Whether an answer babbles, by rules that anybody can check.
 
-An answer babbles if it does not end by itself within its limit of tokens, or if it loops: the same run of
-`RUN` words comes `REPEATS` times or more. Lists and verses repeat a word or two; runs of this
-length repeat where a model has lost its thread. Does not judge whether an answer is right.
+An answer babbles if it does not end by itself within its limit of tokens, or if it loops: the same
+run of `RUN` words comes `REPEATS` times or more. Lists and verses repeat a word or two; runs of
+this length repeat where a model has lost its thread. Does not judge whether an answer is right.
 """
 
 from __future__ import annotations
