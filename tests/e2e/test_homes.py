@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,7 @@ def test_the_note_of_ctrl_c_cannot_drive_the_terminal(
 
     monkeypatch.setattr(document_wiring, "open_source", stop)
     monkeypatch.setattr(wiring, "require_models", lambda *_: None)
-    assert program.run(["ask", "\x1b]0;owned\x07", "--docs", "x"]) == 130
+    assert program.run(["ask", "\x1b]0;owned\x07", "--docs", "x"], time.monotonic()) == 130
     assert "\x1b" not in capsys.readouterr().err
 
 
