@@ -12,7 +12,7 @@ JOBS ?= 2
 QUESTION ?= How do I open the web page?
 
 .PHONY: demo test test-long check format docs clean
-.PHONY: bench bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-start
+.PHONY: bench bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start
 
 demo: $(VENV)/.base
 	@$(LMSTACK) pull
@@ -95,6 +95,12 @@ bench-start: $(VENV)/.dev
 bench-speed: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/speed.py $(QUICKLY)
+
+# `index add` beside what embeds its passages: each peer in an environment of its own, built at the
+# first run. About twenty minutes on a quiet machine.
+bench-indexing: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/indexing.py $(QUICKLY)
 
 docs: $(VENV)/.dev
 	@$(BIN)/python -m lmstack.app.docs
