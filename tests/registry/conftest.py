@@ -126,8 +126,9 @@ def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
             limit = limits.pop(0) if limits and data else len(data)
             for at in range(0, min(limit, len(data)), 65536):
                 block = data[at : min(at + 65536, limit)]
-                self.wfile.write(block)
+                # Before the client can have it, and a test look at the count.
                 site.sent[path] = site.sent.get(path, 0) + len(block)
+                self.wfile.write(block)
                 time.sleep(site.pace.get(path, 0))
             if limit < len(data):
                 self.close_connection = True
