@@ -139,7 +139,7 @@ def try_conditions(
         folder = setting.scratch / setting.clone
         clone = ["git", "clone", "-q", str(ROOT), str(folder)]
         subprocess.run(clone, env=setting.env, umask=setting.umask, check=True)
-        failed = check(names, lambda command: run(setting, command, log, 60))
+        failed = check(names, lambda command: run(setting, command, log, 300))
         if failed:
             raise SystemExit(f"these conditions do not hold: {', '.join(failed)}; see {log}")
         for name, condition in result["conditions"].items():

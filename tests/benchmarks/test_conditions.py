@@ -40,7 +40,7 @@ def test_a_condition_holds_where_it_is_set(name: str, fresh: ModuleType, scratch
     setting = fresh.combine([name], scratch, fresh.environment(scratch))
     (scratch / setting.clone).mkdir(parents=True)
     log = scratch / "log"
-    held = fresh.check([name], lambda command: fresh.run(setting, command, log, 60))
+    held = fresh.check([name], lambda command: fresh.run(setting, command, log, 300))
     if b"unshare failed" in log.read_bytes():
         pytest.skip("this machine allows no mount namespaces")
     assert held == [], log.read_text()
