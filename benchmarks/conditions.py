@@ -193,6 +193,9 @@ def combine(names: Sequence[str], scratch: Path, env: dict[str, str]) -> Setting
         raise SystemExit(f"no condition is called {unknown[0]!r}; they are {', '.join(CONDITIONS)}")
     if len(LOCALES.intersection(names)) > 1:
         raise SystemExit(f"{'+'.join(names)} names more than one locale")
+    if "spaces" in names and {"c", "german"}.intersection(names):
+        # Python 3.11 and 3.12 read the paths of an environment in the locale's encoding.
+        raise SystemExit("a path with umlauts needs a locale in UTF-8: join spaces and german-utf8")
     setting = Setting(scratch, env)
     for name in names:
         CONDITIONS[name].apply(setting)
@@ -202,4 +205,6 @@ def combine(names: Sequence[str], scratch: Path, env: dict[str, str]) -> Setting
 def check(names: Sequence[str], run: Callable[[list[str]], int]) -> list[str]:
     """Those of ``names`` that do not hold where ``run`` runs a command and gives its exit code."""
     ask = f"import {MODULES}, sys; sys.exit(not eval(sys.argv[1]))"
-    return [name for name in names if run([sys.executable, "-c", ask, CONDITIONS[name].holds])]
+    # Without `site`, which cannot read an environment in a folder with umlauts in every locale.
+    python = [sys.executable, "-S", "-c", ask]
+    return [name for name in names if run([*python, CONDITIONS[name].holds])]

@@ -19,7 +19,9 @@ import argparse
 import json
 import os
 import pathlib
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -107,6 +109,8 @@ def newcomer(test: bool) -> dict[str, object]:
 
 def under(args: argparse.Namespace) -> None:
     """Each argument of --under in a clone of its own; exit code 1 where one failed."""
+    # SIGTERM unwinds as Ctrl-C does: commands that run are ended, and the clone is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     runs = [run for each in args.under for run in (TOGETHER if each == "all" else (each,))]
     path = args.json or HERE / "results" / "fresh_conditions.json"
     results = []

@@ -51,9 +51,19 @@ def test_every_condition_is_in_a_run_of_all_of_them(fresh: ModuleType) -> None:
     assert sorted(together) == sorted(fresh.CONDITIONS)
 
 
-def test_two_locales_at_once_are_refused(fresh: ModuleType, scratch: Path) -> None:
-    with pytest.raises(SystemExit, match="more than one locale"):
-        fresh.combine(["c", "german"], scratch, {})
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["c", "german"], "more than one locale"),
+        (["c", "spaces"], "needs a locale in UTF-8"),
+        (["nothing"], "no condition is called 'nothing'"),
+    ],
+)
+def test_conditions_that_cannot_be_are_refused(
+    names: list[str], message: str, fresh: ModuleType, scratch: Path
+) -> None:
+    with pytest.raises(SystemExit, match=message):
+        fresh.combine(names, scratch, {})
 
 
 def test_a_command_out_of_time_ends_with_all_that_it_started(
