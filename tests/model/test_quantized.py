@@ -187,6 +187,19 @@ def test_int8_is_within_half_a_step_of_every_weight(rows, cols, group, size, pai
     assert bool((steps <= weight.abs().max() / 127 * 1.001 + 6e-8).all())
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 300), st.sampled_from(_GROUPS[8]), st.floats(1e-7, 1e4))
+def test_narrow_codes_fit_16_bits_in_fours_with_unsigned_bytes(rows, cols, group, size):
+    weight = torch.randn(2 * rows, cols) * size
+    matrix = quantize_int8(weight, group, narrow=True)
+    codes, scales, _ = unpack(matrix)
+    signed = (codes.int() - 128).unflatten(1, (-1, 2, 2, 2))
+    assert int(signed.clamp(min=0).sum((-3, -1)).max()) <= 128
+    assert int(signed.clamp(max=0).sum((-3, -1)).min()) >= -128
+    steps = scales.float().repeat_interleave(group, 1)[:, :cols]
+    assert bool(((matrix.dequantized() - weight).abs() <= steps * 0.501).all())
+
+
 CAUSAL = TransformerConfig(
     vocab_size=32, hidden_size=16, intermediate_size=32, num_layers=1, num_heads=2,
     num_kv_heads=1, head_dim=8, max_positions=16,
@@ -209,14 +222,14 @@ def test_tables_heads_and_what_reads_the_inner_width_have_small_groups(key):
 @pytest.mark.parametrize(
     ("changes", "group"),
     [
-        ({"causal": False, "norm_place": "post"}, 256),  # a norm has just made them alike
+        ({"causal": False, "norm_place": "post"}, 128),  # a norm has just made them alike
         ({"causal": False}, 64),
         ({"num_experts": 4}, 64),
         ({"norm_place": "post_only"}, 64),
         ({"encoder": CAUSAL.replace(causal=False, head="none")}, 64),
     ],
 )
-def test_activations_that_nothing_evens_out_have_small_groups(changes, group):
+def test_group_fits_how_alike_activations_are(changes, group):
     config = CAUSAL.replace(**changes)
     assert int8_group(config, "blocks.0.attention.out.weight", 768) == group
 

@@ -23,7 +23,7 @@ from lmstack.model.assembly import Plan
 from lmstack.model.gguf import GGUFFile
 from lmstack.model.gguf_matrices import file_matrix
 from lmstack.model.quantized import QuantizedMatrix
-from lmstack.model.quantizing import int8_group, quantize_int8, quantize_q4
+from lmstack.model.quantizing import int8_group, int8_narrow, quantize_int8, quantize_q4
 from lmstack.model.smoothing import Smoothing
 
 __all__ = ["DTYPES", "FORMS", "Form", "Weight", "as_form", "is_quantized", "weights_in_form"]
@@ -81,6 +81,7 @@ def weights_in_form(
             if found is not None:
                 return found
         weight = smooth(key, plan.read(key, torch.float32))
-        return quantize_int8(weight, int8_group(plan.config, key, weight.shape[1]), paired=paired)
+        group = int8_group(plan.config, key, weight.shape[1])
+        return quantize_int8(weight, group, paired=paired, narrow=int8_narrow(plan.config, key))
 
     return plan.each(made)

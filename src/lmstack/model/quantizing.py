@@ -19,6 +19,7 @@ __all__ = [
     "Q4_GROUP",
     "int8_codes",
     "int8_group",
+    "int8_narrow",
     "quantize_int8",
     "quantize_q4",
     "refuse_infinite",
@@ -29,16 +30,24 @@ Q4_GROUP = 32
 _CHUNK = 1 << 14
 # Scaling a group costs as much as some 8 more inputs.
 _WIDE = (256, 192, 128)
+_NARROW = 128
+# Four codes that are rounded up add up to two more.
+_ROOM = 127 / 125.5
 # Upper ends of the codes that are tried for a group's first fit, in steps of its whole range.
 _TRIES = (14.0, 14.5, 15.0, 15.5, 16.0, 16.5)
 _ROUNDS = 2
 
 
-def quantize_int8(weight: Tensor, group: int = 64, *, paired: bool = False) -> QuantizedMatrix:
+def quantize_int8(
+    weight: Tensor, group: int = 64, *, paired: bool = False, narrow: bool = False
+) -> QuantizedMatrix:
     """``weight`` (rows, cols): code - 128 = round(w / scale), scale = max|w| / 127 of each group.
 
-    Symmetric: the codes run from 1 to 255."""
-    codes, scales = int8_codes(weight, group)
+    Symmetric: the codes run from 1 to 255. ``narrow``: of inputs i, i + 1, i + 4 and i + 5 (i
+    even, of each eight) the positive codes - 128 add up to at most 128, and the negative ones to
+    -128, by a larger scale where it takes one. Their products with unsigned bytes then fit 16 bits
+    together, which processors that have no dot products of bytes multiply 1.6 times as fast."""
+    codes, scales = int8_codes(weight, group, narrow)
     return pack(codes, scales, None, bits=8, group=group, zero=128, paired=paired)
 
 
@@ -46,16 +55,29 @@ def int8_group(config: TransformerConfig, key: str, cols: int) -> int:
     """Inputs of a group of the matrix ``key`` in ``int8``: the most that fill rows of ``cols``
     without padding, up to 256, in layers whose activations are of like size: BERT's, and what a
     smoothed norm or attention gives. The rest is 64: tables and heads, which say the last word, and
-    ``down``, whose activations even smoothed vary most."""
-    smooth = may_smooth(config) and not key.endswith("mlp.down.weight")
-    even = "blocks." in key and (smooth or config.norm_place == "post")
+    ``down``, whose activations even smoothed vary most. Narrow codes have larger scales, which
+    groups of 128 make up for."""
+    if int8_narrow(config, key):
+        return 64 if cols % _NARROW else _NARROW
+    even = "blocks." in key and may_smooth(config) and not key.endswith("mlp.down.weight")
     return next((group for group in _WIDE if even and cols % group == 0), 64)
 
 
-def int8_codes(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
+def int8_narrow(config: TransformerConfig, key: str) -> bool:
+    """Whether the codes of the matrix ``key`` are narrow in ``int8``: in BERT's layers, where it
+    was measured that nothing falls by it."""
+    return "blocks." in key and config.norm_place == "post"
+
+
+def int8_codes(weight: Tensor, group: int, narrow: bool = False) -> tuple[Tensor, Tensor]:
     """Codes (rows, cols) and scales (rows, G) of `quantize_int8`."""
     groups = _grouped(weight, group)
     largest = groups.abs().amax(-1)
+    if narrow:
+        fours = groups.unflatten(-1, (-1, 2, 2, 2))
+        for signed in (fours, -fours):
+            together = signed.clamp(min=0).sum((-3, -1)).amax((-2, -1))
+            largest = torch.maximum(largest, together * _ROOM)
     scales = (largest / 127).half()
     # So near zero that float16 has few digits: the next one up, lest the largest be cut off.
     low = scales.float() * 127.5 < largest

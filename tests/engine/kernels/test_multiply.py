@@ -131,6 +131,40 @@ def test_the_largest_sums_do_not_overflow(path: NativePath) -> None:
                 assert (acts.multiplied(path) == expected).all(), (bits, group, code, sign)
 
 
+# Codes - 128 of inputs i, i + 1, i + 4 and i + 5: those whose products with the largest activations
+# just fit 16 bits together, and those whose products just do not.
+FITTING = [
+    *((127, 1, 0, 0), (0, 0, 1, 127), (32, 32, 32, 32), (64, -128, 0, 64), (127, -127, 1, -1)),
+    *((-128, 0, 0, 0), (-32, -32, -32, -32), (0, -1, 0, -127), (100, -100, 28, -28)),
+]
+TOO_LARGE = [(32, 32, 32, 33), (127, 0, 2, 0), (-128, 0, -1, 0), (-32, -32, -33, -32)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=seeds, rows=st.integers(32, 90), group=st.sampled_from(_GROUPS[8]))
+def test_fours_at_the_edge_of_16_bits_give_the_same_bits(
+    every: list[NativePath], seed: int, rows: int, group: int
+) -> None:
+    """A path that adds products in 16 bits may do so where they fit, and nowhere else."""
+    rng = np.random.default_rng(seed)
+    outputs, cols = 16 * int(rng.integers(1, 12)), group * int(rng.integers(1, 4))
+    drawn = rng.choice(np.array(FITTING), (outputs, cols // 4))
+    for panel in np.flatnonzero(rng.integers(0, 2, outputs // 16)):
+        place = rng.integers(16 * panel, 16 * panel + 16), rng.integers(cols // 4)
+        drawn[place] = rng.choice(np.array(TOO_LARGE))
+    eights = drawn.reshape(outputs, -1, 2, 2, 2).swapaxes(2, 3)
+    codes = (eights.reshape(outputs, cols) + 128).astype(np.uint8)
+    scales = rng.standard_normal((outputs, cols // group)).astype(np.float16)
+    acts = Codes(Weights.of(codes, scales, None, group, 8), rows)
+    acts.codes[:] = rng.choice([-127, 127], acts.codes.shape)
+    acts.codes[rng.integers(rows)] = 127
+    by_group = acts.codes.reshape(rows, -1, group).sum(-1, dtype=np.int32)
+    acts.scales[:], acts.sums[:], acts.offsets[:] = 1, 0, -128 * by_group
+    truth = acts.multiplied(every[-1])
+    for path in every[:-1]:
+        assert same_bits(acts.multiplied(path), truth), path.name
+
+
 def test_every_float16_scale_is_read_as_numpy_does(every: list[NativePath]) -> None:
     """Subnormal ones too. One code at 1, the others at zero."""
     halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
