@@ -149,10 +149,9 @@ class TextEmbedder(ABC):
                 pooled = hidden[ends - 1]
             case "max":
                 pooled = np.maximum.reduceat(hidden, starts)
-            case "mean":
-                pooled = np.divide(np.add.reduceat(hidden, starts), counts)
-            case _:
-                pooled = np.divide(np.add.reduceat(hidden, starts), np.sqrt(counts))
+            case mode:  # several times as fast as `np.add.reduceat`
+                sums = [hidden[i:j].sum(axis=0) for i, j in zip(starts, ends, strict=True)]
+                pooled = np.stack(sums) / (counts if mode == "mean" else np.sqrt(counts))
         return pooled
 
 

@@ -11,6 +11,7 @@ enum {
     SLAB_PANELS = 8,  /* of a product that a thread has at hand, for all rows of a tile */
     MOST_PANELS = 64, /* the same for fewer rows: as much memory, so that streams are longer */
     TILE_ROWS = 128,     /* rows that go through a segment together */
+    ROW_BLOCK = 4,       /* rows that most paths multiply together */
     OWN_ROWS = 12,      /* from so many for each thread on, every thread takes tiles of its own */
     ALONE_ROWS = 2,     /* up to here every thread prepares all rows itself: dearer is a barrier */
     QUERY_TOKENS = 32,  /* tokens of a prompt whose attention is one piece of work */
@@ -425,12 +426,13 @@ static void segment(const run *r, lm_team *team, int thread, stretch some, int f
         }
         return;
     }
-    /* As many tiles for each thread, as large as each other. */
+    /* As many tiles for each thread, of about the same size: whole blocks of rows but at the end. */
     int tiles = threads * pieces_of(rows, threads * TILE_ROWS);
+    int blocks = pieces_of(rows, ROW_BLOCK);
     t.local += (size_t)(thread + 1) * r->local_floats;
     for (int i; (i = lm_team_take(team, thread, tiles)) >= 0;) {
-        int before = (int)((int64_t)rows * i / tiles);
-        t.rows = (int)((int64_t)rows * (i + 1) / tiles) - before;
+        int before = blocks * i / tiles * ROW_BLOCK;
+        t.rows = least(blocks * (i + 1) / tiles * ROW_BLOCK, rows) - before;
         t.first = some.first + before;
         over_tile(&t, from, to);
     }
