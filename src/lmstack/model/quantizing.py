@@ -74,7 +74,7 @@ def int8_codes(weight: Tensor, group: int, narrow: bool = False) -> tuple[Tensor
     groups = _grouped(weight, group)
     largest = groups.abs().amax(-1)
     if narrow:
-        fours = groups.unflatten(-1, (-1, 2, 2, 2))
+        fours = groups.view(*groups.shape[:-1], -1, 2, 2, 2)
         for signed in (fours, -fours):
             together = signed.clamp(min=0).sum((-3, -1)).amax((-2, -1))
             largest = torch.maximum(largest, together * _ROOM)
