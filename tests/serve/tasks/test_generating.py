@@ -131,3 +131,11 @@ def test_a_language_model_gives_features(gpt2: Both, tmp_path: Path) -> None:
 def test_a_message_with_other_keys_is_refused(gpt2: Both, generate: Any) -> None:
     with pytest.raises(InputError, match="has the message"):
         generate([[{"role": "user", "text": "a"}]])
+
+
+def test_a_task_writes_with_the_weights_that_a_server_holds(gpt2: Both) -> None:
+    with LocalModel.load(gpt2.folder) as served:
+        task = lmstack.task("generate", gpt2.folder, max_tokens=1)
+        assert task.loaded.form == served.loaded.form == "bfloat16"
+        task.close()
+    assert lmstack.task("features", gpt2.folder).loaded.form == "float32"

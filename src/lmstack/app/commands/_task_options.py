@@ -76,7 +76,7 @@ TaskWeights = Annotated[
         "--weights",
         "FORM",
         "How the model's weights are held: float32, bfloat16, float16, int8, q4, or file for the"
-        " blocks of a GGUF file. [default: float32, unless its folder holds integers]",
+        " blocks of a GGUF file. [default: as lmstack up for what writes text, else float32]",
     ),
 ]
 InputFile = Annotated[

@@ -56,13 +56,15 @@ def task(
     **options: Any,
 ) -> Task[Any, Any, Any]:
     """The task ``name`` with ``model``: a name in the store, a folder, or what `lmstack.load`
-    gave. ``weights``: the form in which those of a model that is not loaded yet are held, float32
-    unless given or already quantized. ``options``: defaults of every call.
+    gave. ``weights``: the form in which those of a model that is not loaded yet are held; unless
+    given or already quantized, as a server holds them for what writes, and float32 for the rest.
+    ``options``: defaults of every call.
 
     The result is called with one input or a list of them. Nothing is downloaded.
     """
     own_name, implied = task_name(name)
-    loaded = _loaded(model, store, weights)
+    default = None if own_name in GENERATING else "float32"
+    loaded = _loaded(model, store, weights, default)
     require(loaded, own_name)
     given = {**implied, **options}
     if own_name in GENERATING and isinstance(model, LocalModel):
@@ -70,9 +72,11 @@ def task(
     return CLASSES[own_name](loaded, **given)
 
 
-def _loaded(model: Model, store: Store | None, weights: str | None) -> LoadedModel:
+def _loaded(
+    model: Model, store: Store | None, weights: str | None, default: str | None
+) -> LoadedModel:
     if isinstance(model, str | os.PathLike | ModelFolder):
-        return load_weights(model, store, weights, default="float32")
+        return load_weights(model, store, weights, default=default)
     if isinstance(model, LoadedModel | LocalModel | LocalEmbedder):
         if weights is not None:
             raise InputError(
