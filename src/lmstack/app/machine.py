@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Machine", "keep", "kept", "known", "measure"]
 
 FILE = "machine.json"
-FORMAT = 1
+FORMAT = 2
 LEAST_BYTES, MOST_BYTES = 256 << 20, 4 << 30  # of the array that is read
 CACHES = 4  # times the largest caches, so that hardly a byte is still there from the last round
 
@@ -57,7 +57,7 @@ class Machine:
 def measure(
     progress: Callable[[int, int, str], None] | None = None, *, seconds: float = 1.0
 ) -> Machine:
-    """Measure now, each of five rates for ``seconds``."""
+    """Measure now, each of six rates for ``seconds``."""
     from lmstack.engine.rates import measure_rates
 
     found = processor()

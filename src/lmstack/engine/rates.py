@@ -2,19 +2,24 @@
 
 Best of many rounds, because shared machines stall. Measured through torch, whose reductions read
 as fast as memory gives, and whose products use the tiles or dot products that the processor has.
-Not covered: what the processor is called, and keeping the result.
+Without dot products of bytes torch multiplies int8 a thousand times slower than the native ops, so
+those are measured too. Not covered: what the processor is called, and keeping the result.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import torch
+
+from lmstack.engine.kernels.library import problem
+from lmstack.engine.kernels.product import ByteProduct
 
 __all__ = ["MatrixType", "Rates", "measure_rates"]
 
@@ -23,6 +28,7 @@ MatrixType = Literal["int8", "bfloat16", "float32"]
 MATRIX_TYPES: tuple[MatrixType, ...] = ("int8", "bfloat16", "float32")
 # (M, K, N): the products of a small model's prompt, and square ones of a larger model's.
 SHAPES = ((512, 576, 3072), (512, 2048, 2048))
+NATIVE_SHAPE = (128, 2048, 2048)  # of each core, as a native step gives each its own rows
 LEAST_ROUNDS = 3
 PASSES = 3
 # A product that keeps a core for this long is measured once: without instructions of their own,
@@ -35,8 +41,8 @@ LONG_S = 0.5
 class Rates:
     """``read_one`` and ``read_all``: bytes a second that one core and all of them read from
     memory; never less for all, since the others need not take part. ``matrix``: operations a
-    second of all cores by type of the factors; a multiplication and its addition are two. A type
-    that torch does not multiply here is left out."""
+    second of all cores by type of the factors; a multiplication and its addition are two. No type
+    is slower than float32, since narrower factors can be widened."""
 
     read_one: float
     read_all: float
@@ -62,6 +68,8 @@ def measure_rates(
             for kind in MATRIX_TYPES
         ),
     ]
+    if not problem():
+        work.append(("matrices, native int8", cores, partial(_native_rate, cores, share)))
     best = [0.0] * len(work)
     slow: set[int] = set()
     # Each in turn and again: a stall of some seconds then spoils one pass and no rate.
@@ -78,8 +86,12 @@ def measure_rates(
                 slow.add(index)
     if progress is not None:
         progress(PASSES * len(work), PASSES * len(work), "")
-    one, several, *products = best
-    matrix = {kind: rate for kind, rate in zip(MATRIX_TYPES, products, strict=True) if rate}
+    one, several, int8, bfloat16, float32, *native = best
+    matrix: dict[MatrixType, float] = {
+        "int8": max(int8, float32, *native),
+        "bfloat16": max(bfloat16, float32),
+        "float32": float32,
+    }
     return Rates(one, max(one, several), matrix)
 
 
@@ -111,6 +123,13 @@ def _matrix_rate(kind: MatrixType, seconds: float) -> float | None:
         if time.thread_time() - start > seconds + LONG_S:
             break
     return max(rates)
+
+
+def _native_rate(cores: int, seconds: float) -> float:
+    products = [ByteProduct(*NATIVE_SHAPE) for _ in range(cores)]
+    with ThreadPoolExecutor(cores) as threads:
+        best = _best_time(lambda: list(threads.map(ByteProduct.__call__, products)), seconds)
+    return sum(product.operations for product in products) / best
 
 
 def _best_time(call: Callable[[], object], seconds: float) -> float:
