@@ -1,4 +1,5 @@
-"""A PostgreSQL of the tests' own: made in a folder, reached by a socket in it, ended after use.
+"""A PostgreSQL of the tests' own: made in a folder, reached by a socket in it or, where a port is
+asked for, at 127.0.0.1; ended after use.
 
 As root it runs as the user `postgres`, since the server refuses root. The newest version that
 Debian's packages put under /usr/lib/postgresql is taken.
@@ -24,7 +25,7 @@ _HINT = "apt-get install postgresql-17 postgresql-17-pgvector"
 
 
 @contextmanager
-def postgres_server() -> Iterator[str]:
+def postgres_server(port: int | None = None) -> Iterator[str]:
     """The address of an empty database, without durability across power cuts: it is fast."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[4]))
     if not found:
@@ -48,7 +49,8 @@ def postgres_server() -> Iterator[str]:
             timeout=60,
         )
 
-    settings = {"listen_addresses": "", "fsync": "off", "shared_buffers": "64MB"}
+    network = {"listen_addresses": "127.0.0.1", "port": port} if port else {"listen_addresses": ""}
+    settings = {**network, "fsync": "off", "shared_buffers": "64MB"}
     given = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     command = [programs / "postgres", "-D", data, "-k", folder, *given]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -58,7 +60,7 @@ def postgres_server() -> Iterator[str]:
         with subprocess.Popen(command, user=user, cwd=folder, **quiet) as server:
             try:
                 _wait_for(server, data / "postmaster.pid")
-                yield f"postgresql://postgres@/postgres?host={folder}"
+                yield f"postgresql://postgres@/postgres?host={folder}&port={port or 5432}"
             finally:
                 server.send_signal(signal.SIGQUIT)  # at once, without writing anything back
     finally:

@@ -3,7 +3,8 @@
 A *sequence* is what a reader does in one sitting, in order: all commands of one page, or the
 examples of one command in docs/cli.md. Commands come from `sh` blocks, from `$ ` lines in `text`
 blocks (with the output that stands below them), from `python` blocks, and from inline code that
-is a whole command line. Inline code that only names a command (`lmstack index add`) is none.
+is a whole command line of lmstack, Python, pip or make. Inline code that only names a command
+(`lmstack index add`) is none.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ __all__ = ["Command", "Sequence", "sequences"]
 
 # Logs of what was decided and measured, not pages to follow.
 LOGS = ("docs/decisions.md",)
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```|(?<!`)`(lmstack [^`\n…]+)`(?!`)", re.M | re.S)
+PROGRAM = r"(?:lmstack|pip|python3?|make|\.venv/bin/\w+)"
+INLINE = rf"(?<!`)`({PROGRAM} [^`\n…]+)`(?!`)"
+BLOCK = re.compile(rf"^```(\w*)\n(.*?)^```|{INLINE}", re.MULTILINE | re.DOTALL)
 EXAMPLE = re.compile(r"^#{3,4} (.+?)$|^Example\n((?:  .*\n)+)", re.M)
 NAME_ALONE = re.compile(r"lmstack( [a-z][a-z-]*)*")
 
@@ -62,12 +65,19 @@ def _of_page(name: str, text: str) -> Sequence:
             sequence.commands += _shown(block)
         elif language == "python":
             sequence.programs.append(block)
-        elif inline and not NAME_ALONE.fullmatch(inline):
-            sequence.commands.append(Command(inline))
+        else:
+            sequence.commands += _whole(inline)
     return sequence
 
 
+def _whole(inline: str) -> Iterator[Command]:
+    if inline and not NAME_ALONE.fullmatch(inline):
+        yield Command(inline)
+
+
 def _of_help(name: str, text: str) -> Iterator[Sequence]:
+    said = [command for inline in re.findall(INLINE, text) for command in _whole(inline)]
+    yield Sequence(name, said)
     title = name
     for heading, example in EXAMPLE.findall(text):
         title = heading or title

@@ -39,6 +39,9 @@ PLACEHOLDERS = {
 }
 # What `./my-model` is to each command.
 MY_MODEL = {"classify": "my-sentiment-model"}
+# What of the checkout a reader has.
+CHECKOUT = ("README.md", "LICENSE", "pyproject.toml", "setup.py", "constraints.txt")
+FOLDERS = ("benchmarks", "docs", "src")
 LIMIT_S = 900
 PLAN = """# Plan of the year
 
@@ -79,6 +82,8 @@ class Newcomer:
             "LMSTACK_HOME": str(folder / "store"),
             "PATH": programs + os.pathsep + os.environ["PATH"],
             "COLUMNS": "100",
+            # Downloads of packages are the caller's, or each reader would wait for them.
+            "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache/pip")),
         }
         self._services: dict[int, subprocess.Popen[bytes]] = {}
         self._log = folder / "service.log"
@@ -169,8 +174,11 @@ def build(folder: Path, root: Path, models: Path, speeches: list[Path]) -> None:
     for each in (work, notes / "salaries", notes / "contracts", team / "salaries", team / "board"):
         each.mkdir(parents=True)
     shutil.copytree(models, folder / "store/models", copy_function=os.link)
-    shutil.copytree(root / "docs", work / "docs", ignore=shutil.ignore_patterns("pictures"))
-    shutil.copy(root / "README.md", work)
+    left_out = shutil.ignore_patterns("pictures", "results", "__pycache__", "*.so", "*.egg-info")
+    for name in FOLDERS:
+        shutil.copytree(root / name, work / name, ignore=left_out)
+    for name in CHECKOUT:
+        shutil.copy(root / name, work)
     _write_documents(notes, team)
     (work / "notes").symlink_to(notes)
     (work / ".venv").symlink_to(sys.prefix)

@@ -58,7 +58,7 @@ KEPT = "the documents indexed so far are kept"
 def register(app: typer.Typer) -> None:
     index = group(
         "Make and keep an index of documents.\n\nAn index holds documents (.txt, .md, .html),"
-        " their passages, words and vectors in one SQLite file. `lmstack ask --docs` and"
+        " their passages, words and vectors in one SQLite file. `lmstack ask` and"
         " `lmstack up` keep one for each folder by themselves, under $LMSTACK_HOME/indexes, named"
         " by a hash of the folder's absolute path: --docs names that one, --index one of your own.",
         example="lmstack index status --docs ~/notes\n"
