@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lmstack.text import VocabularyConfig, pieces, token_report, train_tokenizer
 
-TEXT = "The server streams tokens, and every citation is verified. Ça va? 🙂"
+TEXT = "The server streams tokens, and every citation is verified. Ça va?"
 
 pages = [path.read_text(encoding="utf-8") for path in sorted(Path("docs").glob("*.md"))]
 held_out = Path("README.md").read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,8 @@ def scratch(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_condition_holds_where_it_is_set(name: str, fresh: ModuleType, scratch: Path) -> None:
+    if name == "spaces" and sys.getfilesystemencoding() != "utf-8":
+        pytest.skip("its umlauts are made for a locale in UTF-8, and this one is not")
     setting = fresh.combine([name], scratch, fresh.environment(scratch))
     (scratch / setting.clone).mkdir(parents=True)
     log = scratch / "log"

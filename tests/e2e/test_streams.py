@@ -83,5 +83,6 @@ def test_ctrl_c_while_modules_are_loaded_is_calm() -> None:
 
 
 def test_json_of_a_failure_is_one_object_whatever_the_encoding(lmstack: Process) -> None:
-    ran = lmstack("index", "status", "--index", "nö€", "--json", PYTHONIOENCODING="ascii:strict")
+    encodings = {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "ascii:strict"}
+    ran = lmstack("index", "status", "--index", "nö€".encode(), "--json", **encodings)
     assert json.loads(ran.stdout)["error"]["message"] == "there is no index at 'nö€'"

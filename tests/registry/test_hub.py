@@ -75,9 +75,9 @@ def test_token_goes_to_the_endpoint(hub, store, model_files, monkeypatch):
 def test_token_does_not_follow_a_redirect_to_another_host(hub, store, model_files, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     publish(hub, model_files)
-    other = hub.url.replace("127.0.0.1", "localhost")
+    other = hub.url.replace("127.0.0.1", "127.1")
     hub.redirects = {k: v.replace(hub.url, other) for k, v in hub.redirects.items()}
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,127.1")
     store.pull("hf:org/tiny")
     assert {auth for path, _, auth in hub.requests if "/cdn/" in path} == {""}
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import sys
 import threading
 import time
 import unicodedata
@@ -38,6 +39,7 @@ _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINES = frozenset({"Zl", "Zp"})
 # What other systems forbid in names, or take for devices.
+_NAMES_IN = sys.getfilesystemencoding()
 _FORBIDDEN = frozenset('<>:"/\\|?*')
 _DEVICES = frozenset(
     ["con", "prn", "aux", "nul", *(f"{n}{i}" for n in ("com", "lpt") for i in range(1, 10))]
@@ -63,9 +65,10 @@ class UploadConfig(Config):
         check_range("max_open_each", self.max_open_each, 1, 1000)
 
 
-def check_name(given: str) -> str:
+def check_name(given: str, encoding: str = _NAMES_IN) -> str:
     """The name under which an upload called ``given`` is kept; `InputError` if it cannot be one.
-    Nothing in it is mended in silence but the composition of accents (NFC)."""
+    Nothing in it is mended in silence but the composition of accents (NFC). ``encoding``: of the
+    names of files on this system."""
     name = unicodedata.normalize("NFC", given)
     stem, ending = os.path.splitext(name)
     odd = [
@@ -81,6 +84,10 @@ def check_name(given: str) -> str:
         raise _bad_name(given, "is the name of a device on some systems")
     if len(name.encode("utf-8")) > MAX_NAME_BYTES:
         raise _bad_name(given, f"is longer than {MAX_NAME_BYTES} bytes")
+    try:
+        name.encode(encoding)
+    except UnicodeEncodeError as error:
+        raise _bad_name(given, f"cannot be written in {encoding}, the server's locale") from error
     if ending.lower() not in FORMATS:
         raise InputError(
             f"{shown(name)}: files that end in {shown(ending)} are not read",

@@ -77,7 +77,13 @@ def test_name_that_could_mislead_or_leave_the_folder_is_refused(name: str) -> No
     "name", ["Bericht Größe.md", "報告.pdf", "a.b.c.txt", "e\u0301te\u0301.md"]
 )
 def test_name_of_any_language_is_kept(name: str) -> None:
-    assert check_name(name) == unicodedata.normalize("NFC", name)
+    assert check_name(name, "utf-8") == unicodedata.normalize("NFC", name)
+
+
+def test_name_that_the_locale_cannot_write_is_refused() -> None:
+    assert check_name("größe.md", "latin-1") == "größe.md"
+    with pytest.raises(InputError, match="cannot be written in latin-1"):
+        check_name("大きさ.md", "latin-1")
 
 
 @given(st.text(max_size=40), st.sampled_from(["", *sorted(FORMATS)]))

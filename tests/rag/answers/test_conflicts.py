@@ -20,7 +20,7 @@ def ask(tmp_path, embedder, monkeypatch):
 
         async def asked(question=QUESTION, **files):
             for name, text in files.items():
-                (tmp_path / f"{name}.md").write_text(text)
+                (tmp_path / f"{name}.md").write_text(text, encoding="utf-8")
             index.update([f"{name}.md" for name in files])
             return await Answerer(index, ScriptedModel(), CONFIG).answer(question)
 

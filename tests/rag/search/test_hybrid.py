@@ -224,7 +224,7 @@ def test_word_weights_grow_with_rarity(index):
 def unspaced(tmp_path_factory, make_embedder):
     folder = tmp_path_factory.mktemp("unspaced")
     for name, text in _UNSPACED.items():
-        (folder / f"{name}.txt").write_text(text)
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
     with Index.open(folder / "index", make_embedder()) as opened:
         opened.update([folder])
         yield opened

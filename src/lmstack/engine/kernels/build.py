@@ -194,14 +194,17 @@ def _compile(compiler: list[str], made: _Object) -> str:
     changed = max(p.stat().st_mtime for p in (*FOLDER.glob("*.h"), Path(__file__)))
     try:
         changed = max(changed, made.source.stat().st_mtime)
-        if written.read_text() == shlex.join(command) and made.output.stat().st_mtime > changed:
+        if (
+            written.read_text("utf-8") == shlex.join(command)
+            and made.output.stat().st_mtime > changed
+        ):
             return ""
     except FileNotFoundError:
         pass  # not compiled yet
     written.unlink(missing_ok=True)
     message = _run(command)
     if not message:
-        written.write_text(shlex.join(command))
+        written.write_text(shlex.join(command), "utf-8")
     return message
 
 
