@@ -27,6 +27,7 @@ from lmstack.registry import Store
 ROOT = Path(__file__).parents[2]
 PAGES = sequences(ROOT)
 
+SERVER = "http://127.0.0.1:8000"
 NOT_RUN = {
     "make demo": "benchmarks/fresh.py runs it in a fresh clone",
     "make test": "it would run this test",
@@ -45,6 +46,15 @@ NOT_RUN = {
 REFUSED = {"lmstack pull hf:org/name@revision": "error:"}
 # From the line that begins so, an output tells of the machine: lines are compared by first words.
 MACHINE = {"lmstack plan": "Speed, at most, on"}
+# What readers of any page have done before: indexes and an audit log are there.
+FIRST = (
+    "lmstack index add --index notes.idx ~/notes",
+    "lmstack index add --docs ~/notes",
+    'lmstack ask "How do I open the page?" --docs docs',
+    "lmstack up docs",
+    f"curl --fail {SERVER}/v1/completions -H 'Content-Type: application/json'"
+    """ -d '{"model": "smollm2-135m-instruct", "prompt": "One", "max_tokens": 1}'""",
+)
 # What programs on the pages take for granted.
 GIVEN = {
     "docs/chat.md": (
@@ -61,7 +71,6 @@ GIVEN = {
 }
 NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:e[-+]\d+)?")
 IDS = re.compile(r"(?<=-)[0-9a-f]{32}")
-SERVER = "http://127.0.0.1:8000"
 
 
 def not_run(text: str) -> bool:
@@ -167,8 +176,8 @@ def _free_port() -> int:
 def template(
     tmp_path_factory: pytest.TempPathFactory, weights_store: Store, request: pytest.FixtureRequest
 ) -> Path:
-    """A newcomer's folder, copied for each page. Hard links hold the models. `docs` and `notes`
-    are indexed: that takes a minute, which each page would wait for again."""
+    """A newcomer's folder, copied for each page. Hard links hold the models. `FIRST` was done:
+    an index takes a minute, which each page would wait for again."""
     names = ("smollm2", "minilm", "reranker", "colbert", "bge", "pii_ner", "flan_t5")
     models = {name: request.getfixturevalue(name) for name in (*names, "albert_smiles", "gemma")}
     from tests.e2e.named_models import write_models
@@ -182,12 +191,10 @@ def template(
     shutil.copy(next(mistral.rglob("*.v1")), folder / "work/tokenizer.model")
     shutil.copy(next(openai.rglob("9b5ad*")), folder / "work/ranks.tiktoken")
     reader = Newcomer(folder, {})
-    for first in (
-        "lmstack index add --index notes.idx ~/notes",
-        'lmstack ask "How do I open the page?" --docs docs',
-    ):
-        made = reader.run(first)
+    for first in FIRST:
+        made = reader.serve(first) if " up " in first else reader.run(first)
         assert made.code == 0, made.said
+    reader.leave()
     return folder.rename(folder.parent / "template")
 
 

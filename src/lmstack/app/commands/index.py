@@ -61,7 +61,8 @@ def register(app: typer.Typer) -> None:
         " their passages, words and vectors in one SQLite file. `lmstack ask` and"
         " `lmstack up` keep one for each folder by themselves, under $LMSTACK_HOME/indexes, named"
         " by a hash of the folder's absolute path: --docs names that one, --index one of your own.",
-        example="lmstack index status --docs ~/notes\n"
+        example="lmstack index add --docs ~/notes\n"
+        "lmstack index status --docs ~/notes\n"
         "lmstack index add --index notes.idx ~/notes\n"
         "lmstack index update --index notes.idx",
     )
