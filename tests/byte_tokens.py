@@ -28,7 +28,7 @@ def byte_level(
     return made
 
 
-def smollm_bytes() -> Tokenizer:
+def smollm_bytes(*, adds_bos: bool = False) -> Tokenizer:
     """Bytes with two merges and control tokens, as a GGUF file of SmolLM's kind has them."""
     control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     tokens = [*control, *sorted(byte_letters()), "th", "Ġth"]
@@ -41,5 +41,6 @@ def smollm_bytes() -> Tokenizer:
             "tokenizer.ggml.merges": ["t h", "Ġ th"],
             "tokenizer.ggml.bos_token_id": 1,
             "tokenizer.ggml.eos_token_id": 2,
+            "tokenizer.ggml.add_bos_token": adds_bos,
         }
     )

@@ -167,6 +167,18 @@ def test_an_encoder_decoder_reads_the_text_and_repeats_it_as_it_is_served(
     assert (found.kl_divergence == 0) == (form == "float32")
 
 
+def test_every_window_begins_as_every_prompt_does(
+    original: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gemma without its first token is another, far worse model."""
+    monkeypatch.setattr(quality, "text", lambda: SPEECH[:LONGEST])
+    begun = dataclasses.replace(original, tokenizer=smollm_bytes(adds_bos=True))
+    windows, plain = list(quality._windows(begun)), list(quality._windows(original))
+    assert [len(window) for window in windows[:2]] == [quality.WINDOW] * 2
+    assert {window[0] for window in windows} == {begun.tokenizer.bos_id}
+    assert [i for window in windows for i in window[1:]] == [i for w in plain for i in w]
+
+
 Damage = Callable[[torch.Tensor], Any]
 
 

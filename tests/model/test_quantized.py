@@ -214,8 +214,16 @@ def test_int8_has_the_widest_group_that_needs_no_padding(cols, group):
     assert int8_group(CAUSAL, "blocks.0.mlp.up.weight", cols) == group
 
 
-@pytest.mark.parametrize("key", ["embed.weight", "head.weight", "blocks.0.mlp.down.weight"])
-def test_tables_heads_and_what_reads_the_inner_width_have_small_groups(key):
+@pytest.mark.parametrize(
+    "key",
+    [
+        "embed.weight",
+        "head.weight",
+        "blocks.0.attention.out.weight",
+        "blocks.0.mlp.down.weight",
+    ],
+)
+def test_tables_heads_and_what_reads_uneven_activations_have_small_groups(key):
     assert int8_group(CAUSAL, key, 768) == 64
 
 
@@ -231,7 +239,7 @@ def test_tables_heads_and_what_reads_the_inner_width_have_small_groups(key):
 )
 def test_group_fits_how_alike_activations_are(changes, group):
     config = CAUSAL.replace(**changes)
-    assert int8_group(config, "blocks.0.attention.out.weight", 768) == group
+    assert int8_group(config, "blocks.0.attention.qkv.weight", 768) == group
 
 
 def test_int8_of_zeros_is_zero():

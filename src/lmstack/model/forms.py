@@ -3,7 +3,7 @@
 - ``float32``, ``bfloat16``, ``float16``: every weight a float.
 - ``int8``: matrices in groups of up to 256 with a float16 scale, symmetric; decoders smoothed
   first (`smoothing`).
-- ``q4``: matrices in 4 bits, groups of 32 with a scale and a min.
+- ``q4``: matrices in 4 bits, groups of 32 with a scale and a min, fitted by `importance`.
 - ``file``: matrices as the blocks of the GGUF file have them (`gguf_matrices`).
 
 In the last three, vectors, classifiers, routers, experts and tables of positions are float32.
@@ -54,10 +54,14 @@ def is_quantized(form: Form) -> bool:
 
 
 def weights_in_form(
-    plan: Plan, form: Form, smoothing: Smoothing | None = None
+    plan: Plan,
+    form: Form,
+    smoothing: Smoothing | None = None,
+    importance: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Weight]:
     """Our tensors, the matrices among them in ``form``. A matrix at a time: the floats of all
-    are never in memory together. ``smoothing`` changes them before they are rounded."""
+    are never in memory together. ``smoothing`` changes them before they are rounded;
+    ``importance``: of the columns of matrices in ``q4``, by name."""
     if not is_quantized(form):
         return dict(plan.tensors(DTYPES[form]))
     if form == "file" and not isinstance(plan.source, GGUFFile):
@@ -67,14 +71,15 @@ def weights_in_form(
             param="weights",
         )
 
-    smooth = smoothing or Smoothing()
+    smooth, counts = smoothing or Smoothing(), importance or {}
 
     def made(key: str) -> Weight:
         if key not in plan.matrices:
             return smooth(key, plan.read(key, torch.float32))
         paired = plan.matrices[key]
         if form == "q4":
-            return quantize_q4(plan.read(key, torch.float32), paired=paired)
+            weight = plan.read(key, torch.float32)
+            return quantize_q4(weight, paired=paired, importance=counts.get(key))
         if form == "file":
             assert isinstance(plan.source, GGUFFile)
             found = file_matrix(plan.source, plan.parts(key), paired=paired)

@@ -17,6 +17,7 @@ from lmstack.model.folder import plan_folder
 from lmstack.model.forms import DTYPES, Form, Weight, weights_in_form
 from lmstack.model.gguf import read_gguf
 from lmstack.model.gguf_weights import plan_gguf
+from lmstack.model.importance import importance_of
 from lmstack.model.layers import Embedding, Linear
 from lmstack.model.ops import REFERENCE_OPS, Ops
 from lmstack.model.packed_folder import packed_form, read_packed_folder
@@ -55,17 +56,21 @@ def read_weights(
     path: Path, form: Form, ids: Sequence[int] | None = None
 ) -> tuple[TransformerConfig, dict[str, Weight]]:
     """Config and weights of the model at ``path`` in ``form``. Nothing is mapped but a folder
-    that is packed already. ``ids``: of a text that shows ``int8`` which activations are large
-    (`calibration_text`); tokens by chance unless given."""
+    that is packed already. ``ids``: of a text that shows ``int8`` and ``q4`` which activations are
+    large (`calibration_text`); tokens by chance unless given."""
     if os.path.isdir(path) and packed_form(path) is not None:
         return read_packed_folder(path, form)
     with open_model_plan(path) as plan:
-        smoothing = None
-        if form == "int8" and may_smooth(plan.config):
+        smoothing, importance = None, None
+        if form in ("int8", "q4") and may_smooth(plan.config):
             module = build_module(plan.config, weights_in_form(plan, "bfloat16"), Watching())
-            smoothing = smoothing_of(module, ids or _by_chance(plan.config.vocab_size))
+            seen = ids or _by_chance(plan.config.vocab_size)
+            if form == "int8":
+                smoothing = smoothing_of(module, seen)
+            else:
+                importance = importance_of(module, seen)
             del module
-        return plan.config, weights_in_form(plan, form, smoothing)
+        return plan.config, weights_in_form(plan, form, smoothing, importance)
 
 
 def _by_chance(vocab_size: int) -> list[int]:

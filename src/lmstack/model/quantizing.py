@@ -1,7 +1,8 @@
 """Float matrices to small integers: int8 by the largest weight of a group, q4 by least squares.
 
 The scale of a group is rounded to float16 before the codes are chosen, so what is stored is what
-they were fitted to. Not covered: calibration by activations, and the layout (`quantized`).
+they were fitted to. Not covered: calibration by activations (`smoothing`,
+`importance`), and the layout (`quantized`).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _ROOM = 127 / 125.5
 # Upper ends of the codes that are tried for a group's first fit, in steps of its whole range.
 _TRIES = (14.0, 14.5, 15.0, 15.5, 16.0, 16.5)
 _ROUNDS = 2
+_EQUAL = 1e-9  # more than rounding makes of codes that are the same
 
 
 def quantize_int8(
@@ -53,13 +55,14 @@ def quantize_int8(
 
 def int8_group(config: TransformerConfig, key: str, cols: int) -> int:
     """Inputs of a group of the matrix ``key`` in ``int8``: the most that fill rows of ``cols``
-    without padding, up to 256, in layers whose activations are of like size: BERT's, and what a
-    smoothed norm or attention gives. The rest is 64: tables and heads, which say the last word, and
-    ``down``, whose activations even smoothed vary most. Narrow codes have larger scales, which
-    groups of 128 make up for."""
+    without padding, up to 256, where activations are of like size: in BERT's layers, and after a
+    smoothed norm. The rest is 64: tables and heads, which say the last word, what attention gives,
+    which nothing smooths, and what ``down`` reads, which even smoothed varies most. Narrow codes
+    have larger scales, which groups of 128 make up for."""
     if int8_narrow(config, key):
         return 64 if cols % _NARROW else _NARROW
-    even = "blocks." in key and may_smooth(config) and not key.endswith("mlp.down.weight")
+    uneven = key.endswith(("attention.out.weight", "mlp.down.weight"))
+    even = "blocks." in key and may_smooth(config) and not uneven
     return next((group for group in _WIDE if even and cols % group == 0), 64)
 
 
@@ -87,18 +90,25 @@ def int8_codes(weight: Tensor, group: int, narrow: bool = False) -> tuple[Tensor
     return codes.to(torch.uint8).flatten(1)[:, : weight.shape[1]], scales
 
 
-def quantize_q4(weight: Tensor, group: int = Q4_GROUP, *, paired: bool = False) -> QuantizedMatrix:
+def quantize_q4(
+    weight: Tensor,
+    group: int = Q4_GROUP,
+    *,
+    paired: bool = False,
+    importance: Tensor | None = None,
+) -> QuantizedMatrix:
     """``weight`` (rows, cols): codes from 0 to 15, with the scale and min of each group that
-    leave the least squared error among several fits."""
+    leave the least squared error among several fits. ``importance`` (cols,), positive: what the
+    square of an error in each column counts; all the same unless given."""
     groups = _grouped(weight, group)
-    flat = groups.flatten(0, 1)
-    parts = [_fitted(part) for part in torch.split(flat, _CHUNK)]
+    counts = torch.ones(weight.shape[1]) if importance is None else importance.float()
+    counts = F.pad(counts, (0, -len(counts) % group)).view(-1, group)
+    parts = [_fitted(part, counts) for part in torch.split(groups, max(1, _CHUNK // len(counts)))]
     codes, scales, mins = (torch.cat(found) for found in zip(*parts, strict=True))
-    rows = len(weight)
     return pack(
-        codes.view(rows, -1)[:, : weight.shape[1]],
-        scales.view(rows, -1),
-        mins.view(rows, -1),
+        codes.flatten(1)[:, : weight.shape[1]],
+        scales,
+        mins,
         bits=4,
         group=group,
         zero=0,
@@ -130,8 +140,9 @@ def refuse_infinite(scales: Tensor) -> None:
         )
 
 
-def _fitted(groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(n, g) to codes (n, g) uint8, scales and mins (n,) float16."""
+def _fitted(groups: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(n, G, g), whose squared errors count as (G, g) says, to codes (n, G, g) uint8, scales and
+    mins (n, G) float16."""
     low, high = groups.aminmax(dim=-1)
     best: tuple[Tensor, Tensor, Tensor] | None = None
     least = torch.full_like(low, torch.inf)
@@ -139,10 +150,11 @@ def _fitted(groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         scale, start = (high - low) / tried, low
         for _ in range(_ROUNDS):
             codes = _codes(groups, scale, start)
-            scale, start = _least_squares(groups, codes)
+            scale, start = _least_squares(groups, codes, counts)
         scale, start = scale.half(), start.half()
         codes = _codes(groups, scale.float(), start.float())
-        error = (codes * scale.float()[:, None] + start.float()[:, None] - groups).square().sum(-1)
+        rest = codes * scale.float()[..., None] + start.float()[..., None] - groups
+        error = (rest.square() * counts).sum(-1)
         refuse_infinite(error)
         if best is None:
             best, least = (codes, scale, start), error
@@ -150,7 +162,7 @@ def _fitted(groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         better = error < least
         least = torch.where(better, error, least)
         best = (
-            torch.where(better[:, None], codes, best[0]),
+            torch.where(better[..., None], codes, best[0]),
             torch.where(better, scale, best[1]),
             torch.where(better, start, best[2]),
         )
@@ -159,14 +171,15 @@ def _fitted(groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _codes(groups: Tensor, scale: Tensor, start: Tensor) -> Tensor:
-    return ((groups - start[:, None]) * _inverse(scale)[:, None]).round_().clamp_(0, 15)
+    return ((groups - start[..., None]) * _inverse(scale)[..., None]).round_().clamp_(0, 15)
 
 
-def _least_squares(groups: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+def _least_squares(groups: Tensor, codes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Scale and start of the line through (code, weight) of each group."""
-    mean_code, mean = codes.mean(-1), groups.mean(-1)
-    centred = codes - mean_code[:, None]
-    spread = centred.square().sum(-1)
-    slope = (centred * groups).sum(-1) / spread
-    slope = torch.where(spread == 0, 0.0, slope)
+    total = counts.sum(-1)
+    mean_code, mean = ((x * counts).sum(-1) / total for x in (codes, groups))
+    centred = codes - mean_code[..., None]
+    spread = (centred.square() * counts).sum(-1)
+    slope = (centred * counts * groups).sum(-1) / spread
+    slope = torch.where(spread <= _EQUAL * total, 0.0, slope)  # all codes are one
     return slope, mean - slope * mean_code
