@@ -38,7 +38,8 @@ def write_models(work: Path, store: Store, minilm: ModelFolder, smollm2: ModelFo
     (work / "tokenizer.json").write_bytes((minilm.path / "tokenizer.json").read_bytes())
     model = load(smollm2, store)
     model.save(work / "my-model")
-    (work / "my-fine-tune").symlink_to("my-model")
+    for other in ("my-fine-tune", "model-folder"):
+        (work / other).symlink_to("my-model")
     add_adapter(model.module, LoraConfig(r=4, alpha=8, targets=("q_proj", "v_proj")))
     save_adapter(model.module, work / "my-adapter")
 

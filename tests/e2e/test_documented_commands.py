@@ -228,7 +228,7 @@ def _copy(source: str, target: str) -> None:
 def test_what_a_page_shows_can_be_typed(page: Sequence, newcomer: Newcomer) -> None:
     wrong = [problem for command in page.commands if (problem := tried(newcomer, page, command))]
     if page.programs:
-        source = "\n".join((*_imports(page), GIVEN.get(page.name, ""), *page.programs))
+        source = filled("\n".join((*_imports(page), GIVEN.get(page.name, ""), *page.programs)))
         if SERVER in source and not newcomer.serving:
             newcomer.serve("lmstack up docs")
         ended = newcomer.program(source)
