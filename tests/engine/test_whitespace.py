@@ -48,16 +48,17 @@ def next_bytes(matcher: GrammarMatcher) -> set[int]:
     return {int(token) for token in np.flatnonzero(bits) if token < 256}
 
 
-def whitespace_ahead(matcher: GrammarMatcher) -> int:
-    """The longest run of whitespace that the grammar allows from here on."""
-    if matcher.finished:
+def whitespace_ahead(matcher: GrammarMatcher, most: int = LONGEST + 1) -> int:
+    """The longest run of whitespace that the grammar allows from here on, counted up to ``most``:
+    without a bound there is no end to it."""
+    if matcher.finished or not most:
         return 0
     ahead = 0
     for byte in next_bytes(matcher) & {*b" \n\r\t"}:
         branch = matcher.fork()
         branch.accept(byte)
-        ahead = max(ahead, 1 + whitespace_ahead(branch))
-        if ahead > LONGEST:  # without a bound the recursion would not end
+        ahead = max(ahead, 1 + whitespace_ahead(branch, most - 1))
+        if ahead == most:
             break
     return ahead
 
