@@ -303,7 +303,7 @@ class Server:
         self._listener.close()
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_until(true: Callable[[], bool], seconds: float = 120.0) -> None:
     """For what happens on the server's side of a test."""
     deadline = time.monotonic() + seconds
     while not true():
