@@ -85,7 +85,7 @@ class Newcomer:
             # Downloads of packages are the caller's, or each reader would wait for them.
             "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache/pip")),
         }
-        self._reachable = True
+        self._public: set[int] = set()
         self._services: dict[int, subprocess.Popen[bytes]] = {}
         self._log = folder / "service.log"
 
@@ -138,7 +138,7 @@ class Newcomer:
             said = self._log.read_text(encoding="utf-8", errors="replace")
             if ("Watching " if watches else "lmstack serves ") in said:
                 self._services[port] = process
-                self._reachable = not public
+                self._public = self._public - {port} | ({port} if public else set())
                 return Ended(0, said)
             time.sleep(0.1)
         process.kill()
@@ -147,7 +147,7 @@ class Newcomer:
     @property
     def serving(self) -> bool:
         """A server answers at the default port, in a network that commands reach."""
-        return 8000 in self._services and self._reachable
+        return 8000 in self._services.keys() - self._public
 
     def leave(self, *ports: int) -> list[int]:
         """Press Ctrl-C in the services of ``ports`` (all of them by default): their exit codes."""
