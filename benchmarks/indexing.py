@@ -37,9 +37,9 @@ from passages import speeches
 from serving_environments import CACHE, PEERS, BuildError, Peer, build, versions
 from serving_models import quiet_environment
 from spine import HERE
+from spine_sides import Recorder
 
 from lmstack.app.embedder_wiring import DEFAULT_EMBEDDER, embedder_named
-from lmstack.core import Embedder, TextKind
 from lmstack.rag import Index
 from lmstack.registry import Store
 
@@ -78,22 +78,6 @@ SIDES = (
 )
 
 
-class Recorder:
-    """Keeps what an index has embedded, and gives vectors of no meaning."""
-
-    def __init__(self, real: Embedder) -> None:
-        self.info, self.dimensions, self.max_tokens = real.info, real.dimensions, real.max_tokens
-        self.count_tokens = real.count_tokens
-        self.counts_by_word = getattr(real, "counts_by_word", False)
-        self.texts: list[str] = []
-
-    def embed(self, texts: Sequence[str], kind: TextKind = "passage") -> np.ndarray:  # noqa: ARG002
-        self.texts += texts
-        vectors = np.zeros((len(texts), self.dimensions), np.float32)
-        vectors[:, 0] = 1
-        return vectors
-
-
 @dataclass
 class Work:
     """``folder`` holds the documents, ``scratch`` what a run leaves; ``texts``: their passages as
@@ -116,7 +100,7 @@ def prepare(scratch: pathlib.Path, files: int) -> Work:
     recorder = Recorder(embedder_named(DEFAULT_EMBEDDER))
     with Index.open(scratch / "recorded.idx", recorder) as index:
         index.add([folder])
-    texts = list(recorder.texts)
+    texts = list(recorder.passages)
     random.Random(0).shuffle(texts)
     (scratch / "texts.json").write_text(json.dumps(texts))
     return Work(folder, scratch, texts)

@@ -38,8 +38,8 @@ _HIDDEN = ".upload-"
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINES = frozenset({"Zl", "Zp"})
-# What other systems forbid in names, or take for devices.
 _NAMES_IN = sys.getfilesystemencoding()
+# What other systems forbid in names, or take for devices.
 _FORBIDDEN = frozenset('<>:"/\\|?*')
 _DEVICES = frozenset(
     ["con", "prn", "aux", "nul", *(f"{n}{i}" for n in ("com", "lpt") for i in range(1, 10))]

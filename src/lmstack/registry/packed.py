@@ -44,8 +44,6 @@ __all__ = [
 
 # Another with each change of how forms are made: what an older lmstack kept is made anew.
 _RECIPE = "6"
-# The key of a kept file that says whether most weights of its model are blocks: see `has_blocks`.
-_BLOCKS = "blocks"
 
 
 def asked_form(weights: str | None, dtype: str | torch.dtype | None) -> Form | None:

@@ -431,8 +431,9 @@ static void segment(const run *r, lm_team *team, int thread, stretch some, int f
     int blocks = pieces_of(rows, ROW_BLOCK);
     t.local += (size_t)(thread + 1) * r->local_floats;
     for (int i; (i = lm_team_take(team, thread, tiles)) >= 0;) {
-        int before = blocks * i / tiles * ROW_BLOCK;
-        t.rows = least(blocks * (i + 1) / tiles * ROW_BLOCK, rows) - before;
+        int before = (int)((int64_t)blocks * i / tiles) * ROW_BLOCK;
+        int after = (int)((int64_t)blocks * (i + 1) / tiles) * ROW_BLOCK;
+        t.rows = least(after, rows) - before;
         t.first = some.first + before;
         over_tile(&t, from, to);
     }
