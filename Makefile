@@ -12,7 +12,7 @@ JOBS ?= 2
 QUESTION ?= How do I open the web page?
 
 .PHONY: demo test test-long check format docs clean
-.PHONY: bench bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start
+.PHONY: bench bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks
 
 demo: $(VENV)/.base
 	@$(LMSTACK) pull
@@ -89,6 +89,11 @@ bench-retrieval: $(VENV)/.dev
 bench-start: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/start.py $(QUICKLY) $(if $(BEFORE),--before $(BEFORE))
+
+# Less than two minutes. BEFORE=OLDER/src: also an older tree, before this one, which takes longer.
+bench-attacks: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/attacks.py $(QUICKLY) $(if $(BEFORE),--before $(BEFORE))
 
 # About ten minutes on a quiet machine; the first time also environments for the peers and
 # the vectors of a hundred thousand passages.
