@@ -107,6 +107,32 @@ def gemma(weights_store: Store) -> ModelFolder:
     return _pulled(weights_store, "gemma3-270m")
 
 
+@pytest.fixture
+def disk_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
+    """What a test makes durable, in order: ("sync", file, size by then) where `os.fsync` is called,
+    (the call, new name, size) where `os.replace` or `os.link` gives a file its name."""
+    calls: list[tuple[str, str, int]] = []
+    sync, replace, link = os.fsync, os.replace, os.link
+
+    def synced(file: int) -> None:
+        name = Path(os.readlink(f"/proc/self/fd/{file}")).name
+        calls.append(("sync", name, os.fstat(file).st_size))
+        sync(file)
+
+    def replaced(source: str, target: str, **options: int) -> None:
+        calls.append(("replace", Path(target).name, os.stat(source).st_size))
+        replace(source, target, **options)
+
+    def linked(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        calls.append(("link", target, os.stat(source, dir_fd=src_dir_fd).st_size))
+        link(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    monkeypatch.setattr(os, "link", linked)
+    return calls
+
+
 @pytest.fixture(scope="session")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
     """Stores of vectors of every kind; a server is started when it is first asked for."""

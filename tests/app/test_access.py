@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,36 +158,45 @@ def test_keys_file_is_read(tmp_path: Path) -> None:
     )
 
 
+def entry(**changes: Any) -> dict[str, Any]:
+    """A key without labels, right but for ``changes``: nothing else in it can be refused."""
+    return {"sha256": "cd" * 32, **changes}
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("content", "said"),
     [
-        "",
-        "[]",
-        "{}",
-        '{"keys": []}',
-        '{"keys": {}}',
-        json.dumps({"keys": [GOOD], "more": 1}),
-        json.dumps({"keys": [GOOD, GOOD]}),
-        json.dumps({"keys": ["secret"]}),
+        ("", "is not JSON"),
+        ("[]", 'no list of "keys"'),
+        ("{}", 'no list of "keys"'),
+        ('{"keys": []}', 'no list of "keys"'),
+        ('{"keys": {}}', 'no list of "keys"'),
+        (json.dumps({"keys": [GOOD], "more": 1}), "something beside it"),
+        (json.dumps({"keys": [GOOD, GOOD]}), "has a key twice"),
+        (json.dumps({"keys": ["secret"]}), "key 1 is 'secret'"),
         *(
-            json.dumps({"keys": [{**GOOD, **change}]})
-            for change in (
-                {"sha256": "secret"},
-                {"labels": "hr"},
-                {"labels": [1]},
-                {"labels": ["h r"]},
-                {"labels": ["!"]},
-                {"owner": True},
-                {"owner": "yes"},
-                {"label": ["hr"]},
+            (json.dumps({"keys": [GOOD, entry(**change)]}), said)
+            for change, said in (
+                ({"sha256": "secret"}, "key 2 has no sha256"),
+                ({"sha256": None}, "key 2 has no sha256"),
+                ({"sha256": "ef" * 33}, "key 2 has no sha256"),
+                ({"labels": "hr"}, "labels of key 2 are not"),
+                ({"labels": [1]}, "labels of key 2 are not"),
+                ({"labels": ["h r"]}, "'h r'"),
+                ({"labels": ["!"]}, "'!'"),
+                ({"labels": ["hr"], "owner": True}, "key 2 is either"),
+                *(({"owner": value}, "key 2 is either") for value in ("false", "yes", 1, 0, None)),
+                ({"label": ["hr"]}, "key 2 is"),
             )
         ),
     ],
 )
-def test_keys_file_that_is_not_understood_opens_nothing(tmp_path: Path, content: str) -> None:
+def test_keys_file_that_is_not_understood_opens_nothing(
+    tmp_path: Path, content: str, said: str
+) -> None:
     path = tmp_path / "keys.json"
     path.write_text(content)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=re.escape(said)):
         read_keys(path)
 
 

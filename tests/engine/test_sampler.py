@@ -7,7 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from tests.engine.conftest import NUM_TOKENS, byte_vocabulary
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.engine.conftest import EOS, NUM_TOKENS, byte_vocabulary
 from transformers.generation.logits_process import (
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
@@ -21,7 +23,7 @@ from lmstack.core import EngineError, SamplingParams
 from lmstack.engine import EngineRequest
 from lmstack.engine import logits as logits_module
 from lmstack.engine import sampler as sampler_module
-from lmstack.engine.sampler import Sampled, Sampler, uniform
+from lmstack.engine.sampler import NothingLeftError, Sampled, Sampler, uniform
 from lmstack.engine.sequence import Sequence
 
 V = NUM_TOKENS
@@ -117,15 +119,27 @@ def test_typical_p_keeps_exactly_the_tokens_that_transformers_keeps(seed: int, m
     assert float(ours.max()) == 0
 
 
-def test_a_nucleus_wider_than_the_candidates_is_still_exact(monkeypatch) -> None:
-    row = logits(spread=0.3)
-    narrow = logits(spread=0.3) - row.max()
+@pytest.mark.parametrize("spreads", [(0.3,), (0.3, 0.4), (0.3, 30.0)], ids=str)
+def test_a_nucleus_wider_than_the_candidates_is_still_exact(monkeypatch, spreads) -> None:
+    """Also beside a row whose nucleus is narrow."""
+    rows = torch.cat([logits(seed=i, spread=spread) for i, spread in enumerate(spreads)])
+    narrow = rows - rows.amax(-1, keepdim=True)
     monkeypatch.setattr(sampler_module, "TOP_P_CANDIDATES", 8)
-    sampler_module._filter(
-        narrow, [SamplingParams(top_p=0.9)], lambda p: True, sampler_module._top_p
-    )
-    kept = set(torch.nonzero(narrow[0].isfinite()).flatten().tolist())
-    assert kept == set(np.nonzero(by_transformers(row, top_p=0.9))[0])
+    params = [SamplingParams(top_p=0.9)] * len(rows)
+    sampler_module._filter(narrow, params, lambda p: True, sampler_module._top_p)
+    for row, found in zip(rows, narrow, strict=True):
+        kept = set(torch.nonzero(found.isfinite()).flatten().tolist())
+        assert kept == set(np.nonzero(by_transformers(row[None], top_p=0.9))[0])
+
+
+def test_a_nucleus_that_reaches_top_p_exactly_takes_no_more() -> None:
+    rows = torch.tensor([[0.5, 0.25, 0.125, 0.125]]).log()
+    rows -= rows.amax()
+    for mass, kept in ((0.5, 1), (0.75, 2), (0.8, 4)):
+        found = rows.clone()
+        params = [SamplingParams(top_p=mass)]
+        sampler_module._filter(found, params, lambda p: True, sampler_module._top_p)
+        assert int(found.isfinite().sum()) == kept
 
 
 def test_greedy_is_argmax_for_each_row() -> None:
@@ -139,15 +153,31 @@ def test_tiny_temperature_does_not_overflow() -> None:
     assert sample(rows, [sequence(temperature=1e-30)])[0].token == int(rows.argmax())
 
 
-def test_rows_do_not_influence_each_other() -> None:
-    rows = logits(3)
-    mixed = [
-        sequence(temperature=0, logit_bias={7: 100}),
-        sequence(top_k=3, seed=9, repetition_penalty=1.5),
-        sequence(top_p=0.5, seed=4, logprobs=2),
-    ]
-    together = sample(rows, mixed)
-    assert together == [sample(rows[i : i + 1], [mixed[i]])[0] for i in range(3)]
+OPTIONS = st.fixed_dictionaries(
+    {"seed": st.integers(0, 9), "temperature": st.sampled_from([0, 0.7, 1.0])},
+    optional={
+        "logprobs": st.integers(0, 5),
+        "logit_bias": st.just({7: 100}),
+        "repetition_penalty": st.just(1.5),
+        "top_k": st.sampled_from([1, 3, 200]),
+        "top_p": st.sampled_from([0.1, 0.5, 0.95]),
+        "min_p": st.just(0.05),
+        "typical_p": st.just(0.8),
+    },
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(OPTIONS, st.sampled_from([0.1, 3.0, 30.0])), min_size=2, max_size=5))
+def test_rows_do_not_influence_each_other(drawn: list[tuple[dict[str, object], float]]) -> None:
+    """Whatever the others ask for, and however sure the model is of them."""
+    rows = torch.cat([logits(seed=i, spread=spread) for i, (_, spread) in enumerate(drawn)])
+    mixed = [sequence(**options) for options, _ in drawn]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampler_module, "TOP_P_CANDIDATES", 8)
+        together = sample(rows, mixed)
+        alone = [sample(rows[i : i + 1], [each])[0] for i, each in enumerate(mixed)]
+    assert together == alone
 
 
 def test_repetition_penalty_equals_transformers() -> None:
@@ -202,11 +232,20 @@ def test_padding_rows_of_the_model_are_never_picked() -> None:
     assert Sampler(V)(rows, [sequence(temperature=0)])[0].token < V
 
 
-def test_nan_logits_are_an_error_that_names_the_request() -> None:
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_logits_that_no_request_asked_for_are_an_error_of_the_model(value: str) -> None:
     rows = logits(2)
-    rows[1, 3] = float("nan")
-    with pytest.raises(EngineError, match="no usable logits for r"):
+    rows[1] = float(value)
+    with pytest.raises(EngineError, match=f"no usable logits for r: the highest is {value}"):
         sample(rows, [sequence(), sequence()])
+
+
+def test_constraints_that_leave_nothing_are_an_error_of_the_request() -> None:
+    made = sequence(min_tokens=1)
+    rows = torch.full((1, V), -torch.inf)
+    rows[0, EOS] = 1.0
+    with pytest.raises(NothingLeftError, match="constraints of this request"):
+        sample(rows, [made])
 
 
 def test_a_seed_gives_other_draws_at_other_places() -> None:

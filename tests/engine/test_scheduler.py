@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from tests.engine.conftest import byte_vocabulary
 
 from lmstack.core import SamplingParams
@@ -25,9 +26,9 @@ class Bench:
         self.scheduler = Scheduler(self.config, self.blocks)
         self.finished: list[Sequence] = []
 
-    def add(self, prompt: list[int], max_tokens: int = 4) -> Sequence:
+    def add(self, prompt: list[int], max_tokens: int = 4, client: str = "") -> Sequence:
         params = SamplingParams(max_tokens=max_tokens)
-        request = EngineRequest(str(len(prompt)), tuple(prompt), print, params)
+        request = EngineRequest(str(len(prompt)), tuple(prompt), print, params, client=client)
         sequence = Sequence(request, VOCABULARY, len(prompt) + max_tokens)
         self.scheduler.add(sequence)
         return sequence
@@ -116,6 +117,40 @@ def test_a_cached_prompt_still_computes_its_last_token() -> None:
         bench.step()
     bench.add([5] * 8)
     assert [(c.start, c.end) for c in bench.step()] == [(7, 8)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "evicted"),
+    [([1, 2, 3, 9], [5] * 4), ([7] * 4, [1, 2, 3, 4])],
+    ids=["begins_as_the_oldest", "begins_as_none"],
+)
+def test_a_block_whose_beginning_is_copied_counts_as_used_and_no_other(
+    prompt: list[int], evicted: list[int]
+) -> None:
+    bench = Bench(num_blocks=3)
+    cached = [[1, 2, 3, 4], [5] * 4, [6] * 4]
+    sequences = []
+    for each in cached:  # the oldest first
+        sequences.append(bench.add(each, max_tokens=1))
+        bench.step()
+    bench.add(prompt, max_tokens=1)
+    bench.step()
+    left = [each for each, s in zip(cached, sequences, strict=True) if bench.blocks.match(s.hashes)]
+    assert left == [each for each in cached if each != evicted]
+
+
+def test_a_drafted_token_that_was_right_counts_as_any_other() -> None:
+    bench = Bench()
+    drafting, other = (bench.add([i] * 3, client=c) for i, c in enumerate("ab"))
+    bench.step()
+    shares = bench.scheduler._shares
+    assert not shares.is_behind("a", "b")
+    assert not shares.is_behind("b", "a")
+    bench.scheduler.accepted(drafting)
+    assert shares.is_behind("b", "a")
+    bench.step()
+    bench.scheduler.accepted(other)
+    assert not shares.is_behind("b", "a")
 
 
 def test_no_more_than_max_sequences_run() -> None:

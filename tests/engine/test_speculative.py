@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import pytest
 import scipy.stats
@@ -19,12 +19,13 @@ from lmstack.core import Grammar, InputError
 from lmstack.engine import Engine, EngineConfig, EngineRequest, TokenEvent
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.budget import StepBudget
+from lmstack.engine.draft_model import DraftModel
 from lmstack.engine.kernels.executor import NativeExecutor
 from lmstack.engine.kernels.library import problem
 from lmstack.engine.lookup import Lookup
 from lmstack.engine.scheduler import Scheduler
 from lmstack.engine.sequence import Chunk, Sequence
-from lmstack.engine.speculative import Speculation
+from lmstack.engine.speculative import ANY, Speculation, _Offer, _Worth, _worthy
 from lmstack.model import Transformer
 
 ROUND = (11, 12, 13, 14, 15)
@@ -531,6 +532,41 @@ def test_auto_stops_drafting_for_a_text_that_never_does_what_it_did() -> None:
         counts.append(len(extended.draft))
     assert sum(counts[:12]) > 0
     assert sum(counts[-30:]) == 0
+
+
+def test_a_token_far_into_a_draft_counts_by_the_chance_that_all_before_it_are_right() -> None:
+    """Each is right half of the time: the first pays for itself, no later one would."""
+    (chunk,) = decoding(1, ROUND)
+    worth = _Worth(Steps(0.005, 0.001), [chunk])
+    (kept,) = _worthy([_Offer(chunk, ROUND, (0.5,) * len(ROUND))], worth)
+    assert kept.draft == ROUND[:1]
+
+
+class Sayer:
+    """A draft model that costs nothing and says what no look-up does."""
+
+    seconds = pass_s = 0.0
+
+    def propose(self, sequences: Iterable[Sequence], count: int) -> dict[Sequence, tuple[int, ...]]:
+        return dict.fromkeys(sequences, (99,) * count)
+
+
+@pytest.mark.parametrize("better", ["lookup", "model"])
+def test_the_drafter_that_was_right_more_often_is_asked(better: str) -> None:
+    blocks, budget = BlockManager(1000, 16), Steps(0.005, 0.0001)
+    config = EngineConfig(num_blocks=1000)
+    speculation = Speculation(config, blocks, budget, cast(DraftModel, Sayer()))
+    (chunk,) = decoding(1, ROUND * 6)
+    blocks.allocate(chunk.sequence.table, 4)
+    state = speculation._state(chunk.sequence)
+    for agreed in range(10):
+        for _ in range(20):
+            state.looked_up.observe(agreed, better == "lookup")
+            state.modelled.observe(ANY, better == "model")
+    budget.begin(1, 0)
+    (extended,) = speculation.extend([chunk])
+    assert extended.draft
+    assert (set(extended.draft) == {99}) == (better == "model")
 
 
 def test_a_step_with_prompts_has_no_drafts(module: Transformer) -> None:

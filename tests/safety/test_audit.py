@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -246,6 +247,20 @@ def test_a_keyed_log_verifies_without_the_key_and_says_what_was_not_checked(path
     assert verify(path, key=KEY).notes == ()
 
 
+@pytest.mark.parametrize(("name", "key"), [("plain", None), ("keyed", KEY)])
+def test_a_log_that_was_written_long_ago_verifies_and_goes_on(
+    path: Path, name: str, key: bytes | None
+) -> None:
+    """Hashes and keyed hashes of kept files: another way to compute them would disown all logs."""
+    kept = Path(__file__).with_name("kept")
+    shutil.copyfile(kept / f"{name}.jsonl", path)
+    shutil.copyfile(kept / f"{name}.jsonl.head", head_path(path))
+    report = verify(path, key=key)
+    assert (report.ok, report.records, report.notes) == (True, 3, ())
+    AuditLog(path, key=key).append({"event": "after"})
+    assert verify(path, key=key).ok
+
+
 def test_a_log_begun_with_a_key_is_not_continued_with_another(path: Path) -> None:
     filled(path, key=KEY)
     with pytest.raises(StoreError, match="key"):
@@ -410,6 +425,24 @@ def test_a_disk_that_cannot_sync_is_a_store_error_and_the_head_stays(
     with pytest.raises(StoreError, match="Input/output error"):
         log.append({"event": "y"})
     assert head_path(path).read_bytes() == before
+
+
+@pytest.mark.parametrize("fsync", [True, False])
+def test_a_record_is_on_disk_before_the_head_that_names_it(
+    path: Path, fsync: bool, disk_calls: list[tuple[str, str, int]]
+) -> None:
+    """A head that a power cut leaves ahead of its log would read as tampering."""
+    log = AuditLog(path, fsync=fsync)
+    for event in ("first", "second"):
+        disk_calls.clear()
+        log.append({"event": event})
+        size, head = path.stat().st_size, head_path(path).stat().st_size
+        *before, named = disk_calls[-3:]
+        assert named == ("replace", "audit.jsonl.head", head)
+        if fsync:
+            assert before == [("sync", "audit.jsonl", size), ("sync", "audit.jsonl.head.new", head)]
+        else:
+            assert all(what == "replace" for what, _, _ in disk_calls)
 
 
 @pytest.mark.parametrize("place", ["a file/audit.jsonl", "a folder"])

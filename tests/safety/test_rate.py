@@ -69,11 +69,11 @@ def test_waiting_as_long_as_was_said_is_enough_and_any_shorter_is_not(
     try:
         limiter.reserve("c", second)
     except OverloadedError as error:
-        wait = error.retry_after_s
-        clock.now += wait * 0.99
+        refused, wait = clock.now, error.retry_after_s
+        clock.now = refused + wait * 0.99
         with pytest.raises(OverloadedError):
             limiter.reserve("c", second)
-        clock.now += wait * 0.01 + 1e-9
+        clock.now = refused + wait
         limiter.reserve("c", second)
 
 
@@ -116,14 +116,18 @@ def test_settling_twice_puts_back_once() -> None:
         limiter.reserve("c", 1)
 
 
-def test_use_beyond_the_reservation_is_a_debt() -> None:
+@pytest.mark.parametrize(("settled", "paid"), [(0.0, 30.0), (60.0, 60.0)], ids=["soon", "late"])
+def test_use_beyond_the_reservation_is_a_debt(settled: float, paid: float) -> None:
+    """Late, the bucket is full again by then, and what flowed in beyond that is lost."""
     clock = Clock()
     limiter = RateLimiter(Limits(tokens_per_minute=60), clock=clock)
-    limiter.reserve("c", 30).settle(90)
-    clock.now = 30.0
+    reservation = limiter.reserve("c", 30)
+    clock.now = settled
+    reservation.settle(90)
+    clock.now = paid
     with pytest.raises(OverloadedError):
         limiter.reserve("c", 1)
-    clock.now = 31.0
+    clock.now = paid + 1
     limiter.reserve("c", 1)
 
 

@@ -7,8 +7,11 @@ import types
 
 import pytest
 
-from lmstack.core import GuardError, InputError, ScriptedModel
+from lmstack.core import EngineError, GuardError, InputError, ScriptedModel
 from lmstack.serve import PAGE_CSP, client_of_key, create_app, security_headers
+from lmstack.serve.guard import Frame
+from lmstack.serve.metrics import Metrics
+from lmstack.serve.stopping import StopSignal
 
 KEY = "sk-very-secret-key-0123456789"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "my secret"}]}
@@ -211,6 +214,7 @@ async def test_every_answer_has_a_request_id_and_security_headers(http, method, 
     assert len(answer.headers["x-request-id"]) == 32
     for name, value in security_headers().items():
         assert answer.headers[name] == value
+    assert answer.headers["cache-control"] == "no-store"
     if status >= 400:
         assert set(answer.json()["error"]) == {"message", "type", "param", "code", "hint"}
     assert (status == 405) == ("allow" in answer.headers)
@@ -223,10 +227,12 @@ async def test_a_page_keeps_its_own_policy(http):
 
     @app.get("/")
     def page() -> HTMLResponse:
-        return HTMLResponse("<p>hi", headers=security_headers(PAGE_CSP))
+        own = {"Cache-Control": "no-cache"}
+        return HTMLResponse("<p>hi", headers=security_headers(PAGE_CSP) | own)
 
     async with http(app) as client:
         answer = await client.get("/")
+    assert answer.headers["cache-control"] == "no-cache"
     assert answer.headers["content-security-policy"] == PAGE_CSP
     assert answer.headers["x-frame-options"] == "DENY"
 
@@ -243,6 +249,26 @@ async def test_a_bug_is_a_500_with_an_id_and_no_text_of_the_prompt(http, caplog)
     assert "ZeroDivisionError" in caplog.text
     assert "secret" not in answer.text + caplog.text
     assert "Traceback" not in answer.text + caplog.text
+
+
+@pytest.mark.parametrize("error", [EngineError("stopped"), ZeroDivisionError()], ids=repr)
+async def test_an_error_in_mid_answer_does_not_begin_a_second_one(error):
+    sent = []
+
+    async def breaks_off(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise error
+
+    async def send(message):
+        sent.append(message["type"])
+
+    frame = Frame(breaks_off, metrics := Metrics(), StopSignal())
+    await frame({"type": "http", "method": "GET", "path": "/", "headers": []}, None, send)
+    assert sent == ["http.response.start", "http.response.body"]
+    assert metrics.registry.get_sample_value(
+        "lmstack_requests_total", {"route": "other", "status": "200"}
+    )
 
 
 async def test_the_access_log_holds_no_text_and_no_key(http, caplog):

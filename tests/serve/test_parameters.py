@@ -178,6 +178,7 @@ async def test_a_completion_parameter_reaches_the_model(http, name):
         ("num_beams", {"use_beam_search": True, "best_of": 3}, 3),
         ("num_beams", {"use_beam_search": True, "n": 2}, 2),
         ("n", {"use_beam_search": True, "best_of": 3, "n": 2}, 2),
+        ("n", {"best_of": 1}, 1),
         *((name, fields, read) for name, (fields, read) in EXTENSIONS.items()),
     ],
 )
@@ -298,9 +299,18 @@ async def test_an_unknown_field_is_named_with_the_nearest_known_one(http, extra,
     ("extra", "param"),
     [
         ({"top_logprobs": 2}, "top_logprobs"),
+        ({"top_logprobs": 0}, "top_logprobs"),
+        ({"top_logprobs": 0, "logprobs": False}, "top_logprobs"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        *(
+            (
+                {"response_format": {"type": kind, "json_schema": {"name": "x", "schema": SCHEMA}}},
+                "response_format.json_schema",
+            )
+            for kind in ("text", "json_object")
+        ),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
             "response_format.json_schema.schema",

@@ -46,3 +46,16 @@ async def test_a_cancellation_by_others_stays_one():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_whoever_no_longer_waits_is_forgotten():
+    signal = StopSignal()
+    waits = [asyncio.ensure_future(signal.wait()) for _ in range(3)]
+    await asyncio.sleep(0)
+    for task in waits[:2]:
+        task.cancel()
+    await asyncio.gather(*waits[:2], return_exceptions=True)
+    assert len(signal._waiting) == 1
+    signal.set()
+    await waits[2]
+    assert not signal._waiting

@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from lmstack.core import Delta, EngineError, ScriptedModel, Usage
+from lmstack.core import Delta, EngineError, ScriptedModel, Timings, Usage
 from lmstack.serve import create_app
 from lmstack.serve.errors import ClientGoneError
 from lmstack.serve.stopping import StopSignal
@@ -17,10 +17,13 @@ from lmstack.serve.streams import EventStream, Primed, all_of, merged, prime, un
 class Source:
     """A stream that knows whether it was closed."""
 
-    def __init__(self, texts, fail: Exception | None = None) -> None:
+    def __init__(
+        self, texts, fail: Exception | None = None, timings: Timings | None = None
+    ) -> None:
         self.closed = False
         self._texts = texts
         self._fail = fail
+        self._timings = timings
 
     async def stream(self):
         try:
@@ -30,7 +33,7 @@ class Source:
             if self._fail:
                 raise self._fail
             yield Delta(finish_reason="stop")
-            yield Delta(usage=Usage(1, len(self._texts)))
+            yield Delta(usage=Usage(1, len(self._texts)), timings=self._timings)
         finally:
             self.closed = True
 
@@ -100,6 +103,14 @@ async def test_merging_keeps_each_choice_in_order_and_adds_usage():
     assert texts == {0: "ab", 2: "cde"}
     assert deltas[-1].usage == Usage(2, 5)
     assert all(delta.usage is None for delta in deltas[:-1])
+
+
+@pytest.mark.parametrize("more", [0, 5], ids=["ends_last", "ends_first"])
+async def test_merging_keeps_the_timings_that_one_of_them_has(more):
+    timings = Timings(0.5, 2.0)
+    streams = await primed(Source(["a", "b"], timings=timings), Source(["c"] * (1 + more)))
+    deltas = [delta async for delta in merged(streams, 1)]
+    assert [delta.timings for delta in deltas] == [None] * (len(deltas) - 1) + [timings]
 
 
 async def test_leaving_a_merged_stream_early_leaves_no_task():

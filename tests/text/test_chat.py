@@ -100,6 +100,19 @@ def test_tool_arguments_reach_the_template_as_values():
     assert template.render([Message("assistant", "", tool_calls=(call,))]) == "Oslo"
 
 
+@pytest.mark.parametrize("depth", [1, 100, 101, 700, 999, 100_000])
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
+def test_arguments_nested_deeper_than_can_be_walked_stay_text(depth, opened, closed):
+    template = ChatTemplate(
+        "{% set a = messages[0].tool_calls[0].function.arguments %}"
+        "{{ 'text ' + a if a is string else 'value' }}"
+    )
+    written = opened * depth + "1" + closed * depth
+    call = ToolCall("1", "f", written)
+    shown = template.render([Message("assistant", "", tool_calls=(call,))])
+    assert shown == ("value" if depth <= 100 else f"text {written}")
+
+
 def test_refusal_of_the_template_is_the_callers_error():
     template = ChatTemplate("{{ raise_exception('roles must alternate') }}")
     with pytest.raises(InputError, match="roles must alternate"):
@@ -133,9 +146,10 @@ def test_enormous_template_is_refused():
         ChatTemplate("x" * 300_000)
 
 
-def test_thousand_long_messages_render():
-    messages = [Message("user", "word " * 1000)] * 1000
-    assert len(ChatTemplate(CHATML).render(messages)) > 5_000_000
+@pytest.mark.parametrize("count", [1, 1000])
+def test_five_million_characters_render_in_however_many_messages(count):
+    messages = [Message("user", "word " * (1_000_000 // count))] * count
+    assert len(ChatTemplate(TRIMMED).render(messages)) > 4_999_000
 
 
 def test_long_template_with_many_tool_turns_renders():

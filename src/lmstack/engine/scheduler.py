@@ -338,7 +338,8 @@ class Scheduler:
         source, part = self._prefixes.part(sequence, len(shared))
         start = len(shared) * self._config.block_size + part
         end = min(len(sequence.tokens), start + max(1, self.budget.fits(start)))
-        self._blocks.touch(source)
+        if part:
+            self._blocks.touch(source)
         self._blocks.allocate(sequence.table, self._config.blocks_for(end) - len(shared), shared)
         if part:
             self.copies.append((source, sequence.table[len(shared)]))

@@ -182,7 +182,7 @@ class OriginGuard:
 def _hostname(host: str) -> str:
     """``[::1]:8000`` to ``[::1]``, ``Localhost:80`` to ``localhost``."""
     name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdigit() and not name.endswith(":") else host).lower()
+    return (name if colon and port.isdigit() else host).lower()
 
 
 def _netloc(origin: str) -> str | None:

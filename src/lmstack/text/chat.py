@@ -23,6 +23,8 @@ from lmstack.text.tokenizer import Tokenizer
 __all__ = ["ChatTemplate"]
 
 _MAX_CHARS = 8_000_000
+# Levels of a tool's arguments: nobody means more, and templates walk them on Python's stack.
+_MAX_NESTED = 100
 
 
 class ChatTemplate:
@@ -148,7 +150,7 @@ def _as_dict(message: Message, hide: Callable[[str], str]) -> dict[str, Any]:
                 "type": "function",
                 "function": {
                     "name": hide(call.name),
-                    "arguments": _hidden(_parsed(call.arguments), hide),
+                    "arguments": _arguments(call.arguments, hide),
                 },
             }
             for call in message.tool_calls
@@ -156,19 +158,22 @@ def _as_dict(message: Message, hide: Callable[[str], str]) -> dict[str, Any]:
     return result
 
 
-def _parsed(arguments: str) -> Any:
-    """Templates print arguments as a value; what is no JSON stays text."""
+def _arguments(written: str, hide: Callable[[str], str]) -> Any:
+    """Templates print arguments as a value; what is no JSON, or nested too deep, stays text."""
     try:
-        return json.loads(arguments)
+        return _hidden(json.loads(written), hide, _MAX_NESTED)
     except (ValueError, RecursionError):
-        return arguments
+        return hide(written)
 
 
-def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
+def _hidden(value: Any, hide: Callable[[str], str], depth: int) -> Any:
+    """``depth``: levels that may be left; `RecursionError` where there are more."""
     if isinstance(value, str):
         return hide(value)
+    if isinstance(value, list | dict) and not depth:
+        raise RecursionError
     if isinstance(value, list):
-        return [_hidden(item, hide) for item in value]
+        return [_hidden(item, hide, depth - 1) for item in value]
     if isinstance(value, dict):
-        return {hide(key): _hidden(item, hide) for key, item in value.items()}
+        return {hide(key): _hidden(item, hide, depth - 1) for key, item in value.items()}
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -125,14 +126,28 @@ def test_file_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     assert names(uploads.root) == []
 
 
-@pytest.mark.parametrize("again", ["a.md", "A.MD"])
-def test_file_is_never_written_over(again: str, tmp_path: Path) -> None:
+def test_file_is_on_disk_whole_before_it_has_its_name_and_the_name_before_it_is_told(
+    tmp_path: Path, disk_calls: list[tuple[str, str, int]]
+) -> None:
     uploads = folder(tmp_path)
     add(uploads, "a.md")
+    calls = [(what, "hidden" if name[0] == "." else name) for what, name, _ in disk_calls]
+    assert calls == [("sync", "hidden"), ("link", "a.md"), ("sync", "uploads")]
+    assert [size for _, _, size in disk_calls[:2]] == [len(NOTE)] * 2
+
+
+@pytest.mark.parametrize(
+    ("there", "again"),
+    [("a.md", "a.md"), ("a.md", "A.MD"), ("e\u0301.md", "\u00e9.md"), ("E\u0301.md", "e\u0301.md")],
+)
+def test_file_is_never_written_over(there: str, again: str, tmp_path: Path) -> None:
+    uploads = folder(tmp_path)
+    (uploads.root / there).write_bytes(NOTE)  # as another program spells it
     with pytest.raises(HttpError) as found:
         add(uploads, again, b"other")
     assert found.value.http_status == 409
-    assert (uploads.root / "a.md").read_bytes() == NOTE
+    assert names(uploads.root) == [there]
+    assert (uploads.root / there).read_bytes() == NOTE
 
 
 def test_file_that_appears_meanwhile_is_not_written_over(tmp_path: Path) -> None:
@@ -193,12 +208,31 @@ def test_count_total_and_disk_have_limits(limits: dict[str, int], tmp_path: Path
     assert refusals(uploads)["small"] == 507
 
 
-def test_files_under_way_count_and_one_client_has_few(tmp_path: Path) -> None:
-    uploads = folder(tmp_path, max_total_bytes=1500)
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"max_files": 2}, "as many files"),
+        ({"max_total_bytes": 1500}, "more bytes"),
+        ({"min_free_bytes": 500}, "disk is nearly full"),
+    ],
+)
+def test_files_under_way_take_their_room(
+    limits: dict[str, int], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = folder(tmp_path, **limits)
+    (uploads.root / "old.md").write_bytes(b"x")
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=20, f_frsize=100))
     first = uploads.begin("local", "a.md", 1000)
-    with pytest.raises(HttpError, match="no room"):
+    with pytest.raises(HttpError, match=said) as found:
         uploads.begin("local", "b.md", 501)
-    second = uploads.begin("local", "b.md", 500)
+    assert found.value.http_status == 507
+    first.close()
+    uploads.begin("local", "b.md", 501).close()
+
+
+def test_one_client_adds_few_files_at_a_time(tmp_path: Path) -> None:
+    uploads = folder(tmp_path)
+    first, second = (uploads.begin("local", name, 500) for name in ("a.md", "b.md"))
     with pytest.raises(OverloadedError):
         uploads.begin("local", "c.md", 0)
     for incoming in (first, second):
@@ -222,6 +256,18 @@ def test_files_of_labelled_keys_go_where_their_labels_hold(tmp_path: Path) -> No
     with pytest.raises(HttpError) as found:
         add(uploads, "b.md", client=client_of_key(NONE))
     assert found.value.http_status == 403
+
+
+def test_names_under_way_are_taken_for_those_who_hold_their_labels_alone(tmp_path: Path) -> None:
+    uploads = folder(tmp_path, access())
+    hr, it = client_of_key(HR), client_of_key(IT)
+    first = uploads.begin(hr, "pay.md", 10)
+    with pytest.raises(HttpError, match="already") as found:
+        uploads.begin(hr, "Pay.md", 10)
+    assert found.value.http_status == 409
+    for incoming in (uploads.begin(it, "pay.md", 10), first):
+        incoming.close()
+    assert add(uploads, "pay.md", client=hr).path == uploads.root / "for-hr" / "pay.md"
 
 
 def test_nobody_without_the_labels_sees_what_was_added(make: Any, until: Any) -> None:
