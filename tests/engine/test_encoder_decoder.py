@@ -260,6 +260,22 @@ def test_an_input_that_was_read_before_is_not_read_again(
     assert generate(engine, range(30, 49)).last.cached_tokens == 0
 
 
+def test_what_was_made_of_an_input_for_a_request_that_failed_is_not_used_again(
+    pair: tuple[Transformer, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, encoder = pair[0], pair[0].encoder
+    assert encoder is not None
+    expected = generate(engine_of(module), range(30, 50)).tokens
+    engine, failed, packed = engine_of(module), Outcome(), encoder.packed
+    with monkeypatch.context() as patch:
+        patch.setattr(encoder, "packed", lambda *given: packed(*given) * torch.nan)
+        engine.submit(asked(range(30, 50), failed))
+        drive(engine)
+    assert failed.last.error is not None
+    again = generate(engine, range(30, 50))
+    assert (again.tokens, again.last.cached_tokens) == (expected, 0)
+
+
 def test_equal_outputs_of_different_inputs_do_not_share_keys(
     pair: tuple[Transformer, Any],
 ) -> None:

@@ -117,12 +117,16 @@ def test_an_adapter_that_began_here_loads_in_peft(pair, family, tmp_path) -> Non
     assert_close(case.run(module), case.expected(theirs))
 
 
-def test_an_adapter_of_a_class_with_a_head_fits_the_bare_model_and_back(pair, tmp_path) -> None:
+@pytest.mark.parametrize("rslora", [False, True])
+def test_an_adapter_of_a_class_with_a_head_fits_the_bare_model_and_back(
+    pair, tmp_path, rslora
+) -> None:
     case = pair(
         "llama",
         r"model\.layers\.\d\.self_attn\.(q|v)_proj",
         rank_pattern={r"^model\.layers\.0.*q_proj": 2},
         alpha_pattern={r"^model\.layers\.1.*v_proj": 3},
+        use_rslora=rslora,
     )
     case.theirs.get_base_model().model.config.save_pretrained(tmp_path / "bare")
     headed = transformers.AutoModelForCausalLM.from_pretrained(case.base)
@@ -310,14 +314,41 @@ def test_modules_that_were_trained_whole_are_replaced_and_given_back(
     assert torch.equal(case.run(module), before)
 
 
-def test_a_fresh_adapter_trains_the_modules_that_it_names(classifier_pair) -> None:
+def test_a_fresh_adapter_trains_the_modules_that_it_names_and_not_the_base(
+    classifier_pair,
+) -> None:
     module = classifier_pair.ours()
+    weights = {key: value.clone() for key, value in module.state_dict().items()}
     add_adapter(module, LoraConfig(targets=("query",), modules_to_save=("classifier",)))
-    trained = {name for name, p in module.named_parameters() if p.requires_grad}
+    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
     assert {name for name in trained if ".terms." not in name} == {
         "classifier.weight",
         "classifier.bias",
     }
+    with torch.no_grad():
+        for parameter in trained.values():
+            parameter += 1
+    remove_adapter(module)
+    assert all(torch.equal(weights[key], value) for key, value in module.state_dict().items())
+
+
+def test_an_adapter_that_is_loaded_to_be_used_trains_nothing(classifier_pair) -> None:
+    module = classifier_pair.ours()
+    load_adapter(module, classifier_pair.adapter)
+    assert not [name for name, p in module.named_parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize("back", [unmerge_adapter, remove_adapter])
+@pytest.mark.parametrize("training", [False, True])
+def test_layers_that_come_back_train_or_not_as_the_model_does_by_then(pair, back, training) -> None:
+    case = pair("llama", ["q_proj"], lora_dropout=0.5)
+    module = case.ours().train(not training)
+    load_adapter(module, case.adapter)
+    assert {each.training for each in module.modules()} == {not training}
+    merge_adapter(module)
+    module.train(training)
+    back(module)
+    assert {each.training for each in module.modules()} == {training}
 
 
 def test_the_packed_ops_of_serving_give_the_same(pair) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from lmstack.model import LayerKind, Transformer, TransformerConfig
@@ -49,3 +52,36 @@ def test_a_row_of_padding_disturbs_no_other_and_no_gradient(variant: str, T: int
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
     assert gradients
     assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+ROWS = 3
+masks = st.integers(2, 9).flatmap(
+    lambda T: st.lists(
+        st.lists(st.booleans(), min_size=T, max_size=T).filter(any), min_size=ROWS, max_size=ROWS
+    )
+)
+
+
+@functools.cache
+def made(variant: str) -> Transformer:
+    torch.manual_seed(0)
+    module = Transformer(TransformerConfig(**(BASE | VARIANTS[variant])))
+    module.reset_parameters(0.3)
+    return module
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.sampled_from(sorted(VARIANTS)), masks, st.booleans())
+def test_what_stands_in_masked_places_changes_nothing_in_real_ones(
+    variant: str, mask: list[list[bool]], keep: bool
+) -> None:
+    """On either side or between real tokens; with the weights kept as without."""
+    module, real = made(variant), torch.tensor(mask)
+    ids, other = torch.randint(0, 41, (2, *real.shape), generator=torch.Generator().manual_seed(1))
+    other = torch.where(real, ids, other)
+    with torch.no_grad():
+        plain = module(ids, real).logits
+        found = module(other, real, output_attentions=keep)
+    assert_close(found.logits[real], plain[real], rtol=1e-4, atol=1e-5)
+    for weights in found.attentions or ():
+        assert not weights.masked_select(~real[:, None, None, :]).any()

@@ -40,6 +40,8 @@ SCALINGS: dict[str, dict[str, Any]] = {
         "beta_slow": 2.0,
         "truncate": False,
     },
+    "yarn_long": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2**20},
+    "yarn_short": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4},
     "yarn_mscale": {
         "rope_type": "yarn",
         "factor": 40.0,
@@ -166,6 +168,17 @@ def test_products_of_rotated_vectors_depend_on_their_distance_alone(
 
     # Angles are in float32, as in every checkpoint's own code.
     assert math.isclose(product(start), product(0), abs_tol=3e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("scaling", ["default", "dynamic", "yarn"])
+def test_tables_of_few_bits_are_rounded_at_the_end_alone(scaling: str, dtype: torch.dtype) -> None:
+    """A position past 256 has no bfloat16 of its own."""
+    _, rope = theirs_and_ours(scaling)
+    positions = torch.arange(0, 5000, 7)
+    exact = rope.tables(positions, HD, torch.float32)
+    for found, expected in zip(rope.tables(positions, HD, dtype), exact, strict=True):
+        assert torch.equal(found, expected.to(dtype))
 
 
 def test_positions_may_differ_by_row() -> None:

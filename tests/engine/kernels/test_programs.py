@@ -33,7 +33,7 @@ from lmstack.core import UnsupportedError
 from lmstack.engine.kernels.executor import NativeExecutor
 from lmstack.engine.kernels.lowering import lower
 from lmstack.engine.kernels.program import KV_FORMS, Program
-from lmstack.engine.kernels.recording import record_logits
+from lmstack.engine.kernels.recording import Node, RecordingOps, Symbol, record_logits
 from lmstack.engine.kvpool import Span
 from lmstack.model import Transformer
 
@@ -137,6 +137,31 @@ WRITERS = [
     if case.architecture.endswith(("CausalLM", "LMHeadModel", "ConditionalGeneration", "MTModel"))
     and not case.architecture.startswith("Mixtral")
 ]
+
+
+GIVEN = Symbol(Node("input", (), 16))
+
+
+def test_a_softcap_is_one_step_where_both_its_numbers_are_the_same() -> None:
+    steps = lower([torch.tanh(GIVEN / 2.0) * 2.0]).steps
+    assert [(step.kind, step.fields["a"]) for step in steps] == [("softcap", 2.0)]
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        GIVEN / 2.0,
+        torch.tanh(GIVEN / 2.0),
+        torch.tanh(GIVEN / 2.0) * 3.0,
+        (GIVEN / 2.0) * 2.0,
+        torch.tanh(GIVEN / 2.0) + GIVEN,
+        RecordingOps().activation(GIVEN / 2.0, "relu") * 2.0,
+    ],
+    ids=["alone", "without_scale", "another_scale", "without_tanh", "a_sum", "another_function"],
+)
+def test_what_only_begins_like_a_softcap_has_no_native_kernel(result: Symbol) -> None:
+    with pytest.raises(UnsupportedError, match="a division has no native kernel"):
+        lower([result])
 
 
 @pytest.mark.parametrize("kv", KV_FORMS)
