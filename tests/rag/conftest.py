@@ -17,16 +17,19 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 class HashingEmbedder:
-    """Bag of hashed words, unit length. A token is a word or a sign, plus two special ones."""
+    """Bag of hashed words, unit length. A token is a word or a sign, plus two special ones.
+    ``embedded``: all texts; ``kinds``: as what each was embedded."""
 
     def __init__(self, dimensions: int = 64, max_tokens: int = 256, seed: str = "a") -> None:
         self.info = ModelInfo("hashing", f"sha256:{seed * 64}"[:71])
         self.dimensions = dimensions
         self.max_tokens = max_tokens
         self.embedded: list[str] = []
+        self.kinds: dict[TextKind, set[str]] = {"query": set(), "passage": set()}
 
     def embed(self, texts: Sequence[str], kind: TextKind = "passage") -> npt.NDArray[np.float32]:
         self.embedded.extend(texts)
+        self.kinds[kind].update(texts)
         matrix = np.zeros((len(texts), self.dimensions), np.float32)
         for row, text in enumerate(texts):
             for word in _TOKEN.findall(text.lower()):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lmstack.core import InputError
 from lmstack.rag.filters import (
+    MAX_NODES,
     And,
     Condition,
     Filter,
@@ -176,6 +177,11 @@ def test_iso_dates_compare_as_dates():
         ('tags has "annual budget"', Condition("tags", "has", "annual budget")),
         ("tags has 2024", Condition("tags", "has", "2024")),
         ("path under contracts/2024", Condition("path", "under", "contracts/2024")),
+        ("path under 2024", Condition("path", "under", "2024")),
+        ("path under true", Condition("path", "under", "true")),
+        ('path under "2024"', Condition("path", "under", "2024")),
+        ("year = " + "9" * 18, Condition("year", "=", int("9" * 18))),
+        ("year = " + "9" * 5000, Condition("year", "=", "9" * 5000)),
         ("author in Ada, Grace", Condition("author", "in", ("Ada", "Grace"))),
         ('author in ["Ada", "Grace"]', Condition("author", "in", ("Ada", "Grace"))),
         ('author in ["Ada, Countess"]', Condition("author", "in", ("Ada, Countess",))),
@@ -267,8 +273,9 @@ def test_what_is_no_filter_is_refused(data):
 
 
 def test_a_filter_too_large_or_too_deep_is_refused():
+    assert len(parse_filter({"all": ["a = 1"] * (MAX_NODES - 1)}).parts) == MAX_NODES - 1
     with pytest.raises(InputError, match="too large"):
-        parse_filter({"all": ["a = 1"] * 300})
+        parse_filter({"all": ["a = 1"] * MAX_NODES})
     deep: object = "a = 1"
     for _ in range(100_000):
         deep = {"not": deep}

@@ -14,6 +14,8 @@ import pytest
 from lmstack.core import FormatError, InputError, NotFoundError, ScriptedModel, StoreError
 from lmstack.rag import ChunkConfig, ContextWriter, Index, IndexConfig, LoadConfig
 from lmstack.rag.catalogue.sqlite import FILE_NAME
+from lmstack.rag.filters import parse_condition
+from lmstack.rag.updating.reading import Reader
 
 
 @pytest.fixture
@@ -134,16 +136,54 @@ def test_broken_files_are_reported_and_the_rest_is_indexed(index, docs):
     assert status.up_to_date
 
 
-def test_document_that_breaks_leaves_the_index_and_comes_back_mended(index, docs):
+def _emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _garbled(path: Path) -> None:
+    path.write_bytes(b"\xff\xff")
+
+
+def _a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _a_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "kind"),
+    [(_emptied, "empty"), (_garbled, "encoding"), (_a_pipe, "special"), (_a_link, "symlink")],
+)
+def test_document_that_breaks_leaves_the_index_and_comes_back_mended(index, docs, break_it, kind):
     index.update([docs])
-    good = (docs / "serving.md").read_bytes()
-    (docs / "serving.md").write_bytes(b"\xff\xff")
-    assert [p.kind for p in index.update().problems] == ["encoding"]
+    path = docs / "serving.md"
+    good = path.read_bytes()
+    break_it(path)
+    assert [p.kind for p in index.update().problems] == [kind]
     assert "serving.md" not in _paths(index)
-    (docs / "serving.md").write_bytes(good)
+    assert index.update().plan.up_to_date
+    path.unlink()
+    path.write_bytes(good)
     assert not index.update().problems
     assert "serving.md" in _paths(index)
     assert not index.status().problems
+
+
+def test_file_that_was_refused_is_tried_again_under_other_settings(index, docs, embedder):
+    (docs / "long.eml").write_text("Subject: long\n\n" + "many words\n" * 300)
+    other = IndexConfig(chunking=ChunkConfig(target_tokens=24))
+    strict = LoadConfig(max_text_chars=1000)
+    with Index.open(index.folder, embedder, config=IndexConfig(load=strict)) as one:
+        assert [p.kind for p in one.update([docs]).problems] == ["size"]
+        assert one.scan().up_to_date
+    assert len(index.scan().add) == 1
+    with Index.open(index.folder, embedder, config=other.replace(load=strict)) as one:
+        assert len(one.scan().add) == 1
+    assert not index.update().problems
 
 
 def test_too_large_file_is_reported(tmp_path, docs, embedder):
@@ -195,6 +235,7 @@ def test_missing_path_is_an_error_and_not_a_source(index, tmp_path):
 
 
 def test_source_that_is_not_there_keeps_its_documents_and_says_so(index, docs, tmp_path):
+    _garbled(docs / "garbled.txt")
     index.update([docs])
     before = index.content_digest()
     docs.rename(tmp_path / "elsewhere")
@@ -203,9 +244,13 @@ def test_source_that_is_not_there_keeps_its_documents_and_says_so(index, docs, t
         assert result.removed == 0
         assert [(p.kind, Path(p.path).name) for p in result.problems] == [("absent", "docs")]
         assert "3 documents kept" in result.problems[0].message
+        known = {Path(p.path).name: p.kind for p in index.status(check=False).problems}
+        assert known == {"docs": "absent", "garbled.txt": "encoding"}
     assert index.content_digest() == before
     (tmp_path / "elsewhere").rename(docs)
-    assert not index.update().problems
+    assert [p.kind for p in index.update().problems] == ["encoding"]
+    (docs / "garbled.txt").unlink()
+    index.update()
     assert not index.status(check=False).problems
 
 
@@ -277,9 +322,31 @@ def test_folder_that_cannot_be_listed_keeps_its_documents(index, docs, monkeypat
     assert not index.update().problems
 
 
+def test_folder_whose_name_only_begins_alike_is_another(index, docs, tmp_path):
+    """docs and docs2, side by side and as parts of one source."""
+    other = tmp_path / "docs2"
+    shutil.copytree(docs, other)
+    (docs / "more2").mkdir()
+    (docs / "more2" / "kept.txt").write_text("Kept.")
+    index.update([docs, other])
+    (docs / "penguins.html").unlink()
+    assert index.update([docs]).removed == 1
+    assert len(_paths(index)) == 6
+    assert index.update([docs / "more"]).removed == 0
+    assert index.remove([docs / "more"]) == 1
+    assert index.update([docs]).plan.up_to_date
+    assert {"kept.txt", "lighthouse.txt"} < set(_paths(index))
+    assert index.remove([docs]) == 2
+    assert len(_paths(index)) == 3
+
+
 def test_folder_around_a_source_takes_it_over(index, docs, tmp_path):
     index.update([docs / "more", docs / "serving.md"])
+    where = parse_condition(f"source = {docs}")
+    assert not index.search("Skerryvore", 1, where=where)
     assert index.update([docs]).added == 1
+    (hit,) = index.search("Skerryvore", 1, where=where)
+    assert hit.path.endswith("lighthouse.txt")
     assert len(index.status().sources) == 1
     assert index.content_digest() == _rebuilt(index, tmp_path / "other", [docs])
 
@@ -331,7 +398,11 @@ def test_rebuild_changes_the_embedder(index, docs, make_embedder):
         index.search("penguin")
 
 
-def test_other_chunk_size_makes_every_document_a_changed_one(index, docs, embedder):
+@pytest.mark.parametrize("racy_ns", [0, -(10**18)], ids=["read_again", "times_are_trusted"])
+def test_other_chunk_size_makes_every_document_a_changed_one(
+    index, docs, embedder, racy_ns, monkeypatch
+):
+    monkeypatch.setattr("lmstack.rag.updating.plan._RACY_NS", racy_ns)
     index.update([docs])
     config = IndexConfig(chunking=ChunkConfig(target_tokens=24))
     with Index.open(index.folder, embedder, config=config) as other:
@@ -498,6 +569,32 @@ def test_progress_counts_every_file_once(index, docs):
     index.update([docs], progress=seen.append)
     assert [(p.done, p.total) for p in seen] == [(1, 3), (2, 3), (3, 3)]
     assert seen[-1].remaining_s == 0
+    seen.clear()
+    (docs / "penguins.html").unlink()
+    (docs / "fresh.txt").write_text("A fresh file.")
+    _garbled(docs / "serving.md")
+    index.update(progress=seen.append)
+    assert [(p.done, p.total) for p in seen] == [(1, 3), (2, 3), (3, 3)]
+    assert {Path(p.path).name for p in seen} == {"penguins.html", "fresh.txt", "serving.md"}
+
+
+def test_what_was_read_before_a_slow_file_is_found_while_that_is_parsed(index, docs, monkeypatch):
+    found = []
+
+    class Slow(Reader):
+        """One whose last file is not ready for a while."""
+
+        def __iter__(self):
+            *ready, last = super().__iter__()
+            yield from ready
+            yield None
+            found.append(len(_paths(index)))
+            yield last
+
+    monkeypatch.setattr("lmstack.rag.updating.update.Reader", Slow)
+    index.update([docs])
+    assert found == [2]
+    assert len(_paths(index)) == 3
 
 
 def test_long_document_reports_progress_within(index, docs):

@@ -164,25 +164,55 @@ def test_reader_gives_the_same_however_the_text_is_cut(data):
     assert len({c.start for c in chosen if c.number == 1}) == sum(c.number == 1 for c in chosen)
 
 
-@given(st.text(alphabet="[]12 \nOneisher.Tw", max_size=80))
-def test_reader_shows_nothing_but_whole_sentences_whatever_is_written(text):
+LINES = st.sampled_from(
+    ["[1] One is here.", "[1] Two.", "[2] Two is here.", "[2] Two", NONE, "[1]"]
+)
+
+
+@given(
+    st.one_of(
+        st.text(alphabet="[]12 \nOneisher.Tw", max_size=80),
+        st.lists(LINES, max_size=6).map("\n".join),
+    ),
+    st.integers(1, 3),
+)
+def test_reader_shows_nothing_but_whole_sentences_whatever_is_written(text, most):
     candidates = _candidates("One is here. Two.", "Two is here.")
-    shown, chosen = _read(QuotationReader(candidates, 3), [text])
+    shown, chosen = _read(QuotationReader(candidates, most), [text])
     assert shown == "".join(f"{c.shown}|" for c in chosen)
+    assert len(chosen) <= most
     places = [(c.number, c.start) for c in chosen]
     assert len(set(places)) == len(places)
 
 
-def test_quotation_that_breaks_off_is_completed():
-    candidates = _candidates("One is here. Two is there.")
-    shown, chosen = _read(QuotationReader(candidates, 1), ["[1] Two i"])
-    assert shown == "Two is there.|"
-    assert [c.quote for c in chosen] == ["Two is there."]
+@pytest.mark.parametrize(
+    ("written", "completed"),
+    [
+        ("[1] The lamp burns", "The lamp burns blue."),
+        ("[1] The lamp burns\n", "The lamp burns blue."),
+        ("[1] The lamp", "The lamp burns blue."),
+        ("[1] The lamp burns w", "The lamp burns well."),
+        ("[1] Oil", "Oil"),
+        ("[1] Oil b", "Oil burns."),
+    ],
+)
+def test_quotation_that_breaks_off_becomes_itself_or_the_one_with_the_most_evidence(
+    written, completed
+):
+    (made,) = _candidates("x y z.")
+    texts = {"The lamp burns well.": 0.3, "The lamp burns blue.": 0.6, "The lamp burns.": 0.1}
+    texts |= {"Oil": 0.2, "Oil burns.": 0.7}
+    candidates = [
+        dataclasses.replace(made, shown=text, start=n, evidence=evidence)
+        for n, (text, evidence) in enumerate(texts.items())
+    ]
+    shown, (chosen,) = _read(QuotationReader(candidates, 1), [written])
+    assert (shown, chosen.shown) == (f"{completed}|", completed)
 
 
 def test_claims_are_cut_at_their_numbers():
     reader = ClaimReader(3)
-    text = "First thing [1]. Second, longer [2] [3]\nThird [9] and the end"
+    text = "First thing [1]. Second, longer [2] [3]\nThird [0][9] and the end"
     units = [unit for char in text for unit in reader.feed(char)] + list(reader.end())
     assert [(u.text, u.numbers) for u in units] == [
         ("First thing.", (1,)),
@@ -192,7 +222,7 @@ def test_claims_are_cut_at_their_numbers():
     ]
 
 
-@given(st.text(alphabet="ab [].123", max_size=60), st.data())
+@given(st.text(alphabet="ab [].0123", max_size=60), st.data())
 def test_claim_reader_does_not_depend_on_cuts_and_keeps_numbers_real(text, data):
     whole = ClaimReader(2)
     expected = [*whole.feed(text), *whole.end()]

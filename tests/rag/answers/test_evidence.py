@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from lmstack.core import ModelInfo, ScriptedModel
 from lmstack.rag import AnswerConfig, Answerer, Index
+from lmstack.rag.answers.evidence import choose_candidates, read_sentences, weigh_sentences
+from lmstack.rag.search.hybrid import Hit
+from lmstack.rag.search.lexical import content_words
 from lmstack.rag.search.words import covered_share, name_words
 
 HELP = """# Lamps
@@ -229,3 +234,123 @@ async def test_passages_of_code_do_not_keep_others_from_being_read(answerer, tmp
     assert [s.shown for s in found.sentences] == ["Strike a match."]
     assert [s.number for s in found.sentences] == [1]
     assert found.read == [found.hits[found.sentences[0].hit.rank - 1]]
+
+
+class Cosines:
+    """An embedder whose texts have the cosines that are given with every question, or 0."""
+
+    info, dimensions, max_tokens = ModelInfo("cosines"), 2, 256
+
+    def __init__(self, known: dict[str, float]) -> None:
+        self.known = known
+
+    def embed(self, texts, kind="passage"):
+        if kind == "query":
+            return np.array([[1.0, 0.0]] * len(texts), np.float32)
+        cosines = np.array([self.known.get(text, 0.0) for text in texts], np.float32)
+        return np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
+
+    def count_tokens(self, texts):
+        return [len(text.split()) for text in texts]
+
+
+ONLY = AnswerConfig(
+    similarity_weight=1.0,
+    coverage_weight=0.0,
+    topic_weight=0.0,
+    own_share=0.5,
+    kind_penalty=0.0,
+    name_penalty=0.3,
+    number_penalty=0.25,
+    opening_bonus=0.1,
+)
+
+
+def weighed(question, sentence, *, passage="", section=(), known=None):
+    """``sentence`` as it is weighed in a passage that holds it."""
+    text = passage or sentence
+    ranks = {"dense": 1, "lexical": None}
+    hit = Hit(1, 1.0, "a.md", 0, len(text), text, None, ranks, 1, 1, "", section, "", 0.5)
+    words = dict.fromkeys(content_words(question), 1.0)
+    candidates = read_sentences([hit], 1, 500)[1]
+    found = weigh_sentences(candidates, question, words, Cosines(known or {}), ONLY)
+    return next(candidate for candidate in found if candidate.shown == sentence)
+
+
+@pytest.mark.parametrize(
+    ("within", "alone", "similarity"), [(0.4, 0.8, 0.6), (0.8, 0.4, 0.8), (0.5, 0.5, 0.5)]
+)
+def test_headings_that_say_it_better_than_the_sentence_take_nothing_off(within, alone, similarity):
+    known = {"Lamps\nIt burns.": within, "It burns.": alone}
+    found = weighed("what burns?", "It burns.", section=("Lamps",), known=known)
+    assert found.similarity == pytest.approx(similarity, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("question", "sentence", "passage", "taken_off"),
+    [
+        ("does it work with E4?", "It works with E4.", "", 0),
+        ("does it work with E4?", "It works.", "", 0.3 + 0.25),
+        ("does it work with E4?", "It works.", "It works. More is said of E4.", 0.3 / 2),
+        (
+            "does it work with E4?",
+            "With E3 it works.",
+            "With E3 it works. More is said of E4.",
+            0.15 + 0.25,
+        ),
+        ("does it work with Ada?", "It works.", "", 0.3),
+        ("does it work with Ada?", "It works.", "It works. Ada said so.", 0.3 / 2),
+        ("who came on the 25 of May?", "On the 25th of May Ada came.", "", 0),
+        ("who came on the 25th of May?", "On the 25 of May Ada came.", "", 0),
+        ("who came on the 25th of May?", "On the 26th of May Ada came.", "", 0.3 + 0.25),
+    ],
+)
+def test_names_that_a_reader_does_not_meet_take_off_by_how_far_they_are(
+    question, sentence, passage, taken_off
+):
+    found = weighed(question, sentence, passage=passage)
+    assert found.evidence == pytest.approx(-taken_off, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("question", "heading", "asks"),
+    [
+        ("what is the wick?", "Wick", True),
+        ("what is the wick of the lamp?", "Wick", True),
+        ("why does the wick of old brass lamps burn badly?", "Wick", False),
+        ("what is the wick?", "Wick and burner care", False),
+    ],
+)
+def test_first_sentence_gains_where_heading_and_question_ask_the_same(question, heading, asks):
+    passage = f"# {heading}\n\nIt is woven from cotton."
+    found = weighed(question, "It is woven from cotton.", passage=passage, section=(heading,))
+    assert found.merit - found.evidence == pytest.approx(0.1 if asks else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "candidates", "chosen"),
+    [
+        ([(0.9, 0.4), (0.6, 0.6)], 4, [1]),  # evidence decides who may be quoted at all
+        ([(0.3, 0.6), (0.2, 0.5)], 4, [0, 1]),
+        ([(0.7, 0.6), (0.9, 0.6), (0.85, 0.9)], 4, [1, 2]),  # and merit who of them is
+        ([(0.7, 0.6), (0.9, 0.6), (0.85, 0.9)], 1, [1]),
+        ([(0.9, 0.4)], 4, []),
+    ],
+)
+def test_candidates_have_enough_evidence_and_merit_near_the_best(given, candidates, chosen):
+    made = weighed("what burns?", "It burns.")
+    sentences = [
+        dataclasses.replace(made, start=n, merit=merit, evidence=evidence)
+        for n, (merit, evidence) in enumerate(given)
+    ]
+    config = AnswerConfig(min_evidence=0.5, candidate_margin=0.1, candidates=candidates)
+    assert [s.start for s in choose_candidates(sentences, config)] == chosen
+
+
+def test_sentences_are_embedded_as_passages_and_the_question_as_a_query(answerer, embedder):
+    question = "What happens when the oil runs out?"
+    embedder.kinds["query"].clear()
+    answerer.find(question)
+    assert question in embedder.kinds["query"]
+    assert question not in embedder.kinds["passage"]
+    assert not [text for text in embedder.kinds["query"] if "flame" in text]

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import InputError
-from lmstack.rag import Index
+from lmstack.rag import Index, IndexConfig
+from lmstack.rag.catalogue.schema import texts
+from lmstack.rag.catalogue.structure import dump_pages
+from lmstack.rag.documents import Page
 from lmstack.rag.search.hybrid import SearchConfig, fuse, fuse_scores
 from lmstack.rag.search.lexical import content_words, pieces_of
 
@@ -54,6 +58,38 @@ def test_dense_ranks_equal_exact_scan(index, embedder):
     expected = vectors @ embedder.embed(["word1 word2 only7"], "query")[0]
     hits = index.search("word1 word2 only7", 40, "dense")
     assert [h.similarity for h in hits] == pytest.approx(sorted(expected, reverse=True), abs=1e-6)
+
+
+def test_documents_are_embedded_as_passages_and_questions_as_queries(tmp_path, embedder):
+    """Models that were trained on marked texts find worse without the right mark."""
+    (tmp_path / "a.txt").write_text("A harbour in the north.")
+    with Index.open(tmp_path / "index", embedder) as index:
+        index.update([tmp_path])
+        assert not embedder.kinds["query"]
+        index.search("harbour?", 1)
+        index.search_many(["north?", "where?"], 1)
+    assert embedder.kinds["query"] == {"harbour?", "north?", "where?"}
+    assert [text.endswith("A harbour in the north.") for text in embedder.kinds["passage"]] == [
+        True
+    ]
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "dense", "lexical"])
+def test_more_hits_than_lists_are_deep_are_found_all_the_same(index, mode):
+    config = IndexConfig(search=SearchConfig(depth=3))
+    with Index.open(index.folder, index.embedder, config=config) as shallow:
+        assert len(shallow.search(" ".join(f"word{n}" for n in range(50)), 30, mode)) == 30
+
+
+def test_a_passage_over_a_page_break_is_on_the_page_where_it_begins(tmp_path, embedder):
+    (tmp_path / "a.txt").write_text("The first page ends in the\nmiddle of a sentence.")
+    with Index.open(tmp_path / "index", embedder) as index:
+        index.update([tmp_path])
+        pages = dump_pages((Page(7, 0, 27), Page(8, 27, 48)))
+        with index._database.writing() as connection:
+            connection.execute(sa.update(texts).values(pages=pages))
+        (hit,) = index.search("sentence", 5)
+    assert (hit.start, hit.end, hit.page) == (0, 48, 7)
 
 
 def test_rare_word_is_found_by_words(index):

@@ -76,6 +76,18 @@ def test_scores_equal_those_of_bm25s(chunks, query):
 
 
 @settings(deadline=None)
+@given(CHUNKS, st.permutations(VOCABULARY), st.permutations(range(12)))
+def test_scores_have_the_same_bits_in_whatever_order_words_are_asked(chunks, query, order):
+    """Or of two equal passages one would come first by chance."""
+    ranking, terms = ranker([posted(chunks)]), query_terms(" ".join(query))
+    shuffled = [terms[n] for n in order]
+    for one, other in zip(ranking.search(terms, 9), ranking.search(shuffled, 9), strict=True):
+        assert np.array_equal(one, other)
+    rows = np.arange(len(chunks))
+    assert np.array_equal(ranking.scores(terms, rows), ranking.scores(shuffled, rows))
+
+
+@settings(deadline=None)
 @given(CHUNKS, QUERIES, st.lists(st.integers(0, 20), max_size=4))
 def test_scores_do_not_depend_on_how_the_collection_is_cut(chunks, query, cuts):
     whole = scores_of(ranker([posted(chunks)]), " ".join(query), len(chunks))

@@ -114,6 +114,15 @@ def test_hits_are_distinct_spans_of_their_documents_in_order(index, question, co
     assert all(a[0] != b[0] or a[2] <= b[1] for a, b in pairwise(spans))
 
 
+def test_every_stage_embeds_questions_as_queries_and_texts_as_passages(tmp_path, embedder):
+    (tmp_path / "a.md").write_text("# Tower\n\nA light.\n\n# Egg\n\nOf a winter.\n")
+    with Index.open(tmp_path / "index", embedder) as index:
+        index.update([tmp_path])
+        retriever(index).search("tower light", 2)
+    assert embedder.kinds["query"] == {"tower light"}
+    assert "tower light" not in embedder.kinds["passage"]
+
+
 @settings(deadline=None, max_examples=30)
 @given(question=questions, config=configs)
 def test_the_same_question_has_the_same_answer(index, question, config):

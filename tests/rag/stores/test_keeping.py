@@ -223,6 +223,19 @@ def test_a_store_that_lost_its_rows_is_filled_again(kept, tmp_path):
     store.close()
 
 
+def test_rows_that_no_document_has_are_taken_out(kept):
+    index, docs = kept
+    store = store_of(index)
+    row = store.fetch(np.array(sorted(store.ids()), np.int64))[0]
+    store.upsert(np.array([9999]), row.vector[None], [row.fields])
+    write(docs, 7, 7)
+    index.update()
+    assert 9999 not in set(store.ids())
+    assert store.count() == index.status(check=False).chunks
+    assert index.compare_store().findings == ()
+    store.close()
+
+
 def test_a_caller_finds_through_the_store_only_what_it_may_see(tmp_path, embedder):
     docs = corpus(tmp_path / "docs", 8)
     for number in (0, 1, 2, 3):

@@ -6,9 +6,13 @@ import threading
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from lmstack.core import InputError, StoreError
 from lmstack.rag import Index
+from lmstack.rag.catalogue.rows import find_vectors
+from lmstack.rag.catalogue.schema import ACTIVE, chunks
+from lmstack.rag.chunk import embedded_text
 
 
 @pytest.fixture
@@ -114,6 +118,30 @@ def test_stopped_run_goes_on_where_it_was_and_leaves_the_index_as_it_was(
         assert index.verify().findings == ()
         assert index.search("lighthouse 3", 5) == hits
         assert index.reembed(new) == 2
+
+
+def test_vectors_of_a_space_that_is_half_filled_are_not_those_of_the_index(tmp_path, embedder, new):
+    """Equal texts stand at other places in the new space, and a database gives rows in any order:
+    here those of the new space first."""
+    (tmp_path / "a.md").write_text("# A\n\n" + "One of many words. " * 30 + "\n\n# B\n\nShort.\n")
+
+    def stop(progress):
+        raise KeyboardInterrupt
+
+    with Index.open(tmp_path / "index", embedder) as index:
+        index.update([tmp_path / "a.md"])
+        with pytest.raises(KeyboardInterrupt):
+            index.reembed(new, stop)
+        with index._database.writing() as connection:
+            other = chunks.c.space_id != ACTIVE
+            connection.execute(sa.update(chunks).where(other).values(id=-chunks.c.id))
+        with index._database.reading() as connection:
+            rows = connection.execute(sa.select(chunks).where(chunks.c.space_id == ACTIVE)).all()
+            found = find_vectors(connection, [row.embed_key for row in rows])
+    expected = embedder.embed([embedded_text(row.prefix, row.text) for row in rows])
+    assert len(rows) > 1
+    for row, vector in zip(rows, expected, strict=True):
+        np.testing.assert_allclose(found[row.embed_key], vector, atol=1e-6)
 
 
 def test_other_embedder_than_the_one_begun_with_begins_again(

@@ -23,7 +23,7 @@ from lmstack.rag.reading.load import Fingerprint, LoadConfig, ProblemError, read
 from lmstack.rag.reading.passing import NotRead, PassedOver, PassingCount
 from lmstack.rag.reading.scan import Found, readable_name, scan_source
 
-__all__ = ["Plan", "display_path", "is_under", "make_plan", "not_found"]
+__all__ = ["Plan", "attempt", "display_path", "is_under", "make_plan", "not_found"]
 
 _RACY_NS = 2_000_000_000
 _LARGE = 1_000_000
@@ -182,12 +182,17 @@ def _judge(
     if known and known.digest == raw.digest and known.recipe == memory.recipe:
         judged.unchanged += 1
         judged.work.touch.append((known.id, raw.fingerprint, checked_ns))
-    elif trouble and trouble[1] == raw.digest and trouble[2] == memory.recipe:
+    elif trouble and trouble[1:] == (raw.digest, attempt(memory.recipe, config)):
         judged.standing.append((key, trouble[0]))
     else:
         (judged.changed if known else judged.added).append(key)
         judged.sizes[key] = len(raw.data)
     return True
+
+
+def attempt(recipe: str, load: LoadConfig) -> str:
+    """Names how a file was read when it was refused: under other limits it may be taken."""
+    return f"{recipe} {load}"
 
 
 def _shown(memory: Memory, keys: Sequence[Key]) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ from lmstack.rag.reading.limits import LoadConfig
 from lmstack.rag.reading.scan import readable_name
 from lmstack.rag.reading.workers import WorkerConfig
 from lmstack.rag.updating.embedding import Embedding
-from lmstack.rag.updating.plan import Plan, Work, display_path
+from lmstack.rag.updating.plan import Plan, Work, attempt, display_path
 from lmstack.rag.updating.reading import Parsed, Reader, Refused
 
 __all__ = ["Elsewhere", "Progress", "Task", "UpdateResult", "Updater"]
@@ -190,10 +190,11 @@ class Updater:
                     self._refuse(outcome)
                 elif outcome is not None:
                     self._cut(outcome)
-                if self._waiting >= _BATCH_CHUNKS or (outcome is None and self._new):
+                else:  # nobody waits for a slow file to find those that were read before it
+                    self._finish(embedding)
+                if self._waiting >= _BATCH_CHUNKS:
                     self._advance(embedding)
-            while self._new or self._embedding:
-                self._advance(embedding)
+            self._finish(embedding)
             self._reader = None
 
     def _take_over(self, elsewhere: Elsewhere, work: Work) -> None:
@@ -226,7 +227,7 @@ class Updater:
             return
         with self.database.writing() as connection:
             for key, problem, digest in work.report:
-                put_problem(connection, key, problem, digest, self.recipe)
+                put_problem(connection, key, problem, digest, attempt(self.recipe, self.load))
             for key in work.forget:
                 remove_problem(connection, key)
             touch_documents(connection, work.touch)
@@ -240,7 +241,8 @@ class Updater:
             if error.kind == "vanished":
                 remove_problem(connection, key)
             else:
-                put_problem(connection, key, error.at(key.path), refused.digest, self.recipe)
+                tried = attempt(self.recipe, self.load)
+                put_problem(connection, key, error.at(key.path), refused.digest, tried)
         problem = self._named(key, error)
         self._problems.append(problem)
         self._report(key, problem)
@@ -266,6 +268,11 @@ class Updater:
             )
         )
         self._waiting += len(cut)
+
+    def _finish(self, embedding: Embedding) -> None:
+        """Have all that was cut embedded, and write it."""
+        while self._new or self._embedding:
+            self._advance(embedding)
 
     def _advance(self, embedding: Embedding) -> None:
         """Write the batch that was embedded meanwhile, and have the next one embedded."""
