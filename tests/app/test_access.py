@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.testclient import TestClient
 from tests.app.services import local_service
+from tests.byte_tokens import byte_level
+from tests.serve.tiny_models import tiny_decoder
 
 from lmstack.app import wiring
 from lmstack.app.access import Access, KeyEntry, ScopedModel, read_keys
 from lmstack.app.service import served_name
 from lmstack.core import InputError, Request, ScriptedModel
+from lmstack.engine import EngineConfig
 from lmstack.rag import Index
 from lmstack.serve import client_of_key
+from lmstack.serve.local import LocalModel
+from lmstack.text import Tokenizer
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run
@@ -130,15 +135,52 @@ class _Hearing(ScriptedModel):
         return super().stream(request)
 
 
-async def test_callers_with_other_labels_share_no_computed_prompt() -> None:
+async def test_keys_of_equal_labels_share_no_computed_prompt() -> None:
     model = _Hearing(["x"] * 9)
-    access = Access(KEYS, ENTRIES)
-    for key in (*KEYS, "nobody"):
+    access = Access(("visitor", "other"), ENTRIES)
+    for key in ("visitor", "other", "hr", "boss", "visitor"):
         request = Request(prompt="x", client=client_of_key(key))
         [_ async for _ in ScopedModel(model, access).stream(request)]
-    visitor, staff, boss, unknown = model.scopes
-    assert visitor == unknown
-    assert len({visitor, staff, boss}) == 3
+    assert len(set(model.scopes[:4])) == 4
+    assert model.scopes[0] == model.scopes[4]
+
+
+async def test_without_keys_all_share_computed_prompts() -> None:
+    model = _Hearing(["x"] * 9)
+    for client in ("ip:127.0.0.1", "ip:127.0.0.2"):
+        request = Request(prompt="x", client=client)
+        [_ async for _ in ScopedModel(model, Access()).stream(request)]
+    assert set(model.scopes) == {""}
+
+
+def test_cached_tokens_do_not_tell_the_digits_that_another_key_asked_about(
+    home: Path, docs: Path, embedder: HashEmbedder
+) -> None:
+    """The attack: of ten questions that go on with another digit, the one that another key's
+    question goes on with finds a token more in the cache, digit by digit."""
+    tokenizer = Tokenizer.from_json(byte_level("<|end|>").to_str(), {"eos_token": "<|end|>"})
+    engine = EngineConfig(block_size=4, num_blocks=400)
+    begin, secret = "My number is ", "493817"
+    with LocalModel(tiny_decoder(tokenizer), engine) as model:
+        service = local_service(docs, model, embedder, keys=("victim", "spy"))
+        with TestClient(service.app, base_url="http://127.0.0.1:8000") as client:
+
+            def cached(key: str, prompt: str) -> int:
+                body = {"model": "tiny", "prompt": prompt, "max_tokens": 1}
+                usage = json.loads(_post(client, key, "/v1/completions", body))["usage"]
+                return int(usage["prompt_tokens_details"]["cached_tokens"])
+
+            cached("victim", f"{begin}{secret}, keep it to yourself.")
+            assert cached("victim", f"{begin}{secret}, keep") >= len(begin) + len(secret) - 1
+            hits = model.stats().num_prefix_hits
+            cached("spy", f"{begin}?????")
+            assert model.stats().num_prefix_hits == hits
+            for place in range(len(secret)):
+                known = begin + secret[:place]
+                cached("spy", f"{known}?????")
+                told = {cached("spy", f"{known}{digit}?????") for digit in "0123456789"}
+                assert len(told) == 1, f"digit {place + 1}"
+        service.close()
 
 
 def test_without_keys_whoever_asks_is_the_owner() -> None:

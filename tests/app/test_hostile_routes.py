@@ -34,6 +34,7 @@ from lmstack.app.workspace import Workspace, WorkspaceConfig
 from lmstack.core import Request, ScriptedModel
 from lmstack.engine import EngineConfig
 from lmstack.rag import ABSTENTION, AnswerConfig, Index
+from lmstack.serve import client_of_key
 from lmstack.serve.local import LocalModel
 from lmstack.text import ChatTemplate, Tokenizer
 
@@ -342,7 +343,7 @@ def test_canary_of_a_hidden_document_leaves_nowhere(
         assert "ninety" not in told
     assert len(server.model.requests) >= 4
     for prompt in server.model.requests:
-        assert prompt.cache_scope == "[]"
+        assert prompt.cache_scope == client_of_key("visitor")
         text = "".join(message.content for message in prompt.messages)
         assert CANARY not in text.replace(SECRET, "")
         assert "ninety" not in text

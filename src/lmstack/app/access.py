@@ -106,13 +106,14 @@ class Access:
         return {held for held in self._labels.values() if held}
 
     def scope_of(self, client: str) -> str:
-        """Clients of one scope hold the same labels."""
-        labels = self.labels_of(client)
-        return "" if labels is None else json.dumps(sorted(labels))
+        """Within which computed prompts are shared: each key has a scope of its own. How soon an
+        answer comes, and how many tokens of it were cached, would else tell what other keys
+        asked, also where all hold the same labels."""
+        return client if self._labels else ""
 
 
 class ScopedModel:
-    """A model whose callers share computed prompts only with those who hold the same labels."""
+    """A model whose callers share no computed prompts with other keys."""
 
     def __init__(self, model: ChatModel, access: Access) -> None:
         self._model, self._access = model, access
