@@ -105,6 +105,12 @@ class StepBudget:
             least = PROMPT_SHARE * max(decodes, self._target_s)
             self._seconds_left = max(self._target_s - decodes, least)
 
+    def is_within_target(self, streams: int, places: int) -> bool:
+        """Whether a step that gives ``streams`` their next token, who look at ``places``
+        together, keeps to the target."""
+        within = self.cost.seconds(streams, streams, places) <= self._target_s
+        return within and streams <= self._max_tokens
+
     def fits(self, start: int) -> int:
         """Tokens that a chunk from place ``start`` on may have; 0 once the step is full."""
         if self.tokens_left <= 0 or self._seconds_left <= 0:

@@ -17,7 +17,7 @@ Not covered: whether there is room (`scheduler`).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 
 from lmstack.engine.sequence import Sequence
@@ -53,11 +53,25 @@ class Shares:
     def in_turn(self, sequences: Iterable[Sequence], *, by_age: bool) -> Iterator[Sequence]:
         """The sequences in the order in which they should be served. What is charged meanwhile
         counts."""
-        queues: dict[str, list[tuple[bool, int, int, int, Sequence]]] = {}
-        for s in sequences:
+
+        def rank(s: Sequence) -> tuple[int, ...]:
             size = s.order if by_age else s.num_pending - s.num_found
-            rank = (s.num_output == 0, s.priority, size, s.order, s)
-            queues.setdefault(s.client, []).append(rank)
+            return s.num_output == 0, s.priority, size, s.order
+
+        return self._by_client(sequences, rank)
+
+    def in_rotation(self, streams: Iterable[Sequence]) -> Iterator[Sequence]:
+        """The same for streams that wait for their next token: of one client those first that
+        got their last one longest ago."""
+        return self._by_client(streams, lambda s: (s.priority, s.since, s.order))
+
+    def _by_client(
+        self, sequences: Iterable[Sequence], rank: Callable[[Sequence], tuple[int, ...]]
+    ) -> Iterator[Sequence]:
+        """The next by ``rank`` of whoever was served least."""
+        queues: dict[str, list[tuple[tuple[int, ...], Sequence]]] = {}
+        for s in sequences:
+            queues.setdefault(s.client, []).append((rank(s), s))
         turns = []
         for number, (client, queue) in enumerate(queues.items()):
             heapq.heapify(queue)

@@ -1,9 +1,12 @@
 """Which tokens to compute in the next step.
 
 Continuous batching: each step advances every stream by a token and spends what is left of its
-budget (`budget`) on chunks of prompts, in the order of `fairness`. When blocks run out, the
-latest sequences are preempted: their blocks are freed and they are computed again later. When
-a client has waited long for one that has more streams, the latest of those makes room.
+budget (`budget`) on chunks of prompts, in the order of `fairness`. Where clients compete, each has
+as many streams in every step as the one with fewest; the rest take turns, so that a step lasts no
+longer because somebody has many. When blocks run out, the latest sequences are preempted: their
+blocks are freed and they are computed again later. A client without a stream gets one even where
+all places are taken; when it has waited long for blocks, or for more places, the latest stream or
+search of one that has more makes room.
 
 No deadlock, because (1) the engine admits only requests that fit in the whole pool alone, all
 members of a search counted as if they shared nothing, (2) the oldest running sequence may preempt
@@ -17,7 +20,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import MutableSequence
+from collections.abc import Iterator, MutableSequence
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -38,10 +41,12 @@ PATIENCE = 20
 
 @dataclass
 class _Room:
-    """What admission counts in one step. ``owed``: blocks that running sequences will still ask
-    for to hold the tokens they have; ``coming``: names of those they are computing."""
+    """What admission counts in one step. ``clients``: those with a stream. ``owed``: blocks that
+    running sequences will still ask for to hold the tokens they have; ``coming``: names of those
+    they are computing."""
 
     places: int
+    clients: set[str]
     owed: int
     coming: set[bytes]
 
@@ -167,15 +172,13 @@ class Scheduler:
         return chunks
 
     def _decodes(self) -> tuple[list[Chunk], bool]:
-        """A token for every stream, and whether any lacked a block."""
+        """A token for every stream that is `_in_step`, and whether any lacked a block."""
         chunks: list[Chunk] = []
-        size, running = self._config.block_size, self.running
-        starved, places, i = False, 0, 0
-        while i < len(running):  # which loses its end where blocks run out
-            sequence = running[i]
-            i += 1
+        size = self._config.block_size
+        starved, places = False, 0
+        for sequence in self._in_step():
             start, end = sequence.num_computed, len(sequence.tokens)
-            if end - start != 1:
+            if starved and sequence not in self.running:  # preempted in this very step
                 continue
             if end > len(sequence.table) * size:
                 reached, lacked = self._make_room(sequence, end, chunks)
@@ -184,18 +187,38 @@ class Scheduler:
                     continue
             chunks.append(Chunk(sequence, start, end))
             self._shares.charge(sequence.client, OUTPUT_TOKEN)
+            sequence.since = self._num_steps
             places += end
         self.budget.begin(len(chunks), places)
         return chunks, starved
 
+    def _in_step(self) -> Iterator[Sequence]:
+        """The streams whose next token should be computed now: all of one client; of several, as
+        many of each as that with the fewest has, and others in turn while the step is short."""
+        streams = Counter(s.client for s in self.running)
+        clients = streams.keys() | {s.client for s in self.waiting}
+        decoding = [s for s in self.running if s.num_pending == 1]
+        if len(clients) < 2:
+            yield from decoding
+            return
+        fewest = min(max(1, streams[client]) for client in clients)
+        taken: Counter[str] = Counter()
+        num_taken = places = 0
+        for sequence in self._shares.in_rotation(decoding):
+            reach = places + len(sequence.tokens)
+            if taken[sequence.client] < fewest or self.budget.is_within_target(
+                num_taken + 1, reach
+            ):
+                taken[sequence.client] += 1
+                num_taken, places = num_taken + 1, reach
+                yield sequence
+
     def _prompts(self, chunks: list[Chunk], starved: bool) -> None:
         """Add chunks of prompts, of running and of waiting sequences, while the budget lasts."""
         candidates = [s for s in self.running if s.num_pending > 1]
-        full = self._places() >= self._config.max_sequences
-        asking = [s for s in self.waiting if s.search is not None] if full else self.waiting
-        room = self._room() if asking and not starved else None
+        room = self._room() if self.waiting and not starved else None
         if room is not None:
-            candidates += asking
+            candidates += [s for s in self.waiting if self._has_place(s, room)]
         # One that there was no room for comes first until there is: others would take it.
         by_age = self._keeps_out or self._num_steps % OLDEST_EVERY == 0
         self._keeps_out = False
@@ -234,9 +257,11 @@ class Scheduler:
         ]
         first = next(self._shares.in_turn(late, by_age=True), None)
         if first is not None and self._shares.may_take(streams, hog, first.client):
-            theirs = [s for s in self.running if s.client == hog and s.search is None]
-            if theirs:
-                self._preempt(theirs[-1])
+            latest = next(s for s in reversed(self.running) if s.client == hog)
+            whole = latest.search is not None and not self._lacks_blocks
+            # A search keeps its places while any of its members runs.
+            for each in [s for s in self.running if whole and s.search is latest.search] or [latest]:
+                self._preempt(each)
 
     def computed(self, chunk: Chunk) -> None:
         """The keys and values of ``chunk`` are in its blocks: publish those now full."""
@@ -286,7 +311,15 @@ class Scheduler:
         running, blocks_for = self.running, self._config.blocks_for
         owed = sum(max(0, blocks_for(len(s.tokens)) - len(s.table)) for s in running)
         coming = {h for s in running if s.num_pending > 1 for h in self._prefixes.coming(s)}
-        return _Room(self._places(), owed, coming)
+        return _Room(self._places(), {s.client for s in running}, owed, coming)
+
+    def _has_place(self, sequence: Sequence, room: _Room) -> bool:
+        """Among the streams that run at once; a client's first one always has, so that nobody
+        waits until another's long answers are over. Blocks bound how many clients that can be."""
+        width = self._width(sequence)
+        if not width or room.places + width <= self._config.max_sequences:
+            return True
+        return width == 1 and sequence.client not in room.clients
 
     def _admit(
         self, sequence: Sequence, room: _Room, chunks: list[Chunk], num_decoding: int
@@ -294,8 +327,7 @@ class Scheduler:
         """Start a waiting sequence if there is room; whether others may be asked after it."""
         if sequence.is_parked:
             return True
-        width = self._width(sequence)
-        if room.places + width > self._config.max_sequences:
+        if not self._has_place(sequence, room):
             return False
         shared = self._prefixes.whole(sequence)
         if self._prefixes.is_coming(sequence, len(shared), room.coming):
@@ -314,8 +346,10 @@ class Scheduler:
         self._blocks.allocate(sequence.cross_table, new, crossed)
         if cost:
             self.budget.take(0, cost)
+        width = self._width(sequence)
         self._start(sequence, shared, chunks)
         room.places += width
+        room.clients.add(sequence.client)
         room.owed += max(0, total - len(sequence.table))
         room.coming.update(self._prefixes.coming(sequence))
         return True

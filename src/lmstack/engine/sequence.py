@@ -47,7 +47,7 @@ class Sequence:
     with, where they depend on one. ``search``: what decides on its tokens together with those of
     others, None where they are its own affair. ``is_free``: nothing but a grammar bears on its
     logits. ``num_found``: tokens that the cache held when it began to wait, ``since`` which step
-    it waits."""
+    it waits, for a place or for its next token."""
 
     def __init__(
         self,
