@@ -75,6 +75,7 @@ def request(
     score_from: int = 0,
     on_event: Callable[[TokenEvent], None] | None = None,
     cache_scope: str = "",
+    client: str = "",
     **sampling: object,
 ) -> EngineRequest:
     params = SamplingParams.from_mapping({"temperature": 0.0, "max_tokens": 8} | sampling)
@@ -87,6 +88,7 @@ def request(
         grammar,
         echo,
         cache_scope=cache_scope,
+        client=client,
         score_from=score_from,
     )
 

@@ -269,6 +269,55 @@ def test_beams_share_the_blocks_of_what_they_have_in_common(make_engine: MakeEng
     assert engine.stats().num_blocks_used == 0
 
 
+@pytest.mark.parametrize("search", [{"num_beams": 4}, {"penalty_alpha": 0.6, "top_k": 4}])
+def test_searches_that_hold_all_places_do_not_keep_another_key_waiting(
+    make_engine: MakeEngine, search: dict[str, Any]
+) -> None:
+    engine = make_engine(max_sequences=8, num_blocks=600)
+    wanted = generate(make_engine(), [1, 2, 3], max_tokens=4)
+    for number in range(2):
+        engine.submit(request([number, 9], id=f"s{number}", client="a", max_tokens=99, **search))
+    for _ in range(12):
+        engine.step()
+    outcome = Outcome()
+    engine.submit(request([1, 2, 3], outcome, id="short", client="b", max_tokens=4))
+    for _ in range(6):
+        engine.step()
+    assert outcome.tokens == wanted.tokens
+    assert engine.stats().num_running >= 8
+
+
+def test_search_of_another_key_gets_its_places_and_no_text_changes(
+    make_engine: MakeEngine,
+) -> None:
+    """One of the searches that hold all places makes room as a whole, and goes on later."""
+    asked = {
+        name: ([number, 9], client)
+        for number, (name, client) in enumerate({"a0": "a", "a1": "a", "b": "b"}.items())
+    }
+    options: dict[str, Any] = {"max_tokens": 60, "num_beams": 4, "ignore_eos": True}
+    alone = {n: texts(generate(make_engine(), p, **options)) for n, (p, _) in asked.items()}
+    engine = make_engine(max_sequences=8, num_blocks=600)
+    outcomes = {name: Outcome() for name in asked}
+    begun: list[str] = []
+
+    def submit(name: str) -> None:
+        prompt, client = asked[name]
+        engine.submit(request(prompt, outcomes[name], id=name, client=client, **options))
+
+    submit("a0")
+    submit("a1")
+    for _ in range(5):
+        engine.step()
+    submit("b")
+    while engine.step():
+        begun += [n for n, o in outcomes.items() if o.done and n not in begun]
+    begun += [n for n, o in outcomes.items() if o.done and n not in begun]
+    assert engine.stats().num_preemptions >= 4
+    assert begun.index("b") < begun.index("a1")
+    assert {name: texts(outcome) for name, outcome in outcomes.items()} == alone
+
+
 @pytest.mark.parametrize("steps", range(1, 7))
 def test_cancelling_beams_at_any_stage_frees_their_blocks(
     make_engine: MakeEngine, steps: int
