@@ -16,6 +16,7 @@ from tests.engine.conftest import EOS, Outcome, byte_vocabulary, drive, generate
 from lmstack.core import Grammar, InputError, UnsupportedError
 from lmstack.engine import Engine, Vocabulary
 from lmstack.engine.grammar import GrammarCompiler
+from lmstack.engine.grammar_trial import try_grammar
 
 SCHEMA = {
     "type": "object",
@@ -207,3 +208,67 @@ def test_an_enum_gives_one_of_its_words(words: list[str], module) -> None:
     grammar = Grammar.json_schema({"enum": words})
     outcome = generate(engine, [3], grammar=grammar, max_tokens=80, temperature=1.0, seed=0)
     assert json.loads(text(outcome)) in words
+
+
+def chained(count: int) -> str:
+    """A schema of definitions of which each is the next one."""
+    names = {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(count)}
+    schema = {"$ref": "#/$defs/d0", "$defs": names | {f"d{count}": {"type": "integer"}}}
+    return json.dumps(schema)
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        Grammar("json_schema", chained(3000)),
+        Grammar(
+            "lark", "start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(9000)) + 'r9000: "a"'
+        ),
+    ],
+    ids=["schema", "lark"],
+)
+def test_a_grammar_too_deep_for_the_stack_is_refused_and_the_process_lives(
+    grammar: Grammar,
+) -> None:
+    compiler = GrammarCompiler(byte_vocabulary(), 1 << 20)
+    with pytest.raises(InputError, match="too complex"):
+        compiler.compile(grammar)
+
+
+def many_patterns(count: int) -> Grammar:
+    names = {f"p{i}": {"type": "string", "pattern": f"^{i}[a-z]+$"} for i in range(count)}
+    return Grammar.json_schema({"type": "object", "properties": names})
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"), [("MAX_COMPILE_S", "to compile"), ("MAX_MASK_S", "token")]
+)
+def test_a_grammar_that_takes_longer_than_the_limits_is_refused(
+    monkeypatch: pytest.MonkeyPatch, limit: str, says: str
+) -> None:
+    monkeypatch.setattr(f"lmstack.engine.grammar_trial.{limit}", 1e-6 if "MASK" in limit else 0.02)
+    compiler = GrammarCompiler(byte_vocabulary(), 1 << 20)
+    with pytest.raises(InputError, match=says):
+        compiler.compile(many_patterns(600))
+
+
+def test_a_large_grammar_within_the_limits_is_tried_once_and_obeyed(
+    monkeypatch: pytest.MonkeyPatch, make_engine: Callable[..., Engine]
+) -> None:
+    tried: list[Grammar] = []
+
+    def counted(grammar: Grammar, vocabulary: Vocabulary) -> None:
+        tried.append(grammar)
+        try_grammar(grammar, vocabulary)
+
+    monkeypatch.setattr("lmstack.engine.grammar.try_grammar", counted)
+    engine = make_engine()
+    large = Grammar.json_schema({"enum": [f"value {i}" for i in range(1000)]})
+    small = Grammar.json_schema({"enum": [1, 2]})
+    assert engine.grammars.takes_long(large)
+    assert not engine.grammars.takes_long(small)
+    for grammar in (large, small, large):
+        outcome = generate(engine, [1, 2], grammar=grammar, max_tokens=60)
+        assert json.loads(text(outcome)) in json.loads(grammar.source)["enum"]
+    assert tried == [large]
+    assert not engine.grammars.takes_long(large)

@@ -537,3 +537,28 @@ def test_generate_keeps_to_a_grammar(model: LocalModel) -> None:
     text = model.generate("ab", grammar=Grammar("regex", "[xy]{3}"), num_beams=2)
     assert len(text) == 3
     assert set(text) <= {"x", "y"}
+
+
+async def test_grammars_that_take_long_to_compile_keep_no_other_client_waiting(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than the pool of the event loop has threads."""
+    gate = threading.Event()
+    with tiny(tokenizer) as model:
+        grammars = [
+            Grammar.json_schema({"enum": [f"value {i} {n}" for i in range(900)]}) for n in range(12)
+        ]
+        monkeypatch.setattr(model._engine.grammars, "compile", lambda _: gate.wait(30))
+        hogs = [
+            asyncio.create_task(gather(model, dataclasses.replace(ask(grammar=g), client="a")))
+            for g in grammars
+        ]
+        await asyncio.sleep(0)
+        other = dataclasses.replace(ask(), client="b")
+        deltas = await asyncio.wait_for(gather(model, other), 10)
+        assert deltas[-1].usage is not None
+        assert not any(hog.done() for hog in hogs)
+        for hog in hogs:
+            hog.cancel()
+        gate.set()
+        await asyncio.gather(*hogs, return_exceptions=True)

@@ -42,7 +42,7 @@ class Admission:
         self._encoder = model.encoder
         ropes = [spec.rope for spec in model.layers if spec.rope is not None]
         self._originals = [r.original_positions for r in ropes if r.depends_on_length]
-        self._grammars = GrammarCompiler(vocabulary, config.max_grammar_bytes)
+        self.grammars = GrammarCompiler(vocabulary, config.max_grammar_bytes)
         self._patterns = PatternCompiler()
 
     def sequence(self, request: EngineRequest) -> Sequence:
@@ -69,7 +69,7 @@ class Admission:
         longest = min(self._context_length, blocks // width * self._config.block_size)
         self._check_length(len(begun), sampling.max_tokens, longest)
         limit = _limit(request, len(begun), longest)
-        matcher = None if request.grammar is None else self._grammars.compile(request.grammar)
+        matcher = None if request.grammar is None else self.grammars.compile(request.grammar)
         pattern = self._patterns.compile(sampling.stop_regex) if sampling.stop_regex else None
         sequence = Sequence(
             request, self._vocabulary, limit, matcher, pattern, self._rope_length(limit)

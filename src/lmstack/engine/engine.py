@@ -44,7 +44,8 @@ class Engine:
 
     ``context_length``: tokens that one sequence may have, prompt and output together; the
     model's window, or the KV pool where that is smaller. ``after_events`` is called once the
-    callbacks of a step are done. ``clock``: seconds, monotonic. ``draft``: a smaller model with
+    callbacks of a step are done. ``grammars`` compiles, for who wants to before `submit` has to.
+    ``clock``: seconds, monotonic. ``draft``: a smaller model with
     the same tokens, which says what may come next.
     """
 
@@ -75,6 +76,7 @@ class Engine:
             None if draft is None else DraftModel(draft, config, self._num_tokens, clock),
         )
         self._admission = Admission(vocabulary, model, config, self.context_length, num_blocks)
+        self.grammars = self._admission.grammars
 
         self._after_events, self._clock = after_events, clock
         self._intake = Intake(config, self._scheduler)

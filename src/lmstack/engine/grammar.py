@@ -3,8 +3,9 @@
 Covers JSON objects, JSON Schema, regular expressions and Lark grammars. What llguidance cannot
 enforce is an error and never a warning, so a grammar that is accepted is obeyed in full.
 
-Cost is bounded: the source by size, the automaton by llguidance's limits on grammar size, lexer
-states and work a step; past them a request fails and nobody else notices.
+Cost is bounded: the source by size, compiling by what a process apart may use for it
+(`grammar_trial`), the automaton by llguidance's limits on grammar size, lexer states and work a
+step; past them a request fails and nobody else notices.
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ from llguidance.numpy import fill_next_token_bitmask
 
 from lmstack.core import EngineError, Grammar, InputError, UnsupportedError, shown
 from lmstack.engine.expressions import check_expressions
+from lmstack.engine.grammar_trial import try_grammar
 from lmstack.engine.vocabulary import Vocabulary
 
 __all__ = ["GrammarCompiler", "GrammarMatcher", "mask_words"]
 
 CACHED_GRAMMARS = 64
+# A larger source is compiled in a process apart first (`grammar_trial`). Smaller ones take a few
+# milliseconds and refer to themselves less deeply than any thread's stack can bear: a rule of a
+# Lark grammar takes a few bytes, a definition of a schema some thirty.
+TRIED_ABOVE_BYTES = (8192, 1024)
 
 # Between two tokens of JSON: a space, or a line break with the indentation of pretty printing.
 # Without a bound a model may write spaces until its budget is spent.
@@ -86,23 +92,51 @@ class GrammarCompiler:
 
     def compile(self, grammar: Grammar) -> GrammarMatcher:
         """A fresh matcher, or `InputError` with llguidance's reason."""
+        matcher = self._kept(grammar)
+        if matcher is None:
+            self._check_size(grammar)
+            if self.takes_long(grammar):
+                try_grammar(grammar, self._vocabulary)
+            matcher = self._keep(grammar, self._compile(grammar))
+        return GrammarMatcher(matcher.deep_copy())
+
+    def takes_long(self, grammar: Grammar) -> bool:
+        """Whether `compile` would take as long as a process does to start, or longer: others
+        should not have to wait for it."""
+        small = len(grammar.source) <= TRIED_ABOVE_BYTES[grammar.kind == "lark"]
+        return not small and self._kept(grammar) is None
+
+    def compile_here(self, grammar: Grammar) -> GrammarMatcher:
+        """`compile` without trying it first, whatever it does to this process."""
+        return GrammarMatcher(self._compile(grammar))
+
+    def warm_up(self) -> None:
+        """Do what is done once for all grammars."""
+        self._ll_tokenizer()
+
+    def _kept(self, grammar: Grammar) -> Any:
         with self._lock:
             matcher = self._compiled.get(grammar)
-            if matcher is None:
-                matcher = self._compile(grammar)
-                self._compiled[grammar] = matcher
-                if len(self._compiled) > CACHED_GRAMMARS:
-                    self._compiled.popitem(last=False)
-            self._compiled.move_to_end(grammar)
-            return GrammarMatcher(matcher.deep_copy())
+            if matcher is not None:
+                self._compiled.move_to_end(grammar)
+            return matcher
 
-    def _compile(self, grammar: Grammar) -> Any:
+    def _keep(self, grammar: Grammar, matcher: Any) -> Any:
+        with self._lock:
+            self._compiled[grammar] = matcher
+            if len(self._compiled) > CACHED_GRAMMARS:
+                self._compiled.popitem(last=False)
+        return matcher
+
+    def _check_size(self, grammar: Grammar) -> None:
         size = len(grammar.source.encode())
         if size > self._max_bytes:
             raise InputError(
                 f"the grammar has {size} bytes, at most {self._max_bytes} are allowed",
                 param="response_format",
             )
+
+    def _compile(self, grammar: Grammar) -> Any:
         if not self._vocabulary.eos_ids:
             raise UnsupportedError(
                 "this model has no end-of-text token, which a grammar needs",
@@ -140,7 +174,7 @@ class GrammarCompiler:
         raise UnsupportedError(f"no grammar kind {shown(grammar.kind)}", param="response_format")
 
     def _ll_tokenizer(self) -> Any:
-        if self._tokenizer is None:
+        if self._tokenizer is None:  # made twice if two threads meet here, which does no harm
             wrapper = llguidance.TokenizerWrapper(_Tokens(self._vocabulary))
             self._tokenizer = llguidance.LLTokenizer(
                 wrapper,

@@ -260,7 +260,9 @@ class Scheduler:
             latest = next(s for s in reversed(self.running) if s.client == hog)
             whole = latest.search is not None and not self._lacks_blocks
             # A search keeps its places while any of its members runs.
-            for each in [s for s in self.running if whole and s.search is latest.search] or [latest]:
+            for each in [s for s in self.running if whole and s.search is latest.search] or [
+                latest
+            ]:
                 self._preempt(each)
 
     def computed(self, chunk: Chunk) -> None:

@@ -16,6 +16,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -54,6 +55,7 @@ from lmstack.serve.bridge import Bridge, Mailbox
 from lmstack.serve.choices import ChoiceText, token_logprob
 from lmstack.serve.forms import usual_form
 from lmstack.serve.inputs import bad_words, force_words, prompt_ids, with_defaults
+from lmstack.serve.turns import Turns
 
 __all__ = ["LocalModel", "load_draft", "load_weights"]
 
@@ -103,8 +105,9 @@ class LocalModel:
         context = self._engine.context_length
         self.info = ModelInfo(loaded.name, loaded.digest, context, self._defaults.stated())
         self._numbers = itertools.count()
-        # Also when nobody closes: the engine's thread must not outlive the interpreter's end.
-        self._finalizer = weakref.finalize(self, self._engine.close)
+        self._turns = Turns("lmstack-grammars")
+        # Also when nobody closes: the threads must not outlive the interpreter's end.
+        self._finalizer = weakref.finalize(self, _close, self._turns, self._engine)
 
     @classmethod
     def load(
@@ -230,6 +233,9 @@ class LocalModel:
     ) -> tuple[tuple[int, ...], list[EngineRequest]]:
         """Prompt ids and the engine's requests, one a choice. Tokenizing and compiling a grammar
         take time, so they run beside the loop."""
+        if request.grammar is not None and self._engine.grammars.takes_long(request.grammar):
+            compiled = partial(self._engine.grammars.compile, request.grammar)
+            await asyncio.wrap_future(self._turns.submit(request.client, compiled))
         number = next(self._numbers)
         abandoned = threading.Event()
 
@@ -310,6 +316,11 @@ class LocalModel:
         text = prompt if isinstance(prompt, str) else self.tokenizer.decode(ids)
         logprobs = tuple(token_logprob(self.tokenizer, s) for s in event.prompt)
         return Delta(text, index, logprobs)
+
+
+def _close(turns: Turns, engine: Engine) -> None:
+    turns.close()
+    engine.close()
 
 
 def _request(
