@@ -272,3 +272,15 @@ def test_a_large_grammar_within_the_limits_is_tried_once_and_obeyed(
         assert json.loads(text(outcome)) in json.loads(grammar.source)["enum"]
     assert tried == [large]
     assert not engine.grammars.takes_long(large)
+
+
+def test_a_grammar_is_kept_for_the_scope_that_sent_it_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiler = GrammarCompiler(byte_vocabulary(), 1 << 20)
+    compiled: list[Grammar] = []
+    compile_once = compiler._compile
+    monkeypatch.setattr(compiler, "_compile", lambda g: compiled.append(g) or compile_once(g))
+    for scope in ("one", "one", "other", "one", "other"):
+        compiler.compile(Grammar.json_schema({"enum": [1, 2]}), scope)
+    assert len(compiled) == 2

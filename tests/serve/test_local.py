@@ -548,7 +548,7 @@ async def test_grammars_that_take_long_to_compile_keep_no_other_client_waiting(
         grammars = [
             Grammar.json_schema({"enum": [f"value {i} {n}" for i in range(900)]}) for n in range(12)
         ]
-        monkeypatch.setattr(model._engine.grammars, "compile", lambda _: gate.wait(30))
+        monkeypatch.setattr(model._engine.grammars, "compile", lambda *_: gate.wait(30))
         hogs = [
             asyncio.create_task(gather(model, dataclasses.replace(ask(grammar=g), client="a")))
             for g in grammars

@@ -69,7 +69,9 @@ class Admission:
         longest = min(self._context_length, blocks // width * self._config.block_size)
         self._check_length(len(begun), sampling.max_tokens, longest)
         limit = _limit(request, len(begun), longest)
-        matcher = None if request.grammar is None else self.grammars.compile(request.grammar)
+        matcher = None
+        if request.grammar is not None:
+            matcher = self.grammars.compile(request.grammar, request.cache_scope)
         pattern = self._patterns.compile(sampling.stop_regex) if sampling.stop_regex else None
         sequence = Sequence(
             request, self._vocabulary, limit, matcher, pattern, self._rope_length(limit)

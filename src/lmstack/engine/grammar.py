@@ -82,29 +82,31 @@ class GrammarMatcher:
 
 
 class GrammarCompiler:
-    """Compiles grammars for one vocabulary; recent ones are kept. Thread-safe."""
+    """Compiles grammars for one vocabulary; recent ones are kept, each for the scope that sent it:
+    how soon an answer begins would else tell others which were. Thread-safe."""
 
     def __init__(self, vocabulary: Vocabulary, max_bytes: int) -> None:
         self._vocabulary, self._max_bytes = vocabulary, max_bytes
         self._lock = threading.Lock()
         self._tokenizer: Any = None
-        self._compiled: OrderedDict[Grammar, Any] = OrderedDict()
+        self._compiled: OrderedDict[tuple[str, Grammar], Any] = OrderedDict()
 
-    def compile(self, grammar: Grammar) -> GrammarMatcher:
+    def compile(self, grammar: Grammar, scope: str = "") -> GrammarMatcher:
         """A fresh matcher, or `InputError` with llguidance's reason."""
-        matcher = self._kept(grammar)
+        matcher = self._kept(grammar, scope)
         if matcher is None:
             self._check_size(grammar)
-            if self.takes_long(grammar):
+            if self.takes_long(grammar, scope):
                 try_grammar(grammar, self._vocabulary)
-            matcher = self._keep(grammar, self._compile(grammar))
+            matcher = self._compile(grammar)
+            self._keep(grammar, scope, matcher)
         return GrammarMatcher(matcher.deep_copy())
 
-    def takes_long(self, grammar: Grammar) -> bool:
+    def takes_long(self, grammar: Grammar, scope: str = "") -> bool:
         """Whether `compile` would take as long as a process does to start, or longer: others
         should not have to wait for it."""
         small = len(grammar.source) <= TRIED_ABOVE_BYTES[grammar.kind == "lark"]
-        return not small and self._kept(grammar) is None
+        return not small and self._kept(grammar, scope) is None
 
     def compile_here(self, grammar: Grammar) -> GrammarMatcher:
         """`compile` without trying it first, whatever it does to this process."""
@@ -114,19 +116,18 @@ class GrammarCompiler:
         """Do what is done once for all grammars."""
         self._ll_tokenizer()
 
-    def _kept(self, grammar: Grammar) -> Any:
+    def _kept(self, grammar: Grammar, scope: str) -> Any:
         with self._lock:
-            matcher = self._compiled.get(grammar)
+            matcher = self._compiled.get((scope, grammar))
             if matcher is not None:
-                self._compiled.move_to_end(grammar)
+                self._compiled.move_to_end((scope, grammar))
             return matcher
 
-    def _keep(self, grammar: Grammar, matcher: Any) -> Any:
+    def _keep(self, grammar: Grammar, scope: str, matcher: Any) -> None:
         with self._lock:
-            self._compiled[grammar] = matcher
+            self._compiled[scope, grammar] = matcher
             if len(self._compiled) > CACHED_GRAMMARS:
                 self._compiled.popitem(last=False)
-        return matcher
 
     def _check_size(self, grammar: Grammar) -> None:
         size = len(grammar.source.encode())

@@ -233,8 +233,9 @@ class LocalModel:
     ) -> tuple[tuple[int, ...], list[EngineRequest]]:
         """Prompt ids and the engine's requests, one a choice. Tokenizing and compiling a grammar
         take time, so they run beside the loop."""
-        if request.grammar is not None and self._engine.grammars.takes_long(request.grammar):
-            compiled = partial(self._engine.grammars.compile, request.grammar)
+        grammar, scope, grammars = request.grammar, request.cache_scope, self._engine.grammars
+        if grammar is not None and grammars.takes_long(grammar, scope):
+            compiled = partial(grammars.compile, grammar, scope)
             await asyncio.wrap_future(self._turns.submit(request.client, compiled))
         number = next(self._numbers)
         abandoned = threading.Event()
