@@ -22,6 +22,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lmstack.core import AuthError, LmstackError, shown
+from lmstack.serve.connections import Place
 from lmstack.serve.errors import (
     HttpError,
     error_response,
@@ -212,6 +213,9 @@ class KeyGuard:
         path = scope["path"]
         if client is not None:
             scope["state"]["client"] = client
+            place = scope["state"].get("place")
+            if isinstance(place, Place):
+                place.know(client)
         elif path not in self._public and not path.startswith(self._prefixes):
             error = AuthError(
                 "the API key is missing or wrong", hint="send Authorization: Bearer YOUR-KEY"

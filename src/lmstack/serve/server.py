@@ -20,7 +20,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from lmstack.core import InputError, shown
-from lmstack.serve.protocol import OneLength, PatientProtocol
+from lmstack.serve.connections import MOST_CONNECTIONS, Connections, descriptor_limit
+from lmstack.serve.protocol import OneLength, protocol_for
 
 __all__ = ["bind", "run_server", "server_config"]
 
@@ -58,12 +59,17 @@ def run_server(
 
 
 def server_config(app: Any, *, grace_s: int = DRAIN_S) -> uvicorn.Config:
-    """How every server of ours runs an ASGI app. ``grace_s``: time to finish when stopping."""
+    """How every server of ours runs an ASGI app. ``grace_s``: time to finish when stopping. Raises
+    this process's soft limit of descriptors; a quarter is left to files and to what was accepted
+    and not yet looked at."""
+    descriptors = descriptor_limit()
+    places = Connections(min(MOST_CONNECTIONS, descriptors * 3 // 4))
     return uvicorn.Config(
         OneLength(app),
         # Not uvloop where some other package brought it: one loop everywhere.
         loop="asyncio",
-        http=PatientProtocol,
+        http=protocol_for(places),
+        backlog=min(BACKLOG, descriptors // 8),
         log_config=None,
         access_log=False,
         server_header=False,
