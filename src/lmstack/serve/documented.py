@@ -51,11 +51,11 @@ body_errors: Mapping[int, str] = {
     408: "The body did not arrive in time.",
     413: "The body is too long.",
     415: "The content type is not JSON.",
+    429: "Too many requests; Retry-After says when to try again.",
 }
 model_errors: Mapping[int, str] = {
     **body_errors,
     403: "A safety check, the Host header or the sending page is not allowed.",
-    429: "Too many requests; Retry-After says when to try again.",
     501: "An optional part is not installed.",
     502: "An upstream provider failed.",
     503: "The engine or the server is stopping.",

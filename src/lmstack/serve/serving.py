@@ -20,6 +20,7 @@ from lmstack.core import (
     nearest,
     shown,
 )
+from lmstack.serve.bodies import Bodies
 from lmstack.serve.errors import HttpError
 from lmstack.serve.guard import unexpected
 from lmstack.serve.mapping import Caller
@@ -129,6 +130,7 @@ class Serving:
         self.created = int(time.time())
         self.stopping = StopSignal()
         self.threads = CapacityLimiter(2)
+        self.bodies = Bodies()
 
     def model(self, name: str) -> Observed:
         return Observed(self._named(name, self.models, "chat or complete"), name, self.metrics)

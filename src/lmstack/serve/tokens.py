@@ -45,6 +45,10 @@ async def detokenize(request: Request) -> Response:
     body = await read_json(request, DetokenizeBody)
     serving = serving_of(request)
     _, codec = serving.tokenizer(body.model)
-    check_ids(body.tokens, codec.vocab_size, "tokens")
-    text = await to_thread.run_sync(codec.decode, body.tokens, limiter=serving.threads)
-    return Response(Detokenized(prompt=text).model_dump_json(), media_type="application/json")
+
+    def work() -> str:
+        check_ids(body.tokens, codec.vocab_size, "tokens")
+        return Detokenized(prompt=codec.decode(body.tokens)).model_dump_json()
+
+    answer = await to_thread.run_sync(work, limiter=serving.threads)
+    return Response(answer, media_type="application/json")
