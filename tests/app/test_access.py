@@ -249,3 +249,9 @@ def test_up_refuses_a_bad_keys_file_before_it_loads_anything(
     ran = run("up", str(docs), "--keys", str(tmp_path / "keys.json"))
     assert ran.code == 1
     assert "keys file" in ran.err
+
+
+def test_only_the_owners_key_reads_what_everybody_did(server: TestClient) -> None:
+    assert "lmstack_requests" in _get(server, "boss", "/metrics")
+    for key in ("visitor", "hr"):
+        assert _get(server, key, "/metrics")["error"]["code"] == "operator_only"

@@ -347,7 +347,8 @@ def test_canary_of_a_hidden_document_leaves_nowhere(
         text = "".join(message.content for message in prompt.messages)
         assert CANARY not in text.replace(SECRET, "")
         assert "ninety" not in text
-    metrics = server.ask("visitor", "GET", "/metrics").text
+    assert server.ask("visitor", "GET", "/metrics").status_code == 403
+    metrics = server.ask("boss", "GET", "/metrics").text
     printed = capfd.readouterr()
     kept = b"".join(
         file.read_bytes() for file in wiring.audit_path().parent.rglob("*") if file.is_file()

@@ -9,13 +9,14 @@ import pytest
 
 from lmstack.core import EngineError, GuardError, InputError, ScriptedModel
 from lmstack.serve import PAGE_CSP, client_of_key, create_app, security_headers
-from lmstack.serve.guard import Frame
+from lmstack.serve.guard import Frame, key_digest
 from lmstack.serve.metrics import Metrics
 from lmstack.serve.stopping import StopSignal
 
 KEY = "sk-very-secret-key-0123456789"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "my secret"}]}
 CHAT = "/v1/chat/completions"
+PROXIED = {"host": "lm.example"}
 
 
 def app_of(model=None, **options):
@@ -174,6 +175,62 @@ async def test_another_sites_page_cannot_post(http, headers):
 async def test_the_own_page_and_programs_can_post(http, headers):
     async with http(app_of()) as client:
         assert (await client.post(CHAT, json=BODY, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        # Port 80 of this machine is asked by a page that another program serves on 443.
+        ({"host": "localhost", "origin": "https://localhost"}, 403),
+        # A proxy ends TLS, and somebody on the way put a page of plain HTTP in its place.
+        (PROXIED | {"x-forwarded-proto": "https", "origin": "http://lm.example"}, 403),
+        (PROXIED | {"x-forwarded-proto": "https, http", "origin": "http://lm.example"}, 403),
+        (PROXIED | {"origin": "http://lm.example", "sec-fetch-site": "cross-site"}, 403),
+        (PROXIED | {"origin": "https://lm.example", "sec-fetch-site": "same-site"}, 403),
+        (PROXIED | {"x-forwarded-proto": "http", "origin": "https://lm.example"}, 403),
+        (PROXIED | {"origin": "https://lm.example:8443"}, 403),
+        # The page of this server behind a proxy, whether or not the proxy says that it ends TLS.
+        (PROXIED | {"x-forwarded-proto": "https", "origin": "https://lm.example"}, 200),
+        (PROXIED | {"x-forwarded-proto": "HTTPS, http", "origin": "https://lm.example"}, 200),
+        (PROXIED | {"origin": "https://lm.example", "sec-fetch-site": "same-origin"}, 200),
+        (PROXIED | {"origin": "https://LM.example"}, 200),
+        (PROXIED | {"origin": "http://lm.example"}, 200),
+        ({"host": "localhost:8000", "origin": "http://localhost:8000"}, 200),
+    ],
+)
+async def test_a_page_is_the_own_one_only_with_the_own_scheme(http, headers, status):
+    async with http(app_of(allowed_hosts=["localhost", "lm.example"])) as client:
+        assert (await client.post(CHAT, json=BODY, headers=headers)).status_code == status
+
+
+async def test_an_allowed_origin_may_post_whatever_the_browser_says_of_it(http):
+    headers = {"origin": "https://app.example", "sec-fetch-site": "cross-site"}
+    async with http(app_of(cors_origins=["https://app.example"])) as client:
+        assert (await client.post(CHAT, json=BODY, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("keys", "operators", "allowed"),
+    [
+        ([], [], [None]),
+        (["only"], [], ["only"]),
+        (["one", "two"], [], []),
+        (["one", "two"], ["two"], ["two"]),
+        (["one"], ["one"], ["one"]),
+    ],
+)
+async def test_figures_of_all_clients_are_for_the_operators_key(http, keys, operators, allowed):
+    app = app_of(api_keys=keys, operator_digests=[key_digest(key) for key in operators])
+    async with http(app) as client:
+        for key in keys or [None]:
+            headers = {} if key is None else {"authorization": f"Bearer {key}"}
+            answer = await client.get("/metrics", headers=headers)
+            assert answer.status_code == (200 if key in allowed else 403)
+            if key not in allowed:
+                assert answer.json()["error"]["code"] == "operator_only"
+                assert '"owner": true' in answer.json()["error"]["hint"]
+                assert "lmstack_requests" not in answer.text
+            assert (await client.get("/v1/models", headers=headers)).status_code == 200
 
 
 async def test_without_cors_origins_no_page_may_read_answers(http):

@@ -90,6 +90,7 @@ class Access:
         labels: dict[bytes, frozenset[str] | None] = {**held}
         labels |= {entry.digest: entry.labels for entry in entries}
         self.digests = tuple(labels)
+        self.owner_digests = tuple(digest for digest, held in labels.items() if held is None)
         self._owners = frozenset(owners)
         self._labels = {client_of_digest(digest): held for digest, held in labels.items()}
         if len(self._labels) < len(labels):

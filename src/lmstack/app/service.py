@@ -99,6 +99,7 @@ def build_service(
         tokenizers=_tokenizers(model, embedder, *also.writers.values()),
         api_keys=api_keys,
         key_digests=access.digests,
+        operator_digests=access.owner_digests,
         metrics=_engine_metrics(model),
         allowed_hosts=allowed_hosts,
         public_paths=PUBLIC_PATHS,

@@ -51,6 +51,7 @@ from lmstack.rag import (
 )
 from lmstack.rag.filters import Filter
 from lmstack.rag.search.followup import turns_of
+from lmstack.serve.paths import without_paths
 from lmstack.serve.streams import close
 
 __all__ = ["Workspace", "WorkspaceConfig"]
@@ -210,6 +211,7 @@ class Workspace:
         nothing = {"remaining_s": None, "problem": None}
         return {
             **shown,
+            "root": shown["folder"],
             "state": state,
             "files": files,
             **nothing,
@@ -254,7 +256,7 @@ class Workspace:
                 "not_read": now.plan.not_read.total,
             },
             "remaining_s": now.remaining_s if busy else None,
-            "problem": failure and {"message": failure.message, "hint": failure.hint},
+            "problem": failure and _problem(failure.message, failure.hint),
             "revision": standing.revision,
         }
 
@@ -474,9 +476,13 @@ def _row(identity: int | None, path: str, title: str, state: str) -> dict[str, A
     return {"id": identity, "path": path, "title": title, "state": state, "problem": None}
 
 
+def _problem(message: str, hint: str | None) -> dict[str, str | None]:
+    return {"message": without_paths(message), "hint": hint and without_paths(hint)}
+
+
 def _problem_row(problem: Problem, path: str) -> dict[str, Any]:
     row = _row(None, path, "", "problem")
-    row["problem"] = {"message": problem.message, "hint": problem.hint}
+    row["problem"] = _problem(problem.message, problem.hint)
     return row
 
 

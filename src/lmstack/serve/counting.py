@@ -1,8 +1,9 @@
 """How many names and values JSON holds, counted before anything is made of it.
 
 Each value costs a hundred bytes and more once it is parsed, and parsing holds the interpreter's
-lock: counting first costs 2.5 ms a megabyte, in steps of less than a millisecond between which
-other threads run. What is counted is exact for JSON; other bytes are left to the parser to refuse.
+lock all the while. Counting goes in steps of less than a millisecond, between which other threads
+run, and ends where there are too many. What is counted is exact for JSON; other bytes are left to
+the parser to refuse.
 """
 
 from __future__ import annotations

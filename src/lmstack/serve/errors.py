@@ -20,6 +20,7 @@ from lmstack.core import (
     UnsupportedError,
     shown,
 )
+from lmstack.serve.paths import without_paths
 
 __all__ = [
     "ClientGoneError",
@@ -97,11 +98,11 @@ def error_body(error: LmstackError) -> ErrorBody:
     fallback = "server_error" if status >= 500 else "invalid_request_error"
     return ErrorBody(
         error=ErrorDetail(
-            message=_encodable(error.message),
+            message=_shareable(error.message),
             type=TYPES.get(status, fallback),
-            param=None if error.param is None else _encodable(error.param),
+            param=None if error.param is None else _shareable(error.param),
             code=error.code,
-            hint=None if error.hint is None else _encodable(error.hint),
+            hint=None if error.hint is None else _shareable(error.hint),
         )
     )
 
@@ -192,5 +193,5 @@ def _lower_first(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+def _shareable(text: str) -> str:
+    return without_paths(text).encode("utf-8", "replace").decode()

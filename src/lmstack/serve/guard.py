@@ -30,9 +30,11 @@ from lmstack.serve.errors import (
 )
 from lmstack.serve.headers import security_headers
 from lmstack.serve.metrics import Metrics
+from lmstack.serve.paths import asking
 from lmstack.serve.stopping import StopSignal
 
 __all__ = [
+    "LOCAL_HOSTS",
     "Frame",
     "KeyGuard",
     "OriginGuard",
@@ -46,6 +48,7 @@ log = logging.getLogger("lmstack.serve")
 
 CLIENT_GONE = 499
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 
 def unexpected(error: Exception, scope: Scope) -> HttpError:
@@ -71,7 +74,8 @@ class Frame:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope, receive, send)
+            with asking(scope):
+                await self._answer(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
@@ -153,10 +157,10 @@ class OriginGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            self._check(scope["method"], Headers(scope=scope))
+            self._check(scope, Headers(scope=scope))
         await self._app(scope, receive, send)
 
-    def _check(self, method: str, headers: Headers) -> None:
+    def _check(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "")
         if "*" not in self._hosts and _hostname(host) not in self._hosts:
             raise HttpError(
@@ -165,19 +169,43 @@ class OriginGuard:
                 f"the Host header is {shown(host)}",
                 hint=f"this server answers to {', '.join(sorted(self._hosts))}",
             )
-        if method in SAFE_METHODS:
-            return
         origin = headers.get("origin")
+        if scope["method"] in SAFE_METHODS or origin in self._origins:
+            return
         # Browsers always send Origin with a cross-site POST; other programs send none.
-        own = origin is None or _netloc(origin) == host.lower()
-        foreign = origin is None and headers.get("sec-fetch-site") in ("cross-site", "same-site")
-        if (not own or foreign) and (origin is None or origin not in self._origins):
+        own = origin is None or _is_own(origin, host, _scheme(scope, headers))
+        # What a browser itself says: it knows the scheme also where a proxy hides it from here.
+        if not own or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             raise HttpError(
                 403,
                 "origin_not_allowed",
                 f"a page of {shown(origin or 'another site')} sent this request",
-                hint="send it from a page of this server, or from a program",
+                hint="send it from a page of this server, or from a program; a proxy that ends TLS"
+                " passes Host on and sets X-Forwarded-Proto",
             )
+
+
+def _scheme(scope: Scope, headers: Headers) -> str | None:
+    """The scheme that the browser uses; None where a proxy may have ended TLS without saying so.
+    The header is believed here because no page of another site can set it: a browser would ask
+    this server first. Programs, which can, may leave out Origin as well."""
+    forwarded = headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    return forwarded or ("https" if scope.get("scheme") == "https" else None)
+
+
+def _is_own(origin: str, host: str, scheme: str | None) -> bool:
+    """Whether a page of ``origin`` is this server's. Where the ``scheme`` is not known, a page of
+    https is taken for one behind a proxy, but not on this machine's own names: there another
+    program may serve it, while elsewhere browsers let no such page call plain HTTP."""
+    try:
+        found = urlsplit(origin)
+    except ValueError:
+        return False
+    if found.netloc.lower() != host.lower():
+        return False
+    if scheme is None and found.scheme == "https":
+        return _hostname(host) not in LOCAL_HOSTS
+    return found.scheme == (scheme or "http")
 
 
 def _hostname(host: str) -> str:
@@ -186,37 +214,41 @@ def _hostname(host: str) -> str:
     return (name if colon and port.isdigit() else host).lower()
 
 
-def _netloc(origin: str) -> str | None:
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return None
-
-
 class KeyGuard:
     """Bearer keys, of which only digests (`key_digest`) are kept. Without any everyone enters.
 
-    ``public``: paths that need no key; ``/static/*`` stands for all below.
+    ``public``: paths that need no key; ``/static/*`` stands for all below. ``operators``: digests
+    of the keys of whoever runs the server; a key that is the only one is among them. Sets
+    ``request.state.is_operator``.
     """
 
-    def __init__(self, app: ASGIApp, digests: Collection[bytes], public: Collection[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        digests: Collection[bytes],
+        public: Collection[str],
+        operators: Collection[bytes] = (),
+    ) -> None:
         self._app = app
         self._digests = tuple(digests)
+        own = set(operators) if len(self._digests) > 1 else set(self._digests)
+        self._operators = frozenset(client_of_digest(digest) for digest in own)
         self._public = frozenset(public)
         self._prefixes = tuple(path[:-1] for path in public if path.endswith("*"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._digests:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         client = self._client(Headers(scope=scope).get("authorization", ""))
+        scope["state"]["is_operator"] = not self._digests or client in self._operators
         path = scope["path"]
         if client is not None:
             scope["state"]["client"] = client
             place = scope["state"].get("place")
             if isinstance(place, Place):
                 place.know(client)
-        elif path not in self._public and not path.startswith(self._prefixes):
+        elif self._digests and path not in self._public and not path.startswith(self._prefixes):
             error = AuthError(
                 "the API key is missing or wrong", hint="send Authorization: Bearer YOUR-KEY"
             )

@@ -17,13 +17,19 @@ from lmstack.core import ChatModel, Embedder, InputError, LmstackError
 from lmstack.serve import chat, completions, embeddings, listing, tasks_http, tokens
 from lmstack.serve.documented import with_schemas
 from lmstack.serve.errors import ClientGoneError, HttpError, error_response
-from lmstack.serve.guard import CLIENT_GONE, Frame, KeyGuard, OriginGuard, key_digest
+from lmstack.serve.guard import (
+    CLIENT_GONE,
+    LOCAL_HOSTS,
+    Frame,
+    KeyGuard,
+    OriginGuard,
+    key_digest,
+)
 from lmstack.serve.metrics import EngineStats, Metrics
 from lmstack.serve.serving import Classifier, Codec, Ranker, Serving, TaskModel
 
 __all__ = ["LOCAL_HOSTS", "create_app"]
 
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 PUBLIC = ("/healthz",)
 
 
@@ -37,13 +43,15 @@ def create_app(
     tokenizers: Mapping[str, Codec] | None = None,
     api_keys: Collection[str] = (),
     key_digests: Collection[bytes] = (),
+    operator_digests: Collection[bytes] = (),
     metrics: EngineStats | None = None,
     allowed_hosts: Collection[str] = LOCAL_HOSTS,
     cors_origins: Collection[str] = (),
     public_paths: Collection[str] = (),
 ) -> FastAPI:
-    """``key_digests``: the SHA-256 of more API keys. ``metrics``: figures of the engine for
-    /metrics (`EngineStats` as a mapping). ``public_paths``: paths beside /healthz that need no
+    """``key_digests``: the SHA-256 of more API keys. ``operator_digests``: of those of them that
+    may read /metrics, as the only key of a server always may. ``metrics``: figures of the engine
+    for /metrics (`EngineStats` as a mapping). ``public_paths``: paths beside /healthz that need no
     key (``/static/*``: all below)."""
     if any(not key or not key.isascii() or key != key.strip() for key in api_keys):
         raise InputError("an API key is empty, not ASCII, or has spaces around it")
@@ -72,7 +80,12 @@ def create_app(
     _answer_errors(app)
     with_schemas(app)
     # Added last is outermost.
-    app.add_middleware(KeyGuard, digests=digests, public=(*PUBLIC, *public_paths))
+    app.add_middleware(
+        KeyGuard,
+        digests=digests,
+        public=(*PUBLIC, *public_paths),
+        operators=operator_digests,
+    )
     if cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -21,6 +21,7 @@ from lmstack.serve.bodies import SMALL_BYTES
 from lmstack.serve.counting import count_json
 from lmstack.serve.errors import ClientGoneError, HttpError, from_validation
 from lmstack.serve.fields import Body
+from lmstack.serve.paths import asked
 from lmstack.serve.serving import serving_of
 
 __all__ = ["MAX_BODY_BYTES", "parse_json", "read_body", "read_json", "validate"]
@@ -78,6 +79,7 @@ async def read_json(request: Request, kind: type[B], limit: int = MAX_BODY_BYTES
         data = await _read(
             request, limit, READ_TIMEOUT_S, lambda n: held.grow(n) if n > SMALL_BYTES else None
         )
+        asked(data)
         return await bodies.parsed(client, partial(_validated, kind=kind), data)
 
 

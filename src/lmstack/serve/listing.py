@@ -7,6 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from lmstack.core import ModelInfo
 from lmstack.serve.documented import documented, plain_errors
+from lmstack.serve.errors import HttpError
 from lmstack.serve.responses import Health, ModelItem, ModelList
 from lmstack.serve.serving import Serving, serving_of
 
@@ -46,10 +47,21 @@ async def health(_: Request) -> Response:
 @router.get(
     "/metrics",
     response_model=None,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        403: {"description": "The key is not the operator's."},
+    },
 )
 async def metrics(request: Request) -> Response:
-    """Counters and histograms in Prometheus' text format."""
+    """Counters and histograms in Prometheus' text format. They count everybody's requests, so
+    where there are several keys one that is the operator's is needed."""
+    if not request.state.is_operator:
+        raise HttpError(
+            403,
+            "operator_only",
+            "/metrics counts the requests of all keys, and this one is not the operator's",
+            hint='give the operator\'s key "owner": true in the file of --keys',
+        )
     return Response(serving_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
