@@ -14,14 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lmstack.engine.kernels.library import (
-    Acts,
-    Matrix,
-    NativePath,
-    path_now,
-    select_path,
-    selected_path,
-)
+from lmstack.engine.kernels.library import path_now, select_path, selected_path
+from lmstack.engine.kernels.mirrors import Acts, Matrix, NativePath
 from lmstack.model.quantized import QuantizedMatrix, pack
 
 __all__ = ["Codes", "Weights", "on_path", "same_bits"]

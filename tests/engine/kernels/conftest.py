@@ -8,7 +8,8 @@ import pytest
 from tests.engine.kernels.calls import on_path
 
 from lmstack.engine.kernels.build import compilers
-from lmstack.engine.kernels.library import NativePath, available_paths, problem
+from lmstack.engine.kernels.library import available_paths, problem
+from lmstack.engine.kernels.mirrors import NativePath
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

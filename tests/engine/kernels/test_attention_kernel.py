@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.kernels.calls import Floats, same_bits
 
-from lmstack.engine.kernels.library import Attention, NativePath, native, tile_bytes
+from lmstack.engine.kernels.library import native, tile_bytes
+from lmstack.engine.kernels.mirrors import Attention, NativePath
 
 BF16, INT8 = 0, 1
 MANY = settings(max_examples=25, deadline=None)

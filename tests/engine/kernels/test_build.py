@@ -20,7 +20,7 @@ from tests.engine.kernels.calls import same_bits
 from tests.engine.kernels.test_multiply import FORMS, drawn
 
 from lmstack.engine.kernels import build, library
-from lmstack.engine.kernels.library import NativePath
+from lmstack.engine.kernels.mirrors import NativePath
 
 ROOT = Path(__file__).parents[3]
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")

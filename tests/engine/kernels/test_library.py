@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 from tests.engine.kernels.calls import on_path
 
 from lmstack.core import EngineError, LmstackError, UnsupportedError
-from lmstack.engine.kernels import library
+from lmstack.engine.kernels import library, mirrors
 from lmstack.engine.kernels.library import available_paths, load, select_path, selected_path
 
 Look = Callable[[], tuple[ctypes.CDLL | None, str]]
@@ -55,20 +56,48 @@ def test_a_path_of_other_processors_is_refused_as_such(paths: list[str]) -> None
 def test_a_build_of_other_headers_is_refused(
     paths: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "headers_fingerprint", lambda: 1)
-    with pytest.raises(EngineError, match="other sources") as caught:
+    monkeypatch.setattr(mirrors, "headers_fingerprint", lambda: 1)
+    with pytest.raises(EngineError, match="other sources: headers") as caught:
         load(library.FOLDER / NAME)
     assert "pip install" in (caught.value.hint or "")
 
 
-def test_a_build_whose_structs_have_other_sizes_is_refused(
+@pytest.mark.parametrize("name", mirrors.STRUCTS)
+def test_a_build_whose_structs_are_longer_than_their_mirrors_is_refused(
+    paths: list[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    class Shorter(ctypes.Structure):
+        _fields_: ClassVar = mirrors.STRUCTS[name]._fields_[:-1]
+
+    monkeypatch.setitem(mirrors.STRUCTS, name, Shorter)
+    with pytest.raises(EngineError, match=rf"other sources: {name}\b"):
+        load(library.FOLDER / NAME)
+
+
+@pytest.mark.parametrize("name", mirrors.STRUCTS)
+def test_fields_that_changed_places_are_refused_by_name(
+    paths: list[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Two neighbours of one size: no size and no offset is another one, only their names."""
+    fields = list(mirrors.STRUCTS[name]._fields_)
+    kinds = [ctypes.sizeof(kind) for _, kind in fields]
+    first = next(i for i in range(len(kinds) - 1) if kinds[i] == kinds[i + 1])
+    fields[first : first + 2] = fields[first + 1], fields[first]
+
+    class Swapped(ctypes.Structure):
+        _fields_: ClassVar = fields
+
+    monkeypatch.setitem(mirrors.STRUCTS, name, Swapped)
+    with pytest.raises(EngineError, match=rf"other sources: {name}\.\w+ is \d+ there"):
+        load(library.FOLDER / NAME)
+
+
+def test_spans_that_lie_otherwise_are_refused(
     paths: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Longer(ctypes.Structure):
-        _fields_: ClassVar = (*library.Matrix._fields_, ("more", ctypes.c_int64))
-
-    monkeypatch.setattr(library, "Matrix", Longer)
-    with pytest.raises(EngineError, match="other sources"):
+    fields = [(name, kind) for name, (kind, *_) in (mirrors.SPAN.fields or {}).items()]
+    monkeypatch.setattr(mirrors, "SPAN", np.dtype([fields[1], fields[0], *fields[2:]]))
+    with pytest.raises(EngineError, match=r"lm_span\.count|lm_span\.row"):
         load(library.FOLDER / NAME)
 
 

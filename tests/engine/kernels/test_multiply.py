@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.kernels.calls import Codes, Floats, Weights, same_bits
 
-from lmstack.engine.kernels.library import NativePath
+from lmstack.engine.kernels.mirrors import NativePath
 from lmstack.model.quantized import _GROUPS
 
 FORMS = [

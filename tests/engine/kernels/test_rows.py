@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.engine.kernels.calls import ACTIVATIONS, Codes, Floats, Weights, same_bits
 
 from lmstack.engine.kernels import build
-from lmstack.engine.kernels.library import After, NativePath
+from lmstack.engine.kernels.mirrors import After, NativePath
 from lmstack.model.ops import REFERENCE_OPS
 
 seeds = st.integers(0, 2**32 - 1)

@@ -41,7 +41,7 @@ FLAGS = (
     *("-Wall", "-Wextra"),
 )
 # Compiled once, for any processor.
-COMMON = ("paths.c", "attention_sizes.c", "team.c", "program.c")
+COMMON = ("abi.c", "paths.c", "attention_sizes.c", "team.c", "program.c")
 # Compiled once for every path, with its flags and -DLM_PATH=name.
 SHARED = ("rows.c", "finish.c", "attention.c", "attention_store.c")
 
@@ -183,6 +183,7 @@ def _common(source: Path, folder: Path, extra: Sequence[str], names: list[str]) 
     flags = [*FLAGS, f"-I{FOLDER}", *extra]
     if source.name == "paths.c":
         flags += [f"-DLM_WITH_{name.upper()}" for name in names]
+    if source.name == "abi.c":
         flags += [f"-DLM_HEADERS={headers_fingerprint()}"]
     return _Object(source, folder / f"{source.stem}.o", tuple(flags))
 

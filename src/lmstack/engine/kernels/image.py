@@ -25,18 +25,16 @@ import numpy.typing as npt
 
 from lmstack.core import ContextLengthError, FormatError, InputError, UnsupportedError
 from lmstack.engine.kernels.build import headers_fingerprint
-from lmstack.engine.kernels.library import Attention, Matrix, native, tile_bytes
-from lmstack.engine.kernels.structs import (
-    ALIGNMENT,
+from lmstack.engine.kernels.library import native, tile_bytes
+from lmstack.engine.kernels.mirrors import (
+    Attention,
     BufferStruct,
-    Int32s,
+    Matrix,
     OpStruct,
     ProgramStruct,
     StepStruct,
-    address_of,
-    run_step,
-    whole_sequences,
 )
+from lmstack.engine.kernels.structs import ALIGNMENT, Int32s, address_of, run_step, whole_sequences
 from lmstack.model.packed_header import Stored, mapped, read_header, write_container
 
 __all__ = ["ImageEncoder", "ImageFacts", "Parts", "read_image", "write_image"]

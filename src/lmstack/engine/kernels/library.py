@@ -1,8 +1,8 @@
 """The shared object of the native ops, by ctypes: found, checked, and its path chosen.
 
-Mirrors the structs of lm.h that Python fills in. A build whose headers or sizes are others is
-refused: `problem` says why, and the reference ops serve. The environment variable LMSTACK_KERNELS
-names a path to use, or is "none" for the reference ops. Does not build anything (build.py).
+A build whose structs lie otherwise than their mirrors (mirrors.py) is refused: `problem` says why,
+and the reference ops serve. The environment variable LMSTACK_KERNELS names a path to use, or is
+"none" for the reference ops. Does not build anything (build.py).
 """
 
 from __future__ import annotations
@@ -13,20 +13,15 @@ import os
 import shlex
 import sys
 import sysconfig
-from collections.abc import Callable
-from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_size_t, c_void_p
+from ctypes import POINTER, c_char_p, c_int32, c_size_t, c_void_p
 from pathlib import Path
-from typing import ClassVar
 
 from lmstack.core import EngineError, UnsupportedError, shown
-from lmstack.engine.kernels.build import PATHS, headers_fingerprint
+from lmstack.engine.kernels.build import PATHS
+from lmstack.engine.kernels.mirrors import Attention, NativePath, expected_layout, layout_of
 
 __all__ = [
     "VARIABLE",
-    "Acts",
-    "Attention",
-    "Matrix",
-    "NativePath",
     "available_paths",
     "load",
     "native",
@@ -43,101 +38,31 @@ OFF = "none"
 FOLDER = Path(__file__).parent
 
 
-class Matrix(Structure):
-    """``lm_matrix``."""
-
-    _fields_: ClassVar = [
-        *((name, c_void_p) for name in ("codes", "scales", "mins")),
-        *((name, c_int32) for name in ("rows", "panels", "cols", "groups", "group", "bits")),
-        *((name, c_int32) for name in ("zero", "paired")),
-    ]
-
-
-class Acts(Structure):
-    """``lm_acts``."""
-
-    _fields_: ClassVar = [(n, c_void_p) for n in ("codes", "scales", "offsets", "sums")]
-
-
-class Attention(Structure):
-    """``lm_attention``."""
-
-    _fields_: ClassVar = [
-        *((name, c_int32) for name in ("heads", "kv_heads", "head_dim", "causal", "window", "kv")),
-        *((name, c_float) for name in ("scale", "softcap")),
-        ("bias", c_void_p),
-        ("reach", c_int32),
-    ]
-
-
-class After(Structure):
-    """``lm_after``."""
-
-    _fields_: ClassVar = [
-        *((name, c_void_p) for name in ("bias", "up_bias", "base", "out")),
-        *((name, ctypes.c_ssize_t) for name in ("base_stride", "out_stride")),
-        *((name, c_int32) for name in ("act", "paired")),
-    ]
-
-
-_MATRIX, _ACTS, _ATTENTION = POINTER(Matrix), POINTER(Acts), POINTER(Attention)
-_int, _float, _address, _apart = c_int32, c_float, c_void_p, ctypes.c_ssize_t
-# The functions of a path: lm.h says what each does.
-_FUNCTIONS: dict[str, tuple[object, ...]] = {
-    "multiply": (_MATRIX, _int, _int, _ACTS, _int, _int, _address, _apart),
-    "quantize": (_address, _MATRIX, _ACTS, _int),
-    "rms_norm": (_address, _address, _int, _float, _int, _address),
-    "layer_norm": (_address, _address, _address, _int, _float, _address),
-    "activate": (_int, _address, _int, _address),
-    "finish": (POINTER(After), _address, _apart, _int, _int),
-    "rotate": (_address, _address, _address, _int),
-    "store": (_ATTENTION, _address, _address, _address, _int),
-    "attend": (
-        *(_ATTENTION, _address, _address, _int, _int, _int, _int),
-        *(_address, _apart, _address, _apart, _address),
-    ),
-}
-
-
-class NativePath(Structure):
-    """``lm_path``: functions of one kind of processor, called by their names."""
-
-    multiply: Callable[..., None]
-    quantize: Callable[..., None]
-    rms_norm: Callable[..., None]
-    layer_norm: Callable[..., None]
-    activate: Callable[..., None]
-    finish: Callable[..., None]
-    rotate: Callable[..., None]
-    store: Callable[..., None]
-    attend: Callable[..., None]
-
-    _fields_: ClassVar = [
-        ("name", c_char_p),
-        *((name, ctypes.CFUNCTYPE(None, *takes)) for name, takes in _FUNCTIONS.items()),  # type: ignore[arg-type]
-    ]
-
-
 def load(file: Path) -> ctypes.CDLL:
     """The build at ``file``, its functions typed; `EngineError` where it is none of ours, or of
-    other headers than those beside this module."""
+    other headers than those beside this module, or its structs lie otherwise."""
     try:
         library = ctypes.CDLL(str(file))
-        library.lm_abi.argtypes = (c_int32,)
-        library.lm_abi.restype = c_int32
-    except (OSError, AttributeError) as error:
+        found = layout_of(library)
+    except OSError as error:
         raise EngineError(f"{file.name} cannot be loaded: {error}", hint=rebuilding()) from error
-    mirrored = (Matrix, Acts, Attention, NativePath)
-    expected = [headers_fingerprint(), *(ctypes.sizeof(struct) for struct in mirrored)]
-    if [library.lm_abi(i) for i in range(len(expected))] != expected:
-        raise EngineError(f"{file.name} was built from other sources", hint=rebuilding())
+    except AttributeError:
+        found = {}
+    expected = expected_layout()
+    wrong = [name for name in expected | found if found.get(name) != expected.get(name)]
+    if wrong:
+        raise EngineError(
+            f"{file.name} was built from other sources: {wrong[0]} is {found.get(wrong[0])} there,"
+            f" {expected.get(wrong[0])} here",
+            hint=rebuilding(),
+        )
     for name, result, *takes in (
         ("lm_select", c_int32, c_char_p),
         ("lm_selected", c_char_p),
         ("lm_available", c_char_p, c_int32),
         ("lm_path_now", POINTER(NativePath)),
         ("lm_tile_bytes", c_int32, c_int32, c_int32),
-        ("lm_attend_scratch", c_size_t, _ATTENTION),
+        ("lm_attend_scratch", c_size_t, POINTER(Attention)),
         ("lm_team_new", c_void_p, c_int32),
         ("lm_team_free", None, c_void_p),
         ("lm_run", c_int32, c_void_p, c_void_p, c_void_p),

@@ -252,14 +252,3 @@ const char *lm_available(int32_t index)
     }
     return NULL;
 }
-
-/* What library.py compares before it uses this build: a fingerprint of the headers, the sizes of
- * what it mirrors. */
-int32_t lm_abi(int32_t index)
-{
-    static const int32_t facts[] = {
-        LM_HEADERS,           sizeof(lm_matrix), sizeof(lm_acts),
-        sizeof(lm_attention), sizeof(lm_path),
-    };
-    return index >= 0 && index < (int32_t)(sizeof facts / sizeof *facts) ? facts[index] : 0;
-}

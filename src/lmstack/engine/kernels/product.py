@@ -9,7 +9,8 @@ import ctypes
 
 import numpy as np
 
-from lmstack.engine.kernels.library import Acts, Matrix, path_now
+from lmstack.engine.kernels.library import path_now
+from lmstack.engine.kernels.mirrors import Acts, Matrix
 
 __all__ = ["ByteProduct"]
 

@@ -1,4 +1,4 @@
-"""program.h in Python: its structs, the sequences of a step, and one call that runs it. No torch.
+"""The sequences of a step, and one call that runs it. No torch.
 
 Not covered: where programs come from (`program`, `image`).
 
@@ -11,26 +11,21 @@ import ctypes
 import functools
 import os
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lmstack.core import EngineError
-from lmstack.engine.kernels.library import Attention, Matrix, native
+from lmstack.engine.kernels.library import native
+from lmstack.engine.kernels.mirrors import SPAN, ProgramStruct, StepStruct
 
 __all__ = [
     "ALIGNMENT",
     "KV_FORMS",
-    "SPAN",
     "TILE",
-    "BufferStruct",
     "Int32s",
-    "OpStruct",
-    "ProgramStruct",
     "Spans",
-    "StepStruct",
     "address_of",
     "run_step",
     "whole_sequences",
@@ -40,53 +35,6 @@ Int32s = npt.NDArray[np.int32]
 KV_FORMS = ("bfloat16", "int8")
 TILE = 16
 ALIGNMENT = 64  # of a tile's address, in bytes
-
-SPAN = np.dtype(
-    [
-        ("row", np.int32), ("count", np.int32), ("start", np.int32), ("cross_keys", np.int32),
-        ("wanted", np.int32), ("padding", np.int32),
-        ("table", np.uint64), ("cross_table", np.uint64),
-    ]
-)  # fmt: skip
-
-
-class BufferStruct(Structure):
-    _fields_: ClassVar = [("width", c_int32), ("local", c_int32), ("at", c_int64)]
-
-
-class OpStruct(Structure):
-    _fields_: ClassVar = [
-        *((name, c_int32) for name in ("kind", "norm", "act", "inner")),
-        *((name, c_int32) for name in ("in_", "other", "third", "out")),
-        *((name, c_int32) for name in ("in_at", "other_at", "third_at", "out_at")),
-        *((name, c_int32) for name in ("cols", "matrix", "layer", "stream", "rope", "offset")),
-        *((name, c_float) for name in ("eps", "a", "b")),
-        ("table_cols", c_int32),
-        *((name, c_void_p) for name in ("norm_weight", "norm_bias", "bias", "table")),
-    ]
-
-
-class ProgramStruct(Structure):
-    _fields_: ClassVar = [
-        *((n, c_int32) for n in ("num_ops", "num_buffers", "num_matrices", "num_layers")),
-        *((n, c_int64) for n in ("row_floats", "local_floats")),
-        *((n, c_int32) for n in ("in_buffer", "out_buffer")),
-        ("ops", POINTER(OpStruct)),
-        ("buffers", POINTER(BufferStruct)),
-        ("matrices", POINTER(Matrix)),
-        ("layers", POINTER(Attention)),
-    ]
-
-
-class StepStruct(Structure):
-    _fields_: ClassVar = [
-        ("rows", c_int32),
-        ("num_spans", c_int32),
-        *((n, c_void_p) for n in ("ids", "positions", "types", "spans", "cache")),
-        ("layer_bytes", c_int64),
-        *((n, c_void_p) for n in ("cosines", "sines", "rotary_widths", "in_", "out")),
-        *((n, c_int64) for n in ("in_stride", "out_stride")),
-    ]
 
 
 class Spans:
@@ -110,6 +58,11 @@ class Spans:
     ) -> None:
         """Rows ``row`` to ``row + count`` are tokens ``start`` ... of a sequence; ``table`` and
         ``cross_table``: its cache tiles; ``wanted``: as in `Span`."""
+        if start < 0 or start + count > TILE * len(table) or cross_keys > TILE * len(cross_table):
+            raise EngineError(
+                f"tokens {start} to {start + count} of a sequence, and {cross_keys} of its encoder,"
+                f" have {len(table)} and {len(cross_table)} cache tiles"
+            )
         tiles = np.array((*table, *cross_table), np.int32)
         self._kept.append(tiles)
         at = tiles.ctypes.data
