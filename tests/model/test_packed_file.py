@@ -70,7 +70,7 @@ def test_what_is_read_is_what_was_written(kept):
 
 
 def test_a_config_with_everything_nested_comes_back(tmp_path):
-    rope = RopeSpec(scaling="longrope", short_factors=(1.1, 0.1), long_factors=(2.0, 1 / 3))
+    rope = RopeSpec(scaling="longrope", short_factors=(1.1, 0.1) * 3, long_factors=(2.0, 1 / 3) * 3)
     whole = config(
         kinds=(LayerKind(rope=rope), LayerKind(rope=None, window=7)),
         pattern=(0, 1),

@@ -20,11 +20,26 @@ from lmstack.core import FormatError, shown
 from lmstack.model.config import TransformerConfig
 from lmstack.model.layers import Embedding, Linear
 from lmstack.model.layouts import ROWS, HeadCounts, Piece, Table, pieces, stored_names
+from lmstack.model.ops import REFERENCE_OPS, Ops
+from lmstack.model.quantized import QuantizedMatrix
 from lmstack.model.transformer import Transformer
 
-__all__ = ["Plan", "TensorSource", "head_counts", "matrices_of", "meta_module", "planned"]
+__all__ = [
+    "Plan",
+    "TensorSource",
+    "Weight",
+    "check_weights",
+    "head_counts",
+    "matrices_of",
+    "meta_module",
+    "planned",
+]
 
 T = TypeVar("T")
+Weight = Tensor | QuantizedMatrix
+_INCOMPLETE = "the file is damaged or incomplete; fetch the model again"
+_AGAIN = "quantize the original model again: lmstack quantize"
+_FOREIGN = "the config does not belong to these weights"
 _FEW_ROWS = ("classifier", "router")
 
 
@@ -38,7 +53,7 @@ class TensorSource(Protocol):
     def shape(self, name: str) -> tuple[int, ...]: ...
 
     def dtype(self, name: str) -> torch.dtype:
-        """What `read` gives when not asked for another."""
+        """What `read` gives when not asked for another; an error where that is no float."""
         ...
 
     def read_into(self, name: str, out: Tensor) -> None:
@@ -46,16 +61,17 @@ class TensorSource(Protocol):
         ...
 
 
-def meta_module(config: TransformerConfig, source: TensorSource) -> Transformer:
-    """The module without memory. Refuses layer counts that the source cannot fill."""
+def meta_module(
+    config: TransformerConfig, num_tensors: int, label: str, ops: Ops = REFERENCE_OPS
+) -> Transformer:
+    """The module without memory. Refuses layer counts that so many tensors cannot fill."""
     layers = config.num_layers + (0 if config.encoder is None else config.encoder.num_layers)
-    if layers > len(source.names()):
+    if layers > num_tensors:
         raise FormatError(
-            f"{source.label} has {len(source.names())} tensors, too few for {layers} layers",
-            hint="the file is damaged or incomplete; fetch the model again",
+            f"{label} has {num_tensors} tensors, too few for {layers} layers", hint=_INCOMPLETE
         )
     with torch.device("meta"):
-        return Transformer(config)
+        return Transformer(config, ops)
 
 
 def head_counts(config: TransformerConfig) -> HeadCounts:
@@ -137,7 +153,7 @@ def planned(
         for piece in plan.parts(key, meta):
             _check(source, piece, available)
             used.update((piece.name, *piece.part.copies))
-    _check_extra(source, available - used, ignored)
+    _check_extra(source.label, available - used, ignored)
     return plan
 
 
@@ -156,6 +172,36 @@ def matrices_of(module: Transformer) -> dict[str, bool]:
     return found
 
 
+def check_weights(module: Transformer, weights: Mapping[str, Weight], label: str) -> None:
+    """`FormatError` unless ``weights`` are those that ``module`` declares: every one of its shape,
+    floats of one dtype, quantized only what has a kernel for it. What computes with them, in C
+    above all, relies on it. ``label`` names them."""
+    declared, matrices = module.state_dict(), matrices_of(module)
+    for key, meta in declared.items():
+        if key not in weights:
+            raise _missing(label, key)
+        _check_shape(label, key, tuple(weights[key].shape), tuple(meta.shape))
+    _check_extra(label, weights.keys() - declared.keys())
+    dtypes = set()
+    for key, weight in weights.items():
+        if isinstance(weight, Tensor):
+            dtypes.add(weight.dtype)
+        elif key not in matrices:
+            raise FormatError(
+                f"{label}: {key} is quantized, which only the matrices of linear layers and the"
+                " table of tokens can be",
+                hint=_AGAIN,
+            )
+        elif weight.paired != matrices[key]:
+            held = "rows of gate and up in turns" if weight.paired else "its rows in order"
+            raise FormatError(f"{label}: {key} is quantized with {held}", hint=_AGAIN)
+    if len(dtypes) > 1 or not all(dtype.is_floating_point for dtype in dtypes):
+        raise FormatError(
+            f"{label} holds tensors of {', '.join(sorted(map(str, dtypes)))} together",
+            hint="give all of them one floating dtype",
+        )
+
+
 def _spelling(key: str, table: Table, others: Table, available: Collection[str]) -> Table:
     """``others`` where it knows ``key`` and the file has its names, else ``table``."""
     try:
@@ -169,25 +215,29 @@ def _check(source: TensorSource, piece: Piece, available: Collection[str]) -> No
     if piece.name not in available:
         if piece.part.default is not None:
             return
+        raise _missing(source.label, piece.name)
+    source.dtype(piece.name)  # an error where its numbers are no floats
+    _check_shape(source.label, piece.name, source.shape(piece.name), piece.shape)
+
+
+def _missing(label: str, name: str) -> FormatError:
+    return FormatError(f"{label} has no tensor {shown(name)}", hint=_INCOMPLETE)
+
+
+def _check_shape(label: str, name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    if found != wanted:
         raise FormatError(
-            f"{source.label} has no tensor {shown(piece.name)}",
-            hint="the file is damaged or incomplete; fetch the model again",
-        )
-    if source.shape(piece.name) != piece.shape:
-        raise FormatError(
-            f"{source.label}: {piece.name} has shape {source.shape(piece.name)}, "
-            f"its config says {piece.shape}",
-            hint="the config does not belong to these weights",
+            f"{label}: {name} has shape {found}, its config says {wanted}", hint=_FOREIGN
         )
 
 
-def _check_extra(source: TensorSource, unused: Collection[str], ignored: tuple[str, ...]) -> None:
+def _check_extra(label: str, unused: Collection[str], ignored: tuple[str, ...] = ()) -> None:
     extra = sorted(n for n in unused if not n.endswith(ignored))
     if extra:
         raise FormatError(
-            f"{source.label} has {len(extra)} tensors that its config has no place for: "
+            f"{label} has {len(extra)} tensors that its config has no place for: "
             + ", ".join(extra[:3]),
-            hint="the config does not belong to these weights",
+            hint=_FOREIGN,
         )
 
 

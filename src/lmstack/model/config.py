@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
@@ -56,6 +55,7 @@ Pooling = Literal["first", "last", "mean"]
 # Well above any real model, to keep a lying file from asking for absurd memory or time. The
 # bytes of a tensor of any sizes that pass stay below 2^63, which torch needs even without memory.
 _MOST, _WIDEST = 1 << 31, 1 << 22
+_LARGEST = 1e9  # of scales and bounds
 _CEILINGS = {
     **{"num_layers": 1 << 16, "num_experts": 1 << 12},
     **dict.fromkeys(("hidden_size", "intermediate_size", "embedding_size", "head_dim"), _WIDEST),
@@ -180,6 +180,9 @@ class TransformerConfig(Config):
             self._check_count(name, low=0)
         if self.embedding_size is not None:
             self._check_count("embedding_size", low=1)
+        for name in _FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} is {shown(getattr(self, name))}, no flag", param=name)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(
@@ -187,12 +190,13 @@ class TransformerConfig(Config):
                     hint=f"one of: {', '.join(map(str, choices))}",
                     param=name,
                 )
-        check_range("norm_eps", self.norm_eps, 0, math.inf, high_open=True)
+        check_range("norm_eps", self.norm_eps, 0, _LARGEST)
         for name in ("embedding_scale", "logit_scale", "alibi_max"):
-            check_range(name, getattr(self, name), 0, math.inf, low_open=True, high_open=True)
+            check_range(name, getattr(self, name), 0, _LARGEST, low_open=True)
         for name in ("attention_scale", "attention_softcap", "logit_softcap", "qkv_clip"):
             if getattr(self, name) is not None:
-                check_range(name, getattr(self, name), 0, math.inf, low_open=True, high_open=True)
+                check_range(name, getattr(self, name), 0, _LARGEST, low_open=True)
+        self._check_positions()
         self._check_attention()
         self._check_layers()
         self._check_head()
@@ -202,6 +206,28 @@ class TransformerConfig(Config):
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= most:
             raise InputError(
                 f"{name} is {shown(value)}, not a whole number from {low} to {most}", param=name
+            )
+
+    def _check_positions(self) -> None:
+        if self.position_pad is not None:
+            self._check_count("position_pad", low=0)
+            rotates = any(kind.rope is not None for kind in self.kinds)
+            if self.positions == "none" or rotates or self.position_offset < 1:
+                raise InputError(
+                    f"position_pad is {self.position_pad}, but no row is before the first position",
+                    hint="it needs a table of positions, a position_offset, and no rotation",
+                    param="position_pad",
+                )
+        # The nearest distances have a bucket each, those further away share one by logarithms.
+        near, far = 1, self.bias_max_distance + 1
+        if self.bias == "t5":
+            near, far = self.bias_buckets // (2 if self.causal else 4), self.bias_max_distance
+        elif self.bias == "deberta" and self.bias_buckets:
+            near, far = self.bias_buckets // 2, self.bias_max_distance - 1
+        if not 0 < near < far:
+            raise InputError(
+                f"bias_buckets is {self.bias_buckets} for bias_max_distance {far}",
+                param="bias_buckets",
             )
 
     def _check_attention(self) -> None:
@@ -216,19 +242,12 @@ class TransformerConfig(Config):
                 hint="each key/value head serves a whole number of query heads",
                 param="num_kv_heads",
             )
-        for rope in {kind.rope for kind in self.kinds} - {None}:
-            width = 0 if rope is None else rope.rotary_dim(self.head_dim)
-            if width % 2 or not width:
-                raise InputError(
-                    f"head_dim {self.head_dim} gives {width} channels to rotate; RoPE rotates"
-                    " channels in pairs",
-                    param="head_dim",
-                )
+        for rope in {kind.rope for kind in self.kinds}:
+            if rope is not None:
+                rope.check_width(self.head_dim)
         unknown = set(self.bias_parts) - {"c2p", "p2c"}
         if unknown:
             raise InputError(f"bias_parts has {shown(sorted(unknown))}", hint="c2p and p2c")
-        if self.bias == "t5" and self.bias_buckets < 4:
-            raise InputError(f"bias_buckets is {self.bias_buckets}", hint="at least 4")
         if self.bias == "deberta" and self.num_kv_heads != self.num_heads:
             raise InputError("disentangled attention needs as many key heads as query heads")
 
@@ -240,21 +259,35 @@ class TransformerConfig(Config):
                 f"pattern has {len(self.pattern)} layers, num_layers is {self.num_layers}",
                 param="pattern",
             )
-        if any(not 0 <= kind < len(self.kinds) for kind in self.pattern):
-            raise InputError(
-                f"pattern is {shown(self.pattern)} for {len(self.kinds)} kinds", param="pattern"
-            )
+        for kind in self.pattern:
+            check_whole("pattern", kind, 0, len(self.kinds) - 1)
+        if self.parallel and not self.first_norm:
+            raise InputError("parallel blocks without their first norm", param="first_norm")
         if self.num_blocks is not None:
             check_whole("num_blocks", self.num_blocks, 1, self.num_layers)
         if self.num_experts:
             check_whole("experts_per_token", self.experts_per_token, 1, self.num_experts)
         if self.encoder is not None and self.encoder.encoder is not None:
             raise InputError("an encoder with an encoder of its own", param="encoder")
+        if self.encoder is not None and self.share_embeddings:
+            tables = [(c.vocab_size, c.embedding_width) for c in (self, self.encoder)]
+            if tables[0] != tables[1]:
+                raise InputError(
+                    f"decoder and encoder share a table of {tables[0]} and {tables[1]}",
+                    param="share_embeddings",
+                )
 
     def _check_head(self) -> None:
         if self.tie_embeddings and self.head != "lm":
             raise InputError(
                 f"tie_embeddings is set, but head {self.head!r} has no vocabulary to tie",
+                param="tie_embeddings",
+            )
+        width = self.hidden_size if self.transform is None else self.embedding_width
+        if self.tie_embeddings and width != self.embedding_width:
+            raise InputError(
+                f"tie_embeddings is set, but {width} columns meet a table of"
+                f" {self.embedding_width}",
                 param="tie_embeddings",
             )
         if self.head in ("sequence", "token") and not self.num_labels:
@@ -380,6 +413,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "head": get_args(Head),
     "pooling": get_args(Pooling),
 }
+_FLAGS = tuple(f.name for f in dataclasses.fields(TransformerConfig) if f.type == "bool")
 # What an encoder shares with its decoder unless it says otherwise.
 _BODY = {f.name for f in dataclasses.fields(TransformerConfig)} - {
     "head",

@@ -163,7 +163,7 @@ def plan_folder(folder: Path) -> Plan:
     ignored = family.ignored
     if config.tie_embeddings:
         ignored += stored_names("head.weight", table)
-    module = meta_module(config, source)
+    module = meta_module(config, len(source.names()), source.label)
     return planned(
         module,
         family.table(vars(config)),

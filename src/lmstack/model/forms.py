@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 
 from lmstack.core import InputError, UnsupportedError, shown
-from lmstack.model.assembly import Plan
+from lmstack.model.assembly import Plan, Weight
 from lmstack.model.gguf import GGUFFile
 from lmstack.model.gguf_matrices import file_matrix
-from lmstack.model.quantized import QuantizedMatrix
 from lmstack.model.quantizing import int8_group, int8_narrow, quantize_int8, quantize_q4
 from lmstack.model.smoothing import Smoothing
 
@@ -35,7 +34,6 @@ DTYPES: Mapping[Form, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-Weight = Tensor | QuantizedMatrix
 
 
 def as_form(value: object) -> Form:

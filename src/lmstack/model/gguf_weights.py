@@ -42,4 +42,4 @@ def plan_gguf(file: GGUFFile) -> Plan:
     """What is where in a GGUF file."""
     config = read_gguf_config(file)
     table = architecture_of(file.metadata, file.label).table(config.num_experts)
-    return planned(meta_module(config, file), table, file, ignored=FACTORS)
+    return planned(meta_module(config, len(file.names()), file.label), table, file, ignored=FACTORS)

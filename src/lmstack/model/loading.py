@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedError
-from lmstack.model.assembly import Plan
+from lmstack.model.assembly import Plan, check_weights, meta_module
 from lmstack.model.config import TransformerConfig
 from lmstack.model.folder import plan_folder
 from lmstack.model.forms import DTYPES, Form, Weight, weights_in_form
@@ -25,7 +25,7 @@ from lmstack.model.quantized import QuantizedEmbedding, QuantizedLinear
 from lmstack.model.smoothing import Watching, may_smooth, smoothing_of
 from lmstack.model.transformer import Transformer
 
-__all__ = ["build_module", "load_module", "open_model_plan", "read_weights"]
+__all__ = ["build_module", "check_model", "load_module", "open_model_plan", "read_weights"]
 
 
 def load_module(
@@ -49,7 +49,7 @@ def load_module(
             with open_model_plan(Path(path)) as plan:
                 return build_module(plan.config, plan.tensors(dtype), ops)
         weights = named
-    return build_module(*read_weights(Path(path), weights), ops)
+    return build_module(*read_weights(Path(path), weights), ops, source=str(path))
 
 
 def read_weights(
@@ -71,6 +71,16 @@ def read_weights(
                 importance = importance_of(module, seen)
             del module
         return plan.config, weights_in_form(plan, form, smoothing, importance)
+
+
+def check_model(path: Path) -> None:
+    """Raise what `load_module` would say of the model at ``path`` before it reads any weights:
+    of its config, and of tensors that are missing, unknown, or of other shapes."""
+    if os.path.isdir(path) and (form := packed_form(path)) is not None:
+        build_module(*read_packed_folder(path, form), source=str(path))
+        return
+    with open_model_plan(path):
+        return
 
 
 def _by_chance(vocab_size: int) -> list[int]:
@@ -95,11 +105,16 @@ def open_model_plan(path: Path) -> Iterator[Plan]:
 
 
 def build_module(
-    config: TransformerConfig, weights: Mapping[str, Weight], ops: Ops = REFERENCE_OPS
+    config: TransformerConfig,
+    weights: Mapping[str, Weight],
+    ops: Ops = REFERENCE_OPS,
+    *,
+    source: str = "the model",
 ) -> Transformer:
-    """A module that owns ``weights``, in evaluation mode."""
-    with torch.device("meta"):
-        module = Transformer(config, ops)
+    """A module that owns ``weights``, in evaluation mode. `FormatError` where they are not those
+    of ``config``, which names ``source``."""
+    module = meta_module(config, len(weights), source, ops)
+    check_weights(module, weights, source)
     state: dict[str, Tensor] = {}
     for key, weight in weights.items():
         if isinstance(weight, Tensor):

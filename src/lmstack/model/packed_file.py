@@ -26,6 +26,7 @@ from lmstack.model.config import TransformerConfig
 from lmstack.model.forms import Weight
 from lmstack.model.kinds import LayerKind
 from lmstack.model.packed_header import (
+    BROKEN_JSON,
     Stored,
     damaged,
     mapped,
@@ -95,8 +96,11 @@ def read_packed(
             weights[key] = QuantizedMatrix(
                 parts[0], parts[1], mins, rows, cols, group, bits, zero, bool(paired)
             )
-    except (KeyError, ValueError, TypeError, AttributeError, InputError) as error:
+    except (*BROKEN_JSON, AttributeError, InputError, FormatError) as error:
         raise damaged(path, f"its metadata are wrong: {error!r}") from error
+    for name, tensor in views.items():
+        if not tensor.is_floating_point():
+            raise damaged(path, f"{name} holds {tensor.dtype} and is no part of a matrix")
     return config, weights | views
 
 
@@ -123,10 +127,10 @@ def _view(buffer: mmap.mmap, base: int, facts: Any, name: str, path: Path) -> Te
     try:
         dtype, shape = _DTYPES[facts["dtype"]], [int(n) for n in facts["shape"]]
         start, end = (int(n) for n in facts["data_offsets"])
-    except (KeyError, ValueError, TypeError) as error:
+    except BROKEN_JSON as error:
         raise damaged(path, f"{name} is described as {shown(facts)}") from error
     count = math.prod(shape)
     fits = min(shape, default=1) > 0 and count * dtype.itemsize == end - start
-    if not fits or not 0 <= start <= end <= len(buffer) - base or start % dtype.itemsize:
+    if not fits or not 0 <= start <= end <= len(buffer) - base or (base + start) % dtype.itemsize:
         raise damaged(path, f"{name} is described as {shown(facts)}")
     return torch.frombuffer(buffer, dtype=dtype, count=count, offset=base + start).view(shape)

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from lmstack.core import FormatError, StoreError, UnsupportedError, shown
+from lmstack.model.assembly import check_weights, meta_module
 from lmstack.model.config import TransformerConfig
 from lmstack.model.forms import DTYPES, FORMS, Form, Weight, as_form, is_quantized
 from lmstack.model.packed_file import read_packed, write_packed
@@ -46,6 +47,8 @@ def read_packed_folder(folder: Path, form: Form) -> tuple[TransformerConfig, dic
     config, weights = read_packed(folder / PACKED, {})
     if is_quantized(form):
         return config, weights
+    # Before they are floats: how their rows lie shows no more in those.
+    check_weights(meta_module(config, len(weights), str(folder)), weights, str(folder))
     floats = {k: w if isinstance(w, Tensor) else w.dequantized() for k, w in weights.items()}
     return config, {key: weight.to(DTYPES[form]) for key, weight in floats.items()}
 

@@ -18,6 +18,7 @@ from typing import Any
 from lmstack.core import FormatError, NotFoundError, StoreError, shown
 
 __all__ = [
+    "BROKEN_JSON",
     "LAYOUT",
     "PACKED",
     "Stored",
@@ -33,6 +34,8 @@ __all__ = [
 LAYOUT = "1"
 # The name of such a file in the folder of a model that is quantized.
 PACKED = "lmstack.safetensors"
+# What JSON of another kind than is expected, or of numbers without bounds, raises when it is read.
+BROKEN_JSON = (ValueError, LookupError, TypeError, OverflowError, RecursionError)
 _MOST_HEADER = 64 << 20
 _ALIGNMENT = 64
 
@@ -108,7 +111,7 @@ def read_header(buffer: mmap.mmap, path: Path) -> tuple[dict[str, Any], dict[str
         end = max((int(t["data_offsets"][1]) for t in tensors.values()), default=0)
         if metadata["layout"] != LAYOUT:
             raise FormatError(f"{path} is of layout {shown(metadata['layout'])}, not {LAYOUT}")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (*BROKEN_JSON, AttributeError) as error:
         raise damaged(path, f"its header is wrong: {error!r}") from error
     if end != len(buffer) - 8 - size:
         raise damaged(path, f"it has {len(buffer)} bytes instead of {end + 8 + size}")

@@ -24,6 +24,7 @@ from lmstack.core import Config, InputError, check_range, check_whole, shown
 
 __all__ = ["RopeScaling", "RopeSpec", "sinusoids"]
 
+_MOST = 1 << 31
 RopeScaling = Literal["default", "linear", "dynamic", "yarn", "llama3", "longrope"]
 
 
@@ -64,11 +65,17 @@ class RopeSpec(Config):
                 hint=f"implemented: {', '.join(get_args(RopeScaling))}",
                 param="scaling",
             )
-        for name in ("theta", "factor", "beta_fast", "beta_slow"):
-            check_range(name, getattr(self, name), 0, math.inf, low_open=True, high_open=True)
+        check_range("theta", self.theta, 0, 1e18, low_open=True)
+        check_range("factor", self.factor, 0, _MOST, low_open=True)
+        for name in ("beta_fast", "beta_slow"):
+            check_range(name, getattr(self, name), 1 / _MOST, _MOST)
         check_range("fraction", self.fraction, 0, 1, low_open=True)
-        check_range("low_freq_factor", self.low_freq_factor, 0, math.inf, low_open=True)
-        check_whole("original_positions", self.original_positions, 1, 1 << 31)
+        check_range("low_freq_factor", self.low_freq_factor, 0, _MOST, low_open=True)
+        check_range("high_freq_factor", self.high_freq_factor, 0, _MOST, low_open=True)
+        # Both are divided by their logarithms.
+        check_whole("original_positions", self.original_positions, 2, _MOST)
+        if self.scaling == "yarn" and self.theta == 1:
+            raise InputError("theta is 1 with rope scaling 'yarn'", param="theta")
         if self.high_freq_factor <= self.low_freq_factor:
             raise InputError(
                 f"high_freq_factor {self.high_freq_factor} is not above "
@@ -76,7 +83,7 @@ class RopeSpec(Config):
                 param="high_freq_factor",
             )
         if self.attention_factor is not None:
-            check_range("attention_factor", self.attention_factor, 0, math.inf, low_open=True)
+            check_range("attention_factor", self.attention_factor, 0, _MOST, low_open=True)
         self._check_factors()
 
     def _check_factors(self) -> None:
@@ -89,7 +96,24 @@ class RopeSpec(Config):
                     param=name,
                 )
             for value in factors:
-                check_range(name, value, 0, math.inf, low_open=True, high_open=True)
+                check_range(name, value, 0, _MOST, low_open=True)
+
+    def check_width(self, head_dim: int) -> None:
+        """`InputError` where heads of ``head_dim`` channels cannot be rotated so."""
+        width = self.rotary_dim(head_dim)
+        # The base of ``dynamic`` grows with width / (width - 2).
+        if width % 2 or width < (4 if self.scaling == "dynamic" else 2):
+            raise InputError(
+                f"head_dim {head_dim} gives {width} channels to rotate with rope scaling"
+                f" {self.scaling!r}; RoPE rotates channels in pairs",
+                param="head_dim",
+            )
+        for name in ("short_factors", "long_factors"):
+            count = len(getattr(self, name))
+            if self.scaling == "longrope" and count != width // 2:
+                raise InputError(
+                    f"longrope has {count} divisors for {width // 2} pairs of channels", param=name
+                )
 
     def rotary_dim(self, head_dim: int) -> int:
         """Channels of a head that rotate."""
@@ -124,11 +148,6 @@ class RopeSpec(Config):
         if self.scaling == "longrope":
             beyond = length is not None and length > self.original_positions
             factors = self.long_factors if beyond else self.short_factors
-            if len(factors) != len(exponents):
-                raise InputError(
-                    f"longrope has {len(factors)} divisors for {len(exponents)} pairs of channels",
-                    param="long_factors" if beyond else "short_factors",
-                )
             return 1.0 / (torch.tensor(factors, device=device) * self.theta**exponents)
         if self.scaling == "dynamic":
             return 1.0 / (self._dynamic_theta(dim, length) ** exponents)

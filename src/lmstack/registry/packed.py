@@ -141,7 +141,7 @@ def load_form(
     from lmstack.model.smoothing import calibration_text
 
     if not is_quantized(form) or own_form(folder) is not None:
-        return build_module(*read_weights(folder.path, form), ops)
+        return build_module(*read_weights(folder.path, form), ops, source=str(folder.path))
     path = packed_file(root, folder.digest, form)
     stamp = stamp_of(folder, form)
 
@@ -152,7 +152,7 @@ def load_form(
     def kept() -> Transformer | None:
         try:
             return build_module(*read_packed(path, stamp), ops)
-        except (FormatError, NotFoundError, StoreError, RuntimeError):  # last: other tensors
+        except (FormatError, NotFoundError, StoreError):
             return None
 
     def made() -> Transformer:

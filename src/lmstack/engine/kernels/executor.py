@@ -24,13 +24,7 @@ from lmstack.engine.kernels.library import native, tile_bytes
 from lmstack.engine.kernels.lowering import lower
 from lmstack.engine.kernels.program import Program
 from lmstack.engine.kernels.recording import record_cross, record_hidden, record_logits
-from lmstack.engine.kernels.structs import (
-    ALIGNMENT,
-    KV_FORMS,
-    TILE,
-    Spans,
-    whole_sequences,
-)
+from lmstack.engine.kernels.structs import ALIGNMENT, KV_FORMS, TILE, Spans, whole_sequences
 from lmstack.engine.kvpool import Span
 from lmstack.engine.scratch import Scratch
 from lmstack.model import Transformer, TransformerConfig
@@ -100,7 +94,6 @@ class NativeExecutor:
             positions=np.array(positions, np.int32),
             spans=rows,
             cache=self._where,
-            furthest=max(positions),
             length=length,
         )
         return out[:, : self._config.hidden_size]
@@ -191,7 +184,6 @@ class NativeEncoder:
             types=None if types is None else np.ascontiguousarray(types, np.int32),
             spans=spans,
             cache=(at + -at % ALIGNMENT, 0),
-            furthest=max(lengths) - 1,
         )
         return out[:, : self._config.hidden_size]
 

@@ -18,7 +18,7 @@ from lmstack.core import UnsupportedError
 from lmstack.engine.kernels.recording import Node, Symbol
 from lmstack.model.layers import LayerNorm, RMSNorm
 
-__all__ = ["Buffer", "Lowered", "Step", "lower"]
+__all__ = ["Buffer", "Lowered", "Place", "Step", "lower"]
 
 # Which ops need all rows at once: what others hand on to them, or read from them, must be kept.
 _AROUND = ("attend", "cross")
@@ -26,13 +26,18 @@ _AROUND = ("attend", "cross")
 
 @dataclass(eq=False)
 class Buffer:
-    """``width`` columns. ``first`` and ``last``: steps that write and read it, in order."""
+    """``columns`` of numbers. ``first`` and ``last``: steps that write and read it, in order."""
 
-    width: int
+    columns: int
     first: int
     last: int
     local: bool = True
     at: int = 0
+
+    @property
+    def width(self) -> int:
+        """Columns with their padding: whole panels."""
+        return -(-self.columns // 16) * 16
 
 
 @dataclass(frozen=True)
@@ -224,7 +229,7 @@ class _Lowering:
             raise UnsupportedError(f"{what} has no native kernel")
 
     def _new(self, node: Node, width: int) -> Place:
-        buffer = Buffer(-(-width // 16) * 16, len(self._steps), len(self._steps))
+        buffer = Buffer(width, len(self._steps), len(self._steps))
         self._buffers.append(buffer)
         self._made[id(node)] = Place(buffer)
         return self._made[id(node)]

@@ -19,20 +19,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lmstack.core import ContextLengthError, InputError, UnsupportedError
+from lmstack.core import ContextLengthError, EngineError, InputError, UnsupportedError
+from lmstack.engine.kernels.checking import check_widths
 from lmstack.engine.kernels.image import ImageFacts, Parts
-from lmstack.engine.kernels.library import Attention, Matrix
 from lmstack.engine.kernels.lowering import Buffer, Lowered, Step
-from lmstack.engine.kernels.structs import (
-    KV_FORMS,
+from lmstack.engine.kernels.mirrors import (
+    Attention,
     BufferStruct,
+    Matrix,
     OpStruct,
     ProgramStruct,
-    Spans,
     StepStruct,
-    address_of,
-    run_step,
 )
+from lmstack.engine.kernels.structs import KV_FORMS, Spans, address_of, run_step
 from lmstack.model import RopeSpec
 from lmstack.model.biases import AlibiBias, BucketBias, ScoreBias
 from lmstack.model.config import LayerSpec, TransformerConfig
@@ -50,6 +49,7 @@ _STREAMS = ("ids", "positions", "types")
 _ACTS = ("silu", "gelu", "gelu_tanh", "relu", "tanh", "quick_gelu")
 WIDEST_HEAD = 256  # what attention has room for
 MOST_LENGTHS = 16  # for which rotary tables are kept, where they depend on the length
+MOST_FLOATS = 1 << 26  # of a table that is computed for every position that the config allows
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,18 @@ class Program:
     """One pass. ``kv``: how a cache holds keys and values, one of `KV_FORMS`."""
 
     def __init__(self, lowered: Lowered, config: TransformerConfig, kv: str = "bfloat16") -> None:
+        check_widths(lowered, config)
         self._config, self._kv = config, KV_FORMS.index(kv)
         self._kept: list[Any] = [lowered]
         self._buffers = {id(b): i for i, b in enumerate(lowered.buffers)}
         self._matrices: list[Matrix] = []
         self._numbers: dict[int, int] = {}
-        self._positions = 1 << 31  # those of its tables
+        self._first, self._positions = -(1 << 31), 1 << 31  # those of its tables, from first on
         self._rows: dict[str, int] = {}  # of the tables that ids and types look into
         ropes = (s.fields.get("rope") for s in lowered.steps)
         self.ropes: list[RopeSpec] = list(dict.fromkeys(r for r in ropes if r is not None))
+        if self.ropes:
+            self._first = 0
         ops = (OpStruct * len(lowered.steps))(*(self._op(step) for step in lowered.steps))
         buffers = (BufferStruct * len(lowered.buffers))(
             *(BufferStruct(b.width, b.local, b.at) for b in lowered.buffers)
@@ -136,6 +139,7 @@ class Program:
             (Attention * max(1, len(layers)))(*layers),
         )
         self.width = 0 if lowered.output is None else lowered.output.width
+        self._given_width = 0 if lowered.input is None else lowered.input.columns
         self._rotary = RotaryCache(self.ropes, config.head_dim, config.max_positions)
 
     def run(
@@ -147,25 +151,21 @@ class Program:
         types: npt.NDArray[np.int32] | None = None,
         spans: Spans | None = None,
         cache: tuple[int, int] = (0, 0),
-        furthest: int = 0,
         length: int | None = None,
         given: Tensor | None = None,
         out: Tensor | None = None,
     ) -> Tensor:
         """The result, (N, `width`) float32, its last columns padding. ``cache``: the address of
-        the first layer's, and the bytes from one layer's to the next. ``furthest``: the highest
-        of ``positions``. ``length``: what ropes that depend on one reckon with. ``given``:
-        (N, D) float32 that the pass starts from. ``out``: where the result goes."""
+        the first layer's, and the bytes from one layer's to the next. ``length``: what ropes that
+        depend on one reckon with. ``given``: (N, D) float32 that the pass starts from. ``out``:
+        where the result goes."""
         if out is None:
             out = torch.empty(rows, self.width)
-        if furthest >= self._positions:
-            raise ContextLengthError(
-                f"position {furthest}, but the model has {self._positions}",
-                hint="cut or split the text",
-            )
         for name, given_ids in (("ids", ids), ("types", types)):
             self._check(name, given_ids)
-        rotary = self._rotary.tables(furthest + 1, length)
+        if given is not None and given.shape[1] != self._given_width:
+            raise EngineError(f"{given.shape[1]} columns are given, not {self._given_width}")
+        rotary = self._rotary.tables(self._furthest(positions) + 1, length)
         step = StepStruct(
             rows,
             0 if spans is None else len(spans.rows),
@@ -210,6 +210,20 @@ class Program:
             tensors = [each] if isinstance(each, Tensor) else [each.codes, each.scales, each.mins]
             kept += [tensor.numpy() for tensor in tensors if tensor is not None]
         return Parts(facts, self._structs, kept, more)
+
+    def _furthest(self, positions: npt.NDArray[np.int32] | None) -> int:
+        """The highest of ``positions``, all of which the tables have."""
+        if positions is None:
+            return 0
+        low, high = int(positions.min()), int(positions.max())
+        if high >= self._positions:
+            raise ContextLengthError(
+                f"position {high}, but the model has {self._positions}",
+                hint="cut or split the text",
+            )
+        if low < self._first:
+            raise InputError(f"position {low}, but those of the model begin at {self._first}")
+        return high
 
     def _check(self, name: str, ids: npt.NDArray[np.int32] | None) -> None:
         """C would read beyond the table."""
@@ -259,22 +273,25 @@ class Program:
         op.norm_weight, op.eps = self._floats(norm.weight), norm.eps
 
     def _set_table(self, op: OpStruct, step: Step) -> None:
-        op.stream = _STREAMS.index(step.fields["stream"])
         stream = step.fields["stream"]
-        if "sinusoids" in step.fields:
-            rows = torch.arange(self._config.max_positions + op.offset)
-            weight = sinusoids(rows, step.cols, halves=step.fields["sinusoids"])
-        elif hasattr(step.fields["table"], "codes"):
-            op.matrix = self._matrix(step.fields["table"])
-            self._rows[stream] = step.fields["table"].rows
-            return
+        op.stream = _STREAMS.index(stream)
+        table: Any = step.fields.get("table")
+        if hasattr(table, "codes"):
+            op.matrix, rows = self._matrix(table), table.rows
         else:
-            weight = step.fields["table"].weight
-        op.table, op.table_cols = self._floats(weight), weight.shape[1]
+            weight = self._sinusoids(op, step) if table is None else table.weight
+            op.table, op.table_cols = self._floats(weight), weight.shape[1]
+            rows = len(weight)
         if stream == "positions":
-            self._positions = min(self._positions, len(weight) - op.offset)
+            self._first = max(self._first, -op.offset)
+            self._positions = min(self._positions, rows - op.offset)
         else:
-            self._rows[stream] = len(weight)
+            self._rows[stream] = rows - op.offset
+
+    def _sinusoids(self, op: OpStruct, step: Step) -> Tensor:
+        rows = self._config.max_positions + op.offset
+        _refuse_large(rows, step.cols)
+        return sinusoids(torch.arange(rows), step.cols, halves=step.fields["sinusoids"])
 
     def _floats(self, values: Tensor | None) -> int | None:
         if values is None:
@@ -337,7 +354,17 @@ class Program:
             self._positions = min(self._positions, self._config.max_positions)
             reach = self._config.max_positions - 1
         heads = self._config.num_heads
+        _refuse_large(2 * reach + 1, heads)
         q = torch.zeros(1, 1, heads, 1)
         keys = torch.arange(2 * reach + 1)
         table = bias(q, q, torch.tensor([reach]), keys).expand(1, heads, 1, -1)
         return self._floats(table[0, :, 0]), reach
+
+
+def _refuse_large(rows: int, columns: int) -> None:
+    """A config may claim any number of positions; the reference ops compute those of a text."""
+    if rows * columns > MOST_FLOATS:
+        raise UnsupportedError(
+            f"a table of {rows} positions by {columns} has no native kernel",
+            hint="this model runs on the reference ops",
+        )

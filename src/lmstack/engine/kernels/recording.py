@@ -116,6 +116,8 @@ class Symbol:
 
     def __add__(self, other: Symbol | Tensor | int) -> Symbol:
         if isinstance(other, Symbol):
+            if other.width != self.width:
+                _refuse(f"a sum of {self.width} and {other.width} columns")
             return Symbol(Node("add", (self, other), self.width), inner=self.inner)
         if isinstance(other, int) and self.node.kind == "stream":
             offset = self.node.fields["offset"] + other
