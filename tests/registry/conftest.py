@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import re
 import struct
 import threading
@@ -20,16 +21,41 @@ import pytest
 
 from lmstack.registry import Store
 
-CONFIG = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+CONFIG = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "vocab_size": 1,
+    "hidden_size": 2,
+    "intermediate_size": 1,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "max_position_embeddings": 8,
+    "tie_word_embeddings": True,
+}
+LAYER = "model.layers.0."
+# Its tensors, and one that every loader leaves out: it takes the rest.
+SHAPES = {
+    "model.embed_tokens.weight": [1, 2],
+    "model.norm.weight": [2],
+    **{f"{LAYER}{name}_layernorm.weight": [2] for name in ("input", "post_attention")},
+    **{f"{LAYER}self_attn.{name}_proj.weight": [2, 2] for name in "qkvo"},
+    **{f"{LAYER}mlp.{name}_proj.weight": [1, 2] for name in ("gate", "up")},
+    f"{LAYER}mlp.down_proj.weight": [2, 1],
+}
+REST = f"{LAYER}self_attn.rotary_emb.inv_freq"
 
 
-def safetensors(count: int = 16) -> bytes:
-    """A safetensors file with one float32 vector that does not compress."""
+def safetensors(count: int = 64) -> bytes:
+    """The weights of `CONFIG`, ``count`` float32 in all, which do not compress."""
     data = b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(count // 8 + 1))[: 4 * count]
-    header = json.dumps(
-        {"w": {"dtype": "F32", "shape": [count], "data_offsets": [0, 4 * count]}}
-    ).encode()
-    return struct.pack("<Q", len(header)) + header + data
+    used = sum(math.prod(shape) for shape in SHAPES.values())
+    header, at = {}, 0
+    for name, shape in {**SHAPES, REST: [count - used]}.items():
+        end = at + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
 
 
 def wheel(package: str, version: str, files: dict[str, bytes], metadata: str = "") -> bytes:
@@ -190,7 +216,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def model_files() -> dict[str, bytes]:
-    """A folder that the registry takes for a language model (nothing can load it)."""
+    """A language model of one layer, two channels and no tokenizer."""
     return {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": safetensors()}
 
 

