@@ -11,8 +11,8 @@ NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
 JOBS ?= 2
 QUESTION ?= How do I open the web page?
 
-.PHONY: demo test test-long check format docs clean
 .PHONY: bench bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks
+.PHONY: demo test test-long fuzz check format docs clean
 
 demo: $(VENV)/.base
 	@$(LMSTACK) pull
@@ -30,6 +30,12 @@ test: $(VENV)/.dev chromium postgresql
 
 test-long: $(VENV)/.dev chromium postgresql
 	@$(BIN)/pytest -m "long"
+
+# Mutated model folders under gcc's sanitizers: 25 for each of the 820 whole ones. START and SEEDS:
+# others, or fewer. One that went wrong again: $(BIN)/python -m tests.fuzz.run --sanitize --seed N
+fuzz: $(VENV)/.dev
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.run --sanitize --jobs $(JOBS) \
+	  --start $(or $(START),0) --seeds $(or $(SEEDS),20500)
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check -q src tests benchmarks examples

@@ -12,6 +12,7 @@ import threading
 import time
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,9 @@ from lmstack.core import (
     StoreError,
     UnsupportedError,
 )
+from lmstack.model import Transformer, TransformerConfig
+from lmstack.model.packed_folder import write_packed_folder
+from lmstack.model.quantizing import quantize_int8
 from lmstack.registry import Card, Store, content_digest, home, locked
 
 
@@ -329,3 +333,63 @@ def test_finding_a_model_is_quick(store, pulled):
     for _ in range(20):
         store.resolve("my-model")
     assert (time.process_time() - start) / 20 < 0.05
+
+
+def rewritten(path, change):
+    """A safetensors file whose header ``change`` has changed, its data filled up with zeros."""
+    raw = path.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    change(header)
+    end = max(facts["data_offsets"][1] for name, facts in header.items() if name[0] != "_")
+    text = json.dumps(header).encode()
+    data = raw[8 + size :].ljust(end, b"\0")
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def test_a_folder_that_would_not_load_is_refused_and_leaves_nothing(store, model_folder):
+    def wider(header):
+        name = "model.norm.weight"
+        end = max(facts["data_offsets"][1] for facts in header.values())
+        header[name] |= {"shape": [3], "data_offsets": [end, end + 12]}
+
+    rewritten(model_folder / "model.safetensors", wider)
+    with pytest.raises(FormatError, match=r"norm.weight has shape \(3,\), its config says \(2,\)"):
+        store.pull(model_folder)
+    assert list(store.folder.iterdir()) == []
+    assert store.models() == []
+
+
+def test_a_packed_folder_with_another_matrix_is_refused_and_leaves_nothing(store, tmp_path):
+    config = TransformerConfig(
+        vocab_size=9, hidden_size=32, intermediate_size=16, num_layers=1, num_heads=2,
+        num_kv_heads=2, head_dim=16, max_positions=8,
+    )  # fmt: skip
+    module = Transformer(config)
+    weights = {
+        key: quantize_int8(value.detach(), paired=key.endswith("up.weight"))
+        if value.dim() == 2
+        else value.detach()
+        for key, value in module.state_dict().items()
+    }
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    for rows, fits in ((4096, False), (32, True)):
+        weights["blocks.0.attention.out.weight"] = quantize_int8(torch.ones(rows, 32))
+        write_packed_folder(
+            folder, config, weights, "int8", {"architectures": ["LlamaForCausalLM"]}
+        )
+        if fits:
+            assert store.pull(folder).kind == "generate"
+            continue
+        with pytest.raises(FormatError, match=r"out.weight has shape \(4096, 32\)"):
+            store.pull(folder)
+        assert list(store.folder.iterdir()) == []
+
+
+def test_a_family_that_is_unknown_is_refused_when_it_is_pulled(store, model_folder):
+    config = json.loads((model_folder / "config.json").read_text())
+    (model_folder / "config.json").write_text(json.dumps(config | {"model_type": "whisper"}))
+    with pytest.raises(UnsupportedError, match="whisper"):
+        store.pull(model_folder)
+    assert list(store.folder.iterdir()) == []

@@ -1,0 +1,65 @@
+"""A few mutated model folders of every form, and that the runner of many sees what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from tests.fuzz import run
+from tests.fuzz.bases import FORMS, Base, bases
+from tests.fuzz.run import PER_BASE, ROOT, one_seed, run_seeds
+
+BASES = bases()
+STRIDE = 431  # prime to the seeds of a base, so that all forms and many families have their turn
+SEEDS = range(7, len(BASES) * PER_BASE, STRIDE)
+
+
+def test_every_form_is_among_the_few() -> None:
+    assert {BASES[seed // PER_BASE].form for seed in SEEDS} == set(FORMS)
+
+
+@pytest.mark.parametrize("part", range(6))
+def test_a_mutated_folder_ends_in_an_error_of_ours_or_in_right_results(part: int) -> None:
+    for seed in SEEDS[part::6]:
+        assert one_seed(BASES, seed).startswith("end\t")
+
+
+def test_a_crash_is_reported_with_its_seed_and_the_seeds_after_it_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def dies_at_2(found: list[Base], seed: int) -> str:
+        del found
+        if seed == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return f"end\t{seed}\tright\n"
+
+    monkeypatch.setattr(run, "one_seed", dies_at_2)
+    report = run_seeds(range(5))
+    assert report.ends == {"right": 4}
+    assert [line.splitlines()[0] for line in report.findings] == [
+        "seed 2: the process ended with signal 9"
+    ]
+
+
+def test_what_is_neither_an_error_of_ours_nor_right_is_a_finding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stumbles(*_: object) -> str:
+        raise IndexError("of torch")
+
+    monkeypatch.setattr(run, "tried", stumbles)
+    found = one_seed(BASES, 7)
+    assert found.startswith(f"finding\t7\t{BASES[0].name}, ")
+    assert "IndexError: of torch" in found
+
+
+@pytest.mark.long
+def test_no_mutated_folder_reads_or_writes_beyond_its_memory() -> None:
+    """Every base with each of its seeds, under gcc's sanitizers."""
+    count = str(len(BASES) * PER_BASE)
+    command = [sys.executable, "-m", "tests.fuzz.run", "--sanitize", "--seeds", count]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
