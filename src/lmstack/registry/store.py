@@ -315,6 +315,8 @@ class Store:
             licence, commit, left = fetch_repository(ref, staged, parts, progress)
             exact = HubRef(ref.repository, commit, ref.part)
             return Origin(str(exact), licence, notes=(*_left_out(left), *_converted(staged)))
+        if not is_exported(ref.path):
+            _check(ref.path)  # under its own name, and before it is copied
         copy_files(ref.path, staged, progress)
         return Origin(str(ref.path.resolve()), notes=_converted(staged))
 
@@ -386,11 +388,16 @@ class Store:
 def _converted(staged: Path) -> tuple[str, ...]:
     """Notes of `convert`, of a model that nobody vouches for: one that would not load is an error
     here, before it has a name."""
+    notes = convert(staged, Recipe())
+    _check(staged)
+    return notes
+
+
+def _check(path: Path) -> None:
+    # Imported here: listing models must not wait for torch.
     from lmstack.model.loading import check_model
 
-    notes = convert(staged, Recipe())
-    check_model(staged)
-    return notes
+    check_model(path)
 
 
 def _package(source: str) -> PypiRef:
