@@ -36,6 +36,12 @@ def saved(folder: Path, seed: int, kind: str = "llama") -> Path:
             num_attention_heads=2, max_position_embeddings=640, initializer_range=0.2,
         )  # fmt: skip
         model = transformers.LlamaForCausalLM(config)
+    elif kind == "bert":
+        config = transformers.BertConfig(
+            vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+            num_attention_heads=2, max_position_embeddings=640, initializer_range=0.2,
+        )  # fmt: skip
+        model = transformers.BertModel(config)
     else:
         config = transformers.T5Config(
             **sizes, d_model=64, d_kv=32, d_ff=96, num_layers=2, num_heads=2,
@@ -165,6 +171,26 @@ def test_an_encoder_decoder_reads_the_text_and_repeats_it_as_it_is_served(
     assert abs(math.log(found.original_perplexity) - float(nll)) < 0.2  # of one window of two
     assert abs(found.change) < (1e-9 if form == "float32" else 0.01)
     assert (found.kl_divergence == 0) == (form == "float32")
+
+
+def test_encoders_are_compared_by_the_mean_and_the_lowest_cosine_of_passages(
+    tmp_path: Path,
+) -> None:
+    """One passage that a form spoils is told, however many it does not."""
+    one, other = (load(saved(tmp_path / str(seed), seed, "bert")) for seed in (0, 1))
+    text = SPEECH[:3000]
+    found = measured(one, other, text)
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr(quality, "text", lambda: text)
+        parts = [one.tokenizer.encode(part) for part in quality.passages()]
+        vectors = [
+            [model.module(torch.tensor([ids])).last_hidden_state[0].mean(0) for ids in parts]
+            for model in (one, other)
+        ]
+    cosines = torch.cosine_similarity(*(torch.stack(side).double() for side in vectors))
+    expected = quality.Closeness(len(parts), float(cosines.mean()), float(cosines.min()))
+    assert dataclasses.asdict(found) == pytest.approx(dataclasses.asdict(expected), rel=1e-4)
+    assert found.mean_cosine - found.lowest_cosine > 0.001
 
 
 def test_every_window_begins_as_every_prompt_does(

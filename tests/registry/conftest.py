@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -77,7 +78,8 @@ def wheel(package: str, version: str, files: dict[str, bytes], metadata: str = "
 @dataclass
 class Site:
     """``files``: path -> bytes. ``drops``: path -> bytes after which the connection breaks, once
-    each. ``pace``: path -> seconds between blocks of 64 kB. ``status``: path -> code instead."""
+    each. ``pace``: path -> seconds between blocks of 64 kB. ``status``: path -> code instead.
+    ``compresses``: for clients that take gzip, as many servers do unasked."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
@@ -86,6 +88,7 @@ class Site:
     status: dict[str, int] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     ranges: bool = True
+    compresses: bool = False
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     sent: dict[str, int] = field(default_factory=dict)
 
@@ -139,7 +142,11 @@ def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
             self._answer(206 if match else 200, data[start:], path)
 
         def _answer(self, code: int, data: bytes, path: str) -> None:
+            squeezed = site.compresses and "gzip" in self.headers.get("Accept-Encoding", "")
+            data = gzip.compress(data) if squeezed else data
             self.send_response(code)
+            if squeezed:
+                self.send_header("Content-Encoding", "gzip")
             kind = "application/octet-stream"
             if path.startswith("/simple/"):
                 kind = "text/html"

@@ -47,6 +47,30 @@ def test_broken_connection_goes_on_where_it_stopped(fetch, site):
     assert site.starts("/f") == ["", "bytes=100000-", "bytes=300000-"]
 
 
+def test_any_number_of_breaks_is_borne_while_bytes_come(fetch, site):
+    site.drops["/f"] = [50_000] * 8
+    assert fetch() == DATA
+    assert len(site.requests) == 9
+
+
+def test_server_that_compresses_what_it_sends_is_told_not_to(fetch, site):
+    site.files["/f"] = data = b"alike" * 100_000
+    site.compresses = True
+    site.drops["/f"] = [200_000]
+    assert fetch(sha256=hashlib.sha256(data).hexdigest(), size=len(data)) == data
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_body_shorter_than_the_stated_size_is_never_kept_nor_fetched_for_ever(
+    fetch, site, tmp_path, ranges
+):
+    site.ranges = ranges
+    with pytest.raises(RemoteError, match="cannot be fetched"):
+        fetch(sha256="", size=SIZE + 100)
+    assert not (tmp_path / "f").exists()
+    assert len(site.requests) == 6
+
+
 def test_partial_file_of_a_killed_download_is_continued(fetch, site, tmp_path):
     (tmp_path / "f.part").write_bytes(DATA[:400_000])
     assert fetch() == DATA
@@ -99,8 +123,9 @@ def test_dead_server_is_a_remote_error_that_keeps_what_came(fetch, site, tmp_pat
     assert (tmp_path / "f.part").stat().st_size == 100_000
 
 
-def test_server_error_is_tried_again(fetch, site):
-    site.status["/f"] = 503
+@pytest.mark.parametrize("code", [500, 503, 429])
+def test_server_error_is_tried_again(fetch, site, code):
+    site.status["/f"] = code
     with pytest.raises(RemoteError):
         fetch()
     assert len(site.requests) == 5

@@ -141,6 +141,16 @@ def test_removing_a_model_removes_its_forms(folder, store):
     assert kept(store) == []
 
 
+def test_forms_go_with_the_last_of_the_names_of_a_model(folder, store, tmp_path):
+    (tmp_path / "tiny").rename(tmp_path / "twin")
+    assert store.pull(tmp_path / "twin").digest == folder.digest
+    load("tiny", store, weights="int8")
+    store.remove("tiny")
+    assert len(kept(store)) == 1
+    store.remove("twin")
+    assert kept(store) == []
+
+
 def test_an_answer_names_the_form_beside_the_model(folder, store):
     assert load("tiny", store).digest == folder.digest
     assert load("tiny", store, weights="int8").digest == f"{folder.digest}+int8"

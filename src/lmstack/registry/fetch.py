@@ -99,13 +99,15 @@ def _receive_all(
     headers: dict[str, str],
     progress: Progress | None,
 ) -> None:
-    failures = 0
+    failures, farthest = 0, _size(part)
     while True:
-        before = _size(part)
         try:
             _receive(file, part, client, headers, progress)
         except httpx.TransportError as error:
-            failures = 0 if _size(part) > before else failures + 1
+            # Bytes that came before are no progress: a file that is too short would come for ever.
+            reached = _size(part)
+            failures = 0 if reached > farthest else failures + 1
+            farthest = max(farthest, reached)
             if failures >= _ATTEMPTS:
                 raise _unreachable(file, error) from error
             time.sleep(_PAUSE_S * 2**failures)
