@@ -1,0 +1,79 @@
+"""What `make mutants` counts: faults in what the code does, by module, against known ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tests.mutants import run
+from tests.mutants.faults import Fault, faults_of, without_words
+
+SOURCE = '''"""A module."""
+
+LIMIT = 3
+
+
+class Gate:
+    def opens(self, count: int, key: str) -> bool:
+        if count > LIMIT:
+            raise ValueError(f"{count} is too many", key)
+        return key == LIMIT
+'''
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "same"),
+    [
+        ('hint="free some space",', "hint=None,", True),
+        ('raise Error("it is bad")', 'raise Error("XXit is badXX")', True),
+        ('f"the log {path!r} is damaged",', 'f"the log {None!r} is damaged",', True),
+        ('return f"{a} of {b}"', 'return f"{b} of {a}"', True),
+        ('return record["hash"]', 'return record["HASH"]', False),
+        ('raise Error("it is bad", param="keys")', 'raise Error("it is bad", param=None)', False),
+        ('if name == "all of it":', 'if name != "all of it":', False),
+    ],
+)
+def test_words_for_people_are_not_what_is_tested(was: str, now: str, same: bool) -> None:
+    assert (without_words([was]) == without_words([now])) is same
+
+
+def test_faults_are_shown_where_they_are_and_words_left_out(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    path = tmp_path / "src" / "gate.py"
+    path.write_text(SOURCE)
+    found = list(faults_of(path, tmp_path))
+    assert {fault.file for fault in found} == {"src/gate.py"}
+    shown = {(fault.line, fault.was, fault.now) for fault in found}
+    assert (8, ("if count > LIMIT:",), ("if count >= LIMIT:",)) in shown
+    assert (10, ("return key == LIMIT",), ("return key != LIMIT",)) in shown
+    assert not [fault for fault in found if "TOO MANY" in fault.now[0] or "XX" in fault.now[0]]
+    assert all(fault.name.startswith("gate.") for fault in found)
+
+
+def fault(number: int) -> Fault:
+    return Fault(f"m.x_f__mutmut_{number}", "src/m.py", number, (f"a{number}",), (f"b{number}",))
+
+
+def test_known_faults_do_not_count_and_others_do() -> None:
+    sample = [fault(number) for number in range(5)]
+    outcomes = ("killed", "timeout", "survived", "survived", "killed")
+    results = {each.name: outcome for each, outcome in zip(sample, outcomes, strict=True)}
+    row = run.counted(sample, results, {sample[2].key, sample[4].key})
+    assert row == Counter(killed=2, timeout=1, survived=1, known=1)
+    assert run.share(row) == 3 / 4
+    assert "75.0%  below 85%" in run.shown({"engine": row})
+    assert run.share(Counter()) == 1
+
+
+def test_a_known_fault_needs_a_reason(tmp_path: Path) -> None:
+    path = tmp_path / "known.toml"
+    path.write_text('[[fault]]\nfile = "a.py"\nwas = ["a"]\nnow = ["b"]\nwhy = " "\n')
+    with pytest.raises(SystemExit, match="no reason"):
+        run.read_known(path)
+    path.write_text(path.read_text().replace('" "', '"it is the same"'))
+    assert run.read_known(path) == {("a.py", ("a",), ("b",))}
+
+
+def test_every_known_fault_has_a_reason_and_its_file() -> None:
+    assert all((run.ROOT / str(file)).is_file() for file, _, _ in run.read_known(run.KNOWN))
