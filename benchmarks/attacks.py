@@ -18,6 +18,7 @@ import collections
 import contextlib
 import ctypes
 import http.client
+import itertools
 import json
 import multiprocessing.sharedctypes
 import os
@@ -44,6 +45,8 @@ CHAT = "/v1/chat/completions"
 GUEST, ATTACKER = "key-of-a-guest", "key-of-an-attacker"
 EVERY_S = 0.5
 PATIENCE_S = 60.0
+# How long an attack lasts before the first chat: whoever comes first holds the places.
+LEAD_S = 2.0
 USUAL_DESCRIPTORS = 1024
 _COUNTING = threading.Lock()
 
@@ -80,12 +83,14 @@ def _body(**fields: Any) -> bytes:
     return json.dumps({"model": MODEL, "messages": [message], **fields}).encode()
 
 
-def _repeat(target: Target, body: bytes, at_once: int) -> None:
-    """``body`` again and again, ``at_once`` at a time, until the process is ended."""
+def _repeat(target: Target, at_once: int, body: Callable[[int], bytes]) -> None:
+    """Bodies one after the other, ``at_once`` at a time, until the process is ended. ``body`` is
+    given the number of the request, so that no two need be alike."""
+    numbers = itertools.count()
 
     def send() -> None:
         while True:
-            target.count(target.chat(body))
+            target.count(target.chat(body(next(numbers))))
 
     threads = [threading.Thread(target=send, daemon=True) for _ in range(at_once)]
     for thread in threads:
@@ -126,27 +131,35 @@ def _is_open(connection: socket.socket) -> bool:
 
 def unknown_fields(target: Target) -> None:
     """Bodies of 700,000 names that nobody knows, six at once."""
-    _repeat(target, _body(**{f"{n:x}": 0 for n in range(700_000)}), 6)
+    body = _body(**{f"{n:x}": 0 for n in range(700_000)})
+    _repeat(target, 6, lambda _: body)
 
 
 def patterns(target: Target) -> None:
-    """JSON Schemas of 2,500 regular expressions, six at once."""
-    properties = {
-        f"p{n}": {"type": "string", "pattern": f"^[a-z0-9]{{3,40}}-{n}$"} for n in range(2500)
-    }
-    schema = {"type": "object", "properties": properties, "required": list(properties)}
-    form = {"type": "json_schema", "json_schema": {"name": "many", "schema": schema}}
-    _repeat(target, _body(response_format=form, max_tokens=16), 6)
+    """JSON Schemas of 2,500 regular expressions, six at once, no two alike."""
+
+    def body(number: int) -> bytes:
+        pattern = "^([a-z]{1,9}[0-9]{2,9}){1,20}"
+        properties = {
+            f"p{n}": {"type": "string", "pattern": pattern + f"{n}$"} for n in range(2500)
+        }
+        properties[f"number{number}"] = {"type": "null"}
+        schema = {"type": "object", "properties": properties}
+        form = {"type": "json_schema", "json_schema": {"name": "many", "schema": schema}}
+        return _body(response_format=form, max_tokens=16)
+
+    _repeat(target, 6, body)
 
 
 def beams(target: Target) -> None:
     """Two beam searches of 32 beams and 512 tokens."""
-    _repeat(target, _body(num_beams=32, max_tokens=512, ignore_eos=True), 2)
+    _repeat(target, 2, lambda _: _body(num_beams=32, max_tokens=512, ignore_eos=True))
 
 
 def contrastive(target: Target) -> None:
     """Two contrastive searches over 32 candidates for 512 tokens."""
-    _repeat(target, _body(penalty_alpha=0.6, top_k=32, max_tokens=512, ignore_eos=True), 2)
+    fields = {"penalty_alpha": 0.6, "top_k": 32, "max_tokens": 512, "ignore_eos": True}
+    _repeat(target, 2, lambda _: _body(**fields))
 
 
 ATTACKS: dict[str, Callable[[Target], None]] = {
@@ -218,6 +231,7 @@ def attacking(name: str, target: Target) -> Iterator[None]:
     process.start()
     try:
         begun.wait(PATIENCE_S)
+        time.sleep(LEAD_S)
         yield
     finally:
         process.kill()

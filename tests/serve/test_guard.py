@@ -194,6 +194,13 @@ async def test_the_own_page_and_programs_can_post(http, headers):
         (PROXIED | {"x-forwarded-proto": "HTTPS, http", "origin": "https://lm.example"}, 200),
         (PROXIED | {"origin": "https://lm.example", "sec-fetch-site": "same-origin"}, 200),
         (PROXIED | {"origin": "https://LM.example"}, 200),
+        # Two proxies, of which the inner one is spoken to in plain HTTP.
+        (
+            PROXIED
+            | {"x-forwarded-proto": "http", "origin": "https://lm.example"}
+            | {"sec-fetch-site": "same-origin"},
+            200,
+        ),
         (PROXIED | {"origin": "http://lm.example"}, 200),
         ({"host": "localhost:8000", "origin": "http://localhost:8000"}, 200),
     ],

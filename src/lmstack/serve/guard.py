@@ -172,10 +172,11 @@ class OriginGuard:
         origin = headers.get("origin")
         if scope["method"] in SAFE_METHODS or origin in self._origins:
             return
+        # What the browser itself says, if it does: it knows the scheme that a proxy may hide here.
+        site = headers.get("sec-fetch-site")
         # Browsers always send Origin with a cross-site POST; other programs send none.
         own = origin is None or _is_own(origin, host, _scheme(scope, headers))
-        # What a browser itself says: it knows the scheme also where a proxy hides it from here.
-        if not own or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        if site in ("cross-site", "same-site") or not (own or site == "same-origin"):
             raise HttpError(
                 403,
                 "origin_not_allowed",
