@@ -125,6 +125,15 @@ def test_a_quantized_table_of_positions_is_refused(folder: Callable[..., Path]) 
         load_module(path, weights="int8")
 
 
+def test_a_matrix_whose_codes_are_of_other_rows_is_named(folder: Callable[..., Path]) -> None:
+    path = folder() / PACKED
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b'\\"head.weight\\": [37,', b'\\"head.weight\\": [99,'))
+    with pytest.raises(FormatError, match=r"head\.weight: a quantized matrix holds") as caught:
+        check_model(path.parent)
+    assert caught.value.hint == "get the model again"
+
+
 def test_a_missing_weight_is_named() -> None:
     weights = weights_of(CONFIG)
     del weights["blocks.1.attention.qkv.weight"]

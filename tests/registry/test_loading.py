@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lmstack.core import (
     FormatError,
@@ -365,3 +367,21 @@ def test_saving_keeps_that_no_token_is_forced(loaded, tmp_path):
     loaded(tmp_path / "theirs").save(tmp_path / "ours")
     saved = transformers.AutoConfig.from_pretrained(tmp_path / "ours")
     assert (saved.forced_eos_token_id, saved.decoder_start_token_id) == (None, 2)
+
+
+@pytest.mark.parametrize(("shape", "fits"), [((4, 8), True), ((4, 9), False), ((8,), False)])
+def test_a_projection_of_tokens_must_fit_the_model(write, loaded, shape, fits):
+    stages = (("", "st.Transformer"), ("1_Dense", "pylate.models.Dense.Dense"))
+    listed = [{"idx": i, "path": place, "type": name} for i, (place, name) in enumerate(stages)]
+    folder = write(
+        BERT,
+        modules=listed,
+        config_sentence_transformers={"query_length": 8},
+        **{"1_Dense__config": {"activation_function": "torch.nn.Identity"}},
+    )
+    save_file({"linear.weight": torch.ones(shape)}, folder / "1_Dense" / "model.safetensors")
+    if fits:
+        assert loaded(folder).late.projection.shape == shape
+        return
+    with pytest.raises(FormatError, match=f"has shape {re.escape(str(shape))}.*8 wide"):
+        loaded(folder)

@@ -182,7 +182,9 @@ class TransformerConfig(Config):
             self._check_count("embedding_size", low=1)
         for name in _FLAGS:
             if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name} is {shown(getattr(self, name))}, no flag", param=name)
+                raise InputError(
+                    f"{name} is {shown(getattr(self, name))}, not true or false", param=name
+                )
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(

@@ -14,7 +14,7 @@ import dataclasses
 import json
 import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,18 +90,26 @@ def read_packed(
         config = _config(json.loads(metadata["config"]))
         described: dict[str, list[int]] = json.loads(metadata["matrices"])
         for key, values in described.items():
-            rows, cols, group, bits, zero, paired = (int(value) for value in values)
-            parts = [views.pop(f"{key}.{n}") for n in _ORDER[:2]]
-            mins = views.pop(f"{key}.mins", None)
-            weights[key] = QuantizedMatrix(
-                parts[0], parts[1], mins, rows, cols, group, bits, zero, bool(paired)
-            )
-    except (*BROKEN_JSON, AttributeError, InputError, FormatError) as error:
+            weights[key] = _matrix(key, values, views, path)
+    except (*BROKEN_JSON, AttributeError, InputError) as error:
         raise damaged(path, f"its metadata are wrong: {error!r}") from error
     for name, tensor in views.items():
         if not tensor.is_floating_point():
             raise damaged(path, f"{name} holds {tensor.dtype} and is no part of a matrix")
     return config, weights | views
+
+
+def _matrix(
+    key: str, values: Sequence[int], views: dict[str, Tensor], path: Path
+) -> QuantizedMatrix:
+    """The matrix of which ``values`` are the `_FIELDS`; its parts are taken out of ``views``."""
+    rows, cols, group, bits, zero, paired = (int(value) for value in values)
+    codes, scales = (views.pop(f"{key}.{name}") for name in _ORDER[:2])
+    mins = views.pop(f"{key}.mins", None)
+    try:
+        return QuantizedMatrix(codes, scales, mins, rows, cols, group, bits, zero, bool(paired))
+    except FormatError as error:
+        raise damaged(path, f"{key}: {error.message}") from error
 
 
 def _config(values: dict[str, Any]) -> TransformerConfig:

@@ -119,4 +119,6 @@ def read_header(buffer: mmap.mmap, path: Path) -> tuple[dict[str, Any], dict[str
 
 
 def damaged(path: Path, what: str) -> FormatError:
-    return FormatError(f"{path} is damaged: {what}", hint="delete it; it is made anew")
+    # Only what lmstack keeps for itself is made anew.
+    hint = "get the model again" if path.name == PACKED else "delete it; it is made anew"
+    return FormatError(f"{path} is damaged: {what}", hint=hint)

@@ -215,10 +215,14 @@ def load(
         text = ModelText(folder.name, bare, None, GenerationDefaults(frozenset()), {})
     own = own_form(folder)
     form = asked_form(weights, dtype) or own or "float32"
+    module = load_form(folder, form, store.root, ops or REFERENCE_OPS, tokenizer)
+    late = late_interaction(path) if kind == "late-interaction" else None
+    if late is not None:
+        _check_projection(late, module.config.hidden_size, path)
     return LoadedModel(
         name=folder.name,
         digest=served_digest(folder, form, own),
-        module=load_form(folder, form, store.root, ops or REFERENCE_OPS, tokenizer),
+        module=module,
         tokenizer=text.tokenizer,
         template=text.template,
         generation=text.generation,
@@ -226,9 +230,21 @@ def load(
         kind=kind,
         labels=labels_of(config, path) if kind in _LABELLED else (),
         config=config,
-        late=late_interaction(path) if kind == "late-interaction" else None,
+        late=late,
         form=form,
     )
+
+
+def _check_projection(late: LateInteraction, width: int, path: Path) -> None:
+    if late.projection is None:
+        return
+    shape = tuple(late.projection.shape)
+    if len(shape) != 2 or shape[1] != width or not late.projection.is_floating_point():
+        raise FormatError(
+            f"{path}: the projection of its tokens has shape {shape} and"
+            f" {late.projection.dtype}, its model is {width} wide",
+            hint="get the model again, complete",
+        )
 
 
 def _config(path: Path) -> Mapping[str, Any]:
