@@ -7,6 +7,7 @@ import json
 import threading
 from typing import Any
 
+import httpx
 import pydantic_core
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from lmstack.core import OverloadedError, ScriptedModel
 from lmstack.serve import bodies, counting, create_app
-from lmstack.serve.bodies import SMALL_BYTES, Bodies
+from lmstack.serve.bodies import SMALL_BYTES, Bodies, Held
 from lmstack.serve.counting import MAX_NAMES, MAX_VALUES, count_json
 from lmstack.serve.errors import HttpError
 from lmstack.serve.intake import parse_json, validate
@@ -140,18 +141,37 @@ async def test_what_a_client_has_in_memory_is_bounded_and_given_back(monkeypatch
     monkeypatch.setattr(bodies, "MOST_BYTES_OF_ONE", 100)
     monkeypatch.setattr(bodies, "MOST_BYTES", 150)
     queue = Bodies()
-    with queue.holding("a") as first, queue.holding("a") as second, queue.holding("b") as other:
-        first.grow(60)
-        first.grow(80)
-        with pytest.raises(OverloadedError, match="80 bytes"):
-            second.grow(21)
-        other.grow(60)
-        with pytest.raises(OverloadedError):
-            second.grow(11)
-        second.grow(10)
-    with queue.holding("a") as again:
-        again.grow(100)
-    assert not queue._held
+    first, second, other = Held(queue, "a"), Held(queue, "a"), Held(queue, "b")
+    first.grow(60)
+    first.grow(80)
+    with pytest.raises(OverloadedError, match="80 bytes"):
+        second.grow(21)
+    other.grow(60)
+    with pytest.raises(OverloadedError):
+        second.grow(11)
+    second.grow(10)
+    for held in (first, second, other, first):
+        held.release()
+    Held(queue, "a").grow(100)
+    assert queue._held == {"a": 100}
+
+
+async def test_a_large_request_is_counted_until_it_is_answered(serve, monkeypatch):
+    large = {"model": "m", "messages": [{"role": "user", "content": "x" * 2 * SMALL_BYTES}]}
+    monkeypatch.setattr(bodies, "MOST_BYTES_OF_ONE", 3 * SMALL_BYTES)
+    app = create_app(models={"m": ScriptedModel(["a b c d"] * 3, delay_s=0.05)})
+    async with serve(app) as url, httpx.AsyncClient(base_url=url) as client:
+        async with client.stream(
+            "POST", "/v1/chat/completions", json=large | {"stream": True}
+        ) as slow:
+            lines = slow.aiter_lines()
+            await anext(lines)
+            refused = await client.post("/v1/chat/completions", json=large)
+            async for _ in lines:
+                pass
+        answered = await client.post("/v1/chat/completions", json=large)
+    assert (refused.status_code, answered.status_code) == (429, 200)
+    assert not app.state.serving.bodies._held
 
 
 async def test_a_client_with_too_much_in_memory_is_told_to_wait(http, monkeypatch):

@@ -1,8 +1,9 @@
 """Whose large bodies are in memory, and whose turn it is to have one parsed.
 
-Parsing megabytes holds up everybody else's threads and memory, so both are shared out by client:
-one body of a client is parsed at a time, in threads that do nothing else, and a client that sends
-many at once is told to wait. Bodies that are small are not looked at here.
+Parsing megabytes holds up everybody else's threads, and requests that wait for a model keep what
+was parsed, so both are shared out by client: one body of a client is parsed at a time, in threads
+that do nothing else, and a client with too many bytes in requests that are not answered yet is told
+to wait. Bodies that are small are not looked at here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -39,6 +40,11 @@ class Held:
         self._bodies.count(self._client, size - self.size)
         self.size = size
 
+    def release(self) -> None:
+        """The request has been answered."""
+        self._bodies.count(self._client, -self.size)
+        self.size = 0
+
 
 class Bodies:
     """The large bodies of one server; of its event loop only."""
@@ -48,21 +54,12 @@ class Bodies:
         self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="lmstack-body")
 
-    @contextlib.contextmanager
-    def holding(self, client: str) -> Iterator[Held]:
-        """Put around reading and parsing a body."""
-        held = Held(self, client)
-        try:
-            yield held
-        finally:
-            self.count(client, -held.size)
-
     def count(self, client: str, size: int) -> None:
         """Add ``size`` bytes to those of ``client``."""
         total = self._held.total() + size
         if size > 0 and (total > MOST_BYTES or self._held[client] + size > MOST_BYTES_OF_ONE):
             raise OverloadedError(
-                f"{self._held[client]} bytes of this client's requests are being read already",
+                f"{self._held[client]} bytes of this client's large requests are not answered yet",
                 hint="send fewer large requests at once",
                 retry_after_s=1,
             )

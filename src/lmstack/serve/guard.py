@@ -63,7 +63,8 @@ def unexpected(error: Exception, scope: Scope) -> HttpError:
 
 
 class Frame:
-    """Outermost. Sets ``request.state.request_id`` and ``.client`` (the peer's address)."""
+    """Outermost. Sets ``request.state.request_id``, ``.client`` (the peer's address) and
+    ``.at_end``: what is called when the request has been answered."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, stopping: StopSignal) -> None:
         self._app = app
@@ -86,6 +87,7 @@ class Frame:
             **scope.get("state", {}),
             "request_id": request_id,
             "client": f"ip:{peer[0]}" if peer else "ip:unknown",
+            "at_end": [],
         }
         status = 0
 
@@ -113,6 +115,8 @@ class Frame:
             if not status:
                 await error_response(failure)(scope, receive, framed)
         finally:
+            for release in scope["state"]["at_end"]:
+                release()
             self._metrics.in_flight.dec()
             self._count(scope, status or CLIENT_GONE, time.perf_counter() - start)
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from lmstack.core import shown
-from lmstack.serve.bodies import SMALL_BYTES
+from lmstack.serve.bodies import SMALL_BYTES, Held
 from lmstack.serve.counting import count_json
 from lmstack.serve.errors import ClientGoneError, HttpError, from_validation
 from lmstack.serve.fields import Body
@@ -75,12 +75,13 @@ async def read_json(request: Request, kind: type[B], limit: int = MAX_BODY_BYTES
             hint="send JSON with Content-Type: application/json",
         )
     client, bodies = request.state.client, serving_of(request).bodies
-    with bodies.holding(client) as held:
-        data = await _read(
-            request, limit, READ_TIMEOUT_S, lambda n: held.grow(n) if n > SMALL_BYTES else None
-        )
-        asked(data)
-        return await bodies.parsed(client, partial(_validated, kind=kind), data)
+    held = Held(bodies, client)
+    request.state.at_end.append(held.release)
+    data = await _read(
+        request, limit, READ_TIMEOUT_S, lambda n: held.grow(n) if n > SMALL_BYTES else None
+    )
+    asked(data)
+    return await bodies.parsed(client, partial(_validated, kind=kind), data)
 
 
 def parse_json(data: bytes) -> Any:
