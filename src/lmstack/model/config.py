@@ -52,9 +52,10 @@ Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "tanh"]
 Head = Literal["lm", "sequence", "token", "span", "pool", "none"]
 Pooling = Literal["first", "last", "mean"]
 
-# Well above any real model, to keep a lying file from asking for absurd memory or time. The
-# bytes of a tensor of any sizes that pass stay below 2^63, which torch needs even without memory.
-_MOST, _WIDEST = 1 << 31, 1 << 22
+# Well above any real model, to keep a lying file from asking for absurd memory or time. Sizes fit
+# 32 bits, as C has them; the bytes of a tensor of any that pass stay below 2^63, which torch needs
+# even without memory.
+_MOST, _WIDEST = (1 << 31) - 1, 1 << 22
 _LARGEST = 1e9  # of scales and bounds
 _CEILINGS = {
     **{"num_layers": 1 << 16, "num_experts": 1 << 12},

@@ -20,4 +20,4 @@ class LayerKind(Config):
 
     def __post_init__(self) -> None:
         if self.window is not None:
-            check_whole("window", self.window, 1, 1 << 31)
+            check_whole("window", self.window, 1, (1 << 31) - 1)

@@ -136,9 +136,9 @@ def test_an_encoder_that_read_more_than_its_tiles_hold_is_refused() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"positions": "sinusoidal", "max_positions": 1 << 31, **UNROTATED},
-        {"bias": "alibi", "max_positions": 1 << 31, **UNROTATED},
-        {"bias": "t5", "bias_max_distance": 1 << 31, **UNROTATED},
+        {"positions": "sinusoidal", "max_positions": (1 << 31) - 1, **UNROTATED},
+        {"bias": "alibi", "max_positions": (1 << 31) - 1, **UNROTATED},
+        {"bias": "t5", "bias_max_distance": (1 << 31) - 1, **UNROTATED},
     ],
 )
 def test_a_config_that_claims_any_number_of_positions_takes_no_memory_for_them(
