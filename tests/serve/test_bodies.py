@@ -134,7 +134,29 @@ async def test_one_body_of_a_client_is_parsed_at_a_time_and_others_do_not_wait()
     finally:
         release.set()
     assert await asyncio.gather(*slow) == ["slow"] * 6
-    assert not queue._turns
+
+
+async def test_a_client_pauses_after_a_body_and_others_do_not(monkeypatch):
+    monkeypatch.setattr(bodies, "PAUSE", 1e9)
+    queue = Bodies()
+    loop = asyncio.get_running_loop()
+    await queue.parsed("greedy", len, LARGE)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await queue.parsed("greedy", len, LARGE)
+    assert await queue.parsed("greedy", len, b"small") == 5
+    assert await queue.parsed("other", len, LARGE) == len(LARGE)
+    assert queue._turns["greedy"].free_at > loop.time() + 100
+
+
+async def test_clients_without_bodies_are_forgotten():
+    queue = Bodies()
+    await queue.parsed("one", len, LARGE)
+    with pytest.raises(ZeroDivisionError):
+        await queue.parsed("two", lambda data: 1 // 0, LARGE)
+    async with asyncio.timeout(30):
+        while queue._turns:
+            await asyncio.sleep(0.001)
 
 
 async def test_what_a_client_has_in_memory_is_bounded_and_given_back(monkeypatch):
