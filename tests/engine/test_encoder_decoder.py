@@ -263,16 +263,24 @@ def test_an_input_that_was_read_before_is_not_read_again(
 def test_what_was_made_of_an_input_for_a_request_that_failed_is_not_used_again(
     pair: tuple[Transformer, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Though a part of the output was computed from it before anything was drawn."""
     module, encoder = pair[0], pair[0].encoder
     assert encoder is not None
-    expected = generate(engine_of(module), range(30, 50)).tokens
-    engine, failed, packed = engine_of(module), Outcome(), encoder.packed
+    packed = encoder.packed
+
+    def outcome_of(engine: Engine) -> Outcome:
+        outcome = Outcome()
+        begun = dataclasses.replace(asked(range(30, 36), outcome), decoder_ids=(START, *range(20)))
+        engine.submit(begun)
+        drive(engine)
+        return outcome
+
+    expected = outcome_of(engine_of(module)).tokens
+    engine = engine_of(module, max_batch_tokens=8, max_sequences=8)
     with monkeypatch.context() as patch:
         patch.setattr(encoder, "packed", lambda *given: packed(*given) * torch.nan)
-        engine.submit(asked(range(30, 50), failed))
-        drive(engine)
-    assert failed.last.error is not None
-    again = generate(engine, range(30, 50))
+        assert outcome_of(engine).last.error is not None
+    again = outcome_of(engine)
     assert (again.tokens, again.last.cached_tokens) == (expected, 0)
 
 
