@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from lmstack.core import InputError, NotFoundError, StoreError
 from lmstack.safety import AuditLog, verify
 from lmstack.safety.audit import head_path
-from lmstack.safety.chain import GENESIS, KEY_VARIABLE
+from lmstack.safety.chain import GENESIS, KEY_VARIABLE, canonical
 
 KEY = b"0123456789abcdef0123456789abcdef"
 
@@ -237,6 +237,20 @@ def test_with_a_key_a_head_moved_back_without_it_is_found(path: Path) -> None:
     head_path(path).write_text(json.dumps(forged))
     assert verify(path).ok, "without the key nobody can tell"
     assert not verify(path, key=KEY).ok
+
+
+@pytest.mark.parametrize("mac", ["\ud800", "", None, 7, "0" * 64])
+def test_a_keyed_hash_of_whatever_kind_that_is_not_right_is_found(path: Path, mac: object) -> None:
+    *lines, last = filled(path, key=KEY)
+    path.write_bytes(b"".join([*lines, canonical({**json.loads(last), "mac": mac}) + b"\n"]))
+    report = verify(path, key=KEY)
+    assert (report.ok, report.bad_line) == (False, len(lines) + 1)
+    assert KEY_VARIABLE in report.reason
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_a_log_tells_whether_it_has_a_key(path: Path, key: bytes | None) -> None:
+    assert repr(AuditLog(path, key=key)) == f"AuditLog({str(path)!r}, keyed={key is not None})"
 
 
 def test_a_keyed_log_verifies_without_the_key_and_says_what_was_not_checked(path: Path) -> None:

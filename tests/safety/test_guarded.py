@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import threading
@@ -40,6 +41,7 @@ from lmstack.safety import (
     input_digest,
     verify,
 )
+from lmstack.safety.chain import RESERVED
 
 
 @pytest.fixture
@@ -120,6 +122,43 @@ async def test_every_record_names_the_models_digest(path: Path) -> None:
             await complete(model, bad)
     assert events(path) == ["accepted", "finished", "accepted", "failed", "refused"]
     assert {r["model"]["digest"] for r in records(path)} == {model.info.digest}
+
+
+def written(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without what the chain puts in and what time it took."""
+    return {k: v for k, v in record.items() if k not in {*RESERVED, "seconds"}}
+
+
+async def test_records_hold_this_and_nothing_else(path: Path) -> None:
+    """Whoever reads a log next year looks for these names."""
+    inner = ScriptedModel(["a b"])
+    model = GuardedModel(inner, audit=AuditLog(path), guards=["hidden_text"])
+    request = asked("hello", max_tokens=5, seed=3, temperature=0.5)
+    request = dataclasses.replace(request, client="key:1", request_id="r1")
+    usage = (await complete(model, request)).usage
+    with pytest.raises(GuardError):
+        await complete(model, dataclasses.replace(asked("\U000e0041"), request_id="r2"))
+    accepted, finished, refused = records(path)
+    about = {"client": "key:1", "model": {"name": inner.info.name, "digest": inner.info.digest}}
+    assert written(accepted) == {
+        **{"event": "accepted", "request": "r1", **about, "guards": ["hidden_text"]},
+        "sampling": {"max_tokens": 5, "n": 1, "seed": 3, "temperature": 0.5},
+        "input": {"sha256": input_digest(request), "characters": 5, "messages": 1},
+    }
+    digest = hashlib.sha256(b"a b").hexdigest()
+    assert 0 <= finished["seconds"] < 60
+    assert written(finished) == {
+        **{"event": "finished", "request": "r1", **about},
+        "usage": {**dataclasses.asdict(usage), "estimated": False},
+        "outputs": [
+            {"index": 0, "sha256": digest, "characters": 3, "finish_reason": "stop"},
+        ],
+    }
+    assert written(refused) == {
+        **{"event": "refused", "request": "r2", **about, "client": "local"},
+        "error": {"type": "GuardError", "code": GuardError.code},
+        "param": "messages[0]",
+    }
 
 
 async def test_accepted_is_on_disk_before_the_model_is_asked(path: Path) -> None:
@@ -345,8 +384,10 @@ async def test_what_is_too_large_is_refused_by_name(
 
 
 async def test_what_just_fits_passes() -> None:
-    limits = Limits(max_characters=10, max_messages=1, max_output_tokens=10)
-    assert await complete(GuardedModel(ScriptedModel(), limits=limits), asked("x" * 10))
+    limits = Limits(max_characters=10, max_messages=1, max_output_tokens=10, tokens_per_minute=100)
+    request = dataclasses.replace(asked("x" * 10, max_tokens=10), client="c" * 256)
+    model = GuardedModel(ScriptedModel(), limits=limits, count_tokens=lambda _: 90)
+    assert await complete(model, dataclasses.replace(request, request_id="r" * 256))
 
 
 @pytest.mark.parametrize(

@@ -141,8 +141,10 @@ def test_clients_do_not_share_a_bucket() -> None:
 
 def test_a_request_that_can_never_fit_is_told_so_instead_of_to_wait() -> None:
     limiter = RateLimiter(Limits(tokens_per_minute=100), clock=lambda: 0.0)
-    with pytest.raises(InputError, match="101 tokens"):
+    with pytest.raises(InputError, match="101 tokens, the limit is 100 a minute") as caught:
         limiter.reserve("c", 101)
+    assert caught.value.param == "max_tokens"
+    limiter.reserve("c", 100)
 
 
 def test_made_up_clients_do_not_fill_the_memory_and_idle_ones_are_forgotten() -> None:
@@ -150,11 +152,24 @@ def test_made_up_clients_do_not_fill_the_memory_and_idle_ones_are_forgotten() ->
     limiter = RateLimiter(Limits(requests_per_minute=60, max_clients=10), clock=clock)
     for i in range(10):
         limiter.reserve(f"c{i}")
-    with pytest.raises(OverloadedError, match="10 clients"):
+    with pytest.raises(OverloadedError, match="10 clients") as caught:
         limiter.reserve("one more")
-    clock.now = 2.0
+    assert caught.value.retry_after_s == 60
+    clock.now = 1.0
     limiter.reserve("one more")
     assert len(limiter._clients) == 1
+
+
+def test_what_ends_after_its_client_was_forgotten_puts_nothing_back() -> None:
+    clock = Clock()
+    limiter = RateLimiter(Limits(tokens_per_minute=60, max_clients=1), clock=clock)
+    slow = limiter.reserve("c", 30)
+    clock.now = 30.0
+    limiter.reserve("another", 60)
+    slow.settle(10)
+    assert list(limiter._clients) == ["another"]
+    with pytest.raises(OverloadedError):
+        limiter.reserve("another", 1)
 
 
 @pytest.mark.parametrize("name", ["max_characters", "requests_per_minute", "max_clients"])
