@@ -6,7 +6,7 @@ import contextlib
 import threading
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import InputError, OverloadedError
@@ -58,12 +58,15 @@ def test_what_is_used_never_exceeds_a_full_bucket_plus_what_flowed_in(
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(1, 60), st.integers(1, 60), st.floats(0, 40))
+@given(st.integers(1, 60), st.integers(1, 60), st.floats(0, 40), st.integers(60, 100))
+@example(60, 60, 1 / 3, 61)  # what flows in does not add up to the last bit
+@example(50, 60, 0.7, 68)
+@example(60, 60, 0.1, 73)
 def test_waiting_as_long_as_was_said_is_enough_and_any_shorter_is_not(
-    first: int, second: int, pause: float
+    first: int, second: int, pause: float, limit: int
 ) -> None:
     clock = Clock()
-    limiter = RateLimiter(Limits(requests_per_minute=None, tokens_per_minute=60), clock=clock)
+    limiter = RateLimiter(Limits(requests_per_minute=None, tokens_per_minute=limit), clock=clock)
     limiter.reserve("c", first)
     clock.now += pause
     try:
