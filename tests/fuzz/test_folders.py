@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 from tests.fuzz import run
 from tests.fuzz.bases import FORMS, Base, bases
+from tests.fuzz.containers import Safetensors
+from tests.fuzz.mutations import Mutant
 from tests.fuzz.run import PER_BASE, ROOT, one_seed, run_seeds
+from tests.fuzz.trial import FindingError, tried
+
+from lmstack.model.packed_header import PACKED
+from lmstack.model.quantizing import quantize_int8
 
 BASES = bases()
 STRIDE = 431  # prime to the seeds of a base, so that all forms and many families have their turn
@@ -54,6 +63,31 @@ def test_what_is_neither_an_error_of_ours_nor_right_is_a_finding(
     found = one_seed(BASES, 7)
     assert found.startswith(f"finding\t7\t{BASES[0].name}, ")
     assert "IndexError: of torch" in found
+
+
+def test_without_the_checks_a_small_matrix_is_a_finding(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """That a trial can fail: rows of zeros for those that are missing are no right result."""
+    base = next(base for base in BASES if base.form == "int8")
+    matrix = quantize_int8(torch.ones(47, 80))
+    file = Safetensors.parsed(base.files[PACKED])
+    matrices = json.loads(file.metadata["matrices"])
+    key = "blocks.0.mlp.down.weight"
+    assert matrices[key][:2] == [48, 80]
+    matrices[key] = [47, 80, matrix.group, 8, 128, 0]
+    file.metadata["matrices"] = json.dumps(matrices)
+    for tensor in file.tensors:
+        if tensor.name.startswith(key):
+            held = matrix.buffers()[tensor.name.rpartition(".")[2]]
+            tensor.shape = list(held.shape)
+            tensor.data = held.view(torch.uint8).numpy().tobytes()
+    mutant = Mutant({**base.files, PACKED: file.written()}, ("a small matrix",))
+    assert tried(base, mutant, tmp_path, 0) == "refused: FormatError"
+    for place in ("model.loading.check_weights", "engine.kernels.program.check_widths"):
+        monkeypatch.setattr(f"lmstack.{place}", lambda *_: None)
+    with pytest.raises((FindingError, RuntimeError)):
+        tried(base, mutant, tmp_path, 0)
 
 
 @pytest.mark.long
