@@ -40,7 +40,7 @@ SCALINGS: dict[str, dict[str, Any]] = {
         "beta_slow": 2.0,
         "truncate": False,
     },
-    "yarn_long": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2**20},
+    "yarn_long": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2**18},
     "yarn_short": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4},
     "yarn_mscale": {
         "rope_type": "yarn",

@@ -294,10 +294,12 @@ def test_the_key_comes_from_the_environment_and_is_never_shown(
 def test_a_short_key_is_refused_without_showing_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, "hunter2")
-    with pytest.raises(InputError) as caught:
+    monkeypatch.setenv(KEY_VARIABLE, short := "hunter2 hunter2"[:15])
+    with pytest.raises(InputError, match="has 15 bytes, at least 16 are needed") as caught:
         AuditLog(path)
-    assert "hunter2" not in str(caught.value)
+    assert short not in str(caught.value)
+    monkeypatch.setenv(KEY_VARIABLE, f"{short}!")
+    assert "keyed=True" in repr(AuditLog(path))
 
 
 # Crashes and full disks.
