@@ -93,6 +93,8 @@ def beside_long_prompts(url: str, model: str, seconds: int, length: int) -> dict
 
 def short(found: dict[str, Any]) -> str:
     first, gaps = found["first_token"], found["between"]
+    if first is None or gaps is None:  # a low rate on a slow machine, in a quick run's seconds
+        return "no answer within the time"
     return (
         f"{found['requests_per_s']:.2f} requests/s, {found['tokens_per_s']:.0f} tokens/s, first "
         f"token p95 {first['p95']:.2f} s, between p99 {gaps['p99'] * 1e3:.0f} ms, "
