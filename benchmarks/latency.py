@@ -123,7 +123,9 @@ def main() -> None:
         timed = ("--model", model, "--duration", str(given.seconds))
         full = load(url, *timed, "--concurrency", str(streams))[0]
         print(f"{streams} at a time: {short(full)}", flush=True)
-        rates = [round(full["requests_per_s"] * share, 3) for share in SHARES]
+        # A quick run's seconds on a busy machine would else hold no request at the lowest rate.
+        least = 2 / given.seconds
+        rates = [round(max(least, full["requests_per_s"] * share), 3) for share in SHARES]
         listed = ",".join(map(str, rates))
         loads = load(url, *timed, "--rates", listed, "--plot", str(picture))
         for share, each in zip(SHARES, loads, strict=True):

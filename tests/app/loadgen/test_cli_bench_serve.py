@@ -140,6 +140,16 @@ def test_a_load_that_nothing_answers_is_an_error(
     assert len(json.loads(file.read_text())["requests"][0]) == 3
 
 
+def test_a_rate_so_low_that_nothing_is_sent_is_said(
+    bench: Bench, serve: Serving, fake: Any
+) -> None:
+    with serve(fake()) as url:
+        code, out, err = bench("serve", url, "--rate", "0.001", "--duration", "0.2")
+    assert (code, out) == (1, "")
+    assert "error: no request fell into the time that was measured" in err
+    assert "--duration" in err
+
+
 def test_ctrl_c_gives_the_figures_so_far(
     bench: Bench, serve: Serving, fake: Any, tmp_path: Path
 ) -> None:

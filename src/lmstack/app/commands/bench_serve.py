@@ -40,7 +40,7 @@ from lmstack.app.failure import CommandLineError
 from lmstack.app.formats import printable
 from lmstack.app.output import Output
 from lmstack.app.stopping import EXIT_INTERRUPTED
-from lmstack.core import InputError, RemoteError, shown
+from lmstack.core import InputError, LmstackError, RemoteError, shown
 
 if TYPE_CHECKING:
     from lmstack.app.loadgen import Level, Outcome, Summary, Target
@@ -217,8 +217,14 @@ def _notes(target: Target, summaries: Sequence[Summary], asked: _Asked) -> list[
     return [*target.notes, *notes_of(summaries, length)]
 
 
-def _all_failed(outcomes: Sequence[Outcome]) -> RemoteError:
+def _all_failed(outcomes: Sequence[Outcome]) -> LmstackError:
     rows = [row for outcome in outcomes for row in outcome.rows]
+    if not rows:
+        return InputError(
+            "no request fell into the time that was measured: the rates are too low for it",
+            hint="a longer --duration, or higher --rates",
+            param="rates",
+        )
     kinds = sorted({str(row.error) for row in rows})
     said = next((row.detail for row in rows if row.detail), "")
     return RemoteError(
