@@ -55,8 +55,8 @@ MODULES = {
     ),
     "serve": Module(("src/lmstack/serve/*.py", "src/lmstack/serve/tasks/*.py"), ("tests/serve",)),
 }
-# Twice the processor time that the tests need is endless; one worker a fault, started from a
-# process in which torch computes nothing yet.
+# Four times the processor time that the tests need, and 20 s more, is endless; one worker a fault,
+# started from a process in which torch computes nothing yet.
 SETTINGS = """[mutmut]
 source_paths = src
 only_mutate =
