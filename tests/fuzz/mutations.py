@@ -89,10 +89,10 @@ def _reconfigured(base: Base, rng: random.Random) -> Mutant | None:
     """Another config, with weights that belong to it: it may be refused, else it must run."""
     config = config_of(base)
     changes = []
-    for _ in range(rng.randint(1, 3)):
-        config, change = _other_setting(config, rng)
-        changes.append(change)
     try:
+        for _ in range(rng.randint(1, 3)):
+            config, change = _other_setting(config, rng)
+            changes.append(change)
         module = randomized(config)
     except LmstackError:
         return None
