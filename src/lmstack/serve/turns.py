@@ -63,7 +63,7 @@ class Turns:
         if future.set_running_or_notify_cancel():
             try:
                 work()
-            except Exception as error:
+            except Exception as error:  # whoever asked raises it
                 future.set_exception(error)
             else:
                 future.set_result(None)
