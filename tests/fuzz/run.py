@@ -49,6 +49,10 @@ class Report:
     ends: Counter[str] = field(default_factory=Counter)
     findings: list[str] = field(default_factory=list)
 
+    @property
+    def run(self) -> int:
+        return self.ends.total() + len(self.findings)
+
     def found(self, line: str) -> None:
         self.findings.append(line)
         print(line, flush=True)
@@ -67,6 +71,8 @@ def run_seeds(seeds: range, jobs: int = 1, report: Report | None = None) -> Repo
         done = batch.finish(report)
         if done < batch.seeds.stop:  # the rest of a batch that crashed
             left.insert(0, range(done, batch.seeds.stop))
+        if len(left) % 10 == 0:
+            print(f"{report.run} of {len(seeds)} seeds", file=sys.stderr, flush=True)
     return report
 
 
@@ -206,8 +212,7 @@ def main() -> int:
     for end, count in report.ends.most_common():
         print(f"{count:7} {end}")
     taken = time.monotonic() - began
-    run = report.ends.total() + len(report.findings)
-    print(f"{run} of {given.seeds} seeds, {len(report.findings)} findings, {taken:.0f} s")
+    print(f"{report.run} of {given.seeds} seeds, {len(report.findings)} findings, {taken:.0f} s")
     return 1 if report.findings else 0
 
 
