@@ -7,8 +7,9 @@ KERNELS := src/lmstack/engine/kernels
 NATIVE := setup.py $(KERNELS)/build.py $(wildcard $(KERNELS)/*.[ch])
 NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
   || echo "The native ops were not built: models run on slower ones. $(LMSTACK) doctor says more."
-# Processes that run the tests, each of one thread: a file of tests stays in one of them.
-JOBS ?= 2
+# Processes that run the tests, each of one thread: a file of tests stays in one of them. One more
+# than there are processors, because tests wait for processes that they start.
+JOBS ?= 3
 QUESTION ?= How do I open the web page?
 
 .PHONY: bench bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks
@@ -22,11 +23,14 @@ demo: $(VENV)/.base
 	@printf '  %s up docs                                  open the page at http://127.0.0.1:8000\n' "$(LMSTACK)"
 	@printf '  make test                                              run every test\n'
 
+# Bytecode is kept even where the environment says otherwise: tests start hundreds of processes,
+# and each would compile lmstack anew. Files run in the order of their names: sorted by the number
+# of their tests, the slow ones, which have few, would come last and leave processors idle.
 test: $(VENV)/.dev chromium postgresql
 	@$(BIN)/ruff check src tests benchmarks examples
 	@$(BIN)/ruff format --check -q src tests benchmarks examples
 	@$(BIN)/mypy
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
+	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-long: $(VENV)/.dev chromium postgresql
 	@$(BIN)/pytest -m "long"

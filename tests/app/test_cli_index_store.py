@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 from tests.rag.stores.model import DIMENSIONS
-from tests.rag.stores.places import KINDS
+from tests.rag.stores.places import NAMES, in_turn
 
 from lmstack.rag.catalogue.vector_blob import VectorForm
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run
     from tests.rag.stores.places import Places
+
+LASTING = [name for name in NAMES if name != "memory"]
 
 
 def test_an_index_keeps_a_store_moves_and_is_compared_with_it(
@@ -64,8 +66,7 @@ def test_a_store_that_differs_fails_the_check(run: Run, docs: Path, embedder: Ha
     assert run("index", "verify", "--index", "my.idx").code == 0
 
 
-@pytest.mark.parametrize("form", get_args(VectorForm))
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.id != "memory"])
+@pytest.mark.parametrize(("kind", "form"), in_turn(LASTING, get_args(VectorForm)))
 def test_every_form_of_vectors_goes_into_every_store(
     run: Run, docs: Path, embedder: HashEmbedder, places: Places, kind: str, form: str
 ) -> None:

@@ -1,4 +1,7 @@
-"""`lmstack quantize` over the real models: its figures, what it refuses, and what it keeps."""
+"""`lmstack quantize` over the real models: its figures, what it refuses, and what it keeps.
+
+It takes minutes; the suite does the same with a tiny model.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from tests.app.conftest import Run
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.weights,
     pytest.mark.skipif(bool(native_problem()), reason="no native ops here"),
 ]
@@ -51,7 +55,7 @@ def test_the_default_model_in_int8_is_near_its_original(
     run: Run, own_store: Path, short_text: None
 ) -> None:
     """The text is too short to say whether perplexity changes by a hundredth, so what is made is
-    kept in any case; the long test below holds it to the limit."""
+    kept in any case; the test below holds it to the limit."""
     ran = run("quantize", MODEL, "--to", "int8", "--force", "--json")
     assert ran.code == 0, ran.err
     found = ran.json
@@ -109,7 +113,6 @@ def typed(
     return call
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("model", "form"),
     [

@@ -60,7 +60,7 @@ jobs = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(jobs, min_size=1, max_size=5),
     st.booleans(),

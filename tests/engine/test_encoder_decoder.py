@@ -173,7 +173,7 @@ configs = st.builds(
 ).map(lambda c: c.replace(num_blocks=c.num_blocks // c.block_size + 5))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(jobs, configs)
 def test_tokens_do_not_depend_on_mates_shared_inputs_preemption_or_order(
     pair: tuple[Transformer, Any], jobs: list[Any], config: EngineConfig

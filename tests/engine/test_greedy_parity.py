@@ -2,8 +2,8 @@
 
 transformers is asked with our tokens before it: if at every place its most likely token is the
 one that we chose, then by induction it would have generated the same text. That takes one pass
-a prompt instead of one a token. On one prompt its own ``generate`` is run as well. 48 tokens
-cross three blocks of the cache; `make test-long` goes on to 128.
+a prompt instead of one a token. On one prompt its own ``generate`` is run as well. 18 tokens
+cross a block of the cache; `make test-long` takes all prompts and goes on to 128.
 """
 
 from __future__ import annotations
@@ -50,16 +50,21 @@ def loaded(smollm2):
     return load(smollm2)
 
 
-@pytest.fixture(scope="module")
-def prompts(loaded):
+@pytest.fixture(
+    scope="module", params=[(5, 18), pytest.param((1, 128), marks=pytest.mark.long)], ids=str
+)
+def asked(request, loaded):
+    """Every fifth of the prompts or each of them, and how many tokens are generated for it."""
+    every, count = request.param
     tokenizer = loaded.tokenizer
     chats = [loaded.template.encode([Message("user", text)], tokenizer) for text in CHATS]
-    return chats + [tokenizer.encode(text) for text in PLAIN]
+    return [*chats, *map(tokenizer.encode, PLAIN)][::every], count
 
 
-@pytest.fixture(scope="module", params=[48, pytest.param(128, marks=pytest.mark.long)])
-def generated(request, loaded, prompts):
-    """So many tokens for each prompt, all of them in one engine at once."""
+@pytest.fixture(scope="module")
+def generated(loaded, asked):
+    """The tokens for each prompt, all of them in one engine at once."""
+    prompts, count = asked
     tokenizer = loaded.tokenizer
     vocabulary = Vocabulary(
         [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
@@ -68,7 +73,7 @@ def generated(request, loaded, prompts):
     )
     engine = Engine(loaded.module, vocabulary, EngineConfig())
     found: list[list[int]] = [[] for _ in prompts]
-    sampling = SamplingParams(temperature=0, max_tokens=request.param, ignore_eos=True)
+    sampling = SamplingParams(temperature=0, max_tokens=count, ignore_eos=True)
     engine.submit(
         *(
             EngineRequest(
@@ -80,7 +85,7 @@ def generated(request, loaded, prompts):
     while engine.step():
         pass
     engine.close()
-    assert {len(tokens) for tokens in found} == {request.param}
+    assert {len(tokens) for tokens in found} == {count}
     return found
 
 
@@ -91,17 +96,16 @@ def oracle(loaded, tmp_path_factory):
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def test_greedy_tokens_of_20_prompts_equal_those_of_transformers(prompts, generated, oracle):
-    assert len(prompts) == 20
-    for prompt, tokens in zip(prompts, generated, strict=True):
+def test_greedy_tokens_equal_those_of_transformers(asked, generated, oracle):
+    for prompt, tokens in zip(asked[0], generated, strict=True):
         with torch.inference_mode():
             ids = torch.tensor([prompt + tokens[:-1]])
             logits = oracle(ids, logits_to_keep=len(tokens)).logits[0]
         assert logits.argmax(-1).tolist() == tokens
 
 
-def test_one_prompt_equals_what_transformers_generates(prompts, generated, oracle):
-    count = len(generated[0])
+def test_one_prompt_equals_what_transformers_generates(asked, generated, oracle):
+    prompts, count = asked
     with torch.inference_mode():
         out = oracle.generate(
             torch.tensor([prompts[0]]),

@@ -44,24 +44,26 @@ def rows(weights_store, smollm2) -> Tensor:
 
 @pytest.fixture(scope="module")
 def losses(smollm2, rows) -> Losses:
-    """Negative log-likelihoods in nats, (windows, WINDOW - 1): of a form of weights, with a form
-    of keys and values, on the first ``count`` windows."""
+    """Negative log-likelihoods in nats, (windows, length - 1): of a form of weights, with a form
+    of keys and values, on the first ``length`` tokens of the first ``count`` windows."""
     modules = functools.cache(lambda form: load_module(smollm2.gguf, weights=form))
 
     @functools.cache
-    def measured(form: str, kv: str = "bfloat16", count: int = len(rows)) -> Tensor:
+    def measured(
+        form: str, kv: str = "bfloat16", count: int = len(rows), length: int = WINDOW
+    ) -> Tensor:
         config = EngineConfig(kv_dtype=kv)
         table = range(WINDOW // config.block_size)
         executor, _ = open_executor(modules(form), config.replace(num_blocks=len(table)))
         assert executor.dtype == ("float32" if form == "float32" else "int8")
         found = []
-        for ids in rows[:count]:
-            hidden = executor.hidden(ids.tolist(), range(WINDOW), [Span(table, 0, WINDOW)], None)
+        for ids in rows[:count, :length]:
+            hidden = executor.hidden(ids.tolist(), range(length), [Span(table, 0, length)], None)
             targets = ids[1:].split(SLICE)
             for states, chosen in zip(hidden[:-1].split(SLICE), targets, strict=True):
                 scores = executor.logits(states).log_softmax(-1)
                 found.append(-scores.gather(1, chosen[:, None])[:, 0].double())
-        return torch.cat(found).view(count, WINDOW - 1)
+        return torch.cat(found).view(count, length - 1)
 
     return torch.inference_mode()(measured)
 
@@ -90,8 +92,16 @@ def test_blocks_of_the_file_with_keys_and_values_in_bytes_keep_perplexity(losses
     assert change(losses("file", "int8"), losses("float32")) < 0.005
 
 
-@pytest.mark.parametrize("form", ["int8", "file"])
-def test_hardly_a_token_is_scored_otherwise_than_in_floats(losses: Losses, form: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "length"),
+    [
+        ("file", 128),
+        *(pytest.param(form, WINDOW, marks=pytest.mark.long) for form in ("int8", "file")),
+    ],
+)
+def test_hardly_a_token_is_scored_otherwise_than_in_floats(
+    losses: Losses, form: str, length: int
+) -> None:
     """In one window perplexity itself moves by chance; what each token's score moves does not."""
-    moved = losses(form, "int8", 1) - losses("float32", count=1)
+    moved = losses(form, "int8", 1, length) - losses("float32", count=1, length=length)
     assert float(moved.square().mean().sqrt()) < 0.2

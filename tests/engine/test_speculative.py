@@ -124,7 +124,7 @@ def alone(module: Transformer, prompt: tuple[int, ...], options: dict[str, Any])
     return outcome
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(jobs, min_size=1, max_size=5), configs)
 def test_every_event_is_what_it_would_be_without_drafts(
     module: Transformer, jobs: list[Any], config: EngineConfig

@@ -300,7 +300,7 @@ def valid(tmp_path_factory) -> bytes:
     return write(tmp_path_factory.mktemp("gguf") / "m.gguf").read_bytes()
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_mutation_escapes_as_another_error(data, valid, tmp_path):
     """Bytes of the header overwritten, then perhaps the file cut: it loads or it is refused."""

@@ -92,8 +92,8 @@ def _edit(docs: Path, dice: random.Random) -> None:
         path.write_text(f"# {dice.choice(WORDS)}\n\n" + "\n\n".join(paragraphs) + "\n")
 
 
-@pytest.mark.parametrize("rounds", [20, pytest.param(100, marks=pytest.mark.long)])
-def test_index_equals_a_rebuild_after_hundreds_of_edits_with_kills(tmp_path, make_embedder, rounds):
+@pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.long)])
+def test_index_equals_a_rebuild_after_many_edits_with_kills(tmp_path, make_embedder, rounds):
     dice = random.Random(20_240_607)
     docs = tmp_path / "docs"
     docs.mkdir()
@@ -197,7 +197,7 @@ def test_changes_of_embedder_with_kills_lose_nothing(place, tmp_path, make_embed
             _edit(docs, dice)
         assert killable.run("update a", None) == 0
         active = "a"
-        for number in range(16):
+        for number in range(8):
             for _ in range(3):
                 _edit(docs, dice)
             kill = (dice.randint(0, 4), dice.uniform(0, 0.02)) if number % 4 != 3 else None
@@ -217,4 +217,4 @@ def test_changes_of_embedder_with_kills_lose_nothing(place, tmp_path, make_embed
                     _assert_equals_rebuild(index, tmp_path / f"rebuilt{number}", docs)
     finally:
         killable.close()
-    assert statuses.count(-signal.SIGKILL) >= 3
+    assert statuses.count(-signal.SIGKILL) >= 2

@@ -31,6 +31,7 @@ def test_the_public_surface_is_the_written_one() -> None:
 
 
 def test_every_public_name_can_be_imported() -> None:
+    """Packages look names up when they are used, so a wrong entry would show only then."""
     run = subprocess.run(
         [sys.executable, "-c", LOOKUP],
         input=WRITTEN.read_text(),

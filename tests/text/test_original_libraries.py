@@ -35,13 +35,22 @@ OPENAI = "llama_index/core/_static/tiktoken_cache"
 CL100K = f"{OPENAI}/9b5ad71b2ce5302211f9c61530b329a4922fc6a4"
 O200K = f"{OPENAI}/fb374d419588a4632f3f557e76b4b70aebbca790"
 MISTRAL = "mistral_common/data"
-SLOW = ("llama4", "qwen3.6", "tekken", "gemma", "mistral v2")
+SLOW = ("llama3", "llama4", "qwen3.6", "tekken", "gemma", "mistral v2", "mistral v3")
 NAMES = (
     *("gpt2", "cl100k", "o200k", "llama3", "llama4", "qwen2.5", "qwen3.6", "tekken"),
     *("mistral v1", "mistral v2", "mistral v3", "gemma", "deberta", "t5", "bert"),
 )
 OVERFLOW = ("o200k", "llama3", "llama4", "qwen2.5", "qwen3.6", "tekken")
-EACH = [pytest.param(name, marks=pytest.mark.long if name in SLOW else ()) for name in NAMES]
+# One of each algorithm.
+BY_KIND = ("gpt2", "mistral v1", "t5", "bert")
+
+
+def params(names, quick=frozenset(NAMES) - frozenset(SLOW)):
+    """Those of ``names`` that are not ``quick`` are in the long suite."""
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.long) for name in names]
+
+
+EACH = params(NAMES)
 KEEP_TEXT = [param for param in EACH if param.values[0] not in ("deberta", "t5", "bert")]
 
 
@@ -229,7 +238,7 @@ def test_ids_equal_the_original_library_on_any_text(sides, name, text):
     assert plain(ours, text) == theirs(text)
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", params(NAMES, BY_KIND))
 def test_a_megabyte_of_one_letter_is_cut_as_by_the_original(sides, name):
     ours, theirs = sides(name)
     assert plain(ours, LONG["one letter"]) == theirs(LONG["one letter"])
@@ -258,7 +267,7 @@ def test_text_comes_back_whole(sides, name, text):
     assert ours.decode(plain(ours, text)) == kept
 
 
-@pytest.mark.parametrize("name", ["gpt2", "cl100k", "o200k", "llama3"])
+@pytest.mark.parametrize("name", params(["gpt2", "cl100k", "o200k", "llama3"]))
 @settings(max_examples=60, deadline=None)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_come_back(sides, name, data):
@@ -266,7 +275,7 @@ def test_any_bytes_come_back(sides, name, data):
     assert decode_bytes(ours, encode_bytes(ours, data)) == data
 
 
-@pytest.mark.parametrize("name", ["cl100k", "o200k", "llama3", "qwen2.5"])
+@pytest.mark.parametrize("name", params(["cl100k", "o200k", "llama3", "qwen2.5"]))
 def test_control_tokens_in_trusted_text_have_their_ids(sides, name):
     ours, _ = sides(name)
     for token, index in ours.special_tokens.items():

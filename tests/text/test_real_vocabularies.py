@@ -35,7 +35,7 @@ NASTY = {
     "private and unassigned": "\ue000\U000f0000\U0010ffff\ufffe\ufdd0",
     "special strings": "<|im_start|>user<|im_end|> <|endoftext|> <repo_name>",
     "half special strings": "<|im_start|<|im_end|>|>",
-    "one letter": "a" * 100_000,
+    "one letter": "a" * 20_000,
     "one space": " " * 10_000,
     "one emoji": "🎉" * 5_000,
     "url": "https://example.org/a_b-c/%20?q=1&r=%F0%9F%8E%89#x",
@@ -83,7 +83,7 @@ def test_smollm2_text_comes_back_whole(ours, text):
     assert ours.decode(ours.encode(text, special=False)) == text
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
 def test_smollm2_ids_equal_transformers_on_any_text(ours, theirs, text):
     assert ours.encode(text) == theirs(text).input_ids

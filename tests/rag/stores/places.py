@@ -8,10 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,11 +23,27 @@ from tests.rag.stores.fake_weaviate import FakeWeaviate
 from tests.rag.stores.fakes import serve
 from tests.rag.stores.model import DIMENSIONS
 
-__all__ = ["KINDS", "Place", "Places"]
+__all__ = ["KINDS", "NAMES", "Place", "Places", "in_turn"]
 
 _ALL = ("memory", "sqlite", "faiss", "chroma", "chroma-server", "qdrant", "postgres")
 _FAKE = ("weaviate", "pinecone")
-KINDS = [pytest.param(kind, id=kind) for kind in _ALL + _FAKE]
+NAMES = _ALL + _FAKE
+KINDS = [pytest.param(kind, id=kind) for kind in NAMES]
+
+
+def in_turn(kinds: Sequence[str], forms: Sequence[str]) -> list[Any]:
+    """Parameters (kind, form): each kind with one form, the next kind with the next form; the
+    other pairs are in the long suite."""
+    return [
+        pytest.param(
+            kind,
+            form,
+            marks=() if number % len(forms) == place else pytest.mark.long,
+            id=f"{kind}-{form}",
+        )
+        for number, kind in enumerate(kinds)
+        for place, form in enumerate(forms)
+    ]
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def holds(tree: facts.Tree | None, fields: Fields) -> bool:
     return (all if isinstance(tree, facts.All) else any)(holds(p, fields) for p in tree.parts)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(some_fields, filters)
 def test_narrowing_keeps_every_row_that_matches(fields: Fields, where: Filter) -> None:
     assert holds(facts.narrow(where), fields) or not where.matches(fields)

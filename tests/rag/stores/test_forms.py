@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 from tests.rag.stores.kept import content, corpus, found, write
 from tests.rag.stores.model import DIMENSIONS
-from tests.rag.stores.places import KINDS
+from tests.rag.stores.places import NAMES, in_turn
 
 from lmstack.core import InputError
 from lmstack.rag import Index, IndexConfig
@@ -32,8 +32,7 @@ def assert_whole(index: Index) -> None:
     assert index.store_problem is None
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "form"), in_turn(NAMES, FORMS))
 def test_a_store_holds_the_vectors_of_every_form(kind, form, places, tmp_path, embedder):
     """Added, edited, removed, moved away and back: equal to an index made anew."""
     place, config = places.new(kind), IndexConfig(vectors=form)

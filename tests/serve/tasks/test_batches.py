@@ -98,7 +98,7 @@ def assert_same(one: Any, other: Any) -> None:
         assert one == other
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(texts=texts_of)
 def test_a_batch_gives_what_each_text_gives_alone_in_order(made: Any, texts: list[str]) -> None:
     together = made(texts)
