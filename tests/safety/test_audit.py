@@ -366,6 +366,26 @@ def test_a_whole_record_that_the_head_does_not_know_yet_is_kept(path: Path) -> N
     assert (report.ok, report.records) == (True, 5)
 
 
+def test_a_record_after_the_head_that_was_made_without_the_key_is_not_taken_in(path: Path) -> None:
+    """Who can write the log but has no key can make a record that only lacks the keyed hash."""
+    filled(path, 2, key=KEY)
+    torn(path, cut=1 << 20)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=KEY_VARIABLE):
+        AuditLog(path, key=KEY).append({"event": "after"})
+    assert path.read_bytes() == before
+
+
+def test_a_keyed_log_goes_on_after_a_record_that_its_head_does_not_know_yet(path: Path) -> None:
+    filled(path, 2, key=KEY)
+    head = head_path(path).read_bytes()
+    filled(path, 1, key=KEY)
+    head_path(path).write_bytes(head)
+    AuditLog(path, key=KEY).append({"event": "after"})
+    report = verify(path, key=KEY)
+    assert (report.ok, report.records) == (True, 5)
+
+
 def test_a_writer_killed_between_making_head_and_log_leaves_a_log_that_can_start(
     path: Path,
 ) -> None:
