@@ -13,6 +13,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -65,7 +66,9 @@ def server_config(app: Any, *, grace_s: int = DRAIN_S) -> uvicorn.Config:
     descriptors = descriptor_limit()
     places = Connections(min(MOST_CONNECTIONS, descriptors * 3 // 4))
     return uvicorn.Config(
-        OneLength(app),
+        # Not the app itself: uvicorn would call it without arguments to see if it is a factory.
+        partial(OneLength, app),
+        factory=True,
         # Not uvloop where some other package brought it: one loop everywhere.
         loop="asyncio",
         http=protocol_for(places),
