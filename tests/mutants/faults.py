@@ -17,9 +17,10 @@ from typing import Any
 
 __all__ = ["Fault", "faults_of", "results_of", "without_words"]
 
-# A text with a space in it, and lines of which only that is left, or which say something.
+# A text with a space in it, and lines of which only that is left (or nothing, where mutmut took
+# the text away), or which say something.
 _PROSE = re.compile(r'[fr]?"(?:[^"\\]|\\.)* (?:[^"\\]|\\.)*"')
-_SAID = re.compile(r'(?:\w+\()?"…"[),]*|[)\]},]*|(?:hint|help|description)=.*|log\.\w+\(.*')
+_SAID = re.compile(r'(?:\w+\()?"…"[),]*|[)\]},]*|None,|(?:hint|help|description)=.*|log\.\w+\(.*')
 _MANGLED = re.compile(r"x(?:_|ǁ\w+?ǁ)(\w+?)__mutmut_(?:orig|\d+)")
 
 

@@ -55,8 +55,10 @@ MODULES = {
     ),
     "serve": Module(("src/lmstack/serve/*.py", "src/lmstack/serve/tasks/*.py"), ("tests/serve",)),
 }
-# Four times the processor time that the tests need, and 20 s more, is endless; one worker a fault,
-# started from a process in which torch computes nothing yet.
+# mutmut stops the tests of a fault after multiplier * (the time that they took + constant) by the
+# clock, or twice that in processor time. The time leaves fixtures out, and other programs may have
+# the processors meanwhile: stopped too early, a fault that lives would count as noticed. One worker
+# a fault, started from a process in which torch computes nothing yet.
 SETTINGS = """[mutmut]
 source_paths = src
 only_mutate =
@@ -75,8 +77,8 @@ also_copy =
     benchmarks
     CHANGELOG.md
 process_isolation = forkserver
-timeout_multiplier = 2.0
-timeout_constant = 5.0
+timeout_multiplier = 3.0
+timeout_constant = 10.0
 """
 
 

@@ -29,6 +29,8 @@ class Gate:
         ('raise Error("it is bad")', 'raise Error("XXit is badXX")', True),
         ('f"the log {path!r} is damaged",', 'f"the log {None!r} is damaged",', True),
         ('return f"{a} of {b}"', 'return f"{b} of {a}"', True),
+        ('"bring it back, or drop it",', "None,", True),
+        ("self.limit,", "None,", False),
         ('return record["hash"]', 'return record["HASH"]', False),
         ('raise Error("it is bad", param="keys")', 'raise Error("it is bad", param=None)', False),
         ('if name == "all of it":', 'if name != "all of it":', False),
