@@ -14,7 +14,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["METRICS", "holm", "interval", "ndcg", "p_value", "recall", "reciprocal_rank"]
+__all__ = ["METRICS", "auc", "holm", "interval", "ndcg", "p_value", "recall", "reciprocal_rank"]
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES, PERMUTATIONS, SEED = 2000, 10_000, 0
@@ -71,3 +71,15 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         least = max(least, min(1.0, (len(ordered) - place) * p_values[name]))
         adjusted[name] = least
     return {name: adjusted[name] for name in p_values}
+
+
+def auc(positives: npt.ArrayLike, negatives: npt.ArrayLike) -> tuple[float, float, float]:
+    """How often a positive has the higher score than a negative, a tie counting half, with its
+    95 % interval (DeLong, DeLong and Clarke-Pearson 1988)."""
+    above, below = np.asarray(positives, np.float64), np.asarray(negatives, np.float64)
+    wins = (above[:, None] > below[None]) + 0.5 * (above[:, None] == below[None])
+    area = float(wins.mean())
+    parts = [wins.mean(axis) for axis in (1, 0)]
+    variance = sum(float(part.var(ddof=1)) / len(part) for part in parts if len(part) > 1)
+    half = 1.96 * math.sqrt(variance)
+    return area, max(0.0, area - half), min(1.0, area + half)

