@@ -28,7 +28,7 @@ __all__ = [
     "Match",
     "Patterns",
     "Status",
-    "is_left_out",
+    "is_fourth",
     "merged",
     "numbered",
     "without_a_quarter",
@@ -50,9 +50,9 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def is_left_out(document: str) -> bool:
-    """Whether a document with this id is among the quarter that is not indexed."""
-    return _digest(document)[0] % 4 == 0
+def is_fourth(name: str) -> bool:
+    """Whether what has this name or text is among a quarter of its like, by a hash."""
+    return _digest(name)[0] % 4 == 0
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def merged(items: Iterable[Item]) -> tuple[Item, ...]:
 def without_a_quarter(collection: Collection) -> Collection:
     """``collection`` with documents left out. Near misses whose document is left out are dropped:
     nothing near them is there any more."""
-    out = {name for name in collection.documents if is_left_out(f"{collection.name}/{name}")}
+    out = {name for name in collection.documents if is_fourth(f"{collection.name}/{name}")}
     items = []
     for item in collection.items:
         golds = tuple(replace(gold, left_out=gold.path in out) for gold in item.golds)

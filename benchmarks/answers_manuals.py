@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from answers_data import Collection, Gold, Item, is_left_out, merged
+from answers_data import Collection, Gold, Item, is_fourth, merged
 from pinned import DebianPackage, debian_folder
 
 __all__ = ["MANUALS", "Section", "neutral", "sections"]
@@ -94,7 +94,7 @@ def load(manual: Manual) -> Collection:
         out = {
             s.number
             for s in found
-            if s.asks and is_left_out(f"{manual.package.name}/{name}#{s.number}")
+            if s.asks and is_fourth(f"{manual.package.name}/{name}#{s.number}")
         }
         if len(out) < len(found):
             documents[name] = neutral(text, found, out, repeated)

