@@ -12,7 +12,7 @@ NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
 JOBS ?= 3
 QUESTION ?= How do I open the web page?
 
-.PHONY: bench bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks
+.PHONY: bench bench-answers bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks
 .PHONY: demo test test-long fuzz mutants check format docs clean
 
 demo: $(VENV)/.base
@@ -62,6 +62,12 @@ QUICKLY := $(if $(QUICK),--quick)
 bench: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/spine.py $(QUICKLY)
+
+# Answers on documents and questions by others: the tuning half, in about an hour on two cores.
+# The other half: $(BIN)/python benchmarks/answers.py --test --why REASON
+bench-answers: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/answers.py $(QUICKLY)
 
 bench-questions: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet

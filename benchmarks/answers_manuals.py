@@ -21,7 +21,7 @@ from functools import partial
 from answers_data import Collection, Gold, Item, is_fourth, merged
 from pinned import DebianPackage, debian_folder
 
-__all__ = ["MANUALS", "Section", "neutral", "sections"]
+__all__ = ["MANUALS", "Section", "any_of", "neutral", "sections"]
 
 _HEADING = r"<h([1-5])\b[^>]*>(.*?)</h\1>"
 # One of a question of DocBook's, which is a row of a table.
@@ -87,7 +87,7 @@ class Manual:
 
 def load(manual: Manual) -> Collection:
     own, asked = manual.questions(), (manual.asked or manual).questions()
-    repeated = _any_of(own.values())
+    repeated = any_of(own.values())
     documents, items = dict[str, str](), list[Item]()
     for name, text in manual.texts().items():
         found = sections(text, manual.heading)
@@ -144,7 +144,7 @@ def _numbered(section: Section) -> str:
     return f"<h{section.level}>§ {section.number}{words}</h{section.level}>"
 
 
-def _any_of(questions: Iterator[str] | Sequence[str]) -> re.Pattern[str]:
+def any_of(questions: Iterator[str] | Sequence[str]) -> re.Pattern[str]:
     """Any of ``questions`` in HTML: white space and tags may stand between their words."""
     longest_first = sorted(set(questions), key=len, reverse=True)
     gap = r"(?:\s|<[^<>]*>)*"

