@@ -42,7 +42,7 @@ from recording import add_options, result_file
 LOADERS = {**PASSAGES, **FITZ, **MANUALS}
 LOOKS = Path(__file__).with_name("answers_looks.jsonl")
 # Items of a collection and half; of those that the model writes about; of a quick run.
-ITEMS, WRITTEN, QUICK = 32, 4, 8
+ITEMS, WRITTEN, QUICK = 24, 4, 8
 QUICKEST = "consumer-contracts"
 
 
