@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
-from tests.app.page.looks import LARGE, LOOKS, WIDE, Look, family_of
+from tests.app.page.looks import LARGE, LOOKS, NARROW, WIDE, Look, family_of
 
 pytestmark = pytest.mark.browser
 
@@ -108,7 +108,12 @@ def test_fonts_and_size_are_those_of_the_look(
 
 @pytest.mark.parametrize(
     ("browser", "width"),
-    [*itertools.product(LOOKS, (320, 700)), (WIDE, 1600), (WIDE, 3440)],
+    [
+        *itertools.product((WIDE, LARGE), (320, 700)),
+        *(pytest.param(NARROW, width, marks=pytest.mark.long) for width in (320, 700)),
+        (WIDE, 1600),
+        (WIDE, 3440),
+    ],
     indirect=["browser"],
     ids=str,
 )
@@ -229,7 +234,7 @@ def test_nothing_moves_for_those_who_asked_for_less_motion(
     assert page.evaluate("document.getAnimations().length") == 0
 
 
-@in_every_look
+@pytest.mark.parametrize("browser", [WIDE, LARGE], indirect=True, ids=str)
 def test_panel_takes_the_window_of_a_phone_and_gives_it_back(browser: Any, filled: Any) -> None:
     page = filled(width=320, height=640)
     page.locator(".cite").first.click()

@@ -7,6 +7,7 @@ Covered: decoders, encoders, encoder-decoders, with any head.
 
 from __future__ import annotations
 
+import copy
 import functools
 import tempfile
 from collections.abc import Callable, Mapping
@@ -79,9 +80,8 @@ class Case:
         return _ours(self.family, self.architecture, variant, _Held(self))
 
     def config(self, variant: str) -> transformers.PretrainedConfig:
-        cls = getattr(transformers, self.architecture).config_class
-        changes = {} if variant == "plain" else self.variants[variant]
-        return cls(**{**self.settings, **changes})
+        """Made once and only read: a model gets a copy."""
+        return _config(self.family, self.architecture, variant, _Held(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,12 +129,20 @@ def randomized(model: torch.nn.Module, center: float = 1.0, seed: int = 0) -> to
     return model.eval()
 
 
+@functools.cache
+def _config(family: str, architecture: str, variant: str, held: _Held) -> Any:
+    del family
+    changes = {} if variant == "plain" else held.case.variants[variant]
+    cls = getattr(transformers, architecture).config_class
+    return cls(**{**held.case.settings, **changes})
+
+
 # Whoever asks first: a test that trains may be next.
 @functools.cache
 @torch.inference_mode(mode=False)
 def _theirs(family: str, architecture: str, variant: str, held: _Held) -> Any:
     del family
-    config = held.case.config(variant)
+    config = copy.deepcopy(held.case.config(variant))
     config._attn_implementation = "eager"
     torch.manual_seed(0)
     model = randomized(getattr(transformers, architecture)(config), held.case.center)

@@ -3,6 +3,7 @@ spellings, tensors that are missing or idle, and what is refused by name."""
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -61,7 +62,7 @@ def test_norms_of_old_checkpoints_are_gamma_and_beta(case, tmp_path):
 @pytest.mark.parametrize("stem", ["Bert", "Albert"])
 def test_a_file_of_pretraining_is_read_for_its_masked_words(stem, tmp_path):
     case = {"Bert": BERT, "Albert": ALBERT}[stem]
-    model = getattr(transformers, f"{stem}ForPreTraining")(case.config("plain"))
+    model = getattr(transformers, f"{stem}ForPreTraining")(copy.deepcopy(case.config("plain")))
     randomized(model).save_pretrained(tmp_path)
     values = batch(case, "plain", "none")
     with torch.no_grad():
