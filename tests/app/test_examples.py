@@ -1,12 +1,15 @@
-"""Every program in examples/ runs as its first line says, from the project's root."""
+"""Every program in examples/ runs as its first line says.
+
+In the process of the tests, which has imported already what each would import again.
+"""
 
 from __future__ import annotations
 
-import os
+import runpy
 import shutil
-import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,17 +41,21 @@ NEEDS = {"tag_names": "pii_ner", "translate": "flan_t5"}
 PAGE = "models.md"
 
 
-def run(name: str, *arguments: str, folder: Path = ROOT, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """``run(name, *arguments)``: what the program prints."""
+
+    def printed(name: str, *arguments: str, folder: Path = ROOT) -> str:
+        path = str(ROOT / "examples" / f"{name}.py")
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", [path, *arguments])
+        runpy.run_path(path, run_name="__main__")
+        return capsys.readouterr().out
+
+    return printed
 
 
 def test_no_example_is_left_out_or_grows_long() -> None:
@@ -62,6 +69,8 @@ def test_no_example_is_left_out_or_grows_long() -> None:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_an_example_prints_what_it_promises(
     request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Run,
     name: str,
     smollm2: ModelFolder,
     minilm: ModelFolder,
@@ -74,12 +83,13 @@ def test_an_example_prints_what_it_promises(
         folder = tmp_path
         (folder / "docs").mkdir()
         shutil.copy(ROOT / "docs" / PAGE, folder / "docs" / PAGE)
-    output = run(name, folder=folder, LMSTACK_HOME=str(smollm2.path.parents[1]))
+    monkeypatch.setenv("LMSTACK_HOME", str(smollm2.path.parents[1]))
+    output = run(name, folder=folder)
     for expected in EXPECTED[name]:
         assert expected in output
 
 
-def test_the_openai_client_example_streams_from_our_server() -> None:
+def test_the_openai_client_example_streams_from_our_server(run: Run) -> None:
     stop, ready = threading.Event(), threading.Event()
     urls: list[str] = []
 

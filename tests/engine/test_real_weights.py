@@ -31,6 +31,7 @@ def test_logits_of_paged_chunks_equal_those_of_the_forward_pass(smollm2, ids) ->
         torch.testing.assert_close(torch.cat(parts), module(ids).logits[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_packed_weights_give_the_same_distribution_in_bfloat16(smollm2, ids) -> None:
     """Bit-equal on AMD Zen 4; a processor with other kernels may sum in another order."""
     plain = load_module(smollm2.path, torch.bfloat16)

@@ -6,6 +6,7 @@ import ast
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,11 @@ class Source:
     path: Path
     text: str
     tree: ast.Module
+
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Every node of the tree: most rules look at all of them."""
+        return tuple(ast.walk(self.tree))
 
     @property
     def shown(self) -> str:

@@ -69,7 +69,7 @@ def hints_of(source: Any) -> Iterator[Hint]:
     }
     constructors = [
         range(node.lineno, (node.end_lineno or node.lineno) + 1)
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if isinstance(node, ast.FunctionDef) and node.name in ("__post_init__", "__init__")
     ]
 
@@ -77,7 +77,7 @@ def hints_of(source: Any) -> Iterator[Hint]:
         built = any(line in lines for lines in constructors)
         return Hint(f"{source.shown}:{line}", source.name, _text(node, constants), built)
 
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.keyword) and node.arg == "hint":
             yield hint(node.value, node.value.lineno)
     for name, value in constants.items():
@@ -121,7 +121,7 @@ def _defined(sources: Mapping[str, Any]) -> set[str]:
     """Functions, their parameters and the fields of classes."""
     found = set()
     for source in sources.values():
-        for node in ast.walk(source.tree):
+        for node in source.nodes:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 found.add(node.name)
             elif isinstance(node, ast.arg):
@@ -160,7 +160,7 @@ BEFORE_PATHS = re.compile(r"(--(index|docs|out|file|output)|mkdir -p|chmod -R \S
 
 def unquoted_paths(source: Any) -> Iterator[str]:
     """Values filled in where a hint's command takes a path, without ``shlex.quote``."""
-    keywords = (node for node in ast.walk(source.tree) if isinstance(node, ast.keyword))
+    keywords = (node for node in source.nodes if isinstance(node, ast.keyword))
     hints = [node.value for node in keywords if node.arg == "hint"]
     texts = [n for hint in hints for n in ast.walk(hint) if isinstance(n, ast.JoinedStr)]
     for before, value in (pair for text in texts for pair in pairwise(text.values)):
@@ -182,7 +182,7 @@ def test_every_variable_in_a_hint_is_read(hints: list[Hint], sources: Mapping[st
     read = {
         node.value
         for source in sources.values()
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     known = read | FOREIGN_VARIABLES

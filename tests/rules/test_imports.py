@@ -36,7 +36,7 @@ def imported(source: Any) -> Iterator[tuple[str, int]]:
     functions and TYPE_CHECKING included, `import_module("lmstack...")`, and in the `__init__.py`
     of a package any text that is the name of a module."""
     package = source.name if source.is_package else source.name.rpartition(".")[0]
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, node.lineno
@@ -142,7 +142,7 @@ def edges(sources: Mapping[str, Any]) -> dict[str, set[str]]:
 
 
 def _takes_more_than_submodules(source: Any, package: str, sources: Mapping[str, Any]) -> bool:
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Import) and any(a.name == package for a in node.names):
             return True
         if isinstance(node, ast.ImportFrom) and node.module == package:
@@ -187,7 +187,7 @@ def test_no_module_is_imported_by_a_computed_name(sources: Mapping[str, Any]) ->
         f"{source.shown}:{node.lineno}"
         for source in sources.values()
         if not source.is_package and source.name != "lmstack.core.extras"
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__")
         if not (node.args and isinstance(node.args[0], ast.Constant))
     ]

@@ -116,7 +116,7 @@ def test_public_names_are_sorted_and_named_once(sources: Mapping[str, Any]) -> N
 
 
 def forbidden(source: Any) -> Iterator[str]:
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         what = None
         if isinstance(node, ast.Import):
             what = next((a.name for a in node.names if a.name in FORBIDDEN_MODULES), None)
@@ -186,7 +186,7 @@ def test_nothing_is_left_for_later(sources: Mapping[str, Any]) -> None:
     wrong += [
         f"{source.shown}:{node.lineno} {ast.unparse(node)}"
         for source in sources.values()
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if isinstance(node, ast.Raise) and node.exc and "NotImplemented" in ast.unparse(node.exc)
     ]
     assert not wrong, "\n".join(wrong)
@@ -197,7 +197,7 @@ def test_an_empty_body_is_a_protocol_or_abstract(sources: Mapping[str, Any]) -> 
     for source in sources.values():
         protocols = {
             node.name: node
-            for node in ast.walk(source.tree)
+            for node in source.nodes
             if isinstance(node, ast.ClassDef)
             and any("Protocol" in ast.unparse(base) for base in node.bases)
         }
