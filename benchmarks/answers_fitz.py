@@ -132,7 +132,7 @@ def fitz_corpus() -> Collection:
                 golds = tuple(Gold(names[texts[each]]) for each in beside)
                 kinds = (_MODES.get(category, category),)
                 items.append(Item(row["query"], kinds, golds, near_miss=not answered))
-    documents = {path: text for text, path in names.items()}
+    documents = {path: text for text, path in names.items() if text.strip()}
     return without_a_quarter(Collection("fitz-corpus", "en", documents, merged(items)))
 
 
