@@ -113,7 +113,11 @@ async def test_the_stream_joined_is_the_whole_answer(model: LocalModel) -> None:
     whole = await complete(model, request)
     assert "".join(d.text for d in deltas) == whole.text
     assert [d.finish_reason for d in deltas if d.finish_reason] == ["length"]
-    assert deltas[-1].usage == whole.usage
+    # What was cached depends on what was asked before.
+    assert (
+        dataclasses.replace(deltas[-1].usage, cached_tokens=whole.usage.cached_tokens)
+        == whole.usage
+    )
     assert whole.usage.completion_tokens == 40
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.byte_tokens import byte_level
 from tests.serve.tiny_models import tiny_decoder
 
 from lmstack.core import InputError
 from lmstack.engine import EngineConfig
-from lmstack.registry import LoadedModel
-from lmstack.serve import LocalModel
+from lmstack.registry import LoadedModel, ModelFolder
+from lmstack.registry.card import Card
+from lmstack.serve import LocalModel, local
 from lmstack.text import Tokenizer
 
 
@@ -33,3 +36,22 @@ def test_a_draft_with_other_tokens_is_refused_before_anything_runs() -> None:
     with pytest.raises(InputError, match="has 258 tokens, the model has 257") as caught:
         LocalModel(loaded(3, "<|end|>"), draft=loaded(4, "<|end|>", "<|more|>"))
     assert caught.value.param == "draft"
+
+
+@pytest.mark.parametrize("reason", ["native_problem", "has_blocks", "own_form", None])
+def test_a_draft_is_held_in_int8_unless_something_speaks_against_it(
+    monkeypatch: pytest.MonkeyPatch, reason: str | None
+) -> None:
+    """No native ops, or files that are quantized already in one of two ways: each is enough."""
+    forms: list[object] = []
+
+    def load_weights(_folder: object, _store: object, weights: object) -> LoadedModel:
+        forms.append(weights)
+        return loaded(3, "<|end|>")
+
+    for name in ("native_problem", "has_blocks", "own_form"):
+        monkeypatch.setattr(local, name, lambda *_, said=name == reason: said)
+    monkeypatch.setattr(local, "load_weights", load_weights)
+    card = Card("tiny", "generate", "sha256:0", "", "", {}, "")
+    local.load_draft(ModelFolder(Path(), card), None)
+    assert forms == [None if reason else "int8"]

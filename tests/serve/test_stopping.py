@@ -59,3 +59,11 @@ async def test_whoever_no_longer_waits_is_forgotten():
     signal.set()
     await waits[2]
     assert not signal._waiting
+
+
+async def test_what_begins_after_the_signal_does_not_wait_for_another():
+    signal = StopSignal(finish_s=0)
+    signal.set()
+    await asyncio.wait_for(signal.wait(), 10)
+    with pytest.raises(HttpError):
+        await asyncio.wait_for(_answer(signal, asyncio.Event()), 10)
