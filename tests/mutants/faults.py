@@ -18,8 +18,9 @@ from typing import Any
 __all__ = ["Fault", "faults_of", "results_of", "without_words"]
 
 # A text with a space in it, and lines of which only that is left (or nothing, where mutmut took
-# the text away), or which say something.
+# the text away), or which say something; hints, also after what they belong to.
 _PROSE = re.compile(r'[fr]?"(?:[^"\\]|\\.)* (?:[^"\\]|\\.)*"')
+_HINT = re.compile(r', hint=(?:"…"|None)|, (?=\))')
 _SAID = re.compile(r'(?:\w+\()?"…"[),]*|[)\]},]*|None,|(?:hint|help|description)=.*|log\.\w+\(.*')
 _MANGLED = re.compile(r"x(?:_|ǁ\w+?ǁ)(\w+?)__mutmut_(?:orig|\d+)")
 
@@ -96,7 +97,7 @@ def _difference(
 
 def without_words(lines: Sequence[str]) -> list[str]:
     """What is left of lines without what is only read by people."""
-    plain = (_PROSE.sub('"…"', line) for line in lines)
+    plain = (_HINT.sub("", _PROSE.sub('"…"', line)) for line in lines)
     return [line for line in plain if not _SAID.fullmatch(line)]
 
 
@@ -105,10 +106,11 @@ def results_of(place: Path) -> dict[str, str]:
     from mutmut.stats import status_by_exit_code
 
     known = {"killed": "killed", "timeout": "timeout", "segfault": "killed"}
+    not_run = 255  # pytest failed, and not a test: mutmut calls that a timeout
     found: dict[str, str] = {}
     for path in (place / "mutants" / "src").rglob("*.meta"):
         codes: Mapping[str, Any] = json.loads(path.read_text())["exit_code_by_key"]
         for name, code in codes.items():
             if code is not None and (status := status_by_exit_code[code]) != "not checked":
-                found[name] = known.get(status, "survived")
+                found[name] = "survived" if code == not_run else known.get(status, "survived")
     return found

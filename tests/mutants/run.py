@@ -32,7 +32,11 @@ from tests.mutants.faults import Fault, faults_of, results_of
 ROOT = Path(__file__).parents[2]
 PLACE = ROOT / "build" / "mutants"
 KNOWN = Path(__file__).with_name("known.toml")
-COPIED = ("src", "tests", "docs", "examples", "benchmarks", "pyproject.toml", "CHANGELOG.md")
+ORDERED = Path(__file__).with_name("ordered.py")
+COPIED = ("src", "tests", "docs", "examples", "benchmarks", "pyproject.toml", "setup.py")
+COPIED += ("README.md", "LICENSE", "CHANGELOG.md")
+# What each process of tests has loaded when it starts.
+PRELOADED = ("hypothesis", "torch", "lmstack.engine", "lmstack.rag", "lmstack.serve")
 LEAST = 0.85
 SEED = 14
 OUTCOMES = ("killed", "timeout", "survived", "known")
@@ -58,7 +62,8 @@ MODULES = {
 # mutmut stops the tests of a fault after multiplier * (the time that they took + constant) by the
 # clock, or twice that in processor time. The time leaves fixtures out, and other programs may have
 # the processors meanwhile: stopped too early, a fault that lives would count as noticed. One worker
-# a fault, started from a process in which torch computes nothing yet.
+# a fault, started from a process in which torch computes nothing yet and pytest has collected
+# nothing: collected again in the same process, ids with a backslash change, and are not found.
 SETTINGS = """[mutmut]
 source_paths = src
 only_mutate =
@@ -75,8 +80,14 @@ also_copy =
     docs
     examples
     benchmarks
+    README.md
+    LICENSE
     CHANGELOG.md
+    setup.py
+    conftest.py
 process_isolation = forkserver
+forkserver_warmup = import
+preload_modules_file = preloaded.txt
 timeout_multiplier = 3.0
 timeout_constant = 10.0
 """
@@ -157,6 +168,8 @@ def prepared(name: str) -> Path:
             shutil.copytree(ROOT / top, place / top, ignore=ignored)
         else:
             shutil.copy(ROOT / top, place / top)
+    shutil.copy(ORDERED, place / "conftest.py")
+    (place / "preloaded.txt").write_text("\n".join(PRELOADED))
     (place / "setup.cfg").write_text(settings)
     (place / "stamp").write_text(stamp.hexdigest())
     return place

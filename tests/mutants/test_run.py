@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -31,6 +33,8 @@ class Gate:
         ('return f"{a} of {b}"', 'return f"{b} of {a}"', True),
         ('"bring it back, or drop it",', "None,", True),
         ("self.limit,", "None,", False),
+        ('raise Error(f"{n} is bad", hint="use a, b")', 'raise Error(f"{n} is bad", )', True),
+        ("return cut(text, limit)", "return cut(text, )", False),
         ('return record["hash"]', 'return record["HASH"]', False),
         ('raise Error("it is bad", param="keys")', 'raise Error("it is bad", param=None)', False),
         ('if name == "all of it":', 'if name != "all of it":', False),
@@ -79,3 +83,13 @@ def test_a_known_fault_needs_a_reason(tmp_path: Path) -> None:
 
 def test_every_known_fault_has_a_reason_and_its_file() -> None:
     assert all((run.ROOT / str(file)).is_file() for file, _, _ in run.read_known(run.KNOWN))
+
+
+def test_tests_named_in_any_order_run_as_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(run.ORDERED.read_text())
+    (tmp_path / "test_a.py").write_text("def test_2(): pass\ndef test_1(): pass\n")
+    (tmp_path / "test_b.py").write_text("def test_3(): pass\n")
+    named = ["test_b.py::test_3", "test_a.py::test_1", "test_a.py::test_2"]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *named]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[:3] == named[::-1]
