@@ -232,3 +232,41 @@ def test_each_look_at_the_test_half_says_why():
     log = BENCHMARKS / "answers_looks.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     assert all(row.keys() == {"date", "commit", "why"} and row["why"] for row in rows)
+
+
+def test_what_is_all_gold_counts_for_refusals_only():
+    from answers_data import Collection, Gold, Item
+    from answers_judge import Shown, Span
+    from answers_outcomes import judged, summary
+
+    texts = {"a.txt": "It is so."}
+    item = Item("Is it?", ("fact",), (Gold("a.txt"),))
+    quoted = Shown("It is so.", (Span("a.txt", 0, 9),), 0.8, valid=1)
+    refused = Shown("No answer.", (), 0.1, refused=True)
+    outcomes = [
+        judged(Collection("c", "en", texts, (item,), trivial=trivial), "default", item, each, texts)
+        for trivial in (True, False)
+        for each in (quoted, refused)
+    ]
+    found = summary(outcomes)
+    assert (found["right"]["hits"], found["right"]["of"]) == (1, 2)
+    assert (found["refused_wrongly"]["hits"], found["refused_wrongly"]["of"]) == (2, 4)
+    assert (found["precise"]["hits"], found["valid"]["of"]) == (1, 2)
+
+
+def test_confidence_is_compared_within_the_collections_that_have_both():
+    from answers_data import Collection, Gold, Item
+    from answers_judge import Shown
+    from answers_outcomes import judged, summary
+
+    there, gone = Gold("a.txt"), Gold("b.txt", left_out=True)
+    outcomes = [
+        judged(Collection(name, "en", {}, ()), "default", item, shown, {})
+        for name, confidences in (("both", (0.9, 0.8)), ("one", (0.1, None)))
+        for gold, confidence in zip((there, gone), confidences, strict=True)
+        if confidence is not None
+        for item in [Item("Is it?", ("fact",), (gold,))] * 2
+        for shown in [Shown("", (), confidence)]
+    ]
+    area = summary(outcomes)["auc_taken_away"]
+    assert (area["area"], area["above"], area["below"]) == (1.0, 2, 2)
