@@ -134,12 +134,16 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     half = "test" if args.test else "tuning"
-    if args.test and not args.resume:
-        look(args.why)
     outcomes: list[Outcome] = []
+    finished = {name: FOLDER / name / f"outcomes-{half}.json" for name in LOADERS}
+    if args.test and not (args.resume and any(kept.exists() for kept in finished.values())):
+        look(args.why)
+    if not (args.resume or args.misses or args.collection):
+        for kept in finished.values():
+            kept.unlink(missing_ok=True)
     with load_models() as models:
         for name in args.collection or LOADERS:
-            kept = FOLDER / name / f"outcomes-{half}.json"
+            kept = finished[name]
             if args.resume and kept.exists():
                 outcomes += read_outcomes(kept)
                 continue
