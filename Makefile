@@ -42,7 +42,7 @@ fuzz: $(VENV)/.dev
 	  --start $(or $(START),0) --seeds $(or $(SEEDS),20500)
 
 # Puts small faults into the code, one at a time, and counts those that the tests notice: 200 of
-# them, in some minutes of processor time for each module. MUTANTS=all: every one.
+# them, in an hour or more of processor time, most of it for engine. MUTANTS=all: every one.
 # MODULES="safety serve": only theirs.
 mutants: $(VENV)/.dev
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants.run $(MODULES) --mutants $(or $(MUTANTS),200) --jobs $(JOBS)
