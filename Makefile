@@ -7,9 +7,6 @@ KERNELS := src/lmstack/engine/kernels
 NATIVE := setup.py $(KERNELS)/build.py $(wildcard $(KERNELS)/*.[ch])
 NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
   || echo "The native ops were not built: models run on slower ones. $(LMSTACK) doctor says more."
-# Processes that run the tests, each of one thread: a file of tests stays in one of them. One more
-# than there are processors, because tests wait for processes that they start.
-JOBS ?= 3
 QUESTION ?= How do I open the web page?
 
 .PHONY: bench bench-answers bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks
@@ -23,6 +20,8 @@ demo: $(VENV)/.base
 	@printf '  %s up docs                                  open the page at http://127.0.0.1:8000\n' "$(LMSTACK)"
 	@printf '  make test                                              run every test\n'
 
+# Processes of one thread each, JOBS of them: a file of tests stays in one. One more than there are
+# processors on a small machine, because tests wait for processes that they start.
 # Bytecode is kept even where the environment says otherwise: tests start hundreds of processes,
 # and each would compile lmstack anew. Files run in the order of their names: sorted by the number
 # of their tests, the slow ones, which have few, would come last and leave processors idle.
@@ -30,7 +29,7 @@ test: $(VENV)/.dev chromium postgresql
 	@$(BIN)/ruff check src tests benchmarks examples
 	@$(BIN)/ruff format --check -q src tests benchmarks examples
 	@$(BIN)/mypy
-	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder
 
 test-long: $(VENV)/.dev chromium postgresql
 	@$(BIN)/pytest -m "long"
@@ -38,14 +37,14 @@ test-long: $(VENV)/.dev chromium postgresql
 # Mutated model folders under gcc's sanitizers: 25 for each of the 820 whole ones. START and SEEDS:
 # others, or fewer. One that went wrong again: $(BIN)/python -m tests.fuzz.run --sanitize --seed N
 fuzz: $(VENV)/.dev
-	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.run --sanitize --jobs $(JOBS) \
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.run --sanitize --jobs $(or $(JOBS),2) \
 	  --start $(or $(START),0) --seeds $(or $(SEEDS),20500)
 
 # Puts small faults into the code, one at a time, and counts those that the tests notice: 200 of
 # them, in an hour or more of processor time, most of it for engine. MUTANTS=all: every one.
 # MODULES="safety serve": only theirs.
 mutants: $(VENV)/.dev
-	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants.run $(MODULES) --mutants $(or $(MUTANTS),200) --jobs $(JOBS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants.run $(MODULES) --mutants $(or $(MUTANTS),200) --jobs $(or $(JOBS),2)
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check -q src tests benchmarks examples
@@ -64,7 +63,8 @@ bench: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/spine.py $(QUICKLY)
 
-# Answers on documents and questions by others: the tuning half, in about an hour on two cores.
+# Answers on documents and questions by others: the tuning half, in some ten minutes on two cores
+# once the documents are indexed.
 # The other half: $(BIN)/python benchmarks/answers.py --test --why REASON
 bench-answers: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet

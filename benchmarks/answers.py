@@ -1,6 +1,6 @@
 """How good answers are on documents and questions that others wrote, beside simpler ways.
 
-    make bench-answers                              the tuning half, about an hour on two cores
+    make bench-answers                              the tuning half, ten minutes once indexed
     python benchmarks/answers.py --collection r-faq disflqa     some collections; records nothing
     python benchmarks/answers.py --misses 20        also items of the tuning half that went wrong
     python benchmarks/answers.py --writing          also the model writing, on a sample
