@@ -170,6 +170,23 @@ def test_clients_that_never_finish_a_head_keep_nobody_out(monkeypatch):
         assert chat.read().rstrip().endswith(b"[DONE]")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="has one loopback address")
+def test_a_flood_from_another_address_does_not_cost_an_older_client_its_place(monkeypatch):
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 16)
+    with running(create_app(models={"m": ScriptedModel()})) as url, contextlib.ExitStack() as held:
+        older = held.enter_context(connected(url, HALF_A_HEAD))
+        floods = []
+        for _ in range(10):
+            source = ("127.0.0.2", 0)
+            floods.append(socket.create_connection((url.host, url.port), 30, source))
+            held.enter_context(floods[-1]).sendall(HALF_A_HEAD)
+        for lost in floods[:2]:
+            with contextlib.suppress(ConnectionResetError):
+                assert reads_until_closed(lost) == b""
+        older.sendall(b"1\r\n\r\n")
+        assert status(older) == 200
+
+
 def test_a_connection_that_showed_a_key_outlives_a_flood_of_strangers(monkeypatch):
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 8)
     app = create_app(models={"m": ScriptedModel()}, api_keys=[KEY])

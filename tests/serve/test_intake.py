@@ -58,6 +58,7 @@ async def test_a_body_that_is_not_strict_json_is_400(http, app, route, data, wor
         answer = await client.post(route, content=data, headers=JSON)
     assert answer.status_code == 400
     assert words in answer.json()["error"]["message"]
+    assert answer.json()["error"]["code"] == "invalid_json"
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data", "", "application/jsonx"])

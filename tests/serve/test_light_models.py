@@ -1,17 +1,16 @@
-"""The embedder and the reranker without torch: they say what the long way says."""
+"""The embedder and the reranker without torch: they say what the long way says.
+
+Without real weights: `tests/serve/tasks/test_images.py`.
+"""
 
 from __future__ import annotations
-
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from lmstack.core import InputError, IntegrityError
+from lmstack.core import InputError
 from lmstack.engine import native_problem
 from lmstack.registry import ModelFolder, Store
-from lmstack.registry.packed import discard_packed, image_file
 from lmstack.serve.embedder import LocalEmbedder
 from lmstack.serve.images import keep_embedder, keep_reranker
 from lmstack.serve.light_models import light_embedder, light_reranker
@@ -71,39 +70,3 @@ def test_passages_get_the_same_scores(local_reranker, reranker, store):
     )
     assert light.score(QUERY, []).shape == (0,)
     assert light.info == local_reranker.info
-
-
-def test_there_is_none_of_a_form_that_was_never_loaded(embedder, minilm, store, tmp_path):
-    assert light_embedder(minilm, None, store) is None
-    assert light_embedder(minilm, "q4", store) is None
-    assert light_embedder(minilm, "int8", Store(tmp_path)) is None
-
-
-def test_weights_that_changed_are_refused(embedder, minilm, store, monkeypatch):
-    monkeypatch.setattr(type(store.hashes), "sha256", lambda self, path: "0" * 64)
-    with pytest.raises(IntegrityError):
-        light_embedder(minilm, "int8", store)
-
-
-def test_removing_a_model_removes_its_image(embedder, minilm, store, tmp_path):
-    root = tmp_path / "home"
-    path = image_file(root, minilm.digest, "int8")
-    path.parent.mkdir(parents=True)
-    path.touch()
-    discard_packed(root, minilm.digest)
-    assert not path.exists()
-
-
-def test_embedding_and_reranking_load_no_torch(embedder, local_reranker, minilm, reranker, store):
-    script = f"""
-import sys
-from pathlib import Path
-from lmstack.registry import Store
-from lmstack.serve.light_models import light_embedder, light_reranker
-store, models = Store(Path({str(store.root)!r})), Store(Path({str(minilm.path.parent.parent)!r}))
-light_embedder(models.resolve({minilm.name!r}), "int8", store).embed(["a b c"])
-light_reranker(models.resolve({reranker.name!r}), "int8", store).score("a", ["b"])
-print([name for name in ("torch", "fastapi", "jinja2") if name in sys.modules])
-"""
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "[]"

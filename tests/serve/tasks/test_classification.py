@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import lmstack
 from lmstack.core import ContextLengthError, InputError, UnsupportedError
 from lmstack.serve.tasks.classification import probabilities
+from lmstack.serve.tasks.zero_shot import MAX_LABELS, ZeroShotOptions
 
 from .conftest import TEXTS, Both, Make
 
@@ -121,13 +122,22 @@ def test_of_a_long_text_the_hypothesis_is_never_cut(nli: Both) -> None:
 
 @pytest.mark.parametrize("template", ["no place", "{} and {}", "{0}", "{label}"])
 def test_a_template_needs_one_place_for_the_label(nli: Both, template: str) -> None:
-    with pytest.raises(InputError, match="the template is"):
+    with pytest.raises(InputError, match="the template is") as caught:
         lmstack.task("zero-shot", nli.ours, labels="a", template=template)
+    assert caught.value.param == "template"
 
 
 def test_without_labels_there_is_nothing_to_choose_from(nli: Both) -> None:
-    with pytest.raises(InputError, match="no labels"):
+    with pytest.raises(InputError, match="no labels") as caught:
         lmstack.task("zero-shot", nli.ours)(TEXTS[0])
+    assert caught.value.param == "labels"
+
+
+def test_labels_are_bounded() -> None:
+    assert len(ZeroShotOptions(labels=("a",) * MAX_LABELS).labels) == MAX_LABELS
+    with pytest.raises(InputError, match=f"{MAX_LABELS + 1} labels") as caught:
+        ZeroShotOptions(labels=("a",) * (MAX_LABELS + 1))
+    assert caught.value.param == "labels"
 
 
 def test_a_model_without_entailment_says_what_it_can_do(bert: Both) -> None:

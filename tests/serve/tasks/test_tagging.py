@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 import lmstack
 from lmstack.core import ContextLengthError, InputError
@@ -61,6 +62,23 @@ def test_the_strategies_differ_on_these_texts(bert: Both) -> None:
     ner = lmstack.task("ner", bert.ours)
     found = {strategy: str(ner(TEXTS, aggregation=strategy)) for strategy in STRATEGIES}
     assert len(set(found.values())) == len(STRATEGIES)
+
+
+def test_by_default_what_is_written_together_is_one_entity(
+    bert: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here every token begins one, as the model has it."""
+    ner = lmstack.task("ner", bert.ours)
+    begins = torch.eye(len(LABELS))[LABELS.index("B-PER")] * 9
+    monkeypatch.setattr(
+        ner.encoder, "logits", lambda windows: [begins.repeat(len(each), 1) for each in windows]
+    )
+    text = "ada-love at paris"
+    entities = ner(text).entities
+    assert [text[each.start : each.end] for each in entities] == ["ada-love", "at", "paris"]
+    assert {each.label for each in entities} == {"PER"}
+    apart = ner(text, aggregation="first").entities
+    assert [text[each.start : each.end] for each in apart] == ["ada", "-", "love", "at", "paris"]
 
 
 @pytest.mark.parametrize(
