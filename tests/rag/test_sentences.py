@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ def _sentences(text: str) -> list[str]:
 
 
 @settings(deadline=None)
-@given(st.text(max_size=300) | st.text(alphabet="-*#>|`~.! \nab1", max_size=200))
+@given(st.text(max_size=300) | st.text(alphabet="-*#>|`~.! \nab1。「」！กข", max_size=200))
 def test_spans_ascend_and_have_no_space_at_their_ends(text):
     position = 0
     for start, end in sentence_spans(text):
@@ -53,9 +54,47 @@ def test_abbreviations_do_not_end_sentences():
     assert len(_sentences("Dr. Smith met Mr. Jones, e.g. in 1844. They talked.")) == 2
 
 
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ["これは文です。", "次の文です！", "本当ですか？", "はい。"],
+        ["中文句子。", "他说：“走吧。”然后走了。", "（括号。也是）完"],
+        ["彼は「行く。すぐに。」と言った。", "次。"],
+        ["値は３．１４です．", "次の文です．", "ｱｲｳ｡", "ｴｵ｡"],
+        ["本当?", "はい!", "版2.0が出た。"],
+        ["これは1)番です。", "次です。"],  # a bracket without its other half
+        ["閉じない「括弧。", "次の文。"],
+        ["यह एक वाक्य है।", "यह दूसरा है।"],
+    ],
+)
+@pytest.mark.parametrize("between", ["", " "])
+def test_full_stops_of_other_scripts_end_sentences_with_no_space_after(sentences, between):
+    assert _sentences(between.join(sentences)) == sentences
+
+
+def test_thai_ends_sentences_at_spaces_between_its_letters():
+    text = "สวัสดีครับ ผมชื่อสมชาย อายุ 30 ปี"
+    assert _sentences(text) == ["สวัสดีครับ", "ผมชื่อสมชาย", "อายุ 30 ปี"]
+
+
+def test_long_text_without_spaces_is_cut_after_a_full_stop():
+    text = "これは長い段落の文です。" * 4000
+    assert set(_sentences(text)) == {"これは長い段落の文です。"}
+
+
+def test_english_is_cut_as_before():
+    text = 'He said (it was so. Really!). "Is it?" asked the other. Version 2.0 came out.'
+    assert _sentences(text) == [
+        "He said (it was so. Really!).",
+        '"Is it?" asked the other.',
+        "Version 2.0 came out.",
+    ]
+
+
 def test_megabyte_without_a_break_is_quick():
     started = time.process_time()
     sentence_spans("a. B " * 200_000)
     sentence_spans("x" * 1_000_000)
     sentence_spans("- " * 300_000)
+    sentence_spans("「。" * 100_000)
     assert time.process_time() - started < 5

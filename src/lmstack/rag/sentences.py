@@ -1,7 +1,10 @@
 """Sentences as spans, for quoting and for cutting long paragraphs.
 
 Lines are read first (headings, list items, table rows, the lines of a fence and paragraphs do
-not run into one another), then each paragraph goes through nupunkt's Punkt model. Spans never
+not run into one another), then each paragraph goes through nupunkt's Punkt model, which knows
+sentences by the space after them. Where scripts have full stops of their own, or put no space after
+a sentence, these end it too: Chinese and Japanese outside of brackets and quotation marks, as their
+typesetting has it; Thai and Lao, which have no full stop, at spaces. Spans never
 include the markers of lists, quotes and headings, nor white space at their ends; together they
 hold every other character that is not white space, a fence line or a ruling line.
 """
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Literal
 
 import nupunkt
@@ -26,6 +30,23 @@ _FENCE = re.compile(r"[ \t]*(?:>[ \t]*)*(```+|~~~+)")
 _RULE = frozenset("-*_=|:+ \t\r\n")
 # What Punkt looks at to see whether a sentence ends there; most lines of a manual have none.
 _END = re.compile("[.?!\u2026](?=[\\s!?)\"';}\\]*:@({\\[\u201d\u00bb\u2019])")
+# Full stops that Punkt does not know: Chinese and Japanese, then Indic, Armenian, Arabic, Ethiopic,
+# Burmese and Khmer. A wide point within a number is none.
+_STOPS = "。｡！？\u0964\u0965\u0589\u06d4\u061f\u1362\u104b\u17d4"
+_WIDE_POINT = "．(?![0-9０-９A-Za-zＡ-Ｚａ-ｚ])"
+_OPEN, _CLOSE = "「『（【《〈〔［“(", "」』）】》〉〕］”)"
+# Of scripts without spaces, where a narrow sign may end a sentence with none after it.
+_EAST = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff66-\uff9f"
+_THAI = "\u0e01-\u0e5b\u0e81-\u0edf"
+_ENDS = (
+    rf"(?:[{_STOPS}]|{_WIDE_POINT})+|(?<=[{_EAST}])[!?]+(?=[{_EAST}])"
+    rf"|(?<=[{_THAI}])[ \t\n]+(?=[{_THAI}])"
+)
+_OTHER_END = re.compile(_ENDS)
+_OTHER_SIGN = re.compile(
+    rf"(?P<open>[{re.escape(_OPEN)}])|(?P<close>[{re.escape(_CLOSE)}])|{_ENDS}"
+)
+_CLOSED_END = re.compile(rf"(?:{_ENDS})[{re.escape(_CLOSE)}]*")
 # Punkt is linear in theory; in practice long texts without a blank line cost it dearly.
 _MAX_PROSE = 20_000
 
@@ -92,11 +113,14 @@ def _starts_item(line: str) -> bool:
 
 
 def split_prose(text: str, start: int, end: int) -> list[Span]:
-    """Sentences of ``text[start:end]`` by Punkt alone, stripped."""
+    """Sentences of ``text[start:end]``, a paragraph, stripped."""
     spans: list[Span] = []
     while end - start > _MAX_PROSE:
-        cut = text.rfind(" ", start + 1, start + _MAX_PROSE)
-        cut = cut if cut > start else start + _MAX_PROSE
+        most = start + _MAX_PROSE
+        cut = text.rfind(" ", start + 1, most)
+        if cut < 0:
+            cut = 1 + max(text.rfind(stop, start, most) for stop in _STOPS)
+        cut = cut if cut > start else most
         spans.extend(_punkt(text, start, cut))
         start = cut
     spans.extend(_punkt(text, start, end))
@@ -104,12 +128,31 @@ def split_prose(text: str, start: int, end: int) -> list[Span]:
 
 
 def _punkt(text: str, start: int, end: int) -> list[Span]:
-    if not _END.search(text, start, end):
-        return _stripped(text, start, end)
-    spans: list[Span] = []
-    for left, right in nupunkt.sent_spans(text[start:end]):
-        spans.extend(_stripped(text, start + left, start + right))
-    return spans
+    ends = {start, end, *_other_ends(text, start, end)}
+    if _END.search(text, start, end):
+        ends.update(start + right for _, right in nupunkt.sent_spans(text[start:end]))
+    pieces = pairwise(sorted(ends))
+    return [span for left, right in pieces for span in _stripped(text, left, right)]
+
+
+def _other_ends(text: str, start: int, end: int) -> list[int]:
+    """Ends of sentences that Punkt does not see. What is in brackets belongs to the sentence
+    around it, unless they do not match."""
+    if not _OTHER_END.search(text, start, end):
+        return []
+    depth, found = 0, list[int]()
+    for match in _OTHER_SIGN.finditer(text, start, end):
+        if match["open"]:
+            depth += 1
+        elif match["close"]:
+            depth -= 1
+        elif not depth:
+            found.append(match.end())
+        if depth < 0:
+            break
+    if depth:
+        return [match.end() for match in _CLOSED_END.finditer(text, start, end)]
+    return found
 
 
 def _stripped(text: str, start: int, end: int) -> list[Span]:

