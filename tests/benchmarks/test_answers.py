@@ -270,3 +270,67 @@ def test_confidence_is_compared_within_the_collections_that_have_both():
     ]
     area = summary(outcomes)["auc_taken_away"]
     assert (area["area"], area["above"], area["below"]) == (1.0, 2, 2)
+
+
+def test_rare_kinds_are_filled_up_by_turns_within_one_half(data):
+    def collection(name: str, count: int, **how) -> object:
+        items = [data.Item(f"{name} {n}", ("how",), (data.Gold("a"),)) for n in range(count)]
+        items += [data.Item(f"{name} gone {n}", ("how",), (data.Gold("a", left_out=True),))
+                  for n in range(9)]  # fmt: skip
+        return data.Collection(name, "en", {"a": ""}, tuple(items), **how)
+
+    large, small, trivial = (
+        collection("l", 60),
+        collection("s", 8),
+        collection("t", 60, trivial=True),
+    )
+    asked = {each.name: each.sample(4, tuned_on=True) for each in (large, small, trivial)}
+    there = {name: sum(i.status == "answerable" for i in items) for name, items in asked.items()}
+    found = data.of_kinds(["how", "why"], [large, small, trivial], asked, 16, tuned_on=True)
+    new = [item for items in found.values() for item in items]
+    assert len(new) + there["l"] + there["s"] == 16
+    assert all(item.tuned_on and item.status == "answerable" for item in new)
+    assert not {i.question for i in new} & {i.question for each in asked.values() for i in each}
+    in_half = sum(i.tuned_on and i.status == "answerable" for i in small.items)
+    assert len(found["s"]) == in_half - there["s"]
+    assert "t" not in found
+
+
+def test_what_is_asked_for_its_kind_counts_for_its_kind_alone():
+    from dataclasses import replace
+
+    from answers_data import Collection, Gold, Item
+    from answers_judge import Shown, Span
+    from answers_outcomes import judged, summaries
+
+    texts = {"a.txt": "So it is."}
+    item = Item("How?", ("how",), (Gold("a.txt"),))
+    shown = Shown("So it is.", (Span("a.txt", 0, 9),), 1.0, valid=1)
+    sampled = judged(Collection("c", "en", texts, (item,)), "default", item, shown, texts)
+    found = summaries([sampled, replace(sampled, sampled=False)])
+    count = {name: each["default"]["right"]["of"]
+             for name, each in (("kind", found["kinds"]["how"]), ("all", found["english"]),
+                                ("collection", found["collections"]["c"]))}  # fmt: skip
+    assert count == {"kind": 2, "all": 1, "collection": 1}
+
+
+def test_hotpot_golds_are_own_paragraphs_that_hold_the_answer(tmp_path, monkeypatch, data):
+    import answers_hotpot as hotpot
+
+    asked = [{"question": f"Which {n}?", "answer": f"Answer {n % 4}"} for n in range(12)]
+    asked.append({"question": "Is it?", "answer": "yes"})
+    texts = [f"{n}.{m}: " + (f"answer {n % 4}, yes." if m in (2, 5) else "no word of it")
+             for n in range(13) for m in range(10)]  # fmt: skip
+    (tmp_path / "asked").write_text(json.dumps(asked))
+    (tmp_path / "texts").write_text(json.dumps(texts))
+    monkeypatch.setattr(hotpot, "_SAMPLES", (("asked", "texts"),))
+    monkeypatch.setattr(hotpot, "source_files", lambda _, pair: [tmp_path / name for name in pair])
+    found = hotpot.hotpotqa()
+    assert len(found.items) == 12
+    out = [n for n in range(13) if data.is_fourth(f"hotpotqa/{asked[n]['question']}")]
+    assert 0 < len(out) < 6
+    for n, item in enumerate(found.items):
+        assert [gold.path for gold in item.golds] == [f"{10 * n + m:05}.txt" for m in (2, 5)]
+        assert item.status == ("taken_away" if n in out else "answerable")
+        assert all((gold.path in found.documents) == (n not in out) for gold in item.golds)
+    assert len(found.documents) == 10 * (13 - len(out))
