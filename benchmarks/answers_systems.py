@@ -27,7 +27,17 @@ from lmstack.rag import Answer, AnswerConfig, Answerer, Hit, Index, IndexView, R
 from lmstack.rag.filters import Condition
 from lmstack.rag.sentences import sentence_spans
 
-__all__ = ["Asked", "Found", "Models", "Prepared", "load_models", "prepared", "systems", "writing"]
+__all__ = [
+    "Asked",
+    "Found",
+    "Models",
+    "Prepared",
+    "load_models",
+    "prepared",
+    "systems",
+    "write_documents",
+    "writing",
+]
 
 FOLDER = CACHE / "answers"
 # Passages whose sentences the reranker reads.
@@ -80,7 +90,7 @@ def prepared(collection: Collection, models: Models) -> Iterator[Prepared]:
     of an answer is taken."""
     place = FOLDER / collection.name
     folder = place / "files"
-    _write(collection, folder)
+    write_documents(collection, folder)
     with document_wiring.open_index(place / "index", None, create=True) as index:
         result = index.update([folder])
         for problem in result.problems:
@@ -91,7 +101,8 @@ def prepared(collection: Collection, models: Models) -> Iterator[Prepared]:
         remembered.save()
 
 
-def _write(collection: Collection, folder: Path) -> None:
+def write_documents(collection: Collection, folder: Path) -> None:
+    """The files of a collection, and no others, in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         if path.name not in collection.documents:

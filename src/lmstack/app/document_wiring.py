@@ -6,7 +6,7 @@ Like `wiring`, imports what it wires when it is called. Does not cover what `lms
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -46,10 +46,13 @@ def open_index(
     embeds: bool = True,
     chunking: Mapping[str, Any] | None = None,
     vectors: VectorForm | None = None,
+    sources: Sequence[Path] = (),
+    note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Index]:
     """An index; without ``embeds`` no embedding model is needed, and none is loaded.
     ``chunking``: what changes in how documents are cut (`ChunkConfig`);
-    ``vectors``: how a new index keeps them."""
+    ``vectors``: how a new index keeps them. ``sources``: what goes into it, which chooses the
+    model of a new one where none is named; ``note`` is told of that."""
     from lmstack.rag import Index, IndexConfig
 
     if isinstance(folder, Path) and not create and not folder.exists():
@@ -58,8 +61,14 @@ def open_index(
             hint=f"lmstack index add --index {shlex.quote(str(folder))} DIR",
             param="index",
         )
-    name = embedder_name if rebuild else wiring.embedder_of_index(folder, embedder_name)
-    model = wiring.embedder(name) if embeds else None
+    model = None
+    if embeds:
+        name = embedder_name
+        if not rebuild:
+            name = wiring.embedder_of_index(folder, name, sources, note)
+        elif name is None and sources:
+            name = wiring.embedder_for(sources, note)
+        model = wiring.embedder(name)
     config = IndexConfig(vectors=vectors, lock_timeout_s=LOCK_TIMEOUT_S)
     with Index.open(folder, model, create, config=config, rebuild=rebuild) as index:
         if chunking:
@@ -106,7 +115,9 @@ def open_source(
     source = wiring.existing_folder(docs)
     folder = wiring.index_of(source)
     out.detail(f"the index of {docs} is {folder}")
-    with open_index(folder, embedder_name, create=True, rebuild=rebuild) as opened:
+    with open_index(
+        folder, embedder_name, create=True, rebuild=rebuild, sources=[source], note=out.note
+    ) as opened:
         with (
             out.timed("indexing"),
             indexing.shown_progress(out, f"Indexing {docs}") as progress,

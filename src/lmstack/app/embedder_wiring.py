@@ -9,17 +9,21 @@ openai:text-embedding-3-small,dimensions=512
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from lmstack.app.output import Output
 from lmstack.app.task_wiring import WeightForm
-from lmstack.core import Embedder, InputError, NotFoundError, shown
+from lmstack.core import Embedder, InputError, ModelInfo, NotFoundError, shown
 
 if TYPE_CHECKING:
     from lmstack.registry import ModelFolder
 
 __all__ = [
     "DEFAULT_EMBEDDER",
+    "MULTILINGUAL",
+    "embedder_for",
     "embedder_named",
     "is_remote_embedder",
     "name_for_index",
@@ -28,6 +32,8 @@ __all__ = [
 ]
 
 DEFAULT_EMBEDDER = "all-minilm-l6-v2"
+# For documents that the default does not read.
+MULTILINGUAL = "multilingual-e5-small"
 FLOATS = "float32"
 _OPTION = re.compile(r",(?:(dimensions|tokens)=(\d{1,7})|(weights)=(\w{1,20}))$", re.ASCII)
 _REMOTE = "openai:"
@@ -60,6 +66,29 @@ def embedder_named(name: str | None) -> Embedder:
             param="embedder",
         )
     return LazyEmbedder(folder, **options)
+
+
+def embedder_for(sources: Sequence[Path], note: Callable[[str], None]) -> str:
+    """The embedder of a new index of ``sources`` for which nobody named one: the default, unless
+    most documents are in languages that it does not read. ``note`` is told why it is another, or
+    how to get that."""
+    from lmstack.rag.search.languages import reads_most
+    from lmstack.rag.updating.languages import sampled_languages
+
+    info = ModelInfo(DEFAULT_EMBEDDER, languages=("en",))
+    found = sampled_languages(sources)
+    if reads_most(info, found.elements()):
+        return DEFAULT_EMBEDDER
+    [(most, _)] = found.most_common(1)
+    if _folder(MULTILINGUAL) is not None:
+        note(f"most documents are not in English (but in {most}): using {MULTILINGUAL}")
+        return MULTILINGUAL
+    note(
+        f"most documents are not in English (but in {most}), which {DEFAULT_EMBEDDER} reads badly:"
+        f" lmstack pull {MULTILINGUAL}; then lmstack index update --embedder {MULTILINGUAL} changes"
+        " to it"
+    )
+    return DEFAULT_EMBEDDER
 
 
 def _remote(name: str, options: dict[str, Any]) -> Embedder:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.core import Embedder, ModelInfo, TextKind
+from lmstack.core import Embedder, TextKind
+from lmstack.registry.known import traits_of
 from lmstack.registry.packed import embedding_form, own_form, served_digest
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class LazyEmbedder:
         digest = folder.digest
         if self._weights is not None:
             digest = served_digest(folder, self._weights, own_form(folder))
-        self.info = ModelInfo(folder.name, digest)
+        self.info = traits_of(folder).info(folder.name, digest)
         if max_tokens is not None or dimensions is not None:
             # Whether that is all that the model has, only the model says.
             self.info = self.load().info

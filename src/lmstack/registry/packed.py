@@ -17,7 +17,7 @@ from lmstack.core import FormatError, InputError, NotFoundError, StoreError, sho
 from lmstack.model.packed_header import PACKED
 from lmstack.registry.card import ModelFolder, write_atomic
 from lmstack.registry.home import locked, store_error
-from lmstack.registry.known import KNOWN
+from lmstack.registry.known import known_of
 
 if TYPE_CHECKING:
     import torch
@@ -110,10 +110,8 @@ def embedding_form(folder: ModelFolder) -> str | None:
     """The form in which an embedding model is used unless another is asked for; None: as its
     files have it. It depends on the model and never on the machine, because several machines may
     write to one index."""
-    known = KNOWN.get(folder.card.name)
-    if known is None or known.source != folder.card.source:
-        return None
-    return known.embeds_in
+    known = known_of(folder)
+    return None if known is None else known.embeds_in
 
 
 def served_digest(folder: ModelFolder, form: str, own: str | None = None) -> str:

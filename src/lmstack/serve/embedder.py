@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lmstack.core import ModelInfo, UnsupportedError
+from lmstack.core import UnsupportedError
 from lmstack.engine.executor import open_encoder
 from lmstack.registry import LoadedModel, ModelFolder, Store, load
 from lmstack.registry.packed import embedding_form
@@ -53,7 +53,7 @@ class LocalEmbedder(TextEmbedder):
         self.module = loaded.module.eval()
         self.encoder = open_encoder(self.module)
         super().__init__(
-            ModelInfo(loaded.name, loaded.digest),
+            loaded.traits.info(loaded.name, loaded.digest),
             loaded.tokenizer,
             loaded.pooling,
             window=self.module.config.max_positions,

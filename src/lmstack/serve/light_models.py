@@ -10,6 +10,7 @@ Legend: N tokens of a pack, D width.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from lmstack.engine.kernels.library import problem
 from lmstack.registry import ModelFolder, Store
 from lmstack.registry.defaults import pooling_of
 from lmstack.registry.describe import json_file
+from lmstack.registry.known import traits_of
 from lmstack.registry.packed import image_file, packed_file, served_digest, stamp_of
 from lmstack.serve.activations import Activation, probabilities, score_activation
 from lmstack.serve.text_embedder import TextEmbedder
@@ -72,7 +74,7 @@ class LightReranker:
         self._limit = model_limit(self._tokenizer, image.facts.max_positions)
         self._activation: Activation = score_activation(json_file(path / "config.json"), info.name)
         self._typed = image.facts.token_types > 1 and has_segments(self._tokenizer)
-        self.info = ModelInfo(info.name, info.digest, self._limit)
+        self.info = replace(info, context_length=self._limit)
 
     def score(self, query: str, passages: Sequence[str]) -> Floats:
         if not passages:
@@ -151,7 +153,7 @@ def light_reranker(
 
 def _info(folder: ModelFolder, form: str | None) -> ModelInfo:
     assert form is not None
-    return ModelInfo(folder.name, served_digest(folder, form))
+    return traits_of(folder).info(folder.name, served_digest(folder, form))
 
 
 def _kept(folder: ModelFolder, form: str | None, store: Store) -> ImageEncoder | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +64,7 @@ class TextEmbedder(ABC):
             None if self._max_tokens == limit else max_tokens,
             None if self._dimensions == width else dimensions,
         )
-        self._info = ModelInfo(info.name, digest, self._max_tokens)
+        self._info = replace(info, digest=digest, context_length=self._max_tokens)
 
     @abstractmethod
     def _hidden(self, ids: npt.NDArray[np.int32], lengths: Sequence[int]) -> Floats:

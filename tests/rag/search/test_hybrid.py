@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,29 @@ def test_a_name_that_one_passage_holds_is_found_though_none_is_alike_in_meaning(
     name = fuse_scores(np.array([0.42, 0.38, 0.25]), np.array([0.0, 0.0, 6.0]), weights)
     asked = fuse_scores(np.array([0.71, 0.38, 0.25]), np.array([0.0, 0.0, 6.0]), weights)
     assert (int(name.argmax()), int(asked.argmax())) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (SearchConfig(), SearchConfig(lexical_weight=0.05)),
+        (SearchConfig(lexical_weight=0.4), SearchConfig(lexical_weight=0.4)),
+        (SearchConfig(fusion="rrf"), SearchConfig(fusion="rrf")),
+    ],
+)
+def test_weight_of_words_is_that_of_the_embedder_unless_one_is_given(
+    tmp_path, make_embedder, config, expected
+):
+    plain, measured = make_embedder(), make_embedder()
+    measured.info = replace(measured.info, lexical_weight=0.05)
+    (tmp_path / "a.txt").write_text("the tower by the sea is old")
+    (tmp_path / "b.txt").write_text("only words and more words about nothing else here")
+    found = []
+    for embedder, chosen in ((measured, config), (plain, expected)):
+        with Index.open(tmp_path / "i", embedder, config=IndexConfig(search=chosen)) as opened:
+            opened.update([tmp_path])
+            found.append(opened.search("old tower", 2))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("fusion", ["weighted", "rrf"])

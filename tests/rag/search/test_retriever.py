@@ -232,6 +232,29 @@ def test_reranker_decides_among_the_first_and_leaves_the_others_behind(index):
     assert [i for i, _ in after.scores[6:]] == [i for i, _ in before.scores[6:]]
 
 
+@pytest.mark.parametrize(("reads", "asked"), [(("en",), 0), (("de",), 1), ((), 1)])
+def test_reranker_is_left_out_where_it_does_not_read_the_passages(
+    tmp_path, make_embedder, reads, asked
+):
+    for number in range(4):
+        head = "---\nlanguage: de\n---\n" if number else ""
+        (tmp_path / f"{number}.md").write_text(f"{head}egg winter tower only{number}\n")
+    reranker = WordReranker()
+    reranker.info = ModelInfo("words", languages=reads)
+    config = RetrievalConfig(rerank_depth=4)
+    with Index.open(tmp_path / "index", make_embedder()) as opened:
+        opened.update([tmp_path])
+        plain = Retriever(opened).search("egg only3", 4).hits
+        found = Retriever(opened, config, reranker=reranker).search("egg only3", 4)
+    assert len(reranker.asked) == asked
+    note = next(stage.note for stage in found.trace.stages if stage.name == "rerank")
+    if not asked:
+        assert [h.chunk_id for h in found.hits] == [h.chunk_id for h in plain]
+        assert note.startswith("skipped: words does not read")
+    else:
+        assert note == "words"
+
+
 def test_a_weight_of_zero_leaves_the_order(index):
     config = RetrievalConfig(rerank_depth=20, rerank_weight=0)
     plain = Retriever(index, RetrievalConfig()).search("egg winter", 10).hits

@@ -130,6 +130,8 @@ def add(
         rebuild=rebuild,
         chunking=chunking,
         vectors=form,
+        sources=added,
+        note=out.note,
     ) as opened:
         if store is not None:
             opened.keep_in(store)

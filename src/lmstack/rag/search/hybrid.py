@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from lmstack.core import Config, Embedder, InputError, check_range, shown
+from lmstack.core import Config, Embedder, InputError, ModelInfo, check_range, shown
 from lmstack.rag.catalogue.schema import chunks, documents, texts
 from lmstack.rag.catalogue.structure import load_pages
 from lmstack.rag.documents import page_of
@@ -71,7 +71,8 @@ class SearchConfig(Config):
     """``depth``: how far down each list fusion looks (at least k). ``rrf_k`` flattens ranks:
     the larger, the less the first places matter. Weights multiply the list's share; None for what
     measured best with the ``fusion``. An embedder whose cosines all lie close together wants less
-    lexical weight in ``weighted``, or ``rrf``. ``approximate``: whether the search by meaning may
+    lexical weight in ``weighted``, or ``rrf``: one that says so (`ModelInfo.lexical_weight`) gets
+    it. ``approximate``: whether the search by meaning may
     pick its candidates by the signs of the vectors; ``auto`` does above 20,000 passages."""
 
     depth: int = 100
@@ -89,6 +90,13 @@ class SearchConfig(Config):
         for name in ("dense_weight", "lexical_weight"):
             if getattr(self, name) is not None:
                 check_range(name, getattr(self, name), 0, 1000)
+
+    def for_embedder(self, info: ModelInfo) -> SearchConfig:
+        """These settings, with what they leave to the embedder."""
+        chosen = self.fusion != "weighted" or self.lexical_weight is not None
+        if chosen or info.lexical_weight is None:
+            return self
+        return self.replace(lexical_weight=info.lexical_weight)
 
     @property
     def weights(self) -> dict[str, float]:

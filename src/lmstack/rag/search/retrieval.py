@@ -68,7 +68,8 @@ class RetrievalConfig(Config):
     ``hyde``: embed a passage that the model makes up besides the question (Gao et al. 2022,
     arXiv:2212.10496). ``depth``: candidates that the later stages see. ``late_depth`` and
     ``rerank_depth``: how many of them late interaction and the reranker score anew, 0 for none;
-    the weights are the new score's share beside the score before, both scaled to [0, 1].
+    the weights are the new score's share beside the score before, both scaled to [0, 1]. A
+    reranker that does not read most of what was found (`ModelInfo.languages`) is left out.
     ``fresh_days``: the half-life of a document's ``date_field``, None to leave dates alone;
     ``fresh_weight``: the share of freshness in the score. ``duplicates``: passages that share
     so much of their words count once, None to keep all. ``mmr``: the share of relevance against

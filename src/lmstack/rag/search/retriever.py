@@ -25,6 +25,7 @@ from lmstack.rag.documents import Document
 from lmstack.rag.filters import Fields, Filter
 from lmstack.rag.search.followup import Turn, is_follow_up, retrieval_query
 from lmstack.rag.search.hybrid import Hit, check_query, fuse
+from lmstack.rag.search.languages import reads_most
 from lmstack.rag.search.retrieval import RetrievalConfig, Retrieved, Searchable, StageTrace, Trace
 from lmstack.rag.search.stages.diversity import collapse, diversify
 from lmstack.rag.search.stages.expansion import Span, expand, neighbour_span, section_span
@@ -210,7 +211,12 @@ class _Run:
     def _rerank(self, hits: list[Hit]) -> Staged:
         config, reranker = self.config, self.owner._reranker
         assert reranker is not None
-        found = rescore(reranker, self.queries[0], hits, config.rerank_depth, config.rerank_weight)
+        depth = config.rerank_depth
+        self._read_fields(hits)
+        languages = [str(self._fields_of(hit).get("language", "")) for hit in hits[:depth]]
+        if not reads_most(reranker.info, languages):
+            return hits, {}, f"skipped: {reranker.info.name} does not read these passages"
+        found = rescore(reranker, self.queries[0], hits, depth, config.rerank_weight)
         return found, {}, reranker.info.name
 
     def _freshen(self, hits: list[Hit]) -> Staged:

@@ -42,7 +42,8 @@ class LocalReranker:
         self._scorer = scorer(loaded)
         self._cut = cut
         self._scorer.encoder.special = False
-        self.info = ModelInfo(loaded.name, loaded.digest, Encoder(loaded).limit)
+        limit = Encoder(loaded).limit
+        self.info = loaded.traits.info(loaded.name, loaded.digest, limit)
 
     @classmethod
     def load(
@@ -79,7 +80,8 @@ class LocalTokenEmbedder:
     def __init__(self, loaded: LoadedModel) -> None:
         self._scorer = LateInteractionScorer(loaded)
         self._scorer.encoder.special = False
-        self.info = ModelInfo(loaded.name, loaded.digest, self._scorer.encoder.limit)
+        limit = self._scorer.encoder.limit
+        self.info = loaded.traits.info(loaded.name, loaded.digest, limit)
 
     @classmethod
     def load(cls, ref: Ref, store: Store | None = None, *, weights: str | None = None) -> Self:
