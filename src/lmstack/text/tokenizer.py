@@ -197,7 +197,8 @@ class Tokenizer:
         for index, text in enumerate(texts):
             check_text(text, f"texts[{index}]")
         room = self._room(max_length, True)
-        encodings = _fast_batch(self._bare, texts, False)
+        # Without offsets, post-processing that adds nothing changes nothing.
+        encodings = _fast_batch(self._fast, texts, False)
         for encoding in encodings:
             if room is not None and len(encoding) > room:
                 encoding.truncate(room)
@@ -214,14 +215,14 @@ class Tokenizer:
     def counts_by_word(self) -> bool:
         """Whether the words of a text (between spaces, tabs and line ends) have as many tokens
         as the text, whatever it is: BERT's tokenizers, which never look across a space."""
-        return self._exact is None and counts_by_word(json.loads(self._json))
+        return self._exact is None and counts_by_word(_prepared(self._saved, self._control))
 
     @cached_property
     def _count(self) -> Callable[[Sequence[str]], list[int]]:
         def encoded(texts: Sequence[str]) -> list[int]:
-            return [len(encoding) for encoding in _fast_batch(self._bare, texts, False)]
+            return [len(encoding) for encoding in _fast_batch(self._fast, texts, False)]
 
-        if self._exact is None and counts_by_piece(json.loads(self._json)):
+        if self._exact is None and counts_by_piece(_prepared(self._saved, self._control)):
             return PieceCounter(encoded, list(self._added.values())).count
         return encoded
 
