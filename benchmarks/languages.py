@@ -3,6 +3,7 @@
     python benchmarks/languages.py                          the tuning halves
     python benchmarks/languages.py --grid                   also other weights of words
     python benchmarks/languages.py --collection debian-faq-ja --embedder multilingual-e5-small
+    python benchmarks/languages.py --forms                  what int8 costs, on some passages
 
 Collections and halves are those of `answers.py`; only the questions that the documents answer are
 asked, and only those of the tuning half. A passage is right if it overlaps the gold section
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +38,7 @@ from serving_environments import CACHE
 from lmstack.app import document_wiring, retrieval_wiring
 from lmstack.core import Reranker
 from lmstack.rag import Hit, Index, IndexConfig, RetrievalConfig, Retriever, SearchConfig
+from lmstack.serve import LocalEmbedder
 
 FOLDER = CACHE / "languages"
 COLLECTIONS = (
@@ -48,7 +51,7 @@ COLLECTIONS = (
 )
 EMBEDDERS = ("all-minilm-l6-v2", "multilingual-e5-small")
 GRID = (0.01, 0.02, 0.03, 0.05, 0.08, 0.3)
-RERANKED = 10
+RERANKED, FORM_PASSAGES = 10, 32
 # Fusion, stages, and what reranks.
 Way = tuple[SearchConfig, RetrievalConfig, Reranker | None]
 
@@ -148,6 +151,29 @@ def confidence(
     return {name: _told(*values) for name, values in found.items()}
 
 
+def forms(name: str) -> dict[str, dict[str, float]]:
+    """Vectors of some passages in fewer bits beside those in float32, and the time that one takes,
+    by the form of the weights of the last embedder."""
+    with document_wiring.open_index(FOLDER / name / EMBEDDERS[-1], None, create=False) as index:
+        texts = [passage.text for passage in index.stored_passages()[0]]
+    texts = texts[:: len(texts) // FORM_PASSAGES][:FORM_PASSAGES]
+    found: dict[str, dict[str, float]] = {}
+    whole = None
+    for form in ("float32", "int8", "q4"):
+        embedder = LocalEmbedder.load(EMBEDDERS[-1], weights=form)
+        started = time.process_time()
+        vectors = embedder.embed(texts)
+        seconds = (time.process_time() - started) / len(texts)
+        whole = vectors if whole is None else whole
+        cosines = (vectors * whole).sum(axis=1)
+        found[form] = {
+            "mean": float(cosines.mean()),
+            "least": float(cosines.min()),
+            "processor_s": seconds,
+        }
+    return found
+
+
 def _told(there: Sequence[float], gone: Sequence[float]) -> dict[str, Any]:
     area, low, high = auc(there, gone)
     tenths = {
@@ -162,8 +188,13 @@ def main() -> None:
     parser.add_argument("--collection", nargs="+", choices=list(MANUALS), default=COLLECTIONS)
     parser.add_argument("--embedder", nargs="+", default=EMBEDDERS)
     parser.add_argument("--grid", action="store_true")
+    parser.add_argument("--forms", action="store_true")
     parser.add_argument("--json", type=Path, help="default: results/languages.json")
     args = parser.parse_args()
+    if args.forms:
+        for name in args.collection:
+            print(name, json.dumps(forms(name), indent=1), flush=True)
+        return
     results: dict[str, Any] = {}
     for name in args.collection:
         results[name] = {}

