@@ -61,10 +61,11 @@ MODULES = {
     "serve": Module(("src/lmstack/serve/*.py", "src/lmstack/serve/tasks/*.py"), ("tests/serve",)),
 }
 # mutmut stops the tests of a fault after multiplier * (the time that they took + constant) by the
-# clock, or twice that in processor time. The time leaves fixtures out, and other programs may have
-# the processors meanwhile: stopped too early, a fault that lives would count as noticed. One worker
-# a fault, started from a process in which torch computes nothing yet and pytest has collected
-# nothing: collected again in the same process, ids with a backslash change, and are not found.
+# clock, or twice that in processor time. The time leaves out imports and fixtures, which take ten
+# seconds, and other programs may have the processors meanwhile, so the constant is large: stopped
+# too early, a fault that lives would count as noticed. One worker a fault, started from a process
+# in which torch computes nothing yet and pytest has collected nothing: collected again in the same
+# process, ids with a backslash change, and are not found.
 SETTINGS = """[mutmut]
 source_paths = src
 only_mutate =
@@ -90,7 +91,7 @@ process_isolation = forkserver
 forkserver_warmup = import
 preload_modules_file = preloaded.txt
 timeout_multiplier = 3.0
-timeout_constant = 10.0
+timeout_constant = 60.0
 """
 
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from lmstack.core import ScriptedModel
 from lmstack.serve import create_app
+from lmstack.serve.documented import documented, model_errors
+from lmstack.serve.requests import ChatBody
+from lmstack.serve.responses import ChatChunk, ChatCompletion
 
 KINDS = {"object", "array", "string", "number", "integer", "boolean", "null"}
 # What they hold is data, not a schema.
@@ -48,6 +51,8 @@ def test_every_reference_and_every_name_of_a_security_scheme_exists() -> None:
 def test_an_event_of_a_stream_is_a_text_that_holds_json() -> None:
     content = document()["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]
     event = content["text/event-stream"]["itemSchema"]
+    described = documented(ChatBody, ChatCompletion, ChatChunk, model_errors)
+    assert described["responses"][200]["content"]["text/event-stream"]["itemSchema"] == event
     assert event["required"] == ["data"] == list(event["properties"])
     done, data = event["properties"]["data"]["anyOf"]
     assert done == {"const": "[DONE]"}

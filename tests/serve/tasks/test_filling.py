@@ -55,6 +55,22 @@ def test_spaces_before_a_mask_are_those_of_transformers(roberta: Both, text: str
     assert lmstack.task("fill-mask", roberta.ours)(text).masks == all_masks(expected)
 
 
+@pytest.mark.parametrize("architecture", ["BertForMaskedLM", "RobertaForMaskedLM"])
+@pytest.mark.parametrize("tight", [True, False])
+def test_spaces_before_marks_go_where_a_tokenizer_says_so_and_has_word_pieces(
+    make: Make, architecture: str, tight: bool
+) -> None:
+    both = make(architecture)
+    both.tokenizer.clean_up_tokenization_spaces = tight
+    both.ours.tokenizer.config["clean_up_tokenization_spaces"] = tight
+    text = f"ada {both.tokenizer.mask_token} . who is in london ? no , it ' green !"
+    expected = both.pipeline("fill-mask")(text)
+    [found] = lmstack.task("fill-mask", both.ours)(text).masks
+    assert (found,) == all_masks(expected)
+    is_tight = ["it'green" in fill.sequence for fill in found]
+    assert is_tight == [tight and architecture.startswith("Bert")] * len(found)
+
+
 @pytest.mark.parametrize("text", BERT_TEXTS)
 def test_targets_are_scored_as_in_transformers(bert: Both, text: str) -> None:
     targets = ["paris", "engine", "##s"]
