@@ -68,6 +68,7 @@ bench: $(VENV)/.dev
 # The other half: $(BIN)/python benchmarks/answers.py --test --why REASON
 bench-answers: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/lmstack pull multilingual-e5-small --quiet
 	@$(BIN)/python benchmarks/answers.py $(QUICKLY)
 
 bench-questions: $(VENV)/.dev

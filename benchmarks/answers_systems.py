@@ -91,7 +91,10 @@ def prepared(collection: Collection, models: Models) -> Iterator[Prepared]:
     place = FOLDER / collection.name
     folder = place / "files"
     write_documents(collection, folder)
-    with document_wiring.open_index(place / "index", None, create=True) as index:
+    # As `lmstack ask` makes one: the documents' language chooses the embedder. Those of other
+    # languages than English lie apart from where older runs kept them, made with that for English.
+    made = place / ("index" if collection.language == "en" else "index-of-language")
+    with document_wiring.open_index(made, None, create=True, sources=[folder], note=print) as index:
         result = index.update([folder])
         for problem in result.problems:
             print(f"    not read: {problem}")

@@ -114,6 +114,21 @@ def _words(number):
     return parse_document("a.txt", " ".join(f"w{n}" for n in range(number)).encode())
 
 
+def test_space_that_ends_a_prefix_is_no_token_before_a_word(make_embedder):
+    """SentencePiece makes a piece of it where nothing follows, else it is part of the word: if each
+    word were counted one short, chunks would be too long, and halved wherever half is."""
+
+    class Prefixed(make_embedder):
+        def count_tokens(self, texts):
+            return [len(text.split()) + 4 + (not text.strip()) for text in texts]
+
+    text = "One two three four five. " * 40
+    document = parse_document("a.txt", text.encode())
+    chunks = Chunker(Prefixed(), ChunkConfig(target_tokens=30)).cut(document)
+    assert all(chunk.text.endswith(".") for chunk in chunks)
+    assert {chunk.tokens for chunk in chunks} == {30}
+
+
 def test_fixed_windows_repeat_the_overlap(by_word):
     config = ChunkConfig(strategy="fixed", target_tokens=23, overlap=5, context="none")
     chunks = Chunker(by_word, config).cut(_words(100))

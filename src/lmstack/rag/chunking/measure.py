@@ -42,7 +42,10 @@ class TokenMeter:
     def __init__(self, count: CountTokens, *, by_word: bool = False) -> None:
         self._count = count
         self.by_word = by_word
-        self.overhead = count([""])[0]
+        # Not what an empty text has: a space that ends a prefix may be a token there, and part of
+        # the first word elsewhere.
+        one, two = count(["a", "a a"])
+        self.overhead = 2 * one - two
         self._known: dict[str, int] = {}
 
     def words(self, words: Sequence[str]) -> Ints:
