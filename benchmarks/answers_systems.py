@@ -133,13 +133,13 @@ class Asked:
         answer = asyncio.run(answerer.answer(item.question))
         seconds = time.perf_counter() - started
         spans = tuple(Span(Path(c.path).name, c.start, c.end) for c in answer.citations)
-        quotes = self._config.strategy != "generative"
+        quotes = self._config.strategy == "quote"
         text = " ".join(c.quote for c in answer.citations) if quotes else answer.answer
         return Shown(
             text if spans else answer.answer,
             spans,
-            answer.evidence,
-            answer.abstained,
+            float("-inf") if answer.confidence is None else answer.confidence,
+            answer.outcome != "answer",
             seconds,
             _num_valid(answer, self._ready.texts),
             bool(answer.conflicts),
@@ -216,4 +216,4 @@ def systems(ready: Prepared) -> dict[str, Callable[[Item], Shown]]:
 
 
 def writing(ready: Prepared) -> Callable[[Item], Shown]:
-    return Asked(ready, AnswerConfig(strategy="generative"))
+    return Asked(ready, AnswerConfig(strategy="write"))

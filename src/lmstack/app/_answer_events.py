@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from lmstack.rag import (
-    Abstained,
     Answer,
     AnswerDone,
     AnswerEvent,
@@ -19,6 +18,7 @@ from lmstack.rag import (
     Conflict,
     ConflictFound,
     Hit,
+    OutcomeKnown,
     PassagesFound,
     SentenceChecked,
     TextDelta,
@@ -26,7 +26,6 @@ from lmstack.rag import (
 
 __all__ = ["AnswerEvents"]
 
-NEAREST = 3  # passages that an abstention shows
 Named = tuple[str, Mapping[str, Any]]
 
 
@@ -58,8 +57,8 @@ class AnswerEvents:
                 yield "sentence", checked
             case ConflictFound(conflict=conflict):
                 yield "conflict", self._conflict(conflict)
-            case Abstained():
-                pass  # `done` says so too, with the passages
+            case OutcomeKnown(outcome=outcome):
+                yield "outcome", {"outcome": outcome}
             case AnswerDone(answer=answer):
                 yield "done", self._done(answer)
 
@@ -92,9 +91,6 @@ class AnswerEvents:
             **answer.to_json(),
             "citations": [self._citation(citation) for citation in answer.citations],
             "conflicts": [self._conflict(conflict) for conflict in answer.conflicts],
-            "nearest": [self._passage(hit) for hit in answer.hits[:NEAREST]]
-            if answer.abstained
-            else [],
             # Places hold only in the text that they were counted in.
             "sentences": self._sentences if self._text == answer.answer else [],
             "searched": {

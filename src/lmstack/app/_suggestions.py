@@ -60,8 +60,8 @@ async def answerable(answerer: Answerer, questions: Sequence[str], wanted: int) 
     for question in questions:
         async with aclosing(answerer.stream(question)) as events:
             first = await anext(events)
-        if isinstance(first, PassagesFound) and first.evidence >= answerer.config.min_evidence:
-            found.append((first.evidence, question))
+        if isinstance(first, PassagesFound) and answerer.may_answer(first):
+            found.append((first.confidence or 0.0, question))
     found.sort(key=lambda pair: -pair[0])
     return [question for _, question in found[:wanted]]
 

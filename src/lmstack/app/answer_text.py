@@ -31,8 +31,8 @@ FELT_S = 0.5
 class WrappedStream:
     """Writes text that arrives in pieces as an indented block, breaking lines between words.
 
-    Paragraphs (blank lines) stay. A word is held until its end is seen, so a line never has to
-    be taken back.
+    Paragraphs (blank lines) stay, and so do the lines of code between two fences, which are not
+    shown themselves. A word is held until its end is seen, so a line never has to be taken back.
     """
 
     def __init__(self, write: Callable[[str], None], width: int = WIDTH) -> None:
@@ -42,6 +42,8 @@ class WrappedStream:
         self._word = ""
         self._breaks = 0
         self._started = False
+        self._in_code = False
+        self._margin = ""
 
     def push(self, text: str) -> None:
         for part in re.findall(r"\n|[^\S\n]+|\S+", printable(text)):
@@ -50,6 +52,7 @@ class WrappedStream:
                 self._breaks += 1
             elif part.isspace():
                 self._end_word()
+                self._margin = part if self._breaks and self._in_code else self._margin
             else:
                 self._word += part
 
@@ -62,13 +65,17 @@ class WrappedStream:
         if not self._word:
             return
         word, self._word = self._word, ""
-        fits = self._column + 1 + len(word) <= self._width
+        if word.startswith("```") and (self._breaks or not self._started):
+            self._in_code = not self._in_code
+            return
+        margin, self._margin = self._margin, ""
+        fits = self._in_code or self._column + 1 + len(word) <= self._width
         if not self._started:
             lead = INDENT
         elif self._breaks > 1:
             lead = "\n\n" + INDENT
         elif self._breaks == 1 or not fits:
-            lead = "\n" + INDENT
+            lead = "\n" + INDENT + margin
         else:
             lead = " "
         starts_line = lead != " "

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "PrintedAnswer"]
 
+HEADINGS = {
+    "answer": "Answer",
+    "closest": "Closest in your documents, and it may not answer",
+    "nothing": "No answer",
+}
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -65,17 +71,20 @@ class PrintedAnswer:
         self._out = out
         self._text = WrappedStream(out.write)
         self._done: Mapping[str, Any] | None = None
+        self._outcome = "answer"
         self._first_word_s: float | None = None
         self.begun = False
 
     def see(self, event: Mapping[str, Any]) -> None:
-        if self._first_word_s is None:
+        if self._first_word_s is None and event["event"] != "outcome":
             self._first_word_s = self._out.elapsed
         if event["event"] == "done":
             self._done = event
+        elif event["event"] == "outcome":
+            self._outcome = event["outcome"]
         elif not self._out.as_json:
             if not self.begun:
-                self._out.line(self._out.style("Answer", "bold"))
+                self._out.line(self._out.style(HEADINGS[self._outcome], "bold"))
                 self.begun = True
             self._text.push(event["text"])
 
@@ -101,12 +110,11 @@ class PrintedAnswer:
         return {"first_word_s": first_word_s, "indexing_s": self._out.spent.get("indexing", 0.0)}
 
     def _print_sources(self, done: Mapping[str, Any]) -> None:
-        """Citations, or after an abstention why, and the nearest passages."""
+        """Citations, and why there is no answer if there is none."""
         out = self._out
         out.line()
-        if done["answer"]["abstained"]:
-            heading = "Nearest passages" if done["sources"] else "No passages"
-            out.line(f"{out.style(heading, 'bold')} ({printable(done['reason'], one_line=True)})")
+        if done["reason"]:
+            out.line(f"  {out.style(printable(done['reason'], one_line=True), 'dim')}")
         out.lines(
             source_lines([(number, place, quote) for number, place, quote in done["sources"]])
         )

@@ -13,20 +13,18 @@ from typing import Any
 
 from lmstack.app.answer_text import line_numbers, place_text
 from lmstack.rag import (
-    Abstained,
     Answer,
     AnswerDone,
     AnswerEvent,
     Citation,
     Conflict,
-    Hit,
     IndexView,
+    OutcomeKnown,
     TextDelta,
 )
 
 __all__ = ["shown_from", "told"]
 
-NEAREST = 3
 _WITH_LINES = ("text", "markdown", "csv", "jsonl", "code")
 Told = Mapping[str, Any]
 
@@ -34,16 +32,17 @@ Told = Mapping[str, Any]
 async def told(
     events: AsyncGenerator[AnswerEvent, None], view: IndexView, shown: Callable[[str], str]
 ) -> AsyncGenerator[Told, None]:
-    """``text`` as it comes, and at last ``done`` with all that there is to print. ``view``: what
-    is answered from; ``shown``: a path of it as it is printed."""
+    """The ``outcome``, ``text`` as it comes, and at last ``done`` with what there is to print.
+    ``view``: what is answered from; ``shown``: a path of it as it is printed."""
     reason = ""
     async with aclosing(events):
         async for event in events:
             match event:
                 case TextDelta(text=text):
                     yield {"event": "text", "text": text}
-                case Abstained(reason=why):
+                case OutcomeKnown(outcome=outcome, reason=why):
                     reason = why
+                    yield {"event": "outcome", "outcome": outcome}
                 case AnswerDone(answer=answer):
                     yield {"event": "done", **_done(answer, reason, view, shown)}
                 case _:
@@ -60,19 +59,13 @@ def shown_from(folder: str) -> Callable[[str], str]:
 def _done(
     answer: Answer, reason: str, view: IndexView, shown: Callable[[str], str]
 ) -> dict[str, Any]:
-    rows: list[tuple[int, Hit | Citation]] = [(c.id, c) for c in answer.citations]
-    if answer.abstained:
-        rows = [(hit.rank, hit) for hit in answer.hits[:NEAREST]]
     value = answer.to_json()
     for part in (*value["citations"], *value["conflicts"]):
         part["path"] = shown(part["path"])
     return {
         "answer": value,
         "reason": reason,
-        "sources": [
-            [number, _place(view, row, shown), row.text if isinstance(row, Hit) else row.quote]
-            for number, row in rows
-        ],
+        "sources": [[c.id, _place(view, c, shown), c.point] for c in answer.citations],
         "conflicts": [
             [c.relation, c.citation, c.date, _place(view, c, shown), c.quote]
             for c in answer.conflicts
@@ -82,7 +75,7 @@ def _done(
     }
 
 
-def _place(view: IndexView, row: Hit | Citation | Conflict, shown: Callable[[str], str]) -> str:
+def _place(view: IndexView, row: Citation | Conflict, shown: Callable[[str], str]) -> str:
     """With line numbers, where the document's text is the file's."""
     document = view.document(row.path)
     lines = None

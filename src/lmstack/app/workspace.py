@@ -160,8 +160,6 @@ class Workspace:
     def _forget(self) -> None:
         """What was made for an index that is no longer the one in use."""
         with self._lock:
-            for answerer in self._answerers.values():
-                answerer.close()
             self._answerers.clear()
             self._suggested.clear()
 
@@ -187,14 +185,11 @@ class Workspace:
             return Answerer(view, self.model, self.config.answer, reranker=self.reranker)
         with self._lock:
             if labels not in self._answerers:
-                # Elsewhere texts may be paid for: there is none that nobody asked about.
-                here = self.embedder.info.digest is not None
                 self._answerers[labels] = Answerer(
                     index.seen_by(labels),
                     self.model,
                     self.config.answer,
                     reranker=self.reranker,
-                    read_ahead=here,
                 )
             return self._answerers[labels]
 
@@ -421,7 +416,7 @@ class Workspace:
             "question": question,
             "where": where and where.to_json(),
             "answer": done["answer"],
-            "abstained": done["abstained"],
+            "outcome": done["outcome"],
             "citations": [{k: c[k] for k in ("id", *_PLACE)} for c in done["citations"]],
             "passages": [{k: hit[k] for k in _PLACE} for hit in hits],
             "model": done["model"],

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmstack.rag.answers.answer import (
-        Abstained,
         Answer,
         AnswerConfig,
         AnswerDone,
@@ -21,11 +20,12 @@ if TYPE_CHECKING:
         CitationFound,
         Conflict,
         ConflictFound,
+        OutcomeKnown,
         PassagesFound,
         SentenceChecked,
         TextDelta,
     )
-    from lmstack.rag.answers.answerer import ABSTENTION, Answerer, Found
+    from lmstack.rag.answers.answerer import NOTHING, Answerer, Found
     from lmstack.rag.answers.counting import AnswerTokenizer
     from lmstack.rag.answers.grounded import GroundedModel
     from lmstack.rag.answers.support import OverlapSupport, SupportScorer
@@ -54,9 +54,8 @@ if TYPE_CHECKING:
     from lmstack.rag.view import IndexView
 
 __all__ = [
-    "ABSTENTION",
     "FORMATS",
-    "Abstained",
+    "NOTHING",
     "Answer",
     "AnswerConfig",
     "AnswerDone",
@@ -88,6 +87,7 @@ __all__ = [
     "KeptLines",
     "LateInteraction",
     "LoadConfig",
+    "OutcomeKnown",
     "OverlapSupport",
     "PassagesFound",
     "Plan",
@@ -120,7 +120,6 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(
         (
-            "Abstained",
             "Answer",
             "AnswerConfig",
             "AnswerDone",
@@ -131,13 +130,14 @@ _HOMES = {
             "CitationFound",
             "Conflict",
             "ConflictFound",
+            "OutcomeKnown",
             "PassagesFound",
             "SentenceChecked",
             "TextDelta",
         ),
         "lmstack.rag.answers.answer",
     ),
-    **dict.fromkeys(("ABSTENTION", "Answerer", "Found"), "lmstack.rag.answers.answerer"),
+    **dict.fromkeys(("NOTHING", "Answerer", "Found"), "lmstack.rag.answers.answerer"),
     "AnswerTokenizer": "lmstack.rag.answers.counting",
     "GroundedModel": "lmstack.rag.answers.grounded",
     **dict.fromkeys(("OverlapSupport", "SupportScorer"), "lmstack.rag.answers.support"),

@@ -16,7 +16,7 @@ from lmstack.rag.answers.answer import (
     SentenceChecked,
     TextDelta,
 )
-from lmstack.rag.answers.evidence import Candidate
+from lmstack.rag.answers.quoting import Quote
 
 __all__ = ["Composer"]
 
@@ -33,7 +33,6 @@ class Composer:
     sentences: list[AnswerSentence] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     cut: bool = False
-    model_abstained: bool = False
     conflicts: list[Conflict] = field(default_factory=list)
     num_unsupported: int = 0
     _parts: list[str] = field(default_factory=list)
@@ -56,18 +55,18 @@ class Composer:
         self._parts.append(text)
         return TextDelta(text)
 
-    def begin_sentence(self) -> Iterator[AnswerEvent]:
+    def begin_sentence(self, apart: str = " ") -> Iterator[AnswerEvent]:
+        """``apart``: what stands between it and the one before."""
         if self._parts:
-            yield self.say(" ")
+            yield self.say(apart)
 
     def end_sentence(
         self,
         text: str,
-        quotes: Sequence[Candidate],
+        quotes: Sequence[Quote],
         *,
         support: float,
         supported: bool,
-        evidence: float,
     ) -> Iterator[AnswerEvent]:
         """Number the quotes (the same span keeps its number) and close the sentence."""
         ids: list[int] = []
@@ -83,8 +82,10 @@ class Composer:
             held, self._held = self._held, ""
             yield self._add(held)
         if numbers:
-            yield self._add("".join(f" [{number}]" for number in numbers))
-        sentence = AnswerSentence(text, tuple(numbers), support, supported, evidence)
+            # A number on the line that closes a fence would keep it open.
+            apart = "\n" if text.endswith("```") else " "
+            yield self._add(apart + " ".join(f"[{number}]" for number in numbers))
+        sentence = AnswerSentence(text, tuple(numbers), support, supported)
         self.sentences.append(sentence)
         yield SentenceChecked(len(self.sentences) - 1, sentence)
 
@@ -97,7 +98,7 @@ class Composer:
             had.cached_tokens + usage.cached_tokens,
         )
 
-    def _known(self, quote: Candidate) -> Citation | None:
+    def _known(self, quote: Quote) -> Citation | None:
         place = (quote.hit.document_id, quote.start, quote.end)
         for citation in self.citations:
             if (citation.document_id, citation.start, citation.end) == place:
@@ -105,13 +106,15 @@ class Composer:
         return None
 
 
-def _citation(number: int, quote: Candidate) -> Citation:
+def _citation(number: int, quote: Quote) -> Citation:
     return Citation(
         number,
         quote.hit.path,
         quote.start,
         quote.end,
         quote.quote,
+        quote.focus,
+        quote.hit.section,
         quote.hit.rank,
         quote.hit.chunk_id,
         quote.hit.document_id,

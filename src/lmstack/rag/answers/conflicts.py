@@ -9,40 +9,43 @@ quite other words, nor two that differ in a "not".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from lmstack.rag.answers.answer import Conflict, Relation
 from lmstack.rag.answers.editions import Edition
-from lmstack.rag.answers.evidence import Candidate
+from lmstack.rag.answers.quoting import Quote
 from lmstack.rag.search.words import name_words, number_words, stem, stems
 
 __all__ = ["find_conflicts"]
 
-MARGIN = 0.15
 SAME_WORK, OTHER_WORK = 0.4, 0.7
 _NAME = re.compile(r"[A-ZÀ-Þ][\w'’-]+")
 
 
 def find_conflicts(
     citation: int,
-    cited: Candidate,
+    cited: Quote,
     question: str,
-    sentences: Sequence[Candidate],
+    others: Sequence[Quote],
     editions: Mapping[int, Edition],
 ) -> list[Conflict]:
-    """At most one a document, newest edition first."""
+    """Of ``others``, quotations that answer the question too, those that say otherwise than
+    ``cited``: at most one a document, newest edition first."""
     known = {stem(word.lower()) for word in name_words(question)}
     own = editions.get(cited.hit.document_id)
-    best: dict[int, Candidate] = {}
-    for rival in _rivals(cited, sentences):
+    best: dict[int, Quote] = {}
+    for rival in others:
+        if rival.hit.document_id == cited.hit.document_id:
+            continue
         other = editions.get(rival.hit.document_id)
         same_work = own is not None and other is not None and own.work == other.work
-        if not known <= stems(rival.in_context) or not _differ(cited, rival, question):
+        named = known <= stems(f"{rival.hit.prefix} {rival.shown}")
+        if not named or not _differ(cited.point, rival.point, question):
             continue
-        if _likeness(cited, rival) < (SAME_WORK if same_work else OTHER_WORK):
+        if _likeness(cited.point, rival.point) < (SAME_WORK if same_work else OTHER_WORK):
             continue
         held = best.get(rival.hit.document_id)
-        if held is None or _likeness(cited, rival) > _likeness(cited, held):
+        if held is None or rival.score > held.score:
             best[rival.hit.document_id] = rival
     found = [
         _conflict(citation, rival, own, editions.get(document)) for document, rival in best.items()
@@ -50,19 +53,9 @@ def find_conflicts(
     return sorted(found, key=lambda c: c.date, reverse=True)
 
 
-def _rivals(cited: Candidate, sentences: Sequence[Candidate]) -> Iterator[Candidate]:
-    """Sentences of other documents that bear on the question nearly as well."""
-    for sentence in sentences:
-        if (
-            sentence.hit.document_id != cited.hit.document_id
-            and sentence.bearing >= cited.bearing - MARGIN
-        ):
-            yield sentence
-
-
-def _differ(cited: Candidate, rival: Candidate, question: str) -> bool:
+def _differ(cited: str, rival: str, question: str) -> bool:
     """Whether one states a number or a name that the other and the question do not."""
-    ours, theirs = _values(cited.shown, question), _values(rival.shown, question)
+    ours, theirs = _values(cited, question), _values(rival, question)
     return bool(ours and theirs) and not (ours <= theirs or theirs <= ours)
 
 
@@ -72,9 +65,9 @@ def _values(text: str, question: str) -> set[str]:
     return (number_words(text) - number_words(question)) | names
 
 
-def _likeness(one: Candidate, other: Candidate) -> float:
+def _likeness(one: str, other: str) -> float:
     """The share of the words, numbers and names aside, that both hold."""
-    left, right = _words(one.shown), _words(other.shown)
+    left, right = _words(one), _words(other)
     return len(left & right) / max(1, len(left | right))
 
 
@@ -83,9 +76,7 @@ def _words(text: str) -> set[str]:
     return {word for word in stems(text) if not any(c.isdigit() for c in word)} - names
 
 
-def _conflict(
-    citation: int, rival: Candidate, own: Edition | None, other: Edition | None
-) -> Conflict:
+def _conflict(citation: int, rival: Quote, own: Edition | None, other: Edition | None) -> Conflict:
     relation: Relation = "other"
     same_work = own and other and own.work == other.work and own.is_dated and other.is_dated
     if own and other and same_work and own.place != other.place:
@@ -95,9 +86,8 @@ def _conflict(
         citation,
         relation,
         hit.path,
-        rival.start,
-        rival.end,
-        rival.quote,
+        *rival.focus,
+        rival.quote[rival.focus[0] - rival.start : rival.focus[1] - rival.start],
         rival.page,
         hit.document_id,
         other.date if other is not None else "",

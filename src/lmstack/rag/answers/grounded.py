@@ -20,15 +20,22 @@ from lmstack.core import (
     Timings,
     UnsupportedError,
 )
-from lmstack.rag.answers.answer import Answer, AnswerDone, PassagesFound, TextDelta
+from lmstack.rag.answers.answer import (
+    Answer,
+    AnswerDone,
+    OutcomeKnown,
+    PassagesFound,
+    TextDelta,
+)
 from lmstack.rag.answers.answerer import Answerer
 from lmstack.rag.answers.counting import AnswerTokenizer, AnswerTokens
 from lmstack.rag.answers.prompting import passage_texts
-from lmstack.rag.answers.strategies import STRATEGIES
 from lmstack.rag.search.followup import Turn, turns_of
 
 __all__ = ["GroundedModel"]
 
+# Before what is shown where nothing is certain to answer.
+CLOSEST = "Closest in the documents, and it may not answer:\n\n"
 # Sampling parameters that mean here what they mean elsewhere. With a seed the same question gets
 # the same answer; it gets that without one, too.
 HONOURED = ("max_tokens", "seed", "priority")
@@ -58,7 +65,7 @@ class GroundedModel:
         self.answerer = answerer
         self._list_sources = list_sources
         self._tokenizer = tokenizer
-        self._writes = STRATEGIES[answerer.config.strategy].writes
+        self._writes = answerer.config.strategy == "write"
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
         self._refuse(request)
@@ -76,6 +83,8 @@ class GroundedModel:
             async for event in events:
                 if isinstance(event, PassagesFound) and tokens is not None:
                     tokens.read([text for _, text in passage_texts(event.read)])
+                elif isinstance(event, OutcomeKnown) and event.outcome == "closest":
+                    yield Delta(_within(tokens, CLOSEST))
                 elif isinstance(event, TextDelta):
                     yield Delta(_within(tokens, event.text))
                 elif isinstance(event, AnswerDone):
@@ -178,7 +187,7 @@ def _conversation(request: Request) -> tuple[str, list[Turn], str]:
 
 def _sources(answer: Answer) -> str:
     lines = [
-        f'[{c.id}] {c.path} ({c.start}-{c.end}): "{" ".join(c.quote.split())}"'
+        f'[{c.id}] {c.path} ({c.start}-{c.end}): "{" ".join(c.point.split())}"'
         for c in answer.citations
     ]
     return "\n\nSources:\n" + "\n".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lmstack.core import NotFoundError
-from lmstack.rag.documents import Document, page_of
+from lmstack.rag.documents import Document
 from lmstack.rag.search.hybrid import Hit
 from lmstack.rag.view import IndexView
 
@@ -37,7 +37,3 @@ class HitDocuments:
         starts = (s.start for s in document.sections if s.start <= hit.start)
         start = max(max(starts, default=0), hit.start - MAX_ABOVE)
         return document.text[start : hit.start]
-
-    def page(self, hit: Hit, offset: int) -> int | None:
-        document = self.of(hit)
-        return hit.page if document is None else page_of(document.pages, offset)

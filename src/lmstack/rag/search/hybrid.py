@@ -113,7 +113,8 @@ class Hit:
     """A passage found. ``path`` opens from the current folder; ``text`` is
     ``document.text[start:end]``; ``page`` is None for formats without pages. ``ranks`` says at
     which place meaning (``dense``) and words (``lexical``) had it, None where they had not.
-    ``similarity`` is the cosine with the query, None in lexical mode."""
+    ``similarity`` is the cosine with the query, None in lexical mode;
+    ``relevance`` what a reranker gave it, None for what it did not read."""
 
     rank: int
     score: float
@@ -129,6 +130,7 @@ class Hit:
     section: tuple[str, ...]
     prefix: str
     similarity: float | None
+    relevance: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``lmstack search --json`` prints."""

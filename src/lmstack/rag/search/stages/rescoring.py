@@ -23,12 +23,14 @@ def rescore(
 ) -> list[Hit]:
     """The first ``depth`` of ``hits`` in the order of ``weight`` times the new score, and the
     rest times the old one, both scaled to [0, 1]; then the others as they were. Their scores are
-    lowered below, so that scores descend."""
+    lowered below, so that scores descend. The new score as it is becomes the first ones'
+    ``relevance``."""
     first, rest = list(hits[:depth]), list(hits[depth:])
     if not first:
         return []
     texts = [embedded_text(hit.prefix, hit.text) for hit in first]
     found = np.asarray(scorer.score(query, texts), np.float64)
+    first = [replace(hit, relevance=float(own)) for hit, own in zip(first, found, strict=True)]
     if weight < 1:
         old = scaled([hit.score for hit in first])
         found = weight * scaled(found) + (1 - weight) * old

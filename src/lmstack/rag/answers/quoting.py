@@ -1,0 +1,149 @@
+"""As much of a passage as answers: the unit that a model likes best, and what stands around it.
+
+Within a passage length is what brings the answer (docs/decisions.md): the best sentence alone holds
+it half as often as the passage, with its neighbours nearly as often. So a quotation grows from its
+`focus`, first to the whole paragraph, list or table, then to where its neighbours score higher, as
+long as there is room and no heading is crossed. Does not cover which passage is quoted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lmstack.rag.answers.hit_documents import HitDocuments
+from lmstack.rag.answers.units import Unit, read_units, shown
+from lmstack.rag.documents import Page, page_of
+from lmstack.rag.search.hybrid import Hit
+
+__all__ = ["Passage", "Quote", "choose_quotes", "read_passage"]
+
+# Scores of texts for a question, higher is better, shape (len(texts),).
+Score = Callable[[str, Sequence[str]], npt.NDArray[np.floating]]
+CODE = frozenset(("code", "csv", "jsonl"))
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """``quote`` is the document's text between ``start`` and ``end``, ``shown`` how an answer
+    shows it. ``focus`` is where the unit begins and ends that bears most on the question, and
+    ``point`` that unit as it is shown; ``score`` is its own."""
+
+    hit: Hit
+    start: int
+    end: int
+    quote: str
+    shown: str
+    focus: tuple[int, int]
+    point: str
+    score: float = 0.0
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A hit, read: ``units`` of ``text``, which begins at ``offset`` of the document. Text of the
+    section before the hit may be part of it, units there are not."""
+
+    hit: Hit
+    text: str
+    offset: int
+    units: tuple[Unit, ...]
+    pages: tuple[Page, ...] = ()
+
+    @property
+    def readable(self) -> list[int]:
+        """The units that say something."""
+        return [
+            n
+            for n, unit in enumerate(self.units)
+            if unit.kind != "heading" and any(map(str.isalnum, self.text[unit.start : unit.end]))
+        ]
+
+    def point(self, unit: Unit) -> str:
+        return shown(self.text, [unit])
+
+    def quote(self, first: int, last: int, focus: int, score: float = 0.0) -> Quote:
+        """Units ``first`` to ``last``."""
+        start, end = self.units[first].start, self.units[last].end
+        best = self.units[focus]
+        return Quote(
+            self.hit,
+            self.offset + start,
+            self.offset + end,
+            self.text[start:end],
+            shown(self.text, self.units[first : last + 1]),
+            (self.offset + best.start, self.offset + best.end),
+            self.point(best),
+            score,
+            page_of(self.pages, self.offset + best.start) if self.pages else self.hit.page,
+        )
+
+
+def read_passage(hit: Hit, documents: HitDocuments) -> Passage:
+    """The units of a hit. The header of a table may stand before it, and so may the beginning of
+    a fence."""
+    document = documents.of(hit)
+    by_lines = document is not None and document.format in CODE
+    above = "" if by_lines else documents.above(hit)
+    if not _is_open(above, hit.text):
+        above = ""
+    text = above + hit.text
+    units = [u for u in read_units(text, by_lines=by_lines) if u.start >= len(above)]
+    pages = document.pages if document is not None else ()
+    return Passage(hit, text, hit.start - len(above), tuple(units), tuple(pages))
+
+
+def _is_open(above: str, text: str) -> bool:
+    """Whether a table or a fence that began in ``above`` may go on in ``text``."""
+    line = text.lstrip().split("\n", 1)[0]
+    return "```" in above or "~~~" in above or line.startswith("|") or line.rstrip().endswith(" |")
+
+
+def choose_quotes(
+    question: str,
+    passages: Sequence[Passage],
+    score: Score,
+    room: int,
+) -> list[Quote]:
+    """Of each passage that says something the best quotation of about ``room`` characters (a
+    longer focus is quoted whole)."""
+    readable = [passage.readable for passage in passages]
+    texts = [
+        passage.point(passage.units[n])
+        for passage, numbers in zip(passages, readable, strict=True)
+        for n in numbers
+    ]
+    if not texts:
+        return []
+    scores = iter(np.asarray(score(question, texts), np.float64).tolist())
+    found = []
+    for passage, numbers in zip(passages, readable, strict=True):
+        scored = {n: next(scores) for n in numbers}
+        if scored:
+            best = max(scored, key=lambda n: scored[n])
+            first, last = _grown(passage.units, scored, best, room)
+            found.append(passage.quote(first, last, best, scored[best]))
+    return found
+
+
+def _grown(
+    units: Sequence[Unit], scores: dict[int, float], best: int, room: int
+) -> tuple[int, int]:
+    """The first and the last unit of the quotation around ``best``."""
+    first = last = best
+    while True:
+        around = [
+            (units[n].block == units[best].block, scores.get(n, float("-inf")), n)
+            for n in (first - 1, last + 1)
+            if 0 <= n < len(units)
+            and units[n].kind != "heading"
+            and max(units[last].end, units[n].end) - min(units[first].start, units[n].start) <= room
+        ]
+        if not around:
+            return first, last
+        n = max(around)[2]
+        first, last = min(first, n), max(last, n)

@@ -1,0 +1,184 @@
+"""What of a passage can be quoted: the smallest pieces that say something by themselves.
+
+A unit is a sentence, an item of a list, a row of a table, a line of a record (a log, a list of
+settings, an address), or a block of code. Headings are units too, where a quotation ends. Covers
+the shape of the text, in any language; which units answer a question is `quoting`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from lmstack.rag.sentences import Run, line_runs, split_prose
+
+__all__ = ["Unit", "UnitKind", "read_units", "shown"]
+
+UnitKind = Literal["sentence", "item", "row", "line", "code", "heading"]
+Span = tuple[int, int]
+# Longer code is read line by line.
+MAX_CODE = 400
+# Characters of a line of running text, where there are too few lines to see it.
+USUAL_WIDTH, FEW = 60, 4
+_COMMENT = re.compile(r"<!--.*?-->", re.S)
+_LINE = re.compile(r"[^\n]*\S[^\n]*")
+_CELL = re.compile(r"(?<!\\)\|")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """``text[start:end]``. Units of one paragraph, item, table, record or fence share a
+    ``block``. ``header``: where the row that names a row's cells is, None for other kinds and for
+    that row itself."""
+
+    start: int
+    end: int
+    kind: UnitKind
+    block: int
+    header: Span | None = None
+
+
+def read_units(text: str, *, by_lines: bool = False) -> list[Unit]:
+    """Units of Markdown, plain or extracted text, in order. ``by_lines``: the text is code or data
+    from its first line to its last."""
+    if by_lines:
+        return list(_lines(text))
+    units: list[Unit] = []
+    block = 0
+    kind, ended, header = "", 0, (0, 0)
+    for start, end, now in line_runs(text):
+        joined = kind == now and now in ("row", "code") and not text[ended:start].strip(" \t>\n")
+        block += not joined
+        if now == "row":
+            header = header if joined else (start, end)
+            units.append(_stripped(text, start, end, "row", block, header if joined else None))
+        elif now == "code" and joined and units and units[-1].kind == "code":
+            units[-1] = _stripped(text, units[-1].start, end, "code", block)
+        elif now == "code":
+            units.append(_stripped(text, start, end, "code", block))
+        elif now == "heading":
+            units.append(_stripped(text, start, end, "heading", block))
+        else:
+            units += _prose(text, (start, end, now), block)
+        kind, ended = now, end
+    return [part for unit in units for part in _short(text, unit) if part.start < part.end]
+
+
+def _lines(text: str) -> Iterator[Unit]:
+    """Of code; what stands together without an empty line is a block."""
+    block, ended = 0, 0
+    for match in _LINE.finditer(text):
+        block += match.start() > ended + 1
+        ended = match.end()
+        yield Unit(match.start(), match.end(), "code", block)
+
+
+def _prose(text: str, run: Run, block: int) -> Iterator[Unit]:
+    start, end, kind = run
+    lines = [(start + m.start(), start + m.end()) for m in _LINE.finditer(text[start:end])]
+    if _are_records([text[a:b].strip() for a, b in lines]):
+        spans: Sequence[Span] = lines
+        named: UnitKind = "line"
+    else:
+        spans = split_prose(text, start, end)
+        named = "item" if kind == "item" else "sentence"
+    for left, right in spans:
+        comment = re.match(r"(?:<!--.*?-->\s*)+", text[left:right], re.S)
+        left += comment.end() if comment else 0
+        if left < right and not text.startswith("<!--", left):
+            yield _stripped(text, left, right, named, block)
+
+
+def _are_records(lines: Sequence[str]) -> bool:
+    """Whether each of ``lines`` stands for itself. Running text goes on in the next line where a
+    word no longer fits, most often with a small letter; records end where they end. How wide a
+    text is cannot be seen from a few lines."""
+    if len(lines) < 2:
+        return False
+    few = len(lines) < FEW
+    width = max([*map(len, lines), *([USUAL_WIDTH] if few else [])])
+    ended = sum(
+        len(line) + 1 + len(following.split(None, 1)[0]) <= width and not following[0].islower()
+        for line, following in pairwise(lines)
+    )
+    return 2 * ended > len(lines) - 1
+
+
+def _short(text: str, unit: Unit) -> Iterator[Unit]:
+    if unit.kind != "code" or unit.end - unit.start <= MAX_CODE:
+        yield unit
+        return
+    for match in _LINE.finditer(text[unit.start : unit.end]):
+        start, end = unit.start + match.start(), unit.start + match.end()
+        yield Unit(start, end, "code", unit.block)
+
+
+def _stripped(
+    text: str, start: int, end: int, kind: UnitKind, block: int, header: Span | None = None
+) -> Unit:
+    """Without white space at its ends; code keeps the indentation of its first line."""
+    piece = text[start:end]
+    left = 0 if kind == "code" else len(piece) - len(piece.lstrip())
+    return Unit(start + left, max(start + left, start + len(piece.rstrip())), kind, block, header)
+
+
+def shown(text: str, units: Sequence[Unit]) -> str:
+    """Neighbouring ``units`` of ``text`` as an answer shows them: a paragraph on one line, items,
+    rows and records on a line each, code in its lines within a fence."""
+    parts: list[str] = []
+    for group in _blocks(units):
+        first = group[0]
+        texts = [_plain(text[unit.start : unit.end]) for unit in group]
+        if first.kind == "code":
+            code = text[first.start : group[-1].end]
+            parts.append(code.strip() if "\n" not in code.strip() else f"```\n{code.rstrip()}\n```")
+        elif first.kind in ("row", "line"):
+            lines = _rows(text, group) if first.kind == "row" else texts
+            parts += lines if len(units) == 1 else [f"- {line}" for line in lines]
+        elif first.kind == "item" and len(units) > len(group):
+            parts.append("- " + " ".join(texts))
+        else:
+            parts.append(" ".join(texts))
+    return "\n".join(part for part in parts if part)
+
+
+def _blocks(units: Sequence[Unit]) -> list[list[Unit]]:
+    groups: list[list[Unit]] = []
+    for unit in units:
+        if groups and groups[-1][-1].block == unit.block:
+            groups[-1].append(unit)
+        else:
+            groups.append([unit])
+    return groups
+
+
+def _rows(text: str, rows: Sequence[Unit]) -> list[str]:
+    """Cells named by the header; of a row with two cells these alone, a name and its value."""
+    header = next((row.header for row in rows if row.header), None)
+    names = _cells(text[header[0] : header[1]]) if header else []
+    lines = []
+    for row in rows:
+        cells = _cells(text[row.start : row.end])
+        filled = [cell for cell in cells if cell]
+        if row.header is None:
+            if len(rows) == 1:
+                lines.append(" | ".join(filled))
+        elif len(filled) == 2:
+            lines.append(": ".join(filled))
+        else:
+            pairs = zip([*names, *[""] * len(cells)], cells, strict=False)
+            lines.append(
+                "; ".join(f"{name}: {cell}" if name else cell for name, cell in pairs if cell)
+            )
+    return lines
+
+
+def _cells(line: str) -> list[str]:
+    return [_plain(cell) for cell in _CELL.split(line.strip().strip("|"))]
+
+
+def _plain(text: str) -> str:
+    return " ".join(_COMMENT.sub(" ", text).split())
