@@ -46,7 +46,8 @@ class AnswerConfig(Config):
 
     ``retrieve`` passages are found; the first ``passages`` of them are read: shown to a model
     that writes, and looked through for quotations. A quotation has about ``max_quote_chars``
-    characters.
+    characters; where the second passage is nearly as likely to answer as the first, both are
+    quoted.
 
     From ``min_confidence`` on an answer is given; from ``min_closest`` on what is closest in the
     documents is shown, as such; below, nothing. So ``min_closest=1`` refuses whatever is not
@@ -61,7 +62,7 @@ class AnswerConfig(Config):
     retrieve: int = 10
     passages: int = 5
     max_quote_chars: int = 800
-    min_confidence: float = 0.3
+    min_confidence: float = 0.2
     min_closest: float = 0.05
     min_support: float = 0.5
     unsupported: Unsupported = "drop"

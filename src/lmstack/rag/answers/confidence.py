@@ -24,9 +24,12 @@ class Calibration:
     slope: float
     intercept: float
 
+    def log_odds(self, score: float) -> float:
+        return self.slope * score + self.intercept
+
     def __call__(self, score: float) -> float:
         """Between 0 and 1."""
-        return 1 / (1 + math.exp(-max(-60.0, min(60.0, self.slope * score + self.intercept))))
+        return 1 / (1 + math.exp(-max(-60.0, min(60.0, self.log_odds(score)))))
 
 
 _KNOWN: Mapping[str, Calibration] = {

@@ -8,6 +8,7 @@ long as there is room and no heading is crossed. Does not cover which passage is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -111,7 +112,7 @@ def choose_quotes(
 ) -> list[Quote]:
     """Of each passage that says something the best quotation of about ``room`` characters (a
     longer focus is quoted whole)."""
-    readable = [passage.readable for passage in passages]
+    readable = [_unlike(question, passage) for passage in passages]
     texts = [
         passage.point(passage.units[n])
         for passage, numbers in zip(passages, readable, strict=True)
@@ -128,6 +129,18 @@ def choose_quotes(
             first, last = _grown(passage.units, scored, best, room)
             found.append(passage.quote(first, last, best, scored[best]))
     return found
+
+
+def _unlike(question: str, passage: Passage) -> list[int]:
+    """The units that do not repeat the question word for word: it is no answer to itself."""
+    asked = _words(question)
+    readable = passage.readable
+    own = [n for n in readable if asked not in _words(passage.point(passage.units[n]))]
+    return own or readable
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def _grown(

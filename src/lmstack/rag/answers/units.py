@@ -25,6 +25,8 @@ MAX_CODE = 400
 USUAL_WIDTH, FEW = 60, 4
 _COMMENT = re.compile(r"<!--.*?-->", re.S)
 _LINE = re.compile(r"[^\n]*\S[^\n]*")
+# What may stand between two rows of one table.
+_BETWEEN = " \t\n>-|:+="
 _CELL = re.compile(r"(?<!\\)\|")
 
 
@@ -50,7 +52,7 @@ def read_units(text: str, *, by_lines: bool = False) -> list[Unit]:
     block = 0
     kind, ended, header = "", 0, (0, 0)
     for start, end, now in line_runs(text):
-        joined = kind == now and now in ("row", "code") and not text[ended:start].strip(" \t>\n")
+        joined = kind == now and now in ("row", "code") and not text[ended:start].strip(_BETWEEN)
         block += not joined
         if now == "row":
             header = header if joined else (start, end)
