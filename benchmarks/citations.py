@@ -165,8 +165,8 @@ def ask_ours(side: Side, questions: Sequence[Question], config: AnswerConfig) ->
                 and c.page == page_of(document.pages, c.start)
             )
             cited.append(Cited(side.name(c.path), c.start, c.end, valid))
-        note = f"{answer.evidence:.3f}"
-        said.append(Said(answer.answer, answer.abstained, tuple(cited), seconds, note))
+        note = f"{answer.confidence:.2f}"
+        said.append(Said(answer.answer, answer.outcome != "answer", tuple(cited), seconds, note))
     return said
 
 

@@ -1,13 +1,12 @@
 """The second turn of a conversation about the same documents beside the first.
 
     python benchmarks/conversation.py                      the default strategy
-    python benchmarks/conversation.py --set strategy=extractive
-    python benchmarks/conversation.py --quick              one conversation, hardly a pause
+    python benchmarks/conversation.py --set strategy=write
+    python benchmarks/conversation.py --quick              one conversation
 
 For some entities of the planted-fact corpus, two questions about one, the second leaning on the
 first where it can ("And …"). Each conversation starts cold: nothing of its documents has been
-embedded by the answerer or read by the model. Twice: with a pause in which the answer is read and
-the answerer reads ahead, as where a folder is served, and without either. Reported: seconds of an
+read by the model. Reported: seconds of an
 answer, and tokens of the model that were computed and reused, of the first turn and of the second.
 Time is the median over conversations, and that of the ratio.
 """
@@ -40,14 +39,10 @@ def conversations(side: Side, count: int) -> list[tuple[str, str]]:
     return pairs[:: max(1, len(pairs) // count)][:count]
 
 
-def measure(
-    side: Side, config: AnswerConfig, pairs: list[tuple[str, str]], pause: float
-) -> list[dict[str, Any]]:
+def measure(side: Side, config: AnswerConfig, pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
     rows = []
     for first, second in pairs:
-        answerer = Answerer(
-            side.index, side.model, config, reranker=side.reranker, read_ahead=pause > 0
-        )
+        answerer = Answerer(side.index, side.model, config, reranker=side.reranker)
         turns: list[tuple[str, str]] = []
         runner = asyncio.Runner()  # one event loop and its threads, as in a server
         row: dict[str, Any] = {}
@@ -62,8 +57,6 @@ def measure(
                 "cached_tokens": usage.cached_tokens,
             }
             turns.append((question, answer.answer))
-            time.sleep(pause)
-        answerer.close()
         runner.close()
         rows.append(row)
     return rows
@@ -88,26 +81,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--count", type=int, default=12)
-    parser.add_argument("--pause", type=float, default=3.0, help="seconds between the turns")
     parser.add_argument("--json", type=pathlib.Path, default=None)
-    parser.add_argument("--quick", action="store_true", help="one conversation, hardly a pause")
+    parser.add_argument("--quick", action="store_true", help="one conversation")
     args = parser.parse_args()
     if args.quick:
-        args.count, args.pause = 2, 0.2
+        args.count = 2
     config = parse_settings(args.set)
     with ExitStack() as stack:
         side = Side(stack, SEEDS["held out"], held_out=True, model="smollm2-135m-instruct")
         pairs = conversations(side, args.count)
-        measure(side, config, pairs[:1], 0)  # the first of all pays for what is made once
-        found = {
-            f"pause of {pause} s": summarise(measure(side, config, pairs[1:], pause))
-            for pause in (args.pause, 0.0)
-        }
+        measure(side, config, pairs[:1])  # the first of all pays for what is made once
+        found = summarise(measure(side, config, pairs[1:]))
     print(f"{config.strategy}, {len(pairs) - 1} conversations, {processor()}")
-    for title, figures in found.items():
-        print(f" {title}")
-        for name, value in figures.items():
-            print(f"  {name:24}{value:10.3f}")
+    for name, value in found.items():
+        print(f"  {name:24}{value:10.3f}")
     if args.json:
         runs = json.loads(args.json.read_text()) if args.json.exists() else {}
         runs[config.strategy] = {"machine": processor(), "conversations": len(pairs) - 1, **found}

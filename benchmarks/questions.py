@@ -1,7 +1,7 @@
 """Answers on the question set: right, cited, abstained; for the default model and its bounds.
 
     make bench-questions                                    the default settings
-    python benchmarks/questions.py --set strategy=similarity --set passages=2
+    python benchmarks/questions.py --set max_quote_chars=400
     python benchmarks/questions.py --wrong                  list what went wrong
     python benchmarks/questions.py --quick                  the first questions of one corpus
     python benchmarks/questions.py --questions benchmarks/questions/development.jsonl
@@ -10,7 +10,7 @@
 An answer is right if it matches one of the question's patterns. A citation is valid if it names
 a passage that was retrieved and its quote is the document's text between its offsets, and
 precise if the quote overlaps a gold span or matches a pattern. Odd numbered questions are the
-ones to tune on (`tune_answers.py`, with a development set besides); even numbered ones are held
+ones to tune on (with a development set besides); even numbered ones are held
 out, and both are reported. The upper bound is an oracle that quotes the right sentence whenever
 it is among the passages that the model reads and abstains whenever there is none.
 """
@@ -106,6 +106,10 @@ def overlaps(start: int, end: int, text: str, quote: str) -> bool:
     return at >= 0 and start < at + len(quote) and at < end
 
 
+def refused(answer: Answer) -> bool:
+    return answer.outcome != "answer"
+
+
 def judge(question: Question, answer: Answer, folder: pathlib.Path, passages: int) -> Outcome:
     retrieved = {(hit.path, hit.start, hit.end) for hit in answer.hits}
     valid = precise = 0
@@ -119,7 +123,7 @@ def judge(question: Question, answer: Answer, folder: pathlib.Path, passages: in
         name = str(pathlib.Path(c.path).resolve().relative_to(folder.resolve()))
         gold = any(n == name and overlaps(c.start, c.end, text, q) for n, q in question.evidence)
         precise += question.answerable and (gold or question.accepts(c.quote))
-    right = question.answerable and not answer.abstained and question.accepts(answer.answer)
+    right = question.answerable and not refused(answer) and question.accepts(answer.answer)
     reachable = any(question.accepts(hit.text) for hit in answer.hits[:passages])
     return Outcome(question, answer, right, valid, precise, question.answerable and reachable)
 
@@ -139,12 +143,12 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     yes = [o for o in outcomes if o.question.answerable]
     no = [o for o in outcomes if not o.question.answerable]
     citations = [o for o in outcomes if o.answer.citations]
-    answered = [o for o in yes if not o.answer.abstained]
+    answered = [o for o in yes if not refused(o.answer)]
     return {
         "right": share(sum(o.right for o in yes), len(yes)),
         "right_when_answered": share(sum(o.right for o in answered), len(answered)),
-        "abstention": share(sum(o.answer.abstained for o in no), len(no)),
-        "false_abstention": share(sum(o.answer.abstained for o in yes), len(yes)),
+        "abstention": share(sum(refused(o.answer) for o in no), len(no)),
+        "false_abstention": share(sum(refused(o.answer) for o in yes), len(yes)),
         "citation_validity": share(
             sum(o.valid for o in citations), sum(len(o.answer.citations) for o in citations)
         ),
@@ -219,10 +223,10 @@ def show(title: str, summary: dict[str, Any]) -> None:
 
 def show_wrong(outcomes: Sequence[Outcome]) -> None:
     for o in outcomes:
-        fine = o.right if o.question.answerable else o.answer.abstained
+        fine = o.right if o.question.answerable else refused(o.answer)
         if not fine:
             kind = "answerable" if o.question.answerable else "not answerable"
-            print(f"\n{o.question.id} ({kind}, reachable {o.reachable}, {o.answer.evidence:.3f})")
+            print(f"\n{o.question.id} ({kind}, reachable {o.reachable}, {o.answer.confidence:.2f})")
             print(f"  {o.question.question}\n  -> {o.answer.answer!r}")
 
 
