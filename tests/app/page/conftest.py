@@ -32,7 +32,8 @@ from lmstack.app.uploads import Uploads
 from lmstack.app.web import PUBLIC_PATHS, add_page
 from lmstack.app.workspace import Workspace, WorkspaceConfig
 from lmstack.core import LmstackError, Message, ModelInfo, NotFoundError, ScriptedModel
-from lmstack.rag.answers.answer import AnswerConfig
+from lmstack.rag.answers import confidence
+from lmstack.rag.answers.confidence import Calibration
 from lmstack.rag.filters import Filter, parse_filter
 from lmstack.serve import create_app
 
@@ -205,9 +206,12 @@ class ScriptedWorkspace:
 
     # ---- to write scripts with
 
-    def source(self, number: int | None, path: str, quote: str) -> dict[str, Any]:
-        """A citation of ``quote`` where it stands in ``path``."""
+    def source(
+        self, number: int | None, path: str, quote: str, point: str | None = None
+    ) -> dict[str, Any]:
+        """A citation of ``quote`` where it stands in ``path``, most of all of its ``point``."""
         start = self.texts[path].index(quote)
+        focus = start + quote.index(point or quote)
         return {
             "id": number,
             "path": path,
@@ -215,6 +219,8 @@ class ScriptedWorkspace:
             "start": start,
             "end": start + len(quote),
             "quote": quote,
+            "focus": [focus, focus + len(point or quote)],
+            "section": [],
             "ranks": {"dense": number or 1, "lexical": 3},
         }
 
@@ -223,9 +229,9 @@ class ScriptedWorkspace:
     ) -> dict[str, Any]:
         return {
             "answer": text,
-            "abstained": False,
+            "outcome": "answer",
+            "confidence": None,
             "citations": list(citations),
-            "nearest": [],
             "sentences": [],
             "searched": {
                 "files": len(self.texts),
@@ -250,6 +256,7 @@ class ScriptedWorkspace:
         """An answer that streams word by word."""
         hits = {"hits": [{"path": path} for path in self.texts] * 4}
         steps: list[Step] = [("searching", {}), ("hits", hits)]
+        steps.append(("outcome", {"outcome": changes.get("outcome", "answer")}))
         steps += [("citation", citation) for citation in citations]
         for word in text.split(" "):
             steps += [("delta", {"text": word + " "}), pause]
@@ -436,7 +443,7 @@ def ask() -> Callable[[Page, str], None]:
     return send
 
 
-DIMENSIONS = 64
+DIMENSIONS = 1024  # so many that hardly two words share one
 
 
 class HashingEmbedder:
@@ -488,17 +495,18 @@ def embedder() -> HashingEmbedder:
 
 @pytest.fixture
 def make(
-    docs: Path, tmp_path: Path, embedder: HashingEmbedder
+    docs: Path, tmp_path: Path, embedder: HashingEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Workspace]]:
     """``make(rescan_s=...)``: a workspace of ``docs`` over a real index, not yet indexing;
     ``takes_files`` of callers with ``access``."""
     made: list[Workspace] = []
+    # A passage without a word of the question is none, one with a few of them an answer.
+    monkeypatch.setitem(confidence._KNOWN, embedder.info.name, Calibration(20, -5))
 
     def start(
         access: Access | None = None, takes_files: bool = False, **settings: Any
     ) -> Workspace:
-        answer = AnswerConfig(strategy="similarity", min_evidence=0.3)
-        config = WorkspaceConfig(answer=answer, **{"rescan_s": 0, **settings})
+        config = WorkspaceConfig(**{"rescan_s": 0, **settings})
         made.append(
             Workspace(
                 docs,

@@ -220,24 +220,62 @@ def test_citation_number_without_a_source_stays_text(
     expect(page.locator(".answer")).to_contain_text("Seven [7].")
 
 
-def test_abstention_says_what_was_searched_and_opens_the_nearest_passages(
-    workspace: Any, open_page: Any, ask: Any, shot: Any
+def test_what_is_closest_is_marked_as_such_from_its_first_word_on(
+    workspace: Any, sources: Any, open_page: Any, ask: Any, shot: Any
 ) -> None:
-    nearest = [workspace.source(None, "page.md", CLICK)]
-    text = "The documents do not answer this."
-    workspace.scripts = [workspace.script(text, abstained=True, nearest=nearest)]
+    text = f"{START} [1]\n\n{CLICK} [2]"
+    facts = {"outcome": "closest", "confidence": 0.124}
+    workspace.scripts = [workspace.script(text, sources, pause=0.1, **facts)]
     page = open_page(workspace)
     ask(page, "Who won the cup?")
+    expect(page.locator(".answer.streaming")).to_contain_text("Start the")
+    expect(page.locator(".closest")).to_have_text("Closest in your documents. It may not answer.")
     expect(page.locator(".under")).to_contain_text("Searched 2 files")
-    shot(page, "abstention")
-    page.keyboard.press("1")
+    expect(page.locator(".closest")).to_be_visible()
+    expect(page.locator(".meta")).to_contain_text("12 % likely right")
+    expect(page.locator("#live")).to_contain_text("End of the closest passages, 2 sources.")
+    shot(page, "closest")
+    page.keyboard.press("2")
     expect(page.locator("mark")).to_have_text(CLICK)
 
 
-def test_a_follow_up_sends_answers_but_no_abstentions(
+def test_nothing_found_says_what_was_searched(
+    workspace: Any, open_page: Any, ask: Any, shot: Any
+) -> None:
+    text = "Nothing about this was found in the documents."
+    facts = {"outcome": "nothing", "confidence": 0.01}
+    workspace.scripts = [workspace.script(text, **facts), workspace.script("First.")]
+    page = open_page(workspace)
+    ask(page, "Who won the cup?")
+    expect(page.locator(".under")).to_contain_text("Searched 2 files by meaning and by words.")
+    expect(page.locator(".closest")).to_be_hidden()
+    expect(page.locator(".meta")).not_to_contain_text("likely right")
+    expect(page.locator(".source")).to_have_count(0)
+    shot(page, "nothing")
+
+
+@pytest.mark.parametrize(
+    ("confidence", "shown"), [(0.873, "87 % likely right"), (0.9999, "99 %"), (None, None)]
+)
+def test_how_likely_an_answer_is_right_is_shown_where_it_is_known(
+    confidence: float | None, shown: str | None, workspace: Any, open_page: Any, ask: Any
+) -> None:
+    workspace.scripts = [workspace.script("Yes.", confidence=confidence)]
+    page = open_page(workspace)
+    ask(page, "Is it?")
+    meta = page.locator(".meta")
+    expect(meta).to_contain_text("cited")
+    if shown is None:
+        expect(meta).not_to_contain_text("likely right")
+    else:
+        expect(meta).to_contain_text(shown)
+    expect(page.locator(".closest")).to_be_hidden()
+
+
+def test_a_follow_up_sends_answers_but_not_that_nothing_was_found(
     workspace: Any, open_page: Any, ask: Any, until: Any
 ) -> None:
-    workspace.scripts = [workspace.script("First."), workspace.script("None.", abstained=True)]
+    workspace.scripts = [workspace.script("First."), workspace.script("None.", outcome="nothing")]
     page = open_page(workspace)
     for number, question in enumerate(["One?", "Two?", "Three?"], 1):
         ask(page, question)

@@ -83,7 +83,7 @@ async def test_answer_under_a_filter_comes_from_matching_documents_only(
     where = filled.filter_of({"all": [{"field": "date", "op": ">=", "value": "2025"}]})
     async with aclosing(filled.ask("What is the budget for pay?", where=where)) as events:
         [done] = [data async for name, data in events if name == "done"]
-    places = {source["path"] for source in [*done["citations"], *done["nearest"]]}
+    places = {source["path"] for source in done["citations"]}
     assert places == {"docs/notes/pay.md"}
     assert done["searched"]["files"] == 1
 

@@ -180,7 +180,7 @@ def sources(
     page.keyboard.press("Enter")
     turn.locator(".meta .fact").first.wait_for(timeout=300_000)
     final = json.loads(page.evaluate("sessionStorage.getItem('lmstack-turns')"))[-1]["final"]
-    opened = final["nearest"] if final["abstained"] else final["citations"]
+    opened = final["citations"]
     assert opened, question
     for number, source in enumerate(opened):
         turn.locator(".source").nth(number).click()
@@ -192,7 +192,7 @@ def sources(
         assert text[source["start"] : source["end"]] == source["quote"], question
     shot(page, re.sub(r"\W+", "-", f"python-docs {question}".lower()).strip("-"))
     page.get_by_role("button", name="New conversation").click()
-    return [] if final["abstained"] else [source["quote"] for source in opened]
+    return [source["quote"] for source in opened] if final["outcome"] == "answer" else []
 
 
 def first_line(quote: str) -> str:

@@ -36,6 +36,49 @@ def test_citation_opens_its_passage_highlighted_in_the_document(answered: Page, 
     shot(answered, "source")
 
 
+LONGER = (
+    "The page is at http://127.0.0.1:8000 and needs no account. It opens while the index is still "
+    "being built."
+)
+POINT = "It opens while the index is still being built."
+
+
+def test_point_of_a_quote_stands_out_in_the_panel_and_alone_in_the_list(
+    workspace: Any, open_page: Any, ask: Any, shot: Any
+) -> None:
+    source = workspace.source(1, "serving.md", LONGER, POINT)
+    source["section"] = ["Serving", "Start the server"]
+    workspace.scripts = [workspace.script(f"{LONGER} [1]", [source])]
+    page = open_page(workspace)
+    ask(page, "When does it open?")
+    expect(page.locator(".source .quote")).to_have_text(POINT)
+    expect(page.locator(".source .where")).to_have_text("serving.md Start the server")
+    page.keyboard.press("1")
+    expect(page.locator("mark")).to_have_text(LONGER)
+    expect(page.locator("mark .focus")).to_have_text(POINT)
+    grounds = [
+        page.locator(part).evaluate("node => getComputedStyle(node).backgroundColor")
+        for part in ("mark", "mark .focus")
+    ]
+    assert grounds[0] != grounds[1]
+    shot(page, "source-focus")
+
+
+def test_point_far_down_a_long_quote_is_scrolled_to(
+    workspace: Any, open_page: Any, ask: Any
+) -> None:
+    quote = "A line of a long quote.\n" * 200 + "Needle 🚀 here."
+    workspace.texts = {"long.md": "🚀 Before.\n\n" + quote + "\n\nMore.\n" * 200}
+    source = workspace.source(1, "long.md", quote, "Needle 🚀 here.")
+    workspace.scripts = [workspace.script("So [1].", [source])]
+    page = open_page(workspace)
+    ask(page, "How?")
+    page.locator(".meta").wait_for()
+    page.keyboard.press("1")
+    expect(page.locator("mark .focus")).to_have_text("Needle 🚀 here.")
+    expect(page.locator("mark .focus")).to_be_in_viewport()
+
+
 def test_digits_open_sources_and_next_goes_round(answered: Page) -> None:
     answered.keyboard.press("2")
     expect(answered.locator("mark")).to_have_text(CLICK)

@@ -182,7 +182,7 @@ def test_answer_comes_as_named_events_in_order(client: httpx.Client, workspace: 
     )
     assert response.headers["content-type"].startswith("text/event-stream")
     names = [name for name, _ in events(response.text)]
-    assert names == ["searching", "hits", "delta", "delta", "done"]
+    assert names == ["searching", "hits", "outcome", "delta", "delta", "done"]
     question, history = workspace.asked[0]
     assert (question, [message.content for message in history]) == ("q", ["before"])
 

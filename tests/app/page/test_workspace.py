@@ -14,7 +14,6 @@ from lmstack.app._suggestions import candidate_questions, question_about
 from lmstack.app.workspace import Workspace, WorkspaceConfig
 from lmstack.core import InputError, ModelInfo, NotFoundError, ScriptedModel
 from lmstack.rag import Index
-from lmstack.rag.vectors.remembering import RememberingEmbedder
 
 
 async def answer(workspace: Workspace, question: str) -> list[tuple[str, Any]]:
@@ -54,7 +53,7 @@ async def test_answers_work_on_what_is_in_while_the_rest_is_indexed(
     workspace.start_indexing()
     until(lambda: workspace.status()["state"] == "indexing")
     name, done = (await answer(workspace, "When do roses need water?"))[-1]
-    assert (name, done["abstained"]) == ("done", False)
+    assert (name, done["outcome"]) == ("done", "answer")
     assert done["searched"]["waiting"] == 1
     embedder.gate.set()
 
@@ -80,15 +79,27 @@ async def test_citation_is_a_span_of_the_document_that_it_opens(make: Any, until
         assert streamed[sentence["start"] : sentence["end"]].strip()
 
 
-async def test_abstention_carries_the_nearest_passages(make: Any, until: Any) -> None:
+@pytest.mark.parametrize(
+    ("question", "outcome", "cited"),
+    [("Quantum chromodynamics lattice?", "nothing", 0), ("Water ice dynamics?", "closest", 3)],
+)
+async def test_outcome_is_known_before_the_first_text(
+    question: str, outcome: str, cited: int, make: Any, until: Any
+) -> None:
     workspace = make()
     workspace.start_indexing()
     until(lambda: workspace.status()["state"] == "ready")
-    done = (await answer(workspace, "Quantum chromodynamics lattice?"))[-1][1]
-    assert done["abstained"]
-    assert done["citations"] == []
-    assert 0 < len(done["nearest"]) <= 3
-    assert {"path", "document_id", "start", "end", "quote", "ranks"} <= done["nearest"][0].keys()
+    events = await answer(workspace, question)
+    names = [name for name, _ in events]
+    assert dict(events)["outcome"] == {"outcome": outcome}
+    assert names.index("outcome") < names.index("delta")
+    done = events[-1][1]
+    assert done["outcome"] == outcome
+    assert 0 < done["confidence"] < 0.3
+    assert len(done["citations"]) == cited
+    for citation in done["citations"]:
+        start, end = citation["focus"]
+        assert citation["start"] <= start < end <= citation["end"]
 
 
 def test_changed_file_is_found_without_being_told(make: Any, docs: Path, until: Any) -> None:
@@ -219,7 +230,7 @@ async def test_suggestions_come_from_headings_and_can_be_answered(
     assert set(questions) == {"How do I start the server?", "How do I stop the server?"}
     assert workspace.model.requests == []
     for question in questions:
-        assert not (await answer(workspace, question))[-1][1]["abstained"]
+        assert (await answer(workspace, question))[-1][1]["outcome"] == "answer"
 
 
 def test_questions_that_headings_ask_come_first_and_many_files_without_one_do_not_hide_them(
@@ -267,22 +278,6 @@ def test_questions_that_headings_ask_come_first_and_many_files_without_one_do_no
 )
 def test_heading_becomes_the_question_it_answers(heading: str, question: str | None) -> None:
     assert question_about(heading) == question
-
-
-@pytest.mark.parametrize("digest", ["sha256:" + "0" * 64, None])
-async def test_only_an_embedder_that_is_here_is_given_texts_nobody_asked_about(
-    docs: Path, tmp_path: Path, embedder: Any, monkeypatch: pytest.MonkeyPatch, digest: str | None
-) -> None:
-    embedder.info = ModelInfo("hashing", digest)
-    ahead: list[object] = []
-    monkeypatch.setattr(RememberingEmbedder, "look_ahead", lambda _, texts: ahead.append(texts))
-    config = WorkspaceConfig(rescan_s=0)
-    with Workspace(
-        docs, tmp_path / "index", model=ScriptedModel(), embedder=embedder, config=config
-    ) as workspace:
-        workspace.index.update([docs])
-        await workspace.answerer_of("local").answer("Which files are read?")
-    assert len(ahead) == (digest is not None)
 
 
 def test_index_that_was_changed_to_another_embedder_is_opened_again(

@@ -4,8 +4,10 @@ import { Feedback } from "/static/feedback.js";
 import { attachPreview } from "/static/preview.js";
 import { Prose } from "/static/prose.js";
 import { modelName } from "/static/status.js";
-import { appendText, element, glimpse, sentence, squeezed, unitOffset } from "/static/text.js";
+import { appendText, element, glimpse, pointOf, sentence, squeezed, unitOffset } from "/static/text.js";
 
+/** Above what is shown where no passage is certain to answer. */
+export const CLOSEST = "Closest in your documents. It may not answer.";
 const counted = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
 /** Draws into `root`; `within`: the filter of the question, {where, words}, or null; `actions` are
@@ -19,9 +21,10 @@ export class Turn {
     const heading = element("h2", { dir: "auto" });
     appendText(heading, question);
     this.progress = element("p", { class: "progress" });
+    this.closest = element("p", { class: "closest", hidden: true }, CLOSEST);
     this.body = element("div", { class: "answer" });
     this.under = element("div", { class: "under" });
-    this.root = element("li", { class: "turn", tabindex: "-1" }, heading, this.limits(), this.progress, this.body, this.under);
+    this.root = element("li", { class: "turn", tabindex: "-1" }, heading, this.limits(), this.progress, this.closest, this.body, this.under);
     this.prose = new Prose(this.body, (number, { probe }) => this.cite(number, probe));
     this.citations = new Map();
     this.reset();
@@ -42,6 +45,7 @@ export class Turn {
     this.sources = []; // What keys 1 to 9 and "next source" go through, in order.
     this.citations.clear();
     this.unsupported = [];
+    this.setOutcome("answer");
     this.prose.clear();
     this.under.replaceChildren();
   }
@@ -54,6 +58,12 @@ export class Turn {
 
   setHits(hits) {
     this.say(hits.length ? `Reading ${counted(hits.length, "passage")}` : "Nothing found");
+  }
+
+  /** Known before the first text: an "answer", what is "closest", or "nothing". */
+  setOutcome(outcome) {
+    this.root.dataset.outcome = outcome;
+    this.closest.hidden = outcome !== "closest";
   }
 
   append(text) {
@@ -82,13 +92,13 @@ export class Turn {
     this.text = answer.answer;
     this.citations = new Map(answer.citations.map((citation) => [citation.id, citation]));
     const conflicts = answer.conflicts ?? [];
-    this.sources = [...(answer.abstained ? answer.nearest : answer.citations), ...conflicts.map((conflict) => ({ ...conflict, id: null }))];
+    this.setOutcome(answer.outcome);
+    this.sources = [...answer.citations, ...conflicts.map((conflict) => ({ ...conflict, id: null }))];
     this.feedback = answer.request_id ? new Feedback(answer, () => this.actions.judged(this)) : null;
     this.unsupported = answer.sentences.filter((sentence) => !sentence.supported);
     this.settle();
-    this.under.replaceChildren(...(answer.abstained ? this.abstention(answer) : this.support(answer)));
+    this.under.replaceChildren(...this.support(answer));
     if (conflicts.length) this.under.append(...this.disagreement(conflicts, answer));
-    if (answer.unanswered?.length) this.under.append(this.unanswered(answer.unanswered));
     if (this.feedback) this.under.append(this.feedback.root);
     this.under.append(this.metaLine(facts(answer)));
   }
@@ -147,32 +157,25 @@ export class Turn {
     return button;
   }
 
-  support(answer) {
-    if (answer.citations.length) return [this.sourceList(answer.citations)];
-    return [element("p", { class: "note" }, "No source is cited for this answer.")];
+  support({ citations, outcome, searched }) {
+    const list = citations.length ? [this.sourceList(citations)] : [];
+    if (outcome !== "answer") return [...list, this.searched(searched)];
+    return list.length ? list : [element("p", { class: "note" }, "No source is cited for this answer.")];
   }
 
-  abstention(answer) {
-    const { files, waiting } = answer.searched;
+  /** What was looked through for what is no answer. */
+  searched({ files, waiting }) {
     const rest = waiting ? ` ${counted(waiting, "file")} ${waiting === 1 ? "is" : "are"} still being indexed.` : "";
     const note = `Searched ${counted(files, "file")}${this.within ? " that match the filter" : ""} by meaning and by words.${rest}`;
-    const parts = [element("p", { class: "note" }, note)];
-    if (!answer.nearest.length) return parts;
-    return [...parts, element("p", { class: "sources-title" }, "Nearest passages"), this.sourceList(answer.nearest)];
+    return element("p", { class: "note" }, note);
   }
 
   /** Passages that answer otherwise than what is cited. */
   disagreement(conflicts, answer) {
-    const before = answer.abstained ? answer.nearest.length : answer.citations.length;
+    const before = answer.citations.length;
     const title = element("p", { class: "sources-title" }, conflicts.length === 1 ? "One passage says otherwise" : "Some passages say otherwise");
     const list = this.sourceList(this.sources.slice(before), { first: before, label: "Passages that say otherwise", about: otherwise });
     return [title, list];
-  }
-
-  unanswered(parts) {
-    const note = element("p", { class: "note" });
-    appendText(note, `No passage answers: ${parts.join("; ")}`);
-    return note;
   }
 
   /** `first`: the place of the first of them among all sources; `about(source)`: a word before its path. */
@@ -181,6 +184,9 @@ export class Turn {
       const index = first + at;
       const where = element("span", { class: "where" });
       appendText(where, about(source) + source.path);
+      const section = element("span", { class: "section" });
+      appendText(section, source.section?.at(-1) ?? "");
+      if (section.textContent) where.append(" ", section);
       const quote = element("span", { class: "quote", dir: "auto" });
       appendText(quote, glimpse(source));
       const number = element("span", { class: "number" }, String(source.id ?? index + 1));
@@ -212,8 +218,9 @@ export class Turn {
   }
 
   forClipboard() {
-    const list = [...this.citations.values()].map((c) => `[${c.id}] ${c.path}  "${squeezed(c.quote)}"`);
-    return [this.text, ...(list.length ? ["", ...list] : [])].join("\n");
+    const list = [...this.citations.values()].map((c) => `[${c.id}] ${c.path}  "${squeezed(pointOf(c))}"`);
+    const above = this.final?.outcome === "closest" ? [CLOSEST, ""] : [];
+    return [...above, this.text, ...(list.length ? ["", ...list] : [])].join("\n");
   }
 
   /** Show which source is open in the panel; null for none. */
@@ -241,13 +248,19 @@ function setCurrent(node, on) {
 
 function facts(answer) {
   const { timings, usage, model } = answer;
-  const parts = [`${seconds(timings.first_token_s)} to first token`];
+  const parts = [...likely(answer), `${seconds(timings.first_token_s)} to first token`];
   const rate = usage.completion_tokens / Math.max(timings.total_s - timings.first_token_s, 1e-6);
   if (usage.completion_tokens > 1 && rate < 1e5) parts.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tokens/s`);
   if (usage.cached_tokens) parts.push(`prefix ${Math.round((100 * usage.cached_tokens) / usage.prompt_tokens)} %`);
   parts.push(`${answer.searched.cited} of ${counted(answer.searched.passages, "passage")} cited`);
   // The bar names the model too, where it has the room.
   return [...parts.map((text) => ({ text })), { text: modelName(model), kind: "model-fact" }];
+}
+
+/** How often answers like this one are right, where that is known; never as if it were certain. */
+function likely({ confidence, outcome }) {
+  if (confidence === null || confidence === undefined || outcome === "nothing") return [];
+  return [`${Math.min(99, Math.max(1, Math.round(100 * confidence)))} % likely right`];
 }
 
 function seconds(value) {

@@ -1,6 +1,6 @@
 // Wires the page together: the conversation, the panel, the status line and the keys.
 
-import { Turn } from "/static/answer.js";
+import { CLOSEST, Turn } from "/static/answer.js";
 import { ApiError, ask, json, storedKey, tryKey } from "/static/api.js";
 import { Composer } from "/static/composer.js";
 import { Filters } from "/static/filters.js";
@@ -82,6 +82,10 @@ async function follow(turn, signal) {
     if (event === "hits") turn.setHits(data.hits);
     else if (event === "citation") turn.addCitation(data);
     else if (event === "sentence") turn.addSentence(data);
+    else if (event === "outcome") {
+      turn.setOutcome(data.outcome);
+      if (data.outcome === "closest") announce(CLOSEST);
+    }
     else if (event === "error") throw new ApiError(data.message, { hint: data.hint, status: data.status });
     else if (event === "delta") {
       turn.append(data.text);
@@ -109,7 +113,7 @@ function stop() {
 }
 
 function historyBefore(turn) {
-  const earlier = turns.slice(0, turns.indexOf(turn)).filter((other) => other.final && !other.final.abstained);
+  const earlier = turns.slice(0, turns.indexOf(turn)).filter((other) => other.final && other.final.outcome !== "nothing");
   return earlier.slice(-HISTORY_TURNS).flatMap((other) => [
     { role: "user", content: other.question },
     { role: "assistant", content: other.text },
@@ -147,7 +151,8 @@ class Reader {
   end(answer) {
     announce(this.pending);
     const count = answer.citations.length;
-    announce(answer.abstained ? "No answer was found." : `End of the answer, ${count} source${count === 1 ? "" : "s"}.`);
+    const what = { answer: "answer", closest: "closest passages" }[answer.outcome];
+    if (what) announce(`End of the ${what}, ${count} source${count === 1 ? "" : "s"}.`);
   }
 }
 

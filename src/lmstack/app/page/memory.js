@@ -16,7 +16,8 @@ export function remember(turns) {
 /** What was remembered: a list of {question, within, final}. */
 export function remembered() {
   try {
-    return JSON.parse(sessionStorage.getItem(TURNS)) ?? [];
+    const turns = JSON.parse(sessionStorage.getItem(TURNS)) ?? [];
+    return turns.filter(({ final }) => final.outcome); // An older lmstack wrote others.
   } catch {
     return [];
   }

@@ -12,7 +12,7 @@ export class Pages {
     Object.assign(this, { file, count, source, address, failed });
     this.number = 1;
     this.zoom = 0;
-    this.marked = new Map(); // page number to {width, height, boxes}
+    this.marked = new Map(); // page number to {width, height, boxes, focus}
     this.run = 0;
     this.sheet = element("div", { class: "sheet" });
     this.place = element("span", { class: "page-number", role: "status" });
@@ -39,12 +39,22 @@ export class Pages {
   /** Find the passage, and show the page that it is on. */
   async open() {
     if (this.source) {
-      const { start, end } = this.source;
-      const found = await json(this.address("/boxes", { start, end }));
-      for (const page of found.pages) if (page.boxes.length) this.marked.set(page.number, page);
-      this.number = found.pages.find((page) => page.boxes.length)?.number ?? found.pages[0]?.number ?? 1;
+      const { start, end, focus } = this.source;
+      const pages = await this.boxes(start, end);
+      const points = focus && (focus[0] > start || focus[1] < end) ? await this.boxes(...focus) : [];
+      for (const page of pages) {
+        const point = points.find(({ number }) => number === page.number);
+        if (page.boxes.length) this.marked.set(page.number, { ...page, focus: point?.boxes ?? [] });
+      }
+      const first = points.find((page) => page.boxes.length) ?? pages.find((page) => page.boxes.length) ?? pages[0];
+      this.number = first?.number ?? 1;
     }
     await this.draw();
+  }
+
+  /** Where the text from `start` to `end` stands: a list of {number, width, height, boxes}. */
+  async boxes(start, end) {
+    return (await json(this.address("/boxes", { start, end }))).pages;
   }
 
   turn(by) {
@@ -92,19 +102,20 @@ export class Pages {
   marks() {
     const page = this.marked.get(this.number);
     if (!page) return [];
-    return page.boxes.map(([left, top, right, bottom]) => {
-      const mark = element("div", { class: "page-mark", "aria-hidden": "true" });
+    const place = (kind) => ([left, top, right, bottom]) => {
+      const mark = element("div", { class: kind, "aria-hidden": "true" });
       mark.style.left = `${(100 * left) / page.width}%`;
       mark.style.top = `${(100 * top) / page.height}%`;
       mark.style.width = `${(100 * (right - left)) / page.width}%`;
       mark.style.height = `${(100 * (bottom - top)) / page.height}%`;
       return mark;
-    });
+    };
+    return [...page.boxes.map(place("page-mark")), ...page.focus.map(place("page-mark focus"))];
   }
 
   reveal() {
     const scroll = this.sheet.parentElement;
-    const mark = this.sheet.querySelector(".page-mark");
+    const mark = this.sheet.querySelector(".page-mark.focus") ?? this.sheet.querySelector(".page-mark");
     if (!mark) return void scroll.scrollTo(0, 0);
     const [inner, outer] = [mark.getBoundingClientRect(), scroll.getBoundingClientRect()];
     scroll.scrollBy(inner.left - outer.left - outer.width / 4, inner.top - outer.top - outer.height / 4);

@@ -196,8 +196,12 @@ export class Panel {
     this.focus();
     const body = this.root.querySelector(".panel-body");
     if (!mark) return;
-    const top = mark.getBoundingClientRect().top - body.getBoundingClientRect().top;
-    body.scrollTop += top - Math.min(120, body.clientHeight / 4);
+    const margin = Math.min(120, body.clientHeight / 4);
+    const below = (node, edge) => node.getBoundingClientRect()[edge] - body.getBoundingClientRect().top;
+    const focus = mark.querySelector(".focus") ?? mark;
+    // The quote from its beginning, unless its point would then be out of sight.
+    const seen = below(focus, "bottom") - below(mark, "top") + margin <= body.clientHeight;
+    body.scrollTop += below(seen ? mark : focus, "top") - margin;
   }
 
   /** Buttons for what comes before and after, where a document is longer than a page of it. */
@@ -244,8 +248,9 @@ function fill(parent, page, source) {
     .filter((section) => section.start >= start && section.heading_end <= page.end)
     .map((section) => ({ from: units(section.start), to: units(section.heading_end), kind: "heading" }));
   const mark = source && findQuote(text, units(source.start), source.quote);
+  const focus = mark && focusIn(mark, source);
   const edges = new Set([0, text.length, ...spans.flatMap(({ from, to }) => [from, to])]);
-  if (mark) edges.add(mark.from).add(mark.to);
+  for (const span of [mark, focus]) if (span) edges.add(span.from).add(span.to);
   const sorted = [...edges].sort((a, b) => a - b);
   let marked = null;
   for (let index = 1; index < sorted.length; index += 1) {
@@ -254,10 +259,18 @@ function fill(parent, page, source) {
     const inside = mark && mark.from <= from && to <= mark.to;
     if (inside && !marked) parent.append((marked = element("mark", { id: "passage", "aria-label": "cited passage" })));
     const target = inside ? marked : parent;
-    const piece = heading ? element("span", { class: "heading" }) : target;
+    const stands = [heading && "heading", focus && focus.from <= from && to <= focus.to && "focus"].filter(Boolean);
+    const piece = stands.length ? element("span", { class: stands.join(" ") }) : target;
     appendText(piece, text.slice(from, to));
-    if (heading) target.append(piece);
+    if (piece !== target) target.append(piece);
   }
+}
+
+/** Where the point of the quote stands, if that is not all of it. */
+function focusIn(mark, { start, quote, focus }) {
+  if (!focus) return null;
+  const [from, to] = focus.map((point) => mark.from + unitOffset(quote, point - start));
+  return from > mark.from || to < mark.to ? { from, to } : null;
 }
 
 /** Where the quote stands; it may have moved if the file changed since, or be gone. */

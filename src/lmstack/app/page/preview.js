@@ -34,7 +34,7 @@ function show(anchor, source) {
   if (!source || !anchor.isConnected) return;
   hidePreview();
   const where = element("div", { class: "where" });
-  appendText(where, source.path);
+  appendText(where, [source.path, ...(source.section ?? [])].join(" \u203a "));
   const quote = element("div", { class: "quote", dir: "auto" });
   appendText(quote, glimpse(source));
   box().replaceChildren(where, quote);

@@ -56,8 +56,16 @@ export function squeezed(text) {
   return text.replace(/\s+/g, " ").trim();
 }
 
-/** A quote for a preview or a list, on one line; the panel and the clipboard have it verbatim. */
-export function glimpse({ path, quote }) {
+/** The words of a source that bear most on the question; all of its quote where none do more. */
+export function pointOf({ start, quote, focus }) {
+  const [from, to] = focus ? focus.map((point) => unitOffset(quote, point - start)) : [0, quote.length];
+  return quote.slice(from, to) || quote;
+}
+
+/** The point of a source for a preview or a list, on one line; the panel has its quote verbatim. */
+export function glimpse(source) {
+  const { path } = source;
+  const quote = pointOf(source);
   if (!/\.(md|markdown)$/i.test(path)) return squeezed(quote);
   const unmarked = quote
     .replace(/^\s*(?:(?:#{1,6}|[-*+]|>)\s+|```\w*)/gm, "")
