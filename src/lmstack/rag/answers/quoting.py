@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -93,9 +93,21 @@ def read_passage(hit: Hit, documents: HitDocuments) -> Passage:
     if not _is_open(above, hit.text):
         above = ""
     text = above + hit.text
-    units = [u for u in read_units(text, by_lines=by_lines) if u.start >= len(above)]
+    units = _within(text, len(above), read_units(text, by_lines=by_lines))
     pages = document.pages if document is not None else ()
     return Passage(hit, text, hit.start - len(above), tuple(units), tuple(pages))
+
+
+def _within(text: str, begin: int, units: Sequence[Unit]) -> list[Unit]:
+    """Units from ``begin`` on, and what comes after it of one that began before."""
+    found = []
+    for unit in units:
+        start = max(unit.start, begin)
+        if unit.kind != "code":
+            start += len(text[start : unit.end]) - len(text[start : unit.end].lstrip())
+        if text[start : unit.end].strip():
+            found.append(replace(unit, start=start))
+    return found
 
 
 def _is_open(above: str, text: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
+from unicodedata import east_asian_width
 
 from lmstack.rag.sentences import Run, line_runs, split_prose
 
@@ -24,10 +25,10 @@ MAX_CODE = 400
 # Characters of a line of running text, where there are too few lines to see it.
 USUAL_WIDTH, FEW = 60, 4
 _COMMENT = re.compile(r"<!--.*?-->", re.S)
-_LINE = re.compile(r"[^\n]*\S[^\n]*")
-# What may stand between two rows of one table.
-_BETWEEN = " \t\n>-|:+="
+_LINE = re.compile(r"^[^\n]*\S", re.M)
 _CELL = re.compile(r"(?<!\\)\|")
+# Characters of the line below a table's header, and of the marks of a quotation around it.
+_RULING = "|:-=+ \t>\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def read_units(text: str, *, by_lines: bool = False) -> list[Unit]:
     block = 0
     kind, ended, header = "", 0, (0, 0)
     for start, end, now in line_runs(text):
-        joined = kind == now and now in ("row", "code") and not text[ended:start].strip(_BETWEEN)
+        joined = kind == now and _goes_on(text[ended:start], now)
         block += not joined
         if now == "row":
             header = header if joined else (start, end)
@@ -69,11 +70,21 @@ def read_units(text: str, *, by_lines: bool = False) -> list[Unit]:
     return [part for unit in units for part in _short(text, unit) if part.start < part.end]
 
 
+def _goes_on(between: str, kind: str) -> bool:
+    """Whether a fence or a table goes on after ``between``: in a table that may be the line that
+    rules its header off, and a blank line ends it."""
+    if kind == "code":
+        return not between.strip(" \t>\n")
+    ruling, newline, _ = between.partition("\n")
+    ruled = not newline or "-" in ruling or "=" in ruling
+    return kind == "row" and ruled and between.count("\n") < 2 and not between.strip(_RULING)
+
+
 def _lines(text: str) -> Iterator[Unit]:
     """Of code; what stands together without an empty line is a block."""
     block, ended = 0, 0
     for match in _LINE.finditer(text):
-        block += match.start() > ended + 1
+        block += text.count("\n", ended, match.start()) > 1
         ended = match.end()
         yield Unit(match.start(), match.end(), "code", block)
 
@@ -101,12 +112,25 @@ def _are_records(lines: Sequence[str]) -> bool:
     if len(lines) < 2:
         return False
     few = len(lines) < FEW
-    width = max([*map(len, lines), *([USUAL_WIDTH] if few else [])])
+    width = max([*map(_columns, lines), *([USUAL_WIDTH] if few else [])])
     ended = sum(
-        len(line) + 1 + len(following.split(None, 1)[0]) <= width and not following[0].islower()
+        _columns(line) + 1 + _columns(_first_word(following)) <= width
+        and not following[0].islower()
         for line, following in pairwise(lines)
     )
     return 2 * ended > len(lines) - 1
+
+
+def _first_word(line: str) -> str:
+    """Scripts of wide characters (Chinese, Japanese) break lines between any two of them."""
+    return line[0] if _columns(line[0]) > 1 else line.split(None, 1)[0]
+
+
+def _columns(text: str) -> int:
+    """How wide ``text`` is on a page, in letters."""
+    if text.isascii():
+        return len(text)
+    return len(text) + sum(east_asian_width(c) in "WF" for c in text)
 
 
 def _short(text: str, unit: Unit) -> Iterator[Unit]:
@@ -168,7 +192,7 @@ def _rows(text: str, rows: Sequence[Unit]) -> list[str]:
         if row.header is None:
             if len(rows) == 1:
                 lines.append(" | ".join(filled))
-        elif len(filled) == 2:
+        elif len(filled) == len(cells) == 2:
             lines.append(": ".join(filled))
         else:
             pairs = zip([*names, *[""] * len(cells)], cells, strict=False)
