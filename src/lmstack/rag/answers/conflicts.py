@@ -19,6 +19,7 @@ from lmstack.rag.search.words import name_words, number_words, stem, stems
 __all__ = ["find_conflicts"]
 
 SAME_WORK, OTHER_WORK = 0.4, 0.7
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _NAME = re.compile(r"[A-ZÀ-Þ][\w'’-]+")
 
 
@@ -39,7 +40,9 @@ def find_conflicts(
             continue
         other = editions.get(rival.hit.document_id)
         same_work = own is not None and other is not None and own.work == other.work
-        named = known <= stems(f"{rival.hit.prefix} {rival.shown}")
+        # A year that was asked about chooses the edition, and the others need not hold it.
+        names = {name for name in known if not _YEAR.fullmatch(name)} if same_work else known
+        named = names <= stems(f"{rival.hit.prefix} {rival.shown}")
         if not named or not _differ(cited.point, rival.point, question):
             continue
         if _likeness(cited.point, rival.point) < (SAME_WORK if same_work else OTHER_WORK):
