@@ -144,11 +144,18 @@ def choose_quotes(
 
 
 def _unlike(question: str, passage: Passage) -> list[int]:
-    """The units that do not repeat the question word for word: it is no answer to itself."""
+    """The units that do not ask the question themselves: it is no answer to itself."""
     asked = _words(question)
     readable = passage.readable
-    own = [n for n in readable if asked not in _words(passage.point(passage.units[n]))]
+    own = [n for n in readable if not _asks(passage.point(passage.units[n]), asked)]
     return own or readable
+
+
+def _asks(text: str, asked: str) -> bool:
+    """Whether ``text`` is nothing but what was asked, or a question that holds it. A statement
+    that holds the words searched for may well answer."""
+    words = _words(text)
+    return words == asked or (asked in words and text.rstrip().endswith(("?", "？")))
 
 
 def _words(text: str) -> str:
