@@ -13,7 +13,7 @@ from lmstack.rag.answers.composing import Composer
 def said(pieces: list[str]) -> str:
     composer = Composer()
     events = [composer.say(piece) for piece in pieces]
-    list(composer.end_sentence("", [], support=1, supported=True, evidence=1))
+    list(composer.end_sentence("", [], support=1, supported=True))
     shown = "".join(event.text for event in events)
     assert composer.text.startswith(shown)
     return composer.text

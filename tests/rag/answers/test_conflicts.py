@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from tests.word_reranker import CALIBRATION, WordReranker
 
 from lmstack.core import ScriptedModel
-from lmstack.rag import AnswerConfig, Answerer, ConflictFound, Index
+from lmstack.rag import Answerer, ConflictFound, Index
 
 OLD = "# Fees\n\nVersion 1.0, in force from 3 March 2019.\n\nThe yearly fee for members is €40.\n"
 NEW = "# Fees\n\nVersion 2.0, in force from 9 June 2023.\n\nThe yearly fee for members is €55.\n"
 QUESTION = "What is the yearly fee for members?"
-CONFIG = AnswerConfig(strategy="similarity", min_evidence=-1, passages=8, kind_penalty=0.3)
 
 
 @pytest.fixture
@@ -22,7 +22,10 @@ def ask(tmp_path, embedder, monkeypatch):
             for name, text in files.items():
                 (tmp_path / f"{name}.md").write_text(text, encoding="utf-8")
             index.update([f"{name}.md" for name in files])
-            return await Answerer(index, ScriptedModel(), CONFIG).answer(question)
+            answerer = Answerer(
+                index, ScriptedModel(), reranker=WordReranker(), calibration=CALIBRATION
+            )
+            return await answerer.answer(question)
 
         yield asked
 
@@ -45,6 +48,28 @@ async def test_a_question_about_then_is_answered_by_the_edition_of_then(ask, beg
     assert [c.relation for c in answer.conflicts] == ["newer"]
 
 
+@pytest.mark.parametrize(
+    ("question", "answers"),
+    [(QUESTION, ["€55", "€55"]), (f"In 2020, {QUESTION}", ["€40", "€40"])],
+)
+async def test_the_edition_in_force_is_quoted_alone_whichever_was_indexed_first(
+    ask, question, answers
+):
+    """And it stands first among the passages."""
+    told = [await ask(question, old=OLD, new=NEW), await ask(question, new=NEW, old=OLD)]
+    for answer, said in zip(told, answers, strict=True):
+        assert said in answer.answer
+        assert len(answer.citations) == 1
+        assert answer.hits[0].path == answer.citations[0].path
+        assert [hit.rank for hit in answer.hits] == list(range(1, len(answer.hits) + 1))
+
+
+async def test_a_newer_edition_that_says_nothing_of_it_does_not_stand_before(ask):
+    newer = "# Fees\n\nVersion 3.0, in force from 1 May 2025.\n\nDogs pay nothing.\n"
+    answer = await ask(old=OLD, newer=newer)
+    assert "€40" in answer.answer
+
+
 async def test_two_works_that_disagree_are_a_conflict_without_an_order(ask):
     other = NEW.replace("# Fees", "# Handbook")
     answer = await ask(old=OLD, other=other)
@@ -58,6 +83,7 @@ async def test_two_works_that_disagree_are_a_conflict_without_an_order(ask):
         NEW.replace("for members is €55", "for members is €40, and guests pay €9"),
         "# Rents\n\nThe yearly rent of the hall is €900.\n",
         "# Fees\n\nMembers are welcome on all days of the year but Monday.\n",
+        "# Handbook\n\nIn 2031 the yearly fee for members of the choir of the town is €99.\n",
     ],
 )
 async def test_what_says_the_same_or_something_else_is_no_conflict(ask, rival):
@@ -70,7 +96,7 @@ async def test_a_conflict_is_an_event_before_the_last(tmp_path, embedder, monkey
     (tmp_path / "new.md").write_text(NEW, encoding="utf-8")
     with Index.open(tmp_path / "index", embedder) as index:
         index.update(["old.md", "new.md"])
-        answerer = Answerer(index, ScriptedModel(), CONFIG)
+        answerer = Answerer(index, ScriptedModel(), reranker=WordReranker())
         events = [event async for event in answerer.stream(QUESTION)]
     assert isinstance(events[-2], ConflictFound)
     assert events[-1].answer.conflicts == (events[-2].conflict,)
