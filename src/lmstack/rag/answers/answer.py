@@ -62,8 +62,8 @@ class AnswerConfig(Config):
     retrieve: int = 10
     passages: int = 5
     max_quote_chars: int = 800
-    min_confidence: float = 0.2
-    min_closest: float = 0.05
+    min_confidence: float = 0.25
+    min_closest: float = 0.1
     min_support: float = 0.5
     unsupported: Unsupported = "drop"
     max_tokens: int = 512
