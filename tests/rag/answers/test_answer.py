@@ -200,7 +200,8 @@ async def test_the_second_passage_is_quoted_too_where_it_is_as_likely_to_answer(
     index.update()
     answer = await make_answerer().answer("When does the ferry to Iona leave?")
     assert answer.outcome == "answer"
-    assert [c.path for c in answer.citations][:quoted] == ["docs/one.md", "docs/other.md"][:quoted]
+    assert {c.path for c in answer.citations} <= {"docs/one.md", "docs/other.md"}
+    assert quoted == 2 or answer.citations[0].path == "docs/one.md"
     assert len(answer.citations) == len(answer.answer.split("\n\n")) == quoted
     assert_valid(answer)
 

@@ -24,13 +24,15 @@ def test_the_curve_is_logistic(score, probability):
     assert Calibration(2.0, -5.0)(score) == pytest.approx(probability, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["ms-marco-minilm-l12", "minilm"])
-def test_models_that_were_fitted_tell_near_from_far(name):
+@pytest.mark.parametrize(
+    ("name", "far", "near"), [("ms-marco-minilm-l12", -11.0, 9.0), ("all-minilm-l6-v2", 0.1, 0.9)]
+)
+def test_models_that_were_fitted_tell_near_from_far(name, far, near):
     calibration = calibration_of(ModelInfo(name))
     assert calibration is not None
-    far, near = (-11.0, 9.0) if name.startswith("ms-marco") else (0.1, 0.9)
-    assert calibration(far) < 0.05
-    assert calibration(near) > 0.9
+    assert calibration(far, far) < 0.15
+    assert calibration(near, far) > 0.9
+    assert calibration(near, near) < calibration(near, far)
 
 
 @pytest.mark.parametrize("name", ["words", "hash", ""])

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -113,7 +114,11 @@ class Answerer:
         self.config = config or AnswerConfig()
         self._embedder = index.embedder
         self._reranker = reranker
-        self._calibration = calibration or calibration_of((reranker or index.embedder).info)
+        own = calibration_of(index.embedder.info)
+        self._of_embedder = calibration or own if reranker is None else own
+        self._of_reranker = None
+        if reranker is not None:
+            self._of_reranker = calibration or calibration_of(reranker.info)
         self._scorer = scorer or OverlapSupport(index.embedder)
         self._retriever = Retriever(index, self._retrieval(), reranker=reranker)
 
@@ -260,7 +265,7 @@ class Answerer:
             for hit in retrieved.hits
             if (document := documents.of(hit)) is not None
         }
-        certainty = self._certainty(retrieved.hits)
+        certainty = Certainty(retrieved.hits, self._of_reranker, self._of_embedder)
         certain = {h.document_id for h in retrieved.hits if self._is_enough(certainty(h))}
         certain_editions = {number: e for number, e in editions.items() if number in certain}
         superseded = in_force(certain_editions, _year(retrieved.query))
@@ -277,9 +282,6 @@ class Answerer:
             editions,
             frozenset(superseded),
         )
-
-    def _certainty(self, hits: Sequence[Hit]) -> Certainty:
-        return Certainty(hits, self._calibration, by_reranker=self._reranker is not None)
 
     def _is_enough(self, confidence: float | None) -> bool:
         return confidence is None or confidence >= self.config.min_confidence
@@ -302,7 +304,8 @@ class Answerer:
             shown = (first, *(passage for passage in second if self._is_near(found, passage)))
         numbers = {passage.hit.chunk_id for passage in shown}
         read = [*shown, *(passage for passage in rivals if passage.hit.chunk_id not in numbers)]
-        quotes = choose_quotes(found.query, read, self._score, self.config.max_quote_chars)
+        score = partial(self._score, by_reranker=found.certainty.by_reranker)
+        quotes = choose_quotes(found.query, read, score, self.config.max_quote_chars)
         others = {passage.hit.chunk_id for passage in rivals}
         return (
             [quote for quote in quotes if quote.hit.chunk_id in numbers],
@@ -315,8 +318,11 @@ class Answerer:
         others = found.certainty.odds(second.hit)
         return ours is not None and others is not None and others >= SECOND * ours
 
-    def _score(self, question: str, texts: Sequence[str]) -> npt.NDArray[np.floating]:
-        if self._reranker is not None:
+    def _score(
+        self, question: str, texts: Sequence[str], *, by_reranker: bool
+    ) -> npt.NDArray[np.floating]:
+        """Of sentences, by the model that found the passages certain."""
+        if by_reranker and self._reranker is not None:
             return self._reranker.score(question, texts)
         vectors = np.asarray(self._embedder.embed(list(texts), "passage"), np.float32)
         asked = np.asarray(self._embedder.embed([question], "query"), np.float32)[0]

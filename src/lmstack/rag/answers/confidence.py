@@ -46,19 +46,19 @@ class Calibration:
 
 class Certainty:
     """How certain each of ``hits`` is to answer, the passages found for one question, best first.
-    ``by_reranker``: it has read them; otherwise their cosines count. Without a calibration nothing
-    is known."""
+    Where a reranker read them its scores count and its calibration; otherwise cosines and the
+    embedder's. Without that calibration nothing is known."""
 
     def __init__(
-        self, hits: Sequence[Hit], calibration: Calibration | None, *, by_reranker: bool
+        self, hits: Sequence[Hit], of_reranker: Calibration | None, of_embedder: Calibration | None
     ) -> None:
-        self._calibration = calibration
-        self._by_reranker = by_reranker
+        self.by_reranker = any(hit.relevance is not None for hit in hits)
+        self._calibration = of_reranker if self.by_reranker else of_embedder
         behind = [score for hit in hits[AHEAD:] if (score := self._score(hit)) is not None]
         self._rest = sum(behind) / len(behind) if behind else None
 
     def _score(self, hit: Hit) -> float | None:
-        return hit.relevance if self._by_reranker else hit.similarity
+        return hit.relevance if self.by_reranker else hit.similarity
 
     def __call__(self, hit: Hit) -> float | None:
         """The probability; None where nothing is known of it."""
