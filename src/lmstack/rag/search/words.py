@@ -7,7 +7,7 @@ are one word; search itself uses the index's Porter stemmer.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from lmstack.rag.search.lexical import STOP_WORDS, content_words, pieces_of
 
@@ -17,7 +17,6 @@ __all__ = [
     "number_words",
     "stem",
     "stems",
-    "without_words",
 ]
 
 _ENDINGS = ("ations", "ation", "ingly", "edly", "ings", "ing", "ies", "ied", "ed", "es", "ly", "s")
@@ -62,15 +61,6 @@ def name_words(text: str) -> list[str]:
         for n, word in enumerate(words)
         if any(c.isdigit() or (n and c.isupper()) for c in word) and word.lower() not in STOP_WORDS
     ]
-
-
-def without_words(text: str, left_out: Collection[str]) -> str:
-    """``text`` without the words that have a stem in ``left_out``."""
-    return " ".join(
-        word
-        for word in text.split()
-        if not any(stem(part.lower()) in left_out for part in _WORD.findall(word))
-    )
 
 
 def covered_share(words: Mapping[str, float], text: str) -> float:
