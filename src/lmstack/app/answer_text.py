@@ -43,16 +43,17 @@ class WrappedStream:
         self._breaks = 0
         self._started = False
         self._in_code = False
-        self._margin = ""
+        self._space = ""  # before the next word of code
 
     def push(self, text: str) -> None:
         for part in re.findall(r"\n|[^\S\n]+|\S+", printable(text)):
             if part == "\n":
                 self._end_word()
                 self._breaks += 1
+                self._space = ""
             elif part.isspace():
                 self._end_word()
-                self._margin = part if self._breaks and self._in_code else self._margin
+                self._space += part if self._in_code else ""
             else:
                 self._word += part
 
@@ -65,20 +66,20 @@ class WrappedStream:
         if not self._word:
             return
         word, self._word = self._word, ""
+        space, self._space = self._space, ""
         if word.startswith("```") and (self._breaks or not self._started):
             self._in_code = not self._in_code
             return
-        margin, self._margin = self._margin, ""
         fits = self._in_code or self._column + 1 + len(word) <= self._width
         if not self._started:
-            lead = INDENT
+            lead = INDENT + space
         elif self._breaks > 1:
-            lead = "\n\n" + INDENT
+            lead = "\n\n" + INDENT + space
         elif self._breaks == 1 or not fits:
-            lead = "\n" + INDENT + margin
+            lead = "\n" + INDENT + space
         else:
-            lead = " "
-        starts_line = lead != " "
+            lead = space or " "
+        starts_line = not self._started or self._breaks > 0 or not fits
         self._column = (0 if starts_line else self._column + 1) + len(word)
         self._started, self._breaks = True, 0
         self._write(lead + word)
