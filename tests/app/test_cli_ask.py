@@ -1,4 +1,4 @@
-"""`lmstack ask`: the JSON contract, the text people read, abstaining, remote models."""
+"""`lmstack ask`: the JSON contract, the text people read, what is closest, remote models."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.word_reranker import CALIBRATION, WordReranker
 
-from lmstack.app import cli, output, wiring
+from lmstack.app import cli, output, retrieval_wiring, wiring
 from lmstack.core import Embedder, ScriptedModel
-from lmstack.rag import Answerer, Index, TextDelta, UpdateResult
+from lmstack.rag import NOTHING, Answerer, Index, TextDelta, UpdateResult
+from lmstack.rag.answers import confidence
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run
@@ -32,11 +34,19 @@ class Clock:
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch, embedder: HashEmbedder) -> ScriptedModel:
-    """Plays the part of every language model: quotes the first passage it is shown."""
-    fake = ScriptedModel(["[1] Letters are kept for ten years."], name="tiny")
+    """Plays the part of every language model. Answers are quoted, so nobody asks it."""
+    fake = ScriptedModel(name="tiny")
     monkeypatch.setattr(wiring, "lazy_generator", lambda name, weights=None: fake)
     monkeypatch.setattr(wiring, "require_models", lambda *_: None)
     return fake
+
+
+@pytest.fixture
+def reranked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plays the part of the reranker: a passage that holds the question is certain to answer."""
+    monkeypatch.setattr(retrieval_wiring, "_has_answer_reranker", lambda note: True)
+    monkeypatch.setattr(retrieval_wiring, "_reranker", WordReranker)
+    monkeypatch.setitem(confidence._KNOWN, "words", CALIBRATION)  # type: ignore[arg-type]
 
 
 def test_json_has_exactly_the_promised_fields(run: Run, docs: Path, model: ScriptedModel) -> None:
@@ -45,11 +55,11 @@ def test_json_has_exactly_the_promised_fields(run: Run, docs: Path, model: Scrip
     answer = ran.json
     assert set(answer) == {
         "answer",
-        "abstained",
+        "outcome",
+        "confidence",
         "supported",
         "citations",
         "conflicts",
-        "unanswered",
         "model",
         "usage",
         "timings",
@@ -57,9 +67,9 @@ def test_json_has_exactly_the_promised_fields(run: Run, docs: Path, model: Scrip
     }
     assert set(answer["waited"]) == {"first_word_s", "indexing_s"}
     assert answer["model"] == {"name": "tiny", "digest": "sha256:" + "0" * 64}
-    assert answer["abstained"] is False
+    assert (answer["outcome"], answer["confidence"]) == ("answer", None)
     assert [set(c) for c in answer["citations"]] == [
-        {"id", "path", "start", "end", "quote", "page"}
+        {"id", "path", "start", "end", "quote", "focus", "section", "page"}
     ]
     assert f"[{answer['citations'][0]['id']}]" in answer["answer"]
 
@@ -74,6 +84,8 @@ def test_each_quote_is_the_span_of_the_file_that_opens_from_here(
         for cited in citations:
             text = Path(cited["path"]).read_bytes().decode()
             assert text[cited["start"] : cited["end"]] == cited["quote"]
+            assert text[slice(*cited["focus"])] == "Letters are kept for ten years."
+            assert cited["section"] == ["Letters"]
 
 
 def test_people_see_the_answer_then_file_lines_and_quote_then_the_figures(
@@ -84,7 +96,7 @@ def test_people_see_the_answer_then_file_lines_and_quote_then_the_figures(
     assert lines[0] == "Answer"
     assert lines[1].startswith("  Letters are kept for ten years.")
     place = os.path.join("docs", "letters.md")
-    assert f'[1] {place}:3   "Letters are kept for ten years."' in lines
+    assert f'[1] {place}:3-5   "Letters are kept for ten years."' in lines
     assert lines[-1].startswith("tiny@0000000 · ")
     assert "passages cited" in lines[-1]
     assert "\x1b" not in ran.out
@@ -130,23 +142,78 @@ def test_the_wait_begins_when_the_process_does() -> None:
     assert float(done.stdout) >= 0.3
 
 
-def test_an_abstention_shows_the_nearest_passages_and_is_no_error(
-    run: Run, docs: Path, model: ScriptedModel
+def test_what_is_closest_is_shown_as_such_with_why_and_is_no_error(
+    run: Run, docs: Path, model: ScriptedModel, reranked: None
+) -> None:
+    asked = ("ask", "Which harbour has the server of ferry clubs?", "--docs", "docs")
+    ran = run(*asked)
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert lines[0] == "Closest in your documents, and it may not answer"
+    assert any(line.startswith(f"[1] {os.path.join('docs', 'ports.txt')}:1") for line in lines)
+    assert any(line.startswith(f"[2] {os.path.join('docs', 'letters.md')}:3") for line in lines)
+    assert any("less than" in line for line in lines)
+    answer = run(*asked, "--json").json
+    assert answer["outcome"] == "closest"
+    assert 0 < answer["confidence"] < 0.2
+    assert answer["supported"] is False
+    assert len(answer["citations"]) == 2
+
+
+def test_nothing_is_said_to_be_found_where_nothing_is_near(
+    run: Run, docs: Path, model: ScriptedModel, reranked: None
 ) -> None:
     ran = run("ask", "zyzzyva qwertz", "--docs", "docs")
     assert ran.code == 0
-    assert "do not answer" in ran.out
-    assert "Nearest passages" in ran.out
+    assert ran.out.startswith(f"No answer\n  {NOTHING}\n")
     answer = run("ask", "zyzzyva qwertz", "--docs", "docs", "--json").json
-    assert answer["abstained"] is True
-    assert answer["citations"] == []
+    assert (answer["outcome"], answer["citations"]) == ("nothing", [])
 
 
-def test_an_empty_folder_is_an_abstention(run: Run, tmp_path: Path, model: ScriptedModel) -> None:
+def test_an_answer_that_is_certain_has_no_reason_below_it(
+    run: Run, docs: Path, model: ScriptedModel, reranked: None
+) -> None:
+    asked = ("ask", "Are letters kept for ten years?", "--docs", "docs")
+    ran = run(*asked)
+    assert ran.out.startswith("Answer\n  Letters are kept for ten years.")
+    assert "less than" not in ran.out
+    answer = run(*asked, "--json").json
+    assert answer["outcome"] == "answer"
+    assert answer["confidence"] > 0.9
+
+
+def test_code_is_printed_in_its_lines(
+    run: Run, docs: Path, model: ScriptedModel, reranked: None
+) -> None:
+    (docs / "lamps.md").write_text("# Light a lamp\n\n```\nif dark:\n    lamp --light\n```\n")
+    ran = run("ask", "light a lamp", "--docs", "docs")
+    assert ran.out.startswith("Answer\n  if dark:\n      lamp --light\n\n  [1]\n")
+
+
+def test_an_older_edition_that_says_otherwise_is_named_below(
+    run: Run, docs: Path, model: ScriptedModel, reranked: None
+) -> None:
+    for day, fee in (("3 March 2019", 40), ("9 June 2023", 55)):
+        (docs / f"fees-{fee}.md").write_text(
+            f"# Fees\n\nIn force from {day}.\n\nThe yearly fee for members is €{fee}.\n",
+            encoding="utf-8",
+        )
+    ran = run("ask", "What is the yearly fee for members?", "--docs", "docs")
+    assert "€55" in ran.out.partition("[1]")[0]
+    (line,) = [line for line in ran.out.splitlines() if "says otherwise" in line]
+    place = os.path.join("docs", "fees-40.md")
+    assert line == (
+        f"  [1] An older edition (2019-03-03) says otherwise: {place}:5"
+        '   "The yearly fee for members is €40."'
+    )
+
+
+def test_an_empty_folder_answers_nothing(run: Run, tmp_path: Path, model: ScriptedModel) -> None:
     (tmp_path / "empty").mkdir()
     ran = run("ask", QUESTION, "--docs", str(tmp_path / "empty"))
     assert ran.code == 0
-    assert "No passages (nothing was found)" in ran.out
+    assert ran.out.startswith("No answer\n")
+    assert "no passage was found" in ran.out
 
 
 def test_the_index_is_kept_and_updated_not_rebuilt(
@@ -173,19 +240,15 @@ def test_an_index_of_ones_own_can_be_asked(run: Run, docs: Path, model: Scripted
     assert answer["citations"][0]["path"] == os.path.join("docs", "letters.md")
 
 
-def test_explain_shows_ranks_and_the_prompt_with_fenced_passages(
+def test_explain_shows_ranks_and_that_no_model_was_asked(
     run: Run, docs: Path, model: ScriptedModel
 ) -> None:
-    # Two sentences that are close: the model is asked to choose.
-    (docs / "copies.md").write_text(
-        "How long letters are kept: ten years. How long letters by hand are kept: twenty years.\n"
-    )
     ran = run("ask", QUESTION, "--docs", "docs", "--explain")
     assert "BY MEANING" in ran.out
-    assert "<data-" in ran.out
     explained = run("ask", QUESTION, "--docs", "docs", "--explain", "--json").json
     assert explained["passages"][0]["ranks"]
-    assert explained["prompts"]
+    assert explained["prompts"] == []
+    assert not model.requests
 
 
 def test_hostile_document_text_cannot_repaint_the_terminal(
