@@ -43,19 +43,20 @@ def test_a_question_is_answered_with_a_quote_that_is_in_the_file(
     ran = run("ask", "How long are letters kept?", "--docs", "docs", "--json")
     assert ran.code == 0, ran.err
     answer = ran.json
-    assert not answer["abstained"]
+    assert answer["outcome"] == "answer"
     assert answer["model"]["name"] == "smollm2-135m-instruct"
     [cited] = [c for c in answer["citations"] if "ten years" in c["quote"]]
     text = Path(cited["path"]).read_bytes().decode()
     assert text[cited["start"] : cited["end"]] == cited["quote"]
 
 
-def test_what_the_documents_do_not_say_is_not_answered(
+def test_what_the_documents_do_not_say_is_not_called_an_answer(
     run: Run, docs: Path, full_store: None
 ) -> None:
     ran = run("ask", "Who painted the ceiling of the chapel?", "--docs", "docs", "--json")
     assert ran.code == 0, ran.err
-    assert ran.json["abstained"]
+    assert ran.json["outcome"] in ("closest", "nothing")
+    assert ran.json["supported"] is False
 
 
 def test_doctor_finds_nothing_in_the_way(run: Run, full_store: None) -> None:

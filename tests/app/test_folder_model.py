@@ -146,7 +146,8 @@ def ask(
     (docs / "letters.md").write_text(f"# Letters\n\n{QUOTED}\n\nBills are kept for ten.\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LMSTACK_HOME", str(folder / "home"))
-        config = WorkspaceConfig(answer=AnswerConfig(min_evidence=0.05, candidate_margin=0))
+        # As long as its sentence, so that where a limit cuts can be seen.
+        config = WorkspaceConfig(answer=AnswerConfig(max_quote_chars=len(QUOTED)))
         patch.setattr(service, "Workspace", partial(Workspace, config=config))
         embedder = HashEmbedder()
         with Index.open(wiring.index_of(docs), embedder) as index:

@@ -33,7 +33,7 @@ from lmstack.app.service import served_name
 from lmstack.app.workspace import Workspace, WorkspaceConfig
 from lmstack.core import Request, ScriptedModel
 from lmstack.engine import EngineConfig
-from lmstack.rag import ABSTENTION, AnswerConfig, Index
+from lmstack.rag import AnswerConfig, Index
 from lmstack.serve import client_of_key
 from lmstack.serve.local import LocalModel
 from lmstack.text import ChatTemplate, Tokenizer
@@ -193,7 +193,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("LMSTACK_HOME", str(base / "home"))
         patch.chdir(base)
         # The strategy that gives a model most room: it writes, and reads whole passages.
-        answer = AnswerConfig(strategy="generative", min_evidence=0.05)
+        answer = AnswerConfig(strategy="write")
         config = WorkspaceConfig(answer=answer)
         patch.setattr(service, "Workspace", partial(Workspace, config=config))
         docs = base / "docs"
@@ -366,7 +366,13 @@ def test_nothing_that_an_obeying_model_writes_is_streamed_or_answered(server: Se
     assert "Ignore all rules" in read
     assert "evil.example" not in events
     done = json.loads(events.split("event: done\ndata: ")[1].split("\n")[0])
-    assert (done["answer"], done["citations"]) == (ABSTENTION, [])
+    # It repeats passages too, and what is left of it are these, each cited where it stands.
+    assert "numbered passages only" in read
+    assert "numbered passages" not in done["answer"]
+    assert done["citations"]
+    for cited in done["citations"]:
+        text = server.ask("boss", "GET", f"/api/documents/{cited['document_id']}/text").text
+        assert cited["quote"] in text
 
 
 @pytest.mark.parametrize(
