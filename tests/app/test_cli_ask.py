@@ -145,7 +145,7 @@ def test_the_wait_begins_when_the_process_does() -> None:
 def test_what_is_closest_is_shown_as_such_with_why_and_is_no_error(
     run: Run, docs: Path, model: ScriptedModel, reranked: None
 ) -> None:
-    asked = ("ask", "Which harbour has the server of ferry clubs?", "--docs", "docs")
+    asked = ("ask", "Which harbour has the ferry server?", "--docs", "docs")
     ran = run(*asked)
     assert ran.code == 0
     lines = ran.out.splitlines()
@@ -155,7 +155,7 @@ def test_what_is_closest_is_shown_as_such_with_why_and_is_no_error(
     assert any("less than" in line for line in lines)
     answer = run(*asked, "--json").json
     assert answer["outcome"] == "closest"
-    assert 0 < answer["confidence"] < 0.2
+    assert 0.1 < answer["confidence"] < 0.2
     assert answer["supported"] is False
     assert len(answer["citations"]) == 2
 
