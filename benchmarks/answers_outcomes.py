@@ -12,6 +12,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ __all__ = ["Outcome", "judged", "read_outcomes", "summaries", "summary", "write_
 @dataclass(frozen=True)
 class Outcome:
     """What a system made of one item. ``kept``: whether the patterns of a `bounded` item were;
-    ``sampled``: False for an item that was asked for the sake of its kind alone."""
+    ``holds``: whether what was shown answers, had it been shown as an answer; ``sampled``: False
+    for an item that was asked for the sake of its kind alone."""
 
     collection: str
     language: str
@@ -44,6 +46,7 @@ class Outcome:
     seconds: float
     conflict: bool
     kept: bool
+    holds: bool = False
     sampled: bool = True
 
     @property
@@ -74,6 +77,7 @@ def judged(
         shown.seconds,
         shown.conflict,
         item.patterns is None or keeps(item.patterns, shown.text),
+        is_right(item, dataclasses.replace(shown, refused=False), texts),
     )
 
 
@@ -153,4 +157,27 @@ def summaries(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             for name in dict.fromkeys(o.collection for o in sampled)
         },
         "kinds": {kind: by_system([o for o in english if kind in o.kinds]) for kind in kinds},
+        "calibration": calibration([o for o in sampled if o.language == "en"]),
     }
+
+
+def calibration(outcomes: Sequence[Outcome], bins: int = 10) -> list[dict[str, Any]]:
+    """Of `lmstack ask`, where the gold is there or was taken away: tenths of the questions by
+    their confidence, with its mean and the share of them that what was shown answers."""
+    known = sorted(
+        (
+            o
+            for o in outcomes
+            if o.system == "default" and not o.trivial and o.status in ("answerable", "taken_away")
+        ),
+        key=lambda o: o.confidence,
+    )
+    edges = [len(known) * n // bins for n in range(bins + 1)]
+    parts = [known[low:high] for low, high in pairwise(edges) if low < high]
+    return [
+        {
+            "confidence": statistics.mean(max(0.0, o.confidence) for o in part),
+            **_share(part, lambda o: o.holds),
+        }
+        for part in parts
+    ]

@@ -12,6 +12,7 @@ import json
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from spine import HERE
@@ -119,6 +120,10 @@ def kinds(known: Mapping[str, Any]) -> str:
 SECTIONS = {"pooled": pooled, "collections": collections, "kinds": kinds}
 
 
+def _filled(made: str, match: re.Match[str]) -> str:
+    return match[1] + made + match[2]
+
+
 def write_page() -> None:
     known = json.loads((RESULTS / "answers.json").read_text())
     page = DOCS / "quality.md"
@@ -126,7 +131,7 @@ def write_page() -> None:
     for name, section in SECTIONS.items():
         pattern = re.compile(rf"(<!-- answers: {name} -->\n).*?(\n<!-- /answers -->)", re.DOTALL)
         made = section(known)
-        text, count = pattern.subn(lambda match, made=made: match[1] + made + match[2], text)
+        text, count = pattern.subn(partial(_filled, made), text)
         if count != 1:
             raise SystemExit(f"{page} holds <!-- answers: {name} --> {count} times")
     page.write_text(text, "utf-8")
