@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import httpx
@@ -19,7 +18,6 @@ from tests.app.services import local_service
 from tests.byte_tokens import smollm_bytes
 
 from lmstack.app import service, wiring
-from lmstack.app.workspace import Workspace, WorkspaceConfig
 from lmstack.core import ScriptedModel
 from lmstack.rag import AnswerConfig, Index
 from lmstack.serve.requests import ChatBody, ChatMessage, StreamOptions
@@ -27,6 +25,7 @@ from lmstack.serve.requests import ChatBody, ChatMessage, StreamOptions
 QUESTION = {"role": "user", "content": "How long are letters kept?"}
 CHAT: dict[str, Any] = {"model": "docs", "messages": [QUESTION]}
 QUOTED = "Letters are kept for seven years."
+WRITTEN = "Seven years is how long letters are kept."
 TOOL = {"type": "function", "function": {"name": "f"}}
 
 # Sent with the value, it does what it says; `HONOURED[name]` looks at the answer.
@@ -39,13 +38,17 @@ def _choice(answer: httpx.Response) -> dict[str, Any]:
 
 def _same(answer: httpx.Response) -> bool:
     """The most likely answer, and the same every time."""
-    return str(_choice(answer)["message"]["content"]).startswith(f"{QUOTED} [1]")
+    return str(_choice(answer)["message"]["content"]).startswith(QUOTED)
 
 
 def _cut(answer: httpx.Response) -> bool:
     text = _choice(answer)["message"]["content"]
     used = answer.json()["usage"]["completion_tokens"]
     return (text, _choice(answer)["finish_reason"], used) == (QUOTED[:7], "length", 7)
+
+
+def _written(answer: httpx.Response) -> bool:
+    return str(_choice(answer)["message"]["content"]).startswith(f"{WRITTEN} [1]")
 
 
 HONOURED: dict[str, Honoured] = {
@@ -61,6 +64,8 @@ HONOURED: dict[str, Honoured] = {
     "n": (1, _same),
     "logprobs": (False, lambda answer: _choice(answer)["logprobs"] is None),
     "priority": (3, _same),
+    "answers": ("write", _written),
+    "unsure": ("strict", _same),
 }
 # Their description says so: what they are for (billing, routing, abuse) is not done here.
 CHANGE_NOTHING = {
@@ -147,12 +152,12 @@ def ask(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LMSTACK_HOME", str(folder / "home"))
         # As long as its sentence, so that where a limit cuts can be seen.
-        config = WorkspaceConfig(answer=AnswerConfig(max_quote_chars=len(QUOTED)))
-        patch.setattr(service, "Workspace", partial(Workspace, config=config))
+        config = AnswerConfig(max_quote_chars=len(QUOTED))
+        patch.setattr(service, "usual_answers", lambda _: config)
         embedder = HashEmbedder()
         with Index.open(wiring.index_of(docs), embedder) as index:
             index.add([docs])
-        served = local_service(docs, Reading(["unasked"] * 99, name="tiny"), embedder)
+        served = local_service(docs, Reading([f"[1] {WRITTEN}"] * 9, name="tiny"), embedder)
         client = TestClient(served.app, base_url="http://127.0.0.1:8000")
 
         def send(**fields: Any) -> httpx.Response:

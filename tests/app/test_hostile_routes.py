@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -30,7 +29,6 @@ from tests.serve.tiny_models import tiny_decoder
 from lmstack.app import service, wiring
 from lmstack.app.access import KeyEntry
 from lmstack.app.service import served_name
-from lmstack.app.workspace import Workspace, WorkspaceConfig
 from lmstack.core import Request, ScriptedModel
 from lmstack.engine import EngineConfig
 from lmstack.rag import AnswerConfig, Index
@@ -193,9 +191,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("LMSTACK_HOME", str(base / "home"))
         patch.chdir(base)
         # The strategy that gives a model most room: it writes, and reads whole passages.
-        answer = AnswerConfig(strategy="write")
-        config = WorkspaceConfig(answer=answer)
-        patch.setattr(service, "Workspace", partial(Workspace, config=config))
+        patch.setattr(service, "usual_answers", lambda _: AnswerConfig(strategy="write"))
         docs = base / "docs"
         docs.mkdir()
         (docs / "letters.md").write_text("# Letters\n\n## Keep them\n\nLetters are kept ten years.")

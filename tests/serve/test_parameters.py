@@ -126,7 +126,11 @@ EXTENSIONS = {
 @pytest.mark.parametrize(
     ("body", "names", "more"),
     [
-        (ChatBody, sdk_names(chat_params, "CompletionCreateParamsBase"), extensions()),
+        (
+            ChatBody,
+            sdk_names(chat_params, "CompletionCreateParamsBase"),
+            extensions() | {"answers", "unsure"},
+        ),
         (
             CompletionBody,
             sdk_names(completion_create_params, "CompletionCreateParamsBase"),
@@ -240,6 +244,24 @@ async def test_null_is_the_same_as_leaving_a_chat_field_out(http, name):
     assert answer.status_code == 200, answer.text
     assert model.requests[0].sampling == model.requests[1].sampling
     assert model.requests[0].grammar == model.requests[1].grammar
+
+
+@pytest.mark.parametrize(
+    ("extra", "code"),
+    [
+        ({"answers": "write"}, "unsupported_parameter"),
+        ({"unsure": "strict"}, "unsupported_parameter"),
+        ({"answers": "sing"}, "invalid_value"),
+    ],
+)
+async def test_what_is_for_answers_from_documents_is_refused_by_other_models(http, extra, code):
+    model = ScriptedModel()
+    async with http(create_app(models={"m": model})) as client:
+        answer = await client.post("/v1/chat/completions", json=CHAT | extra)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, code)
+    assert error["param"] == next(iter(extra))
+    assert model.requests == []
 
 
 HISTORY_OF_TOOLS = [

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from lmstack.core import Delta, InputError, ModelInfo, Request
-from lmstack.rag import AnswerDone, Answerer, AnswerEvent, TextDelta
+from lmstack.rag import AnswerDone, Answerer, AnswerEvent, AnswerWishes, TextDelta
 from lmstack.rag.filters import Filter
 from lmstack.rag.search.followup import Turn
 
@@ -37,12 +37,12 @@ class Told(Delta):
 
 class PageModel:
     """A `ChatModel` that is asked with a `Question` and answers with `Told`. ``answerers`` gives
-    each client, with a filter or without, the one that answers it."""
+    each client, with a filter or without, the one that answers it as it wishes."""
 
     def __init__(
         self,
         inner: ModelInfo,
-        answerers: Callable[[str, Filter | None], Answerer],
+        answerers: Callable[[str, Filter | None, AnswerWishes], Answerer],
         name: str,
     ) -> None:
         self.info = ModelInfo(name, inner.digest, inner.context_length)
@@ -51,7 +51,9 @@ class PageModel:
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
         if not isinstance(request, Question) or not isinstance(request.prompt, str):
             raise InputError("the page's answers take a Question")
-        events = self._answerers(request.client, request.where).stream(
+        wishes = AnswerWishes.from_mapping(request.wishes)
+        answerer = self._answerers(request.client, request.where, wishes)
+        events = answerer.stream(
             request.prompt, request.past, client=request.client, request_id=request.request_id
         )
         async with aclosing(events):

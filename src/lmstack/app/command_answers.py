@@ -19,6 +19,7 @@ from lmstack.app.not_read import not_read_text
 from lmstack.app.told_answer import shown_from, told
 from lmstack.app.workspace import Workspace
 from lmstack.core import InputError, shown
+from lmstack.rag import AnswerWishes
 from lmstack.rag.filters import parse_filter
 
 __all__ = ["COMMAND", "CommandDoor", "open_server"]
@@ -52,6 +53,7 @@ async def _events(
     """How far the index is until it is up to date, then the answer."""
     question, folder = (_text(asked, name) for name in ("question", "folder"))
     where = None if asked.get("where") is None else parse_filter(asked["where"])
+    wishes = AnswerWishes.from_mapping(asked.get("wishes") or {}).given
     standing: Standing | None = None
     async for standing in workspace.brought_up_to_date():
         total = len(standing.round.plan.add) + len(standing.round.plan.change)
@@ -64,7 +66,7 @@ async def _events(
     open_from = shown_from(folder)
     now = standing.round
     yield {"event": "indexed", "not_read": not_read_text(now.plan.not_read, now.problems)}
-    answer = workspace.events(Question(prompt=question, client=COMMAND, where=where))
+    answer = workspace.events(Question(prompt=question, client=COMMAND, where=where, wishes=wishes))
     async with aclosing(told(answer, workspace.view_of(COMMAND), open_from)) as events:
         async for event in events:
             yield event

@@ -57,11 +57,13 @@ class RunningServer:
         except (OSError, ValueError, ServerGoneError):
             return {}
 
-    def ask(self, question: str, where: Any) -> Iterator[Mapping[str, Any]]:
-        """The events of its answer, to the last. ``where``: a filter's JSON. Paths in the answer
-        open from the current folder."""
+    def ask(
+        self, question: str, where: Any, wishes: Mapping[str, str]
+    ) -> Iterator[Mapping[str, Any]]:
+        """The events of its answer, to the last. ``where``: a filter's JSON; ``wishes``: what is
+        wanted otherwise than is usual. Paths in the answer open from the current folder."""
         self._connection.settimeout(None)
-        asked = {"question": question, "where": where, "folder": os.getcwd()}
+        asked = {"question": question, "where": where, "folder": os.getcwd(), "wishes": wishes}
         try:
             self._connection.sendall(json.dumps(asked).encode("ascii") + b"\n")
             while True:

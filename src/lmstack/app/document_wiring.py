@@ -16,7 +16,15 @@ from lmstack.app import indexing, wiring
 from lmstack.app.command_client import RunningServer, find_server
 from lmstack.app.embedder_wiring import say_where_texts_go
 from lmstack.app.output import Output
-from lmstack.core import ChatModel, Delta, ModelInfo, NotFoundError, Request, Reranker, shown
+from lmstack.core import (
+    ChatModel,
+    Delta,
+    ModelInfo,
+    NotFoundError,
+    Request,
+    Reranker,
+    shown,
+)
 
 if TYPE_CHECKING:
     from lmstack.rag import Answerer, Index, IndexView
@@ -154,15 +162,18 @@ def answering(
     model: str | None,
     num_passages: int | None,
     weights: str | None = None,
+    wishes: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[Answerer, list[Request]]]:
     """An answerer over ``index``, and the list of what it asks the model. ``num_passages``: None
-    for as many as the defaults find."""
-    from lmstack.rag import AnswerConfig, Answerer
+    for as many as the defaults find; ``wishes``: fields of `AnswerWishes`."""
+    from lmstack.app.usual_answers import usual_answers
+    from lmstack.rag import Answerer, AnswerWishes
 
-    config = AnswerConfig()
-    if num_passages is not None:
-        config = AnswerConfig(retrieve=num_passages, passages=min(num_passages, config.passages))
     heard = Overheard(wiring.lazy_generator(model, weights))
+    config = usual_answers(heard.info).wished(AnswerWishes.from_mapping(wishes or {}))
+    if num_passages is not None:
+        passages = min(num_passages, config.passages)
+        config = config.replace(retrieve=num_passages, passages=passages)
     try:
         yield Answerer(index, heard, config, reranker=reranker), heard.requests
     finally:

@@ -24,10 +24,11 @@ from lmstack.app.formats import printable
 from lmstack.app.server import Service
 from lmstack.app.task_wiring import Also
 from lmstack.app.uploads import Uploads
+from lmstack.app.usual_answers import usual_answers
 from lmstack.app.web import PUBLIC_PATHS, add_page
-from lmstack.app.workspace import Workspace
+from lmstack.app.workspace import Workspace, WorkspaceConfig
 from lmstack.core import ChatModel, Delta, Embedder, ModelInfo, Request, Reranker
-from lmstack.rag import AnswerTokenizer, GroundedModel, UpdateResult
+from lmstack.rag import AnswerTokenizer, AnswerWishes, GroundedModel, UpdateResult
 from lmstack.safety import AuditLog, GuardedModel, Limits, RateLimiter
 from lmstack.serve import create_app
 
@@ -78,6 +79,7 @@ def build_service(
         model=reading,
         embedder=embedder,
         reranker=reranker,
+        config=WorkspaceConfig(answer=usual_answers(model.info)),
         guard=guard,
         access=access,
         uploads=_uploads(folder, access) if uploads else None,
@@ -96,6 +98,7 @@ def build_service(
         rerankers=also.rerankers,
         classifiers=also.classifiers,
         task_models=also.scorers,
+        from_documents=[name],
         tokenizers=_tokenizers(model, embedder, *also.writers.values()),
         api_keys=api_keys,
         key_digests=access.digests,
@@ -136,7 +139,9 @@ class DocumentsModel:
         self._tokenizer = tokenizer
 
     def stream(self, request: Request) -> AsyncIterator[Delta]:
-        answerer = self._workspace.answerer_of(request.client)
+        answerer = self._workspace.answerer_of(
+            request.client, wishes=AnswerWishes.from_mapping(request.wishes)
+        )
         grounded = GroundedModel(answerer, self.info.name, tokenizer=self._tokenizer)
         return grounded.stream(request)
 

@@ -24,6 +24,7 @@ from lmstack.app._web_uploads import receive
 from lmstack.app.feedback import Judgement, Verdict
 from lmstack.app.workspace import Workspace
 from lmstack.core import InputError, LmstackError, Message, shown
+from lmstack.rag import AnswerWishes
 from lmstack.serve.fields import Body, text_up_to
 from lmstack.serve.guard import unexpected
 from lmstack.serve.intake import parse_json, read_json
@@ -58,6 +59,8 @@ class Ask(Body):
     ]
     history: Annotated[list[Past], Field(max_length=16, default_factory=list)]
     where: dict[str, Any] | None = None
+    answers: Literal["quote", "write"] | None = None
+    unsure: Literal["closest", "strict"] | None = None
 
 
 class Judged(Body):
@@ -204,6 +207,7 @@ class _Routes:
                 client=caller.client,
                 request_id=caller.request_id,
                 where=where,
+                wishes=AnswerWishes(asked.answers, asked.unsure),
             ),
             stopping=serving_of(request).stopping,
             failed=failed,

@@ -251,7 +251,8 @@ def lazy_generator(name: str | None, weights: str | None = None) -> ChatModel:
 
     folder = generator_folder(wanted)
     form = weights or usual_form(folder, Store().root)
-    info = ModelInfo(folder.name, served_digest(folder, form, own_form(folder)))
+    digest = served_digest(folder, form, own_form(folder))
+    info = ModelInfo(folder.name, digest, parameters=folder.card.parameters)
     return LazyModel(info, partial(generator, name, weights))
 
 

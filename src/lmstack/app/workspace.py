@@ -41,6 +41,7 @@ from lmstack.rag import (
     AnswerConfig,
     Answerer,
     AnswerEvent,
+    AnswerWishes,
     Document,
     DocumentInfo,
     Index,
@@ -82,6 +83,7 @@ class WorkspaceConfig(Config):
 
 
 _NOTHING = Round()
+_NO_WISHES = AnswerWishes()
 
 
 class Workspace:
@@ -127,7 +129,7 @@ class Workspace:
         self._feedback = FeedbackStore(Path(index_dir))
         self._recent = RecentAnswers()
         self._pictures = PagePictures()
-        self._answerers: dict[frozenset[str] | None, Answerer] = {}
+        self._answerers: dict[tuple[frozenset[str] | None, AnswerWishes], Answerer] = {}
         named = self.folder.name or model.info.name
         self._asked = guard(PageModel(model.info, self.answerer_of, named))
         self._lock = threading.Lock()
@@ -177,21 +179,22 @@ class Workspace:
         """The index as ``client`` may see it."""
         return self.index.seen_by(self._access.labels_of(client))
 
-    def answerer_of(self, client: str, where: Filter | None = None) -> Answerer:
-        """What answers ``client``: from documents that it may see and that match ``where``."""
+    def answerer_of(
+        self, client: str, where: Filter | None = None, wishes: AnswerWishes = _NO_WISHES
+    ) -> Answerer:
+        """What answers ``client`` as it ``wishes``: from documents that it may see and that match
+        ``where``."""
         labels, index = self._access.labels_of(client), self.index
+        config = self.config.answer.wished(wishes)
         if where is not None:
             view = index.seen_by(labels).matching(where)
-            return Answerer(view, self.model, self.config.answer, reranker=self.reranker)
+            return Answerer(view, self.model, config, reranker=self.reranker)
         with self._lock:
-            if labels not in self._answerers:
-                self._answerers[labels] = Answerer(
-                    index.seen_by(labels),
-                    self.model,
-                    self.config.answer,
-                    reranker=self.reranker,
-                )
-            return self._answerers[labels]
+            key = (labels, wishes)
+            if key not in self._answerers:
+                view = index.seen_by(labels)
+                self._answerers[key] = Answerer(view, self.model, config, reranker=self.reranker)
+            return self._answerers[key]
 
     # ---- what the page shows
 
@@ -241,6 +244,7 @@ class Workspace:
         return {
             "version": lmstack.__version__,
             "model": {"name": self.model.info.name, "digest": self.model.info.digest},
+            "answers": self.config.answer.strategy,
             "folder": self.folder.name or str(self.folder),
             "root": str(self.folder),
             "state": standing.state,
@@ -362,6 +366,7 @@ class Workspace:
         client: str = OWNER,
         request_id: str = "",
         where: Filter | None = None,
+        wishes: AnswerWishes = _NO_WISHES,
     ) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
         """The events of an answer by name, ending with ``done``. ``where`` narrows what it may
         come from."""
@@ -374,6 +379,7 @@ class Workspace:
             request_id=request_id,
             past=tuple(turns_of(history)),
             where=where,
+            wishes=wishes.given,
         )
         hits: list[dict[str, Any]] = []
         async with aclosing(self.events(asked)) as events:

@@ -45,8 +45,7 @@ class LmstackError(Exception):
     """Root of the tree.
 
     ``message``: what was wrong, with the value seen. ``hint``: what to do, a command where one
-    helps. ``param``: the name of the field or option at fault, as the caller wrote it.
-    """
+    helps. ``param``: the name of the field or option at fault, as the caller wrote it."""
 
     http_status = 500
     code = "internal_error"

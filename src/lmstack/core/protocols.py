@@ -1,8 +1,7 @@
 """The seams between the tensor half and the answer half.
 
 A model has one primitive, `ChatModel.stream`; `complete` and `complete_sync` are derived from
-it, so streamed and whole answers cannot differ.
-"""
+it, so streamed and whole answers cannot differ."""
 
 from __future__ import annotations
 

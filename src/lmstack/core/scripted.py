@@ -21,8 +21,7 @@ class ScriptedModel:
     cannot score a prompt (``echo`` with ``logprobs``).
 
     ``requests`` records what was asked; ``open_streams`` counts streams not yet closed, so a
-    test can see that a cancelled stream was let go.
-    """
+    test can see that a cancelled stream was let go."""
 
     def __init__(
         self,

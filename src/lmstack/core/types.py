@@ -67,7 +67,7 @@ class Request:
     completion, with log-probabilities if ``sampling.logprobs`` is set: of a text those from
     character ``echo_from`` on. ``client`` and ``request_id`` are for limits and audit, never shown
     to the model. What a prompt computed serves its ``cache_scope`` only; nobody else can tell.
-    """
+    ``wishes`` are for models that answer from documents."""
 
     messages: tuple[Message, ...] = ()
     prompt: str | tuple[int, ...] | None = None
@@ -78,6 +78,7 @@ class Request:
     client: str = "local"
     request_id: str = ""
     cache_scope: str = ""
+    wishes: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if bool(self.messages) == (self.prompt is not None):
@@ -128,7 +129,8 @@ class ModelInfo:
     """``digest``: content digest of a local model (``sha256:...``), None for remote ones.
     ``default_sampling``: fields of `SamplingParams` that hold where a request leaves them out.
     ``languages``: all that it reads (ISO 639-1), empty where many or unknown. ``lexical_weight``:
-    what words count beside the cosines of an embedder, where that was measured."""
+    what words count beside the cosines of an embedder, where that was measured. ``parameters``:
+    how many it has, 0 where that is not known."""
 
     name: str
     digest: str | None = None
@@ -136,6 +138,7 @@ class ModelInfo:
     default_sampling: Mapping[str, float] = field(default_factory=dict, hash=False)
     languages: tuple[str, ...] = ()
     lexical_weight: float | None = None
+    parameters: int = 0
 
 
 @dataclass(frozen=True, slots=True)

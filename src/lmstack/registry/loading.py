@@ -53,7 +53,8 @@ class LoadedModel:
     ``late`` for all but late interaction, and ``digest`` for one that was made in memory and is
     not on disk. ``labels``: of a classifier, by index. ``config``: config.json as it is, empty
     for GGUF. ``form``: of the weights; ``digest`` names it too where it is not that of the files.
-    ``traits``: what its files do not say.
+    ``traits``: what its files do not say. ``parameters``: how many its files state, 0 where they
+    state none.
     The folder of a bare module may lack a tokenizer; using it is then an error."""
 
     name: str
@@ -69,6 +70,7 @@ class LoadedModel:
     late: LateInteraction | None = None
     form: Form = "float32"
     traits: Traits = field(default_factory=Traits)
+    parameters: int = 0
 
     @property
     def has_tokenizer(self) -> bool:
@@ -236,6 +238,7 @@ def load(
         late=late,
         form=form,
         traits=traits_of(folder),
+        parameters=folder.card.parameters,
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from lmstack.core import Completion, Delta, ModelInfo, complete
+from lmstack.core import Completion, Delta, ModelInfo, UnsupportedError, complete
 from lmstack.serve.documented import documented, model_errors
 from lmstack.serve.intake import read_json
 from lmstack.serve.mapping import chat_request
@@ -41,12 +41,23 @@ async def chat_completions(request: Request) -> Response:
     serving, caller = serving_of(request), caller_of(request)
     model = serving.model(body.model)
     asked = chat_request(body, caller, model.info.default_sampling)
+    if body.model not in serving.from_documents:
+        _refuse_wishes(asked.wishes, body.model)
     shape = _Shape(body, caller.request_id, model.info)
     if not body.stream:
         answer = await until_gone(request.receive, complete(model, asked))
         return Response(shape.whole(answer), media_type="application/json")
     sources = await prime(request.receive, [model.stream(asked)])
     return events(request, sources, shape.chunks(sources[0].deltas()))
+
+
+def _refuse_wishes(wishes: Mapping[str, str], name: str) -> None:
+    for field in wishes:
+        raise UnsupportedError(
+            f"{field} is for models that answer from documents, and {name} does not",
+            hint="leave it out, or ask the model that is named after the folder",
+            param=field,
+        )
 
 
 class _Shape:

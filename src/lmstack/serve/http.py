@@ -40,6 +40,7 @@ def create_app(
     rerankers: Mapping[str, Ranker] | None = None,
     classifiers: Mapping[str, Classifier] | None = None,
     task_models: Mapping[str, TaskModel] | None = None,
+    from_documents: Collection[str] = (),
     tokenizers: Mapping[str, Codec] | None = None,
     api_keys: Collection[str] = (),
     key_digests: Collection[bytes] = (),
@@ -49,10 +50,11 @@ def create_app(
     cors_origins: Collection[str] = (),
     public_paths: Collection[str] = (),
 ) -> FastAPI:
-    """``key_digests``: the SHA-256 of more API keys. ``operator_digests``: of those of them that
-    may read /metrics, as the only key of a server always may. ``metrics``: figures of the engine
-    for /metrics (`EngineStats` as a mapping). ``public_paths``: paths beside /healthz that need no
-    key (``/static/*``: all below)."""
+    """``from_documents``: names of ``models`` that answer from documents and do what
+    `Request.wishes` says. ``key_digests``: the SHA-256 of more API keys. ``operator_digests``:
+    of those of them that may read /metrics, as the only key of a server always may. ``metrics``:
+    figures of the engine for /metrics (`EngineStats` as a mapping). ``public_paths``: paths beside
+    /healthz that need no key (``/static/*``: all below)."""
     if any(not key or not key.isascii() or key != key.strip() for key in api_keys):
         raise InputError("an API key is empty, not ASCII, or has spaces around it")
     app = FastAPI(
@@ -72,6 +74,7 @@ def create_app(
         rerankers=rerankers,
         classifiers=classifiers,
         task_models=task_models,
+        from_documents=from_documents,
     )
     digests = list(dict.fromkeys([*map(key_digest, api_keys), *key_digests]))
     app.state.has_keys = bool(digests)

@@ -103,7 +103,9 @@ class LocalModel:
         self._engine.start()
         self._defaults = loaded.generation.sampling.over(DEFAULT_SAMPLING)
         context = self._engine.context_length
-        self.info = ModelInfo(loaded.name, loaded.digest, context, self._defaults.stated())
+        self.info = ModelInfo(
+            loaded.name, loaded.digest, context, self._defaults.stated(), loaded.parameters
+        )
         self._numbers = itertools.count()
         self._turns = Turns("lmstack-grammars")
         # Also when nobody closes: the threads must not outlive the interpreter's end.

@@ -46,9 +46,15 @@ def chat_request(body: ChatBody, caller: Caller, defaults: Mapping[str, float]) 
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         ),
         grammar=_grammar(body.response_format),
+        wishes=_wishes(body),
         client=caller.client,
         request_id=caller.request_id,
     )
+
+
+def _wishes(body: ChatBody) -> dict[str, str]:
+    named = {"answers": body.answers, "unsure": body.unsure}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def completion_requests(

@@ -265,6 +265,23 @@ class ChatBody(SamplingBody):
         ]
         | None
     ) = None
+    answers: (
+        Annotated[
+            Literal["quote", "write"],
+            Field(description="Extension, of a folder's model: quote the documents, or write."),
+        ]
+        | None
+    ) = None
+    unsure: (
+        Annotated[
+            Literal["closest", "strict"],
+            Field(
+                description="Extension, of a folder's model: where no passage is certain to answer,"
+                " show what comes closest in any case, or be strict and show nothing."
+            ),
+        ]
+        | None
+    ) = None
     safety_identifier: Hint = None
     prompt_cache_key: Hint = None
     parallel_tool_calls: (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -107,7 +107,8 @@ class TaskModel(Protocol):
 
 
 class Serving:
-    """One app's state. ``threads`` bounds embedding, ranking and tokenizing beside the
+    """One app's state. ``from_documents``: names of models that answer from documents, and do
+    what a request wishes of that. ``threads`` bounds embedding, ranking and tokenizing beside the
     streams."""
 
     def __init__(
@@ -119,6 +120,7 @@ class Serving:
         rerankers: Mapping[str, Ranker] | None = None,
         classifiers: Mapping[str, Classifier] | None = None,
         task_models: Mapping[str, TaskModel] | None = None,
+        from_documents: Collection[str] = (),
     ) -> None:
         self.models = dict(models)
         self.embedders = dict(embedders)
@@ -126,6 +128,7 @@ class Serving:
         self.classifiers = dict(classifiers or {})
         self.task_models = dict(task_models or {})
         self.tokenizers = dict(tokenizers)
+        self.from_documents = frozenset(from_documents)
         self.metrics = metrics
         self.created = int(time.time())
         self.stopping = StopSignal()

@@ -31,7 +31,14 @@ from lmstack.app.feedback import Judgement
 from lmstack.app.uploads import Uploads
 from lmstack.app.web import PUBLIC_PATHS, add_page
 from lmstack.app.workspace import Workspace, WorkspaceConfig
-from lmstack.core import LmstackError, Message, ModelInfo, NotFoundError, ScriptedModel
+from lmstack.core import (
+    LmstackError,
+    Message,
+    ModelInfo,
+    NotFoundError,
+    ScriptedModel,
+)
+from lmstack.rag import AnswerWishes
 from lmstack.rag.answers import confidence
 from lmstack.rag.answers.confidence import Calibration
 from lmstack.rag.filters import Filter, parse_filter
@@ -96,6 +103,7 @@ class ScriptedWorkspace:
         self.page_characters = 100_000
         self.facet_list: list[dict[str, Any]] = []
         self.filters: list[Filter | None] = []
+        self.wishes: list[AnswerWishes | None] = []
         self.uploads: Any = None
         self.judged: list[tuple[str, Judgement]] = []
 
@@ -104,6 +112,7 @@ class ScriptedWorkspace:
         return {
             "version": "0.1.0",
             "model": {"name": "smollm2-135m-instruct", "digest": "sha256:3f2a91c" + "0" * 57},
+            "answers": "quote",
             "folder": "docs",
             "root": "/home/ada/docs",
             "state": self.state,
@@ -186,6 +195,7 @@ class ScriptedWorkspace:
         script = self.scripts[min(len(self.asked), len(self.scripts) - 1)]
         self.asked.append((question, history))
         self.filters.append(caller.get("where"))
+        self.wishes.append(caller.get("wishes"))
         self.open_answers += 1
         try:
             for step in script:

@@ -376,3 +376,31 @@ def test_offsets_of_python_are_found_in_javascript_text(workspace: Any, open_pag
         [list(case[:2]) for case in cases],
     )
     assert found == [case[2] for case in cases]
+
+
+def test_writing_or_quoting_is_a_choice_where_the_model_writes_well(
+    workspace: Any, open_page: Any, ask: Any, monkeypatch: Any, shot: Any
+) -> None:
+    status = {**workspace.status(), "answers": "write"}
+    monkeypatch.setattr(workspace, "status", lambda _client="": status)
+    workspace.scripts = [workspace.script("First.")]
+    page = open_page(workspace)
+    write, quote = (page.get_by_role("button", name=name) for name in ("Write", "Quote"))
+    expect(write).to_have_attribute("aria-pressed", "true")
+    ask(page, "One?")
+    expect(page.locator(".meta")).to_have_count(1)
+    quote.click()
+    shot(page, "manner")
+    ask(page, "Two?")
+    expect(page.locator(".meta")).to_have_count(2)
+    page.reload()
+    expect(quote).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="New conversation").click()
+    expect(write).to_have_attribute("aria-pressed", "true")
+    assert [wishes.answers for wishes in workspace.wishes] == [None, "quote"]
+
+
+def test_a_model_that_quotes_offers_no_choice(workspace: Any, open_page: Any) -> None:
+    page = open_page(workspace)
+    expect(page.get_by_role("button", name="Filter", exact=True)).to_be_visible()
+    expect(page.get_by_role("group", name="Answers")).to_be_hidden()

@@ -42,6 +42,22 @@ NoServer = Annotated[
         "--no-server", help="Answer in this process, also where `lmstack up` serves the folder."
     ),
 ]
+Write = Annotated[
+    bool | None,
+    typer.Option(
+        "--write/--quote",
+        help="Let the model write the answer, each sentence checked, or quote the documents."
+        " [default: models that write well write]",
+    ),
+]
+Strict = Annotated[
+    bool | None,
+    typer.Option(
+        "--strict/--closest",
+        help="Where no passage is certain to answer, show nothing, or what comes closest in any"
+        " case. [default: what is close enough]",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -72,6 +88,8 @@ def ask(
     weights: Weights = None,
     where: Where = None,
     embedder: EmbedderName = None,
+    write: Write = None,
+    strict: Strict = None,
     explain: Annotated[
         bool,
         typer.Option("--explain", help="Also show the passages with their ranks, and the prompt."),
@@ -83,8 +101,8 @@ def ask(
 
     With --docs the folder's index is made on the first call and updated on later ones; it is
     kept under $LMSTACK_HOME/indexes. The answer streams, then come its sources: file, lines and
-    the words quoted. If the documents do not support an answer, the nearest passages are shown
-    instead; that is not an error.
+    the words that bear on the question. Where no passage is certain to answer, what comes closest
+    is shown and marked as such; that is not an error.
 
     Where `lmstack up` serves the same folder with the same models, it answers, since its models
     are loaded; the last line then ends with "served".
@@ -96,15 +114,17 @@ def ask(
     check_words(question, "question", "lmstack ask")
     wiring.require_models(model, embedder, weights)
     say_if_remote(out, model)
-    wanted = filter_of(where)
+    wanted, wishes = filter_of(where), _wishes(write, strict)
     if docs is not None and k is None and not (explain or rebuild or no_server):
         server = document_wiring.running_server(docs, model, embedder, weights)
-        if server is not None and _served(out, server, docs, question, wanted):
+        if server is not None and _served(out, server, docs, question, wanted, wishes):
             return
     with (
         retrieval_wiring.answer_reranker_ahead(out.note) as reranker,
         document_wiring.open_source(out, docs, index, embedder, rebuild=rebuild) as opened,
-        document_wiring.answering(opened.matching(wanted), reranker, model, k, weights) as ready,
+        document_wiring.answering(
+            opened.matching(wanted), reranker, model, k, weights, wishes
+        ) as ready,
     ):
         answerer, heard = ready
         out.detail("the index is open")
@@ -131,15 +151,30 @@ async def _answer(answerer: Answerer, question: str, printed: PrintedAnswer) -> 
     return answers[0]
 
 
+def _wishes(write: bool | None, strict: bool | None) -> dict[str, str]:
+    """The fields of `lmstack.rag.AnswerWishes` that were asked for."""
+    wishes = {}
+    if write is not None:
+        wishes["answers"] = "write" if write else "quote"
+    if strict is not None:
+        wishes["unsure"] = "strict" if strict else "closest"
+    return wishes
+
+
 def _served(
-    out: Output, server: RunningServer, docs: Path, question: str, where: Filter | None
+    out: Output,
+    server: RunningServer,
+    docs: Path,
+    question: str,
+    where: Filter | None,
+    wishes: Mapping[str, str],
 ) -> bool:
     """Whether the running server answered; not if it ended before it said anything."""
     printed = PrintedAnswer(out)
     out.interrupted = ("the index is kept", out.again())
     try:
         with server:
-            events = server.ask(question, _as_json(where))
+            events = server.ask(question, _as_json(where), wishes)
             _show_indexing(out, events, docs)
             for event in events:
                 printed.see(event)

@@ -10,12 +10,14 @@ import { appendText, element, glimpse, pointOf, sentence, squeezed, unitOffset }
 export const CLOSEST = "Closest in your documents. It may not answer.";
 const counted = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
-/** Draws into `root`; `within`: the filter of the question, {where, words}, or null; `actions` are
+/** Draws into `root`; `within`: the filter of the question, {where, words}, or null;
+ * `manner`: "write", "quote", or null for what is usual; `actions` are
  * {open(turn, index), retry(turn), askKey(turn, node), judged(turn)}. */
 export class Turn {
   constructor(question, within, actions) {
     this.question = question;
     this.within = within ?? null;
+    this.manner = null;
     this.actions = actions;
     this.frame = 0;
     const heading = element("h2", { dir: "auto" });

@@ -121,9 +121,9 @@ export function upload(file, told) {
   });
 }
 
-/** Ask; yields {event, data}. Aborting `signal` closes the connection, which stops the model. */
-export async function* ask(question, history, where, signal) {
-  const response = await request("/api/ask", { body: { question, history, where }, signal });
+/** Ask, of the files `where` says and in the manner `answers`; yields {event, data}. Aborting `signal` closes the connection, which stops the model. */
+export async function* ask(question, history, { where, answers }, signal) {
+  const response = await request("/api/ask", { body: { question, history, where, answers }, signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";
   try {

@@ -4,6 +4,7 @@ import { CLOSEST, Turn } from "/static/answer.js";
 import { ApiError, ask, json, storedKey, tryKey } from "/static/api.js";
 import { Composer } from "/static/composer.js";
 import { Filters } from "/static/filters.js";
+import { Manner } from "/static/manner.js";
 import { remember, remembered } from "/static/memory.js";
 import { Panel } from "/static/panel.js";
 import { hidePreview } from "/static/preview.js";
@@ -21,6 +22,7 @@ let keyForms = 0;
 
 const filters = new Filters({ changed: () => panel.narrowed(), opened: () => panel.toggleFilters() });
 const panel = new Panel({ closed: () => composer.focus(), pointed: point, filters });
+const manner = new Manner();
 const composer = new Composer({ ask: start, stop });
 const status = new Status({ changed: statusChanged, refused: () => showKeyForm(byId("welcome")) });
 
@@ -28,7 +30,9 @@ const status = new Status({ changed: statusChanged, refused: () => showKeyForm(b
 
 function start(question) {
   if (running) return;
-  answer(addTurn(question, filters.where && { where: filters.where, words: filters.words }));
+  const turn = addTurn(question, filters.where && { where: filters.where, words: filters.words });
+  turn.manner = manner.wanted;
+  answer(turn);
 }
 
 /** `within`: the filter that the question is asked under, {where, words}, or null. */
@@ -78,7 +82,8 @@ async function answer(turn) {
 
 async function follow(turn, signal) {
   const reader = new Reader();
-  for await (const { event, data } of ask(turn.question, historyBefore(turn), turn.within?.where ?? null, signal)) {
+  const wanted = { where: turn.within?.where ?? null, answers: turn.manner };
+  for await (const { event, data } of ask(turn.question, historyBefore(turn), wanted, signal)) {
     if (event === "hits") turn.setHits(data.hits);
     else if (event === "citation") turn.addCitation(data);
     else if (event === "sentence") turn.addSentence(data);
@@ -124,6 +129,7 @@ function fresh() {
   stop();
   panel.close();
   filters.clear();
+  manner.choose(null);
   turns.splice(0);
   remember(turns);
   byId("turns").replaceChildren();
@@ -218,6 +224,7 @@ function currentTurn() {
 
 function statusChanged(value, { recovered }) {
   panel.update(value);
+  manner.allow(value.answers);
   document.title = `${value.folder} · lmstack`;
   if (recovered) announce("The connection is back.");
   // While files come in, the first suggestions stay: nothing changes under the pointer.

@@ -18,6 +18,7 @@ __all__ = [
     "AnswerEvent",
     "AnswerSentence",
     "AnswerTimings",
+    "AnswerWishes",
     "Citation",
     "CitationFound",
     "Conflict",
@@ -35,6 +36,35 @@ StrategyName = Literal["quote", "write"]
 Outcome = Literal["answer", "closest", "nothing"]
 Unsupported = Literal["drop", "mark"]
 Relation = Literal["older", "newer", "other"]
+
+
+@dataclass(frozen=True)
+class AnswerWishes(Config):
+    """What somebody wants of an answer; None leaves it to the `AnswerConfig`.
+
+    ``answers``: ``quote`` the documents, or let the model ``write``. ``unsure``: where no passage
+    is certain to answer, show what comes ``closest`` in any case, or be ``strict`` and show
+    nothing.
+    """
+
+    answers: StrategyName | None = None
+    unsure: Literal["closest", "strict"] | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("answers", get_args(StrategyName)), ("unsure", ("closest", "strict"))):
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise InputError(
+                    f"{name} is {shown(value)}",
+                    hint=f"choose one of {', '.join(known)}",
+                    param=name,
+                )
+
+    @property
+    def given(self) -> dict[str, str]:
+        """As `lmstack.core.Request.wishes` carries them."""
+        named = {"answers": self.answers, "unsure": self.unsure}
+        return {name: value for name, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -84,6 +114,15 @@ class AnswerConfig(Config):
         check_range("history_turns", self.history_turns, 0, 100)
         for name in ("min_confidence", "min_closest", "min_support"):
             check_range(name, getattr(self, name), 0, 1)
+
+    def wished(self, wishes: AnswerWishes) -> AnswerConfig:
+        """This, with what somebody wants otherwise."""
+        changes: dict[str, Any] = {}
+        if wishes.answers is not None:
+            changes["strategy"] = wishes.answers
+        if wishes.unsure is not None:
+            changes["min_closest"] = 1.0 if wishes.unsure == "strict" else 0.0
+        return self.replace(**changes)
 
 
 @dataclass(frozen=True, slots=True)

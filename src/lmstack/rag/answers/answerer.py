@@ -198,7 +198,8 @@ class Answerer:
                     yield event
             if composer.sentences:
                 return
-            outcome, reason = "closest", "nothing that the model wrote is borne out by a passage"
+            outcome = "closest" if self._may_show(found.confidence) else "nothing"
+            reason = "nothing that the model wrote is borne out by a passage"
         yield OutcomeKnown(outcome, reason)
         if outcome == "nothing":
             yield composer.say(NOTHING)
@@ -240,6 +241,11 @@ class Answerer:
         """Whether an answer follows, for whoever asks no further than the first event."""
         return bool(found.read) and self._is_enough(found.confidence)
 
+    def _may_show(self, confidence: float | None) -> bool:
+        """Whether a passage that does not answer is shown as what comes closest."""
+        least = self.config.min_closest
+        return least < 1 if confidence is None else confidence >= least
+
     def _outcome(self, found: Found) -> tuple[Outcome, str]:
         """And why it is no answer."""
         config, confidence = self.config, found.confidence
@@ -251,7 +257,7 @@ class Answerer:
             f"the best passage answers with a probability of {confidence:.2f}, less than "
             f"{config.min_confidence:.2f}"
         )
-        return "closest" if confidence >= config.min_closest else "nothing", reason
+        return "closest" if self._may_show(confidence) else "nothing", reason
 
     def find(self, question: str, history: Sequence[Turn] = ()) -> Found:
         """Search and read, without answering. Blocks; for inspection and tuning."""
