@@ -104,7 +104,11 @@ class LocalModel:
         self._defaults = loaded.generation.sampling.over(DEFAULT_SAMPLING)
         context = self._engine.context_length
         self.info = ModelInfo(
-            loaded.name, loaded.digest, context, self._defaults.stated(), loaded.parameters
+            loaded.name,
+            loaded.digest,
+            context,
+            self._defaults.stated(),
+            parameters=loaded.parameters,
         )
         self._numbers = itertools.count()
         self._turns = Turns("lmstack-grammars")
