@@ -69,6 +69,23 @@ def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
 
 
+def summary(known: Mapping[str, Any]) -> str:
+    """For whoever reads one sentence."""
+    mine = known["test"]["english"]["default"]
+    right, refused, away = (
+        _per_cent(mine[key]) for key in ("right", "refused_wrongly", "refused_taken_away")
+    )
+    return (
+        f"Of questions in English that the documents answer, {right} are answered right and "
+        f"{refused} are refused; of questions whose answer was taken out of the documents, {away} "
+        "are refused. <!-- measured: benchmarks/answers.py -->"
+    )
+
+
+def _per_cent(cell: Mapping[str, Any]) -> str:
+    return f"{100 * cell['share']:.0f} per cent"
+
+
 def pooled(known: Mapping[str, Any]) -> str:
     """Both halves of `lmstack ask`, and the test half of what is simpler."""
     test = known["test"]["english"]
@@ -117,7 +134,7 @@ def kinds(known: Mapping[str, Any]) -> str:
     return _grouped(known["test"]["kinds"])
 
 
-SECTIONS = {"pooled": pooled, "collections": collections, "kinds": kinds}
+SECTIONS = {"summary": summary, "pooled": pooled, "collections": collections, "kinds": kinds}
 
 
 def _filled(made: str, match: re.Match[str]) -> str:

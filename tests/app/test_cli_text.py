@@ -48,6 +48,10 @@ def test_paragraphs_of_an_answer_stay_apart_even_if_the_break_is_split() -> None
     assert wrapped(["one\n", "\ntwo"]) == "  one\n\n  two\n"
 
 
+def test_code_keeps_its_indentation_after_an_empty_line() -> None:
+    assert wrapped(["```\na\n\n", "  b\n```"]) == "  a\n\n    b\n"
+
+
 def test_nothing_streamed_writes_nothing() -> None:
     assert wrapped(["", " "]) == ""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 __all__ = ["Command", "Sequence", "sequences"]
 
 # Logs of what was decided and measured, not pages to follow.
-LOGS = ("docs/decisions.md",)
+LOGS = ("docs/decisions.md", "docs/first_questions.md")
 PROGRAM = r"(?:lmstack|pip|python3?|make|\.venv/bin/\w+)"
 INLINE = rf"(?<!`)`({PROGRAM} [^`\n…]+)`(?!`)"
 BLOCK = re.compile(rf"^```(\w*)\n(.*?)^```|{INLINE}", re.MULTILINE | re.DOTALL)

@@ -50,7 +50,7 @@ MACHINE = {"lmstack plan": "Speed, at most, on"}
 FIRST = (
     "lmstack index add --index notes.idx ~/notes",
     "lmstack index add --docs ~/notes",
-    'lmstack ask "How do I open the page?" --docs docs',
+    'lmstack ask "your question" --docs docs',
     "lmstack up docs",
     f"curl --fail {SERVER}/v1/completions -H 'Content-Type: application/json'"
     """ -d '{"model": "smollm2-135m-instruct", "prompt": "One", "max_tokens": 1}'""",

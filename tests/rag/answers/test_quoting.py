@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.rag.answers.test_units import MARKDOWN
 from tests.word_reranker import WordReranker
 
-from lmstack.rag.answers.quoting import Passage, choose_quotes, read_passage
-from lmstack.rag.documents import Document, Page
+from lmstack.rag.answers.quoting import RECORD, Passage, choose_quotes, read_passage
+from lmstack.rag.documents import Block, Document, Page
 from lmstack.rag.search.hybrid import Hit
 
 WORDS = WordReranker().score
@@ -21,8 +21,14 @@ WORDS = WordReranker().score
 class OneDocument:
     """Stands for `HitDocuments`: every hit is of one document, which has no sections."""
 
-    def __init__(self, text: str, format: str = "markdown", pages: tuple[Page, ...] = ()) -> None:
-        self.document = Document("a.md", text, format, "", (), (), pages)
+    def __init__(
+        self,
+        text: str,
+        format: str = "markdown",
+        pages: tuple[Page, ...] = (),
+        blocks: tuple[Block, ...] = (),
+    ) -> None:
+        self.document = Document("a.md", text, format, "", (), blocks, pages)
 
     def of(self, hit: Hit) -> Document:
         return self.document
@@ -79,7 +85,7 @@ def test_whatever_a_passage_is_its_quotation_is_a_piece_of_it(text, data, seed, 
 
 
 def _of(passage: Passage, n: int, score) -> float:
-    return float(score("?", [passage.point(passage.units[n])])[0])
+    return float(score("?", [passage.scored(passage.units[n])])[0])
 
 
 PARAGRAPHS = (
@@ -118,6 +124,32 @@ def test_no_heading_is_crossed_and_none_is_quoted():
     assert _quote("Lamps that burn oil?", text).quote == "Lamps burn."
 
 
+def test_a_heading_that_only_the_document_knows_is_none_to_quote():
+    text = "Preface.\n\n2. Term\n\nThe term ends in May.\n"
+    heading = (Block("heading", 10, 17),)
+    passage = _read(text, format="docx", blocks=heading)
+    (quote,) = choose_quotes("the term", [passage], WORDS, 800)
+    assert quote.quote == "The term ends in May."
+    (quote,) = choose_quotes("the term", [_read(text, 10, blocks=heading)], WORDS, 800)
+    assert quote.quote == "The term ends in May."
+
+
+@pytest.mark.parametrize("start", [0, 4])
+def test_front_matter_is_read_line_by_line(start):
+    matter = "---\na: 1\ntitle: Prices\ndate: 2026-05-01\n---\n"
+    text = f"{matter}Valid from May.\n"
+    passage = _read(text, start, blocks=(Block("matter", 0, len(matter)),))
+    lines = ["a: 1", "title: Prices", "date: 2026-05-01", "Valid from May."]
+    assert [passage.point(unit) for unit in passage.units] == lines
+    assert [unit.kind for unit in passage.units] == ["line", "line", "line", "sentence"]
+    assert all(text[u.start + start : u.end + start] == passage.point(u) for u in passage.units)
+
+
+def test_a_passage_of_headings_alone_is_read_as_text():
+    passage = _read("Open on Mondays", format="pdf", blocks=(Block("heading", 0, 15),))
+    assert [unit.kind for unit in passage.units] == ["sentence"]
+
+
 def test_a_list_is_quoted_with_its_introduction_where_there_is_room():
     text = "It needs:\n\n- a wick.\n- a cup of oil.\n"
     assert _quote("cup of oil", text).shown == "It needs:\n- a wick.\n- a cup of oil."
@@ -149,6 +181,13 @@ def test_a_file_of_code_is_quoted_in_its_lines():
     text = "# Light the lamp.\ndef light(lamp):\n    lamp.on = True\n"
     (quote,) = choose_quotes("light lamp", [_read(text, format="code")], WORDS, 800)
     assert quote.shown == f"```\n{text.rstrip()}\n```"
+
+
+def test_a_line_of_an_address_is_read_after_the_name_above_it():
+    text = "Calder Tools\nPhone 01422\nMonday\n\nPennine Timber\nPhone 01706\nFriday\n"
+    assert _quote("pennine phone", text).point == "Phone 01706"
+    log = "Pennine\n" + "".join(f"Phone {n} of a long register\n" for n in range(RECORD // 20))
+    assert _read(log).scored(_read(log).units[1]) == "Phone 0 of a long register"
 
 
 @pytest.mark.parametrize("text", ["", "***\n", "# Only a heading\n", "…\n\n!!!\n"])

@@ -97,7 +97,7 @@ def test_an_item_is_a_block_of_its_own_without_its_marker():
         *("a cup.", "a spoon\n  of tin.", "Really.", "Stir.")
     ]
     assert len({u.block for u in units}) == 4
-    assert shown(text, units) == "Needs:\n- a cup.\n- a spoon of tin. Really.\n- Stir."
+    assert shown(text, units) == "Needs:\n- a cup.\n- a spoon of tin. Really.\n1. Stir."
     assert shown(text, units[1:2]) == "a cup."
 
 
@@ -157,6 +157,8 @@ def test_a_table_in_a_quotation_keeps_its_header():
         "Anna Berg\nMill Lane 4\nOslo\n",
         "10:02 INFO start\n10:03 WARN disk is full\n10:04 INFO stop\n",
         "Host: a\nPort: 8000\n",
+        "Calder Tool Care\nUnit 4, Mytholm Works, Hebden Bridge\n01422 555 0147\nservice@calder\n",
+        "Weber & Sohn\nHinges, runners, queen excluders\nIndustriestraße 9, Reutlingen\n+49 71\n",
         "9 A b\n10 A short line of a log\n11 C\n12 D\n13 A line of a log that says more\n",
         "氏名:山田\n住所:東京都港区南青山\n電話:なし\n勤務先:図書館\n",
     ],
@@ -179,6 +181,12 @@ def test_records_are_shown_a_line_each_and_one_alone_without_a_mark():
     units = read_units(text)
     assert shown(text, units) == "- Anna Berg\n- Mill Lane 4\n- Oslo"
     assert shown(text, units[:1]) == "Anna Berg"
+
+
+def test_an_empty_line_parts_two_records():
+    text = "Anna Berg\nMill Lane 4\n\nBo Dahl\nHill 2\n\nBoth are members.\n"
+    expected = "- Anna Berg\n- Mill Lane 4\n\n- Bo Dahl\n- Hill 2\nBoth are members."
+    assert shown(text, read_units(text)) == expected
 
 
 @pytest.mark.parametrize("fence", ["```", "~~~", "````"])
@@ -206,6 +214,19 @@ def test_long_code_is_read_line_by_line_in_one_block():
     assert [text[u.start : u.end] for u in units] == lines
     assert len({u.block for u in units}) == 1
     assert shown(text, units[1:3]) == f"```\n{lines[1]}\n{lines[2]}\n```"
+
+
+def test_code_that_empty_lines_part_is_shown_as_one():
+    text = "a = 1\n\n    b = 2\n    c = 3\n\nd = 4\n"
+    units = read_units(text, by_lines=True)
+    assert shown(text, units) == "```\na = 1\n\n    b = 2\n    c = 3\n\nd = 4\n```"
+
+
+def test_steps_keep_their_numbers_and_one_alone_has_none():
+    text = "Do this:\n\n1. Look.\n2. Write. Wait.\n10) [ ] Go.\n- Rest.\n"
+    units = read_units(text)
+    assert shown(text, units) == "Do this:\n1. Look.\n2. Write. Wait.\n10) Go.\n- Rest."
+    assert shown(text, units[1:2]) == "Look."
 
 
 def test_files_of_code_are_read_by_lines_and_blocks_end_at_empty_lines():

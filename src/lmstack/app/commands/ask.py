@@ -64,8 +64,8 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "ask",
-        example='lmstack ask "How do I open the page?" --docs docs\n'
-        'lmstack ask "How do I open the page?" --docs docs --json',
+        example='lmstack ask "your question" --docs docs\n'
+        'lmstack ask "your question" --docs docs --json',
     )(ask)
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.rag.answers.hit_documents import HitDocuments
-from lmstack.rag.answers.units import Unit, read_units, shown
-from lmstack.rag.documents import Page, page_of
+from lmstack.rag.answers.units import Unit, read_matter, read_units, shown
+from lmstack.rag.documents import BlockKind, Document, Page, page_of
 from lmstack.rag.search.hybrid import Hit
 
 __all__ = ["Passage", "Quote", "choose_quotes", "read_passage"]
@@ -25,6 +25,8 @@ __all__ = ["Passage", "Quote", "choose_quotes", "read_passage"]
 # Scores of texts for a question, higher is better, shape (len(texts),).
 Score = Callable[[str, Sequence[str]], npt.NDArray[np.floating]]
 CODE = frozenset(("code", "csv", "jsonl"))
+# Characters of a record that is about one thing, which its first line names: an address, a card.
+RECORD = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,16 @@ class Passage:
     def point(self, unit: Unit) -> str:
         return shown(self.text, [unit])
 
+    def scored(self, unit: Unit) -> str:
+        """``unit`` as it is scored: a line of a short record says little without the first."""
+        text = self.point(unit)
+        if unit.kind != "line":
+            return text
+        record = [other for other in self.units if other.block == unit.block]
+        if unit == record[0] or record[-1].end - record[0].start > RECORD:
+            return text
+        return f"{self.point(record[0])}\n{text}"
+
     def quote(self, first: int, last: int, focus: int, score: float = 0.0) -> Quote:
         """Units ``first`` to ``last``."""
         start, end = self.units[first].start, self.units[last].end
@@ -93,9 +105,13 @@ def read_passage(hit: Hit, documents: HitDocuments) -> Passage:
     if not _is_open(above, hit.text):
         above = ""
     text = above + hit.text
-    units = _within(text, len(above), read_units(text, by_lines=by_lines))
-    pages = document.pages if document is not None else ()
-    return Passage(hit, text, hit.start - len(above), tuple(units), tuple(pages))
+    begin = hit.start - len(above)
+    matter = max((end - begin for _, end in _spans(document, "matter")), default=0)
+    front = read_matter(text, len(above), matter) if matter > len(above) else []
+    units = _within(text, max(len(above), matter), read_units(text, by_lines=by_lines))
+    headings = [(start - begin, end - begin) for start, end in _spans(document, "heading")]
+    units = _with_headings([*front, *units], headings)
+    return Passage(hit, text, begin, tuple(units), document.pages if document else ())
 
 
 def _within(text: str, begin: int, units: Sequence[Unit]) -> list[Unit]:
@@ -108,6 +124,23 @@ def _within(text: str, begin: int, units: Sequence[Unit]) -> list[Unit]:
         if text[start : unit.end].strip():
             found.append(replace(unit, start=start))
     return found
+
+
+def _spans(document: Document | None, kind: BlockKind) -> list[tuple[int, int]]:
+    blocks = document.blocks if document is not None else ()
+    return [(block.start, block.end) for block in blocks if block.kind == kind]
+
+
+def _with_headings(units: list[Unit], headings: Sequence[tuple[int, int]]) -> list[Unit]:
+    """Headings that only their document knows, by their size in print or by its markup. Where
+    nothing else is said they are read as text."""
+    found = [
+        replace(unit, kind="heading")
+        if any(start <= unit.start and unit.end <= end for start, end in headings)
+        else unit
+        for unit in units
+    ]
+    return found if any(unit.kind != "heading" for unit in found) else units
 
 
 def _is_open(above: str, text: str) -> bool:
@@ -126,7 +159,7 @@ def choose_quotes(
     longer focus is quoted whole)."""
     readable = [_unlike(question, passage) for passage in passages]
     texts = [
-        passage.point(passage.units[n])
+        passage.scored(passage.units[n])
         for passage, numbers in zip(passages, readable, strict=True)
         for n in numbers
     ]

@@ -16,7 +16,7 @@ from unicodedata import east_asian_width
 
 from lmstack.rag.sentences import Run, line_runs, split_prose
 
-__all__ = ["Unit", "UnitKind", "read_units", "shown"]
+__all__ = ["Unit", "UnitKind", "read_matter", "read_units", "shown"]
 
 UnitKind = Literal["sentence", "item", "row", "line", "code", "heading"]
 Span = tuple[int, int]
@@ -27,6 +27,9 @@ USUAL_WIDTH, FEW = 60, 4
 _COMMENT = re.compile(r"<!--.*?-->", re.S)
 _LINE = re.compile(r"^[^\n]*\S", re.M)
 _CELL = re.compile(r"(?<!\\)\|")
+# Of an ordered list, before its item.
+_NUMBER = re.compile(r"(?:^|\n)[ \t>]*(\d{1,9}[.)])[ \t]+(?:\[[ xX]\][ \t]+)?$")
+LONGEST_MARKER = 60
 # Characters of the line below a table's header, and of the marks of a quotation around it.
 _RULING = "|:-=+ \t>\n"
 
@@ -70,6 +73,12 @@ def read_units(text: str, *, by_lines: bool = False) -> list[Unit]:
     return [part for unit in units for part in _short(text, unit) if part.start < part.end]
 
 
+def read_matter(text: str, start: int, end: int) -> list[Unit]:
+    """Lines of the front matter that is ``text[start:end]``, without those that bound it."""
+    lines = [(match.start(), match.end()) for match in _LINE.finditer(text, start, end)]
+    return [Unit(a, b, "line", -1) for a, b in lines if text[a:b].strip(_RULING)]
+
+
 def _goes_on(between: str, kind: str) -> bool:
     """Whether a fence or a table goes on after ``between``: in a table that may be the line that
     rules its header off, and a blank line ends it."""
@@ -108,10 +117,11 @@ def _prose(text: str, run: Run, block: int) -> Iterator[Unit]:
 def _are_records(lines: Sequence[str]) -> bool:
     """Whether each of ``lines`` stands for itself. Running text goes on in the next line where a
     word no longer fits, most often with a small letter; records end where they end. How wide a
-    text is cannot be seen from a few lines."""
+    text is cannot be seen from a few lines, and of a script with small letters need not be: hardly
+    a line of its running text begins with a large one."""
     if len(lines) < 2:
         return False
-    few = len(lines) < FEW
+    few = len(lines) < FEW or any(map(str.islower, "".join(lines)))
     width = max([*map(_columns, lines), *([USUAL_WIDTH] if few else [])])
     ended = sum(
         _columns(line) + 1 + _columns(_first_word(following)) <= width
@@ -153,9 +163,11 @@ def _stripped(
 
 def shown(text: str, units: Sequence[Unit]) -> str:
     """Neighbouring ``units`` of ``text`` as an answer shows them: a paragraph on one line, items,
-    rows and records on a line each, code in its lines within a fence."""
+    rows and records on a line each, code in its lines within a fence. An empty line parts two
+    records."""
     parts: list[str] = []
-    for group in _blocks(units):
+    before = ""
+    for group in _blocks(text, units):
         first = group[0]
         texts = [_plain(text[unit.start : unit.end]) for unit in group]
         if first.kind == "code":
@@ -163,18 +175,26 @@ def shown(text: str, units: Sequence[Unit]) -> str:
             parts.append(code.strip() if "\n" not in code.strip() else f"```\n{code.rstrip()}\n```")
         elif first.kind in ("row", "line"):
             lines = _rows(text, group) if first.kind == "row" else texts
-            parts += lines if len(units) == 1 else [f"- {line}" for line in lines]
+            listed = lines if len(units) == 1 else [f"- {line}" for line in lines]
+            parts.append(("\n" if first.kind == before == "line" else "") + "\n".join(listed))
         elif first.kind == "item" and len(units) > len(group):
-            parts.append("- " + " ".join(texts))
+            number = _NUMBER.search(text, max(0, first.start - LONGEST_MARKER), first.start)
+            parts.append(" ".join([number[1] if number else "-", *texts]))
         else:
             parts.append(" ".join(texts))
+        before = first.kind
     return "\n".join(part for part in parts if part)
 
 
-def _blocks(units: Sequence[Unit]) -> list[list[Unit]]:
+def _blocks(text: str, units: Sequence[Unit]) -> list[list[Unit]]:
+    """Units of one block, and all code that only empty lines part."""
     groups: list[list[Unit]] = []
     for unit in units:
-        if groups and groups[-1][-1].block == unit.block:
+        last = groups[-1][-1] if groups else None
+        code = last is not None and last.kind == unit.kind == "code"
+        if last and (
+            last.block == unit.block or (code and not text[last.end : unit.start].strip())
+        ):
             groups[-1].append(unit)
         else:
             groups.append([unit])
