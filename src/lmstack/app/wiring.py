@@ -73,6 +73,7 @@ __all__ = [
     "model_to_inspect",
     "models",
     "pull",
+    "remote_address",
     "remove_model",
     "require_models",
     "service",
@@ -301,7 +302,14 @@ def is_remote(name: str) -> bool:
 def _remote(provider: str, model: str) -> ChatModel:
     from lmstack.core.remote import AnthropicModel, OpenAIModel
 
-    return OpenAIModel(model) if provider == "openai" else AnthropicModel(model)
+    kind = OpenAIModel if provider == "openai" else AnthropicModel
+    return kind(model, base_url=remote_address(provider))
+
+
+def remote_address(provider: str) -> str | None:
+    """Of another server with the provider's API, where the environment names one, as for the
+    provider's own SDK."""
+    return os.environ.get(f"{provider.upper()}_BASE_URL") or None
 
 
 def service(

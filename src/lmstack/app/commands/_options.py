@@ -9,6 +9,7 @@ import typer
 
 from lmstack.app import wiring
 from lmstack.app.failure import CommandLineError
+from lmstack.app.formats import printable
 from lmstack.app.output import Output
 from lmstack.app.task_wiring import WeightForm
 
@@ -168,4 +169,6 @@ def one_source(
 def say_if_remote(out: Output, model: str | None) -> None:
     """Nothing leaves this machine unsaid."""
     if model is not None and wiring.is_remote(model):
-        out.note(f"questions and the passages found are sent to {model.partition(':')[0]}")
+        provider = model.partition(":")[0]
+        address = printable(wiring.remote_address(provider) or provider, one_line=True)
+        out.note(f"questions and the passages found are sent to {address}")
