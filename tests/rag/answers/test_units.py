@@ -139,7 +139,7 @@ def test_an_escaped_bar_does_not_end_a_cell():
     )
 
 
-@pytest.mark.parametrize("between", ["\nBetween.\n\n", "\n", "\n---\n\n"])
+@pytest.mark.parametrize("between", ["\nBetween.\n\n", "\n", "\n---\n\n", "---\n\n"])
 def test_the_next_table_has_a_header_of_its_own(between):
     text = f"| A | B | C |\n|---|---|---|\n| 1 | 2 | 3 |\n{between}| D | E | F |\n| 4 | 5 | 6 |\n"
     rows = [line for line in _shown_each(text) if line != "Between."]
