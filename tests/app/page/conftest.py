@@ -99,6 +99,7 @@ class ScriptedWorkspace:
         self.questions = ["How do I start the server?", "How do I stop the server?", "The page?"]
         self.problem_files: dict[str, dict[str, str]] = {}
         self.state = "ready"
+        self.answers = "quote"
         self.remaining_s: float | None = None
         self.page_characters = 100_000
         self.facet_list: list[dict[str, Any]] = []
@@ -112,7 +113,7 @@ class ScriptedWorkspace:
         return {
             "version": "0.1.0",
             "model": {"name": "smollm2-135m-instruct", "digest": "sha256:3f2a91c" + "0" * 57},
-            "answers": "quote",
+            "answers": self.answers,
             "folder": "docs",
             "root": "/home/ada/docs",
             "state": self.state,

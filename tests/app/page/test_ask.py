@@ -221,15 +221,24 @@ def test_citation_number_without_a_source_stays_text(
 
 
 def test_what_is_closest_is_marked_as_such_from_its_first_word_on(
-    workspace: Any, sources: Any, open_page: Any, ask: Any, shot: Any
+    workspace: Any, open_page: Any, ask: Any
 ) -> None:
-    text = f"{START} [1]\n\n{CLICK} [2]"
-    facts = {"outcome": "closest", "confidence": 0.124}
-    workspace.scripts = [workspace.script(text, sources, pause=0.1, **facts)]
+    text = ("delta", {"text": "Start the"})
+    workspace.scripts = [[("outcome", {"outcome": "closest"}), text, 60.0]]
     page = open_page(workspace)
     ask(page, "Who won the cup?")
     expect(page.locator(".answer.streaming")).to_contain_text("Start the")
     expect(page.locator(".closest")).to_have_text("Closest in your documents. It may not answer.")
+
+
+def test_what_is_closest_stays_marked_and_says_what_was_searched(
+    workspace: Any, sources: Any, open_page: Any, ask: Any, shot: Any
+) -> None:
+    text = f"{START} [1]\n\n{CLICK} [2]"
+    facts = {"outcome": "closest", "confidence": 0.124}
+    workspace.scripts = [workspace.script(text, sources, **facts)]
+    page = open_page(workspace)
+    ask(page, "Who won the cup?")
     expect(page.locator(".under")).to_contain_text("Searched 2 files")
     expect(page.locator(".closest")).to_be_visible()
     expect(page.locator(".meta")).to_contain_text("12 % likely right")
@@ -379,10 +388,9 @@ def test_offsets_of_python_are_found_in_javascript_text(workspace: Any, open_pag
 
 
 def test_writing_or_quoting_is_a_choice_where_the_model_writes_well(
-    workspace: Any, open_page: Any, ask: Any, monkeypatch: Any, shot: Any
+    workspace: Any, open_page: Any, ask: Any, shot: Any
 ) -> None:
-    status = {**workspace.status(), "answers": "write"}
-    monkeypatch.setattr(workspace, "status", lambda _client="": status)
+    workspace.answers = "write"
     workspace.scripts = [workspace.script("First.")]
     page = open_page(workspace)
     write, quote = (page.get_by_role("button", name=name) for name in ("Write", "Quote"))

@@ -71,13 +71,22 @@ def filled(workspace: Any, open_page: Any, ask: Any) -> Any:
             f"old/{LONG}.md": {"message": "is not valid UTF-8", "hint": "convert it: iconv FILE"}
         }
         workspace.uploads = object()
+        workspace.answers = "write"
         where = {"field": "format", "op": "=", "value": "md"}
         values = [{"value": LONG, "count": 1234, "where": where}]
         workspace.facet_list = [{"field": "a", "title": "Tags", "values": values, "more": 2}]
         conflict = {**workspace.source(None, "page.md", CLICK), "citation": 1, "date": "2019-03-04"}
         said = {"relation": "older", **conflict}
         workspace.scripts = [
-            workspace.script(TEXT, sources, sentences=[sentence], request_id="r", conflicts=[said])
+            workspace.script(
+                TEXT,
+                sources,
+                sentences=[sentence],
+                request_id="r",
+                conflicts=[said],
+                outcome="closest",
+                confidence=0.2,
+            )
         ]
         page: Page = open_page(workspace, **options)
         ask(page, "How do I open the page?")
