@@ -102,10 +102,12 @@ def test_width_is_bounded(manual: Workspace) -> None:
 class Quoting:
     """The workspace, but every answer cites the quote."""
 
-    def __init__(self, workspace: Workspace, scripted: Any) -> None:
+    def __init__(self, workspace: Workspace, scripted: Any, point: str = "") -> None:
         identity, text = pdf_of(workspace)
         start = text.index(QUOTE)
-        place = {"start": start, "end": start + len(QUOTE), "quote": QUOTE}
+        place: dict[str, Any] = {"start": start, "end": start + len(QUOTE), "quote": QUOTE}
+        if point:
+            place["focus"] = [at := start + QUOTE.index(point), at + len(point)]
         source = {"id": 1, "path": "docs/manual.pdf", "document_id": identity, **place}
         self._workspace = workspace
         self._script = scripted.script("Bleed it [1].", [{**source, "ranks": {"dense": 1}}])
@@ -140,6 +142,23 @@ def test_citation_of_a_pdf_opens_its_page_with_the_quote_marked(cited: Page, sho
     assert box["x"] - sheet["x"] == pytest.approx(72 * scale, abs=4)
     assert (box["y"] - sheet["y"]) / scale < A4[1] - 696 < (box["y"] - sheet["y"]) / scale + 20
     shot(cited, "pdf-page")
+
+
+@pytest.mark.browser
+def test_point_of_the_quote_is_marked_on_its_page_too(
+    manual: Workspace, workspace: Any, open_page: Any, ask: Any
+) -> None:
+    page: Page = open_page(Quoting(manual, workspace, QUOTE.split()[-1]))
+    ask(page, "What about the pump?")
+    page.locator(".answer .cite").first.click()
+    whole, point = page.locator(".page-mark:not(.focus)"), page.locator(".page-mark.focus")
+    expect(point).to_have_count(1)
+    expect(point).to_be_in_viewport()
+    outer, inner = whole.bounding_box(), point.bounding_box()
+    assert outer is not None
+    assert inner is not None
+    assert inner["width"] < outer["width"] / 2
+    assert inner["x"] > outer["x"] + outer["width"] / 2
 
 
 @pytest.mark.browser
