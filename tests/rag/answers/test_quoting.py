@@ -103,14 +103,17 @@ def test_a_quotation_grows_to_its_paragraph_first():
     assert PARAGRAPHS[slice(*quote.focus)] == quote.point
 
 
-def test_then_it_grows_to_the_neighbour_that_scores_higher():
-    text = "Lamps are old.\n\nThe oil lamp burns six hours.\n\nThe lamp needs oil.\n\nNobody.\n"
-    assert _quote("oil lamp burns hours", text, room=55).quote == (
-        "The oil lamp burns six hours.\n\nThe lamp needs oil."
-    )
-    assert _quote("old lamps burns hours", text, room=55).quote == (
-        "Lamps are old.\n\nThe oil lamp burns six hours."
-    )
+@pytest.mark.parametrize(
+    ("text", "quote"),
+    [
+        ("The lamp.\n\nThe oil lamp burns.\n\nIt needs oil.\n", "The oil lamp burns."),
+        ("Burn:\n\n- oil lamps\n- wicks\n\nEnd.\n", "Burn:\n\n- oil lamps\n- wicks"),
+        ("Light oil lamps with\n\n```\nlight\n```\n", "Light oil lamps with\n\n```\nlight"),
+        ("Light oil lamps.\n\n```\nlight\n```\n", "Light oil lamps."),
+    ],
+)
+def test_it_grows_within_what_belongs_together(text, quote):
+    assert _quote("oil lamps", text, room=800).quote == quote
 
 
 def test_a_focus_that_is_longer_than_the_room_is_quoted_whole():
@@ -210,7 +213,7 @@ def test_each_passage_is_quoted_by_its_own_best_unit_and_scores_are_asked_for_on
 
 
 def test_the_page_is_that_of_the_focus():
-    text = "Nothing here. " * 3 + "\n\nThe lamp burns.\n"
+    text = "Nothing here. " * 3 + "The lamp burns.\n"
     start = text.index("The lamp")
     pages = (Page(1, 0, start), Page(2, start, len(text)))
     (quote,) = choose_quotes("lamp burns", [_read(text, pages=pages)], WORDS, 800)

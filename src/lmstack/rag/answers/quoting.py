@@ -1,9 +1,9 @@
 """As much of a passage as answers: the unit that a model likes best, and what stands around it.
 
-Within a passage length is what brings the answer (docs/decisions.md): the best sentence alone holds
-it half as often as the passage, with its neighbours nearly as often. So a quotation grows from its
-`focus`, first to the whole paragraph, list or table, then to where its neighbours score higher, as
-long as there is room and no heading is crossed. Does not cover which passage is quoted.
+The best sentence alone holds an answer less often than the passage does, its whole paragraph as
+often (docs/decisions.md). So a quotation grows from its `focus` to the paragraph, the list, the
+table, the record or the block of code that it is part of, with what introduces that, as long as
+there is room. Does not cover which passage is quoted.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = ["Passage", "Quote", "choose_quotes", "read_passage"]
 
 # Scores of texts for a question, higher is better, shape (len(texts),).
 Score = Callable[[str, Sequence[str]], npt.NDArray[np.floating]]
+_ENDED = re.compile(r"[.!?…。！？][\"')\]»”’*_`]*$")
 CODE = frozenset(("code", "csv", "jsonl"))
 # Characters of a record that is about one thing, which its first line names: an address, a card.
 RECORD = 400
@@ -171,7 +172,7 @@ def choose_quotes(
         scored = {n: next(scores) for n in numbers}
         if scored:
             best = max(scored, key=lambda n: scored[n])
-            first, last = _grown(passage.units, scored, best, room)
+            first, last = _grown(passage, scored, best, room)
             found.append(passage.quote(first, last, best, scored[best]))
     return found
 
@@ -195,20 +196,31 @@ def _words(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
-def _grown(
-    units: Sequence[Unit], scores: dict[int, float], best: int, room: int
-) -> tuple[int, int]:
+def _grown(passage: Passage, scores: dict[int, float], best: int, room: int) -> tuple[int, int]:
     """The first and the last unit of the quotation around ``best``."""
+    units = passage.units
     first = last = best
     while True:
         around = [
-            (units[n].block == units[best].block, scores.get(n, float("-inf")), n)
-            for n in (first - 1, last + 1)
+            (scores.get(n, float("-inf")), n)
+            for n, beside in ((first - 1, first), (last + 1, last))
             if 0 <= n < len(units)
-            and units[n].kind != "heading"
+            and _belong_together(passage, min(n, beside))
             and max(units[last].end, units[n].end) - min(units[first].start, units[n].start) <= room
         ]
         if not around:
             return first, last
-        n = max(around)[2]
+        n = max(around)[1]
         first, last = min(first, n), max(last, n)
+
+
+def _belong_together(passage: Passage, n: int) -> bool:
+    """Whether unit ``n`` and the next are of one paragraph, list, table or block of code, or the
+    first introduces the second: it ends with a colon, or breaks off before code."""
+    one, other = passage.units[n : n + 2]
+    if one.block == other.block or one.kind == other.kind == "item":
+        return True
+    before = passage.text[one.start : one.end]
+    if one.kind not in ("sentence", "item") or other.kind in ("sentence", "heading"):
+        return False
+    return before.endswith((":", "：")) or (other.kind == "code" and not _ENDED.search(before))
