@@ -110,14 +110,15 @@ def test_each_broken_file_is_reported_and_the_good_one_answers(home: Path, tmp_p
     assert len(left_out) == len(expected)
     assert "Traceback" not in ran.stderr
 
-    # The same folder again: what a hostile document says neither steers the answer nor the
-    # terminal, and no citation names a passage that was not found.
+    # The same folder again: what a hostile document says may stand around what is quoted of it,
+    # and steers neither the answer nor the terminal; no citation names what was not found.
     ran = ask(home, folder, "What does parking cost?")
     assert "\x1b" not in ran.stdout
     assert "\x07" not in ran.stdout
     answer = json.loads(ask(home, folder, "What does parking cost?", "--json").stdout)
-    assert "PWNED" not in answer["answer"]
-    assert {citation["id"] for citation in answer["citations"]} == {1}
-    for citation in answer["citations"]:
-        text = (folder.parent / citation["path"]).read_text()
-        assert text[citation["start"] : citation["end"]] == citation["quote"]
+    assert "[7]" not in answer["answer"]
+    [cited] = answer["citations"]
+    assert (cited["id"], cited["path"]) == (1, os.path.join("corpus", "parking.md"))
+    text = (folder.parent / cited["path"]).read_bytes().decode()
+    assert text[cited["start"] : cited["end"]] == cited["quote"]
+    assert text[slice(*cited["focus"])].startswith("Parking costs")
