@@ -96,7 +96,7 @@ def test_people_see_the_answer_then_file_lines_and_quote_then_the_figures(
     assert lines[0] == "Answer"
     assert lines[1].startswith("  Letters are kept for ten years.")
     place = os.path.join("docs", "letters.md")
-    assert f'[1] {place}:3-5   "Letters are kept for ten years."' in lines
+    assert f'[1] {place}:3   "Letters are kept for ten years."' in lines
     assert lines[-1].startswith("tiny@0000000 · ")
     assert "passages cited" in lines[-1]
     assert "\x1b" not in ran.out
