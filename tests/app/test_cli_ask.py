@@ -68,9 +68,9 @@ def test_json_has_exactly_the_promised_fields(run: Run, docs: Path, model: Scrip
     assert set(answer["waited"]) == {"first_word_s", "indexing_s"}
     assert answer["model"] == {"name": "tiny", "digest": "sha256:" + "0" * 64}
     assert (answer["outcome"], answer["confidence"]) == ("answer", None)
-    assert [set(c) for c in answer["citations"]] == [
-        {"id", "path", "start", "end", "quote", "focus", "section", "page"}
-    ]
+    fields = {"id", "path", "start", "end", "quote", "focus", "section", "page"}
+    assert answer["citations"]
+    assert all(set(citation) == fields for citation in answer["citations"])
     assert f"[{answer['citations'][0]['id']}]" in answer["answer"]
 
 
@@ -84,8 +84,11 @@ def test_each_quote_is_the_span_of_the_file_that_opens_from_here(
         for cited in citations:
             text = Path(cited["path"]).read_bytes().decode()
             assert text[cited["start"] : cited["end"]] == cited["quote"]
-            assert text[slice(*cited["focus"])] == "Letters are kept for ten years."
-            assert cited["section"] == ["Letters"]
+            assert text[slice(*cited["focus"])] in cited["quote"]
+        first = citations[0]
+        text = Path(first["path"]).read_bytes().decode()
+        assert text[slice(*first["focus"])] == "Letters are kept for ten years."
+        assert first["section"] == ["Letters"]
 
 
 def test_people_see_the_answer_then_file_lines_and_quote_then_the_figures(

@@ -54,7 +54,7 @@ async def test_a_model_that_nobody_fitted_answers_without_a_confidence(index):
     for reranker in (None, WordReranker()):
         answer = await Answerer(index, ScriptedModel(), reranker=reranker).answer(UNANSWERED)
         assert (answer.outcome, answer.confidence) == ("answer", None)
-        assert len(answer.citations) == 1
+        assert len(answer.citations) == 2  # which of them is likelier, nobody knows
 
 
 def _confidence(question: str, answer) -> float:

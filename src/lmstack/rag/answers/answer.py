@@ -76,8 +76,8 @@ class AnswerConfig(Config):
 
     ``retrieve`` passages are found; the first ``passages`` of them are read: shown to a model
     that writes, and looked through for quotations. A quotation has about ``max_quote_chars``
-    characters; where the second passage is nearly as likely to answer as the first, both are
-    quoted.
+    characters; where the second passage is nearly as likely to answer as the first, or nobody
+    knows, both are quoted.
 
     From ``min_confidence`` on an answer is given; from ``min_closest`` on what is closest in the
     documents is shown, as such; below, nothing. So ``min_closest=1`` refuses whatever is not

@@ -319,10 +319,11 @@ class Answerer:
         )
 
     def _is_near(self, found: Found, second: Passage) -> bool:
-        """Whether ``second`` is nearly as likely to answer as the first, or likelier."""
+        """Whether ``second`` is nearly as likely to answer as the first, or likelier, or nobody
+        knows."""
         ours = found.certainty.odds(found.read[0].hit)
         others = found.certainty.odds(second.hit)
-        return ours is not None and others is not None and others >= SECOND * ours
+        return ours is None or others is None or others >= SECOND * ours
 
     def _score(
         self, question: str, texts: Sequence[str], *, by_reranker: bool
