@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import safe_open
 from torch import Tensor
 
 from lmstack.model import Transformer, TransformerConfig, build_module, load_module
@@ -77,7 +78,11 @@ class Case:
         return _theirs(self.family, self.architecture, variant, _Held(self))
 
     def ours(self, variant: str) -> Transformer:
-        return _ours(self.family, self.architecture, variant, _Held(self))
+        return _saved(self.family, self.architecture, variant, _Held(self))[0]
+
+    def names_saved(self, variant: str) -> frozenset[str]:
+        """Names of the tensors in the file that transformers saves."""
+        return _saved(self.family, self.architecture, variant, _Held(self))[1]
 
     def config(self, variant: str) -> transformers.PretrainedConfig:
         """Made once and only read: a model gets a copy."""
@@ -154,11 +159,15 @@ def _theirs(family: str, architecture: str, variant: str, held: _Held) -> Any:
 
 @functools.cache
 @torch.inference_mode(mode=False)
-def _ours(family: str, architecture: str, variant: str, held: _Held) -> Transformer:
+def _saved(
+    family: str, architecture: str, variant: str, held: _Held
+) -> tuple[Transformer, frozenset[str]]:
+    """Ours from the folder that theirs saves, and the names there: saving takes longer than most
+    of what is done with either."""
     del family, architecture
     with tempfile.TemporaryDirectory() as folder:
         held.case.theirs(variant).save_pretrained(folder)
-        return load_module(Path(folder))
+        return load_module(Path(folder)), tensor_names(Path(folder))
 
 
 def sprung(case: Case, trap: Trap) -> Transformer:
@@ -199,6 +208,11 @@ def batch(case: Case, variant: str, padding: str) -> dict[str, Tensor]:
     if case.ends and rows == 2:
         values["decoder_attention_mask"] = values["attention_mask"]
     return values
+
+
+def tensor_names(folder: Path) -> frozenset[str]:
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        return frozenset(file.keys())
 
 
 def _end(values: dict[str, Tensor], eos: int) -> None:
