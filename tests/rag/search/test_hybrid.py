@@ -17,8 +17,8 @@ from lmstack.rag import Index, IndexConfig
 from lmstack.rag.catalogue.schema import texts
 from lmstack.rag.catalogue.structure import dump_pages
 from lmstack.rag.documents import Page
-from lmstack.rag.search.hybrid import SearchConfig, fuse, fuse_scores
-from lmstack.rag.search.lexical import content_words, pieces_of
+from lmstack.rag.search.hybrid import SearchConfig, fuse, fuse_covered, fuse_scores
+from lmstack.rag.search.lexical import content_words, pieces_of, query_terms
 
 # No scores so small that multiplying them loses all their digits.
 WORDS = st.just(0.0) | st.floats(1e-6, 50)
@@ -173,7 +173,7 @@ def test_a_name_that_one_passage_holds_is_found_though_none_is_alike_in_meaning(
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (SearchConfig(), SearchConfig(lexical_weight=0.05)),
+        (SearchConfig(), SearchConfig(fusion="covered", lexical_weight=0.05)),
         (SearchConfig(lexical_weight=0.4), SearchConfig(lexical_weight=0.4)),
         (SearchConfig(fusion="rrf"), SearchConfig(fusion="rrf")),
     ],
@@ -193,7 +193,24 @@ def test_weight_of_words_is_that_of_the_embedder_unless_one_is_given(
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("fusion", ["weighted", "rrf"])
+def test_words_are_measured_against_what_those_of_the_query_could_give():
+    weights = SearchConfig(fusion="covered", lexical_weight=0.4).weights
+    fused = fuse_covered(np.array([0.8, 0.9]), np.array([4.0, 2.0]), 8.0, weights)
+    assert fused == pytest.approx([0.8 + 0.4 * 0.25, 0.9 + 0.4 * 0.0625])
+    assert list(fuse_covered(np.array([0.3]), np.zeros(1), 0.0, weights)) == [0.3]
+
+
+def test_no_score_by_words_reaches_what_the_query_could_give(index):
+    with index._opened.database.reading() as connection:
+        words = index._corpus(connection).words(None)
+    rows = np.arange(words.count)
+    for query in ("word7", "word7 word11 only3", "word7 nowhere"):
+        terms = query_terms(query)
+        assert 0 < words.scores(terms, rows).max() < words.most(terms)
+    assert words.most(query_terms("nowhere")) == 0
+
+
+@pytest.mark.parametrize("fusion", ["weighted", "rrf", "covered"])
 def test_a_weight_that_is_given_leaves_the_other_as_it_was(fusion):
     measured = SearchConfig(fusion=fusion).weights
     given = SearchConfig(fusion=fusion, lexical_weight=7).weights

@@ -211,6 +211,14 @@ class Bm25:
             term.look_up(rows, total)
         return total
 
+    def most(self, terms: Sequence[int]) -> float:
+        """What no score of ``terms`` reaches: the sum of their idf, of those that occur."""
+        return sum(self._idf(found.count) for found in self._ranked(terms))
+
+    def _idf(self, count: int) -> float:
+        """Of a term that ``count`` rows hold."""
+        return float(np.float32(np.log1p((self.count - count + 0.5) / (count + 0.5))))
+
     def _ranked(self, terms: Sequence[int]) -> list[_Term]:
         """Terms that occur, from the rarest on, equals by hash: the order in which scores are
         added up, so that equal rows have equal scores."""
@@ -236,7 +244,7 @@ class Bm25:
         if self._visible is not None:
             seen = self._visible[rows]
             rows, frequencies = rows[seen], frequencies[seen]
-        idf = np.float32(np.log1p((self.count - len(rows) + 0.5) / (len(rows) + 0.5)))
+        idf = np.float32(self._idf(len(rows)))
         scores = (idf * (frequencies / (frequencies + self._norms[rows]))).astype(np.float32)
         if _COLUMN_SHARE * len(rows) <= self._room:
             return _Term(len(rows), rows, scores)

@@ -7,7 +7,13 @@ Everything of one search is read in one snapshot. Weighted fusion adds the score
 The cosine stays as it is. A question in whole sentences has some that stand far above the rest, and
 meaning decides; a single name or number has none, and the passage that holds it does. Bringing both
 to the same range, as is usual (Bruch, Gai and Ingber 2023, arXiv:2210.11934), loses that, and names
-with it (docs/decisions.md). Reciprocal rank fusion (Cormack, Clarke and Buettcher 2009) needs no
+with it (docs/decisions.md). Where all cosines lie close together, no one weight serves both: words
+are then measured against what those of the query could give at most, which a passage that holds a
+single name nearly has, and one that shares some words with a question has not:
+
+    score = dense_weight * cosine + lexical_weight * (BM25 / sum of idf) ** 2
+
+This is ``covered``. Reciprocal rank fusion (Cormack, Clarke and Buettcher 2009) needs no
 scores to be comparable: sum over lists of weight / (rrf_k + rank).
 """
 
@@ -42,6 +48,7 @@ __all__ = [
     "SearchConfig",
     "check_query",
     "fuse",
+    "fuse_covered",
     "fuse_scores",
     "query_vector",
     "query_vectors",
@@ -50,13 +57,17 @@ __all__ = [
 ]
 
 Mode = Literal["hybrid", "dense", "lexical"]
-Fusion = Literal["rrf", "weighted"]
+Fusion = Literal["rrf", "weighted", "covered"]
 # The nearest rows by way of a store, for a query's vector and a depth; None where it cannot tell.
 Nearest = Callable[[npt.NDArray[np.float32], int], Ranked | None]
 Vectors = npt.NDArray[np.float32]
 MAX_HITS = 1000
 # Of meaning and of words, chosen on half of the questions of two collections (docs/decisions.md).
-_WEIGHTS: Mapping[Fusion, tuple[float, float]] = {"weighted": (1.0, 0.3), "rrf": (1.5, 1.0)}
+_WEIGHTS: Mapping[Fusion, tuple[float, float]] = {
+    "weighted": (1.0, 0.3),
+    "covered": (1.0, 0.15),
+    "rrf": (1.5, 1.0),
+}
 
 
 def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
@@ -70,9 +81,9 @@ def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
 class SearchConfig(Config):
     """``depth``: how far down each list fusion looks (at least k). ``rrf_k`` flattens ranks:
     the larger, the less the first places matter. Weights multiply the list's share; None for what
-    measured best with the ``fusion``. An embedder whose cosines all lie close together wants less
-    lexical weight in ``weighted``, or ``rrf``: one that says so (`ModelInfo.lexical_weight`) gets
-    it. ``approximate``: whether the search by meaning may
+    measured best with the ``fusion``. An embedder whose cosines all lie close together wants
+    ``covered`` or ``rrf``: one that says so (`ModelInfo.lexical_weight`) gets ``covered`` where
+    the default is not changed. ``approximate``: whether the search by meaning may
     pick its candidates by the signs of the vectors; ``auto`` does above 20,000 passages."""
 
     depth: int = 100
@@ -96,7 +107,7 @@ class SearchConfig(Config):
         chosen = self.fusion != "weighted" or self.lexical_weight is not None
         if chosen or info.lexical_weight is None:
             return self
-        return self.replace(lexical_weight=info.lexical_weight)
+        return self.replace(fusion="covered", lexical_weight=info.lexical_weight)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -175,6 +186,18 @@ def fuse_scores(
     return weights["dense"] * cosines.astype(np.float64) + weights["lexical"] * share
 
 
+def fuse_covered(
+    cosines: npt.NDArray[np.floating[Any]],
+    words: npt.NDArray[np.floating[Any]],
+    most: float,
+    weights: Mapping[str, float],
+) -> npt.NDArray[np.float64]:
+    """The weighted sum of the cosines and of the squares of the scores by words as shares of
+    ``most``, what the words of the query give at most (0 if it has none that occur)."""
+    share = words.astype(np.float64) / most if most > 0 else np.zeros(len(words))
+    return weights["dense"] * cosines.astype(np.float64) + weights["lexical"] * share**2
+
+
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """The best rows of a corpus for one query, with their scores; ``lists`` are the rows that
@@ -212,10 +235,13 @@ def rank_passages(
         terms = query_terms(query)
         found["lexical"] = words.search(terms, depth, allowed)
     lists = {name: rows for name, (rows, _) in found.items()}
-    if len(found) == 2 and vector is not None and config.fusion == "weighted":
+    if len(found) == 2 and vector is not None and config.fusion != "rrf":
         rows = np.union1d(lists["dense"], lists["lexical"])
         both = corpus.dense.cosines(vector, rows), words.scores(terms, rows)
-        total = fuse_scores(*both, config.weights)
+        if config.fusion == "covered":
+            total = fuse_covered(*both, words.most(terms), config.weights)
+        else:
+            total = fuse_scores(*both, config.weights)
         order = np.lexsort((corpus.places[rows], -total))[:k]
         rows, scores = rows[order], total[order]
     else:
