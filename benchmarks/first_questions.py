@@ -46,8 +46,6 @@ WEAK = """## What is weak in right answers too
 - More is shown than answers: a quotation grows to some 800 characters where no heading ends it, \
 so the whole list of addresses comes for one number, and the order after the one asked for.
 - The question about the heavier of two is answered by both rows, without a verdict.
-- Rows of a CSV file and records of a JSON lines file are shown as they are, without the names of \
-the columns where those stand far above.
 - Sentences of German letters end at the point after a day (“bis zum 22. | Juni”), which shows in \
 the source, not in the answer.
 - A second passage that is nearly as likely is quoted too, and may say nothing to the point.

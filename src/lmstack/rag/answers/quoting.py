@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from lmstack.rag.answers.data_rows import read_rows
 from lmstack.rag.answers.hit_documents import HitDocuments
 from lmstack.rag.answers.units import Unit, read_matter, read_units, shown
 from lmstack.rag.documents import BlockKind, Document, Page, page_of
@@ -25,7 +26,7 @@ __all__ = ["Passage", "Quote", "choose_quotes", "read_passage"]
 # Scores of texts for a question, higher is better, shape (len(texts),).
 Score = Callable[[str, Sequence[str]], npt.NDArray[np.floating]]
 _ENDED = re.compile(r"[.!?…。！？][\"')\]»”’*_`]*$")
-CODE = frozenset(("code", "csv", "jsonl"))
+DATA = frozenset(("csv", "jsonl"))
 # Characters of a record that is about one thing, which its first line names: an address, a card.
 RECORD = 400
 
@@ -101,7 +102,9 @@ def read_passage(hit: Hit, documents: HitDocuments) -> Passage:
     """The units of a hit. The header of a table may stand before it, and so may the beginning of
     a fence."""
     document = documents.of(hit)
-    by_lines = document is not None and document.format in CODE
+    if document is not None and document.format in DATA:
+        return Passage(hit, hit.text, hit.start, tuple(read_rows(document, hit.start, hit.end)))
+    by_lines = document is not None and document.format == "code"
     above = "" if by_lines else documents.above(hit)
     if not _is_open(above, hit.text):
         above = ""

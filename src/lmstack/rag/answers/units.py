@@ -38,13 +38,14 @@ _RULING = "|:-=+ \t>\n"
 class Unit:
     """``text[start:end]``. Units of one paragraph, item, table, record or fence share a
     ``block``. ``header``: where the row that names a row's cells is, None for other kinds and for
-    that row itself."""
+    that row itself. ``said``: how a row is shown that its text does not say by itself."""
 
     start: int
     end: int
     kind: UnitKind
     block: int
     header: Span | None = None
+    said: str = ""
 
 
 def read_units(text: str, *, by_lines: bool = False) -> list[Unit]:
@@ -209,7 +210,9 @@ def _rows(text: str, rows: Sequence[Unit]) -> list[str]:
     for row in rows:
         cells = _cells(text[row.start : row.end])
         filled = [cell for cell in cells if cell]
-        if row.header is None:
+        if row.said:
+            lines.append(row.said)
+        elif row.header is None:
             if len(rows) == 1:
                 lines.append(" | ".join(filled))
         elif len(filled) == len(cells) == 2:
