@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,11 @@ def test_the_page_is_what_was_recorded(first: ModuleType) -> None:
     printed = json.loads(first.RESULT.read_text())
     made = first.page(first.read_questions(), printed, first.read_verdicts())
     assert first.PAGE.read_text() == made, "python benchmarks/first_questions.py --page"
+
+
+def test_the_readme_shows_what_make_demo_prints(first: ModuleType) -> None:
+    asked = re.search(r"^QUESTION \?= (.+)$", (ROOT / "Makefile").read_text(), re.M)
+    assert json.loads(first.RESULT.read_text())[asked[1]] in (ROOT / "README.md").read_text()
 
 
 def test_every_answer_has_a_verdict(first: ModuleType) -> None:
