@@ -76,9 +76,9 @@ def summary(known: Mapping[str, Any]) -> str:
         _per_cent(mine[key]) for key in ("right", "refused_wrongly", "refused_taken_away")
     )
     return (
-        f"Of questions in English that the documents answer, {right} are answered right and "
-        f"{refused} are refused; of questions whose answer was taken out of the documents, {away} "
-        "are refused. <!-- measured: benchmarks/answers.py -->"
+        f"The answers of the default models are accurate for {right} of the questions in English "
+        f"that the documents answer; {refused} of these are refused. Of questions whose answer was "
+        f"taken out of the documents, {away} are refused. <!-- measured: benchmarks/answers.py -->"
     )
 
 

@@ -43,8 +43,11 @@ RESULT = HERE / "results" / "first_questions.json"
 KINDS = ("right", "partly", "wrong", "rightly refused", "wrongly refused")
 WEAK = """## What is weak in right answers too
 
-- More is shown than answers: a quotation grows to some 800 characters where no heading ends it, \
-so the whole list of addresses comes for one number, and the order after the one asked for.
+- A list, a table or a block of code is quoted whole where there is room, so six rows come for \
+one weight.
+- Code is cut at empty lines, also within the text that describes a function.
+- The line that is named as the source is not always the one that answers: for the hinges it is \
+the sentence before.
 - The question about the heavier of two is answered by both rows, without a verdict.
 - Sentences of German letters end at the point after a day (“bis zum 22. | Juni”), which shows in \
 the source, not in the answer.
@@ -68,9 +71,9 @@ first run one of the eleven was right and five were wrong, mostly because the pa
 it, and then they were given the sentences that were missing (what is sent home, whether a GPU is \
 used, where an index is kept, how a model is deleted or replaced, how an answer is exported). In \
 the folder seventeen of the eighteen that it answers were right from the first run on; what was \
-changed after it is how steps, addresses, headings of Word and PDF and front matter are shown. \
-Facts there are stated once and plainly. [Quality](quality.md) has the figures for documents and \
-questions by others.
+changed after it is how much is quoted, and how steps, records, rows, headings of Word and PDF \
+and front matter are shown. Facts there are stated once and plainly. [Quality](quality.md) has \
+the figures for documents and questions by others.
 
 `python benchmarks/first_questions.py` asks again and writes this page, which is left out of the \
 index of these pages, because it repeats the questions.
