@@ -22,7 +22,7 @@ def mixed(docs: Path) -> Path:
     """Two documents, and one of each that is not read."""
     (docs / "a.png").write_bytes(b"PNG")
     (docs / "b.zip").write_bytes(b"PK")
-    (docs / "long.dat").write_text("line\n" * 1000)
+    (docs / "long.log").write_text("line\n" * 1000)
     (docs / "build").mkdir()
     (docs / "draft.md").write_text("Draft.")
     (docs / ".lmstackignore").write_text("draft*\n")
@@ -32,7 +32,7 @@ def mixed(docs: Path) -> Path:
 
 
 NOT_READ = (
-    "not read: 3 files of other kinds (.png, .zip, .dat), 1 left out by a pattern,"
+    "not read: 3 files of other kinds (.png, .zip, .log), 1 left out by a pattern,"
     " 1 folder of programs, 1 with a problem; lmstack index status --docs docs lists them"
 )
 
@@ -79,14 +79,14 @@ def test_status_lists_what_is_not_read_with_the_reason(
     assert rows == {
         "docs/a.png": "files that end in '.png' are not read",
         "docs/b.zip": "files that end in '.zip' are not read",
-        "docs/long.dat": "files that end in '.dat' are not read",
+        "docs/long.log": "files that end in '.log' are not read",
         "docs/new.zip": "files that end in '.zip' are not read",
         "docs/build": "folders named 'build' are not looked into",
         "docs/draft.md": "is left out by a pattern",
     }
     found = run("index", "status", "--docs", "docs", "--json").json["not_read"]
     assert found["counts"] == {"ending": 4, "pattern": 1, "folder": 1}
-    assert found["endings"] == {".zip": 2, ".png": 1, ".dat": 1}
+    assert found["endings"] == {".zip": 2, ".png": 1, ".log": 1}
     assert {file["path"] for file in found["files"]} == set(rows)
 
 

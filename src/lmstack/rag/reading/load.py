@@ -47,7 +47,6 @@ __all__ = [
 FORMATS: dict[str, Format] = {
     ".txt": "text",
     ".text": "text",
-    ".log": "text",
     ".md": "markdown",
     ".markdown": "markdown",
     ".html": "html",
