@@ -61,8 +61,7 @@ _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 class Found:
     """What an answer starts from: the passages found, nearest first, and the first of them read.
     ``query`` is what was searched for, ``certainty`` how likely each passage is to answer.
-    ``editions``: of each document found;
-    ``superseded``: those of them that another one found replaced."""
+    ``editions``: of each document found; ``superseded``: those that another one found replaced."""
 
     question: str
     query: str
