@@ -207,6 +207,29 @@ async def test_text_is_logged_when_asked_for(path: Path) -> None:
     assert second["outputs"][0]["content"] == "an answer"
 
 
+@pytest.mark.parametrize(("prompt", "kept"), [("a question", "a question"), ((1, 2), [1, 2])])
+async def test_a_prompt_is_logged_as_it_was_sent(path: Path, prompt: Any, kept: Any) -> None:
+    model = GuardedModel(ScriptedModel(["an answer"]), audit=AuditLog(path), keep_content=True)
+    await complete(model, Request(prompt=prompt))
+    assert records(path)[0]["input"]["content"] == {"prompt": kept}
+
+
+@pytest.mark.parametrize("field", ["client", "request_id"])
+async def test_of_a_label_that_is_too_long_the_record_keeps_the_beginning(
+    path: Path, field: str
+) -> None:
+    labels = {"client": "c", "request_id": "r"} | {field: "x" * 300}
+    model = GuardedModel(ScriptedModel(), audit=AuditLog(path))
+    with pytest.raises(InputError, match=f"{field} has 300 characters, at most 256"):
+        await complete(model, dataclasses.replace(asked(), **labels))
+    (record,) = records(path)
+    assert (record["client"], record["request"]) == (
+        labels["client"][:256],
+        labels["request_id"][:256],
+    )
+    assert (record["event"], record["param"]) == ("refused", field)
+
+
 async def test_a_failure_is_recorded_without_its_message(path: Path) -> None:
     model = GuardedModel(ScriptedModel([RemoteError("secret detail")]), audit=AuditLog(path))
     with pytest.raises(RemoteError):

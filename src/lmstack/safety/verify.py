@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ class _Walk:
 
     key: bytes | None
     expect_head: str | None
-    head: Head = field(default_factory=Head)
+    seq: int = 0
+    hash: str = GENESIS
     line: int = 0
     recovered: int = 0
     torn: int = 0
@@ -97,8 +98,8 @@ def verify(
     reason = reason or _end_reason(walk, stored, problem)
     return AuditReport(
         ok=not reason,
-        records=walk.head.seq,
-        head=walk.head.hash,
+        records=walk.seq,
+        head=walk.hash,
         bad_line=bad_line,
         reason=reason,
         recovered=walk.recovered,
@@ -116,7 +117,7 @@ def _follow(walk: _Walk, lines: Iterator[bytes], stored: Head | None) -> str:
             return ""
         content = line.removesuffix(b"\n")
         try:
-            record = open_line(content, seq=walk.head.seq + 1, prev=walk.head.hash, key=walk.key)
+            record = open_line(content, seq=walk.seq + 1, prev=walk.hash, key=walk.key)
         except ValueError as error:
             if torn is not None:
                 return torn[1]
@@ -127,15 +128,14 @@ def _follow(walk: _Walk, lines: Iterator[bytes], stored: Head | None) -> str:
                 return torn[1]
             walk.recovered += 1
             walk.line += 1
-            walk.head = Head(walk.head.seq, walk.head.hash, walk.head.size + len(torn[0]) + 1)
             torn = None
-        _accept(walk, record, len(line), stored)
+        _accept(walk, record, stored)
     return torn[1] if torn is not None else ""
 
 
-def _accept(walk: _Walk, record: dict[str, Any], size: int, stored: Head | None) -> None:
+def _accept(walk: _Walk, record: dict[str, Any], stored: Head | None) -> None:
     walk.line += 1
-    walk.head = Head(record["seq"], record["hash"], walk.head.size + size)
+    walk.seq, walk.hash = record["seq"], record["hash"]
     walk.pin_seen = walk.pin_seen or record["hash"] == walk.expect_head
     walk.keyed_log = walk.keyed_log or "mac" in record
     if stored is not None and stored.seq == record["seq"]:
@@ -154,12 +154,10 @@ def _explains(record: dict[str, Any], torn: bytes) -> bool:
 def _end_reason(walk: _Walk, stored: Head | None, problem: str) -> str:
     if problem:
         return problem
-    if stored is None and walk.expect_head is None and walk.head.seq:
+    if stored is None and walk.expect_head is None and walk.seq:
         return "the head file is missing, so a cut at the end cannot be ruled out"
-    if stored is not None and stored.seq > walk.head.seq:
-        return (
-            f"the log was cut short: it ends at record {walk.head.seq}, its head says {stored.seq}"
-        )
+    if stored is not None and stored.seq > walk.seq:
+        return f"the log was cut short: it ends at record {walk.seq}, its head says {stored.seq}"
     if stored is not None and stored.seq and walk.at_stored_head != stored.hash:
         return f"the head file names another record {stored.seq} than the log holds"
     if walk.expect_head not in (None, GENESIS) and not walk.pin_seen:
