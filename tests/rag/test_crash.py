@@ -22,12 +22,12 @@ MARK = "LMSTACK_TEST_INDEX"
 
 
 class _Killable:
-    """Updates in a process that can be killed in the middle."""
+    """Updates in a process that can be killed in the middle. ``warm`` pays for many of them."""
 
-    def __init__(self, index: Path | str, docs: Path) -> None:
+    def __init__(self, index: Path | str, docs: Path, *, warm: bool = False) -> None:
         script = Path(__file__).with_name("update_on_demand.py")
         self._process = subprocess.Popen(
-            [sys.executable, str(script), str(index), str(docs)],
+            [sys.executable, str(script), str(index), str(docs), *["warm"] * warm],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -98,7 +98,7 @@ def test_index_equals_a_rebuild_after_many_edits_with_kills(tmp_path, make_embed
     docs = tmp_path / "docs"
     docs.mkdir()
     folder = tmp_path / "index"
-    killable = _Killable(folder, docs)
+    killable = _Killable(folder, docs, warm=True)
     killed = 0
     try:
         assert killable.run("update a", None) == 0
