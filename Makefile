@@ -25,11 +25,14 @@ demo: $(VENV)/.base
 # Bytecode is kept even where the environment says otherwise: tests start hundreds of processes,
 # and each would compile lmstack anew. Files run in the order of their names: sorted by the number
 # of their tests, the slow ones, which have few, would come last and leave processors idle.
+# mypy, one process, runs beside them for the same reason; what it finds is printed at the end.
 test: $(VENV)/.dev chromium postgresql
 	@$(BIN)/ruff check src tests benchmarks examples
 	@$(BIN)/ruff format --check -q src tests benchmarks examples
-	@$(BIN)/mypy
-	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder
+	@types=$$(mktemp); $(BIN)/mypy --no-error-summary >$$types 2>&1 & checking=$$!; \
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder; tested=$$?; \
+	wait $$checking; checked=$$?; cat $$types; rm -f $$types; \
+	exit $$((tested ? tested : checked))
 
 test-long: $(VENV)/.dev chromium postgresql
 	@$(BIN)/pytest -m "long"
