@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
@@ -115,21 +114,29 @@ def test_fonts_and_size_are_those_of_the_look(
     assert page.evaluate("getComputedStyle(document.body).fontSize") == f"{look.size}px"
 
 
+# Widths apart from browsers: parametrized as pairs, each pair would launch a browser of its own.
+@pytest.mark.parametrize("width", [320, 700])
 @pytest.mark.parametrize(
-    ("browser", "width"),
-    [
-        *itertools.product((WIDE, LARGE), (320, 700)),
-        *(pytest.param(NARROW, width, marks=pytest.mark.long) for width in (320, 700)),
-        (WIDE, 1600),
-        (WIDE, 3440),
-    ],
-    indirect=["browser"],
+    "browser",
+    [WIDE, LARGE, pytest.param(NARROW, marks=pytest.mark.long)],
+    indirect=True,
     ids=str,
 )
-def test_nothing_is_wider_than_the_window(
+def test_nothing_is_wider_than_a_small_window(
     browser: Any, width: int, filled: Any, shot: Any, request: pytest.FixtureRequest
 ) -> None:
-    look: Look = request.node.callspec.params["browser"]
+    assert_nothing_is_wider(request.node.callspec.params["browser"], width, filled, shot)
+
+
+@pytest.mark.parametrize("width", [1600, 3440])
+@pytest.mark.parametrize("browser", [WIDE], indirect=True, ids=str)
+def test_nothing_is_wider_than_a_large_window(
+    browser: Any, width: int, filled: Any, shot: Any, request: pytest.FixtureRequest
+) -> None:
+    assert_nothing_is_wider(request.node.callspec.params["browser"], width, filled, shot)
+
+
+def assert_nothing_is_wider(look: Look, width: int, filled: Any, shot: Any) -> None:
     page = filled(width=width, height=720)
     for state, act in {
         "answer": lambda: None,
