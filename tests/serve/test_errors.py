@@ -8,7 +8,14 @@ import pytest
 from pydantic import BaseModel
 
 from lmstack.core import LmstackError
-from lmstack.serve.errors import HttpError, error_body, error_response
+from lmstack.serve.errors import (
+    RESTART_S,
+    HttpError,
+    error_body,
+    error_response,
+    internal_error,
+    server_stopping,
+)
 from lmstack.serve.intake import validate
 
 
@@ -42,6 +49,19 @@ def test_the_type_of_an_error_is_that_of_its_status(status: int, kind: str) -> N
 def test_what_an_error_leaves_open_is_null() -> None:
     found = error_body(LmstackError("words")).error
     assert (found.param, found.hint) == (None, None)
+
+
+def test_a_server_that_stops_says_when_to_come_again() -> None:
+    answer = error_response(server_stopping())
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, str(RESTART_S))
+    assert json.loads(bytes(answer.body))["error"]["code"] == "server_stopping"
+
+
+def test_a_fault_of_the_server_is_told_by_the_id_of_its_request() -> None:
+    error = internal_error("req-7")
+    assert (error.http_status, error.code) == (500, "internal_error")
+    assert "req-7" in error.message
+    assert "req-7" in (error.hint or "")
 
 
 class Inner(BaseModel):

@@ -279,8 +279,17 @@ def test_without_a_template_messages_are_refused_with_a_way_out(tokenizer: Token
 
 
 def test_generate_refuses_several_choices(model: LocalModel) -> None:
-    with pytest.raises(InputError, match="n is 2"):
+    with pytest.raises(InputError, match="n is 2") as caught:
         model.generate("a", n=2)
+    assert caught.value.param == "n"
+
+
+def test_a_prompt_that_is_neither_text_nor_tokens_nor_messages_is_refused(
+    model: LocalModel,
+) -> None:
+    with pytest.raises(InputError, match="the prompt is") as caught:
+        model.generate(["a", "b"])  # type: ignore[list-item]
+    assert caught.value.param == "prompt"
 
 
 def test_generate_names_the_nearest_of_a_mistyped_setting(model: LocalModel) -> None:

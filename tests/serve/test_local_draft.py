@@ -10,7 +10,7 @@ from tests.serve.tiny_models import tiny_decoder
 
 from lmstack.core import InputError
 from lmstack.engine import EngineConfig
-from lmstack.registry import LoadedModel, ModelFolder
+from lmstack.registry import LoadedModel, ModelFolder, Store
 from lmstack.registry.card import Card
 from lmstack.serve import LocalModel, local
 from lmstack.text import Tokenizer
@@ -55,3 +55,24 @@ def test_a_draft_is_held_in_int8_unless_something_speaks_against_it(
     card = Card("tiny", "generate", "sha256:0", "", "", {}, "")
     local.load_draft(ModelFolder(Path(), card), None)
     assert forms == [None if reason else "int8"]
+
+
+def test_a_model_and_its_draft_are_looked_for_in_the_store_that_is_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[object] = []
+
+    class Shelf(Store):
+        def resolve(self, ref: object) -> ModelFolder:
+            asked.append((self.root, ref))
+            return ModelFolder(Path(), Card(str(ref), "generate", "sha256:0", "", "", {}, ""))
+
+    def load(folder: ModelFolder, store: Store, *_: object, **__: object) -> LoadedModel:
+        asked.append((store.root, folder.name))
+        return loaded(3, "<|end|>")
+
+    monkeypatch.setattr(local, "load", load)
+    store = Shelf(tmp_path)
+    with LocalModel.load("large", store=store, draft="small", weights="int8"):
+        pass
+    assert asked == [(tmp_path, name) for name in ("large", "large", "small", "small")]

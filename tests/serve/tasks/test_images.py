@@ -90,7 +90,8 @@ def test_long_passages_and_spelled_control_tokens_get_the_scores_of_the_long_way
     found = light.score(QUERY, DOCUMENTS)
     np.testing.assert_allclose(found, local.score(QUERY, DOCUMENTS), rtol=1e-5, atol=1e-4)
     assert len(set(found.round(2))) > len(DOCUMENTS) / 2
-    assert light.score(QUERY, []).shape == (0,)
+    nothing = light.score(QUERY, [])
+    assert (nothing.shape, nothing.dtype) == ((0,), found.dtype)
     assert light.info == local.info
     assert light.info.context_length == LIMIT
 
