@@ -8,11 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lmstack.core import IntegrityError, NotFoundError
 from lmstack.rag import Index
 from lmstack.rag.catalogue.spaces import identity_of
+from lmstack.rag.chunk import embedded_text
+from lmstack.rag.reading.workers import Workers
+from lmstack.rag.updating import bulk
 from lmstack.rag.updating.bulk import Machine, RayMachines, _outcome
 from lmstack.rag.updating.update import Task
 
@@ -57,6 +61,34 @@ def test_index_filled_elsewhere_equals_one_filled_here(filled, tmp_path, embedde
             assert done.problems == want.problems
             assert (done.added, done.chunks) == (want.added, want.chunks)
             assert there.update().plan.up_to_date
+
+
+def test_what_another_machine_made_of_a_file_has_a_vector_for_each_chunk(
+    filled, tmp_path, embedder
+):
+    seen = _Here(embedder, identity_of(embedder))
+    with Index.open(tmp_path / "index", embedder) as index:
+        index.add([filled], elsewhere=seen)
+    (again,) = seen.tasks
+    made = [row for row in _Here(embedder, identity_of(embedder))(again) if type(row) is tuple]
+    assert len(made) < sum(len(new.chunks) for new, _ in made)
+    for new, vectors in made:
+        texts = [embedded_text(chunk.prefix, chunk.text) for chunk in new.chunks]
+        np.testing.assert_array_equal(vectors, embedder.embed(texts, "passage"))
+
+
+def test_a_process_that_embeds_parses_one_file_at_a_time(filled, tmp_path, embedder, monkeypatch):
+    counts = []
+
+    class Counted(Workers):
+        def __init__(self, settings, load):
+            counts.append(settings.count)
+            super().__init__(settings, load)
+
+    monkeypatch.setattr(bulk, "Workers", Counted)
+    with Index.open(tmp_path / "index", embedder) as index:
+        index.add([filled], elsewhere=_Here(embedder, identity_of(embedder)))
+    assert counts == [1]
 
 
 def test_machine_with_another_model_is_refused(filled, tmp_path, embedder, make_embedder):

@@ -318,6 +318,28 @@ def torn(path: Path, cut: int) -> bytes:
     return left
 
 
+@pytest.mark.parametrize(
+    ("left", "notes"),
+    [
+        ("whole", ()),
+        ("gone", ("the head file is missing; the log was checked up to the expected head",)),
+        ("damaged", ()),
+    ],
+)
+def test_only_a_head_that_is_gone_is_noted_beside_one_that_was_expected(
+    path: Path, left: str, notes: tuple[str, ...]
+) -> None:
+    filled(path, 2)
+    head = verify(path).head
+    if left == "gone":
+        head_path(path).unlink()
+    elif left == "damaged":
+        head_path(path).write_bytes(b"{}")
+    report = verify(path, expect_head=head)
+    assert report.notes == notes
+    assert report.ok == (left != "damaged")
+
+
 def test_a_torn_last_line_verifies_and_is_noted(path: Path) -> None:
     filled(path, 2)
     torn(path, 20)

@@ -125,9 +125,10 @@ def test_file_that_an_editor_replaces_is_still_watched(tmp_path):
 
 
 def test_without_events_it_looks(folder, monkeypatch):
-    real = watching.watchfiles.watch
+    real, forced = watching.watchfiles.watch, []
 
     def full(*paths, force_polling=None, **options):
+        forced.append(force_polling)
         if not force_polling:
             raise OSError(28, "OS file watch limit reached")
         return real(*paths, force_polling=force_polling, **options)
@@ -140,6 +141,7 @@ def test_without_events_it_looks(folder, monkeypatch):
         (folder / "a.md").write_text("words")
         assert told.soon()
         assert watcher.polling
+    assert forced == [None, True]
 
 
 def test_index_that_is_updated_when_told_follows_the_folder(folder, tmp_path, embedder):
