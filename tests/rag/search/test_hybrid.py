@@ -196,7 +196,7 @@ def test_weight_of_words_is_that_of_the_embedder_unless_one_is_given(
 def test_words_are_measured_against_what_those_of_the_query_could_give():
     weights = SearchConfig(fusion="covered", lexical_weight=0.4).weights
     fused = fuse_covered(np.array([0.8, 0.9]), np.array([4.0, 2.0]), 8.0, weights)
-    assert fused == pytest.approx([0.8 + 0.4 * 0.25, 0.9 + 0.4 * 0.0625])
+    assert fused == pytest.approx([0.8 + 0.4 * 0.5, 0.9 + 0.4 * 0.25])
     assert list(fuse_covered(np.array([0.3]), np.zeros(1), 0.0, weights)) == [0.3]
 
 

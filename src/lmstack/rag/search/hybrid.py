@@ -11,7 +11,7 @@ with it (docs/decisions.md). Where all cosines lie close together, no one weight
 are then measured against what those of the query could give at most, which a passage that holds a
 single name nearly has, and one that shares some words with a question has not:
 
-    score = dense_weight * cosine + lexical_weight * (BM25 / sum of idf) ** 2
+    score = dense_weight * cosine + lexical_weight * BM25 / (sum of idf)
 
 This is ``covered``. Reciprocal rank fusion (Cormack, Clarke and Buettcher 2009) needs no
 scores to be comparable: sum over lists of weight / (rrf_k + rank).
@@ -65,7 +65,7 @@ MAX_HITS = 1000
 # Of meaning and of words, chosen on half of the questions of two collections (docs/decisions.md).
 _WEIGHTS: Mapping[Fusion, tuple[float, float]] = {
     "weighted": (1.0, 0.3),
-    "covered": (1.0, 0.15),
+    "covered": (1.0, 0.1),
     "rrf": (1.5, 1.0),
 }
 
@@ -192,10 +192,10 @@ def fuse_covered(
     most: float,
     weights: Mapping[str, float],
 ) -> npt.NDArray[np.float64]:
-    """The weighted sum of the cosines and of the squares of the scores by words as shares of
-    ``most``, what the words of the query give at most (0 if it has none that occur)."""
+    """The weighted sum of the cosines and of the scores by words as shares of ``most``, what the
+    words of the query give at most (0 if it has none that occur)."""
     share = words.astype(np.float64) / most if most > 0 else np.zeros(len(words))
-    return weights["dense"] * cosines.astype(np.float64) + weights["lexical"] * share**2
+    return weights["dense"] * cosines.astype(np.float64) + weights["lexical"] * share
 
 
 @dataclass(frozen=True, slots=True)
