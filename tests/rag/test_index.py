@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 import sqlite3
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -605,6 +606,27 @@ def test_long_document_reports_progress_within(index, docs):
     assert len([p for p in seen if p.path.endswith("long.txt")]) > 1
     assert [p.chunks for p in seen] == sorted(p.chunks for p in seen)
     assert (seen[-1].done, seen[-1].total) == (4, 4)
+
+
+def test_while_several_documents_are_embedded_the_longest_is_named(
+    index, tmp_path, embedder, monkeypatch
+):
+    monkeypatch.setattr("lmstack.rag.updating.update._TELL_EVERY_S", 0.001)
+    embed = embedder.embed
+
+    def slowly(*given):
+        time.sleep(0.05)
+        return embed(*given)
+
+    monkeypatch.setattr(embedder, "embed", slowly)
+    (tmp_path / "several").mkdir()
+    for name, count in (("a", 1), ("b", 200), ("c", 1)):
+        text = "".join(f"Sentence number {n} of {name} is here. " for n in range(count))
+        (tmp_path / "several" / f"{name}.txt").write_text(text)
+    seen = []
+    index.update([tmp_path / "several"], progress=seen.append)
+    assert {Path(p.path).name for p in seen if not p.done} == {"b.txt"}
+    assert [p.done for p in seen][-3:] == [1, 2, 3]
 
 
 def test_huge_file_is_read_last(index, docs, monkeypatch):
