@@ -166,6 +166,7 @@ async def test_another_sites_page_cannot_post(http, headers):
     async with http(app_of(model)) as client:
         answer = await client.post(CHAT, json=BODY, headers=headers)
     assert answer.status_code == 403
+    assert answer.json()["error"]["code"] == "origin_not_allowed"
     assert model.requests == []
 
 

@@ -68,6 +68,7 @@ async def test_another_content_type_is_415(http, app, kind):
             "/v1/chat/completions", content=b"{}", headers={"content-type": kind}
         )
     assert answer.status_code == 415
+    assert answer.json()["error"]["code"] == "unsupported_media_type"
 
 
 async def test_a_charset_after_the_content_type_is_fine(http, app):
@@ -125,7 +126,7 @@ async def test_a_body_that_never_ends_is_408():
     request = request_of({"type": "http.request", "body": b"{", "more_body": True})
     with pytest.raises(HttpError) as caught:
         await read_body(request, timeout_s=0.02)
-    assert caught.value.http_status == 408
+    assert (caught.value.http_status, caught.value.code) == (408, "request_timeout")
 
 
 async def test_nothing_past_the_limit_is_kept():
