@@ -99,6 +99,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("modules", nargs="*", default=list(MODULES), help=", ".join(MODULES))
     parser.add_argument("--mutants", default="200", help="how many in all, or `all`")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the sample")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     given = parser.parse_args()
     unknown = sorted({*given.modules} - {*MODULES})
@@ -108,7 +109,7 @@ def main() -> int:
     known = read_known(KNOWN)
     table: dict[str, Counter[str]] = {}
     for name in given.modules:
-        sample = sampled(MODULES[name], each)
+        sample = sampled(MODULES[name], each, given.seed)
         results = run(name, sample, given.jobs)
         table[name] = counted(sample, results, known)
         for fault in sample:
@@ -118,13 +119,13 @@ def main() -> int:
     return int(any(share(row) < LEAST for row in table.values()))
 
 
-def sampled(module: Module, count: int | None) -> list[Fault]:
-    """``count`` faults of a module, all if None."""
+def sampled(module: Module, count: int | None, seed: int = SEED) -> list[Fault]:
+    """``count`` faults of a module, all if None. ``seed``: which."""
     paths = sorted(path for pattern in module.sources for path in ROOT.glob(pattern))
     found = [fault for path in paths for fault in faults_of(path, ROOT)]
     if count is None or count >= len(found):
         return found
-    return sorted(random.Random(SEED).sample(found, count), key=lambda f: (f.file, f.line))
+    return sorted(random.Random(seed).sample(found, count), key=lambda f: (f.file, f.line))
 
 
 def read_known(path: Path) -> set[tuple[object, ...]]:
