@@ -116,6 +116,36 @@ def test_it_grows_within_what_belongs_together(text, quote):
     assert _quote("oil lamps", text, room=800).quote == quote
 
 
+NEIGHBOURS = "Nobody sleeps now. The oil lamp burns six hours. The lamp has oil."
+
+
+@pytest.mark.parametrize(
+    ("text", "quote"),
+    [
+        (NEIGHBOURS, "The oil lamp burns six hours. The lamp has oil."),
+        (
+            "The lamp has oil. The oil lamp burns six hours. Nobody sleeps now.",
+            "The lamp has oil. The oil lamp burns six hours.",
+        ),
+    ],
+)
+def test_where_there_is_no_room_for_both_the_likelier_neighbour_is_quoted(text, quote):
+    assert _quote("oil lamp burns hours", text, room=50).quote == quote
+
+
+def test_a_quotation_takes_the_room_there_is_and_no_more():
+    least = len("The oil lamp burns six hours. The lamp has oil.")
+    focus = "The oil lamp burns six hours."
+    assert len(_quote("oil lamp burns hours", NEIGHBOURS, room=least).quote) == least
+    assert _quote("oil lamp burns hours", NEIGHBOURS, room=least - 1).quote == focus
+
+
+def test_what_ends_with_a_colon_introduces_no_heading():
+    assert _quote("which lamps burn oil", "Burn oil lamps:\n\n# Oil\n\nFill it.\n").quote == (
+        "Burn oil lamps:"
+    )
+
+
 def test_a_focus_that_is_longer_than_the_room_is_quoted_whole():
     quote = _quote("oil lamp burns", PARAGRAPHS, room=10)
     assert quote.quote == quote.point == "The oil lamp burns six hours."

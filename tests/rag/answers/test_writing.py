@@ -196,6 +196,31 @@ async def test_prompt_that_does_not_fit_loses_its_last_passages(make_writer, ass
     assert_valid(answer)
 
 
+async def test_a_number_of_a_passage_that_was_left_out_is_none(make_writer):
+    """What is cited is then looked for in every passage, and found in the right one."""
+
+    class Small(ScriptedModel):
+        async def stream(self, request):
+            if len(request.messages[1].content) > 400:
+                raise ContextLengthError("too long")
+            async for delta in super().stream(request):
+                yield delta
+
+    def reply(request: Request) -> str:
+        shown = re.findall(r"^\[(\d)\]", request.messages[1].content, re.M)
+        return f"{TRUE[:-1]} [{len(shown) + 1}]."
+
+    answer = await make_writer(Small([reply])).answer(QUESTION)
+    assert answer.answer == f"{TRUE} [1]"
+    assert "sixty" in answer.citations[0].quote
+
+
+async def test_that_the_passages_do_not_answer_is_no_sentence_of_an_answer(make_writer):
+    answer = await make_writer(ScriptedModel([NONE]), unsupported="mark").answer(QUESTION)
+    assert answer.outcome == "closest"
+    assert NONE not in answer.answer
+
+
 async def test_a_question_that_fits_with_no_passage_is_an_error(make_writer):
     class Tiny(ScriptedModel):
         async def stream(self, request):
