@@ -25,6 +25,7 @@ from lmstack.serve.tasks.names import ScoringTask
 # Rules between fields, or between a field and the model, that a schema cannot say: only for
 # these may a body that fits the schema be refused.
 BEYOND_THE_SCHEMA = {
+    "answers",
     "best_of",
     "dimensions",
     "diversity_penalty",
@@ -47,6 +48,7 @@ BEYOND_THE_SCHEMA = {
     "tokens",
     "top_k",
     "top_logprobs",
+    "unsure",
     "use_beam_search",
 }
 NAMES = {
