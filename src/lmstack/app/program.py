@@ -69,7 +69,15 @@ def run(given: list[str], started: float) -> int:
     except KeyboardInterrupt:
         return _interrupted(out)
     except Exception as error:
+        if _is_interrupt(error):
+            return _interrupted(out)
         return _failed(_of_output(error, out), given, out)
+
+
+def _is_interrupt(error: Exception) -> bool:
+    """Whether a library made another error of a Ctrl-C that landed in it: pydantic does while it
+    builds a class, and names the cause in words only."""
+    return isinstance(error.__cause__, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
 
 
 def _invoke(arguments: list[str], out: Output) -> int:
