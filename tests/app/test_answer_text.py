@@ -6,30 +6,20 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-
-from lmstack.app.answer_text import WrappedStream
+from tests.app.test_cli_text import wrapped
 
 CODE = "if dark:\n    lamp --light   # at once\n\n    wait\nend"
 QUOTED = f"Light it so, and read on for a while:\n```\n{CODE}\n```\n[1]\n\nThen wait. [2]"
 
 
-def _written(pieces: list[str], width: int = 20) -> str:
-    written: list[str] = []
-    stream = WrappedStream(written.append, width)
-    for piece in pieces:
-        stream.push(piece)
-    stream.close()
-    return "".join(written)
-
-
 def test_lines_break_between_words_and_paragraphs_stay() -> None:
-    assert _written(["One two three four five six.\n\nSeven\neight."]) == (
+    assert wrapped(["One two three four five six.\n\nSeven\neight."]) == (
         "  One two three four\n  five six.\n\n  Seven\n  eight.\n"
     )
 
 
 def test_code_keeps_its_lines_and_spaces_and_an_empty_line_stands_for_its_fence() -> None:
-    assert _written([QUOTED], width=14).splitlines() == [
+    assert wrapped([QUOTED], width=14).splitlines() == [
         *("  Light it so,", "  and read on", "  for a while:"),
         *("", "  if dark:", "      lamp --light   # at once", "", "      wait", "  end", ""),
         *("  [1]", "", "  Then wait. [2]"),
@@ -37,11 +27,11 @@ def test_code_keeps_its_lines_and_spaces_and_an_empty_line_stands_for_its_fence(
 
 
 def test_an_answer_may_begin_with_an_indented_line_of_code() -> None:
-    assert _written(["```\n    a = 1\n  b\n```\n[1]"]) == "      a = 1\n    b\n\n  [1]\n"
+    assert wrapped(["```\n    a = 1\n  b\n```\n[1]"]) == "      a = 1\n    b\n\n  [1]\n"
 
 
 def test_text_after_code_is_wrapped_again() -> None:
-    after = _written(["```\na\n```\nOne two three four five."], width=10)
+    after = wrapped(["```\na\n```\nOne two three four five."], width=10)
     assert after == "  a\n\n  One two\n  three four\n  five.\n"
 
 
@@ -49,8 +39,8 @@ def test_text_after_code_is_wrapped_again() -> None:
 def test_it_is_the_same_however_the_text_is_cut(cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(QUOTED)]
     pieces = [QUOTED[a:b] for a, b in pairwise(places)]
-    assert _written(pieces) == _written([QUOTED])
+    assert wrapped(pieces) == wrapped([QUOTED])
 
 
-def test_what_a_terminal_would_obey_is_not_written() -> None:
-    assert "\x1b" not in _written(["```\n\x1b[2J\n```\n"])
+def test_what_a_terminal_would_obey_is_notwrapped() -> None:
+    assert "\x1b" not in wrapped(["```\n\x1b[2J\n```\n"])

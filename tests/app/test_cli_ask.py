@@ -46,7 +46,7 @@ def reranked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plays the part of the reranker: a passage that holds the question is certain to answer."""
     monkeypatch.setattr(retrieval_wiring, "_has_answer_reranker", lambda note: True)
     monkeypatch.setattr(retrieval_wiring, "_reranker", WordReranker)
-    monkeypatch.setitem(confidence._KNOWN, "words", CALIBRATION)  # type: ignore[arg-type]
+    monkeypatch.setitem(confidence._KNOWN, "words", CALIBRATION)
 
 
 def test_json_has_exactly_the_promised_fields(run: Run, docs: Path, model: ScriptedModel) -> None:

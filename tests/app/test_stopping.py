@@ -11,6 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pydantic_core import SchemaValidator, core_schema
+
+from lmstack.app import program
 
 # The command line over a service that never finishes loading. It signals itself at its N-th call
 # of a Python function, counted from `main` on, which is a moment that every run finds again; with
@@ -171,3 +174,17 @@ sys.exit(7)
 """
     )
     assert code == 7
+
+
+def test_ctrl_c_that_pydantic_made_an_error_of_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Member:
+        @property
+        def value(self) -> str:
+            raise KeyboardInterrupt
+
+    def build(*_: object) -> int:
+        SchemaValidator(core_schema.enum_schema(Member, [Member()]))
+        return 0
+
+    monkeypatch.setattr(program, "_invoke", build)
+    assert program.run(["up"], time.monotonic()) == 130

@@ -77,7 +77,7 @@ def run(given: list[str], started: float) -> int:
 def _is_interrupt(error: Exception) -> bool:
     """Whether a library made another error of a Ctrl-C that landed in it: pydantic does while it
     builds a class, and names the cause in words only."""
-    return isinstance(error.__cause__, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
+    return str(error).rstrip().endswith("KeyboardInterrupt:")
 
 
 def _invoke(arguments: list[str], out: Output) -> int:

@@ -11,7 +11,7 @@ without one say nothing about a single question, and there is no confidence then
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lmstack.core import ModelInfo
@@ -73,7 +73,7 @@ class Certainty:
         return None if probability is None else probability / max(1e-12, 1 - probability)
 
 
-_KNOWN: Mapping[str, Calibration] = {
+_KNOWN: dict[str, Calibration] = {
     # Rerankers.
     "ms-marco-minilm-l12": Calibration(0.091, -1.75, lead=0.230, floor=-11.0),
     # Embedders, where there is no reranker: far less sure (docs/decisions.md).

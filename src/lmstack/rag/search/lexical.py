@@ -86,6 +86,8 @@ _stemmers = threading.local()
 
 def content_words(text: str) -> list[str]:
     """Distinct words in order, stop words left out unless there is nothing else."""
+    if not text.isascii():  # a mark that is no part of a letter parts no word, as in what is found
+        text = _MARKS.sub("", unicodedata.normalize("NFC", text))
     found = _WORD.findall(_CLITIC.sub("", text))
     words = list(dict.fromkeys(word.lower() for word in found))
     return [word for word in words if word not in STOP_WORDS] or words
