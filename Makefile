@@ -134,7 +134,7 @@ bench-indexing: $(VENV)/.dev
 	@$(BIN)/python benchmarks/indexing.py $(QUICKLY)
 
 docs: $(VENV)/.dev
-	@$(BIN)/python -m lmstack.app.docs
+	@$(BIN)/python -m lmstack.app.cli.docs
 
 clean:
 	rm -rf $(VENV) build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -21,7 +21,8 @@ from answers_judge import Shown, Span
 from retrieval_systems import Remembered
 from serving_environments import CACHE
 
-from lmstack.app import document_wiring, retrieval_wiring, wiring
+from lmstack.app import wiring
+from lmstack.app.wiring import documents, retrieval
 from lmstack.core import ChatModel, Reranker
 from lmstack.rag import Answer, AnswerConfig, Answerer, Hit, Index, IndexView, Retriever, preset
 from lmstack.rag.filters import Condition
@@ -53,7 +54,7 @@ class Models:
 @contextmanager
 def load_models() -> Iterator[Models]:
     """The defaults of `lmstack ask`."""
-    reranker = retrieval_wiring.answer_reranker(_missing)
+    reranker = retrieval.answer_reranker(_missing)
     assert reranker is not None
     model = wiring.lazy_generator(None)
     try:
@@ -94,7 +95,7 @@ def prepared(collection: Collection, models: Models) -> Iterator[Prepared]:
     # As `lmstack ask` makes one: the documents' language chooses the embedder. Those of other
     # languages than English lie apart from where older runs kept them, made with that for English.
     made = place / ("index" if collection.language == "en" else "index-of-language")
-    with document_wiring.open_index(made, None, create=True, sources=[folder], note=print) as index:
+    with documents.open_index(made, None, create=True, sources=[folder], note=print) as index:
         result = index.update([folder])
         for problem in result.problems:
             print(f"    not read: {problem}")

@@ -28,10 +28,10 @@ from dataclasses import asdict, dataclass
 
 from first_folder import write_office
 
-from lmstack.app import document_wiring, retrieval_wiring
-from lmstack.app.output import Output
-from lmstack.app.printed_answer import PrintedAnswer
-from lmstack.app.told_answer import told
+from lmstack.app.cli.output import Output
+from lmstack.app.cli.printed_answer import PrintedAnswer
+from lmstack.app.server.told_answer import told
+from lmstack.app.wiring import documents, retrieval
 from lmstack.rag import AnswerDone, Answerer, AnswerEvent
 
 HERE = pathlib.Path(__file__).parent
@@ -142,11 +142,11 @@ def answering(folder: pathlib.Path) -> Iterator[Answerer]:
     """What `lmstack ask --docs FOLDER` answers with; the index lies in the current folder."""
     place = pathlib.Path(f"{folder}.idx")
     with (
-        retrieval_wiring.answer_reranker_ahead(print) as reranker,
-        document_wiring.open_index(place, None, create=True) as index,
+        retrieval.answer_reranker_ahead(print) as reranker,
+        documents.open_index(place, None, create=True) as index,
     ):
         index.update([folder])
-        with document_wiring.answering(index.matching(None), reranker, None, None) as (ready, _):
+        with documents.answering(index.matching(None), reranker, None, None) as (ready, _):
             yield ready
 
 

@@ -35,7 +35,7 @@ from recording import RESULTS
 from retrieval_systems import Remembered
 from serving_environments import CACHE
 
-from lmstack.app import document_wiring, retrieval_wiring
+from lmstack.app.wiring import documents, retrieval
 from lmstack.core import Reranker
 from lmstack.rag import Hit, Index, IndexConfig, RetrievalConfig, Retriever, SearchConfig
 from lmstack.serve import LocalEmbedder
@@ -105,12 +105,12 @@ def measure(name: str, embedder: str, grid: bool) -> dict[str, Any]:
     collection = MANUALS[name]()
     place = FOLDER / name
     write_documents(collection, place / "files")
-    reranker = retrieval_wiring.answer_reranker(print)
+    reranker = retrieval.answer_reranker(print)
     assert reranker is not None
     remembered = Remembered(reranker, place / "scores.json")
     made = place / embedder.replace(",", "-").replace("=", "-")
     items, found = items_of(collection, "answerable"), {}
-    with document_wiring.open_index(made, embedder, create=True) as index:
+    with documents.open_index(made, embedder, create=True) as index:
         index.update([place / "files"])
         texts = {Path(info.path).name: index.document(info.id).text for info in index.documents()}
         passages = index.status(check=False).chunks
@@ -154,7 +154,7 @@ def confidence(
 def forms(name: str) -> dict[str, dict[str, float]]:
     """Vectors of some passages in fewer bits beside those in float32, and the time that one takes,
     by the form of the weights of the last embedder."""
-    with document_wiring.open_index(FOLDER / name / EMBEDDERS[-1], None, create=False) as index:
+    with documents.open_index(FOLDER / name / EMBEDDERS[-1], None, create=False) as index:
         texts = [passage.text for passage in index.stored_passages()[0]]
     texts = texts[:: len(texts) // FORM_PASSAGES][:FORM_PASSAGES]
     found: dict[str, dict[str, float]] = {}

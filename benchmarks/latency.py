@@ -114,7 +114,7 @@ def main() -> None:
         given.seconds, streams, long_prompt = 3, 4, 600
     file = result_file(given, "latency")
     model, picture = "smollm2-135m-instruct", file.with_suffix(".svg")
-    from lmstack.app.processor import processor
+    from lmstack.app.inspect.processor import processor
 
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())

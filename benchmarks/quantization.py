@@ -23,7 +23,7 @@ import torch
 from recording import add_options, result_file
 from torch import Tensor
 
-from lmstack.app.processor import processor
+from lmstack.app.inspect.processor import processor
 from lmstack.engine.executor import Executor, ReferenceExecutor
 from lmstack.engine.kernels.executor import NativeExecutor
 from lmstack.engine.kvpool import Span
@@ -134,7 +134,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.quick:
         given.tokens = LENGTH
-    texts = given.texts or sorted((HERE.parent / "src/lmstack/app/text").glob("*.txt"))
+    texts = given.texts or sorted((HERE.parent / "src/lmstack/app/inspect/text").glob("*.txt"))
     start = time.monotonic()
     found = measured(texts, given.tokens)
     result = {

@@ -19,7 +19,7 @@ import sys
 import tempfile
 from typing import Any
 
-from lmstack.app.processor import processor
+from lmstack.app.inspect.processor import processor
 from lmstack.registry import Store
 
 HERE = pathlib.Path(__file__).parent

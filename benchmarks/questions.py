@@ -34,7 +34,7 @@ from typing import Any
 
 from spine import processor
 
-from lmstack.app.retrieval_wiring import DEFAULT_RERANKER, WEIGHTS
+from lmstack.app.wiring.retrieval import DEFAULT_RERANKER, WEIGHTS
 from lmstack.rag import Answer, AnswerConfig, Answerer, Index
 from lmstack.serve import LocalEmbedder, LocalModel
 from lmstack.serve.tasks import LocalReranker

@@ -22,7 +22,7 @@ from machine import machine
 from planted_files import Body, Page, write_page
 from recording import add_options, result_file
 
-from lmstack.app._page_pictures import PagePictures
+from lmstack.app.page.pictures import PagePictures
 from lmstack.core import Grammar, Request, SamplingParams
 from lmstack.rag import Index
 from lmstack.serve import LocalEmbedder, LocalModel

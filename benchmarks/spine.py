@@ -80,7 +80,7 @@ def measure(m: Measurement, weights: pathlib.Path, quick: bool) -> dict[str, obj
 
 def processor() -> str:
     """Model name and the instruction sets that matter, so that figures can be compared."""
-    from lmstack.app.processor import processor as found
+    from lmstack.app.inspect.processor import processor as found
 
     return str(found())
 

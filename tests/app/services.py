@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from lmstack.app import wiring
-from lmstack.app.access import KeyEntry
-from lmstack.app.server import Service
-from lmstack.app.service import build_service
-from lmstack.app.task_wiring import Also
+from lmstack.app.server.access import KeyEntry
+from lmstack.app.server.serve import Service
+from lmstack.app.wiring.serving import build_service
+from lmstack.app.wiring.tasks import Also
 from lmstack.core import ChatModel
 from lmstack.serve.http import LOCAL_HOSTS
 

@@ -34,7 +34,7 @@ NOT_RUN = {
     "make check": "part of `make test`",
     ".venv/bin/pytest": "part of `make test`",
     "make format": "it writes into the checkout",
-    "lmstack.app.docs": "it writes into the checkout; tests/rules compares what it writes",
+    "lmstack.app.cli.docs": "it writes into the checkout; tests/rules compares what it writes",
     "write_page": "it writes into the checkout; tests/model/families compares what it writes",
     "make bench": "minutes to hours; tests/benchmarks runs each target with QUICK=1",
     "python benchmarks/": "minutes to hours; tests/benchmarks runs them with QUICK=1",

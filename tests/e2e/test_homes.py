@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstack.app import document_wiring, program, wiring
-from lmstack.app.cli import main
+from lmstack.app import wiring
+from lmstack.app.cli import main, program
+from lmstack.app.wiring import documents
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Process
@@ -92,7 +93,7 @@ def test_the_note_of_ctrl_c_cannot_drive_the_terminal(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(document_wiring, "open_source", stop)
+    monkeypatch.setattr(documents, "open_source", stop)
     monkeypatch.setattr(wiring, "require_models", lambda *_: None)
     assert program.run(["ask", "\x1b]0;owned\x07", "--docs", "x"], time.monotonic()) == 130
     assert "\x1b" not in capsys.readouterr().err

@@ -13,8 +13,8 @@ import pytest
 LOADING = """
 import atexit, os, sys, time
 atexit.register(os.abort)
-from lmstack.app.server import open_port, serve
-from lmstack.app.stopping import Stopping
+from lmstack.app.server.serve import open_port, serve
+from lmstack.app.server.stopping import Stopping
 def load():
     print("loading", flush=True)
     time.sleep(60)

@@ -128,7 +128,7 @@ def test_the_search_for_figures_finds_figures(text: str, expected: int) -> None:
 
 def test_the_command_reference_is_fresh(root: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "lmstack.app.docs", "--check"],
+        [sys.executable, "-m", "lmstack.app.cli.docs", "--check"],
         cwd=root,
         capture_output=True,
         text=True,

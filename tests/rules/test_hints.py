@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 from typer.main import get_command
 
-from lmstack.app.program import build
+from lmstack.app.cli.program import build
 from lmstack.serve import requests, task_bodies
 
 # Names of other programs and libraries that hints tell people to use.

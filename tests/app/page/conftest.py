@@ -26,11 +26,11 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.app.page.looks import Look, launch_options
 
-from lmstack.app.access import Access
-from lmstack.app.feedback import Judgement
-from lmstack.app.uploads import Uploads
-from lmstack.app.web import PUBLIC_PATHS, add_page
-from lmstack.app.workspace import Workspace, WorkspaceConfig
+from lmstack.app.page.routes import PUBLIC_PATHS, add_page
+from lmstack.app.server.access import Access
+from lmstack.app.server.feedback import Judgement
+from lmstack.app.server.uploads import Uploads
+from lmstack.app.server.workspace import Workspace, WorkspaceConfig
 from lmstack.core import (
     LmstackError,
     Message,

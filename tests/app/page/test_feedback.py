@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from lmstack.app.feedback import FeedbackStore, Judgement, RecentAnswers
+from lmstack.app.server.feedback import FeedbackStore, Judgement, RecentAnswers
 from lmstack.core import InputError, NotFoundError, StoreError
 
 ANSWERED = {

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from lmstack.app._page_filters import facets_of, read_filter
-from lmstack.app.access import Access, KeyEntry
-from lmstack.app.workspace import Workspace
+from lmstack.app.page.filters import facets_of, read_filter
+from lmstack.app.server.access import Access, KeyEntry
+from lmstack.app.server.workspace import Workspace
 from lmstack.core import InputError
 from lmstack.rag import DocumentInfo
 from lmstack.serve.guard import client_of_digest, key_digest

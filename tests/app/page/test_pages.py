@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
 
-from lmstack.app.workspace import Workspace
+from lmstack.app.server.workspace import Workspace
 from lmstack.core import InputError, NotFoundError
 
 QUOTE = "The pump must be bled before winter."

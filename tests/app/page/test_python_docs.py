@@ -115,7 +115,7 @@ def index_over_a_kill(folder: Path, index: Path) -> None:
 
 
 def lmstack(*arguments: str) -> str:
-    command = [sys.executable, "-m", "lmstack.app.cli", *arguments]
+    command = [sys.executable, "-m", "lmstack", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=7200, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -123,7 +123,7 @@ def lmstack(*arguments: str) -> str:
 
 def kill_in_the_middle(arguments: list[str]) -> None:
     """Start the command and kill it without warning once its progress says that files are in."""
-    command = [sys.executable, "-m", "lmstack.app.cli", *arguments]
+    command = [sys.executable, "-m", "lmstack", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
@@ -145,7 +145,7 @@ def serving(folder: Path) -> Iterator[str]:
     """`lmstack up` of ``folder``, ready to answer."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "lmstack.app.cli", "up", str(folder), "--port", str(port)]
+    command = [sys.executable, "-m", "lmstack", "up", str(folder), "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:

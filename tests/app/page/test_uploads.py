@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from playwright.sync_api import expect
 from tests.app.services import local_service
 
-from lmstack.app.access import Access, KeyEntry
-from lmstack.app.uploads import Incoming, UploadConfig, Uploads, check_name
+from lmstack.app.server.access import Access, KeyEntry
+from lmstack.app.server.uploads import Incoming, UploadConfig, Uploads, check_name
 from lmstack.core import InputError, LmstackError, OverloadedError, ScriptedModel, StoreError
 from lmstack.rag import FORMATS, LoadConfig
 from lmstack.serve.errors import HttpError

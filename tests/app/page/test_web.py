@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lmstack.app._web_stream import AnswerStream
+from lmstack.app.page.stream import AnswerStream
 from lmstack.core import InputError, OverloadedError
 from lmstack.serve.stopping import StopSignal
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from lmstack.app._suggestions import candidate_questions, question_about
-from lmstack.app.workspace import Workspace, WorkspaceConfig
+from lmstack.app.page.suggestions import candidate_questions, question_about
+from lmstack.app.server.workspace import Workspace, WorkspaceConfig
 from lmstack.core import InputError, ModelInfo, NotFoundError, ScriptedModel
 from lmstack.rag import Index
 

@@ -1,0 +1,52 @@
+"""The commands, one group a file. Each file has ``register(app)``; bodies reach the rest of
+lmstack through `wiring`."""
+
+from __future__ import annotations
+
+import typer
+
+from lmstack.app.cli.commands import (
+    ask,
+    audit,
+    bench,
+    convert,
+    doctor,
+    embed,
+    feedback,
+    index,
+    inspect,
+    models,
+    plan,
+    quantize,
+    run,
+    search,
+    tokenizer,
+    tokens,
+    up,
+)
+
+__all__ = ["register_all"]
+
+
+def register_all(app: typer.Typer) -> None:
+    """In the order in which the overview shows them."""
+    for module in (
+        ask,
+        search,
+        embed,
+        run,
+        up,
+        plan,
+        bench,
+        models,
+        inspect,
+        convert,
+        quantize,
+        tokens,
+        tokenizer,
+        index,
+        doctor,
+        audit,
+        feedback,
+    ):
+        module.register(app)

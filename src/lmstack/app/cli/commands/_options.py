@@ -1,0 +1,174 @@
+"""Options that several commands share, so that they are named and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmstack.app import wiring
+from lmstack.app.cli.failure import CommandLineError
+from lmstack.app.cli.output import Output
+from lmstack.app.formats import printable
+from lmstack.app.wiring.tasks import WeightForm
+
+if TYPE_CHECKING:
+    from lmstack.rag.filters import Filter
+
+__all__ = [
+    "Also",
+    "Docs",
+    "DraftName",
+    "EmbedderName",
+    "IndexFolder",
+    "ModelName",
+    "ModelOnDisk",
+    "NumPassages",
+    "Place",
+    "Rebuild",
+    "Weights",
+    "check_words",
+    "filter_of",
+    "index_place",
+    "one_source",
+    "say_if_remote",
+]
+
+# A folder, or the address of a database.
+Place = Any
+
+
+def index_place(text: str) -> Place:
+    """What ``--index`` names: the parser of every such option."""
+    from lmstack.rag.catalogue import place
+
+    return place.index_place(text)
+
+
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="The language model: a name in the store, a folder, or a remote one as openai:NAME"
+        " or anthropic:NAME, to which question and passages are then sent."
+        " [default: smollm2-135m-instruct]",
+    ),
+]
+ModelOnDisk = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A short name, a model folder or a .gguf file; nothing is pulled."
+    ),
+]
+Weights = Annotated[
+    WeightForm | None,
+    typer.Option(
+        "--weights",
+        metavar="FORM",
+        help="How the language model's weights are held: float32, bfloat16, float16, int8, q4, or"
+        " file for the blocks of a GGUF file. [default: file for GGUF, else bfloat16]",
+    ),
+]
+DraftName = Annotated[
+    str | None,
+    typer.Option(
+        "--draft",
+        metavar="NAME",
+        help="A smaller language model with the same tokenizer, which says what may come next."
+        " Answers stay the same; they come faster where it is right often enough.",
+    ),
+]
+EmbedderName = Annotated[
+    str | None,
+    typer.Option(
+        "--embedder",
+        metavar="NAME",
+        help="The embedding model: a name in the store or a folder, with ,dimensions=N for shorter"
+        " vectors, ,tokens=N to read less of each text and ,weights=FORM for how its weights are"
+        " held; or openai:NAME, to which texts are then sent. [default: the one that the index was"
+        " made with, else all-minilm-l6-v2]",
+    ),
+]
+Also = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--also",
+        metavar="NAME[=FORM]",
+        help="Also serve this model for what it can do: chat, completions, rerank, classify,"
+        " tasks; repeat it for several. FORM is that of its weights, as for --weights; unless"
+        " given, float32 for what does not write.",
+    ),
+]
+Docs = Annotated[
+    Path | None,
+    typer.Option("--docs", metavar="DIR", help="A folder of documents; its index is kept."),
+]
+IndexFolder = Annotated[
+    Place | None,
+    typer.Option(
+        "--index",
+        parser=index_place,
+        metavar="DIR",
+        help="An index made with `lmstack index add`: its folder, or postgresql://HOST/DATABASE.",
+    ),
+]
+NumPassages = Annotated[
+    int, typer.Option("-k", metavar="N", min=1, max=1000, help="How many passages.")
+]
+Rebuild = Annotated[
+    bool,
+    typer.Option(
+        "--rebuild", help="Make the index anew, for instance for another embedding model."
+    ),
+]
+
+
+def filter_of(where: list[str] | None) -> Filter | None:
+    """The conjunction of all ``--where``."""
+    if not where:
+        return None
+    from lmstack.rag.filters import all_of, parse_condition
+
+    return all_of(*map(parse_condition, where))
+
+
+def check_words(words: str, what: str, command: str) -> None:
+    """``words`` say something, and are text: a byte that is not UTF-8 arrives as a surrogate."""
+    if not words.strip():
+        raise CommandLineError(
+            f"the {what} is empty", hint=f'{command} "{what.upper()}" --docs DIR', param=what
+        )
+    broken = next((c for c in words if "\ud800" <= c <= "\udfff"), None)
+    if broken is not None:
+        raise CommandLineError(
+            f"the {what} is not valid UTF-8 (byte 0x{ord(broken) & 0xFF:02x} at character"
+            f" {words.index(broken)})",
+            hint="type it again, in a terminal that is set to UTF-8",
+            param=what,
+        )
+
+
+def one_source(
+    docs: Path | None, index: Path | None, command: str, typed: str | None = None
+) -> None:
+    """Exactly one of ``--docs`` and ``--index``. ``typed``: all that was, for the hint."""
+    if docs is None and index is None:
+        raise CommandLineError(
+            f"{command} has neither --docs nor --index",
+            hint=f"{typed or command} --docs DIR",
+            param="docs",
+        )
+    if docs is not None and index is not None:
+        raise CommandLineError(
+            f"{command} has both --docs and --index", hint="leave one out", param="docs"
+        )
+
+
+def say_if_remote(out: Output, model: str | None) -> None:
+    """Nothing leaves this machine unsaid."""
+    if model is not None and wiring.is_remote(model):
+        provider = model.partition(":")[0]
+        address = printable(wiring.remote_address(provider) or provider, one_line=True)
+        out.note(f"questions and the passages found are sent to {address}")

@@ -1,0 +1,179 @@
+"""`lmstack embed`: texts to vectors, and what the vectors say of one another."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lmstack.app.cli.command import command
+from lmstack.app.cli.commands._options import Docs, EmbedderName, IndexFolder
+from lmstack.app.cli.embedding_text import (
+    cluster_lines,
+    duplicate_lines,
+    matrix_lines,
+    vector_lines,
+)
+from lmstack.app.cli.failure import CommandLineError
+from lmstack.app.cli.output import Output
+from lmstack.app.drawing import check_picture
+from lmstack.app.inspect import embeddings
+from lmstack.app.inspect.embedding_pictures import METHODS, draw_map, draw_matrix
+
+__all__ = ["register"]
+
+_MOST_CELLS = 200
+
+
+class TextSide(StrEnum):
+    """As core's `TextKind`."""
+
+    query = "query"
+    passage = "passage"
+
+
+class Metric(StrEnum):
+    """As `similarity.Metric`."""
+
+    cosine = "cosine"
+    dot = "dot"
+    euclidean = "euclidean"
+
+
+def register(app: typer.Typer) -> None:
+    command(
+        app,
+        "embed",
+        example='lmstack embed "a cat" "a kitten" "a train" --matrix\n'
+        "lmstack embed --index notes.idx --cluster auto --map notes.png",
+    )(embed)
+
+
+Texts = Annotated[list[str] | None, typer.Argument(metavar="TEXT")]
+Lines = Annotated[
+    Path | None, typer.Option("-f", "--file", metavar="FILE", help="One text a line.")
+]
+Side = Annotated[
+    TextSide, typer.Option("--kind", help="Some models embed questions otherwise than passages.")
+]
+Array = Annotated[
+    Path | None, typer.Option("--npy", metavar="FILE", help="Write the vectors as a NumPy array.")
+]
+Matrix = Annotated[bool, typer.Option("--matrix", help="How alike each text is to each other.")]
+HeatMap = Annotated[
+    Path | None,
+    typer.Option("--heat-map", metavar="FILE", help="Draw that: FILE.png or FILE.svg."),
+]
+MetricName = Annotated[
+    Metric, typer.Option("--metric", help="What is compared; euclidean is minus the distance.")
+]
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster", metavar="K|auto", help="Group the texts, and name each group's words."
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--duplicates",
+        metavar="X",
+        min=-1,
+        max=1,
+        help="Texts whose cosine similarity is X or more, for instance 0.95.",
+    ),
+]
+Plane = Annotated[
+    Path | None,
+    typer.Option("--map", metavar="FILE", help="Draw the texts on a plane: .png or .svg."),
+]
+
+
+def embed(
+    out: Output,
+    texts: Texts = None,
+    file: Lines = None,
+    docs: Docs = None,
+    index: IndexFolder = None,
+    embedder: EmbedderName = None,
+    kind: Side = TextSide.passage,
+    npy: Array = None,
+    matrix: Matrix = False,
+    heat_map: HeatMap = None,
+    metric: MetricName = Metric.cosine,
+    clusters: Groups = None,
+    duplicates: Threshold = None,
+    map_: Plane = None,
+) -> None:
+    """Turn texts into vectors, and look at them.
+
+    Texts come from the command line, a file, a folder of documents or an index, whose passages
+    keep the vectors they have. Without an option for looking, the vectors are the result.
+    """
+    count = _count(clusters)
+    for name, path in (("heat-map", heat_map), ("map", map_)):
+        if path is not None:
+            check_picture(path, name)
+    given = [bool(texts), file is not None, docs is not None, index is not None]
+    if sum(given) != 1:
+        raise CommandLineError(
+            "lmstack embed needs texts, or one of -f, --docs and --index",
+            hint='lmstack embed "a text"',
+            param="texts",
+        )
+    found = embeddings.embedded(out, texts, file, docs, index, embedder, kind.value)
+    looked = embeddings.Looked(found)
+    if npy is not None:
+        embeddings.save(npy, found.vectors)
+    if matrix or heat_map is not None:
+        _check_cells(len(found.labels))
+        looked.compare(metric.value)
+    if clusters is not None:
+        looked.group(count)
+    if duplicates is not None:
+        looked.match(duplicates)
+    if map_ is not None:
+        looked.place()
+    if heat_map is not None:
+        draw_matrix(heat_map, looked)
+    if map_ is not None:
+        draw_map(map_, looked)
+    _print(out, looked, quiet=npy is not None or heat_map is not None)
+
+
+def _print(out: Output, looked: Any, *, quiet: bool) -> None:
+    if out.as_json:
+        out.result(looked.to_json(with_vectors=not (looked.looked or quiet)))
+        return
+    lines: list[str] = []
+    for part in (
+        matrix_lines(looked) if looked.matrix is not None else [],
+        cluster_lines(looked) if looked.clusters is not None else [],
+        duplicate_lines(looked) if looked.duplicates is not None else [],
+        [f"the map is by {METHODS[looked.method]}"] if looked.method else [],
+    ):
+        lines += [*([""] if lines and part else []), *part]
+    if looked.method == "pca" and len(looked.found.labels) >= 10:
+        out.note("for a better map by t-SNE: pip install 'lmstack[maps]'")
+    out.lines(lines or vector_lines(looked))
+
+
+def _count(clusters: str | None) -> int | None:
+    if clusters in (None, "auto"):
+        return None
+    if not clusters.isascii() or not clusters.isdigit() or not 0 < int(clusters[:9]) < 10**6:
+        raise CommandLineError(
+            f"--cluster is {clusters!r}", hint="a number of groups, or auto", param="cluster"
+        )
+    return int(clusters)
+
+
+def _check_cells(count: int) -> None:
+    if count > _MOST_CELLS:
+        raise CommandLineError(
+            f"a matrix of {count} texts cannot be read ({_MOST_CELLS} at most)",
+            hint="--map and --cluster show many at once",
+            param="matrix",
+        )

@@ -1,0 +1,95 @@
+"""`lmstack feedback`: what people thought of the answers on the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lmstack.app.cli.command import command, group
+from lmstack.app.cli.commands._index_choice import chosen_index
+from lmstack.app.cli.commands._options import Docs, IndexFolder
+from lmstack.app.cli.output import Output
+from lmstack.app.formats import printable
+from lmstack.core import InputError
+
+if TYPE_CHECKING:
+    from lmstack.app.server.feedback import FeedbackStore
+
+__all__ = ["register"]
+
+_WORDS = {"helpful": "helpful", "not_helpful": "not helpful", None: "no verdict"}
+
+
+def register(app: typer.Typer) -> None:
+    feedback = group(
+        "Read what people thought of answers.\n\nThe page of `lmstack up` asks under each answer"
+        " whether it helped, and which sources are wrong. What is said is kept beside the index,"
+        " with the question, the answer and its passages.",
+        example="lmstack feedback list --docs docs",
+    )
+    command(feedback, "list", example="lmstack feedback list --docs docs --json")(show)
+    command(feedback, "export", example="lmstack feedback export --docs docs > feedback.jsonl")(
+        export
+    )
+    command(feedback, "clear", example="lmstack feedback clear --docs docs")(clear)
+    app.add_typer(feedback, name="feedback")
+
+
+def show(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
+    """Print each judgement: when, what it says, of which question.
+
+    With the comment and the sources that were called wrong, the oldest first.
+    """
+    records = _store(docs, index, "list").all()
+    if out.as_json:
+        out.result(records)
+        return
+    for record in records:
+        question = printable(str(record["question"]), one_line=True)
+        out.line(f"{record['time']}  {_WORDS[record['verdict']]}: {question}")
+        if record["comment"]:
+            out.line(f"  {printable(str(record['comment']), one_line=True)}")
+        out.lines([f"  wrong source: {line}" for line in _wrong(record)])
+    if not records:
+        out.note("nobody has judged an answer yet")
+
+
+def export(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
+    """Print all that is kept, one JSON object a line; with --json as one list."""
+    records = _store(docs, index, "export").all()
+    if out.as_json:
+        out.result(records)
+    else:
+        out.lines([json.dumps(record) for record in records])
+
+
+def clear(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
+    """Forget all judgements."""
+    cleared = _store(docs, index, "clear").clear()
+    if out.as_json:
+        out.result({"cleared": cleared})
+    else:
+        out.line(f"{cleared} forgotten")
+
+
+def _wrong(record: dict[str, Any]) -> list[str]:
+    return [
+        printable(f"{citation['path']} {' '.join(citation['quote'].split())}", one_line=True)
+        for citation in record["citations"]
+        if citation["id"] in record["wrong_sources"]
+    ]
+
+
+def _store(docs: Path | None, index: Any, name: str) -> FeedbackStore:
+    from lmstack.app.server.feedback import FeedbackStore
+
+    # A folder of which no answer was judged may have no index yet.
+    folder = chosen_index(docs, index, f"lmstack feedback {name}", create=True).place
+    if not isinstance(folder, Path):
+        raise InputError(
+            "feedback is kept beside an index in a folder", hint="--docs DIR", param="index"
+        )
+    return FeedbackStore(folder)

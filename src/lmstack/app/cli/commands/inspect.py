@@ -1,0 +1,110 @@
+"""`lmstack inspect`: what a model is made of, without loading its weights, and the group of the
+commands that look into a model while it reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lmstack.app import wiring
+from lmstack.app.cli.command import command, group
+from lmstack.app.cli.commands import inspect_attention, inspect_tokens
+from lmstack.app.cli.commands._options import ModelOnDisk
+from lmstack.app.cli.output import Output
+from lmstack.app.formats import columns, printable, size
+
+if TYPE_CHECKING:
+    from lmstack.app.inspect.inspection import Inspection
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    inspect = group(
+        "Look into a model: its parts, its attention, what it expects.\n\n`lmstack inspect MODEL`"
+        " shows what the model is made of; the other commands show what happens in it while it"
+        " reads a text.",
+        example="lmstack inspect smollm2-135m-instruct\n"
+        'lmstack inspect attention smollm2-135m-instruct "The fox sees the dog." -o fox.png\n'
+        'lmstack inspect tokens smollm2-135m-instruct "The capital of France is"',
+        usual="model",
+    )
+    command(
+        inspect,
+        "model",
+        example="lmstack inspect smollm2-135m-instruct\nlmstack inspect ./model.gguf --json",
+    )(inspect_model)
+    inspect_attention.register(inspect)
+    inspect_tokens.register(inspect)
+    app.add_typer(inspect, name="inspect")
+
+
+def inspect_model(out: Output, model: ModelOnDisk) -> None:
+    """Show a model's card, layers, parameters by part and memory.
+
+    Counts come from the model's own class built without memory, so a model that is far too
+    large for this machine can be inspected too.
+    """
+    card, found = wiring.inspect(model)
+    if out.as_json:
+        out.result({**card, **found.to_json()})
+        return
+    for title, rows in (
+        ("Card", _card_rows(card)),
+        ("Layers", _layer_rows(found.config)),
+        ("Parameters", _parameter_rows(found)),
+        ("Memory", _memory_rows(found)),
+    ):
+        out.line(out.style(title, "bold"))
+        out.lines(columns(rows, indent=2))
+        out.line()
+
+
+def _card_rows(card: dict[str, Any]) -> list[tuple[str, str]]:
+    shown = [(k, v) for k, v in card.items() if k != "size" and v not in (None, "", {}, [])]
+    rows = [(name, printable(str(value), one_line=True)) for name, value in shown]
+    return [*rows, ("size on disk", size(card["size"]))]
+
+
+def _layer_rows(config: dict[str, Any]) -> list[tuple[str, str]]:
+    heads = f"{config['num_heads']} query, {config['num_kv_heads']} key/value"
+    positions = _positions(config)
+    return [
+        ("layers", str(config["num_layers"])),
+        ("width", f"{config['hidden_size']}, feed-forward {config['intermediate_size']}"),
+        ("heads", f"{heads}, {config['head_dim']} channels each"),
+        ("attention", "causal" if config["causal"] else "bidirectional"),
+        ("positions", f"{positions}, up to {config['max_positions']} tokens"),
+        ("norm", f"{config['norm']}, {config['norm_place']}-norm"),
+        ("feed-forward", f"{config['mlp']}, {config['activation']}"),
+        ("vocabulary", f"{config['vocab_size']} tokens"),
+        ("head", config["head"] + (", tied to embeddings" if config["tie_embeddings"] else "")),
+    ]
+
+
+def _positions(config: dict[str, Any]) -> str:
+    if any(kind["rope"] for kind in config["kinds"]):
+        return "rotary"
+    if config["positions"] != "none":
+        return str(config["positions"]).replace("_halves", "")
+    return {"alibi": "ALiBi", "t5": "relative", "deberta": "disentangled"}.get(
+        config["bias"], "none"
+    )
+
+
+def _parameter_rows(found: Inspection) -> list[tuple[str, str, str]]:
+    parts = [*found.parameters.items(), ("total", found.total)]
+    width = max(len(f"{count:,}") for _, count in parts)
+    return [
+        (name, f"{count:>{width},}", f"{100 * count / found.total:5.1f} %") for name, count in parts
+    ]
+
+
+def _memory_rows(found: Inspection) -> list[tuple[str, str]]:
+    rows = [(f"weights, {name}", size(count)) for name, count in found.weights_bytes.items()]
+    for name, count in found.kv_bytes_per_token.items():
+        if count:
+            whole = size(count * found.context_length)
+            rows.append((f"KV cache, {name}", f"{size(count)} a token, {whole} for a full context"))
+    return rows

@@ -1,0 +1,258 @@
+"""`lmstack tokens`: how tokenizers cut a text, side by side."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmstack.app import wiring
+from lmstack.app.cli.command import command
+from lmstack.app.cli.failure import CommandLineError
+from lmstack.app.cli.output import Output
+from lmstack.app.formats import columns, is_colourful, printable
+from lmstack.app.inspect.token_view import first_tokens, terminal_view
+from lmstack.core import FormatError, InputError, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lmstack.text import Piece, Tokenizer, TokenReport
+
+__all__ = ["register"]
+
+HEADER = ("TOKENIZER", "VOCABULARY", "TOKENS", "BYTES/TOKEN", "TOKENS/WORD", "UNKNOWN", "EXACT")
+PAGE_TOKENS = 20_000
+LONG = 1_000_000  # characters from which counting takes seconds
+LONGEST_NAME = 255  # of a file; anything longer is a text
+
+
+def register(app: typer.Typer) -> None:
+    command(
+        app,
+        "tokens",
+        example="lmstack tokens README.md\n"
+        'lmstack tokens "Größe matters" --compare smollm2-135m-instruct all-minilm-l6-v2\n'
+        "lmstack tokens notes.md --compare ./tokenizer.json --price 2.50 --html tokens.html",
+        many=("--compare",),
+    )(tokens)
+
+
+def tokens(
+    out: Output,
+    source: Annotated[
+        str, typer.Argument(metavar="TEXT", help="A file, a text, or - for standard input.")
+    ],
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--compare",
+            metavar="NAME...",
+            help="One or more tokenizers: a model in the store, a model folder, a .gguf file or a"
+            f" vocabulary file. [default: {wiring.DEFAULT_MODEL}]",
+        ),
+    ] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--price",
+            metavar="PRICE",
+            help="Price of a million tokens, for all tokenizers; NAME=PRICE for one of them.",
+        ),
+    ] = None,
+    show: Annotated[
+        int, typer.Option("--show", metavar="N", min=0, help="How many tokens of the text to show.")
+    ] = 120,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the coloured text as a web page."),
+    ] = None,
+) -> None:
+    """Count a text's tokens and show where they are.
+
+    For each tokenizer: size of its vocabulary, tokens, bytes per token (more is denser), tokens
+    per word (fertility; a Chinese character or kana is a word), tokens for text that the
+    vocabulary does not know, and whether decoding gives the text back exactly. Control tokens
+    spelled in the text count as ordinary text.
+    """
+    text = _read(source, out)
+    names = list(dict.fromkeys(compare or [wiring.DEFAULT_MODEL]))
+    prices = _prices(price or [], names)
+    tokenizers = {name: wiring.vocabulary(name) for name in names}
+    reports = _reports(out, tokenizers, text, prices)
+    views = [(name, *_view(tokenizers[name], text, show)) for name in names]
+    if html is not None:
+        _write_page(html, source, text, reports, tokenizers)
+        out.note(f"wrote {printable(str(html), one_line=True)}")
+    if out.as_json:
+        out.result(_to_json(reports, views))
+        return
+    _print(out, reports, views)
+
+
+def _read(source: str, out: Output) -> str:
+    if source == "-":
+        return _decoded(sys.stdin.buffer.read(), "standard input")
+    try:
+        is_file = len(source) <= LONGEST_NAME and Path(source).exists()
+    except (OSError, ValueError):
+        is_file = False
+    if is_file:
+        if Path(source).is_dir():
+            raise InputError(
+                f"{shown(source)} is a folder", hint="give one file, or text in quotes"
+            )
+        return _decoded(Path(source).read_bytes(), source)
+    if "\n" not in source and " " not in source and Path(source).suffix:
+        out.note(f"there is no file {shown(source)}: counting these characters as text")
+    return source
+
+
+def _decoded(data: bytes, name: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise FormatError(
+            f"{shown(name)} is not UTF-8 text: byte 0x{data[error.start]:02x} at {error.start}",
+            hint="convert it first: iconv -f latin1 -t utf-8 FILE",
+        ) from error
+
+
+def _prices(given: Sequence[str], names: Sequence[str]) -> dict[str, float]:
+    """Prices by name. The last of what is said about a tokenizer counts."""
+    prices: dict[str, float] = {}
+    for entry in given:
+        name, mark, value = entry.rpartition("=")
+        if mark and name not in names:
+            raise CommandLineError(
+                f"--price names {shown(name)}, which is not compared",
+                hint=f"one of: {', '.join(names)}",
+                param="price",
+            )
+        try:
+            amount = float(value)
+        except ValueError:
+            amount = -1.0
+        if not 0 <= amount < float("inf"):
+            raise CommandLineError(
+                f"--price is {shown(value)}, not a price",
+                hint="--price 2.50, or --price NAME=2.50",
+                param="price",
+            )
+        prices.update(dict.fromkeys([name] if mark else names, amount))
+    return prices
+
+
+def _reports(
+    out: Output, tokenizers: dict[str, Tokenizer], text: str, prices: dict[str, float]
+) -> list[TokenReport]:
+    from lmstack.text import token_report
+
+    if len(text) < LONG:
+        return [token_report(n, t, text, prices.get(n)) for n, t in tokenizers.items()]
+    reports = []
+    with out.progress("Counting", "tokenizers") as bar:
+        for done, (name, tokenizer) in enumerate(tokenizers.items()):
+            bar.update(done, len(tokenizers), name)
+            reports.append(token_report(name, tokenizer, text, prices.get(name)))
+        bar.update(len(tokenizers), len(tokenizers))
+    return reports
+
+
+def _view(tokenizer: Tokenizer, text: str, count: int) -> tuple[list[Piece], bool]:
+    from lmstack.text import pieces
+
+    return first_tokens(pieces(tokenizer, text), count) if count else ([], bool(text))
+
+
+def _table(reports: Sequence[TokenReport]) -> tuple[list[str], list[list[str]]]:
+    priced = any(report.price is not None for report in reports)
+    rows = []
+    for report in reports:
+        row = [printable(report.name, one_line=True), f"{report.vocab_size:,}"]
+        row += [f"{report.tokens:,}", _ratio(report.bytes_per_token), _ratio(report.fertility)]
+        row += [f"{report.unknowns:,}", "yes" if report.exact else "no"]
+        row += [_price(report.price)] if priced else []
+        rows.append(row)
+    return [*HEADER, *(["PRICE"] if priced else [])], rows
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _price(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.2f}" if value >= 1 else f"{value:.6f}"
+
+
+def _print(
+    out: Output,
+    reports: Sequence[TokenReport],
+    views: Sequence[tuple[str, list[Piece], bool]],
+) -> None:
+    first = reports[0]
+    out.line(f"{first.characters:,} characters, {first.bytes:,} bytes, {first.words:,} words")
+    out.line()
+    header, rows = _table(reports)
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    aligned = [
+        [row[0], *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        for row in [header, *rows]
+    ]
+    out.lines(columns(aligned))
+    for name, found, goes_on in views:
+        if found:
+            out.line()
+            out.line(out.style(printable(name, one_line=True), "bold"))
+            shown_text = terminal_view(out, found, colour=is_colourful(sys.stdout))
+            out.line(shown_text + (" …" if goes_on else ""))
+
+
+def _write_page(
+    path: Path,
+    source: str,
+    text: str,
+    reports: Sequence[TokenReport],
+    tokenizers: dict[str, Tokenizer],
+) -> None:
+    from lmstack.app.inspect.token_page import token_page
+
+    header, rows = _table(reports)
+    views = [(name, *_view(tokenizer, text, PAGE_TOKENS)) for name, tokenizer in tokenizers.items()]
+    title = f"Tokens of {source}" if len(source) < 60 and "\n" not in source else "Tokens"
+    try:
+        path.write_text(token_page(title, header, rows, views), encoding="utf-8")
+    except ValueError as error:
+        raise InputError(f"--html is {shown(str(path))}, not a path", param="html") from error
+
+
+def _to_json(
+    reports: Sequence[TokenReport], views: Sequence[tuple[str, list[Piece], bool]]
+) -> dict[str, Any]:
+    first = reports[0]
+    return {
+        "characters": first.characters,
+        "bytes": first.bytes,
+        "words": first.words,
+        "tokenizers": [
+            {
+                "name": report.name,
+                "vocab_size": report.vocab_size,
+                "tokens": report.tokens,
+                "bytes_per_token": report.bytes_per_token,
+                "tokens_per_word": report.fertility,
+                "unknowns": report.unknowns,
+                "exact": report.exact,
+                "price": report.price,
+                "pieces": [
+                    {"text": p.text, "start": p.start, "end": p.end, "ids": p.ids} for p in found
+                ],
+                "pieces_go_on": goes_on,
+            }
+            for report, (_, found, goes_on) in zip(reports, views, strict=True)
+        ],
+    }

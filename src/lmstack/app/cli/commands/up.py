@@ -1,0 +1,198 @@
+"""`lmstack up`: a folder of documents as a page and an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lmstack.app import wiring
+from lmstack.app.cli.command import command
+from lmstack.app.cli.commands import _up_options as opt
+from lmstack.app.cli.commands._options import (
+    Also,
+    DraftName,
+    EmbedderName,
+    ModelName,
+    Weights,
+    say_if_remote,
+)
+from lmstack.app.cli.failure import CommandLineError
+from lmstack.app.cli.output import Output
+from lmstack.app.formats import seconds
+from lmstack.app.server.not_read import NotReadNotes
+from lmstack.app.server.stopping import Stopping
+from lmstack.app.wiring import tasks
+from lmstack.core import shown
+
+if TYPE_CHECKING:
+    from lmstack.app.server.access import KeyEntry
+
+__all__ = ["register"]
+
+_OPTION_OF = {"target_step_s": "--target-step", "client_weights": "--key-weights"}
+
+
+def register(app: typer.Typer) -> None:
+    command(
+        app,
+        "up",
+        example="lmstack up docs\nlmstack up docs --port 8001 --also ms-marco-minilm-l12\n"
+        f"{opt.KEYS_VARIABLE}=SECRET lmstack up docs --host 0.0.0.0",
+        returns=False,
+    )(up)
+
+
+def up(
+    out: Output,
+    folder: opt.DocsFolder = None,
+    docs: opt.DocsOption = None,
+    port: opt.Port = 8000,
+    host: opt.Host = "127.0.0.1",
+    model: ModelName = None,
+    weights: Weights = None,
+    draft: DraftName = None,
+    embedder: EmbedderName = None,
+    also: Also = None,
+    target_step: opt.TargetStep = None,
+    key_weights: opt.KeyWeights = None,
+    keys_file: opt.KeysFile = None,
+    uploads: opt.UploadsAllowed = False,
+) -> None:
+    """Serve a folder of documents: a web page, and an API like OpenAI's.
+
+    Models are loaded once. The folder is indexed in the background, and answers work on what is
+    already in. Every request to a model passes the guards and leaves a record in the audit
+    log, see `lmstack audit verify`. While models load, /healthz answers 503 with "loading".
+
+    API keys come from the environment variable LMSTACK_API_KEYS, separated by commas, and from
+    the file of --keys. With keys, every route but /healthz and the page's files asks for one, and
+    a caller sees the documents whose access labels its key holds all of.
+    """
+    # First of all, so that a Ctrl-C is heard by the time anything has been printed.
+    with Stopping() as stop:
+        docs = _folder(folder, docs)
+        keys = api_keys()
+        entries = _entries(keys_file)
+        host = _checked(out, host, bool(keys or entries))
+        engine = opt.engine_settings(target_step, key_weights, keys)
+        source = wiring.existing_folder(docs)
+        _check_uploads(source, uploads)
+        wiring.require_models(model, embedder, weights, draft)
+        tasks.require(also or [])
+        _check_engine(engine, model, also)
+        say_if_remote(out, model)
+
+        from lmstack.app.server.serve import open_port, serve
+
+        listener = open_port(host, port, lambda name, value: out.again(setting={name: value}))
+        address = _url(host, listener.getsockname()[1])
+        out.interrupted = ("the index and the audit log are kept", out.again())
+        out.note(f"loading; {address}/healthz says when it is ready")
+
+        def ready() -> None:
+            out.detail("models loaded")
+            out.line(f"lmstack serves {docs} at {address}   (API: {address}/v1)")
+            out.note(f"ready in {seconds(out.elapsed)}; Ctrl-C stops")
+
+        load = partial(
+            wiring.service,
+            source,
+            model=model,
+            embedder_name=embedder,
+            weights=weights,
+            draft=draft,
+            also=also or [],
+            engine=engine,
+            api_keys=keys,
+            key_entries=entries,
+            local=_is_local(host),
+            uploads=uploads,
+            note=out.note,
+            settled=NotReadNotes(out.note, docs),
+        )
+        serve(listener, load, ready, stop)
+
+
+def _folder(folder: Path | None, docs: Path | None) -> Path:
+    """The folder to serve, given as DIR or with --docs."""
+    if folder is not None and docs is not None:
+        raise CommandLineError("DIR and --docs are both given", hint="leave one out", param="docs")
+    found = folder or docs
+    if found is None:
+        raise CommandLineError(
+            "lmstack up needs DIR, the folder of documents", hint="lmstack up DIR", param="docs"
+        )
+    return found
+
+
+def _checked(out: Output, host: str, has_keys: bool) -> str:
+    """The address to listen on."""
+    if not host.strip() or not host.isprintable():
+        raise CommandLineError(
+            f"--host is {shown(host)}, which is no address", hint="--host 127.0.0.1", param="host"
+        )
+    host = host.removeprefix("[").removesuffix("]")
+    if not has_keys and not _is_local(host):
+        raise CommandLineError(
+            f"--host {host} lets other machines ask, and there are no API keys",
+            hint=f"{opt.KEYS_VARIABLE}=SECRET {out.again()}",
+            param="host",
+        )
+    return host
+
+
+def _check_uploads(source: Path, uploads: bool) -> None:
+    if uploads and not source.is_dir():
+        raise CommandLineError(
+            f"--uploads needs a folder, and {shown(str(source))} is a file",
+            hint="give the folder that it is in",
+            param="uploads",
+        )
+
+
+def _check_engine(settings: dict[str, Any], model: str | None, also: list[str] | None) -> None:
+    if settings and not also and model is not None and wiring.is_remote(model):
+        names = " and ".join(_OPTION_OF[name] for name in settings)
+        raise CommandLineError(
+            f"{names} is for models on this machine, and {model} is not", hint="leave it out"
+        )
+
+
+def api_keys() -> tuple[str, ...]:
+    """The keys in the environment; spaces around a key do not count."""
+    given = os.environ.get(opt.KEYS_VARIABLE, "").split(",")
+    keys = tuple(key.strip() for key in given if key.strip())
+    if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
+        raise CommandLineError(
+            f"a key in {opt.KEYS_VARIABLE} has a space or a character that is not ASCII",
+            hint="python -c 'import secrets; print(secrets.token_urlsafe())' makes a good one",
+            param=opt.KEYS_VARIABLE,
+        )
+    return keys
+
+
+def _entries(keys_file: Path | None) -> tuple[KeyEntry, ...]:
+    if keys_file is None:
+        return ()
+    from lmstack.app.server.access import read_keys
+
+    return read_keys(keys_file)
+
+
+def _is_local(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _url(host: str, port: int) -> str:
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"

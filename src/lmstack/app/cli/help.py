@@ -1,0 +1,185 @@
+"""Help texts and suggestions: what `--help` prints, which docs/cli.md repeats word for word.
+
+Written here and not by typer, so the text is the same for every version of typer and width of
+terminal. Covers the overview by section, the help of one command, and what to try after an unknown
+command. Does not cover the words themselves: each command's docstring and options hold them.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+from lmstack.app.cli.failure import CommandLineError
+from lmstack.app.cli.synonyms import suggestion
+from lmstack.core import nearest
+
+__all__ = ["SECTIONS", "HelpCommand", "HelpGroup", "help_text", "overview", "spread"]
+
+# In the order of the work, and within a section in the order of use.
+SECTIONS = {
+    "Ask": ("ask", "search", "embed", "run"),
+    "Serve": ("up", "plan", "bench"),
+    "Models": ("pull", "models", "inspect", "convert", "quantize", "tokens", "tokenizer"),
+    "Data": ("index",),
+    "Operate": ("doctor", "audit", "feedback"),
+}
+WIDTH = 88
+TITLE = "lmstack: answers about your documents, from models on your own machine"
+
+
+class HelpCommand(TyperCommand):
+    """A command whose help is `help_text`. ``many``: options that take several words each."""
+
+    many: tuple[str, ...] = ()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        return super().parse_args(ctx, spread(args, self.many))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        formatter.write(help_text(self, ctx.command_path))
+
+
+class HelpGroup(TyperGroup):
+    """A group whose help is `help_text`, and which answers an unknown command with the one that
+    was probably meant.
+    ``usual``: the command that is meant where the first word names none."""
+
+    usual: str | None = None
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        words = [arg for arg in args if not _is_option(arg)]
+        known = not words or words[0] in self.commands
+        # Two words and the first almost a command: a typo, which `resolve_command` answers.
+        typo = len(words) > 1 and nearest(words[0], self.commands) is not None
+        if self.usual is not None and not known and not typo:
+            args = [self.usual, *args]
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        root = ctx.parent is None
+        formatter.write(overview(self) if root else help_text(self, ctx.command_path))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if name not in self.commands and not name.startswith("-"):
+            known = [n for n, c in self.commands.items() if not c.hidden]
+            raise CommandLineError(
+                f"{ctx.command_path} has no command {name!r}",
+                hint=suggestion(ctx.command_path, name, known),
+                param=name,
+            )
+        return super().resolve_command(ctx, args)
+
+
+def spread(args: list[str], many: tuple[str, ...]) -> list[str]:
+    """``--compare A B`` as ``--compare A --compare B`` for the options in ``many``."""
+    result: list[str] = []
+    current = None
+    for index, arg in enumerate(args):
+        if arg == "--":
+            return result + args[index:]
+        if _is_option(arg):
+            current = arg if arg in many else None
+            takes_none = index + 1 == len(args) or _is_option(args[index + 1])
+            if current is None or takes_none:
+                result.append(arg)
+        elif current is not None:
+            result += [current, arg]
+        else:
+            result.append(arg)
+    return result
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and word != "-"  # a dash by itself is standard input
+
+
+def overview(group: Any) -> str:
+    """All commands by section, one line each."""
+    lines = [TITLE]
+    visible = {n: c for n, c in group.commands.items() if not c.hidden}
+    pad = max(len(name) for name in visible)
+    for section, names in SECTIONS.items():
+        lines += ["", section]
+        lines += [f"  {name:<{pad}}   {_summary(visible[name])}" for name in names]
+    lines += ["", "Options"]
+    lines += _definitions(_options(group))
+    lines += ["", "lmstack COMMAND --help shows how a command is used, with an example."]
+    return "\n".join(lines) + "\n"
+
+
+def help_text(command: Any, path: str) -> str:
+    """Summary, usage, description, arguments, options and examples of one command."""
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    subcommands = {n: c for n, c in getattr(command, "commands", {}).items() if not c.hidden}
+    first, _, rest = (command.help or "").partition("\n\n")
+    lines = [" ".join(first.split()), "", "Usage", f"  {_usage(path, arguments, subcommands)}"]
+    for paragraph in filter(None, (p.strip() for p in rest.split("\n\n"))):
+        lines += ["", *textwrap.wrap(" ".join(paragraph.split()), WIDTH)]
+    if subcommands:
+        pad = max(len(name) for name in subcommands)
+        lines += ["", "Commands"]
+        lines += [f"  {name:<{pad}}   {_summary(c)}" for name, c in subcommands.items()]
+    for title, rows in (
+        ("Arguments", [(_metavar(a), a.help or "") for a in arguments]),
+        ("Options", _options(command)),
+    ):
+        if rows:
+            lines += ["", title, *_definitions(rows)]
+    if command.epilog:
+        lines += ["", "Example", *(f"  {line}" for line in command.epilog.splitlines())]
+    return "\n".join(lines) + "\n"
+
+
+def _summary(command: Any) -> str:
+    first = (command.help or "").partition("\n\n")[0]
+    return " ".join(first.split()).rstrip(".")
+
+
+def _usage(path: str, arguments: list[Any], subcommands: dict[str, Any]) -> str:
+    pieces = [_metavar(a) if a.required else f"[{_metavar(a)}]" for a in arguments]
+    if subcommands:
+        pieces.append("COMMAND")
+    return " ".join([path, *pieces, "[OPTIONS]"])
+
+
+def _metavar(parameter: Any) -> str:
+    name = parameter.metavar or parameter.name.upper()
+    return f"{name}..." if parameter.nargs == -1 else str(name)
+
+
+def _options(command: Any) -> list[tuple[str, str]]:
+    rows = []
+    for option in command.params:
+        if option.param_type_name != "option" or option.hidden:
+            continue
+        names = ", ".join(sorted((*option.opts, *option.secondary_opts), key=len))
+        if not (option.is_flag or option.count):
+            names += f" {option.metavar or option.name.upper()}"
+        rows.append((names, _with_default(option)))
+    return [*rows, ("--help", "Show this text.")]
+
+
+def _with_default(option: Any) -> str:
+    text = " ".join((option.help or "").split())
+    value = option.default
+    plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+    if option.count or not plain or value == "":
+        return text
+    return f"{text} [default: {value}]"
+
+
+def _definitions(rows: list[tuple[str, str]]) -> list[str]:
+    pad = min(max(len(name) for name, _ in rows), 26)
+    lines = []
+    for name, text in rows:
+        wrapped = textwrap.wrap(text, WIDTH - pad - 5) or [""]
+        if len(name) > pad:
+            lines.append(f"  {name}")
+            name = ""
+        lines.append(f"  {name:<{pad}}   {wrapped[0]}".rstrip())
+        lines += [f"  {'':<{pad}}   {more}" for more in wrapped[1:]]
+    return lines

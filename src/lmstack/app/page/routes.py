@@ -1,0 +1,255 @@
+"""The page's routes on the server's app: `/`, `/static/*` and the JSON that the page reads.
+
+They pass the guards that `lmstack.serve.create_app` puts before every route (host, origin,
+key). What the answers are made of is `Workspace`'s. The routes serve the page only and may
+change with it, so they are not in the OpenAPI schema; programs use `/v1`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI
+from pydantic import Field, StringConstraints
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lmstack.app.page.assets import read_assets, serve_asset
+from lmstack.app.page.queue import Queue
+from lmstack.app.page.receive import receive
+from lmstack.app.page.stream import AnswerStream
+from lmstack.app.server.feedback import Judgement, Verdict
+from lmstack.app.server.workspace import Workspace
+from lmstack.core import InputError, LmstackError, Message, shown
+from lmstack.rag import AnswerWishes
+from lmstack.serve.fields import Body, text_up_to
+from lmstack.serve.guard import unexpected
+from lmstack.serve.intake import parse_json, read_json
+from lmstack.serve.serving import caller_of, serving_of
+
+__all__ = ["PUBLIC_PATHS", "add_page"]
+
+# Served without a key: the page itself holds no data, and asks for the key where one is needed.
+PUBLIC_PATHS = ("/", "/static/*")
+MAX_QUESTION = 4000
+MAX_PAST = 20_000
+MAX_BODY_BYTES = 512 * 1024
+MAX_COMMENT = 2000
+DEFAULT_WIDTH = 1_200
+MAX_DRAWING = 32
+
+
+class Past(Body):
+    """One message of the conversation before the question."""
+
+    role: Literal["user", "assistant"]
+    content: Annotated[
+        str, StringConstraints(min_length=1, max_length=MAX_PAST), text_up_to(MAX_PAST)
+    ]
+
+
+class Ask(Body):
+    question: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=MAX_QUESTION, strip_whitespace=True),
+        text_up_to(MAX_QUESTION),
+    ]
+    history: Annotated[list[Past], Field(max_length=16, default_factory=list)]
+    where: dict[str, Any] | None = None
+    answers: Literal["quote", "write"] | None = None
+    unsure: Literal["closest", "strict"] | None = None
+
+
+class Judged(Body):
+    """What somebody thinks of an answer; all empty takes it back."""
+
+    request_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    verdict: Verdict | None = None
+    comment: Annotated[str, StringConstraints(max_length=MAX_COMMENT, strip_whitespace=True)] = ""
+    wrong_sources: Annotated[list[int], Field(max_length=100, default_factory=list)]
+
+
+class Nothing(Body):
+    """A body without fields."""
+
+
+def add_page(
+    app: FastAPI,
+    *,
+    workspace: Workspace,
+    record: Callable[[Mapping[str, Any]], object] = lambda _: None,
+) -> None:
+    """Serve the page of ``workspace`` from ``app``, which `lmstack.serve.create_app` made with
+    `PUBLIC_PATHS` among its ``public_paths``. ``record`` writes to the audit log."""
+    routes = _Routes(workspace, record)
+    for path, handler, methods in [
+        ("/", routes.page, ["GET", "HEAD"]),
+        ("/static/{name}", routes.static, ["GET", "HEAD"]),
+        ("/api/status", routes.status, ["GET"]),
+        ("/api/documents", routes.documents, ["GET"]),
+        ("/api/documents/{id}", routes.document, ["GET"]),
+        ("/api/documents/{id}/text", routes.text, ["GET"]),
+        ("/api/documents/{id}/boxes", routes.boxes, ["GET"]),
+        ("/api/documents/{id}/pages/{number}", routes.picture, ["GET"]),
+        ("/api/facets", routes.facets, ["GET"]),
+        ("/api/suggestions", routes.suggestions, ["GET"]),
+        ("/api/index", routes.index, ["POST"]),
+        ("/api/ask", routes.ask, ["POST"]),
+        ("/api/feedback", routes.feedback, ["POST"]),
+        ("/api/uploads", routes.upload, ["PUT"]),
+    ]:
+        app.add_route(path, handler, methods=methods, include_in_schema=False)
+
+
+class _Routes:
+    """One method a route; what may block goes to a thread."""
+
+    def __init__(self, workspace: Workspace, record: Callable[[Mapping[str, Any]], object]) -> None:
+        self._workspace = workspace
+        self._drawing = Queue(at_once=1, waiting=MAX_DRAWING, what="pages to draw")
+        self._record = record
+        self._assets = read_assets()
+
+    async def page(self, request: Request) -> Response:
+        return serve_asset(request, self._assets, "index.html")
+
+    async def static(self, request: Request) -> Response:
+        return serve_asset(request, self._assets, request.path_params["name"])
+
+    async def status(self, request: Request) -> Response:
+        client = caller_of(request).client
+        return _json(await asyncio.to_thread(self._workspace.status, client))
+
+    async def documents(self, request: Request) -> Response:
+        wanted = request.query_params.get("find", "")[:200]
+        client = caller_of(request).client
+        where = self._workspace.filter_of(_where(request))
+        return _json(await asyncio.to_thread(self._workspace.documents, wanted, client, where))
+
+    async def facets(self, request: Request) -> Response:
+        client = caller_of(request).client
+        return _json(await asyncio.to_thread(self._workspace.facets, client))
+
+    async def document(self, request: Request) -> Response:
+        start, around = _count(request, "start"), _count(request, "around")
+        found = await asyncio.to_thread(
+            self._workspace.document,
+            _identity(request),
+            path=request.query_params.get("path"),
+            start=start,
+            around=around,
+            client=caller_of(request).client,
+        )
+        return _json(found)
+
+    async def text(self, request: Request) -> Response:
+        path = request.query_params.get("path")
+        client = caller_of(request).client
+        text = await asyncio.to_thread(
+            self._workspace.document_text, _identity(request), path, client
+        )
+        data = text.encode("utf-8", "replace")
+        return Response(data, media_type="text/plain; charset=utf-8")
+
+    async def boxes(self, request: Request) -> Response:
+        found = await self._drawing.run(
+            self._workspace.boxes,
+            _identity(request),
+            _count(request, "start") or 0,
+            _count(request, "end") or 0,
+            caller_of(request).client,
+        )
+        return _json(found)
+
+    async def picture(self, request: Request) -> Response:
+        data, etag = await self._drawing.run(
+            self._workspace.picture,
+            _identity(request),
+            _natural(request.path_params["number"], "page"),
+            _count(request, "width") or DEFAULT_WIDTH,
+            caller_of(request).client,
+        )
+        # Private: what one caller may see is not for a cache that others share.
+        headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+        if etag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return Response(data, headers=headers, media_type="image/png")
+
+    async def suggestions(self, request: Request) -> Response:
+        client = caller_of(request).client
+        return _json({"questions": await self._workspace.suggestions(client)})
+
+    async def index(self, request: Request) -> Response:
+        await read_json(request, Nothing, MAX_BODY_BYTES)
+        self._workspace.start_indexing()
+        return await self.status(request)
+
+    async def ask(self, request: Request) -> Response:
+        asked = await read_json(request, Ask, MAX_BODY_BYTES)
+        history = tuple(Message(past.role, past.content) for past in asked.history)
+        # Before the stream begins: a wrong one is an answer of its own.
+        where = self._workspace.filter_of(asked.where)
+
+        def failed(error: Exception) -> LmstackError:
+            return unexpected(error, request.scope)
+
+        def left() -> None:
+            request.state.gone = True
+
+        caller = caller_of(request)
+        return AnswerStream(
+            self._workspace.ask(
+                asked.question,
+                history,
+                client=caller.client,
+                request_id=caller.request_id,
+                where=where,
+                wishes=AnswerWishes(asked.answers, asked.unsure),
+            ),
+            stopping=serving_of(request).stopping,
+            failed=failed,
+            left=left,
+        )
+
+    async def feedback(self, request: Request) -> Response:
+        judged = await read_json(request, Judged, MAX_BODY_BYTES)
+        judgement = Judgement(judged.verdict, judged.comment, tuple(judged.wrong_sources))
+        client = caller_of(request).client
+        await asyncio.to_thread(self._workspace.judge, judged.request_id, judgement, client)
+        return _json({"kept": not judgement.is_empty})
+
+    async def upload(self, request: Request) -> Response:
+        incoming = await receive(request, self._workspace.uploads, self._record)
+        self._workspace.start_indexing()
+        named = self._workspace.name_of(incoming.path)
+        return _json({"path": named, "bytes": incoming.size}, 201)
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    # ASCII JSON: a lone surrogate in a document or a path is carried as an escape.
+    data = json.dumps(value).encode("ascii")
+    return Response(data, status_code=status, media_type="application/json")
+
+
+def _where(request: Request) -> object:
+    """The filter in the query, as JSON; its meaning is `Workspace`'s to check."""
+    value = request.query_params.get("where")
+    return None if value is None else parse_json(value.encode("utf-8", "surrogatepass"))
+
+
+def _identity(request: Request) -> int:
+    return _natural(request.path_params["id"], "id")
+
+
+def _count(request: Request, name: str) -> int | None:
+    value = request.query_params.get(name)
+    return None if value is None else _natural(value, name)
+
+
+def _natural(value: str, name: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= 15):
+        raise InputError(f"{name} is {shown(value)}, not a whole number", param=name)
+    return int(value)

@@ -1,0 +1,84 @@
+"""An answer as plain data: what `lmstack ask` prints, whether this process found it or a server.
+
+Places are worked out where the documents are; paths are shown from the folder of whoever asked.
+Does not cover printing (`commands.ask`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from lmstack.app.cli.answer_text import line_numbers, place_text
+from lmstack.rag import (
+    Answer,
+    AnswerDone,
+    AnswerEvent,
+    Citation,
+    Conflict,
+    IndexView,
+    OutcomeKnown,
+    TextDelta,
+)
+
+__all__ = ["shown_from", "told"]
+
+_WITH_LINES = ("text", "markdown", "csv", "jsonl", "code")
+Told = Mapping[str, Any]
+
+
+async def told(
+    events: AsyncGenerator[AnswerEvent, None], view: IndexView, shown: Callable[[str], str]
+) -> AsyncGenerator[Told, None]:
+    """The ``outcome``, ``text`` as it comes, and at last ``done`` with what there is to print.
+    ``view``: what is answered from; ``shown``: a path of it as it is printed."""
+    reason = ""
+    async with aclosing(events):
+        async for event in events:
+            match event:
+                case TextDelta(text=text):
+                    yield {"event": "text", "text": text}
+                case OutcomeKnown(outcome=outcome, reason=why):
+                    reason = why
+                    yield {"event": "outcome", "outcome": outcome}
+                case AnswerDone(answer=answer):
+                    yield {"event": "done", **_done(answer, reason, view, shown)}
+                case _:
+                    pass  # `done` says it all
+
+
+def shown_from(folder: str) -> Callable[[str], str]:
+    """Paths that open from the current folder as they open from ``folder``."""
+    from lmstack.rag.updating.plan import display_path
+
+    return lambda path: display_path(os.path.abspath(path), folder)
+
+
+def _done(
+    answer: Answer, reason: str, view: IndexView, shown: Callable[[str], str]
+) -> dict[str, Any]:
+    value = answer.to_json()
+    for part in (*value["citations"], *value["conflicts"]):
+        part["path"] = shown(part["path"])
+    return {
+        "answer": value,
+        "reason": reason,
+        "sources": [[c.id, _place(view, c, shown), c.point] for c in answer.citations],
+        "conflicts": [
+            [c.relation, c.citation, c.date, _place(view, c, shown), c.quote]
+            for c in answer.conflicts
+        ],
+        "cited": len({citation.passage for citation in answer.citations}),
+        "passages": len(answer.hits),
+    }
+
+
+def _place(view: IndexView, row: Citation | Conflict, shown: Callable[[str], str]) -> str:
+    """With line numbers, where the document's text is the file's."""
+    document = view.document(row.path)
+    lines = None
+    if document.format in _WITH_LINES:
+        lines = line_numbers(document.text, row.start, row.end)
+    return place_text(shown(row.path), lines, row.page)

@@ -1,0 +1,421 @@
+"""Which class plays which part: the one place where the command line touches other modules.
+
+Every function imports what it wires when it is called, so commands can import this file at no
+cost; tests replace these functions to run commands against scripted models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lmstack
+from lmstack.app.inspect.checks import Check, machine_checks, network_checks, store_checks
+from lmstack.app.server.command_socket import socket_path
+from lmstack.app.wiring import retrieval, tasks
+from lmstack.app.wiring.embedders import (
+    DEFAULT_EMBEDDER,
+    embedder_for,
+    embedder_named,
+    is_remote_embedder,
+    name_for_index,
+    shaped_name,
+)
+from lmstack.core import (
+    ChatModel,
+    Embedder,
+    InputError,
+    LmstackError,
+    ModelInfo,
+    NotFoundError,
+    shown,
+)
+
+if TYPE_CHECKING:
+    from lmstack.app.inspect.inspection import Inspection
+    from lmstack.app.server.access import KeyEntry
+    from lmstack.app.server.command_answers import CommandDoor
+    from lmstack.app.server.serve import Service
+    from lmstack.engine import EngineConfig
+    from lmstack.rag import UpdateResult
+    from lmstack.registry import Broken, LoadedModel, ModelFolder
+    from lmstack.safety import AuditReport
+    from lmstack.text import Finding, Tokenizer
+
+__all__ = [
+    "DEFAULT_EMBEDDER",
+    "DEFAULT_MODEL",
+    "PURPOSES",
+    "as_json",
+    "audit_path",
+    "broken_models",
+    "checks",
+    "close",
+    "command_identity",
+    "command_socket",
+    "embedder",
+    "embedder_for",
+    "examine",
+    "existing_folder",
+    "generator",
+    "generator_folder",
+    "home",
+    "index_of",
+    "inspect",
+    "is_remote",
+    "lazy_generator",
+    "loaded",
+    "model_to_inspect",
+    "models",
+    "pull",
+    "remote_address",
+    "remove_model",
+    "require_models",
+    "service",
+    "verify_audit",
+    "vocabulary",
+]
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+PURPOSES = {
+    DEFAULT_MODEL: "is the default for answers",
+    DEFAULT_EMBEDDER: "is the default for finding passages",
+    retrieval.DEFAULT_RERANKER: "is the default for choosing what answers",
+}
+REMOTE = ("openai", "anthropic")
+PullProgress = Callable[[str, int, int | None], None]
+
+
+def home() -> Path:
+    """The folder of models, indexes, audit logs and crash reports."""
+    from lmstack.registry.home import home as registry_home
+
+    return registry_home()
+
+
+def existing_folder(path: Path) -> Path:
+    """``path``, absolute, if it is a folder (or a single document)."""
+    if not os.path.exists(path):
+        raise NotFoundError(
+            f"there is no folder {shown(str(path))}",
+            hint="give the folder that holds your documents",
+            param="docs",
+        )
+    return Path(os.path.abspath(path))
+
+
+def index_of(docs: Path) -> Path:
+    """Where the index of a folder is kept: one for each absolute path, links resolved."""
+    name = hashlib.sha256(os.fsencode(os.path.realpath(docs))).hexdigest()[:32]
+    return home() / "indexes" / name
+
+
+def audit_path() -> Path:
+    """The log that `lmstack up` appends to."""
+    return home() / "audit" / "audit.jsonl"
+
+
+def checks(*, network: bool) -> list[Check]:
+    """Everything `lmstack doctor` looks at."""
+    found = machine_checks(home())
+    if not any(check.name == "torch" and check.status == "fail" for check in found):
+        from lmstack.registry import Store
+
+        store = Store()
+        found += store_checks(lambda: store.checked()[0], lambda: store.checked()[1], PURPOSES)
+    return [*found, *network_checks()] if network else found
+
+
+def examine(reference: str) -> list[Finding]:
+    """What there is to say about a model's tokenizer and chat template."""
+    from lmstack.app.wiring.vocabularies import examined
+
+    return examined(reference)
+
+
+def verify_audit(path: Path, expect_head: str | None) -> AuditReport:
+    from lmstack.safety import verify
+
+    return verify(path, expect_head=expect_head)
+
+
+def models() -> list[ModelFolder]:
+    from lmstack.registry import Store
+
+    return Store().models()
+
+
+def pull(reference: str, progress: PullProgress) -> ModelFolder:
+    from lmstack.registry import Store
+
+    return Store().pull(reference, progress=progress)
+
+
+def remove_model(name: str) -> None:
+    from lmstack.registry import Store
+
+    Store().remove(name)
+
+
+def inspect(reference: str) -> tuple[dict[str, Any], Inspection]:
+    """The card of a model and what its config says, without its weights."""
+    from lmstack.app.inspect.inspection import inspect_config, read_config
+    from lmstack.registry import Store
+
+    folder = Store().resolve(reference)
+    card = folder.card.to_json()
+    card.pop("files")
+    return {**card, "path": str(folder.path), "size": folder.card.size}, inspect_config(
+        read_config(folder)
+    )
+
+
+def vocabulary(name: str) -> Tokenizer:
+    """The tokenizer of a model in the store, a folder or a vocabulary file."""
+    from lmstack.app.wiring.vocabularies import vocabulary as named
+
+    return named(name)
+
+
+def model_to_inspect(reference: str) -> LoadedModel:
+    """A local model with its weights in float32, without an engine."""
+    from lmstack.registry import load
+
+    return load(reference)
+
+
+def broken_models() -> list[Broken]:
+    from lmstack.registry import Store
+
+    return Store().broken()
+
+
+def embedder(name: str | None) -> Embedder:
+    """The embedding model that ``name`` means (`embedder_wiring`), loaded when first used."""
+    return embedder_named(name)
+
+
+def embedder_of_index(
+    place: Path | str,
+    given: str | None = None,
+    sources: Sequence[Path] = (),
+    note: Callable[[str], None] = lambda _: None,
+) -> str | None:
+    """The name of the model that an index was made with, where nobody gave one; else of the one
+    that ``given`` means for it. Where there is no index that can be read, ``given``, or what suits
+    the languages of ``sources``, the documents that are to be in it; ``note`` is told of that."""
+    from lmstack.rag import Index
+
+    try:
+        with Index.open(place, create=False) as index:
+            status = index.status(check=False)
+    except LmstackError:
+        return embedder_for(sources, note) if given is None and sources else given
+    if given is None:
+        return shaped_name(status.embedder, status.embedder_digest)
+    return name_for_index(given, status.embedder_digest)
+
+
+def generator(
+    name: str | None,
+    weights: str | None = None,
+    draft: str | None = None,
+    engine: EngineConfig | None = None,
+) -> ChatModel:
+    """The language model: remote if its name says so, else local and loaded, its weights in the
+    form ``weights``. ``draft``: a smaller one that drafts for it; ``engine``: of a local one."""
+    wanted = name or DEFAULT_MODEL
+    if is_remote(wanted):
+        provider, _, model = wanted.partition(":")
+        return _remote(provider, model)
+    folder = generator_folder(wanted)
+    from lmstack.serve import LocalModel
+
+    smaller = None if draft is None else generator_folder(draft)
+    return LocalModel.load(folder, weights=weights, draft=smaller, engine=engine)
+
+
+def lazy_generator(name: str | None, weights: str | None = None) -> ChatModel:
+    """As `generator`, loaded when it is first asked."""
+    wanted = name or DEFAULT_MODEL
+    if is_remote(wanted):
+        return generator(name, weights)
+    from lmstack.app.wiring.lazy_model import LazyModel
+    from lmstack.registry import Store
+    from lmstack.registry.packed import own_form, served_digest
+    from lmstack.serve.forms import usual_form
+
+    folder = generator_folder(wanted)
+    form = weights or usual_form(folder, Store().root)
+    digest = served_digest(folder, form, own_form(folder))
+    info = ModelInfo(folder.name, digest, parameters=folder.card.parameters)
+    return LazyModel(info, partial(generator, name, weights))
+
+
+def generator_folder(name: str) -> ModelFolder:
+    """The folder of a local language model, without loading it."""
+    from lmstack.registry import Store
+
+    folder = Store().resolve(name)
+    if folder.kind != "generate":
+        raise InputError(
+            f"{folder.name} is a model of the kind {folder.kind} and cannot answer",
+            hint=f"--model {DEFAULT_MODEL}",
+            param="model",
+        )
+    return folder
+
+
+def require_models(
+    model: str | None,
+    embedder_name: str | None,
+    weights: str | None = None,
+    draft: str | None = None,
+) -> None:
+    """All models are here, before anything slow begins."""
+    wanted = model or DEFAULT_MODEL
+    if not is_remote(wanted):
+        generator_folder(wanted)
+    for option, value in (("weights", weights), ("draft", draft)):
+        if value is not None and is_remote(wanted):
+            raise InputError(
+                f"--{option} is for a model on this machine, and {wanted} is not",
+                hint="leave it out",
+                param=option,
+            )
+    if draft is not None:
+        generator_folder(draft)
+    embedder(embedder_name)
+
+
+def is_remote(name: str) -> bool:
+    """``openai:NAME`` or ``anthropic:NAME``: requests leave this machine."""
+    provider, _, model = name.partition(":")
+    return provider in REMOTE and bool(model)
+
+
+def _remote(provider: str, model: str) -> ChatModel:
+    from lmstack.core.remote import AnthropicModel, OpenAIModel
+
+    kind = OpenAIModel if provider == "openai" else AnthropicModel
+    return kind(model, base_url=remote_address(provider))
+
+
+def remote_address(provider: str) -> str | None:
+    """Of another server with the provider's API, where the environment names one, as for the
+    provider's own SDK."""
+    return os.environ.get(f"{provider.upper()}_BASE_URL") or None
+
+
+def service(
+    docs: Path,
+    *,
+    model: str | None,
+    embedder_name: str | None,
+    weights: str | None = None,
+    draft: str | None = None,
+    also: Sequence[str] = (),
+    engine: Mapping[str, Any] | None = None,
+    api_keys: tuple[str, ...],
+    key_entries: tuple[KeyEntry, ...] = (),
+    local: bool,
+    uploads: bool = False,
+    note: Callable[[str], None] = lambda _: None,
+    settled: Callable[[UpdateResult], None] = lambda _: None,
+) -> Service:
+    """Load the models and put everything that `lmstack up` serves together.
+
+    ``engine``: settings of every engine that differ from what is usual. ``local``: only this
+    machine can ask, so requests under other host names are refused. ``note`` is told what is
+    done without, ``settled`` what each round over the folder did.
+    """
+    from lmstack.app.wiring.serving import build_service
+    from lmstack.engine import EngineConfig
+    from lmstack.serve.http import LOCAL_HOSTS
+
+    config = EngineConfig.from_mapping(engine or {})
+    chat = generator(model, weights, draft, config)
+    beside = tasks.load_also(also, config)
+
+    def close_all() -> None:
+        close(chat)
+        beside.close()
+
+    return build_service(
+        folder=docs,
+        index_dir=index_of(docs),
+        audit_path=audit_path(),
+        model=chat,
+        embedder=loaded(embedder(embedder_of_index(index_of(docs), embedder_name, [docs], note))),
+        embedder_named=lambda name: loaded(embedder(name)),
+        reranker=retrieval.answer_reranker(note),
+        also=beside,
+        api_keys=api_keys,
+        key_entries=key_entries,
+        uploads=uploads,
+        settled=settled,
+        allowed_hosts=LOCAL_HOSTS if local else ("*",),
+        close_model=close_all,
+        door=_command_door(docs, model, embedder_name, weights),
+    )
+
+
+def command_identity(
+    docs: Path, model: str | None, embedder_name: str | None, weights: str | None
+) -> dict[str, Any] | None:
+    """What has to be equal for two processes to find the same answers in ``docs``; None where
+    models are elsewhere: the environment of each process says where."""
+    wanted = model or DEFAULT_MODEL
+    if is_remote(wanted) or is_remote_embedder(embedder_name):
+        return None
+    return {
+        "version": lmstack.__version__,
+        "folder": os.path.realpath(docs),
+        "model": generator_folder(wanted).digest,
+        "weights": weights,
+        "embedder": embedder_name,
+    }
+
+
+def command_socket(docs: Path) -> Path | None:
+    """Where a server of ``docs`` answers commands; None where none can."""
+    return socket_path(home(), index_of(docs))
+
+
+def _command_door(
+    docs: Path, model: str | None, embedder_name: str | None, weights: str | None
+) -> CommandDoor | None:
+    from lmstack.app.server.command_answers import CommandDoor
+
+    identity = command_identity(docs, model, embedder_name, weights)
+    path = command_socket(docs)
+    return None if identity is None or path is None else CommandDoor(path, identity)
+
+
+def loaded(model: Embedder) -> Embedder:
+    """``model`` with its weights in memory, if it was lazy."""
+    load = getattr(model, "load", None)
+    return load() if load is not None else model
+
+
+def close(model: ChatModel) -> None:
+    """Free a model that holds threads or memory; others have nothing to free."""
+    closer = getattr(model, "close", None)
+    if closer is not None:
+        closer()
+
+
+def as_json(value: Any) -> Any:
+    """A dataclass of results as what JSON can hold."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,197 @@
+"""Which class plays which part where a command works on documents: an index, and answers from it.
+
+Like `wiring`, imports what it wires when it is called. Does not cover what `lmstack up` serves.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmstack.app import wiring
+from lmstack.app.cli import indexing
+from lmstack.app.cli.output import Output
+from lmstack.app.server.command_client import RunningServer, find_server
+from lmstack.app.wiring.embedders import say_where_texts_go
+from lmstack.core import (
+    ChatModel,
+    Delta,
+    ModelInfo,
+    NotFoundError,
+    Request,
+    Reranker,
+    shown,
+)
+
+if TYPE_CHECKING:
+    from lmstack.rag import Answerer, Index, IndexView
+    from lmstack.rag.catalogue.vector_blob import VectorForm
+    from lmstack.rag.updating.update import Elsewhere
+
+__all__ = [
+    "Overheard",
+    "answering",
+    "machines",
+    "open_index",
+    "open_source",
+    "running_server",
+]
+
+# How long a command waits for another one that is writing to the same index.
+LOCK_TIMEOUT_S = 5.0
+
+
+@contextmanager
+def open_index(
+    folder: Path | str,
+    embedder_name: str | None,
+    *,
+    create: bool,
+    rebuild: bool = False,
+    embeds: bool = True,
+    chunking: Mapping[str, Any] | None = None,
+    vectors: VectorForm | None = None,
+    sources: Sequence[Path] = (),
+    note: Callable[[str], None] = lambda _: None,
+) -> Iterator[Index]:
+    """An index; without ``embeds`` no embedding model is needed, and none is loaded.
+    ``chunking``: what changes in how documents are cut (`ChunkConfig`);
+    ``vectors``: how a new index keeps them. ``sources``: what goes into it, which chooses the
+    model of a new one where none is named; ``note`` is told of that."""
+    from lmstack.rag import Index, IndexConfig
+
+    if isinstance(folder, Path) and not create and not folder.exists():
+        raise NotFoundError(
+            f"there is no index at {shown(str(folder))}",
+            hint=f"lmstack index add --index {shlex.quote(str(folder))} DIR",
+            param="index",
+        )
+    model = None
+    if embeds:
+        name = embedder_name
+        if not rebuild:
+            name = wiring.embedder_of_index(folder, name, sources, note)
+        elif name is None and sources:
+            name = wiring.embedder_for(sources, note)
+        model = wiring.embedder(name)
+    config = IndexConfig(vectors=vectors, lock_timeout_s=LOCK_TIMEOUT_S)
+    with Index.open(folder, model, create, config=config, rebuild=rebuild) as index:
+        if chunking:
+            index.choose_chunking(**chunking)
+        yield index
+
+
+def machines(
+    index: Index, embedder_name: str | None, address: str | None, copies: int
+) -> Elsewhere | None:
+    """What reads and embeds for ``index`` on the Ray cluster at ``address``; None without."""
+    if address is None:
+        return None
+    from lmstack.rag.updating.bulk import RayConfig, RayMachines
+
+    config = RayConfig(address="" if address == "local" else address, copies=copies)
+    digest = index.status(check=False).embedder_digest
+    name = wiring.embedder_of_index(index.place, embedder_name)
+    return RayMachines(partial(wiring.embedder, name), digest, config)
+
+
+@contextmanager
+def open_source(
+    out: Output,
+    docs: Path | None,
+    index: Path | str | None,
+    embedder_name: str | None,
+    *,
+    rebuild: bool = False,
+    embeds: bool = True,
+) -> Iterator[Index]:
+    """The index of ``--docs``, brought up to date, or that of ``--index`` as it is."""
+    say_where_texts_go(out, embedder_name)
+    # Not --rebuild: the documents indexed so far would be indexed once more.
+    out.interrupted = ("the index is kept", out.again(without=["--rebuild"]))
+    if docs is None:
+        assert index is not None
+        with open_index(
+            index, embedder_name, create=False, rebuild=rebuild, embeds=embeds
+        ) as opened:
+            yield opened
+            indexing.tell_of_store(out, opened)
+        return
+    source = wiring.existing_folder(docs)
+    folder = wiring.index_of(source)
+    out.detail(f"the index of {docs} is {folder}")
+    with open_index(
+        folder, embedder_name, create=True, rebuild=rebuild, sources=[source], note=out.note
+    ) as opened:
+        with (
+            out.timed("indexing"),
+            indexing.shown_progress(out, f"Indexing {docs}") as progress,
+        ):
+            result = opened.update([source], progress=progress)
+        indexing.tell_of_problems(out, result, progress)
+        # Not at every question: who has been told once can look it up.
+        if result.changed_anything or not opened.documents():
+            indexing.tell_of_not_read(out, result, f"--docs {shlex.quote(str(docs))}")
+        yield opened
+        indexing.tell_of_store(out, opened)
+
+
+def running_server(
+    docs: Path, model: str | None, embedder_name: str | None, weights: str | None
+) -> RunningServer | None:
+    """The `lmstack up` that answers for a command with these options, if one is running: one of
+    the same user, version, folder and models."""
+    path = wiring.command_socket(docs)
+    if path is None or not path.exists():
+        return None
+    wanted = wiring.command_identity(docs, model, embedder_name, weights)
+    if wanted is None:
+        return None
+    if embedder_name is None:  # then the one that the index was made with, whoever names it
+        del wanted["embedder"]
+    return find_server(path, wanted)
+
+
+@contextmanager
+def answering(
+    index: IndexView,
+    reranker: Reranker | None,
+    model: str | None,
+    num_passages: int | None,
+    weights: str | None = None,
+    wishes: Mapping[str, str] | None = None,
+) -> Iterator[tuple[Answerer, list[Request]]]:
+    """An answerer over ``index``, and the list of what it asks the model. ``num_passages``: None
+    for as many as the defaults find; ``wishes``: fields of `AnswerWishes`."""
+    from lmstack.app.wiring.usual_answers import usual_answers
+    from lmstack.rag import Answerer, AnswerWishes
+
+    heard = Overheard(wiring.lazy_generator(model, weights))
+    config = usual_answers(heard.info).wished(AnswerWishes.from_mapping(wishes or {}))
+    if num_passages is not None:
+        passages = min(num_passages, config.passages)
+        config = config.replace(retrieve=num_passages, passages=passages)
+    try:
+        yield Answerer(index, heard, config, reranker=reranker), heard.requests
+    finally:
+        wiring.close(heard.model)
+
+
+class Overheard:
+    """A model that keeps what it was asked, for `--explain`."""
+
+    def __init__(self, model: ChatModel) -> None:
+        self.model = model
+        self.requests: list[Request] = []
+
+    @property
+    def info(self) -> ModelInfo:
+        return self.model.info
+
+    def stream(self, request: Request) -> AsyncIterator[Delta]:
+        self.requests.append(request)
+        return self.model.stream(request)

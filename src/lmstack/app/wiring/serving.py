@@ -1,0 +1,173 @@
+"""What `lmstack up` serves: models and a folder behind guards, as one HTTP app.
+
+    /v1 MODEL    the language model                                guarded, audited
+    /v1 FOLDER   cited answers, as a chat model                    guarded, audited
+    the page     cited answers                                     guarded, audited
+    /v1 ...      what else was asked for; what writes is           guarded, audited
+
+An answer from documents leaves two runs of records when it asks the language model: one for the
+question, one for the prompt with the passages, under one request id; one that is quoted without
+asking the model leaves the first. Does not cover the socket
+(`server`) or where models come from (`wiring`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lmstack.app.formats import printable
+from lmstack.app.page.routes import PUBLIC_PATHS, add_page
+from lmstack.app.server.access import Access, KeyEntry, ScopedModel
+from lmstack.app.server.command_answers import COMMAND, CommandDoor, open_server
+from lmstack.app.server.serve import Service
+from lmstack.app.server.uploads import Uploads
+from lmstack.app.server.workspace import Workspace, WorkspaceConfig
+from lmstack.app.wiring.tasks import Also
+from lmstack.app.wiring.usual_answers import usual_answers
+from lmstack.core import ChatModel, Delta, Embedder, ModelInfo, Request, Reranker
+from lmstack.rag import AnswerTokenizer, AnswerWishes, GroundedModel, UpdateResult
+from lmstack.safety import AuditLog, GuardedModel, Limits, RateLimiter
+from lmstack.serve import create_app
+
+__all__ = ["build_service", "served_name"]
+
+# Passages may hold anything that a file can; what no person can see is still refused.
+PASSAGE_GUARDS = ("hidden_text", "invalid_unicode")
+
+
+def build_service(
+    *,
+    folder: Path,
+    index_dir: Path,
+    audit_path: Path,
+    model: ChatModel,
+    embedder: Embedder,
+    embedder_named: Callable[[str], Embedder] | None = None,
+    reranker: Reranker | None = None,
+    api_keys: tuple[str, ...],
+    key_entries: tuple[KeyEntry, ...] = (),
+    allowed_hosts: tuple[str, ...],
+    close_model: Callable[[], None],
+    also: Also | None = None,
+    uploads: bool = False,
+    door: CommandDoor | None = None,
+    settled: Callable[[UpdateResult], None] = lambda _: None,
+) -> Service:
+    """Everything loaded and wired; indexing starts in the background. ``uploads``: people may
+    add files to ``folder``. ``door``: where commands of this user are answered. ``settled`` is
+    told what each round over the folder did."""
+    also = also or Also()
+    audit, limits = AuditLog(audit_path), Limits()
+    limiter = RateLimiter(limits)
+    access = Access(api_keys, key_entries, {COMMAND})
+    scoped = ScopedModel(model, access)
+    guarded = GuardedModel(scoped, limits=limits, audit=audit, limiter=limiter)
+    reading = GuardedModel(
+        scoped, limits=limits, audit=audit, limiter=limiter, guards=PASSAGE_GUARDS
+    )
+    doors = RateLimiter(limits)  # a question is counted once: where it comes in
+
+    def guard(answers: ChatModel) -> ChatModel:
+        return GuardedModel(answers, limits=limits, audit=audit, limiter=doors)
+
+    workspace = Workspace(
+        folder,
+        index_dir,
+        model=reading,
+        embedder=embedder,
+        reranker=reranker,
+        config=WorkspaceConfig(answer=usual_answers(model.info)),
+        guard=guard,
+        access=access,
+        uploads=_uploads(folder, access) if uploads else None,
+        embedder_named=embedder_named,
+        settled=settled,
+    )
+    name = served_name(folder, model.info.name)
+    grounded = DocumentsModel(workspace, name, getattr(model, "tokenizer", None))
+    app = create_app(
+        models={
+            name: guard(grounded),
+            model.info.name: guarded,
+            **{each: guard(ScopedModel(w, access)) for each, w in also.writers.items()},
+        },
+        embedders={embedder.info.name: embedder},
+        rerankers=also.rerankers,
+        classifiers=also.classifiers,
+        task_models=also.scorers,
+        from_documents=[name],
+        tokenizers=_tokenizers(model, embedder, *also.writers.values()),
+        api_keys=api_keys,
+        key_digests=access.digests,
+        operator_digests=access.owner_digests,
+        metrics=_engine_metrics(model),
+        allowed_hosts=allowed_hosts,
+        public_paths=PUBLIC_PATHS,
+    )
+    add_page(app, workspace=workspace, record=audit.append)
+    workspace.start_indexing()
+    commands = None if door is None else open_server(door, workspace)
+
+    def close() -> None:
+        if commands is not None:
+            commands.close()
+        workspace.close()
+        close_model()
+
+    return Service(app, close=close, stopping=app.state.serving.stopping.set)
+
+
+def _uploads(folder: Path, access: Access) -> Uploads:
+    """A folder that cannot be written to ends the start, not the indexing."""
+    uploads = Uploads(folder, access)
+    uploads.prepare()
+    return uploads
+
+
+class DocumentsModel:
+    """Cited answers as a chat model, to each client from the documents that it may see."""
+
+    def __init__(
+        self, workspace: Workspace, name: str, tokenizer: AnswerTokenizer | None = None
+    ) -> None:
+        inner = workspace.model.info
+        self.info = ModelInfo(name, inner.digest, inner.context_length)
+        self._workspace = workspace
+        self._tokenizer = tokenizer
+
+    def stream(self, request: Request) -> AsyncIterator[Delta]:
+        answerer = self._workspace.answerer_of(
+            request.client, wishes=AnswerWishes.from_mapping(request.wishes)
+        )
+        grounded = GroundedModel(answerer, self.info.name, tokenizer=self._tokenizer)
+        return grounded.stream(request)
+
+
+def served_name(folder: Path, taken: str) -> str:
+    """A model name that people recognize: the folder's, unless it has none to give."""
+    name = printable(folder.name, one_line=True).strip()
+    if not name or name == taken:
+        return f"{name}-documents" if name else "documents"
+    return name
+
+
+def _tokenizers(*parts: ChatModel | Embedder) -> dict[str, Any]:
+    """Local models bring a tokenizer, remote ones do not."""
+    found = {part.info.name: getattr(part, "tokenizer", None) for part in parts}
+    return {name: tokenizer for name, tokenizer in found.items() if tokenizer is not None}
+
+
+def _engine_metrics(model: ChatModel) -> Callable[[], Mapping[str, float]] | None:
+    """Figures of the engine for /metrics, where the model has one."""
+    stats = getattr(model, "stats", None)
+    if stats is None:
+        return None
+
+    def figures() -> Mapping[str, float]:
+        values = dataclasses.asdict(stats())
+        return {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
+
+    return figures

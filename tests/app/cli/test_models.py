@@ -1,0 +1,198 @@
+"""`lmstack pull`, `models` and `inspect`, on models small enough to make on the spot."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from lmstack.app import wiring
+from lmstack.app.inspect.inspection import inspect_config
+from lmstack.model import Transformer, TransformerConfig
+from lmstack.registry import ModelFolder, Store
+
+if TYPE_CHECKING:
+    from tests.app.conftest import Run
+
+CONFIG = TransformerConfig(
+    vocab_size=40,
+    hidden_size=16,
+    intermediate_size=24,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=4,
+    max_positions=64,
+    tie_embeddings=True,
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder as transformers writes it."""
+    from lmstack.model import write_folder
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    torch.manual_seed(0)
+    write_folder(Transformer(CONFIG), folder)
+    tokenizer = {
+        "version": "1.0",
+        "model": {"type": "WordLevel", "vocab": {"a": 0, "<unk>": 1}, "unk_token": "<unk>"},
+        "added_tokens": [],
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "tokenizer_config.json").write_text("{}")
+    return folder
+
+
+def test_a_folder_can_be_pulled_listed_and_removed(run: Run, home: Path, tiny: Path) -> None:
+    [pulled] = run("pull", str(tiny), "--json").json
+    assert (pulled["name"], pulled["kind"]) == ("tiny", "generate")
+    assert run("models", "--json").json == [pulled]
+    assert run("models", "rm", "tiny").code == 0
+    assert run("models", "--json").json == []
+    assert tiny.exists()
+
+
+def test_pull_prints_size_licence_and_digest(run: Run, tiny: Path) -> None:
+    line = run("pull", str(tiny)).out
+    assert "licence: not stated" in line
+    assert "kB" in line
+    assert "sha256:" in line
+
+
+def test_pull_without_a_name_gets_all_defaults(
+    run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def pull(name: str, progress: object) -> ModelFolder:
+        asked.append(name)
+        return Store().resolve(tiny)
+
+    monkeypatch.setattr(wiring, "pull", pull)
+    assert run("pull").code == 0
+    assert asked == list(wiring.PURPOSES)
+    assert {wiring.DEFAULT_MODEL, wiring.DEFAULT_EMBEDDER} < {*asked}
+
+
+def test_ctrl_c_while_pulling_says_that_the_part_is_kept(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pull(name: str, progress: object) -> ModelFolder:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(wiring, "pull", pull)
+    ran = run("pull", "all-minilm-l6-v2")
+    assert ran.code == 130
+    assert "go on:   lmstack pull all-minilm-l6-v2" in ran.err
+
+
+def test_a_model_that_is_not_there_cannot_be_removed_and_the_list_is_named(run: Run) -> None:
+    assert run("models", "rm", "nope").err.splitlines() == [
+        "error: the model 'nope' is not in the store",
+        "try:   lmstack models lists those that are",
+    ]
+
+
+def test_a_mistyped_model_names_the_nearest(run: Run) -> None:
+    ran = run("pull", "smollm2-135m-instuct")
+    assert ran.code == 1
+    assert "smollm2-135m-instruct" in ran.err.splitlines()[1]
+
+
+def test_a_full_disk_while_pulling_is_an_error_and_leaves_no_model(
+    run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    ran = run("pull", str(tiny))
+    assert ran.code == 1
+    assert "No space left" in ran.err
+    assert run("models", "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.gguf", b""),
+        ("text.gguf", b"this is no model at all"),
+        ("cut.gguf", b"GGUF\x03\x00\x00\x00" + b"\xff" * 16),
+        ("weights.pt", b"\x80\x02}q\x00."),
+    ],
+)
+def test_a_wrong_model_file_is_an_error_that_names_it(
+    run: Run, tmp_path: Path, name: str, content: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    for command in ("inspect", "pull"):
+        ran = run(command, str(path))
+        assert ran.code == 1, (command, ran.err)
+        assert name in ran.err, command
+        assert ran.err.startswith("error: "), command
+
+
+@pytest.mark.parametrize("broken", ["{", "[]", '{"model_type": "nothing"}', "{}"])
+def test_a_folder_with_a_wrong_config_is_an_error(
+    run: Run, tmp_path: Path, tiny: Path, broken: str
+) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny, folder)
+    (folder / "config.json").write_text(broken)
+    ran = run("inspect", str(folder))
+    assert ran.code == 1
+    assert ran.err.startswith("error: ")
+    assert str(folder) in ran.err
+
+
+def test_inspect_counts_what_the_module_has(run: Run, tiny: Path) -> None:
+    found = run("inspect", str(tiny), "--json").json
+    real = sum(p.numel() for p in Transformer(CONFIG).parameters())
+    assert found["total_parameters"] == real == sum(found["parameters"].values())
+    assert found["weights_bytes"]["float32"] == 4 * real
+    assert found["kv_bytes_per_token"]["bfloat16"] == 2 * 2 * 2 * 4 * 2
+    assert found["digest"].startswith("sha256:")
+
+
+def test_inspect_reads_no_weights(run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr("lmstack.model.folder.FolderTensors", refuse)
+    monkeypatch.setattr("lmstack.model.loading.load_module", refuse)
+    assert run("inspect", str(tiny)).code == 0
+
+
+def test_a_model_far_larger_than_memory_can_be_inspected() -> None:
+    huge = CONFIG.replace(
+        vocab_size=128_256, hidden_size=16_384, intermediate_size=53_248, num_layers=126,
+        num_heads=128, num_kv_heads=8, head_dim=128, max_positions=131_072, tie_embeddings=False,
+    )  # fmt: skip
+    # Llama 3.1 405B, as its makers count it.
+    assert inspect_config(huge).total == 405_853_388_800
+
+
+def test_an_encoder_has_no_kv_cache() -> None:
+    encoder = CONFIG.replace(causal=False, head="none", tie_embeddings=False)
+    assert set(inspect_config(encoder).kv_bytes_per_token.values()) == {0}
+
+
+def test_a_broken_entry_is_found_by_doctor_and_removed_by_models_rm(
+    run: Run, home: Path, tiny: Path
+) -> None:
+    run("pull", str(tiny))
+    (home / "models" / "tiny" / "model.safetensors").write_bytes(b"short")
+    checks = {c["name"]: c for c in run("doctor", "--json").json["checks"]}
+    assert checks["model tiny"]["status"] == "warn"
+    assert checks["model tiny"]["fix"] == "lmstack models rm tiny"
+    assert run("models", "rm", "tiny").code == 0
+    assert not (home / "models" / "tiny").exists()
