@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lmstack.rag.documents import Block, ProblemError
 from lmstack.rag.formats.language import detect_language
-from lmstack.rag.reading.load import FORMATS, LoadConfig, parse_document, read_file
+from lmstack.rag.formats.load import FORMATS, LoadConfig, parse_document, read_file
 
 LENGTHS = ((20, 40), (40, 80), (80, 160), (160, 400))
 EACH = 60

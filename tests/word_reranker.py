@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.core import ModelInfo
-from lmstack.rag.answers.confidence import Calibration
+from lmstack.rag.answer.confidence import Calibration
 
 __all__ = ["CALIBRATION", "WordReranker"]
 

@@ -39,7 +39,7 @@ NOT_RUN = {
     "make bench": "minutes to hours; tests/benchmarks runs each target with QUICK=1",
     "python benchmarks/": "minutes to hours; tests/benchmarks runs them with QUICK=1",
     "pip install -e .": "it would replace the lmstack that is tested; quickstart.md installs one",
-    "ray://head:10001": "needs a cluster; tests/rag/test_bulk.py runs two local processes",
+    "ray://head:10001": "needs a cluster; tests/rag/ingest/test_bulk.py runs two local processes",
     "openai:MODEL": "asks a provider; tests/core/test_remote.py talks to a local one",
 }
 # Commands whose placeholder names nothing: they end with an error that says so.

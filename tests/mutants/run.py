@@ -1,6 +1,6 @@
 """Break the code on purpose, one small fault at a time, and see whether the tests notice.
 
-    make mutants                         200 faults of engine, safety, rag/updating and serve
+    make mutants                         200 faults of engine, safety, rag/ingest and serve
     make mutants MUTANTS=all             all of them, which takes days
     make mutants MODULES="safety serve"  of these modules alone
 
@@ -55,8 +55,8 @@ MODULES = {
     "engine": Module(("src/lmstack/engine/*.py",), ("tests/engine",)),
     "safety": Module(("src/lmstack/safety/*.py",), ("tests/safety",)),
     "updating": Module(
-        ("src/lmstack/rag/updating/*.py",),
-        ("tests/rag/updating", "tests/rag/test_index.py", "tests/rag/test_bulk.py"),
+        ("src/lmstack/rag/ingest/*.py",),
+        ("tests/rag/ingest", "tests/rag/test_index.py", "tests/rag/ingest/test_bulk.py"),
     ),
     "serve": Module(("src/lmstack/serve/*.py", "src/lmstack/serve/tasks/*.py"), ("tests/serve",)),
 }

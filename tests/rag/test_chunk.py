@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lmstack.core import InputError
 from lmstack.rag.chunk import ChunkConfig, embedded_text
 from lmstack.rag.chunking import chunk_document
-from lmstack.rag.reading.load import ProblemError, parse_document
+from lmstack.rag.formats.load import ProblemError, parse_document
 
 _PIECES = st.sampled_from(
     [

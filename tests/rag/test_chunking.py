@@ -13,7 +13,7 @@ from lmstack.core import InputError, ScriptedModel
 from lmstack.rag.chunk import ChunkConfig, embedded_text
 from lmstack.rag.chunking import Chunker, ContextWriter, chunk_document
 from lmstack.rag.documents import Block, Document, Section
-from lmstack.rag.reading.load import ProblemError, parse_document
+from lmstack.rag.formats.load import ProblemError, parse_document
 
 _PIECES = st.sampled_from(
     [

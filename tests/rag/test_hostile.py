@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from lmstack.rag.chunking import chunk_document
-from lmstack.rag.reading.load import parse_document
+from lmstack.rag.formats.load import parse_document
 
 _LINE = "a line of ordinary words and signs\n"
 _SHAPES: dict[str, Callable[[int], str]] = {

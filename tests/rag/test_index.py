@@ -16,7 +16,7 @@ from lmstack.core import FormatError, InputError, NotFoundError, ScriptedModel, 
 from lmstack.rag import ChunkConfig, ContextWriter, Index, IndexConfig, LoadConfig
 from lmstack.rag.catalogue.sqlite import FILE_NAME
 from lmstack.rag.filters import parse_condition
-from lmstack.rag.updating.reading import Reader
+from lmstack.rag.ingest.reading import Reader
 
 
 @pytest.fixture
@@ -88,9 +88,9 @@ def test_new_times_alone_change_nothing(index, docs, embedder):
 
 
 def test_unchanged_old_files_are_not_read_again(index, docs, monkeypatch):
-    monkeypatch.setattr("lmstack.rag.updating.plan._RACY_NS", -(10**18))
+    monkeypatch.setattr("lmstack.rag.ingest.plan._RACY_NS", -(10**18))
     index.update([docs])
-    monkeypatch.setattr("lmstack.rag.updating.plan.read_file", None)
+    monkeypatch.setattr("lmstack.rag.ingest.plan.read_file", None)
     assert index.scan().unchanged == 3
     with pytest.raises(TypeError):
         index.scan(thorough=True)
@@ -195,12 +195,12 @@ def test_too_large_file_is_reported(tmp_path, docs, embedder):
 
 def test_file_that_vanishes_while_indexing_is_simply_gone(index, docs, monkeypatch):
     def vanish(path: Path, config: LoadConfig) -> object:
-        from lmstack.rag.reading.load import read_file
+        from lmstack.rag.formats.load import read_file
 
         Path(path).unlink(missing_ok=True)
         return read_file(path, config)
 
-    monkeypatch.setattr("lmstack.rag.updating.reading.read_file", vanish)
+    monkeypatch.setattr("lmstack.rag.ingest.reading.read_file", vanish)
     result = index.update([docs])
     assert {p.kind for p in result.problems} == {"vanished"}
     monkeypatch.undo()
@@ -403,7 +403,7 @@ def test_rebuild_changes_the_embedder(index, docs, make_embedder):
 def test_other_chunk_size_makes_every_document_a_changed_one(
     index, docs, embedder, racy_ns, monkeypatch
 ):
-    monkeypatch.setattr("lmstack.rag.updating.plan._RACY_NS", racy_ns)
+    monkeypatch.setattr("lmstack.rag.ingest.plan._RACY_NS", racy_ns)
     index.update([docs])
     config = IndexConfig(chunking=ChunkConfig(target_tokens=24))
     with Index.open(index.folder, embedder, config=config) as other:
@@ -592,7 +592,7 @@ def test_what_was_read_before_a_slow_file_is_found_while_that_is_parsed(index, d
             found.append(len(_paths(index)))
             yield last
 
-    monkeypatch.setattr("lmstack.rag.updating.update.Reader", Slow)
+    monkeypatch.setattr("lmstack.rag.ingest.update.Reader", Slow)
     index.update([docs])
     assert found == [2]
     assert len(_paths(index)) == 3
@@ -611,7 +611,7 @@ def test_long_document_reports_progress_within(index, docs):
 def test_while_several_documents_are_embedded_the_longest_is_named(
     index, tmp_path, embedder, monkeypatch
 ):
-    monkeypatch.setattr("lmstack.rag.updating.update._TELL_EVERY_S", 0.001)
+    monkeypatch.setattr("lmstack.rag.ingest.update._TELL_EVERY_S", 0.001)
     embed = embedder.embed
 
     def slowly(*given):
@@ -630,7 +630,7 @@ def test_while_several_documents_are_embedded_the_longest_is_named(
 
 
 def test_huge_file_is_read_last(index, docs, monkeypatch):
-    monkeypatch.setattr("lmstack.rag.updating.plan._LARGE", 1000)
+    monkeypatch.setattr("lmstack.rag.ingest.plan._LARGE", 1000)
     (docs / "a.txt").write_text("huge " * 1000)
     seen = []
     index.update([docs], progress=seen.append)

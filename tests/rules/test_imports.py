@@ -27,6 +27,19 @@ ALLOWED: dict[str, str | set[str]] = {
     "evals": {"core"},
     "app": ALL,
 }
+# Inside `rag` a folder or file imports its own group and those above it.
+RAG_ORDER = (
+    "documents filters chunk sentences lexical words",
+    "blob_cache cached_embedder remote_embedder clusters similarity projection",
+    "formats",
+    "chunking",
+    "catalogue",
+    "ingest",
+    "retrieve",
+    "stores",
+    "place view opening index",
+    "answer",
+)
 # The package itself hands out names of every module, looked up when they are used.
 UNBOUND = ("__init__", "__main__")
 
@@ -111,6 +124,20 @@ def test_a_module_imports_only_what_the_table_allows(sources: Mapping[str, Any],
         for name, line in imported(source)
         if name.startswith("lmstack.") and part_of(name) in ALLOWED
         if part_of(name) not in {part, *allowed}
+    }
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_inside_rag_imports_run_downwards(sources: Mapping[str, Any]) -> None:
+    rank = {name: n for n, group in enumerate(RAG_ORDER) for name in group.split()}
+    inside = {name: name.split(".")[2] for name in sources if name.startswith("lmstack.rag.")}
+    assert set(inside.values()) == set(rank), "RAG_ORDER names what there is"
+    wrong = {
+        f"{sources[name].shown}:{line} imports {target}"
+        for name, own in inside.items()
+        for target, line in imported(sources[name])
+        if target in sources and target.startswith("lmstack.rag")
+        if target == "lmstack.rag" or rank[inside[target]] > rank[own]
     }
     assert not wrong, "\n".join(sorted(wrong))
 

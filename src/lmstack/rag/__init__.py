@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lmstack.rag.answers.answer import (
+    from lmstack.rag.answer.answer import (
         Answer,
         AnswerConfig,
         AnswerDone,
@@ -26,32 +26,32 @@ if TYPE_CHECKING:
         SentenceChecked,
         TextDelta,
     )
-    from lmstack.rag.answers.answerer import NOTHING, Answerer, Found
-    from lmstack.rag.answers.counting import AnswerTokenizer
-    from lmstack.rag.answers.grounded import GroundedModel
-    from lmstack.rag.answers.support import OverlapSupport, SupportScorer
+    from lmstack.rag.answer.answerer import NOTHING, Answerer, Found
+    from lmstack.rag.answer.counting import AnswerTokenizer
+    from lmstack.rag.answer.grounded import GroundedModel
+    from lmstack.rag.answer.support import OverlapSupport, SupportScorer
+    from lmstack.rag.blob_cache import BlobCache, KeptLines
+    from lmstack.rag.cached_embedder import CachedEmbedder
+    from lmstack.rag.catalogue.labels import check_labels
     from lmstack.rag.catalogue.listing import DocumentInfo
-    from lmstack.rag.catalogue.status import IndexStatus
+    from lmstack.rag.catalogue.rules import Rules
     from lmstack.rag.catalogue.verify import VerifyReport
     from lmstack.rag.chunk import Chunk, ChunkConfig
     from lmstack.rag.chunking import Chunker, ContextWriter, chunk_document
     from lmstack.rag.documents import Block, Document, Problem, Section
+    from lmstack.rag.formats.load import FORMATS, LoadConfig, load_document
     from lmstack.rag.index import Index
-    from lmstack.rag.labels import check_labels
+    from lmstack.rag.ingest.plan import Plan
+    from lmstack.rag.ingest.status import IndexStatus
+    from lmstack.rag.ingest.update import Progress, UpdateResult
+    from lmstack.rag.ingest.workers import WorkerConfig, Workers
     from lmstack.rag.opening import IndexConfig
-    from lmstack.rag.reading.ignoring import Rules
-    from lmstack.rag.reading.load import FORMATS, LoadConfig, load_document
-    from lmstack.rag.reading.workers import WorkerConfig, Workers
-    from lmstack.rag.search.followup import turns_of
-    from lmstack.rag.search.hybrid import Hit, SearchConfig
-    from lmstack.rag.search.retrieval import RetrievalConfig, Retrieved, StageTrace, Trace, preset
-    from lmstack.rag.search.retriever import Retriever
-    from lmstack.rag.search.stages.late import LateInteraction, TokenEmbedder
-    from lmstack.rag.updating.plan import Plan
-    from lmstack.rag.updating.update import Progress, UpdateResult
-    from lmstack.rag.vectors.blob_cache import BlobCache, KeptLines
-    from lmstack.rag.vectors.cached_embedder import CachedEmbedder
-    from lmstack.rag.vectors.remote_embedder import RemoteEmbedder
+    from lmstack.rag.remote_embedder import RemoteEmbedder
+    from lmstack.rag.retrieve.followup import turns_of
+    from lmstack.rag.retrieve.hybrid import Hit, SearchConfig
+    from lmstack.rag.retrieve.late import LateInteraction, TokenEmbedder
+    from lmstack.rag.retrieve.retrieval import RetrievalConfig, Retrieved, StageTrace, Trace, preset
+    from lmstack.rag.retrieve.retriever import Retriever
     from lmstack.rag.view import IndexView
 
 __all__ = [
@@ -138,37 +138,37 @@ _HOMES = {
             "SentenceChecked",
             "TextDelta",
         ),
-        "lmstack.rag.answers.answer",
+        "lmstack.rag.answer.answer",
     ),
-    **dict.fromkeys(("NOTHING", "Answerer", "Found"), "lmstack.rag.answers.answerer"),
-    "AnswerTokenizer": "lmstack.rag.answers.counting",
-    "GroundedModel": "lmstack.rag.answers.grounded",
-    **dict.fromkeys(("OverlapSupport", "SupportScorer"), "lmstack.rag.answers.support"),
+    **dict.fromkeys(("NOTHING", "Answerer", "Found"), "lmstack.rag.answer.answerer"),
+    "AnswerTokenizer": "lmstack.rag.answer.counting",
+    "GroundedModel": "lmstack.rag.answer.grounded",
+    **dict.fromkeys(("OverlapSupport", "SupportScorer"), "lmstack.rag.answer.support"),
     "DocumentInfo": "lmstack.rag.catalogue.listing",
-    "IndexStatus": "lmstack.rag.catalogue.status",
+    "IndexStatus": "lmstack.rag.ingest.status",
     "VerifyReport": "lmstack.rag.catalogue.verify",
     **dict.fromkeys(("Chunk", "ChunkConfig"), "lmstack.rag.chunk"),
     **dict.fromkeys(("Chunker", "ContextWriter", "chunk_document"), "lmstack.rag.chunking"),
     **dict.fromkeys(("Block", "Document", "Problem", "Section"), "lmstack.rag.documents"),
     "Index": "lmstack.rag.index",
-    "check_labels": "lmstack.rag.labels",
+    "check_labels": "lmstack.rag.catalogue.labels",
     "IndexConfig": "lmstack.rag.opening",
-    "Rules": "lmstack.rag.reading.ignoring",
-    **dict.fromkeys(("FORMATS", "LoadConfig", "load_document"), "lmstack.rag.reading.load"),
-    **dict.fromkeys(("WorkerConfig", "Workers"), "lmstack.rag.reading.workers"),
-    "turns_of": "lmstack.rag.search.followup",
-    **dict.fromkeys(("Hit", "SearchConfig"), "lmstack.rag.search.hybrid"),
+    "Rules": "lmstack.rag.catalogue.rules",
+    **dict.fromkeys(("FORMATS", "LoadConfig", "load_document"), "lmstack.rag.formats.load"),
+    **dict.fromkeys(("WorkerConfig", "Workers"), "lmstack.rag.ingest.workers"),
+    "turns_of": "lmstack.rag.retrieve.followup",
+    **dict.fromkeys(("Hit", "SearchConfig"), "lmstack.rag.retrieve.hybrid"),
     **dict.fromkeys(
         ("RetrievalConfig", "Retrieved", "StageTrace", "Trace", "preset"),
-        "lmstack.rag.search.retrieval",
+        "lmstack.rag.retrieve.retrieval",
     ),
-    "Retriever": "lmstack.rag.search.retriever",
-    **dict.fromkeys(("LateInteraction", "TokenEmbedder"), "lmstack.rag.search.stages.late"),
-    "Plan": "lmstack.rag.updating.plan",
-    **dict.fromkeys(("Progress", "UpdateResult"), "lmstack.rag.updating.update"),
-    **dict.fromkeys(("BlobCache", "KeptLines"), "lmstack.rag.vectors.blob_cache"),
-    "CachedEmbedder": "lmstack.rag.vectors.cached_embedder",
-    "RemoteEmbedder": "lmstack.rag.vectors.remote_embedder",
+    "Retriever": "lmstack.rag.retrieve.retriever",
+    **dict.fromkeys(("LateInteraction", "TokenEmbedder"), "lmstack.rag.retrieve.late"),
+    "Plan": "lmstack.rag.ingest.plan",
+    **dict.fromkeys(("Progress", "UpdateResult"), "lmstack.rag.ingest.update"),
+    **dict.fromkeys(("BlobCache", "KeptLines"), "lmstack.rag.blob_cache"),
+    "CachedEmbedder": "lmstack.rag.cached_embedder",
+    "RemoteEmbedder": "lmstack.rag.remote_embedder",
     "IndexView": "lmstack.rag.view",
 }
 

@@ -30,8 +30,15 @@ from lmstack.core import (
 )
 from lmstack.rag.catalogue.chunk_choice import ChunkChoice, keep_choice, read_choice
 from lmstack.rag.catalogue.duplicates import DuplicateGroup, find_duplicates
+from lmstack.rag.catalogue.labels import check_labels, read_rules
 from lmstack.rag.catalogue.listing import unreadable_labels
-from lmstack.rag.catalogue.memory import Memory, absolute_path, read_memory, source_roots
+from lmstack.rag.catalogue.memory import (
+    Memory,
+    absolute_path,
+    display_path,
+    read_memory,
+    source_roots,
+)
 from lmstack.rag.catalogue.report import ChunkReport, report_chunks
 from lmstack.rag.catalogue.rows import (
     absorb_sources,
@@ -44,24 +51,23 @@ from lmstack.rag.catalogue.rows import (
     set_source_rules,
     touch_documents,
 )
+from lmstack.rag.catalogue.rules import IGNORE_FILE, Rules
 from lmstack.rag.catalogue.spaces import (
     identity_of,
     recipe_of,
     weights_of,
 )
-from lmstack.rag.catalogue.status import IndexStatus
 from lmstack.rag.catalogue.stored_passages import StoredPassage, read_passages
 from lmstack.rag.catalogue.verify import VerifyReport, logical_content, verify_database
 from lmstack.rag.chunking import Chunker, ContextWriter
 from lmstack.rag.documents import Problem
-from lmstack.rag.labels import check_labels, read_rules
+from lmstack.rag.ingest.plan import Plan, Work, is_under, make_plan, not_found
+from lmstack.rag.ingest.reembed import Reembedder
+from lmstack.rag.ingest.scan import check_root, readable_name
+from lmstack.rag.ingest.status import IndexStatus
+from lmstack.rag.ingest.update import Elsewhere, Progress, Updater, UpdateResult
 from lmstack.rag.opening import IndexConfig, open_catalogue
-from lmstack.rag.reading.ignoring import IGNORE_FILE, Rules
-from lmstack.rag.reading.scan import check_root, readable_name
 from lmstack.rag.stores.comparison import StoreReport
-from lmstack.rag.updating.plan import Plan, Work, display_path, is_under, make_plan, not_found
-from lmstack.rag.updating.reembed import Reembedder
-from lmstack.rag.updating.update import Elsewhere, Progress, Updater, UpdateResult
 from lmstack.rag.view import IndexView, Opened
 
 __all__ = ["Index", "IndexConfig"]

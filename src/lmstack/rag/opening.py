@@ -17,9 +17,8 @@ from lmstack.core import (
     shown,
 )
 from lmstack.rag.catalogue.chunk_choice import read_choice
-from lmstack.rag.catalogue.database import Database
+from lmstack.rag.catalogue.database import Database, index_option
 from lmstack.rag.catalogue.lock import writer_lock
-from lmstack.rag.catalogue.place import index_option, index_place
 from lmstack.rag.catalogue.postgres import PostgresDatabase
 from lmstack.rag.catalogue.rows import next_revision, remove_all_documents, set_meta
 from lmstack.rag.catalogue.schema import vectors
@@ -42,10 +41,11 @@ from lmstack.rag.catalogue.vector_blob import (
     read_form,
 )
 from lmstack.rag.chunk import ChunkConfig
-from lmstack.rag.reading.load import LoadConfig
-from lmstack.rag.reading.workers import WorkerConfig
-from lmstack.rag.search.corpus import CorpusCache
-from lmstack.rag.search.hybrid import SearchConfig
+from lmstack.rag.formats.load import LoadConfig
+from lmstack.rag.ingest.workers import WorkerConfig
+from lmstack.rag.place import index_place
+from lmstack.rag.retrieve.corpus import CorpusCache
+from lmstack.rag.retrieve.hybrid import SearchConfig
 from lmstack.rag.stores.keeping import StoreKeeper
 from lmstack.rag.view import Opened
 

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from lmstack.core import Embedder, InputError, NotFoundError, StoreError, shown
 from lmstack.rag.catalogue.database import Database
 from lmstack.rag.catalogue.fields import with_absolute_paths
+from lmstack.rag.catalogue.labels import check_labels
 from lmstack.rag.catalogue.listing import (
     DocumentInfo,
     list_documents,
@@ -28,14 +29,14 @@ from lmstack.rag.catalogue.listing import (
     read_fields,
     read_spans,
 )
+from lmstack.rag.catalogue.memory import display_path
 from lmstack.rag.catalogue.spaces import Space, active_space, current_state
 from lmstack.rag.documents import Document, ProblemError
 from lmstack.rag.filters import Fields, Filter, all_of
-from lmstack.rag.labels import check_labels
-from lmstack.rag.reading.limits import LoadConfig
-from lmstack.rag.reading.load import read_file
-from lmstack.rag.search.corpus import Corpus, CorpusCache
-from lmstack.rag.search.hybrid import (
+from lmstack.rag.formats.limits import LoadConfig
+from lmstack.rag.formats.load import read_file
+from lmstack.rag.retrieve.corpus import Corpus, CorpusCache
+from lmstack.rag.retrieve.hybrid import (
     Hit,
     Mode,
     SearchConfig,
@@ -44,7 +45,6 @@ from lmstack.rag.search.hybrid import (
     run_search,
 )
 from lmstack.rag.stores.keeping import StoreKeeper
-from lmstack.rag.updating.plan import display_path
 
 __all__ = ["IndexView", "Opened"]
 

@@ -17,7 +17,7 @@ from lmstack.app.cli import output
 from lmstack.app.wiring import retrieval
 from lmstack.core import Embedder, ScriptedModel
 from lmstack.rag import NOTHING, Answerer, Index, TextDelta, UpdateResult
-from lmstack.rag.answers import confidence
+from lmstack.rag.answer import confidence
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run

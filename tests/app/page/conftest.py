@@ -39,8 +39,8 @@ from lmstack.core import (
     ScriptedModel,
 )
 from lmstack.rag import AnswerWishes
-from lmstack.rag.answers import confidence
-from lmstack.rag.answers.confidence import Calibration
+from lmstack.rag.answer import confidence
+from lmstack.rag.answer.confidence import Calibration
 from lmstack.rag.filters import Filter, parse_filter
 from lmstack.serve import create_app
 

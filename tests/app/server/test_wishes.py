@@ -24,8 +24,8 @@ from lmstack.app.server.workspace import Workspace
 from lmstack.app.wiring import retrieval, usual_answers
 from lmstack.core import InputError, ModelInfo, ScriptedModel
 from lmstack.rag import AnswerWishes, Index
-from lmstack.rag.answers import confidence
-from lmstack.rag.answers.confidence import Calibration
+from lmstack.rag.answer import confidence
+from lmstack.rag.answer.confidence import Calibration
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run

@@ -15,7 +15,7 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
 from lmstack.rag.documents import Document
-from lmstack.rag.reading.load import parse_document
+from lmstack.rag.formats.load import parse_document
 
 Draw = Callable[[Canvas], None]
 STYLES = getSampleStyleSheet()

@@ -6,7 +6,7 @@ import gzip
 
 import pytest
 
-from lmstack.rag.reading.load import ProblemError, parse_document
+from lmstack.rag.formats.load import ProblemError, parse_document
 
 
 def test_pdf_by_another_name_is_read_as_a_pdf(make):

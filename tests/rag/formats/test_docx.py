@@ -9,7 +9,7 @@ import docx
 import pytest
 
 from lmstack.rag import LoadConfig
-from lmstack.rag.reading.load import ProblemError, parse_document
+from lmstack.rag.formats.load import ProblemError, parse_document
 
 
 def saved(document):

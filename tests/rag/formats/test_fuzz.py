@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstack.rag.documents import Document
-from lmstack.rag.reading.load import ProblemError, parse_document
+from lmstack.rag.formats.load import ProblemError, parse_document
 
 
 def outcome(name: str, data: bytes) -> Document | ProblemError:

@@ -7,7 +7,7 @@ from email.message import EmailMessage
 import pytest
 
 from lmstack.rag import LoadConfig
-from lmstack.rag.reading.load import ProblemError, parse_document
+from lmstack.rag.formats.load import ProblemError, parse_document
 
 
 def mail(body="Words.", **headers):

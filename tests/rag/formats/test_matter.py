@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmstack.rag.formats.load import ProblemError, parse_document
 from lmstack.rag.formats.matter import iso_date, matter_span, read_matter
-from lmstack.rag.reading.load import ProblemError, parse_document
 
 MATTER = """---
 # about this page

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lmstack.rag.reading.load import ProblemError, parse_document
+from lmstack.rag.formats.load import ProblemError, parse_document
 
 
 def notebook(*cells):

@@ -9,7 +9,7 @@ from PIL import Image
 from reportlab.lib.utils import ImageReader
 
 from lmstack.rag import LoadConfig
-from lmstack.rag.reading.load import ProblemError, parse_document
+from lmstack.rag.formats.load import ProblemError, parse_document
 
 PROSE = (
     "The lighthouse was lit in 1844 after six years of work on a rock that the sea covers at "

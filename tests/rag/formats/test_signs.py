@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lmstack.rag.reading.load import parse_document
+from lmstack.rag.formats.load import parse_document
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import lmstack.rag.reading.load
-from lmstack.rag.reading.load import ProblemError, parse_document
+import lmstack.rag.formats.load
+from lmstack.rag.formats.load import ProblemError, parse_document
 
 PYTHON = '''import x
 
@@ -48,7 +48,7 @@ def test_decorators_and_comments_go_with_what_they_stand_above():
 
 
 def test_sections_of_real_code_are_those_of_its_syntax_tree():
-    path = Path(lmstack.rag.reading.load.__file__)
+    path = Path(lmstack.rag.formats.load.__file__)
     names = [
         node.name
         for node in ast.walk(ast.parse(path.read_text()))

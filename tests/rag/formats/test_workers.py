@@ -6,8 +6,8 @@ from email.message import EmailMessage
 
 import pytest
 
-from lmstack.rag.reading.load import parse_document
-from lmstack.rag.reading.workers import WorkerConfig, Workers
+from lmstack.rag.formats.load import parse_document
+from lmstack.rag.ingest.workers import WorkerConfig, Workers
 
 
 @pytest.fixture(scope="module")

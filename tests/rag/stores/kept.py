@@ -10,7 +10,7 @@ import numpy as np
 
 from lmstack.rag import Index
 from lmstack.rag.filters import Filter
-from lmstack.rag.search.hybrid import Mode
+from lmstack.rag.retrieve.hybrid import Mode
 from lmstack.rag.view import IndexView
 
 __all__ = ["content", "corpus", "found", "write"]

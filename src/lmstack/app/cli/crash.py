@@ -20,7 +20,7 @@ __all__ = ["place", "report_text", "write_report"]
 
 
 def place(error: BaseException) -> str:
-    """Where it happened: ``KeyError in rag/search/hybrid.py:120``."""
+    """Where it happened: ``KeyError in rag/retrieve/hybrid.py:120``."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if f"{os.sep}lmstack{os.sep}" in f.filename]
     name = type(error).__name__

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from lmstack.app.formats import columns, printable
 
 if TYPE_CHECKING:
-    from lmstack.rag.search.hybrid import Hit
-    from lmstack.rag.search.retrieval import Retrieved, Trace
+    from lmstack.rag.retrieve.hybrid import Hit
+    from lmstack.rag.retrieve.retrieval import Retrieved, Trace
 
 __all__ = ["explanation_lines"]
 

@@ -123,7 +123,7 @@ def follow(
 ) -> None:
     """Update ``index`` whenever something changes under ``paths`` (all its sources without
     them), until interrupted. An update that fails is noted, and tried again."""
-    from lmstack.rag.updating.watch import Watcher
+    from lmstack.rag.ingest.watch import Watcher
 
     roots = [str(path) for path in paths or index.status(check=False).sources]
     changed = threading.Event()

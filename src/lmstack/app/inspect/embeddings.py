@@ -16,7 +16,7 @@ from lmstack.app.wiring.embedders import say_where_texts_go
 from lmstack.core import FormatError, NotFoundError, StoreError, shown
 
 if TYPE_CHECKING:
-    from lmstack.rag.vectors.clusters import Clusters
+    from lmstack.rag.clusters import Clusters
 
 __all__ = ["Embedded", "Looked", "embedded", "save"]
 
@@ -112,24 +112,24 @@ class Looked:
         )
 
     def compare(self, metric: Literal["cosine", "dot", "euclidean"]) -> None:
-        from lmstack.rag.vectors.similarity import similarities
+        from lmstack.rag.similarity import similarities
 
         self.metric = metric
         self.matrix = similarities(self.found.vectors, self.found.vectors, metric)
 
     def group(self, count: int | None) -> None:
-        from lmstack.rag.vectors.clusters import cluster, telling_words
+        from lmstack.rag.clusters import cluster, telling_words
 
         self.clusters = cluster(self.found.vectors, count)
         self.words = telling_words(self.found.texts, self.clusters.labels)
 
     def match(self, threshold: float) -> None:
-        from lmstack.rag.vectors.similarity import duplicate_groups
+        from lmstack.rag.similarity import duplicate_groups
 
         self.duplicates = duplicate_groups(self.found.vectors, threshold)
 
     def place(self) -> None:
-        from lmstack.rag.vectors.projection import project
+        from lmstack.rag.projection import project
 
         self.points, self.method = project(self.found.vectors)
 

@@ -16,7 +16,7 @@ from lmstack.app.server.uploads import Uploads
 from lmstack.app.wiring.embedders import shaped_name
 from lmstack.core import Embedder, LmstackError
 from lmstack.rag import Index, IndexConfig, Plan, Problem, Progress, UpdateResult
-from lmstack.rag.updating.watch import Watcher
+from lmstack.rag.ingest.watch import Watcher
 
 __all__ = ["KeptIndex", "Round", "Standing", "State"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from lmstack.core import Delta, InputError, ModelInfo, Request
 from lmstack.rag import AnswerDone, Answerer, AnswerEvent, AnswerWishes, TextDelta
 from lmstack.rag.filters import Filter
-from lmstack.rag.search.followup import Turn
+from lmstack.rag.retrieve.followup import Turn
 
 __all__ = ["PageModel", "Question", "Told"]
 

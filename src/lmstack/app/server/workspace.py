@@ -51,7 +51,7 @@ from lmstack.rag import (
     UpdateResult,
 )
 from lmstack.rag.filters import Filter
-from lmstack.rag.search.followup import turns_of
+from lmstack.rag.retrieve.followup import turns_of
 from lmstack.serve.paths import without_paths
 from lmstack.serve.streams import close
 

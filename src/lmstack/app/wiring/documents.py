@@ -30,7 +30,7 @@ from lmstack.core import (
 if TYPE_CHECKING:
     from lmstack.rag import Answerer, Index, IndexView
     from lmstack.rag.catalogue.vector_blob import VectorForm
-    from lmstack.rag.updating.update import Elsewhere
+    from lmstack.rag.ingest.update import Elsewhere
 
 __all__ = [
     "Overheard",
@@ -91,7 +91,7 @@ def machines(
     """What reads and embeds for ``index`` on the Ray cluster at ``address``; None without."""
     if address is None:
         return None
-    from lmstack.rag.updating.bulk import RayConfig, RayMachines
+    from lmstack.rag.ingest.bulk import RayConfig, RayMachines
 
     config = RayConfig(address="" if address == "local" else address, copies=copies)
     digest = index.status(check=False).embedder_digest

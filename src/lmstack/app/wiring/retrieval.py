@@ -13,8 +13,8 @@ from lmstack.app.wiring.loading_ahead import RerankerAhead, loading
 from lmstack.core import NotFoundError, Reranker
 
 if TYPE_CHECKING:
-    from lmstack.rag.search.retrieval import RetrievalConfig, Searchable
-    from lmstack.rag.search.retriever import Retriever
+    from lmstack.rag.retrieve.retrieval import RetrievalConfig, Searchable
+    from lmstack.rag.retrieve.retriever import Retriever
 
 __all__ = [
     "DEFAULT_LATE",
@@ -45,7 +45,7 @@ def feasible(out: Output, config: RetrievalConfig) -> RetrievalConfig:
 
 def retriever(index: Searchable, config: RetrievalConfig) -> Retriever:
     """A retriever with the models that ``config`` needs, loaded."""
-    from lmstack.rag.search.retriever import Retriever
+    from lmstack.rag.retrieve.retriever import Retriever
 
     reranker, late = None, None
     if config.rerank_depth:

@@ -6,13 +6,14 @@ Covers transactions, locks between processes and the engine's own state. What th
 
 from __future__ import annotations
 
+import shlex
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, Protocol
 
 import sqlalchemy as sa
 
-__all__ = ["Database", "Lock"]
+__all__ = ["Database", "Lock", "index_option"]
 
 # One writer of documents at a time, and one builder of a space beside them.
 Lock = Literal["writer", "builder"]
@@ -51,3 +52,8 @@ class Database(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def index_option(place: str | Path) -> str:
+    """``--index`` with ``place``, as it is typed in a shell."""
+    return f"--index {shlex.quote(str(place))}"

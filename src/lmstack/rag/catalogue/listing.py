@@ -11,12 +11,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from lmstack.rag.catalogue.fields import all_fields, iso_time, load_fields
+from lmstack.rag.catalogue.labels import UNREADABLE, may_see
 from lmstack.rag.catalogue.memory import Key, absolute_path, source_roots
 from lmstack.rag.catalogue.schema import ACTIVE, chunks, documents, texts
 from lmstack.rag.catalogue.structure import load_blocks, load_pages, load_sections
 from lmstack.rag.documents import Document
 from lmstack.rag.filters import Fields, Filter
-from lmstack.rag.labels import UNREADABLE, may_see
 
 __all__ = [
     "DocumentInfo",

@@ -9,19 +9,21 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import sqlalchemy as sa
 
+from lmstack.rag.catalogue.rules import Rules
 from lmstack.rag.catalogue.schema import documents, exclusions, meta, problems, sources
 from lmstack.rag.documents import Problem
-from lmstack.rag.reading.ignoring import Rules
-from lmstack.rag.reading.load import Fingerprint
+from lmstack.rag.formats.load import Fingerprint
 
 __all__ = [
     "Key",
     "Known",
     "Memory",
     "absolute_path",
+    "display_path",
     "get_meta",
     "inode_key",
     "read_memory",
@@ -166,3 +168,19 @@ def read_memory(connection: sa.Connection, recipe: str) -> Memory:
         recipe,
         source_rules(connection),
     )
+
+
+def display_path(path: str, folder: str | None = None) -> str:
+    """An absolute ``path`` as it opens from ``folder``, None for the current one: relative where
+    they share more than the root of the file system."""
+    try:
+        here = folder or os.getcwd()
+    except OSError:  # the current folder was removed
+        return path
+    return _from_folder(here, path)
+
+
+@lru_cache(4096)
+def _from_folder(here: str, path: str) -> str:
+    shared = os.path.commonpath([here, path])
+    return path if shared == os.sep else os.path.relpath(path, here)

@@ -23,8 +23,7 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from lmstack.core import FormatError, InputError, NotFoundError, StoreError, require, shown
-from lmstack.rag.catalogue.database import Lock
-from lmstack.rag.catalogue.place import index_option
+from lmstack.rag.catalogue.database import Lock, index_option
 from lmstack.rag.catalogue.schema import FORMAT_VERSION, METADATA, meta
 
 __all__ = ["PostgresDatabase"]

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from lmstack.core import InputError, shown
 from lmstack.rag.catalogue.fields import dump_fields, load_fields
+from lmstack.rag.catalogue.labels import labels_of, read_rules
 from lmstack.rag.catalogue.memory import (
     Key,
     absolute_path,
@@ -28,6 +29,7 @@ from lmstack.rag.catalogue.memory import (
     source_roots,
     source_rules,
 )
+from lmstack.rag.catalogue.rules import IGNORE_FILE, Rules
 from lmstack.rag.catalogue.schema import (
     ACTIVE,
     chunks,
@@ -46,10 +48,8 @@ from lmstack.rag.catalogue.structure import dump_blocks, dump_pages, dump_sectio
 from lmstack.rag.catalogue.vector_blob import pack_vectors, read_form, unpack_vectors
 from lmstack.rag.chunk import Chunk, embedded_text
 from lmstack.rag.documents import Document, Problem
-from lmstack.rag.labels import labels_of, read_rules
-from lmstack.rag.reading.ignoring import IGNORE_FILE, Rules
-from lmstack.rag.reading.load import Fingerprint
-from lmstack.rag.search.lexical import posting_blob
+from lmstack.rag.formats.load import Fingerprint
+from lmstack.rag.lexical import posting_blob
 
 __all__ = [
     "NewDocument",

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from lmstack.core import Embedder
 from lmstack.rag.catalogue.schema import chunks, meta, postings, spaces, vectors
 from lmstack.rag.chunk import CHUNKER_VERSION, ChunkConfig
-from lmstack.rag.reading.load import PARSER_VERSION
-from lmstack.rag.search.lexical import POSTINGS_VERSION
+from lmstack.rag.formats.load import PARSER_VERSION
+from lmstack.rag.lexical import POSTINGS_VERSION
 
 __all__ = [
     "FILE_WEIGHTS",

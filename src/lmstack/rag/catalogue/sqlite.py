@@ -16,9 +16,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from lmstack.core import FormatError, IntegrityError, NotFoundError, StoreError, shown
-from lmstack.rag.catalogue.database import Lock
+from lmstack.rag.catalogue.database import Lock, index_option
 from lmstack.rag.catalogue.lock import LOCK_NAME, writer_lock
-from lmstack.rag.catalogue.place import index_option
 from lmstack.rag.catalogue.schema import FORMAT_VERSION, METADATA
 from lmstack.rag.catalogue.upgrade import upgrade
 

@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from lmstack.rag.catalogue.memory import Key, absolute_path, source_roots
+from lmstack.rag.catalogue.memory import Key, absolute_path, display_path, source_roots
 from lmstack.rag.catalogue.schema import ACTIVE, chunks, documents, vectors
 from lmstack.rag.catalogue.vector_blob import unpack_vectors
-from lmstack.rag.updating.plan import display_path
 
 __all__ = ["StoredPassage", "read_passages"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from lmstack.rag.catalogue.schema import chunks, label_rules, postings, spaces, vectors
-from lmstack.rag.search.lexical import posting_blob
+from lmstack.rag.lexical import posting_blob
 
 __all__ = ["upgrade"]
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import InputError, IntegrityError, nearest, shown
+from lmstack.rag.catalogue.database import index_option
 from lmstack.rag.catalogue.memory import get_meta
-from lmstack.rag.catalogue.place import index_option
 
 __all__ = [
     "FORM_KEY",

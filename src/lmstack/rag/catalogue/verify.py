@@ -17,13 +17,13 @@ import sqlalchemy as sa
 
 from lmstack.rag.catalogue.database import Database
 from lmstack.rag.catalogue.fields import load_fields
+from lmstack.rag.catalogue.labels import labels_of, read_rules
 from lmstack.rag.catalogue.memory import Key, absolute_path, source_roots
+from lmstack.rag.catalogue.recall import Recall
 from lmstack.rag.catalogue.schema import ACTIVE, chunks, documents, postings, texts, vectors
 from lmstack.rag.catalogue.vector_blob import packed_size, read_form, unpack_vectors
 from lmstack.rag.chunk import embedded_text
-from lmstack.rag.labels import labels_of, read_rules
-from lmstack.rag.search.lexical import is_of_other_version, posting_blob
-from lmstack.rag.search.recall import Recall
+from lmstack.rag.lexical import is_of_other_version, posting_blob
 
 __all__ = ["VerifyReport", "logical_content", "verify_database"]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from xml.parsers import expat
 
 from lmstack.rag.documents import ProblemError
-from lmstack.rag.reading.limits import LoadConfig
+from lmstack.rag.formats.limits import LoadConfig
 
 __all__ = ["Archive", "parse_xml"]
 

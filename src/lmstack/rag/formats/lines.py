@@ -15,8 +15,8 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from lmstack.rag.formats.bidi import has_right_to_left, reading_order
+from lmstack.rag.formats.page_boxes import Box
 from lmstack.rag.formats.pdfium import PdfPage
-from lmstack.rag.reading.page_boxes import Box
 
 __all__ = ["Line", "gather_lines", "in_reading_order", "same_row"]
 

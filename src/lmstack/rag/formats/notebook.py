@@ -12,10 +12,10 @@ from typing import Any
 from lmstack.rag.documents import Block, ProblemError
 from lmstack.rag.filters import Value
 from lmstack.rag.formats.decoding import decode_text, read_json
+from lmstack.rag.formats.limits import LoadConfig
 from lmstack.rag.formats.markdown import markdown_structure
 from lmstack.rag.formats.parsed import Parsed
 from lmstack.rag.formats.writing import TextWriter
-from lmstack.rag.reading.limits import LoadConfig
 
 __all__ = ["parse_notebook"]
 

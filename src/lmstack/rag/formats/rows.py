@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from lmstack.rag.documents import Block, ProblemError, Section
 from lmstack.rag.filters import Value
 from lmstack.rag.formats.decoding import decode_text, read_json
+from lmstack.rag.formats.limits import LoadConfig
 from lmstack.rag.formats.parsed import Parsed
-from lmstack.rag.reading.limits import LoadConfig
 
 __all__ = ["parse_json_lines", "parse_table"]
 

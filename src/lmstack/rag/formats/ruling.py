@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lmstack.rag.formats.lines import Line, gather_lines
+from lmstack.rag.formats.page_boxes import Box
 from lmstack.rag.formats.pdfium import PdfPage
-from lmstack.rag.reading.page_boxes import Box
 
 __all__ = ["lines_and_tables"]
 

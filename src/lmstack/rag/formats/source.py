@@ -12,9 +12,9 @@ import re
 
 from lmstack.rag.documents import Block, ProblemError, Section
 from lmstack.rag.formats.decoding import decode_text
+from lmstack.rag.formats.limits import LoadConfig
 from lmstack.rag.formats.markdown import sections_from_headings, text_structure
 from lmstack.rag.formats.parsed import Parsed
-from lmstack.rag.reading.limits import LoadConfig
 
 __all__ = ["ENDINGS", "parse_source"]
 

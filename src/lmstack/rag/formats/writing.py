@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lmstack.rag.documents import Block, BlockKind, Section
+from lmstack.rag.formats.limits import LoadConfig, too_long
 from lmstack.rag.formats.markdown import sections_from_headings
-from lmstack.rag.reading.limits import LoadConfig, too_long
 
 __all__ = ["TextWriter", "table_row", "table_text"]
 

@@ -17,11 +17,11 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import LmstackError, UnsupportedError
+from lmstack.rag.catalogue.labels import may_see
 from lmstack.rag.catalogue.memory import get_meta
 from lmstack.rag.filters import Condition, Filter, all_of
-from lmstack.rag.labels import may_see
-from lmstack.rag.search.corpus import Corpus
-from lmstack.rag.search.ranking import Mask, Ranked, Rows, best_rows
+from lmstack.rag.retrieve.corpus import Corpus
+from lmstack.rag.retrieve.ranking import Mask, Ranked, Rows, best_rows
 from lmstack.rag.stores import Found, VectorStore
 from lmstack.rag.stores.syncing import ACCESS, Projection, access_of, documents_of
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.rag.catalogue.database import Database
+from lmstack.rag.catalogue.recall import Recall, measure_recall
 from lmstack.rag.filters import Fields
-from lmstack.rag.search.recall import Recall, measure_recall
 from lmstack.rag.stores import VectorStore
 from lmstack.rag.stores.rows import batches
 from lmstack.rag.stores.syncing import (

@@ -23,8 +23,8 @@ from lmstack.rag.catalogue.rows import set_meta
 from lmstack.rag.catalogue.schema import meta
 from lmstack.rag.catalogue.spaces import Space
 from lmstack.rag.filters import Filter
-from lmstack.rag.search.corpus import Corpus
-from lmstack.rag.search.ranking import Ranked
+from lmstack.rag.retrieve.corpus import Corpus
+from lmstack.rag.retrieve.ranking import Ranked
 from lmstack.rag.stores.address import parse_address
 from lmstack.rag.stores.candidates import StoreSearch
 from lmstack.rag.stores.comparison import StoreReport, compare_store

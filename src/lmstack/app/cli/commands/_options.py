@@ -41,7 +41,7 @@ Place = Any
 
 def index_place(text: str) -> Place:
     """What ``--index`` names: the parser of every such option."""
-    from lmstack.rag.catalogue import place
+    from lmstack.rag import place
 
     return place.index_place(text)
 

@@ -33,7 +33,7 @@ from lmstack.app.formats import printable
 from lmstack.app.wiring import documents, retrieval
 
 if TYPE_CHECKING:
-    from lmstack.rag.search.retrieval import RetrievalConfig, Retrieved
+    from lmstack.rag.retrieve.retrieval import RetrievalConfig, Retrieved
 
 __all__ = ["register"]
 
@@ -99,7 +99,7 @@ def _config(
     out: Output, preset: str | None, rerank: bool | None, changes: dict[str, Any]
 ) -> RetrievalConfig:
     """What was asked for; a model that was not asked for by name may be missing."""
-    from lmstack.rag.search.retrieval import preset as preset_of
+    from lmstack.rag.retrieve.retrieval import preset as preset_of
 
     chosen = preset or ("fast" if changes["mode"] == "lexical" else "default")
     config = preset_of(chosen, **changes)

@@ -1,0 +1,331 @@
+"""What an answer is made of, and the events that bring it.
+
+Covers the data and its JSON. How answers are found is in `answerer` and `strategies`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from lmstack.core import Config, InputError, ModelInfo, Usage, check_range, shown
+from lmstack.rag.retrieve.hybrid import Hit
+
+__all__ = [
+    "Answer",
+    "AnswerConfig",
+    "AnswerDone",
+    "AnswerEvent",
+    "AnswerSentence",
+    "AnswerTimings",
+    "AnswerWishes",
+    "Citation",
+    "CitationFound",
+    "Conflict",
+    "ConflictFound",
+    "Outcome",
+    "OutcomeKnown",
+    "PassagesFound",
+    "Relation",
+    "SentenceChecked",
+    "StrategyName",
+    "TextDelta",
+]
+
+StrategyName = Literal["quote", "write"]
+Outcome = Literal["answer", "closest", "nothing"]
+Unsupported = Literal["drop", "mark"]
+Relation = Literal["older", "newer", "other"]
+
+
+@dataclass(frozen=True)
+class AnswerWishes(Config):
+    """What somebody wants of an answer; None leaves it to the `AnswerConfig`.
+
+    ``answers``: ``quote`` the documents, or let the model ``write``. ``unsure``: where no passage
+    is certain to answer, show what comes ``closest`` in any case, or be ``strict`` and show
+    nothing.
+    """
+
+    answers: StrategyName | None = None
+    unsure: Literal["closest", "strict"] | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("answers", get_args(StrategyName)), ("unsure", ("closest", "strict"))):
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise InputError(
+                    f"{name} is {shown(value)}",
+                    hint=f"choose one of {', '.join(known)}",
+                    param=name,
+                )
+
+    @property
+    def given(self) -> dict[str, str]:
+        """As `lmstack.core.Request.wishes` carries them."""
+        named = {"answers": self.answers, "unsure": self.unsure}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class AnswerConfig(Config):
+    """Everything about an answer that can be tuned.
+
+    ``strategy``: ``quote`` shows the part of the best passage that answers; with ``write`` the
+    model writes, and each sentence is checked against the passages.
+
+    ``retrieve`` passages are found; the first ``passages`` of them are read: shown to a model
+    that writes, and looked through for quotations. A quotation has about ``max_quote_chars``
+    characters; where the second passage is nearly as likely to answer as the first, or nobody
+    knows, both are quoted.
+
+    From ``min_confidence`` on an answer is given; from ``min_closest`` on what is closest in the
+    documents is shown, as such; below, nothing. So ``min_closest=1`` refuses whatever is not
+    certain enough, and ``min_closest=0`` always shows something.
+
+    A sentence that is written is supported if a passage bears it out with at least
+    ``min_support``; ``unsupported`` says what becomes of others. ``max_tokens``: of what is
+    written. ``history_turns``: earlier turns that a follow-up question may draw on.
+    """
+
+    strategy: StrategyName = "quote"
+    retrieve: int = 10
+    passages: int = 5
+    max_quote_chars: int = 800
+    min_confidence: float = 0.25
+    min_closest: float = 0.1
+    min_support: float = 0.5
+    unsupported: Unsupported = "drop"
+    max_tokens: int = 512
+    history_turns: int = 1
+
+    def __post_init__(self) -> None:
+        for name, kinds in (("strategy", StrategyName), ("unsupported", Unsupported)):
+            if getattr(self, name) not in get_args(kinds):
+                raise InputError(
+                    f"{name} is {shown(getattr(self, name))}",
+                    hint=f"choose one of {', '.join(get_args(kinds))}",
+                    param=name,
+                )
+        check_range("retrieve", self.retrieve, 1, 100)
+        check_range("passages", self.passages, 1, self.retrieve)
+        check_range("max_quote_chars", self.max_quote_chars, 10, 100_000)
+        check_range("max_tokens", self.max_tokens, 1, 100_000)
+        check_range("history_turns", self.history_turns, 0, 100)
+        for name in ("min_confidence", "min_closest", "min_support"):
+            check_range(name, getattr(self, name), 0, 1)
+
+    def wished(self, wishes: AnswerWishes) -> AnswerConfig:
+        """This, with what somebody wants otherwise."""
+        changes: dict[str, Any] = {}
+        if wishes.answers is not None:
+            changes["strategy"] = wishes.answers
+        if wishes.unsure is not None:
+            changes["min_closest"] = 1.0 if wishes.unsure == "strict" else 0.0
+        return self.replace(**changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """``id`` is the number in the answer's text, counted in the order of appearance. ``quote``
+    is ``document.text[start:end]``; ``focus`` is where the part of it that bears most on the
+    question begins and ends in the document. ``section``: the headings above it. ``passage`` is
+    the rank of the hit it lies in."""
+
+    id: int
+    path: str
+    start: int
+    end: int
+    quote: str
+    focus: tuple[int, int]
+    section: tuple[str, ...]
+    passage: int
+    chunk_id: int
+    document_id: int
+    page: int | None = None
+
+    @property
+    def point(self) -> str:
+        """The text of ``focus``."""
+        return self.quote[self.focus[0] - self.start : self.focus[1] - self.start]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "path": self.path,
+            "start": self.start,
+            "end": self.end,
+            "quote": self.quote,
+            "focus": list(self.focus),
+            "section": list(self.section),
+            "page": self.page,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A passage that answers otherwise than citation ``citation`` does: ``quote`` is its
+    document's text between ``start`` and ``end``. ``relation``: it is of an ``older`` or ``newer``
+    edition of the cited document, or of ``other``. ``date`` and ``cited_date``: what the two
+    documents state, ISO 8601, empty where they state none."""
+
+    citation: int
+    relation: Relation
+    path: str
+    start: int
+    end: int
+    quote: str
+    page: int | None
+    document_id: int
+    date: str
+    cited_date: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "citation": self.citation,
+            "relation": self.relation,
+            "path": self.path,
+            "start": self.start,
+            "end": self.end,
+            "quote": self.quote,
+            "page": self.page,
+            "date": self.date,
+            "cited_date": self.cited_date,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSentence:
+    """One sentence or quotation of the answer, without its citation numbers; ``support`` between
+    0 and 1 is how far the cited quotes bear it out, ``supported`` whether that is enough."""
+
+    text: str
+    citations: tuple[int, ...]
+    support: float
+    supported: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTimings:
+    """Seconds: for retrieval alone, and from the question to the first text and to the end."""
+
+    retrieval_s: float = 0.0
+    first_token_s: float = 0.0
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``answer`` is the text with citation numbers. ``outcome``: an ``answer``; what is
+    ``closest`` in the documents, which may not answer; or ``nothing``. ``confidence``: the
+    probability that the best passage answers, None where the models that looked for it have no
+    calibration. ``hits`` are the passages found, nearest first. ``truncated``: the model ran into
+    its limit of tokens. ``query`` is what was searched for (a follow-up is searched with the
+    question before it). ``conflicts``: passages that answer otherwise."""
+
+    answer: str
+    outcome: Outcome
+    confidence: float | None
+    truncated: bool
+    citations: tuple[Citation, ...]
+    sentences: tuple[AnswerSentence, ...]
+    hits: tuple[Hit, ...]
+    query: str
+    model: ModelInfo
+    usage: Usage
+    timings: AnswerTimings
+    conflicts: tuple[Conflict, ...] = ()
+
+    @property
+    def supported(self) -> bool:
+        """Whether there is an answer and every sentence of it is borne out by what it cites."""
+        return self.outcome == "answer" and all(sentence.supported for sentence in self.sentences)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``lmstack ask --json`` prints."""
+        return {
+            "answer": self.answer,
+            "outcome": self.outcome,
+            "confidence": self.confidence,
+            "supported": self.supported,
+            "citations": [citation.to_json() for citation in self.citations],
+            "conflicts": [conflict.to_json() for conflict in self.conflicts],
+            "model": {"name": self.model.name, "digest": self.model.digest},
+            "usage": {
+                "prompt_tokens": self.usage.prompt_tokens,
+                "completion_tokens": self.usage.completion_tokens,
+                "cached_tokens": self.usage.cached_tokens,
+                "total_tokens": self.usage.total_tokens,
+            },
+            "timings": {
+                "retrieval_s": self.timings.retrieval_s,
+                "first_token_s": self.timings.first_token_s,
+                "total_s": self.timings.total_s,
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PassagesFound:
+    """First event. ``read`` are those that are shown to a model or looked through for
+    quotations. ``confidence`` as in `Answer`."""
+
+    hits: tuple[Hit, ...]
+    query: str
+    confidence: float | None
+    read: tuple[Hit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeKnown:
+    """Sent before the first text. ``reason``: why it is not an answer, empty for one."""
+
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """Text to append to what is shown; citation numbers come as ``[1]`` within it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CitationFound:
+    """Sent before the text that holds its number."""
+
+    citation: Citation
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceChecked:
+    """A sentence that has just been completed; ``index`` counts from 0."""
+
+    index: int
+    sentence: AnswerSentence
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictFound:
+    """Another passage answers otherwise; sent before `AnswerDone`."""
+
+    conflict: Conflict
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDone:
+    """Last event."""
+
+    answer: Answer
+
+
+AnswerEvent = (
+    PassagesFound
+    | OutcomeKnown
+    | TextDelta
+    | CitationFound
+    | SentenceChecked
+    | ConflictFound
+    | AnswerDone
+)

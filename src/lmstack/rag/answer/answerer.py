@@ -1,0 +1,368 @@
+"""A question to a cited answer, to what comes closest to one, or to nothing.
+
+Retrieve as `lmstack search` does, see how certain the best passage is, then quote it or let the
+model write, and close. Blocking work (search, reranking) runs in threads, so one event loop serves
+many questions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from lmstack.core import ChatModel, InputError, Reranker, SamplingParams
+from lmstack.rag.answer.answer import (
+    Answer,
+    AnswerConfig,
+    AnswerDone,
+    AnswerEvent,
+    AnswerTimings,
+    ConflictFound,
+    Outcome,
+    OutcomeKnown,
+    PassagesFound,
+    TextDelta,
+)
+from lmstack.rag.answer.composing import Composer
+from lmstack.rag.answer.confidence import Calibration, Certainty, calibration_of
+from lmstack.rag.answer.conflicts import find_conflicts
+from lmstack.rag.answer.editions import Edition, edition_of, in_force
+from lmstack.rag.answer.hit_documents import HitDocuments
+from lmstack.rag.answer.prompting import EarlierTurn
+from lmstack.rag.answer.quoting import Passage, Quote, choose_quotes, read_passage
+from lmstack.rag.answer.support import OverlapSupport, SupportScorer
+from lmstack.rag.answer.writing import WritingTask, write
+from lmstack.rag.retrieve.followup import Turn
+from lmstack.rag.retrieve.hybrid import Hit
+from lmstack.rag.retrieve.retrieval import RetrievalConfig, preset
+from lmstack.rag.retrieve.retriever import Retriever
+from lmstack.rag.retrieve.versions import newest_first
+from lmstack.rag.view import IndexView
+
+__all__ = ["NOTHING", "Answerer", "Found"]
+
+NOTHING = "Nothing about this was found in the documents."
+# Passages that are shown where none is certain to answer.
+CLOSEST = 3
+# From this share of the first passage's odds on the second is quoted too (docs/decisions.md).
+SECOND = 0.5
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an answer starts from: the passages found, nearest first, and the first of them read.
+    ``query`` is what was searched for, ``certainty`` how likely each passage is to answer.
+    ``editions``: of each document found; ``superseded``: those that another one found replaced."""
+
+    question: str
+    query: str
+    hits: tuple[Hit, ...]
+    read: tuple[Passage, ...]
+    certainty: Certainty
+    editions: Mapping[int, Edition]
+    superseded: Collection[int]
+
+    @property
+    def confidence(self) -> float | None:
+        """The probability that the first passage answers, None where nothing is known of it."""
+        return self.certainty(self.read[0].hit) if self.read else None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    history: Sequence[Turn]
+    sampling: SamplingParams
+    instructions: str
+    client: str
+    request_id: str
+
+
+class Answerer:
+    """Answers from one index with one model. ``reranker`` orders the passages and the sentences
+    in them, and says how certain they are; without one the embedder does, far less well.
+    ``calibration`` makes its scores probabilities, and is that of the model by default; ``scorer``
+    decides what a passage bears out. Keeps nothing of who asks; safe to share between tasks."""
+
+    def __init__(
+        self,
+        index: IndexView,
+        model: ChatModel,
+        config: AnswerConfig | None = None,
+        *,
+        reranker: Reranker | None = None,
+        calibration: Calibration | None = None,
+        scorer: SupportScorer | None = None,
+    ) -> None:
+        if index.embedder is None:
+            raise InputError(
+                "answers need an index that was opened with an embedding model",
+                hint="pass embedder= to Index.open",
+                param="index",
+            )
+        self.index = index
+        self.model = model
+        self.config = config or AnswerConfig()
+        self._embedder = index.embedder
+        self._reranker = reranker
+        own = calibration_of(index.embedder.info)
+        self._of_embedder = calibration or own if reranker is None else own
+        self._of_reranker = None
+        if reranker is not None:
+            self._of_reranker = calibration or calibration_of(reranker.info)
+        self._scorer = scorer or OverlapSupport(index.embedder)
+        self._retriever = Retriever(index, self._retrieval(), reranker=reranker)
+
+    def _retrieval(self) -> RetrievalConfig:
+        config = preset("default", history_turns=self.config.history_turns)
+        if self._reranker is None:
+            return config.replace(rerank_depth=0)
+        return config.replace(rerank_depth=max(config.rerank_depth, self.config.retrieve))
+
+    async def answer(self, question: str, history: Sequence[Turn] = ()) -> Answer:
+        """The whole answer: the last event of `stream`."""
+        async with aclosing(self.stream(question, history)) as events:
+            async for event in events:
+                if isinstance(event, AnswerDone):
+                    return event.answer
+        raise AssertionError("an answer's stream ended without its last event")
+
+    async def stream(
+        self,
+        question: str,
+        history: Sequence[Turn] = (),
+        *,
+        sampling: SamplingParams | None = None,
+        instructions: str = "",
+        client: str = "local",
+        request_id: str = "",
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        """Passages first, then text and citations as they are known, `AnswerDone` last.
+
+        ``history`` holds (question, answer) pairs, oldest first. ``sampling`` defaults to
+        greedy. ``instructions`` are trusted and follow ours. Closing the stream early stops the
+        model.
+        """
+        started = time.monotonic()
+        sampling = sampling or SamplingParams(temperature=0)
+        asked = _Asked(history, sampling, instructions, client, request_id)
+        found = await asyncio.to_thread(self.find, question, history)
+        retrieval_s = time.monotonic() - started
+        read = tuple(passage.hit for passage in found.read)
+        yield PassagesFound(found.hits, found.query, found.confidence, read)
+        composer = Composer()
+        outcome: Outcome = "nothing"
+        first_token_s = 0.0
+        async with aclosing(self._speak(found, asked, composer)) as events:
+            async for event in events:
+                if isinstance(event, OutcomeKnown):
+                    outcome = event.outcome
+                elif isinstance(event, TextDelta):
+                    first_token_s = first_token_s or time.monotonic() - started
+                yield event
+        timings = AnswerTimings(retrieval_s, first_token_s, time.monotonic() - started)
+        yield AnswerDone(
+            Answer(
+                composer.text,
+                outcome,
+                found.confidence,
+                composer.cut,
+                tuple(composer.citations),
+                tuple(composer.sentences),
+                found.hits,
+                found.query,
+                self.model.info,
+                composer.usage,
+                timings,
+                tuple(composer.conflicts),
+            )
+        )
+
+    async def _speak(
+        self, found: Found, asked: _Asked, composer: Composer
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        """The outcome, then what is said."""
+        outcome, reason = self._outcome(found)
+        if outcome == "answer" and self.config.strategy == "write":
+            async with aclosing(self._write(found, asked, composer)) as events:
+                async for event in events:
+                    yield event
+            if composer.sentences:
+                return
+            outcome = "closest" if self._may_show(found.confidence) else "nothing"
+            reason = "nothing that the model wrote is borne out by a passage"
+        yield OutcomeKnown(outcome, reason)
+        if outcome == "nothing":
+            yield composer.say(NOTHING)
+            return
+        quotes, others = await asyncio.to_thread(self._quotes, found, outcome)
+        for quote in quotes:
+            for event in _quoted(quote, composer):
+                yield event
+        if outcome == "answer":
+            composer.conflicts += find_conflicts(1, quotes[0], found.query, others, found.editions)
+            for conflict in composer.conflicts:
+                yield ConflictFound(conflict)
+
+    async def _write(
+        self, found: Found, asked: _Asked, composer: Composer
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        passages, earlier = await asyncio.to_thread(self._shown, found, asked.history)
+        task = WritingTask(
+            found.question,
+            passages,
+            self.config,
+            self.model,
+            self._scorer,
+            asked.sampling,
+            instructions=asked.instructions,
+            client=asked.client,
+            request_id=asked.request_id,
+            earlier=earlier,
+        )
+        begun = False
+        async with aclosing(write(task, composer)) as events:
+            async for event in events:
+                if not begun:
+                    yield OutcomeKnown("answer")
+                    begun = True
+                yield event
+
+    def may_answer(self, found: PassagesFound) -> bool:
+        """Whether an answer follows, for whoever asks no further than the first event."""
+        return bool(found.read) and self._is_enough(found.confidence)
+
+    def _may_show(self, confidence: float | None) -> bool:
+        """Whether a passage that does not answer is shown as what comes closest."""
+        least = self.config.min_closest
+        return least < 1 if confidence is None else confidence >= least
+
+    def _outcome(self, found: Found) -> tuple[Outcome, str]:
+        """And why it is no answer."""
+        config, confidence = self.config, found.confidence
+        if not found.read:
+            return "nothing", "no passage was found"
+        if confidence is None or self._is_enough(confidence):
+            return "answer", ""
+        reason = (
+            f"the best passage answers with a probability of {confidence:.2f}, less than "
+            f"{config.min_confidence:.2f}"
+        )
+        return "closest" if self._may_show(confidence) else "nothing", reason
+
+    def find(self, question: str, history: Sequence[Turn] = ()) -> Found:
+        """Search and read, without answering. Blocks; for inspection and tuning."""
+        if not question.strip():
+            raise InputError("the question is empty", hint="ask something", param="question")
+        config = self.config
+        retrieved = self._retriever.search(question, config.retrieve, history=history)
+        documents = HitDocuments(self.index)
+        editions = {
+            hit.document_id: edition_of(document)
+            for hit in retrieved.hits
+            if (document := documents.of(hit)) is not None
+        }
+        certainty = Certainty(retrieved.hits, self._of_reranker, self._of_embedder)
+        certain = {h.document_id for h in retrieved.hits if self._is_enough(certainty(h))}
+        certain_editions = {number: e for number, e in editions.items() if number in certain}
+        superseded = in_force(certain_editions, _year(retrieved.query))
+        ordered = newest_first(retrieved.hits, superseded)
+        hits = [replace(hit, rank=rank) for rank, hit in enumerate(ordered, 1)]
+        passages = (read_passage(hit, documents) for hit in hits)
+        read = [passage for passage in passages if passage.readable][: config.passages]
+        return Found(
+            question,
+            retrieved.query,
+            tuple(hits),
+            tuple(read),
+            certainty,
+            editions,
+            frozenset(superseded),
+        )
+
+    def _is_enough(self, confidence: float | None) -> bool:
+        return confidence is None or confidence >= self.config.min_confidence
+
+    def _quotes(self, found: Found, outcome: Outcome) -> tuple[list[Quote], list[Quote]]:
+        """What is shown: of the passage that answers and of the second if it may well; or of the
+        closest. And what could say otherwise: of other documents that may answer."""
+        first, *rest = found.read
+        rivals: list[Passage] = []
+        if outcome == "closest":
+            shown = found.read[:CLOSEST]
+        else:
+            rivals = [
+                passage
+                for passage in rest
+                if passage.hit.document_id != first.hit.document_id
+                and self._is_enough(found.certainty(passage.hit))
+            ]
+            second = [p for p in rest[:1] if p.hit.document_id not in found.superseded]
+            shown = (first, *(passage for passage in second if self._is_near(found, passage)))
+        numbers = {passage.hit.chunk_id for passage in shown}
+        read = [*shown, *(passage for passage in rivals if passage.hit.chunk_id not in numbers)]
+        score = partial(self._score, by_reranker=found.certainty.by_reranker)
+        quotes = choose_quotes(found.query, read, score, self.config.max_quote_chars)
+        others = {passage.hit.chunk_id for passage in rivals}
+        return (
+            [quote for quote in quotes if quote.hit.chunk_id in numbers],
+            [quote for quote in quotes if quote.hit.chunk_id in others],
+        )
+
+    def _is_near(self, found: Found, second: Passage) -> bool:
+        """Whether ``second`` is nearly as likely to answer as the first, or likelier, or nobody
+        knows."""
+        ours = found.certainty.odds(found.read[0].hit)
+        others = found.certainty.odds(second.hit)
+        return ours is None or others is None or others >= SECOND * ours
+
+    def _score(
+        self, question: str, texts: Sequence[str], *, by_reranker: bool
+    ) -> npt.NDArray[np.floating]:
+        """Of sentences, by the model that found the passages certain."""
+        if by_reranker and self._reranker is not None:
+            return self._reranker.score(question, texts)
+        vectors = np.asarray(self._embedder.embed(list(texts), "passage"), np.float32)
+        asked = np.asarray(self._embedder.embed([question], "query"), np.float32)[0]
+        scores: npt.NDArray[np.float32] = vectors @ asked
+        return scores
+
+    def _shown(
+        self, found: Found, history: Sequence[Turn]
+    ) -> tuple[list[Passage], list[EarlierTurn]]:
+        """What a model that writes is shown: the passages of earlier turns in their places, then
+        those that are new, and the earlier turns. An earlier turn's passages are found again,
+        which needs no memory of it."""
+        turns = list(history)[-self.config.history_turns :] if self.config.history_turns else []
+        places: dict[int, Passage] = {}
+        earlier: list[EarlierTurn] = []
+        begun = len(history) - len(turns)
+        for n, (question, answer) in enumerate(turns):
+            before = len(places)
+            for passage in self.find(question, history[: begun + n]).read:
+                places.setdefault(passage.hit.chunk_id, passage)
+            earlier.append(EarlierTurn(question, answer, len(places) - before))
+        for passage in found.read:
+            places.setdefault(passage.hit.chunk_id, passage)
+        return list(places.values()), earlier
+
+
+def _quoted(quote: Quote, composer: Composer) -> Iterator[AnswerEvent]:
+    """A quotation is borne out by the passage it was copied from."""
+    yield from composer.begin_sentence("\n\n")
+    yield composer.say(quote.shown)
+    yield from composer.end_sentence(quote.shown, [quote], support=1.0, supported=True)
+
+
+def _year(question: str) -> int | None:
+    """The year that ``question`` names, if it names one: the edition of that year is meant."""
+    years = {int(year) for year in _YEAR.findall(question)}
+    return years.pop() if len(years) == 1 else None

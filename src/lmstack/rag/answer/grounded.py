@@ -1,0 +1,193 @@
+"""Cited answers behind the protocol of a language model, for `/v1/chat/completions`.
+
+The last user message is the question, earlier ones the history. What a grounded answer cannot
+honour (other choices, grammars, log-probabilities, stop strings, biases) is refused by name; so
+are a system message and settings of sampling where sentences are quoted and none is drawn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from lmstack.core import (
+    Delta,
+    InputError,
+    ModelInfo,
+    Request,
+    SamplingParams,
+    Timings,
+    UnsupportedError,
+)
+from lmstack.rag.answer.answer import (
+    Answer,
+    AnswerDone,
+    OutcomeKnown,
+    PassagesFound,
+    TextDelta,
+)
+from lmstack.rag.answer.answerer import Answerer
+from lmstack.rag.answer.counting import AnswerTokenizer, AnswerTokens
+from lmstack.rag.answer.prompting import passage_texts
+from lmstack.rag.retrieve.followup import Turn, turns_of
+
+__all__ = ["GroundedModel"]
+
+# Before what is shown where nothing is certain to answer.
+CLOSEST = "Closest in the documents, and it may not answer:\n\n"
+# Sampling parameters that mean here what they mean elsewhere. With a seed the same question gets
+# the same answer; it gets that without one, too.
+HONOURED = ("max_tokens", "seed", "priority")
+HONOURED_IN_WRITING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
+
+
+class GroundedModel:
+    """A `ChatModel` that answers from an index. ``list_sources``: the quotes follow the text,
+    for clients that show nothing but text.
+
+    ``tokenizer`` is that of the answerer's model. With it an answer that is quoted has a length:
+    its usage counts the conversation and the passages that were read as the prompt and the text
+    with its sources as the completion, and ``max_tokens`` cuts it. Without one ``max_tokens`` is
+    refused there, and usage is what the model itself reports. An answer that the model writes is
+    counted and cut by the model."""
+
+    def __init__(
+        self,
+        answerer: Answerer,
+        name: str,
+        *,
+        list_sources: bool = True,
+        tokenizer: AnswerTokenizer | None = None,
+    ) -> None:
+        inner = answerer.model.info
+        self.info = ModelInfo(name, inner.digest, inner.context_length)
+        self.answerer = answerer
+        self._list_sources = list_sources
+        self._tokenizer = tokenizer
+        self._writes = answerer.config.strategy == "write"
+
+    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        self._refuse(request)
+        question, history, instructions = _conversation(request)
+        tokens = self._tokens(request)
+        events = self.answerer.stream(
+            question,
+            history,
+            sampling=_sampling(request.sampling),
+            instructions=instructions,
+            client=request.client,
+            request_id=request.request_id,
+        )
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, PassagesFound) and tokens is not None:
+                    tokens.read([text for _, text in passage_texts(event.read)])
+                elif isinstance(event, OutcomeKnown) and event.outcome == "closest":
+                    yield Delta(_within(tokens, CLOSEST))
+                elif isinstance(event, TextDelta):
+                    yield Delta(_within(tokens, event.text))
+                elif isinstance(event, AnswerDone):
+                    for delta in self._end(event.answer, tokens):
+                        yield delta
+
+    def _end(self, answer: Answer, tokens: AnswerTokens | None) -> list[Delta]:
+        """What follows the text: its sources, why it ended, what it took."""
+        sources = _sources(answer) if self._list_sources and answer.citations else ""
+        listed = _within(tokens, sources)
+        cut = answer.truncated or (tokens is not None and tokens.cut)
+        usage = answer.usage if tokens is None else tokens.usage
+        timings = Timings(answer.timings.first_token_s, answer.timings.total_s)
+        return [
+            *([Delta(listed)] if listed else []),
+            Delta(finish_reason="length" if cut else "stop"),
+            Delta(usage=usage, timings=timings),
+        ]
+
+    def _tokens(self, request: Request) -> AnswerTokens | None:
+        """A count of what is about to be quoted, the conversation in it already."""
+        if self._writes or self._tokenizer is None:
+            return None
+        tokens = AnswerTokens(self._tokenizer, request.sampling.max_tokens)
+        asked = [m.content for m in request.messages] or [str(request.prompt)]
+        tokens.read(asked)
+        return tokens
+
+    def _refuse(self, request: Request) -> None:
+        for name in _settings(request):
+            if name not in HONOURED and not (self._writes and name in HONOURED_IN_WRITING):
+                raise self._unsupported(name, f"{name} cannot be used")
+        for number, message in enumerate(request.messages):
+            if message.name is not None:
+                raise self._unsupported(f"messages.{number}.name", "names are not used")
+            if message.role == "system" and not self._writes:
+                role = f"messages.{number}.role"
+                raise self._unsupported(role, f"{message.role} messages cannot be followed")
+        countable = self._writes or self._tokenizer is not None
+        if request.sampling.max_tokens is not None and not countable:
+            raise UnsupportedError(
+                "max_tokens cannot be kept: the tokenizer of the language model is not known here",
+                hint="leave max_tokens out on /v1/chat/completions (/v1/completions has a default)",
+                param="max_tokens",
+            )
+
+    def _unsupported(self, param: str, what: str) -> UnsupportedError:
+        how = "their sentences are checked" if self._writes else "their sentences are quoted"
+        inner = self.answerer.model.info.name
+        return UnsupportedError(
+            f"{what} in answers from documents ({how})",
+            hint=f"leave it out, or ask the language model itself ({inner})",
+            param=param,
+        )
+
+
+def _within(tokens: AnswerTokens | None, text: str) -> str:
+    return text if tokens is None else tokens.within(text)
+
+
+def _sampling(asked: SamplingParams) -> SamplingParams:
+    """Greedy where nothing was asked for: the API's default temperature of 1 would draw lots
+    for the sentence to quote."""
+    neutral = asked.temperature == 1.0 and asked.seed is None
+    return asked.replace(temperature=0.0) if neutral else asked
+
+
+def _settings(request: Request) -> list[str]:
+    """The settings in ``request`` that ask for something."""
+    default, sampling = SamplingParams(), request.sampling
+    asked = {"response_format": request.grammar is not None, "echo": request.echo}
+    asked |= {
+        f.name: getattr(sampling, f.name) != getattr(default, f.name)
+        for f in dataclasses.fields(default)
+    }
+    # Temperature 0 asks for what is likeliest, and that is what is quoted.
+    asked["temperature"] = asked["temperature"] and not sampling.greedy
+    return [name for name, given in asked.items() if given]
+
+
+def _conversation(request: Request) -> tuple[str, list[Turn], str]:
+    if request.prompt is not None:
+        if not isinstance(request.prompt, str):
+            raise UnsupportedError(
+                "answers from documents need the question as text, not as token ids",
+                hint="send messages, or the prompt as text",
+                param="prompt",
+            )
+        return request.prompt, [], ""
+    turns = turns_of(request.messages)
+    if not turns or turns[-1][1]:
+        raise InputError(
+            "the last message is not a question of the user",
+            hint="end the conversation with a message of the role user",
+            param="messages",
+        )
+    system = [message.content for message in request.messages if message.role == "system"]
+    return turns[-1][0], turns[:-1], "\n\n".join(system)
+
+
+def _sources(answer: Answer) -> str:
+    lines = [
+        f'[{c.id}] {c.path} ({c.start}-{c.end}): "{" ".join(c.point.split())}"'
+        for c in answer.citations
+    ]
+    return "\n\nSources:\n" + "\n".join(lines)

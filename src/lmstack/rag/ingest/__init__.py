@@ -1,0 +1,3 @@
+"""From sources to an index: scanned, planned, parsed in workers, embedded, written."""
+
+__all__ = ()

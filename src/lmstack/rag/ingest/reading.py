@@ -1,0 +1,160 @@
+"""The files of a plan, read and parsed several at a time, in the order of the plan.
+
+A document that takes long lets those behind it pass, so that one bad file does not hold up the
+rest; otherwise the same folder gives the same order. Only so many documents and bytes are on the
+way at once, however fast the workers are. Covers reading and parsing; `update` cuts, embeds and
+writes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmstack.rag.catalogue.memory import Key, absolute_path
+from lmstack.rag.documents import Document, ProblemError
+from lmstack.rag.formats.limits import LoadConfig
+from lmstack.rag.formats.load import FORMATS, Fingerprint, parse_document, read_file
+from lmstack.rag.ingest.workers import WorkerConfig, Workers
+
+__all__ = ["Parsed", "Reader", "Refused", "read_and_parse"]
+
+# A worker that starts, and loads the model that tells languages, takes two seconds.
+_PATIENCE_S = 3.0
+_AHEAD = 8
+_AHEAD_BYTES = 64_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A document as its file was at ``checked_ns``."""
+
+    key: Key
+    document: Document
+    digest: bytes
+    fingerprint: Fingerprint
+    checked_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A file that could not be read or parsed; ``digest`` is of its content, if it was read."""
+
+    key: Key
+    error: ProblemError
+    digest: bytes | None
+
+
+@dataclass(slots=True)
+class _Job:
+    key: Key
+    size: int
+    future: Future[Parsed | Refused]
+    patience: float
+
+
+def read_and_parse(
+    key: Key, path: str, load: LoadConfig, parse: Callable[[str, bytes], Document]
+) -> Parsed | Refused:
+    """The document at ``path``, or why there is none."""
+    digest: bytes | None = None
+    checked_ns = time.time_ns()
+    try:
+        raw = read_file(Path(path), load)
+        digest = raw.digest
+        return Parsed(key, parse(path, raw.data), digest, raw.fingerprint, checked_ns)
+    except ProblemError as error:
+        return Refused(key, error, digest)
+
+
+class Reader:
+    """One pass over ``keys``; iterate within ``with``. ``sizes`` in bytes, as far as known.
+    Leaving early stops what is at work."""
+
+    def __init__(
+        self,
+        keys: Sequence[Key],
+        roots: Mapping[int, str],
+        sizes: Mapping[Key, int],
+        load: LoadConfig,
+        workers: WorkerConfig,
+    ) -> None:
+        self._left = deque(keys)
+        self._roots, self._sizes, self._load = roots, sizes, load
+        self._total = sum(sizes.get(key, 0) for key in keys)
+        self._workers = Workers(workers, load)
+        self._threads = ThreadPoolExecutor(workers.processes, "lmstack-reading")
+        self._ahead = workers.processes * _AHEAD
+        self._waiting: deque[_Job] = deque()
+        self._at_work: dict[Key, None] = {}
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._workers.close()
+        self._threads.shutdown()
+
+    def __iter__(self) -> Iterator[Parsed | Refused | None]:
+        """None when nothing is ready and will not be for a while."""
+        while True:
+            self._fill()
+            if not self._waiting:
+                return
+            if not self._is_ready():
+                yield None
+                wait([job.future for job in self._waiting], return_when=FIRST_COMPLETED)
+            job = next(job for job in self._waiting if job.future.done())
+            self._waiting.remove(job)
+            yield job.future.result()
+
+    @property
+    def at_work(self) -> tuple[str, ...]:
+        """The files that are being read or parsed now."""
+        return tuple(absolute_path(self._roots, key) for key in self._at_work.copy())
+
+    def _fill(self) -> None:
+        bytes_ahead = sum(job.size for job in self._waiting)
+        while self._left and len(self._waiting) < self._ahead:
+            size = self._sizes.get(self._left[0], 0)
+            if self._waiting and bytes_ahead + size > _AHEAD_BYTES:
+                return
+            key = self._left.popleft()
+            future = self._threads.submit(self._read, key)
+            self._waiting.append(_Job(key, size, future, _PATIENCE_S))
+            bytes_ahead += size
+
+    def _is_ready(self) -> bool:
+        """Whether the first is done, or, when it takes long, any."""
+        first = self._waiting[0]
+        if first.patience:
+            started = time.monotonic()
+            wait([first.future], first.patience)
+            first.patience = max(0, first.patience - (time.monotonic() - started))
+        return any(job.future.done() for job in self._waiting)
+
+    def _read(self, key: Key) -> Parsed | Refused:
+        self._at_work[key] = None
+        try:
+            return read_and_parse(key, absolute_path(self._roots, key), self._load, self._parse)
+        finally:
+            self._at_work.pop(key, None)
+
+    def _parse(self, path: str, data: bytes) -> Document:
+        if self._is_quick(path, data):
+            return parse_document(path, data, self._load)
+        return self._workers.parse(path, data)
+
+    def _is_quick(self, path: str, data: bytes) -> bool:
+        """Whether it is parsed here: by a parser of ours, in Python, whose work grows with the
+        length of the text and not faster, on so little that the way to a worker takes longer."""
+        kind = FORMATS.get(Path(path).suffix.lower())
+        most = self._workers.config.inline_bytes
+        return len(data) <= most and (
+            kind == "text" or (kind == "markdown" and self._total <= most)
+        )

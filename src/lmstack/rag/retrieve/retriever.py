@@ -1,0 +1,318 @@
+"""A question to passages, through the stages that its settings name; each leaves its record.
+
+    rewrite -> variants, HyDE -> candidates -> late interaction -> rerank -> freshness -> versions
+    -> duplicates -> diversity -> the first k -> expansion
+
+Candidates come from `Index.search`, or from what a caller may see of an index: filters and access
+labels hold there, and no later stage adds a document. Blocks; ask from a thread where an event
+loop runs. Does not cover what the stages do (`lmstack.rag.retrieve`) or answers (`answerer`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from lmstack.core import ChatModel, Embedder, InputError, NotFoundError, Reranker
+from lmstack.rag.chunk import embedded_text
+from lmstack.rag.documents import Document
+from lmstack.rag.filters import Fields, Filter
+from lmstack.rag.retrieve.diversity import collapse, diversify
+from lmstack.rag.retrieve.expansion import Span, expand, neighbour_span, section_span
+from lmstack.rag.retrieve.followup import Turn, is_follow_up, retrieval_query
+from lmstack.rag.retrieve.freshness import prefer_fresh
+from lmstack.rag.retrieve.hybrid import Hit, check_query, fuse
+from lmstack.rag.retrieve.languages import reads_most
+from lmstack.rag.retrieve.late import LateInteraction, TokenEmbedder
+from lmstack.rag.retrieve.rescoring import rescore
+from lmstack.rag.retrieve.retrieval import RetrievalConfig, Retrieved, Searchable, StageTrace, Trace
+from lmstack.rag.retrieve.rewriting import made_up_passage, query_variants, standalone_query
+from lmstack.rag.retrieve.versions import Described, newest_first, superseded_by
+
+__all__ = ["Retriever"]
+
+Vector = npt.NDArray[np.float32]
+Staged = tuple[list[Hit], Mapping[int, str], str]
+RRF_K = 60.0
+
+
+class Retriever:
+    """Searches ``index`` (an `Index`, or what a caller may see of one) as ``config`` says.
+    Thread-safe if the models are; it keeps nothing between searches but what ``late`` caches."""
+
+    def __init__(
+        self,
+        index: Searchable,
+        config: RetrievalConfig | None = None,
+        *,
+        reranker: Reranker | None = None,
+        late: TokenEmbedder | LateInteraction | None = None,
+        model: ChatModel | None = None,
+    ) -> None:
+        self.index = index
+        self.config = config or RetrievalConfig()
+        self._reranker, self._model = reranker, model
+        self._late = LateInteraction(late) if isinstance(late, TokenEmbedder) else late
+        self._check_parts()
+
+    def search(
+        self,
+        question: str,
+        k: int = 10,
+        *,
+        history: Sequence[Turn] = (),
+        where: Filter | None = None,
+    ) -> Retrieved:
+        """The ``k`` best passages. ``history`` holds (question, answer) pairs, oldest first;
+        ``where`` keeps documents whose fields match."""
+        check_query(question, k, self.config.mode)
+        run = _Run(self, k, where)
+        hits = run.find(question, history)
+        return Retrieved(run.queries[0], run.vector, hits, run.newest, run.trace())
+
+    def search_many(
+        self, questions: Sequence[str], k: int = 10, *, where: Filter | None = None
+    ) -> list[Retrieved]:
+        """`search` for each of ``questions``."""
+        return [self.search(question, k, where=where) for question in questions]
+
+    def _check_parts(self) -> None:
+        config = self.config
+        needs = (
+            ("reranker", config.rerank_depth > 0, self._reranker, "rerank_depth"),
+            ("late", config.late_depth > 0, self._late, "late_depth"),
+            ("model", config.asks_model, self._model, "rewrite"),
+        )
+        for name, needed, part, setting in needs:
+            if needed and part is None:
+                raise InputError(
+                    f"these settings need a {name}, and none was given",
+                    hint=f"pass {name}= to Retriever, or change {setting}",
+                    param=name,
+                )
+        if config.mode != "lexical" and self.index.embedder is None:
+            raise InputError(
+                "searching by meaning needs an embedding model",
+                hint="search with mode 'lexical', or open the index with an embedder",
+                param="mode",
+            )
+
+
+@dataclass
+class _Run:
+    """One search under way."""
+
+    owner: Retriever
+    k: int
+    where: Filter | None
+    queries: list[str] = field(default_factory=list)
+    vector: Vector | None = None
+    newest: Mapping[int, int] = field(default_factory=dict)
+    _stages: list[StageTrace] = field(default_factory=list)
+    _passages: dict[int, Hit] = field(default_factory=dict)
+    _documents: dict[int, Document | None] = field(default_factory=dict)
+    _fields: Mapping[int, Fields] = field(default_factory=dict)
+
+    @property
+    def config(self) -> RetrievalConfig:
+        return self.owner.config
+
+    def trace(self) -> Trace:
+        return Trace(tuple(self.queries), tuple(self._stages), self._passages)
+
+    def find(self, question: str, history: Sequence[Turn]) -> list[Hit]:
+        hits: list[Hit] = []
+        for name, stage in self._plan(question, history):
+            started = time.perf_counter()
+            hits, gone, note = stage(hits)
+            self._passages.update((h.chunk_id, h) for h in hits if h.chunk_id not in self._passages)
+            scores = tuple((hit.chunk_id, hit.score) for hit in hits)
+            seconds = time.perf_counter() - started
+            self._stages.append(StageTrace(name, seconds, scores, dict(gone), note))
+        return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
+
+    def _plan(
+        self, question: str, history: Sequence[Turn]
+    ) -> list[tuple[str, Callable[[list[Hit]], Staged]]]:
+        config = self.config
+        stages: list[tuple[str, bool, Callable[[list[Hit]], Staged]]] = [
+            ("query", True, partial(self._ask, question, history)),
+            ("candidates", True, self._candidates),
+            ("late", config.late_depth > 0, self._interact),
+            ("rerank", config.rerank_depth > 0, self._rerank),
+            ("fresh", config.fresh_days is not None, self._freshen),
+            ("versions", config.versions != "as_found", self._order_versions),
+            ("duplicates", config.duplicates is not None, self._collapse),
+            ("mmr", config.mmr is not None, self._diversify),
+            ("first k", True, self._cut),
+            ("expand", config.expand != "none", self._expand),
+        ]
+        return [(name, stage) for name, wanted, stage in stages if wanted]
+
+    def _ask(self, question: str, history: Sequence[Turn], _: list[Hit]) -> Staged:
+        """What is searched for."""
+        config, model = self.config, self.owner._model
+        turns = list(history)[-config.history_turns :] if config.history_turns else []
+        query = question
+        if turns and config.rewrite == "rules":
+            query = retrieval_query(question, turns, config.history_turns)
+        elif turns and config.rewrite == "model" and is_follow_up(question):
+            assert model is not None
+            query = standalone_query(model, question, turns)
+        self.queries.append(query)
+        if config.variants:
+            assert model is not None
+            self.queries += query_variants(model, query, config.variants)
+        return [], {}, "" if self.queries == [question] else " | ".join(self.queries)
+
+    def _candidates(self, _: list[Hit]) -> Staged:
+        config = self.config
+        depth = max(config.depth, self.k, config.rerank_depth, config.late_depth)
+        vectors = self._vectors()
+        self.vector = None if vectors is None else vectors[0]
+        lists = self.owner.index.search_many(
+            self.queries, depth, config.mode, vectors=vectors, where=self.where
+        )
+        if len(lists) == 1:
+            return lists[0], {}, config.mode
+        found = {hit.chunk_id: hit for hits in reversed(lists) for hit in hits}
+        ids = {str(n): [hit.chunk_id for hit in hits] for n, hits in enumerate(lists)}
+        fused = fuse(ids, dict.fromkeys(ids, 1.0), RRF_K)[:depth]
+        hits = [replace(found[i], score=score) for i, score in fused]
+        return hits, {}, f"{config.mode}, {len(lists)} queries"
+
+    def _vectors(self) -> Vector | None:
+        """(Q, D); with HyDE the first is the mean of the query's and the made-up passage's."""
+        config, embedder = self.config, self.owner.index.embedder
+        if config.mode == "lexical":
+            return None
+        assert embedder is not None
+        vectors = np.asarray(embedder.embed(self.queries, "query"), np.float32)
+        if config.hyde:
+            assert self.owner._model is not None
+            passage = made_up_passage(self.owner._model, self.queries[0])
+            if passage:
+                mean = vectors[0] + np.asarray(embedder.embed([passage], "passage")[0], np.float32)
+                vectors[0] = mean / max(float(np.linalg.norm(mean)), 1e-12)
+        return vectors
+
+    def _interact(self, hits: list[Hit]) -> Staged:
+        config, late = self.config, self.owner._late
+        assert late is not None
+        found = rescore(late, self.queries[0], hits, config.late_depth, config.late_weight)
+        return found, {}, late.info.name
+
+    def _rerank(self, hits: list[Hit]) -> Staged:
+        config, reranker = self.config, self.owner._reranker
+        assert reranker is not None
+        depth = config.rerank_depth
+        self._read_fields(hits)
+        languages = [str(self._fields_of(hit).get("language", "")) for hit in hits[:depth]]
+        if not reads_most(reranker.info, languages):
+            return hits, {}, f"skipped: {reranker.info.name} does not read these passages"
+        found = rescore(reranker, self.queries[0], hits, depth, config.rerank_weight)
+        return found, {}, reranker.info.name
+
+    def _freshen(self, hits: list[Hit]) -> Staged:
+        config = self.config
+        assert config.fresh_days is not None
+        today = date.fromisoformat(config.today) if config.today else date.today()
+        self._read_fields(hits)
+        found = prefer_fresh(
+            hits, self._fields_of, today, config.fresh_days, config.fresh_weight, config.date_field
+        )
+        return found, {}, f"half-life {config.fresh_days:g} days"
+
+    def _order_versions(self, hits: list[Hit]) -> Staged:
+        self._read_fields(hits)
+        known = [self._described(hit) for hit in {h.document_id: h for h in hits}.values()]
+        self.newest = superseded_by(known)
+        paths = {each.id: each.path for each in known}
+        if self.config.versions == "only_newest":
+            gone = {
+                hit.chunk_id: f"superseded by {paths[self.newest[hit.document_id]]}"
+                for hit in hits
+                if hit.document_id in self.newest
+            }
+            return [hit for hit in hits if hit.chunk_id not in gone], gone, ""
+        note = "; ".join(
+            f"{paths[new]} supersedes {paths[old]}" for old, new in self.newest.items()
+        )
+        return newest_first(hits, self.newest), {}, note
+
+    def _collapse(self, hits: list[Hit]) -> Staged:
+        assert self.config.duplicates is not None
+        kept, gone = collapse(hits, self.config.duplicates)
+        return kept, gone, ""
+
+    def _diversify(self, hits: list[Hit]) -> Staged:
+        embedder, share = self.owner.index.embedder, self.config.mmr
+        if embedder is None:
+            raise InputError(
+                "mmr compares passages by meaning, which needs an embedding model",
+                hint="open the index with an embedder, or leave mmr out",
+                param="mmr",
+            )
+        assert share is not None
+        if not hits:
+            return [], {}, ""
+        texts = [embedded_text(hit.prefix, hit.text) for hit in hits]
+        chosen = diversify(hits, embedder.embed(texts, "passage"), self.k, share)
+        kept = {hit.chunk_id for hit in chosen}
+        gone = {h.chunk_id: "says less that is new" for h in hits if h.chunk_id not in kept}
+        return chosen, gone, f"relevance {share:g}"
+
+    def _cut(self, hits: list[Hit]) -> Staged:
+        gone = {hit.chunk_id: f"not among the first {self.k}" for hit in hits[self.k :]}
+        return hits[: self.k], gone, ""
+
+    def _expand(self, hits: list[Hit]) -> Staged:
+        wider, gone = expand(hits, self._document, self._span)
+        return wider, gone, self.config.expand
+
+    def _span(self, hit: Hit, document: Document) -> Span:
+        config = self.config
+        if config.expand == "section":
+            return section_span(hit, document, self._count, config.expand_tokens)
+        spans = self.owner.index.passage_spans(hit.document_id)
+        return neighbour_span(
+            hit, document, spans, self._count, config.expand_tokens, config.neighbours
+        )
+
+    def _count(self, text: str) -> int:
+        """Tokens of ``text``; about as many without an embedder."""
+        embedder: Embedder | None = self.owner.index.embedder
+        return embedder.count_tokens([text])[0] if embedder is not None else len(text) // 4
+
+    def _described(self, hit: Hit) -> Described:
+        return Described(hit.document_id, hit.path, hit.title, self._fields_of(hit))
+
+    def _fields_of(self, hit: Hit) -> Fields:
+        return self._fields.get(hit.document_id, {})
+
+    def _read_fields(self, hits: Sequence[Hit]) -> None:
+        """Of all documents at once; one that went meanwhile has none."""
+        if not self._fields and hits:
+            ids = sorted({hit.document_id for hit in hits})
+            self._fields = self.owner.index.fields_of(ids)
+
+    def _document(self, hit: Hit) -> Document | None:
+        """None where the document is no longer what it was when the hit was found."""
+        document = self._read(hit.document_id)
+        if document is None or document.text[hit.start : hit.end] != hit.text:
+            return None
+        return document
+
+    def _read(self, number: int) -> Document | None:
+        if number not in self._documents:
+            try:
+                self._documents[number] = self.owner.index.document(number)
+            except NotFoundError:
+                self._documents[number] = None
+        return self._documents[number]

@@ -1,3 +1,0 @@
-"""Vectors besides search: made elsewhere, kept, compared, grouped and drawn."""
-
-__all__ = ()
