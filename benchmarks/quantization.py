@@ -106,8 +106,8 @@ def measured(texts: Iterable[pathlib.Path], count: int) -> dict[str, Any]:
     exact = log_probabilities(reference, rows)
     result: dict[str, Any] = {"tokens": rows.numel(), "float32": perplexity(exact, rows)}
     for name, activations, weights in SCHEMES:
-        with model.module.using(Rounding(activations, weights)):
-            result[name] = compared(log_probabilities(reference, rows), exact, rows)
+        rounding = ReferenceExecutor(model.module, blocks, BLOCK, Rounding(activations, weights))
+        result[name] = compared(log_probabilities(rounding, rows), exact, rows)
         show(name, result[name])
     for form, kv in FORMS:
         module = load_module(folder.gguf or folder.path, weights=form)

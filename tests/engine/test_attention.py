@@ -10,7 +10,7 @@ from tests.engine.conftest import tiny_config
 
 from lmstack.engine.attention import PagedAttention
 from lmstack.engine.kvpool import KVPool, Span
-from lmstack.model import REFERENCE_OPS, DenseAttention, LayerKind, Transformer
+from lmstack.model import REFERENCE_OPS, DenseAttention, ForwardContext, LayerKind, Transformer
 
 BLOCK = 4
 CONFIG = tiny_config(num_layers=1)
@@ -109,7 +109,11 @@ def test_paged_hidden_states_equal_those_of_forward(module: Transformer) -> None
     with torch.inference_mode():
         for start, end in [(0, 13), (13, 14), (14, 30), (30, 37)]:
             attend = PagedAttention(pool, module.config, [Span(table, start, end)])
-            outs.append(module.hidden(ids[0, start:end], torch.arange(start, end), attend))
+            outs.append(
+                module.hidden(
+                    ids[0, start:end], torch.arange(start, end), ForwardContext(attend=attend)
+                )
+            )
         expected = module(ids).last_hidden_state[0]
     torch.testing.assert_close(torch.cat(outs), expected, rtol=1e-4, atol=1e-5)
 

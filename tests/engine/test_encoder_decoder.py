@@ -222,13 +222,13 @@ def encoded(pair: tuple[Transformer, Any], monkeypatch: pytest.MonkeyPatch) -> l
     seen: list[int] = []
     encoder = pair[0].encoder
     assert encoder is not None
-    packed = encoder.packed
+    varlen = encoder.varlen_hidden
 
-    def counting(ids: torch.Tensor, lengths: list[int], *rest: Any) -> torch.Tensor:
+    def counting(ids: torch.Tensor, lengths: list[int], **rest: Any) -> torch.Tensor:
         seen.extend(lengths)
-        return packed(ids, lengths, *rest)
+        return varlen(ids, lengths, **rest)
 
-    monkeypatch.setattr(encoder, "packed", counting)
+    monkeypatch.setattr(encoder, "varlen_hidden", counting)
     return seen
 
 
@@ -266,7 +266,7 @@ def test_what_was_made_of_an_input_for_a_request_that_failed_is_not_used_again(
     """Though a part of the output was computed from it before anything was drawn."""
     module, encoder = pair[0], pair[0].encoder
     assert encoder is not None
-    packed = encoder.packed
+    varlen = encoder.varlen_hidden
 
     def outcome_of(engine: Engine) -> Outcome:
         outcome = Outcome()
@@ -278,7 +278,7 @@ def test_what_was_made_of_an_input_for_a_request_that_failed_is_not_used_again(
     expected = outcome_of(engine_of(module)).tokens
     engine = engine_of(module, max_batch_tokens=8, max_sequences=8)
     with monkeypatch.context() as patch:
-        patch.setattr(encoder, "packed", lambda *given: packed(*given) * torch.nan)
+        patch.setattr(encoder, "varlen_hidden", lambda *a, **k: varlen(*a, **k) * torch.nan)
         assert outcome_of(engine).last.error is not None
     again = outcome_of(engine)
     assert (again.tokens, again.last.cached_tokens) == (expected, 0)

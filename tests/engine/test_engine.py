@@ -189,7 +189,7 @@ class FailsOn(torch.nn.Module):
         self.config, self.dtype = module.config, module.dtype
 
     def hidden(
-        self, ids: torch.Tensor, positions: torch.Tensor, attend: object, **options: object
+        self, ids: torch.Tensor, positions: torch.Tensor, context: object, **options: object
     ) -> torch.Tensor:
         bad = ids == self.token
         if bad.any() and not self.nan:
@@ -199,12 +199,13 @@ class FailsOn(torch.nn.Module):
             layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: object = None
         ):
             v = torch.where(bad[:, None, None], torch.nan, v)
-            return attend(layer, q, k, v, bias)  # type: ignore[operator]
+            return context.attend(layer, q, k, v, bias)  # type: ignore[attr-defined]
 
-        return self.inner.hidden(ids, positions, poisoned, **options)
+        poisoning = context.replace(attend=poisoned)  # type: ignore[attr-defined]
+        return self.inner.hidden(ids, positions, poisoning, **options)
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self.inner.logits(hidden)
+    def logits(self, hidden: torch.Tensor, context: object) -> torch.Tensor:
+        return self.inner.logits(hidden, context)
 
 
 @pytest.mark.parametrize("nan", [False, True])

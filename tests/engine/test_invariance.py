@@ -19,7 +19,14 @@ from tests.engine.conftest import (
 
 from lmstack.engine import Engine, EngineConfig
 from lmstack.engine.intake import members_of
-from lmstack.model import DenseAttention, LayerKind, RopeSpec, Transformer
+from lmstack.model import (
+    REFERENCE_OPS,
+    DenseAttention,
+    ForwardContext,
+    LayerKind,
+    RopeSpec,
+    Transformer,
+)
 
 
 @dataclass(frozen=True)
@@ -298,10 +305,10 @@ def test_rotations_keep_one_length_from_the_first_token_of_a_request_to_its_last
         length = 24 if len(prompt) + count <= 24 else engine.context_length
         ids = list(prompt)
         for _ in range(count):
-            attend = DenseAttention(module.config, module.ops)
+            context = ForwardContext(attend=DenseAttention(module.config, REFERENCE_OPS))
             with torch.no_grad():
                 hidden = module.hidden(
-                    torch.tensor([ids]), torch.arange(len(ids)), attend, length=length
+                    torch.tensor([ids]), torch.arange(len(ids)), context, length=length
                 )
                 ids.append(int(module.logits(hidden[0, -1]).argmax()))
         assert outcome.tokens == ids[len(prompt) :]

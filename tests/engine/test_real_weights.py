@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lmstack.engine import PackedOps
+from lmstack.engine import PrepackedOps
 from lmstack.engine.attention import PagedAttention
 from lmstack.engine.kvpool import KVPool, Span
-from lmstack.model import load_module
+from lmstack.model import ForwardContext, load_module
 
 pytestmark = pytest.mark.weights
 
@@ -26,7 +26,9 @@ def test_logits_of_paged_chunks_equal_those_of_the_forward_pass(smollm2, ids) ->
     with torch.inference_mode():
         for start, end in [(0, 40), (40, 41), (41, 42), (42, 75)]:
             attend = PagedAttention(pool, module.config, [Span(table, start, end)])
-            hidden = module.hidden(ids[0, start:end], torch.arange(start, end), attend)
+            hidden = module.hidden(
+                ids[0, start:end], torch.arange(start, end), ForwardContext(attend=attend)
+            )
             parts.append(module.logits(hidden))
         torch.testing.assert_close(torch.cat(parts), module(ids).logits[0], rtol=1e-4, atol=1e-4)
 
@@ -35,10 +37,10 @@ def test_logits_of_paged_chunks_equal_those_of_the_forward_pass(smollm2, ids) ->
 def test_packed_weights_give_the_same_distribution_in_bfloat16(smollm2, ids) -> None:
     """Bit-equal on AMD Zen 4; a processor with other kernels may sum in another order."""
     plain = load_module(smollm2.path, torch.bfloat16)
-    packed = load_module(smollm2.path, torch.bfloat16, ops=PackedOps())
+    context = ForwardContext(PrepackedOps())
     with torch.inference_mode():
         for length in (1, 5, 75):
-            ours = packed(ids[:, :length]).logits.float().log_softmax(-1)
+            ours = plain(ids[:, :length], context=context).logits.float().log_softmax(-1)
             reference = plain(ids[:, :length]).logits.float().log_softmax(-1)
             divergence = (reference.exp() * (reference - ours)).sum(-1)
             assert float(divergence.max()) < 1e-3

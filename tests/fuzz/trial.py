@@ -11,16 +11,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from tests.engine.conftest import generate
 from tests.engine.kernels.quantized_models import (
-    Rounding,
     encoded_natively,
     generated_natively,
+    rounded_output,
     writes,
 )
 from tests.fuzz.bases import Base
@@ -131,13 +130,14 @@ def _reference(module: Transformer) -> Tensor:
     return _outputs(module, _LENGTHS[0])[0]
 
 
-def _outputs(module: Transformer, length: int) -> tuple[Tensor, Tensor]:
-    """The last thing that a model gives, and the hidden states that come before its head."""
+def _outputs(module: Transformer, length: int, kv: str | None = None) -> tuple[Tensor, Tensor]:
+    """The last thing that a model gives, and the hidden states that come before its head; with
+    the roundings of native programs and a cache of ``kv``."""
     ids = torch.tensor([_ids(module, length)])
     given = {} if module.encoder is None else {"decoder_input_ids": ids}
     if module.encoder is not None:
         ids = torch.tensor([_ids(module.encoder, length)])
-    out = module(ids, **given)
+    out = module(ids, **given) if kv is None else rounded_output(module, kv, input_ids=ids, **given)  # type: ignore[arg-type]
     hidden = out.last_hidden_state
     if module.encoder is not None and not writes(module):
         hidden = out.encoder_last_hidden_state
@@ -160,8 +160,7 @@ def _compare(mutant: Mutant, module: Transformer, seed: int) -> None:
     kv = "int8" if seed % 2 and writes(module) else "bfloat16"
     differences = []
     for length in _LENGTHS:
-        with _rounded(module, kv):
-            last, hidden = _outputs(module, length)
+        last, hidden = _outputs(module, length, kv)
         native = _native(module, length, kv)
         expected = (last if writes(module) else hidden)[0]
         if native.shape != expected.shape:
@@ -175,13 +174,6 @@ def _compare(mutant: Mutant, module: Transformer, seed: int) -> None:
         if differences[-1] < _FLIPPED:
             return
     raise FindingError(f"native results differ from the reference by {differences}")
-
-
-@contextmanager
-def _rounded(module: Transformer, kv: str) -> Iterator[None]:
-    inner = nullcontext() if module.encoder is None else module.encoder.using(Rounding("bfloat16"))
-    with module.using(Rounding(kv)), inner:  # type: ignore[arg-type]
-        yield
 
 
 def _native(module: Transformer, length: int, kv: str) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from lmstack.model import (
+    ForwardContext,
     LayerKind,
     RopeSpec,
     Transformer,
@@ -97,7 +98,7 @@ def test_cached_equals_uncached(variant: str, steps: tuple[int, ...]) -> None:
     parts, at = [], 0
     for count in steps:
         positions = torch.arange(at, at + count)
-        hidden = module.hidden(ids[:, at : at + count], positions, attend)
+        hidden = module.hidden(ids[:, at : at + count], positions, ForwardContext(attend=attend))
         parts.append(module.logits(hidden))
         at += count
     assert_close(torch.cat(parts, dim=1), whole)

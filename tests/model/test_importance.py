@@ -12,7 +12,6 @@ from lmstack.model.forms import weights_in_form
 from lmstack.model.importance import importance_of
 from lmstack.model.loading import open_model_plan, read_weights
 from lmstack.model.quantizing import quantize_q4
-from lmstack.model.smoothing import Watching
 
 UNEVEN = torch.exp2(torch.linspace(-6, 6, 64))
 
@@ -81,7 +80,7 @@ def test_activations_that_are_not_finite_or_all_zero_tell_nothing():
 def test_q4_is_fitted_by_what_the_text_shows(tmp_path):
     write_folder(decoder(config(**WIDE)), tmp_path)
     with open_model_plan(tmp_path) as plan:
-        module = build_module(plan.config, weights_in_form(plan, "bfloat16"), Watching())
+        module = build_module(plan.config, weights_in_form(plan, "bfloat16"))
         wanted = weights_in_form(plan, "q4", importance=importance_of(module, IDS))
         plain = weights_in_form(plan, "q4")
     found = read_weights(tmp_path, "q4", IDS)[1]

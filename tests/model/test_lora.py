@@ -14,8 +14,15 @@ from tests.model.peft_pairs import KINDS, LAYERS, MODELS, SMALL, TARGETS, WARNIN
 from torch.testing import assert_close
 
 from lmstack.core import InputError
-from lmstack.engine import inference_ops
-from lmstack.model import Transformer, TransformerConfig, load_module, write_folder
+from lmstack.engine import PrepackedOps
+from lmstack.model import (
+    REFERENCE_OPS,
+    ForwardContext,
+    Transformer,
+    TransformerConfig,
+    load_module,
+    write_folder,
+)
 from lmstack.model.lora import (
     adapter_of,
     add_adapter,
@@ -237,10 +244,10 @@ def test_dropout_keeps_the_expectation(pair, kind) -> None:
     load_adapter(module, case.adapter)
     x = torch.randn(1, 48, generator=torch.Generator().manual_seed(0))
     attention = module.get_submodule("blocks.0.attention")
-    expected = module.ops.linear(x, attention.qkv)
+    expected = REFERENCE_OPS.linear(x, attention.qkv)
     attention.train()
     torch.manual_seed(0)
-    found = module.ops.linear(x.expand(20_000, -1), attention.qkv)
+    found = REFERENCE_OPS.linear(x.expand(20_000, -1), attention.qkv)
     assert found.std(0)[:48].min() > 1e-3
     assert_close(found.mean(0, keepdim=True), expected, atol=0.05, rtol=0.02)
 
@@ -353,12 +360,13 @@ def test_layers_that_come_back_train_or_not_as_the_model_does_by_then(pair, back
 
 def test_the_packed_ops_of_serving_give_the_same(pair) -> None:
     case = pair("llama", "all-linear")
-    module = load_module(case.base, ops=inference_ops())
+    module = load_module(case.base)
+    context = ForwardContext(PrepackedOps())
     with torch.inference_mode():
-        before = module(case.ids).logits
+        before = module(case.ids, context=context).logits
     load_adapter(module, case.adapter)
     with torch.inference_mode():
-        assert_close(module(case.ids).logits, case.expected())
+        assert_close(module(case.ids, context=context).logits, case.expected())
     remove_adapter(module)
     with torch.inference_mode():
         assert torch.equal(module(case.ids).logits, before)

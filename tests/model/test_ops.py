@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from lmstack.model import (
     REFERENCE_OPS,
+    ForwardContext,
     LayerSpec,
     ReferenceOps,
     RopeSpec,
@@ -65,7 +66,7 @@ class RoundedLinear(Linear):
 
 def test_every_product_norm_and_rotation_goes_through_the_chosen_ops():
     ops = CountingOps()
-    Transformer(CONFIG, ops)(IDS)
+    Transformer(CONFIG)(IDS, context=ForwardContext(ops))
     # Per layer: qkv, out, up, down; two norms; one rotation of queries and keys together.
     assert ops.calls == {
         "embedding": 1, "linear": 2 * 4 + 1, "norm": 2 * 2 + 1, "rotary": 2, "attention": 2,

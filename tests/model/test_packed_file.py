@@ -127,6 +127,19 @@ def test_a_file_that_was_cut_is_refused(kept, left):
         read_packed(path, STAMP)
 
 
+@pytest.mark.parametrize("place", ["the first byte of codes", "the last byte", "the config"])
+def test_a_flipped_bit_is_found_where_the_hash_is_asked_for(kept, place):
+    path, _ = kept
+    read_packed(path, STAMP, verified=True)
+    data = bytearray(path.read_bytes())
+    size = 8 + int.from_bytes(data[:8], "little")
+    at = {"the first byte of codes": size, "the last byte": len(data) - 1}
+    data[at.get(place) or data.index(b"norm_eps") + 13] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(FormatError, match="not those that were written"):
+        read_packed(path, STAMP, verified=True)
+
+
 def rewritten(path, change):
     """The file with another header."""
     data = path.read_bytes()

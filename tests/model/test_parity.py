@@ -149,19 +149,22 @@ def test_packed_sequences_have_the_states_that_they_have_alone(
     ours = reloaded(make_llama() if kind == "causal" else make_bert())
     rows = [batch(1, n)[0] for n in lengths]
     with torch.no_grad():
-        packed = ours.packed(torch.cat(rows), lengths).split(lengths)
+        packed = ours.varlen_hidden(torch.cat(rows), lengths).split(lengths)
         for row, states in zip(rows, packed, strict=True):
             if len(row):
                 assert_close(states, ours(row[None]).last_hidden_state[0])
 
 
 def test_nothing_packed_is_nothing(make_bert, reloaded):
-    assert reloaded(make_bert()).packed(torch.tensor([], dtype=torch.long), []).shape == (0, 48)
+    assert reloaded(make_bert()).varlen_hidden(torch.tensor([], dtype=torch.long), []).shape == (
+        0,
+        48,
+    )
 
 
 def test_lengths_that_do_not_add_up_are_refused(make_bert, reloaded):
     with pytest.raises(InputError, match="add up to 3"):
-        reloaded(make_bert()).packed(torch.tensor([1, 2]), [1, 2])
+        reloaded(make_bert()).varlen_hidden(torch.tensor([1, 2]), [1, 2])
 
 
 def test_gradients_equal_those_of_transformers(make_llama, reloaded):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 
 from lmstack.core import FormatError, UnsupportedError
-from lmstack.model import REFERENCE_OPS, LoraConfig, Transformer, TransformerConfig, add_adapter
+from lmstack.model import REFERENCE_OPS, TransformerConfig
 from lmstack.model.layers import Linear
 from lmstack.model.quantized import (
     _GROUPS,
@@ -274,11 +274,3 @@ def test_weights_that_are_not_finite_are_refused(quantize, value):
     weight[1, 3] = value
     with pytest.raises(UnsupportedError, match="finite"):
         quantize(weight)
-
-
-def test_an_adapter_over_small_integers_is_refused():
-    module = Transformer(CAUSAL)
-    qkv = module.get_parameter("blocks.0.attention.qkv.weight").detach()
-    module.put("blocks.0.attention.qkv", QuantizedLinear(quantize_int8(qkv)))
-    with pytest.raises(UnsupportedError, match="needs floats beneath it"):
-        add_adapter(module, LoraConfig(targets=("q_proj",)))

@@ -11,7 +11,10 @@ from tests.engine.kernels.quantized_models import rounded as rounded_codes
 from tests.model.families.all_cases import CASES
 
 from lmstack.model import (
+    REFERENCE_OPS,
+    ForwardContext,
     LayerKind,
+    Ops,
     ReferenceOps,
     Transformer,
     TransformerConfig,
@@ -84,7 +87,7 @@ def configs(draw):
 def decoder(config: TransformerConfig, seed: int = 0) -> Transformer:
     """Random, its channels of sizes far apart."""
     generator = torch.Generator().manual_seed(seed)
-    module = Transformer(config, Watching()).eval()
+    module = Transformer(config).eval()
     with torch.no_grad():
         for name, p in module.named_parameters():
             noise = torch.randn(p.shape, generator=generator)
@@ -103,8 +106,8 @@ def smoothed(module: Transformer, smoothing: Smoothing) -> Transformer:
 
 
 @torch.inference_mode()
-def answer(module: Transformer) -> torch.Tensor:
-    output = module(torch.tensor([IDS]))
+def answer(module: Transformer, ops: Ops = REFERENCE_OPS) -> torch.Tensor:
+    output = module(torch.tensor([IDS]), context=ForwardContext(ops))
     return output.last_hidden_state if output.logits is None else output.logits
 
 
@@ -172,8 +175,7 @@ def test_activations_and_weights_of_a_channel_become_of_like_size():
     @torch.inference_mode()
     def spread(module: Transformer) -> float:
         watching = Watching()
-        with module.using(watching):
-            module(torch.tensor([IDS]))
+        module(torch.tensor([IDS]), context=ForwardContext(watching))
         found = []
         for block in module.blocks:
             for matrix in (block.attention.qkv, block.mlp.up, block.mlp.down):
@@ -277,14 +279,13 @@ def rounded(module: Transformer, smoothing: Smoothing) -> Transformer:
 @pytest.mark.parametrize("kind", ["llama", "gemma", "gpt", "parallel"])
 def test_a_model_with_an_outlier_is_nearer_to_its_floats_when_smoothed(kind):
     torch.manual_seed(0)
-    module = Transformer(config(**DECODERS[kind] | WIDE), Watching()).eval()
+    module = Transformer(config(**DECODERS[kind] | WIDE)).eval()
     module.reset_parameters(0.1)
     planted(module, 100.0)
 
     def error(smoothing: Smoothing) -> float:
         made = rounded(module, smoothing)
-        with made.using(Rounding("bfloat16")):
-            return float((answer(made) - answer(module)).norm())
+        return float((answer(made, Rounding("bfloat16")) - answer(module)).norm())
 
     assert error(smoothing_of(module, IDS)) < 0.3 * error(Smoothing())
 
@@ -302,7 +303,7 @@ class RoundedHeads(ReferenceOps):
 def test_keys_with_an_outlier_lose_less_in_a_cache_of_bytes_when_smoothed(changes):
     """As Gemma has them: one channel of the keys far larger, of the queries smaller."""
     torch.manual_seed(0)
-    module = Transformer(config(**changes | WIDE), Watching()).eval()
+    module = Transformer(config(**changes | WIDE)).eval()
     module.reset_parameters(0.1)
     one = module.config.norm == "rms1p"
     with torch.no_grad():
@@ -312,8 +313,7 @@ def test_keys_with_an_outlier_lose_less_in_a_cache_of_bytes_when_smoothed(change
 
     def error(smoothing: Smoothing) -> float:
         made = smoothed(module, smoothing)
-        with made.using(RoundedHeads()):
-            return float((answer(made) - answer(module)).norm())
+        return float((answer(made, RoundedHeads()) - answer(module)).norm())
 
     assert error(smoothing_of(module, IDS)) < 0.5 * error(Smoothing())
 
@@ -354,7 +354,7 @@ def test_a_file_gives_the_same_form_again(ids, saved):
 
 def test_int8_is_smoothed_by_what_the_text_shows(saved):
     with open_model_plan(saved) as plan:
-        module = build_module(plan.config, weights_in_form(plan, "bfloat16"), Watching())
+        module = build_module(plan.config, weights_in_form(plan, "bfloat16"))
         wanted = weights_in_form(plan, "int8", smoothing_of(module, IDS))
         plain = weights_in_form(plan, "int8")
     found = read_weights(saved, "int8", IDS)[1]

@@ -56,6 +56,21 @@ def test_each_form_is_kept_for_itself(folder, store):
     assert load("tiny", store, weights="q4").module.table.bits == 4
 
 
+def test_a_flipped_bit_in_a_kept_form_is_refused_at_the_next_start(folder, store, caplog):
+    first = load("tiny", store, weights="int8")
+    path = kept_forms.packed_file(store.root, folder.digest, "int8")
+    whole = path.read_bytes()
+    for at in (len(whole) - 7, len(whole) // 2, whole.index(b"norm_eps") + 13):
+        changed = bytearray(whole)
+        changed[at] ^= 4
+        path.unlink()  # who has mapped the old file keeps it
+        path.write_bytes(bytes(changed))
+        assert same(load("tiny", store, weights="int8"), first)
+        assert path.read_bytes() == whole
+        assert "bytes are not those" in caplog.text
+        caplog.clear()
+
+
 @pytest.mark.parametrize("data", [b"", b"nonsense", None])
 def test_a_damaged_file_is_made_anew(folder, store, data):
     first = load("tiny", store, weights="int8")
@@ -110,7 +125,7 @@ def test_a_form_of_an_older_recipe_is_made_anew(folder, store, older):
 
 
 def test_the_tokenizer_of_a_model_reads_the_text_that_smooths_it(folder, store, monkeypatch):
-    from lmstack.model import REFERENCE_OPS, loading
+    from lmstack.model import loading
     from lmstack.model.smoothing import calibration_text
 
     class Words:
@@ -126,7 +141,7 @@ def test_the_tokenizer_of_a_model_reads_the_text_that_smooths_it(folder, store, 
         return read(path, form, ids)
 
     monkeypatch.setattr(loading, "read_weights", watched)
-    kept_forms.load_form(folder, "int8", store.root, REFERENCE_OPS, Words())
+    kept_forms.load_form(folder, "int8", store.root, Words())
     assert seen == [Words().encode(calibration_text())]
 
 

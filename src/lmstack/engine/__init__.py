@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lmstack.engine.draft_model import check_vocabularies
     from lmstack.engine.engine import Engine
     from lmstack.engine.kernels.library import problem as native_problem
-    from lmstack.engine.packed import PackedOps, inference_ops
+    from lmstack.engine.prepacked import PrepackedOps, inference_context
     from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent, TokenScore
     from lmstack.engine.vocabulary import Vocabulary
 
@@ -22,12 +22,12 @@ __all__ = [
     "EngineConfig",
     "EngineRequest",
     "EngineStats",
-    "PackedOps",
+    "PrepackedOps",
     "TokenEvent",
     "TokenScore",
     "Vocabulary",
     "check_vocabularies",
-    "inference_ops",
+    "inference_context",
     "native_problem",
 ]
 
@@ -36,7 +36,7 @@ _HOMES = {
     "check_vocabularies": "lmstack.engine.draft_model",
     "Engine": "lmstack.engine.engine",
     "native_problem": "lmstack.engine.kernels.library",
-    **dict.fromkeys(("PackedOps", "inference_ops"), "lmstack.engine.packed"),
+    **dict.fromkeys(("PrepackedOps", "inference_context"), "lmstack.engine.prepacked"),
     **dict.fromkeys(
         ("EngineRequest", "EngineStats", "TokenEvent", "TokenScore"), "lmstack.engine.request"
     ),

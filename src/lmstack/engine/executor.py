@@ -1,8 +1,8 @@
 """What computes: hidden states, logits and cached keys of one model, by one of two ways.
 
-`ReferenceExecutor` runs the module's own ops over a `KVPool`. `kernels.executor` runs its passes
-as native programs. A `Runner` does not know which one it has. `Encoder` is the same choice for
-whole texts at once, without a cache.
+`ReferenceExecutor` runs the module over a `KVPool`, on the ops that suit its weights.
+`kernels.executor` runs its passes as native programs. A `Runner` does not know which one it has.
+`Encoder` is the same choice for whole texts at once, without a cache.
 
 Legend: N tokens of a step, D width, V vocabulary.
 """
@@ -28,8 +28,9 @@ from lmstack.engine.kernels.executor import (
     native_bytes_per_token,
 )
 from lmstack.engine.kvpool import KVPool, Span, slots_of
+from lmstack.engine.prepacked import inference_context
 from lmstack.engine.scratch import Scratch
-from lmstack.model import Transformer
+from lmstack.model import ForwardContext, Ops, Transformer
 
 __all__ = [
     "Encoder",
@@ -76,10 +77,13 @@ class Executor(Protocol):
 
 
 class ReferenceExecutor:
-    """The module as it is, whatever its ops."""
+    """The module by torch. ``ops``: unless given, the fastest that suit its dtype."""
 
-    def __init__(self, module: Transformer, num_blocks: int, block_size: int) -> None:
+    def __init__(
+        self, module: Transformer, num_blocks: int, block_size: int, ops: Ops | None = None
+    ) -> None:
         self._module = module.eval()
+        self._context = ForwardContext(ops) if ops else inference_context(module)
         self.dtype = str(module.dtype).removeprefix("torch.")
         self._pool = KVPool(module.config, num_blocks, block_size, module.dtype)
 
@@ -87,12 +91,13 @@ class ReferenceExecutor:
         self, ids: Seq[int], positions: Seq[int], spans: Seq[Span], length: int | None
     ) -> Tensor:
         attend = PagedAttention(self._pool, self._module.config, spans)
+        context = self._context.replace(attend=attend)
         return self._module.hidden(
-            torch.tensor(ids), torch.tensor(positions), attend, length=length
+            torch.tensor(ids), torch.tensor(positions), context, length=length
         )
 
     def logits(self, hidden: Tensor, scratch: Scratch | None = None) -> Tensor:
-        found = self._module.logits(hidden).float()
+        found = self._module.logits(hidden, self._context).float()
         return found if scratch is None else scratch.holding(found)
 
     def encode(self, inputs: Seq[tuple[Seq[int], Seq[int]]]) -> None:
@@ -100,12 +105,13 @@ class ReferenceExecutor:
         assert encoder is not None
         ordered = sorted(inputs, key=lambda each: len(each[0]))
         ids = torch.tensor([token for tokens, _ in ordered for token in tokens])
-        encoded = encoder.packed(ids, [len(tokens) for tokens, _ in ordered])
+        lengths = [len(tokens) for tokens, _ in ordered]
+        encoded = encoder.varlen_hidden(ids, lengths, context=self._context)
         size = self._pool.block_size
         slots = torch.from_numpy(
             np.concatenate([slots_of(table, 0, len(ids), size) for ids, table in ordered])
         )
-        for layer, (k, v) in enumerate(self._module.cross_states(encoded)):
+        for layer, (k, v) in enumerate(self._module.cross_states(encoded, self._context)):
             self._pool.keys[layer].index_copy_(0, slots, k)
             self._pool.values[layer].index_copy_(0, slots, v)
 
@@ -145,10 +151,11 @@ class Encoder(Protocol):
 
 
 class ReferenceEncoder:
-    """The module as it is, whatever its ops."""
+    """The module by torch, on the ops that suit its dtype."""
 
     def __init__(self, module: Transformer) -> None:
         self._module = module.eval()
+        self._context = inference_context(module)
 
     @torch.inference_mode()
     def packed(
@@ -156,7 +163,7 @@ class ReferenceEncoder:
     ) -> Tensor:
         flat = torch.as_tensor(ids, dtype=torch.int64)
         segments = None if types is None else torch.as_tensor(types, dtype=torch.int64)
-        return self._module.packed(flat, lengths, segments).float()
+        return self._module.varlen_hidden(flat, lengths, segments, self._context).float()
 
 
 def open_encoder(module: Transformer) -> Encoder:

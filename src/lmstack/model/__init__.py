@@ -9,9 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lmstack.model.attention import Attend, CrossStates, DenseAttention, PackedAttention
+    from lmstack.model.attention import Attend, CrossStates, DenseAttention, VarlenAttention
     from lmstack.model.biases import ScoreBias
     from lmstack.model.config import LayerSpec, TransformerConfig
+    from lmstack.model.context import Dropout, ForwardContext
     from lmstack.model.dot_product import scaled_dot_product_attention
     from lmstack.model.folder import read_folder, write_folder
     from lmstack.model.forms import FORMS, Form
@@ -40,7 +41,9 @@ __all__ = [
     "Attend",
     "CrossStates",
     "DenseAttention",
+    "Dropout",
     "Form",
+    "ForwardContext",
     "GGUFFile",
     "GGUFKind",
     "GGUFTensor",
@@ -48,7 +51,6 @@ __all__ = [
     "LayerSpec",
     "LoraConfig",
     "Ops",
-    "PackedAttention",
     "QuantizedEmbedding",
     "QuantizedLinear",
     "QuantizedMatrix",
@@ -58,6 +60,7 @@ __all__ = [
     "Transformer",
     "TransformerConfig",
     "TransformerOutput",
+    "VarlenAttention",
     "add_adapter",
     "build_module",
     "count_parameters",
@@ -76,10 +79,11 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(
-        ("Attend", "CrossStates", "DenseAttention", "PackedAttention"), "lmstack.model.attention"
+        ("Attend", "CrossStates", "DenseAttention", "VarlenAttention"), "lmstack.model.attention"
     ),
     "ScoreBias": "lmstack.model.biases",
     **dict.fromkeys(("LayerSpec", "TransformerConfig"), "lmstack.model.config"),
+    **dict.fromkeys(("Dropout", "ForwardContext"), "lmstack.model.context"),
     "scaled_dot_product_attention": "lmstack.model.dot_product",
     **dict.fromkeys(("read_folder", "write_folder"), "lmstack.model.folder"),
     **dict.fromkeys(("FORMS", "Form"), "lmstack.model.forms"),

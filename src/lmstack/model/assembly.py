@@ -20,7 +20,6 @@ from lmstack.core import FormatError, shown
 from lmstack.model.config import TransformerConfig
 from lmstack.model.layers import Embedding, Linear
 from lmstack.model.layouts import ROWS, HeadCounts, Piece, Table, pieces, stored_names
-from lmstack.model.ops import REFERENCE_OPS, Ops
 from lmstack.model.quantized import QuantizedMatrix
 from lmstack.model.transformer import Transformer
 
@@ -61,9 +60,7 @@ class TensorSource(Protocol):
         ...
 
 
-def meta_module(
-    config: TransformerConfig, num_tensors: int, label: str, ops: Ops = REFERENCE_OPS
-) -> Transformer:
+def meta_module(config: TransformerConfig, num_tensors: int, label: str) -> Transformer:
     """The module without memory. Refuses layer counts that so many tensors cannot fill."""
     layers = config.num_layers + (0 if config.encoder is None else config.encoder.num_layers)
     if layers > num_tensors:
@@ -71,7 +68,7 @@ def meta_module(
             f"{label} has {num_tensors} tensors, too few for {layers} layers", hint=_INCOMPLETE
         )
     with torch.device("meta"):
-        return Transformer(config, ops)
+        return Transformer(config)
 
 
 def head_counts(config: TransformerConfig) -> HeadCounts:

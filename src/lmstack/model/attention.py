@@ -1,11 +1,11 @@
 """Who attends to whom: the seam between a block and the keys and values it may look at.
 
 A block hands its queries, keys and values to an `Attend`. Here are the two for whole sequences:
-`DenseAttention` for a padded batch, `PackedAttention` for sequences end to end. An engine brings
-its own that keeps keys and values between steps.
+`DenseAttention` for a padded batch, `VarlenAttention` for a varlen one: sequences end to end. An
+engine brings its own that keeps keys and values between steps.
 
-Legend: B batch, T tokens, S tokens of the encoder, N packed tokens, Hq query heads, Hkv key and
-value heads, hd channels of a head.
+Legend: B batch, T tokens, S tokens of the encoder, N tokens of a varlen batch, Hq query heads,
+Hkv key and value heads, hd channels of a head.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lmstack.model.config import LayerSpec, TransformerConfig
 from lmstack.model.dot_product import scaled_dot_product_attention
 from lmstack.model.ops import Ops
 
-__all__ = ["Attend", "CrossStates", "DenseAttention", "PackedAttention"]
+__all__ = ["Attend", "CrossStates", "DenseAttention", "VarlenAttention"]
 
 # Keys and values of the encoder's output for each layer of the decoder, (..., Hkv, hd) each.
 CrossStates = Sequence[tuple[Tensor, Tensor]]
@@ -123,7 +123,7 @@ def _ends_in_padding(keys: Tensor) -> bool:
     return bool(real[:, 0].all()) and not bool((~real[:, :-1] & real[:, 1:]).any())
 
 
-class PackedAttention:
+class VarlenAttention:
     """Attention within each of many sequences that lie end to end: q, k, v are (N, H, hd).
 
     ``lengths``: tokens of each, in order, with sum N. Neighbours of equal length are computed
@@ -149,4 +149,4 @@ class PackedAttention:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def cross(self, layer: int, q: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's
-        raise InputError("packed sequences have no encoder to look at")
+        raise InputError("a varlen batch has no encoder to attend to")

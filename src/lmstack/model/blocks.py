@@ -11,15 +11,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lmstack.model.attention import Attend
-from lmstack.model.biases import DisentangledBias, ScoreBias
+from lmstack.model.biases import DisentangledBias
 from lmstack.model.config import TransformerConfig
+from lmstack.model.context import ForwardContext
 from lmstack.model.layers import Experts, LayerNorm, Linear, RMSNorm
 from lmstack.model.ops import Ops
 
-__all__ = ["Attention", "Block", "CrossAttention", "Mixture", "Mlp", "Rotary", "make_norm"]
+__all__ = ["Attention", "Block", "CrossAttention", "Mixture", "Mlp", "make_norm"]
 
-Rotary = tuple[Tensor, Tensor]
+# Places of dropout in a block.
+_ATTENTION, _CROSS, _MLP = range(3)
 
 
 def make_norm(config: TransformerConfig, width: int | None = None) -> RMSNorm | LayerNorm:
@@ -33,7 +34,7 @@ def make_norm(config: TransformerConfig, width: int | None = None) -> RMSNorm | 
 class Attention(nn.Module):
     """Fused query-key-value projection, norms, rotation, attention, output projection."""
 
-    def __init__(self, config: TransformerConfig, ops: Ops) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         D, hd = config.hidden_size, config.head_dim
         Hq, Hkv = config.num_heads, config.num_kv_heads
@@ -50,53 +51,50 @@ class Attention(nn.Module):
                 self.pos_key = Linear(D, Hq * hd, bias=config.qkv_bias)
             if "p2c" in config.bias_parts:
                 self.pos_query = Linear(D, Hq * hd, bias=config.qkv_bias)
-        self._config, self._ops = config, ops
+        self._config = config
         self._split, self._heads = (config.qkv_heads, hd), (Hq, Hkv)
         self._clip, self._full = config.qkv_clip, config.qk_norm == "full"
 
-    def forward(
-        self,
-        x: Tensor,
-        layer: int,
-        rotary: Rotary | None,
-        attend: Attend,
-        bias: ScoreBias | None = None,
-    ) -> Tensor:
-        qkv = self._ops.linear(x, self.qkv)
+    def forward(self, x: Tensor, layer: int, context: ForwardContext) -> Tensor:
+        ops, rotary, bias = context.ops, context.rotary[layer], context.bias
+        if context.relative is not None:
+            bias = self._disentangled(context.relative, context)
+        qkv = ops.linear(x, self.qkv)
         if self._clip is not None:
             qkv = qkv.clamp(-self._clip, self._clip)
         qkv = qkv.view(*qkv.shape[:-1], *self._split)
         Hq, Hkv = self._heads
         qk, v = qkv.split_with_sizes((Hq + Hkv, Hkv), dim=-2)
         if self.q_norm is not None:
-            qk = self._normed(qk)
+            qk = self._normed(qk, context)
         if rotary is not None:
-            qk = self._ops.rotary(qk, *rotary)
+            qk = ops.rotary(qk, *rotary)
         q, k = qk.split_with_sizes((Hq, Hkv), dim=-2)
-        return self._ops.linear(attend(layer, q, k, v, bias).flatten(-2), self.out)
+        attended = context.attention(layer, q, k, v, bias)
+        return ops.linear(attended.flatten(-2), self.out)
 
-    def _normed(self, qk: Tensor) -> Tensor:
+    def _normed(self, qk: Tensor, context: ForwardContext) -> Tensor:
         parts = []
         for x, norm in zip(
             qk.split_with_sizes(self._heads, dim=-2), (self.q_norm, self.k_norm), strict=True
         ):
             assert norm is not None
             wide = x.flatten(-2) if self._full else x
-            parts.append(self._ops.norm(wide, norm).view(x.shape))
+            parts.append(context.ops.norm(wide, norm).view(x.shape))
         return torch.cat(parts, dim=-2)
 
-    def disentangled(self, relative: Tensor) -> DisentangledBias:
+    def _disentangled(self, relative: Tensor, context: ForwardContext) -> DisentangledBias:
         """This layer's view of the relative embeddings (2 * span, D)."""
-        config = self._config
+        config, ops = self._config, context.ops
         hd, Hq = config.head_dim, config.num_heads
         keys = queries = None
         if config.bias_shared:
-            both = self._ops.linear(relative, self.qkv).view(len(relative), -1, hd)
+            both = ops.linear(relative, self.qkv).view(len(relative), -1, hd)
             queries, keys, _ = both.split_with_sizes((Hq, Hq, Hq), dim=-2)
         if self.pos_key is not None:
-            keys = self._ops.linear(relative, self.pos_key).view(-1, Hq, hd)
+            keys = ops.linear(relative, self.pos_key).view(-1, Hq, hd)
         if self.pos_query is not None:
-            queries = self._ops.linear(relative, self.pos_query).view(-1, Hq, hd)
+            queries = ops.linear(relative, self.pos_query).view(-1, Hq, hd)
         return DisentangledBias(
             keys if "c2p" in config.bias_parts else None,
             queries if "p2c" in config.bias_parts else None,
@@ -110,22 +108,22 @@ class Attention(nn.Module):
 class CrossAttention(nn.Module):
     """Queries from the decoder over keys and values from the encoder's output."""
 
-    def __init__(self, config: TransformerConfig, source_width: int, ops: Ops) -> None:
+    def __init__(self, config: TransformerConfig, source_width: int) -> None:
         super().__init__()
         D, hd = config.hidden_size, config.head_dim
         self.q = Linear(D, config.num_heads * hd, bias=config.qkv_bias)
         self.kv = Linear(source_width, 2 * config.num_kv_heads * hd, bias=config.qkv_bias)
         self.out = Linear(config.num_heads * hd, D, bias=config.out_bias)
-        self._head_dim, self._ops = hd, ops
+        self._head_dim = hd
 
-    def forward(self, x: Tensor, layer: int, attend: Attend) -> Tensor:
-        q = self._ops.linear(x, self.q)
+    def forward(self, x: Tensor, layer: int, context: ForwardContext) -> Tensor:
+        q = context.ops.linear(x, self.q)
         q = q.view(*q.shape[:-1], -1, self._head_dim)
-        return self._ops.linear(attend.cross(layer, q).flatten(-2), self.out)
+        return context.ops.linear(context.attention.cross(layer, q).flatten(-2), self.out)
 
-    def states(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+    def states(self, encoded: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor]:
         """(..., D) of the encoder to keys and values, (..., Hkv, hd) each."""
-        kv = self._ops.linear(encoded, self.kv)
+        kv = context.ops.linear(encoded, self.kv)
         k, v = kv.view(*kv.shape[:-1], -1, self._head_dim).chunk(2, dim=-2)
         return k, v
 
@@ -133,39 +131,40 @@ class CrossAttention(nn.Module):
 class Mlp(nn.Module):
     """down(act(up(x))), or down(act(gate(x)) * up(x)) with gate and up fused in ``up``."""
 
-    def __init__(self, config: TransformerConfig, ops: Ops) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         D, F = config.hidden_size, config.intermediate_size
         self.gated = config.mlp == "glu"
         self.up = Linear(D, F * (2 if self.gated else 1), bias=config.mlp_bias)
         self.down = Linear(F, D, bias=config.mlp_bias)
-        self._activation, self._ops = config.activation, ops
+        self._activation = config.activation
 
-    def forward(self, x: Tensor) -> Tensor:
-        act = self._ops.glu if self.gated else self._ops.activation
-        return self._ops.linear(act(self._ops.linear(x, self.up), self._activation), self.down)
+    def forward(self, x: Tensor, context: ForwardContext) -> Tensor:
+        ops = context.ops
+        act = ops.glu if self.gated else ops.activation
+        return ops.linear(act(ops.linear(x, self.up), self._activation), self.down)
 
 
 class Mixture(nn.Module):
     """A weighted sum of the best experts for each token: softmax over all, the top few, weights
     summing to one (Jiang et al., Mixtral of Experts, 2024)."""
 
-    def __init__(self, config: TransformerConfig, ops: Ops) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         D, F, E = config.hidden_size, config.intermediate_size, config.num_experts
         self._gated = config.mlp == "glu"
         self.router = Linear(D, E, bias=False)
         self.up = Experts(E, D, F * (2 if self._gated else 1))
         self.down = Experts(E, F, D)
-        self._count, self._activation, self._ops = config.experts_per_token, config.activation, ops
+        self._count, self._activation = config.experts_per_token, config.activation
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        likely = self._ops.linear(flat, self.router).float().softmax(-1)
+        likely = context.ops.linear(flat, self.router).float().softmax(-1)
         best, which = likely.topk(self._count, dim=-1)
         best = best / best.sum(-1, keepdim=True)
         scores = torch.zeros_like(likely).scatter(-1, which, best)
-        out = self._ops.mixture(flat, scores, self.up, self.down, self._activation, self._gated)
+        out = context.ops.mixture(flat, scores, self.up, self.down, self._activation, self._gated)
         return out.view(x.shape)
 
 
@@ -173,43 +172,45 @@ class Block(nn.Module):
     """Each sublayer f with its residual. pre: x + f(norm(x)); post: norm(x + f(x)); post_only:
     x + norm(f(x)); sandwich: x + post_norm(f(norm(x))); parallel: x + f(norm(x)) + g(norm(x))."""
 
-    def __init__(self, config: TransformerConfig, index: int, ops: Ops) -> None:
+    def __init__(self, config: TransformerConfig, index: int) -> None:
         super().__init__()
         sandwich = config.norm_place == "sandwich"
         named = config.first_norm or index > 0
         self.attention_norm = make_norm(config) if named else None
-        self.attention = Attention(config, ops)
+        self.attention = Attention(config)
         self.attention_post_norm = make_norm(config) if sandwich else None
         self.cross_norm = self.cross = None
         if config.encoder is not None:
             self.cross_norm = make_norm(config)
-            self.cross = CrossAttention(config, config.encoder.hidden_size, ops)
+            self.cross = CrossAttention(config, config.encoder.hidden_size)
         self.mlp_norm = make_norm(config)
-        self.mlp = Mixture(config, ops) if config.num_experts else Mlp(config, ops)
+        self.mlp = Mixture(config) if config.num_experts else Mlp(config)
         self.mlp_post_norm = make_norm(config) if sandwich else None
-        self._place, self._parallel, self._ops = config.norm_place, config.parallel, ops
+        self._place, self._parallel = config.norm_place, config.parallel
 
-    def forward(
-        self,
-        x: Tensor,
-        layer: int,
-        rotary: Rotary | None,
-        attend: Attend,
-        bias: ScoreBias | None = None,
-    ) -> Tensor:
-        def attention(y: Tensor) -> Tensor:
-            out: Tensor = self.attention(y, layer, rotary, attend, bias)
-            return out
-
+    def forward(self, x: Tensor, layer: int, context: ForwardContext) -> Tensor:
+        ops = context.ops
         if self._parallel:
             assert self.attention_norm is not None
-            mlp: Tensor = self.mlp(self._ops.norm(x, self.mlp_norm))
-            return mlp + attention(self._ops.norm(x, self.attention_norm)) + x
-        x = self._sublayer(x, attention, self.attention_norm, self.attention_post_norm)
+            mlp = context.dropped(self.mlp(ops.norm(x, self.mlp_norm), context), layer, _MLP)
+            attended = self.attention(ops.norm(x, self.attention_norm), layer, context)
+            return mlp + context.dropped(attended, layer, _ATTENTION) + x
+
+        def attention(y: Tensor) -> Tensor:
+            return context.dropped(self.attention(y, layer, context), layer, _ATTENTION)
+
+        def mlp_of(y: Tensor) -> Tensor:
+            return context.dropped(self.mlp(y, context), layer, _MLP)
+
+        x = self._sublayer(x, attention, self.attention_norm, self.attention_post_norm, ops)
         if self.cross is not None:
             cross = self.cross
-            x = self._sublayer(x, lambda y: cross(y, layer, attend), self.cross_norm, None)
-        return self._sublayer(x, self.mlp, self.mlp_norm, self.mlp_post_norm)
+
+            def across(y: Tensor) -> Tensor:
+                return context.dropped(cross(y, layer, context), layer, _CROSS)
+
+            x = self._sublayer(x, across, self.cross_norm, None, ops)
+        return self._sublayer(x, mlp_of, self.mlp_norm, self.mlp_post_norm, ops)
 
     def _sublayer(
         self,
@@ -217,15 +218,16 @@ class Block(nn.Module):
         f: Callable[[Tensor], Tensor],
         norm: RMSNorm | LayerNorm | None,
         post_norm: RMSNorm | LayerNorm | None,
+        ops: Ops,
     ) -> Tensor:
         if norm is None:
             return _bounded(x + f(x))
         if self._place == "post":
-            return self._ops.norm(_bounded(x + f(x)), norm)
+            return ops.norm(_bounded(x + f(x)), norm)
         if self._place == "post_only":
-            return _bounded(x + self._ops.norm(f(x), norm))
-        y = f(self._ops.norm(x, norm))
-        return _bounded(x + (y if post_norm is None else self._ops.norm(y, post_norm)))
+            return _bounded(x + ops.norm(f(x), norm))
+        y = f(ops.norm(x, norm))
+        return _bounded(x + (y if post_norm is None else ops.norm(y, post_norm)))
 
 
 def _bounded(x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ Not covered: the file that keeps a form for the next start (`packed_file`).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -71,7 +72,7 @@ def weights_in_form(
 
     smooth, counts = smoothing or Smoothing(), importance or {}
 
-    def made(key: str) -> Weight:
+    def converted(key: str) -> Weight:
         if key not in plan.matrices:
             return smooth(key, plan.read(key, torch.float32))
         paired = plan.matrices[key]
@@ -85,6 +86,8 @@ def weights_in_form(
                 return found
         weight = smooth(key, plan.read(key, torch.float32))
         group = int8_group(plan.config, key, weight.shape[1])
-        return quantize_int8(weight, group, paired=paired, narrow=int8_narrow(plan.config, key))
+        made = quantize_int8(weight, group, paired=paired, narrow=int8_narrow(plan.config, key))
+        rows, cols = smooth.of_matrix(key)
+        return dataclasses.replace(made, row_factors=rows, col_factors=cols)
 
-    return plan.each(made)
+    return plan.each(converted)

@@ -19,10 +19,9 @@ from lmstack.model.gguf import read_gguf
 from lmstack.model.gguf_weights import plan_gguf
 from lmstack.model.importance import importance_of
 from lmstack.model.layers import Embedding, Linear
-from lmstack.model.ops import REFERENCE_OPS, Ops
 from lmstack.model.packed_folder import packed_form, read_packed_folder
 from lmstack.model.quantized import QuantizedEmbedding, QuantizedLinear
-from lmstack.model.smoothing import Watching, may_smooth, smoothing_of
+from lmstack.model.smoothing import may_smooth, smoothing_of
 from lmstack.model.transformer import Transformer
 
 __all__ = ["build_module", "check_model", "load_module", "open_model_plan", "read_weights"]
@@ -31,7 +30,6 @@ __all__ = ["build_module", "check_model", "load_module", "open_model_plan", "rea
 def load_module(
     path: Path | str,
     dtype: torch.dtype = torch.float32,
-    ops: Ops = REFERENCE_OPS,
     *,
     weights: Form | None = None,
 ) -> Transformer:
@@ -47,9 +45,9 @@ def load_module(
         named = next((name for name, found in DTYPES.items() if found == dtype), None)
         if named is None:
             with open_model_plan(Path(path)) as plan:
-                return build_module(plan.config, plan.tensors(dtype), ops)
+                return build_module(plan.config, plan.tensors(dtype))
         weights = named
-    return build_module(*read_weights(Path(path), weights), ops, source=str(path))
+    return build_module(*read_weights(Path(path), weights), source=str(path))
 
 
 def read_weights(
@@ -63,7 +61,7 @@ def read_weights(
     with open_model_plan(path) as plan:
         smoothing, importance = None, None
         if form in ("int8", "q4") and may_smooth(plan.config):
-            module = build_module(plan.config, weights_in_form(plan, "bfloat16"), Watching())
+            module = build_module(plan.config, weights_in_form(plan, "bfloat16"))
             seen = ids or _by_chance(plan.config.vocab_size)
             if form == "int8":
                 smoothing = smoothing_of(module, seen)
@@ -107,13 +105,12 @@ def open_model_plan(path: Path) -> Iterator[Plan]:
 def build_module(
     config: TransformerConfig,
     weights: Mapping[str, Weight],
-    ops: Ops = REFERENCE_OPS,
     *,
     source: str = "the model",
 ) -> Transformer:
     """A module that owns ``weights``, in evaluation mode. `FormatError` where they are not those
     of ``config``, which names ``source``."""
-    module = meta_module(config, len(weights), source, ops)
+    module = meta_module(config, len(weights), source)
     check_weights(module, weights, source)
     state: dict[str, Tensor] = {}
     for key, weight in weights.items():

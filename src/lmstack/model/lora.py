@@ -7,8 +7,10 @@
     unmerge_adapter  the old weights back, bit for bit
     remove_adapter   the model as it was before
 
-One adapter at a time. Covers LoRA, rank-stabilized LoRA and DoRA on linear layers, and modules
-that are trained whole. Refused by name: embeddings with low-rank terms, experts, trained biases.
+One adapter at a time. Covers LoRA, rank-stabilized LoRA and DoRA on linear layers, float or
+quantized (QLoRA: Dettmers et al., 2023), and modules that are trained whole. Merged into a
+quantized layer, the sum is a float. Refused by name: embeddings with low-rank terms, experts,
+trained biases.
 Settings are in `lora_config`, names in `lora_slots`, the files in `lora_folder`.
 """
 
@@ -29,7 +31,7 @@ from lmstack.model.lora_config import LoraConfig
 from lmstack.model.lora_folder import StoredAdapter, read_adapter, write_adapter
 from lmstack.model.lora_slots import Names, Slot, names_for, names_of
 from lmstack.model.low_rank import LoraLinear, LowRank, initial_factors
-from lmstack.model.quantized import QuantizedLinear
+from lmstack.model.quantized import QuantizedLinear, rows_of
 from lmstack.model.transformer import Transformer
 
 __all__ = [
@@ -101,8 +103,10 @@ def add_adapter(
     terms: dict[str, list[LowRank]] = defaultdict(list)
     for name in config.chosen(names.linears, names.outputs):
         slot = names.linears[name]
-        rows = _linear(module, slot).weight.detach()[slot.start : slot.stop]
+        linear = _linear(module, slot)
+        rows = rows_of(linear, slot.start, slot.stop).detach()
         factors = initial_factors(config.rank_of(name), len(rows), rows)
+        _refuse_scaled(config, linear)
         term = _term(config, name, slot, factors, None)
         if config.dora:
             term.magnitude = nn.Parameter(torch.linalg.norm(rows.to(term.A.dtype), dim=1))
@@ -110,7 +114,7 @@ def add_adapter(
     saved = {}
     for slot in names.parameters.values():
         if config.is_saved(slot.name.rpartition(".")[0]):
-            saved[slot.key] = module.get_parameter(slot.key).detach().clone()
+            saved[slot.key] = _whole(module, slot).detach().clone()
     _check_saved(module, adapter, list(saved))
     for wanted in config.modules_to_save:
         only = LoraConfig(modules_to_save=(wanted,))
@@ -159,7 +163,9 @@ def save_adapter(module: Transformer, folder: Path | str) -> None:
     adapter = adapter_of(module)
     tensors: dict[str, Tensor] = {}
     for slot, term in adapter.terms():
-        values = {"lora_A.weight": term.A, "lora_B.weight": slot.rows_written(term.B.detach())}
+        row, col = _factors(adapter.linears[slot.path].base, slot)
+        A, B = term.A.detach() / col, term.B.detach() / row
+        values = {"lora_A.weight": A, "lora_B.weight": slot.rows_written(B)}
         if term.magnitude is not None:
             values["lora_magnitude_vector"] = slot.rows_written(term.magnitude.detach())
         tensors |= {f"{term.name}.{key}": value for key, value in values.items()}
@@ -246,10 +252,39 @@ def _check_base(module: Transformer) -> None:
             "this model has an adapter already",
             hint="remove_adapter(module), or merge_adapter(module, keep=False), first",
         )
-    if any(isinstance(each, QuantizedLinear) for each in module.modules()):
+
+
+def _is_quantized(module: Transformer) -> bool:
+    return any(isinstance(each, QuantizedLinear) for each in module.modules())
+
+
+def _whole(module: Transformer, slot: Slot) -> nn.Parameter:
+    """The parameter that an adapter trains whole. Beside quantized matrices only a classifier
+    is what the files hold: norms may be smoothed with what they feed."""
+    if _is_quantized(module) and not slot.key.startswith("classifier."):
         raise UnsupportedError(
-            "the weights of this model are quantized, and an adapter needs floats beneath it",
-            hint="load it with weights='float32' or 'bfloat16'",
+            f"modules_to_save with {slot.name} on a quantized model",
+            hint="load the model with weights='float32' or 'bfloat16'",
+        )
+    return module.get_parameter(slot.key)
+
+
+def _factors(linear: Linear, slot: Slot) -> tuple[Tensor, Tensor]:
+    """What rows (rows, 1) and columns (in,) of the base's own weight were multiplied by before
+    it was quantized (`smoothing`): the factors of a term on it are, too."""
+    one = torch.ones(1)
+    if not isinstance(linear, QuantizedLinear):
+        return one, one
+    row, col = linear.row_factors, linear.col_factors
+    rows = one if row is None else row[slot.start : slot.stop, None]
+    return rows, one if col is None else col
+
+
+def _refuse_scaled(config: LoraConfig, linear: Linear) -> None:
+    if config.dora and isinstance(linear, QuantizedLinear) and linear.col_factors is not None:
+        raise UnsupportedError(
+            "DoRA on int8 weights, whose columns were scaled before they were rounded",
+            hint="use weights='q4', 'bfloat16' or 'float32', or LoRA",
         )
 
 
@@ -278,7 +313,9 @@ def _term(
 
 
 def _stored_term(module: Transformer, stored: StoredAdapter, name: str, slot: Slot) -> LowRank:
-    weight = _linear(module, slot).weight
+    linear = _linear(module, slot)
+    _refuse_scaled(stored.config, linear)
+    weight = rows_of(linear, 0, 1)  # for its width, dtype and device
     rank = stored.config.rank_of(name)
     rows = slot.stop - slot.start
     shapes: dict[str, tuple[int, ...]] = {
@@ -296,11 +333,12 @@ def _stored_term(module: Transformer, stored: StoredAdapter, name: str, slot: Sl
     wide = torch.promote_types(torch.float32, weight.dtype)
     held = {kind: tensor.to(weight.device, wide) for kind, tensor in found.items()}
     magnitude = held.get("lora_magnitude_vector")
+    row, col = _factors(linear, slot)
     return _term(
         stored.config,
         name,
         slot,
-        (held["lora_A"], slot.rows_read(held["lora_B"])),
+        (held["lora_A"] * col, slot.rows_read(held["lora_B"]) * row),
         None if magnitude is None else slot.rows_read(magnitude),
     )
 
@@ -308,7 +346,7 @@ def _stored_term(module: Transformer, stored: StoredAdapter, name: str, slot: Sl
 def _stored_whole(
     module: Transformer, stored: StoredAdapter, name: str, slot: Slot, tensor: Tensor
 ) -> Tensor:
-    base = module.get_parameter(slot.key)
+    base = _whole(module, slot)
     stored.check(name, tensor, slot.piece.shape)
     return slot.piece.part.layout.read(tensor, slot.piece.head_dim).to(base)
 

@@ -21,6 +21,7 @@ from lmstack.model.families import FAMILIES, Family
 from lmstack.model.layers import Linear
 from lmstack.model.layouts import ROWS, TRANSPOSED, Part, Piece, pieces
 from lmstack.model.low_rank import LoraLinear
+from lmstack.model.quantized import held_weights
 from lmstack.model.transformer import Transformer
 
 __all__ = ["Names", "Slot", "names_for", "names_of"]
@@ -132,6 +133,6 @@ def _slots(module: Transformer, family: Family, prefix: str) -> Iterator[Slot]:
 
 def _parameters(module: Transformer) -> Iterator[tuple[str, Tensor]]:
     """Shapes of the parameters of the base, whatever adapters stand in their place."""
-    for key, parameter in module.state_dict().items():
+    for key, weight in held_weights(module).items():
         if ".terms." not in key:
-            yield key.replace(".base.", "."), parameter.to("meta")
+            yield key.replace(".base.", "."), torch.empty(weight.shape, device="meta")

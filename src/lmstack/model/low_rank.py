@@ -63,11 +63,10 @@ class LowRank(nn.Module):
             return summed
         return summed * (self.magnitude / _norms(summed))[:, None]
 
-    def gains(self, weight: Tensor) -> Tensor | None:
-        """m / |W + scale * B A| for each row, its norm taken as a constant as DoRA says (its
-        section 4.3); None without a magnitude."""
-        if self.magnitude is None:
-            return None
+    def gains(self, weight: Tensor) -> Tensor:
+        """m / |W + scale * B A| for each row of a DoRA, its norm taken as a constant as DoRA says
+        (its section 4.3)."""
+        assert self.magnitude is not None
         with torch.no_grad():
             norms = _norms(weight.to(self.A.dtype) + self.delta())
         return self.magnitude / norms

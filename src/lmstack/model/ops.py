@@ -23,7 +23,7 @@ from lmstack.model.dot_product import scaled_dot_product_attention
 from lmstack.model.layers import Embedding, Experts, LayerNorm, Linear, RMSNorm
 from lmstack.model.low_rank import LoraLinear, LowRank
 from lmstack.model.positions import RopeSpec
-from lmstack.model.quantized import QuantizedEmbedding
+from lmstack.model.quantized import QuantizedEmbedding, QuantizedLinear, product, rows_of
 
 __all__ = ["REFERENCE_OPS", "Ops", "ReferenceOps"]
 
@@ -104,6 +104,8 @@ class ReferenceOps:
     def linear(self, x: Tensor, weight: Linear | Embedding | LoraLinear) -> Tensor:
         if isinstance(weight, LoraLinear):
             return _with_terms(x, self.linear(x, weight.base), weight)
+        if isinstance(weight, QuantizedLinear | QuantizedEmbedding):
+            return product(x, weight)
         return F.linear(x, weight.weight, weight.bias)
 
     def activation(self, x: Tensor, kind: Activation) -> Tensor:
@@ -193,14 +195,14 @@ def _with_terms(x: Tensor, out: Tensor, weight: LoraLinear) -> Tensor:
 def _change(x: Tensor, rows: Tensor, term: LowRank, base: Linear) -> Tensor:
     """What ``term`` adds to ``rows`` of the output of ``base`` for ``x``, without the product of
     its factors being formed for LoRA; for DoRA only its norms are."""
-    weight = base.weight[term.start : term.stop]
     drops = term.training and term.dropout > 0
     dropped = F.dropout(x, term.dropout) if drops else x
     low = F.linear(dropped.to(term.A.dtype), term.A)
     change = F.linear(low, term.B) * term.scale
-    gains = term.gains(weight)
-    if gains is None:
+    if term.magnitude is None:
         return change
+    weight = rows_of(base, term.start, term.stop)
+    gains = term.gains(weight)
     if drops:
         rows = F.linear(dropped, weight)
     elif base.bias is not None:

@@ -3,9 +3,9 @@
 A safetensors file whose data begin at a multiple of 64 bytes, codes first, so that the kernels
 read them where they lie. Its metadata hold the config, so that opening it needs no other file,
 and say what it was made from (``stamp``). A file with another stamp, of another layout, or cut
-short is a `FormatError`. Bytes are not hashed: that would read them all. Not covered: where such
-files are kept (the registry's part), other programs, which find names in it that they do not
-know.
+short is a `FormatError`, and where the hash is asked for (``verified``) one with a bit flipped.
+Not covered: where such files are kept (the registry's part), other programs, which find names in
+it that they do not know.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from lmstack.model.packed_header import (
     damaged,
     mapped,
     read_header,
+    verify,
     write_container,
 )
 from lmstack.model.positions import RopeSpec
@@ -42,7 +43,7 @@ _DTYPES = {"U8": torch.uint8, "F16": torch.float16, "BF16": torch.bfloat16, "F32
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _FIELDS = ("rows", "cols", "group", "bits", "zero", "paired")
 # Codes are whole steps of 64 bytes, scales of 32: in this order all begin where they should.
-_ORDER = ("codes", "scales", "mins")
+_ORDER = ("codes", "scales", "mins", "row_factors", "col_factors")
 
 
 def write_packed(
@@ -75,15 +76,18 @@ def _stored(tensor: Tensor) -> Stored:
 
 
 def read_packed(
-    path: Path, stamp: Mapping[str, str]
+    path: Path, stamp: Mapping[str, str], *, verified: bool = False
 ) -> tuple[TransformerConfig, dict[str, Weight]]:
     """Config and weights in ``path``, these as views of the file. `FormatError`: its stamp lacks
-    something of ``stamp``, or it is damaged. `NotFoundError`: there is none."""
+    something of ``stamp``, or it is damaged. `NotFoundError`: there is none. ``verified``: all
+    bytes are read and compared with their hash."""
     buffer = mapped(path)
     tensors, metadata, base = read_header(buffer, path)
     wrong = [key for key, value in stamp.items() if metadata.get(key) != value]
     if wrong:
         raise FormatError(f"{path} is of another {wrong[0]}: {shown(metadata.get(wrong[0]))}")
+    if verified:
+        verify(buffer, metadata, path)
     views = {name: _view(buffer, base, facts, name, path) for name, facts in tensors.items()}
     weights: dict[str, Weight] = {}
     try:
@@ -105,9 +109,20 @@ def _matrix(
     """The matrix of which ``values`` are the `_FIELDS`; its parts are taken out of ``views``."""
     rows, cols, group, bits, zero, paired = (int(value) for value in values)
     codes, scales = (views.pop(f"{key}.{name}") for name in _ORDER[:2])
-    mins = views.pop(f"{key}.mins", None)
+    more = {name: views.pop(f"{key}.{name}", None) for name in _ORDER[2:]}
     try:
-        return QuantizedMatrix(codes, scales, mins, rows, cols, group, bits, zero, bool(paired))
+        return QuantizedMatrix(
+            codes,
+            scales,
+            more.pop("mins"),
+            rows,
+            cols,
+            group,
+            bits,
+            zero,
+            bool(paired),
+            **more,
+        )
     except FormatError as error:
         raise damaged(path, f"{key}: {error.message}") from error
 

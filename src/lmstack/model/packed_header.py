@@ -1,12 +1,14 @@
 """Files of tensors that are used through a memory map, without torch, which takes a second to load.
 
-The layout is that of safetensors; the header says what the file was made from and what is in it.
+The layout is that of safetensors; the header says what the file was made from and what is in it,
+and holds a hash of all bytes, its own included (with zeros in the place of the hash).
 Not covered: what the tensors mean (`packed_file` for weights).
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import mmap
 import os
@@ -26,18 +28,20 @@ __all__ = [
     "mapped",
     "read_header",
     "read_stamp",
+    "verify",
     "write_container",
 ]
 
 # To be counted up when the fields of the config, the names of our tensors or the layout of their
 # bytes change.
-LAYOUT = "1"
+LAYOUT = "2"
 # The name of such a file in the folder of a model that is quantized.
 PACKED = "lmstack.safetensors"
 # What JSON of another kind than is expected, or of numbers without bounds, raises when it is read.
 BROKEN_JSON = (ValueError, LookupError, TypeError, OverflowError, RecursionError)
 _MOST_HEADER = 64 << 20
 _ALIGNMENT = 64
+_NO_HASH = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Stored:
 def write_container(path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> None:
     """``path`` whole or not at all, also across a power cut. The first of ``tensors`` begins at a
     multiple of 64 bytes."""
-    header: dict[str, Any] = {"__metadata__": {**metadata, "layout": LAYOUT}}
+    header: dict[str, Any] = {"__metadata__": {**metadata, "layout": LAYOUT, "sha256": _NO_HASH}}
     end = 0
     for name, tensor in tensors.items():
         start, end = end, end + tensor.data.nbytes
@@ -63,6 +67,10 @@ def write_container(path: Path, tensors: Mapping[str, Stored], metadata: Mapping
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 8) % _ALIGNMENT)
+    digest = hashlib.sha256(text)
+    for tensor in tensors.values():
+        digest.update(tensor.data)
+    text = text.replace(_field(_NO_HASH), _field(digest.hexdigest()), 1)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +88,21 @@ def write_container(path: Path, tensors: Mapping[str, Stored], metadata: Mapping
             f"{path} cannot be written: {error.strerror}",
             hint="check the free space and permissions",
         ) from error
+
+
+def _field(digest: str) -> bytes:
+    return f'"sha256":"{digest}"'.encode()
+
+
+def verify(buffer: mmap.mmap, metadata: Mapping[str, str], path: Path) -> None:
+    """`FormatError` unless the bytes are those that were written. Reads all of them."""
+    size = 8 + int.from_bytes(buffer[:8], "little")
+    found = metadata.get("sha256", "")
+    digest = hashlib.sha256(buffer[8:size].replace(_field(found), _field(_NO_HASH), 1))
+    with memoryview(buffer) as view, view[size:] as data:
+        digest.update(data)
+    if digest.hexdigest() != found:
+        raise damaged(path, "its bytes are not those that were written")
 
 
 def read_stamp(path: Path) -> dict[str, str]:

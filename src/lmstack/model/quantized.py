@@ -9,16 +9,18 @@ matrix (gate and up of a gated MLP) alternates panels of its two halves. `pack` 
 to that layout and back; the modules stand where `layers` has their float kin, and whoever does
 not know them reads ``weight``, which is dequantized at each look.
 
-Not covered: where codes come from (`quantizing`, `gguf_matrices`) and products with them.
+`product` multiplies with one without holding its floats, forwards and backwards.
+
+Not covered: where codes come from (`quantizing`, `gguf_matrices`), native products.
 
 Legend: P panels, G groups of a row, g inputs of a group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -36,18 +38,24 @@ __all__ = [
     "float_state",
     "held_weights",
     "pack",
+    "product",
+    "rows_of",
     "unpack",
 ]
 
 PANEL = 16
 STEP = 64
+_ROWS = 4096  # that are floats at a time in a product
+_BUFFERS = ("codes", "scales", "mins", "row_factors", "col_factors")
 _GROUPS = {4: (16, 32, 64), 8: (16, 32, 64, 128, 192, 256)}
 
 
 @dataclass(frozen=True, eq=False)
 class QuantizedMatrix:
     """``codes`` (P, G, steps, 64) uint8; ``scales`` and ``mins`` (P, G, 16) float16, the latter
-    None where all are zero. ``rows`` and ``cols`` are the real ones."""
+    None where all are zero. ``rows`` and ``cols`` are the real ones. ``row_factors`` (rows,) and
+    ``col_factors`` (cols,), float32 or None: what the model's own weight was multiplied by before
+    it was rounded (`smoothing`), which an adapter of that model has to be as well."""
 
     codes: Tensor
     scales: Tensor
@@ -58,6 +66,8 @@ class QuantizedMatrix:
     bits: int
     zero: int
     paired: bool
+    row_factors: Tensor | None = None
+    col_factors: Tensor | None = None
 
     def __post_init__(self) -> None:
         shapes = buffer_shapes(self.rows, self.cols, self.group, self.bits, paired=self.paired)
@@ -70,6 +80,9 @@ class QuantizedMatrix:
             raise FormatError(f"a quantized matrix holds {kinds}")
         if self.zero != (0 if self.mins is not None else 128 if self.bits == 8 else 8):
             raise FormatError(f"a quantized matrix of {self.bits} bits with zero {self.zero}")
+        for factors, count in ((self.row_factors, self.rows), (self.col_factors, self.cols)):
+            if factors is not None and factors.shape != (count,):
+                raise FormatError(f"{count} lines of a quantized matrix have {factors.shape}")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -80,8 +93,8 @@ class QuantizedMatrix:
         return self.codes.nbytes + self.scales.nbytes * (1 if self.mins is None else 2)
 
     def buffers(self) -> dict[str, Tensor]:
-        """The tensors by name, without mins where there are none."""
-        found = {"codes": self.codes, "scales": self.scales, "mins": self.mins}
+        """The tensors by name, without those that there are none of."""
+        found = {name: getattr(self, name) for name in _BUFFERS}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def dequantized(self) -> Tensor:
@@ -203,17 +216,25 @@ def _weights(codes: Tensor, scales: Tensor, mins: Tensor | None, group: int, zer
     return weights.flatten(1)
 
 
+def rows_of(linear: Linear | Embedding, start: int, stop: int) -> Tensor:
+    """Rows ``start`` to ``stop`` of a weight, dequantized where it is quantized."""
+    if isinstance(linear, QuantizedLinear | QuantizedEmbedding):
+        return linear.matrix.looked_up(torch.arange(start, stop, device=linear.codes.device))
+    return linear.weight[start:stop]
+
+
 class _Held(nn.Module):
     """A matrix as buffers of a module, which `nn.Module.to` moves but never converts."""
 
     codes: Tensor
     scales: Tensor
     mins: Tensor | None
+    row_factors: Tensor | None
+    col_factors: Tensor | None
 
     def _hold(self, matrix: QuantizedMatrix) -> None:
-        self.register_buffer("codes", matrix.codes)
-        self.register_buffer("scales", matrix.scales)
-        self.register_buffer("mins", matrix.mins)
+        for name in _BUFFERS:
+            self.register_buffer(name, getattr(matrix, name))
         self.rows, self.cols, self.group = matrix.rows, matrix.cols, matrix.group
         self.bits, self.zero, self.paired = matrix.bits, matrix.zero, matrix.paired
 
@@ -222,6 +243,7 @@ class _Held(nn.Module):
         return QuantizedMatrix(
             self.codes, self.scales, self.mins,
             self.rows, self.cols, self.group, self.bits, self.zero, self.paired,
+            self.row_factors, self.col_factors,
         )  # fmt: skip
 
     @property
@@ -231,11 +253,10 @@ class _Held(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Float16 scales are part of the form: a change of dtype is for the other weights."""
-        held = (self.scales, self.mins)
+        held = {name: getattr(self, name) for name in _BUFFERS[1:]}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        place = self.codes.device
-        self.scales, mins = held[0].to(place), held[1]
-        self.mins = None if mins is None else mins.to(place)
+        for name, tensor in held.items():
+            setattr(self, name, None if tensor is None else tensor.to(self.codes.device))
         return self
 
     def extra_repr(self) -> str:
@@ -267,6 +288,47 @@ class QuantizedEmbedding(_Held, Embedding):  # type: ignore[override]  # weight 
         return self.matrix.looked_up(ids)
 
 
+class _Product(torch.autograd.Function):
+    """x W^T + b of a frozen W, dequantized a tile of rows at a time, in both directions."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrix: QuantizedMatrix, bias: Tensor | None) -> Tensor:
+        ctx.matrix = matrix
+        tiles = _row_tiles(matrix, x.dtype)
+        parts = [
+            F.linear(x, W, None if bias is None else bias[first : first + len(W)])
+            for first, W in tiles
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        into = torch.zeros(*grad.shape[:-1], ctx.matrix.cols, dtype=grad.dtype, device=grad.device)
+        for first, W in _row_tiles(ctx.matrix, grad.dtype):
+            into += grad[..., first : first + len(W)] @ W
+        wanted = ctx.needs_input_grad
+        bias = grad.flatten(0, -2).sum(0) if wanted[2] else None
+        return (into if wanted[0] else None), None, bias
+
+
+def _row_tiles(matrix: QuantizedMatrix, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
+    """Its rows as floats, each tile with the number of its first."""
+    if matrix.rows <= _ROWS:
+        yield 0, matrix.dequantized().to(dtype)  # faster than row by row
+        return
+    for first in range(0, matrix.rows, _ROWS):
+        rows = torch.arange(first, min(first + _ROWS, matrix.rows), device=matrix.codes.device)
+        yield first, matrix.looked_up(rows).to(dtype)
+
+
+def product(x: Tensor, linear: QuantizedLinear | QuantizedEmbedding) -> Tensor:
+    """x (..., in) through a quantized layer, (..., out). Gradients reach ``x`` and the bias; the
+    matrix is frozen, and no more than 4,096 of its rows are ever floats at once."""
+    out: Tensor = _Product.apply(x, linear.matrix, linear.bias)  # type: ignore[no-untyped-call]
+    return out
+
+
 def float_state(module: nn.Module) -> dict[str, Tensor]:
     """The state of ``module`` with every quantized matrix dequantized, as its float kin has it."""
     held = held_weights(module)
@@ -280,7 +342,7 @@ def held_weights(module: nn.Module) -> dict[str, Tensor | QuantizedMatrix]:
     for path, child in module.named_modules():
         if isinstance(child, QuantizedLinear | QuantizedEmbedding):
             start = f"{path}." if path else ""
-            for name in ("codes", "scales", "mins"):
+            for name in _BUFFERS:
                 state.pop(start + name, None)
             state[f"{start}weight"] = child.matrix
     return state

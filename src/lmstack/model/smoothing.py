@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from lmstack.model.biases import ScoreBias
 from lmstack.model.blocks import Block, Mlp
 from lmstack.model.config import LayerSpec, TransformerConfig
+from lmstack.model.context import ForwardContext
 from lmstack.model.layers import Embedding, Linear, RMSNorm
 from lmstack.model.low_rank import LoraLinear
 from lmstack.model.ops import ReferenceOps
@@ -56,6 +57,14 @@ class Smoothing:
         if self._from_one and key.endswith("norm.weight"):  # it counts from one
             return (tensor + 1) * factor - 1
         return tensor * factor
+
+    def of_matrix(self, key: str) -> tuple[Tensor | None, Tensor | None]:
+        """What rows and columns of a matrix are multiplied by, as `QuantizedMatrix` keeps it."""
+        factor = self._factors.get(key)
+        if factor is None or factor.dim() == 1:
+            return None, factor
+        # An outer product, of powers of two, so division is exact.
+        return factor[:, 0] / factor[0, 0], factor[0].clone()
 
 
 class Watching(ReferenceOps):
@@ -109,18 +118,16 @@ def may_smooth(config: TransformerConfig) -> bool:
 
 @torch.inference_mode()
 def watched(module: Transformer, ids: Sequence[int]) -> Watching:
-    """What the `Watching` ops of ``module`` see at the first of ``ids``, at least one."""
-    ops = module.ops
-    assert isinstance(ops, Watching)
-    ops.attended.clear()
-    module(torch.tensor([list(ids)[: min(_TOKENS, module.config.max_positions)]]))
+    """What `Watching` ops see in ``module`` at the first of ``ids``, at least one."""
+    ops = Watching()
+    first = list(ids)[: min(_TOKENS, module.config.max_positions)]
+    module(torch.tensor([first]), context=ForwardContext(ops), output_hidden_states=False)
     return ops
 
 
 @torch.inference_mode()
 def smoothing_of(module: Transformer, ids: Sequence[int]) -> Smoothing:
-    """For ``module``, which computes with `Watching` ops, from what its matrices are given at
-    ``ids``, at least one."""
+    """For ``module``, from what its matrices are given at ``ids``, at least one."""
     config, ops = module.config, watched(module, ids)
     factors: dict[str, Tensor] = {}
     blocks = [(n, m) for n, m in module.named_modules() if isinstance(m, Block)]

@@ -35,7 +35,7 @@ from lmstack.text import ChatTemplate, Tokenizer
 if TYPE_CHECKING:
     import torch
 
-    from lmstack.model import Form, Ops, Transformer
+    from lmstack.model import Form, Transformer
 
 __all__ = ["LoadedModel", "ModelText", "load", "load_text"]
 
@@ -193,7 +193,6 @@ def load(
     ref: str | os.PathLike[str] | ModelFolder,
     store: Store | None = None,
     dtype: torch.dtype | None = None,
-    ops: Ops | None = None,
     *,
     weights: str | None = None,
 ) -> LoadedModel:
@@ -203,10 +202,7 @@ def load(
     ``weights``: the form that they are brought to (`lmstack.model.forms`): float32, bfloat16,
     float16, int8, q4, or file for the blocks of a GGUF file; unless given, that of a folder that
     holds a quantized form already, else float32. Quantized forms are kept in the store for the
-    next start. ``dtype``: another way to name a float form. ``ops``: what the module computes
-    with, the reference unless given."""
-    from lmstack.model import REFERENCE_OPS
-
+    next start. ``dtype``: another way to name a float form."""
     store = store or Store()
     folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
     folder.verify(store.hashes.sha256)
@@ -220,7 +216,7 @@ def load(
         text = ModelText(folder.name, bare, None, GenerationDefaults(frozenset()), {})
     own = own_form(folder)
     form = asked_form(weights, dtype) or own or "float32"
-    module = load_form(folder, form, store.root, ops or REFERENCE_OPS, tokenizer)
+    module = load_form(folder, form, store.root, tokenizer)
     late = late_interaction(path) if kind == "late-interaction" else None
     if late is not None:
         _check_projection(late, module.config.hidden_size, path)

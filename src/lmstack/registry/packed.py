@@ -4,12 +4,14 @@
 
 Such a file is used through a memory map: nothing is read before it is needed, and processes
 share what they read. It says which model it was made from; one that says another thing, is of an
-older layout or was cut short is made anew. Does not cover how it lies (`lmstack.model`).
+older layout, or whose bytes are not those that were written is made anew. Does not cover how it
+lies (`lmstack.model`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +24,12 @@ from lmstack.registry.known import known_of
 if TYPE_CHECKING:
     import torch
 
-    from lmstack.model import Ops, Transformer
+    from lmstack.model import Transformer
     from lmstack.model.config import TransformerConfig
     from lmstack.model.forms import Form, Weight
     from lmstack.text import Tokenizer
+
+log = logging.getLogger("lmstack.registry")
 
 __all__ = [
     "asked_form",
@@ -128,7 +132,7 @@ def shaped_digest(digest: str, max_tokens: int | None, dimensions: int | None) -
 
 
 def load_form(
-    folder: ModelFolder, form: Form, root: Path, ops: Ops, tokenizer: Tokenizer | None = None
+    folder: ModelFolder, form: Form, root: Path, tokenizer: Tokenizer | None = None
 ) -> Transformer:
     """The module of ``folder`` with weights in ``form``. ``root``: of the store that keeps it.
     ``tokenizer``: of the text that shows how large activations are."""
@@ -139,7 +143,7 @@ def load_form(
     from lmstack.model.smoothing import calibration_text
 
     if not is_quantized(form) or own_form(folder) is not None:
-        return build_module(*read_weights(folder.path, form), ops, source=str(folder.path))
+        return build_module(*read_weights(folder.path, form), source=str(folder.path))
     path = packed_file(root, folder.digest, form)
     stamp = stamp_of(folder, form)
 
@@ -149,8 +153,11 @@ def load_form(
 
     def kept() -> Transformer | None:
         try:
-            return build_module(*read_packed(path, stamp), ops)
-        except (FormatError, NotFoundError, StoreError):
+            return build_module(*read_packed(path, stamp, verified=True))
+        except FormatError as error:
+            log.warning("made anew: %s", error)
+            return None
+        except (NotFoundError, StoreError):
             return None
 
     def made() -> Transformer:
@@ -159,10 +166,10 @@ def load_form(
                 module = kept()  # which another process may have made meanwhile
                 if module is None:
                     write_packed(path, *read(), stamp)
-                    module = build_module(*read_packed(path, stamp), ops)
+                    module = build_module(*read_packed(path, stamp))
                 return module
         except StoreError:  # a home that cannot be written only costs time at the next start
-            return build_module(*read(), ops)
+            return build_module(*read())
 
     return kept() or made()
 

@@ -46,7 +46,6 @@ from lmstack.engine import (
     TokenEvent,
     Vocabulary,
     check_vocabularies,
-    inference_ops,
     native_problem,
 )
 from lmstack.registry import DEFAULT_SAMPLING, LoadedModel, ModelFolder, Store, load
@@ -59,8 +58,6 @@ from lmstack.serve.turns import Turns
 
 __all__ = ["LocalModel", "load_draft", "load_weights"]
 
-# Floats that oneDNN multiplies faster once it has laid them out.
-_FASTER = ("bfloat16", "float16")
 Events = Mailbox[tuple[int, TokenEvent]]
 
 
@@ -414,11 +411,10 @@ def load_weights(
     default: str | None = None,
 ) -> LoadedModel:
     """The model that ``ref`` names, its weights in the form that is asked for, in whichever of
-    the two ways, and with the ops that suit it. ``default``: unless asked for, and not that of
-    the files; None: what is fastest here and loses nothing that the files hold."""
+    the two ways. ``default``: unless asked for, and not that of the files; None: what is fastest
+    here and loses nothing that the files hold."""
     asked = asked_form(weights, dtype)
     store = store or Store()
     folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
     form = asked or own_form(folder) or default or usual_form(folder, store.root)
-    # float32 is there to be compared with, so it stays with the reference.
-    return load(folder, store, None, inference_ops() if form in _FASTER else None, weights=form)
+    return load(folder, store, weights=form)

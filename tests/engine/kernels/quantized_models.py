@@ -17,7 +17,14 @@ from torch import Tensor
 
 from lmstack.engine.kernels.executor import NativeEncoder, NativeExecutor
 from lmstack.engine.kvpool import CrossSpan, Span
-from lmstack.model import ReferenceOps, Transformer, build_module
+from lmstack.model import (
+    DenseAttention,
+    ForwardContext,
+    ReferenceOps,
+    Transformer,
+    TransformerOutput,
+    build_module,
+)
 from lmstack.model.assembly import matrices_of
 from lmstack.model.biases import ScoreBias
 from lmstack.model.config import LayerSpec
@@ -108,6 +115,21 @@ class Rounding(ReferenceOps):
             return_weights=True,
         )
         return _mixed_in_codes(weights, v)
+
+
+def rounded_output(module: Transformer, kv: Kv, **values: Tensor) -> TransformerOutput:
+    """``module(**values)`` with roundings; an encoder's keys and values are never in a cache."""
+    context = ForwardContext(Rounding(kv))
+    if module.encoder is None:
+        return module(**values, context=context)
+    inside = ForwardContext(Rounding("bfloat16"))
+    encoded = module.encode(values["input_ids"], values.get("attention_mask"), inside)
+    ids = values["decoder_input_ids"]
+    cross = module.cross_states(encoded, context)
+    attend = DenseAttention(module.config, context.ops, None, cross)
+    last = module.hidden(ids, module.positions_of(ids), context.replace(attend=attend))
+    logits, _ = module.headed(last, None, context)
+    return TransformerOutput(logits, last, encoder_last_hidden_state=encoded)
 
 
 def _mixed_in_codes(weights: Tensor, v: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ from lmstack.engine import native_problem
 from lmstack.engine.kernels import image as images
 from lmstack.engine.kernels.executor import NativeEncoder
 from lmstack.engine.kernels.image import read_image, write_image
-from lmstack.model import REFERENCE_OPS
 from lmstack.model.loading import build_module, read_weights
 from lmstack.model.packed_file import read_packed, write_packed
 
@@ -46,7 +45,7 @@ def kept(tmp_path):
     """An encoder, the file of its weights and the path of its image, written."""
     weights = tmp_path / "int8.safetensors"
     write_packed(weights, *read_weights(folder_of(tmp_path / "bert"), "int8"), STAMP)
-    encoder = NativeEncoder(build_module(*read_packed(weights, STAMP), REFERENCE_OPS))
+    encoder = NativeEncoder(build_module(*read_packed(weights, STAMP)))
     path = tmp_path / "int8.image"
     write_image(path, encoder.parts({"head": np.ones((2, 3), np.float32)}), weights, STAMP)
     return encoder, weights, path
@@ -124,7 +123,7 @@ def test_what_tables_do_not_hold_is_refused(kept):
 
 def test_positions_that_are_counted_otherwise_have_no_image(tmp_path):
     path = folder_of(tmp_path / "roberta", transformers.RobertaModel, pad_token_id=1)
-    module = build_module(*read_weights(path, "int8"), REFERENCE_OPS)
+    module = build_module(*read_weights(path, "int8"))
     with pytest.raises(UnsupportedError, match="positions"):
         NativeEncoder(module).parts({})
 

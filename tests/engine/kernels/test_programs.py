@@ -7,7 +7,6 @@ and every one but for what some flipped codes explain.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from tests.engine.kernels.quantized_models import (
     encoded_natively,
     generated_natively,
     quantized,
+    rounded_output,
     writes,
 )
 from tests.model.families.all_cases import CASES
@@ -35,7 +35,7 @@ from lmstack.engine.kernels.lowering import lower
 from lmstack.engine.kernels.program import KV_FORMS, Program
 from lmstack.engine.kernels.recording import Node, RecordingOps, Symbol, record_logits
 from lmstack.engine.kvpool import Span
-from lmstack.model import Transformer
+from lmstack.model import ForwardContext, Transformer
 
 # Settings with which a model has no native kernel, and what is said. May only get fewer.
 REFUSED = {
@@ -89,11 +89,7 @@ def inputs(case: Case, variant: str, length: int) -> dict[str, Tensor]:
 def differences(module: Transformer, values: dict[str, Tensor], kv: Kv) -> float:
     """The largest between native results and the module's, as a share of the largest of them."""
     ids = values["input_ids"][0].tolist()
-    inner = contextlib.nullcontext()
-    if module.encoder is not None:
-        inner = module.encoder.using(Rounding("bfloat16"))
-    with module.using(Rounding(kv if writes(module) else "bfloat16")), inner:
-        wanted = module(**values)
+    wanted = rounded_output(module, kv if writes(module) else "bfloat16", **values)
     if not writes(module):
         if module.encoder is not None:
             module, expected = module.encoder, wanted.encoder_last_hidden_state
@@ -266,8 +262,8 @@ def test_padding_within_a_text_takes_no_position() -> None:
     pad = module.config.position_pad
     assert pad is not None
     rows = [[7, 8, pad, 9, 10], [11, 12, 13]]
-    with module.using(Rounding("bfloat16")):
-        wanted = [module.packed(torch.tensor(row), [len(row)]) for row in rows]
+    context = ForwardContext(Rounding("bfloat16"))
+    wanted = [module.varlen_hidden(torch.tensor(row), [len(row)], context=context) for row in rows]
     for hidden, expected in zip(encoded_natively(module, rows), wanted, strict=True):
         assert relative(hidden, expected) < EXACT
 
@@ -278,8 +274,7 @@ def test_words_in_the_place_of_masks(architecture: str) -> None:
     module = quantized(PLAIN[architecture].ours("plain"), "int8")
     given = torch.randn(4, module.config.hidden_size, generator=torch.Generator().manual_seed(3))
     program = Program(lower([record_logits(module)]), module.config)
-    with module.using(Rounding("bfloat16")):
-        wanted = module.logits(given)
+    wanted = module.logits(given, ForwardContext(Rounding("bfloat16")))
     assert relative(program.run(4, given=given)[:, : module.config.vocab_size], wanted) < EXACT
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from lmstack.model import DenseAttention, load_module
+from lmstack.model import REFERENCE_OPS, DenseAttention, ForwardContext, load_module
 
 from .all_cases import CASES
 from .cases import alone, batch, randomized
@@ -51,7 +51,7 @@ def test_packed_texts_have_the_states_that_they_have_alone(case):
     ids = values["input_ids"][0, :13]
     rows = [ids.roll(i)[:n] for i, n in enumerate(lengths)]
     types = [(torch.arange(n) > 2).long() for n in lengths]
-    packed = module.packed(torch.cat(rows), lengths, torch.cat(types)).split(lengths)
+    packed = module.varlen_hidden(torch.cat(rows), lengths, torch.cat(types)).split(lengths)
     for row, kinds, states in zip(rows, types, packed, strict=True):
         given = {"token_type_ids": kinds[None]} if "token_type_ids" in values else {}
         expected = case.theirs("plain")(row[None], output_hidden_states=True, **given)
@@ -107,8 +107,8 @@ def test_cross_attention_states_made_once_serve_every_step(case):
     whole = module(**values)
     torch.testing.assert_close(encoded, whole.encoder_last_hidden_state, rtol=0, atol=0)
     ids = values["decoder_input_ids"]
-    attend = DenseAttention(module.config, module.ops, None, module.cross_states(encoded))
-    last = module.hidden(ids, module.positions_of(ids), attend)
+    attend = DenseAttention(module.config, REFERENCE_OPS, None, module.cross_states(encoded))
+    last = module.hidden(ids, module.positions_of(ids), ForwardContext(attend=attend))
     torch.testing.assert_close(last, whole.last_hidden_state, rtol=0, atol=0)
 
 

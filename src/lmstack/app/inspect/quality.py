@@ -254,4 +254,4 @@ def _vector(model: LoadedModel, passage: str) -> Tensor:
     most = model.module.config.max_positions
     ids = model.tokenizer.encode(passage)[:most]
     with torch.inference_mode():
-        return model.module.packed(torch.tensor(ids), [len(ids)]).float().mean(0)
+        return model.module.varlen_hidden(torch.tensor(ids), [len(ids)]).float().mean(0)

@@ -35,7 +35,7 @@ from lmstack.engine.kernels.mirrors import (
     StepStruct,
 )
 from lmstack.engine.kernels.structs import ALIGNMENT, Int32s, address_of, run_step, whole_sequences
-from lmstack.model.packed_header import Stored, mapped, read_header, write_container
+from lmstack.model.packed_header import Stored, mapped, read_header, verify, write_container
 
 __all__ = ["ImageEncoder", "ImageFacts", "Parts", "read_image", "write_image"]
 
@@ -106,7 +106,6 @@ def write_image(path: Path, parts: Parts, weights: Path, stamp: Mapping[str, str
         **_build(weights),
         "facts": json.dumps({**vars(parts.facts), "rows": dict(parts.facts.rows)}),
         "pointers": json.dumps(pointers),
-        "sha256": _digest(arrays, pointers),
     }
     write_container(path, {name: _stored(array) for name, array in arrays.items()}, metadata)
 
@@ -120,13 +119,14 @@ def read_image(path: Path, weights: Path, stamp: Mapping[str, str]) -> ImageEnco
     wrong = [key for key, value in wanted.items() if metadata.get(key) != value]
     if wrong:
         raise FormatError(f"{path} is of another {wrong[0]}")
+    verify(buffer, metadata, path)
     try:
         arrays = {name: _array(buffer, base, facts) for name, facts in tensors.items()}
         pointers = json.loads(metadata["pointers"])
-        if metadata["sha256"] != _digest(arrays, pointers):
-            raise FormatError(f"{path} is damaged", hint="delete it; it is made anew")
         facts = ImageFacts(**json.loads(metadata["facts"]))
-        return ImageEncoder(facts, arrays, pointers, mapped(weights))
+        held = mapped(weights)
+        verify(held, read_header(held, weights)[1], weights)
+        return ImageEncoder(facts, arrays, pointers, held)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(f"{path} is damaged: {error!r}", hint="delete it") from error
 
@@ -254,13 +254,6 @@ def _build(weights: Path) -> dict[str, str]:
         "headers": str(headers_fingerprint()),
         "weights": hashlib.sha256(header).hexdigest(),
     }
-
-
-def _digest(arrays: Mapping[str, npt.NDArray[Any]], pointers: Any) -> str:
-    digest = hashlib.sha256(json.dumps(pointers).encode())
-    for name in sorted(arrays):
-        digest.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
 
 
 def _stored(array: npt.NDArray[Any]) -> Stored:

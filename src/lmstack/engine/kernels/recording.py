@@ -12,7 +12,6 @@ reference ops.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from lmstack.core import UnsupportedError
 from lmstack.model import RopeSpec, Transformer
 from lmstack.model.biases import ScoreBias
 from lmstack.model.config import Activation
+from lmstack.model.context import ForwardContext
 from lmstack.model.layers import LayerNorm, RMSNorm
 from lmstack.model.positions import sinusoids
 
@@ -232,49 +232,34 @@ def _input(width: int) -> Symbol:
     return Symbol(Node("input", (), width))
 
 
-def _twin(module: Any) -> Any:
-    """The same weights under ops of its own: others may compute with ``module`` meanwhile."""
-    twin = copy.copy(module)
-    twin._modules = {
-        name: _twin(child) if child is not None and _computes(child) else child
-        for name, child in module._modules.items()
-    }
-    return twin
-
-
-def _computes(module: Any) -> bool:
-    return any(hasattr(each, "_ops") for each in module.modules())
+def _context() -> ForwardContext:
+    return ForwardContext(cast(Any, RecordingOps()), cast(Any, _Attend()))
 
 
 def record_hidden(module: Transformer) -> Symbol:
     """`Transformer.hidden`, of tokens end to end, as the node that gives its result."""
-    module = _twin(module)
-    with module.using(cast(Any, RecordingOps())):
-        ids, positions = (
-            Symbol(Node("stream", (), 1, {"stream": name, "offset": 0}))
-            for name in ("ids", "positions")
-        )
-        types = None
-        if module.config.token_types:
-            types = Symbol(Node("stream", (), 1, {"stream": "types", "offset": 0}))
-        hidden = module.hidden(*cast(Any, (ids, positions, _Attend(), types)))
+    ids, positions = (
+        Symbol(Node("stream", (), 1, {"stream": name, "offset": 0}))
+        for name in ("ids", "positions")
+    )
+    types = None
+    if module.config.token_types:
+        types = Symbol(Node("stream", (), 1, {"stream": "types", "offset": 0}))
+    hidden = module.hidden(*cast(Any, (ids, positions, _context(), types)))
     return cast(Symbol, hidden)
 
 
 def record_logits(module: Transformer) -> Symbol:
     """`Transformer.logits` of hidden states that are given."""
-    module = _twin(module)
-    with module.using(cast(Any, RecordingOps())):
-        return cast(Symbol, module.logits(cast(Any, _input(module.config.hidden_size))))
+    given = _input(module.config.hidden_size)
+    return cast(Symbol, module.logits(cast(Any, given), _context()))
 
 
 def record_cross(module: Transformer) -> list[Symbol]:
     """`Transformer.cross_states` of an encoder's output that is given: keys and values stored."""
     encoder = module.config.encoder
     assert encoder is not None
-    module = _twin(module)
-    with module.using(cast(Any, RecordingOps())):
-        states = module.cross_states(cast(Any, _input(encoder.hidden_size)))
+    states = module.cross_states(cast(Any, _input(encoder.hidden_size)), _context())
     return [
         Symbol(Node("store", cast(Any, (k, v)), 0, {"layer": layer}))
         for layer, (k, v) in enumerate(states)

@@ -21,6 +21,7 @@ from lmstack.core import InputError
 from lmstack.engine.executor import Encoder as PackedEncoder
 from lmstack.engine.executor import native_encoder
 from lmstack.engine.kernels.executor import NativeEncoder
+from lmstack.engine.prepacked import inference_context
 from lmstack.registry import LoadedModel
 from lmstack.text import Window, encode_windows
 from lmstack.text.windows import Cut, count_window_tokens, has_segments, model_limit
@@ -53,6 +54,7 @@ class Encoder:
         self.loaded = loaded
         self.tokenizer = loaded.tokenizer
         self.module = loaded.module.eval()
+        self._context = inference_context(self.module)
         self.limit = max_tokens(loaded)
 
     def encode(
@@ -157,6 +159,7 @@ class Encoder:
             input_ids=ids,
             attention_mask=mask,
             token_type_ids=types if self._has_types() else None,
+            context=self._context,
         )
 
     def _forward_packed(self, encoder: PackedEncoder, windows: Sequence[Window]) -> Any:
@@ -166,7 +169,7 @@ class Encoder:
         hidden = encoder.packed(ids, lengths, types if self._has_types() else None)
         last = pad_sequence(list(hidden.split_with_sizes(lengths)), batch_first=True)
         mask = (torch.arange(last.shape[1]) < torch.tensor(lengths)[:, None]).long()
-        logits, pooled = self.module.headed(last, mask)
+        logits, pooled = self.module.headed(last, mask, self._context)
         return SimpleNamespace(last_hidden_state=last, logits=logits, pooled=pooled)
 
     @cached_property

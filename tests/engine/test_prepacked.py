@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lmstack.engine import packed
-from lmstack.engine.packed import PackedOps, inference_ops
-from lmstack.model import REFERENCE_OPS
+from lmstack.engine import prepacked
+from lmstack.engine.prepacked import PrepackedOps, inference_context
+from lmstack.model import REFERENCE_OPS, Transformer, TransformerConfig
 from lmstack.model.layers import Linear
 
 
@@ -24,19 +24,19 @@ def layer(request: pytest.FixtureRequest) -> Linear:
 def test_equals_the_reference(layer: Linear, shape: tuple[int, ...]) -> None:
     x = torch.randn(shape, dtype=layer.weight.dtype)
     with torch.no_grad():
-        out = PackedOps().linear(x, layer)
+        out = PrepackedOps().linear(x, layer)
         torch.testing.assert_close(out, REFERENCE_OPS.linear(x, layer))
 
 
 def test_a_view_with_strides_is_read_right(layer: Linear) -> None:
     x = torch.randn(8, 48, dtype=layer.weight.dtype)[::2, 24:]
     with torch.no_grad():
-        out = PackedOps().linear(x, layer)
+        out = PrepackedOps().linear(x, layer)
         torch.testing.assert_close(out, REFERENCE_OPS.linear(x, layer))
 
 
 def test_a_weight_changed_in_place_is_packed_anew(layer: Linear) -> None:
-    ops, x = PackedOps(), torch.randn(2, 24, dtype=layer.weight.dtype)
+    ops, x = PrepackedOps(), torch.randn(2, 24, dtype=layer.weight.dtype)
     with torch.no_grad():
         ops.linear(x, layer)
         layer.weight.mul_(2)
@@ -46,17 +46,21 @@ def test_a_weight_changed_in_place_is_packed_anew(layer: Linear) -> None:
 def test_a_dtype_that_the_processor_has_no_blocks_for_is_left_to_the_reference(
     layer: Linear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed, "_can_pack", lambda dtype: dtype != layer.weight.dtype)
+    monkeypatch.setattr(prepacked, "_can_pack", lambda dtype: dtype != layer.weight.dtype)
     x = torch.randn(2, 24, dtype=layer.weight.dtype)
     with torch.no_grad():
-        assert torch.equal(PackedOps().linear(x, layer), REFERENCE_OPS.linear(x, layer))
+        assert torch.equal(PrepackedOps().linear(x, layer), REFERENCE_OPS.linear(x, layer))
 
 
 def test_gradients_still_flow(layer: Linear) -> None:
-    out = PackedOps().linear(torch.randn(2, 24, dtype=layer.weight.dtype), layer)
+    out = PrepackedOps().linear(torch.randn(2, 24, dtype=layer.weight.dtype), layer)
     out.sum().backward()
     assert layer.weight.grad is not None
 
 
-def test_this_machine_gets_packed_ops_where_torch_has_onednn() -> None:
-    assert isinstance(inference_ops(), PackedOps) == torch.backends.mkldnn.is_available()
+def test_weights_of_16_bits_are_prepacked_and_float32_is_the_reference() -> None:
+    with torch.device("meta"):
+        module = Transformer(TransformerConfig(8, 8, 8, 1, 1, 1, 8, 8))
+    assert inference_context(module).ops is REFERENCE_OPS
+    narrow = inference_context(module.to(torch.bfloat16)).ops
+    assert isinstance(narrow, PrepackedOps) == prepacked._can_pack(torch.bfloat16)

@@ -17,12 +17,12 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from lmstack.model import REFERENCE_OPS, Ops, ReferenceOps
+from lmstack.model import REFERENCE_OPS, ForwardContext, ReferenceOps, Transformer
 from lmstack.model.layers import Embedding, Linear
 from lmstack.model.low_rank import LoraLinear
 from lmstack.model.quantized import QuantizedEmbedding, QuantizedLinear
 
-__all__ = ["PackedOps", "inference_ops"]
+__all__ = ["PrepackedOps", "inference_context"]
 
 # Rows that oneDNN chooses the layout for. A layout for 1 row is slow at 32; one for 32 is
 # within noise of the best at every count (measured from 1 to 512 rows).
@@ -38,7 +38,7 @@ class _Packed:
     blocks: Tensor
 
 
-class PackedOps(ReferenceOps):
+class PrepackedOps(ReferenceOps):
     """One object a model: it keeps the packed weights for as long as it lives."""
 
     def __init__(self) -> None:
@@ -68,9 +68,12 @@ class PackedOps(ReferenceOps):
         return packed
 
 
-def inference_ops() -> Ops:
-    """Packed ops where this build of torch has oneDNN, else the reference."""
-    return PackedOps() if _can_pack(torch.float32) else REFERENCE_OPS
+def inference_context(module: Transformer) -> ForwardContext:
+    """To run ``module`` fast without gradients: prepacked ops for weights of 16 bits, where
+    oneDNN has blocks for them. float32 is there to be compared with, so it stays with the
+    reference. Whoever keeps the context keeps the packed copies."""
+    narrow = module.dtype in (torch.bfloat16, torch.float16)
+    return ForwardContext(PrepackedOps() if narrow and _can_pack(module.dtype) else REFERENCE_OPS)
 
 
 @cache

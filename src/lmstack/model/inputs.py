@@ -1,0 +1,90 @@
+"""What a batch may be, and where its tokens stand.
+
+Legend: B batch, T tokens of a padded row, N tokens of a varlen batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lmstack.core import ContextLengthError, InputError, UnsupportedError
+from lmstack.model.config import TransformerConfig
+
+__all__ = ["check_batch", "check_lengths", "padded_positions", "varlen_positions"]
+
+
+def padded_positions(config: TransformerConfig, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Positions of a padded batch (B, T), counted from the first real token of each row: (T,)
+    where all rows count alike."""
+    if config.position_pad is not None:
+        real = ids != config.position_pad
+        if mask is not None:
+            real &= mask.bool()
+        counts = real.cumsum(-1)
+        return torch.where(real, counts - 1, -1)
+    places = torch.arange(ids.shape[1], device=ids.device)
+    if mask is None or not mask.numel() or bool(mask[:, 0].all()):
+        return places
+    before = (mask.cumsum(-1) == 0).sum(-1, keepdim=True)
+    return (places - before).clamp(min=0)
+
+
+def varlen_positions(config: TransformerConfig, ids: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Positions (N,) of a varlen batch."""
+    pad = config.position_pad
+    if pad is not None and bool((ids == pad).any()):
+        rows = ids.split_with_sizes(list(lengths))
+        return torch.cat([padded_positions(config, row[None])[0] for row in rows])
+    counts = torch.arange(max(lengths), device=ids.device)
+    return torch.cat([counts[:n] for n in lengths])
+
+
+def check_lengths(config: TransformerConfig, ids: Tensor, lengths: Sequence[int]) -> None:
+    """`InputError` unless ``lengths`` cut ``ids`` (N,)."""
+    if config.encoder is not None:
+        raise UnsupportedError(
+            "an encoder-decoder reads no varlen batch", hint="give it a padded one"
+        )
+    if ids.dim() != 1 or sum(lengths) != len(ids):
+        raise InputError(
+            f"lengths add up to {sum(lengths)}, input_ids are of shape {tuple(ids.shape)}",
+            param="lengths",
+        )
+
+
+def check_batch(
+    config: TransformerConfig, ids: Tensor, mask: Tensor | None, types: Tensor | None
+) -> None:
+    """`InputError` unless ``ids`` are a padded batch (B, T) that a model with ``config`` can
+    read; `ContextLengthError` where it is too long."""
+    if ids.dim() != 2 or ids.is_floating_point():
+        raise InputError(
+            f"input_ids are {ids.dtype} of shape {tuple(ids.shape)}, not whole numbers (B, T)",
+            param="input_ids",
+        )
+    for name, other in (("attention_mask", mask), ("token_type_ids", types)):
+        if other is not None and other.shape != ids.shape:
+            raise InputError(
+                f"{name} has shape {tuple(other.shape)}, input_ids {tuple(ids.shape)}",
+                param=name,
+            )
+    _check_ids("input_ids", ids, config.vocab_size)
+    if types is not None and config.token_types:
+        _check_ids("token_type_ids", types, config.token_types)
+    if config.positions == "learned" and ids.shape[1] > config.max_positions:
+        raise ContextLengthError(
+            f"{ids.shape[1]} tokens, but the model has {config.max_positions} positions",
+            hint="cut or split the text",
+            param="input_ids",
+        )
+
+
+def _check_ids(name: str, ids: Tensor, count: int) -> None:
+    if not ids.numel():
+        return
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= count:
+        raise InputError(f"{name} run from {low} to {high}, outside [0, {count})", param=name)
