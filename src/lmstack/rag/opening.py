@@ -120,7 +120,7 @@ def _open(
         with database.reading() as connection:
             check_kept_form(connection, config.vectors, database.place)
         corpora = CorpusCache(space.dimensions)
-        keeper = StoreKeeper(database, space)
+        keeper = StoreKeeper(database, space, corpora)
         search = config.search if embedder is None else config.search.for_embedder(embedder.info)
         return Opened(database, space, embedder, search, corpora, keeper)
     except BaseException:

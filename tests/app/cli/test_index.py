@@ -360,7 +360,7 @@ def test_index_may_be_a_database(run: Run, docs: Path, embedder: HashEmbedder) -
         assert Path("passages.svg").stat().st_size
         for command in (
             *(["verify"], ["status"], ["duplicates"], ["update"], ["show", "docs/ports.txt"]),
-            *(["move", "--to", "sqlite:rows.sqlite"], ["move", "--to", f"{base}#rows"]),
+            *(["move", "--to", "chroma:rows"], ["move", "--to", f"{base}#rows"]),
             *(["label", "docs", "--set", "hr"], ["verify"], ["remove", "docs/ports.txt"]),
         ):
             ran = run("index", *command, "--index", address)

@@ -104,7 +104,7 @@ def test_view_equals_an_index_without_the_hidden(
                         index.seen_by(held).document(which)
 
 
-def test_store_beside_the_index_shows_nothing_hidden(tmp_path, make_embedder):
+def test_store_beside_the_index_shows_nothing_hidden(tmp_path, make_embedder, places):
     rows = [(f"{n}.txt", f"harbour {w}", {}) for n, w in enumerate(WORDS)]
     hidden = [(f"h{n}.txt", f"harbour lantern {w}", {"access": "hr"}) for n, w in enumerate(WORDS)]
     with (
@@ -113,7 +113,7 @@ def test_store_beside_the_index_shows_nothing_hidden(tmp_path, make_embedder):
     ):
         fill(index, [*hidden, *rows])
         fill(part, rows)
-        index.move_store(f"sqlite://{tmp_path}/vectors.sqlite")
+        index.move_store(places.new("qdrant").url)
         view = index.seen_by(frozenset({"board"}))
         assert _everything(view) == _everything(part)
         index.set_labels(["/corpus/0.txt"], ["hr"])

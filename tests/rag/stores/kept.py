@@ -54,7 +54,7 @@ def found(
 def content(index: Index) -> dict[tuple[str, int], tuple[bytes, object]]:
     """What the store of an index holds, by path and place in the document."""
     keeper = index._opened.keeper
-    store = keeper._at(keeper.address).projection.opened()
+    store = keeper._at(keeper.address).opened()
     where = {}
     for info in index.documents():
         with index._database.reading() as connection:

@@ -17,17 +17,16 @@ from typing import Any
 import httpx
 import pytest
 from tests.postgres import postgres_server
-from tests.rag.stores import fake_pinecone, fake_weaviate
+from tests.rag.stores import fake_pinecone, fake_qdrant, fake_weaviate
 from tests.rag.stores.fake_pinecone import FakePinecone
+from tests.rag.stores.fake_qdrant import FakeQdrant
 from tests.rag.stores.fake_weaviate import FakeWeaviate
 from tests.rag.stores.fakes import serve
 from tests.rag.stores.model import DIMENSIONS
 
 __all__ = ["KINDS", "NAMES", "Place", "Places", "in_turn"]
 
-_ALL = ("memory", "sqlite", "faiss", "chroma", "chroma-server", "qdrant", "postgres")
-_FAKE = ("weaviate", "pinecone")
-NAMES = _ALL + _FAKE
+NAMES = ("chroma", "chroma-server", "postgres", "qdrant", "weaviate", "pinecone")
 KINDS = [pytest.param(kind, id=kind) for kind in NAMES]
 
 
@@ -48,14 +47,11 @@ def in_turn(kinds: Sequence[str], forms: Sequence[str]) -> list[Any]:
 
 @dataclass(frozen=True)
 class Place:
-    """``lasting``: opening it again finds the rows. ``shared``: by several processes at once.
-    ``slow``: some milliseconds an operation. ``fake``: its server is one of the tests'."""
+    """``shared``: by several processes at once. ``fake``: its server is one of the tests'."""
 
     kind: str
     url: str
-    lasting: bool = True
     shared: bool = True
-    slow: bool = False
     fake: bool = False
 
 
@@ -71,26 +67,20 @@ class Places:
         number = next(self._numbers)
         folder = self._folder / f"{kind}{number}"
         match kind:
-            case "memory":
-                return Place(kind, "memory:", lasting=False, shared=False)
-            case "sqlite":
-                return Place(kind, f"sqlite:{folder}/rows.sqlite")
             case "faiss":
                 return Place(kind, f"faiss:{folder}")
-            case "chroma" | "qdrant":
-                return Place(kind, f"{kind}:{folder}#name{number}", shared=False, slow=True)
+            case "chroma":
+                return Place(kind, f"chroma:{folder}#name{number}", shared=False)
             case "chroma-server":
-                return Place(kind, f"{self._server(kind, chroma_server)}/name{number}", slow=True)
+                return Place(kind, f"{self._server(kind, chroma_server)}/name{number}")
             case "postgres":
-                return Place(kind, f"{self._server(kind, _postgres)}#rows{number}", slow=True)
+                return Place(kind, f"{self._server(kind, _postgres)}#rows{number}")
+            case "qdrant":
+                return Place(kind, f"{self._server(kind, _qdrant)}/name{number}", fake=True)
             case "weaviate":
-                return Place(
-                    kind, f"{self._server(kind, _weaviate)}/Name{number}", slow=True, fake=True
-                )
+                return Place(kind, f"{self._server(kind, _weaviate)}/Name{number}", fake=True)
             case "pinecone":
-                return Place(
-                    kind, f"{self._server(kind, _pinecone)}#name{number}", slow=True, fake=True
-                )
+                return Place(kind, f"{self._server(kind, _pinecone)}#name{number}", fake=True)
         raise AssertionError(kind)
 
     def _server(self, kind: str, start) -> str:
@@ -103,6 +93,12 @@ def _postgres(folder: Path):
     if not [*Path("/usr/share/postgresql").glob("*/extension/vector.control")]:
         pytest.skip("pgvector is not installed: apt-get install postgresql-17-pgvector")
     return postgres_server()
+
+
+@contextmanager
+def _qdrant(folder: Path) -> Iterator[str]:
+    with _environment(QDRANT_API_KEY=fake_qdrant.KEY), serve(FakeQdrant().answer) as host:
+        yield f"qdrant+http://{host}"
 
 
 @contextmanager

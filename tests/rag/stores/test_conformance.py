@@ -155,8 +155,6 @@ def test_no_results_cannot_be_asked_for(store):
 
 
 def test_rows_are_there_when_it_is_opened_again(place, store):
-    if not place.lasting:
-        pytest.skip("in memory")
     model = fill(store)
     store.delete(np.array([2]))
     model.delete([2])
@@ -171,8 +169,6 @@ def test_rows_are_there_when_it_is_opened_again(place, store):
 
 
 def test_another_number_of_dimensions_is_refused(place, store):
-    if not place.lasting:
-        pytest.skip("in memory")
     fill(store, 1)
     store.close()
     with pytest.raises(InputError, match=f"{DIMENSIONS} dimensions, not 9"):
@@ -180,7 +176,7 @@ def test_another_number_of_dimensions_is_refused(place, store):
 
 
 def test_a_store_that_is_not_there_is_not_made_unasked(place):
-    if place.kind in ("memory", "pinecone"):
+    if place.kind == "pinecone":
         pytest.skip("is always there")
     with pytest.raises(NotFoundError):
         open_store(place.url, DIMENSIONS, create=False)

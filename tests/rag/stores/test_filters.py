@@ -119,20 +119,18 @@ def check(store, fields: list[Fields], wheres: list[Filter]) -> None:
             assert model.recall(found, vectors[0], k, where) == 1, where
 
 
-def test_each_comparison_of_each_value_with_each(store, place):
-    """Every pair of a held and an asked value, a filter for each comparison."""
+def test_each_comparison_of_many_values_with_each(store):
+    """Pairs of a held and an asked value, a filter for each comparison."""
     held: list[Fields] = [{}, *({"a": value} for value in (*TEXTS, *NUMBERS, True, False))]
     held += [{"a": ()}, {"a": ("a", "é")}, {"a": ("a/b",)}, {"b.c": "a"}]
     wheres: list[Filter] = []
     some = ("a", "a/b", "2024-06", "é", " a", "x" * 300, "\0", "\ud800", 1, 2.5, 2**60, True)
-    for value in some if place.slow else (*TEXTS, *NUMBERS, *BEYOND, *UNWRITABLE, True, False):
+    for value in some:
         wheres += [Condition("a", op, value) for op in ("=", "!=", "<", "<=", ">", ">=")]
         if isinstance(value, str):
             wheres += [Condition("a", "has", value), Condition("a", "under", value)]
             wheres.append(Condition("a", "in", (value, "a")))
     wheres += [And(()), Or(()), Not(And(())), Not(Or(())), Condition("a", "in", ())]
-    if not place.slow:
-        wheres += [Not(where) for where in wheres]
     ids, vectors, _ = rows_of(held)
     store.upsert(ids, vectors, held)
     for where in wheres:
@@ -140,9 +138,9 @@ def test_each_comparison_of_each_value_with_each(store, place):
         assert found == {i for i, fields in enumerate(held) if where.matches(fields)}, where
 
 
-def test_generated_filters_over_generated_fields(store, place):
+def test_generated_filters_over_generated_fields(store):
     examples = settings(
-        max_examples=4 if place.slow else 20,
+        max_examples=4,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         derandomize=True,

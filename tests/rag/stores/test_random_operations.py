@@ -54,7 +54,7 @@ class Run:
             ids = [self.dice.randrange(300) for _ in range(3)]
             found = [row.id for row in self.store.fetch(np.array(ids))]
             assert found == [id for id in ids if id in self.model.rows]
-        elif self.place.lasting:
+        else:
             self.store.close()
             self.store = open_store(self.place.url, DIMENSIONS, create=False)
 
@@ -87,7 +87,7 @@ def run(places: Places, kind: str, steps: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_some_random_operations(places: Places, kind: str) -> None:
-    run(places, kind, 60 if places.new(kind).slow else 300)
+    run(places, kind, 60)
 
 
 @pytest.mark.long

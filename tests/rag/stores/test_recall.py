@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from tests.rag.stores.model import unit
 from tests.rag.stores.places import Places
 
 from lmstack.rag.filters import Condition
-from lmstack.rag.stores import VectorStore, open_store
+from lmstack.rag.retrieve.dense import Dense, DenseSegment
+from lmstack.rag.stores import VectorStore, graph, open_store
 
 DIMENSIONS = 32
 QUERIES = 60
@@ -60,8 +63,41 @@ def check(places: Places, kind: str, count: int) -> None:
     assert min(found.values()) >= 0.95, found
 
 
-def test_recall_of_faiss(places: Places) -> None:
-    check(places, "faiss", 12_000)
+def recall_of_graph(count: int, monkeypatch: pytest.MonkeyPatch, exact: int) -> dict[str, float]:
+    """As `recall_of`, with masks instead of filters."""
+    monkeypatch.setattr(graph, "EXACT_UP_TO", exact)
+    monkeypatch.setattr(graph.Graph, "_load", lambda graph, connection: graph._drop())
+    space = SimpleNamespace(id=1, dimensions=DIMENSIONS)
+    cache = graph.Graph(None, "faiss:nowhere", space, None)
+    vectors, queries = make_rows(count)
+    numbers, places = np.arange(count), np.arange(count, dtype=np.int32)
+    found = {}
+    for name, mask in (("all", None), ("a half", numbers % 2 == 1), ("a tenth", numbers % 10 == 3)):
+        corpus = SimpleNamespace(
+            generation=1,
+            chunk_ids=7 * numbers,
+            places=places,
+            dense=Dense([DenseSegment(vectors)], places),
+            visible=lambda held: None,
+            allowed=lambda held, where, mask=mask: mask,
+        )
+        hits, ids = 0, numbers if mask is None else np.flatnonzero(mask)
+        for query in queries:
+            true = ids[np.argsort(-(vectors[ids] @ query))[:10]]
+            rows, _ = cache.nearest(None, corpus, query, 10, where=None, held=None)
+            hits += len({*rows.tolist()} & {*true.tolist()})
+        found[name] = hits / len(queries) / 10
+    print(f"\nrecall@10 at {count:,} rows of a graph: {found}")
+    return found
+
+
+def test_recall_of_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert min(recall_of_graph(5000, monkeypatch, exact=5).values()) >= 0.95
+
+
+@pytest.mark.long
+def test_recall_of_a_graph_of_20_000_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert min(recall_of_graph(20_000, monkeypatch, exact=30).values()) >= 0.95
 
 
 @pytest.mark.parametrize(("kind", "count"), [("chroma", 3000), ("postgres", 1200)])
@@ -70,6 +106,6 @@ def test_recall_of_a_small_store(places: Places, kind: str, count: int) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["faiss", "chroma", "chroma-server", "postgres"])
+@pytest.mark.parametrize("kind", ["chroma", "chroma-server", "postgres"])
 def test_recall_of_20_000_rows(places: Places, kind: str) -> None:
     check(places, kind, 20_000)

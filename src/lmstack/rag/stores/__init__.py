@@ -1,6 +1,7 @@
-"""Vector stores behind one interface: see `protocol` for what it asks."""
+"""Vector stores behind one interface (`store`), and what an index does with one (`keeping`)."""
 
-from lmstack.rag.stores.opening import open_store
-from lmstack.rag.stores.protocol import Found, Ids, Stored, Vectors, VectorStore
+from lmstack.rag.stores.address import open_store
+from lmstack.rag.stores.rows import Found, Ids, Stored, Vectors
+from lmstack.rag.stores.store import VectorStore
 
 __all__ = ["Found", "Ids", "Stored", "VectorStore", "Vectors", "open_store"]

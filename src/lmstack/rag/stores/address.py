@@ -1,18 +1,15 @@
-"""The address of a store, as people write it and as the index keeps it.
+"""The address of a store, as people write it and as the index keeps it, and opening what is there.
 
-memory:                                  for tests
-sqlite:FILE                              one file, exact scan
-faiss:FOLDER                             extra: faiss
+faiss:FOLDER                             extra: faiss (a cache of the index: see `graph`)
 chroma:FOLDER[#NAME]                     extra: chroma
 chroma+http://HOST:PORT[/NAME]           key, if any, in $LMSTACK_CHROMA_KEY
-qdrant:FOLDER[#NAME]                     extra: qdrant
+qdrant+http://HOST:PORT[/NAME]           extra: qdrant; key, if any, in $QDRANT_API_KEY
 postgresql://[USER@]HOST/DATABASE#TABLE  extra: postgres
 weaviate+https://HOST[/CLASS]            key in $WEAVIATE_API_KEY
 pinecone://INDEX-HOST[#NAMESPACE]        key in $PINECONE_API_KEY
 
-Each space of an index has a collection, table or folder of its own: another embedder makes other
-vectors, often of other dimensions, so the new one fills beside the old. Covers reading and writing
-addresses; `opening` opens what is there.
+Each space of an index has a collection, table or namespace of its own: another embedder makes
+other vectors, often of other dimensions, so the new one fills beside the old.
 """
 
 from __future__ import annotations
@@ -21,28 +18,30 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lmstack.core import InputError, shown
 
-__all__ = ["StoreAddress", "is_store_address", "parse_address"]
+if TYPE_CHECKING:
+    from lmstack.rag.stores.store import VectorStore
+
+__all__ = ["StoreAddress", "is_store_address", "open_store", "parse_address"]
 
 _SHAPES = (
-    "sqlite:FILE",
     "faiss:FOLDER",
     "chroma:FOLDER#NAME",
     "chroma+http://HOST:PORT/NAME",
-    "qdrant:FOLDER#NAME",
+    "qdrant+http://HOST:PORT/NAME",
     "postgresql://HOST/DATABASE#TABLE",
     "weaviate+https://HOST/CLASS",
     "pinecone://INDEX-HOST#NAMESPACE",
 )
-_FILES = ("sqlite", "faiss")
-_FOLDERS = ("chroma", "qdrant")
+_FOLDERS = ("faiss", "chroma")
 _DATABASES = ("postgresql", "postgres")
-_SERVERS = ("chroma+http", "chroma+https", "weaviate+http", "weaviate+https")
+_SERVERS = tuple(f"{one}+http{s}" for one in ("chroma", "qdrant", "weaviate") for s in ("", "s"))
 _PINECONE = ("pinecone", "pinecone+http")
-_SCHEMES = ("memory", *_FILES, *_FOLDERS, *_DATABASES, *_SERVERS, *_PINECONE)
+_SCHEMES = (*_FOLDERS, *_DATABASES, *_SERVERS, *_PINECONE)
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{1,60}[A-Za-z0-9]")
 
 
@@ -52,7 +51,7 @@ class StoreAddress:
     table, class or namespace, empty unless given."""
 
     scheme: str
-    place: str = ""
+    place: str
     name: str = ""
 
     def __str__(self) -> str:
@@ -61,26 +60,14 @@ class StoreAddress:
         mark = "/" if self.scheme in _SERVERS else "#"
         return f"{self.scheme}:{self.place}{mark}{self.name}"
 
-    @property
-    def netloc(self) -> str:
-        """Host and port of a server."""
-        return urlsplit(f"{self.scheme}:{self.place}").netloc
-
     def absolute(self) -> StoreAddress:
         """The same place, as it is found from any folder."""
-        if self.scheme in (*_FILES, *_FOLDERS):
+        if self.scheme in _FOLDERS:
             return replace(self, place=os.path.abspath(self.place))
         return self
 
     def of_space(self, space: int) -> StoreAddress:
         """Where the vectors of the space with this number are kept."""
-        if self.scheme == "memory":
-            return self
-        if self.scheme == "sqlite":
-            path = Path(self.place)
-            return replace(self, place=str(path.with_name(f"{path.stem}-{space}{path.suffix}")))
-        if self.scheme == "faiss":
-            return replace(self, place=str(Path(self.place) / str(space)))
         joint = "_" if self.scheme.startswith(("weaviate", "postgres")) else "-"
         return replace(self, name=f"{self.name or self.default_name}{joint}{space}")
 
@@ -92,6 +79,46 @@ class StoreAddress:
         return "Lmstack" if self.scheme.startswith("weaviate") else "lmstack"
 
 
+def open_store(address: str | StoreAddress, dimensions: int, *, create: bool = True) -> VectorStore:
+    """The store at ``address`` for vectors of ``dimensions``, made if ``create`` and absent.
+
+    `InputError` for an address that cannot be read or a store of other dimensions,
+    `ExtraMissingError` that names the extra, `NotFoundError`, `StoreError`, `FormatError` for
+    something there that is not a store of lmstack's.
+    """
+    if dimensions < 1:
+        raise InputError(f"{dimensions} dimensions", hint="one or more", param="store")
+    where = parse_address(address) if isinstance(address, str) else address
+    name = where.name or where.default_name
+    product, _, protocol = where.scheme.partition("+")
+    base = f"{protocol or 'https'}:{where.place}"
+    if product == "faiss":
+        raise _bad(
+            "FAISS is a cache of an index, and holds no rows by itself",
+            "give it to an index: lmstack index add --store faiss:FOLDER",
+        )
+    if product == "pinecone":
+        from lmstack.rag.stores.pinecone import PineconeStore
+
+        return PineconeStore(base, where.name, dimensions)
+    if product in _DATABASES:
+        from lmstack.rag.stores.postgres import PostgresStore
+
+        return PostgresStore(f"{product}:{where.place}", name, dimensions, create=create)
+    if product == "chroma":
+        from lmstack.rag.stores.chroma import ChromaStore
+
+        place = base if protocol else Path(where.place)
+        return ChromaStore(place, name, dimensions, create=create)
+    if product == "qdrant":
+        from lmstack.rag.stores.qdrant import QdrantStore
+
+        return QdrantStore(base, name, dimensions, create=create)
+    from lmstack.rag.stores.weaviate import WeaviateStore
+
+    return WeaviateStore(base, name, dimensions, create=create)
+
+
 def is_store_address(text: str) -> bool:
     """Whether ``text`` begins as the address of a store does."""
     scheme, colon, _ = text.partition(":")
@@ -101,32 +128,29 @@ def is_store_address(text: str) -> bool:
 def parse_address(url: str) -> StoreAddress:
     """`InputError` for what is no address of a store, or holds a password."""
     scheme, colon, rest = url.partition(":")
-    if not colon or (scheme == "memory" and rest):
-        raise _unknown(url)
-    if scheme == "memory":
-        return StoreAddress(scheme)
-    if scheme in (*_FILES, *_FOLDERS):
-        return _in_files(scheme, url, rest)
+    if colon and scheme in _FOLDERS:
+        return _in_folder(scheme, url, rest)
     parts = urlsplit(url)
-    if parts.password is not None or (parts.username and scheme not in _DATABASES):
+    if colon and (parts.password is not None or (parts.username and scheme not in _DATABASES)):
         raise _bad(
             f"the address of the {scheme} store holds a name or a password",
             "take it out: keys and passwords come from the environment (docs/stores.md)",
         )
-    if scheme in _DATABASES:
+    if colon and scheme in _DATABASES:
         place, _, name = rest.partition("#")
         return StoreAddress(scheme, place, name)
     if scheme not in _SCHEMES or not parts.hostname:
-        raise _unknown(url)
+        shape = re.sub(r"//[^@/]*@", "//", url)
+        raise _bad(f"the address of a store {shown(shape)} is not known", "; ".join(_SHAPES))
     host = f"//{parts.netloc}"
     if scheme in _PINECONE:
         return StoreAddress(scheme, host, parts.fragment)
     name = parts.path.strip("/")
-    return StoreAddress(scheme, host, _collection(name) if scheme.startswith("chroma") else name)
+    return StoreAddress(scheme, host, name if scheme.startswith("weaviate") else _collection(name))
 
 
-def _in_files(scheme: str, url: str, rest: str) -> StoreAddress:
-    place, _, name = rest.partition("#") if scheme in _FOLDERS else (rest, "", "")
+def _in_folder(scheme: str, url: str, rest: str) -> StoreAddress:
+    place, _, name = rest.partition("#") if scheme == "chroma" else (rest, "", "")
     if place.startswith("///"):  # as a URL of a file has it, without a host
         place = place.removeprefix("//")
     if not place.strip("/") or place.startswith("//"):
@@ -143,11 +167,6 @@ def _collection(name: str) -> str:
             f"{shown(name)} cannot be the name of a collection", "3 to 62 letters, digits, _ or -"
         )
     return name
-
-
-def _unknown(url: str) -> InputError:
-    shape = re.sub(r"//[^@/]*@", "//", url)
-    return _bad(f"the address of a store {shown(shape)} is not known", "; ".join(_SHAPES))
 
 
 def _bad(message: str, hint: str) -> InputError:

@@ -8,25 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from lmstack.rag.catalogue.database import Database
 from lmstack.rag.catalogue.recall import Recall, measure_recall
 from lmstack.rag.filters import Fields
-from lmstack.rag.stores import VectorStore
-from lmstack.rag.stores.rows import batches
-from lmstack.rag.stores.syncing import (
-    Loaded,
-    Projection,
-    documents_of,
-    load_documents,
-    wanted_documents,
-)
+from lmstack.rag.stores.ledger import DOCUMENTS, Ledger, Loaded
+from lmstack.rag.stores.rows import Vectors, batches
+from lmstack.rag.stores.store import VectorStore
 
 __all__ = ["StoreReport", "compare_store"]
 
 _TOLERANCE = 1e-5
-_DOCUMENTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +33,27 @@ class StoreReport:
     findings: tuple[str, ...]
 
 
-def compare_store(database: Database, projection: Projection) -> StoreReport:
+def compare_store(database: Database, ledger: Ledger, store: VectorStore) -> StoreReport:
     """Reads every row of the store. `StoreError` if it cannot be reached."""
-    store, space = projection.opened(), projection.space
     findings: list[str] = []
     ids: list[int] = []
-    parts = []
+    parts = [np.zeros((0, store.dimensions), np.float32)]
     with database.reading() as connection:
-        known = documents_of(connection, projection.url, space.id)
-        wanted = wanted_documents(connection, space.id)
-        current = [d for i, d in known.items() if i in wanted and wanted[i] == d]
-        for part in batches(len(current), _DOCUMENTS):
-            for one in load_documents(connection, space.id, current[part]):
+        held, wanted = ledger.held(connection), ledger.wanted(connection)
+        current = [d for i, d in held.items() if wanted.get(i) == d]
+        for part in batches(len(current), DOCUMENTS):
+            for one in ledger.load(connection, current[part]):
                 findings += _differences(store, one)
                 ids += one.rows.ids
                 parts.append(one.vectors)
-    strange = set(store.ids()) - {id for d in known.values() for id in d.ids}
+    strange = set(store.ids()) - {id for d in held.values() for id in d.ids}
     if strange:
         findings.append(f"{len(strange)} rows in the store are of no document")
-    vectors = np.concatenate(parts) if parts else np.zeros((0, space.dimensions), np.float32)
 
-    def find(vector: npt.NDArray[np.float32], k: int) -> list[int]:
+    def find(vector: Vectors, k: int) -> list[int]:
         return [one.id for one in store.search(vector, k)]
 
-    recall = measure_recall(find, np.array(ids, np.int64), vectors)
+    recall = measure_recall(find, np.array(ids, np.int64), np.concatenate(parts))
     return StoreReport(store.name, len(ids), len(wanted) - len(current), recall, tuple(findings))
 
 

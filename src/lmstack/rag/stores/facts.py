@@ -12,24 +12,26 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from lmstack.core import UnsupportedError
 from lmstack.rag.filters import And, Condition, Fields, Filter, Not, Scalar
-from lmstack.rag.stores.protocol import Found
-from lmstack.rag.stores.rows import storable
+from lmstack.rag.stores.rows import Found, storable
 
 __all__ = [
+    "NOTHING",
     "All",
     "Any",
     "Has",
     "Lacks",
+    "Leaf",
     "Order",
     "Tree",
     "facts_of",
     "fill",
     "measures_of",
     "narrow",
+    "render",
 ]
 
 _LONGEST = 200
@@ -61,18 +63,22 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class All:
+    """Two parts or more."""
+
     parts: tuple[Tree, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Any:
-    """None of no parts: false."""
+    """Two parts or more; `NOTHING`, which no row matches, has none and is part of no tree."""
 
     parts: tuple[Tree, ...]
 
 
-Tree = Has | Lacks | Order | All | Any
-_NOTHING = Any(())
+Leaf = Has | Lacks | Order
+Tree = Leaf | All | Any
+NOTHING = Any(())
+_T = TypeVar("_T")
 
 
 def facts_of(fields: Fields) -> list[str]:
@@ -106,15 +112,43 @@ def narrow(where: Filter | None) -> Tree | None:
     return None if where is None else _narrow(where, False)
 
 
+def render(
+    tree: Tree,
+    leaf: Callable[[Leaf], _T | None],
+    join: Callable[[type[All] | type[Any], list[_T]], _T],
+) -> _T | None:
+    """``tree`` in an engine's own words. ``leaf`` gives None for what the engine cannot test;
+    None: it can test nothing of the tree."""
+    if not isinstance(tree, All | Any):
+        return leaf(tree)
+    parts = [render(part, leaf, join) for part in tree.parts]
+    kept = [part for part in parts if part is not None]
+    if not kept or (isinstance(tree, Any) and len(kept) < len(parts)):
+        return None
+    return kept[0] if len(kept) == 1 else join(type(tree), kept)
+
+
 def _narrow(where: Filter, negated: bool) -> Tree | None:
     if isinstance(where, Not):
         return _narrow(where.part, not negated)
     if isinstance(where, Condition):
         return _leaf(where, negated)
     parts = [_narrow(part, negated) for part in where.parts]
-    if isinstance(where, And) != negated:
-        return All(tuple(part for part in parts if part is not None))
-    return None if None in parts else Any(tuple(part for part in parts if part is not None))
+    return _all(parts) if isinstance(where, And) != negated else _any(parts)
+
+
+def _all(parts: list[Tree | None]) -> Tree | None:
+    said = [part for part in parts if part is not None]
+    if NOTHING in said:
+        return NOTHING
+    return All(tuple(said)) if len(said) > 1 else said[0] if said else None
+
+
+def _any(parts: list[Tree | None]) -> Tree | None:
+    said = [part for part in parts if part is not None and part != NOTHING]
+    if None in parts:
+        return None
+    return Any(tuple(said)) if len(said) > 1 else said[0] if said else NOTHING
 
 
 def _leaf(condition: Condition, negated: bool) -> Tree | None:
@@ -123,8 +157,10 @@ def _leaf(condition: Condition, negated: bool) -> Tree | None:
         return _leaf(Condition(name, "=", value), not negated)
     if op == "in":
         assert isinstance(value, tuple)
-        members = tuple(_test(_equals(name, one), negated) for one in value if storable(one))
-        return All(members) if negated else Any(members)
+        members: list[Tree | None] = [
+            _test(_equals(name, one), negated) for one in value if storable(one)
+        ]
+        return _all(members) if negated else _any(members)
     assert not isinstance(value, tuple)
     if isinstance(value, str) and op in ("=", "has", "under") and not storable(value):
         return _constant(negated)
@@ -162,7 +198,7 @@ def _order(name: str, op: str, value: Scalar, negated: bool) -> Tree | None:
 
 
 def _constant(true: bool) -> Tree | None:
-    return None if true else _NOTHING
+    return None if true else NOTHING
 
 
 def _test(fact: str, negated: bool) -> Tree:

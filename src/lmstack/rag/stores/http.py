@@ -1,47 +1,40 @@
-"""Stores that are reached over HTTP: one client with retries, and errors in our words.
+"""JSON over HTTP, for engines whose own package is not used (docs/decisions.md says why).
 
-Keys go into headers, taken from the environment; no message and no address holds one.
+Keys go into headers, taken from the environment; no message and no address holds one. Covers one
+request; `VectorStore` repeats it and words its errors.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import time
-from collections.abc import Mapping
+import os
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
-from lmstack.core import AuthError, InputError, StoreError, shown
+from lmstack.core import InputError
 
-__all__ = ["HttpApi", "is_local"]
+__all__ = ["HttpApi", "RefusedError", "is_local", "key_for"]
 
-_ATTEMPTS = 4
-_FIRST_WAIT_S = 0.1
-_LONGEST_WAIT_S = 5.0
-_TIMEOUT_S = 60.0
-_CONNECT_S = 5.0
-_PASSING = {429, 502, 503, 504}
+_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+
+
+class RefusedError(Exception):
+    """An answer that is neither a success nor expected."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        super().__init__(f"answered {response.status_code}: {response.text}")
+        self.status_code = response.status_code
+        self.retry_after_s = response.headers.get("Retry-After", 0)
 
 
 class HttpApi:
-    """Thread-safe. Every request may be repeated, as all calls of a store may. ``key_name``: the
-    environment variable that the key came from."""
+    """Thread-safe."""
 
-    def __init__(self, base: str, name: str, headers: Mapping[str, str], key_name: str) -> None:
-        if headers and base.startswith("http:") and not is_local(base):
-            raise InputError(
-                f"{name} would send the key of ${key_name} unencrypted",
-                hint="use https",
-                param="store",
-            )
-        self._name, self._key_name = name, key_name
+    def __init__(self, base: str, headers: dict[str, str]) -> None:
         self._client = httpx.Client(
-            base_url=base,
-            headers=dict(headers),
-            timeout=httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_S),
-            trust_env=not is_local(base),
+            base_url=base, headers=headers, timeout=_TIMEOUT, trust_env=not is_local(base)
         )
 
     def call(
@@ -54,61 +47,32 @@ class HttpApi:
         absent: tuple[int, ...] = (),
     ) -> Any:
         """The answer's JSON, None where it is empty or its status is one of ``absent``."""
-        response = self._send(method, path, body, params)
-        status = response.status_code
-        if status in absent:
+        response = self._client.request(method, path, json=body, params=params)
+        if response.status_code in absent:
             return None
-        if status in (401, 403):
-            raise AuthError(
-                f"{self._name} refused the key ({status})",
-                hint=f"set {self._key_name}",
-                param="store",
-            )
         if not response.is_success:
-            raise self._failed(f"answered {status}: {shown(response.text, 200)}")
+            raise RefusedError(response)
         if not response.content:
             return None
         try:
             return response.json()
         except ValueError:
-            raise self._failed(f"sent no JSON: {shown(response.text)}") from None
-
-    def _send(
-        self, method: str, path: str, body: object, params: httpx.QueryParams | None
-    ) -> httpx.Response:
-        wait = _FIRST_WAIT_S
-        for attempt in range(_ATTEMPTS):
-            last = attempt == _ATTEMPTS - 1
-            try:
-                response = self._client.request(method, path, json=body, params=params)
-                if response.status_code not in _PASSING or last:
-                    return response
-                wait = max(wait, _asked_wait(response))
-            except httpx.TransportError as error:
-                if last:
-                    raise self._failed(str(error) or type(error).__name__) from error
-            except RuntimeError:  # httpx's word for a client that was closed
-                raise StoreError("the store is closed", hint="open it again") from None
-            time.sleep(min(wait, _LONGEST_WAIT_S))
-            wait *= 3
-        raise AssertionError("the last attempt returns or raises")
-
-    def _failed(self, what: str) -> StoreError:
-        return StoreError(
-            f"{self._name} failed: {what}",
-            hint="check that it is running and can be reached",
-            param="store",
-        )
+            raise ValueError(f"sent no JSON: {response.text}") from None
 
     def close(self) -> None:
         self._client.close()
 
 
-def _asked_wait(response: httpx.Response) -> float:
-    try:
-        return float(response.headers.get("Retry-After", "0"))
-    except ValueError:
-        return 0.0
+def key_for(base: str, variable: str) -> str | None:
+    """The key in the environment. `InputError` if it would be sent unencrypted."""
+    key = os.environ.get(variable)
+    if key and base.startswith("http:") and not is_local(base):
+        raise InputError(
+            f"{base} would be sent the key of ${variable} unencrypted",
+            hint="use https",
+            param="store",
+        )
+    return key or None
 
 
 def is_local(url: str) -> bool:

@@ -10,39 +10,42 @@ from __future__ import annotations
 
 import shlex
 import threading
-from collections.abc import Callable
+import time
 
-import numpy as np
-import numpy.typing as npt
 import sqlalchemy as sa
 
-from lmstack.core import InputError, IntegrityError, LmstackError
+from lmstack.core import InputError, IntegrityError, LmstackError, UnsupportedError
 from lmstack.rag.catalogue.database import Database
 from lmstack.rag.catalogue.memory import get_meta
 from lmstack.rag.catalogue.rows import set_meta
 from lmstack.rag.catalogue.schema import meta
 from lmstack.rag.catalogue.spaces import Space
 from lmstack.rag.filters import Filter
-from lmstack.rag.retrieve.corpus import Corpus
+from lmstack.rag.retrieve.corpus import Corpus, CorpusCache
 from lmstack.rag.retrieve.ranking import Ranked
 from lmstack.rag.stores.address import parse_address
-from lmstack.rag.stores.candidates import StoreSearch
-from lmstack.rag.stores.comparison import StoreReport, compare_store
-from lmstack.rag.stores.syncing import Projection, Synced, documents_of, wanted_documents
+from lmstack.rag.stores.comparison import StoreReport
+from lmstack.rag.stores.graph import Graph
+from lmstack.rag.stores.projection import Progress, Projection, Synced
+from lmstack.rag.stores.rows import Vectors
 
 __all__ = ["StoreKeeper"]
 
-Rows = Callable[[int, int], None]
+# A store that failed is left alone for so long.
+_PAUSE_S = 30.0
 
 
 class StoreKeeper:
-    """Thread-safe."""
+    """Thread-safe. ``problem``: why the store is not used now; None if it is, or if there is
+    none. ``refused``: `Synced.refused` of the last `sync`."""
 
-    def __init__(self, database: Database, space: Space) -> None:
-        self._database, self._space = database, space
+    def __init__(self, database: Database, space: Space, corpora: CorpusCache) -> None:
+        self._database, self._space, self._corpora = database, space, corpora
         self._lock = threading.Lock()
-        self._search: StoreSearch | None = None
-        self._refused: tuple[str, ...] = ()
+        self._kept: Projection | Graph | None = None
+        self.refused: tuple[str, ...] = ()
+        self.problem: str | None = None
+        self._again_at = 0.0
 
     @property
     def address(self) -> str | None:
@@ -50,31 +53,31 @@ class StoreKeeper:
         with self._database.reading() as connection:
             return get_meta(connection).get("store")
 
-    @property
-    def problem(self) -> str | None:
-        """Why the store is not used now; None if it is, or if there is none."""
-        return None if self._search is None else self._search.problem
-
-    @property
-    def refused(self) -> tuple[str, ...]:
-        """`Synced.refused` of the last `sync`."""
-        return self._refused
-
     def nearest(
         self,
         connection: sa.Connection,
         corpus: Corpus,
-        vector: npt.NDArray[np.float32],
+        vector: Vectors,
         depth: int,
         *,
         where: Filter | None,
         held: frozenset[str] | None,
     ) -> Ranked | None:
-        """`StoreSearch.nearest`; None also where no store is kept."""
-        search = self._at(get_meta(connection).get("store"))
-        if search is None:
+        """The ``depth`` best rows by way of the store; None where there is none, or where it is
+        of no help and the caller has to scan."""
+        kept = self._at(get_meta(connection).get("store"))
+        if kept is None or time.monotonic() < self._again_at:
             return None
-        return search.nearest(connection, corpus, vector, depth, where=where, held=held)
+        try:
+            found = kept.nearest(connection, corpus, vector, depth, where=where, held=held)
+        except UnsupportedError:  # a filter that the engine cannot take
+            return None
+        except LmstackError as error:
+            self._fail(error)
+            return None
+        if found is not None:
+            self.problem = None
+        return found
 
     def attach(self, url: str) -> None:
         """Keep the store at ``url`` from now on; with the writer's lock. Fill it with `sync`."""
@@ -87,53 +90,49 @@ class StoreKeeper:
                 hint=f"lmstack index move --to {shlex.quote(url)} --index DIR",
                 param="store",
             )
-        search = StoreSearch(Projection(self._database, url, self._space))
-        search.projection.adopt()
-        self._switch(url, search)
+        kept = self._make(url)
+        kept.adopt()
+        self._switch(url, kept)
 
     def is_behind(self) -> bool:
         """Whether `sync` would have something to do, as far as the index knows."""
-        address = self.address
-        if address is None:
-            return False
-        with self._database.reading() as connection:
-            wanted = wanted_documents(connection, self._space.id)
-            return documents_of(connection, address, self._space.id) != wanted
+        kept = self._at(self.address)
+        return kept is not None and kept.is_behind()
 
-    def sync(self, progress: Rows | None = None) -> Synced | None:
+    def sync(self, progress: Progress | None = None) -> Synced | None:
         """Bring the store in step; with the writer's lock. None where there is no store or it
         cannot be reached (`problem`)."""
-        search = self._at(self.address)
-        if search is None:
+        kept = self._at(self.address)
+        if kept is None:
             return None
         try:
-            done = search.projection.sync(progress)
+            done = kept.sync(progress)
         except LmstackError as error:
-            search.fail(error.message)
+            self._fail(error)
             return None
-        search.recovered()
-        self._refused = done.refused
+        self.recovered()
+        self.refused = done.refused
         return done
 
-    def move(self, url: str | None, progress: Rows | None = None) -> StoreReport | None:
+    def move(self, url: str | None, progress: Progress | None = None) -> StoreReport | None:
         """Fill the store at ``url``, compare it row by row, then use it instead of the one so
         far, which is emptied; None goes back to the index's own search, and the address in use
         is emptied and filled again. With the writer's lock. Stopped half way, it goes on where it
         was. `IntegrityError` if the copy is not right."""
         old = self._at(self.address)
         url = None if url is None else str(parse_address(url).absolute())
-        new: StoreSearch | None = None
-        if old is not None and url == old.projection.url:
-            old.projection.forget(empty=True)
+        new: Projection | Graph | None = None
+        if old is not None and url == old.url:
+            old.forget(empty=True)
             new, old = old, None
         elif url is not None:
-            new = StoreSearch(Projection(self._database, url, self._space))
+            new = self._make(url)
         report = None
         if new is not None:
             try:
-                new.projection.adopt()
-                new.projection.sync(progress)
-                report = compare_store(self._database, new.projection)
+                new.adopt()
+                new.sync(progress)
+                report = new.compare()
                 if report.findings:
                     raise IntegrityError(
                         f"{url} does not hold what it was sent: {report.findings[0]}",
@@ -141,42 +140,56 @@ class StoreKeeper:
                         param="to",
                     )
             except BaseException:
-                new.projection.close()
+                new.close()
                 raise
         self._switch(url, new)
         if old is not None:
-            old.projection.forget(empty=True)
-            old.projection.close()
+            old.forget(empty=True)
+            old.close()
         return report
 
     def compare(self) -> StoreReport | None:
         """Read the store and compare it with the index; None without one."""
-        search = self._at(self.address)
-        return None if search is None else compare_store(self._database, search.projection)
+        kept = self._at(self.address)
+        return None if kept is None else kept.compare()
+
+    def recovered(self) -> None:
+        """Ask the store again, whatever it did before."""
+        self.problem, self._again_at = None, 0.0
 
     def close(self) -> None:
         with self._lock:
-            if self._search is not None:
-                self._search.projection.close()
-                self._search = None
+            if self._kept is not None:
+                self._kept.close()
+                self._kept = None
 
-    def _switch(self, url: str | None, search: StoreSearch | None) -> None:
+    def _fail(self, error: LmstackError) -> None:
+        """Leave the store alone for a while; searches scan."""
+        self.problem = error.message
+        self._again_at = time.monotonic() + _PAUSE_S
+
+    def _switch(self, url: str | None, kept: Projection | Graph | None) -> None:
         with self._database.writing() as connection:
             if url is None:
                 connection.execute(sa.delete(meta).where(meta.c.key == "store"))
             else:
                 set_meta(connection, store=url)
         with self._lock:
-            self._search = search
+            self._kept = kept
+        self.recovered()
 
-    def _at(self, url: str | None) -> StoreSearch | None:
-        """The search through the store at ``url``, kept while the address stays."""
+    def _make(self, url: str) -> Projection | Graph:
+        if url.startswith("faiss:"):
+            return Graph(self._database, url, self._space, self._corpora)
+        return Projection(self._database, url, self._space)
+
+    def _at(self, url: str | None) -> Projection | Graph | None:
+        """What is kept at ``url``, the same while the address stays."""
         with self._lock:
-            now = None if self._search is None else self._search.projection.url
+            now = None if self._kept is None else self._kept.url
             if now != url:
-                if self._search is not None:
-                    self._search.projection.close()
-                self._search = (
-                    StoreSearch(Projection(self._database, url, self._space)) if url else None
-                )
-            return self._search
+                if self._kept is not None:
+                    self._kept.close()
+                self._kept = self._make(url) if url else None
+                self.recovered()
+            return self._kept

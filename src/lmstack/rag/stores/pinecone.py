@@ -7,7 +7,6 @@ some moments after it acknowledged it: a search may miss what was written just b
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,123 +14,99 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 
-from lmstack.core import AuthError, FormatError, InputError, StoreError
-from lmstack.rag.filters import Fields, Filter
+from lmstack.core import AuthError, FormatError, StoreError
+from lmstack.rag.filters import Fields
 from lmstack.rag.stores import facts
-from lmstack.rag.stores.http import HttpApi
-from lmstack.rag.stores.protocol import Found, Ids, Stored, Vectors
-from lmstack.rag.stores.rows import batches, checked_ids, checked_query, checked_rows, dump, load
+from lmstack.rag.stores.http import HttpApi, key_for
+from lmstack.rag.stores.rows import Stored, Vectors, dump, load
+from lmstack.rag.stores.store import VectorStore
 
 __all__ = ["PineconeStore"]
 
 _VERSION = "2025-10"
-_KEY = "PINECONE_API_KEY"
-# A request may have 1,000 rows and 2 MB.
-_BATCH = 1000
+# A request may have 2 MB.
 _BYTES = 1_800_000
-_PAGE = 100
-_MOST = 1000
 _SIGNS = {"<": "$lt", "<=": "$lte", ">": "$gt", ">=": "$gte"}
 
 
-class PineconeStore:
+class PineconeStore(VectorStore):
     """Approximate. Any number of threads and processes."""
 
-    def __init__(self, base: str, namespace: str, dimensions: int) -> None:
-        key = os.environ.get(_KEY)
-        if not key:
-            raise AuthError("Pinecone needs a key", hint=f"set {_KEY}", param="store")
-        self._namespace, self._dimensions = namespace, dimensions
-        self._host = urlsplit(base).netloc
-        headers = {"Api-Key": key, "X-Pinecone-Api-Version": _VERSION}
-        self._api = HttpApi(base, self.name, headers, _KEY)
-        try:
-            about = self._stats()
-            self._check(about)
-        except BaseException:
-            self.close()
-            raise
+    batch, page, most = 1000, 100, 1000
+    key = "PINECONE_API_KEY"
 
-    def _check(self, about: dict[str, Any]) -> None:
+    def __init__(self, base: str, namespace: str, dimensions: int) -> None:
+        name = f"pinecone://{urlsplit(base).netloc}" + (f"#{namespace}" if namespace else "")
+        super().__init__(name, dimensions)
+        key = key_for(base, self.key)
+        if key is None:
+            raise AuthError("Pinecone needs a key", hint=f"set {self.key}", param="store")
+        self._namespace = namespace
+        self._api = HttpApi(base, {"Api-Key": key, "X-Pinecone-Api-Version": _VERSION})
+        self._open(create=False)
+
+    def _width(self) -> int:
+        about = self._stats()
         if about.get("metric", "cosine") not in ("cosine", "dotproduct"):
             raise FormatError(
                 f"the index {self.name} measures {about['metric']}",
                 hint="make one with the metric cosine",
                 param="store",
             )
-        held = about.get("dimension")
-        if held != self._dimensions:
-            raise InputError(
-                f"{self.name} holds vectors of {held} dimensions, not {self._dimensions}",
-                hint="use the embedder it was filled with, or another index",
-                param="store",
-            )
+        return int(about["dimension"])
 
-    @property
-    def name(self) -> str:
-        return f"pinecone://{self._host}" + (f"#{self._namespace}" if self._namespace else "")
+    def _create(self) -> None:
+        raise AssertionError("an index of Pinecone is made by its owner")
 
-    @property
-    def dimensions(self) -> int:
-        return self._dimensions
-
-    @property
-    def exact(self) -> bool:
-        return False
-
-    def upsert(self, ids: Ids, vectors: Vectors, fields: Sequence[Fields]) -> None:
-        ids, vectors, fields = checked_rows(ids, vectors, fields, self._dimensions)
+    def _put(self, ids: list[int], vectors: Vectors, fields: Sequence[Fields]) -> None:
         waiting: list[dict[str, Any]] = []
         size = 0
-        for id, vector, one in zip(ids.tolist(), vectors, fields, strict=True):
-            row = {"id": str(id), "values": vector.tolist(), "metadata": _metadata(one)}
+        for id, vector, one in zip(ids, vectors, fields, strict=True):
+            metadata = {
+                "fields": dump(one),
+                "facts": facts.facts_of(one),
+                **facts.measures_of(one),
+            }
+            row = {"id": str(id), "values": vector.tolist(), "metadata": metadata}
             length = len(json.dumps(row))
-            if waiting and (len(waiting) == _BATCH or size + length > _BYTES):
+            if waiting and size + length > _BYTES:
                 self._post("/vectors/upsert", vectors=waiting)
                 waiting, size = [], 0
             waiting.append(row)
             size += length
-        if waiting:
-            self._post("/vectors/upsert", vectors=waiting)
+        self._post("/vectors/upsert", vectors=waiting)
 
-    def delete(self, ids: Ids) -> None:
-        ids = checked_ids(ids)
-        for part in batches(len(ids), _BATCH):
-            self._post("/vectors/delete", ids=[str(id) for id in ids[part].tolist()])
+    def _take(self, ids: list[int]) -> None:
+        self._post("/vectors/delete", ids=[str(id) for id in ids])
 
-    def search(self, vector: Vectors, k: int, where: Filter | None = None) -> list[Found]:
-        vector = checked_query(vector, k, self._dimensions)
-        tree = facts.narrow(where)
-        condition = {} if tree is None else {"filter": _condition(tree)}
+    def _nearest(self, vector: Vectors, n: int, where: Any) -> Iterator[facts.Candidate]:
+        condition = {} if where is None else {"filter": where}
+        answer = self._post(
+            "/query", vector=vector.tolist(), topK=n, includeMetadata=True, **condition
+        )
+        for row in answer["matches"]:
+            yield int(row["id"]), float(row["score"]), load(row["metadata"]["fields"])
 
-        def ask(n: int) -> list[facts.Candidate]:
-            answer = self._post(
-                "/query", vector=vector.tolist(), topK=n, includeMetadata=True, **condition
-            )
-            return [
-                (int(row["id"]), float(row["score"]), load(row["metadata"]["fields"]))
-                for row in answer["matches"]
-            ]
+    def _leaf(self, leaf: facts.Leaf) -> dict[str, Any]:
+        match leaf:
+            case facts.Has(fact):
+                return {"facts": {"$in": [fact]}}
+            case facts.Lacks(fact):
+                return {"facts": {"$nin": [fact]}}
+            case facts.Order(measure, op, value):
+                return {measure: {_SIGNS[op]: value}}
 
-        return facts.fill(ask, k, where, _MOST, self.name)
+    def _join(self, kind: type, parts: list[Any]) -> dict[str, Any]:
+        return {"$and" if kind is facts.All else "$or": parts}
 
-    def fetch(self, ids: Ids) -> list[Stored]:
-        ids = checked_ids(ids)
-        found: dict[int, Stored] = {}
-        for part in batches(len(ids), _PAGE):
-            params = httpx.QueryParams({"namespace": self._namespace})
-            for id in ids[part].tolist():
-                params = params.add("ids", str(id))
-            answer = self._api.call("GET", "/vectors/fetch", params=params)
-            for row in answer["vectors"].values():
-                vector = np.array(row["values"], np.float32)
-                found[int(row["id"])] = Stored(
-                    int(row["id"]), vector, load(row["metadata"]["fields"])
-                )
-        return [found[id] for id in ids.tolist() if id in found]
+    def _get(self, ids: list[int]) -> Iterator[Stored]:
+        params = httpx.QueryParams({"namespace": self._namespace, "ids": list(map(str, ids))})
+        for row in self._api.call("GET", "/vectors/fetch", params=params)["vectors"].values():
+            vector = np.array(row["values"], np.float32)
+            yield Stored(int(row["id"]), vector, load(row["metadata"]["fields"]))
 
-    def ids(self) -> Iterator[int]:
-        params = httpx.QueryParams({"namespace": self._namespace, "limit": _PAGE})
+    def _list(self) -> Iterator[int]:
+        params = httpx.QueryParams({"namespace": self._namespace, "limit": self.page})
         while True:
             answer = self._api.call("GET", "/vectors/list", params=params, absent=(404,)) or {}
             yield from (int(row["id"]) for row in answer.get("vectors", ()))
@@ -140,16 +115,16 @@ class PineconeStore:
                 return
             params = params.set("paginationToken", token)
 
-    def count(self) -> int:
+    def _count(self) -> int:
         about = self._stats().get("namespaces", {}).get(self._namespace, {})
         return int(about.get("vectorCount", 0))
 
     def clear(self) -> None:
         # A namespace without rows is absent.
         body = {"deleteAll": True, "namespace": self._namespace}
-        self._api.call("POST", "/vectors/delete", body, absent=(404,))
+        self._call(lambda: self._api.call("POST", "/vectors/delete", body, absent=(404,)))
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self._api.close()
 
     def _stats(self) -> dict[str, Any]:
@@ -160,22 +135,3 @@ class PineconeStore:
 
     def _post(self, path: str, **body: Any) -> Any:
         return self._api.call("POST", path, {**body, "namespace": self._namespace})
-
-
-def _metadata(fields: Fields) -> dict[str, Any]:
-    return {"fields": dump(fields), "facts": facts.facts_of(fields), **facts.measures_of(fields)}
-
-
-def _condition(tree: facts.Tree) -> dict[str, Any]:
-    match tree:
-        case facts.Has(fact):
-            return {"facts": {"$in": [fact]}}
-        case facts.Lacks(fact):
-            return {"facts": {"$nin": [fact]}}
-        case facts.Order(measure, op, value):
-            return {measure: {_SIGNS[op]: value}}
-    if not tree.parts:
-        return _condition(facts.Has("row") if isinstance(tree, facts.All) else facts.Has("none"))
-    return {
-        "$and" if isinstance(tree, facts.All) else "$or": [_condition(part) for part in tree.parts]
-    }

@@ -15,15 +15,15 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from lmstack.core import FormatError, InputError, NotFoundError, StoreError, require, shown
+from lmstack.core import InputError, LmstackError, require, shown
 from lmstack.rag.filters import Fields, Filter
-from lmstack.rag.stores.protocol import Found, Ids, Stored, Vectors
-from lmstack.rag.stores.rows import batches, checked_ids, checked_query, checked_rows, dump, load
+from lmstack.rag.stores import facts
+from lmstack.rag.stores.rows import Found, Stored, Vectors, checked_query, dump, load
 from lmstack.rag.stores.sql import to_sql
+from lmstack.rag.stores.store import VectorStore
 
 __all__ = ["PostgresStore"]
 
-_BATCH = 1000
 # pgvector indexes no wider vectors; a table of wider ones is scanned, exactly.
 WIDEST_INDEXED = 2000
 _SEARCH_WIDTH = 200
@@ -32,8 +32,11 @@ _TABLE = re.compile(r"[a-z_][a-z0-9_]{0,50}")
 _MARK = "lmstack vectors"
 
 
-class PostgresStore:
+class PostgresStore(VectorStore):
     """Approximate up to 2,000 dimensions, exact above. Any number of threads and processes."""
+
+    batch, page = 1000, 5000
+    hint = "check that the server runs and lets this user in"
 
     def __init__(self, url: str, table: str, dimensions: int, *, create: bool = True) -> None:
         if not _TABLE.fullmatch(table):
@@ -48,164 +51,120 @@ class PostgresStore:
                 hint="take it out, and set PGPASSWORD or write ~/.pgpass",
                 param="store",
             )
+        super().__init__(f"{url}#{table}", dimensions)
         self._psycopg = require("psycopg", "postgres")
-        self._url, self._table, self._dimensions = url, table, dimensions
+        self._url, self._table = url, table
+        self.exact = dimensions > WIDEST_INDEXED
         self._idle: list[Any] = []
         self._lock = threading.Lock()
-        self._closed = False
-        try:
-            with self._connection() as connection:
-                self._open(connection, create)
-        except BaseException:
-            self.close()
-            raise
+        self._open(create)
 
-    def _open(self, connection: Any, create: bool) -> None:
-        # Two processes that make the same table at once would both fail at something.
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (0x6C6D7376,))
-        about = connection.execute(
-            "SELECT c.oid, obj_description(c.oid, 'pg_class'), a.atttypmod FROM pg_class c "
-            "LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'vector' "
-            "WHERE c.oid = to_regclass(%s)",
-            (self._table,),
-        ).fetchone()
-        if about is None and not create:
-            raise NotFoundError(
-                f"there is no store {shown(self.name)}",
-                hint="check the address, or let lmstack make it",
-                param="store",
-            )
-        if about is None:
-            self._create(connection)
-            return
-        if about[1] != _MARK:
-            raise FormatError(
-                f"the table {shown(self._table)} was not made by lmstack",
-                hint="give another name after the #",
-                param="store",
-            )
-        if about[2] != self._dimensions:
-            raise InputError(
-                f"{self.name} holds vectors of {about[2]} dimensions, not {self._dimensions}",
-                hint="use the embedder it was filled with, or another store",
-                param="store",
-            )
-
-    def _create(self, connection: Any) -> None:
-        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        connection.execute(
-            f"CREATE TABLE {self._table} (id bigint PRIMARY KEY, "
-            f"vector vector({self._dimensions}) NOT NULL, fields jsonb NOT NULL)"
+    def _width(self) -> int | None:
+        (about,) = self._ask(
+            "SELECT to_regclass(%s), obj_description(to_regclass(%s), 'pg_class'), "
+            "(SELECT atttypmod FROM pg_attribute "
+            "WHERE attrelid = to_regclass(%s) AND attname = 'vector')",
+            (self._table,) * 3,
         )
-        connection.execute(f"COMMENT ON TABLE {self._table} IS '{_MARK}'")
-        if self._dimensions <= WIDEST_INDEXED:
+        if about[0] is None:
+            return None
+        if about[1] != _MARK:
+            raise self._foreign()
+        return int(about[2])
+
+    def _create(self) -> None:
+        with self._connection() as connection:
+            # Two processes that make the same table at once would both fail at something.
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (0x6C6D7376,))
+            connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
             connection.execute(
-                f"CREATE INDEX ON {self._table} USING hnsw (vector vector_ip_ops) "
-                "WITH (m = 24, ef_construction = 100)"
+                f"CREATE TABLE IF NOT EXISTS {self._table} (id bigint PRIMARY KEY, "
+                f"vector vector({self.dimensions}) NOT NULL, fields jsonb NOT NULL)"
             )
+            connection.execute(f"COMMENT ON TABLE {self._table} IS '{_MARK}'")
+            if not self.exact:
+                connection.execute(
+                    f"CREATE INDEX IF NOT EXISTS {self._table}_nearest ON {self._table} "
+                    "USING hnsw (vector vector_ip_ops) WITH (m = 24, ef_construction = 100)"
+                )
 
-    @property
-    def name(self) -> str:
-        return f"{self._url}#{self._table}"
-
-    @property
-    def dimensions(self) -> int:
-        return self._dimensions
-
-    @property
-    def exact(self) -> bool:
-        return self._dimensions > WIDEST_INDEXED
-
-    def upsert(self, ids: Ids, vectors: Vectors, fields: Sequence[Fields]) -> None:
-        ids, vectors, fields = checked_rows(ids, vectors, fields, self._dimensions)
-        statement = (
+    def _put(self, ids: list[int], vectors: Vectors, fields: Sequence[Fields]) -> None:
+        self._ask(
             f"INSERT INTO {self._table} (id, vector, fields) SELECT * FROM unnest("
             "%s::bigint[], %s::text[]::vector[], %s::text[]::jsonb[]) ON CONFLICT (id) DO "
-            "UPDATE SET vector = excluded.vector, fields = excluded.fields"
+            "UPDATE SET vector = excluded.vector, fields = excluded.fields",
+            (ids, [_text(vector) for vector in vectors], [dump(one) for one in fields]),
         )
-        with self._connection() as connection:
-            for part in batches(len(ids), _BATCH):
-                texts = [_vector_text(vector) for vector in vectors[part]]
-                rows = (ids[part].tolist(), texts, [dump(one) for one in fields[part]])
-                connection.execute(statement, rows)
 
-    def delete(self, ids: Ids) -> None:
-        wanted = checked_ids(ids).tolist()
-        with self._connection() as connection:
-            connection.execute(f"DELETE FROM {self._table} WHERE id = ANY(%s)", (wanted,))
+    def _take(self, ids: list[int]) -> None:
+        self._ask(f"DELETE FROM {self._table} WHERE id = ANY(%s)", (ids,))
 
     def search(self, vector: Vectors, k: int, where: Filter | None = None) -> list[Found]:
-        vector = checked_query(vector, k, self._dimensions)
-        condition, values = to_sql(where) if where is not None else ("true", [])
-        text = _vector_text(vector)
+        """As `VectorStore.search`, with the filter itself in SQL."""
+        vector = checked_query(vector, k, self.dimensions)
+        condition = ("true", []) if where is None else to_sql(where)
+        rows = self._all(self._nearest, vector, k, condition)
+        return sorted((Found(*row[:2]) for row in rows), key=lambda one: (-one.score, one.id))
+
+    def _nearest(self, vector: Vectors, n: int, where: Any) -> Iterator[facts.Candidate]:
+        condition, values = where
         statement = (
             f"SELECT id, -(vector <#> %s::vector) FROM {self._table} WHERE {condition} "
             "ORDER BY vector <#> %s::vector LIMIT %s"
         )
+        values = (_text(vector), *values, _text(vector), n)
         with self._connection() as connection:
             connection.execute(
                 "SELECT set_config('hnsw.ef_search', %s, true), "
                 "set_config('hnsw.iterative_scan', 'relaxed_order', true)",
-                (str(min(max(_SEARCH_WIDTH, 2 * k), 1000)),),
+                (str(min(max(_SEARCH_WIDTH, 2 * n), 1000)),),
             )
-            rows = connection.execute(statement, (text, *values, text, k)).fetchall()
-            if len(rows) < k and not self.exact:
+            rows = connection.execute(statement, values).fetchall()
+            if len(rows) < n and not self.exact:
                 # The scan gave up (a filter that few rows pass), or there are no more.
                 connection.execute("SET LOCAL enable_indexscan = off")
-                rows = connection.execute(statement, (text, *values, text, k)).fetchall()
-        found = [Found(id, float(score)) for id, score in rows]
-        return sorted(found, key=lambda one: (-one.score, one.id))
+                rows = connection.execute(statement, values).fetchall()
+        return ((id, float(score), None) for id, score in rows)
 
-    def fetch(self, ids: Ids) -> list[Stored]:
-        wanted = checked_ids(ids).tolist()
-        with self._connection() as connection:
-            rows = connection.execute(
-                f"SELECT id, vector::text, fields FROM {self._table} WHERE id = ANY(%s)", (wanted,)
-            ).fetchall()
-        found = {
-            id: Stored(id, np.array(vector[1:-1].split(","), np.float32), load(fields))
-            for id, vector, fields in rows
-        }
-        return [found[id] for id in wanted if id in found]
+    def _get(self, ids: list[int]) -> Iterator[Stored]:
+        query = f"SELECT id, vector::text, fields FROM {self._table} WHERE id = ANY(%s)"
+        for id, vector, fields in self._ask(query, (ids,)):
+            yield Stored(id, np.array(vector[1:-1].split(","), np.float32), load(fields))
 
-    def ids(self) -> Iterator[int]:
-        with self._connection() as connection:
-            rows = connection.execute(f"SELECT id FROM {self._table} ORDER BY id").fetchall()
-        return (row[0] for row in rows)
+    def _list(self) -> Iterator[int]:
+        return (id for (id,) in self._ask(f"SELECT id FROM {self._table}"))
 
-    def count(self) -> int:
-        with self._connection() as connection:
-            row = connection.execute(f"SELECT count(*) FROM {self._table}").fetchone()
-        return int(row[0])
+    def _count(self) -> int:
+        return int(self._ask(f"SELECT count(*) FROM {self._table}")[0][0])
 
     def clear(self) -> None:
-        with self._connection() as connection:
-            connection.execute(f"TRUNCATE {self._table}")
+        self._call(lambda: self._ask(f"TRUNCATE {self._table}"))
 
-    def close(self) -> None:
+    def _close(self) -> None:
         with self._lock:
-            self._closed = True
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    def _ask(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        """The rows that one statement gives, in a transaction of its own."""
+        with self._connection() as connection:
+            done = connection.execute(statement, values)
+            return done.fetchall() if done.description else []
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
         """A connection for one transaction, kept for the next one if nothing went wrong."""
         with self._lock:
-            if self._closed:
-                raise StoreError("the store is closed", hint="open it again")
             connection = self._idle.pop() if self._idle else None
         try:
             if connection is None or connection.broken:
                 connection = self._psycopg.connect(self._url, connect_timeout=_CONNECT_S)
             with connection.transaction():
                 yield connection
-        except BaseException as error:
+        except BaseException:
             if connection is not None:
                 connection.close()
-            if isinstance(error, self._psycopg.Error):
-                raise self._failed(error) from error
             raise
         with self._lock:
             if not self._closed:
@@ -213,15 +172,14 @@ class PostgresStore:
                 return
         connection.close()
 
-    def _failed(self, error: Exception) -> StoreError:
+    def _failed(self, error: Exception) -> LmstackError:
+        found = super()._failed(error)
         if "extension" in str(error):
-            hint = "install pgvector on the server, or let an owner run: CREATE EXTENSION vector"
-        else:
-            hint = "check that the server runs and lets this user in"
-        return StoreError(
-            f"{self.name} failed: {shown(str(error).strip(), 200)}", hint=hint, param="store"
-        )
+            found.hint = (
+                "install pgvector on the server, or let an owner run: CREATE EXTENSION vector"
+            )
+        return found
 
 
-def _vector_text(vector: Vectors) -> str:
+def _text(vector: Vectors) -> str:
     return f"[{','.join(map(repr, vector.tolist()))}]"

@@ -1,210 +1,130 @@
-"""Qdrant inside this process (`qdrant-client` in local mode).
+"""Qdrant as a server, through its own client over REST.
 
-For development and small indexes: everything is in memory and each search reads all of it; the
-client itself advises against more than 20,000 rows. Its files hold Python pickles, which run
-what they say when they are read, so a folder that someone else owns or may write to is refused.
+Facts are a payload with an index of keywords, measures are numbers beside them. Tested with the
+client against a fake that hands each request to the client's own local engine.
 """
 
 from __future__ import annotations
 
-import os
-import shlex
-import threading
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lmstack.core import FormatError, InputError, NotFoundError, StoreError, require, shown
-from lmstack.rag.filters import Fields, Filter
+from lmstack.core import require
+from lmstack.rag.filters import Fields
 from lmstack.rag.stores import facts
-from lmstack.rag.stores.protocol import Found, Ids, Stored, Vectors
-from lmstack.rag.stores.rows import batches, checked_ids, checked_query, checked_rows, dump, load
-from lmstack.rag.stores.single import one_process
+from lmstack.rag.stores.http import is_local, key_for
+from lmstack.rag.stores.rows import Stored, Vectors, dump, load
+from lmstack.rag.stores.store import VectorStore
 
 __all__ = ["QdrantStore"]
 
-_BATCH = 500
-_MOST = 1_000_000
+_TIMEOUT_S = 20
+_CONFLICT = 409
+_SEARCH_WIDTH = 256
 _SIGNS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 
 
-class QdrantStore:
-    """Exact. A folder is open in one process at a time."""
+class QdrantStore(VectorStore):
+    """Approximate. Any number of threads and processes."""
 
-    def __init__(
-        self, folder: Path, collection: str, dimensions: int, *, create: bool = True
-    ) -> None:
+    key = "QDRANT_API_KEY"
+
+    def __init__(self, base: str, collection: str, dimensions: int, *, create: bool = True) -> None:
         qdrant = require("qdrant_client", "qdrant")
         self._models: Any = require("qdrant_client.models", "qdrant")
-        self._folder, self._collection, self._dimensions = folder, collection, dimensions
-        self._lock = threading.RLock()
-        if not create and not (folder / "meta.json").exists():
-            raise self._absent()
-        with ExitStack() as stack, self._errors():
-            stack.enter_context(one_process(folder, self.name))
-            _check_owner(folder)
-            self._client: Any = qdrant.QdrantClient(
-                path=str(folder), force_disable_check_same_thread=True
-            )
-            stack.callback(self._client.close)
-            self._open(create)
-            self._closing = stack.pop_all()
+        super().__init__(f"qdrant+{base}/{collection}", dimensions)
+        self._collection = collection
+        key = key_for(base, self.key)
+        self._client: Any = qdrant.QdrantClient(
+            base,
+            # As a header: the client warns of its own parameter over http, to this machine too.
+            headers={"api-key": key} if key else {},
+            timeout=_TIMEOUT_S,
+            check_compatibility=False,
+            trust_env=not is_local(base),
+        )
+        self._open(create)
 
-    def _open(self, create: bool) -> None:
-        models = self._models
+    def _width(self) -> int | None:
         if not self._client.collection_exists(self._collection):
-            if not create:
-                raise self._absent()
+            return None
+        held = self._client.get_collection(self._collection).config.params.vectors
+        if getattr(held, "distance", None) != self._models.Distance.DOT:
+            raise self._foreign()
+        return int(held.size)
+
+    def _create(self) -> None:
+        models = self._models
+        try:
             self._client.create_collection(
                 self._collection,
                 vectors_config=models.VectorParams(
-                    size=self._dimensions, distance=models.Distance.DOT
+                    size=self.dimensions, distance=models.Distance.DOT
                 ),
+                hnsw_config=models.HnswConfigDiff(m=32, ef_construct=128),
             )
-        held = self._client.get_collection(self._collection).config.params.vectors
-        if getattr(held, "distance", None) != models.Distance.DOT:
-            raise FormatError(
-                f"the collection {shown(self.name)} was not made by lmstack",
-                hint="give another name after the #",
-                param="store",
+            self._client.create_payload_index(
+                self._collection, "facts", models.PayloadSchemaType.KEYWORD
             )
-        if held.size != self._dimensions:
-            raise InputError(
-                f"{self.name} holds vectors of {held.size} dimensions, not {self._dimensions}",
-                hint="use the embedder it was filled with, or another store",
-                param="store",
-            )
+        except Exception as error:
+            if getattr(error, "status_code", None) != _CONFLICT:  # another process made it
+                raise
 
-    @property
-    def name(self) -> str:
-        return f"qdrant:{self._folder}#{self._collection}"
+    def _put(self, ids: list[int], vectors: Vectors, fields: Sequence[Fields]) -> None:
+        payloads = [
+            {"fields": dump(one), "facts": facts.facts_of(one), "measures": facts.measures_of(one)}
+            for one in fields
+        ]
+        batch = self._models.Batch(ids=ids, vectors=vectors.tolist(), payloads=payloads)
+        self._client.upsert(self._collection, batch)
 
-    @property
-    def dimensions(self) -> int:
-        return self._dimensions
+    def _take(self, ids: list[int]) -> None:
+        self._client.delete(self._collection, self._models.PointIdsList(points=ids))
 
-    @property
-    def exact(self) -> bool:
-        return True
+    def _nearest(self, vector: Vectors, n: int, where: Any) -> Iterator[facts.Candidate]:
+        rows = self._client.query_points(
+            self._collection,
+            query=vector.tolist(),
+            limit=n,
+            query_filter=where and self._models.Filter(must=[where]),
+            search_params=self._models.SearchParams(hnsw_ef=max(_SEARCH_WIDTH, 2 * n)),
+            with_payload=["fields"],
+        ).points
+        for row in rows:
+            yield row.id, row.score, load(row.payload["fields"])
 
-    def upsert(self, ids: Ids, vectors: Vectors, fields: Sequence[Fields]) -> None:
-        ids, vectors, fields = checked_rows(ids, vectors, fields, self._dimensions)
-        for part in batches(len(ids), _BATCH):
-            batch = self._models.Batch(
-                ids=ids[part].tolist(),
-                vectors=vectors[part].tolist(),
-                payloads=[_payload(one) for one in fields[part]],
-            )
-            with self._errors():
-                self._client.upsert(self._collection, batch)
-
-    def delete(self, ids: Ids) -> None:
-        ids = checked_ids(ids)
-        if not len(ids):
-            return
-        with self._errors():
-            self._client.delete(self._collection, self._models.PointIdsList(points=ids.tolist()))
-
-    def search(self, vector: Vectors, k: int, where: Filter | None = None) -> list[Found]:
-        vector = checked_query(vector, k, self._dimensions)
-        tree = facts.narrow(where)
-        condition = None if tree is None else self._models.Filter(must=[self._condition(tree)])
-
-        def ask(n: int) -> list[facts.Candidate]:
-            with self._errors():
-                rows = self._client.query_points(
-                    self._collection, query=vector.tolist(), limit=n, query_filter=condition
-                ).points
-            return [(row.id, row.score, load(row.payload["fields"])) for row in rows]
-
-        return facts.fill(ask, k, where, _MOST, self.name)
-
-    def _condition(self, tree: facts.Tree) -> Any:
+    def _leaf(self, leaf: facts.Leaf) -> Any:
         models = self._models
-        match tree:
+        match leaf:
             case facts.Has(fact):
                 return models.FieldCondition(key="facts", match=models.MatchValue(value=fact))
             case facts.Lacks(fact):
-                return models.Filter(must_not=[self._condition(facts.Has(fact))])
+                return models.Filter(must_not=[self._leaf(facts.Has(fact))])
             case facts.Order(measure, op, value):
                 limits = models.Range(**{_SIGNS[op]: value})
                 return models.FieldCondition(key=f"measures.{measure}", range=limits)
-        if not tree.parts:  # an empty `should` would hold of everything
-            return self._condition(facts.Has("row" if isinstance(tree, facts.All) else "none"))
-        parts = [self._condition(part) for part in tree.parts]
-        kind = "must" if isinstance(tree, facts.All) else "should"
-        return models.Filter(**{kind: parts})
 
-    def fetch(self, ids: Ids) -> list[Stored]:
-        ids = checked_ids(ids)
-        with self._errors():
-            rows = self._client.retrieve(self._collection, ids.tolist(), with_vectors=True)
-        found = {row.id: row for row in rows}
-        return [
-            Stored(id, np.asarray(found[id].vector, np.float32), load(found[id].payload["fields"]))
-            for id in ids.tolist()
-            if id in found
-        ]
+    def _join(self, kind: type, parts: list[Any]) -> Any:
+        return self._models.Filter(**{"must" if kind is facts.All else "should": parts})
 
-    def ids(self) -> Iterator[int]:
-        with self._errors():
-            rows = self._client.scroll(
-                self._collection, limit=self.count() + 1, with_payload=False, with_vectors=False
-            )[0]
-        return (int(row.id) for row in rows)
+    def _get(self, ids: list[int]) -> Iterator[Stored]:
+        for row in self._client.retrieve(self._collection, ids, with_vectors=True):
+            yield Stored(row.id, np.array(row.vector, np.float32), load(row.payload["fields"]))
 
-    def count(self) -> int:
-        with self._errors():
-            return int(self._client.count(self._collection).count)
-
-    def clear(self) -> None:
-        self.delete(np.fromiter(self.ids(), np.int64))
-
-    def close(self) -> None:
-        with self._lock:
-            self._closing.close()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """The client is used by one thread at a time: it has no locks of its own."""
-        with self._lock, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Local mode is not recommended", UserWarning)
-            try:
-                yield
-            except (RuntimeError, ValueError, OSError) as error:
-                raise StoreError(
-                    f"{self.name} failed: {shown(str(error), 200)}",
-                    hint="check the folder and the space on its disk",
-                    param="store",
-                ) from error
-
-    def _absent(self) -> NotFoundError:
-        return NotFoundError(
-            f"there is no store {shown(self.name)}",
-            hint="check the address, or let lmstack make it",
-            param="store",
-        )
-
-
-def _payload(fields: Fields) -> dict[str, Any]:
-    return {
-        "fields": dump(fields),
-        "facts": facts.facts_of(fields),
-        "measures": facts.measures_of(fields),
-    }
-
-
-def _check_owner(folder: Path) -> None:
-    for path in (folder, *folder.rglob("*")):
-        about = path.lstat()
-        if about.st_uid != os.geteuid() or about.st_mode & 0o022:
-            raise StoreError(
-                f"{shown(str(path))} belongs to someone else, or others may write to it",
-                hint=f"chmod -R go-w {shlex.quote(str(folder))}, if you made it; its files can run"
-                " code when opened",
-                param="store",
+    def _list(self) -> Iterator[int]:
+        after = None
+        while True:
+            rows, after = self._client.scroll(
+                self._collection, limit=10_000, offset=after, with_payload=False
             )
+            yield from (row.id for row in rows)
+            if after is None:
+                return
+
+    def _count(self) -> int:
+        return int(self._client.count(self._collection, exact=True).count)
+
+    def _close(self) -> None:
+        self._client.close()

@@ -1,6 +1,6 @@
-"""What every store checks before it touches its engine, and how fields are written as text.
+"""Rows of a store: what is checked before an engine sees them, and how fields are written as text.
 
-One set of limits for all of them, so that a row which one store takes is taken by every other
+One set of limits for all engines, so that a row which one store takes is taken by every other
 and moving between stores cannot fail half way.
 """
 
@@ -10,16 +10,21 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lmstack.core import InputError, shown
 from lmstack.rag.filters import Fields, Value
-from lmstack.rag.stores.protocol import Ids, Vectors
 
 __all__ = [
     "MAX_INTEGER",
+    "Found",
+    "Ids",
+    "Stored",
+    "Vectors",
     "batches",
     "checked_ids",
     "checked_query",
@@ -29,10 +34,30 @@ __all__ = [
     "storable",
 ]
 
+Ids = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float32]
+
 # Engines keep numbers as float64; a whole number beyond this may not be one.
 MAX_INTEGER = 2**53
 _UNIT_TOLERANCE = 1e-3
 _BAD_TEXT = re.compile("[\0\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One result of a search: the chunk, and its cosine with the query."""
+
+    id: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One row as the store holds it."""
+
+    id: int
+    vector: Vectors
+    fields: Fields
 
 
 def checked_rows(

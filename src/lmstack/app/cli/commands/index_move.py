@@ -12,7 +12,7 @@ from lmstack.app.cli.commands._options import Docs, IndexFolder
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import printable
 from lmstack.app.wiring import documents
-from lmstack.core import InputError, IntegrityError
+from lmstack.core import IntegrityError
 
 if TYPE_CHECKING:
     from lmstack.rag.stores.comparison import StoreReport
@@ -26,12 +26,7 @@ def store_address(text: str) -> str:
     """The parser of ``--store``: an address is checked before anything is opened or made."""
     from lmstack.rag.stores.address import parse_address
 
-    address = parse_address(text)
-    if address.scheme == "memory":
-        raise InputError(
-            "a store in memory ends with this command", hint="--store sqlite:FILE", param="store"
-        )
-    return str(address)
+    return str(parse_address(text))
 
 
 def new_store(text: str) -> str:
@@ -45,8 +40,8 @@ StoreAddress = Annotated[
         "--store",
         parser=store_address,
         metavar="STORE",
-        help="Keep the vectors in this store besides, and search there by meaning: sqlite:FILE,"
-        " faiss:DIR, chroma:DIR, chroma+http://HOST:PORT/NAME, qdrant:DIR,"
+        help="Keep the vectors in this store besides, and search there by meaning: faiss:DIR,"
+        " chroma:DIR, chroma+http://HOST:PORT/NAME, qdrant+http://HOST:PORT/NAME,"
         " postgresql://HOST/DB#TABLE, weaviate+https://HOST/CLASS or pinecone://INDEX-HOST.",
     ),
 ]
