@@ -11,7 +11,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from functools import partial
 
@@ -23,7 +23,7 @@ from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.draft_model import DraftModel
 from lmstack.engine.executor import open_executor
-from lmstack.engine.intake import Intake, members_of
+from lmstack.engine.intake import Intake, WeightUpdate, members_of
 from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent
 from lmstack.engine.runner import Computed, Runner
 from lmstack.engine.sampler import Sampled, Sampler
@@ -33,6 +33,8 @@ from lmstack.engine.sequence import Chunk, Search, Sequence
 from lmstack.engine.speculative import Speculation
 from lmstack.engine.vocabulary import Vocabulary
 from lmstack.model import Transformer
+from lmstack.model.assembly import Weight
+from lmstack.model.replacing import replace_weights
 
 __all__ = ["Engine"]
 
@@ -65,6 +67,7 @@ class Engine:
         executor, num_blocks = open_executor(module, config)
         self.context_length = min(model.max_positions, num_blocks * config.block_size)
         self._dtype = executor.dtype
+        self._module = module
         self._runner, self._scratch = Runner(module, executor), Scratch()
         self._blocks = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
         self._scheduler = Scheduler(config, self._blocks)
@@ -84,7 +87,7 @@ class Engine:
         self._thread: threading.Thread | None = None
 
         self._num_steps = self._num_prompt = self._num_generated = 0
-        self._num_invariant_failures = 0
+        self._num_invariant_failures = self._num_updates = 0
 
     # -- from any thread ---------------------------------------------------------------------
 
@@ -97,6 +100,25 @@ class Engine:
         """Stop a request without a further event; unknown or finished ids are ignored. Its
         blocks are free before the next step."""
         self._intake.cancel(request_id)
+
+    def update_weights(self, weights: Mapping[str, Weight]) -> None:
+        """Replace ``weights``, some or all of the model's, between two steps (`replace_weights`).
+
+        Requests that have begun end under the old ones, and those that wait begin under the new:
+        each is computed by one set of weights, and nothing that the old ones made is found in the
+        prefix cache again. Returns when the new ones are in place. Where no thread of the engine
+        runs, takes the steps that are needed. `InputError`: they do not fit, and nothing changed.
+        """
+        if self._thread is threading.current_thread():
+            raise EngineError("the engine's own thread cannot wait for other weights")
+        update = WeightUpdate(weights)
+        self._intake.ask(update)
+        if self._thread is None:
+            while not update.done.is_set():
+                self.step()
+        update.done.wait()
+        if update.error is not None:
+            raise update.error
 
     def stats(self) -> EngineStats:
         scheduler = self._scheduler
@@ -119,6 +141,7 @@ class Engine:
                 draft_acceptance_rate=self._speculation.acceptance_rate,
                 num_preemptions=scheduler.num_preemptions,
                 num_steps=self._num_steps,
+                num_weight_updates=self._num_updates,
                 num_invariant_failures=self._num_invariant_failures,
                 num_finished=dict(self._intake.finished),
             )
@@ -137,6 +160,8 @@ class Engine:
         self._take_in()
         for sequence in list(self._live.values()):
             self._fail(sequence, EngineError("the engine was closed before the answer was whole"))
+        while self._intake.update is not None:
+            self._intake.updated(EngineError("the engine was closed before the weights changed"))
         self._after_events()
 
     # -- the stepping thread -----------------------------------------------------------------
@@ -144,6 +169,7 @@ class Engine:
     def step(self) -> bool:
         """Advance every stream once; whether work remains."""
         self._take_in()
+        self._update()
         start = self._clock()
         chunks = self._speculation.extend(self._scheduler.schedule())
         if chunks:
@@ -166,6 +192,24 @@ class Engine:
             except Exception as error:  # a bug of ours: nobody may be left waiting
                 log.exception("a step failed")
                 self._fail_all(EngineError(f"the engine failed: {error}"))
+
+    def _update(self) -> None:
+        """Take in other weights once nothing that has begun is left."""
+        update = self._intake.update
+        self._scheduler.holds = update is not None
+        if update is None or self._scheduler.has_begun:
+            return
+        self._check_idle()
+        error: Exception | None = None
+        try:
+            replace_weights(self._module, update.weights)
+            self._runner.reload()
+            self._scheduler.forget_prefixes()
+            self._num_updates += 1
+        except Exception as found:
+            error = found
+        self._scheduler.holds = False
+        self._intake.updated(error)
 
     def _take_in(self) -> None:
         """Take in what other threads asked for."""

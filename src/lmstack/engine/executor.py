@@ -75,6 +75,10 @@ class Executor(Protocol):
         """Leave nothing of a failed sequence in these blocks."""
         ...
 
+    def reload(self) -> None:
+        """The module's weights have changed: make again what was made of the old ones."""
+        ...
+
 
 class ReferenceExecutor:
     """The module by torch. ``ops``: unless given, the fastest that suit its dtype."""
@@ -83,6 +87,7 @@ class ReferenceExecutor:
         self, module: Transformer, num_blocks: int, block_size: int, ops: Ops | None = None
     ) -> None:
         self._module = module.eval()
+        self._given_ops = ops is not None
         self._context = ForwardContext(ops) if ops else inference_context(module)
         self.dtype = str(module.dtype).removeprefix("torch.")
         self._pool = KVPool(module.config, num_blocks, block_size, module.dtype)
@@ -120,6 +125,10 @@ class ReferenceExecutor:
 
     def wipe(self, table: Iterable[int]) -> None:
         self._pool.wipe(list(table))
+
+    def reload(self) -> None:
+        if not self._given_ops:
+            self._context = inference_context(self._module)
 
 
 def open_executor(module: Transformer, config: EngineConfig) -> tuple[Executor, int]:

@@ -10,15 +10,27 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
 
 from lmstack.core import EngineError, InputError, OverloadedError, shown
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.fairness import pushed_out
 from lmstack.engine.scheduler import Scheduler
 from lmstack.engine.sequence import Sequence
+from lmstack.model.assembly import Weight
 
-__all__ = ["Intake", "members_of"]
+__all__ = ["Intake", "WeightUpdate", "members_of"]
+
+
+@dataclass
+class WeightUpdate:
+    """Asked for by one thread, which waits for ``done``; then ``error`` says what was wrong."""
+
+    weights: Mapping[str, Weight]
+    done: threading.Event = field(default_factory=threading.Event)
+    error: Exception | None = None
 
 
 class Intake:
@@ -36,6 +48,7 @@ class Intake:
         self.live: dict[str, Sequence] = {}
         self.finished: Counter[str] = Counter()
         self._closed = False
+        self._updates: deque[WeightUpdate] = deque()
         self._seconds_a_request = 1.0
 
     def submit(self, sequences: Seq[Sequence]) -> None:
@@ -87,6 +100,27 @@ class Intake:
                 self._cancelled.add(request_id)
                 self._wake.notify_all()
 
+    def ask(self, update: WeightUpdate) -> None:
+        """Queue other weights."""
+        with self._wake:
+            if self._closed:
+                raise EngineError("the engine is closed")
+            self._updates.append(update)
+            self._wake.notify_all()
+
+    @property
+    def update(self) -> WeightUpdate | None:
+        """The next weights that are asked for."""
+        with self.lock:
+            return self._updates[0] if self._updates else None
+
+    def updated(self, error: Exception | None = None) -> None:
+        """The next weights are there, or cannot be."""
+        with self.lock:
+            update = self._updates.popleft()
+        update.error = error
+        update.done.set()
+
     def close(self) -> None:
         """Nothing more comes in, and `wait` ends."""
         with self._wake:
@@ -106,7 +140,7 @@ class Intake:
     def wait(self) -> bool:
         """Until there is something to do; False once all is closed."""
         with self._wake:
-            while not (self._closed or self._arrived or self._cancelled):
+            while not (self._closed or self._arrived or self._cancelled or self._updates):
                 if not self._scheduler.idle:
                     break
                 self._wake.wait()

@@ -115,5 +115,6 @@ class EngineStats:
     draft_acceptance_rate: float
     num_preemptions: int
     num_steps: int
+    num_weight_updates: int
     num_invariant_failures: int
     num_finished: Mapping[str, int]

@@ -124,6 +124,10 @@ class Runner:
         """Make sure that nothing of a failed sequence stays in its blocks."""
         self._executor.wipe(table)
 
+    def reload(self) -> None:
+        """The weights have changed."""
+        self._executor.reload()
+
     def _prompt_scores(
         self, chunk: Chunk, hidden: Tensor, num_tokens: int, scratch: Scratch
     ) -> list[TokenScore]:

@@ -52,7 +52,8 @@ class _Room:
 
 
 class Scheduler:
-    """``running`` and ``waiting`` are in order of arrival. ``copies``: the (block, block) to copy
+    """``holds``: no new request begins; those that have begun go on. ``running`` and ``waiting``
+    are in order of arrival. ``copies``: the (block, block) to copy
     before the step that was scheduled last."""
 
     def __init__(self, config: EngineConfig, blocks: BlockManager) -> None:
@@ -68,6 +69,7 @@ class Scheduler:
         self.num_prefix_hits = 0
         self._arrivals = self._num_steps = 0
         self._lacks_blocks = self._keeps_out = False
+        self.holds = False
 
     @property
     def idle(self) -> bool:
@@ -218,7 +220,7 @@ class Scheduler:
         candidates = [s for s in self.running if s.num_pending > 1]
         room = self._room() if self.waiting and not starved else None
         if room is not None:
-            candidates += [s for s in self.waiting if self._has_place(s, room)]
+            candidates += [s for s in self._may_begin() if self._has_place(s, room)]
         # One that there was no room for comes first until there is: others would take it.
         by_age = self._keeps_out or self._num_steps % OLDEST_EVERY == 0
         self._keeps_out = False
@@ -236,6 +238,20 @@ class Scheduler:
                 room = None
                 self._keeps_out = by_age and self._num_steps - sequence.since > PATIENCE
 
+    def _may_begin(self) -> list[Sequence]:
+        return [s for s in self.waiting if s.has_begun] if self.holds else self.waiting
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of a request has been computed that is not over."""
+        return bool(self.running) or any(s.has_begun for s in self.waiting)
+
+    def forget_prefixes(self) -> None:
+        """Nothing computed so far may be found again. Only while nothing `has_begun`."""
+        self._blocks.reset()
+        for sequence in self.waiting:
+            sequence.num_found = 0
+
     def _take(self, chunks: list[Chunk], chunk: Chunk) -> None:
         chunks.append(chunk)
         self.budget.take(chunk.start, chunk.count)
@@ -252,7 +268,7 @@ class Scheduler:
         oldest = self._num_steps - PATIENCE
         late = [
             s
-            for s in self.waiting
+            for s in self._may_begin()
             if s.since < oldest and not s.is_parked and self._shares.is_behind(s.client, hog)
         ]
         first = next(self._shares.in_turn(late, by_age=True), None)

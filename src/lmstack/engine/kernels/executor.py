@@ -52,14 +52,10 @@ class NativeExecutor:
                 f"a block_size of {block_size} has no native kernel",
                 hint=f"use a multiple of {TILE}",
             )
-        self._config = config = module.config
-        self._hidden = Program(lower([record_hidden(module)]), config, kv)
-        self._logits = Program(lower([record_logits(module)]), config)
+        self._module, self._config, self._kv = module, module.config, kv
+        config = module.config
+        self.reload()
         self._fine_group = _fine_group(module)
-        self._encoder = self._cross = None
-        if module.encoder is not None:
-            self._encoder = NativeEncoder(module.encoder)
-            self._cross = Program(lower(record_cross(module)), config, kv)
         self._tiles = block_size // TILE
         per_tile = tile_bytes(config.head_dim, KV_FORMS.index(kv))
         block_bytes = self._tiles * config.num_kv_heads * per_tile
@@ -127,6 +123,16 @@ class NativeExecutor:
 
     def wipe(self, table: Iterable[int]) -> None:
         self._cache[:, list(table)] = 0
+
+    def reload(self) -> None:
+        """The programs again: they point to codes, and hold floats of their own."""
+        module, config = self._module, self._config
+        self._hidden = Program(lower([record_hidden(module)]), config, self._kv)
+        self._logits = Program(lower([record_logits(module)]), config)
+        self._encoder = self._cross = None
+        if module.encoder is not None:
+            self._encoder = NativeEncoder(module.encoder)
+            self._cross = Program(lower(record_cross(module)), config, self._kv)
 
     def _tiled(self, table: Sequence[int]) -> Sequence[int]:
         if self._tiles == 1:
