@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lmstack.core import EngineError, UnsupportedError
+from lmstack.engine.adapted_ops import AdaptedOps, Matrices
 from lmstack.engine.attention import PagedAttention
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.kernels.executor import (
@@ -31,6 +32,7 @@ from lmstack.engine.kvpool import KVPool, Span, slots_of
 from lmstack.engine.prepacked import inference_context
 from lmstack.engine.scratch import Scratch
 from lmstack.model import ForwardContext, Ops, Transformer
+from lmstack.model.lora_terms import AdapterTerms
 
 __all__ = [
     "Encoder",
@@ -56,6 +58,10 @@ class Executor(Protocol):
     ) -> Tensor:
         """Hidden states (N, D) of tokens that lie end to end, those of one-token spans first.
         ``length``: what rotations that depend on one reckon with."""
+        ...
+
+    def prepared(self, terms: AdapterTerms) -> Any:
+        """An adapter as `Span.adapter` takes it. From any thread."""
         ...
 
     def logits(self, hidden: Tensor, scratch: Scratch | None = None) -> Tensor:
@@ -97,9 +103,14 @@ class ReferenceExecutor:
     ) -> Tensor:
         attend = PagedAttention(self._pool, self._module.config, spans)
         context = self._context.replace(attend=attend)
+        if any(span.adapter is not None for span in spans):
+            context = context.replace(ops=AdaptedOps(context.ops, _rows_by_adapter(spans)))
         return self._module.hidden(
             torch.tensor(ids), torch.tensor(positions), context, length=length
         )
+
+    def prepared(self, terms: AdapterTerms) -> Matrices:
+        return {self._module.get_submodule(p): found for p, found in terms.matrices.items()}
 
     def logits(self, hidden: Tensor, scratch: Scratch | None = None) -> Tensor:
         found = self._module.logits(hidden, self._context).float()
@@ -129,6 +140,19 @@ class ReferenceExecutor:
     def reload(self) -> None:
         if not self._given_ops:
             self._context = inference_context(self._module)
+
+
+def _rows_by_adapter(spans: Seq[Span]) -> list[tuple[Tensor, Matrices]]:
+    """The rows of each adapter in ``spans``."""
+    rows: dict[int, list[Tensor]] = {}
+    matrices: dict[int, Matrices] = {}
+    row = 0
+    for span in spans:
+        if span.adapter is not None:
+            matrices[id(span.adapter)] = span.adapter
+            rows.setdefault(id(span.adapter), []).append(torch.arange(row, row + span.count))
+        row += span.count
+    return [(torch.cat(rows[key]), matrices[key]) for key in rows]
 
 
 def open_executor(module: Transformer, config: EngineConfig) -> tuple[Executor, int]:

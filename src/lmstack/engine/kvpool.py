@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,13 +72,14 @@ class CrossSpan:
 class Span:
     """Tokens ``start`` to ``end`` of a sequence with the given block ``table``. ``wanted``: of how
     many of the last ones the hidden states are of use, all unless given; the others may come out
-    as anything."""
+    as anything. ``adapter``: what `Executor.prepared` gave for theirs, None for the base alone."""
 
     table: Seq[int]
     start: int
     end: int
     cross: CrossSpan | None = None
     wanted: int | None = None
+    adapter: Any = None
 
     @property
     def count(self) -> int:

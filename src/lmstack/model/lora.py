@@ -43,6 +43,7 @@ __all__ = [
     "merge_adapter",
     "remove_adapter",
     "save_adapter",
+    "stored_term",
     "unmerge_adapter",
 ]
 
@@ -142,7 +143,7 @@ def load_adapter(module: Transformer, folder: Path | str, *, trainable: bool = F
         spelling = names.spelled(name, names.linears)
         assert spelling is not None
         slot = names.linears[spelling]
-        terms[slot.path].append(_stored_term(module, stored, name, slot))
+        terms[slot.path].append(stored_term(module, stored, name, slot))
     saved = {}
     for name, tensor in stored.whole.items():
         spelling = names.spelled(name, names.parameters)
@@ -312,24 +313,13 @@ def _term(
     )
 
 
-def _stored_term(module: Transformer, stored: StoredAdapter, name: str, slot: Slot) -> LowRank:
+def stored_term(module: Transformer, stored: StoredAdapter, name: str, slot: Slot) -> LowRank:
+    """That of ``stored`` on the layer that it calls ``name``, as the matrix in ``module`` is
+    held."""
     linear = _linear(module, slot)
     _refuse_scaled(stored.config, linear)
     weight = rows_of(linear, 0, 1)  # for its width, dtype and device
-    rank = stored.config.rank_of(name)
-    rows = slot.stop - slot.start
-    shapes: dict[str, tuple[int, ...]] = {
-        "lora_A": (rank, weight.shape[1]),
-        "lora_B": (rows, rank),
-    }
-    if stored.config.dora:
-        shapes["lora_magnitude_vector"] = (rows,)
-    found = stored.factors[name]
-    for kind, shape in shapes.items():
-        stored.check(f"{name}.{kind}", found.get(kind), shape)
-    unused = sorted(set(found) - set(shapes))
-    if unused:
-        raise UnsupportedError(f"{stored.label}: {name}.{unused[0]} is not implemented")
+    found = stored.factors_of(name, slot.stop - slot.start, weight.shape[1])
     wide = torch.promote_types(torch.float32, weight.dtype)
     held = {kind: tensor.to(weight.device, wide) for kind, tensor in found.items()}
     magnitude = held.get("lora_magnitude_vector")

@@ -22,11 +22,12 @@ from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedErro
 from lmstack.model.folder import read_json
 from lmstack.model.lora_config import LoraConfig
 
-__all__ = ["StoredAdapter", "read_adapter", "write_adapter"]
+__all__ = ["ADAPTER_FILES", "StoredAdapter", "read_adapter", "write_adapter"]
 
 _PREFIX = "base_model.model."
 _WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
+ADAPTER_FILES = (_CONFIG, _WEIGHTS)
 _KINDS = ("lora_A", "lora_B", "lora_magnitude_vector")
 
 
@@ -53,6 +54,20 @@ class StoredAdapter:
                 f"for this model and its config it is {shape}",
                 hint="the adapter is damaged, or belongs to another model",
             )
+
+    def factors_of(self, name: str, rows: int, columns: int) -> Mapping[str, Tensor]:
+        """Those of the module ``name``, whose weight is (rows, columns), by kind and checked."""
+        rank = self.config.rank_of(name)
+        shapes: dict[str, tuple[int, ...]] = {"lora_A": (rank, columns), "lora_B": (rows, rank)}
+        if self.config.dora:
+            shapes["lora_magnitude_vector"] = (rows,)
+        found = self.factors[name]
+        for kind, shape in shapes.items():
+            self.check(f"{name}.{kind}", found.get(kind), shape)
+        unused = sorted(set(found) - set(shapes))
+        if unused:
+            raise UnsupportedError(f"{self.label}: {name}.{unused[0]} is not implemented")
+        return found
 
 
 def read_adapter(path: Path | str) -> StoredAdapter:

@@ -104,7 +104,7 @@ class QuantizedMatrix:
     def looked_up(self, ids: Tensor) -> Tensor:
         """Rows ``ids`` (...), dequantized, (..., cols)."""
         flat = ids.reshape(-1)
-        panel, lane = self._places(flat)
+        panel, lane = self.places(flat)
         P, G, steps, _ = self.codes.shape
         found = self.codes.view(P, G, steps, PANEL, 4)[panel, :, :, lane]
         codes = _spread(found, 2, self.bits).reshape(len(flat), -1)
@@ -113,7 +113,7 @@ class QuantizedMatrix:
         weights = _weights(codes, scales, mins, self.group, self.zero)
         return weights[:, : self.cols].view(*ids.shape, self.cols)
 
-    def _places(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def places(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Panel of each row, and its place there."""
         if not self.paired:
             return rows // PANEL, rows % PANEL

@@ -5,7 +5,7 @@
  * are computed beside it, its result has the same bits. Keys that a row does not see weigh
  * exactly 0, and bfloat16 values that are not numbers are kept from meeting such a weight. */
 #include "attention.h"
-#include "attention_lanes.h"
+#include "lanes.h"
 
 
 #if defined(__AVX512BF16__)

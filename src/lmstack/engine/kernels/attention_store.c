@@ -1,6 +1,6 @@
 /* store: keys and values of one token and head into a cache tile. */
 #include "attention.h"
-#include "attention_lanes.h"
+#include "lanes.h"
 
 /* To the nearest bfloat16, ties to even, as the processors' instruction does: subnormal numbers
  * become zero, a NaN stays one. */

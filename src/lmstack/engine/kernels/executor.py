@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from lmstack.core import UnsupportedError
+from lmstack.engine.kernels.deltas import Adapted, Deltas
 from lmstack.engine.kernels.image import Parts
 from lmstack.engine.kernels.library import native, tile_bytes
 from lmstack.engine.kernels.lowering import lower
@@ -28,6 +29,7 @@ from lmstack.engine.kernels.structs import ALIGNMENT, KV_FORMS, TILE, Spans, who
 from lmstack.engine.kvpool import Span
 from lmstack.engine.scratch import Scratch
 from lmstack.model import Transformer, TransformerConfig
+from lmstack.model.lora_terms import AdapterTerms
 
 __all__ = ["TILE", "NativeEncoder", "NativeExecutor", "native_bytes_per_token"]
 
@@ -91,8 +93,13 @@ class NativeExecutor:
             spans=rows,
             cache=self._where,
             length=length,
+            adapted=_adapted(spans),
         )
         return out[:, : self._config.hidden_size]
+
+    def prepared(self, terms: AdapterTerms) -> Deltas:
+        matrices = terms.matrices.items()
+        return self._hidden.deltas({self._module.get_submodule(p): each for p, each in matrices})
 
     def logits(self, hidden: Tensor, scratch: Scratch | None = None) -> Tensor:
         given = hidden
@@ -138,6 +145,16 @@ class NativeExecutor:
         if self._tiles == 1:
             return table
         return [block * self._tiles + i for block in table for i in range(self._tiles)]
+
+
+def _adapted(spans: Sequence[Span]) -> Adapted | None:
+    """The adapters of the rows of ``spans``."""
+    deltas = list({id(s.adapter): s.adapter for s in spans if s.adapter is not None}.values())
+    if not deltas:
+        return None
+    places = {id(each): place for place, each in enumerate(deltas)}
+    of = np.array([places.get(id(span.adapter), -1) for span in spans], np.int32)
+    return Adapted(np.repeat(of, [span.count for span in spans]), deltas)
 
 
 def _fine_group(module: Transformer) -> int:

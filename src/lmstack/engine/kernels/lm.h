@@ -51,6 +51,23 @@ typedef struct {
     float *sums;      /* [rows][groups]: scale * sum of the codes, what a min is multiplied by */
 } lm_acts;
 
+/* -- adapters ----------------------------------------------------------------------------------
+ * What a LoRA adapter adds to the product of one matrix with a row x: up . (down . x), in bfloat16
+ * with float sums. The low-rank terms on its rows lie side by side, `ranks` in all, filled up with
+ * zeros to whole sixteens; x has `cols` inputs.
+ *   down: [ranks / 16][cols][16]
+ *   up: per panel that has some, from [at] on [count][16]: what its 16 outputs get of the ranks
+ *       from `first` on */
+typedef struct {
+    int32_t at, first, count; /* 0: nothing is added to this panel */
+} lm_delta_panel;
+
+typedef struct {
+    const uint16_t *down, *up;
+    const lm_delta_panel *panels; /* of each panel of the matrix */
+    int32_t ranks, cols;          /* 0 ranks: nothing is added */
+} lm_delta;
+
 /* -- the KV cache ------------------------------------------------------------------------------
  * A tile holds 16 consecutive tokens of one KV head: keys, then values. hd is head_dim rounded up
  * to 16, the padding zero. A tile's bytes are a multiple of 64.
@@ -105,6 +122,12 @@ typedef struct {
     void (*activate)(int kind, const float *x, int n, float *out);
     /* `rows` rows of a product, `stride` apart, into n columns: whole panels but the last. */
     void (*finish)(const lm_after *a, const float *product, ptrdiff_t stride, int rows, int n);
+    /* low[r * low_stride + i] = down . x for `rows` rows, `stride` apart. */
+    void (*shrink)(const lm_delta *d, const float *x, ptrdiff_t stride, int rows, float *low,
+                   ptrdiff_t low_stride);
+    /* out[r * stride + (p - panel) * 16 + lane] += up . low for panels [panel, end). */
+    void (*expand)(const lm_delta *d, int panel, int end, const float *low, ptrdiff_t low_stride,
+                   int rows, float *out, ptrdiff_t stride);
     /* n channels of a head, as lmstack.model's rotary: x * cos + swapped halves * sin. */
     void (*rotate)(float *x, const float *cos, const float *sin, int n);
     /* Keys and values of one token and head into place `place` of a tile. */

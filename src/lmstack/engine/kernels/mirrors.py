@@ -16,12 +16,14 @@ import numpy as np
 from lmstack.engine.kernels.build import headers_fingerprint
 
 __all__ = [
+    "DELTA_PANEL",
     "SPAN",
     "STRUCTS",
     "Acts",
     "After",
     "Attention",
     "BufferStruct",
+    "Delta",
     "Matrix",
     "NativePath",
     "OpStruct",
@@ -46,6 +48,15 @@ class Acts(Structure):
     """``lm_acts``."""
 
     _fields_: ClassVar = [(n, c_void_p) for n in ("codes", "scales", "offsets", "sums")]
+
+
+class Delta(Structure):
+    """``lm_delta``."""
+
+    _fields_: ClassVar = [
+        *((name, c_void_p) for name in ("down", "up", "panels")),
+        *((name, c_int32) for name in ("ranks", "cols")),
+    ]
 
 
 class Attention(Structure):
@@ -79,6 +90,8 @@ _FUNCTIONS: dict[str, tuple[object, ...]] = {
     "layer_norm": (_address, _address, _address, _int, _float, _address),
     "activate": (_int, _address, _int, _address),
     "finish": (POINTER(After), _address, _apart, _int, _int),
+    "shrink": (POINTER(Delta), _address, _apart, _int, _address, _apart),
+    "expand": (POINTER(Delta), _int, _int, _address, _apart, _int, _address, _apart),
     "rotate": (_address, _address, _address, _int),
     "store": (_ATTENTION, _address, _address, _address, _int),
     "attend": (
@@ -97,6 +110,8 @@ class NativePath(Structure):
     layer_norm: Callable[..., None]
     activate: Callable[..., None]
     finish: Callable[..., None]
+    shrink: Callable[..., None]
+    expand: Callable[..., None]
     rotate: Callable[..., None]
     store: Callable[..., None]
     attend: Callable[..., None]
@@ -151,9 +166,13 @@ class StepStruct(Structure):
         ("layer_bytes", c_int64),
         *((n, c_void_p) for n in ("cosines", "sines", "rotary_widths", "in_", "out")),
         *((n, c_int64) for n in ("in_stride", "out_stride")),
+        *((n, c_void_p) for n in ("adapter_of", "adapters")),
+        ("ranks", c_int64),
     ]
 
 
+# ``lm_delta_panel``
+DELTA_PANEL = np.dtype([("at", np.int32), ("first", np.int32), ("count", np.int32)])
 # ``lm_span``
 SPAN = np.dtype(
     [
@@ -165,8 +184,8 @@ SPAN = np.dtype(
 
 # By their names in C.
 STRUCTS: dict[str, Any] = {
-    "lm_matrix": Matrix, "lm_acts": Acts, "lm_attention": Attention, "lm_after": After,
-    "lm_path": NativePath, "lm_buffer": BufferStruct, "lm_op": OpStruct,
+    "lm_matrix": Matrix, "lm_acts": Acts, "lm_delta": Delta, "lm_attention": Attention,
+    "lm_after": After, "lm_path": NativePath, "lm_buffer": BufferStruct, "lm_op": OpStruct,
     "lm_program": ProgramStruct, "lm_step": StepStruct,
 }  # fmt: skip
 
@@ -179,8 +198,11 @@ def expected_layout() -> dict[str, int]:
         for field, *_ in struct._fields_:
             # A trailing _: the name is a keyword of Python.
             expected[f"{name}.{field.rstrip('_')}"] = getattr(struct, field).offset
-    expected["lm_span"] = SPAN.itemsize
-    return expected | {f"lm_span.{n}": at for n, (_, at, *_) in (SPAN.fields or {}).items()}
+    for name, dtype in {"lm_span": SPAN, "lm_delta_panel": DELTA_PANEL}.items():
+        expected[name] = dtype.itemsize
+        for field, (_, at, *_) in (dtype.fields or {}).items():
+            expected[f"{name}.{field}"] = at
+    return expected
 
 
 def layout_of(library: ctypes.CDLL) -> dict[str, int]:

@@ -113,6 +113,9 @@ static bool has_neon(void)
     void lm_layer_norm_##path(const float *, const float *, const float *, int, float, float *);   \
     void lm_activate_##path(int, const float *, int, float *);                                     \
     void lm_finish_##path(const lm_after *, const float *, ptrdiff_t, int, int);                   \
+    void lm_shrink_##path(const lm_delta *, const float *, ptrdiff_t, int, float *, ptrdiff_t);    \
+    void lm_expand_##path(const lm_delta *, int, int, const float *, ptrdiff_t, int, float *,      \
+                          ptrdiff_t);                                                              \
     void lm_rotate_##path(float *, const float *, const float *, int);                             \
     void lm_store_##path(const lm_attention *, const float *, const float *, uint8_t *, int);      \
     void lm_attend_##path(const lm_attention *, const uint8_t *, const int32_t *, int, int, int,   \
@@ -125,6 +128,8 @@ static bool has_neon(void)
         lm_layer_norm_##path,                                                                      \
         lm_activate_##path,                                                                        \
         lm_finish_##path,                                                                          \
+        lm_shrink_##path,                                                                          \
+        lm_expand_##path,                                                                          \
         lm_rotate_##path,                                                                          \
         lm_store_##path,                                                                           \
         lm_attend_##path,                                                                          \

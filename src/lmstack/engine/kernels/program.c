@@ -36,7 +36,8 @@ typedef struct {
     float *all, *local;  /* buffers of all rows; of a tile: shared, then one a thread */
     float *slabs;        /* a product's part, before what follows it; one a thread */
     size_t local_floats, slab_floats;
-    uint8_t *acts_memory; /* quantized rows: shared, then one a thread */
+    uint8_t *acts_memory; /* quantized rows, and behind them what adapters make of each: shared,
+                             then one a thread */
     size_t acts_bytes;
     uint8_t *scratch; /* attention's, one a thread */
     size_t scratch_bytes;
@@ -248,16 +249,68 @@ static size_t acts_size(const lm_matrix *w, int rows) {
     return up64(groups * (size_t)w->group) + 3 * up64(groups * 4);
 }
 
-/* Row `i` of the tile, normed where the op says so, quantized. `normed`: room for a row. */
-static void prepare(const tile *t, const lm_op *op, lm_acts *acts, int i, float *normed) {
+/* What the adapter of row `i` of the tile adds to the op's product; NULL: nothing. */
+static const lm_delta *delta_of(const tile *t, const lm_op *op, int i) {
+    const lm_step *s = t->run->step;
+    int32_t adapter = s->adapter_of[t->first + i];
+    if (adapter < 0) return NULL;
+    const lm_delta *delta = &s->adapters[adapter][op->matrix];
+    return delta->ranks ? delta : NULL;
+}
+
+/* Where the rows from `i` on, up to `end`, begin to have another delta. */
+static int same_delta(const tile *t, const lm_op *op, int i, int end) {
+    const lm_delta *delta = delta_of(t, op, i++);
+    while (i < end && delta_of(t, op, i) == delta) i++;
+    return i;
+}
+
+/* Rows [i, end) of the tile, ROWS_A_PIECE at most, normed where the op says so, quantized; `low`:
+ * what adapters make of them. `normed`: room for as many rows where there are adapters, else for
+ * one. */
+static void prepare(const tile *t, const lm_op *op, lm_acts *acts, float *low, int i, int end,
+                    float *normed) {
     const run *r = t->run;
-    int64_t stride;
-    const float *x = place(r, t, op->in, op->in_at, t->first + i, &stride);
-    if (op->norm != LM_NORM_NONE) {
-        apply_norm(r, op, x, op->cols, normed);
-        x = normed;
+    int64_t stride, apart = r->step->adapter_of ? op->cols : 0;
+    const float *rows = place(r, t, op->in, op->in_at, t->first + i, &stride);
+    for (int j = i; j < end; j++) {
+        const float *x = rows + (j - i) * stride;
+        if (op->norm != LM_NORM_NONE) {
+            float *room = normed + (j - i) * apart;
+            apply_norm(r, op, x, op->cols, room);
+            x = room;
+        }
+        r->path->quantize(x, &r->program->matrices[op->matrix], acts, j);
     }
-    r->path->quantize(x, &r->program->matrices[op->matrix], acts, i);
+    if (!r->step->adapter_of) return;
+    if (op->norm != LM_NORM_NONE) {
+        rows = normed;
+        stride = apart;
+    }
+    int64_t ranks = r->step->ranks;
+    for (int from = i, to; from < end; from = to) {
+        const lm_delta *delta = delta_of(t, op, from);
+        to = same_delta(t, op, from, end);
+        if (delta)
+            r->path->shrink(delta, rows + (from - i) * stride, stride, to - from,
+                            low + from * ranks, ranks);
+    }
+}
+
+/* Panels [panel, end) of the product by the rows of the tile, with what their adapters add. */
+static void product(const tile *t, const lm_op *op, const lm_acts *acts, const float *low,
+                    int panel, int end, float *out, ptrdiff_t stride) {
+    const run *r = t->run;
+    r->path->multiply(&r->program->matrices[op->matrix], panel, end, acts, 0, t->rows, out, stride);
+    if (!r->step->adapter_of) return;
+    int64_t ranks = r->step->ranks;
+    for (int from = 0, to; from < t->rows; from = to) {
+        const lm_delta *delta = delta_of(t, op, from);
+        to = same_delta(t, op, from, t->rows);
+        if (delta)
+            r->path->expand(delta, panel, end, low + from * ranks, ranks, to - from,
+                            out + from * stride, stride);
+    }
 }
 
 /* Whether nothing follows the product, so that it may be written where it belongs. */
@@ -267,8 +320,8 @@ static int plain(const lm_op *op, const lm_matrix *w) {
 
 /* Panels [panel, end) of a product by the rows of the tile, and what follows it. `slab`: room for
  * the product. */
-static void multiply(const tile *t, const lm_op *op, const lm_acts *acts, int panel, int end,
-                     float *slab) {
+static void multiply(const tile *t, const lm_op *op, const lm_acts *acts, const float *low,
+                     int panel, int end, float *slab) {
     const run *r = t->run;
     const lm_matrix *w = &r->program->matrices[op->matrix];
     int n = (end - panel) * LM_PANEL, column = panel * LM_PANEL, width = w->rows;
@@ -281,7 +334,7 @@ static void multiply(const tile *t, const lm_op *op, const lm_acts *acts, int pa
     }
     float *out = place(r, t, op->out, op->out_at + column, t->first, &out_stride);
     if (plain(op, w)) {
-        r->path->multiply(w, panel, end, acts, 0, t->rows, out, out_stride);
+        product(t, op, acts, low, panel, end, out, out_stride);
         return;
     }
     lm_after after = {.out = out, .out_stride = out_stride, .act = op->act, .paired = w->paired};
@@ -292,7 +345,7 @@ static void multiply(const tile *t, const lm_op *op, const lm_acts *acts, int pa
     if (op->other >= 0)
         after.base = place(r, t, op->other, op->other_at + column, t->first, &base_stride);
     after.base_stride = base_stride;
-    r->path->multiply(w, panel, end, acts, 0, t->rows, slab, stride);
+    product(t, op, acts, low, panel, end, slab, stride);
     r->path->finish(&after, slab, stride, t->rows, least(n, width - column));
 }
 
@@ -312,20 +365,21 @@ static void linear(tile *t, const lm_op *op) {
     int alone = !t->team || t->rows <= ALONE_ROWS;
     uint8_t *memory = r->acts_memory + (alone ? (size_t)(t->thread + 1) * r->acts_bytes : 0);
     lm_acts acts = acts_in(memory, w, t->rows);
+    float *low = (float *)(memory + acts_size(w, t->rows));
     if (alone) {
-        for (int i = 0; i < t->rows; i++) prepare(t, op, &acts, i, slab);
+        for (int i = 0; i < t->rows; i += ROWS_A_PIECE)
+            prepare(t, op, &acts, low, i, least(i + ROWS_A_PIECE, t->rows), slab);
     } else {
         for (int piece; (piece = next_piece(t, pieces_of(t->rows, ROWS_A_PIECE))) >= 0;) {
             int i = piece * ROWS_A_PIECE;
-            for (int end = least(i + ROWS_A_PIECE, t->rows); i < end; i++)
-                prepare(t, op, &acts, i, slab);
+            prepare(t, op, &acts, low, i, least(i + ROWS_A_PIECE, t->rows), slab);
         }
         op_done(t);
     }
     int step = panels_a_piece(t, w);
     for (int piece; (piece = next_piece(t, pieces_of(w->panels, step))) >= 0;) {
         int panel = piece * step;
-        multiply(t, op, &acts, panel, least(panel + step, w->panels), slab);
+        multiply(t, op, &acts, low, panel, least(panel + step, w->panels), slab);
     }
     op_done(t);
 }
@@ -479,12 +533,14 @@ static void measure(run *r) {
         int cols = p->matrices[i].groups * p->matrices[i].group;
         if (cols > most_cols) most_cols = cols;
     }
+    r->acts_bytes += up64(TILE_ROWS * (size_t)r->step->ranks * 4);
     for (int i = 0; i < 2 * p->num_layers; i++) {
         size_t bytes = up64(lm_attend_scratch(&p->layers[i]));
         if (bytes > r->scratch_bytes) r->scratch_bytes = bytes;
     }
     r->local_floats = up64(TILE_ROWS * (size_t)p->local_floats * 4) / 4;
-    /* It is room for a row to norm as well. */
+    /* It is room for rows to norm as well. */
+    if (r->step->adapter_of) most_cols *= ROWS_A_PIECE;
     r->slab_floats = SLAB_PANELS * LM_PANEL * TILE_ROWS;
     if (r->slab_floats < (size_t)most_cols) r->slab_floats = up64((size_t)most_cols);
 }

@@ -73,6 +73,11 @@ typedef struct {
     const float *in; /* rows of in_buffer and out_buffer, their strides in floats */
     float *out;
     int64_t in_stride, out_stride;
+    /* Of each row its adapter, -1 none; NULL: of all. An adapter has a delta for each matrix of
+     * the program, none with more than `ranks`. */
+    const int32_t *adapter_of;
+    const lm_delta *const *adapters;
+    int64_t ranks;
 } lm_step;
 
 /* 0, or -1 when memory runs out. */

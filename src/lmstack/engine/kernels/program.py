@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmstack.core import ContextLengthError, EngineError, InputError, UnsupportedError
 from lmstack.engine.kernels.checking import check_widths
+from lmstack.engine.kernels.deltas import Adapted, Deltas
 from lmstack.engine.kernels.image import ImageFacts, Parts
 from lmstack.engine.kernels.lowering import Buffer, Lowered, Step
 from lmstack.engine.kernels.mirrors import (
@@ -36,7 +37,9 @@ from lmstack.model import RopeSpec
 from lmstack.model.biases import AlibiBias, BucketBias, ScoreBias
 from lmstack.model.config import LayerSpec, TransformerConfig
 from lmstack.model.layers import LayerNorm
+from lmstack.model.lora_terms import Term
 from lmstack.model.positions import sinusoids
+from lmstack.model.quantized import QuantizedMatrix
 
 __all__ = ["Program", "RotaryCache"]
 
@@ -105,6 +108,7 @@ class Program:
         self._kept: list[Any] = [lowered]
         self._buffers = {id(b): i for i, b in enumerate(lowered.buffers)}
         self._matrices: list[Matrix] = []
+        self._held: list[QuantizedMatrix] = []  # what they were made from
         self._numbers: dict[int, int] = {}
         self._first, self._positions = -(1 << 31), 1 << 31  # those of its tables, from first on
         self._rows: dict[str, int] = {}  # of the tables that ids and types look into
@@ -154,11 +158,12 @@ class Program:
         length: int | None = None,
         given: Tensor | None = None,
         out: Tensor | None = None,
+        adapted: Adapted | None = None,
     ) -> Tensor:
         """The result, (N, `width`) float32, its last columns padding. ``cache``: the address of
         the first layer's, and the bytes from one layer's to the next. ``length``: what ropes that
         depend on one reckon with. ``given``: (N, D) float32 that the pass starts from. ``out``:
-        where the result goes."""
+        where the result goes. ``adapted``: None where no row has an adapter."""
         if out is None:
             out = torch.empty(rows, self.width)
         for name, given_ids in (("ids", ids), ("types", types)):
@@ -166,6 +171,7 @@ class Program:
         if given is not None and given.shape[1] != self._given_width:
             raise EngineError(f"{given.shape[1]} columns are given, not {self._given_width}")
         rotary = self._rotary.tables(self._furthest(positions) + 1, length)
+        adapters, ranks = (None, 0) if adapted is None else adapted.checked(rows, len(self._held))
         step = StepStruct(
             rows,
             0 if spans is None else len(spans.rows),
@@ -182,9 +188,20 @@ class Program:
             out.data_ptr() if self.width else None,
             0 if given is None else given.stride(0),
             self.width,
+            None if adapted is None else address_of(adapted.of),
+            None if adapters is None else ctypes.addressof(adapters),
+            ranks,
         )
         run_step(self._program, step, torch.get_num_threads())
         return out
+
+    def deltas(self, terms: Mapping[nn.Module, Sequence[Term]]) -> Deltas:
+        """An adapter for this pass: what it adds to each of the matrices that ``terms`` names."""
+        unknown = [module for module in terms if id(module) not in self._numbers]
+        if unknown:
+            raise UnsupportedError(f"{unknown[0]} has terms, and no part in this pass")
+        by_number = {self._numbers[id(module)]: each for module, each in terms.items()}
+        return Deltas(self._held, by_number)
 
     def parts(self, more: Mapping[str, npt.NDArray[np.float32]]) -> Parts:
         """What an image of this program holds, with ``more`` beside it (`image`)."""
@@ -307,6 +324,7 @@ class Program:
             mins = None if m.mins is None else m.mins.data_ptr()
             P, G = m.scales.shape[:2]
             self._numbers[id(module)] = len(self._matrices)
+            self._held.append(m)
             self._matrices.append(
                 Matrix(
                     m.codes.data_ptr(), m.scales.data_ptr(), mins,

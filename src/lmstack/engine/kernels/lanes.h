@@ -1,8 +1,8 @@
-/* Sixteen floats side by side, the tokens of a cache tile, and what softmax needs of them. Every
+/* Sixteen floats side by side, and what softmax needs of them. Every
  * operation gives the same bits on all paths: products are fused with sums where it says fma, and
  * sums and maxima over the lanes follow one tree. */
-#ifndef LM_ATTENTION_LANES_H
-#define LM_ATTENTION_LANES_H
+#ifndef LM_LANES_H
+#define LM_LANES_H
 
 #include <math.h>
 
@@ -84,6 +84,12 @@ static inline __m256 lower_half(lanes a)
 static inline void put_codes(int8_t *codes, lanes a)
 {
     _mm_storeu_si128((__m128i *)codes, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+}
+
+static inline lanes load_bfloat16(const uint16_t *x)
+{
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)x));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 
 #elif defined(__AVX2__)
@@ -174,6 +180,15 @@ static inline void put_codes(int8_t *codes, lanes a)
                                     _mm256_extracti128_si256(words, 1));
     _mm_storeu_si128((__m128i *)codes, bytes);
 }
+static inline __m256 load_bfloat16_8(const uint16_t *x)
+{
+    __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)x));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+static inline lanes load_bfloat16(const uint16_t *x)
+{
+    return (lanes){load_bfloat16_8(x), load_bfloat16_8(x + 8)};
+}
 
 #else
 
@@ -250,6 +265,10 @@ static inline void put_codes(int8_t *codes, lanes a)
 {
     for (int i = 0; i < 16; i++)
         codes[i] = (int8_t)(lm_bits(a.x[i] + 12582912.0f) - 0x4b400000);
+}
+static inline lanes load_bfloat16(const uint16_t *x)
+{
+    LM_EACH(lm_float((int32_t)((uint32_t)x[i] << 16)));
 }
 
 #endif
