@@ -16,8 +16,8 @@ import pytest
 from typer.main import get_command
 
 from lmstack.app import wiring
+from lmstack.app.cli.help import OTHER_NAMES, SYNONYMS
 from lmstack.app.cli.program import build
-from lmstack.app.cli.synonyms import OTHER_NAMES, SYNONYMS
 from lmstack.core import NotFoundError
 from lmstack.serve.tasks import ALIASES, TASKS
 

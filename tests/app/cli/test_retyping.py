@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from lmstack.app.cli.retyping import retyped
+from lmstack.app.cli.output import retyped
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tests.app.services import local_service
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from lmstack.app import wiring
-from lmstack.app.cli.task_text import result_lines
+from lmstack.app.cli.task_io import result_lines
 from lmstack.app.wiring import tasks
 from lmstack.core import ContextLengthError, ScriptedModel
 from lmstack.safety import verify

@@ -21,8 +21,7 @@ import pytest
 
 from lmstack.app import wiring
 from lmstack.app.server import command_socket
-from lmstack.app.server.command_client import find_server
-from lmstack.app.server.command_socket import connect, listen, socket_path
+from lmstack.app.server.command_socket import connect, find_server, listen, socket_path
 from lmstack.core import ChatModel
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from starlette.testclient import TestClient
 from tests.app.services import local_service
 
 from lmstack.app import wiring
-from lmstack.app.server.command_answers import CommandDoor, open_server
-from lmstack.app.server.command_client import RunningServer
-from lmstack.app.server.command_socket import connect
+from lmstack.app.server.command_server import CommandDoor, open_server
+from lmstack.app.server.command_socket import RunningServer, connect
 from lmstack.app.server.serve import Service
 from lmstack.app.server.workspace import Workspace
 from lmstack.app.wiring import retrieval, usual_answers

@@ -12,18 +12,28 @@
 | 141  | the program that read the output has gone        |
 | 143  | SIGTERM ended `lmstack up`                       |
 
-Does not cover where the exceptions come from; `program.run` is the one place that catches.
+A fault of ours leaves a crash report: versions, the name of the command and the frames of the
+traceback. It leaves out what exceptions say, arguments and local values: any of them may quote a
+prompt, a document or a key. Does not cover where exceptions come from; `program.run` is the one
+place that catches.
 """
 
 from __future__ import annotations
 
 import errno
+import os
+import platform
 import re
+import sys
+import time
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import typer
 
+import lmstack
 from lmstack.app.server.stopping import EXIT_INTERRUPTED
 from lmstack.core import InputError, LmstackError, nearest, shown
 
@@ -35,7 +45,10 @@ __all__ = [
     "Failure",
     "describe",
     "is_usage_error",
+    "place",
+    "write_report",
 ]
+
 
 EXIT_CRASH = 70
 EXIT_BROKEN_PIPE = 141
@@ -179,3 +192,53 @@ def _unknown_option(option: str, context: Any, path: str) -> Failure:
     guess = nearest(option, [o for o in known if o.startswith("--")])
     hint = f"{path} {guess}" if guess else f"{path} --help"
     return Failure(f"{path} has no option {option!r}", hint, 2, "usage", param=option)
+
+
+def place(error: BaseException) -> str:
+    """Where it happened: ``KeyError in rag/search/hybrid.py:120``."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if f"{os.sep}lmstack{os.sep}" in f.filename]
+    name = type(error).__name__
+    if not frames:
+        return name
+    frame = (ours or frames)[-1]
+    return f"{name} in {_short(frame.filename)}:{frame.lineno}"
+
+
+def report_text(error: BaseException, command: str) -> str:
+    lines = [
+        f"lmstack {lmstack.__version__}",
+        f"command: {command}",
+        f"python {platform.python_version()} on {platform.platform()}",
+        f"time: {time.strftime('%Y-%m-%dT%H:%M:%S%z')}",
+    ]
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        lines += ["", f"{type(current).__module__}.{type(current).__qualname__}"]
+        for frame in traceback.extract_tb(current.__traceback__):
+            lines.append(f"  {frame.filename}:{frame.lineno} in {frame.name}")
+            if frame.line:
+                lines.append(f"    {frame.line}")
+        current = current.__cause__ or current.__context__
+    return "\n".join(lines) + "\n"
+
+
+def write_report(error: BaseException, command: str, home: Path) -> Path | None:
+    """The path of the new report, or None when it cannot be written (a full disk)."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    path = home / "crashes" / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(report_text(error, command), encoding="utf-8")
+    except OSError:
+        return None
+    return path
+
+
+def _short(filename: str) -> str:
+    for root in (str(Path(lmstack.__file__).parent), *sys.path):
+        if root and filename.startswith(root + os.sep):
+            return filename[len(root) + 1 :]
+    return filename

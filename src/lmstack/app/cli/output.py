@@ -9,6 +9,7 @@ or repaint the terminal. Does not cover errors (`failure.py`) or help (`help.py`
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,11 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from lmstack.app.cli.retyping import retyped
 from lmstack.app.formats import count, figures, is_colourful, printable, seconds
 from lmstack.core import StoreError
 
 __all__ = ["Output", "OutputError", "Progress"]
+
 
 Tone = Literal["tone 1", "tone 2", "tone 3", "tone 4", "unknown"]
 Style = Literal["bold", "dim", "red", "yellow", "green"] | Tone
@@ -209,3 +210,29 @@ class _PlainProgress:
     @staticmethod
     def _say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
+
+
+def retyped(
+    words: Sequence[str],
+    *,
+    setting: Mapping[str, str | None] | None = None,
+    without: Collection[str] = (),
+) -> str:
+    """``words`` as a command. ``setting``: options that take the place of those typed, each with
+    its value, None for one that has none. ``without``: options to leave out that have none."""
+    setting = setting or {}
+    end = words.index("--") if "--" in words else len(words)
+    kept: list[str] = []
+    options = iter(words[:end])
+    for word in options:
+        name, equals, _ = word.partition("=")
+        if word in without:
+            continue
+        if name in setting:
+            if not equals and setting[name] is not None:
+                next(options, None)  # its value is a word of its own
+            continue
+        kept.append(word)
+    for name, value in setting.items():
+        kept += [name] if value is None else [name, value]
+    return shlex.join(["lmstack", *kept, *words[end:]])

@@ -18,7 +18,6 @@ from typer.main import get_command
 
 import lmstack
 from lmstack.app import wiring
-from lmstack.app.cli import crash
 from lmstack.app.cli.command import group, group_callback
 from lmstack.app.cli.commands import register_all
 from lmstack.app.cli.failure import (
@@ -28,6 +27,8 @@ from lmstack.app.cli.failure import (
     Failure,
     describe,
     is_usage_error,
+    place,
+    write_report,
 )
 from lmstack.app.cli.output import Output, OutputError
 from lmstack.app.formats import is_colourful, printable
@@ -127,7 +128,7 @@ def _failed(error: Exception, arguments: list[str], out: Output) -> int:
     if isinstance(error, OutputError):
         _drop_stdout()
     if out.verbose and not is_usage_error(error) and failure.report is None:
-        out.detail(f"raised as {crash.place(error)}")
+        out.detail(f"raised as {place(error)}")
     return failure.exit_code
 
 
@@ -164,8 +165,8 @@ def _typed(arguments: list[str]) -> str:
 def _crashed(error: Exception, typed: str) -> Failure:
     """A fault of ours: where it happened, and a report without what was asked."""
     home = _home()
-    report = crash.write_report(error, typed, home) if home else None
-    where = crash.place(error)
+    report = write_report(error, typed, home) if home else None
+    where = place(error)
     message = f"lmstack failed; this is a fault of lmstack, not yours ({where})"
     hint = f"report it with {report}" if report else "lmstack doctor (no report could be written)"
     return Failure(

@@ -1,5 +1,7 @@
 """The page's routes on the server's app: `/`, `/static/*` and the JSON that the page reads.
 
+The page's files come from the package, each with an ETag, under a strict content policy.
+
 They pass the guards that `lmstack.serve.create_app` puts before every route (host, origin,
 key). What the answers are made of is `Workspace`'s. The routes serve the page only and may
 change with it, so they are not in the OpenAPI schema; programs use `/v1`.
@@ -8,29 +10,106 @@ change with it, so they are not in the OpenAPI schema; programs use `/v1`.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from importlib import resources
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from fastapi import FastAPI
 from pydantic import Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lmstack.app.page.assets import read_assets, serve_asset
-from lmstack.app.page.queue import Queue
 from lmstack.app.page.receive import receive
 from lmstack.app.page.stream import AnswerStream
 from lmstack.app.server.feedback import Judgement, Verdict
 from lmstack.app.server.workspace import Workspace
-from lmstack.core import InputError, LmstackError, Message, shown
+from lmstack.core import InputError, LmstackError, Message, NotFoundError, OverloadedError, shown
 from lmstack.rag import AnswerWishes
 from lmstack.serve.fields import Body, text_up_to
 from lmstack.serve.guard import unexpected
+from lmstack.serve.headers import PAGE_CSP, security_headers
 from lmstack.serve.intake import parse_json, read_json
 from lmstack.serve.serving import caller_of, serving_of
 
-__all__ = ["PUBLIC_PATHS", "add_page"]
+__all__ = ["PUBLIC_PATHS", "Queue", "add_page"]
+
+
+MEDIA_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+# The browser itself then refuses any script of ours that would write text as HTML.
+POLICY = f"{PAGE_CSP}; require-trusted-types-for 'script'; trusted-types 'none'"
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    data: bytes
+    media_type: str
+    etag: str
+
+
+def read_assets() -> Mapping[str, Asset]:
+    """Every file of the page by its name. Requests are looked up here and never reach a path."""
+    assets = {}
+    for file in (resources.files("lmstack.app.page") / "static").iterdir():
+        media_type = MEDIA_TYPES.get(file.name.rpartition(".")[2])
+        if media_type is not None:
+            data = file.read_bytes()
+            etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+            assets[file.name] = Asset(data, media_type, etag)
+    return assets
+
+
+def serve_asset(request: Request, assets: Mapping[str, Asset], name: str) -> Response:
+    """The file, or 304 where the browser's copy is current. Raises `NotFoundError`."""
+    asset = assets.get(name)
+    if asset is None:
+        raise NotFoundError(f"the page has no file {shown(name)}", hint="open / for the page")
+    # `no-cache` keeps a copy but asks each time: after an upgrade no page runs on old modules.
+    headers = {
+        **security_headers(POLICY),
+        "Cache-Control": "no-cache",
+        "ETag": asset.etag,
+    }
+    sent = request.headers.get("if-none-match", "").split(",")
+    if asset.etag in [tag.strip().removeprefix("W/") for tag in sent]:
+        return Response(status_code=304, headers=headers)
+    return Response(asset.data, headers=headers, media_type=asset.media_type)
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Queue:
+    """``at_once`` pieces run in threads and up to ``waiting`` wait; whoever comes then is told to
+    come back. ``what`` is waited for, in words. For one event loop."""
+
+    def __init__(self, at_once: int, waiting: int, what: str) -> None:
+        self._places = asyncio.Semaphore(at_once)
+        self._most = at_once + waiting
+        self._in = 0
+        self._what = what
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What ``work`` returns, or `OverloadedError` at once."""
+        if self._in >= self._most:
+            raise OverloadedError(
+                f"there are {self._in} {self._what} already", hint="try again", retry_after_s=1
+            )
+        self._in += 1
+        try:
+            async with self._places:
+                return await asyncio.to_thread(work, *args, **kwargs)
+        finally:
+            self._in -= 1
+
 
 # Served without a key: the page itself holds no data, and asks for the key where one is needed.
 PUBLIC_PATHS = ("/", "/static/*")

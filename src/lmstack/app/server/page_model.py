@@ -2,7 +2,7 @@
 
 An answer that is quoted from the documents never asks the language model; guarding that model
 alone would leave such answers without a limit and without an audit record. Does not cover what
-the page shows of an event (`_answer_events`).
+the page shows of an event (`page.answer_events`).
 """
 
 from __future__ import annotations

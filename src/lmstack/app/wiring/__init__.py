@@ -39,7 +39,7 @@ from lmstack.core import (
 if TYPE_CHECKING:
     from lmstack.app.inspect.inspection import Inspection
     from lmstack.app.server.access import KeyEntry
-    from lmstack.app.server.command_answers import CommandDoor
+    from lmstack.app.server.command_server import CommandDoor
     from lmstack.app.server.serve import Service
     from lmstack.engine import EngineConfig
     from lmstack.rag import UpdateResult
@@ -390,7 +390,7 @@ def command_socket(docs: Path) -> Path | None:
 def _command_door(
     docs: Path, model: str | None, embedder_name: str | None, weights: str | None
 ) -> CommandDoor | None:
-    from lmstack.app.server.command_answers import CommandDoor
+    from lmstack.app.server.command_server import CommandDoor
 
     identity = command_identity(docs, model, embedder_name, weights)
     path = command_socket(docs)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lmstack.app import wiring
 from lmstack.app.cli import indexing
 from lmstack.app.cli.output import Output
-from lmstack.app.server.command_client import RunningServer, find_server
+from lmstack.app.server.command_socket import RunningServer, find_server
 from lmstack.app.wiring.embedders import say_where_texts_go
 from lmstack.core import (
     ChatModel,

@@ -21,7 +21,7 @@ from typing import Any
 from lmstack.app.formats import printable
 from lmstack.app.page.routes import PUBLIC_PATHS, add_page
 from lmstack.app.server.access import Access, KeyEntry, ScopedModel
-from lmstack.app.server.command_answers import COMMAND, CommandDoor, open_server
+from lmstack.app.server.command_server import COMMAND, CommandDoor, open_server
 from lmstack.app.server.serve import Service
 from lmstack.app.server.uploads import Uploads
 from lmstack.app.server.workspace import Workspace, WorkspaceConfig

@@ -27,7 +27,7 @@ from lmstack.app.cli.commands._options import (
 from lmstack.app.cli.commands._search_options import Where
 from lmstack.app.cli.output import Output
 from lmstack.app.cli.printed_answer import Explanation, PrintedAnswer
-from lmstack.app.server.command_client import RunningServer, ServerGoneError
+from lmstack.app.server.command_socket import RunningServer, ServerGoneError
 from lmstack.app.server.not_read import not_read_note
 from lmstack.app.wiring import documents, retrieval
 

@@ -13,24 +13,22 @@ import typer
 from lmstack.app import wiring
 from lmstack.app.cli import indexing
 from lmstack.app.cli.command import command, group
-from lmstack.app.cli.commands._chunk_options import (
+from lmstack.app.cli.commands._index_choice import ChosenIndex, chosen_index
+from lmstack.app.cli.commands._index_options import (
     ChunkerName,
     ChunkOverlap,
     ChunkTokens,
-    VectorsForm,
-    chunking_of,
-)
-from lmstack.app.cli.commands._index_choice import ChosenIndex, chosen_index
-from lmstack.app.cli.commands._options import Docs, EmbedderName, IndexFolder, Rebuild
-from lmstack.app.cli.commands._reading_options import (
     Exclude,
     GitIgnore,
     Include,
     RayAddress,
     RayCopies,
+    VectorsForm,
     Watch,
+    chunking_of,
     rules_of,
 )
+from lmstack.app.cli.commands._options import Docs, EmbedderName, IndexFolder, Rebuild
 from lmstack.app.cli.commands.index_looking import duplicates, report, show, status, verify
 from lmstack.app.cli.commands.index_move import StoreAddress, move
 from lmstack.app.cli.failure import CommandLineError

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lmstack.app import wiring
 from lmstack.app.cli.command import command
-from lmstack.app.cli.commands import _up_options as opt
 from lmstack.app.cli.commands._options import (
     Also,
     DraftName,
@@ -27,12 +27,102 @@ from lmstack.app.formats import seconds
 from lmstack.app.server.not_read import NotReadNotes
 from lmstack.app.server.stopping import Stopping
 from lmstack.app.wiring import tasks
-from lmstack.core import shown
+from lmstack.core import check_range, shown
 
 if TYPE_CHECKING:
     from lmstack.app.server.access import KeyEntry
 
 __all__ = ["register"]
+
+
+KEYS_VARIABLE = "LMSTACK_API_KEYS"
+
+DocsFolder = Annotated[
+    Path | None,
+    typer.Argument(metavar="DIR", help="The folder of documents to answer from."),
+]
+DocsOption = Annotated[
+    Path | None, typer.Option("--docs", metavar="DIR", help="The same, as for `lmstack ask`.")
+]
+Port = Annotated[int, typer.Option("--port", metavar="PORT", help="Port to listen on.")]
+Host = Annotated[
+    str,
+    typer.Option(
+        "--host",
+        metavar="HOST",
+        help=f"Address to listen on. Any but localhost needs API keys, in {KEYS_VARIABLE}.",
+    ),
+]
+TargetStep = Annotated[
+    float | None,
+    typer.Option(
+        "--target-step",
+        metavar="S",
+        help="Seconds that a step of the engine should take at most while streams wait for their"
+        " next token: with less they run more evenly, with more prompts get in sooner."
+        " [default: 0.1]",
+    ),
+]
+KeysFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--keys",
+        metavar="FILE",
+        help="A JSON file with the SHA-256 of API keys and the access labels that each holds.",
+    ),
+]
+UploadsAllowed = Annotated[
+    bool,
+    typer.Option(
+        "--uploads",
+        help="Let people add files on the page: into DIR/uploads, those of keys with access labels"
+        " under these labels.",
+    ),
+]
+KeyWeights = Annotated[
+    str | None,
+    typer.Option(
+        "--key-weights",
+        metavar="W,...",
+        help="Shares of the machine that API keys have when they compete, one for each key in"
+        f" the order of {KEYS_VARIABLE}. [default: equal ones]",
+    ),
+]
+
+
+def engine_settings(
+    target_step: float | None, key_weights: str | None, keys: Sequence[str]
+) -> dict[str, Any]:
+    """The fields of `EngineConfig` that the options set."""
+    settings: dict[str, Any] = {}
+    if target_step is not None:
+        check_range("--target-step", target_step, 0.001, 10)
+        settings["target_step_s"] = target_step
+    if key_weights is not None:
+        settings["client_weights"] = _client_weights(key_weights, keys)
+    return settings
+
+
+def _client_weights(given: str, keys: Sequence[str]) -> dict[str, float]:
+    from lmstack.serve import client_of_key
+
+    try:
+        weights = [float(part) for part in given.split(",")]
+    except ValueError:
+        raise CommandLineError(
+            f"--key-weights is {shown(given)}", hint="--key-weights 3,1", param="key_weights"
+        ) from None
+    if len(weights) != len(keys) or len(set(keys)) < len(keys):
+        raise CommandLineError(
+            f"--key-weights has {len(weights)} of them, and {KEYS_VARIABLE} {len(keys)} keys,"
+            f" {len(set(keys))} of them different",
+            hint="give each key once, and a weight for each",
+            param="key_weights",
+        )
+    for weight in weights:
+        check_range("--key-weights", weight, 0, 1e6, low_open=True)
+    return {client_of_key(key): weight for key, weight in zip(keys, weights, strict=True)}
+
 
 _OPTION_OF = {"target_step_s": "--target-step", "client_weights": "--key-weights"}
 
@@ -42,26 +132,26 @@ def register(app: typer.Typer) -> None:
         app,
         "up",
         example="lmstack up docs\nlmstack up docs --port 8001 --also ms-marco-minilm-l12\n"
-        f"{opt.KEYS_VARIABLE}=SECRET lmstack up docs --host 0.0.0.0",
+        f"{KEYS_VARIABLE}=SECRET lmstack up docs --host 0.0.0.0",
         returns=False,
     )(up)
 
 
 def up(
     out: Output,
-    folder: opt.DocsFolder = None,
-    docs: opt.DocsOption = None,
-    port: opt.Port = 8000,
-    host: opt.Host = "127.0.0.1",
+    folder: DocsFolder = None,
+    docs: DocsOption = None,
+    port: Port = 8000,
+    host: Host = "127.0.0.1",
     model: ModelName = None,
     weights: Weights = None,
     draft: DraftName = None,
     embedder: EmbedderName = None,
     also: Also = None,
-    target_step: opt.TargetStep = None,
-    key_weights: opt.KeyWeights = None,
-    keys_file: opt.KeysFile = None,
-    uploads: opt.UploadsAllowed = False,
+    target_step: TargetStep = None,
+    key_weights: KeyWeights = None,
+    keys_file: KeysFile = None,
+    uploads: UploadsAllowed = False,
 ) -> None:
     """Serve a folder of documents: a web page, and an API like OpenAI's.
 
@@ -79,7 +169,7 @@ def up(
         keys = api_keys()
         entries = _entries(keys_file)
         host = _checked(out, host, bool(keys or entries))
-        engine = opt.engine_settings(target_step, key_weights, keys)
+        engine = engine_settings(target_step, key_weights, keys)
         source = wiring.existing_folder(docs)
         _check_uploads(source, uploads)
         wiring.require_models(model, embedder, weights, draft)
@@ -140,7 +230,7 @@ def _checked(out: Output, host: str, has_keys: bool) -> str:
     if not has_keys and not _is_local(host):
         raise CommandLineError(
             f"--host {host} lets other machines ask, and there are no API keys",
-            hint=f"{opt.KEYS_VARIABLE}=SECRET {out.again()}",
+            hint=f"{KEYS_VARIABLE}=SECRET {out.again()}",
             param="host",
         )
     return host
@@ -165,13 +255,13 @@ def _check_engine(settings: dict[str, Any], model: str | None, also: list[str] |
 
 def api_keys() -> tuple[str, ...]:
     """The keys in the environment; spaces around a key do not count."""
-    given = os.environ.get(opt.KEYS_VARIABLE, "").split(",")
+    given = os.environ.get(KEYS_VARIABLE, "").split(",")
     keys = tuple(key.strip() for key in given if key.strip())
     if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
         raise CommandLineError(
-            f"a key in {opt.KEYS_VARIABLE} has a space or a character that is not ASCII",
+            f"a key in {KEYS_VARIABLE} has a space or a character that is not ASCII",
             hint="python -c 'import secrets; print(secrets.token_urlsafe())' makes a good one",
-            param=opt.KEYS_VARIABLE,
+            param=KEYS_VARIABLE,
         )
     return keys
 
