@@ -230,3 +230,23 @@ def test_few_passages_are_scanned_and_make_no_file(tmp_path, embedder, monkeypat
         assert index.compare_store().recall.mean == 1
     assert walks["walked"] == 0
     assert files(tmp_path) == []
+
+
+def test_an_index_that_gives_its_file_no_name_reads_and_writes_none(tmp_path, embedder, walks):
+    """As an earlier version left it; the next update gives one."""
+    docs = corpus(tmp_path / "docs", 10)
+    with Index.open(tmp_path / "index", embedder) as index:
+        index.keep_in(f"faiss:{tmp_path}/faiss")
+        index.add([docs])
+        before = found(index)
+        with index._database.writing() as connection:
+            connection.exec_driver_sql("DELETE FROM meta WHERE key = 'graph'")
+    (old,) = files(tmp_path)
+    with Index.open(tmp_path / "index", embedder) as again:
+        assert found(again) == before
+    assert files(tmp_path) == [old]
+    with Index.open(tmp_path / "index", embedder) as again:
+        write(docs, 11, 11)
+        again.update()
+        same_as_plain(again, docs, tmp_path / "plain")
+    assert len(files(tmp_path)) == 2

@@ -3,6 +3,7 @@ belong."""
 
 from __future__ import annotations
 
+import httpx
 import pytest
 from tests.rag.stores.fakes import RefusedError, serve
 
@@ -45,6 +46,20 @@ def test_a_passing_failure_is_tried_again(service):
     store, answers, well = service
     answers += [(503, None), (429, None), well]
     assert store.count() == 7
+
+
+def test_a_server_that_takes_too_long_is_not_asked_again(service, monkeypatch):
+    store, _, _ = service
+    asked = []
+
+    def ask():
+        asked.append(1)
+        raise httpx.ReadTimeout("too long")
+
+    monkeypatch.setattr(store, "_count", ask)
+    with pytest.raises(StoreError, match="too long"):
+        store.count()
+    assert len(asked) == 1
 
 
 def test_a_lasting_failure_is_an_error_without_the_key(service):

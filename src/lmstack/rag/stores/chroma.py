@@ -21,14 +21,13 @@ from lmstack.rag.catalogue.lock import LOCK_NAME, writer_lock
 from lmstack.rag.filters import Fields
 from lmstack.rag.stores import facts
 from lmstack.rag.stores.http import HttpApi, key_for
-from lmstack.rag.stores.rows import Stored, Vectors, dump, load
+from lmstack.rag.stores.rows import Stored, Vectors, load
 from lmstack.rag.stores.store import VectorStore
 
 __all__ = ["ChromaStore"]
 
 _MARK = "lmstack_dimensions"
 _HNSW = {"space": "cosine", "ef_construction": 128, "max_neighbors": 32, "ef_search": 256}
-_SIGNS = {"<": "$lt", "<=": "$lte", ">": "$gt", ">=": "$gte"}
 _COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
 
 
@@ -72,10 +71,7 @@ class ChromaStore(VectorStore):
     def _put(self, ids: list[int], vectors: Vectors, fields: Sequence[Fields]) -> None:
         # Chroma adds to the metadata of a row that is there. What stays of the old are
         # measures, and none is asked for without the fact that belongs to it.
-        metadatas = [
-            {"fields": dump(one), "facts": facts.facts_of(one), **facts.measures_of(one)}
-            for one in fields
-        ]
+        metadatas = list(map(facts.metadata_of, fields))
         self._rows.upsert(ids=list(map(str, ids)), embeddings=vectors, metadatas=metadatas)
 
     def _take(self, ids: list[int]) -> None:
@@ -101,7 +97,7 @@ class ChromaStore(VectorStore):
             case facts.Lacks(fact):
                 return {"facts": {"$not_contains": fact}}
             case facts.Order(measure, op, value):
-                return {measure: {_SIGNS[op]: value}}
+                return {measure: {f"${facts.SIGNS[op]}": value}}
 
     def _join(self, kind: type, parts: list[Any]) -> dict[str, Any]:
         return {"$and" if kind is facts.All else "$or": parts}

@@ -16,10 +16,11 @@ from typing import Literal, TypeVar
 
 from lmstack.core import UnsupportedError
 from lmstack.rag.filters import And, Condition, Fields, Filter, Not, Scalar
-from lmstack.rag.stores.rows import Found, storable
+from lmstack.rag.stores.rows import Found, dump, storable
 
 __all__ = [
     "NOTHING",
+    "SIGNS",
     "All",
     "Any",
     "Has",
@@ -30,6 +31,7 @@ __all__ = [
     "facts_of",
     "fill",
     "measures_of",
+    "metadata_of",
     "narrow",
     "render",
 ]
@@ -38,6 +40,8 @@ _LONGEST = 200
 _DEEPEST = 64
 _HEAD_BYTES = 6
 Comparison = Literal["<", "<=", ">", ">="]
+# What most engines call them.
+SIGNS: dict[Comparison, str] = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 _COMPLEMENT: dict[str, Comparison] = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _LOOSE: dict[str, Comparison] = {"<": "<=", "<=": "<=", ">": ">=", ">=": ">="}
 
@@ -105,6 +109,11 @@ def measures_of(fields: Fields) -> dict[str, float]:
         for name, value in fields.items()
         if not isinstance(value, bool | tuple)
     }
+
+
+def metadata_of(fields: Fields) -> dict[str, str | float | list[str]]:
+    """A row's fields as one text (`rows.load` reads it), beside its facts and measures."""
+    return {"fields": dump(fields), "facts": facts_of(fields), **measures_of(fields)}
 
 
 def narrow(where: Filter | None) -> Tree | None:

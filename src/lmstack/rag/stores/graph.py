@@ -56,6 +56,7 @@ class Graph:
         self._database, self._space, self._corpora = database, space, corpora
         self._folder = Path(parse_address(url).place)
         self._lock = threading.Lock()
+        self._file: Path | None = None
         self._drop()
 
     def _drop(self) -> None:
@@ -108,8 +109,9 @@ class Graph:
     def sync(self, progress: Progress | None = None) -> Synced:
         """Build what is missing and write the file, so that searches need not."""
         added = 0
+        self.adopt()  # the folder may be gone, and an earlier version gave no name
         with self._lock, self._database.reading() as connection:
-            self._leave_other_spaces(connection)
+            self._leave_other_spaces(self._path(connection))
             size = int(connection.scalar(sa.select(sa.func.sum(documents.c.chunk_count))) or 0)
             if size > EXACT_UP_TO:
                 added = self._follow(connection, self._corpus(connection), progress)
@@ -136,8 +138,9 @@ class Graph:
     def forget(self, *, empty: bool) -> None:
         with self._lock, self._database.reading() as connection:
             self._drop()
-            if empty:
-                self._path(connection).unlink(missing_ok=True)
+            path = self._path(connection)
+        if empty and path is not None:
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         with self._lock:
@@ -197,12 +200,15 @@ class Graph:
         found: Rows = np.unique(self._rows[places[places >= 0]])
         return found
 
-    def _path(self, connection: sa.Connection) -> Path:
-        return self._folder / f"{get_meta(connection).get(_TAG)}-{self._space.id}.npz"
+    def _path(self, connection: sa.Connection) -> Path | None:
+        tag = get_meta(connection).get(_TAG)
+        return self._folder / f"{tag}-{self._space.id}.npz" if tag else None
 
     def _save(self) -> None:
         """Losing this file costs time only, so a disk that is full is no error."""
         path = self._file
+        if path is None:
+            return
         temporary = path.with_suffix(f".{os.getpid()}")
         graph: npt.NDArray[np.uint8] = require("faiss", "faiss").serialize_index(self._graph)
         try:
@@ -219,7 +225,10 @@ class Graph:
         self._file = self._path(connection)
         try:
             # Checksums in the file keep damage away from FAISS, which would trust it.
-            with open(self._file, "rb") as source, np.load(source, allow_pickle=False) as saved:
+            with (
+                open(self._file or "", "rb") as source,
+                np.load(source, allow_pickle=False) as saved,
+            ):
                 graph = faiss.deserialize_index(saved["graph"])
                 ids = saved["ids"]
         except Exception:  # no file, or not a whole one: it is built again
@@ -227,10 +236,10 @@ class Graph:
         if graph.d == self._space.dimensions and graph.ntotal == len(ids):
             self._graph, self._ids, self._saved = graph, ids, len(ids)
 
-    def _leave_other_spaces(self, connection: sa.Connection) -> None:
+    def _leave_other_spaces(self, ours: Path | None) -> None:
         """Take away the files for embedders that the index no longer has."""
-        ours = self._path(connection)
-        for path in self._folder.glob(f"{ours.stem.partition('-')[0]}-*"):
+        tag = ours.stem.partition("-")[0] if ours else ""
+        for path in self._folder.glob(f"{tag}-*"):
             if path != ours:
                 path.unlink(missing_ok=True)
 

@@ -18,7 +18,7 @@ from lmstack.core import AuthError, FormatError, StoreError
 from lmstack.rag.filters import Fields
 from lmstack.rag.stores import facts
 from lmstack.rag.stores.http import HttpApi, key_for
-from lmstack.rag.stores.rows import Stored, Vectors, dump, load
+from lmstack.rag.stores.rows import Stored, Vectors, load
 from lmstack.rag.stores.store import VectorStore
 
 __all__ = ["PineconeStore"]
@@ -26,7 +26,6 @@ __all__ = ["PineconeStore"]
 _VERSION = "2025-10"
 # A request may have 2 MB.
 _BYTES = 1_800_000
-_SIGNS = {"<": "$lt", "<=": "$lte", ">": "$gt", ">=": "$gte"}
 
 
 class PineconeStore(VectorStore):
@@ -62,11 +61,7 @@ class PineconeStore(VectorStore):
         waiting: list[dict[str, Any]] = []
         size = 0
         for id, vector, one in zip(ids, vectors, fields, strict=True):
-            metadata = {
-                "fields": dump(one),
-                "facts": facts.facts_of(one),
-                **facts.measures_of(one),
-            }
+            metadata = facts.metadata_of(one)
             row = {"id": str(id), "values": vector.tolist(), "metadata": metadata}
             length = len(json.dumps(row))
             if waiting and size + length > _BYTES:
@@ -94,7 +89,7 @@ class PineconeStore(VectorStore):
             case facts.Lacks(fact):
                 return {"facts": {"$nin": [fact]}}
             case facts.Order(measure, op, value):
-                return {measure: {_SIGNS[op]: value}}
+                return {measure: {f"${facts.SIGNS[op]}": value}}
 
     def _join(self, kind: type, parts: list[Any]) -> dict[str, Any]:
         return {"$and" if kind is facts.All else "$or": parts}

@@ -1,7 +1,6 @@
 """Qdrant as a server, through its own client over REST.
 
-Facts are a payload with an index of keywords, measures are numbers beside them. Tested with the
-client against a fake that hands each request to the client's own local engine.
+Facts are a payload with an index of keywords, measures numbers beside them. Tested with the client against a fake that hands each request to the client's own local engine.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from lmstack.core import require
 from lmstack.rag.filters import Fields
 from lmstack.rag.stores import facts
 from lmstack.rag.stores.http import is_local, key_for
-from lmstack.rag.stores.rows import Stored, Vectors, dump, load
+from lmstack.rag.stores.rows import Stored, Vectors, load
 from lmstack.rag.stores.store import VectorStore
 
 __all__ = ["QdrantStore"]
@@ -23,7 +22,6 @@ __all__ = ["QdrantStore"]
 _TIMEOUT_S = 20
 _CONFLICT = 409
 _SEARCH_WIDTH = 256
-_SIGNS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 
 
 class QdrantStore(VectorStore):
@@ -73,10 +71,7 @@ class QdrantStore(VectorStore):
                 raise
 
     def _put(self, ids: list[int], vectors: Vectors, fields: Sequence[Fields]) -> None:
-        payloads = [
-            {"fields": dump(one), "facts": facts.facts_of(one), "measures": facts.measures_of(one)}
-            for one in fields
-        ]
+        payloads = list(map(facts.metadata_of, fields))
         batch = self._models.Batch(ids=ids, vectors=vectors.tolist(), payloads=payloads)
         self._client.upsert(self._collection, batch)
 
@@ -103,8 +98,8 @@ class QdrantStore(VectorStore):
             case facts.Lacks(fact):
                 return models.Filter(must_not=[self._leaf(facts.Has(fact))])
             case facts.Order(measure, op, value):
-                limits = models.Range(**{_SIGNS[op]: value})
-                return models.FieldCondition(key=f"measures.{measure}", range=limits)
+                limits = models.Range(**{facts.SIGNS[op]: value})
+                return models.FieldCondition(key=measure, range=limits)
 
     def _join(self, kind: type, parts: list[Any]) -> Any:
         return self._models.Filter(**{"must" if kind is facts.All else "should": parts})
