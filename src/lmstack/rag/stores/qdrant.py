@@ -1,6 +1,7 @@
 """Qdrant as a server, through its own client over REST.
 
-Facts are a payload with an index of keywords, measures numbers beside them. Tested with the client against a fake that hands each request to the client's own local engine.
+Facts have an index of keywords, measures are numbers beside them. Tested with the client against
+a fake that hands each request to the client's own local engine.
 """
 
 from __future__ import annotations
