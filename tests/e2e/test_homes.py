@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmstack.app import wiring
-from lmstack.app.cli import main, program
-from lmstack.app.wiring import documents
+from lmstack.app.cli import indexing, main, program
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Process
@@ -93,7 +92,7 @@ def test_the_note_of_ctrl_c_cannot_drive_the_terminal(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(documents, "open_source", stop)
+    monkeypatch.setattr(indexing, "open_source", stop)
     monkeypatch.setattr(wiring, "require_models", lambda *_: None)
     assert program.run(["ask", "\x1b]0;owned\x07", "--docs", "x"], time.monotonic()) == 130
     assert "\x1b" not in capsys.readouterr().err

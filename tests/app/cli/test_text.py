@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 
 from lmstack.app.cli.answer_text import (
     WrappedStream,
-    line_numbers,
-    place_text,
     quoted,
     source_lines,
     status_line,
 )
 from lmstack.app.formats import columns, figures, printable, seconds, size
+from lmstack.app.server.told_answer import line_numbers, place_text
 
 
 def wrapped(pieces: list[str], width: int = 20) -> str:

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from tests.byte_tokens import byte_level
 from tokenizers import models, normalizers, pre_tokenizers
 
+from lmstack.app.cli.commands.tokens import terminal_view
 from lmstack.app.cli.help import spread
 from lmstack.app.cli.output import Output
 from lmstack.app.inspect.token_page import token_page
-from lmstack.app.inspect.token_view import first_tokens, terminal_view
+from lmstack.app.inspect.token_view import first_tokens
 from lmstack.text import Piece, Tokenizer, pieces
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.app.page.looks import Look, launch_options
 
 from lmstack.app.page.routes import PUBLIC_PATHS, add_page
+from lmstack.app.page.view import PageView
 from lmstack.app.server.access import Access
 from lmstack.app.server.feedback import Judgement
 from lmstack.app.server.uploads import Uploads
@@ -283,7 +284,7 @@ def page_app(
     app = create_app(
         models={"scripted": ScriptedModel()}, api_keys=api_keys, public_paths=PUBLIC_PATHS
     )
-    add_page(app, workspace=workspace, record=record)
+    add_page(app, view=workspace, record=record)
     return app
 
 
@@ -507,30 +508,27 @@ def embedder() -> HashingEmbedder:
 @pytest.fixture
 def make(
     docs: Path, tmp_path: Path, embedder: HashingEmbedder, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Workspace]]:
-    """``make(rescan_s=...)``: a workspace of ``docs`` over a real index, not yet indexing;
+) -> Iterator[Callable[..., PageView]]:
+    """``make(rescan_s=...)``: what the page shows of ``docs`` over a real index, not yet indexing;
     ``takes_files`` of callers with ``access``."""
-    made: list[Workspace] = []
+    made: list[PageView] = []
     # A passage without a word of the question is none, one with a few of them an answer.
     monkeypatch.setitem(confidence._KNOWN, embedder.info.name, Calibration(20, -5))
 
-    def start(
-        access: Access | None = None, takes_files: bool = False, **settings: Any
-    ) -> Workspace:
+    def start(access: Access | None = None, takes_files: bool = False, **settings: Any) -> PageView:
         config = WorkspaceConfig(**{"rescan_s": 0, **settings})
-        made.append(
-            Workspace(
-                docs,
-                tmp_path / "index",
-                model=ScriptedModel(),
-                embedder=embedder,
-                config=config,
-                access=access,
-                uploads=Uploads(docs, access or Access()) if takes_files else None,
-            )
+        workspace = Workspace(
+            docs,
+            tmp_path / "index",
+            model=ScriptedModel(),
+            embedder=embedder,
+            config=config,
+            access=access,
+            uploads=Uploads(docs, access or Access()) if takes_files else None,
         )
+        made.append(PageView(workspace))
         return made[-1]
 
     yield start
-    for workspace in made:
-        workspace.close()
+    for view in made:
+        view.close()

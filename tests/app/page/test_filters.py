@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import expect
 
 from lmstack.app.page.filters import facets_of, read_filter
+from lmstack.app.page.view import PageView
 from lmstack.app.server.access import Access, KeyEntry
-from lmstack.app.server.workspace import Workspace
 from lmstack.core import InputError
 from lmstack.rag import DocumentInfo
 from lmstack.serve.guard import client_of_digest, key_digest
@@ -35,21 +35,21 @@ def notes(docs: Path) -> Path:
 
 
 @pytest.fixture
-def filled(notes: Path, make: Any, until: Any) -> Workspace:
-    workspace: Workspace = make()
+def filled(notes: Path, make: Any, until: Any) -> PageView:
+    workspace: PageView = make()
     workspace.start_indexing()
     until(lambda: workspace.status()["state"] == "ready")
     return workspace
 
 
-def offered(workspace: Workspace, client: str = "local") -> dict[str, dict[str, int]]:
+def offered(workspace: PageView, client: str = "local") -> dict[str, dict[str, int]]:
     return {
         facet["field"]: {value["value"]: value["count"] for value in facet["values"]}
         for facet in workspace.facets(client)["facets"]
     }
 
 
-def test_facets_count_each_value(filled: Workspace) -> None:
+def test_facets_count_each_value(filled: PageView) -> None:
     found = offered(filled)
     assert found["folder"] == {"docs/notes": 2}
     assert found["tags"] == {"budget": 2, "travel": 1}
@@ -58,14 +58,14 @@ def test_facets_count_each_value(filled: Workspace) -> None:
     assert "title" not in found
 
 
-def test_every_offered_value_keeps_as_many_documents_as_it_says(filled: Workspace) -> None:
+def test_every_offered_value_keeps_as_many_documents_as_it_says(filled: PageView) -> None:
     for facet in filled.facets()["facets"]:
         for value in facet["values"]:
             where = filled.filter_of(value["where"])
             assert filled.documents(where=where)["found"] == value["count"], value
 
 
-def test_facets_of_a_caller_count_only_what_it_sees(filled: Workspace) -> None:
+def test_facets_of_a_caller_count_only_what_it_sees(filled: PageView) -> None:
     filled._access = Access((), (KeyEntry(key_digest("boss"), None), KeyEntry(b"1" * 32, None)))
     owner = client_of_digest(key_digest("boss"))
     assert offered(filled, owner)["tags"] == {"budget": 2, "travel": 1}
@@ -78,7 +78,7 @@ def test_choice_that_all_documents_meet_is_not_offered() -> None:
 
 
 async def test_answer_under_a_filter_comes_from_matching_documents_only(
-    filled: Workspace,
+    filled: PageView,
 ) -> None:
     where = filled.filter_of({"all": [{"field": "date", "op": ">=", "value": "2025"}]})
     async with aclosing(filled.ask("What is the budget for pay?", where=where)) as events:

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
 
-from lmstack.app.server.workspace import Workspace
+from lmstack.app.page.view import PageView
 from lmstack.core import InputError, NotFoundError
 
 QUOTE = "The pump must be bled before winter."
@@ -30,29 +30,29 @@ def write_pdf(path: Path, *pages: str) -> None:
 
 
 @pytest.fixture
-def manual(docs: Path, make: Any, until: Any) -> Workspace:
+def manual(docs: Path, make: Any, until: Any) -> PageView:
     """A workspace with a PDF of two pages, the quote on the second."""
     write_pdf(docs / "manual.pdf", f"First of all.\n{SECOND}", f"Care of the pump.\n{QUOTE}")
-    workspace: Workspace = make()
+    workspace: PageView = make()
     workspace.start_indexing()
     until(lambda: workspace.status()["state"] == "ready")
     return workspace
 
 
-def pdf_of(workspace: Workspace) -> tuple[int, str]:
+def pdf_of(workspace: PageView) -> tuple[int, str]:
     """The id of the manual, and its text."""
     rows = workspace.documents("manual.pdf")["documents"]
     return rows[0]["id"], workspace.document_text(rows[0]["id"])
 
 
-def boxes(workspace: Workspace) -> dict[str, Any]:
+def boxes(workspace: PageView) -> dict[str, Any]:
     identity, text = pdf_of(workspace)
     start = text.index(QUOTE)
     [page] = workspace.boxes(identity, start, start + len(QUOTE))["pages"]
     return dict(page)
 
 
-def test_boxes_of_a_quote_lie_on_its_line_of_its_page(manual: Workspace) -> None:
+def test_boxes_of_a_quote_lie_on_its_line_of_its_page(manual: PageView) -> None:
     page = boxes(manual)
     assert page["number"] == 2
     assert (page["width"], page["height"]) == pytest.approx(A4, abs=1)
@@ -63,7 +63,7 @@ def test_boxes_of_a_quote_lie_on_its_line_of_its_page(manual: Workspace) -> None
     assert right > left + 150
 
 
-def test_picture_has_ink_inside_the_boxes(manual: Workspace) -> None:
+def test_picture_has_ink_inside_the_boxes(manual: PageView) -> None:
     page = boxes(manual)
     data, _ = manual.picture(pdf_of(manual)[0], 2, 800)
     ink = np.asarray(Image.open(io.BytesIO(data)).convert("L")) < 128
@@ -74,7 +74,7 @@ def test_picture_has_ink_inside_the_boxes(manual: Workspace) -> None:
     assert ink[bottom + 2 : bottom + 60].mean() == 0
 
 
-def test_file_that_changed_since_is_not_drawn(manual: Workspace, docs: Path) -> None:
+def test_file_that_changed_since_is_not_drawn(manual: PageView, docs: Path) -> None:
     identity, text = pdf_of(manual)
     write_pdf(docs / "manual.pdf", "Something else.")
     with pytest.raises(NotFoundError, match="changed since it was indexed"):
@@ -83,7 +83,7 @@ def test_file_that_changed_since_is_not_drawn(manual: Workspace, docs: Path) -> 
         manual.picture(identity, 1, 800)
 
 
-def test_only_pages_that_there_are_are_drawn(manual: Workspace) -> None:
+def test_only_pages_that_there_are_are_drawn(manual: PageView) -> None:
     identity, _ = pdf_of(manual)
     with pytest.raises(NotFoundError, match="no page 3"):
         manual.picture(identity, 3, 800)
@@ -94,7 +94,7 @@ def test_only_pages_that_there_are_are_drawn(manual: Workspace) -> None:
         manual.picture(garden["id"], 1, 800)
 
 
-def test_width_is_bounded(manual: Workspace) -> None:
+def test_width_is_bounded(manual: PageView) -> None:
     data, _ = manual.picture(pdf_of(manual)[0], 1, 10**9)
     assert Image.open(io.BytesIO(data)).width <= 3_000
 
@@ -102,7 +102,7 @@ def test_width_is_bounded(manual: Workspace) -> None:
 class Quoting:
     """The workspace, but every answer cites the quote."""
 
-    def __init__(self, workspace: Workspace, scripted: Any, point: str = "") -> None:
+    def __init__(self, workspace: PageView, scripted: Any, point: str = "") -> None:
         identity, text = pdf_of(workspace)
         start = text.index(QUOTE)
         place: dict[str, Any] = {"start": start, "end": start + len(QUOTE), "quote": QUOTE}
@@ -122,7 +122,7 @@ class Quoting:
 
 
 @pytest.fixture
-def cited(manual: Workspace, workspace: Any, open_page: Any, ask: Any) -> Page:
+def cited(manual: PageView, workspace: Any, open_page: Any, ask: Any) -> Page:
     page: Page = open_page(Quoting(manual, workspace))
     ask(page, "What about the pump?")
     page.locator(".answer .cite").first.click()
@@ -146,7 +146,7 @@ def test_citation_of_a_pdf_opens_its_page_with_the_quote_marked(cited: Page, sho
 
 @pytest.mark.browser
 def test_point_of_the_quote_is_marked_on_its_page_too(
-    manual: Workspace, workspace: Any, open_page: Any, ask: Any
+    manual: PageView, workspace: Any, open_page: Any, ask: Any
 ) -> None:
     page: Page = open_page(Quoting(manual, workspace, QUOTE.split()[-1]))
     ask(page, "What about the pump?")
@@ -179,7 +179,7 @@ def test_pages_turn_and_zoom_and_text_is_a_button_away(cited: Page, shot: Any) -
 
 @pytest.mark.browser
 def test_pdf_that_changed_since_shows_its_text_and_says_so(
-    manual: Workspace, workspace: Any, docs: Path, open_page: Any, ask: Any
+    manual: PageView, workspace: Any, docs: Path, open_page: Any, ask: Any
 ) -> None:
     page: Page = open_page(Quoting(manual, workspace), expect="404")
     ask(page, "What about the pump?")

@@ -256,7 +256,7 @@ def test_index_that_was_killed_is_resumed_and_the_page_quotes_from_it(
     workspace = make()
     workspace.start_indexing()
     until(lambda: workspace.status()["state"] == "ready")
-    after = {info.path: info.id for info in workspace.index.documents()}
+    after = {info.path: info.id for info in workspace.workspace.index.documents()}
     assert len(after) == 12
     assert done.items() <= after.items()
     server = serve(workspace)

@@ -16,6 +16,7 @@ import pytest
 from tests.app.conftest import HashEmbedder, Run
 from tests.app.hostile_folder import EXPECTED, GOOD, SECRET, make_folder
 
+from lmstack.app.page.view import PageView
 from lmstack.app.server.workspace import Workspace, WorkspaceConfig
 from lmstack.core import ScriptedModel
 from lmstack.rag import Index
@@ -160,12 +161,13 @@ def test_up_over_the_folder_shows_the_same_and_ends(indexed: Indexed) -> None:
     with Workspace(
         indexed.root, indexed.index, model=ScriptedModel(), embedder=HashEmbedder(), config=config
     ) as workspace:
-        workspace.start_indexing()
+        view = PageView(workspace)
+        view.start_indexing()
         deadline = time.monotonic() + BOUND_S
-        while workspace.status()["state"] != "ready":
+        while view.status()["state"] != "ready":
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        status, rows = workspace.status(), workspace.documents()["documents"]
+        status, rows = view.status(), view.documents()["documents"]
     assert status["files"]["problems"] == len(EXPECTED)
     bad = {row["path"].removeprefix("docs/"): row["problem"] for row in rows if row["problem"]}
     assert set(bad) == set(EXPECTED)

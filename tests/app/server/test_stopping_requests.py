@@ -35,7 +35,7 @@ class Slow:
             raise AttributeError(name)
         return lambda *_, **__: never.wait(3)
 
-class Workspace(Slow):
+class View(Slow):
     uploads = Slow()
 
     def filter_of(self, _):
@@ -59,7 +59,7 @@ def load():
         embedders={"m": slow}, rerankers={"m": slow}, classifiers={"m": slow},
         task_models={"m": slow}, tokenizers={"m": slow},
     )
-    add_page(app, workspace=Workspace())
+    add_page(app, view=View())
     return Service(app, stopping=app.state.serving.stopping.set)
 
 listener = open_port("127.0.0.1", 0, "up")

@@ -14,8 +14,6 @@ from lmstack.app.formats import columns, printable, seconds
 __all__ = [
     "WrappedStream",
     "conflict_line",
-    "line_numbers",
-    "place_text",
     "quoted",
     "source_lines",
     "status_line",
@@ -85,29 +83,12 @@ class WrappedStream:
         self._write(lead + word)
 
 
-def line_numbers(text: str, start: int, end: int) -> tuple[int, int]:
-    """The lines, counted from 1, of ``text[start:end]``."""
-    first = text.count("\n", 0, start) + 1
-    return first, first + text.count("\n", start, max(start, end - 1))
-
-
 def quoted(quote: str) -> str:
     """A quote on one line, cut in the middle of nothing."""
     flat = " ".join(printable(quote).split())
     if len(flat) > MAX_QUOTE:
         flat = flat[:MAX_QUOTE].rsplit(" ", 1)[0] + " …"
     return f'"{flat}"'
-
-
-def place_text(path: str, lines: tuple[int, int] | None, page: int | None) -> str:
-    """``docs/a.md:12-14``, or ``docs/a.pdf page 3`` where text has no lines of its own."""
-    place = printable(path, one_line=True)
-    if page is not None:
-        return f"{place} page {page}"
-    if lines is None:
-        return place
-    first, last = lines
-    return f"{place}:{first}" if first == last else f"{place}:{first}-{last}"
 
 
 def source_lines(sources: list[tuple[int, str, str]]) -> list[str]:

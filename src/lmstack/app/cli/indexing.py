@@ -1,4 +1,4 @@
-"""How an update of an index is shown, and how an index follows its folders.
+"""The index that a command asks, how an update of it is shown, and how it follows its folders.
 
 Covers the figures of a running update (files, content, passages, the end), problems as they come,
 and `--watch`. Does not cover what a command says when it is done (`commands.index`).
@@ -6,6 +6,7 @@ and `--watch`. Does not cover what a command says when it is done (`commands.ind
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from lmstack.app import wiring
 from lmstack.app.cli.output import Output, Progress
 from lmstack.app.formats import count, printable, seconds, size
 from lmstack.app.server.not_read import not_read_note, not_read_text
+from lmstack.app.wiring import documents
+from lmstack.app.wiring.embedders import is_remote_embedder
 from lmstack.core import LmstackError
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Shown",
     "follow",
+    "open_source",
+    "say_where_texts_go",
     "shown_progress",
     "tell_of_not_read",
     "tell_of_problems",
@@ -145,3 +150,50 @@ def follow(
                 continue
             if not result.plan.up_to_date:
                 tell(result)
+
+
+def say_where_texts_go(out: Output, name: str | None) -> None:
+    """Nothing leaves this machine unsaid."""
+    if is_remote_embedder(name):
+        out.note("texts are sent to openai to be embedded")
+
+
+@contextmanager
+def open_source(
+    out: Output,
+    docs: Path | None,
+    index: Path | str | None,
+    embedder_name: str | None,
+    *,
+    rebuild: bool = False,
+    embeds: bool = True,
+) -> Iterator[Index]:
+    """The index of ``--docs``, brought up to date, or that of ``--index`` as it is."""
+    say_where_texts_go(out, embedder_name)
+    # Not --rebuild: the documents indexed so far would be indexed once more.
+    out.interrupted = ("the index is kept", out.again(without=["--rebuild"]))
+    if docs is None:
+        assert index is not None
+        with documents.open_index(
+            index, embedder_name, create=False, rebuild=rebuild, embeds=embeds
+        ) as opened:
+            yield opened
+            tell_of_store(out, opened)
+        return
+    source = wiring.existing_folder(docs)
+    folder = wiring.index_of(source)
+    out.detail(f"the index of {docs} is {folder}")
+    with documents.open_index(
+        folder, embedder_name, create=True, rebuild=rebuild, sources=[source], note=out.note
+    ) as opened:
+        with (
+            out.timed("indexing"),
+            shown_progress(out, f"Indexing {docs}") as progress,
+        ):
+            result = opened.update([source], progress=progress)
+        tell_of_problems(out, result, progress)
+        # Not at every question: who has been told once can look it up.
+        if result.changed_anything or not opened.documents():
+            tell_of_not_read(out, result, f"--docs {shlex.quote(str(docs))}")
+        yield opened
+        tell_of_store(out, opened)

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.app import wiring
-from lmstack.app.cli.output import Output
-from lmstack.app.wiring import documents
-from lmstack.app.wiring.embedders import say_where_texts_go
-from lmstack.core import FormatError, NotFoundError, StoreError, shown
-
 if TYPE_CHECKING:
     from lmstack.rag.clusters import Clusters
 
-__all__ = ["Embedded", "Looked", "embedded", "save"]
+__all__ = ["Embedded", "Looked"]
 
 
 @dataclass(frozen=True)
@@ -31,65 +24,6 @@ class Embedded:
     texts: list[str]
     places: list[dict[str, Any]]
     vectors: npt.NDArray[np.float32]
-
-
-def embedded(
-    out: Output,
-    texts: list[str] | None,
-    file: Path | None,
-    docs: Path | None,
-    index: Path | None,
-    embedder: str | None,
-    kind: Literal["query", "passage"],
-) -> Embedded:
-    """The texts of whichever is given, embedded; those of an index keep their vectors."""
-    if docs is not None or index is not None:
-        with documents.open_source(out, docs, index, embedder, embeds=docs is not None) as opened:
-            passages, vectors = opened.stored_passages()
-            facts = opened.status(check=False)
-        places = [{"path": p.path, "start": p.start, "end": p.end} for p in passages]
-        labels = [Path(p.path).name for p in passages]
-        body = [p.text for p in passages]
-        return Embedded(facts.embedder, facts.embedder_digest, labels, body, places, vectors)
-    given = texts if texts is not None and file is None else lines_of(file)
-    model = wiring.embedder(embedder)
-    say_where_texts_go(out, embedder)
-    with out.progress("Embedding", "texts") as bar:
-        parts = []
-        for start in range(0, len(given), 256):
-            parts.append(model.embed(given[start : start + 256], kind))
-            bar.update(min(start + 256, len(given)), len(given))
-    vectors = np.concatenate(parts) if parts else np.zeros((0, model.dimensions), np.float32)
-    places = [{} for _ in given]
-    return Embedded(model.info.name, model.info.digest, list(given), list(given), places, vectors)
-
-
-def lines_of(file: Path | None) -> list[str]:
-    """The lines of a file that hold something."""
-    assert file is not None
-    try:
-        lines = file.read_text("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{shown(str(file))} is not UTF-8: {error}", param="file") from None
-    except OSError as error:
-        raise NotFoundError(
-            f"cannot read {shown(str(file))}: {error.strerror}", hint="check the path", param="file"
-        ) from None
-    found = [line.strip() for line in lines if line.strip()]
-    if not found:
-        raise FormatError(f"{shown(str(file))} holds no text", hint="one text a line", param="file")
-    return found
-
-
-def save(path: Path, vectors: npt.NDArray[np.float32]) -> None:
-    """Write a .npy file under exactly this name."""
-    try:
-        with open(path, "wb") as file:
-            np.save(file, vectors, allow_pickle=False)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {shown(str(path))}: {error.strerror}", hint="check the folder"
-        ) from None
 
 
 @dataclass

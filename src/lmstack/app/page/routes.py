@@ -3,7 +3,7 @@
 The page's files come from the package, each with an ETag, under a strict content policy.
 
 They pass the guards that `lmstack.serve.create_app` puts before every route (host, origin,
-key). What the answers are made of is `Workspace`'s. The routes serve the page only and may
+key). What the answers are made of is `PageView`'s. The routes serve the page only and may
 change with it, so they are not in the OpenAPI schema; programs use `/v1`.
 """
 
@@ -24,8 +24,8 @@ from starlette.responses import Response
 
 from lmstack.app.page.receive import receive
 from lmstack.app.page.stream import AnswerStream
+from lmstack.app.page.view import PageView
 from lmstack.app.server.feedback import Judgement, Verdict
-from lmstack.app.server.workspace import Workspace
 from lmstack.core import InputError, LmstackError, Message, NotFoundError, OverloadedError, shown
 from lmstack.rag import AnswerWishes
 from lmstack.serve.fields import Body, text_up_to
@@ -158,12 +158,12 @@ class Nothing(Body):
 def add_page(
     app: FastAPI,
     *,
-    workspace: Workspace,
+    view: PageView,
     record: Callable[[Mapping[str, Any]], object] = lambda _: None,
 ) -> None:
-    """Serve the page of ``workspace`` from ``app``, which `lmstack.serve.create_app` made with
+    """Serve the page that ``view`` fills from ``app``, which `lmstack.serve.create_app` made with
     `PUBLIC_PATHS` among its ``public_paths``. ``record`` writes to the audit log."""
-    routes = _Routes(workspace, record)
+    routes = _Routes(view, record)
     for path, handler, methods in [
         ("/", routes.page, ["GET", "HEAD"]),
         ("/static/{name}", routes.static, ["GET", "HEAD"]),
@@ -186,8 +186,8 @@ def add_page(
 class _Routes:
     """One method a route; what may block goes to a thread."""
 
-    def __init__(self, workspace: Workspace, record: Callable[[Mapping[str, Any]], object]) -> None:
-        self._workspace = workspace
+    def __init__(self, view: PageView, record: Callable[[Mapping[str, Any]], object]) -> None:
+        self._view = view
         self._drawing = Queue(at_once=1, waiting=MAX_DRAWING, what="pages to draw")
         self._record = record
         self._assets = read_assets()
@@ -200,22 +200,22 @@ class _Routes:
 
     async def status(self, request: Request) -> Response:
         client = caller_of(request).client
-        return _json(await asyncio.to_thread(self._workspace.status, client))
+        return _json(await asyncio.to_thread(self._view.status, client))
 
     async def documents(self, request: Request) -> Response:
         wanted = request.query_params.get("find", "")[:200]
         client = caller_of(request).client
-        where = self._workspace.filter_of(_where(request))
-        return _json(await asyncio.to_thread(self._workspace.documents, wanted, client, where))
+        where = self._view.filter_of(_where(request))
+        return _json(await asyncio.to_thread(self._view.documents, wanted, client, where))
 
     async def facets(self, request: Request) -> Response:
         client = caller_of(request).client
-        return _json(await asyncio.to_thread(self._workspace.facets, client))
+        return _json(await asyncio.to_thread(self._view.facets, client))
 
     async def document(self, request: Request) -> Response:
         start, around = _count(request, "start"), _count(request, "around")
         found = await asyncio.to_thread(
-            self._workspace.document,
+            self._view.document,
             _identity(request),
             path=request.query_params.get("path"),
             start=start,
@@ -227,15 +227,13 @@ class _Routes:
     async def text(self, request: Request) -> Response:
         path = request.query_params.get("path")
         client = caller_of(request).client
-        text = await asyncio.to_thread(
-            self._workspace.document_text, _identity(request), path, client
-        )
+        text = await asyncio.to_thread(self._view.document_text, _identity(request), path, client)
         data = text.encode("utf-8", "replace")
         return Response(data, media_type="text/plain; charset=utf-8")
 
     async def boxes(self, request: Request) -> Response:
         found = await self._drawing.run(
-            self._workspace.boxes,
+            self._view.boxes,
             _identity(request),
             _count(request, "start") or 0,
             _count(request, "end") or 0,
@@ -245,7 +243,7 @@ class _Routes:
 
     async def picture(self, request: Request) -> Response:
         data, etag = await self._drawing.run(
-            self._workspace.picture,
+            self._view.picture,
             _identity(request),
             _natural(request.path_params["number"], "page"),
             _count(request, "width") or DEFAULT_WIDTH,
@@ -259,18 +257,18 @@ class _Routes:
 
     async def suggestions(self, request: Request) -> Response:
         client = caller_of(request).client
-        return _json({"questions": await self._workspace.suggestions(client)})
+        return _json({"questions": await self._view.suggestions(client)})
 
     async def index(self, request: Request) -> Response:
         await read_json(request, Nothing, MAX_BODY_BYTES)
-        self._workspace.start_indexing()
+        self._view.start_indexing()
         return await self.status(request)
 
     async def ask(self, request: Request) -> Response:
         asked = await read_json(request, Ask, MAX_BODY_BYTES)
         history = tuple(Message(past.role, past.content) for past in asked.history)
         # Before the stream begins: a wrong one is an answer of its own.
-        where = self._workspace.filter_of(asked.where)
+        where = self._view.filter_of(asked.where)
 
         def failed(error: Exception) -> LmstackError:
             return unexpected(error, request.scope)
@@ -280,7 +278,7 @@ class _Routes:
 
         caller = caller_of(request)
         return AnswerStream(
-            self._workspace.ask(
+            self._view.ask(
                 asked.question,
                 history,
                 client=caller.client,
@@ -297,13 +295,13 @@ class _Routes:
         judged = await read_json(request, Judged, MAX_BODY_BYTES)
         judgement = Judgement(judged.verdict, judged.comment, tuple(judged.wrong_sources))
         client = caller_of(request).client
-        await asyncio.to_thread(self._workspace.judge, judged.request_id, judgement, client)
+        await asyncio.to_thread(self._view.judge, judged.request_id, judgement, client)
         return _json({"kept": not judgement.is_empty})
 
     async def upload(self, request: Request) -> Response:
-        incoming = await receive(request, self._workspace.uploads, self._record)
-        self._workspace.start_indexing()
-        named = self._workspace.name_of(incoming.path)
+        incoming = await receive(request, self._view.uploads, self._record)
+        self._view.start_indexing()
+        named = self._view.name_of(incoming.path)
         return _json({"path": named, "bytes": incoming.size}, 201)
 
 
@@ -314,7 +312,7 @@ def _json(value: Any, status: int = 200) -> Response:
 
 
 def _where(request: Request) -> object:
-    """The filter in the query, as JSON; its meaning is `Workspace`'s to check."""
+    """The filter in the query, as JSON; its meaning is `PageView`'s to check."""
     value = request.query_params.get("where")
     return None if value is None else parse_json(value.encode("utf-8", "surrogatepass"))
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 from lmstack.app.server.uploads import Uploads
-from lmstack.app.wiring.embedders import shaped_name
 from lmstack.core import Embedder, LmstackError
 from lmstack.rag import Index, IndexConfig, Plan, Problem, Progress, UpdateResult
 from lmstack.rag.ingest.watch import Watcher
@@ -53,9 +52,9 @@ class Standing:
 class KeptIndex:
     """Owns the index of ``folder`` (`close` closes it), not the embedder. ``rescan_s``: how often
     the folder is looked through for changes, 0 only when told to. ``uploads``: whose folders and
-    labels are made before anything is indexed. ``embedder_named`` loads the model that the index
-    was changed to while it was open; ``reopened`` is called when it was; ``settled`` is told what
-    each round over the folder did, in the thread that went round."""
+    labels are made before anything is indexed. ``embedder_of`` loads the model, by name and
+    digest, that the index was changed to while it was open; ``reopened`` is called when it was;
+    ``settled`` is told what each round over the folder did, in the thread that went round."""
 
     def __init__(
         self,
@@ -66,14 +65,14 @@ class KeptIndex:
         rescan_s: float,
         *,
         uploads: Uploads | None = None,
-        embedder_named: Callable[[str], Embedder] | None = None,
+        embedder_of: Callable[[str, str], Embedder] | None = None,
         reopened: Callable[[], None] = lambda: None,
         settled: Callable[[UpdateResult], None] = lambda _: None,
     ) -> None:
         self.folder, self.embedder = folder, embedder
         self.index = Index.open(place, embedder, config=config)
         self._config, self._rescan_s, self._uploads = config, rescan_s, uploads
-        self._embedder_named, self._reopened = embedder_named, reopened
+        self._embedder_of, self._reopened = embedder_of, reopened
         self._settled = settled
         self._reopening = threading.Lock()
         self._lock = threading.Lock()
@@ -214,14 +213,13 @@ class KeptIndex:
 
     def current(self) -> Index:
         """The index, opened again if it was changed to another embedder."""
-        if self._embedder_named is None or self.index.is_current():
+        if self._embedder_of is None or self.index.is_current():
             return self.index
         with self._reopening:
             if not self.index.is_current():
                 with Index.open(self.index.place, create=False) as changed:
                     now = changed.status(check=False)
-                name = shaped_name(now.embedder, now.embedder_digest)
-                self.embedder = self._embedder_named(name)
+                self.embedder = self._embedder_of(now.embedder, now.embedder_digest)
                 before = self.index
                 self.index = Index.open(before.place, self.embedder, config=self._config)
                 self._reopened()

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from lmstack.app.cli.answer_text import line_numbers, place_text
+from lmstack.app.formats import printable
 from lmstack.rag import (
     Answer,
     AnswerDone,
@@ -23,7 +23,7 @@ from lmstack.rag import (
     TextDelta,
 )
 
-__all__ = ["shown_from", "told"]
+__all__ = ["line_numbers", "place_text", "shown_from", "told"]
 
 _WITH_LINES = ("text", "markdown", "csv", "jsonl", "code")
 Told = Mapping[str, Any]
@@ -82,3 +82,20 @@ def _place(view: IndexView, row: Citation | Conflict, shown: Callable[[str], str
     if document.format in _WITH_LINES:
         lines = line_numbers(document.text, row.start, row.end)
     return place_text(shown(row.path), lines, row.page)
+
+
+def line_numbers(text: str, start: int, end: int) -> tuple[int, int]:
+    """The lines, counted from 1, of ``text[start:end]``."""
+    first = text.count("\n", 0, start) + 1
+    return first, first + text.count("\n", start, max(start, end - 1))
+
+
+def place_text(path: str, lines: tuple[int, int] | None, page: int | None) -> str:
+    """``docs/a.md:12-14``, or ``docs/a.pdf page 3`` where text has no lines of its own."""
+    place = printable(path, one_line=True)
+    if page is not None:
+        return f"{place} page {page}"
+    if lines is None:
+        return place
+    first, last = lines
+    return f"{place}:{first}" if first == last else f"{place}:{first}-{last}"

@@ -352,7 +352,7 @@ def service(
         audit_path=audit_path(),
         model=chat,
         embedder=loaded(embedder(embedder_of_index(index_of(docs), embedder_name, [docs], note))),
-        embedder_named=lambda name: loaded(embedder(name)),
+        embedder_of=lambda name, digest: loaded(embedder(shaped_name(name, digest))),
         reranker=retrieval.answer_reranker(note),
         also=beside,
         api_keys=api_keys,

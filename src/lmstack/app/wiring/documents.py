@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmstack.app import wiring
-from lmstack.app.cli import indexing
-from lmstack.app.cli.output import Output
 from lmstack.app.server.command_socket import RunningServer, find_server
-from lmstack.app.wiring.embedders import say_where_texts_go
 from lmstack.core import (
     ChatModel,
     Delta,
@@ -37,7 +34,6 @@ __all__ = [
     "answering",
     "machines",
     "open_index",
-    "open_source",
     "running_server",
 ]
 
@@ -97,47 +93,6 @@ def machines(
     digest = index.status(check=False).embedder_digest
     name = wiring.embedder_of_index(index.place, embedder_name)
     return RayMachines(partial(wiring.embedder, name), digest, config)
-
-
-@contextmanager
-def open_source(
-    out: Output,
-    docs: Path | None,
-    index: Path | str | None,
-    embedder_name: str | None,
-    *,
-    rebuild: bool = False,
-    embeds: bool = True,
-) -> Iterator[Index]:
-    """The index of ``--docs``, brought up to date, or that of ``--index`` as it is."""
-    say_where_texts_go(out, embedder_name)
-    # Not --rebuild: the documents indexed so far would be indexed once more.
-    out.interrupted = ("the index is kept", out.again(without=["--rebuild"]))
-    if docs is None:
-        assert index is not None
-        with open_index(
-            index, embedder_name, create=False, rebuild=rebuild, embeds=embeds
-        ) as opened:
-            yield opened
-            indexing.tell_of_store(out, opened)
-        return
-    source = wiring.existing_folder(docs)
-    folder = wiring.index_of(source)
-    out.detail(f"the index of {docs} is {folder}")
-    with open_index(
-        folder, embedder_name, create=True, rebuild=rebuild, sources=[source], note=out.note
-    ) as opened:
-        with (
-            out.timed("indexing"),
-            indexing.shown_progress(out, f"Indexing {docs}") as progress,
-        ):
-            result = opened.update([source], progress=progress)
-        indexing.tell_of_problems(out, result, progress)
-        # Not at every question: who has been told once can look it up.
-        if result.changed_anything or not opened.documents():
-            indexing.tell_of_not_read(out, result, f"--docs {shlex.quote(str(docs))}")
-        yield opened
-        indexing.tell_of_store(out, opened)
 
 
 def running_server(

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from lmstack.app.cli.output import Output
 from lmstack.app.wiring.tasks import WeightForm
 from lmstack.core import Embedder, InputError, ModelInfo, NotFoundError, shown
 
@@ -27,7 +26,6 @@ __all__ = [
     "embedder_named",
     "is_remote_embedder",
     "name_for_index",
-    "say_where_texts_go",
     "shaped_name",
 ]
 
@@ -41,12 +39,6 @@ _REMOTE = "openai:"
 
 def is_remote_embedder(name: str | None) -> bool:
     return name is not None and name.startswith(_REMOTE)
-
-
-def say_where_texts_go(out: Output, name: str | None) -> None:
-    """Nothing leaves this machine unsaid."""
-    if is_remote_embedder(name):
-        out.note("texts are sent to openai to be embedded")
 
 
 def embedder_named(name: str | None) -> Embedder:

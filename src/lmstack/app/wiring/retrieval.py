@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lmstack.app.cli.output import Output
 from lmstack.app.wiring.loading_ahead import RerankerAhead, loading
 from lmstack.core import NotFoundError, Reranker
 
@@ -32,14 +31,14 @@ DEFAULT_LATE = "colbert-small"
 WEIGHTS = "int8"
 
 
-def feasible(out: Output, config: RetrievalConfig) -> RetrievalConfig:
-    """``config`` without stages whose model is not in the store, which is said: for settings that
-    nobody asked for by name."""
+def feasible(config: RetrievalConfig, note: Callable[[str], None]) -> RetrievalConfig:
+    """``config`` without stages whose model is not in the store, which ``note`` is told: for
+    settings that nobody asked for by name."""
     changes = {}
     for setting, name in (("rerank_depth", DEFAULT_RERANKER), ("late_depth", DEFAULT_LATE)):
         if getattr(config, setting) and not _is_here(name):
             changes[setting] = 0
-            out.note(f"passages are not reranked, for {name} is not here: lmstack pull {name}")
+            note(f"passages are not reranked, for {name} is not here: lmstack pull {name}")
     return config.replace(**changes)
 
 

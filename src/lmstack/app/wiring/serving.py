@@ -20,6 +20,7 @@ from typing import Any
 
 from lmstack.app.formats import printable
 from lmstack.app.page.routes import PUBLIC_PATHS, add_page
+from lmstack.app.page.view import PageView
 from lmstack.app.server.access import Access, KeyEntry, ScopedModel
 from lmstack.app.server.command_server import COMMAND, CommandDoor, open_server
 from lmstack.app.server.serve import Service
@@ -45,7 +46,7 @@ def build_service(
     audit_path: Path,
     model: ChatModel,
     embedder: Embedder,
-    embedder_named: Callable[[str], Embedder] | None = None,
+    embedder_of: Callable[[str, str], Embedder] | None = None,
     reranker: Reranker | None = None,
     api_keys: tuple[str, ...],
     key_entries: tuple[KeyEntry, ...] = (),
@@ -83,7 +84,7 @@ def build_service(
         guard=guard,
         access=access,
         uploads=_uploads(folder, access) if uploads else None,
-        embedder_named=embedder_named,
+        embedder_of=embedder_of,
         settled=settled,
     )
     name = served_name(folder, model.info.name)
@@ -107,14 +108,15 @@ def build_service(
         allowed_hosts=allowed_hosts,
         public_paths=PUBLIC_PATHS,
     )
-    add_page(app, workspace=workspace, record=audit.append)
+    view = PageView(workspace)
+    add_page(app, view=view, record=audit.append)
     workspace.start_indexing()
     commands = None if door is None else open_server(door, workspace)
 
     def close() -> None:
         if commands is not None:
             commands.close()
-        workspace.close()
+        view.close()
         close_model()
 
     return Service(app, close=close, stopping=app.state.serving.stopping.set)

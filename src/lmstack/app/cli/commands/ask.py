@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app import wiring
+from lmstack.app.cli import indexing
 from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._options import (
     Docs,
@@ -122,7 +123,7 @@ def ask(
             return
     with (
         retrieval.answer_reranker_ahead(out.note) as reranker,
-        documents.open_source(out, docs, index, embedder, rebuild=rebuild) as opened,
+        indexing.open_source(out, docs, index, embedder, rebuild=rebuild) as opened,
         documents.answering(opened.matching(wanted), reranker, model, k, weights, wishes) as ready,
     ):
         answerer, heard = ready

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import typer
 
+from lmstack.app import wiring
+from lmstack.app.cli import indexing
 from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._options import Docs, EmbedderName, IndexFolder
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.drawing import check_picture
 from lmstack.app.formats import columns, printable
-from lmstack.app.inspect import embeddings
 from lmstack.app.inspect.embedding_pictures import METHODS, draw_map, draw_matrix
-from lmstack.app.inspect.embeddings import Looked
+from lmstack.app.inspect.embeddings import Embedded, Looked
+from lmstack.core import FormatError, NotFoundError, StoreError, shown
 
 __all__ = ["register"]
 
@@ -121,10 +124,10 @@ def embed(
             hint='lmstack embed "a text"',
             param="texts",
         )
-    found = embeddings.embedded(out, texts, file, docs, index, embedder, kind.value)
-    looked = embeddings.Looked(found)
+    found = embedded(out, texts, file, docs, index, embedder, kind.value)
+    looked = Looked(found)
     if npy is not None:
-        embeddings.save(npy, found.vectors)
+        save(npy, found.vectors)
     if matrix or heat_map is not None:
         _check_cells(len(found.labels))
         looked.compare(metric.value)
@@ -235,3 +238,62 @@ def _place(looked: Looked, row: int) -> str:
 def _cut(text: str, length: int) -> str:
     line = printable(" ".join(text.split()), one_line=True)
     return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def embedded(
+    out: Output,
+    texts: list[str] | None,
+    file: Path | None,
+    docs: Path | None,
+    index: Path | None,
+    embedder: str | None,
+    kind: Literal["query", "passage"],
+) -> Embedded:
+    """The texts of whichever is given, embedded; those of an index keep their vectors."""
+    if docs is not None or index is not None:
+        with indexing.open_source(out, docs, index, embedder, embeds=docs is not None) as opened:
+            passages, vectors = opened.stored_passages()
+            facts = opened.status(check=False)
+        places = [{"path": p.path, "start": p.start, "end": p.end} for p in passages]
+        labels = [Path(p.path).name for p in passages]
+        body = [p.text for p in passages]
+        return Embedded(facts.embedder, facts.embedder_digest, labels, body, places, vectors)
+    given = texts if texts is not None and file is None else lines_of(file)
+    model = wiring.embedder(embedder)
+    indexing.say_where_texts_go(out, embedder)
+    with out.progress("Embedding", "texts") as bar:
+        parts = []
+        for start in range(0, len(given), 256):
+            parts.append(model.embed(given[start : start + 256], kind))
+            bar.update(min(start + 256, len(given)), len(given))
+    vectors = np.concatenate(parts) if parts else np.zeros((0, model.dimensions), np.float32)
+    places = [{} for _ in given]
+    return Embedded(model.info.name, model.info.digest, list(given), list(given), places, vectors)
+
+
+def lines_of(file: Path | None) -> list[str]:
+    """The lines of a file that hold something."""
+    assert file is not None
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{shown(str(file))} is not UTF-8: {error}", param="file") from None
+    except OSError as error:
+        raise NotFoundError(
+            f"cannot read {shown(str(file))}: {error.strerror}", hint="check the path", param="file"
+        ) from None
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise FormatError(f"{shown(str(file))} holds no text", hint="one text a line", param="file")
+    return found
+
+
+def save(path: Path, vectors: npt.NDArray[np.float32]) -> None:
+    """Write a .npy file under exactly this name."""
+    try:
+        with open(path, "wb") as file:
+            np.save(file, vectors, allow_pickle=False)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {shown(str(path))}: {error.strerror}", hint="check the folder"
+        ) from None

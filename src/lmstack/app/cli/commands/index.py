@@ -35,7 +35,6 @@ from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import seconds
 from lmstack.app.wiring import documents
-from lmstack.app.wiring.embedders import say_where_texts_go
 
 if TYPE_CHECKING:
     from lmstack.rag import UpdateResult
@@ -119,7 +118,7 @@ def add(
     """
     chosen = chosen_index(docs, index, "lmstack index add", create=True)
     added = chosen.paths(paths, "lmstack index add")
-    say_where_texts_go(out, embedder)
+    indexing.say_where_texts_go(out, embedder)
     out.interrupted = (KEPT, out.again(without=["--rebuild"]))
     chunking = chunking_of(chunker, chunk_tokens, chunk_overlap)
     form: Any = vectors.value if vectors else None
@@ -170,7 +169,7 @@ def update(
     is searched with the old model until all is done, and stopping keeps what is done.
     """
     chosen = chosen_index(docs, index, "lmstack index update")
-    say_where_texts_go(out, embedder)
+    indexing.say_where_texts_go(out, embedder)
     out.interrupted = (KEPT, out.again(without=["--rebuild"]))
     if embedder is not None and not rebuild:
         _change_embedder(out, chosen, embedder)

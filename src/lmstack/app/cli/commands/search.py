@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lmstack.app.cli import indexing
 from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._options import (
     Docs,
@@ -30,7 +31,7 @@ from lmstack.app.cli.commands._search_options import (
 )
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
-from lmstack.app.wiring import documents, retrieval
+from lmstack.app.wiring import retrieval
 
 if TYPE_CHECKING:
     from lmstack.rag.retrieve.hybrid import Hit
@@ -81,9 +82,7 @@ def search(
     wanted = filter_of(where)
     config = _config(out, preset, rerank, changes)
     embeds = mode != "lexical" or docs is not None or mmr is not None
-    with documents.open_source(
-        out, docs, index, embedder, rebuild=rebuild, embeds=embeds
-    ) as opened:
+    with indexing.open_source(out, docs, index, embedder, rebuild=rebuild, embeds=embeds) as opened:
         found = retrieval.retriever(opened, config).search(query, k, where=wanted)
     if out.as_json:
         hits = [hit.to_json() for hit in found.hits]
@@ -108,7 +107,7 @@ def _config(
     if rerank is not None:
         depth = (config.rerank_depth or RERANKED) if rerank else 0
         return config.replace(rerank_depth=depth)
-    return config if preset is not None else retrieval.feasible(out, config)
+    return config if preset is not None else retrieval.feasible(config, out.note)
 
 
 def _nothing(mode: str, *, filtered: bool) -> str:

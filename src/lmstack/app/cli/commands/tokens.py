@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,14 +12,12 @@ import typer
 from lmstack.app import wiring
 from lmstack.app.cli.command import command
 from lmstack.app.cli.failure import CommandLineError
-from lmstack.app.cli.output import Output
+from lmstack.app.cli.output import Output, Style
 from lmstack.app.formats import columns, is_colourful, printable
-from lmstack.app.inspect.token_view import first_tokens, terminal_view
+from lmstack.app.inspect.token_view import TONES, first_tokens, legible
 from lmstack.core import FormatError, InputError, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lmstack.text import Piece, Tokenizer, TokenReport
 
 __all__ = ["register"]
@@ -256,3 +255,37 @@ def _to_json(
             for report, (_, found, goes_on) in zip(reports, views, strict=True)
         ],
     }
+
+
+def terminal_view(out: Output, pieces: Sequence[Piece], *, colour: bool) -> str:
+    """The pieces side by side, each in another colour than its neighbours; a line of the text
+    ends where it did. Without ``colour`` a bar stands before each token, and ``?`` after what
+    the vocabulary does not know."""
+    return "".join(_coloured(out, pieces) if colour else _barred(pieces))
+
+
+def _coloured(out: Output, pieces: Sequence[Piece]) -> Iterator[str]:
+    for index, piece in enumerate(pieces):
+        style: Style = "unknown" if piece.unknown else TONES[index % len(TONES)]
+        for line, is_last in _lines(piece.text):
+            yield out.style(line, style if piece.ids else "dim") if line else ""
+            yield "" if is_last else "\n"
+
+
+def _barred(pieces: Sequence[Piece]) -> Iterator[str]:
+    at_start = True
+    for piece in pieces:
+        yield "" if at_start or not piece.ids else "│"
+        for line, is_last in _lines(piece.text):
+            yield line if is_last else f"{line}\n"
+            at_start = not is_last
+        yield "?" if piece.unknown else ""
+        at_start = piece.text.endswith("\n")
+
+
+def _lines(text: str) -> Iterator[tuple[str, bool]]:
+    """Lines with their signs, and whether each is the last."""
+    lines = text.split("\n")
+    for index, line in enumerate(lines):
+        is_last = index == len(lines) - 1
+        yield legible(line if is_last else f"{line}\n"), is_last
