@@ -8,7 +8,7 @@ from typing import Any
 from lmstack.app import wiring
 from lmstack.app.server.access import KeyEntry
 from lmstack.app.server.serve import Service
-from lmstack.app.wiring.serving import build_service
+from lmstack.app.wiring.build import build_service
 from lmstack.app.wiring.tasks import Also
 from lmstack.core import ChatModel
 from lmstack.serve.http import LOCAL_HOSTS

@@ -1,8 +1,14 @@
 """The command line and the web page: where the modules are wired together. Nothing imports app.
 
-`cli.main` runs the commands of `commands`, `service.build_service` is what `lmstack up` serves,
-`web` and `page` are the page. No names are exported here, so that starting a command loads only
-what it uses.
+    cli       the commands, their options, output, help and failure; `cli.main` is the entry
+    wiring    which class plays which part: models by name, indexes, what `lmstack up` serves
+    page      the web page: its routes, files, pictures and uploads
+    server    what `lmstack up` runs: the folder, its index, who may see what, sockets
+    inspect   into models, vocabularies, vectors and machines, as figures and pictures
+    loadgen   load on any OpenAI-compatible server
+
+Imports run downwards in this order; `formats` and `drawing` are for all. No names are exported
+here, so that starting a command loads only what it uses.
 """
 
 __all__ = ()

@@ -66,7 +66,9 @@ def test_every_offered_value_keeps_as_many_documents_as_it_says(filled: PageView
 
 
 def test_facets_of_a_caller_count_only_what_it_sees(filled: PageView) -> None:
-    filled._access = Access((), (KeyEntry(key_digest("boss"), None), KeyEntry(b"1" * 32, None)))
+    filled.workspace._access = Access(
+        (), (KeyEntry(key_digest("boss"), None), KeyEntry(b"1" * 32, None))
+    )
     owner = client_of_digest(key_digest("boss"))
     assert offered(filled, owner)["tags"] == {"budget": 2, "travel": 1}
     assert offered(filled, "key:of nobody")["tags"] == {"budget": 1, "travel": 1}

@@ -186,7 +186,7 @@ def test_closing_in_the_middle_of_indexing_leaves_a_good_index(
     view.close()
     assert "lmstack-indexing" not in {thread.name for thread in threading.enumerate()}
     again = make()
-    assert again.index.verify().ok
+    assert again.workspace.index.verify().ok
     again.start_indexing()
     until(lambda: again.status()["state"] == "ready")
     assert again.status()["files"]["indexed"] == 2

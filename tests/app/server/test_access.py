@@ -18,7 +18,7 @@ from tests.serve.tiny_models import tiny_decoder
 
 from lmstack.app import wiring
 from lmstack.app.server.access import Access, KeyEntry, ScopedModel, read_keys
-from lmstack.app.wiring.serving import served_name
+from lmstack.app.wiring.build import served_name
 from lmstack.core import InputError, Request, ScriptedModel
 from lmstack.engine import EngineConfig
 from lmstack.rag import Index

@@ -18,7 +18,7 @@ from tests.app.services import local_service
 from tests.byte_tokens import smollm_bytes
 
 from lmstack.app import wiring
-from lmstack.app.wiring import serving
+from lmstack.app.wiring import build
 from lmstack.core import ScriptedModel
 from lmstack.rag import AnswerConfig, Index
 from lmstack.serve.requests import ChatBody, ChatMessage, StreamOptions
@@ -154,7 +154,7 @@ def ask(
         patch.setenv("LMSTACK_HOME", str(folder / "home"))
         # As long as its sentence, so that where a limit cuts can be seen.
         config = AnswerConfig(max_quote_chars=len(QUOTED))
-        patch.setattr(serving, "usual_answers", lambda _: config)
+        patch.setattr(build, "usual_answers", lambda _: config)
         embedder = HashEmbedder()
         with Index.open(wiring.index_of(docs), embedder) as index:
             index.add([docs])

@@ -28,8 +28,8 @@ from tests.serve.tiny_models import tiny_decoder
 
 from lmstack.app import wiring
 from lmstack.app.server.access import KeyEntry
-from lmstack.app.wiring import serving
-from lmstack.app.wiring.serving import served_name
+from lmstack.app.wiring import build
+from lmstack.app.wiring.build import served_name
 from lmstack.core import Request, ScriptedModel
 from lmstack.engine import EngineConfig
 from lmstack.rag import AnswerConfig, Index
@@ -192,7 +192,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("LMSTACK_HOME", str(base / "home"))
         patch.chdir(base)
         # The strategy that gives a model most room: it writes, and reads whole passages.
-        patch.setattr(serving, "usual_answers", lambda _: AnswerConfig(strategy="write"))
+        patch.setattr(build, "usual_answers", lambda _: AnswerConfig(strategy="write"))
         docs = base / "docs"
         docs.mkdir()
         (docs / "letters.md").write_text("# Letters\n\n## Keep them\n\nLetters are kept ten years.")
@@ -427,7 +427,7 @@ def test_pages_to_draw_wait_in_bounds_and_hold_up_nothing_else(
         return b"", '"x"'
 
     routes = next(r for r in server.service.app.routes if getattr(r, "path", "") == "/api/ask")
-    monkeypatch.setattr(routes.endpoint.__self__._workspace, "picture", slow)
+    monkeypatch.setattr(routes.endpoint.__self__._view, "picture", slow)
     with ThreadPoolExecutor(60) as callers:
         asked = [
             callers.submit(server.ask, "visitor", "GET", "/api/documents/1/pages/1")

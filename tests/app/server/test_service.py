@@ -12,7 +12,7 @@ from tests.app.services import local_service
 
 from lmstack.app import wiring
 from lmstack.app.server.serve import Service
-from lmstack.app.wiring.serving import served_name
+from lmstack.app.wiring.build import served_name
 from lmstack.core import ScriptedModel
 from lmstack.safety import verify
 

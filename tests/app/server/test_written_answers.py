@@ -20,7 +20,7 @@ from tests.core.conftest import KEY
 from tests.core.conftest import Server as Provider
 
 from lmstack.app import wiring
-from lmstack.app.wiring import retrieval, serving
+from lmstack.app.wiring import build, retrieval
 from lmstack.core import Message, Request, ScriptedModel
 from lmstack.rag import AnswerConfig, Index
 
@@ -95,7 +95,7 @@ def client(
     embedder: HashEmbedder,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[TestClient]:
-    monkeypatch.setattr(serving, "usual_answers", lambda _: AnswerConfig(strategy="write"))
+    monkeypatch.setattr(build, "usual_answers", lambda _: AnswerConfig(strategy="write"))
     with Index.open(wiring.index_of(docs), embedder) as index:
         index.add([docs])
     served = local_service(docs, model, embedder)

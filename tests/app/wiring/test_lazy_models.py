@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lmstack.app.wiring.lazy_model import LazyModel
-from lmstack.app.wiring.loading_ahead import RerankerAhead, loading
+from lmstack.app.wiring.lazy import LazyModel, RerankerAhead, loading
 from lmstack.core import Delta, ModelInfo, Request, Reranker, ScriptedModel, complete_sync
 
 INFO = ModelInfo("tiny", "sha256:" + "0" * 64)

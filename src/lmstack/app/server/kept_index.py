@@ -1,6 +1,6 @@
 """The index of a folder, kept up to date in the background while others search it.
 
-Covers when files are looked at and how far that is. What callers see of it is `workspace`'s.
+Covers when files are looked at and how far that is. What callers see of it is `Workspace`'s.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 The port is taken before anything slow starts, so a used port is an error at once and whoever
 waits for `/healthz` gets an answer. `lmstack.serve.run_server` is for programs that have their
 app already; this one takes over before there is one, and ends even if something hangs. Does not
-cover signals (`stopping`) or what the app is made of (`service`).
+cover signals (`stopping`) or what the app is made of (`wiring.build`).
 """
 
 from __future__ import annotations

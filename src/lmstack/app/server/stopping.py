@@ -4,7 +4,7 @@
     Stopping           `lmstack up`: both signals, an exit code, and a last resort
 
 Loads nothing that takes time, because it must hold before anything else is imported. Does not
-cover how a server ends its streams (`server`).
+cover how a server ends its streams (`serve`).
 """
 
 from __future__ import annotations

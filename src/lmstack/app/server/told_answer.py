@@ -1,7 +1,7 @@
 """An answer as plain data: what `lmstack ask` prints, whether this process found it or a server.
 
 Places are worked out where the documents are; paths are shown from the folder of whoever asked.
-Does not cover printing (`commands.ask`).
+Does not cover printing (`cli.printed_answer`).
 """
 
 from __future__ import annotations

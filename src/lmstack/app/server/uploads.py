@@ -6,7 +6,7 @@
 A file is written under a hidden name, which indexing passes over, and gets its own name when it
 is whole; a name that is taken is never written over. The folders are held open while a file is
 written, so that nobody can put a link in their place. Fails closed: what is not plainly fine is
-refused. Who may ask at all, and the HTTP of it, are `web`'s business.
+refused. Who may ask at all, and the HTTP of it, are `page.receive`'s business.
 """
 
 from __future__ import annotations

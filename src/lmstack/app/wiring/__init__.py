@@ -196,7 +196,7 @@ def broken_models() -> list[Broken]:
 
 
 def embedder(name: str | None) -> Embedder:
-    """The embedding model that ``name`` means (`embedder_wiring`), loaded when first used."""
+    """The embedding model that ``name`` means (`embedders`), loaded when first used."""
     return embedder_named(name)
 
 
@@ -245,7 +245,7 @@ def lazy_generator(name: str | None, weights: str | None = None) -> ChatModel:
     wanted = name or DEFAULT_MODEL
     if is_remote(wanted):
         return generator(name, weights)
-    from lmstack.app.wiring.lazy_model import LazyModel
+    from lmstack.app.wiring.lazy import LazyModel
     from lmstack.registry import Store
     from lmstack.registry.packed import own_form, served_digest
     from lmstack.serve.forms import usual_form
@@ -334,7 +334,7 @@ def service(
     machine can ask, so requests under other host names are refused. ``note`` is told what is
     done without, ``settled`` what each round over the folder did.
     """
-    from lmstack.app.wiring.serving import build_service
+    from lmstack.app.wiring.build import build_service
     from lmstack.engine import EngineConfig
     from lmstack.serve.http import LOCAL_HOSTS
 

@@ -47,7 +47,7 @@ def embedder_named(name: str | None) -> Embedder:
     base, options = _split(name or DEFAULT_EMBEDDER)
     if is_remote_embedder(base):
         return _remote(base, options)
-    from lmstack.app.wiring.lazy_embedder import LazyEmbedder
+    from lmstack.app.wiring.lazy import LazyEmbedder
     from lmstack.registry import Store
 
     folder = Store().resolve(base)

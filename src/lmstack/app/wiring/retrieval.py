@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lmstack.app.wiring.loading_ahead import RerankerAhead, loading
+from lmstack.app.wiring.lazy import RerankerAhead, loading
 from lmstack.core import NotFoundError, Reranker
 
 if TYPE_CHECKING:

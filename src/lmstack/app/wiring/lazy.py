@@ -1,26 +1,29 @@
-"""An embedder that is loaded when the first text is embedded.
+"""Models that are loaded when they are first used, or beside other work.
 
-An index checks which model made it before anything is embedded, and an update without changes
-embeds nothing; neither should wait for torch. Name and digest come from the model's card.
+An index checks which model made it before anything is embedded, an update without changes embeds
+nothing, and most answers are quoted without asking the language model; none of these should wait
+for torch. Name and digest come from the model's card.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.core import Embedder, TextKind
+from lmstack.core import ChatModel, Delta, Embedder, ModelInfo, Request, Reranker, TextKind
 from lmstack.registry.known import traits_of
 from lmstack.registry.packed import embedding_form, own_form, served_digest
 
 if TYPE_CHECKING:
     from lmstack.registry import ModelFolder
 
-__all__ = ["LazyEmbedder"]
+__all__ = ["LazyEmbedder", "LazyModel", "RerankerAhead", "loading"]
 
 
 class LazyEmbedder:
@@ -99,3 +102,55 @@ class LazyEmbedder:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return self.load().count_tokens(texts)
+
+
+class LazyModel:
+    """`ChatModel` over what ``load`` gives. Thread-safe; loads once. ``info`` is that of the model
+    but for the length of its context, which only the model says."""
+
+    def __init__(self, info: ModelInfo, load: Callable[[], ChatModel]) -> None:
+        self.info = info
+        self._load = load
+        self._loaded: ChatModel | None = None
+        self._loading = threading.Lock()
+
+    def load(self) -> ChatModel:
+        """The model itself."""
+        with self._loading:
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
+
+    def stream(self, request: Request) -> AsyncIterator[Delta]:
+        return self.load().stream(request)
+
+    def close(self) -> None:
+        """Free the model, if it was ever loaded."""
+        closer = getattr(self._loaded, "close", None)
+        if closer is not None:
+            closer()
+
+
+T = TypeVar("T")
+
+
+@contextmanager
+def loading(load: Callable[[], T]) -> Iterator[Future[T]]:
+    """The future result of ``load``, which runs in a thread. Leaving waits for it: a process that
+    ends while a thread is inside a native library may abort."""
+    with ThreadPoolExecutor(1, thread_name_prefix="lmstack-loading") as pool:
+        yield pool.submit(load)
+
+
+class RerankerAhead:
+    """`Reranker` that may still be loading."""
+
+    def __init__(self, future: Future[Reranker]) -> None:
+        self._future = future
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._future.result().info
+
+    def score(self, query: str, passages: Sequence[str]) -> npt.NDArray[np.float32]:
+        return self._future.result().score(query, passages)

@@ -8,13 +8,14 @@
 An answer from documents leaves two runs of records when it asks the language model: one for the
 question, one for the prompt with the passages, under one request id; one that is quoted without
 asking the model leaves the first. Does not cover the socket
-(`server`) or where models come from (`wiring`).
+(`server.serve`) or where models come from (`wiring`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,23 +62,16 @@ def build_service(
     add files to ``folder``. ``door``: where commands of this user are answered. ``settled`` is
     told what each round over the folder did."""
     also = also or Also()
-    audit, limits = AuditLog(audit_path), Limits()
-    limiter = RateLimiter(limits)
-    access = Access(api_keys, key_entries, {COMMAND})
-    scoped = ScopedModel(model, access)
-    guarded = GuardedModel(scoped, limits=limits, audit=audit, limiter=limiter)
-    reading = GuardedModel(
-        scoped, limits=limits, audit=audit, limiter=limiter, guards=PASSAGE_GUARDS
-    )
-    doors = RateLimiter(limits)  # a question is counted once: where it comes in
-
-    def guard(answers: ChatModel) -> ChatModel:
-        return GuardedModel(answers, limits=limits, audit=audit, limiter=doors)
-
+    audit, access = AuditLog(audit_path), Access(api_keys, key_entries, {COMMAND})
+    limits = Limits()
+    guarded = partial(GuardedModel, limits=limits, audit=audit)
+    # A question is counted once, where it comes in; prompts to the language model by themselves.
+    guard = partial(guarded, limiter=RateLimiter(limits))
+    asked = partial(guarded, ScopedModel(model, access), limiter=RateLimiter(limits))
     workspace = Workspace(
         folder,
         index_dir,
-        model=reading,
+        model=asked(guards=PASSAGE_GUARDS),
         embedder=embedder,
         reranker=reranker,
         config=WorkspaceConfig(answer=usual_answers(model.info)),
@@ -89,24 +83,17 @@ def build_service(
     )
     name = served_name(folder, model.info.name)
     grounded = DocumentsModel(workspace, name, getattr(model, "tokenizer", None))
+    models = {name: guard(grounded), model.info.name: asked()}
+    models |= {each: guard(ScopedModel(w, access)) for each, w in also.writers.items()}
     app = create_app(
-        models={
-            name: guard(grounded),
-            model.info.name: guarded,
-            **{each: guard(ScopedModel(w, access)) for each, w in also.writers.items()},
-        },
-        embedders={embedder.info.name: embedder},
-        rerankers=also.rerankers,
-        classifiers=also.classifiers,
-        task_models=also.scorers,
+        models=models,
         from_documents=[name],
         tokenizers=_tokenizers(model, embedder, *also.writers.values()),
-        api_keys=api_keys,
-        key_digests=access.digests,
-        operator_digests=access.owner_digests,
         metrics=_engine_metrics(model),
         allowed_hosts=allowed_hosts,
         public_paths=PUBLIC_PATHS,
+        **_scorers(embedder, also),
+        **_keys(api_keys, access),
     )
     view = PageView(workspace)
     add_page(app, view=view, record=audit.append)
@@ -120,6 +107,25 @@ def build_service(
         close_model()
 
     return Service(app, close=close, stopping=app.state.serving.stopping.set)
+
+
+def _scorers(embedder: Embedder, also: Also) -> dict[str, Any]:
+    """What is served that does not write."""
+    return {
+        "embedders": {embedder.info.name: embedder},
+        "rerankers": also.rerankers,
+        "classifiers": also.classifiers,
+        "task_models": also.scorers,
+    }
+
+
+def _keys(api_keys: tuple[str, ...], access: Access) -> dict[str, Any]:
+    """Who may ask, and who of those operates the server."""
+    return {
+        "api_keys": api_keys,
+        "key_digests": access.digests,
+        "operator_digests": access.owner_digests,
+    }
 
 
 def _uploads(folder: Path, access: Access) -> Uploads:
