@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from lmstack.rag import UpdateResult
     from lmstack.registry import Broken, LoadedModel, ModelFolder
     from lmstack.safety import AuditReport
-    from lmstack.text import Finding, Tokenizer
 
 __all__ = [
     "DEFAULT_EMBEDDER",
@@ -60,7 +59,6 @@ __all__ = [
     "command_socket",
     "embedder",
     "embedder_for",
-    "examine",
     "existing_folder",
     "generator",
     "generator_folder",
@@ -78,7 +76,6 @@ __all__ = [
     "require_models",
     "service",
     "verify_audit",
-    "vocabulary",
 ]
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -131,13 +128,6 @@ def checks(*, network: bool) -> list[Check]:
     return [*found, *network_checks()] if network else found
 
 
-def examine(reference: str) -> list[Finding]:
-    """What there is to say about a model's tokenizer and chat template."""
-    from lmstack.app.wiring.vocabularies import examined
-
-    return examined(reference)
-
-
 def verify_audit(path: Path, expect_head: str | None) -> AuditReport:
     from lmstack.safety import verify
 
@@ -173,13 +163,6 @@ def inspect(reference: str) -> tuple[dict[str, Any], Inspection]:
     return {**card, "path": str(folder.path), "size": folder.card.size}, inspect_config(
         read_config(folder)
     )
-
-
-def vocabulary(name: str) -> Tokenizer:
-    """The tokenizer of a model in the store, a folder or a vocabulary file."""
-    from lmstack.app.wiring.vocabularies import vocabulary as named
-
-    return named(name)
 
 
 def model_to_inspect(reference: str) -> LoadedModel:

@@ -13,6 +13,7 @@ from lmstack.app.cli.command import command
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output, Style
 from lmstack.app.formats import columns, printable
+from lmstack.app.wiring.vocabularies import examined
 
 if TYPE_CHECKING:
     from lmstack.text import Finding
@@ -86,7 +87,7 @@ def _print_fixes(out: Output, fixes: list[tuple[str, str]]) -> None:
 
 
 def _examine(out: Output, model: str) -> None:
-    findings = wiring.examine(model)
+    findings = examined(model)
     failed = any(finding.severity == "fail" for finding in findings)
     if out.as_json:
         found = [finding.to_json() for finding in findings]

@@ -15,6 +15,7 @@ from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output, Style
 from lmstack.app.formats import columns, is_colourful, printable
 from lmstack.app.inspect.token_view import TONES, first_tokens, legible
+from lmstack.app.wiring.vocabularies import vocabulary
 from lmstack.core import FormatError, InputError, shown
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def tokens(
     text = _read(source, out)
     names = list(dict.fromkeys(compare or [wiring.DEFAULT_MODEL]))
     prices = _prices(price or [], names)
-    tokenizers = {name: wiring.vocabulary(name) for name in names}
+    tokenizers = {name: vocabulary(name) for name in names}
     reports = _reports(out, tokenizers, text, prices)
     views = [(name, *_view(tokenizers[name], text, show)) for name in names]
     if html is not None:
