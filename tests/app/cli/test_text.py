@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstack.app.cli.answer_text import (
+from lmstack.app.cli.printed_answer import (
     WrappedStream,
     quoted,
     source_lines,
