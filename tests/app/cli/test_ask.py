@@ -140,7 +140,7 @@ def test_what_is_said_of_the_first_word_is_what_was_waited_since_enter(
 
 def test_the_wait_begins_when_the_process_does() -> None:
     script = (
-        "import time; time.sleep(0.3); import lmstack.app.cli.clock as clock;"
+        "import time; time.sleep(0.3); import lmstack.app.cli as clock;"
         "print(time.monotonic() - clock.process_start())"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)

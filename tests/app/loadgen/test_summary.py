@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstack.app.loadgen import Level, Outcome, Row, Summary, summarize
-from lmstack.app.loadgen.picture import draw_load
-from lmstack.app.loadgen.report import figures_of, notes_of, table_of
+from lmstack.app.loadgen.report import draw_load, figures_of, notes_of, table_of
 from lmstack.app.loadgen.summary import Spread
 
 CLOSED = Level(2, None, 4, None)

@@ -22,9 +22,8 @@ from lmstack.app.page.pictures import PagePictures
 from lmstack.app.page.suggestions import answerable, candidate_questions
 from lmstack.app.server.feedback import FeedbackStore, Judgement, RecentAnswers
 from lmstack.app.server.kept_index import Round
-from lmstack.app.server.page_model import Question
 from lmstack.app.server.uploads import Uploads
-from lmstack.app.server.workspace import NO_WISHES, OWNER, Workspace
+from lmstack.app.server.workspace import NO_WISHES, OWNER, Question, Workspace
 from lmstack.core import Message, NotFoundError
 from lmstack.rag import FORMATS, AnswerWishes, Document, DocumentInfo, Problem
 from lmstack.rag.filters import Filter

@@ -27,9 +27,8 @@ from typing import Any
 from lmstack.app.server.command_socket import is_same_user, listen
 from lmstack.app.server.kept_index import Standing
 from lmstack.app.server.not_read import not_read_text
-from lmstack.app.server.page_model import Question
 from lmstack.app.server.told_answer import shown_from, told
-from lmstack.app.server.workspace import Workspace
+from lmstack.app.server.workspace import Question, Workspace
 from lmstack.core import InputError, LmstackError, shown
 from lmstack.rag import AnswerWishes
 from lmstack.rag.filters import parse_filter

@@ -11,34 +11,91 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmstack.app.server.access import Access
 from lmstack.app.server.kept_index import KeptIndex, Standing
-from lmstack.app.server.page_model import PageModel, Question, Told
 from lmstack.app.server.uploads import Uploads
 from lmstack.core import (
     ChatModel,
     Config,
+    Delta,
     Embedder,
+    InputError,
+    ModelInfo,
+    Request,
     Reranker,
     check_range,
 )
 from lmstack.rag import (
     AnswerConfig,
+    AnswerDone,
     Answerer,
     AnswerEvent,
     AnswerWishes,
     Index,
     IndexConfig,
     IndexView,
+    TextDelta,
     UpdateResult,
 )
 from lmstack.rag.filters import Filter
+from lmstack.rag.retrieve.followup import Turn
 from lmstack.serve.streams import close
 
-__all__ = ["Workspace", "WorkspaceConfig"]
+__all__ = ["Question", "Workspace", "WorkspaceConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Request):
+    """``prompt`` is the question. ``past`` is not for the guards to refuse: answers in it may
+    quote whatever a document holds. ``where`` narrows what it is answered from."""
+
+    past: tuple[Turn, ...] = ()
+    where: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventDelta(Delta):
+    """A delta that carries the event it stands for."""
+
+    event: AnswerEvent | None = None
+
+
+class PageModel:
+    """Answers as a `ChatModel` that is asked with a `Question` and gives each `EventDelta`, so that
+    the guards of any model stand before them, too: an answer that is quoted never asks the
+    language model, and guarding that alone would leave it without a limit and an audit record.
+    ``answerers`` gives each client, with a filter or without, the one that answers it."""
+
+    def __init__(
+        self,
+        inner: ModelInfo,
+        answerers: Callable[[str, Filter | None, AnswerWishes], Answerer],
+        name: str,
+    ) -> None:
+        self.info = ModelInfo(name, inner.digest, inner.context_length)
+        self._answerers = answerers
+
+    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        if not isinstance(request, Question) or not isinstance(request.prompt, str):
+            raise InputError("the page's answers take a Question")
+        wishes = AnswerWishes.from_mapping(request.wishes)
+        answerer = self._answerers(request.client, request.where, wishes)
+        events = answerer.stream(
+            request.prompt, request.past, client=request.client, request_id=request.request_id
+        )
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, AnswerDone):
+                    usage = event.answer.usage
+                    yield EventDelta(finish_reason="stop", usage=usage, event=event)
+                else:
+                    text = event.text if isinstance(event, TextDelta) else ""
+                    yield EventDelta(text, event=event)
+
 
 # How often whoever waits for the index is told how far it is.
 LOOK_S = 0.3
@@ -173,10 +230,10 @@ class Workspace:
 
     async def events(self, asked: Question) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, guarded."""
-        told = self._asked.stream(asked)
+        deltas = self._asked.stream(asked)
         try:
-            async for delta in told:
-                if isinstance(delta, Told) and delta.event is not None:
+            async for delta in deltas:
+                if isinstance(delta, EventDelta) and delta.event is not None:
                     yield delta.event
         finally:
-            await close(told)
+            await close(deltas)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lmstack.rag.ingest.update import Elsewhere
 
 __all__ = [
-    "Overheard",
+    "RecordingModel",
     "answering",
     "machines",
     "open_index",
@@ -125,18 +125,18 @@ def answering(
     from lmstack.app.wiring.usual_answers import usual_answers
     from lmstack.rag import Answerer, AnswerWishes
 
-    heard = Overheard(wiring.lazy_generator(model, weights))
-    config = usual_answers(heard.info).wished(AnswerWishes.from_mapping(wishes or {}))
+    recording = RecordingModel(wiring.lazy_generator(model, weights))
+    config = usual_answers(recording.info).wished(AnswerWishes.from_mapping(wishes or {}))
     if num_passages is not None:
         passages = min(num_passages, config.passages)
         config = config.replace(retrieve=num_passages, passages=passages)
     try:
-        yield Answerer(index, heard, config, reranker=reranker), heard.requests
+        yield Answerer(index, recording, config, reranker=reranker), recording.requests
     finally:
-        wiring.close(heard.model)
+        wiring.close(recording.model)
 
 
-class Overheard:
+class RecordingModel:
     """A model that keeps what it was asked, for `--explain`."""
 
     def __init__(self, model: ChatModel) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "Place",
     "Rebuild",
     "Weights",
+    "Where",
     "check_words",
     "filter_of",
     "index_place",
@@ -172,3 +173,14 @@ def say_if_remote(out: Output, model: str | None) -> None:
         provider = model.partition(":")[0]
         address = printable(wiring.remote_address(provider) or provider, one_line=True)
         out.note(f"questions and the passages found are sent to {address}")
+
+
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="CONDITION",
+        help="Only documents whose fields match, such as 'format = pdf' or 'date >= 2024-06';"
+        " repeat it for several that must all hold.",
+    ),
+]

@@ -20,12 +20,12 @@ from lmstack.app.cli.commands._options import (
     ModelName,
     Rebuild,
     Weights,
+    Where,
     check_words,
     filter_of,
     one_source,
     say_if_remote,
 )
-from lmstack.app.cli.commands._search_options import Where
 from lmstack.app.cli.output import Output
 from lmstack.app.cli.printed_answer import Explanation, PrintedAnswer
 from lmstack.app.server.command_socket import RunningServer, ServerGoneError

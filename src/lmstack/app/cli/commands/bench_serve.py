@@ -174,7 +174,7 @@ def _finish(
         raise _all_failed(outcomes)
     drawn = [found for found in summaries if found.succeeded]
     if plot is not None and len(drawn) > 1:
-        from lmstack.app.loadgen.picture import draw_load
+        from lmstack.app.loadgen.report import draw_load
 
         draw_load(plot, f"{target.model} at {target.base}", drawn)
     if out.as_json:

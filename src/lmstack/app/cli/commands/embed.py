@@ -18,8 +18,7 @@ from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.drawing import check_picture
 from lmstack.app.formats import columns, printable
-from lmstack.app.inspect.embedding_pictures import METHODS, draw_map, draw_matrix
-from lmstack.app.inspect.embeddings import Embedded, Looked
+from lmstack.app.inspect.embeddings import METHODS, Embedded, Looked, draw_map, draw_matrix
 from lmstack.core import FormatError, NotFoundError, StoreError, shown
 
 __all__ = ["register"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lmstack.app.cli.command import command, group
-from lmstack.app.cli.commands._index_choice import chosen_index
+from lmstack.app.cli.commands._index_options import chosen_index
 from lmstack.app.cli.commands._options import Docs, IndexFolder
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import printable

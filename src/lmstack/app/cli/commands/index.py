@@ -13,8 +13,8 @@ import typer
 from lmstack.app import wiring
 from lmstack.app.cli import indexing
 from lmstack.app.cli.command import command, group
-from lmstack.app.cli.commands._index_choice import ChosenIndex, chosen_index
 from lmstack.app.cli.commands._index_options import (
+    ChosenIndex,
     ChunkerName,
     ChunkOverlap,
     ChunkTokens,
@@ -25,6 +25,7 @@ from lmstack.app.cli.commands._index_options import (
     RayCopies,
     VectorsForm,
     Watch,
+    chosen_index,
     chunking_of,
     rules_of,
 )

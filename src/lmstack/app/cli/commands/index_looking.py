@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from lmstack.app import wiring
-from lmstack.app.cli.commands._index_choice import ChosenIndex, chosen_index
+from lmstack.app.cli.commands._index_options import ChosenIndex, chosen_index
 from lmstack.app.cli.commands._options import Docs, EmbedderName, IndexFolder
 from lmstack.app.cli.commands.index_move import check_store, store_lines
 from lmstack.app.cli.output import Output

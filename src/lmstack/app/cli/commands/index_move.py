@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmstack.app import wiring
-from lmstack.app.cli.commands._index_choice import ChosenIndex, chosen_index
+from lmstack.app.cli.commands._index_options import ChosenIndex, chosen_index
 from lmstack.app.cli.commands._options import Docs, IndexFolder
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import printable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,19 +15,10 @@ from lmstack.app.cli.commands._options import (
     IndexFolder,
     NumPassages,
     Rebuild,
+    Where,
     check_words,
     filter_of,
     one_source,
-)
-from lmstack.app.cli.commands._search_options import (
-    ExpandHow,
-    Explain,
-    FreshDays,
-    Mmr,
-    Mode,
-    PresetName,
-    Rerank,
-    Where,
 )
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
@@ -38,6 +29,62 @@ if TYPE_CHECKING:
     from lmstack.rag.retrieve.retrieval import RetrievalConfig, Retrieved, Trace
 
 __all__ = ["register"]
+
+
+Mode = Annotated[
+    Literal["hybrid", "dense", "lexical"],
+    typer.Option(
+        "--mode",
+        metavar="MODE",
+        help="By words and meaning (hybrid), meaning only (dense), words only (lexical).",
+    ),
+]
+PresetName = Annotated[
+    Literal["fast", "default", "best"] | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="How much is done for quality: fast, default or best. [default: default]",
+    ),
+]
+Rerank = Annotated[
+    bool | None,
+    typer.Option(
+        "--rerank/--no-rerank",
+        help="Let a model read the first passages beside the query, or leave it out."
+        " [default: as the preset]",
+    ),
+]
+Mmr = Annotated[
+    float | None,
+    typer.Option(
+        "--mmr",
+        metavar="SHARE",
+        help="Choose passages that differ: the share of relevance, 0 to 1, against novelty.",
+    ),
+]
+ExpandHow = Annotated[
+    Literal["section", "neighbours"] | None,
+    typer.Option(
+        "--expand",
+        metavar="HOW",
+        help="Show more around each passage: its section, or the passages beside it (neighbours).",
+    ),
+]
+FreshDays = Annotated[
+    float | None,
+    typer.Option(
+        "--fresh-days",
+        metavar="DAYS",
+        help="Prefer newer documents: the age, by their date, at which that counts half.",
+    ),
+]
+Explain = Annotated[
+    bool,
+    typer.Option(
+        "--explain", help="Also show each stage's ranks and times, and what was left out."
+    ),
+]
 
 
 PREVIEW = 300
