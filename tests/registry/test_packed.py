@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.engine.conftest import byte_vocabulary, tiny_config
+from tests.engine.kernels.quantized_models import quantized
 
 from lmstack.core import InputError
-from lmstack.engine import native_problem
+from lmstack.engine import Engine, EngineConfig, native_problem
+from lmstack.engine.executor import ReferenceExecutor
+from lmstack.model import Transformer
 from lmstack.registry import ModelFolder, Store, load
 from lmstack.registry import packed as kept_forms
 
@@ -15,6 +23,10 @@ CONFIG = transformers.LlamaConfig(
     vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
     num_attention_heads=2,
 )  # fmt: skip
+
+FLOATS = Transformer(tiny_config())
+MODULES = {"float32": FLOATS, "bfloat16": FLOATS, "int8": quantized(FLOATS, "int8")}
+MODULES["q4"] = quantized(FLOATS, "q4")
 
 
 @pytest.fixture
@@ -36,6 +48,40 @@ def same(one, other) -> bool:
 
 def kept(store: Store) -> list[str]:
     return sorted(path.name for path in (store.root / "packed").glob("*"))
+
+
+SETTINGS = st.tuples(
+    st.sampled_from(["tiny", "other"]),
+    st.sampled_from(["float32", "bfloat16", "int8", "q4"]),
+    st.sampled_from([6, 7, 8]),
+    st.sampled_from(["int8", "bfloat16"]),
+)
+
+
+def named(setting, folders, vocabulary) -> tuple[str, object]:
+    """The served digest of a setting, and all that its logits depend on."""
+    name, form, recipe, kv = setting
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept_forms, "_RECIPES", dict.fromkeys(("int8", "q4", "file"), recipe))
+        digest = kept_forms.served_digest(folders[name], form)
+    engine = Engine(MODULES[form], vocabulary, EngineConfig(kv_dtype=kv, num_blocks=16))
+    quantized = form in ("int8", "q4")
+    return digest + engine.numerics, (name, form, *((recipe, kv) if quantized else ()))
+
+
+@pytest.mark.skipif(bool(native_problem()), reason="no native ops")
+@settings(max_examples=200, deadline=None)
+@given(SETTINGS, SETTINGS)
+def test_the_digest_changes_with_what_changes_logits_and_only_then(one, other):
+    folders = {name: SimpleNamespace(digest=f"sha256:{name}") for name in ("tiny", "other")}
+    vocabulary = byte_vocabulary()
+    (digest, causes), (second, others) = (named(s, folders, vocabulary) for s in (one, other))
+    assert (digest == second) == (causes == others)
+
+
+def test_small_integers_on_the_reference_ops_have_a_digest_of_their_own():
+    assert ReferenceExecutor(MODULES["int8"], 4, 16).numerics == "+reference"
+    assert ReferenceExecutor(MODULES["float32"], 4, 16).numerics == ""
 
 
 def test_a_form_is_made_once(folder, store, monkeypatch):
@@ -121,7 +167,7 @@ def test_a_form_of_an_older_recipe_is_made_anew(folder, store, older):
     write_packed(path, config, weights, {k: v for k, v in stamp.items() if v is not None})
     assert same(load("tiny", store, weights="int8"), first)
     assert path.read_bytes() == whole
-    assert read_stamp(path)["recipe"] == kept_forms._RECIPE
+    assert read_stamp(path)["recipe"] == str(kept_forms._RECIPES["int8"])
 
 
 def test_the_tokenizer_of_a_model_reads_the_text_that_smooths_it(folder, store, monkeypatch):

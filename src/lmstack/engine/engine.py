@@ -45,10 +45,10 @@ class Engine:
     """Thread-safe: `submit`, `cancel`, `stats`, `close`. Callbacks run in the stepping thread.
 
     ``context_length``: tokens that one sequence may have, prompt and output together; the
-    model's window, or the KV pool where that is smaller. ``after_events`` is called once the
-    callbacks of a step are done. ``grammars`` compiles, for who wants to before `submit` has to.
-    ``clock``: seconds, monotonic. ``draft``: a smaller model with
-    the same tokens, which says what may come next.
+    model's window, or the KV pool where that is smaller. ``numerics``: see `Executor`.
+    ``after_events`` is called once the callbacks of a step are done. ``grammars`` compiles, for
+    who wants to before `submit` has to. ``clock``: seconds, monotonic. ``draft``: a smaller model
+    with the same tokens, which says what may come next.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Engine:
         self._num_tokens = min(len(vocabulary), model.vocab_size)
         executor, num_blocks = open_executor(module, config)
         self.context_length = min(model.max_positions, num_blocks * config.block_size)
-        self._dtype = executor.dtype
+        self._dtype, self.numerics = executor.dtype, executor.numerics
         self._module = module
         self._runner, self._scratch = Runner(module, executor), Scratch()
         self._blocks = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)

@@ -49,9 +49,13 @@ Int32s = npt.NDArray[np.int32]
 
 
 class Executor(Protocol):
-    """Owns the KV memory. Used by one thread. ``dtype``: of what products multiply."""
+    """Owns the KV memory. Used by one thread. ``dtype``: of what products multiply.
+    ``numerics``: what a digest has to say beside the weights, because logits depend on it; empty
+    for what is usual: keys and values as bytes beside quantized weights, as floats beside floats.
+    """
 
     dtype: str
+    numerics: str
 
     def hidden(
         self, ids: Seq[int], positions: Seq[int], spans: Seq[Span], length: int | None
@@ -96,6 +100,8 @@ class ReferenceExecutor:
         self._given_ops = ops is not None
         self._context = ForwardContext(ops) if ops else inference_context(module)
         self.dtype = str(module.dtype).removeprefix("torch.")
+        # Small integers, but activations, keys and values as floats.
+        self.numerics = "+reference" if _quantized(module) else ""
         self._pool = KVPool(module.config, num_blocks, block_size, module.dtype)
 
     def hidden(

@@ -46,8 +46,11 @@ __all__ = [
 ]
 
 
-# Another with each change of how forms are made: what an older lmstack kept is made anew.
-_RECIPE = "6"
+# Of each form, counted up when the numbers that it gives change: what an older lmstack kept is
+# made anew, and the model is served under another digest.
+_RECIPES = {"int8": 6, "q4": 6, "file": 6}
+# Of the first digests that were given out, which name no recipe.
+_FIRST_RECIPE = 6
 
 
 def asked_form(weights: str | None, dtype: str | torch.dtype | None) -> Form | None:
@@ -107,7 +110,7 @@ def _most_are_blocks(gguf: Path) -> bool:
 
 def stamp_of(folder: ModelFolder, form: str) -> dict[str, str]:
     """What a kept file of that form says that it was made from."""
-    return {"model": folder.digest, "form": form, "recipe": _RECIPE}
+    return {"model": folder.digest, "form": form, "recipe": str(_RECIPES[form])}
 
 
 def embedding_form(folder: ModelFolder) -> str | None:
@@ -119,9 +122,12 @@ def embedding_form(folder: ModelFolder) -> str | None:
 
 
 def served_digest(folder: ModelFolder, form: str, own: str | None = None) -> str:
-    """What names the weights that answer: the digest of the model, and the form that they were
-    brought to, unless they are as the files (in ``own``) have them. Floats count as float32."""
-    return folder.digest if form == (own or "float32") else f"{folder.digest}+{form}"
+    """What names the weights that answer: the digest of the model's files, the form that they
+    were brought to, and the recipe of that form. ``own``: the form that the files hold."""
+    if form == (own or "float32"):
+        return folder.digest
+    recipe = _RECIPES.get(form, _FIRST_RECIPE)
+    return f"{folder.digest}+{form}" + ("" if recipe == _FIRST_RECIPE else f".{recipe}")
 
 
 def shaped_digest(digest: str, max_tokens: int | None, dimensions: int | None) -> str:

@@ -102,7 +102,7 @@ class LocalModel:
         context = self._engine.context_length
         self.info = ModelInfo(
             loaded.name,
-            loaded.digest,
+            loaded.digest and loaded.digest + self._engine.numerics,
             context,
             self._defaults.stated(),
             parameters=loaded.parameters,

@@ -44,6 +44,7 @@ class NativeExecutor:
     """``kv``: how keys and values are held, one of `KV_FORMS`."""
 
     dtype = "int8"
+    numerics: str
 
     def __init__(
         self, module: Transformer, num_blocks: int, block_size: int, kv: str = "bfloat16"
@@ -55,6 +56,7 @@ class NativeExecutor:
                 hint=f"use a multiple of {TILE}",
             )
         self._module, self._config, self._kv = module, module.config, kv
+        self.numerics = "" if kv == "int8" else f"+kv-{kv}"
         config = module.config
         self.reload()
         self._fine_group = _fine_group(module)
