@@ -8,9 +8,11 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
+from tests.model.test_attention_memory import LENGTHS, peak_bytes, slope
 from torch.testing import assert_close
 
 from lmstack.core import InputError, UnsupportedError
@@ -90,6 +92,20 @@ def test_a_varlen_batch_gives_what_a_pooling_head_makes_of_each_document() -> No
     found = module(row, lengths=[4, 5]).logits
     for one, document in zip(found, row.split([4, 5]), strict=True):
         assert_close(one, module(document[None]).logits[0])
+
+
+@pytest.mark.parametrize("kind", ["llama", "windows", "softcap", "alibi"])
+def test_memory_of_a_training_step_grows_with_the_tokens_and_not_with_their_square(
+    kind: str,
+) -> None:
+    """Of one long document, forwards and backwards, all layers together."""
+    module = model(**DECODERS[kind] | {"max_positions": 4096})
+
+    def step(count: int) -> None:
+        row = ids(count)
+        module(row, lengths=[count], output_hidden_states=False).last_hidden_state.sum().backward()
+
+    assert slope([peak_bytes(partial(step, count)) for count in LENGTHS]) < 1.1
 
 
 def test_lengths_that_do_not_cut_the_ids_are_refused() -> None:
