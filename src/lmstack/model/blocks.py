@@ -170,7 +170,8 @@ class Mixture(nn.Module):
 
 class Block(nn.Module):
     """Each sublayer f with its residual. pre: x + f(norm(x)); post: norm(x + f(x)); post_only:
-    x + norm(f(x)); sandwich: x + post_norm(f(norm(x))); parallel: x + f(norm(x)) + g(norm(x))."""
+    x + norm(f(x)); pre_residual: norm(x) + f(norm(x)); sandwich: x + post_norm(f(norm(x)));
+    parallel: x + f(norm(x)) + g(norm(x))."""
 
     def __init__(self, config: TransformerConfig, index: int) -> None:
         super().__init__()
@@ -226,7 +227,10 @@ class Block(nn.Module):
             return ops.norm(_bounded(x + f(x)), norm)
         if self._place == "post_only":
             return _bounded(x + ops.norm(f(x), norm))
-        y = f(ops.norm(x, norm))
+        normed = ops.norm(x, norm)
+        y = f(normed)
+        if self._place == "pre_residual":
+            return _bounded(normed + y)
         return _bounded(x + (y if post_norm is None else ops.norm(y, post_norm)))
 
 

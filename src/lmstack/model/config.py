@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 Norm = Literal["rms", "rms1p", "ln", "ln_nobias"]
-NormPlace = Literal["pre", "post", "sandwich", "post_only"]
+NormPlace = Literal["pre", "post", "sandwich", "post_only", "pre_residual"]
 Positions = Literal["none", "learned", "sinusoidal", "sinusoidal_halves"]
 Bias = Literal["none", "alibi", "t5", "deberta"]
 QkNorm = Literal["none", "head", "full"]
@@ -86,7 +86,8 @@ class TransformerConfig(Config):
     **Norms.** ``norm``: ``rms`` (weight only), ``rms1p`` (its weight counts from 1, in float32),
     ``ln`` (weight and bias), ``ln_nobias``. ``norm_place``: ``pre`` norms the input of each
     sublayer, ``post`` the sum of sublayer and residual, ``post_only`` the output of the sublayer
-    before it is added, ``sandwich`` input and output. All but ``post`` norm once more after the
+    before it is added, ``sandwich`` input and output, ``pre_residual`` the input of the sublayer
+    and of the residual. All but ``post`` norm once more after the
     last block. ``first_norm``: False leaves out that before the first layer's attention.
 
     **Input.** The table has ``embedding_size`` columns (None: hidden_size; else a projection
@@ -99,13 +100,15 @@ class TransformerConfig(Config):
     ``bias`` is added to scores: ``alibi`` (slopes up to 2^-``alibi_max``), ``t5`` and
     ``deberta`` (``bias_buckets``, ``bias_max_distance``; deberta's ``bias_parts``, projected
     with the keys and queries of the content where ``bias_shared``, and ``bias_norm``).
-    ``attention_scale`` None is head_dim^-0.5. ``qk_norm`` norms queries and keys, each ``head``
+    ``attention_scale`` None is head_dim^-0.5; ``scale_by_layer`` divides that of layer i, counted
+    from 0, by i + 1. ``qk_norm`` norms queries and keys, each ``head``
     or the ``full`` width; ``qkv_clip`` bounds them.
 
     **MLP.** ``plain`` is down(act(up(x))), ``glu`` down(act(gate(x)) * up(x)); with
     ``num_experts`` a mixture of ``experts_per_token`` of them. ``parallel``: attention and MLP
     both read the block's input. ``num_blocks``: fewer distinct blocks than layers, each serving
-    equally many neighbours.
+    equally many neighbours; with ``blocks_per_group`` it is groups of so many blocks that do, one
+    block after the other.
 
     **Output.** ``head``: ``lm`` gives logits over the vocabulary (through the embedding table
     when ``tie_embeddings``), ``token`` and ``sequence`` ``num_labels`` scores for each token or
@@ -149,6 +152,7 @@ class TransformerConfig(Config):
     alibi_max: float = 8.0
     attention_scale: float | None = None
     attention_softcap: float | None = None
+    scale_by_layer: bool = False
     qk_norm: QkNorm = "none"
     qkv_clip: float | None = None
     qkv_bias: bool = False
@@ -160,6 +164,7 @@ class TransformerConfig(Config):
     experts_per_token: int = 2
     parallel: bool = False
     num_blocks: int | None = None
+    blocks_per_group: int = 1
     head: Head = "lm"
     tie_embeddings: bool = False
     head_bias: bool = False
@@ -268,6 +273,13 @@ class TransformerConfig(Config):
             raise InputError("parallel blocks without their first norm", param="first_norm")
         if self.num_blocks is not None:
             check_whole("num_blocks", self.num_blocks, 1, self.num_layers)
+        check_whole("blocks_per_group", self.blocks_per_group, 1, self.num_blocks or 1)
+        for name in ("num_blocks", "num_layers"):
+            if (getattr(self, name) or 0) % self.blocks_per_group:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}, not whole groups of {self.blocks_per_group}",
+                    param=name,
+                )
         if self.num_experts:
             check_whole("experts_per_token", self.experts_per_token, 1, self.num_experts)
         if self.encoder is not None and self.encoder.encoder is not None:
@@ -333,7 +345,17 @@ class TransformerConfig(Config):
             LayerSpec(self.causal, scale, kind.rope, kind.window, self.attention_softcap)
             for kind in self.kinds
         ]
-        return tuple(kinds[i] for i in self.pattern or (0,) * self.num_layers)
+        found = [kinds[i] for i in self.pattern or (0,) * self.num_layers]
+        if self.scale_by_layer:
+            found = [dataclasses.replace(s, scale=scale / (i + 1)) for i, s in enumerate(found)]
+        return tuple(found)
+
+    def block_of(self, layer: int) -> int:
+        """The number of the block that serves ``layer``: its own, unless blocks are shared."""
+        count, inner = self.num_blocks or self.num_layers, self.blocks_per_group
+        round_, place = divmod(layer, inner)
+        group = round_ * (count // inner) // (self.num_layers // inner)
+        return group * inner + place
 
     def layer(self, index: int) -> LayerSpec:
         """The facts of layer ``index``."""

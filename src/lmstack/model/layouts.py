@@ -10,6 +10,7 @@ A table maps the path of a module of ours to where its tensors are in a file. Bo
 - ``Part("...c_attn", TRANSPOSED)``: a name with a `Layout`, which says how the numbers lie.
 - ``"head_bias.bias": Part("final_logits_bias", ROW_VECTOR)``: a key that names the parameter
   itself gives whole names of theirs, to which nothing is added.
+- ``"blocks.3.mlp.up": ...``: the names of one block, before those of all.
 - ``{e}`` in a name: one tensor for each expert.
 - ``Part(..., default=0.0)``: the file may leave the tensor out.
 - ``Part(..., copies=("cls.predictions.bias",))``: written under these names as well, because the
@@ -188,10 +189,11 @@ def _named(key: str, table: Table) -> list[tuple[str, Part]]:
     layer = re.search(r"\.(\d+)\.", key)
     number = "" if layer is None else layer.group(1)
     template = key if layer is None else key.replace(layer.group(), ".{i}.", 1)
-    entry, suffix = table.get(template), ""
+    # A block may have names of its own, and a parameter other names than its module.
+    entry, suffix = table.get(key) or table.get(template), ""
     if entry is None:
         template, _, kind = template.rpartition(".")
-        entry, suffix = table[template], f".{kind}"
+        entry, suffix = table.get(key.rpartition(".")[0]) or table[template], f".{kind}"
     parts = entry if isinstance(entry, tuple) else (entry,)
     return [_fill(Part(p) if isinstance(p, str) else p, number, suffix) for p in parts]
 

@@ -76,8 +76,7 @@ class Transformer(nn.Module):
         self._make_input(config)
         count = config.num_layers if config.num_blocks is None else config.num_blocks
         self.blocks = nn.ModuleList(Block(config, i) for i in range(count))
-        # Layer i is block i, or one of fewer that serve equally many layers each.
-        self._block_of = [i * count // config.num_layers for i in range(config.num_layers)]
+        self._block_of = [config.block_of(layer) for layer in range(config.num_layers)]
         self.final_norm = make_norm(config) if config.final_norm else None
         self._make_head(config)
         self.encoder: Transformer | None = None

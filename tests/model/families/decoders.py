@@ -324,6 +324,7 @@ GPT2 = Case(
     | {
         "narrow": {"n_inner": 40},
         "unscaled": {"scale_attn_weights": False},
+        "by layer": {"scale_attn_by_inverse_layer_idx": True},
         "relu": {"activation_function": "relu"},
     },
     traps={
@@ -333,6 +334,7 @@ GPT2 = Case(
         "gelu by tanh": setting(activation="gelu"),
         "biases": setting(qkv_bias=False),
         "scores not scaled": setting("unscaled", attention_scale=None),
+        "scores divided by the layer": setting("by layer", scale_by_layer=False),
     },
     edit=louder("mlp.c_proj.weight", 3.0),
 )
@@ -359,11 +361,16 @@ BLOOM = Case(
     "BLOOM",
     "BloomForCausalLM",
     _BASE,
-    variants=_UNTIED | {"six heads": {"num_attention_heads": 6}},
+    variants=_UNTIED
+    | {
+        "six heads": {"num_attention_heads": 6},
+        "residuals after norms": {"apply_residual_connection_post_layernorm": True},
+    },
     traps=_BY_HEAD
     | {
         "ALiBi": setting(bias="none"),
         "slopes of six heads": setting("six heads", alibi_max=4.0),
+        "residuals of normed inputs": setting("residuals after norms", norm_place="pre"),
         "norm of the embeddings": setting(embedding_norm=False),
     },
     given_positions=False,

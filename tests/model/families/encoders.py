@@ -164,12 +164,15 @@ ALBERT = Case(
         "two groups": {"num_hidden_groups": 2},
         "five layers in two groups": {"num_hidden_layers": 5, "num_hidden_groups": 2},
         "a block a layer": {"num_hidden_groups": 3},
+        "two blocks a group": {"inner_group_num": 2},
+        "two groups of two": {"inner_group_num": 2, "num_hidden_groups": 2},
         "one width": {"embedding_size": 48},
         **_UNTIED,
     },
     traps=_MASKED
     | {
         "groups of layers": setting("two groups", num_blocks=1),
+        "blocks of a group in turn": setting("two groups of two", blocks_per_group=1),
         "gelu by tanh": setting(activation="gelu", transform="gelu"),
         "segments": setting(token_types=0),
     },

@@ -79,7 +79,6 @@ def test_alibi_bias_max_is_heeded(monkeypatch):
 @pytest.mark.parametrize(
     ("case", "changes", "message"),
     [
-        (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         (GPT2, {"add_cross_attention": True}, "add_cross_attention"),
         (MPT, {"attn_config": {"qk_ln": True}}, "qk_ln"),
         (MPT, {"attn_config": {"alibi": False}}, "alibi"),

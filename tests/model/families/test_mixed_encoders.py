@@ -201,7 +201,6 @@ def test_segments_are_passed_over_by_models_without_them():
         (BERT, {"is_decoder": True}, "is_decoder"),
         (BERT, {"position_embedding_type": "relative_key"}, "relative_key"),
         (BERT, {"hidden_act": "mish"}, "mish"),
-        (ALBERT, {"inner_group_num": 2}, "groups"),
         (MPNET, {"relative_attention_num_buckets": 16}, "16 buckets"),
         (DEBERTA, {"conv_kernel_size": 3}, "convolution"),
         (DEBERTA, {"embedding_size": 24}, "embedding_size"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lmstack.core import UnsupportedError
 from lmstack.model.families.encoders import (
     OLD_NORMS,
     both,
@@ -17,7 +16,7 @@ from lmstack.model.families.encoders import (
 )
 from lmstack.model.families.family import Family, read_activation
 from lmstack.model.fields import Fields
-from lmstack.model.layouts import Table
+from lmstack.model.layouts import Entry, Table
 
 __all__ = ["ALBERT_FAMILIES"]
 
@@ -40,15 +39,16 @@ _TENSORS: Table = {
 
 
 def _read(fields: Fields) -> dict[str, Any]:
-    if fields.count("inner_group_num", 1) != 1:
-        raise UnsupportedError(f"{fields.source}: layer groups of more than one block")
-    activation = read_activation(fields, "gelu_new")
+    activation, inner = read_activation(fields, "gelu_new"), fields.count("inner_group_num", 1)
+    layers = fields.count("num_hidden_layers", 12)
     return (
         post_norm_encoder(fields, activation)
         | {
             "token_types": fields.count("type_vocab_size", 2),
             "embedding_size": fields.count("embedding_size", 128),
-            "num_blocks": fields.count("num_hidden_groups", 1),
+            "num_layers": layers * inner,
+            "num_blocks": fields.count("num_hidden_groups", 1) * inner,
+            "blocks_per_group": inner,
         }
         | head_fields(fields, lm=activation, pool="tanh", sequence="tanh")
     )
@@ -58,8 +58,9 @@ def _write(config: Mapping[str, Any]) -> dict[str, Any]:
     return write_encoder(config) | {
         "type_vocab_size": config["token_types"],
         "embedding_size": config["embedding_size"],
-        "num_hidden_groups": config["num_blocks"],
-        "inner_group_num": 1,
+        "num_hidden_layers": config["num_layers"] // config["blocks_per_group"],
+        "num_hidden_groups": config["num_blocks"] // config["blocks_per_group"],
+        "inner_group_num": config["blocks_per_group"],
     }
 
 
@@ -74,12 +75,34 @@ _HEADS: dict[str, Table] = {
 }
 _BIAS = ("predictions.bias", "predictions.decoder.bias")
 
+
+def _tensors(config: Mapping[str, Any]) -> Table:
+    table, inner = encoder_table(_TENSORS, _HEADS, _BIAS)(config), config["blocks_per_group"]
+    if inner == 1:
+        return table
+    return {**table, **_grouped(config["num_blocks"], inner)}
+
+
+def _grouped(num_blocks: int, inner: int) -> dict[str, Entry]:
+    """The names of blocks that are several in a group."""
+    found: dict[str, Entry] = {}
+    for block in range(num_blocks):
+        group, place = divmod(block, inner)
+        here = f"albert.encoder.albert_layer_groups.{group}.albert_layers.{place}."
+        for key, entry in _TENSORS.items():
+            names = entry if isinstance(entry, tuple) else (entry,)
+            moved = tuple(str(name).replace(_LAYER, here) for name in names)
+            if "{i}" in key:
+                found[key.replace("{i}", str(block))] = moved if len(moved) > 1 else moved[0]
+    return found
+
+
 ALBERT_FAMILIES = (
     Family(
         model_type="albert",
         heads=encoder_heads("Albert", "pool") | {"AlbertForPreTraining": {"head": "lm"}},
         prefix="albert.",
-        tensors=encoder_table(_TENSORS, _HEADS, _BIAS),
+        tensors=_tensors,
         ignored=(
             "embeddings.position_ids",
             *_BIAS,

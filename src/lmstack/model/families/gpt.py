@@ -1,7 +1,7 @@
 """Decoders with LayerNorm and a plain MLP: GPT-2, GPT-NeoX (Pythia), BLOOM, MPT.
 
 What sets them apart is where positions enter: a table, partial rotation, ALiBi. Not covered:
-GPT-2 with cross-attention or scores divided by the layer, BLOOM with residuals after the norm.
+GPT-2 with cross-attention.
 """
 
 from __future__ import annotations
@@ -106,11 +106,7 @@ def _body(width: int, heads: int, eps: float) -> dict[str, Any]:
 
 
 def _read_gpt2(fields: Fields) -> dict[str, Any]:
-    refuse(
-        fields,
-        scale_attn_by_inverse_layer_idx=False,
-        add_cross_attention=False,
-    )
+    refuse(fields, add_cross_attention=False)
     width = any_count(fields, "n_embd", "hidden_size")
     heads = any_count(fields, "n_head", "num_attention_heads")
     scaled = fields.flag("scale_attn_weights", True)
@@ -124,6 +120,7 @@ def _read_gpt2(fields: Fields) -> dict[str, Any]:
         "positions": "learned",
         "activation": read_activation(fields, "gelu_new", "activation_function"),
         "attention_scale": None if scaled else 1.0,
+        "scale_by_layer": fields.flag("scale_attn_by_inverse_layer_idx", False),
         "tie_embeddings": fields.flag("tie_word_embeddings", True),
     }
 
@@ -139,6 +136,7 @@ def _write_gpt2(config: Mapping[str, Any]) -> dict[str, Any]:
         "layer_norm_epsilon": config["norm_eps"],
         "activation_function": ACTIVATION_NAMES[config["activation"]],
         "scale_attn_weights": config["attention_scale"] is None,
+        "scale_attn_by_inverse_layer_idx": config["scale_by_layer"],
         "tie_word_embeddings": config["tie_embeddings"],
     }
 
@@ -184,7 +182,7 @@ def _write_neox(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_bloom(fields: Fields) -> dict[str, Any]:
-    refuse(fields, apply_residual_connection_post_layernorm=False)
+    after = fields.flag("apply_residual_connection_post_layernorm", False)
     width = any_count(fields, "hidden_size", "n_embed")
     heads = any_count(fields, "n_head", "num_attention_heads")
     return _body(width, heads, fields.number("layer_norm_epsilon", 1e-5)) | {
@@ -194,6 +192,7 @@ def _read_bloom(fields: Fields) -> dict[str, Any]:
         # A bound on nothing but what the model was trained at: ALiBi has no table.
         "max_positions": fields.count("seq_length", 2048),
         "embedding_norm": True,
+        "norm_place": "pre_residual" if after else "pre",
         "bias": "alibi",
         "activation": "gelu_tanh",
         "tie_embeddings": fields.flag("tie_word_embeddings", True),
@@ -207,6 +206,7 @@ def _write_bloom(config: Mapping[str, Any]) -> dict[str, Any]:
         "n_layer": config["num_layers"],
         "n_head": config["num_heads"],
         "seq_length": config["max_positions"],
+        "apply_residual_connection_post_layernorm": config["norm_place"] == "pre_residual",
         "layer_norm_epsilon": config["norm_eps"],
         "tie_word_embeddings": config["tie_embeddings"],
     }
