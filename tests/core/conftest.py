@@ -29,14 +29,15 @@ ANTHROPIC_FIELDS = {
 
 
 class Server:
-    """Both APIs. ``reply`` makes the events or the error; ``bodies`` is what arrived;
-    ``streaming`` counts answers that are being sent."""
+    """Both APIs. ``reply`` makes the events or the error (``plan`` is for its use); ``bodies`` is
+    what arrived; ``streaming`` counts answers that are being sent."""
 
     key = KEY
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.reply: Callable[[], Response | list[Any]] = list
+        self.plan = ""
         self.streaming = 0
         self.closed = threading.Event()
         routes = [

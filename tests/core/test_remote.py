@@ -364,6 +364,25 @@ async def test_anthropic_says_what_it_lacks(server: Any, request_: Request) -> N
 # Errors.
 
 
+@both
+async def test_a_model_that_takes_no_temperature_of_0_is_asked_without_one_from_then_on(
+    server: Any, provider: str
+) -> None:
+    def reply() -> Any:
+        if "temperature" in server.bodies[-1]:
+            said = "Unsupported value: 'temperature' does not support 0 with this model."
+            return JSONResponse({"error": {"type": "invalid_request_error", "message": said}}, 400)
+        return HELLO if provider == "openai" else BONJOUR
+
+    server.reply, model = reply, model_of(server, provider)
+    for _ in range(2):
+        assert (await complete(model, asked(temperature=0))).text in ("Hello", "Bonjour")
+    assert ["temperature" in body for body in server.bodies] == [True, False, False]
+    with pytest.raises(InputError, match="temperature"):
+        await complete(model, asked(temperature=0.5))
+    assert len(server.bodies) == 4
+
+
 def refusal(status: int, kind: str, message: str, **headers: str) -> Response:
     error = {"type": kind, "code": kind, "message": message, "param": "messages"}
     return JSONResponse({"type": "error", "error": error}, status, headers=headers)

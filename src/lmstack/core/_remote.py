@@ -101,7 +101,7 @@ class RemoteModel(ABC):
         piece of an answer. ``max_retries``: tries again before the first event, by the SDK."""
         self.info = ModelInfo(name, None, context_length)
         self.base_url = base_url or self.default_url
-        self._timeout_s, self._max_retries = timeout_s, max_retries
+        self._timeout_s, self._max_retries, self._refuses_greedy = timeout_s, max_retries, False
         self._make_client = getattr(require(self.sdk, "remote"), self.client)
         self.__key = os.environ.get(self.key_variable, "")
         if not self.__key:
@@ -118,7 +118,10 @@ class RemoteModel(ABC):
         raise InputError(f"{self!r} cannot be pickled or copied: it holds a key")
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
-        body = self._body(request)
+        # Some models that reason refuse the temperature 0: they are asked without one from then on.
+        drawn = dataclasses.replace(request, sampling=request.sampling.replace(temperature=1.0))
+        greedy = request.sampling.temperature == 0 and not self._refuses_greedy
+        body = self._body(request if greedy or request.sampling.temperature else drawn)
         loop = asyncio.get_running_loop()
         start, first = loop.time(), None
         answer = self.answer(self.info.name, request.sampling.n)
@@ -131,7 +134,13 @@ class RemoteModel(ABC):
         async with client:
             events = None
             try:
-                events = await self._sent(self._open(client, body))
+                try:
+                    events = await self._sent(self._open(client, body))
+                except InputError as error:
+                    if not greedy or error.param != "temperature":
+                        raise
+                    self._refuses_greedy, body = True, self._body(drawn)
+                    events = await self._sent(self._open(client, body))
                 iterator = aiter(events)
                 while (event := await self._sent(anext(iterator, None))) is not None:
                     for delta in answer.understood(event):
@@ -216,11 +225,8 @@ def _mapped(error: Exception, model: RemoteModel, *, secret: str) -> LmstackErro
     if status in (400, 413, 422) or "invalid_request_error" in kinds:
         too_long = "context_length_exceeded" in kinds or "too long" in said
         kind = ContextLengthError if too_long else InputError
-        param = body.get("param")
-        return kind(
-            f"{name} refused the request: {shown(said, 300)}",
-            param=param if isinstance(param, str) else None,
-        )
+        param = body.get("param") or ("temperature" if "temperature" in said else None)
+        return kind(f"{name} refused the request: {shown(said, 300)}", param=param and str(param))
     what = f"status {status}" if status else type(error).__name__
     return RemoteError(
         f"{model.base_url} failed ({what}): {shown(said, 200)}",
@@ -230,9 +236,8 @@ def _mapped(error: Exception, model: RemoteModel, *, secret: str) -> LmstackErro
 
 def _retry_after(error: Exception) -> float:
     """Seconds from the Retry-After header; 1 without one. A date there is not read."""
-    response = getattr(error, "response", None)
     try:
-        wait = float(cast(Any, response).headers["retry-after"])
+        wait = float(cast(Any, error).response.headers["retry-after"])
     except (AttributeError, KeyError, ValueError):
         return 1.0
     return wait if 0 <= wait < math.inf else 1.0

@@ -2,8 +2,8 @@
 
 A remote model is made by hand and never a default. Making one opens no connection; the key comes
 from the environment alone and is never shown. What a provider cannot do is an `UnsupportedError`
-that names the field, not a parameter dropped in silence. Covers chat; not raw prompts, tools or
-embeddings.
+that names the field, not a parameter dropped in silence; only a temperature of 0 is left out for a
+model that refuses it. Covers chat; not raw prompts, tools or embeddings.
 
 A stream opens its own connection and closes it: a pool kept between streams would belong to the
 event loop that opened it, and `complete_sync` starts a new loop at each call.

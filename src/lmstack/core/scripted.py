@@ -55,8 +55,7 @@ class ScriptedModel:
         limit = request.sampling.max_tokens
         kept = words if limit is None else words[:limit]
         loop = asyncio.get_running_loop()
-        start = loop.time()
-        first = start
+        start = first = loop.time()
         self.open_streams += 1
         try:
             for index in range(request.sampling.n):
@@ -66,8 +65,7 @@ class ScriptedModel:
                     if first == start:
                         first = loop.time()
                     yield Delta(word, index, self._logprobs(request, word))
-                cut = len(kept) < len(words)
-                yield Delta("", index, finish_reason="length" if cut else "stop")
+                yield Delta("", index, finish_reason="length" if kept != words else "stop")
             prompt = request.prompt
             asked = (
                 sum(len(m.content.split()) for m in request.messages)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ConflictFound,
         OutcomeKnown,
         PassagesFound,
+        ReadingProgress,
         SentenceChecked,
         TextDelta,
     )
@@ -95,6 +96,7 @@ __all__ = [
     "Plan",
     "Problem",
     "Progress",
+    "ReadingProgress",
     "RemoteEmbedder",
     "RetrievalConfig",
     "Retrieved",
@@ -135,6 +137,7 @@ _HOMES = {
             "ConflictFound",
             "OutcomeKnown",
             "PassagesFound",
+            "ReadingProgress",
             "SentenceChecked",
             "TextDelta",
         ),

@@ -282,6 +282,16 @@ class ChatBody(SamplingBody):
         ]
         | None
     ) = None
+    task: (
+        Annotated[
+            Literal["answer", "summarize", "compare", "list", "draft"],
+            Field(
+                description="Extension, of a folder's model: what is to be written. All but an"
+                " answer are written from whole documents or many passages."
+            ),
+        ]
+        | None
+    ) = None
     safety_identifier: Hint = None
     prompt_cache_key: Hint = None
     parallel_tool_calls: (

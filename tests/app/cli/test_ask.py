@@ -58,6 +58,9 @@ def test_json_has_exactly_the_promised_fields(run: Run, docs: Path, model: Scrip
     assert set(answer) == {
         "answer",
         "outcome",
+        "task",
+        "unread",
+        "unsupported",
         "confidence",
         "supported",
         "citations",
@@ -157,7 +160,9 @@ def test_what_is_closest_is_shown_as_such_with_why_and_is_no_error(
     assert lines[0] == "Closest in your documents, and it may not answer"
     assert any(line.startswith(f"[1] {os.path.join('docs', 'ports.txt')}:1") for line in lines)
     assert any(line.startswith(f"[2] {os.path.join('docs', 'letters.md')}:3") for line in lines)
-    assert any("less than" in line for line in lines)
+    (reason,) = [n for n, line in enumerate(lines) if "less than" in line]
+    assert lines[reason - 1] == lines[reason + 1] == ""
+    assert lines[reason + 2].startswith("[1] ")
     answer = run(*asked, "--json").json
     assert answer["outcome"] == "closest"
     assert 0.1 < answer["confidence"] < 0.2

@@ -87,7 +87,9 @@ def ask(request: pytest.FixtureRequest) -> Way:
 @pytest.fixture
 def by_command(run: Run, docs: Path, model: ScriptedModel, embedder: HashEmbedder) -> Way:
     def ask(wishes: AnswerWishes) -> tuple[str, str]:
-        options = [f"--{value}" for value in wishes.given.values()]
+        named = {**wishes.given}
+        options = ["--task", named.pop("task")] if "task" in named else []
+        options += [f"--{value}" for value in named.values()]
         told = run("ask", QUESTION, "--docs", "docs", "--json", "--no-server", *options).json
         return told["answer"], told["outcome"]
 
@@ -160,6 +162,26 @@ def test_answers_are_written_or_quoted_as_is_wanted(
     assert outcome in ("answer", "")
 
 
+def test_a_task_is_written_from_whole_documents_wherever_one_asks(
+    ask: Way, sure: Callable[[float], None], model: ScriptedModel
+) -> None:
+    sure(HOPELESS)  # Of no passage it is certain that it answers, and a summary needs none.
+    text, outcome = ask(AnswerWishes(task="summarize"))
+    assert text.startswith(f"{WRITTEN} [1]")
+    assert outcome in ("answer", "")
+    assert "Write the summary" in model.requests[-1].messages[0].content
+
+
+def test_a_file_that_is_named_is_read_whole(
+    run: Run, docs: Path, model: ScriptedModel, embedder: HashEmbedder
+) -> None:
+    asked = ("ask", "Write me a summary", "--docs", "docs", "--no-server", "--task", "summarize")
+    assert run(*asked, "--document", "docs/letters.md").code == 0
+    said = model.requests[-1].messages[1].content
+    assert "Letters are kept" in said
+    assert {path for path in ("letters.md", "ports.txt") if path in said} == {"letters.md"}
+
+
 @pytest.mark.parametrize(
     ("log_odds", "unsure", "outcome"),
     [
@@ -218,7 +240,7 @@ def test_a_wish_that_is_not_known_is_named_with_those_that_are() -> None:
     assert caught.value.hint == "choose one of quote, write"
 
 
-@pytest.mark.parametrize("field", ["answers", "unsure"])
+@pytest.mark.parametrize("field", ["answers", "unsure", "task"])
 def test_the_page_refuses_a_wish_that_is_not_known(client: TestClient, field: str) -> None:
     answer = client.post("/api/ask", json={"question": QUESTION, field: "sing"})
     assert answer.status_code == 400

@@ -246,12 +246,14 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
 
     def reply() -> list[Any]:
         sent = [Message(m["role"], m["content"]) for m in server.bodies[-1]["messages"]]
-        pieces = re.findall(r"\S+\s*", strong(sent))
+        said = server.plan if "response_format" in server.bodies[-1] else strong(sent)
+        pieces = re.findall(r"\S+\s*", said)
         events = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
         end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
         usage = {"prompt_tokens": 9, "completion_tokens": len(pieces), "total_tokens": 99}
         return [*events, end, {"choices": [], "usage": usage}]
 
+    server.plan = json.dumps({"task": "answer", "documents": []})
     server.reply = reply
     yield server
     server.server.should_exit = True
@@ -271,9 +273,33 @@ def test_a_remote_model_writes_without_being_told_to(
     told = ran.json
     assert_checked(told["answer"], told["citations"])
     assert told["model"] == {"name": "gpt-x", "digest": None}
-    assert told["usage"]["prompt_tokens"] == 9
-    [body] = provider.bodies
+    assert told["usage"]["prompt_tokens"] == 2 * 9  # It is asked first what the question is.
+    planned, body = provider.bodies
+    assert "response_format" not in body
+    assert "summarize" in json.dumps(planned["response_format"])
     assert (body["model"], body["stream"]) == ("gpt-x", True)
     quoted = run("ask", QUESTION, "--docs", "docs", "--model", "openai:gpt-x", "--quote")
     assert KEPT in quoted.out
-    assert len(provider.bodies) == 1
+    assert len(provider.bodies) == 2
+
+
+def test_a_remote_model_that_sees_a_comparison_reads_both_documents_whole(
+    run: Run,
+    docs: Path,
+    embedder: HashEmbedder,
+    provider: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retrieval, "_is_here", lambda name: False)
+    provider.plan = json.dumps({"task": "compare", "documents": [1, 2]})
+    asked = "How do contracts differ from renewals?"
+    told = run("ask", asked, "--docs", "docs", "--model", "openai:gpt-x", "--json").json
+    assert (told["task"], told["outcome"], told["unread"]) == ("compare", "answer", 0)
+    assert_checked(told["answer"], told["citations"])
+    assert {citation["path"] for citation in told["citations"]} == {
+        *("docs/contracts.md", "docs/renewals.md"),
+    }
+    assert len(provider.bodies) == 2
+    shown = provider.bodies[-1]["messages"][-1]["content"]
+    assert "docs/contracts.md: " in shown
+    assert "docs/renewals.md: " in shown

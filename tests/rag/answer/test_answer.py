@@ -269,7 +269,8 @@ async def test_json_of_an_answer_is_the_contract(make_answerer):
     answer = await make_answerer().answer(QUESTION)
     found = json.loads(json.dumps(answer.to_json()))
     assert list(found) == [
-        *("answer", "outcome", "confidence", "supported", "citations", "conflicts"),
+        *("answer", "outcome", "task", "unread", "unsupported"),
+        *("confidence", "supported", "citations", "conflicts"),
         *("model", "usage", "timings"),
     ]
     assert list(found["citations"][0]) == [

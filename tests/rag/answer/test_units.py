@@ -170,7 +170,10 @@ def test_records_are_units_line_by_line(text):
 
 @pytest.mark.parametrize(
     "text",
-    [WRAPPED, WRAPPED.replace("\n", " "), "The port is 8000\nunless you say so.\n", "One line.\n"],
+    [
+        *(WRAPPED, WRAPPED.replace("\n", " "), "The port is 8000\nunless you say so.\n"),
+        *("One line.\n", "The port is 8000.\nIt can be changed.\n", "“A is.”\n“B is!”\n“C?”\n"),
+    ],
 )
 def test_running_text_is_cut_into_sentences_and_not_into_lines(text):
     assert set(_kinds(text)) == {"sentence"}
@@ -181,6 +184,11 @@ def test_records_are_shown_a_line_each_and_one_alone_without_a_mark():
     units = read_units(text)
     assert shown(text, units) == "- Anna Berg\n- Mill Lane 4\n- Oslo"
     assert shown(text, units[:1]) == "Anna Berg"
+
+
+def test_a_paragraph_with_a_sentence_on_each_line_is_shown_as_a_paragraph():
+    text = "The port is 8000.\nIt can be changed.\nAsk Anna.\n"
+    assert shown(text, read_units(text)) == "The port is 8000. It can be changed. Ask Anna."
 
 
 def test_an_empty_line_parts_two_records():

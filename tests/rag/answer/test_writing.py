@@ -330,3 +330,39 @@ async def test_an_empty_question_is_refused_before_the_model_is_asked(make_write
     with pytest.raises(InputError, match="empty"):
         await make_writer(model).answer("\n")
     assert not model.requests
+
+
+LIT = "The lighthouse at Skerryvore was lit in 1844"
+
+
+@pytest.mark.parametrize(
+    ("joined", "right"),
+    [
+        (f"{LIT}, and the tower is 48 metres tall.", True),
+        (f"{LIT} and its light is seen at eighteen nautical miles.", True),
+        (f"{LIT}, and the tower is 47 metres tall.", False),
+        (f"{LIT} and the tower is not 48 metres tall.", False),
+        # The number of another sentence.
+        ("The lighthouse at Skerryvore was lit in 48.", False),
+        (f"{LIT} and cows fly to Mars.", False),
+    ],
+)
+async def test_a_sentence_may_join_what_two_sentences_of_a_passage_say(
+    make_writer, assert_valid, joined, right
+):
+    model = ScriptedModel([lambda request: f"{joined[:-1]} [{_numbered(request, 'Skerryvore')}]."])
+    answer = await make_writer(model, min_support=0.6).answer("When was Skerryvore lit?")
+    assert (joined[:-1] in answer.answer) == right
+    if right:
+        assert len(answer.citations) == 2
+        assert answer.sentences[0].citations == (1, 2)
+    assert_valid(answer)
+
+
+async def test_lines_and_paragraphs_of_what_is_written_stay(make_writer):
+    def reply(request: Request) -> str:
+        number = _numbered(request, "sixty")
+        return f"{TRUE[:-1]} [{number}].\n\nMore are answered with status 429 [{number}]."
+
+    answer = await make_writer(ScriptedModel([reply])).answer(QUESTION)
+    assert answer.answer == f"{TRUE} [1]\n\nMore are answered with status 429. [2]"

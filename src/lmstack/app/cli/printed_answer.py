@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lmstack.app.cli.output import Output
-from lmstack.app.formats import columns, printable, seconds
+from lmstack.app.cli.output import Output, Progress
+from lmstack.app.formats import columns, count, printable, seconds
 from lmstack.core import EngineError, Request
 
 if TYPE_CHECKING:
@@ -76,9 +77,15 @@ class PrintedAnswer:
         self._outcome = "answer"
         self._first_word_s: float | None = None
         self.begun = False
+        self._reading = ExitStack()
+        self._bar: Progress | None = None
 
     def see(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "reading":
+            self._read(event["done"], event["total"])
+            return
         if self._first_word_s is None and event["event"] != "outcome":
+            self._reading.close()
             self._first_word_s = self._out.elapsed
         if event["event"] == "done":
             self._done = event
@@ -90,6 +97,13 @@ class PrintedAnswer:
                 self.begun = True
             self._text.push(event["text"])
 
+    def _read(self, done: int, total: int) -> None:
+        """How far the model is, until the first word shows it."""
+        if self._first_word_s is None:
+            if self._bar is None:
+                self._bar = self._reading.enter_context(self._out.progress("Reading", "passages"))
+            self._bar.update(done, total)
+
     def end(self, *, served: bool = False, explanation: Explanation | None = None) -> None:
         """Print what follows the text. ``served``: a running `lmstack up` answered."""
         done, out = self._done, self._out
@@ -100,6 +114,7 @@ class PrintedAnswer:
             out.result({**done["answer"], "waited": self._waited(), **extra})
             return
         self._text.close()
+        self._print_limits(done["answer"])
         self._print_sources(done)
         if explanation is not None:
             explanation.print(out)
@@ -111,12 +126,26 @@ class PrintedAnswer:
         first_word_s = self._out.elapsed if self._first_word_s is None else self._first_word_s
         return {"first_word_s": first_word_s, "indexing_s": self._out.spent.get("indexing", 0.0)}
 
+    def _print_limits(self, answer: Mapping[str, Any]) -> None:
+        """What the text does not cover, and what of it no document bears out."""
+        limits = {
+            "not read: there are too many passages (narrow them with --document)": "unread",
+            "without a number: no passage bears them out": "unsupported",
+        }
+        for what, name in limits.items():
+            if answer[name]:
+                unit = "passages" if name == "unread" else "sentences"
+                self._out.line()
+                self._out.line(f"  {self._out.style(f'{count(answer[name], unit)} {what}', 'dim')}")
+
     def _print_sources(self, done: Mapping[str, Any]) -> None:
         """Citations, and why there is no answer if there is none."""
         out = self._out
         out.line()
         if done["reason"]:
             out.line(f"  {out.style(printable(done['reason'], one_line=True), 'dim')}")
+            if done["sources"]:
+                out.line()
         out.lines(
             source_lines([(number, place, quote) for number, place, quote in done["sources"]])
         )

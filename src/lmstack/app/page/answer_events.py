@@ -20,6 +20,7 @@ from lmstack.rag import (
     Hit,
     OutcomeKnown,
     PassagesFound,
+    ReadingProgress,
     SentenceChecked,
     TextDelta,
 )
@@ -57,6 +58,8 @@ class AnswerEvents:
                 yield "sentence", checked
             case ConflictFound(conflict=conflict):
                 yield "conflict", self._conflict(conflict)
+            case ReadingProgress(done=done, total=total, unread=unread):
+                yield "reading", {"done": done, "total": total, "unread": unread}
             case OutcomeKnown(outcome=outcome):
                 yield "outcome", {"outcome": outcome}
             case AnswerDone(answer=answer):

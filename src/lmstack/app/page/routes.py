@@ -140,6 +140,7 @@ class Ask(Body):
     where: dict[str, Any] | None = None
     answers: Literal["quote", "write"] | None = None
     unsure: Literal["closest", "strict"] | None = None
+    task: Literal["answer", "summarize", "compare", "list", "draft"] | None = None
 
 
 class Judged(Body):
@@ -284,7 +285,7 @@ class _Routes:
                 client=caller.client,
                 request_id=caller.request_id,
                 where=where,
-                wishes=AnswerWishes(asked.answers, asked.unsure),
+                wishes=AnswerWishes(asked.answers, asked.unsure, asked.task),
             ),
             stopping=serving_of(request).stopping,
             failed=failed,

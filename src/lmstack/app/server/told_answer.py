@@ -20,6 +20,7 @@ from lmstack.rag import (
     Conflict,
     IndexView,
     OutcomeKnown,
+    ReadingProgress,
     TextDelta,
 )
 
@@ -32,14 +33,17 @@ Told = Mapping[str, Any]
 async def told(
     events: AsyncGenerator[AnswerEvent, None], view: IndexView, shown: Callable[[str], str]
 ) -> AsyncGenerator[Told, None]:
-    """The ``outcome``, ``text`` as it comes, and at last ``done`` with what there is to print.
-    ``view``: what is answered from; ``shown``: a path of it as it is printed."""
+    """How far the ``reading`` of many passages is, the ``outcome``, ``text`` as it comes, and at
+    last ``done`` with what there is to print. ``view``: what is answered from; ``shown``: a path
+    of it as it is printed."""
     reason = ""
     async with aclosing(events):
         async for event in events:
             match event:
                 case TextDelta(text=text):
                     yield {"event": "text", "text": text}
+                case ReadingProgress(done=done, total=total):
+                    yield {"event": "reading", "done": done, "total": total}
                 case OutcomeKnown(outcome=outcome, reason=why):
                     reason = why
                     yield {"event": "outcome", "outcome": outcome}

@@ -12,6 +12,7 @@ from lmstack.core import Config, InputError, ModelInfo, Usage, check_range, show
 from lmstack.rag.retrieve.hybrid import Hit
 
 __all__ = [
+    "TASKS",
     "Answer",
     "AnswerConfig",
     "AnswerDone",
@@ -26,13 +27,17 @@ __all__ = [
     "Outcome",
     "OutcomeKnown",
     "PassagesFound",
+    "ReadingProgress",
     "Relation",
     "SentenceChecked",
     "StrategyName",
+    "TaskName",
     "TextDelta",
 ]
 
 StrategyName = Literal["quote", "write"]
+TaskName = Literal["answer", "summarize", "compare", "list", "draft"]
+TASKS: tuple[TaskName, ...] = get_args(TaskName)
 Outcome = Literal["answer", "closest", "nothing"]
 Unsupported = Literal["drop", "mark"]
 Relation = Literal["older", "newer", "other"]
@@ -44,14 +49,17 @@ class AnswerWishes(Config):
 
     ``answers``: ``quote`` the documents, or let the model ``write``. ``unsure``: where no passage
     is certain to answer, show what comes ``closest`` in any case, or be ``strict`` and show
-    nothing.
+    nothing. ``task``: what is to be written, from as many passages as that takes; all but
+    ``answer`` are written.
     """
 
     answers: StrategyName | None = None
     unsure: Literal["closest", "strict"] | None = None
+    task: TaskName | None = None
 
     def __post_init__(self) -> None:
-        for name, known in (("answers", get_args(StrategyName)), ("unsure", ("closest", "strict"))):
+        choices = {"answers": get_args(StrategyName), "unsure": ("closest", "strict")}
+        for name, known in {**choices, "task": TASKS}.items():
             value = getattr(self, name)
             if value is not None and value not in known:
                 raise InputError(
@@ -63,7 +71,7 @@ class AnswerWishes(Config):
     @property
     def given(self) -> dict[str, str]:
         """As `lmstack.core.Request.wishes` carries them."""
-        named = {"answers": self.answers, "unsure": self.unsure}
+        named = {"answers": self.answers, "unsure": self.unsure, "task": self.task}
         return {name: value for name, value in named.items() if value is not None}
 
 
@@ -86,6 +94,11 @@ class AnswerConfig(Config):
     A sentence that is written is supported if a passage bears it out with at least
     ``min_support``; ``unsupported`` says what becomes of others. ``max_tokens``: of what is
     written. ``history_turns``: earlier turns that a follow-up question may draw on.
+
+    ``task``: what a model that writes is to write; all but an ``answer`` are written from whole
+    documents or many passages. None: an answer, unless ``plans``, where the model is asked what a
+    question is and which documents it is about. Then ``max_calls`` bounds how often the model is
+    asked, and ``window_tokens`` is what it reads at once, or more where that takes too many calls.
     """
 
     strategy: StrategyName = "quote"
@@ -98,6 +111,10 @@ class AnswerConfig(Config):
     unsupported: Unsupported = "drop"
     max_tokens: int = 512
     history_turns: int = 1
+    task: TaskName | None = None
+    plans: bool = False
+    max_calls: int = 16
+    window_tokens: int = 3000
 
     def __post_init__(self) -> None:
         for name, kinds in (("strategy", StrategyName), ("unsupported", Unsupported)):
@@ -112,6 +129,9 @@ class AnswerConfig(Config):
         check_range("max_quote_chars", self.max_quote_chars, 10, 100_000)
         check_range("max_tokens", self.max_tokens, 1, 100_000)
         check_range("history_turns", self.history_turns, 0, 100)
+        check_range("max_calls", self.max_calls, 2, 1000)
+        check_range("window_tokens", self.window_tokens, 100, 1_000_000)
+        AnswerWishes(task=self.task)  # that it is one
         for name in ("min_confidence", "min_closest", "min_support"):
             check_range(name, getattr(self, name), 0, 1)
 
@@ -122,6 +142,10 @@ class AnswerConfig(Config):
             changes["strategy"] = wishes.answers
         if wishes.unsure is not None:
             changes["min_closest"] = 1.0 if wishes.unsure == "strict" else 0.0
+        if wishes.task is not None:
+            changes["task"] = wishes.task
+            if wishes.task != "answer":
+                changes["strategy"] = "write"
         return self.replace(**changes)
 
 
@@ -221,7 +245,9 @@ class Answer:
     probability that the best passage answers, None where the models that looked for it have no
     calibration. ``hits`` are the passages found, nearest first. ``truncated``: the model ran into
     its limit of tokens. ``query`` is what was searched for (a follow-up is searched with the
-    question before it). ``conflicts``: passages that answer otherwise."""
+    question before it). ``conflicts``: passages that answer otherwise. ``task``: what was written;
+    ``hits`` are then the passages that it was written from, and ``unread`` counts those that were
+    left out because there were too many."""
 
     answer: str
     outcome: Outcome
@@ -235,6 +261,8 @@ class Answer:
     usage: Usage
     timings: AnswerTimings
     conflicts: tuple[Conflict, ...] = ()
+    task: TaskName = "answer"
+    unread: int = 0
 
     @property
     def supported(self) -> bool:
@@ -246,6 +274,9 @@ class Answer:
         return {
             "answer": self.answer,
             "outcome": self.outcome,
+            "task": self.task,
+            "unread": self.unread,
+            "unsupported": sum(not sentence.supported for sentence in self.sentences),
             "confidence": self.confidence,
             "supported": self.supported,
             "citations": [citation.to_json() for citation in self.citations],
@@ -274,6 +305,16 @@ class PassagesFound:
     query: str
     confidence: float | None
     read: tuple[Hit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingProgress:
+    """While many passages are read: ``done`` of ``total``, and ``unread`` are left out because
+    there are too many."""
+
+    done: int
+    total: int
+    unread: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +363,7 @@ class AnswerDone:
 
 AnswerEvent = (
     PassagesFound
+    | ReadingProgress
     | OutcomeKnown
     | TextDelta
     | CitationFound

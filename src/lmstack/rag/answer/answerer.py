@@ -29,17 +29,23 @@ from lmstack.rag.answer.answer import (
     Outcome,
     OutcomeKnown,
     PassagesFound,
+    ReadingProgress,
     TextDelta,
 )
+from lmstack.rag.answer.checking import source_of
 from lmstack.rag.answer.composing import Composer
 from lmstack.rag.answer.confidence import Calibration, Certainty, calibration_of
 from lmstack.rag.answer.conflicts import find_conflicts
 from lmstack.rag.answer.editions import Edition, edition_of, in_force
 from lmstack.rag.answer.hit_documents import HitDocuments
+from lmstack.rag.answer.map_reduce import map_reduce
+from lmstack.rag.answer.planning import Plan, make_plan
 from lmstack.rag.answer.prompting import EarlierTurn
 from lmstack.rag.answer.quoting import Passage, Quote, choose_quotes, read_passage
+from lmstack.rag.answer.scope import candidates, hits_of, read_all
 from lmstack.rag.answer.support import OverlapSupport, SupportScorer
 from lmstack.rag.answer.writing import WritingTask, write
+from lmstack.rag.catalogue.listing import DocumentInfo
 from lmstack.rag.retrieve.followup import Turn
 from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.retrieve.retrieval import RetrievalConfig, preset
@@ -50,6 +56,8 @@ from lmstack.rag.view import IndexView
 __all__ = ["NOTHING", "Answerer", "Found"]
 
 NOTHING = "Nothing about this was found in the documents."
+# Passages that a wide search finds.
+MANY = 60
 # Passages that are shown where none is certain to answer.
 CLOSEST = 3
 # From this share of the first passage's odds on the second is quoted too (docs/decisions.md).
@@ -177,12 +185,14 @@ class Answerer:
                 composer.cut,
                 tuple(composer.citations),
                 tuple(composer.sentences),
-                found.hits,
+                composer.hits or found.hits,
                 found.query,
                 self.model.info,
                 composer.usage,
                 timings,
                 tuple(composer.conflicts),
+                composer.task,
+                composer.unread,
             )
         )
 
@@ -191,8 +201,9 @@ class Answerer:
     ) -> AsyncGenerator[AnswerEvent, None]:
         """The outcome, then what is said."""
         outcome, reason = self._outcome(found)
-        if outcome == "answer" and self.config.strategy == "write":
-            async with aclosing(self._write(found, asked, composer)) as events:
+        many = await self._many(found, asked, composer)
+        if many or (outcome == "answer" and self.config.strategy == "write"):
+            async with aclosing(self._write(found, asked, composer, many)) as events:
                 async for event in events:
                     yield event
             if composer.sentences:
@@ -213,12 +224,15 @@ class Answerer:
                 yield ConflictFound(conflict)
 
     async def _write(
-        self, found: Found, asked: _Asked, composer: Composer
+        self, found: Found, asked: _Asked, composer: Composer, many: Sequence[Passage]
     ) -> AsyncGenerator[AnswerEvent, None]:
-        passages, earlier = await asyncio.to_thread(self._shown, found, asked.history)
+        """From ``many`` passages, or from those that are found for a question."""
+        passages, earlier = many, list[EarlierTurn]()
+        if not many:
+            passages, earlier = await asyncio.to_thread(self._shown, found, asked.history)
         task = WritingTask(
             found.question,
-            passages,
+            [source_of(passage) for passage in passages],
             self.config,
             self.model,
             self._scorer,
@@ -227,14 +241,63 @@ class Answerer:
             client=asked.client,
             request_id=asked.request_id,
             earlier=earlier,
+            job=composer.task,
         )
         begun = False
-        async with aclosing(write(task, composer)) as events:
+        async with aclosing((map_reduce if many else write)(task, composer)) as events:
             async for event in events:
-                if not begun:
+                if not begun and not isinstance(event, ReadingProgress):
                     yield OutcomeKnown("answer")
                     begun = True
                 yield event
+
+    async def _many(self, found: Found, asked: _Asked, composer: Composer) -> list[Passage]:
+        """What is read for a task that is more than an answer; nothing for an answer."""
+        config = self.config
+        is_answer = config.task == "answer" or not (config.task or config.plans)
+        if config.strategy != "write" or is_answer:
+            return []
+        known = await asyncio.to_thread(candidates, self.index, found.question, found.hits)
+        plan = Plan()
+        if config.plans and known.documents:
+            named = [f"{info.path}: {info.title}" for info in known.documents]
+            plan = await make_plan(
+                found.question,
+                named,
+                self.model,
+                composer,
+                client=asked.client,
+                request_id=asked.request_id,
+            )
+        composer.task = config.task or plan.task
+        if composer.task == "answer":
+            return []
+        chosen = known.chosen(plan.documents, composer.task)
+        return await asyncio.to_thread(self._read, found, chosen, composer)
+
+    def _read(
+        self, found: Found, chosen: Sequence[DocumentInfo], composer: Composer
+    ) -> list[Passage]:
+        """All passages of the ``chosen`` documents, or those that a wide search finds certain
+        enough to be shown. Passages that were found before keep their ranks."""
+        if chosen:
+            hits, composer.unread = hits_of(self.index, found.query, chosen)
+        else:
+            deep = self._retriever.config.replace(depth=MANY)
+            if self._reranker is not None:
+                deep = deep.replace(rerank_depth=MANY)
+            wide = Retriever(self.index, deep, reranker=self._reranker)
+            hits = list(wide.search(found.query, MANY).hits)
+            certainty = Certainty(hits, self._of_reranker, self._of_embedder)
+            hits = [hit for hit in hits if self._may_show(certainty(hit))]
+        ranks = {hit.chunk_id: hit.rank for hit in found.hits}
+        hits = [
+            replace(hit, rank=ranks.get(hit.chunk_id, len(ranks) + n))
+            for n, hit in enumerate(hits, 1)
+        ]
+        read = read_all(self.index, hits)
+        composer.hits = tuple(passage.hit for passage in read)
+        return read
 
     def may_answer(self, found: PassagesFound) -> bool:
         """Whether an answer follows, for whoever asks no further than the first event."""

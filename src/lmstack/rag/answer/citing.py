@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from lmstack.core import Grammar
 
-__all__ = ["NONE", "ClaimReader", "Written", "writing_grammar"]
+__all__ = ["NONE", "ClaimReader", "Written", "space_of", "writing_grammar"]
 
 NONE = "The passages do not answer this."
 MAX_RUN = 1200
@@ -39,10 +39,17 @@ def _literal(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Text and the passage numbers after it, only those that exist."""
+    """Text and the passage numbers after it, only those that exist. ``apart``: what stands before
+    it, a space or one or two line ends."""
 
     text: str
     numbers: tuple[int, ...]
+    apart: str = " "
+
+
+def space_of(white: str) -> str:
+    """``white`` space as an answer keeps it: words, lines and paragraphs stay apart."""
+    return "\n" * min(2, white.count("\n")) or " "
 
 
 @dataclass
@@ -67,12 +74,17 @@ class ClaimReader:
         while match := _UNIT.match(self._text):
             self._text = self._text[match.end() :]
             yield self._unit(match)
-        left = self._text.replace("[", " ").replace("]", " ").strip()
+        left = self._text.replace("[", " ").replace("]", " ")
         self._text = ""
         if any(c.isalnum() for c in left):
-            yield Written(left, ())
+            yield Written(left.strip(), (), _space_before(left))
 
     def _unit(self, match: re.Match[str]) -> Written:
         found = dict.fromkeys(int(n) for n in _NUMBER.findall(match.group(2)))
         kept = tuple(n for n in found if 1 <= n <= self.numbers)
-        return Written((match.group(1).strip() + match.group(3)).strip(), kept)
+        text = match.group(1)
+        return Written((text.strip() + match.group(3)).strip(), kept, _space_before(text))
+
+
+def _space_before(text: str) -> str:
+    return space_of(text[: len(text) - len(text.lstrip())])

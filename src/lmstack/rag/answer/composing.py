@@ -14,9 +14,11 @@ from lmstack.rag.answer.answer import (
     CitationFound,
     Conflict,
     SentenceChecked,
+    TaskName,
     TextDelta,
 )
 from lmstack.rag.answer.quoting import Quote
+from lmstack.rag.retrieve.hybrid import Hit
 
 __all__ = ["Composer"]
 
@@ -27,7 +29,9 @@ _BEGUN = re.compile(r"\[\s*\d*\s*$")
 @dataclass
 class Composer:
     """One answer. ``cut`` is set when the model ran into its limit of tokens;
-    ``num_unsupported`` counts sentences that were not borne out, shown or not."""
+    ``num_unsupported`` counts sentences that were not borne out, shown or not. Of a ``task``
+    that is more than an answer, ``hits`` are the passages that were to be read, and ``unread``
+    counts those that were left out."""
 
     citations: list[Citation] = field(default_factory=list)
     sentences: list[AnswerSentence] = field(default_factory=list)
@@ -35,6 +39,9 @@ class Composer:
     cut: bool = False
     conflicts: list[Conflict] = field(default_factory=list)
     num_unsupported: int = 0
+    task: TaskName = "answer"
+    hits: tuple[Hit, ...] = ()
+    unread: int = 0
     _parts: list[str] = field(default_factory=list)
     _held: str = ""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-__all__ = ["NEGATIONS", "clauses", "numerals"]
+__all__ = ["NEGATIONS", "clauses", "halves", "numerals"]
 
 _ENGLISH = "not no never none nobody nothing nowhere neither nor without cannot"
 _GERMAN = (
@@ -21,11 +21,19 @@ _GERMAN = (
 _FRENCH = "ne n pas jamais aucun aucune sans ni rien"
 _SPANISH = "nunca jamás ningún ninguno ninguna nada nadie tampoco sin"
 NEGATIONS = frozenset(" ".join((_ENGLISH, _GERMAN, _FRENCH, _SPANISH)).split())
+# Conjunctions that begin a clause.
+_CONJUNCTIONS = (
+    "and but while whereas because since although though "
+    "und aber während wohingegen weil obwohl sondern "
+    "et mais tandis alors car parce "
+    "y e pero mientras porque aunque"
+)
 _ENDINGS = ("n't", "n’t")
 _JAPANESE = re.compile("ない|なかっ|なけれ|なく|ませ|まじ|ずに|ざる|ぬ")
 _WORD = re.compile(r"[^\W\d_]+(?:['’]t\b)?")
 # Marks that end a clause; not those within a number, a name or a path.
 _END = re.compile(r"[,;:.!?](?=\s|$)|[、。，；：！？—–()\n]")
+_JOINT = re.compile(rf"{_END.pattern}|\s(?:{'|'.join(_CONJUNCTIONS.split())})\s", re.I)
 _NUMERALS = {
     word: str(value)
     for value, words in {
@@ -72,6 +80,14 @@ def clauses(text: str) -> Iterator[tuple[str, bool]]:
         if clause.strip():
             yield clause, _is_negated(clause)
         start = end
+
+
+def halves(text: str) -> Iterator[tuple[str, str]]:
+    """``text`` in two, at the end of each clause and at each conjunction."""
+    for mark in _JOINT.finditer(text):
+        one, other = text[: mark.start()].strip(), text[mark.end() :].strip()
+        if one and other:
+            yield one, other
 
 
 def _is_negated(clause: str) -> bool:

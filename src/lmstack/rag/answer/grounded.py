@@ -94,6 +94,8 @@ class GroundedModel:
     def _end(self, answer: Answer, tokens: AnswerTokens | None) -> list[Delta]:
         """What follows the text: its sources, why it ended, what it took."""
         sources = _sources(answer) if self._list_sources and answer.citations else ""
+        if answer.unread:
+            sources = f"\n\nNot read, for there are too many: {answer.unread} passages.{sources}"
         listed = _within(tokens, sources)
         cut = answer.truncated or (tokens is not None and tokens.cut)
         usage = answer.usage if tokens is None else tokens.usage

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from lmstack.rag.answer.data_rows import read_rows
 from lmstack.rag.answer.hit_documents import HitDocuments
-from lmstack.rag.answer.units import Unit, read_matter, read_units, shown
+from lmstack.rag.answer.units import ENDED, Unit, read_matter, read_units, shown
 from lmstack.rag.documents import BlockKind, Document, Page, page_of
 from lmstack.rag.retrieve.hybrid import Hit
 
@@ -25,7 +25,6 @@ __all__ = ["Passage", "Quote", "choose_quotes", "read_passage"]
 
 # Scores of texts for a question, higher is better, shape (len(texts),).
 Score = Callable[[str, Sequence[str]], npt.NDArray[np.floating]]
-_ENDED = re.compile(r"[.!?…。！？][\"')\]»”’*_`]*$")
 DATA = frozenset(("csv", "jsonl"))
 # Characters of a record that is about one thing, which its first line names: an address, a card.
 RECORD = 400
@@ -226,4 +225,4 @@ def _belong_together(passage: Passage, n: int) -> bool:
     before = passage.text[one.start : one.end]
     if one.kind not in ("sentence", "item") or other.kind in ("sentence", "heading"):
         return False
-    return before.endswith((":", "：")) or (other.kind == "code" and not _ENDED.search(before))
+    return before.endswith((":", "：")) or (other.kind == "code" and not ENDED.search(before))

@@ -16,7 +16,7 @@ from unicodedata import east_asian_width
 
 from lmstack.rag.sentences import Run, line_runs, split_prose
 
-__all__ = ["Unit", "UnitKind", "read_matter", "read_units", "shown"]
+__all__ = ["ENDED", "Unit", "UnitKind", "read_matter", "read_units", "shown"]
 
 UnitKind = Literal["sentence", "item", "row", "line", "code", "heading"]
 Span = tuple[int, int]
@@ -24,6 +24,8 @@ Span = tuple[int, int]
 MAX_CODE = 400
 # Characters of a line of running text, where there are too few lines to see it.
 USUAL_WIDTH, FEW = 60, 4
+# Of a sentence, with what may close it.
+ENDED = re.compile(r"[.!?…。！？][\"')\]»”’*_`]*$")
 _COMMENT = re.compile(r"<!--.*?-->", re.S)
 _LINE = re.compile(r"^[^\n]*\S", re.M)
 _CELL = re.compile(r"(?<!\\)\|")
@@ -117,10 +119,11 @@ def _prose(text: str, run: Run, block: int) -> Iterator[Unit]:
 
 def _are_records(lines: Sequence[str]) -> bool:
     """Whether each of ``lines`` stands for itself. Running text goes on in the next line where a
-    word no longer fits, most often with a small letter; records end where they end. How wide a
-    text is cannot be seen from a few lines, and of a script with small letters need not be: hardly
-    a line of its running text begins with a large one."""
-    if len(lines) < 2:
+    word no longer fits, most often with a small letter; records end where they end. Lines that all
+    end as sentences do are running text with a sentence on each line. How wide a text is cannot be
+    seen from a few lines, and of a script with small letters need not be: hardly a line of its
+    running text begins with a large one."""
+    if len(lines) < 2 or all(map(ENDED.search, lines)):
         return False
     few = len(lines) < FEW or any(map(str.islower, "".join(lines)))
     width = max([*map(_columns, lines), *([USUAL_WIDTH] if few else [])])

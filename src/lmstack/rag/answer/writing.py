@@ -7,7 +7,6 @@ of them bears out is dropped or marked.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -22,23 +21,23 @@ from lmstack.core import (
     Usage,
 )
 from lmstack.rag.answer.answer import AnswerConfig, AnswerEvent
-from lmstack.rag.answer.citing import NONE, ClaimReader, Written, writing_grammar
+from lmstack.rag.answer.checking import Claim, Source, check
+from lmstack.rag.answer.citing import NONE, ClaimReader, writing_grammar
 from lmstack.rag.answer.composing import Composer
-from lmstack.rag.answer.prompting import EarlierTurn, build_messages, passage_texts
-from lmstack.rag.answer.quoting import Passage, Quote
+from lmstack.rag.answer.prompting import EarlierTurn, Job, build_messages
 from lmstack.rag.answer.support import SupportScorer
-from lmstack.rag.sentences import split_prose
 
-__all__ = ["WritingTask", "write"]
+__all__ = ["WritingTask", "claims", "say", "text_of", "write"]
 
 
 @dataclass(frozen=True)
 class WritingTask:
-    """A question and the ``passages`` that the model is shown, numbered from 1. ``earlier`` turns
-    are shown too, and the first passages are theirs."""
+    """A question and the ``sources`` that the model is shown, numbered from 1. ``earlier`` turns
+    are shown too, and the first sources are theirs. ``job``: what is to be written; a source is
+    shown with its path where that is more than an answer."""
 
     question: str
-    passages: Sequence[Passage]
+    sources: Sequence[Source]
     config: AnswerConfig
     model: ChatModel
     scorer: SupportScorer
@@ -47,79 +46,80 @@ class WritingTask:
     client: str = "local"
     request_id: str = ""
     earlier: Sequence[EarlierTurn] = ()
+    job: Job = "answer"
+
+    @property
+    def shown(self) -> list[tuple[str, str]]:
+        """(path, numbered text) of each source."""
+        named = self.job != "answer"
+        return [
+            (
+                source.path,
+                f"[{n}] {source.path}: {source.text}" if named else f"[{n}] {source.text}",
+            )
+            for n, source in enumerate(self.sources, 1)
+        ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """A sentence that was written, and the one of a passage that bears it out, if any does."""
+async def write(
+    task: WritingTask, composer: Composer, said: set[str] | None = None
+) -> AsyncGenerator[AnswerEvent, None]:
+    """Say what the model writes. Nothing said: it found no answer, or nothing was supported.
+    ``said``: sentences that are not said again, in small letters."""
+    said = set() if said is None else said
+    async with aclosing(claims(task, composer)) as found:
+        async for claim in found:
+            if claim.text.casefold() not in said:
+                if task.job == "list":
+                    said.add(claim.text.casefold())
+                for event in say(task, composer, claim):
+                    yield event
 
-    text: str
-    quote: Quote | None
-    support: float
 
-
-async def write(task: WritingTask, composer: Composer) -> AsyncGenerator[AnswerEvent, None]:
-    """Say what the model writes. Nothing said: it found no answer, or nothing was supported."""
-    reader = ClaimReader(len(task.passages))
+async def claims(task: WritingTask, composer: Composer) -> AsyncGenerator[Claim, None]:
+    """What the model writes, sentence by sentence, checked."""
+    reader = ClaimReader(len(task.sources))
+    least = task.config.min_support
     async with aclosing(_generate(task, composer, reader)) as deltas:
         async for text in deltas:
             for written in reader.feed(text):
-                for event in _say(task, composer, await _check(task, written)):
-                    yield event
+                for claim in await check(written, task.sources, task.scorer, least):
+                    yield claim
     for written in reader.end():
         if written.text != NONE:
-            for event in _say(task, composer, await _check(task, written)):
-                yield event
+            for claim in await check(written, task.sources, task.scorer, least):
+                yield claim
 
 
-async def _check(task: WritingTask, written: Written) -> list[_Claim]:
-    texts = [written.text[a:b] for a, b in split_prose(written.text, 0, len(written.text))]
-    pool = [
-        (passage, n)
-        for number, passage in enumerate(task.passages, 1)
-        if not written.numbers or number in written.numbers
-        for n in passage.readable
-    ]
-    evidence = [passage.point(passage.units[n]) for passage, n in pool]
-    scores = await asyncio.to_thread(task.scorer.score, texts, evidence)
-    claims = []
-    for text, row in zip(texts, scores, strict=True):
-        best = max(range(len(row)), key=row.__getitem__, default=None)
-        if best is None or row[best] < task.config.min_support:
-            claims.append(_Claim(text, None, row[best] if best is not None else 0.0))
-        else:
-            passage, n = pool[best]
-            claims.append(_Claim(text, passage.quote(n, n, n), row[best]))
-    return claims
-
-
-def _say(task: WritingTask, composer: Composer, claims: Sequence[_Claim]) -> Iterator[AnswerEvent]:
-    for claim in claims:
-        if claim.quote is None and task.config.unsupported == "drop":
-            continue
-        yield from composer.begin_sentence()
+def say(task: WritingTask, composer: Composer, claim: Claim) -> Iterator[AnswerEvent]:
+    """``claim``, unless nothing bears it out and such are dropped. A text that somebody will send
+    holds more than what documents say (a greeting, a question), so of that it is marked."""
+    keeps = task.config.unsupported == "mark" or task.job == "draft"
+    if claim.quotes or keeps:
+        yield from composer.begin_sentence(claim.apart)
         yield composer.say(claim.text)
         yield from composer.end_sentence(
-            claim.text,
-            [claim.quote] if claim.quote else [],
-            support=claim.support,
-            supported=claim.quote is not None,
+            claim.text, claim.quotes, support=claim.support, supported=bool(claim.quotes)
         )
 
 
 async def _generate(
     task: WritingTask, composer: Composer, reader: ClaimReader
 ) -> AsyncGenerator[str, None]:
-    """The model's text. Earlier turns and then passages from the end are left out until the
-    prompt fits, and a model that cannot be masked is asked without the grammar: the reader keeps
-    to it all the same."""
-    texts = passage_texts([passage.hit for passage in task.passages])
+    """The model's text. Of an answer earlier turns and then passages from the end are left out
+    until the prompt fits, and a model that cannot be masked is asked without the grammar: the
+    reader keeps to it all the same."""
+    texts = task.shown
     earlier, masked = task.earlier, True
     limit = task.sampling.max_tokens or task.config.max_tokens
     while True:
         reader.numbers = len(texts)
         messages: tuple[Message, ...] = build_messages(
-            task.question, texts, instructions=task.instructions, earlier=earlier
+            task.question,
+            texts,
+            instructions=task.instructions,
+            earlier=earlier,
+            job=task.job,
         )
         request = Request(
             messages,
@@ -129,12 +129,12 @@ async def _generate(
             request_id=task.request_id,
         )
         try:
-            async with aclosing(_text(task.model, request, composer)) as deltas:
+            async with aclosing(text_of(task.model, request, composer)) as deltas:
                 async for text in deltas:
                     yield text
             return
         except ContextLengthError:
-            if not earlier and len(texts) == 1:
+            if task.job != "answer" or (not earlier and len(texts) == 1):
                 raise
             if earlier:
                 earlier = ()
@@ -146,9 +146,10 @@ async def _generate(
             masked = False
 
 
-async def _text(
+async def text_of(
     model: ChatModel, request: Request, composer: Composer
 ) -> AsyncGenerator[str, None]:
+    """What ``model`` says, counted in ``composer``."""
     stream = model.stream(request)
     pieces, before = 0, composer.usage
     try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -52,6 +52,25 @@ Write = Annotated[
         " [default: models that write well write]",
     ),
 ]
+Task = Annotated[
+    Literal["answer", "summarize", "compare", "list", "draft"] | None,
+    typer.Option(
+        "--task",
+        metavar="TASK",
+        help="What the model is to write: answer, summarize, compare, list or draft; all but"
+        " answer from whole documents or many passages. [default: models that write well see"
+        " for themselves]",
+    ),
+]
+Document = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--document",
+        metavar="PATH",
+        help="Only this file, or the files in this folder; repeat it for several. A task is"
+        " written from all of them.",
+    ),
+]
 Strict = Annotated[
     bool | None,
     typer.Option(
@@ -91,6 +110,8 @@ def ask(
     where: Where = None,
     embedder: EmbedderName = None,
     write: Write = None,
+    task: Task = None,
+    document: Document = None,
     strict: Strict = None,
     explain: Annotated[
         bool,
@@ -116,7 +137,7 @@ def ask(
     check_words(question, "question", "lmstack ask")
     wiring.require_models(model, embedder, weights)
     say_if_remote(out, model)
-    wanted, wishes = filter_of(where), _wishes(write, strict)
+    wanted, wishes = _narrowed(filter_of(where), document), _wishes(write, strict, task)
     if docs is not None and k is None and not (explain or rebuild or no_server):
         server = documents.running_server(docs, model, embedder, weights)
         if server is not None and _served(out, server, docs, question, wanted, wishes):
@@ -151,9 +172,18 @@ async def _answer(answerer: Answerer, question: str, printed: PrintedAnswer) -> 
     return answers[0]
 
 
-def _wishes(write: bool | None, strict: bool | None) -> dict[str, str]:
+def _narrowed(where: Filter | None, documents: Sequence[str] | None) -> Filter | None:
+    """``where``, within ``documents``."""
+    if not documents:
+        return where
+    from lmstack.rag.filters import Condition, Or, all_of
+
+    return all_of(where, Or(tuple(Condition("path", "under", path) for path in documents)))
+
+
+def _wishes(write: bool | None, strict: bool | None, task: str | None) -> dict[str, str]:
     """The fields of `lmstack.rag.AnswerWishes` that were asked for."""
-    wishes = {}
+    wishes = {} if task is None else {"task": task}
     if write is not None:
         wishes["answers"] = "write" if write else "quote"
     if strict is not None:

@@ -87,6 +87,7 @@ async function follow(turn, signal) {
     if (event === "hits") turn.setHits(data.hits);
     else if (event === "citation") turn.addCitation(data);
     else if (event === "sentence") turn.addSentence(data);
+    else if (event === "reading") turn.say(`Reading ${data.done} of ${data.total} passages`);
     else if (event === "outcome") {
       turn.setOutcome(data.outcome);
       if (data.outcome === "closest") announce(CLOSEST);
