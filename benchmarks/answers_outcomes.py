@@ -2,7 +2,7 @@
 
 English collections are pooled as they are sampled, so each counts about alike; those where all of
 the scope is gold (`Collection.trivial`) count for refusals there, not for what is right or precise.
-Kinds and languages are summed up apart. Nothing of a question's words is kept.
+Kinds and other languages are summed up apart. Nothing of a question's words is kept.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Outcome:
     kept: bool
     holds: bool = False
     sampled: bool = True
+    asked_in: str = ""
 
     @property
     def fine(self) -> bool:
@@ -78,6 +79,7 @@ def judged(
         shown.conflict,
         item.patterns is None or keeps(item.patterns, shown.text),
         is_right(item, dataclasses.replace(shown, refused=False), texts),
+        asked_in=collection.asked_in,
     )
 
 
@@ -144,9 +146,9 @@ def by_system(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def summaries(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Pooled over the collections in English, of each collection, and of each kind in English, to
-    which items count that were not sampled. What was written was written about a sample: the others
-    on that are not told apart."""
+    """Pooled over the collections in English, of each collection, of each language, and of each
+    kind in English, to which items count that were not sampled. What was written was written about
+    a sample: the others on that are not told apart."""
     english = [o for o in outcomes if o.language == "en"]
     kinds = sorted({kind for o in english for kind in o.kinds})
     sampled = [o for o in outcomes if o.sampled]
@@ -156,9 +158,18 @@ def summaries(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             name: by_system([o for o in sampled if o.collection == name])
             for name in dict.fromkeys(o.collection for o in sampled)
         },
+        "languages": {
+            name: by_system([o for o in sampled if _language(o) == name])
+            for name in sorted({_language(o) for o in sampled})
+        },
         "kinds": {kind: by_system([o for o in english if kind in o.kinds]) for kind in kinds},
         "calibration": calibration([o for o in sampled if o.language == "en"]),
     }
+
+
+def _language(outcome: Outcome) -> str:
+    asked_in = outcome.asked_in
+    return f"{asked_in} on {outcome.language}" if asked_in else outcome.language
 
 
 def calibration(outcomes: Sequence[Outcome], bins: int = 10) -> list[dict[str, Any]]:

