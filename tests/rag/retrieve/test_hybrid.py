@@ -208,6 +208,7 @@ def test_no_score_by_words_reaches_what_the_query_could_give(index):
         terms = query_terms(query)
         assert 0 < words.scores(terms, rows).max() < words.most(terms)
     assert words.most(query_terms("nowhere")) == 0
+    assert words.most(query_terms("word7 nowhere")) > 2 * words.most(query_terms("word7"))
 
 
 @pytest.mark.parametrize("fusion", ["weighted", "rrf", "covered"])

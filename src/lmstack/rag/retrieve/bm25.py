@@ -212,8 +212,11 @@ class Bm25:
         return total
 
     def most(self, terms: Sequence[int]) -> float:
-        """What no score of ``terms`` reaches: the sum of their idf, of those that occur."""
-        return sum(self._idf(found.count) for found in self._ranked(terms))
+        """What no score of ``terms`` reaches: the sum of their idf, 0 if none of them occurs. One
+        that does not occur counts too: of a question in another language than the passages' few
+        words do, by chance or as names, and a passage with those few covers little of it."""
+        counts = [self._term(term).count for term in terms]
+        return sum(map(self._idf, counts)) if any(counts) else 0.0
 
     def _idf(self, count: int) -> float:
         """Of a term that ``count`` rows hold."""

@@ -193,7 +193,7 @@ def fuse_covered(
     weights: Mapping[str, float],
 ) -> npt.NDArray[np.float64]:
     """The weighted sum of the cosines and of the scores by words as shares of ``most``, what the
-    words of the query give at most (0 if it has none that occur)."""
+    words of the query could give at most (0 if none of them occurs)."""
     share = words.astype(np.float64) / most if most > 0 else np.zeros(len(words))
     return weights["dense"] * cosines.astype(np.float64) + weights["lexical"] * share
 
