@@ -158,7 +158,7 @@ def main() -> None:
     half = "test" if args.test else "tuning"
     outcomes: list[Outcome] = []
     finished = {name: FOLDER / name / f"outcomes-{half}.json" for name in LOADERS}
-    for name in args.anew:
+    for name in () if args.resume else args.anew:
         finished[name].unlink(missing_ok=True)
     resumed = args.resume and any(kept.exists() for kept in finished.values())
     if args.test and not resumed:

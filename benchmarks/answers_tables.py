@@ -4,7 +4,8 @@ The questions of its test set (Pasupat and Liang 2015; CC BY-SA 4.0) whose one a
 the table. What is counted or calculated no quotation can say, and the set does not tell which
 numbers are, so answers that are numbers are left out. A question means little without its table
 ("who came third?"), so each is asked of its own, a file of comma-separated values; the gold are the
-rows with the answer. No package carries the set; it is fetched from its repository.
+rows with the answer, whole, for cells are not told apart once commas are left out. No package
+carries the set; it is fetched from its repository.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def wikitables() -> Collection:
             holding = [row for row in rows[1:] if wanted in map(normalized, row)]
             if holding:
                 gold = Gold(name, quotes=tuple(_written(row) for row in holding))
-                items.append(Item(question, ("table",), (gold,), (answer,), scope=(name,)))
+                items.append(Item(question, ("table",), (gold,), scope=(name,)))
     return Collection("wikitables", "en", documents, merged(items), apart=True)
 
 
