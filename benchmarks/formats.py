@@ -20,7 +20,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from lmstack.rag.documents import Block, ProblemError
-from lmstack.rag.formats.language import detect_language
+from lmstack.rag.formats.decoding import detect_language
 from lmstack.rag.formats.load import FORMATS, LoadConfig, parse_document, read_file
 
 LENGTHS = ((20, 40), (40, 80), (80, 160), (160, 400))

@@ -17,8 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from lmstack.rag.catalogue.duplicates import group_similar
-from lmstack.rag.catalogue.sketch import jaccard, load_sketch, shingles_of, sketch_of
+from lmstack.rag.catalogue.duplicates import (
+    group_similar,
+    jaccard,
+    load_sketch,
+    shingles_of,
+    sketch_of,
+)
 from lmstack.rag.documents import ProblemError
 from lmstack.rag.formats.load import FORMATS, parse_document
 from lmstack.rag.ingest.workers import WorkerConfig, Workers, close_spares

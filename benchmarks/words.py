@@ -40,8 +40,8 @@ from serving_environments import build
 from spine import HERE, processor
 from word_peers.asking import Search, asked
 
-from lmstack.rag.lexical import content_words, posting_blob, query_terms, read_postings
 from lmstack.rag.retrieve.bm25 import Bm25, merge_postings
+from lmstack.rag.words import content_words, posting_blob, query_terms, read_postings
 
 CHARS = 500
 QUERIES = 200

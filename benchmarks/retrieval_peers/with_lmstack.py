@@ -21,7 +21,7 @@ from side import Job, K, disk, resident, timed
 
 from lmstack.core import Embedder, ModelInfo
 from lmstack.rag import ChunkConfig, Index, IndexConfig, Progress
-from lmstack.rag.lexical import query_terms
+from lmstack.rag.words import query_terms
 
 # Short passages, so that the texts there are make a hundred thousand; written out, so that what
 # was embedded once fits whatever the defaults are.

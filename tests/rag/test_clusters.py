@@ -8,8 +8,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from lmstack.core import InputError
-from lmstack.rag.clusters import cluster, silhouette, telling_words
-from lmstack.rag.projection import project
+from lmstack.rag.embedding_map import cluster, distinctive_words, project, silhouette
 
 
 def blobs(count, each=30, seed=0, noise=0.05):
@@ -78,7 +77,7 @@ def test_impossible_numbers_of_clusters_are_refused(count):
 
 def test_words_tell_a_cluster_from_the_others():
     texts = ["the whale swims", "a whale in the sea", "the train stops", "the station, a train"]
-    words = telling_words(texts, np.array([0, 0, 1, 1]), 2)
+    words = distinctive_words(texts, np.array([0, 0, 1, 1]), 2)
     assert [w[0] for w in words] == ["whale", "train"]
     assert all("the" not in w for w in words)
 

@@ -172,7 +172,7 @@ def _workers_of_nobody(folder: Path) -> list[int]:
             started_with = status.with_name("environ").read_bytes()
         except OSError:
             continue
-        ours = b"lmstack.rag.ingest.apart" in command and mark in started_with
+        ours = b"lmstack.rag.ingest.worker" in command and mark in started_with
         if ours and "\nPPid:\t1\n" in facts:
             found.append(int(status.parent.name))
     return found

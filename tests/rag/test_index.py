@@ -506,7 +506,7 @@ def test_verify_sees_tampering(index, docs, statement, finding):
 
 
 def test_second_writer_waits_then_names_the_first(index, docs, embedder):
-    from lmstack.rag.catalogue.lock import writer_lock
+    from lmstack.rag.catalogue.database import writer_lock
 
     config = IndexConfig(lock_timeout_s=0.1)
     with (
@@ -518,7 +518,7 @@ def test_second_writer_waits_then_names_the_first(index, docs, embedder):
 
 
 def test_update_with_nothing_to_do_does_not_wait_for_a_writer(index, docs):
-    from lmstack.rag.catalogue.lock import writer_lock
+    from lmstack.rag.catalogue.database import writer_lock
 
     (docs / "big.md").write_bytes(b"\xff")
     os.mkfifo(docs / "pipe.md")
@@ -536,7 +536,7 @@ def test_source_that_no_citation_can_name_is_refused(index, tmp_path):
 
 
 def test_search_goes_on_while_a_writer_holds_the_lock(index, docs):
-    from lmstack.rag.catalogue.lock import writer_lock
+    from lmstack.rag.catalogue.database import writer_lock
 
     index.update([docs])
     with writer_lock(index.folder, 1):

@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import IntegrityError
-from lmstack.rag.lexical import (
+from lmstack.rag.retrieve.bm25 import K1, B, Bm25, merge_postings, without_rows
+from lmstack.rag.words import (
     MAX_TERMS,
     Postings,
     content_words,
@@ -22,7 +23,6 @@ from lmstack.rag.lexical import (
     query_terms,
     read_postings,
 )
-from lmstack.rag.retrieve.bm25 import K1, B, Bm25, merge_postings, without_rows
 
 # Words that stemming, folding and cutting leave as they are.
 VOCABULARY = [f"w{n}x" for n in range(12)]

@@ -11,7 +11,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import cdist
 
 from lmstack.core import InputError
-from lmstack.rag.similarity import duplicate_groups, similarities
+from lmstack.rag.embedding_map import duplicate_groups, similarities
 
 _VALUES = st.floats(-100, 100, width=32).map(lambda x: 0.0 if abs(x) < 1e-3 else x)
 
@@ -73,7 +73,7 @@ def test_duplicates_are_the_groups_of_single_linkage(vectors, threshold):
 
 
 def test_duplicates_are_found_across_blocks(monkeypatch):
-    monkeypatch.setattr("lmstack.rag.similarity._ROWS", 3)
+    monkeypatch.setattr("lmstack.rag.embedding_map._ROWS", 3)
     vectors = np.eye(8)
     vectors[7] = vectors[0]
     vectors[5] = vectors[2]

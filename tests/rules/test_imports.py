@@ -30,8 +30,8 @@ ALLOWED: dict[str, str | set[str]] = {
 # Inside a module a folder or file imports its own group and those above it.
 ORDERS = {
     "rag": (
-        "documents filters chunk sentences lexical words",
-        "blob_cache cached_embedder remote_embedder clusters similarity projection",
+        "documents filters chunk sentences words disjoint_sets",
+        "cached_embedder remote_embedder embedding_map",
         "formats",
         "chunking",
         "catalogue",

@@ -28,11 +28,9 @@ if TYPE_CHECKING:
         TextDelta,
     )
     from lmstack.rag.answer.answerer import NOTHING, Answerer, Found
-    from lmstack.rag.answer.counting import AnswerTokenizer
-    from lmstack.rag.answer.grounded import GroundedModel
+    from lmstack.rag.answer.grounded import AnswerTokenizer, GroundedModel
     from lmstack.rag.answer.support import OverlapSupport, SupportScorer
-    from lmstack.rag.blob_cache import BlobCache, KeptLines
-    from lmstack.rag.cached_embedder import CachedEmbedder
+    from lmstack.rag.cached_embedder import BlobCache, CachedEmbedder, KeptLines
     from lmstack.rag.catalogue.labels import check_labels
     from lmstack.rag.catalogue.listing import DocumentInfo
     from lmstack.rag.catalogue.rules import Rules
@@ -42,17 +40,16 @@ if TYPE_CHECKING:
     from lmstack.rag.documents import Block, Document, Problem, Section
     from lmstack.rag.formats.load import FORMATS, LoadConfig, load_document
     from lmstack.rag.index import Index
-    from lmstack.rag.ingest.plan import Plan
-    from lmstack.rag.ingest.status import IndexStatus
+    from lmstack.rag.ingest.plan import IndexStatus, Plan
     from lmstack.rag.ingest.update import Progress, UpdateResult
     from lmstack.rag.ingest.workers import WorkerConfig, Workers
     from lmstack.rag.opening import IndexConfig
     from lmstack.rag.remote_embedder import RemoteEmbedder
-    from lmstack.rag.retrieve.followup import turns_of
     from lmstack.rag.retrieve.hybrid import Hit, SearchConfig
-    from lmstack.rag.retrieve.late import LateInteraction, TokenEmbedder
     from lmstack.rag.retrieve.retrieval import RetrievalConfig, Retrieved, StageTrace, Trace, preset
     from lmstack.rag.retrieve.retriever import Retriever
+    from lmstack.rag.retrieve.rewriting import turns_of
+    from lmstack.rag.retrieve.stages import LateInteraction, TokenEmbedder
     from lmstack.rag.view import IndexView
 
 __all__ = [
@@ -144,11 +141,11 @@ _HOMES = {
         "lmstack.rag.answer.answer",
     ),
     **dict.fromkeys(("NOTHING", "Answerer", "Found"), "lmstack.rag.answer.answerer"),
-    "AnswerTokenizer": "lmstack.rag.answer.counting",
+    "AnswerTokenizer": "lmstack.rag.answer.grounded",
     "GroundedModel": "lmstack.rag.answer.grounded",
     **dict.fromkeys(("OverlapSupport", "SupportScorer"), "lmstack.rag.answer.support"),
     "DocumentInfo": "lmstack.rag.catalogue.listing",
-    "IndexStatus": "lmstack.rag.ingest.status",
+    "IndexStatus": "lmstack.rag.ingest.plan",
     "VerifyReport": "lmstack.rag.catalogue.verify",
     **dict.fromkeys(("Chunk", "ChunkConfig"), "lmstack.rag.chunk"),
     **dict.fromkeys(("Chunker", "ContextWriter", "chunk_document"), "lmstack.rag.chunking"),
@@ -159,17 +156,17 @@ _HOMES = {
     "Rules": "lmstack.rag.catalogue.rules",
     **dict.fromkeys(("FORMATS", "LoadConfig", "load_document"), "lmstack.rag.formats.load"),
     **dict.fromkeys(("WorkerConfig", "Workers"), "lmstack.rag.ingest.workers"),
-    "turns_of": "lmstack.rag.retrieve.followup",
+    "turns_of": "lmstack.rag.retrieve.rewriting",
     **dict.fromkeys(("Hit", "SearchConfig"), "lmstack.rag.retrieve.hybrid"),
     **dict.fromkeys(
         ("RetrievalConfig", "Retrieved", "StageTrace", "Trace", "preset"),
         "lmstack.rag.retrieve.retrieval",
     ),
     "Retriever": "lmstack.rag.retrieve.retriever",
-    **dict.fromkeys(("LateInteraction", "TokenEmbedder"), "lmstack.rag.retrieve.late"),
+    **dict.fromkeys(("LateInteraction", "TokenEmbedder"), "lmstack.rag.retrieve.stages"),
     "Plan": "lmstack.rag.ingest.plan",
     **dict.fromkeys(("Progress", "UpdateResult"), "lmstack.rag.ingest.update"),
-    **dict.fromkeys(("BlobCache", "KeptLines"), "lmstack.rag.blob_cache"),
+    **dict.fromkeys(("BlobCache", "KeptLines"), "lmstack.rag.cached_embedder"),
     "CachedEmbedder": "lmstack.rag.cached_embedder",
     "RemoteEmbedder": "lmstack.rag.remote_embedder",
     "IndexView": "lmstack.rag.view",

@@ -19,7 +19,6 @@ from lmstack.core import Config, InputError, check_range, check_whole, nearest, 
 
 __all__ = [
     "CHUNKER_VERSION",
-    "SEPARATORS",
     "Chunk",
     "ChunkConfig",
     "Context",

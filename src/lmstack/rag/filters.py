@@ -2,7 +2,7 @@
 
 Two-valued logic: a condition on a field that a document lacks is false, and `Not` is the exact
 complement, so ``!=`` holds for a document without the field. Text compares by code points, so
-ISO 8601 dates compare as dates. Covers the language; where filters are applied is `search`'s
+ISO 8601 dates compare as dates. Covers the language; where filters are applied is `retrieve`'s
 and the stores' business.
 
     format = pdf        date >= 2024-06     tags has budget     path under contracts/2024
@@ -26,7 +26,6 @@ __all__ = [
     "Fields",
     "Filter",
     "Not",
-    "Op",
     "Or",
     "Scalar",
     "Value",

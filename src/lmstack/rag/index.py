@@ -1,7 +1,7 @@
 """An index of documents in one SQLite file: open, keep up to date, search, check.
 
 The facade over the stages: `plan` (what changed), `update` (read, chunk, embed, write),
-`search`, `verify`. Many threads and processes may search while one writes.
+`retrieve`, `verify`. Many threads and processes may search while one writes.
 """
 
 from __future__ import annotations
@@ -28,17 +28,9 @@ from lmstack.core import (
     StoreError,
     shown,
 )
-from lmstack.rag.catalogue.chunk_choice import ChunkChoice, keep_choice, read_choice
 from lmstack.rag.catalogue.duplicates import DuplicateGroup, find_duplicates
 from lmstack.rag.catalogue.labels import check_labels, read_rules
-from lmstack.rag.catalogue.listing import unreadable_labels
-from lmstack.rag.catalogue.memory import (
-    Memory,
-    absolute_path,
-    display_path,
-    read_memory,
-    source_roots,
-)
+from lmstack.rag.catalogue.listing import StoredPassage, read_passages, unreadable_labels
 from lmstack.rag.catalogue.report import ChunkReport, report_chunks
 from lmstack.rag.catalogue.rows import (
     absorb_sources,
@@ -52,20 +44,28 @@ from lmstack.rag.catalogue.rows import (
     touch_documents,
 )
 from lmstack.rag.catalogue.rules import IGNORE_FILE, Rules
+from lmstack.rag.catalogue.snapshot import (
+    CatalogueSnapshot,
+    absolute_path,
+    display_path,
+    read_snapshot,
+    source_roots,
+)
 from lmstack.rag.catalogue.spaces import (
+    ChunkChoice,
     identity_of,
+    keep_choice,
+    read_choice,
     recipe_of,
     weights_of,
 )
-from lmstack.rag.catalogue.stored_passages import StoredPassage, read_passages
 from lmstack.rag.catalogue.verify import VerifyReport, logical_content, verify_database
 from lmstack.rag.chunking import Chunker, ContextWriter
 from lmstack.rag.documents import Problem
-from lmstack.rag.ingest.plan import Plan, Work, is_under, make_plan, not_found
+from lmstack.rag.ingest.plan import IndexStatus, Plan, Work, is_under, make_plan, not_found
 from lmstack.rag.ingest.reembed import Reembedder
 from lmstack.rag.ingest.scan import check_root, readable_name
-from lmstack.rag.ingest.status import IndexStatus
-from lmstack.rag.ingest.update import Elsewhere, Progress, Updater, UpdateResult
+from lmstack.rag.ingest.update import Progress, RemoteExecutor, Updater, UpdateResult
 from lmstack.rag.opening import IndexConfig, open_catalogue
 from lmstack.rag.stores.comparison import StoreReport
 from lmstack.rag.view import IndexView, Opened
@@ -161,11 +161,11 @@ class Index(IndexView):
         *,
         rules: Rules | None = None,
         labels: Iterable[str] = (),
-        elsewhere: Elsewhere | None = None,
+        executor: RemoteExecutor | None = None,
     ) -> UpdateResult:
         """`update`, and paths that were taken out with `remove` may come back. ``rules`` say from
         now on which files of each of ``paths`` are read; None leaves them as they are. ``labels``
-        are given to ``paths`` and what is under them, besides those they have. ``elsewhere`` reads
+        are given to ``paths`` and what is under them, besides those they have. ``executor`` reads
         and embeds on other machines (`bulk`); this one plans and writes."""
         wanted = _absolute(paths)
         more = check_labels(labels)
@@ -181,7 +181,7 @@ class Index(IndexView):
                         set_labels(connection, path, known.get(path, frozenset()) | more)
             self._include(wanted)
             return self._reported(
-                self._updater(progress, elsewhere).run(*self._plan(wanted if kept else None))
+                self._updater(progress, executor).run(*self._plan(wanted if kept else None))
             )
 
     def is_made_with(self, embedder: Embedder) -> bool:
@@ -224,26 +224,26 @@ class Index(IndexView):
         later updates until they are added again."""
         wanted = _absolute(paths)
         with self._writer():
-            memory = self._memory(())
+            snapshot = self._snapshot(())
             for path in wanted:
                 if not any(
-                    is_under(path, [r]) or is_under(r, [path]) for r in memory.roots.values()
+                    is_under(path, [r]) or is_under(r, [path]) for r in snapshot.roots.values()
                 ):
                     raise _not_in_index(path)
-            gone = [i for i, root in memory.roots.items() if is_under(root, wanted)]
-            keys = [k for k in memory.documents if is_under(absolute_path(memory.roots, k), wanted)]
+            gone = [i for i, root in snapshot.roots.items() if is_under(root, wanted)]
+            keys = [k for k in snapshot.documents if is_under(snapshot.path(k), wanted)]
             with self._database.writing() as connection:
                 for key in keys:
                     remove_document(connection, key)
-                for key in memory.problems:
-                    if is_under(absolute_path(memory.roots, key), wanted):
+                for key in snapshot.problems:
+                    if is_under(snapshot.path(key), wanted):
                         remove_problem(connection, key)
                 remove_sources(connection, gone)
-                roots = [memory.roots[i] for i in gone]
+                roots = [snapshot.roots[i] for i in gone]
                 set_exclusions(
                     connection,
                     add=[p for p in wanted if not any(is_under(r, [p]) for r in roots)],
-                    drop=[p for p in memory.excluded if is_under(p, roots)],
+                    drop=[p for p in snapshot.excluded if is_under(p, roots)],
                 )
             return len(keys)
 
@@ -277,7 +277,7 @@ class Index(IndexView):
     def status(self, *, check: bool = True) -> IndexStatus:
         """Counts, sources, problems; with ``check`` also what an update would do."""
         plan = self.scan() if check else None
-        memory = self._memory(())
+        snapshot = self._snapshot(())
         counts = self.documents()
         names = Counter(name for info in counts for name in info.fields)
         with self._database.reading() as connection:
@@ -292,13 +292,13 @@ class Index(IndexView):
             embedder_digest=space.embedder_digest,
             embedder_weights=weights_of(space.embedder_digest),
             dimensions=self.dimensions,
-            sources=tuple(display_path(root) for root in memory.roots.values()),
-            problems=(*(plan.problems if plan else _stored(memory)), *self._hidden()),
+            sources=tuple(display_path(root) for root in snapshot.roots.values()),
+            problems=(*(plan.problems if plan else _stored(snapshot)), *self._hidden()),
             plan=plan,
             store=self._opened.keeper.address,
             rules=tuple(
-                f"{display_path(memory.roots[source_id])}: {rules}"
-                for source_id, rules in memory.rules.items()
+                f"{display_path(snapshot.roots[source_id])}: {rules}"
+                for source_id, rules in snapshot.rules.items()
                 if str(rules)
             ),
             fields=dict(sorted(names.items())),
@@ -438,35 +438,35 @@ class Index(IndexView):
     def _include(self, paths: Sequence[str]) -> None:
         """Forget that ``paths`` were taken out."""
         with self._database.reading() as connection:
-            excluded = read_memory(connection, self._recipe(connection)).excluded
+            excluded = read_snapshot(connection, self._recipe(connection)).excluded
         back = [p for p in excluded if is_under(p, paths) or any(is_under(w, [p]) for w in paths)]
         if back:
             with self._database.writing() as connection:
                 set_exclusions(connection, add=(), drop=back)
 
     def _plan(self, paths: Sequence[str] | None, *, thorough: bool = False) -> tuple[Plan, Work]:
-        memory = self._memory(paths or ())
-        scanned = list(memory.roots.values()) if paths is None else paths
-        return make_plan(memory, scanned, self.config.load, thorough=thorough)
+        snapshot = self._snapshot(paths or ())
+        scanned = list(snapshot.roots.values()) if paths is None else paths
+        return make_plan(snapshot, scanned, self.config.load, thorough=thorough)
 
     def _updater(
         self,
         progress: Callable[[Progress], None] | None,
-        elsewhere: Elsewhere | None = None,
+        executor: RemoteExecutor | None = None,
     ) -> Updater:
         with self._database.reading() as connection:
             chosen, recipe = self._choice(connection), self._recipe(connection)
         return Updater(
             self._database,
             self.embedder,
-            self._memory(()).roots,
+            self._snapshot(()).roots,
             recipe,
             self.config.load,
             chosen.chunking,
             self.config.workers,
             progress,
             self._context_writer,
-            elsewhere,
+            executor,
         )
 
     def _choice(self, connection: sa.Connection) -> ChunkChoice:
@@ -496,18 +496,18 @@ class Index(IndexView):
         with self._database.writing() as connection:
             return keep_choice(connection, self._choice(connection))
 
-    def _memory(self, new_paths: Sequence[str]) -> Memory:
+    def _snapshot(self, new_paths: Sequence[str]) -> CatalogueSnapshot:
         """What the index remembers, as if ``new_paths`` were sources already."""
         with self._database.reading() as connection:
             roots = source_roots(connection).values()
             if all(is_under(path, roots) for path in new_paths):
-                return read_memory(connection, self._recipe(connection))
+                return read_snapshot(connection, self._recipe(connection))
         with self._database.writing() as connection:
             for path in new_paths:
                 absorb_sources(connection, path)
-            memory = read_memory(connection, self._recipe(connection))
+            snapshot = read_snapshot(connection, self._recipe(connection))
             connection.rollback()
-        return memory
+        return snapshot
 
 
 def _not_in_index(path: str) -> NotFoundError:
@@ -518,9 +518,9 @@ def _not_in_index(path: str) -> NotFoundError:
     )
 
 
-def _stored(memory: Memory) -> Iterator[Problem]:
-    for key, (problem, _, _) in sorted(memory.problems.items()):
-        yield problem.at(readable_name(display_path(absolute_path(memory.roots, key))))
+def _stored(snapshot: CatalogueSnapshot) -> Iterator[Problem]:
+    for key, (problem, _, _) in sorted(snapshot.problems.items()):
+        yield problem.at(readable_name(display_path(snapshot.path(key))))
 
 
 def _absolute(paths: Iterable[str | Path]) -> list[str]:

@@ -16,9 +16,14 @@ from lmstack.core import (
     check_range,
     shown,
 )
-from lmstack.rag.catalogue.chunk_choice import read_choice
-from lmstack.rag.catalogue.database import Database, index_option
-from lmstack.rag.catalogue.lock import writer_lock
+from lmstack.rag.catalogue.columns import (
+    FORM_KEY,
+    VectorForm,
+    check_form,
+    check_kept_form,
+    read_form,
+)
+from lmstack.rag.catalogue.database import Database, index_option, writer_lock
 from lmstack.rag.catalogue.postgres import PostgresDatabase
 from lmstack.rag.catalogue.rows import next_revision, remove_all_documents, set_meta
 from lmstack.rag.catalogue.schema import vectors
@@ -28,18 +33,12 @@ from lmstack.rag.catalogue.spaces import (
     active_space,
     identity_of,
     make_space,
+    read_choice,
     recipe_of,
     remove_all_spaces,
     weights_of,
 )
 from lmstack.rag.catalogue.sqlite import SqliteDatabase, move_aside
-from lmstack.rag.catalogue.vector_blob import (
-    FORM_KEY,
-    VectorForm,
-    check_form,
-    check_kept_form,
-    read_form,
-)
 from lmstack.rag.chunk import ChunkConfig
 from lmstack.rag.formats.load import LoadConfig
 from lmstack.rag.ingest.workers import WorkerConfig
@@ -56,7 +55,7 @@ __all__ = ["IndexConfig", "open_catalogue"]
 class IndexConfig(Config):
     """``chunking``: how documents are cut; None means as the index keeps it, which is what the
     last `add` or `update` with a choice of its own chose. Another choice cuts all documents
-    anew. ``vectors``: how a new index keeps them (`vector_blob`); None means in full, or as the
+    anew. ``vectors``: how a new index keeps them (`columns`); None means in full, or as the
     index does. ``lock_timeout_s``: how long a writer waits for another one."""
 
     load: LoadConfig = field(default_factory=LoadConfig)

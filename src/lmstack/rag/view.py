@@ -18,8 +18,8 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import Embedder, InputError, NotFoundError, StoreError, shown
+from lmstack.rag.catalogue.columns import with_absolute_paths
 from lmstack.rag.catalogue.database import Database
-from lmstack.rag.catalogue.fields import with_absolute_paths
 from lmstack.rag.catalogue.labels import check_labels
 from lmstack.rag.catalogue.listing import (
     DocumentInfo,
@@ -29,12 +29,12 @@ from lmstack.rag.catalogue.listing import (
     read_fields,
     read_spans,
 )
-from lmstack.rag.catalogue.memory import display_path
+from lmstack.rag.catalogue.snapshot import display_path
 from lmstack.rag.catalogue.spaces import Space, active_space, current_state
 from lmstack.rag.documents import Document, ProblemError
 from lmstack.rag.filters import Fields, Filter, all_of
-from lmstack.rag.formats.limits import LoadConfig
 from lmstack.rag.formats.load import read_file
+from lmstack.rag.formats.parsed import LoadConfig
 from lmstack.rag.retrieve.corpus import Corpus, CorpusCache
 from lmstack.rag.retrieve.hybrid import (
     Hit,

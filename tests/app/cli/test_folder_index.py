@@ -10,8 +10,8 @@ import pytest
 from lmstack.app.cli.commands import index_looking
 from lmstack.app.server.not_read import NotReadNotes
 from lmstack.rag import Plan, UpdateResult
-from lmstack.rag.formats import passing
-from lmstack.rag.formats.passing import NotRead
+from lmstack.rag.ingest import scan as passing
+from lmstack.rag.ingest.scan import NotRead
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run

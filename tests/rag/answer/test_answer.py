@@ -21,7 +21,7 @@ from lmstack.rag import (
     SentenceChecked,
     TextDelta,
 )
-from lmstack.rag.retrieve.followup import is_follow_up, retrieval_query, turns_of
+from lmstack.rag.retrieve.rewriting import is_follow_up, retrieval_query, turns_of
 
 QUESTION = "How many requests may a client send a minute?"
 # Some of its words are in the documents, and all of them together in no passage.

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstack.core import Grammar
-from lmstack.rag.answer.citing import NONE, ClaimReader, writing_grammar
+from lmstack.rag.answer.prompting import NONE, ClaimReader, writing_grammar
 
 
 @functools.cache

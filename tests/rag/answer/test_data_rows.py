@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmstack.rag.answer.data_rows import read_rows
-from lmstack.rag.answer.units import shown
+from lmstack.rag.answer.units import read_rows, shown
 from lmstack.rag.documents import ProblemError
 from lmstack.rag.formats.load import parse_document
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lmstack.rag.answer.editions import Edition, edition_of, in_force
+from lmstack.rag.answer.conflicts import Edition, edition_of, in_force
 from lmstack.rag.documents import Document
 
 

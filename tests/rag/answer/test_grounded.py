@@ -15,8 +15,7 @@ from lmstack.core import (
     complete,
 )
 from lmstack.rag import NOTHING, GroundedModel
-from lmstack.rag.answer.counting import AnswerTokens
-from lmstack.rag.answer.grounded import CLOSEST
+from lmstack.rag.answer.grounded import CLOSEST, AnswerTokens
 
 QUESTION = "How many requests may a client send a minute?"
 UNANSWERED = "Who won the chess match in the winter of 1972?"

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from lmstack.core import ModelInfo
-from lmstack.rag.answer.function_words import clauses, numerals
-from lmstack.rag.answer.support import OverlapSupport
+from lmstack.rag.answer.support import OverlapSupport, clauses, numerals
 
 
 class Agreeing:

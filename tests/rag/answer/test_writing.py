@@ -19,7 +19,7 @@ from lmstack.core import (
     Usage,
 )
 from lmstack.rag import AnswerDone, OutcomeKnown, TextDelta
-from lmstack.rag.answer.citing import NONE
+from lmstack.rag.answer.prompting import NONE
 
 QUESTION = "How many requests may a client send a minute?"
 TRUE = "A client may send sixty requests a minute."

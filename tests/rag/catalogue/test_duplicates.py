@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 
 from lmstack.core import InputError
 from lmstack.rag import Index
-from lmstack.rag.catalogue.duplicates import group_similar
-from lmstack.rag.catalogue.sketch import VALUES, jaccard, load_sketch, shingles_of, sketch_of
+from lmstack.rag.catalogue.duplicates import (
+    VALUES,
+    group_similar,
+    jaccard,
+    load_sketch,
+    shingles_of,
+    sketch_of,
+)
 
 _WORDS = [f"word{n}" for n in range(2000)]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lmstack.rag import Index
-from lmstack.rag.catalogue.recall import measure_recall
+from lmstack.rag.catalogue.verify import measure_recall
 
 IDS = np.arange(100, 400)
 VECTORS = np.random.default_rng(0).standard_normal((300, 16)).astype(np.float32)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lmstack.core import InputError
 from lmstack.rag import Index, Rules
 from lmstack.rag.documents import Problem
-from lmstack.rag.ingest.scan import Found, scan_source
+from lmstack.rag.ingest.scan import FoundFile, scan_source
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def index(tmp_path, embedder):
 
 
 def _found(folder: Path, rules: Rules | None = None, inner: str = ".") -> list[str]:
-    return [f.path for f in scan_source(folder, rules, inner) if isinstance(f, Found)]
+    return [f.path for f in scan_source(folder, rules, inner) if isinstance(f, FoundFile)]
 
 
 def _indexed(index: Index, folder: Path) -> list[str]:

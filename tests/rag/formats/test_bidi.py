@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstack.rag.formats.bidi import has_right_to_left, reading_order
+from lmstack.rag.formats.lines import has_right_to_left, reading_order
 
 SHALOM, OLAM, SALAM = (
     "\u05e9\u05dc\u05d5\u05dd",

@@ -30,7 +30,7 @@ def test_plain_english_needs_no_model(monkeypatch):
     def none():
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("lmstack.rag.formats.language._model", none)
+    monkeypatch.setattr("lmstack.rag.formats.decoding._model", none)
     assert parse_document("a.md", ENGLISH.encode() * 4).language == "en"
 
 

@@ -34,7 +34,7 @@ def main(folder: str, docs: str) -> None:
         RayConfig(processors=2, copies=2, files=4),
     )
     with Index.open(folder, embedder) as index:
-        result = index.add([docs], elsewhere=machines)
+        result = index.add([docs], executor=machines)
         found = {
             "digest": index.content_digest(),
             "processes": len(list(marks.iterdir())),

@@ -56,7 +56,7 @@ def test_index_filled_elsewhere_equals_one_filled_here(filled, tmp_path, embedde
     with Index.open(tmp_path / "here", embedder) as here:
         want = here.update([filled])
         with Index.open(tmp_path / "there", embedder) as there:
-            done = there.add([filled], elsewhere=_Here(embedder, identity_of(embedder)))
+            done = there.add([filled], executor=_Here(embedder, identity_of(embedder)))
             assert there.content_digest() == here.content_digest()
             assert done.problems == want.problems
             assert (done.added, done.chunks) == (want.added, want.chunks)
@@ -68,7 +68,7 @@ def test_what_another_machine_made_of_a_file_has_a_vector_for_each_chunk(
 ):
     seen = _Here(embedder, identity_of(embedder))
     with Index.open(tmp_path / "index", embedder) as index:
-        index.add([filled], elsewhere=seen)
+        index.add([filled], executor=seen)
     (again,) = seen.tasks
     made = [row for row in _Here(embedder, identity_of(embedder))(again) if type(row) is tuple]
     assert len(made) < sum(len(new.chunks) for new, _ in made)
@@ -87,7 +87,7 @@ def test_a_process_that_embeds_parses_one_file_at_a_time(filled, tmp_path, embed
 
     monkeypatch.setattr(bulk, "Workers", Counted)
     with Index.open(tmp_path / "index", embedder) as index:
-        index.add([filled], elsewhere=_Here(embedder, identity_of(embedder)))
+        index.add([filled], executor=_Here(embedder, identity_of(embedder)))
     assert counts == [1]
 
 
@@ -96,13 +96,13 @@ def test_machine_with_another_model_is_refused(filled, tmp_path, embedder, make_
         Index.open(tmp_path / "index", embedder) as index,
         pytest.raises(IntegrityError, match="embedding model on the machine"),
     ):
-        index.add([filled], elsewhere=_Here(make_embedder(seed="b"), identity_of(embedder)))
+        index.add([filled], executor=_Here(make_embedder(seed="b"), identity_of(embedder)))
 
 
 def test_machine_that_does_not_see_the_folder_says_so(tmp_path, embedder, filled):
     seen = _Here(embedder, identity_of(embedder))
     with Index.open(tmp_path / "index", embedder) as index:
-        index.add([filled], elsewhere=seen)
+        index.add([filled], executor=seen)
     filled.rename(tmp_path / "elsewhere")
     with pytest.raises(NotFoundError, match="not there on the machine"):
         Machine(seen.tasks[0], lambda: embedder, identity_of(embedder))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from lmstack.core import ModelInfo, NotFoundError
-from lmstack.rag.ingest import languages
-from lmstack.rag.ingest.languages import sampled_languages
-from lmstack.rag.retrieve.languages import reads_most
+from lmstack.rag.ingest import reading as languages
+from lmstack.rag.ingest.reading import sampled_languages
+from lmstack.rag.retrieve.stages import reads_most
 
 GERMAN = "Der Drucker steht im Flur neben der Küche und wird jeden Morgen eingeschaltet. "
 ENGLISH = "The printer stands in the hall beside the kitchen and is switched on every morning. "

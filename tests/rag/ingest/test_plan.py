@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstack.rag.catalogue.memory import Known
+from lmstack.rag.catalogue.snapshot import Known
 from lmstack.rag.formats.load import Fingerprint
 from lmstack.rag.ingest.plan import _trusted, is_under
 

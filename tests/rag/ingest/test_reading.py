@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lmstack.rag.catalogue.memory import Key
+from lmstack.rag.catalogue.snapshot import Key
 from lmstack.rag.documents import Document
-from lmstack.rag.formats.limits import LoadConfig
 from lmstack.rag.formats.load import parse_document
+from lmstack.rag.formats.parsed import LoadConfig
 from lmstack.rag.ingest import reading
 from lmstack.rag.ingest.reading import Parsed, Reader
 from lmstack.rag.ingest.workers import WorkerConfig

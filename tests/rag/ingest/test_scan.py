@@ -10,8 +10,7 @@ import pytest
 
 from lmstack.core import NotFoundError
 from lmstack.rag.documents import Problem
-from lmstack.rag.formats.passing import PassedOver
-from lmstack.rag.ingest.scan import Found, scan_source
+from lmstack.rag.ingest.scan import FoundFile, PassedOver, scan_source
 
 in_utf8 = pytest.mark.skipif(
     sys.getfilesystemencoding() != "utf-8",
@@ -21,7 +20,7 @@ in_utf8 = pytest.mark.skipif(
 
 def _scan(root: Path) -> tuple[list[str], dict[str, str]]:
     results = list(scan_source(root))
-    found = [r.path for r in results if isinstance(r, Found)]
+    found = [r.path for r in results if isinstance(r, FoundFile)]
     return found, {r.path: r.kind for r in results if isinstance(r, Problem)}
 
 

@@ -24,7 +24,7 @@ import os, signal, socket, sys, time, types
 package = types.ModuleType("lmstack.rag")
 package.__path__ = [sys.argv.pop()]
 sys.modules["lmstack.rag"] = package
-import lmstack.rag.ingest.apart as apart
+import lmstack.rag.ingest.worker as apart
 real = apart.parse_document
 
 def strange(path, data, load):

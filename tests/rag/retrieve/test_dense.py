@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmstack.rag.retrieve.dense import EXACT_ROWS, MIN_CANDIDATES, Dense, DenseSegment
-from lmstack.rag.retrieve.signs import distances, nearest_codes, sign_codes
+from lmstack.rag.retrieve.dense import (
+    EXACT_ROWS,
+    MIN_CANDIDATES,
+    Dense,
+    DenseSegment,
+    distances,
+    nearest_codes,
+    sign_codes,
+)
 
 
 def unit(rows: int, dimensions: int, seed: int = 0) -> np.ndarray:

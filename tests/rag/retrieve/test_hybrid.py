@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from lmstack.core import InputError
 from lmstack.rag import Index, IndexConfig
+from lmstack.rag.catalogue.columns import dump_pages
 from lmstack.rag.catalogue.schema import texts
-from lmstack.rag.catalogue.structure import dump_pages
 from lmstack.rag.documents import Page
-from lmstack.rag.lexical import content_words, pieces_of, query_terms
 from lmstack.rag.retrieve.hybrid import SearchConfig, fuse, fuse_covered, fuse_scores
+from lmstack.rag.words import content_words, pieces_of, query_terms
 
 # No scores so small that multiplying them loses all their digits.
 WORDS = st.just(0.0) | st.floats(1e-6, 50)

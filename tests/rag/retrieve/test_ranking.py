@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstack.rag.retrieve.ranking import GROUP, best_rows, leading_rows
+from lmstack.rag.retrieve.bm25 import GROUP, leading_rows
+from lmstack.rag.retrieve.dense import best_rows
 
 
 @given(

@@ -13,13 +13,17 @@ from hypothesis import strategies as st
 from lmstack.core import ModelInfo
 from lmstack.core.scripted import ScriptedModel
 from lmstack.rag.documents import Document, Section
-from lmstack.rag.retrieve.diversity import collapse, diversify
 from lmstack.rag.retrieve.expansion import expand, neighbour_span, section_span
-from lmstack.rag.retrieve.freshness import day_of, prefer_fresh
 from lmstack.rag.retrieve.hybrid import Hit
-from lmstack.rag.retrieve.late import LateInteraction
-from lmstack.rag.retrieve.rescoring import scaled
 from lmstack.rag.retrieve.rewriting import query_variants, standalone_query
+from lmstack.rag.retrieve.stages import (
+    LateInteraction,
+    collapse,
+    day_of,
+    diversify,
+    prefer_fresh,
+    scaled,
+)
 
 
 def hit(

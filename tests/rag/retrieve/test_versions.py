@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstack.rag.retrieve.hybrid import Hit
-from lmstack.rag.retrieve.versions import Described, newest_first, superseded_by
+from lmstack.rag.retrieve.stages import Described, newest_first, superseded_by
 
 
 def doc(number: int, path: str, title: str = "", **fields: object) -> Described:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from lmstack.app.drawing import GRID, INK, QUIET, SHADES, Sheet, drawing_part
 
 if TYPE_CHECKING:
-    from lmstack.rag.clusters import Clusters
+    from lmstack.rag.embedding_map import Clusters
 
 __all__ = ["METHODS", "Embedded", "Looked", "draw_map", "draw_matrix"]
 
@@ -49,24 +49,24 @@ class Looked:
         )
 
     def compare(self, metric: Literal["cosine", "dot", "euclidean"]) -> None:
-        from lmstack.rag.similarity import similarities
+        from lmstack.rag.embedding_map import similarities
 
         self.metric = metric
         self.matrix = similarities(self.found.vectors, self.found.vectors, metric)
 
     def group(self, count: int | None) -> None:
-        from lmstack.rag.clusters import cluster, telling_words
+        from lmstack.rag.embedding_map import cluster, distinctive_words
 
         self.clusters = cluster(self.found.vectors, count)
-        self.words = telling_words(self.found.texts, self.clusters.labels)
+        self.words = distinctive_words(self.found.texts, self.clusters.labels)
 
     def match(self, threshold: float) -> None:
-        from lmstack.rag.similarity import duplicate_groups
+        from lmstack.rag.embedding_map import duplicate_groups
 
         self.duplicates = duplicate_groups(self.found.vectors, threshold)
 
     def place(self) -> None:
-        from lmstack.rag.projection import project
+        from lmstack.rag.embedding_map import project
 
         self.points, self.method = project(self.found.vectors)
 

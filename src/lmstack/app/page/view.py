@@ -27,7 +27,7 @@ from lmstack.app.server.workspace import NO_WISHES, OWNER, Question, Workspace
 from lmstack.core import Message, NotFoundError
 from lmstack.rag import FORMATS, AnswerWishes, Document, DocumentInfo, Problem
 from lmstack.rag.filters import Filter
-from lmstack.rag.retrieve.followup import turns_of
+from lmstack.rag.retrieve.rewriting import turns_of
 from lmstack.serve.paths import without_paths
 
 __all__ = ["PageView"]

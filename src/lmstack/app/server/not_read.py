@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lmstack.rag import Problem, UpdateResult
-    from lmstack.rag.formats.passing import NotRead
+    from lmstack.rag.ingest.scan import NotRead
 
 __all__ = ["NotReadNotes", "not_read_note", "not_read_text"]
 

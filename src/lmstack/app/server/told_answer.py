@@ -55,7 +55,7 @@ async def told(
 
 def shown_from(folder: str) -> Callable[[str], str]:
     """Paths that open from the current folder as they open from ``folder``."""
-    from lmstack.rag.catalogue.memory import display_path
+    from lmstack.rag.catalogue.snapshot import display_path
 
     return lambda path: display_path(os.path.abspath(path), folder)
 

@@ -42,7 +42,7 @@ from lmstack.rag import (
     UpdateResult,
 )
 from lmstack.rag.filters import Filter
-from lmstack.rag.retrieve.followup import Turn
+from lmstack.rag.retrieve.rewriting import Turn
 from lmstack.serve.streams import close
 
 __all__ = ["Question", "Workspace", "WorkspaceConfig"]

@@ -26,8 +26,8 @@ from lmstack.core import (
 
 if TYPE_CHECKING:
     from lmstack.rag import Answerer, Index, IndexView
-    from lmstack.rag.catalogue.vector_blob import VectorForm
-    from lmstack.rag.ingest.update import Elsewhere
+    from lmstack.rag.catalogue.columns import VectorForm
+    from lmstack.rag.ingest.update import RemoteExecutor
 
 __all__ = [
     "RecordingModel",
@@ -83,7 +83,7 @@ def open_index(
 
 def machines(
     index: Index, embedder_name: str | None, address: str | None, copies: int
-) -> Elsewhere | None:
+) -> RemoteExecutor | None:
     """What reads and embeds for ``index`` on the Ray cluster at ``address``; None without."""
     if address is None:
         return None

@@ -64,8 +64,8 @@ def embedder_for(sources: Sequence[Path], note: Callable[[str], None]) -> str:
     """The embedder of a new index of ``sources`` for which nobody named one: the default, unless
     most documents are in languages that it does not read. ``note`` is told why it is another, or
     how to get that."""
-    from lmstack.rag.ingest.languages import sampled_languages
-    from lmstack.rag.retrieve.languages import reads_most
+    from lmstack.rag.ingest.reading import sampled_languages
+    from lmstack.rag.retrieve.stages import reads_most
 
     info = ModelInfo(DEFAULT_EMBEDDER, languages=("en",))
     found = sampled_languages(sources)

@@ -35,9 +35,7 @@ from lmstack.rag.answer.answer import (
 from lmstack.rag.answer.checking import source_of
 from lmstack.rag.answer.composing import Composer
 from lmstack.rag.answer.confidence import Calibration, Certainty, calibration_of
-from lmstack.rag.answer.conflicts import find_conflicts
-from lmstack.rag.answer.editions import Edition, edition_of, in_force
-from lmstack.rag.answer.hit_documents import HitDocuments
+from lmstack.rag.answer.conflicts import Edition, edition_of, find_conflicts, in_force
 from lmstack.rag.answer.map_reduce import map_reduce
 from lmstack.rag.answer.planning import Plan, make_plan
 from lmstack.rag.answer.prompting import EarlierTurn
@@ -46,11 +44,11 @@ from lmstack.rag.answer.scope import candidates, hits_of, read_all
 from lmstack.rag.answer.support import OverlapSupport, SupportScorer
 from lmstack.rag.answer.writing import WritingTask, write
 from lmstack.rag.catalogue.listing import DocumentInfo
-from lmstack.rag.retrieve.followup import Turn
 from lmstack.rag.retrieve.hybrid import Hit
-from lmstack.rag.retrieve.retrieval import RetrievalConfig, preset
+from lmstack.rag.retrieve.retrieval import HitDocuments, RetrievalConfig, preset
 from lmstack.rag.retrieve.retriever import Retriever
-from lmstack.rag.retrieve.versions import newest_first
+from lmstack.rag.retrieve.rewriting import Turn
+from lmstack.rag.retrieve.stages import newest_first
 from lmstack.rag.view import IndexView
 
 __all__ = ["NOTHING", "Answerer", "Found"]

@@ -12,13 +12,12 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lmstack.rag.answer.citing import Written, space_of
-from lmstack.rag.answer.function_words import halves
+from lmstack.rag.answer.prompting import Written, space_of
 from lmstack.rag.answer.quoting import Passage, Quote
-from lmstack.rag.answer.support import SupportScorer
+from lmstack.rag.answer.support import SupportScorer, halves
 from lmstack.rag.chunk import embedded_text
-from lmstack.rag.lexical import content_words
 from lmstack.rag.sentences import split_prose
+from lmstack.rag.words import content_words
 
 __all__ = ["Claim", "Source", "check", "source_of"]
 

@@ -8,8 +8,9 @@ are a system message and settings of sampling where sentences are quoted and non
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from typing import Protocol
 
 from lmstack.core import (
     Delta,
@@ -19,6 +20,7 @@ from lmstack.core import (
     SamplingParams,
     Timings,
     UnsupportedError,
+    Usage,
 )
 from lmstack.rag.answer.answer import (
     Answer,
@@ -28,11 +30,61 @@ from lmstack.rag.answer.answer import (
     TextDelta,
 )
 from lmstack.rag.answer.answerer import Answerer
-from lmstack.rag.answer.counting import AnswerTokenizer, AnswerTokens
 from lmstack.rag.answer.prompting import passage_texts
-from lmstack.rag.retrieve.followup import Turn, turns_of
+from lmstack.rag.retrieve.rewriting import Turn, turns_of
 
-__all__ = ["GroundedModel"]
+__all__ = ["AnswerTokenizer", "AnswerTokens", "GroundedModel"]
+
+
+class _Encoded(Protocol):
+    @property
+    def offsets(self) -> tuple[tuple[int, int], ...]: ...
+
+
+class AnswerTokenizer(Protocol):
+    """The part of `text.Tokenizer` that counting needs."""
+
+    def encode_batch(
+        self, texts: Sequence[str], *, special: bool = True, add_special_tokens: bool = True
+    ) -> Sequence[_Encoded]: ...
+
+
+class AnswerTokens:
+    """Counts one answer. ``limit``: its ``max_tokens``, None for no limit. Text is counted as it
+    comes, piece by piece, so that what was sent never has to be taken back."""
+
+    def __init__(self, tokenizer: AnswerTokenizer, limit: int | None) -> None:
+        self._tokenizer = tokenizer
+        self._limit = limit
+        self._prompt = 0
+        self._answer = 0
+        self.cut = False
+
+    def read(self, texts: Sequence[str]) -> None:
+        """Count ``texts`` as the prompt."""
+        self._prompt += sum(len(encoded.offsets) for encoded in self._encoded(texts))
+
+    def within(self, text: str) -> str:
+        """As much of ``text`` as the limit leaves room for, in whole characters. Nothing after
+        the first that had to be cut."""
+        if self.cut:
+            return ""
+        offsets = self._encoded([text])[0].offsets
+        room = len(offsets) if self._limit is None else self._limit - self._answer
+        if len(offsets) <= room:
+            self._answer += len(offsets)
+            return text
+        self.cut = True
+        self._answer += room
+        return text[: offsets[room][0]]
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(self._prompt, self._answer)
+
+    def _encoded(self, texts: Sequence[str]) -> Sequence[_Encoded]:
+        return self._tokenizer.encode_batch(texts, special=False, add_special_tokens=False)
+
 
 # Before what is shown where nothing is certain to answer.
 CLOSEST = "Closest in the documents, and it may not answer:\n\n"

@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.rag.answer.data_rows import read_rows
-from lmstack.rag.answer.hit_documents import HitDocuments
-from lmstack.rag.answer.units import ENDED, Unit, read_matter, read_units, shown
+from lmstack.rag.answer.units import ENDED, Unit, read_matter, read_rows, read_units, shown
 from lmstack.rag.documents import BlockKind, Document, Page, page_of
 from lmstack.rag.retrieve.hybrid import Hit
+from lmstack.rag.retrieve.retrieval import HitDocuments
 
 __all__ = ["Passage", "Quote", "choose_quotes", "read_passage"]
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from lmstack.rag.answer.answer import TaskName
-from lmstack.rag.answer.hit_documents import HitDocuments
 from lmstack.rag.answer.quoting import Passage, read_passage
 from lmstack.rag.catalogue.listing import DocumentInfo
 from lmstack.rag.filters import Condition
 from lmstack.rag.retrieve.hybrid import MAX_HITS, Hit
+from lmstack.rag.retrieve.retrieval import HitDocuments
 from lmstack.rag.view import IndexView
 
 __all__ = ["Candidates", "candidates", "hits_of", "read_all"]

@@ -22,9 +22,15 @@ from lmstack.core import (
 )
 from lmstack.rag.answer.answer import AnswerConfig, AnswerEvent
 from lmstack.rag.answer.checking import Claim, Source, check
-from lmstack.rag.answer.citing import NONE, ClaimReader, writing_grammar
 from lmstack.rag.answer.composing import Composer
-from lmstack.rag.answer.prompting import EarlierTurn, Job, build_messages
+from lmstack.rag.answer.prompting import (
+    NONE,
+    ClaimReader,
+    EarlierTurn,
+    Job,
+    build_messages,
+    writing_grammar,
+)
 from lmstack.rag.answer.support import SupportScorer
 
 __all__ = ["WritingTask", "claims", "say", "text_of", "write"]

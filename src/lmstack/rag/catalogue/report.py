@@ -19,7 +19,7 @@ from lmstack.core import Embedder
 from lmstack.rag.catalogue.schema import ACTIVE, chunks, documents
 from lmstack.rag.chunk import embedded_text
 
-__all__ = ["TINY_TOKENS", "ChunkReport", "FormatChunks", "Spread", "report_chunks"]
+__all__ = ["ChunkReport", "Spread", "report_chunks"]
 
 # Fewer tokens than this, prefix left out, seldom say anything.
 TINY_TOKENS = 10

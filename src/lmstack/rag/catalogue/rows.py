@@ -1,7 +1,7 @@
 """Rows in and out of an index, one function a question. Callers own the transaction.
 
 Covers what is stored and how it is found again; decides nothing about when to (`update`) or
-what a search makes of it (`search`).
+what a search makes of it (`retrieve`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import InputError, shown
-from lmstack.rag.catalogue.fields import dump_fields, load_fields
-from lmstack.rag.catalogue.labels import labels_of, read_rules
-from lmstack.rag.catalogue.memory import (
-    Key,
-    absolute_path,
-    inode_key,
-    rules_key,
-    source_roots,
-    source_rules,
+from lmstack.rag.catalogue.columns import (
+    dump_blocks,
+    dump_fields,
+    dump_pages,
+    dump_sections,
+    load_fields,
+    pack_vectors,
+    read_form,
+    unpack_vectors,
 )
+from lmstack.rag.catalogue.duplicates import sketch_of
+from lmstack.rag.catalogue.labels import labels_of, read_rules
 from lmstack.rag.catalogue.rules import IGNORE_FILE, Rules
 from lmstack.rag.catalogue.schema import (
     ACTIVE,
@@ -43,13 +45,18 @@ from lmstack.rag.catalogue.schema import (
     texts,
     vectors,
 )
-from lmstack.rag.catalogue.sketch import sketch_of
-from lmstack.rag.catalogue.structure import dump_blocks, dump_pages, dump_sections
-from lmstack.rag.catalogue.vector_blob import pack_vectors, read_form, unpack_vectors
+from lmstack.rag.catalogue.snapshot import (
+    Key,
+    absolute_path,
+    inode_key,
+    rules_key,
+    source_roots,
+    source_rules,
+)
 from lmstack.rag.chunk import Chunk, embedded_text
 from lmstack.rag.documents import Document, Problem
 from lmstack.rag.formats.load import Fingerprint
-from lmstack.rag.lexical import posting_blob
+from lmstack.rag.words import posting_blob
 
 __all__ = [
     "NewDocument",

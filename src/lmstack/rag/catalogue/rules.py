@@ -19,8 +19,8 @@ from pathspec import GitIgnoreSpec
 
 from lmstack.core import Config, InputError, shown
 from lmstack.rag.documents import ProblemError
-from lmstack.rag.formats.limits import LoadConfig
 from lmstack.rag.formats.load import read_file
+from lmstack.rag.formats.parsed import LoadConfig
 
 __all__ = ["IGNORE_FILE", "Patterns", "Rules", "patterns_of"]
 

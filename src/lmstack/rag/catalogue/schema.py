@@ -85,7 +85,7 @@ texts = sa.Table(
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("blocks", sa.Text),
     sa.Column("pages", sa.Text, nullable=False, server_default="[]"),
-    # By which texts alike are found (`sketch`); NULL where an older format did not keep it.
+    # By which texts alike are found (`duplicates`); NULL where an older format did not keep it.
     sa.Column("sketch", sa.LargeBinary),
 )
 # One embedder and what it made of the documents. One space is active: it is searched and kept
@@ -145,7 +145,7 @@ problems = sa.Table(
     sa.Column("digest", sa.LargeBinary),
     sa.Column("recipe", sa.Text, nullable=False),
 )
-# One blob a document, in the form that `lexical.posting_blob` gives it.
+# One blob a document, in the form that `words.posting_blob` gives it.
 postings = sa.Table(
     "postings",
     METADATA,

@@ -1,33 +1,77 @@
 """One embedder's view of all documents: its chunks, vectors and postings.
 
 Exactly one space is active: it is searched and kept up to date. Callers own the transaction.
+
+Also how documents are cut, which the catalogue keeps too.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 from dataclasses import astuple, dataclass
 
 import sqlalchemy as sa
 
-from lmstack.core import Embedder
+from lmstack.core import Embedder, IntegrityError, LmstackError
+from lmstack.rag.catalogue.rows import set_meta
 from lmstack.rag.catalogue.schema import chunks, meta, postings, spaces, vectors
+from lmstack.rag.catalogue.snapshot import get_meta
 from lmstack.rag.chunk import CHUNKER_VERSION, ChunkConfig
 from lmstack.rag.formats.load import PARSER_VERSION
-from lmstack.rag.lexical import POSTINGS_VERSION
+from lmstack.rag.words import POSTINGS_VERSION
 
 __all__ = [
     "FILE_WEIGHTS",
+    "ChunkChoice",
     "Space",
     "active_space",
     "current_state",
     "drop_space",
     "identity_of",
+    "keep_choice",
     "make_space",
+    "read_choice",
     "recipe_of",
     "remove_all_spaces",
     "weights_of",
 ]
+
+_KEY = "chunking"
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkChoice:
+    """``writer`` names the model that writes lines of context (`ContextWriter.identity`)."""
+
+    chunking: ChunkConfig
+    writer: str = ""
+
+
+def read_choice(connection: sa.Connection) -> ChunkChoice:
+    """What was kept; the defaults where nothing was."""
+    kept = get_meta(connection).get(_KEY)
+    if kept is None:
+        return ChunkChoice(ChunkConfig())
+    try:
+        values = json.loads(kept)
+        return ChunkChoice(ChunkConfig.from_mapping(values["chunking"]), str(values["writer"]))
+    except (ValueError, KeyError, TypeError, LmstackError) as error:
+        raise IntegrityError(
+            f"the index says how it is cut in a form that cannot be read: {error}",
+            hint="index again with --rebuild",
+            param="index",
+        ) from None
+
+
+def keep_choice(connection: sa.Connection, choice: ChunkChoice) -> bool:
+    """Write down a choice; whether it is another one than before."""
+    if read_choice(connection) == choice:
+        return False
+    values = {"chunking": dataclasses.asdict(choice.chunking), "writer": choice.writer}
+    set_meta(connection, **{_KEY: json.dumps(values)})
+    return True
 
 
 # What a digest that names no form stands for.

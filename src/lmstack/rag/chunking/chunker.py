@@ -3,34 +3,96 @@
 Chooses the strategy, gives each stretch its prefix and section, and sees to it that what will be
 embedded is within the limit by the tokenizer's own count. One `Chunker` serves many documents and
 remembers how many tokens their words have.
+
+A `ContextWriter` asks a language model for a line that says where in its document a chunk stands
+(Anthropic's contextual retrieval, 2024); it is embedded and searched with the chunk, never cited.
+Decoding is greedy, so equal documents give equal lines; they are kept by document, chunk and
+model, so that indexing again asks for none twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lmstack.core import Embedder, InputError
+from lmstack.core import (
+    ChatModel,
+    Embedder,
+    InputError,
+    Message,
+    Request,
+    SamplingParams,
+    complete_sync,
+)
 from lmstack.rag.chunk import Chunk, ChunkConfig, embedded_text
-from lmstack.rag.chunking.bounds import (
+from lmstack.rag.chunking.measure import (
+    MAX_CHARS_PER_TOKEN,
+    CountTokens,
     Cutter,
     Span,
+    TokenMeter,
     line_bounds,
     sentence_bounds,
     separator_cutter,
     strip,
 )
-from lmstack.rag.chunking.context import ContextWriter
-from lmstack.rag.chunking.measure import MAX_CHARS_PER_TOKEN, CountTokens, TokenMeter
-from lmstack.rag.chunking.packing import pack_levels, repeat_pieces, repeat_tokens
-from lmstack.rag.chunking.semantic import Embed, cut_semantic
-from lmstack.rag.chunking.setting import Setting
-from lmstack.rag.chunking.structure import cut_structure
+from lmstack.rag.chunking.packing import Setting, pack_levels, repeat_pieces, repeat_tokens
+from lmstack.rag.chunking.strategies import Embed, cut_semantic, cut_structure
 from lmstack.rag.documents import Document
 
-__all__ = ["Chunker", "chunk_document"]
+__all__ = ["Chunker", "ContextWriter", "chunk_document"]
+
+PROMPT_VERSION = 1
+_PROMPT = (
+    "Title: {title}\nSection: {section}\nDocument begins: {head}\n\nPassage:\n{passage}\n\n"
+    "In one short sentence, say what this passage is about and where in the document it stands."
+    " Write only that sentence."
+)
+_HEAD, _PASSAGE, _LINE = 600, 2000, 200
+
+
+class ContextWriter:
+    """``lines``: kept lines, by key; a dictionary, or a store that outlives the process.
+    ``tokens``: room that is left for a line in each chunk."""
+
+    tokens = 48
+
+    def __init__(self, model: ChatModel, lines: MutableMapping[str, str] | None = None) -> None:
+        self._model = model
+        self._lines: MutableMapping[str, str] = {} if lines is None else lines
+
+    @property
+    def identity(self) -> str:
+        """Names what writes: part of what an indexed document was made with."""
+        return f"{PROMPT_VERSION}:{self._model.info.digest or self._model.info.name}"
+
+    def line(self, document: Document, chunk: Chunk) -> str:
+        """One line without line ends, at most 200 characters."""
+        facts = (self.identity, document.title, document.text, chunk.prefix, chunk.text)
+        hasher = hashlib.sha256()
+        for fact in facts:
+            data = fact.encode("utf-8", "surrogatepass")
+            hasher.update(len(data).to_bytes(8) + data)
+        key = hasher.hexdigest()
+        if key not in self._lines:
+            self._lines[key] = self._write(document, chunk)
+        return self._lines[key]
+
+    def _write(self, document: Document, chunk: Chunk) -> str:
+        prompt = _PROMPT.format(
+            title=document.title,
+            section=" > ".join(chunk.section),
+            head=" ".join(document.text[:_HEAD].split()),
+            passage=chunk.text[:_PASSAGE],
+        )
+        request = Request(
+            messages=(Message("user", prompt),),
+            sampling=SamplingParams(temperature=0, max_tokens=self.tokens),
+        )
+        return " ".join(complete_sync(self._model, request).text.split())[:_LINE]
 
 
 @dataclass(frozen=True, slots=True)

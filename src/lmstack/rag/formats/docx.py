@@ -15,11 +15,9 @@ from dataclasses import dataclass, field
 
 from lmstack.rag.documents import ProblemError
 from lmstack.rag.filters import Value
-from lmstack.rag.formats.archive import Archive, parse_xml
-from lmstack.rag.formats.limits import LoadConfig
-from lmstack.rag.formats.numbering import Level, Numbering
-from lmstack.rag.formats.parsed import Parsed
-from lmstack.rag.formats.writing import TextWriter
+from lmstack.rag.formats.markdown import TextWriter
+from lmstack.rag.formats.ooxml import Archive, Level, Numbering, parse_xml
+from lmstack.rag.formats.parsed import LoadConfig, Parsed
 
 __all__ = ["parse_docx"]
 

@@ -18,10 +18,9 @@ from lmstack.core import FormatError
 from lmstack.rag.documents import Block, BlockKind
 from lmstack.rag.filters import Value
 from lmstack.rag.formats.boilerplate import Content, find_content
-from lmstack.rag.formats.markdown import sections_from_headings
+from lmstack.rag.formats.markdown import sections_from_headings, table_text
 from lmstack.rag.formats.matter import normalized
 from lmstack.rag.formats.parsed import Parsed
-from lmstack.rag.formats.writing import table_text
 
 __all__ = ["read_html"]
 

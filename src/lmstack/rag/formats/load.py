@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,20 +18,20 @@ from pathlib import Path
 
 from lmstack.core import LmstackError, shown
 from lmstack.rag.documents import Document, Format, ProblemError
-from lmstack.rag.formats.decoding import decode_html, decode_text, sniff
+from lmstack.rag.formats.decoding import decode_html, decode_text, detect_language, sniff
 from lmstack.rag.formats.docx import parse_docx
 from lmstack.rag.formats.html import read_html
-from lmstack.rag.formats.language import detect_language
-from lmstack.rag.formats.limits import LoadConfig
 from lmstack.rag.formats.mail import parse_mail
 from lmstack.rag.formats.markdown import markdown_structure, text_structure
 from lmstack.rag.formats.matter import matter_span, read_matter
-from lmstack.rag.formats.notebook import parse_notebook
-from lmstack.rag.formats.parsed import Parsed
-from lmstack.rag.formats.passing import unknown_ending
-from lmstack.rag.formats.rows import parse_json_lines, parse_table
-from lmstack.rag.formats.signs import odd_signs
-from lmstack.rag.formats.source import ENDINGS, parse_source
+from lmstack.rag.formats.parsed import LoadConfig, Parsed
+from lmstack.rag.formats.plain import (
+    ENDINGS,
+    parse_json_lines,
+    parse_notebook,
+    parse_source,
+    parse_table,
+)
 
 __all__ = [
     "FORMATS",
@@ -38,11 +39,27 @@ __all__ = [
     "Fingerprint",
     "LoadConfig",
     "ProblemError",
-    "RawFile",
+    "ending_of",
     "load_document",
     "parse_document",
     "read_file",
+    "unknown_ending",
 ]
+
+_BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
+# A joiner between letters is part of Persian, Hindi and emoji; alone or in runs it hides text.
+_ZERO = re.compile("[\u200b\u2060\u180e]|(?<!^)\ufeff|[\u200c\u200d]{2}|[\U000e0000-\U000e007f]")
+
+
+def odd_signs(text: str) -> tuple[str, ...]:
+    """``bidi`` for overrides of the reading order, ``zero-width`` for hidden characters."""
+    found = []
+    if _BIDI.search(text):
+        found.append("bidi")
+    if _ZERO.search(text):
+        found.append("zero-width")
+    return tuple(found)
+
 
 FORMATS: dict[str, Format] = {
     ".txt": "text",
@@ -237,3 +254,18 @@ _PARSERS: dict[Format, Parser] = {
     "code": parse_source,
     "notebook": parse_notebook,
 }
+
+
+def ending_of(path: str) -> str:
+    """``.png``; empty where what follows the last dot is no name of a format."""
+    ending = os.path.splitext(path)[1].lower()
+    return ending if ending.isascii() and ending[1:].isalnum() else ""
+
+
+def unknown_ending(path: str) -> ProblemError:
+    """For a file whose ending no loader knows."""
+    ending = ending_of(path)
+    ends = f"that end in {shown(ending)}" if ending else "without a known ending"
+    return ProblemError(
+        "format", f"files {ends} are not read", "convert it to .txt, .md, .html, .pdf or .docx"
+    )

@@ -23,11 +23,10 @@ from lmstack.rag.documents import Block, ProblemError, Section
 from lmstack.rag.filters import Value
 from lmstack.rag.formats.decoding import decode_declared, text_codec
 from lmstack.rag.formats.html import read_html
-from lmstack.rag.formats.limits import LoadConfig
-from lmstack.rag.formats.parsed import Parsed
-from lmstack.rag.formats.writing import TextWriter
+from lmstack.rag.formats.markdown import TextWriter
+from lmstack.rag.formats.parsed import LoadConfig, Parsed
 
-__all__ = ["ReadPart", "parse_mail"]
+__all__ = ["parse_mail"]
 
 # Parses an attachment by its name.
 ReadPart = Callable[[bytes, str, LoadConfig], Parsed]

@@ -19,16 +19,13 @@ from itertools import pairwise
 
 from lmstack.rag.documents import Block, BlockKind, Page, ProblemError
 from lmstack.rag.filters import Value
-from lmstack.rag.formats.furniture import find_furniture
-from lmstack.rag.formats.limits import LoadConfig
+from lmstack.rag.formats.layout import find_furniture, lines_and_tables
 from lmstack.rag.formats.lines import Line, in_reading_order, same_row
 from lmstack.rag.formats.markdown import sections_from_headings
-from lmstack.rag.formats.page_boxes import Box
-from lmstack.rag.formats.parsed import Parsed
+from lmstack.rag.formats.parsed import Box, LoadConfig, Parsed
 from lmstack.rag.formats.pdfium import open_pdf, properties, read_page
-from lmstack.rag.formats.ruling import lines_and_tables
 
-__all__ = ["Composed", "Extracted", "Sheet", "compose", "extract", "parse_pdf"]
+__all__ = ["Sheet", "compose", "extract", "parse_pdf"]
 
 # Larger than the text by this factor is a heading, if it is short.
 HEADING_RATIO = 1.15

@@ -22,8 +22,7 @@ import pypdfium2  # noqa: F401  (importing it initialises the library)
 import pypdfium2.raw as pdfium
 
 from lmstack.rag.documents import ProblemError
-from lmstack.rag.formats.limits import LoadConfig, too_long
-from lmstack.rag.formats.page_boxes import Box
+from lmstack.rag.formats.parsed import Box, LoadConfig, too_long
 
 __all__ = ["Pdf", "PdfPage", "iso_date", "open_pdf", "properties", "read_page", "render"]
 

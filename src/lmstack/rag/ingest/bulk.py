@@ -21,8 +21,8 @@ import numpy as np
 
 from lmstack.core import Config, Embedder, IntegrityError, NotFoundError, check_range, shown
 from lmstack.core.extras import require
-from lmstack.rag.catalogue.memory import Key
 from lmstack.rag.catalogue.rows import NewDocument, Vectors
+from lmstack.rag.catalogue.snapshot import Key
 from lmstack.rag.catalogue.spaces import identity_of
 from lmstack.rag.chunk import Chunk, embedded_text
 from lmstack.rag.chunking.chunker import Chunker
@@ -56,7 +56,7 @@ class RayConfig(Config):
 
 
 class RayMachines:
-    """Pass it as ``elsewhere`` to `Index.add`. ``make_embedder`` is called in each process that
+    """Pass it as ``executor`` to `Index.add`. ``make_embedder`` is called in each process that
     embeds, and must give the index's model."""
 
     def __init__(

@@ -10,19 +10,56 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmstack.core import NotFoundError, shown
-from lmstack.rag.catalogue.memory import Key, Known, Memory, absolute_path, display_path
+from lmstack.rag.catalogue.snapshot import CatalogueSnapshot, Key, Known, display_path
 from lmstack.rag.documents import Problem
 from lmstack.rag.formats.load import Fingerprint, LoadConfig, ProblemError, read_file
-from lmstack.rag.formats.passing import NotRead, PassedOver, PassingCount
-from lmstack.rag.ingest.scan import Found, readable_name, scan_source
+from lmstack.rag.ingest.scan import (
+    FoundFile,
+    NotRead,
+    PassedOver,
+    PassingCount,
+    readable_name,
+    scan_source,
+)
 
-__all__ = ["Plan", "attempt", "is_under", "make_plan", "not_found"]
+__all__ = ["IndexStatus", "Plan", "attempt", "is_under", "make_plan", "not_found"]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """``bytes`` on disk; ``sources`` and problem paths as they open from the current folder;
+    ``rules`` say what is read of those that have some. ``plan`` is what an update would do and
+    what it passes over, None if not asked for. ``fields``: the names that filters may use, with
+    the number of documents that have each. ``labels``: those given to paths. ``store`` keeps the
+    vectors besides. ``embedder_weights``: the form of weights that made the vectors, None for a
+    remote model."""
+
+    folder: str
+    documents: int
+    chunks: int
+    bytes: int
+    embedder: str
+    embedder_digest: str
+    embedder_weights: str | None
+    dimensions: int
+    sources: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    plan: Plan | None
+    rules: tuple[str, ...] = ()
+    fields: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    store: str | None = None
+
+    @property
+    def up_to_date(self) -> bool | None:
+        return None if self.plan is None else self.plan.up_to_date
+
 
 _RACY_NS = 2_000_000_000
 _LARGE = 1_000_000
@@ -68,59 +105,59 @@ class Plan:
 
 
 def make_plan(
-    memory: Memory, paths: Sequence[str], config: LoadConfig, *, thorough: bool
+    snapshot: CatalogueSnapshot, paths: Sequence[str], config: LoadConfig, *, thorough: bool
 ) -> tuple[Plan, Work]:
-    """Scan the absolute ``paths``, each inside one of the sources of ``memory``. ``thorough``
+    """Scan the absolute ``paths``, each inside one of the sources of ``snapshot``. ``thorough``
     reads every file again."""
     judged = _Judged()
     seen: set[Key] = set()
     passed = PassingCount()
-    for key, found in _files(memory, paths):
+    for key, found in _files(snapshot, paths):
         if key in seen:
             continue
         if isinstance(found, PassedOver):
-            passed.add(found, _shown_path(memory, key) if passed.lists_more else "")
+            passed.add(found, _shown_path(snapshot, key) if passed.lists_more else "")
         elif isinstance(found, Problem):
             seen.add(key)
             if found.kind in ("absent", "closed"):
-                judged.closed.add(_path(memory, key))
-            judged.report(memory, key, found)
-        elif _judge(memory, key, found, config, judged, thorough=thorough):
+                judged.closed.add(snapshot.path(key))
+            judged.report(snapshot, key, found)
+        elif _judge(snapshot, key, found, config, judged, thorough=thorough):
             seen.add(key)
     work = judged.work
     troubled = {key for key, _, _ in work.report} | {key for key, _ in judged.standing}
-    known = [key for key in memory.documents if _within(memory, key, paths)]
+    known = [key for key in snapshot.documents if is_under(snapshot.path(key), paths)]
     work.remove = sorted(
         key
         for key in known
-        if (key not in seen or key in troubled) and not is_under(_path(memory, key), judged.closed)
+        if (key not in seen or key in troubled) and not is_under(snapshot.path(key), judged.closed)
     )
     work.forget = [
         key
-        for key in memory.problems
+        for key in snapshot.problems
         if key not in troubled
         and key not in judged.sizes
-        and _within(memory, key, paths)
-        and not is_under(_path(memory, key), judged.closed)
+        and is_under(snapshot.path(key), paths)
+        and not is_under(snapshot.path(key), judged.closed)
     ]
-    work.inodes = _new_inodes(memory, paths, judged.closed)
+    work.inodes = _new_inodes(snapshot, paths, judged.closed)
     # What is quickly done is done first: nobody waits for one huge file to search the others.
     work.read = sorted([*judged.added, *judged.changed], key=lambda k: judged.sizes[k] > _LARGE)
     work.sizes = judged.sizes
     problems = [*((key, problem) for key, problem, _ in work.report), *judged.standing]
     plan = Plan(
-        _shown(memory, judged.added),
-        _shown(memory, judged.changed),
-        _shown(memory, work.remove),
+        _shown(snapshot, judged.added),
+        _shown(snapshot, judged.changed),
+        _shown(snapshot, work.remove),
         judged.unchanged,
-        tuple(problem.at(_shown_path(memory, key)) for key, problem in problems),
+        tuple(problem.at(_shown_path(snapshot, key)) for key, problem in problems),
         passed.result(),
     )
     return plan, work
 
 
-def _shown_path(memory: Memory, key: Key) -> str:
-    return readable_name(display_path(_path(memory, key)))
+def _shown_path(snapshot: CatalogueSnapshot, key: Key) -> str:
+    return readable_name(display_path(snapshot.path(key)))
 
 
 @dataclass
@@ -136,9 +173,9 @@ class _Judged:
     closed: set[str] = field(default_factory=set)
     unchanged: int = 0
 
-    def report(self, memory: Memory, key: Key, problem: Problem) -> None:
+    def report(self, snapshot: CatalogueSnapshot, key: Key, problem: Problem) -> None:
         """A problem seen without reading the file; nothing is to be stored if it is known."""
-        stored, _, _ = memory.problems.get(key, (None, None, ""))
+        stored, _, _ = snapshot.problems.get(key, (None, None, ""))
         if stored == problem.at(key.path):
             self.standing.append((key, problem))
         else:
@@ -146,26 +183,32 @@ class _Judged:
 
 
 def _judge(
-    memory: Memory, key: Key, found: Found, config: LoadConfig, judged: _Judged, *, thorough: bool
+    snapshot: CatalogueSnapshot,
+    key: Key,
+    found: FoundFile,
+    config: LoadConfig,
+    judged: _Judged,
+    *,
+    thorough: bool,
 ) -> bool:
     """Put one file where it belongs; False if it vanished meanwhile."""
-    known = memory.documents.get(key)
-    if known and not thorough and _trusted(known, found.fingerprint, memory.recipe):
+    known = snapshot.documents.get(key)
+    if known and not thorough and _trusted(known, found.fingerprint, snapshot.recipe):
         judged.unchanged += 1
         return True
     checked_ns = time.time_ns()
     try:
-        raw = read_file(Path(absolute_path(memory.roots, key)), config)
+        raw = read_file(Path(snapshot.path(key)), config)
     except ProblemError as error:
         if error.kind == "vanished":
             return False
-        judged.report(memory, key, error.at(key.path))
+        judged.report(snapshot, key, error.at(key.path))
         return True
-    trouble = memory.problems.get(key)
-    if known and known.digest == raw.digest and known.recipe == memory.recipe:
+    trouble = snapshot.problems.get(key)
+    if known and known.digest == raw.digest and known.recipe == snapshot.recipe:
         judged.unchanged += 1
         judged.work.touch.append((known.id, raw.fingerprint, checked_ns))
-    elif trouble and trouble[1:] == (raw.digest, attempt(memory.recipe, config)):
+    elif trouble and trouble[1:] == (raw.digest, attempt(snapshot.recipe, config)):
         judged.standing.append((key, trouble[0]))
     else:
         (judged.changed if known else judged.added).append(key)
@@ -178,8 +221,8 @@ def attempt(recipe: str, load: LoadConfig) -> str:
     return f"{recipe} {load}"
 
 
-def _shown(memory: Memory, keys: Sequence[Key]) -> tuple[str, ...]:
-    return tuple(sorted(display_path(absolute_path(memory.roots, key)) for key in keys))
+def _shown(snapshot: CatalogueSnapshot, keys: Sequence[Key]) -> tuple[str, ...]:
+    return tuple(sorted(display_path(snapshot.path(key)) for key in keys))
 
 
 def _trusted(known: Known, seen: Fingerprint, recipe: str) -> bool:
@@ -191,62 +234,63 @@ def _trusted(known: Known, seen: Fingerprint, recipe: str) -> bool:
 
 
 def _files(
-    memory: Memory, paths: Sequence[str]
-) -> Iterator[tuple[Key, Found | Problem | PassedOver]]:
+    snapshot: CatalogueSnapshot, paths: Sequence[str]
+) -> Iterator[tuple[Key, FoundFile | Problem | PassedOver]]:
     """Every file under ``paths`` with its key; those that were taken out by hand are passed
     over."""
     for path in paths:
-        source_id, inner = _owner(memory, path)
+        source_id, inner = _owner(snapshot, path)
         if not os.path.exists(path):
-            yield from _missing(memory, path, Key(source_id, inner))
+            yield from _missing(snapshot, path, Key(source_id, inner))
             continue
-        if inner == "." and _is_replaced(memory, source_id):
-            yield Key(source_id, "."), _absent("is an empty folder now", _kept(memory, source_id))
+        if inner == "." and _is_replaced(snapshot, source_id):
+            yield (
+                Key(source_id, "."),
+                _absent("is an empty folder now", snapshot.count_of(source_id)),
+            )
             continue
-        rules = memory.rules.get(source_id)
-        for found in scan_source(Path(memory.roots[source_id]), rules, inner):
+        rules = snapshot.rules.get(source_id)
+        for found in scan_source(Path(snapshot.roots[source_id]), rules, inner):
             key = Key(source_id, found.path)
-            if is_under(absolute_path(memory.roots, key), memory.excluded):
+            if is_under(snapshot.path(key), snapshot.excluded):
                 yield key, PassedOver(found.path, "removed")
             else:
                 yield key, found
 
 
-def _missing(memory: Memory, path: str, key: Key) -> Iterator[tuple[Key, Problem]]:
+def _missing(snapshot: CatalogueSnapshot, path: str, key: Key) -> Iterator[tuple[Key, Problem]]:
     """A path that is gone: its documents go too, but not those of a whole source, which may be
     on a disk that is not mounted. Only a typing mistake is an error."""
-    root = memory.roots[key.source_id]
+    root = snapshot.roots[key.source_id]
     if not os.path.exists(root):
-        yield Key(key.source_id, "."), _absent("is not there", _kept(memory, key.source_id))
-    elif not any(_within(memory, other, [path]) for other in memory.documents):
+        yield Key(key.source_id, "."), _absent("is not there", snapshot.count_of(key.source_id))
+    elif not any(is_under(snapshot.path(other), [path]) for other in snapshot.documents):
         raise not_found(path)
 
 
-def _kept(memory: Memory, source_id: int) -> int:
-    return sum(key.source_id == source_id for key in memory.documents)
-
-
-def _is_replaced(memory: Memory, source_id: int) -> bool:
+def _is_replaced(snapshot: CatalogueSnapshot, source_id: int) -> bool:
     """Whether an empty folder stands where another one was, as when a disk is not mounted. One
     that was emptied is the same as before: its documents go."""
-    root = memory.roots[source_id]
+    root = snapshot.roots[source_id]
     try:
         with os.scandir(root) as listing:
             empty = next(listing, None) is None
-        same = os.stat(root).st_ino & _INODE_BITS == memory.inodes.get(source_id)
+        same = os.stat(root).st_ino & _INODE_BITS == snapshot.inodes.get(source_id)
     except OSError:  # a file, or a folder that cannot be listed
         return False
-    return empty and not same and source_id in memory.inodes and _kept(memory, source_id) > 0
+    return empty and not same and source_id in snapshot.inodes and snapshot.count_of(source_id) > 0
 
 
-def _new_inodes(memory: Memory, paths: Sequence[str], closed: Collection[str]) -> dict[int, int]:
+def _new_inodes(
+    snapshot: CatalogueSnapshot, paths: Sequence[str], closed: Collection[str]
+) -> dict[int, int]:
     """The inodes of sources that were looked into, where they are not those remembered."""
     result: dict[int, int] = {}
-    for source_id, root in memory.roots.items():
+    for source_id, root in snapshot.roots.items():
         if root in paths and root not in closed and os.path.isdir(root):
             with suppress(OSError):
                 result[source_id] = os.stat(root).st_ino & _INODE_BITS
-    return {i: inode for i, inode in result.items() if memory.inodes.get(i) != inode}
+    return {i: inode for i, inode in result.items() if snapshot.inodes.get(i) != inode}
 
 
 def _absent(what: str, kept: int) -> Problem:
@@ -266,21 +310,13 @@ def not_found(path: str) -> NotFoundError:
     )
 
 
-def _owner(memory: Memory, path: str) -> tuple[int, str]:
-    for source_id, root in memory.roots.items():
+def _owner(snapshot: CatalogueSnapshot, path: str) -> tuple[int, str]:
+    for source_id, root in snapshot.roots.items():
         if path == root:
             return source_id, "."
         if path.startswith(root.rstrip(os.sep) + os.sep):
             return source_id, os.path.relpath(path, root).replace(os.sep, "/")
-    raise AssertionError(f"{path} is in no source of {list(memory.roots.values())}")
-
-
-def _path(memory: Memory, key: Key) -> str:
-    return absolute_path(memory.roots, key)
-
-
-def _within(memory: Memory, key: Key, paths: Collection[str]) -> bool:
-    return is_under(_path(memory, key), paths)
+    raise AssertionError(f"{path} is in no source of {list(snapshot.roots.values())}")
 
 
 def is_under(path: str, folders: Collection[str]) -> bool:

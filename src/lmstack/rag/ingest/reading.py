@@ -8,20 +8,51 @@ writes.
 
 from __future__ import annotations
 
+import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmstack.rag.catalogue.memory import Key, absolute_path
+from lmstack.rag.catalogue.snapshot import Key, absolute_path
 from lmstack.rag.documents import Document, ProblemError
-from lmstack.rag.formats.limits import LoadConfig
 from lmstack.rag.formats.load import FORMATS, Fingerprint, parse_document, read_file
+from lmstack.rag.formats.parsed import LoadConfig
+from lmstack.rag.ingest.scan import FoundFile, scan_source
 from lmstack.rag.ingest.workers import WorkerConfig, Workers
 
-__all__ = ["Parsed", "Reader", "Refused", "read_and_parse"]
+__all__ = ["SAMPLE", "Parsed", "Reader", "Refused", "read_and_parse", "sampled_languages"]
+
+# Documents that are read; the languages of more say the same of nearly any folder.
+SAMPLE = 12
+# A file beyond this is left to the update, which shows how far it is.
+MAX_BYTES = 2_000_000
+
+
+def sampled_languages(sources: Iterable[str | Path]) -> Counter[str]:
+    """How many of at most `SAMPLE` documents of ``sources``, files or folders, from all over them
+    are in each language (codes of ISO 639-1). Code, tables and what no language could be told of
+    count for none. Raises `NotFoundError` for a source that is not there."""
+    roots = {number: os.path.abspath(source) for number, source in enumerate(sources)}
+    sizes: dict[Key, int] = {}
+    for number, root in roots.items():
+        for found in scan_source(Path(root)):
+            if isinstance(found, FoundFile) and found.fingerprint.size <= MAX_BYTES:
+                sizes[Key(number, found.path)] = found.fingerprint.size
+    keys = _spread(list(sizes), SAMPLE)
+    with Reader(keys, roots, sizes, LoadConfig(), WorkerConfig()) as reader:
+        documents = [each.document for each in reader if isinstance(each, Parsed)]
+    return Counter(document.language for document in documents if document.language)
+
+
+def _spread(keys: Sequence[Key], most: int) -> list[Key]:
+    """At most so many of ``keys``, from the first to the last."""
+    if len(keys) <= most:
+        return list(keys)
+    return [keys[number * (len(keys) - 1) // (most - 1)] for number in range(most)]
+
 
 # A worker that starts, and loads the model that tells languages, takes two seconds.
 _PATIENCE_S = 3.0

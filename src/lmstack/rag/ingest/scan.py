@@ -1,7 +1,7 @@
 """Which files a source holds, in a fixed order, without following anything out of it.
 
 Hidden files and folders (a leading dot) are passed over in silence. The folders in `JUNK`, what
-its owner wants left out (`ignoring`) and files whose ending no loader knows are `PassedOver`.
+its owner wants left out (`rules`) and files whose ending no loader knows are `PassedOver`.
 Everything else that cannot be indexed is a `Problem`. Links: one that points inside the source is
 passed over, because its target is found anyway; one that points outside, nowhere or at itself is
 reported and never followed.
@@ -13,17 +13,107 @@ import os
 import stat
 import sys
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from lmstack.core import InputError, NotFoundError, shown
 from lmstack.rag.catalogue.rules import Patterns, Rules, patterns_of
 from lmstack.rag.documents import Problem
-from lmstack.rag.formats.load import FORMATS, Fingerprint, ProblemError
-from lmstack.rag.formats.passing import PassedOver, unknown_ending
+from lmstack.rag.formats.load import FORMATS, Fingerprint, ProblemError, ending_of, unknown_ending
 
-__all__ = ["JUNK", "Found", "check_root", "readable_name", "scan_source"]
+__all__ = [
+    "JUNK",
+    "LISTED",
+    "FoundFile",
+    "NotRead",
+    "PassedOver",
+    "PassingCount",
+    "check_root",
+    "readable_name",
+    "scan_source",
+]
+
+# How many are kept by name, and how many of their endings.
+LISTED = 1000
+ENDINGS = 10
+
+PassingReason = Literal["ending", "pattern", "folder", "removed"]
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """``path`` in its source, with ``/``. Reasons: an ``ending`` that no loader knows, a
+    ``pattern`` of the owner's, a ``folder`` whose name says that programs fill it, or
+    ``removed`` from the index by hand."""
+
+    path: str
+    reason: PassingReason
+
+    @property
+    def ending(self) -> str:
+        return ending_of(self.path)
+
+    def at(self, path: str) -> Problem:
+        """The same as it is shown to people, at the ``path`` that opens from where they are."""
+        message, hint = _words(self)
+        return Problem(path, self.reason, message, hint)
+
+
+@dataclass(frozen=True, slots=True)
+class NotRead:
+    """``counts``: how many by reason. ``endings``: the most frequent unknown endings. ``files``:
+    at most `LISTED` of them."""
+
+    counts: Mapping[PassingReason, int] = field(default_factory=dict)
+    endings: Mapping[str, int] = field(default_factory=dict)
+    files: tuple[Problem, ...] = ()
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+
+class PassingCount:
+    """Counts what a scan passes over; ``add`` is told the path that opens from here."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[PassingReason] = Counter()
+        self._endings: Counter[str] = Counter()
+        self._first: list[Problem] = []
+
+    @property
+    def lists_more(self) -> bool:
+        """Whether the next one is kept by name."""
+        return len(self._first) < LISTED
+
+    def add(self, found: PassedOver, path: str) -> None:
+        self._counts[found.reason] += 1
+        if found.reason == "ending":
+            self._endings[found.ending] += 1
+        if self.lists_more:
+            self._first.append(found.at(path))
+
+    def result(self) -> NotRead:
+        return NotRead(
+            dict(self._counts), dict(self._endings.most_common(ENDINGS)), tuple(self._first)
+        )
+
+
+def _words(found: PassedOver) -> tuple[str, str]:
+    """The message and what to do."""
+    if found.reason == "pattern":
+        return "is left out by a pattern", "see --exclude, --include, .lmstackignore, .gitignore"
+    if found.reason == "folder":
+        name = shown(os.path.basename(found.path))
+        return f"folders named {name} are not looked into", "add it as a source of its own"
+    if found.reason == "removed":
+        return "was taken out of the index", "lmstack index add takes it in again"
+    error = unknown_ending(found.path)
+    return error.message, error.hint
+
 
 JUNK = frozenset(
     {"__pycache__", "node_modules", "venv", "env", "build", "dist", "site-packages", "target"}
@@ -33,7 +123,7 @@ _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFile:
     """A file to index: its path within the source (``/`` between parts, ``.`` when the source
     is that file itself) and what the file system said of it."""
 
@@ -43,7 +133,7 @@ class Found:
 
 def scan_source(
     root: Path, rules: Rules | None = None, inner: str = "."
-) -> Iterator[Found | Problem | PassedOver]:
+) -> Iterator[FoundFile | Problem | PassedOver]:
     """Walk the source ``root`` (a folder or a file), or what is at ``inner`` in it, sorted by
     path, without what ``rules`` and ignore files leave out. Raises `NotFoundError` without one."""
     start = root if inner == "." else root / inner
@@ -74,7 +164,7 @@ def scan_source(
 
 def _walk(
     root: str, real_root: str, patterns: Patterns, inner: str
-) -> Iterator[Found | Problem | PassedOver]:
+) -> Iterator[FoundFile | Problem | PassedOver]:
     waiting = [("" if inner == "." else inner, patterns)]
     while waiting:
         folder, patterns = waiting.pop()
@@ -105,7 +195,7 @@ def _walk(
 
 def _look(
     entry: os.DirEntry[str], path: str, real_root: str, patterns: Patterns
-) -> Found | Problem | PassedOver | str | None:
+) -> FoundFile | Problem | PassedOver | str | None:
     """A file, a problem, what is passed over, the path of a folder to walk, or None for what is
     hidden or found elsewhere."""
     if entry.name.startswith("."):
@@ -134,7 +224,7 @@ def _look(
         )
 
 
-def _entry(path: str, name: str, status: os.stat_result) -> Found | Problem:
+def _entry(path: str, name: str, status: os.stat_result) -> FoundFile | Problem:
     try:
         _check_name(name if path == "." else path)
         if not (stat.S_ISREG(status.st_mode)):
@@ -145,7 +235,7 @@ def _entry(path: str, name: str, status: os.stat_result) -> Found | Problem:
             raise unknown_ending(name)
     except ProblemError as error:
         return error.at(readable_name(path))
-    return Found(path.replace(os.sep, "/"), Fingerprint.of(status))
+    return FoundFile(path.replace(os.sep, "/"), Fingerprint.of(status))
 
 
 def _check_name(path: str) -> None:

@@ -8,15 +8,17 @@ documents on the way, and the next update finishes the work.
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from lmstack.core import Embedder, InputError
 from lmstack.rag.catalogue.database import Database
-from lmstack.rag.catalogue.memory import Key, absolute_path, display_path
 from lmstack.rag.catalogue.rows import (
     NewDocument,
     Vectors,
@@ -30,17 +32,80 @@ from lmstack.rag.catalogue.rows import (
     touch_documents,
     vectors_of,
 )
+from lmstack.rag.catalogue.snapshot import Key, absolute_path, display_path
 from lmstack.rag.chunk import ChunkConfig, embedded_text
 from lmstack.rag.chunking import Chunker, ContextWriter
 from lmstack.rag.documents import Problem, ProblemError
-from lmstack.rag.formats.limits import LoadConfig
-from lmstack.rag.ingest.embedding import Embedding
+from lmstack.rag.formats.parsed import LoadConfig
 from lmstack.rag.ingest.plan import Plan, Work, attempt
 from lmstack.rag.ingest.reading import Parsed, Reader, Refused
 from lmstack.rag.ingest.scan import readable_name
 from lmstack.rag.ingest.workers import WorkerConfig
 
-__all__ = ["Elsewhere", "Progress", "Task", "UpdateResult", "Updater"]
+__all__ = ["BatchEmbedder", "Progress", "RemoteExecutor", "Task", "UpdateResult", "Updater"]
+
+# How many texts the embedder is given at once: an update that is stopped waits for so many.
+_SLICE = 128
+
+
+class BatchEmbedder:
+    """One batch at a time. Leaving stops what is at work after the slice it is in."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedded = 0
+        self._embedder = embedder
+        self._thread = ThreadPoolExecutor(1, "lmstack-embedding")
+        self._stopped = threading.Event()
+        self._batch: Future[dict[bytes, Vectors]] | None = None
+        self._steps: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+
+    def __enter__(self) -> BatchEmbedder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.shutdown(cancel_futures=True)
+
+    def start(self, texts: Mapping[bytes, str]) -> None:
+        """Embed ``texts`` (passages), by key."""
+        assert self._batch is None, "one batch at a time"
+        self.embedded = 0
+        steps = self._steps = queue.SimpleQueue()
+        self._batch = self._thread.submit(self._embed, texts, steps)
+        self._batch.add_done_callback(lambda _: steps.put(None))
+
+    def result(self, timeout_s: float) -> dict[bytes, Vectors] | None:
+        """The vectors of the batch by key. None after ``timeout_s`` and once for each step on the
+        way: ``embedded`` says how many there were then. Raises what the embedder raised."""
+        assert self._batch is not None, "no batch was started"
+        try:
+            step = self._steps.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if step is not None:
+            self.embedded = step
+            return None
+        batch, self._batch = self._batch, None
+        return batch.result()
+
+    def _embed(
+        self, texts: Mapping[bytes, str], steps: queue.SimpleQueue[int | None]
+    ) -> dict[bytes, Vectors]:
+        table: dict[bytes, Vectors] = {}
+        for keys in _slices(list(texts), _SLICE):
+            if self._stopped.is_set():
+                break
+            matrix = self._embedder.embed([texts[key] for key in keys], "passage")
+            table.update(zip(keys, np.asarray(matrix, np.float32), strict=True))
+            if len(table) < len(texts):
+                steps.put(len(table))
+        return table
+
+
+def _slices(items: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
 
 _BATCH_CHUNKS = 512
 _RESCUED_CHUNKS = 50_000
@@ -116,7 +181,7 @@ class Task:
 
 
 # Does a task, in any order: each document with its vectors, or why there is none.
-Elsewhere = Callable[[Task], Iterable[tuple[NewDocument, Vectors] | Refused]]
+RemoteExecutor = Callable[[Task], Iterable[tuple[NewDocument, Vectors] | Refused]]
 
 
 @dataclass
@@ -132,7 +197,7 @@ class Updater:
     workers: WorkerConfig
     progress: ProgressCallback | None = None
     context_writer: ContextWriter | None = None
-    elsewhere: Elsewhere | None = None
+    executor: RemoteExecutor | None = None
     _new: list[NewDocument] = field(default_factory=list)
     _embedding: list[NewDocument] = field(default_factory=list)
     _known: dict[bytes, Vectors] = field(default_factory=dict)
@@ -162,8 +227,8 @@ class Updater:
         self._sizes = work.sizes
         self._bytes_total = sum(work.sizes.get(key, 0) for key in work.read)
         self._settle(work)
-        if work.read and self.elsewhere is not None:
-            self._take_over(self.elsewhere, work)
+        if work.read and self.executor is not None:
+            self._take_over(self.executor, work)
         elif work.read:
             self._take_in(work)
         return UpdateResult(
@@ -181,7 +246,7 @@ class Updater:
     def _take_in(self, work: Work) -> None:
         assert self.embedder is not None
         with (
-            Embedding(self.embedder) as embedding,
+            BatchEmbedder(self.embedder) as embedding,
             Reader(work.read, self.roots, work.sizes, self.load, self.workers) as reader,
         ):
             self._reader = reader
@@ -197,8 +262,8 @@ class Updater:
             self._finish(embedding)
             self._reader = None
 
-    def _take_over(self, elsewhere: Elsewhere, work: Work) -> None:
-        """As `_take_in`, of documents that were read, cut and embedded elsewhere."""
+    def _take_over(self, executor: RemoteExecutor, work: Work) -> None:
+        """As `_take_in`, of documents that were read, cut and embedded on other machines."""
         task = Task(
             tuple((key, absolute_path(self.roots, key)) for key in work.read),
             tuple(self.roots.values()),
@@ -207,7 +272,7 @@ class Updater:
             self.chunking,
             self.workers,
         )
-        for outcome in elsewhere(task):
+        for outcome in executor(task):
             if isinstance(outcome, Refused):
                 self._refuse(outcome)
             else:
@@ -269,12 +334,12 @@ class Updater:
         )
         self._waiting += len(cut)
 
-    def _finish(self, embedding: Embedding) -> None:
+    def _finish(self, embedding: BatchEmbedder) -> None:
         """Have all that was cut embedded, and write it."""
         while self._new or self._embedding:
             self._advance(embedding)
 
-    def _advance(self, embedding: Embedding) -> None:
+    def _advance(self, embedding: BatchEmbedder) -> None:
         """Write the batch that was embedded meanwhile, and have the next one embedded."""
         if self._embedding:
             while (table := embedding.result(_TELL_EVERY_S)) is None:

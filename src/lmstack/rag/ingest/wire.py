@@ -3,7 +3,7 @@
 A frame is two lengths, a header (JSON, in ASCII) and a body. The text of a document is the body,
 as UTF-8 that may hold half a surrogate pair, which HTML can. A reply is read as what it may be,
 the work of a parser that a hostile file has taken over: nothing of it is run, and what does not
-fit the shape is an error. Covers bytes only; `apart` is the worker, `workers` the pool.
+fit the shape is an error. Covers bytes only; `worker` is the process, `workers` the pool.
 """
 
 from __future__ import annotations

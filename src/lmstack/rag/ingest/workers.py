@@ -3,7 +3,7 @@
 A parser that loops, swells or crashes on a hostile file costs that file, which becomes a
 `ProblemError`; the others go on. Workers that a pool no longer needs wait a while for the next one
 (an update a second in a folder that is watched does not start a process each time). The process
-itself is `apart`; what it may do is `sandbox`.
+itself is `worker`; what it may do is `sandbox`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ from types import TracebackType
 
 from lmstack.core import Config, check_range
 from lmstack.rag.documents import Document, ProblemError
-from lmstack.rag.formats.limits import LoadConfig
-from lmstack.rag.formats.page_boxes import PageBoxes
-from lmstack.rag.ingest.apart import IDLE_STATUS
+from lmstack.rag.formats.parsed import LoadConfig, PageBoxes
 from lmstack.rag.ingest.wire import (
     Frame,
     Header,
@@ -37,6 +35,7 @@ from lmstack.rag.ingest.wire import (
     read_frame,
     read_reply,
 )
+from lmstack.rag.ingest.worker import IDLE_STATUS
 
 __all__ = ["WorkerConfig", "Workers", "close_spares"]
 
@@ -47,7 +46,7 @@ _START = (
     "import sys, types; "
     "package = types.ModuleType('lmstack.rag'); package.__path__ = [sys.argv.pop()]; "
     "sys.modules['lmstack.rag'] = package; "
-    "from lmstack.rag.ingest.apart import main; main()"
+    "from lmstack.rag.ingest.worker import main; main()"
 )
 _GRACE_S = 10
 

@@ -24,19 +24,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.rag.lexical import MAX_TERMS, Postings, word_terms
-from lmstack.rag.retrieve.ranking import (
-    GROUP,
+from lmstack.rag.retrieve.dense import (
     Mask,
     Places,
     Ranked,
     Rows,
     Scores,
     best_rows,
-    leading_rows,
 )
+from lmstack.rag.words import MAX_TERMS, Postings, word_terms
 
 __all__ = ["Bm25", "merge_postings", "without_rows"]
+
+# Rows that `leading_rows` takes together.
+GROUP = 64
 
 # Chosen on half of the questions of two collections (docs/decisions.md).
 K1 = 0.9
@@ -254,3 +255,24 @@ class Bm25:
         column = np.zeros(self._room, np.float32)
         column[rows] = scores
         return _Term(len(rows), None, column)
+
+
+def leading_rows(scores: Scores, depth: int) -> Rows:
+    """Rows among which the ``depth`` best are, with all that equal the last of them, by
+    ``scores`` of all rows, none below 0, as many as `GROUP` divides; a row with 0 is not one.
+
+    The best of each group is found in one pass; the ``depth``-th best of these is a bar that so
+    many rows reach, and only groups that reach it are looked into.
+    """
+    lines = scores.reshape(GROUP, -1)
+    groups = lines.shape[1]
+    if 0 < 2 * depth <= groups:
+        best = np.maximum.reduce(lines, axis=0)
+        bar = np.partition(best, groups - depth)[groups - depth]
+        if bar > 0:
+            reach = (best >= bar).nonzero()[0]
+            at = (lines.take(reach, axis=1) >= bar).ravel().nonzero()[0]
+            line, group = np.divmod(at, len(reach))
+            leading: Rows = line * groups + reach[group]
+            return leading
+    return scores.nonzero()[0]

@@ -4,7 +4,7 @@ The rows of a corpus are the passages, in the order of their ids. They are assem
 the catalogue holds of each document; a change of a few documents reads only those again. New
 documents go into a second, small segment, and the two become one when it has grown. Masks over
 rows say what a caller may see and what a filter lets through; they are made once a state, filter
-and set of labels. Thread-safe. Covers what is held; `search` asks it.
+and set of labels. Thread-safe. Covers what is held; `hybrid` asks it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,15 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import IntegrityError
-from lmstack.rag.catalogue.fields import all_fields, load_fields
+from lmstack.rag.catalogue.columns import all_fields, load_fields, unpack_vectors
 from lmstack.rag.catalogue.labels import may_see
-from lmstack.rag.catalogue.memory import Key, absolute_path, source_roots
-from lmstack.rag.catalogue.recall import Recall, measure_recall
 from lmstack.rag.catalogue.schema import ACTIVE, chunks, documents, postings, vectors
-from lmstack.rag.catalogue.vector_blob import unpack_vectors
+from lmstack.rag.catalogue.snapshot import Key, absolute_path, source_roots
+from lmstack.rag.catalogue.verify import Recall, measure_recall
 from lmstack.rag.filters import Fields, Filter
-from lmstack.rag.lexical import Postings, is_of_other_version, posting_blob, read_postings
 from lmstack.rag.retrieve.bm25 import Bm25, merge_postings, without_rows
-from lmstack.rag.retrieve.dense import Dense, DenseSegment
-from lmstack.rag.retrieve.ranking import Mask, Rows
+from lmstack.rag.retrieve.dense import Dense, DenseSegment, Mask, Rows
+from lmstack.rag.words import Postings, is_of_other_version, posting_blob, read_postings
 
 __all__ = ["Corpus", "CorpusCache", "Facts"]
 

@@ -1,11 +1,20 @@
 """Ranking by meaning: cosine similarity with every vector, or with those that signs pick.
 
 Up to about 20,000 rows in play every vector is compared. Above, the signs of the dimensions
-(`signs`) pick candidates, which are then compared exactly; a filter that leaves few rows brings
+pick candidates, which are then compared exactly; a filter that leaves few rows brings
 the full comparison back. Scores are the same to the last bit whichever way a row was found and
 wherever it stands: the scan of a matrix rounds differently from row to row, so what it finds is
 computed once more, each row by itself. Covers one state of the index; embedders give unit
 vectors, so that a product is a cosine.
+
+A code has one bit a dimension, its sign: the angle between two vectors shows in how many of their
+signs differ (Charikar 2002). A code depends on its vector alone, so hidden documents change
+nothing. Codes are kept column by column, 64 dimensions a word, so that counting runs through
+memory once.
+
+Rows of a search are numbered in the order in which the index came to hold them; ``places`` says
+where each stands among all in the order of paths and of passages. Equal scores go by place, so
+that an index which grew and one made afresh rank alike.
 """
 
 from __future__ import annotations
@@ -17,10 +26,83 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.rag.retrieve.ranking import Mask, Places, Ranked, Rows, Scores, best_rows
-from lmstack.rag.retrieve.signs import Codes, distances, nearest_codes, sign_codes
+__all__ = [
+    "EXACT_ROWS",
+    "Approximate",
+    "Codes",
+    "Dense",
+    "DenseSegment",
+    "Mask",
+    "Places",
+    "Ranked",
+    "Rows",
+    "Scores",
+    "best_rows",
+    "distances",
+    "nearest_codes",
+    "sign_codes",
+]
 
-__all__ = ["EXACT_ROWS", "Approximate", "Dense", "DenseSegment"]
+Mask = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.int32]
+Scores = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+Ranked = tuple[Rows, Scores]
+
+
+def best_rows(rows: Rows, scores: Scores, depth: int, places: Places) -> Ranked:
+    """The ``depth`` best ``rows`` and their scores, best first; ``scores[i]`` is that of
+    ``rows[i]``, ``places[row]`` decides between equals."""
+    if len(rows) > depth:
+        cut = np.partition(scores, len(scores) - depth)[len(scores) - depth]
+        kept = scores >= cut
+        rows, scores = rows[kept], scores[kept]
+    order = np.lexsort((places[rows], -scores))[:depth]
+    return rows[order], scores[order]
+
+
+Codes = npt.NDArray[np.uint64]
+# Rows at a time: what is counted stays in the processor's own caches.
+_BLOCK = 32_768
+
+
+def sign_codes(vectors: npt.NDArray[np.float32]) -> Codes:
+    """(W, N) words for (N, D) vectors, W = D / 64 rounded up."""
+    words = -(-vectors.shape[1] // 64)
+    codes = np.empty((words, len(vectors)), np.uint64)
+    for start in range(0, len(vectors), _BLOCK):
+        bits = np.packbits(vectors[start : start + _BLOCK] > 0, axis=1)
+        whole = np.zeros((len(bits), 8 * words), np.uint8)
+        whole[:, : bits.shape[1]] = bits
+        codes[:, start : start + _BLOCK] = whole.view(np.uint64).T
+    return codes
+
+
+def distances(codes: Codes, query: Codes) -> npt.NDArray[np.uint16]:
+    """In how many signs each of N codes differs from ``query`` (W, 1)."""
+    total = np.zeros(codes.shape[1], np.uint16)
+    other = np.empty(_BLOCK, np.uint64)
+    count = np.empty(_BLOCK, np.uint8)
+    for start in range(0, codes.shape[1], _BLOCK):
+        block = total[start : start + _BLOCK]
+        size = len(block)
+        for column, word in zip(codes, query[:, 0], strict=True):
+            np.bitwise_xor(column[start : start + size], word, out=other[:size])
+            np.bitwise_count(other[:size], out=count[:size])
+            block += count[:size]
+    return total
+
+
+def nearest_codes(
+    found: npt.NDArray[np.uint16], count: int, allowed: npt.NDArray[np.bool_] | None
+) -> npt.NDArray[np.int64]:
+    """The rows of the ``count`` smallest `distances` among the ``allowed``, ascending, with all
+    that are as far as the last: which rows come out does not depend on their order."""
+    seen = found if allowed is None else found[allowed]
+    last = np.partition(seen, count - 1)[count - 1] if count < len(seen) else found.max(initial=0)
+    close = found <= last
+    return np.flatnonzero(close if allowed is None else close & allowed)
+
 
 Approximate = Literal["auto", "never", "always"]
 Vectors = npt.NDArray[np.float32]
@@ -49,7 +131,7 @@ class DenseSegment:
 
 
 class Dense:
-    """The vectors of one state of the index. Thread-safe. ``places``: see `ranking`."""
+    """The vectors of one state of the index. Thread-safe. ``places``: see `best_rows`."""
 
     def __init__(self, segments: Sequence[DenseSegment], places: Places) -> None:
         self._segments = segments

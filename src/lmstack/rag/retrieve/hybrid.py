@@ -29,30 +29,26 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import Config, Embedder, InputError, ModelInfo, check_range, shown
-from lmstack.rag.catalogue.memory import display_path
+from lmstack.rag.catalogue.columns import load_pages
 from lmstack.rag.catalogue.schema import chunks, documents, texts
-from lmstack.rag.catalogue.structure import load_pages
+from lmstack.rag.catalogue.snapshot import display_path
 from lmstack.rag.documents import page_of
 from lmstack.rag.filters import Filter
-from lmstack.rag.lexical import query_terms
 from lmstack.rag.retrieve.corpus import Corpus
-from lmstack.rag.retrieve.dense import Approximate
-from lmstack.rag.retrieve.ranking import Ranked, Rows
+from lmstack.rag.retrieve.dense import Approximate, Ranked, Rows
+from lmstack.rag.words import query_terms
 
 __all__ = [
     "Fusion",
     "Hit",
     "Mode",
-    "Nearest",
     "Ranking",
     "SearchConfig",
     "check_query",
     "fuse",
     "fuse_covered",
     "fuse_scores",
-    "query_vector",
     "query_vectors",
-    "rank_passages",
     "run_search",
 ]
 
@@ -336,12 +332,6 @@ _PASSAGES = (
     .join(texts, texts.c.document_id == documents.c.id)
     .where(chunks.c.id.in_(sa.bindparam("ids", expanding=True)))
 )
-
-
-def query_vector(embedder: Embedder, query: str) -> Vectors:
-    """The unit vector (D,) of a query."""
-    vector: Vectors = query_vectors(embedder, [query])[0]
-    return vector
 
 
 def query_vectors(embedder: Embedder, queries: Sequence[str]) -> Vectors:

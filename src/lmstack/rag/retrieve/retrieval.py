@@ -13,7 +13,15 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.core import Config, Embedder, InputError, check_range, check_whole, shown
+from lmstack.core import (
+    Config,
+    Embedder,
+    InputError,
+    NotFoundError,
+    check_range,
+    check_whole,
+    shown,
+)
 from lmstack.rag.documents import Document
 from lmstack.rag.filters import Fields, Filter
 from lmstack.rag.retrieve.hybrid import Hit, Mode
@@ -21,7 +29,7 @@ from lmstack.rag.retrieve.hybrid import Hit, Mode
 __all__ = [
     "PRESETS",
     "Expand",
-    "Preset",
+    "HitDocuments",
     "RetrievalConfig",
     "Retrieved",
     "Searchable",
@@ -34,6 +42,8 @@ Preset = Literal["fast", "default", "best"]
 Rewrite = Literal["rules", "model", "none"]
 Versions = Literal["prefer_newest", "only_newest", "as_found"]
 Expand = Literal["none", "section", "neighbours"]
+# Characters of a section before a hit in which its table's header may stand.
+MAX_ABOVE = 20_000
 
 
 class Searchable(Protocol):
@@ -57,6 +67,33 @@ class Searchable(Protocol):
     def document(self, which: int) -> Document: ...
 
     def passage_spans(self, document_id: int) -> list[tuple[int, int]]: ...
+
+
+class HitDocuments:
+    """The documents of hits, each read once. One that has changed or gone since it was found is
+    none."""
+
+    def __init__(self, index: Searchable) -> None:
+        self._index = index
+        self._documents: dict[int, Document | None] = {}
+
+    def of(self, hit: Hit) -> Document | None:
+        if hit.document_id not in self._documents:
+            try:
+                self._documents[hit.document_id] = self._index.document(hit.document_id)
+            except NotFoundError:
+                self._documents[hit.document_id] = None
+        document = self._documents[hit.document_id]
+        return document if document and document.text[hit.start : hit.end] == hit.text else None
+
+    def above(self, hit: Hit) -> str:
+        """The text of a hit's section before it, where its table's header may stand."""
+        document = self.of(hit)
+        if document is None:
+            return ""
+        starts = (s.start for s in document.sections if s.start <= hit.start)
+        start = max(max(starts, default=0), hit.start - MAX_ABOVE)
+        return document.text[start : hit.start]
 
 
 @dataclass(frozen=True)

@@ -19,21 +19,40 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.core import ChatModel, Embedder, InputError, NotFoundError, Reranker
+from lmstack.core import ChatModel, Embedder, InputError, Reranker
 from lmstack.rag.chunk import embedded_text
 from lmstack.rag.documents import Document
 from lmstack.rag.filters import Fields, Filter
-from lmstack.rag.retrieve.diversity import collapse, diversify
 from lmstack.rag.retrieve.expansion import Span, expand, neighbour_span, section_span
-from lmstack.rag.retrieve.followup import Turn, is_follow_up, retrieval_query
-from lmstack.rag.retrieve.freshness import prefer_fresh
 from lmstack.rag.retrieve.hybrid import Hit, check_query, fuse
-from lmstack.rag.retrieve.languages import reads_most
-from lmstack.rag.retrieve.late import LateInteraction, TokenEmbedder
-from lmstack.rag.retrieve.rescoring import rescore
-from lmstack.rag.retrieve.retrieval import RetrievalConfig, Retrieved, Searchable, StageTrace, Trace
-from lmstack.rag.retrieve.rewriting import made_up_passage, query_variants, standalone_query
-from lmstack.rag.retrieve.versions import Described, newest_first, superseded_by
+from lmstack.rag.retrieve.retrieval import (
+    HitDocuments,
+    RetrievalConfig,
+    Retrieved,
+    Searchable,
+    StageTrace,
+    Trace,
+)
+from lmstack.rag.retrieve.rewriting import (
+    Turn,
+    is_follow_up,
+    made_up_passage,
+    query_variants,
+    retrieval_query,
+    standalone_query,
+)
+from lmstack.rag.retrieve.stages import (
+    Described,
+    LateInteraction,
+    TokenEmbedder,
+    collapse,
+    diversify,
+    newest_first,
+    prefer_fresh,
+    reads_most,
+    rescore,
+    superseded_by,
+)
 
 __all__ = ["Retriever"]
 
@@ -116,8 +135,11 @@ class _Run:
     newest: Mapping[int, int] = field(default_factory=dict)
     _stages: list[StageTrace] = field(default_factory=list)
     _passages: dict[int, Hit] = field(default_factory=dict)
-    _documents: dict[int, Document | None] = field(default_factory=dict)
+    _documents: HitDocuments = field(init=False)
     _fields: Mapping[int, Fields] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._documents = HitDocuments(self.owner.index)
 
     @property
     def config(self) -> RetrievalConfig:
@@ -231,7 +253,10 @@ class _Run:
 
     def _order_versions(self, hits: list[Hit]) -> Staged:
         self._read_fields(hits)
-        known = [self._described(hit) for hit in {h.document_id: h for h in hits}.values()]
+        known = [
+            Described(hit.document_id, hit.path, hit.title, self._fields_of(hit))
+            for hit in {h.document_id: h for h in hits}.values()
+        ]
         self.newest = superseded_by(known)
         paths = {each.id: each.path for each in known}
         if self.config.versions == "only_newest":
@@ -273,7 +298,7 @@ class _Run:
         return hits[: self.k], gone, ""
 
     def _expand(self, hits: list[Hit]) -> Staged:
-        wider, gone = expand(hits, self._document, self._span)
+        wider, gone = expand(hits, self._documents.of, self._span)
         return wider, gone, self.config.expand
 
     def _span(self, hit: Hit, document: Document) -> Span:
@@ -290,9 +315,6 @@ class _Run:
         embedder: Embedder | None = self.owner.index.embedder
         return embedder.count_tokens([text])[0] if embedder is not None else len(text) // 4
 
-    def _described(self, hit: Hit) -> Described:
-        return Described(hit.document_id, hit.path, hit.title, self._fields_of(hit))
-
     def _fields_of(self, hit: Hit) -> Fields:
         return self._fields.get(hit.document_id, {})
 
@@ -301,18 +323,3 @@ class _Run:
         if not self._fields and hits:
             ids = sorted({hit.document_id for hit in hits})
             self._fields = self.owner.index.fields_of(ids)
-
-    def _document(self, hit: Hit) -> Document | None:
-        """None where the document is no longer what it was when the hit was found."""
-        document = self._read(hit.document_id)
-        if document is None or document.text[hit.start : hit.end] != hit.text:
-            return None
-        return document
-
-    def _read(self, number: int) -> Document | None:
-        if number not in self._documents:
-            try:
-                self._documents[number] = self.owner.index.document(number)
-            except NotFoundError:
-                self._documents[number] = None
-        return self._documents[number]

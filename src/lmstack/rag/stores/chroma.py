@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 
 from lmstack.core import StoreError, require
-from lmstack.rag.catalogue.lock import LOCK_NAME, writer_lock
+from lmstack.rag.catalogue.database import LOCK_NAME, writer_lock
 from lmstack.rag.filters import Fields
 from lmstack.rag.stores import facts
 from lmstack.rag.stores.http import HttpApi, key_for

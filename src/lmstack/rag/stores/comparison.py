@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmstack.rag.catalogue.database import Database
-from lmstack.rag.catalogue.recall import Recall, measure_recall
+from lmstack.rag.catalogue.verify import Recall, measure_recall
 from lmstack.rag.filters import Fields
 from lmstack.rag.stores.ledger import DOCUMENTS, Ledger, Loaded
 from lmstack.rag.stores.rows import Vectors, batches

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from lmstack.rag.catalogue.fields import all_fields, load_fields
-from lmstack.rag.catalogue.memory import Key, absolute_path, get_meta, source_roots
+from lmstack.rag.catalogue.columns import all_fields, load_fields, unpack_vectors
 from lmstack.rag.catalogue.rows import set_meta
 from lmstack.rag.catalogue.schema import documents, vectors
+from lmstack.rag.catalogue.snapshot import Key, absolute_path, get_meta, source_roots
 from lmstack.rag.catalogue.spaces import Space
-from lmstack.rag.catalogue.vector_blob import unpack_vectors
 from lmstack.rag.filters import Fields, Value
 from lmstack.rag.stores.rows import Vectors, batches
 

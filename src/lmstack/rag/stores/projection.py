@@ -21,7 +21,7 @@ from lmstack.rag.catalogue.labels import may_see
 from lmstack.rag.catalogue.spaces import Space
 from lmstack.rag.filters import Condition, Filter, all_of
 from lmstack.rag.retrieve.corpus import Corpus
-from lmstack.rag.retrieve.ranking import Mask, Ranked, Rows, best_rows
+from lmstack.rag.retrieve.dense import Mask, Ranked, Rows, best_rows
 from lmstack.rag.stores.address import open_store, parse_address
 from lmstack.rag.stores.comparison import StoreReport, compare_store
 from lmstack.rag.stores.ledger import (

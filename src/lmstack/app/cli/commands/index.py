@@ -141,7 +141,7 @@ def add(
                 progress=progress,
                 rules=rules_of(include, exclude, gitignore),
                 labels=labels or (),
-                elsewhere=documents.machines(opened, embedder, ray, copies),
+                executor=documents.machines(opened, embedder, ray, copies),
             )
         _print_result(out, result, chosen, progress)
         indexing.tell_of_store(out, opened)

@@ -19,14 +19,14 @@ from lmstack.rag.documents import Problem
 from lmstack.rag.formats.load import Fingerprint
 
 __all__ = [
+    "CatalogueSnapshot",
     "Key",
     "Known",
-    "Memory",
     "absolute_path",
     "display_path",
     "get_meta",
     "inode_key",
-    "read_memory",
+    "read_snapshot",
     "rules_key",
     "source_roots",
     "source_rules",
@@ -56,7 +56,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Memory:
+class CatalogueSnapshot:
     """What an index remembers, read in one snapshot. ``inodes``: which folder each source was
     when it was last looked into. ``rules``: of the sources that have some."""
 
@@ -67,6 +67,14 @@ class Memory:
     excluded: frozenset[str]
     recipe: str
     rules: Mapping[int, Rules] = field(default_factory=dict)
+
+    def path(self, key: Key) -> str:
+        """The absolute path of a document's file."""
+        return absolute_path(self.roots, key)
+
+    def count_of(self, source_id: int) -> int:
+        """How many documents a source has."""
+        return sum(key.source_id == source_id for key in self.documents)
 
 
 def absolute_path(roots: Mapping[int, str], key: Key) -> str:
@@ -112,10 +120,6 @@ def _inodes(connection: sa.Connection) -> dict[int, int]:
     return {int(k.removeprefix(_INODE)): int(v) for k, v in facts if k.startswith(_INODE)}
 
 
-def _excluded_paths(connection: sa.Connection) -> set[str]:
-    return set(connection.execute(sa.select(exclusions.c.path)).scalars())
-
-
 def _known_documents(connection: sa.Connection) -> dict[Key, Known]:
     columns = documents.c
     rows = connection.execute(
@@ -158,13 +162,13 @@ def _known_problems(
     }
 
 
-def read_memory(connection: sa.Connection, recipe: str) -> Memory:
-    return Memory(
+def read_snapshot(connection: sa.Connection, recipe: str) -> CatalogueSnapshot:
+    return CatalogueSnapshot(
         source_roots(connection),
         _inodes(connection),
         _known_documents(connection),
         _known_problems(connection),
-        frozenset(_excluded_paths(connection)),
+        frozenset(connection.execute(sa.select(exclusions.c.path)).scalars()),
         recipe,
         source_rules(connection),
     )

@@ -23,8 +23,8 @@ from typing import BinaryIO
 
 from lmstack.core import InputError
 from lmstack.rag.documents import Page, ProblemError
-from lmstack.rag.formats.limits import LoadConfig
 from lmstack.rag.formats.load import parse_document
+from lmstack.rag.formats.parsed import LoadConfig
 from lmstack.rag.ingest.sandbox import confine
 from lmstack.rag.ingest.wire import (
     Frame,

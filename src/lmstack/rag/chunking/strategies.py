@@ -1,24 +1,82 @@
-"""Cut as the document is built: sections are never mixed; within one, blocks (paragraphs, lists,
-fences, tables) are packed whole; a block that is too long is cut into lines or sentences, then
-words. A table that has to be cut gives its first row to the prefix of each further part.
+"""Where chunks begin: at sections and blocks (structure), or where the subject changes (semantic).
+
+Semantic chunking embeds neighbouring windows of sentences; the places where they are least alike
+are breaks (as Kamradt does). What is longer than the budget is packed by sentences; what is very
+short joins what follows.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
+import numpy.typing as npt
 
-from lmstack.rag.chunking.bounds import Span, line_bounds, sentence_bounds, strip
-from lmstack.rag.chunking.packing import fitting_pieces, pack
-from lmstack.rag.chunking.setting import Setting
+from lmstack.rag.chunking.measure import Span, line_bounds, sentence_bounds, strip
+from lmstack.rag.chunking.packing import Setting, fitting_pieces, pack, pack_levels
 from lmstack.rag.documents import Block, BlockKind, Section
 
-__all__ = ["cut_structure"]
+__all__ = ["Embed", "cut_semantic", "cut_structure"]
+
+Embed = Callable[[Sequence[str]], npt.NDArray[np.float32]]
+# A segment of less than this share of the budget is not worth a chunk.
+_LEAST = 8
+
+
+def cut_semantic(setting: Setting, embed: Embed) -> Iterator[Span]:
+    """Chunks in order; ``embed`` gives unit vectors of texts."""
+    bounds = [0, *sentence_bounds(setting.text, 0, len(setting.text)).tolist(), len(setting.text)]
+    bounds = _with_text(setting, bounds)
+    levels = (sentence_bounds, line_bounds)
+    for start, end in _joined(setting, _segments(setting, bounds, embed)):
+        yield from pack_levels(setting, (start, end), levels)
+
+
+def _with_text(setting: Setting, bounds: list[int]) -> list[int]:
+    """Bounds between which there is something to embed."""
+    kept = [bounds[0]]
+    for bound in bounds[1:]:
+        if setting.text[kept[-1] : bound].strip():
+            kept.append(bound)
+    kept[-1] = bounds[-1] if len(kept) > 1 else kept[-1]
+    return kept if len(kept) > 1 else [0, bounds[-1]]
+
+
+def _segments(setting: Setting, bounds: list[int], embed: Embed) -> list[Span]:
+    config, places = setting.config, range(1, len(bounds) - 1)
+    if not places:
+        return [(bounds[0], bounds[-1])]
+    width = config.window
+    windows = {(max(place - width, 0), place): 0 for place in places} | {
+        (place, min(place + width, len(bounds) - 1)): 0 for place in places
+    }
+    texts = [setting.text[bounds[a] : bounds[b]].strip() for a, b in windows]
+    vectors = embed(texts)
+    row = {window: number for number, window in enumerate(windows)}
+    left = vectors[[row[max(p - width, 0), p] for p in places]]
+    right = vectors[[row[p, min(p + width, len(bounds) - 1)] for p in places]]
+    alike = np.einsum("nd,nd->n", left, right)
+    threshold = np.percentile(alike, config.break_percentile)
+    breaks = [bounds[p] for p, value in zip(places, alike, strict=True) if value < threshold]
+    edges = [bounds[0], *breaks, bounds[-1]]
+    return list(pairwise(edges))
+
+
+def _joined(setting: Setting, segments: Sequence[Span]) -> Iterator[Span]:
+    """A segment that is too short joins the next one, the last the one before."""
+    waiting: list[Span] = []
+    for start, end in segments:
+        least = setting.budget(start) // _LEAST
+        if waiting and setting.measure.weight(*waiting[-1]) < least:
+            waiting[-1] = (waiting[-1][0], end)
+        else:
+            waiting.append((start, end))
+    yield from waiting
+
 
 # Neighbouring paragraphs are packed as one up to this length: a megabyte of one-letter lines is
 # 30,000 pieces then, not half a million.

@@ -1,24 +1,38 @@
-"""Groups of vectors that belong together, and words that tell one group from the others.
+"""Vectors of passages or texts compared, grouped and drawn; all of them fit in memory.
 
-k-means with k-means++ (Arthur and Vassilvitskii, 2007) on unit vectors, several starts, seeded;
-the number of clusters by the silhouette (Rousseeuw, 1987) where none is given. Covers what fits in
-memory, as `similarity` does.
+Clusters: k-means with k-means++ (Arthur and Vassilvitskii, 2007), several starts, seeded; their
+number by the silhouette (Rousseeuw, 1987) where none is given. Maps: t-SNE (van der Maaten and
+Hinton, 2008) from scikit-learn, which the extra ``maps`` brings, else the two principal axes. The
+same vectors give the same clusters and the same map.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.core import InputError, check_whole
+from lmstack.core import InputError, check_range, check_whole, nearest, require, shown
+from lmstack.rag.disjoint_sets import DisjointSets
 
-__all__ = ["Clusters", "cluster", "silhouette", "telling_words"]
+__all__ = [
+    "Clusters",
+    "Metric",
+    "Projection",
+    "cluster",
+    "distinctive_words",
+    "duplicate_groups",
+    "project",
+    "silhouette",
+    "similarities",
+]
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
@@ -129,7 +143,7 @@ def silhouette(vectors: Floats, labels: Ints, seed: int = 0) -> float:
     return float(np.where(own > 1, values, 0).mean())
 
 
-def telling_words(texts: Sequence[str], labels: Ints, count: int = 3) -> list[tuple[str, ...]]:
+def distinctive_words(texts: Sequence[str], labels: Ints, count: int = 3) -> list[tuple[str, ...]]:
     """For each cluster the words that most raise the odds of being in it: the share of its texts
     that hold a word, times how rare that is elsewhere (class-based TF-IDF, as BERTopic's)."""
     bags = [set(_WORD.findall(text.lower())) for text in texts]
@@ -150,3 +164,98 @@ def telling_words(texts: Sequence[str], labels: Ints, count: int = 3) -> list[tu
         best = sorted(scored, key=lambda word: (-scored[word], word))[:count]
         result.append(tuple(word for word in best if scored[word] > 0))
     return result
+
+
+Projection = Literal["tsne", "pca"]
+
+
+def project(
+    vectors: Floats, method: Projection | None = None, seed: int = 0
+) -> tuple[Floats, Projection]:
+    """(N, D) to (N, 2), and the method used: the one given, else the best that is installed."""
+    vectors = np.asarray(vectors, np.float64)
+    if vectors.ndim != 2:
+        raise InputError(f"vectors have the shape {vectors.shape}", param="vectors")
+    if method is not None and method not in get_args(Projection):
+        raise InputError(f"method is {shown(method)}", hint="tsne or pca", param="method")
+    if method is None:
+        # Of fewer points t-SNE shows nothing.
+        is_there = importlib.util.find_spec("sklearn") is not None
+        method = "tsne" if is_there and len(vectors) >= 10 else "pca"
+    return (_tsne(vectors, seed) if method == "tsne" else _pca(vectors)), method
+
+
+def _pca(vectors: Floats) -> Floats:
+    """Each axis points where its largest coordinate is positive, so that signs are not chance."""
+    if not len(vectors):
+        return np.zeros((0, 2))
+    centred = vectors - vectors.mean(axis=0)
+    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    points = np.zeros((len(vectors), 2))
+    count = min(2, len(values))
+    points[:, :count] = left[:, :count] * values[:count]
+    largest = points[np.abs(points).argmax(axis=0), [0, 1]]
+    signed: Floats = points * np.where(largest < 0, -1, 1)
+    return signed
+
+
+def _tsne(vectors: Floats, seed: int) -> Floats:
+    make = require("sklearn.manifold", "maps").TSNE
+    perplexity = max(1.0, min(30.0, (len(vectors) - 1) / 3))
+    points: Floats = make(
+        n_components=2, init="pca", perplexity=perplexity, random_state=seed, metric="cosine"
+    ).fit_transform(vectors)
+    return points
+
+
+Metric = Literal["cosine", "dot", "euclidean"]
+# Rows compared at a time: bounds the memory that a large collection takes.
+_ROWS = 1024
+
+
+def similarities(left: Floats, right: Floats, metric: Metric = "cosine") -> Floats:
+    """(N, D) and (M, D) to (N, M), in the wider of the two precisions. ``cosine`` of a zero
+    vector with anything is 0; ``euclidean`` is minus the distance."""
+    if metric not in get_args(Metric):
+        guess = nearest(str(metric), get_args(Metric))
+        raise InputError(
+            f"metric is {shown(metric)}",
+            hint=f"did you mean {guess!r}?" if guess else "cosine, dot or euclidean",
+            param="metric",
+        )
+    left, right = np.asarray(left), np.asarray(right)
+    if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[1]:
+        raise InputError(
+            f"vectors of the shapes {left.shape} and {right.shape} cannot be compared",
+            hint="two matrices with as many columns",
+            param="vectors",
+        )
+    if metric == "dot":
+        return left @ right.T
+    if metric == "cosine":
+        return _unit(left) @ _unit(right).T
+    # By differences and not by the expanded square, which loses all digits between near vectors.
+    rows = [np.linalg.norm(right - vector, axis=1) for vector in left]
+    return -np.stack(rows) if rows else np.zeros((0, len(right)), left.dtype)
+
+
+def _unit(vectors: Floats) -> Floats:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Floats = vectors / np.where(lengths > 0, lengths, 1)
+    return unit
+
+
+def duplicate_groups(vectors: Floats, threshold: float) -> list[list[int]]:
+    """Rows that are alike by cosine at ``threshold`` or more, directly or through others: each
+    group ascending and of two at least, groups by their first row."""
+    check_range("threshold", threshold, -1, 1)
+    vectors = _unit(np.asarray(vectors))
+    sets = DisjointSets(len(vectors))
+    for start in range(0, len(vectors), _ROWS):
+        block = vectors[start : start + _ROWS] @ vectors[start:].T
+        for row, column in np.argwhere(np.triu(block >= threshold, 1)).tolist():
+            sets.join(start + row, start + column)
+    groups: dict[int, list[int]] = {}
+    for row in range(len(vectors)):
+        groups.setdefault(sets.root(row), []).append(row)
+    return [group for group in groups.values() if len(group) > 1]
