@@ -26,7 +26,7 @@ from lmstack.app.wiring import documents, retrieval
 from lmstack.core import ChatModel, Reranker
 from lmstack.rag import Answer, AnswerConfig, Answerer, Hit, Index, IndexView, Retriever, preset
 from lmstack.rag.filters import Condition
-from lmstack.rag.retrieve.languages import reads
+from lmstack.rag.retrieve.stages import reads
 from lmstack.rag.sentences import sentence_spans
 
 __all__ = [

@@ -169,7 +169,7 @@ class IndexView:
         return self._opened.keeper.problem
 
     def word_weights(self, words: Sequence[str]) -> dict[str, float]:
-        """How telling each word is in this collection (inverse document frequency)."""
+        """The IDF (inverse document frequency) of each word in this collection."""
         with self._opened.database.reading() as connection:
             return self._corpus(connection).words(self.labels).weights(words)
 

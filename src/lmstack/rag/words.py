@@ -50,7 +50,7 @@ __all__ = [
 
 Hashes = npt.NDArray[np.uint64]
 Terms = tuple[int, ...]
-# Another version of the stemmer may make other terms, and then every document must be posted anew.
+# Another version of the stemmer may make other terms, and then every document must be reindexed.
 POSTINGS_VERSION = f"1 {Stemmer.version()}"
 
 _STOP_WORDS = (

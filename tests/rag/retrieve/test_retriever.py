@@ -200,7 +200,7 @@ def _without_place(hit):
 def _timeless(trace):
     """Of a trace all that does not differ between two runs, without ids."""
     names = {i: (Path(h.path).name, h.start) for i, h in trace.passages.items()}
-    return [(s.name, [names[i] for i, _ in s.scores], len(s.gone)) for s in trace.stages]
+    return [(s.name, [names[i] for i, _ in s.scores], len(s.dropped)) for s in trace.stages]
 
 
 @settings(deadline=None, max_examples=40)

@@ -28,19 +28,19 @@ def expand(
     already is left out, and said why. A better one keeps its span where two would overlap."""
     shown: dict[int, list[Hit]] = {}
     wider: list[Hit] = []
-    gone: dict[int, str] = {}
+    dropped: dict[int, str] = {}
     for hit in hits:
         others = shown.setdefault(hit.document_id, [])
         holder = next((o for o in others if o.start <= hit.start and hit.end <= o.end), None)
         if holder is not None:
-            gone[hit.chunk_id] = f"is part of {holder.path} ({holder.start}-{holder.end})"
+            dropped[hit.chunk_id] = f"is part of {holder.path} ({holder.start}-{holder.end})"
             continue
         document = document_of(hit)
         if document is not None:
             hit = _widened(hit, document, _apart(span_of(hit, document), hit, others))
         others.append(hit)
         wider.append(hit)
-    return wider, gone
+    return wider, dropped
 
 
 def section_span(hit: Hit, document: Document, count: CountTokens, budget: int) -> Span:

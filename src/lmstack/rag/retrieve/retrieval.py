@@ -171,13 +171,13 @@ class RetrievalConfig(Config):
 
 @dataclass(frozen=True, slots=True)
 class StageTrace:
-    """``scores``: (chunk id, score) after the stage, best first. ``gone``: the chunks that the
-    stage took out, and why. ``note``: what else is to be said."""
+    """``scores``: (chunk id, score) after the stage, best first. ``dropped``: the chunks that
+    the stage took out, and why. ``note``: what else is to be said."""
 
     name: str
     seconds: float
     scores: tuple[tuple[int, float], ...]
-    gone: Mapping[int, str]
+    dropped: Mapping[int, str]
     note: str = ""
 
     def rank_of(self, chunk_id: int) -> int | None:
@@ -200,7 +200,7 @@ class Trace:
 
     def fate_of(self, chunk_id: int) -> str:
         """Why a chunk is not among the results; empty for one that is, or that was not found."""
-        return next((s.gone[chunk_id] for s in self.stages if chunk_id in s.gone), "")
+        return next((s.dropped[chunk_id] for s in self.stages if chunk_id in s.dropped), "")
 
     def to_json(self) -> dict[str, Any]:
         return {

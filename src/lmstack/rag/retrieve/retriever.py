@@ -152,11 +152,11 @@ class _Run:
         hits: list[Hit] = []
         for name, stage in self._plan(question, history):
             started = time.perf_counter()
-            hits, gone, note = stage(hits)
+            hits, dropped, note = stage(hits)
             self._passages.update((h.chunk_id, h) for h in hits if h.chunk_id not in self._passages)
             scores = tuple((hit.chunk_id, hit.score) for hit in hits)
             seconds = time.perf_counter() - started
-            self._stages.append(StageTrace(name, seconds, scores, dict(gone), note))
+            self._stages.append(StageTrace(name, seconds, scores, dict(dropped), note))
         return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
 
     def _plan(
@@ -260,12 +260,12 @@ class _Run:
         self.newest = superseded_by(known)
         paths = {each.id: each.path for each in known}
         if self.config.versions == "only_newest":
-            gone = {
+            dropped = {
                 hit.chunk_id: f"superseded by {paths[self.newest[hit.document_id]]}"
                 for hit in hits
                 if hit.document_id in self.newest
             }
-            return [hit for hit in hits if hit.chunk_id not in gone], gone, ""
+            return [hit for hit in hits if hit.chunk_id not in dropped], dropped, ""
         note = "; ".join(
             f"{paths[new]} supersedes {paths[old]}" for old, new in self.newest.items()
         )
@@ -273,8 +273,8 @@ class _Run:
 
     def _collapse(self, hits: list[Hit]) -> Staged:
         assert self.config.duplicates is not None
-        kept, gone = collapse(hits, self.config.duplicates)
-        return kept, gone, ""
+        kept, dropped = collapse(hits, self.config.duplicates)
+        return kept, dropped, ""
 
     def _diversify(self, hits: list[Hit]) -> Staged:
         embedder, share = self.owner.index.embedder, self.config.mmr
@@ -290,16 +290,16 @@ class _Run:
         texts = [embedded_text(hit.prefix, hit.text) for hit in hits]
         chosen = diversify(hits, embedder.embed(texts, "passage"), self.k, share)
         kept = {hit.chunk_id for hit in chosen}
-        gone = {h.chunk_id: "says less that is new" for h in hits if h.chunk_id not in kept}
-        return chosen, gone, f"relevance {share:g}"
+        dropped = {h.chunk_id: "says less that is new" for h in hits if h.chunk_id not in kept}
+        return chosen, dropped, f"relevance {share:g}"
 
     def _cut(self, hits: list[Hit]) -> Staged:
-        gone = {hit.chunk_id: f"not among the first {self.k}" for hit in hits[self.k :]}
-        return hits[: self.k], gone, ""
+        dropped = {hit.chunk_id: f"not among the first {self.k}" for hit in hits[self.k :]}
+        return hits[: self.k], dropped, ""
 
     def _expand(self, hits: list[Hit]) -> Staged:
-        wider, gone = expand(hits, self._documents.of, self._span)
-        return wider, gone, self.config.expand
+        wider, dropped = expand(hits, self._documents.of, self._span)
+        return wider, dropped, self.config.expand
 
     def _span(self, hit: Hit, document: Document) -> Span:
         config = self.config

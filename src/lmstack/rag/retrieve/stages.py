@@ -137,7 +137,7 @@ def collapse(hits: Sequence[Hit], threshold: float) -> tuple[list[Hit], dict[int
     of runs of three) with one before them; and which those are. Texts that differ in a number
     say different things, and are never duplicates."""
     kept: list[tuple[Hit, list[str], frozenset[tuple[str, ...]]]] = []
-    gone: dict[int, str] = {}
+    dropped: dict[int, str] = {}
     for hit in hits:
         numbers, shingles = _NUMBER.findall(hit.text), _shingles(hit.text)
         twin = next(
@@ -152,8 +152,8 @@ def collapse(hits: Sequence[Hit], threshold: float) -> tuple[list[Hit], dict[int
         if twin is None:
             kept.append((hit, numbers, shingles))
         else:
-            gone[hit.chunk_id] = f"says what {twin.path} ({twin.start}-{twin.end}) says"
-    return [hit for hit, _, _ in kept], gone
+            dropped[hit.chunk_id] = f"says what {twin.path} ({twin.start}-{twin.end}) says"
+    return [hit for hit, _, _ in kept], dropped
 
 
 def diversify(
