@@ -17,6 +17,7 @@ from lmstack.core import (
 )
 from lmstack.rag import OutcomeKnown, ReadingProgress
 from lmstack.rag.filters import Condition
+from lmstack.serve import LocalModel
 
 DUTIES = [f"Keeper {name} cleans lamp {n} on day {n}." for n, name in enumerate("ABCDEFGH", 1)]
 
@@ -250,3 +251,31 @@ async def test_notes_that_do_not_fit_the_context_are_condensed_first(make_writer
     assert sum(shown[:-1]) == 2 * len(DUTIES), shown
     assert {s.text for s in answer.sentences} <= set(DUTIES)
     assert_valid(answer)
+
+
+async def test_a_heading_of_the_model_is_no_sentence_and_none_is_said_twice(make_writer):
+    model = ScriptedModel([lambda request: f"Keeper: [1]\n{_honest(request)}\n{_honest(request)}"])
+    answer = await make_writer(model, task="summarize").answer("Sum up duties.md")
+    assert [sentence.text for sentence in answer.sentences] == DUTIES
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("task", ["summarize", "list"])
+async def test_a_small_model_ends_within_its_calls_and_cites_only_what_is_there(
+    make_answerer, assert_valid, smollm2, task
+):
+    asked = []
+
+    class Counted(LocalModel):
+        def stream(self, request):
+            asked.append(request)
+            return super().stream(request)
+
+    with Counted.load(smollm2) as model:
+        writer = make_answerer(
+            model, strategy="write", task=task, max_calls=3, window_tokens=200, max_tokens=40
+        )
+        answer = await writer.answer("Sum up duties.md")
+    assert 1 <= len(asked) <= 3
+    assert_valid(answer)
+    assert answer.outcome in ("answer", "closest", "nothing")

@@ -157,12 +157,14 @@ def _status(
     done: Mapping[str, Any], *, first_word_s: float, indexing_s: float, served: bool
 ) -> str:
     model, usage, timings = (done["answer"][name] for name in ("model", "usage", "timings"))
+    is_answer = done["answer"]["task"] == "answer"
     return status_line(
         model=model["name"],
         digest=model["digest"],
         first_word_s=first_word_s,
         indexing_s=indexing_s,
-        writing_s=timings["total_s"] - timings["first_token_s"],
+        # What takes several calls is for the most part written before the first word.
+        writing_s=is_answer * (timings["total_s"] - timings["first_token_s"]),
         tokens=usage["completion_tokens"],
         cited=done["cited"],
         passages=done["passages"],

@@ -53,6 +53,11 @@ class Claim:
     apart: str = " "
 
     @property
+    def states(self) -> bool:
+        """Whether it has words enough to say something: "Summary:" has not."""
+        return len(content_words(self.text)) >= CLAUSE_WORDS
+
+    @property
     def note(self) -> Source:
         """As a model is shown it, to write on from it."""
         return Source(self.passages[0].hit.path, self.text, self.passages)

@@ -28,6 +28,7 @@ from lmstack.rag.answer.prompting import (
     ClaimReader,
     EarlierTurn,
     Job,
+    Written,
     build_messages,
     writing_grammar,
 )
@@ -71,30 +72,37 @@ async def write(
     task: WritingTask, composer: Composer, said: set[str] | None = None
 ) -> AsyncGenerator[AnswerEvent, None]:
     """Say what the model writes. Nothing said: it found no answer, or nothing was supported.
-    ``said``: sentences that are not said again, in small letters."""
+    ``said``: sentences that are not said again, in small letters; a small model repeats itself."""
     said = set() if said is None else said
     async with aclosing(claims(task, composer)) as found:
         async for claim in found:
             if claim.text.casefold() not in said:
-                if task.job == "list":
+                if task.job != "answer":
                     said.add(claim.text.casefold())
                 for event in say(task, composer, claim):
                     yield event
 
 
 async def claims(task: WritingTask, composer: Composer) -> AsyncGenerator[Claim, None]:
-    """What the model writes, sentence by sentence, checked."""
+    """What the model writes, sentence by sentence, checked. An answer and an item may be a single
+    word; of other texts nothing is kept that states nothing."""
+    whole = task.job in ("summarize", "compare", "notes")
+    async with aclosing(_runs(task, composer)) as runs:
+        async for written in runs:
+            for claim in await check(written, task.sources, task.scorer, task.config.min_support):
+                if claim.states or not whole:
+                    yield claim
+
+
+async def _runs(task: WritingTask, composer: Composer) -> AsyncGenerator[Written, None]:
     reader = ClaimReader(len(task.sources))
-    least = task.config.min_support
     async with aclosing(_generate(task, composer, reader)) as deltas:
         async for text in deltas:
             for written in reader.feed(text):
-                for claim in await check(written, task.sources, task.scorer, least):
-                    yield claim
+                yield written
     for written in reader.end():
         if written.text != NONE:
-            for claim in await check(written, task.sources, task.scorer, least):
-                yield claim
+            yield written
 
 
 def say(task: WritingTask, composer: Composer, claim: Claim) -> Iterator[AnswerEvent]:
