@@ -110,7 +110,12 @@ def _most_are_blocks(gguf: Path) -> bool:
 
 def stamp_of(folder: ModelFolder, form: str) -> dict[str, str]:
     """What a kept file of that form says that it was made from."""
-    return {"model": folder.digest, "form": form, "recipe": str(_RECIPES[form])}
+    return {"model": folder.digest, "form": form, "recipe": str(_recipe(form))}
+
+
+def _recipe(form: str) -> int:
+    """Floats are converted and not made."""
+    return _RECIPES.get(form, _FIRST_RECIPE)
 
 
 def embedding_form(folder: ModelFolder) -> str | None:
@@ -126,7 +131,7 @@ def served_digest(folder: ModelFolder, form: str, own: str | None = None) -> str
     were brought to, and the recipe of that form. ``own``: the form that the files hold."""
     if form == (own or "float32"):
         return folder.digest
-    recipe = _RECIPES.get(form, _FIRST_RECIPE)
+    recipe = _recipe(form)
     return f"{folder.digest}+{form}" + ("" if recipe == _FIRST_RECIPE else f".{recipe}")
 
 
