@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from lmstack.core import Grammar, SamplingParams
-from lmstack.engine import Engine, EngineConfig, EngineRequest, TokenEvent, Vocabulary
+from lmstack.engine import (
+    Engine,
+    EngineAdapter,
+    EngineConfig,
+    EngineRequest,
+    TokenEvent,
+    Vocabulary,
+)
 from lmstack.model import Transformer, TransformerConfig
 
 BYTES = 256
@@ -76,6 +83,7 @@ def request(
     on_event: Callable[[TokenEvent], None] | None = None,
     cache_scope: str = "",
     client: str = "",
+    adapter: EngineAdapter | None = None,
     **sampling: object,
 ) -> EngineRequest:
     params = SamplingParams.from_mapping({"temperature": 0.0, "max_tokens": 8} | sampling)
@@ -90,6 +98,7 @@ def request(
         cache_scope=cache_scope,
         client=client,
         score_from=score_from,
+        adapter=adapter,
     )
 
 

@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from lmstack.core import ScriptedModel
 from lmstack.serve import create_app
+from lmstack.serve.adapters import AdapterDoor
 from lmstack.serve.tasks.names import ScoringTask
 
 # Rules between fields, or between a field and the model, that a schema cannot say: only for
@@ -34,6 +35,8 @@ BEYOND_THE_SCHEMA = {
     "force_words",
     "input",
     "length_penalty",
+    "lora_name",
+    "lora_path",
     "max_tokens",
     "min_tokens",
     "model",
@@ -64,9 +67,9 @@ NAMES = {
 
 
 @pytest.fixture
-def app(byte_codec, hash_embedder, word_reranker, vowel_classifier, length_tasks):
+def app(byte_codec, hash_embedder, word_reranker, vowel_classifier, length_tasks, tmp_path):
     length_tasks.takes_all, length_tasks.tasks = True, get_args(ScoringTask)
-    return create_app(
+    app = create_app(
         models={"m": ScriptedModel(["some words"])},
         embedders={"e": hash_embedder},
         rerankers={"r": word_reranker},
@@ -75,6 +78,14 @@ def app(byte_codec, hash_embedder, word_reranker, vowel_classifier, length_tasks
         tokenizers={"m": byte_codec, "e": byte_codec},
         allowed_hosts=["testserver"],
     )
+    serving = app.state.serving
+    serving.adapters = AdapterDoor(serving, AnyAdapter(), lambda model: model, tmp_path)
+    return app
+
+
+class AnyAdapter:
+    def with_adapter(self, folder, name):
+        return ScriptedModel(["other words"])
 
 
 def with_a_served_model(case, name: str | None):
@@ -132,7 +143,10 @@ def check_every_route(app, mode: GenerationMode, examples: int) -> None:
             "/v1/models/{model}",
             "/healthz",
             "/metrics",
+            "/v1/load_lora_adapter",
+            "/v1/unload_lora_adapter",
         }
+        del statuses["/v1/unload_lora_adapter"]  # nothing is loaded under a name that is made up
         assert all(200 in seen for path, seen in statuses.items() if "{" not in path), statuses
 
 

@@ -126,11 +126,10 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """``digest``: content digest of a local model (``sha256:...``), None for remote ones.
-    ``default_sampling``: fields of `SamplingParams` that hold where a request leaves them out.
-    ``languages``: all that it reads (ISO 639-1), empty where many or unknown. ``lexical_weight``:
-    what words count beside the cosines of an embedder, where that was measured. ``parameters``:
-    how many it has, 0 where that is not known."""
+    """``digest``: content digest (``sha256:...``) of a local model. ``default_sampling``: fields of
+    `SamplingParams` where a request leaves them out. ``languages``: all that it reads (ISO 639-1);
+    empty: many or unknown. ``lexical_weight``: of words beside an embedder's cosines, if measured.
+    ``parameters``: how many; 0: unknown. ``parent``: name of the model that this adapts."""
 
     name: str
     digest: str | None = None
@@ -139,6 +138,7 @@ class ModelInfo:
     languages: tuple[str, ...] = ()
     lexical_weight: float | None = None
     parameters: int = 0
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,18 @@ if TYPE_CHECKING:
     from lmstack.engine.engine import Engine
     from lmstack.engine.kernels.library import problem as native_problem
     from lmstack.engine.prepacked import PrepackedOps, inference_context
-    from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent, TokenScore
+    from lmstack.engine.request import (
+        EngineAdapter,
+        EngineRequest,
+        EngineStats,
+        TokenEvent,
+        TokenScore,
+    )
     from lmstack.engine.vocabulary import Vocabulary
 
 __all__ = [
     "Engine",
+    "EngineAdapter",
     "EngineConfig",
     "EngineRequest",
     "EngineStats",
@@ -38,7 +45,8 @@ _HOMES = {
     "native_problem": "lmstack.engine.kernels.library",
     **dict.fromkeys(("PrepackedOps", "inference_context"), "lmstack.engine.prepacked"),
     **dict.fromkeys(
-        ("EngineRequest", "EngineStats", "TokenEvent", "TokenScore"), "lmstack.engine.request"
+        ("EngineAdapter", "EngineRequest", "EngineStats", "TokenEvent", "TokenScore"),
+        "lmstack.engine.request",
     ),
     "Vocabulary": "lmstack.engine.vocabulary",
 }

@@ -17,7 +17,14 @@ from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
-__all__ = ["BlockManager", "chain_hash", "cross_hashes", "input_hash", "scoped_hash"]
+__all__ = [
+    "BlockManager",
+    "adapted_hash",
+    "chain_hash",
+    "cross_hashes",
+    "input_hash",
+    "scoped_hash",
+]
 
 # Of the blocks that begin alike, the latest are looked at: questions after one system prompt
 # are many, and looking must stay cheaper than computing.
@@ -40,6 +47,13 @@ def scoped_hash(scope: str, origin: bytes) -> bytes:
     another scope."""
     return hashlib.blake2b(
         scope.encode() + b"\0" + origin, digest_size=32, person=b"scope"
+    ).digest()
+
+
+def adapted_hash(digest: str, origin: bytes) -> bytes:
+    """Name of nothing yet, computed with the adapter of that digest: its keys are its own."""
+    return hashlib.blake2b(
+        digest.encode() + b"\0" + origin, digest_size=32, person=b"adapter"
     ).digest()
 
 

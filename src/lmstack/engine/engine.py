@@ -14,17 +14,18 @@ import time
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from functools import partial
+from pathlib import Path
 
 from torch import Tensor
 
-from lmstack.core import EngineError, LmstackError
+from lmstack.core import EngineError, InputError, LmstackError
 from lmstack.engine.admission import Admission
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.draft_model import DraftModel
 from lmstack.engine.executor import open_executor
 from lmstack.engine.intake import Intake, WeightUpdate, members_of
-from lmstack.engine.request import EngineRequest, EngineStats, TokenEvent
+from lmstack.engine.request import EngineAdapter, EngineRequest, EngineStats, TokenEvent
 from lmstack.engine.runner import Computed, Runner
 from lmstack.engine.sampler import Sampled, Sampler
 from lmstack.engine.scheduler import Scheduler
@@ -34,6 +35,7 @@ from lmstack.engine.speculative import Speculation
 from lmstack.engine.vocabulary import Vocabulary
 from lmstack.model import Transformer
 from lmstack.model.assembly import Weight
+from lmstack.model.lora_terms import read_terms
 from lmstack.model.replacing import replace_weights
 
 __all__ = ["Engine"]
@@ -88,13 +90,44 @@ class Engine:
 
         self._num_steps = self._num_prompt = self._num_generated = 0
         self._num_invariant_failures = self._num_updates = 0
+        self._adapter_numbers = itertools.count()
 
     # -- from any thread ---------------------------------------------------------------------
 
     def submit(self, *requests: EngineRequest) -> None:
         """Queue all of ``requests`` or none. Raises `InputError` for what cannot be honoured,
         `ContextLengthError` for what cannot fit, `OverloadedError` when the queue is full."""
+        for request in requests:
+            self._check_adapter(request)
         self._intake.submit([self._admission.sequence(r) for r in requests])
+
+    def open_adapter(self, folder: Path | str) -> EngineAdapter:
+        """The LoRA adapter in ``folder``, for requests of this engine. Runs in the caller's thread
+        while steps go on. Errors: those of `read_terms`."""
+        num_updates = self._num_updates
+        terms = read_terms(self._module, folder)
+        return EngineAdapter(
+            terms.digest,
+            terms.rank,
+            terms.num_parameters,
+            next(self._adapter_numbers),
+            self._runner.prepared(terms),
+            num_updates,
+            self,
+        )
+
+    def _check_adapter(self, request: EngineRequest) -> None:
+        adapter = request.adapter
+        if adapter is None:
+            return
+        if adapter.engine is not self:
+            raise InputError("the adapter was opened for another engine", param="adapter")
+        if adapter.num_updates != self._num_updates:
+            raise InputError(
+                "the model's weights were replaced after the adapter was opened",
+                hint="open it again",
+                param="adapter",
+            )
 
     def cancel(self, request_id: str) -> None:
         """Stop a request without a further event; unknown or finished ids are ignored. Its
@@ -171,7 +204,7 @@ class Engine:
         self._take_in()
         self._update()
         start = self._clock()
-        chunks = self._speculation.extend(self._scheduler.schedule())
+        chunks = _by_adapter(self._speculation.extend(self._scheduler.schedule()))
         if chunks:
             self._num_steps += 1
             self._runner.copy(self._scheduler.copies)
@@ -206,10 +239,20 @@ class Engine:
             self._runner.reload()
             self._scheduler.forget_prefixes()
             self._num_updates += 1
+            self._refuse_stale()
         except Exception as found:
             error = found
         self._scheduler.holds = False
         self._intake.updated(error)
+
+    def _refuse_stale(self) -> None:
+        """Requests that wait with an adapter of the weights of before: there may be no such terms
+        on the new ones."""
+        for sequence in list(self._scheduler.waiting):
+            try:
+                self._check_adapter(sequence.request)
+            except InputError as error:
+                self._fail(sequence, error)
 
     def _take_in(self) -> None:
         """Take in what other threads asked for."""
@@ -394,6 +437,19 @@ class Engine:
             self._num_invariant_failures += 1
             log.critical("KV blocks leaked, the pool is reset: %s", error)
             self._blocks.reset()
+
+
+def _by_adapter(chunks: list[Chunk]) -> list[Chunk]:
+    """``chunks``, those of one token first, of one adapter side by side: a kernel then reads its
+    numbers once for several rows."""
+    if all(chunk.sequence.request.adapter is None for chunk in chunks):
+        return chunks
+
+    def place(chunk: Chunk) -> tuple[bool, int]:
+        adapter = chunk.sequence.request.adapter
+        return chunk.count > 1, -1 if adapter is None else adapter.number
+
+    return sorted(chunks, key=place)
 
 
 def _as_error(error: Exception) -> LmstackError:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lmstack.core import FinishReason, Grammar, LmstackError, SamplingParams
 
-__all__ = ["EngineRequest", "EngineStats", "TokenEvent", "TokenScore"]
+__all__ = ["EngineAdapter", "EngineRequest", "EngineStats", "TokenEvent", "TokenScore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,25 @@ class TokenEvent:
     accepted_tokens: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class EngineAdapter:
+    """A LoRA adapter that requests of one engine may have, made by `Engine.open_adapter`. Lives as
+    long as somebody holds it, so requests that have it go on when nobody else does.
+
+    ``digest``: of its files. ``rank``: the largest of its terms. ``num_parameters``: in all of
+    them. ``number``: one of its own. The rest is the engine's: ``prepared`` for its executor, of
+    weights that had been replaced ``num_updates`` times.
+    """
+
+    digest: str
+    rank: int
+    num_parameters: int
+    number: int
+    prepared: Any
+    num_updates: int
+    engine: Any
+
+
 @dataclass(frozen=True)
 class EngineRequest:
     """One choice to generate. ``on_event`` is called in the engine's thread and must be quick.
@@ -67,6 +87,9 @@ class EngineRequest:
     ``cache_scope``: blocks are shared within one scope only, so that how soon an answer comes
     tells nothing of what was asked in another.
 
+    ``adapter``: what is added to the model for this request. Blocks are shared between requests
+    with the same adapter only.
+
     ``client``: who asks; when many do, each gets its share. ``sampling.priority`` orders the
     requests of one client.
     """
@@ -86,6 +109,7 @@ class EngineRequest:
     cache_scope: str = ""
     score_from: int = 0
     default_max_tokens: int | None = None
+    adapter: EngineAdapter | None = None
 
     @property
     def scores_prompt(self) -> bool:

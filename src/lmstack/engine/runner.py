@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from lmstack.engine.sampler import score_rows
 from lmstack.engine.scratch import Scratch
 from lmstack.engine.sequence import Chunk
 from lmstack.model import Transformer
+from lmstack.model.lora_terms import AdapterTerms
 
 __all__ = ["Computed", "Runner"]
 
@@ -124,6 +126,10 @@ class Runner:
         """Make sure that nothing of a failed sequence stays in its blocks."""
         self._executor.wipe(table)
 
+    def prepared(self, terms: AdapterTerms) -> Any:
+        """An adapter as the executor takes it. From any thread."""
+        return self._executor.prepared(terms)
+
     def reload(self) -> None:
         """The weights have changed."""
         self._executor.reload()
@@ -152,7 +158,9 @@ def _span(chunk: Chunk) -> Span:
     cross = None
     if sequence.encoder_ids:
         cross = CrossSpan(sequence.cross_table, len(sequence.encoder_ids))
-    return Span(sequence.table, chunk.start, chunk.end, cross, _wanted(chunk))
+    adapter = sequence.request.adapter
+    prepared = None if adapter is None else adapter.prepared
+    return Span(sequence.table, chunk.start, chunk.end, cross, _wanted(chunk), prepared)
 
 
 def _wanted(chunk: Chunk) -> int | None:

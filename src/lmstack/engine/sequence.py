@@ -21,7 +21,7 @@ from typing import Self
 from torch import Tensor
 
 from lmstack.core import FinishReason, SamplingParams
-from lmstack.engine.blocks import chain_hash, input_hash, scoped_hash
+from lmstack.engine.blocks import adapted_hash, chain_hash, input_hash, scoped_hash
 from lmstack.engine.grammar import GrammarMatcher
 from lmstack.engine.patterns import PatternMatcher
 from lmstack.engine.request import EngineRequest, TokenEvent, TokenScore
@@ -69,10 +69,13 @@ class Sequence:
         self.is_encoded = False
         self.tokens = list(request.decoder_ids or request.prompt_ids)
         self.num_prompt = len(self.tokens)
-        # Keys of equal tokens differ with the encoder's input and with the length of rotation.
+        # Keys of equal tokens differ with the encoder's input, the length of rotation and the
+        # adapter.
         self.origin = input_hash(self.encoder_ids) if self.encoder_ids else b""
         if rope_length is not None:
             self.origin += rope_length.to_bytes(8, "little")
+        if request.adapter is not None:
+            self.origin = adapted_hash(request.adapter.digest, self.origin)
         if request.cache_scope:
             self.origin = scoped_hash(request.cache_scope, self.origin)
         self.num_computed = 0

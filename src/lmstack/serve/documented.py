@@ -14,6 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from lmstack.serve.adapter_bodies import LoadAdapterBody, UnloadAdapterBody
 from lmstack.serve.errors import ErrorBody
 from lmstack.serve.requests import (
     ChatBody,
@@ -36,6 +37,8 @@ BODIES = (
     RerankBody,
     ClassifyBody,
     TaskBody,
+    LoadAdapterBody,
+    UnloadAdapterBody,
 )
 REF = "#/components/schemas/{model}"
 

@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 import lmstack
 from lmstack.core import ChatModel, Embedder, InputError, LmstackError
-from lmstack.serve import chat, completions, embeddings, listing, tasks_http, tokens
+from lmstack.serve import adapters, chat, completions, embeddings, listing, tasks_http, tokens
 from lmstack.serve.documented import with_schemas
 from lmstack.serve.errors import ClientGoneError, HttpError, error_response
 from lmstack.serve.guard import (
@@ -78,7 +78,7 @@ def create_app(
     )
     digests = list(dict.fromkeys([*map(key_digest, api_keys), *key_digests]))
     app.state.has_keys = bool(digests)
-    for module in (chat, completions, embeddings, tasks_http, tokens, listing):
+    for module in (chat, completions, embeddings, tasks_http, tokens, listing, adapters):
         app.include_router(module.router)
     _answer_errors(app)
     with_schemas(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
 
 from lmstack.core import ModelInfo
 from lmstack.serve.documented import documented, plain_errors
@@ -11,7 +12,7 @@ from lmstack.serve.errors import HttpError
 from lmstack.serve.responses import Health, ModelItem, ModelList
 from lmstack.serve.serving import Serving, serving_of
 
-__all__ = ["router"]
+__all__ = ["json_of", "model_item", "router"]
 
 router = APIRouter()
 
@@ -20,8 +21,8 @@ router = APIRouter()
 async def models(request: Request) -> Response:
     """The models that this server serves, those that embed, rank and classify included."""
     serving = serving_of(request)
-    items = [_item(serving, name, info) for name, info in serving.infos().items()]
-    return _json(ModelList(object="list", data=items))
+    items = [model_item(serving, name, info) for name, info in serving.infos().items()]
+    return json_of(ModelList(object="list", data=items))
 
 
 # A path, because names may hold slashes, as Hugging Face's do.
@@ -35,13 +36,13 @@ async def one_model(request: Request, model: str) -> Response:
     infos = serving.infos()
     if model not in infos:
         raise serving.missing(model, "use", infos)
-    return _json(_item(serving, model, infos[model]))
+    return json_of(model_item(serving, model, infos[model]))
 
 
 @router.get("/healthz", **documented(None, Health))
 async def health(_: Request) -> Response:
     """Answers when the server is ready; needs no key."""
-    return _json(Health(status="ok"))
+    return json_of(Health(status="ok"))
 
 
 @router.get(
@@ -65,8 +66,8 @@ async def metrics(request: Request) -> Response:
     return Response(serving_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _item(serving: Serving, name: str, info: ModelInfo) -> ModelItem:
-    return ModelItem(
+def model_item(serving: Serving, name: str, info: ModelInfo) -> ModelItem:
+    item = ModelItem(
         id=name,
         object="model",
         created=serving.created,
@@ -75,7 +76,10 @@ def _item(serving: Serving, name: str, info: ModelInfo) -> ModelItem:
         max_model_len=info.context_length,
         default_sampling=dict(info.default_sampling),
     )
+    if info.parent is not None:
+        item.parent = info.parent
+    return item
 
 
-def _json(body: ModelList | ModelItem | Health) -> Response:
-    return Response(body.model_dump_json(), media_type="application/json")
+def json_of(body: BaseModel) -> Response:
+    return Response(body.model_dump_json(exclude_unset=True), media_type="application/json")

@@ -40,6 +40,7 @@ from lmstack.core import (
 )
 from lmstack.engine import (
     Engine,
+    EngineAdapter,
     EngineConfig,
     EngineRequest,
     EngineStats,
@@ -56,7 +57,7 @@ from lmstack.serve.forms import usual_form
 from lmstack.serve.inputs import bad_words, force_words, prompt_ids, with_defaults
 from lmstack.serve.turns import Turns
 
-__all__ = ["LocalModel", "load_draft", "load_weights"]
+__all__ = ["AdaptedModel", "LocalModel", "load_draft", "load_weights"]
 
 Events = Mailbox[tuple[int, TokenEvent]]
 
@@ -107,6 +108,7 @@ class LocalModel:
             self._defaults.stated(),
             parameters=loaded.parameters,
         )
+        self._adapter: EngineAdapter | None = None
         self._numbers = itertools.count()
         self._turns = Turns("lmstack-grammars")
         # Also when nobody closes: the threads must not outlive the interpreter's end.
@@ -206,6 +208,13 @@ class LocalModel:
 
     # -- the rest ------------------------------------------------------------------------------
 
+    def with_adapter(self, folder: str | os.PathLike[str], name: str | None = None) -> AdaptedModel:
+        """This model with the LoRA adapter in ``folder``, a folder of PEFT. Both answer at once,
+        and any number of others with theirs, in the same batches. ``name``: that of the folder
+        unless given. `UnsupportedError`: the adapter has to be merged."""
+        path = Path(folder)
+        return AdaptedModel(self, name or path.resolve().name, self._engine.open_adapter(path))
+
     @property
     def loaded(self) -> LoadedModel:
         """What this model was made from: module, tokenizer, template and what its files state."""
@@ -301,6 +310,7 @@ class LocalModel:
             client=request.client,
             cache_scope=request.cache_scope,
             default_max_tokens=self._defaults.max_tokens,
+            adapter=self._adapter,
         )
 
     def _score_from(self, request: Request, ids: tuple[int, ...]) -> int:
@@ -320,6 +330,31 @@ class LocalModel:
         text = prompt if isinstance(prompt, str) else self.tokenizer.decode(ids)
         logprobs = tuple(token_logprob(self.tokenizer, s) for s in event.prompt)
         return Delta(text, index, logprobs)
+
+
+class AdaptedModel(LocalModel):
+    """``base`` with an adapter, in the engine of ``base``, which closes with that alone. ``info``
+    has the digest of both. Of no use once the weights of ``base`` have been replaced."""
+
+    def __init__(self, base: LocalModel, name: str, adapter: EngineAdapter) -> None:
+        vars(self).update(vars(base))
+        self._base, self._adapter = base, adapter
+        self.info = dataclasses.replace(
+            base.info,
+            name=name,
+            digest=f"{base.info.digest}+{adapter.digest}",
+            parent=base.info.name,
+            parameters=base.info.parameters + adapter.num_parameters,
+        )
+
+    def save(self, folder: str | Path) -> None:
+        raise UnsupportedError(
+            f"a model and an adapter beside it are not one set of weights to write to {folder}",
+            hint="merge the adapter into the model, and save that",
+        )
+
+    def close(self) -> None:
+        """Nothing: the engine is that of the base."""
 
 
 def _close(turns: Turns, engine: Engine) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "EmbeddingList",
     "EmbeddingUsage",
     "Health",
+    "ModelDeleted",
     "ModelItem",
     "ModelList",
     "OutputMessage",
@@ -168,8 +169,9 @@ class EmbeddingList(Out):
 
 
 class ModelItem(Out):
-    """``digest``, ``max_model_len`` and ``default_sampling`` are additions; vLLM has the second
-    too. ``default_sampling``: what holds where a request does not state it."""
+    """``digest``, ``max_model_len``, ``default_sampling`` and ``parent`` are additions; vLLM has
+    the second and the last too. ``default_sampling``: what holds where a request does not state
+    it. ``parent``: of an adapter, the model that it is for; else left out."""
 
     id: str
     object: Literal["model"]
@@ -178,6 +180,13 @@ class ModelItem(Out):
     digest: str | None
     max_model_len: int | None
     default_sampling: dict[str, float | int]
+    parent: str | None = None
+
+
+class ModelDeleted(Out):
+    id: str
+    object: Literal["model"]
+    deleted: Literal[True]
 
 
 class ModelList(Out):

@@ -134,6 +134,7 @@ class Serving:
         self.stopping = StopSignal()
         self.threads = CapacityLimiter(2)
         self.bodies = Bodies()
+        self.adapters: object | None = None  # an `AdapterDoor`, once there is one
 
     def model(self, name: str) -> Observed:
         return Observed(self._named(name, self.models, "chat or complete"), name, self.metrics)

@@ -18,6 +18,7 @@ import lmstack
 from lmstack.app.inspect.checks import Check, machine_checks, network_checks, store_checks
 from lmstack.app.server.command_socket import socket_path
 from lmstack.app.wiring import retrieval, tasks
+from lmstack.app.wiring.adapters import Adapters
 from lmstack.app.wiring.embedders import (
     DEFAULT_EMBEDDER,
     embedder_for,
@@ -259,13 +260,14 @@ def require_models(
     embedder_name: str | None,
     weights: str | None = None,
     draft: str | None = None,
+    adapters: Adapters | None = None,
 ) -> None:
     """All models are here, before anything slow begins."""
     wanted = model or DEFAULT_MODEL
     if not is_remote(wanted):
         generator_folder(wanted)
-    for option, value in (("weights", weights), ("draft", draft)):
-        if value is not None and is_remote(wanted):
+    for option, value in (("weights", weights), ("draft", draft), ("adapter", adapters)):
+        if value and is_remote(wanted):
             raise InputError(
                 f"--{option} is for a model on this machine, and {wanted} is not",
                 hint="leave it out",
@@ -303,6 +305,7 @@ def service(
     weights: str | None = None,
     draft: str | None = None,
     also: Sequence[str] = (),
+    adapters: Adapters | None = None,
     engine: Mapping[str, Any] | None = None,
     api_keys: tuple[str, ...],
     key_entries: tuple[KeyEntry, ...] = (),
@@ -338,6 +341,7 @@ def service(
         embedder_of=lambda name, digest: loaded(embedder(shaped_name(name, digest))),
         reranker=retrieval.answer_reranker(note),
         also=beside,
+        adapters=adapters,
         api_keys=api_keys,
         key_entries=key_entries,
         uploads=uploads,

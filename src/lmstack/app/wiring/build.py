@@ -3,6 +3,7 @@
     /v1 MODEL    the language model                                guarded, audited
     /v1 FOLDER   cited answers, as a chat model                    guarded, audited
     the page     cited answers                                     guarded, audited
+    /v1 ADAPTER  the language model with an adapter                guarded, audited
     /v1 ...      what else was asked for; what writes is           guarded, audited
 
 An answer from documents leaves two runs of records when it asks the language model: one for the
@@ -27,6 +28,7 @@ from lmstack.app.server.command_server import COMMAND, CommandDoor, open_server
 from lmstack.app.server.serve import Service
 from lmstack.app.server.uploads import Uploads
 from lmstack.app.server.workspace import Workspace, WorkspaceConfig
+from lmstack.app.wiring.adapters import Adapters
 from lmstack.app.wiring.tasks import Also
 from lmstack.app.wiring.usual_answers import usual_answers
 from lmstack.core import ChatModel, Delta, Embedder, ModelInfo, Request, Reranker
@@ -55,12 +57,13 @@ def build_service(
     close_model: Callable[[], None],
     also: Also | None = None,
     uploads: bool = False,
+    adapters: Adapters | None = None,
     door: CommandDoor | None = None,
     settled: Callable[[UpdateResult], None] = lambda _: None,
 ) -> Service:
     """Everything loaded and wired; indexing starts in the background. ``uploads``: people may
-    add files to ``folder``. ``door``: where commands of this user are answered. ``settled`` is
-    told what each round over the folder did."""
+    add files to ``folder``. ``adapters``: of ``model``. ``door``: where commands of this user are
+    answered. ``settled`` is told what each round over the folder did."""
     also = also or Also()
     audit, access = AuditLog(audit_path), Access(api_keys, key_entries, {COMMAND})
     limits = Limits()
@@ -95,6 +98,8 @@ def build_service(
         **_scorers(embedder, also),
         **_keys(api_keys, access),
     )
+    if adapters:
+        adapters.open(app.state.serving, model, lambda each: guard(ScopedModel(each, access)))
     view = PageView(workspace)
     add_page(app, view=view, record=audit.append)
     workspace.start_indexing()

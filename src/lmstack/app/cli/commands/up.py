@@ -27,6 +27,7 @@ from lmstack.app.formats import seconds
 from lmstack.app.server.not_read import NotReadNotes
 from lmstack.app.server.stopping import Stopping
 from lmstack.app.wiring import tasks
+from lmstack.app.wiring.adapters import Adapters
 from lmstack.core import check_range, shown
 
 if TYPE_CHECKING:
@@ -79,6 +80,23 @@ UploadsAllowed = Annotated[
         " under these labels.",
     ),
 ]
+AdapterFolders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter",
+        metavar="NAME=DIR",
+        help="Serve the LoRA adapter in DIR as the model NAME, in the batches of its base. May be"
+        " given again.",
+    ),
+]
+AdaptersFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--adapters-from",
+        metavar="DIR",
+        help="Let the operator load more adapters, from folders in DIR, while the server runs.",
+    ),
+]
 KeyWeights = Annotated[
     str | None,
     typer.Option(
@@ -88,6 +106,24 @@ KeyWeights = Annotated[
         f" the order of {KEYS_VARIABLE}. [default: equal ones]",
     ),
 ]
+
+
+def adapter_folders(given: Sequence[str], source: Path | None) -> Adapters:
+    """What --adapter and --adapters-from say; all folders are there."""
+    named: dict[str, Path] = {}
+    for each in given:
+        name, _, folder = each.partition("=")
+        if not name or not folder or name in named:
+            raise CommandLineError(
+                f"--adapter is {shown(each)}",
+                hint="--adapter NAME=DIR, each name once",
+                param="adapter",
+            )
+        named[name] = Path(folder)
+    for path in (*named.values(), *([] if source is None else [source])):
+        if not path.is_dir():
+            raise CommandLineError(f"{shown(str(path))} is no folder", hint="give one that is")
+    return Adapters(named, source)
 
 
 def engine_settings(
@@ -148,6 +184,8 @@ def up(
     draft: DraftName = None,
     embedder: EmbedderName = None,
     also: Also = None,
+    adapter: AdapterFolders = None,
+    adapters_from: AdaptersFrom = None,
     target_step: TargetStep = None,
     key_weights: KeyWeights = None,
     keys_file: KeysFile = None,
@@ -172,7 +210,8 @@ def up(
         engine = engine_settings(target_step, key_weights, keys)
         source = wiring.existing_folder(docs)
         _check_uploads(source, uploads)
-        wiring.require_models(model, embedder, weights, draft)
+        adapters = adapter_folders(adapter or [], adapters_from)
+        wiring.require_models(model, embedder, weights, draft, adapters)
         tasks.require(also or [])
         _check_engine(engine, model, also)
         say_if_remote(out, model)
@@ -197,6 +236,7 @@ def up(
             weights=weights,
             draft=draft,
             also=also or [],
+            adapters=adapters,
             engine=engine,
             api_keys=keys,
             key_entries=entries,
