@@ -11,14 +11,14 @@ import torch
 import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.engine.conftest import Outcome, drive, request
+from tests.engine.conftest import Outcome, drive, request, tiny_config
 from tests.engine.oracles import new_tokens
 
 from lmstack.core import ContextLengthError, InputError, UnsupportedError
 from lmstack.engine import Engine, EngineConfig, EngineRequest, Vocabulary
 from lmstack.engine.intake import members_of
 from lmstack.engine.lookup import Lookup
-from lmstack.model import Transformer, load_module
+from lmstack.model import REFERENCE_OPS, DenseAttention, ForwardContext, Transformer, load_module
 
 V, START, EOS = 260, 0, 1
 SIZES: dict[str, Any] = {
@@ -346,3 +346,27 @@ def test_what_cannot_be_served_is_refused(
     engine = engine_of(pair[0], num_blocks=14)
     with pytest.raises(error, match=says):
         engine.submit(dataclasses.replace(asked(prompt, Outcome()), **changes))
+
+
+@pytest.mark.parametrize("wide", [True, False], ids=["wider", "narrower"])
+def test_what_an_encoder_reads_is_of_its_own_vocabulary(wide: bool) -> None:
+    """As Marian has it for two languages with an alphabet each."""
+    torch.manual_seed(2)
+    count = V + 30 if wide else V - 30
+    inner = tiny_config(vocab_size=count, causal=False, head="none")
+    module = Transformer(tiny_config(vocab_size=V, encoder=inner, share_embeddings=False)).eval()
+    module.reset_parameters(0.35)
+    engine = engine_of(module)
+    found = generate(engine, [5, count - 1], max_tokens=6)
+    encoded = module.encode(torch.tensor([[5, count - 1]]))
+    ids = [START]
+    for _ in found.tokens:
+        attend = DenseAttention(module.config, REFERENCE_OPS, None, module.cross_states(encoded))
+        rows = torch.tensor([ids])
+        context = ForwardContext(attend=attend)
+        with torch.no_grad():
+            hidden = module.hidden(rows, module.positions_of(rows), context)
+            ids.append(int(module.logits(hidden[0, -1]).argmax()))
+    assert found.tokens == ids[1:]
+    with pytest.raises(InputError, match=f"the prompt has token {count}, outside"):
+        engine.submit(asked([5, count], Outcome()))

@@ -36,7 +36,10 @@ class Admission:
         num_blocks: int,
     ) -> None:
         self._vocabulary = vocabulary
-        self._num_tokens = min(len(vocabulary), model.vocab_size)
+        self._num_tokens = self._num_input_tokens = min(len(vocabulary), model.vocab_size)
+        if model.encoder is not None and not model.share_embeddings:
+            # What it reads has a vocabulary of its own.
+            self._num_input_tokens = model.encoder.vocab_size
         self._window, self._context_length = model.max_positions, context_length
         self._config, self._num_blocks = config, num_blocks
         self._encoder = model.encoder
@@ -121,7 +124,7 @@ class Admission:
     def _check_all_tokens(self, request: EngineRequest) -> None:
         sampling = request.sampling
         forced = {"forced_bos_id": sampling.forced_bos_id, "forced_eos_id": sampling.forced_eos_id}
-        self._check_tokens("the prompt", "prompt", request.prompt_ids)
+        self._check_tokens("the prompt", "prompt", request.prompt_ids, self._num_input_tokens)
         self._check_tokens("the decoder's beginning", "decoder_ids", request.decoder_ids)
         self._check_tokens("logit_bias", "logit_bias", sampling.logit_bias)
         for param, token in forced.items():
@@ -134,11 +137,15 @@ class Admission:
             if not all(words):
                 raise InputError(f"{param} holds a run of no tokens", param=param)
 
-    def _check_tokens(self, what: str, param: str, ids: Iterable[int]) -> None:
+    def _check_tokens(
+        self, what: str, param: str, ids: Iterable[int], count: int | None = None
+    ) -> None:
+        """``count``: of the vocabulary, the output's unless given."""
+        count = self._num_tokens if count is None else count
         for token in ids:
-            if not 0 <= token < self._num_tokens:
+            if not 0 <= token < count:
                 raise InputError(
-                    f"{what} has token {token}, outside [0, {self._num_tokens})",
+                    f"{what} has token {token}, outside [0, {count})",
                     hint="take token ids from this model's tokenizer",
                     param=param,
                 )
