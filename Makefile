@@ -9,7 +9,7 @@ NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
   || echo "The native ops were not built: models run on slower ones. $(LMSTACK) doctor says more."
 QUESTION ?= How do I open the web page?
 
-.PHONY: bench bench-answers bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks
+.PHONY: bench bench-adapters bench-answers bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks
 .PHONY: demo test test-long fuzz mutants check format docs clean
 
 demo: $(VENV)/.base
@@ -94,7 +94,7 @@ bench-serving: $(VENV)/.dev
 	@$(BIN)/lmstack pull gemma3-270m --quiet
 	@$(BIN)/python benchmarks/serving.py $(QUICKLY) $(if $(SHORT),--short)
 
-bench-quantization bench-speculative: bench-%: $(VENV)/.dev
+bench-adapters bench-quantization bench-speculative: bench-%: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/$*.py $(QUICKLY)
 

@@ -41,7 +41,8 @@ def write_models(work: Path, store: Store, minilm: ModelFolder, smollm2: ModelFo
     for other in ("my-fine-tune", "model-folder"):
         (work / other).symlink_to("my-model")
     add_adapter(model.module, LoraConfig(r=4, alpha=8, targets=("q_proj", "v_proj")))
-    save_adapter(model.module, work / "my-adapter")
+    for folder in ("my-adapter", "adapters/sql", "adapters/legal", "adapters/mails"):
+        save_adapter(model.module, work / folder)
 
 
 def _write_classifier(

@@ -1,8 +1,8 @@
 """An adapter's terms as the kernels read them: a delta for each matrix of a program.
 
-The numbers are bfloat16, which halves what a step reads of many adapters and costs less than the
-rounding of the activations that they meet (`docs/decisions.md`); sums are float32. `Adapted` says
-which rows of a step have which adapter.
+The numbers are bfloat16, which halves what a step reads of many adapters, and rounds each by a
+part in 512 at most, less than activations of 8 bits are rounded by; sums are float32.
+`Adapted` says which rows of a step have which adapter.
 
 Legend: R ranks of all terms on a matrix, P panels, O its outputs.
 """
