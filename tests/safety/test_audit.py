@@ -565,6 +565,8 @@ def test_processes_killed_while_they_write_leave_one_chain(path: Path) -> None:
     for process in processes:
         assert process.stdout is not None
         process.stdout.readline()
+    while path.read_bytes().count(b"\n") <= 10:
+        time.sleep(0.01)
     for process in processes:
         time.sleep(0.05 + rng.random() / 10)
         process.send_signal(signal.SIGKILL)

@@ -129,7 +129,7 @@ EXTENSIONS = {
         (
             ChatBody,
             sdk_names(chat_params, "CompletionCreateParamsBase"),
-            extensions() | {"answers", "unsure"},
+            extensions() | {"answers", "unsure", "task"},
         ),
         (
             CompletionBody,
@@ -251,6 +251,7 @@ async def test_null_is_the_same_as_leaving_a_chat_field_out(http, name):
     [
         ({"answers": "write"}, "unsupported_parameter"),
         ({"unsure": "strict"}, "unsupported_parameter"),
+        ({"task": "summarize"}, "unsupported_parameter"),
         ({"answers": "sing"}, "invalid_value"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tests.app.conftest import HashEmbedder
 from tests.word_reranker import CALIBRATION, WordReranker
 
@@ -14,6 +15,14 @@ from lmstack.rag import Answerer, Index
 CERTAIN = "Letters are kept for ten years?"
 LIKELY = "Letters are kept for how long?"
 UNANSWERED = "Who painted the ceiling of a chapel?"
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "letters.md").write_text("# Letters\n\nLetters are kept for ten years.\n")
+    return folder
 
 
 async def test_only_what_is_answered_is_suggested_the_most_certain_first(

@@ -67,6 +67,7 @@ HONOURED: dict[str, Honoured] = {
     "priority": (3, _same),
     "answers": ("write", _written),
     "unsure": ("strict", _same),
+    "task": ("answer", _same),
 }
 # Their description says so: what they are for (billing, routing, abuse) is not done here.
 CHANGE_NOTHING = {

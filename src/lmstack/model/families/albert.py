@@ -55,12 +55,13 @@ def _read(fields: Fields) -> dict[str, Any]:
 
 
 def _write(config: Mapping[str, Any]) -> dict[str, Any]:
+    inner, blocks = config["blocks_per_group"], config["num_blocks"] or config["num_layers"]
     return write_encoder(config) | {
         "type_vocab_size": config["token_types"],
         "embedding_size": config["embedding_size"],
-        "num_hidden_layers": config["num_layers"] // config["blocks_per_group"],
-        "num_hidden_groups": config["num_blocks"] // config["blocks_per_group"],
-        "inner_group_num": config["blocks_per_group"],
+        "num_hidden_layers": config["num_layers"] // inner,
+        "num_hidden_groups": blocks // inner,
+        "inner_group_num": inner,
     }
 
 
