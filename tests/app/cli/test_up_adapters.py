@@ -1,0 +1,34 @@
+"""What `lmstack up` says of --adapter and --adapters-from before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lmstack.app import wiring
+from lmstack.app.cli.commands.up import adapter_folders
+from lmstack.app.cli.failure import CommandLineError
+from lmstack.app.wiring.adapters import Adapters
+from lmstack.core import InputError
+
+
+def test_names_and_folders_are_taken_as_given(tmp_path: Path) -> None:
+    odd = tmp_path / "a=b"
+    odd.mkdir()
+    found = adapter_folders([f"sql={tmp_path}", f"odd={odd}"], tmp_path)
+    assert found == Adapters({"sql": tmp_path, "odd": odd}, tmp_path)
+    assert not adapter_folders([], None)
+    assert adapter_folders([], tmp_path)
+
+
+@pytest.mark.parametrize("given", [["sql"], ["=x"], ["sql="], ["sql=.", "sql=."], ["sql=nowhere"]])
+def test_what_names_no_folder_once_is_refused(given: list[str]) -> None:
+    with pytest.raises(CommandLineError):
+        adapter_folders(given, None)
+
+
+def test_a_model_elsewhere_takes_no_adapters(tmp_path: Path) -> None:
+    adapters = Adapters({"sql": tmp_path})
+    with pytest.raises(InputError, match="--adapter is for a model on this machine"):
+        wiring.require_models("openai:gpt", None, adapters=adapters)
