@@ -66,6 +66,8 @@ NO_DOCUMENTS = {
     "/v1/embeddings",
     "/v1/rerank",
     "/v1/classify",
+    "/v1/load_lora_adapter",  # tests/serve/test_adapters.py: the operator's alone
+    "/v1/unload_lora_adapter",
     "/tokenize",
     "/detokenize",
     "/v1/tokenize",

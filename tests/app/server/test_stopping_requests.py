@@ -93,8 +93,8 @@ STREAMS: dict[str, object] = {
     "/v1/completions": {"model": "talking", "stream": True, "max_tokens": 9999, **PROMPT},
     "/api/ask": {"question": "x"},
 }
-# It looks its ids up before anything else, which takes no time.
-AT_ONCE = {"/detokenize"}
+# They look something up before anything else, which takes no time, or open a few megabytes.
+AT_ONCE = {"/detokenize", "/v1/load_lora_adapter", "/v1/unload_lora_adapter"}
 
 
 @dataclass
