@@ -227,3 +227,19 @@ def test_tables_that_a_program_made_of_old_weights_are_made_again() -> None:
     engine.update_weights({"relative_bias.weight": bias})
     found = [generate(engine, p, id=str(i)).tokens for i, p in enumerate(PROMPTS)]
     assert found == answers(narrow) != before
+
+
+def test_a_change_that_fails_half_way_leaves_nothing_of_the_old_weights_to_be_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = engine_of(made(1, "int8"))
+    generate(engine, PROMPTS[0])
+    assert engine.stats().num_blocks_cached > 0
+
+    def fails() -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(engine._runner, "reload", fails)
+    with pytest.raises(RuntimeError, match="boom"):
+        engine.update_weights(weights_of(made(2, "int8")))
+    assert engine.stats().num_blocks_cached == 0

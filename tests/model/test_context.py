@@ -15,7 +15,7 @@ import torch
 from tests.model.test_attention_memory import LENGTHS, peak_bytes, slope
 from torch.testing import assert_close
 
-from lmstack.core import InputError, UnsupportedError
+from lmstack.core import ContextLengthError, InputError, UnsupportedError
 from lmstack.model import (
     Dropout,
     ForwardContext,
@@ -113,6 +113,10 @@ def test_lengths_that_do_not_cut_the_ids_are_refused() -> None:
         model()(ids(4), lengths=[1, 2])
     with pytest.raises(InputError, match=r"of shape \(2, 2\)"):
         model()(ids(4).view(2, 2), lengths=[4])
+    with pytest.raises(InputError, match="input_ids run from 5 to 41"):
+        model()(torch.tensor([5, 41]), lengths=[2])
+    with pytest.raises(ContextLengthError, match="3 tokens, but the model has 2"):
+        model(**DECODERS["learned"] | {"max_positions": 2})(ids(4), lengths=[1, 3])
     inner = TransformerConfig(**SIZES, causal=False, head="none")
     with pytest.raises(UnsupportedError, match="varlen"):
         model(encoder=inner)(ids(4), lengths=[4])

@@ -27,8 +27,8 @@ def test_names_are_capitals_and_digits(question, names):
     ("word", "text", "found"),
     [
         ("accurate", "Accuracy: 2 percent", True),
-        ("batteries", "one battery", True),
-        ("carry", "It carries coal", True),
+        ("batteries", "one battery", False),
+        ("carry", "It carries coal", False),
         ("cats", "catalogue", False),
         ("import", "important", False),
         ("internal", "international", False),

@@ -236,9 +236,10 @@ class Engine:
         error: Exception | None = None
         try:
             replace_weights(self._module, update.weights)
-            self._runner.reload()
+            # First: nothing of the old weights may be found, even where what follows fails.
             self._scheduler.forget_prefixes()
             self._num_updates += 1
+            self._runner.reload()
             self._refuse_stale()
         except Exception as found:
             error = found

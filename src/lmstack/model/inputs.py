@@ -13,7 +13,7 @@ from torch import Tensor
 from lmstack.core import ContextLengthError, InputError, UnsupportedError
 from lmstack.model.config import TransformerConfig
 
-__all__ = ["check_batch", "check_lengths", "padded_positions", "varlen_positions"]
+__all__ = ["check_batch", "check_lengths", "check_tokens", "padded_positions", "varlen_positions"]
 
 
 def padded_positions(config: TransformerConfig, ids: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -71,12 +71,20 @@ def check_batch(
                 f"{name} has shape {tuple(other.shape)}, input_ids {tuple(ids.shape)}",
                 param=name,
             )
+    check_tokens(config, ids, types, ids.shape[1])
+
+
+def check_tokens(
+    config: TransformerConfig, ids: Tensor, types: Tensor | None, longest: int
+) -> None:
+    """`InputError` unless all ``ids`` and ``types`` are in the tables of ``config``;
+    `ContextLengthError` where its table of positions is shorter than the ``longest`` sequence."""
     _check_ids("input_ids", ids, config.vocab_size)
     if types is not None and config.token_types:
         _check_ids("token_type_ids", types, config.token_types)
-    if config.positions == "learned" and ids.shape[1] > config.max_positions:
+    if config.positions == "learned" and longest > config.max_positions:
         raise ContextLengthError(
-            f"{ids.shape[1]} tokens, but the model has {config.max_positions} positions",
+            f"{longest} tokens, but the model has {config.max_positions} positions",
             hint="cut or split the text",
             param="input_ids",
         )

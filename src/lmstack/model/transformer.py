@@ -25,7 +25,13 @@ from lmstack.model.biases import AlibiBias, BucketBias, ScoreBias, alibi_slopes
 from lmstack.model.blocks import Block, make_norm
 from lmstack.model.config import TransformerConfig
 from lmstack.model.context import ForwardContext, Rotary
-from lmstack.model.inputs import check_batch, check_lengths, padded_positions, varlen_positions
+from lmstack.model.inputs import (
+    check_batch,
+    check_lengths,
+    check_tokens,
+    padded_positions,
+    varlen_positions,
+)
 from lmstack.model.layers import Bias, Embedding, Experts, LayerNorm, Linear, RMSNorm
 from lmstack.model.ops import Ops
 from lmstack.model.positions import sinusoids
@@ -241,6 +247,7 @@ class Transformer(nn.Module):
         states: list[Tensor] | None,
     ) -> TransformerOutput:
         """`forward` of a varlen batch."""
+        check_tokens(self.config, ids, types, max(lengths, default=0))
         last = self.varlen_hidden(ids, lengths, types, context, states)
         logits = pooled = None
         if self.config.head in ("pool", "sequence"):

@@ -7,8 +7,8 @@ spaces: it is posted in pieces of one and two characters, and asked for in piece
 scripts without spaces (Thai, Lao, Khmer) are found by meaning only (`dense`). A term is kept as
 the first 64 bits of its BLAKE2b hash: among a million terms two meet with odds of 1 to 37 million.
 
-Where answers are compared with passages, a light suffix stripper sees that "cites" and "cited" are
-one word. Covers one document at a time; `bm25` holds many and ranks.
+Where answers are compared with passages, a word counts as there where one stands that begins alike
+for most of its length. Covers one document at a time; `bm25` holds many and ranks.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ __all__ = [
     "query_terms",
     "read_postings",
     "stem",
-    "stems",
     "word_terms",
 ]
 
@@ -130,7 +129,8 @@ def _fold(text: str) -> str:
     return unicodedata.normalize("NFKC", _MARKS.sub("", apart))
 
 
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
+    """By Snowball English, of a word of any case."""
     stemmer = getattr(_stemmers, "english", None)
     if stemmer is None:  # one a thread: a stemmer must not be shared
         stemmer = _stemmers.english = Stemmer.Stemmer("english", 0)
@@ -145,14 +145,14 @@ def _token_terms(token: str, *, asked: bool = False) -> Iterator[str]:
         if asked and len(parts) > 1 and part.lower() in STOP_WORDS:
             continue
         if _UNSPACED.search(part):
-            yield from map(_stem, _pieces(part, asked=asked))
+            yield from map(stem, _pieces(part, asked=asked))
             continue
-        yield _stem(part)
+        yield stem(part)
         humps = _HUMP.split(part) if part.isascii() else []
         if 1 < len(humps) <= MAX_PARTS:
-            yield from map(_stem, humps)
+            yield from map(stem, humps)
     if 1 < len(parts) <= MAX_PARTS:
-        yield _stem("".join(parts))
+        yield stem("".join(parts))
 
 
 def _hash(term: str) -> bytes:
@@ -263,29 +263,9 @@ def _damaged(why: str) -> IntegrityError:
     )
 
 
-_ENDINGS = ("ations", "ation", "ingly", "edly", "ings", "ing", "ies", "ied", "ed", "es", "ly", "s")
 _NUMBER = re.compile(r"\d[\d.,:]*\d|\d")
 _NAME_WORD = re.compile(r"[^\W_]+")
-_SHORTEST = 3
 _ALIKE = 5
-
-
-def stem(word: str) -> str:
-    for ending in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST:
-            # "carries" and "carry" meet in "carr".
-            word = word[: -len(ending)] + ("y" if ending in ("ies", "ied") else "")
-            break
-    # "located", "locate" and "locating" meet in "locat"; "stopped" and "stop" in "stop".
-    if len(word) > _SHORTEST and word[-1] in "ey":
-        return word[:-1]
-    if len(word) > _SHORTEST and word[-1] == word[-2] and word[-1] not in "aeiouls":
-        return word[:-1]
-    return word
-
-
-def stems(text: str) -> set[str]:
-    return {stem(word) for word in content_words(text)}
 
 
 def number_words(text: str) -> set[str]:
@@ -313,14 +293,14 @@ def covered_share(words: Mapping[str, float], text: str) -> float:
     total = sum(words.values())
     if total <= 0:
         return 0.0
-    present = stems(text)
+    present = set(content_words(text))
     found = 0.0
     for word, weight in words.items():
         pairs = [piece for piece in pieces_of(word).split() if len(piece) > 1]
         if pairs:
             found += weight * sum(pair in text for pair in pairs) / len(pairs)
         else:
-            found += weight * _occurs(stem(word), present)
+            found += weight * _occurs(word, present)
     return found / total
 
 

@@ -339,12 +339,12 @@ LIT = "The lighthouse at Skerryvore was lit in 1844"
     ("joined", "right"),
     [
         (f"{LIT}, and the tower is 48 metres tall.", True),
-        (f"{LIT} and its light is seen at eighteen nautical miles.", True),
+        (f"{LIT}, and its light is seen at eighteen nautical miles.", True),
         (f"{LIT}, and the tower is 47 metres tall.", False),
-        (f"{LIT} and the tower is not 48 metres tall.", False),
+        (f"{LIT}, and the tower is not 48 metres tall.", False),
         # The number of another sentence.
         ("The lighthouse at Skerryvore was lit in 48.", False),
-        (f"{LIT} and cows fly to Mars.", False),
+        (f"{LIT}, and cows fly to Mars.", False),
     ],
 )
 async def test_a_sentence_may_join_what_two_sentences_of_a_passage_say(

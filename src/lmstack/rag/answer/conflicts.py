@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from lmstack.rag.answer.answer import Conflict, Relation
 from lmstack.rag.answer.quoting import Quote
 from lmstack.rag.documents import Document
-from lmstack.rag.words import name_words, number_words, stem, stems
+from lmstack.rag.words import content_words, name_words, number_words, stem
 
 __all__ = ["Edition", "edition_of", "find_conflicts", "in_force"]
 
@@ -188,7 +188,7 @@ def find_conflicts(
         same_work = own is not None and other is not None and own.work == other.work
         # A year that was asked about chooses the edition, and the others need not hold it.
         names = {name for name in known if not _YEAR.fullmatch(name)} if same_work else known
-        named = names <= stems(f"{rival.hit.prefix} {rival.shown}")
+        named = names <= _stems(f"{rival.hit.prefix} {rival.shown}")
         if not named or not _differ(cited.point, rival.point, question):
             continue
         if _likeness(cited.point, rival.point) < (SAME_WORK if same_work else OTHER_WORK):
@@ -200,6 +200,10 @@ def find_conflicts(
         _conflict(citation, rival, own, editions.get(document)) for document, rival in best.items()
     ]
     return sorted(found, key=lambda c: c.date, reverse=True)
+
+
+def _stems(text: str) -> set[str]:
+    return set(map(stem, content_words(text)))
 
 
 def _differ(cited: str, rival: str, question: str) -> bool:
@@ -222,7 +226,7 @@ def _likeness(one: str, other: str) -> float:
 
 def _words(text: str) -> set[str]:
     names = {stem(name.lower()) for name in _NAME.findall(text[1:])}
-    return {word for word in stems(text) if not any(c.isdigit() for c in word)} - names
+    return {word for word in _stems(text) if not any(c.isdigit() for c in word)} - names
 
 
 def _conflict(citation: int, rival: Quote, own: Edition | None, other: Edition | None) -> Conflict:

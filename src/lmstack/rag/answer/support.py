@@ -30,19 +30,11 @@ _GERMAN = (
 _FRENCH = "ne n pas jamais aucun aucune sans ni rien"
 _SPANISH = "nunca jamás ningún ninguno ninguna nada nadie tampoco sin"
 NEGATIONS = frozenset(" ".join((_ENGLISH, _GERMAN, _FRENCH, _SPANISH)).split())
-# Conjunctions that begin a clause.
-_CONJUNCTIONS = (
-    "and but while whereas because since although though "
-    "und aber während wohingegen weil obwohl sondern "
-    "et mais tandis alors car parce "
-    "y e pero mientras porque aunque"
-)
 _ENDINGS = ("n't", "n’t")
 _JAPANESE = re.compile("ない|なかっ|なけれ|なく|ませ|まじ|ずに|ざる|ぬ")
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’]t\b)?")
 # Marks that end a clause; not those within a number, a name or a path.
 _END = re.compile(r"[,;:.!?](?=\s|$)|[、。，；：！？—–()\n]")
-_JOINT = re.compile(rf"{_END.pattern}|\s(?:{'|'.join(_CONJUNCTIONS.split())})\s", re.I)
 _NUMERALS = {
     word: str(value)
     for value, words in {
@@ -92,8 +84,8 @@ def clauses(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def halves(text: str) -> Iterator[tuple[str, str]]:
-    """``text`` in two, at the end of each clause and at each conjunction."""
-    for mark in _JOINT.finditer(text):
+    """``text`` in two, at the end of each clause."""
+    for mark in _END.finditer(text):
         one, other = text[: mark.start()].strip(), text[mark.end() :].strip()
         if one and other:
             yield one, other
