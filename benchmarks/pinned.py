@@ -18,7 +18,7 @@ from pathlib import Path
 from serving_environments import CACHE
 
 from lmstack.registry.refs import PypiRef
-from lmstack.registry.wheels import fetch_wheel
+from lmstack.registry.sources.wheels import fetch_wheel
 
 __all__ = [
     "COGNEE",

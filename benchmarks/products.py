@@ -3,7 +3,7 @@
     python benchmarks/products.py
 
 Multiply-adds a second of 128 rows, for weights of any size and for narrow ones
-(`src/lmstack/engine/kernels/README.md`); the best of many short runs that alternate, by processor
+(`src/lmstack/engine/cpu/README.md`); the best of many short runs that alternate, by processor
 time, so that a busy machine matters little.
 """
 
@@ -13,8 +13,8 @@ import time
 
 from spine import processor
 
-from lmstack.engine.kernels import available_paths, select_path
-from lmstack.engine.kernels.product import ByteProduct
+from lmstack.engine.cpu import available_paths, select_path
+from lmstack.engine.cpu.product import ByteProduct
 
 SHAPES = ((384, 1152), (384, 1536), (1536, 384))
 ROWS, ROUNDS = 128, 60

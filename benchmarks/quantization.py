@@ -24,8 +24,8 @@ from recording import add_options, result_file
 from torch import Tensor
 
 from lmstack.app.inspect.processor import processor
+from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.executor import Executor, ReferenceExecutor
-from lmstack.engine.kernels.executor import NativeExecutor
 from lmstack.engine.kvpool import Span
 from lmstack.model import ReferenceOps, load_module
 from lmstack.registry import Store, load

@@ -15,7 +15,7 @@ import pytest
 from lmstack.core import RemoteError
 from lmstack.registry import locked
 from lmstack.registry.refs import PypiRef
-from lmstack.registry.wheels import fetch_wheel
+from lmstack.registry.sources.wheels import fetch_wheel
 
 __all__ = ["PACKAGES", "package"]
 

@@ -11,7 +11,7 @@ from lmstack.app.server.serve import Service
 from lmstack.app.wiring.build import build_service
 from lmstack.app.wiring.tasks import Also
 from lmstack.core import ChatModel
-from lmstack.serve.http import LOCAL_HOSTS
+from lmstack.serve.http.app import LOCAL_HOSTS
 
 __all__ = ["local_service"]
 

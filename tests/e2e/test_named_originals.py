@@ -20,7 +20,7 @@ from tests.model.onnx_floats import session, without_activation_rounding
 
 from lmstack.core import RemoteError
 from lmstack.registry import KNOWN, load, parse_ref
-from lmstack.registry.wheels import fetch_wheel
+from lmstack.registry.sources.wheels import fetch_wheel
 from lmstack.text import Tokenizer
 
 pytestmark = [pytest.mark.weights, pytest.mark.long]

@@ -23,7 +23,7 @@ from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig,
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from lmstack.registry import ModelFolder
-from lmstack.serve.server import bind
+from lmstack.serve.http.server import bind
 
 pytestmark = [pytest.mark.weights, pytest.mark.long]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from lmstack.model import LoraConfig, Transformer, add_adapter, save_adapter
-from lmstack.model.lora_terms import AdapterTerms, read_terms
+from lmstack.model.lora.terms import AdapterTerms, read_terms
 
 __all__ = ["drawn_terms", "write_drawn"]
 

@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.adapters import write_drawn
 from tests.engine.conftest import Outcome, byte_vocabulary, drive, request, tiny_config
-from tests.engine.kernels.quantized_models import quantized
+from tests.engine.cpu.quantized_models import quantized
 from torch.testing import assert_close
 
 from lmstack.core import EngineError, InputError
 from lmstack.engine import Engine, EngineAdapter, EngineConfig
+from lmstack.engine.cpu.executor import NativeExecutor
+from lmstack.engine.cpu.library import problem
 from lmstack.engine.executor import ReferenceExecutor
-from lmstack.engine.kernels.executor import NativeExecutor
-from lmstack.engine.kernels.library import problem
 from lmstack.model import Transformer, load_adapter, merge_adapter
 
 WAYS = ["reference"] if problem() else ["reference", "native"]

@@ -13,7 +13,7 @@ from tests.model.peft_pairs import WARNINGS
 from torch.testing import assert_close
 
 from lmstack.engine import EngineConfig
-from lmstack.engine.adapted_ops import AdaptedOps
+from lmstack.engine.torch.adapted_ops import AdaptedOps
 from lmstack.model import (
     REFERENCE_OPS,
     ForwardContext,
@@ -23,7 +23,7 @@ from lmstack.model import (
     save_adapter,
     write_folder,
 )
-from lmstack.model.lora_terms import read_terms
+from lmstack.model.lora.terms import read_terms
 from lmstack.registry import Store
 from lmstack.serve import LocalModel
 

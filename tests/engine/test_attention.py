@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.conftest import tiny_config
 
-from lmstack.engine.attention import PagedAttention
 from lmstack.engine.kvpool import KVPool, Span
+from lmstack.engine.torch.attention import PagedAttention
 from lmstack.model import REFERENCE_OPS, DenseAttention, ForwardContext, LayerKind, Transformer
 
 BLOCK = 4

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.simulation import Machine
 
-from lmstack.engine.budget import PROMPT_SHARE, StepBudget, StepCost
+from lmstack.engine.policy.budget import PROMPT_SHARE, StepBudget, StepCost
 
 machines = st.builds(
     Machine,

@@ -14,7 +14,7 @@ from tests.engine.conftest import Outcome, byte_vocabulary, drive, generate, req
 
 from lmstack.core import InputError
 from lmstack.engine import Engine, EngineConfig, Vocabulary
-from lmstack.engine.draft_model import CATCH_UP, check_vocabularies
+from lmstack.engine.speculative.draft_model import CATCH_UP, check_vocabularies
 from lmstack.model import Transformer
 
 PROMPT = tuple(range(60, 80))

@@ -11,12 +11,12 @@ from tests.engine.conftest import byte_vocabulary
 
 from lmstack.engine import EngineConfig, EngineRequest
 from lmstack.engine.blocks import BlockManager
-from lmstack.engine.budget import StepBudget
-from lmstack.engine.draft_model import DraftModel
-from lmstack.engine.lookup import Lookup
+from lmstack.engine.policy.budget import StepBudget
 from lmstack.engine.scheduler import Scheduler
 from lmstack.engine.sequence import Chunk, Sequence
-from lmstack.engine.speculative import (
+from lmstack.engine.speculative.draft_model import DraftModel
+from lmstack.engine.speculative.ngram import Lookup
+from lmstack.engine.speculative.speculate import (
     ANY,
     LONGEST_PATIENCE,
     MARGIN,

@@ -16,8 +16,8 @@ from tests.engine.oracles import new_tokens
 
 from lmstack.core import ContextLengthError, InputError, UnsupportedError
 from lmstack.engine import Engine, EngineConfig, EngineRequest, Vocabulary
-from lmstack.engine.intake import members_of
-from lmstack.engine.lookup import Lookup
+from lmstack.engine.inbox import members_of
+from lmstack.engine.speculative.ngram import Lookup
 from lmstack.model import REFERENCE_OPS, DenseAttention, ForwardContext, Transformer, load_module
 
 V, START, EOS = 260, 0, 1

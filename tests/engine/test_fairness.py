@@ -8,7 +8,7 @@ from tests.engine.conftest import byte_vocabulary
 
 from lmstack.core import SamplingParams
 from lmstack.engine import EngineRequest
-from lmstack.engine.fairness import Shares, pushed_out
+from lmstack.engine.policy.fairness import Shares, pushed_out
 from lmstack.engine.sequence import Sequence
 
 VOCABULARY = byte_vocabulary()

@@ -18,7 +18,7 @@ from tests.engine.conftest import (
 )
 
 from lmstack.engine import Engine, EngineConfig
-from lmstack.engine.intake import members_of
+from lmstack.engine.inbox import members_of
 from lmstack.model import (
     REFERENCE_OPS,
     DenseAttention,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstack.engine.acceptance import Acceptance
-from lmstack.engine.lookup import LONGEST, MAX_COMPARED, SHORTEST, Lookup
+from lmstack.engine.speculative.acceptance import Acceptance
+from lmstack.engine.speculative.ngram import LONGEST, MAX_COMPARED, SHORTEST, Lookup
 
 
 def searched(text: list[int]) -> tuple[int, int]:

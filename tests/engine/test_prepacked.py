@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lmstack.engine import prepacked
-from lmstack.engine.prepacked import PrepackedOps, inference_context
+from lmstack.engine.torch import prepacked
+from lmstack.engine.torch.prepacked import PrepackedOps, inference_context
 from lmstack.model import REFERENCE_OPS, Transformer, TransformerConfig
 from lmstack.model.layers import Linear
 

@@ -12,7 +12,7 @@ from tests.engine.conftest import Outcome, byte_vocabulary, drive, generate, req
 
 from lmstack.core import OverloadedError
 from lmstack.engine import Engine, EngineConfig, EngineRequest
-from lmstack.engine.intake import members_of
+from lmstack.engine.inbox import members_of
 from lmstack.model import Transformer
 
 MakeEngine = Callable[..., Engine]

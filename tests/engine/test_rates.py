@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from lmstack.engine import native_problem, rates
-from lmstack.engine.kernels.product import ByteProduct
-from lmstack.engine.rates import measure_rates
+from lmstack.app.inspect import rates
+from lmstack.app.inspect.rates import measure_rates
+from lmstack.engine import native_problem
+from lmstack.engine.cpu.product import ByteProduct
 
 
 @pytest.fixture

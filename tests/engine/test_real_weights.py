@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lmstack.engine import PrepackedOps
-from lmstack.engine.attention import PagedAttention
 from lmstack.engine.kvpool import KVPool, Span
+from lmstack.engine.torch.attention import PagedAttention
 from lmstack.model import ForwardContext, load_module
 
 pytestmark = pytest.mark.weights

@@ -21,8 +21,8 @@ from transformers.generation.logits_process import (
 
 from lmstack.core import EngineError, SamplingParams
 from lmstack.engine import EngineRequest
-from lmstack.engine import logits as logits_module
 from lmstack.engine import sampler as sampler_module
+from lmstack.engine.decoding import logits as logits_module
 from lmstack.engine.sampler import NothingLeftError, Sampled, Sampler, uniform
 from lmstack.engine.sequence import Sequence
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 import torch
 from tests.engine.conftest import Outcome, drive, request
-from tests.engine.kernels.quantized_models import quantized
+from tests.engine.cpu.quantized_models import quantized
 
 from lmstack.engine import Engine, native_problem
+from lmstack.engine.cpu.executor import NativeEncoder, NativeExecutor
 from lmstack.engine.executor import Executor, ReferenceEncoder, ReferenceExecutor
-from lmstack.engine.kernels.executor import NativeEncoder, NativeExecutor
 from lmstack.engine.kvpool import Span
 from lmstack.engine.scratch import Scratch
 from lmstack.model import Transformer

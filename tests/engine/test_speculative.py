@@ -12,14 +12,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.engine.conftest import Outcome, byte_vocabulary, drive, generate, request, tiny_config
-from tests.engine.kernels.quantized_models import Form, quantized
+from tests.engine.cpu.quantized_models import Form, quantized
 
 from lmstack.core import Grammar, InputError
 from lmstack.engine import Engine, EngineConfig, TokenEvent
-from lmstack.engine.kernels.executor import NativeExecutor
-from lmstack.engine.kernels.library import problem
-from lmstack.engine.lookup import Lookup
+from lmstack.engine.cpu.executor import NativeExecutor
+from lmstack.engine.cpu.library import problem
 from lmstack.engine.sequence import Chunk
+from lmstack.engine.speculative.ngram import Lookup
 from lmstack.model import Transformer
 
 ROUND = (11, 12, 13, 14, 15)

@@ -18,14 +18,14 @@ from tests.engine.conftest import (
     request,
     tiny_config,
 )
-from tests.engine.kernels.quantized_models import quantized
+from tests.engine.cpu.quantized_models import quantized
 
 from lmstack.core import EngineError, InputError, SamplingParams
 from lmstack.engine import Engine, EngineConfig
+from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.executor import ReferenceExecutor
-from lmstack.engine.kernels.executor import NativeExecutor
 from lmstack.model import LayerKind, Transformer
-from lmstack.model.quantized import QuantizedMatrix, held_weights
+from lmstack.model.quant.matrix import QuantizedMatrix, held_weights
 
 FORMS = ("float32", "bfloat16", "int8", "q4")
 PROMPTS = [tuple(range(40 + i, 60 + 2 * i)) for i in range(6)]

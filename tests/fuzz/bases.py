@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tests.engine.kernels.quantized_models import quantized
+from tests.engine.cpu.quantized_models import quantized
 from tests.model.families.all_cases import CASES
 from tests.model.families.cases import Case
 from tests.model.families.gguf_cases import BERT, WRITTEN
 
 from lmstack.core import UnsupportedError
 from lmstack.model import Transformer, TransformerConfig, write_folder
-from lmstack.model.gguf_writing import GGUFKind, write_gguf
-from lmstack.model.packed_file import read_packed, write_packed
-from lmstack.model.packed_folder import write_packed_folder
-from lmstack.model.packed_header import PACKED
-from lmstack.model.quantized import held_weights
+from lmstack.model.formats.gguf.writing import GGUFKind, write_gguf
+from lmstack.model.formats.mapped.file import read_packed, write_packed
+from lmstack.model.formats.mapped.folder import write_packed_folder
+from lmstack.model.formats.mapped.header import PACKED
+from lmstack.model.quant.matrix import held_weights
 
 __all__ = ["FORMS", "Base", "Files", "bases", "config_of", "packed", "randomized"]
 

@@ -22,9 +22,9 @@ from tests.fuzz.containers import Entry, Gguf, Safetensors, Tensor
 
 from lmstack.core import FormatError, LmstackError
 from lmstack.model import TransformerConfig
-from lmstack.model.gguf_blocks import BLOCK_TYPES, TYPE_NAMES
-from lmstack.model.packed_header import PACKED
-from lmstack.model.quantized import buffer_shapes
+from lmstack.model.formats.gguf.blocks import BLOCK_TYPES, TYPE_NAMES
+from lmstack.model.formats.mapped.header import PACKED
+from lmstack.model.quant.matrix import buffer_shapes
 
 __all__ = ["Mutant", "mutated"]
 

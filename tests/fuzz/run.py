@@ -30,7 +30,7 @@ from tests.fuzz.bases import Base, bases
 from tests.fuzz.mutations import mutated
 from tests.fuzz.trial import tried
 
-from lmstack.engine.kernels import build, library
+from lmstack.engine.cpu import build, library
 
 __all__ = ["PER_BASE", "Report", "one_seed", "run_seeds"]
 

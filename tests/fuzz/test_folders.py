@@ -18,8 +18,8 @@ from tests.fuzz.mutations import Mutant
 from tests.fuzz.run import PER_BASE, ROOT, one_seed, run_seeds
 from tests.fuzz.trial import FindingError, tried
 
-from lmstack.model.packed_header import PACKED
-from lmstack.model.quantizing import quantize_int8
+from lmstack.model.formats.mapped.header import PACKED
+from lmstack.model.quant.quantize import quantize_int8
 
 BASES = bases()
 STRIDE = 431  # prime to the seeds of a base, so that all forms and many families have their turn
@@ -84,7 +84,7 @@ def test_without_the_checks_a_small_matrix_is_a_finding(
             tensor.data = held.view(torch.uint8).numpy().tobytes()
     mutant = Mutant({**base.files, PACKED: file.written()}, ("a small matrix",))
     assert tried(base, mutant, tmp_path, 0) == "refused: FormatError"
-    for place in ("model.loading.check_weights", "engine.kernels.program.check_widths"):
+    for place in ("model.loading.check_weights", "engine.cpu.program.check_widths"):
         monkeypatch.setattr(f"lmstack.{place}", lambda *_: None)
     with pytest.raises((FindingError, RuntimeError)):
         tried(base, mutant, tmp_path, 0)

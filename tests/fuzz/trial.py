@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from tests.engine.conftest import generate
-from tests.engine.kernels.quantized_models import (
+from tests.engine.cpu.quantized_models import (
     encoded_natively,
     generated_natively,
     rounded_output,

@@ -21,9 +21,9 @@ from lmstack.model import (
     write_folder,
     write_gguf,
 )
-from lmstack.model.gguf_blocks import BLOCK_TYPES
-from lmstack.model.gguf_matrices import file_matrix
-from lmstack.model.layouts import PAIRED, ROWS, TRANSPOSED, Part, Piece
+from lmstack.model.formats.gguf.blocks import BLOCK_TYPES
+from lmstack.model.formats.gguf.matrices import file_matrix
+from lmstack.model.formats.layouts import PAIRED, ROWS, TRANSPOSED, Part, Piece
 from lmstack.model.loading import open_model_plan
 
 NUMBERS = {kind.name: number for number, kind in BLOCK_TYPES.items()}

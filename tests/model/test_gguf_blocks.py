@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmstack.model.gguf_blocks import BLOCK_TYPES, TYPE_NAMES, dequantize_into
+from lmstack.model.formats.gguf.blocks import BLOCK_TYPES, TYPE_NAMES, dequantize_into
 
 
 def random_blocks(kind, count: int, seed: int) -> np.ndarray:
@@ -47,7 +47,7 @@ def test_chunks_do_not_show_at_their_seams(number, monkeypatch):
     raw[:] &= 0x3F  # finite scales
     whole, chunked = torch.empty(50 * kind.weights), torch.empty(50 * kind.weights)
     dequantize_into(kind, raw, whole)
-    monkeypatch.setattr("lmstack.model.gguf_blocks._CHUNK", kind.weights * 7)
+    monkeypatch.setattr("lmstack.model.formats.gguf.blocks._CHUNK", kind.weights * 7)
     dequantize_into(kind, raw, chunked)
     assert torch.equal(whole, chunked)
     narrow = torch.empty(50 * kind.weights, dtype=torch.bfloat16)

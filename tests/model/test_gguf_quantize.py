@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lmstack.model.gguf_quantize import QUANTIZERS
+from lmstack.model.formats.gguf.quantize import QUANTIZERS
 
 BLOCKS = hnp.arrays(
     np.float32,

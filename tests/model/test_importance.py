@@ -7,11 +7,11 @@ import torch
 from tests.model.test_smoothing import GEMMA, GPT, IDS, WIDE, answer, config, decoder, same_weights
 
 from lmstack.model import Transformer, build_module, write_folder
-from lmstack.model.assembly import matrices_of
+from lmstack.model.formats.assembly import matrices_of
 from lmstack.model.forms import weights_in_form
-from lmstack.model.importance import importance_of
 from lmstack.model.loading import open_model_plan, read_weights
-from lmstack.model.quantizing import quantize_q4
+from lmstack.model.quant.importance import importance_of
+from lmstack.model.quant.quantize import quantize_q4
 
 UNEVEN = torch.exp2(torch.linspace(-6, 6, 64))
 

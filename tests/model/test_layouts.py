@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstack.model import layouts
-from lmstack.model.layouts import HeadCounts, Part, pieces
+from lmstack.model.formats import layouts
+from lmstack.model.formats.layouts import HeadCounts, Part, pieces
 
 HEADS = HeadCounts(num_heads=4, num_kv_heads=2, head_dim=6)
 FUSED = ("ROWS", "TRANSPOSED", "QKV_BY_HEAD", "PAIRED", "PLUS_ONE")

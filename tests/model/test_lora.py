@@ -23,7 +23,7 @@ from lmstack.model import (
     load_module,
     write_folder,
 )
-from lmstack.model.lora import (
+from lmstack.model.lora.adapter import (
     adapter_of,
     add_adapter,
     count_parameters,
@@ -33,7 +33,7 @@ from lmstack.model.lora import (
     save_adapter,
     unmerge_adapter,
 )
-from lmstack.model.lora_config import LoraConfig
+from lmstack.model.lora.config import LoraConfig
 
 CASES = [(family, targets, "lora") for family in MODELS for targets in TARGETS[family]]
 CASES += [(family, TARGETS[family][0], kind) for family in MODELS for kind in list(KINDS)[1:]]

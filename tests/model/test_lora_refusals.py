@@ -12,8 +12,8 @@ from tests.model.peft_pairs import WARNINGS, make_pair
 
 from lmstack.core import FormatError, InputError, NotFoundError, UnsupportedError
 from lmstack.model import load_module
-from lmstack.model.lora import add_adapter, load_adapter, merge_adapter
-from lmstack.model.lora_config import LoraConfig
+from lmstack.model.lora.adapter import add_adapter, load_adapter, merge_adapter
+from lmstack.model.lora.config import LoraConfig
 
 pytestmark = WARNINGS
 

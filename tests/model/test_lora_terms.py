@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from lmstack.core import FormatError, UnsupportedError
-from lmstack.engine.adapted_ops import AdaptedOps
+from lmstack.engine.torch.adapted_ops import AdaptedOps
 from lmstack.model import (
     REFERENCE_OPS,
     ForwardContext,
@@ -20,7 +20,7 @@ from lmstack.model import (
     load_adapter,
     load_module,
 )
-from lmstack.model.lora_terms import read_terms
+from lmstack.model.lora.terms import read_terms
 
 DECODERS = [family for family in MODELS if family not in ("bert", "t5")]
 CASES = [(family, targets, "lora") for family in DECODERS for targets in TARGETS[family]]

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from lmstack.core import FormatError, InputError, LmstackError
 from lmstack.model import Transformer, TransformerConfig, build_module, load_module
-from lmstack.model.assembly import matrices_of
+from lmstack.model.formats.assembly import matrices_of
+from lmstack.model.formats.mapped.file import write_packed
+from lmstack.model.formats.mapped.header import PACKED
 from lmstack.model.loading import check_model
-from lmstack.model.packed_file import write_packed
-from lmstack.model.packed_header import PACKED
 from lmstack.model.positions import RopeSpec
-from lmstack.model.quantized import QuantizedMatrix
-from lmstack.model.quantizing import quantize_int8
+from lmstack.model.quant.matrix import QuantizedMatrix
+from lmstack.model.quant.quantize import quantize_int8
 
 CONFIG = TransformerConfig(
     vocab_size=37,

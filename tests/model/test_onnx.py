@@ -11,9 +11,9 @@ from hypothesis.extra import numpy as npst
 from onnx import TensorProto, helper, numpy_helper
 
 from lmstack.core import FormatError, LmstackError, NotFoundError, UnsupportedError
-from lmstack.model import protobuf
-from lmstack.model.onnx import read_onnx
-from lmstack.model.onnx_weights import OnnxWeights
+from lmstack.model.formats.onnx import protobuf
+from lmstack.model.formats.onnx.file import read_onnx
+from lmstack.model.formats.onnx.weights import OnnxWeights
 
 DTYPES = [np.float32, np.float16, np.float64, np.int8, np.uint8, np.int32, np.int64, np.bool_]
 ARRAYS = st.sampled_from(DTYPES).flatmap(

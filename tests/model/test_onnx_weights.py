@@ -15,8 +15,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from tests.model.onnx_floats import session
 
 from lmstack.core import FormatError, UnsupportedError
-from lmstack.model.onnx import read_onnx
-from lmstack.model.onnx_weights import OnnxWeights
+from lmstack.model.formats.onnx.file import read_onnx
+from lmstack.model.formats.onnx.weights import OnnxWeights
 
 SMALL = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 SMALL |= {"intermediate_size": 48, "max_position_embeddings": 40, "attn_implementation": "eager"}

@@ -11,11 +11,11 @@ from safetensors import safe_open
 
 from lmstack.core import FormatError, NotFoundError
 from lmstack.model import LayerKind, RopeSpec, Transformer, TransformerConfig
-from lmstack.model.assembly import matrices_of
-from lmstack.model.packed_file import read_packed, write_packed
-from lmstack.model.packed_header import read_stamp
-from lmstack.model.quantized import QuantizedMatrix
-from lmstack.model.quantizing import quantize_int8, quantize_q4
+from lmstack.model.formats.assembly import matrices_of
+from lmstack.model.formats.mapped.file import read_packed, write_packed
+from lmstack.model.formats.mapped.header import read_stamp
+from lmstack.model.quant.matrix import QuantizedMatrix
+from lmstack.model.quant.quantize import quantize_int8, quantize_q4
 
 STAMP = {"model": "sha256:abc", "form": "int8"}
 
@@ -108,7 +108,7 @@ def test_the_stamp_says_what_it_was_made_from(kept):
 
 
 def test_another_layout_is_refused(kept, monkeypatch):
-    monkeypatch.setattr("lmstack.model.packed_header.LAYOUT", "other")
+    monkeypatch.setattr("lmstack.model.formats.mapped.header.LAYOUT", "other")
     with pytest.raises(FormatError, match="layout"):
         read_packed(kept[0], STAMP)
 

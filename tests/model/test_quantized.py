@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from lmstack.core import FormatError, UnsupportedError
 from lmstack.model import REFERENCE_OPS, TransformerConfig
 from lmstack.model.layers import Linear
-from lmstack.model.quantized import (
+from lmstack.model.quant.matrix import (
     _GROUPS,
     QuantizedEmbedding,
     QuantizedLinear,
@@ -19,7 +19,7 @@ from lmstack.model.quantized import (
     pack,
     unpack,
 )
-from lmstack.model.quantizing import int8_group, quantize_int8, quantize_q4
+from lmstack.model.quant.quantize import int8_group, quantize_int8, quantize_q4
 
 FORMS = [(8, 128), (8, 0), (4, 8), (4, 0)]
 

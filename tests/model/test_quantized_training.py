@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 from lmstack.core import UnsupportedError
 from lmstack.model import Transformer, TransformerConfig, build_module, load_module, write_folder
-from lmstack.model.assembly import matrices_of
-from lmstack.model.lora import (
+from lmstack.model.formats.assembly import matrices_of
+from lmstack.model.lora.adapter import (
     add_adapter,
     load_adapter,
     merge_adapter,
@@ -18,9 +18,9 @@ from lmstack.model.lora import (
     save_adapter,
     unmerge_adapter,
 )
-from lmstack.model.lora_config import LoraConfig
-from lmstack.model.quantized import QuantizedLinear, float_state, product
-from lmstack.model.quantizing import quantize_int8, quantize_q4
+from lmstack.model.lora.config import LoraConfig
+from lmstack.model.quant.matrix import QuantizedLinear, float_state, product
+from lmstack.model.quant.quantize import quantize_int8, quantize_q4
 
 SIZES = {
     "vocab_size": 61, "hidden_size": 64, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2,

@@ -6,8 +6,8 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
-from tests.engine.kernels.quantized_models import Rounding
-from tests.engine.kernels.quantized_models import rounded as rounded_codes
+from tests.engine.cpu.quantized_models import Rounding
+from tests.engine.cpu.quantized_models import rounded as rounded_codes
 from tests.model.families.all_cases import CASES
 
 from lmstack.model import (
@@ -21,12 +21,12 @@ from lmstack.model import (
     build_module,
     write_folder,
 )
-from lmstack.model.assembly import matrices_of
+from lmstack.model.formats.assembly import matrices_of
 from lmstack.model.forms import weights_in_form
 from lmstack.model.loading import open_model_plan, read_weights
-from lmstack.model.quantized import QuantizedMatrix
-from lmstack.model.quantizing import int8_group, quantize_int8
-from lmstack.model.smoothing import (
+from lmstack.model.quant.matrix import QuantizedMatrix
+from lmstack.model.quant.quantize import int8_group, quantize_int8
+from lmstack.model.quant.smoothquant import (
     Smoothing,
     Watching,
     calibration_text,

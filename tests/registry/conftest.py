@@ -213,7 +213,7 @@ def hub(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 @pytest.fixture(autouse=True)
 def no_pause_before_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmstack.registry.fetch._PAUSE_S", 0.001)
+    monkeypatch.setattr("lmstack.registry.sources.download._PAUSE_S", 0.001)
 
 
 @pytest.fixture

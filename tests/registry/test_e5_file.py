@@ -10,9 +10,9 @@ import transformers
 from tests.registry.e5_files import PIECES, is_packed, packed, weights_of
 
 from lmstack.core import FormatError
-from lmstack.registry.e5_file import read_e5
-from lmstack.registry.known import KNOWN
-from lmstack.registry.recipe import Recipe, convert
+from lmstack.registry.sources.e5_file import read_e5
+from lmstack.registry.sources.known import KNOWN
+from lmstack.registry.sources.recipe import Recipe, convert
 from lmstack.text import Tokenizer
 
 PINNED = KNOWN["multilingual-e5-small"].recipe

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from lmstack.core import AuthError, IntegrityError, NotFoundError, RemoteError, StoreError
-from lmstack.registry.fetch import RemoteFile, check_space, download
+from lmstack.registry.sources.download import RemoteFile, check_space, download
 
 DATA = hashlib.sha256(b"x").digest() * 20_000
 SIZE = len(DATA)

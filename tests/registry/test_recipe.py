@@ -14,10 +14,11 @@ import torch
 import transformers
 
 from lmstack.core import FormatError, InputError, IntegrityError, NotFoundError, UnsupportedError
-from lmstack.registry import known, load
-from lmstack.registry.known import KNOWN, Known, Wheel
-from lmstack.registry.recipe import Recipe, convert
-from lmstack.registry.torch_file import read_state_dict
+from lmstack.registry import load
+from lmstack.registry.sources import known
+from lmstack.registry.sources.known import KNOWN, Known, Wheel
+from lmstack.registry.sources.recipe import Recipe, convert
+from lmstack.registry.sources.torch_file import read_state_dict
 
 IDS = torch.tensor([[5, 9, 2, 7, 59, 1, 30], [8, 3, 3, 6, 0, 0, 0]])
 MASK = (IDS > 0).long()

@@ -25,8 +25,8 @@ from lmstack.core import (
     UnsupportedError,
 )
 from lmstack.model import Transformer, TransformerConfig
-from lmstack.model.packed_folder import write_packed_folder
-from lmstack.model.quantizing import quantize_int8
+from lmstack.model.formats.mapped.folder import write_packed_folder
+from lmstack.model.quant.quantize import quantize_int8
 from lmstack.registry import Card, Store, content_digest, home, locked
 
 

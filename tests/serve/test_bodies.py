@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstack.core import OverloadedError, ScriptedModel
-from lmstack.serve import bodies, counting, create_app
-from lmstack.serve.bodies import SMALL_BYTES, Bodies, Held
-from lmstack.serve.counting import MAX_NAMES, MAX_VALUES, count_json
-from lmstack.serve.errors import HttpError
-from lmstack.serve.intake import parse_json, validate
-from lmstack.serve.requests import ChatBody, CompletionBody, DetokenizeBody, EmbeddingBody
+from lmstack.serve import create_app
+from lmstack.serve.http import bodies, counting
+from lmstack.serve.http.bodies import SMALL_BYTES, Bodies, Held
+from lmstack.serve.http.body import parse_json, validate
+from lmstack.serve.http.counting import MAX_NAMES, MAX_VALUES, count_json
+from lmstack.serve.http.errors import HttpError
+from lmstack.serve.http.requests import ChatBody, CompletionBody, DetokenizeBody, EmbeddingBody
 
 JSON = {"content-type": "application/json"}
 UNKNOWN = b"{" + b",".join(b'"%x":0' % n for n in range(MAX_NAMES + 1)) + b"}"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lmstack.core import Delta, InputError, ModelInfo, ScriptedModel, TokenLogprob, Usage
 from lmstack.serve import create_app
-from lmstack.serve.completions import LegacyLogprobs
+from lmstack.serve.http.completions import LegacyLogprobs
 
 
 def app_of(model):

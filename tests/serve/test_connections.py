@@ -18,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import ScriptedModel
-from lmstack.serve import create_app, server
-from lmstack.serve.connections import Connections, Place, State
-from lmstack.serve.protocol import PatientProtocol
+from lmstack.serve import create_app
+from lmstack.serve.http import server
+from lmstack.serve.http.connections import Connections, Place, State
+from lmstack.serve.http.protocol import PatientProtocol
 
 from .test_server import BODY, Running, reads_until_closed
 
@@ -315,7 +316,7 @@ def test_a_server_raises_the_usual_limit_of_descriptors():
 import resource
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-from lmstack.serve.server import server_config
+from lmstack.serve.http.server import server_config
 server_config(lambda *_: None)
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], hard)
 """

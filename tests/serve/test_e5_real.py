@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tests.packages import package
 
-from lmstack.registry.e5_file import read_e5
+from lmstack.registry.sources.e5_file import read_e5
 from lmstack.serve.embedder import LocalEmbedder
 
 pytestmark = [pytest.mark.weights, pytest.mark.long]

@@ -10,7 +10,7 @@ import pytest
 
 from lmstack.core import EngineError
 from lmstack.engine import executor, native_problem
-from lmstack.engine.kernels.executor import NativeEncoder
+from lmstack.engine.cpu.executor import NativeEncoder
 from lmstack.serve.embedder import LocalEmbedder
 
 pytestmark = pytest.mark.weights

@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel
 
 from lmstack.core import LmstackError
-from lmstack.serve.errors import (
+from lmstack.serve.http.body import validate
+from lmstack.serve.http.errors import (
     RESTART_S,
     HttpError,
     error_body,
@@ -16,7 +17,6 @@ from lmstack.serve.errors import (
     internal_error,
     server_stopping,
 )
-from lmstack.serve.intake import validate
 
 
 @pytest.mark.parametrize(

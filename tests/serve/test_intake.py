@@ -16,9 +16,9 @@ from starlette.requests import Request
 
 from lmstack.core import ScriptedModel
 from lmstack.serve import create_app
-from lmstack.serve.errors import HttpError
-from lmstack.serve.intake import MAX_BODY_BYTES, MAX_DEPTH, parse_json, read_body, validate
-from lmstack.serve.requests import ChatBody, CompletionBody, DetokenizeBody, EmbeddingBody
+from lmstack.serve.http.body import MAX_BODY_BYTES, MAX_DEPTH, parse_json, read_body, validate
+from lmstack.serve.http.errors import HttpError
+from lmstack.serve.http.requests import ChatBody, CompletionBody, DetokenizeBody, EmbeddingBody
 
 JSON = {"content-type": "application/json"}
 ROUTES = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"]
@@ -153,7 +153,7 @@ async def test_a_large_body_is_parsed_off_the_event_loop(http, app, monkeypatch)
         threads.append(threading.get_ident())
         return parse_json(data)
 
-    monkeypatch.setattr("lmstack.serve.intake.parse_json", parse)
+    monkeypatch.setattr("lmstack.serve.http.body.parse_json", parse)
     messages = [{"role": "user", "content": "x" * 1000}] * 1000
     async with http(app) as client:
         answer = await client.post(

@@ -10,7 +10,7 @@ import random
 import openai
 import pytest
 
-from lmstack.engine.kernels.library import problem
+from lmstack.engine.cpu.library import problem
 from lmstack.serve import create_app
 
 pytestmark = [pytest.mark.weights]

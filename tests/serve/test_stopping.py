@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from lmstack.serve.errors import HttpError
-from lmstack.serve.stopping import StopSignal
+from lmstack.serve.http.errors import HttpError
+from lmstack.serve.http.stopping import StopSignal
 
 
 async def _answer(signal: StopSignal, work: asyncio.Event) -> str:

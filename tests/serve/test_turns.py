@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from lmstack.core import InputError, OverloadedError
-from lmstack.serve.turns import MAX_WAITING, Turns
+from lmstack.serve.http.turns import MAX_WAITING, Turns
 
 
 @pytest.fixture

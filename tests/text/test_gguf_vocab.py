@@ -12,7 +12,7 @@ from tests.text.nasty import NASTY
 
 from lmstack.core import FormatError, LmstackError, UnsupportedError
 from lmstack.text import Tokenizer
-from lmstack.text.gguf_pre import PRE_TOKENIZERS
+from lmstack.text.vocab.gguf_pre import PRE_TOKENIZERS
 
 
 def pieces(metadata, text):

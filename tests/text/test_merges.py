@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lmstack.text import TiktokenEncoding, Tokenizer
-from lmstack.text.merges import merges_of
-from lmstack.text.tiktoken import tiktoken_json
+from lmstack.text.vocab.merges import merges_of
+from lmstack.text.vocab.tiktoken import tiktoken_json
 
 WORDS = r"\S+|\s+"
 # Few letters and long tokens: what overlaps itself, and what no merge reaches, turns up at once.

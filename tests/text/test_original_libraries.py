@@ -27,7 +27,7 @@ from tiktoken_ext import openai_public
 
 from lmstack.model import read_gguf
 from lmstack.text import Tokenizer, decode_bytes, encode_bytes
-from lmstack.text.tiktoken import ENCODINGS
+from lmstack.text.vocab.tiktoken import ENCODINGS
 
 pytestmark = pytest.mark.weights
 

@@ -14,8 +14,8 @@ from tests.text.spm import model_bytes, trained_model
 
 from lmstack.core import FormatError, LmstackError, UnsupportedError
 from lmstack.text import Tokenizer
-from lmstack.text.charsmap import CharsMap, Rules
-from lmstack.text.sentencepiece import is_sentencepiece, read_sentencepiece
+from lmstack.text.vocab.charsmap import CharsMap, Rules
+from lmstack.text.vocab.sentencepiece import is_sentencepiece, read_sentencepiece
 
 # Combining marks, compatibility forms, jamo, odd spaces, controls, and what the models saw.
 ODD = "ab e\u0301\u0323ｶﾞ㌔ﬁ①\u1112\u119e\u3000\u00a0\u0085\u200b\t\n\x1a▁<0x41>日é😀"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lmstack.core import FormatError, InputError, LmstackError, UnsupportedError
 from lmstack.text import TiktokenEncoding, Tokenizer
-from lmstack.text.byte_level import library_pattern
-from lmstack.text.tiktoken import ENCODINGS, is_tiktoken, tiktoken_json
+from lmstack.text.vocab.byte_level import library_pattern
+from lmstack.text.vocab.tiktoken import ENCODINGS, is_tiktoken, tiktoken_json
 
 
 def ranks_file(*extra: bytes) -> bytes:

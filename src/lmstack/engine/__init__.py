@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmstack.engine.config import EngineConfig
-    from lmstack.engine.draft_model import check_vocabularies
+    from lmstack.engine.cpu.library import problem as native_problem
+    from lmstack.engine.decoding.vocabulary import Vocabulary
     from lmstack.engine.engine import Engine
-    from lmstack.engine.kernels.library import problem as native_problem
-    from lmstack.engine.prepacked import PrepackedOps, inference_context
     from lmstack.engine.request import (
         EngineAdapter,
         EngineRequest,
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
         TokenEvent,
         TokenScore,
     )
-    from lmstack.engine.vocabulary import Vocabulary
+    from lmstack.engine.speculative.draft_model import check_vocabularies
+    from lmstack.engine.torch.prepacked import PrepackedOps, inference_context
 
 __all__ = [
     "Engine",
@@ -40,15 +40,15 @@ __all__ = [
 
 _HOMES = {
     "EngineConfig": "lmstack.engine.config",
-    "check_vocabularies": "lmstack.engine.draft_model",
+    "check_vocabularies": "lmstack.engine.speculative.draft_model",
     "Engine": "lmstack.engine.engine",
-    "native_problem": "lmstack.engine.kernels.library",
-    **dict.fromkeys(("PrepackedOps", "inference_context"), "lmstack.engine.prepacked"),
+    "native_problem": "lmstack.engine.cpu.library",
+    **dict.fromkeys(("PrepackedOps", "inference_context"), "lmstack.engine.torch.prepacked"),
     **dict.fromkeys(
         ("EngineAdapter", "EngineRequest", "EngineStats", "TokenEvent", "TokenScore"),
         "lmstack.engine.request",
     ),
-    "Vocabulary": "lmstack.engine.vocabulary",
+    "Vocabulary": "lmstack.engine.decoding.vocabulary",
 }
 # Under another name here than at home.
 _RENAMED = {"native_problem": "problem"}

@@ -19,23 +19,23 @@ from pathlib import Path
 from torch import Tensor
 
 from lmstack.core import EngineError, InputError, LmstackError
-from lmstack.engine.admission import Admission
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
-from lmstack.engine.draft_model import DraftModel
+from lmstack.engine.decoding.vocabulary import Vocabulary
 from lmstack.engine.executor import open_executor
-from lmstack.engine.intake import Intake, WeightUpdate, members_of
+from lmstack.engine.inbox import Intake, WeightUpdate, members_of
+from lmstack.engine.policy.admission import Admission
 from lmstack.engine.request import EngineAdapter, EngineRequest, EngineStats, TokenEvent
 from lmstack.engine.runner import Computed, Runner
 from lmstack.engine.sampler import Sampled, Sampler
 from lmstack.engine.scheduler import Scheduler
 from lmstack.engine.scratch import Scratch
 from lmstack.engine.sequence import Chunk, Search, Sequence
-from lmstack.engine.speculative import Speculation
-from lmstack.engine.vocabulary import Vocabulary
+from lmstack.engine.speculative.draft_model import DraftModel
+from lmstack.engine.speculative.speculate import Speculation
 from lmstack.model import Transformer
-from lmstack.model.assembly import Weight
-from lmstack.model.lora_terms import read_terms
+from lmstack.model.formats.assembly import Weight
+from lmstack.model.lora.terms import read_terms
 from lmstack.model.replacing import replace_weights
 
 __all__ = ["Engine"]

@@ -20,19 +20,19 @@ import torch
 from torch import Tensor
 
 from lmstack.core import EngineError, UnsupportedError
-from lmstack.engine.adapted_ops import AdaptedOps, Matrices
-from lmstack.engine.attention import PagedAttention
 from lmstack.engine.config import EngineConfig
-from lmstack.engine.kernels.executor import (
+from lmstack.engine.cpu.executor import (
     NativeEncoder,
     NativeExecutor,
     native_bytes_per_token,
 )
 from lmstack.engine.kvpool import KVPool, Span, slots_of
-from lmstack.engine.prepacked import inference_context
 from lmstack.engine.scratch import Scratch
+from lmstack.engine.torch.adapted_ops import AdaptedOps, Matrices
+from lmstack.engine.torch.attention import PagedAttention
+from lmstack.engine.torch.prepacked import inference_context
 from lmstack.model import ForwardContext, Ops, Transformer
-from lmstack.model.lora_terms import AdapterTerms
+from lmstack.model.lora.terms import AdapterTerms
 
 __all__ = [
     "Encoder",

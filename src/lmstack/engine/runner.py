@@ -25,7 +25,7 @@ from lmstack.engine.sampler import score_rows
 from lmstack.engine.scratch import Scratch
 from lmstack.engine.sequence import Chunk
 from lmstack.model import Transformer
-from lmstack.model.lora_terms import AdapterTerms
+from lmstack.model.lora.terms import AdapterTerms
 
 __all__ = ["Computed", "Runner"]
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lmstack.core import EngineError, InputError, SamplingParams
-from lmstack.engine.logits import adjust
+from lmstack.engine.decoding.logits import adjust
 from lmstack.engine.request import TokenScore
 from lmstack.engine.sequence import Sequence
 

@@ -25,10 +25,10 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 from lmstack.engine.blocks import BlockManager
-from lmstack.engine.budget import StepBudget
 from lmstack.engine.config import EngineConfig
-from lmstack.engine.fairness import OUTPUT_TOKEN, PROMPT_TOKEN, Shares
-from lmstack.engine.prefixes import Prefixes
+from lmstack.engine.policy.budget import StepBudget
+from lmstack.engine.policy.fairness import OUTPUT_TOKEN, PROMPT_TOKEN, Shares
+from lmstack.engine.policy.prefixes import Prefixes
 from lmstack.engine.sequence import Chunk, Sequence
 
 __all__ = ["Scheduler"]

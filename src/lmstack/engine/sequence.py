@@ -22,11 +22,11 @@ from torch import Tensor
 
 from lmstack.core import FinishReason, SamplingParams
 from lmstack.engine.blocks import adapted_hash, chain_hash, input_hash, scoped_hash
-from lmstack.engine.grammar import GrammarMatcher
-from lmstack.engine.patterns import PatternMatcher
+from lmstack.engine.decoding.grammar import GrammarMatcher
+from lmstack.engine.decoding.patterns import PatternMatcher
+from lmstack.engine.decoding.stops import StopMatcher
+from lmstack.engine.decoding.vocabulary import Vocabulary
 from lmstack.engine.request import EngineRequest, TokenEvent, TokenScore
-from lmstack.engine.stops import StopMatcher
-from lmstack.engine.vocabulary import Vocabulary
 
 __all__ = ["Chunk", "Round", "Search", "Sequence"]
 

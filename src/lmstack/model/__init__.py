@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from lmstack.model.config import LayerSpec, TransformerConfig
     from lmstack.model.context import Dropout, ForwardContext
     from lmstack.model.dot_product import scaled_dot_product_attention
-    from lmstack.model.folder import read_folder, write_folder
+    from lmstack.model.formats.gguf.file import GGUFFile, GGUFTensor, read_gguf
+    from lmstack.model.formats.gguf.writing import GGUFKind, write_gguf
+    from lmstack.model.formats.hf import read_folder, write_folder
     from lmstack.model.forms import FORMS, Form
-    from lmstack.model.gguf import GGUFFile, GGUFTensor, read_gguf
-    from lmstack.model.gguf_writing import GGUFKind, write_gguf
     from lmstack.model.kinds import LayerKind
     from lmstack.model.loading import build_module, load_module
-    from lmstack.model.lora import (
+    from lmstack.model.lora.adapter import (
         add_adapter,
         count_parameters,
         load_adapter,
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
         save_adapter,
         unmerge_adapter,
     )
-    from lmstack.model.lora_config import LoraConfig
+    from lmstack.model.lora.config import LoraConfig
     from lmstack.model.ops import REFERENCE_OPS, Ops, ReferenceOps
     from lmstack.model.positions import RopeSpec
-    from lmstack.model.quantized import QuantizedEmbedding, QuantizedLinear, QuantizedMatrix
+    from lmstack.model.quant.matrix import QuantizedEmbedding, QuantizedLinear, QuantizedMatrix
     from lmstack.model.transformer import Transformer, TransformerOutput
 
 __all__ = [
@@ -85,10 +85,10 @@ _HOMES = {
     **dict.fromkeys(("LayerSpec", "TransformerConfig"), "lmstack.model.config"),
     **dict.fromkeys(("Dropout", "ForwardContext"), "lmstack.model.context"),
     "scaled_dot_product_attention": "lmstack.model.dot_product",
-    **dict.fromkeys(("read_folder", "write_folder"), "lmstack.model.folder"),
+    **dict.fromkeys(("read_folder", "write_folder"), "lmstack.model.formats.hf"),
     **dict.fromkeys(("FORMS", "Form"), "lmstack.model.forms"),
-    **dict.fromkeys(("GGUFFile", "GGUFTensor", "read_gguf"), "lmstack.model.gguf"),
-    **dict.fromkeys(("GGUFKind", "write_gguf"), "lmstack.model.gguf_writing"),
+    **dict.fromkeys(("GGUFFile", "GGUFTensor", "read_gguf"), "lmstack.model.formats.gguf.file"),
+    **dict.fromkeys(("GGUFKind", "write_gguf"), "lmstack.model.formats.gguf.writing"),
     "LayerKind": "lmstack.model.kinds",
     **dict.fromkeys(("build_module", "load_module"), "lmstack.model.loading"),
     **dict.fromkeys(
@@ -101,13 +101,13 @@ _HOMES = {
             "save_adapter",
             "unmerge_adapter",
         ),
-        "lmstack.model.lora",
+        "lmstack.model.lora.adapter",
     ),
-    "LoraConfig": "lmstack.model.lora_config",
+    "LoraConfig": "lmstack.model.lora.config",
     **dict.fromkeys(("REFERENCE_OPS", "Ops", "ReferenceOps"), "lmstack.model.ops"),
     "RopeSpec": "lmstack.model.positions",
     **dict.fromkeys(
-        ("QuantizedEmbedding", "QuantizedLinear", "QuantizedMatrix"), "lmstack.model.quantized"
+        ("QuantizedEmbedding", "QuantizedLinear", "QuantizedMatrix"), "lmstack.model.quant.matrix"
     ),
     **dict.fromkeys(("Transformer", "TransformerOutput"), "lmstack.model.transformer"),
 }

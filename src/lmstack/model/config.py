@@ -24,7 +24,7 @@ from lmstack.core import (
     shown,
 )
 from lmstack.model.families import Family, read_config, writings
-from lmstack.model.gguf_metadata import Factors, read_metadata
+from lmstack.model.formats.gguf.metadata import Factors, read_metadata
 from lmstack.model.kinds import LayerKind
 from lmstack.model.positions import RopeSpec
 

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from lmstack.core import InputError, UnsupportedError, shown
-from lmstack.model.assembly import Plan, Weight
-from lmstack.model.gguf import GGUFFile
-from lmstack.model.gguf_matrices import file_matrix
-from lmstack.model.quantizing import int8_group, int8_narrow, quantize_int8, quantize_q4
-from lmstack.model.smoothing import Smoothing
+from lmstack.model.formats.assembly import Plan, Weight
+from lmstack.model.formats.gguf.file import GGUFFile
+from lmstack.model.formats.gguf.matrices import file_matrix
+from lmstack.model.quant.quantize import int8_group, int8_narrow, quantize_int8, quantize_q4
+from lmstack.model.quant.smoothquant import Smoothing
 
 __all__ = ["DTYPES", "FORMS", "Form", "Weight", "as_form", "is_quantized", "weights_in_form"]
 

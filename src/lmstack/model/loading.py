@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedError
-from lmstack.model.assembly import Plan, check_weights, meta_module
 from lmstack.model.config import TransformerConfig
-from lmstack.model.folder import plan_folder
+from lmstack.model.formats.assembly import Plan, check_weights, meta_module
+from lmstack.model.formats.gguf.file import read_gguf
+from lmstack.model.formats.gguf.weights import plan_gguf
+from lmstack.model.formats.hf import plan_folder
+from lmstack.model.formats.mapped.folder import packed_form, read_packed_folder
 from lmstack.model.forms import DTYPES, Form, Weight, weights_in_form
-from lmstack.model.gguf import read_gguf
-from lmstack.model.gguf_weights import plan_gguf
-from lmstack.model.importance import importance_of
 from lmstack.model.layers import Embedding, Linear
-from lmstack.model.packed_folder import packed_form, read_packed_folder
-from lmstack.model.quantized import QuantizedEmbedding, QuantizedLinear
-from lmstack.model.smoothing import may_smooth, smoothing_of
+from lmstack.model.quant.importance import importance_of
+from lmstack.model.quant.matrix import QuantizedEmbedding, QuantizedLinear
+from lmstack.model.quant.smoothquant import may_smooth, smoothing_of
 from lmstack.model.transformer import Transformer
 
 __all__ = ["build_module", "check_model", "load_module", "open_model_plan", "read_weights"]

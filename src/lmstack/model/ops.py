@@ -21,9 +21,9 @@ from lmstack.model.biases import ScoreBias
 from lmstack.model.config import Activation, LayerSpec
 from lmstack.model.dot_product import scaled_dot_product_attention
 from lmstack.model.layers import Embedding, Experts, LayerNorm, Linear, RMSNorm
-from lmstack.model.low_rank import LoraLinear, LowRank
+from lmstack.model.lora.layers import LoraLinear, LowRank
 from lmstack.model.positions import RopeSpec
-from lmstack.model.quantized import QuantizedEmbedding, QuantizedLinear, product, rows_of
+from lmstack.model.quant.matrix import QuantizedEmbedding, QuantizedLinear, product, rows_of
 
 __all__ = ["REFERENCE_OPS", "Ops", "ReferenceOps"]
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from lmstack.core import InputError, shown
-from lmstack.model.assembly import Weight
-from lmstack.model.low_rank import refuse_terms
-from lmstack.model.quantized import QuantizedMatrix, held_weights
+from lmstack.model.formats.assembly import Weight
+from lmstack.model.lora.layers import refuse_terms
+from lmstack.model.quant.matrix import QuantizedMatrix, held_weights
 from lmstack.model.transformer import Transformer
 
 __all__ = ["replace_weights"]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from lmstack.registry.card import Card, FileFacts, ModelFolder, content_digest
 from lmstack.registry.home import home, locked
-from lmstack.registry.known import KNOWN, Known
 from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, parse_ref
 from lmstack.registry.sampling_defaults import DEFAULT_SAMPLING, SamplingDefaults
+from lmstack.registry.sources.known import KNOWN, Known
 from lmstack.registry.store import Broken, Store
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Any
 from lmstack.core import FormatError, NotFoundError, shown
 from lmstack.registry.card import Kind
 from lmstack.registry.home import store_error
-from lmstack.registry.selection import CONVERT, EXPORTED, PICKLES
+from lmstack.registry.sources.selection import CONVERT, EXPORTED, PICKLES
 
 __all__ = ["Facts", "describe", "json_file"]
 

@@ -25,11 +25,11 @@ from lmstack.registry.defaults import (
     text_file,
 )
 from lmstack.registry.describe import json_file
-from lmstack.registry.known import Traits, traits_of
-from lmstack.registry.packed import asked_form, load_form, own_form, served_digest
 from lmstack.registry.sampling_defaults import SamplingDefaults
 from lmstack.registry.saving import write_settings
+from lmstack.registry.sources.known import Traits, traits_of
 from lmstack.registry.store import Store
+from lmstack.registry.weight_cache import asked_form, load_form, own_form, served_digest
 from lmstack.text import ChatTemplate, Tokenizer
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ class LoadedModel:
     def save_packed(self, folder: str | Path) -> None:
         """Write a folder that lmstack loads in this form, which must be a quantized one. It is
         none for transformers."""
-        from lmstack.model.packed_folder import write_packed_folder
-        from lmstack.model.quantized import held_weights
+        from lmstack.model.formats.mapped.folder import write_packed_folder
+        from lmstack.model.quant.matrix import held_weights
 
         path = Path(folder)
         weights = held_weights(self.module)

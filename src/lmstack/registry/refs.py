@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmstack.core import InputError, shown
-from lmstack.registry.known import KNOWN
+from lmstack.registry.sources.known import KNOWN
 
 __all__ = ["HubRef", "NameRef", "PathRef", "PypiRef", "Ref", "parse_ref"]
 

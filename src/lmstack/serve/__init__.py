@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmstack.serve.embedder import LocalEmbedder
-    from lmstack.serve.errors import error_body, error_response
-    from lmstack.serve.guard import client_of_key
-    from lmstack.serve.headers import API_CSP, PAGE_CSP, security_headers
-    from lmstack.serve.http import LOCAL_HOSTS, create_app
-    from lmstack.serve.intake import MAX_BODY_BYTES, read_body, read_json
+    from lmstack.serve.http.app import LOCAL_HOSTS, create_app
+    from lmstack.serve.http.body import MAX_BODY_BYTES, read_body, read_json
+    from lmstack.serve.http.errors import error_body, error_response
+    from lmstack.serve.http.guard import client_of_key
+    from lmstack.serve.http.headers import API_CSP, PAGE_CSP, security_headers
+    from lmstack.serve.http.mapping import Caller
+    from lmstack.serve.http.server import run_server
+    from lmstack.serve.http.serving import caller_of
+    from lmstack.serve.http.streams import until_gone
     from lmstack.serve.local import LocalModel
-    from lmstack.serve.mapping import Caller
     from lmstack.serve.opening import open_model
-    from lmstack.serve.server import run_server
-    from lmstack.serve.serving import caller_of
-    from lmstack.serve.streams import until_gone
 
 __all__ = [
     "API_CSP",
@@ -45,18 +45,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Caller": "lmstack.serve.mapping",
+    "Caller": "lmstack.serve.http.mapping",
     "LocalEmbedder": "lmstack.serve.embedder",
     "LocalModel": "lmstack.serve.local",
-    "caller_of": "lmstack.serve.serving",
-    "client_of_key": "lmstack.serve.guard",
+    "caller_of": "lmstack.serve.http.serving",
+    "client_of_key": "lmstack.serve.http.guard",
     "open_model": "lmstack.serve.opening",
-    "run_server": "lmstack.serve.server",
-    "until_gone": "lmstack.serve.streams",
-    **dict.fromkeys(("API_CSP", "PAGE_CSP", "security_headers"), "lmstack.serve.headers"),
-    **dict.fromkeys(("LOCAL_HOSTS", "create_app"), "lmstack.serve.http"),
-    **dict.fromkeys(("MAX_BODY_BYTES", "read_body", "read_json"), "lmstack.serve.intake"),
-    **dict.fromkeys(("error_body", "error_response"), "lmstack.serve.errors"),
+    "run_server": "lmstack.serve.http.server",
+    "until_gone": "lmstack.serve.http.streams",
+    **dict.fromkeys(("API_CSP", "PAGE_CSP", "security_headers"), "lmstack.serve.http.headers"),
+    **dict.fromkeys(("LOCAL_HOSTS", "create_app"), "lmstack.serve.http.app"),
+    **dict.fromkeys(("MAX_BODY_BYTES", "read_body", "read_json"), "lmstack.serve.http.body"),
+    **dict.fromkeys(("error_body", "error_response"), "lmstack.serve.http.errors"),
 }
 
 

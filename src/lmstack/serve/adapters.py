@@ -6,7 +6,7 @@
 The routes are vLLM's. Only the operator may use them, and only where the server was started with a
 folder that adapters come from: what is outside it is never opened. A request that has begun ends
 with the adapter that it began with, whatever is unloaded meanwhile. Not covered: what an adapter
-computes (`lmstack.model.lora_terms`).
+computes (`lmstack.model.lora.terms`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from lmstack.core import ChatModel, InputError, NotFoundError, shown
-from lmstack.serve.adapter_bodies import LoadAdapterBody, UnloadAdapterBody
-from lmstack.serve.documented import body_errors, documented
-from lmstack.serve.errors import HttpError
-from lmstack.serve.intake import read_json
-from lmstack.serve.listing import json_of, model_item
-from lmstack.serve.responses import ModelDeleted, ModelItem
-from lmstack.serve.serving import Serving, serving_of
+from lmstack.serve.http.adapter_bodies import LoadAdapterBody, UnloadAdapterBody
+from lmstack.serve.http.body import read_json
+from lmstack.serve.http.documented import body_errors, documented
+from lmstack.serve.http.errors import HttpError
+from lmstack.serve.http.listing import json_of, model_item
+from lmstack.serve.http.responses import ModelDeleted, ModelItem
+from lmstack.serve.http.serving import Serving, serving_of
 
 __all__ = ["AdapterBase", "AdapterDoor", "check_name", "router"]
 

@@ -17,7 +17,7 @@ import torch
 from lmstack.core import UnsupportedError
 from lmstack.engine.executor import open_encoder
 from lmstack.registry import LoadedModel, ModelFolder, Store, load
-from lmstack.registry.packed import embedding_form
+from lmstack.registry.weight_cache import embedding_form
 from lmstack.serve.text_embedder import TextEmbedder
 
 __all__ = ["LocalEmbedder"]

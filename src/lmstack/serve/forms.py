@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lmstack.engine.kernels.library import problem
+from lmstack.engine.cpu.library import problem
 from lmstack.registry import ModelFolder
-from lmstack.registry.packed import has_blocks, own_form
+from lmstack.registry.weight_cache import has_blocks, own_form
 
 __all__ = ["usual_form"]
 

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.core import LmstackError, UnsupportedError
-from lmstack.engine.kernels.executor import NativeEncoder
-from lmstack.engine.kernels.image import write_image
+from lmstack.engine.cpu.executor import NativeEncoder
+from lmstack.engine.cpu.image import write_image
 from lmstack.registry import LoadedModel, ModelFolder, Store
 from lmstack.registry.home import locked
-from lmstack.registry.packed import image_file, packed_file, stamp_of
+from lmstack.registry.weight_cache import image_file, packed_file, stamp_of
 from lmstack.serve.embedder import LocalEmbedder
 from lmstack.serve.tasks.served import LocalReranker
 

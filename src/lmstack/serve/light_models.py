@@ -2,7 +2,7 @@
 
 They compute what `LocalEmbedder` and `LocalReranker` do with the same weights, and load in a
 tenth of a second instead of several. Images are written when the models were loaded the long way.
-Not covered: how an image runs (`lmstack.engine.kernels.image`).
+Not covered: how an image runs (`lmstack.engine.cpu.image`).
 
 Legend: N tokens of a pack, D width.
 """
@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.core import FormatError, ModelInfo, NotFoundError, StoreError
-from lmstack.engine.kernels.image import ImageEncoder, read_image
-from lmstack.engine.kernels.library import problem
+from lmstack.engine.cpu.image import ImageEncoder, read_image
+from lmstack.engine.cpu.library import problem
 from lmstack.registry import ModelFolder, Store
 from lmstack.registry.defaults import pooling_of
 from lmstack.registry.describe import json_file
-from lmstack.registry.known import traits_of
-from lmstack.registry.packed import image_file, packed_file, served_digest, stamp_of
+from lmstack.registry.sources.known import traits_of
+from lmstack.registry.weight_cache import image_file, packed_file, served_digest, stamp_of
 from lmstack.serve.activations import Activation, probabilities, score_activation
 from lmstack.serve.text_embedder import TextEmbedder
 from lmstack.text.tokenizer import Tokenizer

@@ -50,12 +50,12 @@ from lmstack.engine import (
     native_problem,
 )
 from lmstack.registry import DEFAULT_SAMPLING, LoadedModel, ModelFolder, Store, load
-from lmstack.registry.packed import asked_form, has_blocks, own_form
+from lmstack.registry.weight_cache import asked_form, has_blocks, own_form
 from lmstack.serve.bridge import Bridge, Mailbox
 from lmstack.serve.choices import ChoiceText, token_logprob
 from lmstack.serve.forms import usual_form
+from lmstack.serve.http.turns import Turns
 from lmstack.serve.inputs import bad_words, force_words, prompt_ids, with_defaults
-from lmstack.serve.turns import Turns
 
 __all__ = ["AdaptedModel", "LocalModel", "load_draft", "load_weights"]
 

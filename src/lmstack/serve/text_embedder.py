@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from lmstack.core import InputError, ModelInfo, TextKind, shown
 from lmstack.registry.defaults import Pooling
-from lmstack.registry.packed import shaped_digest
+from lmstack.registry.weight_cache import shaped_digest
 from lmstack.text.tokenizer import Tokenizer
 
 __all__ = ["TextEmbedder"]

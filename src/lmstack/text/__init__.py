@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from lmstack.text.chat import ChatTemplate
     from lmstack.text.corpus_files import Corpus, find_files
     from lmstack.text.detokenizer import Detokenizer
-    from lmstack.text.doctor import examine
-    from lmstack.text.finding import Finding
     from lmstack.text.raw_bytes import decode_bytes, encode_bytes
     from lmstack.text.report import Piece, TokenReport, count_words, pieces, token_report
-    from lmstack.text.tiktoken import TiktokenEncoding
+    from lmstack.text.template_doctor.doctor import examine
+    from lmstack.text.template_doctor.finding import Finding
     from lmstack.text.tokenizer import Encoding, Tokenizer
     from lmstack.text.training import CHATML, ChatFormat, VocabularyConfig, train_tokenizer
+    from lmstack.text.vocab.tiktoken import TiktokenEncoding
     from lmstack.text.windows import Window, encode_windows
 
 __all__ = [
@@ -55,13 +55,13 @@ _HOMES = {
     "ChatTemplate": "lmstack.text.chat",
     **dict.fromkeys(("Corpus", "find_files"), "lmstack.text.corpus_files"),
     "Detokenizer": "lmstack.text.detokenizer",
-    "examine": "lmstack.text.doctor",
-    "Finding": "lmstack.text.finding",
+    "examine": "lmstack.text.template_doctor.doctor",
+    "Finding": "lmstack.text.template_doctor.finding",
     **dict.fromkeys(("decode_bytes", "encode_bytes"), "lmstack.text.raw_bytes"),
     **dict.fromkeys(
         ("Piece", "TokenReport", "count_words", "pieces", "token_report"), "lmstack.text.report"
     ),
-    "TiktokenEncoding": "lmstack.text.tiktoken",
+    "TiktokenEncoding": "lmstack.text.vocab.tiktoken",
     **dict.fromkeys(("Encoding", "Tokenizer"), "lmstack.text.tokenizer"),
     **dict.fromkeys(
         ("CHATML", "ChatFormat", "VocabularyConfig", "train_tokenizer"), "lmstack.text.training"

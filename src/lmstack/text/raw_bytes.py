@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable
 
 from lmstack.core import UnsupportedError, shown
-from lmstack.text.byte_level import letters
 from lmstack.text.tokenizer import Tokenizer
+from lmstack.text.vocab.byte_level import letters
 
 __all__ = ["decode_bytes", "encode_bytes"]
 

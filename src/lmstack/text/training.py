@@ -18,10 +18,10 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from lmstack.core import Config, InputError, check_whole, nearest, shown
-from lmstack.text.byte_level import library_pattern
-from lmstack.text.frames import frame
-from lmstack.text.tiktoken import CL100K, LLAMA3, O200K, QWEN
 from lmstack.text.tokenizer import Tokenizer
+from lmstack.text.vocab.byte_level import library_pattern
+from lmstack.text.vocab.frames import frame
+from lmstack.text.vocab.tiktoken import CL100K, LLAMA3, O200K, QWEN
 
 __all__ = ["CHATML", "KINDS", "PATTERNS", "ChatFormat", "VocabularyConfig", "train_tokenizer"]
 

@@ -205,7 +205,7 @@ def test_a_template_that_cannot_be_read_is_an_error_with_a_way_out(
 def test_native_ops_that_were_not_built_are_named_with_the_command_that_builds_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lmstack.engine.kernels.library.problem", lambda: "not built: no compiler")
+    monkeypatch.setattr("lmstack.engine.cpu.library.problem", lambda: "not built: no compiler")
     kernels = by_name(machine_checks(tmp_path))["kernels"]
     assert kernels.status == "warn"
     assert "reference ops" in kernels.detail
@@ -218,6 +218,6 @@ def test_a_processor_path_that_cannot_be_had_stops_work(
     def refuse() -> str:
         raise UnsupportedError("no native path is called 'x'", hint="use one of avx2, none")
 
-    monkeypatch.setattr("lmstack.engine.kernels.library.problem", refuse)
+    monkeypatch.setattr("lmstack.engine.cpu.library.problem", refuse)
     kernels = by_name(machine_checks(tmp_path))["kernels"]
     assert (kernels.status, kernels.fix) == ("fail", "use one of avx2, none")

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from lmstack.app import loadgen, wiring
 from lmstack.app.cli.failure import EXIT_CRASH
+from lmstack.app.inspect import rates
+from lmstack.app.inspect.rates import Rates
 from lmstack.core import NotFoundError
-from lmstack.engine import rates
-from lmstack.engine.rates import Rates
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run

@@ -167,7 +167,7 @@ def test_inspect_reads_no_weights(run: Run, tiny: Path, monkeypatch: pytest.Monk
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("weights were read")
 
-    monkeypatch.setattr("lmstack.model.folder.FolderTensors", refuse)
+    monkeypatch.setattr("lmstack.model.formats.hf.FolderTensors", refuse)
     monkeypatch.setattr("lmstack.model.loading.load_module", refuse)
     assert run("inspect", str(tiny)).code == 0
 

@@ -11,13 +11,13 @@ import torch
 from tests.published import LLAMA_3_8B
 
 from lmstack.app.formats import memory, parse_memory
-from lmstack.app.inspect import machine
+from lmstack.app.inspect import machine, rates
 from lmstack.app.inspect.machine import Machine
 from lmstack.app.inspect.processor import Processor, processor
+from lmstack.app.inspect.rates import Rates
 from lmstack.app.server import deployment
 from lmstack.core import InputError
-from lmstack.engine import native_problem, rates
-from lmstack.engine.rates import Rates
+from lmstack.engine import native_problem
 from lmstack.model import LayerKind, Transformer, TransformerConfig, write_folder, write_gguf
 
 if TYPE_CHECKING:

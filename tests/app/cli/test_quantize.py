@@ -15,7 +15,7 @@ import lmstack
 from lmstack.app.inspect import quality
 from lmstack.model import QuantizedLinear, build_module, load_module, write_gguf
 from lmstack.model.loading import read_weights
-from lmstack.model.smoothing import calibration_text
+from lmstack.model.quant.smoothquant import calibration_text
 from lmstack.registry import Store, load
 from lmstack.text import Tokenizer
 
@@ -102,7 +102,7 @@ def test_the_blocks_of_a_file_cost_a_rounding_of_activations_at_most(run, folder
 
 
 def _vocabulary(folder):
-    from lmstack.text.gguf_writing import gguf_metadata
+    from lmstack.text.vocab.gguf_writing import gguf_metadata
 
     return gguf_metadata(Tokenizer.from_folder(folder), None)
 

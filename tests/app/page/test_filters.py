@@ -16,7 +16,7 @@ from lmstack.app.page.view import PageView
 from lmstack.app.server.access import Access, KeyEntry
 from lmstack.core import InputError
 from lmstack.rag import DocumentInfo
-from lmstack.serve.guard import client_of_digest, key_digest
+from lmstack.serve.http.guard import client_of_digest, key_digest
 
 MATTER = "---\ntags: [{tags}]\ndate: {date}\n{access}---\n\n# {name}\n\n{text}\n"
 

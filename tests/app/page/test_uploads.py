@@ -19,8 +19,8 @@ from lmstack.app.server.access import Access, KeyEntry
 from lmstack.app.server.uploads import Incoming, UploadConfig, Uploads, check_name
 from lmstack.core import InputError, LmstackError, OverloadedError, ScriptedModel, StoreError
 from lmstack.rag import FORMATS, LoadConfig
-from lmstack.serve.errors import HttpError
-from lmstack.serve.guard import client_of_key, key_digest
+from lmstack.serve.http.errors import HttpError
+from lmstack.serve.http.guard import client_of_key, key_digest
 
 NOTE = b"# Tulips\n\nTulips bloom in April.\n"
 BYTES = {"Content-Type": "application/octet-stream"}

@@ -21,7 +21,7 @@ from lmstack.app import wiring
 from lmstack.app.wiring import build
 from lmstack.core import ScriptedModel
 from lmstack.rag import AnswerConfig, Index
-from lmstack.serve.requests import ChatBody, ChatMessage, StreamOptions
+from lmstack.serve.http.requests import ChatBody, ChatMessage, StreamOptions
 
 QUESTION = {"role": "user", "content": "How long are letters kept?"}
 CHAT: dict[str, Any] = {"model": "docs", "messages": [QUESTION]}

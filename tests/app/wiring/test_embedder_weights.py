@@ -13,7 +13,7 @@ from lmstack.app.wiring.embedders import embedder_named, name_for_index, shaped_
 from lmstack.core import InputError
 from lmstack.rag import Index
 from lmstack.registry import ModelFolder, Store
-from lmstack.registry.packed import embedding_form
+from lmstack.registry.weight_cache import embedding_form
 from lmstack.serve import LocalEmbedder
 
 if TYPE_CHECKING:

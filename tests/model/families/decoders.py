@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lmstack.model import TransformerConfig
 from lmstack.model.families import FAMILIES
+from lmstack.model.formats.layouts import QKV_BY_HEAD
 from lmstack.model.kinds import LayerKind
-from lmstack.model.layouts import QKV_BY_HEAD
 
 from .cases import Case, Tensors, Trap, derived, louder, misread, setting
 

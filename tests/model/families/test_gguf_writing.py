@@ -9,8 +9,8 @@ import torch
 
 from lmstack.core import InputError, UnsupportedError
 from lmstack.model import build_module, load_module, read_gguf
-from lmstack.model.gguf_families import ARCHITECTURES
-from lmstack.model.gguf_writing import write_gguf
+from lmstack.model.formats.gguf.architectures import ARCHITECTURES
+from lmstack.model.formats.gguf.writing import write_gguf
 
 from .cases import batch
 from .decoders import (

@@ -23,7 +23,7 @@ from lmstack.core import IntegrityError
 from lmstack.engine import native_problem
 from lmstack.registry import ModelFolder, Store, load
 from lmstack.registry.home import locked
-from lmstack.registry.packed import discard_packed, image_file, packed_file
+from lmstack.registry.weight_cache import discard_packed, image_file, packed_file
 from lmstack.serve import images, light_models
 from lmstack.serve.embedder import LocalEmbedder
 from lmstack.serve.images import keep_embedder, keep_reranker

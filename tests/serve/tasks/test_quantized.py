@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lmstack.engine import native_problem
-from lmstack.engine.kernels.executor import NativeEncoder
+from lmstack.engine.cpu.executor import NativeEncoder
 from lmstack.registry import load
 from lmstack.serve.tasks import LocalReranker, encoder
 from lmstack.serve.tasks.encoder import Encoder

@@ -115,7 +115,7 @@ def _kernels() -> Check:
     """The native ops: the path in use, and what else there is. Without them, why, and that
     models then run on the reference ops in torch."""
     try:
-        from lmstack.engine.kernels.library import (
+        from lmstack.engine.cpu.library import (
             available_paths,
             problem,
             rebuilding,

@@ -53,8 +53,8 @@ class Inspection:
 def read_config(folder: ModelFolder) -> TransformerConfig:
     """What the model's own files say about its shape."""
     from lmstack.model import TransformerConfig, read_gguf
-    from lmstack.model.folder import read_json
-    from lmstack.model.gguf_weights import read_gguf_config
+    from lmstack.model.formats.gguf.weights import read_gguf_config
+    from lmstack.model.formats.hf import read_json
 
     if folder.gguf is not None:
         with read_gguf(folder.gguf) as file:

@@ -21,7 +21,7 @@ from lmstack.app.inspect.processor import Processor, processor
 from lmstack.core import StoreError
 
 if TYPE_CHECKING:
-    from lmstack.engine.rates import Rates
+    from lmstack.app.inspect.rates import Rates
 
 __all__ = ["Machine", "keep", "kept", "known", "measure"]
 
@@ -58,7 +58,7 @@ def measure(
     progress: Callable[[int, int, str], None] | None = None, *, seconds: float = 1.0
 ) -> Machine:
     """Measure now, each of six rates for ``seconds``."""
-    from lmstack.engine.rates import measure_rates
+    from lmstack.app.inspect.rates import measure_rates
 
     found = processor()
     wanted = max(LEAST_BYTES, CACHES * found.last_level_cache)
@@ -87,7 +87,7 @@ def keep(machine: Machine, home: Path) -> Path:
 def kept(home: Path) -> Machine | None:
     """What was measured on this machine before; None if it was another one, or nothing is
     there that can be read."""
-    from lmstack.engine.rates import Rates
+    from lmstack.app.inspect.rates import Rates
 
     try:
         values = json.loads((home / FILE).read_text(encoding="utf-8"))

@@ -28,11 +28,11 @@ from lmstack.app.page.view import PageView
 from lmstack.app.server.feedback import Judgement, Verdict
 from lmstack.core import InputError, LmstackError, Message, NotFoundError, OverloadedError, shown
 from lmstack.rag import AnswerWishes
-from lmstack.serve.fields import Body, text_up_to
-from lmstack.serve.guard import unexpected
-from lmstack.serve.headers import PAGE_CSP, security_headers
-from lmstack.serve.intake import parse_json, read_json
-from lmstack.serve.serving import caller_of, serving_of
+from lmstack.serve.http.body import parse_json, read_json
+from lmstack.serve.http.fields import Body, text_up_to
+from lmstack.serve.http.guard import unexpected
+from lmstack.serve.http.headers import PAGE_CSP, security_headers
+from lmstack.serve.http.serving import caller_of, serving_of
 
 __all__ = ["PUBLIC_PATHS", "Queue", "add_page"]
 

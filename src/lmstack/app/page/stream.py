@@ -17,9 +17,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from lmstack.core import LmstackError
-from lmstack.serve.errors import error_body, server_stopping
-from lmstack.serve.stopping import StopSignal
-from lmstack.serve.streams import close
+from lmstack.serve.http.errors import error_body, server_stopping
+from lmstack.serve.http.stopping import StopSignal
+from lmstack.serve.http.streams import close
 
 __all__ = ["AnswerStream", "Event"]
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from lmstack.core import ChatModel, Delta, InputError, ModelInfo, Request, shown
 from lmstack.rag import check_labels
-from lmstack.serve.guard import client_of_digest, key_digest
+from lmstack.serve.http.guard import client_of_digest, key_digest
 
 __all__ = ["Access", "KeyEntry", "ScopedModel", "read_keys"]
 

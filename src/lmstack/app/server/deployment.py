@@ -21,10 +21,10 @@ from lmstack.app.inspect.checks import free_memory
 from lmstack.core import FormatError, InputError, LmstackError, NotFoundError, UnsupportedError
 
 if TYPE_CHECKING:
+    from lmstack.app.inspect.capacity import Demand, KvForm, Plan
     from lmstack.app.inspect.machine import Machine
-    from lmstack.engine.planning import Demand, KvForm, Plan
-    from lmstack.engine.rates import MatrixType
-    from lmstack.engine.weights import WeightForm, Weights
+    from lmstack.app.inspect.rates import MatrixType
+    from lmstack.app.inspect.weight_sizes import WeightForm, Weights
     from lmstack.model import TransformerConfig
 
 __all__ = ["DEFAULT_CONTEXT", "DEFAULT_USERS", "Deployment", "plan_deployment"]
@@ -76,7 +76,7 @@ def plan_deployment(
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Deployment:
     """Everything is checked before the machine is measured, if it has not been."""
-    from lmstack.engine.planning import Demand, plan
+    from lmstack.app.inspect.capacity import Demand, plan
 
     available = _available(memory_size)
     model = find_model(reference)
@@ -124,7 +124,7 @@ def _available(size: str | None) -> int:
 
 
 def _kv_of(weights: Weights, wanted: str | None) -> KvForm:
-    from lmstack.engine.planning import kv_forms
+    from lmstack.app.inspect.capacity import kv_forms
 
     forms = kv_forms(weights)
     found = next((form for form in forms if wanted in (None, form)), None)
@@ -196,7 +196,7 @@ class PlannedModel:
 
     def weights(self, form: str) -> Weights:
         """Their bytes in ``form``, one of `engine.weights.FORMS` or ``file``: as stored."""
-        from lmstack.engine.weights import stored_weights, weights_in
+        from lmstack.app.inspect.weight_sizes import stored_weights, weights_in
         from lmstack.model import read_gguf
 
         if form != FILE_FORM:
@@ -254,14 +254,14 @@ def _from_path(path: Path) -> PlannedModel:
 
 def _from_config(path: Path, name: str, tensors: Sequence[Path] = ()) -> PlannedModel:
     from lmstack.model import TransformerConfig
-    from lmstack.model.folder import read_json
+    from lmstack.model.formats.hf import read_json
 
     return PlannedModel(name, TransformerConfig.from_hf(read_json(path), str(path)), None, tensors)
 
 
 def _from_gguf(path: Path, name: str) -> PlannedModel:
     from lmstack.model import read_gguf
-    from lmstack.model.gguf_weights import read_gguf_config
+    from lmstack.model.formats.gguf.weights import read_gguf_config
 
     with read_gguf(path) as file:
         return PlannedModel(name, read_gguf_config(file), path)

@@ -23,7 +23,7 @@ import uvicorn
 
 from lmstack.app.server.stopping import Stopping
 from lmstack.core import InputError
-from lmstack.serve.server import bind, server_config
+from lmstack.serve.http.server import bind, server_config
 
 __all__ = ["Gate", "Service", "open_port", "serve"]
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from lmstack.app.server.access import Access
 from lmstack.core import Config, InputError, OverloadedError, StoreError, check_range, shown
 from lmstack.rag import FORMATS, LoadConfig
-from lmstack.serve.errors import HttpError
+from lmstack.serve.http.errors import HttpError
 
 __all__ = ["FOLDER", "Incoming", "UploadConfig", "Uploads", "check_name"]
 

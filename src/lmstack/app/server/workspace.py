@@ -43,7 +43,7 @@ from lmstack.rag import (
 )
 from lmstack.rag.filters import Filter
 from lmstack.rag.retrieve.rewriting import Turn
-from lmstack.serve.streams import close
+from lmstack.serve.http.streams import close
 
 __all__ = ["Question", "Workspace", "WorkspaceConfig"]
 

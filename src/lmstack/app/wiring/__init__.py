@@ -231,7 +231,7 @@ def lazy_generator(name: str | None, weights: str | None = None) -> ChatModel:
         return generator(name, weights)
     from lmstack.app.wiring.lazy import LazyModel
     from lmstack.registry import Store
-    from lmstack.registry.packed import own_form, served_digest
+    from lmstack.registry.weight_cache import own_form, served_digest
     from lmstack.serve.forms import usual_form
 
     folder = generator_folder(wanted)
@@ -322,7 +322,7 @@ def service(
     """
     from lmstack.app.wiring.build import build_service
     from lmstack.engine import EngineConfig
-    from lmstack.serve.http import LOCAL_HOSTS
+    from lmstack.serve.http.app import LOCAL_HOSTS
 
     config = EngineConfig.from_mapping(engine or {})
     chat = generator(model, weights, draft, config)

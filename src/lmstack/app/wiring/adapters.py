@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lmstack.core import ChatModel
 
 if TYPE_CHECKING:
-    from lmstack.serve.serving import Serving
+    from lmstack.serve.http.serving import Serving
 
 __all__ = ["Adapters"]
 

@@ -126,7 +126,7 @@ def _with_weights(name: str, digest: str) -> str:
 
 def _embeds_in(name: str) -> str | None:
     """The form that the model ``name`` is used in by default; None: as its files have it."""
-    from lmstack.registry.packed import embedding_form
+    from lmstack.registry.weight_cache import embedding_form
 
     folder = _folder(name)
     return None if folder is None else embedding_form(folder)

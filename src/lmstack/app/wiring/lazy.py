@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.core import ChatModel, Delta, Embedder, ModelInfo, Request, Reranker, TextKind
-from lmstack.registry.known import traits_of
-from lmstack.registry.packed import embedding_form, own_form, served_digest
+from lmstack.registry.sources.known import traits_of
+from lmstack.registry.weight_cache import embedding_form, own_form, served_digest
 
 if TYPE_CHECKING:
     from lmstack.registry import ModelFolder

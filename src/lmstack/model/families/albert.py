@@ -16,7 +16,7 @@ from lmstack.model.families.encoders import (
 )
 from lmstack.model.families.family import Family, read_activation
 from lmstack.model.fields import Fields
-from lmstack.model.layouts import Entry, Table
+from lmstack.model.formats.layouts import Entry, Table
 
 __all__ = ["ALBERT_FAMILIES"]
 

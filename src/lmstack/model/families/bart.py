@@ -14,7 +14,7 @@ from typing import Any
 from lmstack.model.families.encoders import POST_NORM, architecture
 from lmstack.model.families.family import ACTIVATION_NAMES, Family, read_activation
 from lmstack.model.fields import Fields
-from lmstack.model.layouts import ROW_VECTOR, Entry, Part, Table
+from lmstack.model.formats.layouts import ROW_VECTOR, Entry, Part, Table
 
 __all__ = ["BART_FAMILIES"]
 

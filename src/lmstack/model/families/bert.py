@@ -23,7 +23,7 @@ from lmstack.model.families.encoders import (
 )
 from lmstack.model.families.family import Family, read_activation
 from lmstack.model.fields import Fields
-from lmstack.model.layouts import Table
+from lmstack.model.formats.layouts import Table
 
 __all__ = ["BERT_FAMILIES"]
 

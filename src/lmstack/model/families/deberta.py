@@ -19,7 +19,7 @@ from lmstack.model.families.encoders import (
 )
 from lmstack.model.families.family import ACTIVATION_NAMES, Family, read_activation
 from lmstack.model.fields import Fields
-from lmstack.model.layouts import Table
+from lmstack.model.formats.layouts import Table
 
 __all__ = ["DEBERTA_FAMILIES"]
 

@@ -8,8 +8,8 @@ from typing import Any
 from lmstack.core import UnsupportedError, shown
 from lmstack.model.families.family import ACTIVATION_NAMES
 from lmstack.model.fields import Fields
+from lmstack.model.formats.layouts import Part, Table
 from lmstack.model.kinds import LayerKind
-from lmstack.model.layouts import Part, Table
 
 __all__ = [
     "NO_ROPE",

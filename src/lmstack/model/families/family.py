@@ -12,8 +12,8 @@ from typing import Any
 
 from lmstack.core import FormatError, UnsupportedError, shown
 from lmstack.model.fields import Fields
+from lmstack.model.formats.layouts import Table
 from lmstack.model.kinds import LayerKind
-from lmstack.model.layouts import Table
 
 __all__ = [
     "ACTIVATION_NAMES",

@@ -31,8 +31,8 @@ from lmstack.model.families.llama import (
 )
 from lmstack.model.families.rope import rope_from, write_rope
 from lmstack.model.fields import Fields
+from lmstack.model.formats.layouts import Entry
 from lmstack.model.kinds import LayerKind
-from lmstack.model.layouts import Entry
 from lmstack.model.positions import RopeSpec
 
 __all__ = ["GEMMA_FAMILIES"]

@@ -24,8 +24,8 @@ from lmstack.model.families.family import (
 )
 from lmstack.model.families.rope import read_rope, write_rope
 from lmstack.model.fields import Fields
+from lmstack.model.formats.layouts import QKV_BY_HEAD, TRANSPOSED, Entry, Part
 from lmstack.model.kinds import LayerKind
-from lmstack.model.layouts import QKV_BY_HEAD, TRANSPOSED, Entry, Part
 from lmstack.model.positions import RopeSpec
 
 __all__ = ["GPT_FAMILIES"]

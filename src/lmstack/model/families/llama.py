@@ -25,8 +25,8 @@ from lmstack.model.families.family import (
 )
 from lmstack.model.families.rope import read_rope, write_rope
 from lmstack.model.fields import Fields
+from lmstack.model.formats.layouts import Entry
 from lmstack.model.kinds import LayerKind
-from lmstack.model.layouts import Entry
 from lmstack.model.positions import RopeSpec
 
 __all__ = ["LLAMA_FAMILIES", "LLAMA_TENSORS", "layer_types", "read_decoder", "write_decoder"]

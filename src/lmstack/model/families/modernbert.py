@@ -21,8 +21,8 @@ from lmstack.model.families.family import (
 )
 from lmstack.model.families.rope import rope_from, write_rope
 from lmstack.model.fields import Fields
+from lmstack.model.formats.layouts import Table
 from lmstack.model.kinds import LayerKind
-from lmstack.model.layouts import Table
 
 __all__ = ["MODERNBERT_FAMILIES"]
 

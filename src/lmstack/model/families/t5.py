@@ -13,7 +13,7 @@ from lmstack.core import UnsupportedError, shown
 from lmstack.model.families.encoders import NO_ROPE, architecture, write_tie
 from lmstack.model.families.family import ACTIVATION_NAMES, Family, read_activation
 from lmstack.model.fields import Fields
-from lmstack.model.layouts import Entry, Table
+from lmstack.model.formats.layouts import Entry, Table
 
 __all__ = ["T5_FAMILIES"]
 

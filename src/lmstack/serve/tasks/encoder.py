@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lmstack.core import InputError
+from lmstack.engine.cpu.executor import NativeEncoder
 from lmstack.engine.executor import Encoder as PackedEncoder
 from lmstack.engine.executor import native_encoder
-from lmstack.engine.kernels.executor import NativeEncoder
-from lmstack.engine.prepacked import inference_context
+from lmstack.engine.torch.prepacked import inference_context
 from lmstack.registry import LoadedModel
 from lmstack.text import Window, encode_windows
 from lmstack.text.windows import Cut, count_window_tokens, has_segments, model_limit

@@ -18,7 +18,7 @@ from lmstack.app.server.deployment import (
 )
 
 if TYPE_CHECKING:
-    from lmstack.engine.planning import Speed
+    from lmstack.app.inspect.capacity import Speed
 
 __all__ = ["register"]
 

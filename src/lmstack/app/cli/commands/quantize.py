@@ -34,8 +34,8 @@ def quantize(
     """The model ``reference`` in ``form``, kept as ``place`` (a name in the store, or a folder),
     and what was measured. Past a limit nothing is kept unless ``force``."""
     from lmstack.registry import Store, load
-    from lmstack.registry.origin import Origin
-    from lmstack.registry.packed import own_form, packed_file
+    from lmstack.registry.sources.origin import Origin
+    from lmstack.registry.weight_cache import own_form, packed_file
 
     store = Store()
     folder = store.resolve(reference)
@@ -81,7 +81,7 @@ def _evaluation(
 ) -> dict[str, Any]:
     """What goes into the card."""
     from lmstack.app.inspect.processor import processor
-    from lmstack.model.quantized import held_weights
+    from lmstack.model.quant.matrix import held_weights
 
     return {
         "form": form,

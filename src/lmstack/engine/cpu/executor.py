@@ -1,0 +1,228 @@
+"""A model's passes as native programs: the engine's fast way to compute.
+
+`NativeExecutor` serves decoders and encoder-decoders over a cache of tiles, `NativeEncoder` whole
+sequences of an encoder. Building one raises `UnsupportedError` where the model does something
+that has no kernel, or where there are no kernels.
+
+Legend: N tokens of a step, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lmstack.core import UnsupportedError
+from lmstack.engine.cpu.deltas import Adapted, Deltas
+from lmstack.engine.cpu.image import Parts
+from lmstack.engine.cpu.library import native, tile_bytes
+from lmstack.engine.cpu.lowering import lower
+from lmstack.engine.cpu.program import Program
+from lmstack.engine.cpu.recording import record_cross, record_hidden, record_logits
+from lmstack.engine.cpu.structs import ALIGNMENT, KV_FORMS, TILE, Spans, whole_sequences
+from lmstack.engine.kvpool import Span
+from lmstack.engine.scratch import Scratch
+from lmstack.model import Transformer, TransformerConfig
+from lmstack.model.lora.terms import AdapterTerms
+
+__all__ = ["TILE", "NativeEncoder", "NativeExecutor", "native_bytes_per_token"]
+
+
+def native_bytes_per_token(config: TransformerConfig, kv: str) -> int:
+    """Bytes of keys and values that one token takes."""
+    per_tile = tile_bytes(config.head_dim, KV_FORMS.index(kv))
+    return config.num_layers * config.num_kv_heads * per_tile // TILE
+
+
+class NativeExecutor:
+    """``kv``: how keys and values are held, one of `KV_FORMS`."""
+
+    dtype = "int8"
+    numerics: str
+
+    def __init__(
+        self, module: Transformer, num_blocks: int, block_size: int, kv: str = "bfloat16"
+    ) -> None:
+        native()
+        if block_size % TILE:
+            raise UnsupportedError(
+                f"a block_size of {block_size} has no native kernel",
+                hint=f"use a multiple of {TILE}",
+            )
+        self._module, self._config, self._kv = module, module.config, kv
+        self.numerics = "" if kv == "int8" else f"+kv-{kv}"
+        config = module.config
+        self.reload()
+        self._fine_group = _fine_group(module)
+        self._tiles = block_size // TILE
+        per_tile = tile_bytes(config.head_dim, KV_FORMS.index(kv))
+        block_bytes = self._tiles * config.num_kv_heads * per_tile
+        # Zeros that the system provides at the first write, so start-up does not wait.
+        shape = config.num_layers, num_blocks, block_bytes
+        memory = np.zeros(math.prod(shape) + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        self._cache = memory[start : start + math.prod(shape)].reshape(shape)
+        self._where = (self._cache.ctypes.data, self._cache.strides[0])
+
+    def hidden(
+        self,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        spans: Sequence[Span],
+        length: int | None,
+    ) -> Tensor:
+        rows = Spans(len(spans))
+        row = 0
+        for index, span in enumerate(spans):
+            count, cross = span.end - span.start, span.cross
+            if cross is None:
+                rows.put(index, row, count, span.start, self._tiled(span.table), wanted=span.wanted)
+            else:
+                tables = self._tiled(span.table), self._tiled(cross.table)
+                at = (index, row, count, span.start)
+                rows.put(*at, *tables, cross.count, wanted=span.wanted)
+            row += count
+        out = self._hidden.run(
+            len(ids),
+            ids=np.array(ids, np.int32),
+            positions=np.array(positions, np.int32),
+            spans=rows,
+            cache=self._where,
+            length=length,
+            adapted=_adapted(spans),
+        )
+        return out[:, : self._config.hidden_size]
+
+    def prepared(self, terms: AdapterTerms) -> Deltas:
+        matrices = terms.matrices.items()
+        return self._hidden.deltas({self._module.get_submodule(p): each for p, each in matrices})
+
+    def logits(self, hidden: Tensor, scratch: Scratch | None = None) -> Tensor:
+        given = hidden
+        if self._fine_group:
+            given = torch.cat(_coarse_and_rest(hidden, self._fine_group))
+        count = len(given)
+        rows = None if scratch is None else scratch.rows(count, self._logits.width)
+        out = self._logits.run(count, given=given.contiguous(), out=rows)
+        if self._fine_group:
+            out = out[: len(hidden)].add_(out[len(hidden) :])
+        return out[:, : self._config.vocab_size]
+
+    def encode(self, inputs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
+        assert self._encoder is not None
+        assert self._cross is not None
+        lengths = [len(ids) for ids, _ in inputs]
+        encoded = self._encoder.packed([t for ids, _ in inputs for t in ids], lengths)
+        spans = Spans(len(inputs))
+        starts = itertools.accumulate((0, *lengths[:-1]))
+        for index, ((ids, table), row) in enumerate(zip(inputs, starts, strict=True)):
+            spans.put(index, row, len(ids), 0, self._tiled(table))
+        self._cross.run(len(encoded), spans=spans, cache=self._where, given=encoded)
+
+    def copy(self, blocks: Sequence[tuple[int, int]]) -> None:
+        if blocks:
+            sources, targets = (list(each) for each in zip(*blocks, strict=True))
+            self._cache[:, targets] = self._cache[:, sources]
+
+    def wipe(self, table: Iterable[int]) -> None:
+        self._cache[:, list(table)] = 0
+
+    def reload(self) -> None:
+        """The programs again: they point to codes, and hold floats of their own."""
+        module, config = self._module, self._config
+        self._hidden = Program(lower([record_hidden(module)]), config, self._kv)
+        self._logits = Program(lower([record_logits(module)]), config)
+        self._encoder = self._cross = None
+        if module.encoder is not None:
+            self._encoder = NativeEncoder(module.encoder)
+            self._cross = Program(lower(record_cross(module)), config, self._kv)
+
+    def _tiled(self, table: Sequence[int]) -> Sequence[int]:
+        if self._tiles == 1:
+            return table
+        return [block * self._tiles + i for block in table for i in range(self._tiles)]
+
+
+def _adapted(spans: Sequence[Span]) -> Adapted | None:
+    """The adapters of the rows of ``spans``."""
+    deltas = list({id(s.adapter): s.adapter for s in spans if s.adapter is not None}.values())
+    if not deltas:
+        return None
+    places = {id(each): place for place, each in enumerate(deltas)}
+    of = np.array([places.get(id(span.adapter), -1) for span in spans], np.int32)
+    return Adapted(np.repeat(of, [span.count for span in spans]), deltas)
+
+
+def _fine_group(module: Transformer) -> int:
+    """The group in which states are split for a head that needs more of them than 8 bits, as
+    those of encoder-decoders do: rounding them costs T5 eight times what all else does. 0: none.
+
+    Not where logits are no plain product: the head of a sum is then not the sum of two.
+    """
+    config = module.config
+    plain = module.transform is None and module.head_bias is None and config.logit_softcap is None
+    group = getattr(module.table if module.head is None else module.head, "group", 0)
+    split = config.encoder is not None and plain and group and config.hidden_size % group == 0
+    return int(group) if split else 0
+
+
+def _coarse_and_rest(hidden: Tensor, group: int) -> tuple[Tensor, Tensor]:
+    """``hidden`` as a sum: what 8 bits hold exactly, and what they leave."""
+    groups = hidden.reshape(len(hidden), -1, group)
+    scales = (groups.abs().amax(-1, keepdim=True) / 127).clamp_(min=1e-30)
+    coarse = groups.div(scales).round_().mul_(scales).flatten(1)
+    return coarse, hidden - coarse
+
+
+class NativeEncoder:
+    """Whole sequences end to end, as `Transformer.packed`. Keys and values live for one layer, in
+    tiles of their own."""
+
+    def __init__(self, module: Transformer) -> None:
+        native()
+        self._module, self._config = module, module.config
+        self._hidden = Program(lower([record_hidden(module)]), module.config, "bfloat16")
+        self._tile_bytes = tile_bytes(module.config.head_dim, 0)
+
+    def packed(
+        self,
+        ids: Sequence[int] | npt.NDArray[np.int32],
+        lengths: Sequence[int],
+        types: Sequence[int] | npt.NDArray[np.int32] | None = None,
+    ) -> Tensor:
+        """(N, D) float32; ``lengths`` of the sequences, each at least 1, add up to N."""
+        flat = np.ascontiguousarray(ids, np.int32)
+        spans, tiles = whole_sequences(lengths)
+        size = tiles * self._config.num_kv_heads * self._tile_bytes
+        cache = np.empty(size + ALIGNMENT, np.uint8)
+        at = cache.ctypes.data
+        out = self._hidden.run(
+            len(flat),
+            ids=flat,
+            positions=self._positions(flat, lengths),
+            types=None if types is None else np.ascontiguousarray(types, np.int32),
+            spans=spans,
+            cache=(at + -at % ALIGNMENT, 0),
+        )
+        return out[:, : self._config.hidden_size]
+
+    def parts(self, more: Mapping[str, npt.NDArray[np.float32]]) -> Parts:
+        """What an image of it holds, with ``more`` beside it; `UnsupportedError`: it has none."""
+        return self._hidden.parts(more)
+
+    def _positions(
+        self, ids: npt.NDArray[np.int32], lengths: Sequence[int]
+    ) -> npt.NDArray[np.int32]:
+        pad = self._config.position_pad
+        if pad is not None and bool((ids == pad).any()):
+            rows = torch.from_numpy(ids).split_with_sizes(list(lengths))
+            counted = [self._module.positions_of(row[None])[0] for row in rows]
+            return torch.cat(counted).numpy().astype(np.int32)
+        places = np.arange(max(lengths), dtype=np.int32)
+        return np.concatenate([places[:n] for n in lengths])

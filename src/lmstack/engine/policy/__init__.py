@@ -1,0 +1,3 @@
+"""Who may run, and when: admission, shares, budgets, prefixes."""
+
+__all__ = ()

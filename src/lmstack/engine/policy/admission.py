@@ -1,0 +1,184 @@
+"""May this request run at all? What cannot be honoured is refused before it takes a place.
+
+Covers what is wrong with a request by itself. Not covered: whether there is room just now,
+which is the queue's affair.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+from lmstack.core import ContextLengthError, InputError, SamplingParams, UnsupportedError
+from lmstack.engine.config import EngineConfig
+from lmstack.engine.decoding.beams import BeamSearch
+from lmstack.engine.decoding.contrastive import ContrastiveSearch
+from lmstack.engine.decoding.grammar import GrammarCompiler
+from lmstack.engine.decoding.patterns import PatternCompiler
+from lmstack.engine.decoding.vocabulary import Vocabulary
+from lmstack.engine.request import EngineRequest
+from lmstack.engine.sequence import Sequence
+from lmstack.model import TransformerConfig
+
+__all__ = ["Admission"]
+
+
+class Admission:
+    """``context_length``: tokens that one sequence may have; below the model's window where the
+    KV pool of ``num_blocks`` is smaller. Thread-safe."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        model: TransformerConfig,
+        config: EngineConfig,
+        context_length: int,
+        num_blocks: int,
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._num_tokens = self._num_input_tokens = min(len(vocabulary), model.vocab_size)
+        if model.encoder is not None and not model.share_embeddings:
+            # What it reads has a vocabulary of its own.
+            self._num_input_tokens = model.encoder.vocab_size
+        self._window, self._context_length = model.max_positions, context_length
+        self._config, self._num_blocks = config, num_blocks
+        self._encoder = model.encoder
+        ropes = [spec.rope for spec in model.layers if spec.rope is not None]
+        self._originals = [r.original_positions for r in ropes if r.depends_on_length]
+        self.grammars = GrammarCompiler(vocabulary, config.max_grammar_bytes)
+        self._patterns = PatternCompiler()
+
+    def sequence(self, request: EngineRequest) -> Sequence:
+        """The request as a sequence, or the error that says why not."""
+        ids, sampling = request.prompt_ids, request.sampling
+        if not ids:
+            raise InputError("the prompt is empty", hint="give at least a token", param="prompt")
+        self._check_all_tokens(request)
+        width = _width(sampling)
+        if width > self._config.max_sequences:
+            param = "num_beams" if sampling.num_beams > 1 else "top_k"
+            raise InputError(
+                f"{param} {width} is more than the {self._config.max_sequences} streams that run "
+                "at once here",
+                hint=f"lower {param}",
+                param=param,
+            )
+        self._check_kind(request)
+        begun = request.decoder_ids or ids
+        blocks = self._num_blocks
+        if self._encoder is not None:
+            blocks -= self._config.blocks_for(len(ids))
+            self._check_input(len(ids), blocks)
+        longest = min(self._context_length, blocks // width * self._config.block_size)
+        self._check_length(len(begun), sampling.max_tokens, longest)
+        limit = _limit(request, len(begun), longest)
+        matcher = None
+        if request.grammar is not None:
+            matcher = self.grammars.compile(request.grammar, request.cache_scope)
+        pattern = self._patterns.compile(sampling.stop_regex) if sampling.stop_regex else None
+        sequence = Sequence(
+            request, self._vocabulary, limit, matcher, pattern, self._rope_length(limit)
+        )
+        if sampling.num_beams > 1:
+            BeamSearch(sequence)
+        elif sampling.penalty_alpha:
+            ContrastiveSearch(sequence)
+        return sequence
+
+    def _check_kind(self, request: EngineRequest) -> None:
+        """Is this asked of the right kind of model?"""
+        if self._encoder is None:
+            if request.decoder_ids:
+                raise UnsupportedError("decoder_ids for a model without an encoder")
+            return
+        if request.echo:
+            raise UnsupportedError(
+                "echo: the prompt of an encoder-decoder is no part of its output", param="echo"
+            )
+        if not request.decoder_ids:
+            raise InputError(
+                "the files of this encoder-decoder do not say what its output begins with",
+                hint="set decoder_start_token_id in its generation_config.json",
+                param="model",
+            )
+
+    def _check_input(self, count: int, blocks_left: int) -> None:
+        assert self._encoder is not None
+        window = self._encoder.max_positions
+        if count > window or blocks_left < 1:
+            place = f"the encoder reads {window}" if count > window else "the KV pool holds fewer"
+            raise ContextLengthError(
+                f"the prompt has {count} tokens, {place}",
+                hint="shorten or split the text",
+                param="prompt",
+            )
+
+    def _rope_length(self, limit: int) -> int | None:
+        """What a sequence that may grow to ``limit`` tokens reckons with, from its first token to
+        its last: the original length if it stays within, else the most that is possible here."""
+        if not self._originals:
+            return None
+        original = min(self._originals)
+        return original if limit <= original else self._context_length
+
+    def _check_all_tokens(self, request: EngineRequest) -> None:
+        sampling = request.sampling
+        forced = {"forced_bos_id": sampling.forced_bos_id, "forced_eos_id": sampling.forced_eos_id}
+        self._check_tokens("the prompt", "prompt", request.prompt_ids, self._num_input_tokens)
+        self._check_tokens("the decoder's beginning", "decoder_ids", request.decoder_ids)
+        self._check_tokens("logit_bias", "logit_bias", sampling.logit_bias)
+        for param, token in forced.items():
+            self._check_tokens(param, param, () if token is None else (token,))
+        for param, words in (
+            ("bad_words", request.bad_words),
+            ("force_words", request.force_words),
+        ):
+            self._check_tokens(param, param, itertools.chain(*words))
+            if not all(words):
+                raise InputError(f"{param} holds a run of no tokens", param=param)
+
+    def _check_tokens(
+        self, what: str, param: str, ids: Iterable[int], count: int | None = None
+    ) -> None:
+        """``count``: of the vocabulary, the output's unless given."""
+        count = self._num_tokens if count is None else count
+        for token in ids:
+            if not 0 <= token < count:
+                raise InputError(
+                    f"{what} has token {token}, outside [0, {count})",
+                    hint="take token ids from this model's tokenizer",
+                    param=param,
+                )
+
+    def _check_length(self, num_prompt: int, max_tokens: int | None, longest: int) -> None:
+        total = num_prompt + (1 if max_tokens is None else max_tokens)
+        if total <= longest:
+            return
+        asked = "" if max_tokens is None else f" and max_tokens {max_tokens}"
+        if longest < self._context_length:
+            place, hint = "each text of this search may have", "search for fewer at once"
+        elif longest == self._window:
+            place, hint = "the model's context window has", "shorten the prompt"
+        else:
+            place, hint = "the KV pool holds", "shorten the prompt"
+        raise ContextLengthError(
+            f"the prompt has {num_prompt} tokens{asked}, {place} {longest}",
+            hint=hint if max_tokens is None else f"{hint} or lower max_tokens",
+            param="max_tokens" if num_prompt < longest else "prompt",
+        )
+
+
+def _limit(request: EngineRequest, begun: int, longest: int) -> int:
+    """Tokens of the whole text, prompt included. A limit by default gives way to the context's
+    end and to ``min_tokens``; a stated one has been checked."""
+    stated, default = request.sampling.max_tokens, request.default_max_tokens
+    if stated is not None:
+        return begun + stated
+    if default is None:
+        return longest
+    return min(longest, begun + max(default, request.sampling.min_tokens))
+
+
+def _width(sampling: SamplingParams) -> int:
+    """Sequences that a request may have at once."""
+    return sampling.top_k if sampling.penalty_alpha else sampling.num_beams

@@ -1,0 +1,3 @@
+"""Tokens computed before they are drawn."""
+
+__all__ = ()

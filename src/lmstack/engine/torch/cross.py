@@ -1,0 +1,78 @@
+"""Cross-attention: each sequence looks at what its encoder made of its input.
+
+Beams and choices of one request look at the same blocks. Their queries are put together, so
+that keys and values are read once for all of them.
+
+Legend: N tokens of the step, U inputs, C most tokens of a step that look at one input, S most
+tokens of an input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+
+import torch
+from torch import Tensor
+
+from lmstack.engine.kvpool import KVPool, Span, gather, padded_tables, run_of
+from lmstack.engine.torch.grouped import grouped_attention
+from lmstack.model.config import LayerSpec
+
+__all__ = ["CrossAttention"]
+
+
+class CrossAttention:
+    """One step's: which rows of its packed tokens look at which input."""
+
+    def __init__(self, pool: KVPool, spans: Seq[Span]) -> None:
+        self._pool = pool
+        crosses = [s.cross for s in spans]
+        inputs = {c.table[0]: (c.table, 0, c.count) for c in crosses if c is not None}
+        assert None not in crosses, "a sequence of an encoder-decoder without an input"
+        rows: dict[int, list[int]] = {first: [] for first in inputs}
+        row = 0
+        for span in spans:
+            assert span.cross is not None
+            rows[span.cross.table[0]] += range(row, row + span.count)
+            row += span.count
+        self._num_inputs, self._num_rows = len(inputs), row
+        self._widest = max(map(len, rows.values()))
+        self._place(list(rows.values()))
+        parts = list(inputs.values())
+        self._run = run_of(*parts[0], pool.block_size) if len(parts) == 1 else None
+        self._mask: Tensor | None = None
+        if self._run is None:
+            self._tables, _, seen = padded_tables(parts, pool.block_size)
+            mask = torch.zeros(seen.shape, dtype=pool.keys.dtype).masked_fill_(~seen, -torch.inf)
+            self._mask = mask[:, None, None, :]
+
+    def _place(self, rows: list[list[int]]) -> None:
+        """Where each row of the step goes among (U * C), and back; None where it stays."""
+        order = [row for many in rows for row in many]
+        self._in = self._out = None
+        if order == list(range(len(order))) and len(order) == len(rows) * self._widest:
+            return
+        there = [many + many[:1] * (self._widest - len(many)) for many in rows]
+        self._in = torch.tensor(there).flatten()
+        back = torch.empty(self._num_rows, dtype=torch.long)
+        for index, many in enumerate(rows):
+            back[torch.tensor(many)] = torch.arange(len(many)) + index * self._widest
+        self._out = back
+
+    def __call__(self, layer: int, q: Tensor, spec: LayerSpec) -> Tensor:
+        """q (N, Hq, hd) to (N, Hq, hd)."""
+        keys, values = self._pool.keys[layer], self._pool.values[layer]
+        U, C = self._num_inputs, self._widest
+        if self._run is not None:
+            k, v = keys[None, self._run], values[None, self._run]
+        else:
+            k, v = (gather(x, self._tables, self._pool.block_size) for x in (keys, values))
+            k, v = k.view(U, -1, *k.shape[1:]), v.view(U, -1, *v.shape[1:])
+        Hq, hd = q.shape[1:]
+        Hkv = k.shape[2]
+        rows = q if self._in is None else q[self._in]
+        # (U, C, Hkv, G, hd): the rows of one input join the heads that share keys and values.
+        rows = rows.view(U, C, Hkv, -1, hd).transpose(1, 2).reshape(U, -1, hd)
+        out = grouped_attention(rows, k, v, self._mask, spec)
+        out = out.view(U, Hkv, C, -1, hd).transpose(1, 2).reshape(U * C, Hq, hd)
+        return out if self._out is None else out[self._out]

@@ -1,0 +1,3 @@
+"""GGUF files, read and written."""
+
+__all__ = ()

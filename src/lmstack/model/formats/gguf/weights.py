@@ -1,0 +1,45 @@
+"""Config and weights of a GGUF file, under our names."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lmstack.core import FormatError
+from lmstack.model.config import TransformerConfig
+from lmstack.model.formats.assembly import Plan, meta_module, planned
+from lmstack.model.formats.gguf.architectures import architecture_of
+from lmstack.model.formats.gguf.file import GGUFFile
+from lmstack.model.formats.gguf.metadata import FACTORS
+
+__all__ = ["plan_gguf", "read_gguf_config", "read_gguf_weights"]
+
+_MOST_FACTORS = 1 << 12
+
+
+def read_gguf_config(file: GGUFFile) -> TransformerConfig:
+    """The config that the metadata and the names of the tensors imply."""
+    factors = {}
+    for name in FACTORS:
+        if name in file.tensors:
+            shape = file.shape(name)
+            if len(shape) != 1 or shape[0] > _MOST_FACTORS:
+                raise FormatError(f"{file.label}: {name} has shape {shape}")
+            factors[name] = tuple(file.read(name).tolist())
+    return TransformerConfig.from_gguf(file.metadata, file.names(), file.label, factors)
+
+
+def read_gguf_weights(
+    file: GGUFFile, dtype: torch.dtype | None = None
+) -> tuple[TransformerConfig, dict[str, Tensor]]:
+    """Config and tensors under our names, in ``dtype`` or in that of the file (float32 where
+    it is quantized)."""
+    plan = plan_gguf(file)
+    return plan.config, plan.tensors(dtype)
+
+
+def plan_gguf(file: GGUFFile) -> Plan:
+    """What is where in a GGUF file."""
+    config = read_gguf_config(file)
+    table = architecture_of(file.metadata, file.label).table(config.num_experts)
+    return planned(meta_module(config, len(file.names()), file.label), table, file, ignored=FACTORS)

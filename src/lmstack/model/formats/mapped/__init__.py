@@ -1,0 +1,3 @@
+"""Weights in one of our forms, in files that are used through a memory map."""
+
+__all__ = ()

@@ -1,0 +1,3 @@
+"""Weights of models that were exported to ONNX."""
+
+__all__ = ()

@@ -1,0 +1,135 @@
+"""Adapter folders of PEFT: adapter_config.json and adapter_model.safetensors.
+
+Covers checking and reading them whole into memory (adapters are small) and writing them.
+Pickled adapters are refused. Does not cover where tensors belong (`lora_slots`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedError, shown
+from lmstack.model.formats.hf import read_json
+from lmstack.model.lora.config import LoraConfig
+
+__all__ = ["ADAPTER_FILES", "StoredAdapter", "read_adapter", "write_adapter"]
+
+_PREFIX = "base_model.model."
+_WEIGHTS = "adapter_model.safetensors"
+_CONFIG = "adapter_config.json"
+ADAPTER_FILES = (_CONFIG, _WEIGHTS)
+_KINDS = ("lora_A", "lora_B", "lora_magnitude_vector")
+
+
+@dataclass(frozen=True)
+class StoredAdapter:
+    """``factors``: module name, then kind (``lora_A`` ...), to tensor. ``whole``: parameters of
+    modules that were trained whole. ``label`` names the folder in messages."""
+
+    label: str
+    config: LoraConfig
+    factors: Mapping[str, Mapping[str, Tensor]]
+    whole: Mapping[str, Tensor]
+
+    def modules(self) -> list[str]:
+        return list(self.factors)
+
+    def check(self, name: str, tensor: Tensor | None, shape: tuple[int, ...]) -> None:
+        """`FormatError` unless ``tensor`` is there, of ``shape``, and of floating numbers."""
+        if tensor is None:
+            raise FormatError(f"{self.label} has no tensor {name}", hint="the adapter is damaged")
+        if tuple(tensor.shape) != shape or not tensor.is_floating_point():
+            raise FormatError(
+                f"{self.label}: {name} is {tensor.dtype} of shape {tuple(tensor.shape)}, "
+                f"for this model and its config it is {shape}",
+                hint="the adapter is damaged, or belongs to another model",
+            )
+
+    def factors_of(self, name: str, rows: int, columns: int) -> Mapping[str, Tensor]:
+        """Those of the module ``name``, whose weight is (rows, columns), by kind and checked."""
+        rank = self.config.rank_of(name)
+        shapes: dict[str, tuple[int, ...]] = {"lora_A": (rank, columns), "lora_B": (rows, rank)}
+        if self.config.dora:
+            shapes["lora_magnitude_vector"] = (rows,)
+        found = self.factors[name]
+        for kind, shape in shapes.items():
+            self.check(f"{name}.{kind}", found.get(kind), shape)
+        unused = sorted(set(found) - set(shapes))
+        if unused:
+            raise UnsupportedError(f"{self.label}: {name}.{unused[0]} is not implemented")
+        return found
+
+
+def read_adapter(path: Path | str) -> StoredAdapter:
+    """Everything in the folder, checked as far as that needs no model."""
+    folder = Path(path)
+    config = LoraConfig.from_peft(read_json(folder / _CONFIG), str(folder / _CONFIG))
+    factors: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    whole: dict[str, Tensor] = {}
+    for stored, tensor in sorted(_load(folder).items()):
+        name = stored.removeprefix(_PREFIX)
+        if ".lora_" not in name:
+            whole[name] = tensor
+            continue
+        module, _, kind = name.removesuffix(".weight").rpartition(".lora_")
+        if f"lora_{kind}" not in _KINDS:
+            raise UnsupportedError(f"{folder}: {shown(name)} is not implemented")
+        factors[module][f"lora_{kind}"] = tensor
+    if not factors and not whole:
+        raise FormatError(f"{folder} holds no tensors", hint="the adapter is damaged")
+    return StoredAdapter(str(folder), config, factors, whole)
+
+
+def _load(folder: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(folder / _WEIGHTS)
+    except FileNotFoundError:
+        if any(folder.glob("adapter_model.bin")):
+            raise UnsupportedError(
+                f"{folder} has a pickled adapter, which can run code when opened",
+                hint="convert it where you trust it: save_pretrained(NEW) with PEFT",
+            ) from None
+        raise NotFoundError(
+            f"{folder} has no {_WEIGHTS}", hint="give the folder of an adapter"
+        ) from None
+    except OSError as error:
+        raise StoreError(f"{folder / _WEIGHTS} cannot be read: {error}") from error
+    except SafetensorError as error:
+        raise FormatError(
+            f"{folder / _WEIGHTS} is not a safetensors file: {error}", hint="fetch it again"
+        ) from error
+    return tensors
+
+
+def write_adapter(
+    path: Path | str,
+    config: LoraConfig,
+    tensors: Mapping[str, Tensor],
+    extra: Mapping[str, Any],
+) -> None:
+    """Each file is replaced whole or not at all. ``extra``: further keys of the config."""
+    folder = Path(path)
+    named = {f"{_PREFIX}{k}": v.detach().cpu().contiguous() for k, v in tensors.items()}
+    text = json.dumps(config.to_peft() | dict(extra), indent=2, sort_keys=True) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".{_WEIGHTS}.{os.getpid()}"
+        save_file(named, partial, metadata={"format": "pt"})
+        partial.replace(folder / _WEIGHTS)
+        partial = folder / f".{_CONFIG}.{os.getpid()}"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / _CONFIG)
+    except (OSError, SafetensorError) as error:
+        raise StoreError(
+            f"{folder} cannot be written: {error}", hint="check the free space and permissions"
+        ) from error

@@ -1,0 +1,108 @@
+"""What an adapter adds to each matrix of a model, as numbers that any number of requests share.
+
+The model stays as it is: `read_terms` gives the terms of a PEFT folder in the order of our fused
+rows, for a base in any form, and who computes adds them to the rows of the requests that ask for
+them. Covers LoRA and rank-stabilized LoRA on the linear layers of decoders. Not covered, and
+refused: DoRA, whose gains need the norms of the base; modules that are trained whole; terms on the
+output layer. `lora.merge_adapter` serves those alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from lmstack.core import StoreError, UnsupportedError
+from lmstack.model.lora.adapter import stored_term
+from lmstack.model.lora.folder import ADAPTER_FILES, StoredAdapter, read_adapter
+from lmstack.model.lora.layers import refuse_terms
+from lmstack.model.lora.slots import Names, names_for
+from lmstack.model.transformer import Transformer
+
+__all__ = ["AdapterTerms", "Term", "read_terms"]
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """Rows ``start:stop`` of a matrix give ``up @ (down @ x)`` more: ``down`` (r, in) and ``up``
+    (stop - start, r), its scale included, both float32."""
+
+    start: int
+    stop: int
+    down: Tensor
+    up: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class AdapterTerms:
+    """``matrices``: the terms on each linear layer, by its path in the model and in the order of
+    their rows. ``digest``: of the adapter's files."""
+
+    digest: str
+    matrices: Mapping[str, tuple[Term, ...]]
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(t.down.numel() + t.up.numel() for ts in self.matrices.values() for t in ts)
+
+    @property
+    def rank(self) -> int:
+        """The largest."""
+        return max(len(t.down) for terms in self.matrices.values() for t in terms)
+
+
+def read_terms(module: Transformer, folder: Path | str) -> AdapterTerms:
+    """The terms of the adapter in ``folder`` on ``module``, which is not changed. `FormatError`:
+    it belongs to another model, or is damaged. `UnsupportedError`: it needs what cannot be added
+    for one request alone."""
+    refuse_terms(module)
+    if module.config.encoder is not None:
+        raise UnsupportedError(
+            "adapters for one request alone are for decoders, this is an encoder-decoder",
+            hint="merge it: merge_adapter(module)",
+        )
+    stored = read_adapter(folder)
+    names = names_for(module, stored.modules(), stored.label)
+    _refuse_unsupported(stored, names)
+    found: dict[str, list[Term]] = defaultdict(list)
+    for name in stored.modules():
+        spelling = names.spelled(name, names.linears)
+        assert spelling is not None
+        slot = names.linears[spelling]
+        term = stored_term(module, stored, name, slot)
+        down, up = term.A.detach().float(), (term.B.detach() * term.scale).float()
+        found[slot.path].append(Term(slot.start, slot.stop, down, up))
+    matrices = {path: tuple(sorted(each, key=lambda t: t.start)) for path, each in found.items()}
+    return AdapterTerms(_digest(Path(folder)), matrices)
+
+
+def _refuse_unsupported(stored: StoredAdapter, names: Names) -> None:
+    outputs = [n for n in stored.modules() if names.spelled(n, names.linears) in names.outputs]
+    asked = {
+        "is DoRA": stored.config.dora,
+        "has terms on the output layer": bool(outputs),
+        "holds modules that were trained whole": bool(stored.whole),
+    }
+    for what, found in asked.items():
+        if found:
+            raise UnsupportedError(
+                f"{stored.label} {what}, which is not added for one request alone",
+                hint="merge it into a model of its own: merge_adapter(module, keep=False)",
+            )
+
+
+def _digest(folder: Path) -> str:
+    """Of the names and contents of the files that make up an adapter."""
+    digest = hashlib.sha256()
+    for name in ADAPTER_FILES:
+        try:
+            content = (folder / name).read_bytes()
+        except OSError as error:
+            raise StoreError(f"{folder / name} cannot be read: {error.strerror}") from error
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,3 @@
+"""Where models come from: packages, repositories, folders."""
+
+__all__ = ()

@@ -1,0 +1,106 @@
+"""Models that already lie on this disk: which files they are, and copying them.
+
+Covers folders and single GGUF files outside the store. Does not cover the store itself.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from lmstack.core import FormatError, NotFoundError
+from lmstack.registry.home import store_error
+from lmstack.registry.sources.known import KNOWN
+from lmstack.registry.sources.selection import CONVERT, PICKLES, select
+
+__all__ = ["append_file", "content", "copy_files", "existing", "is_exported", "weights"]
+
+Progress = Callable[[str, int, int | None], None]
+
+
+def existing(path: Path) -> Path:
+    """``path``, if something is there that may be a model."""
+    try:
+        exists = path.exists()
+    except (OSError, ValueError):
+        exists = False
+    if not exists:
+        raise NotFoundError(
+            f"{path} does not exist",
+            hint=f"give a model folder, a .gguf file, or one of: {', '.join(KNOWN)}",
+        )
+    if path.is_file() and path.suffix not in (".gguf", ".onnx"):
+        raise FormatError(
+            f"{path} is no model: a file must be .gguf or .onnx",
+            hint=CONVERT if path.suffix in PICKLES else "give the folder that holds the model",
+        )
+    return path
+
+
+def is_exported(path: Path) -> bool:
+    """Whether the model at ``path`` is ONNX, which must be pulled before it can be used."""
+    return any(name.endswith(".onnx") for name in _chosen(path)[1])
+
+
+def content(path: Path) -> list[str]:
+    """The files that make up the model at ``path``."""
+    return sorted(set(_chosen(path)[1]))
+
+
+def weights(path: Path) -> list[Path]:
+    """The ONNX files of an export."""
+    base, chosen = _chosen(path)
+    return sorted((base / n for n in chosen if n.endswith(".onnx")), key=lambda p: p.name)
+
+
+def append_file(part: Path, whole: Path) -> None:
+    """Move the bytes of ``part`` to the end of ``whole``."""
+    try:
+        with part.open("rb") as source, whole.open("ab") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        part.unlink()
+    except OSError as error:
+        raise store_error(error, whole, "writing") from error
+
+
+def _chosen(path: Path) -> tuple[Path, dict[str, str]]:
+    """A folder, and files in it -> files of the model."""
+    if path.is_file() and path.suffix != ".onnx":
+        return path.parent, {path.name: path.name}
+    base, part = path, ""
+    if path.is_file():
+        base = path.resolve().parent
+        base = base.parent if base.name == "onnx" else base
+        part = path.resolve().relative_to(base).as_posix()
+    try:
+        found = [f.relative_to(base).as_posix() for f in base.glob("*") if f.is_file()]
+        found += [f.relative_to(base).as_posix() for f in base.glob("*/*") if f.is_file()]
+    except OSError as error:
+        raise store_error(error, base, "reading") from error
+    if part:  # this file was asked for, whatever else lies there
+        found = [n for n in found if not n.endswith((".safetensors", ".gguf"))]
+    return base, select(found, part or _root_part(found), str(path)).files
+
+
+def _root_part(names: list[str]) -> str:
+    """A folder on disk is a model by itself, whatever lies in folders below it."""
+    here = [n for n in names if "/" not in n]
+    return "." if any(n.endswith((".safetensors", ".gguf")) for n in here) else ""
+
+
+def copy_files(path: Path, staged: Path, progress: Progress | None) -> None:
+    """Copy the files of the model at ``path`` into ``staged``."""
+    base, chosen = _chosen(path)
+    for name, kept in chosen.items():
+        source, target = base / name, staged / kept
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            size = source.stat().st_size
+            if progress is not None:
+                progress(name, 0, size)
+            shutil.copyfile(source, target)
+        except OSError as error:
+            raise store_error(error, target, "writing") from error
+        if progress is not None:
+            progress(name, size, size)

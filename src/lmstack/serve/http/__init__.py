@@ -1,0 +1,3 @@
+"""The HTTP app and the socket that it listens on."""
+
+__all__ = ()

@@ -1,0 +1,133 @@
+"""The HTTP app: routes, guards and error shapes put together around core's protocols.
+
+`create_app` loads nothing and knows no tensors: models come in as core's protocols.
+The caller may add routes of its own to the app; they pass the same guards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+import lmstack
+from lmstack.core import ChatModel, Embedder, InputError, LmstackError
+from lmstack.serve import adapters
+from lmstack.serve.http import chat, completions, embeddings, listing, tasks, tokens
+from lmstack.serve.http.documented import with_schemas
+from lmstack.serve.http.errors import ClientGoneError, HttpError, error_response
+from lmstack.serve.http.guard import (
+    CLIENT_GONE,
+    LOCAL_HOSTS,
+    Frame,
+    KeyGuard,
+    OriginGuard,
+    key_digest,
+)
+from lmstack.serve.http.metrics import EngineStats, Metrics
+from lmstack.serve.http.serving import Classifier, Codec, Ranker, Serving, TaskModel
+
+__all__ = ["LOCAL_HOSTS", "create_app"]
+
+PUBLIC = ("/healthz",)
+
+
+def create_app(
+    *,
+    models: Mapping[str, ChatModel],
+    embedders: Mapping[str, Embedder] | None = None,
+    rerankers: Mapping[str, Ranker] | None = None,
+    classifiers: Mapping[str, Classifier] | None = None,
+    task_models: Mapping[str, TaskModel] | None = None,
+    from_documents: Collection[str] = (),
+    tokenizers: Mapping[str, Codec] | None = None,
+    api_keys: Collection[str] = (),
+    key_digests: Collection[bytes] = (),
+    operator_digests: Collection[bytes] = (),
+    metrics: EngineStats | None = None,
+    allowed_hosts: Collection[str] = LOCAL_HOSTS,
+    cors_origins: Collection[str] = (),
+    public_paths: Collection[str] = (),
+) -> FastAPI:
+    """``from_documents``: names of ``models`` that answer from documents and do what
+    `Request.wishes` says. ``key_digests``: the SHA-256 of more API keys. ``operator_digests``:
+    of those of them that may read /metrics, as the only key of a server always may. ``metrics``:
+    figures of the engine for /metrics (`EngineStats` as a mapping). ``public_paths``: paths beside
+    /healthz that need no key (``/static/*``: all below)."""
+    if any(not key or not key.isascii() or key != key.strip() for key in api_keys):
+        raise InputError("an API key is empty, not ASCII, or has spaces around it")
+    app = FastAPI(
+        title="lmstack",
+        version=lmstack.__version__,
+        description="OpenAI-compatible routes. Every field is honoured or refused with a reason.",
+        docs_url=None,  # the documentation page would load scripts from another host
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    counters = Metrics(metrics)
+    app.state.serving = Serving(
+        models,
+        embedders or {},
+        tokenizers or {},
+        counters,
+        rerankers=rerankers,
+        classifiers=classifiers,
+        task_models=task_models,
+        from_documents=from_documents,
+    )
+    digests = list(dict.fromkeys([*map(key_digest, api_keys), *key_digests]))
+    app.state.has_keys = bool(digests)
+    for module in (chat, completions, embeddings, tasks, tokens, listing, adapters):
+        app.include_router(module.router)
+    _answer_errors(app)
+    with_schemas(app)
+    # Added last is outermost.
+    app.add_middleware(
+        KeyGuard,
+        digests=digests,
+        public=(*PUBLIC, *public_paths),
+        operators=operator_digests,
+    )
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
+    app.add_middleware(OriginGuard, hosts=allowed_hosts, origins=cors_origins)
+    app.add_middleware(Frame, metrics=counters, stopping=app.state.serving.stopping)
+    return app
+
+
+def _answer_errors(app: FastAPI) -> None:
+    app.add_exception_handler(LmstackError, _known)
+    app.add_exception_handler(HTTPException, _routing)
+    app.add_exception_handler(ClientGoneError, _gone)
+
+
+async def _known(_: Request, error: Exception) -> Response:
+    assert isinstance(error, LmstackError)
+    return error_response(error)
+
+
+async def _routing(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    return error_response(
+        HttpError(
+            error.status_code,
+            codes.get(error.status_code, "http_error"),
+            f"{request.method} {request.scope['path'][:200]}: {error.detail}",
+            hint="GET /openapi.json lists the routes",
+            headers=error.headers,
+        )
+    )
+
+
+async def _gone(request: Request, _: Exception) -> Response:
+    request.state.gone = True
+    return Response(status_code=CLIENT_GONE)

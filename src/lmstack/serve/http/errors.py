@@ -1,0 +1,197 @@
+"""Errors as OpenAI's clients expect them: the body, its status, and pydantic's findings as one.
+
+Covers turning an exception into a response or a server-sent event. Does not cover which route
+raises what, nor logging.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+from starlette.responses import Response
+
+from lmstack.core import (
+    ContextLengthError,
+    LmstackError,
+    OverloadedError,
+    UnsupportedError,
+    shown,
+)
+from lmstack.serve.http.paths import without_paths
+
+__all__ = [
+    "ClientGoneError",
+    "ErrorBody",
+    "ErrorDetail",
+    "HttpError",
+    "error_body",
+    "error_response",
+    "from_validation",
+    "internal_error",
+    "server_stopping",
+]
+
+
+class ErrorDetail(BaseModel):
+    """``hint`` is an addition to OpenAI's shape: what to do about the error."""
+
+    message: str = Field(description="What was wrong, with the value seen.")
+    type: str = Field(description="The family of errors.")
+    param: str | None = Field(description="The field at fault.")
+    code: str | None = Field(description="A stable name for programs.")
+    hint: str | None = Field(description="What to do.")
+
+
+class ErrorBody(BaseModel):
+    error: ErrorDetail
+
+
+class HttpError(LmstackError):
+    """An error of the HTTP layer itself (405, 413, 415...), with its status and headers."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        hint: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, param=param)
+        self.http_status = status
+        self.code = code
+        self.headers = dict(headers or {})
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection; nobody is left to answer."""
+
+
+_SIZES = frozenset({"too_long", "too_short", "string_too_long", "text_too_long"})
+_CODES = {
+    "unsupported": UnsupportedError.code,
+    "unknown_field": UnsupportedError.code,
+    "text_too_long": ContextLengthError.code,
+}
+_BOUNDS = frozenset(
+    {
+        "greater_than",
+        "greater_than_equal",
+        "less_than",
+        "less_than_equal",
+        "literal_error",
+        "string_pattern_mismatch",
+        "string_too_short",
+    }
+)
+RESTART_S = 5
+TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+def error_body(error: LmstackError) -> ErrorBody:
+    status = error.http_status
+    fallback = "server_error" if status >= 500 else "invalid_request_error"
+    return ErrorBody(
+        error=ErrorDetail(
+            message=_shareable(error.message),
+            type=TYPES.get(status, fallback),
+            param=None if error.param is None else _shareable(error.param),
+            code=error.code,
+            hint=None if error.hint is None else _shareable(error.hint),
+        )
+    )
+
+
+def error_response(error: LmstackError) -> Response:
+    headers = dict(error.headers) if isinstance(error, HttpError) else {}
+    if isinstance(error, OverloadedError):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if error.http_status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(
+        error_body(error).model_dump_json(), error.http_status, headers, "application/json"
+    )
+
+
+def internal_error(request_id: str) -> HttpError:
+    """What the client learns of a bug: the id under which the log has the rest."""
+    return HttpError(
+        500,
+        "internal_error",
+        f"the server failed on this request ({request_id})",
+        hint=f"report it with the lines of the server's log that hold {request_id}",
+    )
+
+
+def server_stopping() -> HttpError:
+    """For a request that was not answered before the server's end. Whoever runs the server
+    usually starts it again, which takes some seconds."""
+    return HttpError(
+        503,
+        "server_stopping",
+        "the server is stopping",
+        hint="send the request again when the server runs",
+        headers={"Retry-After": str(RESTART_S)},
+    )
+
+
+def from_validation(error: ValidationError, body: Any) -> HttpError:
+    """The most specific finding of pydantic as one error that names the field as sent."""
+    findings = error.errors(include_url=False)
+    # What is known and not supported explains the rest: a call of a tool has no content either.
+    # A union reports a finding for every member: one that only has the wrong size is the member
+    # that was meant.
+    found = max(
+        findings,
+        key=lambda f: (
+            f["type"] == "unsupported",
+            f["type"] in _SIZES,
+            len(_path(f["loc"], body, f["type"])),
+        ),
+    )
+    path = _path(found["loc"], body, found["type"])
+    context = found.get("ctx", {})
+    name = ".".join(str(part) for part in [*path, *context.get("fields", ())])
+    return HttpError(
+        400,
+        _CODES.get(found["type"], "invalid_value"),
+        f"{name or 'the body'}: {_lower_first(found['msg'])}{_seen(found)}",
+        hint=context.get("hint"),
+        param=name or None,
+    )
+
+
+def _path(loc: Sequence[int | str], body: Any, kind: str) -> list[int | str]:
+    """``loc`` without the names that pydantic adds for members of unions."""
+    path: list[int | str] = []
+    here = body
+    for part in loc:
+        in_object = isinstance(here, dict) and part in here
+        in_list = isinstance(here, list) and isinstance(part, int) and part < len(here)
+        if in_object or in_list:
+            here = here[part]
+        elif not (kind == "missing" and part == loc[-1]):
+            continue
+        path.append(part)
+    return path
+
+
+def _seen(finding: Mapping[str, Any]) -> str:
+    """The value at fault, where pydantic's message leaves it out."""
+    kind, value = finding["type"], finding["input"]
+    if kind == "string_too_long":
+        return f", not {len(value)}"
+    return f", not {shown(value)}" if kind in _BOUNDS or kind.endswith("_type") else ""
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _shareable(text: str) -> str:
+    return without_paths(text).encode("utf-8", "replace").decode()

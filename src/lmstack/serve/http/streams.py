@@ -1,0 +1,212 @@
+"""Model streams on a connection that may close at any moment.
+
+Covers watching for the client's departure while queued, generating or sending; server-sent
+events; several prompts as one stream. Closing is the point: whatever ends a response, the
+model's stream is closed before the handler returns. Does not cover what the events hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from lmstack.core import Delta, LmstackError, Usage
+from lmstack.serve.http.errors import ClientGoneError, HttpError, error_body, server_stopping
+from lmstack.serve.http.responses import add_usage
+from lmstack.serve.http.stopping import StopSignal
+
+__all__ = [
+    "EventStream",
+    "Primed",
+    "all_of",
+    "close",
+    "merged",
+    "prime",
+    "until_gone",
+]
+
+T = TypeVar("T")
+
+DONE = b"data: [DONE]\n\n"
+
+
+async def close(stream: AsyncIterator[Any]) -> None:
+    """Close an iterator that may be an async generator."""
+    closer = getattr(stream, "aclose", None)
+    if closer is not None:
+        await closer()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def until_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, or `ClientGoneError` (``work`` cancelled and ended) when the
+    client closes the connection first."""
+    task = asyncio.ensure_future(work)
+    watcher = asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError
+        return task.result()
+    finally:
+        await _end(task, watcher)
+
+
+async def _end(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def all_of(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results in order; the first failure cancels the others and is raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        await _end(*tasks)
+
+
+async def merged(sources: Sequence[Primed], n: int) -> AsyncGenerator[Delta]:
+    """Several streams of ``n`` choices as one, choices renumbered, usage added up."""
+    queue: asyncio.Queue[tuple[int, Delta | Exception | None]] = asyncio.Queue(len(sources))
+
+    async def feed(number: int, source: Primed) -> None:
+        try:
+            async for delta in source.deltas():
+                await queue.put((number, delta))
+            await queue.put((number, None))
+        except Exception as error:
+            await queue.put((number, error))
+
+    tasks = [asyncio.ensure_future(feed(i, source)) for i, source in enumerate(sources)]
+    total, timings, open_feeds = Usage(), None, len(sources)
+    try:
+        while open_feeds:
+            number, item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                open_feeds -= 1
+                continue
+            total = add_usage(total, item.usage or Usage())
+            timings = item.timings or timings
+            yield Delta(item.text, item.index + number * n, item.logprobs, item.finish_reason)
+        yield Delta(usage=total, timings=timings)
+    finally:
+        await _end(*tasks)
+
+
+class Primed:
+    """A stream whose first delta has come: its request was good and generation has begun."""
+
+    def __init__(self, first: Delta, rest: AsyncIterator[Delta]) -> None:
+        self.rest = rest
+        self._first = first
+
+    async def deltas(self) -> AsyncGenerator[Delta]:
+        yield self._first
+        async for delta in self.rest:
+            yield delta
+
+
+async def prime(receive: Receive, streams: Sequence[AsyncIterator[Delta]]) -> list[Primed]:
+    """Wait for every first delta, so that an error before it is a proper HTTP status."""
+    try:
+        firsts = await until_gone(receive, all_of([_first(stream) for stream in streams]))
+    except BaseException:
+        for stream in streams:
+            await close(stream)
+        raise
+    return [Primed(first, stream) for first, stream in zip(firsts, streams, strict=True)]
+
+
+async def _first(stream: AsyncIterator[Delta]) -> Delta:
+    try:
+        return await anext(stream)
+    except StopAsyncIteration:
+        raise HttpError(500, "internal_error", "the model ended without an answer") from None
+
+
+class EventStream(Response):
+    """Server-sent events, one a chunk, then ``[DONE]``.
+
+    An error in mid-stream becomes an event that OpenAI's clients raise, and no ``[DONE]``
+    follows. ``failed`` turns an unexpected exception into what the client may know;
+    ``left`` is told when the client goes away.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        sources: Sequence[Primed],
+        chunks: AsyncIterator[str],
+        *,
+        stopping: StopSignal,
+        failed: Callable[[Exception], LmstackError],
+        left: Callable[[], None],
+    ) -> None:
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._sources = sources
+        self._chunks = chunks
+        self._stopping = stopping
+        self._failed = failed
+        self._left = left
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        pump = asyncio.ensure_future(self._pump(send))
+        watcher = asyncio.ensure_future(_gone(receive))
+        stop = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({pump, watcher, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if pump.done():
+                pump.result()
+            elif watcher.done():
+                self._left()
+            else:
+                await _end(pump)
+                await self._say_stopping(send)
+        finally:
+            await _end(pump, watcher, stop)
+            # The generators nest, and one that never started does not close what it wraps.
+            await close(self._chunks)
+            for source in self._sources:
+                await close(source.rest)
+
+    async def _pump(self, send: Send) -> None:
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
+        try:
+            async for chunk in self._chunks:
+                await _send(send, b"data: " + chunk.encode() + b"\n\n")
+            await _send(send, DONE)
+        except LmstackError as error:
+            await _send(send, _error_event(error))
+        except Exception as error:
+            await _send(send, _error_event(self._failed(error)))
+        await _send(send, b"", more=False)
+
+    @staticmethod
+    async def _say_stopping(send: Send) -> None:
+        with contextlib.suppress(Exception):
+            await _send(send, _error_event(server_stopping()))
+            await _send(send, b"", more=False)
+
+
+def _error_event(error: LmstackError) -> bytes:
+    return b"data: " + error_body(error).model_dump_json().encode() + b"\n\n"
+
+
+async def _send(send: Send, data: bytes, *, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": more})

@@ -1,0 +1,57 @@
+"""A chat template under examination, and the conversation that it is examined with.
+
+Covers rendering and encoding, as a model is trained and served. Does not cover the checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lmstack.core import Message
+from lmstack.text.chat import ChatTemplate
+from lmstack.text.template_doctor.finding import excerpt
+from lmstack.text.tokenizer import Tokenizer
+
+__all__ = ["ASKED", "REPLIED", "REPLIED_AGAIN", "SYSTEM", "TALK", "Exam"]
+
+ASKED = Message("user", "How far away is the moon?")
+REPLIED = Message("assistant", "About 384,400 km, on average.")
+ASKED_AGAIN = Message("user", "And the sun?")
+REPLIED_AGAIN = Message("assistant", "Roughly 150 million km.")
+SYSTEM = Message("system", "Answer in metric units.")
+TALK = (ASKED, REPLIED, ASKED_AGAIN, REPLIED_AGAIN)
+
+
+@dataclass(frozen=True)
+class Exam:
+    """A template under examination. ``eos_ids``: the tokens at which serving stops."""
+
+    template: ChatTemplate
+    tokenizer: Tokenizer
+    eos_ids: frozenset[int]
+
+    def text(self, *messages: Message, prompt: bool = False) -> str:
+        return self.template.render(messages, add_generation_prompt=prompt)
+
+    def ids(self, *messages: Message, prompt: bool = False) -> list[int]:
+        return self.template.encode(messages, self.tokenizer, add_generation_prompt=prompt)
+
+    def control(self, ids: Sequence[int]) -> list[int]:
+        """The control tokens in ``ids``; unknown text is none, though its token is of that kind,
+        unless it also ends a turn."""
+        control = self.tokenizer.special_ids - (self.tokenizer.unknown_ids - self.eos_ids)
+        return [index for index in ids if index in control]
+
+    def spelled(self, ids: Sequence[int]) -> str:
+        return excerpt("".join(self.tokenizer.token(i) for i in ids))
+
+    def as_read(self, content: str) -> str:
+        """``content`` as it comes back from the vocabulary, which may fold case or space."""
+        ids = self.tokenizer.encode(content, special=False, add_special_tokens=False)
+        return self.tokenizer.decode(ids).strip()
+
+    @property
+    def ending(self) -> str:
+        """What is printed after a reply that ends the conversation."""
+        return self.text(ASKED, REPLIED).rpartition(REPLIED.content)[2]

@@ -1,0 +1,3 @@
+"""Vocabularies as models carry them, read into the JSON of ``tokenizer.json``."""
+
+__all__ = ()

@@ -1,0 +1,177 @@
+"""Functions of a native path on numpy arrays. Every array that is handed over is as large as it
+must be and no larger, so that a sanitizer sees what reads or writes beyond it.
+
+Legend: R rows, N inputs or channels, O outputs, P panels, G groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lmstack.engine.cpu.library import path_now, select_path, selected_path
+from lmstack.engine.cpu.mirrors import Acts, Matrix, NativePath
+from lmstack.model.quant.matrix import QuantizedMatrix, pack
+
+__all__ = ["Codes", "Weights", "on_path", "same_bits"]
+
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "tanh", "quick_gelu")
+Floats = npt.NDArray[np.float32]
+
+
+@contextmanager
+def on_path(name: str | None) -> Iterator[NativePath]:
+    before = selected_path()
+    select_path(name)
+    try:
+        yield path_now()
+    finally:
+        select_path(before)
+
+
+def same_bits(left: Floats, right: Floats) -> bool:
+    return left.shape == right.shape and bool((left.view(np.int32) == right.view(np.int32)).all())
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A matrix as it was drawn, dense, and as the kernels read it."""
+
+    codes: npt.NDArray[np.uint8]
+    scales: npt.NDArray[np.float16]
+    mins: npt.NDArray[np.float16] | None
+    packed: QuantizedMatrix
+    struct: Matrix
+
+    @classmethod
+    def drawn(
+        cls,
+        rng: np.random.Generator,
+        rows: int,
+        cols: int,
+        group: int,
+        bits: int,
+        *,
+        with_mins: bool = False,
+        paired: bool = False,
+        extreme: bool = False,
+    ) -> Weights:
+        """``extreme``: codes of only the smallest and the largest value."""
+        G = -(-cols // group)
+        codes = rng.integers(0, 1 << bits, (rows, cols), dtype=np.uint8)
+        if extreme:
+            codes = rng.choice(np.array([0, (1 << bits) - 1], np.uint8), (rows, cols))
+        scales = (rng.standard_normal((rows, G)) * 10.0 ** rng.integers(-6, 3)).astype(np.float16)
+        mins = rng.standard_normal((rows, G)).astype(np.float16) if with_mins else None
+        return cls.of(codes, scales, mins, group, bits, paired=paired)
+
+    @classmethod
+    def of(
+        cls,
+        codes: npt.NDArray[np.uint8],
+        scales: npt.NDArray[np.float16],
+        mins: npt.NDArray[np.float16] | None,
+        group: int,
+        bits: int,
+        *,
+        paired: bool = False,
+    ) -> Weights:
+        packed = pack(
+            torch.from_numpy(codes),
+            torch.from_numpy(scales),
+            None if mins is None else torch.from_numpy(mins),
+            bits=bits,
+            group=group,
+            zero=(8 if bits == 4 else 128) if mins is None else 0,
+            paired=paired,
+        )
+        struct = Matrix(
+            packed.codes.data_ptr(),
+            packed.scales.data_ptr(),
+            None if packed.mins is None else packed.mins.data_ptr(),
+            packed.rows,
+            packed.codes.shape[0],
+            packed.cols,
+            packed.codes.shape[1],
+            group,
+            bits,
+            packed.zero,
+            paired,
+        )
+        return cls(codes, scales, mins, packed, struct)
+
+    @property
+    def order(self) -> npt.NDArray[np.int64]:
+        """Of each of the P * 16 computed outputs, the row of the matrix; -1 for padding."""
+        rows, struct = len(self.codes), self.struct
+        half = rows // 2 if struct.paired else rows
+        sides = 2 if struct.paired else 1
+        found = np.full((struct.panels, 16), -1)
+        for row in range(rows):
+            side, inner = divmod(row, half)
+            found[inner // 16 * sides + side, inner % 16] = row
+        return found.ravel()
+
+
+@dataclass
+class Codes:
+    """Activations quantized for ``weights``."""
+
+    weights: Weights
+    rows: int
+    codes: npt.NDArray[np.int8] = field(init=False)
+    scales: Floats = field(init=False)
+    offsets: npt.NDArray[np.int32] = field(init=False)
+    sums: Floats = field(init=False)
+    struct: Acts = field(init=False)
+
+    def __post_init__(self) -> None:
+        w, R = self.weights.struct, self.rows
+        self.codes = np.full((R, w.groups * w.group), 99, np.int8)
+        self.scales, self.sums = np.full((2, R, w.groups), np.nan, np.float32).copy()
+        self.offsets = np.full((R, w.groups), 99, np.int32)
+        arrays = (self.codes, self.scales, self.offsets, self.sums)
+        self.struct = Acts(*(array.ctypes.data for array in arrays))
+
+    @classmethod
+    def of(cls, path: NativePath, x: Floats, weights: Weights) -> Codes:
+        """``x`` (R, N) through ``path``'s quantize."""
+        made = cls(weights, len(x))
+        for row, values in enumerate(x):
+            held = values.copy()
+            path.quantize(held.ctypes.data, weights.struct, made.struct, row)
+        return made
+
+    def multiplied(
+        self,
+        path: NativePath,
+        panels: tuple[int, int] | None = None,
+        rows: tuple[int, int] | None = None,
+        apart: int | None = None,
+    ) -> Floats:
+        """(rows, panels * 16), as `lm_path.multiply` writes them ``apart`` floats from row to
+        row; what lies between is checked to stay untouched."""
+        panel, end = panels or (0, self.weights.struct.panels)
+        first, last = rows or (0, self.rows)
+        width = (end - panel) * 16
+        apart = apart or width
+        out = np.full((last - first - 1) * apart + width, 77, np.float32)
+        path.multiply(
+            self.weights.struct,
+            panel,
+            end,
+            self.struct,
+            first,
+            last - first,
+            out.ctypes.data,
+            apart,
+        )
+        whole = np.concatenate((out, np.full(apart - width, 77, np.float32)))
+        table = whole.reshape(last - first, apart)
+        assert (table[:, width:] == 77).all()
+        return table[:, :width].copy()

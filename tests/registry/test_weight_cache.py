@@ -1,0 +1,239 @@
+"""Forms that are kept: made once, believed only if they are what they say, gone with the model."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.engine.conftest import byte_vocabulary, tiny_config
+from tests.engine.cpu.quantized_models import quantized
+
+from lmstack.core import InputError
+from lmstack.engine import Engine, EngineConfig, native_problem
+from lmstack.engine.executor import ReferenceExecutor
+from lmstack.model import Transformer
+from lmstack.registry import ModelFolder, Store, load
+from lmstack.registry import weight_cache as kept_forms
+
+CONFIG = transformers.LlamaConfig(
+    vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+    num_attention_heads=2,
+)  # fmt: skip
+
+FLOATS = Transformer(tiny_config())
+MODULES = {"float32": FLOATS, "bfloat16": FLOATS, "int8": quantized(FLOATS, "int8")}
+MODULES["q4"] = quantized(FLOATS, "q4")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "home")
+
+
+@pytest.fixture
+def folder(tmp_path, store) -> ModelFolder:
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(CONFIG).save_pretrained(tmp_path / "tiny")
+    return store.pull(tmp_path / "tiny")
+
+
+def same(one, other) -> bool:
+    pairs = zip(one.module.state_dict().items(), other.module.state_dict().items(), strict=True)
+    return all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+
+
+def kept(store: Store) -> list[str]:
+    return sorted(path.name for path in (store.root / "packed").glob("*"))
+
+
+SETTINGS = st.tuples(
+    st.sampled_from(["tiny", "other"]),
+    st.sampled_from(["float32", "bfloat16", "int8", "q4"]),
+    st.sampled_from([6, 7, 8]),
+    st.sampled_from(["int8", "bfloat16"]),
+)
+
+
+def named(setting, folders, vocabulary) -> tuple[str, object]:
+    """The served digest of a setting, and all that its logits depend on."""
+    name, form, recipe, kv = setting
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept_forms, "_RECIPES", dict.fromkeys(("int8", "q4", "file"), recipe))
+        digest = kept_forms.served_digest(folders[name], form)
+    engine = Engine(MODULES[form], vocabulary, EngineConfig(kv_dtype=kv, num_blocks=16))
+    quantized = form in ("int8", "q4")
+    return digest + engine.numerics, (name, form, *((recipe, kv) if quantized else ()))
+
+
+@pytest.mark.skipif(bool(native_problem()), reason="no native ops")
+@settings(max_examples=200, deadline=None)
+@given(SETTINGS, SETTINGS)
+def test_the_digest_changes_with_what_changes_logits_and_only_then(one, other):
+    folders = {name: SimpleNamespace(digest=f"sha256:{name}") for name in ("tiny", "other")}
+    vocabulary = byte_vocabulary()
+    (digest, causes), (second, others) = (named(s, folders, vocabulary) for s in (one, other))
+    assert (digest == second) == (causes == others)
+
+
+def test_small_integers_on_the_reference_ops_have_a_digest_of_their_own():
+    assert ReferenceExecutor(MODULES["int8"], 4, 16).numerics == "+reference"
+    assert ReferenceExecutor(MODULES["float32"], 4, 16).numerics == ""
+
+
+def test_a_form_is_made_once(folder, store, monkeypatch):
+    first = load("tiny", store, weights="int8")
+    assert kept(store) == [f"{folder.digest[7:39]}-int8.safetensors"]
+
+    def never(*_):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr("lmstack.model.loading.read_weights", never)
+    assert same(load("tiny", store, weights="int8"), first)
+
+
+def test_each_form_is_kept_for_itself(folder, store):
+    load("tiny", store, weights="int8")
+    load("tiny", store, weights="q4")
+    assert len(kept(store)) == 2
+    assert load("tiny", store, weights="q4").module.table.bits == 4
+
+
+def test_a_flipped_bit_in_a_kept_form_is_refused_at_the_next_start(folder, store, caplog):
+    first = load("tiny", store, weights="int8")
+    path = kept_forms.packed_file(store.root, folder.digest, "int8")
+    whole = path.read_bytes()
+    for at in (len(whole) - 7, len(whole) // 2, whole.index(b"norm_eps") + 13):
+        changed = bytearray(whole)
+        changed[at] ^= 4
+        path.unlink()  # who has mapped the old file keeps it
+        path.write_bytes(bytes(changed))
+        assert same(load("tiny", store, weights="int8"), first)
+        assert path.read_bytes() == whole
+        assert "bytes are not those" in caplog.text
+        caplog.clear()
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", None])
+def test_a_damaged_file_is_made_anew(folder, store, data):
+    first = load("tiny", store, weights="int8")
+    path = kept_forms.packed_file(store.root, folder.digest, "int8")
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(whole[:-64] if data is None else data)
+    assert same(load("tiny", store, weights="int8"), first)
+    assert path.read_bytes() == whole
+
+
+def test_the_file_of_another_model_is_not_believed(folder, store, tmp_path):
+    torch.manual_seed(1)
+    transformers.LlamaForCausalLM(CONFIG).save_pretrained(tmp_path / "other")
+    other = load(tmp_path / "other", store, weights="int8")
+    foreign = kept_forms.packed_file(store.root, other.digest.partition("+")[0], "int8")
+    path = kept_forms.packed_file(store.root, folder.digest, "int8")
+    path.write_bytes(foreign.read_bytes())
+    assert not same(load("tiny", store, weights="int8"), other)
+
+
+def test_tensors_that_a_config_has_no_place_for_are_made_anew(folder, store):
+    from lmstack.model.formats.mapped.file import read_packed, write_packed
+    from lmstack.model.formats.mapped.header import read_stamp
+
+    first = load("tiny", store, weights="int8")
+    path = kept_forms.packed_file(store.root, folder.digest, "int8")
+    config, weights = read_packed(path, {})
+    weights["surplus.weight"] = torch.ones(3)
+    stamp = {k: v for k, v in read_stamp(path).items() if k in ("model", "form", "recipe")}
+    write_packed(path, config, weights, stamp)
+    assert "surplus.weight" in read_packed(path, stamp)[1]
+    assert same(load("tiny", store, weights="int8"), first)
+
+
+@pytest.mark.parametrize("older", ["1", None])
+def test_a_form_of_an_older_recipe_is_made_anew(folder, store, older):
+    """One that an lmstack kept which made it otherwise: here, of weights that are all zero."""
+    from lmstack.model.formats.mapped.file import read_packed, write_packed
+    from lmstack.model.formats.mapped.header import read_stamp
+
+    first = load("tiny", store, weights="int8")
+    path = kept_forms.packed_file(store.root, folder.digest, "int8")
+    whole = path.read_bytes()
+    config, weights = read_packed(path, {})
+    weights["final_norm.weight"] = torch.zeros(32)
+    stamp = {"model": folder.digest, "form": "int8", "recipe": older}
+    write_packed(path, config, weights, {k: v for k, v in stamp.items() if v is not None})
+    assert same(load("tiny", store, weights="int8"), first)
+    assert path.read_bytes() == whole
+    assert read_stamp(path)["recipe"] == str(kept_forms._RECIPES["int8"])
+
+
+def test_the_tokenizer_of_a_model_reads_the_text_that_smooths_it(folder, store, monkeypatch):
+    from lmstack.model import loading
+    from lmstack.model.quant.smoothquant import calibration_text
+
+    class Words:
+        def encode(self, text: str) -> list[int]:
+            assert text == calibration_text()
+            return [len(word) for word in text.split()]
+
+    seen = []
+    read = loading.read_weights
+
+    def watched(path, form, ids=None):
+        seen.append(ids)
+        return read(path, form, ids)
+
+    monkeypatch.setattr(loading, "read_weights", watched)
+    kept_forms.load_form(folder, "int8", store.root, Words())
+    assert seen == [Words().encode(calibration_text())]
+
+
+def test_a_home_that_cannot_be_written_costs_only_time(folder, store):
+    (store.root / "packed").write_text("a file in the way")
+    assert load("tiny", store, weights="int8").form == "int8"
+
+
+def test_removing_a_model_removes_its_forms(folder, store):
+    load("tiny", store, weights="int8")
+    store.remove("tiny")
+    assert kept(store) == []
+
+
+def test_forms_go_with_the_last_of_the_names_of_a_model(folder, store, tmp_path):
+    (tmp_path / "tiny").rename(tmp_path / "twin")
+    assert store.pull(tmp_path / "twin").digest == folder.digest
+    load("tiny", store, weights="int8")
+    store.remove("tiny")
+    assert len(kept(store)) == 1
+    store.remove("twin")
+    assert kept(store) == []
+
+
+def test_an_answer_names_the_form_beside_the_model(folder, store):
+    assert load("tiny", store).digest == folder.digest
+    assert load("tiny", store, weights="int8").digest == f"{folder.digest}+int8"
+    assert load("tiny", store, dtype=torch.bfloat16).digest == f"{folder.digest}+bfloat16"
+
+
+def test_two_names_for_the_weights_must_agree(folder, store):
+    assert load("tiny", store, torch.float32, weights="float32").form == "float32"
+    with pytest.raises(InputError, match="weights"):
+        load("tiny", store, torch.float32, weights="int8")
+
+
+def test_the_usual_form_of_a_model_is_known_without_reading_its_file_again(
+    smollm2, store, monkeypatch
+):
+    from lmstack.serve.forms import usual_form
+
+    assert kept_forms.has_blocks(smollm2, store.root)
+    form = "bfloat16" if native_problem() else "file"
+    loaded = load(smollm2, store, weights=form)
+    monkeypatch.setattr("lmstack.model.formats.gguf.file.read_gguf", None)
+    monkeypatch.setattr("lmstack.model.read_gguf", None)
+    assert usual_form(smollm2, store.root) == form
+    digest = kept_forms.served_digest(smollm2, usual_form(smollm2, store.root))
+    assert digest == loaded.digest
