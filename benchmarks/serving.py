@@ -87,7 +87,7 @@ class Run:
         self.weight_bytes: dict[str, int] = {}
         self.rates: dict[str, Any] = {}
         self.peers: dict[str, dict[str, Any]] = {}
-        self.sides = [SIDES[0]]
+        self.sides = [side for side in SIDES if side.peer is None]
         self.rounds = 0
 
     def say(self, text: str) -> None:
@@ -192,7 +192,7 @@ class Run:
         self.rates = found.get("machine", self.rates)
         if notes:
             self.checks.setdefault(name, {}).setdefault(side.name, {}).update(notes)
-        if "weight_bytes" in found and side.peer is None:
+        if "weight_bytes" in found and side is SIDES[0]:
             self.weight_bytes[name] = found["weight_bytes"]
         # Only the first round's translations have a reference.
         comparable = name == "decode" or self.rounds == 0

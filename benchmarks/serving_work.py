@@ -78,10 +78,12 @@ class Side:
     arguments: tuple[str, ...] = ()
 
 
+_FORMS = ("decode", "prefill", "throughput64")  # one form of the weights does not suit them all
 _LLAMA = ("decode", "prefill", "gemma_decode")
 _EMBED = ("embed_short", "embed_long")
 SIDES = (
     Side("lmstack", None, tuple(MEASURES)),
+    Side("lmstack_default_form", None, _FORMS, ("default",)),
     Side("llamacpp", "llamacpp", _LLAMA),
     Side("xllamacpp", "xllamacpp", _LLAMA),
     Side("openvino", "openvino", ("decode", "prefill", "throughput64", *_EMBED)),
@@ -92,6 +94,8 @@ SIDES = (
     Side("onnxruntime", "onnxruntime", _EMBED),
     Side("ctranslate2", "ctranslate2", ("translate_single", "translate_batch")),
 )
+
+_OURS = {side.name for side in SIDES if side.peer is None}
 
 
 # --- prompts -----------------------------------------------------------------------------------
@@ -236,7 +240,7 @@ def _compared(figures: Figures) -> dict[str, list[Pair]]:
         return measure, "lmstack", [(measure, side) for side in sides]
 
     def everyone(measure: str) -> Pair:
-        return versus(measure, *(s for s in figures.get(measure, {}) if s != "lmstack"))
+        return versus(measure, *(s for s in figures.get(measure, {}) if s not in _OURS))
 
     llama, fp32 = ("llamacpp", "xllamacpp"), "sentence_transformers_float32"
     return {
@@ -253,6 +257,7 @@ def _compared(figures: Figures) -> dict[str, list[Pair]]:
         ],
         "decode_vs_best_peer": [everyone("decode")],
         "gemma_vs_llamacpp": [versus("gemma_decode", *llama)],
+        **{f"{m}_of_default_form": [(m, "lmstack_default_form", [(m, "lmstack")])] for m in _FORMS},
         **{f"{m}_vs_sentence_transformers": [versus(m, fp32)] for m in _EMBED},
         **{f"{m}_vs_best_peer": [everyone(m)] for m in _EMBED},
         **{

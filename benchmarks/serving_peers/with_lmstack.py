@@ -1,8 +1,12 @@
-"""lmstack's side of `serving.py`, through the public API. OPTIONS: how each measure is served."""
+"""lmstack's side of `serving.py`, through the public API. OPTIONS: how each measure is served.
+
+`with_lmstack.py default ...` leaves the form of the weights to lmstack, as `lmstack up` does.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -211,4 +215,7 @@ def told(name: str, measure: Callable[[Job], dict[str, Any]]) -> Callable[[Job],
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "default":
+        del sys.argv[1]
+        OPTIONS = {name: each | {"weights": None} for name, each in OPTIONS.items()}
     main({name: told(name, measure) for name, measure in MEASURES.items()})
