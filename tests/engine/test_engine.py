@@ -42,6 +42,39 @@ def test_eos_ends_with_stop_unless_ignored(make_engine: MakeEngine) -> None:
     assert outcome.tokens == [EOS] * 8
 
 
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+def test_ids_of_a_padded_vocabulary_are_read_and_never_written(penalty: float) -> None:
+    """Rows of the embedding table beyond the tokenizer's tokens, as padded models have them."""
+    torch.manual_seed(7)
+    padded = Transformer(tiny_config(vocab_size=NUM_TOKENS + 10)).eval()
+    padded.reset_parameters(std=0.35)
+    with torch.no_grad():
+        padded.head.weight[NUM_TOKENS:] *= 9
+    engine = Engine(padded, byte_vocabulary(), EngineConfig(num_blocks=16))
+    prompt = [1, NUM_TOKENS + 4, 2]
+    outcome = generate(engine, prompt, max_tokens=4, repetition_penalty=penalty, ignore_eos=True)
+    assert max(outcome.tokens) < NUM_TOKENS
+    with torch.no_grad():
+        logits = padded(torch.tensor([prompt])).logits[0, -1]
+    assert logits.argmax() >= NUM_TOKENS
+    known = logits[:NUM_TOKENS].clone()
+    known[[1, 2]] = torch.where(known[[1, 2]] > 0, known[[1, 2]] / penalty, known[[1, 2]] * penalty)
+    assert outcome.tokens[0] == known.argmax()
+    for ids, echo in (([NUM_TOKENS + 10], False), (prompt, True)):
+        asked = dataclasses.replace(request(ids), echo=echo)
+        with pytest.raises(InputError, match=rf"token {ids[-2:][0]}, outside"):
+            engine.submit(asked)
+
+
+def test_a_tokenizer_larger_than_the_model_is_named_where_it_shows() -> None:
+    small = Transformer(tiny_config(vocab_size=100)).eval()
+    engine = Engine(small, byte_vocabulary(), EngineConfig(num_blocks=16))
+    assert max(generate(engine, [1, 99], max_tokens=4).tokens) < 100
+    with pytest.raises(InputError, match=r"token 100, outside \[0, 100\)") as error:
+        engine.submit(request([1, 100]))
+    assert "the tokenizer has 260 tokens and the model embeddings of 100" in error.value.hint
+
+
 def test_stop_ids_end_even_when_eos_is_ignored(make_engine: MakeEngine) -> None:
     engine, outcome = make_engine(), Outcome()
     asked = request([1], outcome, ignore_eos=True, logit_bias={9: 100})

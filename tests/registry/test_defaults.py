@@ -73,6 +73,37 @@ def test_decoder_start_is_looked_for_where_transformers_looks(tokenizer, tmp_pat
     assert generation_defaults(tmp_path, config, {}, tokenizer).decoder_start_id == 7
 
 
+@pytest.mark.parametrize(
+    ("config", "start"),
+    [
+        ({"model_type": "t5", "pad_token_id": 3}, 3),
+        ({"model_type": "t5"}, 0),
+        ({"model_type": "mt5", "pad_token_id": 3}, 0),
+        ({"model_type": "bart", "bos_token_id": 0, "pad_token_id": 1}, 2),
+        ({"model_type": "mbart", "bos_token_id": 4, "pad_token_id": 1}, 4),
+        ({"model_type": "pegasus", "pad_token_id": 1}, 0),
+    ],
+)
+def test_a_decoder_whose_start_is_not_stated_begins_as_its_family(
+    tokenizer, tmp_path, config, start
+):
+    found = generation_defaults(tmp_path, config | {"is_encoder_decoder": True}, {}, tokenizer)
+    assert found.decoder_start_id == start
+
+
+def test_settings_that_are_not_ours_are_written_back(tokenizer, tmp_path):
+    stated = {"temperature": 0.3, "watermarking_config": {"bias": 2.5}, "eos_token_id": 1}
+    stated |= {"_from_model_config": True, "transformers_version": "5.0.0", "num_beams": 2}
+    (tmp_path / "generation_config.json").write_text(json.dumps(stated))
+    found = generation_defaults(tmp_path, {}, {}, tokenizer)
+    write_settings(tmp_path, found, None, None, 8)
+    assert json.loads((tmp_path / "generation_config.json").read_text()) == stated
+    changed = dataclasses.replace(found, sampling=SamplingDefaults(temperature=0.9))
+    write_settings(tmp_path, changed, None, None, 8)
+    again = json.loads((tmp_path / "generation_config.json").read_text())
+    assert again == stated | {"temperature": 0.9}
+
+
 def test_settings_of_an_encoder_decoder_are_not_a_decoders(tokenizer, tmp_path):
     found = generation_defaults(tmp_path, {"num_beams": 4, "bos_token_id": 5}, {}, tokenizer)
     assert (found.num_beams, found.decoder_start_id) == (None, None)

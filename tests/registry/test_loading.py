@@ -8,7 +8,7 @@ import re
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from lmstack.core import (
     FormatError,
@@ -367,6 +367,29 @@ def test_saving_keeps_that_no_token_is_forced(loaded, tmp_path):
     loaded(tmp_path / "theirs").save(tmp_path / "ours")
     saved = transformers.AutoConfig.from_pretrained(tmp_path / "ours")
     assert (saved.forced_eos_token_id, saved.decoder_start_token_id) == (None, 2)
+
+
+def test_an_mbart_is_saved_as_it_came(loaded, tmp_path):
+    """Settings that only its trainer reads, names of tensors and how to write included."""
+    import transformers
+
+    sizes = {f"{side}_layers": 2 for side in ("encoder", "decoder")}
+    sizes |= {f"{side}_attention_heads": 2 for side in ("encoder", "decoder")}
+    config = transformers.MBartConfig(
+        vocab_size=13, d_model=8, max_position_embeddings=16, decoder_start_token_id=5,
+        classifier_dropout=0.25, **sizes,
+    )  # fmt: skip
+    model = transformers.MBartForConditionalGeneration(config)
+    model.generation_config.forced_bos_token_id = 7
+    model.save_pretrained(tmp_path / "theirs")
+    (tmp_path / "theirs/tokenizer.json").write_text(json.dumps(tokenizer_json()))
+    loaded(tmp_path / "theirs").save(tmp_path / "ours")
+    for name in ("config.json", "generation_config.json"):
+        theirs, ours = (json.loads((tmp_path / f / name).read_text()) for f in ("theirs", "ours"))
+        assert ours == theirs, name
+    theirs, ours = (load_file(tmp_path / f / "model.safetensors") for f in ("theirs", "ours"))
+    assert theirs.keys() == ours.keys()
+    assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
 
 
 @pytest.mark.parametrize(("shape", "fits"), [((4, 8), True), ((4, 9), False), ((8,), False)])

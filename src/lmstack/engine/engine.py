@@ -80,7 +80,14 @@ class Engine:
             self._scheduler.budget,
             None if draft is None else DraftModel(draft, config, self._num_tokens, clock),
         )
-        self._admission = Admission(vocabulary, model, config, self.context_length, num_blocks)
+        self._admission = Admission(
+            vocabulary,
+            model,
+            config,
+            self.context_length,
+            num_blocks,
+            None if draft is None else draft.config,
+        )
         self.grammars = self._admission.grammars
 
         self._after_events, self._clock = after_events, clock

@@ -10,14 +10,15 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from lmstack.model.biases import DisentangledBias
 from lmstack.model.config import TransformerConfig
 from lmstack.model.context import ForwardContext
-from lmstack.model.layers import Experts, LayerNorm, Linear, RMSNorm
+from lmstack.model.layers import Convolution, Experts, LayerNorm, Linear, RMSNorm
 from lmstack.model.ops import Ops
 
-__all__ = ["Attention", "Block", "CrossAttention", "Mixture", "Mlp", "make_norm"]
+__all__ = ["Attention", "Block", "CrossAttention", "Mixture", "Mlp", "Neighbours", "make_norm"]
 
 # Places of dropout in a block.
 _ATTENTION, _CROSS, _MLP = range(3)
@@ -126,6 +127,33 @@ class CrossAttention(nn.Module):
         kv = context.ops.linear(encoded, self.kv)
         k, v = kv.view(*kv.shape[:-1], -1, self._head_dim).chunk(2, dim=-2)
         return k, v
+
+
+class Neighbours(nn.Module):
+    """norm(y + act(convolution(x))) of the first block's input x and output y (DeBERTa v2)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.conv = Convolution(config.hidden_size, config.conv_groups, config.conv_size)
+        self.norm = make_norm(config)
+        self._activation = config.conv_activation
+
+    def forward(self, x: Tensor, y: Tensor, positions: Tensor, context: ForwardContext) -> Tensor:
+        """x and y (..., T, D) at ``positions``, which tell neighbours from other sequences'."""
+        if context.mask is not None:
+            x = x * context.mask.to(x.dtype)[..., None]
+        size = self.conv.weight.shape[-1]
+        half = (size // 2,) * 2
+        offsets = torch.arange(size, device=x.device) - size // 2
+        near = pad(positions, half, value=-2 * size).unfold(-1, size, 1)
+        is_near = near == positions[..., None] + offsets
+        windows = pad(x, (0, 0, *half)).unfold(-2, size, 1) * is_near[..., None, :].to(x.dtype)
+        inner = self.conv.weight.shape[1]
+        grouped = windows.reshape(*x.shape[:-1], -1, inner * size)  # (..., T, groups, each)
+        weight = self.conv.weight.view(grouped.shape[-2], -1, grouped.shape[-1])
+        out = torch.einsum("...gi,goi->...go", grouped, weight).flatten(-2) + self.conv.bias
+        out = context.ops.activation(out, self._activation)
+        return context.ops.norm(y + out, self.norm)
 
 
 class Mlp(nn.Module):

@@ -94,7 +94,9 @@ class TransformerConfig(Config):
     follows, even of the same width) and is multiplied by ``embedding_scale``; ``token_types`` > 0
     adds a segment table, ``positions`` a ``learned`` table or sinusoids, at rows from
     ``position_offset`` on; tokens ``position_pad`` do not count and stand at the row before it.
-    ``embedding_norm`` norms the sum.
+    ``embedding_norm`` norms the sum, which ``projects_first`` projects before that, without bias.
+    ``conv_size`` > 0: a convolution over so many neighbours of the blocks' input, in
+    ``conv_groups``, stands beside the first block and is normed with its output.
 
     **Attention.** Layer i is of ``kinds[pattern[i]]``, of the first kind without a pattern.
     ``bias`` is added to scores: ``alibi`` (slopes up to 2^-``alibi_max``), ``t5`` and
@@ -136,6 +138,10 @@ class TransformerConfig(Config):
     embedding_size: int | None = None
     embedding_scale: float = 1.0
     embedding_norm: bool = False
+    projects_first: bool = False
+    conv_size: int = 0
+    conv_groups: int = 1
+    conv_activation: Activation = "tanh"
     positions: Positions = "none"
     position_offset: int = 0
     position_pad: int | None = None
@@ -186,6 +192,8 @@ class TransformerConfig(Config):
             self._check_count(name, low=0)
         if self.embedding_size is not None:
             self._check_count("embedding_size", low=1)
+        elif self.projects_first:
+            raise InputError("projects_first without an embedding_size", param="projects_first")
         for name in _FLAGS:
             if not isinstance(getattr(self, name), bool):
                 raise InputError(
@@ -205,6 +213,7 @@ class TransformerConfig(Config):
             if getattr(self, name) is not None:
                 check_range(name, getattr(self, name), 0, _LARGEST, low_open=True)
         self._check_positions()
+        self._check_convolution()
         self._check_attention()
         self._check_layers()
         self._check_head()
@@ -236,6 +245,21 @@ class TransformerConfig(Config):
             raise InputError(
                 f"bias_buckets is {self.bias_buckets} for bias_max_distance {far}",
                 param="bias_buckets",
+            )
+
+    def _check_convolution(self) -> None:
+        check_whole("conv_size", self.conv_size, 0, 1 << 10)
+        check_whole("conv_groups", self.conv_groups, 1, self.hidden_size)
+        if self.conv_size and (self.conv_size % 2 == 0 or self.causal):
+            raise InputError(
+                f"conv_size is {self.conv_size}",
+                hint="an odd number, in an encoder: as many neighbours on either side",
+                param="conv_size",
+            )
+        if self.hidden_size % self.conv_groups:
+            raise InputError(
+                f"conv_groups {self.conv_groups} do not divide hidden_size {self.hidden_size}",
+                param="conv_groups",
             )
 
     def _check_attention(self) -> None:
@@ -434,6 +458,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "qk_norm": get_args(QkNorm),
     "mlp": get_args(Mlp),
     "activation": get_args(Activation),
+    "conv_activation": get_args(Activation),
     "transform": (None, *get_args(Activation)),
     "head": get_args(Head),
     "pooling": get_args(Pooling),

@@ -56,7 +56,8 @@ class ForwardContext:
     """``attend``: None lets `Transformer.forward` choose it by its inputs. ``checkpoint``: keep
     only the input of each block for the backward pass, and compute the block again there.
 
-    The rest is filled in by `Transformer.hidden`. ``rotary``: cosines and sines of each layer,
+    The rest is filled in by the `Transformer`. ``mask``: of a padded batch, (B, T), True where a
+    token is real; None: all are. ``rotary``: cosines and sines of each layer,
     None for a layer that does not rotate. ``bias``: what every layer adds to its scores alike.
     ``relative``: DeBERTa's normed table of relative positions (2 * span, D).
     """
@@ -65,6 +66,7 @@ class ForwardContext:
     attend: Attend | None = None
     dropout: Dropout | None = None
     checkpoint: bool = False
+    mask: Tensor | None = None
     rotary: tuple[Rotary | None, ...] = ()
     bias: ScoreBias | None = None
     relative: Tensor | None = None

@@ -95,4 +95,8 @@ def _check_ids(name: str, ids: Tensor, count: int) -> None:
         return
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= count:
-        raise InputError(f"{name} run from {low} to {high}, outside [0, {count})", param=name)
+        raise InputError(
+            f"{name} run from {low} to {high}, outside [0, {count})",
+            hint="use the tokenizer that the model was trained with",
+            param=name,
+        )

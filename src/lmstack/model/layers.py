@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Bias", "Embedding", "Experts", "LayerNorm", "Linear", "RMSNorm"]
+__all__ = ["Bias", "Convolution", "Embedding", "Experts", "LayerNorm", "Linear", "RMSNorm"]
 
 
 class Linear(nn.Module):
@@ -67,6 +67,22 @@ class Experts(nn.Module):
     def extra_repr(self) -> str:
         count, out, width = self.weight.shape
         return f"{count} x {width} -> {out}"
+
+
+class Convolution(nn.Module):
+    """Over neighbours: ``weight`` (out, in / groups, neighbours) and ``bias`` (out,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, width: int, groups: int, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width, width // groups, size))
+        self.bias = nn.Parameter(torch.empty(width))
+
+    def extra_repr(self) -> str:
+        width, inner, size = self.weight.shape
+        return f"{width} in {width // inner} groups over {size}"
 
 
 class RMSNorm(nn.Module):

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from lmstack.core import InputError, UnsupportedError
 from lmstack.model.attention import CrossStates, DenseAttention, VarlenAttention
 from lmstack.model.biases import AlibiBias, BucketBias, ScoreBias, alibi_slopes
-from lmstack.model.blocks import Block, make_norm
+from lmstack.model.blocks import Block, Neighbours, make_norm
 from lmstack.model.config import TransformerConfig
 from lmstack.model.context import ForwardContext, Rotary
 from lmstack.model.inputs import (
@@ -32,7 +32,7 @@ from lmstack.model.inputs import (
     padded_positions,
     varlen_positions,
 )
-from lmstack.model.layers import Bias, Embedding, Experts, LayerNorm, Linear, RMSNorm
+from lmstack.model.layers import Bias, Convolution, Embedding, Experts, LayerNorm, Linear, RMSNorm
 from lmstack.model.ops import Ops
 from lmstack.model.positions import sinusoids
 
@@ -106,9 +106,10 @@ class Transformer(nn.Module):
         if config.token_types:
             self.embed_types = Embedding(config.token_types, width)
         if config.embedding_norm:
-            self.embed_norm = make_norm(config, width)
+            self.embed_norm = make_norm(config, D if config.projects_first else width)
         if config.embedding_size is not None:
-            self.embed_project = Linear(width, D, bias=True)
+            self.embed_project = Linear(width, D, bias=not config.projects_first)
+        self.neighbours = Neighbours(config) if config.conv_size else None
         self.relative_bias = self.embed_relative = self.relative_norm = None
         if config.bias == "t5":
             self.relative_bias = Embedding(config.bias_buckets, config.num_heads)
@@ -136,7 +137,7 @@ class Transformer(nn.Module):
         if self.table.weight.is_meta:
             return
         for module in self.modules():
-            if isinstance(module, Linear | Embedding | Experts):
+            if isinstance(module, Linear | Embedding | Experts | Convolution):
                 module.weight.normal_(0.0, std)
             elif isinstance(module, RMSNorm | LayerNorm):
                 module.weight.fill_(0.0 if getattr(module, "from_one", False) else 1.0)
@@ -223,7 +224,7 @@ class Transformer(nn.Module):
             self.config, context.ops, attention_mask, cross, cross_mask, output_attentions
         )
         positions = self.positions_of(input_ids, attention_mask)
-        context = context.replace(attend=attend)
+        context = context.replace(attend=attend, mask=attention_mask)
         last = self.hidden(input_ids, positions, context, token_type_ids, states)
         logits, pooled = self.headed(last, attention_mask, context)
         return TransformerOutput(
@@ -286,10 +287,13 @@ class Transformer(nn.Module):
             if collect is not None:
                 collect.append(x)
             module = self._block(block)
+            before = x
             if recomputed:
                 x = checkpoint(module, x, layer, context, use_reentrant=False)
             else:
                 x = module(x, layer, context)
+            if self.neighbours is not None and layer == 0:
+                x = self.neighbours(before, x, positions, context)
         if self.final_norm is not None:
             x = context.ops.norm(x, self.final_norm)
         if collect is not None:
@@ -437,9 +441,13 @@ class Transformer(nn.Module):
             x = x + ops.embedding(types, self.embed_types)
         if config.positions != "none":
             x = x + self._position_vectors(positions + config.position_offset, x, ops)
+        if self.embed_project is not None and config.projects_first:
+            x = ops.linear(x, self.embed_project)
         if self.embed_norm is not None:
             x = ops.norm(x, self.embed_norm)
-        return x if self.embed_project is None else ops.linear(x, self.embed_project)
+        if self.embed_project is not None and not config.projects_first:
+            x = ops.linear(x, self.embed_project)
+        return x
 
     def _position_vectors(self, rows: Tensor, x: Tensor, ops: Ops) -> Tensor:
         if self.embed_positions is not None:

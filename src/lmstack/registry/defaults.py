@@ -60,7 +60,8 @@ class GenerationDefaults:
 
     Of an encoder-decoder also: ``decoder_start_id`` begins every output, ``forced_bos_id`` and
     ``forced_eos_id`` must be its first token and, at ``max_length``, its last; ``bad_words`` are
-    sequences of tokens that must not come out.
+    sequences of tokens that must not come out. ``stated``: generation_config.json as it is, with
+    what is not ours to read.
     """
 
     eos_ids: frozenset[int]
@@ -75,6 +76,7 @@ class GenerationDefaults:
     no_repeat_ngram_size: int | None = None
     min_length: int | None = None
     max_length: int | None = None
+    stated: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ def generation_defaults(
             # Not from config.json: transformers once wrote its own defaults there, chosen or not.
             sampling=_of_gguf(metadata) if stated is config else _sampling(stated, decoder=decoder),
             **({} if decoder else _sequences(stated, config)),
+            stated={} if stated is config else stated,
         )
     except InputError as error:
         place = "the GGUF metadata" if stated is config else source
@@ -162,10 +165,18 @@ def _of_gguf(metadata: Mapping[str, Any]) -> SamplingDefaults:
 
 
 def _sequences(stated: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of an encoder-decoder. Without a start of its own, its decoder starts with BOS."""
-    start = _whole(stated, "decoder_start_token_id")
-    for key in ("decoder_start_token_id", "bos_token_id"):
-        start = _whole(config, key) if start is None else start
+    """Of an encoder-decoder. A decoder whose start is not stated begins as transformers has it:
+    with the default of its family, with BOS, or, as T5, with padding, which is 0 there."""
+    from lmstack.model.families import decoder_start
+
+    starts = (
+        _whole(stated, "decoder_start_token_id"),
+        _whole(config, "decoder_start_token_id"),
+        decoder_start(config),
+        _whole(config, "bos_token_id"),
+        _whole(config, "pad_token_id"),
+    )
+    start = next((token for token in starts if token is not None), 0)
     stopping = stated.get("early_stopping")
     if stopping not in (None, True, False, "never"):
         raise ValueError(f"early_stopping is {shown(stopping)}")

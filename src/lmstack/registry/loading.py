@@ -91,7 +91,7 @@ class LoadedModel:
         from lmstack.model import write_folder
 
         path = Path(folder)
-        write_folder(self.module, path, self._extra())
+        write_folder(self.module, path, self._extra(), self.config)
         self._save_rest(path)
 
     def save_packed(self, folder: str | Path) -> None:
@@ -114,6 +114,7 @@ class LoadedModel:
         extra = {k: v for k, v in extra.items() if v is not None or k.endswith("_token_id")}
         if self.has_tokenizer:
             found = {"eos_token_id": eos_ids, "bos_token_id": self.tokenizer.bos_id}
+            found |= {key: self.config[key] for key in found if self.config.get(key) is not None}
             extra |= {key: value for key, value in found.items() if value not in (None, [])}
         return extra
 

@@ -56,14 +56,14 @@ def write_settings(
 
 
 def _generation(generation: GenerationDefaults) -> dict[str, Any]:
-    stated: dict[str, Any] = {}
+    stated = dict(generation.stated)
     for name in GenerationDefaults.__dataclass_fields__:
         value = getattr(generation, name)
-        if name not in ("eos_ids", "sampling") and value not in (None, ()):
+        if name not in ("eos_ids", "sampling", "stated") and value not in (None, ()):
             stated[_GENERATION.get(name, name)] = value
     stated |= _sampling(generation.sampling)
-    if stated:
-        stated["eos_token_id"] = sorted(generation.eos_ids)
+    if stated or generation.stated:
+        stated.setdefault("eos_token_id", sorted(generation.eos_ids))
     return stated
 
 

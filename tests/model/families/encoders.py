@@ -220,6 +220,9 @@ DEBERTA = Case(
             "norm_rel_ebd": "none",
             "position_biased_input": True,
         },
+        "convolution": {"conv_kernel_size": 3},
+        "convolution in groups": {"conv_kernel_size": 5, "conv_groups": 4, "conv_act": "gelu"},
+        "narrow embeddings": {"embedding_size": 24, "position_biased_input": True},
         **_UNTIED,
     },
     traps=_MASKED
@@ -231,6 +234,8 @@ DEBERTA = Case(
         "norm of relative positions": setting(bias_norm=False),
         "reach of the buckets": setting(bias_max_distance=16),
         "segments": setting("absolute as well", token_types=0),
+        "convolution beside the first block": setting("convolution", conv_size=0),
+        "activation of the convolution": setting("convolution in groups", conv_activation="tanh"),
     },
     lengths=(29, 8),
     edit=_untie,

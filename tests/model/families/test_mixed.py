@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import pytest
@@ -13,7 +14,7 @@ from lmstack.core import UnsupportedError
 from lmstack.model import TransformerConfig, load_module
 
 from .cases import batch
-from .decoders import GPT2, LLAMA, MIXTRAL, MPT, NEOX
+from .decoders import GPT2, LLAMA, MIXTRAL, MPT, NEOX, PHI3
 
 
 def folder_of(case, tmp_path, variant="plain"):
@@ -74,6 +75,34 @@ def test_alibi_bias_max_is_heeded(monkeypatch):
 
     steep = build_module(module.config.replace(alibi_max=16.0), module.state_dict())
     torch.testing.assert_close(steep(**values).logits, expected)
+
+
+@pytest.mark.parametrize(
+    ("case", "variant", "changes"),
+    [
+        (LLAMA, "dynamic", {"max_position_embeddings": 16}),
+        (PHI3, "beyond longrope", {"original_max_position_embeddings": 16}),
+    ],
+    ids=["dynamic", "longrope"],
+)
+@torch.no_grad()
+def test_a_text_that_crosses_the_original_length_is_rotated_anew(case, variant, changes, tmp_path):
+    """Each pass over the whole text uses the angles of its length, as transformers without its
+    cache does; with one, keys of before the length was crossed keep their old angles there."""
+    crossing = dataclasses.replace(
+        case, family=f"{case.family} crossing", variants={variant: case.variants[variant] | changes}
+    )
+    ids = batch(case, "plain", "none")["input_ids"]
+    theirs = crossing.theirs(variant)
+    written = theirs.generate(
+        ids, max_new_tokens=8, do_sample=False, use_cache=False, eos_token_id=None, pad_token_id=0
+    )
+    ours = crossing.ours(variant)
+    for end in range(ids.shape[1], written.shape[1] + 1):  # 13 to 21, across 16
+        found = ours(written[:, :end]).logits
+        torch.testing.assert_close(found, theirs(written[:, :end], use_cache=False).logits)
+        if end < written.shape[1]:
+            assert found[0, -1].argmax() == written[0, end]
 
 
 @pytest.mark.parametrize(

@@ -107,8 +107,26 @@ def test_a_deberta_that_is_not_legacy_has_the_same_head(tmp_path):
     model = randomized(transformers.DebertaV2ForMaskedLM(config))
     model.save_pretrained(tmp_path)
     values = batch(DEBERTA, "plain", "none")
+    module = load_module(tmp_path)
     with torch.no_grad():
-        torch.testing.assert_close(load_module(tmp_path)(**values).logits, model(**values).logits)
+        torch.testing.assert_close(module(**values).logits, model(**values).logits)
+    original = json.loads((tmp_path / "config.json").read_text())
+    write_folder(module, tmp_path / "again", original=original)
+    before, after = (load_file(p / "model.safetensors") for p in (tmp_path, tmp_path / "again"))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert json.loads((tmp_path / "again/config.json").read_text()) == original
+
+
+@torch.no_grad()
+def test_a_convolution_stays_within_its_text():
+    """Texts end to end, each shorter or longer than the convolution is wide."""
+    module, lengths = DEBERTA.ours("convolution in groups"), (9, 4, 4, 1, 2)
+    ids = batch(DEBERTA, "plain", "none")["input_ids"][0, : sum(lengths)]
+    together = module.varlen_hidden(ids, lengths).split(lengths)
+    for row, states in zip(ids.split(lengths), together, strict=True):
+        theirs = DEBERTA.theirs("convolution in groups")(row[None], output_hidden_states=True)
+        torch.testing.assert_close(states, theirs.hidden_states[-1][0])
 
 
 def test_an_older_modernbert_counts_its_global_layers(tmp_path):
@@ -202,8 +220,7 @@ def test_segments_are_passed_over_by_models_without_them():
         (BERT, {"position_embedding_type": "relative_key"}, "relative_key"),
         (BERT, {"hidden_act": "mish"}, "mish"),
         (MPNET, {"relative_attention_num_buckets": 16}, "16 buckets"),
-        (DEBERTA, {"conv_kernel_size": 3}, "convolution"),
-        (DEBERTA, {"embedding_size": 24}, "embedding_size"),
+        (DEBERTA, {"legacy": False, "embedding_size": 24}, "embedding_size"),
         (DEBERTA, {"pos_att_type": []}, "pos_att_type"),
         (T5, {"feed_forward_proj": "twice-gelu"}, "twice-gelu"),
     ],
@@ -220,6 +237,7 @@ def test_what_cannot_be_computed_is_refused_by_name(case, changes, named):
         (BERT, {"type_vocab_size": 0}, "type_vocab_size"),
         (DEBERTA, {"pos_att_type": ["c2c"]}, "pos_att_type"),
         (DEBERTA, {"pos_att_type": 3}, "pos_att_type"),
+        (DEBERTA, {"conv_kernel_size": 4}, "conv_size"),
         (MODERNBERT, {"layer_types": ["all"] * 4}, "layer_types"),
         (MODERNBERT, {"layer_types": None, "global_attn_every_n_layers": 0}, "global_attn"),
         (MODERNBERT, {"layer_types": ["full_attention"]}, "1 layers of 4"),

@@ -59,7 +59,8 @@ def _adjust(row: Tensor, sequence: Sequence) -> None:
 def penalise(row: Tensor, sequence: Sequence, p: SamplingParams) -> None:
     """Repetition, presence and frequency penalties."""
     if p.repetition_penalty != 1:
-        seen = torch.tensor(list(set(sequence.tokens)))
+        # The prompt may hold ids that the tokenizer does not know, which are never written.
+        seen = torch.tensor([t for t in set(sequence.tokens) if t < len(row)], dtype=torch.long)
         values = row[seen]
         row[seen] = torch.where(
             values > 0, values / p.repetition_penalty, values * p.repetition_penalty

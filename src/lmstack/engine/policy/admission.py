@@ -25,7 +25,8 @@ __all__ = ["Admission"]
 
 class Admission:
     """``context_length``: tokens that one sequence may have; below the model's window where the
-    KV pool of ``num_blocks`` is smaller. Thread-safe."""
+    KV pool of ``num_blocks`` is smaller. ``draft``: of the model that reads prompts as well, None
+    for none. Thread-safe."""
 
     def __init__(
         self,
@@ -34,12 +35,19 @@ class Admission:
         config: EngineConfig,
         context_length: int,
         num_blocks: int,
+        draft: TransformerConfig | None = None,
     ) -> None:
         self._vocabulary = vocabulary
-        self._num_tokens = self._num_input_tokens = min(len(vocabulary), model.vocab_size)
-        if model.encoder is not None and not model.share_embeddings:
-            # What it reads has a vocabulary of its own.
-            self._num_input_tokens = model.encoder.vocab_size
+        # Written are tokens that both have, read are all that the model has embeddings of.
+        self._num_tokens = min(len(vocabulary), model.vocab_size)
+        reading = (model.encoder or model, *([] if draft is None else [draft]))
+        self._num_input_tokens = min(one.vocab_size for one in reading)
+        self._hint = "take token ids from this model's tokenizer"
+        if len(vocabulary) > model.vocab_size:
+            self._hint = (
+                f"the tokenizer has {len(vocabulary)} tokens and the model embeddings of"
+                f" {model.vocab_size}: use the tokenizer that the model was trained with"
+            )
         self._window, self._context_length = model.max_positions, context_length
         self._config, self._num_blocks = config, num_blocks
         self._encoder = model.encoder
@@ -124,7 +132,9 @@ class Admission:
     def _check_all_tokens(self, request: EngineRequest) -> None:
         sampling = request.sampling
         forced = {"forced_bos_id": sampling.forced_bos_id, "forced_eos_id": sampling.forced_eos_id}
-        self._check_tokens("the prompt", "prompt", request.prompt_ids, self._num_input_tokens)
+        # Nothing spells the tokens that the tokenizer does not know.
+        readable = self._num_tokens if request.echo else self._num_input_tokens
+        self._check_tokens("the prompt", "prompt", request.prompt_ids, readable)
         self._check_tokens("the decoder's beginning", "decoder_ids", request.decoder_ids)
         self._check_tokens("logit_bias", "logit_bias", sampling.logit_bias)
         for param, token in forced.items():
@@ -146,7 +156,7 @@ class Admission:
             if not 0 <= token < count:
                 raise InputError(
                     f"{what} has token {token}, outside [0, {count})",
-                    hint="take token ids from this model's tokenizer",
+                    hint=self._hint,
                     param=param,
                 )
 

@@ -11,6 +11,12 @@ leave out values equal to them. Sizes are never assumed.
 """
 
 from lmstack.model.families.family import Family
-from lmstack.model.families.table import FAMILIES, family_of, read_config, writings
+from lmstack.model.families.table import (
+    FAMILIES,
+    decoder_start,
+    family_of,
+    read_config,
+    writings,
+)
 
-__all__ = ["FAMILIES", "Family", "family_of", "read_config", "writings"]
+__all__ = ["FAMILIES", "Family", "decoder_start", "family_of", "read_config", "writings"]

@@ -162,8 +162,11 @@ _ALL = {
 }
 
 
-def _family(model_type: str, stem: str, heads: Mapping[str, str], **traits: Any) -> Family:
-    """``traits``: what `_read` needs to know that no config.json says."""
+def _family(
+    model_type: str, stem: str, heads: Mapping[str, str], start: int | None, **traits: Any
+) -> Family:
+    """``start``: `Family.decoder_start`. ``traits``: what `_read` needs to know that no
+    config.json says."""
     marian = model_type == "marian"
     return Family(
         model_type=model_type,
@@ -182,16 +185,18 @@ def _family(model_type: str, stem: str, heads: Mapping[str, str], **traits: Any)
         ),
         read=functools.partial(_read, **traits),
         write=_write_marian if marian else _write,
+        decoder_start=start,
     )
 
 
 BART_FAMILIES = (
-    _family("bart", "Bart", _ALL, place="post", sinusoids=False, embedding_norm=True, labels=3),
-    _family("mbart", "MBart", _ALL, place="pre", sinusoids=False, embedding_norm=True),
+    _family("bart", "Bart", _ALL, 2, place="post", sinusoids=False, embedding_norm=True, labels=3),
+    _family("mbart", "MBart", _ALL, None, place="pre", sinusoids=False, embedding_norm=True),
     _family(
         "marian",
         "Marian",
         {"MTModel": "lm", "Model": "none"},
+        58100,
         place="post",
         sinusoids=True,
         embedding_norm=False,
@@ -200,6 +205,7 @@ BART_FAMILIES = (
         "pegasus",
         "Pegasus",
         {"ForConditionalGeneration": "lm", "Model": "none"},
+        0,
         place="pre",
         sinusoids=True,
         embedding_norm=False,

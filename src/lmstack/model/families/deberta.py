@@ -1,7 +1,4 @@
-"""DeBERTa-v2 and v3: BERT with disentangled attention to relative positions.
-
-Not covered: the convolution beside the first layer of the largest v2 models.
-"""
+"""DeBERTa-v2 and v3: BERT with disentangled attention to relative positions."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from lmstack.model.families.encoders import (
     post_norm_encoder,
     write_encoder,
 )
-from lmstack.model.families.family import ACTIVATION_NAMES, Family, read_activation
+from lmstack.model.families.family import ACTIVATION_NAMES, Family, read_activation, refuse
 from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import Table
 
@@ -29,6 +26,9 @@ _TENSORS: Table = {
     "embed_positions": "deberta.embeddings.position_embeddings",
     "embed_types": "deberta.embeddings.token_type_embeddings",
     "embed_norm": "deberta.embeddings.LayerNorm",
+    "embed_project": "deberta.embeddings.embed_proj",
+    "neighbours.conv": "deberta.encoder.conv.conv",
+    "neighbours.norm": "deberta.encoder.conv.LayerNorm",
     "embed_relative": "deberta.encoder.rel_embeddings",
     "relative_norm": "deberta.encoder.LayerNorm",
     "blocks.{i}.attention.qkv": tuple(
@@ -54,10 +54,7 @@ def _parts(fields: Fields) -> tuple[str, ...]:
 
 
 def _refuse(fields: Fields, body: Mapping[str, Any]) -> None:
-    if fields.count("conv_kernel_size", 0) > 0:
-        raise UnsupportedError(f"{fields.source}: a DeBERTa with a convolution")
     for key, expected in (
-        ("embedding_size", body["hidden_size"]),
         ("pooler_hidden_size", body["hidden_size"]),
         ("attention_head_size", body["head_dim"]),
     ):
@@ -90,15 +87,26 @@ def _read(fields: Fields) -> dict[str, Any]:
     body = post_norm_encoder(fields, activation)
     _refuse(fields, body)
     pooler = read_activation(fields, "gelu", key="pooler_hidden_act")
+    width = fields.count("embedding_size", body["hidden_size"])
+    narrow = width != body["hidden_size"]
+    head = head_fields(fields, lm=activation, pool=None, sequence=pooler)
+    if not fields.flag("legacy", True) and head.get("transform_norm"):
+        refuse(fields, embedding_size=body["hidden_size"])
+        head["tie_embeddings"] = True
     return (
         body
         | {
+            "embedding_size": width if narrow else None,
+            "projects_first": narrow,
+            "conv_size": fields.count("conv_kernel_size", 0),
+            "conv_groups": fields.count("conv_groups", 1),
+            "conv_activation": read_activation(fields, "tanh", key="conv_act"),
             "norm_eps": fields.number("layer_norm_eps", 1e-7),
             "token_types": fields.count("type_vocab_size", 0),
             "positions": "learned" if fields.flag("position_biased_input", True) else "none",
         }
         | _relative(fields, body)
-        | head_fields(fields, lm=activation, pool=None, sequence=pooler)
+        | head
     )
 
 
@@ -112,7 +120,12 @@ def _write(config: Mapping[str, Any]) -> dict[str, Any]:
         "norm_rel_ebd": "layer_norm" if config["bias_norm"] else "none",
         "position_buckets": config["bias_buckets"] or -1,
         "max_relative_positions": config["bias_max_distance"],
+        "embedding_size": config["embedding_size"] or config["hidden_size"],
     }
+    if config["conv_size"]:
+        written["conv_kernel_size"] = config["conv_size"]
+        written["conv_groups"] = config["conv_groups"]
+        written["conv_act"] = ACTIVATION_NAMES[config["conv_activation"]]
     if config["transform"] is not None:
         written["pooler_hidden_act"] = ACTIVATION_NAMES[config["transform"]]
     return written
@@ -128,9 +141,13 @@ _HEADS: dict[str, Table] = {
 }
 _BIAS = ("cls.predictions.bias", "cls.predictions.decoder.bias")
 # The names of the checkpoints that Microsoft published, and of ``legacy: false``.
-_RENAMES = (
+_LEGACY = (
     (r"^lm_predictions\.lm_head\.(dense|LayerNorm)\.", r"cls.predictions.transform.\1."),
     (r"^lm_predictions\.lm_head\.bias$", "cls.predictions.bias"),
+)
+_NOT_LEGACY = (
+    (r"^cls\.predictions\.transform\.", "lm_predictions.lm_head."),
+    (r"^cls\.predictions\.bias$", "lm_predictions.lm_head.bias"),
 )
 
 DEBERTA_FAMILIES = (
@@ -156,6 +173,7 @@ DEBERTA_FAMILIES = (
         read=_read,
         write=_write,
         alternatives={"head_bias.bias": _BIAS[1]},
-        renames=_RENAMES,
+        renames=_LEGACY,
+        spellings={"legacy": (False, _NOT_LEGACY)},
     ),
 )

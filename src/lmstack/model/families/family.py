@@ -6,6 +6,7 @@ on our side, a config.json on theirs. What families say of rotary positions is i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ __all__ = [
     "nullable_number",
     "read_activation",
     "refuse",
+    "renamed",
 ]
 
 _ACTIVATIONS: dict[str, str] = {
@@ -68,9 +70,11 @@ class Family:
     that for the fields of a config; ``alternatives``: other entries, used where a file has
     their names. ``prefix`` stands before all names but those of heads in files of models with
     a head. ``ignored``: ends of names that carry no weights of ours. ``renames``: pattern and
-    replacement, for each name of an older checkpoint. ``optional_head``: tensors of the head
-    may be missing. ``always_tied``: the output layer is the embedding table unless the file
-    holds one, whatever its config says.
+    replacement, for each name of an older checkpoint. ``spellings``: a key of config.json, and
+    the value of it under which files have other names, with the renames to those.
+    ``optional_head``: tensors of the head may be missing. ``always_tied``: the output layer is
+    the embedding table unless the file holds one, whatever its config says. ``decoder_start``:
+    the token that begins an encoder-decoder's output where no file names one.
     """
 
     model_type: str
@@ -82,12 +86,30 @@ class Family:
     write: Callable[[Mapping[str, Any]], dict[str, Any]]
     optional_head: bool = False
     always_tied: bool = False
+    decoder_start: int | None = None
     alternatives: Table = field(default_factory=dict)
     renames: tuple[tuple[str, str], ...] = ()
+    spellings: Mapping[str, tuple[object, tuple[tuple[str, str], ...]]] = field(
+        default_factory=dict
+    )
 
     def table(self, config: Mapping[str, Any]) -> Table:
         """The table of ``tensors`` for a config of these fields."""
         return self.tensors(config) if callable(self.tensors) else self.tensors
+
+    def spelled(self, name: str, config_json: Mapping[str, Any]) -> str:
+        """``name`` as files with this config.json have it."""
+        for key, (value, renames) in self.spellings.items():
+            if config_json.get(key) == value:
+                name = renamed(name, renames)
+        return name
+
+
+def renamed(name: str, renames: tuple[tuple[str, str], ...]) -> str:
+    """``name`` after each pattern and replacement in turn."""
+    for pattern, replacement in renames:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def read_activation(fields: Fields, default: str, key: str = "hidden_act") -> str:

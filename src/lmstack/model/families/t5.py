@@ -159,7 +159,9 @@ def _write(config: Mapping[str, Any]) -> dict[str, Any]:
     return written | write_tie(config) | {"scale_decoder_outputs": scaled}
 
 
-def _family(model_type: str, stem: str, read: Callable[[Fields], dict[str, Any]]) -> Family:
+def _family(
+    model_type: str, stem: str, read: Callable[[Fields], dict[str, Any]], start: int | None
+) -> Family:
     heads = {
         "ForConditionalGeneration": "lm",
         "Model": "none",
@@ -182,7 +184,8 @@ def _family(model_type: str, stem: str, read: Callable[[Fields], dict[str, Any]]
         read=read,
         write=_write,
         always_tied=True,
+        decoder_start=start,
     )
 
 
-T5_FAMILIES = (_family("t5", "T5", _read_t5), _family("mt5", "MT5", _read_mt5))
+T5_FAMILIES = (_family("t5", "T5", _read_t5, None), _family("mt5", "MT5", _read_mt5, 0))

@@ -20,7 +20,7 @@ from lmstack.model.families.mpnet import MPNET_FAMILIES
 from lmstack.model.families.t5 import T5_FAMILIES
 from lmstack.model.fields import Fields
 
-__all__ = ["FAMILIES", "family_of", "read_config", "writings"]
+__all__ = ["FAMILIES", "decoder_start", "family_of", "read_config", "writings"]
 
 # In the order in which a family is looked for that can write a config.
 FAMILIES = (
@@ -50,6 +50,12 @@ def family_of(values: Mapping[str, Any], source: str = "config.json") -> Family:
         f"{source}: model type {shown(model_type)} is not implemented",
         hint=f"implemented: {known}",
     )
+
+
+def decoder_start(values: Mapping[str, Any]) -> int | None:
+    """`Family.decoder_start` of a parsed config.json, None where its family is not known."""
+    starts = {family.model_type: family.decoder_start for family in FAMILIES}
+    return starts.get(str(values.get("model_type")))
 
 
 def _head(family: Family, fields: Fields) -> Mapping[str, Any]:

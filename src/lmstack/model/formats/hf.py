@@ -8,9 +8,9 @@ the same folder.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedError, shown
+from lmstack.core import FormatError, InputError, NotFoundError, StoreError, UnsupportedError, shown
 from lmstack.model.config import TransformerConfig
 from lmstack.model.families import Family, family_of
+from lmstack.model.families.family import renamed
 from lmstack.model.formats.assembly import Plan, head_counts, meta_module, planned
 from lmstack.model.formats.layouts import Table, head_starts, pieces, stored_names
 from lmstack.model.lora.layers import refuse_terms
@@ -89,8 +90,7 @@ class FolderTensors:
     @staticmethod
     def _canonical(stored: str, family: Family, headed: tuple[str, ...]) -> str:
         """The name of today, with the prefix that names of a bare base model have under a head."""
-        for pattern, replacement in family.renames:
-            stored = re.sub(pattern, replacement, stored)
+        stored = renamed(stored, family.renames)
         return stored if stored.startswith(headed) else family.prefix + stored
 
     def names(self) -> Collection[str]:
@@ -209,30 +209,49 @@ def _equal(source: FolderTensors, one: str, other: str) -> bool:
     return torch.equal(left, right)
 
 
+def _as_it_came(
+    config: TransformerConfig, family: Family, written: dict[str, Any], original: Mapping[str, Any]
+) -> dict[str, Any]:
+    """``original`` if it is of ``family`` and read for the written architecture says ``config``;
+    else ``written``."""
+    kept = {key: value for key, value in original.items() if key != "torch_dtype"}
+    kept["architectures"] = written["architectures"]
+    if kept.get("model_type") == family.model_type:
+        with contextlib.suppress(InputError, FormatError, UnsupportedError):
+            if TransformerConfig.from_hf(kept) == config:
+                return kept
+    return written
+
+
 def write_folder(
-    module: Transformer, path: Path | str, extra: Mapping[str, Any] | None = None
+    module: Transformer,
+    path: Path | str,
+    extra: Mapping[str, Any] | None = None,
+    original: Mapping[str, Any] | None = None,
 ) -> None:
     """config.json and model.safetensors that transformers loads, bit-equal to ``module``.
 
     ``extra``: further keys of config.json, such as the ids of special tokens; a ``model_type``
-    among them is the family to write where several can. Each file is replaced whole or not at
-    all.
+    among them is the family to write where several can. ``original``: the config.json that the
+    model came with, kept as it is where it says what ``module`` computes. Tensors have the names
+    that go with it. Each file is replaced whole or not at all.
     """
     refuse_terms(module)
     folder = Path(path)
     more = dict(extra or {})
     family, values = module.config.hf_writing(more.pop("model_type", None))
+    values = _as_it_came(module.config, family, values, original or {}) | more
     # A base model without a head is saved by its own class, which has no prefix.
     prefix = family.prefix if module.config.head in ("none", "pool") else ""
     table, heads = family.table(vars(module.config)), head_counts(module.config)
     tensors: dict[str, Tensor] = {}
     for key, tensor in float_state(module).items():
         for piece in pieces(key, tensor.cpu(), table, heads):
-            tensors[piece.name.removeprefix(prefix)] = piece.written()
-            for name in piece.part.copies:
-                tensors[name.removeprefix(prefix)] = piece.written().clone()
+            for name in (piece.name, *piece.part.copies):
+                stored = family.spelled(name.removeprefix(prefix), values)
+                tensors[stored] = piece.written().clone()
     values["dtype"] = str(module.dtype).removeprefix("torch.")
-    text = json.dumps(values | more, indent=2, sort_keys=True) + "\n"
+    text = json.dumps(values, indent=2, sort_keys=True) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f".model.safetensors.{os.getpid()}"
