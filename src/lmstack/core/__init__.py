@@ -16,27 +16,32 @@ from lmstack.core.errors import (
     RemoteError,
     StoreError,
     UnsupportedError,
+    require,
     shown,
 )
-from lmstack.core.extras import require
 from lmstack.core.prompts import Prompt, Span
-from lmstack.core.protocols import ChatModel, Embedder, Reranker, TextKind, complete, complete_sync
 from lmstack.core.remote import AnthropicModel, OpenAIModel
 from lmstack.core.sampling import Grammar, SamplingParams
 from lmstack.core.scripted import ScriptedModel
 from lmstack.core.types import (
+    ChatModel,
     Choice,
     Completion,
     Delta,
+    Embedder,
     FinishReason,
     Message,
     ModelInfo,
     Request,
+    Reranker,
     Role,
+    TextKind,
     Timings,
     TokenLogprob,
     ToolCall,
     Usage,
+    complete,
+    complete_sync,
 )
 
 __all__ = [

@@ -23,9 +23,9 @@ from lmstack.core.errors import (
     OverloadedError,
     RemoteError,
     UnsupportedError,
+    require,
     shown,
 )
-from lmstack.core.extras import require
 from lmstack.core.sampling import SamplingParams
 from lmstack.core.types import Delta, FinishReason, ModelInfo, Request, Timings, Usage
 
@@ -101,7 +101,7 @@ class RemoteModel(ABC):
         piece of an answer. ``max_retries``: tries again before the first event, by the SDK."""
         self.info = ModelInfo(name, None, context_length)
         self.base_url = base_url or self.default_url
-        self._timeout_s, self._max_retries, self._refuses_greedy = timeout_s, max_retries, False
+        self._retries, self._timeout_s, self._refuses_greedy = max_retries, timeout_s, False
         self._make_client = getattr(require(self.sdk, "remote"), self.client)
         self.__key = os.environ.get(self.key_variable, "")
         if not self.__key:
@@ -125,13 +125,9 @@ class RemoteModel(ABC):
         loop = asyncio.get_running_loop()
         start, first = loop.time(), None
         answer = self.answer(self.info.name, request.sampling.n)
-        client = self._make_client(
-            api_key=self.__key,
-            base_url=self.base_url,
-            timeout=self._timeout_s,
-            max_retries=self._max_retries,
-        )
-        async with client:
+        options = {"base_url": self.base_url, "timeout": self._timeout_s}
+        options |= {"api_key": self.__key, "max_retries": self._retries}
+        async with self._make_client(**options) as client:
             events = None
             try:
                 try:

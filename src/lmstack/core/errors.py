@@ -22,6 +22,9 @@ escapes is a bug.
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 __all__ = [
     "AuthError",
     "ContextLengthError",
@@ -37,6 +40,7 @@ __all__ = [
     "RemoteError",
     "StoreError",
     "UnsupportedError",
+    "require",
     "shown",
 ]
 
@@ -94,15 +98,8 @@ class OverloadedError(LmstackError):
     http_status = 429
     code = "rate_limit_exceeded"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        hint: str | None = None,
-        param: str | None = None,
-        retry_after_s: float = 1.0,
-    ) -> None:
-        super().__init__(message, hint=hint, param=param)
+    def __init__(self, message: str, *, retry_after_s: float = 1.0, **options: Any) -> None:
+        super().__init__(message, **options)
         self.retry_after_s = retry_after_s
 
 
@@ -142,3 +139,14 @@ def shown(value: object, limit: int = 80) -> str:
     except Exception:  # a message about a bad value must not fail on it: 10**5000 has no repr
         text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def require(module: str, extra: str) -> Any:
+    """Import ``module``, which is optional, or say which extra brings it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ExtraMissingError(
+            f"the Python package {module!r} is not installed",
+            hint=f"pip install 'lmstack[{extra}]'",
+        ) from error

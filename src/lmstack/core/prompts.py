@@ -3,7 +3,6 @@
 An untrusted span is fenced with a tag that carries a key which occurs in no untrusted span, in
 whatever case or width it is written, so text inside cannot close its own fence. What a model
 makes of a fence is up to the model: this keeps data apart, it does not make a model obey.
-The rendered text is what the model sees; `Prompt.explain` shows where each part came from.
 """
 
 from __future__ import annotations
@@ -56,25 +55,14 @@ class Prompt:
             if span.untrusted
             for text in (span.text, span.label)
         ]
-        key = self.digest[:8]
-        for attempt in itertools.count():
-            if not any(key in text for text in folded):
-                break
-            key = hashlib.sha256(f"{self.digest}{attempt}".encode()).hexdigest()[:8]
-        return key
+        attempts = (f"{self.digest}{n}".encode() for n in itertools.count())
+        hashes = (hashlib.sha256(attempt).hexdigest() for attempt in attempts)
+        keys = (digest[:8] for digest in itertools.chain([self.digest], hashes))
+        return next(key for key in keys if not any(key in text for text in folded))
 
     def render(self) -> str:
         """The text for the model."""
         return "".join(self._fenced(s) if s.untrusted else s.text for s in self.spans)
-
-    def explain(self) -> str:
-        """The rendered text, each span headed by its trust and label, for ``--explain``."""
-        lines = []
-        for span in self.spans:
-            trust = "untrusted" if span.untrusted else "trusted"
-            lines.append(f"--- {trust} {_plain(span.label)}".rstrip())
-            lines.append(self._fenced(span) if span.untrusted else span.text)
-        return "\n".join(lines)
 
     def _fenced(self, span: Span) -> str:
         label = _plain(span.label)

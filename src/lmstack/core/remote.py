@@ -11,6 +11,7 @@ event loop that opened it, and `complete_sync` starts a new loop at each call.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from lmstack.core._remote import NEUTRAL, Answer, RemoteModel, refuse, schema_of
@@ -132,10 +133,8 @@ class _AnthropicAnswer(Answer):
         elif event.type == "content_block_delta" and event.delta.type == "text_delta":
             return [Delta(event.delta.text)]
         elif event.type == "message_delta":
-            before = self.usage or Usage()
-            self.usage = Usage(
-                before.prompt_tokens, event.usage.output_tokens, before.cached_tokens
-            )
+            so_far = self.usage or Usage()
+            self.usage = replace(so_far, completion_tokens=event.usage.output_tokens)
             if event.delta.stop_reason is not None:
                 return [Delta(finish_reason=self.finish(0, event.delta.stop_reason))]
         return []
@@ -198,12 +197,8 @@ class AnthropicModel(RemoteModel):
 
 def _openai_message(message: Message) -> dict[str, Any]:
     calls = [
-        {
-            "id": call.id,
-            "type": "function",
-            "function": {"name": call.name, "arguments": call.arguments},
-        }
-        for call in message.tool_calls
+        {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+        for c in message.tool_calls
     ]
     optional = {"name": message.name, "tool_call_id": message.tool_call_id, "tool_calls": calls}
     return {

@@ -36,8 +36,7 @@ class ScriptedModel:
         self.info = ModelInfo(name, "sha256:" + "0" * 64, context_length)
         self.requests: list[Request] = []
         self.open_streams = 0
-        self._replies = list(replies)
-        self._delay_s = delay_s
+        self._replies, self._delay_s = list(replies), delay_s
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
         if request.echo and request.sampling.logprobs is not None:
@@ -67,11 +66,9 @@ class ScriptedModel:
                     yield Delta(word, index, self._logprobs(request, word))
                 yield Delta("", index, finish_reason="length" if kept != words else "stop")
             prompt = request.prompt
-            asked = (
-                sum(len(m.content.split()) for m in request.messages)
-                if prompt is None
-                else len(prompt.split() if isinstance(prompt, str) else prompt)
-            )
+            if prompt is None:
+                prompt = " ".join(message.content for message in request.messages)
+            asked = len(prompt.split() if isinstance(prompt, str) else prompt)
             yield Delta(
                 usage=Usage(asked, len(kept) * request.sampling.n),
                 timings=Timings(first - start, loop.time() - start),

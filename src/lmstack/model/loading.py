@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedError
+from lmstack.core import FormatError, NotFoundError, UnsupportedError
+from lmstack.core.files import store_error
 from lmstack.model.config import TransformerConfig
 from lmstack.model.formats.assembly import Plan, check_weights, meta_module
 from lmstack.model.formats.gguf.file import read_gguf
@@ -94,7 +95,7 @@ def open_model_plan(path: Path) -> Iterator[Plan]:
             raise NotFoundError(f"{path} does not exist", hint="lmstack models lists what is here")
         gguf = _gguf_file(path)
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+        raise store_error(error, path, "reading") from error
     if gguf is None:
         yield plan_folder(path)
         return

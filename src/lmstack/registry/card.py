@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from lmstack.core import (
     NotFoundError,
     shown,
 )
-from lmstack.registry.home import store_error
+from lmstack.core.files import store_error
 from lmstack.registry.sampling_defaults import SamplingDefaults
 
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "ModelFolder",
     "content_digest",
     "file_sha256",
-    "write_atomic",
 ]
 
 CARD = "card.json"
@@ -232,20 +230,6 @@ def file_sha256(path: Path) -> str:
     except OSError as error:
         raise store_error(error, path, "reading") from error
     return digest.hexdigest()
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write ``path`` whole or not at all, also across a power cut."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise store_error(error, path, "writing") from error
 
 
 def _reason(error: Exception) -> str:

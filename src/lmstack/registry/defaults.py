@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lmstack.core import FormatError, InputError, UnsupportedError, shown
+from lmstack.core.files import store_error
 from lmstack.registry.describe import json_file
-from lmstack.registry.home import store_error
 from lmstack.registry.sampling_defaults import SamplingDefaults
 from lmstack.text import Tokenizer
 

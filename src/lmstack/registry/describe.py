@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lmstack.core import FormatError, NotFoundError, shown
+from lmstack.core.files import store_error
 from lmstack.registry.card import Kind
-from lmstack.registry.home import store_error
 from lmstack.registry.sources.selection import CONVERT, EXPORTED, PICKLES
 
 __all__ = ["Facts", "describe", "json_file"]

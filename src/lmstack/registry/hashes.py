@@ -7,12 +7,13 @@ hash a file ought to have (`card`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
-from lmstack.core import LmstackError
-from lmstack.registry.card import file_sha256, write_atomic
-from lmstack.registry.home import store_error
+from lmstack.core import StoreError
+from lmstack.core.files import store_error, write_atomic
+from lmstack.registry.card import file_sha256
 
 __all__ = ["FileHashes"]
 
@@ -49,8 +50,5 @@ class FileHashes:
             return {}
 
     def _write(self, known: dict[str, str]) -> None:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(StoreError):  # a memory that cannot be kept only costs time
             write_atomic(self._path, json.dumps(dict(list(known.items())[-MOST:])).encode())
-        except (OSError, LmstackError):
-            pass  # a memory that cannot be kept only costs time

@@ -5,7 +5,6 @@ Covers the home folder and a lock between processes. Does not cover what lies in
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import IO
 
 from lmstack.core import StoreError
+from lmstack.core.files import store_error
 
-__all__ = ["home", "locked", "store_error"]
+__all__ = ["home", "locked"]
 
 
 def home() -> Path:
@@ -44,24 +44,6 @@ def _expanded(path: str) -> Path:
             f"no home folder is known for {path.split('/')[0]} in {path}",
             hint="set LMSTACK_HOME to a folder that can be written",
         ) from None
-
-
-def store_error(error: OSError, path: Path, doing: str) -> StoreError:
-    """The `StoreError` for a failed file operation, with what to do about it."""
-    hints = {
-        errno.ENOSPC: "free some space, or set LMSTACK_HOME to a folder on another disk",
-        errno.EDQUOT: "free some space, or set LMSTACK_HOME to a folder on another disk",
-        errno.EROFS: "set LMSTACK_HOME to a folder that can be written",
-        errno.EACCES: "give yourself access to it, or set LMSTACK_HOME to a folder of your own",
-        errno.EPERM: "give yourself access to it, or set LMSTACK_HOME to a folder of your own",
-        errno.ENOTDIR: "a file is in the way: move it, or set LMSTACK_HOME to another folder",
-        errno.EEXIST: "a file is in the way: move it, or set LMSTACK_HOME to another folder",
-    }
-    reason = error.strerror or str(error)
-    return StoreError(
-        f"{doing} {path} failed: {reason}",
-        hint=hints.get(error.errno or 0, "check the disk, or set LMSTACK_HOME to another folder"),
-    )
 
 
 @contextmanager

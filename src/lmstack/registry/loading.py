@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmstack.core import FormatError, NotFoundError, UnsupportedError, shown
+from lmstack.core.files import write_atomic
 from lmstack.registry.card import Kind, ModelFolder
 from lmstack.registry.defaults import (
     GenerationDefaults,
@@ -122,7 +123,7 @@ class LoadedModel:
         if self.has_tokenizer:
             self.tokenizer.save(path)
         if self.template is not None:
-            (path / "chat_template.jinja").write_text(self.template.source, encoding="utf-8")
+            write_atomic(path / "chat_template.jinja", self.template.source.encode())
         width = self.module.config.hidden_size
         write_settings(path, self.generation, self.pooling, self.late, width)
 

@@ -10,10 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lmstack.core import StoreError
-from lmstack.registry.card import write_atomic
+from lmstack.core.files import write_atomic
 from lmstack.registry.defaults import POOLING, GenerationDefaults, LateInteraction, Pooling
-from lmstack.registry.home import store_error
 from lmstack.registry.sampling_defaults import SamplingDefaults
 
 __all__ = ["write_settings"]
@@ -47,12 +45,7 @@ def write_settings(
         if late.projection is not None:
             _write_projection(folder / "1_Dense", late)
     for name, value in files.items():
-        path = folder / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise store_error(error, path, "writing") from error
-        write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
+        write_atomic(folder / name, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def _generation(generation: GenerationDefaults) -> dict[str, Any]:
@@ -115,19 +108,12 @@ def _modules(stages: list[tuple[str, str]]) -> list[dict[str, Any]]:
 
 
 def _write_projection(folder: Path, late: LateInteraction) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from lmstack.model.formats.hf import write_tensors
 
     assert late.projection is not None
     size, hidden = late.projection.shape
     identity = "torch.nn.modules.linear.Identity"
     config = {"in_features": hidden, "out_features": size, "bias": False}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({"linear.weight": late.projection.contiguous()}, folder / "model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise StoreError(
-            f"{folder} cannot be written: {error}", hint="check the free space and permissions"
-        ) from error
+    write_tensors(folder / "model.safetensors", {"linear.weight": late.projection})
     data = json.dumps(config | {"activation_function": identity}).encode()
     write_atomic(folder / "config.json", data)

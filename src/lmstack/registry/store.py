@@ -29,6 +29,7 @@ from lmstack.core import (
     nearest,
     shown,
 )
+from lmstack.core.files import store_error, write_atomic
 from lmstack.registry.card import (
     CARD,
     Card,
@@ -36,11 +37,10 @@ from lmstack.registry.card import (
     ModelFolder,
     content_digest,
     file_sha256,
-    write_atomic,
 )
 from lmstack.registry.describe import describe
 from lmstack.registry.hashes import FileHashes
-from lmstack.registry.home import home, locked, store_error
+from lmstack.registry.home import home, locked
 from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, Ref, parse_ref
 from lmstack.registry.sources.known import KNOWN
 from lmstack.registry.sources.local import (

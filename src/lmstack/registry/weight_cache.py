@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstack.core import FormatError, InputError, NotFoundError, StoreError, shown
+from lmstack.core.files import store_error, write_atomic
 from lmstack.model.formats.mapped.header import PACKED
-from lmstack.registry.card import ModelFolder, write_atomic
-from lmstack.registry.home import locked, store_error
+from lmstack.registry.card import ModelFolder
+from lmstack.registry.home import locked
 from lmstack.registry.sources.known import known_of
 
 if TYPE_CHECKING:
@@ -93,8 +94,7 @@ def has_blocks(folder: ModelFolder, root: Path | None = None) -> bool:
         return kept.read_text("ascii") == "most"
     except (OSError, UnicodeDecodeError):
         found = _most_are_blocks(folder.gguf)
-    with contextlib.suppress(OSError, StoreError):  # then it is asked again
-        kept.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(StoreError):  # then it is asked again
         write_atomic(kept, b"most" if found else b"few")
     return found
 

@@ -38,6 +38,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 from lmstack.core import InputError, StoreError, UnsupportedError, shown
+from lmstack.core.files import replaced_file
 from lmstack.safety.chain import (
     FORMAT,
     RESERVED,
@@ -178,16 +179,12 @@ class AuditLog:
         return head
 
     def _write_head(self, head: Head) -> None:
-        path = head_path(self.path)
-        temporary = path.with_name(path.name + ".new")
-        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            _write_all(file, head.to_bytes(self._key))
-            if self._fsync:
-                os.fsync(file)
-        finally:
-            os.close(file)
-        os.replace(temporary, path)
+        with replaced_file(head_path(self.path), synced=self._fsync) as partial:
+            file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                _write_all(file, head.to_bytes(self._key))
+            finally:
+                os.close(file)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from lmstack.core import NotFoundError, StoreError, shown
+from lmstack.core import NotFoundError, shown
+from lmstack.core.files import store_error
 
 __all__ = ["Corpus", "find_files"]
 
@@ -44,7 +45,7 @@ class Corpus:
                 with path.open("rb") as handle:
                     yield from self._blocks(handle)
             except OSError as error:
-                raise _unreadable(path, error) from error
+                raise store_error(error, path, "reading") from error
 
     def _blocks(self, handle: BinaryIO) -> Iterator[str]:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -98,8 +99,4 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> StoreError:
-    return StoreError(f"{path} cannot be read: {error.strerror}", hint="check its permissions")
+        raise store_error(error, path, "reading") from error

@@ -19,7 +19,8 @@ from typing import Any, Literal, Self
 
 import tokenizers
 
-from lmstack.core import FormatError, InputError, StoreError, shown
+from lmstack.core import FormatError, InputError, shown
+from lmstack.core.files import write_atomic
 from lmstack.text.counting import PieceCounter, counts_by_piece, counts_by_word
 from lmstack.text.detokenizer import Detokenizer
 from lmstack.text.surface import Surfaces, surfaces
@@ -308,17 +309,9 @@ class Tokenizer:
             "tokenizer_config.json": json.dumps({**config, **self._names}, indent=2),
             "special_tokens_map.json": json.dumps(self._names, indent=2),
         }
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            for name, text in files.items():
-                (target / name).write_text(text, encoding="utf-8")
-            for name, data in self._exact.files.items() if self._exact is not None else ():
-                (target / name).write_bytes(data)
-        except OSError as error:
-            raise StoreError(
-                f"the tokenizer cannot be written to {target}: {error.strerror}",
-                hint="check the permissions and the space left of that folder",
-            ) from error
+        whole = {name: text.encode() for name, text in files.items()}
+        for name, data in (whole | dict(self._exact.files if self._exact else {})).items():
+            write_atomic(target / name, data)
 
     def _check_id(self, index: int) -> None:
         if not 0 <= index < self.vocab_size:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lmstack.app.inspect.checks import free_memory
 from lmstack.app.inspect.processor import Processor, processor
 from lmstack.core import StoreError
+from lmstack.core.files import write_atomic
 
 if TYPE_CHECKING:
     from lmstack.app.inspect.rates import Rates
@@ -71,15 +72,8 @@ def measure(
 
 def keep(machine: Machine, home: Path) -> Path:
     """Write it down for next time. `StoreError` where ``home`` cannot be written."""
-    from lmstack.registry.card import write_atomic
-    from lmstack.registry.home import store_error
-
     path = home / FILE
     text = json.dumps({"format": FORMAT, **machine.to_json()}, indent=2) + "\n"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise store_error(error, home, "writing") from error
     write_atomic(path, text.encode())
     return path
 

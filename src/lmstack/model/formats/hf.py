@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lmstack.core import FormatError, InputError, NotFoundError, StoreError, UnsupportedError, shown
+from lmstack.core import FormatError, InputError, NotFoundError, UnsupportedError, shown
+from lmstack.core.files import replaced_file, store_error, write_atomic
 from lmstack.model.config import TransformerConfig
 from lmstack.model.families import Family, family_of
 from lmstack.model.families.family import renamed
@@ -30,7 +30,7 @@ from lmstack.model.lora.layers import refuse_terms
 from lmstack.model.quant.matrix import float_state
 from lmstack.model.transformer import Transformer
 
-__all__ = ["plan_folder", "read_folder", "read_json", "write_folder"]
+__all__ = ["plan_folder", "read_folder", "read_json", "write_folder", "write_tensors"]
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -48,7 +48,7 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path.parent} has no {path.name}", hint="give the folder of a model"
         ) from None
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+        raise store_error(error, path, "reading") from error
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path} is not JSON: {error}") from error
     if not isinstance(value, dict):
@@ -81,7 +81,7 @@ class FolderTensors:
         except FileNotFoundError:
             raise NotFoundError(f"{path.parent} has no {path.name}") from None
         except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error}") from error
+            raise store_error(error, path, "reading") from error
         except SafetensorError as error:
             raise FormatError(
                 f"{path} is not a safetensors file: {error}", hint="fetch the model again"
@@ -252,15 +252,15 @@ def write_folder(
                 tensors[stored] = piece.written().clone()
     values["dtype"] = str(module.dtype).removeprefix("torch.")
     text = json.dumps(values, indent=2, sort_keys=True) + "\n"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".model.safetensors.{os.getpid()}"
-        save_file(tensors, partial, metadata={"format": "pt"})
-        partial.replace(folder / "model.safetensors")
-        partial = folder / f".config.json.{os.getpid()}"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(folder / "config.json")
-    except (OSError, SafetensorError) as error:
-        raise StoreError(
-            f"{folder} cannot be written: {error}", hint="check the free space and permissions"
-        ) from error
+    write_tensors(folder / "model.safetensors", tensors)
+    write_atomic(folder / "config.json", text.encode())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file as transformers writes it, whole or not at all."""
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replaced_file(path) as partial:
+        try:
+            save_file(whole, partial, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error

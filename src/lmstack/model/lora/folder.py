@@ -7,7 +7,6 @@ Pickled adapters are refused. Does not cover where tensors belong (`lora_slots`)
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedError, shown
-from lmstack.model.formats.hf import read_json
+from lmstack.core import FormatError, NotFoundError, UnsupportedError, shown
+from lmstack.core.files import store_error, write_atomic
+from lmstack.model.formats.hf import read_json, write_tensors
 from lmstack.model.lora.config import LoraConfig
 
 __all__ = ["ADAPTER_FILES", "StoredAdapter", "read_adapter", "write_adapter"]
@@ -103,7 +103,7 @@ def _load(folder: Path) -> dict[str, Tensor]:
             f"{folder} has no {_WEIGHTS}", hint="give the folder of an adapter"
         ) from None
     except OSError as error:
-        raise StoreError(f"{folder / _WEIGHTS} cannot be read: {error}") from error
+        raise store_error(error, folder / _WEIGHTS, "reading") from error
     except SafetensorError as error:
         raise FormatError(
             f"{folder / _WEIGHTS} is not a safetensors file: {error}", hint="fetch it again"
@@ -119,17 +119,7 @@ def write_adapter(
 ) -> None:
     """Each file is replaced whole or not at all. ``extra``: further keys of the config."""
     folder = Path(path)
-    named = {f"{_PREFIX}{k}": v.detach().cpu().contiguous() for k, v in tensors.items()}
+    named = {f"{_PREFIX}{k}": v for k, v in tensors.items()}
     text = json.dumps(config.to_peft() | dict(extra), indent=2, sort_keys=True) + "\n"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{_WEIGHTS}.{os.getpid()}"
-        save_file(named, partial, metadata={"format": "pt"})
-        partial.replace(folder / _WEIGHTS)
-        partial = folder / f".{_CONFIG}.{os.getpid()}"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(folder / _CONFIG)
-    except (OSError, SafetensorError) as error:
-        raise StoreError(
-            f"{folder} cannot be written: {error}", hint="check the free space and permissions"
-        ) from error
+    write_tensors(folder / _WEIGHTS, named)
+    write_atomic(folder / _CONFIG, text.encode())

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lmstack.core import StoreError, UnsupportedError
+from lmstack.core import UnsupportedError
+from lmstack.core.files import store_error
 from lmstack.model.lora.adapter import stored_term
 from lmstack.model.lora.folder import ADAPTER_FILES, StoredAdapter, read_adapter
 from lmstack.model.lora.layers import refuse_terms
@@ -103,6 +104,6 @@ def _digest(folder: Path) -> str:
         try:
             content = (folder / name).read_bytes()
         except OSError as error:
-            raise StoreError(f"{folder / name} cannot be read: {error.strerror}") from error
+            raise store_error(error, folder / name, "reading") from error
         digest.update(f"{name} {len(content)}\n".encode() + content)
     return f"sha256:{digest.hexdigest()}"

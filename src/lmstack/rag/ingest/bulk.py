@@ -19,8 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from lmstack.core import Config, Embedder, IntegrityError, NotFoundError, check_range, shown
-from lmstack.core.extras import require
+from lmstack.core import (
+    Config,
+    Embedder,
+    IntegrityError,
+    NotFoundError,
+    check_range,
+    require,
+    shown,
+)
 from lmstack.rag.catalogue.rows import NewDocument, Vectors
 from lmstack.rag.catalogue.snapshot import Key
 from lmstack.rag.catalogue.spaces import identity_of

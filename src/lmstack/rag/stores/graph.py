@@ -11,6 +11,7 @@ are scanned, exactly.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import StoreError, require, shown
+from lmstack.core.files import replaced_file
 from lmstack.rag.catalogue.database import Database
 from lmstack.rag.catalogue.rows import set_meta
 from lmstack.rag.catalogue.schema import documents
@@ -209,15 +211,11 @@ class Graph:
         path = self._file
         if path is None:
             return
-        temporary = path.with_suffix(f".{os.getpid()}")
         graph: npt.NDArray[np.uint8] = require("faiss", "faiss").serialize_index(self._graph)
-        try:
-            with open(temporary, "wb") as sink:
+        with contextlib.suppress(StoreError):
+            with replaced_file(path, synced=False) as partial, partial.open("wb") as sink:
                 np.savez(sink, ids=self._ids, graph=graph)
-            os.replace(temporary, path)
             self._saved = len(self._ids)
-        except OSError:
-            temporary.unlink(missing_ok=True)
 
     def _load(self, connection: sa.Connection) -> None:
         faiss = require("faiss", "faiss")

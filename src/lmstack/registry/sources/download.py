@@ -17,8 +17,8 @@ from typing import IO
 import httpx
 
 from lmstack.core import AuthError, IntegrityError, NotFoundError, RemoteError, StoreError
+from lmstack.core.files import store_error
 from lmstack.registry.card import file_sha256
-from lmstack.registry.home import store_error
 
 __all__ = ["Progress", "RemoteFile", "check_space", "download", "wrong_hash"]
 

@@ -22,7 +22,7 @@ from struct import error as StructError
 from typing import TYPE_CHECKING, Any
 
 from lmstack.core import FormatError
-from lmstack.registry.home import store_error
+from lmstack.core.files import store_error
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx
 
 from lmstack.core import AuthError, IntegrityError, NotFoundError, RemoteError
-from lmstack.registry.home import store_error
+from lmstack.core.files import store_error
 from lmstack.registry.refs import HubRef
 from lmstack.registry.sources.download import Progress, RemoteFile, check_space, download
 from lmstack.registry.sources.selection import select

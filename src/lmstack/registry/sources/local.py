@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lmstack.core import FormatError, NotFoundError
-from lmstack.registry.home import store_error
+from lmstack.core.files import store_error
 from lmstack.registry.sources.known import KNOWN
 from lmstack.registry.sources.selection import CONVERT, PICKLES, select
 

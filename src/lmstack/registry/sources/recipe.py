@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.core import FormatError, NotFoundError, StoreError, shown
-from lmstack.registry.card import file_sha256, write_atomic
+from lmstack.core import FormatError, NotFoundError, shown
+from lmstack.core.files import store_error, write_atomic
+from lmstack.registry.card import file_sha256
 from lmstack.registry.describe import json_file
-from lmstack.registry.home import store_error
 from lmstack.registry.sources.e5_file import read_e5
 from lmstack.registry.sources.torch_file import read_state_dict
 
@@ -67,8 +67,10 @@ def convert(folder: Path, recipe: Recipe) -> tuple[str, ...]:
                 "beside it",
                 hint="put the config.json of the model it was exported from into its folder",
             )
+        from lmstack.model.formats.hf import write_tensors
+
         tensors = _tensors(weights, recipe)
-        _write_weights(folder, tensors)
+        write_tensors(folder / "model.safetensors", tensors)
         _delete(weights)
     _write_config(folder, recipe, bool(weights))
     for name, value in recipe.files.items():
@@ -83,9 +85,11 @@ def convert(folder: Path, recipe: Recipe) -> tuple[str, ...]:
 
 def _convert_e5(folder: Path, recipe: Recipe) -> tuple[str, ...]:
     path = folder / recipe.e5_file
+    from lmstack.model.formats.hf import write_tensors
+
     notes = made_from([path])
     found = read_e5(path)
-    _write_weights(folder, found.tensors)
+    write_tensors(folder / "model.safetensors", found.tensors)
     _write_json(folder / "config.json", {**found.config, **recipe.config, "dtype": "float32"})
     _write_json(folder / "tokenizer.json", found.tokenizer, indent=None)
     for name, value in recipe.files.items():
@@ -129,23 +133,6 @@ def _tensors(weights: Iterable[Path], recipe: Recipe) -> dict[str, Tensor]:
                 raise FormatError(f"{copy} is not {original}", hint="do not trust this file")
             del found[copy]
     return {name: t for name, t in found.items() if name not in recipe.unused}
-
-
-def _write_weights(folder: Path, tensors: Mapping[str, Tensor]) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    path = folder / "model.safetensors"
-    try:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()},
-            path,
-            metadata={"format": "pt"},
-        )
-    except (OSError, SafetensorError) as error:
-        raise StoreError(
-            f"{path} cannot be written: {error}", hint="check the free space and permissions"
-        ) from error
 
 
 def _delete(paths: Iterable[Path]) -> None:
@@ -232,8 +219,4 @@ def _check(folder: Path) -> None:
 
 
 def _write_json(path: Path, value: Any, indent: int | None = 2) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise store_error(error, path, "writing") from error
     write_atomic(path, (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode())

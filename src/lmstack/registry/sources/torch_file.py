@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from lmstack.core import FormatError, shown
-from lmstack.registry.home import store_error
+from lmstack.core.files import store_error
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -35,8 +35,8 @@ from lmstack.core import (
     RemoteError,
     StoreError,
 )
+from lmstack.core.files import store_error
 from lmstack.registry.card import file_sha256
-from lmstack.registry.home import store_error
 from lmstack.registry.refs import PypiRef
 from lmstack.registry.sources.download import (
     Progress,

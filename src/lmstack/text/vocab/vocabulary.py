@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedError, shown
+from lmstack.core import FormatError, NotFoundError, UnsupportedError, shown
+from lmstack.core.files import store_error
 from lmstack.text.vocab.byte_level import added_token
 from lmstack.text.vocab.exact import Exact
 from lmstack.text.vocab.frames import frame
@@ -283,6 +284,4 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise StoreError(
-            f"{path} cannot be read: {error.strerror}", hint="check its permissions"
-        ) from error
+        raise store_error(error, path, "reading") from error

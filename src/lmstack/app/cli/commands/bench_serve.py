@@ -41,6 +41,7 @@ from lmstack.app.cli.output import Output
 from lmstack.app.formats import printable
 from lmstack.app.server.stopping import EXIT_INTERRUPTED
 from lmstack.core import InputError, LmstackError, RemoteError, shown
+from lmstack.core.files import write_atomic
 
 if TYPE_CHECKING:
     from lmstack.app.loadgen import Level, Outcome, Summary, Target
@@ -234,8 +235,6 @@ def _all_failed(outcomes: Sequence[Outcome]) -> LmstackError:
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    from lmstack.registry.card import write_atomic
-
     write_atomic(path, (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
 
 

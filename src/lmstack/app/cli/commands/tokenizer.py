@@ -18,7 +18,8 @@ from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, seconds, size
 from lmstack.app.wiring.vocabularies import vocabulary
-from lmstack.core import InputError, NotFoundError, StoreError, shown
+from lmstack.core import InputError, NotFoundError, shown
+from lmstack.core.files import store_error
 
 if TYPE_CHECKING:
     from lmstack.text import Corpus, Tokenizer, VocabularyConfig
@@ -326,6 +327,4 @@ def _write(tokenizer: Tokenizer, folder: Path, template: str | None) -> None:
             for file in sorted(staged.iterdir()):
                 file.replace(folder / file.name)
     except OSError as error:
-        raise StoreError(
-            f"{folder} cannot be written: {error.strerror}", hint="check the permissions there"
-        ) from error
+        raise store_error(error, folder, "writing") from error

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedError, shown
+from lmstack.core import FormatError, NotFoundError, UnsupportedError, shown
+from lmstack.core.files import store_error
 from lmstack.model.formats.gguf.blocks import BLOCK_TYPES, TYPE_NAMES, BlockType, dequantize_into
 
 __all__ = ["GGUFFile", "GGUFTensor", "read_gguf"]
@@ -225,7 +226,7 @@ def read_gguf(path: Path | str) -> GGUFFile:
     except ValueError:
         raise FormatError(f"{path} is empty", hint="fetch the model again") from None
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+        raise store_error(error, path, "reading") from error
     try:
         return GGUFFile(str(path), buffer)
     except BaseException:

@@ -8,7 +8,6 @@ little endian. Not covered: making the metadata of a vocabulary (`lmstack.text` 
 from __future__ import annotations
 
 import math
-import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from typing import Any, BinaryIO, Literal, get_args
 import torch
 from torch import Tensor
 
-from lmstack.core import FormatError, InputError, StoreError, UnsupportedError, shown
+from lmstack.core import FormatError, InputError, UnsupportedError, shown
+from lmstack.core.files import replaced_file
 from lmstack.model.config import TransformerConfig
 from lmstack.model.formats.assembly import head_counts
 from lmstack.model.formats.gguf.architectures import Architecture
@@ -99,19 +99,8 @@ def write_gguf(
         _Stored(name, None, torch.tensor(table), (len(table),), "F32")
         for name, table in tables.items()
     ]
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            _write(file, values, stored)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StoreError(
-            f"{path} cannot be written: {error.strerror}",
-            hint="check the free space and permissions",
-        ) from error
+    with replaced_file(Path(path)) as partial, partial.open("wb") as file:
+        _write(file, values, stored)
 
 
 def _written_form(module: Transformer) -> tuple[TransformerConfig, dict[str, Tensor]]:

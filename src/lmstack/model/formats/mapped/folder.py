@@ -15,7 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lmstack.core import FormatError, StoreError, UnsupportedError, shown
+from lmstack.core import FormatError, UnsupportedError, shown
+from lmstack.core.files import write_atomic
 from lmstack.model.config import TransformerConfig
 from lmstack.model.formats.assembly import check_weights, meta_module
 from lmstack.model.formats.mapped.file import read_packed, write_packed
@@ -68,9 +69,4 @@ def write_packed_folder(
     stamp = {"form": form, "parameters": str(count)}
     write_packed(folder / PACKED, config, weights, stamp)
     text = json.dumps(values | {"dtype": "float32"} | more, indent=2, sort_keys=True) + "\n"
-    try:
-        (folder / "config.json").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(
-            f"{folder} cannot be written: {error.strerror}", hint="check the free space"
-        ) from error
+    write_atomic(folder / "config.json", text.encode())

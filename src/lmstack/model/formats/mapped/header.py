@@ -7,17 +7,16 @@ Not covered: what the tensors mean (`packed_file` for weights).
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import mmap
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmstack.core import FormatError, NotFoundError, StoreError, shown
+from lmstack.core import FormatError, NotFoundError, shown
+from lmstack.core.files import replaced_file, store_error
 
 __all__ = [
     "BROKEN_JSON",
@@ -71,23 +70,10 @@ def write_container(path: Path, tensors: Mapping[str, Stored], metadata: Mapping
     for tensor in tensors.values():
         digest.update(tensor.data)
     text = text.replace(_field(_NO_HASH), _field(digest.hexdigest()), 1)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for tensor in tensors.values():
-                file.write(tensor.data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise StoreError(
-            f"{path} cannot be written: {error.strerror}",
-            hint="check the free space and permissions",
-        ) from error
+    with replaced_file(path) as partial, partial.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            file.write(tensor.data)
 
 
 def _field(digest: str) -> bytes:
@@ -120,7 +106,7 @@ def mapped(path: Path) -> mmap.mmap:
     except ValueError:
         raise damaged(path, "it is empty") from None
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+        raise store_error(error, path, "reading") from error
 
 
 def read_header(buffer: mmap.mmap, path: Path) -> tuple[dict[str, Any], dict[str, str], int]:

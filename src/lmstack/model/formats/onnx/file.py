@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedError, shown
+from lmstack.core import FormatError, NotFoundError, UnsupportedError, shown
+from lmstack.core.files import store_error
 from lmstack.model.formats.onnx.protobuf import (
     BYTES,
     FIXED32,
@@ -184,7 +185,7 @@ def read_onnx(path: Path | str) -> OnnxGraph:
     except ValueError:
         raise FormatError(f"{path} is empty", hint="fetch the model again") from None
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+        raise store_error(error, path, "reading") from error
     try:
         return OnnxGraph(str(path), buffer)
     except BaseException:
