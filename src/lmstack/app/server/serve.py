@@ -11,23 +11,18 @@ cover signals (`stopping`) or what the app is made of (`wiring.build`).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
-
-import uvicorn
 
 from lmstack.app.server.stopping import Stopping
 from lmstack.core import InputError
-from lmstack.serve.http.server import bind, server_config
+from lmstack.serve.http.server import Server, bind
 
 __all__ = ["Gate", "Service", "open_port", "serve"]
-
-GRACE_S = 2
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -46,11 +41,14 @@ class Service:
 
 @dataclass
 class Gate:
-    """The ASGI app that uvicorn runs: answers for itself until ``service`` is there."""
+    """The ASGI app that is run: answers for itself until ``service`` is there."""
 
     service: Service | None = None
     failure: BaseException | None = None
-    loaded: threading.Event = field(default_factory=threading.Event)
+
+    def end_streams(self) -> None:
+        if self.service is not None:
+            self.service.stopping()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.service is not None:
@@ -114,23 +112,6 @@ def _free_port(host: str, port: int) -> int:
     return port + 1 if port < 65535 else 8000
 
 
-class _Server(uvicorn.Server):
-    """Tells streams to end before it waits for them, and leaves signals to `Stopping`."""
-
-    def __init__(self, config: uvicorn.Config, gate: Gate) -> None:
-        super().__init__(config)
-        self._gate = gate
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._gate.service is not None:
-            self._gate.service.stopping()
-        await super().shutdown(sockets)
-
-
 def serve(
     listener: socket.socket,
     load: Callable[[], Service],
@@ -142,7 +123,7 @@ def serve(
     Ctrl-C surfaces as KeyboardInterrupt, SIGTERM as SystemExit, after everything is closed.
     """
     gate = Gate()
-    server = _Server(server_config(gate, grace_s=GRACE_S), gate)
+    server = Server(gate, end_streams=gate.end_streams)
     loader = threading.Thread(target=_load, args=(gate, load, ready, server), daemon=True)
     # From here on a signal raises nothing: half a start or half an end would be left behind.
     stop.tell = server.handle_exit
@@ -162,7 +143,7 @@ def serve(
 
 
 def _load(
-    gate: Gate, load: Callable[[], Service], ready: Callable[[], None], server: _Server
+    gate: Gate, load: Callable[[], Service], ready: Callable[[], None], server: Server
 ) -> None:
     try:
         gate.service = load()
@@ -170,5 +151,3 @@ def _load(
     except BaseException as error:
         gate.failure = error
         server.should_exit = True
-    finally:
-        gate.loaded.set()

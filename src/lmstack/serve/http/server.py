@@ -1,7 +1,10 @@
-"""Run an app on a socket until it is told to stop.
+"""The one way to run an app on a socket, until it is told to stop.
 
-Covers binding (a used port is an error that names the next one), signals, and a shutdown that
-ends open streams with an error event within seconds. TLS is left to a proxy in front.
+    bind        a listening socket; a port in use is an error that names the next one
+    Server      answers requests on it; a shutdown ends open streams with an error event in seconds
+    run_server  both, with signals, for a program that has its app
+
+TLS is left to a proxy in front. Loading an app while its port is taken already is `lmstack up`'s.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -24,9 +26,10 @@ from lmstack.core import InputError, shown
 from lmstack.serve.http.connections import MOST_CONNECTIONS, Connections, descriptor_limit
 from lmstack.serve.http.protocol import OneLength, protocol_for
 
-__all__ = ["bind", "run_server", "server_config"]
+__all__ = ["Server", "bind", "run_server", "server_config"]
 
-DRAIN_S = 3
+# For requests to end by themselves when the server stops.
+GRACE_S = 2
 # Longer than clients and proxies keep a connection for their next request (60 seconds is usual),
 # so that it is they who close it: a request that crosses a server's closing fails. nginx's, too.
 KEEP_ALIVE_S = 75
@@ -54,15 +57,19 @@ def run_server(
             param="host",
         )
     listener = bind(host, port)
-    config = server_config(app)
-    with contextlib.closing(listener):
-        _Server(config, app, _url(host, listener), on_ready, stop).run(sockets=[listener])
+
+    def ready() -> None:
+        if on_ready is not None:
+            on_ready(_url(host, listener))
+
+    server = Server(app, end_streams=app.state.serving.stopping.set, ready=ready, stop=stop)
+    with contextlib.closing(listener), _signals(server):
+        server.run(sockets=[listener])
 
 
-def server_config(app: Any, *, grace_s: int = DRAIN_S) -> uvicorn.Config:
-    """How every server of ours runs an ASGI app. ``grace_s``: time to finish when stopping. Raises
-    this process's soft limit of descriptors; a quarter is left to files and to what was accepted
-    and not yet looked at."""
+def server_config(app: Any) -> uvicorn.Config:
+    """How every server of ours runs an ASGI app. Raises this process's soft limit of descriptors;
+    a quarter is left to files and to what was accepted and not yet looked at."""
     descriptors = descriptor_limit()
     places = Connections(min(MOST_CONNECTIONS, descriptors * 3 // 4))
     return uvicorn.Config(
@@ -81,7 +88,7 @@ def server_config(app: Any, *, grace_s: int = DRAIN_S) -> uvicorn.Config:
         proxy_headers=False,
         lifespan="off",
         ws="none",
-        timeout_graceful_shutdown=grace_s,
+        timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=KEEP_ALIVE_S,
         h11_max_incomplete_event_size=64 * 1024,
     )
@@ -133,28 +140,29 @@ def _bind_error(error: OSError, host: str, port: int) -> InputError:
     return InputError(f"cannot listen on {host}:{port}: {error.strerror}", param="host")
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, which returns on a signal instead of raising it again, so that the caller can
-    close models and files; and which tells streams to end before it waits for them."""
+class Server(uvicorn.Server):
+    """uvicorn, which leaves signals to its caller, so that models and files can be closed after
+    one (`handle_exit` takes them), and which ends open streams before it waits for requests.
+
+    ``end_streams`` and ``ready`` are called in the event loop, the second once requests are
+    answered. ``stop``: ends the server when it is set, from any thread.
+    """
 
     def __init__(
         self,
-        config: uvicorn.Config,
-        app: FastAPI,
-        url: str,
-        on_ready: Callable[[str], None] | None,
-        stop: threading.Event | None,
+        app: Any,
+        *,
+        end_streams: Callable[[], None],
+        ready: Callable[[], None] = lambda: None,
+        stop: threading.Event | None = None,
     ) -> None:
-        super().__init__(config)
-        self._app = app
-        self._url = url
-        self._on_ready = on_ready
-        self._stop = stop
+        super().__init__(server_config(app))
+        self._end_streams, self._ready, self._stop = end_streams, ready, stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started and self._on_ready is not None:
-            self._on_ready(self._url)
+        if self.started:
+            self._ready()
 
     async def on_tick(self, counter: int) -> bool:
         if self._stop is not None and self._stop.is_set():
@@ -162,23 +170,26 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.serving.stopping.set()
+        self._end_streams()
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._told) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        yield
 
-    def _told(self, number: int, frame: FrameType | None) -> None:
-        self.handle_exit(number, frame)
+
+@contextlib.contextmanager
+def _signals(server: Server) -> Iterator[None]:
+    """`SIGNALS` stop ``server``, where this is the thread that gets them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, server.handle_exit) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _is_loopback(host: str) -> bool:
