@@ -21,7 +21,7 @@ from tests.engine.conftest import (
 from tests.engine.cpu.quantized_models import quantized
 
 from lmstack.core import EngineError, InputError, SamplingParams
-from lmstack.engine import Engine, EngineConfig
+from lmstack.engine import Engine, EngineConfig, TokenEvent
 from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.executor import ReferenceExecutor
 from lmstack.model import LayerKind, Transformer
@@ -229,17 +229,50 @@ def test_tables_that_a_program_made_of_old_weights_are_made_again() -> None:
     assert found == answers(narrow) != before
 
 
-def test_a_change_that_fails_half_way_leaves_nothing_of_the_old_weights_to_be_found(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("error", [RuntimeError("boom"), InputError("boom")])
+@pytest.mark.parametrize("runs", [False, True], ids=["by hand", "thread"])
+def test_an_engine_whose_change_fails_half_way_refuses_everything_afterwards(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, runs: bool
 ) -> None:
-    engine = engine_of(made(1, "int8"))
-    generate(engine, PROMPTS[0])
+    """Codes are new then, and copies, tables and programs that were made of the old ones old."""
+    engine, outcome = engine_of(made(1, "int8")), Outcome()
+    generate(engine, PROMPTS[0], id="before")
     assert engine.stats().num_blocks_cached > 0
 
     def fails() -> None:
-        raise RuntimeError("boom")
+        engine.submit(request(PROMPTS[1], outcome, id="waits"))
+        raise error
 
     monkeypatch.setattr(engine._runner, "reload", fails)
-    with pytest.raises(RuntimeError, match="boom"):
+    if runs:
+        engine.start()
+    refusal = "failed half way, so the engine stopped: boom"
+    with pytest.raises(EngineError, match=refusal):
         engine.update_weights(weights_of(made(2, "int8")))
     assert engine.stats().num_blocks_cached == 0
+    assert outcome.done
+    assert not outcome.tokens
+    assert refusal in str(outcome.last.error)
+    for ask in (lambda: engine.submit(request(PROMPTS[2])), lambda: engine.update_weights({})):
+        with pytest.raises(EngineError, match=refusal) as caught:
+            ask()
+        assert caught.value.hint == "load the model again"
+    engine.close()
+    with pytest.raises(EngineError, match=refusal):
+        engine.submit(request(PROMPTS[2]))
+
+
+def test_events_are_of_the_version_of_the_weights_that_computed_them() -> None:
+    engine = engine_of(made(1, "float32"))
+    seen: dict[str, list[str]] = {"old": [], "new": []}
+
+    def note(event: TokenEvent) -> None:
+        seen[event.request_id].append(engine.weight_version)
+
+    engine.submit(request(PROMPTS[0], id="old", on_event=note))
+    engine.step()
+    engine.submit(request(PROMPTS[1], id="new", on_event=note))
+    engine.update_weights(weights_of(made(2, "float32")), "second")
+    drive(engine)
+    assert set(seen["old"]) == {""}
+    assert set(seen["new"]) == {"second"}

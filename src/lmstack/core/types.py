@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
@@ -158,7 +158,8 @@ class ModelInfo:
 class Delta:
     """One event of a stream. ``index`` is the choice. The last event of each choice carries
     ``finish_reason``; the very last event of the stream carries ``usage`` and ``timings``
-    (and may have empty text)."""
+    (and may have empty text). ``digest``: of the weights that computed it, where those of
+    `ModelInfo` may be others by now."""
 
     text: str = ""
     index: int = 0
@@ -166,6 +167,7 @@ class Delta:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     timings: Timings | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,7 @@ async def complete(model: ChatModel, request: Request) -> Completion:
     texts: dict[int, list[str]] = {}
     logprobs: dict[int, list[TokenLogprob]] = {}
     finished: dict[int, FinishReason] = {}
-    usage, timings = Usage(), Timings()
+    usage, timings, digest = Usage(), Timings(), model.info.digest
     async for delta in model.stream(request):
         texts.setdefault(delta.index, []).append(delta.text)
         logprobs.setdefault(delta.index, []).extend(delta.logprobs)
@@ -243,6 +245,7 @@ async def complete(model: ChatModel, request: Request) -> Completion:
             finished[delta.index] = delta.finish_reason
         usage = delta.usage or usage
         timings = delta.timings or timings
+        digest = delta.digest or digest
     if sorted(finished) != list(range(request.sampling.n)):
         raise EngineError(
             f"{model.info.name} ended the choices {sorted(finished)} of {request.sampling.n}",
@@ -251,7 +254,7 @@ async def complete(model: ChatModel, request: Request) -> Completion:
     choices = tuple(
         Choice(i, "".join(texts[i]), finished[i], tuple(logprobs[i])) for i in sorted(finished)
     )
-    return Completion(choices, usage, model.info, timings)
+    return Completion(choices, usage, replace(model.info, digest=digest), timings)
 
 
 def complete_sync(model: ChatModel, request: Request) -> Completion:

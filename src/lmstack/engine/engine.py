@@ -48,6 +48,8 @@ class Engine:
 
     ``context_length``: tokens that one sequence may have, prompt and output together; the
     model's window, or the KV pool where that is smaller. ``numerics``: see `Executor`.
+    ``weight_version``: what the last weights that replaced others were called; in a callback, those
+    that computed its event.
     ``after_events`` is called once the callbacks of a step are done. ``grammars`` compiles, for
     who wants to before `submit` has to. ``clock``: seconds, monotonic. ``draft``: a smaller model
     with the same tokens, which says what may come next.
@@ -97,6 +99,7 @@ class Engine:
 
         self._num_steps = self._num_prompt = self._num_generated = 0
         self._num_invariant_failures = self._num_updates = 0
+        self.weight_version = ""
         self._adapter_numbers = itertools.count()
 
     # -- from any thread ---------------------------------------------------------------------
@@ -141,17 +144,18 @@ class Engine:
         blocks are free before the next step."""
         self._intake.cancel(request_id)
 
-    def update_weights(self, weights: Mapping[str, Weight]) -> None:
+    def update_weights(self, weights: Mapping[str, Weight], version: str = "") -> None:
         """Replace ``weights``, some or all of the model's, between two steps (`replace_weights`).
 
         Requests that have begun end under the old ones, and those that wait begin under the new:
         each is computed by one set of weights, and nothing that the old ones made is found in the
         prefix cache again. Returns when the new ones are in place. Where no thread of the engine
         runs, takes the steps that are needed. `InputError`: they do not fit, and nothing changed.
+        `EngineError`: replacing them failed half way, and the engine takes no more requests.
         """
         if self._thread is threading.current_thread():
             raise EngineError("the engine's own thread cannot wait for other weights")
-        update = WeightUpdate(weights)
+        update = WeightUpdate(weights, version)
         self._intake.ask(update)
         if self._thread is None:
             while not update.done.is_set():
@@ -194,15 +198,14 @@ class Engine:
 
     def close(self) -> None:
         """Stop after the step that is running; what has not finished gets an `EngineError`."""
-        self._intake.close()
+        self._intake.close(EngineError("the engine is closed"))
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         self._take_in()
-        for sequence in list(self._live.values()):
-            self._fail(sequence, EngineError("the engine was closed before the answer was whole"))
-        while self._intake.update is not None:
-            self._intake.updated(EngineError("the engine was closed before the weights changed"))
-        self._after_events()
+        self._end_all(
+            EngineError("the engine was closed before the answer was whole"),
+            EngineError("the engine was closed before the weights changed"),
+        )
 
     # -- the stepping thread -----------------------------------------------------------------
 
@@ -240,18 +243,36 @@ class Engine:
         if update is None or self._scheduler.has_begun:
             return
         self._check_idle()
-        error: Exception | None = None
+        before = self._num_updates
         try:
             replace_weights(self._module, update.weights)
             # First: nothing of the old weights may be found, even where what follows fails.
             self._scheduler.forget_prefixes()
             self._num_updates += 1
+            self.weight_version = update.version
             self._runner.reload()
             self._refuse_stale()
-        except Exception as found:
-            error = found
+        except LmstackError as error:
+            if self._num_updates == before:
+                self._intake.updated(error)  # they do not fit, and nothing has changed
+            else:
+                self._break(error)
+        except Exception as error:
+            self._break(error)
+        else:
+            self._intake.updated()
         self._scheduler.holds = False
-        self._intake.updated(error)
+
+    def _break(self, error: Exception) -> None:
+        """New weights lie beside what was made of the old ones: compute nothing with them."""
+        log.error("replacing the weights failed half way", exc_info=error)
+        broken = EngineError(
+            f"replacing the weights failed half way, so the engine stopped: {error}",
+            hint="load the model again",
+        )
+        self._intake.close(broken)
+        self._take_in()
+        self._end_all(broken, broken)
 
     def _refuse_stale(self) -> None:
         """Requests that wait with an adapter of the weights of before: there may be no such terms
@@ -432,8 +453,14 @@ class Engine:
 
     def _fail_all(self, error: EngineError) -> None:
         self._take_in()
+        self._end_all(error)
+
+    def _end_all(self, error: EngineError, update_error: EngineError | None = None) -> None:
+        """Every request ends by ``error``, and every update that waits by ``update_error``."""
         for sequence in list(self._live.values()):
             self._fail(sequence, error)
+        while update_error is not None and self._intake.update is not None:
+            self._intake.updated(update_error)
         self._after_events()
 
     def _check_idle(self) -> None:

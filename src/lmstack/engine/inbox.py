@@ -29,6 +29,7 @@ class WeightUpdate:
     """Asked for by one thread, which waits for ``done``; then ``error`` says what was wrong."""
 
     weights: Mapping[str, Weight]
+    version: str = ""
     done: threading.Event = field(default_factory=threading.Event)
     error: Exception | None = None
 
@@ -47,15 +48,14 @@ class Intake:
         self._pushed_out: dict[str, OverloadedError] = {}
         self.live: dict[str, Sequence] = {}
         self.finished: Counter[str] = Counter()
-        self._closed = False
+        self._closed: EngineError | None = None
         self._updates: deque[WeightUpdate] = deque()
         self._seconds_a_request = 1.0
 
     def submit(self, sequences: Seq[Sequence]) -> None:
         """Queue all of ``sequences`` or none."""
         with self._wake:
-            if self._closed:
-                raise EngineError("the engine is closed")
+            self._check_open()
             for sequence in sequences:
                 if sequence.request.id in self.live:
                     raise InputError(f"a request {shown(sequence.request.id)} is running already")
@@ -64,6 +64,10 @@ class Intake:
                 self.live[sequence.request.id] = sequence
                 self._arrived.append(sequence)
             self._wake.notify_all()
+
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise EngineError(self._closed.message, hint=self._closed.hint)
 
     def _make_way(self, sequences: Seq[Sequence]) -> None:
         """Where the queue is full, push out requests of those who have more in it than the client
@@ -103,8 +107,7 @@ class Intake:
     def ask(self, update: WeightUpdate) -> None:
         """Queue other weights."""
         with self._wake:
-            if self._closed:
-                raise EngineError("the engine is closed")
+            self._check_open()
             self._updates.append(update)
             self._wake.notify_all()
 
@@ -121,10 +124,10 @@ class Intake:
         update.error = error
         update.done.set()
 
-    def close(self) -> None:
-        """Nothing more comes in, and `wait` ends."""
+    def close(self, reason: EngineError) -> None:
+        """Nothing more comes in, for the first ``reason`` that is given, and `wait` ends."""
         with self._wake:
-            self._closed = True
+            self._closed = self._closed or reason
             self._wake.notify_all()
 
     @property
@@ -144,7 +147,7 @@ class Intake:
                 if not self._scheduler.idle:
                     break
                 self._wake.wait()
-            return not self._closed
+            return self._closed is None
 
     def take(self) -> list[tuple[Sequence, OverloadedError]]:
         """Hand to the scheduler what came, and take from it what was cancelled; who was pushed

@@ -1,24 +1,27 @@
 """Other values for the weights of a module, in the memory that holds the old ones.
 
 Whoever points into that memory (a native program, an optimizer) sees them. What was made of the
-old values (packed copies, norms in another dtype) is its owner's to make again. Not covered: when
-it is safe (`Engine.update_weights`).
+old values (packed copies, norms in another dtype) is its owner's to make again. `content_digest`
+names a model by what it computes with. Not covered: when replacing is safe
+(`Engine.update_weights`).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from lmstack.core import InputError, shown
+from lmstack.model.config import TransformerConfig
 from lmstack.model.formats.assembly import Weight
 from lmstack.model.lora.layers import refuse_terms
 from lmstack.model.quant.matrix import QuantizedMatrix, held_weights
 from lmstack.model.transformer import Transformer
 
-__all__ = ["replace_weights"]
+__all__ = ["content_digest", "replace_weights"]
 
 
 @torch.no_grad()
@@ -50,6 +53,18 @@ def replace_weights(module: Transformer, weights: Mapping[str, Weight]) -> None:
             pairs.append((old, new))
     for old_tensor, new_tensor in pairs:
         old_tensor.copy_(new_tensor)
+
+
+def content_digest(config: TransformerConfig, weights: Mapping[str, Weight]) -> str:
+    """``sha256:...`` of a model's config and of every weight as it is held: another one where any
+    number that logits are computed from is another, and only there."""
+    found = hashlib.sha256(repr(config).encode())
+    for key, weight in sorted(weights.items()):
+        found.update(f"{key}: {_form(weight)}\n".encode())
+        for tensor in [weight] if isinstance(weight, Tensor) else weight.buffers().values():
+            data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+            found.update(data.numpy().data)
+    return f"sha256:{found.hexdigest()}"
 
 
 def _form(weight: Weight) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ __all__ = [
     "served_digest",
     "shaped_digest",
     "stamp_of",
+    "updated_digest",
 ]
 
 
@@ -133,6 +135,16 @@ def served_digest(folder: ModelFolder, form: str, own: str | None = None) -> str
         return folder.digest
     recipe = _recipe(form)
     return f"{folder.digest}+{form}" + ("" if recipe == _FIRST_RECIPE else f".{recipe}")
+
+
+def updated_digest(module: Transformer, form: str, weights: Mapping[str, Weight]) -> str:
+    """`served_digest` of a model that computes with ``weights`` in place of its own of the same
+    names: the content of all that it then holds, and its form."""
+    from lmstack.model.quant.matrix import held_weights
+    from lmstack.model.replacing import content_digest
+
+    content = content_digest(module.config, {**held_weights(module), **weights})
+    return content if form == "float32" else f"{content}+{form}"
 
 
 def shaped_digest(digest: str, max_tokens: int | None, dimensions: int | None) -> str:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from lmstack.core import Delta, LmstackError, ModelInfo, Request, StoreError, Usage
@@ -95,6 +96,8 @@ class Run:
         output.add(delta, self._keep_content)
         self._events += bool(delta.text)
         self.usage = delta.usage or self.usage
+        if delta.digest:  # of the weights that answered, which may be newer than at the start
+            self.info = replace(self.info, digest=delta.digest)
 
     def spent(self, *, failed: bool = False) -> Usage:
         """What the model reported, or an estimate from what it was sent and what came out. A

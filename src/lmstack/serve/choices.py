@@ -30,7 +30,8 @@ def token_logprob(tokenizer: Tokenizer, score: TokenScore) -> TokenLogprob:
 
 
 class ChoiceText:
-    """Feed events to `push`; get what may be shown. ``num_tokens``: generated so far.
+    """Feed events to `push`; get what may be shown. ``num_tokens``: generated so far. ``digest``:
+    of the weights that compute it.
 
     ``begins``: the output is a text of its own and continues nothing, so the space that some
     tokenizers put before a first word is left out, as their decoders do."""
@@ -39,6 +40,7 @@ class ChoiceText:
         self, index: int, tokenizer: Tokenizer, ends: frozenset[int], *, begins: bool = False
     ) -> None:
         self.num_tokens = 0
+        self.digest: str | None = None
         self._index, self._tokenizer, self._ends = index, tokenizer, ends
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = b""  # bytes from place ``_shown`` on
@@ -72,7 +74,7 @@ class ChoiceText:
         logprobs = self._let_out(final=reason is not None)
         if not (text or logprobs or reason):
             return None
-        return Delta(text, self._index, logprobs, reason)
+        return Delta(text, self._index, logprobs, reason, digest=self.digest)
 
     def _let_out(self, *, final: bool) -> tuple[TokenLogprob, ...]:
         """Scores of tokens that are shown whole; at the end also of one that is cut, while

@@ -50,7 +50,7 @@ from lmstack.engine import (
     native_problem,
 )
 from lmstack.registry import DEFAULT_SAMPLING, LoadedModel, ModelFolder, Store, load
-from lmstack.registry.weight_cache import asked_form, has_blocks, own_form
+from lmstack.registry.weight_cache import asked_form, has_blocks, own_form, updated_digest
 from lmstack.serve.bridge import Bridge, Mailbox
 from lmstack.serve.choices import ChoiceText, token_logprob
 from lmstack.serve.forms import usual_form
@@ -59,7 +59,8 @@ from lmstack.serve.inputs import bad_words, force_words, prompt_ids, with_defaul
 
 __all__ = ["AdaptedModel", "LocalModel", "load_draft", "load_weights"]
 
-Events = Mailbox[tuple[int, TokenEvent]]
+# The choice, its event, and the digest of the weights that computed it.
+Events = Mailbox[tuple[int, TokenEvent, str | None]]
 
 
 class LocalModel:
@@ -101,7 +102,7 @@ class LocalModel:
         self._engine.start()
         self._defaults = loaded.generation.sampling.over(DEFAULT_SAMPLING)
         context = self._engine.context_length
-        self.info = ModelInfo(
+        self._info = ModelInfo(
             loaded.name,
             loaded.digest and loaded.digest + self._engine.numerics,
             context,
@@ -110,6 +111,8 @@ class LocalModel:
         )
         self._adapter: EngineAdapter | None = None
         self._numbers = itertools.count()
+        self._updating = threading.Lock()
+        self._digests: dict[str, str | None] = {}  # by that of the content of weights
         self._turns = Turns("lmstack-grammars")
         # Also when nobody closes: the threads must not outlive the interpreter's end.
         self._finalizer = weakref.finalize(self, _close, self._turns, self._engine)
@@ -152,10 +155,11 @@ class LocalModel:
             ]
             first_token_s, cached, running = 0.0, 0, len(choices)
             while running:
-                index, event = await events.get()
+                index, event, digest = await events.get()
                 if event.error is not None:
                     raise event.error
                 first_token_s = first_token_s or time.monotonic() - start
+                choices[index].digest = digest
                 if choices[index].num_tokens == 0:
                     cached = event.cached_tokens if index == 0 else cached
                     if request.echo:
@@ -165,7 +169,8 @@ class LocalModel:
                     yield delta
                 running -= event.finish_reason is not None
             usage = Usage(len(ids), sum(c.num_tokens for c in choices), cached)
-            yield Delta(usage=usage, timings=Timings(first_token_s, time.monotonic() - start))
+            timings = Timings(first_token_s, time.monotonic() - start)
+            yield Delta(usage=usage, timings=timings, digest=digest)
         finally:
             for r in asked:
                 self._engine.cancel(r.id)
@@ -205,6 +210,31 @@ class LocalModel:
         # Within a running loop (a notebook) another cannot be started in this thread.
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(complete_sync, self, request).result()
+
+    # -- weights -------------------------------------------------------------------------------
+
+    @property
+    def info(self) -> ModelInfo:
+        """Name, digest and limits. The digest is that of the weights that answer now."""
+        return dataclasses.replace(self._info, digest=self._digest())
+
+    def _digest(self) -> str | None:
+        """Of the weights that answer; in the engine's thread those that computed its event."""
+        return self._engine.weight_version or self._info.digest
+
+    def update_weights(self, weights: Mapping[str, Any]) -> None:
+        """Replace ``weights``, some or all of the model's by the names of ``module``, while it
+        serves: see `Engine.update_weights`. From then on ``info.digest`` names what the model
+        computes with, by its content; weights that were there before have the name of before.
+        Adapters have to be opened again."""
+        with self._updating:
+            module, form = self.module, self._loaded.form
+            if not self._digests:
+                self._digests[updated_digest(module, form, {})] = self._info.digest
+            content = updated_digest(module, form, weights)
+            new = self._digests.get(content, content + self._engine.numerics)
+            self._engine.update_weights(weights, new or "")
+            self._digests[content] = new
 
     # -- the rest ------------------------------------------------------------------------------
 
@@ -290,7 +320,7 @@ class LocalModel:
             # Of a beam search's choices the request is the first, of others itself.
             index = event.choice + int(event.request_id.partition("-")[2])
             try:
-                events.post((index, event))
+                events.post((index, event, self._digest()))
             except RuntimeError:  # the loop is closed: nobody listens any more
                 self._engine.cancel(event.request_id)
 
@@ -339,12 +369,21 @@ class AdaptedModel(LocalModel):
     def __init__(self, base: LocalModel, name: str, adapter: EngineAdapter) -> None:
         vars(self).update(vars(base))
         self._base, self._adapter = base, adapter
-        self.info = dataclasses.replace(
+        self._info = dataclasses.replace(
             base.info,
             name=name,
             digest=f"{base.info.digest}+{adapter.digest}",
             parent=base.info.name,
             parameters=base.info.parameters + adapter.num_parameters,
+        )
+
+    def _digest(self) -> str | None:
+        return self._info.digest
+
+    def update_weights(self, weights: Mapping[str, Any]) -> None:
+        raise UnsupportedError(
+            f"{self._info.name} is an adapter beside the {len(weights)} weights to replace",
+            hint="replace those of the base, and open the adapter again",
         )
 
     def save(self, folder: str | Path) -> None:

@@ -72,12 +72,17 @@ class PageModel:
 
     def __init__(
         self,
-        inner: ModelInfo,
+        inner: ChatModel,
         answerers: Callable[[str, Filter | None, AnswerWishes], Answerer],
         name: str,
     ) -> None:
-        self.info = ModelInfo(name, inner.digest, inner.context_length)
+        self._inner, self._name = inner, name
         self._answerers = answerers
+
+    @property
+    def info(self) -> ModelInfo:
+        inner = self._inner.info
+        return ModelInfo(self._name, inner.digest, inner.context_length)
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
         if not isinstance(request, Question) or not isinstance(request.prompt, str):
@@ -160,7 +165,7 @@ class Workspace:
         self.index_dir = Path(index_dir)
         self._answerers: dict[tuple[frozenset[str] | None, AnswerWishes], Answerer] = {}
         named = self.folder.name or model.info.name
-        self._asked = guard(PageModel(model.info, self.answerer_of, named))
+        self._asked = guard(PageModel(model, self.answerer_of, named))
         self._lock = threading.Lock()
 
     def __enter__(self) -> Workspace:

@@ -146,16 +146,19 @@ class DocumentsModel:
     def __init__(
         self, workspace: Workspace, name: str, tokenizer: AnswerTokenizer | None = None
     ) -> None:
-        inner = workspace.model.info
-        self.info = ModelInfo(name, inner.digest, inner.context_length)
-        self._workspace = workspace
+        self._workspace, self._name = workspace, name
         self._tokenizer = tokenizer
+
+    @property
+    def info(self) -> ModelInfo:
+        inner = self._workspace.model.info
+        return ModelInfo(self._name, inner.digest, inner.context_length)
 
     def stream(self, request: Request) -> AsyncIterator[Delta]:
         answerer = self._workspace.answerer_of(
             request.client, wishes=AnswerWishes.from_mapping(request.wishes)
         )
-        grounded = GroundedModel(answerer, self.info.name, tokenizer=self._tokenizer)
+        grounded = GroundedModel(answerer, self._name, tokenizer=self._tokenizer)
         return grounded.stream(request)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from lmstack.core import Completion, Delta, ModelInfo, UnsupportedError, complete
+from lmstack.core import Completion, Delta, UnsupportedError, complete
 from lmstack.serve.http.body import read_json
 from lmstack.serve.http.documented import documented, model_errors
 from lmstack.serve.http.mapping import chat_request
@@ -43,12 +43,13 @@ async def chat_completions(request: Request) -> Response:
     asked = chat_request(body, caller, model.info.default_sampling)
     if body.model not in serving.from_documents:
         _refuse_wishes(asked.wishes, body.model)
-    shape = _Shape(body, caller.request_id, model.info)
     if not body.stream:
         answer = await until_gone(request.receive, complete(model, asked))
+        shape = _Shape(body, caller.request_id, answer.model.digest)
         return Response(shape.whole(answer), media_type="application/json")
-    sources = await prime(request.receive, [model.stream(asked)])
-    return events(request, sources, shape.chunks(sources[0].deltas()))
+    [source] = await prime(request.receive, [model.stream(asked)])
+    shape = _Shape(body, caller.request_id, source.digest or model.info.digest)
+    return events(request, [source], shape.chunks(source.deltas()))
 
 
 def _refuse_wishes(wishes: Mapping[str, str], name: str) -> None:
@@ -63,11 +64,11 @@ def _refuse_wishes(wishes: Mapping[str, str], name: str) -> None:
 class _Shape:
     """OpenAI's shape of one answer, whole or in chunks."""
 
-    def __init__(self, body: ChatBody, request_id: str, info: ModelInfo) -> None:
+    def __init__(self, body: ChatBody, request_id: str, digest: str | None) -> None:
         self._id = f"chatcmpl-{request_id}"
         self._created = int(time.time())
         self._body = body
-        self._info = info
+        self._digest = digest
         self._usage_asked = bool(body.stream_options and body.stream_options.include_usage)
         self._extra: dict[str, Any] = (
             {} if body.service_tier is None else {"service_tier": "default"}
@@ -92,7 +93,7 @@ class _Shape:
                 for choice in answer.choices
             ],
             usage=usage_body(answer.usage),
-            system_fingerprint=self._info.digest,
+            system_fingerprint=self._digest,
             **extra,
         ).model_dump_json(exclude_unset=True)
 
@@ -130,6 +131,6 @@ class _Shape:
             created=self._created,
             model=self._body.model,
             choices=list(choices),
-            system_fingerprint=self._info.digest,
+            system_fingerprint=self._digest,
             **extra,
         ).model_dump_json(exclude_unset=True)

@@ -98,7 +98,7 @@ class _Shape:
         self._id = f"cmpl-{request_id}"
         self._created = int(time.time())
         self._body = body
-        self._info = info
+        self._digest = info.digest
         self._usage_asked = bool(body.stream_options and body.stream_options.include_usage)
         self._logprobs: dict[int, LegacyLogprobs] = {}
 
@@ -111,6 +111,7 @@ class _Shape:
         ]
         usage = Usage()
         for answer in answers:
+            self._digest = answer.model.digest
             usage = add_usage(usage, answer.usage)
         return self._completion(choices, usage=usage_body(usage))
 
@@ -119,6 +120,7 @@ class _Shape:
         async with aclosing(deltas):
             async for delta in deltas:
                 usage = delta.usage or usage
+                self._digest = delta.digest or self._digest
                 if delta.text or delta.logprobs or delta.finish_reason:
                     choice = self._choice(
                         delta.index, delta.text, delta.logprobs, delta.finish_reason
@@ -139,7 +141,7 @@ class _Shape:
             created=self._created,
             model=self._body.model,
             choices=choices,
-            system_fingerprint=self._info.digest,
+            system_fingerprint=self._digest,
             **usage,
         ).model_dump_json(exclude_unset=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -100,17 +101,20 @@ async def merged(sources: Sequence[Primed], n: int) -> AsyncGenerator[Delta]:
                 continue
             total = add_usage(total, item.usage or Usage())
             timings = item.timings or timings
-            yield Delta(item.text, item.index + number * n, item.logprobs, item.finish_reason)
+            place = item.index + number * n
+            yield dataclasses.replace(item, index=place, usage=None, timings=None)
         yield Delta(usage=total, timings=timings)
     finally:
         await _end(*tasks)
 
 
 class Primed:
-    """A stream whose first delta has come: its request was good and generation has begun."""
+    """A stream whose first delta has come: its request was good and generation has begun.
+    ``digest``: of the weights that compute it, where the model says so."""
 
     def __init__(self, first: Delta, rest: AsyncIterator[Delta]) -> None:
         self.rest = rest
+        self.digest = first.digest
         self._first = first
 
     async def deltas(self) -> AsyncGenerator[Delta]:
