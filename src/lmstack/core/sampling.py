@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from lmstack.core.config import Config, check_range, check_text, check_whole
 from lmstack.core.errors import InputError, shown
 
-__all__ = ["Grammar", "SamplingParams"]
+__all__ = ["Allowed", "Grammar", "SamplingParams"]
 
 GRAMMARS = ("json_object", "json_schema", "regex", "lark")
-MAX_STOPS = MAX_CHOICES = 16
-MAX_BEAMS, MAX_WORDS = 32, 256
-MAX_TOP_LOGPROBS = 20
-COLDEST, TOKEN = 1e-30, (0, 2**31)
+MAX_BEAMS, TOKENS, COLDEST = 32, (0, 2**31), 1e-30
 
-WHOLE: dict[str, tuple[int, int]] = {
-    **{"max_tokens": (1, 2**31), "seed": (-(2**63), 2**64 - 1), "logprobs": (0, MAX_TOP_LOGPROBS)},
-    **{"top_k": TOKEN, "n": (1, MAX_CHOICES), "min_tokens": TOKEN, "no_repeat_ngram_size": TOKEN},
-    **{"num_beams": (1, MAX_BEAMS), "num_beam_groups": (1, MAX_BEAMS)},
-    **{"forced_bos_id": TOKEN, "forced_eos_id": TOKEN, "priority": (-(2**31), 2**31 - 1)},
-}
-RANGES: dict[str, tuple[float, float]] = {
-    **{"temperature": (0, 2), "min_p": (0, 1), "top_p": (0, 1), "typical_p": (0, 1)},
-    **{"presence_penalty": (-2, 2), "frequency_penalty": (-2, 2), "repetition_penalty": (0.01, 10)},
-    **{"length_penalty": (-10, 10), "diversity_penalty": (0, 100), "penalty_alpha": (0, 1)},
-}
-OPTIONAL = ("max_tokens", "seed", "logprobs", "forced_bos_id", "forced_eos_id")
-TEXTS = {"stop": MAX_STOPS, "stop_regex": 4, "bad_words": MAX_WORDS, "force_words": MAX_STOPS}
+
+@dataclass(frozen=True)
+class Allowed:
+    """What a field of `SamplingParams` may hold: a number of ``kind`` from ``low`` (``above``: or
+    rather above it) to ``high``, at most ``high`` texts, a truth value or ``also``. Request bodies
+    and the API's description, with ``about`` in it, are made of this."""
+
+    kind: type
+    low: float = 0
+    high: float = 0
+    about: str = ""
+    above: bool = False
+    also: str | None = None
+
+    def check(self, name: str, value: Any) -> None:
+        if self.kind is int:
+            check_whole(name, value, int(self.low), int(self.high))
+        elif self.kind is float:
+            check_range(name, value, self.low, self.high, low_open=self.above)
+        elif self.kind is str:
+            check_texts(name, value, int(self.high))
+        elif not isinstance(value, bool) and (value is None or value != self.also):
+            known = f" or {self.also!r}" if self.also else ""
+            raise InputError(f"{name} is {shown(value)}, not true or false{known}", param=name)
+
+
+def _field(default: Any, kind: type, *bounds: Any, **more: Any) -> Any:
+    return field(default=default, metadata={"allowed": Allowed(kind, *bounds, **more)})
 
 
 @dataclass(frozen=True)
@@ -38,61 +50,49 @@ class SamplingParams(Config):
     """Defaults are those of OpenAI's API, or neutral; a model's own: `ModelInfo.default_sampling`.
 
     ``max_tokens``: None is the model's own limit or the context's end. ``temperature`` 0 is greedy.
-    ``top_k`` 0 is off. ``logprobs``: how many alternatives to report a position (0 reports the
-    chosen token alone), None for none. ``logit_bias``: token id to an amount in [-100, 100].
-    ``seed``: the same request with the same seed gives the same tokens.
-    ``stop``: strings that end a choice and are not part of it. ``stop_regex``: expressions that
-    end it and are. ``ignore_eos``: go on past the end-of-text token, for benchmarks.
-    ``priority``: of one client's requests the lower start first; it changes no token.
+    ``logprobs``: how many alternatives to report a position (0 reports the chosen token alone),
+    None for none. ``logit_bias``: token id to an amount in [-100, 100]. ``seed``: the same request
+    with the same seed gives the same tokens. ``stop``: strings that end a choice and are not part
+    of it. ``num_beams`` > 1 is beam search, ``penalty_alpha`` contrastive: docs/decoding.md."""
 
-    ``num_beams`` > 1 is beam search, ``penalty_alpha`` contrastive search: docs/decoding.md.
-    """
-
-    max_tokens: int | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0
-    no_repeat_ngram_size: int = 0
+    max_tokens: int | None = _field(None, int, 1, 2**31)
+    temperature: float = _field(1.0, float, 0, 2)
+    top_p: float = _field(1.0, float, 0, 1, above=True)
+    top_k: int = _field(0, int, *TOKENS, "0 or -1 is off.")
+    min_p: float = _field(0.0, float, 0, 1)
+    typical_p: float = _field(1.0, float, 0, 1, above=True)
+    presence_penalty: float = _field(0.0, float, -2, 2)
+    frequency_penalty: float = _field(0.0, float, -2, 2)
+    repetition_penalty: float = _field(1.0, float, 0.01, 10)
+    no_repeat_ngram_size: int = _field(0, int, *TOKENS, "0 is off.")
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    bad_words: tuple[str, ...] = ()
-    seed: int | None = None
-    min_tokens: int = 0
-    stop: tuple[str, ...] = ()
-    stop_regex: tuple[str, ...] = ()
-    logprobs: int | None = None
-    n: int = 1
-    ignore_eos: bool = False
-    forced_bos_id: int | None = None
-    forced_eos_id: int | None = None
-    num_beams: int = 1
-    length_penalty: float = 1.0
-    early_stopping: bool | Literal["never"] = False
-    num_beam_groups: int = 1
-    diversity_penalty: float = 0.0
-    force_words: tuple[str, ...] = ()
-    penalty_alpha: float = 0.0
-    priority: int = 0
+    bad_words: tuple[str, ...] = _field((), str, 0, 256, "Words that may not come.")
+    seed: int | None = _field(None, int, -(2**63), 2**64 - 1)
+    min_tokens: int = _field(0, int, *TOKENS, "No end before so many.")
+    stop: tuple[str, ...] = _field((), str, 0, 16)
+    stop_regex: tuple[str, ...] = _field((), str, 0, 4, "The text ends with a match, and keeps it.")
+    logprobs: int | None = _field(None, int, 0, 20)
+    n: int = _field(1, int, 1, 16)
+    ignore_eos: bool = _field(False, bool, about="Go on past the end of text, for benchmarks.")
+    forced_bos_id: int | None = _field(None, int, *TOKENS)
+    forced_eos_id: int | None = _field(None, int, *TOKENS)
+    num_beams: int = _field(1, int, 1, MAX_BEAMS, "1 is off.")
+    length_penalty: float = _field(1.0, float, -10, 10, "With beams.")
+    early_stopping: bool | Literal["never"] = _field(False, bool, about="With beams.", also="never")
+    num_beam_groups: int = _field(1, int, 1, MAX_BEAMS, "With beams.")
+    diversity_penalty: float = _field(0.0, float, 0, 100, "With groups.")
+    force_words: tuple[str, ...] = _field((), str, 0, 16, "With beams: phrases that must come.")
+    penalty_alpha: float = _field(0.0, float, 0, 1, "Contrastive search over top_k.")
+    priority: int = _field(0, int, -(2**31), 2**31 - 1, "Lower starts first, within one key.")
 
     def __post_init__(self) -> None:
-        for name, bounds in WHOLE.items():
-            if getattr(self, name) is not None or name not in OPTIONAL:
-                check_whole(name, getattr(self, name), *bounds)
-        for name, (low, high) in RANGES.items():
-            open_ = name in ("top_p", "typical_p")
-            check_range(name, getattr(self, name), low, high, low_open=open_)
-        for name, also in (("ignore_eos", ""), ("early_stopping", "never")):
-            value = getattr(self, name)
-            if not isinstance(value, bool) and (value != also or not also):
-                known = " or 'never'" if also else ""
-                raise InputError(f"{name} is {shown(value)}, not true or false{known}", param=name)
+        for each in fields(self):
+            value, allowed = getattr(self, each.name), each.metadata.get("allowed")
+            if allowed is not None and (value is not None or each.default is not None):
+                allowed.check(each.name, value)
+                if allowed.kind is str:
+                    object.__setattr__(self, each.name, tuple(value))
         self._check_logit_bias()
-        for name, most in TEXTS.items():
-            self._check_texts(name, most)
         self._check_search()
 
     def _check_search(self) -> None:
@@ -120,36 +120,32 @@ class SamplingParams(Config):
 
     def _check_logit_bias(self) -> None:
         if not isinstance(self.logit_bias, Mapping):
-            raise InputError(
-                f"logit_bias is {shown(self.logit_bias)}, not a mapping of token ids",
-                param="logit_bias",
-            )
+            message = f"logit_bias is {shown(self.logit_bias)}, not a mapping of token ids"
+            raise InputError(message, param="logit_bias")
         for token, amount in self.logit_bias.items():
             check_whole("a token id in logit_bias", token, 0, 2**31)
             check_range(f"logit_bias[{token}]", amount, -100, 100)
         # A copy, so that what was checked cannot be changed from outside.
         object.__setattr__(self, "logit_bias", dict(self.logit_bias))
 
-    def _check_texts(self, name: str, most: int) -> None:
-        texts = getattr(self, name)
-        if isinstance(texts, str) or not isinstance(texts, Sequence):
-            raise InputError(
-                f"{name} is {shown(texts)}, not a sequence of strings",
-                hint="write a single one as a sequence too: ('END',)",
-                param=name,
-            )
-        if len(texts) > most:
-            raise InputError(f"{name} has {len(texts)} strings, at most {most}", param=name)
-        for text in texts:
-            check_text(name, text)
-            if not text:
-                raise InputError(f"{name} holds an empty string", param=name)
-        object.__setattr__(self, name, tuple(texts))
-
     @property
     def greedy(self) -> bool:
         # Smaller than float32 can divide by: the logits would no longer be numbers.
         return self.temperature < COLDEST
+
+
+def check_texts(name: str, texts: Any, most: int) -> None:
+    """`InputError` unless ``texts`` are at most ``most`` strings, none empty."""
+    if isinstance(texts, str) or not isinstance(texts, Sequence):
+        hint = "write a single one as a sequence too: ('END',)"
+        message = f"{name} is {shown(texts)}, not a sequence of strings"
+        raise InputError(message, hint=hint, param=name)
+    if len(texts) > most:
+        raise InputError(f"{name} has {len(texts)} strings, at most {most}", param=name)
+    for text in texts:
+        check_text(name, text)
+        if not text:
+            raise InputError(f"{name} holds an empty string", param=name)
 
 
 @dataclass(frozen=True)

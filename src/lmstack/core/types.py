@@ -157,9 +157,8 @@ class ModelInfo:
 @dataclass(frozen=True, slots=True)
 class Delta:
     """One event of a stream. ``index`` is the choice. The last event of each choice carries
-    ``finish_reason``; the very last event of the stream carries ``usage`` and ``timings``
-    (and may have empty text). ``digest``: of the weights that computed it, where those of
-    `ModelInfo` may be others by now."""
+    ``finish_reason``; the very last of the stream ``usage`` and ``timings`` (and maybe no text).
+    ``digest``: of the weights that computed it, if those of `ModelInfo` may be others by now."""
 
     text: str = ""
     index: int = 0

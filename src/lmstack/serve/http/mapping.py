@@ -7,6 +7,7 @@ OpenAI's names to ours. Does not cover models or responses.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from lmstack.core import Grammar, Message, Request, Role, SamplingParams
@@ -90,16 +91,6 @@ def _message(message: ChatMessage) -> Message:
     return Message(role, text, name=message.name)
 
 
-# Fields that mean the same in a body and in `SamplingParams`.
-_SAME = (
-    *("temperature", "top_p", "min_p", "typical_p", "seed", "n", "ignore_eos", "min_tokens"),
-    *("presence_penalty", "frequency_penalty", "repetition_penalty", "no_repeat_ngram_size"),
-    *("length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty"),
-    *("penalty_alpha", "priority"),
-)
-_TEXTS = ("stop", "stop_regex", "bad_words", "force_words")
-
-
 def _sampling(
     body: SamplingBody,
     defaults: Mapping[str, float],
@@ -108,13 +99,13 @@ def _sampling(
     logprobs: int | None,
 ) -> SamplingParams:
     biases = body.logit_bias
-    stated = {
+    same = {each.name: getattr(body, each.name, None) for each in fields(SamplingParams)}
+    stated = same | {
         "max_tokens": max_tokens,
         "top_k": None if body.top_k is None else max(body.top_k, 0),
         "logit_bias": None if biases is None else {int(i): v for i, v in biases.items()},
         "logprobs": logprobs,
         "num_beams": body.beams,
-        **{name: getattr(body, name) for name in (*_TEXTS, *_SAME)},
     }
     stated = {name: value for name, value in stated.items() if value is not None}
     return SamplingDefaults.from_mapping(defaults).resolve(stated)

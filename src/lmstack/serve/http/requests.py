@@ -6,10 +6,13 @@ cover what happens to them: see `mapping`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
+from lmstack.core import SamplingParams
+from lmstack.core.sampling import Allowed
 from lmstack.serve.http.fields import (
     AnyTokenIds,
     Body,
@@ -69,47 +72,64 @@ class StreamOptions(Body):
     ] = None
 
 
-class SamplingBody(Body):
-    """The fields that chat and plain completions share."""
+# Of OpenAI's API; all others are extensions.
+OPENAI_SAMPLING = {"frequency_penalty", "n", "presence_penalty", "seed", "temperature", "top_p"}
+# Fields that a body has in another form, or not at all.
+OTHERWISE = {"max_tokens", "logprobs", "logit_bias", "forced_bos_id", "forced_eos_id"}
+
+
+def _derived(name: str, allowed: Allowed) -> Any:
+    """The type of a field in a body, from what `SamplingParams` allows in it."""
+    about = None if name in OPENAI_SAMPLING else f"Extension. {allowed.about}".strip()
+    kind: Any = allowed.kind
+    if kind is str:
+        return Annotated[Texts, Field(description=about)] | None
+    if kind is bool:
+        flag = Annotated[bool, Field(description=about)]
+        return (flag | Literal[allowed.also] if allowed.also else flag) | None
+    low, high = kind(allowed.low), kind(allowed.high)
+    bounds = Field(gt=low, le=high, description=about) if allowed.above else None
+    bounds = bounds or Field(ge=low, le=high, description=about)
+    return (Annotated[kind, bounds, Whole] if kind is int else Annotated[kind, bounds]) | None
+
+
+if TYPE_CHECKING:
+
+    class SamplingFields(Body):
+        """Those of `SamplingParams` that a body has under the same name, None unless stated."""
+
+        n: int | None
+        num_beams: int | None
+else:
+    SamplingFields = create_model(
+        "SamplingFields",
+        __base__=Body,
+        **{
+            each.name: (_derived(each.name, each.metadata["allowed"]), None)
+            for each in dataclasses.fields(SamplingParams)
+            if each.name not in OTHERWISE
+        },
+    )
+
+
+class SamplingBody(SamplingFields):
+    """What chat and plain completions share: sampling parameters as `SamplingParams` declares
+    them, and those that mean the same in another form."""
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Annotated[int, Field(ge=1, le=16), Whole] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: LogitBias | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1), Whole] | None = None
-    stop: StopStrings | None = None
     user: Hint = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1), Whole] | None = None
     top_k: (
         Annotated[int, Field(ge=-1, le=2**31, description="Extension. 0 or -1 is off."), Whole]
         | None
     ) = None
-    min_p: Annotated[float, Field(ge=0, le=1, description="Extension.")] | None = None
-    repetition_penalty: Annotated[float, Field(ge=0.01, le=10, description="Extension.")] | None = (
-        None
-    )
-    ignore_eos: (
-        Annotated[bool, Field(description="Extension: go on past the end of text, for benchmarks.")]
-        | None
-    ) = None
-
-    typical_p: Annotated[float, Field(gt=0, le=1, description="Extension.")] | None = None
     no_repeat_ngram_size: (
         Annotated[int, Field(ge=0, le=1024, description="Extension. 0 is off."), Whole] | None
     ) = None
-    min_tokens: (
-        Annotated[
-            int, Field(ge=0, le=2**31, description="Extension: no end before so many."), Whole
-        ]
-        | None
-    ) = None
-    bad_words: Annotated[Texts, Field(description="Extension: words that may not come.")] | None = (
-        None
-    )
+    stop: StopStrings | None = None
     stop_regex: (
         Annotated[
             StopStrings,
@@ -120,40 +140,6 @@ class SamplingBody(Body):
     use_beam_search: (
         Annotated[
             bool, Field(description="Extension. The beams are num_beams, else best_of, else n.")
-        ]
-        | None
-    ) = None
-    num_beams: (
-        Annotated[int, Field(ge=1, le=32, description="Extension. 1 is off."), Whole] | None
-    ) = None
-    length_penalty: (
-        Annotated[float, Field(ge=-10, le=10, description="Extension, with beams.")] | None
-    ) = None
-    early_stopping: (
-        bool | Annotated[Literal["never"], Field(description="Extension, with beams.")] | None
-    ) = None
-    num_beam_groups: (
-        Annotated[int, Field(ge=1, le=32, description="Extension, with beams."), Whole] | None
-    ) = None
-    diversity_penalty: (
-        Annotated[float, Field(ge=0, le=100, description="Extension, with groups.")] | None
-    ) = None
-    force_words: (
-        Annotated[Texts, Field(description="Extension, with beams: phrases that must come.")] | None
-    ) = None
-    penalty_alpha: (
-        Annotated[float, Field(ge=0, le=1, description="Extension: contrastive search over top_k.")]
-        | None
-    ) = None
-    priority: (
-        Annotated[
-            int,
-            Field(
-                ge=-(2**31),
-                le=2**31 - 1,
-                description="Extension: of the requests of one key, lower numbers start first.",
-            ),
-            Whole,
         ]
         | None
     ) = None
