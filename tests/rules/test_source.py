@@ -132,15 +132,19 @@ def forbidden(source: Any) -> Iterator[str]:
 
 def _forbidden_call(node: ast.Call) -> str | None:
     function = node.func
-    for keyword in node.keywords:
-        is_true = isinstance(keyword.value, ast.Constant) and keyword.value.value is True
-        if keyword.arg in ("shell", "allow_pickle") and is_true:
-            return f"{keyword.arg}=True"
+    true = {
+        keyword.arg
+        for keyword in node.keywords
+        if isinstance(keyword.value, ast.Constant) and keyword.value.value is True
+    }
+    if wrong := true & {"shell", "allow_pickle"}:
+        return f"{min(wrong, key=str)}=True"
     if isinstance(function, ast.Name):
         return function.id if function.id in FORBIDDEN_CALLS else None
     if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
         pair = (function.value.id, function.attr)
-        return ".".join(pair) if pair in FORBIDDEN_METHODS else None
+        checked = pair == ("torch", "load") and "weights_only" in true
+        return ".".join(pair) if pair in FORBIDDEN_METHODS and not checked else None
     return None
 
 
@@ -153,6 +157,8 @@ def _forbidden_call(node: ast.Call) -> str | None:
         "eval('1')",
         "exec(text)",
         "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "torch.load(path, weights_only=safe)",
         "from torch import load",
         "np.load(path, allow_pickle=True)",
         "subprocess.run(text, shell=True)",
@@ -164,7 +170,14 @@ def test_every_way_to_run_code_is_seen(sample: Any, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["model.eval()", "re.compile('a')", "np.load(path)", "json.load(f)"]
+    "text",
+    [
+        "model.eval()",
+        "re.compile('a')",
+        "np.load(path)",
+        "json.load(f)",
+        "torch.load(path, weights_only=True)",
+    ],
 )
 def test_what_only_looks_like_it_passes(sample: Any, text: str) -> None:
     assert not list(forbidden(sample(text)))

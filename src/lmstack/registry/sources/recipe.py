@@ -19,7 +19,6 @@ from lmstack.core.files import store_error, write_atomic
 from lmstack.registry.card import file_sha256
 from lmstack.registry.describe import json_file
 from lmstack.registry.sources.e5_file import read_e5
-from lmstack.registry.sources.torch_file import read_state_dict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +30,7 @@ _COPIES = {
     "encoder.embed_tokens.weight": "shared.weight",
     "decoder.embed_tokens.weight": "shared.weight",
 }
+_AGAIN = "get the package again, and if it stays so, do not trust it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _tensors(weights: Iterable[Path], recipe: Recipe) -> dict[str, Tensor]:
             read = {name: source.read(name) for name in source.names()}
             graph.close()
         else:
-            read = read_state_dict(path)
+            read = _state_dict(path)
         for name, tensor in read.items():
             if name in found and not torch.equal(found[name], tensor):
                 raise FormatError(
@@ -133,6 +133,21 @@ def _tensors(weights: Iterable[Path], recipe: Recipe) -> dict[str, Tensor]:
                 raise FormatError(f"{copy} is not {original}", hint="do not trust this file")
             del found[copy]
     return {name: t for name, t in found.items() if name not in recipe.unused}
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors of a pinned pickle, by torch's reader for weights, which builds tensors and plain
+    containers and refuses to call anything else. Pickles from elsewhere never come here."""
+    import torch
+
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything
+        reason = str(error).split("\n")[0]
+        raise FormatError(f"{path} is no state dict: {reason}", hint=_AGAIN) from error
+    if not isinstance(found, dict) or not all(isinstance(t, torch.Tensor) for t in found.values()):
+        raise FormatError(f"{path} is no state dict: it holds more than tensors", hint=_AGAIN)
+    return {str(name): tensor.detach() for name, tensor in found.items()}
 
 
 def _delete(paths: Iterable[Path]) -> None:
