@@ -90,6 +90,7 @@ class Site:
     ranges: bool = True
     compresses: bool = False
     requests: list[tuple[str, str, str]] = field(default_factory=list)
+    agents: set[str] = field(default_factory=set)
     sent: dict[str, int] = field(default_factory=dict)
 
     def add_package(
@@ -123,6 +124,7 @@ def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
             path = self.path.split("?")[0]
             wanted = self.headers.get("Range", "")
             site.requests.append((path, wanted, self.headers.get("Authorization", "")))
+            site.agents.add(self.headers.get("User-Agent", ""))
             if path in site.redirects:
                 self.send_response(302)
                 self.send_header("Location", site.redirects[path])
@@ -203,10 +205,12 @@ def index(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site:
 
 
 @pytest.fixture
-def hub(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+def hub(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site:
     """``site`` as the Hugging Face endpoint."""
     monkeypatch.setenv("HF_ENDPOINT", site.url)
     monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return site
 

@@ -19,14 +19,18 @@ def publish(hub, files, *, revision="main", licence="apache-2.0", lie=""):
         entry = {"rfilename": name, "size": len(data)}
         content = b"lie" if name == lie else data
         if name.endswith((".safetensors", ".gguf", ".bin")):
-            entry["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(data)}
+            entry["lfs"] = {
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "size": len(data),
+                "pointerSize": 130,
+            }
         else:
             blob = b"blob %d\0" % len(content) + content
             entry["blobId"] = hashlib.sha1(blob).hexdigest()
         siblings.append(entry)
         hub.files[f"/cdn/{name}"] = data
         hub.redirects[f"/org/tiny/resolve/{COMMIT}/{name}"] = f"{hub.url}/cdn/{name}"
-    info = {"sha": COMMIT, "siblings": siblings, "cardData": {"license": licence}}
+    info = {"id": "org/tiny", "sha": COMMIT, "siblings": siblings, "cardData": {"license": licence}}
     hub.files[f"/api/models/org/tiny/revision/{revision}"] = json.dumps(info).encode()
 
 
@@ -72,6 +76,28 @@ def test_token_goes_to_the_endpoint(hub, store, model_files, monkeypatch):
     assert all(auth == "Bearer hf_secret" for path, _, auth in hub.requests if "/cdn/" not in path)
 
 
+def test_token_of_a_login_is_used(hub, store, model_files, tmp_path):
+    (tmp_path / "token").write_text("hf_kept")
+    publish(hub, model_files)
+    store.pull("hf:org/tiny")
+    assert all(auth == "Bearer hf_kept" for path, _, auth in hub.requests if "/cdn/" not in path)
+
+
+def test_requests_tell_nothing_of_other_packages(hub, store, model_files):
+    publish(hub, model_files)
+    store.pull("hf:org/tiny")
+    assert hub.agents
+    assert not any("torch" in agent or "agent/" in agent for agent in hub.agents)
+
+
+def test_offline_is_an_error_that_names_the_setting(hub, store, model_files, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    publish(hub, model_files)
+    with pytest.raises(RemoteError, match="HF_HUB_OFFLINE"):
+        store.pull("hf:org/tiny")
+    assert hub.requests == []
+
+
 def test_token_does_not_follow_a_redirect_to_another_host(hub, store, model_files, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     publish(hub, model_files)
@@ -114,7 +140,7 @@ def test_refusal_of_the_endpoint_is_a_clear_error(hub, store, code, error):
 @pytest.mark.parametrize("answer", [b"<html>", b"[]", b"\xff", b""])
 def test_answer_that_is_no_api_is_a_remote_error(hub, store, answer):
     hub.files["/api/models/org/tiny/revision/main"] = answer
-    with pytest.raises(RemoteError, match="not what its API says"):
+    with pytest.raises(RemoteError, match="as the Hugging Face API does"):
         store.pull("hf:org/tiny")
 
 

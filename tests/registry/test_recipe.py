@@ -186,7 +186,7 @@ def test_repository_with_an_export_alone_is_converted(exported, hub, store):
         data = (exported / name).read_bytes()
         hub.files[f"/o/n/resolve/abc/{name}"] = data
         siblings.append({"rfilename": name, "size": len(data)})
-    answer = {"sha": "abc", "siblings": siblings, "cardData": {"license": "mit"}}
+    answer = {"id": "o/n", "sha": "abc", "siblings": siblings, "cardData": {"license": "mit"}}
     hub.files["/api/models/o/n/revision/main"] = json.dumps(answer).encode()
     pulled = store.pull("hf:o/n")
     assert pulled.card.source == "hf:o/n@abc"

@@ -32,7 +32,7 @@ __all__ = [
     "Kind",
     "ModelFolder",
     "content_digest",
-    "file_sha256",
+    "file_hash",
 ]
 
 CARD = "card.json"
@@ -41,7 +41,7 @@ Kind = Literal[
     "fill-mask", "question-answering",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_CHUNK = 1 << 20
+_SHA1_DIGITS = 40
 
 
 class FileFacts(TypedDict):
@@ -201,7 +201,7 @@ class ModelFolder:
         ``sha256``: how, for one who remembers hashes."""
         self.check_sizes()
         for name, facts in self.card.files.items():
-            found = (sha256 or file_sha256)(self.file(name))
+            found = (sha256 or file_hash)(self.file(name))
             if found != facts["sha256"]:
                 raise self._damaged(
                     f"{self.file(name)} has changed: sha256 {found[:16]}… instead of "
@@ -220,16 +220,16 @@ def content_digest(files: Mapping[str, FileFacts]) -> str:
     return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
 
 
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
+def file_hash(path: Path, like: str = "") -> str:
+    """Hex SHA-256 of a file's bytes; where ``like`` is a SHA-1, that of git's blob."""
     try:
         with path.open("rb") as handle:
-            while chunk := handle.read(_CHUNK):
-                digest.update(chunk)
+            if len(like) != _SHA1_DIGITS:
+                return hashlib.file_digest(handle, "sha256").hexdigest()
+            blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+            return hashlib.file_digest(handle, lambda: blob).hexdigest()
     except OSError as error:
         raise store_error(error, path, "reading") from error
-    return digest.hexdigest()
 
 
 def _reason(error: Exception) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lmstack.core import StoreError
 from lmstack.core.files import store_error, write_atomic
-from lmstack.registry.card import file_sha256
+from lmstack.registry.card import file_hash
 
 __all__ = ["FileHashes"]
 
@@ -38,7 +38,7 @@ class FileHashes:
         key = f"{path.resolve()}:{stat.st_size}:{times}:{stat.st_ino}"
         known = self._read()
         if key not in known:
-            known[key] = file_sha256(path)
+            known[key] = file_hash(path)
             self._write(known)
         return known[key]
 

@@ -36,7 +36,7 @@ from lmstack.registry.card import (
     FileFacts,
     ModelFolder,
     content_digest,
-    file_sha256,
+    file_hash,
 )
 from lmstack.registry.describe import describe
 from lmstack.registry.hashes import FileHashes
@@ -44,6 +44,7 @@ from lmstack.registry.home import home, locked
 from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, Ref, parse_ref
 from lmstack.registry.sources.known import KNOWN
 from lmstack.registry.sources.local import (
+    Progress,
     append_file,
     content,
     copy_files,
@@ -56,8 +57,6 @@ from lmstack.registry.sources.recipe import Recipe, convert, made_from
 from lmstack.registry.weight_cache import discard_packed
 
 __all__ = ["Broken", "Store"]
-
-Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)
@@ -342,7 +341,7 @@ class Store:
             self._unpack(staged, source, part.sha256, part.size, place, progress)
             append_file(staged / f"part{index}", staged / next(iter(pin.weights)))
         for file, expected in pin.weights.items():
-            if not (staged / file).is_file() or file_sha256(staged / file) != expected:
+            if not (staged / file).is_file() or file_hash(staged / file) != expected:
                 raise IntegrityError(
                     f"{file} in {ref} is not the pinned file", hint="do not trust this source"
                 )

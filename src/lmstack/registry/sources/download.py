@@ -1,15 +1,15 @@
 """One file over HTTP, resumable and checked.
 
-Covers ranges, retries, progress and SHA-256; what was received stays on disk, so a killed
-download goes on where it stopped. Nothing appears under the final name before its hash fits.
-Does not cover finding out what to fetch (`wheels`, `hub`).
+Covers ranges, retries, progress and hashes; what was received stays on disk, so a killed download
+goes on where it stopped. Nothing appears under the final name before its hash fits. Does not
+cover finding out what to fetch (`wheels`, `hub`).
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -18,23 +18,23 @@ import httpx
 
 from lmstack.core import AuthError, IntegrityError, NotFoundError, RemoteError, StoreError
 from lmstack.core.files import store_error
-from lmstack.registry.card import file_sha256
+from lmstack.registry.card import file_hash
+from lmstack.registry.sources.local import Progress
 
-__all__ = ["Progress", "RemoteFile", "check_space", "download", "wrong_hash"]
+__all__ = ["RemoteFile", "check_space", "download", "wrong_hash"]
 
-Progress = Callable[[str, int, int | None], None]
 _ATTEMPTS = 5
 _PAUSE_S = 0.5
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """``label``: what progress is reported under. ``sha256``: empty if the source states none.
-    ``size``: bytes, where the source states them."""
+    """``label``: what progress is reported under. ``digest``: SHA-256, or the SHA-1 of git's blob;
+    empty if the source states none. ``size``: bytes, where the source states them."""
 
     url: str
     label: str
-    sha256: str = ""
+    digest: str = ""
     size: int | None = None
 
 
@@ -43,28 +43,31 @@ def download(
     target: Path,
     client: httpx.Client,
     *,
+    part: Path | None = None,
     headers: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Fetch ``file`` to ``target``; goes on from ``target`` + ``.part`` if that is there.
+    """Fetch ``file`` to ``target``; goes on from ``part`` (``target`` + ``.part``) if it is there.
 
     A lost connection is tried again from where it broke, `RemoteError` after five times without
     a byte. A wrong hash is an `IntegrityError` and leaves nothing behind.
     """
-    part = target.with_name(target.name + ".part")
-    if not file.sha256:
-        # Without a hash to check the whole against, two halves may be of two versions.
-        _unlink(part)
-    resumed = _size(part) > 0
-    _receive_all(file, part, client, dict(headers or {}), progress)
-    found = file_sha256(part)
-    if file.sha256 and found != file.sha256:
-        _unlink(part)
-        if resumed:  # what lay there was of something else: once more from the start
-            download(file, target, client, headers=headers, progress=progress)
-            return
-        raise wrong_hash(file.label, found, file.sha256)
+    part = part or target.with_name(target.name + ".part")
     try:
+        if not file.digest:
+            # Without a hash to check the whole against, two halves may be of two versions.
+            part.unlink(missing_ok=True)
+        resumed = _size(part) > 0
+        _receive_all(file, part, client, dict(headers or {}), progress)
+        found = file_hash(part, file.digest)
+        if file.digest and found != file.digest:
+            part.unlink()
+            if not resumed:
+                raise wrong_hash(file.label, found, file.digest)
+            # What lay there was of something else: once more from the start.
+            download(file, target, client, part=part, headers=headers, progress=progress)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
         part.replace(target)
     except OSError as error:
         raise store_error(error, target, "writing") from error
@@ -87,7 +90,7 @@ def check_space(folder: Path, needed: int, what: str) -> None:
 def wrong_hash(name: str, found: str, expected: str) -> IntegrityError:
     """The error for a file that is not the one that was asked for."""
     return IntegrityError(
-        f"{name} has sha256 {found[:16]}…, expected {expected[:16]}…",
+        f"{name} has the hash {found[:16]}…, expected {expected[:16]}…",
         hint="nothing was kept; try again, and if it stays so, do not trust this source",
     )
 
@@ -109,7 +112,11 @@ def _receive_all(
             failures = 0 if reached > farthest else failures + 1
             farthest = max(farthest, reached)
             if failures >= _ATTEMPTS:
-                raise _unreachable(file, error) from error
+                raise RemoteError(
+                    f"{file.label} cannot be fetched: {error or type(error).__name__}",
+                    hint="check the network and the proxy settings; what came so far is kept, so "
+                    "run it again",
+                ) from error
             time.sleep(_PAUSE_S * 2**failures)
         else:
             return
@@ -131,7 +138,7 @@ def _receive(
         headers["Range"] = f"bytes={have}-"
     with client.stream("GET", file.url, headers=headers) as response:
         if response.status_code == 416:
-            _unlink(part)
+            part.unlink()
             raise httpx.ReadError("the server does not have the rest of the file")
         _check_status(response, file)
         if response.status_code != 206:
@@ -139,11 +146,9 @@ def _receive(
         total = file.size
         if total is None and "content-length" in response.headers:
             total = have + int(response.headers["content-length"])
-        try:
-            with part.open("ab" if have else "wb") as handle:
-                _copy(response, handle, have, total, file, progress)
-        except OSError as error:
-            raise store_error(error, part, "writing") from error
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("ab" if have else "wb") as handle:
+            _copy(response, handle, have, total, file, progress)
     if total is not None and _size(part) < total:
         raise httpx.ReadError("the connection closed early")
 
@@ -170,10 +175,9 @@ def _copy(
 
 
 def _check_status(response: httpx.Response, file: RemoteFile) -> None:
-    code = response.status_code
+    code, host = response.status_code, response.url.host
     if code in (200, 206):
         return
-    host = response.url.host
     if code in (401, 403):
         raise AuthError(
             f"{host} refuses {file.label} ({code})",
@@ -186,24 +190,5 @@ def _check_status(response: httpx.Response, file: RemoteFile) -> None:
     raise RemoteError(f"{host} answered {code} for {file.label}", hint="try again later")
 
 
-def _unreachable(file: RemoteFile, error: Exception) -> RemoteError:
-    return RemoteError(
-        f"{file.label} cannot be fetched: {error or type(error).__name__}",
-        hint="check the network and the proxy settings; what came so far is kept, so run it again",
-    )
-
-
 def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-    except OSError as error:
-        raise store_error(error, path, "reading") from error
-
-
-def _unlink(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise store_error(error, path, "deleting") from error
+    return path.stat().st_size if path.exists() else 0

@@ -14,7 +14,7 @@ from lmstack.core.files import store_error
 from lmstack.registry.sources.known import KNOWN
 from lmstack.registry.sources.selection import CONVERT, PICKLES, select
 
-__all__ = ["append_file", "content", "copy_files", "existing", "is_exported", "weights"]
+__all__ = ["Progress", "append_file", "content", "copy_files", "existing", "is_exported", "weights"]
 
 Progress = Callable[[str, int, int | None], None]
 

