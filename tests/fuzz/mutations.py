@@ -24,7 +24,7 @@ from lmstack.core import FormatError, LmstackError
 from lmstack.model import TransformerConfig
 from lmstack.model.formats.gguf.blocks import BLOCK_TYPES, TYPE_NAMES
 from lmstack.model.formats.mapped.header import PACKED
-from lmstack.model.quant.matrix import buffer_shapes
+from lmstack.model.quant.matrix import PANEL, buffer_shapes
 
 __all__ = ["Mutant", "mutated"]
 
@@ -336,28 +336,36 @@ def _rematrix(file: Safetensors, rng: random.Random) -> str:
     matrices = json.loads(file.metadata["matrices"])
     key = rng.choice(sorted(matrices))
     values = list(matrices[key])
-    at = rng.choice((0, 0, 0, 1, 1, 1, 2, 3, 5))
+    at = rng.choice((0, 0, 0, 1, 1, 1, 2, 3, 5, 6))
     if at < 2:
         more = (1, -1, 16, -16, values[at], 15 * values[at], 1000, -values[at] // 2)
         values[at] += rng.choice(more)
     else:
-        values[at] = {2: rng.choice((16, 32, 64, 128, 192, 256, 7)), 3: 12 - values[3]}.get(
-            at, 1 - values[5]
-        )
-    rows, cols, group, bits, _, paired = values
+        values[at] = {
+            2: rng.choice((16, 32, 64, 128, 192, 256, 7)),
+            3: 12 - values[3],
+            5: 1 - values[5],
+            6: rng.choice((0, 1, 2, 3, 1000)),
+        }[at]
+    rows, cols, group, bits, _, paired, superblock = values
     by_name = {tensor.name: tensor for tensor in file.tensors}
     has_mins = f"{key}.mins" in by_name
-    values[4] = 0 if has_mins else (128 if bits == 8 else 8)
+    middle = 128 if bits == 8 or f"{key}.codebook" in by_name else 8
+    values[4] = 0 if has_mins else middle
     said = f"matrix {key} {matrices[key]} -> {values}"
     matrices[key] = values
     file.metadata["matrices"] = json.dumps(matrices)
     try:
-        codes, scales = buffer_shapes(rows, cols, group, bits, paired=bool(paired))
+        codes, scales = buffer_shapes(rows, cols, group, bits, superblock, paired=bool(paired))
     except FormatError:
         return said
     if math.prod(codes) > _MOST_BYTES:
         return said
-    for part, shape, width in (("codes", codes, 1), ("scales", scales, 2), ("mins", scales, 2)):
+    groups = (codes[0], codes[1], PANEL)
+    for part, shape, width in (
+        *(("codes", codes, 1), ("scales", scales, 2), ("mins", scales, 2)),
+        *(("scale_codes", groups, 1), ("min_codes", groups, 1)),
+    ):
         if tensor := by_name.get(f"{key}.{part}"):
             tensor.shape = list(shape)
             tensor.data = _fill(tensor.data, math.prod(shape) * width)

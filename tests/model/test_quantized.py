@@ -11,7 +11,7 @@ from lmstack.core import FormatError, UnsupportedError
 from lmstack.model import REFERENCE_OPS, TransformerConfig
 from lmstack.model.layers import Linear
 from lmstack.model.quant.matrix import (
-    _GROUPS,
+    GROUPS,
     QuantizedEmbedding,
     QuantizedLinear,
     QuantizedMatrix,
@@ -19,7 +19,13 @@ from lmstack.model.quant.matrix import (
     pack,
     unpack,
 )
-from lmstack.model.quant.quantize import int8_group, quantize_int8, quantize_q4
+from lmstack.model.quant.quantize import (
+    NF4,
+    int8_group,
+    quantize_int8,
+    quantize_nf4,
+    quantize_q4,
+)
 
 FORMS = [(8, 128), (8, 0), (4, 8), (4, 0)]
 
@@ -30,7 +36,7 @@ def matrices(draw):
     paired = draw(st.booleans())
     rows = draw(st.integers(1, 40)) * (2 if paired else 1)
     form = draw(st.sampled_from(FORMS))
-    group = draw(st.sampled_from(_GROUPS[form[0]]))
+    group = draw(st.sampled_from(GROUPS))
     return rows, draw(st.integers(1, max(150, 2 * group + 20))), group, form, paired
 
 
@@ -120,9 +126,79 @@ def test_the_weight_is_the_formula_and_a_row_is_a_row_of_it(drawn, data):
     assert torch.equal(QuantizedEmbedding(matrix).looked_up(ids), weight[ids])
 
 
+# What a form may have beside codes and one float16 scale for each group.
+PARTS = {
+    "a scale a row": ("rows",),
+    "codes of scales": ("scale_codes",),
+    "codes of scales and mins": ("mins", "scale_codes", "min_codes"),
+    "zero points": ("mins", "min_codes"),
+    "a codebook": ("codebook",),
+    "an order": ("order",),
+    "a codebook, codes of scales and an order": ("codebook", "scale_codes", "order"),
+}
+
+
+def drawn_with(parts, rows, cols, group, bits, paired, superblock, seed=0):
+    """What `pack` is given, and the weight that it stands for."""
+    generator = torch.Generator().manual_seed(seed)
+    G = -(-cols // group)
+    superblock = G if "rows" in parts else min(superblock, G)
+    S = -(-G // superblock)
+    codes = torch.randint(0, 1 << bits, (rows, cols), dtype=torch.uint8, generator=generator)
+    scales = torch.rand(rows, S, generator=generator).half()
+    mins = torch.randn(rows, S, generator=generator).half() if "mins" in parts else None
+    more = {}
+    for name in ("scale_codes", "min_codes"):
+        if name in parts:
+            of_groups = torch.randint(-128, 128, (rows, G), generator=generator)
+            more[name] = of_groups.to(torch.int8)
+    if "codebook" in parts:
+        more["codebook"] = torch.randint(0, 256, (16,), generator=generator).to(torch.uint8)
+    if "order" in parts:
+        more["order"] = torch.randperm(cols, generator=generator).int()
+    middle = 128 if bits == 8 or "codebook" in parts else 8
+    zero = 0 if "mins" in parts else middle
+    matrix = pack(
+        codes, scales, mins, bits=bits, group=group, zero=zero, paired=paired,
+        superblock=superblock, **more,
+    )  # fmt: skip
+    expected = torch.zeros(rows, cols)
+    for k in range(cols):
+        g, to = k // group, int(more["order"][k]) if "order" in more else k
+        scale = scales[:, g // superblock].double()
+        scale = scale * more["scale_codes"][:, g] if "scale_codes" in more else scale
+        code = codes[:, k].long()
+        value = (more["codebook"][code].int() if "codebook" in more else code) - zero
+        weight = (value * scale).float()
+        if mins is not None:
+            low = mins[:, g // superblock].double()
+            low = low * more["min_codes"][:, g] if "min_codes" in more else low
+            weight = weight + low.float()
+        expected[:, to] = weight
+    return matrix, expected
+
+
+@pytest.mark.parametrize("name", PARTS)
+@settings(max_examples=10, deadline=None)
+@given(st.data())
+def test_the_weight_is_the_formula_with_everything_that_a_form_may_have(name, data):
+    bits = 4 if "codebook" in PARTS[name] else data.draw(st.sampled_from((4, 8)))
+    rows = 2 * data.draw(st.integers(1, 20))
+    group = data.draw(st.sampled_from(GROUPS))
+    cols = data.draw(st.integers(1, 3 * group + 20))
+    paired, superblock = data.draw(st.booleans()), data.draw(st.integers(1, 4))
+    matrix, expected = drawn_with(PARTS[name], rows, cols, group, bits, paired, superblock)
+    assert torch.equal(matrix.dequantized(), expected)
+    ids = torch.tensor([[rows - 1, 0], [rows // 2, rows // 3]])
+    assert torch.equal(matrix.looked_up(ids), expected[ids])
+    layer = QuantizedLinear(matrix).to(torch.bfloat16)
+    assert torch.equal(layer.weight, expected)
+
+
 def test_a_matrix_that_contradicts_its_description_is_refused():
     *_, matrix = made(20, 40, 32, (8, 128), False)
     whole = vars(matrix)
+    codes = torch.zeros(2, 2, 16, dtype=torch.int8)
     wrong = {
         "codes": matrix.codes[:1],
         "scales": matrix.scales.float(),
@@ -131,15 +207,29 @@ def test_a_matrix_that_contradicts_its_description_is_refused():
         "zero": 8,
         "rows": 40,
         "group": 48,
+        "superblock": 2,
+        "scale_codes": codes[:, :1],
+        "min_codes": codes,  # without mins
+        "codebook": torch.zeros(16, dtype=torch.uint8),  # of 8 bits
+        "order": torch.arange(40),  # int64
+        "row_factors": torch.ones(40),
     }
     for name, value in wrong.items():
         with pytest.raises(FormatError):
             QuantizedMatrix(**(whole | {name: value}))
+    QuantizedMatrix(**(whole | {"scale_codes": codes, "order": torch.arange(40).int()}))
 
 
-@pytest.mark.parametrize(
-    ("bits", "group"), [(4, 128), (4, 192), (4, 256), (8, 96), (8, 320), (8, 0)]
-)
+@pytest.mark.parametrize("place", [-1, 40, 3])
+def test_an_order_that_is_no_permutation_is_refused(place):
+    *_, matrix = made(20, 40, 32, (8, 128), False)
+    order = torch.arange(40, dtype=torch.int32)
+    order[7] = place
+    with pytest.raises(FormatError, match="not a permutation"):
+        QuantizedMatrix(**(vars(matrix) | {"order": order}))
+
+
+@pytest.mark.parametrize(("bits", "group"), [(4, 96), (4, 8), (2, 32), (8, 96), (8, 320), (8, 0)])
 def test_a_group_that_no_kernel_multiplies_is_refused(bits, group):
     codes, scales = torch.zeros(16, 512, dtype=torch.uint8), torch.ones(16, 32)
     with pytest.raises(FormatError, match=f"{bits} bits in groups of {group}"):
@@ -172,7 +262,7 @@ def test_the_reference_multiplies_by_the_dequantized_weight():
 @given(
     st.integers(1, 40),
     st.integers(1, 300),
-    st.sampled_from(_GROUPS[8]),
+    st.sampled_from(GROUPS),
     st.floats(1e-7, 1e4),
     st.booleans(),
 )
@@ -188,7 +278,7 @@ def test_int8_is_within_half_a_step_of_every_weight(rows, cols, group, size, pai
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 20), st.integers(1, 300), st.sampled_from(_GROUPS[8]), st.floats(1e-7, 1e4))
+@given(st.integers(1, 20), st.integers(1, 300), st.sampled_from(GROUPS), st.floats(1e-7, 1e4))
 def test_narrow_codes_fit_16_bits_in_fours_with_unsigned_bytes(rows, cols, group, size):
     weight = torch.randn(2 * rows, cols) * size
     matrix = quantize_int8(weight, group, narrow=True)
@@ -198,6 +288,56 @@ def test_narrow_codes_fit_16_bits_in_fours_with_unsigned_bytes(rows, cols, group
     assert int(signed.clamp(max=0).sum((-3, -1)).min()) >= -128
     steps = scales.float().repeat_interleave(group, 1)[:, :cols]
     assert bool(((matrix.dequantized() - weight).abs() <= steps * 0.501).all())
+
+
+@pytest.mark.parametrize("cols", [64, 150, 576])
+@pytest.mark.parametrize("quantize", [quantize_int8, quantize_q4])
+def test_per_channel_holds_one_scale_for_each_row_and_loses_little(quantize, cols):
+    weight = torch.randn(40, cols, generator=torch.Generator().manual_seed(1))
+    matrix = quantize(weight, 64, per_channel=True)
+    assert matrix.scales.shape == (3, 1, 16)
+    finer = (quantize(weight, 64).dequantized() - weight).norm()
+    whole = (matrix.dequantized() - weight).norm()
+    assert finer < whole < 2 * finer + 1e-6 or cols == 64
+    steps = weight.abs().amax(1, keepdim=True) / 127
+    if quantize is quantize_int8:
+        assert bool(((matrix.dequantized() - weight).abs() <= steps * 0.501).all())
+
+
+NF4_FLOATS = torch.tensor(  # of bitsandbytes
+    (
+        -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
+        -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
+        0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+        0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+    )
+)  # fmt: skip
+
+
+def test_the_codebook_of_nf4_is_that_of_qlora_rounded_to_bytes():
+    assert torch.equal(NF4, ((127 * NF4_FLOATS).round() + 128).to(torch.uint8))
+    assert float(((NF4.float() - 128) / 127 - NF4_FLOATS).abs().max()) < 0.0037
+
+
+@pytest.mark.parametrize("size", [1e-3, 0.02, 100.0])
+def test_nf4_loses_no_more_than_the_floats_of_its_codebook(size):
+    weight = torch.randn(64, 576, generator=torch.Generator().manual_seed(1)) * size
+    groups = weight.view(64, 9, 64)
+    largest = groups.abs().amax(-1, keepdim=True)
+    nearest = torch.bucketize(groups / largest, (NF4_FLOATS[1:] + NF4_FLOATS[:-1]) / 2)
+    exact = (NF4_FLOATS[nearest] * largest - groups).norm()
+    matrix = quantize_nf4(weight)
+    assert matrix.nbytes * 8 / weight.numel() < 4.2
+    # Rounding the codebook and the scales costs a hundredth of what 4 bits cost.
+    assert (matrix.dequantized() - weight).norm() < 1.01 * exact
+
+
+def test_nf4_keeps_a_group_of_small_weights_beside_a_large_one():
+    weight = torch.full((16, 128), 1e-3)
+    weight[:, 64:] = 3.0
+    found = quantize_nf4(weight).dequantized()
+    assert bool((found[:, :64] > 0).all())
+    assert torch.equal(quantize_nf4(torch.zeros(16, 128)).dequantized(), torch.zeros(16, 128))
 
 
 CAUSAL = TransformerConfig(
@@ -267,7 +407,7 @@ def test_q4_is_exact_on_sixteen_equally_spaced_values():
     assert torch.equal(quantize_q4(weight).dequantized(), weight)
 
 
-@pytest.mark.parametrize("quantize", [quantize_int8, quantize_q4])
+@pytest.mark.parametrize("quantize", [quantize_int8, quantize_q4, quantize_nf4])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_weights_that_are_not_finite_are_refused(quantize, value):
     weight = torch.ones(4, 32)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from functools import partial
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,8 +22,8 @@ from lmstack.model.lora.adapter import (
     unmerge_adapter,
 )
 from lmstack.model.lora.config import LoraConfig
-from lmstack.model.quant.matrix import QuantizedLinear, float_state, product
-from lmstack.model.quant.quantize import quantize_int8, quantize_q4
+from lmstack.model.quant.matrix import QuantizedLinear, QuantizedMatrix, float_state, product
+from lmstack.model.quant.quantize import quantize_int8, quantize_nf4, quantize_q4
 
 SIZES = {
     "vocab_size": 61, "hidden_size": 64, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2,
@@ -28,7 +31,23 @@ SIZES = {
 }  # fmt: skip
 CONFIG = TransformerConfig(**SIZES)
 IDS = torch.randint(5, 61, (2, 9), generator=torch.Generator().manual_seed(1))
-FORMS = {"int8": quantize_int8, "q4": quantize_q4}
+
+
+def act_order(weight: torch.Tensor, *, paired: bool = False) -> QuantizedMatrix:
+    """Columns sorted by their size, as GPTQ sorts them, before they are cut into groups."""
+    order = weight.abs().amax(0).argsort(descending=True)
+    matrix = quantize_q4(weight[:, order], paired=paired)
+    return dataclasses.replace(matrix, order=order.int())
+
+
+FORMS = {
+    "int8": quantize_int8,
+    "q4": quantize_q4,
+    "int8 per channel": partial(quantize_int8, per_channel=True),
+    "q4 in groups of 128": partial(quantize_q4, group=128),
+    "nf4": quantize_nf4,
+    "act-order": act_order,
+}
 LORA = LoraConfig(r=4, alpha=8, targets="all-linear")
 
 

@@ -18,7 +18,7 @@ from lmstack.core import InputError, shown
 from lmstack.model.config import TransformerConfig
 from lmstack.model.formats.assembly import Weight
 from lmstack.model.lora.layers import refuse_terms
-from lmstack.model.quant.matrix import QuantizedMatrix, held_weights
+from lmstack.model.quant.matrix import FACTS, QuantizedMatrix, held_weights
 from lmstack.model.transformer import Transformer
 
 __all__ = ["content_digest", "replace_weights"]
@@ -73,5 +73,5 @@ def _form(weight: Weight) -> str:
     if isinstance(weight, Tensor):
         return f"{str(weight.dtype).removeprefix('torch.')} of {shape}"
     parts = ", ".join(weight.buffers())
-    paired = ", paired" if weight.paired else ""
-    return f"{weight.bits} bits in groups of {weight.group} of {shape} ({parts}{paired})"
+    facts = [f"{name} {getattr(weight, name)}" for name in FACTS]
+    return f"quantized, {shape} ({parts}; {', '.join(facts)})"

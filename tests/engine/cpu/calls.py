@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,9 @@ import torch
 
 from lmstack.engine.cpu.library import path_now, select_path, selected_path
 from lmstack.engine.cpu.mirrors import Acts, Matrix, NativePath
-from lmstack.model.quant.matrix import QuantizedMatrix, pack
+from lmstack.model.quant.matrix import QuantizedMatrix, pack, unpack
 
-__all__ = ["Codes", "Weights", "on_path", "same_bits"]
+__all__ = ["SCHEMES", "Codes", "Weights", "on_path", "same_bits"]
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "tanh", "quick_gelu")
 Floats = npt.NDArray[np.float32]
@@ -38,13 +39,27 @@ def same_bits(left: Floats, right: Floats) -> bool:
     return left.shape == right.shape and bool((left.view(np.int32) == right.view(np.int32)).all())
 
 
+# What a matrix has beside codes and float16 scales.
+SCHEMES: dict[str, tuple[str, ...]] = {
+    "plain": (),
+    "mins": ("mins",),
+    "whole rows": ("rows",),
+    "double quantization": ("scale_codes",),
+    "double quantization of mins too": ("mins", "scale_codes", "min_codes"),
+    "zero points": ("mins", "min_codes"),
+    "codebook": ("codebook",),
+    "codebook with double quantization": ("codebook", "scale_codes"),
+}
+
+
 @dataclass(frozen=True)
 class Weights:
-    """A matrix as it was drawn, dense, and as the kernels read it."""
+    """A matrix, dense, as it is multiplied (codes after the codebook, scales and mins (O, G) of
+    each group), and as the kernels read it."""
 
     codes: npt.NDArray[np.uint8]
-    scales: npt.NDArray[np.float16]
-    mins: npt.NDArray[np.float16] | None
+    scales: Floats
+    mins: Floats | None
     packed: QuantizedMatrix
     struct: Matrix
 
@@ -57,18 +72,29 @@ class Weights:
         group: int,
         bits: int,
         *,
-        with_mins: bool = False,
+        scheme: str = "plain",
         paired: bool = False,
         extreme: bool = False,
     ) -> Weights:
         """``extreme``: codes of only the smallest and the largest value."""
-        G = -(-cols // group)
+        parts, G = SCHEMES[scheme], -(-cols // group)
         codes = rng.integers(0, 1 << bits, (rows, cols), dtype=np.uint8)
         if extreme:
             codes = rng.choice(np.array([0, (1 << bits) - 1], np.uint8), (rows, cols))
-        scales = (rng.standard_normal((rows, G)) * 10.0 ** rng.integers(-6, 3)).astype(np.float16)
-        mins = rng.standard_normal((rows, G)).astype(np.float16) if with_mins else None
-        return cls.of(codes, scales, mins, group, bits, paired=paired)
+        more: dict[str, Any] = {"superblock": 1}
+        if "rows" in parts:
+            more["superblock"] = G
+        if "scale_codes" in parts or "min_codes" in parts:
+            more["superblock"] = int(rng.integers(1, G + 1))
+        S = -(-G // more["superblock"])
+        scales = (rng.standard_normal((rows, S)) * 10.0 ** rng.integers(-6, 3)).astype(np.float16)
+        mins = rng.standard_normal((rows, S)).astype(np.float16) if "mins" in parts else None
+        for name in ("scale_codes", "min_codes"):
+            if name in parts:
+                more[name] = rng.integers(-128, 128, (rows, G), dtype=np.int8)
+        if "codebook" in parts:
+            more["codebook"] = rng.integers(0, 256, 16, dtype=np.uint8)
+        return cls.of(codes, scales, mins, group, bits, paired=paired, **more)
 
     @classmethod
     def of(
@@ -80,30 +106,28 @@ class Weights:
         bits: int,
         *,
         paired: bool = False,
+        superblock: int = 1,
+        **more: npt.NDArray[Any],
     ) -> Weights:
+        """``more``: as `pack` takes it."""
+        tensors = {name: torch.from_numpy(array) for name, array in more.items()}
+        middle = 8 if bits == 4 and "codebook" not in more else 128
         packed = pack(
             torch.from_numpy(codes),
             torch.from_numpy(scales),
             None if mins is None else torch.from_numpy(mins),
             bits=bits,
             group=group,
-            zero=(8 if bits == 4 else 128) if mins is None else 0,
+            zero=middle if mins is None else 0,
             paired=paired,
+            superblock=superblock,
+            **tensors,
         )
-        struct = Matrix(
-            packed.codes.data_ptr(),
-            packed.scales.data_ptr(),
-            None if packed.mins is None else packed.mins.data_ptr(),
-            packed.rows,
-            packed.codes.shape[0],
-            packed.cols,
-            packed.codes.shape[1],
-            group,
-            bits,
-            packed.zero,
-            paired,
-        )
-        return cls(codes, scales, mins, packed, struct)
+        of_groups = [None if x is None else x.float().numpy() for x in unpack(packed)[1:]]
+        codebook = more.get("codebook")
+        dense = codes if codebook is None else codebook[codes]
+        assert of_groups[0] is not None
+        return cls(dense, of_groups[0], of_groups[1], packed, Matrix.of(packed))
 
     @property
     def order(self) -> npt.NDArray[np.int64]:

@@ -53,29 +53,55 @@ static void say(const char *path, const char *op, uint64_t value)
     printf("%s %s %016llx\n", path, op, (unsigned long long)value);
 }
 
-static lm_matrix matrix(int rows, int cols, int group, int bits, int with_mins)
+/* What a matrix has beside codes and a scale for each group. */
+enum { MINS = 1, DOUBLE = 2, CODEBOOK = 4, ORDER = 8, SCHEMES = 16 };
+
+static void *bytes_of(size_t n)
+{
+    uint8_t *x = get(n);
+    for (size_t i = 0; i < n; i++)
+        x[i] = (uint8_t)(next() >> 7);
+    return x;
+}
+
+/* Any permutation. */
+static int32_t *order_of(int n)
+{
+    int32_t *order = get((size_t)n * sizeof *order);
+    for (int i = 0; i < n; i++) {
+        int j = (int)(next() % (unsigned)(i + 1));
+        order[i] = order[j];
+        order[j] = i;
+    }
+    return order;
+}
+
+static lm_matrix matrix(int rows, int cols, int group, int bits, int scheme)
 {
     lm_matrix w = {.rows = rows, .panels = (rows + 15) / 16, .cols = cols, .group = group,
-                   .groups = (cols + group - 1) / group, .bits = bits};
-    size_t parts = (size_t)w.panels * w.groups, bytes = parts * group * 16 * bits / 8;
-    uint8_t *codes = get(bytes);
-    for (size_t i = 0; i < bytes; i++)
-        codes[i] = (uint8_t)(next() >> 7);
-    w.codes = codes;
-    w.scales = halves(parts * 16);
-    w.mins = with_mins ? halves(parts * 16) : NULL;
-    w.zero = with_mins ? 0 : bits == 4 ? 8 : 128;
+                   .groups = (cols + group - 1) / group, .bits = bits,
+                   .superblock = scheme & DOUBLE ? 3 : 1};
+    size_t parts = (size_t)w.panels * w.groups;
+    size_t blocks = (size_t)w.panels * ((w.groups + w.superblock - 1) / w.superblock);
+    w.codes = bytes_of(parts * group * 16 * bits / 8);
+    w.scales = halves(blocks * 16);
+    w.mins = scheme & MINS ? halves(blocks * 16) : NULL;
+    w.scale_codes = scheme & DOUBLE ? bytes_of(parts * 16) : NULL;
+    w.min_codes = scheme & DOUBLE && w.mins ? bytes_of(parts * 16) : NULL;
+    w.codebook = scheme & CODEBOOK ? bytes_of(16) : NULL;
+    w.order = scheme & ORDER ? order_of(cols) : NULL;
+    w.zero = scheme & MINS ? 0 : bits == 4 && !w.codebook ? 8 : 128;
     return w;
 }
 
-static void products(const lm_path *path, int group, int bits, int with_mins)
+static void products(const lm_path *path, int group, int bits, int scheme)
 {
     static const int sizes[][3] = {{1, 1, 1}, {2, 17, 100}, {5, 40, 64}, {7, 16, 333}, {33, 5, 31},
                                    {20, 33, 600}};
     uint64_t given = 0, acts_hash = 0;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         int rows = sizes[i][0];
-        lm_matrix w = matrix(sizes[i][1], sizes[i][2], group, bits, with_mins);
+        lm_matrix w = matrix(sizes[i][1], sizes[i][2], group, bits, scheme);
         size_t parts = (size_t)rows * w.groups, wide = (size_t)w.panels * 16;
         lm_acts acts = {get(parts * group), get(parts * 4), get(parts * 4), get(parts * 4)};
         float *x = floats((size_t)rows * w.cols), *out = get(rows * wide * 4);
@@ -88,14 +114,16 @@ static void products(const lm_path *path, int group, int bits, int with_mins)
         acts_hash = hash(acts_hash, acts.sums, parts * 4);
         given = hash(given, out, rows * wide * 4);
         void *all[] = {acts.codes, acts.scales, acts.offsets, acts.sums, x, out,
-                       (void *)w.codes, (void *)w.scales, (void *)w.mins};
+                       (void *)w.codes, (void *)w.scales, (void *)w.mins,
+                       (void *)w.scale_codes, (void *)w.min_codes, (void *)w.codebook,
+                       (void *)w.order};
         for (size_t j = 0; j < sizeof all / sizeof *all; j++)
             free(all[j]);
     }
     char op[64];
-    snprintf(op, sizeof op, "quantize-%d-%d-%d", group, bits, with_mins);
+    snprintf(op, sizeof op, "quantize-%d-%d-%d", group, bits, scheme);
     say(path->name, op, acts_hash);
-    snprintf(op, sizeof op, "multiply-%d-%d-%d", group, bits, with_mins);
+    snprintf(op, sizeof op, "multiply-%d-%d-%d", group, bits, scheme);
     say(path->name, op, given);
 }
 
@@ -166,12 +194,13 @@ int main(void)
         lm_select(name);
         const lm_path *path = lm_path_now();
         state = 2463534242u;
-        for (int mins = 0; mins < 2; mins++) {
-            for (int group = 16; group <= 64; group *= 2)
-                products(path, group, 4, mins);
-            for (int group = 16; group <= LM_GROUP; group += group < 64 ? group : 64)
-                products(path, group, 8, mins);
-        }
+        for (int scheme = 0; scheme < SCHEMES; scheme++)
+            for (int group = 16; group <= LM_GROUP; group += group < 64 ? group : 64) {
+                if (!(scheme & CODEBOOK))
+                    products(path, group, 8, scheme);
+                if (!(scheme & CODEBOOK && scheme & MINS))
+                    products(path, group, 4, scheme);
+            }
         for (int n = 1; n < 400; n = n * 5 / 2 + 1)
             rows(path, n);
         for (int kv = LM_KV_BF16; kv <= LM_KV_INT8; kv++)

@@ -8,6 +8,7 @@ difference rounds the other way.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
@@ -30,7 +31,7 @@ from lmstack.model.config import LayerSpec
 from lmstack.model.dot_product import scaled_dot_product_attention
 from lmstack.model.formats.assembly import matrices_of
 from lmstack.model.quant.matrix import QuantizedMatrix
-from lmstack.model.quant.quantize import quantize_int8, quantize_q4
+from lmstack.model.quant.quantize import quantize_int8, quantize_nf4, quantize_q4
 
 __all__ = [
     "Form",
@@ -42,7 +43,7 @@ __all__ = [
     "writes",
 ]
 
-Form = Literal["int8", "q4"]
+Form = Literal["int8", "q4", "nf4", "act-order"]
 Kv = Literal["bfloat16", "int8"]
 GROUPS = (64, 192, 128, 256)
 BLOCK = 64  # keys whose weights share a unit in an int8 cache
@@ -56,6 +57,13 @@ def quantized(module: Transformer, form: Form) -> Transformer:
     def made(key: str, value: Tensor) -> QuantizedMatrix:
         if form == "q4":
             return quantize_q4(value, paired=matrices[key])
+        if form == "nf4":
+            return quantize_nf4(value, paired=matrices[key])
+        if form == "act-order":  # and one scale for each row
+            seed = torch.Generator().manual_seed(value.shape[1])
+            order = torch.randperm(value.shape[1], generator=seed)
+            rows = quantize_int8(value[:, order], 32, paired=matrices[key], per_channel=True)
+            return dataclasses.replace(rows, order=order.int())
         group = GROUPS[list(matrices).index(key) % len(GROUPS)] if "blocks." in key else 64
         return quantize_int8(value, group, paired=matrices[key])
 
@@ -74,6 +82,14 @@ def writes(module: Transformer) -> bool:
     return config.head == "lm" and all(config.layer(i).causal for i in range(config.num_layers))
 
 
+def rounded_for(x: Tensor, weight: object) -> Tensor:
+    """As it is rounded for the matrix of ``weight``: groups are of columns in its order."""
+    group, order = getattr(weight, "group", None), getattr(weight, "order", None)
+    if group is None or order is None:
+        return x if group is None else rounded(x, group)
+    return rounded(x[..., order.long()], group)[..., order.argsort()]
+
+
 def rounded(x: Tensor, group: int) -> Tensor:
     """(..., n) as int8 codes times the scale of each group, as `lm_acts` has it."""
     n = x.shape[-1]
@@ -88,8 +104,7 @@ class Rounding(ReferenceOps):
         self._kv = kv
 
     def linear(self, x: Tensor, weight: object) -> Tensor:
-        group = getattr(weight, "group", None)
-        return super().linear(x if group is None else rounded(x, group), weight)  # type: ignore[arg-type]
+        return super().linear(rounded_for(x, weight), weight)  # type: ignore[arg-type]
 
     def attention(
         self,

@@ -6,13 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.engine.cpu.calls import Codes, Floats, Weights, same_bits
+from tests.engine.cpu.calls import SCHEMES, Codes, Floats, Weights, same_bits
 
 from lmstack.engine.cpu.mirrors import NativePath
-from lmstack.model.quant.matrix import _GROUPS
+from lmstack.model.quant.matrix import GROUPS
 
-FORMS = [
-    (bits, group, mins) for bits in (4, 8) for group in _GROUPS[bits] for mins in (False, True)
+Form = tuple[int, int, str]
+# Every group plainly, and all else that a matrix may have in a small and a large one.
+FORMS: list[Form] = [
+    (bits, group, scheme)
+    for bits in (4, 8)
+    for scheme, parts in SCHEMES.items()
+    for group in (GROUPS if scheme in ("plain", "mins") else (32, 128))
+    if bits == 4 or "codebook" not in parts
 ]
 seeds = st.integers(0, 2**32 - 1)
 
@@ -33,10 +39,10 @@ def true_product(acts: Codes) -> tuple[Floats, Floats]:
     return terms.sum(-1), error
 
 
-def drawn(seed: int, form: tuple[int, int, bool], rows: int) -> Codes:
+def drawn(seed: int, form: Form, rows: int) -> Codes:
     """``rows`` of codes of any value for a matrix of any size, of up to some three groups."""
     rng = np.random.default_rng(seed)
-    bits, group, mins = form
+    bits, group, scheme = form
     most = max(200, 3 * group)
     outputs = 2 * int(rng.integers(1, 40))
     weights = Weights.drawn(
@@ -45,7 +51,7 @@ def drawn(seed: int, form: tuple[int, int, bool], rows: int) -> Codes:
         int(rng.integers(1, most)),
         group,
         bits,
-        with_mins=mins,
+        scheme=scheme,
         paired=bool(rng.integers(2)),
         extreme=bool(rng.integers(2)),
     )
@@ -65,7 +71,7 @@ def drawn(seed: int, form: tuple[int, int, bool], rows: int) -> Codes:
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds, rows=st.integers(1, 20))
 def test_the_portable_path_gives_the_product(
-    every: list[NativePath], form: tuple[int, int, bool], seed: int, rows: int
+    every: list[NativePath], form: Form, seed: int, rows: int
 ) -> None:
     acts = drawn(seed, form, rows)
     found = acts.multiplied(every[-1])
@@ -80,7 +86,7 @@ def test_the_portable_path_gives_the_product(
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds, rows=st.integers(1, 40))
 def test_all_paths_give_the_same_bits(
-    every: list[NativePath], form: tuple[int, int, bool], seed: int, rows: int
+    every: list[NativePath], form: Form, seed: int, rows: int
 ) -> None:
     acts = drawn(seed, form, rows)
     truth = acts.multiplied(every[-1])
@@ -115,12 +121,17 @@ def test_panels_may_be_computed_apart_into_a_wider_table(
 
 def test_the_largest_sums_do_not_overflow(path: NativePath) -> None:
     """Codes and activations at their ends, all of one sign: vpmaddubsw would saturate."""
-    for bits, group, mins in FORMS:
+    ends = np.array([0, *[128] * 14, 255], np.uint8)
+    for bits, group, scheme in FORMS:
+        if scheme not in ("plain", "mins", "codebook"):
+            continue
         for code in (0, (1 << bits) - 1):
-            cols = 2 * group
-            codes = np.full((16, cols), code, np.uint8)
+            codes = np.full((16, 2 * group), code, np.uint8)
             ones = np.ones((16, 2), np.float16)
-            weights = Weights.of(codes, ones, 0 * ones if mins else None, group, bits)
+            mins, table = 0 * ones if scheme == "mins" else None, {}
+            if scheme == "codebook":
+                table, code = {"codebook": ends}, int(ends[code])
+            weights = Weights.of(codes, ones, mins, group, bits, **table)
             acts = Codes(weights, 5)
             for sign in (-127, 127):
                 acts.codes[:] = sign
@@ -141,7 +152,7 @@ TOO_LARGE = [(32, 32, 32, 33), (127, 0, 2, 0), (-128, 0, -1, 0), (-32, -32, -33,
 
 
 @settings(max_examples=50, deadline=None)
-@given(seed=seeds, rows=st.integers(32, 90), group=st.sampled_from(_GROUPS[8]))
+@given(seed=seeds, rows=st.integers(32, 90), group=st.sampled_from(GROUPS))
 def test_fours_at_the_edge_of_16_bits_give_the_same_bits(
     every: list[NativePath], seed: int, rows: int, group: int
 ) -> None:

@@ -48,9 +48,8 @@ _STRUCTS: dict[str, Any] = {
 }  # fmt: skip
 # The fields of structs that point to numbers.
 _POINTERS = {
-    "ops": ("norm_weight", "norm_bias", "bias", "table"),
-    "matrices": ("codes", "scales", "mins"),
-    "layers": ("bias",),
+    name: tuple(field for field, kind in struct._fields_ if kind is ctypes.c_void_p)
+    for name, struct in _STRUCTS.items()
 }
 
 

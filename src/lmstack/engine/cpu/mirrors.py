@@ -9,11 +9,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_ssize_t, c_void_p
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from lmstack.engine.cpu.build import headers_fingerprint
+
+if TYPE_CHECKING:
+    from lmstack.model.quant.matrix import QuantizedMatrix
 
 __all__ = [
     "DELTA_PANEL",
@@ -38,10 +41,23 @@ class Matrix(Structure):
     """``lm_matrix``."""
 
     _fields_: ClassVar = [
-        *((name, c_void_p) for name in ("codes", "scales", "mins")),
+        *((name, c_void_p) for name in ("codes", "scales", "mins", "scale_codes", "min_codes")),
+        *((name, c_void_p) for name in ("codebook", "order")),
         *((name, c_int32) for name in ("rows", "panels", "cols", "groups", "group", "bits")),
-        *((name, c_int32) for name in ("zero", "paired")),
+        *((name, c_int32) for name in ("zero", "paired", "superblock")),
     ]
+
+    @classmethod
+    def of(cls, matrix: QuantizedMatrix) -> Matrix:
+        """``matrix``, which has to be kept as long as this is used: its fields have these names."""
+        made = cls(panels=matrix.codes.shape[0], groups=matrix.codes.shape[1])
+        buffers = matrix.buffers()
+        for name, kind, *_ in cls._fields_:
+            if kind is c_void_p:
+                setattr(made, name, buffers[name].data_ptr() if name in buffers else None)
+            elif name not in ("panels", "groups"):
+                setattr(made, name, getattr(matrix, name))
+        return made
 
 
 class Acts(Structure):

@@ -37,7 +37,10 @@ class ByteProduct:
         offsets = -128 * acts.reshape(-1, GROUP).sum(1, dtype=np.int32)
         self._kept = (codes, scales, acts, ones, offsets)
         at = [each.ctypes.data for each in self._kept]
-        self._matrix = Matrix(at[0], at[1], None, outputs, panels, inputs, groups, GROUP, 8, 128, 0)
+        self._matrix = Matrix(
+            codes=at[0], scales=at[1], rows=outputs, panels=panels, cols=inputs,
+            groups=groups, group=GROUP, bits=8, zero=128, superblock=1,
+        )  # fmt: skip
         self._acts = Acts(at[2], at[3], at[4], at[3])
 
     def __call__(self) -> None:

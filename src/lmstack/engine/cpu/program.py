@@ -224,8 +224,8 @@ class Program:
         )
         kept: list[npt.NDArray[Any]] = []
         for each in self._kept[1:]:  # behind what it was lowered from
-            tensors = [each] if isinstance(each, Tensor) else [each.codes, each.scales, each.mins]
-            kept += [tensor.numpy() for tensor in tensors if tensor is not None]
+            tensors = [each] if isinstance(each, Tensor) else each.buffers().values()
+            kept += [tensor.numpy() for tensor in tensors]
         return Parts(facts, self._structs, kept, more)
 
     def _furthest(self, positions: npt.NDArray[np.int32] | None) -> int:
@@ -321,16 +321,9 @@ class Program:
         if id(module) not in self._numbers:
             m = module.matrix
             self._kept.append(m)
-            mins = None if m.mins is None else m.mins.data_ptr()
-            P, G = m.scales.shape[:2]
             self._numbers[id(module)] = len(self._matrices)
             self._held.append(m)
-            self._matrices.append(
-                Matrix(
-                    m.codes.data_ptr(), m.scales.data_ptr(), mins,
-                    m.rows, P, m.cols, G, m.group, m.bits, m.zero, m.paired,
-                )
-            )  # fmt: skip
+            self._matrices.append(Matrix.of(m))
         return self._numbers[id(module)]
 
     def _layers(self, steps: Sequence[Step]) -> list[Attention]:

@@ -1,25 +1,38 @@
 """Matrices held as small integers, in the layout that the native kernels read.
 
-    weight[o][k] = scale[o][k / group] * (code[o][k] - zero) + min[o][k / group]
+    weight[o][order[k]] = scale[o][g] * (code[o][k] - zero) + min[o][g],    g = k / group
+    scale[o][g] = scales[o][g / superblock] * scale_codes[o][g]
+    min[o][g] = mins[o][g / superblock] * min_codes[o][g]
+
+What a form does not need is None: a symmetric one has no mins, one with plain float16 scales no
+codes of scales (all are 1, and a super-block is one group), one whose columns lie as in the model
+no order. So the usual schemes are cases of one:
+
+- absmax int8: ``zero`` 128. Whole rows (per-channel): a super-block is the row.
+- 4 bits with zero points (GPTQ, AWQ): mins are -scales, ``min_codes`` the zero points.
+- a codebook of 16 bytes (NF4, IQ4_NL, MXFP4): a code is ``codebook[nibble]``, ``zero`` 128.
+- double quantization (QLoRA, the K types of GGUF): int8 codes of the scales and mins.
+- act-order (``g_idx`` of GPTQ): ``order``, the column of the model that column k holds.
 
 Outputs are cut into panels of 16, inputs into groups; both are padded. A panel's group holds, in
 steps of 64 bytes, 16 outputs by 4 inputs; with 4 bits a byte of step s has in its low half what
 step s of the 8-bit layout has there, in its high half what step s + group / 8 has. A ``paired``
 matrix (gate and up of a gated MLP) alternates panels of its two halves. `pack` and `unpack` go
-to that layout and back; the modules stand where `layers` has their float kin, and whoever does
-not know them reads ``weight``, which is dequantized at each look.
+to that layout and back. `QuantizedLinear` and `QuantizedEmbedding` stand for the float modules of
+`layers`; whoever does not know them reads ``weight``, which is dequantized at each access.
 
-`product` multiplies with one without holding its floats, forwards and backwards.
+`product` multiplies with a matrix without holding its floats, forwards and backwards.
 
-Not covered: where codes come from (`quantizing`, `gguf_matrices`), native products.
+Not covered: where codes come from (`quantize`, `formats.gguf.matrices`), native products.
 
-Legend: P panels, G groups of a row, g inputs of a group.
+Legend: P panels, G groups of a row, S super-blocks of a row, g inputs of a group.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -30,6 +43,9 @@ from lmstack.core import FormatError
 from lmstack.model.layers import Embedding, Linear
 
 __all__ = [
+    "BUFFERS",
+    "FACTS",
+    "GROUPS",
     "PANEL",
     "QuantizedEmbedding",
     "QuantizedLinear",
@@ -45,17 +61,25 @@ __all__ = [
 
 PANEL = 16
 STEP = 64
+GROUPS = (16, 32, 64, 128, 192, 256)
+# The tensors of a matrix, those with the widest alignment first, and its numbers: files, modules
+# and native programs hold a matrix by these names.
+BUFFERS = (
+    "codes", "scales", "mins", "scale_codes", "min_codes", "codebook", "order",
+    "row_factors", "col_factors",
+)  # fmt: skip
+FACTS = ("rows", "cols", "group", "bits", "zero", "paired", "superblock")
 _ROWS = 4096  # that are floats at a time in a product
-_BUFFERS = ("codes", "scales", "mins", "row_factors", "col_factors")
-_GROUPS = {4: (16, 32, 64), 8: (16, 32, 64, 128, 192, 256)}
 
 
 @dataclass(frozen=True, eq=False)
 class QuantizedMatrix:
-    """``codes`` (P, G, steps, 64) uint8; ``scales`` and ``mins`` (P, G, 16) float16, the latter
-    None where all are zero. ``rows`` and ``cols`` are the real ones. ``row_factors`` (rows,) and
-    ``col_factors`` (cols,), float32 or None: what the model's own weight was multiplied by before
-    it was rounded (`smoothing`), which an adapter of that model has to be as well."""
+    """``codes`` (P, G, steps, 64) uint8; ``scales`` and ``mins`` (P, S, 16) float16;
+    ``scale_codes`` and ``min_codes`` (P, G, 16) int8; ``codebook`` (16,) uint8; ``order`` (cols,)
+    int32. ``superblock``: groups that share a scale. ``rows`` and ``cols`` are the real ones.
+    ``row_factors`` (rows,) and ``col_factors`` (cols,) float32, in the order of the model: what
+    the model's own weight was multiplied by before it was rounded (SmoothQuant), which an adapter
+    of that model has to be as well."""
 
     codes: Tensor
     scales: Tensor
@@ -66,23 +90,41 @@ class QuantizedMatrix:
     bits: int
     zero: int
     paired: bool
+    superblock: int = 1
+    scale_codes: Tensor | None = None
+    min_codes: Tensor | None = None
+    codebook: Tensor | None = None
+    order: Tensor | None = None
     row_factors: Tensor | None = None
     col_factors: Tensor | None = None
 
     def __post_init__(self) -> None:
-        shapes = buffer_shapes(self.rows, self.cols, self.group, self.bits, paired=self.paired)
-        found = (tuple(self.codes.shape), tuple(self.scales.shape))
-        mins = self.scales if self.mins is None else self.mins
-        kinds = (self.codes.dtype, self.scales.dtype, mins.dtype)
-        if found != shapes or mins.shape != self.scales.shape:
-            raise FormatError(f"a quantized matrix holds {found}, not {shapes}")
-        if kinds != (torch.uint8, torch.float16, torch.float16):
-            raise FormatError(f"a quantized matrix holds {kinds}")
-        if self.zero != (0 if self.mins is not None else 128 if self.bits == 8 else 8):
+        codes, scales = buffer_shapes(
+            self.rows, self.cols, self.group, self.bits, self.superblock, paired=self.paired
+        )
+        each = (*codes[:2], PANEL)
+        expected = {
+            "codes": (torch.uint8, codes),
+            **dict.fromkeys(("scales", "mins"), (torch.float16, scales)),
+            **dict.fromkeys(("scale_codes", "min_codes"), (torch.int8, each)),
+            "codebook": (torch.uint8, (16,)),
+            "order": (torch.int32, (self.cols,)),
+            "row_factors": (torch.float32, (self.rows,)),
+            "col_factors": (torch.float32, (self.cols,)),
+        }
+        for name, tensor in self.buffers().items():
+            found = (tensor.dtype, tuple(tensor.shape))
+            if found != expected[name]:
+                raise FormatError(f"a quantized matrix holds {name} {found}, not {expected[name]}")
+        middle = 128 if self.bits == 8 or self.codebook is not None else 8
+        if self.zero != (0 if self.mins is not None else middle):
             raise FormatError(f"a quantized matrix of {self.bits} bits with zero {self.zero}")
-        for factors, count in ((self.row_factors, self.rows), (self.col_factors, self.cols)):
-            if factors is not None and factors.shape != (count,):
-                raise FormatError(f"{count} lines of a quantized matrix have {factors.shape}")
+        if self.codebook is not None and (self.bits == 8 or self.mins is not None):
+            raise FormatError("a codebook is for 4 bits without mins")
+        if self.min_codes is not None and self.mins is None:
+            raise FormatError("a quantized matrix has codes of mins, and no mins")
+        if self.order is not None and not _is_permutation(self.order):
+            raise FormatError(f"the order of {self.cols} columns is not a permutation of them")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -90,16 +132,17 @@ class QuantizedMatrix:
 
     @property
     def nbytes(self) -> int:
-        return self.codes.nbytes + self.scales.nbytes * (1 if self.mins is None else 2)
+        """Of what a product reads."""
+        return sum(t.nbytes for name, t in self.buffers().items() if "factors" not in name)
 
     def buffers(self) -> dict[str, Tensor]:
         """The tensors by name, without those that there are none of."""
-        found = {name: getattr(self, name) for name in _BUFFERS}
+        found = {name: getattr(self, name) for name in BUFFERS}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def dequantized(self) -> Tensor:
         """(rows, cols) float32."""
-        return _weights(*unpack(self), self.group, self.zero)[:, : self.cols]
+        return self._weights(*unpack(self))
 
     def looked_up(self, ids: Tensor) -> Tensor:
         """Rows ``ids`` (...), dequantized, (..., cols)."""
@@ -108,10 +151,35 @@ class QuantizedMatrix:
         P, G, steps, _ = self.codes.shape
         found = self.codes.view(P, G, steps, PANEL, 4)[panel, :, :, lane]
         codes = _spread(found, 2, self.bits).reshape(len(flat), -1)
-        scales = self.scales[panel, :, lane]
-        mins = None if self.mins is None else self.mins[panel, :, lane]
-        weights = _weights(codes, scales, mins, self.group, self.zero)
-        return weights[:, : self.cols].view(*ids.shape, self.cols)
+        scales, mins = self._scales_and_mins(lambda values: values[panel, :, lane])
+        return self._weights(codes, scales, mins).view(*ids.shape, self.cols)
+
+    def _scales_and_mins(self, pick: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Of the rows that ``pick`` takes from (P, n, 16) to (rows, n): of each of their groups,
+        (rows, G), float16 where they have no codes, else float32, in which products are exact."""
+
+        def of_groups(shared: Tensor, codes: Tensor | None) -> Tensor:
+            values = pick(shared)
+            if self.superblock > 1:
+                values = values.repeat_interleave(self.superblock, 1)[:, : self.codes.shape[1]]
+            return values if codes is None else values.float() * pick(codes)
+
+        mins = None if self.mins is None else of_groups(self.mins, self.min_codes)
+        return of_groups(self.scales, self.scale_codes), mins
+
+    def _weights(self, codes: Tensor, scales: Tensor, mins: Tensor | None) -> Tensor:
+        """(n, G * g) codes to (n, cols) float32, each step rounded as in ggml: the product, then
+        the sum."""
+        if self.codebook is not None:
+            codes = self.codebook[codes.int()]
+        weights = codes.float().view(len(codes), -1, self.group)
+        weights = weights.sub_(self.zero).mul_(scales.float()[..., None])
+        if mins is not None:
+            weights.add_(mins.float()[..., None])
+        weights = weights.flatten(1)[:, : self.cols]
+        if self.order is None:
+            return weights
+        return torch.empty_like(weights).index_copy_(1, self.order.long(), weights)
 
     def places(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Panel of each row, and its place there."""
@@ -122,17 +190,24 @@ class QuantizedMatrix:
         return inner // PANEL * 2 + rows // half, inner % PANEL
 
 
+def _is_permutation(order: Tensor) -> bool:
+    return torch.equal(order.sort().values, torch.arange(len(order)).to(order))
+
+
 def buffer_shapes(
-    rows: int, cols: int, group: int, bits: int, *, paired: bool
+    rows: int, cols: int, group: int, bits: int, superblock: int = 1, *, paired: bool
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shapes of the codes and the scales of such a matrix."""
-    if group not in _GROUPS.get(bits, ()) or rows < 1 or cols < 1 or (paired and rows % 2):
+    groups = -(-cols // group) if group > 0 else 0
+    right = bits in (4, 8) and group in GROUPS and 1 <= superblock <= max(groups, 1)
+    if not right or rows < 1 or cols < 1 or (paired and rows % 2):
         raise FormatError(
-            f"a quantized matrix of {rows} by {cols} ({bits} bits in groups of {group})"
+            f"a quantized matrix of {rows} by {cols} ({bits} bits in groups of {group},"
+            f" {superblock} of which share a scale)"
         )
     panels = 2 * -(-rows // 2 // PANEL) if paired else -(-rows // PANEL)
-    groups = -(-cols // group)
-    return (panels, groups, group * bits // 32, STEP), (panels, groups, PANEL)
+    blocks = -(-groups // superblock)
+    return (panels, groups, group * bits // 32, STEP), (panels, blocks, PANEL)
 
 
 def pack(
@@ -144,37 +219,43 @@ def pack(
     group: int,
     zero: int,
     paired: bool = False,
+    superblock: int = 1,
+    scale_codes: Tensor | None = None,
+    min_codes: Tensor | None = None,
+    codebook: Tensor | None = None,
+    order: Tensor | None = None,
 ) -> QuantizedMatrix:
-    """``codes`` (rows, cols) uint8 below 2 ** bits, ``scales`` and ``mins`` (rows, G)."""
+    """``codes`` (rows, cols) uint8 below 2 ** bits, ``scales`` and ``mins`` (rows, S), their codes
+    (rows, G). Column k of all that is column ``order[k]`` of the model's matrix."""
     rows, cols = codes.shape
-    shape, _ = buffer_shapes(rows, cols, group, bits, paired=paired)
+    shape, _ = buffer_shapes(rows, cols, group, bits, superblock, paired=paired)
     P, G = shape[:2]
-    codes = _panelled(F.pad(codes, (0, G * group - cols), value=zero), paired, zero)
+    fill = zero if codebook is None else 0
+    codes = _panelled(F.pad(codes, (0, G * group - cols), value=fill), paired, fill)
     steps = codes.view(P, PANEL, G, group // 4, 4).permute(0, 2, 3, 1, 4)
     steps = steps.reshape(P, G, group // 4, STEP)
     if bits == 4:
         low, high = steps.chunk(2, dim=2)
         steps = low | (high << 4)
 
-    def laid_out(values: Tensor) -> Tensor:
-        return _panelled(values.half(), paired, 0).transpose(1, 2).contiguous()
+    def laid_out(values: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        if values is None:
+            return None
+        return _panelled(values.to(dtype), paired, 0).transpose(1, 2).contiguous()
 
+    half, byte = partial(laid_out, dtype=torch.float16), partial(laid_out, dtype=torch.int8)
+    by_panel = half(scales)
+    assert by_panel is not None
     return QuantizedMatrix(
-        steps.contiguous(),
-        laid_out(scales),
-        None if mins is None else laid_out(mins),
-        rows,
-        cols,
-        group,
-        bits,
-        zero,
-        paired,
-    )
+        steps.contiguous(), by_panel, half(mins),
+        rows, cols, group, bits, zero, paired, superblock,
+        byte(scale_codes), byte(min_codes), codebook, order,
+    )  # fmt: skip
 
 
 def unpack(matrix: QuantizedMatrix) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What `pack` was given, its columns padded to whole groups: codes (rows, G * g), scales
-    and mins (rows, G)."""
+    """Codes (rows, G * g), the columns padded to whole groups, and the scale and min of each
+    group, (rows, G): what `pack` was given where a group is a super-block."""
     P, G, steps, _ = matrix.codes.shape
     codes = _spread(matrix.codes.view(P, G, steps, PANEL, 4), 2, matrix.bits)
     codes = codes.permute(0, 3, 1, 2, 4).reshape(P, PANEL, G * matrix.group)
@@ -182,8 +263,8 @@ def unpack(matrix: QuantizedMatrix) -> tuple[Tensor, Tensor, Tensor | None]:
     def by_row(values: Tensor) -> Tensor:
         return _unpanelled(values.transpose(1, 2), matrix.rows, matrix.paired)
 
-    mins = None if matrix.mins is None else by_row(matrix.mins)
-    return _unpanelled(codes, matrix.rows, matrix.paired), by_row(matrix.scales), mins
+    scales, mins = matrix._scales_and_mins(by_row)
+    return _unpanelled(codes, matrix.rows, matrix.paired), scales, mins
 
 
 def _panelled(values: Tensor, paired: bool, fill: int) -> Tensor:
@@ -207,15 +288,6 @@ def _spread(steps: Tensor, dim: int, bits: int) -> Tensor:
     return steps if bits == 8 else torch.cat((steps & 15, steps >> 4), dim=dim)
 
 
-def _weights(codes: Tensor, scales: Tensor, mins: Tensor | None, group: int, zero: int) -> Tensor:
-    """(n, G * g) codes to float32, each step rounded as in ggml: the product, then the sum."""
-    weights = codes.float().view(len(codes), -1, group)
-    weights = weights.sub_(zero).mul_(scales.float()[..., None])
-    if mins is not None:
-        weights.add_(mins.float()[..., None])
-    return weights.flatten(1)
-
-
 def rows_of(linear: Linear | Embedding, start: int, stop: int) -> Tensor:
     """Rows ``start`` to ``stop`` of a weight, dequantized where it is quantized."""
     if isinstance(linear, QuantizedLinear | QuantizedEmbedding):
@@ -227,33 +299,29 @@ class _Held(nn.Module):
     """A matrix as buffers of a module, which `nn.Module.to` moves but never converts."""
 
     codes: Tensor
-    scales: Tensor
     mins: Tensor | None
     row_factors: Tensor | None
     col_factors: Tensor | None
 
     def _hold(self, matrix: QuantizedMatrix) -> None:
-        for name in _BUFFERS:
+        for name in BUFFERS:
             self.register_buffer(name, getattr(matrix, name))
         self.rows, self.cols, self.group = matrix.rows, matrix.cols, matrix.group
         self.bits, self.zero, self.paired = matrix.bits, matrix.zero, matrix.paired
+        self.superblock = matrix.superblock
 
     @property
     def matrix(self) -> QuantizedMatrix:
-        return QuantizedMatrix(
-            self.codes, self.scales, self.mins,
-            self.rows, self.cols, self.group, self.bits, self.zero, self.paired,
-            self.row_factors, self.col_factors,
-        )  # fmt: skip
+        return QuantizedMatrix(**{name: getattr(self, name) for name in (*BUFFERS, *FACTS)})
 
     @property
     def weight(self) -> Tensor:
-        """(rows, cols) float32, made at each look."""
+        """(rows, cols) float32, made at each access."""
         return self.matrix.dequantized()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Float16 scales are part of the form: a change of dtype is for the other weights."""
-        held = {name: getattr(self, name) for name in _BUFFERS[1:]}
+        held = {name: getattr(self, name) for name in BUFFERS[1:]}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, tensor in held.items():
             setattr(self, name, None if tensor is None else tensor.to(self.codes.device))
@@ -342,7 +410,7 @@ def held_weights(module: nn.Module) -> dict[str, Tensor | QuantizedMatrix]:
     for path, child in module.named_modules():
         if isinstance(child, QuantizedLinear | QuantizedEmbedding):
             start = f"{path}." if path else ""
-            for name in _BUFFERS:
+            for name in BUFFERS:
                 state.pop(start + name, None)
             state[f"{start}weight"] = child.matrix
     return state

@@ -1,8 +1,8 @@
-"""Float matrices to small integers: int8 by the largest weight of a group, q4 by least squares.
+"""Float matrices to small integers: int8 and NF4 by absmax, q4 by least squares.
 
-The scale of a group is rounded to float16 before the codes are chosen, so what is stored is what
-they were fitted to. Not covered: calibration by activations (`smoothing`,
-`importance`), and the layout (`quantized`).
+The scale of a group is rounded before the codes are chosen, so what is stored is what they were
+fitted to. ``per_channel``: one scale for each row; activations keep groups of their own. Not
+covered: calibration by activations (`smoothquant`, `importance`), and the layout (`matrix`).
 """
 
 from __future__ import annotations
@@ -17,18 +17,27 @@ from lmstack.model.quant.matrix import QuantizedMatrix, pack
 from lmstack.model.quant.smoothquant import may_smooth
 
 __all__ = [
+    "NF4",
+    "NF4_SUPERBLOCK",
     "Q4_GROUP",
     "int8_codes",
     "int8_group",
     "int8_narrow",
     "quantize_int8",
+    "quantize_nf4",
     "quantize_q4",
     "refuse_infinite",
 ]
 
 Q4_GROUP = 32
-# Groups worked on at a time: temporaries of q4 are a dozen times the weights.
-_CHUNK = 1 << 14
+# NormalFloat of QLoRA (Dettmers et al. 2023), each of the 16 numbers in [-1, 1] as
+# round(127 * number) + 128: at most .0037 from the floats of bitsandbytes.
+NF4 = torch.tensor(
+    (1, 40, 61, 78, 92, 105, 116, 128, 138, 148, 159, 171, 184, 199, 220, 255), dtype=torch.uint8
+)
+NF4_SUPERBLOCK = 16  # groups of 64 whose scales share a scale
+# Weights worked on at a time: temporaries of q4 are a dozen times as many.
+_CHUNK = 1 << 19
 # Scaling a group costs as much as some 8 more inputs.
 _WIDE = (256, 192, 128)
 _NARROW = 128
@@ -41,7 +50,12 @@ _EQUAL = 1e-9  # more than rounding makes of codes that are the same
 
 
 def quantize_int8(
-    weight: Tensor, group: int = 64, *, paired: bool = False, narrow: bool = False
+    weight: Tensor,
+    group: int = 64,
+    *,
+    paired: bool = False,
+    narrow: bool = False,
+    per_channel: bool = False,
 ) -> QuantizedMatrix:
     """``weight`` (rows, cols): code - 128 = round(w / scale), scale = max|w| / 127 of each group.
 
@@ -49,8 +63,11 @@ def quantize_int8(
     even, of each eight) the positive codes - 128 add up to at most 128, and the negative ones to
     -128, by a larger scale where it takes one. Their products with unsigned bytes then fit 16 bits
     together, which processors that have no dot products of bytes multiply 1.6 times as fast."""
-    codes, scales = int8_codes(weight, group, narrow)
-    return pack(codes, scales, None, bits=8, group=group, zero=128, paired=paired)
+    shared = -(-weight.shape[1] // group) if per_channel else 1
+    codes, scales = int8_codes(weight, shared * group, narrow)
+    return pack(
+        codes, scales, None, bits=8, group=group, zero=128, paired=paired, superblock=shared
+    )
 
 
 def int8_group(config: TransformerConfig, key: str, cols: int) -> int:
@@ -81,11 +98,7 @@ def int8_codes(weight: Tensor, group: int, narrow: bool = False) -> tuple[Tensor
         for signed in (fours, -fours):
             together = signed.clamp(min=0).sum((-3, -1)).amax((-2, -1))
             largest = torch.maximum(largest, together * _ROOM)
-    scales = (largest / 127).half()
-    # So near zero that float16 has few digits: the next one up, lest the largest be cut off.
-    low = scales.float() * 127.5 < largest
-    scales = torch.where(low, torch.nextafter(scales, torch.full_like(scales, torch.inf)), scales)
-    refuse_infinite(scales)
+    scales = _scales(largest)
     codes = (groups * _inverse(scales)[..., None]).round_().clamp_(-127, 127).add_(128)
     return codes.to(torch.uint8).flatten(1)[:, : weight.shape[1]], scales
 
@@ -95,16 +108,19 @@ def quantize_q4(
     group: int = Q4_GROUP,
     *,
     paired: bool = False,
+    per_channel: bool = False,
     importance: Tensor | None = None,
 ) -> QuantizedMatrix:
     """``weight`` (rows, cols): codes from 0 to 15, with the scale and min of each group that
     leave the least squared error among several fits. ``importance`` (cols,), positive: what the
     square of an error in each column counts; all the same unless given."""
-    groups = _grouped(weight, group)
+    shared = -(-weight.shape[1] // group) if per_channel else 1
+    groups = _grouped(weight, shared * group)
     counts = torch.ones(weight.shape[1]) if importance is None else importance.float()
-    counts = F.pad(counts, (0, -len(counts) % group)).view(-1, group)
-    parts = [_fitted(part, counts) for part in torch.split(groups, max(1, _CHUNK // len(counts)))]
-    codes, scales, mins = (torch.cat(found) for found in zip(*parts, strict=True))
+    counts = F.pad(counts, (0, -len(counts) % groups.shape[2])).view(groups.shape[1:])
+    parts = torch.split(groups, max(1, _CHUNK // counts.numel()))
+    fitted = [_fitted(part, counts) for part in parts]
+    codes, scales, mins = (torch.cat(found) for found in zip(*fitted, strict=True))
     return pack(
         codes.flatten(1)[:, : weight.shape[1]],
         scales,
@@ -113,7 +129,47 @@ def quantize_q4(
         group=group,
         zero=0,
         paired=paired,
+        superblock=shared,
     )
+
+
+def quantize_nf4(weight: Tensor, group: int = 64, *, paired: bool = False) -> QuantizedMatrix:
+    """``weight`` (rows, cols): the nearest numbers of the codebook `NF4`, scaled by max|w| of each
+    group. These scales are quantized in turn, to 7 bits with a float16 scale for each 1,024
+    weights of a row, where bitsandbytes has 8 bits with a float32 scale for each 256 of them."""
+    groups = _grouped(weight, group)
+    largest = groups.abs().amax(-1)
+    G = largest.shape[1]
+    shared = min(NF4_SUPERBLOCK, G)
+    blocks = F.pad(largest / 127, (0, -G % shared)).view(len(weight), -1, shared)
+    scales = _scales(blocks.amax(-1))
+    scale_codes = (blocks * _inverse(scales)[..., None]).round_()
+    scale_codes.clamp_(1, 127)  # a group beside a much larger one keeps its signs
+    steps = (scale_codes * scales.float()[..., None]).flatten(1)[:, :G]
+    middles = (NF4[1:].float() + NF4[:-1].float()) / 2 - 128
+    codes = torch.bucketize(groups * _inverse(steps)[..., None], middles, out_int32=True)
+    return pack(
+        codes.to(torch.uint8).flatten(1)[:, : weight.shape[1]],
+        scales,
+        None,
+        bits=4,
+        group=group,
+        zero=128,
+        paired=paired,
+        superblock=shared,
+        scale_codes=scale_codes.flatten(1)[:, :G],
+        codebook=NF4,
+    )
+
+
+def _scales(largest: Tensor) -> Tensor:
+    """float16 scales with which codes up to 127 reach ``largest``."""
+    scales = (largest / 127).half()
+    # So near zero that float16 has few digits: the next one up, lest the largest be cut off.
+    low = scales.float() * 127.5 < largest
+    scales = torch.where(low, torch.nextafter(scales, torch.full_like(scales, torch.inf)), scales)
+    refuse_infinite(scales)
+    return scales
 
 
 def _grouped(weight: Tensor, group: int) -> Tensor:

@@ -14,8 +14,10 @@ static const struct {
     {"headers", LM_HEADERS},
 
     SIZE(lm_matrix), AT(lm_matrix, codes), AT(lm_matrix, scales), AT(lm_matrix, mins),
-    AT(lm_matrix, rows), AT(lm_matrix, panels), AT(lm_matrix, cols), AT(lm_matrix, groups),
+    AT(lm_matrix, scale_codes), AT(lm_matrix, min_codes), AT(lm_matrix, codebook),
+    AT(lm_matrix, order), AT(lm_matrix, rows), AT(lm_matrix, panels), AT(lm_matrix, cols), AT(lm_matrix, groups),
     AT(lm_matrix, group), AT(lm_matrix, bits), AT(lm_matrix, zero), AT(lm_matrix, paired),
+    AT(lm_matrix, superblock),
 
     SIZE(lm_acts), AT(lm_acts, codes), AT(lm_acts, scales), AT(lm_acts, offsets),
     AT(lm_acts, sums),

@@ -14,36 +14,80 @@
 
 #define LM_PANEL 16  /* outputs of a matrix that lie side by side */
 #define LM_TILE 16   /* tokens of a cache tile */
-#define LM_GROUP 256 /* most inputs of a group: of 8 bits, a multiple of 64 beyond that */
+#define LM_GROUP 256 /* most inputs of a group, a multiple of 64 beyond that */
 
 /* -- matrices ----------------------------------------------------------------------------------
- * weight[o][k] = scale[o][k / group] * (code[o][k] - zero) + min[o][k / group]
+ * weight[o][order[k]] = scale[o][g] * (code[o][k] - zero) + min[o][g],    g = k / group
+ * scale[o][g] = scales[o][g / superblock] * scale_codes[o][g]
+ * min[o][g] = mins[o][g / superblock] * min_codes[o][g]
+ *
+ * Where a pointer is NULL: codes of scales and mins are 1, mins 0, order[k] is k. Both products
+ * are exact in float. With a codebook a 4-bit code is codebook[nibble], and all that follows is
+ * what 8-bit codes with zero 128 meet.
  *
  * Outputs are cut into panels of 16, inputs into groups, padded with zero weights. Per panel and
  * group, at (panel * groups + g):
  *   8 bits: group / 4 steps of 64 bytes; step s holds [16 outputs][4 inputs], inputs 4s to 4s + 3
  *   4 bits: group / 8 steps of 64 bytes; byte b of step s holds in its low nibble what step s of
  *           the 8-bit layout holds at b, in its high nibble what step s + group / 8 holds
- *   scales and mins: 16 float16
- * A matrix with `paired` has two halves of rows (gate, up); panels alternate: gate's first, up's
- * first, gate's second, ... Each half is padded to whole panels. */
+ *   codes of scales and mins: 16 signed bytes
+ * Scales and mins: 16 float16 per panel and super-block. A matrix with `paired` has two halves of
+ * rows (gate, up); panels alternate: gate's first, up's first, gate's second, ... Each half is
+ * padded to whole panels. */
 typedef struct {
     const uint8_t *codes;
     const uint16_t *scales; /* float16 */
-    const uint16_t *mins;   /* float16, or NULL: all zero */
-    int32_t rows;           /* real outputs */
+    const uint16_t *mins;   /* float16, or NULL */
+    const int8_t *scale_codes, *min_codes; /* or NULL */
+    const uint8_t *codebook; /* [16], or NULL */
+    const int32_t *order;    /* [cols], or NULL */
+    int32_t rows;            /* real outputs */
     int32_t panels;
     int32_t cols;   /* real inputs */
     int32_t groups; /* ceil(cols / group) */
-    int32_t group;  /* 16, 32, 64 or, with 8 bits, more 64s up to LM_GROUP */
+    int32_t group;  /* 16, 32, 64 or more 64s up to LM_GROUP */
     int32_t bits;   /* 4 or 8 */
-    int32_t zero;   /* 128 or 8; 0 where there are mins */
+    int32_t zero;   /* 128, or 8 with 4 bits and no codebook; 0 where there are mins */
     int32_t paired;
+    int32_t superblock; /* groups that share a scale and a min, at least 1 */
 } lm_matrix;
 
+/* Where the scales and mins of a group of a panel lie: those of its super-block, and its codes. */
+typedef struct {
+    ptrdiff_t shared, own;
+    int32_t left; /* groups of the super-block, this one included */
+} lm_scales_at;
+
+/* Whether each group has a float16 scale of its own, and that is all: a loop that knows it is
+ * some percent faster. */
+static inline int lm_plain_scales(const lm_matrix *w)
+{
+    return w->superblock == 1 && !w->scale_codes && !w->min_codes;
+}
+
+static inline lm_scales_at lm_scales_of(const lm_matrix *w, ptrdiff_t panel, int32_t group)
+{
+    int32_t blocks = (w->groups + w->superblock - 1) / w->superblock;
+    int32_t block = group / w->superblock;
+    return (lm_scales_at){(panel * blocks + block) * LM_PANEL,
+                          (panel * w->groups + group) * LM_PANEL,
+                          w->superblock - (group - block * w->superblock)};
+}
+
+/* To the next group of the same panel. */
+static inline void lm_next_scales(const lm_matrix *w, lm_scales_at *at)
+{
+    at->own += LM_PANEL;
+    if (--at->left == 0) {
+        at->shared += LM_PANEL;
+        at->left = w->superblock;
+    }
+}
+
 /* -- activations -------------------------------------------------------------------------------
- * A row quantized for one matrix: per group x ~ scale * code, code in [-127, 127], scale =
- * max|x| / 127 (all zero: scale 0), rounded to nearest even. Padding is 0. */
+ * A row quantized for one matrix, its columns in the order of the matrix: per group x ~ scale *
+ * code, code in [-127, 127], scale = max|x| / 127 (all zero: scale 0), rounded to nearest even.
+ * Padding is 0. */
 typedef struct {
     int8_t *codes;    /* [rows][groups * group] */
     float *scales;    /* [rows][groups] */

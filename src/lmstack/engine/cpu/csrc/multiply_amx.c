@@ -111,8 +111,12 @@ typedef struct {
     bool with_mins;
 } group_view;
 
-INLINE __m512 halves(const uint16_t *f16) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)f16));
+/* Scales or mins of a group: those of its super-block, times its codes. */
+INLINE __m512 group_scales(const uint16_t *shared, const int8_t *codes, lm_scales_at at) {
+    __m512 found = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(shared + at.shared)));
+    if (!codes) return found;
+    __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(codes + at.own)));
+    return _mm512_mul_ps(found, _mm512_cvtepi32_ps(wide));
 }
 
 /* A group of a panel in the layout of 8 bits: in place, or in `buffer` when it has 4. */
@@ -120,11 +124,20 @@ static const uint8_t *group_codes(const lm_matrix *w, ptrdiff_t at, uint8_t *buf
     const uint8_t *codes = w->codes + at * w->group * 2 * w->bits;
     if (w->bits == 8) return codes;
     const __m512i low = _mm512_set1_epi8(15);
+    const __m512i table = w->codebook ? _mm512_broadcast_i32x4(_mm_loadu_si128(
+                                            (const __m128i *)w->codebook))
+                                      : _mm512_setzero_si512();
     const int half = w->group / 8 * 64;
     for (int b = 0; b < half; b += 64) {
         __m512i code = _mm512_loadu_si512(codes + b);
-        _mm512_store_si512(buffer + b, _mm512_and_si512(code, low));
-        _mm512_store_si512(buffer + half + b, _mm512_and_si512(_mm512_srli_epi16(code, 4), low));
+        __m512i high = _mm512_and_si512(_mm512_srli_epi16(code, 4), low);
+        code = _mm512_and_si512(code, low);
+        if (w->codebook) {
+            code = _mm512_shuffle_epi8(table, code);
+            high = _mm512_shuffle_epi8(table, high);
+        }
+        _mm512_store_si512(buffer + b, code);
+        _mm512_store_si512(buffer + half + b, high);
     }
     return buffer;
 }
@@ -205,15 +218,17 @@ INLINE void add_group(const int P, const lm_matrix *w, int g, const group_view *
 INLINE void multiply_panels(const int P, const lm_matrix *w, int panel, const lm_acts *x, int row,
                             int count, float *out, ptrdiff_t stride) {
     float acc[TILE][PAIR] __attribute__((aligned(64)));
-    uint8_t buffers[2][INPUTS * LM_PANEL] __attribute__((aligned(64)));
+    uint8_t buffers[2][LM_GROUP * LM_PANEL] __attribute__((aligned(64)));
     memset(acc, 0, sizeof acc[0] * (size_t)count);
+    lm_scales_at scales_at[2] = {lm_scales_of(w, panel, 0), lm_scales_of(w, panel + P - 1, 0)};
     for (int g = 0; g < w->groups; g++) {
         group_view panels = {.inputs = w->group, .with_mins = w->mins != NULL};
         for (int p = 0; p < P; p++) {
             ptrdiff_t at = (ptrdiff_t)(panel + p) * w->groups + g;
             panels.codes[p] = group_codes(w, at, buffers[p]);
-            panels.scales[p] = halves(w->scales + at * LM_PANEL);
-            if (w->mins) panels.mins[p] = halves(w->mins + at * LM_PANEL);
+            panels.scales[p] = group_scales(w->scales, w->scale_codes, scales_at[p]);
+            if (w->mins) panels.mins[p] = group_scales(w->mins, w->min_codes, scales_at[p]);
+            lm_next_scales(w, &scales_at[p]);
         }
         add_group(P, w, g, &panels, x, row, count, acc);
     }
@@ -249,7 +264,8 @@ enum { CHECK_ROWS = 51, CHECK_GROUPS = 3, CHECK_PANELS = 3, CHECK_GROUP = 192 };
 /* Whether the tiles give what AVX-512 gives, on numbers of every form of matrix. Asked once, after
  * the processor and the system have allowed tiles; a path that fails is not offered. */
 bool lm_amx_ready(void) {
-    static const int forms[][2] = {{4, 16}, {4, 32}, {4, 64}, {8, 16}, {8, 32}, {8, 64}, {8, 192}};
+    static const int forms[][2] = {{4, 16}, {4, 32}, {4, 64},  {4, 192},
+                                   {8, 16}, {8, 32}, {8, 64}, {8, 192}};
     static const uint16_t f16[] = {0x2e66, 0x3266, 0xb000, 0x2c01}; /* about 0.1, 0.2, -0.1, 0.06 */
     uint8_t codes[CHECK_PANELS * CHECK_GROUPS * CHECK_GROUP * LM_PANEL];
     uint16_t scales[CHECK_PANELS * CHECK_GROUPS * LM_PANEL];
@@ -272,11 +288,11 @@ bool lm_amx_ready(void) {
         sums[i] = 0.3f * (float)(i % 13 - 6);
     }
     const lm_acts acts = {inputs, row_scales, offsets, sums};
-    for (int i = 0; i < 14; i++) {
+    for (int i = 0; i < 16; i++) {
         const lm_matrix w = {.codes = codes, .scales = scales, .mins = i % 2 ? scales : NULL,
                              .rows = width, .panels = CHECK_PANELS, .groups = CHECK_GROUPS,
                              .cols = CHECK_GROUPS * forms[i / 2][1], .bits = forms[i / 2][0],
-                             .group = forms[i / 2][1]};
+                             .group = forms[i / 2][1], .superblock = 1};
         lm_multiply_amx(&w, 0, CHECK_PANELS, &acts, 0, CHECK_ROWS, got, width);
         lm_multiply_avx512(&w, 0, CHECK_PANELS, &acts, 0, CHECK_ROWS, wanted, width);
         if (memcmp(got, wanted, sizeof got) != 0) return false;

@@ -5,6 +5,7 @@
  * 4-bit codes: 8 of at most 2 * 15 * 127 fit, so 32 inputs are summed before they are widened.
  * 8-bit codes: |code - 128| times the activation with the sign of code - 128, and 2 * 128 * 127
  * just fits. Such a sum is that of code - 128 already, so it does not start where lm.h says.
+ * What a codebook gives is 8 bits: nibbles are looked up by a byte shuffle, and treated alike.
  * Of many rows, 8-bit codes whose neighbours are small need no signs: see `narrow` below.
  *
  * A panel stays in the L1 cache while blocks of rows go by. Floats are added as lm.h asks. */
@@ -14,7 +15,8 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { BLOCK = 4 }; /* rows whose sums are registers */
+enum { BLOCK = 4 };                   /* rows whose sums are registers */
+enum { NIBBLES, BYTES, LOOKED_UP }; /* what codes are */
 
 /* Outputs 0 to 7 and 8 to 15. */
 typedef struct {
@@ -38,10 +40,22 @@ INLINE __m256i inputs(const int8_t *codes)
     return _mm256_set1_epi32(four);
 }
 
-INLINE floats half_floats(const uint16_t *f16)
+INLINE __m256 bytes_to_floats(const int8_t *codes)
 {
-    return (floats){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)f16)),
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)codes)));
+}
+
+/* Scales or mins of a group: those of its super-block, times its codes. */
+INLINE floats group_scales(const uint16_t *shared, const int8_t *codes, lm_scales_at at)
+{
+    const uint16_t *f16 = shared + at.shared;
+    floats found = {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)f16)),
                     _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(f16 + 8)))};
+    if (codes) {
+        found.low = _mm256_mul_ps(found.low, bytes_to_floats(codes + at.own));
+        found.high = _mm256_mul_ps(found.high, bytes_to_floats(codes + at.own + 8));
+    }
+    return found;
 }
 
 INLINE halves low_nibbles(halves c)
@@ -55,9 +69,25 @@ INLINE halves high_nibbles(halves c)
     return low_nibbles((halves){_mm256_srli_epi16(c.low, 4), _mm256_srli_epi16(c.high, 4)});
 }
 
+INLINE __m256i flipped(__m256i codes)
+{
+    return _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
+}
+
+INLINE __m256i table_of(const lm_matrix *w)
+{
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)w->codebook));
+}
+
+INLINE halves looked_up(__m256i table, halves nibbles)
+{
+    return (halves){_mm256_shuffle_epi8(table, nibbles.low),
+                    _mm256_shuffle_epi8(table, nibbles.high)};
+}
+
 /* ---------------------------------------------------------------- the sums of one group ------ */
 
-/* Both add the products of a group's codes with `rows` rows of activations, `apart` bytes from
+/* All add the products of a group's codes with `rows` rows of activations, `apart` bytes from
  * each other, to sums that hold the rows' offsets. */
 #ifdef __AVXVNNI__
 
@@ -72,6 +102,21 @@ INLINE void group_of_4_bits(const uint8_t *codes, int stored, const int8_t *x, p
 {
     for (int s = 0; s < stored; s++) {
         halves c = load(codes + s * 64), low = low_nibbles(c), high = high_nibbles(c);
+        for (int r = 0; r < rows; r++) {
+            add(&sums[r], low, inputs(x + r * apart + s * 4));
+            add(&sums[r], high, inputs(x + r * apart + (s + stored) * 4));
+        }
+    }
+}
+
+INLINE void group_looked_up(const lm_matrix *w, const uint8_t *codes, const int8_t *x,
+                            ptrdiff_t apart, int rows, halves *sums)
+{
+    __m256i table = table_of(w);
+    int stored = w->group / 8;
+    for (int s = 0; s < stored; s++) {
+        halves c = load(codes + s * 64), low = looked_up(table, low_nibbles(c));
+        halves high = looked_up(table, high_nibbles(c));
         for (int r = 0; r < rows; r++) {
             add(&sums[r], low, inputs(x + r * apart + s * 4));
             add(&sums[r], high, inputs(x + r * apart + (s + stored) * 4));
@@ -137,22 +182,41 @@ INLINE __m256i start(const lm_matrix *w, const int8_t *x)
     return _mm256_set1_epi32((128 - w->zero) * sum);
 }
 
+/* Codes less 128, by four inputs of each row. */
+INLINE void add_signed(halves c, const int8_t *x, ptrdiff_t apart, int rows, halves *sums)
+{
+    halves size = {_mm256_abs_epi8(c.low), _mm256_abs_epi8(c.high)};
+    for (int r = 0; r < rows; r++) {
+        __m256i of = inputs(x + r * apart);
+        halves pairs = {_mm256_maddubs_epi16(size.low, _mm256_sign_epi8(of, c.low)),
+                        _mm256_maddubs_epi16(size.high, _mm256_sign_epi8(of, c.high))};
+        add_wide(&sums[r], pairs);
+    }
+}
+
+INLINE void group_looked_up(const lm_matrix *w, const uint8_t *codes, const int8_t *x,
+                            ptrdiff_t apart, int rows, halves *sums)
+{
+    __m256i table = flipped(table_of(w));
+    int stored = w->group / 8;
+    for (int r = 0; r < rows; r++)
+        sums[r].low = sums[r].high = _mm256_setzero_si256();
+    for (int s = 0; s < stored; s++) {
+        halves c = load(codes + s * 64);
+        add_signed(looked_up(table, low_nibbles(c)), x + s * 4, apart, rows, sums);
+        add_signed(looked_up(table, high_nibbles(c)), x + (s + stored) * 4, apart, rows, sums);
+    }
+}
+
 INLINE void group_of_8_bits(const lm_matrix *w, const uint8_t *codes, const int8_t *x,
                             ptrdiff_t apart, int rows, halves *sums)
 {
-    __m256i flip = _mm256_set1_epi8(-128);
     for (int r = 0; r < rows; r++)
         sums[r].low = sums[r].high = start(w, x + r * apart);
     for (int s = 0; s < w->group / 4; s++) {
         halves c = load(codes + s * 64);
-        c = (halves){_mm256_xor_si256(c.low, flip), _mm256_xor_si256(c.high, flip)};
-        halves size = {_mm256_abs_epi8(c.low), _mm256_abs_epi8(c.high)};
-        for (int r = 0; r < rows; r++) {
-            __m256i of = inputs(x + r * apart + s * 4);
-            halves pairs = {_mm256_maddubs_epi16(size.low, _mm256_sign_epi8(of, c.low)),
-                            _mm256_maddubs_epi16(size.high, _mm256_sign_epi8(of, c.high))};
-            add_wide(&sums[r], pairs);
-        }
+        c = (halves){flipped(c.low), flipped(c.high)};
+        add_signed(c, x + s * 4, apart, rows, sums);
     }
 }
 
@@ -175,33 +239,43 @@ INLINE void add_mins(float x_sum, floats min, floats *acc)
     acc->high = _mm256_fmadd_ps(by, min.high, acc->high);
 }
 
-/* One panel by `rows` rows from `row` on; `rows` and `bits` are constants where it is inlined. */
-INLINE void multiply_block(const lm_matrix *w, int bits, int panel, const lm_acts *x, int row,
-                           int rows, float *out, ptrdiff_t stride)
+/* One panel by `rows` rows from `row` on; `kind`, `plain` (scales) and `rows` are constants where
+ * it is inlined. */
+INLINE void multiply_block(const lm_matrix *w, int kind, int plain, int panel, const lm_acts *x,
+                           int row, int rows, float *out, ptrdiff_t stride)
 {
     floats acc[BLOCK];
     for (int r = 0; r < rows; r++)
         acc[r] = (floats){_mm256_setzero_ps(), _mm256_setzero_ps()};
-    ptrdiff_t bytes = (ptrdiff_t)w->group * LM_PANEL * bits / 8;
+    ptrdiff_t bytes = (ptrdiff_t)w->group * LM_PANEL / (kind == BYTES ? 1 : 2);
     ptrdiff_t apart = (ptrdiff_t)w->groups * w->group;
+    const int8_t *scale_codes = plain ? NULL : w->scale_codes;
+    const int8_t *min_codes = plain ? NULL : w->min_codes;
+    lm_scales_at scales_at = lm_scales_of(w, panel, 0);
     for (int g = 0; g < w->groups; g++) {
         ptrdiff_t at = (ptrdiff_t)panel * w->groups + g, from = (ptrdiff_t)row * w->groups + g;
+        if (plain)
+            scales_at.shared = at * LM_PANEL;
         halves sums[BLOCK];
         for (int r = 0; r < rows; r++)
             sums[r].low = sums[r].high = _mm256_set1_epi32(x->offsets[from + r * w->groups]);
         const int8_t *codes = x->codes + from * w->group;
-        if (bits == 4)
+        if (kind == NIBBLES)
             group_of_4_bits(w->codes + at * bytes, w->group / 8, codes, apart, rows, sums);
+        else if (kind == LOOKED_UP)
+            group_looked_up(w, w->codes + at * bytes, codes, apart, rows, sums);
         else
             group_of_8_bits(w, w->codes + at * bytes, codes, apart, rows, sums);
-        floats scale = half_floats(w->scales + at * LM_PANEL);
+        floats scale = group_scales(w->scales, scale_codes, scales_at);
         for (int r = 0; r < rows; r++)
             add_floats(sums[r], x->scales[from + r * w->groups], scale, &acc[r]);
         if (w->mins) {
-            floats min = half_floats(w->mins + at * LM_PANEL);
+            floats min = group_scales(w->mins, min_codes, scales_at);
             for (int r = 0; r < rows; r++)
                 add_mins(x->sums[from + r * w->groups], min, &acc[r]);
         }
+        if (!plain)
+            lm_next_scales(w, &scales_at);
     }
     for (int r = 0; r < rows; r++) {
         _mm256_storeu_ps(out + r * stride, acc[r].low);
@@ -209,18 +283,38 @@ INLINE void multiply_block(const lm_matrix *w, int bits, int panel, const lm_act
     }
 }
 
-INLINE void multiply_panel(const lm_matrix *w, int bits, int panel, const lm_acts *x, int row,
-                           int count, float *out, ptrdiff_t stride)
+INLINE void multiply_panel(const lm_matrix *w, int kind, int plain, int panel, const lm_acts *x,
+                           int row, int count, float *out, ptrdiff_t stride)
 {
     int r = 0;
     for (; r + BLOCK <= count; r += BLOCK)
-        multiply_block(w, bits, panel, x, row + r, BLOCK, out + r * stride, stride);
+        multiply_block(w, kind, plain, panel, x, row + r, BLOCK, out + r * stride, stride);
     if (r + 2 <= count) {
-        multiply_block(w, bits, panel, x, row + r, 2, out + r * stride, stride);
+        multiply_block(w, kind, plain, panel, x, row + r, 2, out + r * stride, stride);
         r += 2;
     }
     if (r < count)
-        multiply_block(w, bits, panel, x, row + r, 1, out + r * stride, stride);
+        multiply_block(w, kind, plain, panel, x, row + r, 1, out + r * stride, stride);
+}
+
+INLINE void multiply_kind(const lm_matrix *w, int plain, int panel, const lm_acts *x, int row,
+                          int count, float *out, ptrdiff_t stride)
+{
+    if (w->codebook)
+        multiply_panel(w, LOOKED_UP, plain, panel, x, row, count, out, stride);
+    else if (w->bits == 4)
+        multiply_panel(w, NIBBLES, plain, panel, x, row, count, out, stride);
+    else
+        multiply_panel(w, BYTES, plain, panel, x, row, count, out, stride);
+}
+
+static void multiply_any(const lm_matrix *w, int panel, const lm_acts *x, int row, int count,
+                         float *out, ptrdiff_t stride)
+{
+    if (lm_plain_scales(w))
+        multiply_kind(w, 1, panel, x, row, count, out, stride);
+    else
+        multiply_kind(w, 0, panel, x, row, count, out, stride);
 }
 
 #ifndef __AVXVNNI__
@@ -236,9 +330,8 @@ enum { NARROW_PANELS = 8, NARROW_GROUPS = 32, NARROW_ROWS = 32, SHIFTED = 1 << 1
 
 INLINE halves signed_codes(const uint8_t *codes)
 {
-    __m256i flip = _mm256_set1_epi8(-128);
     halves c = load(codes);
-    return (halves){_mm256_xor_si256(c.low, flip), _mm256_xor_si256(c.high, flip)};
+    return (halves){flipped(c.low), flipped(c.high)};
 }
 
 /* The larger of what the positive and the negative ones of four inputs add up to. */
@@ -305,7 +398,7 @@ static void multiply_narrow_block(const lm_matrix *w, int panel, const halves *s
                 add_wide(&sums[r], products(inputs(at_k), inputs(at_k + 4), c, next));
             }
         }
-        floats scale = half_floats(w->scales + at * LM_PANEL);
+        floats scale = group_scales(w->scales, NULL, (lm_scales_at){at * LM_PANEL, 0, 0});
         for (int r = 0; r < BLOCK; r++)
             add_floats(sums[r], x->scales[from + r * w->groups], scale, &acc[r]);
     }
@@ -334,7 +427,7 @@ static void multiply_some(const lm_matrix *w, int panel, int end, const lm_acts 
         for (int p = panel; p < end; p++) {
             float *to = out + done * stride + (ptrdiff_t)(p - panel) * LM_PANEL;
             if (!narrow[p - panel])
-                multiply_panel(w, 8, p, x, row + done, rows, to, stride);
+                multiply_any(w, p, x, row + done, rows, to, stride);
             for (int r = 0; narrow[p - panel] && r < rows; r += BLOCK)
                 multiply_narrow_block(w, p, start[p - panel], x, row + done + r,
                                     shifted + r * apart, to + r * stride, stride);
@@ -347,7 +440,8 @@ static int multiply_many(const lm_matrix *w, int panel, int end, const lm_acts *
                          int count, float *out, ptrdiff_t stride)
 {
     ptrdiff_t apart = (ptrdiff_t)w->groups * w->group;
-    int able = w->bits == 8 && w->zero == 128 && !w->mins && w->groups <= NARROW_GROUPS;
+    int able = w->bits == 8 && w->zero == 128 && !w->mins && lm_plain_scales(w)
+               && w->groups <= NARROW_GROUPS;
     if (!able || count < NARROW_ROWS || apart * BLOCK > SHIFTED)
         return 0;
     int rows = count / BLOCK * BLOCK;
@@ -371,9 +465,6 @@ void LM_NAME(multiply)(const lm_matrix *w, int panel, int end, const lm_acts *x,
 #endif
     for (int p = panel; p < end; p++) {
         float *to = out + (ptrdiff_t)(p - panel) * LM_PANEL;
-        if (w->bits == 4)
-            multiply_panel(w, 4, p, x, row, count, to, stride);
-        else
-            multiply_panel(w, 8, p, x, row, count, to, stride);
+        multiply_any(w, p, x, row, count, to, stride);
     }
 }

@@ -17,6 +17,8 @@
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
+enum { NIBBLES, BYTES, LOOKED_UP }; /* what codes are */
+
 enum {
     FEW = 8,        /* rows that are multiplied at once without a buffer */
     FEW_PACKED = 32, /* with 4 bits, up to here FEW at a time are faster than unpacking */
@@ -69,9 +71,21 @@ INLINE __m512i dot(__m512i sum, __m512i code, const int8_t *four) {
     return sum;
 }
 
-INLINE __m512 halves(const uint16_t *f16) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)f16));
+/* Scales or mins of a group: those of its super-block, times its codes. */
+INLINE __m512 group_scales(const uint16_t *shared, const int8_t *codes, lm_scales_at at) {
+    __m512 found = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(shared + at.shared)));
+    if (!codes) return found;
+    __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(codes + at.own)));
+    return _mm512_mul_ps(found, _mm512_cvtepi32_ps(wide));
 }
+
+INLINE __m512i table_of(const lm_matrix *w) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)w->codebook));
+}
+
+INLINE __m512i low_nibbles(__m512i code) { return _mm512_and_si512(code, _mm512_set1_epi8(15)); }
+
+INLINE __m512i high_nibbles(__m512i code) { return low_nibbles(_mm512_srli_epi16(code, 4)); }
 
 INLINE __m512 scaled(__m512i sum, float row_scale, __m512 scale, __m512 acc) {
     return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(row_scale)), scale,
@@ -80,15 +94,16 @@ INLINE __m512 scaled(__m512i sum, float row_scale, __m512 scale, __m512 acc) {
 
 /* -- few rows -------------------------------------------------------------------------------- */
 
-/* R rows of one panel. */
-INLINE void few(const int R, const int bits, const lm_matrix *w, int panel, rows_view x, float *out,
+/* R rows of one panel. `plain`: its scales are. */
+INLINE void few(const int R, const int kind, const int plain, const lm_matrix *w, int panel, rows_view x, float *out,
                 ptrdiff_t stride) {
-    const __m512i low = _mm512_set1_epi8(15);
-    const int steps = w->group / 4, code_steps = steps * bits / 8;
-    ptrdiff_t at = (ptrdiff_t)panel * w->groups;
-    const uint8_t *codes = w->codes + at * code_steps * 64;
-    const uint16_t *scales = w->scales + at * LM_PANEL;
-    const uint16_t *mins = w->mins ? w->mins + at * LM_PANEL : NULL;
+    const __m512i table = kind == LOOKED_UP ? table_of(w) : _mm512_setzero_si512();
+    const int code_steps = w->group / (kind == BYTES ? 4 : 8);
+    const uint8_t *codes = w->codes + (ptrdiff_t)panel * w->groups * code_steps * 64;
+    const int8_t *scale_codes = plain ? NULL : w->scale_codes;
+    const int8_t *min_codes = plain ? NULL : w->min_codes;
+    lm_scales_at scales_at = {(ptrdiff_t)panel * w->groups * LM_PANEL, 0, 0};
+    if (!plain) scales_at = lm_scales_of(w, panel, 0);
     __m512 acc[8];
     UNROLL for (int r = 0; r < R; r++) acc[r] = _mm512_setzero_ps();
     for (int g = 0; g < w->groups; g++) {
@@ -102,12 +117,16 @@ INLINE void few(const int R, const int bits, const lm_matrix *w, int panel, rows
             _mm_prefetch((const char *)codes + AHEAD, _MM_HINT_T0);
             codes += 64;
             const int8_t *xs = x.codes + s * 4;
-            if (bits == 8) {
+            if (kind == BYTES) {
                 UNROLL for (int r = 0; r < R; r++)
                     sum[r] = dot(sum[r], code, xs + r * x.inputs);
             } else {
-                __m512i high = _mm512_and_si512(_mm512_srli_epi16(code, 4), low);
-                code = _mm512_and_si512(code, low);
+                __m512i high = high_nibbles(code);
+                code = low_nibbles(code);
+                if (kind == LOOKED_UP) {
+                    high = _mm512_shuffle_epi8(table, high);
+                    code = _mm512_shuffle_epi8(table, code);
+                }
                 const int8_t *xh = xs + code_steps * 4;
                 UNROLL for (int r = 0; r < R; r++) {
                     sum[r] = dot(sum[r], code, xs + r * x.inputs);
@@ -116,19 +135,21 @@ INLINE void few(const int R, const int bits, const lm_matrix *w, int panel, rows
                 }
             }
         }
-        __m512 scale = halves(scales);
-        scales += LM_PANEL;
+        __m512 scale = group_scales(w->scales, scale_codes, scales_at);
         UNROLL for (int r = 0; r < R; r++) {
-            if (bits == 4) sum[r] = _mm512_add_epi32(sum[r], high_sum[r]);
+            if (kind != BYTES) sum[r] = _mm512_add_epi32(sum[r], high_sum[r]);
             acc[r] = scaled(sum[r], x.scales[r * x.groups + g], scale, acc[r]);
         }
-        if (mins) {
-            __m512 min = halves(mins);
-            mins += LM_PANEL;
+        if (w->mins) {
+            __m512 min = group_scales(w->mins, min_codes, scales_at);
             UNROLL for (int r = 0; r < R; r++)
                 acc[r] = _mm512_fmadd_ps(_mm512_set1_ps(x.sums[r * x.groups + g]), min, acc[r]);
         }
         x.codes += w->group;
+        if (plain)
+            scales_at.shared += LM_PANEL;
+        else
+            lm_next_scales(w, &scales_at);
     }
     UNROLL for (int r = 0; r < R; r++) _mm512_storeu_ps(out + r * stride, acc[r]);
 }
@@ -137,24 +158,28 @@ INLINE void few(const int R, const int bits, const lm_matrix *w, int panel, rows
 
 /* `count` groups, from `group` on, of a panel: 4-bit codes and all scales into a buffer. */
 static void unpack(const lm_matrix *w, int panel, int group, int count, stretch *to, int p) {
-    const __m512i low = _mm512_set1_epi8(15);
-    ptrdiff_t at = (ptrdiff_t)panel * w->groups + group;
     if (w->bits == 4) {
+        const __m512i table = w->codebook ? table_of(w) : _mm512_setzero_si512();
         const int half = w->group / 8;
-        const uint8_t *codes = w->codes + at * half * 64;
+        const uint8_t *codes = w->codes + ((ptrdiff_t)panel * w->groups + group) * half * 64;
         uint8_t *into = to->codes[p];
         for (int g = 0; g < count; g++, into += half * 64)
             for (int s = 0; s < half; s++, codes += 64, into += 64) {
                 __m512i code = _mm512_loadu_si512(codes);
-                __m512i high = _mm512_and_si512(_mm512_srli_epi16(code, 4), low);
-                _mm512_store_si512(into, _mm512_and_si512(code, low));
+                __m512i low = low_nibbles(code), high = high_nibbles(code);
+                if (w->codebook) {
+                    low = _mm512_shuffle_epi8(table, low);
+                    high = _mm512_shuffle_epi8(table, high);
+                }
+                _mm512_store_si512(into, low);
                 _mm512_store_si512(into + half * 64, high);
             }
     }
-    for (int g = 0; g < count; g++) {
+    lm_scales_at at = lm_scales_of(w, panel, group);
+    for (int g = 0; g < count; g++, lm_next_scales(w, &at)) {
         float *into = to->scales + g * PAIR + p * LM_PANEL;
-        _mm512_store_ps(into, halves(w->scales + (at + g) * LM_PANEL));
-        if (w->mins) _mm512_store_ps(into + MINS, halves(w->mins + (at + g) * LM_PANEL));
+        _mm512_store_ps(into, group_scales(w->scales, w->scale_codes, at));
+        if (w->mins) _mm512_store_ps(into + MINS, group_scales(w->mins, w->min_codes, at));
     }
 }
 
@@ -234,12 +259,13 @@ INLINE void block(const int R, const int P, const panels_view *w, rows_view x, f
 
 /* -- the shapes that are compiled ------------------------------------------------------------ */
 
-#define FEW_ROWS(R, bits)                                                                          \
-    static void few_##R##_##bits(const lm_matrix *w, int panel, const rows_view *x, float *out,    \
-                                 ptrdiff_t stride) {                                               \
-        few(R, bits, w, panel, *x, out, stride);                                                   \
+#define FEW_ROWS(R, kind, plain)                                                                   \
+    static void few_##R##_##kind##_##plain(const lm_matrix *w, int panel, const rows_view *x,      \
+                                           float *out, ptrdiff_t stride) {                         \
+        few(R, kind, plain, w, panel, *x, out, stride);                                            \
     }
-#define FEW_OF(R) FEW_ROWS(R, 4) FEW_ROWS(R, 8)
+#define FEW_KIND(R, kind) FEW_ROWS(R, kind, 0) FEW_ROWS(R, kind, 1)
+#define FEW_OF(R) FEW_KIND(R, NIBBLES) FEW_KIND(R, BYTES) FEW_KIND(R, LOOKED_UP)
 FEW_OF(1) FEW_OF(2) FEW_OF(3) FEW_OF(4) FEW_OF(5) FEW_OF(6) FEW_OF(7) FEW_OF(8)
 
 #define BLOCK_ROWS(R, P)                                                                           \
@@ -253,9 +279,10 @@ BLOCK_OF(1) BLOCK_OF(2) BLOCK_OF(3) BLOCK_OF(4) BLOCK_OF(5) BLOCK_OF(6)
 typedef void few_fn(const lm_matrix *, int, const rows_view *, float *, ptrdiff_t);
 typedef void block_fn(const panels_view *, const rows_view *, float *, ptrdiff_t);
 
-static few_fn *const few_table[FEW][2] = {
-    {few_1_4, few_1_8}, {few_2_4, few_2_8}, {few_3_4, few_3_8}, {few_4_4, few_4_8},
-    {few_5_4, few_5_8}, {few_6_4, few_6_8}, {few_7_4, few_7_8}, {few_8_4, few_8_8},
+#define BOTH(R, kind) {few_##R##_##kind##_0, few_##R##_##kind##_1}
+#define KINDS(R) {BOTH(R, NIBBLES), BOTH(R, BYTES), BOTH(R, LOOKED_UP)}
+static few_fn *const few_table[FEW][3][2] = {
+    KINDS(1), KINDS(2), KINDS(3), KINDS(4), KINDS(5), KINDS(6), KINDS(7), KINDS(8),
 };
 static block_fn *const block_table[BLOCK][2] = {
     {block_1_1, block_1_2}, {block_2_1, block_2_2}, {block_3_1, block_3_2},
@@ -265,23 +292,30 @@ static block_fn *const block_table[BLOCK][2] = {
 static void multiply_few(const lm_matrix *w, int panel, int end, const lm_acts *x, int row,
                          int count, float *out, ptrdiff_t stride) {
     const int parts = (count + FEW - 1) / FEW;
+    const int kind = w->codebook ? LOOKED_UP : w->bits == 4 ? NIBBLES : BYTES;
+    const int plain = lm_plain_scales(w);
     for (int p = panel; p < end; p++)
         for (int i = 0, r = 0; i < parts; i++) {
             int height = (count - r + parts - i - 1) / (parts - i);
             rows_view rows = view(w, x, row + r, 0);
-            few_table[height - 1][w->bits == 8](w, p, &rows,
-                                                out + r * stride + (p - panel) * LM_PANEL, stride);
+            few_table[height - 1][kind][plain](
+                w, p, &rows, out + r * stride + (p - panel) * LM_PANEL, stride);
             r += height;
         }
 }
 
+INLINE void ask(const void *memory, ptrdiff_t bytes) {
+    for (ptrdiff_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)memory + i, _MM_HINT_T1);
+}
+
 /* For the scales of `count` groups of a panel. */
 static void ask_scales(const lm_matrix *w, int panel, int group, int count) {
-    ptrdiff_t at = ((ptrdiff_t)panel * w->groups + group) * LM_PANEL;
-    for (ptrdiff_t i = 0; i < count * LM_PANEL; i += 64 / sizeof *w->scales) {
-        _mm_prefetch((const char *)(w->scales + at + i), _MM_HINT_T1);
-        if (w->mins) _mm_prefetch((const char *)(w->mins + at + i), _MM_HINT_T1);
-    }
+    const lm_scales_at at = lm_scales_of(w, panel, group);
+    const ptrdiff_t own = count * LM_PANEL, shared = own / w->superblock * 2;
+    ask(w->scales + at.shared, shared);
+    if (w->mins) ask(w->mins + at.shared, shared);
+    if (w->scale_codes) ask(w->scale_codes + at.own, own);
+    if (w->min_codes) ask(w->min_codes + at.own, own);
 }
 
 /* Up to TILE rows of P panels. */

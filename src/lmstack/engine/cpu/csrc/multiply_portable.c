@@ -10,8 +10,10 @@ static void unpack(const lm_matrix *w, const uint8_t *codes, int16_t *into)
         const uint8_t *step = codes + (s % stored) * 64;
         int shift = s < stored ? 0 : 4, mask = w->bits == 4 ? 15 : 255;
         for (int o = 0; o < LM_PANEL; o++)
-            for (int i = 0; i < 4; i++)
-                into[(s * 4 + i) * LM_PANEL + o] = (int16_t)((step[o * 4 + i] >> shift) & mask);
+            for (int i = 0; i < 4; i++) {
+                int code = (step[o * 4 + i] >> shift) & mask;
+                into[(s * 4 + i) * LM_PANEL + o] = w->codebook ? w->codebook[code] : (int16_t)code;
+            }
     }
 }
 
@@ -31,6 +33,13 @@ static inline void add_group(const int16_t *codes, const int8_t *x, int group, i
         out[o] = lm_fma((float)sums[o] * x_scale, scales[o], out[o]);
 }
 
+/* Of a group of a panel: `shared` of its super-block times its codes. */
+static void group_scales(const uint16_t *shared, const int8_t *codes, lm_scales_at at, float *to)
+{
+    for (int o = 0; o < LM_PANEL; o++)
+        to[o] = lm_half(shared[at.shared + o]) * (codes ? (float)codes[at.own + o] : 1.0f);
+}
+
 static void multiply_panel(const lm_matrix *w, int panel, const lm_acts *x, int row, int count,
                            float *out, ptrdiff_t stride)
 {
@@ -38,15 +47,15 @@ static void multiply_panel(const lm_matrix *w, int panel, const lm_acts *x, int 
     for (int r = 0; r < count; r++)
         for (int o = 0; o < LM_PANEL; o++)
             out[r * stride + o] = 0.0f;
-    for (int g = 0; g < w->groups; g++) {
+    lm_scales_at scales_at = lm_scales_of(w, panel, 0);
+    for (int g = 0; g < w->groups; g++, lm_next_scales(w, &scales_at)) {
         size_t at = (size_t)panel * w->groups + g;
         int16_t codes[LM_GROUP * LM_PANEL];
         float scales[LM_PANEL], mins[LM_PANEL];
         unpack(w, w->codes + at * bytes, codes);
-        for (int o = 0; o < LM_PANEL; o++) {
-            scales[o] = lm_half(w->scales[at * LM_PANEL + o]);
-            mins[o] = w->mins ? lm_half(w->mins[at * LM_PANEL + o]) : 0.0f;
-        }
+        group_scales(w->scales, w->scale_codes, scales_at, scales);
+        if (w->mins)
+            group_scales(w->mins, w->min_codes, scales_at, mins);
         for (int r = 0; r < count; r++) {
             size_t from = (size_t)(row + r) * w->groups + g;
             float *acc = out + r * stride;

@@ -113,24 +113,30 @@ static float half_to_float(uint16_t h) {
     return f;
 }
 
+static float scale_of(const uint16_t *shared, const int8_t *codes, lm_scales_at at, int lane) {
+    return half_to_float(shared[at.shared + lane]) * (codes ? (float)codes[at.own + lane] : 1);
+}
+
 /* Row `id` of a quantized table. */
 static void dequantize_row(const lm_matrix *w, int id, float *out) {
     int panel = id / LM_PANEL, lane = id % LM_PANEL, steps = w->group / (w->bits == 8 ? 4 : 8);
-    for (int g = 0; g < w->groups; g++) {
-        int64_t at = (int64_t)panel * w->groups + g;
-        const uint8_t *codes = w->codes + at * steps * 64;
-        float scale = half_to_float(w->scales[at * LM_PANEL + lane]);
-        float min = w->mins ? half_to_float(w->mins[at * LM_PANEL + lane]) : 0;
+    lm_scales_at at = lm_scales_of(w, panel, 0);
+    for (int g = 0; g < w->groups; g++, lm_next_scales(w, &at)) {
+        const uint8_t *codes = w->codes + ((int64_t)panel * w->groups + g) * steps * 64;
+        float scale = scale_of(w->scales, w->scale_codes, at, lane);
+        float min = w->mins ? scale_of(w->mins, w->min_codes, at, lane) : 0;
         int end = w->cols - g * w->group < w->group ? w->cols - g * w->group : w->group;
         for (int k = 0; k < end; k++) {
-            int step = k / 4, code;
+            int step = k / 4, code, column = g * w->group + k;
             if (w->bits == 8)
                 code = codes[step * 64 + lane * 4 + k % 4];
             else if (step < steps)
                 code = codes[step * 64 + lane * 4 + k % 4] & 15;
             else
                 code = codes[(step - steps) * 64 + lane * 4 + k % 4] >> 4;
-            out[g * w->group + k] = scale * (float)(code - w->zero) + min;
+            if (w->codebook) code = w->codebook[code];
+            if (w->order) column = w->order[column];
+            out[column] = scale * (float)(code - w->zero) + min;
         }
     }
 }

@@ -50,7 +50,11 @@ static inline void quantize_groups(const float *x, const lm_matrix *w, int n, lm
         float padded[LM_GROUP];
         const float *from = x + (size_t)g * n;
         int real = w->cols - g * n;
-        if (real < n) {
+        if (w->order) {
+            for (int i = 0; i < n; i++)
+                padded[i] = i < real ? x[w->order[g * n + i]] : 0.0f;
+            from = padded;
+        } else if (real < n) {
             for (int i = 0; i < n; i++)
                 padded[i] = i < real ? from[i] : 0.0f;
             from = padded;

@@ -35,15 +35,15 @@ from lmstack.model.formats.mapped.header import (
 from lmstack.model.forms import Weight
 from lmstack.model.kinds import LayerKind
 from lmstack.model.positions import RopeSpec
-from lmstack.model.quant.matrix import QuantizedMatrix
+from lmstack.model.quant.matrix import BUFFERS, FACTS, QuantizedMatrix
 
 __all__ = ["read_packed", "write_packed"]
 
-_DTYPES = {"U8": torch.uint8, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
+_DTYPES = {
+    **{"U8": torch.uint8, "I8": torch.int8, "I32": torch.int32},
+    **{"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32},
+}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-_FIELDS = ("rows", "cols", "group", "bits", "zero", "paired")
-# Codes are whole steps of 64 bytes, scales of 32: in this order all begin where they should.
-_ORDER = ("codes", "scales", "mins", "row_factors", "col_factors")
 
 
 def write_packed(
@@ -56,12 +56,12 @@ def write_packed(
     matrices = {key: m for key, m in weights.items() if isinstance(m, QuantizedMatrix)}
     tensors = {
         f"{key}.{name}": tensor
-        for name in _ORDER
+        for name in BUFFERS  # codes are whole steps of 64 bytes, scales of 32: so all are aligned
         for key, matrix in matrices.items()
         if (tensor := matrix.buffers().get(name)) is not None
     }
     tensors |= {key: tensor for key, tensor in weights.items() if isinstance(tensor, Tensor)}
-    described = {key: [int(getattr(m, name)) for name in _FIELDS] for key, m in matrices.items()}
+    described = {key: [int(getattr(m, name)) for name in FACTS] for key, m in matrices.items()}
     metadata = {
         **stamp,
         "config": json.dumps(dataclasses.asdict(config)),
@@ -106,23 +106,14 @@ def read_packed(
 def _matrix(
     key: str, values: Sequence[int], views: dict[str, Tensor], path: Path
 ) -> QuantizedMatrix:
-    """The matrix of which ``values`` are the `_FIELDS`; its parts are taken out of ``views``."""
-    rows, cols, group, bits, zero, paired = (int(value) for value in values)
-    codes, scales = (views.pop(f"{key}.{name}") for name in _ORDER[:2])
-    more = {name: views.pop(f"{key}.{name}", None) for name in _ORDER[2:]}
+    """The matrix of which ``values`` are the `FACTS`, fewer in older files; its parts are taken
+    out of ``views``."""
+    facts: dict[str, Any] = dict(zip(FACTS, map(int, values), strict=False))
+    facts["paired"] = bool(facts["paired"])
+    facts |= {name: views.pop(f"{key}.{name}", None) for name in BUFFERS[2:]}
+    codes, scales = (views.pop(f"{key}.{name}") for name in BUFFERS[:2])
     try:
-        return QuantizedMatrix(
-            codes,
-            scales,
-            more.pop("mins"),
-            rows,
-            cols,
-            group,
-            bits,
-            zero,
-            bool(paired),
-            **more,
-        )
+        return QuantizedMatrix(codes, scales, **facts)
     except FormatError as error:
         raise damaged(path, f"{key}: {error.message}") from error
 
