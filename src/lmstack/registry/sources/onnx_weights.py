@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lmstack.core import FormatError, UnsupportedError, shown
-from lmstack.model.formats.onnx.file import OnnxGraph, OnnxNode, OnnxTensor
+from lmstack.registry.sources.onnx_file import OnnxGraph, OnnxNode, OnnxTensor
 
 __all__ = ["OnnxWeights"]
 

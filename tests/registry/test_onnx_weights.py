@@ -12,11 +12,11 @@ import torch
 import transformers
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from tests.model.onnx_floats import session
+from tests.registry.onnx_floats import session
 
 from lmstack.core import FormatError, UnsupportedError
-from lmstack.model.formats.onnx.file import read_onnx
-from lmstack.model.formats.onnx.weights import OnnxWeights
+from lmstack.registry.sources.onnx_file import read_onnx
+from lmstack.registry.sources.onnx_weights import OnnxWeights
 
 SMALL = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 SMALL |= {"intermediate_size": 48, "max_position_embeddings": 40, "attn_implementation": "eager"}

@@ -1,3 +1,0 @@
-"""Weights of models that were exported to ONNX."""
-
-__all__ = ()
