@@ -22,6 +22,7 @@ from tests.model.families.gguf_cases import BERT, WRITTEN
 
 from lmstack.core import UnsupportedError
 from lmstack.model import Transformer, TransformerConfig, write_folder
+from lmstack.model.families import config_from_json
 from lmstack.model.formats.gguf.writing import GGUFKind, write_gguf
 from lmstack.model.formats.mapped.file import read_packed, write_packed
 from lmstack.model.formats.mapped.folder import write_packed_folder
@@ -76,7 +77,7 @@ def _of_gguf() -> Iterator[Base]:
 def config_of(base: Base) -> TransformerConfig:
     """That of a base which is no GGUF file."""
     if base.form == "plain":
-        return TransformerConfig.from_hf(json.loads(base.files["config.json"]))
+        return config_from_json(json.loads(base.files["config.json"]))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PACKED
         path.write_bytes(base.files[PACKED])
@@ -97,7 +98,7 @@ def randomized(config: TransformerConfig) -> Transformer:
 
 def _module(case: Case, variant: str) -> tuple[Transformer, dict[str, object]]:
     values = case.config(variant).to_dict() | {"architectures": [case.architecture]}
-    return randomized(TransformerConfig.from_hf(values)), {
+    return randomized(config_from_json(values)), {
         "architectures": [case.architecture],
         "model_type": values["model_type"],
     }

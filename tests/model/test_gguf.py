@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from lmstack.core import FormatError, LmstackError, NotFoundError, UnsupportedError
-from lmstack.model import TransformerConfig, load_module, read_gguf
+from lmstack.model import load_module, read_gguf
+from lmstack.model.formats.gguf.metadata import config_from_metadata
 
 Q = gguf.GGMLQuantizationType
 LAYERS, WIDTH, FFN, VOCAB, HEADS, KV = 2, 64, 96, 40, 4, 2
@@ -153,7 +154,7 @@ def test_sizes_come_from_metadata_and_ties_from_tensor_names(tmp_path):
     path = write(tmp_path / "m.gguf", tied=False, llama__rope__scaling__type="linear",
                  llama__rope__scaling__factor=4.0)  # fmt: skip
     file = read_gguf(path)
-    config = TransformerConfig.from_gguf(file.metadata, file.names())
+    config = config_from_metadata(file.metadata, file.names())
     rope = config.layer(0).rope
     assert (rope.scaling, rope.factor, rope.theta) == ("linear", 4.0, 20000.0)
     assert config.norm_eps == 1e-5
@@ -205,7 +206,7 @@ def test_a_missing_key_is_named(key):
     }  # fmt: skip
     del metadata[f"llama.{key}"]
     with pytest.raises(FormatError, match=key):
-        TransformerConfig.from_gguf(metadata)
+        config_from_metadata(metadata)
 
 
 @pytest.mark.parametrize("value", ["eight", 0, -3, 2.5, True, 1 << 40, [1], 3])
@@ -217,7 +218,7 @@ def test_a_size_that_makes_no_sense_is_named(value):
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
     }  # fmt: skip
     with pytest.raises(FormatError, match=r"head_count_kv|num_kv_heads"):
-        TransformerConfig.from_gguf(metadata)
+        config_from_metadata(metadata)
 
 
 def header(tensors: int, entries: int, version: int = 3) -> bytes:

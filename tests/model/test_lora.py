@@ -19,10 +19,10 @@ from lmstack.model import (
     REFERENCE_OPS,
     ForwardContext,
     Transformer,
-    TransformerConfig,
     load_module,
     write_folder,
 )
+from lmstack.model.families import config_from_json
 from lmstack.model.lora.adapter import (
     adapter_of,
     add_adapter,
@@ -253,7 +253,7 @@ def test_dropout_keeps_the_expectation(pair, kind) -> None:
 
 
 def test_the_counts_of_llama_2_7b(tmp_path) -> None:
-    config = TransformerConfig.from_hf(
+    config = config_from_json(
         {
             "model_type": "llama",
             "architectures": ["LlamaForCausalLM"],

@@ -18,7 +18,8 @@ from transformers.models.marian.modeling_marian import MarianSinusoidalPositiona
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from lmstack.core import InputError
-from lmstack.model import REFERENCE_OPS, RopeSpec, TransformerConfig
+from lmstack.model import REFERENCE_OPS, RopeSpec
+from lmstack.model.families import config_from_json
 from lmstack.model.positions import sinusoids
 
 HD = 16
@@ -97,7 +98,7 @@ def theirs_and_ours(scaling: str) -> tuple[Any, RopeSpec]:
         **({"original_max_position_embeddings": 32} if phi else {}),
     )
     values = config.to_dict() | {"architectures": [kind.__name__.replace("Config", "ForCausalLM")]}
-    rope = TransformerConfig.from_hf(values).kinds[0].rope
+    rope = config_from_json(values).kinds[0].rope
     assert rope is not None
     return config, rope
 

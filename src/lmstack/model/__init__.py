@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lmstack.model.attention import Attend, CrossStates, DenseAttention, VarlenAttention
     from lmstack.model.biases import ScoreBias
-    from lmstack.model.config import LayerSpec, TransformerConfig
+    from lmstack.model.config import LayerKind, LayerSpec, TransformerConfig
     from lmstack.model.context import Dropout, ForwardContext
     from lmstack.model.dot_product import scaled_dot_product_attention
     from lmstack.model.formats.gguf.file import GGUFFile, GGUFTensor, read_gguf
     from lmstack.model.formats.gguf.writing import GGUFKind, write_gguf
     from lmstack.model.formats.hf import read_folder, write_folder
     from lmstack.model.forms import FORMS, Form
-    from lmstack.model.kinds import LayerKind
     from lmstack.model.loading import build_module, load_module
     from lmstack.model.lora.adapter import (
         add_adapter,
@@ -89,7 +88,7 @@ _HOMES = {
     **dict.fromkeys(("FORMS", "Form"), "lmstack.model.forms"),
     **dict.fromkeys(("GGUFFile", "GGUFTensor", "read_gguf"), "lmstack.model.formats.gguf.file"),
     **dict.fromkeys(("GGUFKind", "write_gguf"), "lmstack.model.formats.gguf.writing"),
-    "LayerKind": "lmstack.model.kinds",
+    "LayerKind": "lmstack.model.config",
     **dict.fromkeys(("build_module", "load_module"), "lmstack.model.loading"),
     **dict.fromkeys(
         (

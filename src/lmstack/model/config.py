@@ -2,7 +2,7 @@
 
 Holds the facts that shape the forward pass and nothing else: no token ids but the padding that
 positions skip, no names of families, no training settings. How other projects write these facts
-is in `families` (Hugging Face) and `gguf_families`.
+is in `families` (Hugging Face) and `formats.gguf`, which make configs and are not known here.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 from lmstack.core import (
     Config,
@@ -23,15 +23,13 @@ from lmstack.core import (
     check_whole,
     shown,
 )
-from lmstack.model.families import Family, read_config, writings
-from lmstack.model.formats.gguf.metadata import Factors, read_metadata
-from lmstack.model.kinds import LayerKind
 from lmstack.model.positions import RopeSpec
 
 __all__ = [
     "Activation",
     "Bias",
     "Head",
+    "LayerKind",
     "LayerSpec",
     "Mlp",
     "Norm",
@@ -40,6 +38,7 @@ __all__ = [
     "Positions",
     "QkNorm",
     "TransformerConfig",
+    "blamed_on",
 ]
 
 Norm = Literal["rms", "rms1p", "ln", "ln_nobias"]
@@ -61,6 +60,19 @@ _CEILINGS = {
     **{"num_layers": 1 << 16, "num_experts": 1 << 12},
     **dict.fromkeys(("hidden_size", "intermediate_size", "embedding_size", "head_dim"), _WIDEST),
 }
+
+
+@dataclass(frozen=True)
+class LayerKind(Config):
+    """What may differ from layer to layer. ``rope``: None for a layer that does not rotate.
+    ``window``: a query sees keys less than so many places away, None for all."""
+
+    rope: RopeSpec | None = field(default_factory=RopeSpec)
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None:
+            check_whole("window", self.window, 1, _MOST)
 
 
 @dataclass(frozen=True)
@@ -361,6 +373,11 @@ class TransformerConfig(Config):
         """Half the rows of DeBERTa's table of relative positions."""
         return self.bias_buckets or self.bias_max_distance
 
+    @property
+    def rope(self) -> RopeSpec | None:
+        """The first rotation of its kinds of layers."""
+        return next((kind.rope for kind in self.kinds if kind.rope is not None), None)
+
     @functools.cached_property
     def layers(self) -> tuple[LayerSpec, ...]:
         """The facts of every layer."""
@@ -386,56 +403,6 @@ class TransformerConfig(Config):
         if not 0 <= index < self.num_layers:
             raise InputError(f"layer {index} of a model with {self.num_layers} layers")
         return self.layers[index]
-
-    @classmethod
-    def from_hf(cls, config_json: Mapping[str, Any], source: str = "config.json") -> Self:
-        """From a parsed config.json. `FormatError`: damaged; `UnsupportedError`: not ours."""
-        with _blamed_on(source):
-            return cls._built(read_config(config_json, source))
-
-    @classmethod
-    def _built(cls, values: Mapping[str, Any]) -> Self:
-        """``encoder`` may be a mapping of the settings in which it differs from the decoder."""
-        encoder = values.get("encoder")
-        if isinstance(encoder, Mapping):
-            shared = {k: v for k, v in values.items() if k in _BODY}
-            encoder = cls(**shared | {"head": "none"} | dict(encoder))
-        return cls(**{**values, "encoder": encoder})
-
-    @classmethod
-    def from_gguf(
-        cls,
-        metadata: Mapping[str, Any],
-        tensors: Collection[str] = (),
-        source: str = "GGUF file",
-        factors: Factors | None = None,
-    ) -> Self:
-        """From GGUF metadata. The names in ``tensors`` tell what metadata leaves out: biases,
-        and whether there is an output layer apart from the embeddings. ``factors``: the tables
-        of rotary divisors that a file keeps among its tensors."""
-        with _blamed_on(source):
-            return cls(**read_metadata(metadata, tensors, source, factors))
-
-    def to_hf(self) -> dict[str, Any]:
-        """A config.json that says exactly this, of the first family that can."""
-        return self.hf_writing()[1]
-
-    def hf_writing(self, first: str | None = None) -> tuple[Family, dict[str, Any]]:
-        """The family that `to_hf` uses, and its config.json. ``first``: the model type to try
-        before the others, which need not be what the config came from: many families have
-        configs that another has as well."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for family, written in writings(values, first):
-            with contextlib.suppress(InputError, FormatError):
-                back = self.from_hf(written)
-                if family.optional_head and self.head == "none":
-                    back = back.replace(head="none", transform=None)
-                if back == self:
-                    return family, written
-        raise UnsupportedError(
-            "no Hugging Face family that lmstack writes has this combination of settings",
-            hint=f"the settings: {values}",
-        )
 
 
 _SIZES = (
@@ -464,26 +431,10 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "pooling": get_args(Pooling),
 }
 _FLAGS = tuple(f.name for f in dataclasses.fields(TransformerConfig) if f.type == "bool")
-# What an encoder shares with its decoder unless it says otherwise.
-_BODY = {f.name for f in dataclasses.fields(TransformerConfig)} - {
-    "head",
-    "tie_embeddings",
-    "head_bias",
-    "logit_scale",
-    "logit_softcap",
-    "num_labels",
-    "classifier_bias",
-    "pooling",
-    "transform",
-    "transform_norm",
-    "transform_bias",
-    "encoder",
-    "share_embeddings",
-}
 
 
 @contextlib.contextmanager
-def _blamed_on(source: str) -> Iterator[None]:
+def blamed_on(source: str) -> Iterator[None]:
     """Settings that do not pass our checks are the fault of the file that they come from."""
     try:
         yield

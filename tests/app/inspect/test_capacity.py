@@ -21,6 +21,7 @@ from lmstack.engine import EngineConfig
 from lmstack.engine.cpu import executor
 from lmstack.engine.kvpool import KVPool
 from lmstack.model import LayerKind, Transformer, TransformerConfig, read_gguf, write_gguf
+from lmstack.model.families import config_from_json
 from lmstack.model.formats.assembly import matrices_of
 from lmstack.model.quant.quantize import int8_group, quantize_int8, quantize_q4
 
@@ -52,12 +53,12 @@ def planned(config: TransformerConfig, users: int, context: int, memory: int = 6
 def test_llama_3_8b_keeps_as_many_bytes_a_token_as_its_key_heads_say(
     kv_heads: int, expected: int
 ) -> None:
-    config = TransformerConfig.from_hf(LLAMA_3_8B | {"num_key_value_heads": kv_heads})
+    config = config_from_json(LLAMA_3_8B | {"num_key_value_heads": kv_heads})
     assert planned(config, 1, 8192).needs.kv_per_token == expected
 
 
 def test_a_context_of_128k_tokens_of_llama_3_8b_takes_16_gib() -> None:
-    needs = planned(TransformerConfig.from_hf(LLAMA_3_8B), 1, 128 * 1024).needs
+    needs = planned(config_from_json(LLAMA_3_8B), 1, 128 * 1024).needs
     assert needs.sequence == 16 * GIB
     assert needs.weights == pytest.approx(8.03e9 * 2, rel=1e-3)
     assert needs.fits == 3  # (64 - 15 - 0.4) / 16 GiB
@@ -232,7 +233,7 @@ def test_where_nothing_fits_no_speed_is_promised() -> None:
 
 
 def test_one_stream_decodes_at_bandwidth_over_bytes() -> None:
-    config = TransformerConfig.from_hf(LLAMA_3_8B)
+    config = config_from_json(LLAMA_3_8B)
     weights = weights_in(config, "bfloat16")
     decode = planned(config, 1, 4096).decode
     assert decode is not None
@@ -242,7 +243,7 @@ def test_one_stream_decodes_at_bandwidth_over_bytes() -> None:
 
 
 def test_users_that_do_not_fit_do_not_decode() -> None:
-    config = TransformerConfig.from_hf(LLAMA_3_8B)
+    config = config_from_json(LLAMA_3_8B)
     found = planned(config, 8, 128 * 1024)
     assert (found.needs.fits, found.batch) == (3, 3)
     assert found.decode is not None
@@ -251,7 +252,7 @@ def test_users_that_do_not_fit_do_not_decode() -> None:
 
 @given(st.integers(1, 400))
 def test_a_larger_batch_gives_no_fewer_tokens_until_products_bound_it(batch: int) -> None:
-    config = TransformerConfig.from_hf(LLAMA_3_8B | {"num_hidden_layers": 2})
+    config = config_from_json(LLAMA_3_8B | {"num_hidden_layers": 2})
     one, more = (planned(config, n, 64).decode for n in (batch, batch + 1))
     assert one is not None
     assert more is not None

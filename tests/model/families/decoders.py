@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from lmstack.model import TransformerConfig
+from lmstack.model.config import LayerKind
 from lmstack.model.families import FAMILIES
 from lmstack.model.formats.layouts import QKV_BY_HEAD
-from lmstack.model.kinds import LayerKind
 
 from .cases import Case, Tensors, Trap, derived, louder, misread, setting
 

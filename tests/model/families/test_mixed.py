@@ -11,7 +11,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from lmstack.core import UnsupportedError
-from lmstack.model import TransformerConfig, load_module
+from lmstack.model import load_module
+from lmstack.model.families import config_from_json
 
 from .cases import batch
 from .decoders import GPT2, LLAMA, MIXTRAL, MPT, NEOX, PHI3
@@ -60,7 +61,7 @@ def test_alibi_bias_max_is_heeded(monkeypatch):
     from transformers.models.mpt import modeling_mpt
 
     config = transformers.MptConfig(**MPT.settings, attn_config={"alibi_bias_max": 16})
-    ours = TransformerConfig.from_hf(config.to_dict() | {"architectures": None})
+    ours = config_from_json(config.to_dict() | {"architectures": None})
     assert ours.alibi_max == 16
     build = functools.partial(modeling_mpt.build_mpt_alibi_tensor, alibi_bias_max=16)
     monkeypatch.setattr(
@@ -120,7 +121,7 @@ def test_a_text_that_crosses_the_original_length_is_rotated_anew(case, variant, 
 def test_a_setting_that_the_config_cannot_express_is_named(case, changes, message):
     settings = case.config("plain").to_dict() | {"architectures": None} | changes
     with pytest.raises(UnsupportedError, match=message):
-        TransformerConfig.from_hf(settings)
+        config_from_json(settings)
 
 
 @pytest.mark.parametrize(
@@ -194,4 +195,4 @@ def test_old_spellings_mean_the_new(model_type, old, new):
         "head_dim": 4,
         "max_position_embeddings": 64,
     }
-    assert TransformerConfig.from_hf(settings | old) == TransformerConfig.from_hf(settings | new)
+    assert config_from_json(settings | old) == config_from_json(settings | new)

@@ -6,7 +6,8 @@ import pytest
 import torch
 import transformers
 
-from lmstack.model import TransformerConfig, TransformerOutput, write_folder
+from lmstack.model import TransformerOutput, write_folder
+from lmstack.model.families import config_from_json
 
 from .all_cases import CASES
 from .cases import Case, alone, batch, positions, sprung, tensor_names
@@ -141,8 +142,8 @@ def test_a_written_folder_has_their_names_and_loads_bit_equal_in_transformers(
 def test_settings_that_a_file_leaves_out_are_those_of_transformers(case, variant):
     config = case.config(variant)
     kept = {"architectures": [case.architecture], "model_type": config.model_type}
-    whole = TransformerConfig.from_hf(config.to_dict() | kept)
-    assert TransformerConfig.from_hf(config.to_diff_dict() | kept) == whole
+    whole = config_from_json(config.to_dict() | kept)
+    assert config_from_json(config.to_diff_dict() | kept) == whole
 
 
 @pytest.mark.parametrize(("case", "variant"), GREEDY)

@@ -52,7 +52,8 @@ class Inspection:
 
 def read_config(folder: ModelFolder) -> TransformerConfig:
     """What the model's own files say about its shape."""
-    from lmstack.model import TransformerConfig, read_gguf
+    from lmstack.model import read_gguf
+    from lmstack.model.families import config_from_json
     from lmstack.model.formats.gguf.weights import read_gguf_config
     from lmstack.model.formats.hf import read_json
 
@@ -60,7 +61,7 @@ def read_config(folder: ModelFolder) -> TransformerConfig:
         with read_gguf(folder.gguf) as file:
             return read_gguf_config(file)
     path = folder.file("config.json")
-    return TransformerConfig.from_hf(read_json(path), str(path))
+    return config_from_json(read_json(path), str(path))
 
 
 def inspect_config(config: TransformerConfig) -> Inspection:

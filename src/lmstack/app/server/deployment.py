@@ -253,10 +253,10 @@ def _from_path(path: Path) -> PlannedModel:
 
 
 def _from_config(path: Path, name: str, tensors: Sequence[Path] = ()) -> PlannedModel:
-    from lmstack.model import TransformerConfig
+    from lmstack.model.families import config_from_json
     from lmstack.model.formats.hf import read_json
 
-    return PlannedModel(name, TransformerConfig.from_hf(read_json(path), str(path)), None, tensors)
+    return PlannedModel(name, config_from_json(read_json(path), str(path)), None, tensors)
 
 
 def _from_gguf(path: Path, name: str) -> PlannedModel:

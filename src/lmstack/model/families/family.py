@@ -1,75 +1,165 @@
-"""What a family of models is, and the small readers that several of them share.
+"""What a family of models is: how its config.json says what a `TransformerConfig` says, and where
+its tensors are.
 
-A `Family` is data and two small functions between plain mappings: fields of `TransformerConfig`
-on our side, a config.json on theirs. What families say of rotary positions is in `rope`.
+Most of it is data: a `Setting` is a key that says one field of ours, read and written by the same
+entry. `Family.read` and `Family.write` add what depends on several keys.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from lmstack.core import FormatError, UnsupportedError, shown
+from lmstack.core import FormatError, InputError, UnsupportedError, check_whole, shown
+from lmstack.model.config import LayerKind, TransformerConfig, blamed_on
 from lmstack.model.fields import Fields
-from lmstack.model.formats.layouts import Table
-from lmstack.model.kinds import LayerKind
+from lmstack.model.formats.layouts import Entry, Table
 
 __all__ = [
-    "ACTIVATION_NAMES",
+    "AS_BODY",
     "LM",
     "NONE",
+    "NO_ROPE",
     "SEQUENCE",
+    "SIZES",
     "SPAN",
     "TOKEN",
     "Family",
-    "any_count",
-    "each_layer",
+    "Setting",
+    "Settings",
+    "activation",
+    "activation_name",
+    "count",
+    "flag",
+    "in_blocks",
     "layer_kinds",
-    "layers_of",
+    "nullable",
     "nullable_number",
+    "number",
+    "optional",
     "read_activation",
     "refuse",
     "renamed",
+    "with_derived",
 ]
 
 _ACTIVATIONS: dict[str, str] = {
     "silu": "silu",
     "swish": "silu",
     "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
     "quick_gelu": "quick_gelu",
     "relu": "relu",
     "tanh": "tanh",
 }
-ACTIVATION_NAMES = {
-    "silu": "silu",
-    "gelu": "gelu",
-    "gelu_tanh": "gelu_new",
-    "quick_gelu": "quick_gelu",
-    "relu": "relu",
-    "tanh": "tanh",
-}
+# The last of several names is the one that is written, but silu has its own.
+_ACTIVATION_NAMES = {ours: name for name, ours in _ACTIVATIONS.items()} | {"silu": "silu"}
 _MOST_LAYERS = 1 << 16
-# What the architectures of decoders set.
+# What architectures set.
 LM: Mapping[str, Any] = {"head": "lm"}
 NONE: Mapping[str, Any] = {"head": "none"}
 SEQUENCE: Mapping[str, Any] = {"head": "sequence", "pooling": "last", "classifier_bias": False}
 TOKEN: Mapping[str, Any] = {"head": "token"}
 SPAN: Mapping[str, Any] = {"head": "span"}
+# In the place of an activation: that of the body.
+AS_BODY = "as body"
+NO_ROPE = (LayerKind(rope=None),)
+_LABELLED = ("sequence", "token")
+# What a decoder does not share with its encoder.
+_OF_DECODER = (
+    *("head", "tie_embeddings", "head_bias", "logit_scale", "logit_softcap", "num_labels"),
+    *("classifier_bias", "pooling", "transform", "transform_norm", "transform_bias"),
+    *("encoder", "share_embeddings"),
+)
+Renames = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """``keys``: the name in config.json, then those that older files use. ``default``: where a
+    file has none of them; None: it must have one, or the field stays None if it is ``optional``.
+    ``nullable``: a number that ``null`` switches off. ``least``: what a count must be."""
+
+    kind: Literal["count", "number", "flag", "activation", "nullable", "optional"]
+    keys: tuple[str, ...]
+    default: Any = None
+    least: int | None = None
+
+    def read(self, fields: Fields) -> Any:
+        key = next((key for key in self.keys if fields.get(key) is not None), self.keys[0])
+        if self.kind == "activation":
+            return read_activation(fields, self.default, key)
+        if self.kind == "nullable":
+            return nullable_number(fields, key, self.default)
+        if self.kind == "optional":
+            return None if fields.get(key) is None else fields.count(key)
+        value = getattr(fields, self.kind)(key, self.default)
+        if self.least is not None and value < self.least:
+            raise FormatError(f"{fields.source}: {key} is {value}, below {self.least}")
+        return value
+
+    def write(self, value: Any) -> dict[str, Any]:
+        if self.kind == "activation":
+            value = activation_name(value)
+        elif self.kind in ("number", "nullable") and value is not None:
+            value = float(value)
+        return {self.keys[0]: value}
+
+
+# Field of ours to the key that says it.
+Settings = Mapping[str, Setting]
+
+
+def count(*keys: str, default: int | None = None, least: int | None = None) -> Setting:
+    return Setting("count", keys, default, least)
+
+
+def number(*keys: str, default: float | None = None) -> Setting:
+    return Setting("number", keys, default)
+
+
+def flag(key: str, default: bool) -> Setting:
+    return Setting("flag", (key,), default)
+
+
+def activation(key: str, default: str) -> Setting:
+    return Setting("activation", (key,), default)
+
+
+def nullable(key: str, default: float | None = None) -> Setting:
+    return Setting("nullable", (key,), default)
+
+
+def optional(*keys: str) -> Setting:
+    return Setting("optional", keys)
+
+
+SIZES: Settings = {
+    "vocab_size": count("vocab_size"),
+    "hidden_size": count("hidden_size"),
+    "intermediate_size": count("intermediate_size"),
+    "num_layers": count("num_hidden_layers"),
+    "num_heads": count("num_attention_heads"),
+}
 
 
 @dataclass(frozen=True)
 class Family:
     """``heads``: architecture name to the config fields that it sets; the first one is assumed
-    where a file names none.
+    where a file names none. ``settings``: keys that say one field each; ``fixed``: fields of every
+    model; ``refused``: keys that no field expresses, with the one value that they may have.
+    ``read`` gives further fields, by the file and those read so far; ``write`` the keys that say
+    them. ``num_labels``: of a classifier that names none.
 
     ``tensors``: where our tensors are in a file, in the language of `layouts`, or what gives
-    that for the fields of a config; ``alternatives``: other entries, used where a file has
-    their names. ``prefix`` stands before all names but those of heads in files of models with
-    a head. ``ignored``: ends of names that carry no weights of ours. ``renames``: pattern and
+    that for a config; ``alternatives``: other entries, used where a file has their names.
+    ``prefix`` stands before all names but those of heads in files of models with a head.
+    ``ignored``: ends of names that carry no weights of ours. ``renames``: pattern and
     replacement, for each name of an older checkpoint. ``spellings``: a key of config.json, and
     the value of it under which files have other names, with the renames to those.
     ``optional_head``: tensors of the head may be missing. ``always_tied``: the output layer is
@@ -80,21 +170,23 @@ class Family:
     model_type: str
     heads: Mapping[str, Mapping[str, Any]]
     prefix: str
-    tensors: Table | Callable[[Mapping[str, Any]], Table]
-    ignored: tuple[str, ...]
-    read: Callable[[Fields], dict[str, Any]]
-    write: Callable[[Mapping[str, Any]], dict[str, Any]]
+    tensors: Table | Callable[[TransformerConfig], Table]
+    settings: Settings
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    refused: Mapping[str, Any] = field(default_factory=dict)
+    read: Callable[[Fields, Mapping[str, Any]], Mapping[str, Any]] = lambda _fields, _read: {}
+    write: Callable[[TransformerConfig], Mapping[str, Any]] = lambda _config: {}
+    num_labels: int = 2
+    ignored: tuple[str, ...] = ()
     optional_head: bool = False
     always_tied: bool = False
     decoder_start: int | None = None
     alternatives: Table = field(default_factory=dict)
-    renames: tuple[tuple[str, str], ...] = ()
-    spellings: Mapping[str, tuple[object, tuple[tuple[str, str], ...]]] = field(
-        default_factory=dict
-    )
+    renames: Renames = ()
+    spellings: Mapping[str, tuple[object, Renames]] = field(default_factory=dict)
 
-    def table(self, config: Mapping[str, Any]) -> Table:
-        """The table of ``tensors`` for a config of these fields."""
+    def table(self, config: TransformerConfig) -> Table:
+        """The table of ``tensors`` for ``config``."""
         return self.tensors(config) if callable(self.tensors) else self.tensors
 
     def spelled(self, name: str, config_json: Mapping[str, Any]) -> str:
@@ -104,8 +196,114 @@ class Family:
                 name = renamed(name, renames)
         return name
 
+    def config(self, fields: Fields) -> TransformerConfig:
+        """What ``fields`` of a config.json say. `FormatError`: they are damaged;
+        `UnsupportedError`: they ask for what is not implemented."""
+        with blamed_on(fields.source):
+            return _built(self._values(fields))
 
-def renamed(name: str, renames: tuple[tuple[str, str], ...]) -> str:
+    def _values(self, fields: Fields) -> dict[str, Any]:
+        refuse(fields, **self.refused)
+        values = dict(self.fixed) | {k: s.read(fields) for k, s in self.settings.items()}
+        with_derived(values)
+        values |= self._head(fields)
+        values |= self.read(fields, values)
+        if values.get("transform") == AS_BODY:
+            values["transform"] = values["activation"]
+        if values["head"] != "lm":
+            values["tie_embeddings"] = False
+        if values["head"] in _LABELLED:
+            values.setdefault("num_labels", _labels(fields, self.num_labels))
+        return values
+
+    def _head(self, fields: Fields) -> Mapping[str, Any]:
+        names = fields.get("architectures") or [next(iter(self.heads))]
+        if not isinstance(names, list) or not names or not isinstance(names[0], str):
+            raise FormatError(
+                f"{fields.source}: architectures is {shown(names)}, not a list of names"
+            )
+        if names[0] not in self.heads:
+            raise UnsupportedError(
+                f"{fields.source}: architecture {shown(names[0])} is not implemented",
+                hint=f"implemented for this type: {', '.join(self.heads)}",
+            )
+        return self.heads[names[0]]
+
+    def config_json(self, config: TransformerConfig) -> dict[str, Any] | None:
+        """A config.json that says exactly ``config``, None where this family has none."""
+        for architecture, sets in self.heads.items():
+            loses_head = self.optional_head and config.head == "none"
+            if not loses_head and not _has(config, sets):
+                continue
+            written = self._written(config, architecture)
+            with contextlib.suppress(InputError, FormatError, UnsupportedError):
+                back = self.config(Fields(written, "config.json"))
+                if loses_head:
+                    back = back.replace(head="none", transform=None)
+                if back == config:
+                    return written
+        return None
+
+    def _written(self, config: TransformerConfig, architecture: str) -> dict[str, Any]:
+        written: dict[str, Any] = {"architectures": [architecture], "model_type": self.model_type}
+        for name, setting in self.settings.items():
+            value = getattr(config, name)
+            if name == "tie_embeddings" and config.head != "lm":
+                value = setting.default  # it does not matter where there is no output layer
+            written |= setting.write(value)
+        if config.head in _LABELLED:
+            names = {str(i): f"LABEL_{i}" for i in range(config.num_labels)}
+            written["id2label"] = names
+            written["label2id"] = {name: int(i) for i, name in names.items()}
+        return written | dict(self.write(config))
+
+
+def _has(config: TransformerConfig, sets: Mapping[str, Any]) -> bool:
+    return all(
+        getattr(config, name) == (config.activation if value == AS_BODY else value)
+        for name, value in sets.items()
+    )
+
+
+def _labels(fields: Fields, default: int) -> int:
+    names = fields.nested("id2label")
+    return fields.count("num_labels", len(names) if names else default)
+
+
+def with_derived(values: dict[str, Any]) -> None:
+    """Sizes that nothing says follow from the others."""
+    heads, width = values["num_heads"], values["hidden_size"]
+    sizes = {"num_kv_heads": heads, "head_dim": width // heads if heads else 0}
+    sizes["intermediate_size"] = 4 * width
+    values |= {name: size for name, size in sizes.items() if values.get(name) is None}
+    # Lists of layers are made before the config is: a file that lies must not cost memory.
+    check_whole("num_layers", values["num_layers"], 1, _MOST_LAYERS)
+
+
+def _built(values: dict[str, Any]) -> TransformerConfig:
+    """``encoder`` may be a mapping of the fields in which it differs from the decoder."""
+    encoder = values.get("encoder")
+    if isinstance(encoder, Mapping):
+        shared = {k: v for k, v in values.items() if k not in _OF_DECODER}
+        values["encoder"] = TransformerConfig(**{**shared, "head": "none", **encoder})
+    return TransformerConfig(**values)
+
+
+def in_blocks(theirs: str, names: Table, ours: str = "blocks.{i}.") -> dict[str, Entry]:
+    """Entries of a table for modules of a block: ``theirs`` stands before the names of files,
+    ``ours`` before the paths of our modules."""
+
+    def whole(name: Any) -> Any:
+        if isinstance(name, tuple):
+            return tuple(map(whole, name))
+        if isinstance(name, str):
+            return theirs + name
+        return dataclasses.replace(name, name=theirs + name.name)
+
+    return {ours + path: whole(name) for path, name in names.items()}
+
+
+def renamed(name: str, renames: Renames) -> str:
     """``name`` after each pattern and replacement in turn."""
     for pattern, replacement in renames:
         name = re.sub(pattern, replacement, name)
@@ -122,10 +320,9 @@ def read_activation(fields: Fields, default: str, key: str = "hidden_act") -> st
     return _ACTIVATIONS[name]
 
 
-def any_count(fields: Fields, *keys: str, default: int | None = None) -> int:
-    """The first of ``keys`` that the file has; older files use other names."""
-    found = next((key for key in keys if fields.get(key) is not None), keys[0])
-    return fields.count(found, default)
+def activation_name(ours: str) -> str:
+    """The inverse of `read_activation`."""
+    return _ACTIVATION_NAMES[ours]
 
 
 def nullable_number(fields: Fields, key: str, default: float | None) -> float | None:
@@ -142,21 +339,8 @@ def refuse(fields: Fields, **plain: Any) -> None:
             raise UnsupportedError(f"{fields.source}: {key} is {shown(seen)}, not {shown(value)}")
 
 
-def each_layer(fields: Fields, count: int) -> range:
-    """The numbers of ``count`` layers, where a list of them will be made: a file that lies about
-    them must not cost memory."""
-    if count > _MOST_LAYERS:
-        raise FormatError(f"{fields.source}: {count} layers", hint="the file is damaged")
-    return range(count)
-
-
 def layer_kinds(layers: Sequence[LayerKind]) -> dict[str, Any]:
-    """The fields ``kinds`` and ``pattern`` of layers given one by one."""
+    """The fields ``kinds`` and ``pattern`` of layers given one by one, or of one for all."""
     kinds = tuple(dict.fromkeys(layers))
     pattern = tuple(map(kinds.index, layers)) if len(kinds) > 1 else ()
     return {"kinds": kinds, "pattern": pattern}
-
-
-def layers_of(config: Mapping[str, Any]) -> list[LayerKind]:
-    """The inverse of `layer_kinds`."""
-    return [config["kinds"][i] for i in config["pattern"] or (0,) * config["num_layers"]]

@@ -10,63 +10,68 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmstack.core import FormatError, shown
+from lmstack.model.config import LayerKind, TransformerConfig
 from lmstack.model.families.family import (
     LM,
     NONE,
     SEQUENCE,
     TOKEN,
     Family,
-    each_layer,
+    Settings,
+    activation,
+    count,
+    flag,
+    in_blocks,
     layer_kinds,
-    layers_of,
+    nullable,
     nullable_number,
-    read_activation,
-    refuse,
 )
 from lmstack.model.families.llama import (
+    DECODER,
     LLAMA_TENSORS,
+    QK_NORM,
+    attention_bias,
     layer_types,
-    read_decoder,
-    write_decoder,
+    write_ropes,
+    write_slides,
 )
-from lmstack.model.families.rope import rope_from, write_rope
+from lmstack.model.families.rope import read_rope, rope_from, write_rope
 from lmstack.model.fields import Fields
-from lmstack.model.formats.layouts import Entry
-from lmstack.model.kinds import LayerKind
 from lmstack.model.positions import RopeSpec
 
 __all__ = ["GEMMA_FAMILIES"]
 
-_LAYER = "model.layers.{i}"
-_GEMMA2_TENSORS: dict[str, Entry] = LLAMA_TENSORS | {
-    "blocks.{i}.attention_post_norm": f"{_LAYER}.post_attention_layernorm",
-    "blocks.{i}.mlp_norm": f"{_LAYER}.pre_feedforward_layernorm",
-    "blocks.{i}.mlp_post_norm": f"{_LAYER}.post_feedforward_layernorm",
+_TENSORS = LLAMA_TENSORS | in_blocks(
+    "model.layers.{i}.",
+    {
+        "attention_post_norm": "post_attention_layernorm",
+        "mlp_norm": "pre_feedforward_layernorm",
+        "mlp_post_norm": "post_feedforward_layernorm",
+    },
+)
+_SETTINGS: Settings = {
+    **DECODER,
+    **attention_bias(),
+    "num_kv_heads": count("num_key_value_heads", default=4),
+    "head_dim": count("head_dim", default=256),
+    "activation": activation("hidden_activation", "gelu_pytorch_tanh"),
+    "tie_embeddings": flag("tie_word_embeddings", True),
+    "logit_softcap": nullable("final_logit_softcapping"),
 }
-_GEMMA3_TENSORS: dict[str, Entry] = _GEMMA2_TENSORS | {
-    "blocks.{i}.attention.q_norm": f"{_LAYER}.self_attn.q_norm",
-    "blocks.{i}.attention.k_norm": f"{_LAYER}.self_attn.k_norm",
+_CAPPED: Settings = {
+    **_SETTINGS,
+    "logit_softcap": nullable("final_logit_softcapping", 30.0),
+    "attention_softcap": nullable("attn_logit_softcapping", 50.0),
 }
+_FIXED = {"norm": "rms1p", "norm_place": "sandwich"}
 
 
-def _read_gemma(fields: Fields, final_cap: float | None, cap: float | None) -> dict[str, Any]:
-    values = read_decoder(fields)
-    head_dim = fields.count("head_dim", 256)
+def _common(fields: Fields, values: Mapping[str, Any]) -> dict[str, Any]:
     scalar = fields.number("query_pre_attn_scalar", 256)
-    bias = fields.flag("attention_bias", False)
-    return values | {
-        "head_dim": head_dim,
-        "num_kv_heads": fields.count("num_key_value_heads", 4),
-        "activation": read_activation(fields, "gelu_pytorch_tanh", "hidden_activation"),
-        "tie_embeddings": fields.flag("tie_word_embeddings", True),
-        "norm": "rms1p",
-        "norm_place": "sandwich",
+    plain = scalar == values["head_dim"] or scalar <= 0
+    return {
         "embedding_scale": values["hidden_size"] ** 0.5,
-        "attention_scale": None if scalar == head_dim or scalar <= 0 else scalar**-0.5,
-        "attention_softcap": nullable_number(fields, "attn_logit_softcapping", cap),
-        "logit_softcap": nullable_number(fields, "final_logit_softcapping", final_cap),
-        "qkv_bias": bias,
-        "out_bias": bias,
+        "attention_scale": None if plain else scalar**-0.5,
         "causal": not fields.flag("use_bidirectional_attention", False),
     }
 
@@ -80,32 +85,25 @@ def _slides(fields: Fields, count: int, interval: int) -> list[bool]:
     """All layers but every ``interval``-th slide, where the file does not list them."""
     if interval < 1:
         raise FormatError(f"{fields.source}: sliding_window_pattern is {shown(interval)}")
-    return layer_types(fields, count) or [
-        (i + 1) % interval != 0 for i in each_layer(fields, count)
-    ]
+    return layer_types(fields, count) or [(i + 1) % interval != 0 for i in range(count)]
 
 
-def _read_gemma2(fields: Fields) -> dict[str, Any]:
-    values = _read_gemma(fields, 30.0, 50.0)
-    (kind,) = values["kinds"]
-    window = _window(fields)
+def _read_gemma2(fields: Fields, values: Mapping[str, Any]) -> dict[str, Any]:
+    rope, window = read_rope(fields), _window(fields)
     slides = _slides(fields, values["num_layers"], 2)
-    return values | layer_kinds([LayerKind(kind.rope, window if s else None) for s in slides])
+    layers = [LayerKind(rope, window if slide else None) for slide in slides]
+    return _common(fields, values) | layer_kinds(layers)
 
 
-def _read_gemma3(fields: Fields) -> dict[str, Any]:
-    # Gemma 3 norms its queries and keys where Gemma 2 capped its scores.
-    refuse(fields, attn_logit_softcapping=None)
-    values = _read_gemma(fields, None, None) | {"qk_norm": "head"}
-    window = _window(fields)
-    if window is not None and not values["causal"]:
+def _read_gemma3(fields: Fields, values: Mapping[str, Any]) -> dict[str, Any]:
+    common, window = _common(fields, values), _window(fields)
+    if window is not None and not common["causal"]:
         window = window // 2 + 1
     local, whole = _gemma3_ropes(fields)
     interval = fields.count("sliding_window_pattern", fields.count("_sliding_window_pattern", 6))
     slides = _slides(fields, values["num_layers"], interval)
-    return values | layer_kinds(
-        [LayerKind(local, window) if s else LayerKind(whole, None) for s in slides]
-    )
+    layers = [LayerKind(local, window) if slide else LayerKind(whole) for slide in slides]
+    return common | layer_kinds(layers)
 
 
 def _gemma3_ropes(fields: Fields) -> tuple[RopeSpec, RopeSpec]:
@@ -123,31 +121,22 @@ def _gemma3_ropes(fields: Fields) -> tuple[RopeSpec, RopeSpec]:
     )
 
 
-def _write_gemma(config: Mapping[str, Any]) -> dict[str, Any]:
-    scale = config["attention_scale"]
-    layers = layers_of(config)
-    windows = [layer.window for layer in layers if layer.window is not None]
-    written = write_decoder(config) | {
+def _write(config: TransformerConfig) -> dict[str, Any]:
+    scale, slides = config.attention_scale, write_slides(config)
+    return {
+        "query_pre_attn_scalar": config.head_dim if scale is None else round(scale**-2),
+        "use_bidirectional_attention": not config.causal,
+        "sliding_window": slides["sliding_window"] or 4096,
+        "layer_types": slides["layer_types"],
         "hidden_activation": "gelu_pytorch_tanh",
-        "query_pre_attn_scalar": config["head_dim"] if scale is None else round(scale**-2),
-        "attn_logit_softcapping": config["attention_softcap"],
-        "final_logit_softcapping": config["logit_softcap"],
-        "attention_bias": config["out_bias"],
-        "use_bidirectional_attention": not config["causal"],
-        "sliding_window": windows[0] if windows else 4096,
-        "layer_types": [
-            "full_attention" if layer.window is None else "sliding_attention" for layer in layers
-        ],
     }
-    del written["hidden_act"]
-    return written
 
 
-def _write_gemma3(config: Mapping[str, Any]) -> dict[str, Any]:
-    written = _write_gemma(config)
-    if not config["causal"]:
+def _write_gemma3(config: TransformerConfig) -> dict[str, Any]:
+    written = _write(config)
+    if not config.causal:
         written["sliding_window"] = (written["sliding_window"] - 1) * 2
-    ropes = {k.window is None: k.rope or RopeSpec() for k in config["kinds"]}
+    ropes = {kind.window is None: kind.rope or RopeSpec() for kind in config.kinds}
     written["rope_parameters"] = {
         "full_attention": write_rope(ropes.get(True, RopeSpec(theta=1e6))),
         "sliding_attention": write_rope(ropes.get(False, RopeSpec())),
@@ -165,10 +154,12 @@ GEMMA_FAMILIES = (
             "Gemma2ForTokenClassification": TOKEN,
         },
         prefix="model.",
-        tensors=_GEMMA2_TENSORS,
+        tensors=_TENSORS,
+        settings=_CAPPED,
+        fixed=_FIXED,
         ignored=("rotary_emb.inv_freq",),
         read=_read_gemma2,
-        write=_write_gemma,
+        write=lambda config: write_ropes(config) | _write(config),
     ),
     Family(
         model_type="gemma3_text",
@@ -178,7 +169,11 @@ GEMMA_FAMILIES = (
             "Gemma3TextForSequenceClassification": SEQUENCE,
         },
         prefix="model.",
-        tensors=_GEMMA3_TENSORS,
+        tensors=_TENSORS | QK_NORM,
+        settings=_SETTINGS,
+        fixed=_FIXED | {"qk_norm": "head"},
+        # It norms its queries and keys where Gemma 2 capped its scores.
+        refused={"attn_logit_softcapping": None},
         ignored=("rotary_emb.inv_freq",),
         read=_read_gemma3,
         write=_write_gemma3,

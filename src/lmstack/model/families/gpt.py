@@ -9,23 +9,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lmstack.model.config import LayerKind, TransformerConfig
 from lmstack.model.families.family import (
-    ACTIVATION_NAMES,
     LM,
+    NO_ROPE,
     NONE,
     SEQUENCE,
+    SIZES,
     SPAN,
     TOKEN,
     Family,
-    any_count,
+    activation,
+    count,
+    flag,
+    in_blocks,
     nullable_number,
-    read_activation,
+    number,
+    optional,
     refuse,
 )
+from lmstack.model.families.llama import attention_bias
 from lmstack.model.families.rope import read_rope, write_rope
 from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import QKV_BY_HEAD, TRANSPOSED, Entry, Part
-from lmstack.model.kinds import LayerKind
 from lmstack.model.positions import RopeSpec
 
 __all__ = ["GPT_FAMILIES"]
@@ -33,232 +39,116 @@ __all__ = ["GPT_FAMILIES"]
 _GPT2_TENSORS: dict[str, Entry] = {
     "embed": "transformer.wte",
     "embed_positions": "transformer.wpe",
-    "blocks.{i}.attention_norm": "transformer.h.{i}.ln_1",
-    "blocks.{i}.attention.qkv": Part("transformer.h.{i}.attn.c_attn", TRANSPOSED),
-    "blocks.{i}.attention.out": Part("transformer.h.{i}.attn.c_proj", TRANSPOSED),
-    "blocks.{i}.mlp_norm": "transformer.h.{i}.ln_2",
-    "blocks.{i}.mlp.up": Part("transformer.h.{i}.mlp.c_fc", TRANSPOSED),
-    "blocks.{i}.mlp.down": Part("transformer.h.{i}.mlp.c_proj", TRANSPOSED),
     "final_norm": "transformer.ln_f",
     "head": "lm_head",
-}
+} | in_blocks(
+    "transformer.h.{i}.",
+    {
+        "attention_norm": "ln_1",
+        "attention.qkv": Part("attn.c_attn", TRANSPOSED),
+        "attention.out": Part("attn.c_proj", TRANSPOSED),
+        "mlp_norm": "ln_2",
+        "mlp.up": Part("mlp.c_fc", TRANSPOSED),
+        "mlp.down": Part("mlp.c_proj", TRANSPOSED),
+    },
+)
+
+
+def _neox_blocks(layer: str, attention: str) -> dict[str, Entry]:
+    return in_blocks(
+        layer,
+        {
+            "attention_norm": "input_layernorm",
+            "attention.qkv": Part(f"{attention}.query_key_value", QKV_BY_HEAD),
+            "attention.out": f"{attention}.dense",
+            "mlp_norm": "post_attention_layernorm",
+            "mlp.up": "mlp.dense_h_to_4h",
+            "mlp.down": "mlp.dense_4h_to_h",
+        },
+    )
+
+
 _NEOX_TENSORS: dict[str, Entry] = {
     "embed": "gpt_neox.embed_in",
-    "blocks.{i}.attention_norm": "gpt_neox.layers.{i}.input_layernorm",
-    "blocks.{i}.attention.qkv": Part("gpt_neox.layers.{i}.attention.query_key_value", QKV_BY_HEAD),
-    "blocks.{i}.attention.out": "gpt_neox.layers.{i}.attention.dense",
-    "blocks.{i}.mlp_norm": "gpt_neox.layers.{i}.post_attention_layernorm",
-    "blocks.{i}.mlp.up": "gpt_neox.layers.{i}.mlp.dense_h_to_4h",
-    "blocks.{i}.mlp.down": "gpt_neox.layers.{i}.mlp.dense_4h_to_h",
     "final_norm": "gpt_neox.final_layer_norm",
     "head": "embed_out",
-}
+} | _neox_blocks("gpt_neox.layers.{i}.", "attention")
 _BLOOM_TENSORS: dict[str, Entry] = {
     "embed": "transformer.word_embeddings",
     "embed_norm": "transformer.word_embeddings_layernorm",
-    "blocks.{i}.attention_norm": "transformer.h.{i}.input_layernorm",
-    "blocks.{i}.attention.qkv": Part(
-        "transformer.h.{i}.self_attention.query_key_value", QKV_BY_HEAD
-    ),
-    "blocks.{i}.attention.out": "transformer.h.{i}.self_attention.dense",
-    "blocks.{i}.mlp_norm": "transformer.h.{i}.post_attention_layernorm",
-    "blocks.{i}.mlp.up": "transformer.h.{i}.mlp.dense_h_to_4h",
-    "blocks.{i}.mlp.down": "transformer.h.{i}.mlp.dense_4h_to_h",
     "final_norm": "transformer.ln_f",
     "head": "lm_head",
-}
+} | _neox_blocks("transformer.h.{i}.", "self_attention")
 _MPT_TENSORS: dict[str, Entry] = {
     "embed": "transformer.wte",
-    "blocks.{i}.attention_norm": "transformer.blocks.{i}.norm_1",
-    "blocks.{i}.attention.qkv": "transformer.blocks.{i}.attn.Wqkv",
-    "blocks.{i}.attention.out": "transformer.blocks.{i}.attn.out_proj",
-    "blocks.{i}.mlp_norm": "transformer.blocks.{i}.norm_2",
-    "blocks.{i}.mlp.up": "transformer.blocks.{i}.ffn.up_proj",
-    "blocks.{i}.mlp.down": "transformer.blocks.{i}.ffn.down_proj",
     "final_norm": "transformer.norm_f",
     "head": "lm_head",
-}
+} | in_blocks(
+    "transformer.blocks.{i}.",
+    {
+        "attention_norm": "norm_1",
+        "attention.qkv": "attn.Wqkv",
+        "attention.out": "attn.out_proj",
+        "mlp_norm": "norm_2",
+        "mlp.up": "ffn.up_proj",
+        "mlp.down": "ffn.down_proj",
+    },
+)
 _CLASSIFIERS = {"sequence": "score", "token": "classifier", "span": "qa_outputs"}
+_PLAIN = {"norm": "ln", "mlp": "plain", "kinds": NO_ROPE}
+_BIASED = _PLAIN | dict.fromkeys(("qkv_bias", "out_bias", "mlp_bias"), True)
+_EPS = {"norm_eps": number("layer_norm_epsilon", default=1e-5)}
+_TIED = {"tie_embeddings": flag("tie_word_embeddings", True)}
 
 
 def _with_classifier(
     tensors: dict[str, Entry],
-) -> Callable[[Mapping[str, Any]], dict[str, Entry]]:
+) -> Callable[[TransformerConfig], dict[str, Entry]]:
     """The classifier is named after its task."""
-    return lambda config: tensors | {"classifier": _CLASSIFIERS.get(config["head"], "score")}
+    return lambda config: tensors | {"classifier": _CLASSIFIERS.get(config.head, "score")}
 
 
-def _body(width: int, heads: int, eps: float) -> dict[str, Any]:
-    """What the four share."""
-    return {
-        "hidden_size": width,
-        "num_heads": heads,
-        "num_kv_heads": heads,
-        "head_dim": width // heads if heads else 0,
-        "norm": "ln",
-        "norm_eps": eps,
-        "mlp": "plain",
-        "kinds": (LayerKind(rope=None),),
-        "qkv_bias": True,
-        "out_bias": True,
-        "mlp_bias": True,
-    }
+def _read_gpt2(fields: Fields, _values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"attention_scale": None if fields.flag("scale_attn_weights", True) else 1.0}
 
 
-def _read_gpt2(fields: Fields) -> dict[str, Any]:
-    refuse(fields, add_cross_attention=False)
-    width = any_count(fields, "n_embd", "hidden_size")
-    heads = any_count(fields, "n_head", "num_attention_heads")
-    scaled = fields.flag("scale_attn_weights", True)
-    return _body(width, heads, fields.number("layer_norm_epsilon", 1e-5)) | {
-        "vocab_size": fields.count("vocab_size"),
-        "intermediate_size": fields.count("n_inner", 4 * width),
-        "num_layers": any_count(fields, "n_layer", "num_hidden_layers"),
-        "max_positions": any_count(
-            fields, "n_positions", "max_position_embeddings", "n_ctx", default=1024
-        ),
-        "positions": "learned",
-        "activation": read_activation(fields, "gelu_new", "activation_function"),
-        "attention_scale": None if scaled else 1.0,
-        "scale_by_layer": fields.flag("scale_attn_by_inverse_layer_idx", False),
-        "tie_embeddings": fields.flag("tie_word_embeddings", True),
-    }
+def _write_gpt2(config: TransformerConfig) -> dict[str, Any]:
+    return {"scale_attn_weights": config.attention_scale is None}
 
 
-def _write_gpt2(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "vocab_size": config["vocab_size"],
-        "n_embd": config["hidden_size"],
-        "n_inner": config["intermediate_size"],
-        "n_layer": config["num_layers"],
-        "n_head": config["num_heads"],
-        "n_positions": config["max_positions"],
-        "layer_norm_epsilon": config["norm_eps"],
-        "activation_function": ACTIVATION_NAMES[config["activation"]],
-        "scale_attn_weights": config["attention_scale"] is None,
-        "scale_attn_by_inverse_layer_idx": config["scale_by_layer"],
-        "tie_word_embeddings": config["tie_embeddings"],
-    }
+def _read_neox(fields: Fields, _values: Mapping[str, Any]) -> dict[str, Any]:
+    theta, fraction = fields.number("rotary_emb_base", 10000.0), fields.number("rotary_pct", 0.25)
+    return {"kinds": (LayerKind(read_rope(fields, theta, fraction=fraction)),)}
 
 
-def _read_neox(fields: Fields) -> dict[str, Any]:
-    width, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
-    rope = read_rope(
-        fields,
-        fields.number("rotary_emb_base", 10000.0),
-        fraction=fields.number("rotary_pct", 0.25),
-    )
-    bias = fields.flag("attention_bias", True)
-    return _body(width, heads, fields.number("layer_norm_eps", 1e-5)) | {
-        "vocab_size": fields.count("vocab_size"),
-        "intermediate_size": fields.count("intermediate_size"),
-        "num_layers": fields.count("num_hidden_layers"),
-        "max_positions": fields.count("max_position_embeddings", 2048),
-        "kinds": (LayerKind(rope),),
-        "activation": read_activation(fields, "gelu"),
-        "parallel": fields.flag("use_parallel_residual", True),
-        "qkv_bias": bias,
-        "out_bias": bias,
-        "tie_embeddings": fields.flag("tie_word_embeddings", False),
-    }
+def _write_neox(config: TransformerConfig) -> dict[str, Any]:
+    rope = config.rope or RopeSpec()
+    return {"rope_parameters": {"partial_rotary_factor": rope.fraction} | write_rope(rope)}
 
 
-def _write_neox(config: Mapping[str, Any]) -> dict[str, Any]:
-    rope = config["kinds"][0].rope or RopeSpec()
-    return {
-        "vocab_size": config["vocab_size"],
-        "hidden_size": config["hidden_size"],
-        "intermediate_size": config["intermediate_size"],
-        "num_hidden_layers": config["num_layers"],
-        "num_attention_heads": config["num_heads"],
-        "max_position_embeddings": config["max_positions"],
-        "layer_norm_eps": config["norm_eps"],
-        "hidden_act": ACTIVATION_NAMES[config["activation"]],
-        "rope_parameters": {"partial_rotary_factor": rope.fraction} | write_rope(rope),
-        "use_parallel_residual": config["parallel"],
-        "attention_bias": config["out_bias"],
-        "tie_word_embeddings": config["tie_embeddings"],
-    }
-
-
-def _read_bloom(fields: Fields) -> dict[str, Any]:
+def _read_bloom(fields: Fields, _values: Mapping[str, Any]) -> dict[str, Any]:
     after = fields.flag("apply_residual_connection_post_layernorm", False)
-    width = any_count(fields, "hidden_size", "n_embed")
-    heads = any_count(fields, "n_head", "num_attention_heads")
-    return _body(width, heads, fields.number("layer_norm_epsilon", 1e-5)) | {
-        "vocab_size": fields.count("vocab_size"),
-        "intermediate_size": 4 * width,
-        "num_layers": any_count(fields, "n_layer", "num_hidden_layers"),
-        # A bound on nothing but what the model was trained at: ALiBi has no table.
-        "max_positions": fields.count("seq_length", 2048),
-        "embedding_norm": True,
-        "norm_place": "pre_residual" if after else "pre",
-        "bias": "alibi",
-        "activation": "gelu_tanh",
-        "tie_embeddings": fields.flag("tie_word_embeddings", True),
-    }
+    return {"norm_place": "pre_residual" if after else "pre"}
 
 
-def _write_bloom(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "vocab_size": config["vocab_size"],
-        "hidden_size": config["hidden_size"],
-        "n_layer": config["num_layers"],
-        "n_head": config["num_heads"],
-        "seq_length": config["max_positions"],
-        "apply_residual_connection_post_layernorm": config["norm_place"] == "pre_residual",
-        "layer_norm_epsilon": config["norm_eps"],
-        "tie_word_embeddings": config["tie_embeddings"],
-    }
+def _write_bloom(config: TransformerConfig) -> dict[str, Any]:
+    return {"apply_residual_connection_post_layernorm": config.norm_place == "pre_residual"}
 
 
-def _read_mpt(fields: Fields) -> dict[str, Any]:
-    # What transformers takes and does not heed is refused.
-    refuse(fields, expansion_ratio=4, logit_scale=None, no_bias=True)
+def _read_mpt(fields: Fields, _values: Mapping[str, Any]) -> dict[str, Any]:
     attention = fields.nested("attn_config") or Fields({}, f"{fields.source}: attn_config")
-    refuse(
-        attention,
-        attn_type="multihead_attention",
-        prefix_lm=False,
-        qk_ln=False,
-        alibi=True,
-    )
-    width = any_count(fields, "d_model", "hidden_size")
-    heads = any_count(fields, "n_heads", "num_attention_heads")
-    return _body(width, heads, fields.number("layer_norm_epsilon", 1e-5)) | {
-        "vocab_size": fields.count("vocab_size"),
-        "intermediate_size": 4 * width,
-        "num_layers": any_count(fields, "n_layers", "num_hidden_layers"),
-        "max_positions": fields.count("max_seq_len", 2048),
-        "norm": "ln_nobias",
-        "bias": "alibi",
+    refuse(attention, attn_type="multihead_attention", prefix_lm=False, qk_ln=False, alibi=True)
+    return {
         "alibi_max": attention.number("alibi_bias_max", 8.0),
         "attention_scale": nullable_number(attention, "softmax_scale", None),
         "qkv_clip": nullable_number(attention, "clip_qkv", None) or None,
-        "activation": "gelu",
-        "qkv_bias": False,
-        "out_bias": False,
-        "mlp_bias": False,
-        "tie_embeddings": fields.flag("tie_word_embeddings", True),
     }
 
 
-def _write_mpt(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "vocab_size": config["vocab_size"],
-        "d_model": config["hidden_size"],
-        "n_layers": config["num_layers"],
-        "n_heads": config["num_heads"],
-        "max_seq_len": config["max_positions"],
-        "layer_norm_epsilon": config["norm_eps"],
-        "attn_config": {
-            # A whole number there.
-            "alibi_bias_max": int(config["alibi_max"]),
-            "softmax_scale": config["attention_scale"],
-            "clip_qkv": config["qkv_clip"],
-        },
-        "tie_word_embeddings": config["tie_embeddings"],
-    }
+def _write_mpt(config: TransformerConfig) -> dict[str, Any]:
+    attention = {"softmax_scale": config.attention_scale, "clip_qkv": config.qkv_clip}
+    # A whole number there.
+    return {"attn_config": attention | {"alibi_bias_max": int(config.alibi_max)}}
 
 
 def _heads(stem: str, lm: str = "ForCausalLM") -> dict[str, Mapping[str, Any]]:
@@ -277,6 +167,20 @@ GPT_FAMILIES = (
         heads=_heads("GPT2", "LMHeadModel"),
         prefix="transformer.",
         tensors=_with_classifier(_GPT2_TENSORS),
+        settings=_EPS
+        | _TIED
+        | {
+            "vocab_size": count("vocab_size"),
+            "hidden_size": count("n_embd", "hidden_size"),
+            "intermediate_size": optional("n_inner"),
+            "num_layers": count("n_layer", "num_hidden_layers"),
+            "num_heads": count("n_head", "num_attention_heads"),
+            "max_positions": count("n_positions", "max_position_embeddings", "n_ctx", default=1024),
+            "activation": activation("activation_function", "gelu_new"),
+            "scale_by_layer": flag("scale_attn_by_inverse_layer_idx", False),
+        },
+        fixed=_BIASED | {"positions": "learned"},
+        refused={"add_cross_attention": False},
         ignored=(".attn.bias", ".attn.masked_bias"),
         read=_read_gpt2,
         write=_write_gpt2,
@@ -286,6 +190,16 @@ GPT_FAMILIES = (
         heads=_heads("GPTNeoX"),
         prefix="gpt_neox.",
         tensors=_with_classifier(_NEOX_TENSORS),
+        settings={
+            **SIZES,
+            **attention_bias(True),
+            "max_positions": count("max_position_embeddings", default=2048),
+            "norm_eps": number("layer_norm_eps", default=1e-5),
+            "activation": activation("hidden_act", "gelu"),
+            "parallel": flag("use_parallel_residual", True),
+            "tie_embeddings": flag("tie_word_embeddings", False),
+        },
+        fixed=_BIASED,
         ignored=(".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"),
         read=_read_neox,
         write=_write_neox,
@@ -296,7 +210,17 @@ GPT_FAMILIES = (
         heads=_heads("Bloom"),
         prefix="transformer.",
         tensors=_with_classifier(_BLOOM_TENSORS),
-        ignored=(),
+        settings=_EPS
+        | _TIED
+        | {
+            "vocab_size": count("vocab_size"),
+            "hidden_size": count("hidden_size", "n_embed"),
+            "num_layers": count("n_layer", "num_hidden_layers"),
+            "num_heads": count("n_head", "num_attention_heads"),
+            # A bound on nothing but what the model was trained at: ALiBi has no table.
+            "max_positions": count("seq_length", default=2048),
+        },
+        fixed=_BIASED | {"embedding_norm": True, "bias": "alibi", "activation": "gelu_tanh"},
         read=_read_bloom,
         write=_write_bloom,
     ),
@@ -305,7 +229,18 @@ GPT_FAMILIES = (
         heads=_heads("Mpt"),
         prefix="transformer.",
         tensors=_with_classifier(_MPT_TENSORS),
-        ignored=(),
+        settings=_EPS
+        | _TIED
+        | {
+            "vocab_size": count("vocab_size"),
+            "hidden_size": count("d_model", "hidden_size"),
+            "num_layers": count("n_layers", "num_hidden_layers"),
+            "num_heads": count("n_heads", "num_attention_heads"),
+            "max_positions": count("max_seq_len", default=2048),
+        },
+        fixed=_PLAIN | {"norm": "ln_nobias", "bias": "alibi", "activation": "gelu"},
+        # What transformers takes and does not heed.
+        refused={"expansion_ratio": 4, "logit_scale": None, "no_bias": True},
         read=_read_mpt,
         write=_write_mpt,
     ),

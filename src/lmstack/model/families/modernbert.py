@@ -6,46 +6,61 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmstack.core import FormatError, shown
-from lmstack.model.families.encoders import (
-    architecture,
-    encoder_heads,
-    encoder_table,
-    write_tie,
-)
+from lmstack.model.config import LayerKind, TransformerConfig
+from lmstack.model.families.encoders import encoder_table
 from lmstack.model.families.family import (
-    ACTIVATION_NAMES,
+    LM,
+    NONE,
+    SIZES,
+    SPAN,
+    TOKEN,
     Family,
+    Settings,
+    activation,
+    activation_name,
+    count,
+    flag,
+    in_blocks,
     layer_kinds,
-    layers_of,
+    number,
     read_activation,
 )
+from lmstack.model.families.llama import attention_bias
 from lmstack.model.families.rope import rope_from, write_rope
 from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import Table
-from lmstack.model.kinds import LayerKind
 
 __all__ = ["MODERNBERT_FAMILIES"]
 
 _KINDS = ("full_attention", "sliding_attention")
-_LAYER = "model.layers.{i}."
-_TENSORS: Table = {
+_BODY = {
     "embed": "model.embeddings.tok_embeddings",
     "embed_norm": "model.embeddings.norm",
-    "blocks.{i}.attention_norm": f"{_LAYER}attn_norm",
-    "blocks.{i}.attention.qkv": f"{_LAYER}attn.Wqkv",
-    "blocks.{i}.attention.out": f"{_LAYER}attn.Wo",
-    "blocks.{i}.mlp_norm": f"{_LAYER}mlp_norm",
-    "blocks.{i}.mlp.up": f"{_LAYER}mlp.Wi",
-    "blocks.{i}.mlp.down": f"{_LAYER}mlp.Wo",
     "final_norm": "model.final_norm",
-}
+} | in_blocks(
+    "model.layers.{i}.",
+    {
+        "attention_norm": "attn_norm",
+        "attention.qkv": "attn.Wqkv",
+        "attention.out": "attn.Wo",
+        "mlp_norm": "mlp_norm",
+        "mlp.up": "mlp.Wi",
+        "mlp.down": "mlp.Wo",
+    },
+)
 _HEAD = {"transform": "head.dense", "transform_norm": "head.norm"}
-_CLASSIFIER = {**_HEAD, "classifier": "classifier"}
 _HEADS: dict[str, Table] = {
     "lm": {**_HEAD, "head": "decoder", "head_bias": "decoder"},
-    "sequence": _CLASSIFIER,
-    "token": _CLASSIFIER,
-    "span": _CLASSIFIER,
+    **{head: {**_HEAD, "classifier": "classifier"} for head in ("sequence", "token", "span")},
+}
+_SETTINGS: Settings = {
+    **SIZES,
+    **attention_bias(),
+    "max_positions": count("max_position_embeddings", default=8192),
+    "norm_eps": number("norm_eps", default=1e-5),
+    "mlp_bias": flag("mlp_bias", False),
+    "activation": activation("hidden_activation", "gelu"),
+    "tie_embeddings": flag("tie_word_embeddings", True),
 }
 
 
@@ -80,101 +95,68 @@ def _layers(fields: Fields, layers: int) -> list[LayerKind]:
     return [kinds[name] for name in _types(fields, layers)]
 
 
-def _head(fields: Fields) -> dict[str, Any]:
-    task = architecture(fields).removeprefix("ModernBert")
-    if task in ("", "Model"):
+def _read_head(fields: Fields, head: str) -> dict[str, Any]:
+    if head == "none":
         return {}
-    fixed = {
+    found: dict[str, Any] = {
         "transform": read_activation(fields, "gelu", key="classifier_activation"),
         "transform_norm": True,
         "transform_bias": fields.flag("classifier_bias", False),
     }
-    if task == "ForMaskedLM":
-        return fixed | {
-            "head_bias": fields.flag("decoder_bias", True),
-            "tie_embeddings": fields.flag("tie_word_embeddings", True),
-        }
-    if task == "ForSequenceClassification":
+    if head == "lm":
+        found["head_bias"] = fields.flag("decoder_bias", True)
+    if head == "sequence":
         pooling = fields.text("classifier_pooling", "cls")
         if pooling not in ("cls", "mean"):
             raise FormatError(f"{fields.source}: classifier_pooling is {shown(pooling)}")
-        fixed["pooling"] = "first" if pooling == "cls" else "mean"
-    return fixed
+        found["pooling"] = "first" if pooling == "cls" else "mean"
+    return found
 
 
-def _read(fields: Fields) -> dict[str, Any]:
-    width, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
-    layers, bias = fields.count("num_hidden_layers"), fields.flag("attention_bias", False)
+def _read(fields: Fields, values: Mapping[str, Any]) -> dict[str, Any]:
     return (
-        {
-            "vocab_size": fields.count("vocab_size"),
-            "hidden_size": width,
-            "intermediate_size": fields.count("intermediate_size"),
-            "num_layers": layers,
-            "num_heads": heads,
-            "num_kv_heads": heads,
-            "head_dim": width // heads if heads else 0,
-            "max_positions": fields.count("max_position_embeddings", 8192),
-            "norm": "ln" if fields.flag("norm_bias", False) else "ln_nobias",
-            "norm_eps": fields.number("norm_eps", 1e-5),
-            "first_norm": False,
-            "embedding_norm": True,
-            "causal": False,
-            "qkv_bias": bias,
-            "out_bias": bias,
-            "mlp_bias": fields.flag("mlp_bias", False),
-            "activation": read_activation(fields, "gelu", key="hidden_activation"),
-        }
-        | layer_kinds(_layers(fields, layers))
-        | _head(fields)
+        {"norm": "ln" if fields.flag("norm_bias", False) else "ln_nobias"}
+        | layer_kinds(_layers(fields, values["num_layers"]))
+        | _read_head(fields, values["head"])
     )
 
 
-def _write(config: Mapping[str, Any]) -> dict[str, Any]:
-    layers = layers_of(config)
+def _write(config: TransformerConfig) -> dict[str, Any]:
     # Where all layers are of one kind, the other's numbers are of no use.
-    kinds = {_KINDS[layer.window is not None]: layer for layer in layers}
-    ropes = {name: write_rope(layer.rope) for name, layer in kinds.items() if layer.rope}
+    kinds = {_KINDS[layer.window is not None]: layer for layer in config.layers}
     local = kinds.get("sliding_attention")
     written = {
-        "vocab_size": config["vocab_size"],
-        "hidden_size": config["hidden_size"],
-        "intermediate_size": config["intermediate_size"],
-        "num_hidden_layers": config["num_layers"],
-        "num_attention_heads": config["num_heads"],
-        "max_position_embeddings": config["max_positions"],
-        "norm_bias": config["norm"] == "ln",
-        "norm_eps": config["norm_eps"],
-        "attention_bias": config["out_bias"],
-        "mlp_bias": config["mlp_bias"],
-        "hidden_activation": ACTIVATION_NAMES[config["activation"]],
-        "layer_types": [_KINDS[layer.window is not None] for layer in layers],
-        "rope_parameters": ropes,
+        "norm_bias": config.norm == "ln",
+        "layer_types": [_KINDS[layer.window is not None] for layer in config.layers],
+        "rope_parameters": {n: write_rope(kind.rope) for n, kind in kinds.items() if kind.rope},
         # Their default lies beyond a small vocabulary.
         "pad_token_id": None,
         "local_attention": 2 * (local.window - 1) if local and local.window else 128,
     }
-    if config["transform"] is None:
+    if config.transform is None:
         return written
-    return (
-        written
-        | {
-            "classifier_activation": ACTIVATION_NAMES[config["transform"]],
-            "classifier_bias": config["transform_bias"],
-            "classifier_pooling": "mean" if config["pooling"] == "mean" else "cls",
-            "decoder_bias": config["head_bias"],
-        }
-        | write_tie(config)
-    )
+    return written | {
+        "classifier_activation": activation_name(config.transform),
+        "classifier_bias": config.transform_bias,
+        "classifier_pooling": "mean" if config.pooling == "mean" else "cls",
+        "decoder_bias": config.head_bias,
+    }
 
 
 MODERNBERT_FAMILIES = (
     Family(
         model_type="modernbert",
-        heads=encoder_heads("ModernBert", "none"),
+        heads={
+            "ModernBertModel": NONE,
+            "ModernBertForMaskedLM": LM,
+            "ModernBertForSequenceClassification": {"head": "sequence"},
+            "ModernBertForTokenClassification": TOKEN,
+            "ModernBertForQuestionAnswering": SPAN,
+        },
         prefix="model.",
-        tensors=encoder_table(_TENSORS, _HEADS),
-        ignored=(),
+        tensors=encoder_table(_BODY, _HEADS),
+        settings=_SETTINGS,
+        fixed={"first_norm": False, "embedding_norm": True, "causal": False},
         read=_read,
         write=_write,
     ),

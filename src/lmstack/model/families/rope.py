@@ -15,8 +15,23 @@ from lmstack.model.positions import RopeSpec
 
 __all__ = ["read_rope", "rope_from", "write_rope"]
 
-_KINDS = ("default", "linear", "dynamic", "yarn", "llama3", "longrope")
 _LENGTH = "original_max_position_embeddings"
+# What each scaling needs, by its key.
+_FACTOR = {"factor": "factor"}
+_WRITTEN: dict[str, dict[str, str]] = {
+    "default": {},
+    "linear": _FACTOR,
+    "dynamic": _FACTOR,
+    "yarn": _FACTOR
+    | {_LENGTH: "original_positions", "truncate": "truncate"}
+    | {"beta_fast": "beta_fast", "beta_slow": "beta_slow"},
+    "llama3": _FACTOR
+    | {_LENGTH: "original_positions"}
+    | {"low_freq_factor": "low_freq_factor", "high_freq_factor": "high_freq_factor"},
+    "longrope": _FACTOR
+    | {_LENGTH: "original_positions"}
+    | {"short_factor": "short_factors", "long_factor": "long_factors"},
+}
 
 
 def read_rope(fields: Fields, theta: float = 10000.0, *, fraction: float = 1.0) -> RopeSpec:
@@ -36,10 +51,10 @@ def rope_from(rope: Fields, fields: Fields, *, theta: float, fraction: float = 1
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind == "su":
         kind = "longrope"
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _WRITTEN:
         raise UnsupportedError(
             f"{fields.source}: rope scaling {shown(kind)} is not implemented",
-            hint=f"implemented: {', '.join(_KINDS)}",
+            hint=f"implemented: {', '.join(_WRITTEN)}",
         )
     values: dict[str, Any] = {
         "theta": rope.number("rope_theta", theta),
@@ -103,19 +118,9 @@ def write_rope(rope: RopeSpec) -> dict[str, Any]:
     written: dict[str, Any] = {"rope_type": rope.scaling, "rope_theta": rope.theta}
     if rope.fraction != 1.0:
         written["partial_rotary_factor"] = rope.fraction
-    if rope.scaling != "default":
-        written["factor"] = rope.factor
-    if rope.scaling in ("yarn", "llama3", "longrope"):
-        written[_LENGTH] = rope.original_positions
-    if rope.scaling == "llama3":
-        written["low_freq_factor"] = rope.low_freq_factor
-        written["high_freq_factor"] = rope.high_freq_factor
-    if rope.scaling == "yarn":
-        written |= {"beta_fast": rope.beta_fast, "beta_slow": rope.beta_slow}
-        written["truncate"] = rope.truncate
-    if rope.scaling == "longrope":
-        written["short_factor"] = list(rope.short_factors)
-        written["long_factor"] = list(rope.long_factors)
+    for key, name in _WRITTEN[rope.scaling].items():
+        value = getattr(rope, name)
+        written[key] = list(value) if isinstance(value, tuple) else value
     if rope.attention_factor is not None:
         written["attention_factor"] = rope.attention_factor
     return written

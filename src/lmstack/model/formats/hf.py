@@ -22,7 +22,7 @@ from torch import Tensor
 from lmstack.core import FormatError, InputError, NotFoundError, UnsupportedError, shown
 from lmstack.core.files import replaced_file, store_error, write_atomic
 from lmstack.model.config import TransformerConfig
-from lmstack.model.families import Family, family_of
+from lmstack.model.families import Family, config_from_json, config_to_json, family_of
 from lmstack.model.families.family import renamed
 from lmstack.model.formats.assembly import Plan, head_counts, meta_module, planned
 from lmstack.model.formats.layouts import Table, head_starts, pieces, stored_names
@@ -156,8 +156,8 @@ def plan_folder(folder: Path) -> Plan:
     """
     values = read_json(folder / "config.json")
     label = str(folder / "config.json")
-    config, family = TransformerConfig.from_hf(values, label), family_of(values, label)
-    table = family.table(vars(config))
+    config, family = config_from_json(values, label), family_of(values, label)
+    table = family.table(config)
     source = FolderTensors(folder, family, table)
     config = _fit_head(config, family, table, source)
     ignored = family.ignored
@@ -166,7 +166,7 @@ def plan_folder(folder: Path) -> Plan:
     module = meta_module(config, len(source.names()), source.label)
     return planned(
         module,
-        family.table(vars(config)),
+        family.table(config),
         source,
         ignored=ignored,
         alternatives=family.alternatives,
@@ -218,7 +218,7 @@ def _as_it_came(
     kept["architectures"] = written["architectures"]
     if kept.get("model_type") == family.model_type:
         with contextlib.suppress(InputError, FormatError, UnsupportedError):
-            if TransformerConfig.from_hf(kept) == config:
+            if config_from_json(kept) == config:
                 return kept
     return written
 
@@ -239,11 +239,11 @@ def write_folder(
     refuse_terms(module)
     folder = Path(path)
     more = dict(extra or {})
-    family, values = module.config.hf_writing(more.pop("model_type", None))
+    family, values = config_to_json(module.config, more.pop("model_type", None))
     values = _as_it_came(module.config, family, values, original or {}) | more
     # A base model without a head is saved by its own class, which has no prefix.
     prefix = family.prefix if module.config.head in ("none", "pool") else ""
-    table, heads = family.table(vars(module.config)), head_counts(module.config)
+    table, heads = family.table(module.config), head_counts(module.config)
     tensors: dict[str, Tensor] = {}
     for key, tensor in float_state(module).items():
         for piece in pieces(key, tensor.cpu(), table, heads):

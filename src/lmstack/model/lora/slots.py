@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lmstack.core import FormatError, shown
-from lmstack.model.families import FAMILIES, Family
+from lmstack.model.families import FAMILIES, Family, config_to_json
 from lmstack.model.formats.assembly import head_counts
 from lmstack.model.formats.layouts import ROWS, TRANSPOSED, Part, Piece, pieces
 from lmstack.model.layers import Linear
@@ -86,7 +86,7 @@ def names_of(
 ) -> Names:
     """The names in ``family``, or in the first that writes this config, ``model_type`` before
     others."""
-    chosen = module.config.hf_writing(model_type)[0] if family is None else family
+    chosen = config_to_json(module.config, model_type)[0] if family is None else family
     # A base model without a head is a class of its own, whose names have no prefix.
     prefix = chosen.prefix if module.config.head in ("none", "pool") else ""
     parameters = {slot.name: slot for slot in _slots(module, chosen, prefix)}
@@ -122,7 +122,7 @@ def names_for(module: Transformer, modules: Iterable[str], source: str) -> Names
 
 
 def _slots(module: Transformer, family: Family, prefix: str) -> Iterator[Slot]:
-    table, heads = family.table(vars(module.config)), head_counts(module.config)
+    table, heads = family.table(module.config), head_counts(module.config)
     for key, parameter in _parameters(module):
         start = 0
         for piece in pieces(key, parameter, table, heads):

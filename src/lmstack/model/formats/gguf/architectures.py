@@ -1,7 +1,7 @@
 """Architectures as GGUF names them: names of tensors, and what a name alone implies.
 
 Covered: llama (LLaMA, Mixtral, Mistral without a window), qwen2, qwen3, gemma2, gemma3, phi3,
-gpt2, gptneox, bloom, mpt, olmo2, smollm3 and bert. What metadata adds is in `gguf_metadata`. The
+gpt2, gptneox, bloom, mpt, olmo2, smollm3 and bert. What metadata adds is in `metadata`. The
 tables are in the language of `layouts`: files of the llama architecture hold query and key rows in
 the interleaved order of the original RoPE, files of Gemma norm weights with their 1 added.
 """
@@ -13,19 +13,26 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lmstack.core import UnsupportedError, shown
+from lmstack.model.config import TransformerConfig
+from lmstack.model.families.family import NO_ROPE, Settings, count, flag, in_blocks, nullable
 from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import PAIRED, PLUS_ONE, Entry, Part, Table
-from lmstack.model.kinds import LayerKind
 
 __all__ = ["ARCHITECTURES", "Architecture", "architecture_of"]
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """``fixed``: fields that the name implies. ``interval``: every so many-th layer sees the
-    whole text where there is a window; 0: a window is on all layers or none. ``windows``:
-    whether there can be one. ``untied``: the file must hold an output layer. ``optional``: keys
-    of metadata and the fields of ours that they set.
+    """``settings``: keys of metadata that say one field each, beside those that all share.
+    ``fixed``: fields that the name implies. ``untied``: the file must hold an output layer.
+    ``experts``: it may be a mixture. ``bare_norms``: its norms may have no biases.
+
+    Layers. ``windows``: ``read`` where llama.cpp computes without those that a file states.
+    ``interval``: every so many-th layer sees the whole text where there is a window; 0: a window
+    is on all layers or none. ``window``: that of a file that states none. ``local_theta``: of
+    layers with a window, where they rotate otherwise. ``unrotated``: every so many-th layer does
+    not rotate. ``scaled``: embeddings are multiplied by the root of their width, and scores by
+    that of the model where there are ``scaled_layers``: 27B models of Gemma.
 
     The rest bounds what is written, to what llama.cpp computes. ``biases``: ``qkv`` alone,
     ``no`` others than those, ``all`` of them, or ``any``. ``partial``: a part of each head may
@@ -34,10 +41,17 @@ class Architecture:
     name: str
     tensors: Table
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    interval: int = 0
-    windows: bool = False
+    settings: Settings = field(default_factory=dict)
     untied: bool = False
-    optional: Mapping[str, str] = field(default_factory=dict)
+    experts: bool = False
+    bare_norms: bool = False
+    windows: Literal["none", "read", "all"] = "none"
+    interval: int = 0
+    window: int = 0
+    local_theta: float | None = None
+    unrotated: int = 0
+    scaled: bool = False
+    scaled_layers: int = 0
     biases: Literal["qkv", "no", "all", "any"] = "no"
     partial: bool = False
     factors: tuple[str, ...] = ()
@@ -45,113 +59,138 @@ class Architecture:
     def table(self, num_experts: int) -> Table:
         return {**self.tensors, **_EXPERTS} if num_experts else self.tensors
 
-    def takes(self, config: Mapping[str, Any]) -> bool:
-        """Whether llama.cpp has a place for the biases and rotations of these fields."""
-        given = [config[name] for name in ("qkv_bias", "out_bias", "mlp_bias")]
+    @property
+    def is_paired(self) -> bool:
+        """Whether rows of queries and keys are in the order of the original RoPE, which pairs
+        them over the whole head."""
+        key = "blocks.{i}.attention.qkv"
+        return self.tensors[key] == _PAIRED_QKV[key]
+
+    def takes(self, config: TransformerConfig) -> bool:
+        """Whether llama.cpp computes ``config`` as far as biases and rotations go, and the name
+        implies the rest."""
+        given = (config.qkv_bias, config.out_bias, config.mlp_bias)
         if self.biases in ("qkv", "no") and any(given[1:]):
             return False
         if self.biases == "qkv" and not given[0]:
             return False
         if self.biases == "all" and not all(given):
             return False
-        ropes = [kind.rope for kind in config["kinds"] if kind.rope is not None]
-        return self.partial or all(rope.fraction == 1.0 for rope in ropes)
+        ropes = [kind.rope for kind in config.kinds if kind.rope is not None]
+        if not self.partial and any(rope.fraction != 1.0 for rope in ropes):
+            return False
+        bare = {"norm": "ln_nobias"} if self.bare_norms and config.norm == "ln_nobias" else {}
+        return all(getattr(config, n) == v for n, v in (dict(self.fixed) | bare).items())
 
 
-_BLOCK = "blk.{i}"
 _COMMON: dict[str, Entry] = {
     "embed": "token_embd",
-    "blocks.{i}.attention_norm": f"{_BLOCK}.attn_norm",
-    "blocks.{i}.attention.qkv": (f"{_BLOCK}.attn_q", f"{_BLOCK}.attn_k", f"{_BLOCK}.attn_v"),
-    "blocks.{i}.attention.out": f"{_BLOCK}.attn_output",
-    "blocks.{i}.mlp_norm": f"{_BLOCK}.ffn_norm",
-    "blocks.{i}.mlp.up": (f"{_BLOCK}.ffn_gate", f"{_BLOCK}.ffn_up"),
-    "blocks.{i}.mlp.down": f"{_BLOCK}.ffn_down",
     "final_norm": "output_norm",
     "head": "output",
-}
-_PAIRED_QKV: dict[str, Entry] = {
-    "blocks.{i}.attention.qkv": (
-        Part(f"{_BLOCK}.attn_q", PAIRED),
-        Part(f"{_BLOCK}.attn_k", PAIRED),
-        Part(f"{_BLOCK}.attn_v"),
-    )
-}
-_EXPERTS: dict[str, Entry] = {
-    "blocks.{i}.mlp.router": f"{_BLOCK}.ffn_gate_inp",
-    "blocks.{i}.mlp.up": (f"{_BLOCK}.ffn_gate_exps", f"{_BLOCK}.ffn_up_exps"),
-    "blocks.{i}.mlp.down": f"{_BLOCK}.ffn_down_exps",
-}
-_QK_NORM: dict[str, Entry] = {
-    "blocks.{i}.attention.q_norm": f"{_BLOCK}.attn_q_norm",
-    "blocks.{i}.attention.k_norm": f"{_BLOCK}.attn_k_norm",
-}
-_FUSED: dict[str, Entry] = {
-    "blocks.{i}.attention.qkv": f"{_BLOCK}.attn_qkv",
-    "blocks.{i}.mlp.up": f"{_BLOCK}.ffn_up",
-}
-_GEMMA2: dict[str, Entry] = {
-    "blocks.{i}.attention_norm": Part(f"{_BLOCK}.attn_norm", PLUS_ONE),
-    "blocks.{i}.attention_post_norm": Part(f"{_BLOCK}.post_attention_norm", PLUS_ONE),
-    "blocks.{i}.mlp_norm": Part(f"{_BLOCK}.ffn_norm", PLUS_ONE),
-    "blocks.{i}.mlp_post_norm": Part(f"{_BLOCK}.post_ffw_norm", PLUS_ONE),
-    "final_norm": Part("output_norm", PLUS_ONE),
-}
-_GEMMA3: dict[str, Entry] = _GEMMA2 | {
-    "blocks.{i}.attention.q_norm": Part(f"{_BLOCK}.attn_q_norm", PLUS_ONE),
-    "blocks.{i}.attention.k_norm": Part(f"{_BLOCK}.attn_k_norm", PLUS_ONE),
-}
-_OLMO2: dict[str, Entry] = _QK_NORM | {
-    "blocks.{i}.attention_norm": f"{_BLOCK}.post_attention_norm",
-    "blocks.{i}.mlp_norm": f"{_BLOCK}.post_ffw_norm",
-}
-_BERT: dict[str, Entry] = {
+} | in_blocks(
+    "blk.{i}.",
+    {
+        "attention_norm": "attn_norm",
+        "attention.qkv": ("attn_q", "attn_k", "attn_v"),
+        "attention.out": "attn_output",
+        "mlp_norm": "ffn_norm",
+        "mlp.up": ("ffn_gate", "ffn_up"),
+        "mlp.down": "ffn_down",
+    },
+)
+_PAIRED_QKV = in_blocks(
+    "blk.{i}.",
+    {"attention.qkv": (Part("attn_q", PAIRED), Part("attn_k", PAIRED), Part("attn_v"))},
+)
+_EXPERTS = in_blocks(
+    "blk.{i}.",
+    {
+        "mlp.router": "ffn_gate_inp",
+        "mlp.up": ("ffn_gate_exps", "ffn_up_exps"),
+        "mlp.down": "ffn_down_exps",
+    },
+)
+_QK_NORM = in_blocks(
+    "blk.{i}.", {"attention.q_norm": "attn_q_norm", "attention.k_norm": "attn_k_norm"}
+)
+_FUSED = in_blocks("blk.{i}.", {"attention.qkv": "attn_qkv", "mlp.up": "ffn_up"})
+_GEMMA2 = {"final_norm": Part("output_norm", PLUS_ONE)} | in_blocks(
+    "blk.{i}.",
+    {
+        "attention_norm": Part("attn_norm", PLUS_ONE),
+        "attention_post_norm": Part("post_attention_norm", PLUS_ONE),
+        "mlp_norm": Part("ffn_norm", PLUS_ONE),
+        "mlp_post_norm": Part("post_ffw_norm", PLUS_ONE),
+    },
+)
+_GEMMA3 = _GEMMA2 | in_blocks(
+    "blk.{i}.",
+    {
+        "attention.q_norm": Part("attn_q_norm", PLUS_ONE),
+        "attention.k_norm": Part("attn_k_norm", PLUS_ONE),
+    },
+)
+_OLMO2 = _QK_NORM | in_blocks(
+    "blk.{i}.", {"attention_norm": "post_attention_norm", "mlp_norm": "post_ffw_norm"}
+)
+_BERT = {
     "embed_types": "token_types",
     "embed_positions": "position_embd",
     "embed_norm": "token_embd_norm",
-    "blocks.{i}.attention_norm": f"{_BLOCK}.attn_output_norm",
-    "blocks.{i}.mlp.up": f"{_BLOCK}.ffn_up",
-    "blocks.{i}.mlp_norm": f"{_BLOCK}.layer_output_norm",
-}
-_GEMMA_FIXED = {
-    "norm": "rms1p",
-    "norm_place": "sandwich",
-    "activation": "gelu_tanh",
-}
-_UNROTATED = {"kinds": (LayerKind(rope=None),)}
+} | in_blocks(
+    "blk.{i}.",
+    {"attention_norm": "attn_output_norm", "mlp.up": "ffn_up", "mlp_norm": "layer_output_norm"},
+)
+_GEMMA_FIXED = {"norm": "rms1p", "norm_place": "sandwich", "activation": "gelu_tanh"}
+_UNROTATED = {"kinds": NO_ROPE}
 _PLAIN = {"norm": "ln", "mlp": "plain", "activation": "gelu_tanh"}
 _ALIBI = _UNROTATED | {"bias": "alibi"}
-_CAPS = {"final_logit_softcapping": "logit_softcap"}
+_SOFTCAP: Settings = {"logit_softcap": nullable("final_logit_softcapping")}
 
 # In the order in which one is looked for that can hold a config.
 ARCHITECTURES = (
     Architecture("qwen2", _COMMON, biases="qkv"),
-    Architecture("llama", _COMMON | _PAIRED_QKV, biases="any", factors=("rope_freqs.weight",)),
+    Architecture(
+        "llama",
+        _COMMON | _PAIRED_QKV,
+        experts=True,
+        biases="any",
+        factors=("rope_freqs.weight",),
+    ),
     Architecture("qwen3", _COMMON | _QK_NORM, {"qk_norm": "head"}),
     Architecture(
         "gemma2",
         _COMMON | _GEMMA2,
         _GEMMA_FIXED | {"tie_embeddings": True},
+        settings={
+            "logit_softcap": nullable("final_logit_softcapping", 30.0),
+            "attention_softcap": nullable("attn_logit_softcapping", 50.0),
+        },
+        windows="all",
         interval=2,
-        windows=True,
-        optional=_CAPS | {"attn_logit_softcapping": "attention_softcap"},
+        window=4096,
+        scaled=True,
+        scaled_layers=46,
     ),
     Architecture(
         "gemma3",
         _COMMON | _GEMMA3,
         _GEMMA_FIXED | {"qk_norm": "head"},
+        settings=_SOFTCAP,
+        windows="all",
         interval=6,
-        windows=True,
-        optional=_CAPS,
+        local_theta=10000.0,
+        scaled=True,
+        scaled_layers=62,
     ),
     Architecture(
         "phi3",
         _COMMON | _FUSED,
-        windows=True,
+        windows="read",
         partial=True,
         factors=("rope_factors_long.weight", "rope_factors_short.weight"),
     ),
-    Architecture("smollm3", _COMMON | _PAIRED_QKV),
+    Architecture("smollm3", _COMMON | _PAIRED_QKV, unrotated=4),
     Architecture(
         "olmo2",
         _COMMON | _OLMO2,
@@ -168,6 +207,7 @@ ARCHITECTURES = (
         "gptneox",
         _COMMON | _FUSED,
         _PLAIN | {"activation": "gelu"},
+        settings={"parallel": flag("use_parallel_residual", True)},
         untied=True,
         biases="all",
         partial=True,
@@ -182,7 +222,12 @@ ARCHITECTURES = (
         "mpt",
         _COMMON | _FUSED,
         _PLAIN | _ALIBI | {"activation": "gelu"},
-        optional={"attention.clamp_kqv": "qkv_clip", "attention.max_alibi_bias": "alibi_max"},
+        settings={
+            "qkv_clip": nullable("attention.clamp_kqv"),
+            # 0: without ALiBi, which the config refuses.
+            "alibi_max": nullable("attention.max_alibi_bias", 0.0),
+        },
+        bare_norms=True,
         biases="any",
     ),
     Architecture(
@@ -198,6 +243,10 @@ ARCHITECTURES = (
             "embedding_norm": True,
             "head": "none",
             "tie_embeddings": False,
+        },
+        settings={
+            "causal": flag("attention.causal", False),
+            "token_types": count("tokenizer.ggml.token_type_count", default=2),
         },
         biases="all",
     ),

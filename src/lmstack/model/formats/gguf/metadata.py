@@ -1,4 +1,4 @@
-"""Metadata of GGUF files: to the fields of our config, and back.
+"""Metadata of GGUF files: to a `TransformerConfig`, and back.
 
 Floats are 32 bits wide there; what is read is the shortest decimal that is stored so. Divisors of
 rotary frequencies are tensors, which `Factors` carries. What a file asks for and no field
@@ -15,14 +15,21 @@ import numpy as np
 import torch
 
 from lmstack.core import FormatError, UnsupportedError, shown
-from lmstack.model.families.family import each_layer, layer_kinds, layers_of
+from lmstack.model.config import LayerKind, TransformerConfig, blamed_on
+from lmstack.model.families.family import (
+    Settings,
+    count,
+    layer_kinds,
+    number,
+    optional,
+    with_derived,
+)
 from lmstack.model.fields import Fields
 from lmstack.model.formats.gguf.architectures import ARCHITECTURES, Architecture, architecture_of
 from lmstack.model.formats.layouts import stored_names
-from lmstack.model.kinds import LayerKind
 from lmstack.model.positions import RopeSpec
 
-__all__ = ["FACTORS", "Factors", "by_tables", "gguf_writings", "read_metadata"]
+__all__ = ["FACTORS", "Factors", "by_tables", "config_from_metadata", "metadata_of"]
 
 # Names of tensors that hold divisors of rotary frequencies, one for each pair of channels.
 FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
@@ -36,27 +43,30 @@ _LLAMA3: dict[str, Any] = {
     "high_freq_factor": 4.0,
     "original_positions": 8192,
 }
-# Layers of the 27B models of Gemma 2 and 3, whose scale is not that of their heads.
-_GEMMA_27B = {"gemma2": 46, "gemma3": 62}
+_SIZES: Settings = {
+    "hidden_size": count("embedding_length"),
+    "intermediate_size": count("feed_forward_length"),
+    "num_layers": count("block_count"),
+    "num_heads": count("attention.head_count"),
+    "num_kv_heads": optional("attention.head_count_kv"),
+    "head_dim": optional("attention.key_length"),
+    "max_positions": count("context_length"),
+}
+_MIXTURE: Settings = {
+    "num_experts": count("expert_count", default=0),
+    "experts_per_token": count("expert_used_count", default=2),
+}
 
 
-class _Keys:
-    """Metadata under the prefix of an architecture."""
+class _Metadata(Fields):
+    """Metadata of one architecture, without its name before the keys."""
 
-    def __init__(self, fields: Fields, arch: Architecture) -> None:
-        self.fields, self.arch, self.source = fields, arch.name, fields.source
-
-    def has(self, key: str) -> bool:
-        return self.fields.get(f"{self.arch}.{key}") is not None
-
-    def get(self, key: str) -> Any:
-        return self.fields.get(f"{self.arch}.{key}")
-
-    def count(self, key: str, default: int | None = None) -> int:
-        return self.fields.count(f"{self.arch}.{key}", default)
+    def __init__(self, metadata: Mapping[str, Any], arch: Architecture, source: str) -> None:
+        start = f"{arch.name}."
+        super().__init__({k.removeprefix(start): v for k, v in metadata.items()}, source)
 
     def number(self, key: str, default: float | None = None) -> float:
-        return _shortest(self.fields.number(f"{self.arch}.{key}", default))
+        return _shortest(super().number(key, default))
 
 
 def _shortest(value: float) -> float:
@@ -65,57 +75,58 @@ def _shortest(value: float) -> float:
         return float(str(np.float32(value)))
 
 
-def read_metadata(
+def _settings(arch: Architecture) -> Settings:
+    """The keys that say one field each."""
+    rms = "rms_" if arch.fixed.get("norm", "rms") in ("rms", "rms1p") else ""
+    eps = {"norm_eps": number(f"attention.layer_norm_{rms}epsilon")}
+    return {**_SIZES, **eps, **(_MIXTURE if arch.experts else {}), **arch.settings}
+
+
+def config_from_metadata(
     metadata: Mapping[str, Any],
     tensors: Collection[str] = (),
     source: str = "GGUF file",
     factors: Factors | None = None,
+) -> TransformerConfig:
+    """From the metadata of a GGUF file. The names in ``tensors`` tell what metadata leaves out:
+    biases, and whether there is an output layer apart from the embeddings; without them it is
+    taken to be its own, and biases to be absent. ``factors``: the tables of rotary divisors that
+    a file keeps among its tensors."""
+    with blamed_on(source):
+        return TransformerConfig(**_values(metadata, tensors, source, factors or {}))
+
+
+def _values(
+    metadata: Mapping[str, Any], tensors: Collection[str], source: str, factors: Factors
 ) -> dict[str, Any]:
-    """The fields of a `TransformerConfig`. ``tensors``: the names that the file holds; without
-    them the output layer is taken to be its own and biases to be absent."""
     arch = architecture_of(metadata, source)
-    fields = Fields(metadata, source)
-    keys = _Keys(fields, arch)
-    width, heads = keys.count("embedding_length"), keys.count("attention.head_count")
-    head_dim = keys.count("attention.key_length", width // heads if heads else 0)
-    layers = keys.count("block_count")
-    rms = arch.fixed.get("norm", "rms") in ("rms", "rms1p")
-    eps = keys.number("attention.layer_norm_rms_epsilon" if rms else "attention.layer_norm_epsilon")
-    if not 0 <= eps < 1:
-        raise FormatError(f"{source}: norm epsilon is {eps}")
-    _refuse_unknown(keys, arch, head_dim)
-    values = {
-        "vocab_size": _vocab_size(fields, keys),
-        "hidden_size": width,
-        "intermediate_size": keys.count("feed_forward_length"),
-        "num_layers": layers,
-        "num_heads": heads,
-        "num_kv_heads": keys.count("attention.head_count_kv", heads),
-        "head_dim": head_dim,
-        "max_positions": keys.count("context_length"),
-        "norm_eps": eps,
-        "num_experts": keys.count("expert_count", 0),
-        "experts_per_token": keys.count("expert_used_count", 2),
-        "tie_embeddings": bool(tensors) and "output.weight" not in tensors,
-    }
-    if not values["num_experts"]:
-        del values["experts_per_token"]
-    values |= _biases(arch, tensors)
-    values |= arch.fixed
-    values |= _special(keys, arch, tensors, values)
+    keys = _Metadata(metadata, arch, source)
+    values: dict[str, Any] = {"tie_embeddings": bool(tensors) and "output.weight" not in tensors}
+    values |= _biases(arch, tensors) | dict(arch.fixed)
+    values |= {name: setting.read(keys) for name, setting in _settings(arch).items()}
+    values["vocab_size"] = _vocab_size(keys)
+    if not values.get("num_experts"):
+        values.pop("experts_per_token", None)
+    with_derived(values)
+    _refuse_unknown(keys, arch, values["head_dim"])
+    if arch.bare_norms and tensors and "blk.0.attn_norm.bias" not in tensors:
+        values["norm"] = "ln_nobias"
+    if arch.scaled:
+        values["embedding_scale"] = values["hidden_size"] ** 0.5
+        if values["num_layers"] == arch.scaled_layers:
+            values["attention_scale"] = (values["hidden_size"] / values["num_heads"]) ** -0.5
     if "kinds" not in values:
-        values |= _layers(keys, arch, values, factors or {})
+        values |= layer_kinds(_layers(keys, arch, values, factors))
     return values
 
 
-def _refuse_unknown(keys: _Keys, arch: Architecture, head_dim: int) -> None:
+def _refuse_unknown(keys: _Metadata, arch: Architecture, head_dim: int) -> None:
     plain = {"attention.value_length": head_dim}
-    if arch.name in ("llama", "smollm3"):
-        # Their rows are paired over the whole head.
+    if arch.is_paired:
         plain["rope.dimension_count"] = head_dim
-    if arch.name != "llama":
+    if not arch.experts:
         plain["expert_count"] = 0
-    if not arch.windows:
+    if arch.windows == "none":
         plain["attention.sliding_window"] = 0
     for key, value in plain.items():
         if keys.count(key, value) != value:
@@ -124,9 +135,9 @@ def _refuse_unknown(keys: _Keys, arch: Architecture, head_dim: int) -> None:
             )
 
 
-def _vocab_size(fields: Fields, keys: _Keys) -> int:
-    tokens = fields.get("tokenizer.ggml.tokens")
-    if not keys.has("vocab_size") and isinstance(tokens, list):
+def _vocab_size(keys: _Metadata) -> int:
+    tokens = keys.get("tokenizer.ggml.tokens")
+    if keys.get("vocab_size") is None and isinstance(tokens, list):
         return len(tokens)
     return keys.count("vocab_size")
 
@@ -139,63 +150,34 @@ def _biases(arch: Architecture, tensors: Collection[str]) -> dict[str, bool]:
     }
 
 
-def _special(
-    keys: _Keys, arch: Architecture, tensors: Collection[str], values: dict[str, Any]
-) -> dict[str, Any]:
-    """What single architectures have beside the common facts."""
-    found: dict[str, Any] = {
-        ours: keys.number(key) for key, ours in arch.optional.items() if keys.has(key)
-    }
-    if arch.name == "gemma2":
-        found = {"attention_softcap": 50.0, "logit_softcap": 30.0} | found
-    if arch.name in _GEMMA_27B:
-        found["embedding_scale"] = values["hidden_size"] ** 0.5
-        if values["num_layers"] == _GEMMA_27B[arch.name]:
-            found["attention_scale"] = (values["hidden_size"] / values["num_heads"]) ** -0.5
-    if arch.name == "gptneox":
-        found["parallel"] = keys.fields.flag("gptneox.use_parallel_residual", True)
-    if arch.name == "mpt":
-        if tensors and "blk.0.attn_norm.bias" not in tensors:
-            found["norm"] = "ln_nobias"
-        if not found.get("alibi_max"):
-            raise UnsupportedError(f"{keys.source}: an MPT without ALiBi")
-    if arch.name == "bert":
-        found["token_types"] = keys.fields.count("tokenizer.ggml.token_type_count", 2)
-    return found
-
-
 def _layers(
-    keys: _Keys, arch: Architecture, values: Mapping[str, Any], factors: Factors
-) -> dict[str, Any]:
-    """The fields ``kinds`` and ``pattern``."""
-    rope = _rope(keys, values, factors)
-    count = values["num_layers"]
-    if arch.name == "smollm3":
-        every = each_layer(keys.fields, count)
-        return layer_kinds([LayerKind(rope if (i + 1) % 4 else None) for i in every])
-    window = 0
-    if arch.windows:
-        window = keys.count("attention.sliding_window", 4096 if arch.name == "gemma2" else 0)
+    keys: _Metadata, arch: Architecture, values: Mapping[str, Any], factors: Factors
+) -> list[LayerKind]:
+    """The kinds of the layers one by one, or of all."""
+    rope, count = _rope(keys, values, factors), values["num_layers"]
+    if arch.unrotated:
+        return [LayerKind(rope if (i + 1) % arch.unrotated else None) for i in range(count)]
+    window = keys.count("attention.sliding_window", arch.window) if arch.windows != "none" else 0
     if not window:
-        return layer_kinds([LayerKind(rope)])
+        return [LayerKind(rope)]
     local = rope
-    if arch.name == "gemma3":
-        local = RopeSpec(theta=keys.number("rope.freq_base_swa", 10000.0))
+    if arch.local_theta is not None:
+        local = RopeSpec(theta=keys.number("rope.freq_base_swa", arch.local_theta))
     slides = _slides(keys, arch.interval, count)
-    return layer_kinds([LayerKind(local, window) if s else LayerKind(rope) for s in slides])
+    return [LayerKind(local, window) if slide else LayerKind(rope) for slide in slides]
 
 
-def _slides(keys: _Keys, interval: int, count: int) -> list[bool]:
+def _slides(keys: _Metadata, interval: int, count: int) -> list[bool]:
     pattern = keys.get("attention.sliding_window_pattern")
     if isinstance(pattern, list):
         if len(pattern) < count:
             raise FormatError(f"{keys.source}: a window pattern of {len(pattern)} layers")
         return [bool(slide) for slide in pattern[:count]]
     every = keys.count("attention.sliding_window_pattern", interval)
-    return [every < 1 or (i + 1) % every != 0 for i in each_layer(keys.fields, count)]
+    return [every < 1 or (i + 1) % every != 0 for i in range(count)]
 
 
-def _rope(keys: _Keys, values: Mapping[str, Any], factors: Factors) -> RopeSpec:
+def _rope(keys: _Metadata, values: Mapping[str, Any], factors: Factors) -> RopeSpec:
     head_dim = values["head_dim"]
     rotated = keys.count("rope.dimension_count", head_dim)
     if not 0 < rotated <= head_dim:
@@ -204,7 +186,7 @@ def _rope(keys: _Keys, values: Mapping[str, Any], factors: Factors) -> RopeSpec:
         "theta": keys.number("rope.freq_base", 10000.0),
         "fraction": rotated / head_dim,
     }
-    kind = keys.fields.text(f"{keys.arch}.rope.scaling.type", "linear")
+    kind = keys.text("rope.scaling.type", "linear")
     if "rope_freqs.weight" in factors:
         return _by_table(base, factors["rope_freqs.weight"], rotated)
     if "rope_factors_short.weight" in factors:
@@ -228,7 +210,7 @@ def _rope(keys: _Keys, values: Mapping[str, Any], factors: Factors) -> RopeSpec:
 
 
 def _longrope(
-    keys: _Keys, base: dict[str, Any], values: Mapping[str, Any], factors: Factors
+    keys: _Metadata, base: dict[str, Any], values: Mapping[str, Any], factors: Factors
 ) -> RopeSpec:
     longest = values["max_positions"]
     original = keys.count("rope.scaling.original_context_length", longest)
@@ -283,85 +265,59 @@ def _divisors(spec: RopeSpec, rotated: int) -> torch.Tensor:
     return plain / spec.replace(fraction=1.0).inverse_frequencies(rotated)
 
 
-def gguf_writings(
-    config: Mapping[str, Any],
+def metadata_of(
+    config: TransformerConfig,
 ) -> Iterator[tuple[Architecture, dict[str, Any], dict[str, tuple[float, ...]]]]:
-    """Each architecture that might hold a config of these fields: its metadata, and tables of
-    divisors. Whether it says all of ``config`` shows when it is read back."""
-    rope = next((k.rope for k in reversed(config["kinds"]) if k.rope is not None), None)
+    """Each architecture that might hold ``config``: its metadata, and tables of divisors. Whether
+    it says all of ``config`` shows when it is read back."""
+    rope = next((k.rope for k in reversed(config.kinds) if k.rope is not None), None)
     more: dict[str, Any] = {}
     tables: dict[str, tuple[float, ...]] = {}
     if rope is not None:
         more, tables = _written_rope(config, rope)
     for arch in ARCHITECTURES:
-        fits = all(_says(config, name, value) for name, value in arch.fixed.items())
-        if not fits or not arch.takes(config) or not set(tables) <= set(arch.factors):
-            continue
-        metadata = _written(config, arch) | _written_windows(config, arch) | more
-        prefixed = {
-            key if key.startswith("tokenizer.") else f"{arch.name}.{key}": value
-            for key, value in metadata.items()
-        }
-        yield arch, {"general.architecture": arch.name} | prefixed, tables
+        if arch.takes(config) and set(tables) <= set(arch.factors):
+            metadata = _written(config, arch) | _written_windows(config, arch) | more
+            prefixed = {
+                key if key.startswith("tokenizer.") else f"{arch.name}.{key}": value
+                for key, value in metadata.items()
+            }
+            yield arch, {"general.architecture": arch.name} | prefixed, tables
 
 
-def _says(config: Mapping[str, Any], name: str, value: Any) -> bool:
-    """Whether the config agrees with what an architecture fixes, as far as the name tells."""
-    if name == "norm" and value == "ln":
-        return config[name] in ("ln", "ln_nobias")
-    return bool(config[name] == value)
-
-
-def _written(config: Mapping[str, Any], arch: Architecture) -> dict[str, Any]:
-    rms = config["norm"] in ("rms", "rms1p")
-    values: dict[str, Any] = {
-        "vocab_size": config["vocab_size"],
-        "context_length": config["max_positions"],
-        "embedding_length": config["hidden_size"],
-        "block_count": config["num_layers"],
-        "feed_forward_length": config["intermediate_size"],
-        "attention.head_count": config["num_heads"],
-        "attention.head_count_kv": config["num_kv_heads"],
-        "attention.key_length": config["head_dim"],
-        "attention.value_length": config["head_dim"],
-        f"attention.layer_norm_{'rms_' if rms else ''}epsilon": float(config["norm_eps"]),
+def _written(config: TransformerConfig, arch: Architecture) -> dict[str, Any]:
+    written: dict[str, Any] = {
+        "vocab_size": config.vocab_size,
+        "attention.value_length": config.head_dim,
     }
-    if config["num_experts"]:
-        values["expert_count"] = config["num_experts"]
-        values["expert_used_count"] = config["experts_per_token"]
-    values |= {
-        key: float(config[ours]) for key, ours in arch.optional.items() if config[ours] is not None
-    }
-    if arch.name == "gptneox":
-        values["use_parallel_residual"] = config["parallel"]
-    if arch.name == "bert":
-        values["attention.causal"] = False
-        values["tokenizer.ggml.token_type_count"] = config["token_types"]
-    return values
+    for name, setting in _settings(arch).items():
+        if name not in _MIXTURE or config.num_experts:
+            written |= setting.write(getattr(config, name))
+    return {key: value for key, value in written.items() if value is not None}
 
 
-def _written_windows(config: Mapping[str, Any], arch: Architecture) -> dict[str, Any]:
-    layers = layers_of(config)
-    windows = [layer.window for layer in layers if layer.window is not None]
-    if arch.name == "phi3":
+def _written_windows(config: TransformerConfig, arch: Architecture) -> dict[str, Any]:
+    sliding = [layer for layer in config.layers if layer.window is not None]
+    if arch.windows == "read":
         # llama.cpp reads the key for this architecture and computes without the window, so a
         # file that needs one is not written. It must be there all the same.
         return {"attention.sliding_window": 0}
-    if not arch.windows or not windows:
+    if arch.windows == "none" or not sliding:
         return {}
-    values: dict[str, Any] = {"attention.sliding_window": windows[0]}
+    values: dict[str, Any] = {"attention.sliding_window": sliding[0].window}
     if arch.interval:
-        values["attention.sliding_window_pattern"] = [layer.window is not None for layer in layers]
-    local = next(layer.rope for layer in layers if layer.window is not None)
-    if arch.name == "gemma3" and local is not None:
+        slides = [layer.window is not None for layer in config.layers]
+        values["attention.sliding_window_pattern"] = slides
+    local = sliding[0].rope
+    if arch.local_theta is not None and local is not None:
         values["rope.freq_base_swa"] = local.theta
     return values
 
 
 def _written_rope(
-    config: Mapping[str, Any], rope: RopeSpec
+    config: TransformerConfig, rope: RopeSpec
 ) -> tuple[dict[str, Any], dict[str, tuple[float, ...]]]:
-    rotated = rope.rotary_dim(config["head_dim"])
+    rotated = rope.rotary_dim(config.head_dim)
     values: dict[str, Any] = {
         "rope.dimension_count": rotated,
         "rope.freq_base": float(rope.theta),

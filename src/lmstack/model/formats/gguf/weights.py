@@ -10,7 +10,7 @@ from lmstack.model.config import TransformerConfig
 from lmstack.model.formats.assembly import Plan, meta_module, planned
 from lmstack.model.formats.gguf.architectures import architecture_of
 from lmstack.model.formats.gguf.file import GGUFFile
-from lmstack.model.formats.gguf.metadata import FACTORS
+from lmstack.model.formats.gguf.metadata import FACTORS, config_from_metadata
 
 __all__ = ["plan_gguf", "read_gguf_config", "read_gguf_weights"]
 
@@ -26,7 +26,7 @@ def read_gguf_config(file: GGUFFile) -> TransformerConfig:
             if len(shape) != 1 or shape[0] > _MOST_FACTORS:
                 raise FormatError(f"{file.label}: {name} has shape {shape}")
             factors[name] = tuple(file.read(name).tolist())
-    return TransformerConfig.from_gguf(file.metadata, file.names(), file.label, factors)
+    return config_from_metadata(file.metadata, file.names(), file.label, factors)
 
 
 def read_gguf_weights(

@@ -22,7 +22,7 @@ from lmstack.core.files import replaced_file
 from lmstack.model.config import TransformerConfig
 from lmstack.model.formats.assembly import head_counts
 from lmstack.model.formats.gguf.architectures import Architecture
-from lmstack.model.formats.gguf.metadata import by_tables, gguf_writings, read_metadata
+from lmstack.model.formats.gguf.metadata import by_tables, config_from_metadata, metadata_of
 from lmstack.model.formats.gguf.quantize import BLOCK, QUANTIZERS
 from lmstack.model.formats.layouts import Piece, pieces
 from lmstack.model.quant.matrix import float_state
@@ -120,7 +120,7 @@ def _writing(
     heads = head_counts(config)
     with torch.device("meta"):
         parameters = Transformer(config).state_dict()
-    for arch, metadata, tables in gguf_writings(vars(config)):
+    for arch, metadata, tables in metadata_of(config):
         goal = config.replace(tie_embeddings=False) if arch.untied else config
         try:
             table = arch.table(config.num_experts)
@@ -132,7 +132,7 @@ def _writing(
         if arch.untied:
             names.add("output.weight")
         try:
-            back = TransformerConfig(**read_metadata(metadata, names, "", tables))
+            back = config_from_metadata(metadata, names, "", tables)
         except (InputError, FormatError):
             continue
         if _alike(back, goal):

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from lmstack.core import FormatError, InputError, shown
-from lmstack.model.config import TransformerConfig
+from lmstack.model.config import LayerKind, TransformerConfig
 from lmstack.model.formats.mapped.header import (
     BROKEN_JSON,
     Stored,
@@ -33,7 +33,6 @@ from lmstack.model.formats.mapped.header import (
     write_container,
 )
 from lmstack.model.forms import Weight
-from lmstack.model.kinds import LayerKind
 from lmstack.model.positions import RopeSpec
 from lmstack.model.quant.matrix import BUFFERS, FACTS, QuantizedMatrix
 

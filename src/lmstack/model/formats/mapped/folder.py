@@ -18,6 +18,7 @@ from torch import Tensor
 from lmstack.core import FormatError, UnsupportedError, shown
 from lmstack.core.files import write_atomic
 from lmstack.model.config import TransformerConfig
+from lmstack.model.families import config_to_json
 from lmstack.model.formats.assembly import check_weights, meta_module
 from lmstack.model.formats.mapped.file import read_packed, write_packed
 from lmstack.model.formats.mapped.header import PACKED, read_stamp
@@ -64,7 +65,7 @@ def write_packed_folder(
     """``extra``: further keys of config.json, and ``model_type`` where several families have
     this config."""
     more = dict(extra or {})
-    _, values = config.hf_writing(more.pop("model_type", None))
+    _, values = config_to_json(config, more.pop("model_type", None))
     count = sum(math.prod(weight.shape) for weight in weights.values())
     stamp = {"form": form, "parameters": str(count)}
     write_packed(folder / PACKED, config, weights, stamp)
