@@ -14,7 +14,6 @@ from tests.text.spm import model_bytes, trained_model
 
 from lmstack.core import FormatError, LmstackError, UnsupportedError
 from lmstack.text import Tokenizer
-from lmstack.text.vocab.charsmap import CharsMap, Rules
 from lmstack.text.vocab.sentencepiece import is_sentencepiece, read_sentencepiece
 
 # Combining marks, compatibility forms, jamo, odd spaces, controls, and what the models saw.
@@ -138,7 +137,7 @@ def test_saved_folder_gives_transformers_equal_ids_on_common_text(models, way, t
     ours, _ = models(way)
     ours.save(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    # Where the format's own normalizer and its float64 differ, see `CharsMap` and `Unigram`.
+    # Where the format's own normalizer and its float64 differ, see `vocab.original`.
     others = ("japanese", "mathematical")
     scripts = [text for name, text in SCRIPTS.items() if name not in others]
     for text in (*scripts, "the cat sat on the mat", "a  b\n"):
@@ -161,13 +160,6 @@ def test_control_token_in_trusted_text_counts_and_in_other_text_does_not(models)
     ours, theirs = models("unigram as in T5")
     assert ours.encode("the</s>")[-1] == 1
     assert plain(ours, "the</s>") == theirs.encode("the</s>")
-
-
-def test_rules_keep_marks_that_the_librarys_own_normalizer_loses(models):
-    data = read_sentencepiece(trained_model(CORPUS, vocab_size=600, character_coverage=0.98))
-    chars = CharsMap(Rules(data.charsmap))
-    assert chars.apply("a\u0308\u0323 ｶﾞ㌔ \x85") == "ä\u0323 ガキロ \x85"
-    assert chars.apply("plain ASCII, nothing to do") == "plain ASCII, nothing to do"
 
 
 PIECES = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("a", -1.0, 1), ("b", -2.0, 1), ("ab", -0.5, 1)]

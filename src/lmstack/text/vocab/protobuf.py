@@ -16,7 +16,7 @@ __all__ = ["Schema", "parse_message"]
 Schema = Mapping[str, Mapping[str, tuple[int, str] | tuple[int, str, str]]]
 
 
-def parse_message(schema: Schema, name: str, data: bytes) -> Any:
+def parse_message(schema: Schema, name: str, data: bytes = b"") -> Any:
     """``data`` as the message ``name``; `ValueError` unless it is one, with all text in UTF-8."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 

@@ -18,11 +18,10 @@ import tokenizers
 
 from lmstack.core import FormatError, UnsupportedError
 from lmstack.text.vocab.byte_level import added_token, bpe_model, ids_of
-from lmstack.text.vocab.charsmap import CharsMap, Rules
 from lmstack.text.vocab.exact import Exact
 from lmstack.text.vocab.merges import merges_of
+from lmstack.text.vocab.original import OriginalCuts, OriginalRules
 from lmstack.text.vocab.protobuf import Schema, parse_message
-from lmstack.text.vocab.unigram import Unigram
 
 __all__ = ["SentencePiece", "is_sentencepiece", "read_sentencepiece", "sentencepiece_parts"]
 
@@ -131,11 +130,10 @@ def sentencepiece_parts(
         "decoder": _decoder(vocabulary),
         "model": _bpe(vocabulary) if vocabulary.kind == "bpe" else _unigram(vocabulary),
     }
-    defined = frozenset(() if parted else vocabulary.of_type(USER_DEFINED))
-    unigram = vocabulary.kind == "unigram"
-    if not (unigram or vocabulary.charsmap or (defined and vocabulary.dummy_prefix)):
-        return spec, None
-    return spec, _exact(vocabulary, spec, defined, unigram)
+    defined = vocabulary.of_type(USER_DEFINED) and vocabulary.dummy_prefix and not parted
+    if vocabulary.kind == "unigram" or vocabulary.charsmap or defined:
+        return spec, _exact(vocabulary, spec, parted)
+    return spec, None
 
 
 def _added(vocabulary: SentencePiece) -> list[dict[str, Any]]:
@@ -150,56 +148,47 @@ def _added(vocabulary: SentencePiece) -> list[dict[str, Any]]:
     return added
 
 
-def _exact(
-    vocabulary: SentencePiece, spec: Mapping[str, Any], defined: frozenset[str], unigram: bool
-) -> Exact:
-    """In memory the rules, the spaces and the cuts are ours; the library looks pieces up."""
-    prefixed = vocabulary.dummy_prefix and not vocabulary.collapse_spaces
-    chars = CharsMap(Rules(vocabulary.charsmap), defined, _MARK if prefixed else "")
-    steps = [tokenizers.normalizers.Normalizer.custom(chars), *_space_steps(vocabulary)]
-    scores = {p: vocabulary.scores[i] for p, i in vocabulary.of_type(NORMAL).items()}
-    cutter: Any = Unigram(scores, defined) if unigram else _Isolated(defined)
+def _exact(vocabulary: SentencePiece, spec: Mapping[str, Any], parted: bool) -> Exact:
+    """In memory the original library normalizes and cuts, and ``tokenizers`` looks pieces up."""
+    defined = frozenset(() if parted else vocabulary.of_type(USER_DEFINED))
     # User-defined pieces are found after the normalization, and looked up like any other.
     special = [token for token in spec["added_tokens"] if token["content"] not in defined]
-    looked_up = {**_bpe(vocabulary, merge=not unigram), "ignore_merges": True}
+    looked_up = {**_bpe(vocabulary, merge=False), "ignore_merges": True}
+    rules, cuts = (
+        kind(_model(vocabulary, parted, cuts=kind is OriginalCuts))
+        for kind in (OriginalRules, OriginalCuts)
+    )
     return Exact(
         spec={**spec, "normalizer": None, "added_tokens": special, "model": looked_up},
-        normalizer=tokenizers.normalizers.Sequence(steps),
-        pre_tokenizer=tokenizers.pre_tokenizers.PreTokenizer.custom(cutter),
+        normalizer=tokenizers.normalizers.Normalizer.custom(rules),
+        pre_tokenizer=tokenizers.pre_tokenizers.PreTokenizer.custom(cuts),
     )
 
 
-class _Isolated:
-    """A pre-tokenizer that cuts out user-defined pieces, the longest first."""
-
-    def __init__(self, pieces: frozenset[str]) -> None:
-        self._pattern = "|".join(
-            _matching(piece) for piece in sorted(pieces, key=len, reverse=True)
-        )
-
-    def pre_tokenize(self, pretokenized: Any) -> None:
-        if self._pattern:
-            pattern = tokenizers.Regex(self._pattern)
-            pretokenized.split(lambda _, text: text.split(pattern, "isolated"))
-
-
-def _matching(text: str) -> str:
-    """A pattern of the library's regular expressions that matches ``text`` alone."""
-    return "".join(c if c.isalnum() else f"\\x{{{ord(c):x}}}" for c in text)
-
-
-def _space_steps(vocabulary: SentencePiece) -> list[Any]:
-    kinds = tokenizers.normalizers
-    steps: list[Any] = []
-    for step in _spaces(vocabulary):
-        if step["type"] == "Prepend":
-            if vocabulary.collapse_spaces:  # without, `CharsMap` does it
-                steps.append(kinds.Prepend(step["prepend"]))
-        else:
-            pattern = step["pattern"]
-            source = tokenizers.Regex(pattern["Regex"]) if "Regex" in pattern else pattern["String"]
-            steps.append(kinds.Replace(source, step["content"]))
-    return steps
+def _model(vocabulary: SentencePiece, parted: bool, *, cuts: bool) -> bytes:
+    """The vocabulary as a ``.model`` file whose pieces are never bytes or control tokens: those
+    are looked up later. ``cuts``: for a text that is normalized already."""
+    model = parse_message(_SCHEMA, "Model")
+    kept = {NORMAL, UNKNOWN, *(() if parted else (USER_DEFINED,))}
+    rows = list(zip(vocabulary.pieces, vocabulary.scores, vocabulary.types, strict=True))
+    if vocabulary.unknown_id is None:
+        rows.append(("", 0.0, UNKNOWN))
+    unknown = len(rows) - 1 if vocabulary.unknown_id is None else vocabulary.unknown_id
+    first = ids_of(vocabulary.pieces)
+    for index, (piece, score, kind) in enumerate(rows):
+        if not piece or first[piece] != index:  # the library takes each once, and none empty
+            piece = f"\ufdd0{index}"
+            kind = kind if kind == UNKNOWN else CONTROL
+        if kind not in kept or (kind == UNKNOWN and index != unknown):
+            kind = CONTROL
+        model.pieces.add(piece=piece, score=score, type=kind)
+    model.trainer.model_type = next(n for n, kind in _KINDS.items() if kind == vocabulary.kind)
+    model.normalizer.precompiled_charsmap = b"" if cuts else vocabulary.charsmap
+    model.normalizer.add_dummy_prefix = vocabulary.dummy_prefix and not cuts
+    model.normalizer.remove_extra_whitespaces = vocabulary.collapse_spaces and not cuts
+    model.normalizer.escape_whitespaces = not cuts
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def _spaces(vocabulary: SentencePiece) -> list[dict[str, Any]]:
