@@ -51,7 +51,7 @@ __all__ = [
 
 # Of each form, counted up when the numbers that it gives change: what an older lmstack kept is
 # made anew, and the model is served under another digest.
-_RECIPES = {"int8": 6, "q4": 6, "file": 6}
+_RECIPES = {"int8": 6, "q4": 6, "nf4": 6, "file": 7}
 # Of the first digests that were given out, which name no recipe.
 _FIRST_RECIPE = 6
 
