@@ -25,8 +25,8 @@ from torch import Tensor
 
 from lmstack.app.inspect.processor import processor
 from lmstack.engine.cpu.executor import NativeExecutor
-from lmstack.engine.executor import Executor, ReferenceExecutor
-from lmstack.engine.kvpool import Span
+from lmstack.engine.executor import Executor, Span
+from lmstack.engine.torch.executor import TorchExecutor
 from lmstack.model import ReferenceOps, load_module
 from lmstack.registry import Store, load
 
@@ -102,11 +102,11 @@ def measured(texts: Iterable[pathlib.Path], count: int) -> dict[str, Any]:
     ids = model.tokenizer.encode(text[: 8 * count])[: count // LENGTH * LENGTH]
     rows = torch.tensor(ids).view(-1, LENGTH)
     blocks = LENGTH // BLOCK
-    reference = ReferenceExecutor(model.module, blocks, BLOCK)
+    reference = TorchExecutor(model.module, blocks, BLOCK)
     exact = log_probabilities(reference, rows)
     result: dict[str, Any] = {"tokens": rows.numel(), "float32": perplexity(exact, rows)}
     for name, activations, weights in SCHEMES:
-        rounding = ReferenceExecutor(model.module, blocks, BLOCK, Rounding(activations, weights))
+        rounding = TorchExecutor(model.module, blocks, BLOCK, Rounding(activations, weights))
         result[name] = compared(log_probabilities(rounding, rows), exact, rows)
         show(name, result[name])
     for form, kv in FORMS:

@@ -21,7 +21,7 @@ from lmstack.core import EngineError, InputError
 from lmstack.engine import Engine, EngineAdapter, EngineConfig
 from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.cpu.library import problem
-from lmstack.engine.executor import ReferenceExecutor
+from lmstack.engine.torch.executor import TorchExecutor
 from lmstack.model import Transformer, load_adapter, merge_adapter
 
 WAYS = ["reference"] if problem() else ["reference", "native"]
@@ -46,7 +46,7 @@ def folders() -> Iterator[list[Path]]:
 def engine_of(way: str, module: Transformer | None = None, **changes: object) -> Engine:
     values = {"block_size": 16, "num_blocks": 96, "max_batch_tokens": 64} | changes
     engine = Engine(module or module_of(way), byte_vocabulary(), EngineConfig.from_mapping(values))
-    wanted = NativeExecutor if way == "native" else ReferenceExecutor
+    wanted = NativeExecutor if way == "native" else TorchExecutor
     assert isinstance(engine._runner._executor, wanted)
     return engine
 

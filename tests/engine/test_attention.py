@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.conftest import tiny_config
 
-from lmstack.engine.kvpool import KVPool, Span
+from lmstack.engine.executor import Span
 from lmstack.engine.torch.attention import PagedAttention
+from lmstack.engine.torch.kvpool import KVPool
 from lmstack.model import REFERENCE_OPS, DenseAttention, ForwardContext, LayerKind, Transformer
 
 BLOCK = 4

@@ -17,8 +17,8 @@ from tests.packages import package
 from torch import Tensor
 
 from lmstack.engine import EngineConfig, native_problem
-from lmstack.engine.executor import open_executor
-from lmstack.engine.kvpool import Span
+from lmstack.engine.executor import Span
+from lmstack.engine.executors import open_executor
 from lmstack.model import load_module
 from lmstack.registry import load
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from lmstack.engine import PrepackedOps
-from lmstack.engine.kvpool import KVPool, Span
+from lmstack.engine.executor import Span
 from lmstack.engine.torch.attention import PagedAttention
+from lmstack.engine.torch.kvpool import KVPool
 from lmstack.model import ForwardContext, load_module
 
 pytestmark = pytest.mark.weights

@@ -113,10 +113,9 @@ def test_filters_keep_exactly_the_tokens_that_transformers_keeps(seed: int) -> N
 @pytest.mark.parametrize("mass", [0.05, 0.4, 0.95])
 def test_typical_p_keeps_exactly_the_tokens_that_transformers_keeps(seed: int, mass: float) -> None:
     row = logits(seed=seed)
-    ours = sampler_module._typical(row - row.max(), [SamplingParams(typical_p=mass)])
-    kept = set(torch.nonzero(ours[0].isfinite()).flatten().tolist())
+    removed = sampler_module._typical(row - row.max(), [SamplingParams(typical_p=mass)])
+    kept = set(torch.nonzero(~removed[0]).flatten().tolist())
     assert kept == set(np.nonzero(by_transformers(row, typical_p=mass))[0])
-    assert float(ours.max()) == 0
 
 
 @pytest.mark.parametrize("spreads", [(0.3,), (0.3, 0.4), (0.3, 30.0)], ids=str)

@@ -12,15 +12,15 @@ from tests.engine.cpu.quantized_models import quantized
 
 from lmstack.engine import Engine, native_problem
 from lmstack.engine.cpu.executor import NativeEncoder, NativeExecutor
-from lmstack.engine.executor import Executor, ReferenceEncoder, ReferenceExecutor
-from lmstack.engine.kvpool import Span
+from lmstack.engine.executor import Executor, Span
 from lmstack.engine.scratch import Scratch
+from lmstack.engine.torch.executor import TorchEncoder, TorchExecutor
 from lmstack.model import Transformer
 
 needs_native = pytest.mark.skipif(bool(native_problem()), reason="no native ops here")
 Make = Callable[[Transformer], Executor]
 EXECUTORS = [
-    pytest.param(lambda module: ReferenceExecutor(module, 4, 16), id="reference"),
+    pytest.param(lambda module: TorchExecutor(module, 4, 16), id="reference"),
     pytest.param(
         lambda module: NativeExecutor(quantized(module, "int8"), 4, 16),
         id="native",
@@ -65,10 +65,10 @@ def test_logits_in_a_scratch_are_those_without_until_the_next_call(
 
 @needs_native
 def test_encoders_give_hidden_states_of_their_own(module: Transformer) -> None:
-    for encoder in (ReferenceEncoder(module), NativeEncoder(quantized(module, "int8"))):
-        first = encoder.packed([1, 2, 3, 4], [4])
+    for encoder in (TorchEncoder(module), NativeEncoder(quantized(module, "int8"))):
+        first = encoder.varlen_hidden([1, 2, 3, 4], [4])
         kept = first.clone()
-        encoder.packed([9, 8, 7, 6], [2, 2])
+        encoder.varlen_hidden([9, 8, 7, 6], [2, 2])
         assert first.equal(kept)
 
 

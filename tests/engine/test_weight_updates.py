@@ -23,7 +23,7 @@ from tests.engine.cpu.quantized_models import quantized
 from lmstack.core import EngineError, InputError, SamplingParams
 from lmstack.engine import Engine, EngineConfig, TokenEvent
 from lmstack.engine.cpu.executor import NativeExecutor
-from lmstack.engine.executor import ReferenceExecutor
+from lmstack.engine.torch.executor import TorchExecutor
 from lmstack.model import LayerKind, Transformer
 from lmstack.model.quant.matrix import QuantizedMatrix, held_weights
 
@@ -69,7 +69,7 @@ def test_after_an_update_everything_is_computed_by_the_new_weights(
 ) -> None:
     form, old, new = pair
     engine = engine_of(made(1, form))
-    kind = NativeExecutor if form in ("int8", "q4") else ReferenceExecutor
+    kind = NativeExecutor if form in ("int8", "q4") else TorchExecutor
     assert isinstance(engine._runner._executor, kind)
     for expected, seed in ((old, 2), (new, 1), (old, 2), (new, 1)):
         found = [generate(engine, p, id=str(i)).tokens for i, p in enumerate(PROMPTS)]

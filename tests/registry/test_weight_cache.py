@@ -14,7 +14,7 @@ from tests.engine.cpu.quantized_models import quantized
 
 from lmstack.core import InputError
 from lmstack.engine import Engine, EngineConfig, native_problem
-from lmstack.engine.executor import ReferenceExecutor
+from lmstack.engine.torch.executor import TorchExecutor
 from lmstack.model import Transformer
 from lmstack.registry import ModelFolder, Store, load
 from lmstack.registry import weight_cache as kept_forms
@@ -80,8 +80,8 @@ def test_the_digest_changes_with_what_changes_logits_and_only_then(one, other):
 
 
 def test_small_integers_on_the_reference_ops_have_a_digest_of_their_own():
-    assert ReferenceExecutor(MODULES["int8"], 4, 16).numerics == "+reference"
-    assert ReferenceExecutor(MODULES["float32"], 4, 16).numerics == ""
+    assert TorchExecutor(MODULES["int8"], 4, 16).numerics == "+reference"
+    assert TorchExecutor(MODULES["float32"], 4, 16).numerics == ""
 
 
 def test_a_form_is_made_once(folder, store, monkeypatch):

@@ -8,9 +8,9 @@ import random
 import numpy as np
 import pytest
 
-from lmstack.core import EngineError
-from lmstack.engine import executor, native_problem
+from lmstack.engine import executors, native_problem
 from lmstack.engine.cpu.executor import NativeEncoder
+from lmstack.engine.torch.executor import TorchEncoder
 from lmstack.serve.embedder import LocalEmbedder
 
 pytestmark = pytest.mark.weights
@@ -53,14 +53,11 @@ def test_a_vector_is_bit_equal_alone_and_in_any_company(embedder):
 
 @pytest.mark.skipif(bool(native_problem()), reason="no native ops here")
 def test_small_integers_are_computed_with_natively(embedder):
-    assert isinstance(executor.open_encoder(embedder.module), NativeEncoder)
+    assert isinstance(executors.open_encoder(embedder.module), NativeEncoder)
 
 
 def test_without_native_ops_the_reference_gives_nearly_the_same(embedder, monkeypatch, caplog):
-    def missing(_module):
-        raise EngineError("no native ops")
-
-    monkeypatch.setattr(executor, "NativeEncoder", missing)
+    monkeypatch.setattr(NativeEncoder, "problem", lambda _module: "no native ops")
     with caplog.at_level(logging.WARNING, "lmstack.engine"):
         reference = LocalEmbedder(embedder.loaded)
     assert "slowly" in caplog.text
@@ -70,7 +67,7 @@ def test_without_native_ops_the_reference_gives_nearly_the_same(embedder, monkey
 
 def test_floats_stay_with_the_reference(minilm):
     module = LocalEmbedder.load(minilm, weights="float32").module
-    assert isinstance(executor.open_encoder(module), executor.ReferenceEncoder)
+    assert isinstance(executors.open_encoder(module), TorchEncoder)
 
 
 def test_the_form_is_part_of_what_names_the_vectors(embedder, minilm):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -25,6 +26,8 @@ class EngineConfig(Config):
     proportion to others when they compete, 1 if not named. ``prefix_cache``: share blocks of
     equal beginnings. ``max_grammar_bytes``: longest grammar source accepted.
 
+    ``device``: where the model runs, a device of torch.
+
     ``speculation``: compute what may come next before it is drawn, which changes no token:
     ``auto`` where it is faster, ``always`` wherever there is something to try, or ``off``.
     ``draft_tokens``: how many tokens ahead at most.
@@ -41,6 +44,7 @@ class EngineConfig(Config):
     client_weights: Mapping[str, float] = field(default_factory=dict)
     prefix_cache: bool = True
     max_grammar_bytes: int = 256 * 1024
+    device: str = "cpu"
     speculation: str = "auto"
     draft_tokens: int = 8
 
@@ -50,6 +54,12 @@ class EngineConfig(Config):
         if self.kv_dtype not in ("bfloat16", "int8"):
             raise InputError(
                 f"kv_dtype is {shown(self.kv_dtype)}", hint="bfloat16 or int8", param="kv_dtype"
+            )
+        if re.fullmatch(r"[a-z]+(:\d+)?", str(self.device)) is None:
+            raise InputError(
+                f"device is {shown(self.device)}",
+                hint="write a device of torch, such as cpu or cuda:0",
+                param="device",
             )
         if self.speculation not in ("auto", "always", "off"):
             raise InputError(

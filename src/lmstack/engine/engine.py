@@ -22,12 +22,13 @@ from lmstack.core import EngineError, InputError, LmstackError
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.decoding.vocabulary import Vocabulary
-from lmstack.engine.executor import open_executor
+from lmstack.engine.executor import Executor
+from lmstack.engine.executors import EXECUTORS, open_executor
 from lmstack.engine.inbox import Intake, WeightUpdate, members_of
 from lmstack.engine.policy.admission import Admission
 from lmstack.engine.request import EngineAdapter, EngineRequest, EngineStats, TokenEvent
 from lmstack.engine.runner import Computed, Runner
-from lmstack.engine.sampler import Sampled, Sampler
+from lmstack.engine.sampler import Sampled, Sampler, rows_at
 from lmstack.engine.scheduler import Scheduler
 from lmstack.engine.scratch import Scratch
 from lmstack.engine.sequence import Chunk, Search, Sequence
@@ -62,26 +63,25 @@ class Engine:
         config: EngineConfig | None = None,
         *,
         draft: Transformer | None = None,
+        executors: Seq[type[Executor]] = EXECUTORS,
         after_events: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config = config or EngineConfig()
         model = module.config
         self._num_tokens = min(len(vocabulary), model.vocab_size)
-        executor, num_blocks = open_executor(module, config)
+        executor, num_blocks = open_executor(module, config, executors)
         self.context_length = min(model.max_positions, num_blocks * config.block_size)
         self._dtype, self.numerics = executor.dtype, executor.numerics
         self._module = module
-        self._runner, self._scratch = Runner(module, executor), Scratch()
+        self._runner, self._scratch = Runner(module, executor), Scratch(executor.device)
         self._blocks = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
         self._scheduler = Scheduler(config, self._blocks)
         self._sampler = Sampler(self._num_tokens)
-        self._speculation = Speculation(
-            config,
-            self._blocks,
-            self._scheduler.budget,
-            None if draft is None else DraftModel(draft, config, self._num_tokens, clock),
-        )
+        drafts = None
+        if draft is not None:
+            drafts = DraftModel(draft, config, self._num_tokens, clock, executors)
+        self._speculation = Speculation(config, self._blocks, self._scheduler.budget, drafts)
         self._admission = Admission(
             vocabulary,
             model,
@@ -337,12 +337,12 @@ class Engine:
             return [*self._sampler(computed.logits, sequences)]
         drawn = [i for i, s in enumerate(sequences) if s.search is None]
         offered = [i for i, s in enumerate(sequences) if s.search is not None]
-        self._sampler.offer(
-            computed.logits[offered], computed.hidden[offered], [sequences[i] for i in offered]
-        )
+        logits, hidden = (rows_at(each, offered) for each in (computed.logits, computed.hidden))
+        self._sampler.offer(logits, hidden, [sequences[i] for i in offered])
         tokens: list[Sampled | None] = [None] * len(sequences)
         if drawn:
-            picks = self._sampler(computed.logits[drawn], [sequences[i] for i in drawn])
+            rows = rows_at(computed.logits, drawn)
+            picks = self._sampler(rows, [sequences[i] for i in drawn])
             for i, pick in zip(drawn, picks, strict=True):
                 tokens[i] = pick
         return tokens
@@ -403,7 +403,7 @@ class Engine:
 
     def _draw_on(self, logits: Tensor, rows: Seq[int], sequences: Seq[Sequence]) -> None:
         try:
-            tokens = self._sampler(logits[rows], sequences)
+            tokens = self._sampler(rows_at(logits, rows), sequences)
         except Exception as error:
             if len(rows) == 1:
                 self._fail(sequences[0], _as_error(error))

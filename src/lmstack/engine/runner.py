@@ -18,10 +18,9 @@ import torch
 from torch import Tensor
 
 from lmstack.core import UnsupportedError
-from lmstack.engine.executor import Executor
-from lmstack.engine.kvpool import CrossSpan, Span
+from lmstack.engine.executor import CrossSpan, Executor, Span
 from lmstack.engine.request import TokenScore
-from lmstack.engine.sampler import score_rows
+from lmstack.engine.sampler import rows_at, score_rows
 from lmstack.engine.scratch import Scratch
 from lmstack.engine.sequence import Chunk
 from lmstack.model import Transformer
@@ -81,7 +80,9 @@ class Runner:
                 search.see(chunk.start, rows)
             scores.append(self._prompt_scores(chunk, rows, num_tokens, scratch))
             row += chunk.count
-        last = hidden if len(ends) == len(hidden) else hidden[ends + drafts]
+        last = hidden
+        if len(ends) < len(hidden):
+            last = rows_at(hidden, ends + drafts)
         logits, count = self._executor.logits(last, scratch), len(ends)
         unsound = _unsound(chunks, last[count:]) if drafts else []
         return Computed(logits[:count], last[:count], logits[count:], scores, unsound)
@@ -92,14 +93,13 @@ class Runner:
         if len(lengths) == 1:
             return self._pass(chunks, chunks[0].sequence.rope_length)
         # Rotations that differ from sequence to sequence: a pass for each length.
-        parts: list[Tensor] = [torch.empty(0)] * len(chunks)
+        parts: dict[int, Tensor] = {}
         for length in lengths:
             places = [i for i, c in enumerate(chunks) if c.sequence.rope_length == length]
             hidden = self._pass([chunks[i] for i in places], length)
             split = hidden.split_with_sizes([chunks[i].count for i in places])
-            for i, part in zip(places, split, strict=True):
-                parts[i] = part
-        return torch.cat(parts)
+            parts |= zip(places, split, strict=True)
+        return torch.cat([parts[i] for i in range(len(chunks))])
 
     def _pass(self, chunks: Seq[Chunk], length: int | None) -> Tensor:
         ids = [t for c in chunks for t in (*c.sequence.tokens[c.start : c.end], *c.draft)]

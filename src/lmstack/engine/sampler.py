@@ -25,8 +25,10 @@ from lmstack.engine.decoding.logits import adjust
 from lmstack.engine.request import TokenScore
 from lmstack.engine.sequence import Sequence
 
-__all__ = ["NothingLeftError", "Sampled", "Sampler", "score_rows", "uniform"]
+__all__ = ["NothingLeftError", "Sampled", "Sampler", "rows_at", "score_rows", "uniform"]
 
+Wanted = Callable[[SamplingParams], bool]
+Removed = Callable[[Tensor, list[SamplingParams]], Tensor]
 TOP_P_CANDIDATES = 512
 
 
@@ -47,7 +49,7 @@ def uniform(seed: int, place: int) -> float:
 def score_rows(logits_SV: Tensor, tokens: Seq[int], num_top: int) -> list[TokenScore]:
     """Log-probability of ``tokens``, and the ``num_top`` best, for each row of float32 logits."""
     logprobs = logits_SV.log_softmax(-1)
-    chosen = logprobs.gather(1, torch.tensor(tokens)[:, None])[:, 0].tolist()
+    chosen = logprobs.gather(1, _column(tokens, logprobs))[:, 0].tolist()
     if not num_top:
         return [TokenScore(t, p) for t, p in zip(tokens, chosen, strict=True)]
     best = logprobs.topk(min(num_top, logprobs.shape[1]))
@@ -81,14 +83,14 @@ class Sampler:
         logits = logits_SV[:, : self._num_tokens]
         params = [s.request.sampling for s in sequences]
         scored = [i for i, p in enumerate(params) if p.logprobs is not None]
-        raw = logits[scored] if scored else logits[:0]
+        raw = rows_at(logits, scored)
         adjust(logits, sequences)
         best = logits.max(-1)
         self._check(best.values, sequences)
         tokens = best.indices.tolist()
         drawn = [i for i, p in enumerate(params) if not p.greedy]
         if drawn:
-            rows = logits if len(drawn) == len(params) else logits[drawn]
+            rows = logits if len(drawn) == len(params) else rows_at(logits, drawn)
             picks = self._draw(rows, [sequences[i] for i in drawn])
             for i, token in zip(drawn, picks, strict=True):
                 tokens[i] = token
@@ -113,7 +115,9 @@ class Sampler:
             ]
             if not rows:
                 continue
-            base = raw[rows].log_softmax(-1) if kind else raw[rows]
+            base = rows_at(raw, rows)
+            if kind:
+                base = base.log_softmax(-1)
             adjusted = base.clone()
             adjust(adjusted, [sequences[i] for i in rows])
             for row, i in enumerate(rows):
@@ -138,45 +142,48 @@ class Sampler:
     @staticmethod
     def _draw(logits: Tensor, sequences: Seq[Sequence]) -> list[int]:
         params = [s.request.sampling for s in sequences]
-        temperature = torch.tensor([p.temperature for p in params])[:, None]
         # Shifted first, so that a tiny temperature cannot overflow.
-        logits = (logits - logits.amax(-1, keepdim=True)) / temperature
-        _filter(logits, params, lambda p: p.top_k > 0, _top_k)
-        _filter(logits, params, lambda p: p.top_p < 1, _top_p)
-        _filter(logits, params, lambda p: p.min_p > 0, _min_p)
-        typical = [i for i, p in enumerate(params) if p.typical_p < 1]
-        if typical:
-            logits[typical] = _typical(logits[typical], [params[i] for i in typical])
+        logits = logits - logits.amax(-1, keepdim=True)
+        logits /= _column([p.temperature for p in params], logits)
+        for wanted, removed in _FILTERS:
+            _filter(logits, params, wanted, removed)
+        if any(p.typical_p < 1 for p in params):  # which may remove the likeliest
+            logits -= logits.amax(-1, keepdim=True)
         # The largest logit is 0, so weights need no further normalising.
         heap = logits.exp_().cumsum(-1, dtype=torch.float64)
         draws = [uniform(s.seed, s.num_output) for s in sequences]
-        goals = torch.tensor(draws, dtype=torch.float64)[:, None] * heap[:, -1:]
+        goals = _column(draws, heap, heap.dtype) * heap[:, -1:]
         # The first place whose sum is above the goal, so a token of weight 0 is never picked.
         return torch.searchsorted(heap, goals, right=True).flatten().tolist()
 
 
-def _filter(
-    logits: Tensor,
-    params: list[SamplingParams],
-    wanted: Callable[[SamplingParams], bool],
-    threshold: Callable[[Tensor, list[SamplingParams]], Tensor],
-) -> None:
-    """Remove, in the rows that want it, every token whose logit is below the threshold."""
+def _filter(logits: Tensor, params: list[SamplingParams], wanted: Wanted, removed: Removed) -> None:
     rows = [i for i, p in enumerate(params) if wanted(p)]
     if rows:
-        some = logits[rows]
-        lowest = threshold(some, [params[i] for i in rows])
-        logits[rows] = some.masked_fill(some < lowest, -torch.inf)
+        some = rows_at(logits, rows)
+        some.masked_fill_(removed(some, [params[i] for i in rows]), -torch.inf)
+        logits[torch.tensor(rows, device=logits.device)] = some
+
+
+def rows_at(values: Tensor, rows: Seq[int]) -> Tensor:
+    """A copy of some ``rows``, chosen on the device where they are."""
+    return values.index_select(0, torch.tensor(rows, dtype=torch.long, device=values.device))
+
+
+def _column(values: Seq[float], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """(S, 1)."""
+    return torch.tensor(values, dtype=dtype, device=like.device)[:, None]
 
 
 def _top_k(logits: Tensor, params: list[SamplingParams]) -> Tensor:
-    counts = torch.tensor([min(p.top_k, logits.shape[1]) for p in params])[:, None]
-    return logits.topk(int(counts.max())).values.gather(1, counts - 1)
+    counts = [min(p.top_k, logits.shape[1]) for p in params]
+    best = logits.topk(max(counts)).values
+    return logits < best.gather(1, _column(counts, logits) - 1)
 
 
 def _top_p(logits: Tensor, params: list[SamplingParams]) -> Tensor:
-    """Logit of the last token in the smallest set of the most likely that reaches ``top_p``."""
-    mass = torch.tensor([p.top_p for p in params])[:, None]
+    """All but the smallest set of the most likely that reaches ``top_p``."""
+    mass = _column([p.top_p for p in params], logits)
     total = logits.exp().sum(-1, keepdim=True)
     # A sort of the vocabulary is slow and rarely needed: the nucleus is mostly small.
     for count in (TOP_P_CANDIDATES, logits.shape[1]):
@@ -185,25 +192,33 @@ def _top_p(logits: Tensor, params: list[SamplingParams]) -> Tensor:
         inside = before < mass
         if count == logits.shape[1] or not inside[:, -1].any():
             break
-    return best.gather(1, inside.sum(-1, keepdim=True).clamp_(min=1) - 1)
+    return logits < best.gather(1, inside.sum(-1, keepdim=True).clamp_(min=1) - 1)
 
 
-def _min_p(_logits: Tensor, params: list[SamplingParams]) -> Tensor:
+def _min_p(logits: Tensor, params: list[SamplingParams]) -> Tensor:
     """The likeliest token has logit 0, so the threshold is log(min_p)."""
-    return torch.tensor([p.min_p for p in params]).log()[:, None]
+    return logits < _column([p.min_p for p in params], logits).log()
 
 
 def _typical(logits: Tensor, params: list[SamplingParams]) -> Tensor:
-    """Keep the tokens whose surprise is nearest to the expected one, up to ``typical_p`` of the
-    mass (Meister et al., Locally Typical Sampling, 2022)."""
+    """All but the tokens whose surprise is nearest to the expected one, up to ``typical_p`` of
+    the mass (Meister et al., Locally Typical Sampling, 2022)."""
     logp = logits.log_softmax(-1)
     entropy = -(logp.exp() * logp).nansum(-1, keepdim=True)
     distance = (-logp - entropy).abs_()
     order = distance.argsort(dim=-1, stable=True)
-    mass = torch.tensor([p.typical_p for p in params])[:, None]
+    mass = _column([p.typical_p for p in params], logits)
     total = logits.gather(1, order).softmax(-1).cumsum(-1)
     last = (total < mass).sum(-1, keepdim=True).clamp_(max=logits.shape[1] - 1)
     farthest = distance.gather(1, order.gather(1, last))
-    kept = logits.masked_fill(distance > farthest, -torch.inf)
-    # The draw takes weights relative to a largest logit of 0.
-    return kept - kept.amax(-1, keepdim=True)
+    return distance > farthest
+
+
+# In this order: which parameters ask for a filter, and which logits (S, V), of which the largest
+# is 0, it removes.
+_FILTERS: tuple[tuple[Wanted, Removed], ...] = (
+    (lambda p: p.top_k > 0, _top_k),
+    (lambda p: p.top_p < 1, _top_p),
+    (lambda p: p.min_p > 0, _min_p),
+    (lambda p: p.typical_p < 1, _typical),
+)

@@ -26,8 +26,8 @@ class Scratch:
 
     checked: ClassVar[bool] = False
 
-    def __init__(self) -> None:
-        self._memory = torch.empty(0)
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._memory = torch.empty(0, device=device)
         self._last: Tensor | None = None
 
     def rows(self, count: int, width: int) -> Tensor:
@@ -36,7 +36,7 @@ class Scratch:
         if self.checked or self._memory.numel() < size:
             # An ordinary tensor also where gradients are off: it outlives the block.
             with torch.inference_mode(False):
-                self._memory = torch.empty(size)
+                self._memory = self._memory.new_empty(size)
         return self.holding(self._memory[:size].view(count, width))
 
     def holding(self, result: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from lmstack.core import UnsupportedError
-from lmstack.engine.executor import open_encoder
+from lmstack.engine.executors import open_encoder
 from lmstack.registry import LoadedModel, ModelFolder, Store, load
 from lmstack.registry.weight_cache import embedding_form
 from lmstack.serve.text_embedder import TextEmbedder
@@ -91,5 +91,5 @@ class LocalEmbedder(TextEmbedder):
 
     def _hidden(self, ids: npt.NDArray[np.int32], lengths: Sequence[int]) -> Floats:
         with torch.inference_mode():
-            hidden: Floats = self.encoder.packed(ids, lengths).numpy()
+            hidden: Floats = self.encoder.varlen_hidden(ids, lengths).numpy()
         return hidden

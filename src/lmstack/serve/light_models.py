@@ -62,7 +62,7 @@ class LightEmbedder(TextEmbedder):
         self._image = image
 
     def _hidden(self, ids: npt.NDArray[np.int32], lengths: Sequence[int]) -> Floats:
-        return self._image.packed(ids, lengths)
+        return self._image.varlen_hidden(ids, lengths)
 
 
 class LightReranker:
@@ -96,7 +96,7 @@ class LightReranker:
         lengths = [len(window) for window in windows]
         ids = [token for window in windows for token in window.ids]
         types = [kind for window in windows for kind in window.types] if self._typed else None
-        hidden = self._image.packed(ids, lengths, types)
+        hidden = self._image.varlen_hidden(ids, lengths, types)
         first = hidden[np.cumsum([0, *lengths[:-1]])]
         return _headed(first, self._image.more)[:, 0]
 

@@ -209,3 +209,19 @@ def test_a_remote_model_has_no_steps_to_set(run: Run, docs: Path, asked: dict[st
     assert "--target-step is for models on this machine" in ran.err
     beside = ("--also", "writer")
     assert run("up", "docs", "--port", "0", "--model", "openai:gpt", *beside).code == 0
+
+
+def test_up_runs_models_on_the_device_that_is_given(
+    run: Run, docs: Path, asked: dict[str, Any]
+) -> None:
+    assert run("up", "docs", "--port", "0", "--device", "cpu").code == 0
+    assert asked["engine"] == {"device": "cpu"}
+
+
+def test_a_device_that_torch_has_not_is_refused_before_anything_loads(
+    run: Run, docs: Path, asked: dict[str, Any]
+) -> None:
+    ran = run("up", "docs", "--device", "nonsense")
+    assert ran.code == 1
+    assert "device 'nonsense'" in ran.err
+    assert not asked

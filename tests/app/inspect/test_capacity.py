@@ -19,7 +19,7 @@ from lmstack.app.inspect.weight_sizes import stored_weights, weights_in
 from lmstack.core import InputError, UnsupportedError
 from lmstack.engine import EngineConfig
 from lmstack.engine.cpu import executor
-from lmstack.engine.kvpool import KVPool
+from lmstack.engine.torch.kvpool import KVPool
 from lmstack.model import LayerKind, Transformer, TransformerConfig, read_gguf, write_gguf
 from lmstack.model.families import config_from_json
 from lmstack.model.formats.assembly import matrices_of

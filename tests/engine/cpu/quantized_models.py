@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lmstack.engine.cpu.executor import NativeEncoder, NativeExecutor
-from lmstack.engine.kvpool import CrossSpan, Span
+from lmstack.engine.executor import CrossSpan, Span
 from lmstack.model import (
     DenseAttention,
     ForwardContext,
@@ -197,4 +197,4 @@ def encoded_natively(
     """Hidden states of each of ``rows``, all computed at once."""
     flat = [token for row in rows for token in row]
     lengths = [len(row) for row in rows]
-    return list(NativeEncoder(module).packed(flat, lengths, types).split_with_sizes(lengths))
+    return list(NativeEncoder(module).varlen_hidden(flat, lengths, types).split_with_sizes(lengths))

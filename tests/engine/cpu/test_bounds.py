@@ -28,7 +28,7 @@ from lmstack.engine.cpu.lowering import lower
 from lmstack.engine.cpu.program import Program
 from lmstack.engine.cpu.recording import record_hidden
 from lmstack.engine.cpu.structs import Spans
-from lmstack.engine.kvpool import CrossSpan, Span
+from lmstack.engine.executor import CrossSpan, Span
 from lmstack.model import LayerKind, Transformer
 from lmstack.model.layers import RMSNorm
 from lmstack.model.quant.matrix import QuantizedEmbedding, QuantizedLinear
@@ -160,4 +160,4 @@ def test_ids_outside_a_table_are_refused() -> None:
     encoder = NativeEncoder(model(causal=False, head="none"))
     for token in (-1, 260):
         with pytest.raises(InputError, match="outside"):
-            encoder.packed([token], [1])
+            encoder.varlen_hidden([token], [1])

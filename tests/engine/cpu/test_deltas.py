@@ -26,7 +26,7 @@ from lmstack.engine.cpu.deltas import Deltas
 from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.cpu.library import available_paths
 from lmstack.engine.cpu.mirrors import NativePath
-from lmstack.engine.kvpool import Span
+from lmstack.engine.executor import Span
 from lmstack.engine.torch.adapted_ops import AdaptedOps
 from lmstack.model import ForwardContext, Transformer
 from lmstack.model.lora.terms import AdapterTerms, Term

@@ -18,8 +18,8 @@ from tests.engine.cpu.quantized_models import encoded_natively, generated_native
 from lmstack.core import ContextLengthError, InputError, UnsupportedError
 from lmstack.engine import Engine, EngineConfig
 from lmstack.engine.cpu.executor import NativeEncoder, NativeExecutor
-from lmstack.engine.executor import ReferenceExecutor
-from lmstack.engine.kvpool import Span
+from lmstack.engine.executor import Span
+from lmstack.engine.torch.executor import TorchExecutor
 from lmstack.model import LayerKind, RopeSpec, Transformer
 
 IDS = [(7 * i) % 250 for i in range(30)]
@@ -52,7 +52,7 @@ def test_a_block_size_without_a_kernel_is_served_by_the_reference_ops(
 ) -> None:
     module = model()
     engine = engine_of(module, block_size=8, num_blocks=32)
-    assert isinstance(engine._runner._executor, ReferenceExecutor)
+    assert isinstance(engine._runner._executor, TorchExecutor)
     assert "use a multiple of 16" in caplog.text or "block_size of 8" in caplog.text
     got = generate(engine, IDS, max_tokens=6).tokens
     ids = list(IDS)
@@ -67,7 +67,7 @@ SWITCHED_OFF = """
 from tests.engine.cpu.test_failures import *
 
 engine = engine_of(model())
-assert isinstance(engine._runner._executor, ReferenceExecutor)
+assert isinstance(engine._runner._executor, TorchExecutor)
 outcome = generate(engine, IDS, max_tokens=4)
 assert outcome.last.error is None
 assert len(outcome.tokens) == 4
@@ -215,7 +215,7 @@ def test_one_encoder_serves_threads_whose_texts_are_longer_and_longer() -> None:
 
     def texts(length: int) -> list[torch.Tensor]:
         ids = [i % 250 for i in range(length)]
-        return [encoder.packed(ids, [length])]
+        return [encoder.varlen_hidden(ids, [length])]
 
     at_once(*(lambda n=n: texts(n) for n in (20, 600, 1400)), times=4)
 

@@ -60,8 +60,8 @@ def test_an_image_computes_the_same_bits(kept):
     found = read_image(path, weights, STAMP)
     ids, types = drawn(), [i % 2 for i in range(sum(LENGTHS))]
     for segments in (None, types):
-        expected = encoder.packed(ids, LENGTHS, segments).numpy()
-        np.testing.assert_array_equal(found.packed(ids, LENGTHS, segments), expected)
+        expected = encoder.varlen_hidden(ids, LENGTHS, segments).numpy()
+        np.testing.assert_array_equal(found.varlen_hidden(ids, LENGTHS, segments), expected)
     np.testing.assert_array_equal(found.more["head"], np.ones((2, 3), np.float32))
     assert (found.facts.hidden_size, found.facts.token_types) == (64, 2)
 
@@ -114,11 +114,11 @@ def test_what_tables_do_not_hold_is_refused(kept):
     _, weights, path = kept
     found = read_image(path, weights, STAMP)
     with pytest.raises(InputError, match="ids"):
-        found.packed([50], [1])
+        found.varlen_hidden([50], [1])
     with pytest.raises(InputError, match="types"):
-        found.packed([1], [1], [2])
+        found.varlen_hidden([1], [1], [2])
     with pytest.raises(ContextLengthError, match="position 40"):
-        found.packed(drawn(41), [41])
+        found.varlen_hidden(drawn(41), [41])
 
 
 def test_positions_that_are_counted_otherwise_have_no_image(tmp_path):
@@ -134,7 +134,7 @@ def test_running_an_image_loads_no_torch(kept):
         "import sys; from pathlib import Path;"
         "from lmstack.engine.cpu.image import read_image;"
         f"found = read_image(Path({str(path)!r}), Path({str(weights)!r}), {STAMP!r});"
-        "found.packed([1, 2, 3], [3]); print('torch' in sys.modules)"
+        "found.varlen_hidden([1, 2, 3], [3]); print('torch' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "False"

@@ -34,7 +34,7 @@ from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.cpu.lowering import lower
 from lmstack.engine.cpu.program import KV_FORMS, Program
 from lmstack.engine.cpu.recording import Node, RecordingOps, Symbol, record_logits
-from lmstack.engine.kvpool import Span
+from lmstack.engine.executor import Span
 from lmstack.model import ForwardContext, Transformer
 
 # Settings with which a model has no native kernel, and what is said. May only get fewer.

@@ -10,6 +10,7 @@ import torch
 
 from lmstack.engine import native_problem
 from lmstack.engine.cpu.executor import NativeEncoder
+from lmstack.engine.torch.executor import TorchEncoder
 from lmstack.registry import load
 from lmstack.serve.tasks import LocalReranker, encoder
 from lmstack.serve.tasks.encoder import Encoder
@@ -32,7 +33,7 @@ def both(make: Make, monkeypatch: pytest.MonkeyPatch, architecture: str) -> tupl
     loaded = load(make(architecture, labels).folder, weights="int8")
     native = Encoder(loaded)
     assert isinstance(native.native, NativeEncoder)
-    monkeypatch.setattr(encoder, "native_encoder", lambda _module: None)
+    monkeypatch.setattr(encoder, "open_encoder", TorchEncoder)
     reference = Encoder(loaded)
     assert reference.native is None
     return native, reference

@@ -22,7 +22,7 @@ from lmstack.app.inspect.weight_sizes import Weights, parameters
 from lmstack.core import Config, InputError, UnsupportedError, check_whole
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.cpu.library import problem as native_problem
-from lmstack.engine.kvpool import KVPool
+from lmstack.engine.torch.kvpool import KVPool
 from lmstack.model import TransformerConfig
 
 __all__ = ["Bound", "Demand", "KvForm", "Needs", "Plan", "Speed", "kv_bytes", "kv_forms", "plan"]

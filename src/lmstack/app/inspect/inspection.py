@@ -68,7 +68,7 @@ def inspect_config(config: TransformerConfig) -> Inspection:
     """Count ``config``'s parameters and what they and a token's keys and values take."""
     import torch
 
-    from lmstack.engine.kvpool import KVPool
+    from lmstack.engine.torch.kvpool import KVPool
     from lmstack.model import Transformer
 
     with torch.device("meta"):

@@ -202,7 +202,7 @@ class _Side:
 
     def __init__(self, model: LoadedModel) -> None:
         from lmstack.engine import EngineConfig
-        from lmstack.engine.executor import open_executor
+        from lmstack.engine.executors import open_executor
         from lmstack.engine.scratch import Scratch
 
         size = -(-WINDOW // EngineConfig().block_size)
@@ -214,7 +214,7 @@ class _Side:
 
     def hidden(self, ids: Sequence[int]) -> Tensor:
         """(N, D), after each of ``ids``."""
-        from lmstack.engine.kvpool import CrossSpan, Span
+        from lmstack.engine.executor import CrossSpan, Span
 
         read = None
         if self._encodes:

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lmstack.core import UnsupportedError
+from lmstack.core import EngineError, UnsupportedError
+from lmstack.engine.config import EngineConfig
 from lmstack.engine.cpu.deltas import Adapted, Deltas
 from lmstack.engine.cpu.image import Parts
 from lmstack.engine.cpu.library import native, tile_bytes
@@ -26,10 +27,11 @@ from lmstack.engine.cpu.lowering import lower
 from lmstack.engine.cpu.program import Program
 from lmstack.engine.cpu.recording import record_cross, record_hidden, record_logits
 from lmstack.engine.cpu.structs import ALIGNMENT, KV_FORMS, TILE, Spans, whole_sequences
-from lmstack.engine.kvpool import Span
+from lmstack.engine.executor import Span
 from lmstack.engine.scratch import Scratch
 from lmstack.model import Transformer, TransformerConfig
 from lmstack.model.lora.terms import AdapterTerms
+from lmstack.model.quant.matrix import has_quantized
 
 __all__ = ["TILE", "NativeEncoder", "NativeExecutor", "native_bytes_per_token"]
 
@@ -43,6 +45,7 @@ def native_bytes_per_token(config: TransformerConfig, kv: str) -> int:
 class NativeExecutor:
     """``kv``: how keys and values are held, one of `KV_FORMS`."""
 
+    device = torch.device("cpu")
     dtype = "int8"
     numerics: str
 
@@ -69,6 +72,20 @@ class NativeExecutor:
         start = -memory.ctypes.data % ALIGNMENT
         self._cache = memory[start : start + math.prod(shape)].reshape(shape)
         self._where = (self._cache.ctypes.data, self._cache.strides[0])
+
+    @classmethod
+    def problem(cls, module: Transformer, config: EngineConfig, /) -> str:
+        if torch.device(config.device).type != "cpu":
+            return f"its kernels are for CPUs, not for {config.device}"
+        return _problem(module, lambda: cls(module, 1, config.block_size, config.kv_dtype))
+
+    @classmethod
+    def bytes_per_token(cls, module: Transformer, config: EngineConfig, /) -> int:
+        return native_bytes_per_token(module.config, config.kv_dtype)
+
+    @classmethod
+    def open(cls, module: Transformer, num_blocks: int, config: EngineConfig) -> NativeExecutor:
+        return cls(module, num_blocks, config.block_size, config.kv_dtype)
 
     def hidden(
         self,
@@ -118,7 +135,7 @@ class NativeExecutor:
         assert self._encoder is not None
         assert self._cross is not None
         lengths = [len(ids) for ids, _ in inputs]
-        encoded = self._encoder.packed([t for ids, _ in inputs for t in ids], lengths)
+        encoded = self._encoder.varlen_hidden([t for ids, _ in inputs for t in ids], lengths)
         spans = Spans(len(inputs))
         starts = itertools.accumulate((0, *lengths[:-1]))
         for index, ((ids, table), row) in enumerate(zip(inputs, starts, strict=True)):
@@ -147,6 +164,17 @@ class NativeExecutor:
         if self._tiles == 1:
             return table
         return [block * self._tiles + i for block in table for i in range(self._tiles)]
+
+
+def _problem(module: Transformer, make: Callable[[], object]) -> str:
+    """What `make`, which makes the programs of ``module``, refuses."""
+    if not has_quantized(module):
+        return "its weights are floats, kernels are for small integers"
+    try:
+        make()
+    except (UnsupportedError, EngineError) as error:
+        return error.message
+    return ""
 
 
 def _adapted(spans: Sequence[Span]) -> Adapted | None:
@@ -181,8 +209,8 @@ def _coarse_and_rest(hidden: Tensor, group: int) -> tuple[Tensor, Tensor]:
 
 
 class NativeEncoder:
-    """Whole sequences end to end, as `Transformer.packed`. Keys and values live for one layer, in
-    tiles of their own."""
+    """A varlen batch, as `Transformer.varlen_hidden`. Keys and values live for one layer, in tiles
+    of their own."""
 
     def __init__(self, module: Transformer) -> None:
         native()
@@ -190,7 +218,11 @@ class NativeEncoder:
         self._hidden = Program(lower([record_hidden(module)]), module.config, "bfloat16")
         self._tile_bytes = tile_bytes(module.config.head_dim, 0)
 
-    def packed(
+    @classmethod
+    def problem(cls, module: Transformer, /) -> str:
+        return _problem(module, lambda: cls(module))
+
+    def varlen_hidden(
         self,
         ids: Sequence[int] | npt.NDArray[np.int32],
         lengths: Sequence[int],

@@ -131,7 +131,7 @@ def read_image(path: Path, weights: Path, stamp: Mapping[str, str]) -> ImageEnco
 
 
 class ImageEncoder:
-    """Whole sequences end to end, as `NativeEncoder` computes them, bit for bit. Thread-safe."""
+    """Varlen batches, as `NativeEncoder` computes them, bit for bit. Thread-safe."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class ImageEncoder:
         self._tile_bytes = tile_bytes(facts.head_dim, 0)
         self._no_rotations = (ctypes.c_void_p * 1)()
 
-    def packed(
+    def varlen_hidden(
         self,
         ids: Sequence[int] | Int32s,
         lengths: Sequence[int],

@@ -88,7 +88,7 @@ class BeamSearch(Search):
     def offer(self, sequence: Sequence, raw: Tensor, adjusted: Tensor, _hidden: Tensor, /) -> None:
         beam = self._beams[id(sequence)]
         if not self._phrases.is_met(beam.met) and self._ends:
-            adjusted[torch.tensor(self._ends)] = -torch.inf
+            adjusted[torch.tensor(self._ends, device=adjusted.device)] = -torch.inf
         row = adjusted + beam.score
         # A penalty of diversity can push down as many tokens as there are beams.
         count = self._count + (self.width if len(self._groups) > 1 else 0)

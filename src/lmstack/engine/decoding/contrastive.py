@@ -52,7 +52,8 @@ class ContrastiveSearch(Search):
 
     def see(self, start: int, hidden: Tensor, /) -> None:
         if not len(self._context):
-            self._context = torch.empty(self.root.limit, hidden.shape[1])
+            shape = self.root.limit, hidden.shape[1]
+            self._context = torch.empty(shape, device=hidden.device)
         self._context[start : start + len(hidden)] = _unit(hidden)
         self._seen = max(self._seen, start + len(hidden))
 
@@ -97,7 +98,7 @@ class ContrastiveSearch(Search):
         hidden = torch.stack([self._offers[id(m)].hidden for m in self.members])
         alike = (hidden @ self._context[: self._seen].T).amax(-1)
         alpha = self._sampling.penalty_alpha
-        likely = torch.tensor([self._probabilities[id(m)] for m in self.members])
+        likely = alike.new_tensor([self._probabilities[id(m)] for m in self.members])
         place = int(((1 - alpha) * likely - alpha * alike).argmax())
         if self._seen < len(self._context):
             self._context[self._seen] = hidden[place]

@@ -13,6 +13,7 @@ Legend: S streams, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 
 import numpy as np
@@ -44,31 +45,35 @@ def _adjust(row: Tensor, sequence: Sequence) -> None:
     if p.repetition_penalty != 1 or p.presence_penalty or p.frequency_penalty:
         penalise(row, sequence, p)
     if p.logit_bias:
-        ids = torch.tensor(list(p.logit_bias))
-        row[ids] += torch.tensor([float(x) for x in p.logit_bias.values()])
+        amounts = [float(x) for x in p.logit_bias.values()]
+        row[_ids(p.logit_bias, row)] += torch.tensor(amounts, device=row.device)
     banned = _banned(sequence)
     if banned:
-        row[torch.tensor(banned)] = -torch.inf
+        row[_ids(banned, row)] = -torch.inf
     if sequence.request.allowed_tokens is not None:
-        allowed = torch.tensor(list(sequence.request.allowed_tokens(tuple(sequence.tokens))))
-        kept = row[allowed.long()]
+        allowed = _ids(sequence.request.allowed_tokens(tuple(sequence.tokens)), row)
+        kept = row[allowed]
         row.fill_(-torch.inf)
-        row[allowed.long()] = kept
+        row[allowed] = kept
 
 
 def penalise(row: Tensor, sequence: Sequence, p: SamplingParams) -> None:
     """Repetition, presence and frequency penalties."""
     if p.repetition_penalty != 1:
         # The prompt may hold ids that the tokenizer does not know, which are never written.
-        seen = torch.tensor([t for t in set(sequence.tokens) if t < len(row)], dtype=torch.long)
+        seen = _ids((t for t in set(sequence.tokens) if t < len(row)), row)
         values = row[seen]
         row[seen] = torch.where(
             values > 0, values / p.repetition_penalty, values * p.repetition_penalty
         )
     counts = sequence.output_counts
     if counts and (p.presence_penalty or p.frequency_penalty):
-        amounts = torch.tensor(list(counts.values()), dtype=row.dtype)
-        row[torch.tensor(list(counts))] -= p.presence_penalty + p.frequency_penalty * amounts
+        amounts = torch.tensor(list(counts.values()), dtype=row.dtype, device=row.device)
+        row[_ids(counts, row)] -= p.presence_penalty + p.frequency_penalty * amounts
+
+
+def _ids(tokens: Iterable[int], row: Tensor) -> Tensor:
+    return torch.tensor(list(tokens), dtype=torch.long, device=row.device)
 
 
 def _banned(sequence: Sequence) -> list[int]:
@@ -105,8 +110,9 @@ def _mask(logits_SV: Tensor, sequences: Seq[Sequence], rows: list[int]) -> None:
         assert matcher is not None
         matcher.fill(words, i)
     bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
-    refused = torch.from_numpy(bits[:, :num_tokens] == 0)
-    logits_SV[rows] = logits_SV[rows].masked_fill_(refused, -torch.inf)
+    refused = torch.from_numpy(bits[:, :num_tokens] == 0).to(logits_SV.device)
+    where = torch.tensor(rows, device=logits_SV.device)
+    logits_SV[where] = logits_SV[where].masked_fill_(refused, -torch.inf)
 
 
 def _force(row: Tensor, sequence: Sequence) -> None:

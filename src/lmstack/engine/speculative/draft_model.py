@@ -18,8 +18,9 @@ from lmstack.core import InputError
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.decoding.vocabulary import Vocabulary
-from lmstack.engine.executor import open_executor
-from lmstack.engine.kvpool import Span
+from lmstack.engine.executor import Executor, Span
+from lmstack.engine.executors import EXECUTORS, open_executor
+from lmstack.engine.sampler import rows_at
 from lmstack.engine.scratch import Scratch
 from lmstack.engine.sequence import Sequence
 from lmstack.model import Transformer
@@ -76,6 +77,7 @@ class DraftModel:
         config: EngineConfig,
         num_tokens: int,
         clock: Callable[[], float] = time.monotonic,
+        executors: Seq[type[Executor]] = EXECUTORS,
     ) -> None:
         model = module.config
         causal = all(model.layer(i).causal for i in range(model.num_layers))
@@ -91,8 +93,8 @@ class DraftModel:
                 hint="use a smaller model of the same family",
                 param="draft",
             )
-        self._executor, num_blocks = open_executor(module, config)
-        self._scratch = Scratch()
+        self._executor, num_blocks = open_executor(module, config, executors)
+        self._scratch = Scratch(self._executor.device)
         self._blocks = BlockManager(num_blocks, config.block_size, prefix_cache=False)
         self._config, self._num_tokens, self._clock = config, num_tokens, clock
         self._window = model.max_positions
@@ -169,5 +171,5 @@ class DraftModel:
             positions += range(start, start + len(tokens))
             ends.append(len(ids) - 1)
         hidden = self._executor.hidden(ids, positions, spans, None)
-        logits = self._executor.logits(hidden[ends], self._scratch)
+        logits = self._executor.logits(rows_at(hidden, ends), self._scratch)
         return logits[:, : self._num_tokens].argmax(-1).tolist()

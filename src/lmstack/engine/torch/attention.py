@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmstack.engine.kvpool import KVPool, Span, gather, padded_tables, run_of, slots_of
+from lmstack.engine.executor import Span
 from lmstack.engine.torch.cross import CrossAttention
 from lmstack.engine.torch.grouped import grouped_attention
+from lmstack.engine.torch.kvpool import KVPool, gather, padded_tables, run_of, slots_of
 from lmstack.model import TransformerConfig
 from lmstack.model.biases import ScoreBias
 from lmstack.model.config import LayerSpec
@@ -38,9 +39,8 @@ class PagedAttention:
     def __init__(self, pool: KVPool, config: TransformerConfig, spans: Seq[Span]) -> None:
         self._pool, self._layers = pool, config.layers
         size = pool.block_size
-        self.slots = torch.from_numpy(
-            np.concatenate([slots_of(s.table, s.start, s.end, size) for s in spans])
-        )
+        slots = np.concatenate([slots_of(s.table, s.start, s.end, size) for s in spans])
+        self.slots = torch.from_numpy(slots).to(pool.device)
         singles = [s for s in spans if s.count == 1]
         self._num_singles = len(singles)
         # Layers that look back equally far share what there is to know about it.
@@ -84,19 +84,17 @@ class _Singles:
     a lone one, if they can be read in place."""
 
     def __init__(self, spans: Seq[Span], window: int | None, pool: KVPool) -> None:
-        self._size = pool.block_size
+        self._size, self._device = pool.block_size, pool.device
+        self._mask: Tensor | None = None
         self._parts = [
             (s.table, 0 if window is None else max(0, s.end - window), s.end) for s in spans
         ]
         self.run = run_of(*self._parts[0], self._size) if len(spans) == 1 else None
         if self.run is None:
-            self._tables, places, seen = padded_tables(self._parts, self._size)
-            mask = torch.zeros(seen.shape, dtype=pool.keys.dtype).masked_fill_(~seen, -torch.inf)
-            self._mask: Tensor | None = mask[:, None, None, :]
+            self._tables, self._places, self._mask = padded_tables(self._parts, pool)
         else:
             _, low, end = self._parts[0]
-            places, self._mask = torch.arange(low, end)[None], None
-        self._places = places
+            self._places = torch.arange(low, end, device=pool.device)[None]
         self._bias: tuple[ScoreBias, Tensor] | None = None
 
     def attend(
@@ -115,7 +113,7 @@ class _Singles:
     def _biased(self, bias: ScoreBias, q: Tensor, k: Tensor) -> Tensor:
         """The bias on top of the mask, (B, Hkv, G, S)."""
         if self._bias is None or self._bias[0] is not bias:
-            ends = torch.tensor([[end - 1] for _, _, end in self._parts])
+            ends = torch.tensor([[end - 1] for _, _, end in self._parts], device=self._device)
             scores = bias(q[:, None], k, ends, self._places).to(q.dtype)
             scores = scores.expand(len(q), q.shape[1], 1, -1).reshape(
                 len(q), k.shape[2], -1, scores.shape[-1]
@@ -133,7 +131,8 @@ class _PromptChunk:
         self._table: Tensor | None = None
         self._mask: Tensor | None = None
         if span.start:
-            self._table = torch.tensor(span.table[: -(-span.end // self._size)])
+            blocks = span.table[: -(-span.end // self._size)]
+            self._table = torch.tensor(blocks, device=pool.device)
 
     def attend(
         self,
@@ -170,18 +169,17 @@ class _PromptChunk:
         if q.dtype == torch.bfloat16 and self._span.end > QUERY_BLOCK:
             return _blockwise(q, k, v, spec.scale)
         q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
-        mask = self._causal(q.dtype)
+        mask = self._causal(q)
         out = F.scaled_dot_product_attention(
             q, k, v, mask, is_causal=mask is None, scale=spec.scale, enable_gqa=True
         )
         return out[0].transpose(0, 1)
 
-    def _causal(self, dtype: torch.dtype) -> Tensor | None:
-        """What each token may look at, (T, S); None where torch can tell by itself."""
+    def _causal(self, q: Tensor) -> Tensor | None:
+        """Which tokens each of ``q`` attends to, (T, S); None where `is_causal` says it."""
         span = self._span
         if self._mask is None and span.start:
-            seen = torch.arange(span.end) <= torch.arange(span.start, span.end)[:, None]
-            self._mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
+            self._mask = q.new_full((span.count, span.end), -torch.inf).triu_(span.start + 1)
         return self._mask
 
 
@@ -195,8 +193,8 @@ def _blockwise(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     groups = Hq // Hkv
     q = (q * scale).view(T, Hkv, groups, hd).transpose(0, 1).contiguous()
     k, v = k.permute(1, 2, 0).contiguous(), v.transpose(0, 1).contiguous()
-    out = torch.empty(T, Hq, hd, dtype=q.dtype)
-    hidden = torch.full((QUERY_BLOCK, QUERY_BLOCK), -torch.inf, dtype=q.dtype).triu_(1)
+    out = torch.empty(T, Hq, hd, dtype=q.dtype, device=q.device)
+    hidden = out.new_full((QUERY_BLOCK, QUERY_BLOCK), -torch.inf).triu_(1)
     for start in range(0, T, QUERY_BLOCK):
         end = min(start + QUERY_BLOCK, T)
         count, seen = end - start, S - T + end

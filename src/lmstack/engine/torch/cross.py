@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lmstack.engine.kvpool import KVPool, Span, gather, padded_tables, run_of
+from lmstack.engine.executor import Span
 from lmstack.engine.torch.grouped import grouped_attention
+from lmstack.engine.torch.kvpool import KVPool, gather, padded_tables, run_of
 from lmstack.model.config import LayerSpec
 
 __all__ = ["CrossAttention"]
@@ -42,9 +44,7 @@ class CrossAttention:
         self._run = run_of(*parts[0], pool.block_size) if len(parts) == 1 else None
         self._mask: Tensor | None = None
         if self._run is None:
-            self._tables, _, seen = padded_tables(parts, pool.block_size)
-            mask = torch.zeros(seen.shape, dtype=pool.keys.dtype).masked_fill_(~seen, -torch.inf)
-            self._mask = mask[:, None, None, :]
+            self._tables, _, self._mask = padded_tables(parts, pool)
 
     def _place(self, rows: list[list[int]]) -> None:
         """Where each row of the step goes among (U * C), and back; None where it stays."""
@@ -52,12 +52,13 @@ class CrossAttention:
         self._in = self._out = None
         if order == list(range(len(order))) and len(order) == len(rows) * self._widest:
             return
-        there = [many + many[:1] * (self._widest - len(many)) for many in rows]
-        self._in = torch.tensor(there).flatten()
-        back = torch.empty(self._num_rows, dtype=torch.long)
+        there = [row for many in rows for row in many + many[:1] * (self._widest - len(many))]
+        back = np.empty(self._num_rows, np.int64)
         for index, many in enumerate(rows):
-            back[torch.tensor(many)] = torch.arange(len(many)) + index * self._widest
-        self._out = back
+            back[many] = np.arange(len(many)) + index * self._widest
+        self._in, self._out = (
+            torch.tensor(each, device=self._pool.device) for each in (there, back)
+        )
 
     def __call__(self, layer: int, q: Tensor, spec: LayerSpec) -> Tensor:
         """q (N, Hq, hd) to (N, Hq, hd)."""

@@ -72,7 +72,7 @@ def inference_context(module: Transformer) -> ForwardContext:
     """To run ``module`` fast without gradients: prepacked ops for weights of 16 bits, where
     oneDNN has blocks for them. float32 is there to be compared with, so it stays with the
     reference. Whoever keeps the context keeps the packed copies."""
-    narrow = module.dtype in (torch.bfloat16, torch.float16)
+    narrow = module.dtype in (torch.bfloat16, torch.float16) and module.device.type == "cpu"
     return ForwardContext(PrepackedOps() if narrow and _can_pack(module.dtype) else REFERENCE_OPS)
 
 

@@ -31,7 +31,7 @@ from lmstack.model.lora.config import LoraConfig
 from lmstack.model.lora.folder import StoredAdapter, read_adapter, write_adapter
 from lmstack.model.lora.layers import LoraLinear, LowRank, initial_factors
 from lmstack.model.lora.slots import Names, Slot, names_for, names_of
-from lmstack.model.quant.matrix import QuantizedLinear, rows_of
+from lmstack.model.quant.matrix import QuantizedLinear, has_quantized, rows_of
 from lmstack.model.transformer import Transformer
 
 __all__ = [
@@ -255,14 +255,10 @@ def _check_base(module: Transformer) -> None:
         )
 
 
-def _is_quantized(module: Transformer) -> bool:
-    return any(isinstance(each, QuantizedLinear) for each in module.modules())
-
-
 def _whole(module: Transformer, slot: Slot) -> nn.Parameter:
     """The parameter that an adapter trains whole. Beside quantized matrices only a classifier
     is what the files hold: norms may be smoothed with what they feed."""
-    if _is_quantized(module) and not slot.key.startswith("classifier."):
+    if has_quantized(module) and not slot.key.startswith("classifier."):
         raise UnsupportedError(
             f"modules_to_save with {slot.name} on a quantized model",
             hint="load the model with weights='float32' or 'bfloat16'",
@@ -273,9 +269,10 @@ def _whole(module: Transformer, slot: Slot) -> nn.Parameter:
 def _factors(linear: Linear, slot: Slot) -> tuple[Tensor, Tensor]:
     """What rows (rows, 1) and columns (in,) of the base's own weight were multiplied by before
     it was quantized (`smoothing`): the factors of a term on it are, too."""
-    one = torch.ones(1)
     if not isinstance(linear, QuantizedLinear):
+        one = torch.ones(1, device=linear.weight.device)
         return one, one
+    one = torch.ones(1, device=linear.codes.device)
     row, col = linear.row_factors, linear.col_factors
     rows = one if row is None else row[slot.start : slot.stop, None]
     return rows, one if col is None else col

@@ -52,6 +52,7 @@ __all__ = [
     "QuantizedMatrix",
     "buffer_shapes",
     "float_state",
+    "has_quantized",
     "held_weights",
     "pack",
     "product",
@@ -395,6 +396,11 @@ def product(x: Tensor, linear: QuantizedLinear | QuantizedEmbedding) -> Tensor:
     matrix is frozen, and no more than 4,096 of its rows are ever floats at once."""
     out: Tensor = _Product.apply(x, linear.matrix, linear.bias)  # type: ignore[no-untyped-call]
     return out
+
+
+def has_quantized(module: nn.Module) -> bool:
+    """Whether any matrix of ``module`` is held as small integers."""
+    return any(isinstance(each, _Held) for each in module.modules())
 
 
 def float_state(module: nn.Module) -> dict[str, Tensor]:

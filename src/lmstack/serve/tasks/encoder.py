@@ -19,8 +19,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lmstack.core import InputError
 from lmstack.engine.cpu.executor import NativeEncoder
-from lmstack.engine.executor import Encoder as PackedEncoder
-from lmstack.engine.executor import native_encoder
+from lmstack.engine.executor import Encoder as VarlenEncoder
+from lmstack.engine.executors import open_encoder
 from lmstack.engine.torch.prepacked import inference_context
 from lmstack.registry import LoadedModel
 from lmstack.text import Window, encode_windows
@@ -145,7 +145,7 @@ class Encoder:
 
     def _forward(self, windows: Sequence[Window], visible: Sequence[int]) -> Any:
         if self.native is not None and visible == [len(window) for window in windows]:
-            return self._forward_packed(self.native, windows)
+            return self._forward_varlen(self.native, windows)
         width = max(len(window) for window in windows)
         pad = self.tokenizer.pad_id or 0
         ids = torch.full((len(windows), width), pad)
@@ -162,11 +162,11 @@ class Encoder:
             context=self._context,
         )
 
-    def _forward_packed(self, encoder: PackedEncoder, windows: Sequence[Window]) -> Any:
+    def _forward_varlen(self, encoder: VarlenEncoder, windows: Sequence[Window]) -> Any:
         lengths = [len(window) for window in windows]
         ids = [token for window in windows for token in window.ids]
         types = [kind for window in windows for kind in window.types]
-        hidden = encoder.packed(ids, lengths, types if self._has_types() else None)
+        hidden = encoder.varlen_hidden(ids, lengths, types if self._has_types() else None)
         last = pad_sequence(list(hidden.split_with_sizes(lengths)), batch_first=True)
         mask = (torch.arange(last.shape[1]) < torch.tensor(lengths)[:, None]).long()
         logits, pooled = self.module.headed(last, mask, self._context)
@@ -175,7 +175,8 @@ class Encoder:
     @cached_property
     def native(self) -> NativeEncoder | None:
         """What runs quantized layers; None where the module does so itself."""
-        return native_encoder(self.module)
+        found = open_encoder(self.module)
+        return found if isinstance(found, NativeEncoder) else None
 
     def _has_types(self) -> bool:
         return self.module.config.token_types > 1 and has_segments(self.tokenizer)

@@ -64,6 +64,15 @@ TargetStep = Annotated[
         " [default: 0.1]",
     ),
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Where language models run: cpu, or another device of torch such as cuda."
+        " [default: cpu]",
+    ),
+]
 KeysFile = Annotated[
     Path | None,
     typer.Option(
@@ -127,10 +136,15 @@ def adapter_folders(given: Sequence[str], source: Path | None) -> Adapters:
 
 
 def engine_settings(
-    target_step: float | None, key_weights: str | None, keys: Sequence[str]
+    target_step: float | None, key_weights: str | None, keys: Sequence[str], device: str | None
 ) -> dict[str, Any]:
     """The fields of `EngineConfig` that the options set."""
     settings: dict[str, Any] = {}
+    if device is not None:
+        from lmstack.engine.executors import check_device
+
+        check_device(device)
+        settings["device"] = device
     if target_step is not None:
         check_range("--target-step", target_step, 0.001, 10)
         settings["target_step_s"] = target_step
@@ -160,7 +174,11 @@ def _client_weights(given: str, keys: Sequence[str]) -> dict[str, float]:
     return {client_of_key(key): weight for key, weight in zip(keys, weights, strict=True)}
 
 
-_OPTION_OF = {"target_step_s": "--target-step", "client_weights": "--key-weights"}
+_OPTION_OF = {
+    "target_step_s": "--target-step",
+    "client_weights": "--key-weights",
+    "device": "--device",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -186,6 +204,7 @@ def up(
     also: Also = None,
     adapter: AdapterFolders = None,
     adapters_from: AdaptersFrom = None,
+    device: Device = None,
     target_step: TargetStep = None,
     key_weights: KeyWeights = None,
     keys_file: KeysFile = None,
@@ -207,7 +226,7 @@ def up(
         keys = api_keys()
         entries = _entries(keys_file)
         host = _checked(out, host, bool(keys or entries))
-        engine = engine_settings(target_step, key_weights, keys)
+        engine = engine_settings(target_step, key_weights, keys, device)
         source = wiring.existing_folder(docs)
         _check_uploads(source, uploads)
         adapters = adapter_folders(adapter or [], adapters_from)

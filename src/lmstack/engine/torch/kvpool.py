@@ -8,9 +8,8 @@ block (`blocks`).
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from lmstack.model import TransformerConfig
 
-__all__ = ["CrossSpan", "KVPool", "Span", "gather", "padded_tables", "run_of", "slots_of"]
+__all__ = ["KVPool", "gather", "padded_tables", "run_of", "slots_of"]
 
 
 class KVPool:
@@ -27,11 +26,16 @@ class KVPool:
     finite always, since padding is masked by weight 0, and 0 times NaN is NaN."""
 
     def __init__(
-        self, config: TransformerConfig, num_blocks: int, block_size: int, dtype: torch.dtype
+        self,
+        config: TransformerConfig,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.block_size = block_size
+        self.block_size, self.device = block_size, torch.device(device)
         shape = (config.num_layers, num_blocks * block_size, config.num_kv_heads, config.head_dim)
-        self.keys, self.values = _lazy_zeros(shape, dtype), _lazy_zeros(shape, dtype)
+        self.keys, self.values = (_zeros(shape, dtype, self.device) for _ in range(2))
 
     @staticmethod
     def bytes_per_token(config: TransformerConfig, dtype: torch.dtype) -> int:
@@ -40,13 +44,15 @@ class KVPool:
 
     def copy(self, blocks: Seq[tuple[int, int]]) -> None:
         """Copy whole blocks, each (from, to)."""
+        if not blocks:
+            return
+        sources, targets = torch.tensor(list(zip(*blocks, strict=True)), device=self.device)
         layers, slots, *rest = self.keys.shape
         for pool in (self.keys, self.values):
             view = pool.view(layers, slots // self.block_size, self.block_size, *rest)
-            sources, targets = (torch.tensor(each) for each in zip(*blocks, strict=True))
             view[:, targets] = view[:, sources]
 
-    def wipe(self, table: Seq[int]) -> None:
+    def wipe(self, table: Iterable[int]) -> None:
         """Zero the blocks of ``table``, after a step that may have left NaN in them."""
         for block in table:
             slots = slice(block * self.block_size, (block + 1) * self.block_size)
@@ -54,36 +60,12 @@ class KVPool:
             self.values[:, slots] = 0
 
 
-def _lazy_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Zeros whose memory the system provides at the first write, so start-up does not wait."""
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros whose memory a CPU's system provides at the first write, so start-up does not wait."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
     raw = np.zeros(int(np.prod(shape)) * dtype.itemsize, np.uint8)
     return torch.from_numpy(raw).view(dtype).view(shape)
-
-
-@dataclass(frozen=True, slots=True)
-class CrossSpan:
-    """What an encoder made of ``count`` tokens, in the blocks of ``table``."""
-
-    table: Seq[int]
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Tokens ``start`` to ``end`` of a sequence with the given block ``table``. ``wanted``: of how
-    many of the last ones the hidden states are of use, all unless given; the others may come out
-    as anything. ``adapter``: what `Executor.prepared` gave for theirs, None for the base alone."""
-
-    table: Seq[int]
-    start: int
-    end: int
-    cross: CrossSpan | None = None
-    wanted: int | None = None
-    adapter: Any = None
-
-    @property
-    def count(self) -> int:
-        return self.end - self.start
 
 
 def gather(pool: Tensor, tables: Tensor, block_size: int) -> Tensor:
@@ -111,18 +93,21 @@ def run_of(table: Seq[int], start: int, end: int, block_size: int) -> slice | No
 
 
 def padded_tables(
-    parts: Seq[tuple[Seq[int], int, int]], block_size: int
+    parts: Seq[tuple[Seq[int], int, int]], pool: KVPool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """For each (table, start, end) the blocks that hold its places, as rows of equal length:
-    block tables (B * widest,) padded with block 0, the place of each slot (B, S), and whether it
-    is one of ``start`` to ``end`` (B, S)."""
-    firsts = [start // block_size for _, start, _ in parts]
-    widths = [-(-end // block_size) - f for f, (_, _, end) in zip(firsts, parts, strict=True)]
-    widest = max(widths)
-    tables = np.zeros((len(parts), widest), np.int64)
-    for row, (first, width, (table, _, _)) in enumerate(zip(firsts, widths, parts, strict=True)):
-        tables[row, :width] = table[first : first + width]
-    offsets = torch.tensor(firsts)[:, None] * block_size
-    places = offsets + torch.arange(widest * block_size)
-    starts, ends = (torch.tensor([part[i] for part in parts])[:, None] for i in (1, 2))
-    return torch.from_numpy(tables).flatten(), places, (places >= starts) & (places < ends)
+    """For each (table, start, end) the blocks that hold its places, as rows of equal length, on
+    the device of ``pool``: block tables (B * widest,) padded with block 0, the place of each slot
+    (B, S), and a mask to add to scores (B, 1, 1, S), 0 at places ``start`` to ``end``."""
+    size = pool.block_size
+    starts, ends = (np.array([part[i] for part in parts])[:, None] for i in (1, 2))
+    firsts = starts // size
+    widths = (-(-ends // size) - firsts)[:, 0]
+    tables = np.zeros((len(parts), widths.max()), np.int64)
+    for row, (first, width, part) in enumerate(zip(firsts[:, 0], widths, parts, strict=True)):
+        tables[row, :width] = part[0][first : first + width]
+    places = firsts * size + np.arange(tables.shape[1] * size)
+    outside = torch.from_numpy((places < starts) | (places >= ends)).to(pool.device)
+    mask = torch.zeros(outside.shape, dtype=pool.keys.dtype, device=pool.device)
+    mask.masked_fill_(outside, -torch.inf)
+    blocks, where = (torch.from_numpy(x).to(pool.device) for x in (tables.ravel(), places))
+    return blocks, where, mask[:, None, None, :]
