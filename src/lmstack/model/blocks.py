@@ -216,30 +216,34 @@ class Block(nn.Module):
         self.mlp = Mixture(config) if config.num_experts else Mlp(config)
         self.mlp_post_norm = make_norm(config) if sandwich else None
         self._place, self._parallel = config.norm_place, config.parallel
+        self._scale = config.residual_scale
 
     def forward(self, x: Tensor, layer: int, context: ForwardContext) -> Tensor:
         ops = context.ops
-        if self._parallel:
-            assert self.attention_norm is not None
-            mlp = context.dropped(self.mlp(ops.norm(x, self.mlp_norm), context), layer, _MLP)
-            attended = self.attention(ops.norm(x, self.attention_norm), layer, context)
-            return mlp + context.dropped(attended, layer, _ATTENTION) + x
+
+        def given(y: Tensor, place: int) -> Tensor:
+            """What a sublayer adds."""
+            y = context.dropped(y, layer, place)
+            return y if self._scale == 1.0 else y * self._scale
 
         def attention(y: Tensor) -> Tensor:
-            return context.dropped(self.attention(y, layer, context), layer, _ATTENTION)
+            return given(self.attention(y, layer, context), _ATTENTION)
 
-        def mlp_of(y: Tensor) -> Tensor:
-            return context.dropped(self.mlp(y, context), layer, _MLP)
+        def across(y: Tensor) -> Tensor:
+            assert self.cross is not None
+            return given(self.cross(y, layer, context), _CROSS)
 
+        def mlp(y: Tensor) -> Tensor:
+            return given(self.mlp(y, context), _MLP)
+
+        if self._parallel:
+            assert self.attention_norm is not None
+            added = mlp(ops.norm(x, self.mlp_norm))
+            return added + attention(ops.norm(x, self.attention_norm)) + x
         x = self._sublayer(x, attention, self.attention_norm, self.attention_post_norm, ops)
         if self.cross is not None:
-            cross = self.cross
-
-            def across(y: Tensor) -> Tensor:
-                return context.dropped(cross(y, layer, context), layer, _CROSS)
-
             x = self._sublayer(x, across, self.cross_norm, None, ops)
-        return self._sublayer(x, mlp_of, self.mlp_norm, self.mlp_post_norm, ops)
+        return self._sublayer(x, mlp, self.mlp_norm, self.mlp_post_norm, ops)
 
     def _sublayer(
         self,

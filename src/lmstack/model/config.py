@@ -99,8 +99,9 @@ class TransformerConfig(Config):
     ``ln`` (weight and bias), ``ln_nobias``. ``norm_place``: ``pre`` norms the input of each
     sublayer, ``post`` the sum of sublayer and residual, ``post_only`` the output of the sublayer
     before it is added, ``sandwich`` input and output, ``pre_residual`` the input of the sublayer
-    and of the residual. All but ``post`` norm once more after the
-    last block. ``first_norm``: False leaves out that before the first layer's attention.
+    and of the residual. All but ``post`` norm once more after the last block. ``first_norm``:
+    False leaves out that before the first layer's attention. ``residual_scale`` multiplies what a
+    sublayer gives.
 
     **Input.** The table has ``embedding_size`` columns (None: hidden_size; else a projection
     follows, even of the same width) and is multiplied by ``embedding_scale``; ``token_types`` > 0
@@ -147,6 +148,7 @@ class TransformerConfig(Config):
     norm_place: NormPlace = "pre"
     norm_eps: float = 1e-6
     first_norm: bool = True
+    residual_scale: float = 1.0
     embedding_size: int | None = None
     embedding_scale: float = 1.0
     embedding_norm: bool = False
@@ -219,7 +221,7 @@ class TransformerConfig(Config):
                     param=name,
                 )
         check_range("norm_eps", self.norm_eps, 0, _LARGEST)
-        for name in ("embedding_scale", "logit_scale", "alibi_max"):
+        for name in ("embedding_scale", "residual_scale", "logit_scale", "alibi_max"):
             check_range(name, getattr(self, name), 0, _LARGEST, low_open=True)
         for name in ("attention_scale", "attention_softcap", "logit_softcap", "qkv_clip"):
             if getattr(self, name) is not None:

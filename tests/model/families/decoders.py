@@ -315,6 +315,49 @@ OLMO2 = Case(
         "norm over all queries": setting(qk_norm="none"),
     },
 )
+GRANITE = Case(
+    "Granite",
+    "GraniteForCausalLM",
+    _LLAMA
+    | {"embedding_multiplier": 6.0, "residual_multiplier": 0.3, "attention_multiplier": 0.1}
+    | {"logits_scaling": 7.0},
+    variants=_TIED
+    | {
+        "biases": _BIASES | {"mlp_bias": True},
+        "yarn": _SCALINGS["yarn"],
+        # 1 / (1 / 49) is not 49.
+        "unscaled": {
+            **dict.fromkeys(("embedding_multiplier", "residual_multiplier"), 1.0),
+            "logits_scaling": 49.0,
+        },
+    },
+    traps=_GROUPS
+    | {
+        "embeddings scaled": setting(embedding_scale=1.0),
+        "scale of what sublayers add": setting(residual_scale=1.0),
+        "scale of scores": setting(attention_scale=None),
+        "scale of scores is 1 where none is stated": setting("unscaled", attention_scale=None),
+        "logits divided": setting(logit_scale=7.0),
+    },
+)
+STARCODER2 = Case(
+    "StarCoder2",
+    "Starcoder2ForCausalLM",
+    _LLAMA,
+    variants=_UNTIED
+    | {
+        "window": {"sliding_window": 5},
+        "no biases": {"use_bias": False},
+        "gelu": {"hidden_act": "gelu"},
+    },
+    traps=_GROUPS
+    | {
+        "biases": setting(qkv_bias=False, out_bias=False, mlp_bias=False),
+        "window": _unwindowed("window"),
+        "gelu by tanh": setting(activation="gelu"),
+    },
+    edit=louder("c_proj.weight", 3.0),
+)
 GPT2 = Case(
     "GPT-2",
     "GPT2LMHeadModel",
@@ -394,7 +437,8 @@ MPT = Case(
     },
     given_positions=False,
 )
-_LM = (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, PHI3, SMOLLM3, OLMO2, GPT2, NEOX)
+_LLAMAS = (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, PHI3, SMOLLM3, OLMO2, GRANITE)
+_LM = (*_LLAMAS, STARCODER2, GPT2, NEOX)
 
 
 _OTHER_HEADS = (

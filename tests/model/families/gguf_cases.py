@@ -7,6 +7,7 @@ from .decoders import (
     GEMMA2,
     GEMMA3,
     GPT2,
+    GRANITE,
     LLAMA,
     MISTRAL,
     MIXTRAL,
@@ -17,6 +18,7 @@ from .decoders import (
     QWEN2,
     QWEN3,
     SMOLLM3,
+    STARCODER2,
 )
 from .encoders import ENCODERS
 
@@ -40,6 +42,9 @@ WRITTEN = [
     ("smollm3", SMOLLM3, "plain"),
     ("olmo2", OLMO2, "plain"),
     ("olmo2", OLMO2, "tied"),
+    ("granite", GRANITE, "plain"),
+    ("granite", GRANITE, "unscaled"),
+    ("starcoder2", STARCODER2, "plain"),
     ("gpt2", GPT2, "plain"),
     ("gptneox", NEOX, "plain"),
     ("gptneox", NEOX, "in sequence"),

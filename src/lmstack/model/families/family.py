@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lmstack.core import FormatError, InputError, UnsupportedError, check_whole, shown
+from lmstack.core import FormatError, InputError, UnsupportedError, check_range, check_whole, shown
 from lmstack.model.config import LayerKind, TransformerConfig, blamed_on
 from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import Entry, Table
@@ -34,6 +35,7 @@ __all__ = [
     "activation",
     "activation_name",
     "count",
+    "divisor",
     "flag",
     "in_blocks",
     "layer_kinds",
@@ -83,9 +85,10 @@ Renames = tuple[tuple[str, str], ...]
 class Setting:
     """``keys``: the name in config.json, then those that older files use. ``default``: where a
     file has none of them; None: it must have one, or the field stays None if it is ``optional``.
-    ``nullable``: a number that ``null`` switches off. ``least``: what a count must be."""
+    ``nullable``: a number that ``null`` switches off. ``divisor``: one that divides what our
+    field multiplies. ``least``: what a count must be."""
 
-    kind: Literal["count", "number", "flag", "activation", "nullable", "optional"]
+    kind: Literal["count", "number", "flag", "activation", "nullable", "optional", "divisor"]
     keys: tuple[str, ...]
     default: Any = None
     least: int | None = None
@@ -98,6 +101,10 @@ class Setting:
             return nullable_number(fields, key, self.default)
         if self.kind == "optional":
             return None if fields.get(key) is None else fields.count(key)
+        if self.kind == "divisor":
+            value = fields.number(key, self.default)
+            check_range(key, value, 0, math.inf, low_open=True)
+            return 1 / value
         value = getattr(fields, self.kind)(key, self.default)
         if self.least is not None and value < self.least:
             raise FormatError(f"{fields.source}: {key} is {value}, below {self.least}")
@@ -106,6 +113,8 @@ class Setting:
     def write(self, value: Any) -> dict[str, Any]:
         if self.kind == "activation":
             value = activation_name(value)
+        elif self.kind == "divisor":
+            value = float(f"{1 / value:.12g}")  # 1 / (1 / 49) is not quite 49
         elif self.kind in ("number", "nullable") and value is not None:
             value = float(value)
         return {self.keys[0]: value}
@@ -133,6 +142,10 @@ def activation(key: str, default: str) -> Setting:
 
 def nullable(key: str, default: float | None = None) -> Setting:
     return Setting("nullable", (key,), default)
+
+
+def divisor(key: str, default: float) -> Setting:
+    return Setting("divisor", (key,), default)
 
 
 def optional(*keys: str) -> Setting:

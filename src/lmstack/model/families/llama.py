@@ -1,13 +1,13 @@
 """LLaMA and its kin: RMSNorm, RoPE, grouped queries, a gated MLP and the same names of tensors.
 
-Covered: LLaMA (1 to 3, SmolLM2), Mistral, Mixtral, Qwen2, Qwen3, Phi-3, SmolLM3, OLMo2. What
-sets one apart is a few settings, its kinds of layers and entries of the table.
+Covered: LLaMA (1 to 3, SmolLM2), Mistral, Mixtral, Qwen2, Qwen3, Phi-3, SmolLM3, OLMo2, Granite
+and, with LayerNorm and a plain MLP, StarCoder2. What sets one apart is a few settings, its kinds
+of layers and entries of the table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from lmstack.core import FormatError, UnsupportedError, shown
@@ -23,6 +23,7 @@ from lmstack.model.families.family import (
     Settings,
     activation,
     count,
+    divisor,
     flag,
     in_blocks,
     layer_kinds,
@@ -102,6 +103,8 @@ _MIXTRAL_FUSED = in_blocks(
         "mlp.down.weight": "experts.down_proj",
     },
 )
+_STARCODER2_MLP = in_blocks(_LAYER, {"mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj"})
+_TASKS = {"ForSequenceClassification": SEQUENCE, "ForTokenClassification": TOKEN}
 # The kinds of layers of a file whose layers rotate alike: one for each, or one for all.
 Layers = Callable[[Fields, int, RopeSpec], list[LayerKind]]
 Write = Callable[[TransformerConfig], Mapping[str, Any]]
@@ -210,9 +213,11 @@ def _kin(
     write: Write = lambda _: {},
     tensors: Table | None = None,
     alternatives: Table | None = None,
+    tasks: Mapping[str, Mapping[str, Any]] = _TASKS,
 ) -> Family:
     """``settings`` and ``tensors``: where the family departs from LLaMA. ``theta``: where a file
-    names none. ``partial``: it may rotate a part of each head."""
+    names none. ``partial``: it may rotate a part of each head. ``tasks``: the classifiers that
+    transformers has of it."""
 
     def read(fields: Fields, values: Mapping[str, Any]) -> dict[str, Any]:
         rope = read_rope(fields, theta)
@@ -222,12 +227,8 @@ def _kin(
 
     return Family(
         model_type=model_type,
-        heads={
-            f"{stem}ForCausalLM": LM,
-            f"{stem}Model": NONE,
-            f"{stem}ForSequenceClassification": SEQUENCE,
-            f"{stem}ForTokenClassification": TOKEN,
-        },
+        heads={f"{stem}ForCausalLM": LM, f"{stem}Model": NONE}
+        | {f"{stem}{task}": sets for task, sets in tasks.items()},
         prefix="model.",
         tensors=LLAMA_TENSORS | dict(tensors or {}),
         settings={**DECODER, **settings},
@@ -239,13 +240,6 @@ def _kin(
     )
 
 
-_OLMO2 = _kin(
-    "olmo2",
-    "Olmo2",
-    _EPS | attention_bias(),
-    fixed={"norm_place": "post_only", "qk_norm": "full"},
-    tensors=QK_NORM | _OLMO2_NORMS,
-)
 LLAMA_FAMILIES = (
     _kin("llama", "Llama", attention_bias() | _MLP_BIAS),
     _kin("qwen2", "Qwen2", {}, fixed={"qkv_bias": True}, layers=_qwen_layers, write=write_slides),
@@ -290,6 +284,40 @@ LLAMA_FAMILIES = (
         theta=2e6,
         write=_write_smollm3,
     ),
-    # transformers has no OLMo2 for tokens.
-    replace(_OLMO2, heads={k: v for k, v in _OLMO2.heads.items() if v is not TOKEN}),
+    _kin(
+        "olmo2",
+        "Olmo2",
+        _EPS | attention_bias(),
+        fixed={"norm_place": "post_only", "qk_norm": "full"},
+        tensors=QK_NORM | _OLMO2_NORMS,
+        tasks={"ForSequenceClassification": SEQUENCE},
+    ),
+    _kin(
+        "granite",
+        "Granite",
+        attention_bias()
+        | _MLP_BIAS
+        | {
+            "embedding_scale": number("embedding_multiplier", default=1.0),
+            "residual_scale": number("residual_multiplier", default=1.0),
+            "attention_scale": number("attention_multiplier", default=1.0),
+            "logit_scale": divisor("logits_scaling", 1.0),
+        },
+        tasks={},
+    ),
+    _kin(
+        "starcoder2",
+        "Starcoder2",
+        _TIED
+        | dict.fromkeys(("qkv_bias", "out_bias", "mlp_bias"), flag("use_bias", True))
+        | {
+            "num_kv_heads": count("num_key_value_heads", default=2),
+            "norm_eps": number("norm_epsilon", default=1e-5),
+            "activation": activation("hidden_act", "gelu_pytorch_tanh"),
+        },
+        fixed={"norm": "ln", "mlp": "plain"},
+        layers=_windowed,
+        write=_write_window,
+        tensors=_STARCODER2_MLP,
+    ),
 )

@@ -1,9 +1,10 @@
 """Architectures as GGUF names them: names of tensors, and what a name alone implies.
 
 Covered: llama (LLaMA, Mixtral, Mistral without a window), qwen2, qwen3, gemma2, gemma3, phi3,
-gpt2, gptneox, bloom, mpt, olmo2, smollm3 and bert. What metadata adds is in `metadata`. The
-tables are in the language of `layouts`: files of the llama architecture hold query and key rows in
-the interleaved order of the original RoPE, files of Gemma norm weights with their 1 added.
+gpt2, gptneox, bloom, mpt, olmo2, smollm3, granite, starcoder2 and bert. What metadata adds is in
+`metadata`. The tables are in the language of `layouts`: files of the llama architecture hold query
+and key rows in the interleaved order of the original RoPE, files of Gemma norm weights with their
+1 added.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ from typing import Any, Literal
 
 from lmstack.core import UnsupportedError, shown
 from lmstack.model.config import TransformerConfig
-from lmstack.model.families.family import NO_ROPE, Settings, count, flag, in_blocks, nullable
+from lmstack.model.families.family import (
+    NO_ROPE,
+    Settings,
+    count,
+    divisor,
+    flag,
+    in_blocks,
+    nullable,
+    number,
+)
 from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import PAIRED, PLUS_ONE, Entry, Part, Table
 
@@ -196,6 +206,23 @@ ARCHITECTURES = (
         _COMMON | _OLMO2,
         {"norm_place": "post_only", "qk_norm": "full"},
         untied=True,
+    ),
+    Architecture(
+        "granite",
+        _COMMON | _PAIRED_QKV,
+        settings={
+            "embedding_scale": number("embedding_scale", default=1.0),
+            "residual_scale": number("residual_scale", default=1.0),
+            "attention_scale": nullable("attention.scale"),
+            "logit_scale": divisor("logit_scale", 1.0),
+        },
+        biases="any",
+    ),
+    Architecture(
+        "starcoder2",
+        _COMMON | in_blocks("blk.{i}.", {"mlp.up": "ffn_up"}),
+        _PLAIN,
+        biases="all",
     ),
     Architecture(
         "gpt2",
