@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lmstack.model.quant.matrix import QuantizedMatrix
 
 __all__ = [
-    "DELTA_PANEL",
+    "DELTA_TERM",
     "SPAN",
     "STRUCTS",
     "Acts",
@@ -70,8 +70,9 @@ class Delta(Structure):
     """``lm_delta``."""
 
     _fields_: ClassVar = [
-        *((name, c_void_p) for name in ("down", "up", "panels")),
-        *((name, c_int32) for name in ("ranks", "cols")),
+        ("down", Matrix),
+        *((name, c_void_p) for name in ("up", "gains", "terms")),
+        *((name, c_int32) for name in ("num_terms", "ranks")),
     ]
 
 
@@ -106,8 +107,11 @@ _FUNCTIONS: dict[str, tuple[object, ...]] = {
     "layer_norm": (_address, _address, _address, _int, _float, _address),
     "activate": (_int, _address, _int, _address),
     "finish": (POINTER(After), _address, _apart, _int, _int),
-    "shrink": (POINTER(Delta), _address, _apart, _int, _address, _apart),
-    "expand": (POINTER(Delta), _int, _int, _address, _apart, _int, _address, _apart),
+    "shrink": (POINTER(Delta), _ACTS, _int, _int, _address, _apart),
+    "expand": (
+        *(POINTER(Delta), POINTER(Delta), _int, _int),
+        *(_address, _apart, _int, _address, _apart),
+    ),
     "rotate": (_address, _address, _address, _int),
     "store": (_ATTENTION, _address, _address, _address, _int),
     "attend": (
@@ -183,12 +187,12 @@ class StepStruct(Structure):
         *((n, c_void_p) for n in ("cosines", "sines", "rotary_widths", "in_", "out")),
         *((n, c_int64) for n in ("in_stride", "out_stride")),
         *((n, c_void_p) for n in ("adapter_of", "adapters")),
-        ("ranks", c_int64),
+        ("low_floats", c_int64),
     ]
 
 
-# ``lm_delta_panel``
-DELTA_PANEL = np.dtype([("at", np.int32), ("first", np.int32), ("count", np.int32)])
+# ``lm_delta_term``
+DELTA_TERM = np.dtype([(name, np.int32) for name in ("first", "end", "step", "part")])
 # ``lm_span``
 SPAN = np.dtype(
     [
@@ -214,7 +218,7 @@ def expected_layout() -> dict[str, int]:
         for field, *_ in struct._fields_:
             # A trailing _: the name is a keyword of Python.
             expected[f"{name}.{field.rstrip('_')}"] = getattr(struct, field).offset
-    for name, dtype in {"lm_span": SPAN, "lm_delta_panel": DELTA_PANEL}.items():
+    for name, dtype in {"lm_span": SPAN, "lm_delta_term": DELTA_TERM}.items():
         expected[name] = dtype.itemsize
         for field, (_, at, *_) in (dtype.fields or {}).items():
             expected[f"{name}.{field}"] = at

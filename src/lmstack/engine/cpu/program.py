@@ -171,7 +171,7 @@ class Program:
         if given is not None and given.shape[1] != self._given_width:
             raise EngineError(f"{given.shape[1]} columns are given, not {self._given_width}")
         rotary = self._rotary.tables(self._furthest(positions) + 1, length)
-        adapters, ranks = (None, 0) if adapted is None else adapted.checked(rows, len(self._held))
+        adapters, low = (None, 0) if adapted is None else adapted.checked(rows, len(self._held))
         step = StepStruct(
             rows,
             0 if spans is None else len(spans.rows),
@@ -190,7 +190,7 @@ class Program:
             self.width,
             None if adapted is None else address_of(adapted.of),
             None if adapters is None else ctypes.addressof(adapters),
-            ranks,
+            low,
         )
         run_step(self._program, step, torch.get_num_threads())
         return out

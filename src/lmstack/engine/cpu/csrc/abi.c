@@ -22,11 +22,11 @@ static const struct {
     SIZE(lm_acts), AT(lm_acts, codes), AT(lm_acts, scales), AT(lm_acts, offsets),
     AT(lm_acts, sums),
 
-    SIZE(lm_delta_panel), AT(lm_delta_panel, at), AT(lm_delta_panel, first),
-    AT(lm_delta_panel, count),
+    SIZE(lm_delta_term), AT(lm_delta_term, first), AT(lm_delta_term, end),
+    AT(lm_delta_term, step), AT(lm_delta_term, part),
 
-    SIZE(lm_delta), AT(lm_delta, down), AT(lm_delta, up), AT(lm_delta, panels),
-    AT(lm_delta, ranks), AT(lm_delta, cols),
+    SIZE(lm_delta), AT(lm_delta, down), AT(lm_delta, up), AT(lm_delta, gains),
+    AT(lm_delta, terms), AT(lm_delta, num_terms), AT(lm_delta, ranks),
 
     SIZE(lm_attention), AT(lm_attention, heads), AT(lm_attention, kv_heads),
     AT(lm_attention, head_dim), AT(lm_attention, causal), AT(lm_attention, window),
@@ -61,7 +61,8 @@ static const struct {
     AT(lm_step, positions), AT(lm_step, types), AT(lm_step, spans), AT(lm_step, cache),
     AT(lm_step, layer_bytes), AT(lm_step, cosines), AT(lm_step, sines),
     AT(lm_step, rotary_widths), AT(lm_step, in), AT(lm_step, out), AT(lm_step, in_stride),
-    AT(lm_step, out_stride), AT(lm_step, adapter_of), AT(lm_step, adapters), AT(lm_step, ranks),
+    AT(lm_step, out_stride), AT(lm_step, adapter_of), AT(lm_step, adapters),
+    AT(lm_step, low_floats),
 
     SIZE(lm_span), AT(lm_span, row), AT(lm_span, count), AT(lm_span, start),
     AT(lm_span, cross_keys), AT(lm_span, wanted), AT(lm_span, padding), AT(lm_span, table),

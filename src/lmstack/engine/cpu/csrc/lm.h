@@ -96,21 +96,32 @@ typedef struct {
 } lm_acts;
 
 /* -- adapters ----------------------------------------------------------------------------------
- * What a LoRA adapter adds to the product of one matrix with a row x: up . (down . x), in bfloat16
- * with float sums. The low-rank terms on its rows lie side by side, `ranks` in all, filled up with
- * zeros to whole sixteens; x has `cols` inputs.
- *   down: [ranks / 16][cols][16]
- *   up: per panel that has some, from [at] on [count][16]: what its 16 outputs get of the ranks
- *       from `first` on */
+ * What a LoRA adapter adds to the product of one matrix with a row x: up . (down . x). Its terms,
+ * one for each projection, lie side by side, each with `ranks` ranks, zeros among them.
+ *   down: a matrix of 8 bits in groups of the base's, so that it takes the same activations
+ *   low = down . x is rounded to bytes again, each term by itself: scale = max|low| / 127
+ *   up: a part for each panel of a term: bfloat16 scales [16], then codes [ranks / 4][16 outputs]
+ *       [4 ranks], whose zero is 128
+ *   gains, of DoRA: 16 a part, which the product is multiplied by; NULL: none */
 typedef struct {
-    int32_t at, first, count; /* 0: nothing is added to this panel */
-} lm_delta_panel;
+    int32_t first, end, step; /* its panels, every one or every other */
+    int32_t part;             /* that of the first */
+} lm_delta_term;
 
 typedef struct {
-    const uint16_t *down, *up;
-    const lm_delta_panel *panels; /* of each panel of the matrix */
-    int32_t ranks, cols;          /* 0 ranks: nothing is added */
+    lm_matrix down; /* no panels: nothing is added */
+    const uint8_t *up;
+    const float *gains;
+    const lm_delta_term *terms;
+    int32_t num_terms, ranks; /* ranks: a multiple of 4 */
 } lm_delta;
+
+/* A row of `low`: signed codes at the place of `down.panels` panels of floats, and behind it for
+ * each term: */
+typedef struct {
+    float scale;
+    int32_t offset; /* -128 * sum of the codes */
+} lm_low;
 
 /* -- the KV cache ------------------------------------------------------------------------------
  * A tile holds 16 consecutive tokens of one KV head: keys, then values. hd is head_dim rounded up
@@ -166,12 +177,14 @@ typedef struct {
     void (*activate)(int kind, const float *x, int n, float *out);
     /* `rows` rows of a product, `stride` apart, into n columns: whole panels but the last. */
     void (*finish)(const lm_after *a, const float *product, ptrdiff_t stride, int rows, int n);
-    /* low[r * low_stride + i] = down . x for `rows` rows, `stride` apart. */
-    void (*shrink)(const lm_delta *d, const float *x, ptrdiff_t stride, int rows, float *low,
-                   ptrdiff_t low_stride);
-    /* out[r * stride + (p - panel) * 16 + lane] += up . low for panels [panel, end). */
-    void (*expand)(const lm_delta *d, int panel, int end, const float *low, ptrdiff_t low_stride,
-                   int rows, float *out, ptrdiff_t stride);
+    /* Rows [row, row + count) by down, rounded: `lm_low`, `stride` floats apart. The activations'
+     * zero is 128. */
+    void (*shrink)(const lm_delta *d, const lm_acts *x, int row, int count, float *low,
+                   ptrdiff_t stride);
+    /* out[r * stride + (p - panel) * 16 + lane] += up . low for panels [panel, end). `next`: whose
+     * numbers are wanted for the same panels soon; or NULL. */
+    void (*expand)(const lm_delta *d, const lm_delta *next, int panel, int end, const float *low,
+                   ptrdiff_t low_stride, int rows, float *out, ptrdiff_t stride);
     /* n channels of a head, as lmstack.model's rotary: x * cos + swapped halves * sin. */
     void (*rotate)(float *x, const float *cos, const float *sin, int n);
     /* Keys and values of one token and head into place `place` of a tile. */

@@ -113,9 +113,9 @@ static bool has_neon(void)
     void lm_layer_norm_##path(const float *, const float *, const float *, int, float, float *);   \
     void lm_activate_##path(int, const float *, int, float *);                                     \
     void lm_finish_##path(const lm_after *, const float *, ptrdiff_t, int, int);                   \
-    void lm_shrink_##path(const lm_delta *, const float *, ptrdiff_t, int, float *, ptrdiff_t);    \
-    void lm_expand_##path(const lm_delta *, int, int, const float *, ptrdiff_t, int, float *,      \
-                          ptrdiff_t);                                                              \
+    void lm_shrink_##path(const lm_delta *, const lm_acts *, int, int, float *, ptrdiff_t);        \
+    void lm_expand_##path(const lm_delta *, const lm_delta *, int, int, const float *, ptrdiff_t,  \
+                          int, float *, ptrdiff_t);                                                \
     void lm_rotate_##path(float *, const float *, const float *, int);                             \
     void lm_store_##path(const lm_attention *, const float *, const float *, uint8_t *, int);      \
     void lm_attend_##path(const lm_attention *, const uint8_t *, const int32_t *, int, int, int,   \

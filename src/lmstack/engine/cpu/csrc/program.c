@@ -9,6 +9,7 @@
 
 enum {
     SLAB_PANELS = 8,  /* of a product that a thread has at hand, for all rows of a tile */
+    WIDE_SLAB = 32,   /* the same with adapters, which are read faster the more of one at a time */
     MOST_PANELS = 64, /* the same for fewer rows: as much memory, so that streams are longer */
     TILE_ROWS = 128,     /* rows that go through a segment together */
     ROW_BLOCK = 4,       /* rows that most paths multiply together */
@@ -60,7 +61,26 @@ typedef struct {
     float *local;
 } tile;
 
+/* Rows [first, end) of a tile, and what their adapter adds; NULL: nothing. */
+typedef struct {
+    const lm_delta *delta;
+    int first, end;
+} adapted;
+
+/* Rows on their way into a product. `thin`: the same for the matrices of adapters, whose offsets
+ * may be others; `low`: what these make of the rows. */
+typedef struct {
+    lm_acts acts, thin;
+    float *low;
+    adapted parts[TILE_ROWS]; /* of all rows, in order */
+    int num_parts;
+} quantized;
+
 static int least(int a, int b) { return a < b ? a : b; }
+
+static int most(int a, int b) { return a > b ? a : b; }
+
+static int slab_panels(const lm_step *s) { return s->adapter_of ? WIDE_SLAB : SLAB_PANELS; }
 
 static int pieces_of(int whole, int size) { return (whole + size - 1) / size; }
 
@@ -255,67 +275,69 @@ static size_t acts_size(const lm_matrix *w, int rows) {
     return up64(groups * (size_t)w->group) + 3 * up64(groups * 4);
 }
 
-/* What the adapter of row `i` of the tile adds to the op's product; NULL: nothing. */
-static const lm_delta *delta_of(const tile *t, const lm_op *op, int i) {
+/* The same for what adapters need of them: other offsets, and room for what they make of them. */
+static size_t adapted_size(const run *r, const lm_matrix *w, int rows) {
+    size_t low_floats = (size_t)r->step->low_floats;
+    return up64((size_t)rows * (size_t)w->groups * 4) + up64((size_t)rows * low_floats * 4);
+}
+
+/* The rows of the tile, cut where the adapter changes. Gives the number of `parts`. */
+static int by_adapter(const tile *t, const lm_op *op, adapted *parts) {
     const lm_step *s = t->run->step;
-    int32_t adapter = s->adapter_of[t->first + i];
-    if (adapter < 0) return NULL;
-    const lm_delta *delta = &s->adapters[adapter][op->matrix];
-    return delta->ranks ? delta : NULL;
-}
-
-/* Where the rows from `i` on, up to `end`, begin to have another delta. */
-static int same_delta(const tile *t, const lm_op *op, int i, int end) {
-    const lm_delta *delta = delta_of(t, op, i++);
-    while (i < end && delta_of(t, op, i) == delta) i++;
-    return i;
-}
-
-/* Rows [i, end) of the tile, ROWS_A_PIECE at most, normed where the op says so, quantized; `low`:
- * what adapters make of them. `normed`: room for as many rows where there are adapters, else for
- * one. */
-static void prepare(const tile *t, const lm_op *op, lm_acts *acts, float *low, int i, int end,
-                    float *normed) {
-    const run *r = t->run;
-    int64_t stride, apart = r->step->adapter_of ? op->cols : 0;
-    const float *rows = place(r, t, op->in, op->in_at, t->first + i, &stride);
-    for (int j = i; j < end; j++) {
-        const float *x = rows + (j - i) * stride;
-        if (op->norm != LM_NORM_NONE) {
-            float *room = normed + (j - i) * apart;
-            apply_norm(r, op, x, op->cols, room);
-            x = room;
+    int made = 0;
+    for (int i = 0, before = -1; i < t->rows; i++) {
+        int adapter = s->adapter_of ? s->adapter_of[t->first + i] : -1;
+        if (!made || adapter != before) {
+            const lm_delta *delta = adapter < 0 ? NULL : &s->adapters[adapter][op->matrix];
+            parts[made++] = (adapted){delta && delta->down.panels ? delta : NULL, i, i};
+            before = adapter;
         }
-        r->path->quantize(x, &r->program->matrices[op->matrix], acts, j);
+        parts[made - 1].end = i + 1;
     }
-    if (!r->step->adapter_of) return;
-    if (op->norm != LM_NORM_NONE) {
-        rows = normed;
-        stride = apart;
+    return made;
+}
+
+/* Rows [i, end) of the tile, normed where the op says so (in `normed`, one at a time), quantized,
+ * and the first half of what adapters make of them. */
+static void prepare(const tile *t, const lm_op *op, quantized *x, int i, int end, float *normed) {
+    const run *r = t->run;
+    const lm_matrix *w = &r->program->matrices[op->matrix];
+    lm_matrix thin = *w;
+    thin.zero = 128;
+    int64_t stride, low_floats = r->step->low_floats;
+    const float *rows = place(r, t, op->in, op->in_at, t->first, &stride);
+    for (int j = i; j < end; j++) {
+        const float *row = rows + j * stride;
+        if (op->norm != LM_NORM_NONE) {
+            apply_norm(r, op, row, op->cols, normed);
+            row = normed;
+        }
+        r->path->quantize(row, w, &x->acts, j);
+        if (r->step->adapter_of && w->zero != 128) r->path->quantize(row, &thin, &x->thin, j);
     }
-    int64_t ranks = r->step->ranks;
-    for (int from = i, to; from < end; from = to) {
-        const lm_delta *delta = delta_of(t, op, from);
-        to = same_delta(t, op, from, end);
-        if (delta)
-            r->path->shrink(delta, rows + (from - i) * stride, stride, to - from,
-                            low + from * ranks, ranks);
+    for (int k = 0; k < x->num_parts; k++) {
+        const adapted *part = &x->parts[k];
+        int from = most(part->first, i), to = least(part->end, end);
+        if (part->delta && from < to)
+            r->path->shrink(part->delta, &x->thin, from, to - from, x->low + from * low_floats,
+                            low_floats);
     }
 }
 
 /* Panels [panel, end) of the product by the rows of the tile, with what their adapters add. */
-static void product(const tile *t, const lm_op *op, const lm_acts *acts, const float *low,
-                    int panel, int end, float *out, ptrdiff_t stride) {
+static void product(const tile *t, const lm_op *op, const quantized *x, int panel, int end,
+                    float *out, ptrdiff_t stride) {
     const run *r = t->run;
-    r->path->multiply(&r->program->matrices[op->matrix], panel, end, acts, 0, t->rows, out, stride);
-    if (!r->step->adapter_of) return;
-    int64_t ranks = r->step->ranks;
-    for (int from = 0, to; from < t->rows; from = to) {
-        const lm_delta *delta = delta_of(t, op, from);
-        to = same_delta(t, op, from, t->rows);
-        if (delta)
-            r->path->expand(delta, panel, end, low + from * ranks, ranks, to - from,
-                            out + from * stride, stride);
+    r->path->multiply(&r->program->matrices[op->matrix], panel, end, &x->acts, 0, t->rows, out,
+                      stride);
+    int64_t low_floats = r->step->low_floats;
+    for (int k = 0; k < x->num_parts; k++) {
+        const adapted *part = &x->parts[k];
+        const lm_delta *next = k + 1 < x->num_parts ? x->parts[k + 1].delta : NULL;
+        if (part->delta)
+            r->path->expand(part->delta, next, panel, end, x->low + part->first * low_floats,
+                            low_floats, part->end - part->first, out + part->first * stride,
+                            stride);
     }
 }
 
@@ -326,8 +348,8 @@ static int plain(const lm_op *op, const lm_matrix *w) {
 
 /* Panels [panel, end) of a product by the rows of the tile, and what follows it. `slab`: room for
  * the product. */
-static void multiply(const tile *t, const lm_op *op, const lm_acts *acts, const float *low,
-                     int panel, int end, float *slab) {
+static void multiply(const tile *t, const lm_op *op, const quantized *x, int panel, int end,
+                     float *slab) {
     const run *r = t->run;
     const lm_matrix *w = &r->program->matrices[op->matrix];
     int n = (end - panel) * LM_PANEL, column = panel * LM_PANEL, width = w->rows;
@@ -340,7 +362,7 @@ static void multiply(const tile *t, const lm_op *op, const lm_acts *acts, const 
     }
     float *out = place(r, t, op->out, op->out_at + column, t->first, &out_stride);
     if (plain(op, w)) {
-        product(t, op, acts, low, panel, end, out, out_stride);
+        product(t, op, x, panel, end, out, out_stride);
         return;
     }
     lm_after after = {.out = out, .out_stride = out_stride, .act = op->act, .paired = w->paired};
@@ -351,41 +373,47 @@ static void multiply(const tile *t, const lm_op *op, const lm_acts *acts, const 
     if (op->other >= 0)
         after.base = place(r, t, op->other, op->other_at + column, t->first, &base_stride);
     after.base_stride = base_stride;
-    product(t, op, acts, low, panel, end, slab, stride);
+    product(t, op, x, panel, end, slab, stride);
     r->path->finish(&after, slab, stride, t->rows, least(n, width - column));
 }
 
 static int panels_a_piece(const tile *t, const lm_matrix *w) {
-    int most = least(SLAB_PANELS * (TILE_ROWS / t->rows), MOST_PANELS);
-    if (!t->team) return most;
+    int room = least(slab_panels(t->run->step) * (TILE_ROWS / t->rows), MOST_PANELS);
+    if (!t->team || t->threads == 1) return room;
     int pieces = t->threads * PIECES_A_THREAD;
     int panels = pieces_of(w->panels, pieces);
     panels += panels & 1; /* gate and up stay together */
-    return least(panels, most);
+    return least(panels, room);
 }
 
 static void linear(tile *t, const lm_op *op) {
     const run *r = t->run;
     const lm_matrix *w = &r->program->matrices[op->matrix];
     float *slab = r->slabs + (size_t)t->thread * r->slab_floats;
-    int alone = !t->team || t->rows <= ALONE_ROWS;
+    int alone = !t->team || t->threads == 1 || t->rows <= ALONE_ROWS;
     uint8_t *memory = r->acts_memory + (alone ? (size_t)(t->thread + 1) * r->acts_bytes : 0);
-    lm_acts acts = acts_in(memory, w, t->rows);
-    float *low = (float *)(memory + acts_size(w, t->rows));
+    quantized x;
+    x.acts = x.thin = acts_in(memory, w, t->rows);
+    memory += acts_size(w, t->rows);
+    if (w->zero != 128) {
+        x.thin.offsets = (int32_t *)memory;
+        memory += up64((size_t)t->rows * (size_t)w->groups * 4);
+    }
+    x.low = (float *)memory;
+    x.num_parts = by_adapter(t, op, x.parts);
     if (alone) {
-        for (int i = 0; i < t->rows; i += ROWS_A_PIECE)
-            prepare(t, op, &acts, low, i, least(i + ROWS_A_PIECE, t->rows), slab);
+        prepare(t, op, &x, 0, t->rows, slab);
     } else {
         for (int piece; (piece = next_piece(t, pieces_of(t->rows, ROWS_A_PIECE))) >= 0;) {
             int i = piece * ROWS_A_PIECE;
-            prepare(t, op, &acts, low, i, least(i + ROWS_A_PIECE, t->rows), slab);
+            prepare(t, op, &x, i, least(i + ROWS_A_PIECE, t->rows), slab);
         }
         op_done(t);
     }
     int step = panels_a_piece(t, w);
     for (int piece; (piece = next_piece(t, pieces_of(w->panels, step))) >= 0;) {
         int panel = piece * step;
-        multiply(t, op, &acts, low, panel, least(panel + step, w->panels), slab);
+        multiply(t, op, &x, panel, least(panel + step, w->panels), slab);
     }
     op_done(t);
 }
@@ -534,20 +562,20 @@ static void measure(run *r) {
     const lm_program *p = r->program;
     int most_cols = 0;
     for (int i = 0; i < p->num_matrices; i++) {
-        size_t bytes = acts_size(&p->matrices[i], TILE_ROWS);
+        const lm_matrix *w = &p->matrices[i];
+        size_t bytes = acts_size(w, TILE_ROWS);
+        if (r->step->adapter_of) bytes += adapted_size(r, w, TILE_ROWS);
         if (bytes > r->acts_bytes) r->acts_bytes = bytes;
-        int cols = p->matrices[i].groups * p->matrices[i].group;
+        int cols = w->groups * w->group;
         if (cols > most_cols) most_cols = cols;
     }
-    r->acts_bytes += up64(TILE_ROWS * (size_t)r->step->ranks * 4);
     for (int i = 0; i < 2 * p->num_layers; i++) {
         size_t bytes = up64(lm_attend_scratch(&p->layers[i]));
         if (bytes > r->scratch_bytes) r->scratch_bytes = bytes;
     }
     r->local_floats = up64(TILE_ROWS * (size_t)p->local_floats * 4) / 4;
-    /* It is room for rows to norm as well. */
-    if (r->step->adapter_of) most_cols *= ROWS_A_PIECE;
-    r->slab_floats = SLAB_PANELS * LM_PANEL * TILE_ROWS;
+    /* It is room for a row to norm as well. */
+    r->slab_floats = (size_t)slab_panels(r->step) * LM_PANEL * TILE_ROWS;
     if (r->slab_floats < (size_t)most_cols) r->slab_floats = up64((size_t)most_cols);
 }
 

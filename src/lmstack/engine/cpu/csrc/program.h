@@ -74,10 +74,10 @@ typedef struct {
     float *out;
     int64_t in_stride, out_stride;
     /* Of each row its adapter, -1 none; NULL: of all. An adapter has a delta for each matrix of
-     * the program, none with more than `ranks`. */
+     * the program; none makes more than `low_floats` of a row. */
     const int32_t *adapter_of;
     const lm_delta *const *adapters;
-    int64_t ranks;
+    int64_t low_floats;
 } lm_step;
 
 /* 0, or -1 when memory runs out. */
