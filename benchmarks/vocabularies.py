@@ -149,7 +149,7 @@ def encoding(folder: pathlib.Path, size: Size) -> dict[str, dict[str, dict[str, 
     import tiktoken
 
     from lmstack.text import Tokenizer
-    from lmstack.text.surface import byte_letters
+    from lmstack.text.detokenizer import byte_letters
 
     files, held = split(folder, size)
     text = "".join(pathlib.Path(file).read_text(encoding="utf-8") for file in held)

@@ -8,7 +8,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from lmstack.text import Tokenizer
-from lmstack.text.surface import byte_letters
+from lmstack.text.detokenizer import byte_letters
 
 __all__ = ["byte_level", "smollm_bytes"]
 

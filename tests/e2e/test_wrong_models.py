@@ -123,7 +123,7 @@ def test_a_pickle_is_never_read(tmp_path: Path, capsys: pytest.CaptureFixture[st
     ("card", "reason"),
     [
         ("{garbage", "not valid JSON"),
-        ("[]", "it holds [], not an object"),
+        ("[]", "holds [], not an object"),
         ('{"name": "m"}', "it has no 'files'"),
         ('{"name":"m","kind":"embed","digest":"sha256:0","files":{}}', "its own digest"),
     ],

@@ -23,7 +23,7 @@ from lmstack.registry.defaults import (
 )
 from lmstack.registry.describe import describe
 from lmstack.registry.saving import write_settings
-from lmstack.registry.sources.selection import select
+from lmstack.registry.selection import select
 from lmstack.text import Tokenizer
 
 WORDS = {"<pad>": 0, "</s>": 1, "<unk>": 2, "a": 3}

@@ -18,7 +18,7 @@ from lmstack.core import (
     NotFoundError,
     UnsupportedError,
 )
-from lmstack.registry import SamplingDefaults, Store, hashes, load, load_text
+from lmstack.registry import SamplingDefaults, Store, card, load, load_text
 
 WORDS = ["<unk>", "<s>", "</s>", "<|im_end|>", "a", "b", "c", "d"]
 LLAMA = {
@@ -166,7 +166,7 @@ def test_a_change_that_puts_the_time_back_is_seen_all_the_same(write, store):
 def test_bytes_are_hashed_once_and_not_at_every_load(write, store, monkeypatch):
     store.pull(write())
     load("model", store)
-    monkeypatch.setattr(hashes, "file_hash", None)
+    monkeypatch.setattr(card, "file_hash", None)
     load("model", store)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lmstack.core import FormatError, InputError
-from lmstack.registry.sources.selection import select
+from lmstack.registry.selection import select
 
 
 def test_the_one_folder_with_weights_is_flattened():

@@ -29,6 +29,23 @@ ALLOWED: dict[str, str | set[str]] = {
 }
 # Inside a module a folder or file imports its own group and those above it.
 ORDERS = {
+    "core": ("errors", "config files", "sampling", "types prompts", "scripted _remote", "remote"),
+    "text": (
+        "files detokenizer counting control sandbox corpus_files",
+        "vocab",
+        "tokenizer",
+        "batch windows raw_bytes report chat training gguf_writing",
+        "template_doctor",
+    ),
+    "registry": (
+        "home sampling_defaults",
+        "card refs selection",
+        "describe",
+        "sources",
+        "defaults weight_cache",
+        "saving store",
+        "loading",
+    ),
     "rag": (
         "documents filters chunk sentences words disjoint_sets",
         "cached_embedder remote_embedder embedding_map",

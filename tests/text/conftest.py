@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lmstack.text import Tokenizer
-from lmstack.text.surface import byte_letters
+from lmstack.text.detokenizer import byte_letters
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MERGES = ("h e", "l l", "he ll", "hell o", "Ġ w", "o r", "i m", "e n", "en d", "< |", "| >")

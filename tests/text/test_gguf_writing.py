@@ -6,8 +6,8 @@ import pytest
 
 from lmstack.core import UnsupportedError
 from lmstack.text import ChatTemplate, Tokenizer
+from lmstack.text.gguf_writing import gguf_metadata
 from lmstack.text.vocab.gguf_pre import PRE_TOKENIZERS, pre_tokenizer
-from lmstack.text.vocab.gguf_writing import gguf_metadata
 
 TEXTS = (
     "", "hello", " hello", "Hello, world! It's 1234 o'clock.", "a\n\n b\t c  ", "naïve e\u0301 ½",

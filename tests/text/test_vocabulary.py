@@ -15,7 +15,7 @@ from tests.text.spm import model_bytes
 
 from lmstack.core import FormatError, LmstackError, NotFoundError, UnsupportedError
 from lmstack.text import Tokenizer
-from lmstack.text.surface import byte_letters
+from lmstack.text.detokenizer import byte_letters
 
 PIECES = [
     *(("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("▁", -4.0, 1), ("a", -3.0, 1)),

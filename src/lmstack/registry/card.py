@@ -1,4 +1,4 @@
-"""A model on disk: its folder, its card, its content digest.
+"""A model on disk: its folder, its card, its content digest, and the hashes of its files.
 
 Covers reading, writing and checking ``card.json`` and the digest over the files. Does not cover
 where files come from (`wheels`, `hub`) or what they mean to a model (`load`).
@@ -6,6 +6,7 @@ where files come from (`wheels`, `hub`) or what they mean to a model (`load`).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -18,17 +19,19 @@ from lmstack.core import (
     FormatError,
     InputError,
     IntegrityError,
-    NotFoundError,
+    StoreError,
     shown,
 )
-from lmstack.core.files import store_error
+from lmstack.core.files import store_error, write_atomic
 from lmstack.registry.sampling_defaults import SamplingDefaults
+from lmstack.text.files import json_file
 
 __all__ = [
     "CARD",
     "KINDS",
     "Card",
     "FileFacts",
+    "FileHashes",
     "Kind",
     "ModelFolder",
     "content_digest",
@@ -42,6 +45,7 @@ Kind = Literal[
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _SHA1_DIGITS = 40
+_MOST_HASHES = 500
 
 
 class FileFacts(TypedDict):
@@ -85,8 +89,6 @@ class Card:
     def from_json(cls, values: Any, path: Path) -> Card:
         """Checks every field, so that a damaged card is an error here and nowhere else."""
         try:
-            if not isinstance(values, dict):
-                raise TypeError(f"it holds {shown(values)}, not an object")
             files = {
                 _inside(str(name)): FileFacts(sha256=str(facts["sha256"]), size=int(facts["size"]))
                 for name, facts in values["files"].items()
@@ -158,26 +160,7 @@ class ModelFolder:
     def read(cls, path: Path) -> ModelFolder:
         """A folder with a card; sizes are checked, bytes are not (that is `verify`)."""
         card_path = path / CARD
-        try:
-            text = card_path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise NotFoundError(
-                f"{path} has no {CARD}", hint=f"delete the folder {path} and pull the model again"
-            ) from None
-        except UnicodeDecodeError as error:
-            raise FormatError(
-                f"{card_path} is not UTF-8 text (byte {error.start})",
-                hint=f"delete the folder {path} and pull the model again",
-            ) from error
-        except OSError as error:
-            raise store_error(error, card_path, "reading") from error
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise FormatError(
-                f"{card_path} is not valid JSON: {error}",
-                hint=f"delete the folder {path} and pull the model again",
-            ) from error
+        values = json_file(card_path, f"delete the folder {path} and pull the model again")
         folder = cls(path, Card.from_json(values, card_path))
         folder.check_sizes()
         return folder
@@ -230,6 +213,40 @@ def file_hash(path: Path, like: str = "") -> str:
             return hashlib.file_digest(handle, lambda: blob).hexdigest()
     except OSError as error:
         raise store_error(error, path, "reading") from error
+
+
+class FileHashes:
+    """The memory in ``$LMSTACK_HOME/hashes.json``. Whoever can write there can also replace
+    the card of a model: it guards against damage and mistakes, not against its owner."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / "hashes.json"
+
+    def sha256(self, path: Path) -> str:
+        """Hex SHA-256 of the bytes of ``path``."""
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise store_error(error, path, "reading") from error
+        # A change cannot keep the time of the last change of status, whatever it does to mtime.
+        times = f"{stat.st_mtime_ns}:{stat.st_ctime_ns}"
+        key = f"{path.resolve()}:{stat.st_size}:{times}:{stat.st_ino}"
+        known = self._read()
+        if key not in known:
+            known[key] = file_hash(path)
+            self._write(known)
+        return known[key]
+
+    def _read(self) -> dict[str, str]:
+        try:
+            values = json.loads(self._path.read_text(encoding="utf-8"))
+            return {str(key): str(value) for key, value in values.items()}
+        except (OSError, ValueError, AttributeError, RecursionError):
+            return {}
+
+    def _write(self, known: dict[str, str]) -> None:
+        with contextlib.suppress(StoreError):  # a memory that cannot be kept only costs time
+            write_atomic(self._path, json.dumps(dict(list(known.items())[-_MOST_HASHES:])).encode())
 
 
 def _reason(error: Exception) -> str:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lmstack.core import FormatError, InputError, UnsupportedError, shown
 from lmstack.core.files import store_error
-from lmstack.registry.describe import json_file
 from lmstack.registry.sampling_defaults import SamplingDefaults
 from lmstack.text import Tokenizer
+from lmstack.text.files import AGAIN, json_file, text_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,6 @@ __all__ = [
     "labels_of",
     "late_interaction",
     "pooling_of",
-    "text_file",
 ]
 
 # Ends of a turn under the names that chat models give them; a model may list only one in its
@@ -49,7 +48,6 @@ _GGUF = {
     **{"temp": "temperature", "penalty_repeat": "repetition_penalty"},
     **{name: name for name in ("top_p", "top_k", "min_p")},
 }
-_AGAIN = "get the model again, complete"
 PoolingMode = Literal["cls", "mean", "max", "mean_sqrt_len", "last"]
 
 
@@ -138,7 +136,7 @@ def generation_defaults(
         raise FormatError(f"{place}: {error.message}", hint="correct it there") from error
     except (TypeError, ValueError, OverflowError) as error:
         raise FormatError(
-            f"the generation settings in {source} cannot be used: {error}", hint=_AGAIN
+            f"the generation settings in {source} cannot be used: {error}", hint=AGAIN
         ) from error
 
 
@@ -214,7 +212,7 @@ def labels_of(config: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     if named is None:
         count = config.get("num_labels", 2)
         if isinstance(count, bool) or not isinstance(count, int) or not 0 < count < 1 << 20:
-            raise FormatError(f"{path}: num_labels is {shown(count)}", hint=_AGAIN)
+            raise FormatError(f"{path}: num_labels is {shown(count)}", hint=AGAIN)
         return tuple(f"LABEL_{index}" for index in range(count))
     try:
         numbered = {int(key): str(value) for key, value in named.items()}
@@ -222,7 +220,7 @@ def labels_of(config: Mapping[str, Any], path: Path) -> tuple[str, ...]:
         numbered = {}
     if not numbered or sorted(numbered) != list(range(len(numbered))):
         raise FormatError(
-            f"{path}: id2label is {shown(named)}, not names for 0 to N - 1", hint=_AGAIN
+            f"{path}: id2label is {shown(named)}, not names for 0 to N - 1", hint=AGAIN
         )
     return tuple(numbered[index] for index in range(len(numbered)))
 
@@ -288,7 +286,7 @@ def late_interaction(path: Path) -> LateInteraction:
         )
     except (TypeError, ValueError) as error:
         raise FormatError(
-            f"the late interaction settings of {path} cannot be used: {error}", hint=_AGAIN
+            f"the late interaction settings of {path} cannot be used: {error}", hint=AGAIN
         ) from error
 
 
@@ -313,7 +311,7 @@ def _projection(path: Path) -> Tensor:
     except OSError as error:
         raise store_error(error, path / "model.safetensors", "reading") from error
     except SafetensorError as error:
-        raise FormatError(f"{path} has no usable weights: {error}", hint=_AGAIN) from error
+        raise FormatError(f"{path} has no usable weights: {error}", hint=AGAIN) from error
     if set(tensors) != {"linear.weight"} or not activation.endswith("Identity"):
         raise UnsupportedError(
             f"{path} is not one matrix ({', '.join(sorted(tensors))}, {activation})",
@@ -331,7 +329,7 @@ def _stages(path: Path) -> list[tuple[str, str]]:
         entries = sorted(json.loads(text), key=lambda entry: entry["idx"])
         stages = [(str(e["type"]).rsplit(".", 1)[-1], str(e["path"])) for e in entries]
     except (ValueError, TypeError, KeyError) as error:
-        raise FormatError(f"{path} is no list of stages", hint=_AGAIN) from error
+        raise FormatError(f"{path} is no list of stages", hint=AGAIN) from error
     for _, place in stages:
         if place.startswith("/") or ".." in place.split("/"):
             raise FormatError(
@@ -358,15 +356,3 @@ def _mode(config: Mapping[str, Any], path: Path) -> PoolingMode:
         )
     result: PoolingMode = modes[0]  # type: ignore[assignment]
     return result
-
-
-def text_file(path: Path) -> str | None:
-    """The text of ``path``, None if nothing is there."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path} is not UTF-8 text", hint="get the model again") from error
-    except OSError as error:
-        raise store_error(error, path, "reading") from error

@@ -1,4 +1,4 @@
-"""What the files of a model say about it: kind, architecture, size, licence.
+"""What the files of a model say about it (kind, architecture, size, licence), and its card.
 
 Reads headers and configuration only. Does not build anything.
 """
@@ -10,16 +10,19 @@ import math
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lmstack.core import FormatError, NotFoundError, shown
+from lmstack.core import FormatError
 from lmstack.core.files import store_error
-from lmstack.registry.card import Kind
-from lmstack.registry.sources.selection import CONVERT, EXPORTED, PICKLES
+from lmstack.registry.card import CARD, Card, FileFacts, Kind, content_digest, file_hash
+from lmstack.registry.sampling_defaults import SamplingDefaults
+from lmstack.registry.selection import CONVERT, EXPORTED, PICKLES
+from lmstack.text.files import json_file
 
-__all__ = ["Facts", "describe", "json_file"]
+__all__ = ["Facts", "Origin", "describe", "make_card"]
 
 _MAX_HEADER = 100_000_000
 # How names of architectures end in transformers. Of one label or several: see `_kind`.
@@ -72,25 +75,6 @@ def describe(path: Path) -> Facts:
         f"{path} has no weights (*.safetensors, *.gguf or *.onnx)",
         hint="give the folder that holds them, or a .gguf file",
     )
-
-
-def json_file(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; `NotFoundError` or `FormatError` that names the file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise NotFoundError(f"{path} is missing", hint="get the model again, complete") from None
-    except (ValueError, RecursionError) as error:
-        raise FormatError(
-            f"{path} is not valid JSON: {error}", hint="get the model again, complete"
-        ) from error
-    except OSError as error:
-        raise store_error(error, path, "reading") from error
-    if not isinstance(value, dict):
-        raise FormatError(
-            f"{path} holds {shown(value)}, not an object", hint="get the model again, complete"
-        )
-    return value
 
 
 def _folder(path: Path, weights: list[Path]) -> Facts:
@@ -177,3 +161,51 @@ def _readme_licence(path: Path) -> str:
     front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
     match = _FRONT_LICENCE.search(front)
     return match[1].strip().strip("'\"") if match else ""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a source says about the files it gave."""
+
+    source: str
+    licence: str = ""
+    lineage: str = ""
+    kind: Kind | None = None
+    notes: tuple[str, ...] = ()
+    weights_licence: str = ""
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+
+
+def make_card(name: str, staged: Path, origin: Origin) -> Card:
+    """The card of the files in ``staged``, which are read in full."""
+    facts = describe(staged)
+    files = {
+        path.relative_to(staged).as_posix(): FileFacts(
+            sha256=file_hash(path), size=path.stat().st_size
+        )
+        for path in sorted(staged.rglob("*"))
+        if path.is_file() and path.name != CARD
+    }
+    return Card(
+        name=name,
+        kind=origin.kind or facts.kind,
+        digest=content_digest(files),
+        licence=origin.weights_licence or _stated_licence(origin.licence, facts.licence),
+        source=origin.source,
+        files=files,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        lineage=origin.lineage,
+        architecture=facts.architecture,
+        parameters=facts.parameters,
+        notes=origin.notes,
+        evaluation=origin.evaluation,
+        sampling=origin.sampling,
+    )
+
+
+def _stated_licence(package: str, files: str) -> str:
+    if package.lower() == files.lower():
+        return f"{package} (stated by the package and by the model's files)" if package else ""
+    stated = ((package, "package"), (files, "model's files"))
+    return "; ".join(f"{text} (stated by the {where})" for text, where in stated if text)

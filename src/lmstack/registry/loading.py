@@ -23,15 +23,14 @@ from lmstack.registry.defaults import (
     labels_of,
     late_interaction,
     pooling_of,
-    text_file,
 )
-from lmstack.registry.describe import json_file
 from lmstack.registry.sampling_defaults import SamplingDefaults
 from lmstack.registry.saving import write_settings
 from lmstack.registry.sources.known import Traits, traits_of
 from lmstack.registry.store import Store
 from lmstack.registry.weight_cache import asked_form, load_form, own_form, served_digest
 from lmstack.text import ChatTemplate, Tokenizer
+from lmstack.text.files import json_file, text_file
 
 if TYPE_CHECKING:
     import torch

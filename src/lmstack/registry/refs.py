@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmstack.core import InputError, shown
-from lmstack.registry.sources.known import KNOWN
 
 __all__ = ["HubRef", "NameRef", "PathRef", "PypiRef", "Ref", "parse_ref"]
 
@@ -96,7 +95,7 @@ def parse_ref(ref: str | os.PathLike[str]) -> Ref:
     if not isinstance(ref, str):
         return PathRef(Path(ref))
     if "\0" in ref or not ref.strip():
-        raise InputError(f"{shown(ref)} names no model", hint=f"known: {', '.join(KNOWN)}")
+        raise InputError(f"{shown(ref)} names no model", hint="lmstack models lists the names")
     if ref.startswith("pypi:"):
         match = _PYPI.match(ref)
         if match is None:

@@ -34,12 +34,12 @@ from lmstack.registry.card import (
     CARD,
     Card,
     FileFacts,
+    FileHashes,
     ModelFolder,
     content_digest,
     file_hash,
 )
-from lmstack.registry.describe import describe
-from lmstack.registry.hashes import FileHashes
+from lmstack.registry.describe import Origin, describe, make_card
 from lmstack.registry.home import home, locked
 from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, Ref, parse_ref
 from lmstack.registry.sources.known import KNOWN
@@ -52,7 +52,6 @@ from lmstack.registry.sources.local import (
     is_exported,
     weights,
 )
-from lmstack.registry.sources.origin import Origin, make_card
 from lmstack.registry.sources.recipe import Recipe, convert, made_from
 from lmstack.registry.weight_cache import discard_packed
 

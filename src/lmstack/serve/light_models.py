@@ -21,11 +21,11 @@ from lmstack.engine.cpu.image import ImageEncoder, read_image
 from lmstack.engine.cpu.library import problem
 from lmstack.registry import ModelFolder, Store
 from lmstack.registry.defaults import pooling_of
-from lmstack.registry.describe import json_file
 from lmstack.registry.sources.known import traits_of
 from lmstack.registry.weight_cache import image_file, packed_file, served_digest, stamp_of
 from lmstack.serve.activations import Activation, probabilities, score_activation
 from lmstack.serve.text_embedder import TextEmbedder
+from lmstack.text.files import json_file
 from lmstack.text.tokenizer import Tokenizer
 from lmstack.text.windows import Window, encode_windows, has_segments, model_limit
 

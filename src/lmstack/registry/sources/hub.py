@@ -20,9 +20,9 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from lmstack.core import AuthError, LmstackError, NotFoundError, RemoteError
 from lmstack.registry.refs import HubRef
+from lmstack.registry.selection import select
 from lmstack.registry.sources.download import RemoteFile, check_space, download
 from lmstack.registry.sources.local import Progress
-from lmstack.registry.sources.selection import select
 
 __all__ = ["fetch_repository"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from lmstack.core import FormatError, NotFoundError
 from lmstack.core.files import store_error
+from lmstack.registry.selection import CONVERT, PICKLES, select
 from lmstack.registry.sources.known import KNOWN
-from lmstack.registry.sources.selection import CONVERT, PICKLES, select
 
 __all__ = ["Progress", "append_file", "content", "copy_files", "existing", "is_exported", "weights"]
 

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 from lmstack.core import FormatError, NotFoundError, shown
 from lmstack.core.files import store_error, write_atomic
 from lmstack.registry.card import file_hash
-from lmstack.registry.describe import json_file
 from lmstack.registry.sources.e5_file import read_e5
+from lmstack.text.files import decoded, file_bytes, json_file
+from lmstack.text.vocab.byte_level import added_token
+from lmstack.text.vocab.frames import frame
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -178,31 +180,14 @@ def _plain_tokenizer(path: Path) -> None:
 
 def _whole_tokens(path: Path, pattern: str) -> dict[str, Any]:
     """tokenizer.json of a vocabulary whose entries are matched whole, one a line in ``path``."""
-    try:
-        tokens = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path} is not UTF-8 text", hint="get the model again") from error
-    except OSError as error:
-        raise store_error(error, path, "reading") from error
+    tokens = decoded(file_bytes(path), path).splitlines()
     vocabulary = {token: index for index, token in enumerate(tokens)}
     special = [t for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if t in vocabulary]
-    ends = {"[CLS]": vocabulary["[CLS]"], "[SEP]": vocabulary["[SEP]"]}
-
-    def template(*parts: str) -> list[dict[str, Any]]:
-        return [
-            {"SpecialToken" if part in ends else "Sequence": {"id": part, "type_id": int(index)}}
-            for part, index in (p.rsplit(":", 1) for p in parts)
-        ]
-
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            {"id": vocabulary[token], "content": token, "single_word": False, "lstrip": False}
-            | {"rstrip": False, "normalized": False, "special": True}
-            for token in special
-        ],
+        "added_tokens": [added_token(vocabulary[token], token) for token in special],
         "normalizer": None,
         # What the pattern does not match is no token, not even an unknown one.
         "pre_tokenizer": {
@@ -211,15 +196,9 @@ def _whole_tokens(path: Path, pattern: str) -> dict[str, Any]:
             "behavior": "Removed",
             "invert": True,
         },
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": template("[CLS]:0", "A:0", "[SEP]:0"),
-            "pair": template("[CLS]:0", "A:0", "[SEP]:0", "B:1", "[SEP]:1"),
-            "special_tokens": {
-                token: {"id": token, "ids": [index], "tokens": [token]}
-                for token, index in ends.items()
-            },
-        },
+        "post_processor": frame(
+            vocabulary, before=["[CLS]"], after=["[SEP]"], between=["[SEP]"], second_type=1
+        ),
         "decoder": {"type": "Fuse"},
         "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"},
     }

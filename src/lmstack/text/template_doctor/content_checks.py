@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lmstack.core import LmstackError, Message
-from lmstack.text.template_doctor.exam import ASKED, SYSTEM, TALK, Exam
-from lmstack.text.template_doctor.finding import Finding, apart, excerpt
+from lmstack.text.template_doctor.exam import ASKED, SYSTEM, TALK, Exam, Finding, apart, excerpt
 
 __all__ = ["CONTENT_CHECKS"]
 

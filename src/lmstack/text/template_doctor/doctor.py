@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from lmstack.core import LmstackError
 from lmstack.text.chat import ChatTemplate
 from lmstack.text.template_doctor.content_checks import CONTENT_CHECKS
-from lmstack.text.template_doctor.exam import TALK, Exam
-from lmstack.text.template_doctor.finding import Finding, apart, excerpt
+from lmstack.text.template_doctor.exam import TALK, Exam, Finding, apart, excerpt
 from lmstack.text.template_doctor.turn_checks import TURN_CHECKS
 from lmstack.text.tokenizer import Tokenizer
 

@@ -1,4 +1,4 @@
-"""A chat template under examination, and the conversation that it is examined with.
+"""A chat template under examination, the conversation for it, and what a check finds.
 
 Covers rendering and encoding, as a model is trained and served. Does not cover the checks.
 """
@@ -6,14 +6,25 @@ Covers rendering and encoding, as a model is trained and served. Does not cover 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
-from lmstack.core import Message
+from lmstack.core import Message, shown
 from lmstack.text.chat import ChatTemplate
-from lmstack.text.template_doctor.finding import excerpt
 from lmstack.text.tokenizer import Tokenizer
 
-__all__ = ["ASKED", "REPLIED", "REPLIED_AGAIN", "SYSTEM", "TALK", "Exam"]
+__all__ = [
+    "ASKED",
+    "REPLIED",
+    "REPLIED_AGAIN",
+    "SYSTEM",
+    "TALK",
+    "Exam",
+    "Finding",
+    "Severity",
+    "apart",
+    "excerpt",
+]
 
 ASKED = Message("user", "How far away is the moon?")
 REPLIED = Message("assistant", "About 384,400 km, on average.")
@@ -21,6 +32,7 @@ ASKED_AGAIN = Message("user", "And the sun?")
 REPLIED_AGAIN = Message("assistant", "Roughly 150 million km.")
 SYSTEM = Message("system", "Answer in metric units.")
 TALK = (ASKED, REPLIED, ASKED_AGAIN, REPLIED_AGAIN)
+Severity = Literal["ok", "note", "warn", "fail"]
 
 
 @dataclass(frozen=True)
@@ -55,3 +67,36 @@ class Exam:
     def ending(self) -> str:
         """What is printed after a reply that ends the conversation."""
         return self.text(ASKED, REPLIED).rpartition(REPLIED.content)[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``fail``: the model will be trained or served wrongly. ``warn``: it will be under a
+    condition that ``what`` names. ``note``: worth knowing. ``seen``: the value, quoted.
+    ``mend``: what to do; None where nothing needs doing."""
+
+    check: str
+    severity: Severity
+    what: str
+    seen: str = ""
+    mend: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def excerpt(text: str, limit: int = 70) -> str:
+    """``text`` quoted; of a long one the end, where renderings differ."""
+    return shown(text) if len(text) <= limit else "…" + shown(text[-limit:], limit + 10)
+
+
+def apart(first: str, second: str) -> str:
+    """Where two texts part, with a little of what stands around."""
+    same = 0
+    for left, right in zip(first, second, strict=False):
+        if left != right:
+            break
+        same += 1
+    start = max(0, same - 16)
+    left, right = (shown(text[start : same + 24]) for text in (first, second))
+    return f"{left} and {right}, apart at character {same}"

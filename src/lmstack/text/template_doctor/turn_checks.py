@@ -12,8 +12,16 @@ import re
 from collections.abc import Iterator
 
 from lmstack.text.chat import ChatTemplate
-from lmstack.text.template_doctor.exam import ASKED, REPLIED, REPLIED_AGAIN, TALK, Exam
-from lmstack.text.template_doctor.finding import Finding, apart, excerpt
+from lmstack.text.template_doctor.exam import (
+    ASKED,
+    REPLIED,
+    REPLIED_AGAIN,
+    TALK,
+    Exam,
+    Finding,
+    apart,
+    excerpt,
+)
 
 __all__ = ["TURN_CHECKS"]
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lmstack.text.surface import byte_letters
+from lmstack.text.detokenizer import byte_letters
 from lmstack.text.vocab.merges import merges_of
 
 __all__ = [

@@ -40,6 +40,6 @@ def frame(
         "pair": [*first, *special(middle), *second],
         "special_tokens": {
             name: {"id": name, "ids": [ids[name]], "tokens": [name]}
-            for name in {*before, *after, *middle}
+            for name in dict.fromkeys((*before, *after, *middle))
         },
     }

@@ -9,14 +9,13 @@ and their companions (``tokenizer_config.json``, ``special_tokens_map.json``,
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lmstack.core import FormatError, NotFoundError, UnsupportedError, shown
-from lmstack.core.files import store_error
+from lmstack.text.files import decoded, file_bytes, json_object, text_file
 from lmstack.text.vocab.byte_level import added_token
 from lmstack.text.vocab.exact import Exact
 from lmstack.text.vocab.frames import frame
@@ -30,7 +29,7 @@ from lmstack.text.vocab.tekken import is_tekken, tekken_json
 from lmstack.text.vocab.tiktoken import TiktokenEncoding, is_tiktoken, tiktoken_json
 from lmstack.text.vocab.word_files import byte_level_files_json, wordpiece_json, wordpiece_tokens
 
-__all__ = ["EXACT_KEY", "Vocabulary", "json_object", "read_file", "read_folder"]
+__all__ = ["EXACT_KEY", "Vocabulary", "read_file", "read_folder"]
 
 # tokenizer_config.json names the file from which a saved folder is read again, to the last id.
 EXACT_KEY = "lmstack_vocabulary"
@@ -76,7 +75,7 @@ def read_folder(folder: Path) -> Vocabulary:
     """The vocabulary of a model folder. ``tokenizer.json`` comes first, as for everybody."""
     config: dict[str, Any] = {}
     for name in _COMPANIONS:
-        companion = _text(folder / name)
+        companion = text_file(folder / name)
         values = json_object(companion, folder / name) if companion is not None else {}
         config.update({key: value for key, value in values.items() if value is not None})
     exact = config.get(EXACT_KEY)
@@ -101,32 +100,17 @@ def read_file(path: Path, encoding: str | TiktokenEncoding | None = None) -> Voc
     return _read(path, {}, encoding)
 
 
-def json_object(text: str, path: object) -> dict[str, Any]:
-    """The object that a JSON text holds."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(
-            f"{path} is not valid JSON: {error}", hint="download the model again"
-        ) from error
-    if not isinstance(value, dict):
-        raise FormatError(
-            f"{path} holds a {type(value).__name__}, not an object", hint="download the model again"
-        )
-    return value
-
-
 def _read(
     path: Path, config: dict[str, Any], encoding: str | TiktokenEncoding | None
 ) -> Vocabulary:
-    data = _bytes(path)
+    data = file_bytes(path)
     if encoding is not None or is_tiktoken(data):
         spec, roles = tiktoken_json(data, encoding, str(path))
         found = Vocabulary(spec, {**roles, **config})
     elif path.suffix == ".json":
-        found = _from_json(path, json_object(_decoded(data, path), path), config)
+        found = _from_json(path, json_object(decoded(data, path), path), config)
     elif path.suffix == ".txt":
-        tokens = wordpiece_tokens(_decoded(data, path))
+        tokens = wordpiece_tokens(decoded(data, path))
         found = Vocabulary(*wordpiece_json(tokens, config))
     elif is_sentencepiece(data):
         found = _from_sentencepiece(data, config)
@@ -145,7 +129,7 @@ def _from_json(path: Path, value: dict[str, Any], config: dict[str, Any]) -> Voc
         return Vocabulary(spec, {**roles, **config})
     if isinstance(value.get("model"), dict) or path.name == "tokenizer.json":
         return Vocabulary(value, config)
-    merges = _text(path.with_name("merges.txt"))
+    merges = text_file(path.with_name("merges.txt"))
     if merges is None:
         raise UnsupportedError(
             f"{path} is a word list without merges.txt",
@@ -220,7 +204,7 @@ def _with_added(found: Vocabulary, folder: Path) -> Vocabulary:
     """Tokens that were added after training: ``added_tokens_decoder`` of the configuration and
     ``added_tokens.json``."""
     listed: dict[str, tuple[int, bool]] = {}
-    text = _text(folder / "added_tokens.json")
+    text = text_file(folder / "added_tokens.json")
     older = json_object(text, folder / "added_tokens.json") if text is not None else {}
     listed |= {name: (index, True) for name, index in older.items() if isinstance(index, int)}
     newer = found.config.get("added_tokens_decoder")
@@ -265,23 +249,3 @@ def _name(value: object) -> str:
     if isinstance(value, Mapping):
         value = value.get("content")
     return value if isinstance(value, str) else ""
-
-
-def _text(path: Path) -> str | None:
-    return _decoded(_bytes(path), path) if path.exists() else None
-
-
-def _decoded(data: bytes, path: Path) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise FormatError(
-            f"{path} is not UTF-8 text (byte {error.start})", hint="download the model again"
-        ) from error
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise store_error(error, path, "reading") from error

@@ -54,7 +54,7 @@ def _vocabulary(model: LoadedModel, gguf: Path | None) -> dict[str, Any]:
 
         with read_gguf(gguf) as file:
             return {k: v for k, v in file.metadata.items() if k.startswith("tokenizer.")}
-    from lmstack.text.vocab.gguf_writing import gguf_metadata
+    from lmstack.text.gguf_writing import gguf_metadata
 
     template = None if model.template is None else model.template.source
     return gguf_metadata(model.tokenizer, template)

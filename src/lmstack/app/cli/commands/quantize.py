@@ -34,7 +34,7 @@ def quantize(
     """The model ``reference`` in ``form``, kept as ``place`` (a name in the store, or a folder),
     and what was measured. Past a limit nothing is kept unless ``force``."""
     from lmstack.registry import Store, load
-    from lmstack.registry.sources.origin import Origin
+    from lmstack.registry.describe import Origin
     from lmstack.registry.weight_cache import own_form, packed_file
 
     store = Store()
