@@ -13,8 +13,8 @@ import time
 
 from spine import processor
 
+from lmstack.app.inspect.product import ByteProduct
 from lmstack.engine.cpu import available_paths, select_path
-from lmstack.engine.cpu.product import ByteProduct
 
 SHAPES = ((384, 1152), (384, 1536), (1536, 384))
 ROWS, ROUNDS = 128, 60

@@ -15,7 +15,7 @@ from lmstack.engine.policy.budget import StepBudget
 from lmstack.engine.scheduler import Scheduler
 from lmstack.engine.sequence import Chunk, Sequence
 from lmstack.engine.speculative.draft_model import DraftModel
-from lmstack.engine.speculative.ngram import Lookup
+from lmstack.engine.speculative.ngram import PromptLookup
 from lmstack.engine.speculative.speculate import (
     ANY,
     LONGEST_PATIENCE,
@@ -164,7 +164,7 @@ def test_a_draft_model_that_was_not_worth_it_is_tried_later_each_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With one token, to learn whether it is by now; once it is, patience is short again."""
-    monkeypatch.setattr(Lookup, "follows", lambda *_: ())
+    monkeypatch.setattr(PromptLookup, "follows", lambda *_: ())
     blocks, budget, model = BlockManager(1000, 16), Steps(0.005, 0.0001), Wrong()
     config = EngineConfig(num_blocks=1000)
     speculation = Speculation(config, blocks, budget, cast(DraftModel, model))

@@ -17,7 +17,7 @@ from tests.engine.oracles import new_tokens
 from lmstack.core import ContextLengthError, InputError, UnsupportedError
 from lmstack.engine import Engine, EngineConfig, EngineRequest, Vocabulary
 from lmstack.engine.inbox import members_of
-from lmstack.engine.speculative.ngram import Lookup
+from lmstack.engine.speculative.ngram import PromptLookup
 from lmstack.model import REFERENCE_OPS, DenseAttention, ForwardContext, Transformer, load_module
 
 V, START, EOS = 260, 0, 1
@@ -136,11 +136,11 @@ def test_drafts_from_the_input_and_the_output_change_no_token(
     options = {"max_tokens": 40, "ignore_eos": True}
     expected = generate(engine_of(module, speculation="off"), prompt, **options).tokens
 
-    def mentored(self: Lookup, count: int) -> tuple[int, ...]:
+    def mentored(self: PromptLookup, count: int) -> tuple[int, ...]:
         place = len(self._text) - len(prompt) - 1
         return (*expected[place : place + count - 1], 99)[: count if place % 3 else 1]
 
-    monkeypatch.setattr(Lookup, "follows", mentored)
+    monkeypatch.setattr(PromptLookup, "follows", mentored)
     engine = engine_of(module, speculation="always", draft_tokens=4)
     assert generate(engine, prompt, **options).tokens == expected
     assert 0 < engine.stats().num_accepted_tokens < engine.stats().num_draft_tokens

@@ -8,7 +8,7 @@ from tests.engine.conftest import byte_vocabulary
 
 from lmstack.core import SamplingParams
 from lmstack.engine import EngineRequest
-from lmstack.engine.policy.fairness import Shares, pushed_out
+from lmstack.engine.policy.fairness import Shares, evicted
 from lmstack.engine.sequence import Sequence
 
 VOCABULARY = byte_vocabulary()
@@ -161,19 +161,19 @@ def test_who_was_served_less_is_behind_and_nobody_is_behind_nobody() -> None:
 
 def test_who_has_most_streams_is_counted_by_weight() -> None:
     ours = shares("a", "b", weights={"a": 4.0})
-    assert ours.richest({"a": 4, "b": 2}) == "b"
-    assert ours.richest({"a": 9, "b": 2}) == "a"
-    assert ours.richest({}) == ""
+    assert ours.heaviest({"a": 4, "b": 2}) == "b"
+    assert ours.heaviest({"a": 9, "b": 2}) == "a"
+    assert ours.heaviest({}) == ""
     assert not ours.may_take({"a": 4}, "a", "b")
     assert ours.may_take({"a": 8}, "a", "b")
 
 
 def test_the_latest_of_who_has_most_leave_a_full_queue() -> None:
     queue = [sequence("a", order=i) for i in range(3)] + [sequence("b", order=9)]
-    assert pushed_out(queue, [sequence("c")], 1) == [queue[2]]
-    assert pushed_out(queue, [sequence("c"), sequence("c")], 2) == [queue[2]]
-    assert pushed_out(queue, [sequence("a")], 1) == []
-    assert pushed_out(queue[2:], [sequence("c")], 1) == []
+    assert evicted(queue, [sequence("c")], 1) == [queue[2]]
+    assert evicted(queue, [sequence("c"), sequence("c")], 2) == [queue[2]]
+    assert evicted(queue, [sequence("a")], 1) == []
+    assert evicted(queue[2:], [sequence("c")], 1) == []
 
 
 @settings(max_examples=100, deadline=None)
@@ -182,7 +182,7 @@ def test_whoever_is_pushed_out_of_keeps_at_least_what_the_newcomer_has(
     queue: list[str], asked: int, count: int
 ) -> None:
     queued = [sequence(c, order=i) for i, c in enumerate(queue)]
-    victims = pushed_out(queued, [sequence("a")] * asked, count)
+    victims = evicted(queued, [sequence("a")] * asked, count)
     left = [s.client for s in queued if s not in victims]
     assert len(victims) <= count
     assert len(left) == len(queued) - len(victims)

@@ -15,8 +15,8 @@ from tests.engine.conftest import EOS, Outcome, byte_vocabulary, drive, generate
 
 from lmstack.core import Grammar, InputError, UnsupportedError
 from lmstack.engine import Engine, Vocabulary
-from lmstack.engine.decoding.grammar import GrammarCompiler
-from lmstack.engine.decoding.grammar_trial import try_grammar
+from lmstack.engine.constraints.grammar import GrammarCompiler
+from lmstack.engine.constraints.grammar_trial import try_grammar
 
 SCHEMA = {
     "type": "object",
@@ -248,7 +248,7 @@ def test_a_grammar_that_takes_longer_than_the_limits_is_refused(
 ) -> None:
     # A clock that counts in steps may find that a mask took no time at all.
     monkeypatch.setattr(
-        f"lmstack.engine.decoding.grammar_trial.{limit}", -1 if "MASK" in limit else 0.02
+        f"lmstack.engine.constraints.grammar_trial.{limit}", -1 if "MASK" in limit else 0.02
     )
     compiler = GrammarCompiler(byte_vocabulary(), 1 << 20)
     with pytest.raises(InputError, match=says):
@@ -264,7 +264,7 @@ def test_a_large_grammar_within_the_limits_is_tried_once_and_obeyed(
         tried.append(grammar)
         try_grammar(grammar, vocabulary)
 
-    monkeypatch.setattr("lmstack.engine.decoding.grammar.try_grammar", counted)
+    monkeypatch.setattr("lmstack.engine.constraints.grammar.try_grammar", counted)
     engine = make_engine()
     large = Grammar.json_schema({"enum": [f"value {i}" for i in range(1000)]})
     small = Grammar.json_schema({"enum": [1, 2]})

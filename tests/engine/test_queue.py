@@ -115,7 +115,7 @@ def test_a_queue_never_holds_more_than_it_may_and_everyone_gets_an_end(
         if i % 3 == 0:
             engine.step()
         stats = engine.stats()
-        assert stats.num_waiting - len(engine._intake._pushed_out) <= places + waiting
+        assert stats.num_waiting - len(engine._inbox._evicted) <= places + waiting
     drive(engine)
     assert all(o.done for o in outcomes)
     assert engine.stats().num_blocks_used == 0
@@ -125,17 +125,17 @@ def test_those_who_were_refused_do_not_make_the_wait_look_short(make_engine: Mak
     engine = make_engine(max_sequences=1, max_waiting=20)
     for i in range(21):
         engine.submit(asked("many", str(i)))
-    before = engine._intake._seconds_a_request
+    before = engine._inbox._seconds_a_request
     for i in range(10):
         engine.submit(asked("one", f"x{i}"))
     engine._take_in()
     assert engine.stats().num_finished == {"refused": 10}
-    assert engine._intake._seconds_a_request == before
+    assert engine._inbox._seconds_a_request == before
 
 
 # What is cancelled, and what it must be doing at that time.
 def queued(engine: Engine) -> bool:
-    return bool(engine._intake._arrived)
+    return bool(engine._inbox._arrived)
 
 
 def waiting(engine: Engine) -> bool:

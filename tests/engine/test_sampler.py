@@ -21,9 +21,9 @@ from transformers.generation.logits_process import (
 
 from lmstack.core import EngineError, SamplingParams
 from lmstack.engine import EngineRequest
-from lmstack.engine import sampler as sampler_module
-from lmstack.engine.decoding import logits as logits_module
-from lmstack.engine.sampler import NothingLeftError, Sampled, Sampler, uniform
+from lmstack.engine.decoding import logits_processors as logits_module
+from lmstack.engine.decoding import sampler as sampler_module
+from lmstack.engine.decoding.sampler import NothingLeftError, Sampled, Sampler, uniform
 from lmstack.engine.sequence import Sequence
 
 V = NUM_TOKENS
@@ -185,7 +185,7 @@ def test_repetition_penalty_equals_transformers() -> None:
     expected = RepetitionPenaltyLogitsProcessor(1.7)(ids, row.clone())
     ours = row.clone()
     made = sequence(tuple(tokens[:2]), tuple(tokens[2:]), repetition_penalty=1.7)
-    logits_module.penalise(ours[0], made, made.request.sampling)
+    logits_module.adjust(ours, [made])
     torch.testing.assert_close(ours, expected)
 
 
@@ -193,7 +193,7 @@ def test_presence_and_frequency_follow_openais_formula_on_output_alone() -> None
     row = logits()
     made = sequence((3, 3, 4), (9, 9, 200), presence_penalty=0.5, frequency_penalty=0.25)
     ours = row.clone()
-    logits_module.penalise(ours[0], made, made.request.sampling)
+    logits_module.adjust(ours, [made])
     expected = row.numpy().copy()[0]
     for token, count in {9: 2, 200: 1}.items():
         expected[token] -= 0.5 + 0.25 * count

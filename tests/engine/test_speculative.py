@@ -19,7 +19,7 @@ from lmstack.engine import Engine, EngineConfig, TokenEvent
 from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.cpu.library import problem
 from lmstack.engine.sequence import Chunk
-from lmstack.engine.speculative.ngram import Lookup
+from lmstack.engine.speculative.ngram import PromptLookup
 from lmstack.model import Transformer
 
 ROUND = (11, 12, 13, 14, 15)
@@ -30,14 +30,14 @@ TEXT = tuple(b"abcab" * 4)
 def sometimes_wrong() -> Iterator[None]:
     """Drafts for random models are hardly ever right, so look-up is told by a mentor what comes,
     and errs at some places of some texts: right runs of every length occur."""
-    follows = Lookup.follows
+    follows = PromptLookup.follows
 
-    def mentored(self: Lookup, count: int) -> tuple[int, ...]:
+    def mentored(self: PromptLookup, count: int) -> tuple[int, ...]:
         known = MENTOR.get(tuple(self._text))
         return follows(self, count) if known is None else known[:count]
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(Lookup, "follows", mentored)
+    patch.setattr(PromptLookup, "follows", mentored)
     yield
     patch.undo()
 

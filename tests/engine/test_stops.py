@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import InputError
-from lmstack.engine.decoding.patterns import PatternCompiler
-from lmstack.engine.decoding.stops import StopMatcher
+from lmstack.engine.constraints.patterns import PatternCompiler
+from lmstack.engine.constraints.stops import StopMatcher
 
 letters = st.text("abé", min_size=1, max_size=4)
 

@@ -205,7 +205,7 @@ def test_an_engine_that_closes_says_so_to_who_waits_for_an_update() -> None:
     engine._thread.start()
     waiting = threading.Thread(target=update)
     waiting.start()
-    while engine._intake.update is None:
+    while engine._inbox.update is None:
         pass
     engine.close()
     waiting.join(30)
@@ -243,7 +243,7 @@ def test_an_engine_whose_change_fails_half_way_refuses_everything_afterwards(
         engine.submit(request(PROMPTS[1], outcome, id="waits"))
         raise error
 
-    monkeypatch.setattr(engine._runner, "reload", fails)
+    monkeypatch.setattr(engine._executor, "reload", fails)
     if runs:
         engine.start()
     refusal = "failed half way, so the engine stopped: boom"

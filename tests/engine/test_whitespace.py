@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from tests.engine.conftest import byte_vocabulary
 
 from lmstack.core import Grammar
-from lmstack.engine.decoding.grammar import MAX_INDENT, GrammarCompiler, GrammarMatcher, mask_words
+from lmstack.engine.constraints.grammar import (
+    MAX_INDENT,
+    GrammarCompiler,
+    GrammarMatcher,
+    mask_words,
+)
 
 LONGEST = MAX_INDENT + len("\r\n")
 LIST = {"type": "array", "items": {"type": "object"}}

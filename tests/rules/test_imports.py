@@ -58,6 +58,16 @@ ORDERS = {
         "place view opening index",
         "answer",
     ),
+    "engine": (
+        "config request constraints blocks scratch",
+        "executor sequence",
+        "decoding",
+        "policy",
+        "torch cpu",
+        "executors runner scheduler",
+        "speculative inbox",
+        "engine",
+    ),
     "app": ("formats drawing", "loadgen", "inspect", "server", "page", "wiring", "cli"),
 }
 # The package itself hands out names of every module, looked up when they are used.

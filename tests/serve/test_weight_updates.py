@@ -113,7 +113,7 @@ async def test_an_answer_has_the_name_of_the_weights_that_computed_it(
         update = asyncio.create_task(
             asyncio.to_thread(model.update_weights, weights_of(tokenizer, 2))
         )
-        while model._engine._intake.update is None:
+        while model._engine._inbox.update is None:
             assert not update.done(), "the first answer was over too soon"
             await asyncio.sleep(0)
         begun.set()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmstack.engine.config import EngineConfig
+    from lmstack.engine.constraints.vocabulary import Vocabulary
     from lmstack.engine.cpu.library import problem as native_problem
-    from lmstack.engine.decoding.vocabulary import Vocabulary
     from lmstack.engine.engine import Engine
     from lmstack.engine.request import (
         EngineAdapter,
@@ -48,7 +48,7 @@ _HOMES = {
         ("EngineAdapter", "EngineRequest", "EngineStats", "TokenEvent", "TokenScore"),
         "lmstack.engine.request",
     ),
-    "Vocabulary": "lmstack.engine.decoding.vocabulary",
+    "Vocabulary": "lmstack.engine.constraints.vocabulary",
 }
 # Under another name here than at home.
 _RENAMED = {"native_problem": "problem"}

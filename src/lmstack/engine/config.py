@@ -95,6 +95,7 @@ class EngineConfig(Config):
             raise InputError(
                 f"kv_memory_bytes is {self.kv_memory_bytes}, less than one block of "
                 f"{bytes_per_token * self.block_size} bytes",
+                hint=f"set it to at least {bytes_per_token * self.block_size}",
                 param="kv_memory_bytes",
             )
         return min(fit, self.max_sequences * self.blocks_for(context_length))

@@ -21,14 +21,14 @@ from torch import Tensor
 from lmstack.core import EngineError, InputError, LmstackError
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
-from lmstack.engine.decoding.vocabulary import Vocabulary
+from lmstack.engine.constraints.vocabulary import Vocabulary
+from lmstack.engine.decoding.sampler import Sampled, Sampler, rows_at
 from lmstack.engine.executor import Executor
 from lmstack.engine.executors import EXECUTORS, open_executor
-from lmstack.engine.inbox import Intake, WeightUpdate, members_of
+from lmstack.engine.inbox import Inbox, WeightUpdate, members_of
 from lmstack.engine.policy.admission import Admission
 from lmstack.engine.request import EngineAdapter, EngineRequest, EngineStats, TokenEvent
 from lmstack.engine.runner import Computed, Runner
-from lmstack.engine.sampler import Sampled, Sampler, rows_at
 from lmstack.engine.scheduler import Scheduler
 from lmstack.engine.scratch import Scratch
 from lmstack.engine.sequence import Chunk, Search, Sequence
@@ -74,7 +74,8 @@ class Engine:
         self.context_length = min(model.max_positions, num_blocks * config.block_size)
         self._dtype, self.numerics = executor.dtype, executor.numerics
         self._module = module
-        self._runner, self._scratch = Runner(module, executor), Scratch(executor.device)
+        self._executor, self._runner = executor, Runner(module, executor)
+        self._scratch = Scratch(executor.device)
         self._blocks = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
         self._scheduler = Scheduler(config, self._blocks)
         self._sampler = Sampler(self._num_tokens)
@@ -93,8 +94,8 @@ class Engine:
         self.grammars = self._admission.grammars
 
         self._after_events, self._clock = after_events, clock
-        self._intake = Intake(config, self._scheduler)
-        self._live = self._intake.live
+        self._inbox = Inbox(config, self._scheduler)
+        self._live = self._inbox.live
         self._thread: threading.Thread | None = None
 
         self._num_steps = self._num_prompt = self._num_generated = 0
@@ -109,7 +110,7 @@ class Engine:
         `ContextLengthError` for what cannot fit, `OverloadedError` when the queue is full."""
         for request in requests:
             self._check_adapter(request)
-        self._intake.submit([self._admission.sequence(r) for r in requests])
+        self._inbox.submit([self._admission.sequence(r) for r in requests])
 
     def open_adapter(self, folder: Path | str) -> EngineAdapter:
         """The LoRA adapter in ``folder``, for requests of this engine. Runs in the caller's thread
@@ -121,7 +122,7 @@ class Engine:
             terms.rank,
             terms.num_parameters,
             next(self._adapter_numbers),
-            self._runner.prepared(terms),
+            self._executor.prepared(terms),
             num_updates,
             self,
         )
@@ -131,7 +132,11 @@ class Engine:
         if adapter is None:
             return
         if adapter.engine is not self:
-            raise InputError("the adapter was opened for another engine", param="adapter")
+            raise InputError(
+                "the adapter was opened for another engine",
+                hint="open it again for this one",
+                param="adapter",
+            )
         if adapter.num_updates != self._num_updates:
             raise InputError(
                 "the model's weights were replaced after the adapter was opened",
@@ -142,7 +147,7 @@ class Engine:
     def cancel(self, request_id: str) -> None:
         """Stop a request without a further event; unknown or finished ids are ignored. Its
         blocks are free before the next step."""
-        self._intake.cancel(request_id)
+        self._inbox.cancel(request_id)
 
     def update_weights(self, weights: Mapping[str, Weight], version: str = "") -> None:
         """Replace ``weights``, some or all of the model's, between two steps (`replace_weights`).
@@ -154,9 +159,12 @@ class Engine:
         `EngineError`: replacing them failed half way, and the engine takes no more requests.
         """
         if self._thread is threading.current_thread():
-            raise EngineError("the engine's own thread cannot wait for other weights")
+            raise EngineError(
+                "update_weights would wait for ever in the engine's own thread",
+                hint="call it from another thread",
+            )
         update = WeightUpdate(weights, version)
-        self._intake.ask(update)
+        self._inbox.ask(update)
         if self._thread is None:
             while not update.done.is_set():
                 self.step()
@@ -166,12 +174,12 @@ class Engine:
 
     def stats(self) -> EngineStats:
         scheduler = self._scheduler
-        with self._intake.lock:
+        with self._inbox.lock:
             return EngineStats(
                 dtype=self._dtype,
                 context_length=self.context_length,
                 num_running=len(scheduler.running),
-                num_waiting=self._intake.num_waiting,
+                num_waiting=self._inbox.num_waiting,
                 num_blocks=self._blocks.num_blocks,
                 num_blocks_used=self._blocks.num_used,
                 num_blocks_cached=self._blocks.num_cached,
@@ -187,7 +195,7 @@ class Engine:
                 num_steps=self._num_steps,
                 num_weight_updates=self._num_updates,
                 num_invariant_failures=self._num_invariant_failures,
-                num_finished=dict(self._intake.finished),
+                num_finished=dict(self._inbox.finished),
             )
 
     def start(self) -> None:
@@ -198,7 +206,7 @@ class Engine:
 
     def close(self) -> None:
         """Stop after the step that is running; what has not finished gets an `EngineError`."""
-        self._intake.close(EngineError("the engine is closed"))
+        self._inbox.close(EngineError("the engine is closed"))
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         self._take_in()
@@ -217,7 +225,7 @@ class Engine:
         chunks = _by_adapter(self._speculation.extend(self._scheduler.schedule()))
         if chunks:
             self._num_steps += 1
-            self._runner.copy(self._scheduler.copies)
+            self._executor.copy(self._scheduler.copies)
             self._advance(chunks)
             self._after_events()
             drafting_s = self._speculation.drafting_s
@@ -229,7 +237,7 @@ class Engine:
         return True
 
     def _loop(self) -> None:
-        while self._intake.wait():
+        while self._inbox.wait():
             try:
                 self.step()
             except Exception as error:  # a bug of ours: nobody may be left waiting
@@ -238,7 +246,7 @@ class Engine:
 
     def _update(self) -> None:
         """Take in other weights once nothing that has begun is left."""
-        update = self._intake.update
+        update = self._inbox.update
         self._scheduler.holds = update is not None
         if update is None or self._scheduler.has_begun:
             return
@@ -250,17 +258,17 @@ class Engine:
             self._scheduler.forget_prefixes()
             self._num_updates += 1
             self.weight_version = update.version
-            self._runner.reload()
+            self._executor.reload()
             self._refuse_stale()
         except LmstackError as error:
             if self._num_updates == before:
-                self._intake.updated(error)  # they do not fit, and nothing has changed
+                self._inbox.updated(error)  # they do not fit, and nothing has changed
             else:
                 self._break(error)
         except Exception as error:
             self._break(error)
         else:
-            self._intake.updated()
+            self._inbox.updated()
         self._scheduler.holds = False
 
     def _break(self, error: Exception) -> None:
@@ -270,7 +278,7 @@ class Engine:
             f"replacing the weights failed half way, so the engine stopped: {error}",
             hint="load the model again",
         )
-        self._intake.close(broken)
+        self._inbox.close(broken)
         self._take_in()
         self._end_all(broken, broken)
 
@@ -285,7 +293,7 @@ class Engine:
 
     def _take_in(self) -> None:
         """Take in what other threads asked for."""
-        for sequence, error in self._intake.take():
+        for sequence, error in self._inbox.take():
             self._end(sequence, "refused", error)
 
     def _advance(self, chunks: Seq[Chunk]) -> None:
@@ -358,19 +366,9 @@ class Engine:
         first = sequence.num_output == 1
         self._num_generated += 1
         self._num_prompt += sequence.num_input if first else 0
-        event = TokenEvent(
-            request_id=sequence.request.id,
-            token=sampled.token,
-            score=sampled.score,
-            safe_bytes=sequence.stops.safe_bytes,
-            finish_reason=reason,
-            cached_tokens=sequence.cached_tokens or 0,
-            prompt=tuple(sequence.prompt_scores) if first else (),
-            drafted_tokens=sequence.num_drafted,
-            accepted_tokens=sequence.num_accepted,
-        )
+        event = sequence.event(sequence.num_output - 1, sampled.score, reason)
         if reason is not None:
-            self._intake.over(sequence, reason)
+            self._inbox.over(sequence, reason)
         sequence.request.on_event(event)
 
     def _verify(self, chunks: Seq[Chunk], computed: Computed) -> None:
@@ -387,14 +385,14 @@ class Engine:
         for chunk in computed.unsound:
             if chunk.sequence.table:  # else it is over
                 # A wrong token may have left in its blocks what would spoil the right ones.
-                self._runner.wipe(chunk.sequence.table[chunk.sequence.num_published :])
+                self._executor.wipe(chunk.sequence.table[chunk.sequence.num_published :])
                 self._scheduler.start_again(chunk.sequence)
                 self._speculation.stop(chunk.sequence)
 
     def _goes_on(self, chunk: Chunk, place: int) -> bool:
         """Whether the last token that was drawn is that of the draft at ``place``."""
         sequence = chunk.sequence
-        if self._intake.is_going_on(sequence) and chunk.is_right(place):
+        if self._inbox.is_going_on(sequence) and chunk.is_right(place):
             self._speculation.accepted(chunk)
             self._scheduler.accepted(sequence)
             return True
@@ -422,11 +420,11 @@ class Engine:
             self._num_prompt += root.num_input
         self._num_generated += len(result.events)
         if result.children:
-            self._runner.copy(self._scheduler.replace(before, result.children))
+            self._executor.copy(self._scheduler.replace(before, result.children))
         else:
             for member in before:
                 self._scheduler.remove(member)
-            self._intake.over(root, result.events[-1].finish_reason or "stop")
+            self._inbox.over(root, result.events[-1].finish_reason or "stop")
         for event in result.events:
             root.request.on_event(event)
 
@@ -437,15 +435,15 @@ class Engine:
         log.warning("request %s failed: %s", sequence.request.id, error)
         for member in members_of(sequence):
             # Blocks before these are published, so others may be reading them.
-            self._runner.wipe(member.table[member.num_published :])
+            self._executor.wipe(member.table[member.num_published :])
             if not member.is_encoded:
-                self._runner.wipe(member.cross_table)
+                self._executor.wipe(member.cross_table)
             self._scheduler.remove(member, forget=True)
         self._end(sequence, "error", error)
 
     def _end(self, sequence: Sequence, reason: str, error: LmstackError) -> None:
         """The last event of ``sequence`` is ``error``."""
-        self._intake.over(sequence, reason)
+        self._inbox.over(sequence, reason)
         try:
             sequence.request.on_event(TokenEvent(sequence.request.id, error=error))
         except Exception:
@@ -459,8 +457,8 @@ class Engine:
         """Every request ends by ``error``, and every update that waits by ``update_error``."""
         for sequence in list(self._live.values()):
             self._fail(sequence, error)
-        while update_error is not None and self._intake.update is not None:
-            self._intake.updated(update_error)
+        while update_error is not None and self._inbox.update is not None:
+            self._inbox.updated(update_error)
         self._after_events()
 
     def _check_idle(self) -> None:

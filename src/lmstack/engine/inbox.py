@@ -1,6 +1,6 @@
 """Between the threads that ask and the one that steps: what is asked, and what is not over yet.
 
-Requests come in, are cancelled or pushed out of a full queue at any time; the engine takes in what
+Requests come in, are cancelled or evicted from a full queue at any time; the engine takes in what
 has happened between two steps. Not covered: whether a request can be honoured (`admission`),
 whose turn it is (`scheduler`), and the callbacks, which run without the lock (`engine`).
 """
@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 
 from lmstack.core import EngineError, InputError, OverloadedError, shown
 from lmstack.engine.config import EngineConfig
-from lmstack.engine.policy.fairness import pushed_out
+from lmstack.engine.policy.fairness import evicted
 from lmstack.engine.scheduler import Scheduler
 from lmstack.engine.sequence import Sequence
 from lmstack.model.formats.assembly import Weight
 
-__all__ = ["Intake", "WeightUpdate", "members_of"]
+__all__ = ["Inbox", "WeightUpdate", "members_of"]
 
 
 @dataclass
@@ -34,7 +34,7 @@ class WeightUpdate:
     error: Exception | None = None
 
 
-class Intake:
+class Inbox:
     """`submit` and `cancel` from any thread, the rest from the one that steps. ``live``: the
     sequences of requests that are not over, by id; ``finished``: how often others ended how;
     ``lock``: held while the scheduler's queues and these change."""
@@ -45,7 +45,7 @@ class Intake:
         self._wake = threading.Condition(self.lock)
         self._arrived: deque[Sequence] = deque()
         self._cancelled: set[str] = set()
-        self._pushed_out: dict[str, OverloadedError] = {}
+        self._evicted: dict[str, OverloadedError] = {}
         self.live: dict[str, Sequence] = {}
         self.finished: Counter[str] = Counter()
         self._closed: EngineError | None = None
@@ -58,8 +58,11 @@ class Intake:
             self._check_open()
             for sequence in sequences:
                 if sequence.request.id in self.live:
-                    raise InputError(f"a request {shown(sequence.request.id)} is running already")
-            self._make_way(sequences)
+                    raise InputError(
+                        f"a request {shown(sequence.request.id)} is running already",
+                        hint="give each request an id of its own",
+                    )
+            self._evict_for(sequences)
             for sequence in sequences:
                 self.live[sequence.request.id] = sequence
                 self._arrived.append(sequence)
@@ -69,10 +72,10 @@ class Intake:
         if self._closed is not None:
             raise EngineError(self._closed.message, hint=self._closed.hint)
 
-    def _make_way(self, sequences: Seq[Sequence]) -> None:
-        """Where the queue is full, push out requests of those who have more in it than the client
-        of ``sequences`` would have, or raise."""
-        waiting = self.num_waiting - len(self._pushed_out)
+    def _evict_for(self, sequences: Seq[Sequence]) -> None:
+        """Where the queue is full, evict requests of clients that have more in it than that of
+        ``sequences`` would have, or raise."""
+        waiting = self.num_waiting - len(self._evicted)
         places = max(0, self._config.max_sequences - len(self._scheduler.running))
         excess = waiting + len(sequences) - places - self._config.max_waiting
         if excess <= 0:
@@ -83,15 +86,13 @@ class Intake:
             retry_after_s=self._retry_after(waiting),
         )
         queued = [
-            s
-            for s in self.live.values()
-            if not s.has_begun and s.request.id not in self._pushed_out
+            s for s in self.live.values() if not s.has_begun and s.request.id not in self._evicted
         ]
-        victims = pushed_out(queued, sequences, excess)
+        victims = evicted(queued, sequences, excess)
         if len(victims) < excess:
             raise error
         for victim in victims:
-            self._pushed_out[victim.request.id] = error
+            self._evicted[victim.request.id] = error
 
     def _retry_after(self, waiting: int) -> float:
         """Seconds until the queue has likely moved, from how long requests took lately."""
@@ -150,23 +151,23 @@ class Intake:
             return self._closed is None
 
     def take(self) -> list[tuple[Sequence, OverloadedError]]:
-        """Hand to the scheduler what came, and take from it what was cancelled; who was pushed
-        out of the queue, and has to be told why."""
+        """Hand to the scheduler what came, and take from it what was cancelled; what was evicted
+        from the queue, each with its error."""
         with self.lock:
             arrived, cancelled = list(self._arrived), set(self._cancelled)
-            pushed = dict(self._pushed_out)
+            refused = dict(self._evicted)
             self._arrived.clear()
             self._cancelled.clear()
-            self._pushed_out.clear()
+            self._evicted.clear()
             for sequence in arrived:
                 self._scheduler.add(sequence)
             for gone in filter(None, (self.live.pop(each, None) for each in cancelled)):
                 for member in members_of(gone):
                     self._scheduler.remove(member)
                 self.finished["cancelled"] += 1
-            told = [(self.live[each], error) for each, error in pushed.items() if each in self.live]
+            found = [(self.live[i], error) for i, error in refused.items() if i in self.live]
         # One that began meanwhile may go on: its place in the queue is free as well.
-        return [(sequence, error) for sequence, error in told if not sequence.has_begun]
+        return [(sequence, error) for sequence, error in found if not sequence.has_begun]
 
     def over(self, sequence: Sequence, reason: str) -> None:
         """Its request has its last event, or is about to."""
@@ -174,7 +175,7 @@ class Intake:
             self._scheduler.remove(sequence)
             self.live.pop(sequence.request.id, None)
             self._cancelled.discard(sequence.request.id)
-            self._pushed_out.pop(sequence.request.id, None)
+            self._evicted.pop(sequence.request.id, None)
             self.finished[reason] += 1
             if sequence.has_begun:  # else it says nothing about how long answers take
                 taken = time.monotonic() - sequence.created

@@ -1,4 +1,4 @@
-"""Runs the model on the chunks of one step: packed tokens in, logits of the next tokens out.
+"""Runs the model on the chunks of one step: a varlen batch in, logits of the next tokens out.
 
 Tokens of all chunks lie end to end in one batch, so a step costs one pass through the layers.
 Logits are computed only where a token is to be sampled, and for echoed prompts a few rows at
@@ -9,22 +9,19 @@ Not covered: choosing the chunks (scheduler) or the tokens (sampler).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from lmstack.core import UnsupportedError
+from lmstack.engine.decoding.sampler import rows_at, score_rows
 from lmstack.engine.executor import CrossSpan, Executor, Span
 from lmstack.engine.request import TokenScore
-from lmstack.engine.sampler import rows_at, score_rows
 from lmstack.engine.scratch import Scratch
 from lmstack.engine.sequence import Chunk
 from lmstack.model import Transformer
-from lmstack.model.lora.terms import AdapterTerms
 
 __all__ = ["Computed", "Runner"]
 
@@ -115,24 +112,6 @@ class Runner:
         }
         if fresh:
             self._executor.encode([(s.encoder_ids, s.cross_table) for s in fresh.values()])
-
-    @torch.inference_mode()
-    def copy(self, blocks: Seq[tuple[int, int]]) -> None:
-        """Copy the contents of KV blocks, each (from, to)."""
-        if blocks:
-            self._executor.copy(blocks)
-
-    def wipe(self, table: Iterable[int]) -> None:
-        """Make sure that nothing of a failed sequence stays in its blocks."""
-        self._executor.wipe(table)
-
-    def prepared(self, terms: AdapterTerms) -> Any:
-        """An adapter as the executor takes it. From any thread."""
-        return self._executor.prepared(terms)
-
-    def reload(self) -> None:
-        """The weights have changed."""
-        self._executor.reload()
 
     def _prompt_scores(
         self, chunk: Chunk, hidden: Tensor, num_tokens: int, scratch: Scratch

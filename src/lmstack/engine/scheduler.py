@@ -6,14 +6,14 @@ as many streams in every step as the one with fewest; the rest take turns, so th
 longer because somebody has many. When blocks run out, the latest sequences are preempted: their
 blocks are freed and they are computed again later. A client without a stream gets one even where
 all places are taken; when it has waited long for blocks, or for more places, the latest stream or
-search of one that has more makes room.
+search of the heaviest client is preempted.
 
 No deadlock, because (1) the engine admits only requests that fit in the whole pool alone, all
 members of a search counted as if they shared nothing, (2) the oldest running sequence may preempt
 all that are not yet part of the step, and (3) no new one is admitted in a step in which a running
 one lacked blocks. A member of a search that is computed waits without being computed again, so
-the oldest search gets through its members one by one if it must. No livelock, because (4) room is
-made only for a client that was served less, so the one preempted for it has its turn behind it.
+the oldest search gets through its members one by one if it must. No livelock, because (4) a stream
+is preempted only for a client that was served less, which is then served first.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["Scheduler"]
 
 # Of so many steps one begins with the oldest prompt and the others with the shortest.
 OLDEST_EVERY = 4
-# Steps that a client waits before a stream of one with more of them makes room.
+# Steps that a client waits before a stream of the heaviest client is preempted for it.
 PATIENCE = 20
 
 
@@ -68,7 +68,7 @@ class Scheduler:
         self.num_prefix_queries = 0
         self.num_prefix_hits = 0
         self._arrivals = self._num_steps = 0
-        self._lacks_blocks = self._keeps_out = False
+        self._lacks_blocks = self._reserves = False
         self.holds = False
 
     @property
@@ -163,7 +163,7 @@ class Scheduler:
         self._num_steps += 1
         self.copies = []
         if self.waiting:
-            self._give_way()
+            self._preempt_heaviest()
         self._lacks_blocks = False
         chunks, starved = self._decodes()
         if self.waiting or len(chunks) < len(self.running):
@@ -222,8 +222,8 @@ class Scheduler:
         if room is not None:
             candidates += [s for s in self._may_begin() if self._has_place(s, room)]
         # One that there was no room for comes first until there is: others would take it.
-        by_age = self._keeps_out or self._num_steps % OLDEST_EVERY == 0
-        self._keeps_out = False
+        by_age = self._reserves or self._num_steps % OLDEST_EVERY == 0
+        self._reserves = False
         num_decoding = len(chunks)
         for sequence in self._shares.in_turn(candidates, by_age=by_age):
             if not self.budget.fits(0):
@@ -236,7 +236,7 @@ class Scheduler:
                     self._take(chunks, Chunk(sequence, sequence.num_computed, end))
             elif room is not None and not self._admit(sequence, room, chunks, num_decoding):
                 room = None
-                self._keeps_out = by_age and self._num_steps - sequence.since > PATIENCE
+                self._reserves = by_age and self._num_steps - sequence.since > PATIENCE
 
     def _may_begin(self) -> list[Sequence]:
         return [s for s in self.waiting if s.has_begun] if self.holds else self.waiting
@@ -258,22 +258,22 @@ class Scheduler:
         if chunk.sequence.num_output == 0:  # else it was charged for before a preemption
             self._shares.charge(chunk.sequence.client, chunk.count * PROMPT_TOKEN)
 
-    def _give_way(self) -> None:
-        """Where a client has waited long for places or blocks, and another has more streams than
-        it and was served more, the latest of those makes room."""
+    def _preempt_heaviest(self) -> None:
+        """Where a client has waited long for places or blocks, and the heaviest client was served
+        more, preempt the latest stream of that one."""
         if not self._lacks_blocks and self._places() < self._config.max_sequences:
             return
         streams = Counter(s.client for s in self.running)
-        hog = self._shares.richest(streams)
+        heaviest = self._shares.heaviest(streams)
         oldest = self._num_steps - PATIENCE
         late = [
             s
             for s in self._may_begin()
-            if s.since < oldest and not s.is_parked and self._shares.is_behind(s.client, hog)
+            if s.since < oldest and not s.is_parked and self._shares.is_behind(s.client, heaviest)
         ]
         first = next(self._shares.in_turn(late, by_age=True), None)
-        if first is not None and self._shares.may_take(streams, hog, first.client):
-            latest = next(s for s in reversed(self.running) if s.client == hog)
+        if first is not None and self._shares.may_take(streams, heaviest, first.client):
+            latest = next(s for s in reversed(self.running) if s.client == heaviest)
             whole = latest.search is not None and not self._lacks_blocks
             # A search keeps its places while any of its members runs.
             for each in [s for s in self.running if whole and s.search is latest.search] or [

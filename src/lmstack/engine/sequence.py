@@ -16,26 +16,19 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor
 
-from lmstack.core import FinishReason, SamplingParams
+from lmstack.core import FinishReason
 from lmstack.engine.blocks import adapted_hash, chain_hash, input_hash, scoped_hash
-from lmstack.engine.decoding.grammar import GrammarMatcher
-from lmstack.engine.decoding.patterns import PatternMatcher
-from lmstack.engine.decoding.stops import StopMatcher
-from lmstack.engine.decoding.vocabulary import Vocabulary
+from lmstack.engine.constraints.grammar import GrammarMatcher
+from lmstack.engine.constraints.patterns import PatternMatcher
+from lmstack.engine.constraints.stops import StopMatcher
+from lmstack.engine.constraints.vocabulary import Vocabulary
 from lmstack.engine.request import EngineRequest, TokenEvent, TokenScore
 
 __all__ = ["Chunk", "Round", "Search", "Sequence"]
-
-# What `logits` looks at, and the value at which there is nothing to do.
-_NEUTRAL = SamplingParams()
-_RULES = (
-    *("repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias"),
-    *("no_repeat_ngram_size", "min_tokens", "forced_bos_id", "forced_eos_id"),
-)
 
 
 class Sequence:
@@ -45,9 +38,9 @@ class Sequence:
     ``encoder_ids``: what the encoder reads, whose keys and values are in the blocks of
     ``cross_table`` once it ``is_encoded``. ``rope_length``: the length that its rotations reckon
     with, where they depend on one. ``search``: what decides on its tokens together with those of
-    others, None where they are its own affair. ``is_free``: nothing but a grammar bears on its
-    logits. ``num_found``: tokens that the cache held when it began to wait, ``since`` which step
-    it waits, for a place or for its next token."""
+    others, None where they are its own affair. ``processors``: its logits processors, once they
+    are chosen. ``num_found``: tokens that the cache held when it began to wait; ``since``: the
+    step from which it waits, for a place or for its next token."""
 
     def __init__(
         self,
@@ -91,11 +84,7 @@ class Sequence:
         self.search: Search | None = None
         self.ending: FinishReason | None = None
         self.scores: list[TokenScore | None] = []
-        self.is_free = (
-            all(getattr(request.sampling, r) == getattr(_NEUTRAL, r) for r in _RULES)
-            and not request.bad_words
-            and request.allowed_tokens is None
-        )
+        self.processors: Any = None
         self.created = time.monotonic()
         self.prompt_scores: list[TokenScore] = []
         if request.scores_prompt:
@@ -168,6 +157,24 @@ class Sequence:
         if reason is not None:
             self.stops.finish()
         return reason
+
+    def event(
+        self, place: int, score: TokenScore | None, ending: FinishReason | None, choice: int = 0
+    ) -> TokenEvent:
+        """That of the output's token at ``place``; with the last one comes ``ending``."""
+        is_last = place == self.num_output - 1
+        return TokenEvent(
+            request_id=self.request.id,
+            token=self.tokens[self.num_prompt + place],
+            score=score,
+            safe_bytes=self.stops.safe_bytes if is_last else 0,
+            finish_reason=ending if is_last else None,
+            cached_tokens=self.cached_tokens or 0,
+            prompt=() if place else tuple(self.prompt_scores),
+            choice=choice,
+            drafted_tokens=self.num_drafted,
+            accepted_tokens=self.num_accepted,
+        )
 
     def _ending(self, token: int) -> FinishReason | None:
         request = self.request

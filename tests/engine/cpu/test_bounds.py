@@ -26,8 +26,8 @@ from lmstack.core import (
 from lmstack.engine.cpu.executor import NativeEncoder, NativeExecutor
 from lmstack.engine.cpu.lowering import lower
 from lmstack.engine.cpu.program import Program
-from lmstack.engine.cpu.recording import record_hidden
 from lmstack.engine.cpu.structs import Spans
+from lmstack.engine.cpu.trace import trace_hidden
 from lmstack.engine.executor import CrossSpan, Span
 from lmstack.model import LayerKind, Transformer
 from lmstack.model.layers import RMSNorm
@@ -113,7 +113,7 @@ def test_padding_reaches_the_row_before_the_first_position_and_no_other() -> Non
 def test_a_quantized_table_of_positions_has_bounds_too() -> None:
     module = model(positions="learned", max_positions=4, **UNROTATED)
     module.put("embed_positions", QuantizedEmbedding(quantize_int8(torch.ones(4, 32))))
-    program = Program(lower([record_hidden(module)]), module.config)
+    program = Program(lower([trace_hidden(module)]), module.config)
     with pytest.raises(ContextLengthError, match="position 4, but the model has 4"):
         program.run(1, ids=np.zeros(1, np.int32), positions=np.array([4], np.int32))
 

@@ -33,7 +33,7 @@ from lmstack.core import UnsupportedError
 from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.cpu.lowering import lower
 from lmstack.engine.cpu.program import KV_FORMS, Program
-from lmstack.engine.cpu.recording import Node, RecordingOps, Symbol, record_logits
+from lmstack.engine.cpu.trace import Node, Symbol, TracingOps, trace_logits
 from lmstack.engine.executor import Span
 from lmstack.model import ForwardContext, Transformer
 
@@ -161,7 +161,7 @@ def test_a_softcap_is_one_step_where_both_its_numbers_are_the_same() -> None:
         torch.tanh(GIVEN / 2.0) * 3.0,
         (GIVEN / 2.0) * 2.0,
         torch.tanh(GIVEN / 2.0) + GIVEN,
-        RecordingOps().activation(GIVEN / 2.0, "relu") * 2.0,
+        TracingOps().activation(GIVEN / 2.0, "relu") * 2.0,
     ],
     ids=["alone", "without_scale", "another_scale", "without_tanh", "a_sum", "another_function"],
 )
@@ -283,7 +283,7 @@ def test_words_in_the_place_of_masks(architecture: str) -> None:
     """The head of an encoder: a dense layer, a norm, the table, a bias."""
     module = quantized(PLAIN[architecture].ours("plain"), "int8")
     given = torch.randn(4, module.config.hidden_size, generator=torch.Generator().manual_seed(3))
-    program = Program(lower([record_logits(module)]), module.config)
+    program = Program(lower([trace_logits(module)]), module.config)
     wanted = module.logits(given, ForwardContext(Rounding("bfloat16")))
     assert relative(program.run(4, given=given)[:, : module.config.vocab_size], wanted) < EXACT
 

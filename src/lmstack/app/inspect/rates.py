@@ -18,8 +18,8 @@ from typing import Literal
 
 import torch
 
+from lmstack.app.inspect.product import ByteProduct
 from lmstack.engine.cpu.library import problem
-from lmstack.engine.cpu.product import ByteProduct
 
 __all__ = ["MatrixType", "Rates", "measure_rates"]
 

@@ -25,8 +25,8 @@ from lmstack.engine.cpu.image import Parts
 from lmstack.engine.cpu.library import native, tile_bytes
 from lmstack.engine.cpu.lowering import lower
 from lmstack.engine.cpu.program import Program
-from lmstack.engine.cpu.recording import record_cross, record_hidden, record_logits
-from lmstack.engine.cpu.structs import ALIGNMENT, KV_FORMS, TILE, Spans, whole_sequences
+from lmstack.engine.cpu.structs import ALIGNMENT, KV_FORMS, TILE, Spans, varlen_spans
+from lmstack.engine.cpu.trace import trace_cross, trace_hidden, trace_logits
 from lmstack.engine.executor import Span
 from lmstack.engine.scratch import Scratch
 from lmstack.model import Transformer, TransformerConfig
@@ -153,12 +153,12 @@ class NativeExecutor:
     def reload(self) -> None:
         """The programs again: they point to codes, and hold floats of their own."""
         module, config = self._module, self._config
-        self._hidden = Program(lower([record_hidden(module)]), config, self._kv)
-        self._logits = Program(lower([record_logits(module)]), config)
+        self._hidden = Program(lower([trace_hidden(module)]), config, self._kv)
+        self._logits = Program(lower([trace_logits(module)]), config)
         self._encoder = self._cross = None
         if module.encoder is not None:
             self._encoder = NativeEncoder(module.encoder)
-            self._cross = Program(lower(record_cross(module)), config, self._kv)
+            self._cross = Program(lower(trace_cross(module)), config, self._kv)
 
     def _tiled(self, table: Sequence[int]) -> Sequence[int]:
         if self._tiles == 1:
@@ -215,7 +215,7 @@ class NativeEncoder:
     def __init__(self, module: Transformer) -> None:
         native()
         self._module, self._config = module, module.config
-        self._hidden = Program(lower([record_hidden(module)]), module.config, "bfloat16")
+        self._hidden = Program(lower([trace_hidden(module)]), module.config, "bfloat16")
         self._tile_bytes = tile_bytes(module.config.head_dim, 0)
 
     @classmethod
@@ -230,7 +230,7 @@ class NativeEncoder:
     ) -> Tensor:
         """(N, D) float32; ``lengths`` of the sequences, each at least 1, add up to N."""
         flat = np.ascontiguousarray(ids, np.int32)
-        spans, tiles = whole_sequences(lengths)
+        spans, tiles = varlen_spans(lengths)
         size = tiles * self._config.num_kv_heads * self._tile_bytes
         cache = np.empty(size + ALIGNMENT, np.uint8)
         at = cache.ctypes.data

@@ -34,7 +34,7 @@ from lmstack.engine.cpu.mirrors import (
     ProgramStruct,
     StepStruct,
 )
-from lmstack.engine.cpu.structs import ALIGNMENT, Int32s, address_of, run_step, whole_sequences
+from lmstack.engine.cpu.structs import ALIGNMENT, Int32s, address_of, run_step, varlen_spans
 from lmstack.model.formats.mapped.header import Stored, mapped, read_header, verify, write_container
 
 __all__ = ["ImageEncoder", "ImageFacts", "Parts", "read_image", "write_image"]
@@ -117,7 +117,9 @@ def read_image(path: Path, weights: Path, stamp: Mapping[str, str]) -> ImageEnco
     wanted = {**stamp, **_build(weights)}
     wrong = [key for key, value in wanted.items() if metadata.get(key) != value]
     if wrong:
-        raise FormatError(f"{path} is of another {wrong[0]}")
+        raise FormatError(
+            f"{path} was made for another {wrong[0]}", hint="delete it; it is made again"
+        )
     verify(buffer, metadata, path)
     try:
         arrays = {name: _array(buffer, base, facts) for name, facts in tensors.items()}
@@ -179,7 +181,7 @@ class ImageEncoder:
                 f"position {max(lengths) - 1}, but the model has {facts.positions}",
                 hint="cut or split the text",
             )
-        spans, tiles = whole_sequences(lengths)
+        spans, tiles = varlen_spans(lengths)
         places = np.arange(max(lengths), dtype=np.int32)
         positions = np.concatenate([places[:n] for n in lengths])
         cache = np.empty(tiles * facts.num_kv_heads * self._tile_bytes + ALIGNMENT, np.uint8)

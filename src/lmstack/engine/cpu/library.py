@@ -141,7 +141,7 @@ def _select(library: ctypes.CDLL, name: str | None, param: str | None = None) ->
         return
     known = name in {path.name for path in PATHS}
     raise UnsupportedError(
-        f"the native path {shown(name)} is not to be had on this processor or in this build"
+        f"the native path {shown(name)} cannot run on this processor or is missing in this build"
         if known
         else f"no native path is called {shown(name)}",
         hint=f"use one of {', '.join([*_available(library), OFF])}",

@@ -1,4 +1,4 @@
-"""From a recording to a program: ops fused, buffers shared, everything as C structs.
+"""From a symbolic trace to a program: ops fused, buffers shared, everything as C structs.
 
 What is fused: a norm into the products that alone read it; a bias, an activation or a gated
 unit, and then the sum with the residual, behind a product. A buffer is used again once its last
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmstack.core import UnsupportedError
-from lmstack.engine.cpu.recording import Node, Symbol
+from lmstack.engine.cpu.trace import Node, Symbol
 from lmstack.model.layers import LayerNorm, RMSNorm
 
 __all__ = ["Buffer", "Lowered", "Place", "Step", "lower"]
@@ -126,7 +126,7 @@ class _Lowering:
             self._alone(node.inputs[0].node, "a rotation of what is read elsewhere")
             self._made[id(node)] = self._place(node.inputs[0])
         elif node.kind == "glu":
-            raise UnsupportedError("a gated unit apart from its product has no native kernel")
+            raise UnsupportedError("a gated unit without its product has no native kernel")
         else:
             self._simple(node)
 
@@ -151,7 +151,7 @@ class _Lowering:
         if follower is not None and follower.kind == "glu" and matrix.paired:
             act, last = follower.fields["act"], self._take(follower)
         elif matrix.paired:
-            raise UnsupportedError("gate and up apart from their unit have no native kernel")
+            raise UnsupportedError("gate and up without their gated unit have no native kernel")
         elif follower is not None and follower.kind == "act":
             act, last = follower.fields["act"], self._take(follower)
         places = {"in": self._place(source)}

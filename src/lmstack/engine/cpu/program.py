@@ -199,7 +199,7 @@ class Program:
         """An adapter for this pass: what it adds to each of the matrices that ``terms`` names."""
         unknown = [module for module in terms if id(module) not in self._numbers]
         if unknown:
-            raise UnsupportedError(f"{unknown[0]} has terms, and no part in this pass")
+            raise UnsupportedError(f"terms on {unknown[0]}, which this pass does not compute")
         by_number = {self._numbers[id(module)]: each for module, each in terms.items()}
         return Deltas(self._held, by_number)
 
@@ -207,7 +207,7 @@ class Program:
         """What an image of this program holds, with ``more`` beside it (`image`)."""
         config, program = self._config, self._program
         if self.ropes or config.position_pad is not None:
-            raise UnsupportedError("positions that are rotated or counted otherwise have no image")
+            raise UnsupportedError("a model with rotary or padded positions has no image")
         facts = ImageFacts(
             hidden_size=config.hidden_size,
             head_dim=config.head_dim,
@@ -239,7 +239,7 @@ class Program:
                 hint="cut or split the text",
             )
         if low < self._first:
-            raise InputError(f"position {low}, but those of the model begin at {self._first}")
+            raise InputError(f"position {low} is below the first of the model, {self._first}")
         return high
 
     def _check(self, name: str, ids: npt.NDArray[np.int32] | None) -> None:

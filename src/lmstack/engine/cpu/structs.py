@@ -28,7 +28,7 @@ __all__ = [
     "Spans",
     "address_of",
     "run_step",
-    "whole_sequences",
+    "varlen_spans",
 ]
 
 Int32s = npt.NDArray[np.int32]
@@ -70,8 +70,8 @@ class Spans:
         self.rows[index] = (row, count, start, cross_keys, last, 0, at, at + 4 * len(table))
 
 
-def whole_sequences(lengths: Sequence[int]) -> tuple[Spans, int]:
-    """Sequences that begin and end in one step, each in tiles of its own, and how many tiles."""
+def varlen_spans(lengths: Sequence[int]) -> tuple[Spans, int]:
+    """The spans of a varlen batch, each in tiles of its own, and how many tiles."""
     spans = Spans(len(lengths))
     row = tiles = 0
     for index, length in enumerate(lengths):
@@ -84,7 +84,10 @@ def whole_sequences(lengths: Sequence[int]) -> tuple[Spans, int]:
 def run_step(program: ProgramStruct, step: StepStruct, threads: int) -> None:
     """The result lies where ``step`` says."""
     if native().lm_run(_team(threads), ctypes.byref(program), ctypes.byref(step)):
-        raise EngineError("a step needs more memory than there is")
+        raise EngineError(
+            "a step needs more memory than there is",
+            hint="close other programs, or serve fewer streams at once",
+        )
 
 
 @functools.cache
@@ -92,7 +95,9 @@ def _team(threads: int) -> int:
     """The threads that share a step, asleep between steps; as long as the process lives."""
     found = native().lm_team_new(threads)
     if not found:
-        raise EngineError(f"{threads} threads cannot be started")
+        raise EngineError(
+            f"the system does not start {threads} threads", hint="set OMP_NUM_THREADS to fewer"
+        )
     return int(found)
 
 

@@ -1,3 +1,3 @@
-"""What may be said next, and when a text ends."""
+"""From logits to tokens: logits processors, the sampler, beam and contrastive search."""
 
 __all__ = ()

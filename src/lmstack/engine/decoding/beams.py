@@ -24,8 +24,8 @@ from torch import Tensor
 
 from lmstack.core import InputError
 from lmstack.engine.decoding.phrases import Phrases, State
+from lmstack.engine.decoding.sampler import score_rows
 from lmstack.engine.request import TokenEvent, TokenScore
-from lmstack.engine.sampler import score_rows
 from lmstack.engine.sequence import Round, Search, Sequence
 
 __all__ = ["BeamSearch"]
@@ -186,29 +186,13 @@ class BeamSearch(Search):
         found = sorted((f for g in self._groups for f in g.finished), key=lambda f: -f[0])
         if len(found) < self._sampling.n:
             raise InputError(
-                f"the constraints of this request allow {len(found)} texts of those that beam "
-                f"search looked at, {self._sampling.n} were asked for",
+                f"beam search found {len(found)} texts that the constraints of this request allow, "
+                f"{self._sampling.n} were asked for",
                 hint="lower n, raise num_beams or max_tokens, or loosen the constraints",
                 param="n",
             )
         return [
-            event
+            sequence.event(place, score, sequence.ending, choice)
             for choice, (_, sequence) in enumerate(found[: self._sampling.n])
-            for event in _events_of(sequence, choice)
+            for place, score in enumerate(sequence.scores)
         ]
-
-
-def _events_of(sequence: Sequence, choice: int) -> Iterator[TokenEvent]:
-    output = sequence.tokens[sequence.num_prompt :]
-    for place, (token, score) in enumerate(zip(output, sequence.scores, strict=True)):
-        is_last = place == len(output) - 1
-        yield TokenEvent(
-            request_id=sequence.request.id,
-            token=token,
-            score=score,
-            safe_bytes=sequence.stops.safe_bytes if is_last else 0,
-            finish_reason=sequence.ending if is_last else None,
-            cached_tokens=sequence.cached_tokens or 0,
-            prompt=tuple(sequence.prompt_scores) if place == 0 else (),
-            choice=choice,
-        )

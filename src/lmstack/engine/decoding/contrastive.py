@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmstack.engine.request import TokenEvent, TokenScore
-from lmstack.engine.sampler import NothingLeftError, score_rows
+from lmstack.engine.decoding.sampler import NothingLeftError, score_rows
+from lmstack.engine.request import TokenScore
 from lmstack.engine.sequence import Round, Search, Sequence
 
 __all__ = ["ContrastiveSearch"]
@@ -78,7 +78,10 @@ class ContrastiveSearch(Search):
     def advance(self) -> Round:
         chosen = self.root if self.members == [self.root] else self._best()
         following = self._offers[id(chosen)].following
-        events = [] if chosen is self.root else [_event(chosen)]
+        events = []
+        if chosen is not self.root:
+            last = chosen.num_output - 1
+            events.append(chosen.event(last, chosen.scores[-1], chosen.ending))
         pairs: list[tuple[Sequence, Sequence]] = []
         self._probabilities = {}
         if chosen.ending is None:
@@ -109,17 +112,3 @@ class ContrastiveSearch(Search):
 def _unit(hidden: Tensor) -> Tensor:
     hidden = hidden.float()
     return F.normalize(hidden, dim=-1)
-
-
-def _event(sequence: Sequence) -> TokenEvent:
-    """The last token of ``sequence``."""
-    first = sequence.num_output == 1
-    return TokenEvent(
-        request_id=sequence.request.id,
-        token=sequence.tokens[-1],
-        score=sequence.scores[-1],
-        safe_bytes=sequence.stops.safe_bytes,
-        finish_reason=sequence.ending,
-        cached_tokens=sequence.cached_tokens or 0,
-        prompt=tuple(sequence.prompt_scores) if first else (),
-    )

@@ -1,8 +1,7 @@
 """Phrases that a text has to contain: how much of them it has, and what would bring it further.
 
-Each phrase is looked for by Knuth, Morris and Pratt, so phrases may overlap each other and
-themselves. Used by beam search, which keeps texts with more and with less of them side by side
-(Post and Vilar, Fast Lexically Constrained Decoding, 2018).
+Phrases may overlap each other and themselves. Used by beam search, which keeps texts with more and
+with fewer of their tokens side by side (Post and Vilar, Fast Lexically Constrained Decoding, 2018).
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ class Phrases:
 
     def __init__(self, words: Sequence[tuple[int, ...]]) -> None:
         self._words = words
-        self._fallbacks = [_fallbacks(word) for word in words]
         self.start: State = (0,) * len(words)
         self.total = sum(map(len, words))
 
@@ -31,10 +29,10 @@ class Phrases:
         )
 
     def _step(self, index: int, matched: int, token: int) -> int:
-        word, fallbacks = self._words[index], self._fallbacks[index]
-        while matched and word[matched] != token:
-            matched = fallbacks[matched - 1]
-        return matched + (word[matched] == token)
+        """The longest beginning of the word that the text ends with, ``token`` included."""
+        word = self._words[index]
+        end = (*word[:matched], token)
+        return next(n for n in range(len(end), -1, -1) if end[len(end) - n :] == word[:n])
 
     def is_met(self, state: State) -> bool:
         return all(m == len(w) for m, w in zip(state, self._words, strict=True))
@@ -49,14 +47,3 @@ class Phrases:
         """The tokens that bring a phrase further, or begin one."""
         unmet = [(m, w) for m, w in zip(state, self._words, strict=True) if m < len(w)]
         return {w[m] for m, w in unmet} | {w[0] for _, w in unmet}
-
-
-def _fallbacks(word: tuple[int, ...]) -> list[int]:
-    """For each beginning of ``word``: the length of its longest end that begins ``word``."""
-    table = [0]
-    for token in word[1:]:
-        length = table[-1]
-        while length and word[length] != token:
-            length = table[length - 1]
-        table.append(length + (word[length] == token))
-    return table

@@ -1,3 +1,3 @@
-"""Who may run, and when: admission, shares, budgets, prefixes."""
+"""Who may run, and when: admission, fairness between clients, step budgets, the prefix cache."""
 
 __all__ = ()

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 
 from lmstack.core import ContextLengthError, InputError, SamplingParams, UnsupportedError
 from lmstack.engine.config import EngineConfig
+from lmstack.engine.constraints.grammar import GrammarCompiler
+from lmstack.engine.constraints.patterns import PatternCompiler
+from lmstack.engine.constraints.vocabulary import Vocabulary
 from lmstack.engine.decoding.beams import BeamSearch
 from lmstack.engine.decoding.contrastive import ContrastiveSearch
-from lmstack.engine.decoding.grammar import GrammarCompiler
-from lmstack.engine.decoding.patterns import PatternCompiler
-from lmstack.engine.decoding.vocabulary import Vocabulary
+from lmstack.engine.decoding.logits_processors import PROCESSORS
 from lmstack.engine.request import EngineRequest
 from lmstack.engine.sequence import Sequence
 from lmstack.model import TransformerConfig
@@ -97,11 +98,16 @@ class Admission:
         """Is this asked of the right kind of model?"""
         if self._encoder is None:
             if request.decoder_ids:
-                raise UnsupportedError("decoder_ids for a model without an encoder")
+                raise UnsupportedError(
+                    "this model has no encoder, so it takes no decoder_ids",
+                    hint="give its tokens as the prompt",
+                )
             return
         if request.echo:
             raise UnsupportedError(
-                "echo: the prompt of an encoder-decoder is no part of its output", param="echo"
+                "echo is not possible: the prompt of an encoder-decoder is no part of its output",
+                hint="leave echo out",
+                param="echo",
             )
         if not request.decoder_ids:
             raise InputError(
@@ -130,22 +136,19 @@ class Admission:
         return original if limit <= original else self._context_length
 
     def _check_all_tokens(self, request: EngineRequest) -> None:
-        sampling = request.sampling
-        forced = {"forced_bos_id": sampling.forced_bos_id, "forced_eos_id": sampling.forced_eos_id}
         # Nothing spells the tokens that the tokenizer does not know.
         readable = self._num_tokens if request.echo else self._num_input_tokens
         self._check_tokens("the prompt", "prompt", request.prompt_ids, readable)
         self._check_tokens("the decoder's beginning", "decoder_ids", request.decoder_ids)
-        self._check_tokens("logit_bias", "logit_bias", sampling.logit_bias)
-        for param, token in forced.items():
-            self._check_tokens(param, param, () if token is None else (token,))
-        for param, words in (
-            ("bad_words", request.bad_words),
-            ("force_words", request.force_words),
-        ):
-            self._check_tokens(param, param, itertools.chain(*words))
-            if not all(words):
-                raise InputError(f"{param} holds a run of no tokens", param=param)
+        forced = itertools.chain(*request.force_words)
+        self._check_tokens("force_words", "force_words", forced)
+        for each in PROCESSORS:
+            self._check_tokens(each.param, each.param, each.tokens(request))
+        for param in ("bad_words", "force_words"):
+            if not all(getattr(request, param)):
+                raise InputError(
+                    f"{param} holds an empty word", hint="give each word tokens", param=param
+                )
 
     def _check_tokens(
         self, what: str, param: str, ids: Iterable[int], count: int | None = None

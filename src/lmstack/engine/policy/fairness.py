@@ -9,7 +9,7 @@ Between prompts of one client: streams that were interrupted first, then by ``pr
 first, as in vLLM), then the shortest, so that nobody waits behind a book for a line; every few
 steps the oldest, so that the book gets read.
 
-In a full queue nobody keeps more places than a newcomer would have (`pushed_out`).
+From a full queue the heaviest client's latest requests are evicted (`evicted`).
 
 Not covered: whether there is room (`scheduler`).
 """
@@ -22,7 +22,7 @@ from collections.abc import Sequence as Seq
 
 from lmstack.engine.sequence import Sequence
 
-__all__ = ["OUTPUT_TOKEN", "PROMPT_TOKEN", "Shares", "pushed_out"]
+__all__ = ["OUTPUT_TOKEN", "PROMPT_TOKEN", "Shares", "evicted"]
 
 PROMPT_TOKEN, OUTPUT_TOKEN = 1.0, 2.0
 
@@ -85,26 +85,26 @@ class Shares:
             else:
                 heapq.heappop(turns)
 
-    def richest(self, streams: Mapping[str, int]) -> str:
-        """Who has most of the ``streams`` for its weight; nobody where there are none."""
+    def heaviest(self, streams: Mapping[str, int]) -> str:
+        """The client with most of the ``streams`` for its weight; "" where there are none."""
         return max(streams, key=lambda c: streams[c] / self._weight(c), default="")
 
     def is_behind(self, client: str, other: str) -> bool:
-        """Whether ``client`` has its turn before ``other``, who may be nobody."""
+        """Whether ``client`` was served less than ``other``, which may be ""."""
         return self._served[client] < self._served.get(other, 0.0)
 
-    def may_take(self, streams: Mapping[str, int], rich: str, client: str) -> bool:
-        """Whether ``rich`` has no fewer streams than ``client`` after giving it one of them."""
-        left = (streams.get(rich, 0) - 1) / self._weight(rich)
+    def may_take(self, streams: Mapping[str, int], heaviest: str, client: str) -> bool:
+        """Whether ``heaviest`` has no fewer streams than ``client`` after giving it one."""
+        left = (streams.get(heaviest, 0) - 1) / self._weight(heaviest)
         return left >= (streams.get(client, 0) + 1) / self._weight(client)
 
     def _weight(self, client: str) -> float:
         return self._weights.get(client, 1.0)
 
 
-def pushed_out(queued: Seq[Sequence], newcomers: Seq[Sequence], count: int) -> list[Sequence]:
-    """Up to ``count`` of ``queued`` (in order of arrival) that should leave for ``newcomers`` of
-    one client: the latest of whoever has the most, while that is more than the newcomer has."""
+def evicted(queued: Seq[Sequence], newcomers: Seq[Sequence], count: int) -> list[Sequence]:
+    """Up to ``count`` of ``queued`` (in order of arrival) to evict for ``newcomers`` of one client:
+    the latest of the client with the most, while that is more than the newcomer has."""
     theirs: dict[str, list[Sequence]] = {}
     for sequence in queued:
         theirs.setdefault(sequence.client, []).append(sequence)

@@ -1,3 +1,3 @@
-"""Tokens computed before they are drawn."""
+"""Speculative decoding: drafts by prompt lookup or by a draft model, and whether they pay."""
 
 __all__ = ()

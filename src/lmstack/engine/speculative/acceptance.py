@@ -1,4 +1,4 @@
-"""How likely a draft is to be right, from how often such drafts were.
+"""The acceptance rate of drafts, from how often such drafts were right.
 
 Counts of hits and tries by how many tokens agreed before (or how deep in a draft the token is),
 of a sequence and of all; a sequence about which little is known is taken to be like the others.
@@ -6,6 +6,7 @@ of a sequence and of all; a sequence about which little is known is taken to be 
 
 from __future__ import annotations
 
+import bisect
 from typing import Self
 
 __all__ = ["Acceptance"]
@@ -29,7 +30,7 @@ class Acceptance:
 
     def observe(self, agreed: int, hit: bool) -> None:
         """A token that ``agreed`` tokens spoke for was right, or not."""
-        kind = _kind(agreed)
+        kind = bisect.bisect_right(STEPS, agreed) - 1
         self._hits[kind] = self._keep * self._hits[kind] + hit
         self._tries[kind] = self._keep * self._tries[kind] + 1
         if self._others is not None:
@@ -37,15 +38,8 @@ class Acceptance:
 
     def rate(self, agreed: int) -> float:
         """Probability that a token is right for which ``agreed`` tokens speak."""
-        kind = _kind(agreed)
+        kind = bisect.bisect_right(STEPS, agreed) - 1
         weight, prior = FIRST, FIRST_RATES[kind]
         if self._others is not None:
             weight, prior = OTHERS, self._others.rate(agreed)
         return (self._hits[kind] + weight * prior) / (self._tries[kind] + weight)
-
-
-def _kind(agreed: int) -> int:
-    for kind in range(len(STEPS) - 1, 0, -1):
-        if agreed >= STEPS[kind]:
-            return kind
-    return 0

@@ -1,8 +1,8 @@
-"""A small model that says what a larger one may write next: drafts for any text.
+"""A draft model: a smaller one that drafts for any text what a larger one may write next.
 
 It has an executor and keys and values of its own, in as many blocks as the model it drafts for.
 They may be dropped at any time: what is missing is computed again, a part in each step, so that a
-long prompt delays nobody. Not covered: whether a draft is worth its price (`speculative`).
+long prompt delays nobody. Not covered: whether a draft is worth its price (`speculate`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import torch
 from lmstack.core import InputError
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
-from lmstack.engine.decoding.vocabulary import Vocabulary
+from lmstack.engine.constraints.vocabulary import Vocabulary
+from lmstack.engine.decoding.sampler import rows_at
 from lmstack.engine.executor import Executor, Span
 from lmstack.engine.executors import EXECUTORS, open_executor
-from lmstack.engine.sampler import rows_at
 from lmstack.engine.scratch import Scratch
 from lmstack.engine.sequence import Sequence
 from lmstack.model import Transformer
@@ -83,7 +83,7 @@ class DraftModel:
         causal = all(model.layer(i).causal for i in range(model.num_layers))
         if model.head != "lm" or not causal or model.encoder is not None:
             raise InputError(
-                "the draft model is no decoder that generates text",
+                "the draft model does not generate text as a decoder",
                 hint="use a language model of the same family",
                 param="draft",
             )

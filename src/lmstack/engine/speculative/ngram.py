@@ -1,8 +1,8 @@
-"""What followed when a text last went as it goes now: drafts without a model.
+"""Prompt lookup: n-gram drafts, without a model (Saxena, Prompt Lookup Decoding, 2023).
 
 Texts repeat themselves, and answers repeat their questions: names, quotes, code, the fields of a
-record. The longest earlier place that ends as the text ends now is looked up, and what came after
-it is what may come next (prompt look-up decoding; Saxena, 2023).
+record. The longest earlier n-gram that the text ends with is found, and what came after it is
+the draft.
 
 Not covered: whether a draft is worth computing (`speculative`).
 """
@@ -13,15 +13,15 @@ from collections.abc import Sequence as Seq
 
 from lmstack.engine.speculative.acceptance import Acceptance
 
-__all__ = ["LONGEST", "Lookup"]
+__all__ = ["LONGEST", "PromptLookup"]
 
-# Two tokens must agree before anything is said to repeat; that more than so many do tells nothing.
+# Lengths of n-grams: a match of one token says too little, one of more than these no more.
 SHORTEST, LONGEST = 2, 16
-# Of the places that end alike, the latest are compared.
+# Of the places with the same last two tokens, the latest are compared.
 MAX_COMPARED = 8
 
 
-class Lookup:
+class PromptLookup:
     """`extend` it to all tokens of a text, then ask what `follows`. ``source``: what the text is
     made from and may repeat as well (an encoder's input). ``length``: how many tokens agree at the
     place that was found, 0 where there is none."""

@@ -1,8 +1,8 @@
-"""Speculative decoding: compute tokens that may come before they are drawn, where that pays.
+"""Speculative decoding: compute drafted tokens before they are drawn, where that pays.
 
 A stream that decodes has one token to compute, and a step for one token reads as many weights as
-one for several. So a draft of what may follow is computed behind it: what followed when the text
-last went like this (`lookup`), or what a small model says (`draft_model`). The engine then draws
+one for several. So a draft is computed behind it: by prompt lookup (`ngram`), or by a smaller model
+(`draft_model`). The engine then draws
 as if nothing had been drafted, one token after another, and goes on while what it draws is what
 was drafted. A draw is a function of the seed, the place and the logits alone, so each token is the
 very one that would have been drawn without a draft, whatever the rules; for a draft that is one
@@ -33,7 +33,7 @@ from lmstack.engine.policy.budget import StepBudget
 from lmstack.engine.sequence import Chunk, Sequence
 from lmstack.engine.speculative.acceptance import Acceptance
 from lmstack.engine.speculative.draft_model import DraftModel
-from lmstack.engine.speculative.ngram import Lookup
+from lmstack.engine.speculative.ngram import PromptLookup
 
 __all__ = ["Speculation"]
 
@@ -53,7 +53,7 @@ class _State:
     """What is known about drafts for one sequence."""
 
     def __init__(self, sequence: Sequence, looked_up: Acceptance, modelled: Acceptance) -> None:
-        self.lookup = Lookup(sequence.encoder_ids)
+        self.lookup = PromptLookup(sequence.encoder_ids)
         self.looked_up, self.modelled = Acceptance(looked_up), Acceptance(modelled)
         self.patience = PATIENCE
         self.tried_at = 0  # length of the output when the draft model was last asked
@@ -141,7 +141,7 @@ class Speculation:
         found: list[_Offer] = []
         others: list[_Offer] = []
         for chunk in filter(_decodes, chunks):
-            offer = self._looked_for(chunk)
+            offer = self._ngram_offer(chunk)
             if offer is not None:
                 (found if offer.draft else others).append(offer)
         if not always:
@@ -149,12 +149,12 @@ class Speculation:
         if self._model is not None:
             kept = {id(o.chunk) for o in found}
             others = [o for o in others if id(o.chunk) not in kept]
-            found += self._modelled_for([o.chunk for o in others], worth, always=always)
+            found += self._model_offers([o.chunk for o in others], worth, always=always)
         return found
 
-    def _looked_for(self, chunk: Chunk) -> _Offer | None:
-        """What look-up says, an empty draft where it says nothing or less than the draft model;
-        None where there is to be none."""
+    def _ngram_offer(self, chunk: Chunk) -> _Offer | None:
+        """The draft by prompt lookup, empty where it finds none or the draft model is better;
+        None where no draft is wanted."""
         sequence = chunk.sequence
         state = self._state(sequence)
         count = min(self._config.draft_tokens, sequence.limit - 1 - chunk.end)
@@ -168,8 +168,8 @@ class Speculation:
             return _Offer(chunk, (), ())
         return _Offer(chunk, draft, rates)
 
-    def _modelled_for(self, chunks: Seq[Chunk], worth: _Worth, *, always: bool) -> list[_Offer]:
-        """What the draft model says to ``chunks``, if its passes are worth their time as well."""
+    def _model_offers(self, chunks: Seq[Chunk], worth: _Worth, *, always: bool) -> list[_Offer]:
+        """Drafts by the draft model, if its passes are worth their time as well."""
         assert self._model is not None
         asked = [c for c in chunks if always or self._is_promising(c, worth)]
         room = min((c.sequence.limit - 1 - c.end for c in asked), default=0)

@@ -1,12 +1,12 @@
 """Attention over paged keys and values: the engine's side of the model's `Attend` seam.
 
-One object for a step. It writes the step's keys and values to their slots, then lets each
-query look at its own sequence: decoding streams together as one padded batch, chunks of
-prompts one by one. A lone stream whose blocks lie side by side is read in place. Layers may
+One object for a step. It writes the step's keys and values to their slots, then each query
+attends to its own sequence: decoding streams together as one padded batch, chunks of prompts
+one by one. A lone stream whose blocks lie side by side is read in place. Layers may
 differ: of a window only its blocks are read; soft-caps and biases take a general path. Biases
 look at positions only, as all of decoders do, so each is computed once a step.
 
-Legend: N tokens of the step, B decoding streams, T tokens of a chunk, S tokens looked at,
+Legend: N tokens of the step, B decoding streams, T tokens of a chunk, S tokens attended to,
 Hq query heads, Hkv key-value heads, G query heads that share one of them, hd channels of a head.
 """
 
@@ -34,7 +34,7 @@ QUERY_BLOCK = 128
 
 
 class PagedAttention:
-    """``spans`` in the order of the packed tokens: those of one token first."""
+    """``spans`` in the order of the varlen batch: those of one token first."""
 
     def __init__(self, pool: KVPool, config: TransformerConfig, spans: Seq[Span]) -> None:
         self._pool, self._layers = pool, config.layers
@@ -43,7 +43,7 @@ class PagedAttention:
         self.slots = torch.from_numpy(slots).to(pool.device)
         singles = [s for s in spans if s.count == 1]
         self._num_singles = len(singles)
-        # Layers that look back equally far share what there is to know about it.
+        # Layers of one window share its tables and mask.
         windows = dict.fromkeys(spec.window for spec in self._layers)
         self._singles = {w: _Singles(singles, w, pool) for w in windows} if singles else {}
         self._chunks = _chunks(spans, len(singles), pool)
@@ -80,7 +80,7 @@ class PagedAttention:
 
 
 class _Singles:
-    """The streams of one token, each looking at the last ``window`` places. ``run``: the slots of
+    """The streams of one token, each attending to the last ``window`` places. ``run``: the slots of
     a lone one, if they can be read in place."""
 
     def __init__(self, spans: Seq[Span], window: int | None, pool: KVPool) -> None:
@@ -123,7 +123,7 @@ class _Singles:
 
 
 class _PromptChunk:
-    """``rows`` of the packed tokens, the tokens of ``span``. Where they begin their sequence they
+    """``rows`` of the varlen batch, the tokens of ``span``. Where they begin their sequence they
     need nothing from the pool."""
 
     def __init__(self, rows: slice, span: Span, pool: KVPool) -> None:
@@ -148,7 +148,7 @@ class _PromptChunk:
         window = spec.window
         if window is not None and window >= self._span.end:
             window = None
-        # The first block that any of the queries may look into.
+        # The first block that any of the queries attends to.
         low = 0 if window is None else max(0, self._span.start - window + 1) // self._size
         if self._table is None:
             k, v = k[self._rows], v[self._rows]

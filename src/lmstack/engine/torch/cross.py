@@ -1,9 +1,9 @@
-"""Cross-attention: each sequence looks at what its encoder made of its input.
+"""Cross-attention: each sequence attends to what its encoder made of its input.
 
-Beams and choices of one request look at the same blocks. Their queries are put together, so
+Beams and choices of one request attend to the same blocks. Their queries are put together, so
 that keys and values are read once for all of them.
 
-Legend: N tokens of the step, U inputs, C most tokens of a step that look at one input, S most
+Legend: N tokens of the step, U inputs, C most tokens of a step that attend to one input, S most
 tokens of an input.
 """
 
@@ -24,7 +24,7 @@ __all__ = ["CrossAttention"]
 
 
 class CrossAttention:
-    """One step's: which rows of its packed tokens look at which input."""
+    """One step's: which rows of its varlen batch attend to which input."""
 
     def __init__(self, pool: KVPool, spans: Seq[Span]) -> None:
         self._pool = pool

@@ -1,4 +1,4 @@
-"""The memory of keys and values: blocks of slots, and how to read them through block tables.
+"""The KV cache in blocks of slots, and how to read it through block tables.
 
 Self-attention keeps the tokens of a sequence in order, cross-attention those of its encoder;
 both in blocks of one pool, so one set of books counts all of it. Not covered: who holds which

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from lmstack.core import Grammar, InputError, LmstackError
-from lmstack.engine.decoding.grammar import GrammarCompiler, mask_words
-from lmstack.engine.decoding.vocabulary import Vocabulary
+from lmstack.engine.constraints.grammar import GrammarCompiler, mask_words
+from lmstack.engine.constraints.vocabulary import Vocabulary
 
 __all__ = ["main"]
 

@@ -17,7 +17,7 @@ from typing import Any
 import llguidance
 
 from lmstack.core import InputError, shown
-from lmstack.engine.decoding.expressions import check_expression
+from lmstack.engine.constraints.expressions import check_expression
 
 __all__ = ["PatternCompiler", "PatternMatcher"]
 
@@ -85,6 +85,7 @@ class PatternCompiler:
         if size > MAX_BYTES:
             raise InputError(
                 f"a stop_regex has {size} bytes, at most {MAX_BYTES} are allowed",
+                hint="write a shorter expression, or several",
                 param="stop_regex",
             )
         check_expression(pattern, "stop_regex")

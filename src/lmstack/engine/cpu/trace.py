@@ -1,9 +1,9 @@
-"""The forward pass written down instead of computed.
+"""A symbolic trace of the forward pass.
 
 `Transformer.hidden` and `Transformer.logits` are called once with `Symbol`s for tensors and
-`RecordingOps` for ops. What they do to the symbols becomes a list of `Node`s, from which
+`TracingOps` for ops. What they do to the symbols becomes a list of `Node`s, from which
 `lowering` makes a program for the native kernels. So the pass stays written once, and a family
-that the recording understands needs nothing more.
+that can be traced needs nothing more.
 
 A symbol is (tokens, ...) with the number of tokens open: some columns of what a node gives.
 Anything else that the pass may do raises `UnsupportedError`: that model then runs on the
@@ -29,7 +29,7 @@ from lmstack.model.context import ForwardContext
 from lmstack.model.layers import LayerNorm, RMSNorm
 from lmstack.model.positions import sinusoids
 
-__all__ = ["Node", "RecordingOps", "Symbol", "record_cross", "record_hidden", "record_logits"]
+__all__ = ["Node", "Symbol", "TracingOps", "trace_cross", "trace_hidden", "trace_logits"]
 
 _TOKENS = -1  # stands for their number, as in `Tensor.view`
 
@@ -124,7 +124,7 @@ class Symbol:
             return Symbol(Node("stream", (), 1, {**self.node.fields, "offset": offset}))
         if isinstance(other, Tensor) and other.dim() == 1:
             return self._then("shift", values=other)
-        _refuse("a sum with what is no activation")
+        _refuse("a sum of activations and other values")
 
     def __mul__(self, other: float | Tensor) -> Symbol:
         if isinstance(other, Tensor) and other.dim():
@@ -169,7 +169,7 @@ class _Turn:
     length: int | None
 
 
-class RecordingOps:
+class TracingOps:
     """`Ops` on symbols."""
 
     def embedding(self, ids: Symbol, table: Any) -> Symbol:
@@ -209,7 +209,7 @@ class RecordingOps:
         return x._then("rotary", rope=cos.rope)
 
     def attention(self, *_: Any) -> Symbol:
-        _refuse("attention apart from a cache")
+        _refuse("attention without a cache")
 
     def mixture(self, *_: Any) -> Symbol:
         _refuse("a mixture of experts")
@@ -233,10 +233,10 @@ def _input(width: int) -> Symbol:
 
 
 def _context() -> ForwardContext:
-    return ForwardContext(cast(Any, RecordingOps()), cast(Any, _Attend()))
+    return ForwardContext(cast(Any, TracingOps()), cast(Any, _Attend()))
 
 
-def record_hidden(module: Transformer) -> Symbol:
+def trace_hidden(module: Transformer) -> Symbol:
     """`Transformer.hidden`, of tokens end to end, as the node that gives its result."""
     ids, positions = (
         Symbol(Node("stream", (), 1, {"stream": name, "offset": 0}))
@@ -249,13 +249,13 @@ def record_hidden(module: Transformer) -> Symbol:
     return cast(Symbol, hidden)
 
 
-def record_logits(module: Transformer) -> Symbol:
+def trace_logits(module: Transformer) -> Symbol:
     """`Transformer.logits` of hidden states that are given."""
     given = _input(module.config.hidden_size)
     return cast(Symbol, module.logits(cast(Any, given), _context()))
 
 
-def record_cross(module: Transformer) -> list[Symbol]:
+def trace_cross(module: Transformer) -> list[Symbol]:
     """`Transformer.cross_states` of an encoder's output that is given: keys and values stored."""
     encoder = module.config.encoder
     assert encoder is not None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstack.engine.speculative.acceptance import Acceptance
-from lmstack.engine.speculative.ngram import LONGEST, MAX_COMPARED, SHORTEST, Lookup
+from lmstack.engine.speculative.ngram import LONGEST, MAX_COMPARED, SHORTEST, PromptLookup
 
 
 def searched(text: list[int]) -> tuple[int, int]:
@@ -32,7 +32,7 @@ def test_finds_the_longest_of_the_latest_places_however_the_text_grew(
 ) -> None:
     source, tokens = text[:num_source], text[num_source:]
     num_given = min(num_given, len(tokens))
-    lookup, hits = Lookup(source), Acceptance()
+    lookup, hits = PromptLookup(source), Acceptance()
     for end in sorted({num_given, (num_given + len(tokens)) // 2, len(tokens)}):
         lookup.extend(tokens[:end], num_given, hits)
         if not end:
@@ -44,29 +44,29 @@ def test_finds_the_longest_of_the_latest_places_however_the_text_grew(
 
 
 def test_a_text_that_goes_round_is_drafted_round_and_round() -> None:
-    lookup = Lookup()
+    lookup = PromptLookup()
     lookup.extend([7, 1, 2, 3, 1, 2, 3], 7, Acceptance())
     assert lookup.follows(8) == (1, 2, 3, 1, 2, 3, 1, 2)
 
 
 def test_nothing_is_drafted_where_nothing_repeats() -> None:
-    lookup = Lookup()
+    lookup = PromptLookup()
     lookup.extend([1, 2, 3, 4, 5, 1], 6, Acceptance())
     assert lookup.follows(4) == ()
 
 
 def test_an_encoders_input_is_looked_up_too() -> None:
-    lookup = Lookup([10, 11, 12, 13])
+    lookup = PromptLookup([10, 11, 12, 13])
     lookup.extend([0, 10, 11], 1, Acceptance())
     assert lookup.follows(2) == (12, 13)
 
 
 def test_hits_are_counted_even_while_nothing_is_computed_ahead() -> None:
-    hits, lookup = Acceptance(memory=1e9), Lookup()
+    hits, lookup = Acceptance(memory=1e9), PromptLookup()
     right = [1, 2, 3, 4, 5, 6] * 20
     lookup.extend(right, 6, hits)
     assert hits.rate(LONGEST) > 0.9
-    misses, lookup = Acceptance(memory=1e9), Lookup()
+    misses, lookup = Acceptance(memory=1e9), PromptLookup()
     wrong = [t for i in range(40) for t in (1, 2, 3 + i)]
     lookup.extend(wrong, 6, misses)
     assert misses.rate(2) < 0.1

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from lmstack.core import Grammar, InputError
-from lmstack.engine.decoding.vocabulary import Vocabulary
+from lmstack.engine.constraints.vocabulary import Vocabulary
 
 __all__ = ["MAX_COMPILE_S", "MAX_MEMORY_BYTES", "try_grammar"]
 
@@ -32,7 +32,7 @@ _START = (
     "import sys, types; "
     "package = types.ModuleType('lmstack.engine'); package.__path__ = [sys.argv.pop()]; "
     "sys.modules['lmstack.engine'] = package; "
-    "from lmstack.engine.decoding.grammar_process import main; main()"
+    "from lmstack.engine.constraints.grammar_process import main; main()"
 )
 
 

@@ -20,7 +20,7 @@ from transformers.generation.logits_process import (
 
 from lmstack.core import Grammar, InputError
 from lmstack.engine import Engine, EngineRequest
-from lmstack.engine.decoding.logits import adjust
+from lmstack.engine.decoding.logits_processors import adjust
 from lmstack.engine.sequence import Sequence
 
 V = NUM_TOKENS

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lmstack.core import EngineError, InputError, SamplingParams
-from lmstack.engine.decoding.logits import adjust
+from lmstack.engine.decoding.logits_processors import adjust, processors_of
 from lmstack.engine.request import TokenScore
 from lmstack.engine.sequence import Sequence
 
@@ -129,7 +129,7 @@ class Sampler:
     def _check(best: Tensor, sequences: Seq[Sequence]) -> None:
         """A row without a finite maximum has nothing to pick from."""
         bad = torch.nonzero(~best.isfinite()).flatten().tolist()
-        if bad and float(best[bad[0]]) == -torch.inf and not sequences[bad[0]].is_free:
+        if bad and float(best[bad[0]]) == -torch.inf and processors_of(sequences[bad[0]]):
             raise NothingLeftError()
         if bad:
             ids = [sequences[i].request.id for i in bad]

@@ -22,9 +22,9 @@ import numpy.typing as npt
 from llguidance.numpy import fill_next_token_bitmask
 
 from lmstack.core import EngineError, Grammar, InputError, UnsupportedError, shown
-from lmstack.engine.decoding.expressions import check_expressions
-from lmstack.engine.decoding.grammar_trial import try_grammar
-from lmstack.engine.decoding.vocabulary import Vocabulary
+from lmstack.engine.constraints.expressions import check_expressions
+from lmstack.engine.constraints.grammar_trial import try_grammar
+from lmstack.engine.constraints.vocabulary import Vocabulary
 
 __all__ = ["GrammarCompiler", "GrammarMatcher", "mask_words"]
 
@@ -134,6 +134,7 @@ class GrammarCompiler:
         if size > self._max_bytes:
             raise InputError(
                 f"the grammar has {size} bytes, at most {self._max_bytes} are allowed",
+                hint="shorten it",
                 param="response_format",
             )
 
@@ -141,6 +142,7 @@ class GrammarCompiler:
         if not self._vocabulary.eos_ids:
             raise UnsupportedError(
                 "this model has no end-of-text token, which a grammar needs",
+                hint="use a model that has one",
                 param="response_format",
             )
         source = self._source(grammar)

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Sequence
 from typing import Self
 
-from lmstack.engine.decoding.patterns import PatternMatcher
+from lmstack.engine.constraints.patterns import PatternMatcher
 
 __all__ = ["StopMatcher"]
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lmstack.app.inspect import rates
+from lmstack.app.inspect.product import ByteProduct
 from lmstack.app.inspect.rates import measure_rates
 from lmstack.engine import native_problem
-from lmstack.engine.cpu.product import ByteProduct
 
 
 @pytest.fixture
