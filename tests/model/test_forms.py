@@ -210,7 +210,9 @@ def test_a_file_served_by_its_blocks_equals_the_file_dequantized(kind, tiny, tmp
     assert torch.equal(logits(served), logits(load_module(tmp_path / "m.gguf")))
 
 
-@pytest.mark.parametrize(("form", "limit"), [("int8", 0.04), ("q4", 0.4), ("bfloat16", 0.02)])
+@pytest.mark.parametrize(
+    ("form", "limit"), [("int8", 0.04), ("q4", 0.4), ("nf4", 0.5), ("bfloat16", 0.02)]
+)
 def test_a_form_comes_near_the_floats(form, limit, tiny, tmp_path):
     write_folder(tiny, tmp_path)
     assert 0 < distance(logits(load_module(tmp_path, weights=form)).float(), logits(tiny)) < limit

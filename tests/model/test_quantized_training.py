@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from functools import partial
 
@@ -22,7 +23,14 @@ from lmstack.model.lora.adapter import (
     unmerge_adapter,
 )
 from lmstack.model.lora.config import LoraConfig
-from lmstack.model.quant.matrix import QuantizedLinear, QuantizedMatrix, float_state, product
+from lmstack.model.quant.matrix import (
+    QuantizedLinear,
+    QuantizedMatrix,
+    float_state,
+    pack,
+    product,
+    unpack,
+)
 from lmstack.model.quant.quantize import quantize_int8, quantize_nf4, quantize_q4
 
 SIZES = {
@@ -174,6 +182,41 @@ def test_an_adapter_trained_on_smoothed_bytes_is_saved_for_the_floats(tmp_path) 
     assert first.keys() == again.keys()
     for name, tensor in first.items():  # powers of two there and back
         assert torch.equal(again[name], tensor), name
+
+
+def reordered(matrix: QuantizedMatrix) -> QuantizedMatrix:
+    """The same weights, the columns of each group shuffled."""
+    codes, scales, mins = unpack(matrix)
+    seed = torch.Generator().manual_seed(matrix.rows)
+    groups = torch.arange(matrix.cols).split(matrix.group)
+    order = torch.cat([group[torch.randperm(len(group), generator=seed)] for group in groups])
+    made = pack(
+        codes[:, order], scales, mins, bits=matrix.bits, group=matrix.group, zero=matrix.zero,
+        paired=matrix.paired, order=order.int(),
+    )  # fmt: skip
+    return dataclasses.replace(made, row_factors=matrix.row_factors, col_factors=matrix.col_factors)
+
+
+def test_an_order_of_columns_changes_nothing_about_smoothing_or_an_adapter(tmp_path) -> None:
+    floats, narrow = smoothed(tmp_path / "model")
+    adapter = add_adapter(floats, LORA)
+    for _, term in adapter.terms():
+        torch.nn.init.normal_(term.B, std=0.5)
+    save_adapter(floats, tmp_path / "adapter")
+    shuffled = copy.deepcopy(narrow)
+    for path, layer in list(shuffled.named_modules()):
+        if isinstance(layer, QuantizedLinear):
+            shuffled.put(path, QuantizedLinear(reordered(layer.matrix), layer.bias))
+    with torch.no_grad():
+        assert torch.equal(shuffled(IDS).logits, narrow(IDS).logits)
+        for module in (narrow, shuffled):
+            load_adapter(module, tmp_path / "adapter")
+        assert torch.equal(shuffled(IDS).logits, narrow(IDS).logits)
+    save_adapter(shuffled, tmp_path / "again")
+    first, again = (
+        load_file(tmp_path / name / "adapter_model.safetensors") for name in ("adapter", "again")
+    )
+    assert all(torch.equal(again[name], tensor) for name, tensor in first.items())
 
 
 def test_what_cannot_be_adapted_on_smoothed_bytes_is_refused(tmp_path) -> None:

@@ -27,8 +27,8 @@ from lmstack.model.loading import open_model_plan, read_weights
 from lmstack.model.quant.matrix import QuantizedMatrix
 from lmstack.model.quant.quantize import int8_group, quantize_int8
 from lmstack.model.quant.smoothquant import (
+    CalibrationOps,
     Smoothing,
-    Watching,
     calibration_text,
     may_smooth,
     smoothing_of,
@@ -174,7 +174,7 @@ def test_activations_and_weights_of_a_channel_become_of_like_size():
 
     @torch.inference_mode()
     def spread(module: Transformer) -> float:
-        watching = Watching()
+        watching = CalibrationOps()
         module(torch.tensor([IDS]), context=ForwardContext(watching))
         found = []
         for block in module.blocks:

@@ -2,19 +2,20 @@
 
 - ``float32``, ``bfloat16``, ``float16``: every weight a float.
 - ``int8``: matrices in groups of up to 256 with a float16 scale, symmetric; decoders smoothed
-  first (`smoothing`).
+  first (`smoothquant`).
 - ``q4``: matrices in 4 bits, groups of 32 with a scale and a min, fitted by `importance`.
-- ``file``: matrices as the blocks of the GGUF file have them (`gguf_matrices`).
+- ``nf4``: matrices of blocks in the 4-bit NormalFloat of QLoRA, groups of 64, double-quantized
+  scales; tables and heads in int8.
+- ``file``: matrices as the blocks of the GGUF file have them (`gguf.matrices`).
 
-In the last three, vectors, classifiers, routers, experts and tables of positions are float32.
-Not covered: the file that keeps a form for the next start (`packed_file`).
+In the last four, vectors, classifiers, routers, experts and tables of positions are float32.
+Not covered: the weight cache (`formats.mapped`), which keeps a form for the next start.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -23,13 +24,19 @@ from lmstack.core import InputError, UnsupportedError, shown
 from lmstack.model.formats.assembly import Plan, Weight
 from lmstack.model.formats.gguf.file import GGUFFile
 from lmstack.model.formats.gguf.matrices import file_matrix
-from lmstack.model.quant.quantize import int8_group, int8_narrow, quantize_int8, quantize_q4
+from lmstack.model.quant.quantize import (
+    int8_group,
+    int8_narrow,
+    nf4_key,
+    quantize_int8,
+    quantize_nf4,
+    quantize_q4,
+)
+from lmstack.model.quant.recipes import FORMS, Form
 from lmstack.model.quant.smoothquant import Smoothing
 
 __all__ = ["DTYPES", "FORMS", "Form", "Weight", "as_form", "is_quantized", "weights_in_form"]
 
-Form = Literal["float32", "bfloat16", "float16", "int8", "q4", "file"]
-FORMS: tuple[Form, ...] = get_args(Form)
 DTYPES: Mapping[Form, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -76,15 +83,17 @@ def weights_in_form(
         if key not in plan.matrices:
             return smooth(key, plan.read(key, torch.float32))
         paired = plan.matrices[key]
-        if form == "q4":
-            weight = plan.read(key, torch.float32)
-            return quantize_q4(weight, paired=paired, importance=counts.get(key))
         if form == "file":
             assert isinstance(plan.source, GGUFFile)
             found = file_matrix(plan.source, plan.parts(key), paired=paired)
             if found is not None:
                 return found
-        weight = smooth(key, plan.read(key, torch.float32))
+        weight = plan.read(key, torch.float32)
+        if form == "q4":
+            return quantize_q4(weight, paired=paired, importance=counts.get(key))
+        if form == "nf4" and nf4_key(key):
+            return quantize_nf4(weight, paired=paired)
+        weight = smooth(key, weight)
         group = int8_group(plan.config, key, weight.shape[1])
         made = quantize_int8(weight, group, paired=paired, narrow=int8_narrow(plan.config, key))
         rows, cols = smooth.of_matrix(key)

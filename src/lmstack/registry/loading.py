@@ -28,7 +28,7 @@ from lmstack.registry.sampling_defaults import SamplingDefaults
 from lmstack.registry.saving import write_settings
 from lmstack.registry.sources.known import Traits, traits_of
 from lmstack.registry.store import Store
-from lmstack.registry.weight_cache import load_form, requested_form, served_digest, stored_form
+from lmstack.registry.weight_cache import asked_form, load_form, own_form, served_digest
 from lmstack.text import ChatTemplate, Tokenizer
 from lmstack.text.files import json_file, text_file
 
@@ -201,9 +201,9 @@ def load(
     `IntegrityError`: a model is named by its digest in every answer.
 
     ``weights``: the form that they are brought to (`lmstack.model.forms`): float32, bfloat16,
-    float16, int8, q4, or file for the blocks of a GGUF file; unless given, that of a folder that
-    holds a quantized form already, else float32. Quantized forms are kept in the store for the
-    next start. ``dtype``: another way to name a float form."""
+    float16, int8, q4, nf4, or file for the blocks of a GGUF file; unless given, that of a folder
+    that holds a quantized form already, else float32. Quantized forms are kept in the store for
+    the next start. ``dtype``: another way to name a float form."""
     store = store or Store()
     folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
     folder.verify(store.hashes.sha256)
@@ -215,8 +215,8 @@ def load(
     except NotFoundError:
         bare = _NoTokenizer(path)
         text = ModelText(folder.name, bare, None, GenerationDefaults(frozenset()), {})
-    own = stored_form(folder)
-    form = requested_form(weights, dtype) or own or "float32"
+    own = own_form(folder)
+    form = asked_form(weights, dtype) or own or "float32"
     module = load_form(folder, form, store.root, tokenizer)
     late = late_interaction(path) if kind == "late-interaction" else None
     if late is not None:

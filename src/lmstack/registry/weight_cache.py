@@ -1,4 +1,4 @@
-"""The weight cache: quantized weights of models, made once and kept for the next start.
+"""Quantized forms of models, made once and kept for the next start.
 
     $LMSTACK_HOME/packed/DIGEST-FORM.safetensors
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from lmstack.core import FormatError, InputError, NotFoundError, StoreError, shown
 from lmstack.core.files import store_error, write_atomic
 from lmstack.model.formats.mapped.header import PACKED
+from lmstack.model.quant.recipes import RECIPES
 from lmstack.registry.card import ModelFolder
 from lmstack.registry.home import locked
 from lmstack.registry.sources.known import known_of
@@ -34,30 +35,28 @@ if TYPE_CHECKING:
 log = logging.getLogger("lmstack.registry")
 
 __all__ = [
-    "cached_file",
-    "delete_cached",
+    "asked_form",
+    "discard_packed",
     "embedding_form",
     "has_blocks",
     "image_file",
     "load_form",
-    "requested_form",
+    "own_form",
+    "packed_file",
     "served_digest",
     "shaped_digest",
     "stamp_of",
-    "stored_form",
     "updated_digest",
 ]
 
 
-# Of each form, counted up when the numbers that it gives change: what an older lmstack kept is
-# made anew, and the model is served under another digest.
-_RECIPES = {"int8": 6, "q4": 6, "nf4": 6, "file": 7}
+_RECIPES: dict[str, int] = {form: recipe.version for form, recipe in RECIPES.items()}
 # Of the first digests that were given out, which name no recipe.
 _FIRST_RECIPE = 6
 
 
-def requested_form(weights: str | None, dtype: str | torch.dtype | None) -> Form | None:
-    """The form that a request names, or the one with that dtype of floats."""
+def asked_form(weights: str | None, dtype: str | torch.dtype | None) -> Form | None:
+    """The form that is asked for by its name, or by the dtype of its floats."""
     from lmstack.model.forms import DTYPES, as_form
 
     named = None if dtype is None else str(dtype).removeprefix("torch.")
@@ -75,7 +74,7 @@ def requested_form(weights: str | None, dtype: str | torch.dtype | None) -> Form
     return None if chosen is None else as_form(chosen)
 
 
-def stored_form(folder: ModelFolder) -> Form | None:
+def own_form(folder: ModelFolder) -> Form | None:
     """The quantized form that the files of ``folder`` themselves hold."""
     if not (folder.path / PACKED).is_file():
         return None
@@ -165,9 +164,9 @@ def load_form(
     from lmstack.model.loading import read_weights
     from lmstack.model.quant.smoothquant import calibration_text
 
-    if not is_quantized(form) or stored_form(folder) is not None:
+    if not is_quantized(form) or own_form(folder) is not None:
         return build_module(*read_weights(folder.path, form), source=str(folder.path))
-    path = cached_file(root, folder.digest, form)
+    path = packed_file(root, folder.digest, form)
     stamp = stamp_of(folder, form)
 
     def read() -> tuple[TransformerConfig, dict[str, Weight]]:
@@ -197,7 +196,7 @@ def load_form(
     return kept() or made()
 
 
-def delete_cached(root: Path, digest: str) -> None:
+def discard_packed(root: Path, digest: str) -> None:
     """Delete the forms of the model with ``digest``."""
     for path in root.joinpath("packed").glob(f"{_start(digest)}-*"):
         try:
@@ -206,14 +205,14 @@ def delete_cached(root: Path, digest: str) -> None:
             raise store_error(error, path, "deleting") from error
 
 
-def cached_file(root: Path, digest: str, form: str) -> Path:
+def packed_file(root: Path, digest: str, form: str) -> Path:
     """Where that form of the model with ``digest`` is kept."""
     return root / "packed" / f"{_start(digest)}-{form}.safetensors"
 
 
 def image_file(root: Path, digest: str, form: str) -> Path:
     """Where the native program of that form is kept (`lmstack.engine.cpu.image`)."""
-    return cached_file(root, digest, form).with_suffix(".image")
+    return packed_file(root, digest, form).with_suffix(".image")
 
 
 def _start(digest: str) -> str:

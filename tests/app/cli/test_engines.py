@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.app.cli.test_run import Counting, counting, tiny_bert
 
 from lmstack.app import wiring
 from lmstack.app.wiring import tasks
-from lmstack.app.wiring.tasks import WeightForm, load_also, open_task
+from lmstack.app.wiring.tasks import load_also, open_task
 from lmstack.core import InputError
 from lmstack.engine import EngineConfig
-from lmstack.model.forms import FORMS
 from lmstack.serve import LocalModel, client_of_key
 from lmstack.serve.tasks import task
 
@@ -27,10 +26,6 @@ __all__ = ["counting"]  # a fixture
 def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("forms") / "judge"
     return tiny_bert(folder, "BertForSequenceClassification", "good", "bad")
-
-
-def test_the_forms_that_the_command_line_knows_are_those_of_the_models() -> None:
-    assert get_args(WeightForm) == FORMS
 
 
 # -- tasks -------------------------------------------------------------------------------------
@@ -89,7 +84,7 @@ def test_a_form_that_there_is_not_is_named_before_anything_loads(
     ran = run("up", "docs", "--also", f"{judge}=int9")
     assert ran.code == 1
     assert "'int9'" in ran.err
-    assert "float32, bfloat16, float16, int8, q4, file" in ran.err
+    assert "float32, bfloat16, float16, int8, q4, nf4, file" in ran.err
 
 
 def test_further_models_that_write_have_form_and_settings(

@@ -23,7 +23,7 @@ from lmstack.engine.torch.kvpool import KVPool
 from lmstack.model import LayerKind, Transformer, TransformerConfig, read_gguf, write_gguf
 from lmstack.model.families import config_from_json
 from lmstack.model.formats.assembly import matrices_of
-from lmstack.model.quant.quantize import int8_group, quantize_int8, quantize_q4
+from lmstack.model.quant.quantize import int8_group, quantize_int8, quantize_nf4, quantize_q4
 
 KIB, GIB = 1 << 10, 1 << 30
 RATES = Rates(10e9, 20e9, {"int8": 800e9, "bfloat16": 400e9, "float32": 100e9})
@@ -127,7 +127,7 @@ def test_floating_weights_take_what_the_module_takes(form: str, changes: dict[st
         {"hidden_size": 192, "intermediate_size": 512, "norm_place": "post_only"},
     ],
 )
-@pytest.mark.parametrize("form", ["int8", "q4"])
+@pytest.mark.parametrize("form", ["int8", "q4", "nf4"])
 def test_quantized_weights_take_what_the_quantizer_makes(
     form: str, changes: dict[str, object]
 ) -> None:
@@ -140,6 +140,8 @@ def test_quantized_weights_take_what_the_quantizer_makes(
             return 4 * weight.numel()
         if form == "q4":
             return quantize_q4(weight, paired=matrices[name]).nbytes
+        if form == "nf4" and "blocks." in name:
+            return quantize_nf4(weight, paired=matrices[name]).nbytes
         group = int8_group(config, name, weight.shape[1])
         return quantize_int8(weight, group, paired=matrices[name]).nbytes
 

@@ -21,6 +21,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from lmstack.core import EngineError, UnsupportedError
+from lmstack.model.quant.recipes import RECIPES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,11 +39,7 @@ __all__ = [
     "unit_of",
 ]
 
-# Most that perplexity may rise. int8 is there to be forgotten about: 1 % is less than what models
-# of one size differ by from one training to the next. The blocks of a file are not changed at
-# all, so what remains is the rounding of activations. 4 bits are a bargain that is known to cost:
-# 10 % is about the step to a model a fifth smaller.
-LIMITS = {"int8": 0.01, "file": 0.01, "q4": 0.10}
+LIMITS: dict[str, float] = {form: recipe.limit for form, recipe in RECIPES.items()}
 # Below this an index made with the original no longer finds the same passages.
 LOWEST_COSINE = 0.99
 

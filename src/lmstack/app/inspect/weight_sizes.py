@@ -11,28 +11,23 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
 from lmstack.app.inspect.rates import MatrixType
 from lmstack.model import GGUFFile, Transformer, TransformerConfig
 from lmstack.model.formats.assembly import matrices_of
-from lmstack.model.quant.matrix import buffer_shapes
-from lmstack.model.quant.quantize import Q4_GROUP, int8_group
+from lmstack.model.quant.quantize import form_bytes
+from lmstack.model.quant.recipes import RECIPES, Form
 
-__all__ = ["FORMS", "WeightForm", "Weights", "stored_weights", "weights_in"]
-
-WeightForm = Literal["float32", "bfloat16", "int8", "q4"]
-FORMS: tuple[WeightForm, ...] = get_args(WeightForm)
+__all__ = ["Weights", "stored_weights", "weights_in"]
 
 Role = Literal["dense", "experts", "looked up", "once"]
-# Bits of a weight, and values of a group: a scale, and in q4 a min.
-_QUANTIZED: dict[str, tuple[int, int]] = {"int8": (8, 1), "q4": (4, 2)}
 # Integers are multiplied as integers, floats in the type that they are held in.
 _MATRIX: dict[str, MatrixType] = {
     **{"float32": "float32", "F32": "float32"},
-    **{"bfloat16": "bfloat16", "BF16": "bfloat16", "F16": "bfloat16"},
+    **dict.fromkeys(("bfloat16", "float16", "BF16", "F16"), "bfloat16"),
 }
 MENTIONED = 0.1  # share of a file's bytes from which a type of blocks is named
 _TABLES = ("embed_positions", "embed_types")
@@ -60,18 +55,18 @@ class Weights:
         return self.dense + self.experts * (1 - (1 - share) ** num_tokens)
 
 
-def weights_in(config: TransformerConfig, form: WeightForm) -> Weights:
-    """The weights in ``form``; ``int8`` and ``q4`` as `lmstack.model.quant.quantize` makes them,
-    with all but matrices in float32."""
+def weights_in(config: TransformerConfig, form: Form) -> Weights:
+    """The weights in ``form``, any but ``file``: matrices as `lmstack.model.quant.quantize` makes
+    them, with all else in float32."""
     with torch.device("meta"):
         module = Transformer(config)
-    matrices = matrices_of(module) if form in _QUANTIZED else {}
-    rest = 2 if form == "bfloat16" else 4
+    matrices = matrices_of(module) if form in RECIPES else {}
+    rest = 2 if form in ("bfloat16", "float16") else 4
 
     def sizes() -> Iterator[tuple[Role, int]]:
         for role, shape, name in parameters(config):
             if name in matrices:
-                yield role, _quantized_size(config, name, shape, form, paired=matrices[name])
+                yield role, form_bytes(form, config, name, *shape, paired=matrices[name])
             else:
                 yield role, rest * math.prod(shape)
 
@@ -121,18 +116,3 @@ def _gguf_role(name: str, untied: bool) -> Role:
     if first in _GGUF_TABLES or (first == "token_embd" and untied):
         return "looked up"
     return "experts" if "_exps." in name else "dense"
-
-
-def _quantized_size(
-    config: TransformerConfig,
-    name: str,
-    shape: tuple[int, ...],
-    form: WeightForm,
-    *,
-    paired: bool,
-) -> int:
-    bits, values = _QUANTIZED[form]
-    rows, cols = shape
-    group = int8_group(config, name, cols) if form == "int8" else Q4_GROUP
-    codes, scales = buffer_shapes(rows, cols, group, bits, paired=paired)
-    return math.prod(codes) + values * math.prod(scales) * torch.float16.itemsize

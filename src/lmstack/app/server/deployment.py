@@ -19,12 +19,13 @@ from lmstack.app.formats import memory, parse_memory
 from lmstack.app.inspect import machine as machines
 from lmstack.app.inspect.checks import free_memory
 from lmstack.core import FormatError, InputError, LmstackError, NotFoundError, UnsupportedError
+from lmstack.model.quant.recipes import FORMS, Form
 
 if TYPE_CHECKING:
     from lmstack.app.inspect.capacity import Demand, KvForm, Plan
     from lmstack.app.inspect.machine import Machine
     from lmstack.app.inspect.rates import MatrixType
-    from lmstack.app.inspect.weight_sizes import WeightForm, Weights
+    from lmstack.app.inspect.weight_sizes import Weights
     from lmstack.model import TransformerConfig
 
 __all__ = ["DEFAULT_CONTEXT", "DEFAULT_USERS", "Deployment", "plan_deployment"]
@@ -173,7 +174,7 @@ def _notes(model: PlannedModel, plan: Plan, demand: Demand, machine: Machine) ->
 
 
 FILE_FORM = "file"
-_STORED: dict[str, WeightForm] = {
+_STORED: dict[str, Form] = {
     "F32": "float32",
     "F16": "bfloat16",  # as many bytes
     "BF16": "bfloat16",
@@ -195,19 +196,20 @@ class PlannedModel:
         return FILE_FORM if self.gguf is not None else "bfloat16"
 
     def weights(self, form: str) -> Weights:
-        """Their bytes in ``form``, one of `engine.weights.FORMS` or ``file``: as stored."""
+        """Their bytes in ``form``, ``file``: as stored."""
         from lmstack.app.inspect.weight_sizes import stored_weights, weights_in
         from lmstack.model import read_gguf
+        from lmstack.model.forms import as_form
 
         if form != FILE_FORM:
-            return weights_in(self.config, form)  # type: ignore[arg-type]
+            return weights_in(self.config, as_form(form))
         if self.gguf is not None:
             with read_gguf(self.gguf) as file:
                 return stored_weights(file)
         if not self.tensors:
             raise InputError(
                 f"{self.name} has no weights whose form could be taken",
-                hint="--weights bfloat16, or float32, int8, q4",
+                hint=f"--weights {', '.join(FORMS[:-1])}",
                 param="weights",
             )
         return weights_in(self.config, _stored_form(self.tensors[0]))
@@ -267,7 +269,7 @@ def _from_gguf(path: Path, name: str) -> PlannedModel:
         return PlannedModel(name, read_gguf_config(file), path)
 
 
-def _stored_form(path: Path) -> WeightForm:
+def _stored_form(path: Path) -> Form:
     """The type of the largest tensor: what most of the weights are stored as."""
     from safetensors import SafetensorError, safe_open
 
@@ -282,6 +284,6 @@ def _stored_form(path: Path) -> WeightForm:
         ) from error
     if kind not in _STORED:
         raise UnsupportedError(
-            f"{path}: weights are stored as {kind}", hint="--weights bfloat16, or int8, q4"
+            f"{path}: weights are stored as {kind}", hint=f"--weights {', '.join(FORMS[:-1])}"
         )
     return _STORED[kind]

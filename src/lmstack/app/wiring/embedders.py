@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from lmstack.app.wiring.tasks import WeightForm
 from lmstack.core import Embedder, InputError, ModelInfo, NotFoundError, shown
+from lmstack.model.quant.recipes import FORMS
 
 if TYPE_CHECKING:
     from lmstack.registry import ModelFolder
@@ -118,7 +118,7 @@ def name_for_index(given: str, digest: str) -> str:
 
 def _with_weights(name: str, digest: str) -> str:
     """``name``, and the weights of ``digest`` unless they are what ``name`` alone means."""
-    form = next((part for part in digest.split("+") if part in get_args(WeightForm)), None)
+    form = next((part for part in digest.split("+") if part in FORMS), None)
     if form is not None:
         return f"{name},weights={form}"
     return f"{name},weights={FLOATS}" if _embeds_in(_split(name)[0]) else name
@@ -155,7 +155,7 @@ def _split(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _weights(form: str) -> str:
-    known = get_args(WeightForm)
+    known = FORMS
     if form not in known:
         raise InputError(
             f"the weights of an embedder are to be {shown(form)}",

@@ -8,19 +8,17 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from lmstack.core import InputError, shown
+from lmstack.model.quant.recipes import FORMS, Form
 
 if TYPE_CHECKING:
     from lmstack.engine import EngineConfig
     from lmstack.serve import LocalModel
     from lmstack.serve.tasks import LocalClassifier, LocalReranker, LocalTasks
 
-__all__ = ["Also", "WeightForm", "load_also", "open_task", "require", "task_model"]
-
-# The forms of `lmstack.model`, which would load torch.
-WeightForm = Literal["float32", "bfloat16", "float16", "int8", "q4", "file"]
+__all__ = ["Also", "load_also", "open_task", "require", "task_model"]
 
 
 def task_model(task: str, model: str | None) -> tuple[str, str]:
@@ -40,7 +38,7 @@ def task_model(task: str, model: str | None) -> tuple[str, str]:
 
 @contextmanager
 def open_task(
-    task: str, model: str, options: dict[str, Any], weights: WeightForm | None = None
+    task: str, model: str, options: dict[str, Any], weights: Form | None = None
 ) -> Iterator[Any]:
     """A task with its model loaded, freed at the end."""
     from lmstack.serve.tasks import task as make
@@ -85,17 +83,17 @@ def require(given: Sequence[str]) -> None:
             store.resolve(_name_and_form(each)[0])
 
 
-def _name_and_form(given: str) -> tuple[str, WeightForm | None]:
+def _name_and_form(given: str) -> tuple[str, Form | None]:
     """``NAME=FORM``, or a name alone, which as a path may have a sign of its own."""
     name, _, form = given.rpartition("=")
     if not name or os.path.exists(given):
         return given, None
-    for known in get_args(WeightForm):
+    for known in FORMS:
         if form == known:
             return name, known
     raise InputError(
         f"the weights of {shown(name)} are to be {shown(form)}",
-        hint=f"--also NAME=FORM, with one of: {', '.join(get_args(WeightForm))}",
+        hint=f"--also NAME=FORM, with one of: {', '.join(FORMS)}",
         param="also",
     )
 

@@ -11,7 +11,7 @@ One adapter at a time. Covers LoRA, rank-stabilized LoRA and DoRA on linear laye
 quantized (QLoRA: Dettmers et al., 2023), and modules that are trained whole. Merged into a
 quantized layer, the sum is a float. Refused by name: embeddings with low-rank terms, experts,
 trained biases.
-Settings are in `lora_config`, names in `lora_slots`, the files in `lora_folder`.
+Settings are in `config`, names in `slots`, the files in `folder`.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ def _whole(module: Transformer, slot: Slot) -> nn.Parameter:
 
 def _factors(linear: Linear, slot: Slot) -> tuple[Tensor, Tensor]:
     """What rows (rows, 1) and columns (in,) of the base's own weight were multiplied by before
-    it was quantized (`smoothing`): the factors of a term on it are, too."""
+    it was quantized (`smoothquant`): the factors of a term on it are, too."""
     if not isinstance(linear, QuantizedLinear):
         one = torch.ones(1, device=linear.weight.device)
         return one, one
@@ -281,8 +281,8 @@ def _factors(linear: Linear, slot: Slot) -> tuple[Tensor, Tensor]:
 def _refuse_scaled(config: LoraConfig, linear: Linear) -> None:
     if config.dora and isinstance(linear, QuantizedLinear) and linear.col_factors is not None:
         raise UnsupportedError(
-            "DoRA on int8 weights, whose columns were scaled before they were rounded",
-            hint="use weights='q4', 'bfloat16' or 'float32', or LoRA",
+            "DoRA on int8 weights whose columns SmoothQuant has scaled",
+            hint="use weights='q4', 'nf4', 'bfloat16' or 'float32', or LoRA",
         )
 
 

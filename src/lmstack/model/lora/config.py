@@ -3,7 +3,7 @@
 Names are those of the model's family in Hugging Face folders (``q_proj``, ``c_attn``, ``query``),
 because that is what recipes and adapters of the field are written in. `LoraConfig.from_peft` and
 ``to_peft`` are the adapter_config.json of PEFT; a setting there that changes what an adapter does
-and is not known here is refused by name. Does not cover tensors (`lora`).
+and is not known here is refused by name. Does not cover tensors (`adapter`).
 """
 
 from __future__ import annotations

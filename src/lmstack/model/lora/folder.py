@@ -1,7 +1,7 @@
 """Adapter folders of PEFT: adapter_config.json and adapter_model.safetensors.
 
 Covers checking and reading them whole into memory (adapters are small) and writing them.
-Pickled adapters are refused. Does not cover where tensors belong (`lora_slots`).
+Pickled adapters are refused. Does not cover where tensors belong (`slots`).
 """
 
 from __future__ import annotations

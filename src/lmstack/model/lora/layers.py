@@ -4,7 +4,7 @@
     W' = m * (W + scale * B A) / |W + scale * B A|   by rows: DoRA (Liu et al., 2024)
 
 Projections that models keep apart (query, key, value; gate, up) lie fused in one weight here, so
-a term changes a range of rows. Does not cover where terms come from (`lora`) and how `Ops` adds
+a term changes a range of rows. Does not cover where terms come from (`adapter`) and how `Ops` adds
 them without forming the product (`ops`).
 """
 
@@ -92,7 +92,7 @@ class LoraLinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The merged weight, in the dtype of the base: right for ops that know no terms, and
-        slow, because it is formed at each look."""
+        slow, because it is formed at each access."""
         weight = self.base.weight
         parts, end = [], 0
         for term in self.ordered():

@@ -2,7 +2,7 @@
 
 The same tables that read and write folders answer it: a `Slot` is a range of rows of one of our
 parameters under the name of the module that others keep there. Does not cover what is done with
-them (`lora`).
+them (`adapter`).
 """
 
 from __future__ import annotations

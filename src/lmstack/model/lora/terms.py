@@ -4,7 +4,7 @@ The model stays as it is: `read_terms` gives the terms of a PEFT folder in the o
 rows, for a base in any form, and who computes adds them to the rows of the requests that ask for
 them. Covers LoRA and rank-stabilized LoRA on the linear layers of decoders. Not covered, and
 refused: DoRA, whose gains need the norms of the base; modules that are trained whole; terms on the
-output layer. `lora.merge_adapter` serves those alone.
+output layer. `adapter.merge_adapter` serves those alone.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""How much an error in each column of a matrix counts: as the mean square of what it is given.
+"""The importance of each column of a matrix: the mean square of the activations that it reads.
 
-The squared error of a product is then least on the whole, and not that of the weights. Seen on the
-text that `smoothing` looks at, too; importance matrices of llama.cpp are the same idea. A table
-that is the output layer as well is half as uneven: what is looked up in it counts all the same.
-Not covered: tables that are only looked up, and the rounding (`quantizing`).
+An error in a column counts as much, so that the squared error of the product is least and not that
+of the weights; measured on the calibration text of `smoothquant`. Importance matrices of llama.cpp
+are the same idea. A table that is the output layer as well is weighted half as unevenly, because
+its rows are also looked up. Not covered: tables that are only looked up, and the rounding
+(`quantize`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from lmstack.model.layers import Embedding
-from lmstack.model.quant.smoothquant import watched
+from lmstack.model.quant.smoothquant import observed
 from lmstack.model.transformer import Transformer
 
 __all__ = ["importance_of"]
@@ -23,9 +24,9 @@ _LEAST = 1e-3
 
 
 def importance_of(module: Transformer, ids: Sequence[int]) -> dict[str, Tensor]:
-    """For each matrix of ``module`` that `Watching` ops saw at ``ids``, by its name: positive,
+    """For each matrix of ``module`` that read activations at ``ids``, by its name: positive,
     (cols,), 1 in the mean."""
-    ops = watched(module, ids)
+    ops = observed(module, ids)
     found = {}
     for name, matrix in module.named_modules():
         squares = ops.squares.get(matrix)

@@ -7,35 +7,38 @@ covered: calibration by activations (`smoothquant`, `importance`), and the layou
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lmstack.core import UnsupportedError
 from lmstack.model.config import TransformerConfig
-from lmstack.model.quant.matrix import QuantizedMatrix, pack
+from lmstack.model.quant.matrix import PANEL, QuantizedMatrix, buffer_shapes, pack
+from lmstack.model.quant.recipes import Form
 from lmstack.model.quant.smoothquant import may_smooth
 
 __all__ = [
     "NF4",
-    "NF4_SUPERBLOCK",
-    "Q4_GROUP",
+    "form_bytes",
     "int8_codes",
     "int8_group",
     "int8_narrow",
+    "nf4_key",
     "quantize_int8",
     "quantize_nf4",
     "quantize_q4",
     "refuse_infinite",
 ]
 
-Q4_GROUP = 32
+_Q4_GROUP, _NF4_GROUP = 32, 64
 # NormalFloat of QLoRA (Dettmers et al. 2023), each of the 16 numbers in [-1, 1] as
 # round(127 * number) + 128: at most .0037 from the floats of bitsandbytes.
 NF4 = torch.tensor(
     (1, 40, 61, 78, 92, 105, 116, 128, 138, 148, 159, 171, 184, 199, 220, 255), dtype=torch.uint8
 )
-NF4_SUPERBLOCK = 16  # groups of 64 whose scales share a scale
+_NF4_SUPERBLOCK = 16  # groups whose scales share a scale
 # Weights worked on at a time: temporaries of q4 are a dozen times as many.
 _CHUNK = 1 << 19
 # Scaling a group costs as much as some 8 more inputs.
@@ -72,10 +75,10 @@ def quantize_int8(
 
 def int8_group(config: TransformerConfig, key: str, cols: int) -> int:
     """Inputs of a group of the matrix ``key`` in ``int8``: the most that fill rows of ``cols``
-    without padding, up to 256, where activations are of like size: in BERT's layers, and after a
-    smoothed norm. The rest is 64: tables and heads, which say the last word, what attention gives,
-    which nothing smooths, and what ``down`` reads, which even smoothed varies most. Narrow codes
-    have larger scales, which groups of 128 make up for."""
+    without padding, up to 256, where activations have no outliers: in BERT's layers, and after a
+    norm that SmoothQuant has changed. The rest is 64: tables and heads, whose errors nothing
+    dampens, attention's output, which is not smoothed, and ``down``, whose activations vary most
+    even then. Narrow codes have larger scales, which groups of 128 make up for."""
     if int8_narrow(config, key):
         return 64 if cols % _NARROW else _NARROW
     uneven = key.endswith(("attention.out.weight", "mlp.down.weight"))
@@ -87,6 +90,27 @@ def int8_narrow(config: TransformerConfig, key: str) -> bool:
     """Whether the codes of the matrix ``key`` are narrow in ``int8``: in BERT's layers, where it
     was measured that nothing falls by it."""
     return "blocks." in key and config.norm_place == "post"
+
+
+def nf4_key(key: str) -> bool:
+    """Whether the matrix ``key`` is NF4 in ``nf4``: as in QLoRA, tables and heads are not."""
+    return "blocks." in key
+
+
+def form_bytes(
+    form: Form, config: TransformerConfig, key: str, rows: int, cols: int, *, paired: bool
+) -> int:
+    """What the matrix ``key`` takes in ``form``, without making it."""
+    if form == "int8" or (form == "nf4" and not nf4_key(key)):
+        codes, scales = buffer_shapes(rows, cols, int8_group(config, key, cols), 8, paired=paired)
+        return math.prod(codes) + 2 * math.prod(scales)
+    if form == "q4":
+        codes, scales = buffer_shapes(rows, cols, _Q4_GROUP, 4, paired=paired)
+        return math.prod(codes) + 4 * math.prod(scales)
+    shared = min(_NF4_SUPERBLOCK, -(-cols // _NF4_GROUP))
+    codes, scales = buffer_shapes(rows, cols, _NF4_GROUP, 4, shared, paired=paired)
+    scale_codes = codes[0] * codes[1] * PANEL
+    return math.prod(codes) + scale_codes + 2 * math.prod(scales) + NF4.nbytes
 
 
 def int8_codes(weight: Tensor, group: int, narrow: bool = False) -> tuple[Tensor, Tensor]:
@@ -105,7 +129,7 @@ def int8_codes(weight: Tensor, group: int, narrow: bool = False) -> tuple[Tensor
 
 def quantize_q4(
     weight: Tensor,
-    group: int = Q4_GROUP,
+    group: int = _Q4_GROUP,
     *,
     paired: bool = False,
     per_channel: bool = False,
@@ -133,14 +157,16 @@ def quantize_q4(
     )
 
 
-def quantize_nf4(weight: Tensor, group: int = 64, *, paired: bool = False) -> QuantizedMatrix:
+def quantize_nf4(
+    weight: Tensor, group: int = _NF4_GROUP, *, paired: bool = False
+) -> QuantizedMatrix:
     """``weight`` (rows, cols): the nearest numbers of the codebook `NF4`, scaled by max|w| of each
     group. These scales are quantized in turn, to 7 bits with a float16 scale for each 1,024
     weights of a row, where bitsandbytes has 8 bits with a float32 scale for each 256 of them."""
     groups = _grouped(weight, group)
     largest = groups.abs().amax(-1)
     G = largest.shape[1]
-    shared = min(NF4_SUPERBLOCK, G)
+    shared = min(_NF4_SUPERBLOCK, G)
     blocks = F.pad(largest / 127, (0, -G % shared)).view(len(weight), -1, shared)
     scales = _scales(blocks.amax(-1))
     scale_codes = (blocks * _inverse(scales)[..., None]).round_()

@@ -1,16 +1,16 @@
-"""Brings activations and weights to like sizes before both are rounded to 8 bits.
+"""SmoothQuant: moves activation outliers into the weights before both are rounded to 8 bits.
 
 A few channels of a decoder are far larger than the rest, and a group of activations that share a
-scale loses what the small ones said. What a norm or the "up" of a gated MLP gives may be divided
-by any number, channel by channel, when the matrix that reads it is multiplied by it: SmoothQuant
-(Xiao et al. 2023, alpha = 1/2), on a text that a model of the field would find ordinary. What a
-norm of keys gives may be divided when that of queries is multiplied; both are rounded, a head at a
-time, where a cache holds bytes, and channels that a rotation mixes share their number. Numbers are
+scale keeps few digits of the small ones. What a norm or the "up" of a gated MLP gives may be
+divided by any number, channel by channel, when the matrix that reads it is multiplied by it
+(Xiao et al. 2023, alpha = 1/2); how large channels are is measured on a calibration text. What a
+norm of keys gives may be divided when that of queries is multiplied: both are rounded, a head at a
+time, where the KV cache is int8, and channels that RoPE mixes share their factor. Factors are
 powers of two, so that no float changes but by its exponent: the model is the same until it is
-rounded, and sums in the order of another machine give another number only at a tie.
+rounded, and sums in the order of another machine give another factor only at a tie.
 
 Not covered: what other matrices read (attention's output, encoders that norm what they add,
-mixtures, encoder-decoders), and the rounding (`quantizing`).
+mixtures, encoder-decoders), and the rounding (`quantize`).
 
 Legend: D width, Hq query heads, Hkv key-value heads, hd channels of a head.
 """
@@ -33,12 +33,12 @@ from lmstack.model.ops import ReferenceOps
 from lmstack.model.transformer import Transformer
 
 __all__ = [
+    "CalibrationOps",
     "Smoothing",
-    "Watching",
     "calibration_text",
     "may_smooth",
+    "observed",
     "smoothing_of",
-    "watched",
 ]
 
 _TOKENS = 512
@@ -67,10 +67,10 @@ class Smoothing:
         return factor[:, 0] / factor[0, 0], factor[0].clone()
 
 
-class Watching(ReferenceOps):
-    """The reference, noting the largest of each channel that a matrix is given, the sum of its
-    squares, and the largest of the queries (Hq, hd) and keys (Hkv, hd) of each call of
-    attention."""
+class CalibrationOps(ReferenceOps):
+    """The reference ops, which record absmax and the sum of squares of each channel of the
+    activations that a matrix reads, and absmax of the queries (Hq, hd) and keys (Hkv, hd) of each
+    call of attention."""
 
     def __init__(self) -> None:
         self.largest: dict[Linear | Embedding, Tensor] = {}
@@ -117,9 +117,9 @@ def may_smooth(config: TransformerConfig) -> bool:
 
 
 @torch.inference_mode()
-def watched(module: Transformer, ids: Sequence[int]) -> Watching:
-    """What `Watching` ops see in ``module`` at the first of ``ids``, at least one."""
-    ops = Watching()
+def observed(module: Transformer, ids: Sequence[int]) -> CalibrationOps:
+    """What `CalibrationOps` record when ``module`` reads the first of ``ids``, at least one."""
+    ops = CalibrationOps()
     first = list(ids)[: min(_TOKENS, module.config.max_positions)]
     module(torch.tensor([first]), context=ForwardContext(ops), output_hidden_states=False)
     return ops
@@ -127,8 +127,8 @@ def watched(module: Transformer, ids: Sequence[int]) -> Watching:
 
 @torch.inference_mode()
 def smoothing_of(module: Transformer, ids: Sequence[int]) -> Smoothing:
-    """For ``module``, from what its matrices are given at ``ids``, at least one."""
-    config, ops = module.config, watched(module, ids)
+    """For ``module``, from its activations at ``ids``, at least one."""
+    config, ops = module.config, observed(module, ids)
     factors: dict[str, Tensor] = {}
     blocks = [(n, m) for n, m in module.named_modules() if isinstance(m, Block)]
     each = config.num_layers // len(blocks)  # layers that a block is for, one after the other
@@ -151,17 +151,17 @@ def _of_mlp(block: Block, largest: Mapping[Linear | Embedding, Tensor]) -> dict[
 
 
 def _of_attention(
-    block: Block, config: TransformerConfig, layers: Sequence[int], ops: Watching
+    block: Block, config: TransformerConfig, layers: Sequence[int], ops: CalibrationOps
 ) -> dict[str, Tensor]:
     """``layers``: those that ``block`` is for."""
     attention = block.attention
     found = _of_norm(block, "attention_norm", "attention.qkv", attention.qkv, ops.largest)
     norms = [norm for norm in (attention.q_norm, attention.k_norm) if norm is not None]
     ropes = [config.layer(layer).rope for layer in layers]
-    turned = {0 if rope is None else rope.rotary_dim(config.head_dim) for rope in ropes}
-    if not norms or len(turned) > 1:
+    rotated = {0 if rope is None else rope.rotary_dim(config.head_dim) for rope in ropes}
+    if not norms or len(rotated) > 1:
         return found
-    factors = _of_queries_and_keys(config, [ops.attended[layer] for layer in layers], max(turned))
+    factors = _of_queries_and_keys(config, [ops.attended[layer] for layer in layers], max(rotated))
     for name, norm, factor in zip(("q_norm", "k_norm"), norms, factors, strict=True):
         # The weight of a norm over one head is that of all heads, and so is the factor.
         found[f"attention.{name}.weight"] = factor.flatten()[: len(norm.weight)]
@@ -171,24 +171,24 @@ def _of_attention(
 
 
 def _of_queries_and_keys(
-    config: TransformerConfig, seen: Sequence[tuple[Tensor, Tensor]], turned: int
+    config: TransformerConfig, seen: Sequence[tuple[Tensor, Tensor]], rotated: int
 ) -> tuple[Tensor, Tensor]:
     """What queries (Hq, hd) and keys (Hkv, hd) that were as large as ``seen`` are multiplied by;
-    their products stay. ``turned``: channels that a rotation mixes."""
+    their products stay. ``rotated``: channels that a rotation mixes."""
     Hkv, hd = config.num_kv_heads, config.head_dim
     q = torch.stack([each for each, _ in seen]).amax(0).view(Hkv, -1, hd).amax(1)
     k = torch.stack([each for _, each in seen]).amax(0)
     if config.qk_norm == "head":
         q, k = (x.amax(0, keepdim=True).expand(Hkv, hd) for x in (q, k))
-    q, k = (_shared(x, turned) for x in (q, k))
+    q, k = (_shared(x, rotated) for x in (q, k))
     factor = _factor(k.flatten(), q.flatten()).view(Hkv, hd)
     return factor.repeat_interleave(config.num_heads // Hkv, 0), 1 / factor
 
 
-def _shared(sizes: Tensor, turned: int) -> Tensor:
-    """(H, hd), the larger of each two channels that a rotation of the first ``turned`` mixes."""
-    halves = sizes[:, :turned].view(len(sizes), 2, turned // 2).amax(1)
-    return torch.cat((halves, halves, sizes[:, turned:]), 1)
+def _shared(sizes: Tensor, rotated: int) -> Tensor:
+    """(H, hd), the larger of each two channels that a rotation of the first ``rotated`` mixes."""
+    halves = sizes[:, :rotated].view(len(sizes), 2, rotated // 2).amax(1)
+    return torch.cat((halves, halves, sizes[:, rotated:]), 1)
 
 
 def _of_norm(

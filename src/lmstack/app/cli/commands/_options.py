@@ -11,7 +11,7 @@ from lmstack.app import wiring
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import printable
-from lmstack.app.wiring.tasks import WeightForm
+from lmstack.model.quant.recipes import FORMS, Form
 
 if TYPE_CHECKING:
     from lmstack.rag.filters import Filter
@@ -64,11 +64,11 @@ ModelOnDisk = Annotated[
     ),
 ]
 Weights = Annotated[
-    WeightForm | None,
+    Form | None,
     typer.Option(
         "--weights",
         metavar="FORM",
-        help="How the language model's weights are held: float32, bfloat16, float16, int8, q4, or"
+        help=f"How the language model's weights are held: {', '.join(FORMS[:-1])}, or"
         " file for the blocks of a GGUF file. [default: file for GGUF, else bfloat16]",
     ),
 ]

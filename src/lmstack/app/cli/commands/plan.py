@@ -16,6 +16,7 @@ from lmstack.app.server.deployment import (
     Deployment,
     plan_deployment,
 )
+from lmstack.model.quant.recipes import FORMS, Form
 
 if TYPE_CHECKING:
     from lmstack.app.inspect.capacity import Speed
@@ -61,12 +62,12 @@ MemorySize = Annotated[
     ),
 ]
 PlannedWeights = Annotated[
-    Literal["bfloat16", "float32", "int8", "q4", "file"] | None,
+    Form | None,
     typer.Option(
         "--weights",
         metavar="FORM",
-        help="How weights are held: bfloat16, float32, int8, q4 (4 bits), or file: as"
-        " they are stored. [default: file for GGUF, else bfloat16]",
+        help=f"How weights are held: {', '.join(FORMS[:-1])}, or file: as they are stored."
+        " [default: file for GGUF, else bfloat16]",
     ),
 ]
 KvType = Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, size
 from lmstack.app.inspect import quality
 from lmstack.core import LmstackError, UnsupportedError
+from lmstack.model.quant.recipes import RECIPES, QuantizedForm
 
 if TYPE_CHECKING:
     from lmstack.app.inspect.quality import Agreement, Closeness
@@ -35,11 +36,11 @@ def quantize(
     and what was measured. Past a limit nothing is kept unless ``force``."""
     from lmstack.registry import Store, load
     from lmstack.registry.describe import Origin
-    from lmstack.registry.weight_cache import cached_file, stored_form
+    from lmstack.registry.weight_cache import own_form, packed_file
 
     store = Store()
     folder = store.resolve(reference)
-    if (held := stored_form(folder)) is not None:
+    if (held := own_form(folder)) is not None:
         raise UnsupportedError(
             f"{reference} holds its weights as {held} already",
             hint="make the form from the original model",
@@ -66,7 +67,7 @@ def quantize(
             evaluation=measured,
         )
 
-    kept = cached_file(store.root, folder.digest, form)
+    kept = packed_file(store.root, folder.digest, form)
     had = kept.exists()
     try:
         return store.add(place or f"{folder.name}-{form}", fill), measured
@@ -106,7 +107,7 @@ def _worse(reference: str, form: str, found: Agreement | Closeness) -> LmstackEr
             f"turns vectors as far as a cosine of {found.lowest_cosine:.4f}, past the limit of"
             f" {quality.LOWEST_COSINE}"
         )
-    other = "--to int8, which is nearer, or " if form == "q4" else ""
+    other = "--to int8, which is nearer, or " if form in ("q4", "nf4") else ""
     return UnsupportedError(
         f"{reference} as {form} {problem}; it was not kept",
         hint=f"{other}--force keeps it all the same",
@@ -127,11 +128,11 @@ def run(
     out: Output,
     model: ModelOnDisk,
     to: Annotated[
-        Literal["int8", "q4", "file"],
+        QuantizedForm,
         typer.Option(
             "--to",
             metavar="FORM",
-            help="int8: a byte a weight. q4: half of that. file: the blocks of a GGUF file.",
+            help=" ".join(f"{form}: {recipe.help}." for form, recipe in RECIPES.items()),
         ),
     ],
     place: Annotated[
@@ -152,7 +153,7 @@ def run(
     Measured against the model in float32 on a fixed text of 19,000 characters: perplexity,
     divergence of the next token's distribution, and how often the most likely token is the same;
     of an encoder, the cosines between vectors. The figures go into the model's card. Past the
-    limit (perplexity +1 %, q4 +10 %; a cosine of 0.99) nothing is kept unless --force is given.
+    limit (perplexity +1 %, 4 bits +10 %; a cosine of 0.99) nothing is kept unless --force is given.
 
     What is made is for lmstack: transformers and llama.cpp cannot read it, `lmstack convert`
     writes what they can.

@@ -17,8 +17,8 @@ from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.cli.task_io import ResultFile, count_lines, read_inputs, read_whole, result_lines
 from lmstack.app.wiring import tasks
-from lmstack.app.wiring.tasks import WeightForm
 from lmstack.core import InputError, LmstackError, check_text, shown
+from lmstack.model.quant.recipes import FORMS, Form
 
 __all__ = ["register"]
 
@@ -52,11 +52,11 @@ TaskModel = Annotated[
     ),
 ]
 TaskWeights = Annotated[
-    WeightForm | None,
+    Form | None,
     _text(
         "--weights",
         "FORM",
-        "How the model's weights are held: float32, bfloat16, float16, int8, q4, or file for the"
+        f"How the model's weights are held: {', '.join(FORMS[:-1])}, or file for the"
         " blocks of a GGUF file. [default: as lmstack up for what writes text, else float32]",
     ),
 ]

@@ -1,6 +1,6 @@
 """Float weights to the blocks that we write: Q8_0 and Q4_0, bit for bit as ggml's reference.
 
-The inverse of `gguf_blocks`, for blocks of 32. Source: ggml's ``quantize_row_q8_0_ref`` and
+The inverse of `blocks`, for blocks of 32. Source: ggml's ``quantize_row_q8_0_ref`` and
 ``quantize_row_q4_0_ref``. Not covered: k-quants and importance matrices.
 """
 

@@ -2,7 +2,7 @@
 
 The layout is that of safetensors; the header says what the file was made from and what is in it,
 and holds a hash of all bytes, its own included (with zeros in the place of the hash).
-Not covered: what the tensors mean (`packed_file` for weights).
+Not covered: what the tensors mean (`file` for weights).
 """
 
 from __future__ import annotations
