@@ -49,9 +49,9 @@ FILES = {
     "model.txt": (b"x", "a file must be .gguf"),
 }
 WEIGHTS = {
-    "huge header": (safetensors(b"{}", 2**62), "no whole safetensors file"),
-    "no JSON": (safetensors(b"not JSON !"), "no whole safetensors file"),
-    "nothing": (b"", "no whole safetensors file"),
+    "huge header": (safetensors(b"{}", 2**62), "not a complete safetensors file"),
+    "no JSON": (safetensors(b"not JSON !"), "not a complete safetensors file"),
+    "nothing": (b"", "not a complete safetensors file"),
 }
 
 

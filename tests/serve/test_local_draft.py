@@ -38,7 +38,7 @@ def test_a_draft_with_other_tokens_is_refused_before_anything_runs() -> None:
     assert caught.value.param == "draft"
 
 
-@pytest.mark.parametrize("reason", ["native_problem", "has_blocks", "own_form", None])
+@pytest.mark.parametrize("reason", ["native_problem", "has_blocks", "stored_form", None])
 def test_a_draft_is_held_in_int8_unless_something_speaks_against_it(
     monkeypatch: pytest.MonkeyPatch, reason: str | None
 ) -> None:
@@ -49,7 +49,7 @@ def test_a_draft_is_held_in_int8_unless_something_speaks_against_it(
         forms.append(weights)
         return loaded(3, "<|end|>")
 
-    for name in ("native_problem", "has_blocks", "own_form"):
+    for name in ("native_problem", "has_blocks", "stored_form"):
         monkeypatch.setattr(local, name, lambda *_, said=name == reason: said)
     monkeypatch.setattr(local, "load_weights", load_weights)
     card = Card("tiny", "generate", "sha256:0", "", "", {}, "")

@@ -172,7 +172,7 @@ def test_wrong_setting_is_named(settings_, param):
 
 
 def test_role_of_an_unknown_token_is_refused():
-    with pytest.raises(InputError, match="no control token"):
+    with pytest.raises(InputError, match="not a control token"):
         train_tokenizer(CORPUS, roles={"eos_token": "<end>"})
 
 

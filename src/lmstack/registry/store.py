@@ -1,7 +1,7 @@
 """The models on this machine: pull, find, list, check, remove.
 
     $LMSTACK_HOME/models/NAME/       files of the model and card.json
-    $LMSTACK_HOME/packed/            quantized forms of models (`packed`)
+    $LMSTACK_HOME/packed/            quantized weights (`weight_cache`)
     $LMSTACK_HOME/downloads/         unfinished downloads, for the next try
     $LMSTACK_HOME/locks/             one file for each name that is being pulled
 
@@ -53,7 +53,7 @@ from lmstack.registry.sources.local import (
     weights,
 )
 from lmstack.registry.sources.recipe import Recipe, convert, made_from
-from lmstack.registry.weight_cache import discard_packed
+from lmstack.registry.weight_cache import delete_cached
 
 __all__ = ["Broken", "Store"]
 
@@ -190,7 +190,7 @@ class Store:
             found = self._present(parsed.name)
             self._discard(entry)
             if found is not None and all(m.digest != found.digest for m in self.models()):
-                discard_packed(self.root, found.digest)
+                delete_cached(self.root, found.digest)
 
     def _entry(self, name: str) -> Path:
         return self.folder / name

@@ -1,4 +1,4 @@
-"""Quantized forms of models, made once and kept for the next start.
+"""The weight cache: quantized weights of models, made once and kept for the next start.
 
     $LMSTACK_HOME/packed/DIGEST-FORM.safetensors
 
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("lmstack.registry")
 
 __all__ = [
-    "asked_form",
-    "discard_packed",
+    "cached_file",
+    "delete_cached",
     "embedding_form",
     "has_blocks",
     "image_file",
     "load_form",
-    "own_form",
-    "packed_file",
+    "requested_form",
     "served_digest",
     "shaped_digest",
     "stamp_of",
+    "stored_form",
     "updated_digest",
 ]
 
@@ -55,8 +55,8 @@ _RECIPES: dict[str, int] = {form: recipe.version for form, recipe in RECIPES.ite
 _FIRST_RECIPE = 6
 
 
-def asked_form(weights: str | None, dtype: str | torch.dtype | None) -> Form | None:
-    """The form that is asked for by its name, or by the dtype of its floats."""
+def requested_form(weights: str | None, dtype: str | torch.dtype | None) -> Form | None:
+    """The form that a request names, or the one with that dtype of floats."""
     from lmstack.model.forms import DTYPES, as_form
 
     named = None if dtype is None else str(dtype).removeprefix("torch.")
@@ -74,7 +74,7 @@ def asked_form(weights: str | None, dtype: str | torch.dtype | None) -> Form | N
     return None if chosen is None else as_form(chosen)
 
 
-def own_form(folder: ModelFolder) -> Form | None:
+def stored_form(folder: ModelFolder) -> Form | None:
     """The quantized form that the files of ``folder`` themselves hold."""
     if not (folder.path / PACKED).is_file():
         return None
@@ -164,9 +164,9 @@ def load_form(
     from lmstack.model.loading import read_weights
     from lmstack.model.quant.smoothquant import calibration_text
 
-    if not is_quantized(form) or own_form(folder) is not None:
+    if not is_quantized(form) or stored_form(folder) is not None:
         return build_module(*read_weights(folder.path, form), source=str(folder.path))
-    path = packed_file(root, folder.digest, form)
+    path = cached_file(root, folder.digest, form)
     stamp = stamp_of(folder, form)
 
     def read() -> tuple[TransformerConfig, dict[str, Weight]]:
@@ -196,7 +196,7 @@ def load_form(
     return kept() or made()
 
 
-def discard_packed(root: Path, digest: str) -> None:
+def delete_cached(root: Path, digest: str) -> None:
     """Delete the forms of the model with ``digest``."""
     for path in root.joinpath("packed").glob(f"{_start(digest)}-*"):
         try:
@@ -205,14 +205,14 @@ def discard_packed(root: Path, digest: str) -> None:
             raise store_error(error, path, "deleting") from error
 
 
-def packed_file(root: Path, digest: str, form: str) -> Path:
+def cached_file(root: Path, digest: str, form: str) -> Path:
     """Where that form of the model with ``digest`` is kept."""
     return root / "packed" / f"{_start(digest)}-{form}.safetensors"
 
 
 def image_file(root: Path, digest: str, form: str) -> Path:
     """Where the native program of that form is kept (`lmstack.engine.cpu.image`)."""
-    return packed_file(root, digest, form).with_suffix(".image")
+    return cached_file(root, digest, form).with_suffix(".image")
 
 
 def _start(digest: str) -> str:

@@ -17,7 +17,7 @@ from lmstack.engine.cpu.executor import NativeEncoder
 from lmstack.engine.cpu.image import write_image
 from lmstack.registry import LoadedModel, ModelFolder, Store
 from lmstack.registry.home import locked
-from lmstack.registry.weight_cache import image_file, packed_file, stamp_of
+from lmstack.registry.weight_cache import cached_file, image_file, stamp_of
 from lmstack.serve.embedder import LocalEmbedder
 from lmstack.serve.tasks.served import LocalReranker
 
@@ -47,7 +47,7 @@ def keep_reranker(reranker: LocalReranker, folder: ModelFolder, form: str, store
 
 def _keep(encoder: NativeEncoder, head: Head, folder: ModelFolder, form: str, store: Store) -> None:
     path = image_file(store.root, folder.digest, form)
-    weights = packed_file(store.root, folder.digest, form)
+    weights = cached_file(store.root, folder.digest, form)
     try:
         with locked(store.root / "locks" / f"{path.name}.lock"):
             write_image(path, encoder.parts(head), weights, stamp_of(folder, form))

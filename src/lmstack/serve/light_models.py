@@ -22,7 +22,7 @@ from lmstack.engine.cpu.library import problem
 from lmstack.registry import ModelFolder, Store
 from lmstack.registry.defaults import pooling_of
 from lmstack.registry.sources.known import traits_of
-from lmstack.registry.weight_cache import image_file, packed_file, served_digest, stamp_of
+from lmstack.registry.weight_cache import cached_file, image_file, served_digest, stamp_of
 from lmstack.serve.activations import Activation, probabilities, score_activation
 from lmstack.serve.text_embedder import TextEmbedder
 from lmstack.text.files import json_file
@@ -160,7 +160,7 @@ def _kept(folder: ModelFolder, form: str | None, store: Store) -> ImageEncoder |
     """The image, of files that are those of the model's card."""
     if form is None or problem():
         return None
-    weights = packed_file(store.root, folder.digest, form)
+    weights = cached_file(store.root, folder.digest, form)
     try:
         image = read_image(
             image_file(store.root, folder.digest, form), weights, stamp_of(folder, form)

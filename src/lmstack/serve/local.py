@@ -50,7 +50,7 @@ from lmstack.engine import (
     native_problem,
 )
 from lmstack.registry import DEFAULT_SAMPLING, LoadedModel, ModelFolder, Store, load
-from lmstack.registry.weight_cache import asked_form, has_blocks, own_form, updated_digest
+from lmstack.registry.weight_cache import has_blocks, requested_form, stored_form, updated_digest
 from lmstack.serve.bridge import Bridge, Mailbox
 from lmstack.serve.choices import ChoiceText, token_logprob
 from lmstack.serve.forms import usual_form
@@ -465,7 +465,7 @@ def load_draft(
         return None
     store = store or Store()
     folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
-    kept = native_problem() or has_blocks(folder) or own_form(folder)
+    kept = native_problem() or has_blocks(folder) or stored_form(folder)
     loaded = load_weights(folder, store, None if kept else "int8")
     if not loaded.has_tokenizer or loaded.kind != "generate":
         raise InputError(
@@ -487,8 +487,8 @@ def load_weights(
     """The model that ``ref`` names, its weights in the form that is asked for, in whichever of
     the two ways. ``default``: unless asked for, and not that of the files; None: what is fastest
     here and loses nothing that the files hold."""
-    asked = asked_form(weights, dtype)
+    asked = requested_form(weights, dtype)
     store = store or Store()
     folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
-    form = asked or own_form(folder) or default or usual_form(folder, store.root)
+    form = asked or stored_form(folder) or default or usual_form(folder, store.root)
     return load(folder, store, weights=form)

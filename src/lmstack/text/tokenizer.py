@@ -235,6 +235,7 @@ class Tokenizer:
         if max_length < extra:
             raise InputError(
                 f"max_length is {max_length}, less than the {extra} tokens that are added",
+                hint="give a larger max_length, or add_special_tokens=False",
                 param="max_length",
             )
         return max_length - extra

@@ -20,7 +20,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from lmstack.core import Config, InputError, check_whole, nearest, shown
 from lmstack.text.tokenizer import Tokenizer
 from lmstack.text.vocab.byte_level import library_pattern
-from lmstack.text.vocab.frames import frame
+from lmstack.text.vocab.post_processor import post_processor
 from lmstack.text.vocab.tiktoken import CL100K, LLAMA3, O200K, QWEN
 
 __all__ = ["CHATML", "KINDS", "PATTERNS", "ChatFormat", "VocabularyConfig", "train_tokenizer"]
@@ -94,9 +94,13 @@ class VocabularyConfig(Config):
         check_whole("vocab_size", self.vocab_size, least, 1_000_000)
         check_whole("min_frequency", self.min_frequency, 1, 1 << 31)
         if self.lowercase and self.kind not in ("wordpiece", "unigram"):
-            raise InputError(f"{self.kind} keeps its text as it is", param="lowercase")
+            raise InputError(
+                f"{self.kind} keeps its text as it is", hint="leave it out", param="lowercase"
+            )
         if self.pattern != "gpt2" and self.kind != "bpe":
-            raise InputError(f"{self.kind} has its own way to cut text", param="pattern")
+            raise InputError(
+                f"{self.kind} cuts text in its own way", hint="leave it out", param="pattern"
+            )
         if not all(self.special_tokens) or len(set(self.control)) != len(self.control):
             raise InputError(
                 f"special_tokens are {shown(self.special_tokens)}",
@@ -138,12 +142,18 @@ def train_tokenizer(
     parts = {**config.roles, **(roles or {})}
     strange = next((name for name in parts.values() if name not in config.control), None)
     if strange is not None:
-        raise InputError(f"{shown(strange)} is no control token of the vocabulary", param="roles")
+        raise InputError(
+            f"{shown(strange)} is not a control token of the vocabulary",
+            hint=f"add it to special_tokens, or take one of {', '.join(config.control)}",
+            param="roles",
+        )
     backend, trainer = _BUILDERS[config.kind](config)
     tell = progress or _silent
     read = _trained(backend, trainer, texts, tell)
     if not read:
-        raise InputError("there is no text to train on", param="texts")
+        raise InputError(
+            "there is no text to train on", hint="give at least one text", param="texts"
+        )
     spec = _finished(json.loads(backend.to_str()), config)
     return Tokenizer(spec, {"clean_up_tokenization_spaces": False, **parts})
 
@@ -312,9 +322,9 @@ def _finished(spec: dict[str, Any], config: VocabularyConfig) -> dict[str, Any]:
         spec["model"]["vocab"] = [[p, _LAST_RESORT if p in ids else score] for p, score in rows]
     if config.kind == "wordpiece":
         after = ["[SEP]"]
-        spec["post_processor"] = frame(
+        spec["post_processor"] = post_processor(
             ids, before=["[CLS]"], after=after, between=after, second_type=1
         )
     elif config.kind == "unigram":
-        spec["post_processor"] = frame(ids, after=["</s>"])
+        spec["post_processor"] = post_processor(ids, after=["</s>"])
     return spec

@@ -77,7 +77,10 @@ def encode_windows(
     ``special=False`` is for texts that others wrote: a control token spelled there is text.
     """
     if second is not None and len(second) != len(first):
-        raise InputError(f"{len(first)} first texts and {len(second)} second ones")
+        raise InputError(
+            f"there are {len(first)} first texts and {len(second)} second ones",
+            hint="give pairs",
+        )
     for name, texts in (("texts", first), ("pairs", second or ())):
         for index, text in enumerate(texts):
             check_text(text, f"{name}[{index}]")
@@ -153,6 +156,7 @@ def _room(tokenizer: Tokenizer, pair: bool, max_length: int | None) -> int | Non
     if max_length <= added:
         raise InputError(
             f"max_length is {max_length}, and the tokenizer itself adds {added} tokens",
+            hint="give a larger one",
             param="max_length",
         )
     return int(max_length - added)
@@ -167,7 +171,11 @@ def _parts(left: Any, right: Any, room: int, cut: Cut, stride: int | None) -> li
         return [(part, None) for part in _slices(left, room, stride)]
     if cut == "longest":
         if stride is not None:
-            raise InputError("a stride needs to know which text it walks", param="stride")
+            raise InputError(
+                "a stride goes through one text, and cut is 'longest'",
+                hint="cut='first' or cut='second'",
+                param="stride",
+            )
         for encoding, length in zip(
             (left, right), _shares(len(left.ids), len(right.ids), room), strict=True
         ):

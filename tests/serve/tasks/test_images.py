@@ -23,7 +23,7 @@ from lmstack.core import IntegrityError
 from lmstack.engine import native_problem
 from lmstack.registry import ModelFolder, Store, load
 from lmstack.registry.home import locked
-from lmstack.registry.weight_cache import discard_packed, image_file, packed_file
+from lmstack.registry.weight_cache import cached_file, delete_cached, image_file
 from lmstack.serve import images, light_models
 from lmstack.serve.embedder import LocalEmbedder
 from lmstack.serve.images import keep_embedder, keep_reranker
@@ -178,7 +178,7 @@ def test_an_image_is_written_while_its_lock_is_held_and_replaces_an_older_one(
 
     def written(*given: Any) -> None:
         target, _, weights, stamp = given
-        assert (target, weights) == (path, packed_file(store.root, bert.digest, "int8"))
+        assert (target, weights) == (path, cached_file(store.root, bert.digest, "int8"))
         assert (stamp["model"], stamp["form"]) == (bert.digest, "int8")
         held.append(target)
 
@@ -283,7 +283,7 @@ def test_removing_a_model_removes_its_image(bert: ModelFolder, tmp_path: Path) -
     path = image_file(tmp_path, bert.digest, "int8")
     path.parent.mkdir(parents=True)
     path.touch()
-    discard_packed(tmp_path, bert.digest)
+    delete_cached(tmp_path, bert.digest)
     assert not path.exists()
 
 

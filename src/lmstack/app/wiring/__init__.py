@@ -231,12 +231,12 @@ def lazy_generator(name: str | None, weights: str | None = None) -> ChatModel:
         return generator(name, weights)
     from lmstack.app.wiring.lazy import LazyModel
     from lmstack.registry import Store
-    from lmstack.registry.weight_cache import own_form, served_digest
+    from lmstack.registry.weight_cache import served_digest, stored_form
     from lmstack.serve.forms import usual_form
 
     folder = generator_folder(wanted)
     form = weights or usual_form(folder, Store().root)
-    digest = served_digest(folder, form, own_form(folder))
+    digest = served_digest(folder, form, stored_form(folder))
     info = ModelInfo(folder.name, digest, parameters=folder.card.parameters)
     return LazyModel(info, partial(generator, name, weights))
 

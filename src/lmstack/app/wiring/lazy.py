@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from lmstack.core import ChatModel, Delta, Embedder, ModelInfo, Request, Reranker, TextKind
 from lmstack.registry.sources.known import traits_of
-from lmstack.registry.weight_cache import embedding_form, own_form, served_digest
+from lmstack.registry.weight_cache import embedding_form, served_digest, stored_form
 
 if TYPE_CHECKING:
     from lmstack.registry import ModelFolder
@@ -44,7 +44,7 @@ class LazyEmbedder:
         self._loading = threading.Lock()
         digest = folder.digest
         if self._weights is not None:
-            digest = served_digest(folder, self._weights, own_form(folder))
+            digest = served_digest(folder, self._weights, stored_form(folder))
         self.info = traits_of(folder).info(folder.name, digest)
         if max_tokens is not None or dimensions is not None:
             # Whether that is all that the model has, only the model says.

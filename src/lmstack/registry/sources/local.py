@@ -32,7 +32,7 @@ def existing(path: Path) -> Path:
         )
     if path.is_file() and path.suffix not in (".gguf", ".onnx"):
         raise FormatError(
-            f"{path} is no model: a file must be .gguf or .onnx",
+            f"{path} is not a model: a file must be .gguf or .onnx",
             hint=CONVERT if path.suffix in PICKLES else "give the folder that holds the model",
         )
     return path

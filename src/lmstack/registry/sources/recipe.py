@@ -20,7 +20,7 @@ from lmstack.registry.card import file_hash
 from lmstack.registry.sources.e5_file import read_e5
 from lmstack.text.files import decoded, file_bytes, json_file
 from lmstack.text.vocab.byte_level import added_token
-from lmstack.text.vocab.frames import frame
+from lmstack.text.vocab.post_processor import post_processor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,9 +145,9 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise anything
         reason = str(error).split("\n")[0]
-        raise FormatError(f"{path} is no state dict: {reason}", hint=_AGAIN) from error
+        raise FormatError(f"{path} is not a state dict: {reason}", hint=_AGAIN) from error
     if not isinstance(found, dict) or not all(isinstance(t, torch.Tensor) for t in found.values()):
-        raise FormatError(f"{path} is no state dict: it holds more than tensors", hint=_AGAIN)
+        raise FormatError(f"{path} is not a state dict: it holds more than tensors", hint=_AGAIN)
     return {str(name): tensor.detach() for name, tensor in found.items()}
 
 
@@ -196,7 +196,7 @@ def _whole_tokens(path: Path, pattern: str) -> dict[str, Any]:
             "behavior": "Removed",
             "invert": True,
         },
-        "post_processor": frame(
+        "post_processor": post_processor(
             vocabulary, before=["[CLS]"], after=["[SEP]"], between=["[SEP]"], second_type=1
         ),
         "decoder": {"type": "Fuse"},

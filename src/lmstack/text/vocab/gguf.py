@@ -14,8 +14,8 @@ from typing import Any
 from lmstack.core import FormatError, UnsupportedError, shown
 from lmstack.text.vocab.byte_level import added_token, bpe_model, ids_of
 from lmstack.text.vocab.exact import Exact
-from lmstack.text.vocab.frames import frame
 from lmstack.text.vocab.gguf_pre import pre_tokenizer
+from lmstack.text.vocab.post_processor import post_processor
 from lmstack.text.vocab.sentencepiece import SentencePiece, sentencepiece_parts
 from lmstack.text.vocab.word_files import wordpiece_json
 
@@ -124,7 +124,7 @@ def _frame(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any]
         for flag, key in sides.items()
     )
     ids = {token: index for index, token in enumerate(tokens)}
-    return frame(ids, before=before, after=after)
+    return post_processor(ids, before=before, after=after)
 
 
 def _adds(metadata: Mapping[str, Any], flag: str) -> bool:

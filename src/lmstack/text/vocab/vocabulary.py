@@ -18,7 +18,7 @@ from lmstack.core import FormatError, NotFoundError, UnsupportedError, shown
 from lmstack.text.files import decoded, file_bytes, json_object, text_file
 from lmstack.text.vocab.byte_level import added_token
 from lmstack.text.vocab.exact import Exact
-from lmstack.text.vocab.frames import frame
+from lmstack.text.vocab.post_processor import post_processor
 from lmstack.text.vocab.sentencepiece import (
     SentencePiece,
     is_sentencepiece,
@@ -180,7 +180,7 @@ def _around(model: SentencePiece, family: str, config: Mapping[str, Any]) -> dic
         for roles in (first, last)
     )
     bert = "sep_token" in last
-    return frame(
+    return post_processor(
         ids, before=before, after=after, between=after if bert else None, second_type=int(bert)
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from lmstack.core import FormatError, UnsupportedError, shown
 from lmstack.text.vocab.byte_level import added_token, bpe_model, ids_of, split_step
-from lmstack.text.vocab.frames import frame
+from lmstack.text.vocab.post_processor import post_processor
 from lmstack.text.vocab.tiktoken import QWEN
 
 __all__ = ["byte_level_files_json", "wordpiece_json", "wordpiece_tokens"]
@@ -69,7 +69,7 @@ def wordpiece_json(
             "lowercase": bool(lower),
         },
         "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": frame(
+        "post_processor": post_processor(
             ids, before=[cls] if cls else [], after=after, between=after, second_type=1
         ),
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
@@ -126,7 +126,7 @@ def byte_level_files_json(
                 {**level, "add_prefix_space": prefix, "use_regex": not qwen},
             ],
         },
-        "post_processor": frame(
+        "post_processor": post_processor(
             ids, before=ends[:1], after=ends[1:], between=[*ends[1:], *ends[1:]]
         ),
         "decoder": {**level, "add_prefix_space": prefix, "use_regex": True},

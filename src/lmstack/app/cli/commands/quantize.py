@@ -36,11 +36,11 @@ def quantize(
     and what was measured. Past a limit nothing is kept unless ``force``."""
     from lmstack.registry import Store, load
     from lmstack.registry.describe import Origin
-    from lmstack.registry.weight_cache import own_form, packed_file
+    from lmstack.registry.weight_cache import cached_file, stored_form
 
     store = Store()
     folder = store.resolve(reference)
-    if (held := own_form(folder)) is not None:
+    if (held := stored_form(folder)) is not None:
         raise UnsupportedError(
             f"{reference} holds its weights as {held} already",
             hint="make the form from the original model",
@@ -67,7 +67,7 @@ def quantize(
             evaluation=measured,
         )
 
-    kept = packed_file(store.root, folder.digest, form)
+    kept = cached_file(store.root, folder.digest, form)
     had = kept.exists()
     try:
         return store.add(place or f"{folder.name}-{form}", fill), measured

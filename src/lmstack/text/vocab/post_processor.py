@@ -1,15 +1,15 @@
-"""What a tokenizer adds around texts (BOS, ``[CLS]`` and ``[SEP]``), as the JSON of
-``tokenizer.json``: one way to write it for every kind of vocabulary."""
+"""The special tokens that a tokenizer adds around texts (BOS, ``[CLS]`` and ``[SEP]``), as the
+``TemplateProcessing`` of ``tokenizer.json``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["frame"]
+__all__ = ["post_processor"]
 
 
-def frame(
+def post_processor(
     ids: Mapping[str, int],
     *,
     before: Sequence[str] = (),
