@@ -137,7 +137,7 @@ def test_saved_folder_gives_transformers_equal_ids_on_common_text(models, way, t
     ours, _ = models(way)
     ours.save(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    # Where the format's own normalizer and its float64 differ, see `vocab.original`.
+    # Where the format's own normalizer and its float64 differ, see `vocab.exact`.
     others = ("japanese", "mathematical")
     scripts = [text for name, text in SCRIPTS.items() if name not in others]
     for text in (*scripts, "the cat sat on the mat", "a  b\n"):

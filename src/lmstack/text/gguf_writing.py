@@ -1,4 +1,4 @@
-"""A tokenizer as the vocabulary metadata of a GGUF file: the inverse of `gguf_vocab`.
+"""A tokenizer as the vocabulary metadata of a GGUF file: the inverse of `vocab.gguf`.
 
 Covers byte-level BPE, BPE with byte fallback (SentencePiece, as LLaMA 2 and Gemma have it) and
 WordPiece. A byte-level vocabulary needs the name of its pre-tokenizer: it is the first of those
@@ -17,11 +17,13 @@ import tokenizers
 
 from lmstack.core import UnsupportedError, shown
 from lmstack.text.tokenizer import Tokenizer
+from lmstack.text.vocab.gguf import ROLES
 from lmstack.text.vocab.gguf_pre import PRE_TOKENIZERS, PreTokenizer
+from lmstack.text.vocab.sentencepiece import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
+from lmstack.text.vocab.tokenizer_json import tokenizer_json
 
 __all__ = ["gguf_metadata"]
 
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 # What pre-tokenizers are known to cut differently.
 _PROBE = (
@@ -56,15 +58,7 @@ def gguf_metadata(tokenizer: Tokenizer, template: str | None = None) -> dict[str
         "add_bos_token": tokenizer.adds_bos,
         "add_eos_token": tokenizer.eos_id is not None and ends == [tokenizer.eos_id],
     }
-    ids = {
-        "bos_token_id": tokenizer.bos_id,
-        "eos_token_id": tokenizer.eos_id,
-        "unknown_token_id": tokenizer.unk_id,
-        "padding_token_id": tokenizer.pad_id,
-        "cls_token_id": tokenizer.id_of(tokenizer.name_of("cls_token")),
-        "seperator_token_id": tokenizer.id_of(tokenizer.name_of("sep_token")),
-        "mask_token_id": tokenizer.id_of(tokenizer.name_of("mask_token")),
-    }
+    ids = {key: tokenizer.id_of(tokenizer.name_of(role)) for role, key in ROLES.items()}
     values |= {name: index for name, index in ids.items() if index is not None}
     found: dict[str, Any] = {f"tokenizer.ggml.{name}": value for name, value in values.items()}
     if template is not None:
@@ -79,14 +73,14 @@ def _listed(tokenizer: Tokenizer, *, words: bool = False) -> dict[str, list[Any]
     for index in range(tokenizer.vocab_size):
         token = tokenizer.token(index)
         if index in tokenizer.unknown_ids:
-            kind = _UNKNOWN
+            kind = UNKNOWN
         elif index in added:
-            kind = _CONTROL if added[index].special else _USER_DEFINED
+            kind = CONTROL if added[index].special else USER_DEFINED
         elif not token:
-            kind = _UNUSED
+            kind = UNUSED
         else:
-            kind = _BYTE if _BYTE_TOKEN.fullmatch(token) else _NORMAL
-        if words and kind == _NORMAL and not (token.startswith("[") and token.endswith("]")):
+            kind = BYTE if _BYTE_TOKEN.fullmatch(token) else NORMAL
+        if words and kind == NORMAL and not (token.startswith("[") and token.endswith("]")):
             token = token.removeprefix("##") if token.startswith("##") else f"▁{token}"
         tokens.append(token or f"[PAD{index}]")
         types.append(kind)
@@ -122,12 +116,8 @@ def _pre_name(tokenizer: Tokenizer, spec: Mapping[str, Any]) -> str:
 def _cuts(entry: PreTokenizer) -> list[Any]:
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
     steps = [*entry.steps(), {**level, "use_regex": not entry.patterns}]
-    spec = {
-        "version": "1.0",
-        "added_tokens": [],
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps},
-        "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []},
-    }
+    model = {"type": "BPE", "vocab": {"a": 0}, "merges": []}
+    spec = tokenizer_json(model, pre_tokenizer={"type": "Sequence", "pretokenizers": steps})
     backend = tokenizers.Tokenizer.from_str(json.dumps(spec))
     cut: list[Any] = backend.pre_tokenizer.pre_tokenize_str(_PROBE)
     return cut

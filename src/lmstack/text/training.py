@@ -20,8 +20,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from lmstack.core import Config, InputError, check_whole, nearest, shown
 from lmstack.text.tokenizer import Tokenizer
 from lmstack.text.vocab.byte_level import library_pattern
-from lmstack.text.vocab.post_processor import post_processor
 from lmstack.text.vocab.tiktoken import CL100K, LLAMA3, O200K, QWEN
+from lmstack.text.vocab.tokenizer_json import post_processor
 
 __all__ = ["CHATML", "KINDS", "PATTERNS", "ChatFormat", "VocabularyConfig", "train_tokenizer"]
 
@@ -65,6 +65,7 @@ CHATML = ChatFormat(
 _BYTES = tuple(f"<0x{value:02X}>" for value in range(256))
 _MARK = "▁"
 _LAST_RESORT = -10_000.0
+_LETTERS = {"unk_token": "<unk>", "initial_alphabet": [chr(code) for code in range(0x20, 0x7F)]}
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,18 @@ def _trained(backend: Any, trainer: Any, texts: Iterable[str], tell: Callable[[s
     return read
 
 
+def _trainer(kind: Any, config: VocabularyConfig, more: Iterable[str] = (), **options: Any) -> Any:
+    """``more``: tokens after the control tokens. Unigram counts no pairs."""
+    if kind is not trainers.UnigramTrainer:
+        options["min_frequency"] = config.min_frequency
+    return kind(
+        vocab_size=config.vocab_size,
+        special_tokens=[*config.control, *more],
+        show_progress=False,
+        **options,
+    )
+
+
 def _byte_level(config: VocabularyConfig) -> tuple[Any, Any]:
     backend = tokenizers.Tokenizer(models.BPE())
     pattern = PATTERNS[config.pattern]
@@ -222,14 +235,8 @@ def _byte_level(config: VocabularyConfig) -> tuple[Any, Any]:
     else:
         backend.pre_tokenizer = level
     backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.vocab_size,
-        min_frequency=config.min_frequency,
-        special_tokens=list(config.control),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    return backend, trainer
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    return backend, _trainer(trainers.BpeTrainer, config, initial_alphabet=alphabet)
 
 
 def _wordpiece(config: VocabularyConfig) -> tuple[Any, Any]:
@@ -237,13 +244,7 @@ def _wordpiece(config: VocabularyConfig) -> tuple[Any, Any]:
     backend.normalizer = normalizers.BertNormalizer(lowercase=config.lowercase)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=config.vocab_size,
-        min_frequency=config.min_frequency,
-        special_tokens=list(config.control),
-        show_progress=False,
-    )
-    return backend, trainer
+    return backend, _trainer(trainers.WordPieceTrainer, config)
 
 
 def _unigram(config: VocabularyConfig) -> tuple[Any, Any]:
@@ -257,34 +258,19 @@ def _unigram(config: VocabularyConfig) -> tuple[Any, Any]:
     )
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     backend.decoder = decoders.Metaspace()
-    return backend, _unigram_trainer(config, config.control)
-
-
-def _unigram_trainer(config: VocabularyConfig, control: Iterable[str]) -> Any:
-    return trainers.UnigramTrainer(
-        vocab_size=config.vocab_size,
-        special_tokens=list(control),
-        unk_token="<unk>",
-        initial_alphabet=[chr(code) for code in range(0x20, 0x7F)],
-        show_progress=False,
-    )
+    return backend, _trainer(trainers.UnigramTrainer, config, **_LETTERS)
 
 
 def _sentencepiece_bpe(config: VocabularyConfig) -> tuple[Any, Any]:
     backend = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.vocab_size,
-        min_frequency=config.min_frequency,
-        special_tokens=[*config.control, *_BYTES],
-        limit_alphabet=max(1, (config.vocab_size - len(config.control) - 256) // 2),
-        show_progress=False,
-    )
+    letters = max(1, (config.vocab_size - len(config.control) - 256) // 2)
+    trainer = _trainer(trainers.BpeTrainer, config, _BYTES, limit_alphabet=letters)
     return _in_words(backend), trainer
 
 
 def _sentencepiece_unigram(config: VocabularyConfig) -> tuple[Any, Any]:
     backend = _in_words(tokenizers.Tokenizer(models.Unigram()))
-    return backend, _unigram_trainer(config, (*config.control, *_BYTES))
+    return backend, _trainer(trainers.UnigramTrainer, config, _BYTES, **_LETTERS)
 
 
 def _in_words(backend: Any) -> Any:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstack.core import FormatError
 from lmstack.text.files import file_bytes
-from lmstack.text.vocab.post_processor import post_processor
+from lmstack.text.vocab.tokenizer_json import post_processor, replace_step, tokenizer_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +56,13 @@ _METASPACE = {
 }  # fmt: skip
 # SentencePiece's rules leave the wide tilde alone, NFKC does not; a character that nobody has.
 _TILDE, _STAND_IN = "～", "\U0010fffd"
+_NORMALIZERS = [
+    {"type": "Nmt"},
+    replace_step(_STAND_IN, text=_TILDE),
+    {"type": "NFKC"},
+    replace_step(_TILDE, text=_STAND_IN),
+    replace_step(" ", regex=" {2,}"),
+]
 
 
 @dataclass(frozen=True)
@@ -132,41 +139,25 @@ def _tokenizer(reader: _Reader) -> dict[str, Any]:
     special = {bos, pad, eos, unknown, count - 1}
 
     first, last = pieces[bos], pieces[eos]
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {"id": index, "content": pieces[index], "single_word": False, "rstrip": False}
-            | {"lstrip": index == count - 1, "normalized": False, "special": True}
-            for index in sorted(special)
-        ],
-        "normalizer": {"type": "Sequence", "normalizers": _normalizers()},
-        "pre_tokenizer": _METASPACE,
-        "post_processor": post_processor(
-            {first: bos, last: eos}, before=[first], after=[last], between=[last, last]
-        ),
-        "decoder": _METASPACE,
-        "model": {
+    return tokenizer_json(
+        {
             "type": "Unigram",
             "unk_id": unknown,
             "vocab": [list(pair) for pair in zip(pieces, scores, strict=True)],
             "byte_fallback": False,
         },
-    }  # fmt: skip
-
-
-def _normalizers() -> list[dict[str, Any]]:
-    def replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
-        return {"type": "Replace", "pattern": pattern, "content": content}
-
-    return [
-        {"type": "Nmt"},
-        replace({"String": _TILDE}, _STAND_IN),
-        {"type": "NFKC"},
-        replace({"String": _STAND_IN}, _TILDE),
-        replace({"Regex": " {2,}"}, " "),
-    ]
+        [
+            {"id": index, "content": pieces[index], "single_word": False, "rstrip": False}
+            | {"lstrip": index == count - 1, "normalized": False, "special": True}
+            for index in sorted(special)
+        ],
+        normalizer={"type": "Sequence", "normalizers": _NORMALIZERS},
+        pre_tokenizer=_METASPACE,
+        post_processor=post_processor(
+            {first: bos, last: eos}, before=[first], after=[last], between=[last, last]
+        ),
+        decoder=_METASPACE,
+    )
 
 
 def _replaced(reader: _Reader) -> dict[str, str]:

@@ -19,8 +19,7 @@ from lmstack.core.files import store_error, write_atomic
 from lmstack.registry.card import file_hash
 from lmstack.registry.sources.e5_file import read_e5
 from lmstack.text.files import decoded, file_bytes, json_file
-from lmstack.text.vocab.byte_level import added_token
-from lmstack.text.vocab.post_processor import post_processor
+from lmstack.text.vocab.tokenizer_json import added_token, post_processor, tokenizer_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -183,25 +182,21 @@ def _whole_tokens(path: Path, pattern: str) -> dict[str, Any]:
     tokens = decoded(file_bytes(path), path).splitlines()
     vocabulary = {token: index for index, token in enumerate(tokens)}
     special = [t for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if t in vocabulary]
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [added_token(vocabulary[token], token) for token in special],
-        "normalizer": None,
+    return tokenizer_json(
+        {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"},
+        [added_token(vocabulary[token], token) for token in special],
         # What the pattern does not match is no token, not even an unknown one.
-        "pre_tokenizer": {
+        pre_tokenizer={
             "type": "Split",
             "pattern": {"Regex": pattern},
             "behavior": "Removed",
             "invert": True,
         },
-        "post_processor": post_processor(
+        post_processor=post_processor(
             vocabulary, before=["[CLS]"], after=["[SEP]"], between=["[SEP]"], second_type=1
         ),
-        "decoder": {"type": "Fuse"},
-        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"},
-    }
+        decoder={"type": "Fuse"},
+    )
 
 
 def _check(folder: Path) -> None:

@@ -1,28 +1,20 @@
 """Byte-level BPE as the JSON of ``tokenizer.json``, from tokens that are bytes with a rank.
 
 Shared by tiktoken and tekken files. A text is first cut by a regular expression, then each piece
-is looked up whole and, if it is no token, merged from its bytes. Also the parts that every
-other vocabulary's JSON has: ids, added tokens, the BPE model.
+is looked up whole and, if it is not a token, merged from its bytes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from lmstack.text.detokenizer import byte_letters
 from lmstack.text.vocab.merges import merges_of
+from lmstack.text.vocab.tokenizer_json import added_token, bpe_model, tokenizer_json
 
-__all__ = [
-    "added_token",
-    "bpe_model",
-    "byte_level_json",
-    "ids_of",
-    "letters",
-    "library_pattern",
-    "split_step",
-]
+__all__ = ["byte_level_json", "letters", "library_pattern", "split_step"]
 
 _LETTERS = {value: letter for letter, value in byte_letters().items()}
 # The library's engine reads `{1,3}+` as a repeated group; possessive is what tiktoken means.
@@ -32,52 +24,6 @@ _POSSESSIVE = re.compile(r"(\\[pP]\{\w+\}|\\.|\[(?:\\.|[^\]\\])*\]|[^\\\])])(\{\
 def letters(data: bytes) -> str:
     """Bytes as GPT-2's printable letters."""
     return data.decode("latin-1").translate(_LETTERS)
-
-
-def added_token(index: int, content: str, *, special: bool = True) -> dict[str, Any]:
-    """An entry of ``added_tokens``: matched in the text as it is, before anything else."""
-    return {
-        "id": index,
-        "content": content,
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": False,
-        "special": special,
-    }
-
-
-def ids_of(tokens: Iterable[str]) -> dict[str, int]:
-    """Each token's id is its place; of a token that occurs twice, the first."""
-    ids: dict[str, int] = {}
-    for index, token in enumerate(tokens):
-        ids.setdefault(token, index)
-    return ids
-
-
-def bpe_model(
-    ids: Mapping[str, int],
-    merges: Iterable[Iterable[str]],
-    *,
-    unknown: str | None = None,
-    fuse_unknown: bool = False,
-    byte_fallback: bool = False,
-    whole: bool = False,
-) -> dict[str, Any]:
-    """``merges``: pairs in the order of their rank. ``whole``: a piece that is a token is taken
-    as it is, not merged."""
-    return {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": unknown,
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": fuse_unknown,
-        "byte_fallback": byte_fallback,
-        "ignore_merges": whole,
-        "vocab": dict(ids),
-        "merges": [list(pair) for pair in merges],
-    }
 
 
 def library_pattern(pattern: str) -> str:
@@ -109,19 +55,13 @@ def byte_level_json(
     # In the vocabulary as well: the library numbers added tokens without gaps otherwise.
     vocabulary |= {name: index for name, index in special.items() if name not in vocabulary}
     merges = ((letters(left), letters(right)) for left, right in merges_of(ranks))
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            added_token(index, name) for name, index in sorted(special.items(), key=lambda i: i[1])
-        ],
-        "normalizer": normalizer,
-        "pre_tokenizer": {
+    return tokenizer_json(
+        bpe_model(vocabulary, merges, whole=True),
+        [added_token(index, name) for name, index in sorted(special.items(), key=lambda i: i[1])],
+        normalizer=normalizer,
+        pre_tokenizer={
             "type": "Sequence",
             "pretokenizers": [split_step(pattern), {**level, "use_regex": False}],
         },
-        "post_processor": None,
-        "decoder": {**level, "use_regex": True},
-        "model": bpe_model(vocabulary, merges, whole=True),
-    }
+        decoder={**level, "use_regex": True},
+    )

@@ -12,19 +12,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmstack.core import FormatError, UnsupportedError, shown
-from lmstack.text.vocab.byte_level import added_token, bpe_model, ids_of
 from lmstack.text.vocab.exact import Exact
 from lmstack.text.vocab.gguf_pre import pre_tokenizer
-from lmstack.text.vocab.post_processor import post_processor
-from lmstack.text.vocab.sentencepiece import SentencePiece, sentencepiece_parts
+from lmstack.text.vocab.sentencepiece import (
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    SentencePiece,
+    sentencepiece_parts,
+)
+from lmstack.text.vocab.tokenizer_json import (
+    added_token,
+    bpe_model,
+    ids_of,
+    post_processor,
+    replace_step,
+    tokenizer_json,
+)
 from lmstack.text.vocab.word_files import wordpiece_json
 
-__all__ = ["gguf_config", "gguf_parts"]
+__all__ = ["ROLES", "gguf_config", "gguf_parts"]
 
-# llama.cpp's `llama_token_type`.
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
-
-_ROLES = {
+ROLES = {
     "bos_token": "bos_token_id",
     "eos_token": "eos_token_id",
     "unk_token": "unknown_token_id",
@@ -61,16 +72,9 @@ def gguf_parts(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], Exact | Non
             hint="supported: gpt2 (byte-level BPE), llama (SentencePiece BPE), t5 (Unigram),"
             " bert (WordPiece) and gemma4",
         )
-    around = _frame(metadata, tokens)
-    spec = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": _added(tokens, types),
-        **parts,
-        "post_processor": around,
-    }
-    return spec, None if exact is None else exact.framed(around)
+    around = _around(metadata, tokens)
+    parts = {**tokenizer_json({}, _added(tokens, types)), **parts, "post_processor": around}
+    return parts, None if exact is None else exact.framed(around)
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,7 +85,7 @@ def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _roles(metadata: Mapping[str, Any], size: int) -> dict[str, int]:
-    found = {role: _id(metadata, key, size) for role, key in _ROLES.items()}
+    found = {role: _id(metadata, key, size) for role, key in ROLES.items()}
     return {role: index for role, index in found.items() if index is not None}
 
 
@@ -109,13 +113,13 @@ def _id(metadata: Mapping[str, Any], key: str, size: int) -> int | None:
 
 def _added(tokens: Sequence[str], types: Sequence[int]) -> list[dict[str, Any]]:
     return [
-        added_token(index, tokens[index], special=kind != _USER_DEFINED)
+        added_token(index, tokens[index], special=kind != USER_DEFINED)
         for index, kind in enumerate(types)
-        if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED) and tokens[index]
+        if kind in (UNKNOWN, CONTROL, USER_DEFINED) and tokens[index]
     ]
 
 
-def _frame(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any] | None:
+def _around(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any] | None:
     sides = {"add_bos_token": "bos_token_id", "add_eos_token": "eos_token_id"}
     before, after = (
         [tokens[index]]
@@ -123,8 +127,7 @@ def _frame(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any]
         else []
         for flag, key in sides.items()
     )
-    ids = {token: index for index, token in enumerate(tokens)}
-    return post_processor(ids, before=before, after=after)
+    return post_processor(ids_of(tokens), before=before, after=after)
 
 
 def _adds(metadata: Mapping[str, Any], flag: str) -> bool:
@@ -177,7 +180,7 @@ def _sentencepiece(
     unigram = metadata.get("tokenizer.ggml.model") == "t5"
     rules = bytes(value & 0xFF for value in metadata.get("tokenizer.ggml.precompiled_charsmap", ()))
     # Places that only fill the embedding are ordinary pieces here that no text spells.
-    kinds = [_NORMAL if kind == _UNUSED else kind for kind in types] or [_NORMAL] * len(tokens)
+    kinds = [NORMAL if kind == UNUSED else kind for kind in types] or [NORMAL] * len(tokens)
     return SentencePiece(
         kind="unigram" if unigram else "bpe",
         pieces=tuple(tokens),
@@ -197,12 +200,12 @@ def _characters(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str,
     unknown = _id(metadata, "unknown_token_id", len(tokens))
     lines = {"type": "Split", "pattern": {"Regex": r"\n+"}, "behavior": "Isolated", "invert": False}
     decoders = [
-        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+        replace_step(" ", text="▁"),
         {"type": "ByteFallback"},
         {"type": "Fuse"},
     ]
     return {
-        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        "normalizer": replace_step("▁", text=" "),
         "pre_tokenizer": lines,
         "decoder": {"type": "Sequence", "decoders": decoders},
         "model": bpe_model(
@@ -232,4 +235,4 @@ def _wordpiece(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, 
 
 def _control(metadata: Mapping[str, Any], tokens: Sequence[str]) -> list[str]:
     types = metadata.get("tokenizer.ggml.token_type", ())
-    return [token for token, kind in zip(tokens, types, strict=False) if kind == _CONTROL]
+    return [token for token, kind in zip(tokens, types, strict=False) if kind == CONTROL]

@@ -17,14 +17,23 @@ from typing import Any
 import tokenizers
 
 from lmstack.core import FormatError, UnsupportedError
-from lmstack.text.vocab.byte_level import added_token, bpe_model, ids_of
-from lmstack.text.vocab.exact import Exact
+from lmstack.text.vocab.exact import Exact, OriginalCuts, OriginalRules
 from lmstack.text.vocab.merges import merges_of
-from lmstack.text.vocab.original import OriginalCuts, OriginalRules
 from lmstack.text.vocab.protobuf import Schema, parse_message
+from lmstack.text.vocab.tokenizer_json import (
+    added_token,
+    bpe_model,
+    ids_of,
+    replace_step,
+    tokenizer_json,
+)
 
-__all__ = ["SentencePiece", "is_sentencepiece", "read_sentencepiece", "sentencepiece_parts"]
+__all__ = [
+    "BYTE", "CONTROL", "NORMAL", "UNKNOWN", "UNUSED", "USER_DEFINED", "SentencePiece",
+    "is_sentencepiece", "read_sentencepiece", "sentencepiece_parts",
+]  # fmt: skip
 
+# Types of pieces; llama.cpp numbers its types of tokens alike.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 _KINDS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 _MARK = "▁"
@@ -119,17 +128,12 @@ def sentencepiece_parts(
             f"the SentencePiece model marks {len(unused)} pieces as unused",
             hint="load the model's tokenizer.json instead",
         )
-    spec = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": _added(vocabulary),
-        "normalizer": {"type": "Sequence", "normalizers": _normalizers(vocabulary)},
-        "pre_tokenizer": None,
-        "post_processor": None,
-        "decoder": _decoder(vocabulary),
-        "model": _bpe(vocabulary) if vocabulary.kind == "bpe" else _unigram(vocabulary),
-    }
+    spec = tokenizer_json(
+        _bpe(vocabulary) if vocabulary.kind == "bpe" else _unigram(vocabulary),
+        _added(vocabulary),
+        normalizer={"type": "Sequence", "normalizers": _normalizers(vocabulary)},
+        decoder=_decoder(vocabulary),
+    )
     defined = vocabulary.of_type(USER_DEFINED) and vocabulary.dummy_prefix and not parted
     if vocabulary.kind == "unigram" or vocabulary.charsmap or defined:
         return spec, _exact(vocabulary, spec, parted)
@@ -195,12 +199,12 @@ def _spaces(vocabulary: SentencePiece) -> list[dict[str, Any]]:
     """What SentencePiece does about spaces, in its order."""
     steps = []
     if vocabulary.collapse_spaces:
-        steps += [_replace({"Regex": r"\A +"}, ""), _replace({"Regex": " {2,}"}, " ")]
+        steps += [replace_step("", regex=r"\A +"), replace_step(" ", regex=" {2,}")]
     if vocabulary.dummy_prefix:
         steps.append({"type": "Prepend", "prepend": _MARK})
-    steps.append(_replace({"String": " "}, _MARK))
+    steps.append(replace_step(_MARK, text=" "))
     if vocabulary.collapse_spaces:
-        steps.append(_replace({"Regex": rf"{_MARK}+\z"}, ""))
+        steps.append(replace_step("", regex=rf"{_MARK}+\z"))
     return steps
 
 
@@ -210,13 +214,9 @@ def _normalizers(vocabulary: SentencePiece) -> list[dict[str, Any]]:
     return [*first, *_spaces(vocabulary)]
 
 
-def _replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
-    return {"type": "Replace", "pattern": pattern, "content": content}
-
-
 def _decoder(vocabulary: SentencePiece) -> dict[str, Any]:
     steps: list[dict[str, Any]] = [
-        _replace({"String": _MARK}, " "),
+        replace_step(" ", text=_MARK),
         {"type": "ByteFallback"},
         {"type": "Fuse"},
     ]

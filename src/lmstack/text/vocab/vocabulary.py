@@ -16,9 +16,7 @@ from typing import Any
 
 from lmstack.core import FormatError, NotFoundError, UnsupportedError, shown
 from lmstack.text.files import decoded, file_bytes, json_object, text_file
-from lmstack.text.vocab.byte_level import added_token
 from lmstack.text.vocab.exact import Exact
-from lmstack.text.vocab.post_processor import post_processor
 from lmstack.text.vocab.sentencepiece import (
     SentencePiece,
     is_sentencepiece,
@@ -27,6 +25,7 @@ from lmstack.text.vocab.sentencepiece import (
 )
 from lmstack.text.vocab.tekken import is_tekken, tekken_json
 from lmstack.text.vocab.tiktoken import TiktokenEncoding, is_tiktoken, tiktoken_json
+from lmstack.text.vocab.tokenizer_json import added_token, post_processor
 from lmstack.text.vocab.word_files import byte_level_files_json, wordpiece_json, wordpiece_tokens
 
 __all__ = ["EXACT_KEY", "Vocabulary", "read_file", "read_folder"]

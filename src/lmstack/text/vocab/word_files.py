@@ -11,9 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmstack.core import FormatError, UnsupportedError, shown
-from lmstack.text.vocab.byte_level import added_token, bpe_model, ids_of, split_step
-from lmstack.text.vocab.post_processor import post_processor
+from lmstack.text.vocab.byte_level import split_step
 from lmstack.text.vocab.tiktoken import QWEN
+from lmstack.text.vocab.tokenizer_json import (
+    added_token,
+    bpe_model,
+    ids_of,
+    post_processor,
+    tokenizer_json,
+)
 
 __all__ = ["byte_level_files_json", "wordpiece_json", "wordpiece_tokens"]
 
@@ -56,31 +62,28 @@ def wordpiece_json(
     cls, sep = roles.get("cls_token"), roles.get("sep_token")
     after = [sep] if sep else []
     special = sorted(set(roles.values()), key=ids.__getitem__)
-    spec = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [added_token(ids[name], name) for name in special],
-        "normalizer": {
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": bool(config.get("tokenize_chinese_chars", True)),
-            "strip_accents": config.get("strip_accents"),
-            "lowercase": bool(lower),
-        },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": post_processor(
-            ids, before=[cls] if cls else [], after=after, between=after, second_type=1
-        ),
-        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
-        "model": {
+    spec = tokenizer_json(
+        {
             "type": "WordPiece",
             "unk_token": roles["unk_token"],
             "continuing_subword_prefix": "##",
             "max_input_chars_per_word": 100,
             "vocab": ids,
         },
-    }
+        [added_token(ids[name], name) for name in special],
+        normalizer={
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": bool(config.get("tokenize_chinese_chars", True)),
+            "strip_accents": config.get("strip_accents"),
+            "lowercase": bool(lower),
+        },
+        pre_tokenizer={"type": "BertPreTokenizer"},
+        post_processor=post_processor(
+            ids, before=[cls] if cls else [], after=after, between=after, second_type=1
+        ),
+        decoder={"type": "WordPiece", "prefix": "##", "cleanup": True},
+    )
     return spec, {**config, **roles}
 
 
@@ -103,8 +106,8 @@ def byte_level_files_json(
         raise FormatError(f"merges.txt has {shown(' '.join(wrong))}", hint="download it again")
     family = str(config.get("tokenizer_class", "")).removesuffix("Fast").removesuffix("Tokenizer")
     qwen, roberta = family == "Qwen2", family in ("Roberta", "Longformer", "Bart", "LED")
-    level = {"type": "ByteLevel", "trim_offsets": True}
     prefix = bool(config.get("add_prefix_space", False))
+    level = {"type": "ByteLevel", "trim_offsets": True, "add_prefix_space": prefix}
     steps = [split_step(QWEN)] if qwen else []
     roles = _byte_level_roles(ids, config, roberta)
     ends = [roles[role] for role in ("bos_token", "eos_token")] if roberta else []
@@ -113,25 +116,19 @@ def byte_level_files_json(
     for token in added:
         # A mask stands for a word with the space before it.
         token["lstrip"] = roberta and token["content"] == roles.get("mask_token")
-    spec = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": added,
-        "normalizer": {"type": "NFC"} if qwen else None,
-        "pre_tokenizer": {
+    spec = tokenizer_json(
+        bpe_model(ids, pairs),
+        added,
+        normalizer={"type": "NFC"} if qwen else None,
+        pre_tokenizer={
             "type": "Sequence",
-            "pretokenizers": [
-                *steps,
-                {**level, "add_prefix_space": prefix, "use_regex": not qwen},
-            ],
+            "pretokenizers": [*steps, {**level, "use_regex": not qwen}],
         },
-        "post_processor": post_processor(
+        post_processor=post_processor(
             ids, before=ends[:1], after=ends[1:], between=[*ends[1:], *ends[1:]]
         ),
-        "decoder": {**level, "add_prefix_space": prefix, "use_regex": True},
-        "model": bpe_model(ids, pairs),
-    }
+        decoder={**level, "use_regex": True},
+    )
     return spec, {**config, **roles}
 
 
