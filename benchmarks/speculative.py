@@ -200,7 +200,7 @@ def joined(rounds: list[Round]) -> Round:
 
 def prompt_ids(loaded: Any, text: str) -> list[int]:
     from lmstack.core import Message, Request
-    from lmstack.serve.inputs import prompt_ids as made
+    from lmstack.serve.tokens import prompt_ids as made
 
     request = Request(messages=(Message("user", text),))
     return list(made(request, loaded.tokenizer, loaded.template, encodes=False))

@@ -58,7 +58,7 @@ MODULES = {
         ("src/lmstack/rag/ingest/*.py",),
         ("tests/rag/ingest", "tests/rag/test_index.py", "tests/rag/ingest/test_bulk.py"),
     ),
-    "serve": Module(("src/lmstack/serve/*.py", "src/lmstack/serve/tasks/*.py"), ("tests/serve",)),
+    "serve": Module(("src/lmstack/serve/**/*.py",), ("tests/serve",)),
 }
 # mutmut stops the tests of a fault after multiplier * (the time that they took + constant) by the
 # clock, or twice that in processor time. The time leaves out imports and fixtures, which take ten

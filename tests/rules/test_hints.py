@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from lmstack.app.cli.program import build
-from lmstack.serve.http import requests, task_bodies
+from lmstack.serve.http import requests, tasks
 
 # Names of other programs and libraries that hints tell people to use.
 FOREIGN_OPTIONS = {"--no-deps", "--upgrade"}
@@ -110,7 +110,7 @@ def _fields() -> set[str]:
     """Every field of every body that the API takes."""
     bodies = [
         each
-        for module in (requests, task_bodies)
+        for module in (requests, tasks)
         for each in vars(module).values()
         if isinstance(each, type) and issubclass(each, BaseModel)
     ]

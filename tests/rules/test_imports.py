@@ -46,6 +46,15 @@ ORDERS = {
         "saving store",
         "loading",
     ),
+    "serve": (
+        "activations forms text_embedder threads tokens",
+        "embedder light_models",
+        "local",
+        "tasks",
+        "images",
+        "http",
+    ),
+    "safety": ("chain limits guards", "audit", "recorder verify", "guarded"),
     "rag": (
         "documents filters chunk sentences words disjoint_sets",
         "cached_embedder remote_embedder embedding_map",

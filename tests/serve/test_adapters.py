@@ -16,7 +16,7 @@ from tests.serve.tiny_models import tiny_decoder
 from lmstack.core import InputError, NotFoundError, UnsupportedError
 from lmstack.engine import EngineConfig
 from lmstack.serve import LocalModel, create_app
-from lmstack.serve.adapters import AdapterDoor
+from lmstack.serve.http.adapters import ServedAdapters
 from lmstack.text import Tokenizer
 
 USER, OPERATOR = "user-key", "operator-key"
@@ -49,8 +49,8 @@ def app(model: LocalModel, folder: Path):
         operator_digests=[digest],
         allowed_hosts=["*"],
     )
-    serving = app.state.serving
-    serving.adapters = AdapterDoor(serving, model, lambda each: each, folder)
+    serving = app.state.shared
+    serving.adapters = ServedAdapters(serving, model, lambda each: each, folder)
     return app
 
 
@@ -141,8 +141,8 @@ async def test_nothing_outside_the_folder_is_opened(app, folder, path) -> None:
 
 
 async def test_a_server_without_such_a_folder_loads_nothing(app, model, folder) -> None:
-    serving = app.state.serving
-    serving.adapters = AdapterDoor(serving, model, lambda each: each)
+    serving = app.state.shared
+    serving.adapters = ServedAdapters(serving, model, lambda each: each)
     async with client(app) as asking:
         refused = await load(asking, "sql", "1")
         assert (refused.status_code, refused.json()["error"]["code"]) == (
@@ -155,13 +155,13 @@ async def test_a_server_without_such_a_folder_loads_nothing(app, model, folder) 
 
 
 def test_names_are_those_that_can_be_shown_and_are_free(app, folder) -> None:
-    door = app.state.serving.adapters
+    door = app.state.shared.adapters
     for name in ("", " x", "a\nb", "base"):
         with pytest.raises(InputError):
             door.load(name, folder / "0")
     with pytest.raises(NotFoundError):
         door.unload("base")
-    assert set(app.state.serving.models) == {"base"}
+    assert set(app.state.shared.models) == {"base"}
 
 
 async def test_a_folder_that_is_no_adapter_leaves_everything_as_it_was(app, folder) -> None:
@@ -171,4 +171,4 @@ async def test_a_folder_that_is_no_adapter_leaves_everything_as_it_was(app, fold
         assert 400 <= refused.status_code < 500
         missing = await load(asking, "sql", "no-such-folder")
         assert 400 <= missing.status_code < 500
-        assert set(app.state.serving.models) == {"base"}
+        assert set(app.state.shared.models) == {"base"}

@@ -15,12 +15,21 @@ from hypothesis import strategies as st
 
 from lmstack.core import OverloadedError, ScriptedModel
 from lmstack.serve import create_app
-from lmstack.serve.http import bodies, counting
-from lmstack.serve.http.bodies import SMALL_BYTES, Bodies, Held
-from lmstack.serve.http.body import parse_json, validate
-from lmstack.serve.http.counting import MAX_NAMES, MAX_VALUES, count_json
+from lmstack.serve.http import body as body_module
+from lmstack.serve.http.body import (
+    MAX_NAMES,
+    MAX_VALUES,
+    SMALL_BYTES,
+    BodyBudget,
+    HeldBody,
+    count_json,
+    parse_json,
+    validate,
+)
+from lmstack.serve.http.embeddings import EmbeddingBody
 from lmstack.serve.http.errors import HttpError
-from lmstack.serve.http.requests import ChatBody, CompletionBody, DetokenizeBody, EmbeddingBody
+from lmstack.serve.http.requests import ChatBody, CompletionBody
+from lmstack.serve.http.tokens import DetokenizeBody
 
 JSON = {"content-type": "application/json"}
 UNKNOWN = b"{" + b",".join(b'"%x":0' % n for n in range(MAX_NAMES + 1)) + b"}"
@@ -47,7 +56,7 @@ def tree_counts(value: Any) -> tuple[int, int]:
 @given(VALUES, st.integers(1, 9), st.booleans())
 def test_what_strings_hold_is_not_counted_wherever_a_step_ends(value, step, is_ascii):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counting, "_STEP", step)
+        patch.setattr(body_module, "_STEP", step)
         counts = count_json(json.dumps(value, ensure_ascii=is_ascii).encode())
     names, values = tree_counts(value)
     assert counts.names == names
@@ -118,7 +127,7 @@ LARGE = b" " * (SMALL_BYTES + 1)
 
 
 async def test_one_body_of_a_client_is_parsed_at_a_time_and_others_do_not_wait():
-    queue, release, begun = Bodies(), threading.Event(), []
+    queue, release, begun = BodyBudget(), threading.Event(), []
 
     def parse(data: bytes) -> str:
         begun.append(threading.current_thread().name)
@@ -138,8 +147,8 @@ async def test_one_body_of_a_client_is_parsed_at_a_time_and_others_do_not_wait()
 
 
 async def test_a_client_pauses_after_a_body_and_others_do_not(monkeypatch):
-    monkeypatch.setattr(bodies, "PAUSE", 1e9)
-    queue = Bodies()
+    monkeypatch.setattr(body_module, "PAUSE", 1e9)
+    queue = BodyBudget()
     loop = asyncio.get_running_loop()
     await queue.parsed("greedy", len, LARGE)
     with pytest.raises(TimeoutError):
@@ -151,7 +160,7 @@ async def test_a_client_pauses_after_a_body_and_others_do_not(monkeypatch):
 
 
 async def test_clients_without_bodies_are_forgotten():
-    queue = Bodies()
+    queue = BodyBudget()
     await queue.parsed("one", len, LARGE)
     with pytest.raises(ZeroDivisionError):
         await queue.parsed("two", lambda data: 1 // 0, LARGE)
@@ -161,10 +170,10 @@ async def test_clients_without_bodies_are_forgotten():
 
 
 async def test_what_a_client_has_in_memory_is_bounded_and_given_back(monkeypatch):
-    monkeypatch.setattr(bodies, "MOST_BYTES_OF_ONE", 100)
-    monkeypatch.setattr(bodies, "MOST_BYTES", 150)
-    queue = Bodies()
-    first, second, other = Held(queue, "a"), Held(queue, "a"), Held(queue, "b")
+    monkeypatch.setattr(body_module, "MOST_BYTES_OF_ONE", 100)
+    monkeypatch.setattr(body_module, "MOST_BYTES", 150)
+    queue = BodyBudget()
+    first, second, other = HeldBody(queue, "a"), HeldBody(queue, "a"), HeldBody(queue, "b")
     first.grow(60)
     first.grow(80)
     with pytest.raises(OverloadedError, match="80 bytes"):
@@ -175,13 +184,13 @@ async def test_what_a_client_has_in_memory_is_bounded_and_given_back(monkeypatch
     second.grow(10)
     for held in (first, second, other, first):
         held.release()
-    Held(queue, "a").grow(100)
+    HeldBody(queue, "a").grow(100)
     assert queue._held == {"a": 100}
 
 
 async def test_a_large_request_is_counted_until_it_is_answered(serve, monkeypatch):
     large = {"model": "m", "messages": [{"role": "user", "content": "x" * 2 * SMALL_BYTES}]}
-    monkeypatch.setattr(bodies, "MOST_BYTES_OF_ONE", 3 * SMALL_BYTES)
+    monkeypatch.setattr(body_module, "MOST_BYTES_OF_ONE", 3 * SMALL_BYTES)
     app = create_app(models={"m": ScriptedModel(["a b c d"] * 3, delay_s=0.05)})
     async with serve(app) as url, httpx.AsyncClient(base_url=url) as client:
         async with client.stream(
@@ -194,11 +203,11 @@ async def test_a_large_request_is_counted_until_it_is_answered(serve, monkeypatc
                 pass
         answered = await client.post("/v1/chat/completions", json=large)
     assert (refused.status_code, answered.status_code) == (429, 200)
-    assert not app.state.serving.bodies._held
+    assert not app.state.shared.bodies._held
 
 
 async def test_a_client_with_too_much_in_memory_is_told_to_wait(http, monkeypatch):
-    monkeypatch.setattr(bodies, "MOST_BYTES_OF_ONE", SMALL_BYTES)
+    monkeypatch.setattr(body_module, "MOST_BYTES_OF_ONE", SMALL_BYTES)
     large = {"model": "m", "messages": [{"role": "user", "content": "x" * 2 * SMALL_BYTES}]}
     async with http(create_app(models={"m": ScriptedModel()})) as client:
         answer = await client.post("/v1/chat/completions", json=large)

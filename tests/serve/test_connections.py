@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 from lmstack.core import ScriptedModel
 from lmstack.serve import create_app
 from lmstack.serve.http import server
-from lmstack.serve.http.connections import Connections, Place, State
-from lmstack.serve.http.protocol import PatientProtocol
+from lmstack.serve.http.connections import Connections, PatientProtocol, Place, State
 
 from .test_server import BODY, Running, reads_until_closed
 

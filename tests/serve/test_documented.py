@@ -7,9 +7,9 @@ from typing import Any
 
 from lmstack.core import ScriptedModel
 from lmstack.serve import create_app
-from lmstack.serve.http.documented import documented, model_errors
 from lmstack.serve.http.requests import ChatBody
 from lmstack.serve.http.responses import ChatChunk, ChatCompletion
+from lmstack.serve.http.routes import documented, model_errors
 
 KINDS = {"object", "array", "string", "number", "integer", "boolean", "null"}
 # What they hold is data, not a schema.

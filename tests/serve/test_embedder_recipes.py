@@ -100,7 +100,7 @@ def test_slices_of_many_texts_do_not_show(make, tmp_path, monkeypatch):
     embedder = LocalEmbedder(load(tmp_path / "model"))
     whole = embedder.embed(TEXTS)
     monkeypatch.setattr("lmstack.serve.text_embedder._SLICE", 3)
-    monkeypatch.setattr("lmstack.serve.text_embedder._PACK_TOKENS", 4)
+    monkeypatch.setattr("lmstack.serve.text_embedder.BATCH_TOKENS", 4)
     np.testing.assert_allclose(embedder.embed(TEXTS), whole, rtol=0, atol=1e-6)
 
 

@@ -11,7 +11,7 @@ from lmstack.core import EngineError, GuardError, InputError, ScriptedModel
 from lmstack.serve import PAGE_CSP, client_of_key, create_app, security_headers
 from lmstack.serve.http.guard import Frame, key_digest
 from lmstack.serve.http.metrics import Metrics
-from lmstack.serve.http.stopping import StopSignal
+from lmstack.serve.http.streams import StopSignal
 
 KEY = "sk-very-secret-key-0123456789"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "my secret"}]}

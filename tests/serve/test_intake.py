@@ -17,8 +17,10 @@ from starlette.requests import Request
 from lmstack.core import ScriptedModel
 from lmstack.serve import create_app
 from lmstack.serve.http.body import MAX_BODY_BYTES, MAX_DEPTH, parse_json, read_body, validate
+from lmstack.serve.http.embeddings import EmbeddingBody
 from lmstack.serve.http.errors import HttpError
-from lmstack.serve.http.requests import ChatBody, CompletionBody, DetokenizeBody, EmbeddingBody
+from lmstack.serve.http.requests import ChatBody, CompletionBody
+from lmstack.serve.http.tokens import DetokenizeBody
 
 JSON = {"content-type": "application/json"}
 ROUTES = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"]

@@ -34,9 +34,8 @@ from lmstack.core import (
 from lmstack.engine import EngineConfig, EngineRequest, native_problem
 from lmstack.engine.request import TokenEvent, TokenScore
 from lmstack.registry import ModelFolder
-from lmstack.serve.choices import ChoiceText
-from lmstack.serve.inputs import prompt_ids
 from lmstack.serve.local import LocalModel
+from lmstack.serve.tokens import ChoiceText, prompt_ids
 from lmstack.text import ChatTemplate, Tokenizer
 
 TEMPLATE = ChatTemplate(

@@ -10,7 +10,8 @@ from openai.types.chat import completion_create_params as chat_params
 
 from lmstack.core import Grammar, ScriptedModel
 from lmstack.serve import create_app
-from lmstack.serve.http.requests import ChatBody, CompletionBody, EmbeddingBody
+from lmstack.serve.http.embeddings import EmbeddingBody
+from lmstack.serve.http.requests import ChatBody, CompletionBody
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 COMPLETION = {"model": "m", "prompt": "hi"}

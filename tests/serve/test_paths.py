@@ -9,7 +9,7 @@ import pytest
 
 from lmstack.core import InputError, NotFoundError, ScriptedModel
 from lmstack.serve import create_app
-from lmstack.serve.http.paths import asked, asking, without_paths
+from lmstack.serve.http.errors import asked, asking, without_paths
 
 HERE = str(Path(__file__).resolve())
 CHAT = "/v1/chat/completions"

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from lmstack.core import ScriptedModel
 from lmstack.serve import create_app
-from lmstack.serve.adapters import AdapterDoor
+from lmstack.serve.http.adapters import ServedAdapters
 from lmstack.serve.tasks.names import ScoringTask
 
 # Rules between fields, or between a field and the model, that a schema cannot say: only for
@@ -78,8 +78,8 @@ def app(byte_codec, hash_embedder, word_reranker, vowel_classifier, length_tasks
         tokenizers={"m": byte_codec, "e": byte_codec},
         allowed_hosts=["testserver"],
     )
-    serving = app.state.serving
-    serving.adapters = AdapterDoor(serving, AnyAdapter(), lambda model: model, tmp_path)
+    serving = app.state.shared
+    serving.adapters = ServedAdapters(serving, AnyAdapter(), lambda model: model, tmp_path)
     return app
 
 

@@ -18,8 +18,8 @@ from lmstack.engine import EngineConfig, TokenEvent
 from lmstack.model import LayerKind, Transformer, TransformerConfig
 from lmstack.registry import GenerationDefaults, LoadedModel
 from lmstack.serve import create_app
-from lmstack.serve.choices import ChoiceText
 from lmstack.serve.local import LocalModel
+from lmstack.serve.tokens import ChoiceText
 from lmstack.text import ChatTemplate, Tokenizer
 
 END = "</s>"

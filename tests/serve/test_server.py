@@ -20,7 +20,7 @@ import pytest
 from lmstack.core import InputError, ScriptedModel
 from lmstack.serve import create_app, run_server
 from lmstack.serve.http import server
-from lmstack.serve.http.protocol import PatientProtocol
+from lmstack.serve.http.connections import PatientProtocol
 from lmstack.serve.http.server import KEEP_ALIVE_S, bind, server_config
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": True}

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from lmstack.serve.http.errors import HttpError
-from lmstack.serve.http.stopping import StopSignal
+from lmstack.serve.http.streams import StopSignal
 
 
 async def _answer(signal: StopSignal, work: asyncio.Event) -> str:

@@ -10,8 +10,15 @@ import pytest
 from lmstack.core import Delta, EngineError, ScriptedModel, Timings, Usage
 from lmstack.serve import create_app
 from lmstack.serve.http.errors import ClientGoneError
-from lmstack.serve.http.stopping import StopSignal
-from lmstack.serve.http.streams import EventStream, Primed, all_of, merged, prime, until_gone
+from lmstack.serve.http.streams import (
+    EventStream,
+    Primed,
+    StopSignal,
+    merged,
+    prime,
+    until_gone,
+)
+from lmstack.serve.threads import all_of
 
 
 class Source:

@@ -1,6 +1,6 @@
 """What every module shares: messages, sampling, protocols, prompts, errors. No torch."""
 
-from lmstack.core.config import Config, check_range, check_text, check_whole, nearest
+from lmstack.core.config import Config, allowed, check_range, check_text, check_whole, nearest
 from lmstack.core.errors import (
     AuthError,
     ContextLengthError,
@@ -83,6 +83,7 @@ __all__ = [
     "ToolCall",
     "UnsupportedError",
     "Usage",
+    "allowed",
     "check_range",
     "check_text",
     "check_whole",

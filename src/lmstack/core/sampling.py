@@ -3,46 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lmstack.core.config import Config, check_range, check_text, check_whole
+from lmstack.core.config import Config, allowed, check_range, check_text, check_whole
 from lmstack.core.errors import InputError, shown
 
-__all__ = ["Allowed", "Grammar", "SamplingParams"]
+__all__ = ["Grammar", "SamplingParams"]
 
 GRAMMARS = ("json_object", "json_schema", "regex", "lark")
 MAX_BEAMS, TOKENS, COLDEST = 32, (0, 2**31), 1e-30
-
-
-@dataclass(frozen=True)
-class Allowed:
-    """What a field of `SamplingParams` may hold: a number of ``kind`` from ``low`` (``above``: or
-    rather above it) to ``high``, at most ``high`` texts, a truth value or ``also``. Request bodies
-    and the API's description, with ``about`` in it, are made of this."""
-
-    kind: type
-    low: float = 0
-    high: float = 0
-    about: str = ""
-    above: bool = False
-    also: str | None = None
-
-    def check(self, name: str, value: Any) -> None:
-        if self.kind is int:
-            check_whole(name, value, int(self.low), int(self.high))
-        elif self.kind is float:
-            check_range(name, value, self.low, self.high, low_open=self.above)
-        elif self.kind is str:
-            check_texts(name, value, int(self.high))
-        elif not isinstance(value, bool) and (value is None or value != self.also):
-            known = f" or {self.also!r}" if self.also else ""
-            raise InputError(f"{name} is {shown(value)}, not true or false{known}", param=name)
-
-
-def _field(default: Any, kind: type, *bounds: Any, **more: Any) -> Any:
-    return field(default=default, metadata={"allowed": Allowed(kind, *bounds, **more)})
 
 
 @dataclass(frozen=True)
@@ -55,43 +26,40 @@ class SamplingParams(Config):
     with the same seed gives the same tokens. ``stop``: strings that end a choice and are not part
     of it. ``num_beams`` > 1 is beam search, ``penalty_alpha`` contrastive: docs/decoding.md."""
 
-    max_tokens: int | None = _field(None, int, 1, 2**31)
-    temperature: float = _field(1.0, float, 0, 2)
-    top_p: float = _field(1.0, float, 0, 1, above=True)
-    top_k: int = _field(0, int, *TOKENS, "0 or -1 is off.")
-    min_p: float = _field(0.0, float, 0, 1)
-    typical_p: float = _field(1.0, float, 0, 1, above=True)
-    presence_penalty: float = _field(0.0, float, -2, 2)
-    frequency_penalty: float = _field(0.0, float, -2, 2)
-    repetition_penalty: float = _field(1.0, float, 0.01, 10)
-    no_repeat_ngram_size: int = _field(0, int, *TOKENS, "0 is off.")
+    max_tokens: int | None = allowed(None, int, 1, 2**31)
+    temperature: float = allowed(1.0, float, 0, 2)
+    top_p: float = allowed(1.0, float, 0, 1, above=True)
+    top_k: int = allowed(0, int, *TOKENS, "0 or -1 is off.")
+    min_p: float = allowed(0.0, float, 0, 1)
+    typical_p: float = allowed(1.0, float, 0, 1, above=True)
+    presence_penalty: float = allowed(0.0, float, -2, 2)
+    frequency_penalty: float = allowed(0.0, float, -2, 2)
+    repetition_penalty: float = allowed(1.0, float, 0.01, 10)
+    no_repeat_ngram_size: int = allowed(0, int, *TOKENS, "0 is off.")
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    bad_words: tuple[str, ...] = _field((), str, 0, 256, "Words that may not come.")
-    seed: int | None = _field(None, int, -(2**63), 2**64 - 1)
-    min_tokens: int = _field(0, int, *TOKENS, "No end before so many.")
-    stop: tuple[str, ...] = _field((), str, 0, 16)
-    stop_regex: tuple[str, ...] = _field((), str, 0, 4, "The text ends with a match, and keeps it.")
-    logprobs: int | None = _field(None, int, 0, 20)
-    n: int = _field(1, int, 1, 16)
-    ignore_eos: bool = _field(False, bool, about="Go on past the end of text, for benchmarks.")
-    forced_bos_id: int | None = _field(None, int, *TOKENS)
-    forced_eos_id: int | None = _field(None, int, *TOKENS)
-    num_beams: int = _field(1, int, 1, MAX_BEAMS, "1 is off.")
-    length_penalty: float = _field(1.0, float, -10, 10, "With beams.")
-    early_stopping: bool | Literal["never"] = _field(False, bool, about="With beams.", also="never")
-    num_beam_groups: int = _field(1, int, 1, MAX_BEAMS, "With beams.")
-    diversity_penalty: float = _field(0.0, float, 0, 100, "With groups.")
-    force_words: tuple[str, ...] = _field((), str, 0, 16, "With beams: phrases that must come.")
-    penalty_alpha: float = _field(0.0, float, 0, 1, "Contrastive search over top_k.")
-    priority: int = _field(0, int, -(2**31), 2**31 - 1, "Lower starts first, within one key.")
+    bad_words: tuple[str, ...] = allowed((), str, 0, 256, "Words that may not come.")
+    seed: int | None = allowed(None, int, -(2**63), 2**64 - 1)
+    min_tokens: int = allowed(0, int, *TOKENS, "No end before so many.")
+    stop: tuple[str, ...] = allowed((), str, 0, 16)
+    stop_regex: tuple[str, ...] = allowed((), str, 0, 4, "The text ends with a match and keeps it.")
+    logprobs: int | None = allowed(None, int, 0, 20)
+    n: int = allowed(1, int, 1, 16)
+    ignore_eos: bool = allowed(False, bool, about="Go on past the end of text, for benchmarks.")
+    forced_bos_id: int | None = allowed(None, int, *TOKENS)
+    forced_eos_id: int | None = allowed(None, int, *TOKENS)
+    num_beams: int = allowed(1, int, 1, MAX_BEAMS, "1 is off.")
+    length_penalty: float = allowed(1.0, float, -10, 10, "With beams.")
+    early_stopping: bool | Literal["never"] = allowed(
+        False, bool, about="With beams.", also=("never",)
+    )
+    num_beam_groups: int = allowed(1, int, 1, MAX_BEAMS, "With beams.")
+    diversity_penalty: float = allowed(0.0, float, 0, 100, "With groups.")
+    force_words: tuple[str, ...] = allowed((), str, 0, 16, "With beams: phrases that must come.")
+    penalty_alpha: float = allowed(0.0, float, 0, 1, "Contrastive search over top_k.")
+    priority: int = allowed(0, int, -(2**31), 2**31 - 1, "Lower starts first, within one key.")
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value, allowed = getattr(self, each.name), each.metadata.get("allowed")
-            if allowed is not None and (value is not None or each.default is not None):
-                allowed.check(each.name, value)
-                if allowed.kind is str:
-                    object.__setattr__(self, each.name, tuple(value))
+        super().__post_init__()
         self._check_logit_bias()
         self._check_search()
 
@@ -132,20 +100,6 @@ class SamplingParams(Config):
     def greedy(self) -> bool:
         # Smaller than float32 can divide by: the logits would no longer be numbers.
         return self.temperature < COLDEST
-
-
-def check_texts(name: str, texts: Any, most: int) -> None:
-    """`InputError` unless ``texts`` are at most ``most`` strings, none empty."""
-    if isinstance(texts, str) or not isinstance(texts, Sequence):
-        hint = "write a single one as a sequence too: ('END',)"
-        message = f"{name} is {shown(texts)}, not a sequence of strings"
-        raise InputError(message, hint=hint, param=name)
-    if len(texts) > most:
-        raise InputError(f"{name} has {len(texts)} strings, at most {most}", param=name)
-    for text in texts:
-        check_text(name, text)
-        if not text:
-            raise InputError(f"{name} holds an empty string", param=name)
 
 
 @dataclass(frozen=True)

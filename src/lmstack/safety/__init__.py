@@ -3,8 +3,7 @@
 from lmstack.safety.audit import AuditLog
 from lmstack.safety.guarded import GuardedModel
 from lmstack.safety.guards import GUARDS, Finding, Guard
-from lmstack.safety.limits import Limits
-from lmstack.safety.rate import RateLimiter, Reservation
+from lmstack.safety.limits import Limits, RateLimiter, Reservation
 from lmstack.safety.recorder import input_digest
 from lmstack.safety.verify import AuditReport, verify
 

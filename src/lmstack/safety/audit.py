@@ -76,7 +76,8 @@ class AuditLog:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         if fcntl is None:
-            raise UnsupportedError("the audit log needs POSIX file locks, which are missing here")
+            problem = "the audit log needs POSIX file locks, which this system does not have"
+            raise UnsupportedError(problem, hint="run the server on Linux or macOS")
         self.path = Path(path)
         self._key = key if key is not None else key_from_environment()
         self._fsync = fsync
@@ -241,11 +242,6 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def _read_range(file: int, start: int, end: int) -> bytes:
-    parts = []
-    while start < end:
-        part = os.pread(file, min(end - start, 1 << 20), start)
-        if not part:
-            break
-        parts.append(part)
-        start += len(part)
-    return b"".join(parts)
+    with open(file, "rb", closefd=False) as opened:
+        opened.seek(start)
+        return opened.read(end - start)

@@ -23,8 +23,15 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from lmstack.core import ChatModel, Delta, GuardError, LmstackError, ModelInfo, Request
 from lmstack.safety.audit import AuditLog
 from lmstack.safety.guards import GUARDS, Guard, guards_named
-from lmstack.safety.limits import MAX_LABEL, Limits, cap_output, check_size, most_tokens
-from lmstack.safety.rate import RateLimiter, Reservation
+from lmstack.safety.limits import (
+    MAX_LABEL,
+    Limits,
+    RateLimiter,
+    Reservation,
+    cap_output,
+    check_size,
+    most_tokens,
+)
 from lmstack.safety.recorder import (
     Recorder,
     RefusalThrottle,

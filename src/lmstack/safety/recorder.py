@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from lmstack.core import Delta, LmstackError, ModelInfo, Request, StoreError, Usage
@@ -59,15 +59,10 @@ def request_record(event: str, request: Request, info: ModelInfo) -> dict[str, A
 def accepted_record(
     request: Request, info: ModelInfo, guards: list[str], keep_content: bool
 ) -> dict[str, Any]:
-    sampling = request.sampling
     record = request_record("accepted", request, info)
     record["guards"] = guards
-    record["sampling"] = {
-        "max_tokens": sampling.max_tokens,
-        "n": sampling.n,
-        "seed": sampling.seed,
-        "temperature": sampling.temperature,
-    }
+    names = ("max_tokens", "n", "seed", "temperature")
+    record["sampling"] = {name: getattr(request.sampling, name) for name in names}
     record["input"] = {
         "sha256": input_digest(request),
         "characters": characters(request),
@@ -115,12 +110,7 @@ class Run:
     def record(self, event: str, error: BaseException | None = None) -> dict[str, Any]:
         record = request_record(event, self.request, self.info)
         spent = self.spent(failed=event == "failed")
-        record["usage"] = {
-            "prompt_tokens": spent.prompt_tokens,
-            "completion_tokens": spent.completion_tokens,
-            "cached_tokens": spent.cached_tokens,
-            "estimated": self.usage is None,
-        }
+        record["usage"] = {**asdict(spent), "estimated": self.usage is None}
         record["outputs"] = [
             output.describe(index)
             for index, output in sorted(self._outputs.items())

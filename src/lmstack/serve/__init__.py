@@ -14,14 +14,12 @@ if TYPE_CHECKING:
     from lmstack.serve.http.app import LOCAL_HOSTS, create_app
     from lmstack.serve.http.body import MAX_BODY_BYTES, read_body, read_json
     from lmstack.serve.http.errors import error_body, error_response
-    from lmstack.serve.http.guard import client_of_key
-    from lmstack.serve.http.headers import API_CSP, PAGE_CSP, security_headers
+    from lmstack.serve.http.guard import API_CSP, PAGE_CSP, client_of_key, security_headers
     from lmstack.serve.http.mapping import Caller
     from lmstack.serve.http.server import run_server
-    from lmstack.serve.http.serving import caller_of
+    from lmstack.serve.http.state import caller_of
     from lmstack.serve.http.streams import until_gone
-    from lmstack.serve.local import LocalModel
-    from lmstack.serve.opening import open_model
+    from lmstack.serve.local import LocalModel, open_model
 
 __all__ = [
     "API_CSP",
@@ -48,12 +46,12 @@ _HOMES = {
     "Caller": "lmstack.serve.http.mapping",
     "LocalEmbedder": "lmstack.serve.embedder",
     "LocalModel": "lmstack.serve.local",
-    "caller_of": "lmstack.serve.http.serving",
+    "caller_of": "lmstack.serve.http.state",
     "client_of_key": "lmstack.serve.http.guard",
-    "open_model": "lmstack.serve.opening",
+    "open_model": "lmstack.serve.local",
     "run_server": "lmstack.serve.http.server",
     "until_gone": "lmstack.serve.http.streams",
-    **dict.fromkeys(("API_CSP", "PAGE_CSP", "security_headers"), "lmstack.serve.http.headers"),
+    **dict.fromkeys(("API_CSP", "PAGE_CSP", "security_headers"), "lmstack.serve.http.guard"),
     **dict.fromkeys(("LOCAL_HOSTS", "create_app"), "lmstack.serve.http.app"),
     **dict.fromkeys(("MAX_BODY_BYTES", "read_body", "read_json"), "lmstack.serve.http.body"),
     **dict.fromkeys(("error_body", "error_response"), "lmstack.serve.http.errors"),

@@ -69,17 +69,16 @@ class LocalEmbedder(TextEmbedder):
         store: Store | None = None,
         *,
         weights: str | None = None,
-        max_tokens: int | None = None,
-        dimensions: int | None = None,
+        **shape: int | None,
     ) -> Self:
         """The embedder that ``ref`` names (no network). ``weights``: the form in which they are
         held. Unless given it is int8 for models whose search was measured in it
         (docs/embeddings.md), else that of the files; ``float32`` gives the vectors of other
-        implementations."""
+        implementations. ``shape``: ``max_tokens`` and ``dimensions``."""
         store = store or Store()
         folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
         loaded = load(folder, store, weights=weights or embedding_form(folder))
-        return cls(loaded, max_tokens=max_tokens, dimensions=dimensions)
+        return cls(loaded, **shape)
 
     def generate(self, *_: Any, **__: Any) -> str:
         """What a language model has; an encoder cannot."""

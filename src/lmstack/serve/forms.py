@@ -1,6 +1,6 @@
-"""The form in which a model's weights are held where nobody asked for one. Loads no torch.
+"""The form in which a model's weights are held unless one is asked for. Loads no torch.
 
-Not covered: making forms (`lmstack.model.forms`) and keeping them (the registry's part).
+Not covered: making forms (`lmstack.model.forms`) and the weight cache (`lmstack.registry`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Writes the images that `light_models` reads, when a model was loaded with its module.
+"""Writes the images of native programs that `light_models` reads, when torch has loaded a model.
 
-A model that has no image, for its positions or its head, loads the long way every time. Nothing
+A model that has no image, for its positions or its head, is loaded by torch every time. Nothing
 here fails: an image that cannot be written only costs time at the next start.
 """
 
@@ -19,7 +19,7 @@ from lmstack.registry import LoadedModel, ModelFolder, Store
 from lmstack.registry.home import locked
 from lmstack.registry.weight_cache import cached_file, image_file, stamp_of
 from lmstack.serve.embedder import LocalEmbedder
-from lmstack.serve.tasks.served import LocalReranker
+from lmstack.serve.tasks.catalog import LocalReranker
 
 __all__ = ["keep_embedder", "keep_reranker"]
 
@@ -62,7 +62,7 @@ def _head(loaded: LoadedModel) -> Head:
     usual = config.head == "sequence" and config.pooling == "first" and classifier is not None
     dense = module.transform
     if not usual or (dense is not None and config.transform != "tanh") or module.transform_norm:
-        raise UnsupportedError("a head of another kind than BERT's has no image")
+        raise UnsupportedError("only a head like BERT's can be kept in an image")
     head: dict[str, npt.NDArray[np.float32]] = {}
     for name, layer in (("transform", dense), ("classifier", classifier)):
         if layer is None:

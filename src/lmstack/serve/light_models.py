@@ -1,17 +1,18 @@
 """The embedder and the reranker of search without torch, where their images are kept.
 
 They compute what `LocalEmbedder` and `LocalReranker` do with the same weights, and load in a
-tenth of a second instead of several. Images are written when the models were loaded the long way.
+tenth of a second instead of several. Images are written when torch has loaded the models.
 Not covered: how an image runs (`lmstack.engine.cpu.image`).
 
-Legend: N tokens of a pack, D width.
+Legend: N tokens of a batch, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from lmstack.registry.defaults import pooling_of
 from lmstack.registry.sources.known import traits_of
 from lmstack.registry.weight_cache import cached_file, image_file, served_digest, stamp_of
 from lmstack.serve.activations import Activation, probabilities, score_activation
-from lmstack.serve.text_embedder import TextEmbedder
+from lmstack.serve.text_embedder import TextEmbedder, varlen_batches
 from lmstack.text.files import json_file
 from lmstack.text.tokenizer import Tokenizer
 from lmstack.text.windows import Window, encode_windows, has_segments, model_limit
@@ -32,22 +33,12 @@ from lmstack.text.windows import Window, encode_windows, has_segments, model_lim
 __all__ = ["LightEmbedder", "LightReranker", "light_embedder", "light_reranker"]
 
 Floats = npt.NDArray[np.float32]
-# As the batches of `lmstack.serve.tasks.encoder`.
-_PACK_TOKENS = 2048
 
 
 class LightEmbedder(TextEmbedder):
     """`LocalEmbedder` over an image. Thread-safe."""
 
-    def __init__(
-        self,
-        image: ImageEncoder,
-        info: ModelInfo,
-        path: Path,
-        *,
-        max_tokens: int | None = None,
-        dimensions: int | None = None,
-    ) -> None:
+    def __init__(self, image: ImageEncoder, info: ModelInfo, path: Path, **shape: Any) -> None:
         tokenizer = Tokenizer.from_folder(path)
         facts = image.facts
         super().__init__(
@@ -56,8 +47,7 @@ class LightEmbedder(TextEmbedder):
             pooling_of(path, tokenizer),
             window=facts.max_positions,
             width=facts.hidden_size,
-            max_tokens=max_tokens,
-            dimensions=dimensions,
+            **shape,
         )
         self._image = image
 
@@ -88,7 +78,7 @@ class LightReranker:
             )
         ]  # fmt: skip
         logits = np.zeros(len(windows), np.float32)
-        for rows in _packs(windows):
+        for rows in varlen_batches([len(window) for window in windows]):
             logits[rows] = self._logits([windows[row] for row in rows])
         return probabilities(logits, self._activation)
 
@@ -109,63 +99,35 @@ def _headed(first: Floats, head: Mapping[str, Floats]) -> Floats:
     return scores
 
 
-def _packs(windows: Sequence[Window]) -> Iterator[list[int]]:
-    """Rows that run together, shortest first."""
-    pack: list[int] = []
-    tokens = 0
-    for row in sorted(range(len(windows)), key=lambda row: len(windows[row])):
-        if pack and tokens + len(windows[row]) > _PACK_TOKENS:
-            yield pack
-            pack, tokens = [], 0
-        pack.append(row)
-        tokens += len(windows[row])
-    yield pack
-
-
 def light_embedder(
-    folder: ModelFolder,
-    form: str | None,
-    store: Store | None = None,
-    *,
-    max_tokens: int | None = None,
-    dimensions: int | None = None,
+    folder: ModelFolder, form: str | None, store: Store | None = None, **shape: Any
 ) -> LightEmbedder | None:
-    """None where there is no image of that form."""
-    image = _kept(folder, form, store or Store())
-    if image is None:
-        return None
-    return LightEmbedder(
-        image,
-        _info(folder, form),
-        folder.path,
-        max_tokens=max_tokens,
-        dimensions=dimensions,
-    )
+    """None where there is no image of that form. ``shape``: ``max_tokens`` and ``dimensions``, see
+    `LocalEmbedder`."""
+    found = _kept(folder, form, store or Store())
+    return None if found is None else LightEmbedder(*found, **shape)
 
 
 def light_reranker(
     folder: ModelFolder, form: str | None, store: Store | None = None
 ) -> LightReranker | None:
     """None where there is no image of that form."""
-    image = _kept(folder, form, store or Store())
-    return None if image is None else LightReranker(image, _info(folder, form), folder.path)
+    found = _kept(folder, form, store or Store())
+    return None if found is None else LightReranker(*found)
 
 
-def _info(folder: ModelFolder, form: str | None) -> ModelInfo:
-    assert form is not None
-    return traits_of(folder).info(folder.name, served_digest(folder, form))
-
-
-def _kept(folder: ModelFolder, form: str | None, store: Store) -> ImageEncoder | None:
+def _kept(
+    folder: ModelFolder, form: str | None, store: Store
+) -> tuple[ImageEncoder, ModelInfo, Path] | None:
     """The image, of files that are those of the model's card."""
     if form is None or problem():
         return None
     weights = cached_file(store.root, folder.digest, form)
+    path = image_file(store.root, folder.digest, form)
     try:
-        image = read_image(
-            image_file(store.root, folder.digest, form), weights, stamp_of(folder, form)
-        )
+        image = read_image(path, weights, stamp_of(folder, form))
     except (FormatError, NotFoundError, StoreError):
         return None
     folder.verify(store.hashes.sha256)
-    return image
+    info = traits_of(folder).info(folder.name, served_digest(folder, form))
+    return image, info, folder.path

@@ -1,7 +1,8 @@
 """A language model on this machine, behind core's `ChatModel`.
 
 Joins tokenizer, chat template and engine: messages to ids, a stream of engine events to a
-stream of text. Not covered: HTTP, limits and guards, which wrap this from outside.
+stream of text. `open_model` is what `lmstack.load` gives. Not covered: HTTP, limits and guards,
+which wrap this from outside.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -51,13 +51,19 @@ from lmstack.engine import (
 )
 from lmstack.registry import DEFAULT_SAMPLING, LoadedModel, ModelFolder, Store, load
 from lmstack.registry.weight_cache import has_blocks, requested_form, stored_form, updated_digest
-from lmstack.serve.bridge import Bridge, Mailbox
-from lmstack.serve.choices import ChoiceText, token_logprob
+from lmstack.serve.embedder import LocalEmbedder
 from lmstack.serve.forms import usual_form
-from lmstack.serve.http.turns import Turns
-from lmstack.serve.inputs import bad_words, force_words, prompt_ids, with_defaults
+from lmstack.serve.threads import Bridge, Mailbox, RoundRobinThread, in_any_thread
+from lmstack.serve.tokens import (
+    ChoiceText,
+    bad_words,
+    force_words,
+    prompt_ids,
+    token_logprob,
+    with_defaults,
+)
 
-__all__ = ["AdaptedModel", "LocalModel", "load_draft", "load_weights"]
+__all__ = ["LocalModel", "load_draft", "load_weights", "open_model"]
 
 # The choice, its event, and the digest of the weights that computed it.
 Events = Mailbox[tuple[int, TokenEvent, str | None]]
@@ -113,9 +119,9 @@ class LocalModel:
         self._numbers = itertools.count()
         self._updating = threading.Lock()
         self._digests: dict[str, str | None] = {}  # by that of the content of weights
-        self._turns = Turns("lmstack-grammars")
+        self._compiling = RoundRobinThread("lmstack-grammars")
         # Also when nobody closes: the threads must not outlive the interpreter's end.
-        self._finalizer = weakref.finalize(self, _close, self._turns, self._engine)
+        self._finalizer = weakref.finalize(self, _close, self._compiling, self._engine)
 
     @classmethod
     def load(
@@ -203,13 +209,7 @@ class LocalModel:
     ) -> Completion:
         """As `generate`, with all choices, usage, timings and log-probabilities."""
         request = _request(prompt, self._defaults.resolve(sampling), grammar)
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return complete_sync(self, request)
-        # Within a running loop (a notebook) another cannot be started in this thread.
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(complete_sync, self, request).result()
+        return in_any_thread(partial(complete_sync, self, request))
 
     # -- weights -------------------------------------------------------------------------------
 
@@ -278,7 +278,7 @@ class LocalModel:
         grammar, scope, grammars = request.grammar, request.cache_scope, self._engine.grammars
         if grammar is not None and grammars.takes_long(grammar, scope):
             compiled = partial(grammars.compile, grammar, scope)
-            await asyncio.wrap_future(self._turns.submit(request.client, compiled))
+            await asyncio.wrap_future(self._compiling.submit(request.client, compiled))
         number = next(self._numbers)
         abandoned = threading.Event()
 
@@ -286,7 +286,8 @@ class LocalModel:
             ids = prompt_ids(request, self.tokenizer, self.template, encodes=self._encodes)
             first = self._engine_request(request, ids, number, events)
             # A beam search finds all choices at once; drawn ones are a request each.
-            asked = [first] if _searches(request) else _choices(first, request.sampling.n)
+            searches = request.sampling.num_beams > 1
+            asked = [first] if searches else _choices(first, request.sampling.n)
             self._engine.submit(*asked)
             if abandoned.is_set():
                 self._cancel(number, request)
@@ -306,7 +307,7 @@ class LocalModel:
 
     def _cancel(self, number: int, request: Request) -> None:
         for index in range(request.sampling.n):
-            self._engine.cancel(_id(number, index))
+            self._engine.cancel(f"{number}-{index}")
 
     def _engine_request(
         self, request: Request, ids: tuple[int, ...], number: int, events: Events
@@ -325,7 +326,7 @@ class LocalModel:
                 self._engine.cancel(event.request_id)
 
         return EngineRequest(
-            id=_id(number, 0),
+            id=f"{number}-0",
             prompt_ids=ids,
             on_event=on_event,
             sampling=with_defaults(request.sampling, defaults),
@@ -396,8 +397,8 @@ class AdaptedModel(LocalModel):
         """Nothing: the engine is that of the base."""
 
 
-def _close(turns: Turns, engine: Engine) -> None:
-    turns.close()
+def _close(compiling: RoundRobinThread, engine: Engine) -> None:
+    compiling.close()
     engine.close()
 
 
@@ -419,14 +420,6 @@ def _request(
     )
 
 
-def _id(number: int, index: int) -> str:
-    return f"{number}-{index}"
-
-
-def _searches(request: Request) -> bool:
-    return request.sampling.num_beams > 1
-
-
 def _choices(first: EngineRequest, count: int) -> list[EngineRequest]:
     """A request for each choice, with a seed of its own."""
     number, seed = first.id.partition("-")[0], first.sampling.seed
@@ -440,9 +433,7 @@ def _choices(first: EngineRequest, count: int) -> list[EngineRequest]:
 
 
 def _choice_seed(seed: int, index: int) -> int:
-    """The seed itself for the first choice, others far from it for the rest."""
-    if index == 0:
-        return seed
+    """Of a choice but the first: far from ``seed``, which is that of the first."""
     data = (seed % 2**64).to_bytes(8, "little") + index.to_bytes(8, "little")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
@@ -492,3 +483,23 @@ def load_weights(
     folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
     form = asked or stored_form(folder) or default or usual_form(folder, store.root)
     return load(folder, store, weights=form)
+
+
+def open_model(
+    ref: str | os.PathLike[str] | ModelFolder,
+    *,
+    store: Store | None = None,
+    weights: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    engine: EngineConfig | None = None,
+    draft: str | os.PathLike[str] | ModelFolder | None = None,
+) -> LocalModel | LocalEmbedder | LoadedModel:
+    """`LocalModel` for what generates, `LocalEmbedder` for sentence vectors, else the
+    `LoadedModel` itself, as for a folder without a tokenizer. ``draft``: of what generates, see
+    `LocalModel`. No network."""
+    loaded = load_weights(ref, store, weights, dtype, default="float32")
+    if not loaded.has_tokenizer:
+        return loaded
+    if loaded.kind in ("generate", "seq2seq"):
+        return LocalModel(loaded, engine, draft=load_draft(draft, store))
+    return LocalEmbedder(loaded) if loaded.kind == "embed" else loaded

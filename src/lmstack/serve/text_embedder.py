@@ -1,9 +1,9 @@
-"""Texts to unit vectors, whatever runs the encoder: prompts, packs, pooling. No torch.
+"""Texts to unit vectors, whatever runs the encoder: prompts, varlen batches, pooling. No torch.
 
 Texts are sorted by length and run end to end without padding, a few thousand tokens at a time.
 Not covered: dense projections after pooling, which the registry refuses on loading.
 
-Legend: N tokens of a pack, D width.
+Legend: N tokens of a batch, D width.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lmstack.registry.defaults import Pooling
 from lmstack.registry.weight_cache import shaped_digest
 from lmstack.text.tokenizer import Tokenizer
 
-__all__ = ["TextEmbedder"]
+__all__ = ["TextEmbedder", "varlen_batches"]
 
 Floats = npt.NDArray[np.float32]
 # Names that models give to the prefix for each kind, as sentence-transformers looks for them.
@@ -30,7 +30,7 @@ _PROMPTS: dict[TextKind, tuple[str, ...]] = {
     "passage": ("document", "passage", "corpus"),
 }
 # Enough that products run at full speed, few enough that activations stay near the cache.
-_PACK_TOKENS = 2048
+BATCH_TOKENS = 2048
 # Texts tokenized at a time: bounds the memory that token lists take.
 _SLICE = 2048
 # Vectors shorter than this are not brought to length 1, as in torch's normalize.
@@ -57,30 +57,18 @@ class TextEmbedder(ABC):
         # With the special tokens alone there would be nothing to read.
         _check_most("max_tokens", max_tokens, tokenizer.count([""])[0] + 1, limit, info.name)
         _check_most("dimensions", dimensions, 1, width, info.name)
-        self._max_tokens = max_tokens or limit
-        self._dimensions = dimensions or width
+        self.max_tokens = max_tokens or limit
+        self.dimensions = dimensions or width
         digest = info.digest and shaped_digest(
             info.digest,
-            None if self._max_tokens == limit else max_tokens,
-            None if self._dimensions == width else dimensions,
+            None if self.max_tokens == limit else max_tokens,
+            None if self.dimensions == width else dimensions,
         )
-        self._info = replace(info, digest=digest, context_length=self._max_tokens)
+        self.info = replace(info, digest=digest, context_length=self.max_tokens)
 
     @abstractmethod
     def _hidden(self, ids: npt.NDArray[np.int32], lengths: Sequence[int]) -> Floats:
         """Whole sequences end to end to their last hidden states, (N, D)."""
-
-    @property
-    def info(self) -> ModelInfo:
-        return self._info
-
-    @property
-    def dimensions(self) -> int:
-        return self._dimensions
-
-    @property
-    def max_tokens(self) -> int:
-        return self._max_tokens
 
     def embed(self, texts: Sequence[str], kind: TextKind = "passage") -> Floats:
         prefixed = self._prefixed(texts, kind)
@@ -121,18 +109,18 @@ class TextEmbedder(ABC):
         return next((prompts[name] for name in _PROMPTS[kind] if name in prompts), "")
 
     def _embed_slice(self, texts: Sequence[str]) -> Floats:
-        ids = self.tokenizer.encode_ids(texts, max_length=self._max_tokens)
+        ids = self.tokenizer.encode_ids(texts, max_length=self.max_tokens)
         vectors = np.zeros((len(texts), self.dimensions), np.float32)
-        for rows in _packs([len(tokens) for tokens in ids]):
-            vectors[rows] = self._embed_pack([ids[row] for row in rows])
+        for rows in varlen_batches([len(tokens) for tokens in ids]):
+            vectors[rows] = self._embed_batch([ids[row] for row in rows])
         return vectors
 
-    def _embed_pack(self, ids: Sequence[Sequence[int]]) -> Floats:
+    def _embed_batch(self, ids: Sequence[Sequence[int]]) -> Floats:
         """``ids``: none empty, sorted by length."""
         lengths = [len(tokens) for tokens in ids]
         flat = np.fromiter(itertools.chain.from_iterable(ids), np.int32, sum(lengths))
         hidden = self._hidden(flat, lengths)
-        pooled = self._pool(hidden, np.array(lengths))[:, : self._dimensions]
+        pooled = self._pool(hidden, np.array(lengths))[:, : self.dimensions]
         norms = np.linalg.norm(pooled, axis=1, keepdims=True)
         vectors: Floats = pooled / np.maximum(norms, _SHORTEST)
         return vectors
@@ -165,17 +153,17 @@ def _check_most(name: str, value: int | None, low: int, high: int, model: str) -
         )
 
 
-def _packs(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Rows of texts that run together, each pack sorted by length; texts without tokens are
+def varlen_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Rows of texts that run end to end, each batch sorted by length; texts without tokens are
     left out."""
-    pack: list[int] = []
+    batch: list[int] = []
     tokens = 0
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if pack and tokens + lengths[row] > _PACK_TOKENS:
-            yield pack
-            pack, tokens = [], 0
+        if batch and tokens + lengths[row] > BATCH_TOKENS:
+            yield batch
+            batch, tokens = [], 0
         if lengths[row]:
-            pack.append(row)
+            batch.append(row)
             tokens += lengths[row]
-    if pack:
-        yield pack
+    if batch:
+        yield batch

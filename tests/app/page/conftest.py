@@ -317,7 +317,7 @@ class Server:
 
     def tell_to_stop(self) -> None:
         self._uvicorn.should_exit = True
-        self._app.state.serving.stopping.set()
+        self._app.state.shared.stopping.set()
 
     def wait(self) -> None:
         self._thread.join(30)

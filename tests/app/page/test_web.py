@@ -13,7 +13,7 @@ import pytest
 
 from lmstack.app.page.stream import AnswerStream
 from lmstack.core import InputError, OverloadedError
-from lmstack.serve.http.stopping import StopSignal
+from lmstack.serve.http.streams import StopSignal
 
 
 @pytest.fixture

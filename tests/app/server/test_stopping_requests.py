@@ -60,7 +60,7 @@ def load():
         task_models={"m": slow}, tokenizers={"m": slow},
     )
     add_page(app, view=View())
-    return Service(app, stopping=app.state.serving.stopping.set)
+    return Service(app, stopping=app.state.shared.stopping.set)
 
 listener = open_port("127.0.0.1", 0, "up")
 try:

@@ -52,7 +52,7 @@ def service(docs, **_):
     model = ScriptedModel(["word " * 500], delay_s=0.05)
     app = create_app(models={{"m": model}})
     app.add_api_route("/clients", lambda: [r.client for r in model.requests])
-    stop = app.state.serving.stopping.set
+    stop = app.state.shared.stopping.set
     return Service(app, close=lambda: print("closed", flush=True), stopping=stop)
 
 wiring.require_models = lambda *_: None

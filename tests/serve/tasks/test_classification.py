@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 import lmstack
 from lmstack.core import ContextLengthError, InputError, UnsupportedError
-from lmstack.serve.tasks.classification import probabilities
-from lmstack.serve.tasks.zero_shot import MAX_LABELS, ZeroShotOptions
+from lmstack.serve.tasks.classification import MAX_LABELS, ZeroShotOptions, probabilities
 
 from .conftest import TEXTS, Both, Make
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import astuple
 
-from lmstack.serve.tasks.late_interaction import _filled, _inserted
+from lmstack.serve.tasks.reranking import _inserted
 from lmstack.text import Window
 
 WINDOW = Window(
@@ -23,9 +23,9 @@ def tokens(window: Window) -> list[tuple[object, ...]]:
 
 def test_a_marker_stands_after_the_first_token_and_moves_the_others_whole() -> None:
     first, *others = tokens(WINDOW)
-    assert tokens(_inserted(WINDOW, 9)) == [first, ADDED, *others]
+    assert tokens(_inserted(WINDOW, 1, 9)) == [first, ADDED, *others]
 
 
 def test_a_window_is_filled_at_its_end() -> None:
-    assert tokens(_filled(WINDOW, 9, 6)) == [*tokens(WINDOW), ADDED, ADDED]
-    assert _filled(WINDOW, 9, 4) == WINDOW
+    assert tokens(_inserted(WINDOW, 4, 9, 2)) == [*tokens(WINDOW), ADDED, ADDED]
+    assert _inserted(WINDOW, 4, 9, 0) == WINDOW

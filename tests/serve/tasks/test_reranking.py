@@ -18,7 +18,7 @@ import lmstack
 from lmstack.core import ContextLengthError, InputError, Reranker, UnsupportedError
 from lmstack.registry import LoadedModel, load
 from lmstack.serve.tasks import LocalReranker, LocalTokenEmbedder
-from lmstack.serve.tasks.late_interaction import LateInteractionScorer
+from lmstack.serve.tasks.reranking import LateInteractionScorer
 
 from .conftest import LIMIT, TEXTS, Both, Make
 

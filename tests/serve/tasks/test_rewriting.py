@@ -152,7 +152,7 @@ def test_a_long_text_is_summarized_in_pieces_that_the_encoder_sees(
     t5: Both, summarize: Any
 ) -> None:
     found = summarize(LONG)
-    pieces = summarize.split(LONG, "summarize: ")
+    pieces = summarize.pieces(LONG, "summarize: ")
     assert found.parts == len(pieces) > 2
     for piece in pieces:
         assert len(t5.tokenizer("summarize: " + piece.text)["input_ids"]) <= LIMIT

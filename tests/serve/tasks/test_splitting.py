@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstack.serve.tasks.splitting import join, paragraphs, split
+from lmstack.serve.tasks.rewriting import join, paragraphs, split
 
 TEXT = (
     "Dr. Ada wrote it. She was first!\n\nThe engine was green. It had 2.5 wheels. It ran.\n\n\n"

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from lmstack.app.server.uploads import Incoming, Uploads
 from lmstack.core import shown
 from lmstack.serve.http.errors import ClientGoneError, HttpError
-from lmstack.serve.http.serving import caller_of
+from lmstack.serve.http.state import caller_of
 
 __all__ = ["receive"]
 

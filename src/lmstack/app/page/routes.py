@@ -30,9 +30,8 @@ from lmstack.core import InputError, LmstackError, Message, NotFoundError, Overl
 from lmstack.rag import AnswerWishes
 from lmstack.serve.http.body import parse_json, read_json
 from lmstack.serve.http.fields import Body, text_up_to
-from lmstack.serve.http.guard import unexpected
-from lmstack.serve.http.headers import PAGE_CSP, security_headers
-from lmstack.serve.http.serving import caller_of, serving_of
+from lmstack.serve.http.guard import PAGE_CSP, security_headers, unexpected
+from lmstack.serve.http.state import caller_of, state_of
 
 __all__ = ["PUBLIC_PATHS", "Queue", "add_page"]
 
@@ -287,7 +286,7 @@ class _Routes:
                 where=where,
                 wishes=AnswerWishes(asked.answers, asked.unsure, asked.task),
             ),
-            stopping=serving_of(request).stopping,
+            stopping=state_of(request).stopping,
             failed=failed,
             left=left,
         )

@@ -18,8 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from lmstack.core import LmstackError
 from lmstack.serve.http.errors import error_body, server_stopping
-from lmstack.serve.http.stopping import StopSignal
-from lmstack.serve.http.streams import close
+from lmstack.serve.http.streams import StopSignal, close
 
 __all__ = ["AnswerStream", "Event"]
 

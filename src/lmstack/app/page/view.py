@@ -28,7 +28,7 @@ from lmstack.core import Message, NotFoundError
 from lmstack.rag import FORMATS, AnswerWishes, Document, DocumentInfo, Problem
 from lmstack.rag.filters import Filter
 from lmstack.rag.retrieve.rewriting import turns_of
-from lmstack.serve.http.paths import without_paths
+from lmstack.serve.http.errors import without_paths
 
 __all__ = ["PageView"]
 

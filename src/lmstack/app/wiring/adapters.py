@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lmstack.core import ChatModel
 
 if TYPE_CHECKING:
-    from lmstack.serve.http.serving import Serving
+    from lmstack.serve.http.state import AppState
 
 __all__ = ["Adapters"]
 
@@ -27,14 +27,14 @@ class Adapters:
         return bool(self.named) or self.source is not None
 
     def open(
-        self, serving: Serving, model: ChatModel, wrapped: Callable[[ChatModel], ChatModel]
+        self, state: AppState, model: ChatModel, wrapped: Callable[[ChatModel], ChatModel]
     ) -> None:
         """Serve them, each ``wrapped``, beside ``model``, which is on this machine."""
-        from lmstack.serve.adapters import AdapterDoor
+        from lmstack.serve.http.adapters import ServedAdapters
         from lmstack.serve.local import LocalModel
 
         assert isinstance(model, LocalModel)
-        door = AdapterDoor(serving, model, wrapped, self.source)
+        served = ServedAdapters(state, model, wrapped, self.source)
         for name, folder in self.named.items():
-            door.load(name, folder)
-        serving.adapters = door
+            served.load(name, folder)
+        state.adapters = served

@@ -99,7 +99,7 @@ def build_service(
         **_keys(api_keys, access),
     )
     if adapters:
-        adapters.open(app.state.serving, model, lambda each: guard(ScopedModel(each, access)))
+        adapters.open(app.state.shared, model, lambda each: guard(ScopedModel(each, access)))
     view = PageView(workspace)
     add_page(app, view=view, record=audit.append)
     workspace.start_indexing()
@@ -111,7 +111,7 @@ def build_service(
         view.close()
         close_model()
 
-    return Service(app, close=close, stopping=app.state.serving.stopping.set)
+    return Service(app, close=close, stopping=app.state.shared.stopping.set)
 
 
 def _scorers(embedder: Embedder, also: Also) -> dict[str, Any]:

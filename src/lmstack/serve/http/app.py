@@ -14,9 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 import lmstack
 from lmstack.core import ChatModel, Embedder, InputError, LmstackError
-from lmstack.serve import adapters
-from lmstack.serve.http import chat, completions, embeddings, listing, tasks, tokens
-from lmstack.serve.http.documented import with_schemas
+from lmstack.serve.http import adapters, completions, embeddings, listing, tasks, tokens
 from lmstack.serve.http.errors import ClientGoneError, HttpError, error_response
 from lmstack.serve.http.guard import (
     CLIENT_GONE,
@@ -27,7 +25,8 @@ from lmstack.serve.http.guard import (
     key_digest,
 )
 from lmstack.serve.http.metrics import EngineStats, Metrics
-from lmstack.serve.http.serving import Classifier, Codec, Ranker, Serving, TaskModel
+from lmstack.serve.http.routes import with_schemas
+from lmstack.serve.http.state import AppState, Classifier, Codec, Ranker, TaskModel
 
 __all__ = ["LOCAL_HOSTS", "create_app"]
 
@@ -57,7 +56,8 @@ def create_app(
     figures of the engine for /metrics (`EngineStats` as a mapping). ``public_paths``: paths beside
     /healthz that need no key (``/static/*``: all below)."""
     if any(not key or not key.isascii() or key != key.strip() for key in api_keys):
-        raise InputError("an API key is empty, not ASCII, or has spaces around it")
+        problem = "an API key is empty, not ASCII, or has spaces around it"
+        raise InputError(problem, hint="give each key as plain ASCII text")
     app = FastAPI(
         title="lmstack",
         version=lmstack.__version__,
@@ -67,21 +67,23 @@ def create_app(
         redirect_slashes=False,
     )
     counters = Metrics(metrics)
-    app.state.serving = Serving(
+    app.state.shared = state = AppState(
         models,
         embedders or {},
+        rerankers or {},
+        classifiers or {},
+        task_models or {},
         tokenizers or {},
+        frozenset(from_documents),
         counters,
-        rerankers=rerankers,
-        classifiers=classifiers,
-        task_models=task_models,
-        from_documents=from_documents,
     )
     digests = list(dict.fromkeys([*map(key_digest, api_keys), *key_digests]))
     app.state.has_keys = bool(digests)
-    for module in (chat, completions, embeddings, tasks, tokens, listing, adapters):
+    for module in (completions, embeddings, tasks, tokens, listing, adapters):
         app.include_router(module.router)
-    _answer_errors(app)
+    app.add_exception_handler(LmstackError, _known)
+    app.add_exception_handler(HTTPException, _routing)
+    app.add_exception_handler(ClientGoneError, _gone)
     with_schemas(app)
     # Added last is outermost.
     app.add_middleware(
@@ -99,14 +101,8 @@ def create_app(
             expose_headers=["X-Request-ID", "Retry-After"],
         )
     app.add_middleware(OriginGuard, hosts=allowed_hosts, origins=cors_origins)
-    app.add_middleware(Frame, metrics=counters, stopping=app.state.serving.stopping)
+    app.add_middleware(Frame, metrics=counters, stopping=state.stopping)
     return app
-
-
-def _answer_errors(app: FastAPI) -> None:
-    app.add_exception_handler(LmstackError, _known)
-    app.add_exception_handler(HTTPException, _routing)
-    app.add_exception_handler(ClientGoneError, _gone)
 
 
 async def _known(_: Request, error: Exception) -> Response:

@@ -1,54 +1,211 @@
-"""POST /v1/completions: the legacy route, for raw prompts, scoring (echo) and benchmarks."""
+"""POST /v1/chat/completions and /v1/completions: answers whole or as server-sent chunks, from the
+same deltas. The second is OpenAI's legacy route, for raw prompts, scoring (echo) and benchmarks."""
 
 from __future__ import annotations
 
+import abc
 import codecs
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
 
-from lmstack.core import Completion, Delta, FinishReason, ModelInfo, TokenLogprob, Usage, complete
-from lmstack.serve.http.body import read_json
-from lmstack.serve.http.documented import documented, model_errors
-from lmstack.serve.http.mapping import completion_requests
-from lmstack.serve.http.requests import CompletionBody
+from lmstack.core import Completion, Delta, TokenLogprob, UnsupportedError, Usage, complete
+from lmstack.serve.http.mapping import chat_request, completion_requests
+from lmstack.serve.http.requests import ChatBody, CompletionBody, SamplingBody
 from lmstack.serve.http.responses import (
+    ChatChoice,
+    ChatChunk,
+    ChatCompletion,
+    ChunkChoice,
+    ChunkDelta,
     CompletionChoice,
     CompletionLogprobs,
+    OutputMessage,
     TextCompletion,
-    UsageBody,
     add_usage,
+    chat_logprobs,
     finite,
     usage_body,
 )
-from lmstack.serve.http.serving import caller_of, events, serving_of
-from lmstack.serve.http.streams import all_of, merged, prime, until_gone
+from lmstack.serve.http.routes import post
+from lmstack.serve.http.state import caller_of, events, state_of
+from lmstack.serve.http.streams import merged, prime, until_gone
+from lmstack.serve.threads import all_of
 
 __all__ = ["LegacyLogprobs", "router"]
 
 router = APIRouter()
 
 
-@router.post(
-    "/v1/completions",
-    **documented(CompletionBody, TextCompletion, TextCompletion, model_errors),
-)
-async def completions(request: Request) -> Response:
+@post(router, "/v1/chat/completions", ChatBody, ChatCompletion, ChatChunk)
+async def chat_completions(request: Request, body: ChatBody) -> BaseModel | Response:
+    """Answer a conversation, whole or as server-sent events."""
+    state, caller = state_of(request), caller_of(request)
+    model = state.model(body.model)
+    asked = chat_request(body, caller, model.info.default_sampling)
+    if body.model not in state.from_documents:
+        _refuse_wishes(asked.wishes, body.model)
+    if not body.stream:
+        answer = await until_gone(request.receive, complete(model, asked))
+        return _ChatShape(body, caller.request_id, answer.model.digest).whole(answer)
+    [source] = await prime(request.receive, [model.stream(asked)])
+    shape = _ChatShape(body, caller.request_id, source.digest or model.info.digest)
+    return events(request, [source], shape.chunks(source.deltas()))
+
+
+def _refuse_wishes(wishes: Mapping[str, str], name: str) -> None:
+    for field in wishes:
+        raise UnsupportedError(
+            f"{field} is for models that answer from documents, and {name} does not",
+            hint="leave it out, or ask the model that is named after the folder",
+            param=field,
+        )
+
+
+@post(router, "/v1/completions", CompletionBody, TextCompletion, TextCompletion)
+async def completions(request: Request, body: CompletionBody) -> BaseModel | Response:
     """Continue one or more prompts, whole or as server-sent events."""
-    body = await read_json(request, CompletionBody)
     caller = caller_of(request)
-    model = serving_of(request).model(body.model)
+    model = state_of(request).model(body.model)
     asked = completion_requests(body, caller, model.info.default_sampling)
-    shape = _Shape(body, caller.request_id, model.info)
+    shape = _TextShape(body, caller.request_id, model.info.digest)
     if not body.stream:
         works = [complete(model, each) for each in asked]
-        answers = await until_gone(request.receive, all_of(works))
-        return Response(shape.whole(answers), media_type="application/json")
+        return shape.whole(await until_gone(request.receive, all_of(works)))
     sources = await prime(request.receive, [model.stream(each) for each in asked])
     return events(request, sources, shape.chunks(merged(sources, body.n or 1)))
+
+
+class _Shape(abc.ABC):
+    """OpenAI's shape of one answer, in chunks. ``digest``: of the weights that answer."""
+
+    id_prefix: str
+
+    def __init__(self, body: SamplingBody, request_id: str, digest: str | None) -> None:
+        self.digest = digest
+        self._top = {
+            "id": f"{self.id_prefix}-{request_id}",
+            "created": int(time.time()),
+            "model": body.model,
+        }
+        self._usage_asked = bool(body.stream_options and body.stream_options.include_usage)
+
+    def top(self) -> dict[str, Any]:
+        """What every chunk and the whole answer begin with."""
+        return {**self._top, "system_fingerprint": self.digest}
+
+    @abc.abstractmethod
+    def choice(self, delta: Delta) -> BaseModel: ...
+
+    @abc.abstractmethod
+    def chunk(self, choices: Sequence[Any], **usage: Any) -> BaseModel: ...
+
+    def opening(self) -> Sequence[BaseModel]:
+        """Choices of chunks that come before the first delta."""
+        return ()
+
+    async def chunks(self, deltas: AsyncGenerator[Delta]) -> AsyncIterator[str]:
+        unused: dict[str, Any] = {"usage": None} if self._usage_asked else {}
+        for choice in self.opening():
+            yield self.chunk([choice], **unused).model_dump_json(exclude_unset=True)
+        usage = None
+        async with aclosing(deltas):
+            async for delta in deltas:
+                usage = delta.usage or usage
+                self.digest = delta.digest or self.digest
+                if delta.text or delta.logprobs or delta.finish_reason:
+                    chunk = self.chunk([self.choice(delta)], **unused)
+                    yield chunk.model_dump_json(exclude_unset=True)
+        if self._usage_asked and usage is not None:
+            yield self.chunk([], usage=usage_body(usage)).model_dump_json(exclude_unset=True)
+
+
+class _ChatShape(_Shape):
+    id_prefix = "chatcmpl"
+
+    def __init__(self, body: ChatBody, request_id: str, digest: str | None) -> None:
+        super().__init__(body, request_id, digest)
+        self._body = body
+        if body.service_tier is not None:
+            self._top["service_tier"] = "default"
+
+    def whole(self, answer: Completion) -> ChatCompletion:
+        top = self.top()
+        if self._body.metadata is not None:
+            top["metadata"] = self._body.metadata
+        return ChatCompletion(
+            object="chat.completion",
+            choices=[
+                ChatChoice(
+                    index=choice.index,
+                    message=OutputMessage(role="assistant", content=choice.text, refusal=None),
+                    logprobs=chat_logprobs(choice.logprobs) if self._body.logprobs else None,
+                    finish_reason=choice.finish_reason,
+                )
+                for choice in answer.choices
+            ],
+            usage=usage_body(answer.usage),
+            **top,
+        )
+
+    def opening(self) -> Sequence[BaseModel]:
+        delta = ChunkDelta(role="assistant", content="", refusal=None)
+        return [
+            ChunkChoice(index=index, delta=delta, logprobs=None, finish_reason=None)
+            for index in range(self._body.n or 1)
+        ]
+
+    def choice(self, delta: Delta) -> ChunkChoice:
+        content: dict[str, Any] = {"content": delta.text} if delta.text else {}
+        return ChunkChoice(
+            index=delta.index,
+            delta=ChunkDelta(**content),
+            logprobs=chat_logprobs(delta.logprobs) if delta.logprobs else None,
+            finish_reason=delta.finish_reason,
+        )
+
+    def chunk(self, choices: Sequence[ChunkChoice], **usage: Any) -> ChatChunk:
+        top = self.top()
+        return ChatChunk(object="chat.completion.chunk", choices=list(choices), **top, **usage)
+
+
+class _TextShape(_Shape):
+    id_prefix = "cmpl"
+
+    def __init__(self, body: CompletionBody, request_id: str, digest: str | None) -> None:
+        super().__init__(body, request_id, digest)
+        self._body = body
+        self._logprobs: dict[int, LegacyLogprobs] = {}
+
+    def whole(self, answers: list[Completion]) -> TextCompletion:
+        n = self._body.n or 1
+        choices = [
+            self.choice(Delta(c.text, i * n + c.index, c.logprobs, c.finish_reason))
+            for i, answer in enumerate(answers)
+            for c in answer.choices
+        ]
+        usage = Usage()
+        for answer in answers:
+            self.digest = answer.model.digest
+            usage = add_usage(usage, answer.usage)
+        return self.chunk(choices, usage=usage_body(usage))
+
+    def choice(self, delta: Delta) -> CompletionChoice:
+        top, logprobs = self._body.logprobs, None
+        if top is not None:
+            legacy = self._logprobs.setdefault(delta.index, LegacyLogprobs(top))
+            logprobs = legacy.push(delta.logprobs)
+        return CompletionChoice(
+            index=delta.index, text=delta.text, logprobs=logprobs, finish_reason=delta.finish_reason
+        )
+
+    def chunk(self, choices: Sequence[CompletionChoice], **usage: Any) -> TextCompletion:
+        top = self.top()
+        return TextCompletion(object="text_completion", choices=list(choices), **top, **usage)
 
 
 class LegacyLogprobs:
@@ -89,73 +246,3 @@ def _exact(token: TokenLogprob) -> str:
         return token.bytes.decode()
     except UnicodeDecodeError:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.bytes)
-
-
-class _Shape:
-    """OpenAI's shape of a text completion, the same whole and in chunks."""
-
-    def __init__(self, body: CompletionBody, request_id: str, info: ModelInfo) -> None:
-        self._id = f"cmpl-{request_id}"
-        self._created = int(time.time())
-        self._body = body
-        self._digest = info.digest
-        self._usage_asked = bool(body.stream_options and body.stream_options.include_usage)
-        self._logprobs: dict[int, LegacyLogprobs] = {}
-
-    def whole(self, answers: list[Completion]) -> str:
-        n = self._body.n or 1
-        choices = [
-            self._choice(i * n + c.index, c.text, c.logprobs, c.finish_reason)
-            for i, answer in enumerate(answers)
-            for c in answer.choices
-        ]
-        usage = Usage()
-        for answer in answers:
-            self._digest = answer.model.digest
-            usage = add_usage(usage, answer.usage)
-        return self._completion(choices, usage=usage_body(usage))
-
-    async def chunks(self, deltas: AsyncGenerator[Delta]) -> AsyncIterator[str]:
-        usage = None
-        async with aclosing(deltas):
-            async for delta in deltas:
-                usage = delta.usage or usage
-                self._digest = delta.digest or self._digest
-                if delta.text or delta.logprobs or delta.finish_reason:
-                    choice = self._choice(
-                        delta.index, delta.text, delta.logprobs, delta.finish_reason
-                    )
-                    yield self._chunk([choice], None)
-        if self._usage_asked and usage is not None:
-            yield self._chunk([], usage_body(usage))
-
-    def _chunk(self, choices: list[CompletionChoice], usage: UsageBody | None) -> str:
-        if self._usage_asked:
-            return self._completion(choices, usage=usage)
-        return self._completion(choices)
-
-    def _completion(self, choices: list[CompletionChoice], **usage: Any) -> str:
-        return TextCompletion(
-            id=self._id,
-            object="text_completion",
-            created=self._created,
-            model=self._body.model,
-            choices=choices,
-            system_fingerprint=self._digest,
-            **usage,
-        ).model_dump_json(exclude_unset=True)
-
-    def _choice(
-        self,
-        index: int,
-        text: str,
-        tokens: tuple[TokenLogprob, ...],
-        finish_reason: FinishReason | None,
-    ) -> CompletionChoice:
-        top = self._body.logprobs
-        logprobs = None
-        if top is not None:
-            logprobs = self._logprobs.setdefault(index, LegacyLogprobs(top)).push(tokens)
-        return CompletionChoice(
-            index=index, text=text, logprobs=logprobs, finish_reason=finish_reason
-        )

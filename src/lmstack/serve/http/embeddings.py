@@ -4,64 +4,78 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from anyio import to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request
+from pydantic import Field
 
-from lmstack.core import ContextLengthError, Embedder, InputError
-from lmstack.serve.http.body import read_json
-from lmstack.serve.http.documented import documented, model_errors
-from lmstack.serve.http.requests import EmbeddingBody
-from lmstack.serve.http.responses import EmbeddingItem, EmbeddingList, EmbeddingUsage
-from lmstack.serve.http.serving import Serving, check_ids, serving_of
-from lmstack.serve.http.streams import until_gone
+from lmstack.core import ContextLengthError, InputError
+from lmstack.serve.http.fields import Body, FirstMistake, Hint, ModelName, TokenIds, Whole, about
+from lmstack.serve.http.responses import Out, PromptUsage
+from lmstack.serve.http.routes import post
+from lmstack.serve.http.state import AppState, check_ids, in_batches, state_of
 
-__all__ = ["router"]
+__all__ = ["EmbeddingBody", "router"]
 
 router = APIRouter()
-
-# Texts embedded between two looks at whether the client is still there.
-BATCH = 32
+MAX_EMBEDDINGS = 2048
 
 
-@router.post("/v1/embeddings", **documented(EmbeddingBody, EmbeddingList, None, model_errors))
-async def embeddings(request: Request) -> Response:
+class EmbeddingBody(Body):
+    model: ModelName
+    input: (
+        str
+        | TokenIds
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_EMBEDDINGS), FirstMistake()]
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_EMBEDDINGS), FirstMistake()]
+    )
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Field(ge=1, le=2**16), Whole] | None = about(
+        "Must equal the model's own."
+    )
+    user: Hint = None
+
+
+class EmbeddingItem(Out):
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingList(Out):
+    object: Literal["list"]
+    data: list[EmbeddingItem]
+    model: str
+    usage: PromptUsage
+
+
+@post(router, "/v1/embeddings", EmbeddingBody, EmbeddingList, watched=True)
+async def embeddings(request: Request, body: EmbeddingBody) -> EmbeddingList:
     """Unit vectors of one or more texts. A text that is too long is an error, never cut."""
-    body = await read_json(request, EmbeddingBody)
-    serving = serving_of(request)
-    embedder = serving.embedder(body.model)
+    state = state_of(request)
+    embedder = state.named(body.model, state.embedders, "embed")
     if body.dimensions is not None and body.dimensions != embedder.dimensions:
         raise InputError(
             f"dimensions is {body.dimensions}, but {body.model} gives {embedder.dimensions}",
             hint="leave dimensions out",
             param="dimensions",
         )
-    answer = await until_gone(request.receive, _answer(body, serving, embedder))
-    return Response(answer, media_type="application/json")
-
-
-async def _answer(body: EmbeddingBody, serving: Serving, embedder: Embedder) -> str:
-    threads = serving.threads
-    texts = await to_thread.run_sync(_texts, body, serving, limiter=threads)
-    counts = await to_thread.run_sync(embedder.count_tokens, texts, limiter=threads)
+    texts = await to_thread.run_sync(_texts, body, state, limiter=state.threads)
+    counts = await to_thread.run_sync(embedder.count_tokens, texts, limiter=state.threads)
     _check_lengths(counts, embedder.max_tokens, single=isinstance(body.input, str))
-    items: list[EmbeddingItem] = []
-    for start in range(0, len(texts), BATCH):
-        batch = texts[start : start + BATCH]
-        vectors = await to_thread.run_sync(embedder.embed, batch, limiter=threads)
-        items += [
-            EmbeddingItem(object="embedding", index=start + i, embedding=_encoded(vector, body))
-            for i, vector in enumerate(vectors)
-        ]
-    total = sum(counts)
+    vectors = await in_batches(texts, embedder.embed, state)
     return EmbeddingList(
         object="list",
-        data=items,
+        data=[
+            EmbeddingItem(object="embedding", index=i, embedding=_encoded(vector, body))
+            for i, vector in enumerate(vectors)
+        ],
         model=body.model,
-        usage=EmbeddingUsage(prompt_tokens=total, total_tokens=total),
-    ).model_dump_json()
+        usage=PromptUsage(prompt_tokens=sum(counts), total_tokens=sum(counts)),
+    )
 
 
 def _check_lengths(counts: Sequence[int], limit: int, *, single: bool) -> None:
@@ -81,18 +95,18 @@ def _encoded(vector: npt.NDArray[np.float32], body: EmbeddingBody) -> list[float
     return [float(value) for value in vector]
 
 
-def _texts(body: EmbeddingBody, serving: Serving) -> list[str]:
+def _texts(body: EmbeddingBody, state: AppState) -> list[str]:
     given = body.input
     if isinstance(given, str):
         return [given]
     if isinstance(given[0], int):
         given = [given]
-    return [each if isinstance(each, str) else _decoded(each, body, serving) for each in given]
+    return [each if isinstance(each, str) else _decoded(each, body, state) for each in given]
 
 
-def _decoded(ids: Sequence[int], body: EmbeddingBody, serving: Serving) -> str:
+def _decoded(ids: Sequence[int], body: EmbeddingBody, state: AppState) -> str:
     """The text whose tokens are ``ids``: embedders take text, so no other ids can be served."""
-    codec = serving.tokenizers.get(body.model)
+    codec = state.tokenizers.get(body.model)
     if codec is None:
         raise InputError(
             f"{body.model} takes text, not token ids", hint="send strings", param="input"

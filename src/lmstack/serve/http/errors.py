@@ -1,17 +1,29 @@
 """Errors as OpenAI's clients expect them: the body, its status, and pydantic's findings as one.
 
-Covers turning an exception into a response or a server-sent event. Does not cover which route
-raises what, nor logging.
+Errors are made in every layer and are also for the command line, where a full path is what helps.
+No answer says where things are on the server, so absolute paths become their last names where
+errors become bodies. A path that the request itself holds is left as it is: it tells its sender
+nothing, and errors quote what was sent. Does not cover which route raises what, nor logging, nor
+answers that are no errors.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from pydantic import BaseModel, Field, ValidationError
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from lmstack.core import (
     ContextLengthError,
@@ -20,19 +32,24 @@ from lmstack.core import (
     UnsupportedError,
     shown,
 )
-from lmstack.serve.http.paths import without_paths
 
 __all__ = [
     "ClientGoneError",
     "ErrorBody",
     "ErrorDetail",
     "HttpError",
+    "asked",
+    "asking",
     "error_body",
     "error_response",
     "from_validation",
     "internal_error",
+    "operator_only",
     "server_stopping",
+    "without_paths",
 ]
+
+_ASKED: ContextVar[list[bytes] | None] = ContextVar("_ASKED", default=None)
 
 
 class ErrorDetail(BaseModel):
@@ -80,13 +97,8 @@ _CODES = {
 }
 _BOUNDS = frozenset(
     {
-        "greater_than",
-        "greater_than_equal",
-        "less_than",
-        "less_than_equal",
-        "literal_error",
-        "string_pattern_mismatch",
-        "string_too_short",
+        *("greater_than", "greater_than_equal", "less_than", "less_than_equal", "literal_error"),
+        *("string_pattern_mismatch", "string_too_short"),
     }
 )
 RESTART_S = 5
@@ -128,6 +140,17 @@ def internal_error(request_id: str) -> HttpError:
     )
 
 
+def operator_only(request: Request, reason: str) -> None:
+    """Refuse a request that is not the operator's; ``reason``: why only that one may send it."""
+    if not request.state.is_operator:
+        raise HttpError(
+            403,
+            "operator_only",
+            f"{reason}, and this key is not the operator's",
+            hint='give the operator\'s key "owner": true in the file of --keys',
+        )
+
+
 def server_stopping() -> HttpError:
     """For a request that was not answered before the server's end. Whoever runs the server
     usually starts it again, which takes some seconds."""
@@ -160,7 +183,7 @@ def from_validation(error: ValidationError, body: Any) -> HttpError:
     return HttpError(
         400,
         _CODES.get(found["type"], "invalid_value"),
-        f"{name or 'the body'}: {_lower_first(found['msg'])}{_seen(found)}",
+        f"{name or 'the body'}: {found['msg'][:1].lower()}{found['msg'][1:]}{_seen(found)}",
         hint=context.get("hint"),
         param=name or None,
     )
@@ -189,9 +212,46 @@ def _seen(finding: Mapping[str, Any]) -> str:
     return f", not {shown(value)}" if kind in _BOUNDS or kind.endswith("_type") else ""
 
 
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
-
-
 def _shareable(text: str) -> str:
     return without_paths(text).encode("utf-8", "replace").decode()
+
+
+@contextlib.contextmanager
+def asking(scope: Scope) -> Iterator[None]:
+    """Put around the answer to a request: its path and query are the sender's own words."""
+    query = unquote_to_bytes(scope.get("query_string", b"").replace(b"+", b" "))
+    token = _ASKED.set([scope["path"].encode("utf-8", "surrogatepass"), query])
+    try:
+        yield
+    finally:
+        _ASKED.reset(token)
+
+
+def asked(body: bytes) -> None:
+    """So is its ``body``."""
+    request = _ASKED.get()
+    if request is not None:
+        request.append(body)
+
+
+def without_paths(text: str) -> str:
+    """``text`` with the last name of each absolute path alone, unless the request holds it."""
+    return _absolute().sub(_name, text)
+
+
+def _name(found: re.Match[str]) -> str:
+    path = found[0]
+    sent = path.encode("utf-8", "surrogatepass")
+    if any(sent in part for part in _ASKED.get() or ()):
+        return path
+    return PurePosixPath(path).name
+
+
+@functools.cache
+def _absolute() -> re.Pattern[str]:
+    """Matches paths below the top folders of this machine. Other words that begin with a slash,
+    as routes do, are none."""
+    tops = "|".join(re.escape(name) for name in sorted(os.listdir("/"), reverse=True))
+    end = r"\s'\"`<>|()\[\]{},;*?…"
+    scheme = r"(?<![\w.~/-])(?!https?:)(?:\w+:/*)?"
+    return re.compile(rf"{scheme}/(?:{tops})(?:/[^{end}]*|(?=[{end}.:]|$))")

@@ -27,13 +27,16 @@ __all__ = [
     "AnyTokenIds",
     "Body",
     "FirstMistake",
-    "Refused",
+    "Hint",
+    "ModelName",
     "StopStrings",
     "Texts",
     "TokenIds",
     "Whole",
+    "about",
     "at_most",
     "problem",
+    "refused",
     "text_up_to",
     "unsupported",
 ]
@@ -86,7 +89,7 @@ class Body(BaseModel):
 class Refused:
     """Marks a field that is answered with ``reason`` unless null or one of ``harmless``:
 
-    ``tools: Annotated[Any, Refused("tools are not supported", [])] = None``
+    ``tools: Any = refused("tools are not supported", [])``
     """
 
     def __init__(self, reason: str, *harmless: Any) -> None:
@@ -107,6 +110,18 @@ class Refused:
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         return {"enum": self.allowed, "description": f"Anything else is refused: {self.reason}."}
+
+
+def refused(reason: str, *harmless: Any) -> Any:
+    """A field that is `Refused`."""
+    field: Any = Field(None)
+    field.metadata.append(Refused(reason, *harmless))
+    return field
+
+
+def about(text: str | None) -> Any:
+    """A field that is None unless stated, and what the API's description says of it."""
+    return Field(None, description=text)
 
 
 def _whole(value: Any) -> Any:
@@ -179,6 +194,11 @@ StopStrings = Annotated[
 ]
 
 
+ModelName = Annotated[str, Field(min_length=1, max_length=256)]
+Hint = Annotated[
+    str | None,
+    Field(max_length=512, description="Accepted; it changes nothing here."),
+]
 Texts = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16), FirstMistake()
 ]

@@ -22,25 +22,26 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lmstack.core import AuthError, LmstackError, shown
-from lmstack.serve.http.connections import Place
 from lmstack.serve.http.errors import (
     HttpError,
+    asking,
     error_response,
     internal_error,
 )
-from lmstack.serve.http.headers import security_headers
 from lmstack.serve.http.metrics import Metrics
-from lmstack.serve.http.paths import asking
-from lmstack.serve.http.stopping import StopSignal
+from lmstack.serve.http.streams import StopSignal
 
 __all__ = [
+    "API_CSP",
     "LOCAL_HOSTS",
+    "PAGE_CSP",
     "Frame",
     "KeyGuard",
     "OriginGuard",
     "client_of_digest",
     "client_of_key",
     "key_digest",
+    "security_headers",
     "unexpected",
 ]
 
@@ -49,6 +50,25 @@ log = logging.getLogger("lmstack.serve")
 CLIENT_GONE = 499
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+API_CSP = "default-src 'none'; frame-ancestors 'none'"
+PAGE_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+
+
+def security_headers(csp: str = API_CSP) -> dict[str, str]:
+    """``csp``: `API_CSP` loads nothing; `PAGE_CSP` loads scripts and styles of this host only."""
+    return {
+        "Content-Security-Policy": csp,
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    }
 
 
 def unexpected(error: Exception, scope: Scope) -> HttpError:
@@ -251,7 +271,7 @@ class KeyGuard:
         if client is not None:
             scope["state"]["client"] = client
             place = scope["state"].get("place")
-            if isinstance(place, Place):
+            if place is not None:  # a `connections.Place`, where a server of ours runs the app
                 place.know(client)
         elif self._digests and path not in self._public and not path.startswith(self._prefixes):
             error = AuthError(

@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel
 
 from lmstack.core import ModelInfo
-from lmstack.serve.http.documented import documented, plain_errors
-from lmstack.serve.http.errors import HttpError
-from lmstack.serve.http.responses import Health, ModelItem, ModelList
-from lmstack.serve.http.serving import Serving, serving_of
+from lmstack.serve.http.errors import operator_only
+from lmstack.serve.http.responses import Out
+from lmstack.serve.http.routes import documented, json_of, plain_errors
+from lmstack.serve.http.state import AppState, state_of
 
-__all__ = ["json_of", "model_item", "router"]
+__all__ = ["ModelItem", "model_item", "router"]
 
 router = APIRouter()
+
+
+class ModelItem(Out):
+    """``digest``, ``max_model_len``, ``default_sampling`` and ``parent`` are additions; vLLM has
+    the second and the last too. ``default_sampling``: what holds where a request does not state
+    it. ``parent``: of an adapter, the model that it is for; else left out."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    digest: str | None
+    max_model_len: int | None
+    default_sampling: dict[str, float | int]
+    parent: str | None = None
+
+
+class ModelList(Out):
+    object: Literal["list"]
+    data: list[ModelItem]
+
+
+class Health(Out):
+    status: Literal["ok"]
 
 
 @router.get("/v1/models", **documented(None, ModelList))
 async def models(request: Request) -> Response:
     """The models that this server serves, those that embed, rank and classify included."""
-    serving = serving_of(request)
-    items = [model_item(serving, name, info) for name, info in serving.infos().items()]
+    state = state_of(request)
+    items = [model_item(state, name, info) for name, info in state.infos().items()]
     return json_of(ModelList(object="list", data=items))
 
 
@@ -32,11 +57,11 @@ async def models(request: Request) -> Response:
 )
 async def one_model(request: Request, model: str) -> Response:
     """One of the served models."""
-    serving = serving_of(request)
-    infos = serving.infos()
+    state = state_of(request)
+    infos = state.infos()
     if model not in infos:
-        raise serving.missing(model, "use", infos)
-    return json_of(model_item(serving, model, infos[model]))
+        raise state.missing(model, "use", infos)
+    return json_of(model_item(state, model, infos[model]))
 
 
 @router.get("/healthz", **documented(None, Health))
@@ -56,21 +81,15 @@ async def health(_: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Counters and histograms in Prometheus' text format. They count everybody's requests, so
     where there are several keys one that is the operator's is needed."""
-    if not request.state.is_operator:
-        raise HttpError(
-            403,
-            "operator_only",
-            "/metrics counts the requests of all keys, and this one is not the operator's",
-            hint='give the operator\'s key "owner": true in the file of --keys',
-        )
-    return Response(serving_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    operator_only(request, "/metrics counts the requests of all keys")
+    return Response(state_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def model_item(serving: Serving, name: str, info: ModelInfo) -> ModelItem:
+def model_item(state: AppState, name: str, info: ModelInfo) -> ModelItem:
     item = ModelItem(
         id=name,
         object="model",
-        created=serving.created,
+        created=state.created,
         owned_by="lmstack",
         digest=info.digest,
         max_model_len=info.context_length,
@@ -79,7 +98,3 @@ def model_item(serving: Serving, name: str, info: ModelInfo) -> ModelItem:
     if info.parent is not None:
         item.parent = info.parent
     return item
-
-
-def json_of(body: BaseModel) -> Response:
-    return Response(body.model_dump_json(exclude_unset=True), media_type="application/json")

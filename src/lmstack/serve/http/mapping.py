@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from lmstack.core import Grammar, Message, Request, Role, SamplingParams
 from lmstack.registry import SamplingDefaults
@@ -25,14 +25,11 @@ __all__ = ["Caller", "chat_request", "completion_requests"]
 COMPLETION_MAX_TOKENS = 16
 
 
-class Caller:
+class Caller(NamedTuple):
     """Who asks (``client``) and under which id: goes to limits, audit and logs."""
 
-    __slots__ = ("client", "request_id")
-
-    def __init__(self, client: str, request_id: str) -> None:
-        self.client = client
-        self.request_id = request_id
+    client: str
+    request_id: str
 
 
 def chat_request(body: ChatBody, caller: Caller, defaults: Mapping[str, float]) -> Request:

@@ -11,7 +11,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -23,6 +23,7 @@ from lmstack.serve.http.streams import close
 __all__ = ["EngineStats", "Metrics", "Observed"]
 
 EngineStats = Callable[[], Mapping[str, object]]
+M = TypeVar("M", Counter, Gauge, Histogram)
 
 NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 LATENCY = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -55,44 +56,26 @@ class Metrics:
 
     def __init__(self, engine: EngineStats | None = None) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
-        kept: dict[str, Any] = {"registry": self.registry}
-        self.requests = Counter(
-            "lmstack_requests", "Requests answered", ["route", "status"], **kept
-        )
-        self.in_flight = Gauge("lmstack_requests_in_flight", "Requests being answered", **kept)
-        self.duration = Histogram(
-            "lmstack_request_duration_seconds",
-            "From first byte to last",
-            ["route"],
-            buckets=LATENCY,
-            **kept,
-        )
-        self.disconnects = Counter(
-            "lmstack_client_disconnects", "Clients that left before the end", **kept
-        )
-        self.first_token = Histogram(
-            "lmstack_time_to_first_token_seconds",
-            "Queueing and prefill",
-            ["model"],
-            buckets=LATENCY,
-            **kept,
-        )
-        self.per_token = Histogram(
-            "lmstack_time_per_output_token_seconds",
-            "Mean of a request, after its first token",
-            ["model"],
-            buckets=PER_TOKEN,
-            **kept,
-        )
-        self.prompt_tokens = Counter(
-            "lmstack_prompt_tokens", "Prompt tokens of finished requests", ["model"], **kept
-        )
-        self.cached_tokens = Counter(
-            "lmstack_prompt_tokens_cached", "Of these, from the prefix cache", ["model"], **kept
-        )
-        self.generation_tokens = Counter(
-            "lmstack_generation_tokens", "Tokens generated for finished requests", ["model"], **kept
-        )
+
+        def made(kind: type[M], name: str, about: str, *labels: str, **more: Any) -> M:
+            return kind(f"lmstack_{name}", about, labels, registry=self.registry, **more)
+
+        self.requests = made(Counter, "requests", "Requests answered", "route", "status")
+        self.in_flight = made(Gauge, "requests_in_flight", "Requests being answered")
+        name, about = "request_duration_seconds", "From first byte to last"
+        self.duration = made(Histogram, name, about, "route", buckets=LATENCY)
+        about = "Clients that left before the end"
+        self.disconnects = made(Counter, "client_disconnects", about)
+        name = "time_to_first_token_seconds"
+        self.first_token = made(Histogram, name, "Queueing and prefill", "model", buckets=LATENCY)
+        name, about = "time_per_output_token_seconds", "Mean of a request, after its first token"
+        self.per_token = made(Histogram, name, about, "model", buckets=PER_TOKEN)
+        about = "Prompt tokens of finished requests"
+        self.prompt_tokens = made(Counter, "prompt_tokens", about, "model")
+        about = "Of these, from the prefix cache"
+        self.cached_tokens = made(Counter, "prompt_tokens_cached", about, "model")
+        about = "Tokens generated for finished requests"
+        self.generation_tokens = made(Counter, "generation_tokens", about, "model")
         if engine is not None:
             self.registry.register(_EngineCollector(engine))
 

@@ -1,4 +1,4 @@
-"""Response bodies of the OpenAI routes, built from core's types.
+"""Response bodies of chat and plain completions, built from core's types.
 
 Covers whole answers and chunks of a stream, in the shapes of the official SDK. A field that
 was not set is left out; one set to None is null.
@@ -16,24 +16,15 @@ __all__ = [
     "ChatChoice",
     "ChatChunk",
     "ChatCompletion",
-    "ChatLogprobs",
-    "ChatTokenLogprob",
-    "ChatTopLogprob",
     "ChunkChoice",
     "ChunkDelta",
     "CompletionChoice",
     "CompletionLogprobs",
-    "Detokenized",
-    "EmbeddingItem",
-    "EmbeddingList",
-    "EmbeddingUsage",
-    "Health",
-    "ModelDeleted",
-    "ModelItem",
-    "ModelList",
+    "Out",
     "OutputMessage",
+    "PromptDetails",
+    "PromptUsage",
     "TextCompletion",
-    "Tokenized",
     "UsageBody",
     "add_usage",
     "chat_logprobs",
@@ -57,6 +48,13 @@ class UsageBody(Out):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptDetails
+
+
+class PromptUsage(Out):
+    """Of what generates nothing."""
+
+    prompt_tokens: int
+    total_tokens: int
 
 
 class ChatTopLogprob(Out):
@@ -148,65 +146,6 @@ class TextCompletion(Out):
     choices: list[CompletionChoice]
     system_fingerprint: str | None
     usage: UsageBody | None = None
-
-
-class EmbeddingItem(Out):
-    object: Literal["embedding"]
-    index: int
-    embedding: list[float] | str
-
-
-class EmbeddingUsage(Out):
-    prompt_tokens: int
-    total_tokens: int
-
-
-class EmbeddingList(Out):
-    object: Literal["list"]
-    data: list[EmbeddingItem]
-    model: str
-    usage: EmbeddingUsage
-
-
-class ModelItem(Out):
-    """``digest``, ``max_model_len``, ``default_sampling`` and ``parent`` are additions; vLLM has
-    the second and the last too. ``default_sampling``: what holds where a request does not state
-    it. ``parent``: of an adapter, the model that it is for; else left out."""
-
-    id: str
-    object: Literal["model"]
-    created: int
-    owned_by: str
-    digest: str | None
-    max_model_len: int | None
-    default_sampling: dict[str, float | int]
-    parent: str | None = None
-
-
-class ModelDeleted(Out):
-    id: str
-    object: Literal["model"]
-    deleted: Literal[True]
-
-
-class ModelList(Out):
-    object: Literal["list"]
-    data: list[ModelItem]
-
-
-class Tokenized(Out):
-    count: int
-    max_model_len: int | None
-    tokens: list[int]
-    token_strs: list[str] | None
-
-
-class Detokenized(Out):
-    prompt: str
-
-
-class Health(Out):
-    status: Literal["ok"]
 
 
 def add_usage(one: Usage, other: Usage) -> Usage:

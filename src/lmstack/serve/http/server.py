@@ -23,8 +23,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from lmstack.core import InputError, shown
-from lmstack.serve.http.connections import MOST_CONNECTIONS, Connections, descriptor_limit
-from lmstack.serve.http.protocol import OneLength, protocol_for
+from lmstack.serve.http.connections import (
+    MOST_CONNECTIONS,
+    Connections,
+    OneLength,
+    descriptor_limit,
+    protocol_for,
+)
 
 __all__ = ["Server", "bind", "run_server", "server_config"]
 
@@ -62,7 +67,7 @@ def run_server(
         if on_ready is not None:
             on_ready(_url(host, listener))
 
-    server = Server(app, end_streams=app.state.serving.stopping.set, ready=ready, stop=stop)
+    server = Server(app, end_streams=app.state.shared.stopping.set, ready=ready, stop=stop)
     with contextlib.closing(listener), _signals(server):
         server.run(sockets=[listener])
 
@@ -98,11 +103,12 @@ def bind(host: str, port: int) -> socket.socket:
     """A listening socket, or an error that says what to do. A name with several addresses, as
     ``localhost`` has, listens on the first that this machine has."""
     if not 0 <= port <= 65535:
-        raise InputError(f"port {port} is outside 0 to 65535", param="port")
+        raise InputError(f"port {port} is outside 0 to 65535", hint="--port 8000", param="port")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise InputError(f"host {shown(host)} is unknown: {error}", param="host") from None
+        message = f"host {shown(host)} is unknown: {error}"
+        raise InputError(message, hint="--host 127.0.0.1", param="host") from None
     for family, _, _, _, address in found:
         try:
             return _listener(family, address)

@@ -2,7 +2,9 @@
 
 Covers watching for the client's departure while queued, generating or sending; server-sent
 events; several prompts as one stream. Closing is the point: whatever ends a response, the
-model's stream is closed before the handler returns. Does not cover what the events hold.
+model's stream is closed before the handler returns. When the server is told to stop, streams end
+at once, with an error event; other requests get `FINISH_S` to end by themselves, then a 503 in the
+API's form. Does not cover what the events hold, signals, sockets or closing the models.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from starlette.responses import Response
@@ -19,12 +21,12 @@ from starlette.types import Receive, Scope, Send
 from lmstack.core import Delta, LmstackError, Usage
 from lmstack.serve.http.errors import ClientGoneError, HttpError, error_body, server_stopping
 from lmstack.serve.http.responses import add_usage
-from lmstack.serve.http.stopping import StopSignal
+from lmstack.serve.threads import all_of, end_all
 
 __all__ = [
     "EventStream",
     "Primed",
-    "all_of",
+    "StopSignal",
     "close",
     "merged",
     "prime",
@@ -34,6 +36,67 @@ __all__ = [
 T = TypeVar("T")
 
 DONE = b"data: [DONE]\n\n"
+# Shorter than the grace of every server of ours, so that the answer still goes out.
+FINISH_S = 1.5
+
+
+class StopSignal:
+    """Set once, in the event loop, when the server is told to stop. Unlike `asyncio.Event` it
+    belongs to no loop, so one app can be run by several, as test clients do."""
+
+    def __init__(self, finish_s: float = FINISH_S) -> None:
+        self._finish_s = finish_s
+        self._set = False
+        self._waiting: set[asyncio.Event] = set()
+        self._answering: set[asyncio.Task[object]] = set()
+        self._ended: set[asyncio.Task[object]] = set()
+
+    def set(self) -> None:
+        if self._set:
+            return
+        self._set = True
+        for event in self._waiting:
+            event.set()
+        for task in self._answering:
+            self._end_later(task)
+
+    async def wait(self) -> None:
+        if self._set:
+            return
+        event = asyncio.Event()
+        self._waiting.add(event)
+        try:
+            await event.wait()
+        finally:
+            self._waiting.discard(event)
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """Put around the answer to one request: an error with status 503 ends it ``finish_s``
+        seconds after the signal."""
+        task = asyncio.current_task()
+        assert task is not None, "requests are answered in tasks"
+        self._answering.add(task)
+        if self._set:
+            self._end_later(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if task not in self._ended:
+                raise
+            task.uncancel()
+            raise server_stopping() from None
+        finally:
+            self._answering.discard(task)
+            self._ended.discard(task)
+
+    def _end_later(self, task: asyncio.Task[object]) -> None:
+        task.get_loop().call_later(self._finish_s, self._end, task)
+
+    def _end(self, task: asyncio.Task[object]) -> None:
+        if task in self._answering:
+            self._ended.add(task)
+            task.cancel()
 
 
 async def close(stream: AsyncIterator[Any]) -> None:
@@ -59,22 +122,7 @@ async def until_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
             raise ClientGoneError
         return task.result()
     finally:
-        await _end(task, watcher)
-
-
-async def _end(*tasks: asyncio.Future[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def all_of(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Results in order; the first failure cancels the others and is raised."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        await _end(*tasks)
+        await end_all(task, watcher)
 
 
 async def merged(sources: Sequence[Primed], n: int) -> AsyncGenerator[Delta]:
@@ -105,7 +153,7 @@ async def merged(sources: Sequence[Primed], n: int) -> AsyncGenerator[Delta]:
             yield dataclasses.replace(item, index=place, usage=None, timings=None)
         yield Delta(usage=total, timings=timings)
     finally:
-        await _end(*tasks)
+        await end_all(*tasks)
 
 
 class Primed:
@@ -138,7 +186,8 @@ async def _first(stream: AsyncIterator[Delta]) -> Delta:
     try:
         return await anext(stream)
     except StopAsyncIteration:
-        raise HttpError(500, "internal_error", "the model ended without an answer") from None
+        message, hint = "the model ended without an answer", "try the request again"
+        raise HttpError(500, "internal_error", message, hint=hint) from None
 
 
 class EventStream(Response):
@@ -162,11 +211,8 @@ class EventStream(Response):
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._sources = sources
-        self._chunks = chunks
-        self._stopping = stopping
-        self._failed = failed
-        self._left = left
+        self._sources, self._chunks, self._stopping = sources, chunks, stopping
+        self._failed, self._left = failed, left
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         pump = asyncio.ensure_future(self._pump(send))
@@ -179,10 +225,12 @@ class EventStream(Response):
             elif watcher.done():
                 self._left()
             else:
-                await _end(pump)
-                await self._say_stopping(send)
+                await end_all(pump)
+                with contextlib.suppress(Exception):
+                    await _send(send, _error_event(server_stopping()))
+                    await _send(send, b"", more=False)
         finally:
-            await _end(pump, watcher, stop)
+            await end_all(pump, watcher, stop)
             # The generators nest, and one that never started does not close what it wraps.
             await close(self._chunks)
             for source in self._sources:
@@ -200,12 +248,6 @@ class EventStream(Response):
         except Exception as error:
             await _send(send, _error_event(self._failed(error)))
         await _send(send, b"", more=False)
-
-    @staticmethod
-    async def _say_stopping(send: Send) -> None:
-        with contextlib.suppress(Exception):
-            await _send(send, _error_event(server_stopping()))
-            await _send(send, b"", more=False)
 
 
 def _error_event(error: LmstackError) -> bytes:

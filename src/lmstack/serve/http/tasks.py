@@ -1,81 +1,175 @@
-"""POST /v1/rerank, /v1/classify and /v1/tasks: scores of texts.
+"""POST /v1/rerank (as Jina and Cohere have it), /v1/classify (as vLLM's) and /v1/tasks: scores of
+texts, computed in worker threads, so that streams never stall.
 
-They are computed in worker threads, so that streams never stall. Knows no tensors: models come
-in behind protocols. Does not cover tasks that generate text: see `chat` and `completions`.
+Knows no tensors: models come in behind protocols. Does not cover tasks that generate text: see
+`completions`.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from anyio import to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request
+from pydantic import Field
 
 from lmstack.core import ContextLengthError, InputError, UnsupportedError
-from lmstack.serve.http.body import read_json
-from lmstack.serve.http.documented import documented, model_errors
-from lmstack.serve.http.serving import Classifier, Ranker, Serving, TaskModel, serving_of
-from lmstack.serve.http.streams import until_gone
-from lmstack.serve.http.task_bodies import (
-    ClassifiedItem,
-    ClassifiedList,
-    ClassifyBody,
-    RankedDocument,
-    RankedItem,
-    RankedList,
-    RankedUsage,
-    RerankBody,
-    TaskBody,
-    TaskResults,
-    TaskUsage,
+from lmstack.serve.http.fields import (
+    Body,
+    FirstMistake,
+    Hint,
+    ModelName,
+    Whole,
+    about,
+    at_most,
+    refused,
+    text_up_to,
 )
+from lmstack.serve.http.responses import Out, PromptDetails, PromptUsage
+from lmstack.serve.http.routes import post
+from lmstack.serve.http.state import BATCH, in_batches, state_of
+from lmstack.serve.tasks.names import ScoringTask
 
-__all__ = ["router"]
+__all__ = ["ClassifyBody", "RerankBody", "TaskBody", "router"]
 
 router = APIRouter()
 
-# Texts scored between two looks at whether the client is still there.
-BATCH = 32
 MAX_FEATURES = 16
 MAX_TOP_K = 100
 MAX_LABELS = 1000
+MAX_DOCUMENTS = 1024
+MAX_TEXTS = 1024
+NO_PRIORITY = "requests are served in the order in which they come"
 
 
-@router.post("/v1/rerank", **documented(RerankBody, RankedList, None, model_errors))
-async def rerank(request: Request) -> Response:
-    """Documents by their relevance to a query, the most relevant first."""
-    body = await read_json(request, RerankBody)
-    serving = serving_of(request)
-    work = _reranked(body, serving, serving.reranker(body.model))
-    answer = await until_gone(request.receive, work)
-    return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
+class Document(Body):
+    text: str
 
 
-@router.post("/v1/classify", **documented(ClassifyBody, ClassifiedList, None, model_errors))
-async def classify(request: Request) -> Response:
-    """The label of each text, with the probability of every label."""
-    body = await read_json(request, ClassifyBody)
-    serving = serving_of(request)
-    work = _classified(body, serving, serving.classifier(body.model))
-    answer = await until_gone(request.receive, work)
-    return Response(answer.model_dump_json(), media_type="application/json")
+class RerankBody(Body):
+    """``documents``: texts, or objects with a ``text``."""
+
+    model: ModelName
+    query: Annotated[str, Field(min_length=1)]
+    documents: Annotated[
+        list[str | Document], Field(min_length=1, max_length=MAX_DOCUMENTS), FirstMistake()
+    ]
+    top_n: Annotated[int, Field(ge=1, le=2**31), Whole] | None = about("All where absent.")
+    return_documents: bool | None = about("Give the texts back; true where absent.")
+    max_tokens_per_doc: Annotated[int, Field(ge=1, le=2**31), Whole] | None = about(
+        "Cut each document after so many tokens. Without it, one that is too long is an error."
+    )
+    user: Hint = None
+    rank_fields: Any = refused("documents have one field, text", ["text"])
+    max_chunks_per_doc: Any = refused("documents are not split; set max_tokens_per_doc")
+    truncate_prompt_tokens: Any = refused("set max_tokens_per_doc")
+    priority: Any = refused(NO_PRIORITY, 0)
 
 
-@router.post("/v1/tasks", **documented(TaskBody, TaskResults, None, model_errors))
-async def tasks(request: Request) -> Response:
+class ClassifyBody(Body):
+    model: ModelName
+    input: str | Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS), FirstMistake()]
+    use_activation: bool | None = about("false: logits instead of probabilities.")
+    user: Hint = None
+    truncate_prompt_tokens: Any = refused("nothing is cut; split the text")
+    priority: Any = refused(NO_PRIORITY, 0)
+
+
+# Of each input; a tagger reads as far as it goes, and nobody stops it in between.
+MAX_TEXT, MAX_ASKED = 100_000, 4096
+Text = Annotated[str, Field(max_length=MAX_TEXT), text_up_to(MAX_TEXT)]
+
+
+class PairInput(Body):
+    """A text, alone or with another that it is judged with."""
+
+    text: Text
+    text_pair: Text | None = None
+
+
+class QuestionInput(Body):
+    question: Annotated[str, Field(min_length=1, max_length=MAX_ASKED), text_up_to(MAX_ASKED)]
+    context: Text
+
+
+class QueryInput(Body):
+    query: Annotated[str, Field(min_length=1, max_length=MAX_TEXT), text_up_to(MAX_TEXT)]
+    documents: Annotated[list[Text], Field(min_length=1, max_length=MAX_DOCUMENTS), FirstMistake()]
+
+
+TaskInput = Text | PairInput | QuestionInput | QueryInput
+
+
+class TaskBody(Body):
+    """``input``: one, or a list. ``options``: of the task, under their names in Python."""
+
+    model: ModelName
+    task: ScoringTask
+    input: (
+        TaskInput
+        | Annotated[list[TaskInput], Field(min_length=1, max_length=MAX_TEXTS), FirstMistake()]
+    )
+    options: Annotated[dict[str, Any], Field(max_length=16), at_most(16)] | None = None
+    user: Hint = None
+
+
+class RankedDocument(Out):
+    text: str
+
+
+class RankedItem(Out):
+    index: int
+    relevance_score: float
+    document: RankedDocument | None = None
+
+
+class RankedList(Out):
+    id: str
+    object: Literal["list"]
+    model: str
+    results: list[RankedItem]
+    usage: PromptUsage
+
+
+class TaskResults(Out):
+    """``data``: the result of each input, in order, in the form that the task's page shows."""
+
+    id: str
+    object: Literal["list"]
+    model: str
+    task: str
+    data: list[dict[str, Any]]
+
+
+class ClassifiedItem(Out):
+    index: int
+    label: str
+    probs: list[float]
+    num_classes: int
+
+
+class TaskUsage(PromptUsage):
+    completion_tokens: int
+    prompt_tokens_details: PromptDetails | None
+
+
+class ClassifiedList(Out):
+    id: str
+    object: Literal["list"]
+    created: int
+    model: str
+    data: list[ClassifiedItem]
+    usage: TaskUsage
+
+
+@post(router, "/v1/tasks", TaskBody, TaskResults, watched=True)
+async def tasks(request: Request, body: TaskBody) -> TaskResults:
     """Any task that scores texts: entities, fills, answers, features, labels and the rest."""
-    body = await read_json(request, TaskBody)
-    serving = serving_of(request)
-    work = _run(body, serving, serving.task_model(body.model))
-    answer = await until_gone(request.receive, work)
-    return Response(answer.model_dump_json(), media_type="application/json")
-
-
-async def _run(body: TaskBody, serving: Serving, model: TaskModel) -> TaskResults:
+    state = state_of(request)
+    model = state.named(body.model, state.task_models, "run tasks")
     if body.task not in model.tasks:
         raise UnsupportedError(
             f"{body.model} cannot do {body.task}",
@@ -94,7 +188,7 @@ async def _run(body: TaskBody, serving: Serving, model: TaskModel) -> TaskResult
         # A text is run once for each label.
         labels = options.get("labels")
         size = max(1, BATCH // max(1, len(labels))) if isinstance(labels, list) else BATCH
-        data = await _in_batches(inputs, run, serving, size)
+        data = await in_batches(inputs, run, state, size)
     except InputError as error:
         error.param = "options" if error.param in options else "input"
         raise
@@ -106,29 +200,34 @@ async def _run(body: TaskBody, serving: Serving, model: TaskModel) -> TaskResult
 def _check_size(task: str, inputs: Sequence[Any], options: Mapping[str, Any]) -> None:
     """What would make an answer, or the work for it, larger than one request may."""
     if task == "feature-extraction" and len(inputs) > MAX_FEATURES:
-        raise InputError(
-            f"{len(inputs)} texts, features of at most {MAX_FEATURES} at a time", param="input"
-        )
+        message = f"{len(inputs)} texts are too many to give features of"
+        raise InputError(message, hint=f"send at most {MAX_FEATURES} at a time", param="input")
     top_k = options.get("top_k")
     if isinstance(top_k, int) and top_k > MAX_TOP_K:
-        raise InputError(f"top_k is {top_k}, at most {MAX_TOP_K} here", param="options")
+        message = f"top_k is {top_k}, at most {MAX_TOP_K} here"
+        raise InputError(message, hint="ask for fewer", param="options")
     labels = options.get("labels")
     if isinstance(labels, list | str) and len(labels) > MAX_LABELS:
-        raise InputError(f"more than {MAX_LABELS} labels (or characters)", param="options")
+        message = f"there are more than {MAX_LABELS} labels (or characters)"
+        raise InputError(message, hint="give fewer", param="options")
 
 
-async def _reranked(body: RerankBody, serving: Serving, model: Ranker) -> RankedList:
+@post(router, "/v1/rerank", RerankBody, RankedList, watched=True)
+async def rerank(request: Request, body: RerankBody) -> RankedList:
+    """Documents by their relevance to a query, the most relevant first."""
+    state = state_of(request)
+    model = state.named(body.model, state.rerankers, "rerank")
     texts = [each if isinstance(each, str) else each.text for each in body.documents]
 
     def score(part: Sequence[str]) -> Iterable[Any]:
         return model.score(body.query, part, body.max_tokens_per_doc)
 
     try:
-        scores = await _in_batches(texts, score, serving)
+        scores = await in_batches(texts, score, state)
     except ContextLengthError as error:
         error.param, error.hint = "documents", "set max_tokens_per_doc, or split the text"
         raise
-    counts = await _in_batches(texts, lambda part: model.count_tokens(body.query, part), serving)
+    counts = await in_batches(texts, lambda part: model.count_tokens(body.query, part), state)
     order = sorted(range(len(texts)), key=lambda i: -scores[i])
     shown = body.return_documents is not False
     items = [
@@ -145,19 +244,23 @@ async def _reranked(body: RerankBody, serving: Serving, model: Ranker) -> Ranked
         object="list",
         model=body.model,
         results=items,
-        usage=RankedUsage(prompt_tokens=total, total_tokens=total),
+        usage=PromptUsage(prompt_tokens=total, total_tokens=total),
     )
 
 
-async def _classified(body: ClassifyBody, serving: Serving, model: Classifier) -> ClassifiedList:
+@post(router, "/v1/classify", ClassifyBody, ClassifiedList, watched=True)
+async def classify(request: Request, body: ClassifyBody) -> ClassifiedList:
+    """The label of each text, with the probability of every label."""
+    state = state_of(request)
+    model = state.named(body.model, state.classifiers, "classify")
     texts = [body.input] if isinstance(body.input, str) else body.input
     raw = body.use_activation is False
     try:
-        rows = await _in_batches(texts, lambda part: model.classify(part, raw=raw), serving)
+        rows = await in_batches(texts, lambda part: model.classify(part, raw=raw), state)
     except ContextLengthError as error:
         error.param, error.hint = "input", "split the text"
         raise
-    total = sum(await _in_batches(texts, model.count_tokens, serving))
+    total = sum(await in_batches(texts, model.count_tokens, state))
     labels = model.labels
     return ClassifiedList(
         id=f"classify-{uuid.uuid4().hex}",
@@ -180,17 +283,3 @@ async def _classified(body: ClassifyBody, serving: Serving, model: Classifier) -
             prompt_tokens_details=None,
         ),
     )
-
-
-async def _in_batches(
-    texts: Sequence[Any],
-    work: Callable[[Sequence[Any]], Iterable[Any]],
-    serving: Serving,
-    size: int = BATCH,
-) -> list[Any]:
-    """What ``work`` gives for each text, a batch at a time off the event loop."""
-    found: list[Any] = []
-    for start in range(0, len(texts), size):
-        part = texts[start : start + size]
-        found += list(await to_thread.run_sync(work, part, limiter=serving.threads))
-    return found

@@ -2,53 +2,75 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from anyio import to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request
+from pydantic import Field
 
-from lmstack.serve.http.body import read_json
-from lmstack.serve.http.documented import body_errors, documented
-from lmstack.serve.http.requests import DetokenizeBody, TokenizeBody
-from lmstack.serve.http.responses import Detokenized, Tokenized
-from lmstack.serve.http.serving import check_ids, serving_of
+from lmstack.serve.http.fields import AnyTokenIds, Body, ModelName
+from lmstack.serve.http.responses import Out
+from lmstack.serve.http.routes import body_errors, post
+from lmstack.serve.http.state import check_ids, state_of
 
-__all__ = ["router"]
+__all__ = ["DetokenizeBody", "TokenizeBody", "router"]
 
 router = APIRouter()
 
 
-@router.post("/tokenize", **documented(TokenizeBody, Tokenized, None, body_errors))
-async def tokenize(request: Request) -> Response:
+class TokenizeBody(Body):
+    """``model`` may be left out where the server has one tokenizer."""
+
+    model: ModelName | None = None
+    prompt: str
+    add_special_tokens: bool | None = None
+    return_token_strs: bool | None = None
+
+
+class DetokenizeBody(Body):
+    model: ModelName | None = None
+    tokens: Annotated[AnyTokenIds, Field(max_length=2**20)]
+
+
+class Tokenized(Out):
+    count: int
+    max_model_len: int | None
+    tokens: list[int]
+    token_strs: list[str] | None
+
+
+class Detokenized(Out):
+    prompt: str
+
+
+@post(router, "/tokenize", TokenizeBody, Tokenized, errors=body_errors)
+async def tokenize(request: Request, body: TokenizeBody) -> Tokenized:
     """The token ids that a raw prompt becomes."""
-    body = await read_json(request, TokenizeBody)
-    serving = serving_of(request)
-    name, codec = serving.tokenizer(body.model)
+    state = state_of(request)
+    name, codec = state.tokenizer(body.model)
     special = body.add_special_tokens is not False
 
-    def work() -> str:
+    def work() -> Tokenized:
         ids = codec.encode(body.prompt, add_special_tokens=special)
-        strings = [codec.token(each) for each in ids] if body.return_token_strs else None
-        info = serving.infos().get(name)
+        info = state.infos().get(name)
         return Tokenized(
             count=len(ids),
             max_model_len=info.context_length if info else None,
             tokens=ids,
-            token_strs=strings,
-        ).model_dump_json()
+            token_strs=[codec.token(i) for i in ids] if body.return_token_strs else None,
+        )
 
-    answer = await to_thread.run_sync(work, limiter=serving.threads)
-    return Response(answer, media_type="application/json")
+    return await to_thread.run_sync(work, limiter=state.threads)
 
 
-@router.post("/detokenize", **documented(DetokenizeBody, Detokenized, None, body_errors))
-async def detokenize(request: Request) -> Response:
+@post(router, "/detokenize", DetokenizeBody, Detokenized, errors=body_errors)
+async def detokenize(request: Request, body: DetokenizeBody) -> Detokenized:
     """The text of token ids."""
-    body = await read_json(request, DetokenizeBody)
-    serving = serving_of(request)
-    _, codec = serving.tokenizer(body.model)
+    state = state_of(request)
+    _, codec = state.tokenizer(body.model)
 
-    def work() -> str:
+    def work() -> Detokenized:
         check_ids(body.tokens, codec.vocab_size, "tokens")
-        return Detokenized(prompt=codec.decode(body.tokens)).model_dump_json()
+        return Detokenized(prompt=codec.decode(body.tokens))
 
-    answer = await to_thread.run_sync(work, limiter=serving.threads)
-    return Response(answer, media_type="application/json")
+    return await to_thread.run_sync(work, limiter=state.threads)

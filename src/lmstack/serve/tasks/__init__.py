@@ -35,12 +35,12 @@ from lmstack.serve.tasks.results import (
 
 if TYPE_CHECKING:
     from lmstack.serve.tasks.base import Task
-    from lmstack.serve.tasks.catalog import task
-    from lmstack.serve.tasks.served import (
+    from lmstack.serve.tasks.catalog import (
         LocalClassifier,
         LocalReranker,
         LocalTasks,
         LocalTokenEmbedder,
+        task,
     )
 
 __all__ = [
@@ -73,13 +73,10 @@ __all__ = [
     "task_name",
 ]
 
+_CATALOG = ("LocalClassifier", "LocalReranker", "LocalTasks", "LocalTokenEmbedder", "task")
 _NEEDS_TORCH = {
-    "LocalClassifier": "lmstack.serve.tasks.served",
-    "LocalReranker": "lmstack.serve.tasks.served",
-    "LocalTasks": "lmstack.serve.tasks.served",
-    "LocalTokenEmbedder": "lmstack.serve.tasks.served",
     "Task": "lmstack.serve.tasks.base",
-    "task": "lmstack.serve.tasks.catalog",
+    **dict.fromkeys(_CATALOG, "lmstack.serve.tasks.catalog"),
 }
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.core import Config, InputError, check_whole
+from lmstack.core import Config, InputError, allowed
 from lmstack.registry import LoadedModel
-from lmstack.serve.tasks.base import Task, text_of
-from lmstack.serve.tasks.encoder import Encoder
+from lmstack.serve.activations import probabilities
+from lmstack.serve.tasks.base import EncoderTask, text_of
 from lmstack.serve.tasks.results import Answer, Answers
 from lmstack.text import Window
 
@@ -39,32 +39,23 @@ class AnswerOptions(Config):
     overlap (None: half a window, at most 128). ``align_to_words``: never cut a word in two."""
 
     question: str = ""
-    top_k: int = 1
+    top_k: int = allowed(1, int, 1, 10_000)
     no_answer: bool = False
-    max_answer_tokens: int = 15
-    max_length: int | None = None
-    stride: int | None = None
+    max_answer_tokens: int = allowed(15, int, 1, 1 << 31)
+    max_length: int | None = allowed(None, int, 1, 1 << 31)
+    stride: int | None = allowed(None, int, 0, 1 << 31)
     align_to_words: bool = True
 
-    def __post_init__(self) -> None:
-        check_whole("top_k", self.top_k, 1, 10_000)
-        check_whole("max_answer_tokens", self.max_answer_tokens, 1, 1 << 31)
-        if self.max_length is not None:
-            check_whole("max_length", self.max_length, 1, 1 << 31)
-        if self.stride is not None:
-            check_whole("stride", self.stride, 0, 1 << 31)
 
-
-class QuestionAnswering(Task[Question, AnswerOptions, Answers]):
+class QuestionAnswering(EncoderTask[Question, AnswerOptions, Answers]):
     """Inputs: documents with the option ``question``, or mappings with ``question`` and
     ``context``."""
 
     name = "question-answering"
-    options_type: ClassVar[type[Config]] = AnswerOptions
+    options_type = AnswerOptions
 
     def __init__(self, loaded: LoadedModel, **options: Any) -> None:
         super().__init__(loaded, **options)
-        self.encoder = Encoder(loaded)
         name = loaded.tokenizer.name_of("cls_token")
         self._cls_id = loaded.tokenizer.id_of(name) if name else None
 
@@ -73,9 +64,11 @@ class QuestionAnswering(Task[Question, AnswerOptions, Answers]):
         own = value.get("question") if isinstance(value, Mapping) else None
         question = text_of(own or options.question, f"the question of {name}")
         if not question.strip():
-            raise InputError(f"{name} comes without a question", param="question")
+            hint = "set the option question"
+            raise InputError(f"{name} comes without a question", hint=hint, param="question")
         if not context.strip():
-            raise InputError(f"the context of {name} is empty", param="context")
+            hint = "leave empty texts out"
+            raise InputError(f"the context of {name} is empty", hint=hint, param="context")
         return question, context
 
     def run(self, items: Sequence[Question], options: AnswerOptions) -> list[Answers]:
@@ -104,7 +97,8 @@ class QuestionAnswering(Task[Question, AnswerOptions, Answers]):
         wanted = options.top_k * 2 + 10 if options.align_to_words else options.top_k
         for window, logits in windows:
             allowed = self._allowed(window)
-            start, end = (_normed(logits[:, i], allowed) for i in (0, 1))
+            masked = np.where(allowed[:, None], logits[:, :2], MASKED)
+            start, end = (probabilities(masked[:, i], "softmax") for i in (0, 1))
             if options.no_answer:
                 least_null = min(least_null, float(start[0] * end[0]))
             start[0] = end[0] = 0.0  # the first token stands for "no answer"
@@ -133,13 +127,6 @@ class QuestionAnswering(Task[Question, AnswerOptions, Answers]):
                 for sequence, index in zip(window.sequences, window.ids, strict=True)
             ]
         )
-
-
-def _normed(logits: Floats, allowed: npt.NDArray[np.bool_]) -> Floats:
-    masked = np.where(allowed, logits, MASKED)
-    exponential = np.exp(masked - masked.max())
-    normed: Floats = exponential / exponential.sum()
-    return normed
 
 
 def best_spans(

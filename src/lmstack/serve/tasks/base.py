@@ -5,8 +5,8 @@
     task(["several", "texts"])   -> a list of results, in order
     task.stream(lines)           -> results one by one, a chunk computed at a time
 
-Subclasses say how one input is read (`read`) and what many of them give (`run`). Does not cover
-which class a name stands for (`names`).
+Subclasses say how one input is read (`read`) and what many of them give (`run`); those with an
+encoder are `EncoderTask`s. Does not cover which class a name stands for (`catalog`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import abc
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from lmstack.core import Config, InputError, check_text, shown
 from lmstack.registry import LoadedModel
+from lmstack.serve.tasks.encoder import Encoder
 from lmstack.serve.tasks.results import Result
 
-__all__ = ["Task", "text_of"]
+__all__ = ["EncoderTask", "Task", "text_of"]
 
 Item = TypeVar("Item")
 O = TypeVar("O", bound=Config)  # noqa: E741
@@ -65,9 +66,10 @@ class Task(abc.ABC, Generic[Item, O, R]):
     def run(self, items: Sequence[Item], options: O) -> list[R]:
         """A result for each item, in order."""
 
-    @abc.abstractmethod
-    def read(self, value: Any, name: str, options: O, /) -> Item:
-        """One input as the task wants it; `InputError` names it."""
+    def read(self, value: Any, name: str, _: O, /) -> Item:
+        """One input as the task wants it; `InputError` names it. Unless a task says otherwise a
+        text, or a mapping with one."""
+        return cast(Item, text_of(value, name, "text"))
 
     def is_one(self, inputs: Any) -> bool:
         """Whether ``inputs`` is a single input."""
@@ -76,9 +78,13 @@ class Task(abc.ABC, Generic[Item, O, R]):
     def close(self) -> None:
         """Free what the task holds beside its model."""
 
+    def distrust(self) -> None:
+        """Read control tokens spelled in texts as text: somebody else wrote them."""
+
     def with_options(self, base: Any, changes: Mapping[str, Any]) -> Any:
         """``base`` (None: the defaults) with ``changes``, checked; a typo names the nearest."""
-        kept = {} if base is None else {f.name: getattr(base, f.name) for f in _fields(base)}
+        fields = () if base is None else dataclasses.fields(base)
+        kept = {each.name: getattr(base, each.name) for each in fields if each.init}
         try:
             return self.options_type.from_mapping({**kept, **changes})
         except InputError as error:
@@ -88,8 +94,15 @@ class Task(abc.ABC, Generic[Item, O, R]):
             raise InputError(message, hint=error.hint, param=error.param) from None
 
 
-def _fields(options: Any) -> Sequence[Any]:
-    return [field for field in dataclasses.fields(options) if field.init]
+class EncoderTask(Task[Item, O, R]):
+    """A task on what an encoder makes of texts."""
+
+    def __init__(self, loaded: LoadedModel, **options: Any) -> None:
+        super().__init__(loaded, **options)
+        self.encoder = Encoder(loaded)
+
+    def distrust(self) -> None:
+        self.encoder.special = False
 
 
 def text_of(value: Any, name: str, *keys: str) -> str:
@@ -101,6 +114,6 @@ def text_of(value: Any, name: str, *keys: str) -> str:
             raise InputError(f"{name} {what}", hint=f"keys: {', '.join(keys)}", param=name)
         value = value[keys[0]]
     if not isinstance(value, str):
-        raise InputError(f"{name} is {shown(value)}, not a text", param=name)
+        raise InputError(f"{name} is {shown(value)}, not a text", hint="give a str", param=name)
     check_text(name, value)
     return value

@@ -62,21 +62,12 @@ class Encoder:
         first: Sequence[str],
         second: Sequence[str] | None = None,
         *,
-        cut: Cut = "error",
-        stride: int | None = None,
         max_length: int | None = None,
+        **how: Any,
     ) -> list[list[Window]]:
         """As `encode_windows`, with the model's own limit unless ``max_length`` is less."""
-        limit = self.limit if max_length is None else min(max_length, self.limit)
-        return encode_windows(
-            self.tokenizer,
-            first,
-            second,
-            max_length=limit,
-            cut=cut,
-            stride=stride,
-            special=self.special,
-        )
+        how |= {"max_length": min(max_length or self.limit, self.limit), "special": self.special}
+        return encode_windows(self.tokenizer, first, second, **how)
 
     def encode_whole(
         self, first: Sequence[str], second: Sequence[str] | None = None, *, cut: Cut = "error"

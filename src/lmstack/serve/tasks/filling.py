@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from tokenizers.models import BPE
 from torch import Tensor
 
-from lmstack.core import Config, InputError, UnsupportedError, check_text, check_whole, shown
+from lmstack.core import Config, InputError, UnsupportedError, allowed, check_text, shown
 from lmstack.registry import LoadedModel
-from lmstack.serve.tasks.base import Task, text_of
-from lmstack.serve.tasks.encoder import Encoder
+from lmstack.serve.tasks.base import EncoderTask, text_of
 from lmstack.serve.tasks.results import Fill, Filled
 from lmstack.text import Tokenizer, Window
 
@@ -33,30 +32,31 @@ class FillOptions(Config):
     """``top_k``: tokens for each mask. ``targets``: choose among these words only; each is one
     token (for many vocabularies with a space before it)."""
 
-    top_k: int = 5
+    top_k: int = allowed(5, int, 1, 1 << 31)
     targets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_whole("top_k", self.top_k, 1, 1 << 31)
+        super().__post_init__()
         targets: Any = self.targets
         object.__setattr__(self, "targets", (targets,) if isinstance(targets, str) else (*targets,))
         for target in self.targets:
             check_text("a target", target)
 
 
-class FillMask(Task[str, FillOptions, Filled]):
+class FillMask(EncoderTask[str, FillOptions, Filled]):
     """Inputs: texts that hold the model's mask token (`mask`)."""
 
     name = "fill-mask"
-    options_type: ClassVar[type[Config]] = FillOptions
+    options_type = FillOptions
 
     def __init__(self, loaded: LoadedModel, **options: Any) -> None:
         super().__init__(loaded, **options)
-        self.encoder = Encoder(loaded)
         self.mask = loaded.tokenizer.name_of("mask_token")
         mask_id = loaded.tokenizer.id_of(self.mask) if self.mask else None
         if mask_id is None:
-            raise UnsupportedError(f"the tokenizer of {loaded.name} has no mask", param="model")
+            message = f"the tokenizer of {loaded.name} has no mask"
+            hint = "use a masked language model, for example albert-smiles"
+            raise UnsupportedError(message, hint=hint, param="model")
         self._mask_id: int = mask_id
 
     def read(self, value: Any, name: str, _: FillOptions, /) -> str:
@@ -68,6 +68,9 @@ class FillMask(Task[str, FillOptions, Filled]):
                 param="input",
             )
         return text
+
+    def distrust(self) -> None:
+        """Not here: the mask that a text is about is a control token."""
 
     def run(self, items: Sequence[str], options: FillOptions) -> list[Filled]:
         targets = [self._target(target) for target in options.targets]

@@ -8,14 +8,12 @@ Does not cover tools and grammars: those are for the server's routes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from lmstack.core import (
     ChatModel,
     Completion,
-    Config,
     InputError,
     Message,
     Request,
@@ -25,10 +23,11 @@ from lmstack.core import (
 )
 from lmstack.registry import DEFAULT_SAMPLING, LoadedModel
 from lmstack.serve.local import LocalModel
-from lmstack.serve.tasks.base import Task, text_of
+from lmstack.serve.tasks.base import Item, O, R, Task, text_of
 from lmstack.serve.tasks.results import Generated
+from lmstack.serve.threads import all_of, in_any_thread
 
-__all__ = ["Chat", "Generator", "TextGeneration"]
+__all__ = ["Chat", "GeneratingTask", "TextGeneration"]
 
 # Requests handed to an engine at a time: more than it runs together, fewer than it queues.
 IN_FLIGHT = 64
@@ -37,17 +36,20 @@ MAX_TOKENS = 256
 Prompt = str | tuple[Message, ...]
 
 
-class Generator:
-    """A language model that answers many requests at once. Loads an engine for a model that
-    has none, and stops that one when it is closed."""
+class GeneratingTask(Task[Item, O, R]):
+    """A task on what a language model writes. Loads an engine for a model that has none (``model``
+    has one), and stops that one when it is closed."""
 
-    def __init__(self, loaded: LoadedModel, model: LocalModel | None = None) -> None:
+    def __init__(
+        self, loaded: LoadedModel, *, model: LocalModel | None = None, **options: Any
+    ) -> None:
+        super().__init__(loaded, **options)
         self._owns = model is None
         self._model = model or LocalModel(loaded)
 
     def complete(self, requests: Sequence[Request]) -> list[Completion]:
         """In order. The first error ends them all."""
-        return _run(_all(self._model, requests))
+        return in_any_thread(lambda: asyncio.run(_all(self._model, requests)))
 
     def close(self) -> None:
         if self._owns:
@@ -58,47 +60,25 @@ async def _all(model: ChatModel, requests: Sequence[Request]) -> list[Completion
     done: list[Completion] = []
     step = max(1, IN_FLIGHT // max((request.sampling.n for request in requests), default=1))
     for start in range(0, len(requests), step):
-        async with asyncio.TaskGroup() as group:
-            part = requests[start : start + step]
-            tasks = [group.create_task(complete(model, request)) for request in part]
-        done += [task.result() for task in tasks]
+        done += await all_of([complete(model, each) for each in requests[start : start + step]])
     return done
 
 
-def _run(work: Coroutine[Any, Any, list[Completion]]) -> list[Completion]:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return _unwrapped(work)
-    # Within a running loop (a notebook) another cannot be started in this thread.
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(_unwrapped, work).result()
-
-
-def _unwrapped(work: Coroutine[Any, Any, list[Completion]]) -> list[Completion]:
-    """A group of tasks wraps the errors of its members; one of ours is what callers expect."""
-    try:
-        return asyncio.run(work)
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from None
-
-
-class TextGeneration(Task[Prompt, SamplingParams, Generated]):
+class TextGeneration(GeneratingTask[Prompt, SamplingParams, Generated]):
     """Inputs: prompts; for a model with a chat template also conversations, as lists of
     messages. Options: the fields of `SamplingParams`; at most 256 new tokens unless
     ``max_tokens`` says otherwise, and the model's own defaults for the rest."""
 
     name = "text-generation"
     limit: ClassVar[int | None] = MAX_TOKENS
-    options_type: ClassVar[type[Config]] = SamplingParams
+    options_type = SamplingParams
 
     def __init__(
         self, loaded: LoadedModel, *, model: LocalModel | None = None, **options: Any
     ) -> None:
         self._stated = {"max_tokens": self.limit, **options}
         self._defaults = loaded.generation.sampling.over(DEFAULT_SAMPLING)
-        super().__init__(loaded, **self._stated)
-        self._generator = Generator(loaded, model)
+        super().__init__(loaded, model=model, **self._stated)
 
     def with_options(self, base: Any, changes: Mapping[str, Any]) -> SamplingParams:
         """From what was stated, not from ``base``: defaults that hold beside other options need
@@ -126,10 +106,7 @@ class TextGeneration(Task[Prompt, SamplingParams, Generated]):
             else Request(messages=item, sampling=options)
             for item in items
         ]
-        return [_generated(done) for done in self._generator.complete(requests)]
-
-    def close(self) -> None:
-        self._generator.close()
+        return [_generated(done) for done in self.complete(requests)]
 
 
 class Chat(TextGeneration):

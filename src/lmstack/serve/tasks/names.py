@@ -7,7 +7,8 @@ its head, not from its name. Loads no torch: `app` looks names up before it load
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from lmstack.core import InputError, UnsupportedError, nearest, shown
 
@@ -25,48 +26,41 @@ __all__ = [
     "task_name",
 ]
 
-ScoringTask = Literal[
-    "text-classification",
-    "token-classification",
-    "fill-mask",
-    "question-answering",
-    "feature-extraction",
-    "sentence-embedding",
-    "reranking",
-    "zero-shot-classification",
-]
-GENERATING = ("text-generation", "chat", "summarization", "translation")
-TASKS: tuple[str, ...] = (*get_args(ScoringTask), *GENERATING)
-ALIASES = {
-    "classify": "text-classification",
-    "sentiment-analysis": "text-classification",
-    "ner": "token-classification",
-    "mask": "fill-mask",
-    "qa": "question-answering",
-    "features": "feature-extraction",
-    "embed": "sentence-embedding",
-    "sentence-similarity": "sentence-embedding",
-    "rerank": "reranking",
-    "text-ranking": "reranking",
-    "zero-shot": "zero-shot-classification",
-    "generate": "text-generation",
-    "text2text-generation": "text-generation",
-    "conversational": "chat",
-    "summarize": "summarization",
-    "translate": "translation",
+
+@dataclass(frozen=True)
+class Declared:
+    """A task: its other names, the model with a short name that does it well enough to be tried
+    first, and whether it generates text."""
+
+    aliases: tuple[str, ...] = ()
+    model: str | None = None
+    generates: bool = False
+
+
+_DECLARED = {
+    "text-classification": Declared(("classify", "sentiment-analysis")),
+    "token-classification": Declared(("ner",), "pii-ner"),
+    "fill-mask": Declared(("mask",), "albert-smiles"),
+    "question-answering": Declared(("qa",)),
+    "feature-extraction": Declared(("features",), "all-minilm-l6-v2"),
+    "sentence-embedding": Declared(("embed", "sentence-similarity"), "all-minilm-l6-v2"),
+    "reranking": Declared(("rerank", "text-ranking"), "ms-marco-minilm-l12"),
+    "zero-shot-classification": Declared(("zero-shot",)),
+    "text-generation": Declared(
+        ("generate", "text2text-generation"), "smollm2-135m-instruct", generates=True
+    ),
+    "chat": Declared(("conversational",), "smollm2-135m-instruct", generates=True),
+    "summarization": Declared(("summarize",), "flan-t5-small-titles", generates=True),
+    "translation": Declared(("translate",), "flan-t5-small-titles", generates=True),
 }
-# Which of the models with a short name does a task well enough to be tried first.
-DEFAULT_MODELS = {
-    "token-classification": "pii-ner",
-    "feature-extraction": "all-minilm-l6-v2",
-    "sentence-embedding": "all-minilm-l6-v2",
-    "reranking": "ms-marco-minilm-l12",
-    "text-generation": "smollm2-135m-instruct",
-    "chat": "smollm2-135m-instruct",
-    "summarization": "flan-t5-small-titles",
-    "translation": "flan-t5-small-titles",
-    "fill-mask": "albert-smiles",
-}
+TASKS = tuple(_DECLARED)
+GENERATING = tuple(name for name, each in _DECLARED.items() if each.generates)
+ALIASES = {alias: name for name, each in _DECLARED.items() for alias in each.aliases}
+DEFAULT_MODELS = {name: each.model for name, each in _DECLARED.items() if each.model}
+if TYPE_CHECKING:
+    ScoringTask = str
+else:
+    ScoringTask = Literal[tuple(name for name in TASKS if name not in GENERATING)]
 _PAIR = re.compile(r"translation_([A-Za-z]{2,3})_to_([A-Za-z]{2,3})")
 
 

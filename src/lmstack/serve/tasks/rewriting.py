@@ -1,30 +1,37 @@
 """Summarization and translation with encoder-decoders, of texts of any length.
 
-A text that the encoder cannot see at once is split (`splitting`), each piece is rewritten, and
-the results are joined with what stood between the pieces. Prefixes ("summarize: ") and search
-settings come from ``task_specific_params`` of config.json where the caller gives none, as in
-transformers 4's pipelines, which version 5 dropped. Does not cover language codes of
-multilingual models (mBART, NLLB).
+A text that the encoder cannot see at once is split into whole paragraphs, else sentences, else
+words; each piece is rewritten, and the results are joined with what stood between the pieces, so
+nothing is dropped and nothing is said twice. Prefixes ("summarize: ") and search settings come from
+``task_specific_params`` of config.json where the caller gives none, as in transformers 4's
+pipelines, which version 5 dropped. Does not cover language codes of multilingual models (mBART,
+NLLB).
 """
 
 from __future__ import annotations
 
-import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
+
+import nupunkt
 
 from lmstack.core import Config, InputError, Request, SamplingParams, check_text
-from lmstack.registry import LoadedModel
-from lmstack.serve.local import LocalModel
-from lmstack.serve.tasks.base import Task, text_of
 from lmstack.serve.tasks.encoder import max_tokens
-from lmstack.serve.tasks.generating import MAX_TOKENS, Generator
+from lmstack.serve.tasks.generating import MAX_TOKENS, GeneratingTask
 from lmstack.serve.tasks.results import Rewritten
-from lmstack.serve.tasks.splitting import Piece, join, paragraphs, split
 
-__all__ = ["RewriteOptions", "Summarization", "Translation"]
+__all__ = ["Summarization", "Translation", "join", "paragraphs", "split"]
+
+Fits = Callable[[str], bool]
+Span = tuple[int, int]
+
+_BREAK = re.compile(r"\n[ \t]*\n\s*")
+_WORD = re.compile(r"\S+")
+# Punkt is linear in theory; in practice long texts without a blank line cost it dearly.
+_MAX_PROSE = 20_000
 
 # Names of search settings, ours and those of config.json.
 _SEARCH = ("num_beams", "length_penalty", "early_stopping", "no_repeat_ngram_size")
@@ -57,31 +64,28 @@ class RewriteOptions(Config):
         return super().from_mapping({**rest, "sampling": {**rest.get("sampling", {}), **direct}})
 
 
-class _Rewriting(Task[str, RewriteOptions, Rewritten]):
+class _Rewriting(GeneratingTask[str, RewriteOptions, Rewritten]):
     """Inputs: texts."""
 
-    options_type: ClassVar[type[Config]] = RewriteOptions
+    options_type = RewriteOptions
 
-    def __init__(
-        self, loaded: LoadedModel, *, model: LocalModel | None = None, **options: Any
-    ) -> None:
-        super().__init__(loaded, **options)
-        self._generator = Generator(loaded, model)
-        self._limit = max_tokens(loaded)
-
-    @abc.abstractmethod
-    def settings_key(self, options: RewriteOptions) -> str | None:
+    def settings_key(self, _: RewriteOptions) -> str | None:
         """Which of the model's ``task_specific_params`` hold."""
+        return self.name
 
-    @abc.abstractmethod
     def pieces(self, text: str, prefix: str) -> list[Piece]:
-        """What is rewritten at a time."""
-
-    def read(self, value: Any, name: str, _: RewriteOptions, /) -> str:
-        return text_of(value, name, "text")
+        """What is rewritten at a time: as much as the encoder sees."""
+        encode, limit = self.loaded.tokenizer.encode, max_tokens(self.loaded)
+        if len(encode(prefix + " x")) > limit:
+            raise InputError(
+                f"the prefix fills the {limit} tokens that the model sees",
+                hint="give a shorter one",
+                param="prefix",
+            )
+        return split(text, lambda part: len(encode(prefix + part)) <= limit)
 
     def run(self, items: Sequence[str], options: RewriteOptions) -> list[Rewritten]:
-        settings = self._settings(options)
+        settings = self.known_settings().get(self.settings_key(options) or "", {})
         prefix = settings.get("prefix", "") if options.prefix is None else options.prefix
         sampling = self._sampling(settings, options.sampling)
         pieces = [self.pieces(text, prefix) for text in items]
@@ -90,28 +94,11 @@ class _Rewriting(Task[str, RewriteOptions, Rewritten]):
             for each in pieces
             for piece in each
         ]
-        done = iter(self._generator.complete(requests))
+        done = iter(self.complete(requests))
         return [
             Rewritten(join(each, [next(done).text.strip() for _ in each]), len(each))
             for each in pieces
         ]
-
-    def close(self) -> None:
-        self._generator.close()
-
-    def split(self, text: str, prefix: str) -> list[Piece]:
-        """By the number of tokens that the encoder sees."""
-        encode, limit = self.loaded.tokenizer.encode, self._limit
-        if len(encode(prefix + " x")) > limit:
-            raise InputError(
-                f"the prefix fills the {limit} tokens that the model sees", param="prefix"
-            )
-        return split(text, lambda part: len(encode(prefix + part)) <= limit)
-
-    def _settings(self, options: RewriteOptions) -> Mapping[str, Any]:
-        known = self.known_settings()
-        key = self.settings_key(options)
-        return known.get(key, {}) if key is not None else {}
 
     def known_settings(self) -> Mapping[str, Mapping[str, Any]]:
         """What the model states for each task it was trained on."""
@@ -145,12 +132,6 @@ class Summarization(_Rewriting):
 
     name = "summarization"
 
-    def settings_key(self, _: RewriteOptions) -> str | None:
-        return "summarization"
-
-    def pieces(self, text: str, prefix: str) -> list[Piece]:
-        return self.split(text, prefix)
-
 
 class Translation(_Rewriting):
     """Paragraphs stay apart; within a long one, whole sentences are translated together."""
@@ -180,7 +161,7 @@ class Translation(_Rewriting):
     def pieces(self, text: str, prefix: str) -> list[Piece]:
         found: list[Piece] = []
         for paragraph in paragraphs(text):
-            *first, last = self.split(paragraph.text, prefix)
+            *first, last = super().pieces(paragraph.text, prefix)
             found += [*first, Piece(last.text, paragraph.gap)]
         return found
 
@@ -193,3 +174,113 @@ def _languages(key: str) -> tuple[str, str]:
 
 def _arrow(key: str) -> str:
     return " to ".join(_languages(key))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """``gap``: what stood between this piece and the next."""
+
+    text: str
+    gap: str = ""
+
+
+def join(pieces: Sequence[Piece], texts: Sequence[str]) -> str:
+    """``texts`` in place of the pieces, with the same gaps."""
+    return "".join(text + piece.gap for piece, text in zip(pieces, texts, strict=True)).strip()
+
+
+def paragraphs(text: str) -> list[Piece]:
+    """What blank lines separate."""
+    return _pieces(text, _stripped(text, _between(text, _BREAK)))
+
+
+def split(text: str, fits: Fits) -> list[Piece]:
+    """As few pieces as whole paragraphs allow; one that does not fit is split at sentences, a
+    sentence at words, a word at characters."""
+    whole = _stripped(text, [(0, len(text))])
+    spans = _joined(text, whole, fits, [_paragraph_spans, _sentence_spans, _word_spans])
+    return _pieces(text, spans)
+
+
+def _joined(
+    text: str,
+    spans: Sequence[Span],
+    fits: Fits,
+    finer: Sequence[Callable[[str, Span], list[Span]]],
+) -> list[Span]:
+    """Neighbours among ``spans`` joined while they fit; what does not fit alone, taken apart."""
+    found: list[Span] = []
+    for span in spans:
+        if found and fits(text[found[-1][0] : span[1]]):
+            found[-1] = (found[-1][0], span[1])
+        elif fits(text[span[0] : span[1]]):
+            found.append(span)
+        elif finer:
+            found += _joined(text, finer[0](text, span), fits, finer[1:])
+        else:
+            found += _cut(text, span, fits)
+    return found
+
+
+def _paragraph_spans(text: str, span: Span) -> list[Span]:
+    return _within(text, span, lambda part: _between(part, _BREAK))
+
+
+def _sentence_spans(text: str, span: Span) -> list[Span]:
+    start, end = span
+    found: list[Span] = []
+    while start < end:
+        stop = min(end, start + _MAX_PROSE)
+        if stop < end:
+            cut = text.rfind(" ", start + 1, stop)
+            stop = cut if cut > start else stop
+        found += _within(text, (start, stop), lambda part: list(nupunkt.sent_spans(part)))
+        start = stop
+    return found
+
+
+def _word_spans(text: str, span: Span) -> list[Span]:
+    return _within(text, span, lambda part: [m.span() for m in _WORD.finditer(part)])
+
+
+def _cut(text: str, span: Span, fits: Fits) -> Iterator[Span]:
+    """A word that is too long: as many characters at a time as fit, at least one."""
+    start, end = span
+    while start < end:
+        low, high = start + 1, end
+        while low < high:  # the longest prefix that fits, by bisection
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if fits(text[start:middle]) else (low, middle - 1)
+        yield start, low
+        start = low
+
+
+def _within(text: str, span: Span, spans: Callable[[str], list[Span]]) -> list[Span]:
+    start, end = span
+    found = [(start + a, start + b) for a, b in spans(text[start:end])]
+    return _stripped(text, found)
+
+
+def _between(text: str, separator: re.Pattern[str]) -> list[Span]:
+    gaps = [match.span() for match in separator.finditer(text)]
+    starts = [0, *(end for _, end in gaps)]
+    return list(zip(starts, [*(start for start, _ in gaps), len(text)], strict=True))
+
+
+def _stripped(text: str, spans: Sequence[Span]) -> list[Span]:
+    """Without white space at their ends, and without those that hold nothing else."""
+    found = []
+    for start, end in spans:
+        part = text[start:end]
+        left, right = start + len(part) - len(part.lstrip()), start + len(part.rstrip())
+        if left < right:
+            found.append((left, right))
+    return found
+
+
+def _pieces(text: str, spans: Sequence[Span]) -> list[Piece]:
+    ends = [start for start, _ in spans[1:]]
+    gaps = [text[end:start] for (_, end), start in zip(spans, ends, strict=False)]
+    return [
+        Piece(text[start:end], gap) for (start, end), gap in zip(spans, [*gaps, ""], strict=False)
+    ]

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.core import Config, ContextLengthError, InputError, check_whole, shown
+from lmstack.core import Config, ContextLengthError, allowed
 from lmstack.registry import LoadedModel
 from lmstack.serve.activations import probabilities
-from lmstack.serve.tasks.base import Task, text_of
-from lmstack.serve.tasks.encoder import Encoder
+from lmstack.serve.tasks.base import EncoderTask
 from lmstack.serve.tasks.results import Entities, Entity
 from lmstack.text import Tokenizer, Window
 
@@ -38,22 +37,15 @@ class NerOptions(Config):
     ``ignore_labels``: left out of the result. ``stride``: tokens by which windows over a long
     text overlap, by default a quarter."""
 
-    aggregation: Aggregation = "whole"
+    aggregation: Aggregation = allowed("whole", str, also=get_args(Aggregation))
     ignore_labels: tuple[str, ...] = ("O",)
-    stride: int | None = None
+    stride: int | None = allowed(None, int, 0, 1 << 20)
 
     def __post_init__(self) -> None:
-        if self.aggregation not in get_args(Aggregation):
-            raise InputError(
-                f"aggregation is {shown(self.aggregation)}",
-                hint=f"one of: {', '.join(get_args(Aggregation))}",
-                param="aggregation",
-            )
+        super().__post_init__()
         if isinstance(self.ignore_labels, str):
             object.__setattr__(self, "ignore_labels", tuple(self.ignore_labels.split(",")))
         object.__setattr__(self, "ignore_labels", tuple(self.ignore_labels))
-        if self.stride is not None:
-            check_whole("stride", self.stride, 0, 1 << 20)
 
 
 @dataclass(frozen=True)
@@ -71,19 +63,15 @@ class _Token:
     continues: bool
 
 
-class TokenClassification(Task[str, NerOptions, Entities]):
+class TokenClassification(EncoderTask[str, NerOptions, Entities]):
     """Inputs: texts of any length; long ones are seen through windows that overlap."""
 
     name = "token-classification"
-    options_type: ClassVar[type[Config]] = NerOptions
+    options_type = NerOptions
 
     def __init__(self, loaded: LoadedModel, **options: Any) -> None:
         super().__init__(loaded, **options)
-        self.encoder = Encoder(loaded)
         self._words = _Words(loaded.tokenizer)
-
-    def read(self, value: Any, name: str, _: NerOptions, /) -> str:
-        return text_of(value, name, "text")
 
     def run(self, items: Sequence[str], options: NerOptions) -> list[Entities]:
         windows = self._windows(items, options)
@@ -127,7 +115,8 @@ class TokenClassification(Task[str, NerOptions, Entities]):
         ]
         if options.aggregation not in ("none", "simple"):
             tokens = [
-                words.agreed(group, options.aggregation, labels) for group in _by_word(tokens)
+                words.agreed(group, options.aggregation, labels)
+                for group in _grouped(tokens, lambda _, token: token.continues)
             ]
         if options.aggregation == "none":
             found = [Entity(t.label, t.score, t.text, t.start, t.end, t.index) for t in tokens]
@@ -182,10 +171,6 @@ class _Words:
         return _Token(
             text, start, end, labels[best], float(scores[best]), scores, group[0].index, False
         )
-
-
-def _by_word(tokens: Sequence[_Token]) -> list[list[_Token]]:
-    return _grouped(tokens, lambda _, token: token.continues)
 
 
 def _by_label(tokens: Sequence[_Token], text: str | None) -> list[list[_Token]]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
-from lmstack.core import Config, InputError, TextKind, shown
+from lmstack.core import Config, TextKind, allowed
 from lmstack.registry import LoadedModel
 from lmstack.serve.embedder import LocalEmbedder
-from lmstack.serve.tasks.base import Task, text_of
-from lmstack.serve.tasks.encoder import Encoder
+from lmstack.serve.tasks.base import EncoderTask, Task
 from lmstack.serve.tasks.results import Embedding, Features
 
 __all__ = ["EmbedOptions", "FeatureExtraction", "FeatureOptions", "SentenceEmbedding"]
@@ -27,18 +26,11 @@ class FeatureOptions(Config):
     truncate: bool = False
 
 
-class FeatureExtraction(Task[str, FeatureOptions, Features]):
+class FeatureExtraction(EncoderTask[str, FeatureOptions, Features]):
     """Inputs: texts."""
 
     name = "feature-extraction"
-    options_type: ClassVar[type[Config]] = FeatureOptions
-
-    def __init__(self, loaded: LoadedModel, **options: Any) -> None:
-        super().__init__(loaded, **options)
-        self.encoder = Encoder(loaded)
-
-    def read(self, value: Any, name: str, _: FeatureOptions, /) -> str:
-        return text_of(value, name, "text")
+    options_type = FeatureOptions
 
     def run(self, items: Sequence[str], options: FeatureOptions) -> list[Features]:
         windows = self.encoder.encode_whole(items, cut="first" if options.truncate else "error")
@@ -53,25 +45,18 @@ class FeatureExtraction(Task[str, FeatureOptions, Features]):
 class EmbedOptions(Config):
     """``kind``: ``query`` or ``passage``, for models that tell them apart."""
 
-    kind: TextKind = "passage"
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(TextKind):
-            raise InputError(f"kind is {shown(self.kind)}", hint="query or passage", param="kind")
+    kind: TextKind = allowed("passage", str, also=get_args(TextKind))
 
 
 class SentenceEmbedding(Task[str, EmbedOptions, Embedding]):
     """Inputs: texts; what a model cannot see of a long one is cut."""
 
     name = "sentence-embedding"
-    options_type: ClassVar[type[Config]] = EmbedOptions
+    options_type = EmbedOptions
 
     def __init__(self, loaded: LoadedModel, **options: Any) -> None:
         super().__init__(loaded, **options)
         self.embedder = LocalEmbedder(loaded)
-
-    def read(self, value: Any, name: str, _: EmbedOptions, /) -> str:
-        return text_of(value, name, "text")
 
     def run(self, items: Sequence[str], options: EmbedOptions) -> list[Embedding]:
         return [Embedding(vector) for vector in self.embedder.embed(items, options.kind)]

@@ -1,46 +1,41 @@
-"""What the OpenAPI document says about a route: its body, its answers, its errors.
+"""How a route is declared: its path, its body and its answer, once.
 
-Routes read their bodies themselves (`intake`: limits hold while reading), so FastAPI cannot
-infer the request's schema; it is named here and added to the components by `add_schemas`.
+    @post(router, "/v1/rerank", RerankBody, RankedList)
+    async def rerank(request: Request, body: RerankBody) -> RankedList: ...
+
+From that the body is read (`read_json`: limits hold while reading, which FastAPI's own parsing
+cannot do), the answer written, and the OpenAPI document made whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from lmstack.serve.http.adapter_bodies import LoadAdapterBody, UnloadAdapterBody
+from lmstack.serve.http.body import read_json
 from lmstack.serve.http.errors import ErrorBody
-from lmstack.serve.http.requests import (
-    ChatBody,
-    CompletionBody,
-    DetokenizeBody,
-    EmbeddingBody,
-    TokenizeBody,
-)
-from lmstack.serve.http.responses import ChatChunk
-from lmstack.serve.http.task_bodies import ClassifyBody, RerankBody, TaskBody
+from lmstack.serve.http.fields import Body
+from lmstack.serve.http.streams import until_gone
 
-__all__ = ["body_errors", "documented", "model_errors", "plain_errors", "with_schemas"]
+__all__ = [
+    "body_errors",
+    "documented",
+    "json_of",
+    "model_errors",
+    "plain_errors",
+    "post",
+    "with_schemas",
+]
 
-BODIES = (
-    ChatBody,
-    CompletionBody,
-    EmbeddingBody,
-    TokenizeBody,
-    DetokenizeBody,
-    RerankBody,
-    ClassifyBody,
-    TaskBody,
-    LoadAdapterBody,
-    UnloadAdapterBody,
-)
+B = TypeVar("B", bound=Body)
 REF = "#/components/schemas/{model}"
+# Bodies and chunks of all routes, of whose schemas FastAPI does not know.
+_DECLARED: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {}
 
 plain_errors: Mapping[int, str] = {
     401: "A missing or wrong API key, where the server has keys.",
@@ -64,6 +59,40 @@ model_errors: Mapping[int, str] = {
     503: "The engine or the server is stopping.",
     507: "The disk is full or locked.",
 }
+
+
+def post(
+    router: APIRouter,
+    path: str,
+    body: type[B],
+    answer: type[BaseModel],
+    chunk: type[BaseModel] | None = None,
+    *,
+    errors: Mapping[int, str] = model_errors,
+    watched: bool = False,
+) -> Callable[[Callable[[Request, B], Coroutine[Any, Any, BaseModel | Response]]], None]:
+    """Put a function before ``router`` that answers POST requests to ``path``. ``chunk``: what an
+    event of a stream holds, where there are streams. ``watched``: ends the work when the client
+    goes away; a stream sees to that itself."""
+
+    def declare(handler: Callable[[Request, B], Coroutine[Any, Any, BaseModel | Response]]) -> None:
+        async def endpoint(request: Request) -> Response:
+            work = handler(request, await read_json(request, body))
+            found = await (until_gone(request.receive, work) if watched else work)
+            return found if isinstance(found, Response) else json_of(found)
+
+        endpoint.__name__, endpoint.__doc__ = handler.__name__, handler.__doc__
+        _DECLARED[body, "validation"] = None
+        if chunk is not None:
+            _DECLARED[chunk, "serialization"] = None
+        router.post(path, **documented(body, answer, chunk, errors))(endpoint)
+
+    return declare
+
+
+def json_of(answer: BaseModel) -> Response:
+    """``answer`` without the fields that were not set."""
+    return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
 
 
 def documented(
@@ -112,10 +141,8 @@ def with_schemas(app: FastAPI) -> None:
                 description=app.description,
                 routes=app.routes,
             )
-            schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            _, validated = models_json_schema([(b, "validation") for b in BODIES], ref_template=REF)
-            _, sent = models_json_schema([(ChatChunk, "serialization")], ref_template=REF)
-            schemas.update(sent["$defs"] | validated["$defs"])
+            _, found = models_json_schema(list(_DECLARED), ref_template=REF)
+            document.setdefault("components", {}).setdefault("schemas", {}).update(found["$defs"])
             _drop_fastapi_errors(document)
             if app.state.has_keys:
                 bearer = {"type": "http", "scheme": "bearer"}

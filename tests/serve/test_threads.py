@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from lmstack.core import InputError, OverloadedError
-from lmstack.serve.http.turns import MAX_WAITING, Turns
+from lmstack.serve.threads import MAX_WAITING, RoundRobinThread
 
 
 @pytest.fixture
@@ -17,12 +17,14 @@ def gate() -> threading.Event:
 
 @pytest.fixture
 def turns():
-    made = Turns("test")
+    made = RoundRobinThread("test")
     yield made
     made.close()
 
 
-def test_clients_have_their_turn_one_after_the_other(turns: Turns, gate: threading.Event) -> None:
+def test_clients_have_their_turn_one_after_the_other(
+    turns: RoundRobinThread, gate: threading.Event
+) -> None:
     done: list[str] = []
     turns.submit("a", gate.wait)
     names = ("a1", "a2", "a3", "b1", "c1", "b2")
@@ -34,7 +36,7 @@ def test_clients_have_their_turn_one_after_the_other(turns: Turns, gate: threadi
 
 
 def test_a_client_that_has_too_much_waiting_is_told_so_and_others_are_not(
-    turns: Turns, gate: threading.Event
+    turns: RoundRobinThread, gate: threading.Event
 ) -> None:
     begun = threading.Event()
     turns.submit("a", lambda: begun.set() or gate.wait())
@@ -48,7 +50,7 @@ def test_a_client_that_has_too_much_waiting_is_told_so_and_others_are_not(
     other.result(timeout=10)
 
 
-def test_an_error_reaches_who_asked_and_the_next_goes_on(turns: Turns) -> None:
+def test_an_error_reaches_who_asked_and_the_next_goes_on(turns: RoundRobinThread) -> None:
     def fail() -> None:
         raise InputError("no")
 
@@ -58,7 +60,7 @@ def test_an_error_reaches_who_asked_and_the_next_goes_on(turns: Turns) -> None:
     other.result(timeout=10)
 
 
-def test_what_was_cancelled_is_not_done(turns: Turns, gate: threading.Event) -> None:
+def test_what_was_cancelled_is_not_done(turns: RoundRobinThread, gate: threading.Event) -> None:
     done: list[int] = []
     turns.submit("a", gate.wait)
     cancelled = turns.submit("a", lambda: done.append(1))
@@ -70,7 +72,7 @@ def test_what_was_cancelled_is_not_done(turns: Turns, gate: threading.Event) -> 
 
 
 def test_closing_ends_what_waits(gate: threading.Event) -> None:
-    turns = Turns("test")
+    turns = RoundRobinThread("test")
     turns.submit("a", gate.wait)
     waiting = turns.submit("b", lambda: None)
     turns.close()

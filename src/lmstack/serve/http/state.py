@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 
 from lmstack.core import (
@@ -20,27 +21,30 @@ from lmstack.core import (
     nearest,
     shown,
 )
-from lmstack.serve.http.bodies import Bodies
+from lmstack.serve.http.body import BodyBudget
 from lmstack.serve.http.errors import HttpError
 from lmstack.serve.http.guard import unexpected
 from lmstack.serve.http.mapping import Caller
 from lmstack.serve.http.metrics import Metrics, Observed
-from lmstack.serve.http.stopping import StopSignal
-from lmstack.serve.http.streams import EventStream, Primed
+from lmstack.serve.http.streams import EventStream, Primed, StopSignal
 
 __all__ = [
+    "BATCH",
+    "AppState",
     "Classifier",
     "Codec",
     "Ranker",
-    "Serving",
     "TaskModel",
     "caller_of",
     "check_ids",
     "events",
-    "serving_of",
+    "in_batches",
+    "state_of",
 ]
 
 T = TypeVar("T")
+# Texts computed between two looks at whether the client is still there.
+BATCH = 32
 
 
 class Codec(Protocol):
@@ -106,50 +110,29 @@ class TaskModel(Protocol):
         ...
 
 
-class Serving:
-    """One app's state. ``from_documents``: names of models that answer from documents, and do
-    what a request wishes of that. ``threads`` bounds embedding, ranking and tokenizing beside the
-    streams."""
+@dataclass
+class AppState:
+    """Served models by name and task. ``from_documents``: names of those that answer from
+    documents, and do what a request wishes of that. ``threads`` bounds embedding, ranking and
+    tokenizing beside the streams. Mappings are replaced and never changed: other threads may be
+    reading them."""
 
-    def __init__(
-        self,
-        models: Mapping[str, ChatModel],
-        embedders: Mapping[str, Embedder],
-        tokenizers: Mapping[str, Codec],
-        metrics: Metrics,
-        rerankers: Mapping[str, Ranker] | None = None,
-        classifiers: Mapping[str, Classifier] | None = None,
-        task_models: Mapping[str, TaskModel] | None = None,
-        from_documents: Collection[str] = (),
-    ) -> None:
-        self.models = dict(models)
-        self.embedders = dict(embedders)
-        self.rerankers = dict(rerankers or {})
-        self.classifiers = dict(classifiers or {})
-        self.task_models = dict(task_models or {})
-        self.tokenizers = dict(tokenizers)
-        self.from_documents = frozenset(from_documents)
-        self.metrics = metrics
-        self.created = int(time.time())
-        self.stopping = StopSignal()
-        self.threads = CapacityLimiter(2)
-        self.bodies = Bodies()
-        self.adapters: object | None = None  # an `AdapterDoor`, once there is one
+    models: Mapping[str, ChatModel]
+    embedders: Mapping[str, Embedder]
+    rerankers: Mapping[str, Ranker]
+    classifiers: Mapping[str, Classifier]
+    task_models: Mapping[str, TaskModel]
+    tokenizers: Mapping[str, Codec]
+    from_documents: Collection[str]
+    metrics: Metrics
+    adapters: object | None = None  # `ServedAdapters`, where there are some
+    created: int = field(default_factory=lambda: int(time.time()))
+    stopping: StopSignal = field(default_factory=StopSignal)
+    threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
+    bodies: BodyBudget = field(default_factory=BodyBudget)
 
     def model(self, name: str) -> Observed:
-        return Observed(self._named(name, self.models, "chat or complete"), name, self.metrics)
-
-    def embedder(self, name: str) -> Embedder:
-        return self._named(name, self.embedders, "embed")
-
-    def reranker(self, name: str) -> Ranker:
-        return self._named(name, self.rerankers, "rerank")
-
-    def classifier(self, name: str) -> Classifier:
-        return self._named(name, self.classifiers, "classify")
-
-    def task_model(self, name: str) -> TaskModel:
-        return self._named(name, self.task_models, "run tasks")
+        return Observed(self.named(name, self.models, "chat or complete"), name, self.metrics)
 
     def tokenizer(self, name: str | None) -> tuple[str, Codec]:
         """By name, or the only one where no name is given."""
@@ -164,14 +147,11 @@ class Serving:
                 hint=f"set model; known: {known}",
                 param="model",
             )
-        return name, self._named(name, self.tokenizers, "tokenize")
+        return name, self.named(name, self.tokenizers, "tokenize")
 
     def infos(self) -> dict[str, ModelInfo]:
-        infos: dict[str, ModelInfo] = {}
-        for served in (self.embedders, self.task_models, self.classifiers, self.rerankers):
-            infos |= {name: each.info for name, each in served.items()}
-        infos |= {name: each.info for name, each in self.models.items()}
-        return dict(sorted(infos.items()))
+        kinds = (self.embedders, self.task_models, self.classifiers, self.rerankers, self.models)
+        return dict(sorted((name, each.info) for served in kinds for name, each in served.items()))
 
     def missing(self, name: str, verb: str, known: Mapping[str, Any]) -> HttpError:
         guess = nearest(name, known)
@@ -184,15 +164,16 @@ class Serving:
             param="model",
         )
 
-    def _named(self, name: str, served: Mapping[str, T], verb: str) -> T:
+    def named(self, name: str, served: Mapping[str, T], verb: str) -> T:
+        """That of ``served``, a mapping of this state; ``verb``: what it is asked to do."""
         found = served.get(name)
         if found is None:
             raise self.missing(name, verb, served)
         return found
 
 
-def serving_of(request: Request) -> Serving:
-    return cast(Serving, request.app.state.serving)
+def state_of(request: Request) -> AppState:
+    return cast(AppState, request.app.state.shared)
 
 
 def caller_of(request: Request) -> Caller:
@@ -201,23 +182,32 @@ def caller_of(request: Request) -> Caller:
 
 def events(request: Request, sources: Sequence[Primed], chunks: AsyncIterator[str]) -> EventStream:
     """``chunks``, drawn from ``sources``, as a response."""
-
-    def left() -> None:
-        request.state.gone = True
-
     return EventStream(
         sources,
         chunks,
-        stopping=serving_of(request).stopping,
+        stopping=state_of(request).stopping,
         failed=lambda error: unexpected(error, request.scope),
-        left=left,
+        left=lambda: setattr(request.state, "gone", True),
     )
+
+
+async def in_batches(
+    texts: Sequence[Any],
+    work: Callable[[Sequence[Any]], Iterable[Any]],
+    state: AppState,
+    size: int = BATCH,
+) -> list[Any]:
+    """What ``work`` gives for each text, a batch at a time off the event loop."""
+    found: list[Any] = []
+    for start in range(0, len(texts), size):
+        part = texts[start : start + size]
+        found += list(await to_thread.run_sync(work, part, limiter=state.threads))
+    return found
 
 
 def check_ids(ids: Sequence[int], vocab_size: int, param: str) -> None:
     """Refuse token ids outside the vocabulary."""
     for token in ids:
         if not 0 <= token < vocab_size:
-            raise InputError(
-                f"{token} is not a token id, the vocabulary has {vocab_size}", param=param
-            )
+            message = f"{token} is not a token id, the vocabulary has {vocab_size}"
+            raise InputError(message, hint="send ids of this model's tokenizer", param=param)
