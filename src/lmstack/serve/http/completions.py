@@ -49,11 +49,11 @@ async def chat_completions(request: Request, body: ChatBody) -> BaseModel | Resp
     asked = chat_request(body, caller, model.info.default_sampling)
     if body.model not in state.from_documents:
         _refuse_wishes(asked.wishes, body.model)
+    shape = _ChatShape(body, caller.request_id, model.info.digest)
     if not body.stream:
-        answer = await until_gone(request.receive, complete(model, asked))
-        return _ChatShape(body, caller.request_id, answer.model.digest).whole(answer)
+        return shape.whole(await until_gone(request.receive, complete(model, asked)))
     [source] = await prime(request.receive, [model.stream(asked)])
-    shape = _ChatShape(body, caller.request_id, source.digest or model.info.digest)
+    shape.digest = source.digest or shape.digest
     return events(request, [source], shape.chunks(source.deltas()))
 
 
@@ -134,6 +134,7 @@ class _ChatShape(_Shape):
             self._top["service_tier"] = "default"
 
     def whole(self, answer: Completion) -> ChatCompletion:
+        self.digest = answer.model.digest
         top = self.top()
         if self._body.metadata is not None:
             top["metadata"] = self._body.metadata
