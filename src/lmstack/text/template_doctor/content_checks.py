@@ -9,7 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lmstack.core import LmstackError, Message
-from lmstack.text.template_doctor.exam import ASKED, SYSTEM, TALK, Exam, Finding, apart, excerpt
+from lmstack.text.template_doctor.exam import (
+    ASKED,
+    SYSTEM,
+    TALK,
+    Checks,
+    Exam,
+    Finding,
+    apart,
+    excerpt,
+    fail,
+    note,
+    ok,
+    warn,
+)
 
 __all__ = ["CONTENT_CHECKS"]
 
@@ -21,18 +34,14 @@ def _system(exam: Exam) -> Iterator[Finding]:
     try:
         text = exam.text(SYSTEM, *TALK)
     except LmstackError as error:
-        yield Finding(
-            "system message",
-            "warn",
+        yield warn(
             "the template refuses one",
             error.message,
             "put the instructions into the first message of the user",
         )
         return
     if SYSTEM.content not in text:
-        yield Finding(
-            "system message",
-            "fail",
+        yield fail(
             "it is dropped without a word",
             excerpt(exam.text(SYSTEM, ASKED)),
             "print messages with the role 'system', or refuse them with raise_exception",
@@ -42,9 +51,9 @@ def _system(exam: Exam) -> Iterator[Finding]:
     plain = exam.text(*TALK)
     if plain.startswith(before) and plain.endswith(after) and len(plain) > len(before + after):
         default = plain[len(before) : len(plain) - len(after)]
-        yield Finding("system message", "note", "without one, this is put in", excerpt(default))
+        yield note("without one, this is put in", excerpt(default))
     else:
-        yield Finding("system message", "ok", "it is printed", excerpt(before[-24:]))
+        yield ok("it is printed", excerpt(before[-24:]))
 
 
 def _content(exam: Exam) -> Iterator[Finding]:
@@ -54,15 +63,13 @@ def _content(exam: Exam) -> Iterator[Finding]:
     ):
         text = exam.text(*messages)
         if VERBATIM not in text:
-            yield Finding(
-                "content",
-                "warn",
+            yield warn(
                 f"what the {role} writes reaches the model changed",
                 apart(VERBATIM, text[text.find(VERBATIM[:3]) :]),
                 "print {{ message['content'] }} without filters",
             )
             return
-    yield Finding("content", "ok", "what people write reaches the model as it is")
+    yield ok("what people write reaches the model as it is")
 
 
 def _injection(exam: Exam) -> Iterator[Finding]:
@@ -77,32 +84,26 @@ def _injection(exam: Exam) -> Iterator[Finding]:
             words = [f"{hostile} {m.content} {hostile}" for m in TALK]
             talk = [Message(m.role, text) for m, text in zip(TALK, words, strict=True)]
             if exam.control(exam.ids(*talk, prompt=True)) != benign:
-                yield Finding(
-                    "injection",
-                    "fail",
+                yield fail(
                     f"a message can write the control token {name}",
                     excerpt(hostile),
                     "do not change contents in the template (replace, split, join): print them",
                 )
                 return
-    yield Finding("injection", "ok", "no message can write a control token", ", ".join(used))
+    yield ok("no message can write a control token", ", ".join(used))
 
 
 def _whitespace(exam: Exam) -> Iterator[Finding]:
     text, prompt = exam.text(*TALK), exam.text(ASKED, prompt=True)
     lead = text[: len(text) - len(text.lstrip())]
     if lead:
-        yield Finding(
-            "white space",
-            "warn",
+        yield warn(
             "a conversation begins with white space, which no training text did",
             excerpt(lead),
             "use {%- and -%} in the template",
         )
     if prompt != exam.text(ASKED) and prompt.endswith((" ", "\t")):
-        yield Finding(
-            "white space",
-            "warn",
+        yield warn(
             "the prompt ends with a space, which most vocabularies keep with the next word",
             excerpt(prompt, 24),
             "end the generation prompt before the space",
@@ -113,18 +114,22 @@ def _whitespace(exam: Exam) -> Iterator[Finding]:
     if len(kept) < len(padded):
         roles = sorted({m.role for m in padded if m not in kept})
         what = f"white space around what the {' and the '.join(roles)} write is cut"
-        yield Finding("white space", "note", what)
+        yield note(what)
 
 
 def _date(exam: Exam) -> Iterator[Finding]:
     if "strftime_now" in exam.template.source:
-        yield Finding(
-            "date",
-            "warn",
+        yield warn(
             "the template prints the day's date: the same conversation has other tokens tomorrow",
             "strftime_now",
             "give the date in a system message of your own",
         )
 
 
-CONTENT_CHECKS = (_system, _content, _injection, _whitespace, _date)
+CONTENT_CHECKS: Checks = {
+    "system message": _system,
+    "content": _content,
+    "injection": _injection,
+    "white space": _whitespace,
+    "date": _date,
+}

@@ -7,6 +7,7 @@ check never raises: what fails is itself a finding. Does not cover weights or pr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from lmstack.core import LmstackError
 from lmstack.text.chat import ChatTemplate
@@ -112,11 +113,11 @@ def _template(exam: Exam) -> Iterator[Finding]:
             "print {{ message['content'] }} for every role, unchanged",
         )
         return
-    for check in (*TURN_CHECKS, *CONTENT_CHECKS):
+    for name, check in {**TURN_CHECKS, **CONTENT_CHECKS}.items():
         try:
-            yield from check(exam)
+            yield from (replace(finding, check=name) for finding in check(exam))
         except LmstackError as error:
-            yield _failed(check.__name__.strip("_").replace("_", " "), error)
+            yield _failed(name, error)
 
 
 def _failed(check: str, error: LmstackError) -> Finding:

@@ -5,8 +5,9 @@ Covers rendering and encoding, as a model is trained and served. Does not cover 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 from lmstack.core import Message, shown
@@ -19,11 +20,16 @@ __all__ = [
     "REPLIED_AGAIN",
     "SYSTEM",
     "TALK",
+    "Checks",
     "Exam",
     "Finding",
     "Severity",
     "apart",
     "excerpt",
+    "fail",
+    "note",
+    "ok",
+    "warn",
 ]
 
 ASKED = Message("user", "How far away is the moon?")
@@ -83,6 +89,12 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+Checks = Mapping[str, Callable[[Exam], Iterator[Finding]]]
+# Findings of a check, which is named where it is listed.
+ok, note = partial(Finding, "", "ok"), partial(Finding, "", "note")
+warn, fail = partial(Finding, "", "warn"), partial(Finding, "", "fail")
 
 
 def excerpt(text: str, limit: int = 70) -> str:
