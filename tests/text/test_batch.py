@@ -124,8 +124,8 @@ def test_a_tokenizer_without_a_padding_token_can_still_be_padded(make_wordpiece)
     ("changes", "named"),
     [
         ({"texts": "hello"}, "one text"),
-        ({"texts": ["a", 3]}, r"texts\[1\] is a int"),
-        ({"texts": ["a\ud800"]}, "lone surrogate"),
+        ({"texts": ["a", 3]}, r"texts\[1\] is 3, not text"),
+        ({"texts": ["a\ud800"]}, "half a surrogate"),
         ({"padding": "both"}, "padding is 'both'"),
         ({"truncation": "longest"}, "truncation is 'longest'"),
         ({"multiple_of": 0}, "multiple_of is 0"),

@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 
 import tokenizers
 
-from lmstack.core import FormatError, InputError, shown
+from lmstack.core import FormatError, InputError, check_text, shown
 from lmstack.core.files import write_atomic
 from lmstack.text.counting import PieceCounter, counts_by_piece, counts_by_word
 from lmstack.text.detokenizer import Detokenizer, Surfaces, surfaces
@@ -29,7 +29,7 @@ from lmstack.text.vocab.gguf import gguf_config, gguf_parts
 from lmstack.text.vocab.tiktoken import TiktokenEncoding
 from lmstack.text.vocab.vocabulary import EXACT_KEY, read_file, read_folder
 
-__all__ = ["Encoding", "Tokenizer", "check_text", "run_backend"]
+__all__ = ["Encoding", "Tokenizer"]
 
 _ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token")
 _NAMED = (*_ROLES, "mask_token", "eot_token")
@@ -151,9 +151,9 @@ class Tokenizer:
         ordinary text, and no control token other than "unknown" comes out of it.
         ``add_special_tokens``: let the tokenizer add its own (BOS; ``[CLS]`` and ``[SEP]``).
         """
-        check_text(text)
+        check_text("the text", text)
         backend = self._fast if special else self._plain
-        [encoding] = _fast_batch(backend, [text], special and add_special_tokens)
+        [encoding] = _run(backend, [text], special=special and add_special_tokens, fast=True)
         if special:
             return list(encoding.ids)
         if not self._forbidden.isdisjoint(encoding.ids):
@@ -176,7 +176,7 @@ class Tokenizer:
         is dropped.
         """
         for index, text in enumerate(texts):
-            check_text(text, f"texts[{index}]")
+            check_text(f"texts[{index}]", text)
         room = self._room(max_length, add_special_tokens)
         encodings = self.unfinished(texts, special=special)
         result = []
@@ -196,10 +196,10 @@ class Tokenizer:
     def encode_ids(self, texts: Sequence[str], *, max_length: int | None = None) -> list[list[int]]:
         """Ids alone, which is faster: those of `encode_batch` with ``truncation="right"``."""
         for index, text in enumerate(texts):
-            check_text(text, f"texts[{index}]")
+            check_text(f"texts[{index}]", text)
         room = self._room(max_length, True)
         # Without offsets, post-processing that adds nothing changes nothing.
-        encodings = _fast_batch(self._fast, texts, False)
+        encodings = _run(self._fast, texts, fast=True)
         for encoding in encodings:
             if room is not None and len(encoding) > room:
                 encoding.truncate(room)
@@ -208,7 +208,7 @@ class Tokenizer:
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, added ones included: the lengths of `encode_ids`, sooner."""
         for index, text in enumerate(texts):
-            check_text(text, f"texts[{index}]")
+            check_text(f"texts[{index}]", text)
         added = self._fast.num_special_tokens_to_add(False)
         return [n + added for n in self._count(texts)]
 
@@ -221,7 +221,7 @@ class Tokenizer:
     @cached_property
     def _count(self) -> Callable[[Sequence[str]], list[int]]:
         def encoded(texts: Sequence[str]) -> list[int]:
-            return [len(encoding) for encoding in _fast_batch(self._fast, texts, False)]
+            return [len(encoding) for encoding in _run(self._fast, texts, fast=True)]
 
         if self._exact is None and counts_by_piece(_prepared(self._saved, self._control)):
             return PieceCounter(encoded, list(self._added.values())).count
@@ -327,7 +327,7 @@ class Tokenizer:
 
     def unfinished(self, texts: Sequence[str], *, special: bool = True) -> list[Any]:
         """The library's encodings before post-processing, for the rest of this module."""
-        encodings = run_backend(self._bare if special else self._plain, texts, False)
+        encodings = _run(self._bare if special else self._plain, texts)
         if special:
             return encodings
         pairs = zip(texts, encodings, strict=True)
@@ -352,7 +352,7 @@ class Tokenizer:
             return backend
 
     def _encode_plain(self, text: str) -> Any:
-        [encoding] = run_backend(self._plain, [text], False)
+        [encoding] = _run(self._plain, [text])
         return self._without_control(text, encoding)
 
     def _without_control(self, text: str, encoding: Any) -> Any:
@@ -372,48 +372,20 @@ class Tokenizer:
         return tokenizers.Encoding.merge(halves, growing_offsets=True)
 
 
-def run_backend(backend: Any, texts: Sequence[str], add_special_tokens: bool) -> list[Any]:
-    """The library's own encodings of ``texts``, its errors as ours."""
+def _run(
+    backend: Any, texts: Sequence[str], *, special: bool = False, fast: bool = False
+) -> list[Any]:
+    """The library's own encodings of ``texts``, its errors as ours. ``special``: with the special
+    tokens around texts. ``fast``: without offsets, which take as long as the rest."""
+    encode = backend.encode_batch_fast if fast else backend.encode_batch
     try:
-        if len(texts) == 1:
-            return [backend.encode(texts[0], add_special_tokens=add_special_tokens)]
-        encodings: list[Any] = backend.encode_batch(
-            list(texts), add_special_tokens=add_special_tokens
-        )
-        return encodings
+        encodings: list[Any] = encode(list(texts), add_special_tokens=special)
     except Exception as error:  # the library has no type of its own
-        raise _unwritable(error) from error
-
-
-def _fast_batch(backend: Any, texts: Sequence[str], add_special_tokens: bool) -> list[Any]:
-    """Encodings without offsets, which take as long as the rest."""
-    try:
-        encodings: list[Any] = backend.encode_batch_fast(
-            list(texts), add_special_tokens=add_special_tokens
-        )
-        return encodings
-    except Exception as error:
-        raise _unwritable(error) from error
-
-
-def _unwritable(error: Exception) -> InputError:
-    return InputError(
-        f"this vocabulary cannot write the text: {shown(str(error), 200)}",
-        hint="it has no token for what it does not know: leave such characters out",
-    )
-
-
-def check_text(text: object, name: str = "the text") -> None:
-    """Raise `InputError` unless ``text`` is a str of valid Unicode."""
-    if not isinstance(text, str):
-        raise InputError(f"{name} is a {type(text).__name__}", hint="pass a str")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
         raise InputError(
-            f"{name} has a lone surrogate {shown(text[error.start])} at character {error.start}",
-            hint="it is no valid Unicode: decode the source with errors='replace'",
+            f"this vocabulary cannot write the text: {shown(str(error), 200)}",
+            hint="it has no token for what it does not know: leave such characters out",
         ) from error
+    return encodings
 
 
 def _backend(text: str, control: Sequence[str], exact: Exact | None = None) -> Any:

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import tokenizers
 
-from lmstack.core import ContextLengthError, InputError, shown
-from lmstack.text.tokenizer import Tokenizer, check_text
+from lmstack.core import ContextLengthError, InputError, check_text, shown
+from lmstack.text.tokenizer import Tokenizer
 
 __all__ = [
     "Cut",
@@ -83,7 +83,7 @@ def encode_windows(
         )
     for name, texts in (("texts", first), ("pairs", second or ())):
         for index, text in enumerate(texts):
-            check_text(text, f"{name}[{index}]")
+            check_text(f"{name}[{index}]", text)
     room = _room(tokenizer, second is not None, max_length)
     lefts = _unfinished(tokenizer, first, special)
     rights: list[Any] = [None] * len(lefts)
