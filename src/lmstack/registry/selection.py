@@ -18,7 +18,7 @@ __all__ = ["CONVERT", "EXPORTED", "PICKLES", "Selection", "select"]
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 _T = TypeVar("_T")
-_KEPT = (".json", ".txt", ".jinja", ".safetensors", ".gguf", ".model", ".md")
+_KEPT = (".json", ".txt", ".jinja", ".model", ".md")
 _WEIGHTS = (".safetensors", ".gguf")
 _GRAPH = ".onnx"
 # An encoder-decoder is exported in two: as optimum names them, and shortly.
@@ -50,10 +50,12 @@ def select(names: Iterable[str], part: str, source: str) -> Selection:
     """
     paths = [PurePosixPath(name) for name in names if _plain(name)]
     weights = [p for p in paths if p.suffix in _WEIGHTS and not p.name.startswith("consolidated")]
-    roots = sorted({p.parent for p in weights if not _STAGE.match(p.parent.name)})
-    if not weights and any(p.suffix == _GRAPH for p in paths):
-        return _exported(paths, part, source)
-    if not weights:
+    graphs = [p for p in paths if p.suffix == _GRAPH]
+    if weights:
+        chosen, root = _stored(weights, part, source)
+    elif graphs:
+        chosen, root = _exported(graphs, part, source)
+    else:
         pickles = sorted(p.name for p in paths if p.suffix in PICKLES)
         if pickles:
             raise FormatError(f"{source} has its weights in {pickles[0]}, a pickle", hint=CONVERT)
@@ -61,50 +63,55 @@ def select(names: Iterable[str], part: str, source: str) -> Selection:
             f"{source} has no weights (*.safetensors, *.gguf or *.onnx)",
             hint="check the name; lmstack models lists what is known",
         )
-    if part:
-        weights, root = _part(weights, roots, part, source)
+    files = {str(p): p.name for p in chosen}
+    for p in paths:
+        if p.suffix in _KEPT and p.parent in (root, chosen[0].parent):
+            files[str(p)] = p.name
+        elif p.suffix in (".json", ".safetensors", ".txt") and _is_stage(p, root):
+            files[str(p)] = f"{p.parent.name}/{p.name}"
+    others = (*PICKLES, *_WEIGHTS) if weights else (_GRAPH,)
+    left = [str(p) for p in paths if p.suffix in others and p.is_relative_to(root)]
+    return Selection(files, tuple(sorted(name for name in left if name not in files)))
+
+
+def _stored(
+    weights: list[PurePosixPath], part: str, source: str
+) -> tuple[list[PurePosixPath], PurePosixPath]:
+    """The safetensors of one folder, or one GGUF file; and that folder."""
+    roots = sorted({p.parent for p in weights if not _STAGE.match(p.parent.name)})
+    files = [p for p in weights if part in (str(p), p.name)][:1] if part else []
+    if files:
+        weights, root = files, files[0].parent
+    elif part:
+        matching = [r for r in roots if part in (str(r), r.name)]
+        names = [*(str(r) for r in roots), *(p.name for p in weights)]
+        root = _only(matching, part, source, "parts with that name", names)
     else:
         root = _only(roots, part, source, "folders with weights", [str(r) for r in roots])
     here = [p for p in weights if p.parent == root]
     chosen = [p for p in here if p.suffix == ".safetensors"]
     if not chosen:
-        ggufs = [p.name for p in here]
-        _only(ggufs, part, source, "GGUF files", ggufs)
-        chosen = here
-    files = {str(p): p.name for p in chosen}
-    for p in paths:
-        if p.suffix in _KEPT and p.suffix not in _WEIGHTS and p.parent == root:
-            files[str(p)] = p.name
-        elif p.suffix in (".json", ".safetensors", ".txt") and _is_stage(p, root):
-            files[str(p)] = f"{p.parent.name}/{p.name}"
-    left = [str(p) for p in paths if p.suffix in (*PICKLES, *_WEIGHTS) and p.is_relative_to(root)]
-    return Selection(files, tuple(sorted(name for name in left if name not in files)))
+        chosen = [_only(here, part, source, "GGUF files", [p.name for p in here])]
+    return chosen, root
 
 
-def _exported(paths: list[PurePosixPath], part: str, source: str) -> Selection:
-    """The graphs of one folder and the files beside them, or of the folder above ``onnx/``."""
-    graphs = [p for p in paths if p.suffix == _GRAPH]
+def _exported(
+    graphs: list[PurePosixPath], part: str, source: str
+) -> tuple[list[PurePosixPath], PurePosixPath]:
+    """The graphs of one folder, and that folder, or the one above ``onnx/``."""
     files = [p for p in graphs if part in (str(p), p.name)]
     if part and files:
         chosen = [_only(files, part, source, "files with that name", [str(p) for p in files])]
-    else:
-        roots = sorted({_root(p) for p in graphs})
-        wanted = [r for r in roots if not part or part in (str(r), r.name)]
-        root = _only(wanted, part, source, "folders with ONNX files", [str(r) for r in roots])
-        here = {p.name: p for p in graphs if _root(p) == root}
-        names = next((pair for pair in _PAIRS if here.keys() >= set(pair)), ("model.onnx",))
-        chosen = [here[name] for name in names if name in here] or list(here.values())
-        if len(chosen) > 1 and len(chosen) != len(names):
-            _only(chosen, part, source, "ONNX files", [str(p) for p in chosen])
-    root = _root(chosen[0])
-    taken = {str(p): p.name for p in chosen}
-    for p in paths:
-        if p.suffix in _KEPT and (p.parent == root or p.parent == chosen[0].parent):
-            taken[str(p)] = p.name
-        elif p.suffix in (".json", ".txt") and _is_stage(p, root):
-            taken[str(p)] = f"{p.parent.name}/{p.name}"
-    left = [str(p) for p in graphs if p.is_relative_to(root) and str(p) not in taken]
-    return Selection(taken, tuple(sorted(left)))
+        return chosen, _root(chosen[0])
+    roots = sorted({_root(p) for p in graphs})
+    wanted = [r for r in roots if not part or part in (str(r), r.name)]
+    root = _only(wanted, part, source, "folders with ONNX files", [str(r) for r in roots])
+    here = {p.name: p for p in graphs if _root(p) == root}
+    names = next((pair for pair in _PAIRS if here.keys() >= set(pair)), ("model.onnx",))
+    chosen = [here[name] for name in names if name in here] or list(here.values())
+    if len(chosen) > 1 and len(chosen) != len(names):
+        _only(chosen, part, source, "ONNX files", [str(p) for p in chosen])
+    return chosen, root
 
 
 def _root(graph: PurePosixPath) -> PurePosixPath:
@@ -118,18 +125,6 @@ def _plain(name: str) -> bool:
 
 def _is_stage(path: PurePosixPath, root: PurePosixPath) -> bool:
     return path.parent.parent == root and bool(_STAGE.match(path.parent.name))
-
-
-def _part(
-    weights: list[PurePosixPath], roots: list[PurePosixPath], part: str, source: str
-) -> tuple[list[PurePosixPath], PurePosixPath]:
-    files = [p for p in weights if part in (str(p), p.name)]
-    if files:
-        only = files[0]
-        return [only], only.parent
-    matching = [r for r in roots if part in (str(r), r.name)]
-    names = [*(str(r) for r in roots), *(p.name for p in weights)]
-    return weights, _only(matching, part, source, "parts with that name", names)
 
 
 def _only(found: list[_T], part: str, source: str, what: str, choices: list[str]) -> _T:

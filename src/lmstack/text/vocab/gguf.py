@@ -53,10 +53,7 @@ def gguf_parts(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], Exact | Non
     tokens = _strings(metadata, "tokens")
     types = [int(kind) for kind in metadata.get("tokenizer.ggml.token_type", ())]
     if types and len(types) != len(tokens):
-        raise FormatError(
-            f"the GGUF file has {len(tokens)} tokens and {len(types)} token types",
-            hint="the file is damaged: download it again",
-        )
+        raise _damaged(f"the GGUF file has {len(tokens)} tokens and {len(types)} token types")
     exact: Exact | None = None
     if model == "gpt2":
         parts = _byte_level(metadata, tokens)
@@ -104,9 +101,8 @@ def _id(metadata: Mapping[str, Any], key: str, size: int) -> int | None:
     if value is None:
         return None
     if not 0 <= int(value) < size:
-        raise FormatError(
-            f"tokenizer.ggml.{key} is {shown(value)}, outside the {size} tokens of the file",
-            hint="the file is damaged: download it again",
+        raise _damaged(
+            f"tokenizer.ggml.{key} is {shown(value)}, outside the {size} tokens of the file"
         )
     return int(value)
 
@@ -161,10 +157,7 @@ def _merges(metadata: Mapping[str, Any]) -> list[list[str]]:
     merges = [merge.split(" ") for merge in _strings(metadata, "merges")]
     wrong = next((merge for merge in merges if len(merge) != 2), None)
     if wrong is not None:
-        raise FormatError(
-            f"the GGUF merge {shown(' '.join(wrong))} is not a pair",
-            hint="the file is damaged: download it again",
-        )
+        raise _damaged(f"the GGUF merge {shown(' '.join(wrong))} is not a pair")
     return merges
 
 
@@ -173,10 +166,7 @@ def _sentencepiece(
 ) -> SentencePiece:
     scores = [float(score) for score in metadata.get("tokenizer.ggml.scores", ())]
     if len(scores) != len(tokens):
-        raise FormatError(
-            f"the GGUF file has {len(tokens)} tokens and {len(scores)} scores",
-            hint="the file is damaged: download it again",
-        )
+        raise _damaged(f"the GGUF file has {len(tokens)} tokens and {len(scores)} scores")
     unigram = metadata.get("tokenizer.ggml.model") == "t5"
     rules = bytes(value & 0xFF for value in metadata.get("tokenizer.ggml.precompiled_charsmap", ()))
     # Places that only fill the embedding are ordinary pieces here that no text spells.
@@ -236,3 +226,7 @@ def _wordpiece(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, 
 def _control(metadata: Mapping[str, Any], tokens: Sequence[str]) -> list[str]:
     types = metadata.get("tokenizer.ggml.token_type", ())
     return [token for token, kind in zip(tokens, types, strict=False) if kind == CONTROL]
+
+
+def _damaged(why: str) -> FormatError:
+    return FormatError(why, hint="the file is damaged: download it again")
