@@ -26,8 +26,10 @@ HERE = pathlib.Path(__file__).parent
 FORMS = (
     ("smollm2-135m-instruct", "int8"),
     ("smollm2-135m-instruct", "q4"),
+    ("smollm2-135m-instruct", "nf4"),
     ("gemma3-270m", "int8"),
     ("gemma3-270m", "q4"),
+    ("gemma3-270m", "nf4"),
     ("all-minilm-l6-v2", "int8"),
 )
 LEFT_OUT = ("name", "path", "digest")

@@ -85,7 +85,8 @@ def load(
     text comes as a `LocalModel`, an embedding model as a `LocalEmbedder`, any other as
     what `task` runs. ``weights``: the form in which they are held, ``float32`` (the default,
     whose logits are those of other implementations), ``bfloat16`` (as the command line serves a
-    language model, twice as fast), ``int8``, ``q4`` or ``file`` (the blocks of a GGUF file).
+    language model, twice as fast), ``int8``, ``q4``, ``nf4`` or ``file`` (the blocks of a GGUF
+    file).
     ``dtype``: another way to name a float form. ``engine``: of a language model. ``draft``: a
     smaller one with the same tokenizer, which makes it faster and changes no token. Nothing is
     downloaded: `NotFoundError` names the command that does.

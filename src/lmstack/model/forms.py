@@ -67,7 +67,7 @@ def weights_in_form(
 ) -> dict[str, Weight]:
     """Our tensors, the matrices among them in ``form``. A matrix at a time: the floats of all
     are never in memory together. ``smoothing`` changes them before they are rounded;
-    ``importance``: of the columns of matrices in ``q4``, by name."""
+    ``importance``: of the columns of matrices in ``q4`` and ``nf4``, by name."""
     if not is_quantized(form):
         return dict(plan.tensors(DTYPES[form]))
     if form == "file" and not isinstance(plan.source, GGUFFile):
@@ -92,7 +92,7 @@ def weights_in_form(
         if form == "q4":
             return quantize_q4(weight, paired=paired, importance=counts.get(key))
         if form == "nf4" and nf4_key(key):
-            return quantize_nf4(weight, paired=paired)
+            return quantize_nf4(weight, paired=paired, importance=counts.get(key))
         weight = smooth(key, weight)
         group = int8_group(plan.config, key, weight.shape[1])
         made = quantize_int8(weight, group, paired=paired, narrow=int8_narrow(plan.config, key))

@@ -55,13 +55,13 @@ def read_weights(
     path: Path, form: Form, ids: Sequence[int] | None = None
 ) -> tuple[TransformerConfig, dict[str, Weight]]:
     """Config and weights of the model at ``path`` in ``form``. Nothing is mapped but a folder
-    that is packed already. ``ids``: of a text that shows ``int8`` and ``q4`` which activations are
-    large (`calibration_text`); tokens by chance unless given."""
+    that is packed already. ``ids``: of a text that shows ``int8``, ``q4`` and ``nf4`` which
+    activations are large (`calibration_text`); tokens by chance unless given."""
     if os.path.isdir(path) and packed_form(path) is not None:
         return read_packed_folder(path, form)
     with open_model_plan(path) as plan:
         smoothing, importance = None, None
-        if form in ("int8", "q4") and may_smooth(plan.config):
+        if form in ("int8", "q4", "nf4") and may_smooth(plan.config):
             module = build_module(plan.config, weights_in_form(plan, "bfloat16"))
             seen = ids or _by_chance(plan.config.vocab_size)
             if form == "int8":

@@ -137,9 +137,9 @@ class LocalModel:
         """The model that ``ref`` names (no network).
 
         ``weights``: the form in which they are held: ``file`` (the blocks of a GGUF file; the
-        default where it has some), ``bfloat16`` (the default elsewhere), ``int8``, ``q4`` or
-        ``float32``, which computes with the reference ops and is what to compare with other
-        implementations. ``dtype``: another way to name a float form. ``draft``: the name of a
+        default where it has some), ``bfloat16`` (the default elsewhere), ``int8``, ``q4``,
+        ``nf4`` or ``float32``, which computes with the reference ops and is what to compare with
+        other implementations. ``dtype``: another way to name a float form. ``draft``: the name of a
         smaller model, see `load_draft`.
         """
         loaded = load_weights(ref, store, weights, dtype)

@@ -1,4 +1,4 @@
-"""Float matrices to small integers: int8 and NF4 by absmax, q4 by least squares.
+"""Float matrices to small integers: int8 by absmax, q4 and NF4 by least squares.
 
 The scale of a group is rounded before the codes are chosen, so what is stored is what they were
 fitted to. ``per_channel``: one scale for each row; activations keep groups of their own. Not
@@ -49,6 +49,7 @@ _ROOM = 127 / 125.5
 # Upper ends of the codes that are tried for a group's first fit, in steps of its whole range.
 _TRIES = (14.0, 14.5, 15.0, 15.5, 16.0, 16.5)
 _ROUNDS = 2
+_NF4_TRIES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 1.05)
 _EQUAL = 1e-9  # more than rounding makes of codes that are the same
 
 
@@ -140,10 +141,8 @@ def quantize_q4(
     square of an error in each column counts; all the same unless given."""
     shared = -(-weight.shape[1] // group) if per_channel else 1
     groups = _grouped(weight, shared * group)
-    counts = torch.ones(weight.shape[1]) if importance is None else importance.float()
-    counts = F.pad(counts, (0, -len(counts) % groups.shape[2])).view(groups.shape[1:])
-    parts = torch.split(groups, max(1, _CHUNK // counts.numel()))
-    fitted = [_fitted(part, counts) for part in parts]
+    counts = _counts(groups, weight.shape[1], importance)
+    fitted = [_fitted(part, counts) for part in _chunks(groups)]
     codes, scales, mins = (torch.cat(found) for found in zip(*fitted, strict=True))
     return pack(
         codes.flatten(1)[:, : weight.shape[1]],
@@ -158,13 +157,19 @@ def quantize_q4(
 
 
 def quantize_nf4(
-    weight: Tensor, group: int = _NF4_GROUP, *, paired: bool = False
+    weight: Tensor,
+    group: int = _NF4_GROUP,
+    *,
+    paired: bool = False,
+    importance: Tensor | None = None,
 ) -> QuantizedMatrix:
-    """``weight`` (rows, cols): the nearest numbers of the codebook `NF4`, scaled by max|w| of each
-    group. These scales are quantized in turn, to 7 bits with a float16 scale for each 1,024
-    weights of a row, where bitsandbytes has 8 bits with a float32 scale for each 256 of them."""
+    """``weight`` (rows, cols): the nearest numbers of the codebook `NF4`, scaled by the share of
+    max|w| of each group that leaves the least squared error; ``importance`` as in `quantize_q4`.
+    The scales are quantized in turn, to 7 bits with a float16 scale for each 1,024 weights of a
+    row. bitsandbytes scales by max|w| itself, in 8 bits with a float32 scale for 256 groups."""
     groups = _grouped(weight, group)
-    largest = groups.abs().amax(-1)
+    counts = _counts(groups, weight.shape[1], importance)
+    largest = torch.cat([_nf4_largest(part, counts) for part in _chunks(groups)])
     G = largest.shape[1]
     shared = min(_NF4_SUPERBLOCK, G)
     blocks = F.pad(largest / 127, (0, -G % shared)).view(len(weight), -1, shared)
@@ -172,10 +177,8 @@ def quantize_nf4(
     scale_codes = (blocks * _inverse(scales)[..., None]).round_()
     scale_codes.clamp_(1, 127)  # a group beside a much larger one keeps its signs
     steps = (scale_codes * scales.float()[..., None]).flatten(1)[:, :G]
-    middles = (NF4[1:].float() + NF4[:-1].float()) / 2 - 128
-    codes = torch.bucketize(groups * _inverse(steps)[..., None], middles, out_int32=True)
     return pack(
-        codes.to(torch.uint8).flatten(1)[:, : weight.shape[1]],
+        _nf4_codes(groups, steps).to(torch.uint8).flatten(1)[:, : weight.shape[1]],
         scales,
         None,
         bits=4,
@@ -186,6 +189,37 @@ def quantize_nf4(
         scale_codes=scale_codes.flatten(1)[:, :G],
         codebook=NF4,
     )
+
+
+def _nf4_codes(groups: Tensor, steps: Tensor) -> Tensor:
+    """The nearest of the codebook for (n, G, g), where one step of (n, G) is 1 of its bytes."""
+    numbers = NF4.float() - 128
+    middles = (numbers[1:] + numbers[:-1]) / 2
+    return torch.bucketize(groups * _inverse(steps)[..., None], middles, out_int32=True)
+
+
+def _nf4_largest(groups: Tensor, counts: Tensor) -> Tensor:
+    """(n, G): what the ends of the codebook are best to stand for in each group."""
+    most = groups.abs().amax(-1)
+    best, least = most, torch.full_like(most, torch.inf)
+    numbers = NF4.float() - 128
+    for share in _NF4_TRIES:
+        steps = most * share / 127
+        rest = numbers[_nf4_codes(groups, steps)] * steps[..., None] - groups
+        error = (rest.square() * counts).sum(-1)
+        best = torch.where(error < least, most * share, best)
+        least = torch.minimum(error, least)
+    return best
+
+
+def _counts(groups: Tensor, cols: int, importance: Tensor | None) -> Tensor:
+    """(G, g): how much the square of an error counts, 0 in the padding."""
+    counts = torch.ones(cols) if importance is None else importance.float()
+    return F.pad(counts, (0, -cols % groups.shape[2])).view(groups.shape[1:])
+
+
+def _chunks(groups: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(groups, max(1, _CHUNK // groups[0].numel()))
 
 
 def _scales(largest: Tensor) -> Tensor:

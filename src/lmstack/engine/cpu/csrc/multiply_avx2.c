@@ -251,7 +251,9 @@ INLINE void multiply_block(const lm_matrix *w, int kind, int plain, int panel, c
     ptrdiff_t apart = (ptrdiff_t)w->groups * w->group;
     const int8_t *scale_codes = plain ? NULL : w->scale_codes;
     const int8_t *min_codes = plain ? NULL : w->min_codes;
-    lm_scales_at scales_at = lm_scales_of(w, panel, 0);
+    lm_scales_at scales_at = {0, 0, 0};
+    if (!plain)
+        scales_at = lm_scales_of(w, panel, 0);
     for (int g = 0; g < w->groups; g++) {
         ptrdiff_t at = (ptrdiff_t)panel * w->groups + g, from = (ptrdiff_t)row * w->groups + g;
         if (plain)
