@@ -11,6 +11,9 @@ from lmstack.core import Config, InputError, check_range, shown
 __all__ = ["EngineConfig"]
 
 
+_WORDS = {"kv_dtype": ("int8", "bfloat16"), "speculation": ("auto", "always", "off")}
+
+
 @dataclass(frozen=True)
 class EngineConfig(Config):
     """``block_size``: tokens a KV block holds. ``num_blocks``: blocks in the pool; None takes
@@ -51,22 +54,18 @@ class EngineConfig(Config):
     def __post_init__(self) -> None:
         for name in ("block_size", "max_batch_tokens", "max_sequences", "max_grammar_bytes"):
             check_range(name, getattr(self, name), 1, 2**31)
-        if self.kv_dtype not in ("bfloat16", "int8"):
-            raise InputError(
-                f"kv_dtype is {shown(self.kv_dtype)}", hint="bfloat16 or int8", param="kv_dtype"
-            )
         if re.fullmatch(r"[a-z]+(:\d+)?", str(self.device)) is None:
             raise InputError(
                 f"device is {shown(self.device)}",
                 hint="write a device of torch, such as cpu or cuda:0",
                 param="device",
             )
-        if self.speculation not in ("auto", "always", "off"):
-            raise InputError(
-                f"speculation is {shown(self.speculation)}",
-                hint="auto, always or off",
-                param="speculation",
-            )
+        for name, known in _WORDS.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise InputError(
+                    f"{name} is {shown(value)}", hint=f"use {' or '.join(known)}", param=name
+                )
         check_range("draft_tokens", self.draft_tokens, 1, 64)
         check_range("max_waiting", self.max_waiting, 0, 2**31)
         check_range("target_step_s", self.target_step_s, 0, 3600, low_open=True)

@@ -237,7 +237,8 @@ class Round:
 
 class Search(ABC):
     """``members``: what is being computed; ``width``: how many there can be. ``scores_logprobs``:
-    whether constraints bear on log-probabilities, as in transformers' beam search, or on logits.
+    whether logits processors change log-probabilities, as in transformers' beam search, or logits.
+    ``offers``: what may follow each member, by its id.
     """
 
     width: int
@@ -246,6 +247,7 @@ class Search(ABC):
     def __init__(self, root: Sequence) -> None:
         self.root = root
         self.members = [root]
+        self.offers: dict[int, Any] = {}
         root.search = self
 
     @property
@@ -253,13 +255,13 @@ class Search(ABC):
         """Whether the hidden state at each place of the prompt is still wanted."""
         return False
 
-    @abstractmethod
     def see(self, start: int, hidden: Tensor, /) -> None:
         """Hidden states (T, D) of the prompt from place ``start`` on, if they are wanted."""
+        raise NotImplementedError
 
-    @abstractmethod
     def has(self, sequence: Sequence) -> bool:
         """Whether ``offer`` has been called for this member."""
+        return id(sequence) in self.offers
 
     @abstractmethod
     def offer(self, sequence: Sequence, raw: Tensor, adjusted: Tensor, hidden: Tensor, /) -> None:

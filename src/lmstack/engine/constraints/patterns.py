@@ -9,8 +9,8 @@ A text ends with the first match: where any expression first matches, whatever c
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,20 +65,17 @@ class PatternCompiler:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tokenizer: Any = None
-        self._compiled: OrderedDict[tuple[str, ...], Any] = OrderedDict()
+        self._compiled = functools.lru_cache(CACHED_PATTERNS)(self._compile)
 
     def compile(self, patterns: Sequence[str]) -> PatternMatcher:
         """A matcher for any of ``patterns``, or `InputError` that names the bad one."""
-        key = tuple(patterns)
         with self._lock:
-            if key not in self._compiled:
-                for pattern in key:
-                    self._check(pattern)
-                self._compiled[key] = self._matcher("|".join(f"(?:{p})" for p in key))
-                if len(self._compiled) > CACHED_PATTERNS:
-                    self._compiled.popitem(last=False)
-            self._compiled.move_to_end(key)
-            return PatternMatcher(self._compiled[key])
+            return PatternMatcher(self._compiled(tuple(patterns)))
+
+    def _compile(self, patterns: tuple[str, ...]) -> Any:
+        for pattern in patterns:
+            self._check(pattern)
+        return self._matcher("|".join(f"(?:{p})" for p in patterns))
 
     def _check(self, pattern: str) -> None:
         size = len(pattern.encode())

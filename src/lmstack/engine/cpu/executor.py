@@ -97,14 +97,12 @@ class NativeExecutor:
         rows = Spans(len(spans))
         row = 0
         for index, span in enumerate(spans):
-            count, cross = span.end - span.start, span.cross
-            if cross is None:
-                rows.put(index, row, count, span.start, self._tiled(span.table), wanted=span.wanted)
-            else:
-                tables = self._tiled(span.table), self._tiled(cross.table)
-                at = (index, row, count, span.start)
-                rows.put(*at, *tables, cross.count, wanted=span.wanted)
-            row += count
+            cross: tuple[Sequence[int], int] = ((), 0)
+            if span.cross is not None:
+                cross = self._tiled(span.cross.table), span.cross.count
+            table = self._tiled(span.table)
+            rows.put(index, row, span.count, span.start, table, *cross, wanted=span.wanted)
+            row += span.count
         out = self._hidden.run(
             len(ids),
             ids=np.array(ids, np.int32),

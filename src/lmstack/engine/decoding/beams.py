@@ -76,14 +76,7 @@ class BeamSearch(Search):
             _Group([_Beam(root, 0.0, self._phrases.start)]) for _ in range(p.num_beam_groups)
         ]
         self._beams = {id(root): self._groups[0].running[0]}
-        self._offers: dict[int, list[tuple[float, int]]] = {}
         self._scores: dict[tuple[int, int], TokenScore] = {}
-
-    def see(self, _start: int, _hidden: Tensor, /) -> None:
-        """Beams look at log-probabilities alone."""
-
-    def has(self, sequence: Sequence) -> bool:
-        return id(sequence) in self._offers
 
     def offer(self, sequence: Sequence, raw: Tensor, adjusted: Tensor, _hidden: Tensor, /) -> None:
         beam = self._beams[id(sequence)]
@@ -97,7 +90,7 @@ class BeamSearch(Search):
         offered = list(zip(best.values.tolist(), tokens, strict=True))
         extra = sorted(self._phrases.wanted(beam.met) - set(tokens))
         offered += [(float(row[token]), token) for token in extra]
-        self._offers[id(sequence)] = offered = [o for o in offered if o[0] > -torch.inf]
+        self.offers[id(sequence)] = offered = [o for o in offered if o[0] > -torch.inf]
         asked = self._sampling.logprobs
         if asked is not None and offered:
             ids = [token for _, token in offered]
@@ -111,7 +104,7 @@ class BeamSearch(Search):
             if not group.is_over:
                 children += self._advance(group, taken)
         events = [] if children else self._events()
-        self._offers.clear()
+        self.offers.clear()
         self._scores.clear()
         self.members = [child for child, _ in children]
         self._beams = {id(b.sequence): b for g in self._groups for b in g.running}
@@ -148,7 +141,7 @@ class BeamSearch(Search):
         penalty = self._sampling.diversity_penalty
         steps = []
         for place, beam in enumerate(group.running):
-            for score, token in self._offers[id(beam.sequence)]:
+            for score, token in self.offers[id(beam.sequence)]:
                 met = self._phrases.after(beam.met, token)
                 steps.append(
                     _Step(score - penalty * taken[token], (place, token), beam, token, met)

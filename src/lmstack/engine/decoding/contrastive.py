@@ -43,7 +43,6 @@ class ContrastiveSearch(Search):
         self._sampling = p
         self._context = torch.empty(0)  # hidden states of all tokens so far, of length 1
         self._seen = 0
-        self._offers: dict[int, _Offer] = {}
         self._probabilities: dict[int, float] = {}
 
     @property
@@ -57,9 +56,6 @@ class ContrastiveSearch(Search):
         self._context[start : start + len(hidden)] = _unit(hidden)
         self._seen = max(self._seen, start + len(hidden))
 
-    def has(self, sequence: Sequence) -> bool:
-        return id(sequence) in self._offers
-
     def offer(self, sequence: Sequence, raw: Tensor, adjusted: Tensor, hidden: Tensor, /) -> None:
         best = adjusted.softmax(-1).topk(min(self.width, len(adjusted)))
         tokens = best.indices.tolist()
@@ -72,12 +68,12 @@ class ContrastiveSearch(Search):
             for token, probability, score in zip(tokens, best.values.tolist(), scores, strict=True)
             if probability > 0
         ]
-        self._offers[id(sequence)] = _Offer(_unit(hidden), following)
+        self.offers[id(sequence)] = _Offer(_unit(hidden), following)
 
     @torch.inference_mode()
     def advance(self) -> Round:
         chosen = self.root if self.members == [self.root] else self._best()
-        following = self._offers[id(chosen)].following
+        following = self.offers[id(chosen)].following
         events = []
         if chosen is not self.root:
             last = chosen.num_output - 1
@@ -92,13 +88,13 @@ class ContrastiveSearch(Search):
                 child.scores.append(score)
                 self._probabilities[id(child)] = probability
                 pairs.append((child, chosen))
-        self._offers.clear()
+        self.offers.clear()
         self.members = [child for child, _ in pairs]
         return Round(pairs, events)
 
     def _best(self) -> Sequence:
         """The member that wins. Its hidden state joins the context."""
-        hidden = torch.stack([self._offers[id(m)].hidden for m in self.members])
+        hidden = torch.stack([self.offers[id(m)].hidden for m in self.members])
         alike = (hidden @ self._context[: self._seen].T).amax(-1)
         alpha = self._sampling.penalty_alpha
         likely = alike.new_tensor([self._probabilities[id(m)] for m in self.members])

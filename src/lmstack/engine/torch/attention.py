@@ -22,7 +22,7 @@ from torch import Tensor
 from lmstack.engine.executor import Span
 from lmstack.engine.torch.cross import CrossAttention
 from lmstack.engine.torch.grouped import grouped_attention
-from lmstack.engine.torch.kvpool import KVPool, gather, padded_tables, run_of, slots_of
+from lmstack.engine.torch.kvpool import KVPool, Rows, gather, slots_of
 from lmstack.model import TransformerConfig
 from lmstack.model.biases import ScoreBias
 from lmstack.model.config import LayerSpec
@@ -57,8 +57,8 @@ class PagedAttention:
         spec = self._layers[layer]
         if not self._chunks:
             singles = self._singles[spec.window]
-            if singles.run is not None:
-                last = singles.run.stop - 1
+            if singles.read.run is not None:
+                last = singles.read.run.stop - 1
                 keys[last], values[last] = k[0], v[0]
             else:
                 keys.index_copy_(0, self.slots, k)
@@ -80,45 +80,33 @@ class PagedAttention:
 
 
 class _Singles:
-    """The streams of one token, each attending to the last ``window`` places. ``run``: the slots of
-    a lone one, if they can be read in place."""
+    """The streams of one token, each attending to the last ``window`` places."""
 
     def __init__(self, spans: Seq[Span], window: int | None, pool: KVPool) -> None:
-        self._size, self._device = pool.block_size, pool.device
-        self._mask: Tensor | None = None
-        self._parts = [
-            (s.table, 0 if window is None else max(0, s.end - window), s.end) for s in spans
-        ]
-        self.run = run_of(*self._parts[0], self._size) if len(spans) == 1 else None
-        if self.run is None:
-            self._tables, self._places, self._mask = padded_tables(self._parts, pool)
-        else:
-            _, low, end = self._parts[0]
-            self._places = torch.arange(low, end, device=pool.device)[None]
+        self.read = Rows(
+            [(s.table, 0 if window is None else max(0, s.end - window), s.end) for s in spans], pool
+        )
+        self._ends = [[s.end - 1] for s in spans]
         self._bias: tuple[ScoreBias, Tensor] | None = None
 
     def attend(
         self, q: Tensor, keys: Tensor, values: Tensor, spec: LayerSpec, bias: ScoreBias | None
     ) -> Tensor:
         """q (B, Hq, hd)."""
-        if self.run is not None:
-            k, v = keys[None, self.run], values[None, self.run]
-        else:
-            B = len(self._parts)
-            k, v = (gather(x, self._tables, self._size) for x in (keys, values))
-            k, v = k.view(B, -1, *k.shape[1:]), v.view(B, -1, *v.shape[1:])
-        mask = self._mask if bias is None else self._biased(bias, q, k)
+        k, v = self.read(keys, values)
+        mask = self.read.mask if bias is None else self._biased(bias, q, k)
         return grouped_attention(q, k, v, mask, spec)
 
     def _biased(self, bias: ScoreBias, q: Tensor, k: Tensor) -> Tensor:
         """The bias on top of the mask, (B, Hkv, G, S)."""
         if self._bias is None or self._bias[0] is not bias:
-            ends = torch.tensor([[end - 1] for _, _, end in self._parts], device=self._device)
-            scores = bias(q[:, None], k, ends, self._places).to(q.dtype)
+            ends = torch.tensor(self._ends, device=q.device)
+            scores = bias(q[:, None], k, ends, self.read.places).to(q.dtype)
             scores = scores.expand(len(q), q.shape[1], 1, -1).reshape(
                 len(q), k.shape[2], -1, scores.shape[-1]
             )
-            self._bias = bias, scores if self._mask is None else scores + self._mask
+            mask = self.read.mask
+            self._bias = bias, scores if mask is None else scores + mask
         return self._bias[1]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lmstack.engine.executor import Span
 from lmstack.engine.torch.grouped import grouped_attention
-from lmstack.engine.torch.kvpool import KVPool, gather, padded_tables, run_of
+from lmstack.engine.torch.kvpool import KVPool, Rows
 from lmstack.model.config import LayerSpec
 
 __all__ = ["CrossAttention"]
@@ -40,11 +40,7 @@ class CrossAttention:
         self._num_inputs, self._num_rows = len(inputs), row
         self._widest = max(map(len, rows.values()))
         self._place(list(rows.values()))
-        parts = list(inputs.values())
-        self._run = run_of(*parts[0], pool.block_size) if len(parts) == 1 else None
-        self._mask: Tensor | None = None
-        if self._run is None:
-            self._tables, _, self._mask = padded_tables(parts, pool)
+        self._read = Rows(list(inputs.values()), pool)
 
     def _place(self, rows: list[list[int]]) -> None:
         """Where each row of the step goes among (U * C), and back; None where it stays."""
@@ -62,18 +58,13 @@ class CrossAttention:
 
     def __call__(self, layer: int, q: Tensor, spec: LayerSpec) -> Tensor:
         """q (N, Hq, hd) to (N, Hq, hd)."""
-        keys, values = self._pool.keys[layer], self._pool.values[layer]
+        k, v = self._read(self._pool.keys[layer], self._pool.values[layer])
         U, C = self._num_inputs, self._widest
-        if self._run is not None:
-            k, v = keys[None, self._run], values[None, self._run]
-        else:
-            k, v = (gather(x, self._tables, self._pool.block_size) for x in (keys, values))
-            k, v = k.view(U, -1, *k.shape[1:]), v.view(U, -1, *v.shape[1:])
         Hq, hd = q.shape[1:]
         Hkv = k.shape[2]
         rows = q if self._in is None else q[self._in]
         # (U, C, Hkv, G, hd): the rows of one input join the heads that share keys and values.
         rows = rows.view(U, C, Hkv, -1, hd).transpose(1, 2).reshape(U, -1, hd)
-        out = grouped_attention(rows, k, v, self._mask, spec)
+        out = grouped_attention(rows, k, v, self._read.mask, spec)
         out = out.view(U, Hkv, C, -1, hd).transpose(1, 2).reshape(U * C, Hq, hd)
         return out if self._out is None else out[self._out]

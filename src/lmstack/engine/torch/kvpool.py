@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lmstack.model import TransformerConfig
 
-__all__ = ["KVPool", "gather", "padded_tables", "run_of", "slots_of"]
+__all__ = ["KVPool", "Rows", "gather", "slots_of"]
 
 
 class KVPool:
@@ -82,32 +82,52 @@ def slots_of(table: Seq[int], start: int, end: int, block_size: int) -> npt.NDAr
     return slots + places % block_size
 
 
-def run_of(table: Seq[int], start: int, end: int, block_size: int) -> slice | None:
-    """The slots of places ``start`` to ``end`` as one slice, if their blocks are neighbours."""
-    first = start // block_size
-    blocks = table[first : -(-end // block_size)]
-    if any(b - a != 1 for a, b in itertools.pairwise(blocks)):
-        return None
-    base = (blocks[0] - first) * block_size
-    return slice(base + start, base + end)
+class Rows:
+    """Places ``start`` to ``end`` of block tables, read as rows of equal length. ``places``: the
+    place of each slot (B, S). ``mask``: added to scores (B, 1, 1, S), -inf outside of them. One
+    part alone whose blocks are neighbours is read in place: ``run``, and no mask."""
 
+    def __init__(self, parts: Seq[tuple[Seq[int], int, int]], pool: KVPool) -> None:
+        self._size = pool.block_size
+        self.mask: Tensor | None = None
+        self.run = self._run(*parts[0]) if len(parts) == 1 else None
+        if self.run is not None:
+            _, start, end = parts[0]
+            self.places = torch.arange(start, end, device=pool.device)[None]
+        else:
+            self._gather(parts, pool)
 
-def padded_tables(
-    parts: Seq[tuple[Seq[int], int, int]], pool: KVPool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """For each (table, start, end) the blocks that hold its places, as rows of equal length, on
-    the device of ``pool``: block tables (B * widest,) padded with block 0, the place of each slot
-    (B, S), and a mask to add to scores (B, 1, 1, S), 0 at places ``start`` to ``end``."""
-    size = pool.block_size
-    starts, ends = (np.array([part[i] for part in parts])[:, None] for i in (1, 2))
-    firsts = starts // size
-    widths = (-(-ends // size) - firsts)[:, 0]
-    tables = np.zeros((len(parts), widths.max()), np.int64)
-    for row, (first, width, part) in enumerate(zip(firsts[:, 0], widths, parts, strict=True)):
-        tables[row, :width] = part[0][first : first + width]
-    places = firsts * size + np.arange(tables.shape[1] * size)
-    outside = torch.from_numpy((places < starts) | (places >= ends)).to(pool.device)
-    mask = torch.zeros(outside.shape, dtype=pool.keys.dtype, device=pool.device)
-    mask.masked_fill_(outside, -torch.inf)
-    blocks, where = (torch.from_numpy(x).to(pool.device) for x in (tables.ravel(), places))
-    return blocks, where, mask[:, None, None, :]
+    def __call__(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Of one layer (slots, Hkv, hd) to (B, S, Hkv, hd)."""
+        if self.run is not None:
+            return keys[None, self.run], values[None, self.run]
+        k, v = (
+            gather(x, self._tables, self._size).view(len(self.places), -1, *x.shape[1:])
+            for x in (keys, values)
+        )
+        return k, v
+
+    def _run(self, table: Seq[int], start: int, end: int) -> slice | None:
+        first = start // self._size
+        blocks = table[first : -(-end // self._size)]
+        if any(b - a != 1 for a, b in itertools.pairwise(blocks)):
+            return None
+        base = (blocks[0] - first) * self._size
+        return slice(base + start, base + end)
+
+    def _gather(self, parts: Seq[tuple[Seq[int], int, int]], pool: KVPool) -> None:
+        """Made by NumPy and moved once; rows are padded with block 0."""
+        size = self._size
+        starts, ends = (np.array([part[i] for part in parts])[:, None] for i in (1, 2))
+        firsts = starts // size
+        widths = (-(-ends // size) - firsts)[:, 0]
+        tables = np.zeros((len(parts), widths.max()), np.int64)
+        for row, (first, width, part) in enumerate(zip(firsts[:, 0], widths, parts, strict=True)):
+            tables[row, :width] = part[0][first : first + width]
+        places = firsts * size + np.arange(tables.shape[1] * size)
+        outside = torch.from_numpy((places < starts) | (places >= ends)).to(pool.device)
+        mask = torch.zeros(outside.shape, dtype=pool.keys.dtype, device=pool.device)
+        self.mask = mask.masked_fill_(outside, -torch.inf)[:, None, None, :]
+        self._tables, self.places = (
+            torch.from_numpy(x).to(pool.device) for x in (tables.ravel(), places)
+        )
