@@ -256,8 +256,8 @@ class Search(ABC):
         return False
 
     def see(self, start: int, hidden: Tensor, /) -> None:
-        """Hidden states (T, D) of the prompt from place ``start`` on, if they are wanted."""
-        raise NotImplementedError
+        """Hidden states (T, D) of the prompt from place ``start`` on, where `needs_hidden`."""
+        assert not self.needs_hidden, f"{len(hidden)} hidden states from {start} on are lost"
 
     def has(self, sequence: Sequence) -> bool:
         """Whether ``offer`` has been called for this member."""

@@ -49,7 +49,7 @@ def test_a_path_that_does_not_exist_names_those_that_do(paths: list[str]) -> Non
 
 def test_a_path_of_other_processors_is_refused_as_such(paths: list[str]) -> None:
     missing = "neon" if "neon" not in paths else "avx2"
-    with pytest.raises(UnsupportedError, match="not to be had on this processor"):
+    with pytest.raises(UnsupportedError, match="cannot run on this processor"):
         select_path(missing)
 
 

@@ -1,19 +1,22 @@
-"""The structs of lm.h and program.h as Python has them, and the layout that both must agree on.
+"""The structs of lm.h and program.h as Python has them, read from these headers.
 
-`expected_layout` holds what abi.c says of a build: a fingerprint of its headers, the size of every
-struct, and where each field begins. `library` refuses a build that says otherwise.
+A build says of itself what its compiler made of the structs (abi.c): a fingerprint of the headers,
+the size of each and where its fields begin. `library` refuses one that differs from
+`expected_layout`. Covered is the C that these two headers use for structs, no more of it.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import keyword
+import re
+from collections.abc import Callable, Iterator
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_ssize_t, c_void_p
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from lmstack.engine.cpu.build import headers_fingerprint
+from lmstack.engine.cpu.build import FOLDER, headers_fingerprint
 
 if TYPE_CHECKING:
     from lmstack.model.quant.matrix import QuantizedMatrix
@@ -36,17 +39,68 @@ __all__ = [
     "layout_of",
 ]
 
+S = TypeVar("S", bound=type[Structure])
 
+_NUMBERS = {
+    "int": c_int32, "int32_t": c_int32, "int64_t": c_int64, "ptrdiff_t": c_ssize_t,
+    "float": c_float,
+}  # fmt: skip
+# By their names in C.
+STRUCTS: dict[str, Any] = {}
+
+
+def _bodies() -> dict[str, str]:
+    """What stands between the braces of each struct."""
+    text = "".join((FOLDER / name).read_text("utf-8") for name in ("lm.h", "program.h"))
+    text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    return {name: body for body, name in re.findall(r"typedef struct \{(.*?)\} (\w+);", text, re.S)}
+
+
+_BODIES = _bodies()
+
+
+def _fields(struct: str) -> Iterator[tuple[str, Any]]:
+    """Names and types in order, a name that is a keyword of Python with a _ behind it."""
+    for declaration in _BODIES[struct].split(";"):
+        function = re.fullmatch(r"\s*void \(\*(\w+)\)\((.*)\)", declaration, re.DOTALL)
+        if function is not None:
+            takes = (_kind(*_split(each)) for each in function[2].split(","))
+            yield function[1], ctypes.CFUNCTYPE(None, *takes)
+        elif declaration.strip():
+            base, first = _split(declaration)
+            for declared in first.split(","):
+                name = re.sub(r"\W|\bconst\b", "", declared)
+                yield name + "_" * keyword.iskeyword(name), _kind(base, declared)
+
+
+def _split(declaration: str) -> tuple[str, str]:
+    """``const float *a, *b`` to ``float`` and ``*a, *b``."""
+    base, _, rest = declaration.strip().removeprefix("const ").partition(" ")
+    return base, rest
+
+
+def _kind(base: str, declared: str) -> Any:
+    """The type of what is ``declared`` with type ``base``; pointers to numbers are addresses."""
+    if "*" not in declared:
+        return _NUMBERS.get(base) or STRUCTS[base]
+    if base in STRUCTS and declared.count("*") == 1:
+        return POINTER(STRUCTS[base])
+    return c_char_p if base == "char" else c_void_p
+
+
+def _mirrors(name: str) -> Callable[[S], S]:
+    """Gives a class the fields of the struct ``name``. Those that it points to come before it."""
+
+    def fill(struct: S) -> S:
+        struct._fields_ = list(_fields(name))
+        STRUCTS[name] = struct
+        return struct
+
+    return fill
+
+
+@_mirrors("lm_matrix")
 class Matrix(Structure):
-    """``lm_matrix``."""
-
-    _fields_: ClassVar = [
-        *((name, c_void_p) for name in ("codes", "scales", "mins", "scale_codes", "min_codes")),
-        *((name, c_void_p) for name in ("codebook", "order")),
-        *((name, c_int32) for name in ("rows", "panels", "cols", "groups", "group", "bits")),
-        *((name, c_int32) for name in ("zero", "paired", "superblock")),
-    ]
-
     @classmethod
     def of(cls, matrix: QuantizedMatrix) -> Matrix:
         """``matrix``, which has to be kept as long as this is used: its fields have these names."""
@@ -60,154 +114,58 @@ class Matrix(Structure):
         return made
 
 
+@_mirrors("lm_acts")
 class Acts(Structure):
     """``lm_acts``."""
 
-    _fields_: ClassVar = [(n, c_void_p) for n in ("codes", "scales", "offsets", "sums")]
 
-
+@_mirrors("lm_delta")
 class Delta(Structure):
     """``lm_delta``."""
 
-    _fields_: ClassVar = [
-        ("down", Matrix),
-        *((name, c_void_p) for name in ("up", "gains", "terms")),
-        *((name, c_int32) for name in ("num_terms", "ranks")),
-    ]
 
-
+@_mirrors("lm_attention")
 class Attention(Structure):
     """``lm_attention``."""
 
-    _fields_: ClassVar = [
-        *((name, c_int32) for name in ("heads", "kv_heads", "head_dim", "causal", "window", "kv")),
-        *((name, c_float) for name in ("scale", "softcap")),
-        ("bias", c_void_p),
-        ("reach", c_int32),
-    ]
 
-
+@_mirrors("lm_after")
 class After(Structure):
     """``lm_after``."""
 
-    _fields_: ClassVar = [
-        *((name, c_void_p) for name in ("bias", "up_bias", "base", "out")),
-        *((name, c_ssize_t) for name in ("base_stride", "out_stride")),
-        *((name, c_int32) for name in ("act", "paired")),
-    ]
 
-
-_MATRIX, _ACTS, _ATTENTION = POINTER(Matrix), POINTER(Acts), POINTER(Attention)
-_int, _float, _address, _apart = c_int32, c_float, c_void_p, c_ssize_t
-# The functions of a path: lm.h says what each does.
-_FUNCTIONS: dict[str, tuple[object, ...]] = {
-    "multiply": (_MATRIX, _int, _int, _ACTS, _int, _int, _address, _apart),
-    "quantize": (_address, _MATRIX, _ACTS, _int),
-    "rms_norm": (_address, _address, _int, _float, _int, _address),
-    "layer_norm": (_address, _address, _address, _int, _float, _address),
-    "activate": (_int, _address, _int, _address),
-    "finish": (POINTER(After), _address, _apart, _int, _int),
-    "shrink": (POINTER(Delta), _ACTS, _int, _int, _address, _apart),
-    "expand": (
-        *(POINTER(Delta), POINTER(Delta), _int, _int),
-        *(_address, _apart, _int, _address, _apart),
-    ),
-    "rotate": (_address, _address, _address, _int),
-    "store": (_ATTENTION, _address, _address, _address, _int),
-    "attend": (
-        *(_ATTENTION, _address, _address, _int, _int, _int, _int),
-        *(_address, _apart, _address, _apart, _address),
-    ),
-}
-
-
+@_mirrors("lm_path")
 class NativePath(Structure):
-    """``lm_path``: functions of one kind of processor, called by their names."""
-
-    multiply: Callable[..., None]
-    quantize: Callable[..., None]
-    rms_norm: Callable[..., None]
-    layer_norm: Callable[..., None]
-    activate: Callable[..., None]
-    finish: Callable[..., None]
-    shrink: Callable[..., None]
-    expand: Callable[..., None]
-    rotate: Callable[..., None]
-    store: Callable[..., None]
-    attend: Callable[..., None]
-
-    _fields_: ClassVar = [
-        ("name", c_char_p),
-        *((name, ctypes.CFUNCTYPE(None, *takes)) for name, takes in _FUNCTIONS.items()),  # type: ignore[arg-type]
-    ]
+    """Functions of one kind of processor, called by their names."""
 
 
+@_mirrors("lm_buffer")
 class BufferStruct(Structure):
     """``lm_buffer``."""
 
-    _fields_: ClassVar = [("width", c_int32), ("local", c_int32), ("at", c_int64)]
 
-
+@_mirrors("lm_op")
 class OpStruct(Structure):
     """``lm_op``."""
 
-    _fields_: ClassVar = [
-        *((name, c_int32) for name in ("kind", "norm", "act", "inner")),
-        *((name, c_int32) for name in ("in_", "other", "third", "out")),
-        *((name, c_int32) for name in ("in_at", "other_at", "third_at", "out_at")),
-        *((name, c_int32) for name in ("cols", "matrix", "layer", "stream", "rope", "offset")),
-        *((name, c_float) for name in ("eps", "a", "b")),
-        ("table_cols", c_int32),
-        *((name, c_void_p) for name in ("norm_weight", "norm_bias", "bias", "table")),
-    ]
 
-
+@_mirrors("lm_program")
 class ProgramStruct(Structure):
     """``lm_program``."""
 
-    _fields_: ClassVar = [
-        *((n, c_int32) for n in ("num_ops", "num_buffers", "num_matrices", "num_layers")),
-        *((n, c_int64) for n in ("row_floats", "local_floats")),
-        *((n, c_int32) for n in ("in_buffer", "out_buffer")),
-        ("ops", POINTER(OpStruct)),
-        ("buffers", POINTER(BufferStruct)),
-        ("matrices", POINTER(Matrix)),
-        ("layers", POINTER(Attention)),
-    ]
 
-
+@_mirrors("lm_step")
 class StepStruct(Structure):
     """``lm_step``."""
 
-    _fields_: ClassVar = [
-        ("rows", c_int32),
-        ("num_spans", c_int32),
-        *((n, c_void_p) for n in ("ids", "positions", "types", "spans", "cache")),
-        ("layer_bytes", c_int64),
-        *((n, c_void_p) for n in ("cosines", "sines", "rotary_widths", "in_", "out")),
-        *((n, c_int64) for n in ("in_stride", "out_stride")),
-        *((n, c_void_p) for n in ("adapter_of", "adapters")),
-        ("low_floats", c_int64),
-    ]
+
+def _dtype(struct: str) -> np.dtype[Any]:
+    """Of a struct of which NumPy makes arrays."""
+    numbers = {c_int32: np.int32, c_void_p: np.uint64}
+    return np.dtype([(name, numbers[kind]) for name, kind in _fields(struct)])
 
 
-# ``lm_delta_term``
-DELTA_TERM = np.dtype([(name, np.int32) for name in ("first", "end", "step", "part")])
-# ``lm_span``
-SPAN = np.dtype(
-    [
-        ("row", np.int32), ("count", np.int32), ("start", np.int32), ("cross_keys", np.int32),
-        ("wanted", np.int32), ("padding", np.int32),
-        ("table", np.uint64), ("cross_table", np.uint64),
-    ]
-)  # fmt: skip
-
-# By their names in C.
-STRUCTS: dict[str, Any] = {
-    "lm_matrix": Matrix, "lm_acts": Acts, "lm_delta": Delta, "lm_attention": Attention,
-    "lm_after": After, "lm_path": NativePath, "lm_buffer": BufferStruct, "lm_op": OpStruct,
-    "lm_program": ProgramStruct, "lm_step": StepStruct,
-}  # fmt: skip
+DELTA_TERM, SPAN = _dtype("lm_delta_term"), _dtype("lm_span")
 
 
 def expected_layout() -> dict[str, int]:
@@ -216,7 +174,6 @@ def expected_layout() -> dict[str, int]:
     for name, struct in STRUCTS.items():
         expected[name] = ctypes.sizeof(struct)
         for field, *_ in struct._fields_:
-            # A trailing _: the name is a keyword of Python.
             expected[f"{name}.{field.rstrip('_')}"] = getattr(struct, field).offset
     for name, dtype in {"lm_span": SPAN, "lm_delta_term": DELTA_TERM}.items():
         expected[name] = dtype.itemsize
