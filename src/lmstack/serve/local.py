@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
 import itertools
 import os
 import threading
@@ -31,12 +30,10 @@ from lmstack.core import (
     Message,
     ModelInfo,
     Request,
-    SamplingParams,
     Timings,
     UnsupportedError,
     Usage,
     complete_sync,
-    shown,
 )
 from lmstack.engine import (
     Engine,
@@ -57,8 +54,10 @@ from lmstack.serve.threads import Bridge, Mailbox, RoundRobinThread, in_any_thre
 from lmstack.serve.tokens import (
     ChoiceText,
     bad_words,
+    choices_of,
     force_words,
     prompt_ids,
+    request_of,
     token_logprob,
     with_defaults,
 )
@@ -208,7 +207,7 @@ class LocalModel:
         **sampling: Any,
     ) -> Completion:
         """As `generate`, with all choices, usage, timings and log-probabilities."""
-        request = _request(prompt, self._defaults.resolve(sampling), grammar)
+        request = request_of(prompt, self._defaults.resolve(sampling), grammar)
         return in_any_thread(partial(complete_sync, self, request))
 
     # -- weights -------------------------------------------------------------------------------
@@ -287,7 +286,7 @@ class LocalModel:
             first = self._engine_request(request, ids, number, events)
             # A beam search finds all choices at once; drawn ones are a request each.
             searches = request.sampling.num_beams > 1
-            asked = [first] if searches else _choices(first, request.sampling.n)
+            asked = [first] if searches else choices_of(first, request.sampling.n)
             self._engine.submit(*asked)
             if abandoned.is_set():
                 self._cancel(number, request)
@@ -400,42 +399,6 @@ class AdaptedModel(LocalModel):
 def _close(compiling: RoundRobinThread, engine: Engine) -> None:
     compiling.close()
     engine.close()
-
-
-def _request(
-    prompt: str | Sequence[int] | Sequence[Message],
-    sampling: SamplingParams,
-    grammar: Grammar | None,
-) -> Request:
-    if isinstance(prompt, str):
-        return Request(prompt=prompt, sampling=sampling, grammar=grammar)
-    items: tuple[Any, ...] = tuple(prompt)
-    if items and all(isinstance(m, Message | Mapping) for m in items):
-        messages = tuple(m if isinstance(m, Message) else Message(**m) for m in items)
-        return Request(messages=messages, sampling=sampling, grammar=grammar)
-    if all(isinstance(i, int) for i in items):
-        return Request(prompt=items, sampling=sampling, grammar=grammar)
-    raise InputError(
-        f"the prompt is {shown(prompt)}", hint="give text, token ids or messages", param="prompt"
-    )
-
-
-def _choices(first: EngineRequest, count: int) -> list[EngineRequest]:
-    """A request for each choice, with a seed of its own."""
-    number, seed = first.id.partition("-")[0], first.sampling.seed
-    others = []
-    for index in range(1, count):
-        sampling = first.sampling
-        if seed is not None:
-            sampling = sampling.replace(seed=_choice_seed(seed, index))
-        others.append(dataclasses.replace(first, id=f"{number}-{index}", sampling=sampling))
-    return [first, *others]
-
-
-def _choice_seed(seed: int, index: int) -> int:
-    """Of a choice but the first: far from ``seed``, which is that of the first."""
-    data = (seed % 2**64).to_bytes(8, "little") + index.to_bytes(8, "little")
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def _vocabulary(loaded: LoadedModel) -> Vocabulary:

@@ -11,11 +11,16 @@ the model wrote.
 from __future__ import annotations
 
 import codecs
+import dataclasses
+import hashlib
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from lmstack.core import (
     Delta,
+    Grammar,
+    InputError,
     Message,
     Request,
     SamplingParams,
@@ -23,20 +28,39 @@ from lmstack.core import (
     UnsupportedError,
     shown,
 )
-from lmstack.engine import TokenEvent, TokenScore
+from lmstack.engine import EngineRequest, TokenEvent, TokenScore
 from lmstack.registry import GenerationDefaults
 from lmstack.text import ChatTemplate, Tokenizer
 
 __all__ = [
     "ChoiceText",
     "bad_words",
+    "choices_of",
     "force_words",
     "prompt_ids",
+    "request_of",
     "token_logprob",
     "with_defaults",
 ]
 
 Runs = tuple[tuple[int, ...], ...]
+
+
+def request_of(
+    prompt: str | Sequence[Any], sampling: SamplingParams, grammar: Grammar | None
+) -> Request:
+    """Of a text, token ids or messages."""
+    if isinstance(prompt, str):
+        return Request(prompt=prompt, sampling=sampling, grammar=grammar)
+    items: tuple[Any, ...] = tuple(prompt)
+    if items and all(isinstance(m, Message | Mapping) for m in items):
+        messages = tuple(m if isinstance(m, Message) else Message(**m) for m in items)
+        return Request(messages=messages, sampling=sampling, grammar=grammar)
+    if all(isinstance(i, int) for i in items):
+        return Request(prompt=items, sampling=sampling, grammar=grammar)
+    raise InputError(
+        f"the prompt is {shown(prompt)}", hint="give text, token ids or messages", param="prompt"
+    )
 
 
 def prompt_ids(
@@ -104,6 +128,23 @@ def with_defaults(sampling: SamplingParams, defaults: GenerationDefaults) -> Sam
         if getattr(sampling, name) is None and getattr(defaults, name) is not None
     }
     return sampling.replace(**forced) if forced else sampling
+
+
+def choices_of(first: EngineRequest, count: int) -> list[EngineRequest]:
+    """A request for each choice, with a seed of its own."""
+    number, sampling = first.id.partition("-")[0], first.sampling
+    choices = [first]
+    for index in range(1, count):
+        seed = None if sampling.seed is None else _choice_seed(sampling.seed, index)
+        own = sampling.replace(seed=seed)
+        choices.append(dataclasses.replace(first, id=f"{number}-{index}", sampling=own))
+    return choices
+
+
+def _choice_seed(seed: int, index: int) -> int:
+    """Of a choice but the first: far from ``seed``, which is that of the first."""
+    data = (seed % 2**64).to_bytes(8, "little") + index.to_bytes(8, "little")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def token_logprob(tokenizer: Tokenizer, score: TokenScore) -> TokenLogprob:

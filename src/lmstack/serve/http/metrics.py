@@ -82,11 +82,6 @@ class Metrics:
     def text(self) -> bytes:
         return generate_latest(self.registry)
 
-    def count_usage(self, model: str, usage: Usage) -> None:
-        self.prompt_tokens.labels(model).inc(usage.prompt_tokens)
-        self.cached_tokens.labels(model).inc(usage.cached_tokens)
-        self.generation_tokens.labels(model).inc(usage.completion_tokens)
-
 
 class _EngineCollector(Collector):
     """``{"num_blocks_used": 3}`` becomes ``lmstack_kv_blocks_used`` 3; ``_total`` is a counter.
@@ -150,7 +145,10 @@ class Observed:
             await close(stream)
 
     def _finish(self, usage: Usage, decoding_s: float) -> None:
-        self._metrics.count_usage(self._name, usage)
+        metrics = self._metrics
+        metrics.prompt_tokens.labels(self._name).inc(usage.prompt_tokens)
+        metrics.cached_tokens.labels(self._name).inc(usage.cached_tokens)
+        metrics.generation_tokens.labels(self._name).inc(usage.completion_tokens)
         if usage.completion_tokens > 1:
             mean = decoding_s / (usage.completion_tokens - 1)
-            self._metrics.per_token.labels(self._name).observe(mean)
+            metrics.per_token.labels(self._name).observe(mean)

@@ -35,7 +35,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-DONE = b"data: [DONE]\n\n"
 # Shorter than the grace of every server of ours, so that the answer still goes out.
 FINISH_S = 1.5
 
@@ -191,48 +190,62 @@ async def _first(stream: AsyncIterator[Delta]) -> Delta:
 
 
 class EventStream(Response):
-    """Server-sent events, one a chunk, then ``[DONE]``.
+    """Server-sent events, one of each of ``items``, then ``[DONE]``.
 
     An error in mid-stream becomes an event that OpenAI's clients raise, and no ``[DONE]``
-    follows. ``failed`` turns an unexpected exception into what the client may know;
-    ``left`` is told when the client goes away.
+    follows. ``sources``: what ``items`` draws from. ``failed`` turns an unexpected exception into
+    what the client may know; ``left`` is told when the client goes away. ``heartbeat_s``: how
+    often a comment goes out meanwhile, so that a slow model is told from a dead connection.
     """
 
     media_type = "text/event-stream"
+    end = b"data: [DONE]\n\n"
 
     def __init__(
         self,
         sources: Sequence[Primed],
-        chunks: AsyncIterator[str],
+        items: AsyncIterator[Any],
         *,
         stopping: StopSignal,
         failed: Callable[[Exception], LmstackError],
         left: Callable[[], None],
+        heartbeat_s: float | None = None,
+        cache: str = "no-cache",
     ) -> None:
-        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        super().__init__(headers={"Cache-Control": cache, "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._sources, self._chunks, self._stopping = sources, chunks, stopping
-        self._failed, self._left = failed, left
+        self._sources, self._items, self._stopping = sources, items, stopping
+        self._failed, self._left, self._heartbeat_s = failed, left, heartbeat_s
+
+    def event(self, item: Any) -> bytes:
+        data: str = item
+        return b"data: " + data.encode() + b"\n\n"
+
+    def error_event(self, error: LmstackError) -> bytes:
+        return self.event(error_body(error).model_dump_json())
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         pump = asyncio.ensure_future(self._pump(send))
+        beat = asyncio.ensure_future(self._beat(send))
         watcher = asyncio.ensure_future(_gone(receive))
         stop = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait({pump, watcher, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await end_all(beat)
             if pump.done():
                 pump.result()
+                await _send(send, b"", more=False)
             elif watcher.done():
                 self._left()
             else:
                 await end_all(pump)
                 with contextlib.suppress(Exception):
-                    await _send(send, _error_event(server_stopping()))
+                    await _send(send, self.error_event(server_stopping()))
                     await _send(send, b"", more=False)
         finally:
-            await end_all(pump, watcher, stop)
+            await end_all(pump, beat, watcher, stop)
             # The generators nest, and one that never started does not close what it wraps.
-            await close(self._chunks)
+            await close(self._items)
             for source in self._sources:
                 await close(source.rest)
 
@@ -240,18 +253,19 @@ class EventStream(Response):
         start = {"status": self.status_code, "headers": self.raw_headers}
         await send({"type": "http.response.start", **start})
         try:
-            async for chunk in self._chunks:
-                await _send(send, b"data: " + chunk.encode() + b"\n\n")
-            await _send(send, DONE)
+            async for item in self._items:
+                await _send(send, self.event(item))
+            if self.end:
+                await _send(send, self.end)
         except LmstackError as error:
-            await _send(send, _error_event(error))
+            await _send(send, self.error_event(error))
         except Exception as error:
-            await _send(send, _error_event(self._failed(error)))
-        await _send(send, b"", more=False)
+            await _send(send, self.error_event(self._failed(error)))
 
-
-def _error_event(error: LmstackError) -> bytes:
-    return b"data: " + error_body(error).model_dump_json().encode() + b"\n\n"
+    async def _beat(self, send: Send) -> None:
+        while self._heartbeat_s is not None:
+            await asyncio.sleep(self._heartbeat_s)
+            await _send(send, b": waiting\n\n")
 
 
 async def _send(send: Send, data: bytes, *, more: bool = True) -> None:

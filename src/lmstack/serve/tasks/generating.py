@@ -90,7 +90,8 @@ class TextGeneration(GeneratingTask[Prompt, SamplingParams, Generated]):
 
     def is_one(self, inputs: Any) -> bool:
         conversation = isinstance(inputs, list | tuple) and all(
-            isinstance(each, Message | Mapping) and _is_message(each) for each in inputs
+            isinstance(each, Message) or (isinstance(each, Mapping) and "role" in each)
+            for each in inputs
         )
         return bool(inputs and conversation) or super().is_one(inputs)
 
@@ -119,10 +120,6 @@ class Chat(TextGeneration):
     def read(self, value: Any, name: str, options: SamplingParams, /) -> Prompt:
         item = super().read(value, name, options)
         return (Message("user", item),) if isinstance(item, str) else item
-
-
-def _is_message(value: Message | Mapping[str, Any]) -> bool:
-    return isinstance(value, Message) or "role" in value
 
 
 def _message(value: Any, name: str) -> Message:
