@@ -15,14 +15,16 @@ TARGETS = ("all-linear", ("q_proj", "v_proj"), ("up_proj", "o_proj"), ("k_proj",
 
 
 def write_drawn(module: Transformer, folder: Path, seed: int) -> Path:
-    """Of any rank; every fourth has terms on all layers, others on some."""
+    """Of any rank; every fourth has terms on all layers, others on some; every third is DoRA."""
     torch.manual_seed(seed)
     base = Transformer(module.config)
     base.reset_parameters()
-    add_adapter(base, LoraConfig(r=2 + seed % 17, alpha=6, targets=TARGETS[seed % 4]))
+    config = LoraConfig(r=2 + seed % 17, alpha=6, targets=TARGETS[seed % 4], dora=seed % 3 == 2)
+    add_adapter(base, config)
     for name, parameter in base.named_parameters():
         if ".terms." in name:
-            parameter.data = torch.randn_like(parameter) * 0.3
+            about = 2.0 if "magnitude" in name else 0.0
+            parameter.data = torch.randn_like(parameter) * 0.3 + about
     save_adapter(base, folder)
     return folder
 

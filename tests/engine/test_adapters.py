@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,3 +190,22 @@ def test_drafts_of_an_adapter_are_checked_by_the_adapter(way: str, folders: list
         drive(engine)
         found.append(outcome.tokens)
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_adapters_have_a_memory_of_their_own(way: str, folders: list[Path]) -> None:
+    one = engine_of(way).open_adapter(folders[8]).nbytes
+    assert one > module_of("reference").config.hidden_size ** 2
+    engine = engine_of(way, adapter_memory_bytes=2 * one)
+    held = [engine.open_adapter(folders[8]) for _ in range(2)]
+    assert (engine.stats().num_adapters, engine.stats().num_adapter_bytes) == (2, 2 * one)
+    with pytest.raises(InputError, match=f"takes {one:,} bytes"):
+        engine.open_adapter(folders[8])
+    streaming = ask(engine, SYSTEM, held.pop())
+    engine.step()
+    with pytest.raises(InputError, match="adapters are taken"):
+        engine.open_adapter(folders[8])  # the request has it
+    drive(engine)
+    del streaming
+    gc.collect()
+    held.append(engine.open_adapter(folders[8]))

@@ -28,6 +28,8 @@ class EngineConfig(Config):
     new ones are refused. ``client_weights``: share of the machine that a client may have in
     proportion to others when they compete, 1 if not named. ``prefix_cache``: share blocks of
     equal beginnings. ``max_grammar_bytes``: longest grammar source accepted.
+    ``adapter_memory_bytes``: what all adapters that are open may take together; one more that does
+    not fit is refused.
 
     ``device``: where the model runs, a device of torch.
 
@@ -39,6 +41,7 @@ class EngineConfig(Config):
     block_size: int = 16
     num_blocks: int | None = None
     kv_memory_bytes: int = 1 << 30
+    adapter_memory_bytes: int = 1 << 30
     kv_dtype: str = "int8"
     max_batch_tokens: int = 512
     target_step_s: float = 0.06
@@ -68,6 +71,7 @@ class EngineConfig(Config):
                 )
         check_range("draft_tokens", self.draft_tokens, 1, 64)
         check_range("max_waiting", self.max_waiting, 0, 2**31)
+        check_range("adapter_memory_bytes", self.adapter_memory_bytes, 0, 2**63)
         check_range("target_step_s", self.target_step_s, 0, 3600, low_open=True)
         for client, weight in self.client_weights.items():
             check_range(f"client_weights[{client}]", weight, 0, 1e6, low_open=True)

@@ -11,6 +11,7 @@ import itertools
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from functools import partial
@@ -101,7 +102,8 @@ class Engine:
         self._num_steps = self._num_prompt = self._num_generated = 0
         self._num_invariant_failures = self._num_updates = 0
         self.weight_version = ""
-        self._adapter_numbers = itertools.count()
+        self._adapter_numbers, self._adapters_lock = itertools.count(), threading.Lock()
+        self._adapters: weakref.WeakSet[EngineAdapter] = weakref.WeakSet()
 
     # -- from any thread ---------------------------------------------------------------------
 
@@ -114,10 +116,11 @@ class Engine:
 
     def open_adapter(self, folder: Path | str) -> EngineAdapter:
         """The LoRA adapter in ``folder``, for requests of this engine. Runs in the caller's thread
-        while steps go on. Errors: those of `read_terms`."""
+        while steps go on. Errors: those of `read_terms`; `InputError`: it does not fit into the
+        memory for adapters."""
         num_updates = self._num_updates
         terms = read_terms(self._module, folder)
-        return EngineAdapter(
+        adapter = EngineAdapter(
             terms.digest,
             terms.rank,
             terms.num_parameters,
@@ -126,6 +129,20 @@ class Engine:
             num_updates,
             self,
         )
+        with self._adapters_lock:
+            held, most = self._adapter_bytes(), self.config.adapter_memory_bytes
+            if held + adapter.nbytes > most:
+                raise InputError(
+                    f"the adapter takes {adapter.nbytes:,} bytes, and {held:,} of the {most:,} for"
+                    " adapters are taken",
+                    hint="unload another, or start the server with a larger --adapter-memory",
+                )
+            self._adapters.add(adapter)
+        return adapter
+
+    def _adapter_bytes(self) -> int:
+        """Of those that somebody still holds, a request included."""
+        return sum(adapter.nbytes for adapter in list(self._adapters))
 
     def _check_adapter(self, request: EngineRequest) -> None:
         adapter = request.adapter
@@ -174,7 +191,7 @@ class Engine:
 
     def stats(self) -> EngineStats:
         scheduler = self._scheduler
-        with self._inbox.lock:
+        with self._inbox.lock, self._adapters_lock:
             return EngineStats(
                 dtype=self._dtype,
                 context_length=self.context_length,
@@ -195,6 +212,8 @@ class Engine:
                 num_steps=self._num_steps,
                 num_weight_updates=self._num_updates,
                 num_invariant_failures=self._num_invariant_failures,
+                num_adapters=len(self._adapters),
+                num_adapter_bytes=self._adapter_bytes(),
                 num_finished=dict(self._inbox.finished),
             )
 

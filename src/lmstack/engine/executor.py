@@ -90,7 +90,7 @@ class Executor(Protocol):
         ...
 
     def prepared(self, terms: AdapterTerms) -> Any:
-        """An adapter as `Span.adapter` takes it. From any thread."""
+        """An adapter as `Span.adapter` takes it; ``nbytes`` of memory. From any thread."""
         ...
 
     def logits(self, hidden: Tensor, scratch: Scratch | None = None) -> Tensor:

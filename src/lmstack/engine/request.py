@@ -66,6 +66,11 @@ class EngineAdapter:
     num_updates: int
     engine: Any
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes beside the model."""
+        return int(self.prepared.nbytes)
+
 
 @dataclass(frozen=True)
 class EngineRequest:
@@ -118,7 +123,8 @@ class EngineRequest:
 
 @dataclass(frozen=True)
 class EngineStats:
-    """A snapshot; ``num_*`` without further words count since the start. ``prefix_hit_rate``: the
+    """A snapshot; ``num_*`` without further words count since the start. ``num_adapters``: those
+    that somebody holds. ``prefix_hit_rate``: the
     share of prompt tokens that came out of the prefix cache; ``draft_acceptance_rate``: that of
     drafted tokens which were right."""
 
@@ -141,4 +147,6 @@ class EngineStats:
     num_steps: int
     num_weight_updates: int
     num_invariant_failures: int
+    num_adapters: int
+    num_adapter_bytes: int
     num_finished: Mapping[str, int]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lmstack.app import wiring
-from lmstack.app.cli.commands.up import adapter_folders
+from lmstack.app.cli.commands.up import adapter_folders, engine_settings
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.wiring.adapters import Adapters
 from lmstack.core import InputError
@@ -32,3 +32,9 @@ def test_a_model_elsewhere_takes_no_adapters(tmp_path: Path) -> None:
     adapters = Adapters({"sql": tmp_path})
     with pytest.raises(InputError, match="--adapter is for a model on this machine"):
         wiring.require_models("openai:gpt", None, adapters=adapters)
+
+
+def test_memory_for_adapters_is_a_setting_of_the_engine() -> None:
+    assert engine_settings(None, None, [], None, 0.5) == {"adapter_memory_bytes": 1 << 29}
+    with pytest.raises(InputError, match="adapter-memory"):
+        engine_settings(None, None, [], None, -1)

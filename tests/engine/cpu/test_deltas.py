@@ -56,17 +56,19 @@ def terms_on(rows: int, cols: int, seed: int) -> list[Term]:
             torch.from_numpy(rng.standard_normal(shape).astype(np.float32)).bfloat16().float()
             for shape in ((rank, cols), (stop - start, rank))
         )
-        terms.append(Term(start, stop, down, up))
+        gains = torch.from_numpy(rng.uniform(0.5, 2, stop - start).astype(np.float32))
+        terms.append(Term(start, stop, down, up, gains if rng.integers(2) else None))
     return terms[:: 1 + seed % 2]
 
 
-def added(path: NativePath, deltas: Deltas, matrix: QuantizedMatrix, x: Any) -> Any:
-    """What all panels of ``matrix``, the one of ``deltas``, get, computed in two parts."""
+def added(path: NativePath, deltas: Deltas, matrix: QuantizedMatrix, x: Any, base: Any = 0) -> Any:
+    """All panels of ``matrix``, the one of ``deltas``, whose product is ``base``, with what they
+    get, computed in two parts."""
     delta, panels = ctypes.byref(deltas.structs[0]), len(matrix.codes)
     acts = Codes.of(path, x, Weights(None, None, None, matrix, Matrix.of(matrix)))  # type: ignore[arg-type]
     low = np.full((len(x), deltas.low_floats), np.nan, np.float32)
     path.shrink(delta, acts.struct, 0, len(x), low.ctypes.data, low.shape[1])
-    out = np.zeros((len(x), panels * 16), np.float32)
+    out = np.zeros((len(x), panels * 16), np.float32) + base
     for first, end in ((0, panels // 3), (panels // 3, panels)):
         path.expand(
             delta, None, first, end, low.ctypes.data, low.shape[1], len(x),
@@ -84,7 +86,7 @@ def in_bytes(term: Term, matrix: Any) -> Term:
     up = torch.ldexp(term.up, exponents)
     scales = (up.abs().amax(1, keepdim=True) / 127).bfloat16().float()
     up = (up / scales.where(scales > 0, 1.0)).round().clamp(-127, 127) * scales
-    return Term(term.start, term.stop, down, up)
+    return Term(term.start, term.stop, down, up, term.gains)
 
 
 class AdaptedRounding(Rounding):
@@ -99,7 +101,11 @@ class AdaptedRounding(Rounding):
         for term in self._terms.get(weight, ()):
             low = rounded_for(x, weight) @ term.down.T
             low = rounded(low, len(term.down))  # as one group
-            out[:, term.start : term.stop] += low @ term.up.T
+            part = out[:, term.start : term.stop]
+            if term.gains is not None:
+                bias = 0 if weight.bias is None else weight.bias[term.start : term.stop]
+                part.sub_(bias).mul_(term.gains).add_(bias)
+            part.add_(low @ term.up.T)
         return out
 
 
@@ -118,13 +124,16 @@ def test_added_parts_are_near_the_true_ones_and_equal_on_every_path(
     matrix, terms = matrix_of(rows, cols, paired), terms_on(rows, cols, seed)
     deltas = Deltas([matrix], {0: terms})
     x = np.random.default_rng(seed).standard_normal((count, cols)).astype(np.float32)
-    found = [added(path, deltas, matrix, x) for path in every]
+    base = torch.from_numpy(x[:, :1] * np.arange(1, len(matrix.codes) * 16 + 1, dtype=np.float32))
+    found = [added(path, deltas, matrix, x, base.numpy()) for path in every]
     assert all(same_bits(each, found[-1]) for each in found)
-    expected, most = torch.zeros(2, *found[0].shape, dtype=torch.float64)
+    expected, most = base.double(), base.abs().double() * 1e-6
     for term in terms:
         panel, lane = matrix.places(torch.arange(term.start, term.stop))
         value, error = with_error(torch.from_numpy(x).double(), term)
-        expected[:, panel * 16 + lane], most[:, panel * 16 + lane] = value, error
+        expected[:, panel * 16 + lane] *= 1 if term.gains is None else term.gains
+        expected[:, panel * 16 + lane] += value
+        most[:, panel * 16 + lane] += error
     assert (np.abs(found[0] - expected.numpy()) <= most.numpy()).all()
 
 

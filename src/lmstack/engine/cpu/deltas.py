@@ -83,21 +83,25 @@ def _filled(delta: Delta, matrix: QuantizedMatrix, terms: Sequence[Term]) -> _Fi
     down = quantize_int8(ordered, matrix.group)
     places = np.zeros(len(terms), DELTA_TERM)
     part = 0
-    for place, (_, up, panels) in zip(places, made, strict=True):
+    for place, (_, up, _, panels) in zip(places, made, strict=True):
         place["first"], place["end"], place["step"] = panels.start, panels.stop, panels.step
         place["part"] = part
         part += len(up)
     delta.down, delta.num_terms, delta.ranks = Matrix.of(down), len(terms), R
-    return [
+    fields: _Fields = [
         (delta.down, "codes", down.codes),
         (delta.down, "scales", down.scales),
-        (delta, "up", torch.cat([each[1] for each in made])),
+        (delta, "up", torch.cat([up for _, up, *_ in made])),
         (delta, "terms", torch.from_numpy(places.view(np.uint8))),
     ]
+    if any(term.gains is not None for term in terms):
+        fields.append((delta, "gains", torch.cat([gains for *_, gains, _ in made])))
+    return fields
 
 
-def _part(matrix: QuantizedMatrix, term: Term, R: int) -> tuple[Tensor, Tensor, range]:
-    """``down`` (R, in), ``up`` of each panel that it meets (N, 32 + 16 R) bytes, and these."""
+def _part(matrix: QuantizedMatrix, term: Term, R: int) -> tuple[Tensor, Tensor, Tensor, range]:
+    """``down`` (R, in); of each panel that the term meets ``up`` (N, 32 + 16 R), bytes, and
+    ``gains`` (N, 16), 1 for rows of others; and these panels."""
     more = R - len(term.down)
     # Rows of like size, lest some be lost beside others when they are rounded.
     exponents = torch.frexp(term.down.abs().amax(1)).exponent
@@ -116,7 +120,10 @@ def _part(matrix: QuantizedMatrix, term: Term, R: int) -> tuple[Tensor, Tensor, 
     codes[at, :, lane] = own.to(torch.uint8).view(len(own), R // 4, 4)
     scales = torch.zeros(len(panels), PANEL, dtype=torch.bfloat16)
     scales[at, lane] = own_scales
-    return down, torch.cat([scales.view(torch.uint8), codes.flatten(1)], 1), panels
+    gains = torch.ones(len(panels), PANEL)
+    if term.gains is not None:
+        gains[at, lane] = term.gains
+    return down, torch.cat([scales.view(torch.uint8), codes.flatten(1)], 1), gains, panels
 
 
 def _side_by_side(fields: _Fields) -> Tensor:

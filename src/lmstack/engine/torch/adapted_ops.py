@@ -6,7 +6,7 @@ way. Legend: N tokens of a step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -19,7 +19,14 @@ from lmstack.model.lora.terms import Term
 
 __all__ = ["AdaptedOps", "Matrices"]
 
-Matrices = Mapping[nn.Module, Sequence[Term]]
+
+class Matrices(dict[nn.Module, Sequence[Term]]):
+    """The terms of an adapter, by the module of the matrix."""
+
+    @property
+    def nbytes(self) -> int:
+        terms = (term for found in self.values() for term in found)
+        return sum(tensor.nbytes for term in terms for tensor in term.tensors)
 
 
 class AdaptedOps:
@@ -38,6 +45,9 @@ class AdaptedOps:
             for term in matrices.get(weight, ()):
                 low = F.linear(x[rows].to(term.down.dtype), term.down)
                 part = out[rows, term.start : term.stop]
+                if term.gains is not None:
+                    bias = 0 if weight.bias is None else weight.bias[term.start : term.stop]
+                    part = (part - bias) * term.gains + bias
                 changed = part + F.linear(low, term.up)
                 out[rows, term.start : term.stop] = changed.to(out.dtype)
         return out

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -70,12 +69,10 @@ class TorchExecutor:
         return self._module.hidden(inputs[0], inputs[1], context, length=length)
 
     def prepared(self, terms: AdapterTerms) -> Matrices:
-        return {
-            self._module.get_submodule(path): [
-                replace(t, down=t.down.to(self.device), up=t.up.to(self.device)) for t in found
-            ]
+        return Matrices(
+            (self._module.get_submodule(path), [term.to(self.device) for term in found])
             for path, found in terms.matrices.items()
-        }
+        )
 
     def logits(self, hidden: Tensor, scratch: Scratch | None = None) -> Tensor:
         found = self._module.logits(hidden, self._context).float()

@@ -39,6 +39,8 @@ __all__ = [
     "adapter_of",
     "add_adapter",
     "count_parameters",
+    "factors_at",
+    "linear_at",
     "load_adapter",
     "merge_adapter",
     "remove_adapter",
@@ -104,7 +106,7 @@ def add_adapter(
     terms: dict[str, list[LowRank]] = defaultdict(list)
     for name in config.chosen(names.linears, names.outputs):
         slot = names.linears[name]
-        linear = _linear(module, slot)
+        linear = linear_at(module, slot)
         rows = rows_of(linear, slot.start, slot.stop).detach()
         factors = initial_factors(config.rank_of(name), len(rows), rows)
         _refuse_scaled(config, linear)
@@ -143,6 +145,7 @@ def load_adapter(module: Transformer, folder: Path | str, *, trainable: bool = F
         spelling = names.spelled(name, names.linears)
         assert spelling is not None
         slot = names.linears[spelling]
+        _refuse_scaled(stored.config, linear_at(module, slot))
         terms[slot.path].append(stored_term(module, stored, name, slot))
     saved = {}
     for name, tensor in stored.whole.items():
@@ -164,7 +167,7 @@ def save_adapter(module: Transformer, folder: Path | str) -> None:
     adapter = adapter_of(module)
     tensors: dict[str, Tensor] = {}
     for slot, term in adapter.terms():
-        row, col = _factors(adapter.linears[slot.path].base, slot)
+        row, col = factors_at(adapter.linears[slot.path].base, slot)
         A, B = term.A.detach() / col, term.B.detach() / row
         values = {"lora_A.weight": A, "lora_B.weight": slot.rows_written(B)}
         if term.magnitude is not None:
@@ -266,7 +269,7 @@ def _whole(module: Transformer, slot: Slot) -> nn.Parameter:
     return module.get_parameter(slot.key)
 
 
-def _factors(linear: Linear, slot: Slot) -> tuple[Tensor, Tensor]:
+def factors_at(linear: Linear, slot: Slot) -> tuple[Tensor, Tensor]:
     """What rows (rows, 1) and columns (in,) of the base's own weight were multiplied by before
     it was quantized (`smoothquant`): the factors of a term on it are, too."""
     if not isinstance(linear, QuantizedLinear):
@@ -286,7 +289,7 @@ def _refuse_scaled(config: LoraConfig, linear: Linear) -> None:
         )
 
 
-def _linear(module: Transformer, slot: Slot) -> Linear:
+def linear_at(module: Transformer, slot: Slot) -> Linear:
     linear = module.get_submodule(slot.path)
     assert isinstance(linear, Linear)
     return linear
@@ -313,14 +316,13 @@ def _term(
 def stored_term(module: Transformer, stored: StoredAdapter, name: str, slot: Slot) -> LowRank:
     """That of ``stored`` on the layer that it calls ``name``, as the matrix in ``module`` is
     held."""
-    linear = _linear(module, slot)
-    _refuse_scaled(stored.config, linear)
+    linear = linear_at(module, slot)
     weight = rows_of(linear, 0, 1)  # for its width, dtype and device
     found = stored.factors_of(name, slot.stop - slot.start, weight.shape[1])
     wide = torch.promote_types(torch.float32, weight.dtype)
     held = {kind: tensor.to(weight.device, wide) for kind, tensor in found.items()}
     magnitude = held.get("lora_magnitude_vector")
-    row, col = _factors(linear, slot)
+    row, col = factors_at(linear, slot)
     return _term(
         stored.config,
         name,

@@ -2,9 +2,9 @@
 
 The model stays as it is: `read_terms` gives the terms of a PEFT folder in the order of our fused
 rows, for a base in any form, and who computes adds them to the rows of the requests that ask for
-them. Covers LoRA and rank-stabilized LoRA on the linear layers of decoders. Not covered, and
-refused: DoRA, whose gains need the norms of the base; modules that are trained whole; terms on the
-output layer. `adapter.merge_adapter` serves those alone.
+them. Covers LoRA, rank-stabilized LoRA and DoRA on the linear layers of decoders. Not covered, and
+refused: modules that are trained whole; terms on the output layer. `adapter.merge_adapter` serves
+those alone.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from lmstack.core import UnsupportedError
 from lmstack.core.files import store_error
-from lmstack.model.lora.adapter import stored_term
+from lmstack.model.lora.adapter import factors_at, linear_at, stored_term
 from lmstack.model.lora.folder import ADAPTER_FILES, StoredAdapter, read_adapter
-from lmstack.model.lora.layers import refuse_terms
-from lmstack.model.lora.slots import Names, names_for
+from lmstack.model.lora.layers import LowRank, refuse_terms
+from lmstack.model.lora.slots import Names, Slot, names_for
+from lmstack.model.quant.matrix import rows_of
 from lmstack.model.transformer import Transformer
 
 __all__ = ["AdapterTerms", "Term", "read_terms"]
@@ -31,12 +33,21 @@ __all__ = ["AdapterTerms", "Term", "read_terms"]
 @dataclass(frozen=True, eq=False)
 class Term:
     """Rows ``start:stop`` of a matrix give ``up @ (down @ x)`` more: ``down`` (r, in) and ``up``
-    (stop - start, r), its scale included, both float32."""
+    (stop - start, r), its scale included. ``gains`` (stop - start,), of DoRA: what their product
+    without bias is multiplied by first. All float32."""
 
     start: int
     stop: int
     down: Tensor
     up: Tensor
+    gains: Tensor | None = None
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [each for each in (self.down, self.up, self.gains) if each is not None]
+
+    def to(self, device: torch.device) -> Term:
+        return Term(self.start, self.stop, *(tensor.to(device) for tensor in self.tensors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +60,8 @@ class AdapterTerms:
 
     @property
     def num_parameters(self) -> int:
-        return sum(t.down.numel() + t.up.numel() for ts in self.matrices.values() for t in ts)
+        terms = (term for found in self.matrices.values() for term in found)
+        return sum(tensor.numel() for term in terms for tensor in term.tensors)
 
     @property
     def rank(self) -> int:
@@ -75,17 +87,27 @@ def read_terms(module: Transformer, folder: Path | str) -> AdapterTerms:
         spelling = names.spelled(name, names.linears)
         assert spelling is not None
         slot = names.linears[spelling]
-        term = stored_term(module, stored, name, slot)
-        down, up = term.A.detach().float(), (term.B.detach() * term.scale).float()
-        found[slot.path].append(Term(slot.start, slot.stop, down, up))
+        found[slot.path].append(_term(stored_term(module, stored, name, slot), module, slot))
     matrices = {path: tuple(sorted(each, key=lambda t: t.start)) for path, each in found.items()}
     return AdapterTerms(_digest(Path(folder)), matrices)
+
+
+@torch.no_grad()
+def _term(term: LowRank, module: Transformer, slot: Slot) -> Term:
+    """``term`` on the layer of ``slot`` as numbers of its own."""
+    down, up = term.A.float(), (term.B * term.scale).float()
+    if term.magnitude is None:
+        return Term(slot.start, slot.stop, down, up)
+    linear = linear_at(module, slot)
+    row, col = factors_at(linear, slot)  # norms are those of the model's own weight
+    own = (rows_of(linear, slot.start, slot.stop) + term.delta()).float() / (row * col)
+    gains = term.magnitude.float() / torch.linalg.norm(own, dim=1)
+    return Term(slot.start, slot.stop, down, up * gains[:, None], gains)
 
 
 def _refuse_unsupported(stored: StoredAdapter, names: Names) -> None:
     outputs = [n for n in stored.modules() if names.spelled(n, names.linears) in names.outputs]
     asked = {
-        "is DoRA": stored.config.dora,
         "has terms on the output layer": bool(outputs),
         "holds modules that were trained whole": bool(stored.whole),
     }

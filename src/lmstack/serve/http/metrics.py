@@ -45,6 +45,8 @@ FIGURES = {
     "num_accepted_tokens": "draft_tokens_accepted_total",
     "num_preemptions": "preemptions_total",
     "num_steps": "engine_steps_total",
+    "num_adapters": "adapters",
+    "num_adapter_bytes": "adapter_bytes",
     "num_invariant_failures": "engine_invariant_failures_total",
 }
 

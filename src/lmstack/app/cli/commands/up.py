@@ -106,6 +106,14 @@ AdaptersFrom = Annotated[
         help="Let the operator load more adapters, from folders in DIR, while the server runs.",
     ),
 ]
+AdapterMemory = Annotated[
+    float | None,
+    typer.Option(
+        "--adapter-memory",
+        metavar="GIB",
+        help="What adapters may take together; one more that does not fit is refused. [default: 1]",
+    ),
+]
 KeyWeights = Annotated[
     str | None,
     typer.Option(
@@ -136,7 +144,11 @@ def adapter_folders(given: Sequence[str], source: Path | None) -> Adapters:
 
 
 def engine_settings(
-    target_step: float | None, key_weights: str | None, keys: Sequence[str], device: str | None
+    target_step: float | None,
+    key_weights: str | None,
+    keys: Sequence[str],
+    device: str | None,
+    adapter_memory: float | None,
 ) -> dict[str, Any]:
     """The fields of `EngineConfig` that the options set."""
     settings: dict[str, Any] = {}
@@ -148,6 +160,9 @@ def engine_settings(
     if target_step is not None:
         check_range("--target-step", target_step, 0.001, 10)
         settings["target_step_s"] = target_step
+    if adapter_memory is not None:
+        check_range("--adapter-memory", adapter_memory, 0, 2**20)
+        settings["adapter_memory_bytes"] = int(adapter_memory * 2**30)
     if key_weights is not None:
         settings["client_weights"] = _client_weights(key_weights, keys)
     return settings
@@ -204,6 +219,7 @@ def up(
     also: Also = None,
     adapter: AdapterFolders = None,
     adapters_from: AdaptersFrom = None,
+    adapter_memory: AdapterMemory = None,
     device: Device = None,
     target_step: TargetStep = None,
     key_weights: KeyWeights = None,
@@ -226,7 +242,7 @@ def up(
         keys = api_keys()
         entries = _entries(keys_file)
         host = _checked(out, host, bool(keys or entries))
-        engine = engine_settings(target_step, key_weights, keys, device)
+        engine = engine_settings(target_step, key_weights, keys, device, adapter_memory)
         source = wiring.existing_folder(docs)
         _check_uploads(source, uploads)
         adapters = adapter_folders(adapter or [], adapters_from)
