@@ -76,45 +76,32 @@ __all__ = [
     "write_gguf",
 ]
 
+# Module to the names that come from it.
 _HOMES = {
-    **dict.fromkeys(
-        ("Attend", "CrossStates", "DenseAttention", "VarlenAttention"), "lmstack.model.attention"
-    ),
-    "ScoreBias": "lmstack.model.biases",
-    **dict.fromkeys(("LayerSpec", "TransformerConfig"), "lmstack.model.config"),
-    **dict.fromkeys(("Dropout", "ForwardContext"), "lmstack.model.context"),
-    "scaled_dot_product_attention": "lmstack.model.dot_product",
-    **dict.fromkeys(("read_folder", "write_folder"), "lmstack.model.formats.hf"),
-    **dict.fromkeys(("FORMS", "Form"), "lmstack.model.forms"),
-    **dict.fromkeys(("GGUFFile", "GGUFTensor", "read_gguf"), "lmstack.model.formats.gguf.file"),
-    **dict.fromkeys(("GGUFKind", "write_gguf"), "lmstack.model.formats.gguf.writing"),
-    "LayerKind": "lmstack.model.config",
-    **dict.fromkeys(("build_module", "load_module"), "lmstack.model.loading"),
-    **dict.fromkeys(
-        (
-            "add_adapter",
-            "count_parameters",
-            "load_adapter",
-            "merge_adapter",
-            "remove_adapter",
-            "save_adapter",
-            "unmerge_adapter",
-        ),
-        "lmstack.model.lora.adapter",
-    ),
-    "LoraConfig": "lmstack.model.lora.config",
-    **dict.fromkeys(("REFERENCE_OPS", "Ops", "ReferenceOps"), "lmstack.model.ops"),
-    "RopeSpec": "lmstack.model.positions",
-    **dict.fromkeys(
-        ("QuantizedEmbedding", "QuantizedLinear", "QuantizedMatrix"), "lmstack.model.quant.matrix"
-    ),
-    **dict.fromkeys(("Transformer", "TransformerOutput"), "lmstack.model.transformer"),
+    "attention": "Attend CrossStates DenseAttention VarlenAttention",
+    "biases": "ScoreBias",
+    "config": "LayerKind LayerSpec TransformerConfig",
+    "context": "Dropout ForwardContext",
+    "dot_product": "scaled_dot_product_attention",
+    "formats.gguf.file": "GGUFFile GGUFTensor read_gguf",
+    "formats.gguf.writing": "GGUFKind write_gguf",
+    "formats.hf": "read_folder write_folder",
+    "forms": "FORMS Form",
+    "loading": "build_module load_module",
+    "lora.adapter": "add_adapter count_parameters load_adapter"
+    " merge_adapter remove_adapter save_adapter unmerge_adapter",
+    "lora.config": "LoraConfig",
+    "ops": "REFERENCE_OPS Ops ReferenceOps",
+    "positions": "RopeSpec",
+    "quant.matrix": "QuantizedEmbedding QuantizedLinear QuantizedMatrix",
+    "transformer": "Transformer TransformerOutput",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    home = next((home for home, names in _HOMES.items() if name in names.split()), None)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(_HOMES[name]), name)
+    found = getattr(importlib.import_module(f"{__name__}.{home}"), name)
     globals()[name] = found
     return found

@@ -1,4 +1,4 @@
-"""Who attends to whom: the seam between a block and the keys and values it may look at.
+"""Who attends to whom: the seam between a block and the keys and values that it attends to.
 
 A block hands its queries, keys and values to an `Attend`. Here are the two for whole sequences:
 `DenseAttention` for a padded batch, `VarlenAttention` for a varlen one: sequences end to end. An
@@ -21,7 +21,7 @@ from lmstack.core import InputError
 from lmstack.model.biases import ScoreBias
 from lmstack.model.config import LayerSpec, TransformerConfig
 from lmstack.model.dot_product import scaled_dot_product_attention
-from lmstack.model.ops import Ops
+from lmstack.model.ops import Ops, attention_options
 
 __all__ = ["Attend", "CrossStates", "DenseAttention", "VarlenAttention"]
 
@@ -48,7 +48,7 @@ class Attend(Protocol):
 class DenseAttention:
     """Attention within each row of a batch: q, k, v are (B, T, H, hd).
 
-    ``mask``: (B, T), True where a token is real; padding is never looked at, on either side.
+    ``mask``: (B, T), True where a token is real; nothing attends to padding, on either side.
     None: all tokens are real. ``cross``: of the encoder, (B, S, Hkv, hd), with the mask of its
     tokens (B, S). ``keep_weights``: collect (B, Hq, T, S) of each layer in ``weights`` and
     ``cross_weights``, at the cost of memory.
@@ -98,16 +98,9 @@ class DenseAttention:
     ) -> Tensor:
         if kept is None:
             return self._ops.attention(q, k, v, spec, mask, bias)
-        out, weights = scaled_dot_product_attention(
-            *(x.transpose(-3, -2) for x in (q, k, v)),
-            mask=mask,
-            causal=spec.causal,
-            window=spec.window,
-            scale=spec.scale,
-            softcap=spec.softcap,
-            bias=bias,
-            return_weights=True,
-        )
+        turned = (x.transpose(-3, -2) for x in (q, k, v))
+        options = attention_options(spec, mask, bias)
+        out, weights = scaled_dot_product_attention(*turned, return_weights=True, **options)
         kept.append(weights)
         return out.transpose(-3, -2)
 

@@ -12,7 +12,8 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from lmstack.core import (
     Config,
@@ -57,9 +58,13 @@ Pooling = Literal["first", "last", "mean"]
 _MOST, _WIDEST = (1 << 31) - 1, 1 << 22
 _LARGEST = 1e9  # of scales and bounds
 _CEILINGS = {
-    **{"num_layers": 1 << 16, "num_experts": 1 << 12},
+    **{"num_layers": 1 << 16, "num_experts": 1 << 12, "conv_size": 1 << 10},
     **dict.fromkeys(("hidden_size", "intermediate_size", "embedding_size", "head_dim"), _WIDEST),
 }
+_FROM_ZERO = (
+    *("token_types", "position_offset", "position_pad", "num_experts", "num_labels"),
+    *("bias_buckets", "conv_size"),
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class LayerSpec:
 
     @functools.cached_property
     def across(self) -> LayerSpec:
-        """Those of the layer's cross-attention: every token of the encoder may be looked at."""
+        """Those of the layer's cross-attention: it attends to every token of the encoder."""
         return dataclasses.replace(self, causal=False, rope=None, window=None)
 
 
@@ -200,48 +205,20 @@ class TransformerConfig(Config):
     share_embeddings: bool = True
 
     def __post_init__(self) -> None:
-        for name in _SIZES:
-            self._check_count(name, low=1)
-        for name in ("token_types", "position_offset", "num_experts", "num_labels", "bias_buckets"):
-            self._check_count(name, low=0)
-        if self.embedding_size is not None:
-            self._check_count("embedding_size", low=1)
-        elif self.projects_first:
+        for name, (kind, is_optional) in _TYPES.items():
+            value = getattr(self, name)
+            if not (is_optional and value is None):
+                _check_value(name, value, kind)
+        if self.projects_first and self.embedding_size is None:
             raise InputError("projects_first without an embedding_size", param="projects_first")
-        for name in _FLAGS:
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(
-                    f"{name} is {shown(getattr(self, name))}, not true or false", param=name
-                )
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise InputError(
-                    f"{name} is {shown(getattr(self, name))}",
-                    hint=f"one of: {', '.join(map(str, choices))}",
-                    param=name,
-                )
-        check_range("norm_eps", self.norm_eps, 0, _LARGEST)
-        for name in ("embedding_scale", "residual_scale", "logit_scale", "alibi_max"):
-            check_range(name, getattr(self, name), 0, _LARGEST, low_open=True)
-        for name in ("attention_scale", "attention_softcap", "logit_softcap", "qkv_clip"):
-            if getattr(self, name) is not None:
-                check_range(name, getattr(self, name), 0, _LARGEST, low_open=True)
         self._check_positions()
         self._check_convolution()
         self._check_attention()
         self._check_layers()
         self._check_head()
 
-    def _check_count(self, name: str, low: int) -> None:
-        value, most = getattr(self, name), _CEILINGS.get(name, _MOST)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= most:
-            raise InputError(
-                f"{name} is {shown(value)}, not a whole number from {low} to {most}", param=name
-            )
-
     def _check_positions(self) -> None:
         if self.position_pad is not None:
-            self._check_count("position_pad", low=0)
             rotates = any(kind.rope is not None for kind in self.kinds)
             if self.positions == "none" or rotates or self.position_offset < 1:
                 raise InputError(
@@ -262,8 +239,6 @@ class TransformerConfig(Config):
             )
 
     def _check_convolution(self) -> None:
-        check_whole("conv_size", self.conv_size, 0, 1 << 10)
-        check_whole("conv_groups", self.conv_groups, 1, self.hidden_size)
         if self.conv_size and (self.conv_size % 2 == 0 or self.causal):
             raise InputError(
                 f"conv_size is {self.conv_size}",
@@ -309,8 +284,7 @@ class TransformerConfig(Config):
             check_whole("pattern", kind, 0, len(self.kinds) - 1)
         if self.parallel and not self.first_norm:
             raise InputError("parallel blocks without their first norm", param="first_norm")
-        if self.num_blocks is not None:
-            check_whole("num_blocks", self.num_blocks, 1, self.num_layers)
+        check_whole("num_blocks", self.num_blocks or 1, 1, self.num_layers)
         check_whole("blocks_per_group", self.blocks_per_group, 1, self.num_blocks or 1)
         for name in ("num_blocks", "num_layers"):
             if (getattr(self, name) or 0) % self.blocks_per_group:
@@ -407,32 +381,35 @@ class TransformerConfig(Config):
         return self.layers[index]
 
 
-_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_layers",
-    "num_heads",
-    "num_kv_heads",
-    "head_dim",
-    "max_positions",
-    "experts_per_token",
-    "bias_max_distance",
-)
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "norm": get_args(Norm),
-    "norm_place": get_args(NormPlace),
-    "positions": get_args(Positions),
-    "bias": get_args(Bias),
-    "qk_norm": get_args(QkNorm),
-    "mlp": get_args(Mlp),
-    "activation": get_args(Activation),
-    "conv_activation": get_args(Activation),
-    "transform": (None, *get_args(Activation)),
-    "head": get_args(Head),
-    "pooling": get_args(Pooling),
-}
-_FLAGS = tuple(f.name for f in dataclasses.fields(TransformerConfig) if f.type == "bool")
+def _types() -> dict[str, tuple[Any, bool]]:
+    """Of each field that one value can be wrong in: int, float, bool or the choices, and whether
+    it may be None."""
+    found: dict[str, tuple[Any, bool]] = {}
+    for name, hint in get_type_hints(TransformerConfig).items():
+        parts = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
+        for part in parts - {type(None)}:
+            if part in (int, float, bool) or get_origin(part) is Literal:
+                found[name] = (part if isinstance(part, type) else get_args(part), len(parts) > 1)
+    return found
+
+
+_TYPES = _types()
+
+
+def _check_value(name: str, value: Any, kind: Any) -> None:
+    if kind is float:
+        check_range(name, value, 0, _LARGEST, low_open=name != "norm_eps")
+    elif kind is int:
+        low, most = int(name not in _FROM_ZERO), _CEILINGS.get(name, _MOST)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= most:
+            raise InputError(
+                f"{name} is {shown(value)}, not a whole number from {low} to {most}", param=name
+            )
+    elif kind is bool:
+        if not isinstance(value, bool):
+            raise InputError(f"{name} is {shown(value)}, not true or false", param=name)
+    elif value not in kind:
+        raise InputError(f"{name} is {shown(value)}", hint=f"one of: {', '.join(kind)}", param=name)
 
 
 @contextlib.contextmanager

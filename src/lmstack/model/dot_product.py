@@ -1,7 +1,7 @@
 """Scaled dot-product attention, with every variation that a family needs.
 
-softmax(cap(q k^T * scale) + bias + mask) v (Vaswani et al., 2017), where a query that may look
-nowhere gives zeros. By default the scores exist only for a tile of queries at a time, so memory
+softmax(cap(q k^T * scale) + bias + mask) v (Vaswani et al., 2017), where a query that attends to
+nothing gives zeros. By default the scores exist only for a tile of queries at a time, so memory
 grows with the length and not with its square, in the backward pass as well; asked for the
 weights, they are computed at once (eager) and returned. Where torch's fused kernel can do the
 same, it does. Not covered: dropout.
@@ -12,7 +12,8 @@ queries, S keys, hd channels of a head.
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from dataclasses import dataclass
+from typing import Literal, TypedDict, Unpack, overload
 
 import torch
 import torch.nn.functional as F
@@ -22,25 +23,26 @@ from torch.utils.checkpoint import checkpoint
 from lmstack.core import InputError
 from lmstack.model.biases import ScoreBias
 
-__all__ = ["TILE", "scaled_dot_product_attention"]
+__all__ = ["TILE", "AttentionOptions", "scaled_dot_product_attention"]
 
 TILE = 256
 
 
+class AttentionOptions(TypedDict, total=False):
+    """See `scaled_dot_product_attention`."""
+
+    mask: Tensor | None
+    causal: bool
+    window: int | None
+    scale: float | None
+    softcap: float | None
+    bias: ScoreBias | None
+    tile: int
+
+
 @overload
 def scaled_dot_product_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    mask: Tensor | None = None,
-    causal: bool = False,
-    window: int | None = None,
-    scale: float | None = None,
-    softcap: float | None = None,
-    bias: ScoreBias | None = None,
-    return_weights: Literal[False] = False,
-    tile: int = TILE,
+    query: Tensor, key: Tensor, value: Tensor, **options: Unpack[AttentionOptions]
 ) -> Tensor: ...
 
 
@@ -50,14 +52,8 @@ def scaled_dot_product_attention(
     key: Tensor,
     value: Tensor,
     *,
-    mask: Tensor | None = None,
-    causal: bool = False,
-    window: int | None = None,
-    scale: float | None = None,
-    softcap: float | None = None,
-    bias: ScoreBias | None = None,
     return_weights: Literal[True],
-    tile: int = TILE,
+    **options: Unpack[AttentionOptions],
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -77,7 +73,7 @@ def scaled_dot_product_attention(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """query (..., Hq, T, hd), key (..., Hkv, S, hd), value (..., Hkv, S, dv) to (..., Hq, T, dv).
 
-    ``mask``: broadcasts to (..., Hq, T, S); boolean, True where a query may look, or numbers that
+    ``mask``: broadcasts to (..., Hq, T, S); boolean, True where a query attends, or numbers that
     are added to the scores. ``causal``: no key after the query; the last query and the last key
     stand at the same place, so that T < S continues a sequence. ``window``: only keys less than
     so many places away. ``scale``: None for hd^-0.5. ``softcap``: scores become
@@ -125,56 +121,58 @@ def _spread(key: Tensor, value: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     return key.repeat_interleave(groups, dim=-3), value.repeat_interleave(groups, dim=-3)
 
 
+@dataclass(frozen=True)
 class _Tiles:
-    """One call's attention, computed for any range of its queries."""
+    """One call's attention, computed for any range of its queries. ``heads``: the keys before
+    each query head got one of its own."""
 
-    def __init__(
-        self,
-        query: Tensor,
-        heads: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        causal: bool,
-        window: int | None,
-        scale: float,
-        softcap: float | None,
-        bias: ScoreBias | None,
-    ) -> None:
-        self._query, self._heads, self._key, self._value = query, heads, key, value
-        self._mask, self._causal, self._window = mask, causal, window
-        self._scale, self._softcap, self._bias = scale, softcap, bias
-        self._num_keys = key.shape[-2]
-        # Where the first query stands among the keys.
-        self._first = self._num_keys - query.shape[-2]
+    query: Tensor
+    heads: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    causal: bool
+    window: int | None
+    scale: float
+    softcap: float | None
+    bias: ScoreBias | None
+
+    @property
+    def num_keys(self) -> int:
+        return self.key.shape[-2]
+
+    @property
+    def first(self) -> int:
+        """Where the first query stands among the keys."""
+        return self.num_keys - self.query.shape[-2]
 
     def fused(self, start: int, end: int) -> Tensor:
         """Queries ``start`` to ``end`` to (..., Hq, end - start, dv)."""
         low, high = self._reach(start, end)
         bias = self._bias_of(start, end, low, high)
-        if self._softcap is not None or (bias is not None and bias.requires_grad):
+        if self.softcap is not None or (bias is not None and bias.requires_grad):
             return self._explicit(start, end, low, high, bias)[0]
         mask = self._mask_of(start, end, low, high)
         if bias is not None:
             mask = bias if mask is None else _added(bias, mask)
-        if mask is not None and mask.dim() == 3 and self._query.dim() > 3:
+        if mask is not None and mask.dim() == 3 and self.query.dim() > 3:
             mask = mask[None]  # torch's kernel takes two or four dimensions
-        query = self._query[..., start:end, :]
-        key, value = (x[..., low:high, :] for x in (self._key, self._value))
-        return F.scaled_dot_product_attention(query, key, value, mask, scale=self._scale)
+        query = self.query[..., start:end, :]
+        key, value = (x[..., low:high, :] for x in (self.key, self.value))
+        return F.scaled_dot_product_attention(query, key, value, mask, scale=self.scale)
 
     def eager(self, start: int, end: int) -> tuple[Tensor, Tensor]:
         """The same, and the weights of all keys."""
-        bias = self._bias_of(start, end, 0, self._num_keys)
-        return self._explicit(start, end, 0, self._num_keys, bias)
+        bias = self._bias_of(start, end, 0, self.num_keys)
+        return self._explicit(start, end, 0, self.num_keys, bias)
 
     def _explicit(
         self, start: int, end: int, low: int, high: int, bias: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        key, value = (x[..., low:high, :] for x in (self._key, self._value))
-        scores = self._query[..., start:end, :] @ key.transpose(-1, -2) * self._scale
-        if self._softcap is not None:
-            scores = torch.tanh(scores / self._softcap) * self._softcap
+        key, value = (x[..., low:high, :] for x in (self.key, self.value))
+        scores = self.query[..., start:end, :] @ key.transpose(-1, -2) * self.scale
+        if self.softcap is not None:
+            scores = torch.tanh(scores / self.softcap) * self.softcap
         if bias is not None:
             scores = scores + bias
         mask = self._mask_of(start, end, low, high)
@@ -184,44 +182,44 @@ class _Tiles:
         return weights @ value, weights
 
     def _reach(self, start: int, end: int) -> tuple[int, int]:
-        """The keys that any of the queries may look at."""
-        low, high = 0, self._num_keys
-        if self._causal:
-            high = self._first + end
-        if self._window is not None:
-            low = max(low, self._first + start - self._window + 1)
-            high = min(high, self._first + end + self._window - 1)
+        """The range of keys that any of the queries attends to."""
+        low, high = 0, self.num_keys
+        if self.causal:
+            high = self.first + end
+        if self.window is not None:
+            low = max(low, self.first + start - self.window + 1)
+            high = min(high, self.first + end + self.window - 1)
         # At least one, masked if need be, because kernels cannot sum over nothing.
-        low = min(low, self._num_keys - 1)
+        low = min(low, self.num_keys - 1)
         return low, max(high, low + 1)
 
     def _positions(self, start: int, end: int, low: int, high: int) -> tuple[Tensor, Tensor]:
-        device = self._query.device
+        device = self.query.device
         return (
-            torch.arange(self._first + start, self._first + end, device=device),
+            torch.arange(self.first + start, self.first + end, device=device),
             torch.arange(low, high, device=device),
         )
 
     def _bias_of(self, start: int, end: int, low: int, high: int) -> Tensor | None:
-        if self._bias is None:
+        if self.bias is None:
             return None
-        query = self._query[..., start:end, :].transpose(-2, -3)
-        key = self._heads[..., low:high, :].transpose(-2, -3)
-        return self._bias(query, key, *self._positions(start, end, low, high))
+        query = self.query[..., start:end, :].transpose(-2, -3)
+        key = self.heads[..., low:high, :].transpose(-2, -3)
+        return self.bias(query, key, *self._positions(start, end, low, high))
 
     def _mask_of(self, start: int, end: int, low: int, high: int) -> Tensor | None:
         visible = None
-        if self._causal or self._window is not None:
+        if self.causal or self.window is not None:
             queries, keys = self._positions(start, end, low, high)
             behind = queries[:, None] - keys
-            if self._window is None:
+            if self.window is None:
                 visible = behind >= 0
             else:
-                visible = (behind if self._causal else behind.abs()) < self._window
-                visible = visible & (behind >= 0) if self._causal else visible
-        if self._mask is None:
+                visible = (behind if self.causal else behind.abs()) < self.window
+                visible = visible & (behind >= 0) if self.causal else visible
+        if self.mask is None:
             return visible
-        mask = _cut(_cut(self._mask, -2, start, end), -1, low, high)
+        mask = _cut(_cut(self.mask, -2, start, end), -1, low, high)
         if visible is None:
             return mask
         return mask & visible if mask.dtype == torch.bool else _added(mask, visible)
@@ -277,7 +275,7 @@ def _check(
         if mask.dtype != torch.bool and not mask.is_floating_point():
             raise InputError(
                 f"the mask is {mask.dtype}",
-                hint="mask.bool() where a query may look, or numbers to add to the scores",
+                hint="mask.bool(), True where a query attends, or numbers to add to the scores",
                 param="mask",
             )
         whole = (*query.shape[:-1], key.shape[-2])

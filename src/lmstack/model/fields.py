@@ -55,6 +55,11 @@ class Fields:
             raise self._wrong(key, value, "text")
         return value
 
+    def with_defaults(self, defaults: Mapping[str, Any]) -> Fields:
+        """The same with ``defaults`` for the keys that it does not have."""
+        values = {k: v for k, v in self._values.items() if v is not None}
+        return Fields({**defaults, **values}, self.source)
+
     def nested(self, key: str) -> Fields | None:
         """The object under ``key``, or None."""
         value = self.get(key)

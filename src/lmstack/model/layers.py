@@ -12,7 +12,13 @@ from torch import Tensor, nn
 __all__ = ["Bias", "Convolution", "Embedding", "Experts", "LayerNorm", "Linear", "RMSNorm"]
 
 
-class Linear(nn.Module):
+class _Weights(nn.Module):
+    def extra_repr(self) -> str:
+        held = self.named_parameters(recurse=False)
+        return ", ".join(f"{name} {tuple(weight.shape)}" for name, weight in held)
+
+
+class Linear(_Weights):
     """``weight`` (out, in) and ``bias`` (out,) or None."""
 
     weight: Tensor
@@ -23,11 +29,8 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
 
-    def extra_repr(self) -> str:
-        return f"{self.weight.shape[1]} -> {self.weight.shape[0]}, bias={self.bias is not None}"
 
-
-class Embedding(nn.Module):
+class Embedding(_Weights):
     """``weight`` (rows, D). ``bias`` is always None: a tied table serves as a `Linear`."""
 
     weight: Tensor
@@ -38,11 +41,8 @@ class Embedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(rows, width))
         self.bias = None
 
-    def extra_repr(self) -> str:
-        return f"{self.weight.shape[0]} x {self.weight.shape[1]}"
 
-
-class Bias(nn.Module):
+class Bias(_Weights):
     """``bias`` (width,) alone, for an output layer whose weight is the embedding table."""
 
     bias: Tensor
@@ -51,11 +51,8 @@ class Bias(nn.Module):
         super().__init__()
         self.bias = nn.Parameter(torch.empty(width))
 
-    def extra_repr(self) -> str:
-        return f"{self.bias.shape[0]}"
 
-
-class Experts(nn.Module):
+class Experts(_Weights):
     """One matrix an expert: ``weight`` (experts, out, in)."""
 
     weight: Tensor
@@ -64,12 +61,8 @@ class Experts(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(count, out_features, in_features))
 
-    def extra_repr(self) -> str:
-        count, out, width = self.weight.shape
-        return f"{count} x {width} -> {out}"
 
-
-class Convolution(nn.Module):
+class Convolution(_Weights):
     """Over neighbours: ``weight`` (out, in / groups, neighbours) and ``bias`` (out,)."""
 
     weight: Tensor
@@ -80,12 +73,8 @@ class Convolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(width, width // groups, size))
         self.bias = nn.Parameter(torch.empty(width))
 
-    def extra_repr(self) -> str:
-        width, inner, size = self.weight.shape
-        return f"{width} in {width // inner} groups over {size}"
 
-
-class RMSNorm(nn.Module):
+class RMSNorm(_Weights):
     """x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich, 2019).
 
     ``from_one``: the weight counts from 1, and the product is in float32 (Gemma)."""
@@ -97,11 +86,8 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(width))
         self.eps, self.from_one = eps, from_one
 
-    def extra_repr(self) -> str:
-        return f"{self.weight.shape[0]}, eps={self.eps}, from_one={self.from_one}"
 
-
-class LayerNorm(nn.Module):
+class LayerNorm(_Weights):
     """(x - mean) / sqrt(var + eps) * weight + bias (Ba et al., 2016). ``bias`` may be None."""
 
     weight: Tensor
@@ -112,6 +98,3 @@ class LayerNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(width))
         self.bias = nn.Parameter(torch.empty(width)) if bias else None
         self.eps = eps
-
-    def extra_repr(self) -> str:
-        return f"{self.weight.shape[0]}, eps={self.eps}, bias={self.bias is not None}"

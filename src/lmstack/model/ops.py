@@ -19,13 +19,13 @@ from torch import Tensor
 from lmstack.core import UnsupportedError, shown
 from lmstack.model.biases import ScoreBias
 from lmstack.model.config import Activation, LayerSpec
-from lmstack.model.dot_product import scaled_dot_product_attention
+from lmstack.model.dot_product import AttentionOptions, scaled_dot_product_attention
 from lmstack.model.layers import Embedding, Experts, LayerNorm, Linear, RMSNorm
 from lmstack.model.lora.layers import LoraLinear, LowRank
 from lmstack.model.positions import RopeSpec
 from lmstack.model.quant.matrix import QuantizedEmbedding, QuantizedLinear, product, rows_of
 
-__all__ = ["REFERENCE_OPS", "Ops", "ReferenceOps"]
+__all__ = ["REFERENCE_OPS", "Ops", "ReferenceOps", "attention_options"]
 
 
 class Ops(Protocol):
@@ -73,8 +73,8 @@ class Ops(Protocol):
     ) -> Tensor:
         """(B, T, Hq, hd) over (B, S, Hkv, hd); see `scaled_dot_product_attention`.
 
-        ``mask`` is boolean, broadcasts to (B, Hq, T, S) and is True where a query may look. A
-        query that may look nowhere gets zeros.
+        ``mask`` is boolean, broadcasts to (B, Hq, T, S) and is True where a query attends. A
+        query that attends to nothing gets zeros.
         """
         ...
 
@@ -155,16 +155,9 @@ class ReferenceOps:
         mask: Tensor | None = None,
         bias: ScoreBias | None = None,
     ) -> Tensor:
-        out = scaled_dot_product_attention(
-            *(x.transpose(-3, -2) for x in (q, k, v)),
-            mask=mask,
-            causal=spec.causal,
-            window=spec.window,
-            scale=spec.scale,
-            softcap=spec.softcap,
-            bias=bias,
-        )
-        return out.transpose(-3, -2)
+        turned = (x.transpose(-3, -2) for x in (q, k, v))
+        options = attention_options(spec, mask, bias)
+        return scaled_dot_product_attention(*turned, **options).transpose(-3, -2)
 
     def mixture(
         self, x: Tensor, scores: Tensor, up: Experts, down: Experts, kind: Activation, gated: bool
@@ -177,6 +170,20 @@ class ReferenceOps:
             part = F.linear(inner, down.weight[expert]) * scores[rows, expert, None]
             out = out.index_add(0, rows, part.to(out.dtype))
         return out
+
+
+def attention_options(
+    spec: LayerSpec, mask: Tensor | None, bias: ScoreBias | None
+) -> AttentionOptions:
+    """What `scaled_dot_product_attention` is asked for in a layer."""
+    return {
+        "mask": mask,
+        "causal": spec.causal,
+        "window": spec.window,
+        "scale": spec.scale,
+        "softcap": spec.softcap,
+        "bias": bias,
+    }
 
 
 def _with_terms(x: Tensor, out: Tensor, weight: LoraLinear) -> Tensor:

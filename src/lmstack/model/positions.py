@@ -25,6 +25,7 @@ from lmstack.core import Config, InputError, check_range, check_whole, shown
 __all__ = ["RopeScaling", "RopeSpec", "sinusoids"]
 
 _MOST = 1 << 31
+_FACTORS = ("factor", "low_freq_factor", "high_freq_factor")
 RopeScaling = Literal["default", "linear", "dynamic", "yarn", "llama3", "longrope"]
 
 
@@ -65,13 +66,10 @@ class RopeSpec(Config):
                 hint=f"implemented: {', '.join(get_args(RopeScaling))}",
                 param="scaling",
             )
-        check_range("theta", self.theta, 0, 1e18, low_open=True)
-        check_range("factor", self.factor, 0, _MOST, low_open=True)
+        for name, most in (("theta", 1e18), ("fraction", 1), *((name, _MOST) for name in _FACTORS)):
+            check_range(name, getattr(self, name), 0, most, low_open=True)
         for name in ("beta_fast", "beta_slow"):
             check_range(name, getattr(self, name), 1 / _MOST, _MOST)
-        check_range("fraction", self.fraction, 0, 1, low_open=True)
-        check_range("low_freq_factor", self.low_freq_factor, 0, _MOST, low_open=True)
-        check_range("high_freq_factor", self.high_freq_factor, 0, _MOST, low_open=True)
         # Both are divided by their logarithms.
         check_whole("original_positions", self.original_positions, 2, _MOST)
         if self.scaling == "yarn" and self.theta == 1:

@@ -250,16 +250,7 @@ class Transformer(nn.Module):
         """`forward` of a varlen batch."""
         check_tokens(self.config, ids, types, max(lengths, default=0))
         last = self.varlen_hidden(ids, lengths, types, context, states)
-        logits = pooled = None
-        if self.config.head in ("pool", "sequence"):
-            rows = last.split_with_sizes(list(lengths))
-            first = torch.cat([self.pool(row[None]) for row in rows])
-            if self.config.head == "pool":
-                pooled = self.transformed(first, context)
-            else:
-                logits = self.logits(first, context)
-        elif self.config.head != "none":
-            logits = self.logits(last, context)
+        logits, pooled = self.headed(last, None, context, lengths)
         kept = None if states is None else tuple(states)
         return TransformerOutput(logits, last, hidden_states=kept, pooled=pooled)
 
@@ -312,15 +303,21 @@ class Transformer(nn.Module):
         )
 
     def headed(
-        self, last: Tensor, mask: Tensor | None, context: ForwardContext = REFERENCE
+        self,
+        last: Tensor,
+        mask: Tensor | None,
+        context: ForwardContext = REFERENCE,
+        lengths: Sequence[int] | None = None,
     ) -> tuple[Tensor | None, Tensor | None]:
-        """What the head makes of the last hidden states (B, T, D): `TransformerOutput`'s logits
-        and pooled."""
-        if self.config.head == "pool":
-            return None, self.transformed(self.pool(last, mask), context)
-        if self.config.head == "sequence":
-            return self.logits(self.pool(last, mask), context), None
-        return (None if self.config.head == "none" else self.logits(last, context)), None
+        """What the head makes of the last hidden states (B, T, D), or (N, D) of a varlen batch:
+        `TransformerOutput`'s logits and pooled."""
+        head = self.config.head
+        if head in ("pool", "sequence"):
+            rows = [last] if lengths is None else last[None].split_with_sizes(list(lengths), dim=1)
+            last = torch.cat([self.pool(row, mask) for row in rows])
+        if head == "pool":
+            return None, self.transformed(last, context)
+        return (None if head == "none" else self.logits(last, context)), None
 
     def encode(
         self,

@@ -12,16 +12,8 @@ from typing import Any
 
 from lmstack.model.config import TransformerConfig
 from lmstack.model.families.encoders import POST_NORM
-from lmstack.model.families.family import (
-    NONE,
-    SPAN,
-    Family,
-    Settings,
-    activation,
-    count,
-    flag,
-    in_blocks,
-)
+from lmstack.model.families.family import NONE, SPAN, Family, in_blocks
+from lmstack.model.families.settings import Key, Settings, read_settings, write_settings
 from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import ROW_VECTOR, Entry, Part, Table
 
@@ -80,25 +72,25 @@ def _table_with_dead(config: TransformerConfig) -> Table:
 
 
 _SETTINGS: Settings = {
-    "vocab_size": count("vocab_size"),
-    "hidden_size": count("d_model"),
-    "intermediate_size": count("decoder_ffn_dim"),
-    "num_layers": count("decoder_layers"),
-    "num_heads": count("decoder_attention_heads"),
-    "activation": activation("activation_function", "gelu"),
-    "tie_embeddings": flag("tie_word_embeddings", True),
+    "vocab_size": Key.count("vocab_size"),
+    "hidden_size": Key.count("d_model"),
+    "intermediate_size": Key.count("decoder_ffn_dim"),
+    "num_layers": Key.count("decoder_layers"),
+    "num_heads": Key.count("decoder_attention_heads"),
+    "activation": Key.activation("activation_function", "gelu"),
+    "tie_embeddings": Key.flag("tie_word_embeddings", True),
 }
 _ENCODER: Settings = {
-    "intermediate_size": count("encoder_ffn_dim"),
-    "num_layers": count("encoder_layers"),
-    "num_heads": count("encoder_attention_heads"),
+    "intermediate_size": Key.count("encoder_ffn_dim"),
+    "num_layers": Key.count("encoder_layers"),
+    "num_heads": Key.count("encoder_attention_heads"),
 }
 
 
 def _read(fields: Fields, values: Mapping[str, Any]) -> dict[str, Any]:
     width, vocab_size = values["hidden_size"], values["vocab_size"]
     shared = fields.flag("share_encoder_decoder_embeddings", True)
-    encoder = {name: setting.read(fields) for name, setting in _ENCODER.items()}
+    encoder = read_settings(_ENCODER, fields)
     heads = encoder["num_heads"]
     head_dim = width // heads if heads else 0
     sides = {"num_kv_heads": heads, "head_dim": head_dim, "vocab_size": vocab_size}
@@ -115,14 +107,12 @@ def _write(config: TransformerConfig) -> dict[str, Any]:
     encoder = config.encoder
     if encoder is None:
         return {}
-    written: dict[str, Any] = {
+    written = write_settings(_ENCODER, encoder) | {
         "vocab_size": encoder.vocab_size,
         "max_position_embeddings": config.max_positions,
         "scale_embedding": config.embedding_scale != 1.0,
         "is_encoder_decoder": True,
     }
-    for name, setting in _ENCODER.items():
-        written |= setting.write(getattr(encoder, name))
     # Without an output layer the flag still says whether the two stacks share a table.
     tied = config.tie_embeddings if config.head == "lm" else config.share_embeddings
     return written | {"tie_word_embeddings": tied}

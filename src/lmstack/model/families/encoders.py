@@ -6,19 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lmstack.model.config import TransformerConfig
-from lmstack.model.families.family import (
-    AS_BODY,
-    NO_ROPE,
-    SIZES,
-    SPAN,
-    TOKEN,
-    Family,
-    Settings,
-    activation,
-    count,
-    flag,
-    number,
-)
+from lmstack.model.families.family import AS_BODY, NO_ROPE, SPAN, TOKEN, Family
+from lmstack.model.families.settings import SIZES, Key, Settings
 from lmstack.model.formats.layouts import Part, Table
 
 __all__ = ["ENCODER", "OLD_NORMS", "POST_NORM", "encoder_family", "encoder_heads", "encoder_table"]
@@ -39,10 +28,10 @@ POST_NORM: Mapping[str, Any] = {
 # BERT's keys.
 ENCODER: Settings = {
     **SIZES,
-    "max_positions": count("max_position_embeddings", default=512),
-    "norm_eps": number("layer_norm_eps", default=1e-12),
-    "activation": activation("hidden_act", "gelu"),
-    "tie_embeddings": flag("tie_word_embeddings", True),
+    "max_positions": Key.count("max_position_embeddings", default=512),
+    "norm_eps": Key.number("layer_norm_eps", default=1e-12),
+    "activation": Key.activation("hidden_act", "gelu"),
+    "tie_embeddings": Key.flag("tie_word_embeddings", True),
 }
 _REFUSED: Mapping[str, Any] = {
     "position_embedding_type": "absolute",

@@ -1,66 +1,29 @@
 """What a family of models is: how its config.json says what a `TransformerConfig` says, and where
 its tensors are.
 
-Most of it is data: a `Setting` is a key that says one field of ours, read and written by the same
-entry. `Family.read` and `Family.write` add what depends on several keys.
+Most of it is data. `Family.read` and `Family.write` add what depends on several keys.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from lmstack.core import FormatError, InputError, UnsupportedError, check_range, check_whole, shown
+from lmstack.core import FormatError, InputError, UnsupportedError, check_whole, shown
 from lmstack.model.config import LayerKind, TransformerConfig, blamed_on
+from lmstack.model.families.settings import Settings, read_settings, refuse, write_settings
 from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import Entry, Table
 
 __all__ = [
-    "AS_BODY",
-    "LM",
-    "NONE",
-    "NO_ROPE",
-    "SEQUENCE",
-    "SIZES",
-    "SPAN",
-    "TOKEN",
-    "Family",
-    "Setting",
-    "Settings",
-    "activation",
-    "activation_name",
-    "count",
-    "divisor",
-    "flag",
-    "in_blocks",
-    "layer_kinds",
-    "nullable",
-    "nullable_number",
-    "number",
-    "optional",
-    "read_activation",
-    "refuse",
-    "renamed",
-    "with_derived",
+    *("AS_BODY", "LM", "NONE", "NO_ROPE", "SEQUENCE", "SPAN", "TOKEN", "Family"),
+    *("decoder_heads", "in_blocks", "layer_kinds", "renamed", "with_derived"),
 ]
 
-_ACTIVATIONS: dict[str, str] = {
-    "silu": "silu",
-    "swish": "silu",
-    "gelu": "gelu",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_new": "gelu_tanh",
-    "quick_gelu": "quick_gelu",
-    "relu": "relu",
-    "tanh": "tanh",
-}
-# The last of several names is the one that is written, but silu has its own.
-_ACTIVATION_NAMES = {ours: name for name, ours in _ACTIVATIONS.items()} | {"silu": "silu"}
 _MOST_LAYERS = 1 << 16
 # What architectures set.
 LM: Mapping[str, Any] = {"head": "lm"}
@@ -79,86 +42,6 @@ _OF_DECODER = (
     *("encoder", "share_embeddings"),
 )
 Renames = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """``keys``: the name in config.json, then those that older files use. ``default``: where a
-    file has none of them; None: it must have one, or the field stays None if it is ``optional``.
-    ``nullable``: a number that ``null`` switches off. ``divisor``: one that divides what our
-    field multiplies. ``least``: what a count must be."""
-
-    kind: Literal["count", "number", "flag", "activation", "nullable", "optional", "divisor"]
-    keys: tuple[str, ...]
-    default: Any = None
-    least: int | None = None
-
-    def read(self, fields: Fields) -> Any:
-        key = next((key for key in self.keys if fields.get(key) is not None), self.keys[0])
-        if self.kind == "activation":
-            return read_activation(fields, self.default, key)
-        if self.kind == "nullable":
-            return nullable_number(fields, key, self.default)
-        if self.kind == "optional":
-            return None if fields.get(key) is None else fields.count(key)
-        if self.kind == "divisor":
-            value = fields.number(key, self.default)
-            check_range(key, value, 0, math.inf, low_open=True)
-            return 1 / value
-        value = getattr(fields, self.kind)(key, self.default)
-        if self.least is not None and value < self.least:
-            raise FormatError(f"{fields.source}: {key} is {value}, below {self.least}")
-        return value
-
-    def write(self, value: Any) -> dict[str, Any]:
-        if self.kind == "activation":
-            value = activation_name(value)
-        elif self.kind == "divisor":
-            value = float(f"{1 / value:.12g}")  # 1 / (1 / 49) is not quite 49
-        elif self.kind in ("number", "nullable") and value is not None:
-            value = float(value)
-        return {self.keys[0]: value}
-
-
-# Field of ours to the key that says it.
-Settings = Mapping[str, Setting]
-
-
-def count(*keys: str, default: int | None = None, least: int | None = None) -> Setting:
-    return Setting("count", keys, default, least)
-
-
-def number(*keys: str, default: float | None = None) -> Setting:
-    return Setting("number", keys, default)
-
-
-def flag(key: str, default: bool) -> Setting:
-    return Setting("flag", (key,), default)
-
-
-def activation(key: str, default: str) -> Setting:
-    return Setting("activation", (key,), default)
-
-
-def nullable(key: str, default: float | None = None) -> Setting:
-    return Setting("nullable", (key,), default)
-
-
-def divisor(key: str, default: float) -> Setting:
-    return Setting("divisor", (key,), default)
-
-
-def optional(*keys: str) -> Setting:
-    return Setting("optional", keys)
-
-
-SIZES: Settings = {
-    "vocab_size": count("vocab_size"),
-    "hidden_size": count("hidden_size"),
-    "intermediate_size": count("intermediate_size"),
-    "num_layers": count("num_hidden_layers"),
-    "num_heads": count("num_attention_heads"),
-}
 
 
 @dataclass(frozen=True)
@@ -217,7 +100,7 @@ class Family:
 
     def _values(self, fields: Fields) -> dict[str, Any]:
         refuse(fields, **self.refused)
-        values = dict(self.fixed) | {k: s.read(fields) for k, s in self.settings.items()}
+        values = dict(self.fixed) | read_settings(self.settings, fields)
         with_derived(values)
         values |= self._head(fields)
         values |= self.read(fields, values)
@@ -259,11 +142,10 @@ class Family:
 
     def _written(self, config: TransformerConfig, architecture: str) -> dict[str, Any]:
         written: dict[str, Any] = {"architectures": [architecture], "model_type": self.model_type}
-        for name, setting in self.settings.items():
-            value = getattr(config, name)
-            if name == "tie_embeddings" and config.head != "lm":
-                value = setting.default  # it does not matter where there is no output layer
-            written |= setting.write(value)
+        written |= write_settings(self.settings, config)
+        tie = self.settings.get("tie_embeddings")
+        if tie is not None and config.head != "lm":
+            written |= tie.write(tie.default)  # it does not matter where there is no output layer
         if config.head in _LABELLED:
             names = {str(i): f"LABEL_{i}" for i in range(config.num_labels)}
             written["id2label"] = names
@@ -302,6 +184,14 @@ def _built(values: dict[str, Any]) -> TransformerConfig:
     return TransformerConfig(**values)
 
 
+def decoder_heads(stem: str, *tasks: str, lm: str = "ForCausalLM") -> dict[str, Mapping[str, Any]]:
+    """The architectures of a decoder family: the language model, the bare one, and ``tasks``."""
+    known = {"Sequence": SEQUENCE, "Token": TOKEN}
+    found = {f"{stem}{lm}": LM, f"{stem}Model": NONE}
+    found |= {f"{stem}For{task}Classification": known[task] for task in tasks if task in known}
+    return found | ({f"{stem}ForQuestionAnswering": SPAN} if "Span" in tasks else {})
+
+
 def in_blocks(theirs: str, names: Table, ours: str = "blocks.{i}.") -> dict[str, Entry]:
     """Entries of a table for modules of a block: ``theirs`` stands before the names of files,
     ``ours`` before the paths of our modules."""
@@ -321,35 +211,6 @@ def renamed(name: str, renames: Renames) -> str:
     for pattern, replacement in renames:
         name = re.sub(pattern, replacement, name)
     return name
-
-
-def read_activation(fields: Fields, default: str, key: str = "hidden_act") -> str:
-    name = fields.text(key, default)
-    if name not in _ACTIVATIONS:
-        raise UnsupportedError(
-            f"{fields.source}: activation {shown(name)} is not implemented",
-            hint=f"implemented: {', '.join(_ACTIVATIONS)}",
-        )
-    return _ACTIVATIONS[name]
-
-
-def activation_name(ours: str) -> str:
-    """The inverse of `read_activation`."""
-    return _ACTIVATION_NAMES[ours]
-
-
-def nullable_number(fields: Fields, key: str, default: float | None) -> float | None:
-    """A number that ``null`` switches off; ``default`` where the key is absent."""
-    value = fields.get(key) if key in fields else default
-    return None if value is None else Fields({key: value}, fields.source).number(key)
-
-
-def refuse(fields: Fields, **plain: Any) -> None:
-    """Settings that no field of ours expresses must be absent or have their ``plain`` value."""
-    for key, value in plain.items():
-        seen = fields.get(key)
-        if seen is not None and seen != value:
-            raise UnsupportedError(f"{fields.source}: {key} is {shown(seen)}, not {shown(value)}")
 
 
 def layer_kinds(layers: Sequence[LayerKind]) -> dict[str, Any]:

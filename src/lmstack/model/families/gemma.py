@@ -15,16 +15,10 @@ from lmstack.model.families.family import (
     LM,
     NONE,
     SEQUENCE,
-    TOKEN,
     Family,
-    Settings,
-    activation,
-    count,
-    flag,
+    decoder_heads,
     in_blocks,
     layer_kinds,
-    nullable,
-    nullable_number,
 )
 from lmstack.model.families.llama import (
     DECODER,
@@ -36,6 +30,7 @@ from lmstack.model.families.llama import (
     write_slides,
 )
 from lmstack.model.families.rope import read_rope, rope_from, write_rope
+from lmstack.model.families.settings import Key, Settings, nullable_number
 from lmstack.model.fields import Fields
 from lmstack.model.positions import RopeSpec
 
@@ -52,16 +47,16 @@ _TENSORS = LLAMA_TENSORS | in_blocks(
 _SETTINGS: Settings = {
     **DECODER,
     **attention_bias(),
-    "num_kv_heads": count("num_key_value_heads", default=4),
-    "head_dim": count("head_dim", default=256),
-    "activation": activation("hidden_activation", "gelu_pytorch_tanh"),
-    "tie_embeddings": flag("tie_word_embeddings", True),
-    "logit_softcap": nullable("final_logit_softcapping"),
+    "num_kv_heads": Key.count("num_key_value_heads", default=4),
+    "head_dim": Key.count("head_dim", default=256),
+    "activation": Key.activation("hidden_activation", "gelu_pytorch_tanh"),
+    "tie_embeddings": Key.flag("tie_word_embeddings", True),
+    "logit_softcap": Key.nullable("final_logit_softcapping"),
 }
 _CAPPED: Settings = {
     **_SETTINGS,
-    "logit_softcap": nullable("final_logit_softcapping", 30.0),
-    "attention_softcap": nullable("attn_logit_softcapping", 50.0),
+    "logit_softcap": Key.nullable("final_logit_softcapping", 30.0),
+    "attention_softcap": Key.nullable("attn_logit_softcapping", 50.0),
 }
 _FIXED = {"norm": "rms1p", "norm_place": "sandwich"}
 
@@ -147,12 +142,7 @@ def _write_gemma3(config: TransformerConfig) -> dict[str, Any]:
 GEMMA_FAMILIES = (
     Family(
         model_type="gemma2",
-        heads={
-            "Gemma2ForCausalLM": LM,
-            "Gemma2Model": NONE,
-            "Gemma2ForSequenceClassification": SEQUENCE,
-            "Gemma2ForTokenClassification": TOKEN,
-        },
+        heads=decoder_heads("Gemma2", "Sequence", "Token"),
         prefix="model.",
         tensors=_TENSORS,
         settings=_CAPPED,
@@ -163,11 +153,8 @@ GEMMA_FAMILIES = (
     ),
     Family(
         model_type="gemma3_text",
-        heads={
-            "Gemma3ForCausalLM": LM,
-            "Gemma3TextModel": NONE,
-            "Gemma3TextForSequenceClassification": SEQUENCE,
-        },
+        heads={"Gemma3ForCausalLM": LM, "Gemma3TextModel": NONE}
+        | {"Gemma3TextForSequenceClassification": SEQUENCE},
         prefix="model.",
         tensors=_TENSORS | QK_NORM,
         settings=_SETTINGS,

@@ -6,30 +6,14 @@ GPT-2 with cross-attention.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from lmstack.model.config import LayerKind, TransformerConfig
-from lmstack.model.families.family import (
-    LM,
-    NO_ROPE,
-    NONE,
-    SEQUENCE,
-    SIZES,
-    SPAN,
-    TOKEN,
-    Family,
-    activation,
-    count,
-    flag,
-    in_blocks,
-    nullable_number,
-    number,
-    optional,
-    refuse,
-)
+from lmstack.model.families.family import NO_ROPE, Family, decoder_heads, in_blocks
 from lmstack.model.families.llama import attention_bias
 from lmstack.model.families.rope import read_rope, write_rope
+from lmstack.model.families.settings import SIZES, Key, Settings, nullable_number, refuse
 from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import QKV_BY_HEAD, TRANSPOSED, Entry, Part
 from lmstack.model.positions import RopeSpec
@@ -97,15 +81,8 @@ _MPT_TENSORS: dict[str, Entry] = {
 _CLASSIFIERS = {"sequence": "score", "token": "classifier", "span": "qa_outputs"}
 _PLAIN = {"norm": "ln", "mlp": "plain", "kinds": NO_ROPE}
 _BIASED = _PLAIN | dict.fromkeys(("qkv_bias", "out_bias", "mlp_bias"), True)
-_EPS = {"norm_eps": number("layer_norm_epsilon", default=1e-5)}
-_TIED = {"tie_embeddings": flag("tie_word_embeddings", True)}
-
-
-def _with_classifier(
-    tensors: dict[str, Entry],
-) -> Callable[[TransformerConfig], dict[str, Entry]]:
-    """The classifier is named after its task."""
-    return lambda config: tensors | {"classifier": _CLASSIFIERS.get(config.head, "score")}
+_EPS = {"norm_eps": Key.number("layer_norm_epsilon", default=1e-5)}
+_TIED = {"tie_embeddings": Key.flag("tie_word_embeddings", True)}
 
 
 def _read_gpt2(fields: Fields, _values: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,94 +128,101 @@ def _write_mpt(config: TransformerConfig) -> dict[str, Any]:
     return {"attn_config": attention | {"alibi_bias_max": int(config.alibi_max)}}
 
 
-def _heads(stem: str, lm: str = "ForCausalLM") -> dict[str, Mapping[str, Any]]:
-    return {
-        f"{stem}{lm}": LM,
-        f"{stem}Model": NONE,
-        f"{stem}ForSequenceClassification": SEQUENCE,
-        f"{stem}ForTokenClassification": TOKEN,
-        f"{stem}ForQuestionAnswering": SPAN,
-    }
+def _family(
+    model_type: str,
+    stem: str,
+    prefix: str,
+    tensors: dict[str, Entry],
+    settings: Settings,
+    fixed: Mapping[str, Any],
+    *,
+    lm: str = "ForCausalLM",
+    **more: Any,
+) -> Family:
+    """The classifier is named after its task."""
+    return Family(
+        model_type=model_type,
+        heads=decoder_heads(stem, "Sequence", "Token", "Span", lm=lm),
+        prefix=prefix,
+        tensors=lambda config: tensors | {"classifier": _CLASSIFIERS.get(config.head, "score")},
+        settings={"vocab_size": Key.count("vocab_size"), **_EPS, **_TIED, **settings},
+        fixed=fixed,
+        **more,
+    )
 
 
 GPT_FAMILIES = (
-    Family(
-        model_type="gpt2",
-        heads=_heads("GPT2", "LMHeadModel"),
-        prefix="transformer.",
-        tensors=_with_classifier(_GPT2_TENSORS),
-        settings=_EPS
-        | _TIED
-        | {
-            "vocab_size": count("vocab_size"),
-            "hidden_size": count("n_embd", "hidden_size"),
-            "intermediate_size": optional("n_inner"),
-            "num_layers": count("n_layer", "num_hidden_layers"),
-            "num_heads": count("n_head", "num_attention_heads"),
-            "max_positions": count("n_positions", "max_position_embeddings", "n_ctx", default=1024),
-            "activation": activation("activation_function", "gelu_new"),
-            "scale_by_layer": flag("scale_attn_by_inverse_layer_idx", False),
+    _family(
+        "gpt2",
+        "GPT2",
+        "transformer.",
+        _GPT2_TENSORS,
+        {
+            "hidden_size": Key.count("n_embd", "hidden_size"),
+            "intermediate_size": Key.optional("n_inner"),
+            "num_layers": Key.count("n_layer", "num_hidden_layers"),
+            "num_heads": Key.count("n_head", "num_attention_heads"),
+            "max_positions": Key.count(
+                "n_positions", "max_position_embeddings", "n_ctx", default=1024
+            ),
+            "activation": Key.activation("activation_function", "gelu_new"),
+            "scale_by_layer": Key.flag("scale_attn_by_inverse_layer_idx", False),
         },
-        fixed=_BIASED | {"positions": "learned"},
+        _BIASED | {"positions": "learned"},
+        lm="LMHeadModel",
         refused={"add_cross_attention": False},
         ignored=(".attn.bias", ".attn.masked_bias"),
         read=_read_gpt2,
         write=_write_gpt2,
     ),
-    Family(
-        model_type="gpt_neox",
-        heads=_heads("GPTNeoX"),
-        prefix="gpt_neox.",
-        tensors=_with_classifier(_NEOX_TENSORS),
-        settings={
+    _family(
+        "gpt_neox",
+        "GPTNeoX",
+        "gpt_neox.",
+        _NEOX_TENSORS,
+        {
             **SIZES,
             **attention_bias(True),
-            "max_positions": count("max_position_embeddings", default=2048),
-            "norm_eps": number("layer_norm_eps", default=1e-5),
-            "activation": activation("hidden_act", "gelu"),
-            "parallel": flag("use_parallel_residual", True),
-            "tie_embeddings": flag("tie_word_embeddings", False),
+            "max_positions": Key.count("max_position_embeddings", default=2048),
+            "norm_eps": Key.number("layer_norm_eps", default=1e-5),
+            "activation": Key.activation("hidden_act", "gelu"),
+            "parallel": Key.flag("use_parallel_residual", True),
+            "tie_embeddings": Key.flag("tie_word_embeddings", False),
         },
-        fixed=_BIASED,
+        _BIASED,
         ignored=(".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"),
         read=_read_neox,
         write=_write_neox,
         renames=((r"^lm_head\.", "embed_out."),),
     ),
-    Family(
-        model_type="bloom",
-        heads=_heads("Bloom"),
-        prefix="transformer.",
-        tensors=_with_classifier(_BLOOM_TENSORS),
-        settings=_EPS
-        | _TIED
-        | {
-            "vocab_size": count("vocab_size"),
-            "hidden_size": count("hidden_size", "n_embed"),
-            "num_layers": count("n_layer", "num_hidden_layers"),
-            "num_heads": count("n_head", "num_attention_heads"),
+    _family(
+        "bloom",
+        "Bloom",
+        "transformer.",
+        _BLOOM_TENSORS,
+        {
+            "hidden_size": Key.count("hidden_size", "n_embed"),
+            "num_layers": Key.count("n_layer", "num_hidden_layers"),
+            "num_heads": Key.count("n_head", "num_attention_heads"),
             # A bound on nothing but what the model was trained at: ALiBi has no table.
-            "max_positions": count("seq_length", default=2048),
+            "max_positions": Key.count("seq_length", default=2048),
         },
-        fixed=_BIASED | {"embedding_norm": True, "bias": "alibi", "activation": "gelu_tanh"},
+        _BIASED | {"embedding_norm": True, "bias": "alibi", "activation": "gelu_tanh"},
         read=_read_bloom,
         write=_write_bloom,
     ),
-    Family(
-        model_type="mpt",
-        heads=_heads("Mpt"),
-        prefix="transformer.",
-        tensors=_with_classifier(_MPT_TENSORS),
-        settings=_EPS
-        | _TIED
-        | {
-            "vocab_size": count("vocab_size"),
-            "hidden_size": count("d_model", "hidden_size"),
-            "num_layers": count("n_layers", "num_hidden_layers"),
-            "num_heads": count("n_heads", "num_attention_heads"),
-            "max_positions": count("max_seq_len", default=2048),
+    _family(
+        "mpt",
+        "Mpt",
+        "transformer.",
+        _MPT_TENSORS,
+        {
+            "hidden_size": Key.count("d_model", "hidden_size"),
+            "num_layers": Key.count("n_layers", "num_hidden_layers"),
+            "num_heads": Key.count("n_heads", "num_attention_heads"),
+            "max_positions": Key.count("max_seq_len", default=2048),
         },
-        fixed=_PLAIN | {"norm": "ln_nobias", "bias": "alibi", "activation": "gelu"},
+        _PLAIN | {"norm": "ln_nobias", "bias": "alibi", "activation": "gelu"},
         # What transformers takes and does not heed.
         refused={"expansion_ratio": 4, "logit_scale": None, "no_bias": True},
         read=_read_mpt,

@@ -12,25 +12,9 @@ from typing import Any
 
 from lmstack.core import FormatError, UnsupportedError, shown
 from lmstack.model.config import LayerKind, TransformerConfig
-from lmstack.model.families.family import (
-    LM,
-    NONE,
-    SEQUENCE,
-    SIZES,
-    TOKEN,
-    Family,
-    Setting,
-    Settings,
-    activation,
-    count,
-    divisor,
-    flag,
-    in_blocks,
-    layer_kinds,
-    number,
-    optional,
-)
+from lmstack.model.families.family import Family, decoder_heads, in_blocks, layer_kinds
 from lmstack.model.families.rope import read_rope, write_rope
+from lmstack.model.families.settings import SIZES, Key, Settings
 from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import Entry, Table
 from lmstack.model.positions import RopeSpec
@@ -48,16 +32,16 @@ __all__ = [
 
 DECODER: Settings = {
     **SIZES,
-    "num_kv_heads": optional("num_key_value_heads"),
-    "head_dim": optional("head_dim"),
-    "max_positions": count("max_position_embeddings"),
-    "norm_eps": number("rms_norm_eps", default=1e-6),
-    "activation": activation("hidden_act", "silu"),
-    "tie_embeddings": flag("tie_word_embeddings", False),
+    "num_kv_heads": Key.optional("num_key_value_heads"),
+    "head_dim": Key.optional("head_dim"),
+    "max_positions": Key.count("max_position_embeddings"),
+    "norm_eps": Key.number("rms_norm_eps", default=1e-6),
+    "activation": Key.activation("hidden_act", "silu"),
+    "tie_embeddings": Key.flag("tie_word_embeddings", False),
 }
-_MLP_BIAS = {"mlp_bias": flag("mlp_bias", False)}
-_EPS = {"norm_eps": number("rms_norm_eps", default=1e-5)}
-_TIED = {"tie_embeddings": flag("tie_word_embeddings", True)}
+_MLP_BIAS = {"mlp_bias": Key.flag("mlp_bias", False)}
+_EPS = {"norm_eps": Key.number("rms_norm_eps", default=1e-5)}
+_TIED = {"tie_embeddings": Key.flag("tie_word_embeddings", True)}
 
 _LAYER = "model.layers.{i}."
 LLAMA_TENSORS: dict[str, Entry] = {
@@ -104,15 +88,14 @@ _MIXTRAL_FUSED = in_blocks(
     },
 )
 _STARCODER2_MLP = in_blocks(_LAYER, {"mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj"})
-_TASKS = {"ForSequenceClassification": SEQUENCE, "ForTokenClassification": TOKEN}
 # The kinds of layers of a file whose layers rotate alike: one for each, or one for all.
 Layers = Callable[[Fields, int, RopeSpec], list[LayerKind]]
 Write = Callable[[TransformerConfig], Mapping[str, Any]]
 
 
-def attention_bias(default: bool = False) -> dict[str, Setting]:
+def attention_bias(default: bool = False) -> dict[str, Key]:
     """One key for the biases of queries, keys and values, and of the output."""
-    return dict.fromkeys(("qkv_bias", "out_bias"), flag("attention_bias", default))
+    return dict.fromkeys(("qkv_bias", "out_bias"), Key.flag("attention_bias", default))
 
 
 def layer_types(fields: Fields, count: int) -> list[bool] | None:
@@ -213,11 +196,11 @@ def _kin(
     write: Write = lambda _: {},
     tensors: Table | None = None,
     alternatives: Table | None = None,
-    tasks: Mapping[str, Mapping[str, Any]] = _TASKS,
+    tasks: tuple[str, ...] = ("Sequence", "Token"),
 ) -> Family:
     """``settings`` and ``tensors``: where the family departs from LLaMA. ``theta``: where a file
-    names none. ``partial``: it may rotate a part of each head. ``tasks``: the classifiers that
-    transformers has of it."""
+    names none. ``partial``: it may rotate a part of each head. ``tasks``: see
+    `decoder_heads`."""
 
     def read(fields: Fields, values: Mapping[str, Any]) -> dict[str, Any]:
         rope = read_rope(fields, theta)
@@ -227,8 +210,7 @@ def _kin(
 
     return Family(
         model_type=model_type,
-        heads={f"{stem}ForCausalLM": LM, f"{stem}Model": NONE}
-        | {f"{stem}{task}": sets for task, sets in tasks.items()},
+        heads=decoder_heads(stem, *tasks),
         prefix="model.",
         tensors=LLAMA_TENSORS | dict(tensors or {}),
         settings={**DECODER, **settings},
@@ -247,7 +229,7 @@ LLAMA_FAMILIES = (
     _kin(
         "qwen3",
         "Qwen3",
-        attention_bias() | {"head_dim": count("head_dim", default=128)},
+        attention_bias() | {"head_dim": Key.count("head_dim", default=128)},
         fixed={"qk_norm": "head"},
         layers=_qwen_layers,
         write=write_slides,
@@ -258,8 +240,8 @@ LLAMA_FAMILIES = (
         "Mixtral",
         _EPS
         | {
-            "num_experts": count("num_local_experts", default=8, least=1),
-            "experts_per_token": count("num_experts_per_tok", default=2),
+            "num_experts": Key.count("num_local_experts", default=8, least=1),
+            "experts_per_token": Key.count("num_experts_per_tok", default=2),
         },
         layers=_windowed,
         theta=1e6,
@@ -290,7 +272,7 @@ LLAMA_FAMILIES = (
         _EPS | attention_bias(),
         fixed={"norm_place": "post_only", "qk_norm": "full"},
         tensors=QK_NORM | _OLMO2_NORMS,
-        tasks={"ForSequenceClassification": SEQUENCE},
+        tasks=("Sequence",),
     ),
     _kin(
         "granite",
@@ -298,22 +280,22 @@ LLAMA_FAMILIES = (
         attention_bias()
         | _MLP_BIAS
         | {
-            "embedding_scale": number("embedding_multiplier", default=1.0),
-            "residual_scale": number("residual_multiplier", default=1.0),
-            "attention_scale": number("attention_multiplier", default=1.0),
-            "logit_scale": divisor("logits_scaling", 1.0),
+            "embedding_scale": Key.number("embedding_multiplier", default=1.0),
+            "residual_scale": Key.number("residual_multiplier", default=1.0),
+            "attention_scale": Key.number("attention_multiplier", default=1.0),
+            "logit_scale": Key.divisor("logits_scaling", 1.0),
         },
-        tasks={},
+        tasks=(),
     ),
     _kin(
         "starcoder2",
         "Starcoder2",
         _TIED
-        | dict.fromkeys(("qkv_bias", "out_bias", "mlp_bias"), flag("use_bias", True))
+        | dict.fromkeys(("qkv_bias", "out_bias", "mlp_bias"), Key.flag("use_bias", True))
         | {
-            "num_kv_heads": count("num_key_value_heads", default=2),
-            "norm_eps": number("norm_epsilon", default=1e-5),
-            "activation": activation("hidden_act", "gelu_pytorch_tanh"),
+            "num_kv_heads": Key.count("num_key_value_heads", default=2),
+            "norm_eps": Key.number("norm_epsilon", default=1e-5),
+            "activation": Key.activation("hidden_act", "gelu_pytorch_tanh"),
         },
         fixed={"norm": "ln", "mlp": "plain"},
         layers=_windowed,

@@ -8,25 +8,10 @@ from typing import Any
 from lmstack.core import FormatError, shown
 from lmstack.model.config import LayerKind, TransformerConfig
 from lmstack.model.families.encoders import encoder_table
-from lmstack.model.families.family import (
-    LM,
-    NONE,
-    SIZES,
-    SPAN,
-    TOKEN,
-    Family,
-    Settings,
-    activation,
-    activation_name,
-    count,
-    flag,
-    in_blocks,
-    layer_kinds,
-    number,
-    read_activation,
-)
+from lmstack.model.families.family import LM, NONE, SPAN, TOKEN, Family, in_blocks, layer_kinds
 from lmstack.model.families.llama import attention_bias
 from lmstack.model.families.rope import rope_from, write_rope
+from lmstack.model.families.settings import SIZES, Key, Settings, activation_name, read_activation
 from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import Table
 
@@ -56,11 +41,11 @@ _HEADS: dict[str, Table] = {
 _SETTINGS: Settings = {
     **SIZES,
     **attention_bias(),
-    "max_positions": count("max_position_embeddings", default=8192),
-    "norm_eps": number("norm_eps", default=1e-5),
-    "mlp_bias": flag("mlp_bias", False),
-    "activation": activation("hidden_activation", "gelu"),
-    "tie_embeddings": flag("tie_word_embeddings", True),
+    "max_positions": Key.count("max_position_embeddings", default=8192),
+    "norm_eps": Key.number("norm_eps", default=1e-5),
+    "mlp_bias": Key.flag("mlp_bias", False),
+    "activation": Key.activation("hidden_activation", "gelu"),
+    "tie_embeddings": Key.flag("tie_word_embeddings", True),
 }
 
 

@@ -10,27 +10,37 @@ import math
 from typing import Any
 
 from lmstack.core import FormatError, UnsupportedError, shown
+from lmstack.model.families.settings import Key, Settings, read_settings, write_settings
 from lmstack.model.fields import Fields
 from lmstack.model.positions import RopeSpec
 
 __all__ = ["read_rope", "rope_from", "write_rope"]
 
 _LENGTH = "original_max_position_embeddings"
-# What each scaling needs, by its key.
-_FACTOR = {"factor": "factor"}
-_WRITTEN: dict[str, dict[str, str]] = {
+# What each scaling says of itself; the length and factors that files leave out are in `rope_from`.
+_SETTINGS: dict[str, Settings] = {
     "default": {},
-    "linear": _FACTOR,
-    "dynamic": _FACTOR,
-    "yarn": _FACTOR
-    | {_LENGTH: "original_positions", "truncate": "truncate"}
-    | {"beta_fast": "beta_fast", "beta_slow": "beta_slow"},
-    "llama3": _FACTOR
-    | {_LENGTH: "original_positions"}
-    | {"low_freq_factor": "low_freq_factor", "high_freq_factor": "high_freq_factor"},
-    "longrope": _FACTOR
-    | {_LENGTH: "original_positions"}
-    | {"short_factor": "short_factors", "long_factor": "long_factors"},
+    "linear": {"factor": Key.number("factor")},
+    "dynamic": {"factor": Key.number("factor")},
+    "yarn": {
+        "factor": Key.number("factor"),
+        "original_positions": Key.count(_LENGTH),
+        "beta_fast": Key.number("beta_fast", default=32.0),
+        "beta_slow": Key.number("beta_slow", default=1.0),
+        "truncate": Key.flag("truncate", True),
+        "attention_factor": Key.nullable("attention_factor"),
+    },
+    "llama3": {
+        "factor": Key.number("factor"),
+        "original_positions": Key.count(_LENGTH),
+        "low_freq_factor": Key.number("low_freq_factor"),
+        "high_freq_factor": Key.number("high_freq_factor"),
+    },
+    "longrope": {
+        "factor": Key.number("factor"),
+        "original_positions": Key.count(_LENGTH),
+        "attention_factor": Key.nullable("attention_factor"),
+    },
 }
 
 
@@ -51,10 +61,10 @@ def rope_from(rope: Fields, fields: Fields, *, theta: float, fraction: float = 1
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind == "su":
         kind = "longrope"
-    if not isinstance(kind, str) or kind not in _WRITTEN:
+    if not isinstance(kind, str) or kind not in _SETTINGS:
         raise UnsupportedError(
             f"{fields.source}: rope scaling {shown(kind)} is not implemented",
-            hint=f"implemented: {', '.join(_WRITTEN)}",
+            hint=f"implemented: {', '.join(_SETTINGS)}",
         )
     values: dict[str, Any] = {
         "theta": rope.number("rope_theta", theta),
@@ -64,42 +74,22 @@ def rope_from(rope: Fields, fields: Fields, *, theta: float, fraction: float = 1
     if kind == "default":
         return RopeSpec(**values)
     longest = fields.count("max_position_embeddings")
+    original = fields.count(_LENGTH, rope.count(_LENGTH, longest))
+    given = rope.with_defaults({_LENGTH: original})
+    if kind in ("yarn", "longrope"):
+        # Models that name both lengths mean their ratio.
+        given = given.with_defaults({"factor": longest / original if original else 0.0})
+    values |= read_settings(_SETTINGS[kind], given)
     if kind == "dynamic":
         values["original_positions"] = longest
-    elif kind != "linear":
-        inner = rope.count(_LENGTH, longest)
-        values["original_positions"] = fields.count(_LENGTH, inner)
-    # Models that name both lengths mean their ratio.
-    ratio = longest / values["original_positions"] if kind in ("yarn", "longrope") else None
-    values["factor"] = rope.number("factor", ratio)
-    return RopeSpec(**values | _more(kind, rope))
-
-
-def _more(kind: str, rope: Fields) -> dict[str, Any]:
-    if kind == "llama3":
-        return {
-            "low_freq_factor": rope.number("low_freq_factor"),
-            "high_freq_factor": rope.number("high_freq_factor"),
-        }
-    values: dict[str, Any] = {}
-    if kind in ("yarn", "longrope") and rope.get("attention_factor") is not None:
-        values["attention_factor"] = rope.number("attention_factor")
     if kind == "longrope":
-        return values | {
-            "short_factors": _factors(rope, "short_factor"),
-            "long_factors": _factors(rope, "long_factor"),
-        }
-    if kind == "yarn":
-        values |= {
-            "beta_fast": rope.number("beta_fast", 32.0),
-            "beta_slow": rope.number("beta_slow", 1.0),
-            "truncate": rope.flag("truncate", True),
-        }
-        scales = rope.number("mscale", 0.0), rope.number("mscale_all_dim", 0.0)
-        if all(scales) and "attention_factor" not in values:
-            top, bottom = (_yarn_scale(rope.number("factor"), scale) for scale in scales)
-            values["attention_factor"] = top / bottom
-    return values
+        values["short_factors"] = _factors(rope, "short_factor")
+        values["long_factors"] = _factors(rope, "long_factor")
+    scales = [rope.number(key, 0.0) for key in ("mscale", "mscale_all_dim")]
+    if kind == "yarn" and all(scales) and values["attention_factor"] is None:
+        top, bottom = (_yarn_scale(values["factor"], scale) for scale in scales)
+        values["attention_factor"] = top / bottom
+    return RopeSpec(**values)
 
 
 def _yarn_scale(factor: float, scale: float) -> float:
@@ -118,9 +108,8 @@ def write_rope(rope: RopeSpec) -> dict[str, Any]:
     written: dict[str, Any] = {"rope_type": rope.scaling, "rope_theta": rope.theta}
     if rope.fraction != 1.0:
         written["partial_rotary_factor"] = rope.fraction
-    for key, name in _WRITTEN[rope.scaling].items():
-        value = getattr(rope, name)
-        written[key] = list(value) if isinstance(value, tuple) else value
-    if rope.attention_factor is not None:
-        written["attention_factor"] = rope.attention_factor
-    return written
+    written |= write_settings(_SETTINGS[rope.scaling], rope)
+    if rope.scaling == "longrope":
+        written["short_factor"] = list(rope.short_factors)
+        written["long_factor"] = list(rope.long_factors)
+    return {key: value for key, value in written.items() if value is not None}

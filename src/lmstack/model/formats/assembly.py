@@ -1,7 +1,7 @@
 """From the tensors of a file to those of our module, whatever the file.
 
-A `TensorSource` gives named tensors; a table (`families`, `gguf_families`; its language is
-described in `layouts`) says which of them make up each of ours, and how. Everything is checked
+A `TensorSource` gives named tensors; a table (of a family or a GGUF architecture, in the language
+of `layouts`) says which of them make up each of ours, and how. Everything is checked
 against the shapes that the config implies before memory is asked for, so a file that lies about
 its sizes costs an error and no more.
 """

@@ -1,7 +1,7 @@
 """How a tensor of ours lies in files: the one mechanism that reads and writes them all.
 
 A table maps the path of a module of ours to where its tensors are in a file. Both `assembly`
-(reading) and `folder` (writing) go through `pieces`, so a table that reads also writes.
+(reading) and `hf` (writing) go through `pieces`, so a table that reads also writes.
 
 - ``"final_norm": "model.norm"``: the same tensors under another name; ``.weight`` and ``.bias``
   follow by themselves. ``{i}`` is the number of the block.
@@ -17,7 +17,7 @@ A table maps the path of a module of ours to where its tensors are in a file. Bo
   other library wants them, and passed over when read.
 
 An alternative spelling of the same module goes into a table of ``alternatives`` (see
-`assembly.assemble`), a mere change of names into the ``renames`` of the family.
+`assembly.planned`), a mere change of names into the ``renames`` of the family.
 Not covered: one tensor of theirs that holds several modules of ours.
 """
 

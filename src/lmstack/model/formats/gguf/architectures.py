@@ -15,16 +15,8 @@ from typing import Any, Literal
 
 from lmstack.core import UnsupportedError, shown
 from lmstack.model.config import TransformerConfig
-from lmstack.model.families.family import (
-    NO_ROPE,
-    Settings,
-    count,
-    divisor,
-    flag,
-    in_blocks,
-    nullable,
-    number,
-)
+from lmstack.model.families.family import NO_ROPE, in_blocks
+from lmstack.model.families.settings import Key, Settings
 from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import PAIRED, PLUS_ONE, Entry, Part, Table
 
@@ -155,7 +147,7 @@ _GEMMA_FIXED = {"norm": "rms1p", "norm_place": "sandwich", "activation": "gelu_t
 _UNROTATED = {"kinds": NO_ROPE}
 _PLAIN = {"norm": "ln", "mlp": "plain", "activation": "gelu_tanh"}
 _ALIBI = _UNROTATED | {"bias": "alibi"}
-_SOFTCAP: Settings = {"logit_softcap": nullable("final_logit_softcapping")}
+_SOFTCAP: Settings = {"logit_softcap": Key.nullable("final_logit_softcapping")}
 
 # In the order in which one is looked for that can hold a config.
 ARCHITECTURES = (
@@ -173,8 +165,8 @@ ARCHITECTURES = (
         _COMMON | _GEMMA2,
         _GEMMA_FIXED | {"tie_embeddings": True},
         settings={
-            "logit_softcap": nullable("final_logit_softcapping", 30.0),
-            "attention_softcap": nullable("attn_logit_softcapping", 50.0),
+            "logit_softcap": Key.nullable("final_logit_softcapping", 30.0),
+            "attention_softcap": Key.nullable("attn_logit_softcapping", 50.0),
         },
         windows="all",
         interval=2,
@@ -211,10 +203,10 @@ ARCHITECTURES = (
         "granite",
         _COMMON | _PAIRED_QKV,
         settings={
-            "embedding_scale": number("embedding_scale", default=1.0),
-            "residual_scale": number("residual_scale", default=1.0),
-            "attention_scale": nullable("attention.scale"),
-            "logit_scale": divisor("logit_scale", 1.0),
+            "embedding_scale": Key.number("embedding_scale", default=1.0),
+            "residual_scale": Key.number("residual_scale", default=1.0),
+            "attention_scale": Key.nullable("attention.scale"),
+            "logit_scale": Key.divisor("logit_scale", 1.0),
         },
         biases="any",
     ),
@@ -234,7 +226,7 @@ ARCHITECTURES = (
         "gptneox",
         _COMMON | _FUSED,
         _PLAIN | {"activation": "gelu"},
-        settings={"parallel": flag("use_parallel_residual", True)},
+        settings={"parallel": Key.flag("use_parallel_residual", True)},
         untied=True,
         biases="all",
         partial=True,
@@ -250,9 +242,9 @@ ARCHITECTURES = (
         _COMMON | _FUSED,
         _PLAIN | _ALIBI | {"activation": "gelu"},
         settings={
-            "qkv_clip": nullable("attention.clamp_kqv"),
+            "qkv_clip": Key.nullable("attention.clamp_kqv"),
             # 0: without ALiBi, which the config refuses.
-            "alibi_max": nullable("attention.max_alibi_bias", 0.0),
+            "alibi_max": Key.nullable("attention.max_alibi_bias", 0.0),
         },
         bare_norms=True,
         biases="any",
@@ -272,8 +264,8 @@ ARCHITECTURES = (
             "tie_embeddings": False,
         },
         settings={
-            "causal": flag("attention.causal", False),
-            "token_types": count("tokenizer.ggml.token_type_count", default=2),
+            "causal": Key.flag("attention.causal", False),
+            "token_types": Key.count("tokenizer.ggml.token_type_count", default=2),
         },
         biases="all",
     ),

@@ -16,14 +16,8 @@ import torch
 
 from lmstack.core import FormatError, UnsupportedError, shown
 from lmstack.model.config import LayerKind, TransformerConfig, blamed_on
-from lmstack.model.families.family import (
-    Settings,
-    count,
-    layer_kinds,
-    number,
-    optional,
-    with_derived,
-)
+from lmstack.model.families.family import layer_kinds, with_derived
+from lmstack.model.families.settings import Key, Settings
 from lmstack.model.fields import Fields
 from lmstack.model.formats.gguf.architectures import ARCHITECTURES, Architecture, architecture_of
 from lmstack.model.formats.layouts import stored_names
@@ -44,17 +38,17 @@ _LLAMA3: dict[str, Any] = {
     "original_positions": 8192,
 }
 _SIZES: Settings = {
-    "hidden_size": count("embedding_length"),
-    "intermediate_size": count("feed_forward_length"),
-    "num_layers": count("block_count"),
-    "num_heads": count("attention.head_count"),
-    "num_kv_heads": optional("attention.head_count_kv"),
-    "head_dim": optional("attention.key_length"),
-    "max_positions": count("context_length"),
+    "hidden_size": Key.count("embedding_length"),
+    "intermediate_size": Key.count("feed_forward_length"),
+    "num_layers": Key.count("block_count"),
+    "num_heads": Key.count("attention.head_count"),
+    "num_kv_heads": Key.optional("attention.head_count_kv"),
+    "head_dim": Key.optional("attention.key_length"),
+    "max_positions": Key.count("context_length"),
 }
 _MIXTURE: Settings = {
-    "num_experts": count("expert_count", default=0),
-    "experts_per_token": count("expert_used_count", default=2),
+    "num_experts": Key.count("expert_count", default=0),
+    "experts_per_token": Key.count("expert_used_count", default=2),
 }
 
 
@@ -78,7 +72,7 @@ def _shortest(value: float) -> float:
 def _settings(arch: Architecture) -> Settings:
     """The keys that say one field each."""
     rms = "rms_" if arch.fixed.get("norm", "rms") in ("rms", "rms1p") else ""
-    eps = {"norm_eps": number(f"attention.layer_norm_{rms}epsilon")}
+    eps = {"norm_eps": Key.number(f"attention.layer_norm_{rms}epsilon")}
     return {**_SIZES, **eps, **(_MIXTURE if arch.experts else {}), **arch.settings}
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
 from lmstack.core import FormatError
 from lmstack.model.config import TransformerConfig
 from lmstack.model.formats.assembly import Plan, meta_module, planned
@@ -12,7 +9,7 @@ from lmstack.model.formats.gguf.architectures import architecture_of
 from lmstack.model.formats.gguf.file import GGUFFile
 from lmstack.model.formats.gguf.metadata import FACTORS, config_from_metadata
 
-__all__ = ["plan_gguf", "read_gguf_config", "read_gguf_weights"]
+__all__ = ["plan_gguf", "read_gguf_config"]
 
 _MOST_FACTORS = 1 << 12
 
@@ -27,15 +24,6 @@ def read_gguf_config(file: GGUFFile) -> TransformerConfig:
                 raise FormatError(f"{file.label}: {name} has shape {shape}")
             factors[name] = tuple(file.read(name).tolist())
     return config_from_metadata(file.metadata, file.names(), file.label, factors)
-
-
-def read_gguf_weights(
-    file: GGUFFile, dtype: torch.dtype | None = None
-) -> tuple[TransformerConfig, dict[str, Tensor]]:
-    """Config and tensors under our names, in ``dtype`` or in that of the file (float32 where
-    it is quantized)."""
-    plan = plan_gguf(file)
-    return plan.config, plan.tensors(dtype)
 
 
 def plan_gguf(file: GGUFFile) -> Plan:

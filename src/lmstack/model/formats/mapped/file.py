@@ -23,6 +23,7 @@ from torch import Tensor
 
 from lmstack.core import FormatError, InputError, shown
 from lmstack.model.config import LayerKind, TransformerConfig
+from lmstack.model.formats.assembly import Weight
 from lmstack.model.formats.mapped.header import (
     BROKEN_JSON,
     Stored,
@@ -32,7 +33,6 @@ from lmstack.model.formats.mapped.header import (
     verify,
     write_container,
 )
-from lmstack.model.forms import Weight
 from lmstack.model.positions import RopeSpec
 from lmstack.model.quant.matrix import BUFFERS, FACTS, QuantizedMatrix
 
