@@ -20,8 +20,19 @@ from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import Entry, Table
 
 __all__ = [
-    *("AS_BODY", "LM", "NONE", "NO_ROPE", "SEQUENCE", "SPAN", "TOKEN", "Family"),
-    *("decoder_heads", "in_blocks", "layer_kinds", "renamed", "with_derived"),
+    "AS_BODY",
+    "LM",
+    "NONE",
+    "NO_ROPE",
+    "SEQUENCE",
+    "SPAN",
+    "TOKEN",
+    "Family",
+    "decoder_heads",
+    "in_blocks",
+    "layer_kinds",
+    "renamed",
+    "with_derived",
 ]
 
 _MOST_LAYERS = 1 << 16
