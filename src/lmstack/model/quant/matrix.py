@@ -118,14 +118,19 @@ class QuantizedMatrix:
             if found != expected[name]:
                 raise FormatError(f"a quantized matrix holds {name} {found}, not {expected[name]}")
         middle = 128 if self.bits == 8 or self.codebook is not None else 8
-        if self.zero != (0 if self.mins is not None else middle):
-            raise FormatError(f"a quantized matrix of {self.bits} bits with zero {self.zero}")
+        zero = middle if self.mins is None else 0
+        if self.zero != zero:
+            raise FormatError(f"a quantized matrix has zero {self.zero}, and its form {zero}")
         if self.codebook is not None and (self.bits == 8 or self.mins is not None):
-            raise FormatError("a codebook is for 4 bits without mins")
+            raise FormatError(
+                f"a matrix of {self.bits} bits has a codebook, which is for 4 bits without mins"
+            )
         if self.min_codes is not None and self.mins is None:
             raise FormatError("a quantized matrix has codes of mins, and no mins")
         if self.order is not None and not _is_permutation(self.order):
-            raise FormatError(f"the order of {self.cols} columns is not a permutation of them")
+            raise FormatError(
+                f"the order of a quantized matrix is not a permutation of its {self.cols} columns"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -203,8 +208,9 @@ def buffer_shapes(
     right = bits in (4, 8) and group in GROUPS and 1 <= superblock <= max(groups, 1)
     if not right or rows < 1 or cols < 1 or (paired and rows % 2):
         raise FormatError(
-            f"a quantized matrix of {rows} by {cols} ({bits} bits in groups of {group},"
-            f" {superblock} of which share a scale)"
+            f"no kernel multiplies a matrix of {rows} by {cols} in"
+            f" {bits} bits in groups of {group}, {superblock} of which share a scale",
+            hint=f"use 4 or 8 bits and groups of {', '.join(map(str, GROUPS))}",
         )
     panels = 2 * -(-rows // 2 // PANEL) if paired else -(-rows // PANEL)
     blocks = -(-groups // superblock)
