@@ -76,6 +76,19 @@ def test_token_goes_to_the_endpoint(hub, store, model_files, monkeypatch):
     assert all(auth == "Bearer hf_secret" for path, _, auth in hub.requests if "/cdn/" not in path)
 
 
+def test_progress_counts_the_bytes_of_each_file(hub, store, model_files):
+    publish(hub, model_files)
+    seen = {}
+    store.pull("hf:org/tiny", progress=lambda file, done, total: seen.update({file: (done, total)}))
+    assert seen == {name: (len(data), len(data)) for name, data in model_files.items()}
+
+
+def test_mirror_may_end_in_a_slash(hub, store, model_files, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", f"{hub.url}/")
+    publish(hub, model_files)
+    store.pull("hf:org/tiny").verify()
+
+
 def test_token_of_a_login_is_used(hub, store, model_files, tmp_path):
     (tmp_path / "token").write_text("hf_kept")
     publish(hub, model_files)

@@ -37,7 +37,7 @@ def fetch_repository(
     Returns (licence stated by the repository, commit, what was left out).
     """
     constants.HF_HUB_DISABLE_TELEMETRY = True
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None)
     info = _information(api, ref)
     commit = info.sha or ref.revision
     entries = {entry.rfilename: entry for entry in info.siblings or ()}
