@@ -36,8 +36,8 @@ class Sequence:
     keys and values in the blocks of ``table``. ``limit``: length at which it must end.
 
     ``encoder_ids``: what the encoder reads, whose keys and values are in the blocks of
-    ``cross_table`` once it ``is_encoded``. ``rope_length``: the length that its rotations reckon
-    with, where they depend on one. ``search``: what decides on its tokens together with those of
+    ``cross_table`` once it ``is_encoded``. ``rope_length``: that of its rotary scaling, where
+    it depends on one. ``search``: what decides on its tokens together with those of
     others, None where they are its own affair. ``processors``: its logits processors, once they
     are chosen. ``num_found``: tokens that the cache held when it began to wait; ``since``: the
     step from which it waits, for a place or for its next token."""

@@ -102,12 +102,12 @@ def compilers() -> list[list[str]]:
 def machine_of(compiler: Sequence[str]) -> str:
     """What ``compiler`` compiles for: "x86_64", "aarch64", or another name."""
     try:
-        said = subprocess.run(
+        printed = subprocess.run(
             [*compiler, "-dumpmachine"], capture_output=True, text=True, check=True
         ).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise BuildError(f"{' '.join(compiler)} cannot be run: {error}") from error
-    name = said.strip().partition("-")[0] or platform.machine()
+    name = printed.strip().partition("-")[0] or platform.machine()
     return {"arm64": "aarch64", "amd64": "x86_64"}.get(name, name)
 
 
@@ -218,5 +218,5 @@ def _run(command: list[str]) -> str:
     if done.returncode == 0:
         return ""
     lines = [line for line in done.stderr.splitlines() if line.strip()]
-    told = [line for line in lines if re.search(r"\berror\b", line)] or lines
-    return (told or [f"{command[0]} failed"])[0]
+    errors = [line for line in lines if re.search(r"\berror\b", line)] or lines
+    return (errors or [f"{command[0]} failed"])[0]

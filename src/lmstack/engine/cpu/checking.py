@@ -99,5 +99,5 @@ def _norm_sizes(norm: Any, width: int) -> Iterator[_Size]:
 def _table_sizes(table: Any, width: int) -> Iterator[_Size]:
     columns = table.cols if hasattr(table, "codes") else table.weight.shape[1]
     yield _Size("the width of its table", columns, width)
-    # Rows that alternate are for products; a look-up reads them one after the other.
+    # Rows that alternate are for products; an embedding reads them one after the other.
     yield _Size("its table's pairing", int(getattr(table, "paired", False)), 0)

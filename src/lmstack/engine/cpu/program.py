@@ -162,7 +162,7 @@ class Program:
     ) -> Tensor:
         """The result, (N, `width`) float32, its last columns padding. ``cache``: the address of
         the first layer's, and the bytes from one layer's to the next. ``length``: what ropes that
-        depend on one reckon with. ``given``: (N, D) float32 that the pass starts from. ``out``:
+        depend on one use. ``given``: (N, D) float32 that the pass starts from. ``out``:
         where the result goes. ``adapted``: None where no row has an adapter."""
         if out is None:
             out = torch.empty(rows, self.width)

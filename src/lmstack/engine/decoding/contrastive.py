@@ -1,4 +1,4 @@
-"""Contrastive search: likely, but not what was said already (Su et al., 2022).
+"""Contrastive search: likely tokens that do not repeat the context (Su et al., 2022).
 
 Of the ``top_k`` most likely tokens the one wins that has the highest
 

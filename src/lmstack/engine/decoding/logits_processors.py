@@ -64,7 +64,8 @@ def processors_of(sequence: Sequence) -> Seq[LogitsProcessor]:
 def _repetition(row: Tensor, sequence: Sequence) -> None:
     penalty = sequence.request.sampling.repetition_penalty
     # The prompt may hold ids that the tokenizer does not know, which are never written.
-    seen = _ids((t for t in set(sequence.tokens) if t < len(row)), row)
+    size = len(row)
+    seen = _ids((t for t in set(sequence.tokens) if t < size), row)
     values = row[seen]
     row[seen] = torch.where(values > 0, values / penalty, values * penalty)
 

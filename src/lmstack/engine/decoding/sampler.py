@@ -83,7 +83,7 @@ class Sampler:
         logits = logits_SV[:, : self._num_tokens]
         params = [s.request.sampling for s in sequences]
         scored = [i for i, p in enumerate(params) if p.logprobs is not None]
-        raw = rows_at(logits, scored)
+        raw = rows_at(logits, scored) if scored else logits[:0]
         adjust(logits, sequences)
         best = logits.max(-1)
         self._check(best.values, sequences)

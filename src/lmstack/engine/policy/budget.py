@@ -32,7 +32,7 @@ WARM_UP = 3
 
 class StepCost:
     """Seconds of a step = fixed + a cost for each token, for each stream that gets its next one,
-    and for each place: every token adds as many as it looks at.
+    and for each place: every token adds as many as it attends to.
 
     Learned by recursive least squares on a random walk (a Kalman filter with four states), so
     recent steps count most and a machine that slows down is noticed within some steps.
@@ -96,7 +96,7 @@ class StepBudget:
         self._tokens = self._streams = self._places = 0
 
     def begin(self, num_decoding: int, places: int) -> None:
-        """``places``: those that the decoding streams look at, together."""
+        """``places``: those that the decoding streams attend to, together."""
         self._tokens, self._streams, self._places = num_decoding, num_decoding, places
         self.tokens_left = self._max_tokens - num_decoding
         self._seconds_left = math.inf

@@ -30,8 +30,8 @@ LAYOUT_ROWS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class _Packed:
-    """``source`` at ``version`` is what was packed, so a weight that changed is packed anew."""
+class _Prepacked:
+    """``blocks`` of ``source`` at ``version``: a weight that changed is prepacked again."""
 
     source: Tensor
     version: int
@@ -39,10 +39,10 @@ class _Packed:
 
 
 class PrepackedOps(ReferenceOps):
-    """One object a model: it keeps the packed weights for as long as it lives."""
+    """One object a model: it keeps the prepacked weights for as long as it lives."""
 
     def __init__(self) -> None:
-        self._packed: dict[int, _Packed] = {}
+        self._kept: dict[int, _Prepacked] = {}
 
     def linear(self, x: Tensor, weight: Linear | Embedding | LoraLinear) -> Tensor:
         if isinstance(weight, LoraLinear | QuantizedLinear | QuantizedEmbedding):
@@ -52,26 +52,25 @@ class PrepackedOps(ReferenceOps):
         trains = torch.is_grad_enabled() and (x.requires_grad or source.requires_grad)
         if trains or not _can_pack(source.dtype):
             return super().linear(x, weight)
-        packed = self._packed.get(id(weight))
-        if packed is None or packed.source is not source or packed.version != source._version:
-            packed = self._pack(weight)
+        held = self._kept.get(id(weight))
+        if held is None or held.source is not source or held.version != source._version:
+            held = self._pack(weight)
         out: Tensor = torch.ops.mkldnn._linear_pointwise(
-            x, packed.blocks, weight.bias, "none", [], ""
+            x, held.blocks, weight.bias, "none", [], ""
         )
         return out
 
-    def _pack(self, weight: Linear | Embedding) -> _Packed:
+    def _pack(self, weight: Linear | Embedding) -> _Prepacked:
         source = weight.weight
         blocks = torch.ops.mkldnn._reorder_linear_weight(source.detach(), LAYOUT_ROWS)
-        packed = _Packed(source, source._version, blocks)
-        self._packed[id(weight)] = packed
-        return packed
+        held = self._kept[id(weight)] = _Prepacked(source, source._version, blocks)
+        return held
 
 
 def inference_context(module: Transformer) -> ForwardContext:
     """To run ``module`` fast without gradients: prepacked ops for weights of 16 bits, where
     oneDNN has blocks for them. float32 is there to be compared with, so it stays with the
-    reference. Whoever keeps the context keeps the packed copies."""
+    reference. Whoever keeps the context keeps the prepacked copies."""
     narrow = module.dtype in (torch.bfloat16, torch.float16) and module.device.type == "cpu"
     return ForwardContext(PrepackedOps() if narrow and _can_pack(module.dtype) else REFERENCE_OPS)
 
