@@ -9,8 +9,8 @@
 
 enum {
     SLAB_PANELS = 8,  /* of a product that a thread has at hand, for all rows of a tile */
-    WIDE_SLAB = 32,   /* the same with adapters, which are read faster the more of one at a time */
-    MOST_PANELS = 64, /* the same for fewer rows: as much memory, so that streams are longer */
+    WIDE_SLAB = 48,   /* the same with adapters, which are read faster the more of one at a time */
+    MOST_PANELS = 96, /* the same for fewer rows: as much memory, so that streams are longer */
     TILE_ROWS = 128,     /* rows that go through a segment together */
     ROW_BLOCK = 4,       /* rows that most paths multiply together */
     OWN_ROWS = 12,      /* from so many for each thread on, every thread takes tiles of its own */
