@@ -241,7 +241,7 @@ def test_what_cannot_be_computed_is_refused_by_name(case, changes, named):
         (DEBERTA, {"conv_kernel_size": 4}, "conv_size"),
         (MODERNBERT, {"layer_types": ["all"] * 4}, "layer_types"),
         (MODERNBERT, {"layer_types": None, "global_attn_every_n_layers": 0}, "global_attn"),
-        (MODERNBERT, {"layer_types": ["full_attention"]}, "1 layers of 4"),
+        (MODERNBERT, {"layer_types": ["full_attention"]}, "for 4 layers"),
         (BART, {"encoder_attention_heads": 0}, "head"),
         (T5, {"relative_attention_num_buckets": 2}, "bias_buckets"),
     ],

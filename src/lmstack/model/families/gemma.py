@@ -26,11 +26,12 @@ from lmstack.model.families.llama import (
     QK_NORM,
     attention_bias,
     layer_types,
+    window_of,
     write_ropes,
     write_slides,
 )
 from lmstack.model.families.rope import read_rope, rope_from, write_rope
-from lmstack.model.families.settings import Key, Settings, nullable_number
+from lmstack.model.families.settings import Key, Settings
 from lmstack.model.fields import Fields
 from lmstack.model.positions import RopeSpec
 
@@ -71,11 +72,6 @@ def _common(fields: Fields, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _window(fields: Fields) -> int | None:
-    window = nullable_number(fields, "sliding_window", 4096)
-    return None if window is None else int(window)
-
-
 def _slides(fields: Fields, count: int, interval: int) -> list[bool]:
     """All layers but every ``interval``-th slide, where the file does not list them."""
     if interval < 1:
@@ -84,14 +80,14 @@ def _slides(fields: Fields, count: int, interval: int) -> list[bool]:
 
 
 def _read_gemma2(fields: Fields, values: Mapping[str, Any]) -> dict[str, Any]:
-    rope, window = read_rope(fields), _window(fields)
+    rope, window = read_rope(fields), window_of(fields, 4096)
     slides = _slides(fields, values["num_layers"], 2)
     layers = [LayerKind(rope, window if slide else None) for slide in slides]
     return _common(fields, values) | layer_kinds(layers)
 
 
 def _read_gemma3(fields: Fields, values: Mapping[str, Any]) -> dict[str, Any]:
-    common, window = _common(fields, values), _window(fields)
+    common, window = _common(fields, values), window_of(fields, 4096)
     if window is not None and not common["causal"]:
         window = window // 2 + 1
     local, whole = _gemma3_ropes(fields)

@@ -26,6 +26,7 @@ __all__ = [
     "QK_NORM",
     "attention_bias",
     "layer_types",
+    "window_of",
     "write_ropes",
     "write_slides",
 ]
@@ -109,7 +110,7 @@ def layer_types(fields: Fields, count: int) -> list[bool] | None:
     return [kind == "sliding_attention" for kind in types]
 
 
-def _window(fields: Fields, default: int | None = None) -> int | None:
+def window_of(fields: Fields, default: int | None = None) -> int | None:
     """``default``: where the key is absent; null switches the window off."""
     if "sliding_window" not in fields:
         return default
@@ -121,16 +122,16 @@ def _alike(_fields: Fields, _count: int, rope: RopeSpec) -> list[LayerKind]:
 
 
 def _windowed(fields: Fields, _count: int, rope: RopeSpec) -> list[LayerKind]:
-    return [LayerKind(rope, _window(fields))]
+    return [LayerKind(rope, window_of(fields))]
 
 
 def _mistral_layers(fields: Fields, _count: int, rope: RopeSpec) -> list[LayerKind]:
-    return [LayerKind(rope, _window(fields, 4096))]
+    return [LayerKind(rope, window_of(fields, 4096))]
 
 
 def _qwen_layers(fields: Fields, count: int, rope: RopeSpec) -> list[LayerKind]:
     """A window, where it is switched on, from layer ``max_window_layers`` on."""
-    window = _window(fields, 4096) if fields.flag("use_sliding_window", False) else None
+    window = window_of(fields, 4096) if fields.flag("use_sliding_window", False) else None
     first = fields.count("max_window_layers", 28)
     slides = layer_types(fields, count) or [i >= first for i in range(count)]
     return [LayerKind(rope, window if slide else None) for slide in slides]
@@ -143,7 +144,7 @@ def _smollm3_layers(fields: Fields, count: int, rope: RopeSpec) -> list[LayerKin
         rotates = [(i + 1) % interval != 0 for i in range(count)]
     if not isinstance(rotates, list) or len(rotates) != count or set(rotates) - {0, 1}:
         raise FormatError(f"{fields.source}: no_rope_layers is {shown(rotates)}")
-    window = _window(fields) if fields.flag("use_sliding_window", False) else None
+    window = window_of(fields) if fields.flag("use_sliding_window", False) else None
     slides = layer_types(fields, count) or [not turn for turn in rotates]
     return [
         LayerKind(rope if turn else None, window if slide else None)

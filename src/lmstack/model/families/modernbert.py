@@ -9,7 +9,7 @@ from lmstack.core import FormatError, shown
 from lmstack.model.config import LayerKind, TransformerConfig
 from lmstack.model.families.encoders import encoder_table
 from lmstack.model.families.family import LM, NONE, SPAN, TOKEN, Family, in_blocks, layer_kinds
-from lmstack.model.families.llama import attention_bias
+from lmstack.model.families.llama import attention_bias, layer_types
 from lmstack.model.families.rope import rope_from, write_rope
 from lmstack.model.families.settings import SIZES, Key, Settings, activation_name, read_activation
 from lmstack.model.fields import Fields
@@ -49,22 +49,8 @@ _SETTINGS: Settings = {
 }
 
 
-def _types(fields: Fields, layers: int) -> list[str]:
-    """``layer_types``, or in older files how many layers there are to one that sees everything."""
-    types = fields.get("layer_types")
-    if types is None:
-        every = fields.count("global_attn_every_n_layers", 3)
-        if every < 1:
-            raise FormatError(f"{fields.source}: global_attn_every_n_layers is {every}, below 1")
-        return [_KINDS[i % every > 0] for i in range(layers)]
-    if not isinstance(types, list) or not all(kind in _KINDS for kind in types):
-        raise FormatError(f"{fields.source}: layer_types is {shown(types)}, not of {_KINDS}")
-    if len(types) != layers:
-        raise FormatError(f"{fields.source}: layer_types has {len(types)} layers of {layers}")
-    return types
-
-
 def _layers(fields: Fields, layers: int) -> list[LayerKind]:
+    """By ``layer_types``, or in older files how many layers there are to one that sees all."""
     ropes = fields.nested("rope_parameters") or Fields({}, fields.source)
     thetas = (
         fields.number("global_rope_theta", 160000.0),
@@ -76,8 +62,9 @@ def _layers(fields: Fields, layers: int) -> list[LayerKind]:
     )
     # Half of it on either side of the query, which counts itself.
     window = fields.count("local_attention", 128) // 2 + 1
-    kinds = dict(zip(_KINDS, (LayerKind(full), LayerKind(local, window)), strict=True))
-    return [kinds[name] for name in _types(fields, layers)]
+    every = Key.count("global_attn_every_n_layers", default=3, least=1).read(fields)
+    slides = layer_types(fields, layers) or [i % every > 0 for i in range(layers)]
+    return [LayerKind(local, window) if slide else LayerKind(full) for slide in slides]
 
 
 def _read_head(fields: Fields, head: str) -> dict[str, Any]:
