@@ -193,7 +193,7 @@ def test_other_tokens_are_refused_with_what_differs() -> None:
 
 
 def test_a_model_that_writes_no_text_cannot_draft(module: Transformer) -> None:
-    with pytest.raises(InputError, match="no decoder"):
+    with pytest.raises(InputError, match="as a decoder"):
         engine_of(module, Transformer(tiny_config(causal=False)))
     with pytest.raises(InputError, match="has 250 tokens"):
         engine_of(module, made(1, vocab_size=250))
