@@ -180,13 +180,16 @@ def named(setting, tokenizer, folder) -> tuple[str | None, object]:  # noqa: F81
 
 @pytest.mark.skipif(bool(native_problem()), reason="no native ops")
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(one=SETTINGS, other=SETTINGS)
+@given(one=SETTINGS, other=SETTINGS, varied=st.integers(0, 3))
 def test_the_name_changes_with_what_changes_logits_and_only_then(
     tokenizer: Tokenizer,  # noqa: F811
     tmp_path_factory: pytest.TempPathFactory,
     one: tuple,
     other: tuple,
+    varied: int,
 ) -> None:
+    """Two settings that differ in one thing at most."""
+    other = (*one[:varied], other[varied], *one[varied + 1 :])
     folder = tmp_path_factory.getbasetemp() / "adapters-of-updates"
     for seed in (0, 1):
         if not (folder / str(seed)).exists():

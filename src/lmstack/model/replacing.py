@@ -1,7 +1,7 @@
 """Other values for the weights of a module, in the memory that holds the old ones.
 
 Whoever points into that memory (a native program, an optimizer) sees them. What was made of the
-old values (packed copies, norms in another dtype) is its owner's to make again. `content_digest`
+old values (packed copies, norms in another dtype) is its owner's to make again. `weights_digest`
 names a model by what it computes with. Not covered: when replacing is safe
 (`Engine.update_weights`).
 """
@@ -21,7 +21,7 @@ from lmstack.model.lora.layers import refuse_terms
 from lmstack.model.quant.matrix import FACTS, QuantizedMatrix, held_weights
 from lmstack.model.transformer import Transformer
 
-__all__ = ["content_digest", "replace_weights"]
+__all__ = ["replace_weights", "weights_digest"]
 
 
 @torch.no_grad()
@@ -55,7 +55,7 @@ def replace_weights(module: Transformer, weights: Mapping[str, Weight]) -> None:
         old_tensor.copy_(new_tensor)
 
 
-def content_digest(config: TransformerConfig, weights: Mapping[str, Weight]) -> str:
+def weights_digest(config: TransformerConfig, weights: Mapping[str, Weight]) -> str:
     """``sha256:...`` of a model's config and of every weight as it is held: another one where any
     number that logits are computed from is another, and only there."""
     found = hashlib.sha256(repr(config).encode())

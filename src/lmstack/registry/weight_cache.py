@@ -140,9 +140,9 @@ def updated_digest(module: Transformer, form: str, weights: Mapping[str, Weight]
     """`served_digest` of a model that computes with ``weights`` in place of its own of the same
     names: the content of all that it then holds, and its form."""
     from lmstack.model.quant.matrix import held_weights
-    from lmstack.model.replacing import content_digest
+    from lmstack.model.replacing import weights_digest
 
-    content = content_digest(module.config, {**held_weights(module), **weights})
+    content = weights_digest(module.config, {**held_weights(module), **weights})
     return content if form == "float32" else f"{content}+{form}"
 
 

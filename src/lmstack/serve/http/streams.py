@@ -226,7 +226,7 @@ class EventStream(Response):
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         pump = asyncio.ensure_future(self._pump(send))
-        beat = asyncio.ensure_future(self._beat(send))
+        beat = asyncio.ensure_future(self._beat(send, pump))
         watcher = asyncio.ensure_future(_gone(receive))
         stop = asyncio.ensure_future(self._stopping.wait())
         try:
@@ -262,10 +262,11 @@ class EventStream(Response):
         except Exception as error:
             await _send(send, self.error_event(self._failed(error)))
 
-    async def _beat(self, send: Send) -> None:
+    async def _beat(self, send: Send, pump: asyncio.Future[None]) -> None:
         while self._heartbeat_s is not None:
             await asyncio.sleep(self._heartbeat_s)
-            await _send(send, b": waiting\n\n")
+            if not pump.done():
+                await _send(send, b": waiting\n\n")
 
 
 async def _send(send: Send, data: bytes, *, more: bool = True) -> None:
