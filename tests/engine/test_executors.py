@@ -45,16 +45,14 @@ class StrangeExecutor:
         self._cache = torch.zeros(shape, dtype=torch.float64, device=DEVICE)
 
     @classmethod
-    def problem(cls, module: Transformer, _config: EngineConfig, /) -> str:
-        return "it has no encoder" if module.encoder is not None else ""
-
-    @classmethod
     def bytes_per_token(cls, module: Transformer, _config: EngineConfig, /) -> int:
         c = module.config
         return 16 * c.num_layers * c.num_kv_heads * c.head_dim
 
     @classmethod
     def open(cls, module: Transformer, num_blocks: int, config: EngineConfig) -> StrangeExecutor:
+        if module.encoder is not None:
+            raise UnsupportedError("it has no encoder")
         return cls(module, num_blocks, config.block_size)
 
     def reload(self) -> None:
@@ -301,7 +299,10 @@ def test_the_device_does_not_let_tensors_of_the_cpu_through() -> None:
 def test_the_first_executor_that_can_is_taken_and_the_reason_of_others_said(
     module: Transformer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(NativeExecutor, "problem", lambda *_: "the reason")
+    def refuse(*_: object) -> None:
+        raise UnsupportedError("the reason")
+
+    monkeypatch.setattr(NativeExecutor, "open", refuse)
     config = EngineConfig(num_blocks=8)
     with caplog.at_level(logging.WARNING, "lmstack.engine"):
         executor, num_blocks = open_executor(module, config)
@@ -315,8 +316,9 @@ def test_where_none_can_all_reasons_are_in_the_error(module: Transformer) -> Non
     encodes = replace(tiny_config(), encoder=tiny_config(causal=False, head="none"))
     with pytest.raises(UnsupportedError, match="it has no encoder"):
         open_executor(Transformer(encodes), EngineConfig(), (STRANGE,))
+    integers = quantized(copy.deepcopy(module), "int8")
     with pytest.raises(UnsupportedError, match="are for CPUs, not for elsewhere"):
-        open_executor(module, EngineConfig(device="elsewhere"), (NativeExecutor,))
+        open_executor(integers, EngineConfig(device="elsewhere"), (NativeExecutor,))
 
 
 @pytest.mark.parametrize("device", ["", "CPU", "cpu:x", "the gpu"])

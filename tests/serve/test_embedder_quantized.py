@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 
+from lmstack.core import UnsupportedError
 from lmstack.engine import executors, native_problem
 from lmstack.engine.cpu.executor import NativeEncoder
 from lmstack.engine.torch.executor import TorchEncoder
@@ -57,7 +58,10 @@ def test_small_integers_are_computed_with_natively(embedder):
 
 
 def test_without_native_ops_the_reference_gives_nearly_the_same(embedder, monkeypatch, caplog):
-    monkeypatch.setattr(NativeEncoder, "problem", lambda _module: "no native ops")
+    def refuse(*_: object) -> None:
+        raise UnsupportedError("no native ops")
+
+    monkeypatch.setattr(NativeEncoder, "__init__", refuse)
     with caplog.at_level(logging.WARNING, "lmstack.engine"):
         reference = LocalEmbedder(embedder.loaded)
     assert "slowly" in caplog.text

@@ -1,9 +1,8 @@
 """What computes hidden states, logits and cached keys of one model: the seam for a new device.
 
-An `Executor` says whether it can run a module (`problem`), what a token costs it
-(`bytes_per_token`), and owns the KV cache. `executors` has those that there are and takes the
-first that can; nobody else knows which one runs. An `Encoder` is the same for whole texts at once,
-without a cache.
+An `Executor` says what a token costs it (`bytes_per_token`), runs a module or refuses it (`open`),
+and owns the KV cache. `executors` has those that there are and takes the first that can; nobody
+else knows which one runs. An `Encoder` is the same for whole texts at once, without a cache.
 
 Legend: N tokens of a step, D width, V vocabulary.
 """
@@ -68,18 +67,15 @@ class Executor(Protocol):
     numerics: str
 
     @classmethod
-    def problem(cls, module: Transformer, config: EngineConfig, /) -> str:
-        """Why it cannot run ``module`` with ``config``, as a clause; empty if it can."""
-        ...
-
-    @classmethod
     def bytes_per_token(cls, module: Transformer, config: EngineConfig, /) -> int:
         """Bytes of keys and values of one token."""
         ...
 
     @classmethod
     def open(cls, module: Transformer, num_blocks: int, config: EngineConfig) -> Self:
-        """One that runs ``module``, which it may move to its device, over ``num_blocks``."""
+        """One that runs ``module``, which it may move to its device, over ``num_blocks``.
+        `UnsupportedError`, or `EngineError` where something is not installed: it cannot, with the
+        reason."""
         ...
 
     def hidden(
@@ -118,12 +114,8 @@ class Executor(Protocol):
 class Encoder(Protocol):
     """Thread-safe."""
 
-    @classmethod
-    def problem(cls, module: Transformer, /) -> str:
-        """As `Executor.problem`."""
-        ...
-
-    def __init__(self, module: Transformer) -> None: ...
+    def __init__(self, module: Transformer) -> None:
+        """`UnsupportedError` as of `Executor.open`."""
 
     def varlen_hidden(
         self, ids: Seq[int] | Int32s, lengths: Seq[int], types: Seq[int] | Int32s | None = None

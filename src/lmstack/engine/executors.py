@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from lmstack.core import InputError, UnsupportedError, shown
+from lmstack.core import EngineError, InputError, UnsupportedError, shown
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.cpu.executor import NativeEncoder, NativeExecutor
 from lmstack.engine.executor import Encoder, Executor
@@ -23,6 +23,7 @@ from lmstack.model.quant.matrix import has_quantized
 __all__ = ["ENCODERS", "EXECUTORS", "check_device", "open_encoder", "open_executor"]
 
 log = logging.getLogger("lmstack.engine")
+K = TypeVar("K")
 T = TypeVar("T")
 
 # The fastest first.
@@ -36,29 +37,33 @@ def open_executor(
     """The first of ``executors`` that can run ``module`` as ``config`` asks, and the blocks of its
     KV pool. `InputError`: torch has no such device. `UnsupportedError`: none of them can."""
     check_device(config.device)
-    kind = _first(executors, lambda each: each.problem(module, config), module)
     model = module.config
     window = model.max_positions + (0 if model.encoder is None else model.encoder.max_positions)
-    num_blocks = config.pool_blocks(kind.bytes_per_token(module, config), window)
-    return kind.open(module, num_blocks, config), num_blocks
+
+    def opened(kind: type[Executor]) -> tuple[Executor, int]:
+        num_blocks = config.pool_blocks(kind.bytes_per_token(module, config), window)
+        return kind.open(module, num_blocks, config), num_blocks
+
+    return _first(executors, opened, module)
 
 
 def open_encoder(module: Transformer, encoders: Seq[type[Encoder]] = ENCODERS) -> Encoder:
     """The first of ``encoders`` that can run ``module``."""
-    return _first(encoders, lambda each: each.problem(module), module)(module)
+    return _first(encoders, lambda kind: kind(module), module)
 
 
-def _first(kinds: Seq[type[T]], ask: Callable[[type[T]], str], module: Transformer) -> type[T]:
+def _first(kinds: Seq[type[K]], opened: Callable[[type[K]], T], module: Transformer) -> T:
     problems: list[str] = []
     for kind in kinds:
-        problem = ask(kind)
-        if problem:
-            problems.append(problem)
+        try:
+            found = opened(kind)
+        except (UnsupportedError, EngineError) as error:
+            problems.append(error.message)
             continue
         # Floats run by torch as a matter of course; with integers somebody expected more speed.
         if problems and has_quantized(module):
             log.warning("quantized weights run slowly, by %s: %s", kind.__name__, problems[0])
-        return kind
+        return found
     raise UnsupportedError(
         f"nothing here runs this model: {'; '.join(problems)}",
         hint="choose another device or other weights",

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lmstack.core import EngineError, UnsupportedError
+from lmstack.core import UnsupportedError
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.cpu.deltas import Adapted, Deltas
 from lmstack.engine.cpu.image import Parts
@@ -52,6 +52,7 @@ class NativeExecutor:
     def __init__(
         self, module: Transformer, num_blocks: int, block_size: int, kv: str = "bfloat16"
     ) -> None:
+        _check_quantized(module)
         native()
         if block_size % TILE:
             raise UnsupportedError(
@@ -74,17 +75,13 @@ class NativeExecutor:
         self._where = (self._cache.ctypes.data, self._cache.strides[0])
 
     @classmethod
-    def problem(cls, module: Transformer, config: EngineConfig, /) -> str:
-        if torch.device(config.device).type != "cpu":
-            return f"its kernels are for CPUs, not for {config.device}"
-        return _problem(module, lambda: cls(module, 1, config.block_size, config.kv_dtype))
-
-    @classmethod
     def bytes_per_token(cls, module: Transformer, config: EngineConfig, /) -> int:
         return native_bytes_per_token(module.config, config.kv_dtype)
 
     @classmethod
     def open(cls, module: Transformer, num_blocks: int, config: EngineConfig) -> NativeExecutor:
+        if torch.device(config.device).type != "cpu":
+            raise UnsupportedError(f"the native kernels are for CPUs, not for {config.device}")
         return cls(module, num_blocks, config.block_size, config.kv_dtype)
 
     def hidden(
@@ -164,15 +161,9 @@ class NativeExecutor:
         return [block * self._tiles + i for block in table for i in range(self._tiles)]
 
 
-def _problem(module: Transformer, make: Callable[[], object]) -> str:
-    """What `make`, which makes the programs of ``module``, refuses."""
+def _check_quantized(module: Transformer) -> None:
     if not has_quantized(module):
-        return "its weights are floats, kernels are for small integers"
-    try:
-        make()
-    except (UnsupportedError, EngineError) as error:
-        return error.message
-    return ""
+        raise UnsupportedError("the weights are floats, native kernels are for small integers")
 
 
 def _adapted(spans: Sequence[Span]) -> Adapted | None:
@@ -211,14 +202,11 @@ class NativeEncoder:
     of their own."""
 
     def __init__(self, module: Transformer) -> None:
+        _check_quantized(module)
         native()
         self._module, self._config = module, module.config
         self._hidden = Program(lower([trace_hidden(module)]), module.config, "bfloat16")
         self._tile_bytes = tile_bytes(module.config.head_dim, 0)
-
-    @classmethod
-    def problem(cls, module: Transformer, /) -> str:
-        return _problem(module, lambda: cls(module))
 
     def varlen_hidden(
         self,

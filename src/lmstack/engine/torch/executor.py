@@ -47,10 +47,6 @@ class TorchExecutor:
         self._pool = KVPool(module.config, num_blocks, block_size, module.dtype, self.device)
 
     @classmethod
-    def problem(cls, _module: Transformer, _config: EngineConfig, /) -> str:
-        return ""
-
-    @classmethod
     def bytes_per_token(cls, module: Transformer, _config: EngineConfig, /) -> int:
         return KVPool.bytes_per_token(module.config, module.dtype)
 
@@ -121,10 +117,6 @@ class TorchEncoder:
     def __init__(self, module: Transformer) -> None:
         self._module = module.eval()
         self._context = inference_context(module)
-
-    @classmethod
-    def problem(cls, _module: Transformer, /) -> str:
-        return ""
 
     @torch.inference_mode()
     def varlen_hidden(
