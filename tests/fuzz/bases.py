@@ -24,9 +24,9 @@ from lmstack.core import UnsupportedError
 from lmstack.model import Transformer, TransformerConfig, write_folder
 from lmstack.model.families import config_from_json
 from lmstack.model.formats.gguf.writing import GGUFKind, write_gguf
-from lmstack.model.formats.mapped.file import read_packed, write_packed
-from lmstack.model.formats.mapped.folder import write_packed_folder
-from lmstack.model.formats.mapped.header import PACKED
+from lmstack.model.formats.mapped.file import read_mapped, write_mapped
+from lmstack.model.formats.mapped.folder import write_quantized_folder
+from lmstack.model.formats.mapped.header import QUANTIZED_FILE
 from lmstack.model.quant.matrix import held_weights
 
 __all__ = ["FORMS", "Base", "Files", "bases", "config_of", "packed", "randomized"]
@@ -79,9 +79,9 @@ def config_of(base: Base) -> TransformerConfig:
     if base.form == "plain":
         return config_from_json(json.loads(base.files["config.json"]))
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / PACKED
-        path.write_bytes(base.files[PACKED])
-        return read_packed(path, {})[0]
+        path = Path(folder) / QUANTIZED_FILE
+        path.write_bytes(base.files[QUANTIZED_FILE])
+        return read_mapped(path, {})[0]
 
 
 def randomized(config: TransformerConfig) -> Transformer:
@@ -121,10 +121,10 @@ def packed(module: Transformer, form: str, more: Mapping[str, object] | None = N
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            write_packed_folder(folder, made.config, held_weights(made), form, more)  # type: ignore[arg-type]
+            write_quantized_folder(folder, made.config, held_weights(made), form, more)  # type: ignore[arg-type]
         except UnsupportedError:  # no family writes this config; the packed file holds it itself
             stamp = {"form": form, "parameters": "1"}
-            write_packed(folder / PACKED, made.config, held_weights(made), stamp)
+            write_mapped(folder / QUANTIZED_FILE, made.config, held_weights(made), stamp)
             (folder / "config.json").write_text(json.dumps({"model_type": "none"}))
         return _read(folder)
 

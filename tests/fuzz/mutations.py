@@ -23,7 +23,7 @@ from tests.fuzz.containers import Entry, Gguf, Safetensors, Tensor
 from lmstack.core import FormatError, LmstackError
 from lmstack.model import TransformerConfig
 from lmstack.model.formats.gguf.blocks import BLOCK_TYPES, TYPE_NAMES
-from lmstack.model.formats.mapped.header import PACKED
+from lmstack.model.formats.mapped.header import QUANTIZED_FILE
 from lmstack.model.quant.matrix import PANEL, buffer_shapes
 
 __all__ = ["Mutant", "mutated"]
@@ -188,7 +188,7 @@ def _changed_tensors(base: Base, rng: random.Random) -> Mutant:
         (1, lambda: _neutral(file, files, rng)),
         (4, lambda: _setting(file, files, rng)),
     ]
-    if name == PACKED:
+    if name == QUANTIZED_FILE:
         kinds.append((6, lambda: _rematrix(file, rng)))
     changes = _drawn(kinds, rng)
     files[name] = file.written()

@@ -18,7 +18,7 @@ from tests.fuzz.mutations import Mutant
 from tests.fuzz.run import PER_BASE, ROOT, one_seed, run_seeds
 from tests.fuzz.trial import FindingError, tried
 
-from lmstack.model.formats.mapped.header import PACKED
+from lmstack.model.formats.mapped.header import QUANTIZED_FILE
 from lmstack.model.quant.quantize import quantize_int8
 
 BASES = bases()
@@ -71,7 +71,7 @@ def test_without_the_checks_a_small_matrix_is_a_finding(
     """That a trial can fail: rows of zeros for those that are missing are no right result."""
     base = next(base for base in BASES if base.form == "int8")
     matrix = quantize_int8(torch.ones(47, 80))
-    file = Safetensors.parsed(base.files[PACKED])
+    file = Safetensors.parsed(base.files[QUANTIZED_FILE])
     matrices = json.loads(file.metadata["matrices"])
     key = "blocks.0.mlp.down.weight"
     assert matrices[key][:2] == [48, 80]
@@ -82,7 +82,7 @@ def test_without_the_checks_a_small_matrix_is_a_finding(
             held = matrix.buffers()[tensor.name.rpartition(".")[2]]
             tensor.shape = list(held.shape)
             tensor.data = held.view(torch.uint8).numpy().tobytes()
-    mutant = Mutant({**base.files, PACKED: file.written()}, ("a small matrix",))
+    mutant = Mutant({**base.files, QUANTIZED_FILE: file.written()}, ("a small matrix",))
     assert tried(base, mutant, tmp_path, 0) == "refused: FormatError"
     for place in ("model.loading.check_weights", "engine.cpu.program.check_widths"):
         monkeypatch.setattr(f"lmstack.{place}", lambda *_: None)

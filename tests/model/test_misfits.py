@@ -15,8 +15,8 @@ from torch import Tensor
 from lmstack.core import FormatError, InputError, LmstackError
 from lmstack.model import Transformer, TransformerConfig, build_module, load_module
 from lmstack.model.formats.assembly import matrices_of
-from lmstack.model.formats.mapped.file import write_packed
-from lmstack.model.formats.mapped.header import PACKED
+from lmstack.model.formats.mapped.file import write_mapped
+from lmstack.model.formats.mapped.header import QUANTIZED_FILE
 from lmstack.model.loading import check_model
 from lmstack.model.positions import RopeSpec
 from lmstack.model.quant.matrix import QuantizedMatrix
@@ -52,7 +52,7 @@ def matrix(rows: int, cols: int, *, paired: bool = False) -> QuantizedMatrix:
 def folder(tmp_path: Path) -> Callable[..., Path]:
     def make(config: TransformerConfig = CONFIG, **changes: Tensor | QuantizedMatrix) -> Path:
         weights = weights_of(config) | {k.replace("__", "."): v for k, v in changes.items()}
-        write_packed(tmp_path / PACKED, config, weights, {"form": "int8"})
+        write_mapped(tmp_path / QUANTIZED_FILE, config, weights, {"form": "int8"})
         return tmp_path
 
     return make
@@ -126,7 +126,7 @@ def test_a_quantized_table_of_positions_is_refused(folder: Callable[..., Path]) 
 
 
 def test_a_matrix_whose_codes_are_of_other_rows_is_named(folder: Callable[..., Path]) -> None:
-    path = folder() / PACKED
+    path = folder() / QUANTIZED_FILE
     raw = path.read_bytes()
     path.write_bytes(raw.replace(b'\\"head.weight\\": [37,', b'\\"head.weight\\": [99,'))
     with pytest.raises(FormatError, match=r"head\.weight: a quantized matrix holds") as caught:
@@ -147,7 +147,7 @@ def test_layers_that_no_weights_can_fill_are_not_made() -> None:
 
 
 def test_floats_that_begin_at_an_odd_byte_are_refused(folder: Callable[..., Path]) -> None:
-    path = folder() / PACKED
+    path = folder() / QUANTIZED_FILE
     raw = path.read_bytes()
     size = int.from_bytes(raw[:8], "little")
     path.write_bytes(struct.pack("<Q", size + 1) + raw[8 : 8 + size] + b" " + raw[8 + size :])
@@ -157,7 +157,7 @@ def test_floats_that_begin_at_an_odd_byte_are_refused(folder: Callable[..., Path
 
 @pytest.mark.parametrize("value", ["Infinity", "1e999", "[" * 5000])
 def test_numbers_without_bounds_are_damage(folder: Callable[..., Path], value: str) -> None:
-    path = folder() / PACKED
+    path = folder() / QUANTIZED_FILE
     raw = path.read_bytes()
     size = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + size])

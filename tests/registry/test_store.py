@@ -25,7 +25,7 @@ from lmstack.core import (
     UnsupportedError,
 )
 from lmstack.model import Transformer, TransformerConfig
-from lmstack.model.formats.mapped.folder import write_packed_folder
+from lmstack.model.formats.mapped.folder import write_quantized_folder
 from lmstack.model.quant.quantize import quantize_int8
 from lmstack.registry import Card, Store, content_digest, home, locked
 
@@ -363,7 +363,7 @@ def test_a_packed_folder_with_another_matrix_is_refused_and_leaves_nothing(store
     folder.mkdir()
     for rows, fits in ((4096, False), (32, True)):
         weights["blocks.0.attention.out.weight"] = quantize_int8(torch.ones(rows, 32))
-        write_packed_folder(
+        write_quantized_folder(
             folder, config, weights, "int8", {"architectures": ["LlamaForCausalLM"]}
         )
         if fits:

@@ -139,32 +139,32 @@ def test_the_file_of_another_model_is_not_believed(folder, store, tmp_path):
 
 
 def test_tensors_that_a_config_has_no_place_for_are_made_anew(folder, store):
-    from lmstack.model.formats.mapped.file import read_packed, write_packed
+    from lmstack.model.formats.mapped.file import read_mapped, write_mapped
     from lmstack.model.formats.mapped.header import read_stamp
 
     first = load("tiny", store, weights="int8")
     path = kept_forms.cached_file(store.root, folder.digest, "int8")
-    config, weights = read_packed(path, {})
+    config, weights = read_mapped(path, {})
     weights["surplus.weight"] = torch.ones(3)
     stamp = {k: v for k, v in read_stamp(path).items() if k in ("model", "form", "recipe")}
-    write_packed(path, config, weights, stamp)
-    assert "surplus.weight" in read_packed(path, stamp)[1]
+    write_mapped(path, config, weights, stamp)
+    assert "surplus.weight" in read_mapped(path, stamp)[1]
     assert same(load("tiny", store, weights="int8"), first)
 
 
 @pytest.mark.parametrize("older", ["1", None])
 def test_a_form_of_an_older_recipe_is_made_anew(folder, store, older):
     """One that an lmstack kept which made it otherwise: here, of weights that are all zero."""
-    from lmstack.model.formats.mapped.file import read_packed, write_packed
+    from lmstack.model.formats.mapped.file import read_mapped, write_mapped
     from lmstack.model.formats.mapped.header import read_stamp
 
     first = load("tiny", store, weights="int8")
     path = kept_forms.cached_file(store.root, folder.digest, "int8")
     whole = path.read_bytes()
-    config, weights = read_packed(path, {})
+    config, weights = read_mapped(path, {})
     weights["final_norm.weight"] = torch.zeros(32)
     stamp = {"model": folder.digest, "form": "int8", "recipe": older}
-    write_packed(path, config, weights, {k: v for k, v in stamp.items() if v is not None})
+    write_mapped(path, config, weights, {k: v for k, v in stamp.items() if v is not None})
     assert same(load("tiny", store, weights="int8"), first)
     assert path.read_bytes() == whole
     assert read_stamp(path)["recipe"] == str(kept_forms._RECIPES["int8"])

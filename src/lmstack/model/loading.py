@@ -17,7 +17,7 @@ from lmstack.model.formats.assembly import Plan, check_weights, meta_module
 from lmstack.model.formats.gguf.file import read_gguf
 from lmstack.model.formats.gguf.weights import plan_gguf
 from lmstack.model.formats.hf import plan_folder
-from lmstack.model.formats.mapped.folder import packed_form, read_packed_folder
+from lmstack.model.formats.mapped.folder import quantized_form, read_quantized_folder
 from lmstack.model.forms import DTYPES, Form, Weight, weights_in_form
 from lmstack.model.layers import Embedding, Linear
 from lmstack.model.quant.importance import importance_of
@@ -55,10 +55,10 @@ def read_weights(
     path: Path, form: Form, ids: Sequence[int] | None = None
 ) -> tuple[TransformerConfig, dict[str, Weight]]:
     """Config and weights of the model at ``path`` in ``form``. Nothing is mapped but a folder
-    that is packed already. ``ids``: of a text that shows ``int8``, ``q4`` and ``nf4`` which
+    that is quantized already. ``ids``: of a text that shows ``int8``, ``q4`` and ``nf4`` which
     activations are large (`calibration_text`); tokens by chance unless given."""
-    if os.path.isdir(path) and packed_form(path) is not None:
-        return read_packed_folder(path, form)
+    if os.path.isdir(path) and quantized_form(path) is not None:
+        return read_quantized_folder(path, form)
     with open_model_plan(path) as plan:
         smoothing, importance = None, None
         if form in ("int8", "q4", "nf4") and may_smooth(plan.config):
@@ -75,8 +75,8 @@ def read_weights(
 def check_model(path: Path) -> None:
     """Raise what `load_module` would say of the model at ``path`` before it reads any weights:
     of its config, and of tensors that are missing, unknown, or of other shapes."""
-    if os.path.isdir(path) and (form := packed_form(path)) is not None:
-        build_module(*read_packed_folder(path, form), source=str(path))
+    if os.path.isdir(path) and (form := quantized_form(path)) is not None:
+        build_module(*read_quantized_folder(path, form), source=str(path))
         return
     with open_model_plan(path):
         return

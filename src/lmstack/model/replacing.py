@@ -1,7 +1,7 @@
 """Other values for the weights of a module, in the memory that holds the old ones.
 
 Whoever points into that memory (a native program, an optimizer) sees them. What was made of the
-old values (packed copies, norms in another dtype) is its owner's to make again. `weights_digest`
+old values (prepacked copies, norms in another dtype) is its owner's to make again. `weights_digest`
 names a model by what it computes with. Not covered: when replacing is safe
 (`Engine.update_weights`).
 """

@@ -94,15 +94,15 @@ class LoadedModel:
         write_folder(self.module, path, self._extra(), self.config)
         self._save_rest(path)
 
-    def save_packed(self, folder: str | Path) -> None:
+    def save_quantized(self, folder: str | Path) -> None:
         """Write a folder that lmstack loads in this form, which must be a quantized one. It is
         none for transformers."""
-        from lmstack.model.formats.mapped.folder import write_packed_folder
+        from lmstack.model.formats.mapped.folder import write_quantized_folder
         from lmstack.model.quant.matrix import held_weights
 
         path = Path(folder)
         weights = held_weights(self.module)
-        write_packed_folder(path, self.module.config, weights, self.form, self._extra())
+        write_quantized_folder(path, self.module.config, weights, self.form, self._extra())
         self._save_rest(path)
 
     def _extra(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from lmstack.core import FormatError, InputError, NotFoundError, StoreError, shown
 from lmstack.core.files import store_error, write_atomic
-from lmstack.model.formats.mapped.header import PACKED
+from lmstack.model.formats.mapped.header import QUANTIZED_FILE
 from lmstack.model.quant.recipes import RECIPES
 from lmstack.registry.card import ModelFolder
 from lmstack.registry.home import locked
@@ -76,11 +76,11 @@ def requested_form(weights: str | None, dtype: str | torch.dtype | None) -> Form
 
 def stored_form(folder: ModelFolder) -> Form | None:
     """The quantized form that the files of ``folder`` themselves hold."""
-    if not (folder.path / PACKED).is_file():
+    if not (folder.path / QUANTIZED_FILE).is_file():
         return None
-    from lmstack.model.formats.mapped.folder import packed_form
+    from lmstack.model.formats.mapped.folder import quantized_form
 
-    return packed_form(folder.path)
+    return quantized_form(folder.path)
 
 
 def has_blocks(folder: ModelFolder, root: Path | None = None) -> bool:
@@ -159,7 +159,7 @@ def load_form(
     """The module of ``folder`` with weights in ``form``. ``root``: of the store that keeps it.
     ``tokenizer``: of the text that shows how large activations are."""
     from lmstack.model import build_module
-    from lmstack.model.formats.mapped.file import read_packed, write_packed
+    from lmstack.model.formats.mapped.file import read_mapped, write_mapped
     from lmstack.model.forms import is_quantized
     from lmstack.model.loading import read_weights
     from lmstack.model.quant.smoothquant import calibration_text
@@ -175,7 +175,7 @@ def load_form(
 
     def kept() -> Transformer | None:
         try:
-            return build_module(*read_packed(path, stamp, verified=True))
+            return build_module(*read_mapped(path, stamp, verified=True))
         except FormatError as error:
             log.warning("made anew: %s", error)
             return None
@@ -187,8 +187,8 @@ def load_form(
             with locked(root / "locks" / f"{path.name}.lock"):
                 module = kept()  # which another process may have made meanwhile
                 if module is None:
-                    write_packed(path, *read(), stamp)
-                    module = build_module(*read_packed(path, stamp))
+                    write_mapped(path, *read(), stamp)
+                    module = build_module(*read_mapped(path, stamp))
                 return module
         except StoreError:  # a home that cannot be written only costs time at the next start
             return build_module(*read())

@@ -21,7 +21,7 @@ from lmstack.engine import native_problem
 from lmstack.engine.cpu import image as images
 from lmstack.engine.cpu.executor import NativeEncoder
 from lmstack.engine.cpu.image import read_image, write_image
-from lmstack.model.formats.mapped.file import read_packed, write_packed
+from lmstack.model.formats.mapped.file import read_mapped, write_mapped
 from lmstack.model.loading import build_module, read_weights
 
 pytestmark = pytest.mark.skipif(bool(native_problem()), reason="no native ops here")
@@ -44,8 +44,8 @@ def folder_of(path, kind=transformers.BertModel, **more):
 def kept(tmp_path):
     """An encoder, the file of its weights and the path of its image, written."""
     weights = tmp_path / "int8.safetensors"
-    write_packed(weights, *read_weights(folder_of(tmp_path / "bert"), "int8"), STAMP)
-    encoder = NativeEncoder(build_module(*read_packed(weights, STAMP)))
+    write_mapped(weights, *read_weights(folder_of(tmp_path / "bert"), "int8"), STAMP)
+    encoder = NativeEncoder(build_module(*read_mapped(weights, STAMP)))
     path = tmp_path / "int8.image"
     write_image(path, encoder.parts({"head": np.ones((2, 3), np.float32)}), weights, STAMP)
     return encoder, weights, path
@@ -80,8 +80,8 @@ def test_an_image_of_something_else_is_refused(kept, key):
 
 def test_an_image_is_refused_after_its_weights_were_made_anew(kept, tmp_path):
     _, weights, path = kept
-    config, held = read_packed(weights, STAMP)
-    write_packed(weights, config, dict(reversed(held.items())), STAMP)
+    config, held = read_mapped(weights, STAMP)
+    write_mapped(weights, config, dict(reversed(held.items())), STAMP)
     with pytest.raises(FormatError, match="weights"):
         read_image(path, weights, STAMP)
 

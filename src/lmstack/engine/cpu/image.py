@@ -1,7 +1,7 @@
 """An encoder's native program as a file, to be run without torch, which takes a second to load.
 
 Holds the structs of `program.h` as bytes, the floats that they point to, and where in the file
-of packed weights the rest lies; that file is used through a memory map, as torch uses it. An image
+of mapped weights the rest lies; that file is used through a memory map, as torch uses it. An image
 is refused where the native build, the file of weights, or its own bytes are not those that it was
 written with. Only for encoders whose positions are counted from 0 and not rotated: `write_image`
 refuses others. Not covered: making programs (`program`).
@@ -84,7 +84,7 @@ class Parts:
 
 
 def write_image(path: Path, parts: Parts, weights: Path, stamp: Mapping[str, str]) -> None:
-    """``path`` whole or not at all. What ``parts`` point to and ``weights``, a file of packed
+    """``path`` whole or not at all. What ``parts`` point to and ``weights``, a file of mapped
     weights, holds as well is not written again."""
     held = _Held(parts.kept, mapped(weights), weights)
     pointers = [

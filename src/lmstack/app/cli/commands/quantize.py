@@ -54,7 +54,7 @@ def quantize(
         measured.update(_evaluation(folder, made, form, found))
         if not found.within(form) and not force:
             raise _worse(reference, form, found)
-        made.save_packed(staged)
+        made.save_quantized(staged)
         return Origin(
             source=folder.card.source,
             lineage=f"{form} of {folder.name}, {folder.digest}",

@@ -36,7 +36,7 @@ from lmstack.model.formats.mapped.header import (
 from lmstack.model.positions import RopeSpec
 from lmstack.model.quant.matrix import BUFFERS, FACTS, QuantizedMatrix
 
-__all__ = ["read_packed", "write_packed"]
+__all__ = ["read_mapped", "write_mapped"]
 
 _DTYPES = {
     **{"U8": torch.uint8, "I8": torch.int8, "I32": torch.int32},
@@ -45,7 +45,7 @@ _DTYPES = {
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
-def write_packed(
+def write_mapped(
     path: Path,
     config: TransformerConfig,
     weights: Mapping[str, Weight],
@@ -74,7 +74,7 @@ def _stored(tensor: Tensor) -> Stored:
     return Stored(_NAMES[tensor.dtype], tuple(tensor.shape), data)
 
 
-def read_packed(
+def read_mapped(
     path: Path, stamp: Mapping[str, str], *, verified: bool = False
 ) -> tuple[TransformerConfig, dict[str, Weight]]:
     """Config and weights in ``path``, these as views of the file. `FormatError`: its stamp lacks

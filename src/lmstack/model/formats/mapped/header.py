@@ -21,7 +21,7 @@ from lmstack.core.files import replaced_file, store_error
 __all__ = [
     "BROKEN_JSON",
     "LAYOUT",
-    "PACKED",
+    "QUANTIZED_FILE",
     "Stored",
     "damaged",
     "mapped",
@@ -35,7 +35,7 @@ __all__ = [
 # bytes change.
 LAYOUT = "2"
 # The name of such a file in the folder of a model that is quantized.
-PACKED = "lmstack.safetensors"
+QUANTIZED_FILE = "lmstack.safetensors"
 # What JSON of another kind than is expected, or of numbers without bounds, raises when it is read.
 BROKEN_JSON = (ValueError, LookupError, TypeError, OverflowError, RecursionError)
 _MOST_HEADER = 64 << 20
@@ -129,5 +129,5 @@ def read_header(buffer: mmap.mmap, path: Path) -> tuple[dict[str, Any], dict[str
 
 def damaged(path: Path, what: str) -> FormatError:
     # Only what lmstack keeps for itself is made anew.
-    hint = "get the model again" if path.name == PACKED else "delete it; it is made anew"
+    hint = "get the model again" if path.name == QUANTIZED_FILE else "delete it; it is made anew"
     return FormatError(f"{path} is damaged: {what}", hint=hint)

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from lmstack.core import FormatError, NotFoundError
 from lmstack.model import LayerKind, RopeSpec, Transformer, TransformerConfig
 from lmstack.model.formats.assembly import matrices_of
-from lmstack.model.formats.mapped.file import read_packed, write_packed
+from lmstack.model.formats.mapped.file import read_mapped, write_mapped
 from lmstack.model.formats.mapped.header import read_stamp
 from lmstack.model.quant.matrix import QuantizedMatrix
 from lmstack.model.quant.quantize import quantize_int8, quantize_nf4, quantize_q4
@@ -58,13 +58,13 @@ def weights_of(module: Transformer):
 def kept(tmp_path):
     made = weights_of(Transformer(config()))
     path = tmp_path / "deep" / "form.safetensors"
-    write_packed(path, config(), made, STAMP)
+    write_mapped(path, config(), made, STAMP)
     return path, made
 
 
 def test_what_is_read_is_what_was_written(kept):
     path, made = kept
-    found_config, found = read_packed(path, STAMP)
+    found_config, found = read_mapped(path, STAMP)
     assert found_config == config()
     assert found.keys() == made.keys()
     for key, weight in made.items():
@@ -85,12 +85,12 @@ def test_a_config_with_everything_nested_comes_back(tmp_path):
         pattern=(0, 1),
         encoder=config(causal=False, head="none", norm_eps=1.1e-7),
     )
-    write_packed(tmp_path / "f", whole, {"x": torch.ones(1)}, {})
-    assert read_packed(tmp_path / "f", {})[0] == whole
+    write_mapped(tmp_path / "f", whole, {"x": torch.ones(1)}, {})
+    assert read_mapped(tmp_path / "f", {})[0] == whole
 
 
 def test_codes_begin_at_cache_lines_and_scales_at_half_ones(kept):
-    _, found = read_packed(kept[0], STAMP)
+    _, found = read_mapped(kept[0], STAMP)
     for weight in found.values():
         if isinstance(weight, QuantizedMatrix):
             assert weight.codes.data_ptr() % 64 == 0
@@ -107,25 +107,25 @@ def test_it_is_a_safetensors_file(kept):
 
 def test_writing_to_a_tensor_does_not_reach_the_file(kept):
     path, made = kept
-    read_packed(path, STAMP)[1]["final_norm.weight"].fill_(7)
-    assert torch.equal(read_packed(path, STAMP)[1]["final_norm.weight"], made["final_norm.weight"])
+    read_mapped(path, STAMP)[1]["final_norm.weight"].fill_(7)
+    assert torch.equal(read_mapped(path, STAMP)[1]["final_norm.weight"], made["final_norm.weight"])
 
 
 def test_the_stamp_says_what_it_was_made_from(kept):
     assert STAMP.items() <= read_stamp(kept[0]).items()
     with pytest.raises(FormatError, match="another model"):
-        read_packed(kept[0], STAMP | {"model": "sha256:abd"})
+        read_mapped(kept[0], STAMP | {"model": "sha256:abd"})
 
 
 def test_another_layout_is_refused(kept, monkeypatch):
     monkeypatch.setattr("lmstack.model.formats.mapped.header.LAYOUT", "other")
     with pytest.raises(FormatError, match="layout"):
-        read_packed(kept[0], STAMP)
+        read_mapped(kept[0], STAMP)
 
 
 def test_there_is_none(tmp_path):
     with pytest.raises(NotFoundError):
-        read_packed(tmp_path / "none", STAMP)
+        read_mapped(tmp_path / "none", STAMP)
 
 
 @pytest.mark.parametrize("left", [0, 5, 100, -64, -1])
@@ -134,20 +134,20 @@ def test_a_file_that_was_cut_is_refused(kept, left):
     data = path.read_bytes()
     path.write_bytes(data[:left])
     with pytest.raises(FormatError, match="damaged"):
-        read_packed(path, STAMP)
+        read_mapped(path, STAMP)
 
 
 @pytest.mark.parametrize("place", ["the first byte of codes", "the last byte", "the config"])
 def test_a_flipped_bit_is_found_where_the_hash_is_asked_for(kept, place):
     path, _ = kept
-    read_packed(path, STAMP, verified=True)
+    read_mapped(path, STAMP, verified=True)
     data = bytearray(path.read_bytes())
     size = 8 + int.from_bytes(data[:8], "little")
     at = {"the first byte of codes": size, "the last byte": len(data) - 1}
     data[at.get(place) or data.index(b"norm_eps") + 13] ^= 1
     path.write_bytes(data)
     with pytest.raises(FormatError, match="not those that were written"):
-        read_packed(path, STAMP, verified=True)
+        read_mapped(path, STAMP, verified=True)
 
 
 def rewritten(path, change):
@@ -187,11 +187,11 @@ def test_an_order_that_would_be_read_outside_of_a_row_is_refused(kept):
     data[at : at + 4] = (1 << 20).to_bytes(4, "little")
     path.write_bytes(data)
     with pytest.raises(FormatError, match="not a permutation"):
-        read_packed(path, STAMP)
+        read_mapped(path, STAMP)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_header_that_lies_is_refused(kept, damage):
     rewritten(kept[0], DAMAGES[damage])
     with pytest.raises(FormatError):
-        read_packed(kept[0], STAMP)
+        read_mapped(kept[0], STAMP)
