@@ -21,6 +21,8 @@ from torch.utils._python_dispatch import return_and_correct_aliasing
 __all__ = ["COUNTS", "DEVICE", "Far"]
 
 torch.utils.backend_registration._setup_privateuseone_for_python_backend("elsewhere")
+# What torch asks of every backend, in other tests of the process as well.
+torch.elsewhere.get_amp_supported_dtype = lambda: [torch.bfloat16]  # type: ignore[attr-defined]
 DEVICE = torch.device("elsewhere", 0)
 COUNTS: Counter[str] = Counter()
 _aten = torch.ops.aten
