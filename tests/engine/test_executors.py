@@ -23,7 +23,7 @@ from lmstack.core import Grammar, InputError, UnsupportedError
 from lmstack.engine import Engine, EngineConfig
 from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.executor import Executor, Span
-from lmstack.engine.executors import EXECUTORS, open_executor
+from lmstack.engine.executors import EXECUTORS, check_device, open_executor
 from lmstack.engine.scratch import Scratch
 from lmstack.engine.torch.executor import TorchExecutor
 from lmstack.model import REFERENCE_OPS, ForwardContext, Transformer, TransformerConfig
@@ -340,3 +340,14 @@ def test_a_device_that_torch_has_not_is_an_error_that_says_so(
 def test_cuda_where_there_is_none_is_an_error_that_says_so(module: Transformer) -> None:
     with pytest.raises(InputError, match="cuda"):
         Engine(module, byte_vocabulary(), EngineConfig(device="cuda"))
+
+
+def test_a_device_that_fails_without_a_word_is_an_error_that_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(torch, "zeros", fail)
+    with pytest.raises(InputError, match="'cpu' here: NotImplementedError"):
+        check_device("cpu")

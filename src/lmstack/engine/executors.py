@@ -76,7 +76,7 @@ def check_device(name: str) -> None:
     try:
         torch.zeros(1, device=name).item()  # which a device without memory cannot say
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0][:200]
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise InputError(
             f"torch cannot use the device {shown(name)} here: {reason}",
             hint='use device "cpu", or install a build of torch for that device',

@@ -15,6 +15,7 @@ from lmstack.core import FormatError
 from lmstack.engine.cpu.lowering import Lowered, Step
 from lmstack.model.config import TransformerConfig
 from lmstack.model.layers import LayerNorm
+from lmstack.model.quant.matrix import QuantizedEmbedding
 
 __all__ = ["check_widths"]
 
@@ -97,7 +98,7 @@ def _norm_sizes(norm: Any, width: int) -> Iterator[_Size]:
 
 
 def _table_sizes(table: Any, width: int) -> Iterator[_Size]:
-    columns = table.cols if hasattr(table, "codes") else table.weight.shape[1]
+    columns = table.cols if isinstance(table, QuantizedEmbedding) else table.weight.shape[1]
     yield _Size("the width of its table", columns, width)
     # Rows that alternate are for products; an embedding reads them one after the other.
     yield _Size("its table's pairing", int(getattr(table, "paired", False)), 0)

@@ -39,7 +39,7 @@ from lmstack.model.config import LayerSpec, TransformerConfig
 from lmstack.model.layers import LayerNorm
 from lmstack.model.lora.terms import Term
 from lmstack.model.positions import sinusoids
-from lmstack.model.quant.matrix import QuantizedMatrix
+from lmstack.model.quant.matrix import QuantizedEmbedding, QuantizedMatrix
 
 __all__ = ["Program", "RotaryCache"]
 
@@ -293,7 +293,7 @@ class Program:
         stream = step.fields["stream"]
         op.stream = _STREAMS.index(stream)
         table: Any = step.fields.get("table")
-        if hasattr(table, "codes"):
+        if isinstance(table, QuantizedEmbedding):
             op.matrix, rows = self._matrix(table), table.rows
         else:
             weight = self._sinusoids(op, step) if table is None else table.weight
