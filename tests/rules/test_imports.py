@@ -55,6 +55,15 @@ ORDERS = {
         "images",
         "http",
     ),
+    "train": (
+        "recipe data.rows data.formats data.examples",
+        "cross_entropy compute schedule metrics checkpoint parallel",
+        "optim objectives",
+        "data",
+        "loader",
+        "loop",
+        "run",
+    ),
     "safety": ("chain limits guards", "audit", "recorder verify", "guarded"),
     "rag": (
         "documents filters chunk sentences words disjoint_sets",

@@ -12,7 +12,7 @@ sequences end to end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +47,7 @@ class TransformerOutput:
 
     ``logits``: (B, T, V) of head ``lm``, (B, T, labels) of ``token``, (B, T, 2) of ``span``,
     (B, labels) of ``sequence``. ``last_hidden_state`` (B, T, D) after the final norm. Of a varlen
-    batch B and T are N.
+    batch B and T are N. ``readout``: what `Transformer.forward` was given for the head computed.
     ``hidden_states``: embeddings, then the output of each block, the last after the final norm,
     as in transformers. ``attentions``: (B, H, T, T) of each layer. ``pooled`` (B, D) of head
     ``pool``. Those of the encoder and its cross-attention where there is one.
@@ -62,6 +62,7 @@ class TransformerOutput:
     encoder_last_hidden_state: Tensor | None = None
     encoder_hidden_states: tuple[Tensor, ...] | None = None
     encoder_attentions: tuple[Tensor, ...] | None = None
+    readout: Tensor | None = None
 
 
 class Transformer(nn.Module):
@@ -181,6 +182,7 @@ class Transformer(nn.Module):
         context: ForwardContext = REFERENCE,
         output_hidden_states: bool = True,
         output_attentions: bool = False,
+        readout: Callable[[Tensor], Tensor] | None = None,
     ) -> TransformerOutput:
         """A padded batch of whole sequences, (B, T), or with ``lengths`` a varlen batch, (N,).
 
@@ -190,11 +192,12 @@ class Transformer(nn.Module):
         varlen batch, with sum N; attention stays within each, in memory linear in N, and is
         fastest where neighbours are of equal length. ``output_hidden_states``: keep those of
         every layer; without it only the last is held. ``output_attentions``: the weights, at the
-        cost of memory.
+        cost of memory. ``readout``: applied to the last hidden states in the place of the head,
+        where the weights are whole even if the model is sharded (a loss, mostly).
         """
         states: list[Tensor] | None = [] if output_hidden_states else None
         if lengths is not None:
-            return self._varlen(input_ids, lengths, token_type_ids, context, states)
+            return self._varlen(input_ids, lengths, token_type_ids, context, states, readout)
         encoded = None
         cross: CrossStates = ()
         cross_mask = None
@@ -226,9 +229,12 @@ class Transformer(nn.Module):
         positions = self.positions_of(input_ids, attention_mask)
         context = context.replace(attend=attend, mask=attention_mask)
         last = self.hidden(input_ids, positions, context, token_type_ids, states)
-        logits, pooled = self.headed(last, attention_mask, context)
+        logits = pooled = None
+        if readout is None:
+            logits, pooled = self.headed(last, attention_mask, context)
         return TransformerOutput(
             logits=logits,
+            readout=None if readout is None else readout(last),
             last_hidden_state=last,
             hidden_states=None if states is None else tuple(states),
             pooled=pooled,
@@ -246,12 +252,15 @@ class Transformer(nn.Module):
         types: Tensor | None,
         context: ForwardContext,
         states: list[Tensor] | None,
+        readout: Callable[[Tensor], Tensor] | None,
     ) -> TransformerOutput:
         """`forward` of a varlen batch."""
         check_tokens(self.config, ids, types, max(lengths, default=0))
         last = self.varlen_hidden(ids, lengths, types, context, states)
-        logits, pooled = self.headed(last, None, context, lengths)
         kept = None if states is None else tuple(states)
+        if readout is not None:
+            return TransformerOutput(None, last, hidden_states=kept, readout=readout(last))
+        logits, pooled = self.headed(last, None, context, lengths)
         return TransformerOutput(logits, last, hidden_states=kept, pooled=pooled)
 
     def hidden(
@@ -381,6 +390,12 @@ class Transformer(nn.Module):
         if config.logit_softcap is not None:
             logits = torch.tanh(logits / config.logit_softcap) * config.logit_softcap
         return logits
+
+    def output_parameters(self) -> list[nn.Parameter]:
+        """Those that `logits` computes with."""
+        table = self.table if self.config.head == "lm" and self.head is None else None
+        parts = (self.transform, self.transform_norm, self.head, self.head_bias, self.classifier)
+        return [w for part in (*parts, table) if part is not None for w in part.parameters()]
 
     def transformed(self, hidden: Tensor, context: ForwardContext = REFERENCE) -> Tensor:
         """The dense layer before the head, where the model has one."""

@@ -55,6 +55,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "quantize": ("compress", "models quantize", "quantise"),
     "tokens": ("count", "tokenize"),
     "tokenizer train": ("vocab",),
+    "train": ("finetune", "fine-tune", "fit", "learn", "lora", "pretrain", "sft", "tune"),
     "index": ("collections", "documents"),
     "index add": (
         *("index build", "index create", "index import", "index ingest", "index init"),
@@ -97,6 +98,7 @@ SECTIONS = {
     "Serve": ("up", "plan", "bench"),
     "Models": ("pull", "models", "inspect", "convert", "quantize", "tokens", "tokenizer"),
     "Data": ("index",),
+    "Train": ("train",),
     "Operate": ("doctor", "audit", "feedback"),
 }
 WIDTH = 88

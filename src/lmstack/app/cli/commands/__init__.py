@@ -22,6 +22,7 @@ from lmstack.app.cli.commands import (
     search,
     tokenizer,
     tokens,
+    train,
     up,
 )
 
@@ -44,6 +45,7 @@ def register_all(app: typer.Typer) -> None:
         quantize,
         tokens,
         tokenizer,
+        train,
         index,
         doctor,
         audit,

@@ -1,0 +1,30 @@
+"""One file an objective. `OBJECTIVES` names those that recipes may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lmstack.core import InputError, nearest, shown
+from lmstack.train.objectives.causal import CausalLM
+from lmstack.train.objectives.objective import Objective
+from lmstack.train.objectives.sft import SupervisedFineTuning
+
+__all__ = ["OBJECTIVES", "objective_named"]
+
+OBJECTIVES: Mapping[str, type[Objective]] = {
+    "causal": CausalLM,
+    "sft": SupervisedFineTuning,
+}
+
+
+def objective_named(name: str, settings: Mapping[str, Any]) -> Objective:
+    """The objective of a recipe; an unknown name or setting names the nearest."""
+    if name not in OBJECTIVES:
+        guess = nearest(name, OBJECTIVES)
+        raise InputError(
+            f"there is no objective {shown(name)}",
+            hint=f"did you mean {guess!r}?" if guess else f"one of {', '.join(OBJECTIVES)}",
+            param="objective",
+        )
+    return OBJECTIVES[name].from_mapping(settings)

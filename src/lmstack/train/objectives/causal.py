@@ -1,0 +1,67 @@
+"""Causal language modelling: predict each token from those before it.
+
+    L = - sum_t log p(x_t | x_<t)
+
+Reads ``text``; documents longer than ``max_length`` become several examples. The end of a document
+is a token to predict, so that the model learns to stop (Radford et al., 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from lmstack.core import InputError
+from lmstack.model import ForwardContext, Transformer
+from lmstack.registry.card import Kind
+from lmstack.train.data.examples import IGNORED, Batch, Example, varlen
+from lmstack.train.data.formats import text_of
+from lmstack.train.data.rows import Row
+from lmstack.train.objectives.objective import Loss, Objective, Reading, token_loss
+
+__all__ = ["CausalLM", "next_token_batch"]
+
+
+@dataclass(frozen=True)
+class CausalLM(Objective):
+    reads: ClassVar[tuple[str, ...]] = ("text",)
+    packs: ClassVar[bool] = True
+    kind: ClassVar[Kind | None] = "generate"
+
+    def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
+        tokenizer = reading.tokenizer
+        if tokenizer.eos_id is None:
+            raise InputError(
+                "the tokenizer has no token that ends a text",
+                hint="train one with `lmstack tokenizer train`, or use that of another model",
+            )
+        ids = np.array([*tokenizer.encode(text_of(row), special=False), tokenizer.eos_id], np.int32)
+        # One token of overlap: the last of a piece is the first to read of the next.
+        step = reading.max_length - 1
+        for start in range(0, len(ids) - 1, step):
+            yield Example((ids[start : start + reading.max_length],))
+
+    def collate(self, examples: Sequence[Example], reading: Reading) -> Batch:
+        del reading
+        return next_token_batch(examples)
+
+    def loss(self, model: Transformer, batch: Batch, context: ForwardContext) -> Loss:
+        return token_loss(model, batch, context)
+
+
+def next_token_batch(examples: Sequence[Example]) -> Batch:
+    """A varlen batch in which each token's label is the one after it, in its own sequence; where
+    examples have labels, those are shifted."""
+    parts = []
+    for example in examples:
+        (ids,) = example.sequences
+        wanted = ids if example.labels is None else example.labels
+        parts.append(np.append(wanted[1:], IGNORED))
+    labels = torch.from_numpy(np.concatenate(parts).astype(np.int64))
+    weight = float((labels != IGNORED).sum())
+    tokens = sum(example.tokens for example in examples)
+    return Batch(varlen([e.sequences[0] for e in examples]), labels, weight, tokens)

@@ -1,0 +1,107 @@
+"""What an objective is: how it reads a row, makes a batch, and computes a loss from a pass.
+
+An objective is one file here and a frozen config: its settings are those of a recipe's
+``objective`` section. It holds no weights and no state.
+
+Legend: N tokens of a varlen batch, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmstack.core import Config
+from lmstack.model import ForwardContext, Transformer, TransformerConfig
+from lmstack.registry.card import Kind
+from lmstack.text import ChatTemplate, Tokenizer
+from lmstack.train.cross_entropy import chunked_cross_entropy
+from lmstack.train.data.examples import IGNORED, Batch, Example
+from lmstack.train.data.rows import Row
+
+__all__ = ["Loss", "Objective", "Reading", "token_loss"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What rows are read with. ``max_length``: tokens of a sequence at most. ``labels``: the names
+    of the classes, where the objective has any. ``decoder_start``: the first token that a decoder
+    with an encoder is given."""
+
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    max_length: int
+    labels: tuple[str, ...] = ()
+    decoder_start: int | None = None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """``total``: the sum over the batch's ``weight`` predictions, with a gradient. ``sums``: of
+    what is reported beside it (``accuracy``), each divided by the weight in the end."""
+
+    total: Tensor
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Objective(Config, abc.ABC):
+    """Subclass it in a file of its own, and enter it in `lmstack.train.objectives.OBJECTIVES`.
+
+    ``reads``: the data formats it takes (`lmstack.train.data.formats`). ``packs``: whether its
+    examples are put together up to ``max_length`` tokens, which attention still keeps apart.
+    ``kind``: of the model that it makes.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ()
+    packs: ClassVar[bool] = False
+    kind: ClassVar[Kind | None] = None
+
+    def architecture(self, config: TransformerConfig, reading: Reading) -> TransformerConfig:
+        """``config`` with the head that the objective trains."""
+        del reading
+        return config
+
+    @abc.abstractmethod
+    def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
+        """The examples in ``row``; `InputError` where it is not of a format that is read."""
+
+    def noised(self, example: Example, rng: np.random.Generator, reading: Reading) -> Example:
+        """``example`` as it is seen this time. ``rng``: follows from the run's seed, the epoch
+        and the example alone."""
+        del rng, reading
+        return example
+
+    @abc.abstractmethod
+    def collate(self, examples: Sequence[Example], reading: Reading) -> Batch:
+        """One batch of ``examples``."""
+
+    @abc.abstractmethod
+    def loss(self, model: Transformer, batch: Batch, context: ForwardContext) -> Loss:
+        """Through ``model(...)``, whose hooks shard and reduce it."""
+
+
+def token_loss(model: Transformer, batch: Batch, context: ForwardContext) -> Loss:
+    """Cross-entropy of ``batch.labels`` at each of its places, those of `IGNORED` left out before
+    the output layer."""
+    sums: dict[str, Tensor] = {}
+
+    def readout(hidden: Tensor) -> Tensor:
+        labels = batch.labels.flatten()
+        places = (labels != IGNORED).nonzero().flatten()
+        states = hidden.flatten(0, -2)[places]
+        total, correct = chunked_cross_entropy(
+            states, labels[places], lambda x: model.logits(x, context), model.output_parameters()
+        )
+        sums["accuracy"] = correct
+        return total
+
+    output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)
+    assert isinstance(output.readout, torch.Tensor)
+    return Loss(output.readout, sums)

@@ -1,0 +1,245 @@
+"""A recipe: everything that says what a training run does, as a typed config.
+
+A run is a YAML file; ``key=value`` on the command line overrides it, with dots for nested keys
+(``lora.r=8``). An unknown key is an error that names the nearest; a value outside the ranges that
+people use is a warning. Does not cover what follows from data and model (`plan`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lmstack.core import Config, FormatError, InputError, NotFoundError, nearest, shown
+from lmstack.core.config import allowed
+from lmstack.core.files import store_error
+
+__all__ = ["Recipe", "read_recipe", "warnings_of"]
+
+SCHEDULES = ("cosine", "linear", "constant", "constant-decay")
+PRECISIONS = ("float32", "bfloat16")
+OPTIMIZERS = ("adamw", "muon")
+_MANY = 1 << 40
+
+
+@dataclass(frozen=True)
+class Recipe(Config):
+    """**What.** ``objective``: a name, or a mapping of its ``name`` and settings. ``base``: the
+    model to start from; or ``model``: the config.json of a fresh one, with ``tokenizer``, a folder
+    or a model that has one. ``lora``: settings of an adapter (`LoraConfig`); without it all
+    weights are trained. ``weights``: the form in which a frozen base is held (``nf4``: QLoRA).
+    ``output``: the name of the result in the registry, or a folder. ``run``: where checkpoints and
+    metrics go; unless given, ``runs/`` and the output's name.
+
+    **Data.** ``data``: files and folders. ``validation``: a share of the documents, or files.
+    ``max_length``: tokens of a sequence, and of a packed row. ``pack``: put short ones together.
+    ``deduplicate``: leave out exact and near duplicates. ``strict``: stop at the first bad row.
+
+    **Steps.** ``batch``: rows of a step, over all passes and processes. ``micro_tokens``: tokens
+    of one pass. ``epochs``, or ``steps`` where given. ``lr``: the highest; ``schedule`` lowers it
+    to ``final_lr`` of it after ``warmup`` (a share of all steps). ``weight_decay``: of matrices
+    only. ``clip``: the longest gradient. ``muon_lr``: of matrices under Muon.
+
+    **Compute.** ``precision``: of the products. ``checkpointing``: blocks are computed again in
+    the backward pass. ``processes`` come from torchrun.
+
+    **Keeping.** ``eval_every`` and ``save_every``: steps, None: ten times a run. ``keep``:
+    checkpoints. ``ema``: the decay of an average of the weights, which is then what is kept.
+    ``patience``: evaluations without a better ``metric`` after which it stops."""
+
+    objective: Any
+    data: tuple[str, ...]
+    output: str
+    base: str | None = None
+    model: Mapping[str, Any] | None = None
+    tokenizer: str | None = None
+    weights: str | None = None
+    lora: Mapping[str, Any] | None = None
+    run: str | None = None
+    validation: Any = 0.05
+    max_length: int = allowed(1024, int, 2, 1 << 20)
+    pack: bool | None = None
+    deduplicate: bool = allowed(False, bool)
+    strict: bool = allowed(False, bool)
+    batch: int = allowed(16, int, 1, 1 << 20)
+    micro_tokens: int = allowed(4096, int, 1, 1 << 24)
+    epochs: float = allowed(1.0, float, 0, 1e6, above=True)
+    steps: int | None = allowed(None, int, 1, _MANY)
+    optimizer: str = allowed("adamw", str, also=OPTIMIZERS)
+    lr: float = allowed(2e-4, float, 0, 10, above=True)
+    muon_lr: float = allowed(0.02, float, 0, 10, above=True)
+    schedule: str = allowed("cosine", str, also=SCHEDULES)
+    warmup: float = allowed(0.03, float, 0, 1)
+    final_lr: float = allowed(0.1, float, 0, 1)
+    weight_decay: float = allowed(0.01, float, 0, 10)
+    beta1: float = allowed(0.9, float, 0, 1)
+    beta2: float = allowed(0.999, float, 0, 1)
+    clip: float | None = allowed(1.0, float, 0, 1e6, above=True)
+    dropout: float = allowed(0.0, float, 0, 0.99)
+    precision: str = allowed("float32", str, also=PRECISIONS)
+    checkpointing: bool = allowed(False, bool)
+    ema: float | None = allowed(None, float, 0, 1)
+    seed: int = allowed(0, int, 0, (1 << 63) - 1)
+    eval_every: int | None = allowed(None, int, 1, _MANY)
+    save_every: int | None = allowed(None, int, 1, _MANY)
+    keep: int = allowed(2, int, 1, 1000)
+    patience: int | None = allowed(None, int, 1, 1000)
+    metric: str = "loss"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        data = (self.data,) if isinstance(self.data, str) else self.data
+        object.__setattr__(self, "data", tuple(map(str, data)))
+        if not self.data:
+            raise InputError("data is empty", hint="data=FILE", param="data")
+        if (self.base is None) == (self.model is None):
+            raise InputError(
+                "a recipe names a base or describes a model, one of the two",
+                hint="base: smollm2-135m-instruct; or model: and the keys of a config.json",
+                param="base",
+            )
+        if self.model is not None and self.tokenizer is None:
+            raise InputError(
+                "a fresh model needs a tokenizer", hint="lmstack tokenizer train", param="tokenizer"
+            )
+        if self.weights is not None and self.lora is None:
+            raise InputError(
+                f"weights is {shown(self.weights)} and there is no lora",
+                hint="quantized weights stay as they are: train an adapter beside them",
+                param="weights",
+            )
+
+    @property
+    def objective_name(self) -> str:
+        given = self.objective
+        return str(given.get("name", "")) if isinstance(given, Mapping) else str(given)
+
+    @property
+    def objective_settings(self) -> Mapping[str, Any]:
+        given = self.objective
+        if not isinstance(given, Mapping):
+            return {}
+        return {key: value for key, value in given.items() if key != "name"}
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its files."""
+        return Path(self.run or Path("runs") / Path(self.output).name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every setting, as `Recipe.from_mapping` reads it."""
+        values = dataclasses.asdict(self)
+        return {**values, "data": list(self.data)}
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML in which 1e-4 is a number, as in every other language that recipes are written in."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$"),
+    list("-+.0123456789"),
+)
+
+
+def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in the YAML file ``path``, changed by ``overrides`` (``key=value``)."""
+    path = Path(path)
+    values = _mapping(path)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise InputError(
+                f"{shown(override)} is not key=value", hint="lr=1e-4", param="overrides"
+            )
+        _set(values, key.split("."), _parsed(text, override))
+    try:
+        return Recipe.from_mapping(values)
+    except InputError as error:
+        raise InputError(f"{path}: {error.message}", hint=error.hint, param=error.param) from error
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        values = _parsed(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        beside = [file.stem for file in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        guess = nearest(path.stem, beside)
+        raise NotFoundError(
+            f"there is no recipe {path}",
+            hint=f"did you mean {path.with_name(guess + '.yaml')}?"
+            if guess
+            else "recipes are YAML files, such as recipes/sft-lora.yaml",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError):
+            raise store_error(error, path, "reading") from error
+        raise FormatError(f"{path} is not UTF-8 text (byte {error.start})") from error
+    if not isinstance(values, dict):
+        raise FormatError(f"{path} holds {shown(values)}, not settings", hint="key: value, by line")
+    return values
+
+
+def _parsed(text: str, source: str) -> Any:
+    try:
+        return _Loader(text).get_single_data()
+    except yaml.YAMLError as error:
+        reason = str(getattr(error, "problem", None) or error)
+        mark = getattr(error, "problem_mark", None)
+        place = f"{source}:{mark.line + 1}" if mark is not None else source
+        raise FormatError(f"{place} is not YAML: {reason}", hint="key: value, by line") from error
+
+
+def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = values.get(key)
+        if not isinstance(inner, dict):
+            inner = {"name": inner} if key == "objective" and isinstance(inner, str) else {}
+            values[key] = inner
+        values = inner
+    values[keys[-1]] = value
+
+
+@dataclass(frozen=True)
+class Usual:
+    """A range of the guide's table of hyper-parameters."""
+
+    low: float
+    high: float
+    why: str
+
+
+USUAL: Mapping[str, Usual] = {
+    "lr": Usual(1e-5, 5e-4, "1e-4 to 3e-4 for LoRA, less for all weights"),
+    "batch": Usual(16, 256, "smaller ones are noisy"),
+    "epochs": Usual(1, 5, "language models overfit soon"),
+    "warmup": Usual(0.03, 0.1, "keeps the first steps stable"),
+    "weight_decay": Usual(0.01, 0.1, "regularization"),
+    "max_length": Usual(512, 4096, "memory grows with it"),
+    "lora.r": Usual(8, 64, "more is more capacity"),
+}
+
+
+def warnings_of(recipe: Recipe) -> list[str]:
+    """What is unusual about ``recipe``, a sentence each."""
+    lora = recipe.lora or {}
+    values = {key: getattr(recipe, key) for key in USUAL if "." not in key}
+    if recipe.steps is not None:
+        del values["epochs"]
+    if recipe.lora is not None:
+        values["lora.r"] = lora.get("r", 8)
+    found = [
+        f"{key} is {value:g}; usual is {usual.low:g} to {usual.high:g} ({usual.why})"
+        for key, value in values.items()
+        if isinstance(value, int | float) and not (usual := USUAL[key]).low <= value <= usual.high
+    ]
+    if recipe.lora is not None and "alpha" in lora and lora["alpha"] != 2 * lora.get("r", 8):
+        found.append(f"lora.alpha is {lora['alpha']:g}; usual is twice lora.r")
+    return found

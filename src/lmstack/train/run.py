@@ -1,0 +1,215 @@
+"""From a recipe to a model in the registry: the base, the data, the loop, the result.
+
+What comes out is a model folder with its lineage: hashes of data and base, recipe, version, and the
+values that it reached; or for LoRA an adapter folder in PEFT's layout, with the same in
+``training.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import lmstack
+from lmstack.core import InputError, UnsupportedError
+from lmstack.core.files import write_atomic
+from lmstack.model import (
+    LoraConfig,
+    Transformer,
+    add_adapter,
+    count_parameters,
+    save_adapter,
+)
+from lmstack.model.families import config_from_json
+from lmstack.registry import LoadedModel, ModelFolder, Store, load, load_text
+from lmstack.registry.defaults import GenerationDefaults
+from lmstack.registry.describe import Origin
+from lmstack.train.checkpoint import Checkpoints
+from lmstack.train.compute import ops_for
+from lmstack.train.data.examples import Example
+from lmstack.train.data.prepare import DataReport, Prepared, prepare
+from lmstack.train.loader import Loader, Share
+from lmstack.train.loop import Trainer, Watch
+from lmstack.train.metrics import MetricsLog
+from lmstack.train.objectives import objective_named
+from lmstack.train.objectives.objective import Objective, Reading
+from lmstack.train.parallel import Parallel
+from lmstack.train.recipe import Recipe
+
+__all__ = ["Result", "train"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """``folder``: of the model, or of the adapter. ``values``: of the validation, or of the last
+    step where there is none."""
+
+    name: str
+    folder: Path
+    digest: str | None
+    values: Mapping[str, float]
+    steps: int
+    tokens: int
+    trainable: int
+    parameters: int
+    report: DataReport
+
+
+def train(recipe: Recipe, *, resume: bool = False, watch: Watch | None = None) -> Result:
+    """Run ``recipe``. ``resume``: go on from the last checkpoint in its run folder. `InputError`
+    where the folder holds a run already and that is not asked for."""
+    parallel = Parallel.from_environment()
+    checkpoints = Checkpoints(recipe.folder, recipe.keep)
+    if checkpoints.steps() and not resume:
+        raise InputError(
+            f"{recipe.folder} holds a run already, with a checkpoint at step"
+            f" {checkpoints.steps()[-1]}",
+            hint="--resume goes on with it; run=FOLDER starts another beside it",
+            param="run",
+        )
+    torch.manual_seed(recipe.seed)
+    objective = objective_named(recipe.objective_name, recipe.objective_settings)
+    base, reading = _base(recipe, objective)
+    module = base.module
+    prepared = prepare(
+        recipe.data,
+        recipe.validation,
+        objective,
+        reading,
+        seed=recipe.seed,
+        strict=recipe.strict,
+    )
+    if recipe.lora is not None:
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.lora.items()}
+        add_adapter(module, LoraConfig.from_mapping(settings))
+    trainable, parameters = count_parameters(module)
+    share = Share(parallel.rank, parallel.world)
+    trainer = Trainer(
+        module,
+        objective,
+        _loader(prepared.train, objective, reading, recipe, share),
+        _loader(prepared.validation, objective, reading, recipe, share)
+        if prepared.validation
+        else None,
+        recipe,
+        checkpoints,
+        ops_for(recipe.precision),
+        MetricsLog(recipe.folder / "metrics.jsonl").add if parallel.is_first else lambda _: None,
+        watch or Watch(),
+        parallel,
+        {"data": prepared.fingerprint, "base": base.digest},
+    )
+    if parallel.is_first:
+        text = json.dumps(recipe.to_json(), indent=2) + "\n"
+        write_atomic(recipe.folder / "recipe.json", text.encode())
+    if resume and (steps := checkpoints.steps()):
+        trainer.resume(steps[-1])
+    values = trainer.run()
+    folder, digest = _kept(recipe, base, prepared, trainer, values)
+    return Result(
+        recipe.output,
+        folder,
+        digest,
+        values,
+        trainer.progress.step,
+        trainer.progress.tokens,
+        trainable,
+        parameters,
+        prepared.report,
+    )
+
+
+def _base(recipe: Recipe, objective: Objective) -> tuple[LoadedModel, Reading]:
+    """The model to train, with the head that the objective trains, and what reads rows."""
+    if recipe.base is not None:
+        loaded = load(recipe.base, weights=recipe.weights)
+        text_of = loaded
+    else:
+        assert recipe.model is not None
+        assert recipe.tokenizer is not None
+        text_of = load_text(recipe.tokenizer)  # type: ignore[assignment]
+        config = config_from_json(
+            {"vocab_size": text_of.tokenizer.vocab_size, **recipe.model}, "the recipe's model"
+        )
+        loaded = LoadedModel(
+            recipe.output,
+            None,
+            Transformer(config),
+            text_of.tokenizer,
+            text_of.template,
+            GenerationDefaults(frozenset({text_of.tokenizer.eos_id} - {None})),  # type: ignore[arg-type]
+            kind=objective.kind or "generate",
+            config=dict(recipe.model),
+        )
+    config = loaded.module.config
+    longest = min(recipe.max_length, config.max_positions)
+    reading = Reading(loaded.tokenizer, loaded.template, longest)
+    wanted = objective.architecture(config, reading)
+    if wanted != config:
+        raise UnsupportedError("a new head")  # replaced by the objectives that need one
+    if loaded.tokenizer.vocab_size > config.vocab_size:
+        raise InputError(
+            f"the tokenizer has {loaded.tokenizer.vocab_size} tokens, the model"
+            f" {config.vocab_size}",
+            hint="use the tokenizer that the model was trained with",
+            param="tokenizer",
+        )
+    return loaded, reading
+
+
+def _loader(
+    examples: Any, objective: Objective, reading: Reading, recipe: Recipe, share: Share
+) -> Loader:
+    found: list[Example] = list(examples)
+    return Loader(
+        found,
+        [example.tokens for example in found],
+        objective,
+        reading,
+        batch=recipe.batch,
+        micro_tokens=recipe.micro_tokens,
+        seed=recipe.seed,
+        share=share,
+        packs=recipe.pack,
+    )
+
+
+def _kept(
+    recipe: Recipe,
+    base: LoadedModel,
+    prepared: Prepared,
+    trainer: Trainer,
+    values: Mapping[str, float],
+) -> tuple[Path, str | None]:
+    """Where the result is, and its digest."""
+    facts = {
+        "recipe": recipe.to_json(),
+        "base": base.digest,
+        "data": prepared.fingerprint,
+        "steps": trainer.progress.step,
+        "tokens": trainer.progress.tokens,
+        "values": dict(values),
+        "lmstack": lmstack.__version__,
+    }
+    if recipe.lora is not None:
+        folder = Path(recipe.output)
+        save_adapter(base.module, folder)
+        write_atomic(folder / "training.json", (json.dumps(facts, indent=2) + "\n").encode())
+        return folder, None
+
+    def fill(staged: Path) -> Origin:
+        base.save(staged)
+        return Origin(
+            source=f"trained by lmstack {lmstack.__version__}",
+            lineage=f"{recipe.objective_name} of {recipe.base or 'fresh weights'}",
+            kind=base.kind,
+            evaluation=facts,
+        )
+
+    kept: ModelFolder = Store().add(recipe.output, fill)
+    return kept.path, kept.digest
