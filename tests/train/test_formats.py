@@ -1,0 +1,221 @@
+"""What the columns of a row mean, and what is said where they mean nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmstack.core import InputError, Message, ToolCall
+from lmstack.train.data import formats
+from lmstack.train.data.formats import (
+    Labelled,
+    Pair,
+    Preference,
+    labelled_of,
+    messages_of,
+    pair_of,
+    preference_of,
+    prompt_of,
+    tagged_of,
+    text_of,
+    translation_of,
+)
+from lmstack.train.data.rows import Row
+
+USER, REPLY = Message("user", "Hi"), Message("assistant", "Hello")
+READERS: list[Callable[[Row], object]] = [
+    getattr(formats, name) for name in formats.__all__ if name.endswith("_of")
+]
+
+
+def row(**values: Any) -> Row:
+    return Row(values, "f.jsonl:1")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {
+            "messages": [
+                {"role": "user", "content": "Hi"},
+                {"role": "assistant", "content": "Hello"},
+            ]
+        },
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
+        {"instruction": "Hi", "output": "Hello"},
+        {"instruction": "Hi", "input": "", "output": "Hello"},
+        {"prompt": "Hi", "completion": "Hello"},
+        {
+            "prompt": [{"role": "user", "content": "Hi"}],
+            "completion": [{"role": "assistant", "content": "Hello"}],
+        },
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+                {"role": "assistant", "content": "Hello", "tool_calls": None},
+            ]
+        },
+    ],
+)
+def test_every_form_of_a_conversation_is_the_same_conversation(values: Mapping[str, Any]) -> None:
+    assert messages_of(Row(values, "f:1")) == [USER, REPLY]
+
+
+def test_an_input_follows_its_instruction_and_system_comes_first() -> None:
+    found = messages_of(row(system="S", instruction="Add.", input="1 2", output="3"))
+    assert found == [
+        Message("system", "S"),
+        Message("user", "Add.\n\n1 2"),
+        Message("assistant", "3"),
+    ]
+    turns = [{"role": "system", "content": "own"}, {"role": "user", "content": "Hi"}]
+    assert messages_of(row(system="S", messages=turns))[0].content == "own"
+
+
+@pytest.mark.parametrize("arguments", ['{"city": "Ulm"}', {"city": "Ulm"}])
+def test_tool_calls_keep_their_arguments_as_text(arguments: object) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "w", "arguments": arguments}}
+    turns = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "warm", "tool_call_id": "1"},
+    ]
+    _, asked, told = messages_of(row(messages=turns))
+    assert asked.tool_calls == (ToolCall("1", "w", '{"city": "Ulm"}'),)
+    assert told.tool_call_id == "1"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"text": "x"}, "has the columns 'text', and no conversation"),
+        ({"messages": []}, "messages is [], not a list of turns"),
+        ({"messages": ["Hi"]}, "a turn is 'Hi', not an object"),
+        ({"messages": [{"role": "user"}]}, "it needs a role and a content"),
+        ({"messages": [{"role": "narrator", "content": "x"}]}, "the role 'narrator'"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "not text"),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, "half a surrogate pair"),
+        ({"messages": [{"role": "assistant", "content": "", "tool_calls": 3}]}, "tool_calls is 3"),
+        ({"prompt": "x", "completion": 3}, "completion is 3, not text"),
+        ({"tools": [{}], "messages": []}, "the row has tools"),
+    ],
+)
+def test_what_is_no_conversation_is_named(values: Mapping[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as error:
+        messages_of(Row(values, "f:1"))
+    assert said in str(error.value)
+
+
+TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+WORSE = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "What?"}]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"prompt": "Hi", "chosen": "Hello", "rejected": "What?"},
+        {"prompt": TURNS[:1], "chosen": TURNS[1:], "rejected": WORSE[1:]},
+        {"prompt": "Hi", "chosen": TURNS, "rejected": WORSE},
+        {"chosen": TURNS, "rejected": WORSE},
+    ],
+)
+def test_every_form_of_a_preference_is_the_same(values: Mapping[str, Any]) -> None:
+    expected = Preference((USER,), (REPLY,), (Message("assistant", "What?"),))
+    assert preference_of(Row(values, "f:1")) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"prompt": "Hi", "chosen": "a", "rejected": "a"}, "are the same"),
+        ({"chosen": "a", "rejected": "b"}, "no prompt"),
+        ({"prompt": "Hi", "chosen": "a"}, "the row has no rejected"),
+        ({"prompt": "Hi", "chosen": TURNS[:1], "rejected": "b"}, "chosen does not end with"),
+    ],
+)
+def test_what_is_no_preference_is_named(values: Mapping[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        preference_of(Row(values, "f:1"))
+
+
+def test_prompts_wait_for_an_answer() -> None:
+    assert prompt_of(row(prompt="Hi", other=1)) == [USER]
+    assert prompt_of(row(prompt=TURNS[:1])) == [USER]
+    with pytest.raises(InputError, match="ends with a turn of the assistant"):
+        prompt_of(row(prompt=TURNS))
+
+
+def test_labels_are_names_or_numbers() -> None:
+    assert labelled_of(row(text="x", label="spam")) == Labelled("x", "spam")
+    assert labelled_of(row(text="x", label=True)) == Labelled("x", 1)
+    assert labelled_of(row(sentence1="x", sentence2="y", label=0.5)) == Labelled("x", 0.5, "y")
+    for label in (None, "", float("nan"), [1]):
+        with pytest.raises(InputError, match="label is"):
+            labelled_of(row(text="x", label=label))
+    with pytest.raises(InputError, match="the row has no label"):
+        labelled_of(row(text="x"))
+
+
+def test_pairs_have_negatives_or_a_score() -> None:
+    assert pair_of(row(query="q", positive="p")) == Pair("q", "p")
+    assert pair_of(row(query="q", positive="p", negatives=["a", "b"])).negatives == ("a", "b")
+    assert pair_of(row(query="q", positive="p", negative="a")).negatives == ("a",)
+    assert pair_of(row(sentence1="q", sentence2="p", score=0.2)).score == 0.2
+    assert pair_of(row(sentence1="q", sentence2="p", label=1)).score == 1.0
+    assert pair_of(row(sentence1="q", sentence2="p")).score is None
+    with pytest.raises(InputError, match="negatives is 3"):
+        pair_of(row(query="q", positive="p", negatives=3))
+    with pytest.raises(InputError, match="score is 'high', not a number"):
+        pair_of(row(sentence1="q", sentence2="p", score="high"))
+
+
+def test_tags_are_as_many_as_tokens() -> None:
+    assert tagged_of(row(tokens=["a", "b"], tags=["O", "B-X"])).tags == ("O", "B-X")
+    assert tagged_of(row(tokens=["a"], tags=[3])).tags == (3,)
+    with pytest.raises(InputError, match="2 tokens and 1 tags"):
+        tagged_of(row(tokens=["a", "b"], tags=["O"]))
+    with pytest.raises(InputError, match="tags is"):
+        tagged_of(row(tokens=["a", "b"], tags=["O", 1]))
+
+
+def test_translations_have_two_sides() -> None:
+    found = translation_of(row(source="one", target="eins"))
+    assert (found.source, found.target) == ("one", "eins")
+    with pytest.raises(InputError, match="the row has no target"):
+        translation_of(row(source="one"))
+
+
+PLAIN = st.sampled_from([None, True, 3, 0.5, float("nan"), "", "x", "\ud800"])
+TURN = st.fixed_dictionaries(
+    {},
+    optional={
+        "role": st.sampled_from(["user", "assistant", "narrator", 3]),
+        **dict.fromkeys(("content", "value", "name", "tool_calls", "tool_call_id"), PLAIN),
+    },
+)
+JSON = PLAIN | st.lists(PLAIN | TURN, max_size=3) | TURN
+COLUMNS = st.sampled_from(
+    [
+        *("text", "messages", "conversations", "instruction", "input", "output", "prompt"),
+        *("completion", "chosen", "rejected", "label", "score", "query", "positive", "negatives"),
+        *("sentence1", "sentence2", "tokens", "tags", "source", "target", "system", "tools"),
+    ]
+)
+
+
+@given(st.dictionaries(COLUMNS, JSON, max_size=6))
+def test_whatever_a_row_holds_it_is_read_or_refused_in_words(values: dict[str, Any]) -> None:
+    for read in READERS:
+        with contextlib.suppress(InputError):
+            read(Row(values, "f:1"))
+
+
+def test_text_must_be_text() -> None:
+    assert text_of(row(text="x")) == "x"
+    with pytest.raises(InputError, match="text is 3, not text"):
+        text_of(row(text=3))
