@@ -15,7 +15,7 @@ from typing import Any
 
 from lmstack.core import InputError
 from lmstack.train.data.examples import Example
-from lmstack.train.data.rows import BadRow, Row, find_data, read_rows
+from lmstack.train.data.rows import BadRow, Row, Rows, find_data
 from lmstack.train.objectives.objective import Objective, Reading
 
 __all__ = ["DataReport", "Prepared", "prepare"]
@@ -74,24 +74,21 @@ def prepare(
     share = float(validation) if isinstance(validation, int | float) else 0.0
     train: list[Example] = []
     held: list[Example] = []
-    total, done = sum(f.stat().st_size for f in (*files, *held_files)), 0
+    rows = Rows([*files, *held_files])
+    for row in rows:
+        if isinstance(row, Row):
+            found = _encoded(row, objective, reading, report)
+            is_held = rows.file >= len(files) or _place_of(row, seed) < share
+            (held if is_held else train).extend(found)
+        else:
+            report.add_bad(row)
+        if strict and report.bad:
+            first = report.bad[0]
+            raise InputError(f"{first.place}: {first.reason}", hint="mend the row, or strict=false")
+        progress(rows.done, rows.total)
     hashed = hashlib.sha256()
-    for path in (*files, *held_files):
-        for row in read_rows(path):
-            if isinstance(row, Row):
-                found = _encoded(row, objective, reading, report)
-                is_held = path in held_files or _place_of(row, seed) < share
-                (held if is_held else train).extend(found)
-            else:
-                report.add_bad(row)
-            if strict and report.bad:
-                first = report.bad[0]
-                raise InputError(
-                    f"{first.place}: {first.reason}", hint="mend the row, or strict=false"
-                )
-        done += path.stat().st_size
+    for path in rows.files:
         hashed.update(hashlib.sha256(path.read_bytes()).digest())
-        progress(done, total)
     report.tokens = sum(example.tokens for example in train)
     if not train:
         reasons = "; ".join(f"{bad.place}: {bad.reason}" for bad in report.bad[:2])
