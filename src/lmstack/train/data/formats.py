@@ -7,6 +7,7 @@
     prompt         prompt: a text or messages
     labelled       text, label; or sentence1, sentence2, label
     pairs          query, positive, negatives (optional); or sentence1, sentence2, score or label
+    choices        query, positives (or none), negatives
     tagged         tokens, tags
     translation    source, target
 
@@ -26,11 +27,13 @@ from lmstack.core import InputError, Message, ToolCall, check_text, shown
 from lmstack.train.data.rows import Row
 
 __all__ = [
+    "Choices",
     "Labelled",
     "Pair",
     "Preference",
     "Tagged",
     "Translation",
+    "choices_of",
     "labelled_of",
     "messages_of",
     "pair_of",
@@ -76,6 +79,16 @@ class Pair:
     second: str
     negatives: tuple[str, ...] = ()
     score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """A question, texts that answer it, which may be none, and others, the hardest to tell from
+    them first."""
+
+    query: str
+    positives: tuple[str, ...]
+    negatives: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +196,15 @@ def pair_of(row: Row) -> Pair:
     if not isinstance(score, int | float) or not math.isfinite(score):
         raise _wrong(row, name, "a number")
     return Pair(first, second, score=float(score))
+
+
+def choices_of(row: Row) -> Choices:
+    """``query``, ``positives`` and ``negatives``, one of which may be empty or not there."""
+    query = _text(row, "query")
+    sides = [_texts(row.values.get(name, []), name) for name in ("positives", "negatives")]
+    if not query.strip() or not any(sides):
+        raise InputError("the row has no question, or no text", hint="leave it out")
+    return Choices(query, *sides)
 
 
 def tagged_of(row: Row) -> Tagged:

@@ -8,12 +8,14 @@ from typing import Any
 from lmstack.core import InputError, nearest, shown
 from lmstack.train.objectives.causal import CausalLM
 from lmstack.train.objectives.objective import Objective
+from lmstack.train.objectives.reader import Reader
 from lmstack.train.objectives.sft import SupervisedFineTuning
 
 __all__ = ["OBJECTIVES", "objective_named"]
 
 OBJECTIVES: Mapping[str, type[Objective]] = {
     "causal": CausalLM,
+    "reader": Reader,
     "sft": SupervisedFineTuning,
 }
 
