@@ -56,9 +56,9 @@ ORDERS = {
         "http",
     ),
     "train": (
-        "recipe data.rows data.formats data.examples",
-        "cross_entropy compute schedule metrics checkpoint parallel",
-        "optim objectives",
+        "recipe data.rows data.formats data.examples scaling.laws",
+        "cross_entropy compute schedule metrics checkpoint parallel scaling.fit",
+        "optim objectives scaling",
         "data",
         "loader",
         "loop",

@@ -22,7 +22,9 @@ __all__ = [
     "is_colourful",
     "memory",
     "parse_memory",
+    "parse_quantity",
     "printable",
+    "quantity",
     "seconds",
     "size",
 ]
@@ -35,6 +37,8 @@ _UNITS = {"": 1, "b": 1} | {
     for power, letter in enumerate("kmgt", start=1)
     for ending, base in (("b", 1000), ("ib", 1024))
 }
+# B for billions and G for operations mean the same; P is of operations.
+_THOUSANDS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "p": 1e15}
 
 
 def printable(text: str, *, one_line: bool = False) -> str:
@@ -89,14 +93,39 @@ def parse_memory(text: str) -> int:
     return int(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor
 
 
+def quantity(value: float) -> str:
+    """Parameters and tokens, to three figures: ``950``, ``135M``, ``1.4T``."""
+    letters = iter(("", "k", "M", "B"))
+    letter = next(letters)
+    while abs(value) >= 999.5 and letter != "T":
+        value, letter = value / 1000, next(letters, "T")
+    return f"{value:.3g}{letter}" if value < 999.5 else f"{value:,.0f}{letter}"
+
+
+def parse_quantity(text: str, name: str) -> float:
+    """The reverse, for an option ``name``; also ``5.8e23``."""
+    number, unit = r"\d{1,18}(?:\.\d{1,9})?(?:[eE]\+?\d{1,2})?", r"[kKmMbBgGtTpP]?"
+    match = re.fullmatch(f"({number}) ?({unit})", text.strip(), re.ASCII)
+    if match is None:
+        raise InputError(
+            f"--{name} is {shown(text)}, not a quantity",
+            hint=f"--{name} 135M, 70B or 5.8e23",
+            param=name,
+        )
+    return float(match[1]) * _THOUSANDS[match[2].lower()]
+
+
 def seconds(value: float) -> str:
-    """A duration: ``0.4 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    """A duration: ``0.4 s``, ``2 min 05 s``, ``1 h 02 min``, ``12 days``, ``3.5 years``."""
     if value < 60:
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    days = minutes / (24 * 60)
+    return f"{days:.0f} days" if days < 1000 else f"{days / 365.25:,.3g} years"
 
 
 def columns(rows: Sequence[Sequence[str]], *, indent: int = 0, gap: int = 3) -> list[str]:

@@ -107,6 +107,8 @@ def train(recipe: Recipe, *, resume: bool = False, watch: Watch | None = None) -
     if parallel.is_first:
         text = json.dumps(recipe.to_json(), indent=2) + "\n"
         write_atomic(recipe.folder / "recipe.json", text.encode())
+        facts = {"parameters": parameters, "trainable": trainable, "base": base.digest}
+        write_atomic(recipe.folder / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
     if resume and (steps := checkpoints.steps()):
         trainer.resume(steps[-1])
     values = trainer.run()

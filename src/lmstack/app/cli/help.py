@@ -55,6 +55,8 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "quantize": ("compress", "models quantize", "quantise"),
     "tokens": ("count", "tokenize"),
     "tokenizer train": ("vocab",),
+    "scaling fit": ("powerlaw", "power-law"),
+    "scaling plan": ("budget", "chinchilla", "flops", "kaplan", "scale", "scaling-laws"),
     "train": ("finetune", "fine-tune", "fit", "learn", "lora", "pretrain", "sft", "tune"),
     "index": ("collections", "documents"),
     "index add": (
@@ -98,7 +100,7 @@ SECTIONS = {
     "Serve": ("up", "plan", "bench"),
     "Models": ("pull", "models", "inspect", "convert", "quantize", "tokens", "tokenizer"),
     "Data": ("index",),
-    "Train": ("train",),
+    "Train": ("train", "scaling"),
     "Operate": ("doctor", "audit", "feedback"),
 }
 WIDTH = 88

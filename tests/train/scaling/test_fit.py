@@ -1,0 +1,216 @@
+"""Fitting a law: the optimum of the objective, planted constants, intervals, and refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from lmstack.core import FormatError, InputError, NotFoundError
+from lmstack.train.scaling.fit import DELTA, Observations, fit_law
+from lmstack.train.scaling.laws import LossLaw, law_named, plan_scaling
+from lmstack.train.scaling.runs import observations, read_runs
+
+PLANTED = LossLaw(A=482.01, B=2085.43, E=1.8172, alpha=0.3478, beta=0.3658)
+SIZES, RATIOS = np.geomspace(1e6, 1e9, 8), (5, 20, 80, 320)
+
+
+def runs(seed: int, noise: float, sizes=SIZES, ratios=RATIOS, law: LossLaw = PLANTED):
+    """Losses of ``law`` with log-normal noise."""
+    rng = np.random.default_rng(seed)
+    size = np.repeat(sizes, len(ratios))
+    data = size * np.tile(ratios, len(sizes))
+    exact = np.array([law.loss(n, d) for n, d in zip(size, data, strict=True)])
+    return Observations(size, data, exact * np.exp(rng.normal(0, noise, len(size))))
+
+
+def test_planted_constants_come_back_exactly_without_noise() -> None:
+    found = fit_law(runs(0, 0.0), samples=100).law
+    for name in ("A", "B", "E", "alpha", "beta"):
+        assert getattr(found, name) == pytest.approx(getattr(PLANTED, name), rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noisy_runs_give_the_law_within_its_intervals_and_predict_a_larger_model(seed: int) -> None:
+    found = fit_law(runs(seed, 0.002), samples=200, level=0.999)
+    for name, (value, low, high) in found.constants().items():
+        true = PLANTED.size_exponent if name == "size exponent" else getattr(PLANTED, name)
+        assert low <= value <= high
+        assert low <= true <= high
+    assert found.law.loss(1e11, 2e12) == pytest.approx(PLANTED.loss(1e11, 2e12), rel=0.01)
+    assert 0.001 < found.noise < 0.004
+
+
+@pytest.mark.parametrize("noise", [0.0005, 0.01])
+def test_the_optimum_is_that_of_scipys_bfgs_on_hoffmanns_objective(noise: float) -> None:
+    points = runs(7, noise)
+
+    def objective(theta: np.ndarray) -> float:
+        a, b, e, alpha, beta = theta
+        terms = [a - alpha * np.log(points.sizes), b - beta * np.log(points.data)]
+        predicted = logsumexp([*terms, np.full(len(points), e)], axis=0)
+        size = np.abs(predicted - np.log(points.losses))
+        each = np.where(size <= DELTA, size**2 / 2, DELTA * (size - DELTA / 2))
+        return float(each.sum() * 1e6)
+
+    law = fit_law(points, samples=100).law
+    ours = np.array([np.log(law.A), np.log(law.B), np.log(law.E), law.alpha, law.beta])
+    theirs = minimize(objective, ours, method="Nelder-Mead", options={"maxfev": 4000})
+    theirs = minimize(objective, theirs.x, method="BFGS")
+    assert objective(ours) <= theirs.fun * (1 + 1e-4)
+
+
+def test_a_run_that_diverged_hardly_moves_the_law() -> None:
+    points = runs(1, 0.002)
+    losses = points.losses.copy()
+    losses[5] *= 1.5
+    clean = fit_law(points, samples=100)
+    spoiled = fit_law(Observations(points.sizes, points.data, losses), samples=100)
+    assert pytest.approx(clean.law.E, rel=0.02) == spoiled.law.E
+    assert spoiled.law.alpha == pytest.approx(clean.law.alpha, rel=0.05)
+    assert np.abs(spoiled.residuals).argmax() == 5
+
+
+def test_a_seed_gives_the_same_intervals_again() -> None:
+    points = runs(2, 0.005)
+    one, two = (fit_law(points, samples=100, seed=3) for _ in range(2))
+    assert one.constants() == two.constants()
+
+
+def test_more_noise_gives_wider_intervals() -> None:
+    widths = []
+    for noise in (0.001, 0.01):
+        low, high = fit_law(runs(4, noise), samples=200).interval(lambda law: law.alpha)
+        widths.append(high - low)
+    assert widths[1] > 4 * widths[0]
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ((SIZES[:2], RATIOS), "8 runs cannot determine"),
+        ((SIZES[:2], range(5, 12)), "2 different sizes"),
+        ((SIZES, (20, 20)), "grow together"),
+    ],
+)
+def test_runs_that_cannot_determine_a_law_are_refused(points, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        runs(0, 0.001, *points)
+
+
+def test_one_amount_of_data_for_all_sizes_is_refused() -> None:
+    sizes = np.repeat(SIZES, 2)
+    with pytest.raises(InputError, match="1 different amounts of data"):
+        Observations(sizes, np.full(16, 1e9), np.full(16, 3.0))
+
+
+def test_a_loss_that_is_no_number_is_refused() -> None:
+    with pytest.raises(InputError, match="losses hold nan"):
+        Observations(SIZES, SIZES * 20, np.array([np.nan] * len(SIZES)))
+
+
+def write_run(folder: Path, size: float, tokens: float, loss: float | None) -> None:
+    folder.mkdir(parents=True)
+    lines = [{"step": k, "loss": 9.0 - k, "tokens": tokens * k / 4} for k in (1, 2, 3, 4)]
+    if loss is not None:
+        lines.append({"step": 4, "validation_loss": loss})
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    (folder / "run.json").write_text(json.dumps({"parameters": size}))
+
+
+def test_run_folders_give_size_tokens_and_held_out_loss(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs/a", 1e6, 4e8, 3.5)
+    write_run(tmp_path / "runs/b", 2e6, 8e8, None)
+    held, last = read_runs([tmp_path / "runs"])
+    assert (held.size, held.data, held.loss, held.held_out) == (1e6, 4e8, 3.5, True)
+    assert (last.size, last.data, last.loss, last.held_out) == (2e6, 8e8, 5.0, False)
+    assert read_runs([tmp_path / "runs/a", tmp_path / "runs/b/metrics.jsonl"]) == [held, last]
+
+
+def test_a_table_gives_what_its_rows_say(tmp_path: Path) -> None:
+    points = runs(5, 0.002)
+    rows = zip(points.sizes, points.data, points.losses, strict=True)
+    table = tmp_path / "runs.csv"
+    table.write_text("loss,N,D\n" + "".join(f"{loss},{n},{d}\n" for n, d, loss in rows))
+    read = observations(read_runs([table]))
+    np.testing.assert_allclose(read.losses, points.losses)
+    np.testing.assert_allclose(read.sizes, points.sizes)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("size,loss\n1,2\n", InputError, "none for the data"),
+        ("N,D,loss\n1e6,many,3\n", FormatError, "runs.csv:2: D is 'many'"),
+    ],
+)
+def test_a_table_that_lacks_something_says_what(
+    tmp_path: Path, text: str, error: type[Exception], message: str
+) -> None:
+    (tmp_path / "runs.csv").write_text(text)
+    with pytest.raises(error, match=message):
+        read_runs([tmp_path / "runs.csv"])
+
+
+def test_no_run_and_a_run_of_unknown_size_are_said(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no run at"):
+        read_runs([tmp_path])
+    write_run(tmp_path / "a", 1, 1, 1)
+    (tmp_path / "a/run.json").unlink()
+    with pytest.raises(NotFoundError, match="how large the model is"):
+        read_runs([tmp_path / "a"])
+
+
+def test_a_fitted_law_plans_with_intervals_when_it_is_read_again(tmp_path: Path) -> None:
+    found = fit_law(runs(6, 0.002), samples=100)
+    path = tmp_path / "law.json"
+    path.write_text(json.dumps(found.to_json()))
+    law = law_named(str(path))
+    plan = plan_scaling(law, compute=1e20)
+    assert plan.loss == pytest.approx(found.law.loss(plan.size, plan.data))
+    low, high = law.interval(lambda sample: sample.loss(plan.size, plan.data))
+    assert low < plan.loss < high
+    path.write_text('{"law": {}}')
+    with pytest.raises(FormatError, match="not a fitted scaling law"):
+        law_named(str(path))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("sizes", "ratios", "heavy"),
+    [
+        (SIZES, RATIOS, False),
+        (SIZES, RATIOS, True),
+        (np.geomspace(1e6, 1e8, 5), (5, 20, 80), False),
+    ],
+    ids=["32 runs", "32 runs, heavy tails", "15 runs"],
+)
+def test_intervals_of_90_percent_cover_the_truth_at_least_so_often(
+    sizes: np.ndarray, ratios: tuple[int, ...], heavy: bool
+) -> None:
+    """200 planted laws: of a share of .9, one of 200 that is below .85 or of .995 at most is
+    chance in less than one of 50 (binomial)."""
+    of = {
+        "E": lambda law: law.E,
+        "alpha": lambda law: law.alpha,
+        "beta": lambda law: law.beta,
+        "size exponent": lambda law: law.size_exponent,
+        "loss": lambda law: law.loss(1e10, 2e11),
+    }
+    hits = dict.fromkeys(of, 0)
+    repeats = 200
+    for seed in range(repeats):
+        points = runs(seed, 0.0, sizes, ratios)
+        rng = np.random.default_rng([seed, 1])
+        drawn = rng.standard_t(3, len(points)) if heavy else rng.normal(0, 1, len(points))
+        noisy = Observations(points.sizes, points.data, points.losses * np.exp(0.002 * drawn))
+        found = fit_law(noisy, samples=150, seed=seed)
+        for name, value in of.items():
+            low, high = found.interval(value)
+            hits[name] += low <= value(PLANTED) <= high
+    shares = {name: count / repeats for name, count in hits.items()}
+    assert all(0.85 <= share <= 0.995 for share in shares.values()), shares
