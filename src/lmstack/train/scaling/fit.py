@@ -35,7 +35,7 @@ _LEAST_VALUES = 3
 # Of log N and log D: below this spread across their common line, one says what the other does.
 _LEAST_SPREAD = 0.1
 _EXPONENTS = np.geomspace(0.05, 2.0, 10)
-_STEPS = 400
+_STEPS, _LONGEST_STEP = 400, 2.0
 _EXPONENT_RANGE = (1e-3, 10.0)
 
 
@@ -233,8 +233,10 @@ class _Problem:
         gradient = (weighted * residuals[..., None]).sum(1)
         diagonal = np.einsum("sii->si", curvature)
         diagonal += damping[:, None] * np.maximum(diagonal, 1e-9)
-        solved: Floats = np.linalg.solve(curvature, -gradient[..., None])[..., 0]
-        return solved
+        solved = np.linalg.solve(curvature, -gradient[..., None])[..., 0]
+        # A term that has vanished has no slope, and would be thrown anywhere.
+        bounded: Floats = np.clip(solved, -_LONGEST_STEP, _LONGEST_STEP)
+        return bounded
 
 
 def _huber(residuals: Floats) -> Floats:
