@@ -14,7 +14,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from lmstack.core import ContextLengthError, InputError
 from lmstack.text import Tokenizer, Window, encode_windows
-from lmstack.text.windows import Cut, count_window_tokens
+from lmstack.text.windows import Cut, count_window_tokens, numbered_words
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh", "##a", "##b", "##c"]
 words = st.text("abcdefgh ,", max_size=40)
@@ -220,3 +220,18 @@ def test_tokens_are_counted_as_many_as_windows_have(
     for other in (None, [second] * len(first)):
         encoded = encode_windows(ours, first, other)
         assert count_window_tokens(ours, first, other) == [len(window) for [window] in encoded]
+
+
+def test_words_without_a_cut_into_words_begin_at_white_space() -> None:
+    pieces = [(piece, -1.0) for piece in ("▁", "a", "b", "▁a", "▁ab", ",")]
+    uncut = tokenizers.Tokenizer(models.Unigram([("<unk>", 0.0), *pieces], unk_id=0))
+    uncut.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer = Tokenizer.from_json(uncut.to_str(), {"unk_token": "<unk>"})
+    text = "ab, ab ba b"
+    [[window]] = encode_windows(tokenizer, [text])
+    assert set(window.words) == {0}
+    words = numbered_words(window, text)
+    starts = [
+        window.offsets[words.index(n)][0] for n in sorted({w for w in words if w is not None})
+    ]
+    assert [text[start:].split()[0] for start in starts] == ["ab,", "ab", "ba", "b"]

@@ -24,6 +24,7 @@ __all__ = [
     "encode_windows",
     "has_segments",
     "model_limit",
+    "numbered_words",
 ]
 
 Cut = Literal["error", "longest", "first", "second"]
@@ -122,6 +123,20 @@ def count_window_tokens(
     if second is not None:
         more = [len(encoding.ids) for encoding in _unfinished(tokenizer, second, special)]
     return [left + right + added for left, right in zip(lengths, more, strict=True)]
+
+
+def numbered_words(window: Window, text: str) -> list[int | None]:
+    """The word that each token of a ``window`` of ``text`` belongs to, counted from 0; None for
+    tokens that the tokenizer added. Words are those that the tokenizer cuts text into before it
+    looks for tokens; where it does not cut at all, they begin at white space."""
+    found: list[int | None] = []
+    number, before = -1, None
+    for word, (start, _) in zip(window.words, window.offsets, strict=True):
+        if word is not None and (word != before or text[start : start + 1].isspace()):
+            number += 1
+        found.append(None if word is None else number)
+        before = word
+    return found
 
 
 def model_limit(tokenizer: Tokenizer, positions: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lmstack.core import InputError, nearest, shown
 from lmstack.train.objectives.causal import CausalLM
+from lmstack.train.objectives.masked import MaskedLM
 from lmstack.train.objectives.objective import Objective
 from lmstack.train.objectives.reader import Reader
 from lmstack.train.objectives.sft import SupervisedFineTuning
@@ -16,6 +17,7 @@ __all__ = ["OBJECTIVES", "objective_named"]
 OBJECTIVES: Mapping[str, type[Objective]] = {
     "causal": CausalLM,
     "reader": Reader,
+    "masked": MaskedLM,
     "sft": SupervisedFineTuning,
 }
 
