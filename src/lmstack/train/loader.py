@@ -4,25 +4,29 @@ A step is a number: what it holds depends on the seed, the examples and the sett
 steps before it or on the number of processes. So a run that resumes at step k sees what the
 uninterrupted one saw, and each process takes its share of the same rows.
 
-A row is one example, or for an objective that packs as many as fit in ``max_length`` tokens (best
-fit, decreasing). Attention stays inside each example, so packing changes no loss.
+A row is one example, or for an objective that packs as many as fit in ``max_length`` tokens.
+Attention stays inside each example, so packing changes no loss. Each epoch shuffles the examples
+before it packs them and the rows after, so that rows are made of others of the same lengths.
 """
 
 from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from lmstack.core import InputError
 from lmstack.train.data.examples import Batch, Example
 from lmstack.train.objectives.objective import Objective, Reading
 
-__all__ = ["Loader", "Share", "pack"]
+__all__ = ["Loader", "Rows", "Share", "pack"]
+
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,37 @@ class Share:
     world: int = 1
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Row i holds the examples ``members[starts[i]:starts[i + 1]]``: 8 bytes an example and a row,
+    where lists of lists would be ten times that."""
+
+    members: Ints
+    starts: Ints
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, row: int) -> Ints:
+        return self.members[self.starts[row] : self.starts[row + 1]]
+
+    def taken(self, order: Ints) -> Rows:
+        """The rows ``order``."""
+        sizes = np.diff(self.starts)[order]
+        starts = np.concatenate(([0], np.cumsum(sizes)))
+        shift = np.repeat(self.starts[order] - starts[:-1], sizes)
+        return Rows(self.members[np.arange(len(shift)) + shift], starts)
+
+
 class Loader:
-    """``batch``: rows of a step, of all processes together. ``micro_tokens``: tokens of one pass
-    at most (a single row may have more). The last rows of an epoch make a smaller step."""
+    """``lengths``: tokens of each example. ``batch``: rows of a step, of all processes together.
+    ``micro_tokens``: tokens of one pass at most (a single row may have more). The last rows of an
+    epoch make a smaller step."""
 
     def __init__(
         self,
         examples: Sequence[Example],
-        lengths: Sequence[int],
+        lengths: Sequence[int] | Ints,
         objective: Objective,
         reading: Reading,
         *,
@@ -57,7 +84,7 @@ class Loader:
         self._batch, self._micro_tokens = batch, micro_tokens
         self._seed, self._share = seed, share
         self._packs = objective.packs if packs is None else packs
-        self._rows = lru_cache(maxsize=2)(self._rows_of)
+        self._rows: Callable[[int], Rows] = lru_cache(maxsize=1)(self._rows_of)
         self._starts = [0]  # the first step of each epoch so far
 
     def tokens(self) -> int:
@@ -67,7 +94,7 @@ class Loader:
     def steps(self, epochs: float) -> int:
         """How many steps ``epochs`` have."""
         whole = int(epochs)
-        rest = self._steps_of(whole) * (epochs - whole)
+        rest = self._steps_of(whole) * (epochs - whole) if epochs > whole else 0
         return self._start(whole) + int(-(-rest // 1))
 
     def epoch(self, step: int) -> int:
@@ -81,15 +108,19 @@ class Loader:
         fewer rows gets passes without weight, because all of them meet in each pass."""
         epoch = self.epoch(step)
         first = (step - self._starts[epoch]) * self._batch
-        rows = self._rows(epoch)[first : first + self._batch]
+        rows = self._rows(epoch)
+        taken = [rows[i] for i in range(first, min(first + self._batch, len(rows)))]
+        # Sorted, so that processes get rows of like length, and wait little for each other.
+        taken.sort(key=self._tokens)
         world = self._share.world
-        passes = [self._passes(rows[rank::world]) for rank in range(world)]
+        passes = [self._passes(taken[rank::world]) for rank in range(world)]
         most = max(map(len, passes))
         mine = passes[self._share.rank]
         found = [self._made(indices, epoch) for indices in mine]
-        spare = self._made(rows[0][:1], epoch) if len(mine) < most else None
-        idle = [dataclasses.replace(spare, weight=0.0, tokens=0)] if spare else []
-        return found + idle * (most - len(mine))
+        if len(found) == most:
+            return found
+        spare = self._made(taken[0][:1].tolist(), epoch)
+        return found + [dataclasses.replace(spare, weight=0.0, tokens=0)] * (most - len(found))
 
     def _made(self, indices: Sequence[int], epoch: int) -> Batch:
         seen = []
@@ -98,31 +129,31 @@ class Loader:
             seen.append(self._objective.noised(self._examples[index], rng, self._reading))
         return self._objective.collate(seen, self._reading)
 
-    def _passes(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Whole rows together up to ``micro_tokens``; in a pass, examples of like length are
-        neighbours, which attention computes as one batch."""
+    def _passes(self, rows: Sequence[Ints]) -> list[list[int]]:
+        """Whole rows, shortest first, together up to ``micro_tokens``; in a pass, examples of like
+        length are neighbours, which attention computes as one batch."""
         passes: list[list[int]] = []
         room = 0
-        for row in sorted(rows, key=self._tokens):
+        for row in rows:
             tokens = self._tokens(row)
             if not passes or tokens > room:
                 passes.append([])
                 room = self._micro_tokens
-            passes[-1] += row
+            passes[-1] += row.tolist()
             room -= tokens
         return [sorted(indices, key=lambda i: (self._lengths[i], i)) for indices in passes]
 
-    def _tokens(self, row: Sequence[int]) -> int:
-        return int(self._lengths[list(row)].sum())
+    def _tokens(self, row: Ints) -> int:
+        return int(self._lengths[row].sum())
 
-    def _rows_of(self, epoch: int) -> list[list[int]]:
+    def _rows_of(self, epoch: int) -> Rows:
         rng = np.random.default_rng([self._seed, epoch])
         order = rng.permutation(len(self._examples))
         if not self._packs:
-            return [[int(index)] for index in order]
-        rows = pack(self._lengths[order], self._reading.max_length)
-        found = [[int(order[i]) for i in row] for row in rows]
-        return [found[i] for i in rng.permutation(len(found))]
+            return Rows(order, np.arange(len(order) + 1))
+        packed = pack(self._lengths[order], self._reading.max_length)
+        packed = dataclasses.replace(packed, members=order[packed.members])
+        return packed.taken(rng.permutation(len(packed)))
 
     def _steps_of(self, epoch: int) -> int:
         return -(-len(self._rows(epoch)) // self._batch)
@@ -134,29 +165,53 @@ class Loader:
         return self._starts[epoch]
 
 
-def pack(lengths: Sequence[int] | np.ndarray, capacity: int) -> list[list[int]]:
-    """Indices of ``lengths`` in rows of at most ``capacity``: best fit, the longest first, with a
-    heap of rows for each room left. A length over ``capacity`` has a row of its own."""
-    order = np.argsort(-np.asarray(lengths), kind="stable")
-    rows: list[list[int]] = []
-    by_room: dict[int, list[int]] = {}
+def pack(lengths: Sequence[int] | Ints, capacity: int) -> Rows:
+    """Examples of ``lengths`` in rows of at most ``capacity`` tokens: best fit, the longest first
+    (Johnson, 1973). A length over ``capacity`` has a row of its own; in a row the longest is
+    first."""
+    lengths = np.maximum(np.asarray(lengths, np.int64), 1)
+    order = np.argsort(-lengths, kind="stable")
+    row_of, count = _best_fit(lengths[order], capacity)
+    members = order[np.argsort(row_of, kind="stable")]
+    return Rows(members, np.concatenate(([0], np.cumsum(np.bincount(row_of, minlength=count)))))
+
+
+def _best_fit(lengths: Ints, capacity: int) -> tuple[Ints, int]:
+    """The row of each of ``lengths``, the longest first, and how many rows there are.
+
+    All examples of one length are placed at once: the fullest row with room for one is still the
+    fullest after it, so it takes as many as fit, and so do all rows with as much room.
+    """
+    row_of = np.empty(len(lengths), np.int64)
+    by_room: dict[int, list[Ints]] = {}
     rooms: list[int] = []  # sorted, each with at least one row
-    for index in order.tolist():
-        length = int(lengths[index])
-        place = bisect.bisect_left(rooms, length)
-        if place == len(rooms):
-            rows.append([])
-            row, room = len(rows) - 1, max(capacity, length)
-        else:
-            room = rooms[place]
-            row = by_room[room].pop()
-            if not by_room[room]:
-                del by_room[room], rooms[place]
-        rows[row].append(index)
-        left = room - length
-        if left > 0:
-            if left not in by_room:
-                by_room[left] = []
-                bisect.insort(rooms, left)
-            by_room[left].append(row)
-    return rows
+    count = 0
+    edges = np.flatnonzero(np.diff(lengths, append=0))
+    start = 0
+    for stop in (edges + 1).tolist():
+        length = int(lengths[start])
+        while start < stop:
+            place = bisect.bisect_left(rooms, length)
+            if place == len(rooms):
+                room = max(capacity, length)
+                needed = -(-(stop - start) // (room // length))
+                rows = np.arange(count, count + needed)
+                count += needed
+            else:
+                room = rooms.pop(place)
+                rows = np.concatenate(by_room.pop(room))
+            each = room // length
+            taken = min(stop - start, each * len(rows))
+            row_of[start : start + taken] = np.repeat(rows, each)[:taken]
+            start += taken
+            full, part = divmod(taken, each)
+            for left, which in (
+                (room - each * length, rows[:full]),
+                (room - part * length, rows[full : full + 1]),
+                (room, rows[full + 1 :]),
+            ):
+                if left and len(which):
+                    if left not in by_room:
+                        bisect.insort(rooms, left)
+                    by_room.setdefault(left, []).append(which)
+    return row_of, count

@@ -1,0 +1,138 @@
+"""Rows, packing, and the order of examples."""
+
+from __future__ import annotations
+
+import bisect
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.train import tiny
+
+from lmstack.core import InputError
+from lmstack.train.loader import Loader, Share, pack
+from lmstack.train.objectives.causal import CausalLM
+
+
+def one_by_one(lengths: list[int], capacity: int) -> list[int]:
+    """Best fit, decreasing, as it is defined: the rooms that are left."""
+    rooms: list[int] = []
+    for length in sorted(lengths, reverse=True):
+        place = bisect.bisect_left(rooms, length)
+        room = rooms.pop(place) if place < len(rooms) else max(capacity, length)
+        bisect.insort(rooms, room - length)
+    return rooms
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 50))
+def test_packing_is_best_fit_decreasing(lengths: list[int], capacity: int) -> None:
+    rows = pack(lengths, capacity)
+    held = [rows[i].tolist() for i in range(len(rows))]
+    assert sorted(i for row in held for i in row) == list(range(len(lengths)))
+    sums = [sum(lengths[i] for i in row) for row in held]
+    assert all(total <= capacity or len(row) == 1 for total, row in zip(sums, held, strict=True))
+    left = [
+        max(capacity, max(lengths[i] for i in row)) - sum(lengths[i] for i in row) for row in held
+    ]
+    assert sorted(left) == one_by_one(lengths, capacity)
+
+
+def chat_lengths(count: int, seed: int = 0) -> np.ndarray:
+    """Of conversations: log-normal, a mean near 180 tokens, cut at 1,024."""
+    drawn = np.exp(np.random.default_rng(seed).normal(4.8, 0.9, count)).astype(np.int64) + 8
+    return np.minimum(drawn, 1024)
+
+
+@pytest.mark.parametrize("count", [500, 20_000])
+def test_rows_are_filled(count: int) -> None:
+    lengths = chat_lengths(count)
+    assert lengths.sum() / (len(pack(lengths, 1024)) * 1024) > 0.99
+
+
+def test_half_a_million_examples_are_packed_in_a_second() -> None:
+    lengths = chat_lengths(500_000)
+    started = time.process_time()
+    rows = pack(lengths, 1024)
+    assert time.process_time() - started < 1.5
+    assert rows.members.nbytes + rows.starts.nbytes < 16 * len(lengths)
+
+
+ALONE = Share()
+
+
+def loader(share: Share = ALONE, *, packs: bool, batch: int = 5, micro_tokens: int = 40) -> Loader:
+    found = tiny.examples(37)
+    return Loader(
+        found,
+        [example.tokens for example in found],
+        CausalLM(),
+        tiny.reading(32),
+        batch=batch,
+        micro_tokens=micro_tokens,
+        seed=1,
+        share=share,
+        packs=packs,
+    )
+
+
+def seen(found: Loader, step: int) -> list[tuple[int, ...]]:
+    """The sequences of a step that count, sorted."""
+    sequences = []
+    for batch in found.batches(step):
+        if batch.weight:
+            ids = batch.inputs["input_ids"].split(batch.inputs["lengths"])
+            sequences += [tuple(part.tolist()) for part in ids]
+    return sorted(sequences)
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_an_epoch_has_each_example_once_in_an_order_of_its_own(packs: bool) -> None:
+    found = loader(packs=packs)
+    per_epoch = found.steps(1)
+    every = sorted(tuple(e.sequences[0].tolist()) for e in tiny.examples(37))
+    epochs = [[seen(found, e * per_epoch + s) for s in range(per_epoch)] for e in range(2)]
+    for epoch in epochs:
+        assert sorted(sequence for step in epoch for sequence in step) == every
+    assert epochs[0] != epochs[1]
+    assert [found.epoch(step) for step in range(2 * per_epoch)] == sorted([0, 1] * per_epoch)
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_a_step_does_not_depend_on_those_before_it(packs: bool) -> None:
+    one, two = loader(packs=packs), loader(packs=packs)
+    forwards = [seen(one, step) for step in range(9)]
+    assert [seen(two, step) for step in reversed(range(9))] == forwards[::-1]
+
+
+@pytest.mark.parametrize("world", [2, 3, 7])
+@pytest.mark.parametrize("packs", [True, False])
+def test_processes_share_a_step_and_meet_in_each_pass(packs: bool, world: int) -> None:
+    alone = loader(packs=packs)
+    together = [loader(Share(rank, world), packs=packs) for rank in range(world)]
+    for step in range(alone.steps(2)):
+        parts = [part.batches(step) for part in together]
+        assert len({len(batches) for batches in parts}) == 1
+        assert sorted(s for part in together for s in seen(part, step)) == seen(alone, step)
+        tokens = [sum(batch.tokens for batch in batches) for batches in parts]
+        assert sum(tokens) == sum(batch.tokens for batch in alone.batches(step))
+
+
+def test_a_pass_has_no_more_tokens_than_asked() -> None:
+    found = loader(packs=False, batch=20)
+    for step in range(found.steps(1)):
+        for batch in found.batches(step):
+            assert batch.tokens <= 40
+            assert batch.inputs["lengths"] == sorted(batch.inputs["lengths"])
+
+
+def test_part_of_an_epoch_is_rounded_up() -> None:
+    found = loader(packs=False)  # 37 examples in steps of 5
+    assert [found.steps(epochs) for epochs in (0.1, 0.5, 1, 1.5, 2)] == [1, 4, 8, 12, 16]
+
+
+def test_no_examples_are_an_error() -> None:
+    with pytest.raises(InputError, match="nothing to train on"):
+        Loader([], [], CausalLM(), tiny.reading(), batch=1, micro_tokens=1, seed=0)
