@@ -57,7 +57,7 @@ ORDERS = {
     ),
     "train": (
         "recipe data.rows data.formats data.examples scaling.laws",
-        "cross_entropy compute schedule metrics checkpoint parallel scaling.fit",
+        "cross_entropy compute schedule metrics checkpoint resume parallel muon scaling.fit",
         "optim objectives scaling",
         "data",
         "loader",

@@ -1,30 +1,38 @@
 """Optimizers: which parameters decay, and which are Muon's.
 
-AdamW (Loshchilov and Hutter, 2019) and Muon (Jordan et al., 2024) are torch's own. Muon is for the
-matrices inside blocks; embeddings, output layers, norms and biases stay AdamW's.
+AdamW (Loshchilov and Hutter, 2019) is torch's own, fused. Decay is of matrices and tables, as in
+transformers' Trainer; norms, biases and other vectors have none. `Muon` is for the matrices inside
+blocks; embeddings, output layers, convolutions, norms and biases stay AdamW's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 
+from lmstack.core import InputError
+from lmstack.model import Transformer
+from lmstack.model.layers import Convolution
+from lmstack.model.lora.layers import LowRank
+from lmstack.train.muon import Muon, fused_rows
 from lmstack.train.recipe import Recipe
 
 __all__ = ["Optimizers", "parameter_groups"]
 
 
-def parameter_groups(named: Iterable[tuple[str, nn.Parameter]]) -> dict[str, list[nn.Parameter]]:
-    """Trained parameters as ``matrices`` of blocks, ``tables`` (other matrices) and ``vectors``
-    (norms and biases, which never decay)."""
+def parameter_groups(module: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """What is trained in ``module`` as ``matrices`` of blocks, ``tables`` (other matrices) and
+    ``vectors`` (norms and biases, T5's table of biases too, which never decay)."""
     groups: dict[str, list[nn.Parameter]] = {"matrices": [], "tables": [], "vectors": []}
-    for name, parameter in named:
+    kernels = {m.weight for m in module.modules() if isinstance(m, Convolution)}
+    owners = (m for m in module.modules() if isinstance(m, Transformer))
+    biases = {owner.relative_bias.weight for owner in owners if owner.relative_bias is not None}
+    for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        inside = "blocks." in name
-        kind = "vectors" if parameter.dim() < 2 else "matrices" if inside else "tables"
+        is_vector = parameter.dim() < 2 or parameter in biases
+        is_inside = "blocks." in name and parameter not in kernels
+        kind = "vectors" if is_vector else "matrices" if is_inside else "tables"
         groups[kind].append(parameter)
     return groups
 
@@ -34,9 +42,12 @@ class Optimizers:
     highest; `step` is given the share of them."""
 
     def __init__(self, module: nn.Module, recipe: Recipe) -> None:
-        groups = parameter_groups(module.named_parameters())
+        groups = parameter_groups(module)
         decay, beta = recipe.weight_decay, (recipe.beta1, recipe.beta2)
-        matrices = groups.pop("matrices") if recipe.optimizer == "muon" else []
+        matrices: list[nn.Parameter] = []
+        if recipe.optimizer == "muon":
+            _check_muon(module)
+            matrices = groups.pop("matrices")
         adam = [
             {"params": found, "weight_decay": 0.0 if kind == "vectors" else decay}
             for kind, found in groups.items()
@@ -46,7 +57,10 @@ class Optimizers:
         if adam:
             self._all.append(torch.optim.AdamW(adam, lr=recipe.lr, betas=beta, fused=True))
         if matrices:
-            self._all.append(torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=decay))
+            rows = fused_rows(module)
+            self._all.append(Muon(matrices, recipe.muon_lr, weight_decay=decay, rows=rows))
+        if not self._all:
+            raise InputError("nothing in the model is trained", hint="lora, or a base of floats")
         self._highest = [group["lr"] for group in self._groups()]
         names = {parameter: name for name, parameter in module.named_parameters()}
         self._named = {
@@ -82,7 +96,18 @@ class Optimizers:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """The reverse of `state`, on parameters of the same names."""
+        for optimizer in self._all:
+            optimizer.state.clear()
         for key, value in state.items():
             name, _, what = key.rpartition(":")
             optimizer, parameter = self._named[name]
             optimizer.state[parameter][what] = value
+
+
+def _check_muon(module: nn.Module) -> None:
+    if any(isinstance(part, LowRank) for part in module.modules()):
+        raise InputError(
+            "optimizer is muon, and there is a lora",
+            hint="Muon is for whole matrices; factors are trained with optimizer=adamw",
+            param="optimizer",
+        )
