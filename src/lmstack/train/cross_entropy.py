@@ -32,14 +32,15 @@ def chunked_cross_entropy(
     """Summed cross-entropy of ``labels`` (N,) for ``hidden`` (N, D), and how many labels have the
     greatest logit (no gradient).
 
-    ``logits_of``: (n, D) to (n, V). ``parameters``: those that it uses and that are trained.
+    ``logits_of``: (n, D) to (n, V). ``parameters``: those that it uses. Logits and their sum are
+    in float32, or in float64 where ``hidden`` is.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not torch.is_grad_enabled() or not (trained or hidden.requires_grad):
-        total, correct = hidden.new_zeros((), dtype=torch.float32), hidden.new_zeros(())
+        total, correct = _zeros(hidden)
         for start in range(0, len(hidden), chunk):
             wanted = labels[start : start + chunk]
-            logits = logits_of(hidden[start : start + chunk]).float()
+            logits = _wide(logits_of(hidden[start : start + chunk]))
             total = total + F.cross_entropy(logits, wanted, reduction="sum")
             correct = correct + (logits.argmax(-1) == wanted).sum()
         return total, correct
@@ -47,6 +48,15 @@ def chunked_cross_entropy(
         hidden, labels, logits_of, chunk, *trained
     )
     return found
+
+
+def _zeros(hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """A sum of losses, in the precision of the logits, and a count, which float32 keeps exact."""
+    return _wide(hidden.new_zeros(())), hidden.new_zeros((), dtype=torch.float32)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
 
 
 class _Chunked(torch.autograd.Function):
@@ -59,15 +69,14 @@ class _Chunked(torch.autograd.Function):
         chunk: int,
         *trained: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        total = hidden.new_zeros((), dtype=torch.float32)
-        correct = hidden.new_zeros((), dtype=torch.float32)
+        total, correct = _zeros(hidden)
         grads: list[Tensor] = [torch.zeros_like(weight) for weight in trained]
         grad_hidden = torch.empty_like(hidden)
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
             with torch.enable_grad():
                 states = hidden[part].detach().requires_grad_()
-                logits = logits_of(states).float()
+                logits = _wide(logits_of(states))
                 loss = F.cross_entropy(logits, labels[part], reduction="sum")
                 found = torch.autograd.grad(loss, [states, *trained])
             grad_hidden[part] = found[0]
