@@ -3,9 +3,10 @@
     step k: batches of k -> loss / all predictions of the step -> backward -> clip -> optimizer
 
 A step's gradient is that of the mean over all its predictions, however they are cut into passes
-and dealt to processes. What is random follows from (seed, step, pass), so a run that resumes is
-the run that was never stopped. Does not cover where examples come from (`data`) and what becomes of
-the weights (`run`).
+and dealt to processes. What is random follows from (seed, step, pass, process), so a run that
+resumes is the run that was never stopped; with dropout, one on another number of processes drops
+other places. Does not cover where examples come from (`data`) and what becomes of the weights
+(`run`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -23,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmstack.core import InputError
+from lmstack.core import InputError, shown
 from lmstack.model import Dropout, ForwardContext, Ops, Transformer
 from lmstack.train.checkpoint import Checkpoints
 from lmstack.train.data.examples import Batch
@@ -32,13 +33,15 @@ from lmstack.train.objectives.objective import Loss, Objective
 from lmstack.train.optim import Optimizers
 from lmstack.train.parallel import Parallel
 from lmstack.train.recipe import Recipe
+from lmstack.train.resume import changes
 from lmstack.train.schedule import lr_share
 
 __all__ = ["Interrupted", "Trainer", "Watch"]
 
 _OF_A_RUN = 10
-# Metrics of which more is better; of all others less is.
-_RISING = ("accuracy", "f1", "ndcg")
+# Two signals within so many seconds are one: Ctrl-C reaches a process of torchrun from the terminal
+# and again from torchrun.
+_ONE_SIGNAL = 2.0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -57,15 +60,20 @@ class Watch:
     def saved(self, step: int) -> None:
         """After each checkpoint."""
 
+    def note(self, text: str) -> None:
+        """What a person should know: a checkpoint that was passed over, a setting that changed."""
+
 
 @dataclass
 class Progress:
-    """Where a run is: all of it is in a checkpoint. ``step``: of those done. ``tokens``: seen so
-    far. ``waited``: evaluations since the best."""
+    """Where a run is: all of it is in a checkpoint. ``step``: of those done. ``tokens`` seen and
+    ``seconds`` spent on steps so far. ``best``: the values of the best evaluation, at
+    ``best_step``. ``waited``: evaluations since then."""
 
     step: int = 0
     tokens: int = 0
-    best: float | None = None
+    seconds: float = 0.0
+    best: dict[str, float] | None = None
     best_step: int | None = None
     waited: int = 0
 
@@ -102,7 +110,7 @@ class Trainer:
         every = max(self.steps // _OF_A_RUN, 1)
         self._eval_every = self.recipe.eval_every or every
         self._save_every = self.recipe.save_every or every
-        self._stop = threading.Event()
+        self._told_at: float | None = None
 
     def run(self) -> Mapping[str, float]:
         """Every step that is left; the values of the weights that the module has in the end,
@@ -112,11 +120,13 @@ class Trainer:
             while self.progress.step < self.steps and not self._is_done():
                 values = self.step()
                 done = self.progress.step
-                if done % self._eval_every == 0 or done == self.steps:
-                    values = self._evaluated() or values
-                if done % self._save_every == 0 or done == self.steps or self._stop.is_set():
+                is_best = done % self._eval_every == 0 or done == self.steps
+                is_best = is_best and self._is_better(self.evaluate())
+                is_told = self.parallel.summed(self._told_at is not None)[0] > 0
+                is_last = done == self.steps or self._is_done()
+                if is_best or is_last or is_told or done % self._save_every == 0:
                     self.save()
-                if self._stop.is_set():
+                if is_told and not is_last:
                     raise Interrupted
         return self._finished() or values
 
@@ -136,26 +146,21 @@ class Trainer:
             _add(sums, loss, batch)
         norm = self._clipped()
         values = {name: total / max(weight, 1.0) for name, total in self._total(sums).items()}
-        if not math.isfinite(values["loss"]) or not math.isfinite(norm):
-            raise InputError(
-                f"step {step + 1} gave a loss of {values['loss']:g} and a gradient of {norm:g}; the"
-                " weights were not changed by it",
-                hint="a lower lr, or the rows of this step; --resume goes on from the last"
-                " checkpoint",
-                param="lr",
-            )
+        self._check(values, norm)
         recipe = self.recipe
         share = lr_share(recipe.schedule, step, self.steps, recipe.warmup, recipe.final_lr)
         self.optimizers.step(share)
         self._follow()
+        seconds = time.perf_counter() - started
         self.progress.step += 1
         self.progress.tokens += int(tokens)
-        seconds = time.perf_counter() - started
+        self.progress.seconds += seconds
         values |= {
             "lr": share * recipe.lr,
             "gradient": norm,
             "tokens": float(self.progress.tokens),
             "tokens_per_second": tokens / seconds,
+            "seconds": self.progress.seconds,
         }
         self.log({"step": self.progress.step, "epoch": self.train.epoch(step), **values})
         self.watch.step(self.progress.step, self.steps, values)
@@ -170,6 +175,7 @@ class Trainer:
         with torch.no_grad(), self._averaged():
             for step in range(self.validation.steps(1)):
                 for batch in self.validation.batches(step):
+                    batch = batch.to(self.module.device)
                     context = ForwardContext(ops=self.ops)
                     _add(sums, self.objective.loss(self.model, batch, context), batch)
                     weight += batch.weight
@@ -177,35 +183,57 @@ class Trainer:
         return {name: total / max(weight, 1.0) for name, total in self._total(sums).items()}
 
     def save(self) -> None:
-        """A checkpoint of now."""
-        parts = {
-            "weights": self.parallel.whole(self.optimizers.trained),
-            "optimizer": self.parallel.whole(self.optimizers.state()),
-        }
-        if self._average:
-            parts["average"] = self.parallel.whole(self._average)
-        if self.parallel.is_first:
-            state = {**self.progress.to_json(), "facts": dict(self.facts)}
-            self.checkpoints.save(self.progress.step, parts, state)
+        """A checkpoint of now. On several processes the first writes it, one tensor gathered at a
+        time."""
+        parts = self._parts()
+        try:
+            if self.parallel.is_first:
+                recipe = self.recipe.to_json()
+                state = {**self.progress.to_json(), "facts": dict(self.facts), "recipe": recipe}
+                held = ((name, dict(tensors)) for name, tensors in parts)
+                self.checkpoints.save(self.progress.step, held, state)
+        finally:
+            for _, tensors in parts:  # what the first process did not come to, on it too
+                for _ in tensors:
+                    pass
         self.parallel.wait()
         self.watch.saved(self.progress.step)
 
-    def resume(self, step: int) -> None:
-        """Go on from the checkpoint at ``step``; `InputError` where it was another run's."""
+    def _parts(self) -> Iterator[tuple[str, Iterable[tuple[str, Tensor]]]]:
+        """The files of a checkpoint."""
+        yield "weights", self.parallel.gathered(self.optimizers.trained)
+        yield "optimizer", self.parallel.gathered(self.optimizers.state())
+        if self._average:
+            yield "average", self.parallel.gathered(self._average)
+
+    def resume(self) -> int:
+        """Go on from the last checkpoint that is whole, at the step given back; 0 where there is
+        none. `InputError` where it was another run's."""
+        step = self.checkpoints.newest(self.watch.note) if self.parallel.is_first else None
+        step = self.parallel.told_by_first(step or 0)
+        if not step:
+            return 0
         state = self.checkpoints.state(step)
-        for name, value in state.pop("facts", {}).items():
+        for name, value in state.pop("facts").items():
             if self.facts.get(name) != value:
                 raise InputError(
-                    f"the checkpoint was made with another {name}",
+                    f"the {name} is not that which the run was started with",
                     hint="give it back what it had, or start a run of its own: run=FOLDER",
                     param=name,
                 )
+        for change in changes(state.pop("recipe"), self.recipe.to_json()):
+            self.watch.note(change)
         self.progress = Progress(**state)
-        self._put(self.checkpoints.tensors(step, "weights"), self.optimizers.trained)
+        trained = self.optimizers.trained
+        self._put(self.checkpoints.tensors(step, "weights"), trained)
         held = self.checkpoints.tensors(step, "optimizer")
-        self.optimizers.load_state(self.parallel.dealt(held, self.optimizers.trained))
+        owners = ((key, value, trained[key.rpartition(":")[0]]) for key, value in held)
+        self.optimizers.load_state(
+            {key: self.parallel.dealt(value, owner) for key, value, owner in owners}
+        )
         if self._average:
             self._put(self.checkpoints.tensors(step, "average"), self._average)
+        return step
 
     def _loss(self, batch: Batch, step: int, place: int) -> Loss:
         seed = hash((self.recipe.seed, step, place, self.parallel.rank)) & ((1 << 63) - 1)
@@ -214,24 +242,43 @@ class Trainer:
         context = ForwardContext(
             ops=self.ops, dropout=dropout, checkpoint=self.recipe.checkpointing
         )
-        return self.objective.loss(self.model, batch, context)
+        return self.objective.loss(self.model, batch.to(self.module.device), context)
+
+    def _check(self, values: Mapping[str, float], norm: float) -> None:
+        """`InputError` for a step that must not be taken, before it is."""
+        step, metric = self.progress.step + 1, self.recipe.metric
+        if not math.isfinite(values["loss"]) or not math.isfinite(norm):
+            kept = self.checkpoints.steps()
+            raise InputError(
+                f"step {step} gave a loss of {values['loss']:g} and a gradient of {norm:g}; the"
+                " weights were not changed by it",
+                hint="a lower lr, or other rows"
+                + (f"; --resume goes on from the checkpoint at step {kept[-1]}" if kept else ""),
+                param="lr",
+            )
+        if self.validation is not None and metric not in values:
+            raise InputError(
+                f"metric is {shown(metric)}; the objective has {', '.join(values)}", param="metric"
+            )
 
     def _clipped(self) -> float:
         trained = list(self.optimizers.trained.values())
         longest = math.inf if self.recipe.clip is None else self.recipe.clip
-        norm = torch.nn.utils.clip_grad_norm_(trained, longest)
-        return float(self.parallel.whole({"norm": norm})["norm"])
+        return self.parallel.number(torch.nn.utils.clip_grad_norm_(trained, longest))
 
     def _total(self, sums: Mapping[str, float]) -> dict[str, float]:
         return dict(zip(sums, self.parallel.summed(*sums.values()), strict=True))
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Move the average towards the weights."""
+        """Move the average towards the weights, faster in the first steps, so that a short run is
+        not an average of what was there before it."""
         if self.recipe.ema is None:
             return
+        done = self.progress.step + 1
+        decay = min(self.recipe.ema, (1 + done) / (10 + done))
         for name, weight in self.optimizers.trained.items():
-            self._average[name].lerp_(weight, 1 - self.recipe.ema)
+            self._average[name].lerp_(weight, 1 - decay)
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -239,36 +286,34 @@ class Trainer:
         if not self._average:
             yield
             return
-        kept = {name: w.detach().clone() for name, w in self.optimizers.trained.items()}
-        self._put(self._average, self.optimizers.trained)
+        trained = self.optimizers.trained
+        kept = {name: weight.detach().clone() for name, weight in trained.items()}
+        self._put(self._average.items(), trained)
         try:
             yield
         finally:
-            self._put(kept, self.optimizers.trained)
+            self._put(kept.items(), trained)
 
     @torch.no_grad()
-    def _put(self, values: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
-        for name, value in self.parallel.dealt(values, into).items():
-            into[name].copy_(value)
+    def _put(self, values: Iterable[tuple[str, Tensor]], into: Mapping[str, Tensor]) -> None:
+        for name, value in values:
+            into[name].copy_(self.parallel.dealt(value, into[name]))
 
-    def _evaluated(self) -> Mapping[str, float]:
-        values = self.evaluate()
+    def _is_better(self, values: dict[str, float]) -> bool:
+        """Whether an evaluation's values are the best so far, which they then become."""
         if not values:
-            return {}
-        self.log({"step": self.progress.step, **{f"validation_{k}": v for k, v in values.items()}})
-        self.watch.evaluated(self.progress.step, values)
-        metric = self.recipe.metric
-        if metric not in values:
-            raise InputError(
-                f"metric is {metric!r}, the validation has {', '.join(values)}", param="metric"
-            )
-        value, best = values[metric], self.progress.best
-        is_better = best is None or (value > best if metric in _RISING else value < best)
+            return False
+        step, metric, best = self.progress.step, self.recipe.metric, self.progress.best
+        self.log({"step": step, **{f"validation_{k}": v for k, v in values.items()}})
+        self.watch.evaluated(step, values)
+        sign = 1 if metric in self.objective.rising else -1
+        is_better = math.isfinite(values[metric]) and (
+            best is None or sign * values[metric] > sign * best[metric]
+        )
         self.progress.waited = 0 if is_better else self.progress.waited + 1
         if is_better:
-            self.progress.best, self.progress.best_step = value, self.progress.step
-            self.save()
-        return values
+            self.progress.best, self.progress.best_step = values, step
+        return is_better
 
     def _is_done(self) -> bool:
         patience = self.recipe.patience
@@ -276,16 +321,15 @@ class Trainer:
 
     def _finished(self) -> dict[str, float]:
         """The weights that are kept: those of the best evaluation, averaged if they are."""
-        best = self.progress.best_step
+        best, trained = self.progress.best_step, self.optimizers.trained
         if best is not None:
             part = "average" if self._average else "weights"
-            self._put(self.checkpoints.tensors(best, part), self.optimizers.trained)
-            self._average = {}
+            self._put(self.checkpoints.tensors(best, part), trained)
         elif self._average:
-            self._put(self._average, self.optimizers.trained)
-            self._average = {}
+            self._put(self._average.items(), trained)
+        self._average = {}
         self.module.eval()
-        return self.evaluate()
+        return self.progress.best or {}
 
     @contextmanager
     def _until_told(self) -> Iterator[None]:
@@ -296,9 +340,11 @@ class Trainer:
             return
 
         def told(_number: int, _frame: FrameType | None) -> None:
-            if self._stop.is_set():
+            now = time.monotonic()
+            echo = _ONE_SIGNAL if self.parallel.world > 1 else 0.0
+            if self._told_at is not None and now - self._told_at >= echo:
                 raise KeyboardInterrupt
-            self._stop.set()
+            self._told_at = now
 
         signals = (signal.SIGINT, signal.SIGTERM)
         before = [signal.signal(number, told) for number in signals]
@@ -310,8 +356,7 @@ class Trainer:
 
 
 def _add(sums: dict[str, float], loss: Loss, batch: Batch) -> None:
-    if not batch.weight:  # another process has more passes
-        return
-    sums["loss"] += float(loss.total.detach())
-    for name, value in loss.sums.items():
-        sums[name] = sums.get(name, 0.0) + float(value)
+    """Names are the same on every process; the values of a pass without weight do not count."""
+    counts = 1.0 if batch.weight else 0.0
+    for name, value in {"loss": loss.total, **loss.sums}.items():
+        sums[name] = sums.get(name, 0.0) + (float(value.detach()) if counts else 0.0)

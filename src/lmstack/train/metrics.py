@@ -1,15 +1,23 @@
-"""The metrics of a run: a line of JSON a step, and its curves as a picture."""
+"""The metrics of a run: a line of JSON a step or evaluation, and the same for TensorBoard.
+
+    {"step": 3, "epoch": 0, "loss": 2.1, "lr": 0.0001, "gradient": 0.7, "tokens": 9000, ...}
+    {"step": 3, "validation_loss": 2.2, "validation_accuracy": 0.5}
+
+A value that is not a number in JSON (infinity, NaN) is null.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lmstack.core.files import store_error
+from lmstack.core import require
+from lmstack.core.files import store_error, write_atomic
 
-__all__ = ["MetricsLog"]
+__all__ = ["MetricsLog", "TensorBoard", "read_metrics"]
 
 
 class MetricsLog:
@@ -22,6 +30,56 @@ class MetricsLog:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(dict(values)) + "\n")
+                file.write(json.dumps({k: _finite(v) for k, v in values.items()}) + "\n")
         except OSError as error:
             raise store_error(error, self._path, "writing") from error
+
+    def cut(self, step: int) -> None:
+        """Forget the lines of steps after ``step``, which will be gone through again."""
+        kept = [values for values in read_metrics(self._path) if values["step"] <= step]
+        text = "".join(json.dumps(values) + "\n" for values in kept)
+        write_atomic(self._path, text.encode())
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; one that was cut off when its process was killed is left
+    out."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise store_error(error, path, "reading") from error
+    found = []
+    for line in lines:
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(values, dict) and isinstance(values.get("step"), int):
+            found.append(values)
+    return found
+
+
+class TensorBoard:
+    """The same values as event files in ``folder``, which ``tensorboard --logdir`` shows. Needs
+    the extra ``tensorboard``."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        """Events of steps after ``step``, of a run that was stopped, are hidden."""
+        require("tensorboard", "tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def add(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            if name != "step":
+                group = "validation" if name.startswith("validation_") else "train"
+                tag = f"{group}/{name.removeprefix('validation_')}"
+                self._writer.add_scalar(tag, value, values["step"])
+        self._writer.flush()
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

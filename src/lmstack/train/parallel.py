@@ -1,23 +1,29 @@
 """Several processes as one run: torchrun's environment, FSDP2, sums over all.
 
 One process needs none of it, and everything here is then the identity. Sharding follows the blocks
-(`torch.distributed.fsdp.fully_shard`); checkpoints hold whole tensors, so they load on any number.
+(`torch.distributed.fsdp.fully_shard`, Zhao et al., 2023); checkpoints hold whole tensors, so they
+load on any number. All processes see the same files.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from lmstack.core import EngineError, LmstackError
 from lmstack.model import Transformer
+from lmstack.model.blocks import Block
 
 __all__ = ["Parallel"]
+
+_FAILED = "lmstack-failed"
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,8 @@ class Parallel:
         if world == 1:
             return cls()
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            both = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            dist.init_process_group(both)
         return cls(int(os.environ["RANK"]), world)
 
     @property
@@ -48,10 +55,19 @@ class Parallel:
             return module
         from torch.distributed.fsdp import fully_shard
 
-        for block in module.blocks:
-            fully_shard(block)
+        for part in _sharded(module):
+            fully_shard(part)
         fully_shard(module)
         return module
+
+    def unwrapped(self, module: Transformer) -> None:
+        """Whole weights in the place of the shards of ``module``, on the first process; others
+        are left with what they have."""
+        for name, weight in self.gathered(dict(module.named_parameters())):
+            if self.is_first:
+                path, _, last = name.rpartition(".")
+                whole = nn.Parameter(weight, requires_grad=False)
+                module.get_submodule(path).register_parameter(last, whole)
 
     def summed(self, *values: float) -> list[float]:
         """Each value summed over the processes."""
@@ -61,26 +77,86 @@ class Parallel:
         dist.all_reduce(sums)
         return [float(value) for value in sums]
 
-    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """``tensors`` unsharded, on every process."""
-        return {
-            name: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-            for name, tensor in tensors.items()
-        }
+    def told_by_first(self, value: int) -> int:
+        """``value`` of the first process."""
+        return int(self.summed(value if self.is_first else 0)[0])
 
-    def dealt(self, tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Whole ``tensors`` sharded as those of ``like`` with the name up to its last colon."""
-        found = {}
+    def gathered(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """``tensors`` unsharded, one after the other, in the memory of the CPU; empty ones on all
+        processes but the first. Every process takes them all."""
         for name, tensor in tensors.items():
-            target = like.get(name, like.get(name.rpartition(":")[0]))
-            is_split = isinstance(target, DTensor) and tensor.shape == target.shape
-            if is_split and not isinstance(tensor, DTensor):
-                assert isinstance(target, DTensor)
-                tensor = distribute_tensor(tensor, target.device_mesh, target.placements)
-            found[name] = tensor
-        return found
+            whole = tensor.detach()
+            if isinstance(whole, DTensor):
+                whole = whole.full_tensor()
+            yield name, whole.cpu() if self.is_first else whole.new_empty(0)
+
+    def number(self, scalar: Tensor) -> float:
+        """A reduced value, the same on every process."""
+        return float(scalar.full_tensor() if isinstance(scalar, DTensor) else scalar)
+
+    def dealt(self, tensor: Tensor, like: Tensor) -> Tensor:
+        """The whole ``tensor``, which every process has, sharded as ``like`` if it is of its
+        shape. Nothing is sent."""
+        if not isinstance(like, DTensor) or isinstance(tensor, DTensor):
+            return tensor
+        if tensor.shape != like.shape:
+            return tensor
+        return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
 
     def wait(self) -> None:
         """Until all processes are here."""
         if self.world > 1:
             dist.barrier()
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """The first process does it, and then the others, who find what it left."""
+        if not self.is_first:
+            self.wait()
+        yield
+        if self.is_first:
+            self.wait()
+
+    @contextmanager
+    def as_one(self) -> Iterator[None]:
+        """An error of one process ends all of them, and is said once: `SystemExit` for those who
+        need not say it. Leaves the group of processes."""
+        if self.world == 1:
+            yield
+            return
+        store = dist.distributed_c10d._get_default_store()
+        try:
+            yield
+        except LmstackError:
+            if store.add(_FAILED, 1) > 1:
+                raise SystemExit(1) from None
+            raise
+        except KeyboardInterrupt:
+            if not self.is_first:
+                raise SystemExit(130) from None
+            raise
+        except RuntimeError as error:
+            # The others' connections close when a process ends, however it ended.
+            if "closed by peer" not in str(error) and "Connection reset" not in str(error):
+                raise
+            if store.add(_FAILED, 1) > 1:
+                raise SystemExit(1) from None
+            raise EngineError(
+                "another process of this run has ended without a word",
+                hint="its memory may not have sufficed; --resume goes on from the last checkpoint",
+            ) from error
+        dist.destroy_process_group()
+
+
+def _sharded(module: Transformer) -> Iterator[nn.Module]:
+    """The parts that are gathered by themselves, each called once in a pass."""
+    for transformer in module.modules():
+        if not isinstance(transformer, Transformer):
+            continue
+        config = transformer.config
+        if config.num_blocks not in (None, config.num_layers):
+            continue  # a block that serves several layers stays with the rest
+        for block in transformer.blocks:
+            assert isinstance(block, Block)
+            # Keys and values of the encoder's output are computed before the block is called.
+            yield from (block.attention, block.mlp) if config.encoder is not None else (block,)

@@ -46,8 +46,8 @@ __all__ = ["Result", "train"]
 
 @dataclass(frozen=True)
 class Result:
-    """``folder``: of the model, or of the adapter. ``values``: of the validation, or of the last
-    step where there is none."""
+    """``folder``: of the model, or of the adapter. ``digest``: of a model, on the first process.
+    ``values``: of the validation, or of the last step where there is none."""
 
     name: str
     folder: Path
@@ -61,9 +61,16 @@ class Result:
 
 
 def train(recipe: Recipe, *, resume: bool = False, watch: Watch | None = None) -> Result:
-    """Run ``recipe``. ``resume``: go on from the last checkpoint in its run folder. `InputError`
-    where the folder holds a run already and that is not asked for."""
+    """Run ``recipe``, on every process of a torchrun. ``resume``: go on from the last checkpoint
+    in its run folder. `InputError` where the folder holds a run already and that is not asked
+    for. ``watch``: of the first process."""
     parallel = Parallel.from_environment()
+    with parallel.as_one():
+        watch = watch if watch is not None and parallel.is_first else Watch()
+        return _trained(recipe, resume, watch, parallel)
+
+
+def _trained(recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel) -> Result:
     checkpoints = Checkpoints(recipe.folder, recipe.keep)
     if checkpoints.steps() and not resume:
         raise InputError(
@@ -76,19 +83,21 @@ def train(recipe: Recipe, *, resume: bool = False, watch: Watch | None = None) -
     objective = objective_named(recipe.objective_name, recipe.objective_settings)
     base, reading = _base(recipe, objective)
     module = base.module
-    prepared = prepare(
-        recipe.data,
-        recipe.validation,
-        objective,
-        reading,
-        seed=recipe.seed,
-        strict=recipe.strict,
-    )
+    with parallel.in_turn():
+        prepared = prepare(
+            recipe.data,
+            recipe.validation,
+            objective,
+            reading,
+            seed=recipe.seed,
+            strict=recipe.strict,
+        )
     if recipe.lora is not None:
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.lora.items()}
         add_adapter(module, LoraConfig.from_mapping(settings))
     trainable, parameters = count_parameters(module)
     share = Share(parallel.rank, parallel.world)
+    metrics = MetricsLog(recipe.folder / "metrics.jsonl")
     trainer = Trainer(
         module,
         objective,
@@ -99,20 +108,24 @@ def train(recipe: Recipe, *, resume: bool = False, watch: Watch | None = None) -
         recipe,
         checkpoints,
         ops_for(recipe.precision),
-        MetricsLog(recipe.folder / "metrics.jsonl").add if parallel.is_first else lambda _: None,
-        watch or Watch(),
+        metrics.add if parallel.is_first else lambda _: None,
+        watch,
         parallel,
         {"data": prepared.fingerprint, "base": base.digest},
     )
+    step = trainer.resume() if resume else 0
     if parallel.is_first:
         text = json.dumps(recipe.to_json(), indent=2) + "\n"
         write_atomic(recipe.folder / "recipe.json", text.encode())
         facts = {"parameters": parameters, "trainable": trainable, "base": base.digest}
         write_atomic(recipe.folder / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
-    if resume and (steps := checkpoints.steps()):
-        trainer.resume(steps[-1])
+        metrics.cut(step)
     values = trainer.run()
-    folder, digest = _kept(recipe, base, prepared, trainer, values)
+    parallel.unwrapped(module)
+    folder, digest = Path(recipe.output), None
+    if parallel.is_first:
+        folder, digest = _kept(recipe, base, prepared, trainer, values)
+    parallel.wait()
     return Result(
         recipe.output,
         folder,

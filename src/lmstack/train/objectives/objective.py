@@ -56,12 +56,13 @@ class Objective(Config, abc.ABC):
 
     ``reads``: the data formats it takes (`lmstack.train.data.formats`). ``packs``: whether its
     examples are put together up to ``max_length`` tokens, which attention still keeps apart.
-    ``kind``: of the model that it makes.
+    ``kind``: of the model that it makes. ``rising``: values of which more is better.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
     packs: ClassVar[bool] = False
     kind: ClassVar[Kind | None] = None
+    rising: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     def architecture(self, config: TransformerConfig, reading: Reading) -> TransformerConfig:
         """``config`` with the head that the objective trains."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,8 @@ def register(app: typer.Typer) -> None:
         """Train a model by a recipe.
 
         A recipe is a YAML file; key=value changes it, with dots for what is nested (lora.r=8)."""
+        is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+        out.quiet |= not is_first
         settings = read_recipe(recipe, overrides or [])
         for warning in warnings_of(settings):
             out.note(f"note: {warning}")
@@ -49,6 +52,9 @@ def register(app: typer.Typer) -> None:
             def __init__(self, bar: Progress) -> None:
                 self._bar = bar
 
+            def note(self, text: str) -> None:
+                out.note(f"note: {text}")
+
             def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
                 self._bar.update(
                     done,
@@ -59,6 +65,8 @@ def register(app: typer.Typer) -> None:
         with out.progress(f"Training {settings.output}", "steps") as bar:
             result = run.train(settings, resume=resume, watch=Bar(bar))
         out.interrupted = None
+        if not is_first:
+            return
         if out.as_json:
             out.result(
                 {
