@@ -9,6 +9,7 @@ chat templates (``chat.py``).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -286,6 +287,15 @@ class Tokenizer:
     def config(self) -> Mapping[str, Any]:
         """What ``tokenizer_config.json`` said."""
         return self._config
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that its ids follow from."""
+        parts = [self._json, json.dumps(self._config, sort_keys=True, default=str)]
+        whole = hashlib.sha256("\0".join(parts).encode())
+        for name, data in sorted(self._exact.files.items() if self._exact else ()):
+            whole.update(name.encode() + b"\0" + data)
+        return whole.hexdigest()
 
     def name_of(self, role: str) -> str:
         """Text of the token with a role such as ``bos_token``; empty if there is none."""

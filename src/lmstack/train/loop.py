@@ -51,6 +51,9 @@ class Interrupted(KeyboardInterrupt):
 class Watch:
     """What is told of a run while it goes on; a subclass shows it."""
 
+    def data(self, doing: str, done: int, total: int) -> None:
+        """While data is read, before the first step; ``done`` and ``total`` are bytes."""
+
     def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
         """After each step."""
 

@@ -31,8 +31,9 @@ from lmstack.registry.defaults import GenerationDefaults
 from lmstack.registry.describe import Origin
 from lmstack.train.checkpoint import Checkpoints
 from lmstack.train.compute import ops_for
-from lmstack.train.data.examples import Example
-from lmstack.train.data.prepare import DataReport, Prepared, prepare
+from lmstack.train.data.prepare import Prepared, Selection, prepare
+from lmstack.train.data.report import DataReport
+from lmstack.train.data.store import ExampleStore
 from lmstack.train.loader import Loader, Share
 from lmstack.train.loop import Trainer, Watch
 from lmstack.train.metrics import MetricsLog
@@ -83,14 +84,15 @@ def _trained(recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel) -> 
     objective = objective_named(recipe.objective_name, recipe.objective_settings)
     base, reading = _base(recipe, objective)
     module = base.module
+    report_file = recipe.folder / "data.json"
     with parallel.in_turn():
         prepared = prepare(
-            recipe.data,
-            recipe.validation,
+            Selection(recipe.data, recipe.validation, recipe.seed, recipe.strict),
             objective,
             reading,
-            seed=recipe.seed,
-            strict=recipe.strict,
+            recipe.folder / "examples",
+            before=_files_before(report_file) if resume and checkpoints.steps() else None,
+            told=watch.data,
         )
     if recipe.lora is not None:
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.lora.items()}
@@ -119,6 +121,8 @@ def _trained(recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel) -> 
         write_atomic(recipe.folder / "recipe.json", text.encode())
         facts = {"parameters": parameters, "trainable": trainable, "base": base.digest}
         write_atomic(recipe.folder / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
+        text = json.dumps(prepared.report.to_json(), indent=2) + "\n"
+        write_atomic(report_file, text.encode())
         metrics.cut(step)
     values = trainer.run()
     parallel.unwrapped(module)
@@ -177,13 +181,20 @@ def _base(recipe: Recipe, objective: Objective) -> tuple[LoadedModel, Reading]:
     return loaded, reading
 
 
+def _files_before(path: Path) -> list[Mapping[str, Any]] | None:
+    """What the run read when it began, as its data report says; None where it has none."""
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["files"])
+    except (FileNotFoundError, ValueError, LookupError):
+        return None  # the checkpoint's own fingerprint is compared all the same
+
+
 def _loader(
-    examples: Any, objective: Objective, reading: Reading, recipe: Recipe, share: Share
+    examples: ExampleStore, objective: Objective, reading: Reading, recipe: Recipe, share: Share
 ) -> Loader:
-    found: list[Example] = list(examples)
     return Loader(
-        found,
-        [example.tokens for example in found],
+        examples,
+        examples.lengths,
         objective,
         reading,
         batch=recipe.batch,

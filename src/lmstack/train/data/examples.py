@@ -28,11 +28,13 @@ class Example:
     ``sequences``: token ids of what is read; source and target for an encoder-decoder, two or
     more texts for an objective that compares them. ``labels``: what is to be predicted; for
     objectives over tokens one for each token of the last sequence, `IGNORED` where there is
-    none; otherwise a class or a score. None: the objective makes them from the ids.
+    none; otherwise a class or a score. None: the objective makes them from the ids. ``left_out``:
+    tokens of the row that are over ``max_length``, for the data report.
     """
 
     sequences: tuple[Ints, ...]
     labels: Numbers | None = None
+    left_out: int = 0
 
     @property
     def tokens(self) -> int:

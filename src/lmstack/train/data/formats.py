@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ __all__ = [
     "Tagged",
     "Translation",
     "choices_of",
+    "document_of",
     "labelled_of",
     "messages_of",
     "pair_of",
@@ -44,6 +45,12 @@ __all__ = [
     "translation_of",
 ]
 
+# Columns that hold what a document says; labels, scores, tags and numbers of rows are none.
+_SAYING = (
+    *("text", "system", "messages", "conversations", "instruction", "input", "output", "prompt"),
+    *("completion", "chosen", "rejected", "query", "positive", "positives", "negative"),
+    *("negatives", "sentence1", "sentence2", "tokens", "source", "target"),
+)
 # Names that the field's data sets give the roles of a conversation, ShareGPT's first.
 _ROLES = {
     **{"human": "user", "gpt": "assistant", "observation": "tool"},
@@ -103,6 +110,22 @@ class Tagged:
 class Translation:
     source: str
     target: str
+
+
+def document_of(row: Row) -> str:
+    """All that ``row`` says, whichever format it is of: what copies and the split go by."""
+    values = [row.values[column] for column in _SAYING if column in row.values]
+    return "\n".join(_said(values or [json.dumps(row.values, sort_keys=True, default=str)]))
+
+
+def _said(values: Iterable[Any]) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            yield from _said(value)
+        elif isinstance(value, Mapping):
+            yield from _said(value.get(key) for key in ("content", "value", "text"))
 
 
 def text_of(row: Row) -> str:

@@ -1,5 +1,8 @@
-"""Files to the examples of a run: read, encoded, split by document, with a report of what was left
-out.
+"""Files to the examples of a run: hashed, read, encoded, split by document, and reported on.
+
+Examples are encoded once, into a store in the run's folder that is named by everything they follow
+from: the content of the files, the tokenizer and template, the objective, the settings. A run that
+resumes, or another with the same data, opens it. The store appears in one rename, whole.
 
 A document goes to training or validation by a hash of what it says, so the split does not change
 when rows are added, and copies of one document stay on one side.
@@ -7,110 +10,202 @@ when rows are added, and copies of one document stay on one side.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import lmstack
 from lmstack.core import InputError
-from lmstack.train.data.examples import Example
+from lmstack.core.files import store_error
+from lmstack.registry import locked
+from lmstack.train.data.encoding import encoded_rows
+from lmstack.train.data.fingerprint import (
+    DataFile,
+    check_same_files,
+    check_unchanged,
+    data_files,
+    fingerprint,
+)
+from lmstack.train.data.formats import document_of
+from lmstack.train.data.report import DataReport, Lengths
 from lmstack.train.data.rows import BadRow, Row, Rows, find_data
+from lmstack.train.data.store import ExampleStore, ExampleWriter
 from lmstack.train.objectives.objective import Objective, Reading
 
-__all__ = ["DataReport", "Prepared", "prepare"]
+__all__ = ["Prepared", "Selection", "Told", "prepare"]
 
-_SHOWN = 5
+Told = Callable[[str, int, int], None]
+# So many rows that are all unusable: the rest will be too.
+_HOPELESS = 1000
 
 
-@dataclass
-class DataReport:
-    """What happened to the rows. ``bad``: the first few that could not be used, with reasons."""
+@dataclass(frozen=True)
+class Selection:
+    """Which rows are used. ``data``: files, folders and patterns. ``validation``: a share of their
+    documents, or files of its own. ``seed``: of the split. ``strict``: the first bad row is an
+    error."""
 
-    rows: int = 0
-    bad_rows: int = 0
-    tokens: int = 0
-    bad: list[BadRow] = field(default_factory=list)
+    data: Sequence[str]
+    validation: float | Sequence[str] = 0.0
+    seed: int = 0
+    strict: bool = False
 
-    def add_bad(self, bad: BadRow) -> None:
-        self.bad_rows += 1
-        if len(self.bad) < _SHOWN:
-            self.bad.append(bad)
+    @property
+    def share(self) -> float:
+        return float(self.validation) if isinstance(self.validation, int | float) else 0.0
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "rows": self.rows,
-            "bad_rows": self.bad_rows,
-            "tokens": self.tokens,
-            "bad": [f"{row.place}: {row.reason}" for row in self.bad],
-        }
+    @property
+    def held(self) -> Sequence[str]:
+        """Files to validate with."""
+        if isinstance(self.validation, int | float):
+            return ()
+        return (self.validation,) if isinstance(self.validation, str) else self.validation
 
 
 @dataclass(frozen=True)
 class Prepared:
     """Examples to train on and to validate with. ``fingerprint``: of the files' content."""
 
-    train: Sequence[Example]
-    validation: Sequence[Example]
+    train: ExampleStore
+    validation: ExampleStore
     report: DataReport
     fingerprint: str
 
 
 def prepare(
-    data: Sequence[str],
-    validation: float | Sequence[str],
+    selection: Selection,
     objective: Objective,
     reading: Reading,
+    folder: Path,
     *,
-    seed: int = 0,
-    strict: bool = False,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    before: Sequence[Mapping[str, Any]] | None = None,
+    told: Told = lambda _doing, _done, _total: None,
 ) -> Prepared:
-    """``validation``: a share of the documents of ``data``, or files of its own. ``progress``:
-    called with bytes read and all bytes."""
-    report = DataReport()
-    files = find_data(data)
-    held_files = [] if isinstance(validation, int | float) else find_data(validation)
-    share = float(validation) if isinstance(validation, int | float) else 0.0
-    train: list[Example] = []
-    held: list[Example] = []
-    rows = Rows([*files, *held_files])
-    for row in rows:
-        if isinstance(row, Row):
-            found = _encoded(row, objective, reading, report)
-            is_held = rows.file >= len(files) or _place_of(row, seed) < share
-            (held if is_held else train).extend(found)
-        else:
-            report.add_bad(row)
-        if strict and report.bad:
-            first = report.bad[0]
-            raise InputError(f"{first.place}: {first.reason}", hint="mend the row, or strict=false")
-        progress(rows.done, rows.total)
-    hashed = hashlib.sha256()
-    for path in rows.files:
-        hashed.update(hashlib.sha256(path.read_bytes()).digest())
-    report.tokens = sum(example.tokens for example in train)
-    if not train:
-        reasons = "; ".join(f"{bad.place}: {bad.reason}" for bad in report.bad[:2])
-        raise InputError(
-            f"no row of {', '.join(map(str, data))} can be trained on"
-            + (f" ({reasons})" if reasons else ""),
-            hint=f"the objective reads {', '.join(objective.reads)}",
-            param="data",
-        )
-    return Prepared(train, held, report, hashed.hexdigest())
+    """The examples that ``objective`` makes of the rows, kept in ``folder``, one set at a time.
+
+    ``before``: `DataReport.files` of the run that goes on, where one does. ``told``: called with
+    what is going on, bytes read, and all bytes. `InputError`: a file changed, no row can be used,
+    or under ``strict`` one cannot. Several processes may call it at once; one encodes."""
+    held = find_data(selection.held)
+    apart = {path.resolve() for path in held}  # a folder of data may hold them
+    paths = [path for path in find_data(selection.data) if path.resolve() not in apart]
+    files = data_files([*paths, *held])
+    if before is not None:
+        check_same_files(before, files)
+    work = _Work(selection, objective, reading, files, len(paths), told)
+    target = folder / work.key()
+    with locked(folder / ".lock"):
+        if not target.is_dir():
+            _encode(work, target)
+    report = DataReport.from_json(json.loads((target / "report.json").read_text(encoding="utf-8")))
+    report.files = [file.to_json() for file in files]  # the names that they have now
+    train, validation = (ExampleStore(target / part) for part in ("train", "validation"))
+    return Prepared(train, validation, report, fingerprint(files))
 
 
-def _encoded(row: Row, objective: Objective, reading: Reading, report: DataReport) -> list[Example]:
-    report.rows += 1
+@dataclass(frozen=True)
+class _Work:
+    """``own``: how many of ``files`` are to train on; the others are validated with."""
+
+    selection: Selection
+    objective: Objective
+    reading: Reading
+    files: Sequence[DataFile]
+    own: int
+    told: Told
+
+    def key(self) -> str:
+        """Of everything that the examples follow from."""
+        reading, template = self.reading, self.reading.template
+        return hashlib.sha256(
+            json.dumps(
+                [
+                    lmstack.__version__,
+                    [file.sha256 for file in self.files],
+                    self.own,
+                    self.selection.share,
+                    self.selection.seed,
+                    self.selection.strict,
+                    type(self.objective).__name__,
+                    dataclasses.asdict(self.objective),
+                    reading.tokenizer.digest,
+                    template and template.source,
+                    reading.max_length,
+                    reading.labels,
+                    reading.decoder_start,
+                ],
+                sort_keys=True,
+            ).encode()
+        ).hexdigest()[:16]
+
+    def place(self, row: Row) -> float:
+        """Where a document falls in [0, 1)."""
+        text = f"{self.selection.seed} {document_of(row)}"
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _encode(work: _Work, target: Path) -> None:
+    """Write ``target``, whole or not at all, and forget what was there for other settings."""
+    partial = target.with_name(f".{target.name}.part")
     try:
-        return list(objective.encode(row, reading))
-    except InputError as error:
-        report.add_bad(BadRow(row.place, str(error)))
-        return []
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        with (
+            ExampleWriter(partial / "train") as train,
+            ExampleWriter(partial / "validation") as validation,
+        ):
+            report = _written(work, train, validation)
+        check_unchanged(work.files)
+        report.lengths = Lengths.of(ExampleStore(partial / "train").lengths)
+        text = json.dumps(report.to_json(), indent=2) + "\n"
+        (partial / "report.json").write_text(text, encoding="utf-8")
+        for older in target.parent.iterdir():
+            if older.is_dir() and older != partial:
+                shutil.rmtree(older, ignore_errors=True)
+        partial.rename(target)
+    except OSError as error:
+        raise store_error(error, target, "writing") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
-def _place_of(row: Row, seed: int) -> float:
-    """Where a document falls in [0, 1)."""
-    text = json.dumps([seed, row.values], sort_keys=True, default=str)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+def _written(work: _Work, train: ExampleWriter, validation: ExampleWriter) -> DataReport:
+    report = DataReport()
+    rows = Rows([file.path for file in work.files])
+    for row, file, examples in encoded_rows(rows, work.objective, work.reading):
+        work.told("encoding", rows.done, rows.total)
+        if isinstance(row, BadRow):
+            report.add_bad(row)
+            if work.selection.strict:
+                raise InputError(
+                    f"{row.place}: {row.reason}", hint="mend the row, or strict=false", param="data"
+                )
+            if report.bad_rows == report.rows == _HOPELESS:
+                raise _none_usable(work, report)
+            continue
+        report.add(examples)
+        is_held = file >= work.own or work.place(row) < work.selection.share
+        for example in examples:
+            (validation if is_held else train).add(example)
+    report.examples, report.validation = train.examples, validation.examples
+    report.tokens = train.tokens
+    if not train.examples:
+        raise _none_usable(work, report)
+    return report
+
+
+def _none_usable(work: _Work, report: DataReport) -> InputError:
+    reasons = "; ".join(f"{bad.place}: {bad.reason}" for bad in report.bad[:2])
+    what = f"none of the {report.rows} rows" if report.rows else "there is no row"
+    return InputError(
+        f"{what} of {', '.join(map(str, work.selection.data))} can be trained on"
+        + (f" ({reasons})" if reasons else ""),
+        hint=f"the objective reads {', '.join(work.objective.reads)}",
+        param="data",
+    )

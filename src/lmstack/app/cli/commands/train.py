@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from lmstack.app.cli.command import command
 from lmstack.app.cli.output import Output, Progress
 from lmstack.app.formats import columns
 from lmstack.train.recipe import read_recipe, warnings_of
+
+if TYPE_CHECKING:
+    from lmstack.train.run import Result
 
 __all__ = ["register"]
 
@@ -48,50 +51,72 @@ def register(app: typer.Typer) -> None:
             out.again() if resume else f"{out.again()} --resume",
         )
 
-        class Bar(Watch):
-            def __init__(self, bar: Progress) -> None:
-                self._bar = bar
+        class Bars(Watch):
+            """One bar while data is read, then one of the steps."""
+
+            def __init__(self, stack: ExitStack) -> None:
+                self._stack = stack
+                self._bar: Progress | None = None
+                self._doing = ""
+
+            def data(self, doing: str, done: int, total: int) -> None:
+                self._one(f"Data: {doing}", "bytes").update(done, total)
 
             def note(self, text: str) -> None:
                 out.note(f"note: {text}")
 
             def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
-                self._bar.update(
+                self._one(f"Training {settings.output}", "steps").update(
                     done,
                     total,
                     f"loss {values['loss']:.3f}, {values['tokens_per_second']:.0f} tokens/s",
                 )
 
-        with out.progress(f"Training {settings.output}", "steps") as bar:
-            result = run.train(settings, resume=resume, watch=Bar(bar))
+            def _one(self, doing: str, unit: str) -> Progress:
+                if self._bar is None or self._doing != doing:
+                    self._stack.close()
+                    self._doing = doing
+                    self._bar = self._stack.enter_context(out.progress(doing, unit))
+                return self._bar
+
+        with ExitStack() as stack:
+            result = run.train(settings, resume=resume, watch=Bars(stack))
         out.interrupted = None
-        if not is_first:
-            return
-        if out.as_json:
-            out.result(
-                {
-                    "name": result.name,
-                    "folder": str(result.folder),
-                    "digest": result.digest,
-                    "values": dict(result.values),
-                    "steps": result.steps,
-                    "tokens": result.tokens,
-                    "trainable": result.trainable,
-                    "parameters": result.parameters,
-                    "data": result.report.to_json(),
-                }
-            )
-            return
-        rows: list[tuple[str, Any]] = [
-            ("result", str(result.folder)),
-            ("trained", f"{result.trainable:,} of {result.parameters:,} parameters"),
-            ("steps", f"{result.steps:,}, {result.tokens:,} tokens"),
-            *(
-                (name, f"{value:.4f}")
-                for name, value in result.values.items()
-                if name in ("loss", "accuracy")
-            ),
-        ]
-        out.lines(columns(rows))
-        for bad in result.report.bad:
-            print(f"left out {bad.place}: {bad.reason}", file=sys.stderr)
+        if is_first:
+            _print(out, result)
+
+
+def _print(out: Output, result: Result) -> None:
+    if out.as_json:
+        out.result(
+            {
+                "name": result.name,
+                "folder": str(result.folder),
+                "digest": result.digest,
+                "values": dict(result.values),
+                "steps": result.steps,
+                "tokens": result.tokens,
+                "trainable": result.trainable,
+                "parameters": result.parameters,
+                "data": result.report.to_json(),
+            }
+        )
+        return
+    rows: list[tuple[str, Any]] = [
+        ("result", str(result.folder)),
+        ("trained", f"{result.trainable:,} of {result.parameters:,} parameters"),
+        ("steps", f"{result.steps:,}, {result.tokens:,} tokens"),
+        *(
+            (name, f"{value:.4f}")
+            for name, value in result.values.items()
+            if name in ("loss", "accuracy")
+        ),
+    ]
+    out.lines(columns(rows))
+    report = result.report
+    for bad in report.bad[:5]:
+        out.note(f"left out {bad.place}: {bad.reason}")
+    if report.bad_rows > 5:
+        out.note(
+            f"left out {report.bad_rows:,} of {report.rows:,} rows; data.json has more of them"
+        )
