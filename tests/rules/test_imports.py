@@ -76,6 +76,7 @@ ORDERS = {
         "stores",
         "place view opening index",
         "answer",
+        "questions",
     ),
     "engine": (
         "config request constraints blocks scratch",

@@ -55,6 +55,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "quantize": ("compress", "models quantize", "quantise"),
     "tokens": ("count", "tokenize"),
     "tokenizer train": ("vocab",),
+    "data questions": ("questions",),
     "scaling fit": ("powerlaw", "power-law"),
     "scaling plan": ("budget", "chinchilla", "flops", "kaplan", "scale", "scaling-laws"),
     "train": ("finetune", "fine-tune", "fit", "learn", "lora", "pretrain", "sft", "tune"),
@@ -100,7 +101,7 @@ SECTIONS = {
     "Serve": ("up", "plan", "bench"),
     "Models": ("pull", "models", "inspect", "convert", "quantize", "tokens", "tokenizer"),
     "Data": ("index",),
-    "Train": ("train", "scaling"),
+    "Train": ("data", "train", "scaling"),
     "Operate": ("doctor", "audit", "feedback"),
 }
 WIDTH = 88

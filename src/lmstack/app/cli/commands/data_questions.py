@@ -1,0 +1,134 @@
+"""`lmstack data questions`: rows for the reader, from a folder of documents alone."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmstack.app import wiring
+from lmstack.app.cli import indexing
+from lmstack.app.cli.commands._options import EmbedderName, ModelName, Weights, say_if_remote
+from lmstack.app.cli.output import Output
+from lmstack.app.formats import columns, count
+from lmstack.app.wiring import retrieval
+
+if TYPE_CHECKING:
+    from lmstack.app.wiring.question_file import QuestionFile
+    from lmstack.core import ChatModel
+    from lmstack.rag import Hit, Index
+    from lmstack.rag.questions import QuestionConfig
+
+__all__ = ["ask_about", "questions"]
+
+
+def questions(
+    out: Output,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Your documents.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="JSON Lines, a row a question.")
+    ] = Path("questions.jsonl"),
+    per_passage: Annotated[
+        int,
+        typer.Option("--questions", metavar="N", min=1, max=16, help="Asked of each passage."),
+    ] = 3,
+    passages: Annotated[
+        int | None,
+        typer.Option(
+            "--passages", metavar="N", min=1, help="Ask about so many at most. [default: all]"
+        ),
+    ] = None,
+    model: ModelName = None,
+    weights: Weights = None,
+    embedder: EmbedderName = None,
+) -> None:
+    """Let a model ask questions about documents, to train on.
+
+    Each passage is shown to the model, which asks a few questions. Those are kept for which search
+    finds the passage again and that it is certain to answer; what else was found becomes what does
+    not answer. `lmstack train recipes/reader.yaml data=FILE` reads the rows.
+
+    Stopped, it goes on where it was when it is started again."""
+    ask_about(out, folder, output, per_passage, passages, model, weights, embedder)
+
+
+def ask_about(
+    out: Output,
+    folder: Path,
+    output: Path,
+    per_passage: int = 3,
+    passages: int | None = None,
+    model: str | None = None,
+    weights: str | None = None,
+    embedder: str | None = None,
+) -> None:
+    """Write ``output``, with progress, and say what it holds."""
+    from lmstack.app.wiring.question_file import QuestionFile
+    from lmstack.rag.questions import QuestionConfig, passages_of
+
+    wiring.require_models(model, embedder, weights)
+    say_if_remote(out, model)
+    config = QuestionConfig(questions=per_passage)
+    writer = wiring.lazy_generator(model, weights)
+    settings = {
+        "folder": str(wiring.existing_folder(folder)),
+        "model": writer.info.digest or writer.info.name,
+        "passages": passages,
+        **dataclasses.asdict(config),
+    }
+    try:
+        with (
+            QuestionFile(output, settings) as file,
+            indexing.open_source(out, folder, None, embedder) as index,
+        ):
+            chosen = passages_of(index, passages)
+            out.interrupted = (f"what was asked so far is in {file.journal}", out.again())
+            asyncio.run(_ask(out, index, writer, config, file, chosen))
+            file.finish()
+            out.interrupted = None
+    finally:
+        wiring.close(writer)
+    _say(out, file, len(chosen))
+
+
+async def _ask(
+    out: Output,
+    index: Index,
+    model: ChatModel,
+    config: QuestionConfig,
+    file: QuestionFile,
+    chosen: Sequence[Hit],
+) -> None:
+    from lmstack.rag import Answerer
+    from lmstack.rag.questions import QuestionWriter, key_of
+
+    answerer = Answerer(index, model, reranker=retrieval.answer_reranker(out.note))
+    asked = [row["query"] for row in file.rows]
+    writer = QuestionWriter(answerer, model, config, asked)
+    left = [passage for passage in chosen if key_of(passage) not in file]
+    with out.progress("Asking", "passages") as bar:
+        done = len(chosen) - len(left)
+        bar.update(done, len(chosen))
+        async for each in writer.write(left):
+            file.add(each)
+            done += 1
+            bar.update(done, len(chosen), f"{len(file.rows):,} questions kept")
+
+
+def _say(out: Output, file: QuestionFile, passages: int) -> None:
+    rows = file.rows
+    answered = sum(bool(row["positives"]) for row in rows)
+    if out.as_json:
+        kept = {"questions": len(rows), "answerable": answered, "dropped": file.dropped}
+        out.result({"file": str(file.path), "passages": passages, **kept})
+        return
+    table = [
+        ("questions", f"{len(rows):,} about {count(passages, 'passages')}, in {file.path}"),
+        ("answerable", f"{answered:,}; of the others the document was taken away"),
+        *((f"dropped: {reason}", f"{number:,}") for reason, number in file.dropped.items()),
+    ]
+    out.lines(columns(table))
