@@ -332,6 +332,21 @@ def test_nf4_loses_no_more_than_the_floats_of_its_codebook(size):
     assert (matrix.dequantized() - weight).norm() < 1.01 * exact
 
 
+@pytest.mark.parametrize("shape", [(64, 256), (48, 576), (16, 1536)])
+@pytest.mark.parametrize("tail", [2.5, 100.0])
+def test_nf4_is_nearer_than_that_of_bitsandbytes(shape, tail):
+    from bitsandbytes import functional as bnb
+
+    assert torch.equal(NF4_FLOATS, bnb.get_4bit_type("nf4", device="cpu"))
+    torch.manual_seed(shape[1])
+    weight = torch.distributions.StudentT(tail).sample(shape) * 0.02
+    packed, state = bnb.quantize_4bit(
+        weight, blocksize=64, quant_type="nf4", compress_statistics=True
+    )
+    theirs = (bnb.dequantize_4bit(packed, state) - weight).norm()
+    assert (quantize_nf4(weight).dequantized() - weight).norm() < theirs
+
+
 def test_nf4_keeps_a_group_of_small_weights_beside_a_large_one():
     weight = torch.full((16, 128), 1e-3)
     weight[:, 64:] = 3.0
