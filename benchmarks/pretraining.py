@@ -4,11 +4,11 @@
     python benchmarks/pretraining.py --quick    twenty seconds a side; records nothing
 
 The same speeches (State of the Union, every tenth held out), vocabulary (8,192 tokens),
-architecture (`recipes/pretrain.yaml`, 10 million parameters), two threads and seconds. Each side trains as it
-does best: the recipe as it stands, and the Trainer with AdamW in the precision and at the learning
-rate that gave the lower held-out loss of those tried (``PEER_SETTINGS``). Bits per byte are then
-computed by one and the same code, lmstack's forward pass, over the held-out speeches in pieces of
-``max_length`` tokens.
+architecture (`recipes/pretrain.yaml`, 10 million parameters), threads and seconds. Each side
+trains as it does best: the recipe as it stands, and the Trainer with AdamW at whichever of
+`PEER_SETTINGS` gives the lower loss after a sixth of the time. Bits per byte are computed by one
+and the same code, lmstack's forward pass, over the held-out speeches in pieces of ``max_length``
+tokens.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,12 @@ def test_a_fresh_model_learns_and_is_served_as_it_was_trained(recipe: Path) -> N
     lines = [json.loads(x) for x in (recipe.parent / "run/metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert losses[-1] < losses[0] / 2
+    bytes_of_all = sum(len(text.encode()) for text in TEXTS)
+    tokenizer = load(str(result.folder)).tokenizer
+    predictions = sum(len(tokenizer.encode(text)) for text in TEXTS)  # one more for the end
+    for line in (line for line in lines if "loss" in line):
+        expected = line["loss"] / math.log(2) * predictions / bytes_of_all
+        assert line["bits_per_byte"] == pytest.approx(expected, rel=0.1)
     assert result.report.bad_rows == 1
     assert result.report.bad[0].place.endswith("data.jsonl:61")
     loaded = load(str(result.folder))

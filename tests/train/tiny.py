@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import transformers
 
 from lmstack.model import REFERENCE_OPS, Transformer, TransformerConfig
 from lmstack.model.families import config_from_json
+from lmstack.text import Tokenizer, VocabularyConfig, train_tokenizer
 from lmstack.train.checkpoint import Checkpoints
 from lmstack.train.data.examples import Example
 from lmstack.train.loader import Loader
@@ -92,8 +94,13 @@ def examples(count: int, longest: int = 20, seed: int = 0) -> list[Example]:
 
 
 def reading(max_length: int = 32) -> Reading:
-    """For objectives whose examples are made already."""
-    return Reading(None, None, max_length)  # type: ignore[arg-type]
+    """For objectives whose examples are made already: ids of a tokenizer of bytes."""
+    return Reading(_tokenizer(), None, max_length)
+
+
+@cache
+def _tokenizer() -> Tokenizer:
+    return train_tokenizer(["a"], VocabularyConfig(vocab_size=258))
 
 
 def recipe(**changes: Any) -> Recipe:

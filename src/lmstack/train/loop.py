@@ -148,7 +148,7 @@ class Trainer:
             (loss.total * part).backward()  # type: ignore[no-untyped-call]
             _add(sums, loss, batch)
         norm = self._clipped()
-        values = {name: total / max(weight, 1.0) for name, total in self._total(sums).items()}
+        values = self._means(sums, weight)
         self._check(values, norm)
         recipe = self.recipe
         share = lr_share(recipe.schedule, step, self.steps, recipe.warmup, recipe.final_lr)
@@ -183,7 +183,7 @@ class Trainer:
                     _add(sums, self.objective.loss(self.model, batch, context), batch)
                     weight += batch.weight
         (weight,) = self.parallel.summed(weight)
-        return {name: total / max(weight, 1.0) for name, total in self._total(sums).items()}
+        return self._means(sums, weight)
 
     def save(self) -> None:
         """A checkpoint of now. On several processes the first writes it, one tensor gathered at a
@@ -269,8 +269,10 @@ class Trainer:
         longest = math.inf if self.recipe.clip is None else self.recipe.clip
         return self.parallel.number(torch.nn.utils.clip_grad_norm_(trained, longest))
 
-    def _total(self, sums: Mapping[str, float]) -> dict[str, float]:
-        return dict(zip(sums, self.parallel.summed(*sums.values()), strict=True))
+    def _means(self, sums: Mapping[str, float], weight: float) -> dict[str, float]:
+        """What is said of ``sums`` of this process over ``weight`` predictions of all."""
+        totals = zip(sums, self.parallel.summed(*sums.values()), strict=True)
+        return self.objective.reported({name: total / max(weight, 1.0) for name, total in totals})
 
     @torch.no_grad()
     def _follow(self) -> None:

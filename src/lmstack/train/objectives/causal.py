@@ -8,7 +8,9 @@ is a token to predict, so that the model learns to stop (Radford et al., 2019).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -46,11 +48,22 @@ class CausalLM(Objective):
             yield Example((ids[start : start + reading.max_length],))
 
     def collate(self, examples: Sequence[Example], reading: Reading) -> Batch:
-        del reading
-        return next_token_batch(examples)
+        batch = next_token_batch(examples)
+        labels = batch.labels[batch.labels != IGNORED].numpy()
+        size = torch.tensor(float(reading.token_bytes[labels].sum()))
+        return dataclasses.replace(batch, more={"bytes": size})
 
     def loss(self, model: Transformer, batch: Batch, context: ForwardContext) -> Loss:
-        return token_loss(model, batch, context)
+        loss = token_loss(model, batch, context)
+        return Loss(loss.total, {**loss.sums, **batch.more})
+
+    def reported(self, means: Mapping[str, float]) -> dict[str, float]:
+        """With bits per byte of text, which models of other vocabularies can be compared by."""
+        found = dict(means)
+        size = found.pop("bytes", 0.0)
+        if size:
+            found["bits_per_byte"] = found["loss"] / math.log(2) / size
+        return found
 
 
 def next_token_batch(examples: Sequence[Example]) -> Batch:

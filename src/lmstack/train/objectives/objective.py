@@ -11,9 +11,11 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -39,6 +41,17 @@ class Reading:
     max_length: int
     labels: tuple[str, ...] = ()
     decoder_start: int | None = None
+
+    @cached_property
+    def token_bytes(self) -> npt.NDArray[np.int64]:
+        """(V,): bytes of text that each token stands for; a control token stands for none."""
+        tokenizer = self.tokenizer
+        special = tokenizer.special_ids
+        sizes = (
+            0 if index in special else len(tokenizer.token_bytes(index))
+            for index in range(tokenizer.vocab_size)
+        )
+        return np.fromiter(sizes, np.int64, tokenizer.vocab_size)
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,10 @@ class Objective(Config, abc.ABC):
     @abc.abstractmethod
     def loss(self, model: Transformer, batch: Batch, context: ForwardContext) -> Loss:
         """Through ``model(...)``, whose hooks shard and reduce it."""
+
+    def reported(self, means: Mapping[str, float]) -> dict[str, float]:
+        """What is said of ``means``: the loss and the other sums, a prediction."""
+        return dict(means)
 
 
 def token_loss(model: Transformer, batch: Batch, context: ForwardContext) -> Loss:
