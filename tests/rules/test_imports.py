@@ -56,10 +56,10 @@ ORDERS = {
         "http",
     ),
     "train": (
-        "recipe data.rows data.formats data.examples scaling.laws",
+        "recipe data.rows data.formats data.examples data.pairs scaling.laws",
         "cross_entropy compute schedule metrics checkpoint resume parallel muon scaling.fit",
         "optim objectives scaling",
-        "data",
+        "data heads sums",
         "loader",
         "loop",
         "run",
@@ -91,7 +91,7 @@ ORDERS = {
     "model": (
         "fields positions",
         "config",
-        "layers biases formats.layouts",
+        "layers biases formats.layouts pooling",
         "quant.matrix lora.layers dot_product",
         "ops",
         "attention",
@@ -104,7 +104,7 @@ ORDERS = {
         "forms",
         "formats.mapped",
         "lora",
-        "loading replacing",
+        "loading replacing heads",
     ),
     "app": ("formats drawing", "loadgen", "inspect", "server", "page", "wiring", "cli"),
 }

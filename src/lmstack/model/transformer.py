@@ -34,9 +34,10 @@ from lmstack.model.inputs import (
 )
 from lmstack.model.layers import Bias, Convolution, Embedding, Experts, LayerNorm, Linear, RMSNorm
 from lmstack.model.ops import Ops
+from lmstack.model.pooling import pool_varlen
 from lmstack.model.positions import sinusoids
 
-__all__ = ["Transformer", "TransformerOutput"]
+__all__ = ["Transformer", "TransformerOutput", "fresh_weights"]
 
 REFERENCE = ForwardContext()
 
@@ -132,19 +133,11 @@ class Transformer(nn.Module):
         elif config.num_outputs:
             self.classifier = Linear(D, config.num_outputs, bias=config.classifier_bias)
 
-    @torch.no_grad()
     def reset_parameters(self, std: float = 0.02) -> None:
         """Fresh weights: normal(0, ``std``) for matrices, no change for norms, zero biases."""
         if self.table.weight.is_meta:
             return
-        for module in self.modules():
-            if isinstance(module, Linear | Embedding | Experts | Convolution):
-                module.weight.normal_(0.0, std)
-            elif isinstance(module, RMSNorm | LayerNorm):
-                module.weight.fill_(0.0 if getattr(module, "from_one", False) else 1.0)
-            bias = getattr(module, "bias", None)
-            if isinstance(bias, Tensor):
-                bias.zero_()
+        fresh_weights(self, std)
 
     @property
     def table(self) -> Embedding:
@@ -322,8 +315,10 @@ class Transformer(nn.Module):
         `TransformerOutput`'s logits and pooled."""
         head = self.config.head
         if head in ("pool", "sequence"):
-            rows = [last] if lengths is None else last[None].split_with_sizes(list(lengths), dim=1)
-            last = torch.cat([self.pool(row, mask) for row in rows])
+            if lengths is None:
+                last = self.pool(last, mask)
+            else:
+                last = pool_varlen(last, lengths, self.config.pooling)
         if head == "pool":
             return None, self.transformed(last, context)
         return (None if head == "none" else self.logits(last, context)), None
@@ -466,3 +461,16 @@ class Transformer(nn.Module):
             return ops.embedding(rows, self.embed_positions)
         halves = self.config.positions == "sinusoidal_halves"
         return sinusoids(rows, x.shape[-1], halves=halves).to(x.dtype)
+
+
+@torch.no_grad()
+def fresh_weights(part: nn.Module, std: float = 0.02) -> None:
+    """Fill ``part`` in place: normal(0, ``std``) for matrices, no change for norms, zero biases."""
+    for module in part.modules():
+        if isinstance(module, Linear | Embedding | Experts | Convolution):
+            module.weight.normal_(0.0, std)
+        elif isinstance(module, RMSNorm | LayerNorm):
+            module.weight.fill_(0.0 if getattr(module, "from_one", False) else 1.0)
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, Tensor):
+            bias.zero_()

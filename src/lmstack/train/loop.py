@@ -15,7 +15,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -29,12 +29,13 @@ from lmstack.model import Dropout, ForwardContext, Ops, Transformer
 from lmstack.train.checkpoint import Checkpoints
 from lmstack.train.data.examples import Batch
 from lmstack.train.loader import Loader
-from lmstack.train.objectives.objective import Loss, Objective
+from lmstack.train.objectives.objective import Forward, Loss, Objective
 from lmstack.train.optim import Optimizers
 from lmstack.train.parallel import Parallel
 from lmstack.train.recipe import Recipe
 from lmstack.train.resume import changes
 from lmstack.train.schedule import lr_share
+from lmstack.train.sums import Sums
 
 __all__ = ["Interrupted", "Trainer", "Watch"]
 
@@ -136,19 +137,19 @@ class Trainer:
     def step(self) -> Mapping[str, float]:
         """One step of the optimizer, and what it was."""
         started, step = time.perf_counter(), self.progress.step
-        batches = self.train.batches(step)
+        self.module.train()
+        batches = self._linked(self.train.batches(step), step)
         weight, tokens = self.parallel.summed(
             sum(batch.weight for batch in batches), sum(batch.tokens for batch in batches)
         )
-        sums = {"loss": 0.0}
-        self.module.train()
+        sums = Sums()
         for place, batch in enumerate(batches):
             loss = self._loss(batch, step, place)
-            part = self.parallel.world / max(weight, 1.0) if batch.weight else 0.0
+            part = self.parallel.world / weight if batch.weight else 0.0
             (loss.total * part).backward()  # type: ignore[no-untyped-call]
-            _add(sums, loss, batch)
+            sums.add(loss, batch)
         norm = self._clipped()
-        values = self._means(sums, weight)
+        values = sums.values(self.objective, self.parallel, weight)
         self._check(values, norm)
         recipe = self.recipe
         share = lr_share(recipe.schedule, step, self.steps, recipe.warmup, recipe.final_lr)
@@ -173,17 +174,16 @@ class Trainer:
         """The validation's values, of the averaged weights where there are any."""
         if self.validation is None:
             return {}
-        sums, weight = {"loss": 0.0}, 0.0
+        sums, weight = Sums(), 0.0
         self.module.eval()
         with torch.no_grad(), self._averaged():
             for step in range(self.validation.steps(1)):
-                for batch in self.validation.batches(step):
-                    batch = batch.to(self.module.device)
+                for batch in self._linked(self.validation.batches(step), step):
                     context = ForwardContext(ops=self.ops)
-                    _add(sums, self.objective.loss(self.model, batch, context), batch)
+                    sums.add(self.objective.loss(self.model, batch, context), batch)
                     weight += batch.weight
         (weight,) = self.parallel.summed(weight)
-        return self._means(sums, weight)
+        return sums.values(self.objective, self.parallel, weight)
 
     def save(self) -> None:
         """A checkpoint of now. On several processes the first writes it, one tensor gathered at a
@@ -239,13 +239,26 @@ class Trainer:
         return step
 
     def _loss(self, batch: Batch, step: int, place: int) -> Loss:
+        return self.objective.loss(self.model, batch, self._context(step, place))
+
+    def _linked(self, batches: Sequence[Batch], step: int) -> Sequence[Batch]:
+        """`Objective.linked`, each pass as its loss will see it."""
+        moved = [batch.to(self.module.device) for batch in batches]
+
+        def embed(place: int, forward: Forward) -> Tensor:
+            training = self.module.training
+            context = self._context(step, place) if training else ForwardContext(ops=self.ops)
+            with torch.no_grad():
+                return forward(self.model, moved[place], context)
+
+        return self.objective.linked(moved, embed, self.parallel.of_all)
+
+    def _context(self, step: int, place: int) -> ForwardContext:
+        """Of a training pass: the same one always drops the same."""
         seed = hash((self.recipe.seed, step, place, self.parallel.rank)) & ((1 << 63) - 1)
         torch.manual_seed(seed)  # of dropout in adapters
         dropout = Dropout(self.recipe.dropout, seed) if self.recipe.dropout else None
-        context = ForwardContext(
-            ops=self.ops, dropout=dropout, checkpoint=self.recipe.checkpointing
-        )
-        return self.objective.loss(self.model, batch.to(self.module.device), context)
+        return ForwardContext(ops=self.ops, dropout=dropout, checkpoint=self.recipe.checkpointing)
 
     def _check(self, values: Mapping[str, float], norm: float) -> None:
         """`InputError` for a step that must not be taken, before it is."""
@@ -268,11 +281,6 @@ class Trainer:
         trained = list(self.optimizers.trained.values())
         longest = math.inf if self.recipe.clip is None else self.recipe.clip
         return self.parallel.number(torch.nn.utils.clip_grad_norm_(trained, longest))
-
-    def _means(self, sums: Mapping[str, float], weight: float) -> dict[str, float]:
-        """What is said of ``sums`` of this process over ``weight`` predictions of all."""
-        totals = zip(sums, self.parallel.summed(*sums.values()), strict=True)
-        return self.objective.reported({name: total / max(weight, 1.0) for name, total in totals})
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -358,10 +366,3 @@ class Trainer:
         finally:
             for number, handler in zip(signals, before, strict=True):
                 signal.signal(number, handler)
-
-
-def _add(sums: dict[str, float], loss: Loss, batch: Batch) -> None:
-    """Names are the same on every process; the values of a pass without weight do not count."""
-    counts = 1.0 if batch.weight else 0.0
-    for name, value in {"loss": loss.total, **loss.sums}.items():
-        sums[name] = sums.get(name, 0.0) + (float(value.detach()) if counts else 0.0)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -80,6 +81,14 @@ class Parallel:
     def told_by_first(self, value: int) -> int:
         """``value`` of the first process."""
         return int(self.summed(value if self.is_first else 0)[0])
+
+    def of_all(self, tensor: Tensor) -> list[Tensor]:
+        """That of every process, in their order; sizes may differ."""
+        if self.world == 1:
+            return [tensor]
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, tensor.detach().cpu())
+        return [each.to(tensor.device) for each in found]
 
     def gathered(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """``tensors`` unsharded, one after the other, in the memory of the CPU; empty ones on all

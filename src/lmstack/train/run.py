@@ -8,15 +8,16 @@ values that it reached; or for LoRA an adapter folder in PEFT's layout, with the
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import lmstack
-from lmstack.core import InputError, UnsupportedError
+from lmstack.core import InputError
 from lmstack.core.files import write_atomic
 from lmstack.model import (
     LoraConfig,
@@ -29,11 +30,14 @@ from lmstack.model.families import config_from_json
 from lmstack.registry import LoadedModel, ModelFolder, Store, load, load_text
 from lmstack.registry.defaults import GenerationDefaults
 from lmstack.registry.describe import Origin
+from lmstack.text.windows import has_segments
 from lmstack.train.checkpoint import Checkpoints
 from lmstack.train.compute import ops_for
 from lmstack.train.data.prepare import Prepared, Selection, prepare
 from lmstack.train.data.report import DataReport
+from lmstack.train.data.rows import Row, Rows, find_data
 from lmstack.train.data.store import ExampleStore
+from lmstack.train.heads import adapted, with_head_for
 from lmstack.train.loader import Loader, Share
 from lmstack.train.loop import Trainer, Watch
 from lmstack.train.metrics import MetricsLog
@@ -81,9 +85,11 @@ def _trained(recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel) -> 
             param="run",
         )
     torch.manual_seed(recipe.seed)
+    base = _base(recipe)
     objective = objective_named(recipe.objective_name, recipe.objective_settings)
-    base, reading = _base(recipe, objective)
-    module = base.module
+    objective = objective.fitted(base, partial(_rows, recipe))
+    base, fresh = with_head_for(objective, base)
+    module, reading = base.module, _reading(recipe, base)
     report_file = recipe.folder / "data.json"
     with parallel.in_turn():
         prepared = prepare(
@@ -96,7 +102,8 @@ def _trained(recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel) -> 
         )
     if recipe.lora is not None:
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.lora.items()}
-        add_adapter(module, LoraConfig.from_mapping(settings))
+        lora = adapted(LoraConfig.from_mapping(settings), base, fresh)
+        add_adapter(module, lora, model_type=base.config.get("model_type"))
     trainable, parameters = count_parameters(module)
     share = Share(parallel.rank, parallel.world)
     metrics = MetricsLog(recipe.folder / "metrics.jsonl")
@@ -143,42 +150,48 @@ def _trained(recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel) -> 
     )
 
 
-def _base(recipe: Recipe, objective: Objective) -> tuple[LoadedModel, Reading]:
-    """The model to train, with the head that the objective trains, and what reads rows."""
+def _base(recipe: Recipe) -> LoadedModel:
+    """The model to start from."""
     if recipe.base is not None:
-        loaded = load(recipe.base, weights=recipe.weights)
-        text_of = loaded
-    else:
-        assert recipe.model is not None
-        assert recipe.tokenizer is not None
-        text_of = load_text(recipe.tokenizer)  # type: ignore[assignment]
-        config = config_from_json(
-            {"vocab_size": text_of.tokenizer.vocab_size, **recipe.model}, "the recipe's model"
-        )
-        loaded = LoadedModel(
-            recipe.output,
-            None,
-            Transformer(config),
-            text_of.tokenizer,
-            text_of.template,
-            GenerationDefaults(frozenset({text_of.tokenizer.eos_id} - {None})),  # type: ignore[arg-type]
-            kind=objective.kind or "generate",
-            config=dict(recipe.model),
-        )
-    config = loaded.module.config
-    longest = min(recipe.max_length, config.max_positions)
-    reading = Reading(loaded.tokenizer, loaded.template, longest)
-    wanted = objective.architecture(config, reading)
-    if wanted != config:
-        raise UnsupportedError("a new head")  # replaced by the objectives that need one
-    if loaded.tokenizer.vocab_size > config.vocab_size:
+        return load(recipe.base, weights=recipe.weights)
+    assert recipe.model is not None
+    assert recipe.tokenizer is not None
+    text = load_text(recipe.tokenizer)
+    values = {"vocab_size": text.tokenizer.vocab_size, **recipe.model}
+    ends = frozenset({text.tokenizer.eos_id} - {None})
+    return LoadedModel(
+        recipe.output,
+        None,
+        Transformer(config_from_json(values, "the recipe's model")),
+        text.tokenizer,
+        text.template,
+        GenerationDefaults(ends),  # type: ignore[arg-type]
+        config=values,
+    )
+
+
+def _reading(recipe: Recipe, base: LoadedModel) -> Reading:
+    """What reads rows for ``base``."""
+    config, tokenizer = base.module.config, base.tokenizer
+    if tokenizer.vocab_size > config.vocab_size:
         raise InputError(
-            f"the tokenizer has {loaded.tokenizer.vocab_size} tokens, the model"
-            f" {config.vocab_size}",
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model {config.vocab_size}",
             hint="use the tokenizer that the model was trained with",
             param="tokenizer",
         )
-    return loaded, reading
+    return Reading(
+        tokenizer,
+        base.template,
+        min(recipe.max_length, config.max_positions),
+        segments=config.token_types > 1 and has_segments(tokenizer),
+    )
+
+
+def _rows(recipe: Recipe) -> Iterator[Row]:
+    """Every row of the recipe's data that can be read."""
+    held = [] if isinstance(recipe.validation, int | float) else find_data(recipe.validation)
+    rows = Rows([*find_data(recipe.data), *held])
+    return (row for row in rows if isinstance(row, Row))
 
 
 def _files_before(path: Path) -> list[Mapping[str, Any]] | None:

@@ -16,6 +16,7 @@ from lmstack.model.families.table import (
     config_to_json,
     decoder_start,
     family_of,
+    with_head,
 )
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "config_to_json",
     "decoder_start",
     "family_of",
+    "with_head",
 ]

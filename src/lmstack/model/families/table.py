@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmstack.core import UnsupportedError, shown
@@ -18,7 +18,14 @@ from lmstack.model.families.modernbert import MODERNBERT_FAMILIES
 from lmstack.model.families.t5 import T5_FAMILIES
 from lmstack.model.fields import Fields
 
-__all__ = ["FAMILIES", "config_from_json", "config_to_json", "decoder_start", "family_of"]
+__all__ = [
+    "FAMILIES",
+    "config_from_json",
+    "config_to_json",
+    "decoder_start",
+    "family_of",
+    "with_head",
+]
 
 # In the order in which a family is looked for that can write a config.
 FAMILIES = (
@@ -77,3 +84,28 @@ def config_to_json(
         "no Hugging Face family that lmstack writes has this combination of settings",
         hint=f"the settings: {vars(config)}",
     )
+
+
+# What a config.json says of its own head.
+_OF_THE_HEAD = ("num_labels", "id2label", "label2id", "problem_type", "architectures")
+
+
+def with_head(values: Mapping[str, Any], head: str, labels: Sequence[str] = ()) -> dict[str, Any]:
+    """The config.json ``values`` with the class of its family that has ``head``, as transformers
+    names it, and its ``labels``. `UnsupportedError` where the family has no such class."""
+    family = family_of(values)
+    # A bare model with a pooler is saved by the same class as one without.
+    wanted = ("none", "pool") if head == "none" else (head,)
+    names = [n for kind in wanted for n, sets in family.heads.items() if sets["head"] == kind]
+    if not names:
+        raise UnsupportedError(
+            f"models of type {family.model_type!r} have no head {shown(head)}",
+            hint=f"they have the classes {', '.join(family.heads)}; use another base",
+            param="base",
+        )
+    kept = {key: value for key, value in values.items() if key not in _OF_THE_HEAD}
+    kept["architectures"] = names[:1]
+    if labels:
+        kept["id2label"] = {str(index): name for index, name in enumerate(labels)}
+        kept["label2id"] = {name: index for index, name in enumerate(labels)}
+    return kept

@@ -5,7 +5,7 @@
     instruction    instruction, input (optional), output; or prompt, completion
     preference     prompt, chosen, rejected, as texts or messages; or chosen and rejected alone
     prompt         prompt: a text or messages
-    labelled       text, label; or sentence1, sentence2, label
+    labelled       text, label (or labels, a list); or sentence1, sentence2, label
     pairs          query, positive, negatives (optional); or sentence1, sentence2, score or label
     choices        query, positives (or none), negatives
     tagged         tokens, tags
@@ -28,6 +28,7 @@ from lmstack.train.data.rows import Row
 
 __all__ = [
     "Choices",
+    "Label",
     "Labelled",
     "Pair",
     "Preference",
@@ -58,6 +59,9 @@ _ROLES = {
 }
 
 
+Label = str | int | float | tuple[str, ...] | tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Preference:
     """Two ways in which a conversation that begins with ``prompt`` may go on, the better one
@@ -70,10 +74,11 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A text, or a pair of them, and what it is: the name of a class, its number, or a score."""
+    """A text, or a pair of them, and what it is: the name of a class, its number, a score, or
+    the names or numbers of several classes."""
 
     text: str
-    label: str | int | float
+    label: Label
     pair: str | None = None
 
 
@@ -185,14 +190,8 @@ def prompt_of(row: Row) -> list[Message]:
 
 
 def labelled_of(row: Row) -> Labelled:
-    """``text``, or ``sentence1`` and ``sentence2``, and ``label``."""
-    label = row.values.get("label")
-    if isinstance(label, bool):
-        label = int(label)
-    is_number = isinstance(label, int | float) and math.isfinite(label)
-    if not (is_number or (isinstance(label, str) and label)):
-        raise _wrong(row, "label", "the name of a class or a number")
-    assert isinstance(label, str | int | float)
+    """``text``, or ``sentence1`` and ``sentence2``, and ``label``; or ``labels``, a list."""
+    label = _labels(row) if "labels" in row.values else _label(row)
     if "sentence1" in row.values:
         return Labelled(_text(row, "sentence1"), label, _text(row, "sentence2"))
     return Labelled(_text(row, "text"), label)
@@ -242,6 +241,24 @@ def tagged_of(row: Row) -> Tagged:
             f"there are {len(tokens)} tokens and {len(tags)} tags", hint="one tag for each token"
         )
     return Tagged(tokens, tuple(tags))
+
+
+def _label(row: Row) -> str | int | float:
+    label = row.values.get("label")
+    if isinstance(label, bool):
+        label = int(label)
+    is_number = isinstance(label, int | float) and math.isfinite(label)
+    if not (is_number or (isinstance(label, str) and label)):
+        raise _wrong(row, "label", "the name of a class or a number")
+    assert isinstance(label, str | int | float)
+    return label
+
+
+def _labels(row: Row) -> tuple[str, ...] | tuple[int, ...]:
+    labels = row.values["labels"]
+    if not isinstance(labels, list) or not (_all(labels, str) or _all(labels, int)):
+        raise _wrong(row, "labels", "a list of names, or of numbers")
+    return tuple(labels)
 
 
 def translation_of(row: Row) -> Translation:

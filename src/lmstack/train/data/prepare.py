@@ -136,7 +136,7 @@ class _Work:
                     reading.tokenizer.digest,
                     template and template.source,
                     reading.max_length,
-                    reading.labels,
+                    reading.segments,
                     reading.decoder_start,
                 ],
                 sort_keys=True,

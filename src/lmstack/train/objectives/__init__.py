@@ -10,6 +10,7 @@ from lmstack.train.objectives.causal import CausalLM
 from lmstack.train.objectives.masked import MaskedLM
 from lmstack.train.objectives.objective import Objective
 from lmstack.train.objectives.reader import Reader
+from lmstack.train.objectives.sequence_classification import SequenceClassification
 from lmstack.train.objectives.sft import SupervisedFineTuning
 
 __all__ = ["OBJECTIVES", "objective_named"]
@@ -18,6 +19,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "causal": CausalLM,
     "reader": Reader,
     "masked": MaskedLM,
+    "sequence-classification": SequenceClassification,
     "sft": SupervisedFineTuning,
 }
 

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lmstack.core import InputError
 from lmstack.model import ForwardContext, Transformer
@@ -57,8 +58,11 @@ class CausalLM(Objective):
         loss = token_loss(model, batch, context)
         return Loss(loss.total, {**loss.sums, **batch.more})
 
-    def reported(self, means: Mapping[str, float]) -> dict[str, float]:
+    def reported(
+        self, means: Mapping[str, float], counts: Mapping[str, Tensor]
+    ) -> dict[str, float]:
         """With bits per byte of text, which models of other vocabularies can be compared by."""
+        del counts
         found = dict(means)
         size = found.pop("bytes", 0.0)
         if size:

@@ -9,10 +9,10 @@ Legend: N tokens of a varlen batch, D width, V vocabulary.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,27 +20,29 @@ import torch
 from torch import Tensor
 
 from lmstack.core import Config
-from lmstack.model import ForwardContext, Transformer, TransformerConfig
+from lmstack.model import ForwardContext, Transformer
+from lmstack.model.config import Head
+from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
 from lmstack.text import ChatTemplate, Tokenizer
 from lmstack.train.cross_entropy import chunked_cross_entropy
 from lmstack.train.data.examples import IGNORED, Batch, Example
 from lmstack.train.data.rows import Row
 
-__all__ = ["Loss", "Objective", "Reading", "token_loss"]
+__all__ = ["AllRows", "Loss", "Objective", "Reading", "one_score", "token_loss"]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What rows are read with. ``max_length``: tokens of a sequence at most. ``labels``: the names
-    of the classes, where the objective has any. ``decoder_start``: the first token that a decoder
-    with an encoder is given."""
+    """What rows are read with. ``max_length``: tokens of a sequence at most. ``decoder_start``:
+    the first token that a decoder with an encoder is given. ``segments``: whether the model reads
+    which of two texts a token belongs to."""
 
     tokenizer: Tokenizer
     template: ChatTemplate | None
     max_length: int
-    labels: tuple[str, ...] = ()
     decoder_start: int | None = None
+    segments: bool = False
 
     @cached_property
     def token_bytes(self) -> npt.NDArray[np.int64]:
@@ -57,10 +59,19 @@ class Reading:
 @dataclass(frozen=True)
 class Loss:
     """``total``: the sum over the batch's ``weight`` predictions, with a gradient. ``sums``: of
-    what is reported beside it (``accuracy``), each divided by the weight in the end."""
+    what is reported beside it (``accuracy``), each divided by the weight in the end. ``counts``:
+    of any shape, summed over batches, for what is no mean over predictions (F1): see
+    `Objective.reported`."""
 
     total: Tensor
     sums: Mapping[str, Tensor] = field(default_factory=dict)
+    counts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+AllRows = Callable[[], Iterator[Row]]
+Forward = Callable[[Transformer, Batch, ForwardContext], Tensor]
+Embed = Callable[[int, Forward], Tensor]
+Gather = Callable[[Tensor], list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -69,18 +80,30 @@ class Objective(Config, abc.ABC):
 
     ``reads``: the data formats it takes (`lmstack.train.data.formats`). ``packs``: whether its
     examples are put together up to ``max_length`` tokens, which attention still keeps apart.
-    ``kind``: of the model that it makes. ``rising``: values of which more is better.
+    ``kind``: of the model that it makes. ``rising``: values of which more is better. ``heads``:
+    those that it can train, the first of which a base with another is given; empty: it trains the
+    head that is there.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
     packs: ClassVar[bool] = False
     kind: ClassVar[Kind | None] = None
     rising: ClassVar[tuple[str, ...]] = ("accuracy",)
+    heads: ClassVar[tuple[Head, ...]] = ()
 
-    def architecture(self, config: TransformerConfig, reading: Reading) -> TransformerConfig:
-        """``config`` with the head that the objective trains."""
-        del reading
-        return config
+    def fitted(self, base: LoadedModel, rows: AllRows) -> Self:
+        """With what the settings leave open, as the base and the data have it. ``rows``: reads all
+        of them, training and validation, each time that it is called."""
+        del base, rows
+        return self
+
+    def labels(self, base: LoadedModel) -> tuple[str, ...]:
+        """The names of what the head gives a score for; those of ``base`` let it keep its head."""
+        return base.labels
+
+    def made_of(self, base: LoadedModel) -> LoadedModel:
+        """``base``, which has the right head by now, as the model that comes out."""
+        return replace(base, kind=self.kind or base.kind)
 
     @abc.abstractmethod
     def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
@@ -96,13 +119,29 @@ class Objective(Config, abc.ABC):
     def collate(self, examples: Sequence[Example], reading: Reading) -> Batch:
         """One batch of ``examples``."""
 
+    def linked(self, batches: Sequence[Batch], embed: Embed, gather: Gather) -> Sequence[Batch]:
+        """The passes of a step, told what their losses must know of each other: an objective that
+        compares the rows of a step does. ``embed(place, f)``: f(model, batch, context) of a pass,
+        as `loss` will see it. ``gather``: a tensor of every process, in their order."""
+        del embed, gather
+        return batches
+
     @abc.abstractmethod
     def loss(self, model: Transformer, batch: Batch, context: ForwardContext) -> Loss:
         """Through ``model(...)``, whose hooks shard and reduce it."""
 
-    def reported(self, means: Mapping[str, float]) -> dict[str, float]:
-        """What is said of ``means``: the loss and the other sums, a prediction."""
+    def reported(
+        self, means: Mapping[str, float], counts: Mapping[str, Tensor]
+    ) -> dict[str, float]:
+        """What is said of ``means``, the loss and the other sums, a prediction, and of ``counts``,
+        summed over a step or an evaluation (`Loss`)."""
+        del counts
         return dict(means)
+
+
+def one_score(base: LoadedModel) -> tuple[str, ...]:
+    """The label of a head with one score: that of ``base`` where it has such a head."""
+    return base.labels if len(base.labels) == 1 else ("LABEL_0",)
 
 
 def token_loss(model: Transformer, batch: Batch, context: ForwardContext) -> Loss:

@@ -20,7 +20,6 @@ Legend: Q questions, P texts of all of them.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -31,13 +30,15 @@ import torch
 from torch import Tensor
 
 from lmstack.core import allowed
-from lmstack.model import ForwardContext, Transformer, TransformerConfig
+from lmstack.model import ForwardContext, Transformer
+from lmstack.model.config import Head
+from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
 from lmstack.text.windows import encode_windows, has_segments
 from lmstack.train.data.examples import Batch, Example, varlen
 from lmstack.train.data.formats import choices_of
 from lmstack.train.data.rows import Row
-from lmstack.train.objectives.objective import Loss, Objective, Reading
+from lmstack.train.objectives.objective import Loss, Objective, Reading, one_score
 
 __all__ = ["Reader", "null_softmax_loss"]
 
@@ -54,13 +55,10 @@ class Reader(Objective):
 
     reads: ClassVar[tuple[str, ...]] = ("choices",)
     kind: ClassVar[Kind | None] = "rerank"
+    heads: ClassVar[tuple[Head, ...]] = ("sequence",)
 
-    def architecture(self, config: TransformerConfig, reading: Reading) -> TransformerConfig:
-        """One score from the whole sequence, which a cross-encoder has already."""
-        del reading
-        if config.head == "sequence" and config.num_labels == 1:
-            return config
-        return dataclasses.replace(config, head="sequence", num_labels=1, pooling="first")
+    def labels(self, base: LoadedModel) -> tuple[str, ...]:
+        return one_score(base)
 
     def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
         choices = choices_of(row)

@@ -1,0 +1,48 @@
+"""One text or two as what an encoder reads, and batches of them.
+
+A pair is kept as two arrays, cut where the tokenizer's segments change: what stands in the second
+is of segment 1. A single text, or a model without segments, has nothing in the second.
+
+Legend: N tokens of a varlen batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from lmstack.text import Tokenizer
+from lmstack.text.windows import Window, encode_windows
+from lmstack.train.data.examples import Ints, varlen
+
+__all__ = ["encode_pair", "pair_inputs", "segments_of"]
+
+Pair = tuple[Ints, Ints]
+
+
+def encode_pair(
+    tokenizer: Tokenizer, text: str, second: str | None, max_length: int, *, segments: bool
+) -> Pair:
+    """What is too long is cut, of a pair the longer text first, as for the tasks that serve."""
+    others = None if second is None else [second]
+    ((window,),) = encode_windows(tokenizer, [text], others, max_length=max_length, cut="longest")
+    return segments_of(window, segments=segments)
+
+
+def segments_of(window: Window, *, segments: bool) -> Pair:
+    """The tokens of segment 0 and of segment 1."""
+    ids = np.array(window.ids, np.int32)
+    first = sum(kind == 0 for kind in window.types) if segments else len(ids)
+    return ids[:first], ids[first:]
+
+
+def pair_inputs(pairs: Sequence[Pair], *, segments: bool) -> dict[str, Any]:
+    """Arguments of `Transformer.forward`: a varlen batch, a sequence a pair."""
+    inputs = varlen([np.concatenate(pair) for pair in pairs])
+    if segments:
+        kinds = [np.repeat([0, 1], [len(a), len(b)]) for a, b in pairs]
+        inputs["token_type_ids"] = torch.from_numpy(np.concatenate(kinds))
+    return inputs
