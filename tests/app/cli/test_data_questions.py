@@ -15,6 +15,7 @@ from lmstack.app.wiring import retrieval
 from lmstack.core import Request, ScriptedModel, UnsupportedError
 from lmstack.rag import questions as asking
 from lmstack.rag.answer import confidence
+from lmstack.train import Recipe
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run
@@ -87,3 +88,36 @@ def test_a_journal_of_other_settings_is_left_alone(
     ran = run("data", "questions", "docs", "--questions", "5")
     assert ran.code != 0
     assert "begun with other settings" in ran.err
+
+
+def test_a_recipe_with_docs_is_trained_on_questions_about_them(
+    run: Run, docs: Path, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+
+    def train(recipe: Recipe, **_: object) -> None:
+        trained.append(recipe)
+        raise UnsupportedError("enough")
+
+    monkeypatch.setattr("lmstack.train.run.train", train)
+    Path("recipe.yaml").write_text(
+        "{objective: reader, base: any, data: other.jsonl, output: mine, run: here}"
+    )
+    for _ in range(2):
+        ran = run("train", "recipe.yaml", "docs=docs", "epochs=2")
+        assert "enough" in ran.err
+    assert [(recipe.data, recipe.epochs) for recipe in trained] == [
+        (("here/questions.jsonl",), 2)
+    ] * 2
+    rows = [json.loads(line) for line in Path("here/questions.jsonl").read_text().splitlines()]
+    assert rows[0]["query"] in ("How long are letters kept?", "Where does the server listen?")
+    # The second time there was nothing left to ask.
+    assert len(model.requests) == len(list(docs.iterdir()))
+
+
+def test_docs_are_for_the_reader(run: Run, docs: Path, model: ScriptedModel) -> None:
+    Path("recipe.yaml").write_text("{objective: sft, base: any, data: a.jsonl, output: mine}")
+    ran = run("train", "recipe.yaml", "docs=docs")
+    assert ran.code != 0
+    assert "docs is for the objective reader" in ran.err
+    assert not model.requests

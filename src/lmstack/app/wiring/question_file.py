@@ -56,6 +56,11 @@ class QuestionFile:
         return key in self._asked
 
     @property
+    def passages(self) -> int:
+        """Those that were asked about."""
+        return len(self._asked)
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
         return [row for each in self._asked.values() for row in each.rows]
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app.cli.command import command
+from lmstack.app.cli.commands.data_questions import read_recipe_with_docs
 from lmstack.app.cli.output import Output, Progress
 from lmstack.app.formats import columns
-from lmstack.train.recipe import read_recipe, warnings_of
+from lmstack.train.recipe import warnings_of
 
 if TYPE_CHECKING:
     from lmstack.train.run import Result
@@ -37,10 +38,11 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Train a model by a recipe.
 
-        A recipe is a YAML file; key=value changes it, with dots for what is nested (lora.r=8)."""
+        A recipe is a YAML file; key=value changes it, with dots for what is nested (lora.r=8).
+        docs=FOLDER trains a reader on questions that a model asks about documents."""
         is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
         out.quiet |= not is_first
-        settings = read_recipe(recipe, overrides or [])
+        settings = read_recipe_with_docs(out, recipe, overrides or [])
         for warning in warnings_of(settings):
             out.note(f"note: {warning}")
         from lmstack.train import run
