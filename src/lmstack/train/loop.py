@@ -103,6 +103,7 @@ class Trainer:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.module.zero_grad()  # of a step that was broken off
         self.model = self.parallel.wrapped(self.module)
         self.optimizers = Optimizers(self.module, self.recipe)
         self.steps = self.recipe.steps or max(self.train.steps(self.recipe.epochs), 1)
