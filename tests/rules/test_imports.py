@@ -57,8 +57,9 @@ ORDERS = {
     ),
     "train": (
         "recipe data.rows data.formats data.examples data.pairs scaling.laws",
-        "cross_entropy compute schedule metrics checkpoint resume parallel muon scaling.fit",
-        "optim objectives scaling",
+        "cross_entropy frozen short_attention schedule metrics checkpoint resume parallel muon"
+        " scaling.fit",
+        "compute optim objectives scaling",
         "data heads sums",
         "loader",
         "loop",

@@ -10,11 +10,9 @@ Hkv key and value heads, hd channels of a head.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from lmstack.core import InputError
@@ -119,27 +117,18 @@ def _ends_in_padding(keys: Tensor) -> bool:
 class VarlenAttention:
     """Attention within each of many sequences that lie end to end: q, k, v are (N, H, hd).
 
-    ``lengths``: tokens of each, in order, with sum N. Neighbours of equal length are computed
-    as one batch, so nothing is padded and nothing masked: give them sorted.
+    ``lengths``: tokens of each, in order, with sum N. Give them sorted: `Ops.varlen_attention`
+    computes neighbours of equal length as one batch.
     """
 
     def __init__(self, config: TransformerConfig, ops: Ops, lengths: Sequence[int]) -> None:
         self._layers = [config.layer(i) for i in range(config.num_layers)]
-        self._ops = ops
-        runs = [(T, len(list(run))) for T, run in itertools.groupby(lengths)]
-        self._runs = [(B, T) for T, B in runs if T]
-        self._rows = [B * T for B, T in self._runs]
+        self._ops, self._lengths = ops, [T for T in lengths if T]
 
     def __call__(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, bias: ScoreBias | None = None
     ) -> Tensor:
-        spec = self._layers[layer]
-        parts = []
-        splits = (x.split_with_sizes(self._rows) for x in (q, k, v))
-        for run, *qkv in zip(self._runs, *splits, strict=True):
-            qs, ks, vs = (x.view(*run, *x.shape[1:]) for x in qkv)
-            parts.append(self._ops.attention(qs, ks, vs, spec, None, bias).flatten(0, 1))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return self._ops.varlen_attention(q, k, v, self._lengths, self._layers[layer], bias)
 
     def cross(self, layer: int, q: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's
         raise InputError("a varlen batch has no encoder to attend to")

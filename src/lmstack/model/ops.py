@@ -10,6 +10,8 @@ Legend: B batch, T tokens, H heads, D width, hd channels of a head, "..." any le
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -76,6 +78,19 @@ class Ops(Protocol):
         ``mask`` is boolean, broadcasts to (B, Hq, T, S) and is True where a query attends. A
         query that attends to nothing gets zeros.
         """
+        ...
+
+    def varlen_attention(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        lengths: Sequence[int],
+        spec: LayerSpec,
+        bias: ScoreBias | None = None,
+    ) -> Tensor:
+        """(N, Hq, hd) over (N, Hkv, hd), each within its own of the sequences of ``lengths``,
+        which lie end to end; none of them is empty."""
         ...
 
     def mixture(
@@ -158,6 +173,24 @@ class ReferenceOps:
         turned = (x.transpose(-3, -2) for x in (q, k, v))
         options = attention_options(spec, mask, bias)
         return scaled_dot_product_attention(*turned, **options).transpose(-3, -2)
+
+    def varlen_attention(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        lengths: Sequence[int],
+        spec: LayerSpec,
+        bias: ScoreBias | None = None,
+    ) -> Tensor:
+        # Neighbours of equal length are one batch: nothing is padded and nothing masked.
+        runs = [(len(list(run)), T) for T, run in itertools.groupby(lengths)]
+        splits = (x.split_with_sizes([B * T for B, T in runs]) for x in (q, k, v))
+        parts = []
+        for run, *qkv in zip(runs, *splits, strict=True):
+            qs, ks, vs = (x.view(*run, *x.shape[1:]) for x in qkv)
+            parts.append(self.attention(qs, ks, vs, spec, None, bias).flatten(0, 1))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def mixture(
         self, x: Tensor, scores: Tensor, up: Experts, down: Experts, kind: Activation, gated: bool

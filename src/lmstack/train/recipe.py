@@ -23,7 +23,7 @@ from lmstack.core.files import store_error
 __all__ = ["Recipe", "read_recipe", "warnings_of"]
 
 SCHEDULES = ("cosine", "linear", "constant", "constant-decay")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "int8")
 OPTIMIZERS = ("adamw", "muon")
 _MANY = 1 << 40
 
@@ -46,7 +46,8 @@ class Recipe(Config):
     to ``final_lr`` of it after ``warmup`` (a share of all steps). ``weight_decay``: of matrices
     only. ``clip``: the longest gradient. ``muon_lr``: of matrices under Muon.
 
-    **Compute.** ``precision``: of the products. ``checkpointing``: blocks are computed again in
+    **Compute.** ``precision``: of the products; ``int8`` is for frozen
+    matrices, and bfloat16 for the rest. ``checkpointing``: blocks are computed again in
     the backward pass. ``processes`` come from torchrun.
 
     **Keeping.** ``eval_every`` and ``save_every``: steps, None: ten times a run. ``keep``:

@@ -116,7 +116,7 @@ def _trained(recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel) -> 
         else None,
         recipe,
         checkpoints,
-        ops_for(recipe.precision),
+        ops_for(recipe.precision, module),
         metrics.add if parallel.is_first else lambda _: None,
         watch,
         parallel,

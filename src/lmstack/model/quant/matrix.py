@@ -56,6 +56,7 @@ __all__ = [
     "held_weights",
     "pack",
     "product",
+    "row_tiles",
     "rows_of",
     "unpack",
 ]
@@ -369,7 +370,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: QuantizedMatrix, bias: Tensor | None) -> Tensor:
         ctx.matrix = matrix
-        tiles = _row_tiles(matrix, x.dtype)
+        tiles = row_tiles(matrix, x.dtype)
         parts = [
             F.linear(x, W, None if bias is None else bias[first : first + len(W)])
             for first, W in tiles
@@ -380,14 +381,14 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         into = torch.zeros(*grad.shape[:-1], ctx.matrix.cols, dtype=grad.dtype, device=grad.device)
-        for first, W in _row_tiles(ctx.matrix, grad.dtype):
+        for first, W in row_tiles(ctx.matrix, grad.dtype):
             into += grad[..., first : first + len(W)] @ W
         wanted = ctx.needs_input_grad
         bias = grad.flatten(0, -2).sum(0) if wanted[2] else None
         return (into if wanted[0] else None), None, bias
 
 
-def _row_tiles(matrix: QuantizedMatrix, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
+def row_tiles(matrix: QuantizedMatrix, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
     """Its rows as floats, each tile with the number of its first."""
     if matrix.rows <= _ROWS:
         yield 0, matrix.dequantized().to(dtype)  # faster than row by row

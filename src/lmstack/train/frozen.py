@@ -1,0 +1,224 @@
+"""Products with matrices that are not trained: rounded once, multiplied in both directions.
+
+    y = x W^T + b        forwards
+    dx = dy W            backwards; nothing is kept for it but W
+
+`BFloat16Matrix` holds W in bfloat16. `Int8Matrix` multiplies in 8 bits, after SwitchBack (Wortsman
+et al., 2023): rows of x and of dy are quantized as they come, each by its own largest value, and W
+by the vectors that they meet (outputs forwards, inputs backwards). SwitchBack has one scale for all
+of W; these are nearer to it and cost nothing here. `DequantizedMatrix` is QLoRA's. Not covered:
+matrices that are trained.
+
+Legend: N tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lmstack.model.layers import Embedding, Linear
+from lmstack.model.lora.layers import LowRank
+from lmstack.model.quant.matrix import QuantizedEmbedding, QuantizedLinear, row_tiles
+
+__all__ = ["FrozenMatrices", "Int8Gradient", "Int8Matrix", "Matrix", "is_frozen", "product"]
+
+_ROWS = 512  # whose sums are turned to floats while they are in the cache
+
+
+class Matrix(Protocol):
+    """W (out, in), held for products with (N, in) and (N, out) of bfloat16."""
+
+    def __init__(self, weight: Tensor) -> None: ...
+
+    def forwards(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """x W^T + b, bfloat16."""
+        ...
+
+    def backwards(self, grad: Tensor) -> Tensor:
+        """dy W, bfloat16."""
+        ...
+
+
+class BFloat16Matrix:
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = weight.detach().bfloat16()
+
+    def forwards(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x, self._weight, None if bias is None else bias.bfloat16())
+
+    def backwards(self, grad: Tensor) -> Tensor:
+        return grad @ self._weight
+
+
+class Int8Matrix:
+    def __init__(self, weight: Tensor) -> None:
+        # The second operands of the products, (in, out) and (out, in), and scales of their columns.
+        self._by_output, self._by_input = _columns(weight), _columns(weight.T)
+
+    def forwards(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        out = _product(x, *self._by_output)
+        return out if bias is None else out.add_(bias.bfloat16())
+
+    def backwards(self, grad: Tensor) -> Tensor:
+        return _product(grad, *self._by_input)
+
+
+class Int8Gradient(BFloat16Matrix):
+    """In 8 bits backwards alone."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__(weight)
+        self._by_input = _columns(weight.T)
+
+    def backwards(self, grad: Tensor) -> Tensor:
+        return _product(grad, *self._by_input)
+
+
+def _columns(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes (n, N) of the transposed (N, n), and the scale of each column, (N,)."""
+    codes, scales = _quantized(rows.detach().float().contiguous())
+    return codes.T, scales[:, 0]
+
+
+def _quantized(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes of (N, n) in [-127, 127], and what each row's are multiplied by, (N, 1) float32."""
+    # What rows are multiplied by has their own precision, so that nothing is converted twice; in
+    # bfloat16 it may be .4 % too large, for which there is room up to 127.
+    largest = rows.abs().amax(-1, keepdim=True).clamp_(min=1e-30)
+    inverse = 126 / largest
+    return (rows * inverse).round_().to(torch.int8), inverse.float().reciprocal_()
+
+
+def _product(x: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
+    """x (N, n) by the quantized (n, m), in bfloat16."""
+    rows, scale = _quantized(x)
+    out = torch.empty(len(x), codes.shape[1], dtype=torch.bfloat16, device=x.device)
+    for start in range(0, len(x), _ROWS):
+        part = slice(start, start + _ROWS)
+        sums = torch._int_mm(rows[part], codes).float()
+        out[part] = sums.mul_(scale[part]).mul_(scales)
+    return out
+
+
+class DequantizedMatrix:
+    """A matrix that is held as small integers, in bfloat16 while it is multiplied with."""
+
+    def __init__(self, layer: QuantizedLinear | QuantizedEmbedding) -> None:
+        self._matrix = layer.matrix
+
+    def forwards(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        parts = [x @ rows.T for _, rows in row_tiles(self._matrix, torch.bfloat16)]
+        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        return out if bias is None else out.add_(bias.bfloat16())
+
+    def backwards(self, grad: Tensor) -> Tensor:
+        into = None
+        for first, rows in row_tiles(self._matrix, torch.bfloat16):
+            of_rows = grad[:, first : first + len(rows)]
+            into = of_rows @ rows if into is None else into.addmm_(of_rows, rows)
+        assert into is not None
+        return into
+
+
+class FrozenMatrices:
+    """Those of one run, each made when it is first met and again where its values have changed.
+    ``kinds``: of layers, as what they are held; all others in bfloat16."""
+
+    def __init__(self, kinds: Mapping[nn.Module, type[Matrix]]) -> None:
+        self._kinds = WeakKeyDictionary(kinds)
+        self._held: WeakKeyDictionary[nn.Module, tuple[int, Matrix]] = WeakKeyDictionary()
+
+    def of(self, layer: Linear | Embedding) -> Matrix:
+        """That of a layer for which `is_frozen`."""
+        if isinstance(layer, QuantizedLinear | QuantizedEmbedding):
+            return DequantizedMatrix(layer)
+        version = layer.weight._version
+        held = self._held.get(layer)
+        if held is None or held[0] != version:
+            held = version, self._kinds.get(layer, BFloat16Matrix)(layer.weight)
+            self._held[layer] = held
+        return held[1]
+
+
+def is_frozen(layer: Linear | Embedding) -> bool:
+    """Whether the matrix of ``layer`` is not trained."""
+    if isinstance(layer, QuantizedLinear | QuantizedEmbedding):
+        return True
+    return not layer.weight.requires_grad
+
+
+def product(
+    x: Tensor, matrix: Matrix, bias: Tensor | None, terms: Sequence[LowRank] = ()
+) -> Tensor:
+    """x (..., in) of bfloat16 through ``matrix`` and ``bias``, its rows changed by the LoRA
+    ``terms`` on them, (..., out). Gradients reach ``x``, the bias and the factors of the terms."""
+    rows, tensors = [], []
+    for term in terms:
+        rows.append((term.start, term.stop, term.scale))
+        drops = term.training and term.dropout > 0
+        tensors += [term.A, term.B, _mask(x, term.dropout) if drops else None]
+    out: Tensor = _Product.apply(x, matrix, bias, rows, *tensors)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _mask(x: Tensor, rate: float) -> Tensor:
+    """What (N, in) of ``x`` is multiplied by in dropout."""
+    return F.dropout(torch.ones_like(x.flatten(0, -2)), rate)
+
+
+class _Product(torch.autograd.Function):
+    """x W^T + b, and for each of ``rows`` (start, stop, scale) scale * x' A^T B^T more in these
+    columns, x' after dropout. ``tensors``: A, B and the mask (or None) of each."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        matrix: Matrix,
+        bias: Tensor | None,
+        rows: Sequence[tuple[int, int, float]],
+        *tensors: Tensor | None,
+    ) -> Tensor:
+        flat = x.flatten(0, -2)
+        out = matrix.forwards(flat, bias)
+        kept: list[Tensor | None] = []
+        for place, (start, stop, scale) in enumerate(rows):
+            A, B, mask = tensors[3 * place : 3 * place + 3]
+            assert A is not None
+            assert B is not None
+            low = F.linear(flat if mask is None else flat * mask, A.bfloat16())
+            out[:, start:stop].addmm_(low, B.bfloat16().T, alpha=scale)
+            kept += [A, B, mask, low]
+        ctx.save_for_backward(*([x, *kept] if rows else []))
+        ctx.matrix, ctx.rows = matrix, rows
+        return out.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        wanted, shape = ctx.needs_input_grad, grads[0].shape
+        grad = grads[0].flatten(0, -2)
+        into = ctx.matrix.backwards(grad) if wanted[0] else None
+        found: list[Tensor | None] = []
+        x, *kept = ctx.saved_tensors or (None,)
+        for place, (start, stop, scale) in enumerate(ctx.rows):
+            A, B, mask, low = kept[4 * place : 4 * place + 4]
+            of_out = grad[:, start:stop]
+            of_low = (of_out @ B.bfloat16()).mul_(scale)
+            seen = x.flatten(0, -2) if mask is None else x.flatten(0, -2) * mask
+            found += [
+                (of_low.T @ seen).to(A.dtype),
+                (of_out.T @ low).to(B.dtype).mul_(scale),
+                None,
+            ]
+            if into is not None and mask is None:
+                into.addmm_(of_low, A.bfloat16())
+            elif into is not None:
+                into.addcmul_(of_low @ A.bfloat16(), mask)
+        of_bias = grad.sum(0) if wanted[2] else None
+        return None if into is None else into.view(*shape[:-1], -1), None, of_bias, None, *found
