@@ -132,9 +132,9 @@ class DisentangledBias:
         index = rows.expand(B, H, T, k.shape[1])
         bias = q.new_zeros(())
         if self.keys is not None:
-            scores = torch.einsum("bthd,rhd->bhtr", q, self.keys)
+            scores = torch.einsum("bthd,rhd->bhtr", q, self.keys.to(q.dtype))
             bias = bias + scores.gather(-1, index)
         if self.queries is not None:
-            scores = torch.einsum("bshd,rhd->bhsr", k, self.queries)
+            scores = torch.einsum("bshd,rhd->bhsr", k, self.queries.to(k.dtype))
             bias = bias + scores.gather(-1, index.transpose(-1, -2)).transpose(-1, -2)
         return bias * self.scale

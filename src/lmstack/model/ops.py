@@ -199,8 +199,9 @@ class ReferenceOps:
         out = torch.zeros_like(x)
         for expert in scores.detach().any(0).nonzero().flatten().tolist():
             rows = scores[:, expert].nonzero().flatten()
-            inner = act(F.linear(x[rows], up.weight[expert]), kind)
-            part = F.linear(inner, down.weight[expert]) * scores[rows, expert, None]
+            inner = act(F.linear(x[rows], up.weight[expert].to(x.dtype)), kind)
+            outer = F.linear(inner, down.weight[expert].to(x.dtype))
+            part = outer * scores[rows, expert, None]
             out = out.index_add(0, rows, part.to(out.dtype))
         return out
 

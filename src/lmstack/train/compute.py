@@ -43,8 +43,8 @@ class BFloat16Ops(ReferenceOps):
     they are given. ``kinds``: of frozen layers, how they are held if not in bfloat16. It keeps
     copies of frozen weights, so have one for each run."""
 
-    def __init__(self, kinds: Mapping[nn.Module, type[Matrix]] = {}) -> None:  # noqa: B006 - read
-        self._frozen = FrozenMatrices(kinds)
+    def __init__(self, kinds: Mapping[nn.Module, type[Matrix]] | None = None) -> None:
+        self._frozen = FrozenMatrices(kinds or {})
 
     def norm(self, x: Tensor, norm: RMSNorm | LayerNorm) -> Tensor:
         if isinstance(norm, LayerNorm):
@@ -91,8 +91,7 @@ class BFloat16Ops(ReferenceOps):
         bias: ScoreBias | None = None,
     ) -> Tensor:
         # Torch's fused kernel is slower backwards in bfloat16 than in float32.
-        wide = (x.float() for x in (q, k, v))
-        return super().attention(*wide, spec, mask, bias).bfloat16()
+        return super().attention(q.float(), k.float(), v.float(), spec, mask, bias).bfloat16()
 
     def varlen_attention(
         self,
@@ -107,13 +106,13 @@ class BFloat16Ops(ReferenceOps):
         scale = q.shape[-1] ** -0.5 if spec.scale is None else spec.scale
         parts = []
         for group in groups_of(lengths):
-            qkv = [x[group.start : group.start + group.tokens].bfloat16() for x in (q, k, v)]
-            longest = group.longest
-            seen = spec.window is None or spec.window >= longest
-            if plain and seen and longest <= LONGEST:
-                part = short_attention(*qkv, group.lengths, causal=spec.causal, scale=scale)
+            rows = slice(group.start, group.start + group.tokens)
+            qs, ks, vs = (x[rows].bfloat16() for x in (q, k, v))
+            sees_all = spec.window is None or spec.window >= group.longest
+            if plain and sees_all and group.longest <= LONGEST:
+                part = short_attention(qs, ks, vs, group.lengths, causal=spec.causal, scale=scale)
             else:
-                part = super().varlen_attention(*qkv, group.lengths, spec, bias)
+                part = super().varlen_attention(qs, ks, vs, group.lengths, spec, bias)
             parts.append(part)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 

@@ -205,7 +205,7 @@ class _Product(torch.autograd.Function):
         grad = grads[0].flatten(0, -2)
         into = ctx.matrix.backwards(grad) if wanted[0] else None
         found: list[Tensor | None] = []
-        x, *kept = ctx.saved_tensors or (None,)
+        x, *kept = ctx.saved_tensors or (grad,)
         for place, (start, stop, scale) in enumerate(ctx.rows):
             A, B, mask, low = kept[4 * place : 4 * place + 4]
             of_out = grad[:, start:stop]

@@ -1,0 +1,276 @@
+"""Faster ops of a training pass against the reference ones: values, gradients, whole steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.train import tiny
+from torch import Tensor, nn
+
+from lmstack.model import (
+    REFERENCE_OPS,
+    ForwardContext,
+    LoraConfig,
+    Ops,
+    Transformer,
+    add_adapter,
+)
+from lmstack.model.config import LayerSpec
+from lmstack.model.layers import LayerNorm, Linear, RMSNorm
+from lmstack.model.lora.layers import LoraLinear, LowRank
+from lmstack.model.positions import RopeSpec
+from lmstack.model.quant.matrix import QuantizedLinear
+from lmstack.model.quant.quantize import quantize_nf4
+from lmstack.train.compute import BFloat16Ops, ops_for
+from lmstack.train.data.examples import padded
+from lmstack.train.frozen import Int8Gradient, Int8Matrix, Matrix
+from lmstack.train.objectives.causal import next_token_batch
+from lmstack.train.objectives.objective import token_loss
+from lmstack.train.short_attention import LONGEST, groups_of
+
+# Eight bits of a number are kept: sums of many rounded ones are off by about as much.
+NEAR = 0.012
+ROUNDED_TO_8_BITS = 0.03
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def assert_near(found: Tensor, wanted: Tensor, bound: float = NEAR) -> None:
+    assert found.shape == wanted.shape
+    off = (found.double() - wanted.double()).norm() / wanted.double().norm().clamp(min=1e-9)
+    assert off < bound, f"{off:.4f} off"
+
+
+def compared(
+    call: Callable[[Ops, Tensor], Tensor],
+    x: Tensor,
+    trained: Mapping[str, nn.Parameter],
+    ops: Ops,
+    bound: float = NEAR,
+) -> None:
+    """``call`` with ``ops`` against the reference ops: outputs, and gradients of all."""
+    found = []
+    for each in (ops, REFERENCE_OPS):
+        seen = x.clone().requires_grad_()
+        torch.manual_seed(1)
+        out = call(each, seen)
+        weights = torch.linspace(-1, 1, out.numel()).view(out.shape)
+        grads = torch.autograd.grad((out.float() * weights).sum(), [seen, *trained.values()])
+        found.append((out, *grads))
+    for name, one, two in zip(("out", "x", *trained), *found, strict=True):
+        try:
+            assert_near(one, two, bound)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from error
+
+
+def layer(rows: int, cols: int, *, bias: bool = True, trained: bool = False) -> Linear:
+    made = Linear(cols, rows, bias=bias)
+    nn.init.normal_(made.weight, std=cols**-0.5)
+    if bias:
+        nn.init.normal_(made.bias)
+    return made.requires_grad_(trained)
+
+
+@pytest.mark.parametrize("from_one", [False, True])
+def test_rms_norm(from_one: bool) -> None:
+    norm = RMSNorm(48, 1e-6, from_one=from_one)
+    nn.init.normal_(norm.weight, 0.5)
+    x = torch.randn(7, 48) * 3
+    compared(lambda ops, x: ops.norm(x, norm), x, {"weight": norm.weight}, BFloat16Ops())
+
+
+def test_layer_norm_stays_in_the_dtype_of_the_residual_stream() -> None:
+    norm = LayerNorm(48, 1e-6)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    assert BFloat16Ops().norm(torch.randn(7, 48), norm).dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["silu", "gelu_tanh"])
+def test_gated_activation(kind: Any) -> None:
+    x = torch.randn(7, 64).bfloat16().float()
+    compared(lambda ops, x: ops.glu(x.bfloat16(), kind), x, {}, BFloat16Ops())
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_rotation(fraction: float) -> None:
+    rope, positions = RopeSpec(theta=100.0, fraction=fraction), torch.arange(9)
+
+    def call(ops: Ops, x: Tensor) -> Tensor:
+        tables = ops.rotary_tables(rope, positions, 16, torch.float32)
+        return ops.rotary(x.bfloat16() if ops is not REFERENCE_OPS else x, *tables)
+
+    compared(call, torch.randn(9, 3, 16), {}, BFloat16Ops())
+
+
+@pytest.mark.parametrize("held", [None, Int8Gradient, Int8Matrix])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_frozen_matrix(held: type[Matrix] | None, bias: bool) -> None:
+    linear = layer(48, 40, bias=bias)
+    ops = BFloat16Ops({linear: held} if held else {})
+    bound = ROUNDED_TO_8_BITS if held else NEAR
+    compared(lambda ops, x: ops.linear(x, linear), torch.randn(2, 33, 40), {}, ops, bound)
+
+
+def test_a_row_of_zeros_and_one_with_an_outlier_in_8_bits() -> None:
+    linear = layer(48, 40, bias=False)
+    x = torch.randn(3, 40)
+    x[0], x[1, 5] = 0, 1000.0
+    out = BFloat16Ops({linear: Int8Matrix}).linear(x, linear)
+    assert not out[0].any()
+    assert_near(out, REFERENCE_OPS.linear(x, linear), ROUNDED_TO_8_BITS)
+
+
+def test_a_trained_matrix() -> None:
+    linear = layer(48, 40, trained=True)
+    trained = dict(linear.named_parameters())
+    compared(lambda ops, x: ops.linear(x, linear), torch.randn(33, 40), trained, BFloat16Ops())
+
+
+def test_a_trained_bias_beside_a_frozen_matrix() -> None:
+    linear = layer(48, 40)
+    linear.bias.requires_grad_()
+    trained = {"bias": linear.bias}
+    compared(lambda ops, x: ops.linear(x, linear), torch.randn(33, 40), trained, BFloat16Ops())
+
+
+def test_a_frozen_matrix_that_changes_is_rounded_again() -> None:
+    linear, x, ops = layer(48, 40, bias=False), torch.randn(3, 40), BFloat16Ops()
+    before = ops.linear(x, linear)
+    with torch.no_grad():
+        linear.weight.mul_(2)
+    torch.testing.assert_close(ops.linear(x, linear), before * 2)
+
+
+def terms(dropout: float) -> list[LowRank]:
+    factors = [(torch.randn(4, 40) / 6, torch.randn(n, 4)) for n in (16, 8)]
+    spans = ((8, 24), (40, 48))
+    return [
+        LowRank("q", span, each, scale=2.0, dropout=dropout)
+        for span, each in zip(spans, factors, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("form", ["float32", "nf4"])
+@pytest.mark.parametrize("held", [None, Int8Matrix])
+def test_terms_of_an_adapter(form: str, held: type[Matrix] | None) -> None:
+    base = layer(48, 40)
+    if form == "nf4":
+        base = QuantizedLinear(quantize_nf4(base.weight.detach()), base.bias)
+    linear = LoraLinear(base, terms(0.0))
+    trained = dict(linear.terms.named_parameters())
+    ops = BFloat16Ops({base: held} if held else {})
+    bound = ROUNDED_TO_8_BITS if held else NEAR
+    compared(lambda ops, x: ops.linear(x, linear), torch.randn(2, 9, 40), trained, ops, bound)
+
+
+def test_dropout_of_a_term_is_that_of_what_it_reads() -> None:
+    """Beside a base of zeros only the terms are left: with A and B known, the mask shows."""
+    base = Linear(40, 48, bias=False).requires_grad_(False)
+    base.weight.zero_()
+    term = LowRank("q", (0, 48), (torch.eye(40), torch.eye(48)[:, :40]), scale=1.0, dropout=0.5)
+    x = torch.ones(200, 40, requires_grad=True)
+    out = BFloat16Ops().linear(x, LoraLinear(base, [term]).train())
+    assert set(out.unique().tolist()) == {0.0, 2.0}
+    assert 0.45 < float((out[:, :40] > 0).float().mean()) < 0.55
+    out.sum().backward()
+    torch.testing.assert_close(x.grad, out[:, :40].detach().float())
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=8),
+    causal=st.booleans(),
+    window=st.sampled_from([None, 5, 64]),
+    heads=st.sampled_from([(4, 4), (4, 2), (3, 1)]),
+)
+def test_attention_of_sequences_end_to_end(
+    lengths: list[int], causal: bool, window: int | None, heads: tuple[int, int]
+) -> None:
+    spec = LayerSpec(causal=causal, window=window, scale=None, softcap=None, rope=None)
+    total = sum(lengths)
+    keys, values = (nn.Parameter(torch.randn(total, heads[1], 8)) for _ in range(2))
+
+    def call(ops: Ops, x: Tensor) -> Tensor:
+        return ops.varlen_attention(x, keys, values, lengths, spec, None)
+
+    x = torch.randn(total, heads[0], 8)
+    # Of a softmax over one key all gradients but that of its value are zero, give or take.
+    trained = {"k": keys, "v": values} if min(lengths) > 3 else {}
+    if trained:
+        compared(call, x, trained, BFloat16Ops(), 0.03)
+    else:
+        assert_near(call(BFloat16Ops(), x), call(REFERENCE_OPS, x))
+
+
+@given(st.lists(st.integers(1, 2 * LONGEST), max_size=30))
+def test_groups_are_of_like_length_and_lose_nothing(lengths: list[int]) -> None:
+    groups = groups_of(lengths)
+    assert [length for group in groups for length in group.lengths] == lengths
+    places = [sum(len(g.lengths) and g.tokens for g in groups[:i]) for i in range(len(groups))]
+    assert [group.start for group in groups] == places
+    for group in groups:
+        assert len(group.lengths) == 1 or group.longest <= min(LONGEST, 1.2 * min(group.lengths))
+
+
+def step(module: Transformer, family: str, ops: Ops, *, checkpoint: bool = False) -> float:
+    context = ForwardContext(ops=ops, checkpoint=checkpoint)
+    module.zero_grad()
+    examples = tiny.examples(12)
+    if family in tiny.DECODERS:
+        batch = next_token_batch(examples)
+        loss = token_loss(module, batch, context).total / batch.weight
+    else:
+        ids, mask = padded([e.sequences[0] for e in examples], 0)
+        given: dict[str, Any] = {"attention_mask": mask}
+        if family in tiny.ENCODER_DECODERS:
+            given["decoder_input_ids"] = ids[:, :7]
+        logits = module(ids, **given, context=context).logits
+        logits = logits[mask[:, : logits.shape[1]]].float()
+        wanted = ids[:, : mask.shape[1]][:, : given.get("decoder_input_ids", ids).shape[1]]
+        loss = nn.functional.cross_entropy(logits, wanted[mask[:, : wanted.shape[1]]])
+    loss.backward()
+    return float(loss.detach())
+
+
+FAMILIES = (*tiny.DECODERS, *tiny.ENCODERS, *tiny.ENCODER_DECODERS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_step_of_all_weights(family: str) -> None:
+    module = tiny.model(family, dtype=torch.float32)
+    wanted = step(module, family, REFERENCE_OPS), tiny.gradients(module)
+    found = step(module, family, ops_for("bfloat16", module)), tiny.gradients(module)
+    assert found[0] == pytest.approx(wanted[0], rel=0.01)
+    assert found[1].keys() == wanted[1].keys()
+    one, two = (torch.cat([g.flatten() for g in each.values()]) for each in (found[1], wanted[1]))
+    assert_near(one, two, 0.08)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
+def test_a_step_of_an_adapter(family: str, precision: str) -> None:
+    module = tiny.model(family, dtype=torch.float32)
+    adapter = add_adapter(module, LoraConfig(r=4, alpha=8, targets="all-linear"))
+    with torch.no_grad():
+        for _, term in adapter.terms():
+            term.B.normal_(std=0.2)
+    wanted = step(module, family, REFERENCE_OPS), tiny.gradients(module)
+    ops = ops_for(precision, module)
+    found = step(module, family, ops), tiny.gradients(module)
+    assert found[0] == pytest.approx(wanted[0], rel=0.02)
+    one, two = (torch.cat([g.flatten() for g in each.values()]) for each in (found[1], wanted[1]))
+    assert_near(one, two, 0.05 if precision == "bfloat16" else 0.15)
+    again = step(module, family, ops, checkpoint=True), tiny.gradients(module)
+    assert again[0] == found[0]
+    torch.testing.assert_close(again[1], found[1])
