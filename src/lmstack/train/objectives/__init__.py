@@ -12,6 +12,7 @@ from lmstack.train.objectives.objective import Objective
 from lmstack.train.objectives.reader import Reader
 from lmstack.train.objectives.sequence_classification import SequenceClassification
 from lmstack.train.objectives.sft import SupervisedFineTuning
+from lmstack.train.objectives.token_classification import TokenClassification
 
 __all__ = ["OBJECTIVES", "objective_named"]
 
@@ -21,6 +22,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "masked": MaskedLM,
     "sequence-classification": SequenceClassification,
     "sft": SupervisedFineTuning,
+    "token-classification": TokenClassification,
 }
 
 
