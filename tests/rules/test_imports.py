@@ -35,6 +35,7 @@ ORDERS = {
         "files detokenizer counting control sandbox corpus_files",
         "vocab",
         "tokenizer",
+        "turns",
         "batch windows raw_bytes report chat training gguf_writing",
         "template_doctor",
     ),

@@ -8,17 +8,19 @@ without a template has none.
 from __future__ import annotations
 
 import json
+import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import jinja2
 
 from lmstack.core import ContextLengthError, FormatError, InputError, Message, shown
-from lmstack.text.control import Untrusted
-from lmstack.text.sandbox import MAX_SOURCE, FuelError, environment, fuelled
+from lmstack.text.control import START, STOP, Untrusted
+from lmstack.text.sandbox import GENERATION, MAX_SOURCE, FuelError, environment, fuelled
 from lmstack.text.tokenizer import Tokenizer
+from lmstack.text.turns import assistant_ranges, generation_ranges, token_ranges
 
 __all__ = ["ChatTemplate"]
 
@@ -90,7 +92,48 @@ class ChatTemplate:
             ids += tokenizer.encode(text, special=special, add_special_tokens=False)
         return ids
 
-    def _render(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
+    def encode_turns(
+        self, messages: Sequence[Message], tokenizer: Tokenizer
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """The conversation's token ids, those of `encode` without a prompt, and the ranges of them
+        that the assistant wrote, each with the token that ends the turn.
+
+        By the template's ``{% generation %}`` marks where it has any, as transformers'
+        ``return_assistant_tokens_mask`` does; otherwise what each turn adds to its prompt.
+        `InputError` where these cannot be told, or there are none.
+        """
+        guard = Untrusted(tokenizer.special_tokens)
+        dicts = [_as_dict(m, guard.hide) for m in messages]
+        if self.has_generation_marks:
+            marks = dict(zip(GENERATION, (START, STOP), strict=True))
+            rendered, ranges = generation_ranges(self._render(dicts, False, marks))
+        else:
+            rendered, ranges = assistant_ranges(dicts, self._render)
+        bounds = guard.places(rendered, [bound for each in ranges for bound in each])
+        ids: list[int] = []
+        offsets: list[tuple[int, int]] = []
+        text = ""
+        for part, special in guard.split(rendered):
+            # Before post-processing, which would take spaces out of offsets.
+            [encoding] = tokenizer.unfinished([part], special=special)
+            ids += encoding.ids
+            offsets += [(a + len(text), b + len(text)) for a, b in encoding.offsets]
+            text += part
+        ranges = list(zip(bounds[::2], bounds[1::2], strict=True))
+        marked = self.has_generation_marks
+        return ids, token_ranges(ranges, ids, offsets, text, tokenizer, is_marked=marked)
+
+    @property
+    def has_generation_marks(self) -> bool:
+        """Whether the template says itself what the assistant wrote."""
+        return re.search(r"\{%[-+]?\s*generation\s*[-+]?%\}", self.source) is not None
+
+    def _render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool,
+        names: Mapping[str, str] | None = None,
+    ) -> str:
         size = sum(len(m["content"]) for m in messages)
         if size > _MAX_CHARS:
             raise ContextLengthError(
@@ -102,7 +145,10 @@ class ChatTemplate:
         try:
             with fuelled(units):
                 return self._template.render(
-                    messages=messages, add_generation_prompt=add_generation_prompt, **self._names
+                    messages=messages,
+                    add_generation_prompt=add_generation_prompt,
+                    **self._names,
+                    **(names or {}),
                 )
         except FuelError as error:
             raise FormatError(

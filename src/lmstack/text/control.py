@@ -10,13 +10,16 @@ token inside a message does not find it: nobody can type one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-__all__ = ["Untrusted"]
+__all__ = ["START", "STOP", "Untrusted"]
 
 # Noncharacters: valid in a str, never assigned, so no template or filter cares about them.
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
+# What marks a part of a rendering (`turns`); in a message they are as foreign as the other two.
+START, STOP = "\ufdd2", "\ufdd3"
+_OWN = (_OPEN, _CLOSE, START, STOP)
 _MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
 
 
@@ -64,6 +67,17 @@ class Untrusted:
                 start = high
         return [piece for piece in [*pieces, (text[start:], True)] if piece[0]]
 
+    def places(self, rendered: str, places: Sequence[int]) -> list[int]:
+        """Where ``places`` of ``rendered``, in order, are once the hidden text is back."""
+        found, moved, marks = [], 0, _MARK.finditer(rendered)
+        mark = next(marks, None)
+        for place in places:
+            while mark is not None and mark.end() <= place:
+                moved += len(self._hidden[int(mark[1])]) - len(mark[0])
+                mark = next(marks, None)
+            found.append(place + moved)
+        return found
+
     def _mark(self, text: str) -> str:
         self._hidden.append(text)
         return f"{_OPEN}{len(self._hidden) - 1}{_CLOSE}"
@@ -95,9 +109,9 @@ class _Forms:
         escaped = [re.escape(token) for token in self.tokens]
         self.occurrence = re.compile("|".join(escaped) or r"(?!)")
         # Whatever the case: a template may change it.
-        self.whole = re.compile("|".join([*escaped, _OPEN, _CLOSE]), re.IGNORECASE)
+        self.whole = re.compile("|".join([*escaped, *_OWN]), re.IGNORECASE)
         first = {token[0] for token in self.tokens}
-        self.starts = {_OPEN, _CLOSE} | {c.lower() for c in first} | {c.upper() for c in first}
+        self.starts = {*_OWN} | {c.lower() for c in first} | {c.upper() for c in first}
 
 
 @lru_cache(maxsize=8)

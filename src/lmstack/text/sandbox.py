@@ -26,13 +26,14 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-__all__ = ["FuelError", "environment", "fuelled"]
+__all__ = ["GENERATION", "FuelError", "environment", "fuelled"]
 
 MAX_SOURCE = 256 * 1024
 _MAX_TEXT = 16 * 1024 * 1024  # characters of one value
 _CHARS_PER_UNIT = 64
 _POINTER = 64  # what an element of a list costs besides its text
 _MAX_CPU_S = 5.0
+_UNITS_A_LOOK = 64  # at the clock
 
 _FILTERS = """
     abs capitalize count d default dictsort first float groupby int items join last length list
@@ -54,11 +55,15 @@ class FuelError(jinja2.TemplateRuntimeError):
 
 class _Fuel:
     def __init__(self, units: int) -> None:
-        self.left = units
+        self.left = self._look_at = units
         self.deadline = time.thread_time() + _MAX_CPU_S
 
     def burn(self, units: int) -> None:
         self.left -= units
+        if self.left > self._look_at:
+            return
+        # Asking for the time costs more than most steps.
+        self._look_at = self.left - _UNITS_A_LOOK
         if self.left < 0 or time.thread_time() > self.deadline:
             raise FuelError("it runs for too many steps")
 
@@ -162,14 +167,20 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
+# Names of what `{% generation %}` prints before and after its body; nothing unless they are given.
+GENERATION = ("lmstack_generation_start", "lmstack_generation_stop")
+
+
 class _Generation(Extension):
     """``{% generation %}``: marks assistant text for training; prints its body."""
 
     tags = {"generation"}  # noqa: RUF012
 
     def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        start, stop = (nodes.Name(name, "load", lineno=line) for name in GENERATION)
+        return [nodes.Output([start], lineno=line), *body, nodes.Output([stop], lineno=line)]
 
 
 def _filter(node: nodes.Node, name: str) -> nodes.Filter:
