@@ -75,12 +75,10 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Request:
     """One thing to generate: a conversation (``messages``) or a raw ``prompt``, never both.
-
     ``prompt`` is text or token ids and skips the chat template. ``echo`` returns it before the
-    completion, with log-probabilities if ``sampling.logprobs`` is set: of a text those from
-    character ``echo_from`` on. ``client`` and ``request_id`` are for limits and audit, never shown
-    to the model. What a prompt computed serves its ``cache_scope`` only; nobody else can tell.
-    ``wishes`` are for models that answer from documents."""
+    completion, with log-probabilities (``sampling.logprobs``) from character ``echo_from`` on.
+    ``client`` and ``request_id`` are for limits and audit, never shown to the model. What a prompt
+    computed serves its ``cache_scope`` only. ``wishes``: of models that answer from documents."""
 
     messages: tuple[Message, ...] = ()
     prompt: str | tuple[int, ...] | None = None
@@ -142,7 +140,8 @@ class ModelInfo:
     """``digest``: content digest (``sha256:...``) of a local model. ``default_sampling``: fields of
     `SamplingParams` where a request leaves them out. ``languages``: all that it reads (ISO 639-1);
     empty: many or unknown. ``lexical_weight``: of words beside an embedder's cosines, if measured.
-    ``parameters``: how many; 0: unknown. ``parent``: name of the model that this adapts."""
+    ``parameters``: how many, or 0. ``parent``: the name of the model that this adapts.
+    ``shared_norm``: of a reader (training objective), its temperature and null score."""
 
     name: str
     digest: str | None = None
@@ -152,6 +151,7 @@ class ModelInfo:
     lexical_weight: float | None = None
     parameters: int = 0
     parent: str | None = None
+    shared_norm: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

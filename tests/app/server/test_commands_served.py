@@ -43,7 +43,7 @@ wiring.require_models = lambda *_: None
 wiring.generator = lambda *_, **__: ScriptedModel(["[1] Letters are kept for ten years."], name="t")
 wiring.generator_folder = lambda name: SimpleNamespace(digest=f"sha256:{name}")
 wiring.embedder = lambda name: HashEmbedder()
-retrieval.answer_reranker = lambda note: None
+retrieval.answer_reranker = lambda note, reader=None: None
 sys.exit(main(["up", "docs", "--port", "0", *sys.argv[1:]]))
 """
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstack.core import ModelInfo
-from lmstack.rag.answer.confidence import Calibration, Certainty, calibration_of
+from lmstack.rag.answer.confidence import Calibration, Certainty, SharedNorm, calibration_of
 from lmstack.rag.retrieve.hybrid import Hit
 
 SCORES = st.floats(-1e6, 1e6)
@@ -81,3 +82,22 @@ def test_nothing_is_certain_of_a_model_without_a_curve():
     assert Certainty(hits, None, PLAIN)(hits[0]) is None
     assert Certainty(unread, PLAIN, None)(unread[0]) is None
     assert Certainty(hits, None, None).odds(hits[0]) is None
+
+
+@given(st.lists(st.floats(-50, 50), max_size=10), st.floats(0.1, 10), st.floats(-10, 10))
+def test_a_reader_shares_its_probability_with_none(scores, temperature, null):
+    found = SharedNorm(temperature, null).probabilities(scores)
+    odds = np.exp((np.array([null, *scores]) - null) / temperature)
+    assert found == pytest.approx((odds / odds.sum())[1:], abs=1e-9)
+
+
+def test_a_reader_far_below_none_is_certain_of_nothing():
+    assert SharedNorm(1.0, 0.0).probabilities([-1e6, -2e6]) == [0.0, 0.0]
+    assert SharedNorm(1.0, 0.0).probabilities([1e6, -1e6]) == [1.0, 0.0]
+
+
+def test_what_a_model_says_of_its_scores_counts_for_it():
+    info = ModelInfo("ms-marco-minilm-l12", shared_norm=(3.0, 2.0))
+    hits = _hits(2.0, 2.0)
+    certainty = Certainty(hits, calibration_of(info), None)
+    assert certainty(hits[0]) == pytest.approx(1 / 3)

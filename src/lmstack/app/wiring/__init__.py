@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import lmstack
 from lmstack.app.inspect.checks import Check, machine_checks, network_checks, store_checks
 from lmstack.app.server.command_socket import socket_path
-from lmstack.app.wiring import retrieval, tasks
+from lmstack.app.wiring import readers, retrieval, tasks
 from lmstack.app.wiring.adapters import Adapters
 from lmstack.app.wiring.embedders import (
     DEFAULT_EMBEDDER,
@@ -305,6 +305,7 @@ def service(
     weights: str | None = None,
     draft: str | None = None,
     also: Sequence[str] = (),
+    reader: str | None = None,
     adapters: Adapters | None = None,
     engine: Mapping[str, Any] | None = None,
     api_keys: tuple[str, ...],
@@ -339,7 +340,7 @@ def service(
         model=chat,
         embedder=loaded(embedder(embedder_of_index(index_of(docs), embedder_name, [docs], note))),
         embedder_of=lambda name, digest: loaded(embedder(shaped_name(name, digest))),
-        reranker=retrieval.answer_reranker(note),
+        reranker=retrieval.answer_reranker(note, reader),
         also=beside,
         adapters=adapters,
         api_keys=api_keys,
@@ -348,12 +349,16 @@ def service(
         settled=settled,
         allowed_hosts=LOCAL_HOSTS if local else ("*",),
         close_model=close_all,
-        door=_command_door(docs, model, embedder_name, weights),
+        door=_command_door(docs, model, embedder_name, weights, reader),
     )
 
 
 def command_identity(
-    docs: Path, model: str | None, embedder_name: str | None, weights: str | None
+    docs: Path,
+    model: str | None,
+    embedder_name: str | None,
+    weights: str | None,
+    reader: str | None = None,
 ) -> dict[str, Any] | None:
     """What has to be equal for two processes to find the same answers in ``docs``; None where
     models are elsewhere: the environment of each process says where."""
@@ -366,6 +371,7 @@ def command_identity(
         "model": generator_folder(wanted).digest,
         "weights": weights,
         "embedder": embedder_name,
+        "reader": None if reader is None else readers.reader_folder(reader).digest,
     }
 
 
@@ -375,11 +381,15 @@ def command_socket(docs: Path) -> Path | None:
 
 
 def _command_door(
-    docs: Path, model: str | None, embedder_name: str | None, weights: str | None
+    docs: Path,
+    model: str | None,
+    embedder_name: str | None,
+    weights: str | None,
+    reader: str | None,
 ) -> CommandDoor | None:
     from lmstack.app.server.command_server import CommandDoor
 
-    identity = command_identity(docs, model, embedder_name, weights)
+    identity = command_identity(docs, model, embedder_name, weights, reader)
     path = command_socket(docs)
     return None if identity is None or path is None else CommandDoor(path, identity)
 

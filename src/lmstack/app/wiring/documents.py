@@ -96,14 +96,18 @@ def machines(
 
 
 def running_server(
-    docs: Path, model: str | None, embedder_name: str | None, weights: str | None
+    docs: Path,
+    model: str | None,
+    embedder_name: str | None,
+    weights: str | None,
+    reader: str | None = None,
 ) -> RunningServer | None:
     """The `lmstack up` that answers for a command with these options, if one is running: one of
     the same user, version, folder and models."""
     path = wiring.command_socket(docs)
     if path is None or not path.exists():
         return None
-    wanted = wiring.command_identity(docs, model, embedder_name, weights)
+    wanted = wiring.command_identity(docs, model, embedder_name, weights, reader)
     if wanted is None:
         return None
     if embedder_name is None:  # then the one that the index was made with, whoever names it

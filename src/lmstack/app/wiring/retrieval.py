@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lmstack.app.wiring.lazy import RerankerAhead, loading
+from lmstack.app.wiring.readers import reader_folder
 from lmstack.core import NotFoundError, Reranker
 
 if TYPE_CHECKING:
@@ -57,19 +59,24 @@ def retriever(index: Searchable, config: RetrievalConfig) -> Retriever:
     return Retriever(index, config, reranker=reranker, late=late)
 
 
-def answer_reranker(note: Callable[[str], None]) -> Reranker | None:
-    """What has a say in which sentence answers, loaded; None where it is not in the store, which
-    ``note`` is told."""
+def answer_reranker(note: Callable[[str], None], reader: str | None = None) -> Reranker | None:
+    """What chooses passages and sentences and says whether they answer, loaded: ``reader`` (see
+    `reader_folder`), or the default one; None where that is not in the store, which ``note`` is
+    told."""
+    if reader is not None:
+        return _reranker(reader)
     return _reranker() if _has_answer_reranker(note) else None
 
 
 @contextmanager
-def answer_reranker_ahead(note: Callable[[str], None]) -> Iterator[Reranker | None]:
+def answer_reranker_ahead(
+    note: Callable[[str], None], reader: str | None = None
+) -> Iterator[Reranker | None]:
     """As `answer_reranker`, loaded beside what is done meanwhile."""
-    if not _has_answer_reranker(note):
+    if reader is None and not _has_answer_reranker(note):
         yield None
         return
-    with loading(_reranker) as future:
+    with loading(_reranker if reader is None else partial(_reranker, reader)) as future:
         yield RerankerAhead(future)
 
 
@@ -83,13 +90,13 @@ def _has_answer_reranker(note: Callable[[str], None]) -> bool:
     return found
 
 
-def _reranker() -> Reranker:
+def _reranker(reader: str | None = None) -> Reranker:
     """Without torch, if it was loaded before."""
     from lmstack.registry import Store
     from lmstack.serve.light_models import light_reranker
 
     store = Store()
-    folder = store.resolve(DEFAULT_RERANKER)
+    folder = store.resolve(DEFAULT_RERANKER) if reader is None else reader_folder(reader)
     light = light_reranker(folder, WEIGHTS, store)
     if light is not None:
         return light

@@ -34,7 +34,7 @@ from lmstack.rag.answer.answer import (
 )
 from lmstack.rag.answer.checking import source_of
 from lmstack.rag.answer.composing import Composer
-from lmstack.rag.answer.confidence import Calibration, Certainty, calibration_of
+from lmstack.rag.answer.confidence import Certainty, ScoreMeaning, calibration_of
 from lmstack.rag.answer.conflicts import Edition, edition_of, find_conflicts, in_force
 from lmstack.rag.answer.map_reduce import map_reduce
 from lmstack.rag.answer.planning import Plan, make_plan
@@ -105,7 +105,7 @@ class Answerer:
         config: AnswerConfig | None = None,
         *,
         reranker: Reranker | None = None,
-        calibration: Calibration | None = None,
+        calibration: ScoreMeaning | None = None,
         scorer: SupportScorer | None = None,
     ) -> None:
         if index.embedder is None:

@@ -7,6 +7,7 @@ states it, because nothing else can be checked from here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lmstack.registry.card import ModelFolder
@@ -355,5 +356,22 @@ def known_of(folder: ModelFolder) -> Known | None:
 
 
 def traits_of(folder: ModelFolder) -> Traits:
+    """Of a model that was trained here, those of its base and what its objective taught it."""
     known = known_of(folder)
-    return Traits() if known is None else known.traits
+    if known is not None:
+        return known.traits
+    recipe = folder.card.evaluation.get("recipe")
+    if not isinstance(recipe, Mapping):
+        return Traits()
+    base = KNOWN.get(str(recipe.get("base")))
+    traits = Traits() if base is None else base.traits
+    return replace(traits, shared_norm=_shared_norm(recipe.get("objective")))
+
+
+def _shared_norm(objective: object) -> tuple[float, float] | None:
+    """As `lmstack.train.objectives.reader` has it in its settings."""
+    if objective == "reader":
+        return 1.0, 0.0
+    if not isinstance(objective, Mapping) or objective.get("name") != "reader":
+        return None
+    return float(objective.get("temperature", 1.0)), float(objective.get("null_score", 0.0))

@@ -29,6 +29,7 @@ class Traits:
 
     languages: tuple[str, ...] = ()
     lexical_weight: float | None = None
+    shared_norm: tuple[float, float] | None = None
 
     def info(self, name: str, digest: str | None, context_length: int | None = None) -> ModelInfo:
         return ModelInfo(
@@ -37,6 +38,7 @@ class Traits:
             context_length,
             languages=self.languages,
             lexical_weight=self.lexical_weight,
+            shared_norm=self.shared_norm,
         )
 
 

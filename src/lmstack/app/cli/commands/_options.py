@@ -81,6 +81,16 @@ DraftName = Annotated[
         " Answers stay the same; they come faster where it is right often enough.",
     ),
 ]
+ReaderName = Annotated[
+    str | None,
+    typer.Option(
+        "--reader",
+        metavar="NAME",
+        help="The model that chooses what answers, and whether anything does: a cross-encoder of"
+        " the store, its folder, or the adapter that recipes/reader.yaml made. [default:"
+        " ms-marco-minilm-l12]",
+    ),
+]
 EmbedderName = Annotated[
     str | None,
     typer.Option(

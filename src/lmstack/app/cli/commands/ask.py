@@ -18,6 +18,7 @@ from lmstack.app.cli.commands._options import (
     EmbedderName,
     IndexFolder,
     ModelName,
+    ReaderName,
     Rebuild,
     Weights,
     Where,
@@ -109,6 +110,7 @@ def ask(
     weights: Weights = None,
     where: Where = None,
     embedder: EmbedderName = None,
+    reader: ReaderName = None,
     write: Write = None,
     task: Task = None,
     document: Document = None,
@@ -139,11 +141,11 @@ def ask(
     say_if_remote(out, model)
     wanted, wishes = _narrowed(filter_of(where), document), _wishes(write, strict, task)
     if docs is not None and k is None and not (explain or rebuild or no_server):
-        server = documents.running_server(docs, model, embedder, weights)
+        server = documents.running_server(docs, model, embedder, weights, reader)
         if server is not None and _served(out, server, docs, question, wanted, wishes):
             return
     with (
-        retrieval.answer_reranker_ahead(out.note) as reranker,
+        retrieval.answer_reranker_ahead(out.note, reader) as reranker,
         indexing.open_source(out, docs, index, embedder, rebuild=rebuild) as opened,
         documents.answering(opened.matching(wanted), reranker, model, k, weights, wishes) as ready,
     ):

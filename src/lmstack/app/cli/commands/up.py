@@ -18,6 +18,7 @@ from lmstack.app.cli.commands._options import (
     DraftName,
     EmbedderName,
     ModelName,
+    ReaderName,
     Weights,
     say_if_remote,
 )
@@ -28,6 +29,7 @@ from lmstack.app.server.not_read import NotReadNotes
 from lmstack.app.server.stopping import Stopping
 from lmstack.app.wiring import tasks
 from lmstack.app.wiring.adapters import Adapters
+from lmstack.app.wiring.readers import reader_folder
 from lmstack.core import check_range, shown
 
 if TYPE_CHECKING:
@@ -216,6 +218,7 @@ def up(
     weights: Weights = None,
     draft: DraftName = None,
     embedder: EmbedderName = None,
+    reader: ReaderName = None,
     also: Also = None,
     adapter: AdapterFolders = None,
     adapters_from: AdaptersFrom = None,
@@ -247,6 +250,8 @@ def up(
         _check_uploads(source, uploads)
         adapters = adapter_folders(adapter or [], adapters_from)
         wiring.require_models(model, embedder, weights, draft, adapters)
+        if reader is not None:
+            reader_folder(reader)
         tasks.require(also or [])
         _check_engine(engine, model, also)
         say_if_remote(out, model)
@@ -271,6 +276,7 @@ def up(
             weights=weights,
             draft=draft,
             also=also or [],
+            reader=reader,
             adapters=adapters,
             engine=engine,
             api_keys=keys,
