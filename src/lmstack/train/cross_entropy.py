@@ -1,11 +1,11 @@
-"""Cross-entropy over a vocabulary without logits for all tokens at once.
+"""Losses over a vocabulary without logits for all tokens at once.
 
 Logits of a chunk of tokens are made, turned into gradients and dropped before those of the next
 (as Liger Kernel's fused linear cross-entropy does), so memory is that of one chunk and the output
 layer is multiplied three times, not four as with recomputation. Exact: the same sums as
 `torch.nn.functional.cross_entropy` of whole logits, up to the order of adding.
 
-Legend: N tokens that have a label, D width, V vocabulary.
+Legend: N tokens that have a label, D width, V vocabulary, K figures.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["CHUNK", "chunked_cross_entropy"]
+__all__ = ["CHUNK", "chunked_cross_entropy", "chunked_loss", "wide"]
 
 CHUNK = 256
+LossOf = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
 
 
 def chunked_cross_entropy(
@@ -28,65 +29,85 @@ def chunked_cross_entropy(
     logits_of: Callable[[Tensor], Tensor],
     parameters: Sequence[nn.Parameter],
     chunk: int = CHUNK,
+    *,
+    smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Summed cross-entropy of ``labels`` (N,) for ``hidden`` (N, D), and how many labels have the
     greatest logit (no gradient).
 
     ``logits_of``: (n, D) to (n, V). ``parameters``: those that it uses. Logits and their sum are
-    in float32, or in float64 where ``hidden`` is.
+    in float32, or in float64 where ``hidden`` is. ``smoothing``: this share of each target is
+    spread over the vocabulary (Szegedy et al., 2016).
+    """
+
+    def loss_of(states: Tensor, place: slice) -> tuple[Tensor, Tensor]:
+        logits, wanted = wide(logits_of(states)), labels[place]
+        loss = F.cross_entropy(logits, wanted, reduction="sum", label_smoothing=smoothing)
+        return loss, (logits.detach().argmax(-1) == wanted).sum()[None]
+
+    total, (correct,) = chunked_loss(hidden, loss_of, parameters, 1, chunk)
+    return total, correct
+
+
+def chunked_loss(
+    hidden: Tensor,
+    loss_of: LossOf,
+    parameters: Sequence[nn.Parameter],
+    figures: int,
+    chunk: int = CHUNK,
+) -> tuple[Tensor, Tensor]:
+    """The sum of a loss over chunks of ``hidden`` (N, D), and of ``figures`` that are reported
+    beside it, (K,) without a gradient.
+
+    ``loss_of``: both, for states (n, D) that stand at a slice of the N places. ``parameters``:
+    those that it uses.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    if not torch.is_grad_enabled() or not (trained or hidden.requires_grad):
-        total, correct = _zeros(hidden)
-        for start in range(0, len(hidden), chunk):
-            wanted = labels[start : start + chunk]
-            logits = _wide(logits_of(hidden[start : start + chunk]))
-            total = total + F.cross_entropy(logits, wanted, reduction="sum")
-            correct = correct + (logits.argmax(-1) == wanted).sum()
-        return total, correct
-    found: tuple[Tensor, Tensor] = _Chunked.apply(  # type: ignore[no-untyped-call]
-        hidden, labels, logits_of, chunk, *trained
-    )
-    return found
+    if torch.is_grad_enabled() and (trained or hidden.requires_grad):
+        found: tuple[Tensor, Tensor] = _Chunked.apply(  # type: ignore[no-untyped-call]
+            hidden, loss_of, figures, chunk, *trained
+        )
+        return found
+    total, sums = _zeros(hidden, figures)
+    for start in range(0, len(hidden), chunk):
+        place = slice(start, start + chunk)
+        loss, more = loss_of(hidden[place], place)
+        total, sums = total + loss, sums + more
+    return total, sums
 
 
-def _zeros(hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """A sum of losses, in the precision of the logits, and a count, which float32 keeps exact."""
-    return _wide(hidden.new_zeros(())), hidden.new_zeros((), dtype=torch.float32)
-
-
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
+    """In the precision in which losses are computed."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def _zeros(hidden: Tensor, figures: int) -> tuple[Tensor, Tensor]:
+    """A sum of losses, in the precision of the logits, and counts, which float32 keeps exact."""
+    return wide(hidden.new_zeros(())), hidden.new_zeros(figures, dtype=torch.float32)
 
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: Tensor,
-        labels: Tensor,
-        logits_of: Callable[[Tensor], Tensor],
-        chunk: int,
-        *trained: Tensor,
+        ctx: Any, hidden: Tensor, loss_of: LossOf, figures: int, chunk: int, *trained: Tensor
     ) -> tuple[Tensor, Tensor]:
-        total, correct = _zeros(hidden)
+        total, sums = _zeros(hidden, figures)
         grads: list[Tensor] = [torch.zeros_like(weight) for weight in trained]
         grad_hidden = torch.empty_like(hidden)
         for start in range(0, len(hidden), chunk):
-            part = slice(start, start + chunk)
+            place = slice(start, start + chunk)
             with torch.enable_grad():
-                states = hidden[part].detach().requires_grad_()
-                logits = _wide(logits_of(states))
-                loss = F.cross_entropy(logits, labels[part], reduction="sum")
+                states = hidden[place].detach().requires_grad_()
+                loss, more = loss_of(states, place)
                 found = torch.autograd.grad(loss, [states, *trained])
-            grad_hidden[part] = found[0]
-            for grad, more in zip(grads, found[1:], strict=True):
-                grad += more
+            grad_hidden[place] = found[0]
+            for grad, part in zip(grads, found[1:], strict=True):
+                grad += part
             total += loss.detach()
-            correct += (logits.detach().argmax(-1) == labels[part]).sum()
+            sums += more
         ctx.save_for_backward(grad_hidden, *grads)
-        ctx.mark_non_differentiable(correct)
-        return total, correct
+        ctx.mark_non_differentiable(sums)
+        return total, sums
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:

@@ -30,6 +30,7 @@ from lmstack.model.families import config_from_json
 from lmstack.registry import LoadedModel, ModelFolder, Store, load, load_text
 from lmstack.registry.defaults import GenerationDefaults
 from lmstack.registry.describe import Origin
+from lmstack.text import Tokenizer
 from lmstack.text.windows import has_segments
 from lmstack.train.checkpoint import Checkpoints
 from lmstack.train.compute import ops_for
@@ -158,16 +159,32 @@ def _base(recipe: Recipe) -> LoadedModel:
     assert recipe.tokenizer is not None
     text = load_text(recipe.tokenizer)
     values = {"vocab_size": text.tokenizer.vocab_size, **recipe.model}
+    config = config_from_json(values, "the recipe's model")
+    if config.encoder is not None:
+        values = _begun(values, text.tokenizer)
     ends = frozenset({text.tokenizer.eos_id} - {None})
     return LoadedModel(
         recipe.output,
         None,
-        Transformer(config_from_json(values, "the recipe's model")),
+        Transformer(config),
         text.tokenizer,
         text.template,
-        GenerationDefaults(ends),  # type: ignore[arg-type]
+        GenerationDefaults(
+            ends,  # type: ignore[arg-type]
+            decoder_start_id=values.get("decoder_start_token_id"),
+        ),
         config=values,
     )
+
+
+def _begun(values: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
+    """A fresh encoder-decoder's config.json with what it leaves open of its tokens. Its decoder
+    begins with padding, as T5's and Marian's do, or where there is none with the end."""
+    pad, end = tokenizer.pad_id, tokenizer.eos_id
+    start = end if pad is None else pad
+    ids = {"pad_token_id": pad, "eos_token_id": end, "decoder_start_token_id": start}
+    known = {name: index for name, index in ids.items() if index is not None}
+    return {**known, **values, "is_encoder_decoder": True}
 
 
 def _reading(recipe: Recipe, base: LoadedModel) -> Reading:
@@ -183,6 +200,7 @@ def _reading(recipe: Recipe, base: LoadedModel) -> Reading:
         tokenizer,
         base.template,
         min(recipe.max_length, config.max_positions),
+        decoder_start=base.generation.decoder_start_id,
         segments=config.token_types > 1 and has_segments(tokenizer),
     )
 

@@ -7,12 +7,16 @@ from typing import Any
 
 from lmstack.core import InputError, nearest, shown
 from lmstack.train.objectives.causal import CausalLM
+from lmstack.train.objectives.denoising import Denoising
+from lmstack.train.objectives.distillation import Distillation
 from lmstack.train.objectives.masked import MaskedLM
 from lmstack.train.objectives.objective import Objective
 from lmstack.train.objectives.reader import Reader
 from lmstack.train.objectives.sequence_classification import SequenceClassification
 from lmstack.train.objectives.sft import SupervisedFineTuning
+from lmstack.train.objectives.span_corruption import SpanCorruption
 from lmstack.train.objectives.token_classification import TokenClassification
+from lmstack.train.objectives.translation import Translation
 
 __all__ = ["OBJECTIVES", "objective_named"]
 
@@ -21,6 +25,10 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "reader": Reader,
     "masked": MaskedLM,
     "sequence-classification": SequenceClassification,
+    "span-corruption": SpanCorruption,
+    "denoising": Denoising,
+    "translation": Translation,
+    "distillation": Distillation,
     "sft": SupervisedFineTuning,
     "token-classification": TokenClassification,
 }

@@ -13,25 +13,26 @@ Reads ``text``; documents longer than ``max_length`` become several examples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from lmstack.core import InputError, allowed, shown
+from lmstack.core import InputError, UnsupportedError, allowed, shown
 from lmstack.model import ForwardContext, Transformer
 from lmstack.model.config import Head
+from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
 from lmstack.text import Tokenizer
 from lmstack.text.windows import encode_windows, numbered_words
 from lmstack.train.data.examples import IGNORED, Batch, Example, varlen
 from lmstack.train.data.formats import text_of
 from lmstack.train.data.rows import Row
-from lmstack.train.objectives.objective import Loss, Objective, Reading, token_loss
+from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, token_loss
 
 __all__ = ["MaskedLM", "mask_id", "worded_examples"]
 
@@ -50,9 +51,24 @@ class MaskedLM(Objective):
     rate: float = allowed(0.15, float, 0, 1, above=True)
     whole_word: bool = allowed(False, bool)
 
+    def fitted(self, base: LoadedModel, rows: AllRows) -> Self:
+        del rows
+        mask_id(base.tokenizer)
+        if base.module.config.causal:
+            raise UnsupportedError(
+                f"{base.name} reads a text from left to right only, and masks are filled from both"
+                " sides",
+                hint="an encoder, such as bge-small-en-v1.5; a decoder learns by `causal`",
+                param="base",
+            )
+        return self
+
+    def labels(self, base: LoadedModel) -> tuple[str, ...]:
+        del base
+        return ()
+
     def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
-        mask_id(reading.tokenizer)
-        return worded_examples(row, reading)
+        return worded_examples(row, reading, reading.tokenizer.special_ids)
 
     def noised(self, example: Example, rng: np.random.Generator, reading: Reading) -> Example:
         (ids,), words = example.sequences, example.labels
@@ -98,20 +114,19 @@ def mask_id(tokenizer: Tokenizer) -> int:
     return index
 
 
-def worded_examples(row: Row, reading: Reading) -> Iterator[Example]:
+def worded_examples(row: Row, reading: Reading, skipped: Collection[int] = ()) -> Iterator[Example]:
     """The text of ``row`` as the model reads it, cut into examples of at most ``max_length``
     tokens. Until they are noised, their labels are the numbers of the words that tokens belong
-    to, `IGNORED` for special tokens."""
+    to, `IGNORED` for tokens that the tokenizer added and for ids in ``skipped``."""
     text, tokenizer = text_of(row), reading.tokenizer
     [windows] = encode_windows(
         tokenizer, [text], max_length=reading.max_length, cut="first", stride=0, special=False
     )
-    special = np.array(sorted(tokenizer.special_ids), np.int32)
     is_empty = True
     for window in windows:
         ids = np.array(window.ids, np.int32)
         numbers = [IGNORED if n is None else n for n in numbered_words(window, text)]
-        words = np.where(np.isin(ids, special), IGNORED, np.array(numbers, np.int32))
+        words = np.where(np.isin(ids, [*skipped]), IGNORED, np.array(numbers, np.int32))
         if (words != IGNORED).any():
             is_empty = False
             yield Example((ids,), words.astype(np.int32))

@@ -144,9 +144,11 @@ def one_score(base: LoadedModel) -> tuple[str, ...]:
     return base.labels if len(base.labels) == 1 else ("LABEL_0",)
 
 
-def token_loss(model: Transformer, batch: Batch, context: ForwardContext) -> Loss:
+def token_loss(
+    model: Transformer, batch: Batch, context: ForwardContext, *, smoothing: float = 0.0
+) -> Loss:
     """Cross-entropy of ``batch.labels`` at each of its places, those of `IGNORED` left out before
-    the output layer."""
+    the output layer. ``smoothing``: of the labels."""
     sums: dict[str, Tensor] = {}
 
     def readout(hidden: Tensor) -> Tensor:
@@ -154,7 +156,11 @@ def token_loss(model: Transformer, batch: Batch, context: ForwardContext) -> Los
         places = (labels != IGNORED).nonzero().flatten()
         states = hidden.flatten(0, -2)[places]
         total, correct = chunked_cross_entropy(
-            states, labels[places], lambda x: model.logits(x, context), model.output_parameters()
+            states,
+            labels[places],
+            lambda x: model.logits(x, context),
+            model.output_parameters(),
+            smoothing=smoothing,
         )
         sums["accuracy"] = correct
         return total
