@@ -9,19 +9,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import InputError, StoreError
 from lmstack.text import Tokenizer, VocabularyConfig, train_tokenizer
 from lmstack.train.data import prepare as prepare_module
+from lmstack.train.data.copies import CopyFinder
 from lmstack.train.data.examples import Example
 from lmstack.train.data.formats import document_of
 from lmstack.train.data.prepare import Prepared, Selection, prepare
 from lmstack.train.data.report import DataReport
 from lmstack.train.data.rows import Row
+from lmstack.train.data.split import Split
 from lmstack.train.data.store import ExampleWriter
 from lmstack.train.objectives.causal import CausalLM
 from lmstack.train.objectives.objective import Reading
@@ -213,28 +214,35 @@ def test_a_file_to_validate_with_is_never_trained_on(tmp_path: Path, reading: Re
     assert texts_of(found.validation, reading.tokenizer) == TEXTS[50:60]
 
 
-@given(st.lists(st.text("ab ", max_size=6), min_size=1, max_size=40), st.floats(0.1, 0.9))
+TEXT_LISTS = st.lists(st.text("ab ", max_size=6), min_size=1, max_size=30)
+
+
+@settings(max_examples=40, deadline=None)
+@given(TEXT_LISTS, TEXT_LISTS)
 def test_the_split_goes_by_what_a_document_says_and_nothing_else(
-    texts: list[str], share: float
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], more: list[str]
 ) -> None:
-    def places(rows: list[Row], seed: int = 0) -> list[float]:
-        work = prepare_module._Work(Selection([], share, seed), CausalLM(), None, [], 0, None)  # type: ignore
-        return [work.place(row) for row in rows]
+    def places(values: list[str], seed: int = 0) -> dict[str, float]:
+        finder = CopyFinder(tmp_path_factory.mktemp("copies"), threshold=1.0)
+        for value in values:
+            finder.add(value)
+        split = Split(finder.copies(), len(values), 0.5, seed, deduplicate=False)
+        return {value: split.place(row) for row, value in enumerate(values)}
 
-    plain = places([Row({"text": text}, "") for text in texts])
-    numbered = places([Row({"id": n, "text": text}, "x") for n, text in enumerate(texts)])
-    assert plain == numbered
-    by_text = dict(zip(texts, plain, strict=True))
-    assert [by_text[text] for text in reversed(texts)] == list(reversed(plain))
-    assert all(0 <= place < 1 for place in plain)
-    if len(set(texts)) > 3:
-        assert places([Row({"text": text}, "") for text in texts], seed=1) != plain
+    plain = places(texts)
+    assert all(0 <= place < 1 for place in plain.values())
+    assert places(texts[::-1]) == plain
+    assert plain.items() <= places([*more, *texts]).items()
+    assert len(plain) < 4 or places(texts, seed=1) != plain
 
 
-def test_the_share_is_the_share_of_documents(reading: Reading) -> None:
-    work = prepare_module._Work(Selection([], 0.2), CausalLM(), reading, [], 0, print)
-    placed = np.array([work.place(Row({"text": str(n)}, "")) for n in range(5000)])
-    assert abs((placed < 0.2).mean() - 0.2) < 0.02
+def test_the_share_is_the_share_of_documents(tmp_path: Path) -> None:
+    finder = CopyFinder(tmp_path)
+    for number in range(5000):
+        finder.add(str(number))
+    split, report = Split(finder.copies(), 5000, 0.2, 0, deduplicate=False), DataReport()
+    sides = [split.side(row, report) for row in range(5000)]
+    assert abs(sides.count("validation") / 5000 - 0.2) < 0.02
 
 
 @dataclass(frozen=True)

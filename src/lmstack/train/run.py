@@ -94,7 +94,9 @@ def _trained(recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel) -> 
     report_file = recipe.folder / "data.json"
     with parallel.in_turn():
         prepared = prepare(
-            Selection(recipe.data, recipe.validation, recipe.seed, recipe.strict),
+            Selection(
+                recipe.data, recipe.validation, recipe.seed, recipe.strict, recipe.deduplicate
+            ),
             objective,
             reading,
             recipe.folder / "examples",

@@ -20,12 +20,12 @@ from lmstack.train.objectives.objective import Objective, Reading
 __all__ = ["encoded_rows"]
 
 _BLOCK_ROWS, _BLOCK_BYTES = 64, 1 << 20
-Encoded = tuple[Row | BadRow, int, Sequence[Example]]
+Encoded = tuple[Row | BadRow, Sequence[Example]]
 
 
 def encoded_rows(rows: Rows, objective: Objective, reading: Reading) -> Iterator[Encoded]:
-    """Each of ``rows`` with the place of its file in ``rows.files`` and its examples; a `BadRow`
-    instead of one that the objective refuses. Holds a few blocks of rows at a time."""
+    """Each of ``rows`` with its examples; a `BadRow` instead of one that the objective refuses.
+    Holds a few blocks of rows at a time."""
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers, "lmstack-encode") as pool:
         waiting: deque[Future[list[Encoded]]] = deque()
@@ -41,11 +41,11 @@ def encoded_rows(rows: Rows, objective: Objective, reading: Reading) -> Iterator
                 future.cancel()
 
 
-def _blocks(rows: Rows) -> Iterator[list[tuple[Row | BadRow, int]]]:
-    block: list[tuple[Row | BadRow, int]] = []
+def _blocks(rows: Rows) -> Iterator[list[Row | BadRow]]:
+    block: list[Row | BadRow] = []
     start = 0
     for row in rows:
-        block.append((row, rows.file))
+        block.append(row)
         if len(block) == _BLOCK_ROWS or rows.done - start > _BLOCK_BYTES:
             yield block
             block, start = [], rows.done
@@ -54,15 +54,15 @@ def _blocks(rows: Rows) -> Iterator[list[tuple[Row | BadRow, int]]]:
 
 
 def _encoded(
-    block: Sequence[tuple[Row | BadRow, int]], objective: Objective, reading: Reading
+    block: Sequence[Row | BadRow], objective: Objective, reading: Reading
 ) -> list[Encoded]:
     found: list[Encoded] = []
-    for row, file in block:
+    for row in block:
         if isinstance(row, BadRow):
-            found.append((row, file, ()))
+            found.append((row, ()))
             continue
         try:
-            found.append((row, file, list(objective.encode(row, reading))))
+            found.append((row, list(objective.encode(row, reading))))
         except (InputError, FormatError) as error:
-            found.append((BadRow(row.place, str(error)), file, ()))
+            found.append((BadRow(row.place, str(error)), ()))
     return found

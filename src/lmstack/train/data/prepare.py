@@ -5,7 +5,7 @@ from: the content of the files, the tokenizer and template, the objective, the s
 resumes, or another with the same data, opens it. The store appears in one rename, whole.
 
 A document goes to training or validation by a hash of what it says, so the split does not change
-when rows are added, and copies of one document stay on one side.
+when rows are added. Copies of it, exact and near, go with the first of them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import lmstack
 from lmstack.core import InputError
 from lmstack.core.files import store_error
 from lmstack.registry import locked
+from lmstack.train.data.copies import CopyFinder
 from lmstack.train.data.encoding import encoded_rows
 from lmstack.train.data.fingerprint import (
     DataFile,
@@ -34,6 +35,7 @@ from lmstack.train.data.fingerprint import (
 from lmstack.train.data.formats import document_of
 from lmstack.train.data.report import DataReport, Lengths
 from lmstack.train.data.rows import BadRow, Row, Rows, find_data
+from lmstack.train.data.split import Split
 from lmstack.train.data.store import ExampleStore, ExampleWriter
 from lmstack.train.objectives.objective import Objective, Reading
 
@@ -48,12 +50,14 @@ _HOPELESS = 1000
 class Selection:
     """Which rows are used. ``data``: files, folders and patterns. ``validation``: a share of their
     documents, or files of its own. ``seed``: of the split. ``strict``: the first bad row is an
-    error."""
+    error. ``deduplicate``: of exact and near copies the first alone is used, and nothing to train
+    on is a copy of what is in files to validate with."""
 
     data: Sequence[str]
     validation: float | Sequence[str] = 0.0
     seed: int = 0
     strict: bool = False
+    deduplicate: bool = False
 
     @property
     def share(self) -> float:
@@ -131,6 +135,7 @@ class _Work:
                     self.selection.share,
                     self.selection.seed,
                     self.selection.strict,
+                    self.selection.deduplicate,
                     type(self.objective).__name__,
                     dataclasses.asdict(self.objective),
                     reading.tokenizer.digest,
@@ -143,12 +148,6 @@ class _Work:
             ).encode()
         ).hexdigest()[:16]
 
-    def place(self, row: Row) -> float:
-        """Where a document falls in [0, 1)."""
-        text = f"{self.selection.seed} {document_of(row)}"
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-        return int.from_bytes(digest[:8], "big") / 2**64
-
 
 def _encode(work: _Work, target: Path) -> None:
     """Write ``target``, whole or not at all, and forget what was there for other settings."""
@@ -160,7 +159,8 @@ def _encode(work: _Work, target: Path) -> None:
             ExampleWriter(partial / "train") as train,
             ExampleWriter(partial / "validation") as validation,
         ):
-            report = _written(work, train, validation)
+            report = _written(work, train, validation, _split(work, partial / "copies"))
+        shutil.rmtree(partial / "copies", ignore_errors=True)
         check_unchanged(work.files)
         report.lengths = Lengths.of(ExampleStore(partial / "train").lengths)
         text = json.dumps(report.to_json(), indent=2) + "\n"
@@ -175,29 +175,54 @@ def _encode(work: _Work, target: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _written(work: _Work, train: ExampleWriter, validation: ExampleWriter) -> DataReport:
+def _split(work: _Work, folder: Path) -> Split | None:
+    """Of all rows in order, bad ones included; None where nothing depends on copies."""
+    selection = work.selection
+    if not (selection.deduplicate or selection.share or work.own < len(work.files)):
+        return None
+    finder = CopyFinder(folder)
+    rows, own = Rows([file.path for file in work.files]), 0
+    for row in rows:
+        finder.add(document_of(row) if isinstance(row, Row) else "")
+        own += rows.file < work.own
+        work.told("looking for copies", rows.done, rows.total)
+    return Split(
+        finder.copies(), own, selection.share, selection.seed, deduplicate=selection.deduplicate
+    )
+
+
+def _written(
+    work: _Work, train: ExampleWriter, validation: ExampleWriter, split: Split | None
+) -> DataReport:
     report = DataReport()
     rows = Rows([file.path for file in work.files])
-    for row, file, examples in encoded_rows(rows, work.objective, work.reading):
+    encoded = encoded_rows(rows, work.objective, work.reading)
+    for place, (row, examples) in enumerate(encoded):
         work.told("encoding", rows.done, rows.total)
         if isinstance(row, BadRow):
             report.add_bad(row)
-            if work.selection.strict:
-                raise InputError(
-                    f"{row.place}: {row.reason}", hint="mend the row, or strict=false", param="data"
-                )
-            if report.bad_rows == report.rows == _HOPELESS:
-                raise _none_usable(work, report)
+            _check_hope(work, report, row)
             continue
-        report.add(examples)
-        is_held = file >= work.own or work.place(row) < work.selection.share
-        for example in examples:
-            (validation if is_held else train).add(example)
+        report.add(document_of(row), examples)
+        side = "train" if split is None else split.side(place, report)
+        if side is not None:
+            writer = train if side == "train" else validation
+            for example in examples:
+                writer.add(example)
     report.examples, report.validation = train.examples, validation.examples
     report.tokens = train.tokens
     if not train.examples:
         raise _none_usable(work, report)
     return report
+
+
+def _check_hope(work: _Work, report: DataReport, row: BadRow) -> None:
+    if work.selection.strict:
+        raise InputError(
+            f"{row.place}: {row.reason}", hint="mend the row, or strict=false", param="data"
+        )
+    if report.bad_rows == report.rows == _HOPELESS:
+        raise _none_usable(work, report)
 
 
 def _none_usable(work: _Work, report: DataReport) -> InputError:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.train.data.examples import Example
+from lmstack.train.data.personal import personal_kinds
 from lmstack.train.data.rows import BadRow
 
 __all__ = ["DataReport", "Lengths"]
@@ -57,8 +58,11 @@ class Lengths:
 class DataReport:
     """``bad``: the first few rows that could not be used. ``reasons``: how many by reason, values
     left out. ``tokens``: of the examples to train on, ``examples`` of them; ``validation`` to
-    validate with. ``truncated``: examples that were cut, ``left_out`` tokens in all. ``files``:
-    what was read, each with its hash."""
+    validate with. ``truncated``: rows that were cut, by ``left_out`` tokens in all.
+    ``exact_copies`` and ``near_copies`` of earlier rows, ``copies_left_out`` because of
+    ``deduplicate``; ``leaked``: rows to train on that are copies of rows in files to validate
+    with. ``personal``: rows that hold personal data, by kind. ``files``: what was read, each with
+    its hash. ``template``: what the doctor says of the base's chat template, where it says it."""
 
     rows: int = 0
     bad_rows: int = 0
@@ -67,14 +71,21 @@ class DataReport:
     tokens: int = 0
     truncated: int = 0
     left_out: int = 0
+    exact_copies: int = 0
+    near_copies: int = 0
+    copies_left_out: int = 0
+    leaked: int = 0
     lengths: Lengths = field(default_factory=Lengths)
     reasons: Counter[str] = field(default_factory=Counter)
     bad: list[BadRow] = field(default_factory=list)
+    personal: Counter[str] = field(default_factory=Counter)
     files: list[dict[str, Any]] = field(default_factory=list)
+    template: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, examples: Sequence[Example]) -> None:
-        """A row that could be used."""
+    def add(self, text: str, examples: Sequence[Example]) -> None:
+        """A row that could be used, and what it says."""
         self.rows += 1
+        self.personal.update(personal_kinds(text))
         self.truncated += any(example.left_out for example in examples)
         self.left_out += sum(example.left_out for example in examples)
 
@@ -94,7 +105,9 @@ class DataReport:
             "lengths": vars(self.lengths).copy(),
             "reasons": dict(self.reasons.most_common()),
             "bad": [{"place": row.place, "reason": row.reason} for row in self.bad],
+            "personal": dict(self.personal),
             "files": self.files,
+            "template": self.template,
         }
 
     @classmethod
@@ -104,8 +117,13 @@ class DataReport:
             lengths=Lengths(**values["lengths"]),
             reasons=Counter(values["reasons"]),
             bad=[BadRow(**row) for row in values["bad"]],
+            personal=Counter(values["personal"]),
             files=list(values["files"]),
+            template=list(values["template"]),
         )
 
 
-_COUNTS = ("rows", "bad_rows", "examples", "validation", "tokens", "truncated", "left_out")
+_COUNTS = (
+    *("rows", "bad_rows", "examples", "validation", "tokens", "truncated", "left_out"),
+    *("exact_copies", "near_copies", "copies_left_out", "leaked"),
+)
