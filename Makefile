@@ -9,7 +9,7 @@ NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
   || echo "The native ops were not built: models run on slower ones. $(LMSTACK) doctor says more."
 QUESTION ?= How do I open the web page?
 
-.PHONY: bench bench-adapters bench-answers bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks
+.PHONY: bench bench-adapters bench-answers bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks bench-training
 .PHONY: demo test test-long fuzz mutants check format docs clean
 
 demo: $(VENV)/.base
@@ -132,6 +132,12 @@ bench-speed: $(VENV)/.dev
 bench-indexing: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/indexing.py $(QUICKLY)
+
+# Fine-tuning beside transformers' Trainer with PEFT and TRL, in an environment of their own, built
+# at the first run. Under an hour on a quiet machine.
+bench-training: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/training.py $(QUICKLY)
 
 docs: $(VENV)/.dev
 	@$(BIN)/python -m lmstack.app.cli.docs
