@@ -40,7 +40,7 @@ ORDERS = {
         "template_doctor",
     ),
     "registry": (
-        "home sampling_defaults",
+        "home lineage sampling_defaults",
         "card refs selection",
         "describe",
         "sources",
@@ -60,7 +60,7 @@ ORDERS = {
         "recipe data.rows data.formats data.examples data.pairs scaling.laws",
         "cross_entropy frozen short_attention schedule metrics checkpoint resume parallel muon"
         " scaling.fit",
-        "compute optim objectives scaling",
+        "compute flops optim objectives scaling",
         "data heads sums",
         "loader",
         "loop",

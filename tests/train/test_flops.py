@@ -1,0 +1,181 @@
+"""Operations of a pass: against torch's own counter, and against the formula of the papers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from lmstack.model import (
+    LayerKind,
+    LoraConfig,
+    Transformer,
+    TransformerConfig,
+    add_adapter,
+    count_parameters,
+)
+from lmstack.model.families import config_from_json
+from lmstack.train.flops import Load, count_flops
+
+SHAPE = {
+    "vocab_size": 90,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_layers": 3,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "head_dim": 8,
+    "max_positions": 64,
+}
+PLAIN = {"num_kv_heads": 4, "causal": False, "kinds": (LayerKind(rope=None),), "mlp": "plain"}
+CONFIGS = {
+    "llama": {},
+    "tied": {"tie_embeddings": True},
+    "window": {"kinds": (LayerKind(window=5),)},
+    "bert": {**PLAIN, "positions": "learned", "token_types": 2, "norm": "ln", "transform": "gelu"},
+    "albert": {**PLAIN, "num_blocks": 1, "embedding_size": 16, "norm": "ln"},
+    "classifier": {**PLAIN, "head": "token", "num_labels": 5, "positions": "learned"},
+    "mixture": {"num_experts": 4, "experts_per_token": 2},
+    "sandwich": {"norm_place": "sandwich", "qk_norm": "head"},
+}
+
+
+def counted(module: Transformer, ids: torch.Tensor, lengths: list[int], **more) -> int:
+    """torch's count of a pass and its backward pass: all pairs of a sequence, masked or not."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        output = module(ids, lengths=lengths, output_hidden_states=False, **more)
+        output.logits.float().square().sum().backward()
+    return counter.get_total_flops()
+
+
+def ours(module: Transformer, lengths: list[int], outputs: int | None = None) -> int:
+    """Our count, with the pairs that a mask hides counted as torch counts them."""
+    load = Load(np.array(lengths), sum(lengths) if outputs is None else outputs)
+    found = count_flops(module, load)
+    scores = found.forward_by_part["scores"] + found.backward_by_part["scores"]
+    (length,) = set(lengths)
+    config = module.config
+    width = config.num_heads * config.head_dim
+    full = 4 * width * config.num_layers * length**2 * len(lengths)
+    share = scores / found.forward_by_part["scores"]
+    return found.total() - scores + round(full * share)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_all_weights_trained_is_what_torch_counts(name: str) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    module = Transformer(TransformerConfig(**{**SHAPE, **CONFIGS[name]}))
+    lengths = [9, 9]
+    assert ours(module, lengths) == counted(module, torch.randint(90, (18,)), lengths)
+
+
+@pytest.mark.parametrize(
+    "lora",
+    [
+        LoraConfig(r=4, targets=("q_proj", "v_proj")),
+        LoraConfig(r=4, targets=("down_proj",), layers=(1,)),
+        LoraConfig(r=2, targets=("q_proj", "o_proj"), layers=(2,)),
+        LoraConfig(r=4, targets=("q_proj", "up_proj"), dora=True),
+        LoraConfig(r=4, targets=("v_proj",), dora=True, dropout=0.1),
+        LoraConfig(r=4),
+        LoraConfig(r=4, targets=("q_proj",), modules_to_save=("lm_head",)),
+    ],
+    ids=lambda lora: f"{lora.targets}-{lora.layers}-{lora.dora}-{lora.modules_to_save}",
+)
+def test_an_adapter_on_a_frozen_base_is_what_torch_counts(lora: LoraConfig) -> None:
+    """Frozen matrices have no gradient, and layers below the first adapter none at all."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    module = Transformer(TransformerConfig(**SHAPE))
+    add_adapter(module, lora)
+    module.train()
+    lengths = [12]
+    assert ours(module, lengths) == counted(module, torch.randint(90, (12,)), lengths)
+
+
+@pytest.mark.parametrize(
+    "trained",
+    ["blocks.1.mlp_norm.weight", "blocks.2.attention.out.weight", "head.weight", "embed.weight"],
+)
+def test_one_trained_parameter_costs_what_lies_above_it(trained: str) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    module = Transformer(TransformerConfig(**SHAPE))
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name == trained)
+    lengths = [12]
+    assert ours(module, lengths) == counted(module, torch.randint(90, (12,)), lengths)
+
+
+def test_an_encoder_decoder_is_what_torch_counts() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    config = config_from_json(
+        {
+            "model_type": "t5",
+            "architectures": ["T5ForConditionalGeneration"],
+            "vocab_size": 90,
+            "d_model": 32,
+            "d_kv": 8,
+            "d_ff": 48,
+            "num_layers": 2,
+            "num_heads": 4,
+        },
+        "test",
+    )
+    module = Transformer(config)
+    source, target = torch.randint(90, (2, 7)), torch.randint(90, (2, 5))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        output = module(source, decoder_input_ids=target, output_hidden_states=False)
+        output.logits.square().sum().backward()
+    found = count_flops(module, Load(np.array([5, 5]), 10, np.array([7, 7])))
+    # The decoder's own pairs are half of what torch counts, the diagonal aside.
+    hidden = 2 * (25 - 15) * config.num_layers * 4 * config.num_heads * config.head_dim
+    assert found.total() + 3 * hidden == counter.get_total_flops()
+
+
+def test_pairs_of_a_window_are_those_that_attend() -> None:
+    config = TransformerConfig(**SHAPE | {"kinds": (LayerKind(window=5),)})
+    module = Transformer(config)
+    found = count_flops(module, Load(np.array([12, 3]), 0)).forward_by_part["scores"]
+    pairs = sum(min(t + 1, 5) for t in range(12)) + sum(t + 1 for t in range(3))
+    assert found == 4 * pairs * 32 * 3
+
+
+def test_a_long_known_model_takes_six_operations_a_parameter_and_token() -> None:
+    """Kaplan's 6 N for a model whose embeddings and attention are small beside the rest."""
+    shape = SHAPE | {"hidden_size": 1024, "intermediate_size": 4096, "head_dim": 128}
+    shape |= {"num_heads": 8, "num_kv_heads": 8, "num_layers": 12}
+    with torch.device("meta"):
+        module = Transformer(TransformerConfig(**shape))
+    _, parameters = count_parameters(module)
+    lengths = np.full(8, 64)
+    total = count_flops(module, Load(lengths, 512)).total()
+    assert total / 512 == pytest.approx(6 * parameters, rel=0.01)
+
+
+def test_the_guides_lora_of_llama_2_7b_counts_what_peft_prints() -> None:
+    """r=16 on q_proj and v_proj: 8,388,608 trainable of 6,746,804,224."""
+    values = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": 32000,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False,
+    }
+    with torch.device("meta"):
+        module = Transformer(config_from_json(values, "Llama-2-7B"))
+        add_adapter(module, LoraConfig(r=16, alpha=32, targets=("q_proj", "v_proj")))
+    assert count_parameters(module) == (8_388_608, 6_746_804_224)
+    # Two forwards, two for gradients by inputs, next to nothing for gradients by weights.
+    per_token = count_flops(module, Load(np.array([512]), 512)).total() / 512
+    assert per_token == pytest.approx(4 * 6.6e9, rel=0.05)
