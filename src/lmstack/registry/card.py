@@ -23,6 +23,7 @@ from lmstack.core import (
     shown,
 )
 from lmstack.core.files import store_error, write_atomic
+from lmstack.registry.lineage import Training
 from lmstack.registry.sampling_defaults import SamplingDefaults
 from lmstack.text.files import json_file
 
@@ -58,7 +59,8 @@ class Card:
     """What is known about a model. ``kind``: what it is for. ``licence`` and ``lineage`` are
     what the source states, never a guess; ``digest`` is ``sha256:`` over the sorted (file name,
     sha256) pairs. ``evaluation``: what was measured of these weights. ``sampling``: what holds
-    where a request does not say how to sample, before what the model's files say."""
+    where a request does not say how to sample, before what the model's files say. ``training``: of
+    a model that lmstack trained, with its base and all before it."""
 
     name: str
     kind: Kind
@@ -73,6 +75,7 @@ class Card:
     notes: tuple[str, ...] = field(default=())
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    training: Training | None = None
 
     @property
     def size(self) -> int:
@@ -83,7 +86,8 @@ class Card:
         values = dataclasses.asdict(self)
         values["notes"] = list(self.notes)
         values["sampling"] = self.sampling.stated()
-        return values
+        del values["training"]
+        return values if self.training is None else values | {"training": self.training.to_json()}
 
     @classmethod
     def from_json(cls, values: Any, path: Path) -> Card:
@@ -97,6 +101,7 @@ class Card:
                 key: _text(values.get(key, ""), key)
                 for key in ("licence", "source", "created", "lineage", "architecture")
             }
+            training = values.get("training")
             card = cls(
                 name=_text(values["name"], "name"),
                 kind=values["kind"],
@@ -106,6 +111,7 @@ class Card:
                 notes=tuple(str(note) for note in values.get("notes", ())),
                 evaluation=dict(values.get("evaluation", {})),
                 sampling=SamplingDefaults.from_mapping(values.get("sampling", {})),
+                training=None if training is None else Training.from_json(training),
                 **texts,
             )
         except InputError as error:

@@ -16,6 +16,7 @@ from typing import Any
 from lmstack.core import FormatError
 from lmstack.core.files import store_error
 from lmstack.registry.card import CARD, Card, FileFacts, Kind, content_digest, file_hash
+from lmstack.registry.lineage import Training
 from lmstack.registry.sampling_defaults import SamplingDefaults
 from lmstack.registry.selection import CONVERT, EXPORTED, PICKLES
 from lmstack.text.files import json_file
@@ -166,6 +167,7 @@ class Origin:
     weights_licence: str = ""
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    training: Training | None = None
 
 
 def make_card(name: str, staged: Path, origin: Origin) -> Card:
@@ -192,6 +194,7 @@ def make_card(name: str, staged: Path, origin: Origin) -> Card:
         notes=origin.notes,
         evaluation=origin.evaluation,
         sampling=origin.sampling,
+        training=origin.training,
     )
 
 

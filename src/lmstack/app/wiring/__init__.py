@@ -51,6 +51,7 @@ __all__ = [
     "DEFAULT_EMBEDDER",
     "DEFAULT_MODEL",
     "PURPOSES",
+    "adapter_facts",
     "as_json",
     "audit_path",
     "broken_models",
@@ -164,6 +165,13 @@ def inspect(reference: str) -> tuple[dict[str, Any], Inspection]:
     return {**card, "path": str(folder.path), "size": folder.card.size}, inspect_config(
         read_config(folder)
     )
+
+
+def adapter_facts(reference: str) -> dict[str, Any] | None:
+    """What the folder of an adapter says of it; None where ``reference`` is no such folder."""
+    from lmstack.app.inspect.ancestry import adapter_facts
+
+    return adapter_facts(Path(reference))
 
 
 def model_to_inspect(reference: str) -> LoadedModel:

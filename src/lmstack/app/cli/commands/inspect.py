@@ -41,15 +41,21 @@ def register(app: typer.Typer) -> None:
 
 
 def inspect_model(out: Output, model: ModelOnDisk) -> None:
-    """Show a model's card, layers, parameters by part and memory.
+    """Show a model's card, layers, parameters by part, memory and lineage.
 
     Counts come from the model's own class built without memory, so a model that is far too
-    large for this machine can be inspected too.
+    large for this machine can be inspected too. Of a model that lmstack trained, and of an
+    adapter's folder, the lineage is shown: data, recipe, code and metrics, and its base's own.
     """
+    adapter = wiring.adapter_facts(model)
+    if adapter is not None:
+        _show_adapter(out, adapter)
+        return
     card, found = wiring.inspect(model)
     if out.as_json:
         out.result({**card, **found.to_json()})
         return
+    training = card.pop("training", None)
     for title, rows in (
         ("Card", _card_rows(card)),
         ("Layers", _layer_rows(found.config)),
@@ -59,6 +65,30 @@ def inspect_model(out: Output, model: ModelOnDisk) -> None:
         out.line(out.style(title, "bold"))
         out.lines(columns(rows, indent=2))
         out.line()
+    if training is not None:
+        _show_lineage(out, training)
+
+
+def _show_adapter(out: Output, facts: dict[str, Any]) -> None:
+    if out.as_json:
+        out.result(facts)
+        return
+    rows = [("folder", printable(facts["adapter"], one_line=True))]
+    rows += [(k, printable(str(v), one_line=True)) for k, v in facts["settings"].items()]
+    out.line(out.style("Adapter", "bold"))
+    out.lines(columns([*rows, ("size on disk", size(facts["size"]))], indent=2))
+    out.line()
+    if "training" in facts:
+        _show_lineage(out, facts["training"])
+
+
+def _show_lineage(out: Output, training: dict[str, Any]) -> None:
+    from lmstack.app.inspect.ancestry import ancestry
+    from lmstack.registry.lineage import Training
+
+    out.line(out.style("Lineage", "bold"))
+    out.lines([f"  {line}" for line in ancestry(Training.from_json(training))])
+    out.line()
 
 
 def _card_rows(card: dict[str, Any]) -> list[tuple[str, str]]:

@@ -65,6 +65,7 @@ def quantize(
             ),
             weights_licence=folder.card.licence,
             evaluation=measured,
+            training=folder.card.training,
         )
 
     kept = cached_file(store.root, folder.digest, form)
