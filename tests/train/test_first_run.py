@@ -69,7 +69,7 @@ def test_a_fresh_model_learns_and_is_served_as_it_was_trained(recipe: Path) -> N
     assert result.report.bad[0].place.endswith("data.jsonl:61")
     loaded = load(str(result.folder))
     assert loaded.digest == result.digest
-    assert Store().resolve(str(result.folder)).card.evaluation["steps"] == 30
+    assert Store().resolve(str(result.folder)).card.training.steps == 30
 
 
 def test_a_folder_that_holds_a_run_is_not_run_over(recipe: Path) -> None:

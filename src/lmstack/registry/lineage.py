@@ -25,6 +25,7 @@ _DEEPEST = 64
 class DataFacts(TypedDict):
     name: str
     size: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class Ancestor:
 @dataclass(frozen=True)
 class Training:
     """``objective`` is also in ``recipe``, which holds every setting. ``base``: None for fresh
-    weights. ``data``: the files' names and sizes; ``fingerprint``: of their content.
-    ``code``: the version of lmstack, and the git commit of its source where there is one.
-    ``metrics``: what the weights that were kept reached. ``finished``: when, in UTC."""
+    weights. ``fingerprint``: of the content of all ``data`` files. ``code``: the version of
+    lmstack, and the git commit of its source where there is one. ``metrics``: what the weights that
+    were kept reached. ``finished``: when, in UTC; ``seconds``: since the run was last started."""
 
     objective: str
     base: Ancestor | None
@@ -96,7 +97,11 @@ class Training:
             recipe=_object(values, "recipe"),
             fingerprint=_text(values, "fingerprint"),
             data=tuple(
-                DataFacts(name=_text(file, "name"), size=_whole(file, "size"))
+                DataFacts(
+                    name=_text(file, "name"),
+                    size=_whole(file, "size"),
+                    sha256=_text(file, "sha256"),
+                )
                 for file in values["data"]
             ),
             code=_text(values, "code"),

@@ -18,6 +18,7 @@ def test_names_and_folders_are_taken_as_given(tmp_path: Path) -> None:
     odd.mkdir()
     found = adapter_folders([f"sql={tmp_path}", f"odd={odd}"], tmp_path)
     assert found == Adapters({"sql": tmp_path, "odd": odd}, tmp_path)
+    assert adapter_folders([str(odd)], None).named == {"a=b": odd}
     assert not adapter_folders([], None)
     assert adapter_folders([], tmp_path)
 

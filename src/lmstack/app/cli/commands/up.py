@@ -95,9 +95,9 @@ AdapterFolders = Annotated[
     list[str] | None,
     typer.Option(
         "--adapter",
-        metavar="NAME=DIR",
-        help="Serve the LoRA adapter in DIR as the model NAME, in the batches of its base. May be"
-        " given again.",
+        metavar="[NAME=]DIR",
+        help="Serve the LoRA adapter in DIR as the model NAME (unless given, that of DIR), in the"
+        " batches of its base. May be given again.",
     ),
 ]
 AdaptersFrom = Annotated[
@@ -132,10 +132,12 @@ def adapter_folders(given: Sequence[str], source: Path | None) -> Adapters:
     named: dict[str, Path] = {}
     for each in given:
         name, _, folder = each.partition("=")
+        if Path(each).is_dir():
+            name, folder = Path(each).resolve().name, each
         if not name or not folder or name in named:
             raise CommandLineError(
                 f"--adapter is {shown(each)}",
-                hint="--adapter NAME=DIR, each name once",
+                hint="--adapter DIR, or NAME=DIR, each name once",
                 param="adapter",
             )
         named[name] = Path(folder)

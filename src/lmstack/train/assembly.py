@@ -1,0 +1,162 @@
+"""What a recipe stands for, put together: the base with its head and adapter, the data, the
+objective, and the loaders. A run trains it; a plan looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lmstack.core import InputError
+from lmstack.model import LoraConfig, Transformer, add_adapter, count_parameters
+from lmstack.model.families import config_from_json
+from lmstack.registry import LoadedModel, load, load_text
+from lmstack.registry.defaults import GenerationDefaults
+from lmstack.text import Tokenizer
+from lmstack.text.windows import has_segments
+from lmstack.train.data.prepare import Prepared, Selection, Told, prepare
+from lmstack.train.data.rows import Row, Rows, find_data
+from lmstack.train.data.store import ExampleStore
+from lmstack.train.heads import adapted, with_head_for
+from lmstack.train.loader import Loader, Share
+from lmstack.train.objectives import objective_named
+from lmstack.train.objectives.objective import Objective, Reading
+from lmstack.train.parallel import Parallel
+from lmstack.train.recipe import Recipe
+
+__all__ = ["Assembled", "assemble"]
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """``base``: the model with the head and the adapter that are trained. ``trainable`` and
+    ``parameters``: how many."""
+
+    base: LoadedModel
+    objective: Objective
+    reading: Reading
+    prepared: Prepared
+    train: Loader
+    validation: Loader | None
+    trainable: int
+    parameters: int
+
+
+def assemble(
+    recipe: Recipe,
+    examples: Path,
+    parallel: Parallel,
+    *,
+    before: Sequence[Mapping[str, Any]] | None = None,
+    told: Told = lambda _doing, _done, _total: None,
+) -> Assembled:
+    """Load the base, read the data into the folder ``examples``, add the adapter. ``before`` and
+    ``told``: see `prepare`."""
+    torch.manual_seed(recipe.seed)
+    base = _base(recipe)
+    objective = objective_named(recipe.objective_name, recipe.objective_settings)
+    objective = objective.fitted(base, partial(_rows, recipe))
+    base, fresh = with_head_for(objective, base)
+    module, reading = base.module, _reading(recipe, base)
+    with parallel.in_turn():
+        prepared = prepare(
+            Selection(
+                recipe.data, recipe.validation, recipe.seed, recipe.strict, recipe.deduplicate
+            ),
+            objective,
+            reading,
+            examples,
+            before=before,
+            told=told,
+        )
+    if recipe.lora is not None:
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.lora.items()}
+        lora = adapted(LoraConfig.from_mapping(settings), base, fresh)
+        add_adapter(module, lora, model_type=base.config.get("model_type"))
+    trainable, parameters = count_parameters(module)
+    share = Share(parallel.rank, parallel.world)
+    train = _loader(prepared.train, objective, reading, recipe, share)
+    held = prepared.validation
+    validation = _loader(held, objective, reading, recipe, share) if held else None
+    return Assembled(base, objective, reading, prepared, train, validation, trainable, parameters)
+
+
+def _base(recipe: Recipe) -> LoadedModel:
+    """The model to start from."""
+    if recipe.base is not None:
+        return load(recipe.base, weights=recipe.weights)
+    assert recipe.model is not None
+    assert recipe.tokenizer is not None
+    text = load_text(recipe.tokenizer)
+    values = {"vocab_size": text.tokenizer.vocab_size, **recipe.model}
+    config = config_from_json(values, "the recipe's model")
+    if config.encoder is not None:
+        values = _begun(values, text.tokenizer)
+    ends = frozenset({text.tokenizer.eos_id} - {None})
+    return LoadedModel(
+        recipe.output,
+        None,
+        Transformer(config),
+        text.tokenizer,
+        text.template,
+        GenerationDefaults(
+            ends,  # type: ignore[arg-type]
+            decoder_start_id=values.get("decoder_start_token_id"),
+        ),
+        config=values,
+    )
+
+
+def _begun(values: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
+    """A fresh encoder-decoder's config.json with what it leaves open of its tokens. Its decoder
+    begins with padding, as T5's and Marian's do, or where there is none with the end."""
+    pad, end = tokenizer.pad_id, tokenizer.eos_id
+    start = end if pad is None else pad
+    ids = {"pad_token_id": pad, "eos_token_id": end, "decoder_start_token_id": start}
+    known = {name: index for name, index in ids.items() if index is not None}
+    return {**known, **values, "is_encoder_decoder": True}
+
+
+def _reading(recipe: Recipe, base: LoadedModel) -> Reading:
+    """What reads rows for ``base``."""
+    config, tokenizer = base.module.config, base.tokenizer
+    if tokenizer.vocab_size > config.vocab_size:
+        raise InputError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model {config.vocab_size}",
+            hint="use the tokenizer that the model was trained with",
+            param="tokenizer",
+        )
+    return Reading(
+        tokenizer,
+        base.template,
+        min(recipe.max_length, config.max_positions),
+        decoder_start=base.generation.decoder_start_id,
+        segments=config.token_types > 1 and has_segments(tokenizer),
+    )
+
+
+def _rows(recipe: Recipe) -> Iterator[Row]:
+    """Every row of the recipe's data that can be read."""
+    held = [] if isinstance(recipe.validation, int | float) else find_data(recipe.validation)
+    rows = Rows([*find_data(recipe.data), *held])
+    return (row for row in rows if isinstance(row, Row))
+
+
+def _loader(
+    examples: ExampleStore, objective: Objective, reading: Reading, recipe: Recipe, share: Share
+) -> Loader:
+    return Loader(
+        examples,
+        examples.lengths,
+        objective,
+        reading,
+        batch=recipe.batch,
+        micro_tokens=recipe.micro_tokens,
+        seed=recipe.seed,
+        share=share,
+        packs=recipe.pack,
+    )
