@@ -58,8 +58,8 @@ ORDERS = {
     ),
     "train": (
         "recipe data.rows data.formats data.examples data.pairs scaling.laws",
-        "cross_entropy frozen short_attention schedule metrics checkpoint resume parallel muon"
-        " scaling.fit",
+        "cross_entropy frozen measures short_attention schedule metrics checkpoint resume parallel"
+        " muon scaling.fit",
         "compute flops optim objectives scaling",
         "data heads sums",
         "loader result",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmstack.core import FormatError, InputError, UnsupportedError, shown
+from lmstack.core import FormatError, InputError, TextKind, UnsupportedError, shown
 from lmstack.core.files import store_error
 from lmstack.registry.sampling_defaults import SamplingDefaults
 from lmstack.text import Tokenizer
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "POOLING",
+    "PROMPT_NAMES",
     "GenerationDefaults",
     "LateInteraction",
     "Pooling",
@@ -41,6 +42,11 @@ POOLING = {
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
     "pooling_mode_lasttoken": "last",
+}
+# Names that models give to the prefix for each kind, as sentence-transformers looks for them.
+PROMPT_NAMES: Mapping[TextKind, tuple[str, ...]] = {
+    "query": ("query",),
+    "passage": ("document", "passage", "corpus"),
 }
 _DRAWING = ("temperature", "top_p", "min_p", "typical_p")
 _PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
@@ -86,6 +92,10 @@ class Pooling:
     normalize: bool
     max_length: int | None
     prompts: Mapping[str, str]
+
+    def prompt(self, kind: TextKind) -> str:
+        """The prefix of texts of ``kind``, empty where there is none."""
+        return next((self.prompts[n] for n in PROMPT_NAMES[kind] if n in self.prompts), "")
 
 
 @dataclass(frozen=True)

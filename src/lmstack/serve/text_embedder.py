@@ -17,18 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.core import InputError, ModelInfo, TextKind, shown
-from lmstack.registry.defaults import Pooling
+from lmstack.registry.defaults import PROMPT_NAMES, Pooling
 from lmstack.registry.weight_cache import shaped_digest
 from lmstack.text.tokenizer import Tokenizer
 
 __all__ = ["TextEmbedder", "varlen_batches"]
 
 Floats = npt.NDArray[np.float32]
-# Names that models give to the prefix for each kind, as sentence-transformers looks for them.
-_PROMPTS: dict[TextKind, tuple[str, ...]] = {
-    "query": ("query",),
-    "passage": ("document", "passage", "corpus"),
-}
 # Enough that products run at full speed, few enough that activations stay near the cache.
 BATCH_TOKENS = 2048
 # Texts tokenized at a time: bounds the memory that token lists take.
@@ -86,7 +81,7 @@ class TextEmbedder(ABC):
     def counts_by_word(self) -> bool:
         """Whether `count_tokens` of a text is the sum of that of its words, special tokens
         counted once: cutting documents is several times as fast then."""
-        prompt = self._prompt("passage")
+        prompt = self._pooling.prompt("passage")
         return self.tokenizer.counts_by_word and (not prompt or prompt[-1].isspace())
 
     def _prefixed(self, texts: Sequence[str], kind: TextKind) -> list[str]:
@@ -96,17 +91,13 @@ class TextEmbedder(ABC):
                 hint="pass a list: embed([text])",
                 param="texts",
             )
-        if kind not in _PROMPTS:
+        if kind not in PROMPT_NAMES:
             raise InputError(f"kind is {shown(kind)}", hint="query or passage", param="kind")
         for index, text in enumerate(texts):
             if not isinstance(text, str):
                 raise InputError(f"texts[{index}] is {shown(text)}, not a str", param="texts")
-        prompt = self._prompt(kind)
+        prompt = self._pooling.prompt(kind)
         return [prompt + text for text in texts]
-
-    def _prompt(self, kind: TextKind) -> str:
-        prompts = self._pooling.prompts
-        return next((prompts[name] for name in _PROMPTS[kind] if name in prompts), "")
 
     def _embed_slice(self, texts: Sequence[str]) -> Floats:
         ids = self.tokenizer.encode_ids(texts, max_length=self.max_tokens)

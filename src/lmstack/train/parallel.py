@@ -83,12 +83,13 @@ class Parallel:
         return int(self.summed(value if self.is_first else 0)[0])
 
     def of_all(self, tensor: Tensor) -> list[Tensor]:
-        """That of every process, in their order; sizes may differ."""
+        """That of every process, in their order; sizes may differ. Its own is ``tensor`` itself."""
         if self.world == 1:
             return [tensor]
         found: list[Any] = [None] * self.world
         dist.all_gather_object(found, tensor.detach().cpu())
-        return [each.to(tensor.device) for each in found]
+        moved = (each.to(tensor.device) for each in found)
+        return [tensor if rank == self.rank else each for rank, each in enumerate(moved)]
 
     def gathered(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """``tensors`` unsharded, one after the other, in the memory of the CPU; empty ones on all

@@ -36,6 +36,7 @@ __all__ = [
     "Translation",
     "choices_of",
     "document_of",
+    "is_scored",
     "labelled_of",
     "messages_of",
     "pair_of",
@@ -227,6 +228,16 @@ def choices_of(row: Row) -> Choices:
     if not query.strip() or not any(sides):
         raise InputError("the row has no question, or no text", hint="leave it out")
     return Choices(query, *sides)
+
+
+def is_scored(rows: Iterable[Row]) -> bool:
+    """Whether the first pair of ``rows`` has a score."""
+    for row in rows:
+        try:
+            return pair_of(row).score is not None
+        except InputError:  # reported where the row is encoded
+            continue
+    return False
 
 
 def tagged_of(row: Row) -> Tagged:

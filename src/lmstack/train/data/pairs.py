@@ -18,18 +18,22 @@ from lmstack.text import Tokenizer
 from lmstack.text.windows import Window, encode_windows
 from lmstack.train.data.examples import Ints, varlen
 
-__all__ = ["encode_pair", "pair_inputs", "segments_of"]
+__all__ = ["encode_pairs", "pair_inputs", "segments_of"]
 
 Pair = tuple[Ints, Ints]
 
 
-def encode_pair(
-    tokenizer: Tokenizer, text: str, second: str | None, max_length: int, *, segments: bool
-) -> Pair:
+def encode_pairs(
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    seconds: Sequence[str] | None,
+    max_length: int,
+    *,
+    segments: bool,
+) -> list[Pair]:
     """What is too long is cut, of a pair the longer text first, as for the tasks that serve."""
-    others = None if second is None else [second]
-    ((window,),) = encode_windows(tokenizer, [text], others, max_length=max_length, cut="longest")
-    return segments_of(window, segments=segments)
+    found = encode_windows(tokenizer, texts, seconds, max_length=max_length, cut="longest")
+    return [segments_of(window, segments=segments) for (window,) in found]
 
 
 def segments_of(window: Window, *, segments: bool) -> Pair:

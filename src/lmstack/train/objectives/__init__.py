@@ -7,11 +7,13 @@ from typing import Any
 
 from lmstack.core import InputError, nearest, shown
 from lmstack.train.objectives.causal import CausalLM
+from lmstack.train.objectives.contrastive import Contrastive
 from lmstack.train.objectives.denoising import Denoising
 from lmstack.train.objectives.distillation import Distillation
 from lmstack.train.objectives.masked import MaskedLM
 from lmstack.train.objectives.objective import Objective
 from lmstack.train.objectives.reader import Reader
+from lmstack.train.objectives.reranking import Reranking
 from lmstack.train.objectives.sequence_classification import SequenceClassification
 from lmstack.train.objectives.sft import SupervisedFineTuning
 from lmstack.train.objectives.span_corruption import SpanCorruption
@@ -22,8 +24,10 @@ __all__ = ["OBJECTIVES", "objective_named"]
 
 OBJECTIVES: Mapping[str, type[Objective]] = {
     "causal": CausalLM,
+    "contrastive": Contrastive,
     "reader": Reader,
     "masked": MaskedLM,
+    "reranking": Reranking,
     "sequence-classification": SequenceClassification,
     "span-corruption": SpanCorruption,
     "denoising": Denoising,

@@ -30,11 +30,12 @@ from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
 from lmstack.train.data.examples import Batch, Example
 from lmstack.train.data.formats import Label, labelled_of
-from lmstack.train.data.pairs import encode_pair, pair_inputs
+from lmstack.train.data.pairs import encode_pairs, pair_inputs
 from lmstack.train.data.rows import Row
+from lmstack.train.measures import class_counts, correlation, macro_f1, moments
 from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, one_score
 
-__all__ = ["SequenceClassification", "correlation", "macro_f1"]
+__all__ = ["SequenceClassification"]
 
 SINGLE, SEVERAL, SCORE = (
     "single_label_classification",
@@ -117,10 +118,10 @@ class SequenceClassification(Objective):
     def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
         found = labelled_of(row)
         target = self._target(found.label)
-        pair = encode_pair(
+        (pair,) = encode_pairs(
             reading.tokenizer,
-            found.text,
-            found.pair,
+            [found.text],
+            None if found.pair is None else [found.pair],
             reading.max_length,
             segments=reading.segments,
         )
@@ -146,7 +147,7 @@ class SequenceClassification(Objective):
         if self.problem_type == SCORE:
             scores = scores.squeeze(-1)
             total = F.mse_loss(scores, labels, reduction="sum")
-            return Loss(total, counts=_moments(scores.detach(), labels))
+            return Loss(total, counts={"moments": moments(scores.detach(), labels)})
         weights = self._weights().to(scores.device)
         if self.problem_type == SINGLE:
             total = F.cross_entropy(scores, labels, weight=weights, reduction="sum")
@@ -157,13 +158,15 @@ class SequenceClassification(Objective):
                 scores, labels, pos_weight=weights, reduction="sum"
             )
             actual, predicted = labels.long(), (scores > 0).long()
-        return Loss(total, counts=_hits(predicted.detach(), actual))
+        right = (predicted == actual).all(-1).sum()
+        rows = torch.stack([right, right.new_tensor(len(actual))])
+        return Loss(total, counts={"classes": class_counts(predicted, actual), "rows": rows})
 
     def reported(
         self, means: Mapping[str, float], counts: Mapping[str, Tensor]
     ) -> dict[str, float]:
         if "moments" in counts:
-            return {**means, **correlation(counts["moments"])}
+            return {**means, "pearson": correlation(counts["moments"])}
         if not counts:
             return dict(means)
         right, rows = counts["rows"].tolist()
@@ -215,35 +218,6 @@ class SequenceClassification(Objective):
         target = np.zeros(len(self.classes), np.float32)
         target[places] = 1
         return target
-
-
-def macro_f1(classes: Tensor) -> float:
-    """Mean of 2 * hits / (predicted + actual) over the classes that have any. ``classes`` (3, K):
-    hits, predicted, actual."""
-    hits, predicted, actual = classes
-    seen = predicted + actual
-    return float((2 * hits / seen.clamp(min=1))[seen > 0].mean()) if bool((seen > 0).any()) else 0.0
-
-
-def correlation(moments: Tensor) -> dict[str, float]:
-    """Pearson's, from n and the sums of x, y, x^2, y^2 and xy, in float64; 0 without a spread."""
-    n, x, y, xx, yy, xy = moments.tolist()
-    spread = max(n * xx - x * x, 0.0) * max(n * yy - y * y, 0.0)
-    return {"pearson": (n * xy - x * y) / spread**0.5 if spread > 0 else 0.0}
-
-
-def _moments(x: Tensor, y: Tensor) -> dict[str, Tensor]:
-    x, y = x.double(), y.double()
-    ones = torch.ones_like(x)
-    sums = [(a * b).sum() for a, b in ((ones, ones), (x, ones), (y, ones), (x, x), (y, y), (x, y))]
-    return {"moments": torch.stack(sums)}
-
-
-def _hits(predicted: Tensor, actual: Tensor) -> dict[str, Tensor]:
-    """``predicted`` and ``actual`` (B, K), 1 where a class is."""
-    classes = torch.stack([(predicted * actual).sum(0), predicted.sum(0), actual.sum(0)])
-    right = (predicted == actual).all(-1).sum()
-    return {"classes": classes, "rows": torch.stack([right, right.new_tensor(len(actual))])}
 
 
 def _label(row: Row) -> Label | None:
