@@ -21,12 +21,13 @@ from torch import Tensor
 from lmstack.core import InputError
 from lmstack.model import ForwardContext, Transformer
 from lmstack.registry.card import Kind
+from lmstack.text import Tokenizer
 from lmstack.train.data.examples import IGNORED, Batch, Example, varlen
 from lmstack.train.data.formats import text_of
 from lmstack.train.data.rows import Row
 from lmstack.train.objectives.objective import Loss, Objective, Reading, token_loss
 
-__all__ = ["CausalLM", "next_token_batch"]
+__all__ = ["CausalLM", "next_token_batch", "with_end"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,8 @@ class CausalLM(Objective):
 
     def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
         tokenizer = reading.tokenizer
-        if tokenizer.eos_id is None:
-            raise InputError(
-                "the tokenizer has no token that ends a text",
-                hint="train one with `lmstack tokenizer train`, or use that of another model",
-            )
-        ids = np.array([*tokenizer.encode(text_of(row), special=False), tokenizer.eos_id], np.int32)
+        # What looks like a control token in a document is text.
+        ids = np.array(with_end(tokenizer.encode(text_of(row), special=False), tokenizer), np.int32)
         # One token of overlap: the last of a piece is the first to read of the next.
         step = reading.max_length - 1
         for start in range(0, len(ids) - 1, step):
@@ -82,3 +79,14 @@ def next_token_batch(examples: Sequence[Example]) -> Batch:
     weight = float((labels != IGNORED).sum())
     tokens = sum(example.tokens for example in examples)
     return Batch(varlen([e.sequences[0] for e in examples]), labels, weight, tokens)
+
+
+def with_end(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+    """``ids`` with the token that ends a text, unless the tokenizer added it."""
+    if tokenizer.eos_id is None:
+        raise InputError(
+            "the tokenizer has no token that ends a text",
+            hint="train one with `lmstack tokenizer train`, or use that of another model",
+            param="tokenizer",
+        )
+    return [*ids] if ids and ids[-1] == tokenizer.eos_id else [*ids, tokenizer.eos_id]

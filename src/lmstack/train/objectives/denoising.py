@@ -32,9 +32,10 @@ from lmstack.registry.card import Kind
 from lmstack.text import Tokenizer
 from lmstack.train.data.examples import IGNORED, Batch, Example, Ints
 from lmstack.train.data.rows import Row
+from lmstack.train.objectives.causal import with_end
 from lmstack.train.objectives.masked import mask_id, worded_examples
 from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, token_loss
-from lmstack.train.objectives.translation import check_encoder_decoder, seq2seq_batch, with_end
+from lmstack.train.objectives.translation import check_encoder_decoder, seq2seq_batch
 
 __all__ = ["Denoising", "infilled", "permuted", "span_lengths"]
 

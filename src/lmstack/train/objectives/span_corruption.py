@@ -34,8 +34,9 @@ from lmstack.text import Tokenizer
 from lmstack.train.data.examples import Batch, Example
 from lmstack.train.data.formats import text_of
 from lmstack.train.data.rows import Row
+from lmstack.train.objectives.causal import with_end
 from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, token_loss
-from lmstack.train.objectives.translation import check_encoder_decoder, seq2seq_batch, with_end
+from lmstack.train.objectives.translation import check_encoder_decoder, seq2seq_batch
 
 __all__ = ["SpanCorruption", "noise_spans"]
 

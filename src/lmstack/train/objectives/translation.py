@@ -24,13 +24,13 @@ from lmstack.model import ForwardContext, Transformer
 from lmstack.model.config import Head
 from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
-from lmstack.text import Tokenizer
 from lmstack.train.data.examples import IGNORED, Batch, Example, padded
 from lmstack.train.data.formats import translation_of
 from lmstack.train.data.rows import Row
+from lmstack.train.objectives.causal import with_end
 from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, token_loss
 
-__all__ = ["Translation", "check_encoder_decoder", "seq2seq_batch", "with_end"]
+__all__ = ["Translation", "check_encoder_decoder", "seq2seq_batch"]
 
 
 @dataclass(frozen=True)
@@ -95,17 +95,6 @@ def check_encoder_decoder(base: LoadedModel) -> None:
             " the end for BART",
             param="model",
         )
-
-
-def with_end(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
-    """``ids`` with the token that ends a text, unless the tokenizer added it."""
-    if tokenizer.eos_id is None:
-        raise InputError(
-            "the tokenizer has no token that ends a text",
-            hint="train one with `lmstack tokenizer train`, or use that of another model",
-            param="tokenizer",
-        )
-    return [*ids] if ids and ids[-1] == tokenizer.eos_id else [*ids, tokenizer.eos_id]
 
 
 def seq2seq_batch(examples: Sequence[Example], reading: Reading) -> Batch:
