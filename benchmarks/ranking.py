@@ -14,7 +14,17 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["METRICS", "auc", "holm", "interval", "ndcg", "p_value", "recall", "reciprocal_rank"]
+__all__ = [
+    "METRICS",
+    "auc",
+    "auc_difference",
+    "holm",
+    "interval",
+    "ndcg",
+    "p_value",
+    "recall",
+    "reciprocal_rank",
+]
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES, PERMUTATIONS, SEED = 2000, 10_000, 0
@@ -76,10 +86,32 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 def auc(positives: npt.ArrayLike, negatives: npt.ArrayLike) -> tuple[float, float, float]:
     """How often a positive has the higher score than a negative, a tie counting half, with its
     95 % interval (DeLong, DeLong and Clarke-Pearson 1988)."""
+    parts = _placements(positives, negatives)
+    area = float(parts[0].mean())
+    half = 1.96 * math.sqrt(_variance(parts))
+    return area, max(0.0, area - half), min(1.0, area + half)
+
+
+def auc_difference(
+    before: tuple[npt.ArrayLike, npt.ArrayLike], after: tuple[npt.ArrayLike, npt.ArrayLike]
+) -> tuple[float, float]:
+    """How much larger the area of ``after`` is than that of ``before``, each the scores of the same
+    positives and negatives, and the p value of that in either direction (DeLong, for paired
+    areas)."""
+    pairs = zip(_placements(*after), _placements(*before), strict=True)
+    parts = [new - old for new, old in pairs]
+    difference, variance = float(parts[0].mean()), _variance(parts)
+    if variance == 0:
+        return difference, 1.0 if difference == 0 else 0.0
+    return difference, math.erfc(abs(difference) / math.sqrt(2 * variance))
+
+
+def _placements(positives: npt.ArrayLike, negatives: npt.ArrayLike) -> list[Floats]:
+    """Of each positive the share of negatives below it; of each negative, of positives above."""
     above, below = np.asarray(positives, np.float64), np.asarray(negatives, np.float64)
     wins = (above[:, None] > below[None]) + 0.5 * (above[:, None] == below[None])
-    area = float(wins.mean())
-    parts = [wins.mean(axis) for axis in (1, 0)]
-    variance = sum(float(part.var(ddof=1)) / len(part) for part in parts if len(part) > 1)
-    half = 1.96 * math.sqrt(variance)
-    return area, max(0.0, area - half), min(1.0, area + half)
+    return [wins.mean(axis) for axis in (1, 0)]
+
+
+def _variance(parts: Sequence[Floats]) -> float:
+    return sum(float(part.var(ddof=1)) / len(part) for part in parts if len(part) > 1)
