@@ -62,7 +62,7 @@ ORDERS = {
         " muon scaling.fit",
         "compute flops optim objectives scaling",
         "data heads sums",
-        "loader result",
+        "loader result throughput",
         "assembly loop",
         "run",
     ),

@@ -113,7 +113,7 @@ def lines(folder: Path, name: str = "run") -> list[dict[str, Any]]:
     """metrics.jsonl without what a clock says."""
     text = (folder / name / "metrics.jsonl").read_text()
     found = [json.loads(line) for line in text.splitlines()]
-    clocks = ("seconds", "tokens_per_second")
+    clocks = ("seconds", "tokens_per_second", "flops_per_second")
     return [{k: v for k, v in line.items() if not k.startswith(clocks)} for line in found]
 
 

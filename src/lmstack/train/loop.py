@@ -36,6 +36,7 @@ from lmstack.train.recipe import Recipe
 from lmstack.train.resume import changes
 from lmstack.train.schedule import lr_share
 from lmstack.train.sums import Sums
+from lmstack.train.throughput import step_flops
 
 __all__ = ["Interrupted", "Trainer", "Watch"]
 
@@ -116,6 +117,7 @@ class Trainer:
         self._eval_every = self.recipe.eval_every or every
         self._save_every = self.recipe.save_every or every
         self._told_at: float | None = None
+        self.flops = self.seconds = 0.0  # of this process's steps
 
     def run(self) -> Mapping[str, float]:
         """Every step that is left; the values of the weights that the module has in the end,
@@ -140,8 +142,10 @@ class Trainer:
         started, step = time.perf_counter(), self.progress.step
         self.module.train()
         batches = self._linked(self.train.batches(step), step)
-        weight, tokens = self.parallel.summed(
-            sum(batch.weight for batch in batches), sum(batch.tokens for batch in batches)
+        weight, tokens, flops = self.parallel.summed(
+            sum(batch.weight for batch in batches),
+            sum(batch.tokens for batch in batches),
+            step_flops(self.module, batches),
         )
         sums = Sums()
         for place, batch in enumerate(batches):
@@ -160,11 +164,14 @@ class Trainer:
         self.progress.step += 1
         self.progress.tokens += int(tokens)
         self.progress.seconds += seconds
+        self.flops += flops
+        self.seconds += seconds
         values |= {
             "lr": share * recipe.lr,
             "gradient": norm,
             "tokens": float(self.progress.tokens),
             "tokens_per_second": tokens / seconds,
+            "flops_per_second": flops / seconds,
             "seconds": self.progress.seconds,
         }
         self.log({"step": self.progress.step, "epoch": self.train.epoch(step), **values})

@@ -25,6 +25,7 @@ from lmstack.train.metrics import MetricsLog
 from lmstack.train.parallel import Parallel
 from lmstack.train.recipe import Recipe
 from lmstack.train.result import keep, training_of
+from lmstack.train.throughput import matrix_rate
 
 __all__ = ["Result", "train"]
 
@@ -32,7 +33,9 @@ __all__ = ["Result", "train"]
 @dataclass(frozen=True)
 class Result:
     """``folder``: of the model, or of the adapter. ``digest``: of a model, on the first process.
-    ``values``: of the validation, or of the last step where there is none."""
+    ``values``: of the validation, or of the last step where there is none. ``flops_per_second``:
+    of its products, all processes together; ``matrix_rate``: what one big product reaches in the
+    same precision on as many."""
 
     name: str
     folder: Path
@@ -43,6 +46,8 @@ class Result:
     trainable: int
     parameters: int
     report: DataReport
+    flops_per_second: float
+    matrix_rate: float
 
 
 def train(recipe: Recipe, *, resume: bool = False, watch: Watch | None = None) -> Result:
@@ -119,6 +124,8 @@ def _trained(recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel) -> 
         run.trainable,
         run.parameters,
         run.prepared.report,
+        trainer.flops / trainer.seconds if trainer.seconds else 0.0,
+        parallel.world * matrix_rate(recipe.precision, module.device),
     )
 
 

@@ -100,14 +100,22 @@ def _print(out: Output, result: Result) -> None:
                 "tokens": result.tokens,
                 "trainable": result.trainable,
                 "parameters": result.parameters,
+                "flops_per_second": result.flops_per_second,
+                "matrix_rate": result.matrix_rate,
                 "data": result.report.to_json(),
             }
         )
         return
+    reached = result.flops_per_second / result.matrix_rate
     rows: list[tuple[str, Any]] = [
         ("result", str(result.folder)),
         ("trained", f"{result.trainable:,} of {result.parameters:,} parameters"),
         ("steps", f"{result.steps:,}, {result.tokens:,} tokens"),
+        (
+            "products",
+            f"{result.flops_per_second / 1e9:,.0f} GFLOP/s, {reached:.0%} of the"
+            f" {result.matrix_rate / 1e9:,.0f} that one big product reaches here",
+        ),
         *(
             (name, f"{value:.4f}")
             for name, value in result.values.items()
