@@ -3,6 +3,7 @@ objective, and the loaders. A run trains it; a plan looks at it."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +17,10 @@ from lmstack.model import LoraConfig, Transformer, add_adapter, count_parameters
 from lmstack.model.families import config_from_json
 from lmstack.registry import LoadedModel, load, load_text
 from lmstack.registry.defaults import GenerationDefaults
-from lmstack.text import Tokenizer
+from lmstack.text import Tokenizer, examine
 from lmstack.text.windows import has_segments
 from lmstack.train.data.prepare import Prepared, Selection, Told, prepare
+from lmstack.train.data.report import DataReport
 from lmstack.train.data.rows import Row, Rows, find_data
 from lmstack.train.data.store import ExampleStore
 from lmstack.train.heads import adapted, with_head_for
@@ -28,7 +30,7 @@ from lmstack.train.objectives.objective import Objective, Reading
 from lmstack.train.parallel import Parallel
 from lmstack.train.recipe import Recipe
 
-__all__ = ["Assembled", "assemble"]
+__all__ = ["Assembled", "assemble", "data_report"]
 
 
 @dataclass(frozen=True)
@@ -64,15 +66,14 @@ def assemble(
     module, reading = base.module, _reading(recipe, base)
     with parallel.in_turn():
         prepared = prepare(
-            Selection(
-                recipe.data, recipe.validation, recipe.seed, recipe.strict, recipe.deduplicate
-            ),
+            _selection(recipe),
             objective,
             reading,
             examples,
             before=before,
             told=told,
         )
+    prepared.report.template = _examined(objective, base)
     if recipe.lora is not None:
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.lora.items()}
         lora = adapted(LoraConfig.from_mapping(settings), base, fresh)
@@ -83,6 +84,30 @@ def assemble(
     held = prepared.validation
     validation = _loader(held, objective, reading, recipe, share) if held else None
     return Assembled(base, objective, reading, prepared, train, validation, trainable, parameters)
+
+
+def data_report(recipe: Recipe, *, told: Told = lambda _doing, _done, _total: None) -> DataReport:
+    """What a run would make of the recipe's data, which it would keep as data.json."""
+    with tempfile.TemporaryDirectory(prefix="lmstack-data-") as folder:
+        return assemble(recipe, Path(folder), Parallel(), told=told).prepared.report
+
+
+def _selection(recipe: Recipe) -> Selection:
+    return Selection(recipe.data, recipe.validation, recipe.seed, recipe.strict, recipe.deduplicate)
+
+
+def _examined(objective: Objective, base: LoadedModel) -> list[dict[str, Any]]:
+    """What the doctor finds of the template that conversations are read with; empty for an
+    objective that reads none."""
+    if "chat" not in objective.reads:
+        return []
+    found = examine(
+        base.tokenizer,
+        base.template,
+        eos_ids=base.generation.eos_ids,
+        rows=base.module.config.vocab_size,
+    )
+    return [finding.to_json() for finding in found if finding.severity != "ok"]
 
 
 def _base(recipe: Recipe) -> LoadedModel:
@@ -141,8 +166,7 @@ def _reading(recipe: Recipe, base: LoadedModel) -> Reading:
 
 def _rows(recipe: Recipe) -> Iterator[Row]:
     """Every row of the recipe's data that can be read."""
-    held = [] if isinstance(recipe.validation, int | float) else find_data(recipe.validation)
-    rows = Rows([*find_data(recipe.data), *held])
+    rows = Rows([*find_data(recipe.data), *find_data(_selection(recipe).held)])
     return (row for row in rows if isinstance(row, Row))
 
 

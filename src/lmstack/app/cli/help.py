@@ -56,6 +56,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "tokens": ("count", "tokenize"),
     "tokenizer train": ("vocab",),
     "data questions": ("questions",),
+    "data report": ("data check", "data stats", "dataset", "lengths", "pii", "stats"),
     "scaling fit": ("powerlaw", "power-law"),
     "scaling plan": ("budget", "chinchilla", "flops", "kaplan", "scale", "scaling-laws"),
     "train": ("finetune", "fine-tune", "fit", "learn", "lora", "pretrain", "sft", "tune"),

@@ -5,13 +5,18 @@ from __future__ import annotations
 import typer
 
 from lmstack.app.cli.command import command, group
+from lmstack.app.cli.commands import data_report
 from lmstack.app.cli.commands.data_questions import questions
 
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    data = group("Make data to train on.", example="lmstack data questions docs")
+    data = group(
+        "Look at data to train on, and make some.",
+        example="lmstack data report chats.jsonl\nlmstack data questions docs",
+    )
+    data_report.register(data)
     command(data, "questions", example="lmstack data questions docs --output questions.jsonl")(
         questions
     )
