@@ -64,7 +64,7 @@ ORDERS = {
         "data heads sums",
         "loader result throughput",
         "assembly loop",
-        "run",
+        "plan run",
     ),
     "safety": ("chain limits guards", "audit", "recorder verify", "guarded"),
     "rag": (

@@ -91,6 +91,24 @@ class Loader:
         """Of one epoch."""
         return int(self._lengths.sum())
 
+    def rows(self) -> int:
+        """Of the first epoch."""
+        return len(self._rows(0))
+
+    def with_batch(self, batch: int) -> Loader:
+        """The same rows in the same order, ``batch`` of them to a step."""
+        return Loader(
+            self._examples,
+            self._lengths,
+            self._objective,
+            self._reading,
+            batch=batch,
+            micro_tokens=self._micro_tokens,
+            seed=self._seed,
+            share=self._share,
+            packs=self._packs,
+        )
+
     def steps(self, epochs: float) -> int:
         """How many steps ``epochs`` have."""
         whole = int(epochs)

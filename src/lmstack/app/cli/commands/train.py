@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app.cli.command import command
+from lmstack.app.cli.commands._run_plan import print_plan
 from lmstack.app.cli.commands.data_questions import read_recipe_with_docs
 from lmstack.app.cli.output import Output, Progress
 from lmstack.app.formats import columns
@@ -35,16 +36,29 @@ def register(app: typer.Typer) -> None:
         resume: Annotated[
             bool, typer.Option("--resume", help="Go on from the last checkpoint.")
         ] = False,
+        dry_run: Annotated[
+            bool,
+            typer.Option("--dry-run", help="Say what the run would take, and do not start it."),
+        ] = False,
+        price: Annotated[
+            float | None,
+            typer.Option("--price", metavar="P", min=0, help="Of an hour, for --dry-run."),
+        ] = None,
     ) -> None:
         """Train a model by a recipe.
 
         A recipe is a YAML file; key=value changes it, with dots for what is nested (lora.r=8).
-        docs=FOLDER trains a reader on questions that a model asks about documents."""
+        Files are named from where the command runs. docs=FOLDER trains a reader on questions that a
+        model asks about documents. --dry-run reads the data, runs a step or two for the speed of
+        this machine, and prints tokens, memory, operations, time and cost."""
         is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
         out.quiet |= not is_first
         settings = read_recipe_with_docs(out, recipe, overrides or [])
         for warning in warnings_of(settings):
             out.note(f"note: {warning}")
+        if dry_run:
+            print_plan(out, settings, price)
+            return
         from lmstack.train import run
         from lmstack.train.loop import Watch
 

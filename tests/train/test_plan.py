@@ -1,0 +1,184 @@
+"""The plan of a run, against the run itself, torch's counter, and the memory of a process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from lmstack.model import ForwardContext
+from lmstack.registry import ModelFolder
+from lmstack.text import VocabularyConfig, train_tokenizer
+from lmstack.train import Recipe, train
+from lmstack.train.assembly import Assembled, assemble
+from lmstack.train.parallel import Parallel
+from lmstack.train.plan import RunPlan, _KeptBytes, plan_run
+
+TEXTS = [f"the cat number {n} sat on the mat " * (1 + n % 4) for n in range(60)]
+MODEL = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": True,
+}
+
+
+RECIPE = Path(__file__).parents[2] / "recipes/sft-lora.yaml"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    monkeypatch.setenv("LMSTACK_HOME", str(tmp_path / "home"))
+    train_tokenizer(TEXTS, VocabularyConfig(vocab_size=280)).save(tmp_path / "tokenizer")
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
+    return {
+        "objective": "causal",
+        "model": MODEL,
+        "tokenizer": str(tmp_path / "tokenizer"),
+        "data": str(data),
+        "output": str(tmp_path / "made"),
+        "run": str(tmp_path / "run"),
+        "max_length": 48,
+        "micro_tokens": 96,
+        "batch": 4,
+        "epochs": 2,
+    }
+
+
+def planned(settings: dict[str, Any], **more: Any) -> tuple[RunPlan, Assembled, Recipe]:
+    recipe = Recipe.from_mapping(settings | more)
+    run = assemble(recipe, recipe.folder / "examples", Parallel())
+    return plan_run(recipe, run, measure_s=0.0), run, recipe
+
+
+@pytest.mark.parametrize("more", [{}, {"steps": 7}, {"pack": False}, {"epochs": 1.5}])
+def test_a_run_does_what_its_plan_says(settings: dict[str, Any], more: dict[str, Any]) -> None:
+    plan, run, recipe = planned(settings, **more)
+    result = train(recipe)
+    assert plan.steps == result.steps
+    assert plan.trainable == result.trainable
+    assert plan.parameters == result.parameters
+    # The epochs that a run does not end differ by the rows that they begin with.
+    is_whole = plan.epochs == int(plan.epochs)
+    assert plan.tokens == pytest.approx(result.tokens, rel=0 if is_whole else 0.1)
+    assert plan.held_out == run.validation.tokens()
+    assert (plan.fill is None) == (recipe.pack is False)
+    lines = (recipe.folder / "metrics.jsonl").read_text().splitlines()
+    evaluated = sum("validation_loss" in line for line in lines)
+    assert plan.evaluations == pytest.approx(evaluated + 1, abs=2)
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 4, "targets": ["q_proj", "v_proj"]}])
+def test_operations_are_those_that_torch_counts_of_an_epoch(
+    settings: dict[str, Any], lora: dict[str, Any] | None
+) -> None:
+    if lora is not None:
+        train(Recipe.from_mapping(settings | {"steps": 1, "output": settings["output"] + "-base"}))
+        base = {k: v for k, v in settings.items() if k not in ("model", "tokenizer")}
+        settings = base | {"base": settings["output"] + "-base", "run": settings["run"] + "-2"}
+    plan, run, _ = planned(settings, epochs=1, lora=lora, micro_tokens=48)
+    module = run.base.module
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        for step in range(run.train.steps(1)):
+            for batch in run.train.batches(step):
+                run.objective.loss(module, batch, ForwardContext()).total.backward()
+    # torch counts every pair of a sequence, those that are hidden too.
+    lengths = run.prepared.train.lengths
+    per_pair = 4 * 32 * 3 * 3
+    hidden = sum(int(n) * int(n) - int(n) * (int(n) + 1) // 2 for n in lengths) * per_pair
+    # The share of tokens that are predicted is that of the first pass.
+    assert plan.operations + hidden == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+def test_activations_are_those_of_a_whole_pass(settings: dict[str, Any]) -> None:
+    plan, run, recipe = planned(settings, micro_tokens=480, batch=10)
+    (batch,) = run.train.batches(0)
+    run.base.module.train()
+    with _KeptBytes(run.base.module) as kept:
+        run.objective.loss(run.base.module, batch, ForwardContext())
+    per_token = plan.memory.activations / min(480, run.train.tokens())
+    assert kept.most / batch.tokens == pytest.approx(per_token, rel=0.15)
+    assert plan.memory.checkpointed < plan.memory.activations / 2
+    again, *_ = planned(settings, micro_tokens=480, batch=10, checkpointing=True)
+    assert again.memory.activations == again.memory.checkpointed
+    assert again.operations > plan.operations
+    del recipe
+
+
+def test_bytes_of_what_is_trained_follow_from_it(settings: dict[str, Any]) -> None:
+    plan, *_ = planned(settings, ema=0.9)
+    assert plan.memory.weights == 4 * plan.parameters
+    assert plan.memory.gradients == plan.memory.average == 4 * plan.trainable
+    assert plan.memory.optimizer == 8 * plan.trainable
+    muon, *_ = planned(settings, optimizer="muon")
+    assert 4 * plan.trainable < muon.memory.optimizer < 8 * plan.trainable
+
+
+def test_a_plan_leaves_nothing_that_a_run_would_stumble_over(settings: dict[str, Any]) -> None:
+    _, _, recipe = planned(settings, steps=2)
+    assert not (recipe.folder / "checkpoints").exists()
+    assert not (recipe.folder / "metrics.jsonl").exists()
+    assert train(recipe).steps == 2
+
+
+PEAK = """
+import json, resource, sys
+from pathlib import Path
+from lmstack.train import read_recipe, train
+from lmstack.train.assembly import assemble
+from lmstack.train.parallel import Parallel
+from lmstack.train.plan import plan_run
+recipe = read_recipe(sys.argv[1], sys.argv[3:])
+if sys.argv[2] == "plan":
+    run = assemble(recipe, recipe.folder / "examples", Parallel())
+    print(plan_run(recipe, run, measure_s=0).memory.total)
+else:
+    train(recipe)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.weights
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_memory_is_within_a_quarter_of_what_a_lora_run_of_smollm2_takes(
+    smollm2: ModelFolder, tmp_path: Path, checkpointing: bool
+) -> None:
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Say something about number {n}. " * 8},
+                {"role": "assistant", "content": f"The number {n} follows {n - 1}. " * 12},
+            ]
+        }
+        for n in range(80)
+    ]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = (
+        *("steps=2", "batch=4", "micro_tokens=2048", "validation=0", "precision=float32"),
+        f"data={tmp_path}/data.jsonl",
+        f"base={smollm2.path}",
+        f"checkpointing={str(checkpointing).lower()}",
+    )
+    found = []
+    for what in ("plan", "run"):
+        command = [sys.executable, "-c", PEAK, str(RECIPE), what, *given]
+        command += [f"run={tmp_path}/{what}", f"output={tmp_path}/out-{what}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found.append(int(done.stdout.split()[-1]))
+    planned_bytes, peak = found
+    assert planned_bytes == pytest.approx(peak, rel=0.25), found
