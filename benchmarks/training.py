@@ -83,6 +83,8 @@ RATIOS = {
     "full / trainer_full_bfloat16": ("full", "trainer_full_bfloat16"),
 }
 
+PROFILED = ("lora", "lora_int8", "full")
+
 
 class Run:
     def __init__(self, args: argparse.Namespace, folder: pathlib.Path) -> None:
@@ -174,8 +176,27 @@ class Run:
         self.say(
             f"{side.title:58}{found['tokens_per_second']:>8.1f} tokens/s"
             f"{found['tokens_per_processor_second']:>8.1f} a processor second"
-            f"{found['peak_bytes'] / 1e9:>7.2f} GB  held-out {found.get('held_out_loss', 0):.4f}"
+            f"{found['peak_bytes'] / 1e9:>7.2f} GB"
+            + (f"  held-out {found['held_out_loss']:.4f}" if "held_out_loss" in found else "")
+            + (
+                f"  {found['flops_per_second'] / found['matrix_rate']:.0%} of the matrix rate"
+                if "matrix_rate" in found
+                else ""
+            )
         )
+
+    def profile(self, side: Side) -> dict[str, float]:
+        """Where the processor's time of a step goes."""
+        path = self.job(Side(f"{side.name}_profile", "", steps=2))
+        command = [sys.executable, str(SCRIPTS / "with_lmstack.py"), side.name, str(path)]
+        environment = quiet_environment(self.args.threads)
+        done = subprocess.run(
+            [*command, "profile"], capture_output=True, text=True, env=environment, check=True
+        )
+        found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+        shares = ", ".join(f"{kind} {share:.0%}" for kind, share in found.items())
+        self.say(f"{side.name}: {shares}")
+        return found
 
     def held_out(self, side: Side | None, folder: pathlib.Path | None) -> float:
         """Mean loss of the assistant's tokens in the held-out conversations."""
@@ -245,6 +266,11 @@ def main() -> None:
         for side in SIDES:
             if side.name in args.only.split(",") and (python or not side.peer):
                 run.measure(side, python if side.peer else sys.executable)
+        profiles = {
+            side.name: run.profile(side)
+            for side in SIDES
+            if side.name in PROFILED and "tokens" in run.sides.get(side.name, {})
+        }
         result = {
             "machine": processor(),
             "cores": os.cpu_count(),
@@ -256,11 +282,16 @@ def main() -> None:
             "held_out_loss_before": before,
             "peers": peer,
             "sides": run.sides,
+            "time_of_a_step": profiles,
             "ratios": run.ratios(),
         }
     path = result_file(args, "training")
     path.write_text(json.dumps(result, indent=1) + "\n")
     picture(result, path.with_suffix(".png"))
+    memory = run.sides.get("qlora", {}), run.sides.get("lora_float32", {})
+    if all("peak_bytes" in side for side in memory):
+        shares = memory[0]["peak_bytes"] / memory[1]["peak_bytes"]
+        print(f"\npeak memory of QLoRA over that of LoRA in float32: {shares:.2f}")
     print(f"\n{'ratio':34}{'wall':>8}{'processor':>11}")
     for name, ratio in run.ratios().items():
         wall, busy = ratio["tokens_per_second"], ratio["tokens_per_processor_second"]
