@@ -30,6 +30,7 @@ Legend: P panels, G groups of a row, S super-blocks of a row, g inputs of a grou
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -187,6 +188,16 @@ class QuantizedMatrix:
         if self.order is None:
             return weights
         return torch.empty_like(weights).index_copy_(1, self.order.long(), weights)
+
+    def between(self, first: int, last: int) -> QuantizedMatrix:
+        """Rows ``first`` to ``last`` of one that is not paired, in the same memory; ``first`` is
+        that of a panel."""
+        panels = slice(first // PANEL, -(-last // PANEL))
+        by_panel = ("codes", "scales", "mins", "scale_codes", "min_codes")
+        parts = {name: t[panels] for name, t in self.buffers().items() if name in by_panel}
+        if self.row_factors is not None:
+            parts["row_factors"] = self.row_factors[first:last]
+        return dataclasses.replace(self, rows=last - first, **parts)  # type: ignore[arg-type]
 
     def places(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Panel of each row, and its place there."""
@@ -394,8 +405,12 @@ def row_tiles(matrix: QuantizedMatrix, dtype: torch.dtype) -> Iterator[tuple[int
         yield 0, matrix.dequantized().to(dtype)  # faster than row by row
         return
     for first in range(0, matrix.rows, _ROWS):
-        rows = torch.arange(first, min(first + _ROWS, matrix.rows), device=matrix.codes.device)
-        yield first, matrix.looked_up(rows).to(dtype)
+        last = min(first + _ROWS, matrix.rows)
+        if matrix.paired:
+            rows = torch.arange(first, last, device=matrix.codes.device)
+            yield first, matrix.looked_up(rows).to(dtype)
+        else:
+            yield first, matrix.between(first, last).dequantized().to(dtype)
 
 
 def product(x: Tensor, linear: QuantizedLinear | QuantizedEmbedding) -> Tensor:
