@@ -83,8 +83,6 @@ RATIOS = {
     "full / trainer_full_bfloat16": ("full", "trainer_full_bfloat16"),
 }
 
-PROFILED = ("lora", "lora_int8", "full")
-
 
 class Run:
     def __init__(self, args: argparse.Namespace, folder: pathlib.Path) -> None:
@@ -186,17 +184,18 @@ class Run:
             )
         )
 
-    def profile(self, side: Side) -> dict[str, float]:
-        """Where the processor's time of a step goes."""
-        path = self.job(Side(f"{side.name}_profile", "", steps=2))
-        command = [sys.executable, str(SCRIPTS / "with_lmstack.py"), side.name, str(path)]
+    def profile(self) -> dict[str, Any]:
+        """Where the processor's time of a step goes (`training_step`)."""
+        path = self.folder / "step.json"
+        command = [sys.executable, str(HERE / "training_step.py"), "--json", str(path)]
+        command += ["--threads", str(self.args.threads), "--only", "bfloat16,int8"]
         environment = quiet_environment(self.args.threads)
-        done = subprocess.run(
-            [*command, "profile"], capture_output=True, text=True, env=environment, check=True
-        )
-        found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-        shares = ", ".join(f"{kind} {share:.0%}" for kind, share in found.items())
-        self.say(f"{side.name}: {shares}")
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            self.say(f"a step cannot be profiled: {done.stderr[-500:]}")
+            return {}
+        print(done.stdout)
+        found: dict[str, Any] = json.loads(path.read_text())
         return found
 
     def held_out(self, side: Side | None, folder: pathlib.Path | None) -> float:
@@ -267,11 +266,7 @@ def main() -> None:
         for side in SIDES:
             if side.name in args.only.split(",") and (python or not side.peer):
                 run.measure(side, python if side.peer else sys.executable)
-        profiles = {
-            side.name: run.profile(side)
-            for side in SIDES
-            if side.name in PROFILED and "tokens" in run.sides.get(side.name, {})
-        }
+        profiles = run.profile()
         result = {
             "machine": processor(),
             "cores": os.cpu_count(),
