@@ -59,8 +59,8 @@ def assemble(
     """Load the base, read the data into the folder ``examples``, add the adapter. ``before`` and
     ``told``: see `prepare`."""
     torch.manual_seed(recipe.seed)
+    objective, lora = check_recipe(recipe)
     base = _base(recipe)
-    objective = objective_named(recipe.objective_name, recipe.objective_settings)
     objective = objective.fitted(base, partial(_rows, recipe))
     base, fresh = with_head_for(objective, base)
     module, reading = base.module, _reading(recipe, base)
@@ -74,9 +74,8 @@ def assemble(
             told=told,
         )
     prepared.report.template = _examined(objective, base)
-    if recipe.lora is not None:
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.lora.items()}
-        lora = adapted(LoraConfig.from_mapping(settings), base, fresh)
+    if lora is not None:
+        lora = adapted(lora, base, fresh)
         add_adapter(module, lora, model_type=base.config.get("model_type"))
     trainable, parameters = count_parameters(module)
     share = Share(parallel.rank, parallel.world)
@@ -108,6 +107,24 @@ def _examined(objective: Objective, base: LoadedModel) -> list[dict[str, Any]]:
         rows=base.module.config.vocab_size,
     )
     return [finding.to_json() for finding in found if finding.severity != "ok"]
+
+
+def check_recipe(recipe: Recipe) -> tuple[Objective, LoraConfig | None]:
+    """The objective and the adapter that ``recipe`` asks for; `InputError` where it has no such
+    settings. Takes no time: nothing is loaded."""
+    try:
+        objective = objective_named(recipe.objective_name, recipe.objective_settings)
+    except InputError as error:
+        raise InputError(
+            f"objective: {error.message}", hint=error.hint, param=error.param
+        ) from error
+    if recipe.lora is None:
+        return objective, None
+    try:
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.lora.items()}
+        return objective, LoraConfig.from_mapping(settings)
+    except InputError as error:
+        raise InputError(f"lora: {error.message}", hint=error.hint, param=error.param) from error
 
 
 def _base(recipe: Recipe) -> LoadedModel:

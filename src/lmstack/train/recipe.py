@@ -2,7 +2,8 @@
 
 A run is a YAML file; ``key=value`` on the command line overrides it, with dots for nested keys
 (``lora.r=8``). An unknown key is an error that names the nearest; a value outside the ranges that
-people use is a warning. Does not cover what follows from data and model (`plan`).
+people use is a warning. Files are named from the working folder, as on the command line, so
+a recipe can be kept anywhere. Does not cover what follows from data and model (`plan`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from typing import Any
 
 import yaml
 
-from lmstack.core import Config, FormatError, InputError, NotFoundError, nearest, shown
+from lmstack.core import (
+    Config,
+    FormatError,
+    InputError,
+    NotFoundError,
+    check_range,
+    nearest,
+    shown,
+)
 from lmstack.core.config import allowed
 from lmstack.core.files import store_error
 
@@ -26,6 +35,7 @@ SCHEDULES = ("cosine", "linear", "constant", "constant-decay")
 PRECISIONS = ("float32", "bfloat16", "int8")
 OPTIMIZERS = ("adamw", "muon")
 _MANY = 1 << 40
+_RANK = 16  # of an adapter, and an alpha of twice that: what the field begins with
 
 
 @dataclass(frozen=True)
@@ -95,10 +105,15 @@ class Recipe(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_types()
         data = (self.data,) if isinstance(self.data, str) else self.data
-        object.__setattr__(self, "data", tuple(map(str, data)))
+        object.__setattr__(self, "data", tuple(data))
         if not self.data:
             raise InputError("data is empty", hint="data=FILE", param="data")
+        if self.lora is not None:
+            rank = self.lora.get("r", _RANK)
+            usual = {"r": rank, "alpha": 2 * rank} if isinstance(rank, int) else {}
+            object.__setattr__(self, "lora", {**usual, **self.lora})
         if (self.base is None) == (self.model is None):
             raise InputError(
                 "a recipe names a base or describes a model, one of the two",
@@ -116,10 +131,38 @@ class Recipe(Config):
                 param="weights",
             )
 
+    def _check_types(self) -> None:
+        for name in ("output", "base", "tokenizer", "weights", "run", "metric"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and (value is not None or name in ("output", "metric")):
+                raise InputError(
+                    f"{name} is {shown(value)}, not text", hint=f'{name}: "{value}"', param=name
+                )
+        for name in ("model", "lora"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Mapping):
+                raise InputError(
+                    f"{name} is {shown(value)}, not settings by name",
+                    hint="lora.r=16" if name == "lora" else "the keys of a config.json",
+                    param=name,
+                )
+        _check_files("data", self.data)
+        if isinstance(self.validation, int | float):
+            check_range("validation", self.validation, 0, 1, high_open=True)
+        else:
+            _check_files("validation", self.validation)
+        if not self.objective_name:
+            raise InputError(
+                f"objective is {shown(self.objective)}, not a name, or a name with settings",
+                hint="objective: sft; or objective: {name: masked, rate: 0.15}",
+                param="objective",
+            )
+
     @property
     def objective_name(self) -> str:
         given = self.objective
-        return str(given.get("name", "")) if isinstance(given, Mapping) else str(given)
+        name = given.get("name") if isinstance(given, Mapping) else given
+        return name if isinstance(name, str) else ""
 
     @property
     def objective_settings(self) -> Mapping[str, Any]:
@@ -140,14 +183,42 @@ class Recipe(Config):
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML in which 1e-4 is a number, as in every other language that recipes are written in."""
+    """YAML of which only what a recipe needs means more than text: true and false, null, whole
+    numbers and decimal fractions, 1e-4 too. So ``no`` is a word, a date a name, and 010 ten. A key
+    that stands twice and an alias (``*name``), which can unfold without end, are errors."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            event = self.peek_event()
+            raise yaml.MarkedYAMLError(
+                problem=f"it has the alias *{event.anchor}: write the value out",
+                problem_mark=event.start_mark,
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{shown(key.value)} stands twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$"),
-    list("-+.0123456789"),
-)
+_Loader.yaml_implicit_resolvers = {}
+_SIGNED = list("-+0123456789")
+for _tag, _pattern, _first in (
+    ("null", r"^(null|~|)$", ["n", "~", ""]),
+    ("bool", r"^(true|false)$", list("tf")),
+    ("int", r"^[-+]?\d+$", _SIGNED),
+    ("float", r"^[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$", [*_SIGNED, "."]),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
+_Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: float(node.value))
 
 
 def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
@@ -191,11 +262,22 @@ def _mapping(path: Path) -> dict[str, Any]:
 def _parsed(text: str, source: str) -> Any:
     try:
         return _Loader(text).get_single_data()
+    except RecursionError as error:
+        raise FormatError(f"{source} is nested too deep", hint="key: value, by line") from error
     except yaml.YAMLError as error:
         reason = str(getattr(error, "problem", None) or error)
         mark = getattr(error, "problem_mark", None)
         place = f"{source}:{mark.line + 1}" if mark is not None else source
         raise FormatError(f"{place} is not YAML: {reason}", hint="key: value, by line") from error
+
+
+def _check_files(name: str, value: Any) -> None:
+    files = [value] if isinstance(value, str) else value
+    if not isinstance(files, list | tuple) or not all(isinstance(file, str) for file in files):
+        share = "a share, or " if name == "validation" else ""
+        raise InputError(
+            f"{name} is {shown(value)}, not {share}files", hint=f"{name}: [a.jsonl, b]", param=name
+        )
 
 
 def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
@@ -234,13 +316,13 @@ def warnings_of(recipe: Recipe) -> list[str]:
     values = {key: getattr(recipe, key) for key in USUAL if "." not in key}
     if recipe.steps is not None:
         del values["epochs"]
-    if recipe.lora is not None:
-        values["lora.r"] = lora.get("r", 8)
+    rank, alpha = lora.get("r"), lora.get("alpha")
+    values["lora.r"] = rank
     found = [
         f"{key} is {value:g}; usual is {usual.low:g} to {usual.high:g} ({usual.why})"
         for key, value in values.items()
         if isinstance(value, int | float) and not (usual := USUAL[key]).low <= value <= usual.high
     ]
-    if recipe.lora is not None and "alpha" in lora and lora["alpha"] != 2 * lora.get("r", 8):
-        found.append(f"lora.alpha is {lora['alpha']:g}; usual is twice lora.r")
+    if isinstance(rank, int) and alpha != 2 * rank:
+        found.append(f"lora.alpha is {alpha}; usual is twice lora.r")
     return found

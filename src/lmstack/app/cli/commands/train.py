@@ -54,6 +54,9 @@ def register(app: typer.Typer) -> None:
         is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
         out.quiet |= not is_first
         settings = read_recipe_with_docs(out, recipe, overrides or [])
+        from lmstack.train.assembly import check_recipe
+
+        check_recipe(settings)
         for warning in warnings_of(settings):
             out.note(f"note: {warning}")
         if dry_run:
