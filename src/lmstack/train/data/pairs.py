@@ -8,17 +8,17 @@ Legend: N tokens of a varlen batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from lmstack.text import Tokenizer
-from lmstack.text.windows import Window, encode_windows
+from lmstack.text.windows import Window, count_window_tokens, encode_windows
 from lmstack.train.data.examples import Ints, varlen
 
-__all__ = ["encode_pairs", "pair_inputs", "segments_of"]
+__all__ = ["cut_tokens", "encode_pairs", "pair_inputs", "segments_of"]
 
 Pair = tuple[Ints, Ints]
 
@@ -34,6 +34,22 @@ def encode_pairs(
     """What is too long is cut, of a pair the longer text first, as for the tasks that serve."""
     found = encode_windows(tokenizer, texts, seconds, max_length=max_length, cut="longest")
     return [segments_of(window, segments=segments) for (window,) in found]
+
+
+def cut_tokens(
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    seconds: Sequence[str] | None,
+    lengths: Iterable[int],
+    max_length: int,
+    *,
+    special: bool = True,
+) -> int:
+    """How many tokens were cut from all of these texts or pairs, which have ``lengths`` now."""
+    if all(length < max_length for length in lengths):
+        return 0
+    whole = count_window_tokens(tokenizer, texts, seconds, special=special)
+    return sum(max(length - max_length, 0) for length in whole)
 
 
 def segments_of(window: Window, *, segments: bool) -> Pair:

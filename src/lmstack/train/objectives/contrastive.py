@@ -39,6 +39,7 @@ from lmstack.registry.card import Kind
 from lmstack.registry.defaults import PROMPT_NAMES, Pooling, PoolingMode
 from lmstack.train.data.examples import Batch, Example, Ints, varlen
 from lmstack.train.data.formats import is_scored, pair_of
+from lmstack.train.data.pairs import cut_tokens
 from lmstack.train.data.rows import Row
 from lmstack.train.measures import correlation, moments
 from lmstack.train.objectives.objective import AllRows, Embed, Gather, Loss, Objective, Reading
@@ -128,7 +129,8 @@ class Contrastive(Objective):
         if not all(ids):
             raise InputError(f"{shown(texts[ids.index([])])} has no tokens")
         scores = None if pair.score is None else np.array([pair.score], np.float32)
-        yield Example(tuple(np.array(tokens, np.int32) for tokens in ids), scores)
+        cut = cut_tokens(reading.tokenizer, texts, None, map(len, ids), length)
+        yield Example(tuple(np.array(tokens, np.int32) for tokens in ids), scores, cut)
 
     def collate(self, examples: Sequence[Example], reading: Reading) -> Batch:
         """Sequences by their length; ``more["places"]`` (S,): where each row's stand, row by row:

@@ -37,6 +37,7 @@ from lmstack.registry.card import Kind
 from lmstack.text.windows import encode_windows, has_segments
 from lmstack.train.data.examples import Batch, Example, varlen
 from lmstack.train.data.formats import choices_of
+from lmstack.train.data.pairs import cut_tokens
 from lmstack.train.data.rows import Row
 from lmstack.train.objectives.objective import Loss, Objective, Reading, one_score
 
@@ -63,17 +64,15 @@ class Reader(Objective):
     def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
         choices = choices_of(row)
         texts = [*choices.positives, *choices.negatives[: self.negatives]]
+        pairs, longest = ([choices.query] * len(texts), texts), reading.max_length
         windows = encode_windows(
-            reading.tokenizer,
-            [choices.query] * len(texts),
-            texts,
-            max_length=reading.max_length,
-            cut="longest",
-            special=False,
+            reading.tokenizer, *pairs, max_length=longest, cut="longest", special=False
         )
+        lengths = [len(window) for [window] in windows]
+        cut = cut_tokens(reading.tokenizer, *pairs, lengths, longest, special=False)
         labels = np.zeros(len(texts), np.int32)
         labels[: len(choices.positives)] = 1
-        yield Example(tuple(np.array(w.ids, np.int32) for [w] in windows), labels)
+        yield Example(tuple(np.array(w.ids, np.int32) for [w] in windows), labels, cut)
 
     def collate(self, examples: Sequence[Example], reading: Reading) -> Batch:
         """The texts of all questions in one varlen batch; ``more["counts"]`` (Q,) are those of

@@ -31,7 +31,7 @@ from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
 from lmstack.train.data.examples import Batch, Example
 from lmstack.train.data.formats import Pair, is_scored, pair_of
-from lmstack.train.data.pairs import encode_pairs, pair_inputs
+from lmstack.train.data.pairs import cut_tokens, encode_pairs, pair_inputs
 from lmstack.train.data.rows import Row
 from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, one_score
 
@@ -66,14 +66,11 @@ class Reranking(Objective):
         pair = pair_of(row)
         labels = self._labels(pair)
         texts = [pair.second, *pair.negatives[: self.negatives]]
-        found = encode_pairs(
-            reading.tokenizer,
-            [pair.first] * len(texts),
-            texts,
-            reading.max_length,
-            segments=reading.segments,
-        )
-        yield Example(tuple(part for parts in found for part in parts), labels)
+        pairs, longest = ([pair.first] * len(texts), texts), reading.max_length
+        found = encode_pairs(reading.tokenizer, *pairs, longest, segments=reading.segments)
+        lengths = [len(first) + len(second) for first, second in found]
+        cut = cut_tokens(reading.tokenizer, *pairs, lengths, longest)
+        yield Example(tuple(part for parts in found for part in parts), labels, cut)
 
     def collate(self, examples: Sequence[Example], reading: Reading) -> Batch:
         """Pairs by their length; ``more["places"]`` (P,): where each row's stand, row by row:

@@ -30,7 +30,7 @@ from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
 from lmstack.train.data.examples import Batch, Example
 from lmstack.train.data.formats import Label, labelled_of
-from lmstack.train.data.pairs import encode_pairs, pair_inputs
+from lmstack.train.data.pairs import cut_tokens, encode_pairs, pair_inputs
 from lmstack.train.data.rows import Row
 from lmstack.train.measures import class_counts, correlation, macro_f1, moments
 from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, one_score
@@ -118,14 +118,10 @@ class SequenceClassification(Objective):
     def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
         found = labelled_of(row)
         target = self._target(found.label)
-        (pair,) = encode_pairs(
-            reading.tokenizer,
-            [found.text],
-            None if found.pair is None else [found.pair],
-            reading.max_length,
-            segments=reading.segments,
-        )
-        yield Example(pair, target)
+        texts, longest = ([found.text], found.pair and [found.pair]), reading.max_length
+        (pair,) = encode_pairs(reading.tokenizer, *texts, longest, segments=reading.segments)
+        lengths = [sum(map(len, pair))]
+        yield Example(pair, target, cut_tokens(reading.tokenizer, *texts, lengths, longest))
 
     def collate(self, examples: Sequence[Example], reading: Reading) -> Batch:
         pairs = [(first, second) for first, second in (e.sequences for e in examples)]
