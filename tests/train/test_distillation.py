@@ -21,6 +21,7 @@ from lmstack.registry import load
 from lmstack.text import ChatTemplate, Tokenizer, VocabularyConfig, train_tokenizer
 from lmstack.text.training import CHATML
 from lmstack.train import read_recipe, train
+from lmstack.train.compute import ops_for
 from lmstack.train.cross_entropy import chunked_loss
 from lmstack.train.data.examples import IGNORED, Batch
 from lmstack.train.data.rows import Row
@@ -115,6 +116,15 @@ def test_loss_and_gradient_are_those_of_whole_logits(
     assert float(mixed) == pytest.approx(loss.total.item(), rel=1e-4)
 
 
+def test_products_of_bfloat16_give_about_the_same_loss() -> None:
+    student, teacher = models()
+    objective = taught(teacher)
+    batch = batch_of(objective)
+    half = ForwardContext(ops=ops_for("bfloat16", student))
+    losses = [objective.loss(student, batch, c).total.item() for c in (half, ForwardContext())]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
 def test_a_student_equal_to_its_teacher_has_nothing_to_learn_from_it() -> None:
     student, _ = models()
     twin = Transformer(student.config)
@@ -173,6 +183,9 @@ def test_a_student_comes_nearer_to_a_teacher_of_the_registry(
     apart = [line["divergence"] for line in lines if "divergence" in line]
     assert np.mean(apart[-3:]) < 0.6 * apart[0]
     assert load(str(tmp_path / "student")).kind == "generate"
+    other = {**given, "teacher": str(tmp_path / "student")}
+    with pytest.raises(InputError, match="the teacher is not that"):
+        train(read_recipe(recipe, [f"objective={json.dumps(other)}"]), resume=True)
 
 
 def test_a_teacher_that_does_not_fit_is_refused_in_words(

@@ -24,6 +24,7 @@ from lmstack.core import InputError
 from lmstack.model import ForwardContext, Transformer, load_module
 from lmstack.text import Tokenizer, VocabularyConfig, train_tokenizer
 from lmstack.train import read_recipe, train
+from lmstack.train.compute import ops_for
 from lmstack.train.data.examples import IGNORED
 from lmstack.train.data.rows import Row
 from lmstack.train.objectives import objective_named
@@ -153,7 +154,7 @@ def test_the_decoder_reads_the_target_shifted_and_only_real_targets_count() -> N
 
 
 @pytest.mark.parametrize("family", ["t5", "bart", "marian"])
-def test_padding_changes_no_loss(family: str, tmp_path: Path) -> None:
+def test_padding_changes_no_loss_and_bfloat16_little(family: str, tmp_path: Path) -> None:
     torch.manual_seed(2)
     model_of(family, vocabulary().vocab_size).save_pretrained(tmp_path)
     model, reading, objective = load_module(tmp_path), reading_of(), Translation()
@@ -166,7 +167,10 @@ def test_padding_changes_no_loss(family: str, tmp_path: Path) -> None:
             float(objective.loss(model, objective.collate([e], reading), ForwardContext()).total)
             for e in examples
         )
+        half = ForwardContext(ops=ops_for("bfloat16", model))
+        rounded = objective.loss(model, objective.collate(examples, reading), half)
     assert float(together.total) == pytest.approx(alone, rel=1e-5)
+    assert float(rounded.total) == pytest.approx(alone, rel=0.02)
 
 
 def test_a_pair_that_is_too_long_is_left_out_in_words() -> None:

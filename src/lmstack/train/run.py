@@ -85,7 +85,11 @@ def _trained(recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel) -> 
         metrics.add if parallel.is_first else lambda _: None,
         watch,
         parallel,
-        {"data": run.prepared.fingerprint, "base": run.base.digest},
+        {
+            "data": run.prepared.fingerprint,
+            "base": run.base.digest,
+            **run.objective.models,
+        },
     )
     step = trainer.resume() if resume else 0
     if parallel.is_first:

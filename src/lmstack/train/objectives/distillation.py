@@ -16,7 +16,7 @@ for a chunk of labelled tokens at a time, beside the student's.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -54,9 +54,10 @@ class Distillation(Objective):
     temperature: float = allowed(2.0, float, 0.01, 100)
     alpha: float = allowed(0.5, float, 0, 1)
     divergence: str = allowed("forward", str, also=("forward", "reverse"))
-    # The teacher's, which `fitted` puts on the instance: no field, so it is neither a setting nor
-    # part of what examples follow from.
+    # Of the teacher. `fitted` puts them on the instance: they are no fields, so neither settings
+    # nor part of what examples follow from.
     module: ClassVar[Transformer | None] = None
+    digest: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,7 +71,12 @@ class Distillation(Objective):
         found = dataclasses.replace(self)
         module = teacher.module.to(base.module.device).eval().requires_grad_(False)
         object.__setattr__(found, "module", module)
+        object.__setattr__(found, "digest", teacher.digest)
         return found
+
+    @property
+    def models(self) -> Mapping[str, str | None]:
+        return {"teacher": self.digest}
 
     def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
         reader = CausalLM() if "text" in row.values else SupervisedFineTuning()

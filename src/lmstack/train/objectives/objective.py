@@ -97,6 +97,12 @@ class Objective(Config, abc.ABC):
         del base, rows
         return self
 
+    @property
+    def models(self) -> Mapping[str, str | None]:
+        """Digests of the further models that it learns from, by the setting that names each: a run
+        resumes with the same."""
+        return {}
+
     def labels(self, base: LoadedModel) -> tuple[str, ...]:
         """The names of what the head gives a score for; those of ``base`` let it keep its head."""
         return base.labels
