@@ -59,3 +59,74 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(run: Run, folder: Path) ->
     assert plan["memory"]["total"] > plan["memory"]["weights"]
     assert plan["cost"] is None
     assert run("train", "recipe.yaml", "--json").json["steps"] == 6
+
+
+def test_the_end_says_where_the_result_is_what_it_reached_and_how_to_use_it(
+    run: Run, folder: Path
+) -> None:
+    done = run("train", "recipe.yaml", "validation=0.2")
+    assert done.code == 0, done.err
+    assert "loss" in done.out
+    assert "runs/made/metrics.jsonl" in done.out
+    (use,) = [line for line in done.out.splitlines() if line.startswith("use it")]
+    assert use.endswith('lmstack run generate "TEXT" --model made')
+    written = run("run", "generate", "the cat", "--model", "made", "--max-tokens", "3")
+    assert written.code == 0, written.err
+
+
+def test_an_adapter_says_how_to_serve_it(run: Run, folder: Path) -> None:
+    assert run("train", "recipe.yaml", "--quiet").err == ""
+    settings = ("base=made", "model=null", "tokenizer=null", "lora.r=2", "output=my adapter")
+    done = run("train", "recipe.yaml", *settings)
+    assert done.code == 0, done.err
+    assert "lmstack up --model made --adapter 'my adapter'" in done.out
+    assert Path("my adapter/training.json").is_file()
+
+
+def test_a_folder_that_holds_a_run_names_the_command_that_goes_on(run: Run, folder: Path) -> None:
+    assert run("train", "recipe.yaml", "steps=2", "output=one").code == 0
+    again = run("train", "recipe.yaml", "steps=2", "output=one")
+    assert again.code == 1
+    assert "holds a run already" in again.err
+    assert "try:   lmstack train recipe.yaml steps=2 output=one --resume, or run=" in again.err
+
+
+def test_what_is_unusual_is_noted_and_quiet_says_nothing_of_it(run: Run, folder: Path) -> None:
+    done = run("train", "recipe.yaml", "steps=1")
+    assert "note: batch is 8; usual is 16 to 256" in done.err
+    assert "Training made" in done.err
+    quiet = run("train", "recipe.yaml", "steps=1", "output=two", "--quiet")
+    assert quiet.err == ""
+    assert "use it" in quiet.out
+
+
+def test_the_result_as_json_is_one_object(run: Run, folder: Path) -> None:
+    values = run("train", "recipe.yaml", "--json").json
+    assert values["steps"] == 6
+    assert values["parameters"] == values["trainable"]
+    assert values["digest"].startswith("sha256:")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (("lora.alpa=3",), "lora: LoraConfig has no setting 'alpa'", "did you mean 'alpha'?"),
+        (("lr=fast",), "recipe.yaml: lr is 'fast', not a number", ""),
+        (("data=gone.jsonl",), "gone.jsonl", ""),
+        (("tokenizer=gone",), "gone", ""),
+    ],
+)
+def test_mistakes_end_in_words_and_leave_no_run(
+    run: Run, folder: Path, arguments: tuple[str, ...], message: str, hint: str
+) -> None:
+    done = run("train", "recipe.yaml", *arguments)
+    assert done.code == 1
+    assert message in done.err
+    assert hint in done.err
+    assert not Path("runs/made/checkpoints").exists()
+
+
+def test_a_recipe_that_is_not_there_names_the_nearest(run: Run, folder: Path) -> None:
+    done = run("train", "recipes.yaml")
+    assert done.code == 1
+    assert "did you mean recipe.yaml?" in done.err

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,14 +15,26 @@ from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._run_plan import print_plan
 from lmstack.app.cli.commands.data_questions import read_recipe_with_docs
 from lmstack.app.cli.output import Output, Progress
-from lmstack.app.formats import columns
+from lmstack.app.formats import columns, printable
+from lmstack.core import InputError
 from lmstack.train.recipe import warnings_of
 
 if TYPE_CHECKING:
+    from lmstack.train.recipe import Recipe
     from lmstack.train.run import Result
 
 __all__ = ["register"]
 
+# What `lmstack run` does with a model of a kind.
+_TASKS = {
+    "generate": "generate",
+    "seq2seq": "translate",
+    "rerank": "rerank",
+    "classify": "classify",
+    "token-classify": "ner",
+    "fill-mask": "fill-mask",
+    "question-answering": "qa",
+}
 EXAMPLE = "lmstack train recipes/sft-lora.yaml data=my.jsonl lr=1e-4"
 
 
@@ -99,13 +112,46 @@ def register(app: typer.Typer) -> None:
                 return self._bar
 
         with ExitStack() as stack:
-            result = run.train(settings, resume=resume, watch=Bars(stack))
+            result = _trained(out, lambda: run.train(settings, resume=resume, watch=Bars(stack)))
         out.interrupted = None
         if is_first:
-            _print(out, result)
+            _print(out, result, settings)
 
 
-def _print(out: Output, result: Result) -> None:
+def _trained(out: Output, start: Callable[[], Result]) -> Result:
+    """What ``start`` gives; where the folder holds a run, the command that goes on with it."""
+    try:
+        return start()
+    except InputError as error:
+        if error.param == "run":
+            hint = f"{out.again()} --resume, or run=FOLDER for another run beside it"
+            raise InputError(error.message, hint=hint, param="run") from error
+        raise
+
+
+def _use(settings: Recipe, result: Result) -> str:
+    """The command that uses what was trained."""
+    from lmstack.registry import Store
+
+    trained = shlex.quote(str(result.folder if settings.lora else result.name))
+    if settings.objective_name == "reader":
+        return f'lmstack ask "QUESTION" --docs DIR --reader {trained}'
+    if settings.lora is not None and settings.base is not None:
+        base = shlex.quote(settings.base)
+        if Store().resolve(settings.base).kind == "generate":
+            return f"lmstack up --model {base} --adapter {trained}"
+        return f"lmstack inspect {trained}"
+    found = Store().resolve(result.folder)
+    if found.kind == "embed":
+        return f'lmstack embed "TEXT" --embedder {trained}'
+    task = _TASKS.get(found.kind, "features")
+    if found.kind == "generate" and settings.objective_name == "sft":
+        task = "chat"
+    query = ' --query "QUERY"' if task == "rerank" else ""
+    return f'lmstack run {task}{query} "TEXT" --model {trained}'
+
+
+def _print(out: Output, result: Result, settings: Recipe) -> None:
     if out.as_json:
         out.result(
             {
@@ -139,7 +185,11 @@ def _print(out: Output, result: Result) -> None:
             if name in ("loss", "accuracy")
         ),
     ]
-    out.lines(columns(rows))
+    rows += [
+        ("metrics", str(settings.folder / "metrics.jsonl")),
+        ("use it", _use(settings, result)),
+    ]
+    out.lines(columns([(name, printable(text, one_line=True)) for name, text in rows]))
     report = result.report
     for bad in report.bad[:5]:
         out.note(f"left out {bad.place}: {bad.reason}")
