@@ -134,7 +134,7 @@ bench-indexing: $(VENV)/.dev
 	@$(BIN)/python benchmarks/indexing.py $(QUICKLY)
 
 # Fine-tuning beside transformers' Trainer with PEFT and TRL, in an environment of their own, built
-# at the first run. Under an hour on a quiet machine.
+# at the first run. About half an hour on a quiet machine.
 bench-training: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/training.py $(QUICKLY)

@@ -1,6 +1,6 @@
 """Fine-tuning beside its peers in one run: transformers' Trainer with PEFT, and TRL.
 
-    make bench-training                                   all of it, under an hour
+    make bench-training                                   all of it, in half an hour
     make bench-training QUICK=1                           a few steps; records nothing
     python benchmarks/training.py --only lora,trl         sides of your choice
 
@@ -241,7 +241,7 @@ def picture(result: dict[str, Any], path: pathlib.Path) -> None:
     memory.barh(names, [side["peak_bytes"] / 1e9 for _, side in rows], color=colours)
     memory.set_xlabel("peak memory, GB")
     speed.invert_yaxis()
-    figure.suptitle(f"Fine-tuning SmolLM2-135M, {result['machine']}, {result['threads']} threads")
+    figure.suptitle(f"Fine-tuning SmolLM2-135M, {result['machine']}, threads: {result['threads']}")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
