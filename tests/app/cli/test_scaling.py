@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from tests.published import LLAMA_3_8B
 
 from lmstack.app.formats import parse_quantity, quantity
 from lmstack.app.inspect import rates
@@ -54,9 +56,28 @@ def test_cost_is_of_all_devices(run: Run) -> None:
     assert ten["seconds"] == pytest.approx(one["seconds"] / 10)
 
 
+def test_a_models_own_operations_take_the_place_of_6_n(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA_3_8B))
+    model = ("--model", str(tmp_path / "config.json"), "--data", "15T", "--flops", "1e15", "--json")
+    short, long = (
+        run("scaling", "plan", *model, "--context", context).json for context in ("1", "8192")
+    )
+    assert short["size"] == pytest.approx(8.03e9, rel=0.001)
+    # The embedding table is looked up: 6 operations for each of the other parameters, and a token's
+    # own place in attention.
+    table = 128256 * 4096
+    assert short["compute"] / 15e12 == pytest.approx(6 * (short["size"] - table), rel=0.001)
+    scores = 3 * 4 * 32 * 4096 * (8192 + 1) / 2
+    extra = (long["compute"] - short["compute"]) / 15e12
+    assert extra == pytest.approx(scores, rel=0.001)
+    kaplan = run("scaling", "plan", *model, "--law", "kaplan").json
+    assert kaplan["size"] == pytest.approx(short["size"] - 2 * table)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--size", "1B", "--model", "x"), "two ways to say one thing"),
         ((), "nothing is given to plan from"),
         (("--size", "many"), "--size is 'many', not a quantity"),
         (("--hours", "1", "--compute", "1e18"), "two ways to say one thing"),

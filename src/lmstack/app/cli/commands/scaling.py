@@ -33,6 +33,19 @@ Quantity = str | None
 Size = Annotated[
     Quantity, typer.Option("--size", metavar="N", help="Parameters, such as 135M or 70B.")
 ]
+ModelShape = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="Instead of --size: a model of the store, its folder, or a config.json by itself."
+        " Its operations are counted exactly.",
+    ),
+]
+Context = Annotated[
+    int,
+    typer.Option("--context", metavar="T", min=1, help="Tokens of a sequence, for --model."),
+]
 Data = Annotated[
     Quantity, typer.Option("--data", metavar="D", help="Tokens to train on, such as 1.4T.")
 ]
@@ -117,6 +130,8 @@ def register(app: typer.Typer) -> None:
 def plan(
     out: Output,
     size: Size = None,
+    model: ModelShape = None,
+    context: Context = 1024,
     data: Data = None,
     compute: Compute = None,
     hours: Hours = None,
@@ -137,6 +152,8 @@ def plan(
 
     if hours is not None and compute is not None:
         raise CommandLineError("--hours and --compute are two ways to say one thing", param="hours")
+    if size is not None and model is not None:
+        raise CommandLineError("--size and --model are two ways to say one thing", param="model")
     chosen = law_named(law)
     given = {"size": size, "data": data, "compute": compute}
     values = {k: parse_quantity(v, k) for k, v in given.items() if v is not None}
@@ -144,7 +161,10 @@ def plan(
     rate = peak * utilization * devices
     if hours is not None:
         values["compute"] = rate * hours * 3600
-    found = plan_scaling(chosen, **values)
+    each = None
+    if model is not None:
+        values["size"], each = _counted(model, context, chosen)
+    found = plan_scaling(chosen, **values, flops_per_token=each)
     cost = None if price is None else found.compute / rate / 3600 * devices * price
     if out.as_json:
         out.result(
@@ -170,6 +190,30 @@ def plan(
     out.line(f"law: {printable(chosen.source, one_line=True)}")
     if chosen.counts == "non-embedding":
         out.note("note: this law counts parameters without embeddings")
+
+
+def _counted(reference: str, context: int, law: Law) -> tuple[float, float]:
+    """Parameters of a model as ``law`` counts them, and operations a token, forward and backward,
+    in sequences of ``context`` tokens."""
+    import numpy as np
+    import torch
+
+    from lmstack.app.server.deployment import find_model
+    from lmstack.model import Transformer
+    from lmstack.train.flops import Load, count_flops
+
+    config = find_model(reference).config
+    with torch.device("meta"):
+        module = Transformer(config)
+    tables = ("embed", "embed_positions", "embed_types", "head")
+    size = sum(
+        parameter.numel()
+        for name, parameter in module.named_parameters()
+        if law.counts == "all" or name.partition(".")[0] not in tables
+    )
+    lengths = np.array([context], np.int64)
+    sources = lengths if config.encoder is not None else lengths[:0]
+    return size, count_flops(module, Load(lengths, context, sources)).total() / context
 
 
 def _peak(out: Output, flops: str | None, precision: str) -> tuple[float, str]:
