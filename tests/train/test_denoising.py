@@ -232,6 +232,7 @@ def recipe_of(folder: Path) -> Path:
     data.write_text("\n".join(json.dumps({"text": f"{n} cats. {TEXT}"}) for n in range(40)))
     values = {
         "objective": "denoising",
+        "validation": 0,
         "model": {
             "model_type": "bart",
             "architectures": ["BartForConditionalGeneration"],

@@ -154,6 +154,7 @@ def saved(folder: Path, tokenizer: Tokenizer, model: dict[str, Any], name: str) 
     (folder / "data.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
     values = {
         "objective": "causal",
+        "validation": 0,
         "model": model,
         "tokenizer": str(folder / f"{name}-tokenizer"),
         "data": str(folder / "data.jsonl"),

@@ -290,6 +290,7 @@ def recipe_of(folder: Path) -> Path:
     data.write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
     values = {
         "objective": {"name": "masked", "whole_word": True},
+        "validation": 0,
         "model": BERT,
         "tokenizer": str(folder / "tokenizer"),
         "data": str(data),

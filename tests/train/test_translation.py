@@ -190,6 +190,7 @@ def recipe_of(folder: Path, model: dict[str, Any], objective: Any, rows: list[An
     data.write_text("\n".join(json.dumps(row) for row in rows))
     values = {
         "objective": objective,
+        "validation": 0,
         "model": model,
         "tokenizer": str(folder / "tokenizer"),
         "data": str(data),
