@@ -34,6 +34,15 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "causal": {"dropout": 0.1, "patience": 1000},
     "muon": {"optimizer": "muon"},
     "ema": {"ema": 0.9, "epochs": 1.7, "steps": None, "pack": False},
+    "translation": {
+        "objective": "translation",
+        "data": "pairs.jsonl",
+        "model": {
+            **{"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]},
+            **{"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4},
+            **{"feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 8},
+        },
+    },
     "sft-lora": {
         "objective": "sft",
         "data": "chat.jsonl",
@@ -59,6 +68,8 @@ def prepare_folder(folder: Path) -> None:
         }
         for n in range(60)
     ]
+    pairs = [{"source": text, "target": f"dog {n}"} for n, text in enumerate(TEXTS)]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
     (folder / "chat.jsonl").write_text("\n".join(map(json.dumps, chats)))
 
 

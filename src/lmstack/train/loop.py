@@ -106,7 +106,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.module.zero_grad()  # of a step that was broken off
         self.model = self.parallel.wrapped(self.module)
-        self.optimizers = Optimizers(self.module, self.recipe)
+        self.optimizers = Optimizers(self.module, self.recipe, self.parallel)
         self.steps = self.recipe.steps or max(self.train.steps(self.recipe.epochs), 1)
         self.progress = Progress()
         self._average: dict[str, Tensor] = {}
@@ -236,7 +236,7 @@ class Trainer:
             self.watch.note(change)
         self.progress = Progress(**state)
         trained = self.optimizers.trained
-        self._put(self.checkpoints.tensors(step, "weights"), trained)
+        self._load(self.checkpoints.tensors(step, "weights"))
         held = self.checkpoints.tensors(step, "optimizer")
         owners = ((key, value, trained[key.rpartition(":")[0]]) for key, value in held)
         self.optimizers.load_state(
@@ -288,7 +288,7 @@ class Trainer:
     def _clipped(self) -> float:
         trained = list(self.optimizers.trained.values())
         longest = math.inf if self.recipe.clip is None else self.recipe.clip
-        return self.parallel.number(torch.nn.utils.clip_grad_norm_(trained, longest))
+        return float(self.parallel.whole(torch.nn.utils.clip_grad_norm_(trained, longest)))
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -307,13 +307,18 @@ class Trainer:
         if not self._average:
             yield
             return
-        trained = self.optimizers.trained
-        kept = {name: weight.detach().clone() for name, weight in trained.items()}
-        self._put(self._average.items(), trained)
+        trained = self.optimizers.trained.items()
+        kept = {name: weight.detach().clone() for name, weight in trained}
+        self._load(self._average.items())
         try:
             yield
         finally:
-            self._put(kept.items(), trained)
+            self._load(kept.items())
+
+    def _load(self, values: Iterable[tuple[str, Tensor]]) -> None:
+        """Give what is trained other values."""
+        self.parallel.reshard(self.module)
+        self._put(values, self.optimizers.trained)
 
     @torch.no_grad()
     def _put(self, values: Iterable[tuple[str, Tensor]], into: Mapping[str, Tensor]) -> None:
@@ -342,12 +347,12 @@ class Trainer:
 
     def _finished(self) -> dict[str, float]:
         """The weights that are kept: those of the best evaluation, averaged if they are."""
-        best, trained = self.progress.best_step, self.optimizers.trained
+        best = self.progress.best_step
         if best is not None:
             part = "average" if self._average else "weights"
-            self._put(self.checkpoints.tensors(best, part), trained)
+            self._load(self.checkpoints.tensors(best, part))
         elif self._average:
-            self._put(self._average.items(), trained)
+            self._load(self._average.items())
         self._average = {}
         self.module.eval()
         return self.progress.best or {}

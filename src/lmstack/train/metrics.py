@@ -17,14 +17,20 @@ from typing import Any
 from lmstack.core import require
 from lmstack.core.files import store_error, write_atomic
 
-__all__ = ["MetricsLog", "TensorBoard", "read_metrics"]
+__all__ = ["MetricsLog", "read_metrics"]
 
 
 class MetricsLog:
-    """Appends to ``path``; a run that resumes goes on in the same file."""
+    """Appends to ``path``; a run that resumes goes on in the same file. ``tensorboard``: writes
+    the same values as event files into a folder beside it, which ``tensorboard --logdir`` shows;
+    needs the extra of that name."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, tensorboard: bool = False) -> None:
+        self._path, self._events = path, path.with_name("tensorboard")
+        self._writer: Any = None
+        if tensorboard:
+            require("tensorboard", "tensorboard")
+        self._has_events = tensorboard
 
     def add(self, values: Mapping[str, Any]) -> None:
         try:
@@ -34,11 +40,31 @@ class MetricsLog:
         except OSError as error:
             raise store_error(error, self._path, "writing") from error
 
+        if self._has_events:
+            self._add_events(values)
+
     def cut(self, step: int) -> None:
         """Forget the lines of steps after ``step``, which will be gone through again."""
         kept = [values for values in read_metrics(self._path) if values["step"] <= step]
         text = "".join(json.dumps(values) + "\n" for values in kept)
         write_atomic(self._path, text.encode())
+
+    def _add_events(self, values: Mapping[str, Any]) -> None:
+        step = values["step"]
+        try:
+            if self._writer is None:
+                from torch.utils.tensorboard import SummaryWriter
+
+                # Events of later steps, of a run that was stopped, are hidden.
+                self._writer = SummaryWriter(str(self._events), purge_step=step)
+            for name, value in values.items():
+                if name != "step":
+                    group = "validation" if name.startswith("validation_") else "train"
+                    tag = f"{group}/{name.removeprefix('validation_')}"
+                    self._writer.add_scalar(tag, value, step)
+            self._writer.flush()
+        except OSError as error:
+            raise store_error(error, self._events, "writing") from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -59,26 +85,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         if isinstance(values, dict) and isinstance(values.get("step"), int):
             found.append(values)
     return found
-
-
-class TensorBoard:
-    """The same values as event files in ``folder``, which ``tensorboard --logdir`` shows. Needs
-    the extra ``tensorboard``."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        """Events of steps after ``step``, of a run that was stopped, are hidden."""
-        require("tensorboard", "tensorboard")
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer: Any = SummaryWriter(str(folder), purge_step=step + 1)
-
-    def add(self, values: Mapping[str, Any]) -> None:
-        for name, value in values.items():
-            if name != "step":
-                group = "validation" if name.startswith("validation_") else "train"
-                tag = f"{group}/{name.removeprefix('validation_')}"
-                self._writer.add_scalar(tag, value, values["step"])
-        self._writer.flush()
 
 
 def _finite(value: Any) -> Any:

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lmstack.model.blocks import Attention, CrossAttention, Mixture, Mlp
 from lmstack.model.transformer import Transformer
+from lmstack.train.parallel import ALONE, Parallel
 
 __all__ = ["Muon", "fused_rows", "orthogonalized"]
 
@@ -41,9 +41,10 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         rows: Mapping[nn.Parameter, Sequence[int]] | None = None,
+        parallel: Parallel = ALONE,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self._rows = dict(rows or {})
+        self._rows, self._parallel = dict(rows or {}), parallel
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -62,22 +63,17 @@ class Muon(torch.optim.Optimizer):
                 weight.mul_(1 - lr * group["weight_decay"])
                 weight.add_(self._direction(update, self._rows.get(weight, ())), alpha=-lr)
 
-    @staticmethod
-    def _direction(update: Tensor, rows: Sequence[int]) -> Tensor:
+    def _direction(self, update: Tensor, rows: Sequence[int]) -> Tensor:
         """``update`` made orthogonal, with each projection scaled by sqrt(out / in) where that is
         above 1."""
-        whole = update.full_tensor() if isinstance(update, DTensor) else update
+        whole = self._parallel.whole(update)
         parts = []
         for part in whole.split_with_sizes(list(rows or (whole.shape[-2],)), dim=-2):
             scale = math.sqrt(max(1.0, part.shape[-2] / part.shape[-1]))
             parts.append(orthogonalized(part).to(whole.dtype) * scale)
         found = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
-        if isinstance(update, DTensor):
-            # Each process has computed the same, so its own rows are cut out, and nothing is sent.
-            return distribute_tensor(
-                found, update.device_mesh, update.placements, src_data_rank=None
-            )
-        return found
+        # Each process has computed the same, and takes its own rows.
+        return self._parallel.dealt(found, update)
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:

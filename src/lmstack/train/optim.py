@@ -15,6 +15,7 @@ from lmstack.model import Transformer
 from lmstack.model.layers import Convolution
 from lmstack.model.lora.layers import LowRank
 from lmstack.train.muon import Muon, fused_rows
+from lmstack.train.parallel import ALONE, Parallel
 from lmstack.train.recipe import Recipe
 
 __all__ = ["Optimizers", "parameter_groups"]
@@ -41,7 +42,7 @@ class Optimizers:
     """The optimizers of a run, stepped as one. ``lr`` and ``muon_lr`` of the recipe are the
     highest; `step` is given the share of them."""
 
-    def __init__(self, module: nn.Module, recipe: Recipe) -> None:
+    def __init__(self, module: nn.Module, recipe: Recipe, parallel: Parallel = ALONE) -> None:
         groups = parameter_groups(module)
         decay, beta = recipe.weight_decay, (recipe.beta1, recipe.beta2)
         matrices: list[nn.Parameter] = []
@@ -58,7 +59,9 @@ class Optimizers:
             self._all.append(torch.optim.AdamW(adam, lr=recipe.lr, betas=beta, fused=True))
         if matrices:
             rows = fused_rows(module)
-            self._all.append(Muon(matrices, recipe.muon_lr, weight_decay=decay, rows=rows))
+            self._all.append(
+                Muon(matrices, recipe.muon_lr, weight_decay=decay, rows=rows, parallel=parallel)
+            )
         if not self._all:
             raise InputError("nothing in the model is trained", hint="lora, or a base of floats")
         self._highest = [group["lr"] for group in self._groups()]

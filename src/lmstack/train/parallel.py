@@ -1,12 +1,14 @@
 """Several processes as one run: torchrun's environment, FSDP2, sums over all.
 
-One process needs none of it, and everything here is then the identity. Sharding follows the blocks
+One process needs none of it, and everything here is then the identity; torch's sharded tensors
+take seconds to import, and are not. Sharding follows the blocks
 (`torch.distributed.fsdp.fully_shard`, Zhao et al., 2023); checkpoints hold whole tensors, so they
 load on any number. All processes see the same files.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,13 +18,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lmstack.core import EngineError, LmstackError
 from lmstack.model import Transformer
 from lmstack.model.blocks import Block
 
-__all__ = ["Parallel"]
+__all__ = ["ALONE", "Parallel"]
 
 _FAILED = "lmstack-failed"
 
@@ -43,6 +44,8 @@ class Parallel:
         if not dist.is_initialized():
             both = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             dist.init_process_group(both)
+            # Not after each run: torchrun's store would give the next one old addresses.
+            atexit.register(dist.destroy_process_group)
         return cls(int(os.environ["RANK"]), world)
 
     @property
@@ -61,14 +64,29 @@ class Parallel:
         fully_shard(module)
         return module
 
+    def reshard(self, module: Transformer) -> None:
+        """To be called before the shards of ``module`` are changed: a pass without gradients
+        leaves whole weights behind, which the next pass would use."""
+        if self.world > 1:
+            from torch.distributed.fsdp import FSDPModule
+
+            for part in module.modules():
+                if isinstance(part, FSDPModule):
+                    part.reshard()
+
     def unwrapped(self, module: Transformer) -> None:
-        """Whole weights in the place of the shards of ``module``, on the first process; others
-        are left with what they have."""
+        """Whole weights in the place of the shards of ``module``, on the first process, to be
+        written; others are left with what they have. Training is over then."""
+        if self.world == 1:
+            return
+        self.reshard(module)
         for name, weight in self.gathered(dict(module.named_parameters())):
             if self.is_first:
                 path, _, last = name.rpartition(".")
                 whole = nn.Parameter(weight, requires_grad=False)
                 module.get_submodule(path).register_parameter(last, whole)
+        for part in module.modules():
+            part._state_dict_pre_hooks.clear()  # those of FSDP put the shards back
 
     def summed(self, *values: float) -> list[float]:
         """Each value summed over the processes."""
@@ -95,19 +113,25 @@ class Parallel:
         """``tensors`` unsharded, one after the other, in the memory of the CPU; empty ones on all
         processes but the first. Every process takes them all."""
         for name, tensor in tensors.items():
-            whole = tensor.detach()
-            if isinstance(whole, DTensor):
-                whole = whole.full_tensor()
+            whole = self.whole(tensor.detach())
             yield name, whole.cpu() if self.is_first else whole.new_empty(0)
 
-    def number(self, scalar: Tensor) -> float:
-        """A reduced value, the same on every process."""
-        return float(scalar.full_tensor() if isinstance(scalar, DTensor) else scalar)
+    def whole(self, tensor: Tensor) -> Tensor:
+        """``tensor`` unsharded, on every process."""
+        if self.world == 1:
+            return tensor
+        from torch.distributed.tensor import DTensor
+
+        return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
     def dealt(self, tensor: Tensor, like: Tensor) -> Tensor:
         """The whole ``tensor``, which every process has, sharded as ``like`` if it is of its
         shape. Nothing is sent."""
-        if not isinstance(like, DTensor) or isinstance(tensor, DTensor):
+        if self.world == 1:
+            return tensor
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        if isinstance(tensor, DTensor) or not isinstance(like, DTensor):
             return tensor
         if tensor.shape != like.shape:
             return tensor
@@ -130,7 +154,7 @@ class Parallel:
     @contextmanager
     def as_one(self) -> Iterator[None]:
         """An error of one process ends all of them, and is said once: `SystemExit` for those who
-        need not say it. Leaves the group of processes."""
+        need not say it."""
         if self.world == 1:
             yield
             return
@@ -155,7 +179,9 @@ class Parallel:
                 "another process of this run has ended without a word",
                 hint="its memory may not have sufficed; --resume goes on from the last checkpoint",
             ) from error
-        dist.destroy_process_group()
+
+
+ALONE = Parallel()
 
 
 def _sharded(module: Transformer) -> Iterator[nn.Module]:

@@ -62,7 +62,8 @@ class Recipe(Config):
 
     **Keeping.** ``eval_every`` and ``save_every``: steps, None: ten times a run. ``keep``:
     checkpoints. ``ema``: the decay of an average of the weights, which is then what is kept.
-    ``patience``: evaluations without a better ``metric`` after which it stops."""
+    ``patience``: evaluations without a better ``metric`` after which it stops. ``tensorboard``:
+    write the metrics as its events too."""
 
     objective: Any
     data: tuple[str, ...]
@@ -102,6 +103,7 @@ class Recipe(Config):
     keep: int = allowed(2, int, 1, 1000)
     patience: int | None = allowed(None, int, 1, 1000)
     metric: str = "loss"
+    tensorboard: bool = allowed(False, bool)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -73,7 +73,8 @@ def _trained(recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel) -> 
     before = _files_before(report_file) if resume and checkpoints.steps() else None
     run = assemble(recipe, recipe.folder / "examples", parallel, before=before, told=watch.data)
     module = run.base.module
-    metrics = MetricsLog(recipe.folder / "metrics.jsonl")
+    with_events = recipe.tensorboard and parallel.is_first
+    metrics = MetricsLog(recipe.folder / "metrics.jsonl", tensorboard=with_events)
     trainer = Trainer(
         module,
         run.objective,

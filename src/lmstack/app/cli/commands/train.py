@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ import typer
 from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._run_plan import print_plan
 from lmstack.app.cli.commands.data_questions import read_recipe_with_docs
-from lmstack.app.cli.output import Output, Progress
+from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
 from lmstack.core import InputError
 from lmstack.train.recipe import warnings_of
@@ -75,46 +75,20 @@ def register(app: typer.Typer) -> None:
         if dry_run:
             print_plan(out, settings, price)
             return
+        from lmstack.app.cli.commands._shown_run import ShownRun
         from lmstack.train import run
-        from lmstack.train.loop import Watch
 
-        out.interrupted = (
-            f"checkpoints are in {settings.folder}",
-            out.again() if resume else f"{out.again()} --resume",
-        )
-
-        class Bars(Watch):
-            """One bar while data is read, then one of the steps."""
-
-            def __init__(self, stack: ExitStack) -> None:
-                self._stack = stack
-                self._bar: Progress | None = None
-                self._doing = ""
-
-            def data(self, doing: str, done: int, total: int) -> None:
-                self._one(f"Data: {doing}", "bytes").update(done, total)
-
-            def note(self, text: str) -> None:
-                out.note(f"note: {text}")
-
-            def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
-                self._one(f"Training {settings.output}", "steps").update(
-                    done,
-                    total,
-                    f"loss {values['loss']:.3f}, {values['tokens_per_second']:.0f} tokens/s",
-                )
-
-            def _one(self, doing: str, unit: str) -> Progress:
-                if self._bar is None or self._doing != doing:
-                    self._stack.close()
-                    self._doing = doing
-                    self._bar = self._stack.enter_context(out.progress(doing, unit))
-                return self._bar
+        again = out.again() if resume else f"{out.again()} --resume"
+        if (beside := int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) > 1:
+            again = f"torchrun --nproc-per-node {beside} -m {again}"
+        out.interrupted = (f"checkpoints are in {settings.folder}", again)
 
         with ExitStack() as stack:
-            result = _trained(out, lambda: run.train(settings, resume=resume, watch=Bars(stack)))
+            watch = ShownRun(out, settings, stack)
+            result = _trained(out, lambda: run.train(settings, resume=resume, watch=watch))
         out.interrupted = None
         if is_first:
+            watch.draw()
             _print(out, result, settings)
 
 

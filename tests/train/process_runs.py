@@ -1,0 +1,15 @@
+"""What each process of `test_processes` runs: the recipes named on the command line, in turn."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from lmstack.train import read_recipe, train
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for path in sys.argv[1:]:
+        resume = path.startswith("resume:")
+        train(read_recipe(path.removeprefix("resume:")), resume=resume)

@@ -1,0 +1,137 @@
+"""Two processes equal one: torchrun, FSDP2 and gloo, a few steps each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.train import runs
+
+from lmstack.train import train
+
+STEPS = {"steps": 4, "save_every": 4, "eval_every": 2, "dropout": 0.0}
+# Three rows a step: in the last step of an epoch a process has nothing to do.
+KINDS: dict[str, dict[str, Any]] = {
+    "causal": {"batch": 3, "pack": False, "ema": 0.9, "data": "few.jsonl"},
+    "muon": {"clip": 0.1},
+    "sft-lora": {"lora": {"r": 4}},
+    "translation": {"checkpointing": True},
+}
+SCRIPT = Path(__file__).with_name("process_runs.py")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    torch.set_num_threads(1)
+    monkeypatch.setenv("LMSTACK_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    runs.prepare_folder(tmp_path)
+    rows = (tmp_path / "text.jsonl").read_text().splitlines()
+    (tmp_path / "few.jsonl").write_text("\n".join(rows[:10]))
+    return tmp_path
+
+
+def torchrun(count: int, *words: str) -> subprocess.Popen[str]:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return subprocess.Popen(
+        [*launch, "--nproc-per-node", str(count), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def assert_close(one: Path, two: Path, bound: float) -> None:
+    first, second = load_file(one), load_file(two)
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        torch.testing.assert_close(value, second[key], rtol=bound, atol=bound, msg=key)
+
+
+def assert_close_end(folder: Path, one: str, two: str, bound: float) -> None:
+    """The same lines of metrics, and the same weights."""
+    first, second = runs.lines(folder, one), runs.lines(folder, two)
+    assert [line["step"] for line in first] == [line["step"] for line in second]
+    for line, other in zip(first, second, strict=True):
+        assert line.keys() == other.keys()
+        for key, value in line.items():
+            assert other[key] == pytest.approx(value, rel=bound, abs=bound), (key, line)
+    ends = [next((folder / f"{name}-made").rglob("*.safetensors")) for name in (one, two)]
+    assert_close(*ends, bound)
+
+
+def test_two_processes_equal_one(folder: Path) -> None:
+    files = []
+    for kind in KINDS:
+        changes = {**STEPS, **KINDS[kind]}
+        train(runs.recipe(folder, f"{kind}-1", kind, **changes))
+        files.append(str(runs.recipe_file(folder, f"{kind}-2", kind, **changes)))
+    process = torchrun(2, str(SCRIPT), *files)
+    out, said = process.communicate()
+    assert process.returncode == 0, said
+    assert out == ""
+    for kind in KINDS:
+        # Muon's iteration is in bfloat16, which a last bit of a gradient can turn over.
+        bound = 2e-2 if kind == "muon" else 2e-5
+        assert_close_end(folder, f"{kind}-1", f"{kind}-2", bound)
+        kept = [folder / f"{kind}-{n}" / "checkpoints" / "step-00000004" for n in (1, 2)]
+        assert {path.name for path in kept[0].iterdir()} == {p.name for p in kept[1].iterdir()}
+        for path in kept[0].glob("*.safetensors"):
+            assert_close(path, kept[1] / path.name, bound)
+
+
+def test_one_process_saves_and_three_go_on(folder: Path) -> None:
+    changes = {**STEPS, "ema": 0.9}
+    train(runs.recipe(folder, "whole", **changes))
+    with pytest.raises(runs.Killed):
+        train(runs.recipe(folder, "parted", **{**changes, "save_every": 2}), watch=runs.Stop(3))
+    process = torchrun(3, str(SCRIPT), f"resume:{runs.recipe_file(folder, 'parted', **changes)}")
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert_close_end(folder, "whole", "parted", 2e-5)
+
+
+def test_ctrl_c_saves_once_and_says_once_how_to_go_on(folder: Path) -> None:
+    file = runs.recipe_file(folder, steps=100_000, save_every=100_000, eval_every=100_000)
+    process = torchrun(2, "-m", "lmstack", "train", str(file))
+    metrics = folder / "run" / "metrics.jsonl"
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # to torchrun and to its processes, as a terminal does
+    _, said = process.communicate()
+    assert process.returncode != 0
+    done = runs.lines(folder)[-1]["step"]
+    kept = list((folder / "run" / "checkpoints").iterdir())
+    assert [path.name for path in kept] == [f"step-{done:08d}"]
+    again = f"torchrun --nproc-per-node 2 -m lmstack train {file} --resume"
+    assert said.count(again) == said.count("--resume") == 1, said
+    assert "lmstack/train" not in said  # no traceback of ours
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        # All of them find it, and one of them says it.
+        ({"metric": "acuracy"}, "error: metric is 'acuracy'; the objective has loss, accuracy"),
+        # The first finds it while the others wait for it.
+        ({"data": "none.jsonl"}, "error: there is no data at"),
+    ],
+)
+def test_an_error_ends_all_and_is_said_once(
+    folder: Path, changes: dict[str, str], message: str
+) -> None:
+    process = torchrun(2, "-m", "lmstack", "train", str(runs.recipe_file(folder, **changes)))
+    _, said = process.communicate()
+    assert process.returncode != 0
+    assert said.count(message) == 1, said
+    assert "lmstack/train" not in said
