@@ -270,7 +270,7 @@ def test_what_the_checkpoint_follows_from_may_not_change(
 def test_other_data_is_not_the_same_run(folder: Path, name: str) -> None:
     shutil.copytree(folder / "causal", folder / name)
     (folder / "other.jsonl").write_text('{"text": "another text"}\n' * 9)
-    with pytest.raises(InputError, match="the data is not that"):
+    with pytest.raises(InputError, match="was not among the data when the run began"):
         train(runs.recipe(folder, name, data="other.jsonl"), resume=True)
 
 
