@@ -191,6 +191,8 @@ def build(folder: Path, root: Path, models: Path, speeches: list[Path]) -> None:
             shutil.copy(path, work / name)
     text = b"".join(path.read_bytes() for path in speeches)
     (work / "corpus.gz").write_bytes(gzip.compress(text))
+    chats = [{"instruction": f"What is {n} and {n}?", "output": f"{2 * n}."} for n in range(50)]
+    (work / "chats.jsonl").write_text("\n".join(map(json.dumps, chats)))
     (work / "Llama-3-8B").mkdir()
     (work / "Llama-3-8B/config.json").write_text(json.dumps(LLAMA_3_8B))
 
