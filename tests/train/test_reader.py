@@ -46,7 +46,7 @@ ROWS = (
 
 
 def reading(loaded: LoadedModel) -> Reading:
-    return Reading(loaded.tokenizer, None, LIMIT)
+    return Reading(loaded.tokenizer, None, LIMIT, segments=True)
 
 
 def batch_of(rows: Sequence[Row], objective: Reader, loaded: LoadedModel) -> Batch:
@@ -129,7 +129,7 @@ def test_a_long_passage_is_cut_and_the_question_is_kept(cross_encoder: tuple[Any
     loaded = load(cross_encoder[1])
     question = "what colour is the gate"
     (example,) = Reader().encode(row(question, ["the wall " * 100], []), reading(loaded))
-    (ids,) = example.sequences
+    ids = np.concatenate(example.sequences)
     assert len(ids) == LIMIT
     asked = loaded.tokenizer.encode(question, add_special_tokens=False)
     assert ids[1 : len(asked) + 1].tolist() == asked

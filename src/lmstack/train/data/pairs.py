@@ -30,9 +30,13 @@ def encode_pairs(
     max_length: int,
     *,
     segments: bool,
+    special: bool = True,
 ) -> list[Pair]:
-    """What is too long is cut, of a pair the longer text first, as for the tasks that serve."""
-    found = encode_windows(tokenizer, texts, seconds, max_length=max_length, cut="longest")
+    """What is too long is cut, of a pair the longer text first, as for the tasks that serve.
+    ``special``: control tokens spelled in a text count as such."""
+    found = encode_windows(
+        tokenizer, texts, seconds, max_length=max_length, cut="longest", special=special
+    )
     return [segments_of(window, segments=segments) for (window,) in found]
 
 

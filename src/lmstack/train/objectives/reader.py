@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -34,10 +33,9 @@ from lmstack.model import ForwardContext, Transformer
 from lmstack.model.config import Head
 from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
-from lmstack.text.windows import encode_windows, has_segments
-from lmstack.train.data.examples import Batch, Example, varlen
+from lmstack.train.data.examples import Batch, Example
 from lmstack.train.data.formats import choices_of
-from lmstack.train.data.pairs import cut_tokens
+from lmstack.train.data.pairs import cut_tokens, encode_pairs, pair_inputs
 from lmstack.train.data.rows import Row
 from lmstack.train.objectives.objective import Loss, Objective, Reading, one_score
 
@@ -65,34 +63,38 @@ class Reader(Objective):
         choices = choices_of(row)
         texts = [*choices.positives, *choices.negatives[: self.negatives]]
         pairs, longest = ([choices.query] * len(texts), texts), reading.max_length
-        windows = encode_windows(
-            reading.tokenizer, *pairs, max_length=longest, cut="longest", special=False
+        # Control tokens spelled in documents of others are text, as where they are searched.
+        found = encode_pairs(
+            reading.tokenizer, *pairs, longest, segments=reading.segments, special=False
         )
-        lengths = [len(window) for [window] in windows]
+        lengths = [len(first) + len(second) for first, second in found]
         cut = cut_tokens(reading.tokenizer, *pairs, lengths, longest, special=False)
         labels = np.zeros(len(texts), np.int32)
         labels[: len(choices.positives)] = 1
-        yield Example(tuple(np.array(w.ids, np.int32) for [w] in windows), labels, cut)
+        yield Example(tuple(part for pair in found for part in pair), labels, cut)
 
     def collate(self, examples: Sequence[Example], reading: Reading) -> Batch:
         """The texts of all questions in one varlen batch; ``more["counts"]`` (Q,) are those of
-        each question."""
-        sequences = [ids for example in examples for ids in example.sequences]
+        each question. Segments of text k are sequences 2k and 2k + 1 of an example."""
+        pairs = [
+            (example.sequences[at], example.sequences[at + 1])
+            for example in examples
+            for at in range(0, len(example.sequences), 2)
+        ]
         labels = torch.from_numpy(
             np.concatenate([e.labels for e in examples if e.labels is not None])
         )
-        inputs = varlen(sequences)
-        if has_segments(reading.tokenizer):
-            inputs["token_type_ids"] = _segments(sequences, reading)
-        counts = torch.tensor([len(example.sequences) for example in examples])
-        tokens = sum(example.tokens for example in examples)
-        return Batch(inputs, labels, float(len(examples)), tokens, {"counts": counts})
+        counts = torch.tensor([len(example.sequences) // 2 for example in examples])
+        return Batch(
+            pair_inputs(pairs, segments=reading.segments),
+            labels,
+            float(len(examples)),
+            sum(example.tokens for example in examples),
+            {"counts": counts},
+        )
 
     def loss(self, model: Transformer, batch: Batch, context: ForwardContext) -> Loss:
-        inputs = dict(batch.inputs)
-        if model.config.token_types < 2:
-            inputs.pop("token_type_ids", None)
-        output = model(**inputs, context=context, output_hidden_states=False)
+        output = model(**batch.inputs, context=context, output_hidden_states=False)
         scores = (output.logits[:, 0].float() - self.null_score) / self.temperature
         parts, answers = batch.more["counts"].tolist(), batch.labels.bool()
         losses, right = zip(
@@ -112,15 +114,3 @@ def null_softmax_loss(scores: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
     wanted = torch.cat([~answers.any()[None], answers])
     right = wanted[every.detach().argmax()].to(scores.dtype)
     return every.logsumexp(0) - every[wanted].logsumexp(0), right
-
-
-def _segments(sequences: Sequence[npt.NDArray[np.int32]], reading: Reading) -> Tensor:
-    """(N,): 0 up to the first separator of each pair, which ends the question, then 1."""
-    separator = reading.tokenizer.id_of(reading.tokenizer.name_of("sep_token"))
-    parts = []
-    for ids in sequences:
-        ends = np.flatnonzero(ids == separator)
-        kinds = np.zeros(len(ids), np.int64)
-        kinds[ends[0] + 1 :] = 1
-        parts.append(kinds)
-    return torch.from_numpy(np.concatenate(parts))
