@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Wanted", "ask_about", "questions", "read_recipe_with_docs"]
 
 _DOCS = "docs="
-# Passages that a recipe asks about: with the training, under an hour on two cores.
+# Passages that a recipe asks about: a sample of a large folder, asked in minutes.
 _SAMPLE = 600
 
 
