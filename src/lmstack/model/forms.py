@@ -7,8 +7,9 @@
 - ``nf4``: matrices of blocks in the 4-bit NormalFloat of QLoRA, groups of 64, double-quantized
   scales; tables and heads in int8.
 - ``file``: matrices as the blocks of the GGUF file have them (`gguf.matrices`).
+- ``file8``: those of 4 bits on the grid of int8 (`progressive`), all others int8 in groups of 64.
 
-In the last four, vectors, classifiers, routers, experts and tables of positions are float32.
+In the last five, vectors, classifiers, routers, experts and tables of positions are float32.
 Not covered: the weight cache (`formats.mapped`), which keeps a form for the next start.
 """
 
@@ -24,6 +25,7 @@ from lmstack.core import InputError, UnsupportedError, shown
 from lmstack.model.formats.assembly import Plan, Weight
 from lmstack.model.formats.gguf.file import GGUFFile
 from lmstack.model.formats.gguf.matrices import file_matrix
+from lmstack.model.quant.progressive import fits_lines, on_lines
 from lmstack.model.quant.quantize import (
     int8_group,
     int8_narrow,
@@ -32,7 +34,7 @@ from lmstack.model.quant.quantize import (
     quantize_nf4,
     quantize_q4,
 )
-from lmstack.model.quant.recipes import FORMS, Form
+from lmstack.model.quant.recipes import FILE_FORMS, FORMS, Form
 from lmstack.model.quant.smoothquant import Smoothing
 
 __all__ = ["DTYPES", "FORMS", "Form", "Weight", "as_form", "is_quantized", "weights_in_form"]
@@ -70,9 +72,9 @@ def weights_in_form(
     ``importance``: of the columns of matrices in ``q4`` and ``nf4``, by name."""
     if not is_quantized(form):
         return dict(plan.tensors(DTYPES[form]))
-    if form == "file" and not isinstance(plan.source, GGUFFile):
+    if form in FILE_FORMS and not isinstance(plan.source, GGUFFile):
         raise UnsupportedError(
-            f"{plan.source.label} holds floats; weights='file' keeps the blocks of a GGUF file",
+            f"{plan.source.label} holds floats; weights='{form}' keeps the blocks of a GGUF file",
             hint="use weights='int8'",
             param="weights",
         )
@@ -83,12 +85,16 @@ def weights_in_form(
         if key not in plan.matrices:
             return smooth(key, plan.read(key, torch.float32))
         paired = plan.matrices[key]
-        if form == "file":
+        if form in FILE_FORMS:
             assert isinstance(plan.source, GGUFFile)
             found = file_matrix(plan.source, plan.parts(key), paired=paired)
-            if found is not None:
+            if found is not None and form == "file":
                 return found
+            if found is not None and fits_lines(found):
+                return on_lines(found)
         weight = plan.read(key, torch.float32)
+        if form == "file8":
+            return quantize_int8(weight, paired=paired)
         if form == "q4":
             return quantize_q4(weight, paired=paired, importance=counts.get(key))
         if form == "nf4" and nf4_key(key):

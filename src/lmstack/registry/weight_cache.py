@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from lmstack.core import FormatError, InputError, NotFoundError, StoreError, shown
 from lmstack.core.files import store_error, write_atomic
@@ -35,12 +36,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("lmstack.registry")
 
 __all__ = [
+    "Stored",
     "cached_file",
     "delete_cached",
     "embedding_form",
     "has_blocks",
     "image_file",
     "load_form",
+    "most_of_gguf",
+    "most_weights",
     "requested_form",
     "served_digest",
     "shaped_digest",
@@ -49,6 +53,11 @@ __all__ = [
     "updated_digest",
 ]
 
+
+Stored = Literal["floats", "blocks", "blocks of 4 bits"]
+_STORED: tuple[Stored, ...] = get_args(Stored)
+_FLOATS = ("F32", "F16", "BF16")
+_LINES = ("Q4_0", "Q4_1", "Q4_K")  # the codes of a block of 32 are on a line
 
 _RECIPES: dict[str, int] = {form: recipe.version for form, recipe in RECIPES.items()}
 # Of the first digests that were given out, which name no recipe.
@@ -84,29 +93,43 @@ def stored_form(folder: ModelFolder) -> Form | None:
 
 
 def has_blocks(folder: ModelFolder, root: Path | None = None) -> bool:
-    """Whether most of a model's weights are quantized blocks of a GGUF file. ``root``: of a store
-    that may know it already, which spares loading what reads such files."""
+    """Whether most of a model's weights are quantized blocks of a GGUF file. ``root``: as in
+    `most_weights`."""
+    return folder.gguf is not None and most_weights(folder, root) != "floats"
+
+
+def most_weights(folder: ModelFolder, root: Path | None = None) -> Stored:
+    """What most bytes of a model's weights are. ``root``: of a store that may know it already,
+    which spares loading what reads GGUF files."""
     if folder.gguf is None:
-        return False
+        return "floats"
     if root is None:
-        return _most_are_blocks(folder.gguf)
-    kept = root / "packed" / f"{_start(folder.digest)}-blocks.txt"
+        return most_of_gguf(folder.gguf)
+    kept = root / "packed" / f"{_start(folder.digest)}-stored.txt"
     try:
-        return kept.read_text("ascii") == "most"
+        known = kept.read_text("ascii")
     except (OSError, UnicodeDecodeError):
-        found = _most_are_blocks(folder.gguf)
+        known = ""
+    for each in _STORED:
+        if each == known:
+            return each
+    found = most_of_gguf(folder.gguf)
     with contextlib.suppress(StoreError):  # then it is asked again
-        write_atomic(kept, b"most" if found else b"few")
+        write_atomic(kept, found.encode("ascii"))
     return found
 
 
-def _most_are_blocks(gguf: Path) -> bool:
+def most_of_gguf(gguf: Path) -> Stored:
+    """`most_weights` of a GGUF file."""
     from lmstack.model import read_gguf
 
+    sizes: Counter[str] = Counter()
     with read_gguf(gguf) as file:
-        sizes = [(tensor.size, tensor.kind.name) for tensor in file.tensors.values()]
-    floats = sum(size for size, kind in sizes if kind in ("F32", "F16", "BF16"))
-    return 2 * floats < sum(size for size, _ in sizes)
+        for tensor in file.tensors.values():
+            sizes[tensor.kind.name] += tensor.size
+    if 2 * sum(sizes[kind] for kind in _FLOATS) >= sizes.total():
+        return "floats"
+    return "blocks of 4 bits" if 2 * sum(sizes[k] for k in _LINES) >= sizes.total() else "blocks"
 
 
 def stamp_of(folder: ModelFolder, form: str) -> dict[str, str]:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from lmstack.app.formats import size
 from lmstack.app.inspect.processor import processor
 from lmstack.core import LmstackError
+from lmstack.core.memory import free_memory
 
 __all__ = ["Check", "Status", "machine_checks", "network_checks", "store_checks"]
 
@@ -151,30 +152,6 @@ def _memory() -> Iterator[Check]:
         )
     else:
         yield Check("memory", "ok", f"{size(free)} free of {size(total)}")
-
-
-def free_memory() -> tuple[int | None, int | None]:
-    """Bytes that a new process may take, and all of them; a container's limit counts."""
-    values: dict[str, int] = {}
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            name, _, rest = line.partition(":")
-            values[name] = int(rest.split()[0]) * 1024
-    except (OSError, ValueError, IndexError):
-        return None, None
-    free, total = values.get("MemAvailable"), values.get("MemTotal")
-    limit, used = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
-    if limit is not None and used is not None and total is not None and limit < total:
-        total = limit
-        free = min(free if free is not None else limit, max(0, limit - used))
-    return free, total
-
-
-def _number(path: str) -> int | None:
-    try:
-        return int(Path(path).read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
 
 
 def _disk(home: Path) -> Iterator[Check]:

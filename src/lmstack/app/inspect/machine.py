@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.app.inspect.checks import free_memory
+from lmstack.core.memory import free_memory
 from lmstack.app.inspect.processor import Processor, processor
 from lmstack.core import StoreError
 from lmstack.core.files import write_atomic

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from lmstack.app.formats import memory, parse_memory
 from lmstack.app.inspect import machine as machines
-from lmstack.app.inspect.checks import free_memory
 from lmstack.core import FormatError, InputError, LmstackError, NotFoundError, UnsupportedError
+from lmstack.core.memory import free_memory
 from lmstack.model.quant.recipes import FORMS, Form
 
 if TYPE_CHECKING:

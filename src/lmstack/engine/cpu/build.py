@@ -43,7 +43,7 @@ FLAGS = (
 # Compiled once, for any processor.
 COMMON = ("abi.c", "paths.c", "attention_sizes.c", "team.c", "program.c")
 # Compiled once for every path, with its flags and -DLM_PATH=name.
-SHARED = ("rows.c", "finish.c", "deltas.c", "attention.c", "attention_store.c")
+SHARED = ("rows.c", "lines.c", "finish.c", "deltas.c", "attention.c", "attention_store.c")
 
 
 class BuildError(Exception):

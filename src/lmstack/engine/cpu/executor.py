@@ -21,6 +21,7 @@ from torch import Tensor
 from lmstack.core import UnsupportedError
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.cpu.deltas import Adapted, Deltas
+from lmstack.engine.cpu.expanding import Expanded, expanded_bytes, has_room
 from lmstack.engine.cpu.image import Parts
 from lmstack.engine.cpu.library import native, tile_bytes
 from lmstack.engine.cpu.lowering import lower
@@ -62,6 +63,7 @@ class NativeExecutor:
         self._module, self._config, self._kv = module, module.config, kv
         self.numerics = "" if kv == "int8" else f"+kv-{kv}"
         config = module.config
+        self._expanded = Expanded(held=has_room(expanded_bytes(module)))
         self.reload()
         self._fine_group = _fine_group(module)
         self._tiles = block_size // TILE
@@ -148,12 +150,12 @@ class NativeExecutor:
     def reload(self) -> None:
         """The programs again: they point to codes, and hold floats of their own."""
         module, config = self._module, self._config
-        self._hidden = Program(lower([trace_hidden(module)]), config, self._kv)
-        self._logits = Program(lower([trace_logits(module)]), config)
+        self._hidden = Program(lower([trace_hidden(module)]), config, self._kv, self._expanded)
+        self._logits = Program(lower([trace_logits(module)]), config, expanded=self._expanded)
         self._encoder = self._cross = None
         if module.encoder is not None:
             self._encoder = NativeEncoder(module.encoder)
-            self._cross = Program(lower(trace_cross(module)), config, self._kv)
+            self._cross = Program(lower(trace_cross(module)), config, self._kv, self._expanded)
 
     def _tiled(self, table: Sequence[int]) -> Sequence[int]:
         if self._tiles == 1:
@@ -205,7 +207,9 @@ class NativeEncoder:
         _check_quantized(module)
         native()
         self._module, self._config = module, module.config
-        self._hidden = Program(lower([trace_hidden(module)]), module.config, "bfloat16")
+        self._expanded = Expanded(held=has_room(expanded_bytes(module)))
+        lowered = lower([trace_hidden(module)])
+        self._hidden = Program(lowered, module.config, "bfloat16", self._expanded)
         self._tile_bytes = tile_bytes(module.config.head_dim, 0)
 
     def varlen_hidden(

@@ -24,6 +24,7 @@ __all__ = [
     "VARIABLE",
     "available_paths",
     "load",
+    "multiplies_lines",
     "native",
     "path_now",
     "problem",
@@ -147,6 +148,11 @@ def _select(library: ctypes.CDLL, name: str | None, param: str | None = None) ->
         hint=f"use one of {', '.join([*_available(library), OFF])}",
         param=param,
     )
+
+
+def multiplies_lines() -> bool:
+    """Whether the path in use multiplies 4-bit codes on lines as they are."""
+    return not problem() and path_now().line_rows > 0
 
 
 def path_now() -> NativePath:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from lmstack.core import ContextLengthError, EngineError, InputError, UnsupportedError
 from lmstack.engine.cpu.checking import check_widths
 from lmstack.engine.cpu.deltas import Adapted, Deltas
+from lmstack.engine.cpu.expanding import Expanded
 from lmstack.engine.cpu.image import ImageFacts, Parts
 from lmstack.engine.cpu.lowering import Buffer, Lowered, Step
 from lmstack.engine.cpu.mirrors import (
@@ -100,12 +101,20 @@ class RotaryCache:
 
 
 class Program:
-    """One pass. ``kv``: how a cache holds keys and values, one of `KV_FORMS`."""
+    """One pass. ``kv``: how a cache holds keys and values, one of `KV_FORMS`. ``expanded``: the
+    owner of what is held beside matrices, which outlives the program."""
 
-    def __init__(self, lowered: Lowered, config: TransformerConfig, kv: str = "bfloat16") -> None:
+    def __init__(
+        self,
+        lowered: Lowered,
+        config: TransformerConfig,
+        kv: str = "bfloat16",
+        expanded: Expanded | None = None,
+    ) -> None:
         check_widths(lowered, config)
         self._config, self._kv = config, KV_FORMS.index(kv)
         self._kept: list[Any] = [lowered]
+        self._expanded = expanded or Expanded(held=False)
         self._buffers = {id(b): i for i, b in enumerate(lowered.buffers)}
         self._matrices: list[Matrix] = []
         self._held: list[QuantizedMatrix] = []  # what they were made from
@@ -275,7 +284,7 @@ class Program:
         if step.norm is not None:
             self._set_norm(op, step)
         if step.matrix is not None:
-            op.matrix, op.bias = self._matrix(step.matrix), self._floats(step.matrix.bias)
+            op.matrix, op.bias = self._multiplied(step.matrix), self._floats(step.matrix.bias)
         if step.kind == "embed":
             self._set_table(op, step)
         return op
@@ -325,6 +334,15 @@ class Program:
             self._held.append(m)
             self._matrices.append(Matrix.of(m))
         return self._numbers[id(module)]
+
+    def _multiplied(self, module: Any) -> int:
+        """`_matrix` of what is multiplied and not looked up."""
+        number = self._matrix(module)
+        codes = self._expanded.of(self._held[number])
+        if codes is not None:
+            self._kept.append(codes)
+            self._matrices[number].expanded = codes.data_ptr()
+        return number
 
     def _layers(self, steps: Sequence[Step]) -> list[Attention]:
         """Of each layer, then of its cross-attention."""

@@ -68,7 +68,7 @@ GROUPS = (16, 32, 64, 128, 192, 256)
 # The tensors of a matrix, those with the widest alignment first, and its numbers: files, modules
 # and native programs hold a matrix by these names.
 BUFFERS = (
-    "codes", "scales", "mins", "scale_codes", "min_codes", "codebook", "order",
+    "codes", "lines", "scales", "mins", "scale_codes", "min_codes", "codebook", "order",
     "row_factors", "col_factors",
 )  # fmt: skip
 FACTS = ("rows", "cols", "group", "bits", "zero", "paired", "superblock")
@@ -100,6 +100,7 @@ class QuantizedMatrix:
     order: Tensor | None = None
     row_factors: Tensor | None = None
     col_factors: Tensor | None = None
+    lines: Tensor | None = None
 
     def __post_init__(self) -> None:
         codes, scales = buffer_shapes(
@@ -110,6 +111,7 @@ class QuantizedMatrix:
             "codes": (torch.uint8, codes),
             **dict.fromkeys(("scales", "mins"), (torch.float16, scales)),
             **dict.fromkeys(("scale_codes", "min_codes"), (torch.int8, each)),
+            "lines": (torch.uint8, (*codes[:2], STEP)),
             "codebook": (torch.uint8, (16,)),
             "order": (torch.int32, (self.cols,)),
             "row_factors": (torch.float32, (self.rows,)),
@@ -119,7 +121,8 @@ class QuantizedMatrix:
             found = (tensor.dtype, tuple(tensor.shape))
             if found != expected[name]:
                 raise FormatError(f"a quantized matrix holds {name} {found}, not {expected[name]}")
-        middle = 128 if self.bits == 8 or self.codebook is not None else 8
+        bytes_ = self.bits == 8 or self.codebook is not None or self.lines is not None
+        middle = 128 if bytes_ else 8
         zero = middle if self.mins is None else 0
         if self.zero != zero:
             raise FormatError(f"a quantized matrix has zero {self.zero}, and its form {zero}")
@@ -157,8 +160,10 @@ class QuantizedMatrix:
         flat = ids.reshape(-1)
         panel, lane = self.places(flat)
         P, G, steps, _ = self.codes.shape
-        found = self.codes.view(P, G, steps, PANEL, 4)[panel, :, :, lane]
-        codes = _spread(found, 2, self.bits).reshape(len(flat), -1)
+        codes = _spread(self.codes.view(P, G, steps, PANEL, 4)[panel, :, :, lane], 2, self.bits)
+        if self.lines is not None:
+            codes = _on_lines(codes, self.lines.view(P, G, 4, PANEL)[panel, :, :, lane])
+        codes = codes.reshape(len(flat), -1)
         scales, mins = self._scales_and_mins(lambda values: values[panel, :, lane])
         return self._weights(codes, scales, mins).view(*ids.shape, self.cols)
 
@@ -243,19 +248,28 @@ def pack(
     min_codes: Tensor | None = None,
     codebook: Tensor | None = None,
     order: Tensor | None = None,
+    slopes: Tensor | None = None,
+    starts: Tensor | None = None,
 ) -> QuantizedMatrix:
     """``codes`` (rows, cols) uint8 below 2 ** bits, ``scales`` and ``mins`` (rows, S), their codes
-    (rows, G). Column k of all that is column ``order[k]`` of the model's matrix."""
+    (rows, G). Column k of all that is column ``order[k]`` of the model's matrix. ``slopes`` and
+    ``starts`` (rows, 2 G) uint8: of the line of each half of a group."""
     rows, cols = codes.shape
     shape, _ = buffer_shapes(rows, cols, group, bits, superblock, paired=paired)
     P, G = shape[:2]
-    fill = zero if codebook is None else 0
+    fill = zero if codebook is None and slopes is None else 0
     codes = _panelled(F.pad(codes, (0, G * group - cols), value=fill), paired, fill)
     steps = codes.view(P, PANEL, G, group // 4, 4).permute(0, 2, 3, 1, 4)
     steps = steps.reshape(P, G, group // 4, STEP)
     if bits == 4:
         low, high = steps.chunk(2, dim=2)
         steps = low | (high << 4)
+    lines = None
+    if slopes is not None and starts is not None:
+        steps = steps.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+        laid = [_panelled(slopes, paired, 0), _panelled(starts, paired, 128)]
+        each = [values.view(P, PANEL, G, 2).permute(0, 2, 3, 1) for values in laid]
+        lines = torch.cat(each, dim=2).flatten(2).contiguous()
 
     def laid_out(values: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         if values is None:
@@ -268,16 +282,21 @@ def pack(
     return QuantizedMatrix(
         steps.contiguous(), by_panel, half(mins),
         rows, cols, group, bits, zero, paired, superblock,
-        byte(scale_codes), byte(min_codes), codebook, order,
+        byte(scale_codes), byte(min_codes), codebook, order, lines=lines,
     )  # fmt: skip
 
 
 def unpack(matrix: QuantizedMatrix) -> tuple[Tensor, Tensor, Tensor | None]:
     """Codes (rows, G * g), the columns padded to whole groups, and the scale and min of each
-    group, (rows, G): what `pack` was given where a group is a super-block."""
+    group, (rows, G): what `pack` was given where a group is a super-block; of codes on lines those
+    of 8 bits."""
     P, G, steps, _ = matrix.codes.shape
-    codes = _spread(matrix.codes.view(P, G, steps, PANEL, 4), 2, matrix.bits)
-    codes = codes.permute(0, 3, 1, 2, 4).reshape(P, PANEL, G * matrix.group)
+    codes = matrix.codes.view(P, G, steps, PANEL, 4).permute(0, 3, 1, 2, 4).flatten(0, 1)
+    codes = _spread(codes, 2, matrix.bits)
+    if matrix.lines is not None:
+        lines = matrix.lines.view(P, G, 4, PANEL).permute(0, 3, 1, 2).flatten(0, 1)
+        codes = _on_lines(codes, lines)
+    codes = codes.reshape(P, PANEL, G * matrix.group)
 
     def by_row(values: Tensor) -> Tensor:
         return _unpanelled(values.transpose(1, 2), matrix.rows, matrix.paired)
@@ -307,6 +326,13 @@ def _spread(steps: Tensor, dim: int, bits: int) -> Tensor:
     return steps if bits == 8 else torch.cat((steps & 15, steps >> 4), dim=dim)
 
 
+def _on_lines(codes: Tensor, lines: Tensor) -> Tensor:
+    """(n, G, steps, 4) nibbles, and slopes and starts (n, G, 4), to codes of 8 bits."""
+    halves = codes.unflatten(2, (2, -1)).unflatten(-1, (2, 2)).flip(-1).flatten(-2)
+    slopes, starts = lines[..., None, None].short().split(2, dim=2)
+    return ((halves * slopes >> 4) + starts).to(torch.uint8).flatten(2, 3)
+
+
 def rows_of(linear: Linear | Embedding, start: int, stop: int) -> Tensor:
     """Rows ``start`` to ``stop`` of a weight, dequantized where it is quantized."""
     if isinstance(linear, QuantizedLinear | QuantizedEmbedding):
@@ -318,6 +344,7 @@ class _Held(nn.Module):
     """A matrix as buffers of a module, which `nn.Module.to` moves but never converts."""
 
     codes: Tensor
+    lines: Tensor | None
     mins: Tensor | None
     row_factors: Tensor | None
     col_factors: Tensor | None

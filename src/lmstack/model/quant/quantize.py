@@ -25,11 +25,13 @@ __all__ = [
     "int8_codes",
     "int8_group",
     "int8_narrow",
+    "inverse",
     "nf4_key",
     "quantize_int8",
     "quantize_nf4",
     "quantize_q4",
     "refuse_infinite",
+    "scales_for",
 ]
 
 _Q4_GROUP, _NF4_GROUP = 32, 64
@@ -123,8 +125,8 @@ def int8_codes(weight: Tensor, group: int, narrow: bool = False) -> tuple[Tensor
         for signed in (fours, -fours):
             together = signed.clamp(min=0).sum((-3, -1)).amax((-2, -1))
             largest = torch.maximum(largest, together * _ROOM)
-    scales = _scales(largest)
-    codes = (groups * _inverse(scales)[..., None]).round_().clamp_(-127, 127).add_(128)
+    scales = scales_for(largest)
+    codes = (groups * inverse(scales)[..., None]).round_().clamp_(-127, 127).add_(128)
     return codes.to(torch.uint8).flatten(1)[:, : weight.shape[1]], scales
 
 
@@ -173,8 +175,8 @@ def quantize_nf4(
     G = largest.shape[1]
     shared = min(_NF4_SUPERBLOCK, G)
     blocks = F.pad(largest / 127, (0, -G % shared)).view(len(weight), -1, shared)
-    scales = _scales(blocks.amax(-1))
-    scale_codes = (blocks * _inverse(scales)[..., None]).round_()
+    scales = scales_for(blocks.amax(-1))
+    scale_codes = (blocks * inverse(scales)[..., None]).round_()
     scale_codes.clamp_(1, 127)  # a group beside a much larger one keeps its signs
     steps = (scale_codes * scales.float()[..., None]).flatten(1)[:, :G]
     return pack(
@@ -195,7 +197,7 @@ def _nf4_codes(groups: Tensor, steps: Tensor) -> Tensor:
     """The nearest of the codebook for (n, G, g), where one step of (n, G) is 1 of its bytes."""
     numbers = NF4.float() - 128
     middles = (numbers[1:] + numbers[:-1]) / 2
-    return torch.bucketize(groups * _inverse(steps)[..., None], middles, out_int32=True)
+    return torch.bucketize(groups * inverse(steps)[..., None], middles, out_int32=True)
 
 
 def _nf4_largest(groups: Tensor, counts: Tensor) -> Tensor:
@@ -222,7 +224,7 @@ def _chunks(groups: Tensor) -> tuple[Tensor, ...]:
     return torch.split(groups, max(1, _CHUNK // groups[0].numel()))
 
 
-def _scales(largest: Tensor) -> Tensor:
+def scales_for(largest: Tensor) -> Tensor:
     """float16 scales with which codes up to 127 reach ``largest``."""
     scales = (largest / 127).half()
     # So near zero that float16 has few digits: the next one up, lest the largest be cut off.
@@ -242,7 +244,8 @@ def _grouped(weight: Tensor, group: int) -> Tensor:
     return weight.view(len(weight), -1, group)
 
 
-def _inverse(scales: Tensor) -> Tensor:
+def inverse(scales: Tensor) -> Tensor:
+    """1 / scales in float32, 0 for 0."""
     wide = scales.float()
     return torch.where(wide == 0, 0.0, 1 / wide)
 
@@ -287,7 +290,7 @@ def _fitted(groups: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _codes(groups: Tensor, scale: Tensor, start: Tensor) -> Tensor:
-    return ((groups - start[..., None]) * _inverse(scale)[..., None]).round_().clamp_(0, 15)
+    return ((groups - start[..., None]) * inverse(scale)[..., None]).round_().clamp_(0, 15)
 
 
 def _least_squares(groups: Tensor, codes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:

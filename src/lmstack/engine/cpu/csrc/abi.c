@@ -15,6 +15,7 @@ static const struct {
 
     SIZE(lm_matrix), AT(lm_matrix, codes), AT(lm_matrix, scales), AT(lm_matrix, mins),
     AT(lm_matrix, scale_codes), AT(lm_matrix, min_codes), AT(lm_matrix, codebook),
+    AT(lm_matrix, lines), AT(lm_matrix, expanded),
     AT(lm_matrix, order), AT(lm_matrix, rows), AT(lm_matrix, panels), AT(lm_matrix, cols), AT(lm_matrix, groups),
     AT(lm_matrix, group), AT(lm_matrix, bits), AT(lm_matrix, zero), AT(lm_matrix, paired),
     AT(lm_matrix, superblock),
@@ -37,7 +38,8 @@ static const struct {
     AT(lm_after, out), AT(lm_after, base_stride), AT(lm_after, out_stride), AT(lm_after, act),
     AT(lm_after, paired),
 
-    SIZE(lm_path), AT(lm_path, name), AT(lm_path, multiply), AT(lm_path, quantize),
+    SIZE(lm_path), AT(lm_path, name), AT(lm_path, line_rows), AT(lm_path, multiply),
+    AT(lm_path, unpack), AT(lm_path, quantize),
     AT(lm_path, rms_norm), AT(lm_path, layer_norm), AT(lm_path, activate), AT(lm_path, finish),
     AT(lm_path, shrink), AT(lm_path, expand), AT(lm_path, rotate), AT(lm_path, store),
     AT(lm_path, attend),

@@ -23,14 +23,19 @@
  *
  * Where a pointer is NULL: codes of scales and mins are 1, mins 0, order[k] is k. Both products
  * are exact in float. With a codebook a 4-bit code is codebook[nibble], and all that follows is
- * what 8-bit codes with zero 128 meet.
+ * what 8-bit codes with zero 128 meet. With lines it is (slope * nibble >> 4) + start, from 0 to
+ * 255, of the line of its half of the group; `expanded` holds these codes in the layout of 8 bits,
+ * or is NULL: to be unpacked where they are wanted.
  *
  * Outputs are cut into panels of 16, inputs into groups, padded with zero weights. Per panel and
  * group, at (panel * groups + g):
  *   8 bits: group / 4 steps of 64 bytes; step s holds [16 outputs][4 inputs], inputs 4s to 4s + 3
  *   4 bits: group / 8 steps of 64 bytes; byte b of step s holds in its low nibble what step s of
- *           the 8-bit layout holds at b, in its high nibble what step s + group / 8 holds
+ *           the 8-bit layout holds at b, in its high nibble what step s + group / 8 holds;
+ *           with lines the bytes of each two have changed places, b ^ 1
  *   codes of scales and mins: 16 signed bytes
+ *   lines: 16 slopes of the first half of the group's inputs, of the second half, 16 starts of
+ *           the first, of the second
  * Scales and mins: 16 float16 per panel and super-block. A matrix with `paired` has two halves of
  * rows (gate, up); panels alternate: gate's first, up's first, gate's second, ... Each half is
  * padded to whole panels. */
@@ -40,6 +45,8 @@ typedef struct {
     const uint16_t *mins;   /* float16, or NULL */
     const int8_t *scale_codes, *min_codes; /* or NULL */
     const uint8_t *codebook; /* [16], or NULL */
+    const uint8_t *lines;    /* or NULL */
+    const uint8_t *expanded; /* or NULL */
     const int32_t *order;    /* [cols], or NULL */
     int32_t rows;            /* real outputs */
     int32_t panels;
@@ -47,7 +54,7 @@ typedef struct {
     int32_t groups; /* ceil(cols / group) */
     int32_t group;  /* 16, 32, 64 or more 64s up to LM_GROUP */
     int32_t bits;   /* 4 or 8 */
-    int32_t zero;   /* 128, or 8 with 4 bits and no codebook; 0 where there are mins */
+    int32_t zero;   /* 128; 8 with 4 bits and neither codebook nor lines; 0 where there are mins */
     int32_t paired;
     int32_t superblock; /* groups that share a scale and a min, at least 1 */
 } lm_matrix;
@@ -163,10 +170,15 @@ typedef struct {
 
 typedef struct {
     const char *name;
+    /* Up to how many rows `multiply` takes a matrix with lines as it is, fewer bytes for more
+     * instructions; 0: it never does. */
+    int32_t line_rows;
     /* out[(r - row) * stride + (p - panel) * 16 + lane] for panels [panel, end) and rows
      * [row, row + count); everything a panel computes is written, padding too. */
     void (*multiply)(const lm_matrix *w, int panel, int end, const lm_acts *x, int row, int count,
                      float *out, ptrdiff_t stride);
+    /* Panels [panel, end) of a matrix with lines as codes of 8 bits. */
+    void (*unpack)(const lm_matrix *w, int panel, int end, uint8_t *codes);
     /* One row: x (cols) into row `row` of acts laid out for w. */
     void (*quantize)(const float *x, const lm_matrix *w, lm_acts *acts, int row);
     /* x / sqrt(mean(x^2) + eps) * (weight [+ 1 if from_one]); in place allowed. */

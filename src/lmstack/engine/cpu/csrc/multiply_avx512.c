@@ -17,7 +17,7 @@
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
-enum { NIBBLES, BYTES, LOOKED_UP }; /* what codes are */
+enum { NIBBLES, BYTES, LOOKED_UP, ON_LINES }; /* what codes are */
 
 enum {
     FEW = 8,        /* rows that are multiplied at once without a buffer */
@@ -87,6 +87,38 @@ INLINE __m512i low_nibbles(__m512i code) { return _mm512_and_si512(code, _mm512_
 
 INLINE __m512i high_nibbles(__m512i code) { return low_nibbles(_mm512_srli_epi16(code, 4)); }
 
+/* The slopes (twice 16 bits an output) and starts (four times 8) of a group's halves. */
+typedef struct {
+    __m512i slope[2], start[2];
+} line;
+
+INLINE __m512i each_quarter(const uint8_t *of, __m512i places) {
+    __m512i all = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)of));
+    return _mm512_shuffle_epi8(all, places);
+}
+
+INLINE line line_of(const uint8_t *lines) {
+    const __m512i quarter = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    const __m512i output = _mm512_add_epi32(_mm512_slli_epi32(quarter, 2),
+                                            _mm512_set4_epi32(3, 2, 1, 0));
+    const __m512i fours = _mm512_mullo_epi32(output, _mm512_set1_epi32(0x01010101));
+    const __m512i twos = _mm512_or_si512(fours, _mm512_set1_epi32((int)0x80008000));
+    return (line){{_mm512_slli_epi16(each_quarter(lines, twos), 4), each_quarter(lines + 16, twos)},
+                  {each_quarter(lines + 32, fours), each_quarter(lines + 48, fours)}};
+}
+
+/* slope * nibble >> 4 of every byte: the product of a byte's place comes out in the other byte of
+ * its two, so nothing is shifted. `low`: the masks of the two nibbles of 16 bits. */
+INLINE __m512i on_line(__m512i code, int into_high, int into_low, __m512i slope, __m512i start) {
+    __m512i high = _mm512_mullo_epi16(_mm512_and_si512(code, _mm512_set1_epi16((short)into_high)),
+                                      slope);
+    __m512i low = _mm512_mulhi_epu16(_mm512_and_si512(code, _mm512_set1_epi16((short)into_low)),
+                                     slope);
+    /* low | (high & mask) */
+    __m512i both = _mm512_ternarylogic_epi32(low, high, _mm512_set1_epi16((short)0xff00), 0xf8);
+    return _mm512_add_epi8(both, start);
+}
+
 INLINE __m512 scaled(__m512i sum, float row_scale, __m512 scale, __m512 acc) {
     return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(row_scale)), scale,
                            acc);
@@ -112,6 +144,8 @@ INLINE void few(const int R, const int kind, const int plain, const lm_matrix *w
             sum[r] = _mm512_set1_epi32(x.offsets[r * x.groups + g]);
             high_sum[r] = _mm512_setzero_si512();
         }
+        line lines;
+        if (kind == ON_LINES) lines = line_of(w->lines + ((ptrdiff_t)panel * w->groups + g) * 64);
         for (int s = 0; s < code_steps; s++) {
             __m512i code = _mm512_loadu_si512(codes);
             _mm_prefetch((const char *)codes + AHEAD, _MM_HINT_T0);
@@ -121,8 +155,14 @@ INLINE void few(const int R, const int kind, const int plain, const lm_matrix *w
                 UNROLL for (int r = 0; r < R; r++)
                     sum[r] = dot(sum[r], code, xs + r * x.inputs);
             } else {
-                __m512i high = high_nibbles(code);
-                code = low_nibbles(code);
+                __m512i high;
+                if (kind == ON_LINES) {
+                    high = on_line(code, 0x00f0, 0xf000, lines.slope[1], lines.start[1]);
+                    code = on_line(code, 0x000f, 0x0f00, lines.slope[0], lines.start[0]);
+                } else {
+                    high = high_nibbles(code);
+                    code = low_nibbles(code);
+                }
                 if (kind == LOOKED_UP) {
                     high = _mm512_shuffle_epi8(table, high);
                     code = _mm512_shuffle_epi8(table, code);
@@ -265,7 +305,8 @@ INLINE void block(const int R, const int P, const panels_view *w, rows_view x, f
         few(R, kind, plain, w, panel, *x, out, stride);                                            \
     }
 #define FEW_KIND(R, kind) FEW_ROWS(R, kind, 0) FEW_ROWS(R, kind, 1)
-#define FEW_OF(R) FEW_KIND(R, NIBBLES) FEW_KIND(R, BYTES) FEW_KIND(R, LOOKED_UP)
+#define FEW_OF(R)                                                                                  \
+    FEW_KIND(R, NIBBLES) FEW_KIND(R, BYTES) FEW_KIND(R, LOOKED_UP) FEW_KIND(R, ON_LINES)
 FEW_OF(1) FEW_OF(2) FEW_OF(3) FEW_OF(4) FEW_OF(5) FEW_OF(6) FEW_OF(7) FEW_OF(8)
 
 #define BLOCK_ROWS(R, P)                                                                           \
@@ -280,8 +321,8 @@ typedef void few_fn(const lm_matrix *, int, const rows_view *, float *, ptrdiff_
 typedef void block_fn(const panels_view *, const rows_view *, float *, ptrdiff_t);
 
 #define BOTH(R, kind) {few_##R##_##kind##_0, few_##R##_##kind##_1}
-#define KINDS(R) {BOTH(R, NIBBLES), BOTH(R, BYTES), BOTH(R, LOOKED_UP)}
-static few_fn *const few_table[FEW][3][2] = {
+#define KINDS(R) {BOTH(R, NIBBLES), BOTH(R, BYTES), BOTH(R, LOOKED_UP), BOTH(R, ON_LINES)}
+static few_fn *const few_table[FEW][4][2] = {
     KINDS(1), KINDS(2), KINDS(3), KINDS(4), KINDS(5), KINDS(6), KINDS(7), KINDS(8),
 };
 static block_fn *const block_table[BLOCK][2] = {
@@ -292,7 +333,10 @@ static block_fn *const block_table[BLOCK][2] = {
 static void multiply_few(const lm_matrix *w, int panel, int end, const lm_acts *x, int row,
                          int count, float *out, ptrdiff_t stride) {
     const int parts = (count + FEW - 1) / FEW;
-    const int kind = w->codebook ? LOOKED_UP : w->bits == 4 ? NIBBLES : BYTES;
+    const int kind = w->lines      ? ON_LINES
+                     : w->codebook ? LOOKED_UP
+                     : w->bits == 4 ? NIBBLES
+                                    : BYTES;
     const int plain = lm_plain_scales(w);
     for (int p = panel; p < end; p++)
         for (int i = 0, r = 0; i < parts; i++) {

@@ -105,9 +105,10 @@ static bool has_neon(void)
 
 /* The functions of a path are those of its files, named by its suffix (LM_NAME in path.h).
  * build.py defines LM_WITH_AVX2 and so on for each path whose files it could compile. */
-#define TABLE(path)                                                                                \
+#define TABLE(path, line_rows)                                                                     \
     void lm_multiply_##path(const lm_matrix *, int, int, const lm_acts *, int, int, float *,       \
                             ptrdiff_t);                                                            \
+    void lm_unpack_##path(const lm_matrix *, int, int, uint8_t *);                                 \
     void lm_quantize_##path(const float *, const lm_matrix *, lm_acts *, int);                     \
     void lm_rms_norm_##path(const float *, const float *, int, float, int, float *);               \
     void lm_layer_norm_##path(const float *, const float *, const float *, int, float, float *);   \
@@ -122,7 +123,9 @@ static bool has_neon(void)
                           int, const float *, ptrdiff_t, float *, ptrdiff_t, void *);              \
     static const lm_path table_##path = {                                                          \
         #path,                                                                                     \
+        line_rows,                                                                                 \
         lm_multiply_##path,                                                                        \
+        lm_unpack_##path,                                                                          \
         lm_quantize_##path,                                                                        \
         lm_rms_norm_##path,                                                                        \
         lm_layer_norm_##path,                                                                      \
@@ -135,26 +138,26 @@ static bool has_neon(void)
         lm_attend_##path,                                                                          \
     };
 
-TABLE(portable)
+TABLE(portable, 0)
 const lm_path *lm_path_portable(void)
 {
     return &table_portable;
 }
 
 #ifdef LM_WITH_AVX2
-TABLE(avx2)
+TABLE(avx2, 0)
 #endif
 #ifdef LM_WITH_AVXVNNI
-TABLE(avxvnni)
+TABLE(avxvnni, 0)
 #endif
 #ifdef LM_WITH_AVX512
-TABLE(avx512)
+TABLE(avx512, 8)
 #endif
 #ifdef LM_WITH_AMX
-TABLE(amx)
+TABLE(amx, 8)
 #endif
 #ifdef LM_WITH_NEON
-TABLE(neon)
+TABLE(neon, 0)
 #endif
 
 const lm_path *lm_path_avx2(void)

@@ -18,6 +18,7 @@ enum {
     QUERY_TOKENS = 32,  /* tokens of a prompt whose attention is one piece of work */
     PIECES_A_THREAD = 8, /* of a product: enough that no thread waits long for another */
     ROWS_A_PIECE = 4,    /* of an op on rows */
+    TOGETHER = 2,        /* panels that are unpacked, then multiplied */
     MOST_STRETCHES = 4   /* of wanted rows: more of them are no faster than all rows */
 };
 
@@ -42,6 +43,8 @@ typedef struct {
     size_t acts_bytes;
     uint8_t *scratch; /* attention's, one a thread */
     size_t scratch_bytes;
+    uint8_t *unpacked; /* two panels of codes that are on lines, one a thread */
+    size_t unpacked_bytes;
     int32_t *span_of; /* of each row */
     piece *pieces, *last_pieces; /* of attention: of all rows, of those that are wanted */
     int num_pieces, num_last_pieces;
@@ -137,24 +140,33 @@ static float scale_of(const uint16_t *shared, const int8_t *codes, lm_scales_at 
     return half_to_float(shared[at.shared + lane]) * (codes ? (float)codes[at.own + lane] : 1);
 }
 
+/* The code of 8 bits that a nibble is, column k of a group whose lines these are. */
+static int on_line(const uint8_t *lines, int lane, int group, int k, int nibble) {
+    int half = k < group / 2 ? 0 : LM_PANEL;
+    return (lines[half + lane] * nibble >> 4) + lines[2 * LM_PANEL + half + lane];
+}
+
 /* Row `id` of a quantized table. */
 static void dequantize_row(const lm_matrix *w, int id, float *out) {
     int panel = id / LM_PANEL, lane = id % LM_PANEL, steps = w->group / (w->bits == 8 ? 4 : 8);
     lm_scales_at at = lm_scales_of(w, panel, 0);
     for (int g = 0; g < w->groups; g++, lm_next_scales(w, &at)) {
         const uint8_t *codes = w->codes + ((int64_t)panel * w->groups + g) * steps * 64;
+        const uint8_t *lines = w->lines ? w->lines + ((int64_t)panel * w->groups + g) * 64 : NULL;
         float scale = scale_of(w->scales, w->scale_codes, at, lane);
         float min = w->mins ? scale_of(w->mins, w->min_codes, at, lane) : 0;
         int end = w->cols - g * w->group < w->group ? w->cols - g * w->group : w->group;
         for (int k = 0; k < end; k++) {
             int step = k / 4, code, column = g * w->group + k;
+            int byte = lane * 4 + (w->lines ? k % 4 ^ 1 : k % 4);
             if (w->bits == 8)
-                code = codes[step * 64 + lane * 4 + k % 4];
+                code = codes[step * 64 + byte];
             else if (step < steps)
-                code = codes[step * 64 + lane * 4 + k % 4] & 15;
+                code = codes[step * 64 + byte] & 15;
             else
-                code = codes[(step - steps) * 64 + lane * 4 + k % 4] >> 4;
+                code = codes[(step - steps) * 64 + byte] >> 4;
             if (w->codebook) code = w->codebook[code];
+            if (lines) code = on_line(lines, lane, w->group, k, code);
             if (w->order) column = w->order[column];
             out[column] = scale * (float)(code - w->zero) + min;
         }
@@ -324,12 +336,51 @@ static void prepare(const tile *t, const lm_op *op, quantized *x, int i, int end
     }
 }
 
+/* Panels [panel, end) of a matrix whose codes of 8 bits begin at `codes`, as a matrix. */
+static lm_matrix part_of_8_bits(const lm_matrix *w, int panel, int end, const uint8_t *codes) {
+    lm_matrix part = *w;
+    part.bits = 8;
+    part.lines = NULL;
+    part.codes = codes;
+    part.scales += lm_scales_of(w, panel, 0).shared;
+    part.panels = end - panel;
+    return part;
+}
+
+/* Bytes of a panel with 8 bits. */
+static size_t panel_bytes(const lm_matrix *w) {
+    return (size_t)w->groups * (size_t)w->group * LM_PANEL;
+}
+
+/* Panels [panel, end) by the rows of the tile. Codes on lines are multiplied as they are, or as
+ * the codes of 8 bits that they stand for: the integers are the same. */
+static void plain_product(const tile *t, const lm_matrix *w, const lm_acts *acts, int panel,
+                          int end, float *out, ptrdiff_t stride) {
+    const run *r = t->run;
+    if (!w->lines || t->rows <= r->path->line_rows) {
+        r->path->multiply(w, panel, end, acts, 0, t->rows, out, stride);
+        return;
+    }
+    if (w->expanded) {
+        const uint8_t *codes = w->expanded + (size_t)panel * panel_bytes(w);
+        lm_matrix part = part_of_8_bits(w, panel, end, codes);
+        r->path->multiply(&part, 0, end - panel, acts, 0, t->rows, out, stride);
+        return;
+    }
+    uint8_t *unpacked = r->unpacked + (size_t)t->thread * r->unpacked_bytes;
+    for (int next; panel < end; out += (next - panel) * LM_PANEL, panel = next) {
+        next = least(panel + TOGETHER, end);
+        r->path->unpack(w, panel, next, unpacked);
+        lm_matrix part = part_of_8_bits(w, panel, next, unpacked);
+        r->path->multiply(&part, 0, next - panel, acts, 0, t->rows, out, stride);
+    }
+}
+
 /* Panels [panel, end) of the product by the rows of the tile, with what their adapters add. */
 static void product(const tile *t, const lm_op *op, const quantized *x, int panel, int end,
                     float *out, ptrdiff_t stride) {
     const run *r = t->run;
-    r->path->multiply(&r->program->matrices[op->matrix], panel, end, &x->acts, 0, t->rows, out,
-                      stride);
+    plain_product(t, &r->program->matrices[op->matrix], &x->acts, panel, end, out, stride);
     int64_t low_floats = r->step->low_floats;
     for (int k = 0; k < x->num_parts; k++) {
         const adapted *part = &x->parts[k];
@@ -566,6 +617,8 @@ static void measure(run *r) {
         size_t bytes = acts_size(w, TILE_ROWS);
         if (r->step->adapter_of) bytes += adapted_size(r, w, TILE_ROWS);
         if (bytes > r->acts_bytes) r->acts_bytes = bytes;
+        size_t unpacked = w->lines && !w->expanded ? TOGETHER * panel_bytes(w) : 0;
+        if (unpacked > r->unpacked_bytes) r->unpacked_bytes = unpacked;
         int cols = w->groups * w->group;
         if (cols > most_cols) most_cols = cols;
     }
@@ -573,6 +626,7 @@ static void measure(run *r) {
         size_t bytes = up64(lm_attend_scratch(&p->layers[i]));
         if (bytes > r->scratch_bytes) r->scratch_bytes = bytes;
     }
+    r->unpacked_bytes = up64(r->unpacked_bytes);
     r->local_floats = up64(TILE_ROWS * (size_t)p->local_floats * 4) / 4;
     /* It is room for a row to norm as well. */
     r->slab_floats = (size_t)slab_panels(r->step) * LM_PANEL * TILE_ROWS;
@@ -598,6 +652,7 @@ int32_t lm_run(lm_team *team, const lm_program *program, const lm_step *step) {
         threads * r.slab_floats * 4,
         (threads + 1) * r.acts_bytes,
         threads * r.scratch_bytes,
+        threads * r.unpacked_bytes,
         rows * 4,
         num_pieces * sizeof(piece),
         num_pieces * sizeof(piece),
@@ -611,9 +666,10 @@ int32_t lm_run(lm_team *team, const lm_program *program, const lm_step *step) {
     r.slabs = taken(&at, sizes[2]);
     r.acts_memory = taken(&at, sizes[3]);
     r.scratch = taken(&at, sizes[4]);
-    r.span_of = taken(&at, sizes[5]);
-    r.pieces = taken(&at, sizes[6]);
-    r.last_pieces = taken(&at, sizes[7]);
+    r.unpacked = taken(&at, sizes[5]);
+    r.span_of = taken(&at, sizes[6]);
+    r.pieces = taken(&at, sizes[7]);
+    r.last_pieces = taken(&at, sizes[8]);
     for (int i = 0; i < step->num_spans; i++)
         for (int j = 0; j < step->spans[i].count; j++) r.span_of[step->spans[i].row + j] = i;
     int trimmed = find_wanted(&r);

@@ -55,7 +55,7 @@ def write_mapped(
     matrices = {key: m for key, m in weights.items() if isinstance(m, QuantizedMatrix)}
     tensors = {
         f"{key}.{name}": tensor
-        for name in BUFFERS  # codes are whole steps of 64 bytes, scales of 32: so all are aligned
+        for name in BUFFERS  # codes and lines are of 64 bytes, scales of 32: so all are aligned
         for key, matrix in matrices.items()
         if (tensor := matrix.buffers().get(name)) is not None
     }
@@ -109,8 +109,9 @@ def _matrix(
     out of ``views``."""
     facts: dict[str, Any] = dict(zip(FACTS, map(int, values), strict=False))
     facts["paired"] = bool(facts["paired"])
-    facts |= {name: views.pop(f"{key}.{name}", None) for name in BUFFERS[2:]}
-    codes, scales = (views.pop(f"{key}.{name}") for name in BUFFERS[:2])
+    codes, scales = (views.pop(f"{key}.{name}") for name in ("codes", "scales"))
+    others = (name for name in BUFFERS if name not in ("codes", "scales"))
+    facts |= {name: views.pop(f"{key}.{name}", None) for name in others}
     try:
         return QuantizedMatrix(codes, scales, **facts)
     except FormatError as error:
