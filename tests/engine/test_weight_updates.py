@@ -27,7 +27,7 @@ from lmstack.engine.torch.executor import TorchExecutor
 from lmstack.model import LayerKind, Transformer
 from lmstack.model.quant.matrix import QuantizedMatrix, held_weights
 
-FORMS = ("float32", "bfloat16", "int8", "q4")
+FORMS = ("float32", "bfloat16", "int8", "q4", "file8")
 PROMPTS = [tuple(range(40 + i, 60 + 2 * i)) for i in range(6)]
 CONFIG = EngineConfig(block_size=16, num_blocks=24, max_batch_tokens=32, max_sequences=3)
 
@@ -37,7 +37,7 @@ def made(seed: int, form: str) -> Transformer:
     module = Transformer(tiny_config())
     module.reset_parameters(std=0.35)
     module.eval()
-    if form in ("int8", "q4"):
+    if form in ("int8", "q4", "file8"):
         return quantized(module, form)  # type: ignore[arg-type]
     return module.to(getattr(torch, form))
 
@@ -69,7 +69,7 @@ def test_after_an_update_everything_is_computed_by_the_new_weights(
 ) -> None:
     form, old, new = pair
     engine = engine_of(made(1, form))
-    kind = NativeExecutor if form in ("int8", "q4") else TorchExecutor
+    kind = NativeExecutor if form in ("int8", "q4", "file8") else TorchExecutor
     assert isinstance(engine._runner._executor, kind)
     for expected, seed in ((old, 2), (new, 1), (old, 2), (new, 1)):
         found = [generate(engine, p, id=str(i)).tokens for i, p in enumerate(PROMPTS)]

@@ -41,7 +41,7 @@ _FORMS: dict[str, tuple[Form, ...]] = {
     "plain": ("float32", "int8", "q4", "bfloat16"),
     "int8": ("int8", "float32"),
     "q4": ("q4", "float32"),
-    "gguf": ("float32", "file", "int8"),
+    "gguf": ("float32", "file", "file8", "int8"),
 }
 
 
@@ -108,7 +108,7 @@ def _copied(weight: Weight) -> Weight:
 def _run(base: Base, mutant: Mutant, module: Transformer, form: Form, seed: int) -> str:
     with torch.inference_mode():
         try:
-            if form not in ("int8", "q4", "file") or not _compares(mutant, module, seed):
+            if form not in ("int8", "q4", "file", "file8") or not _compares(mutant, module, seed):
                 _reference(module)
         except LmstackError as error:
             _refused(mutant, error)

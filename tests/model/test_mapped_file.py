@@ -16,6 +16,7 @@ from lmstack.model.formats.assembly import matrices_of
 from lmstack.model.formats.mapped.file import read_mapped, write_mapped
 from lmstack.model.formats.mapped.header import read_stamp
 from lmstack.model.quant.matrix import QuantizedMatrix
+from lmstack.model.quant.progressive import on_lines
 from lmstack.model.quant.quantize import quantize_int8, quantize_nf4, quantize_q4
 
 STAMP = {"model": "sha256:abc", "form": "int8"}
@@ -44,7 +45,8 @@ def weights_of(module: Transformer):
     """A mixture of everything that a file may hold."""
     wide = [partial(quantize_int8, group=group) for group in (128, 192, 256)]
     rows = [partial(quantize, per_channel=True) for quantize in (quantize_int8, quantize_q4)]
-    quantizers = [quantize_int8, quantize_q4, quantize_nf4, act_order, *wide, *rows]
+    lines = lambda weight: on_lines(quantize_q4(weight))  # noqa: E731
+    quantizers = [quantize_int8, quantize_q4, quantize_nf4, act_order, lines, *wide, *rows]
     matrices = list(matrices_of(module))
     return {
         key: quantizers[matrices.index(key) % len(quantizers)](tensor)

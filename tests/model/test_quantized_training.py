@@ -31,6 +31,7 @@ from lmstack.model.quant.matrix import (
     product,
     unpack,
 )
+from lmstack.model.quant.progressive import on_lines
 from lmstack.model.quant.quantize import quantize_int8, quantize_nf4, quantize_q4
 
 SIZES = {
@@ -55,6 +56,7 @@ FORMS = {
     "q4 in groups of 128": partial(quantize_q4, group=128),
     "nf4": quantize_nf4,
     "act-order": act_order,
+    "file8": lambda weight, paired=False: on_lines(quantize_q4(weight, paired=paired)),
 }
 LORA = LoraConfig(r=4, alpha=8, targets="all-linear")
 

@@ -14,6 +14,7 @@ from tests.engine.cpu.quantized_models import quantized
 
 from lmstack.core import InputError
 from lmstack.engine import Engine, EngineConfig, native_problem
+from lmstack.engine.cpu.library import multiplies_lines
 from lmstack.engine.torch.executor import TorchExecutor
 from lmstack.model import Transformer
 from lmstack.registry import ModelFolder, Store, load
@@ -26,7 +27,7 @@ CONFIG = transformers.LlamaConfig(
 
 FLOATS = Transformer(tiny_config())
 MODULES = {"float32": FLOATS, "bfloat16": FLOATS, "int8": quantized(FLOATS, "int8")}
-MODULES["q4"] = quantized(FLOATS, "q4")
+MODULES |= {form: quantized(FLOATS, form) for form in ("q4", "file8")}
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def kept(store: Store) -> list[str]:
 
 SETTINGS = st.tuples(
     st.sampled_from(["tiny", "other"]),
-    st.sampled_from(["float32", "bfloat16", "int8", "q4"]),
+    st.sampled_from(["float32", "bfloat16", "int8", "q4", "file8"]),
     st.sampled_from([6, 7, 8]),
     st.sampled_from(["int8", "bfloat16"]),
 )
@@ -62,10 +63,10 @@ def named(setting, folders, vocabulary) -> tuple[str, object]:
     """The served digest of a setting, and all that its logits depend on."""
     name, form, recipe, kv = setting
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kept_forms, "_RECIPES", dict.fromkeys(("int8", "q4", "file"), recipe))
+        patch.setattr(kept_forms, "_RECIPES", dict.fromkeys(("int8", "q4", "file8"), recipe))
         digest = kept_forms.served_digest(folders[name], form)
     engine = Engine(MODULES[form], vocabulary, EngineConfig(kv_dtype=kv, num_blocks=16))
-    quantized = form in ("int8", "q4")
+    quantized = form in ("int8", "q4", "file8")
     return digest + engine.numerics, (name, form, *((recipe, kv) if quantized else ()))
 
 
@@ -230,7 +231,7 @@ def test_the_usual_form_of_a_model_is_known_without_reading_its_file_again(
     from lmstack.serve.forms import usual_form
 
     assert kept_forms.has_blocks(smollm2, store.root)
-    form = "bfloat16" if native_problem() else "file"
+    form = "bfloat16" if native_problem() else "file8" if multiplies_lines() else "file"
     loaded = load(smollm2, store, weights=form)
     monkeypatch.setattr("lmstack.model.formats.gguf.file.read_gguf", None)
     monkeypatch.setattr("lmstack.model.read_gguf", None)

@@ -30,7 +30,7 @@ ALLOWED: dict[str, str | set[str]] = {
 # Inside a module a folder or file imports its own group and those above it. A file of a folder may
 # have a place of its own.
 ORDERS = {
-    "core": ("errors memory", "config files", "sampling", "types prompts", "scripted _remote", "remote"),
+    "core": ("errors", "config files", "sampling", "types prompts", "scripted _remote", "remote"),
     "text": (
         "files detokenizer counting control sandbox corpus_files",
         "vocab",
@@ -81,7 +81,7 @@ ORDERS = {
         "questions",
     ),
     "engine": (
-        "config request constraints blocks scratch",
+        "config request constraints blocks scratch memory",
         "executor sequence",
         "decoding",
         "policy",

@@ -14,6 +14,7 @@ from lmstack.app import wiring
 from lmstack.app.inspect import checks
 from lmstack.app.inspect.checks import Check, machine_checks, store_checks
 from lmstack.core import IntegrityError, StoreError, UnsupportedError
+from lmstack.engine import memory
 from lmstack.registry import Broken
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ def test_the_network_is_not_touched_without_being_asked(
 
 def test_a_containers_limit_counts_as_all_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {"/sys/fs/cgroup/memory.max": 2_000_000, "/sys/fs/cgroup/memory.current": 500_000}
-    monkeypatch.setattr(checks, "_number", limits.get)
-    free, total = checks.free_memory()
+    monkeypatch.setattr(memory, "_number", limits.get)
+    free, total = memory.free_memory()
     assert total == 2_000_000
     assert free is not None
     assert free <= 1_500_000

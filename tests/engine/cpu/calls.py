@@ -19,7 +19,7 @@ from lmstack.engine.cpu.library import path_now, select_path, selected_path
 from lmstack.engine.cpu.mirrors import Acts, Matrix, NativePath
 from lmstack.model.quant.matrix import QuantizedMatrix, pack, unpack
 
-__all__ = ["SCHEMES", "Codes", "Weights", "on_path", "same_bits"]
+__all__ = ["FOUR_BITS", "SCHEMES", "Codes", "Weights", "in_bytes", "on_path", "same_bits"]
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "tanh", "quick_gelu")
 Floats = npt.NDArray[np.float32]
@@ -49,13 +49,15 @@ SCHEMES: dict[str, tuple[str, ...]] = {
     "zero points": ("mins", "min_codes"),
     "codebook": ("codebook",),
     "codebook with double quantization": ("codebook", "scale_codes"),
+    "lines": ("lines",),
 }
+FOUR_BITS = ("codebook", "lines")  # what only they may have
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A matrix, dense, as it is multiplied (codes after the codebook, scales and mins (O, G) of
-    each group), and as the kernels read it."""
+    """A matrix, dense, as it is multiplied (codes after the codebook or on their lines, scales and
+    mins (O, G) of each group), and as the kernels read it."""
 
     codes: npt.NDArray[np.uint8]
     scales: Floats
@@ -94,6 +96,13 @@ class Weights:
                 more[name] = rng.integers(-128, 128, (rows, G), dtype=np.int8)
         if "codebook" in parts:
             more["codebook"] = rng.integers(0, 256, 16, dtype=np.uint8)
+        if "lines" in parts:
+            slopes = rng.integers(0, 256, (rows, 2 * G))
+            if extreme:
+                slopes = rng.choice(np.array([0, 255]), slopes.shape)
+            room = 255 - (slopes * 15 >> 4)  # of a start
+            starts = rng.choice([0, 1], room.shape) * room if extreme else rng.integers(room + 1)
+            more |= {"slopes": slopes.astype(np.uint8), "starts": starts.astype(np.uint8)}
         return cls.of(codes, scales, mins, group, bits, paired=paired, **more)
 
     @classmethod
@@ -111,7 +120,7 @@ class Weights:
     ) -> Weights:
         """``more``: as `pack` takes it."""
         tensors = {name: torch.from_numpy(array) for name, array in more.items()}
-        middle = 8 if bits == 4 and "codebook" not in more else 128
+        middle = 8 if bits == 4 and "codebook" not in more and "slopes" not in more else 128
         packed = pack(
             torch.from_numpy(codes),
             torch.from_numpy(scales),
@@ -126,6 +135,8 @@ class Weights:
         of_groups = [None if x is None else x.float().numpy() for x in unpack(packed)[1:]]
         codebook = more.get("codebook")
         dense = codes if codebook is None else codebook[codes]
+        if packed.lines is not None:
+            dense = unpack(packed)[0][:, : codes.shape[1]].numpy()
         assert of_groups[0] is not None
         return cls(dense, of_groups[0], of_groups[1], packed, Matrix.of(packed))
 
@@ -140,6 +151,18 @@ class Weights:
             side, inner = divmod(row, half)
             found[inner // 16 * sides + side, inner % 16] = row
         return found.ravel()
+
+
+def in_bytes(path: NativePath, weights: Weights) -> tuple[Matrix, npt.NDArray[np.uint8]]:
+    """Codes on lines as those of 8 bits, unpacked by ``path``, and the memory that holds them."""
+    expanded = np.full(2 * weights.packed.codes.nbytes, 99, np.uint8)
+    panels = weights.struct.panels
+    for first, end in ((0, panels // 2), (panels // 2, panels)):
+        at = len(expanded) // panels * first
+        path.unpack(weights.struct, first, end, expanded.ctypes.data + at)
+    matrix = Matrix.from_buffer_copy(weights.struct)
+    matrix.codes, matrix.bits, matrix.lines = expanded.ctypes.data, 8, None
+    return matrix, expanded
 
 
 @dataclass
@@ -185,8 +208,11 @@ class Codes:
         width = (end - panel) * 16
         apart = apart or width
         out = np.full((last - first - 1) * apart + width, 77, np.float32)
+        matrix, expanded = self.weights.struct, None
+        if matrix.lines and last - first > path.line_rows:
+            matrix, expanded = in_bytes(path, self.weights)
         path.multiply(
-            self.weights.struct,
+            matrix,
             panel,
             end,
             self.struct,
@@ -195,6 +221,7 @@ class Codes:
             out.ctypes.data,
             apart,
         )
+        del expanded
         whole = np.concatenate((out, np.full(apart - width, 77, np.float32)))
         table = whole.reshape(last - first, apart)
         assert (table[:, width:] == 77).all()

@@ -31,6 +31,7 @@ from lmstack.model.config import LayerSpec
 from lmstack.model.dot_product import scaled_dot_product_attention
 from lmstack.model.formats.assembly import matrices_of
 from lmstack.model.quant.matrix import QuantizedMatrix
+from lmstack.model.quant.progressive import on_lines
 from lmstack.model.quant.quantize import quantize_int8, quantize_nf4, quantize_q4
 
 __all__ = [
@@ -43,7 +44,7 @@ __all__ = [
     "writes",
 ]
 
-Form = Literal["int8", "q4", "nf4", "act-order"]
+Form = Literal["int8", "q4", "nf4", "act-order", "file8"]
 Kv = Literal["bfloat16", "int8"]
 GROUPS = (64, 192, 128, 256)
 BLOCK = 64  # keys whose weights share a unit in an int8 cache
@@ -57,6 +58,8 @@ def quantized(module: Transformer, form: Form) -> Transformer:
     def made(key: str, value: Tensor) -> QuantizedMatrix:
         if form == "q4":
             return quantize_q4(value, paired=matrices[key])
+        if form == "file8":
+            return on_lines(quantize_q4(value, paired=matrices[key]))
         if form == "nf4":
             return quantize_nf4(value, paired=matrices[key])
         if form == "act-order":  # and one scale for each row

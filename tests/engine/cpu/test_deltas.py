@@ -219,7 +219,7 @@ def reference(module: Transformer, ids: Sequence[int], terms: AdapterTerms | Non
         return module.varlen_hidden(torch.tensor(ids), [len(ids)], context=context)
 
 
-@pytest.mark.parametrize("form", ["int8", "q4", "act-order"])
+@pytest.mark.parametrize("form", ["int8", "q4", "act-order", "file8"])
 @pytest.mark.parametrize("kind", SETTINGS)
 def test_a_program_adds_what_the_reference_adds(kind: str, form: Form) -> None:
     """Now and then a code is rounded the other way, but not for all of these."""

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.engine.cpu.calls import SCHEMES, Codes, Floats, Weights, same_bits
+from tests.engine.cpu.calls import (
+    FOUR_BITS,
+    SCHEMES,
+    Codes,
+    Floats,
+    Weights,
+    in_bytes,
+    same_bits,
+)
 
 from lmstack.engine.cpu.mirrors import NativePath
 from lmstack.model.quant.matrix import GROUPS
@@ -18,7 +27,7 @@ FORMS: list[Form] = [
     for bits in (4, 8)
     for scheme, parts in SCHEMES.items()
     for group in (GROUPS if scheme in ("plain", "mins") else (32, 128))
-    if bits == 4 or "codebook" not in parts
+    if bits == 4 or not set(FOUR_BITS) & set(parts)
 ]
 seeds = st.integers(0, 2**32 - 1)
 
@@ -140,6 +149,28 @@ def test_the_largest_sums_do_not_overflow(path: NativePath) -> None:
                 half = np.float32((code - weights.struct.zero) * sign * group)
                 expected = half + half
                 assert (acts.multiplied(path) == expected).all(), (bits, group, code, sign)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=seeds, rows=st.integers(1, 40), group=st.sampled_from(GROUPS))
+def test_codes_on_lines_and_those_that_they_stand_for_give_the_same_bits(
+    every: list[NativePath], seed: int, rows: int, group: int
+) -> None:
+    acts = drawn(seed, (4, group, "lines"), rows)
+    rng = np.random.default_rng(seed)
+    acts.weights.packed.scales.mul_(torch.from_numpy(rng.choice([-1, 0, 1], 16)))
+    truth = None
+    for path in every:
+        matrix, kept = in_bytes(path, acts.weights)
+        out = np.empty((rows, matrix.panels * 16), np.float32)
+        end, apart = matrix.panels, out.shape[1]
+        path.multiply(matrix, 0, end, acts.struct, 0, rows, out.ctypes.data, apart)
+        truth = out if truth is None else truth
+        assert same_bits(out, truth), path.name
+        for first in range(0, rows if path.line_rows else 0, path.line_rows or 1):
+            part = (first, min(rows, first + path.line_rows))
+            assert same_bits(acts.multiplied(path, rows=part), truth[slice(*part)]), path.name
+        del kept
 
 
 # Codes - 128 of inputs i, i + 1, i + 4 and i + 5: those whose products with the largest activations

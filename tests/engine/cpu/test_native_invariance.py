@@ -196,16 +196,28 @@ def check(
     return engine
 
 
-COMBINATIONS = [
-    pytest.param(path, kind, form, kv, id=f"{path}-{kind}-{form}-{kv}", marks=marks)
+# Which codes on lines are multiplied depends on how many rows there are: every kind, once.
+LINES = [
+    pytest.param(path, kind, "file8", "int8", id=f"{path}-{kind}-file8-int8", marks=marks)
     for path in available_paths()
-    for number, kind in enumerate(SETTINGS)
-    for form, kv in itertools.product(("int8", "q4"), ("bfloat16", "int8"))
-    for marks in [
-        ()
-        if path == available_paths()[0] and (form == "q4", kv == "int8") == divmod(number % 4, 2)
-        else pytest.mark.long
-    ]
+    for kind in SETTINGS
+    for best in [path == available_paths()[0]]
+    for marks in [() if best and kind in ("plain", "odd") else pytest.mark.long]
+]
+COMBINATIONS = [
+    *LINES,
+    *(
+        pytest.param(path, kind, form, kv, id=f"{path}-{kind}-{form}-{kv}", marks=marks)
+        for path in available_paths()
+        for number, kind in enumerate(SETTINGS)
+        for form, kv in itertools.product(("int8", "q4"), ("bfloat16", "int8"))
+        for marks in [
+            ()
+            if path == available_paths()[0]
+            and (form == "q4", kv == "int8") == divmod(number % 4, 2)
+            else pytest.mark.long
+        ]
+    ),
 ]
 
 

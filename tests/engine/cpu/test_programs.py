@@ -129,9 +129,9 @@ def test_a_family_gives_what_its_passes_give(case: Case, variant: str, form: For
 PLAIN = {case.architecture: case for case in CASES}
 
 
-@pytest.mark.parametrize("form", ["nf4", "act-order"])
+@pytest.mark.parametrize("form", ["nf4", "act-order", "file8"])
 @pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "GPT2LMHeadModel", "BertModel"])
-def test_a_codebook_and_an_order_of_columns_give_what_the_passes_give(
+def test_a_codebook_an_order_of_columns_and_lines_give_what_the_passes_give(
     architecture: str, form: Form
 ) -> None:
     test_a_family_gives_what_its_passes_give(PLAIN[architecture], "plain", form, "bfloat16")

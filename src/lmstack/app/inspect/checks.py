@@ -21,7 +21,7 @@ from typing import Any, Literal
 from lmstack.app.formats import size
 from lmstack.app.inspect.processor import processor
 from lmstack.core import LmstackError
-from lmstack.core.memory import free_memory
+from lmstack.engine.memory import free_memory
 
 __all__ = ["Check", "Status", "machine_checks", "network_checks", "store_checks"]
 

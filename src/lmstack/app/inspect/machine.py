@@ -16,10 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.core.memory import free_memory
 from lmstack.app.inspect.processor import Processor, processor
 from lmstack.core import StoreError
 from lmstack.core.files import write_atomic
+from lmstack.engine.memory import free_memory
 
 if TYPE_CHECKING:
     from lmstack.app.inspect.rates import Rates

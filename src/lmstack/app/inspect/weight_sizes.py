@@ -7,6 +7,7 @@ of experts those that the tokens choose, of an encoder nothing once it has run.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -21,8 +22,13 @@ from lmstack.model.formats.assembly import matrices_of
 from lmstack.model.quant.quantize import form_bytes
 from lmstack.model.quant.recipes import RECIPES, Form
 
-__all__ = ["Weights", "stored_weights", "weights_in"]
+__all__ = ["Weights", "rescaled_weights", "stored_weights", "weights_in"]
 
+# Bytes a weight in `file8`: 4-bit codes with two bytes a half of a group of 64, or bytes, and a
+# float16 scale for each group.
+_ON_LINES = 0.5 + 4 / 64 + 2 / 64
+_BYTES = 1 + 2 / 64
+_LINES = ("Q4_0", "Q4_1", "Q4_K")
 Role = Literal["dense", "experts", "looked up", "once"]
 # Integers are multiplied as integers, floats in the type that they are held in.
 _MATRIX: dict[str, MatrixType] = {
@@ -38,13 +44,16 @@ _GGUF_TABLES = ("position_embd", "token_types")
 class Weights:
     """Bytes: ``total`` in memory; ``dense`` read by every decode step; ``experts``, of which a
     token chooses some; the rest is looked up by the row, or read once for each request.
-    ``form``: how they are held. ``matrix``: the type in which they are multiplied."""
+    ``form``: how they are held. ``matrix``: the type in which they are multiplied. ``beside``:
+    codes of 8 bits that many rows are multiplied by and few are not, held where memory allows;
+    not among the others."""
 
     form: str
     matrix: MatrixType
     total: int
     dense: int
     experts: int
+    beside: int = 0
 
     def read_by(self, num_tokens: int, config: TransformerConfig) -> float:
         """Bytes that a step of ``num_tokens`` reads: with experts, those expected to be chosen
@@ -56,8 +65,8 @@ class Weights:
 
 
 def weights_in(config: TransformerConfig, form: Form) -> Weights:
-    """The weights in ``form``, any but ``file``: matrices as `lmstack.model.quant.quantize` makes
-    them, with all else in float32."""
+    """The weights in ``form``, any but those of a file's blocks: matrices as
+    `lmstack.model.quant.quantize` makes them, with all else in float32."""
     with torch.device("meta"):
         module = Transformer(config)
     matrices = matrices_of(module) if form in RECIPES else {}
@@ -82,6 +91,23 @@ def stored_weights(file: GGUFFile) -> Weights:
         kinds[tensor.kind.name] += tensor.size
     names = [name for name, size in kinds.most_common() if size >= MENTIONED * kinds.total()]
     return _summed(", ".join(names), _MATRIX.get(names[0], "int8"), sizes)
+
+
+def rescaled_weights(file: GGUFFile) -> Weights:
+    """The weights of a GGUF file in `file8`."""
+    untied = any(name == "output.weight" for name in file.names())
+    sizes: list[tuple[Role, int]] = []
+    beside = 0
+    for name, tensor in file.tensors.items():
+        role, count = _gguf_role(name, untied), math.prod(tensor.shape)
+        if role == "experts" or len(tensor.shape) < 2:
+            sizes.append((role, 4 * count))
+        elif tensor.kind.name in _LINES:
+            sizes.append((role, round(_ON_LINES * count)))
+            beside += count if role == "dense" else 0
+        else:
+            sizes.append((role, round(_BYTES * count)))
+    return dataclasses.replace(_summed("file8", "int8", iter(sizes)), beside=beside)
 
 
 def _summed(form: str, matrix: MatrixType, sizes: Iterator[tuple[Role, int]]) -> Weights:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from lmstack.app.formats import memory, parse_memory
 from lmstack.app.inspect import machine as machines
 from lmstack.core import FormatError, InputError, LmstackError, NotFoundError, UnsupportedError
-from lmstack.core.memory import free_memory
-from lmstack.model.quant.recipes import FORMS, Form
+from lmstack.engine.memory import free_memory
+from lmstack.model.quant.recipes import FILE_FORMS, FORMS, Form
 
 if TYPE_CHECKING:
     from lmstack.app.inspect.capacity import Demand, KvForm, Plan
@@ -87,14 +87,31 @@ def plan_deployment(
         available,
     )
     chosen = form or model.usual_form
-    weights = model.weights(chosen)
+    weights, beside = _held(model.weights(chosen), available)
     held = _kv_of(weights, kv)
     machine = machines.known(home, progress)
     found = plan(model.config, weights, held, demand, machine.rates)
     label = f"{weights.form} as stored" if chosen == FILE_FORM else chosen
     assumed = _assumed(demand, users, context)
-    notes = (*assumed, *_notes(model, found, demand, machine))
+    notes = (*assumed, *beside, *_notes(model, found, demand, machine))
     return Deployment(model.name, label, held, weights.matrix, demand, found, machine, notes)
+
+
+def _held(weights: Weights, available: int) -> tuple[Weights, list[str]]:
+    """``weights`` with the codes that are held beside them in ``available`` memory, and what is
+    to be said of that."""
+    if not weights.beside:
+        return weights, []
+    size = memory(weights.beside)
+    if 2 * weights.beside > available:
+        return weights, [
+            f"matrices of 4 bits are held once: {size} more, as int8, would leave less than as much"
+            " again free; prompts and batches are slower without"
+        ]
+    both = dataclasses.replace(weights, total=weights.total + weights.beside)
+    return both, [
+        f"{size} of the weights are matrices of 4 bits once more, as int8, for prompts and batches"
+    ]
 
 
 def _assumed(demand: Demand, users: int | None, context: int | None) -> list[str]:
@@ -174,6 +191,7 @@ def _notes(model: PlannedModel, plan: Plan, demand: Demand, machine: Machine) ->
 
 
 FILE_FORM = "file"
+_OTHERS = tuple(form for form in FORMS if form not in FILE_FORMS)
 _STORED: dict[str, Form] = {
     "F32": "float32",
     "F16": "bfloat16",  # as many bytes
@@ -193,23 +211,29 @@ class PlannedModel:
     @property
     def usual_form(self) -> str:
         """The form in which it is served where nothing else is asked for."""
-        return FILE_FORM if self.gguf is not None else "bfloat16"
+        from lmstack.registry.weight_cache import most_of_gguf
+        from lmstack.serve.forms import form_for
+
+        if self.gguf is None:
+            return "bfloat16"
+        decodes = self.config.head == "lm" and self.config.causal and self.config.encoder is None
+        return form_for(most_of_gguf(self.gguf), decodes=decodes)
 
     def weights(self, form: str) -> Weights:
         """Their bytes in ``form``, ``file``: as stored."""
-        from lmstack.app.inspect.weight_sizes import stored_weights, weights_in
+        from lmstack.app.inspect.weight_sizes import rescaled_weights, stored_weights, weights_in
         from lmstack.model import read_gguf
         from lmstack.model.forms import as_form
 
-        if form != FILE_FORM:
+        if form not in FILE_FORMS:
             return weights_in(self.config, as_form(form))
         if self.gguf is not None:
             with read_gguf(self.gguf) as file:
-                return stored_weights(file)
-        if not self.tensors:
+                return stored_weights(file) if form == FILE_FORM else rescaled_weights(file)
+        if not self.tensors or form != FILE_FORM:
             raise InputError(
                 f"{self.name} has no weights whose form could be taken",
-                hint=f"--weights {', '.join(FORMS[:-1])}",
+                hint=f"--weights {', '.join(_OTHERS)}",
                 param="weights",
             )
         return weights_in(self.config, _stored_form(self.tensors[0]))
@@ -284,6 +308,6 @@ def _stored_form(path: Path) -> Form:
         ) from error
     if kind not in _STORED:
         raise UnsupportedError(
-            f"{path}: weights are stored as {kind}", hint=f"--weights {', '.join(FORMS[:-1])}"
+            f"{path}: weights are stored as {kind}", hint=f"--weights {', '.join(_OTHERS)}"
         )
     return _STORED[kind]

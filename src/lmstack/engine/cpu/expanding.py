@@ -10,21 +10,23 @@ from __future__ import annotations
 import ctypes
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lmstack.core.memory import free_memory
 from lmstack.engine.cpu.library import path_now
 from lmstack.engine.cpu.mirrors import Matrix
+from lmstack.engine.memory import free_memory
+from lmstack.model import Transformer
 from lmstack.model.quant.matrix import QuantizedEmbedding, QuantizedLinear, QuantizedMatrix
 
 __all__ = ["Expanded", "expanded_bytes", "has_room"]
 
-_LAYERS = (QuantizedLinear, QuantizedEmbedding)
 
-
-def expanded_bytes(module: nn.Module) -> int:
-    """What the codes of 8 bits of its matrices take."""
-    held = (each for each in module.modules() if isinstance(each, _LAYERS))
+def expanded_bytes(module: Transformer) -> int:
+    """What the codes of 8 bits of the matrices that it multiplies by take; a table that is only
+    looked up needs none."""
+    is_tied = module.config.head == "lm" and module.head is None
+    kinds = (QuantizedLinear, QuantizedEmbedding) if is_tied else (QuantizedLinear,)
+    held = (each for each in module.modules() if isinstance(each, kinds))
     return sum(2 * each.codes.nbytes for each in held if each.lines is not None)
 
 

@@ -266,7 +266,7 @@ def pack(
         steps = low | (high << 4)
     lines = None
     if slopes is not None and starts is not None:
-        steps = steps.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+        steps = steps.view(P, G, -1, STEP // 2, 2).flip(-1).flatten(-2)
         laid = [_panelled(slopes, paired, 0), _panelled(starts, paired, 128)]
         each = [values.view(P, PANEL, G, 2).permute(0, 2, 3, 1) for values in laid]
         lines = torch.cat(each, dim=2).flatten(2).contiguous()
@@ -328,9 +328,10 @@ def _spread(steps: Tensor, dim: int, bits: int) -> Tensor:
 
 def _on_lines(codes: Tensor, lines: Tensor) -> Tensor:
     """(n, G, steps, 4) nibbles, and slopes and starts (n, G, 4), to codes of 8 bits."""
-    halves = codes.unflatten(2, (2, -1)).unflatten(-1, (2, 2)).flip(-1).flatten(-2)
-    slopes, starts = lines[..., None, None].short().split(2, dim=2)
-    return ((halves * slopes >> 4) + starts).to(torch.uint8).flatten(2, 3)
+    halves = codes.reshape(*codes.shape[:2], 2, -1, 2, 2).flip(-1).flatten(-2)
+    slopes, starts = lines[..., None, None].short().chunk(2, dim=2)
+    found: Tensor = (halves * slopes >> 4) + starts
+    return found.to(torch.uint8).flatten(2, 3)
 
 
 def rows_of(linear: Linear | Embedding, start: int, stop: int) -> Tensor:

@@ -74,7 +74,7 @@ def _fitted(blocks: Tensor, steps: Tensor, lows: Tensor) -> tuple[Tensor, Tensor
     weights = codes * steps[..., None] + lows[..., None]
     # As large that neither a weight nor a slope is too large for its byte.
     largest = torch.maximum(weights.abs().amax(-1), steps * (127 / _STEEPEST))
-    scales = scales_for(largest.unflatten(-1, (-1, 2)).amax(-1))
+    scales = scales_for(largest.view(len(largest), -1, 2).amax(-1))
     units = inverse(scales).repeat_interleave(2, dim=1)
     weights *= units[..., None]
     nearest = (steps * units * _STEPS).round()

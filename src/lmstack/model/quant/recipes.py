@@ -31,12 +31,12 @@ class Recipe:
 
 # Limits: int8 is there to be forgotten about, and 1 % is less than what models of one size differ
 # by from one training to the next. The blocks of a file are not changed at all, so what remains is
-# the rounding of activations; on the grid of int8 they may lose what int8 loses. 4 bits are a bargain that is known to cost: 10 % is about the step
-# to a model a fifth smaller.
+# the rounding of activations; on the grid of int8 they may lose what int8 loses. 4 bits are a
+# bargain that is known to cost: 10 % is about the step to a model a fifth smaller.
 RECIPES: Mapping[QuantizedForm, Recipe] = {
     "int8": Recipe(6, 0.01, "a byte a weight"),
     "q4": Recipe(6, 0.10, "5 bits a weight, with a scale and a min for each 32"),
     "nf4": Recipe(6, 0.10, "4.15 bits a weight, the NormalFloat of QLoRA"),
     "file": Recipe(7, 0.01, "the blocks of a GGUF file"),
-    "file8": Recipe(1, 0.01, "the blocks of a GGUF file on the grid of int8, those of 4 bits kept so"),
+    "file8": Recipe(1, 0.01, "the blocks of a GGUF file rounded to int8, 4 bits kept in 4"),
 }
