@@ -57,8 +57,8 @@ def test_weights_are_as_near_as_codes_of_8_bits(
     assert (made.shape, made.paired, made.group) == (matrix.shape, matrix.paired, 2 * group)
     codes = unpack(made)[0][:, :cols]
     assert int(codes.min()) >= 1
-    # Half a code each: rounded down, to a whole start, and a slope to a sixteenth, of 15.
-    assert float(worst(matrix, made).max()) < 1.5
+    # A slope half a code from its own, 15 steps further on, a start that is, and no more.
+    assert float(worst(matrix, made).max()) < 10
     everything = torch.arange(rows)
     assert torch.equal(made.looked_up(everything), made.dequantized())
 
@@ -66,7 +66,7 @@ def test_weights_are_as_near_as_codes_of_8_bits(
 def test_codes_of_a_block_that_rises_are_kept() -> None:
     matrix = quantize_q4(torch.randn(48, 128))
     made = on_lines(matrix)
-    stored = made.codes.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    stored = made.codes
     low, high = matrix.codes.unflatten(1, (-1, 2)).unbind(2)
     # Blocks of 32 become the halves of groups of 64: low nibbles first.
     as_blocks = torch.cat((stored & 15, stored >> 4), 2)
@@ -82,13 +82,15 @@ def test_a_matrix_of_one_number_is_that_number(constant: float) -> None:
 
 
 def test_the_cost_is_that_of_int8() -> None:
-    """Of the error that the blocks have already, the grid adds little."""
+    """Of the error that the blocks have already, the grid adds a hundredth or two, and not much
+    more than codes of 8 bits of the same weights would."""
     torch.manual_seed(0)
     weight = torch.randn(256, 576)
     matrix = quantize_q4(weight)
-    before = (matrix.dequantized() - weight).square().mean()
-    after = (on_lines(matrix).dequantized() - weight).square().mean()
-    assert after < 1.03 * before
+    blocks = matrix.dequantized()
+    added = (on_lines(matrix).dequantized() - blocks).square().mean()
+    assert added < 0.02 * (blocks - weight).square().mean()
+    assert added < 2.5 * (quantize_int8(blocks).dequantized() - blocks).square().mean()
 
 
 def test_what_is_on_no_line_is_told() -> None:

@@ -97,10 +97,10 @@ class Weights:
         if "codebook" in parts:
             more["codebook"] = rng.integers(0, 256, 16, dtype=np.uint8)
         if "lines" in parts:
-            slopes = rng.integers(0, 256, (rows, 2 * G))
+            slopes = rng.integers(0, 18, (rows, 2 * G))
             if extreme:
-                slopes = rng.choice(np.array([0, 255]), slopes.shape)
-            room = 255 - (slopes * 15 >> 4)  # of a start
+                slopes = rng.choice(np.array([0, 17]), slopes.shape)
+            room = 255 - slopes * 15  # of a start
             starts = rng.choice([0, 1], room.shape) * room if extreme else rng.integers(room + 1)
             more |= {"slopes": slopes.astype(np.uint8), "starts": starts.astype(np.uint8)}
         return cls.of(codes, scales, mins, group, bits, paired=paired, **more)
@@ -175,14 +175,15 @@ class Codes:
     scales: Floats = field(init=False)
     offsets: npt.NDArray[np.int32] = field(init=False)
     sums: Floats = field(init=False)
+    halves: npt.NDArray[np.int32] = field(init=False)
     struct: Acts = field(init=False)
 
     def __post_init__(self) -> None:
         w, R = self.weights.struct, self.rows
         self.codes = np.full((R, w.groups * w.group), 99, np.int8)
         self.scales, self.sums = np.full((2, R, w.groups), np.nan, np.float32).copy()
-        self.offsets = np.full((R, w.groups), 99, np.int32)
-        arrays = (self.codes, self.scales, self.offsets, self.sums)
+        self.offsets, self.halves = np.full((2, R, w.groups), 99, np.int32).copy()
+        arrays = (self.codes, self.scales, self.offsets, self.sums, self.halves)
         self.struct = Acts(*(array.ctypes.data for array in arrays))
 
     @classmethod

@@ -10,7 +10,7 @@ from tests.engine.cpu.calls import on_path
 from tests.engine.cpu.quantized_models import generated_natively
 from tests.engine.cpu.test_native_invariance import model_of, threads
 
-from lmstack.engine.cpu import executor, expanding
+from lmstack.engine.cpu import expanding
 from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.cpu.expanding import Expanded, expanded_bytes, has_room
 from lmstack.engine.cpu.library import available_paths
@@ -34,7 +34,7 @@ def test_bits_do_not_depend_on_what_is_held(
     found = []
     with on_path(name), torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
         for held in (True, False):
-            patch.setattr(executor, "has_room", lambda _size, held=held: held)
+            patch.setattr(expanding, "has_room", lambda _size, held=held: held)
             for parts, number in ((cut, count), ((), 1)):
                 with threads(number):
                     found.append(generated_natively(module, ids, "int8", chunks=parts))
@@ -57,7 +57,8 @@ def test_other_codes_in_the_same_memory_are_unpacked_anew() -> None:
     weights = held_weights(model_of("plain", "file8"))
     matrix = next(w for w in weights.values() if isinstance(w, QuantizedMatrix))
     assert matrix.lines is not None
-    owner, kept = Expanded(held=True), matrix.lines.clone()
+    size, kept = 2 * matrix.codes.nbytes, matrix.lines.clone()
+    owner = Expanded(size)
     try:
         first = owner.of(matrix)
         assert first is not None
@@ -66,7 +67,7 @@ def test_other_codes_in_the_same_memory_are_unpacked_anew() -> None:
         again = owner.of(matrix)
         assert again is not None
         assert again.data_ptr() == first.data_ptr()
-        fresh = Expanded(held=True).of(matrix)
+        fresh = Expanded(size).of(matrix)
         assert fresh is not None
         assert torch.equal(again, fresh)
         assert not torch.equal(again, before)

@@ -73,6 +73,8 @@ def drawn(seed: int, form: Form, rows: int) -> Codes:
     acts.scales[:] = np.abs(rng.standard_normal(acts.scales.shape))
     acts.offsets[:] = -weights.struct.zero * by_group
     acts.sums[:] = acts.scales * by_group.astype(np.float32)
+    first, second = acts.codes.reshape(rows, -1, 2, group // 2).sum(-1, dtype=np.int32).T
+    acts.halves[:] = (second << 16 | first & 0xFFFF).T
     return acts
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from lmstack.core import UnsupportedError
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.cpu.deltas import Adapted, Deltas
-from lmstack.engine.cpu.expanding import Expanded, expanded_bytes, has_room
+from lmstack.engine.cpu.expanding import Expanded
 from lmstack.engine.cpu.image import Parts
 from lmstack.engine.cpu.library import native, tile_bytes
 from lmstack.engine.cpu.lowering import lower
@@ -63,7 +63,7 @@ class NativeExecutor:
         self._module, self._config, self._kv = module, module.config, kv
         self.numerics = "" if kv == "int8" else f"+kv-{kv}"
         config = module.config
-        self._expanded = Expanded(held=has_room(expanded_bytes(module)))
+        self._expanded = Expanded.of_module(module)
         self.reload()
         self._fine_group = _fine_group(module)
         self._tiles = block_size // TILE
@@ -207,7 +207,7 @@ class NativeEncoder:
         _check_quantized(module)
         native()
         self._module, self._config = module, module.config
-        self._expanded = Expanded(held=has_room(expanded_bytes(module)))
+        self._expanded = Expanded.of_module(module)
         lowered = lower([trace_hidden(module)])
         self._hidden = Program(lowered, module.config, "bfloat16", self._expanded)
         self._tile_bytes = tile_bytes(module.config.head_dim, 0)

@@ -7,7 +7,9 @@ panels at a time. Not covered: the layout of either (`lm.h`).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import mmap
 
 import torch
 from torch import Tensor
@@ -37,21 +39,35 @@ def has_room(size: int) -> bool:
 
 
 class Expanded:
-    """Owns these codes, of as many matrices as are asked for, or of none where ``held`` is
-    false."""
+    """Owns these codes: room for ``size`` bytes of them, 0 where none are held."""
 
-    def __init__(self, *, held: bool) -> None:
-        self._is_held = held
+    def __init__(self, size: int) -> None:
+        self._room = _large_pages(size) if size else torch.empty(0, dtype=torch.uint8)
         self._codes: dict[int, Tensor] = {}
+
+    @classmethod
+    def of_module(cls, module: Transformer) -> Expanded:
+        """With room for those of all matrices of ``module``, if memory has it."""
+        size = expanded_bytes(module)
+        return cls(size if has_room(size) else 0)
 
     def of(self, matrix: QuantizedMatrix) -> Tensor | None:
         """Those of ``matrix``, made of its present codes in the memory that held them before."""
-        if matrix.lines is None or not self._is_held:
+        size, at = 2 * matrix.codes.nbytes, matrix.codes.data_ptr()
+        if matrix.lines is None or (at not in self._codes and size > len(self._room)):
             return None
-        at = matrix.codes.data_ptr()
         if at not in self._codes:
-            self._codes[at] = torch.empty(2 * matrix.codes.nbytes, dtype=torch.uint8)
-        codes = self._codes[at]
-        panels = len(matrix.codes)
+            self._codes[at], self._room = self._room[:size], self._room[size:]
+        codes, panels = self._codes[at], len(matrix.codes)
         path_now().unpack(ctypes.byref(Matrix.of(matrix)), 0, panels, codes.data_ptr())
         return codes
+
+
+def _large_pages(size: int) -> Tensor:
+    """Memory in large pages where the system has them: a step walks through all of it, and would
+    wait for the addresses of small ones."""
+    memory = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a system built without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8)

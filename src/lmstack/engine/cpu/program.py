@@ -114,7 +114,7 @@ class Program:
         check_widths(lowered, config)
         self._config, self._kv = config, KV_FORMS.index(kv)
         self._kept: list[Any] = [lowered]
-        self._expanded = expanded or Expanded(held=False)
+        self._expanded = expanded or Expanded(0)
         self._buffers = {id(b): i for i, b in enumerate(lowered.buffers)}
         self._matrices: list[Matrix] = []
         self._held: list[QuantizedMatrix] = []  # what they were made from

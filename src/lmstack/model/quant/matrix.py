@@ -162,7 +162,7 @@ class QuantizedMatrix:
         P, G, steps, _ = self.codes.shape
         codes = _spread(self.codes.view(P, G, steps, PANEL, 4)[panel, :, :, lane], 2, self.bits)
         if self.lines is not None:
-            codes = _on_lines(codes, self.lines.view(P, G, 4, PANEL)[panel, :, :, lane])
+            codes = _on_lines(codes, _by_output(self.lines)[panel, lane])
         codes = codes.reshape(len(flat), -1)
         scales, mins = self._scales_and_mins(lambda values: values[panel, :, lane])
         return self._weights(codes, scales, mins).view(*ids.shape, self.cols)
@@ -266,10 +266,9 @@ def pack(
         steps = low | (high << 4)
     lines = None
     if slopes is not None and starts is not None:
-        steps = steps.view(P, G, -1, STEP // 2, 2).flip(-1).flatten(-2)
-        laid = [_panelled(slopes, paired, 0), _panelled(starts, paired, 128)]
-        each = [values.view(P, PANEL, G, 2).permute(0, 2, 3, 1) for values in laid]
-        lines = torch.cat(each, dim=2).flatten(2).contiguous()
+        rises = _panelled(slopes, paired, 0).view(P, PANEL, G, 2).permute(0, 2, 3, 1)
+        begins = _panelled(starts, paired, 128).view(P, PANEL, G, 2).transpose(1, 2)
+        lines = torch.cat((rises.flatten(2), begins.flatten(2)), dim=2).contiguous()
 
     def laid_out(values: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         if values is None:
@@ -294,8 +293,7 @@ def unpack(matrix: QuantizedMatrix) -> tuple[Tensor, Tensor, Tensor | None]:
     codes = matrix.codes.view(P, G, steps, PANEL, 4).permute(0, 3, 1, 2, 4).flatten(0, 1)
     codes = _spread(codes, 2, matrix.bits)
     if matrix.lines is not None:
-        lines = matrix.lines.view(P, G, 4, PANEL).permute(0, 3, 1, 2).flatten(0, 1)
-        codes = _on_lines(codes, lines)
+        codes = _on_lines(codes, _by_output(matrix.lines).flatten(0, 1))
     codes = codes.reshape(P, PANEL, G * matrix.group)
 
     def by_row(values: Tensor) -> Tensor:
@@ -326,12 +324,19 @@ def _spread(steps: Tensor, dim: int, bits: int) -> Tensor:
     return steps if bits == 8 else torch.cat((steps & 15, steps >> 4), dim=dim)
 
 
+def _by_output(lines: Tensor) -> Tensor:
+    """(P, 16, G, 4): of each output slopes and starts of both halves."""
+    P, G, _ = lines.shape
+    slopes = lines[..., : 2 * PANEL].view(P, G, 2, PANEL).permute(0, 3, 1, 2)
+    starts = lines[..., 2 * PANEL :].view(P, G, PANEL, 2).transpose(1, 2)
+    return torch.cat((slopes, starts), dim=-1)
+
+
 def _on_lines(codes: Tensor, lines: Tensor) -> Tensor:
     """(n, G, steps, 4) nibbles, and slopes and starts (n, G, 4), to codes of 8 bits."""
-    halves = codes.reshape(*codes.shape[:2], 2, -1, 2, 2).flip(-1).flatten(-2)
-    slopes, starts = lines[..., None, None].short().chunk(2, dim=2)
-    found: Tensor = (halves * slopes >> 4) + starts
-    return found.to(torch.uint8).flatten(2, 3)
+    halves = codes.view(*codes.shape[:2], 2, -1, 4)
+    slopes, starts = lines[..., None, None].chunk(2, dim=2)
+    return (halves * slopes + starts).flatten(2, 3)
 
 
 def rows_of(linear: Linear | Embedding, start: int, stop: int) -> Tensor:

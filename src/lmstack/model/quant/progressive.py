@@ -2,15 +2,17 @@
 
 A matrix of 4-bit codes is rounded to codes of 8 bits with a float16 scale for each group, and
 these are kept as the 4-bit codes that they come from, with a line of two bytes for each half of a
-group:
+group, a slope of at most 16 and a start:
 
-    code8 = (slope * code4 >> 4) + start
+    code8 = slope * code4 + start
 
-So a product of few rows reads little more than half a byte a weight, one of many rows uses the
-codes of 8 bits, unpacked once, and both are the same sum of the same integers. The 4-bit codes
-stay as they are; what is lost is what int8 loses. Not covered: the layout (`matrix`), products.
+So a product of few rows reads little more than half a byte a weight and is that of the 4-bit codes
+until a half of a group is done; one of many rows uses the codes of 8 bits, unpacked once; both are
+the same integer. The 4-bit codes stay as they are; what is lost is what int8 loses, because of many
+scales of a group the one is taken with which both slopes come nearest to whole numbers.
+Not covered: the layout (`matrix`), products.
 
-Legend: n rows, B blocks of a row, each a half of a group, g weights of a block.
+Legend: n groups, two blocks each, its halves, of g codes.
 """
 
 from __future__ import annotations
@@ -20,14 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lmstack.model.quant.matrix import GROUPS, QuantizedMatrix, pack, unpack
-from lmstack.model.quant.quantize import inverse, scales_for
+from lmstack.model.quant.quantize import inverse, rounded_scales, scales_for
 
 __all__ = ["fits_lines", "on_lines"]
 
-_STEPS = 16  # of a slope for each code of 8 bits
-_STEEPEST = 255 / _STEPS
+_STEEPEST = 16  # 15 times as much is as far as codes of 8 bits reach
 _CHUNK = 1 << 20  # weights worked on at a time
-_NEAR = (0, -1, 1)  # slopes that are tried beside the nearest, in their steps
+_TRIES = 16  # scales from which a group is fitted, up to twice the smallest
 
 
 def fits_lines(matrix: QuantizedMatrix) -> bool:
@@ -44,15 +45,16 @@ def on_lines(matrix: QuantizedMatrix) -> QuantizedMatrix:
     lows = steps * -matrix.zero
     if mins is not None:
         lows += mins.float()
-    blocks = codes.view(rows, G, matrix.group)
+    blocks = codes.reshape(rows, G, matrix.group)
     if G % 2:
         blocks, steps, lows = F.pad(blocks, (0, 0, 0, 1)), F.pad(steps, (0, 1)), F.pad(lows, (0, 1))
-    at_once = max(1, _CHUNK // blocks[0].numel())
-    parts = zip(*(torch.split(each, at_once) for each in (blocks, steps, lows)), strict=True)
-    fitted = [_fitted(*part) for part in parts]
-    codes, slopes, starts, scales = (torch.cat(found) for found in zip(*fitted, strict=True))
+    each = (blocks.reshape(-1, 2, matrix.group), steps.reshape(-1, 2), lows.reshape(-1, 2))
+    at_once = max(1, _CHUNK // (2 * matrix.group))
+    fitted = [_fitted(*part) for part in zip(*(torch.split(x, at_once) for x in each), strict=True)]
+    codes, *found = (torch.cat(parts) for parts in zip(*fitted, strict=True))
+    slopes, starts, scales = (values.view(rows, -1) for values in found)
     return pack(
-        codes.flatten(1)[:, : matrix.cols],
+        codes.view(rows, -1)[:, : matrix.cols],
         scales,
         None,
         bits=4,
@@ -65,29 +67,37 @@ def on_lines(matrix: QuantizedMatrix) -> QuantizedMatrix:
 
 
 def _fitted(blocks: Tensor, steps: Tensor, lows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Weights ``steps * blocks + lows``, blocks (n, B, g) of codes, to codes, slopes and starts
-    (n, B), uint8, and scales (n, B / 2) float16."""
+    """Weights ``steps * blocks + lows``, blocks (n, 2, g) of codes, to codes, slopes and starts
+    (n, 2), uint8, and scales (n,) float16."""
     falling = steps < 0
-    blocks = torch.where(falling[..., None], 15 - blocks, blocks)
-    lows, steps = torch.where(falling, lows + 15 * steps, lows), steps.abs()
-    codes = blocks.float()
-    weights = codes * steps[..., None] + lows[..., None]
-    # As large that neither a weight nor a slope is too large for its byte.
-    largest = torch.maximum(weights.abs().amax(-1), steps * (127 / _STEEPEST))
-    scales = scales_for(largest.view(len(largest), -1, 2).amax(-1))
-    units = inverse(scales).repeat_interleave(2, dim=1)
-    weights *= units[..., None]
-    nearest = (steps * units * _STEPS).round()
-    best, least = (nearest, lows), torch.full_like(lows, torch.inf)
-    for more in _NEAR:
-        slopes = (nearest + more).clamp(0, 255)
-        rise = (codes * (slopes / _STEPS)[..., None]).floor()
-        rest = weights - rise
-        starts = rest.mean(-1).round()
-        starts = starts.clamp(-127 - rise.amin(-1), 127 - rise.amax(-1))
-        error = (rest - starts[..., None]).square().sum(-1)
-        better = error < least
-        best = torch.where(better, slopes, best[0]), torch.where(better, starts, best[1])
-        least = torch.minimum(error, least)
-    slopes, starts = best
-    return blocks, slopes.to(torch.uint8), (starts + 128).to(torch.uint8), scales
+    if bool(falling.any()):
+        blocks = torch.where(falling[..., None], 15 - blocks, blocks)
+        lows, steps = torch.where(falling, lows + 15 * steps, lows), steps.abs()
+    codes = blocks.float().flatten(0, 1)
+    share = torch.full((codes.shape[1],), 1 / codes.shape[1])
+    mean = (codes @ share).view_as(steps)
+    spread = (codes.square_() @ share).view_as(steps) - mean.square()
+    middles = lows + steps * mean
+    # As large that neither a weight nor a slope is too large.
+    ends = torch.maximum(lows.abs(), (lows + 15 * steps).abs())
+    least = torch.maximum(ends, steps * (127 / _STEEPEST)).amax(-1)
+    best, error = (steps, lows, scales_for(2 * least)), torch.full_like(least, torch.inf)
+    for tried in range(_TRIES):
+        # Slopes by one scale, then the scale that is best for these.
+        slopes = (steps * (127 * inverse(least * 2 ** (tried / _TRIES)))[:, None]).round()
+        fit = (slopes * steps * spread).sum(-1) * inverse((slopes.square() * spread).sum(-1))
+        scales = rounded_scales(torch.maximum(127 * fit, least)).float()
+        starts = (middles * inverse(scales)[:, None] - slopes * mean).round()
+        starts = starts.clamp(min=-127).minimum(127 - 15 * slopes)
+        rise = steps - slopes * scales[:, None]
+        rest = middles - (slopes * mean + starts) * scales[:, None]
+        found = (rise.square() * spread + rest.square()).sum(-1)
+        better = found < error
+        error = torch.minimum(found, error)
+        each = (
+            torch.where(better[:, None], slopes, best[0]),
+            torch.where(better[:, None], starts, best[1]),
+        )
+        best = (*each, torch.where(better, scales, best[2]))
+    slopes, starts, scales = best
+    return blocks, slopes.to(torch.uint8), (starts + 128).to(torch.uint8), scales.half()

@@ -31,6 +31,7 @@ __all__ = [
     "quantize_nf4",
     "quantize_q4",
     "refuse_infinite",
+    "rounded_scales",
     "scales_for",
 ]
 
@@ -225,13 +226,18 @@ def _chunks(groups: Tensor) -> tuple[Tensor, ...]:
 
 
 def scales_for(largest: Tensor) -> Tensor:
-    """float16 scales with which codes up to 127 reach ``largest``."""
+    """float16 scales with which codes up to 127 reach ``largest``, finite."""
+    scales = rounded_scales(largest)
+    refuse_infinite(scales)
+    return scales
+
+
+def rounded_scales(largest: Tensor) -> Tensor:
+    """`scales_for` what is known to be no larger than float16."""
     scales = (largest / 127).half()
     # So near zero that float16 has few digits: the next one up, lest the largest be cut off.
     low = scales.float() * 127.5 < largest
-    scales = torch.where(low, torch.nextafter(scales, torch.full_like(scales, torch.inf)), scales)
-    refuse_infinite(scales)
-    return scales
+    return torch.where(low, torch.nextafter(scales, torch.full_like(scales, torch.inf)), scales)
 
 
 def _grouped(weight: Tensor, group: int) -> Tensor:

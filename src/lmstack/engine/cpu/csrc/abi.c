@@ -21,7 +21,7 @@ static const struct {
     AT(lm_matrix, superblock),
 
     SIZE(lm_acts), AT(lm_acts, codes), AT(lm_acts, scales), AT(lm_acts, offsets),
-    AT(lm_acts, sums),
+    AT(lm_acts, sums), AT(lm_acts, halves),
 
     SIZE(lm_delta_term), AT(lm_delta_term, first), AT(lm_delta_term, end),
     AT(lm_delta_term, step), AT(lm_delta_term, part),

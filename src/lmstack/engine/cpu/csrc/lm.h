@@ -23,19 +23,18 @@
  *
  * Where a pointer is NULL: codes of scales and mins are 1, mins 0, order[k] is k. Both products
  * are exact in float. With a codebook a 4-bit code is codebook[nibble], and all that follows is
- * what 8-bit codes with zero 128 meet. With lines it is (slope * nibble >> 4) + start, from 0 to
- * 255, of the line of its half of the group; `expanded` holds these codes in the layout of 8 bits,
- * or is NULL: to be unpacked where they are wanted.
+ * what 8-bit codes with zero 128 meet. With lines it is slope * nibble + start, from 0 to 255, of
+ * the line of its half of the group; `expanded` holds these codes in the layout of 8 bits, or is
+ * NULL: to be unpacked where they are wanted.
  *
  * Outputs are cut into panels of 16, inputs into groups, padded with zero weights. Per panel and
  * group, at (panel * groups + g):
  *   8 bits: group / 4 steps of 64 bytes; step s holds [16 outputs][4 inputs], inputs 4s to 4s + 3
  *   4 bits: group / 8 steps of 64 bytes; byte b of step s holds in its low nibble what step s of
- *           the 8-bit layout holds at b, in its high nibble what step s + group / 8 holds;
- *           with lines the bytes of each two have changed places, b ^ 1
+ *           the 8-bit layout holds at b, in its high nibble what step s + group / 8 holds
  *   codes of scales and mins: 16 signed bytes
- *   lines: 16 slopes of the first half of the group's inputs, of the second half, 16 starts of
- *           the first, of the second
+ *   lines: 16 slopes of the first half of the group's inputs, 16 of the second, then of each
+ *           output the start of the first and of the second
  * Scales and mins: 16 float16 per panel and super-block. A matrix with `paired` has two halves of
  * rows (gate, up); panels alternate: gate's first, up's first, gate's second, ... Each half is
  * padded to whole panels. */
@@ -100,6 +99,8 @@ typedef struct {
     float *scales;    /* [rows][groups] */
     int32_t *offsets; /* [rows][groups]: -zero * sum of the codes, what an integer sum starts at */
     float *sums;      /* [rows][groups]: scale * sum of the codes, what a min is multiplied by */
+    int32_t *halves;  /* [rows][groups], of a matrix with lines: the sum of the codes of the first
+                         half of the group in the low 16 bits, of the second in the high ones */
 } lm_acts;
 
 /* -- adapters ----------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ enum {
     STRETCH = 768,  /* most inputs of a panel that are unpacked at a time */
     SMALLEST = 16,  /* inputs of the smallest group */
     AHEAD = 4096,   /* bytes that few rows ask for ahead of their use */
+    LINES_AHEAD = 1024, /* of lines */
     PAIR = 2 * LM_PANEL,
     MINS = STRETCH / SMALLEST * PAIR, /* floats from a scale to its min */
 };
@@ -53,7 +54,7 @@ typedef struct {
 typedef struct {
     const int8_t *codes;
     const float *scales, *sums;
-    const int32_t *offsets;
+    const int32_t *offsets, *halves;
     ptrdiff_t inputs, groups; /* from row to row */
 } rows_view;
 
@@ -61,6 +62,7 @@ INLINE rows_view view(const lm_matrix *w, const lm_acts *x, ptrdiff_t row, ptrdi
     ptrdiff_t at = row * w->groups + group;
     return (rows_view){x->codes + at * w->group, x->scales + at,
                        x->sums + at,             x->offsets + at,
+                       w->lines ? x->halves + at : NULL,
                        (ptrdiff_t)w->groups * w->group, w->groups};
 }
 
@@ -87,36 +89,17 @@ INLINE __m512i low_nibbles(__m512i code) { return _mm512_and_si512(code, _mm512_
 
 INLINE __m512i high_nibbles(__m512i code) { return low_nibbles(_mm512_srli_epi16(code, 4)); }
 
-/* The slopes (twice 16 bits an output) and starts (four times 8) of a group's halves. */
-typedef struct {
-    __m512i slope[2], start[2];
-} line;
-
-INLINE __m512i each_quarter(const uint8_t *of, __m512i places) {
-    __m512i all = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)of));
-    return _mm512_shuffle_epi8(all, places);
-}
-
-INLINE line line_of(const uint8_t *lines) {
-    const __m512i quarter = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-    const __m512i output = _mm512_add_epi32(_mm512_slli_epi32(quarter, 2),
-                                            _mm512_set4_epi32(3, 2, 1, 0));
-    const __m512i fours = _mm512_mullo_epi32(output, _mm512_set1_epi32(0x01010101));
-    const __m512i twos = _mm512_or_si512(fours, _mm512_set1_epi32((int)0x80008000));
-    return (line){{_mm512_slli_epi16(each_quarter(lines, twos), 4), each_quarter(lines + 16, twos)},
-                  {each_quarter(lines + 32, fours), each_quarter(lines + 48, fours)}};
-}
-
-/* slope * nibble >> 4 of every byte: the product of a byte's place comes out in the other byte of
- * its two, so nothing is shifted. `low`: the masks of the two nibbles of 16 bits. */
-INLINE __m512i on_line(__m512i code, int into_high, int into_low, __m512i slope, __m512i start) {
-    __m512i high = _mm512_mullo_epi16(_mm512_and_si512(code, _mm512_set1_epi16((short)into_high)),
-                                      slope);
-    __m512i low = _mm512_mulhi_epu16(_mm512_and_si512(code, _mm512_set1_epi16((short)into_low)),
-                                     slope);
-    /* low | (high & mask) */
-    __m512i both = _mm512_ternarylogic_epi32(low, high, _mm512_set1_epi16((short)0xff00), 0xf8);
-    return _mm512_add_epi8(both, start);
+/* The sum of a group whose codes are on lines: of the sums of nibbles of its halves, and of its
+ * activations' codes by the starts. */
+INLINE __m512i on_lines(__m512i sum, __m512i high_sum, const uint8_t *lines, int32_t offset,
+                        int32_t halves) {
+    const __m128i *of = (const __m128i *)lines;
+    __m512i slope = _mm512_cvtepu8_epi32(_mm_loadu_si128(of));
+    __m512i high_slope = _mm512_cvtepu8_epi32(_mm_loadu_si128(of + 1));
+    __m512i starts = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(of + 2)));
+    __m512i all = _mm512_dpwssd_epi32(_mm512_set1_epi32(offset), starts, _mm512_set1_epi32(halves));
+    all = _mm512_add_epi32(all, _mm512_mullo_epi32(sum, slope));
+    return _mm512_add_epi32(all, _mm512_mullo_epi32(high_sum, high_slope));
 }
 
 INLINE __m512 scaled(__m512i sum, float row_scale, __m512 scale, __m512 acc) {
@@ -141,11 +124,10 @@ INLINE void few(const int R, const int kind, const int plain, const lm_matrix *w
     for (int g = 0; g < w->groups; g++) {
         __m512i sum[8], high_sum[8];
         UNROLL for (int r = 0; r < R; r++) {
-            sum[r] = _mm512_set1_epi32(x.offsets[r * x.groups + g]);
+            sum[r] = _mm512_setzero_si512();
+            if (kind != ON_LINES) sum[r] = _mm512_set1_epi32(x.offsets[r * x.groups + g]);
             high_sum[r] = _mm512_setzero_si512();
         }
-        line lines;
-        if (kind == ON_LINES) lines = line_of(w->lines + ((ptrdiff_t)panel * w->groups + g) * 64);
         for (int s = 0; s < code_steps; s++) {
             __m512i code = _mm512_loadu_si512(codes);
             _mm_prefetch((const char *)codes + AHEAD, _MM_HINT_T0);
@@ -155,14 +137,8 @@ INLINE void few(const int R, const int kind, const int plain, const lm_matrix *w
                 UNROLL for (int r = 0; r < R; r++)
                     sum[r] = dot(sum[r], code, xs + r * x.inputs);
             } else {
-                __m512i high;
-                if (kind == ON_LINES) {
-                    high = on_line(code, 0x00f0, 0xf000, lines.slope[1], lines.start[1]);
-                    code = on_line(code, 0x000f, 0x0f00, lines.slope[0], lines.start[0]);
-                } else {
-                    high = high_nibbles(code);
-                    code = low_nibbles(code);
-                }
+                __m512i high = high_nibbles(code);
+                code = low_nibbles(code);
                 if (kind == LOOKED_UP) {
                     high = _mm512_shuffle_epi8(table, high);
                     code = _mm512_shuffle_epi8(table, code);
@@ -175,9 +151,16 @@ INLINE void few(const int R, const int kind, const int plain, const lm_matrix *w
                 }
             }
         }
+        const uint8_t *lines =
+            kind == ON_LINES ? w->lines + ((ptrdiff_t)panel * w->groups + g) * 64 : NULL;
+        if (kind == ON_LINES) _mm_prefetch((const char *)lines + LINES_AHEAD, _MM_HINT_T0);
         __m512 scale = group_scales(w->scales, scale_codes, scales_at);
         UNROLL for (int r = 0; r < R; r++) {
-            if (kind != BYTES) sum[r] = _mm512_add_epi32(sum[r], high_sum[r]);
+            if (kind == ON_LINES)
+                sum[r] = on_lines(sum[r], high_sum[r], lines, x.offsets[r * x.groups + g],
+                                  x.halves[r * x.groups + g]);
+            else if (kind != BYTES)
+                sum[r] = _mm512_add_epi32(sum[r], high_sum[r]);
             acc[r] = scaled(sum[r], x.scales[r * x.groups + g], scale, acc[r]);
         }
         if (w->mins) {

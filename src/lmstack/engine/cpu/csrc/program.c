@@ -142,8 +142,8 @@ static float scale_of(const uint16_t *shared, const int8_t *codes, lm_scales_at 
 
 /* The code of 8 bits that a nibble is, column k of a group whose lines these are. */
 static int on_line(const uint8_t *lines, int lane, int group, int k, int nibble) {
-    int half = k < group / 2 ? 0 : LM_PANEL;
-    return (lines[half + lane] * nibble >> 4) + lines[2 * LM_PANEL + half + lane];
+    int half = k >= group / 2;
+    return lines[half * LM_PANEL + lane] * nibble + lines[2 * LM_PANEL + 2 * lane + half];
 }
 
 /* Row `id` of a quantized table. */
@@ -158,13 +158,12 @@ static void dequantize_row(const lm_matrix *w, int id, float *out) {
         int end = w->cols - g * w->group < w->group ? w->cols - g * w->group : w->group;
         for (int k = 0; k < end; k++) {
             int step = k / 4, code, column = g * w->group + k;
-            int byte = lane * 4 + (w->lines ? k % 4 ^ 1 : k % 4);
             if (w->bits == 8)
-                code = codes[step * 64 + byte];
+                code = codes[step * 64 + lane * 4 + k % 4];
             else if (step < steps)
-                code = codes[step * 64 + byte] & 15;
+                code = codes[step * 64 + lane * 4 + k % 4] & 15;
             else
-                code = codes[(step - steps) * 64 + byte] >> 4;
+                code = codes[(step - steps) * 64 + lane * 4 + k % 4] >> 4;
             if (w->codebook) code = w->codebook[code];
             if (lines) code = on_line(lines, lane, w->group, k, code);
             if (w->order) column = w->order[column];
@@ -279,12 +278,14 @@ static lm_acts acts_in(uint8_t *memory, const lm_matrix *w, int rows) {
     acts.offsets = (int32_t *)memory;
     memory += up64(groups * 4);
     acts.sums = (float *)memory;
+    memory += up64(groups * 4);
+    acts.halves = (int32_t *)memory;
     return acts;
 }
 
 static size_t acts_size(const lm_matrix *w, int rows) {
     size_t groups = (size_t)w->groups * (size_t)rows;
-    return up64(groups * (size_t)w->group) + 3 * up64(groups * 4);
+    return up64(groups * (size_t)w->group) + 4 * up64(groups * 4);
 }
 
 /* The same for what adapters need of them: other offsets, and room for what they make of them. */

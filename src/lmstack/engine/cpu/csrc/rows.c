@@ -42,6 +42,14 @@ static inline float quantize_group(const float *x, int n, int8_t *codes, int32_t
     return top / 127.0f;
 }
 
+static int32_t halves_of(const int8_t *codes, int n, int32_t sum)
+{
+    int32_t of_first = 0;
+    for (int i = 0; i < n / 2; i++)
+        of_first += codes[i];
+    return (int32_t)((uint32_t)(sum - of_first) << 16 | (uint16_t)of_first);
+}
+
 static inline void quantize_groups(const float *x, const lm_matrix *w, int n, lm_acts *acts,
                                    int row)
 {
@@ -64,6 +72,7 @@ static inline void quantize_groups(const float *x, const lm_matrix *w, int n, lm
         acts->scales[first + g] = scale;
         acts->offsets[first + g] = -w->zero * sum;
         acts->sums[first + g] = scale * (float)sum;
+        if (w->lines) acts->halves[first + g] = halves_of(acts->codes + (first + g) * n, n, sum);
     }
 }
 
