@@ -210,6 +210,15 @@ def test_a_file_served_by_its_blocks_equals_the_file_dequantized(kind, tiny, tmp
     assert torch.equal(logits(served), logits(load_module(tmp_path / "m.gguf")))
 
 
+@pytest.mark.parametrize(("kind", "limit"), [("q8_0", 0.03), ("q4_0", 0.03)])
+def test_blocks_on_the_grid_of_int8_come_near_the_file(kind, limit, tiny, tmp_path):
+    write_gguf(tiny, tmp_path / "m.gguf", kind)
+    served = load_module(tmp_path / "m.gguf", weights="file8")
+    assert (served.blocks[0].mlp.up.lines is None) == (kind == "q8_0")
+    exact = logits(load_module(tmp_path / "m.gguf"))
+    assert 0 < distance(logits(served), exact) < limit
+
+
 @pytest.mark.parametrize(
     ("form", "limit"), [("int8", 0.04), ("q4", 0.4), ("nf4", 0.5), ("bfloat16", 0.02)]
 )
@@ -284,10 +293,11 @@ def test_a_quantized_model_is_saved_as_the_floats_it_stands_for(tiny, tmp_path):
     assert torch.equal(saved["embed.weight"], module.table.weight)
 
 
-def test_a_folder_of_floats_has_no_blocks_to_keep(tiny, tmp_path):
+@pytest.mark.parametrize("form", ["file", "file8"])
+def test_a_folder_of_floats_has_no_blocks_to_keep(form, tiny, tmp_path):
     write_folder(tiny, tmp_path)
     with pytest.raises(UnsupportedError, match="floats") as raised:
-        load_module(tmp_path, weights="file")
+        load_module(tmp_path, weights=form)
     assert "int8" in str(raised.value.hint)
 
 

@@ -136,6 +136,24 @@ def test_a_gguf_file_is_planned_as_its_blocks_are(run: Run, tmp_path: Path) -> N
     assert found["bytes"]["weights"] < path.stat().st_size
 
 
+def test_matrices_of_4_bits_are_held_twice_where_memory_allows(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_gguf(Transformer(TINY), path, "q4_0")
+    monkeypatch.setattr("lmstack.serve.forms.problem", lambda: "")
+    monkeypatch.setattr("lmstack.serve.forms.multiplies_lines", lambda: True)
+    asked = ("plan", str(path), "--users", "1", "--context", "64", "--memory")
+    both, once = (run(*asked, memory, "--json").json for memory in ("1GiB", "64KiB"))
+    assert (both["weights"], once["weights"]) == ("file8", "file8")
+    more = both["bytes"]["weights"] - once["bytes"]["weights"]
+    assert more > 0.5 * once["bytes"]["weights"]
+    assert "once more, as int8" in " ".join(both["notes"])
+    assert "held once" in " ".join(once["notes"])
+    monkeypatch.setattr("lmstack.serve.forms.multiplies_lines", lambda: False)
+    assert run(*asked, "1GiB", "--json").json["weights"] == "Q4_0 as stored"
+
+
 def test_a_model_of_the_store_is_found_by_its_name(run: Run, tmp_path: Path) -> None:
     write_folder(Transformer(TINY).to(torch.float32), tmp_path / "mine")
     assert run("pull", str(tmp_path / "mine")).code == 0

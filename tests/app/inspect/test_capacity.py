@@ -15,14 +15,23 @@ from torch.utils.flop_counter import FlopCounterMode
 from lmstack.app.inspect import capacity
 from lmstack.app.inspect.capacity import PROGRAM_BYTES, Demand, Plan, kv_bytes, kv_forms, plan
 from lmstack.app.inspect.rates import Rates
-from lmstack.app.inspect.weight_sizes import stored_weights, weights_in
+from lmstack.app.inspect.weight_sizes import rescaled_weights, stored_weights, weights_in
 from lmstack.core import InputError, UnsupportedError
 from lmstack.engine import EngineConfig
 from lmstack.engine.cpu import executor
+from lmstack.engine.cpu.expanding import expanded_bytes
 from lmstack.engine.torch.kvpool import KVPool
-from lmstack.model import LayerKind, Transformer, TransformerConfig, read_gguf, write_gguf
+from lmstack.model import (
+    LayerKind,
+    Transformer,
+    TransformerConfig,
+    load_module,
+    read_gguf,
+    write_gguf,
+)
 from lmstack.model.families import config_from_json
 from lmstack.model.formats.assembly import matrices_of
+from lmstack.model.quant.matrix import held_weights
 from lmstack.model.quant.quantize import int8_group, quantize_int8, quantize_nf4, quantize_q4
 
 KIB, GIB = 1 << 10, 1 << 30
@@ -175,6 +184,19 @@ def test_stored_weights_are_the_tensors_of_the_file(tmp_path: Path, tied: bool) 
     # A table of its own is looked into, not read; one that is the output layer as well is read.
     assert found.total - found.dense == (0 if tied else sizes["token_embd.weight"])
     assert (found.matrix, found.form.split(",")[0]) == ("int8", "Q8_0")
+
+
+@pytest.mark.parametrize("kind", ["q4_0", "q8_0"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_rescaled_weights_take_what_the_form_makes(tmp_path: Path, tied: bool, kind: str) -> None:
+    path = tmp_path / "m.gguf"
+    write_gguf(Transformer(tiny(tie_embeddings=tied)), path, kind)
+    with read_gguf(path) as file:
+        found = rescaled_weights(file)
+    module = load_module(path, weights="file8")
+    assert found.total == sum(weight.nbytes for weight in held_weights(module).values())
+    assert found.beside == expanded_bytes(module)
+    assert (found.beside > 0) == (kind == "q4_0")
 
 
 def test_a_table_that_is_only_looked_into_is_not_read_by_a_step() -> None:

@@ -13,6 +13,8 @@ no order. So the usual schemes are cases of one:
 - a codebook of 16 bytes (NF4, IQ4_NL, MXFP4): a code is ``codebook[nibble]``, ``zero`` 128.
 - double quantization (QLoRA, the K types of GGUF): int8 codes of the scales and mins.
 - act-order (``g_idx`` of GPTQ): ``order``, the column of the model that column k holds.
+- int8 in 4 bits (`progressive`): a code is ``slope * nibble + start`` of the line of its half of
+  the group, ``zero`` 128.
 
 Outputs are cut into panels of 16, inputs into groups; both are padded. A panel's group holds, in
 steps of 64 bytes, 16 outputs by 4 inputs; with 4 bits a byte of step s has in its low half what
@@ -78,11 +80,12 @@ _ROWS = 4096  # that are floats at a time in a product
 @dataclass(frozen=True, eq=False)
 class QuantizedMatrix:
     """``codes`` (P, G, steps, 64) uint8; ``scales`` and ``mins`` (P, S, 16) float16;
-    ``scale_codes`` and ``min_codes`` (P, G, 16) int8; ``codebook`` (16,) uint8; ``order`` (cols,)
-    int32. ``superblock``: groups that share a scale. ``rows`` and ``cols`` are the real ones.
-    ``row_factors`` (rows,) and ``col_factors`` (cols,) float32, in the order of the model: what
-    the model's own weight was multiplied by before it was rounded (SmoothQuant), which an adapter
-    of that model has to be as well."""
+    ``scale_codes`` and ``min_codes`` (P, G, 16) int8; ``lines`` (P, G, 64) uint8: 16 slopes of the
+    first half of the group, 16 of the second, and two starts of each output; ``codebook`` (16,)
+    uint8; ``order`` (cols,) int32. ``superblock``: groups that share a scale. ``rows`` and
+    ``cols`` are the real ones. ``row_factors`` (rows,) and ``col_factors`` (cols,) float32, in the
+    order of the model: what the model's own weight was multiplied by before it was rounded
+    (SmoothQuant), which an adapter of that model has to be as well."""
 
     codes: Tensor
     scales: Tensor

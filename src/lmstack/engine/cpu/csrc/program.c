@@ -18,6 +18,7 @@ enum {
     QUERY_TOKENS = 32,  /* tokens of a prompt whose attention is one piece of work */
     PIECES_A_THREAD = 8, /* of a product: enough that no thread waits long for another */
     ROWS_A_PIECE = 4,    /* of an op on rows */
+    FEW_TIMES = 4,       /* as often codes on lines are read rather than unpacked for one tile */
     TOGETHER = 2,        /* panels that are unpacked, then multiplied */
     MOST_STRETCHES = 4   /* of wanted rows: more of them are no faster than all rows */
 };
@@ -358,8 +359,12 @@ static size_t panel_bytes(const lm_matrix *w) {
 static void plain_product(const tile *t, const lm_matrix *w, const lm_acts *acts, int panel,
                           int end, float *out, ptrdiff_t stride) {
     const run *r = t->run;
-    if (!w->lines || t->rows <= r->path->line_rows) {
-        r->path->multiply(w, panel, end, acts, 0, t->rows, out, stride);
+    int few = r->path->line_rows, most = w->expanded ? few : FEW_TIMES * few;
+    if (!w->lines || t->rows <= most) {
+        int height = w->lines ? few : t->rows;
+        for (int i = 0; i < t->rows; i += height)
+            r->path->multiply(w, panel, end, acts, i, least(height, t->rows - i), out + i * stride,
+                              stride);
         return;
     }
     if (w->expanded) {
