@@ -224,9 +224,10 @@ def library_of(folder: Path, sources: Sequence[str], *flags: str) -> ctypes.CDLL
     return ctypes.CDLL(str(made))
 
 
-def as_a_path(multiply: Any, like: NativePath) -> NativePath:
+def as_a_path(multiply: Any, like: NativePath, line_rows: int = 0) -> NativePath:
     multiply.argtypes = like.multiply.argtypes  # type: ignore[attr-defined]
-    return cast("NativePath", SimpleNamespace(multiply=multiply))
+    made = SimpleNamespace(multiply=multiply, line_rows=line_rows, unpack=like.unpack)
+    return cast("NativePath", made)
 
 
 def flags_of(path: str) -> tuple[str, ...]:
@@ -243,7 +244,7 @@ def test_products_in_tiles_give_the_same_bits_where_plain_c_stands_in_for_them(
     flags = (*flags_of("amx"), "-DLM_AMX_EMULATED", "-DLM_PATH=avx512")
     found = library_of(tmp_path, sources, *flags)
     assert ctypes.c_bool(found.lm_amx_ready()).value
-    emulated = as_a_path(found.lm_multiply_amx, every[-1])
+    emulated = as_a_path(found.lm_multiply_amx, every[-1], 8)
     for seed, form in enumerate(FORMS * 3):
         for rows in (1 + seed % 20, 16 + seed * 7 % 50, 127 + seed % 9):
             acts = drawn(seed, form, rows)
