@@ -27,6 +27,7 @@ EXPECTED = {
     ],
     "compare_sentences": ["1.00", "Interest rates rose."],
     "generate_text": ["Paris"],
+    "own_model_data": ["249 speeches and 7168 conversations are in corpus"],
     "same_forward_pass": ["by the module: ' Paris'", "by the server: ' Paris'", "31 hidden states"],
     "tag_names": ["SURNAME          1.00  Lindqvist", "Dorset Street"],
     "train_a_tokenizer": ["|v|er|", "The| server| streams| tokens|,", "comes back: True"],
@@ -37,6 +38,8 @@ EXPECTED = {
 NEEDS = {"tag_names": "pii_ner", "translate": "flan_t5"}
 
 
+# Those that write into the folder that they run in.
+WRITES = ("ask_a_folder", "own_model_data")
 # The folder of the first example is the project's docs/; this one of its pages answers as well.
 PAGE = "models.md"
 
@@ -78,9 +81,8 @@ def test_an_example_prints_what_it_promises(
 ) -> None:
     if name in NEEDS:
         request.getfixturevalue(NEEDS[name])
-    folder = ROOT
+    folder = tmp_path if name in WRITES else ROOT
     if name == "ask_a_folder":
-        folder = tmp_path
         (folder / "docs").mkdir()
         shutil.copy(ROOT / "docs" / PAGE, folder / "docs" / PAGE)
     monkeypatch.setenv("LMSTACK_HOME", str(smollm2.path.parents[1]))

@@ -253,6 +253,8 @@ def _build(weights: Path) -> dict[str, str]:
     return {
         "image": _VERSION,
         "headers": str(headers_fingerprint()),
+        # Of this process, which may have begun before the headers were replaced by newer ones.
+        "structs": " ".join(str(ctypes.sizeof(kind)) for kind in _STRUCTS.values()),
         "weights": hashlib.sha256(header).hexdigest(),
     }
 

@@ -201,7 +201,7 @@ class QuantizedMatrix:
         """Rows ``first`` to ``last`` of one that is not paired, in the same memory; ``first`` is
         that of a panel."""
         panels = slice(first // PANEL, -(-last // PANEL))
-        by_panel = ("codes", "scales", "mins", "scale_codes", "min_codes")
+        by_panel = ("codes", "scales", "mins", "scale_codes", "min_codes", "lines")
         parts = {name: t[panels] for name, t in self.buffers().items() if name in by_panel}
         if self.row_factors is not None:
             parts["row_factors"] = self.row_factors[first:last]
