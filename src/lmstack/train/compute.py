@@ -198,7 +198,7 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def ops_for(precision: str, module: nn.Module) -> Ops:
     """The ops of a recipe's ``precision`` for a run of ``module``."""
-    if precision == "float32" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if precision == "float32":
         return REFERENCE_OPS
     return BFloat16Ops(_int8_kinds(module) if precision == "int8" else {})
 
