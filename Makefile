@@ -26,11 +26,13 @@ demo: $(VENV)/.base
 # and each would compile lmstack anew. Files run in the order of their names: sorted by the number
 # of their tests, the slow ones, which have few, would come last and leave processors idle.
 # mypy, one process, runs beside them for the same reason; what it finds is printed at the end.
+# Properties are tried on the same draws each time, so that a change fails for what it changed;
+# pytest alone, and the long suite, draw anew.
 test: $(VENV)/.dev chromium postgresql
 	@$(BIN)/ruff check src tests benchmarks examples
 	@$(BIN)/ruff format --check -q src tests benchmarks examples
 	@types=$$(mktemp); $(BIN)/mypy --no-error-summary >$$types 2>&1 & checking=$$!; \
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder; tested=$$?; \
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --hypothesis-profile=ci -n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder; tested=$$?; \
 	wait $$checking; checked=$$?; cat $$types; rm -f $$types; \
 	exit $$((tested ? tested : checked))
 

@@ -37,7 +37,8 @@ def errors(matrix: QuantizedMatrix, made: QuantizedMatrix) -> Tensor:
     wide = made.group * scales.shape[1]
     apart = torch.zeros(matrix.rows, wide)
     apart[:, : matrix.cols] = made.dequantized() - matrix.dequantized()
-    units = scales.float().where(scales > 0, 1)
+    # Under the smallest normal number of float16 a scale keeps less than its digits.
+    units = scales.float().clamp(min=2**-14)
     return apart.view(matrix.rows, -1, made.group).square().mean(-1).sqrt() / units
 
 
