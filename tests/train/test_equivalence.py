@@ -20,7 +20,7 @@ from lmstack.model import (
     TransformerConfig,
     add_adapter,
 )
-from lmstack.train.cross_entropy import chunked_cross_entropy
+from lmstack.train.cross_entropy import chunked_cross_entropy, chunked_log_probs
 from lmstack.train.data.examples import IGNORED, Batch, Example, padded, varlen
 from lmstack.train.loader import Loader
 from lmstack.train.objectives.causal import CausalLM
@@ -200,11 +200,41 @@ def test_chunked_cross_entropy_equals_plain(head: str, data: st.DataObject) -> N
         torch.testing.assert_close(gradient, found[1][2][name], **EXACT, msg=name)
 
 
-def headed(config: TransformerConfig, *, lora: bool) -> Transformer:
+@pytest.mark.parametrize("head", HEADS)
+def test_chunked_log_probs_and_their_gradients_are_those_of_whole_logits(head: str) -> None:
+    """Each has a weight of its own, as in a policy's loss; dropout is drawn alike both times."""
+    config = tiny.config_of("llama").replace(**{"tie_embeddings": False, **HEADS[head]})
+    module = headed(config, lora=head == "lora", dropout=0.5 if head == "lora" else 0.0)
+    count = 11
+    hidden = torch.randn(count, config.hidden_size, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(config.vocab_size, (count,))
+    found = []
+    for chunk in (None, count) if head == "lora" else (None, 1, 4, count):
+        module.zero_grad()
+        hidden.grad = None
+        torch.manual_seed(3)
+        if chunk is None:
+            log_probs = module.logits(hidden).log_softmax(-1)[range(count), labels]
+        else:
+            log_probs = chunked_log_probs(hidden, labels, module.logits, chunk)
+        (log_probs.exp() @ torch.arange(float(count), dtype=torch.float64)).backward()
+        assert hidden.grad is not None
+        found.append({**tiny.gradients(module), "": hidden.grad.clone(), "log": log_probs.detach()})
+    for others in found[1:]:
+        assert others.keys() == found[0].keys()
+        for name, value in others.items():
+            torch.testing.assert_close(value, found[0][name], **EXACT, msg=name)
+    with torch.no_grad():
+        still = chunked_log_probs(hidden, labels, module.eval().logits, 4)
+    assert not still.requires_grad
+    assert chunked_log_probs(hidden[:0], labels[:0], module.logits).shape == (0,)
+
+
+def headed(config: TransformerConfig, *, lora: bool, dropout: float = 0.0) -> Transformer:
     torch.manual_seed(0)
     module = Transformer(config).double()
     if lora:
-        add_adapter(module, LoraConfig(r=2, targets=("lm_head",)))
+        add_adapter(module, LoraConfig(r=2, dropout=dropout, targets=("lm_head",)))
     for parameter in module.parameters():
         nn.init.normal_(parameter, 0.0, 0.3)
     return module

@@ -5,6 +5,9 @@ Logits of a chunk of tokens are made, turned into gradients and dropped before t
 layer is multiplied three times, not four as with recomputation. Exact: the same sums as
 `torch.nn.functional.cross_entropy` of whole logits, up to the order of adding.
 
+A loss of each token's own log-probability (preferences, policies) is known only after the last
+chunk, so there logits are computed again in the backward pass.
+
 Legend: N tokens that have a label, D width, V vocabulary, K figures.
 """
 
@@ -16,8 +19,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-__all__ = ["CHUNK", "chunked_cross_entropy", "chunked_loss", "wide"]
+__all__ = ["CHUNK", "chunked_cross_entropy", "chunked_log_probs", "chunked_loss", "wide"]
 
 CHUNK = 256
 LossOf = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
@@ -74,6 +78,23 @@ def chunked_loss(
         loss, more = loss_of(hidden[place], place)
         total, sums = total + loss, sums + more
     return total, sums
+
+
+def chunked_log_probs(
+    hidden: Tensor, labels: Tensor, logits_of: Callable[[Tensor], Tensor], chunk: int = CHUNK
+) -> Tensor:
+    """The log-probability of each of ``labels`` (N,) for ``hidden`` (N, D), (N,) with a gradient.
+    ``logits_of``: (n, D) to (n, V); what is random in it is drawn alike in both passes."""
+
+    def log_probs(states: Tensor, wanted: Tensor) -> Tensor:
+        return -F.cross_entropy(wide(logits_of(states)), wanted, reduction="none")
+
+    places = [slice(start, start + chunk) for start in range(0, len(hidden), chunk)]
+    if not places:
+        return wide(hidden).sum(-1)
+    return torch.cat(
+        [checkpoint(log_probs, hidden[at], labels[at], use_reentrant=False) for at in places]
+    )
 
 
 def wide(x: Tensor) -> Tensor:

@@ -25,11 +25,11 @@ from lmstack.model.config import Head
 from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
 from lmstack.text import ChatTemplate, Tokenizer
-from lmstack.train.cross_entropy import chunked_cross_entropy
+from lmstack.train.cross_entropy import chunked_cross_entropy, chunked_log_probs
 from lmstack.train.data.examples import IGNORED, Batch, Example
 from lmstack.train.data.rows import Row
 
-__all__ = ["AllRows", "Loss", "Objective", "Reading", "one_score", "token_loss"]
+__all__ = ["AllRows", "Loss", "Objective", "Reading", "one_score", "token_log_probs", "token_loss"]
 
 
 @dataclass(frozen=True)
@@ -174,3 +174,19 @@ def token_loss(
     output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)
     assert isinstance(output.readout, torch.Tensor)
     return Loss(output.readout, sums)
+
+
+def token_log_probs(model: Transformer, batch: Batch, context: ForwardContext) -> Tensor:
+    """The log-probability of each of ``batch.labels`` but those of `IGNORED`, (M,), with a gradient
+    where one is wanted."""
+
+    def readout(hidden: Tensor) -> Tensor:
+        labels = batch.labels.flatten()
+        places = (labels != IGNORED).nonzero().flatten()
+        return chunked_log_probs(
+            hidden.flatten(0, -2)[places], labels[places], lambda x: model.logits(x, context)
+        )
+
+    output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)
+    assert isinstance(output.readout, torch.Tensor)
+    return output.readout
