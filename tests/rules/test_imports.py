@@ -57,7 +57,7 @@ ORDERS = {
         "http",
     ),
     "train": (
-        "recipe data.rows data.formats data.examples data.pairs scaling.laws",
+        "recipe data.rows data.conversations data.formats data.examples data.pairs scaling.laws",
         "cross_entropy frozen measures short_attention schedule metrics checkpoint resume parallel"
         " muon scaling.fit",
         "compute flops optim objectives scaling",

@@ -16,11 +16,13 @@ from lmstack.train.data.formats import (
     Labelled,
     Pair,
     Preference,
+    Rated,
     labelled_of,
     messages_of,
     pair_of,
     preference_of,
     prompt_of,
+    ratings_of,
     tagged_of,
     text_of,
     translation_of,
@@ -141,6 +143,56 @@ def test_every_form_of_a_preference_is_the_same(values: Mapping[str, Any]) -> No
 def test_what_is_no_preference_is_named(values: Mapping[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         preference_of(Row(values, "f:1"))
+
+
+def test_a_preference_says_by_how_much_and_how_surely() -> None:
+    found = preference_of(row(prompt="Hi", chosen="a", rejected="b", margin=2, probability=0.75))
+    assert (found.margin, found.probability) == (2.0, 0.75)
+    empty = preference_of(row(prompt="Hi", chosen="a", rejected="b", margin=None))
+    assert (empty.margin, empty.probability) == (None, None)
+    for column, value in (("margin", -1), ("margin", True), ("probability", 1.5)):
+        with pytest.raises(InputError, match=f"{column} is .*, not a number from 0"):
+            preference_of(row(prompt="Hi", chosen="a", rejected="b", **{column: value}))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"prompt": "Hi", "completion": "Hello", "rating": 1},
+        {"prompt": "Hi", "completion": "Hello", "label": True, "rating": None},
+        {"prompt": TURNS[:1], "completion": TURNS[1:], "rating": 1.0},
+        {"prompt": "Hi", "completion": TURNS, "rating": 1.0},
+        {"messages": TURNS, "rating": 1},
+        {"prompt": "Hi", "completions": ["Hello"], "ratings": [1]},
+    ],
+)
+def test_every_form_of_a_rating_is_the_same(values: Mapping[str, Any]) -> None:
+    assert ratings_of(Row(values, "f:1")) == (Rated((USER,), (REPLY,), 1.0),)
+
+
+def test_several_answers_of_a_row_are_rated_by_one() -> None:
+    found = ratings_of(row(prompt="Hi", completions=["a", "b"], ratings=[1, 2.5], rater="ada"))
+    assert [(each.answer[0].content, each.rating, each.rater) for each in found] == [
+        ("a", 1.0, "ada"),
+        ("b", 2.5, "ada"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"prompt": "Hi", "completion": "a"}, "the row has no rating"),
+        ({"prompt": "Hi", "completion": "a", "rating": True}, "rating is True, not a number"),
+        ({"prompt": "Hi", "completion": "a", "rating": 10**400}, "not a number"),
+        ({"prompt": "Hi", "completion": TURNS[:1], "rating": 1}, "completion does not end with"),
+        ({"messages": TURNS[:1], "rating": 1}, "messages do not end with an answer"),
+        ({"prompt": "Hi", "completions": ["a"], "ratings": [1, 2]}, "1 completions and 2 ratings"),
+        ({"prompt": "Hi", "completions": ["a"], "ratings": 1}, "ratings is 1, not a list"),
+    ],
+)
+def test_what_is_no_rating_is_named(values: Mapping[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        ratings_of(Row(values, "f:1"))
 
 
 def test_prompts_wait_for_an_answer() -> None:

@@ -3,7 +3,10 @@
     text           text
     chat           messages: [{role, content}, ...]; or conversations: [{from, value}, ...]
     instruction    instruction, input (optional), output; or prompt, completion
-    preference     prompt, chosen, rejected, as texts or messages; or chosen and rejected alone
+    preference     prompt, chosen, rejected, as texts or messages; or chosen and rejected alone;
+                   margin, probability (both optional)
+    rated          prompt, completion, rating (a number) or label (true or false); or messages and
+                   rating; or completions and ratings, lists; rater (optional)
     prompt         prompt: a text or messages
     labelled       text, label (or labels, a list); or sentence1, sentence2, label
     pairs          query, positive, negatives (optional); or sentence1, sentence2, score or label
@@ -19,11 +22,13 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
-from lmstack.core import InputError, Message, ToolCall, check_text, shown
+from lmstack.core import InputError, Message, check_text, shown
+from lmstack.train.data.conversations import conversation, role_of
 from lmstack.train.data.rows import Row
 
 __all__ = [
@@ -32,6 +37,7 @@ __all__ = [
     "Labelled",
     "Pair",
     "Preference",
+    "Rated",
     "Tagged",
     "Translation",
     "choices_of",
@@ -42,6 +48,7 @@ __all__ = [
     "pair_of",
     "preference_of",
     "prompt_of",
+    "ratings_of",
     "tagged_of",
     "text_of",
     "translation_of",
@@ -50,14 +57,18 @@ __all__ = [
 # Columns that hold what a document says; labels, scores, tags and numbers of rows are none.
 _SAYING = (
     *("text", "system", "messages", "conversations", "instruction", "input", "output", "prompt"),
-    *("completion", "chosen", "rejected", "query", "positive", "positives", "negative"),
+    *(
+        "completion",
+        "completions",
+        "chosen",
+        "rejected",
+        "query",
+        "positive",
+        "positives",
+        "negative",
+    ),
     *("negatives", "sentence1", "sentence2", "tokens", "source", "target"),
 )
-# Names that the field's data sets give the roles of a conversation, ShareGPT's first.
-_ROLES = {
-    **{"human": "user", "gpt": "assistant", "observation": "tool"},
-    **{"bot": "assistant", "model": "assistant", "function_response": "tool"},
-}
 
 
 Label = str | int | float | tuple[str, ...] | tuple[int, ...]
@@ -66,11 +77,25 @@ Label = str | int | float | tuple[str, ...] | tuple[int, ...]
 @dataclass(frozen=True, slots=True)
 class Preference:
     """Two ways in which a conversation that begins with ``prompt`` may go on, the better one
-    ``chosen``. Each is one turn or more."""
+    ``chosen``. Each is one turn or more. ``margin``: by how much it is better, in the raters'
+    units; ``probability``: that it is the better one, as a judge sees it. None: nobody said."""
 
     prompt: tuple[Message, ...]
     chosen: tuple[Message, ...]
     rejected: tuple[Message, ...]
+    margin: float | None = None
+    probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """One way in which a conversation that begins with ``prompt`` may go on, and how good
+    ``rater`` finds it: more is better; 1 or 0 where it is good or not."""
+
+    prompt: tuple[Message, ...]
+    answer: tuple[Message, ...]
+    rating: float
+    rater: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +175,7 @@ def messages_of(row: Row) -> list[Message]:
         )
     for key in ("messages", "conversations"):
         if key in values:
-            return [*_system(row), *_conversation(values[key], key)]
+            return [*_system(row), *conversation(values[key], key)]
     for asked, answered in (("instruction", "output"), ("prompt", "completion")):
         if asked in values and answered in values:
             return [*_system(row), *_asked(row, asked), *_answer(row, answered)]
@@ -179,7 +204,38 @@ def preference_of(row: Row) -> Preference:
     for name, turns in (("chosen", chosen), ("rejected", rejected)):
         if not turns or turns[-1].role != "assistant":
             raise InputError(f"{name} does not end with a turn of the assistant")
-    return Preference(tuple(prompt), tuple(chosen), tuple(rejected))
+    return Preference(
+        tuple(prompt),
+        tuple(chosen),
+        tuple(rejected),
+        _number(row, "margin", 0.0, math.inf),
+        _number(row, "probability", 0.0, 1.0),
+    )
+
+
+def ratings_of(row: Row) -> tuple[Rated, ...]:
+    """An answer and its rating, from a row of ``prompt``, ``completion`` and ``rating`` (or
+    ``label``), or of ``messages`` and ``rating``; several of a row with lists of both."""
+    values = row.values
+    rater = "" if values.get("rater") is None else str(values["rater"])
+    if values.get("messages") is not None:
+        turns = messages_of(row)
+        if len(turns) < 2 or turns[-1].role != "assistant":
+            raise InputError("messages do not end with an answer of the assistant")
+        return (Rated(tuple(turns[:-1]), (turns[-1],), _rating(row), rater),)
+    prompt = tuple(prompt_of(row))
+    if values.get("completions") is None:
+        answer = tuple(_after(prompt, _answer(row, "completion")))
+        if not answer or answer[-1].role != "assistant":
+            raise InputError("completion does not end with a turn of the assistant")
+        return (Rated(prompt, answer, _rating(row), rater),)
+    answers, ratings = _texts(values["completions"], "completions"), values.get("ratings")
+    if not isinstance(ratings, list) or not all(map(_is_number, ratings)):
+        raise _wrong(row, "ratings", "a list of numbers")
+    if len(ratings) != len(answers):
+        raise InputError(f"there are {len(answers)} completions and {len(ratings)} ratings")
+    said = zip(answers, ratings, strict=True)
+    return tuple(Rated(prompt, (Message("assistant", a),), float(n), rater) for a, n in said)
 
 
 def prompt_of(row: Row) -> list[Message]:
@@ -216,7 +272,9 @@ def pair_of(row: Row) -> Pair:
     if name not in values:
         return Pair(first, second)
     score = values[name]
-    if not isinstance(score, int | float) or not math.isfinite(score):
+    if isinstance(score, bool):
+        score = int(score)
+    if not _is_number(score):
         raise _wrong(row, name, "a number")
     return Pair(first, second, score=float(score))
 
@@ -258,8 +316,7 @@ def _label(row: Row) -> str | int | float:
     label = row.values.get("label")
     if isinstance(label, bool):
         label = int(label)
-    is_number = isinstance(label, int | float) and math.isfinite(label)
-    if not (is_number or (isinstance(label, str) and label)):
+    if not (_is_number(label) or (isinstance(label, str) and label)):
         raise _wrong(row, "label", "the name of a class or a number")
     assert isinstance(label, str | int | float)
     return label
@@ -277,12 +334,37 @@ def translation_of(row: Row) -> Translation:
     return Translation(_text(row, "source"), _text(row, "target"))
 
 
+def _rating(row: Row) -> float:
+    name = "rating" if row.values.get("rating") is not None else "label"
+    value = row.values.get(name)
+    if not (_is_number(value) or (name == "label" and isinstance(value, bool))):
+        raise _wrong(row, name if name in row.values else "rating", "a number")
+    return float(value)
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) <= sys.float_info.max  # JSON has integers beyond it
+
+
+def _number(row: Row, column: str, least: float, most: float) -> float | None:
+    """An optional column."""
+    value = row.values.get(column)
+    if value is None:
+        return None
+    if not _is_number(value) or not least <= value <= most:
+        raise _wrong(
+            row, column, f"a number from {least:g}" + (f" to {most:g}" * (most < math.inf))
+        )
+    return float(value)
+
+
 def _system(row: Row) -> list[Message]:
     if not row.values.get("system"):
         return []
     for key in ("messages", "conversations", "prompt"):
         turns = row.values.get(key)
-        if isinstance(turns, list) and turns and _role(turns[0]) == "system":
+        if isinstance(turns, list) and turns and role_of(turns[0]) == "system":
             return []
     return [Message("system", _text(row, "system"))]
 
@@ -290,7 +372,7 @@ def _system(row: Row) -> list[Message]:
 def _asked(row: Row, column: str) -> list[Message]:
     value = row.values.get(column)
     if isinstance(value, list):
-        return _conversation(value, column)
+        return conversation(value, column)
     question = _text(row, column)
     if column == "instruction" and row.values.get("input"):
         question += "\n\n" + _text(row, "input")
@@ -300,7 +382,7 @@ def _asked(row: Row, column: str) -> list[Message]:
 def _answer(row: Row, column: str) -> list[Message]:
     value = row.values.get(column)
     if isinstance(value, list):
-        return _conversation(value, column)
+        return conversation(value, column)
     return [Message("assistant", _text(row, column))]
 
 
@@ -308,64 +390,6 @@ def _after(prompt: Sequence[Message], turns: list[Message]) -> list[Message]:
     """``turns`` without the prompt, which some data sets repeat."""
     own = list(prompt)
     return turns[len(own) :] if turns[: len(own)] == own else turns
-
-
-def _role(turn: Any) -> Any:
-    role = turn.get("role", turn.get("from")) if isinstance(turn, Mapping) else None
-    return _ROLES.get(role, role) if isinstance(role, str) else None
-
-
-def _conversation(turns: Any, column: str) -> list[Message]:
-    if not isinstance(turns, list) or not turns:
-        raise InputError(f"{column} is {shown(turns)}, not a list of turns")
-    return [_message(turn) for turn in turns]
-
-
-def _message(turn: Any) -> Message:
-    if not isinstance(turn, Mapping):
-        raise InputError(f"a turn is {shown(turn)}, not an object")
-    role = _role(turn)
-    calls = _calls(turn.get("tool_calls"))
-    content = _content(turn.get("content", turn.get("value")))
-    if content is None and calls:
-        content = ""
-    if role is None or content is None:
-        raise InputError(f"a turn is {shown(dict(turn))}", hint="it needs a role and a content")
-    name, answers = turn.get("name"), turn.get("tool_call_id")
-    return Message(role, content, name=name, tool_calls=calls, tool_call_id=answers)
-
-
-def _content(value: Any) -> str | None:
-    """Text; or as OpenAI's API writes it, parts that are text."""
-    if not isinstance(value, list):
-        return value if isinstance(value, str) else None
-    texts = []
-    for part in value:
-        text = part.get("text") if isinstance(part, Mapping) else None
-        if not isinstance(text, str):
-            raise InputError(f"a part of a turn is {shown(part)}, not text")
-        texts.append(text)
-    return "".join(texts)
-
-
-def _calls(value: Any) -> tuple[ToolCall, ...]:
-    """``tool_calls`` of OpenAI's API; arguments are JSON text, or what such text says."""
-    found = []
-    if value is not None and not isinstance(value, list):
-        raise InputError(f"tool_calls is {shown(value)}, not a list")
-    for call in value or ():
-        outer = call if isinstance(call, Mapping) else {}
-        function = outer.get("function", outer)
-        name = function.get("name") if isinstance(function, Mapping) else None
-        if not isinstance(name, str):
-            raise InputError(
-                f"a tool call is {shown(call)}", hint="it needs a function with a name"
-            )
-        written = function.get("arguments", {})
-        if not isinstance(written, str):
-            written = json.dumps(written, ensure_ascii=False)
-        found.append(ToolCall(str(outer.get("id", "")), name, written))
-    return tuple(found)
 
 
 def _texts(value: Any, column: str) -> tuple[str, ...]:
