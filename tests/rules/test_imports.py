@@ -57,6 +57,7 @@ ORDERS = {
         "http",
     ),
     "train": (
+        "settings_file data.journal",
         "recipe data.rows data.conversations data.formats data.examples data.pairs scaling.laws",
         "cross_entropy frozen measures short_attention schedule metrics checkpoint resume parallel"
         " muon scaling.fit",
