@@ -60,7 +60,7 @@ ORDERS = {
         "settings_file data.journal",
         "recipe data.rows data.conversations data.formats data.examples data.pairs scaling.laws",
         "cross_entropy frozen measures short_attention schedule metrics checkpoint resume parallel"
-        " muon scaling.fit",
+        " muon scaling.fit rollouts",
         "compute flops optim objectives scaling",
         "data heads sums",
         "loader result throughput",

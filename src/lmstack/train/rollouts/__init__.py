@@ -1,0 +1,3 @@
+"""Online training: prompts to samples to rewards to advantages. See `protocol` for its seams."""
+
+__all__ = ()
