@@ -59,6 +59,7 @@ ORDERS = {
     "train": (
         "settings_file data.journal",
         "recipe data.rows data.conversations data.formats data.examples data.pairs scaling.laws",
+        "rollouts.protocol",
         "cross_entropy frozen measures short_attention schedule metrics checkpoint resume parallel"
         " muon scaling.fit rollouts",
         "compute flops optim objectives scaling",
