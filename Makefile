@@ -28,7 +28,7 @@ demo: $(VENV)/.base
 # mypy, one process, runs beside them for the same reason; what it finds is printed at the end.
 # Properties are tried on the same draws each time, so that a change fails for what it changed;
 # pytest alone, and the long suite, draw anew.
-test: $(VENV)/.dev chromium postgresql
+test: $(VENV)/.dev chromium postgresql bubblewrap
 	@$(BIN)/ruff check src tests benchmarks examples
 	@$(BIN)/ruff format --check -q src tests benchmarks examples
 	@types=$$(mktemp); $(BIN)/mypy --no-error-summary >$$types 2>&1 & checking=$$!; \
@@ -36,7 +36,7 @@ test: $(VENV)/.dev chromium postgresql
 	wait $$checking; checked=$$?; cat $$types; rm -f $$types; \
 	exit $$((tested ? tested : checked))
 
-test-long: $(VENV)/.dev chromium postgresql
+test-long: $(VENV)/.dev chromium postgresql bubblewrap
 	@$(BIN)/pytest -m "long"
 
 # Mutated model folders under gcc's sanitizers: 25 for each of the 820 whole ones. START and SEEDS:
@@ -187,6 +187,18 @@ postgresql:
 	  else \
 	    echo "pgvector is missing, so the tests of PostgreSQL will be skipped. To run them:"; \
 	    echo "  sudo apt-get install postgresql-17 postgresql-17-pgvector"; \
+	  fi; }
+
+# What the sandbox of other people's code is made with.
+.PHONY: bubblewrap
+bubblewrap:
+	@command -v bwrap >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	    echo "Installing bubblewrap for the tests of the sandbox ..."; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends bubblewrap >/dev/null; \
+	  else \
+	    echo "bubblewrap is missing, so the tests of the sandbox will be skipped. To run them:"; \
+	    echo "  sudo apt-get install bubblewrap"; \
 	  fi; }
 
 # One environment; the dev extra is added on top of it. Versions are those of constraints.txt,

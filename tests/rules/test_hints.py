@@ -24,6 +24,7 @@ FOREIGN_NAMES = {
     *("from_pretrained", "save_pretrained", "path_initial_model_for_weight_conversion"),
     *("chat_template", "decoder_start_token_id", "mask_token", "unk_token"),
     *("generation_config", "tokenizer_config", "token_urlsafe"),
+    *("apparmor_restrict_unprivileged_userns", "unprivileged_userns_clone"),  # of the kernel
 }
 # Values of fields, which read like names.
 VALUES = {"json_schema", "json_object"}

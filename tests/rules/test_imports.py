@@ -68,6 +68,12 @@ ORDERS = {
         "assembly loop",
         "plan run",
     ),
+    "agents": (
+        "sandbox.inside sandbox.seccomp",
+        "sandbox.bubblewrap",
+        "sandbox.code_tests",
+        "sandbox",
+    ),
     "safety": ("chain limits guards", "audit", "recorder verify", "guarded"),
     "rag": (
         "documents filters chunk sentences words disjoint_sets",
@@ -342,7 +348,7 @@ def test_import_lmstack_takes_under_0_3_seconds_and_loads_no_torch() -> None:
     assert min(float(python(script)) for _ in range(3)) < 0.3
 
 
-@pytest.mark.parametrize("part", ["core", "rag", "safety"])
+@pytest.mark.parametrize("part", ["core", "rag", "safety", "agents.sandbox"])
 def test_the_half_without_tensors_loads_no_torch(part: str) -> None:
     heavy = ("torch", "transformers", "openai", "anthropic")
     script = f"import sys, lmstack.{part}; print([m for m in {heavy} if m in sys.modules])"
