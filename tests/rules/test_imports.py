@@ -116,6 +116,7 @@ ORDERS = {
         "lora",
         "loading replacing heads",
     ),
+    "evals": ("options", "judge"),
     "app": ("formats drawing", "loadgen", "inspect", "server", "page", "wiring", "cli"),
 }
 # The package itself hands out names of every module, looked up when they are used.

@@ -1,0 +1,1 @@
+"""How good answers are: judges. Tasks, metrics and reports are not written yet."""
