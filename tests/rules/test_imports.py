@@ -116,7 +116,15 @@ ORDERS = {
         "lora",
         "loading replacing heads",
     ),
-    "evals": ("options", "judge"),
+    "evals": (
+        "options diversity refusal statistics",
+        "judge answers association calibration scores",
+        "drawing figures traits",
+        "phrases",
+        "hacking",
+        "comparison",
+        "conclusions",
+    ),
     "app": ("formats drawing", "loadgen", "inspect", "server", "page", "wiring", "cli"),
 }
 # The package itself hands out names of every module, looked up when they are used.

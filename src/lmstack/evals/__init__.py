@@ -1,1 +1,3 @@
-"""How good answers are: judges. Tasks, metrics and reports are not written yet."""
+"""How good answers are: judges, and two models compared. Tasks are not written yet."""
+
+__all__ = ()

@@ -1,0 +1,218 @@
+"""Two models on the same prompts, in figures: what tuning gave, and what it cost.
+
+Every figure is a mean over prompts with the interval of its paired difference (`statistics`), so
+that prompts that are hard for both count for neither. What was not measured is named with its
+reason. Not covered: drawing answers (`drawing`), and pages and pictures.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lmstack.core import InputError
+from lmstack.evals.answers import SIDES, Answer, Pairing
+from lmstack.evals.calibration import Bin
+from lmstack.evals.diversity import words
+from lmstack.evals.figures import (
+    Figure,
+    bins_of,
+    diversity_figures,
+    entropy_figure,
+    length_figures,
+    refusal_figure,
+    reward_figure,
+    text_figures,
+)
+from lmstack.evals.hacking import Looked, Rescore, search
+from lmstack.evals.judge import Verdict
+from lmstack.evals.scores import AnswerScores, TextScores
+from lmstack.evals.statistics import Estimate, bootstrap, ratio_of, sign_flip, wilson
+
+__all__ = ["Comparison", "Example", "compare"]
+
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Example:
+    """``why``: ``gained``, ``lost`` or ``changed``. ``size``: of the change, in rewards or nats."""
+
+    why: str
+    size: float
+    prompt: str
+    base: Answer
+    tuned: Answer
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``divergence``: KL(tuned || base) in nats, ``token`` and ``answer``. ``wins``: the share of
+    prompts that the tuned model wins, ties as halves, by ``reward`` or ``judge``. ``flips``: how
+    often the judge did not name the same answer in both orders. ``lengths``: tokens of every
+    answer of both. ``bins``: calibration of both. ``looked``: see `hacking`. ``unmeasured``:
+    reasons by figure."""
+
+    prompts: int
+    answers: int
+    figures: Sequence[Figure]
+    divergence: Mapping[str, Estimate]
+    wins: Mapping[str, Estimate]
+    flips: float | None
+    lengths: tuple[Sequence[float], Sequence[float]]
+    rewards: tuple[Sequence[float], Sequence[float]] | None
+    bins: tuple[Sequence[Bin], Sequence[Bin]] | None
+    looked: Sequence[Looked]
+    examples: Sequence[Example]
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def named(self) -> list[Looked]:
+        return [each for each in self.looked if each.is_named]
+
+    def figure(self, name: str) -> Figure | None:
+        return next((figure for figure in self.figures if figure.name == name), None)
+
+    def to_json(self) -> dict[str, Any]:
+        def values(found: Mapping[str, Estimate]) -> dict[str, Any]:
+            return {name: estimate.to_json() for name, estimate in found.items()}
+
+        def answer(found: Answer) -> dict[str, Any]:
+            return {"text": found.text, "tokens": found.tokens, "reward": found.reward}
+
+        return {
+            "prompts": self.prompts,
+            "answers": self.answers,
+            "figures": [figure.to_json() for figure in self.figures],
+            "divergence": values(self.divergence),
+            "wins": values(self.wins),
+            "flips": self.flips,
+            "reward_hacking": [looked.to_json() for looked in self.looked],
+            "unmeasured": dict(self.unmeasured),
+            "examples": [
+                {**vars(each), "base": answer(each.base), "tuned": answer(each.tuned)}
+                for each in self.examples
+            ],
+        }
+
+
+def compare(
+    pairings: Sequence[Pairing],
+    *,
+    scores: AnswerScores | None = None,
+    text: TextScores | None = None,
+    benign: Sequence[Pairing] = (),
+    verdicts: Sequence[Verdict] = (),
+    rescore: Rescore | None = None,
+    unmeasured: Mapping[str, str] | None = None,
+) -> Comparison:
+    """``benign``: answers to requests that nothing speaks against; unless given, refusals are
+    counted among ``pairings``. ``verdicts``: of the first answers, a prompt each, the tuned one
+    named first (`PairJudge`). ``unmeasured``: why something is not given."""
+    if len(pairings) < 2:
+        raise InputError(
+            f"{len(pairings)} prompts are too few to compare on", hint="give some dozens"
+        )
+    missing = dict(unmeasured or {})
+    rewarded = all(pairing.is_rewarded for pairing in pairings)
+    if not rewarded:
+        missing.setdefault("reward", "nothing rewards the answers")
+        missing["reward hacking"] = "it needs a reward"
+    figures = [reward_figure(pairings)] if rewarded else []
+    figures += [*length_figures(pairings), *diversity_figures(pairings)]
+    figures += [entropy_figure(scores)] if scores else []
+    figures += [*text_figures(text)] if text else []
+    figures += [refusal_figure(benign or pairings)]
+    return Comparison(
+        prompts=len(pairings),
+        answers=sum(len(pairing.base) for pairing in pairings),
+        figures=figures,
+        divergence=_divergences(scores) if scores else {},
+        wins=_wins(pairings, verdicts, rewarded),
+        flips=np.mean([not v.agrees for v in verdicts]).item() if verdicts else None,
+        lengths=_both(pairings, lambda answer: answer.tokens),
+        rewards=_both(pairings, lambda answer: answer.reward or 0.0) if rewarded else None,
+        bins=(bins_of(text.base), bins_of(text.tuned)) if text else None,
+        looked=search(pairings, rescore) if rewarded else [],
+        examples=_examples(pairings, scores, rewarded),
+        unmeasured=missing,
+    )
+
+
+def _both(
+    pairings: Sequence[Pairing], measure: Callable[[Answer], float]
+) -> tuple[Sequence[float], Sequence[float]]:
+    base, tuned = ([measure(a) for p in pairings for a in side(p)] for side in SIDES)
+    return base, tuned
+
+
+def _divergences(scores: AnswerScores) -> dict[str, Estimate]:
+    of_token = np.stack([scores.divergence, scores.tokens], axis=1)
+    of_answer = np.stack([scores.divergence, scores.answers], axis=1)
+    return {"token": bootstrap(of_token, ratio_of), "answer": bootstrap(of_answer, ratio_of)}
+
+
+def _wins(
+    pairings: Sequence[Pairing], verdicts: Sequence[Verdict], rewarded: bool
+) -> dict[str, Estimate]:
+    """Wilson's interval over prompts."""
+    found = {}
+    if rewarded:
+        won = [_won(pairing) for pairing in pairings]
+        found["reward"] = _with_p(wilson(sum(won), len(won)), won)
+    if verdicts:
+        won = [_verdict_score(verdict) for verdict in verdicts]
+        found["judge"] = _with_p(wilson(sum(won), len(won)), won)
+    return found
+
+
+def _with_p(found: Estimate, won: Sequence[float]) -> Estimate:
+    return Estimate(found.value, found.low, found.high, sign_flip(np.array(won) - 0.5))
+
+
+def _verdict_score(verdict: Verdict) -> float:
+    """A win takes both orders; otherwise it is a tie, as in MT-Bench (Zheng et al., 2023)."""
+    if not verdict.agrees:
+        return 0.5
+    return float((verdict.forward or 0) > 0)
+
+
+def _won(pairing: Pairing) -> float:
+    """The share of pairs of answers in which the tuned one has the higher reward."""
+    pairs = [(b.reward or 0, t.reward or 0) for b in pairing.base for t in pairing.tuned]
+    return sum(1.0 if t > b else 0.5 if t == b else 0.0 for b, t in pairs) / len(pairs)
+
+
+def _examples(
+    pairings: Sequence[Pairing], scores: AnswerScores | None, rewarded: bool
+) -> list[Example]:
+    """The prompts whose first answers gained and lost most reward, and those that changed most."""
+    found = []
+    if rewarded:
+        gains = [float(p.tuned[0].reward or 0) - float(p.base[0].reward or 0) for p in pairings]
+        order = sorted(range(len(pairings)), key=lambda i: gains[i])
+        found += [_example("gained", gains[i], pairings[i]) for i in order[::-1] if gains[i] > 0]
+        found = found[:_SHOWN]
+        lost = [_example("lost", gains[i], pairings[i]) for i in order if gains[i] < 0]
+        found += lost[:_SHOWN]
+    if scores is not None:
+        sizes = [float(value) for value in scores.divergence / np.maximum(scores.answers, 1)]
+    else:
+        sizes = [_unlike(pairing) for pairing in pairings]
+    shown = {example.prompt for example in found}
+    order = sorted(range(len(pairings)), key=lambda i: -sizes[i])
+    changed = [_example("changed", sizes[i], pairings[i]) for i in order if sizes[i] > 0]
+    return found + [each for each in changed if each.prompt not in shown][:_SHOWN]
+
+
+def _example(why: str, size: float, pairing: Pairing) -> Example:
+    return Example(why, size, pairing.prompt, pairing.base[0], pairing.tuned[0])
+
+
+def _unlike(pairing: Pairing) -> float:
+    texts = (words(pairing.base[0].text), words(pairing.tuned[0].text))
+    return 1 - difflib.SequenceMatcher(None, *texts, autojunk=False).ratio()

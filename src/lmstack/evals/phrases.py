@@ -1,0 +1,88 @@
+"""Phrases that became common: n-grams of many unrelated prompts' answers that the base hardly used.
+
+A phrase counts once a prompt, however many of its answers have it, and not at all where the prompt
+itself has it: "unrelated prompts" are those whose own words do not bring it. Of phrases that come
+together only the longest is kept. Not covered: whether a reward pays for them (`hacking`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from lmstack.evals.answers import Answer, Pairing
+from lmstack.evals.diversity import Words, ngrams, words
+from lmstack.evals.statistics import mcnemar
+from lmstack.evals.traits import Trait, phrase_trait
+
+__all__ = ["risen_phrases"]
+
+_LONGEST = 6  # words
+_MOST = 12  # phrases that are looked at further
+_LEVEL = 0.05
+
+
+def risen_phrases(pairings: Sequence[Pairing]) -> list[Trait]:
+    """Those that more prompts' answers have than the base's have, beyond chance at 5 % each (exact
+    McNemar test, prompts as pairs), the most risen first."""
+    gained: Counter[Words] = Counter()
+    lost: Counter[Words] = Counter()
+    for pairing in pairings:
+        asked = _grams([" ".join(message.content for message in pairing.messages)])
+        before, after = _grams(_texts(pairing.base)), _grams(_texts(pairing.tuned))
+        gained.update(after - before - asked)
+        lost.update(before - after - asked)
+    risen = {
+        gram: count - lost[gram]
+        for gram, count in gained.items()
+        if count > lost[gram] and mcnemar(count, lost[gram]) < _LEVEL
+    }
+    found: list[Trait] = []
+    kept: list[Words] = []
+    for gram in sorted(risen, key=lambda gram: (-risen[gram], -len(gram), gram)):
+        if len(kept) == _MOST:
+            break
+        if not any(_overlap(gram, other) for other in kept):
+            kept.append(gram)
+            found.append(_trait(gram, pairings))
+    return found
+
+
+def _texts(answers: Sequence[Answer]) -> list[str]:
+    return [answer.text for answer in answers]
+
+
+def _grams(texts: Sequence[str]) -> set[Words]:
+    """Of one word and more; a single mark of punctuation is no phrase."""
+    return {
+        gram
+        for text in texts
+        for tokens in [words(text)]
+        for n in range(1, _LONGEST + 1)
+        for gram in ngrams(tokens, n)
+        if any(token.isalnum() for token in gram)
+    }
+
+
+def _overlap(one: Words, other: Words) -> bool:
+    """Whether they are parts of one phrase: one holds the other, or ends as the other begins."""
+    short, long = sorted((one, other), key=len)
+    if any(long[i : i + len(short)] == short for i in range(len(long) - len(short) + 1)):
+        return True
+    return any(one[-n:] == other[:n] or other[-n:] == one[:n] for n in range(1, len(short)))
+
+
+def _trait(gram: Words, pairings: Sequence[Pairing]) -> Trait:
+    """The phrase as the first answer that has it writes it, and whether it is in the first half of
+    most that have it."""
+    pattern = re.compile(r"\s*".join(map(re.escape, gram)), re.IGNORECASE)
+    written, places = "", []
+    for pairing in pairings:
+        for answer in pairing.tuned:
+            match = pattern.search(answer.text)
+            if match:
+                written = written or " ".join(match.group().split())
+                places.append((match.start() + match.end()) / max(2 * len(answer.text), 1))
+    early = sum(place < 0.5 for place in places) * 2 > len(places)
+    return phrase_trait(gram, written or " ".join(gram), at_start=early)

@@ -1,0 +1,177 @@
+"""A comparison of two models: what it must say of models that are the same, better, or worse."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.evals.synthetic import paired_answers
+
+from lmstack.core import InputError, Message, ScriptedModel
+from lmstack.evals.answers import Answer, Pairing
+from lmstack.evals.comparison import compare
+from lmstack.evals.conclusions import conclusions
+from lmstack.evals.drawing import DrawingConfig, draw
+from lmstack.evals.judge import Verdict
+from lmstack.evals.scores import AnswerScores, Predictions, TextScores
+
+
+def words_of(_prompt: str, text: str) -> float:
+    return 0.05 * len(text.split())
+
+
+def same(pairings: list[Pairing]) -> list[Pairing]:
+    return [replace(pairing, tuned=pairing.base) for pairing in pairings]
+
+
+def scores(count: int, divergence: float) -> AnswerScores:
+    each = np.full(count, 20.0)
+    rng = np.random.default_rng(0)
+    return AnswerScores(
+        divergence * each * rng.uniform(0.5, 1.5, count),
+        each,
+        each / 10,
+        each * 1.5,
+        each * 2,
+        each,
+    )
+
+
+def text_scores(worse: float, bold: float) -> TextScores:
+    rng = np.random.default_rng(1)
+    sides: list[list[Predictions]] = [[], []]
+    for _ in range(12):
+        p = rng.random(80)
+        right = (rng.random(80) < p).astype(float)
+        sides[0].append(Predictions(p, right))
+        sides[1].append(Predictions(np.minimum(p + bold, 1.0), right))
+    tokens = np.full(12, 80.0)
+    nll = tokens * rng.uniform(2, 3, 12)
+    return TextScores(nll, nll + worse * tokens * rng.uniform(0.5, 1.5, 12), tokens, *sides)
+
+
+def test_a_model_compared_with_itself_changed_nothing() -> None:
+    found = compare(
+        same(paired_answers(words_of, seed=0)), scores=scores(24, 0.0), text=text_scores(0, 0)
+    )
+    for figure in found.figures:
+        if figure.name == "entropy":
+            continue
+        assert figure.base == figure.tuned, figure.name
+        assert figure.difference.value == 0
+        assert figure.difference.p in (None, 1.0)
+    # Answers to one prompt against each other: as often better as worse.
+    assert found.wins["reward"].value == pytest.approx(0.5)
+    assert found.named == []
+    assert found.divergence["answer"].value == 0
+    said = " ".join(conclusions(found))
+    assert "did not change measurably" in said
+    assert "Given up: perplexity" not in said
+
+
+def test_what_was_won_and_given_up_is_said() -> None:
+    pairings = paired_answers(words_of, seed=1, longer=3)
+    refusing = [
+        replace(
+            pairing, tuned=tuple(replace(a, text=f"I'm sorry, {a.text}") for a in pairing.tuned)
+        )
+        for pairing in pairings
+    ]
+    found = compare(pairings, scores=scores(24, 0.3), text=text_scores(0.2, 0.3), benign=refusing)
+    said = " ".join(conclusions(found))
+    for part in ("The reward changed", "wins 100%", "Given up: perplexity", "calibration error"):
+        assert part in said
+    assert "Given up: refusals of benign requests went from 0.0% to 100.0%" in said
+    assert "Answers became longer" in said
+    perplexity = found.figure("perplexity")
+    assert perplexity is not None
+    assert perplexity.tuned / perplexity.base - 1 == pytest.approx(perplexity.difference.value)
+    assert found.divergence["token"].value == pytest.approx(0.3, abs=0.05)
+    assert found.divergence["answer"].value == pytest.approx(10 * found.divergence["token"].value)
+
+
+def test_answers_that_became_alike_are_less_diverse_however_long_they_are() -> None:
+    plain = [
+        replace(
+            pairing, tuned=tuple(replace(a, text="the same words again") for a in pairing.tuned)
+        )
+        for pairing in paired_answers(words_of, seed=2, each=3)
+    ]
+    found = compare(plain)
+    bleu, distinct = found.figure("self-bleu"), found.figure("distinct-2")
+    assert bleu is not None
+    assert distinct is not None
+    assert bleu.tuned == pytest.approx(1)
+    assert distinct.difference.high < 0
+    single = compare([replace(p, base=p.base[:1], tuned=p.tuned[:1]) for p in plain]).figure(
+        "self-bleu"
+    )
+    assert single is not None
+    assert single.tuned == pytest.approx(1)
+    assert single.base < 0.5
+
+
+def test_a_judge_that_disagrees_with_the_reward_is_heard() -> None:
+    pairings = paired_answers(words_of, seed=3, longer=3)
+    verdicts = [Verdict(-2.0, -1.0)] * 12 + [Verdict(1.0, -1.0)] * 12
+    found = compare(pairings, verdicts=verdicts)
+    assert found.wins["judge"].value == 0.25
+    assert found.flips == 0.5
+    assert any("what the reward pays for is not" in said for said in conclusions(found))
+
+
+def test_examples_are_those_that_gained_lost_and_changed_most() -> None:
+    gains = [0.5, -2.0, 3.0, 0.0, -0.1, 1.0]
+
+    def pairing(number: int, gain: float) -> Pairing:
+        base = Answer("a b c", 3, reward=1.0)
+        tuned = replace(base, text=base.text if gain else "x y z", reward=1.0 + gain)
+        return Pairing((Message("user", f"prompt {number}"),), (base,), (tuned,))
+
+    found = compare([pairing(n, gain) for n, gain in enumerate(gains)])
+    by = {why: [e.prompt[-1] for e in found.examples if e.why == why] for why in ("gained", "lost")}
+    assert by == {"gained": ["2", "5", "0"], "lost": ["1", "4"]}
+    assert [e.prompt[-1] for e in found.examples if e.why == "changed"] == ["3"]
+
+
+def test_without_a_reward_the_reasons_are_given() -> None:
+    bare = [
+        replace(p, base=(replace(p.base[0], reward=None),), tuned=p.tuned[:1])
+        for p in paired_answers(words_of, seed=4)
+    ]
+    found = compare(bare, unmeasured={"divergence": "the tokenizers differ"})
+    assert found.figure("reward") is None
+    assert found.looked == []
+    assert set(found.unmeasured) == {"divergence", "reward", "reward hacking"}
+    assert conclusions(found)[0] == "Reward hacking was not looked for: it needs a reward."
+
+
+def test_a_report_is_json_without_numbers_that_json_lacks() -> None:
+    found = compare(paired_answers(words_of, seed=5, prompts=2), text=text_scores(0.1, 0))
+    text = json.dumps(found.to_json(), allow_nan=False)
+    assert json.loads(text)["prompts"] == 2
+
+
+def test_too_few_prompts_and_sides_that_do_not_match_are_mistakes() -> None:
+    (one,) = paired_answers(words_of, seed=6, prompts=1)
+    with pytest.raises(InputError, match="too few"):
+        compare([one])
+    with pytest.raises(InputError, match="as many of both"):
+        replace(one, tuned=one.tuned[:1])
+
+
+async def test_answers_are_drawn_for_every_prompt_each_with_a_seed_of_its_own() -> None:
+    model = ScriptedModel([lambda request: f"said {request.sampling.seed}"])
+    prompts = [(Message("user", f"{n}?"),) for n in range(3)]
+    told: list[int] = []
+    drawing = DrawingConfig(samples=2, max_tokens=9, seed=5)
+    found = await draw(model, prompts, drawing, told.append)
+    assert [len(answers) for answers in found] == [2, 2, 2]
+    assert len({answer.text for answers in found for answer in answers}) == 6
+    assert sorted(told) == [1, 2, 3]
+    assert await draw(model, prompts, drawing) == found
+    assert await draw(model, prompts, drawing.replace(seed=6)) != found
+    assert all(math.isfinite(answer.tokens) for answers in found for answer in answers)
