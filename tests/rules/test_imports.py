@@ -36,7 +36,7 @@ ORDERS = {
         "vocab",
         "tokenizer",
         "turns",
-        "batch windows raw_bytes report chat training gguf_writing",
+        "batch windows raw_bytes report chat exchange training gguf_writing",
         "template_doctor",
     ),
     "registry": (

@@ -93,8 +93,12 @@ def _kind(config: Mapping[str, Any], path: Path) -> Kind:
     if found == "rerank":
         labels = config.get("id2label")
         count = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
-        # One score for a pair is how every cross-encoder is written.
-        return "rerank" if count == 1 else "classify"
+        if count != 1:
+            return "classify"
+        # One score is how cross-encoders and reward models are written. These read conversations,
+        # and those of sentence-transformers, which may be made of a chat model, say what they are.
+        is_reward = _has_template(path) and "sentence_transformers" not in config
+        return "reward" if is_reward else "rerank"
     if found == "seq2seq" and not config.get("is_encoder_decoder", "Conditional" not in name):
         # Models of text and images call themselves so, too.
         found = "seq2seq" if config.get("model_type") in _ENCODER_DECODERS else "generate"
@@ -103,6 +107,13 @@ def _kind(config: Mapping[str, Any], path: Path) -> Kind:
         late = settings.is_file() and "query_length" in json_file(settings)
         return "late-interaction" if late else "embed"
     return found
+
+
+def _has_template(path: Path) -> bool:
+    settings = path / "tokenizer_config.json"
+    return (path / "chat_template.jinja").is_file() or (
+        settings.is_file() and bool(json_file(settings).get("chat_template"))
+    )
 
 
 def _gguf(path: Path) -> Facts:

@@ -44,7 +44,7 @@ _KEPT = (
     "model_type", "id2label", "label2id", "problem_type", "pad_token_id", "decoder_start_token_id",
     "is_encoder_decoder", "forced_bos_token_id", "forced_eos_token_id", "task_specific_params",
 )  # fmt: skip
-_LABELLED = ("classify", "rerank", "token-classify")
+_LABELLED = ("classify", "rerank", "reward", "token-classify")
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from lmstack.serve.tasks import (
     Ranked,
     Ranking,
     Result,
+    Reward,
     Rewritten,
 )
 
@@ -478,6 +479,7 @@ RESULTS: dict[str, Result] = {
     "feature-extraction": Features((EVIL,), VECTOR[None]),
     "sentence-embedding": Embedding(VECTOR),
     "reranking": Ranking((Ranked(3, 0.5, EVIL * 50),)),
+    "reward": Reward(0.5),
     "text-generation": Generated(EVIL, "stop", 3, ("other",)),
     "chat": Generated(EVIL, "stop", 3),
     "summarization": Rewritten(EVIL, 1),

@@ -68,6 +68,37 @@ async def test_http_gives_what_the_task_gives(
     assert answer.json()["data"] == [lmstack.task(task, loaded)(item, **options).to_json()]
 
 
+async def test_http_gives_the_reward_of_the_task(make: Make) -> None:
+    loaded = make("BertForSequenceClassification", ("score",)).named(kind="reward")
+    turns = [{"role": "user", "content": "who"}, {"role": "assistant", "content": "ada works"}]
+    items = [{"prompt": "who", "answer": "paris"}, {"messages": turns}]
+    body = {"model": "t", "task": "reward", "input": items}
+    served = LocalTasks(loaded)
+    assert (served.reranker, served.classifier) == (None, None)
+    answer = await ask("/v1/tasks", body, task_models={"t": served})
+    assert answer.status_code == 200, answer.text
+    found = [each.to_json() for each in lmstack.task("reward", loaded)(items)]
+    assert answer.json()["data"] == found
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"prompt": "  ", "answer": "ada"},
+        {"prompt": "who", "answer": "ada works " * 60},
+        {"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]},
+        "ada",
+    ],
+)
+async def test_http_says_what_is_no_answer_to_a_prompt(make: Make, item: Any) -> None:
+    loaded = make("BertForSequenceClassification", ("score",)).named(kind="reward")
+    body = {"model": "t", "task": "reward", "input": item}
+    answer = await ask("/v1/tasks", body, task_models={"t": LocalTasks(loaded)})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] == "input"
+
+
 @pytest.mark.parametrize(
     ("changes", "param"),
     [

@@ -23,9 +23,11 @@ PREVIEW = 72
 
 def result_lines(task: str, result: Any, text: str = "") -> list[str]:
     """``result`` of ``task`` as lines. ``text``: what it was about, to show entities as they
-    stand there."""
+    stand there, and answers beside their rewards."""
     if task == "token-classification":
         return _entities(result, text)
+    if task == "reward":
+        return columns([(f"{result.score:.4f}", _preview(text))])
     return _WRITERS[task](result)
 
 

@@ -28,6 +28,7 @@ from lmstack.serve.http.fields import (
     refused,
     text_up_to,
 )
+from lmstack.serve.http.requests import ChatMessage
 from lmstack.serve.http.responses import Out, PromptDetails, PromptUsage
 from lmstack.serve.http.routes import post
 from lmstack.serve.http.state import BATCH, in_batches, state_of
@@ -42,6 +43,7 @@ MAX_TOP_K = 100
 MAX_LABELS = 1000
 MAX_DOCUMENTS = 1024
 MAX_TEXTS = 1024
+MAX_TURNS = 1024
 NO_PRIORITY = "requests are served in the order in which they come"
 
 
@@ -100,7 +102,22 @@ class QueryInput(Body):
     documents: Annotated[list[Text], Field(min_length=1, max_length=MAX_DOCUMENTS), FirstMistake()]
 
 
-TaskInput = Text | PairInput | QuestionInput | QueryInput
+class AnswerInput(Body):
+    """An answer, to be scored by a reward model."""
+
+    prompt: Annotated[str, Field(min_length=1, max_length=MAX_TEXT), text_up_to(MAX_TEXT)]
+    answer: Text
+
+
+class ConversationInput(Body):
+    """A conversation that ends with the answer that a reward model scores."""
+
+    messages: Annotated[
+        list[ChatMessage], Field(min_length=2, max_length=MAX_TURNS), FirstMistake()
+    ]
+
+
+TaskInput = Text | PairInput | QuestionInput | QueryInput | AnswerInput | ConversationInput
 
 
 class TaskBody(Body):

@@ -30,6 +30,7 @@ from lmstack.serve.tasks.results import (
     Ranked,
     Ranking,
     Result,
+    Reward,
     Rewritten,
 )
 
@@ -66,6 +67,7 @@ __all__ = [
     "Ranked",
     "Ranking",
     "Result",
+    "Reward",
     "Rewritten",
     "Task",
     "abilities",

@@ -34,6 +34,7 @@ from lmstack.serve.tasks.filling import FillMask
 from lmstack.serve.tasks.generating import Chat, TextGeneration
 from lmstack.serve.tasks.names import GENERATING, abilities, require, task_name
 from lmstack.serve.tasks.reranking import LateInteractionScorer, Reranking, scorer
+from lmstack.serve.tasks.rewarding import RewardScoring
 from lmstack.serve.tasks.rewriting import Summarization, Translation
 from lmstack.serve.tasks.tagging import TokenClassification
 from lmstack.serve.tasks.vectors import FeatureExtraction, SentenceEmbedding
@@ -42,7 +43,7 @@ __all__ = ["LocalClassifier", "LocalReranker", "LocalTasks", "LocalTokenEmbedder
 
 _CLASSES: tuple[type[Task[Any, Any, Any]], ...] = (
     *(TextClassification, TokenClassification, FillMask, QuestionAnswering, FeatureExtraction),
-    *(SentenceEmbedding, Reranking, ZeroShotClassification),
+    *(SentenceEmbedding, Reranking, RewardScoring, ZeroShotClassification),
     *(TextGeneration, Chat, Summarization, Translation),
 )
 CLASSES = {each.name: each for each in _CLASSES}

@@ -45,6 +45,7 @@ _DECLARED = {
     "feature-extraction": Declared(("features",), "all-minilm-l6-v2"),
     "sentence-embedding": Declared(("embed", "sentence-similarity"), "all-minilm-l6-v2"),
     "reranking": Declared(("rerank", "text-ranking"), "ms-marco-minilm-l12"),
+    "reward": Declared(),
     "zero-shot-classification": Declared(("zero-shot",)),
     "text-generation": Declared(
         ("generate", "text2text-generation"), "smollm2-135m-instruct", generates=True
@@ -98,7 +99,7 @@ def abilities(loaded: LoadedModel) -> tuple[str, ...]:
     elif config.head == "span":
         can.add("question-answering")
     elif config.head == "sequence":
-        can |= _of_sequences(loaded.labels)
+        can |= {"reward"} if loaded.kind == "reward" else _of_sequences(loaded.labels)
     if loaded.pooling is not None and config.head in ("pool", "none"):
         can.add("sentence-embedding")
     return tuple(task for task in TASKS if task in can)

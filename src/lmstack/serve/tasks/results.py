@@ -29,6 +29,7 @@ __all__ = [
     "Ranked",
     "Ranking",
     "Result",
+    "Reward",
     "Rewritten",
 ]
 
@@ -165,6 +166,13 @@ class Ranking(Result):
     """The most relevant first."""
 
     results: tuple[Ranked, ...]
+
+
+@dataclass(frozen=True)
+class Reward(Result):
+    """How good an answer is; to be compared with that of others to the same prompt."""
+
+    score: float
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from lmstack.train.objectives.masked import MaskedLM
 from lmstack.train.objectives.objective import Objective
 from lmstack.train.objectives.reader import Reader
 from lmstack.train.objectives.reranking import Reranking
+from lmstack.train.objectives.reward import RewardModelling
 from lmstack.train.objectives.sequence_classification import SequenceClassification
 from lmstack.train.objectives.sft import SupervisedFineTuning
 from lmstack.train.objectives.span_corruption import SpanCorruption
@@ -28,6 +29,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "reader": Reader,
     "masked": MaskedLM,
     "reranking": Reranking,
+    "reward": RewardModelling,
     "sequence-classification": SequenceClassification,
     "span-corruption": SpanCorruption,
     "denoising": Denoising,

@@ -35,8 +35,8 @@ TaskName = Annotated[
     str,
     typer.Argument(
         metavar="TASK",
-        help="classify, ner, fill-mask, qa, features, embed, rerank, zero-shot, generate, chat,"
-        " summarize or translate; transformers' names work, too.",
+        help="classify, ner, fill-mask, qa, features, embed, rerank, reward, zero-shot, generate,"
+        " chat, summarize or translate; transformers' names work, too.",
     ),
 ]
 Texts = Annotated[
@@ -70,6 +70,7 @@ OutputFile = Annotated[
 ]
 Resume = Annotated[bool, _flag("--resume", "Go on after what --output holds already.")]
 Query = Annotated[str | None, _text("--query", "TEXT", "rerank: what is asked for.")]
+Prompt = Annotated[str | None, _text("--prompt", "TEXT", "reward: what the texts answer.")]
 Question = Annotated[str | None, _text("--question", "TEXT", "qa: what is asked.")]
 Labels = Annotated[str | None, _text("--labels", "A,B,...", "zero-shot: labels to choose from.")]
 Template = Annotated[str | None, _text("--template", "TEXT", "zero-shot: a hypothesis with {}.")]
@@ -91,7 +92,9 @@ Prefix = Annotated[
 Source = Annotated[str | None, _text("--source", "CODE", "translate: from, as en.")]
 Target = Annotated[str | None, _text("--target", "CODE", "translate: into, as de.")]
 Kind = Annotated[str | None, _text("--kind", "KIND", "embed: query or passage.")]
-Truncate = Annotated[bool | None, _flag("--truncate", "classify, features: cut what is too long.")]
+Truncate = Annotated[
+    bool | None, _flag("--truncate", "classify, features, reward: cut what is too long.")
+]
 MaxTokens = Annotated[int | None, _text("--max-tokens", "N", "Of a text that is generated.")]
 Temperature = Annotated[float | None, _text("--temperature", "T", "0 is greedy.")]
 Seed = Annotated[int | None, _text("--seed", "N", "Of sampling.")]
@@ -104,15 +107,16 @@ CHUNK = 32
 # The option that a task needs besides a text, and how its value looks.
 NEEDED = {
     "reranking": ("--query", "QUERY"),
+    "reward": ("--prompt", "PROMPT"),
     "question-answering": ("--question", "QUESTION"),
     "zero-shot-classification": ("--labels", "A,B,C"),
 }
 
 # Those that are options of tasks, under the same names.
 OPTIONS = (
-    *("query", "question", "labels", "template", "multi_label", "aggregation", "targets"),
-    *("top_k", "no_answer", "prefix", "source", "target", "kind", "truncate", "max_tokens"),
-    *("temperature", "seed"),
+    *("query", "prompt", "question", "labels", "template", "multi_label", "aggregation"),
+    *("targets", "top_k", "no_answer", "prefix", "source", "target", "kind", "truncate"),
+    *("max_tokens", "temperature", "seed"),
 )
 
 
@@ -138,6 +142,7 @@ def run(
     output: OutputFile = None,
     resume: Resume = False,
     query: Query = None,
+    prompt: Prompt = None,
     question: Question = None,
     labels: Labels = None,
     template: Template = None,

@@ -30,6 +30,7 @@ _TASKS = {
     "generate": "generate",
     "seq2seq": "translate",
     "rerank": "rerank",
+    "reward": "reward",
     "classify": "classify",
     "token-classify": "ner",
     "fill-mask": "fill-mask",
@@ -121,7 +122,7 @@ def _use(settings: Recipe, result: Result) -> str:
     task = _TASKS.get(found.kind, "features")
     if found.kind == "generate" and settings.objective_name == "sft":
         task = "chat"
-    query = ' --query "QUERY"' if task == "rerank" else ""
+    query = {"rerank": ' --query "QUERY"', "reward": ' --prompt "PROMPT"'}.get(task, "")
     return f'lmstack run {task}{query} "TEXT" --model {trained}'
 
 
