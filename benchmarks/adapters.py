@@ -3,8 +3,9 @@
     python benchmarks/adapters.py            all of it, a few minutes
     python benchmarks/adapters.py --quick    fewer requests, tokens and rounds
     python benchmarks/adapters.py --wall     two threads and the clock on the wall
+    python benchmarks/adapters.py --weights int8    another form than the one that is served
 
-SmolLM2-135M-Instruct in int8 on the native ops, 64 requests at once of 16 tokens in and 32 out.
+SmolLM2-135M-Instruct in the form that `lmstack up` serves, on the native ops, 64 requests at once of 16 tokens in and 32 out.
 All sides share one engine and its weights and take turns, because shared machines stall; of each
 the median of the rounds counts, and the best is given beside it. Seconds are processor time of one
 thread unless `--wall` is given. The adapters are drawn at random; request i has adapter i % 16.
@@ -136,6 +137,7 @@ def line(r: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--wall", action="store_true")
+    parser.add_argument("--weights", metavar="FORM")
     add_options(parser, "adapters")
     args = parser.parse_args()
     import torch
@@ -146,7 +148,7 @@ def main() -> None:
     if not args.wall:
         torch.set_num_threads(1)
     count, tokens, rounds = (8, 8, 1) if args.quick else (64, 32, 3)
-    loaded = load_weights(MODEL, Store(), "int8")
+    loaded = load_weights(MODEL, Store(), args.weights)
     text = (pathlib.Path(__file__).resolve().parent.parent / "README.md").read_text("utf-8")
     ids = list(loaded.tokenizer.encode(text))
     prompts = [ids[7 * i : 7 * i + 16] for i in range(count)]
@@ -166,6 +168,7 @@ def main() -> None:
         "machine": {"processor": processor(), "threads": torch.get_num_threads()},
         "seconds": "wall" if args.wall else "processor time",
         "model": MODEL,
+        "weights": loaded.form,
         "requests": count,
         "adapters": NUM_ADAPTERS,
         "results": [r | sizes.get(r["side"], {}) for r in results],
