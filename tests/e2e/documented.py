@@ -19,9 +19,11 @@ __all__ = ["Command", "Sequence", "sequences"]
 
 # Logs of what was decided and measured, not pages to follow.
 LOGS = ("docs/decisions.md", "docs/first_questions.md")
-PROGRAM = r"(?:lmstack|pip|python3?|make|\.venv/bin/\w+)"
+PROGRAM = r"(?:lmstack|pip|python3?|make|torchrun|\.venv/bin/\w+)"
 INLINE = rf"(?<!`)`({PROGRAM} [^`\n…]+)`(?!`)"
 BLOCK = re.compile(rf"^```(\w*)\n(.*?)^```|{INLINE}", re.MULTILINE | re.DOTALL)
+BEGINS = re.compile(rf"^ *{PROGRAM} ", re.MULTILINE)
+TYPED = ("sh", "text", "python")
 EXAMPLE = re.compile(r"^#{3,4} (.+?)$|^Example\n((?:  .*\n)+)", re.M)
 NAME_ALONE = re.compile(r"lmstack( [a-z][a-z-]*)*")
 
@@ -59,6 +61,9 @@ def sequences(root: Path) -> list[Sequence]:
 def _of_page(name: str, text: str) -> Sequence:
     sequence = Sequence(name)
     for language, block, inline in BLOCK.findall(text):
+        assert language in TYPED or not BEGINS.search(block), (
+            f"{name} has a command in a block of the language {language!r}, which no test types"
+        )
         if language == "sh":
             sequence.commands += (Command(line) for line in _lines(block))
         elif language == "text":

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.training_inputs import write_training_inputs
 from tests.published import LLAMA_3_8B
 
 __all__ = ["PLACEHOLDERS", "Ended", "Newcomer", "build"]
@@ -41,7 +42,7 @@ PLACEHOLDERS = {
 MY_MODEL = {"classify": "my-sentiment-model"}
 # What of the checkout a reader has.
 CHECKOUT = ("README.md", "LICENSE", "pyproject.toml", "setup.py", "constraints.txt")
-FOLDERS = ("benchmarks", "docs", "src")
+FOLDERS = ("benchmarks", "docs", "examples", "recipes", "src")
 LIMIT_S = 900
 PLAN = """# Plan of the year
 
@@ -191,8 +192,7 @@ def build(folder: Path, root: Path, models: Path, speeches: list[Path]) -> None:
             shutil.copy(path, work / name)
     text = b"".join(path.read_bytes() for path in speeches)
     (work / "corpus.gz").write_bytes(gzip.compress(text))
-    chats = [{"instruction": f"What is {n} and {n}?", "output": f"{2 * n}."} for n in range(50)]
-    (work / "chats.jsonl").write_text("\n".join(map(json.dumps, chats)))
+    write_training_inputs(work)
     (work / "Llama-3-8B").mkdir()
     (work / "Llama-3-8B/config.json").write_text(json.dumps(LLAMA_3_8B))
 
