@@ -1,6 +1,7 @@
 """A language model from nothing in ten minutes: lmstack beside transformers' Trainer.
 
     python benchmarks/pretraining.py            ten minutes of training a side
+    python benchmarks/pretraining.py --threads 1   twenty minutes a side, of one thread
     python benchmarks/pretraining.py --quick    twenty seconds a side; records nothing
 
 The same speeches (State of the Union, every tenth held out), vocabulary (8,192 tokens),
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import pathlib
 import subprocess
 import sys
@@ -33,6 +35,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 RECIPE = HERE.parent / "recipes" / "pretrain.yaml"
 HELD_OUT = 10
 TIMED = 8
+SECONDS, THREADS = 600, 2
 PEER_SETTINGS = ({"bfloat16": True, "lr": 3e-3}, {"bfloat16": True, "lr": 1e-3})
 PROMPT = "The state of the Union is"
 
@@ -64,7 +67,10 @@ def ours(folder: pathlib.Path, job: dict[str, Any]) -> dict[str, Any]:
         command += [f"run={folder / name}.run", f"steps={steps}", f"seed={job['seed']}"]
         command += [f"save_every={steps}", "--json", "--quiet"]
         started = time.perf_counter()
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        threads = {"OMP_NUM_THREADS": str(job["threads"])}
+        done = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **threads}
+        )
         return json.loads(done.stdout), time.perf_counter() - started
 
     def clock(name: str) -> list[float]:
@@ -131,6 +137,7 @@ def sample(folder: pathlib.Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--threads", type=int, default=THREADS)
     add_options(parser, "pretraining")
     args = parser.parse_args()
     recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
@@ -138,7 +145,7 @@ def main() -> None:
         python = build().python
     except BuildError as error:
         raise SystemExit(f"the peer cannot be built: {error}") from None
-    result: dict[str, Any] = {"processor": processor(), "sides": {}}
+    result: dict[str, Any] = {"processor": processor(), "threads": args.threads, "sides": {}}
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         (folder / "texts").mkdir()
@@ -150,8 +157,8 @@ def main() -> None:
             "model": {**recipe["model"], "vocab_size": 8192},
             "row": recipe["max_length"],
             "batch": recipe["batch"],
-            "seconds": 20 if args.quick else 600,
-            "threads": 2,
+            "seconds": 20 if args.quick else SECONDS * THREADS / args.threads,
+            "threads": args.threads,
             "seed": 0,
         }
         for side, found in (
