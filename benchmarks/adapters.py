@@ -5,11 +5,12 @@
     python benchmarks/adapters.py --wall     two threads and the clock on the wall
     python benchmarks/adapters.py --weights int8    another form than the one that is served
 
-SmolLM2-135M-Instruct in the form that `lmstack up` serves, on the native ops, 64 requests at once of 16 tokens in and 32 out.
-All sides share one engine and its weights and take turns, because shared machines stall; of each
-the median of the rounds counts, and the best is given beside it. Seconds are processor time of one
-thread unless `--wall` is given. The adapters are drawn at random; request i has adapter i % 16.
-The first four requests of each side are also run alone, and have to give the same tokens.
+SmolLM2-135M-Instruct in the form that `lmstack up` serves, on the native ops, 64 requests at once
+of 16 tokens in and 32 out. All sides share one engine and its weights and take turns, because
+shared machines stall; of each the median of the rounds counts, and the best is given beside it.
+Seconds are processor time of one thread unless `--wall` is given. The adapters are drawn at random;
+request i has adapter i % 16. The first four requests of each side are also run alone, and have to
+give the same tokens.
 """
 
 from __future__ import annotations
