@@ -66,6 +66,7 @@ ORDERS = {
         "data heads sums",
         "loader result throughput",
         "assembly loop",
+        "rollouts.trainer",
         "plan run",
     ),
     "agents": (

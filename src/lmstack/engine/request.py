@@ -14,8 +14,9 @@ __all__ = ["EngineAdapter", "EngineRequest", "EngineStats", "TokenEvent", "Token
 @dataclass(frozen=True, slots=True)
 class TokenScore:
     """``logprob``: natural logarithm of the token's probability under the model itself, before
-    penalties, bias, grammar and temperature; None for a first token, which nothing precedes.
-    ``top``: the most likely (token, logprob) at that place, best first."""
+    penalties, bias, grammar and temperature, unless `EngineRequest.scored_at` names one; None for
+    a first token, which nothing precedes. ``top``: the most likely (token, logprob) at that place,
+    best first."""
 
     token: int
     logprob: float | None
@@ -95,6 +96,8 @@ class EngineRequest:
     ``adapter``: what is added to the model for this request. Blocks are shared between requests
     with the same adapter only.
 
+    ``scored_at``: the temperature of the distribution that scores of drawn tokens are of.
+
     ``client``: who asks; when many do, each gets its share. ``sampling.priority`` orders the
     requests of one client.
     """
@@ -115,6 +118,7 @@ class EngineRequest:
     score_from: int = 0
     default_max_tokens: int | None = None
     adapter: EngineAdapter | None = None
+    scored_at: float = 1.0
 
     @property
     def scores_prompt(self) -> bool:

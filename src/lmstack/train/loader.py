@@ -125,9 +125,7 @@ class Loader:
         """This process's passes of ``step``, as many as every other process has: one that has
         fewer rows gets passes without weight, because all of them meet in each pass."""
         epoch = self.epoch(step)
-        first = (step - self._starts[epoch]) * self._batch
-        rows = self._rows(epoch)
-        taken = [rows[i] for i in range(first, min(first + self._batch, len(rows)))]
+        taken = self._taken(step)
         # Sorted, so that processes get rows of like length, and wait little for each other.
         taken.sort(key=self._tokens)
         world = self._share.world
@@ -139,6 +137,22 @@ class Loader:
             return found
         spare = self._made(taken[0][:1].tolist(), epoch)
         return found + [dataclasses.replace(spare, weight=0.0, tokens=0)] * (most - len(found))
+
+    def examples(self, step: int) -> list[tuple[int, Example]]:
+        """This process's examples of ``step``, each with its place among those of all: what an
+        online objective draws answers to."""
+        flat = [int(index) for row in self._taken(step) for index in row]
+        return [
+            (place, self._examples[flat[place]])
+            for place in range(self._share.rank, len(flat), self._share.world)
+        ]
+
+    def _taken(self, step: int) -> list[Ints]:
+        """The rows of ``step``, of all processes."""
+        epoch = self.epoch(step)
+        first = (step - self._starts[epoch]) * self._batch
+        rows = self._rows(epoch)
+        return [rows[i] for i in range(first, min(first + self._batch, len(rows)))]
 
     def _made(self, indices: Sequence[int], epoch: int) -> Batch:
         seen = []

@@ -35,7 +35,7 @@ from lmstack.train.parallel import Parallel
 from lmstack.train.recipe import Recipe
 from lmstack.train.resume import changes
 from lmstack.train.schedule import lr_share
-from lmstack.train.sums import Sums
+from lmstack.train.sums import Sums, Taken, timed
 from lmstack.train.throughput import step_flops
 
 __all__ = ["Interrupted", "Trainer", "Watch"]
@@ -73,7 +73,8 @@ class Watch:
 class Progress:
     """Where a run is: all of it is in a checkpoint. ``step``: of those done. ``tokens`` seen and
     ``seconds`` spent on steps so far. ``best``: the values of the best evaluation, at
-    ``best_step``. ``waited``: evaluations since then."""
+    ``best_step``. ``waited``: evaluations since then. ``learned``: what the objective itself
+    learns (`OnlineObjective.learned`)."""
 
     step: int = 0
     tokens: int = 0
@@ -81,6 +82,7 @@ class Progress:
     best: dict[str, float] | None = None
     best_step: int | None = None
     waited: int = 0
+    learned: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return vars(self).copy()
@@ -113,6 +115,7 @@ class Trainer:
         if self.recipe.ema is not None:
             trained = self.optimizers.trained.items()
             self._average = {name: weight.detach().clone() for name, weight in trained}
+        self.metric = self.recipe.metric or self.objective.metric
         every = max(self.steps // _OF_A_RUN, 1)
         self._eval_every = self.recipe.eval_every or every
         self._save_every = self.recipe.save_every or every
@@ -138,45 +141,67 @@ class Trainer:
         return self._finished() or values
 
     def step(self) -> Mapping[str, float]:
-        """One step of the optimizer, and what it was."""
+        """One step, of one update or more, and what it was."""
         started, step = time.perf_counter(), self.progress.step
+        recipe = self.recipe
+        share = lr_share(recipe.schedule, step, self.steps, recipe.warmup, recipe.final_lr)
+        taken = Taken()
+        for batches in self._updates(step):
+            self._update(batches, step, share, taken)
+        values = {**taken.values, **self._said(step)}
+        self._check_metric(values)
+        self._follow()
+        seconds = time.perf_counter() - started
+        self.progress.step += 1
+        self.progress.tokens += int(taken.tokens)
+        self.progress.seconds += seconds
+        self.flops += taken.flops
+        self.seconds += seconds
+        values |= {
+            "lr": share * recipe.lr,
+            "gradient": taken.gradient,
+            "tokens": float(self.progress.tokens),
+            "tokens_per_second": taken.tokens / seconds,
+            "flops_per_second": taken.flops / seconds,
+            "seconds": self.progress.seconds,
+            **{f"seconds_{part}": spent for part, spent in taken.seconds.items()},
+        }
+        self.log({"step": self.progress.step, "epoch": self.train.epoch(step), **values})
+        self.watch.step(self.progress.step, self.steps, values)
+        return values
+
+    def _updates(self, step: int) -> Iterator[Sequence[Batch]]:
+        """The passes of each update of ``step``, an update after the other."""
+        yield self._linked(self.train.batches(step), step)
+
+    def _said(self, step: int) -> Mapping[str, float]:
+        """What is said of ``step`` beside its losses."""
+        del step
+        return {}
+
+    def _update(self, batches: Sequence[Batch], step: int, share: float, taken: Taken) -> None:
+        """One step of the optimizer, at ``share`` of the highest learning rate."""
         self.module.train()
-        batches = self._linked(self.train.batches(step), step)
         weight, tokens, flops = self.parallel.summed(
             sum(batch.weight for batch in batches),
             sum(batch.tokens for batch in batches),
             step_flops(self.module, batches),
         )
         sums = Sums()
-        for place, batch in enumerate(batches):
-            loss = self._loss(batch, step, place)
+        for batch in batches:
+            with timed(taken.seconds, "forward"):
+                loss = self._loss(batch, step, taken.passes)
             part = self.parallel.world / weight if batch.weight else 0.0
-            (loss.total * part).backward()  # type: ignore[no-untyped-call]
+            with timed(taken.seconds, "backward"):
+                (loss.total * part).backward()  # type: ignore[no-untyped-call]
             sums.add(loss, batch)
+            taken.passes += 1
         norm = self._clipped()
-        values = sums.values(self.objective, self.parallel, weight)
-        self._check(values, norm)
-        recipe = self.recipe
-        share = lr_share(recipe.schedule, step, self.steps, recipe.warmup, recipe.final_lr)
+        taken.add(sums, weight, self.objective, self.parallel)
+        self._check(taken.loss, norm)
         self.optimizers.step(share)
-        self._follow()
-        seconds = time.perf_counter() - started
-        self.progress.step += 1
-        self.progress.tokens += int(tokens)
-        self.progress.seconds += seconds
-        self.flops += flops
-        self.seconds += seconds
-        values |= {
-            "lr": share * recipe.lr,
-            "gradient": norm,
-            "tokens": float(self.progress.tokens),
-            "tokens_per_second": tokens / seconds,
-            "flops_per_second": flops / seconds,
-            "seconds": self.progress.seconds,
-        }
-        self.log({"step": self.progress.step, "epoch": self.train.epoch(step), **values})
-        self.watch.step(self.progress.step, self.steps, values)
-        return values
+        taken.tokens, taken.flops = taken.tokens + tokens, taken.flops + flops
+        taken.gradient = max(taken.gradient, norm)
 
     def evaluate(self) -> dict[str, float]:
         """The validation's values, of the averaged weights where there are any."""
@@ -246,6 +271,9 @@ class Trainer:
             self._put(self.checkpoints.tensors(step, "average"), self._average)
         return step
 
+    def close(self) -> None:
+        """Free what is held beside the module."""
+
     def _loss(self, batch: Batch, step: int, place: int) -> Loss:
         return self.objective.loss(self.model, batch, self._context(step, place))
 
@@ -268,18 +296,21 @@ class Trainer:
         dropout = Dropout(self.recipe.dropout, seed) if self.recipe.dropout else None
         return ForwardContext(ops=self.ops, dropout=dropout, checkpoint=self.recipe.checkpointing)
 
-    def _check(self, values: Mapping[str, float], norm: float) -> None:
-        """`InputError` for a step that must not be taken, before it is."""
-        step, metric = self.progress.step + 1, self.recipe.metric
-        if not math.isfinite(values["loss"]) or not math.isfinite(norm):
+    def _check(self, loss: float, norm: float) -> None:
+        """`InputError` for an update that must not be made, before it is."""
+        step = self.progress.step + 1
+        if not math.isfinite(loss) or not math.isfinite(norm):
             kept = self.checkpoints.steps()
             raise InputError(
-                f"step {step} gave a loss of {values['loss']:g} and a gradient of {norm:g}; the"
+                f"step {step} gave a loss of {loss:g} and a gradient of {norm:g}; the"
                 " weights were not changed by it",
                 hint="a lower lr, or other rows"
                 + (f"; --resume goes on from the checkpoint at step {kept[-1]}" if kept else ""),
                 param="lr",
             )
+
+    def _check_metric(self, values: Mapping[str, float]) -> None:
+        metric = self.metric
         if self.validation is not None and metric not in values:
             raise InputError(
                 f"metric is {shown(metric)}; the objective has {', '.join(values)}", param="metric"
@@ -329,7 +360,7 @@ class Trainer:
         """Whether an evaluation's values are the best so far, which they then become."""
         if not values:
             return False
-        step, metric, best = self.progress.step, self.recipe.metric, self.progress.best
+        step, metric, best = self.progress.step, self.metric, self.progress.best
         self.log({"step": step, **{f"validation_{k}": v for k, v in values.items()}})
         self.watch.evaluated(step, values)
         sign = 1 if metric in self.objective.rising else -1

@@ -51,7 +51,8 @@ class Recipe(Config):
 
     **Keeping.** ``eval_every`` and ``save_every``: steps, None: ten times a run. ``keep``:
     checkpoints. ``ema``: the decay of an average of the weights, which is then what is kept.
-    ``patience``: evaluations without a better ``metric`` after which it stops. ``tensorboard``:
+    ``patience``: evaluations without a better ``metric`` after which it stops; None: that of the
+    objective. ``tensorboard``:
     write the metrics as its events too."""
 
     objective: Any
@@ -91,7 +92,7 @@ class Recipe(Config):
     save_every: int | None = allowed(None, int, 1, _MANY)
     keep: int = allowed(2, int, 1, 1000)
     patience: int | None = allowed(None, int, 1, 1000)
-    metric: str = "loss"
+    metric: str | None = None
     tensorboard: bool = allowed(False, bool)
 
     def __post_init__(self) -> None:
@@ -125,7 +126,7 @@ class Recipe(Config):
     def _check_types(self) -> None:
         for name in ("output", "base", "tokenizer", "weights", "run", "metric"):
             value = getattr(self, name)
-            if not isinstance(value, str) and (value is not None or name in ("output", "metric")):
+            if not isinstance(value, str) and (value is not None or name == "output"):
                 raise InputError(
                     f"{name} is {shown(value)}, not text", hint=f'{name}: "{value}"', param=name
                 )

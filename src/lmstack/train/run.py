@@ -16,18 +16,24 @@ from typing import Any
 
 from lmstack.core import InputError
 from lmstack.core.files import write_atomic
-from lmstack.train.assembly import assemble
+from lmstack.train.assembly import Assembled, assemble
 from lmstack.train.checkpoint import Checkpoints
 from lmstack.train.compute import ops_for
 from lmstack.train.data.report import DataReport
 from lmstack.train.loop import Trainer, Watch
 from lmstack.train.metrics import MetricsLog
+from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.parallel import Parallel
 from lmstack.train.recipe import Recipe
 from lmstack.train.result import keep, training_of
+from lmstack.train.rollouts.protocol import Services, WeightedReward
+from lmstack.train.rollouts.trainer import OnlineTrainer
 from lmstack.train.throughput import matrix_rate
 
 __all__ = ["Result", "train"]
+
+# The form in which the engine holds a policy that is trained in a precision.
+_HELD = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -50,17 +56,26 @@ class Result:
     matrix_rate: float
 
 
-def train(recipe: Recipe, *, resume: bool = False, watch: Watch | None = None) -> Result:
+def train(
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    watch: Watch | None = None,
+    services: Services | None = None,
+) -> Result:
     """Run ``recipe``, on every process of a torchrun. ``resume``: go on from the last checkpoint
     in its run folder. `InputError` where the folder holds a run already and that is not asked
-    for. ``watch``: of the first process."""
+    for. ``watch``: of the first process. ``services``: who draws and rewards samples, for an
+    objective that learns from its own."""
     parallel = Parallel.from_environment()
     with parallel.as_one():
         watch = watch if watch is not None and parallel.is_first else Watch()
-        return _trained(recipe, resume, watch, parallel)
+        return _trained(recipe, resume, watch, parallel, services)
 
 
-def _trained(recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel) -> Result:
+def _trained(
+    recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel, services: Services | None
+) -> Result:
     checkpoints = Checkpoints(recipe.folder, recipe.keep)
     if checkpoints.steps() and not resume:
         raise InputError(
@@ -75,23 +90,7 @@ def _trained(recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel) -> 
     module = run.base.module
     with_events = recipe.tensorboard and parallel.is_first
     metrics = MetricsLog(recipe.folder / "metrics.jsonl", tensorboard=with_events)
-    trainer = Trainer(
-        module,
-        run.objective,
-        run.train,
-        run.validation,
-        recipe,
-        checkpoints,
-        ops_for(recipe.precision, module),
-        metrics.add if parallel.is_first else lambda _: None,
-        watch,
-        parallel,
-        {
-            "data": run.prepared.fingerprint,
-            "base": run.base.digest,
-            **run.objective.models,
-        },
-    )
+    trainer = _trainer(run, recipe, checkpoints, metrics, watch, parallel, services)
     step = trainer.resume() if resume else 0
     if parallel.is_first:
         text = json.dumps(recipe.to_json(), indent=2) + "\n"
@@ -102,7 +101,10 @@ def _trained(recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel) -> 
         write_atomic(report_file, text.encode())
         metrics.cut(step)
     started = time.perf_counter()
-    values = trainer.run()
+    try:
+        values = trainer.run()
+    finally:
+        trainer.close()
     parallel.unwrapped(module)
     folder, digest = Path(recipe.output), None
     if parallel.is_first:
@@ -131,6 +133,53 @@ def _trained(recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel) -> 
         run.prepared.report,
         trainer.flops / trainer.seconds if trainer.seconds else 0.0,
         parallel.world * matrix_rate(recipe.precision, module.device),
+    )
+
+
+def _trainer(
+    run: Assembled,
+    recipe: Recipe,
+    checkpoints: Checkpoints,
+    metrics: MetricsLog,
+    watch: Watch,
+    parallel: Parallel,
+    services: Services | None,
+) -> Trainer:
+    facts = {
+        "data": run.prepared.fingerprint,
+        "base": run.base.digest,
+        **run.objective.models,
+    }
+    parts = (
+        run.base.module,
+        run.objective,
+        run.train,
+        run.validation,
+        recipe,
+        checkpoints,
+        ops_for(recipe.precision, run.base.module),
+        metrics.add if parallel.is_first else lambda _: None,
+        watch,
+        parallel,
+        facts,
+    )
+    if not isinstance(run.objective, OnlineObjective):
+        return Trainer(*parts)
+    if services is None:
+        raise InputError(
+            f"{recipe.objective_name} learns from answers, and nothing here draws any",
+            hint="lmstack train RECIPE, or train(recipe, services=...)",
+            param="objective",
+        )
+    online = run.objective
+    weights = online.rollout_config.weights or _HELD[recipe.precision]
+    return OnlineTrainer(
+        *parts,
+        sampler=services.sampler(run.base, weights),
+        rewards=[
+            WeightedReward(services.reward(each.name, each.settings), each.weight)
+            for each in online.reward_settings
+        ],
     )
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -9,7 +14,7 @@ from lmstack.train.data.examples import Batch
 from lmstack.train.objectives.objective import Loss, Objective
 from lmstack.train.parallel import Parallel
 
-__all__ = ["Sums"]
+__all__ = ["Sums", "Taken", "timed"]
 
 
 class Sums:
@@ -18,6 +23,7 @@ class Sums:
     def __init__(self) -> None:
         self._sums = {"loss": 0.0}
         self._counts: dict[str, Tensor] = {}
+        self._largest: dict[str, Tensor] = {}
 
     def add(self, loss: Loss, batch: Batch) -> None:
         real = float(batch.weight > 0)  # without weight: another process has more passes
@@ -27,6 +33,21 @@ class Sums:
         for name, value in loss.counts.items():
             count = real * value.detach().double().cpu()
             self._counts[name] = self._counts[name] + count if name in self._counts else count
+        for name, value in loss.largest.items():
+            self._raise(name, real * value.detach().cpu())
+
+    def merge(self, other: Sums) -> None:
+        """Add what ``other`` has."""
+        for name, total in other._sums.items():
+            self._sums[name] = self._sums.get(name, 0.0) + total
+        for name, count in other._counts.items():
+            self._counts[name] = self._counts[name] + count if name in self._counts else count
+        for name, value in other._largest.items():
+            self._raise(name, value)
+
+    def _raise(self, name: str, value: Tensor) -> None:
+        before = self._largest.get(name, value)
+        self._largest[name] = torch.maximum(before, value)
 
     def values(self, objective: Objective, parallel: Parallel, weight: float) -> dict[str, float]:
         """Of all processes. ``weight``: of all predictions."""
@@ -41,4 +62,36 @@ class Sums:
             part = found[at : at + count.numel()]
             counts[name] = torch.tensor(part, dtype=torch.float64).view(count.shape)
             at += count.numel()
+        for name, value in self._largest.items():
+            values[name] = max(map(float, parallel.of_all(value)))
         return objective.reported(values, counts)
+
+
+class Taken:
+    """What the updates of a step came to, of all processes. ``loss``: of the last; ``values``: of
+    all; ``gradient``: the longest; ``seconds``: of this process, by what took them."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+        self.loss = self.tokens = self.flops = self.gradient = 0.0
+        self.passes = 0
+        self.seconds: Counter[str] = Counter()
+        self._sums, self._weight, self._updates = Sums(), 0.0, 0
+
+    def add(self, sums: Sums, weight: float, objective: Objective, parallel: Parallel) -> None:
+        """Another update."""
+        own = sums.values(objective, parallel, weight)
+        self.loss = own["loss"]
+        self._sums.merge(sums)
+        self._weight += weight
+        self._updates += 1
+        is_first = self._updates == 1
+        self.values = own if is_first else self._sums.values(objective, parallel, self._weight)
+
+
+@contextmanager
+def timed(clock: Counter[str], what: str) -> Iterator[None]:
+    """Add the seconds that it takes to those of ``what``."""
+    started = time.perf_counter()
+    yield
+    clock[what] += time.perf_counter() - started  # type: ignore[assignment]

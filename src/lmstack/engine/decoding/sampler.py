@@ -84,6 +84,8 @@ class Sampler:
         params = [s.request.sampling for s in sequences]
         scored = [i for i, p in enumerate(params) if p.logprobs is not None]
         raw = rows_at(logits, scored) if scored else logits[:0]
+        if any(sequences[i].request.scored_at != 1 for i in scored):
+            raw /= _column([sequences[i].request.scored_at for i in scored], raw)
         adjust(logits, sequences)
         best = logits.max(-1)
         self._check(best.values, sequences)

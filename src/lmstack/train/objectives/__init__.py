@@ -10,6 +10,7 @@ from lmstack.train.objectives.causal import CausalLM
 from lmstack.train.objectives.contrastive import Contrastive
 from lmstack.train.objectives.denoising import Denoising
 from lmstack.train.objectives.distillation import Distillation
+from lmstack.train.objectives.grpo import GroupRelativePolicy
 from lmstack.train.objectives.masked import MaskedLM
 from lmstack.train.objectives.objective import Objective
 from lmstack.train.objectives.reader import Reader
@@ -27,6 +28,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "causal": CausalLM,
     "contrastive": Contrastive,
     "reader": Reader,
+    "grpo": GroupRelativePolicy,
     "masked": MaskedLM,
     "reranking": Reranking,
     "reward": RewardModelling,

@@ -61,11 +61,12 @@ class Loss:
     """``total``: the sum over the batch's ``weight`` predictions, with a gradient. ``sums``: of
     what is reported beside it (``accuracy``), each divided by the weight in the end. ``counts``:
     of any shape, summed over batches, for what is no mean over predictions (F1): see
-    `Objective.reported`."""
+    `Objective.reported`. ``largest``: numbers whose largest is reported."""
 
     total: Tensor
     sums: Mapping[str, Tensor] = field(default_factory=dict)
     counts: Mapping[str, Tensor] = field(default_factory=dict)
+    largest: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 AllRows = Callable[[], Iterator[Row]]
@@ -80,7 +81,8 @@ class Objective(Config, abc.ABC):
 
     ``reads``: the data formats it takes (`lmstack.train.data.formats`). ``packs``: whether its
     examples are put together up to ``max_length`` tokens, which attention still keeps apart.
-    ``kind``: of the model that it makes. ``rising``: values of which more is better. ``heads``:
+    ``kind``: of the model that it makes. ``rising``: values of which more is better. ``metric``:
+    the value by which evaluations are compared, unless the recipe says another. ``heads``:
     those that it can train, the first of which a base with another is given; empty: it trains the
     head that is there.
     """
@@ -89,6 +91,7 @@ class Objective(Config, abc.ABC):
     packs: ClassVar[bool] = False
     kind: ClassVar[Kind | None] = None
     rising: ClassVar[tuple[str, ...]] = ("accuracy",)
+    metric: ClassVar[str] = "loss"
     heads: ClassVar[tuple[Head, ...]] = ()
 
     def fitted(self, base: LoadedModel, rows: AllRows) -> Self:

@@ -14,8 +14,9 @@ from typing import Any, Literal, Protocol
 
 from lmstack.core import Grammar, Message
 from lmstack.model import Transformer
+from lmstack.registry import LoadedModel
 
-__all__ = ["Drawing", "Prompt", "Reward", "Sample", "Sampler"]
+__all__ = ["Drawing", "Prompt", "Reward", "Sample", "Sampler", "Services", "WeightedReward"]
 
 
 @dataclass(frozen=True)
@@ -85,4 +86,24 @@ class Reward(Protocol):
 
     def score(self, samples: Sequence[Sample]) -> list[float]:
         """A finite number for each sample, higher is better; a function of the sample alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class WeightedReward:
+    """``weight``: of its scores in the sum that is learned from."""
+
+    reward: Reward
+    weight: float = 1.0
+
+
+class Services(Protocol):
+    """What an online run is given from outside `train`."""
+
+    def sampler(self, base: LoadedModel, weights: str) -> Sampler:
+        """Draws answers of ``base``, before an adapter is added to it, held as ``weights``."""
+        ...
+
+    def reward(self, name: str, settings: Mapping[str, Any]) -> Reward:
+        """The reward of a recipe; `InputError` where there is none of that name."""
         ...

@@ -31,7 +31,8 @@ class ShownRun(Watch):
         self._out.note(f"note: {text}")
 
     def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
-        speed = f"loss {values['loss']:.3f}, {values['tokens_per_second']:.0f} tokens/s"
+        name = "reward" if "reward" in values else "loss"
+        speed = f"{name} {values[name]:.3f}, {values['tokens_per_second']:.0f} tokens/s"
         self._one(f"Training {self._recipe.output}", "steps").update(done, total, speed)
 
     def evaluated(self, step: int, values: Mapping[str, float]) -> None:

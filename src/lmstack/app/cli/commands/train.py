@@ -77,6 +77,7 @@ def register(app: typer.Typer) -> None:
             print_plan(out, settings, price)
             return
         from lmstack.app.cli.commands._shown_run import ShownRun
+        from lmstack.app.wiring.rollouts import OnlineServices
         from lmstack.train import run
 
         again = out.again() if resume else f"{out.again()} --resume"
@@ -86,7 +87,10 @@ def register(app: typer.Typer) -> None:
 
         with ExitStack() as stack:
             watch = ShownRun(out, settings, stack)
-            result = _trained(out, lambda: run.train(settings, resume=resume, watch=watch))
+            services = OnlineServices()
+            result = _trained(
+                out, lambda: run.train(settings, resume=resume, watch=watch, services=services)
+            )
         out.interrupted = None
         if is_first:
             watch.draw()

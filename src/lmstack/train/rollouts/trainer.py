@@ -1,0 +1,272 @@
+"""The loop of online training: a step draws answers, has them rewarded, and learns from them.
+
+    prompts of k -> samples, by the weights of now -> rewards -> what is known of each token
+      -> epochs x minibatches updates, each as `Trainer` makes one
+
+Seeds of samples follow from (seed, step, prompt, sample), so a step is a function of its number and
+the weights, also one that is drawn ahead: with ``ahead`` the samples of step k + 1 are drawn while
+step k is learned from, by the weights that k began with, and a checkpoint holds them.
+
+Not covered: who draws and who rewards (`protocol`), and the losses (`objectives`).
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmstack.core import EngineError, InputError, UnsupportedError
+from lmstack.model import ForwardContext
+from lmstack.train.data.examples import Batch
+from lmstack.train.loader import Loader
+from lmstack.train.loop import Trainer
+from lmstack.train.objectives.online import OnlineObjective
+from lmstack.train.recipe import Recipe
+from lmstack.train.rollouts.experience import Rollout, batch_of, passes_of, sample_seed
+from lmstack.train.rollouts.protocol import Prompt, Sample, Sampler, WeightedReward
+from lmstack.train.sums import timed
+
+__all__ = ["OnlineTrainer"]
+
+_DRAWN = "samples"  # of a checkpoint: those of the next step, drawn ahead
+_HELD_OUT, _SHUFFLED = 1, 2  # what random numbers are for, beside the samples of a step
+Groups = list[list[Sample]]
+
+
+@dataclass(kw_only=True)
+class OnlineTrainer(Trainer):
+    """``sampler``: closed with the trainer. ``rewards``: at least one."""
+
+    sampler: Sampler
+    rewards: Sequence[WeightedReward]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.parallel.world > 1:
+            raise UnsupportedError(
+                f"{self.recipe.objective_name} trains in one process, and there are"
+                f" {self.parallel.world}",
+                hint="start it without torchrun",
+                param="objective",
+            )
+        _check_dropout(self.recipe)
+        if not self.progress.learned:
+            self.progress.learned = self._online.learned()
+        self._ahead = self._online.rollout_config.ahead
+        self._pool = ThreadPoolExecutor(1, "lmstack-rollouts")
+        self._next: Future[Groups] | None = None
+        self._clock: Counter[str] = Counter()
+        self._facts: dict[str, float] = {}
+
+    @property
+    def _online(self) -> OnlineObjective:
+        assert isinstance(self.objective, OnlineObjective)
+        return self.objective
+
+    def step(self) -> Mapping[str, float]:
+        values = super().step()
+        samples = self._online.samples * int(self._facts["prompts"])
+        self.progress.learned = self._online.adapted(self.progress.learned, values, samples)
+        return values
+
+    def _updates(self, step: int) -> Iterator[Sequence[Batch]]:
+        self._clock.clear()
+        with timed(self._clock, "rollouts"):
+            groups = self._samples(step)
+        with timed(self._clock, "rewards"):
+            rollouts = self._rewarded(groups)
+        self._facts = facts_of(rollouts) | self.progress.learned
+        if self._online.measures:
+            with timed(self._clock, "measure"):
+                rollouts = self._measured(rollouts)
+        judged = self._online.judged(rollouts, self.progress.learned, self.parallel.summed)
+        for epoch in range(self._online.epochs):
+            rng = np.random.default_rng([self.recipe.seed, _SHUFFLED, step, epoch])
+            order = rng.permutation(len(judged))
+            for part in np.array_split(order, self._online.minibatches):
+                yield self._batches([judged[place] for place in sorted(part.tolist())])
+
+    def _said(self, step: int) -> Mapping[str, float]:
+        del step
+        return {**self._facts, **{f"seconds_{name}": s for name, s in self._clock.items()}}
+
+    # -- samples -------------------------------------------------------------------------------
+
+    def _samples(self, step: int) -> Groups:
+        """Those that ``step`` learns from; with ``ahead``, those of the next are begun."""
+        if self._next is None:
+            self.sampler.update(self.module)
+            drawn = self._draw(self.train, step)
+        else:
+            drawn, self._next = self._next.result(), None
+        if self._ahead and step + 1 < self.steps:
+            self.sampler.update(self.module)
+            asked = self._asked(self.train, step + 1)
+            self._next = self._pool.submit(self.sampler.sample, *asked)
+        return drawn
+
+    def _draw(self, loader: Loader, step: int, *purpose: int) -> Groups:
+        return self.sampler.sample(*self._asked(loader, step, *purpose))
+
+    def _asked(
+        self, loader: Loader, step: int, *purpose: int
+    ) -> tuple[Sequence[Prompt], Any, Sequence[Sequence[int]]]:
+        """What a sampler is asked for: prompts, how, and a seed a sample."""
+        online = self._online
+        found = loader.examples(step)
+        number = 1 if purpose else online.samples
+        seeds = [
+            [sample_seed(self.recipe.seed, *purpose, step, place, n) for n in range(number)]
+            for place, _ in found
+        ]
+        return [online.prompt(example) for _, example in found], online.drawing, seeds
+
+    # -- what is known of them -----------------------------------------------------------------
+
+    def _rewarded(self, groups: Groups) -> list[Rollout]:
+        samples = [sample for group in groups for sample in group]
+        numbers = [number for number, group in enumerate(groups) for _ in group]
+        scores = {each.reward.name: each.reward.score(samples) for each in self.rewards}
+        found = []
+        for place, (sample, number) in enumerate(zip(samples, numbers, strict=True)):
+            own = {name: float(values[place]) for name, values in scores.items()}
+            reward = sum(each.weight * own[each.reward.name] for each in self.rewards)
+            if not np.isfinite(reward):
+                raise EngineError(
+                    f"the rewards {own} of an answer make {reward}",
+                    hint="look at the settings of the rewards",
+                )
+            found.append(Rollout.of(sample, number, reward, own))
+        return found
+
+    def _measured(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        """With what the objective must know before the first update."""
+        online = self._online
+        self.module.eval()
+        found: dict[int, Rollout] = {}
+        context = ForwardContext(ops=self.ops)
+        for members in passes_of(rollouts, self.recipe.micro_tokens):
+            batch = batch_of(members, 1.0).to(self.module.device)
+            with torch.no_grad():
+                known = dict(online.measured(self.model, batch, context))
+            lengths = [member.length for member in members]
+            parts = {name: values.cpu().split(lengths) for name, values in known.items()}
+            for place, member in enumerate(members):
+                own = {name: values[place] for name, values in parts.items()}
+                found[id(member)] = member.knowing(**own)
+        return [found[id(rollout)] for rollout in rollouts]
+
+    def _batches(self, rollouts: Sequence[Rollout]) -> list[Batch]:
+        weight = self._online.weight
+        passes = passes_of(rollouts, self.recipe.micro_tokens)
+        batches = (batch_of(members, weight(members)) for members in passes)
+        return [batch.to(self.module.device) for batch in batches]
+
+    # -- evaluation, checkpoints ---------------------------------------------------------------
+
+    def evaluate(self) -> dict[str, float]:
+        """Of one answer to each prompt that is held out, the same seeds each time."""
+        if self.validation is None:
+            return {}
+        if self._next is not None:
+            self._next.exception()  # the sampler is at work for the next step
+        found: list[Rollout] = []
+        with self._averaged():
+            self.sampler.update(self.module)
+            for step in range(self.validation.steps(1)):
+                found += self._rewarded(self._draw(self.validation, step, _HELD_OUT))
+        facts = facts_of(found)
+        return {name: facts[name] for name in facts if name not in _OF_GROUPS}
+
+    def _parts(self) -> Iterator[tuple[str, Iterable[tuple[str, Tensor]]]]:
+        yield from super()._parts()
+        if self._next is not None:
+            yield _DRAWN, [("json", _packed(self._next.result()))]
+
+    def resume(self) -> int:
+        step = super().resume()
+        if step and self._ahead and step < self.steps:
+            tensors = dict(self.checkpoints.tensors(step, _DRAWN))
+            self._next = Future()
+            prompts, _, _ = self._asked(self.train, step)
+            self._next.set_result(_unpacked(tensors["json"], prompts))
+        return step
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)  # waits for what is being drawn
+        self.sampler.close()
+
+
+def _check_dropout(recipe: Recipe) -> None:
+    """`InputError` where a pass would not be that of the policy which answers are drawn from."""
+    for name, rate in (
+        ("dropout", recipe.dropout),
+        ("lora.dropout", (recipe.lora or {}).get("dropout")),
+    ):
+        if rate:
+            raise InputError(
+                f"{name} is {rate:g}, and answers are drawn without any",
+                hint=f"{name}=0",
+                param=name,
+            )
+
+
+_OF_GROUPS = ("prompts", "reward_spread", "flat_groups")
+
+
+def facts_of(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """What the samples of a step are like. ``reward_spread``: the mean over prompts of the
+    standard deviation of their rewards; ``flat_groups``: the share of prompts whose samples have
+    one reward, ``cut`` that of answers which came to no end; ``answer_tokens``: of an answer."""
+    groups: dict[int, list[float]] = {}
+    for rollout in rollouts:
+        groups.setdefault(rollout.group, []).append(rollout.reward)
+    means = {
+        f"reward_{name}": statistics.fmean(r.scores[name] for r in rollouts)
+        for name in rollouts[0].scores
+    }
+    return {
+        "reward": statistics.fmean(rollout.reward for rollout in rollouts),
+        **means,
+        "reward_spread": statistics.fmean(map(statistics.pstdev, groups.values())),
+        "flat_groups": statistics.fmean(max(g) == min(g) for g in groups.values()),
+        "answer_tokens": statistics.fmean(rollout.length for rollout in rollouts),
+        "cut": statistics.fmean(rollout.sample.finish == "length" for rollout in rollouts),
+        "prompts": float(len(groups)),
+    }
+
+
+def _packed(groups: Groups) -> Tensor:
+    """Samples without their prompts, as JSON in a tensor: a checkpoint holds tensors. Numbers of
+    float32 are the same when they are read again."""
+    kept = ("ids", "logprobs", "text", "finish")
+    values = [[{name: asdict(s)[name] for name in kept} for s in group] for group in groups]
+    return torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)
+
+
+def _unpacked(packed: Tensor, prompts: Sequence[Prompt]) -> Groups:
+    groups = json.loads(packed.numpy().tobytes())
+    return [
+        [
+            Sample(
+                prompt.messages,
+                prompt.ids,
+                tuple(values["ids"]),
+                tuple(values["logprobs"]),
+                values["text"],
+                values["finish"],
+                prompt.row,
+            )
+            for values in group
+        ]
+        for prompt, group in zip(prompts, groups, strict=True)
+    ]

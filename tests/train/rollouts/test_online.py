@@ -1,0 +1,55 @@
+"""Whole online runs of a tiny model, with the engine that serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.train import runs
+from tests.train.rollouts import letters
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    found = tmp_path_factory.mktemp("online")
+    letters.prepare_folder(found)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMSTACK_HOME", str(folder / "home"))
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "whole": {},
+    "updates": {"objective": {"epochs": 2, "minibatches": 2}},
+    "lora": {"lora": {"r": 4}, "objective": {"temperature": 0.7}},
+    "ahead": {"objective": {"rollouts": {"ahead": 1}}},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_is_killed_and_goes_on_is_the_run_that_was_not(folder: Path, kind: str) -> None:
+    letters.run(letters.recipe(folder, kind, **KINDS[kind]))
+    again = letters.recipe(folder, f"{kind}-again", **KINDS[kind])
+    with pytest.raises(runs.Killed):
+        letters.run(again, watch=runs.Stop(4))
+    letters.run(again, resume=True)
+    runs.assert_same_end(folder, kind, f"{kind}-again")
+
+
+def test_the_engine_and_the_trainer_agree_on_every_token(folder: Path) -> None:
+    letters.run(letters.recipe(folder, "agree", lr=0.05, lora={"r": 4}))
+    steps = [line for line in runs.lines(folder, "agree") if "gap" in line]
+    assert len(steps) == 6
+    assert max(line["gap_largest"] for line in steps) < 1e-5
+
+
+def test_the_reward_rises(folder: Path) -> None:
+    found = letters.run(letters.recipe(folder, "rises", steps=24, batch=8, lr=0.02))
+    first = next(line for line in runs.lines(folder, "rises"))
+    assert found.values["reward"] > first["reward"] + 0.3
