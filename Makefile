@@ -9,7 +9,7 @@ NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
   || echo "The native ops were not built: models run on slower ones. $(LMSTACK) doctor says more."
 QUESTION ?= How do I open the web page?
 
-.PHONY: bench bench-adapters bench-answers bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks bench-training bench-training-tasks
+.PHONY: bench bench-adapters bench-answers bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks bench-training bench-training-tasks bench-reward
 .PHONY: demo test test-long fuzz mutants check format docs clean
 
 demo: $(VENV)/.base
@@ -145,6 +145,11 @@ bench-training: $(VENV)/.dev
 bench-training-tasks: $(VENV)/.dev
 	@$(BIN)/lmstack pull all-minilm-l6-v2 --quiet
 	@$(BIN)/python benchmarks/training_tasks.py $(QUICKLY)
+
+# A reward model on ratings by people, and how often it ranks two conversations as they did.
+bench-reward: $(VENV)/.dev
+	@$(BIN)/lmstack pull all-minilm-l6-v2 --quiet
+	@$(BIN)/python benchmarks/reward_ratings.py $(QUICKLY)
 
 docs: $(VENV)/.dev
 	@$(BIN)/python -m lmstack.app.cli.docs

@@ -157,6 +157,18 @@ def test_ratings_are_learned_in_deviations_from_their_mean(tmp_path: Path) -> No
     assert found["pearson"] == pytest.approx(np.corrcoef(scores, wanted)[0, 1], abs=1e-6)
 
 
+def test_answers_rated_in_one_row_are_examples_of_their_own(tmp_path: Path) -> None:
+    base = load(base_folder("bert", tmp_path))
+    row = Row({"prompt": "who", "completions": ["ada", "he"], "ratings": [5, 1]}, "")
+    objective = RewardModelling().fitted(base, lambda: iter([row]))
+    assert (objective.rows, objective.mean, objective.deviation) == ("ratings", 3.0, 2.0)
+    first, second = objective.encode(row, reading_of(base, 32))
+    assert [float(e.labels[0]) for e in (first, second) if e.labels is not None] == [5.0, 1.0]
+    thumbs = [{"prompt": "who", "completion": "ada", "label": x} for x in (True, False)]
+    objective = RewardModelling().fitted(base, lambda: (Row(each, "") for each in thumbs))
+    assert (objective.rows, objective.mean, objective.deviation) == ("ratings", 0.5, 0.5)
+
+
 def planted(count: int, seed: int) -> list[dict[str, Any]]:
     """Pairs by a rule: the answer that names more places is better, whatever else it says."""
     rng = np.random.default_rng(seed)
@@ -258,13 +270,13 @@ def test_rows_that_teach_nothing_are_said(tmp_path: Path) -> None:
     reading = Reading(base.tokenizer, None, 64, segments=True)
     pairs, ratings = RewardModelling(rows="pairs"), RewardModelling(rows="ratings")
     rated = Row({"prompt": "a", "completion": "b", "rating": 2}, "")
-    with pytest.raises(InputError, match="the row has a rating"):
+    with pytest.raises(InputError, match="none that was chosen, and the others are pairs"):
         list(pairs.encode(rated, reading))
-    with pytest.raises(InputError, match="the row has no rating"):
+    with pytest.raises(InputError, match="a chosen answer, and the others are ratings"):
         list(ratings.encode(Row(PAIRS[0], ""), reading))
-    with pytest.raises(InputError, match="margin is 'much', not a number"):
+    with pytest.raises(InputError, match="margin is 'much'"):
         list(pairs.encode(Row({**PAIRS[0], "margin": "much"}, ""), reading))
-    with pytest.raises(InputError, match="2 rows are rated, with 1 ratings"):
+    with pytest.raises(InputError, match="2 answers are rated, with 1 different ratings"):
         RewardModelling().fitted(base, lambda: iter([rated, rated]))
 
 

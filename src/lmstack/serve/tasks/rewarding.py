@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.core import Config, InputError, Message, UnsupportedError, shown
+from lmstack.core import Config, InputError, Message, UnsupportedError, allowed, shown
 from lmstack.registry import LoadedModel
 from lmstack.serve.tasks.base import EncoderTask, text_of
 from lmstack.serve.tasks.results import Reward
@@ -30,10 +30,12 @@ Messages = tuple[Message, ...]
 @dataclass(frozen=True)
 class RewardOptions(Config):
     """``prompt``: of answers that come without one. ``truncate``: cut the beginning of a
-    conversation that is too long instead of an error."""
+    conversation that is too long instead of an error. ``max_length``: tokens that are not too
+    long, if fewer than the model can see: as many as it was trained on."""
 
     prompt: str = ""
     truncate: bool = False
+    max_length: int | None = allowed(None, int, 2, 1 << 20)
 
 
 class RewardScoring(EncoderTask[Messages, RewardOptions, Reward]):
@@ -71,15 +73,16 @@ class RewardScoring(EncoderTask[Messages, RewardOptions, Reward]):
         return Message("user", prompt), Message("assistant", text_of(answer, name))
 
     def run(self, items: Sequence[Messages], options: RewardOptions) -> list[Reward]:
-        windows = [self._window(messages, options.truncate) for messages in items]
+        windows = [self._window(messages, options) for messages in items]
         return [Reward(float(scores[0])) for scores in self.encoder.logits(windows)]
 
-    def _window(self, messages: Messages, truncate: bool) -> Window:
-        loaded, limit = self.loaded, self.encoder.limit
+    def _window(self, messages: Messages, options: RewardOptions) -> Window:
+        loaded = self.loaded
+        limit = min(self.encoder.limit, options.max_length or self.encoder.limit)
         window, cut = encode_exchange(messages, loaded.tokenizer, loaded.template, limit)
-        if cut and not truncate:
+        if cut and not options.truncate:
             raise InputError(
-                f"the conversation has {len(window) + cut} tokens, the model sees {limit}",
+                f"the conversation has {len(window) + cut} tokens, read are {limit}",
                 hint="set the option truncate, or shorten it",
                 param="truncate",
             )

@@ -18,24 +18,23 @@ Legend: R rows, S conversations of all rows.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmstack.core import InputError, UnsupportedError, allowed, shown
+from lmstack.core import InputError, Message, UnsupportedError, allowed
 from lmstack.model import ForwardContext, Transformer
 from lmstack.model.config import Head
 from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
 from lmstack.text.exchange import encode_exchange
 from lmstack.train.data.examples import Batch, Example, Ints
-from lmstack.train.data.formats import messages_of, preference_of
+from lmstack.train.data.formats import preference_of, ratings_of
 from lmstack.train.data.pairs import pair_inputs, segments_of
 from lmstack.train.data.rows import Row
 from lmstack.train.measures import correlation, moments
@@ -57,7 +56,7 @@ class RewardModelling(Objective):
     mean: float | None = allowed(None, float, -1e9, 1e9)
     deviation: float | None = allowed(None, float, 0, 1e9, above=True)
 
-    reads: ClassVar[tuple[str, ...]] = ("preference", "rating")
+    reads: ClassVar[tuple[str, ...]] = ("preference", "rated")
     kind: ClassVar[Kind | None] = "reward"
     rising: ClassVar[tuple[str, ...]] = ("accuracy", "margin", "pearson")
     heads: ClassVar[tuple[Head, ...]] = ("sequence",)
@@ -72,10 +71,11 @@ class RewardModelling(Objective):
         kind = self.rows or _kind_of(rows())
         if kind == PAIRS or (self.mean is not None and self.deviation is not None):
             return self.replace(rows=kind)
-        ratings = np.array([y for row in rows() if (y := _known_rating(row)) is not None])
-        if not len(ratings) or not float(ratings.std()):
+        ratings = np.array([y for row in rows() for y in _known_ratings(row)])
+        different = len(set(ratings.tolist()))
+        if different < 2:
             raise InputError(
-                f"{len(ratings)} rows are rated, with {len(set(ratings.tolist()))} ratings",
+                f"{len(ratings)} answers are rated, with {different} different ratings",
                 hint="rows need a rating, and there must be two different ones",
                 param="data",
             )
@@ -89,27 +89,19 @@ class RewardModelling(Objective):
     def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
         """The chosen one first; segments of conversation k are sequences 2k and 2k + 1. Labels:
         the margin, or the rating."""
-        if ("rating" in row.values) != (self.rows == RATINGS):
-            has = "a rating" if "rating" in row.values else "no rating"
+        if ("chosen" in row.values) != (self.rows == PAIRS):
+            has = "a chosen answer" if "chosen" in row.values else "none that was chosen"
             raise InputError(
                 f"the row has {has}, and the others are {self.rows}",
                 hint="train on one kind of rows; rows=pairs or rows=ratings of the objective",
             )
         if self.rows == RATINGS:
-            conversations, label = [messages_of(row)], _number(row, "rating")
+            for each in ratings_of(row):
+                yield _example([[*each.prompt, *each.answer]], each.rating, reading)
         else:
             pair = preference_of(row)
-            conversations = [[*pair.prompt, *each] for each in (pair.chosen, pair.rejected)]
-            label = _number(row, "margin") if row.values.get("margin") is not None else 0.0
-        sequences: list[Ints] = []
-        cut = 0
-        for messages in conversations:
-            window, over = encode_exchange(
-                messages, reading.tokenizer, reading.template, reading.max_length
-            )
-            sequences += segments_of(window, segments=reading.segments)
-            cut += over
-        yield Example(tuple(sequences), np.array([label], np.float32), cut)
+            both = [[*pair.prompt, *each] for each in (pair.chosen, pair.rejected)]
+            yield _example(both, pair.margin or 0.0, reading)
 
     def collate(self, examples: Sequence[Example], reading: Reading) -> Batch:
         """Conversations by their length; ``more["places"]`` (S,): where each row's stand, row by
@@ -164,25 +156,30 @@ def bradley_terry(chosen: Tensor, rejected: Tensor, margin: Tensor, center: floa
     return losses + center * (chosen + rejected) ** 2 if center else losses
 
 
+def _example(conversations: Iterable[Sequence[Message]], label: float, reading: Reading) -> Example:
+    sequences: list[Ints] = []
+    cut = 0
+    for messages in conversations:
+        window, over = encode_exchange(
+            messages, reading.tokenizer, reading.template, reading.max_length
+        )
+        sequences += segments_of(window, segments=reading.segments)
+        cut += over
+    return Example(tuple(sequences), np.array([label], np.float32), cut)
+
+
 def _kind_of(rows: Iterable[Row]) -> str:
     """Of the first row that is a pair or rated."""
     for row in rows:
-        if "rating" in row.values:
-            return RATINGS
         if "chosen" in row.values:
             return PAIRS
+        if _known_ratings(row):
+            return RATINGS
     return PAIRS
 
 
-def _known_rating(row: Row) -> float | None:
+def _known_ratings(row: Row) -> list[float]:
     try:
-        return _number(row, "rating")
+        return [each.rating for each in ratings_of(row)]
     except InputError:  # reported where the row is encoded
-        return None
-
-
-def _number(row: Row, column: str) -> float:
-    value: Any = row.values.get(column)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{column} is {shown(value)}, not a number", hint="leave the row out")
-    return float(value)
+        return []
