@@ -1,0 +1,130 @@
+"""JSON by a schema: 1 where the answer is JSON that the row's schema allows, else 0.
+
+The answer is JSON and nothing else, or one block of Markdown code that is (``fenced``). JSON is
+RFC 8259's, strictly: no NaN, no name twice in an object, no half surrogate pairs; at most 100
+levels deep. The schema is of any draft that the library jsonschema-rs knows; references that lead
+out of it are refused, never fetched, and its patterns run in linear time, so they have no
+lookaround. The schema says what is checked: one that an empty object satisfies is satisfied by it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from lmstack.core import InputError, allowed, require, shown
+from lmstack.train.rewards.reward import Checks, RewardFunction
+from lmstack.train.rollouts.protocol import Sample
+
+__all__ = ["JsonSchema", "parsed_json"]
+
+_MAX_DEPTH = 100
+_FENCED = re.compile(r"```(?:json)?[ \t]*\r?\n(.*?)\r?\n?```", re.S | re.I)
+
+
+@dataclass(frozen=True)
+class JsonSchema(RewardFunction):
+    """``fenced``: the JSON may stand in a block of Markdown code, with text around it. ``parsed``:
+    for JSON that the schema does not allow, so that there is something to climb."""
+
+    name: ClassVar[str] = "json-schema"
+    columns: ClassVar[Mapping[str, str]] = {"schema": "a JSON Schema, as an object or its text"}
+
+    fenced: bool = allowed(True, bool)
+    parsed: float = allowed(0.0, float, 0, 1)
+
+    def lent(self, checks: Checks) -> JsonSchema:
+        require("jsonschema_rs", "alignment")
+        return super().lent(checks)
+
+    def check_row(self, row: Mapping[str, Any]) -> None:
+        super().check_row(row)
+        _validator(_schema_text(row))
+
+    def score(self, samples: Sequence[Sample]) -> list[float]:
+        return [self._score(sample) for sample in samples]
+
+    def _score(self, sample: Sample) -> float:
+        validator = _validator(_schema_text(sample.row))
+        try:
+            value = parsed_json(sample.text, fenced=self.fenced)
+            return 1.0 if validator.is_valid(value) else self.parsed
+        except ValueError:
+            return 0.0
+
+
+def parsed_json(text: str, *, fenced: bool = True) -> Any:
+    """The value that an answer is, as the module's docstring has it; `ValueError` where it is
+    none."""
+    blocks = _FENCED.findall(text) if fenced else []
+    if len(blocks) > 1:
+        raise ValueError("several blocks of code")
+    try:
+        value = json.loads(
+            blocks[0] if blocks else text,
+            object_pairs_hook=_object,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is a ValueError
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    if _depth(value) > _MAX_DEPTH:
+        raise ValueError("nested too deep")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name twice in an object")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"{text} is too large")
+    return value
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [
+        inner
+        for each in level
+        if isinstance(each, dict | list)
+        for inner in (each.values() if isinstance(each, dict) else each)
+    ]:
+        depth += 1
+    return depth
+
+
+def _schema_text(row: Mapping[str, Any]) -> str:
+    schema = row["schema"]
+    return schema if isinstance(schema, str) else json.dumps(schema)
+
+
+@functools.lru_cache(maxsize=4096)
+def _validator(text: str) -> Any:
+    library = require("jsonschema_rs", "alignment")
+    try:
+        schema = json.loads(text)
+        if not isinstance(schema, dict | bool):
+            raise ValueError("a schema is an object")
+        return library.validator_for(schema, offline=True, pattern_options=library.RegexOptions())
+    except (ValueError, RecursionError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "nested too deep"
+        raise InputError(
+            f"schema is no JSON Schema that can be used: {reason} in {shown(text)}",
+            hint="without references that lead out of it, and without lookaround in patterns",
+            param="schema",
+        ) from error
