@@ -29,18 +29,18 @@ import numpy.typing as npt
 
 from lmstack.core.files import store_error
 
-__all__ = ["Copies", "CopyFinder", "shingles_of"]
+__all__ = ["Copies", "CopyFinder", "count_words", "shingles_of"]
 
 Shingles = npt.NDArray[np.uint64]
 _WORD = re.compile(r"\w+")
-_WORDS = 5
+_WORDS, _MOST_WORDS = 5, 32
 _BANDS, _ROWS = 32, 4
 _BLOCK = 2048
 _RANDOM = np.random.Generator(np.random.PCG64(20261126))
 # Multiply-shift hashing (Dietzfelbinger et al., 1997): odd factors, the high bits count.
 _FACTORS = _RANDOM.integers(0, 2**64, (_BANDS * _ROWS, 1), np.uint64) | np.uint64(1)
 _TERMS = _RANDOM.integers(0, 2**64, (_BANDS * _ROWS, 1), np.uint64)
-_PLACES = _RANDOM.integers(0, 2**64, _WORDS, np.uint64) | np.uint64(1)
+_PLACES = _RANDOM.integers(0, 2**64, _MOST_WORDS, np.uint64) | np.uint64(1)
 # In a crowd that shares a band (a template filled in a thousand times) each is compared with so
 # many others, not with all.
 _LEADERS = 50
@@ -126,19 +126,24 @@ class CopyFinder:
         return bool(shared >= self._threshold * (fewer + more - shared))
 
 
-def shingles_of(text: str) -> Shingles:
-    """The hashes of the shingles of ``text``, ascending, each once; one for a text of fewer words,
-    none for a text without any."""
+def shingles_of(text: str, size: int = _WORDS) -> Shingles:
+    """The hashes of the shingles of ``text``, of ``size`` words, at most 32, ascending, each once;
+    one for a text of fewer words, none for a text without any."""
     words = _WORD.findall(text.lower())
     numbers = {word: _hash_of_word(word) for word in set(words)}
     hashes = np.fromiter((numbers[word] for word in words), np.uint64, len(words))
-    if 0 < len(hashes) < _WORDS:
-        hashes = np.pad(hashes, (0, _WORDS - len(hashes)))
-    count = max(len(hashes) - _WORDS + 1, 0)
+    if 0 < len(hashes) < size:
+        hashes = np.pad(hashes, (0, size - len(hashes)))
+    count = max(len(hashes) - size + 1, 0)
     total = np.zeros(count, np.uint64)
-    for place, factor in enumerate(_PLACES):
+    for place, factor in enumerate(_PLACES[:size]):
         total += hashes[place : place + count] * factor
     return np.unique(_mixed(total))
+
+
+def count_words(text: str) -> int:
+    """Words of ``text``, as shingles have them."""
+    return len(_WORD.findall(text.lower()))
 
 
 def _bands(shingles: Shingles) -> Shingles:

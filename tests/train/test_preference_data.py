@@ -1,0 +1,312 @@
+"""Preference data: pairs of ratings, and what is found wrong with pairs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmstack.core import InputError, Message, ToolCall
+from lmstack.train.data.formats import Preference, Rated, preference_of
+from lmstack.train.data.leaks import EvaluationSet
+from lmstack.train.data.length_bias import LengthBias, clustered_interval
+from lmstack.train.data.preference_checks import PairChecks, check_pairs
+from lmstack.train.data.preference_report import examine_preferences
+from lmstack.train.data.preferences import PlacedPair, row_of
+from lmstack.train.data.ratings import RatingConfig, paired
+from lmstack.train.data.rows import Row
+
+HI = (Message("user", "Hi"),)
+
+
+def said(text: str) -> tuple[Message, ...]:
+    return (Message("assistant", text),)
+
+
+def rated(answer: str, rating: float, rater: str = "", prompt: str = "Hi") -> Rated:
+    return Rated((Message("user", prompt),), said(answer), rating, rater)
+
+
+def pair(chosen: str, rejected: str, prompt: str = "Hi", **more: Any) -> PlacedPair:
+    asked = (Message("user", prompt),)
+    return PlacedPair(Preference(asked, said(chosen), said(rejected), **more), "f:1")
+
+
+def written(folder: Path, rows: Sequence[Mapping[str, Any]], name: str = "pairs.jsonl") -> str:
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 5)), max_size=8))
+def test_pairs_say_what_the_mean_ratings_say(given_: list[tuple[str, int]]) -> None:
+    found = paired(rated(answer, rating) for answer, rating in given_)
+    means = {
+        answer: float(np.mean([rating for a, rating in given_ if a == answer]))
+        for answer, _ in given_
+    }
+    expected = {
+        (max(one, other, key=means.__getitem__), min(one, other, key=means.__getitem__))
+        for one, other in itertools.combinations(means, 2)
+        if means[one] != means[other]
+    }
+    pairs = {(p.chosen[0].content, p.rejected[0].content): p.margin for p in found.pairs}
+    assert set(pairs) == expected
+    for (chosen, rejected), margin in pairs.items():
+        assert margin == pytest.approx(means[chosen] - means[rejected])
+    assert found.ties + len(pairs) == len(means) * (len(means) - 1) / 2
+    assert found.answers == len(means)
+
+
+def test_raters_are_compared_with_themselves() -> None:
+    """A strict rater's better answer is not beaten by a mild rater's worse one."""
+    found = paired(
+        [
+            *(rated("good", 3, "strict"), rated("bad", 1, "strict")),
+            *(rated("bad", 9, "mild"), rated("other", 10, "mild")),
+        ]
+    )
+    pairs = [(p.chosen[0].content, p.rejected[0].content, p.margin) for p in found.pairs]
+    assert pairs == [("good", "bad", 2.0), ("other", "bad", 1.0)]
+    assert found.unpaired == 0
+    alone = paired([rated("good", 3, "strict"), rated("bad", 9, "mild")])
+    assert (alone.pairs, alone.unpaired) == ([], 2)
+
+
+def test_raters_who_disagree_are_averaged_and_counted() -> None:
+    found = paired([rated("a", 5, "x"), rated("b", 1, "x"), rated("a", 2, "y"), rated("b", 3, "y")])
+    [only] = found.pairs
+    assert (only.margin, found.disputed) == (1.5, 1)
+
+
+def test_small_margins_are_ties_and_the_largest_come_first() -> None:
+    answers = [rated("a", 1), rated("b", 2), rated("c", 4)]
+    found = paired(answers, RatingConfig(min_margin=2, per_prompt=1))
+    assert [(p.chosen[0].content, p.rejected[0].content) for p in found.pairs] == [("c", "a")]
+    assert found.ties == 1
+
+
+TURN = st.builds(
+    Message,
+    role=st.sampled_from(["user", "assistant", "system"]),
+    content=st.text(st.characters(codec="utf-8"), max_size=5),
+    name=st.none() | st.just("ada"),
+    tool_calls=st.just(()) | st.just((ToolCall("1", "f", '{"a": 1}'),)),
+)
+
+
+@given(
+    st.lists(TURN, min_size=1, max_size=2),
+    TURN,
+    TURN,
+    st.none() | st.floats(0, 9),
+    st.none() | st.floats(0, 1),
+)
+def test_a_pair_comes_back_from_its_row(
+    prompt: list[Message], one: Message, other: Message, margin: Any, probability: Any
+) -> None:
+    ends = [
+        Message("assistant", m.content, m.name, m.tool_calls, m.tool_call_id) for m in (one, other)
+    ]
+    if ends[0] == ends[1] or prompt[-1].role == "assistant":
+        return
+    made = Preference(tuple(prompt), (ends[0],), (ends[1],), margin, probability)
+    row = json.loads(json.dumps(row_of(made)))
+    assert preference_of(Row(row, "f:1")) == made
+
+
+def test_plain_texts_are_written_as_texts() -> None:
+    assert row_of(pair("a", "b").pair) == {"prompt": "Hi", "chosen": "a", "rejected": "b"}
+
+
+def checks(pairs: Sequence[PlacedPair], folder: Path) -> PairChecks:
+    return check_pairs(pairs, folder / "copies")
+
+
+LONG = "the committee met on tuesday to talk about the roof of the old school and its cost"
+
+
+def test_copies_are_of_the_whole_pair(tmp_path: Path) -> None:
+    found = checks(
+        [
+            pair("yes", "no"),
+            pair("Yes", "no "),
+            pair("yes", "never"),
+            pair(LONG, "no", "what happened"),
+            pair(LONG + " again", "no", "what happened"),
+        ],
+        tmp_path,
+    )
+    assert found.exact.tolist() == [False, True, False, False, False]
+    assert found.near.tolist() == [False, False, False, False, True]
+    assert found.prompts.tolist()[:3] == [found.prompts[0]] * 3
+
+
+def test_circles_of_any_length_are_contradictions(tmp_path: Path) -> None:
+    found = checks(
+        [
+            *(pair("a", "b"), pair("b", "c"), pair("c", "a"), pair("c", "d")),
+            *(pair("x", "y", "other"), pair("y", "x", "other"), pair("x", "z", "other")),
+            pair("b", "a", "a third prompt"),
+        ],
+        tmp_path,
+    )
+    assert found.contradicted.tolist() == [True, True, True, False, True, True, False, False]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=14))
+def test_a_pair_is_contradicted_if_its_edge_is_on_a_circle(
+    tmp_path_factory: pytest.TempPathFactory, edges: list[tuple[int, int]]
+) -> None:
+    """Against reachability by brute force."""
+    edges = [(one, other) for one, other in edges if one != other]
+    reach = np.zeros((6, 6), bool)
+    for one, other in edges:
+        reach[one, other] = True
+    for middle in range(6):
+        reach |= reach[:, [middle]] & reach[[middle]]
+    found = checks(
+        [pair(f"answer {one}", f"answer {other}") for one, other in edges],
+        tmp_path_factory.mktemp("pairs"),
+    )
+    assert found.contradicted.tolist() == [bool(reach[other, one]) for one, other in edges]
+
+
+def test_near_copies_oppose_and_an_edit_opposes_nothing(tmp_path: Path) -> None:
+    one, other = LONG, "nothing at all happened on that day as far as anybody can remember it now"
+    found = checks(
+        [
+            *(pair(one, other), pair(other + " really", one + " again")),
+            *(pair(one, one + " again", "edited"), pair("a", "b", "else")),
+        ],
+        tmp_path,
+    )
+    assert found.opposed.tolist() == [True, True, False, False]
+    assert not found.contradicted.any()
+    assert found.alike.tolist() == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "leaks"),
+    [
+        ("Please tell me: WHAT is the capital of France?!", True),
+        ("what is the capital of Peru", False),
+        ("Paris", False),
+        ("so they said that " + LONG.upper() + " in the end", True),
+        (" ".join(LONG.split()[:12]) + " today", False),
+        (" ".join(LONG.split()[2:15]), True),
+    ],
+)
+def test_a_leak_is_a_whole_question_or_thirteen_words(
+    tmp_path: Path, text: str, leaks: bool
+) -> None:
+    rows = [
+        {"question": "What is the capital of France?", "choices": ["Paris", "Rome"]},
+        {"messages": [{"role": "user", "content": LONG}]},
+    ]
+    found = EvaluationSet([Path(written(tmp_path, rows))]).leak(text)
+    assert (found is not None) == leaks
+
+
+def test_what_many_items_share_is_no_leak(tmp_path: Path) -> None:
+    asked = [
+        {"question": f"{LONG} and what does number {n} of these rows have to say about it then"}
+        for n in range(11)
+    ]
+    found = EvaluationSet([Path(written(tmp_path, asked))])
+    assert found.leak(LONG) is None
+    assert found.leak(asked[3]["question"]) == f"{tmp_path}/pairs.jsonl:4"
+
+
+def test_longer_answers_that_always_win_are_a_bias() -> None:
+    found = LengthBias.of([20, 30, 40] * 20, [10, 10, 10] * 20, range(60))
+    assert (found.longer, found.is_found) == (1.0, True)
+    assert found.low == pytest.approx(60 / (60 + 1.959964**2))
+    assert found.ratio == pytest.approx(31 / 11)
+    assert sum(found.bars) == 60
+    equal = LengthBias.of([10] * 9, [10] * 9, range(9))
+    assert (equal.longer, equal.is_found) == (0.5, False)
+    assert LengthBias.of([], [], []).is_found is False
+
+
+def test_independent_pairs_have_the_interval_of_wilson() -> None:
+    won = np.array([1.0] * 30 + [0.0] * 70)
+    low, high = clustered_interval(won, np.arange(100))
+    assert (low, high) == pytest.approx((0.2189, 0.3958), abs=0.002)
+
+
+def test_the_interval_covers_the_truth_where_pairs_of_a_prompt_agree() -> None:
+    """Fifty prompts of one to nine pairs that all say the same: 95 % intervals of the pairs taken
+    as independent would hold the truth far less often."""
+    rng = np.random.default_rng(0)
+    covered = alone = 0
+    for _ in range(400):
+        sizes = rng.integers(1, 10, 50)
+        prompts = np.repeat(np.arange(50), sizes)
+        won = (rng.random(50) < 0.6).astype(float)[prompts]
+        low, high = clustered_interval(won, prompts)
+        covered += low <= 0.6 <= high
+        low, high = clustered_interval(won, np.arange(len(won)))
+        alone += low <= 0.6 <= high
+    assert covered >= 0.92 * 400
+    assert alone < 0.8 * 400
+
+
+def test_pairs_and_ratings_side_by_side_and_faults_are_left_out(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Hi", "chosen": "Hello", "rejected": "What?"},
+        {"prompt": "Hi", "chosen": "Hello", "rejected": "What?"},
+        {"prompt": "Hi", "chosen": "x", "rejected": "y", "probability": 0.4},
+        {"prompt": "Hi", "chosen": "y", "rejected": "x", "probability": 0.9},
+        {"prompt": "1+1", "completions": ["2", "3", "4"], "ratings": [5, 1, 1]},
+        {"prompt": "1+2", "completion": "3", "label": True},
+        {"prompt": "1+2", "completion": "5", "label": False},
+        {"prompt": "Where is the committee meeting?", "chosen": "Here", "rejected": "There"},
+        {"prompt": "Hi"},
+    ]
+    held = written(tmp_path, [{"q": "where is the committee meeting"}], "eval.jsonl")
+    file = written(tmp_path, rows)
+    data = examine_preferences([file], against=[held])
+    report = data.report
+    assert (report.rows, report.bad_rows, report.pairs, report.kept) == (9, 1, 8, 4)
+    assert (report.answers, report.ties, report.doubted) == (5, 1, 1)
+    assert {k: report.faults[k] for k in ("exact", "contradicted", "leaked")} == {
+        "exact": 1,
+        "contradicted": 2,
+        "leaked": 1,
+    }
+    assert report.places["leaked"] == [f"{file}:8 as {held}:1"]
+    assert report.margins.most == 4
+    json.dumps(report.to_json())
+    all_ = examine_preferences([file], against=[held], keep=["exact", "contradicted", "leaked"])
+    assert all_.report.kept == 8
+
+
+def test_all_pairs_of_a_prompt_are_on_one_side_whatever_the_order(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"prompt {n}", "chosen": f"{n} good {m}", "rejected": f"{n} bad {m}"}
+        for n in range(40)
+        for m in range(3)
+    ]
+    train, held = examine_preferences([written(tmp_path, rows)]).sides(0.3)
+    sides = [{placed.pair.prompt for placed in side} for side in (train, held)]
+    assert not sides[0] & sides[1]
+    assert len(train) + len(held) == 120
+    assert 4 <= len(sides[1]) <= 20
+    again = examine_preferences([written(tmp_path, rows[::-1], "again.jsonl")]).sides(0.3)
+    assert {placed.pair.prompt for placed in again[1]} == sides[1]
+
+
+def test_data_without_a_pair_says_why(tmp_path: Path) -> None:
+    file = written(tmp_path, [{"prompt": "Hi", "completion": "a", "rating": 1}])
+    with pytest.raises(InputError, match="1 answers were rated, 1 of them with no other"):
+        examine_preferences([file])
+    with pytest.raises(InputError, match="the row has no completion"):
+        examine_preferences([written(tmp_path, [{"prompt": "Hi"}], "bad.jsonl")])
