@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import stat
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,25 @@ def test_file_of_another_version_or_kind_is_left_alone(tmp_path: Path) -> None:
         store.all()
 
 
+def test_file_of_the_version_before_is_kept_and_nobody_has_agreed(tmp_path: Path) -> None:
+    store = FeedbackStore(tmp_path)
+    with closing(sqlite3.connect(store.path)) as old:
+        old.execute(
+            "CREATE TABLE feedback (request_id TEXT PRIMARY KEY, time TEXT NOT NULL, client TEXT"
+            " NOT NULL, verdict TEXT, comment TEXT NOT NULL, wrong_sources TEXT NOT NULL, answered"
+            " TEXT NOT NULL)"
+        )
+        row = ("r", "2026-01-01T00:00:00Z", "c", "helpful", "", "[]", json.dumps(ANSWERED))
+        old.execute("INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        old.execute("PRAGMA user_version = 1")
+        old.commit()
+    [record] = store.all()
+    assert (record["verdict"], record["edit"], record["consent"]) == ("helpful", "", False)
+    store.save("s", "c", Judgement(None, "", (), "Then, in May [1].", True), ANSWERED)
+    assert [(r["edit"], r["consent"]) for r in store.all()][-1] == ("Then, in May [1].", True)
+    assert Judgement(None, consent=True).is_empty
+
+
 async def test_asker_judges_a_real_answer(make: Any, until: Any, tmp_path: Path) -> None:
     workspace = make()
     workspace.start_indexing()
@@ -86,6 +106,7 @@ async def test_asker_judges_a_real_answer(make: Any, until: Any, tmp_path: Path)
     assert record["answer"] == done["answer"]
     assert [c["quote"] for c in record["citations"]] == [c["quote"] for c in done["citations"]]
     assert record["passages"]
+    assert (record["past"], record["task"]) == ([], "answer")
     assert record["embedder"] == {"name": "hashing", "digest": "sha256:" + "1" * 64}
     assert record["model"]["name"] == done["model"]["name"]
 
@@ -99,6 +120,8 @@ async def test_asker_judges_a_real_answer(make: Any, until: Any, tmp_path: Path)
         {"request_id": "r", "comment": "x" * 2001},
         {"request_id": "r", "wrong_sources": ["1"]},
         {"request_id": "r", "stars": 5},
+        {"request_id": "r", "edit": "x" * 20_001},
+        {"request_id": "r", "consent": "yes"},
     ],
 )
 def test_what_is_no_judgement_is_refused(wrong: Any, workspace: Any, serve: Any) -> None:
@@ -115,7 +138,7 @@ def test_other_sites_cannot_judge(workspace: Any, serve: Any) -> None:
 
 @pytest.mark.browser
 def test_page_keeps_what_one_thinks_and_shows_it_after_a_reload(
-    workspace: Any, open_page: Any, ask: Any, shot: Any
+    workspace: Any, open_page: Any, ask: Any, shot: Any, until: Any
 ) -> None:
     start = "Start the server and the page with `lmstack up docs`."
     stop = "The server ends what it is streaming"
@@ -144,11 +167,25 @@ def test_page_keeps_what_one_thinks_and_shows_it_after_a_reload(
         "r1",
         Judgement("not_helpful", "It says <b>nothing</b>.", (2,)),
     )
+    page.get_by_role("button", name="Correct it").click()
+    draft = page.get_by_label("How the answer should read")
+    expect(draft).to_have_value("Start it [1], then click [2].")
+    draft.fill("Start it [1].")
+    page.get_by_role("button", name="Keep").click()
+    agree = page.get_by_label("This may be used to train models")
+    expect(agree).not_to_be_checked()
+    agree.check()
+    until(lambda: workspace.judged[-1][1].consent)
+    edited = Judgement("not_helpful", "It says <b>nothing</b>.", (2,), "Start it [1].", True)
+    assert workspace.judged[-1] == ("r1", edited)
     shot(page, "feedback")
     page.get_by_role("button", name="Source 2 is wrong").scroll_into_view_if_needed()
     page.reload()
     for name in ("Not helpful", "Source 2 is wrong"):
         expect(page.get_by_role("button", name=name, pressed=True)).to_be_visible()
+    expect(page.get_by_label("This may be used to train models")).to_be_checked()
+    page.get_by_role("button", name="Correct it").click()
+    expect(page.get_by_label("How the answer should read")).to_have_value("Start it [1].")
     otherwise = page.get_by_role("list", name="Passages that say otherwise")
     expect(otherwise).to_contain_text("An older edition (2019-03-04), against [1]")
     otherwise.get_by_role("button").click()

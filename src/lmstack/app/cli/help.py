@@ -55,6 +55,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "quantize": ("compress", "models quantize", "quantise"),
     "tokens": ("count", "tokenize"),
     "tokenizer train": ("vocab",),
+    "data feedback": ("thumbs",),
     "data preferences": ("pairs", "preferences", "ratings"),
     "data questions": ("questions",),
     "data report": ("data check", "data stats", "dataset", "lengths", "pii", "stats"),

@@ -149,6 +149,12 @@ class Judged(Body):
     verdict: Verdict | None = None
     comment: Annotated[str, StringConstraints(max_length=MAX_COMMENT, strip_whitespace=True)] = ""
     wrong_sources: Annotated[list[int], Field(max_length=100, default_factory=list)]
+    edit: Annotated[
+        str,
+        StringConstraints(max_length=MAX_PAST, strip_whitespace=True),
+        text_up_to(MAX_PAST),
+    ] = ""
+    consent: bool = False
 
 
 class Nothing(Body):
@@ -293,7 +299,8 @@ class _Routes:
 
     async def feedback(self, request: Request) -> Response:
         judged = await read_json(request, Judged, MAX_BODY_BYTES)
-        judgement = Judgement(judged.verdict, judged.comment, tuple(judged.wrong_sources))
+        wrong = tuple(judged.wrong_sources)
+        judgement = Judgement(judged.verdict, judged.comment, wrong, judged.edit, judged.consent)
         client = caller_of(request).client
         await asyncio.to_thread(self._view.judge, judged.request_id, judgement, client)
         return _json({"kept": not judgement.is_empty})

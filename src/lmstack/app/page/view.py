@@ -256,7 +256,7 @@ class PageView:
                     if name == "hits":
                         hits = data["hits"]
                     if name == "done":
-                        answered = self._answered(question, where, hits, data)
+                        answered = self._answered(asked, where, hits, data)
                         if request_id:
                             self._recent.remember(request_id, client, answered)
                         data = {**data, "request_id": request_id}
@@ -269,7 +269,7 @@ class PageView:
 
     def _answered(
         self,
-        question: str,
+        asked: Question,
         where: Filter | None,
         hits: Sequence[Mapping[str, Any]],
         done: Mapping[str, Any],
@@ -277,7 +277,9 @@ class PageView:
         """What is kept of an answer that is judged."""
         embedder = self.workspace.embedder.info
         return {
-            "question": question,
+            "question": asked.prompt,
+            "past": asked.past,
+            "task": done["task"],
             "where": where and where.to_json(),
             "answer": done["answer"],
             "outcome": done["outcome"],

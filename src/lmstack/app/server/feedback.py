@@ -1,10 +1,12 @@
 """What people thought of answers: kept beside the index, judged by whoever asked, once but
 changeable.
 
-A judgement is stored with what it is about (question, answer, citations, passages, which models),
-so that it can be looked into after the documents have changed. Only answers that are judged are
-stored; others are forgotten (`RecentAnswers`). Callers are kept by the name of `lmstack.serve`,
-which does not tell their key. Does not cover what follows from it.
+A judgement may hold what the answer should have said, and whether models may be trained with it,
+which is asked for and never taken for granted. It is stored with what it is about (question,
+answer, citations, passages, which models), so that it can be looked into after the documents have
+changed. Only answers that are judged are stored; others are forgotten (`RecentAnswers`). Callers
+are kept by the name of `lmstack.serve`, which does not tell their key. Does not cover what follows
+from it.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from lmstack.core import InputError, NotFoundError, StoreError, shown
 __all__ = ["FILE", "FeedbackStore", "Judgement", "RecentAnswers", "Verdict"]
 
 FILE = "feedback.sqlite"
-VERSION = 1
+VERSION = 2
 MAX_ROWS = 100_000
 MAX_RECENT = 500
 RECENT_S = 86_400.0
@@ -41,21 +43,35 @@ CREATE TABLE IF NOT EXISTS feedback (
     verdict TEXT,
     comment TEXT NOT NULL,
     wrong_sources TEXT NOT NULL,
-    answered TEXT NOT NULL
+    answered TEXT NOT NULL,
+    edit TEXT NOT NULL DEFAULT '',
+    consent INTEGER NOT NULL DEFAULT 0
 )"""
+# From the version before; what was kept then was said without being asked for consent.
+_UPGRADES = {
+    1: (
+        "ALTER TABLE feedback ADD COLUMN edit TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE feedback ADD COLUMN consent INTEGER NOT NULL DEFAULT 0",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """``wrong_sources``: numbers of citations that do not say what they are cited for."""
+    """``wrong_sources``: numbers of citations that do not say what they are cited for. ``edit``:
+    the answer as it should read; empty where nobody changed it. ``consent``: whether it may be
+    used to train models."""
 
     verdict: Verdict | None
     comment: str = ""
     wrong_sources: tuple[int, ...] = ()
+    edit: str = ""
+    consent: bool = False
 
     @property
     def is_empty(self) -> bool:
-        return self.verdict is None and not self.comment and not self.wrong_sources
+        said = self.comment or self.wrong_sources or self.edit
+        return self.verdict is None and not said
 
 
 class RecentAnswers:
@@ -113,6 +129,8 @@ class FeedbackStore:
             judgement.comment,
             json.dumps(sorted(set(judgement.wrong_sources))),
             json.dumps(answered),
+            judgement.edit,
+            int(judgement.consent),
         )
         with self._writing() as connection:
             connection.execute("DELETE FROM feedback WHERE request_id = ?", (request_id,))
@@ -124,7 +142,7 @@ class FeedbackStore:
                     f"{count:,} judgements are kept, and no more",
                     hint="lmstack feedback export, then lmstack feedback clear",
                 )
-            connection.execute("INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            connection.execute("INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def all(self) -> list[dict[str, Any]]:
         """Every judgement with what it is about, the oldest first."""
@@ -132,8 +150,8 @@ class FeedbackStore:
             return []
         with self._opened() as connection:
             rows = connection.execute(
-                "SELECT request_id, time, client, verdict, comment, wrong_sources, answered"
-                " FROM feedback ORDER BY time, request_id"
+                "SELECT request_id, time, client, verdict, comment, wrong_sources, answered,"
+                " edit, consent FROM feedback ORDER BY time, request_id"
             ).fetchall()
         return [_record(row) for row in rows]
 
@@ -175,10 +193,22 @@ class FeedbackStore:
 
     def _check_version(self, connection: sqlite3.Connection) -> None:
         [version] = connection.execute("PRAGMA user_version").fetchone()
+        if version == VERSION:
+            return
+        # Under the lock, and looked at again: another process may do the same.
+        connection.execute("BEGIN IMMEDIATE")
+        [version] = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
             connection.execute(_TABLE)
+        while version in _UPGRADES:
+            for statement in _UPGRADES[version]:
+                connection.execute(statement)
+            version += 1
+        if version in (0, VERSION):
             connection.execute(f"PRAGMA user_version = {VERSION}")
-        elif version != VERSION:
+            connection.commit()
+        else:
+            connection.rollback()
             raise StoreError(
                 f"{shown(str(self.path))} was written by another version of lmstack ({version})",
                 hint="use that version, or move the file away",
@@ -186,7 +216,7 @@ class FeedbackStore:
 
 
 def _record(row: Sequence[Any]) -> dict[str, Any]:
-    request_id, when, client, verdict, comment, wrong, answered = row
+    request_id, when, client, verdict, comment, wrong, answered, edit, consent = row
     return {
         "request_id": request_id,
         "time": when,
@@ -194,5 +224,7 @@ def _record(row: Sequence[Any]) -> dict[str, Any]:
         "verdict": verdict,
         "comment": comment,
         "wrong_sources": json.loads(wrong),
+        "edit": edit,
+        "consent": bool(consent),
         **json.loads(answered),
     }

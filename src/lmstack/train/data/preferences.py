@@ -17,7 +17,15 @@ from lmstack.train.data.formats import Preference, Rated, preference_of, ratings
 from lmstack.train.data.ratings import PairedRatings, RatingConfig, paired
 from lmstack.train.data.rows import BadRow, Row, Rows
 
-__all__ = ["Collected", "PlacedPair", "collect", "row_of", "share_of", "text_of_turns"]
+__all__ = [
+    "Collected",
+    "PlacedPair",
+    "as_written",
+    "collect",
+    "row_of",
+    "share_of",
+    "text_of_turns",
+]
 
 Told = Callable[[str, int, int], None]
 
@@ -78,9 +86,9 @@ def collect(
 def row_of(pair: Preference) -> dict[str, Any]:
     """The row that `preference_of` reads ``pair`` from."""
     row: dict[str, Any] = {
-        "prompt": _written(pair.prompt, "user"),
-        "chosen": _written(pair.chosen, "assistant"),
-        "rejected": _written(pair.rejected, "assistant"),
+        "prompt": as_written(pair.prompt, "user"),
+        "chosen": as_written(pair.chosen, "assistant"),
+        "rejected": as_written(pair.rejected, "assistant"),
     }
     known = {"margin": pair.margin, "probability": pair.probability}
     return {**row, **{name: value for name, value in known.items() if value is not None}}
@@ -104,7 +112,7 @@ def _is_pair(row: Row) -> bool:
     return any(row.values.get(name) is not None for name in ("chosen", "rejected"))
 
 
-def _written(turns: Sequence[Message], role: str) -> str | list[dict[str, Any]]:
+def as_written(turns: Sequence[Message], role: str) -> str | list[dict[str, Any]]:
     """A text where ``turns`` are one of ``role`` that says no more; otherwise messages."""
     if list(turns) == [Message(turns[0].role, turns[0].content)] and turns[0].role == role:
         return turns[0].content

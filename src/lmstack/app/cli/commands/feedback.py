@@ -18,7 +18,7 @@ from lmstack.core import InputError
 if TYPE_CHECKING:
     from lmstack.app.server.feedback import FeedbackStore
 
-__all__ = ["register"]
+__all__ = ["feedback_store", "register"]
 
 _WORDS = {"helpful": "helpful", "not_helpful": "not helpful", None: "no verdict"}
 
@@ -26,8 +26,8 @@ _WORDS = {"helpful": "helpful", "not_helpful": "not helpful", None: "no verdict"
 def register(app: typer.Typer) -> None:
     feedback = group(
         "Read what people thought of answers.\n\nThe page of `lmstack up` asks under each answer"
-        " whether it helped, and which sources are wrong. What is said is kept beside the index,"
-        " with the question, the answer and its passages.",
+        " whether it helped, which sources are wrong and how it should read. What is said is kept"
+        " beside the index, with the question, the answer and its passages.",
         example="lmstack feedback list --docs docs",
     )
     command(feedback, "list", example="lmstack feedback list --docs docs --json")(show)
@@ -41,9 +41,10 @@ def register(app: typer.Typer) -> None:
 def show(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
     """Print each judgement: when, what it says, of which question.
 
-    With the comment and the sources that were called wrong, the oldest first.
+    With the comment, the sources that were called wrong, the correction, and whether models may be
+    trained with it, the oldest first.
     """
-    records = _store(docs, index, "list").all()
+    records = feedback_store(docs, index, "lmstack feedback list").all()
     if out.as_json:
         out.result(records)
         return
@@ -53,13 +54,17 @@ def show(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
         if record["comment"]:
             out.line(f"  {printable(str(record['comment']), one_line=True)}")
         out.lines([f"  wrong source: {line}" for line in _wrong(record)])
+        if record["edit"]:
+            out.line(f"  corrected: {printable(str(record['edit']), one_line=True)}")
+        if record["consent"]:
+            out.line("  models may be trained with it")
     if not records:
         out.note("nobody has judged an answer yet")
 
 
 def export(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
     """Print all that is kept, one JSON object a line; with --json as one list."""
-    records = _store(docs, index, "export").all()
+    records = feedback_store(docs, index, "lmstack feedback export").all()
     if out.as_json:
         out.result(records)
     else:
@@ -68,7 +73,7 @@ def export(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
 
 def clear(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
     """Forget all judgements."""
-    cleared = _store(docs, index, "clear").clear()
+    cleared = feedback_store(docs, index, "lmstack feedback clear").clear()
     if out.as_json:
         out.result({"cleared": cleared})
     else:
@@ -83,11 +88,12 @@ def _wrong(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def _store(docs: Path | None, index: Any, name: str) -> FeedbackStore:
+def feedback_store(docs: Path | None, index: Any, command: str) -> FeedbackStore:
+    """What is kept beside the index that the options name; ``command``: for the hints."""
     from lmstack.app.server.feedback import FeedbackStore
 
     # A folder of which no answer was judged may have no index yet.
-    folder = chosen_index(docs, index, f"lmstack feedback {name}", create=True).place
+    folder = chosen_index(docs, index, command, create=True).place
     if not isinstance(folder, Path):
         raise InputError(
             "feedback is kept beside an index in a folder", hint="--docs DIR", param="index"

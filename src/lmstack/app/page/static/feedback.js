@@ -1,9 +1,10 @@
-// What one thinks of an answer: helpful or not, which sources are wrong, and a word about it.
+// What one thinks of an answer: helpful or not, which sources are wrong, how it should read, a word
+// about it, and whether models may be trained with that.
 
 import { json } from "/static/api.js";
 import { element, sentence } from "/static/text.js";
 
-const NOTHING = { verdict: null, comment: "", wrong_sources: [] };
+const NOTHING = { verdict: null, comment: "", wrong_sources: [], edit: "", consent: false };
 
 /** Under `answer`; `changed()` is called when something was kept. Each change is sent as it is made. */
 export class Feedback {
@@ -22,9 +23,35 @@ export class Feedback {
       event.preventDefault();
       this.save({ comment: this.box.value.trim() });
     });
-    const line = element("div", { class: "feedback-line", role: "group", "aria-label": "Was this answer helpful?" }, this.yes, this.no, this.note);
-    this.root = element("div", { class: "feedback" }, line, this.form);
+    this.correct = element("button", { class: "quiet small", type: "button", "aria-expanded": "false" }, "Correct it");
+    this.correct.addEventListener("click", () => this.openDraft(this.draft.hidden));
+    this.draft = this.makeDraft();
+    this.agree = element("input", { type: "checkbox" });
+    this.agree.addEventListener("change", () => this.save({ consent: this.agree.checked }));
+    this.consent = element("label", { class: "feedback-consent" }, this.agree, " This may be used to train models");
+    const line = element("div", { class: "feedback-line", role: "group", "aria-label": "Was this answer helpful?" }, this.yes, this.no, this.correct, this.note);
+    this.root = element("div", { class: "feedback" }, line, this.draft, this.form, this.consent);
     this.draw();
+  }
+
+  /** The answer to be changed; left as it was, or emptied, it is no correction. */
+  makeDraft() {
+    const text = element("textarea", { rows: "6", maxlength: "20000", dir: "auto", "aria-label": "How the answer should read" });
+    text.value = this.state.edit || this.answer.answer;
+    const draft = element("form", { class: "feedback-form", hidden: true }, text, element("button", { class: "plain small", type: "submit" }, "Keep"));
+    draft.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const edit = text.value.trim();
+      await this.save({ edit: edit === this.answer.answer.trim() ? "" : edit });
+      text.value = this.state.edit || this.answer.answer;
+    });
+    return draft;
+  }
+
+  openDraft(open) {
+    this.draft.hidden = !open;
+    this.correct.setAttribute("aria-expanded", String(open));
+    if (open) this.draft.querySelector("textarea").focus();
   }
 
   verdictButton(text, verdict) {
@@ -62,10 +89,13 @@ export class Feedback {
   }
 
   draw() {
-    const { verdict, wrong_sources: wrong } = this.state;
+    const { verdict, wrong_sources: wrong, edit, comment, consent } = this.state;
     this.yes.setAttribute("aria-pressed", String(verdict === "helpful"));
     this.no.setAttribute("aria-pressed", String(verdict === "not_helpful"));
-    this.form.hidden = verdict === null && !wrong.length && !this.state.comment;
+    this.form.hidden = verdict === null && !wrong.length && !comment;
+    this.correct.classList.toggle("chosen", edit !== "");
+    this.consent.hidden = this.form.hidden && !edit;
+    this.agree.checked = consent;
     for (const { id, button } of this.marks) button.setAttribute("aria-pressed", String(wrong.includes(id)));
   }
 }
