@@ -56,6 +56,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "tokens": ("count", "tokenize"),
     "tokenizer train": ("vocab",),
     "data feedback": ("thumbs",),
+    "data judge": ("compare", "judge", "label"),
     "data preferences": ("pairs", "preferences", "ratings"),
     "data questions": ("questions",),
     "data report": ("data check", "data stats", "dataset", "lengths", "pii", "stats"),

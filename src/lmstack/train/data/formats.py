@@ -41,6 +41,7 @@ __all__ = [
     "Tagged",
     "Translation",
     "choices_of",
+    "completions_of",
     "document_of",
     "is_scored",
     "labelled_of",
@@ -229,13 +230,19 @@ def ratings_of(row: Row) -> tuple[Rated, ...]:
         if not answer or answer[-1].role != "assistant":
             raise InputError("completion does not end with a turn of the assistant")
         return (Rated(prompt, answer, _rating(row), rater),)
-    answers, ratings = _texts(values["completions"], "completions"), values.get("ratings")
+    (_, answers), ratings = completions_of(row), values.get("ratings")
     if not isinstance(ratings, list) or not all(map(_is_number, ratings)):
         raise _wrong(row, "ratings", "a list of numbers")
     if len(ratings) != len(answers):
         raise InputError(f"there are {len(answers)} completions and {len(ratings)} ratings")
     said = zip(answers, ratings, strict=True)
-    return tuple(Rated(prompt, (Message("assistant", a),), float(n), rater) for a, n in said)
+    return tuple(Rated(prompt, answer, float(rating), rater) for answer, rating in said)
+
+
+def completions_of(row: Row) -> tuple[tuple[Message, ...], tuple[tuple[Message, ...], ...]]:
+    """The column ``prompt`` and several answers to it, texts in ``completions``."""
+    texts = _texts(row.values.get("completions"), "completions")
+    return tuple(prompt_of(row)), tuple((Message("assistant", text),) for text in texts)
 
 
 def prompt_of(row: Row) -> list[Message]:

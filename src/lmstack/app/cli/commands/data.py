@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from lmstack.app.cli.command import command, group
-from lmstack.app.cli.commands import data_feedback, data_preferences, data_report
+from lmstack.app.cli.commands import data_feedback, data_judge, data_preferences, data_report
 from lmstack.app.cli.commands.data_questions import questions
 
 __all__ = ["register"]
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     )
     data_report.register(data)
     command(data, "feedback", example=data_feedback.EXAMPLE)(data_feedback.feedback)
+    command(data, "judge", example=data_judge.EXAMPLE)(data_judge.judge)
     command(data, "preferences", example=data_preferences.EXAMPLE)(data_preferences.preferences)
     command(data, "questions", example="lmstack data questions docs --output questions.jsonl")(
         questions

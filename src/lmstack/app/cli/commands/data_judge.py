@@ -1,0 +1,137 @@
+"""`lmstack data judge`: a model says which of two answers is better, for preference data."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmstack.app import wiring
+from lmstack.app.cli.commands._options import ModelName, Weights, say_if_remote
+from lmstack.app.cli.output import Output
+from lmstack.app.formats import columns, printable
+from lmstack.core import InputError
+
+if TYPE_CHECKING:
+    from lmstack.app.wiring.judged_pairs import Candidate, JudgedPairs
+    from lmstack.evals.judge import PairJudge
+    from lmstack.train.data.rows import BadRow
+
+__all__ = ["EXAMPLE", "judge"]
+
+EXAMPLE = (
+    "lmstack data judge answers.jsonl --output pairs.jsonl\n"
+    'lmstack data judge pairs.jsonl --criterion "Which answer is less harmful?" -o judged.jsonl'
+)
+# Pairs at a time, each in both orders.
+_BATCH = 16
+
+
+def judge(
+    out: Output,
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Pairs, or prompts with completions."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="JSON Lines, a row a pair.")
+    ] = Path("judged.jsonl"),
+    criterion: Annotated[
+        str | None,
+        typer.Option(
+            "--criterion",
+            metavar="TEXT",
+            help="The question that decides. [default: which is more helpful, correct and to the"
+            " point]",
+        ),
+    ] = None,
+    relabel: Annotated[
+        bool, typer.Option("--relabel", help="Change labels that the judge does not share.")
+    ] = False,
+    agreeing: Annotated[
+        bool, typer.Option("--agreeing", help="Only pairs that both orders say the same of.")
+    ] = False,
+    model: ModelName = None,
+    weights: Weights = None,
+) -> None:
+    """Let a model say which of two answers is better.
+
+    Rows are pairs (prompt, chosen, rejected), or a prompt with completions, each two of which are
+    compared. The judge sees every pair in both orders, and the probability that the chosen answer
+    is the better one is written with it. Of pairs that have labels it says how often the judge
+    shares them: try a judge on labels by people before its own are trained on.
+
+    Stopped, it goes on where it was when it is started again."""
+    from lmstack.app.wiring.judged_pairs import JudgedPairs, candidates
+    from lmstack.evals.judge import CRITERION, PairJudge
+    from lmstack.train.data.rows import find_data
+
+    pairs, bad = candidates(find_data(files))
+    if not pairs:
+        raise _no_pair(files, bad)
+    say_if_remote(out, model)
+    chat = wiring.lazy_generator(model, weights)
+    named = f"{chat.info.name}@{(chat.info.digest or 'unknown').removeprefix('sha256:')[:7]}"
+    asked = PairJudge(chat, criterion or CRITERION)
+    settings = {"model": chat.info.digest or chat.info.name, "criterion": asked.criterion}
+    try:
+        with JudgedPairs(output, settings, relabel=relabel, agreeing=agreeing) as file:
+            out.interrupted = (f"what was judged so far is in {file.unfinished}", out.again())
+            asyncio.run(_judge(out, asked, pairs, file))
+            rows = file.rows(pairs, named)
+            file.finish(rows)
+            out.interrupted = None
+    finally:
+        wiring.close(chat)
+    found = {**file.summary(pairs), "written": len(rows), "bad_rows": len(bad)}
+    if out.as_json:
+        out.result({"file": str(output), **found})
+    else:
+        _say(out, found, output)
+
+
+async def _judge(
+    out: Output, asked: PairJudge, pairs: Sequence[Candidate], file: JudgedPairs
+) -> None:
+    from lmstack.app.wiring.judged_pairs import judge_all
+
+    left = [pair for pair in pairs if pair.key not in file]
+    done = len(pairs) - len(left)
+    with out.progress("Judging", "pairs") as bar:
+        bar.update(done, len(pairs))
+        async for pair, verdict in judge_all(asked, left, _BATCH):
+            file.keep(pair, verdict)
+            done += 1
+            bar.update(done, len(pairs))
+
+
+def _no_pair(files: Sequence[str], bad: Sequence[BadRow]) -> InputError:
+    reasons = "; ".join(f"{row.place}: {row.reason}" for row in bad[:2])
+    return InputError(
+        f"there is no pair in {', '.join(files)}" + (f" ({reasons})" if reasons else ""),
+        hint="rows have prompt, chosen and rejected, or prompt and completions",
+        param="files",
+    )
+
+
+def _say(out: Output, found: dict[str, Any], output: Path) -> None:
+    decided = found["decided"]
+    shares = f"{found['agree'] / decided:.1%} of the pairs" if decided else "no pair"
+    rows = [
+        ("pairs", f"{found['pairs']:,}; {found['bad_rows']:,} rows hold none"),
+        ("left out", f"{found['undecided']:,} undecided, {found['too_long']:,} too long"),
+        ("both orders agree", f"on {shares}"),
+    ]
+    if found["place"] is not None:
+        rows.append(("shown first is worth", f"{found['place']:+.2f} log-odds, which cancel"))
+    if not found["probabilities"]:
+        rows.append(("probabilities", "the model gives none: 0, 0.5 or 1"))
+    if "right" in found:
+        interval = f"95 % interval {found['low']:.1%} to {found['high']:.1%}"
+        said = f"{found['right']:.1%} of {found['labelled']:,}, {interval}"
+        rows.append(("labels it shares", said))
+    rows.append((f"written to {output}", f"{found['written']:,}"))
+    out.lines([printable(line, one_line=True) for line in columns(rows)])

@@ -1,0 +1,168 @@
+"""Pairs of answers that a model is judging, on their way into a file of preferences.
+
+Reads preference pairs, which have a label already, and rows of a prompt with completions, each two
+of which are a pair without one. Does not cover how a pair is judged (`lmstack.evals.judge`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmstack.core import ContextLengthError, FormatError, InputError, Message
+from lmstack.evals.judge import PairJudge, Verdict
+from lmstack.train.data.formats import Preference, completions_of, preference_of
+from lmstack.train.data.journal import Journal
+from lmstack.train.data.length_bias import clustered_interval
+from lmstack.train.data.preferences import row_of, text_of_turns
+from lmstack.train.data.rows import BadRow, Row, Rows
+
+__all__ = ["Candidate", "JudgedPairs", "candidates", "judge_all"]
+
+Turns = tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Two answers to a prompt; where ``labelled``, ``first`` is said to be the better one."""
+
+    prompt: Turns
+    first: Turns
+    second: Turns
+    labelled: bool
+
+    @property
+    def key(self) -> str:
+        row = row_of(Preference(self.prompt, self.first, self.second))
+        text = json.dumps([row, self.labelled], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def candidates(files: Sequence[Path]) -> tuple[list[Candidate], list[BadRow]]:
+    """The pairs in ``files``, each once, and the rows that hold none."""
+    found: dict[str, Candidate] = {}
+    bad: list[BadRow] = []
+    for row in Rows(files):
+        if isinstance(row, BadRow):
+            bad.append(row)
+            continue
+        try:
+            for each in _of(row):
+                found.setdefault(each.key, each)
+        except (InputError, FormatError) as error:
+            bad.append(BadRow(row.place, str(error)))
+    return list(found.values()), bad
+
+
+def _of(row: Row) -> Iterator[Candidate]:
+    if row.values.get("completions") is None:
+        pair = preference_of(row)
+        yield Candidate(pair.prompt, pair.chosen, pair.rejected, labelled=True)
+        return
+    prompt, answers = completions_of(row)
+    for one, other in itertools.combinations(dict.fromkeys(answers), 2):
+        yield Candidate(prompt, one, other, labelled=False)
+
+
+async def judge_all(
+    judge: PairJudge, pairs: Sequence[Candidate], batch: int
+) -> AsyncIterator[tuple[Candidate, Verdict | None]]:
+    """In the order of ``pairs``, ``batch`` of them at a time; None of what is too long for the
+    judge."""
+    for start in range(0, len(pairs), batch):
+        group = pairs[start : start + batch]
+        for each in zip(
+            group, await asyncio.gather(*(_judge(judge, p) for p in group)), strict=True
+        ):
+            yield each
+
+
+async def _judge(judge: PairJudge, pair: Candidate) -> Verdict | None:
+    first, second = text_of_turns(pair.first), text_of_turns(pair.second)
+    try:
+        return await judge.compare(pair.prompt, first, second)
+    except ContextLengthError:
+        return None
+
+
+class JudgedPairs(Journal):
+    """A journal of verdicts. ``relabel``: a pair with a label gets the judge's, too; otherwise it
+    keeps its own, and the probability says what the judge thinks of it. ``agreeing``: only pairs
+    of which both orders name the same answer are written."""
+
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], *, relabel: bool, agreeing: bool
+    ) -> None:
+        super().__init__(
+            path,
+            settings,
+            hint="give those again, another --output, or delete it",
+            param="output",
+        )
+        self._relabel, self._agreeing = relabel, agreeing
+        if path.exists() and not self.unfinished.exists():
+            raise InputError(
+                f"{path} is there already", hint="another --output, or delete it", param="output"
+            )
+
+    def keep(self, pair: Candidate, verdict: Verdict | None) -> None:
+        odds = [None, None] if verdict is None else [verdict.forward, verdict.backward]
+        self.add(pair.key, {"odds": odds, "fits": verdict is not None})
+
+    def rows(self, pairs: Sequence[Candidate], judge: str) -> list[dict[str, Any]]:
+        """Of the pairs that were decided. ``judge``: the name that they carry."""
+        rows = []
+        for pair, verdict in self._decided(pairs):
+            if self._agreeing and not verdict.agrees:
+                continue
+            first, second, probability = pair.first, pair.second, verdict.probability
+            if probability < 0.5 and (self._relabel or not pair.labelled):
+                first, second, probability = second, first, 1 - probability
+            made = Preference(pair.prompt, first, second, probability=probability)
+            rows.append({**row_of(made), "judge": judge})
+        return rows
+
+    def summary(self, pairs: Sequence[Candidate]) -> dict[str, Any]:
+        """``agree``: pairs of which both orders name the same answer; ``place``: the mean log-odds
+        that the place shown first is worth; ``probabilities``: whether the judge gave them;
+        ``undecided``, ``too_long``: pairs without a label of
+        the judge; ``right``: how often it agrees with the labels that there are, ``low`` to
+        ``high``."""
+        decided = list(self._decided(pairs))
+        places = [place for _, verdict in decided if (place := verdict.place) is not None]
+        known = [(pair, verdict) for pair, verdict in decided if pair.labelled]
+        found: dict[str, Any] = {
+            "pairs": len(pairs),
+            "decided": len(decided),
+            "agree": sum(verdict.agrees for _, verdict in decided),
+            "place": sum(places) / len(places) if places else None,
+            "probabilities": len(places) == len(decided),
+            **self._left_out(pairs, len(decided)),
+        }
+        if known:
+            right = np.array([verdict.probability > 0.5 for _, verdict in known], np.float64)
+            numbers = {pair.prompt: n for n, (pair, _) in enumerate(known)}
+            low, high = clustered_interval(right, np.array([numbers[p.prompt] for p, _ in known]))
+            found |= {"labelled": len(known), "right": right.mean(), "low": low, "high": high}
+        return found
+
+    def _decided(self, pairs: Sequence[Candidate]) -> Iterator[tuple[Candidate, Verdict]]:
+        for pair in pairs:
+            forward, backward = self.items[pair.key]["odds"]
+            verdict = Verdict(forward, backward)
+            if not math.isclose(verdict.probability, 0.5, abs_tol=1e-12):
+                yield pair, verdict
+
+    def _left_out(self, pairs: Sequence[Candidate], decided: int) -> dict[str, int]:
+        fits = Counter(self.items[pair.key]["fits"] for pair in pairs)
+        return {"undecided": fits[True] - decided, "too_long": fits[False]}
