@@ -335,12 +335,17 @@ class Trainer:
     @contextmanager
     def _averaged(self) -> Iterator[None]:
         """The module with the averaged weights meanwhile."""
-        if not self._average:
+        with self._having(self._average):
+            yield
+
+    @contextmanager
+    def _having(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """The module with other values of what is trained meanwhile, unless there are none."""
+        if not weights:
             yield
             return
-        trained = self.optimizers.trained.items()
-        kept = {name: weight.detach().clone() for name, weight in trained}
-        self._load(self._average.items())
+        kept = {name: w.detach().clone() for name, w in self.optimizers.trained.items()}
+        self._load(weights.items())
         try:
             yield
         finally:

@@ -37,7 +37,7 @@ from lmstack.train.objectives.online import OnlineObjective, Summed
 from lmstack.train.rollouts.advantages import group_advantages
 from lmstack.train.rollouts.experience import Rollout
 from lmstack.train.rollouts.kl import kl_estimates
-from lmstack.train.rollouts.surrogate import clipped_policy_loss
+from lmstack.train.rollouts.surrogate import importance_weighted
 
 __all__ = ["GroupRelativePolicy"]
 
@@ -50,7 +50,8 @@ class GroupRelativePolicy(OnlineObjective):
     """``scale``: of advantages, see `group_advantages`. ``average``: of the tokens' losses.
     ``clip_low``, ``clip_high``: of the ratio, when a step makes several updates; the latter as the
     former where it is None (DAPO raises it, so that rare tokens may become likelier). ``kl``: the
-    coefficient of the penalty, for a run with ``lora``, whose base is the reference.
+    coefficient of the penalty for what the policy moves away from the model that the run began
+    with.
     ``truncate``: the highest importance weight; None: no weights. ``flat``: groups whose answers
     have one reward say nothing of which is better; ``drop`` takes them out of the mean, where
     ``keep`` counts them as zero. ``learn_cut``: whether answers that were cut at ``max_tokens``
@@ -149,22 +150,18 @@ class GroupRelativePolicy(OnlineObjective):
         ``known``: ``advantages``, ``sampled`` log-probabilities, and where they are needed those
         ``before`` the first update and of the ``reference``."""
         now = log_probs.detach()
-        before, advantages = known.get("before", now), known["advantages"]
-        behind = before - known["sampled"]
-        weights = torch.ones_like(now)
-        if self.truncate is not None:
-            weights = behind.exp().clamp(max=self.truncate)
-        losses, clipped = clipped_policy_loss(
-            log_probs - before, advantages, self.clip_low, self.clip_high
+        losses, figures = importance_weighted(
+            log_probs,
+            known.get("before", now),
+            known["sampled"],
+            known["advantages"],
+            *(self.clip_low, self.clip_high, self.truncate),
         )
-        losses = weights * losses
         kl = torch.zeros_like(now)
         if "reference" in known:
             estimate = kl_estimates(log_probs, known["reference"], "k3")
             losses, kl = losses + self.kl * estimate, estimate.detach()
-        cut = behind.exp() > (self.truncate or torch.inf)
-        figures = {"clipped": clipped, "kl": kl, "gap": behind.abs(), "importance": weights}
-        return losses, {**figures, "truncated": cut}
+        return losses, {**figures, "kl": kl}
 
     def reported(
         self, means: Mapping[str, float], counts: Mapping[str, Tensor]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from lmstack.core import EngineError, InputError, UnsupportedError
-from lmstack.model import ForwardContext
+from lmstack.model import ForwardContext, Transformer
 from lmstack.train.data.examples import Batch
 from lmstack.train.loader import Loader
 from lmstack.train.loop import Trainer
@@ -40,6 +40,7 @@ __all__ = ["OnlineTrainer"]
 _DRAWN = "samples"  # of a checkpoint: those of the next step, drawn ahead
 _HELD_OUT, _SHUFFLED = 1, 2  # what random numbers are for, beside the samples of a step
 Groups = list[list[Sample]]
+Measured = Callable[[Transformer, Batch, ForwardContext], Mapping[str, Tensor]]
 
 
 @dataclass(kw_only=True)
@@ -66,6 +67,9 @@ class OnlineTrainer(Trainer):
         self._next: Future[Groups] | None = None
         self._clock: Counter[str] = Counter()
         self._facts: dict[str, float] = {}
+        # Of the model that the run begins with: a fresh adapter, which changes nothing, or all.
+        trained = self.optimizers.trained.items() if self._online.needs_reference else ()
+        self._first = {name: weight.detach().clone() for name, weight in trained}
 
     @property
     def _online(self) -> OnlineObjective:
@@ -85,9 +89,8 @@ class OnlineTrainer(Trainer):
         with timed(self._clock, "rewards"):
             rollouts = self._rewarded(groups)
         self._facts = facts_of(rollouts) | self.progress.learned
-        if self._online.measures:
-            with timed(self._clock, "measure"):
-                rollouts = self._measured(rollouts)
+        with timed(self._clock, "measure"):
+            rollouts = self._measured(rollouts)
         judged = self._online.judged(rollouts, self.progress.learned, self.parallel.summed)
         for epoch in range(self._online.epochs):
             rng = np.random.default_rng([self.recipe.seed, _SHUFFLED, step, epoch])
@@ -151,15 +154,30 @@ class OnlineTrainer(Trainer):
     def _measured(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """With what the objective must know before the first update."""
         online = self._online
+        found = list(rollouts)
+        if online.measures:
+            found = self._known(found, online.measured)
+        if online.needs_reference:
+            with self._having(self._first):
+                found = self._known(found, self._referred)
+        return found
+
+    def _referred(
+        self, model: Transformer, batch: Batch, context: ForwardContext
+    ) -> Mapping[str, Tensor]:
+        return {"reference": self._online.log_probs(model, batch, context)}
+
+    def _known(self, rollouts: Sequence[Rollout], measured: Measured) -> list[Rollout]:
+        """``rollouts`` with what ``measured`` says of their tokens."""
         self.module.eval()
         found: dict[int, Rollout] = {}
         context = ForwardContext(ops=self.ops)
         for members in passes_of(rollouts, self.recipe.micro_tokens):
             batch = batch_of(members, 1.0).to(self.module.device)
             with torch.no_grad():
-                known = dict(online.measured(self.model, batch, context))
+                known = dict(measured(self.model, batch, context))
             lengths = [member.length for member in members]
-            parts = {name: values.cpu().split(lengths) for name, values in known.items()}
+            parts = {name: values.cpu().split_with_sizes(lengths) for name, values in known.items()}
             for place, member in enumerate(members):
                 own = {name: values[place] for name, values in parts.items()}
                 found[id(member)] = member.knowing(**own)
