@@ -77,6 +77,7 @@ def assemble(
     if lora is not None:
         lora = adapted(lora, base, fresh)
         add_adapter(module, lora, model_type=base.config.get("model_type"))
+    objective.extend(module)
     trainable, parameters = count_parameters(module)
     share = Share(parallel.rank, parallel.world)
     train = _loader(prepared.train, objective, reading, recipe, share)

@@ -13,6 +13,7 @@ from lmstack.train.objectives.distillation import Distillation
 from lmstack.train.objectives.grpo import GroupRelativePolicy
 from lmstack.train.objectives.masked import MaskedLM
 from lmstack.train.objectives.objective import Objective
+from lmstack.train.objectives.ppo import PPO
 from lmstack.train.objectives.reader import Reader
 from lmstack.train.objectives.reranking import Reranking
 from lmstack.train.objectives.reward import RewardModelling
@@ -30,6 +31,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "reader": Reader,
     "grpo": GroupRelativePolicy,
     "masked": MaskedLM,
+    "ppo": PPO,
     "reranking": Reranking,
     "reward": RewardModelling,
     "sequence-classification": SequenceClassification,

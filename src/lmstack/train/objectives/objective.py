@@ -106,6 +106,10 @@ class Objective(Config, abc.ABC):
         resumes with the same."""
         return {}
 
+    def extend(self, module: Transformer) -> None:
+        """Add what is trained beside the model and its adapter; nothing, mostly."""
+        del module
+
     def labels(self, base: LoadedModel) -> tuple[str, ...]:
         """The names of what the head gives a score for; those of ``base`` let it keep its head."""
         return base.labels
