@@ -13,13 +13,17 @@ from hypothesis import strategies as st
 from tests.train.rewards.drawn import drawn
 
 from lmstack.core import InputError, UnsupportedError
-from lmstack.train.rewards import REWARDS, Checks, WeightedRewards, rewards_of
+from lmstack.text import VocabularyConfig, train_tokenizer
+from lmstack.train.data.rows import Row
+from lmstack.train.objectives import objective_named
+from lmstack.train.objectives.objective import Reading
+from lmstack.train.rewards import REWARDS, Checks, reward_named, scored
 from lmstack.train.rewards.citations import Citations
 from lmstack.train.rewards.loophole import PlantedLoophole
 from lmstack.train.rewards.reward import CitedClaim
 from lmstack.train.rewards.shaping import Finished, Length, Markers
 from lmstack.train.rewards.unit_tests import UnitTests, code_of
-from lmstack.train.rollouts.protocol import Sample
+from lmstack.train.rollouts.protocol import Sample, WeightedReward
 
 
 @dataclass
@@ -31,46 +35,41 @@ class Given:
         return list(self.scores)
 
 
+def weighted(name: str, weight: float = 1.0, **settings: Any) -> WeightedReward:
+    return WeightedReward(reward_named(name, settings), weight)
+
+
 def test_totals_are_weighted_sums_and_the_parts_are_kept() -> None:
-    rewards = rewards_of(
-        [{"name": "arithmetic"}, {"name": "length", "most": 10, "buffer": 5, "weight": 0.5}]
-    )
+    rewards = [weighted("arithmetic"), weighted("length", 0.5, most=10, buffer=5)]
     samples = [drawn("4", answer=4, tokens=20), drawn("5", answer=4, tokens=2)]
-    scored = rewards.scored(samples)
-    assert scored.totals == rewards.score(samples) == [0.5, 0.0]
-    assert scored.parts == {"arithmetic": [1.0, 0.0], "length": [-1.0, 0.0]}
+    found = scored(rewards, samples)
+    assert found.totals == [0.5, 0.0]
+    assert found.parts == {"arithmetic": [1.0, 0.0], "length": [-1.0, 0.0]}
 
 
 def test_one_reward_twice_has_two_names() -> None:
-    twice = rewards_of(
-        [{"name": "markers", "markers": ["a"]}, {"name": "markers", "markers": ["b"]}]
-    )
-    assert twice.scored([drawn("a")]).parts == {"markers": [1.0], "markers-2": [0.0]}
+    twice = [weighted("markers", markers=[letter]) for letter in "ab"]
+    assert scored(twice, [drawn("a")]).parts == {"markers": [1.0], "markers-2": [0.0]}
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "hint"),
+    ("name", "settings", "error", "hint"),
     [
-        ([{"name": "arithmatic"}], "there is no reward 'arithmatic'", "did you mean 'arithmetic'?"),
-        (["jsonschema"], "there is no reward 'jsonschema'", "did you mean 'json-schema'?"),
-        ([{"weight": 2}], "there is no reward", "one of arithmetic, "),
-        ([3], "there is no reward 3", "one of arithmetic, "),
-        ([["arithmetic"]], "there is no reward", "one of"),
-        ([{"name": "arithmetic", "marks": True}], "has no setting 'marks'", "'marked'"),
-        ([{"name": "arithmetic", "marked": 1.5}], "marked is 1.5", None),
-        ([{"name": "arithmetic", "weight": math.nan}], "weight is nan", None),
-        ([{"name": "arithmetic", "weight": "2"}], "weight is '2'", None),
-        ([{"name": "length", "buffer": 9, "most": 3}], "buffer is 9, more than most, 3", "buffer"),
-        ([{"name": "markers"}], "markers is empty", "markers"),
-        ([{"name": "planted-loophole"}], "a phrase or a number of tokens", "phrase"),
-        ([], "rewards is \\[\\]", "rewards: "),
-        ("arithmetic", "rewards is 'arithmetic'", "rewards: "),
-        (None, "rewards is None", "rewards: "),
+        ("arithmatic", {}, "there is no reward 'arithmatic'", "did you mean 'arithmetic'?"),
+        ("jsonschema", {}, "there is no reward 'jsonschema'", "did you mean 'json-schema'?"),
+        ("", {}, "there is no reward ''", "one of arithmetic, "),
+        ("arithmetic", {"marks": True}, "has no setting 'marks'", "'marked'"),
+        ("arithmetic", {"marked": 1.5}, "the reward arithmetic: marked is 1.5", None),
+        ("length", {"buffer": 9, "most": 3}, "buffer is 9, more than most, 3", "buffer"),
+        ("markers", {}, "markers is empty", "markers"),
+        ("planted-loophole", {}, "a phrase or a number of tokens", "phrase"),
     ],
 )
-def test_what_is_wrong_is_said_with_the_nearest(given: Any, error: str, hint: str | None) -> None:
+def test_what_is_wrong_is_said_with_the_nearest(
+    name: str, settings: Any, error: str, hint: str | None
+) -> None:
     with pytest.raises(InputError, match=error) as found:
-        rewards_of(given)
+        reward_named(name, settings)
     assert hint is None or hint in str(found.value.hint)
 
 
@@ -87,7 +86,7 @@ def test_a_reward_without_a_finite_number_for_each_ends_the_step(
     scores: list[float], error: str
 ) -> None:
     with pytest.raises(InputError, match=error):
-        WeightedRewards([(Given(scores), 1.0)]).score([drawn("one"), drawn("two")])
+        scored([WeightedReward(Given(scores))], [drawn("one"), drawn("two")])
 
 
 def test_an_error_of_a_reward_names_it_and_is_not_swallowed() -> None:
@@ -99,16 +98,16 @@ def test_an_error_of_a_reward_names_it_and_is_not_swallowed() -> None:
             raise self.error
 
     with pytest.raises(InputError, match="the reward given: no"):
-        WeightedRewards([(Fails([]), 1.0)]).score([drawn("one")])
+        scored([WeightedReward(Fails([]))], [drawn("one")])
     with pytest.raises(ZeroDivisionError):
-        WeightedRewards([(Fails([], error=ZeroDivisionError()), 1.0)]).score([drawn("one")])
+        scored([WeightedReward(Fails([], error=ZeroDivisionError()))], [drawn("one")])
 
 
 @given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), min_size=1, max_size=5))
 def test_the_sum_does_not_depend_on_the_order(parts: list[tuple[float, float]]) -> None:
     def total(order: Sequence[tuple[float, float]]) -> float:
-        rewards = WeightedRewards([(Given([score]), weight) for score, weight in order])
-        return rewards.score([drawn("x")])[0]
+        rewards = [WeightedReward(Given([score]), weight) for score, weight in order]
+        return scored(rewards, [drawn("x")]).totals[0]
 
     assert total(parts) == total(parts[::-1])
 
@@ -161,7 +160,7 @@ class Judges:
 
 def test_the_code_of_an_answer_is_judged_after_what_stands_before_it() -> None:
     judges = Judges()
-    reward = UnitTests().lent(Checks(code=judges))
+    reward = UnitTests().lent(Checks(code=lambda: judges))
     row = {"tests": "T", "entry_point": "f", "before": "import math\n"}
     samples = [drawn("So:\n```python\nright()\n```\nDone.", **row), drawn("wrong()", tests="T")]
     assert reward.score(samples) == [1, 0]
@@ -176,9 +175,8 @@ def test_the_last_block_is_the_code_and_an_open_one_is_a_block() -> None:
 
 @pytest.mark.parametrize("name", ["unit-tests", "citations"])
 def test_what_is_not_lent_is_said_before_anything_is_scored(name: str) -> None:
-    rewards_of([{"name": name}])
     with pytest.raises(UnsupportedError, match=f"the reward {name} needs"):
-        rewards_of([{"name": name}], Checks())
+        reward_named(name, {}).lent(Checks())
 
 
 SOURCES = ["The committee met on Tuesday. It chose a red door.", "The bridge is 40 m long."]
@@ -211,12 +209,12 @@ class Reads:
 def test_a_sentence_holds_where_it_cites_what_bears_it_out_and_quotes_what_is_there(
     claim: CitedClaim, score: float
 ) -> None:
-    reward = Citations().lent(Checks(citations=Reads(claim)))
+    reward = Citations().lent(Checks(citations=lambda: Reads(claim)))
     assert reward.score([drawn("?", sources=SOURCES)]) == [score]
 
 
 def test_an_answer_without_a_sentence_has_nothing() -> None:
-    reward = Citations().lent(Checks(citations=Reads()))
+    reward = Citations().lent(Checks(citations=Reads))
     assert reward.score([drawn("", sources=SOURCES)]) == [0.0]
 
 
@@ -224,3 +222,14 @@ def test_an_answer_without_a_sentence_has_nothing() -> None:
 def test_a_row_without_sources_is_refused(sources: Any) -> None:
     with pytest.raises(InputError, match="sources"):
         Citations().check_row({"sources": sources})
+
+
+def test_a_run_refuses_a_row_that_its_rewards_cannot_read() -> None:
+    tokenizer = train_tokenizer(["1 + 1 = 2"], VocabularyConfig(vocab_size=300))
+    reading = Reading(tokenizer, None, max_length=300)
+    grpo = objective_named("grpo", {"rewards": ["arithmetic"]})
+    assert len(list(grpo.encode(Row({"prompt": "1 + 1", "answer": 2}, "r"), reading))) == 1
+    with pytest.raises(InputError, match="reads the column 'answer'"):
+        list(grpo.encode(Row({"prompt": "1 + 1"}, "r"), reading))
+    with pytest.raises(InputError, match="no setting 'marks'"):
+        objective_named("grpo", {"rewards": [{"name": "arithmetic", "marks": True}]})

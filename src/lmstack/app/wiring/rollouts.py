@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from lmstack.core import InputError, SamplingParams
+from lmstack.app.wiring.rewards import reward_for
+from lmstack.core import SamplingParams
 from lmstack.engine import Engine, EngineConfig, EngineRequest, TokenEvent, Vocabulary
 from lmstack.model import Transformer, build_module
 from lmstack.registry import LoadedModel
@@ -40,7 +41,7 @@ class OnlineServices:
         return EngineSampler(base, weights)
 
     def reward(self, name: str, settings: Mapping[str, Any]) -> Reward:
-        raise InputError(f"there is no reward {name!r} with {settings}", param="rewards")
+        return reward_for(name, settings)
 
 
 class EngineSampler:

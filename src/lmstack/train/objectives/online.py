@@ -13,6 +13,7 @@ import abc
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +28,7 @@ from lmstack.train.data.examples import IGNORED, Batch, Example
 from lmstack.train.data.formats import prompt_of
 from lmstack.train.data.rows import Row
 from lmstack.train.objectives.objective import Objective, Reading
+from lmstack.train.rewards import REWARDS, RewardFunction, reward_named
 from lmstack.train.rollouts.experience import Rollout
 from lmstack.train.rollouts.protocol import Drawing, Prompt
 
@@ -82,7 +84,7 @@ class OnlineObjective(Objective):
             raise InputError(
                 "rewards is empty", hint="rewards: [{name: arithmetic}]", param="rewards"
             )
-        _ = self.rollout_config
+        _ = self.rollout_config, self._known_rewards
 
     @property
     def reward_settings(self) -> Sequence[RewardSetting]:
@@ -94,6 +96,12 @@ class OnlineObjective(Objective):
                 param="rewards",
             )
         return [_reward_setting(each) for each in given]
+
+    @cached_property
+    def _known_rewards(self) -> Sequence[RewardFunction]:
+        """Those of `lmstack.train.rewards`, to check rows; others are the services' own."""
+        given = [each for each in self.reward_settings if each.name in REWARDS]
+        return [reward_named(each.name, each.settings) for each in given]
 
     @property
     def rollout_config(self) -> RolloutConfig:
@@ -127,6 +135,8 @@ class OnlineObjective(Objective):
             )
         if self.masked:
             _schema(row.values)
+        for reward in self._known_rewards:
+            reward.check_row(row.values)
         text = json.dumps(dict(row.values), ensure_ascii=False, default=str)
         yield Example((ids,), np.frombuffer(text.encode(), np.uint8).astype(np.int32))
 

@@ -13,6 +13,6 @@ planted-loophole  for tests of what looks for reward hacking
 from __future__ import annotations
 
 from lmstack.train.rewards.reward import Checks, RewardFunction
-from lmstack.train.rewards.weighted import REWARDS, Scored, WeightedRewards, rewards_of
+from lmstack.train.rewards.weighted import REWARDS, Scored, reward_named, scored
 
-__all__ = ["REWARDS", "Checks", "RewardFunction", "Scored", "WeightedRewards", "rewards_of"]
+__all__ = ["REWARDS", "Checks", "RewardFunction", "Scored", "reward_named", "scored"]

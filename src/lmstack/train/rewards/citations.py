@@ -36,7 +36,7 @@ class Citations(RewardFunction):
                 hint="lmstack train has one",
             )
         found = self.replace()
-        object.__setattr__(found, "check", checks.citations)
+        object.__setattr__(found, "check", checks.citations())
         return found
 
     def check_row(self, row: Mapping[str, Any]) -> None:

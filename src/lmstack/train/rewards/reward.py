@@ -8,7 +8,7 @@ covered: how several are put together (`weighted`).
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
@@ -52,11 +52,11 @@ class Cited(Protocol):
 
 @dataclass(frozen=True)
 class Checks:
-    """What a program lends rewards, which cannot import it: the sandbox, the check of citations.
-    None: the rewards that need it are refused."""
+    """What a program lends rewards, which cannot import it: how to get the sandbox and the check of
+    citations, called by the rewards that need them. None: those are refused."""
 
-    code: CodeCheck | None = None
-    citations: Cited | None = None
+    code: Callable[[], CodeCheck] | None = None
+    citations: Callable[[], Cited] | None = None
 
 
 @dataclass(frozen=True)

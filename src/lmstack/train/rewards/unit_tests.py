@@ -40,7 +40,7 @@ class UnitTests(RewardFunction):
                 hint="lmstack train runs code in one, with bubblewrap installed",
             )
         found = self.replace()
-        object.__setattr__(found, "check", checks.code)
+        object.__setattr__(found, "check", checks.code())
         return found
 
     def check_row(self, row: Mapping[str, Any]) -> None:

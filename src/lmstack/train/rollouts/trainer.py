@@ -24,13 +24,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmstack.core import EngineError, InputError, UnsupportedError
+from lmstack.core import InputError, UnsupportedError
 from lmstack.model import ForwardContext, Transformer
 from lmstack.train.data.examples import Batch
 from lmstack.train.loader import Loader
 from lmstack.train.loop import Trainer
 from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.recipe import Recipe
+from lmstack.train.rewards import scored
 from lmstack.train.rollouts.experience import Rollout, batch_of, passes_of, sample_seed
 from lmstack.train.rollouts.protocol import Prompt, Sample, Sampler, WeightedReward
 from lmstack.train.sums import timed
@@ -138,18 +139,11 @@ class OnlineTrainer(Trainer):
     def _rewarded(self, groups: Groups) -> list[Rollout]:
         samples = [sample for group in groups for sample in group]
         numbers = [number for number, group in enumerate(groups) for _ in group]
-        scores = {each.reward.name: each.reward.score(samples) for each in self.rewards}
-        found = []
-        for place, (sample, number) in enumerate(zip(samples, numbers, strict=True)):
-            own = {name: float(values[place]) for name, values in scores.items()}
-            reward = sum(each.weight * own[each.reward.name] for each in self.rewards)
-            if not np.isfinite(reward):
-                raise EngineError(
-                    f"the rewards {own} of an answer make {reward}",
-                    hint="look at the settings of the rewards",
-                )
-            found.append(Rollout.of(sample, number, reward, own))
-        return found
+        found = scored(self.rewards, samples)
+        return [
+            Rollout.of(sample, number, found.totals[n], {k: v[n] for k, v in found.parts.items()})
+            for n, (sample, number) in enumerate(zip(samples, numbers, strict=True))
+        ]
 
     def _measured(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """With what the objective must know before the first update."""
