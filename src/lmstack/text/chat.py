@@ -93,10 +93,11 @@ class ChatTemplate:
         return ids
 
     def encode_turns(
-        self, messages: Sequence[Message], tokenizer: Tokenizer
+        self, messages: Sequence[Message], tokenizer: Tokenizer, *, after: int = 0
     ) -> tuple[list[int], list[tuple[int, int]]]:
         """The conversation's token ids, those of `encode` without a prompt, and the ranges of them
-        that the assistant wrote, each with the token that ends the turn.
+        that the assistant wrote, each with the token that ends the turn. ``after``: turns among so
+        many first messages are left out, and may be rendered in another way later on.
 
         By the template's ``{% generation %}`` marks where it has any, as transformers'
         ``return_assistant_tokens_mask`` does; otherwise what each turn adds to its prompt.
@@ -107,8 +108,10 @@ class ChatTemplate:
         if self.has_generation_marks:
             marks = dict(zip(GENERATION, (START, STOP), strict=True))
             rendered, ranges = generation_ranges(self._render(dicts, False, marks))
+            wanted = sum(message.role == "assistant" for message in messages[after:])
+            ranges = ranges[max(len(ranges) - wanted, 0) :]
         else:
-            rendered, ranges = assistant_ranges(dicts, self._render)
+            rendered, ranges = assistant_ranges(dicts, self._render, after)
         bounds = guard.places(rendered, [bound for each in ranges for bound in each])
         ids: list[int] = []
         offsets: list[tuple[int, int]] = []

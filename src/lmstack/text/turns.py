@@ -33,13 +33,15 @@ def generation_ranges(marked: str) -> tuple[str, list[Range]]:
     return text, found
 
 
-def assistant_ranges(messages: Messages, render: Render) -> tuple[str, list[Range]]:
-    """The conversation, and each turn of the assistant in it with what ends the turn.
+def assistant_ranges(messages: Messages, render: Render, after: int = 0) -> tuple[str, list[Range]]:
+    """The conversation, and each turn of the assistant in it with what ends the turn, but for those
+    among the ``after`` first messages.
 
     `InputError`: there is none, or the template renders earlier turns in another way once the
     conversation goes on, so that the model would learn after a prompt that it never sees.
     """
-    places = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+    turns = enumerate(messages)
+    places = [n for n, message in turns if n >= after and message["role"] == "assistant"]
     if not places:
         raise InputError("the conversation has no turn of the assistant")
     whole = render(messages, False)
