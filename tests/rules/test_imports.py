@@ -66,7 +66,7 @@ ORDERS = {
         "data heads sums",
         "loader result throughput",
         "assembly loop",
-        "rollouts.trainer",
+        "reference rollouts.trainer",
         "plan run",
     ),
     "agents": (

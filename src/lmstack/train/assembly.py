@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ __all__ = ["Assembled", "assemble", "data_report"]
 @dataclass(frozen=True)
 class Assembled:
     """``base``: the model with the head and the adapter that are trained. ``trainable`` and
-    ``parameters``: how many."""
+    ``parameters``: how many. ``facts``: further ones that a run resumes with the same."""
 
     base: LoadedModel
     objective: Objective
@@ -46,6 +46,7 @@ class Assembled:
     validation: Loader | None
     trainable: int
     parameters: int
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 def assemble(
@@ -99,7 +100,7 @@ def _selection(recipe: Recipe) -> Selection:
 def _examined(objective: Objective, base: LoadedModel) -> list[dict[str, Any]]:
     """What the doctor finds of the template that conversations are read with; empty for an
     objective that reads none."""
-    if "chat" not in objective.reads:
+    if not {"chat", "preference", "rated", "prompt"} & set(objective.reads):
         return []
     found = examine(
         base.tokenizer,
@@ -192,7 +193,7 @@ def _loader(
     examples: ExampleStore, objective: Objective, reading: Reading, recipe: Recipe, share: Share
 ) -> Loader:
     return Loader(
-        examples,
+        objective.joined(examples),
         examples.lengths,
         objective,
         reading,

@@ -79,7 +79,7 @@ class Loader:
     ) -> None:
         if not len(examples):
             raise InputError("there is nothing to train on", hint="the data has no usable row")
-        self._examples, self._lengths = examples, np.asarray(lengths)
+        self.all_examples, self.lengths = examples, np.asarray(lengths)
         self._objective, self._reading = objective, reading
         self._batch, self._micro_tokens = batch, micro_tokens
         self._seed, self._share = seed, share
@@ -89,7 +89,7 @@ class Loader:
 
     def tokens(self) -> int:
         """Of one epoch."""
-        return int(self._lengths.sum())
+        return int(self.lengths.sum())
 
     def rows(self) -> int:
         """Of the first epoch."""
@@ -97,9 +97,25 @@ class Loader:
 
     def with_batch(self, batch: int) -> Loader:
         """The same rows in the same order, ``batch`` of them to a step."""
+        return self._like(self.all_examples, batch)
+
+    def over(self, examples: Sequence[Example]) -> Loader:
+        """The same order of ``examples`` that stand for its own, of the same lengths."""
+        return self._like(examples, self._batch)
+
+    def passes(self) -> list[list[int]]:
+        """All examples once, by their length, together up to ``micro_tokens``: to be read outside
+        of steps (`batch_of`), by whichever process."""
+        return self._passes(list(np.argsort(self.lengths, kind="stable")[:, None]))
+
+    def batch_of(self, indices: Sequence[int]) -> Batch:
+        """The examples ``indices`` in one pass, as the first epoch sees them."""
+        return self._made(indices, 0)
+
+    def _like(self, examples: Sequence[Example], batch: int) -> Loader:
         return Loader(
-            self._examples,
-            self._lengths,
+            examples,
+            self.lengths,
             self._objective,
             self._reading,
             batch=batch,
@@ -143,7 +159,7 @@ class Loader:
         online objective draws answers to."""
         flat = [int(index) for row in self._taken(step) for index in row]
         return [
-            (place, self._examples[flat[place]])
+            (place, self.all_examples[flat[place]])
             for place in range(self._share.rank, len(flat), self._share.world)
         ]
 
@@ -158,7 +174,7 @@ class Loader:
         seen = []
         for index in indices:
             rng = np.random.default_rng([self._seed, epoch, index])
-            seen.append(self._objective.noised(self._examples[index], rng, self._reading))
+            seen.append(self._objective.noised(self.all_examples[index], rng, self._reading))
         return self._objective.collate(seen, self._reading)
 
     def _passes(self, rows: Sequence[Ints]) -> list[list[int]]:
@@ -173,17 +189,17 @@ class Loader:
                 room = self._micro_tokens
             passes[-1] += row.tolist()
             room -= tokens
-        return [sorted(indices, key=lambda i: (self._lengths[i], i)) for indices in passes]
+        return [sorted(indices, key=lambda i: (self.lengths[i], i)) for indices in passes]
 
     def _tokens(self, row: Ints) -> int:
-        return int(self._lengths[row].sum())
+        return int(self.lengths[row].sum())
 
     def _rows_of(self, epoch: int) -> Rows:
         rng = np.random.default_rng([self._seed, epoch])
-        order = rng.permutation(len(self._examples))
+        order = rng.permutation(len(self.all_examples))
         if not self._packs:
             return Rows(order, np.arange(len(order) + 1))
-        packed = pack(self._lengths[order], self._reading.max_length)
+        packed = pack(self.lengths[order], self._reading.max_length)
         packed = dataclasses.replace(packed, members=order[packed.members])
         return packed.taken(rng.permutation(len(packed)))
 

@@ -56,6 +56,9 @@ class Watch:
     def data(self, doing: str, done: int, total: int) -> None:
         """While data is read, before the first step; ``done`` and ``total`` are bytes."""
 
+    def reference(self, done: int, total: int) -> None:
+        """While the reference is computed, before the first step; tokens."""
+
     def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
         """After each step."""
 

@@ -38,6 +38,7 @@ from lmstack.train.flops import Flops, Load, count_flops
 from lmstack.train.loop import Trainer
 from lmstack.train.optim import parameter_groups
 from lmstack.train.recipe import Recipe
+from lmstack.train.reference import without_reference
 
 __all__ = ["Memory", "Rate", "RunPlan", "plan_run"]
 
@@ -123,6 +124,7 @@ class RunPlan:
 def plan_run(recipe: Recipe, run: Assembled, *, measure_s: float = 5.0) -> RunPlan:
     """The plan of ``run``, whose weights are changed by the steps that are measured: one, and
     more while they fit into ``measure_s``."""
+    run = without_reference(run)
     lengths = np.asarray(run.prepared.train.lengths)
     an_epoch = max(run.train.steps(1), 1)
     steps = recipe.steps or max(run.train.steps(recipe.epochs), 1)
@@ -137,7 +139,10 @@ def plan_run(recipe: Recipe, run: Assembled, *, measure_s: float = 5.0) -> RunPl
     held = 0 if run.validation is None else run.validation.tokens()
     every = recipe.eval_every or max(steps // _EVALUATIONS, 1)
     evaluations = 0 if run.validation is None else -(-steps // every) + 1
-    read = tokens + evaluations * held * flops.forward / max(operations, 1)
+    forward = evaluations * held
+    if run.objective.refers:
+        forward += run.train.tokens() + held
+    read = tokens + forward * flops.forward / max(operations, 1)
     return RunPlan(
         objective=recipe.objective_name,
         examples=len(lengths),

@@ -25,6 +25,7 @@ from lmstack.train.metrics import MetricsLog
 from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.parallel import Parallel
 from lmstack.train.recipe import Recipe
+from lmstack.train.reference import with_reference
 from lmstack.train.result import keep, training_of
 from lmstack.train.rollouts.protocol import Services, WeightedReward
 from lmstack.train.rollouts.trainer import OnlineTrainer
@@ -87,6 +88,7 @@ def _trained(
     report_file = recipe.folder / "data.json"
     before = _files_before(report_file) if resume and checkpoints.steps() else None
     run = assemble(recipe, recipe.folder / "examples", parallel, before=before, told=watch.data)
+    run = with_reference(recipe, run, parallel, told=watch.reference)
     module = run.base.module
     with_events = recipe.tensorboard and parallel.is_first
     metrics = MetricsLog(recipe.folder / "metrics.jsonl", tensorboard=with_events)
@@ -149,6 +151,7 @@ def _trainer(
         "data": run.prepared.fingerprint,
         "base": run.base.digest,
         **run.objective.models,
+        **run.facts,
     }
     parts = (
         run.base.module,

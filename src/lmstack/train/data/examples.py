@@ -5,19 +5,20 @@ Legend: B sequences, T tokens of a padded one, N tokens of a varlen batch (seque
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["IGNORED", "Batch", "Example", "padded", "varlen"]
+__all__ = ["IGNORED", "Batch", "Example", "ExampleView", "Floats", "Ints", "padded", "varlen"]
 
 IGNORED = -100
 Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int32] | npt.NDArray[np.float32]
 
 
@@ -29,16 +30,39 @@ class Example:
     more texts for an objective that compares them. ``labels``: what is to be predicted; for
     objectives over tokens one for each token of the last sequence, `IGNORED` where there is
     none; otherwise a class or a score. None: the objective makes them from the ids. ``left_out``:
-    tokens of the row that are over ``max_length``, for the data report.
+    tokens of the row that are over ``max_length``, for the data report. ``scores`` (n,): numbers of
+    the row that a loss needs beside the labels. ``reference`` (m,): what the weights that the run
+    starts from say of it (`lmstack.train.reference`); never stored with it.
     """
 
     sequences: tuple[Ints, ...]
     labels: Numbers | None = None
     left_out: int = 0
+    scores: Floats | None = None
+    reference: Floats | None = None
 
     @property
     def tokens(self) -> int:
         return sum(len(ids) for ids in self.sequences)
+
+
+class ExampleView(Sequence[Example]):
+    """``count`` examples, each ``made`` from its place when it is asked for."""
+
+    def __init__(self, count: int, made: Callable[[int], Example]) -> None:
+        self._count, self._made = count, made
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self._made(place) for place in range(self._count)[index]]
+        return self._made(range(self._count)[index])
 
 
 @dataclass(frozen=True)

@@ -73,12 +73,14 @@ class Selection:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Examples to train on and to validate with. ``fingerprint``: of the files' content."""
+    """Examples to train on and to validate with. ``fingerprint``: of the files' content.
+    ``folder``: where they lie, of whose name everything is that they follow from."""
 
     train: ExampleStore
     validation: ExampleStore
     report: DataReport
     fingerprint: str
+    folder: Path
 
 
 def prepare(
@@ -109,7 +111,7 @@ def prepare(
     report = DataReport.from_json(json.loads((target / "report.json").read_text(encoding="utf-8")))
     report.files = [file.to_json() for file in files]  # the names that they have now
     train, validation = (ExampleStore(target / part) for part in ("train", "validation"))
-    return Prepared(train, validation, report, fingerprint(files))
+    return Prepared(train, validation, report, fingerprint(files), target)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Examples on disk: written once, read through memory maps, so that memory holds what a step needs.
 
-    FOLDER/values.bin      int32: sequences and labels one after another; floats by their bits
+    FOLDER/values.bin      int32: sequences, labels and scores one after another; floats by bits
     FOLDER/ends.bin        int64: where each of these arrays ends in values.bin
     FOLDER/examples.bin    int64 (examples, 2): where the arrays of an example end in ends.bin, and
-                           the kind of its labels
+                           the kind of its labels, and 8 more where it has scores
     FOLDER/lengths.bin     int64: tokens of each example
 
 Numbers are in the byte order of the machine: a store is a cache and does not travel. Does not
@@ -28,6 +28,7 @@ __all__ = ["ExampleStore", "ExampleWriter"]
 
 _PARTS = {"values": np.int32, "ends": np.int64, "examples": np.int64, "lengths": np.int64}
 _INTS, _FLOATS, _INT, _FLOAT = 1, 2, 3, 4  # kinds of labels; 0: none
+_SCORED = 8
 
 
 class ExampleWriter:
@@ -65,6 +66,9 @@ class ExampleWriter:
             )
             plain = np.asarray(labels, np.float32 if is_float else np.int32).reshape(-1)
             arrays.append(plain.view(np.int32))
+        if example.scores is not None:
+            kind += _SCORED
+            arrays.append(np.asarray(example.scores, np.float32).view(np.int32))
         ends = self._values + np.cumsum([len(array) for array in arrays], dtype=np.int64)
         self._values, self._arrays = int(ends[-1]), self._arrays + len(arrays)
         self.examples += 1
@@ -120,12 +124,15 @@ class ExampleStore(Sequence[Example]):
         stop, kind = (int(value) for value in self._examples[place])
         bounds = [int(self._ends[first - 1]) if first else 0, *map(int, self._ends[first:stop])]
         arrays = [self._values[a:b] for a, b in itertools.pairwise(bounds)]
+        scores = arrays.pop().view(np.float32) if kind & _SCORED else None
+        kind &= ~_SCORED
         if not kind:
-            return Example(tuple(arrays))
+            return Example(tuple(arrays), scores=scores)
         labels = arrays.pop()
         if kind in (_FLOATS, _FLOAT):
             labels = labels.view(np.float32)
-        return Example(tuple(arrays), labels if kind in (_INTS, _FLOATS) else labels.reshape(()))
+        labels = labels if kind in (_INTS, _FLOATS) else labels.reshape(())
+        return Example(tuple(arrays), labels, scores=scores)
 
 
 def _mapped(folder: Path, part: str) -> npt.NDArray[Any]:

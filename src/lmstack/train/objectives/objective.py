@@ -84,7 +84,8 @@ class Objective(Config, abc.ABC):
     ``kind``: of the model that it makes. ``rising``: values of which more is better. ``metric``:
     the value by which evaluations are compared, unless the recipe says another. ``heads``:
     those that it can train, the first of which a base with another is given; empty: it trains the
-    head that is there.
+    head that is there. ``refers``: whether its loss compares with the weights that the run starts
+    from (`referred`).
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
@@ -93,6 +94,7 @@ class Objective(Config, abc.ABC):
     rising: ClassVar[tuple[str, ...]] = ("accuracy",)
     metric: ClassVar[str] = "loss"
     heads: ClassVar[tuple[Head, ...]] = ()
+    refers: ClassVar[bool] = False
 
     def fitted(self, base: LoadedModel, rows: AllRows) -> Self:
         """With what the settings leave open, as the base and the data have it. ``rows``: reads all
@@ -122,6 +124,10 @@ class Objective(Config, abc.ABC):
     def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
         """The examples in ``row``; `InputError` where it is not of a format that is read."""
 
+    def joined(self, examples: Sequence[Example]) -> Sequence[Example]:
+        """``examples``, those of training or of validation, where each needs others beside it."""
+        return examples
+
     def noised(self, example: Example, rng: np.random.Generator, reading: Reading) -> Example:
         """``example`` as it is seen this time. ``rng``: follows from the run's seed, the epoch
         and the example alone."""
@@ -138,6 +144,14 @@ class Objective(Config, abc.ABC):
         as `loss` will see it. ``gather``: a tensor of every process, in their order."""
         del embed, gather
         return batches
+
+    def referred(
+        self, model: Transformer, batch: Batch, context: ForwardContext
+    ) -> Sequence[Tensor]:
+        """For each example of ``batch``, which has no reference yet, what its `Example.reference`
+        is to be, (m,): asked for once, of the weights that the run starts from."""
+        del model, batch, context
+        return ()
 
     @abc.abstractmethod
     def loss(self, model: Transformer, batch: Batch, context: ForwardContext) -> Loss:

@@ -27,6 +27,9 @@ class ShownRun(Watch):
     def data(self, doing: str, done: int, total: int) -> None:
         self._one(f"Data: {doing}", "bytes").update(done, total)
 
+    def reference(self, done: int, total: int) -> None:
+        self._one("Computing the reference", "tokens").update(done, total)
+
     def note(self, text: str) -> None:
         self._out.note(f"note: {text}")
 
