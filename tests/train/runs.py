@@ -50,6 +50,19 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
         "max_length": 64,
         "dropout": 0.1,
     },
+    "dpo-lora": {
+        "objective": "dpo",
+        "data": "preferences.jsonl",
+        "lora": {"r": 4, "dropout": 0.3},
+        "max_length": 64,
+    },
+    "kto": {
+        "objective": {"name": "kto", "desirable": 2.0},
+        "data": "preferences.jsonl",
+        "max_length": 64,
+        "micro_tokens": 64,
+        "dropout": 0.1,
+    },
 }
 
 
@@ -71,6 +84,11 @@ def prepare_folder(folder: Path) -> None:
     pairs = [{"source": text, "target": f"dog {n}"} for n, text in enumerate(TEXTS)]
     (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
     (folder / "chat.jsonl").write_text("\n".join(map(json.dumps, chats)))
+    better = [
+        {"prompt": f"cat {n}?", "chosen": f"dog {n + 1}.", "rejected": f"the cat sat on {n}"}
+        for n in range(40)
+    ]
+    (folder / "preferences.jsonl").write_text("\n".join(map(json.dumps, better)))
 
 
 def recipe_file(folder: Path, name: str = "run", kind: str = "causal", **changes: Any) -> Path:

@@ -24,6 +24,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "muon": {"clip": 0.1},
     "sft-lora": {"lora": {"r": 4}},
     "translation": {"checkpointing": True},
+    # Their reference is computed by both processes, a share each.
+    "dpo-lora": {"lora": {"r": 4}},
+    "kto": {"batch": 3},
 }
 SCRIPT = Path(__file__).with_name("process_runs.py")
 

@@ -11,8 +11,10 @@ from lmstack.train.objectives.contrastive import Contrastive
 from lmstack.train.objectives.denoising import Denoising
 from lmstack.train.objectives.distillation import Distillation
 from lmstack.train.objectives.grpo import GroupRelativePolicy
+from lmstack.train.objectives.kto import KTO
 from lmstack.train.objectives.masked import MaskedLM
 from lmstack.train.objectives.objective import Objective
+from lmstack.train.objectives.pairwise import DPO, IPO, ORPO, SimPO
 from lmstack.train.objectives.ppo import PPO
 from lmstack.train.objectives.reader import Reader
 from lmstack.train.objectives.reranking import Reranking
@@ -41,6 +43,11 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "distillation": Distillation,
     "sft": SupervisedFineTuning,
     "token-classification": TokenClassification,
+    "dpo": DPO,
+    "ipo": IPO,
+    "kto": KTO,
+    "orpo": ORPO,
+    "simpo": SimPO,
 }
 
 

@@ -36,6 +36,8 @@ _TASKS = {
     "fill-mask": "fill-mask",
     "question-answering": "qa",
 }
+# Objectives that read conversations: what they make is asked as one.
+_OF_CHATS = ("sft", "dpo", "ipo", "kto", "orpo", "simpo")
 EXAMPLE = "lmstack train recipes/sft-lora.yaml data=my.jsonl lr=1e-4"
 
 
@@ -124,7 +126,7 @@ def _use(settings: Recipe, result: Result) -> str:
     if found.kind == "embed":
         return f'lmstack embed "TEXT" --embedder {trained}'
     task = _TASKS.get(found.kind, "features")
-    if found.kind == "generate" and settings.objective_name == "sft":
+    if found.kind == "generate" and settings.objective_name in _OF_CHATS:
         task = "chat"
     query = {"rerank": ' --query "QUERY"', "reward": ' --prompt "PROMPT"'}.get(task, "")
     return f'lmstack run {task}{query} "TEXT" --model {trained}'
