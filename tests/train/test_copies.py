@@ -101,7 +101,10 @@ def test_no_copy_is_on_both_sides(
     deduplicate: bool,
 ) -> None:
     copies = copies_of(tmp_path_factory.mktemp("copies"), texts)
-    split, report = Split(copies, own, share, 3, deduplicate=deduplicate), DataReport()
+    split, report = (
+        Split(copies, copies.hashes, own, share, 3, deduplicate=deduplicate),
+        DataReport(),
+    )
     sides = [split.side(row, report) for row in range(len(texts))]
     for side in ("train", "validation"):
         found = [int(copies.first[row]) for row, each in enumerate(sides) if each == side]

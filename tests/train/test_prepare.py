@@ -226,7 +226,8 @@ def test_the_split_goes_by_what_a_document_says_and_nothing_else(
         finder = CopyFinder(tmp_path_factory.mktemp("copies"), threshold=1.0)
         for value in values:
             finder.add(value)
-        split = Split(finder.copies(), len(values), 0.5, seed, deduplicate=False)
+        copies = finder.copies()
+        split = Split(copies, copies.hashes, len(values), 0.5, seed, deduplicate=False)
         return {value: split.place(row) for row, value in enumerate(values)}
 
     plain = places(texts)
@@ -240,7 +241,8 @@ def test_the_share_is_the_share_of_documents(tmp_path: Path) -> None:
     finder = CopyFinder(tmp_path)
     for number in range(5000):
         finder.add(str(number))
-    split, report = Split(finder.copies(), 5000, 0.2, 0, deduplicate=False), DataReport()
+    copies, report = finder.copies(), DataReport()
+    split = Split(copies, copies.hashes, 5000, 0.2, 0, deduplicate=False)
     sides = [split.side(row, report) for row in range(5000)]
     assert abs(sides.count("validation") / 5000 - 0.2) < 0.02
 
@@ -249,6 +251,43 @@ def test_the_share_is_the_share_of_documents(tmp_path: Path) -> None:
 class Failing(CausalLM):
     def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
         raise ZeroDivisionError
+
+
+def test_all_answers_to_a_prompt_are_on_one_side(tmp_path: Path, reading: Reading) -> None:
+    """Or a reward model would be validated with prompts that it has learned."""
+    path, prompts = tmp_path / "pairs.jsonl", [f"prompt {n % 40}" for n in range(240)]
+    with path.open("w") as file:
+        for n, prompt in enumerate(prompts):
+            said = [
+                {"prompt": prompt, "chosen": f"{n} is good", "rejected": f"{n} is bad"},
+                {"prompt": prompt, "completion": f"{n} is fair", "rating": n},
+                {"prompt": prompt, "completions": [f"{n} is so"], "ratings": [n]},
+                {
+                    "chosen": [{"role": "user", "content": prompt}, _turn(f"{n} yes")],
+                    "rejected": [{"role": "user", "content": prompt}, _turn(f"{n} no")],
+                },
+            ]
+            file.write(json.dumps(said[n % 4]) + "\n")
+    selection = Selection([str(path)], validation=0.4)
+    found = prepare(selection, _Prompts(), reading, tmp_path / "examples")
+    sides = [set(texts_of(side, reading.tokenizer)) for side in (found.train, found.validation)]
+    assert not sides[0] & sides[1]
+    assert len(sides[0] | sides[1]) == 40
+    assert len(found.validation) >= 40
+
+
+def _turn(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+@dataclass(frozen=True)
+class _Prompts(CausalLM):
+    """An example is the prompt of a row."""
+
+    def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
+        turns = row.values.get("chosen")
+        prompt = row.values.get("prompt") or (turns and turns[0]["content"])
+        return super().encode(Row({"text": prompt}, row.place), reading)
 
 
 def test_a_fault_of_ours_is_no_bad_row(tmp_path: Path, reading: Reading) -> None:

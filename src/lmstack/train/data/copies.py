@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from lmstack.core.files import store_error
 
-__all__ = ["Copies", "CopyFinder", "count_words", "shingles_of"]
+__all__ = ["Copies", "CopyFinder", "count_words", "hash_of", "shingles_of"]
 
 Shingles = npt.NDArray[np.uint64]
 _WORD = re.compile(r"\w+")
@@ -77,7 +77,7 @@ class CopyFinder:
 
     def add(self, text: str) -> None:
         shingles = shingles_of(text)
-        self._hashes.append(_hash(_normalized(text)))
+        self._hashes.append(hash_of(text))
         self._ends.append((self._ends[-1] if self._ends else 0) + len(shingles))
         try:
             self._shingles.write(shingles.tobytes())
@@ -176,6 +176,11 @@ def _root(first: npt.NDArray[np.int64], row: int) -> int:
     while first[row] != row:
         row = int(first[row])
     return row
+
+
+def hash_of(text: str) -> int:
+    """The same of texts that are exact copies."""
+    return _hash(_normalized(text))
 
 
 def _normalized(text: str) -> str:

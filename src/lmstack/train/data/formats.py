@@ -50,6 +50,7 @@ __all__ = [
     "preference_of",
     "prompt_of",
     "ratings_of",
+    "split_text_of",
     "tagged_of",
     "text_of",
     "translation_of",
@@ -148,6 +149,25 @@ def document_of(row: Row) -> str:
     """All that ``row`` says, whichever format it is of: what copies and the split go by."""
     values = [row.values[column] for column in _SAYING if column in row.values]
     return "\n".join(_said(values or [json.dumps(row.values, sort_keys=True, default=str)]))
+
+
+def split_text_of(row: Row) -> str:
+    """What decides to which side of a split ``row`` goes: of preferences and ratings the prompt,
+    so that all answers to one are on one side; otherwise all that it says."""
+    values = row.values
+    is_rated = any(values.get(name) is not None for name in ("rating", "ratings", "label"))
+    try:
+        if values.get("chosen") is not None and values.get("rejected") is not None:
+            return _prompt_text(preference_of(row).prompt)
+        if is_rated and ("completion" in values or "completions" in values):
+            return _prompt_text(prompt_of(row))
+    except InputError:  # reported where the row is encoded
+        pass
+    return document_of(row)
+
+
+def _prompt_text(prompt: Sequence[Message]) -> str:
+    return "\n".join(message.content for message in prompt)
 
 
 def _said(values: Iterable[Any]) -> Iterator[str]:

@@ -4,8 +4,9 @@ Examples are encoded once, into a store in the run's folder that is named by eve
 from: the content of the files, the tokenizer and template, the objective, the settings. A run that
 resumes, or another with the same data, opens it. The store appears in one rename, whole.
 
-A document goes to training or validation by a hash of what it says, so the split does not change
-when rows are added. Copies of it, exact and near, go with the first of them.
+A document goes to training or validation by a hash of what it says, a preference and a rating by
+its prompt's, so the split does not change when rows are added. Copies of it, exact and near, go
+with the first of them.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import lmstack
 from lmstack.core import InputError
 from lmstack.core.files import store_error
 from lmstack.registry import locked
-from lmstack.train.data.copies import CopyFinder
+from lmstack.train.data.copies import CopyFinder, hash_of
 from lmstack.train.data.encoding import encoded_rows
 from lmstack.train.data.fingerprint import (
     DataFile,
@@ -32,7 +36,7 @@ from lmstack.train.data.fingerprint import (
     data_files,
     fingerprint,
 )
-from lmstack.train.data.formats import document_of
+from lmstack.train.data.formats import document_of, split_text_of
 from lmstack.train.data.report import DataReport, Lengths
 from lmstack.train.data.rows import BadRow, Row, Rows, find_data
 from lmstack.train.data.split import Split
@@ -182,14 +186,20 @@ def _split(work: _Work, folder: Path) -> Split | None:
     selection = work.selection
     if not (selection.deduplicate or selection.share or work.own < len(work.files)):
         return None
-    finder = CopyFinder(folder)
+    finder, keys = CopyFinder(folder), array("Q")
     rows, own = Rows([file.path for file in work.files]), 0
     for row in rows:
         finder.add(document_of(row) if isinstance(row, Row) else "")
+        keys.append(hash_of(split_text_of(row) if isinstance(row, Row) else ""))
         own += rows.file < work.own
         work.told("looking for copies", rows.done, rows.total)
     return Split(
-        finder.copies(), own, selection.share, selection.seed, deduplicate=selection.deduplicate
+        finder.copies(),
+        np.array(keys, np.uint64),
+        own,
+        selection.share,
+        selection.seed,
+        deduplicate=selection.deduplicate,
     )
 
 

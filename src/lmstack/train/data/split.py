@@ -9,6 +9,9 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from lmstack.train.data.copies import Copies
 from lmstack.train.data.report import DataReport
 
@@ -18,13 +21,21 @@ Side = Literal["train", "validation"]
 
 
 class Split:
-    """``own``: how many rows, the first ones, are of files to train on; all others are validated
+    """``keys``: for each row the hash that decides, the same for rows that belong together.
+    ``own``: how many rows, the first ones, are of files to train on; all others are validated
     with. ``share``: of the documents of those, which are validated with too."""
 
     def __init__(
-        self, copies: Copies, own: int, share: float, seed: int, *, deduplicate: bool
+        self,
+        copies: Copies,
+        keys: npt.NDArray[np.uint64],
+        own: int,
+        share: float,
+        seed: int,
+        *,
+        deduplicate: bool,
     ) -> None:
-        self._copies, self._own = copies, own
+        self._copies, self._keys, self._own = copies, keys, own
         self._share, self._seed, self._deduplicate = share, seed, deduplicate
         self._grouped = copies.grouped
         self._held = set(copies.first[own:].tolist())
@@ -48,5 +59,5 @@ class Split:
 
     def place(self, row: int) -> float:
         """Where the document of ``row`` falls in [0, 1)."""
-        said = f"{self._seed} {int(self._copies.hashes[row])}"
+        said = f"{self._seed} {int(self._keys[row])}"
         return int.from_bytes(hashlib.sha256(said.encode()).digest()[:8], "big") / 2**64
