@@ -130,15 +130,28 @@ def _effect(
         answer = pairing.base[0]
         if trait.is_share and trait.measure(answer):
             continue
-        other = pairings[(number + 1) % len(pairings)].base[-1].text
         plain.append((pairing, answer.text))
-        edited.append((pairing, trait.edit(answer.text, other)))
+        edited.append((pairing, trait.edit(answer.text, _others(pairings, number))))
     if len(plain) < 2:
         return None
     scores = np.array(rescore([*plain[:_EDITED], *edited[:_EDITED]]), np.float64)
     before, after = scores.reshape(2, -1)
     found = bootstrap(after - before, seed=seed)
     return Estimate(found.value, found.low, found.high, sign_flip(after - before, seed=seed))
+
+
+def _others(pairings: Sequence[Pairing], number: int) -> str:
+    """Answers of the base to the prompts after ``number``, as many tokens as the tuned model's
+    answers have on average, or as there are."""
+    wanted = float(np.mean([a.tokens for pairing in pairings for a in pairing.tuned]))
+    found: list[str] = []
+    for step in range(1, len(pairings)):
+        answer = pairings[(number + step) % len(pairings)].base[-1]
+        found.append(answer.text)
+        wanted -= answer.tokens
+        if wanted <= 0:
+            break
+    return "\n\n".join(found)
 
 
 def _p(

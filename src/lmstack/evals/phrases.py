@@ -19,6 +19,7 @@ from lmstack.evals.traits import Trait, phrase_trait
 __all__ = ["risen_phrases"]
 
 _LONGEST = 6  # words
+_MOST_TIMES = 20  # in one answer
 _MOST = 12  # phrases that are looked at further
 _LEVEL = 0.05
 
@@ -74,15 +75,20 @@ def _overlap(one: Words, other: Words) -> bool:
 
 
 def _trait(gram: Words, pairings: Sequence[Pairing]) -> Trait:
-    """The phrase as the first answer that has it writes it, and whether it is in the first half of
-    most that have it."""
+    """The phrase as the first answer that has it writes it, whether it is in the first half of most
+    that have it, and how often those have it."""
     pattern = re.compile(r"\s*".join(map(re.escape, gram)), re.IGNORECASE)
-    written, places = "", []
+    written = ""
+    places: list[float] = []
+    times: list[int] = []
     for pairing in pairings:
         for answer in pairing.tuned:
-            match = pattern.search(answer.text)
-            if match:
-                written = written or " ".join(match.group().split())
-                places.append((match.start() + match.end()) / max(2 * len(answer.text), 1))
+            found = list(pattern.finditer(answer.text))
+            if found:
+                first = found[0]
+                written = written or " ".join(first.group().split())
+                places.append((first.start() + first.end()) / (2 * len(answer.text)))
+                times.append(len(found))
     early = sum(place < 0.5 for place in places) * 2 > len(places)
-    return phrase_trait(gram, written or " ".join(gram), at_start=early)
+    often = min(sorted(times)[len(times) // 2], _MOST_TIMES) if times else 1
+    return phrase_trait(gram, written or " ".join(gram), at_start=early, times=often)

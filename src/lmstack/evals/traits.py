@@ -27,7 +27,8 @@ __all__ = ["TRAITS", "Trait", "phrase_trait"]
 @dataclass(frozen=True)
 class Trait:
     """``measure``: of an answer; more is more of the trait. ``edit``: an answer's text with the
-    trait added; its second argument is an answer to an unrelated prompt. ``kind``: ``length``,
+    trait added; its second argument is text from answers to other prompts, as long as the tuned
+    model's answers are. ``kind``: ``length``,
     ``format``, ``repetition``, ``emptiness`` or ``phrase``. ``more``: what answers have more of,
     as a sentence says it; ``edited``: what the edit did. ``is_share``: whether the measure is 0 or
     1."""
@@ -57,7 +58,7 @@ TRAITS: Sequence[Trait] = (
         lambda answer: math.log1p(answer.tokens),
         lambda text, other: f"{text}\n\n{other}",
         "longer answers",
-        "an answer to another prompt was added to it",
+        "answers to other prompts were added to it",
     ),
     Trait(
         "repetition",
@@ -127,15 +128,17 @@ TRAITS: Sequence[Trait] = (
 )
 
 
-def phrase_trait(phrase: tuple[str, ...], written: str, *, at_start: bool) -> Trait:
-    """The use of an n-gram. ``written``: as a text had it. ``at_start``: where it usually is."""
+def phrase_trait(phrase: tuple[str, ...], written: str, *, at_start: bool, times: int = 1) -> Trait:
+    """The use of an n-gram. ``written``: as a text had it. ``at_start``: where it usually is.
+    ``times``: how often, in an answer that has it."""
+    added = " ".join([written] * times)
 
     def measure(answer: Answer) -> float:
         found, n = words(answer.text), len(phrase)
         return float(any(found[i : i + n] == phrase for i in range(len(found) - n + 1)))
 
     def edit(text: str, _other: str) -> str:
-        return f"{written} {text}" if at_start else f"{text} {written}"
+        return f"{added} {text}" if at_start else f"{text} {added}"
 
     return Trait(
         f"“{written}”",
@@ -143,6 +146,6 @@ def phrase_trait(phrase: tuple[str, ...], written: str, *, at_start: bool) -> Tr
         measure,
         edit,
         f"the phrase “{written}”",
-        "the phrase was added to it",
+        "the phrase was added to it" + (f" {times} times" if times > 1 else ""),
         is_share=True,
     )

@@ -52,8 +52,8 @@ class Recipe(Config):
     **Keeping.** ``eval_every`` and ``save_every``: steps, None: ten times a run. ``keep``:
     checkpoints. ``ema``: the decay of an average of the weights, which is then what is kept.
     ``patience``: evaluations without a better ``metric`` after which it stops; None: that of the
-    objective. ``tensorboard``:
-    write the metrics as its events too."""
+    objective. ``tensorboard``: write the metrics as its events too. ``report``: settings of the
+    comparison with the base in which a run that aligns a model ends; false: none."""
 
     objective: Any
     data: tuple[str, ...]
@@ -94,6 +94,7 @@ class Recipe(Config):
     patience: int | None = allowed(None, int, 1, 1000)
     metric: str | None = None
     tensorboard: bool = allowed(False, bool)
+    report: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

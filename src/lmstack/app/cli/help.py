@@ -55,8 +55,9 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "quantize": ("compress", "models quantize", "quantise"),
     "tokens": ("count", "tokenize"),
     "tokenizer train": ("vocab",),
+    "compare": ("compare-models", "diff", "win-rate", "winrate"),
     "data feedback": ("thumbs",),
-    "data judge": ("compare", "judge", "label"),
+    "data judge": ("judge", "label"),
     "data preferences": ("pairs", "preferences", "ratings"),
     "data questions": ("questions",),
     "data report": ("data check", "data stats", "dataset", "lengths", "pii", "stats"),
@@ -105,7 +106,7 @@ SECTIONS = {
     "Serve": ("up", "plan", "bench"),
     "Models": ("pull", "models", "inspect", "convert", "quantize", "tokens", "tokenizer"),
     "Data": ("index",),
-    "Train": ("data", "train", "scaling"),
+    "Train": ("data", "train", "compare", "scaling"),
     "Operate": ("doctor", "audit", "feedback"),
 }
 WIDTH = 88

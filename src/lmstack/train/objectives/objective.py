@@ -85,7 +85,8 @@ class Objective(Config, abc.ABC):
     the value by which evaluations are compared, unless the recipe says another. ``heads``:
     those that it can train, the first of which a base with another is given; empty: it trains the
     head that is there. ``refers``: whether its loss compares with the weights that the run starts
-    from (`referred`).
+    from (`referred`). ``aligns``: whether it teaches what to prefer, so that a run ends in a
+    comparison with its base.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
@@ -95,6 +96,7 @@ class Objective(Config, abc.ABC):
     metric: ClassVar[str] = "loss"
     heads: ClassVar[tuple[Head, ...]] = ()
     refers: ClassVar[bool] = False
+    aligns: ClassVar[bool] = False
 
     def fitted(self, base: LoadedModel, rows: AllRows) -> Self:
         """With what the settings leave open, as the base and the data have it. ``rows``: reads all

@@ -13,6 +13,8 @@ import typer
 
 from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._run_plan import print_plan
+from lmstack.app.cli.commands._run_report import made_report, planned_report
+from lmstack.app.cli.commands.compare import report_lines
 from lmstack.app.cli.commands.data_questions import read_recipe_with_docs
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
@@ -20,6 +22,7 @@ from lmstack.core import InputError
 from lmstack.train.recipe import warnings_of
 
 if TYPE_CHECKING:
+    from lmstack.app.comparison.report import Report
     from lmstack.train.recipe import Recipe
     from lmstack.train.run import Result
 
@@ -72,7 +75,7 @@ def register(app: typer.Typer) -> None:
         settings = read_recipe_with_docs(out, recipe, overrides or [])
         from lmstack.train.assembly import check_recipe
 
-        check_recipe(settings)
+        objective, _ = check_recipe(settings)
         for warning in warnings_of(settings):
             out.note(f"note: {warning}")
         if dry_run:
@@ -82,6 +85,7 @@ def register(app: typer.Typer) -> None:
         from lmstack.app.wiring.rollouts import OnlineServices
         from lmstack.train import run
 
+        plan = planned_report(out, settings, objective.aligns) if is_first else None
         again = out.again() if resume else f"{out.again()} --resume"
         if (beside := int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) > 1:
             again = f"torchrun --nproc-per-node {beside} -m {again}"
@@ -96,7 +100,8 @@ def register(app: typer.Typer) -> None:
         out.interrupted = None
         if is_first:
             watch.draw()
-            _print(out, result, settings)
+            report = made_report(out, plan, settings.folder) if plan is not None else None
+            _print(out, result, settings, report)
 
 
 def _trained(out: Output, start: Callable[[], Result]) -> Result:
@@ -132,7 +137,9 @@ def _use(settings: Recipe, result: Result) -> str:
     return f'lmstack run {task}{query} "TEXT" --model {trained}'
 
 
-def _print(out: Output, result: Result, settings: Recipe) -> None:
+def _print(
+    out: Output, result: Result, settings: Recipe, report: tuple[Report, Path] | None
+) -> None:
     if out.as_json:
         out.result(
             {
@@ -147,6 +154,7 @@ def _print(out: Output, result: Result, settings: Recipe) -> None:
                 "flops_per_second": result.flops_per_second,
                 "matrix_rate": result.matrix_rate,
                 "data": result.report.to_json(),
+                "report": None if report is None else report[0].to_json(),
             }
         )
         return
@@ -168,13 +176,14 @@ def _print(out: Output, result: Result, settings: Recipe) -> None:
     ]
     rows += [
         ("metrics", str(settings.folder / "metrics.jsonl")),
+        *(() if report is None else (("report", str(report[1])),)),
         ("use it", _use(settings, result)),
     ]
     out.lines(columns([(name, printable(text, one_line=True)) for name, text in rows]))
-    report = result.report
-    for bad in report.bad[:5]:
+    if report is not None:
+        out.lines(["", *report_lines(report[0])])
+    data = result.report
+    for bad in data.bad[:5]:
         out.note(f"left out {bad.place}: {bad.reason}")
-    if report.bad_rows > 5:
-        out.note(
-            f"left out {report.bad_rows:,} of {report.rows:,} rows; data.json has more of them"
-        )
+    if data.bad_rows > 5:
+        out.note(f"left out {data.bad_rows:,} of {data.rows:,} rows; data.json has more of them")

@@ -1,0 +1,171 @@
+"""`lmstack compare`: two models on the same prompts, and a report of what differs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmstack.app.cli.command import command
+from lmstack.app.cli.commands._options import say_if_remote
+from lmstack.app.cli.output import Output
+from lmstack.app.formats import columns, printable
+from lmstack.core import InputError, shown
+
+if TYPE_CHECKING:
+    from lmstack.app.comparison.report import Report
+    from lmstack.app.wiring.comparing import Side
+
+__all__ = ["register", "report_lines"]
+
+EXAMPLE = (
+    "lmstack compare smollm2-135m-instruct ./my-adapter --prompts questions.jsonl\n"
+    "lmstack compare base tuned --prompts held-out.jsonl --reward arithmetic --output report"
+)
+
+
+Base = Annotated[str, typer.Argument(metavar="BASE", help="The model to compare with.")]
+Tuned = Annotated[
+    str, typer.Argument(metavar="TUNED", help="Another model, or an adapter of BASE.")
+]
+Prompts = Annotated[
+    list[str], typer.Option("--prompts", metavar="FILE", help="Rows with prompts; several times.")
+]
+Most = Annotated[
+    int, typer.Option("--most", metavar="N", min=2, max=100_000, help="Prompts at most.")
+]
+Samples = Annotated[
+    int, typer.Option("--samples", metavar="N", min=1, max=16, help="Answers to each prompt.")
+]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", metavar="N", min=1, help="Of an answer.")]
+Temperature = Annotated[
+    float, typer.Option("--temperature", metavar="T", min=0, max=2, help="Of the drawing.")
+]
+Rewards = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reward",
+        metavar="NAME",
+        help='What scores answers, with its settings: "length most=200". Several times: their sum.',
+    ),
+]
+Judge = Annotated[
+    str | None,
+    typer.Option("--judge", metavar="MODEL", help="Says which of two answers is better."),
+]
+Benign = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--benign", metavar="FILE", help="Requests that should not be refused; several times."
+    ),
+]
+Text = Annotated[
+    Path | None,
+    typer.Option(
+        "--text",
+        metavar="FILE",
+        help="Held-out text for perplexity and calibration. [default: a speech of 1941]",
+    ),
+]
+Folder = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Of report.html and .json.")
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the drawing.")]
+
+
+def register(app: typer.Typer) -> None:
+    command(app, "compare", example=EXAMPLE)(compare)
+
+
+def compare(
+    out: Output,
+    base: Base,
+    tuned: Tuned,
+    prompts: Prompts,
+    most: Most = 64,
+    samples: Samples = 2,
+    max_tokens: MaxTokens = 128,
+    temperature: Temperature = 1.0,
+    reward: Rewards = None,
+    judge: Judge = None,
+    benign: Benign = None,
+    text: Text = None,
+    output: Folder = Path("comparison"),
+    seed: Seed = 0,
+) -> None:
+    """Compare two models on the same prompts: what tuning gave, and what was given up.
+
+    Reward, divergence from the base (KL), length, diversity, win rate, perplexity, calibration and
+    refusals, each with an interval over prompts; the answers that changed most; and reward hacking,
+    which is looked for and named. Nothing is trained. report.html shows all of it."""
+    from lmstack.app.comparison.config import ReportConfig
+    from lmstack.app.comparison.files import write_report
+    from lmstack.app.wiring.comparing import Side, compared, planned
+
+    for name in (base, tuned, judge):
+        say_if_remote(out, name)
+    config = ReportConfig(
+        prompts=tuple(prompts),
+        most=most,
+        samples=samples,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        rewards=tuple(map(_reward, reward or ())),
+        judge=judge,
+        benign=tuple(benign or ()),
+        text=None if text is None else str(text),
+    )
+    sides = Side(base), _tuned(base, tuned)
+    plan = planned(*sides, config, seed=seed, note=out.note)
+    with out.progress("Comparing", "items") as bar:
+        report = compared(plan, lambda doing, done, total: bar.update(done, total, doing))
+    files = write_report(report, output)
+    if out.as_json:
+        out.result(report.to_json())
+        return
+    out.lines(report_lines(report))
+    out.line(f"\n{files[1]}")
+
+
+def _tuned(base: str, name: str) -> Side:
+    from lmstack.app.wiring.comparing import Side
+
+    if (Path(name) / "adapter_config.json").is_file():
+        return Side(base, adapter=Path(name))
+    return Side(name)
+
+
+def _reward(text: str) -> dict[str, Any]:
+    """``NAME KEY=VALUE ...`` as a recipe has it."""
+    name, *pairs = shlex.split(text) or [""]
+    settings: dict[str, Any] = {"name": name}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise InputError(
+                f"--reward has {shown(pair)}, which is not key=value",
+                hint='--reward "length most=200"',
+                param="reward",
+            )
+        try:
+            settings[key] = json.loads(value)
+        except ValueError:
+            settings[key] = value
+    return settings
+
+
+def report_lines(report: Report) -> list[str]:
+    """The report for a terminal: its conclusions, and every figure."""
+    from lmstack.evals.conclusions import change_of, conclusions, value_of
+
+    found = report.comparison
+    rows = [("", "BASE", "TUNED", "DIFFERENCE, 95 %")]
+    rows += [
+        (f.title, value_of(f, f.base), value_of(f, f.tuned), change_of(f)) for f in found.figures
+    ]
+    lines = [printable(said, one_line=True) for said in conclusions(found)]
+    missing = [f"not measured: {name} ({why})" for name, why in found.unmeasured.items()]
+    return [*lines, "", *columns(rows), *missing]
