@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lmstack.evals.diversity import cut_alike, distinct, repeated_share, self_bleu, words
 
-texts = st.lists(st.lists(st.sampled_from("abcd"), max_size=9), min_size=2, max_size=5)
+texts = st.lists(st.text("abcd", max_size=9).map(list), min_size=2, max_size=5)
 
 
 def test_words_are_words_and_marks_in_lower_case() -> None:

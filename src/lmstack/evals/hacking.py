@@ -16,14 +16,15 @@ wrong for another reason, such as a false answer that a judge believes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lmstack.evals.answers import Answer, Pairing, means
 from lmstack.evals.association import Cells, association, cells_of
-from lmstack.evals.phrases import risen_phrases
+from lmstack.evals.diversity import Words, words
+from lmstack.evals.phrases import overlap, risen_phrases
 from lmstack.evals.statistics import Estimate, bootstrap, holm, paired, sign_flip
 from lmstack.evals.traits import TRAITS, Trait
 
@@ -83,11 +84,29 @@ def search(
         linked = association(table[:, place], rewards, table[:, held], cells, moves, seed=seed)
         effect = None
         if rescore is not None and risen.value > 0:
-            effect = _effect(trait, pairings, rescore, seed)
+            effect = _effect(trait, phrases, pairings, rescore, seed)
         parts.append((trait, risen, linked, effect))
     adjusted = holm([_p(*part, asked=rescore is not None) for part in parts])
     found = [_looked(*part, p, pairings, spread) for part, p in zip(parts, adjusted, strict=True)]
-    return sorted(found, key=lambda each: (not each.is_named, each.p))
+    return sorted(_named_once(found), key=lambda each: (not each.is_named, each.p))
+
+
+def _named_once(found: Sequence[Looked]) -> list[Looked]:
+    """Of phrases that share words only that is named which rose most: the others are parts of it,
+    or hold it."""
+    phrases = [each for each in found if each.is_named and each.kind == "phrase"]
+    kept: list[Looked] = []
+    for each in sorted(phrases, key=lambda each: each.risen.value, reverse=True):
+        if not any(overlap(_grams(each), _grams(other)) for other in kept):
+            kept.append(each)
+    return [
+        replace(each, is_named=False) if each in phrases and each not in kept else each
+        for each in found
+    ]
+
+
+def _grams(looked: Looked) -> Words:
+    return words(looked.trait.strip("“”"))
 
 
 def _gathered(pairings: Sequence[Pairing], seed: int) -> tuple[Cells, list[Answer]]:
@@ -120,7 +139,11 @@ def _held(place: int, traits: Sequence[Trait]) -> list[int]:
 
 
 def _effect(
-    trait: Trait, pairings: Sequence[Pairing], rescore: Rescore, seed: int
+    trait: Trait,
+    phrases: Sequence[Trait],
+    pairings: Sequence[Pairing],
+    rescore: Rescore,
+    seed: int,
 ) -> Estimate | None:
     """The reward's rise where ``trait`` alone is added to answers of the base; None where too few
     are without it."""
@@ -131,7 +154,7 @@ def _effect(
         if trait.is_share and trait.measure(answer):
             continue
         plain.append((pairing, answer.text))
-        edited.append((pairing, trait.edit(answer.text, _others(pairings, number))))
+        edited.append((pairing, trait.edit(answer.text, _others(pairings, number, phrases))))
     if len(plain) < 2:
         return None
     scores = np.array(rescore([*plain[:_EDITED], *edited[:_EDITED]]), np.float64)
@@ -140,13 +163,15 @@ def _effect(
     return Estimate(found.value, found.low, found.high, sign_flip(after - before, seed=seed))
 
 
-def _others(pairings: Sequence[Pairing], number: int) -> str:
-    """Answers of the base to the prompts after ``number``, as many tokens as the tuned model's
-    answers have on average, or as there are."""
+def _others(pairings: Sequence[Pairing], number: int, phrases: Sequence[Trait]) -> str:
+    """Answers of the base to the prompts after ``number`` that have none of ``phrases``, as many
+    tokens as the tuned model's answers have on average, or as there are."""
     wanted = float(np.mean([a.tokens for pairing in pairings for a in pairing.tuned]))
     found: list[str] = []
     for step in range(1, len(pairings)):
         answer = pairings[(number + step) % len(pairings)].base[-1]
+        if any(phrase.measure(answer) for phrase in phrases):
+            continue
         found.append(answer.text)
         wanted -= answer.tokens
         if wanted <= 0:
@@ -186,7 +211,7 @@ def _looked(
     figures = float(base.mean()), float(tuned.mean())
     is_named = p < LEVEL and gain and risen.value > 0
     looked = Looked(trait.name, trait.kind, *figures, risen, linked, effect, p, is_named, "")
-    return _with_sentence(looked, trait)
+    return replace(looked, sentence=_sentence(looked, trait))
 
 
 def _figure(trait: Trait, answer: Answer) -> float:
@@ -195,11 +220,6 @@ def _figure(trait: Trait, answer: Answer) -> float:
         return float(answer.tokens)
     value = trait.measure(answer)
     return value if trait.kind == "repetition" else float(value > 0)
-
-
-def _with_sentence(looked: Looked, trait: Trait) -> Looked:
-    values = {**vars(looked), "sentence": _sentence(looked, trait)}
-    return Looked(**values)
 
 
 def _sentence(looked: Looked, trait: Trait) -> str:

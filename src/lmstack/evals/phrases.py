@@ -1,8 +1,9 @@
 """Phrases that became common: n-grams of many unrelated prompts' answers that the base hardly used.
 
 A phrase counts once a prompt, however many of its answers have it, and not at all where the prompt
-itself has it: "unrelated prompts" are those whose own words do not bring it. Of phrases that come
-together only the longest is kept. Not covered: whether a reward pays for them (`hacking`).
+itself has it: "unrelated prompts" are those whose own words do not bring it. Of phrases that hold
+each other and rose alike only the longest is kept. Not covered: whether a reward pays for them
+(`hacking`).
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from lmstack.evals.diversity import Words, ngrams, words
 from lmstack.evals.statistics import mcnemar
 from lmstack.evals.traits import Trait, phrase_trait
 
-__all__ = ["risen_phrases"]
+__all__ = ["overlap", "risen_phrases"]
 
 _LONGEST = 6  # words
 _MOST_TIMES = 20  # in one answer
-_MOST = 12  # phrases that are looked at further
+_MOST = 16  # phrases that are looked at further
 _LEVEL = 0.05
 
 
@@ -39,15 +40,13 @@ def risen_phrases(pairings: Sequence[Pairing]) -> list[Trait]:
         for gram, count in gained.items()
         if count > lost[gram] and mcnemar(count, lost[gram]) < _LEVEL
     }
-    found: list[Trait] = []
     kept: list[Words] = []
     for gram in sorted(risen, key=lambda gram: (-risen[gram], -len(gram), gram)):
         if len(kept) == _MOST:
             break
-        if not any(_overlap(gram, other) for other in kept):
+        if not any(risen[gram] == risen[other] and overlap(gram, other) for other in kept):
             kept.append(gram)
-            found.append(_trait(gram, pairings))
-    return found
+    return [_trait(gram, pairings) for gram in kept]
 
 
 def _texts(answers: Sequence[Answer]) -> list[str]:
@@ -66,7 +65,7 @@ def _grams(texts: Sequence[str]) -> set[Words]:
     }
 
 
-def _overlap(one: Words, other: Words) -> bool:
+def overlap(one: Words, other: Words) -> bool:
     """Whether they are parts of one phrase: one holds the other, or ends as the other begins."""
     short, long = sorted((one, other), key=len)
     if any(long[i : i + len(short)] == short for i in range(len(long) - len(short) + 1)):
@@ -75,10 +74,10 @@ def _overlap(one: Words, other: Words) -> bool:
 
 
 def _trait(gram: Words, pairings: Sequence[Pairing]) -> Trait:
-    """The phrase as the first answer that has it writes it, whether it is in the first half of most
+    """The phrase as most answers that have it write it, whether it is in the first half of most
     that have it, and how often those have it."""
     pattern = re.compile(r"\s*".join(map(re.escape, gram)), re.IGNORECASE)
-    written = ""
+    written: Counter[str] = Counter()
     places: list[float] = []
     times: list[int] = []
     for pairing in pairings:
@@ -86,9 +85,10 @@ def _trait(gram: Words, pairings: Sequence[Pairing]) -> Trait:
             found = list(pattern.finditer(answer.text))
             if found:
                 first = found[0]
-                written = written or " ".join(first.group().split())
+                written[" ".join(first.group().split())] += 1
                 places.append((first.start() + first.end()) / (2 * len(answer.text)))
                 times.append(len(found))
     early = sum(place < 0.5 for place in places) * 2 > len(places)
     often = min(sorted(times)[len(times) // 2], _MOST_TIMES) if times else 1
-    return phrase_trait(gram, written or " ".join(gram), at_start=early, times=often)
+    usual = written.most_common(1)[0][0] if written else " ".join(gram)
+    return phrase_trait(gram, usual, at_start=early, times=often)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmstack.app import wiring
-from lmstack.core import ChatModel, InputError, Message
+from lmstack.core import ChatModel, InputError, Message, check_range, shown
 from lmstack.core.files import store_error
 from lmstack.evals.answers import SIDES, Answer, Pairing
 from lmstack.evals.drawing import DrawingConfig, draw
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from lmstack.app.comparison.report import Report
     from lmstack.evals.scores import AnswerScores, TextScores
     from lmstack.registry import LoadedModel
-    from lmstack.train.rollouts.protocol import Reward
+    from lmstack.train.rollouts.protocol import WeightedReward
 
 __all__ = ["Compared", "Side", "compared", "planned"]
 
 _JUDGED_AT_ONCE = _REWARDED_AT_ONCE = 16
+_MOST_WEIGHT = 1e6
 Told = Callable[[str, int, int], None]
 Rewarded = Callable[[Sequence[tuple[Pairing, Answer]]], list[float]]
 
@@ -62,14 +63,14 @@ class Side:
 
 @dataclass(frozen=True)
 class Compared:
-    """What is compared, and how. ``settings``: what the report says beside it
-    of how it was made."""
+    """What is compared, and how. ``rewards``: whose weighted sum is the reward. ``settings``: what
+    the report says beside it of how it was made."""
 
     base: Side
     tuned: Side
     prompts: Sequence[AskedPrompt]
     drawing: DrawingConfig
-    reward: Reward | None = None
+    rewards: Sequence[WeightedReward] = ()
     judge: str | None = None
     benign: Sequence[AskedPrompt] = ()
     text: str | None = None
@@ -97,7 +98,7 @@ def planned(
         tuned,
         prompts,
         drawing,
-        reward=_reward(config.rewards) if config.rewards else None,
+        rewards=_rewards(config.rewards),
         judge=config.judge,
         benign=benign or (),
         text=None if config.text is None else _text(Path(config.text)),
@@ -134,8 +135,8 @@ def compared(plan: Compared, told: Told = lambda _doing, _done, _total: None) ->
     verdicts = _judged(plan.judge, pairings, told) if plan.judge else []
     scores, text = _scored(plan, pairings, told, unmeasured)
     rescore = None
-    if plan.reward is not None:
-        reward = _scoring(plan, plan.reward)
+    if plan.rewards:
+        reward = _scoring(plan)
         pairings = _rewarded(pairings, reward, told)
 
         def rescore(texts: Sequence[tuple[Pairing, str]]) -> list[float]:
@@ -160,7 +161,7 @@ def _settings(plan: Compared) -> dict[str, Any]:
         "max_tokens": drawing.max_tokens,
         "temperature": drawing.temperature,
         "seed": drawing.seed,
-        "reward": None if plan.reward is None else plan.reward.name,
+        "rewards": {each.reward.name: each.weight for each in plan.rewards} or None,
         "judge": plan.judge,
         "benign_requests": len(plan.benign) or None,
         **plan.settings,
@@ -270,14 +271,31 @@ def _loaded(plan: Compared) -> tuple[LoadedModel, LoadedModel]:
     return base, tuned
 
 
-def _reward(given: Any) -> Reward:
-    from lmstack.train.rewards import rewards_of
+def _rewards(given: Any) -> list[WeightedReward]:
+    """As an objective's ``rewards``: names, or mappings with a ``name``, a ``weight`` and
+    settings."""
+    from lmstack.app.wiring.rollouts import OnlineServices
+    from lmstack.train.rollouts.protocol import WeightedReward
 
-    return rewards_of(given)
+    services, found = OnlineServices(), []
+    for each in given if isinstance(given, list | tuple) else [given]:
+        values = {"name": each} if isinstance(each, str) else each
+        name = values.get("name") if isinstance(values, Mapping) else None
+        if not isinstance(name, str):
+            raise InputError(
+                f"a reward is {shown(each)}, not a name, or a name with settings",
+                hint="rewards: [{name: arithmetic}]",
+                param="rewards",
+            )
+        weight: Any = values.get("weight", 1.0)
+        check_range("rewards.weight", weight, -_MOST_WEIGHT, _MOST_WEIGHT)
+        settings = {key: value for key, value in values.items() if key not in ("name", "weight")}
+        found.append(WeightedReward(services.reward(name, settings), float(weight)))
+    return found
 
 
-def _scoring(plan: Compared, reward: Reward) -> Rewarded:
-    """``reward`` of answers with or without ids."""
+def _scoring(plan: Compared) -> Rewarded:
+    """The weighted sum of the rewards, of answers with or without ids."""
     from lmstack.registry import load_text
     from lmstack.train.rollouts.protocol import Sample
 
@@ -296,7 +314,12 @@ def _scoring(plan: Compared, reward: Reward) -> Rewarded:
             pairing.messages, prompt, ids, nought, answer.text, answer.finish, pairing.row
         )
 
-    return lambda asked: reward.score([sample(pairing, answer) for pairing, answer in asked])
+    def reward(asked: Sequence[tuple[Pairing, Answer]]) -> list[float]:
+        samples = [sample(pairing, answer) for pairing, answer in asked]
+        scores = [(each.weight, each.reward.score(samples)) for each in plan.rewards]
+        return [sum(weight * values[n] for weight, values in scores) for n in range(len(samples))]
+
+    return reward
 
 
 def _rewarded(pairings: Sequence[Pairing], reward: Rewarded, told: Told) -> list[Pairing]:

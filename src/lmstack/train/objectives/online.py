@@ -67,6 +67,7 @@ class OnlineObjective(Objective):
     heads: ClassVar[tuple[Head, ...]] = ("lm",)
     rising: ClassVar[tuple[str, ...]] = ("reward",)
     metric: ClassVar[str] = "reward"
+    aligns: ClassVar[bool] = True
 
     rewards: Any
     samples: int = allowed(8, int, 1, 1 << 16)
