@@ -74,6 +74,7 @@ class KTO(Objective):
     kind: ClassVar[Kind | None] = "generate"
     rising: ClassVar[tuple[str, ...]] = ("accuracy", "margin")
     refers: ClassVar[bool] = True
+    aligns: ClassVar[bool] = True
 
     def fitted(self, base: LoadedModel, rows: AllRows) -> Self:
         del rows

@@ -95,6 +95,7 @@ class Preferences(Objective):
 
     reads: ClassVar[tuple[str, ...]] = ("preference",)
     kind: ClassVar[Kind | None] = "generate"
+    aligns: ClassVar[bool] = True
     rising: ClassVar[tuple[str, ...]] = ("accuracy", "margin")
 
     @abc.abstractmethod
