@@ -57,7 +57,7 @@ ORDERS = {
         "http",
     ),
     "train": (
-        "settings_file data.journal",
+        "settings_file data.journal data.problems",
         "recipe data.rows data.conversations data.formats data.examples data.pairs scaling.laws",
         "rollouts.protocol",
         "cross_entropy frozen measures short_attention schedule metrics checkpoint resume parallel"

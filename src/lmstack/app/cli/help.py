@@ -59,6 +59,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "data feedback": ("thumbs",),
     "data judge": ("judge", "label"),
     "data preferences": ("pairs", "preferences", "ratings"),
+    "data problems": ("arithmetic", "problems"),
     "data questions": ("questions",),
     "data report": ("data check", "data stats", "dataset", "lengths", "pii", "stats"),
     "scaling fit": ("powerlaw", "power-law"),

@@ -6,6 +6,8 @@ import typer
 
 from lmstack.app.cli.command import command, group
 from lmstack.app.cli.commands import data_feedback, data_judge, data_preferences, data_report
+from lmstack.app.cli.commands.data_problems import EXAMPLE as PROBLEMS
+from lmstack.app.cli.commands.data_problems import make_problems
 from lmstack.app.cli.commands.data_questions import questions
 
 __all__ = ["register"]
@@ -20,6 +22,7 @@ def register(app: typer.Typer) -> None:
     command(data, "feedback", example=data_feedback.EXAMPLE)(data_feedback.feedback)
     command(data, "judge", example=data_judge.EXAMPLE)(data_judge.judge)
     command(data, "preferences", example=data_preferences.EXAMPLE)(data_preferences.preferences)
+    command(data, "problems", example=PROBLEMS)(make_problems)
     command(data, "questions", example="lmstack data questions docs --output questions.jsonl")(
         questions
     )

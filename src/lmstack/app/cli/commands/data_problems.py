@@ -1,0 +1,69 @@
+"""`lmstack data problems`: arithmetic to learn from a reward."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lmstack.app.cli.output import Output
+from lmstack.app.formats import columns, count
+from lmstack.core.files import write_atomic
+from lmstack.train.data.problems import ProblemConfig, problems
+
+__all__ = ["EXAMPLE", "make_problems"]
+
+EXAMPLE = "lmstack data problems --operations + --digits 2 --output problems.jsonl"
+
+
+def make_problems(
+    out: Output,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="JSON Lines, a row a problem.")
+    ] = Path("problems.jsonl"),
+    operations: Annotated[
+        str, typer.Option("--operations", metavar="SIGNS", help="Some of + - * /.")
+    ] = "+-",
+    digits: Annotated[
+        int, typer.Option("--digits", metavar="N", min=1, max=6, help="Of the largest numbers.")
+    ] = 2,
+    number: Annotated[
+        int, typer.Option("--count", metavar="N", min=1, help="Problems, all told.")
+    ] = 2000,
+    held_out: Annotated[
+        float,
+        typer.Option("--held-out", metavar="SHARE", min=0, max=1, help="To test with."),
+    ] = 0.2,
+    form: Annotated[
+        str, typer.Option("--form", metavar="TEXT", help="The prompt, with {problem} in it.")
+    ] = "What is {problem}?",
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0)] = 0,
+) -> None:
+    """Make problems of arithmetic, to train on with the reward `arithmetic`.
+
+    No problem is on both sides of the split: those to test with go to a second file. `lmstack train
+    recipes/grpo.yaml` reads both."""
+    config = ProblemConfig(tuple(operations.replace(" ", "")), digits, number, held_out, form, seed)
+    train, held = problems(config)
+    beside = output.with_name(f"{output.stem}.held-out{output.suffix}")
+    for path, rows in ((output, train), (beside, held)):
+        _write(path, rows)
+    if out.as_json:
+        out.result({"file": str(output), "held_out": str(beside), "rows": [len(train), len(held)]})
+        return
+    files = f"data={shlex.quote(str(output))} validation={shlex.quote(str(beside))}"
+    table = [
+        ("to train on", f"{count(len(train), 'problems')}, in {output}"),
+        ("to test with", f"{count(len(held), 'problems')}, in {beside}"),
+        ("next", f"lmstack train recipes/grpo.yaml {files}"),
+    ]
+    out.lines(columns(table))
+
+
+def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_atomic(path, text.encode())
