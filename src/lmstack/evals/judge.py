@@ -109,9 +109,10 @@ def _compared(
         Span(first, untrusted=True, label="answer A"),
         "\n\n",
         Span(second, untrusted=True, label="answer B"),
-        f"\n\n{criterion} Reply with the letter alone: A or B.",
     )
-    return (Message("user", text.render()),)
+    # Not a span: by whichever criterion, a prompt begins alike, which a prefix cache can share.
+    asked = f"{criterion} Reply with the letter alone: A or B."
+    return (Message("user", f"{text.render()}\n\n{asked}"),)
 
 
 def _rated(prompt: Sequence[Message], answer: str, criterion: str) -> tuple[Message, ...]:
