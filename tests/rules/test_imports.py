@@ -68,6 +68,7 @@ ORDERS = {
         "assembly loop",
         "reference rollouts.trainer",
         "plan run",
+        "constitution",
     ),
     "agents": (
         "sandbox.inside sandbox.seccomp",
