@@ -1,0 +1,61 @@
+// Filters, search, and the theme. Text is never written: entries are only hidden and shown.
+"use strict";
+(() => {
+  const at = (id) => document.getElementById(id);
+  const entries = [...document.querySelectorAll(".entry")].map((node) => ({
+    node,
+    is: new Set(node.dataset.is.split(" ")),
+    principles: new Set(JSON.parse(node.dataset.principles)),
+    text: node.textContent.toLowerCase(),
+  }));
+  const search = at("search");
+  const show = at("show");
+  const principle = at("principle");
+
+  function filter() {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let found = 0;
+    for (const entry of entries) {
+      const fits =
+        (show.value === "all" || entry.is.has(show.value)) &&
+        (principle.value === "" || entry.principles.has(principle.value)) &&
+        words.every((word) => entry.text.includes(word));
+      entry.node.hidden = !fits;
+      found += fits ? 1 : 0;
+    }
+    at("count").textContent = `${found} of ${entries.length} prompts`;
+    at("none").hidden = found > 0;
+  }
+
+  at("filters").hidden = false;
+  at("filters").addEventListener("submit", (event) => event.preventDefault());
+  for (const control of [search, show, principle]) control.addEventListener("input", filter);
+  for (const button of document.querySelectorAll(".pick")) {
+    button.addEventListener("click", () => {
+      principle.value = button.dataset.principle;
+      filter();
+      at("filters").scrollIntoView();
+      principle.focus();
+    });
+  }
+
+  const open = at("open");
+  open.addEventListener("click", () => {
+    const all = open.getAttribute("aria-pressed") !== "true";
+    open.setAttribute("aria-pressed", String(all));
+    open.textContent = all ? "Close all" : "Open all";
+    for (const { node } of entries) if (!node.hidden) node.querySelector("details").open = all;
+  });
+
+  const theme = at("theme");
+  const root = document.documentElement;
+  const isDark = () =>
+    root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  theme.hidden = false;
+  theme.setAttribute("aria-pressed", String(isDark()));
+  theme.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    theme.setAttribute("aria-pressed", String(isDark()));
+  });
+  filter();
+})();
