@@ -19,7 +19,9 @@ from lmstack.app.cli.commands.data_questions import read_recipe_with_docs
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
 from lmstack.core import InputError
+from lmstack.train.constitution.recipe import read_constitutional
 from lmstack.train.recipe import warnings_of
+from lmstack.train.settings_file import read_settings
 
 if TYPE_CHECKING:
     from lmstack.app.comparison.report import Report
@@ -68,8 +70,15 @@ def register(app: typer.Typer) -> None:
 
         A recipe is a YAML file; key=value changes it, with dots for what is nested (lora.r=8).
         Files are named from where the command runs. docs=FOLDER trains a reader on questions that a
-        model asks about documents. --dry-run reads the data, runs a step or two for the speed of
-        this machine, and prints tokens, memory, operations, time and cost."""
+        model asks about documents; recipes/constitutional.yaml trains by principles, in stages.
+        --dry-run reads the data, runs a step or two for the speed of this machine, and prints
+        tokens, memory, operations, time and cost."""
+        if "pipeline" in read_settings(recipe):
+            from lmstack.app.cli.commands._constitutional import train_by_principles
+
+            pipeline = read_constitutional(recipe, overrides or [])
+            train_by_principles(out, pipeline, resume=resume, dry_run=dry_run)
+            return
         is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
         out.quiet |= not is_first
         settings = read_recipe_with_docs(out, recipe, overrides or [])
