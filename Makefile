@@ -156,6 +156,11 @@ bench-constitutional: $(VENV)/.dev
 	@$(BIN)/lmstack pull smollm2-135m-instruct --quiet
 	@$(BIN)/python benchmarks/constitutional.py $(QUICKLY)
 
+# Steps of GRPO beside TRL's, in the same environment. About ten minutes on a quiet machine.
+bench-grpo: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/grpo.py $(QUICKLY)
+
 docs: $(VENV)/.dev
 	@$(BIN)/python -m lmstack.app.cli.docs
 

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmstack.core import InputError, allowed
+from lmstack.core import InputError, allowed, check_range
 from lmstack.model import ForwardContext, Transformer
 from lmstack.train.cross_entropy import chunked_loss, wide
 from lmstack.train.data.examples import IGNORED, Batch
@@ -62,12 +62,14 @@ class GroupRelativePolicy(OnlineObjective):
     clip_low: float = allowed(0.2, float, 0, 1)
     clip_high: float | None = allowed(None, float, 0, 100)
     kl: float = allowed(0.0, float, 0, 100)
-    truncate: float | None = allowed(2.0, float, 1, 1e6)
+    truncate: float | None = 2.0
     flat: str = allowed("keep", str, also=("keep", "drop"))
     learn_cut: bool = allowed(True, bool)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.truncate is not None:
+            check_range("truncate", self.truncate, 1, 1e6)
         if self.samples < 2:
             raise InputError(
                 "samples is 1, and an answer is compared with others to its prompt",

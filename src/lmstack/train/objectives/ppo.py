@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmstack.core import InputError, allowed
+from lmstack.core import InputError, allowed, check_range
 from lmstack.model import ForwardContext, Transformer
 from lmstack.train.cross_entropy import chunked_log_probs, chunked_loss, wide
 from lmstack.train.data.examples import IGNORED, Batch
@@ -74,10 +74,12 @@ class PPO(OnlineObjective):
     kl_horizon: float = allowed(10000, float, 1, 1e9)
     whiten_rewards: bool = allowed(False, bool)
     bootstrap: bool = allowed(False, bool)
-    truncate: float | None = allowed(2.0, float, 1, 1e6)
+    truncate: float | None = 2.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.truncate is not None:
+            check_range("truncate", self.truncate, 1, 1e6)
         if self.kl_target is not None and not self.kl_coefficient:
             raise InputError(
                 "kl_coefficient is 0, and a share of it stays 0 whatever kl_target is",
