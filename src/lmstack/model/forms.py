@@ -16,15 +16,18 @@ Not covered: the weight cache (`formats.mapped`), which keeps a form for the nex
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from lmstack.core import InputError, UnsupportedError, shown
-from lmstack.model.formats.assembly import Plan, Weight
+from lmstack.model.config import TransformerConfig
+from lmstack.model.formats.assembly import Plan, Weight, matrices_of, meta_module
 from lmstack.model.formats.gguf.file import GGUFFile
 from lmstack.model.formats.gguf.matrices import file_matrix
+from lmstack.model.quant.matrix import QuantizedMatrix
 from lmstack.model.quant.progressive import fits_lines, on_lines
 from lmstack.model.quant.quantize import (
     int8_group,
@@ -37,7 +40,16 @@ from lmstack.model.quant.quantize import (
 from lmstack.model.quant.recipes import FILE_FORMS, FORMS, Form
 from lmstack.model.quant.smoothquant import Smoothing
 
-__all__ = ["DTYPES", "FORMS", "Form", "Weight", "as_form", "is_quantized", "weights_in_form"]
+__all__ = [
+    "DTYPES",
+    "FORMS",
+    "Form",
+    "Weight",
+    "as_form",
+    "int8_weights",
+    "is_quantized",
+    "weights_in_form",
+]
 
 DTYPES: Mapping[Form, torch.dtype] = {
     "float32": torch.float32,
@@ -99,10 +111,30 @@ def weights_in_form(
             return quantize_q4(weight, paired=paired, importance=counts.get(key))
         if form == "nf4" and nf4_key(key):
             return quantize_nf4(weight, paired=paired, importance=counts.get(key))
-        weight = smooth(key, weight)
-        group = int8_group(plan.config, key, weight.shape[1])
-        made = quantize_int8(weight, group, paired=paired, narrow=int8_narrow(plan.config, key))
-        rows, cols = smooth.of_matrix(key)
-        return dataclasses.replace(made, row_factors=rows, col_factors=cols)
+        return _int8(plan.config, key, weight, smooth, paired)
 
     return plan.each(converted)
+
+
+def int8_weights(
+    config: TransformerConfig, weights: Mapping[str, Tensor], smoothing: Smoothing
+) -> dict[str, Weight]:
+    """``weights``, some or all floats of a model with ``config``, the matrices among them in
+    ``int8`` as `weights_in_form` makes them."""
+    matrices = matrices_of(meta_module(config, sys.maxsize, "the model"))
+    return {
+        key: _int8(config, key, weight.float(), smoothing, matrices[key])
+        if key in matrices
+        else smoothing(key, weight.float())
+        for key, weight in weights.items()
+    }
+
+
+def _int8(
+    config: TransformerConfig, key: str, weight: Tensor, smooth: Smoothing, paired: bool
+) -> QuantizedMatrix:
+    weight = smooth(key, weight)
+    group = int8_group(config, key, weight.shape[1])
+    made = quantize_int8(weight, group, paired=paired, narrow=int8_narrow(config, key))
+    rows, cols = smooth.of_matrix(key)
+    return dataclasses.replace(made, row_factors=rows, col_factors=cols)

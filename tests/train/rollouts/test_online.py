@@ -28,7 +28,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "whole": {},
     "updates": {"objective": {"epochs": 2, "minibatches": 2}},
     "lora": {"lora": {"r": 4}, "objective": {"temperature": 0.7}},
-    "ahead": {"objective": {"rollouts": {"ahead": 1}}},
+    "ahead-int8": {"objective": {"rollouts": {"ahead": 1, "weights": "int8"}}},
 }
 
 

@@ -8,6 +8,7 @@ follows from the requests alone: the same weights, prompts and seeds give the sa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,14 @@ import torch
 from lmstack.app.wiring.rewards import reward_for
 from lmstack.core import SamplingParams
 from lmstack.engine import Engine, EngineConfig, EngineRequest, TokenEvent, Vocabulary
-from lmstack.model import Transformer, build_module
+from lmstack.model import Transformer, TransformerConfig, build_module
+from lmstack.model.forms import DTYPES, Weight, as_form, int8_weights, is_quantized
+from lmstack.model.quant.smoothquant import (
+    Smoothing,
+    calibration_text,
+    may_smooth,
+    smoothing_of,
+)
 from lmstack.registry import LoadedModel
 from lmstack.serve.tokens import ChoiceText, bad_words, with_defaults
 from lmstack.train.rollouts.policy import policy_weights
@@ -23,7 +31,6 @@ from lmstack.train.rollouts.protocol import Drawing, Prompt, Reward, Sample, Sam
 
 __all__ = ["EngineSampler", "OnlineServices"]
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Samples wait for each other and nobody else: only memory and the width of a step bound them.
 _CONFIG = EngineConfig(
     max_sequences=256,
@@ -48,7 +55,9 @@ class EngineSampler:
     """Draws answers of ``base`` with weights held as ``weights``; see `Sampler`."""
 
     def __init__(self, base: LoadedModel, weights: str, config: EngineConfig = _CONFIG) -> None:
-        self._base, self._dtype, self._config = base, _DTYPES[weights], config
+        self._base, self._form, self._config = base, as_form(weights), config
+        # Of the base, also when a run goes on: outliers stay where they are in training.
+        self._smoothing = _smoothing(base) if is_quantized(self._form) else None
         tokenizer = base.tokenizer
         self._vocabulary = Vocabulary(
             [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
@@ -58,14 +67,24 @@ class EngineSampler:
         self._engine: Engine | None = None
 
     def update(self, module: Transformer) -> None:
-        weights = {key: w.to(self._dtype) for key, w in policy_weights(module).items()}
         if self._engine is not None:
+            weights = self._held(module.config, policy_weights(module, trained=True))
             self._engine.update_weights(weights)
             return
-        own = {key: w.clone() for key, w in weights.items()}  # the module's change
+        floats = policy_weights(module)
+        held = self._held(module.config, floats)
+        own = {key: _copied(weight) for key, weight in held.items()}  # the module's change
         self._engine = Engine(
             build_module(module.config, own), self._vocabulary, self._config, clock=lambda: 0.0
         )
+
+    def _held(
+        self, config: TransformerConfig, weights: Mapping[str, torch.Tensor]
+    ) -> dict[str, Weight]:
+        """``weights`` in the form of the engine."""
+        if self._smoothing is not None:
+            return int8_weights(config, weights, self._smoothing)
+        return {key: weight.to(DTYPES[self._form]) for key, weight in weights.items()}
 
     def sample(
         self, prompts: Sequence[Prompt], drawing: Drawing, seeds: Sequence[Sequence[int]]
@@ -109,6 +128,21 @@ class EngineSampler:
             scored_at=drawing.temperature,
         )
         return answer
+
+
+def _smoothing(base: LoadedModel) -> Smoothing:
+    config = base.module.config
+    if not may_smooth(config):
+        return Smoothing()
+    module = build_module(config, policy_weights(base.module))
+    return smoothing_of(module, base.tokenizer.encode(calibration_text()))
+
+
+def _copied(weight: Weight) -> Weight:
+    if isinstance(weight, torch.Tensor):
+        return weight.clone()
+    parts: dict[str, Any] = {name: part.clone() for name, part in weight.buffers().items()}
+    return replace(weight, **parts)
 
 
 class _Answer:
