@@ -2,7 +2,8 @@
 
 Counted on the assembled run itself: the module that would be trained, the examples that it would
 read. The rate is measured by real steps on this machine, whose changes are thrown away. Does not
-cover the price (`lmstack train --price`), nor several processes.
+cover the price (`lmstack train --price`), several processes, nor objectives that learn from their
+own answers, whose lengths nobody knows before.
 
     operations   `flops`, over all examples
     activations  bytes that autograd keeps of a real pass, by the token
@@ -28,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lmstack.core import UnsupportedError
 from lmstack.model import ForwardContext, Ops
 from lmstack.model.quant.matrix import held_weights
 from lmstack.train.assembly import Assembled
@@ -36,6 +38,7 @@ from lmstack.train.compute import ops_for
 from lmstack.train.cross_entropy import CHUNK
 from lmstack.train.flops import Flops, Load, count_flops
 from lmstack.train.loop import Trainer
+from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.optim import parameter_groups
 from lmstack.train.recipe import Recipe
 from lmstack.train.reference import without_reference
@@ -123,7 +126,15 @@ class RunPlan:
 
 def plan_run(recipe: Recipe, run: Assembled, *, measure_s: float = 5.0) -> RunPlan:
     """The plan of ``run``, whose weights are changed by the steps that are measured: one, and
-    more while they fit into ``measure_s``."""
+    more while they fit into ``measure_s``. `UnsupportedError` for an online objective."""
+    if isinstance(run.objective, OnlineObjective):
+        raise UnsupportedError(
+            f"a run of {recipe.objective_name} has no plan: it depends on the answers that the"
+            " model will give",
+            hint="steps=3 run=trial output=trial tries it; its metrics.jsonl has the seconds of"
+            " each part of a step",
+            param="objective",
+        )
     run = without_reference(run)
     lengths = np.asarray(run.prepared.train.lengths)
     an_epoch = max(run.train.steps(1), 1)

@@ -14,6 +14,13 @@ from safetensors.torch import load_file
 from tests.train import runs
 from tests.train.rollouts import letters
 
+from lmstack.app.wiring.rollouts import OnlineServices
+from lmstack.core import UnsupportedError
+from lmstack.train import read_recipe, train
+from lmstack.train.assembly import assemble
+from lmstack.train.parallel import Parallel
+from lmstack.train.plan import plan_run
+
 STEERED = {"kl_coefficient": 0.01, "kl_target": 12.0, "kl_horizon": 100}
 
 
@@ -97,3 +104,24 @@ def test_the_reference_is_the_model_that_the_run_began_with(
     found = steps(folder, name)
     assert found[0]["kl"] == pytest.approx(0, abs=1e-7)
     assert found[-1]["kl"] > 1e-5
+
+
+def test_the_recipe_runs_in_its_smallest_form(folder: Path) -> None:
+    letters.run(letters.recipe(folder, "base", asked(), steps=1))
+    rows = [{"prompt": f"What is {n} + 25?", "answer": n + 25} for n in range(8)]
+    (folder / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    changes = {
+        "base": folder / "base-made", "data": folder / "sums.jsonl", "run": folder / "small",
+        "output": folder / "small-made", "steps": 2, "batch": 2, "objective.max_tokens": 6,
+        "max_length": 64, "eval_every": 2,
+    }  # fmt: skip
+    path = Path(__file__).parents[3] / "recipes/ppo.yaml"
+    recipe = read_recipe(path, [f"{key}={value}" for key, value in changes.items()])
+    with pytest.raises(UnsupportedError, match="a run of ppo has no plan"):
+        plan_run(recipe, assemble(recipe, folder / "planned", Parallel()))
+    result = train(recipe, services=OnlineServices())
+    assert result.steps == 2
+    assert (result.folder / "adapter_model.safetensors").exists()
+    (first, last) = steps(folder, "small")
+    assert first["kl_coefficient"] == 0.05
+    assert last["kl_coefficient"] < 0.05  # nothing has diverged as far as it may
