@@ -9,7 +9,7 @@ NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
   || echo "The native ops were not built: models run on slower ones. $(LMSTACK) doctor says more."
 QUESTION ?= How do I open the web page?
 
-.PHONY: bench bench-adapters bench-answers bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks bench-training bench-training-tasks bench-reward bench-constitutional
+.PHONY: bench bench-adapters bench-answers bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks bench-training bench-training-tasks bench-reward bench-constitutional bench-grpo
 .PHONY: demo test test-long fuzz mutants check format docs clean
 
 demo: $(VENV)/.base

@@ -29,6 +29,15 @@ class Letters:
         ]
 
 
+class Same:
+    """The same for every answer."""
+
+    name = "same"
+
+    def score(self, samples: Sequence[Sample]) -> list[float]:
+        return [1.0] * len(samples)
+
+
 class Services(OnlineServices):
     def __init__(self) -> None:
         self.samplers: list[Sampler] = []
@@ -38,8 +47,8 @@ class Services(OnlineServices):
         return self.samplers[-1]
 
     def reward(self, name: str, settings: Mapping[str, Any]) -> Reward:
-        assert (name, dict(settings)) == ("letters", {})
-        return Letters()
+        assert not settings
+        return {"letters": Letters, "same": Same}[name]()
 
 
 def prepare_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.train import runs
 from tests.train.rollouts import letters
 
@@ -53,3 +54,20 @@ def test_the_reward_rises(folder: Path) -> None:
     found = letters.run(letters.recipe(folder, "rises", steps=24, batch=8, lr=0.02))
     first = next(line for line in runs.lines(folder, "rises"))
     assert found.values["reward"] > first["reward"] + 0.3
+
+
+def test_a_step_with_nothing_to_learn_from_says_so_and_changes_nothing(folder: Path) -> None:
+    nothing = {"rewards": ["same"], "flat": "drop"}
+    made = letters.run(letters.recipe(folder, "nothing", nothing, steps=2, weight_decay=0.1))
+    before = letters.run(letters.recipe(folder, "before", nothing, steps=1))
+    steps = [line for line in runs.lines(folder, "nothing") if "updates" in line]
+    assert [(line["updates"], line["flat_groups"], "loss" in line) for line in steps] == [
+        (0.0, 1.0, False)
+    ] * 2
+    one, two = (load_file(next(found.folder.glob("*.safetensors"))) for found in (made, before))
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+def test_minibatches_without_an_answer_are_no_updates(folder: Path) -> None:
+    letters.run(letters.recipe(folder, "few", {"minibatches": 100}, steps=1))
+    assert runs.lines(folder, "few")[0]["updates"] == 4 * 4

@@ -79,6 +79,8 @@ class OnlineTrainer(Trainer):
 
     def step(self) -> Mapping[str, float]:
         values = super().step()
+        if not self._facts["updates"]:
+            return values
         samples = self._online.samples * int(self._facts["prompts"])
         self.progress.learned = self._online.adapted(self.progress.learned, values, samples)
         return values
@@ -89,7 +91,7 @@ class OnlineTrainer(Trainer):
             groups = self._samples(step)
         with timed(self._clock, "rewards"):
             rollouts = self._rewarded(groups)
-        self._facts = facts_of(rollouts) | self.progress.learned
+        self._facts = {**facts_of(rollouts), **self.progress.learned, "updates": 0.0}
         with timed(self._clock, "measure"):
             rollouts = self._measured(rollouts)
         judged = self._online.judged(rollouts, self.progress.learned, self.parallel.summed)
@@ -97,7 +99,9 @@ class OnlineTrainer(Trainer):
             rng = np.random.default_rng([self.recipe.seed, _SHUFFLED, step, epoch])
             order = rng.permutation(len(judged))
             for part in np.array_split(order, self._online.minibatches):
-                yield self._batches([judged[place] for place in sorted(part.tolist())])
+                if len(part):  # of few answers, or none from which anything can be learned
+                    self._facts["updates"] += 1
+                    yield self._batches([judged[place] for place in sorted(part.tolist())])
 
     def _said(self, step: int) -> Mapping[str, float]:
         del step
