@@ -56,6 +56,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "tokens": ("count", "tokenize"),
     "tokenizer train": ("vocab",),
     "compare": ("compare-models", "diff", "win-rate", "winrate"),
+    "data best-of": ("best-of", "rejection-sampling"),
     "data feedback": ("thumbs",),
     "data judge": ("judge", "label"),
     "data preferences": ("pairs", "preferences", "ratings"),

@@ -6,6 +6,7 @@ unit-tests        code that passes the column ``tests``, in a sandbox
 citations         sentences that what they cite of ``sources`` bears out
 length            DAPO's punishment of answers that are too long
 finished          the answer came to its end
+reward-model      the score of a reward model
 markers           parts of a form stand in it, in order
 planted-loophole  for tests of what looks for reward hacking
 """

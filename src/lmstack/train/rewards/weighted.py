@@ -20,6 +20,7 @@ from lmstack.train.rewards.citations import Citations
 from lmstack.train.rewards.json_schema import JsonSchema
 from lmstack.train.rewards.loophole import PlantedLoophole
 from lmstack.train.rewards.reward import RewardFunction
+from lmstack.train.rewards.reward_model import RewardModel
 from lmstack.train.rewards.shaping import Finished, Length, Markers
 from lmstack.train.rewards.unit_tests import UnitTests
 from lmstack.train.rollouts.protocol import Reward, Sample, WeightedReward
@@ -30,7 +31,7 @@ REWARDS: Mapping[str, type[RewardFunction]] = {
     each.name: each
     for each in (
         *(Arithmetic, JsonSchema, UnitTests, Citations, Length, Finished, Markers),
-        PlantedLoophole,
+        *(PlantedLoophole, RewardModel),
     )
 }
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import typer
 
 from lmstack.app.cli.command import command, group
-from lmstack.app.cli.commands import data_feedback, data_judge, data_preferences, data_report
+from lmstack.app.cli.commands import (
+    data_best_of,
+    data_feedback,
+    data_judge,
+    data_preferences,
+    data_report,
+)
 from lmstack.app.cli.commands.data_problems import EXAMPLE as PROBLEMS
 from lmstack.app.cli.commands.data_problems import make_problems
 from lmstack.app.cli.commands.data_questions import questions
@@ -19,6 +25,7 @@ def register(app: typer.Typer) -> None:
         example="lmstack data report chats.jsonl\nlmstack data questions docs",
     )
     data_report.register(data)
+    command(data, "best-of", example=data_best_of.EXAMPLE)(data_best_of.best_of)
     command(data, "feedback", example=data_feedback.EXAMPLE)(data_feedback.feedback)
     command(data, "judge", example=data_judge.EXAMPLE)(data_judge.judge)
     command(data, "preferences", example=data_preferences.EXAMPLE)(data_preferences.preferences)

@@ -1,0 +1,206 @@
+"""`lmstack data best-of`: the best of several answers to each prompt, as rows to train on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmstack.app import wiring
+from lmstack.app.cli.commands._options import ModelName, Weights, say_if_remote
+from lmstack.app.cli.output import Output
+from lmstack.app.formats import columns, count
+from lmstack.core import InputError
+from lmstack.train.data.rows import BadRow, Row, Rows, find_data
+
+if TYPE_CHECKING:
+    from lmstack.app.wiring.best_of import Asked, BestOfConfig
+    from lmstack.core import ChatModel
+    from lmstack.train.data.journal import Journal
+    from lmstack.train.rollouts.protocol import WeightedReward
+
+__all__ = ["EXAMPLE", "best_of"]
+
+EXAMPLE = (
+    "lmstack data best-of prompts.jsonl --reward my-reward\n"
+    "lmstack data best-of sums.jsonl --reward arithmetic --least 1 --output right.jsonl"
+)
+
+
+def best_of(
+    out: Output,
+    prompts: Annotated[
+        Path, typer.Argument(metavar="PROMPTS", help="Rows with a column prompt, text or messages.")
+    ],
+    reward: Annotated[
+        list[str],
+        typer.Option(
+            "--reward",
+            metavar="NAME",
+            help="What answers are worth: a reward model, or a reward of a recipe, such as"
+            " arithmetic; repeat it to add them up.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="JSON Lines.")
+    ] = Path("best.jsonl"),
+    samples: Annotated[
+        int, typer.Option("--samples", metavar="N", min=2, max=1024, help="Drawn for each prompt.")
+    ] = 8,
+    keep: Annotated[
+        int, typer.Option("--keep", metavar="N", min=1, max=1024, help="Of these, the best.")
+    ] = 1,
+    least: Annotated[
+        float | None,
+        typer.Option("--least", metavar="X", help="Keep no answer with a lower reward."),
+    ] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Write the best and the worst answer, as a preference.")
+    ] = False,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", metavar="N", min=1, help="Of an answer.")
+    ] = 512,
+    temperature: Annotated[
+        float, typer.Option("--temperature", metavar="T", min=0.01, max=2)
+    ] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of all drawing.")] = 0,
+    model: ModelName = None,
+    weights: Weights = None,
+) -> None:
+    """Draw several answers to each prompt, and keep the best to train on.
+
+    The rows are those of `lmstack train recipes/sft-lora.yaml data=FILE`, each with its reward and
+    those of the answers beside it; with --pairs those of recipes/reward.yaml. An answer that was
+    cut after --max-tokens is never kept.
+
+    Stopped, it goes on where it was when it is started again."""
+    from lmstack.app.wiring.best_of import BestOfConfig
+
+    config = BestOfConfig(samples, keep, least, pairs, max_tokens, temperature, seed)
+    wiring.require_models(model, None, weights)
+    say_if_remote(out, model)
+    _say(out, output, config, _draw(out, prompts, output, reward, config, (model, weights)))
+
+
+def _draw(
+    out: Output,
+    prompts: Path,
+    output: Path,
+    rewards: Sequence[str],
+    config: BestOfConfig,
+    wanted: tuple[str | None, Any],
+) -> list[Asked]:
+    """Draw, and write ``output``, with progress."""
+    from lmstack.app.wiring.best_of import Asked, rewards_named, rows_of
+    from lmstack.train.data.fingerprint import data_files, fingerprint
+    from lmstack.train.data.journal import Journal
+
+    if output.exists() and not output.with_name(output.name + ".unfinished").exists():
+        raise InputError(
+            f"{output} is there already", hint="another --output, or delete it", param="output"
+        )
+    files = find_data([prompts])
+    judges, digests = rewards_named(rewards)
+    rows = _rows(out, files, judges)
+    writer = wiring.lazy_generator(*wanted)
+    settings = {
+        "prompts": fingerprint(data_files(files)),
+        "model": writer.info.digest or writer.info.name,
+        "rewards": digests,
+        **vars(config),
+    }
+    hint = "give those again, another --output, or delete it"
+    with contextlib.ExitStack() as stack:
+        stack.callback(wiring.close, writer)
+        journal = stack.enter_context(Journal(output, settings, hint=hint, param="output"))
+        out.interrupted = (f"what was drawn so far is in {journal.unfinished}", out.again())
+        asyncio.run(_ask(out, writer, judges, config, journal, rows))
+        keys = sorted(journal.items, key=int)
+        asked = [Asked.from_json(key, journal.items[key]) for key in keys]
+        journal.finish(row for each in asked for row in rows_of(each, config))
+        out.interrupted = None
+    return asked
+
+
+def _rows(
+    out: Output, files: Sequence[Path], rewards: Sequence[WeightedReward]
+) -> list[tuple[str, Row]]:
+    """Prompts by their number; those that cannot be used are named."""
+    from lmstack.train.data.formats import prompt_of
+    from lmstack.train.rewards import RewardFunction
+
+    found, bad = [], []
+    for number, row in enumerate(Rows(files)):
+        if isinstance(row, BadRow):
+            bad.append(f"{row.place}: {row.reason}")
+            continue
+        try:
+            prompt_of(row)
+            for each in rewards:
+                if isinstance(each.reward, RewardFunction):
+                    each.reward.check_row(row.values)
+        except InputError as error:
+            bad.append(f"{row.place}: {error.message}")
+            continue
+        found.append((str(number), row))
+    for reason in bad[:5]:
+        out.note(f"left out {reason}")
+    if len(bad) > 5:
+        out.note(f"left out {len(bad):,} rows in all")
+    if not found:
+        raise InputError(
+            "there is no prompt" + (f" ({bad[0]})" if bad else ""),
+            hint='{"prompt": "..."} on each line',
+            param="prompts",
+        )
+    return found
+
+
+async def _ask(
+    out: Output,
+    model: ChatModel,
+    rewards: Sequence[WeightedReward],
+    config: BestOfConfig,
+    journal: Journal,
+    rows: Sequence[tuple[str, Row]],
+) -> None:
+    from lmstack.app.wiring.best_of import BestOfN
+
+    left = [(key, row) for key, row in rows if key not in journal]
+    with out.progress("Drawing", "prompts") as bar:
+        done = len(rows) - len(left)
+        bar.update(done, len(rows))
+        async for asked in BestOfN(model, rewards, config).ask(left):
+            journal.add(asked.key, asked.to_json())
+            done += 1
+            bar.update(done, len(rows))
+
+
+def _say(out: Output, output: Path, config: BestOfConfig, asked: Sequence[Asked]) -> None:
+    from lmstack.app.wiring.best_of import rows_of
+
+    rows = [row for each in asked for row in rows_of(each, config)]
+    mean = statistics.fmean(reward for each in asked for reward in each.rewards)
+    best = statistics.fmean(max(each.rewards) for each in asked)
+    cut = sum(not whole for each in asked for whole in each.ended)
+    figures: Mapping[str, Any] = {
+        **{"prompts": len(asked), "answers": len(asked) * config.samples, "cut": cut},
+        **{"rows": len(rows), "reward": mean, "best_reward": best},
+        "divergence": config.divergence,
+    }
+    if out.as_json:
+        out.result({"file": str(output), **figures})
+        return
+    table = [
+        ("rows", f"{len(rows):,} from {count(len(asked), 'prompts')}, in {output}"),
+        ("answers", f"{figures['answers']:,}, of which {cut:,} were cut after --max-tokens"),
+        ("reward", f"{mean:.4f} on average, {best:.4f} of the best of {config.samples}"),
+    ]
+    if config.keep == 1 and not config.pairs:
+        table.append(("KL", f"at most {config.divergence:.2f} nats from the model that draws"))
+    out.lines(columns(table))

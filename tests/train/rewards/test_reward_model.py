@@ -1,0 +1,64 @@
+"""A reward model as a reward: the scores of the task, whatever is scored beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.train.bases import base_folder
+from tests.train.test_reward import one_score
+
+import lmstack
+from lmstack.core import InputError, Message, NotFoundError, UnsupportedError
+from lmstack.train.rewards import reward_named, scored
+from lmstack.train.rewards.reward_model import RewardModel
+from lmstack.train.rollouts.protocol import Sample, WeightedReward
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMSTACK_HOME", str(tmp_path / "home"))
+    torch.set_num_threads(1)
+
+
+def sample(prompt: str, text: str) -> Sample:
+    return Sample((Message("user", prompt),), (), (), (), text, "stop")
+
+
+SAMPLES = [
+    sample("is ada in london", "no"),
+    sample("where", "acme corp is in paris and in london and in paris"),
+    sample("who wrote the engine", "ada"),
+]
+
+
+def test_scores_are_those_of_the_task_alone_or_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_score("llama", tmp_path)
+    items = [{"messages": [*s.prompt, Message("assistant", s.text)]} for s in SAMPLES]
+    expected = [each.score for each in lmstack.task("reward", str(tmp_path))(items)]
+    reward = RewardModel(str(tmp_path))
+    assert reward.score(SAMPLES) == pytest.approx(expected, abs=1e-5)
+    monkeypatch.setattr("lmstack.train.rewards.reward_model._PASS_TOKENS", 1)
+    assert reward.score(SAMPLES) == pytest.approx(expected, abs=1e-5)
+    scaled = RewardModel(str(tmp_path), mean=expected[0], deviation=0.5)
+    assert scaled.score(SAMPLES[:1]) == pytest.approx([0.0], abs=1e-4)
+
+
+def test_a_recipe_names_one_beside_others(tmp_path: Path) -> None:
+    one_score("llama", tmp_path)
+    reward = reward_named("reward-model", {"model": str(tmp_path)})
+    rewards = [WeightedReward(reward, 2.0), WeightedReward(reward_named("finished", {}))]
+    alone = RewardModel(str(tmp_path)).score(SAMPLES)
+    assert scored(rewards, SAMPLES).totals == pytest.approx([2 * x + 1 for x in alone], abs=1e-5)
+    with pytest.raises(InputError, match="the reward reward-model"):
+        reward_named("reward-model", {"model": 3})
+
+
+def test_what_is_no_reward_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="scores no answers"):
+        RewardModel(str(base_folder("llama", tmp_path))).score(SAMPLES)
+    with pytest.raises(NotFoundError):
+        assert RewardModel("no-such-model").digest
