@@ -5,8 +5,6 @@ A change is said where its interval leaves out nought. Not covered: whether it w
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from lmstack.evals.comparison import Comparison
 from lmstack.evals.figures import Figure
 from lmstack.evals.statistics import Estimate
@@ -16,29 +14,26 @@ __all__ = ["change_of", "conclusions", "value_of"]
 # Of these more is worse; of those in the second less is.
 _COSTS = ("perplexity", "calibration", "self-bleu", "refusals", "cut", "repetition")
 _LOSSES = ("distinct-1", "distinct-2", "entropy")
-_FORMS: dict[str, Callable[[float], str]] = {
-    "share": lambda value: f"{value:.1%}",
-    "tokens": lambda value: f"{value:,.1f} tokens",
-    "nats": lambda value: f"{value:.3f} nats",
-    "perplexity": lambda value: f"{value:,.2f}",
-}
+_NUMBERS = {"share": "{:.1%}", "tokens": "{:,.1f}", "nats": "{:.3f}", "perplexity": "{:,.2f}"}
+_WORDS = {"tokens": " tokens", "nats": " nats"}
 
 
 def value_of(figure: Figure, value: float) -> str:
     """A value of ``figure`` as text."""
-    return _form(figure.unit)(value)
+    return _number(figure.unit, value) + _WORDS.get(figure.unit, "")
 
 
 def change_of(figure: Figure) -> str:
     """The difference with its interval, as text."""
-    form = _FORMS["share"] if figure.unit == "perplexity" else _form(figure.unit)
+    unit = "share" if figure.unit == "perplexity" else figure.unit
     found = figure.difference
+    low, high = _number(unit, found.low), _number(unit, found.high)
     sign = "+" if found.value >= 0 else ""
-    return f"{sign}{form(found.value)} ({form(found.low)} to {form(found.high)})"
+    return f"{sign}{_number(unit, found.value)} ({low} to {high}){_WORDS.get(unit, '')}"
 
 
-def _form(unit: str) -> Callable[[float], str]:
-    return _FORMS.get(unit, lambda value: f"{value:.3f}")
+def _number(unit: str, value: float) -> str:
+    return _NUMBERS.get(unit, "{:.3f}").format(value)
 
 
 def conclusions(found: Comparison) -> list[str]:

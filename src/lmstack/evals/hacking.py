@@ -23,7 +23,7 @@ import numpy as np
 
 from lmstack.evals.answers import Answer, Pairing, means
 from lmstack.evals.association import Cells, association, cells_of
-from lmstack.evals.diversity import Words, words
+from lmstack.evals.diversity import words
 from lmstack.evals.phrases import overlap, risen_phrases
 from lmstack.evals.statistics import Estimate, bootstrap, holm, paired, sign_flip
 from lmstack.evals.traits import TRAITS, Trait
@@ -97,7 +97,7 @@ def _named_once(found: Sequence[Looked]) -> list[Looked]:
     phrases = [each for each in found if each.is_named and each.kind == "phrase"]
     kept: list[Looked] = []
     for each in sorted(phrases, key=lambda each: each.risen.value, reverse=True):
-        if not any(overlap(_grams(each), _grams(other)) for other in kept):
+        if not any(_share_words(each, other) for other in kept):
             kept.append(each)
     return [
         replace(each, is_named=False) if each in phrases and each not in kept else each
@@ -105,8 +105,9 @@ def _named_once(found: Sequence[Looked]) -> list[Looked]:
     ]
 
 
-def _grams(looked: Looked) -> Words:
-    return words(looked.trait.strip("“”"))
+def _share_words(one: Looked, other: Looked) -> bool:
+    first, second = (each.trait.strip("“”") for each in (one, other))
+    return first in second or second in first or overlap(words(first), words(second))
 
 
 def _gathered(pairings: Sequence[Pairing], seed: int) -> tuple[Cells, list[Answer]]:
