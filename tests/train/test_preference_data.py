@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -287,6 +289,23 @@ def test_pairs_and_ratings_side_by_side_and_faults_are_left_out(tmp_path: Path) 
     json.dumps(report.to_json())
     all_ = examine_preferences([file], against=[held], keep=["exact", "contradicted", "leaked"])
     assert all_.report.kept == 8
+
+
+def test_parquet_is_read_beside_json_lines(tmp_path: Path) -> None:
+    """Its rows have every column, with nothing in those that they lack."""
+    rows = [
+        {"prompt": "1", "chosen": "a", "rejected": "b", "margin": 2.0},
+        {"prompt": "2", "chosen": "a", "rejected": "b", "margin": None},
+        {"prompt": "3", "completion": "a", "rating": 1.0},
+        {"prompt": "3", "completions": ["b", "c"], "ratings": [2.0, 2.0]},
+    ]
+    table = pyarrow.Table.from_pylist(
+        [{name: row.get(name) for row_ in rows for name in row_} for row in rows]
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    report = examine_preferences([str(tmp_path / "rows.parquet")]).report
+    assert (report.rows, report.bad_rows, report.pairs, report.answers) == (4, 0, 4, 3)
+    assert (report.margins.count, report.ties) == (3, 1)
 
 
 def test_all_pairs_of_a_prompt_are_on_one_side_whatever_the_order(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from lmstack.core.files import store_error
 
-__all__ = ["Copies", "CopyFinder", "count_words", "hash_of", "shingles_of"]
+__all__ = ["Copies", "CopyFinder", "hash_of", "runs_of", "shingles_of", "word_hashes"]
 
 Shingles = npt.NDArray[np.uint64]
 _WORD = re.compile(r"\w+")
@@ -126,24 +126,30 @@ class CopyFinder:
         return bool(shared >= self._threshold * (fewer + more - shared))
 
 
-def shingles_of(text: str, size: int = _WORDS) -> Shingles:
-    """The hashes of the shingles of ``text``, of ``size`` words, at most 32, ascending, each once;
-    one for a text of fewer words, none for a text without any."""
+def shingles_of(text: str) -> Shingles:
+    """The hashes of the shingles of ``text``, ascending, each once; one for a text of fewer words,
+    none for a text without any."""
+    hashes = word_hashes(text)
+    if 0 < len(hashes) < _WORDS:
+        hashes = np.pad(hashes, (0, _WORDS - len(hashes)))
+    return runs_of(hashes, _WORDS)
+
+
+def word_hashes(text: str) -> Shingles:
+    """A number for each word of ``text``, without case and punctuation."""
     words = _WORD.findall(text.lower())
     numbers = {word: _hash_of_word(word) for word in set(words)}
-    hashes = np.fromiter((numbers[word] for word in words), np.uint64, len(words))
-    if 0 < len(hashes) < size:
-        hashes = np.pad(hashes, (0, size - len(hashes)))
-    count = max(len(hashes) - size + 1, 0)
+    return np.fromiter((numbers[word] for word in words), np.uint64, len(words))
+
+
+def runs_of(words: Shingles, size: int) -> Shingles:
+    """The hashes of every ``size`` of ``words``, at most 32, that follow one another, ascending,
+    each once."""
+    count = max(len(words) - size + 1, 0)
     total = np.zeros(count, np.uint64)
     for place, factor in enumerate(_PLACES[:size]):
-        total += hashes[place : place + count] * factor
+        total += words[place : place + count] * factor
     return np.unique(_mixed(total))
-
-
-def count_words(text: str) -> int:
-    """Words of ``text``, as shingles have them."""
-    return len(_WORD.findall(text.lower()))
 
 
 def _bands(shingles: Shingles) -> Shingles:

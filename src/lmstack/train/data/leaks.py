@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmstack.train.data.copies import count_words, shingles_of
+from lmstack.train.data.copies import runs_of, word_hashes
 from lmstack.train.data.rows import BadRow, Rows
 
 __all__ = ["EvaluationSet"]
@@ -44,8 +44,9 @@ class EvaluationSet:
 
     def leak(self, text: str) -> str | None:
         """The place of an item that ``text`` shares words with."""
+        words = word_hashes(text)
         for size, runs in self._runs.items():
-            for run in shingles_of(text, size).tolist():
+            for run in runs_of(words, size).tolist():
                 if run in runs:
                     return self._places[runs[run]]
         return None
@@ -55,9 +56,10 @@ class EvaluationSet:
     ) -> None:
         found: dict[int, set[int]] = defaultdict(set)
         for field in _texts(values):
-            size = min(count_words(field), _LONG)
+            words = word_hashes(field)
+            size = min(len(words), _LONG)
             if size >= _SHORT:
-                found[size].update(shingles_of(field, size).tolist())
+                found[size].update(runs_of(words, size).tolist())
         for size, runs in found.items():
             counts[size].update(runs)
             for run in runs:
