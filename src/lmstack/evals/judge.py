@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from lmstack.core import ChatModel, Message, Prompt, Span
 from lmstack.evals.options import OptionReader
 
-__all__ = ["CRITERION", "PairJudge", "RatingJudge", "Verdict"]
+__all__ = ["CRITERION", "RATED", "PairJudge", "RatingJudge", "Verdict"]
 
 CRITERION = "Which answer is more helpful, correct and to the point?"
-_RATED = "How helpful, correct and to the point is the answer?"
+RATED = "How helpful, correct and to the point is the answer?"
 _RATINGS = ("1", "2", "3", "4", "5")
 
 
@@ -87,7 +87,7 @@ class PairJudge:
 class RatingJudge:
     """Rates answers from 1 to 5, 5 the best. ``criterion``: the question that it answers."""
 
-    def __init__(self, model: ChatModel, criterion: str = _RATED) -> None:
+    def __init__(self, model: ChatModel, criterion: str = RATED) -> None:
         self.criterion = criterion
         self._reader = OptionReader(model, _RATINGS)
 

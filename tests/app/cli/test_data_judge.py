@@ -71,7 +71,7 @@ def test_labels_are_kept_and_doubted_and_both_orders_are_told(
     kept = read(output)
     assert [row["chosen"] for row in kept] == ["good", "fair"]
     assert [row["probability"] for row in kept] == pytest.approx([0.952574, 0.268941], abs=1e-6)
-    assert {row["judge"] for row in kept} == {"judge@unknown"}
+    assert {row["judge"] for row in kept} == {"judge"}
     report = run("data", "preferences", str(output), "--json").json
     assert report["doubted"] == 1
 
@@ -115,3 +115,29 @@ def test_completions_are_compared_two_by_two_and_what_was_judged_is_not_judged_a
     kept = [(row["chosen"], row["rejected"]) for row in read(tmp_path / output)]
     assert kept == [("good", "bad"), ("fair", "bad"), ("good", "fair")]
     assert "is there already" in run(*words).err
+
+
+def test_every_answer_is_rated_once_and_ratings_become_pairs(
+    write: Any, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digits(prompt: str) -> dict[str, float]:
+        if "too long" in prompt:
+            raise ContextLengthError("too long")
+        best = "5" if "good" in prompt else "2"
+        return {digit: 40.0 if digit == best else 10.0 for digit in "12345"}
+
+    rater = Judge(digits, "regex", "logprobs")
+    monkeypatch.setattr(wiring, "lazy_generator", lambda *_: rater)
+    more = [
+        {"prompt": "1", "completions": ["good", "fair"]},
+        {"prompt": "1", "completion": "fair", "label": True},
+        {"prompt": "5"},
+    ]
+    file, output = write([*PAIRS, *more]), tmp_path / "rated.jsonl"
+    done = run("data", "rate", file, "--output", str(output), "--json").json
+    assert (done["answers"], done["written"], done["bad_rows"]) == (7, 6, 1)
+    assert [round(row["rating"], 6) for row in read(output)] == [5, 2, 2, 5, 2, 2]
+    assert {row["rater"] for row in read(output)} == {"judge"}
+    report = run("data", "preferences", str(output), "--json").json
+    assert (report["pairs"], report["ties"], report["unpaired"]) == (3, 1, 1)
+    assert "is there already" in run("data", "rate", file, "--output", str(output)).err

@@ -62,6 +62,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "data preferences": ("pairs", "preferences", "ratings"),
     "data problems": ("arithmetic", "problems"),
     "data questions": ("questions",),
+    "data rate": ("rate", "score"),
     "data report": ("data check", "data stats", "dataset", "lengths", "pii", "stats"),
     "scaling fit": ("powerlaw", "power-law"),
     "scaling plan": ("budget", "chinchilla", "flops", "kaplan", "scale", "scaling-laws"),

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from lmstack.app.wiring.output_journal import OutputJournal
 from lmstack.core import ContextLengthError, FormatError, InputError, Message
 from lmstack.evals.judge import PairJudge, Verdict
 from lmstack.train.data.formats import Preference, completions_of, preference_of
-from lmstack.train.data.journal import Journal
 from lmstack.train.data.length_bias import clustered_interval
 from lmstack.train.data.preferences import row_of, text_of_turns
 from lmstack.train.data.rows import BadRow, Row, Rows
@@ -95,7 +95,7 @@ async def _judge(judge: PairJudge, pair: Candidate) -> Verdict | None:
         return None
 
 
-class JudgedPairs(Journal):
+class JudgedPairs(OutputJournal):
     """A journal of verdicts. ``relabel``: a pair with a label gets the judge's, too; otherwise it
     keeps its own, and the probability says what the judge thinks of it. ``agreeing``: only pairs
     of which both orders name the same answer are written."""
@@ -103,17 +103,8 @@ class JudgedPairs(Journal):
     def __init__(
         self, path: Path, settings: Mapping[str, Any], *, relabel: bool, agreeing: bool
     ) -> None:
-        super().__init__(
-            path,
-            settings,
-            hint="give those again, another --output, or delete it",
-            param="output",
-        )
+        super().__init__(path, settings)
         self._relabel, self._agreeing = relabel, agreeing
-        if path.exists() and not self.unfinished.exists():
-            raise InputError(
-                f"{path} is there already", hint="another --output, or delete it", param="output"
-            )
 
     def keep(self, pair: Candidate, verdict: Verdict | None) -> None:
         odds = [None, None] if verdict is None else [verdict.forward, verdict.backward]

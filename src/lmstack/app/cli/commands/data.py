@@ -10,6 +10,7 @@ from lmstack.app.cli.commands import (
     data_feedback,
     data_judge,
     data_preferences,
+    data_rate,
     data_report,
 )
 from lmstack.app.cli.commands.data_problems import EXAMPLE as PROBLEMS
@@ -30,6 +31,7 @@ def register(app: typer.Typer) -> None:
     command(data, "judge", example=data_judge.EXAMPLE)(data_judge.judge)
     command(data, "preferences", example=data_preferences.EXAMPLE)(data_preferences.preferences)
     command(data, "problems", example=PROBLEMS)(make_problems)
+    command(data, "rate", example=data_rate.EXAMPLE)(data_rate.rate)
     command(data, "questions", example="lmstack data questions docs --output questions.jsonl")(
         questions
     )

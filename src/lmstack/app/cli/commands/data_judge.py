@@ -66,6 +66,7 @@ def judge(
 
     Stopped, it goes on where it was when it is started again."""
     from lmstack.app.wiring.judged_pairs import JudgedPairs, candidates
+    from lmstack.app.wiring.output_journal import short_name
     from lmstack.evals.judge import CRITERION, PairJudge
     from lmstack.train.data.rows import find_data
 
@@ -74,14 +75,13 @@ def judge(
         raise _no_pair(files, bad)
     say_if_remote(out, model)
     chat = wiring.lazy_generator(model, weights)
-    named = f"{chat.info.name}@{(chat.info.digest or 'unknown').removeprefix('sha256:')[:7]}"
     asked = PairJudge(chat, criterion or CRITERION)
     settings = {"model": chat.info.digest or chat.info.name, "criterion": asked.criterion}
     try:
         with JudgedPairs(output, settings, relabel=relabel, agreeing=agreeing) as file:
             out.interrupted = (f"what was judged so far is in {file.unfinished}", out.again())
             asyncio.run(_judge(out, asked, pairs, file))
-            rows = file.rows(pairs, named)
+            rows = file.rows(pairs, short_name(chat.info))
             file.finish(rows)
             out.interrupted = None
     finally:

@@ -1,0 +1,109 @@
+"""`lmstack data rate`: a model rates answers, for reward models and preference data."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmstack.app import wiring
+from lmstack.app.cli.commands._options import ModelName, Weights, say_if_remote
+from lmstack.app.cli.output import Output
+from lmstack.app.formats import columns, printable
+from lmstack.core import InputError
+
+if TYPE_CHECKING:
+    from lmstack.app.wiring.judged_ratings import Answered, JudgedRatings
+    from lmstack.evals.judge import RatingJudge
+
+__all__ = ["EXAMPLE", "rate"]
+
+EXAMPLE = (
+    "lmstack data rate answers.jsonl --output rated.jsonl\n"
+    "lmstack data preferences rated.jsonl --min-margin 0.5"
+)
+_BATCH = 32
+
+
+def rate(
+    out: Output,
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Pairs, ratings, or prompts with completions."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="JSON Lines, a row an answer.")
+    ] = Path("rated.jsonl"),
+    criterion: Annotated[
+        str | None,
+        typer.Option(
+            "--criterion",
+            metavar="TEXT",
+            help="The question that decides. [default: how helpful, correct and to the point]",
+        ),
+    ] = None,
+    model: ModelName = None,
+    weights: Weights = None,
+) -> None:
+    """Let a model rate answers from 1 to 5.
+
+    Every answer in the rows is rated by itself, each once: the mean over the five digits, weighted
+    by their probabilities, where the model gives these. `lmstack data preferences` makes pairs of
+    the rated answers to one prompt.
+
+    Stopped, it goes on where it was when it is started again."""
+    from lmstack.app.wiring.judged_ratings import JudgedRatings, answers_in
+    from lmstack.app.wiring.output_journal import short_name
+    from lmstack.evals.judge import RATED, RatingJudge
+    from lmstack.train.data.rows import find_data
+
+    answers, bad = answers_in(find_data(files))
+    if not answers:
+        reasons = "; ".join(f"{row.place}: {row.reason}" for row in bad[:2])
+        raise InputError(
+            f"there is no answer in {', '.join(files)}" + (f" ({reasons})" if reasons else ""),
+            hint="rows have prompt and completions, or are pairs or ratings",
+            param="files",
+        )
+    say_if_remote(out, model)
+    chat = wiring.lazy_generator(model, weights)
+    asked = RatingJudge(chat, criterion or RATED)
+    settings = {"model": chat.info.digest or chat.info.name, "criterion": asked.criterion}
+    try:
+        with JudgedRatings(output, settings) as file:
+            out.interrupted = (f"what was rated so far is in {file.unfinished}", out.again())
+            asyncio.run(_rate(out, asked, answers, file))
+            rows = file.rows(answers, short_name(chat.info))
+            file.finish(rows)
+            out.interrupted = None
+    finally:
+        wiring.close(chat)
+    found = {"answers": len(answers), "written": len(rows), "bad_rows": len(bad)}
+    if out.as_json:
+        out.result({"file": str(output), **found})
+        return
+    mean = sum(row["rating"] for row in rows) / max(len(rows), 1)
+    table = [
+        ("answers", f"{len(answers):,}; {len(bad):,} rows hold none"),
+        ("not rated", f"{len(answers) - len(rows):,}, too long or without a digit"),
+        (f"written to {output}", f"{len(rows):,}, rated {mean:.2f} on average"),
+    ]
+    out.lines([printable(line, one_line=True) for line in columns(table)])
+
+
+async def _rate(
+    out: Output, asked: RatingJudge, answers: Sequence[Answered], file: JudgedRatings
+) -> None:
+    from lmstack.app.wiring.judged_ratings import rate_all
+
+    left = [each for each in answers if each.key not in file]
+    done = len(answers) - len(left)
+    with out.progress("Rating", "answers") as bar:
+        bar.update(done, len(answers))
+        async for each, rating in rate_all(asked, left, _BATCH):
+            file.keep(each, rating)
+            done += 1
+            bar.update(done, len(answers))
