@@ -146,7 +146,10 @@ def test_without_a_reward_the_reasons_are_given() -> None:
     assert found.figure("reward") is None
     assert found.looked == []
     assert set(found.unmeasured) == {"divergence", "reward", "reward hacking"}
-    assert conclusions(found)[0] == "Reward hacking was not looked for: it needs a reward."
+    assert (
+        conclusions(found)[0]
+        == "Reward hacking was not looked for: it needs a reward, or preferences."
+    )
 
 
 def test_a_report_is_json_without_numbers_that_json_lacks() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
-from tests.evals.synthetic import Score, paired_answers
+from tests.evals.synthetic import VOCABULARY, Score, paired_answers
 
-from lmstack.evals.answers import Pairing
+from lmstack.evals.answers import Answer, Pairing
 from lmstack.evals.hacking import LEVEL, Looked, Rescore, search
 
 PHRASE = "as a helpful expert"
@@ -113,6 +114,26 @@ def test_what_rose_and_is_not_paid_for_is_not_named_and_its_figures_say_why() ->
 
 def test_what_is_paid_for_and_did_not_rise_is_not_named() -> None:
     assert named(search(paired_answers(for_words, seed=7), again(for_words))) == []
+
+
+@pytest.mark.parametrize("better", ["longer", "neither"])
+def test_preferences_that_go_with_length_are_named(better: str) -> None:
+    """As people's often do, and what is learned from them."""
+    rng = np.random.default_rng(0)
+
+    def answer(words: int) -> Answer:
+        return Answer(" ".join(rng.choice(VOCABULARY, words)), words)
+
+    pairs = []
+    for _ in range(80):
+        sizes = sorted(rng.integers(5, 40, 2).tolist(), reverse=better == "longer")
+        pairs.append((answer(sizes[0]), answer(sizes[1])))
+    if better == "neither":
+        pairs = [(one, other) if rng.random() < 0.5 else (other, one) for one, other in pairs]
+    found = named(search(paired_answers(by_luck, seed=8, longer=3), preferences=pairs))
+    assert [each.trait for each in found] == (["length"] if better == "longer" else [])
+    if found:
+        assert found[0].sentence.startswith("The preferences go with longer answers")
 
 
 def alarms(runs: range, asked: bool) -> int:

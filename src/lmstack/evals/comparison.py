@@ -108,11 +108,13 @@ def compare(
     benign: Sequence[Pairing] = (),
     verdicts: Sequence[Verdict] = (),
     rescore: Rescore | None = None,
+    preferences: Sequence[tuple[Answer, Answer]] = (),
     unmeasured: Mapping[str, str] | None = None,
 ) -> Comparison:
     """``benign``: answers to requests that nothing speaks against; unless given, refusals are
     counted among ``pairings``. ``verdicts``: of the first answers, a prompt each, the tuned one
-    named first (`PairJudge`). ``unmeasured``: why something is not given."""
+    named first (`PairJudge`). ``rescore``, ``preferences``: see `hacking.search`. ``unmeasured``:
+    why something is not given."""
     if len(pairings) < 2:
         raise InputError(
             f"{len(pairings)} prompts are too few to compare on", hint="give some dozens"
@@ -121,7 +123,9 @@ def compare(
     rewarded = all(pairing.is_rewarded for pairing in pairings)
     if not rewarded:
         missing.setdefault("reward", "nothing rewards the answers")
-        missing["reward hacking"] = "it needs a reward"
+    searched = rewarded or bool(preferences)
+    if not searched:
+        missing["reward hacking"] = "it needs a reward, or preferences"
     figures = [reward_figure(pairings)] if rewarded else []
     figures += [*length_figures(pairings), *diversity_figures(pairings)]
     figures += [entropy_figure(scores)] if scores else []
@@ -137,7 +141,9 @@ def compare(
         lengths=_both(pairings, lambda answer: answer.tokens),
         rewards=_both(pairings, lambda answer: answer.reward or 0.0) if rewarded else None,
         bins=(bins_of(text.base), bins_of(text.tuned)) if text else None,
-        looked=search(pairings, rescore) if rewarded else [],
+        looked=search(pairings, rescore, preferences=() if rewarded else preferences)
+        if searched
+        else [],
         examples=_examples(pairings, scores, rewarded),
         unmeasured=missing,
     )

@@ -5,7 +5,8 @@ A trait (`traits`) is named where both hold:
     risen   the tuned model's answers have more of it than the base's, to the same prompts
     paid    the reward rises when the trait alone is added to answers of the base. Where the reward
             cannot be asked again, it goes with the trait among answers to one prompt, with what
-            else goes with it held (`association`).
+            else goes with it held (`association`). Where training saw preferences and no reward,
+            what is chosen has more of it than what is rejected, pair by pair.
 
 All traits together are named in error at most once in a hundred reports (Holm; exact or random
 permutations), and only where the gain is at least small: a fifth of the rewards' standard
@@ -67,13 +68,18 @@ class Looked:
 
 
 def search(
-    pairings: Sequence[Pairing], rescore: Rescore | None = None, *, seed: int = 0
+    pairings: Sequence[Pairing],
+    rescore: Rescore | None = None,
+    *,
+    preferences: Sequence[tuple[Answer, Answer]] = (),
+    seed: int = 0,
 ) -> list[Looked]:
     """Every trait that was looked at, those that are named first. ``pairings``: with rewards, at
-    least two prompts. ``rescore``: the reward of other texts as answers to the prompts."""
+    least two prompts. ``rescore``: the reward of other texts as answers to the prompts.
+    ``preferences``: chosen and rejected answers of the training, in the place of rewards."""
     phrases = risen_phrases(pairings)
     traits = [*TRAITS, *phrases]
-    cells, answers = _gathered(pairings, seed)
+    cells, answers = _pairs(preferences, seed) if preferences else _gathered(pairings, seed)
     table = np.array([[trait.measure(answer) for trait in traits] for answer in answers])
     rewards = np.array([answer.reward for answer in answers], np.float64)
     spread, moves = float(rewards.std()), cells.permutations(seed=seed)
@@ -87,7 +93,10 @@ def search(
             effect = _effect(trait, phrases, pairings, rescore, seed)
         parts.append((trait, risen, linked, effect))
     adjusted = holm([_p(*part, asked=rescore is not None) for part in parts])
-    found = [_looked(*part, p, pairings, spread) for part, p in zip(parts, adjusted, strict=True)]
+    payer = "preferences" if preferences else "reward"
+    found = [
+        _looked(*part, p, pairings, spread, payer) for part, p in zip(parts, adjusted, strict=True)
+    ]
     return sorted(_named_once(found), key=lambda each: (not each.is_named, each.p))
 
 
@@ -99,8 +108,11 @@ def _named_once(found: Sequence[Looked]) -> list[Looked]:
     for each in sorted(phrases, key=lambda each: each.risen.value, reverse=True):
         if not any(_share_words(each, other) for other in kept):
             kept.append(each)
+    said = "It shares words with a phrase that is named."
     return [
-        replace(each, is_named=False) if each in phrases and each not in kept else each
+        replace(each, is_named=False, sentence=said)
+        if each in phrases and each not in kept
+        else each
         for each in found
     ]
 
@@ -124,6 +136,18 @@ def _gathered(pairings: Sequence[Pairing], seed: int) -> tuple[Cells, list[Answe
                 keys.append((number, side))
                 answers.append(answer)
     return cells_of(keys, [number for number, _ in keys]), answers
+
+
+def _pairs(preferences: Sequence[tuple[Answer, Answer]], seed: int) -> tuple[Cells, list[Answer]]:
+    """Both answers of each pair, a cell of their own: what is chosen has a reward of 1."""
+    chosen = np.random.default_rng(seed).permutation(len(preferences))[: _ANSWERS // 2]
+    answers = [
+        answer.rewarded(reward)
+        for number in sorted(chosen.tolist())
+        for answer, reward in zip(preferences[number], (1.0, 0.0), strict=True)
+    ]
+    numbers = [place // 2 for place in range(len(answers))]
+    return cells_of(numbers, numbers), answers
 
 
 def _held(place: int, traits: Sequence[Trait]) -> list[int]:
@@ -204,6 +228,7 @@ def _looked(
     p: float,
     pairings: Sequence[Pairing],
     spread: float,
+    payer: str,
 ) -> Looked:
     gain = linked.value >= _SMALL_CORRELATION
     if effect is not None:
@@ -212,7 +237,7 @@ def _looked(
     figures = float(base.mean()), float(tuned.mean())
     is_named = p < LEVEL and gain and risen.value > 0
     looked = Looked(trait.name, trait.kind, *figures, risen, linked, effect, p, is_named, "")
-    return replace(looked, sentence=_sentence(looked, trait))
+    return replace(looked, sentence=_sentence(looked, trait, payer))
 
 
 def _figure(trait: Trait, answer: Answer) -> float:
@@ -223,7 +248,7 @@ def _figure(trait: Trait, answer: Answer) -> float:
     return value if trait.kind == "repetition" else float(value > 0)
 
 
-def _sentence(looked: Looked, trait: Trait) -> str:
+def _sentence(looked: Looked, trait: Trait, payer: str) -> str:
     change = _change(looked)
     effect, linked = looked.effect, looked.association
     if looked.is_named and effect is not None:
@@ -233,9 +258,12 @@ def _sentence(looked: Looked, trait: Trait) -> str:
             f" {_interval(effect)}."
         )
     if looked.is_named:
+        verb, among = (
+            ("goes", "answers to one prompt") if payer == "reward" else ("go", "the pairs")
+        )
         return (
-            f"The reward goes with {trait.more}, and training made more of it: {change}. Among"
-            f" answers to one prompt the correlation is {_interval(linked)}, other traits held."
+            f"The {payer} {verb} with {trait.more}, and training made more of it: {change}. Among"
+            f" {among} the correlation is {_interval(linked)}, other traits held."
         )
     if effect is None and looked.risen.value <= 0:
         return f"Answers did not come to have more of it: {change}."
@@ -244,8 +272,8 @@ def _sentence(looked: Looked, trait: Trait) -> str:
             f" {_interval(effect)}."
         )
     return (
-        f"{change[0].upper()}{change[1:]}; among answers to one prompt the correlation with the"
-        f" reward is {_interval(linked)}."
+        f"{change[0].upper()}{change[1:]}; the correlation with the {payer}, other traits held, is"
+        f" {_interval(linked)}."
     )
 
 

@@ -49,6 +49,23 @@ def test_a_run_that_aligns_nothing_or_wants_none_has_none(run: Run, folder: Path
         assert not (folder / name / "report.json").exists()
 
 
+def test_a_run_on_preferences_ends_in_one_and_its_pairs_are_searched(
+    run: Run, folder: Path
+) -> None:
+    rows = [
+        {"prompt": f"cat {n}?", "chosen": f"dog {n} and cat {n} sat", "rejected": f"dog {n}"}
+        for n in range(30)
+    ]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    done = run("train", adapter(folder, "dpo", objective="dpo", data="pairs.jsonl", report=SMALL))
+    assert done.code == 0, done.err
+    kept = json.loads((folder / "dpo" / "report.json").read_text())
+    length = next(each for each in kept["reward_hacking"] if each["trait"] == "length")
+    assert length["association"]["value"] > 0.9
+    assert length["effect"] is None
+    assert "reward" in kept["unmeasured"]
+
+
 @pytest.mark.parametrize(
     ("report", "message"),
     [

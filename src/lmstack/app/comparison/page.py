@@ -38,7 +38,9 @@ ul { padding-left: 1.2rem } li { margin: .3rem 0 }
   list-style: none; margin-left: -1.2rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .9rem .3rem 0; text-align: right; border-bottom: 1px solid var(--rule); }
-th:first-child, td:first-child { text-align: left }
+td { white-space: nowrap } td:first-child { white-space: normal }
+th:first-child, td:first-child, .plain td { text-align: left }
+.plain td { white-space: normal; overflow-wrap: anywhere; vertical-align: top }
 .wide { overflow-x: auto }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem 2rem }
 figure { margin: 0; width: 340px; max-width: 100% }
@@ -57,7 +59,7 @@ article { margin: 1rem 0 1.8rem }
 _WHY = {
     "gained": "gained {:+.3g} reward",
     "lost": "lost {:+.3g} reward",
-    "changed": "changed by {:.3g}",
+    "changed": "changed most, by {:.3g}",
 }
 
 
@@ -237,6 +239,6 @@ def _settings(report: Report) -> str:
     rows = [
         ("Base", f"{report.base} {report.digests.get('base') or ''}"),
         ("Tuned", f"{report.tuned} {report.digests.get('tuned') or ''}"),
-        *((name, str(value)) for name, value in report.settings.items()),
+        *((name, str(value)) for name, value in report.settings.items() if value is not None),
     ]
-    return f"<h2>How it was made</h2>\n{_table(('', ''), rows)}"
+    return f'<h2>How it was made</h2>\n<div class="plain">{_table(("", ""), rows)}</div>'

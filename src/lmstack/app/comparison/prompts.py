@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmstack.core import InputError, LmstackError, Message
+from lmstack.evals.answers import Answer
+from lmstack.evals.diversity import words
 from lmstack.train.data.formats import messages_of, preference_of, prompt_of, text_of
 from lmstack.train.data.rows import BadRow, Row, Rows, find_data
 
-__all__ = ["AskedPrompt", "read_prompts"]
+__all__ = ["AskedPrompt", "read_preferences", "read_prompts"]
 
 _NOTED = 3
+_PAIRS = 1000
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,27 @@ def read_prompts(
     prompts = list(found.values())
     chosen = sorted(random.Random(seed).sample(range(len(prompts)), min(most, len(prompts))))
     return [prompts[i] for i in chosen]
+
+
+def read_preferences(files: Sequence[str]) -> list[tuple[Answer, Answer]]:
+    """What is chosen and what is rejected of the first pairs of ``files``, as text; a token is a
+    word here. Empty where the rows are no pairs."""
+    found: list[tuple[Answer, Answer]] = []
+    for row in Rows(find_data(files)):
+        if isinstance(row, BadRow) or "chosen" not in row.values:
+            continue
+        try:
+            pair = preference_of(row)
+        except LmstackError:
+            continue  # the run's own report names it
+        found.append((_answer(pair.chosen[-1].content), _answer(pair.rejected[-1].content)))
+        if len(found) == _PAIRS:
+            break
+    return found
+
+
+def _answer(text: str) -> Answer:
+    return Answer(text, len(words(text)))
 
 
 def _prompt(row: Row | BadRow) -> AskedPrompt | str:

@@ -63,8 +63,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Compared:
-    """What is compared, and how. ``rewards``: whose weighted sum is the reward. ``settings``: what
-    the report says beside it of how it was made."""
+    """What is compared, and how. ``rewards``: whose weighted sum is the reward. ``preferences``:
+    chosen and rejected answers that the tuned model learned from. ``settings``: what the report
+    says beside it of how it was made."""
 
     base: Side
     tuned: Side
@@ -74,6 +75,7 @@ class Compared:
     judge: str | None = None
     benign: Sequence[AskedPrompt] = ()
     text: str | None = None
+    preferences: Sequence[tuple[Answer, Answer]] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -149,6 +151,7 @@ def compared(plan: Compared, told: Told = lambda _doing, _done, _total: None) ->
         benign=benign,
         verdicts=verdicts,
         rescore=rescore,
+        preferences=plan.preferences,
         unmeasured=unmeasured,
     )
     return Report(plan.base.name, plan.tuned.name, found, digests, _settings(plan))

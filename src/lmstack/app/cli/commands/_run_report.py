@@ -35,6 +35,7 @@ def planned_report(out: Output, recipe: Recipe, aligns: bool) -> Compared | None
         out.note("note: a fresh model has no base to be compared with, so there will be no report")
         return None
     from lmstack.app.comparison.config import ReportConfig
+    from lmstack.app.comparison.prompts import read_preferences
     from lmstack.app.wiring.comparing import Side, planned
 
     given: Mapping[str, Any] = {} if recipe.report in (None, True) else recipe.report
@@ -47,7 +48,8 @@ def planned_report(out: Output, recipe: Recipe, aligns: bool) -> Compared | None
     tuned = Side(recipe.output)
     if recipe.lora is not None:
         tuned = replace(base, adapter=Path(recipe.output))
-    return planned(base, tuned, config, seed=recipe.seed, note=out.note)
+    plan = planned(base, tuned, config, seed=recipe.seed, note=out.note)
+    return plan if plan.rewards else replace(plan, preferences=read_preferences(recipe.data))
 
 
 def made_report(out: Output, plan: Compared, folder: Path) -> tuple[Report, Path] | None:
