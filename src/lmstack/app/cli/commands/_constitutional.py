@@ -11,8 +11,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lmstack.app import wiring
+from lmstack.app.cli.commands._run_report import made_report, planned_report
 from lmstack.app.cli.commands._shown_run import ShownRun
+from lmstack.app.cli.commands.compare import report_lines
 from lmstack.app.cli.output import Output, Progress
+from lmstack.app.comparison.config import ReportConfig
+from lmstack.app.comparison.report import Report
 from lmstack.app.formats import columns, printable
 from lmstack.app.page.constitution import constitution_page
 from lmstack.app.wiring.constitution import WritingModels
@@ -68,8 +72,11 @@ def train_by_principles(
             raise InputError(error.message, hint=hint, param="run") from error
         finally:
             models.release()
+    # What DPO gave up beside the model that it started from, which is there by now.
+    plan = planned_report(out, recipe.dpo_recipe, aligns=True)
+    report = made_report(out, plan, recipe.folder) if plan is not None else None
     out.interrupted = None
-    _print(out, recipe, outcome)
+    _print(out, recipe, outcome, report)
 
 
 def _check(out: Output, recipe: ConstitutionalRecipe) -> None:
@@ -83,6 +90,8 @@ def _check(out: Output, recipe: ConstitutionalRecipe) -> None:
             provider = name.partition(":")[0]
             address = printable(wiring.remote_address(provider) or provider, one_line=True)
             out.note(f"prompts and answers are sent to {address}")
+    if recipe.dpo_recipe.report not in (None, True, False):
+        ReportConfig.of_recipe(recipe.dpo_recipe.report)
     for stage, settings in (("sft", recipe.sft_recipe), ("dpo", recipe.dpo_recipe)):
         check_recipe(settings)
         for warning in warnings_of(settings):
@@ -154,10 +163,16 @@ def _print_plan(out: Output, recipe: ConstitutionalRecipe) -> None:
     out.line("Nothing was asked or trained. The same command without --dry-run starts it.")
 
 
-def _print(out: Output, recipe: ConstitutionalRecipe, outcome: Outcome) -> None:
+def _print(
+    out: Output,
+    recipe: ConstitutionalRecipe,
+    outcome: Outcome,
+    report: tuple[Report, Path] | None,
+) -> None:
     page = recipe.folder / _PAGE
     if out.as_json:
-        out.result({**dataclasses.asdict(outcome), "page": str(page)})
+        found = {**dataclasses.asdict(outcome), "page": str(page)}
+        out.result({**found, "report": None if report is None else report[0].to_json()})
         return
     adapted = recipe.dpo_recipe.lora is not None
     use = f"--model {recipe.tuned} --adapter {outcome.dpo.folder}"
@@ -167,6 +182,9 @@ def _print(out: Output, recipe: ConstitutionalRecipe, outcome: Outcome) -> None:
         ("prompts", f"{outcome.prompts:,}"),
         ("trained on", f"{outcome.conversations:,} conversations, {outcome.preferences:,} pairs"),
         ("page", str(page)),
+        *(() if report is None else (("report", str(report[1])),)),
         ("use it", f"lmstack up {use if adapted else f'--model {outcome.dpo.name}'}"),
     ]
     out.lines(columns([(name, printable(text, one_line=True)) for name, text in rows]))
+    if report is not None:
+        out.lines(["", *report_lines(report[0])])
