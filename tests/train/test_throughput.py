@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -30,6 +31,16 @@ def test_operations_of_a_batch_are_those_that_torch_counts() -> None:
     # Not those of the fused attention of a CPU, which torch has no formula for.
     assert counted == pytest.approx(counter.get_total_flops(), rel=0.1)
     assert step_flops(module, [batch, batch]) == 2 * counted
+
+
+def test_each_token_of_an_answer_is_given_to_the_head() -> None:
+    """A pair is one prediction, of many tokens."""
+    module, batch = tiny.model("llama"), next_token_batch(tiny.examples(5))
+    pairs = dataclasses.replace(batch, weight=2.0)
+    assert step_flops(module, [pairs]) == step_flops(module, [batch])
+    assert step_flops(module, [dataclasses.replace(batch, weight=0.0)]) < step_flops(
+        module, [batch]
+    )
 
 
 def test_padding_counts_for_nothing() -> None:

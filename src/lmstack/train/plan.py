@@ -42,6 +42,7 @@ from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.optim import parameter_groups
 from lmstack.train.recipe import Recipe
 from lmstack.train.reference import without_reference
+from lmstack.train.throughput import outputs_of
 
 __all__ = ["Memory", "Rate", "RunPlan", "plan_run"]
 
@@ -180,7 +181,7 @@ def _load(run: Assembled) -> Load:
     places = np.unique(np.linspace(0, len(store) - 1, min(_SAMPLE, len(store))).astype(np.int64))
     sample = [[len(ids) for ids in store[int(place)].sequences] for place in places]
     batch = run.train.batches(0)[0]
-    share = batch.weight / max(batch.tokens, 1)
+    share = outputs_of(batch) / max(batch.tokens, 1)
     sources = np.zeros(0, np.int64)
     if all(len(sequences) == 1 for sequences in sample):
         lengths = np.asarray(store.lengths, np.int64)

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from lmstack.model import Transformer
-from lmstack.train.data.examples import Batch
+from lmstack.train.data.examples import IGNORED, Batch
 from lmstack.train.flops import Load, count_flops
 
-__all__ = ["matrix_rate", "step_flops"]
+__all__ = ["matrix_rate", "outputs_of", "step_flops"]
 
 _SIDE = 2048
 _TRIES = 3
@@ -30,8 +30,16 @@ def step_flops(module: Transformer, batches: Sequence[Batch]) -> float:
     return float(sum(count_flops(module, _load(batch)).total() for batch in batches))
 
 
+def outputs_of(batch: Batch) -> int:
+    """Places that are given to the head: those with a label, where each token may have one, and
+    otherwise as many as there are predictions."""
+    labels = batch.labels
+    by_token = labels.shape == batch.inputs["input_ids"].shape and not labels.is_floating_point()
+    return int((labels != IGNORED).sum()) if by_token and batch.weight else int(batch.weight)
+
+
 def _load(batch: Batch) -> Load:
-    inputs, outputs = batch.inputs, int(batch.weight)
+    inputs, outputs = batch.inputs, outputs_of(batch)
     if "lengths" in inputs:
         return Load(np.asarray(inputs["lengths"], np.int64), outputs)
     read = _lengths(inputs["input_ids"], inputs.get("attention_mask"))
