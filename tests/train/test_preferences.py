@@ -437,3 +437,66 @@ def test_a_base_that_writes_no_text_is_refused() -> None:
 def test_settings_are_checked(name: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         objective_named(name, settings)
+
+
+def ruled(count: int, seed: int, wrong: float = 0.0) -> list[Example]:
+    """Pairs of random answers, of which one has a good token somewhere and the other a bad one; a
+    share of them the wrong way round."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for place in range(count):
+        asked = rng.integers(3, tiny.VOCAB, 3)
+        good, bad = (rng.integers(8, tiny.VOCAB, 5) for _ in range(2))
+        good[rng.integers(5)], bad[rng.integers(5)] = rng.integers(3, 5), rng.integers(5, 7)
+        ways = (bad, good) if place < wrong * count else (good, bad)
+        ids = tuple(np.concatenate([asked, way]).astype(np.int32) for way in ways)
+        labels = [np.concatenate([np.full(3, IGNORED), way]) for way in ways]
+        found.append(Example(ids, np.concatenate(labels).astype(np.int32)))
+    return found
+
+
+def held_out(smoothing: float, wrong: float) -> dict[str, float]:
+    """What a tiny model that learned from 60 pairs makes of 300 others with the right labels."""
+    module = tiny.model("llama", dtype=torch.float32)
+    objective = DPO(beta=0.5, label_smoothing=smoothing)
+    parts = {}
+    for name, right, examples in (
+        ("train", 1 - smoothing, ruled(60, 0, wrong)),
+        ("held", 1.0, ruled(300, 1)),
+    ):
+        plain = objective.collate(examples, tiny.reading())
+        with torch.no_grad():
+            references = objective.referred(module, plain, ForwardContext())
+        parts[name] = [
+            Example(e.sequences, e.labels, scores=np.float32([right]), reference=r.numpy())
+            for e, r in zip(examples, references, strict=True)
+        ]
+    optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        batch = [parts["train"][place] for place in rng.permutation(60)[:32]]
+        loss = objective.loss(module, objective.collate(batch, tiny.reading()), ForwardContext())
+        optimizer.zero_grad()
+        (loss.total / len(batch)).backward()
+        optimizer.step()
+    with torch.no_grad():
+        held = objective.collate(parts["held"], tiny.reading())
+        loss = objective.loss(module, held, ForwardContext())
+    values = {"loss": loss.total, **loss.sums}
+    return {name: float(value) / held.weight for name, value in values.items()}
+
+
+def test_wrong_labels_hurt_cdpo_less_than_dpo() -> None:
+    """A fifth of the labels is the wrong way round; what is held out is right."""
+    found = {
+        (name, wrong): held_out(smoothing, wrong)
+        for name, smoothing in (("dpo", 0.0), ("cdpo", 0.2))
+        for wrong in (0.0, 0.2)
+    }
+    assert all(values["accuracy"] > 0.6 and values["margin"] > 0.1 for values in found.values())
+    for metric, sign in (("loss", 1), ("accuracy", -1)):
+        cost = {
+            name: sign * (found[name, 0.2][metric] - found[name, 0.0][metric])
+            for name in ("dpo", "cdpo")
+        }
+        assert cost["dpo"] > cost["cdpo"] + 0.02, (metric, cost)
