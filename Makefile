@@ -9,7 +9,7 @@ NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
   || echo "The native ops were not built: models run on slower ones. $(LMSTACK) doctor says more."
 QUESTION ?= How do I open the web page?
 
-.PHONY: bench bench-adapters bench-answers bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks bench-training bench-training-tasks bench-reward bench-constitutional bench-grpo
+.PHONY: bench bench-adapters bench-answers bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks bench-training bench-training-tasks bench-reward bench-constitutional bench-grpo bench-preferences
 .PHONY: demo test test-long fuzz mutants check format docs clean
 
 demo: $(VENV)/.base
@@ -160,6 +160,11 @@ bench-constitutional: $(VENV)/.dev
 bench-grpo: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/grpo.py $(QUICKLY)
+
+# DPO and cDPO on pairs that a rule labels, right or in part wrong, judged by the rule.
+bench-preferences: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/preferences.py $(QUICKLY)
 
 docs: $(VENV)/.dev
 	@$(BIN)/python -m lmstack.app.cli.docs
