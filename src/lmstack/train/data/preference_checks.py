@@ -10,7 +10,7 @@ C over A. No scores of answers can agree with all pairs of such a circle.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,13 +51,19 @@ class PairChecks:
 
 
 def check_pairs(
-    pairs: Sequence[PlacedPair], folder: Path, against: EvaluationSet | None = None
+    pairs: Sequence[PlacedPair],
+    folder: Path,
+    against: EvaluationSet | None = None,
+    *,
+    told: Callable[[int], None] = lambda _done: None,
 ) -> PairChecks:
-    """``folder``: for files, which may go afterwards. ``against``: what will be evaluated on."""
+    """``folder``: for files, which may go afterwards. ``against``: what will be evaluated on.
+    ``told``: called with how many pairs are done."""
     finder = CopyFinder(folder)
     leaks: list[str | None] = []
     lengths: list[tuple[int, int]] = []
-    for placed in pairs:
+    for place, placed in enumerate(pairs):
+        told(place)
         pair = placed.pair
         texts = [text_of_turns(turns) for turns in (pair.prompt, pair.chosen, pair.rejected)]
         for text in texts:

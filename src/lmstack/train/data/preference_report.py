@@ -130,7 +130,12 @@ def examine_preferences(
         raise _no_pair(files, found)
     evaluation = EvaluationSet(find_data(against)) if against else None
     with tempfile.TemporaryDirectory(prefix="lmstack-pairs-") as folder:
-        checks = check_pairs(found.pairs, Path(folder), evaluation)
+        total = sum(file.size for file in hashed)
+
+        def checked(done: int) -> None:
+            told("checking", total * done // len(found.pairs), total)
+
+        checks = check_pairs(found.pairs, Path(folder), evaluation, told=checked)
     kept = np.ones(len(found.pairs), np.bool_)
     for fault in FAULTS:
         if fault not in keep:

@@ -212,7 +212,7 @@ def _rated(found: PreferenceReport) -> list[tuple[str, str]]:
         ]
     if found.margins.count:
         least, median, most = found.margins.least, found.margins.median, found.margins.most
-        rows.append(("margins", f"{least:g} to {most:g}, half of them up to {median:g}"))
+        rows.append(("margins", f"{least:.3g} to {most:.3g}, half of them up to {median:.3g}"))
     if found.probabilities.count:
         median = found.probabilities.median
         rows.append(
