@@ -1,0 +1,137 @@
+"""What models are asked, what becomes of answers that are of no use, and the record of a run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.train.constitution.conftest import PROMPTS, Writer, Writers
+
+from lmstack.core import ContextLengthError, Delta, InputError, NotFoundError, Request
+from lmstack.train.constitution.principles import read_constitution
+from lmstack.train.constitution.prompts import read_prompts
+from lmstack.train.constitution.recipe import ConstitutionalRecipe
+from lmstack.train.constitution.record import read_record
+from lmstack.train.constitution.run import PipelineWatch, run_constitution
+from lmstack.train.constitution.stages import Stages, texts_of
+
+Make = Callable[..., ConstitutionalRecipe]
+
+
+def stages(recipe: ConstitutionalRecipe, models: Any) -> Stages:
+    prompts = read_prompts(recipe.data)
+    return Stages(recipe, read_constitution(), prompts, models, PipelineWatch().stage)
+
+
+class Remote(Writers):
+    """Models whose weights nobody knows; ``reply`` takes the place of the third answer."""
+
+    def __init__(self, reply: str | Exception) -> None:
+        super().__init__()
+        self._reply = reply
+
+    def open(self, name: str) -> Writer:
+        writer, asked, reply = super().open(name), self.asked, self._reply
+        writer.info = replace(writer.info, digest=None)
+        stream = writer.stream
+
+        async def streamed(request: Request) -> AsyncIterator[Delta]:
+            third = len(asked) == 2
+            async for delta in stream(request):
+                if third and isinstance(reply, Exception):
+                    raise reply
+                yield replace(delta, text=str(reply) * bool(delta.text)) if third else delta
+
+        writer.stream = streamed  # type: ignore[method-assign]
+        return writer
+
+
+@pytest.mark.parametrize(
+    ("reply", "problem"),
+    [
+        (" \n", "the answer is empty"),
+        (ContextLengthError("the prompt has 9 tokens"), "the prompt has 9 tokens"),
+    ],
+)
+def test_an_answer_of_no_use_keeps_its_reason_and_is_not_criticized(
+    reply: str | Exception, problem: str, recipe: Make
+) -> None:
+    models = Remote(reply)
+    made = stages(recipe(f"remote-{len(problem)}", at_once=1), models)
+    drafts = made.drafts()
+    assert [item.get("problem") for item in drafts.values()].count(problem) == 1
+    assert len(made.critiques(1, texts_of(drafts))) == PROMPTS - 1
+    # A provider may take no seed, and it would make nothing the same.
+    assert {request.sampling.seed for request in models.asked} == {None}
+
+
+def test_any_other_error_ends_the_stage_and_keeps_what_is_done(recipe: Make) -> None:
+    made = recipe("failed", at_once=1)
+    with pytest.raises(InputError, match="no such model"):
+        stages(made, Remote(InputError("no such model"))).drafts()
+    assert (made.folder / "drafts.jsonl.unfinished").read_bytes().count(b"\n") >= 3
+
+
+def test_rounds_go_on_from_the_last_revision_by_another_principle(recipe: Make) -> None:
+    models = Writers()
+    made = stages(recipe("rounds"), models)
+    answers = texts_of(made.drafts())
+    first = made.critiques(1, answers)
+    revised = texts_of(made.revisions(1, answers, first))
+    second = made.critiques(2, revised)
+    for key, item in second.items():
+        assert item["principle"] != first[key]["principle"]
+    shown = {request.messages[1].content for request in models.asked[-PROMPTS:]}
+    assert shown == set(revised.values())
+
+
+def test_the_judge_is_asked_by_the_principles_own_question(recipe: Make) -> None:
+    models = Writers()
+    made = stages(recipe("judged", labels=3), models)
+    answers = {
+        key: {"texts": ["one", "other"], "finishes": ["stop", "stop"]}
+        for key in read_prompts(recipe("judged").data).by_key
+    }
+    verdicts = made.verdicts(answers)
+    questions = {principle.preference for principle in read_constitution().principles}
+    assert {criterion for _, _, criterion in models.asked} <= questions
+    assert all(len(item["verdicts"]) == 3 for item in verdicts.values())
+    for item in verdicts.values():
+        for verdict in item["verdicts"]:
+            assert 0 < verdict["shown_first"] < 1
+            low, high = sorted((verdict["shown_first"], verdict["shown_second"]))
+            assert low <= verdict["probability"] <= high
+
+
+def test_the_record_is_there_as_far_as_the_run_is(recipe: Make, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    made = recipe("recorded")
+
+    class Watch(PipelineWatch):
+        def finished(self, name: str) -> None:
+            record = read_record(made.folder)
+            labelled = sum(entry.label is not None for entry in record.entries)
+            seen.append((name, sum(len(e.rounds) for e in record.entries), labelled))
+
+    outcome = run_constitution(made, Writers(), watch=Watch())
+    assert seen[:4] == [
+        ("drafts", 0, 0),
+        ("critiques-1", PROMPTS, 0),
+        ("revisions-1", PROMPTS, 0),
+        ("sft", PROMPTS, 0),
+    ]
+    record = read_record(made.folder)
+    uses = record.uses()
+    assert sum(use.critiques for use in uses) == PROMPTS
+    labelled = sum(entry.label is not None for entry in record.entries)
+    assert sum(use.comparisons for use in uses) == 2 * labelled
+    assert sum(entry.in_dpo for entry in record.entries) == outcome.preferences
+    assert sum(both for _, both in record.disagreements().values()) <= labelled
+    shutil.copytree(made.folder, tmp_path / "copy", ignore=lambda _, names: {"drafts.jsonl"})
+    assert read_record(tmp_path / "copy").entries == ()
+    with pytest.raises(NotFoundError, match="no constitutional run in"):
+        read_record(tmp_path)
