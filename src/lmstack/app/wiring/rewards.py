@@ -9,6 +9,7 @@ from typing import Any
 
 from lmstack.agents.sandbox import CodeTests
 from lmstack.app.wiring.embedders import embedder_named
+from lmstack.app.wiring.merged import scoring_model
 from lmstack.core import Embedder
 from lmstack.rag import AnswerConfig, Hit, OverlapSupport
 from lmstack.rag.answer.checking import check, source_of
@@ -17,6 +18,7 @@ from lmstack.rag.answer.quoting import Passage
 from lmstack.rag.answer.units import read_units
 from lmstack.train.rewards import Checks, reward_named
 from lmstack.train.rewards.reward import CitedClaim
+from lmstack.train.rewards.reward_model import RewardModel
 from lmstack.train.rollouts.protocol import Reward
 
 __all__ = ["CitationCheck", "reward_for"]
@@ -24,6 +26,8 @@ __all__ = ["CitationCheck", "reward_for"]
 
 def reward_for(name: str, settings: Mapping[str, Any]) -> Reward:
     """The reward of a recipe, ready to score; `LmstackError` where it cannot be had here."""
+    if name == RewardModel.name and isinstance(settings.get("model"), str):
+        settings = {**settings, "model": scoring_model(settings["model"])}
     return reward_named(name, settings).lent(Checks(code=_code, citations=_citations))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from lmstack.app.wiring.merged import scoring_model
 from lmstack.core import InputError, shown
 from lmstack.model.quant.recipes import FORMS, Form
 
@@ -43,7 +44,7 @@ def open_task(
     """A task with its model loaded, freed at the end."""
     from lmstack.serve.tasks import task as make
 
-    made = make(task, model, weights=weights, **options)
+    made = make(task, scoring_model(model), weights=weights, **options)
     try:
         yield made
     finally:

@@ -35,7 +35,6 @@ _TASKS = {
     "generate": "generate",
     "seq2seq": "translate",
     "rerank": "rerank",
-    "reward": "reward",
     "classify": "classify",
     "token-classify": "ner",
     "fill-mask": "fill-mask",
@@ -131,6 +130,8 @@ def _use(settings: Recipe, result: Result) -> str:
     trained = shlex.quote(str(result.folder if settings.lora else result.name))
     if settings.objective_name == "reader":
         return f'lmstack ask "QUESTION" --docs DIR --reader {trained}'
+    if settings.objective_name == "reward":
+        return f'lmstack run reward --prompt "PROMPT" "ANSWER" --model {trained}'
     if settings.lora is not None and settings.base is not None:
         base = shlex.quote(settings.base)
         if Store().resolve(settings.base).kind == "generate":
@@ -142,7 +143,7 @@ def _use(settings: Recipe, result: Result) -> str:
     task = _TASKS.get(found.kind, "features")
     if found.kind == "generate" and settings.objective_name in _OF_CHATS:
         task = "chat"
-    query = {"rerank": ' --query "QUERY"', "reward": ' --prompt "PROMPT"'}.get(task, "")
+    query = ' --query "QUERY"' if task == "rerank" else ""
     return f'lmstack run {task}{query} "TEXT" --model {trained}'
 
 

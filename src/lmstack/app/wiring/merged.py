@@ -1,0 +1,95 @@
+"""Adapters that score, as models: one is merged into its base when it is first used, and the result
+kept in the store, so that it starts as fast as any. Imports what it needs when it is called.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmstack.core import FormatError, NotFoundError, UnsupportedError, shown
+
+if TYPE_CHECKING:
+    from lmstack.registry import ModelFolder
+    from lmstack.registry.card import Kind
+    from lmstack.registry.describe import Origin
+
+__all__ = ["is_adapter", "merged", "scoring_model"]
+
+# What the result is, by the objective that trained it.
+_KINDS: Mapping[str, Kind] = {"reader": "rerank", "reranking": "rerank", "reward": "reward"}
+
+
+def is_adapter(name: str) -> bool:
+    """Whether ``name`` is the folder of an adapter."""
+    return (Path(name) / "adapter_config.json").is_file()
+
+
+def scoring_model(name: str) -> str:
+    """``name``, or of an adapter the name of the model that it is merged to."""
+    return merged(Path(name)).name if is_adapter(name) else name
+
+
+def merged(path: Path) -> ModelFolder:
+    """The model that the adapter ``path``, which `lmstack train` made, gives with its base.
+    `UnsupportedError` where it was trained for something else than scores."""
+    from lmstack.registry import Store
+
+    (facts, kind), store = _facts(path), Store()
+    weights = path / "adapter_model.safetensors"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    # Of the folder's own name, so that people know it among the others.
+    name = f"{path.resolve().name}-{digest[:8]}"
+    try:
+        return store.resolve(name)
+    except NotFoundError:
+        return store.add(name, lambda staged: _fill(staged, path, facts, kind))
+
+
+def _facts(path: Path) -> tuple[Mapping[str, Any], Kind]:
+    """What the run that made the adapter wrote beside it, and what the result is for."""
+    try:
+        facts = json.loads((path / "training.json").read_text(encoding="utf-8"))
+        recipe = facts["recipe"]
+        base, objective = recipe["base"], recipe["objective"]
+        objective = objective if isinstance(objective, str) else objective["name"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise FormatError(
+            f"{path} does not say which model it adapts", hint="an adapter that lmstack trained"
+        ) from error
+    if not isinstance(base, str):
+        raise FormatError(f"{path} adapts {shown(base)}", hint="train it on a base")
+    if objective not in _KINDS:
+        raise UnsupportedError(
+            f"{path} was trained for {shown(objective)} and gives no scores",
+            hint=f"an adapter of the objectives {', '.join(_KINDS)}",
+            param="model",
+        )
+    return facts, _KINDS[objective]
+
+
+def _fill(staged: Path, path: Path, facts: Mapping[str, Any], kind: Kind) -> Origin:
+    from lmstack.model import load_adapter, merge_adapter
+    from lmstack.registry import Store, load
+    from lmstack.registry.describe import Origin
+    from lmstack.train.heads import with_head_for
+    from lmstack.train.objectives.reward import RewardModelling
+
+    name = facts["recipe"]["base"]
+    folder = Store().resolve(name)
+    base = load(folder)
+    if kind == "reward":  # of a chat model: the adapter holds the head
+        base, _ = with_head_for(RewardModelling(), base)
+    load_adapter(base.module, path)
+    merge_adapter(base.module, keep=False)
+    base.save(staged)
+    return Origin(
+        source=f"trained by lmstack {facts.get('lmstack', '')}".rstrip(),
+        licence=folder.card.licence,
+        lineage=f"{name} with the adapter {path.name}",
+        kind=kind,
+        evaluation=facts,
+    )

@@ -1,0 +1,69 @@
+"""An adapter of a chat model that learned rewards, merged with its head when it is first used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import peft
+import pytest
+import torch
+import transformers
+from tests.train.bases import base_folder, recipe_for, write_rows
+from tests.train.test_reward import PAIRS, TEMPLATE
+
+from lmstack.app.wiring.merged import scoring_model
+from lmstack.app.wiring.rewards import reward_for
+from lmstack.app.wiring.tasks import open_task
+from lmstack.core import Message, UnsupportedError
+from lmstack.registry import Store
+from lmstack.train import read_recipe, train
+from lmstack.train.rollouts.protocol import Sample
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LMSTACK_HOME", str(tmp_path / "home"))
+    torch.set_num_threads(1)
+    base = base_folder("llama", tmp_path / "base")
+    (base / "chat_template.jinja").write_text(TEMPLATE)
+    data = write_rows(tmp_path / "pairs.jsonl", PAIRS * 3)
+    more = {"lora": {"r": 4}, "lr": 0.05, "steps": 6, "validation": 0}
+    return train(read_recipe(recipe_for(tmp_path, base, "reward", data, **more))).folder
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")
+def test_it_scores_as_in_peft_as_a_task_and_as_a_reward(adapter: Path, tmp_path: Path) -> None:
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "base", num_labels=1
+    )
+    theirs = peft.PeftModel.from_pretrained(plain, str(adapter)).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "base")
+    expected, items, samples = [], [], []
+    for row in PAIRS:
+        turns = [("user", row["prompt"]), ("assistant", row["chosen"])]
+        items.append({"messages": [{"role": r, "content": c} for r, c in turns]})
+        ids = tokenizer.apply_chat_template(items[-1]["messages"], return_tensors="pt")
+        with torch.no_grad():
+            expected.append(float(theirs(ids["input_ids"]).logits))
+        prompt = (Message("user", row["prompt"]),)
+        samples.append(Sample(prompt, (), (), (), row["chosen"], "stop"))
+    with open_task("reward", str(adapter), {}) as task:
+        found = [each.score for each in task(items)]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    assert len({round(each, 3) for each in found}) == len(found)
+    reward = reward_for("reward-model", {"model": str(adapter)})
+    np.testing.assert_allclose(reward.score(samples), expected, rtol=0, atol=1e-4)
+    assert [(each.name, each.kind) for each in Store().models()] == [
+        (scoring_model(str(adapter)), "reward")
+    ]
+
+
+def test_an_adapter_of_another_objective_is_refused(adapter: Path) -> None:
+    facts = json.loads((adapter / "training.json").read_text())
+    facts["recipe"]["objective"] = "sft"
+    (adapter / "training.json").write_text(json.dumps(facts))
+    with pytest.raises(UnsupportedError, match="was trained for 'sft' and gives no scores"):
+        scoring_model(str(adapter))
+    assert scoring_model("a-name") == "a-name"
