@@ -66,12 +66,25 @@ def test_a_model_compared_with_itself_is_the_same_and_a_judge_is_heard(
     assert found["settings"]["benign_requests"] == 6
 
 
+def test_a_reward_is_named_as_a_recipe_names_it(run: Run, folder: Path) -> None:
+    words = ("compare", "base-made", "lora-made", *WORDS, "--samples", "1", "--json")
+    found = run(*words, "--reward", "arithmetic", "--reward", "finished weight=0.5").json
+    assert found["settings"]["rewards"] == {"arithmetic": 1.0, "finished": 0.5}
+    reward = found["figures"][0]
+    assert reward["name"] == "reward"
+    assert 0 <= reward["base"] <= 1.5
+    assert found["reward_hacking"]
+    assert "reward" in found["wins"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("compare", "base-made", "gone", *WORDS), "gone"),
         (("compare", "base-made", "base-made", "--prompts", "gone.jsonl"), "gone.jsonl"),
         (("compare", "base-made", "base-made", *WORDS[:4], "--text", "gone.txt"), "gone.txt"),
+        (("compare", "base-made", "base-made", *WORDS, "--reward", "length most"), "key=value"),
+        (("compare", "base-made", "base-made", *WORDS, "--reward", "arithmetik"), "arithmetik"),
     ],
 )
 def test_mistakes_end_in_words(

@@ -49,7 +49,8 @@ Rewards = Annotated[
     typer.Option(
         "--reward",
         metavar="NAME",
-        help='What scores answers, with its settings: "length most=200". Several times: their sum.',
+        help="What answers are worth: a reward model, or a reward of a recipe and its settings"
+        " (length most=200, in quotes). Several times: their sum.",
     ),
 ]
 Judge = Annotated[
@@ -139,9 +140,13 @@ def _tuned(base: str, name: str) -> Side:
 
 
 def _reward(text: str) -> dict[str, Any]:
-    """``NAME KEY=VALUE ...`` as a recipe has it."""
+    """``NAME KEY=VALUE ...`` as a recipe has it; a name that is no reward's is a reward model's."""
+    from lmstack.train.rewards import REWARDS
+
     name, *pairs = shlex.split(text) or [""]
     settings: dict[str, Any] = {"name": name}
+    if name not in REWARDS:
+        settings = {"name": "reward-model", "model": name}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not (key and equals):
