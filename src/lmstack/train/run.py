@@ -178,7 +178,7 @@ def _trainer(
     weights = online.rollout_config.weights or _HELD[recipe.precision]
     return OnlineTrainer(
         *parts,
-        sampler=services.sampler(run.base, weights),
+        sampler=services.sampler(run.base, weights, online.rollout_config.threads),
         rewards=[
             WeightedReward(services.reward(each.name, each.settings), each.weight)
             for each in online.reward_settings

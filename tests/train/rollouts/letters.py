@@ -42,8 +42,8 @@ class Services(OnlineServices):
     def __init__(self) -> None:
         self.samplers: list[Sampler] = []
 
-    def sampler(self, base: LoadedModel, weights: str) -> Sampler:
-        self.samplers.append(super().sampler(base, weights))
+    def sampler(self, base: LoadedModel, weights: str, threads: int | None = None) -> Sampler:
+        self.samplers.append(super().sampler(base, weights, threads))
         return self.samplers[-1]
 
     def reward(self, name: str, settings: Mapping[str, Any]) -> Reward:

@@ -71,3 +71,10 @@ def test_a_step_with_nothing_to_learn_from_says_so_and_changes_nothing(folder: P
 def test_minibatches_without_an_answer_are_no_updates(folder: Path) -> None:
     letters.run(letters.recipe(folder, "few", {"minibatches": 100}, steps=1))
     assert runs.lines(folder, "few")[0]["updates"] == 4 * 4
+
+
+def test_another_process_draws_the_same_answers(folder: Path) -> None:
+    letters.run(letters.recipe(folder, "here", steps=3, lora={"r": 4}))
+    apart = {"rollouts": {"threads": 1}}
+    letters.run(letters.recipe(folder, "apart", apart, steps=3, lora={"r": 4}))
+    runs.assert_same_end(folder, "here", "apart")

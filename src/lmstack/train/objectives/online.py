@@ -41,10 +41,12 @@ Summed = Callable[..., Sequence[float]]
 class RolloutConfig(Config):
     """``weights``: the form in which the engine holds the policy: ``float32``, ``bfloat16`` or
     ``int8``; None: that of the recipe's precision. ``ahead``: 1 draws the answers of the next step
-    while this one is learned from, with weights that are one step old."""
+    while this one is learned from, with weights that are one step old. ``threads``: draw them in
+    a process of its own, with so many."""
 
     weights: str | None = allowed(None, str, also=("float32", "bfloat16", "int8"))
     ahead: int = allowed(0, int, 0, 1)
+    threads: int | None = allowed(None, int, 1, 1024)
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,9 @@ class WeightedReward:
 class Services(Protocol):
     """What an online run is given from outside `train`."""
 
-    def sampler(self, base: LoadedModel, weights: str) -> Sampler:
-        """Draws answers of ``base``, before an adapter is added to it, held as ``weights``."""
+    def sampler(self, base: LoadedModel, weights: str, threads: int | None) -> Sampler:
+        """Draws answers of ``base`` held as ``weights``; by so many ``threads`` of a process of its
+        own, or in this one where it is None."""
         ...
 
     def reward(self, name: str, settings: Mapping[str, Any]) -> Reward:

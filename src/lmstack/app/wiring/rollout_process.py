@@ -1,0 +1,102 @@
+"""Answers drawn in a process of its own, beside the one that trains.
+
+    trainer -- trained weights, prompts, seeds --> worker: an `EngineSampler` of the same base
+            <------------- samples --------------
+
+With ``rollouts.ahead`` both work at once. The worker begins with the base, which it reads from a
+folder that the trainer wrote, and is sent what training changes. Weights and samples travel through
+a pipe on this machine.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from lmstack.app.wiring.engine_sampler import EngineSampler
+from lmstack.core import EngineError, LmstackError
+from lmstack.model import Transformer, build_module
+from lmstack.registry import LoadedModel, load
+from lmstack.train.rollouts.policy import policy_weights
+from lmstack.train.rollouts.protocol import Drawing, Prompt, Sample
+
+__all__ = ["ProcessSampler"]
+
+
+class ProcessSampler:
+    """Draws answers of ``base`` with weights held as ``weights``, by ``threads`` of another
+    process; see `Sampler`."""
+
+    def __init__(self, base: LoadedModel, weights: str, threads: int) -> None:
+        module = build_module(base.module.config, policy_weights(base.module))
+        context = get_context("spawn")  # a fork would share torch's threads
+        self._connection, theirs = context.Pipe()
+        with tempfile.TemporaryDirectory(prefix="lmstack-rollouts-") as folder:
+            replace(base, module=module).save(folder)
+            self._process = context.Process(
+                target=_serve, args=(theirs, folder, weights, threads), daemon=True
+            )
+            self._process.start()
+            theirs.close()
+            self._asked("ready")
+
+    def update(self, module: Transformer) -> None:
+        changed = policy_weights(module, trained=True)
+        self._asked("update", {name: weight.cpu() for name, weight in changed.items()})
+
+    def sample(
+        self, prompts: Sequence[Prompt], drawing: Drawing, seeds: Sequence[Sequence[int]]
+    ) -> list[list[Sample]]:
+        found: list[list[Sample]] = self._asked("sample", prompts, drawing, seeds)
+        return found
+
+    def close(self) -> None:
+        self._connection.close()
+        self._process.join()
+
+    def _asked(self, *request: Any) -> Any:
+        """What the worker answers to ``request``; its error is raised here."""
+        try:
+            self._connection.send(request)
+            answer, problem = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise EngineError(
+                "the process that draws answers has ended without a word",
+                hint="its memory may not have sufficed; --resume goes on from the last checkpoint",
+            ) from error
+        if problem is not None:
+            raise EngineError(f"drawing answers failed: {problem[0]}", hint=problem[1])
+        return answer
+
+
+def _serve(connection: Connection, folder: str, weights: str, threads: int) -> None:
+    """Answer requests until the trainer is gone."""
+    torch.set_num_threads(threads)
+    sampler: EngineSampler | None = None
+    while True:
+        try:
+            what, *given = connection.recv()
+        except EOFError:
+            break
+        try:
+            if sampler is None:
+                base = load(folder)
+                sampler = EngineSampler(base, weights)
+                sampler.update(base.module)
+            answer = None
+            if what == "update":
+                sampler.replace(*given)
+            elif what == "sample":
+                answer = sampler.sample(*given)
+        except LmstackError as error:
+            connection.send((None, (error.message, error.hint)))
+        else:
+            connection.send((answer, None))
+    if sampler is not None:
+        sampler.close()
