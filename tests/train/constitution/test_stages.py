@@ -96,7 +96,12 @@ def test_the_judge_is_asked_by_the_principles_own_question(recipe: Make) -> None
         key: {"texts": ["one", "other"], "finishes": ["stop", "stop"]}
         for key in read_prompts(recipe("judged").data).by_key
     }
+    cut, same, whole = list(answers)[:3]
+    answers[cut]["finishes"] = ["stop", "length"]
+    answers[same]["texts"] = ["one", "one"]
     verdicts = made.verdicts(answers)
+    assert verdicts.keys() == answers.keys() - {cut, same}
+    assert whole in verdicts
     questions = {principle.preference for principle in read_constitution().principles}
     assert {criterion for _, _, criterion in models.asked} <= questions
     assert all(len(item["verdicts"]) == 3 for item in verdicts.values())

@@ -260,9 +260,14 @@ def texts_of(items: Items) -> dict[str, str]:
 
 
 def pair_texts(answers: Items) -> dict[str, tuple[str, str]]:
-    """Two different answers by key, without those of which one is empty."""
-    pairs = {key: tuple(item["texts"]) for key, item in answers.items() if "problem" not in item}
-    return {key: (a, b) for key, (a, b) in pairs.items() if a and b and a != b}
+    """The pairs that are worth comparing, by key: two different answers, each with its end."""
+    found = {}
+    for key, item in answers.items():
+        if "problem" not in item and all(finish == "stop" for finish in item["finishes"]):
+            one, other = item["texts"]
+            if one and other and one != other:
+                found[key] = (one, other)
+    return found
 
 
 def labels_of(items: Items) -> dict[str, Label]:
