@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lmstack.app import wiring
@@ -67,6 +67,7 @@ def test_pairs_are_the_best_and_the_worst_by_how_much() -> None:
     st.one_of(st.none(), st.floats(-3, 3)),
     st.booleans(),
 )
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_what_is_kept_is_never_cut_empty_or_worse_than_what_is_not(
     drawn: list[tuple[str, float, bool]], keep: int, least: float | None, pairs: bool
 ) -> None:
