@@ -105,12 +105,12 @@ def main() -> None:
     parser.add_argument("--only", help="sides, a,b,c", default=",".join(SIDES))
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--steps", type=int, default=3, help="that count, after one to warm up")
-    parser.add_argument("--max-tokens", type=int, default=96)
+    parser.add_argument("--max-tokens", type=int, default=64)
     add_options(parser, "grpo")
     args = parser.parse_args()
     job: dict[str, Any] = {
         "steps": 1 + (1 if args.quick else args.steps),
-        "batch": 2 if args.quick else 8,
+        "batch": 2 if args.quick else 4,
         "samples": 4 if args.quick else 8,
         "pass": 8,  # answers of one pass of TRL's
         "max_tokens": 24 if args.quick else args.max_tokens,
