@@ -97,7 +97,7 @@ def compare(
     output: Folder = Path("comparison"),
     seed: Seed = 0,
 ) -> None:
-    """Compare two models on the same prompts: what tuning gave, and what was given up.
+    """Compare two models on the same prompts: what was gained, what was given up.
 
     Reward, divergence from the base (KL), length, diversity, win rate, perplexity, calibration and
     refusals, each with an interval over prompts; the answers that changed most; and reward hacking,
