@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import FormatError, InputError
@@ -28,6 +28,7 @@ def fill(folder: Path) -> bytes:
         return made.unfinished.read_bytes()
 
 
+@settings(max_examples=30)  # each writes files to the disk
 @given(st.data())
 def test_cut_at_any_byte_it_goes_on_to_the_same_journal(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -45,7 +45,9 @@ def folder(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_plan_counts_requests_and_starts_nothing(run: Run, folder: Path) -> None:
+def test_a_plan_counts_requests_and_neither_it_nor_a_mistake_writes_anything(
+    run: Run, folder: Path
+) -> None:
     plan = run("train", "recipe.yaml", "rounds=2", "labels=3", "--dry-run", "--json").json
     assert plan["prompts"] == 6
     counts = {stage: values["requests"] for stage, values in plan["stages"].items()}
@@ -57,7 +59,18 @@ def test_the_plan_counts_requests_and_starts_nothing(run: Run, folder: Path) -> 
         "labels": 36,
     }
     assert "mine-sft" in run("train", "recipe.yaml", "--dry-run").out
-    assert not Path("runs").exists()
+    for setting, message in (
+        ("writter=base", "did you mean 'writer'?"),
+        ("judge=nobody", "nobody"),
+        ("dpo.report={sampels: 3}", "did you mean 'samples'?"),
+        ("principles=gone.yaml", "there is no file of principles gone.yaml"),
+        ("data=gone.jsonl", "gone.jsonl"),
+    ):
+        done = run("train", "recipe.yaml", setting)
+        assert done.code == 1
+        assert message in done.err
+        assert "Traceback" not in done.err
+        assert not Path("runs").exists()
 
 
 def test_the_whole_run_says_where_everything_is_and_goes_on_for_free(
@@ -78,18 +91,3 @@ def test_the_whole_run_says_where_everything_is_and_goes_on_for_free(
     assert "try:   lmstack train recipe.yaml --resume, or run=" in again.err
     assert run("train", "recipe.yaml", "--resume").code == 0
     assert before == {path: path.read_bytes() for path in Path("runs/mine").glob("*.jsonl")}
-
-
-def test_mistakes_end_in_words_before_anything_is_written(run: Run, folder: Path) -> None:
-    for setting, message in (
-        ("writter=base", "did you mean 'writer'?"),
-        ("judge=nobody", "nobody"),
-        ("dpo.report={sampels: 3}", "did you mean 'samples'?"),
-        ("principles=gone.yaml", "there is no file of principles gone.yaml"),
-        ("data=gone.jsonl", "gone.jsonl"),
-    ):
-        done = run("train", "recipe.yaml", setting)
-        assert done.code == 1
-        assert message in done.err
-        assert "Traceback" not in done.err
-        assert not Path("runs/mine").exists()
