@@ -102,7 +102,7 @@ def test_losses_and_gradients_are_those_of_trl(
     if not kl:
         del given_known["reference"]
     losses, _ = objective.token_losses(flat, given_known)
-    shares = torch.ones(answers) / (lengths if average == "sequence" else 1)
+    shares = torch.ones(answers, dtype=torch.float64) / (lengths if average == "sequence" else 1)
     rollouts = [made(int(n), 0.0) for n in lengths]
     ours = (losses * shares.repeat_interleave(lengths)).sum() / objective.weight(rollouts)
     ours.backward()
