@@ -166,6 +166,13 @@ bench-preferences: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/preferences.py $(QUICKLY)
 
+# Rewards that can be verified, before and after GRPO: sums on a small model, JSON by schemas of
+# others on the default model, and a planted loophole.
+.PHONY: bench-verifiable
+bench-verifiable: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/verifiable.py $(QUICKLY)
+
 docs: $(VENV)/.dev
 	@$(BIN)/python -m lmstack.app.cli.docs
 
