@@ -42,9 +42,16 @@ WRITTEN = ("drafts", "critiques-1", "revisions-1", "answers", "labels")
 STAGES = ("drafts", "critiques-1", "revisions-1", "sft", "answers", "labels", "dpo")
 FILES = (*WRITTEN, "sft", "preferences")
 # Enough of a stage that a kill loses something.
-ITEMS = 4
+ITEMS = 2
 # Of a quick run: the same path on a few short answers.
-QUICK = ("answer_tokens=48", "critique_tokens=24", "labels=2", "sft.steps=2", "dpo.steps=2")
+QUICK = (
+    "answer_tokens=160",
+    "at_once=4",
+    "critique_tokens=24",
+    "labels=2",
+    "sft.steps=2",
+    "dpo.steps=2",
+)
 
 
 def main() -> None:
@@ -133,8 +140,8 @@ class Run:
         path = self.folder / f"{stage}.jsonl.unfinished"
         try:
             return path.read_bytes().count(b"\n") > ITEMS
-        except FileNotFoundError:
-            return False
+        except FileNotFoundError:  # not begun; or done between two looks, and killed after it
+            return (self.folder / f"{stage}.jsonl").exists()
 
 
 def digests(run: Run) -> dict[str, str]:
