@@ -175,6 +175,7 @@ class Trainer:
 
     def _updates(self, step: int) -> Iterator[Sequence[Batch]]:
         """The passes of each update of ``step``, an update after the other."""
+        self.module.train()  # before passes that are linked, which see what their losses will see
         yield self._linked(self.train.batches(step), step)
 
     def _said(self, step: int) -> Mapping[str, float]:
