@@ -53,13 +53,14 @@ Pair = dict[str, str]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     recording.add_options(parser, "preferences")
-    parser.add_argument("--pairs", type=int, default=400, help="questions to train on")
-    parser.add_argument("--held", type=int, default=200, help="questions to judge by")
+    parser.add_argument("--pairs", type=int, default=160, help="questions to train on")
+    parser.add_argument("--held", type=int, default=160, help="questions to judge by")
     parser.add_argument("--answers", type=int, default=2, help="of each model to a question")
-    parser.add_argument("--max-tokens", type=int, default=64)
-    parser.add_argument("--epochs", type=float, default=3)
+    parser.add_argument("--max-tokens", type=int, default=48)
+    parser.add_argument("--epochs", type=float, default=2)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=2e-4)
-    parser.add_argument("--precision", default="bfloat16", choices=("float32", "bfloat16"))
+    parser.add_argument("--precision", default="int8", choices=("float32", "bfloat16", "int8"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -82,9 +83,10 @@ def measured(
 ) -> dict[str, Any]:
     """Pairs drawn, four adapters trained, all of them judged."""
     started = time.perf_counter()
-    model = LocalModel.load(BASE, weights="bfloat16")
-    drawn = answers(model, [*learned, *held], 2, args, seed=args.seed + 1)
-    pairs = [pair_of(*each) for each in zip([*learned, *held], drawn, strict=True)]
+    model = LocalModel.load(BASE)
+    asked = [*learned, *held[: len(held) // 2]]  # whose pairs validate; all held ones are judged
+    drawn = answers(model, asked, 2, args, seed=args.seed + 1)
+    pairs = [pair_of(*each) for each in zip(asked, drawn, strict=True)]
     train_pairs = [pair for pair in pairs[: len(learned)] if pair is not None]
     held_pairs = [pair for pair in pairs[len(learned) :] if pair is not None]
     seconds = {"drawing pairs": time.perf_counter() - started}
@@ -186,6 +188,7 @@ def trained(
         "output": str(adapter),
         "run": str(folder / f"run-{adapter.name}"),
         "epochs": args.epochs,
+        "batch": args.batch,
         "lr": args.lr,
         "precision": args.precision,
         "seed": args.seed,
