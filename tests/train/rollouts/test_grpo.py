@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from tests.train import tiny
 from torch import Tensor
 
-from lmstack.core import InputError, UnsupportedError
+from lmstack.core import InputError
 from lmstack.model import ForwardContext
 from lmstack.train.objectives.grpo import GroupRelativePolicy
-from lmstack.train.plan import plan_run
 from lmstack.train.rollouts.experience import Rollout, batch_of
 from lmstack.train.rollouts.protocol import Sample
 
@@ -178,9 +177,3 @@ def test_answers_that_were_cut_may_be_left_out() -> None:
 def test_what_cannot_be_is_said(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         GroupRelativePolicy.from_mapping({**REWARDS, **changes})
-
-
-def test_a_run_that_draws_its_own_answers_is_not_planned() -> None:
-    run: Any = SimpleNamespace(objective=GroupRelativePolicy(**REWARDS))
-    with pytest.raises(UnsupportedError, match="grpo cannot be planned"):
-        plan_run(tiny.recipe(objective={"name": "grpo", **REWARDS}), run)
