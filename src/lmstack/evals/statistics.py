@@ -136,8 +136,11 @@ def _interval(value: float, drawn: Floats, without: Floats) -> Estimate:
         return Estimate(value, min(low, value), max(high, value))
     bias = _NORMAL.inv_cdf(below)
     pull = without.mean() - without
-    spread = float((pull**2).sum())
-    speed = float((pull**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+    largest = np.abs(pull).max()
+    speed = 0.0
+    if largest > 0:
+        pull = pull / largest  # which no power of takes below the smallest float
+        speed = float((pull**3).sum() / (6 * (pull**2).sum() ** 1.5))
     shares = []
     for tail in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2):
         z = bias + _NORMAL.inv_cdf(tail)
