@@ -121,14 +121,15 @@ class Cutter:
 def sentences(text: str, tokenizer: Tokenizer, tokens: int, count: int, seed: int) -> list[str]:
     """``count`` pieces of the text that the encoder reads as about ``tokens`` tokens."""
     encoding = tokenizer.encode(text, add_special_tokens=False)
+    offsets = encoding.offsets  # a list that is made at each look
     # Pieces begin at words: what continues one is marked.
     starts = [i for i, token in enumerate(encoding.tokens) if not token.startswith("##")]
     inner = tokens - 2
-    starts = [i for i in starts if i + inner < len(encoding.ids)]
+    starts = [i for i in starts if i + inner < len(offsets)]
     pieces = []
     for i in range(count):
         first = starts[((seed * 613 + i) * 7919) % len(starts)]
-        pieces.append(text[encoding.offsets[first][0] : encoding.offsets[first + inner - 1][1]])
+        pieces.append(text[offsets[first][0] : offsets[first + inner - 1][1]])
     return pieces
 
 
