@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.sandboxes import made_or_skipped
 
 from lmstack.agents.sandbox import Sandbox, SandboxConfig
-from lmstack.core import LmstackError
 
 
 @pytest.fixture(scope="session")
 def sandbox() -> Sandbox:
-    found = Sandbox(SandboxConfig(cpu_s=2, wall_s=60, memory_mib=256))
-    try:
-        found.check()
-    except LmstackError as error:
-        pytest.skip(f"no sandbox: {error}")
-    return found
+    return made_or_skipped(SandboxConfig(cpu_s=2, wall_s=60, memory_mib=256))

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from tests.agents.hostile_code import ENTRY_POINT, RIGHT, SPOOFS, TESTS
+from tests.sandboxes import made_or_skipped
 from tests.train.rewards.drawn import drawn
 
-from lmstack.agents.sandbox import Sandbox
 from lmstack.app.wiring import rewards
 from lmstack.app.wiring.rewards import CitationCheck, reward_for
-from lmstack.core import ExtraMissingError, InputError, LmstackError, ModelInfo
+from lmstack.core import ExtraMissingError, InputError, ModelInfo
 from lmstack.train.rewards.citations import Citations
 from lmstack.train.rewards.reward import Checks
 
@@ -58,10 +58,7 @@ def test_the_score_is_the_share_of_sentences_that_hold(answer: str, score: float
 
 
 def test_unit_tests_are_run_in_the_sandbox_and_no_spoof_is_paid() -> None:
-    try:
-        Sandbox().check()
-    except LmstackError as error:
-        pytest.skip(f"no sandbox: {error}")
+    made_or_skipped()
     names = ["exit at once", "equal to everything", "patched check"]
     codes = [f"Here it is:\n```python\n{RIGHT}```\n", RIGHT, *(SPOOFS[name] for name in names)]
     samples = [drawn(code, tests=TESTS, entry_point=ENTRY_POINT) for code in codes]
