@@ -6,7 +6,6 @@ of which are a pair without one. Does not cover how a pair is judged (`lmstack.e
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import itertools
 import json
@@ -19,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from lmstack.app.wiring.judging import asked_of_all, each_once
 from lmstack.app.wiring.output_journal import OutputJournal
-from lmstack.core import ContextLengthError, FormatError, InputError, Message
+from lmstack.core import Message
 from lmstack.evals.judge import PairJudge, Verdict
 from lmstack.train.data.formats import Preference, completions_of, preference_of
 from lmstack.train.data.length_bias import clustered_interval
 from lmstack.train.data.preferences import row_of, text_of_turns
-from lmstack.train.data.rows import BadRow, Row, Rows
+from lmstack.train.data.rows import BadRow, Row
 
 __all__ = ["Candidate", "JudgedPairs", "candidates", "judge_all"]
 
@@ -50,18 +50,7 @@ class Candidate:
 
 def candidates(files: Sequence[Path]) -> tuple[list[Candidate], list[BadRow]]:
     """The pairs in ``files``, each once, and the rows that hold none."""
-    found: dict[str, Candidate] = {}
-    bad: list[BadRow] = []
-    for row in Rows(files):
-        if isinstance(row, BadRow):
-            bad.append(row)
-            continue
-        try:
-            for each in _of(row):
-                found.setdefault(each.key, each)
-        except (InputError, FormatError) as error:
-            bad.append(BadRow(row.place, str(error)))
-    return list(found.values()), bad
+    return each_once(files, _of)
 
 
 def _of(row: Row) -> Iterator[Candidate]:
@@ -74,25 +63,17 @@ def _of(row: Row) -> Iterator[Candidate]:
         yield Candidate(prompt, one, other, labelled=False)
 
 
-async def judge_all(
+def judge_all(
     judge: PairJudge, pairs: Sequence[Candidate], batch: int
 ) -> AsyncIterator[tuple[Candidate, Verdict | None]]:
     """In the order of ``pairs``, ``batch`` of them at a time; None of what is too long for the
     judge."""
-    for start in range(0, len(pairs), batch):
-        group = pairs[start : start + batch]
-        for each in zip(
-            group, await asyncio.gather(*(_judge(judge, p) for p in group)), strict=True
-        ):
-            yield each
 
-
-async def _judge(judge: PairJudge, pair: Candidate) -> Verdict | None:
-    first, second = text_of_turns(pair.first), text_of_turns(pair.second)
-    try:
+    async def compared(pair: Candidate) -> Verdict:
+        first, second = text_of_turns(pair.first), text_of_turns(pair.second)
         return await judge.compare(pair.prompt, first, second)
-    except ContextLengthError:
-        return None
+
+    return asked_of_all(compared, pairs, batch)
 
 
 class JudgedPairs(OutputJournal):

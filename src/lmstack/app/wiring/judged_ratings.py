@@ -6,7 +6,6 @@ each once. Does not cover how an answer is rated (`lmstack.evals.judge`).
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -14,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lmstack.app.wiring.judging import asked_of_all, each_once
 from lmstack.app.wiring.output_journal import OutputJournal
-from lmstack.core import ContextLengthError, FormatError, InputError, Message
+from lmstack.core import Message
 from lmstack.evals.judge import RatingJudge
 from lmstack.train.data.formats import completions_of, preference_of, ratings_of
 from lmstack.train.data.preferences import as_written, text_of_turns
-from lmstack.train.data.rows import BadRow, Row, Rows
+from lmstack.train.data.rows import BadRow, Row
 
 __all__ = ["Answered", "JudgedRatings", "answers_in", "rate_all"]
 
@@ -45,17 +45,7 @@ class Answered:
 
 def answers_in(files: Sequence[Path]) -> tuple[list[Answered], list[BadRow]]:
     """The answers in ``files``, each once, and the rows that hold none."""
-    found: dict[Answered, None] = {}
-    bad: list[BadRow] = []
-    for row in Rows(files):
-        if isinstance(row, BadRow):
-            bad.append(row)
-            continue
-        try:
-            found |= dict.fromkeys(_of(row))
-        except (InputError, FormatError) as error:
-            bad.append(BadRow(row.place, str(error)))
-    return list(found), bad
+    return each_once(files, _of)
 
 
 def _of(row: Row) -> Iterator[Answered]:
@@ -70,23 +60,16 @@ def _of(row: Row) -> Iterator[Answered]:
         yield from (Answered(each.prompt, each.answer) for each in ratings_of(row))
 
 
-async def rate_all(
+def rate_all(
     judge: RatingJudge, answers: Sequence[Answered], batch: int
 ) -> AsyncIterator[tuple[Answered, float | None]]:
     """In the order of ``answers``, ``batch`` of them at a time; None of what the judge did not
     rate, because it is too long for it or because it gave no digit."""
-    for start in range(0, len(answers), batch):
-        group = answers[start : start + batch]
-        ratings = await asyncio.gather(*(_rate(judge, each) for each in group))
-        for each in zip(group, ratings, strict=True):
-            yield each
 
-
-async def _rate(judge: RatingJudge, each: Answered) -> float | None:
-    try:
+    async def rated(each: Answered) -> float | None:
         return await judge.rate(each.prompt, text_of_turns(each.answer))
-    except ContextLengthError:
-        return None
+
+    return asked_of_all(rated, answers, batch)
 
 
 class JudgedRatings(OutputJournal):

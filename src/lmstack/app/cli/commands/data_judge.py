@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from lmstack.app import wiring
+from lmstack.app.cli.commands._judging import ask_of_rest, nothing_found
 from lmstack.app.cli.commands._options import ModelName, Weights, say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
-from lmstack.core import InputError
-
-if TYPE_CHECKING:
-    from lmstack.app.wiring.judged_pairs import Candidate, JudgedPairs
-    from lmstack.evals.judge import PairJudge
-    from lmstack.train.data.rows import BadRow
 
 __all__ = ["EXAMPLE", "judge"]
 
@@ -65,14 +60,15 @@ def judge(
     shares them: try a judge on labels by people before its own are trained on.
 
     Stopped, it goes on where it was when it is started again."""
-    from lmstack.app.wiring.judged_pairs import JudgedPairs, candidates
+    from lmstack.app.wiring.judged_pairs import JudgedPairs, candidates, judge_all
     from lmstack.app.wiring.output_journal import short_name
     from lmstack.evals.judge import CRITERION, PairJudge
     from lmstack.train.data.rows import find_data
 
     pairs, bad = candidates(find_data(files))
     if not pairs:
-        raise _no_pair(files, bad)
+        hint = "rows have prompt, chosen and rejected, or prompt and completions"
+        raise nothing_found("pair", hint, files, bad)
     say_if_remote(out, model)
     chat = wiring.lazy_generator(model, weights)
     asked = PairJudge(chat, criterion or CRITERION)
@@ -80,7 +76,8 @@ def judge(
     try:
         with JudgedPairs(output, settings, relabel=relabel, agreeing=agreeing) as file:
             out.interrupted = (f"what was judged so far is in {file.unfinished}", out.again())
-            asyncio.run(_judge(out, asked, pairs, file))
+            ask = partial(judge_all, asked, batch=_BATCH)
+            asyncio.run(ask_of_rest(out, "Judging", "pairs", pairs, file, ask, file.keep))
             rows = file.rows(pairs, short_name(chat.info))
             file.finish(rows)
             out.interrupted = None
@@ -91,30 +88,6 @@ def judge(
         out.result({"file": str(output), **found})
     else:
         _say(out, found, output)
-
-
-async def _judge(
-    out: Output, asked: PairJudge, pairs: Sequence[Candidate], file: JudgedPairs
-) -> None:
-    from lmstack.app.wiring.judged_pairs import judge_all
-
-    left = [pair for pair in pairs if pair.key not in file]
-    done = len(pairs) - len(left)
-    with out.progress("Judging", "pairs") as bar:
-        bar.update(done, len(pairs))
-        async for pair, verdict in judge_all(asked, left, _BATCH):
-            file.keep(pair, verdict)
-            done += 1
-            bar.update(done, len(pairs))
-
-
-def _no_pair(files: Sequence[str], bad: Sequence[BadRow]) -> InputError:
-    reasons = "; ".join(f"{row.place}: {row.reason}" for row in bad[:2])
-    return InputError(
-        f"there is no pair in {', '.join(files)}" + (f" ({reasons})" if reasons else ""),
-        hint="rows have prompt, chosen and rejected, or prompt and completions",
-        param="files",
-    )
 
 
 def _say(out: Output, found: dict[str, Any], output: Path) -> None:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lmstack.app import wiring
+from lmstack.app.cli.commands._judging import ask_of_rest, nothing_found
 from lmstack.app.cli.commands._options import ModelName, Weights, say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
-from lmstack.core import InputError
-
-if TYPE_CHECKING:
-    from lmstack.app.wiring.judged_ratings import Answered, JudgedRatings
-    from lmstack.evals.judge import RatingJudge
 
 __all__ = ["EXAMPLE", "rate"]
 
@@ -55,19 +51,15 @@ def rate(
     the rated answers to one prompt.
 
     Stopped, it goes on where it was when it is started again."""
-    from lmstack.app.wiring.judged_ratings import JudgedRatings, answers_in
+    from lmstack.app.wiring.judged_ratings import JudgedRatings, answers_in, rate_all
     from lmstack.app.wiring.output_journal import short_name
     from lmstack.evals.judge import RATED, RatingJudge
     from lmstack.train.data.rows import find_data
 
     answers, bad = answers_in(find_data(files))
     if not answers:
-        reasons = "; ".join(f"{row.place}: {row.reason}" for row in bad[:2])
-        raise InputError(
-            f"there is no answer in {', '.join(files)}" + (f" ({reasons})" if reasons else ""),
-            hint="rows have prompt and completions, or are pairs or ratings",
-            param="files",
-        )
+        hint = "rows have prompt and completions, or are pairs or ratings"
+        raise nothing_found("answer", hint, files, bad)
     say_if_remote(out, model)
     chat = wiring.lazy_generator(model, weights)
     asked = RatingJudge(chat, criterion or RATED)
@@ -75,7 +67,8 @@ def rate(
     try:
         with JudgedRatings(output, settings) as file:
             out.interrupted = (f"what was rated so far is in {file.unfinished}", out.again())
-            asyncio.run(_rate(out, asked, answers, file))
+            ask = partial(rate_all, asked, batch=_BATCH)
+            asyncio.run(ask_of_rest(out, "Rating", "answers", answers, file, ask, file.keep))
             rows = file.rows(answers, short_name(chat.info))
             file.finish(rows)
             out.interrupted = None
@@ -92,18 +85,3 @@ def rate(
         (f"written to {output}", f"{len(rows):,}, rated {mean:.2f} on average"),
     ]
     out.lines([printable(line, one_line=True) for line in columns(table)])
-
-
-async def _rate(
-    out: Output, asked: RatingJudge, answers: Sequence[Answered], file: JudgedRatings
-) -> None:
-    from lmstack.app.wiring.judged_ratings import rate_all
-
-    left = [each for each in answers if each.key not in file]
-    done = len(answers) - len(left)
-    with out.progress("Rating", "answers") as bar:
-        bar.update(done, len(answers))
-        async for each, rating in rate_all(asked, left, _BATCH):
-            file.keep(each, rating)
-            done += 1
-            bar.update(done, len(answers))
