@@ -90,6 +90,21 @@ class Sheet:
         )
         return self.figure.add_axes(box)
 
+    def panel(
+        self, left: float, top: float, width: float, height: float, title: str, below: str
+    ) -> Any:
+        """`axes` with a title, the label ``below`` them and a quiet grid, for curves."""
+        axes = self.axes(left, top, width, height)
+        axes.set_title(title, loc="left", fontsize=10, color=INK, **self.font)
+        axes.set_xlabel(below, fontsize=9, color=QUIET, **self.font)
+        axes.grid(color=GRID, linewidth=0.5)
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0, labelsize=8, labelcolor=QUIET)
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        axes.spines["bottom"].set_color(GRID)
+        return axes
+
     def text(self, left: float, top: float, text: str, **style: Any) -> None:
         """``text`` with its upper left corner at (``left``, ``top``) inches."""
         style = {"color": INK, "fontsize": 10, "va": "top", **style}

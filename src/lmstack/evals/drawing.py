@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from lmstack.core import ChatModel, Choice, Config, Message, Request, SamplingParams, complete
 from lmstack.core.config import allowed
@@ -69,9 +70,8 @@ async def _one(
 def _answer(choice: Choice, tokens: int) -> Answer:
     ids = tuple(each.id for each in choice.logprobs)
     known = ids if ids and min(ids) >= 0 else ()
-    finish = "length" if choice.finish_reason == "length" else "stop"
-    answer = Answer(choice.text, tokens, finish)  # type: ignore[arg-type]
-    return replace(answer, ids=known)
+    finish: Literal["stop", "length"] = "length" if choice.finish_reason == "length" else "stop"
+    return replace(Answer(choice.text, tokens, finish), ids=known)
 
 
 def _seed(prompt: Sequence[Message], seed: int, number: int) -> int:

@@ -9,6 +9,7 @@ about the answer. Does not cover the score itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from lmstack.core import InputError, Message
 from lmstack.text.chat import ChatTemplate
@@ -16,6 +17,8 @@ from lmstack.text.tokenizer import Tokenizer
 from lmstack.text.windows import Window, encode_windows
 
 __all__ = ["encode_exchange"]
+
+T = TypeVar("T")
 
 
 def encode_exchange(
@@ -58,5 +61,14 @@ def _cut(window: Window, max_length: int) -> Window:
     answer = [place for place, text in enumerate(window.sequences) if text == 1]
     given_up = {*before[:excess], *answer[len(answer) - max(excess - len(before), 0) :]}
     kept = [place for place in range(len(window)) if place not in given_up]
-    fields = (window.ids, window.types, window.offsets, window.sequences, window.words)
-    return Window(*(tuple(field[place] for place in kept) for field in fields))  # type: ignore[arg-type]
+    return Window(
+        _at(kept, window.ids),
+        _at(kept, window.types),
+        _at(kept, window.offsets),
+        _at(kept, window.sequences),
+        _at(kept, window.words),
+    )
+
+
+def _at(places: Sequence[int], field: Sequence[T]) -> tuple[T, ...]:
+    return tuple(field[place] for place in places)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -75,7 +74,7 @@ class Taken:
         self.values: dict[str, float] = {}
         self.loss = self.tokens = self.flops = self.gradient = 0.0
         self.passes = 0
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
         self._sums, self._weight, self._updates = Sums(), 0.0, 0
 
     def add(self, sums: Sums, weight: float, objective: Objective, parallel: Parallel) -> None:
@@ -90,8 +89,8 @@ class Taken:
 
 
 @contextmanager
-def timed(clock: Counter[str], what: str) -> Iterator[None]:
+def timed(clock: dict[str, float], what: str) -> Iterator[None]:
     """Add the seconds that it takes to those of ``what``."""
     started = time.perf_counter()
     yield
-    clock[what] += time.perf_counter() - started  # type: ignore[assignment]
+    clock[what] = clock.get(what, 0.0) + time.perf_counter() - started

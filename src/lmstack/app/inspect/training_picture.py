@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmstack.app.drawing import ACCENT, GRID, INK, QUIET, Sheet
+from lmstack.app.drawing import ACCENT, INK, QUIET, Sheet
 from lmstack.core.files import store_error
 from lmstack.train.metrics import read_metrics
 
@@ -30,7 +30,7 @@ def draw_training(metrics: Path, output: Path, title: str) -> None:
     sheet.text(MARGIN / 2, 0.25, title, fontsize=13, fontweight="bold")
     last = max((line["step"] for line in lines), default=0)
     sheet.text(MARGIN / 2, 0.53, f"{last:,} steps", fontsize=9, color=QUIET)
-    axes = _panel(sheet, TOP, TALL, "Loss", "")
+    axes = sheet.panel(MARGIN, TOP, WIDE, TALL, "Loss", "")
     _curve(axes, _points(lines, "loss"), "training")
     held = _points(lines, "validation_loss")
     if held:
@@ -39,11 +39,10 @@ def draw_training(metrics: Path, output: Path, title: str) -> None:
         fonts = {"size": 8, "family": sheet.font["family"]}
         axes.legend(loc="upper right", frameon=False, prop=fonts, ncols=2)
     top = TOP + TALL + BELOW
-    _curve(_panel(sheet, top, LOW, "Learning rate", ""), _points(lines, "lr"), "")
+    _curve(sheet.panel(MARGIN, top, WIDE, LOW, "Learning rate", ""), _points(lines, "lr"), "")
     top += LOW + BELOW
-    _curve(
-        _panel(sheet, top, LOW, "Length of the gradient", "step"), _points(lines, "gradient"), ""
-    )
+    below = sheet.panel(MARGIN, top, WIDE, LOW, "Length of the gradient", "step")
+    _curve(below, _points(lines, "gradient"), "")
     partial = output.with_name(f".{output.name}")
     try:
         sheet.write(partial)
@@ -66,16 +65,3 @@ def _curve(axes: Any, points: Sequence[tuple[int, float]], name: str) -> None:
     groups = [points[i : i + size] for i in range(0, len(points), size)]
     means = [tuple(sum(v) / len(v) for v in zip(*group, strict=True)) for group in groups]
     axes.plot(*zip(*means, strict=True), color=INK, lw=1.4, label=name)
-
-
-def _panel(sheet: Sheet, top: float, height: float, title: str, below: str) -> Any:
-    axes = sheet.axes(MARGIN, top, WIDE, height)
-    axes.set_title(title, loc="left", fontsize=10, color=INK, **sheet.font)
-    axes.set_xlabel(below, fontsize=9, color=QUIET, **sheet.font)
-    axes.grid(color=GRID, linewidth=0.5)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=8, labelcolor=QUIET)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(GRID)
-    return axes

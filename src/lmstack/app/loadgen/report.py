@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmstack.app.drawing import ACCENT, GRID, INK, QUIET, Sheet
+from lmstack.app.drawing import ACCENT, INK, QUIET, Sheet
 from lmstack.app.formats import columns, count, seconds
 from lmstack.app.loadgen.summary import SLOW_GAP_S, Spread, Summary
 
@@ -154,16 +154,7 @@ def draw_load(path: Path, title: str, summaries: Sequence[Summary]) -> None:
 def _panel(sheet: Sheet, number: int, title: str, below: str) -> Any:
     row, column = divmod(number, 2)
     left, top = MARGIN + column * (WIDE + BESIDE), TOP + row * (TALL + BELOW)
-    axes = sheet.axes(left, top, WIDE, TALL)
-    axes.set_title(title, loc="left", fontsize=10, color=INK, **sheet.font)
-    axes.set_xlabel(below, fontsize=9, color=QUIET, **sheet.font)
-    axes.grid(color=GRID, linewidth=0.5)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=8, labelcolor=QUIET)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(GRID)
-    return axes
+    return sheet.panel(left, top, WIDE, TALL, title, below)
 
 
 def _curves(

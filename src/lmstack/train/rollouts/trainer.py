@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -66,7 +65,7 @@ class OnlineTrainer(Trainer):
         self._ahead = self._online.rollout_config.ahead
         self._pool = ThreadPoolExecutor(1, "lmstack-rollouts")
         self._next: Future[Groups] | None = None
-        self._clock: Counter[str] = Counter()
+        self._clock: dict[str, float] = {}
         self._facts: dict[str, float] = {}
         # Of the model that the run begins with: a fresh adapter, which changes nothing, or all.
         trained = self.optimizers.trained.items() if self._online.needs_reference else ()

@@ -44,7 +44,7 @@ def _values(names: dict[str, Any]) -> dict[str, Any]:
     for name, value in names.items():
         try:
             values[name] = wire.encoded(value)
-        except wire.NotPlain:
+        except wire.NotPlainError:
             continue  # a function or a module
     return values
 

@@ -78,7 +78,7 @@ class _Answer:
 def _sent(args: tuple[Any, ...]) -> list[Any]:
     try:
         return [wire.encoded(value) for value in args]
-    except wire.NotPlain as error:
+    except wire.NotPlainError as error:
         raise _Unfit(f"the tests pass {error}") from error
 
 

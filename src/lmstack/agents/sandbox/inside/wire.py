@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, BinaryIO
 
-__all__ = ["MAX_FRAME", "NotPlain", "WireError", "decoded", "encoded", "receive", "send"]
+__all__ = ["MAX_FRAME", "NotPlainError", "WireError", "decoded", "encoded", "receive", "send"]
 
 MAX_FRAME = 4 << 20
 _SEQUENCES = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
@@ -19,7 +19,7 @@ class WireError(Exception):
     """The other side ended, or sent what is no frame."""
 
 
-class NotPlain(Exception):  # noqa: N818  (it names what a value is)
+class NotPlainError(Exception):
     """A value that is not plain data."""
 
 
@@ -68,7 +68,7 @@ def encoded(value: Any) -> Any:
         return [kind, [encoded(item) for item in value]]
     if type(value) is dict:
         return [kind, [[encoded(key), encoded(item)] for key, item in value.items()]]
-    raise NotPlain(f"a {kind}")
+    raise NotPlainError(f"a {kind}")
 
 
 def decoded(value: Any) -> Any:
