@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,6 +80,24 @@ def test_another_adapter_of_the_same_name_is_another_reader(adapter: Path) -> No
     weights.unlink()
     save_adapter(loaded.module, adapter)
     assert reader_folder(str(adapter)).digest != before.digest
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("adapter_config.json", lambda values: values | {"lora_alpha": 4}),
+        ("training.json", lambda values: values | {"values": {"accuracy": 0.6}}),
+    ],
+)
+def test_the_same_weights_under_other_settings_are_another_reader(
+    adapter: Path, file: str, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    before = reader_folder(str(adapter))
+    path = adapter / file
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    after = reader_folder(str(adapter))
+    assert after.name != before.name
+    assert [each.name for each in Store().models()] == sorted([before.name, after.name])
 
 
 @pytest.mark.parametrize("text", [None, "{broken", "{}", '{"recipe": {"base": null}}'])

@@ -36,11 +36,14 @@ def scoring_model(name: str) -> str:
 def merged(path: Path) -> ModelFolder:
     """The model that the adapter ``path``, which `lmstack train` made, gives with its base.
     `UnsupportedError` where it was trained for something else than scores."""
+    from lmstack.model.lora.terms import adapter_digest
     from lmstack.registry import Store
 
     (facts, kind), store = _facts(path), Store()
-    weights = path / "adapter_model.safetensors"
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    # All that the result follows from: scale and rank are in the adapter's config, and what scores
+    # mean is in the facts.
+    content = adapter_digest(path).encode() + json.dumps(facts, sort_keys=True).encode()
+    digest = hashlib.sha256(content).hexdigest()
     # Of the folder's own name, so that people know it among the others.
     name = f"{path.resolve().name}-{digest[:8]}"
     try:

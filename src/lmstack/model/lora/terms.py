@@ -27,7 +27,7 @@ from lmstack.model.lora.slots import Names, Slot, names_for
 from lmstack.model.quant.matrix import rows_of
 from lmstack.model.transformer import Transformer
 
-__all__ = ["AdapterTerms", "Term", "read_terms"]
+__all__ = ["AdapterTerms", "Term", "adapter_digest", "read_terms"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def read_terms(module: Transformer, folder: Path | str) -> AdapterTerms:
         slot = names.linears[spelling]
         found[slot.path].append(_term(stored_term(module, stored, name, slot), module, slot))
     matrices = {path: tuple(sorted(each, key=lambda t: t.start)) for path, each in found.items()}
-    return AdapterTerms(_digest(Path(folder)), matrices)
+    return AdapterTerms(adapter_digest(Path(folder)), matrices)
 
 
 @torch.no_grad()
@@ -119,7 +119,7 @@ def _refuse_unsupported(stored: StoredAdapter, names: Names) -> None:
             )
 
 
-def _digest(folder: Path) -> str:
+def adapter_digest(folder: Path) -> str:
     """Of the names and contents of the files that make up an adapter."""
     digest = hashlib.sha256()
     for name in ADAPTER_FILES:
