@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from lmstack.app.page.constitution import constitution_page
 from lmstack.core import Message
@@ -94,14 +95,17 @@ def opened(browser: Browser, file: Path) -> Iterator[Open]:
     assert found == []
 
 
-def shown(page: Page) -> list[str]:
-    return [text.split(":")[0] for text in page.locator(".entry:visible .line").all_inner_texts()]
+def lines(page: Page) -> Locator:
+    """Of the entries that are shown; `expect` waits for them."""
+    return page.locator(".entry:visible .line")
 
 
 def test_every_text_can_be_read_and_none_becomes_part_of_the_page(opened: Open) -> None:
     page = opened()
     page.get_by_role("button", name="Open all").click()
-    text = page.locator("#entries").inner_text()
+    entries = page.locator("#entries")
+    expect(entries).to_contain_text("second answer 2", use_inner_text=True)
+    text = entries.inner_text()
     for word in ("draft", "critique", "better", "first answer", "second answer"):
         for number in (0, 2):
             assert f"{word} {number}" in text
@@ -118,17 +122,17 @@ def test_filters_and_search_leave_what_fits_and_say_how_many(opened: Open) -> No
     count = page.get_by_role("status")
     expect(count).to_have_text("4 of 4 prompts")
     page.get_by_label("Show").select_option("disagree")
-    assert shown(page) == ["Question 2"]
+    expect(lines(page)).to_have_text([re.compile(r"^\s*Question 2:")])
     expect(count).to_have_text("1 of 4 prompts")
     page.get_by_label("Show").select_option("flips")
-    assert shown(page) == ["Question 3"]
+    expect(lines(page)).to_have_text([re.compile(r"^\s*Question 3:")])
     page.get_by_label("Show").select_option("all")
     page.get_by_label("Principle", exact=True).select_option("honest <b>")
-    assert len(shown(page)) == 2
+    expect(lines(page)).to_have_count(2)
     page.get_by_label("Search").fill("LLAMAS")
-    assert shown(page) == ["Question 3"]
+    expect(lines(page)).to_have_text([re.compile(r"^\s*Question 3:")])
     page.get_by_label("Search").fill("llamas nowhere")
-    assert shown(page) == []
+    expect(lines(page)).to_have_count(0)
     expect(page.get_by_text("No prompt is like that.")).to_be_visible()
 
 
@@ -137,7 +141,7 @@ def test_a_principle_of_the_table_filters_by_it(opened: Open) -> None:
     row = page.get_by_role("row").filter(has_text="honest <b>").first
     assert row.get_by_role("cell").all_inner_texts()[:5] == ["1", "0%", "1", "100%", "100%"]
     row.get_by_role("button").click()
-    assert len(shown(page)) == 2
+    expect(lines(page)).to_have_count(2)
     assert page.get_by_label("Principle", exact=True).input_value() == "honest <b>"
 
 
