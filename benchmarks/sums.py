@@ -33,7 +33,7 @@ from lmstack.text import VocabularyConfig, train_tokenizer
 from lmstack.train import Recipe, train
 from lmstack.train.metrics import read_metrics
 from lmstack.train.rollouts.experience import sample_seed
-from lmstack.train.rollouts.protocol import Drawing, Prompt
+from lmstack.train.rollouts.protocol import Drawing, Prompt, RolloutConfig
 
 LARGEST, MOST_OFF = 9, 6
 ANSWER_TOKENS = 4
@@ -118,7 +118,7 @@ def base(folder: pathlib.Path) -> str:
 def right(model: str) -> float:
     """The share of right answers, one drawn to each prompt."""
     loaded = load(model)
-    sampler = OnlineServices().sampler(loaded, "float32")
+    sampler = OnlineServices().sampler(loaded, RolloutConfig(weights="float32"))
     reward = OnlineServices().reward("arithmetic", {})
     sampler.update(loaded.module)
     rows = prompts()

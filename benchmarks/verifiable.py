@@ -45,7 +45,7 @@ from lmstack.train.objectives.objective import Reading
 from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.recipe import Recipe
 from lmstack.train.rewards.json_schema import parsed_json
-from lmstack.train.rollouts.protocol import Sample
+from lmstack.train.rollouts.protocol import RolloutConfig, Sample
 
 Rows = Sequence[dict[str, Any]]
 DEFAULT = "smollm2-135m-instruct"
@@ -206,7 +206,7 @@ def drawn(task: Task, made: str | None, rows: Rows, temperature: float) -> list[
         for place, row in enumerate(rows)
         for example in online.encode(Row(row, str(place)), reading)
     ]
-    sampler = OnlineServices().sampler(base, "float32")
+    sampler = OnlineServices().sampler(base, RolloutConfig(weights="float32"))
     try:
         sampler.update(base.module)
         groups = sampler.sample(prompts, online.drawing, [[n] for n in range(len(prompts))])

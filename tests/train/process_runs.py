@@ -6,10 +6,12 @@ import sys
 
 import torch
 
+from lmstack.app.wiring.rollouts import OnlineServices
 from lmstack.train import read_recipe, train
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for path in sys.argv[1:]:
         resume = path.startswith("resume:")
-        train(read_recipe(path.removeprefix("resume:")), resume=resume)
+        recipe = read_recipe(path.removeprefix("resume:"))
+        train(recipe, resume=resume, services=OnlineServices())

@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from lmstack.app.wiring.rollouts import OnlineServices
 from lmstack.text import VocabularyConfig, train_tokenizer
-from lmstack.train import Recipe, read_recipe, train
+from lmstack.train import Recipe, read_recipe
+from lmstack.train import train as run_recipe
 from lmstack.train.loop import Watch
+from lmstack.train.run import Result
 
 TEXTS = [f"the cat number {n} sat on the mat and saw dog number {n + 1}" for n in range(60)]
 TEMPLATE = (
@@ -30,6 +33,11 @@ MODEL = {
     "max_position_embeddings": 64,
     "tie_word_embeddings": True,
 }
+ANSWERS = {
+    "rewards": [{"name": "markers", "markers": ["e"]}],
+    **{"samples": 4, "max_tokens": 8, "epochs": 2},
+}
+ONLINE = {"data": "prompts.jsonl", "max_length": 48, "micro_tokens": 64}
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "causal": {"dropout": 0.1, "patience": 1000},
     "muon": {"optimizer": "muon"},
@@ -63,6 +71,8 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
         "micro_tokens": 64,
         "dropout": 0.1,
     },
+    "grpo": {**ONLINE, "objective": {"name": "grpo", **ANSWERS, "kl": 0.1, "minibatches": 2}},
+    "ppo": {**ONLINE, "objective": {"name": "ppo", **ANSWERS, "rollouts": {"ahead": 1}}},
 }
 
 
@@ -89,6 +99,13 @@ def prepare_folder(folder: Path) -> None:
         for n in range(40)
     ]
     (folder / "preferences.jsonl").write_text("\n".join(map(json.dumps, better)))
+    prompts = [{"prompt": f"cat {n}"} for n in range(10)]
+    (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, prompts)))
+
+
+def train(recipe: Recipe, **more: Any) -> Result:
+    """`lmstack.train.train`, of online objectives as well."""
+    return run_recipe(recipe, services=OnlineServices(), **more)
 
 
 def recipe_file(folder: Path, name: str = "run", kind: str = "causal", **changes: Any) -> Path:

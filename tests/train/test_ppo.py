@@ -202,7 +202,7 @@ def test_an_answer_pays_for_its_divergence_and_is_rewarded_at_its_end(bootstrap:
     """With a decay of 1 returns are what is left to be paid; one that was cut is not judged by its
     reward where `bootstrap` says that more would have followed."""
     objective = PPO(rewards=["any"], decay=1.0, bootstrap=bootstrap)
-    found = objective.judged(TWO, {"kl_coefficient": 0.1}, lambda *values: list(values))
+    found = objective.judged(TWO, {"kl_coefficient": 0.1})
     end = 0.5 if bootstrap else -2.0
     wanted = [[-0.05 + 0.1 + 1.0, 0.1 + 1.0], [-0.2 + end, -0.2 + end, end]]
     for each, returns in zip(found, wanted, strict=True):
@@ -218,7 +218,7 @@ def test_an_answer_pays_for_its_divergence_and_is_rewarded_at_its_end(bootstrap:
 
 def test_rewards_are_scaled_over_the_step_and_keep_their_mean() -> None:
     objective = PPO(rewards=["any"], decay=1.0, discount=0.0, whiten_rewards=True)
-    found = objective.judged(TWO, {"kl_coefficient": 0.1}, lambda *values: list(values))
+    found = objective.judged(TWO, {"kl_coefficient": 0.1})
     rewards = [-0.05, 1.1, 0.0, -0.2, -2.0]
     mean, spread = statistics.mean(rewards), statistics.stdev(rewards)
     returns = torch.cat([each.tokens["returns"] for each in found]).tolist()

@@ -15,8 +15,6 @@ import torch
 from safetensors.torch import load_file
 from tests.train import runs
 
-from lmstack.train import train
-
 STEPS = {"steps": 4, "save_every": 4, "eval_every": 2, "dropout": 0.0}
 # Three rows a step: in the last step of an epoch a process has nothing to do.
 KINDS: dict[str, dict[str, Any]] = {
@@ -27,6 +25,8 @@ KINDS: dict[str, dict[str, Any]] = {
     # Their reference is computed by both processes, a share each.
     "dpo-lora": {"lora": {"r": 4}},
     "kto": {"batch": 3},
+    "grpo": {"batch": 3},
+    "ppo": {"batch": 3, "lora": {"r": 4}},
 }
 SCRIPT = Path(__file__).with_name("process_runs.py")
 
@@ -76,7 +76,7 @@ def test_two_processes_equal_one(folder: Path) -> None:
     files = []
     for kind in KINDS:
         changes = {**STEPS, **KINDS[kind]}
-        train(runs.recipe(folder, f"{kind}-1", kind, **changes))
+        runs.train(runs.recipe(folder, f"{kind}-1", kind, **changes))
         files.append(str(runs.recipe_file(folder, f"{kind}-2", kind, **changes)))
     process = torchrun(2, str(SCRIPT), *files)
     out, said = process.communicate()
@@ -93,14 +93,19 @@ def test_two_processes_equal_one(folder: Path) -> None:
 
 
 def test_one_process_saves_and_three_go_on(folder: Path) -> None:
-    changes = {**STEPS, "ema": 0.9}
-    train(runs.recipe(folder, "whole", **changes))
-    with pytest.raises(runs.Killed):
-        train(runs.recipe(folder, "parted", **{**changes, "save_every": 2}), watch=runs.Stop(3))
-    process = torchrun(3, str(SCRIPT), f"resume:{runs.recipe_file(folder, 'parted', **changes)}")
+    files = []
+    for kind in ("causal", "ppo"):  # of the latter, with answers that were drawn ahead
+        changes = {**STEPS, **KINDS[kind], "ema": 0.9}
+        runs.train(runs.recipe(folder, f"{kind}-whole", kind, **changes))
+        parted = runs.recipe(folder, f"{kind}-parted", kind, **{**changes, "save_every": 2})
+        with pytest.raises(runs.Killed):
+            runs.train(parted, watch=runs.Stop(3))
+        files.append(f"resume:{runs.recipe_file(folder, f'{kind}-parted', kind, **changes)}")
+    process = torchrun(3, str(SCRIPT), *files)
     _, said = process.communicate()
     assert process.returncode == 0, said
-    assert_close_end(folder, "whole", "parted", 2e-5)
+    for kind in ("causal", "ppo"):
+        assert_close_end(folder, f"{kind}-whole", f"{kind}-parted", 2e-5)
 
 
 def test_ctrl_c_saves_once_and_says_once_how_to_go_on(folder: Path) -> None:

@@ -19,7 +19,7 @@ import torch
 from tests.train import runs, tiny
 
 from lmstack.core import FormatError, InputError, StoreError
-from lmstack.train import checkpoint, train
+from lmstack.train import checkpoint
 from lmstack.train.loop import Interrupted, Watch
 
 
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before, os.environ["LMSTACK_HOME"] = os.environ.get("LMSTACK_HOME"), str(found / "home")
     runs.prepare_folder(found)
     for kind in runs.KINDS:
-        train(runs.recipe(found, kind, kind))
+        runs.train(runs.recipe(found, kind, kind))
     if before is None:
         del os.environ["LMSTACK_HOME"]
     else:
@@ -52,7 +52,7 @@ def name(request: pytest.FixtureRequest, folder: Path) -> str:
 
 def stopped(folder: Path, name: str, at: int, kind: str = "causal", **changes: object) -> None:
     with pytest.raises(runs.Killed):
-        train(runs.recipe(folder, name, kind, **changes), watch=runs.Stop(at))
+        runs.train(runs.recipe(folder, name, kind, **changes), watch=runs.Stop(at))
 
 
 @pytest.mark.parametrize("kind", runs.KINDS)
@@ -63,12 +63,12 @@ def test_resumed_equals_uninterrupted(folder: Path, name: str, kind: str, seed: 
     first = drawn.randint(1, 12)
     stopped(folder, name, first, kind)
     with pytest.raises(runs.Killed):
-        train(
+        runs.train(
             runs.recipe(folder, name, kind),
             resume=True,
             watch=runs.Stop(drawn.randint(first + 1, 19)),
         )
-    train(runs.recipe(folder, name, kind), resume=True)
+    runs.train(runs.recipe(folder, name, kind), resume=True)
     runs.assert_same_end(folder, kind, name)
 
 
@@ -90,7 +90,7 @@ def test_a_killed_process_loses_nothing(folder: Path, name: str) -> None:
     process.kill()
     process.communicate()
     assert not (folder / f"{name}-made").exists()
-    train(runs.recipe(folder, name), resume=True)
+    runs.train(runs.recipe(folder, name), resume=True)
     runs.assert_same_end(folder, "causal", name)
 
 
@@ -105,7 +105,7 @@ def test_a_process_that_is_told_to_stop_saves_and_says_how_to_go_on(
     assert "Traceback" not in said
     done = runs.lines(folder, name)[-1]["step"]
     assert (folder / name / "checkpoints" / f"step-{done:08d}" / "state.json").exists()
-    train(runs.recipe(folder, name), resume=True)
+    runs.train(runs.recipe(folder, name), resume=True)
     runs.assert_same_end(folder, "causal", name)
 
 
@@ -116,7 +116,7 @@ def test_the_first_signal_ends_the_step_and_the_second_the_run(folder: Path, nam
                 os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted):
-        train(runs.recipe(folder, name), watch=Signals())
+        runs.train(runs.recipe(folder, name), watch=Signals())
     kept = checkpoint.Checkpoints(folder / name, 2).steps()
     assert kept == [3, 4]
 
@@ -126,7 +126,7 @@ def test_the_first_signal_ends_the_step_and_the_second_the_run(folder: Path, nam
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt) as error:
-        train(runs.recipe(folder, name), resume=True, watch=Twice())
+        runs.train(runs.recipe(folder, name), resume=True, watch=Twice())
     assert not isinstance(error.value, Interrupted)
     assert checkpoint.Checkpoints(folder / name, 2).steps() == kept
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -151,7 +151,7 @@ def test_a_damaged_checkpoint_is_passed_over(
     path = folder / name / "checkpoints"
     DAMAGE[damage](path / "step-00000006" / file)
     watch = runs.Stop(0)
-    train(runs.recipe(folder, name), resume=True, watch=watch)
+    runs.train(runs.recipe(folder, name), resume=True, watch=watch)
     assert len(watch.notes) == 1
     assert "step-00000006 is passed over: " in watch.notes[0]
     runs.assert_same_end(folder, "causal", name)
@@ -162,7 +162,7 @@ def test_without_a_whole_checkpoint_it_says_so(folder: Path, name: str) -> None:
     for path in (folder / name / "checkpoints").rglob("state.json"):
         path.write_text("{}")
     with pytest.raises(FormatError, match=r"no checkpoint in .* is whole"):
-        train(runs.recipe(folder, name), resume=True)
+        runs.train(runs.recipe(folder, name), resume=True)
 
 
 def test_a_checkpoint_whose_best_is_damaged_is_passed_over(tmp_path: Path) -> None:
@@ -207,12 +207,12 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(StoreError, match="No space left") as error:
-        train(runs.recipe(folder, name), watch=Full(patch))
+        runs.train(runs.recipe(folder, name), watch=Full(patch))
     assert "step-00000006" in error.value.message
     assert "free some space" in str(error.value.hint)
     left = sorted(path.name for path in (folder / name / "checkpoints").iterdir())
     assert left == ["step-00000003", "step-00000005"]
-    train(runs.recipe(folder, name), resume=True)
+    runs.train(runs.recipe(folder, name), resume=True)
     runs.assert_same_end(folder, "causal", name)
 
 
@@ -263,7 +263,7 @@ def test_what_the_checkpoint_follows_from_may_not_change(
 ) -> None:
     shutil.copytree(folder / "causal", folder / name)
     with pytest.raises(InputError, match=f"^{key} is .*, and the run was started with") as error:
-        train(runs.recipe(folder, name, **{key: value}), resume=True)
+        runs.train(runs.recipe(folder, name, **{key: value}), resume=True)
     assert error.value.param == key
 
 
@@ -271,7 +271,7 @@ def test_other_data_is_not_the_same_run(folder: Path, name: str) -> None:
     shutil.copytree(folder / "causal", folder / name)
     (folder / "other.jsonl").write_text('{"text": "another text"}\n' * 9)
     with pytest.raises(InputError, match="was not among the data when the run began"):
-        train(runs.recipe(folder, name, data="other.jsonl"), resume=True)
+        runs.train(runs.recipe(folder, name, data="other.jsonl"), resume=True)
 
 
 def test_what_steers_the_steps_to_come_may_change_and_is_said(folder: Path, name: str) -> None:
@@ -279,7 +279,7 @@ def test_what_steers_the_steps_to_come_may_change_and_is_said(folder: Path, name
     shutil.copy(folder / "text.jsonl", folder / "moved.jsonl")
     watch = runs.Stop(0)
     changed = {"lr": 0.002, "steps": 24, "keep": 5, "data": "moved.jsonl"}
-    result = train(runs.recipe(folder, name, **changed), resume=True, watch=watch)
+    result = runs.train(runs.recipe(folder, name, **changed), resume=True, watch=watch)
     assert result.steps == 24
     assert sorted(watch.notes) == [
         "keep is 5 from here on; it was 2",
@@ -291,5 +291,5 @@ def test_what_steers_the_steps_to_come_may_change_and_is_said(folder: Path, name
 
 def test_resume_without_a_checkpoint_begins(folder: Path, name: str) -> None:
     stopped(folder, name, 2)
-    train(runs.recipe(folder, name), resume=True)
+    runs.train(runs.recipe(folder, name), resume=True)
     runs.assert_same_end(folder, "causal", name)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -26,6 +26,7 @@ from lmstack.model.blocks import Block
 __all__ = ["ALONE", "Parallel"]
 
 _FAILED = "lmstack-failed"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,32 @@ class Parallel:
     def reshard(self, module: Transformer) -> None:
         """To be called before the shards of ``module`` are changed: a pass without gradients
         leaves whole weights behind, which the next pass would use."""
+        for part in self._shards(module):
+            part.reshard()
+
+    @contextmanager
+    def summoned(self, module: Transformer) -> Iterator[None]:
+        """Meanwhile every process has the whole weights of ``module``, to be read."""
+        if self.world == 1:
+            yield
+            return
+        for part in self._shards(module):
+            part.unshard()
+        hooks = [(part, dict(part._state_dict_pre_hooks)) for part in module.modules()]
+        for part, _ in hooks:
+            part._state_dict_pre_hooks.clear()  # those of FSDP put the shards back
+        try:
+            yield
+        finally:
+            for part, before in hooks:
+                part._state_dict_pre_hooks.update(before)
+            self.reshard(module)
+
+    def _shards(self, module: Transformer) -> Iterator[Any]:
         if self.world > 1:
             from torch.distributed.fsdp import FSDPModule
 
-            for part in module.modules():
-                if isinstance(part, FSDPModule):
-                    part.reshard()
+            yield from (part for part in module.modules() if isinstance(part, FSDPModule))
 
     def unwrapped(self, module: Transformer) -> None:
         """Whole weights in the place of the shards of ``module``, on the first process, to be
@@ -104,10 +125,16 @@ class Parallel:
         """That of every process, in their order; sizes may differ. Its own is ``tensor`` itself."""
         if self.world == 1:
             return [tensor]
-        found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, tensor.detach().cpu())
-        moved = (each.to(tensor.device) for each in found)
+        moved = (each.to(tensor.device) for each in self.joined([tensor.detach().cpu()]))
         return [tensor if rank == self.rank else each for rank, each in enumerate(moved)]
+
+    def joined(self, own: Sequence[T]) -> list[T]:
+        """What every process has, in their order, on all of them."""
+        if self.world == 1:
+            return list(own)
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, list(own))
+        return [each for part in found for each in part]
 
     def gathered(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """``tensors`` unsharded, one after the other, in the memory of the CPU; empty ones on all

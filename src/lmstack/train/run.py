@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -175,10 +175,11 @@ def _trainer(
             param="objective",
         )
     online = run.objective
-    weights = online.rollout_config.weights or _HELD[recipe.precision]
+    rollouts = online.rollout_config
+    rollouts = replace(rollouts, weights=rollouts.weights or _HELD[recipe.precision])
     return OnlineTrainer(
         *parts,
-        sampler=services.sampler(run.base, weights, online.rollout_config.threads),
+        sampler=services.sampler(run.base, rollouts),
         rewards=[
             WeightedReward(services.reward(each.name, each.settings), each.weight)
             for each in online.reward_settings

@@ -12,7 +12,7 @@ from tests.train import runs
 from lmstack.app.wiring.rollouts import OnlineServices
 from lmstack.registry import LoadedModel
 from lmstack.train import Recipe, train
-from lmstack.train.rollouts.protocol import Reward, Sample, Sampler
+from lmstack.train.rollouts.protocol import Reward, RolloutConfig, Sample, Sampler
 
 __all__ = ["Letters", "Services", "prepare_folder", "recipe", "run"]
 
@@ -42,8 +42,8 @@ class Services(OnlineServices):
     def __init__(self) -> None:
         self.samplers: list[Sampler] = []
 
-    def sampler(self, base: LoadedModel, weights: str, threads: int | None = None) -> Sampler:
-        self.samplers.append(super().sampler(base, weights, threads))
+    def sampler(self, base: LoadedModel, config: RolloutConfig) -> Sampler:
+        self.samplers.append(super().sampler(base, config))
         return self.samplers[-1]
 
     def reward(self, name: str, settings: Mapping[str, Any]) -> Reward:

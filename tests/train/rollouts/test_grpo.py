@@ -120,7 +120,7 @@ def made(length: int, reward: float, group: int = 0, finish: str = "stop") -> Ro
 def test_the_loss_of_a_batch_is_that_of_its_tokens(average: str) -> None:
     """By log-probabilities of whole logits, and so are its gradients."""
     objective = GroupRelativePolicy(**REWARDS, average=average, max_tokens=LONGEST, temperature=0.7)
-    rollouts = objective.judged([made(n, float(n > 2)) for n in (1, 4, 2, 6)], {}, lambda *x: x)
+    rollouts = objective.judged([made(n, float(n > 2)) for n in (1, 4, 2, 6)], {})
     batch = batch_of(rollouts, objective.weight(rollouts))
     module = tiny.model("llama")
     loss = objective.loss(module, batch, ForwardContext())
@@ -149,18 +149,18 @@ def test_a_prompt_whose_answers_score_alike_teaches_nothing() -> None:
     rollouts = [
         made(2, reward, group) for group, reward in ((0, 1.0), (0, 1.0), (1, 0.0), (1, 1.0))
     ]
-    kept = GroupRelativePolicy(**REWARDS).judged(rollouts, {}, lambda *x: x)
+    kept = GroupRelativePolicy(**REWARDS).judged(rollouts, {})
     assert [float(each.tokens["advantages"].abs().sum()) > 0 for each in kept] == [
         *(False, False, True, True)
     ]
-    dropped = GroupRelativePolicy(**REWARDS, flat="drop").judged(rollouts, {}, lambda *x: x)
+    dropped = GroupRelativePolicy(**REWARDS, flat="drop").judged(rollouts, {})
     assert [each.group for each in dropped] == [1, 1]
 
 
 def test_answers_that_were_cut_may_be_left_out() -> None:
     rollouts = [made(2, 0.0, finish="length"), made(3, 1.0), made(3, 0.5)]
     objective = GroupRelativePolicy(**REWARDS, learn_cut=False)
-    kept = objective.judged(rollouts, {}, lambda *x: x)
+    kept = objective.judged(rollouts, {})
     assert [each.length for each in kept] == [3, 3]
 
 

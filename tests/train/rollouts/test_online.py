@@ -78,3 +78,13 @@ def test_another_process_draws_the_same_answers(folder: Path) -> None:
     apart = {"rollouts": {"threads": 1}}
     letters.run(letters.recipe(folder, "apart", apart, steps=3, lora={"r": 4}))
     runs.assert_same_end(folder, "here", "apart")
+
+
+@pytest.mark.long
+def test_two_processes_of_a_ray_cluster_draw_the_same_answers(folder: Path) -> None:
+    letters.run(letters.recipe(folder, "alone", steps=3, lora={"r": 4}))
+    apart = {"rollouts": {"ray": "local", "copies": 2, "ahead": 0}}
+    letters.run(letters.recipe(folder, "cluster", apart, steps=3, lora={"r": 4}))
+    lines = [runs.lines(folder, name) for name in ("alone", "cluster")]
+    for one, two in zip(*lines, strict=True):
+        assert two == pytest.approx(one, rel=1e-4, abs=1e-4)

@@ -26,7 +26,7 @@ from lmstack.registry import LoadedModel, load
 from lmstack.train.rollouts.policy import policy_weights
 from lmstack.train.rollouts.protocol import Drawing, Prompt, Sample
 
-__all__ = ["ProcessSampler"]
+__all__ = ["ProcessSampler", "RolloutWorker", "drawn", "write_base"]
 
 
 class ProcessSampler:
@@ -34,11 +34,10 @@ class ProcessSampler:
     process; see `Sampler`."""
 
     def __init__(self, base: LoadedModel, weights: str, threads: int) -> None:
-        module = build_module(base.module.config, policy_weights(base.module))
         context = get_context("spawn")  # a fork would share torch's threads
         self._connection, theirs = context.Pipe()
         with tempfile.TemporaryDirectory(prefix="lmstack-rollouts-") as folder:
-            replace(base, module=module).save(folder)
+            write_base(base, folder)
             self._process = context.Process(
                 target=_serve, args=(theirs, folder, weights, threads), daemon=True
             )
@@ -70,33 +69,56 @@ class ProcessSampler:
                 "the process that draws answers has ended without a word",
                 hint="its memory may not have sufficed; --resume goes on from the last checkpoint",
             ) from error
-        if problem is not None:
-            raise EngineError(f"drawing answers failed: {problem[0]}", hint=problem[1])
-        return answer
+        return drawn(answer, problem)
+
+
+def drawn(answer: Any, problem: tuple[str, str | None] | None) -> Any:
+    """``answer`` of a `RolloutWorker`; `EngineError` for its ``problem``."""
+    if problem is not None:
+        raise EngineError(f"drawing answers failed: {problem[0]}", hint=problem[1])
+    return answer
+
+
+def write_base(base: LoadedModel, folder: str) -> None:
+    """Write to ``folder`` what a `RolloutWorker` begins with: the policy, without an adapter."""
+    module = build_module(base.module.config, policy_weights(base.module))
+    replace(base, module=module).save(folder)
+
+
+class RolloutWorker:
+    """What draws answers in another process, from the base in ``folder``, held as ``weights``."""
+
+    def __init__(self, folder: str, weights: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        base = load(folder)
+        self._sampler = EngineSampler(base, weights)
+        self._sampler.update(base.module)
+
+    def answer(self, what: str, *given: Any) -> tuple[Any, tuple[str, str | None] | None]:
+        """The result of ``what`` ("update", "sample", "ready"), and what went wrong."""
+        try:
+            if what == "update":
+                self._sampler.replace(*given)
+            return (self._sampler.sample(*given) if what == "sample" else None), None
+        except LmstackError as error:
+            return None, (error.message, error.hint)
+
+    def close(self) -> None:
+        self._sampler.close()
 
 
 def _serve(connection: Connection, folder: str, weights: str, threads: int) -> None:
     """Answer requests until the trainer is gone."""
-    torch.set_num_threads(threads)
-    sampler: EngineSampler | None = None
+    try:
+        worker = RolloutWorker(folder, weights, threads)
+    except LmstackError as error:
+        connection.recv()
+        connection.send((None, (error.message, error.hint)))
+        return
     while True:
         try:
-            what, *given = connection.recv()
+            request = connection.recv()
         except EOFError:
             break
-        try:
-            if sampler is None:
-                base = load(folder)
-                sampler = EngineSampler(base, weights)
-                sampler.update(base.module)
-            answer = None
-            if what == "update":
-                sampler.replace(*given)
-            elif what == "sample":
-                answer = sampler.sample(*given)
-        except LmstackError as error:
-            connection.send((None, (error.message, error.hint)))
-        else:
-            connection.send((answer, None))
-    if sampler is not None:
-        sampler.close()
+        connection.send(worker.answer(*request))
+    worker.close()

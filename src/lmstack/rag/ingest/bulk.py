@@ -40,7 +40,7 @@ from lmstack.rag.ingest.update import Task
 from lmstack.rag.ingest.wire import document_frame, problem_frame, read_reply
 from lmstack.rag.ingest.workers import Workers
 
-__all__ = ["Machine", "RayConfig", "RayMachines"]
+__all__ = ["Machine", "RayConfig", "RayMachines", "joined_ray"]
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,8 @@ class RayMachines:
         self._make_embedder, self._digest = make_embedder, digest
 
     def __call__(self, task: Task) -> Iterator[tuple[NewDocument, Vectors] | Refused]:
-        # Ray reports its use to its makers unless told not to, before it is loaded.
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        ray, data = require("ray", "ray"), require("ray.data", "ray")
-        started = not ray.is_initialized()
-        if started:
-            self._start(ray)
+        ray, started = joined_ray(self.config.address, self.config.processors)
+        data = require("ray.data", "ray")
         try:
             data.DataContext.get_current().enable_progress_bars = False
             rows = [
@@ -98,16 +94,25 @@ class RayMachines:
             if started:
                 ray.shutdown()
 
-    def _start(self, ray: Any) -> None:
-        if self.config.address:
-            ray.init(address=self.config.address, log_to_driver=False)
-        else:
-            ray.init(
-                num_cpus=self.config.processors or None,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-            )
+
+def joined_ray(address: str, processors: int = 0) -> tuple[Any, bool]:
+    """Ray, in the cluster at ``address`` or, if it is empty, one that begins here with so many
+    ``processors`` (0: all); and whether it is to be shut down by who asked for it."""
+    # Ray reports its use to its makers unless told not to, before it is loaded.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray = require("ray", "ray")
+    if ray.is_initialized():
+        return ray, False
+    if address:
+        ray.init(address=address, log_to_driver=False)
+    else:
+        ray.init(
+            num_cpus=processors or None,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    return ray, True
 
 
 class Machine:

@@ -33,7 +33,7 @@ from lmstack.model import ForwardContext, Transformer
 from lmstack.train.cross_entropy import chunked_loss, wide
 from lmstack.train.data.examples import IGNORED, Batch
 from lmstack.train.objectives.objective import Loss
-from lmstack.train.objectives.online import OnlineObjective, Summed
+from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.rollouts.advantages import group_advantages
 from lmstack.train.rollouts.experience import Rollout
 from lmstack.train.rollouts.kl import kl_estimates
@@ -91,9 +91,9 @@ class GroupRelativePolicy(OnlineObjective):
         return {"before": self.log_probs(model, batch, context)}
 
     def judged(
-        self, rollouts: Sequence[Rollout], learned: Mapping[str, float], summed: Summed
+        self, rollouts: Sequence[Rollout], learned: Mapping[str, float]
     ) -> Sequence[Rollout]:
-        del learned, summed
+        del learned
         groups: dict[int, list[Rollout]] = {}
         for rollout in rollouts:
             groups.setdefault(rollout.group, []).append(rollout)

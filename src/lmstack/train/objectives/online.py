@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import abc
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from lmstack.core import Config, Grammar, InputError, Message, allowed, check_range, shown
+from lmstack.core import Grammar, InputError, Message, allowed, check_range, shown
 from lmstack.model import ForwardContext, Transformer
 from lmstack.model.config import Head
 from lmstack.registry.card import Kind
@@ -30,23 +30,9 @@ from lmstack.train.data.rows import Row
 from lmstack.train.objectives.objective import Objective, Reading
 from lmstack.train.rewards import REWARDS, RewardFunction, reward_named
 from lmstack.train.rollouts.experience import Rollout
-from lmstack.train.rollouts.protocol import Drawing, Prompt
+from lmstack.train.rollouts.protocol import Drawing, Prompt, RolloutConfig
 
-__all__ = ["OnlineObjective", "RewardSetting", "RolloutConfig"]
-
-Summed = Callable[..., Sequence[float]]
-
-
-@dataclass(frozen=True)
-class RolloutConfig(Config):
-    """``weights``: the form in which the engine holds the policy: ``float32``, ``bfloat16`` or
-    ``int8``; None: that of the recipe's precision. ``ahead``: 1 draws the answers of the next step
-    while this one is learned from, with weights that are one step old. ``threads``: draw them in
-    a process of its own, with so many."""
-
-    weights: str | None = allowed(None, str, also=("float32", "bfloat16", "int8"))
-    ahead: int = allowed(0, int, 0, 1)
-    threads: int | None = allowed(None, int, 1, 1024)
+__all__ = ["OnlineObjective", "RewardSetting"]
 
 
 @dataclass(frozen=True)
@@ -201,10 +187,10 @@ class OnlineObjective(Objective):
 
     @abc.abstractmethod
     def judged(
-        self, rollouts: Sequence[Rollout], learned: Mapping[str, float], summed: Summed
+        self, rollouts: Sequence[Rollout], learned: Mapping[str, float]
     ) -> Sequence[Rollout]:
         """``rollouts`` of a step with what the loss must know of each token: how good it was. Some
-        may be left out. ``learned``: see `learned`; ``summed``: values over all processes."""
+        may be left out. ``learned``: see `learned`."""
 
     @abc.abstractmethod
     def weight(self, rollouts: Sequence[Rollout]) -> float:

@@ -29,7 +29,7 @@ from lmstack.train.cross_entropy import chunked_log_probs, chunked_loss, wide
 from lmstack.train.data.examples import IGNORED, Batch
 from lmstack.train.measures import moments
 from lmstack.train.objectives.objective import Loss
-from lmstack.train.objectives.online import OnlineObjective, Summed
+from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.rollouts.advantages import (
     explained_variance,
     generalized_advantages,
@@ -124,7 +124,7 @@ class PPO(OnlineObjective):
         return {"before": output.readout, **found}
 
     def judged(
-        self, rollouts: Sequence[Rollout], learned: Mapping[str, float], summed: Summed
+        self, rollouts: Sequence[Rollout], learned: Mapping[str, float]
     ) -> Sequence[Rollout]:
         """With ``kl``, ``advantages`` and ``returns``; computed in float64."""
         lengths = [rollout.length for rollout in rollouts]
@@ -140,7 +140,7 @@ class PPO(OnlineObjective):
         coefficient = learned.get(_COEFFICIENT, 0.0)
         rewards = token_rewards(paid * ~cut, kl, lengths, coefficient)
         if self.whiten_rewards:
-            rewards = whitened(rewards, shift=False, summed=summed)
+            rewards = whitened(rewards, shift=False)
         last = torch.tensor(lengths).cumsum(0) - 1
         advantages, returns = generalized_advantages(
             rewards,
@@ -150,7 +150,7 @@ class PPO(OnlineObjective):
             decay=self.decay,
             after=known["following"][last] * cut,
         )
-        told = {"kl": kl, "advantages": whitened(advantages, summed=summed), "returns": returns}
+        told = {"kl": kl, "advantages": whitened(advantages), "returns": returns}
         parts = {name: x.float().split_with_sizes(lengths) for name, x in told.items()}
         return [
             rollout.knowing(**{name: part[place] for name, part in parts.items()})

@@ -16,7 +16,7 @@ prompt.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -32,7 +32,6 @@ __all__ = [
 
 _NO_SPREAD = 1e-4  # of TRL's GRPOTrainer: samples that scored alike have no advantage
 _FLAT = 1e-8  # of TRL's `masked_whiten`
-Summed = Callable[..., Sequence[float]]
 
 
 def token_rewards(scores: Tensor, kl: Tensor, lengths: Sequence[int], coefficient: float) -> Tensor:
@@ -90,17 +89,12 @@ def group_advantages(scores: Tensor, scale: str = "group") -> Tensor:
     return above / (spread + _NO_SPREAD)
 
 
-def whitened(
-    x: Tensor, *, shift: bool = True, summed: Summed = lambda *values: list(values)
-) -> Tensor:
+def whitened(x: Tensor, *, shift: bool = True) -> Tensor:
     """``x`` (N,) with mean 0 and standard deviation 1 (N - 1 degrees of freedom), or with
-    ``shift`` off the mean that it had. Only real tokens are given: there is no padding to mask.
-
-    ``summed``: sums values over the processes that share the step (`Parallel.summed`)."""
-    count, total = summed(float(len(x)), float(x.double().sum()))
-    mean = total / max(count, 1.0)
-    (squares,) = summed(float((x.double() - mean).square().sum()))
-    scaled: Tensor = (x - mean) / math.sqrt(squares / max(count - 1, 1.0) + _FLAT)
+    ``shift`` off the mean that it had. Only real tokens are given: there is no padding to mask."""
+    mean = float(x.double().sum()) / max(len(x), 1)
+    squares = float((x.double() - mean).square().sum())
+    scaled: Tensor = (x - mean) / math.sqrt(squares / max(len(x) - 1, 1) + _FLAT)
     return scaled if shift else scaled + mean
 
 

@@ -12,11 +12,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from lmstack.core import Grammar, Message
+from lmstack.core import Config, Grammar, InputError, Message, allowed, shown
 from lmstack.model import Transformer
 from lmstack.registry import LoadedModel
 
-__all__ = ["Drawing", "Prompt", "Reward", "Sample", "Sampler", "Services", "WeightedReward"]
+__all__ = [
+    "Drawing",
+    "Prompt",
+    "Reward",
+    "RolloutConfig",
+    "Sample",
+    "Sampler",
+    "Services",
+    "WeightedReward",
+]
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,30 @@ class Sample:
     text: str
     finish: Literal["stop", "length"]
     row: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RolloutConfig(Config):
+    """``weights``: the form in which the engine holds the policy: ``float32``, ``bfloat16`` or
+    ``int8``; None: that of the recipe's precision. ``ahead``: 1 draws the answers of the next step
+    while this one is learned from, with weights that are one step old. ``threads``: draw them in
+    a process of its own, with so many. ``ray``: in ``copies`` processes of a Ray cluster, ``local``
+    or its address, each with so many threads, or one."""
+
+    weights: str | None = allowed(None, str, also=("float32", "bfloat16", "int8"))
+    ahead: int = allowed(0, int, 0, 1)
+    threads: int | None = allowed(None, int, 1, 1024)
+    ray: str | None = None
+    copies: int = allowed(1, int, 1, 4096)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ray is not None and (not isinstance(self.ray, str) or not self.ray):
+            raise InputError(
+                f"ray is {shown(self.ray)}, not local or the address of a cluster",
+                hint="ray: local, or ray: ray://head:10001",
+                param="ray",
+            )
 
 
 @dataclass(frozen=True)
@@ -100,9 +133,8 @@ class WeightedReward:
 class Services(Protocol):
     """What an online run is given from outside `train`."""
 
-    def sampler(self, base: LoadedModel, weights: str, threads: int | None) -> Sampler:
-        """Draws answers of ``base`` held as ``weights``; by so many ``threads`` of a process of its
-        own, or in this one where it is None."""
+    def sampler(self, base: LoadedModel, config: RolloutConfig) -> Sampler:
+        """Draws answers of ``base``, held as ``config.weights`` (not None)."""
         ...
 
     def reward(self, name: str, settings: Mapping[str, Any]) -> Reward:

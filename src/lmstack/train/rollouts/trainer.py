@@ -3,6 +3,9 @@
     prompts of k -> samples, by the weights of now -> rewards -> what is known of each token
       -> epochs x minibatches updates, each as `Trainer` makes one
 
+Of several processes each draws answers to its share of the prompts, with an engine of its own, and
+has them rewarded. Then all know all of them, and each learns from its share.
+
 Seeds of samples follow from (seed, step, prompt, sample), so a step is a function of its number and
 the weights, also one that is drawn ahead: with ``ahead`` the samples of step k + 1 are drawn while
 step k is learned from, by the weights that k began with, and a checkpoint holds them.
@@ -16,14 +19,14 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lmstack.core import InputError, UnsupportedError
+from lmstack.core import InputError
 from lmstack.model import ForwardContext, Transformer
 from lmstack.train.data.examples import Batch
 from lmstack.train.loader import Loader
@@ -52,13 +55,6 @@ class OnlineTrainer(Trainer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.parallel.world > 1:
-            raise UnsupportedError(
-                f"{self.recipe.objective_name} trains in one process, and there are"
-                f" {self.parallel.world}",
-                hint="start it without torchrun",
-                param="objective",
-            )
         _check_dropout(self.recipe)
         if not self.progress.learned:
             self.progress.learned = self._online.learned()
@@ -89,11 +85,11 @@ class OnlineTrainer(Trainer):
         with timed(self._clock, "rollouts"):
             groups = self._samples(step)
         with timed(self._clock, "rewards"):
-            rollouts = self._rewarded(groups)
+            rollouts = self._rewarded(self.train, step, groups)
         self._facts = {**facts_of(rollouts), **self.progress.learned, "updates": 0.0}
         with timed(self._clock, "measure"):
             rollouts = self._measured(rollouts)
-        judged = self._online.judged(rollouts, self.progress.learned, self.parallel.summed)
+        judged = self._online.judged(rollouts, self.progress.learned)
         for epoch in range(self._online.epochs):
             rng = np.random.default_rng([self.recipe.seed, _SHUFFLED, step, epoch])
             order = rng.permutation(len(judged))
@@ -111,15 +107,19 @@ class OnlineTrainer(Trainer):
     def _samples(self, step: int) -> Groups:
         """Those that ``step`` learns from; with ``ahead``, those of the next are begun."""
         if self._next is None:
-            self.sampler.update(self.module)
+            self._give_weights()
             drawn = self._draw(self.train, step)
         else:
             drawn, self._next = self._next.result(), None
         if self._ahead and step + 1 < self.steps:
-            self.sampler.update(self.module)
+            self._give_weights()
             asked = self._asked(self.train, step + 1)
             self._next = self._pool.submit(self.sampler.sample, *asked)
         return drawn
+
+    def _give_weights(self) -> None:
+        with self.parallel.summoned(self.module):
+            self.sampler.update(self.module)
 
     def _draw(self, loader: Loader, step: int, *purpose: int) -> Groups:
         return self.sampler.sample(*self._asked(loader, step, *purpose))
@@ -139,14 +139,16 @@ class OnlineTrainer(Trainer):
 
     # -- what is known of them -----------------------------------------------------------------
 
-    def _rewarded(self, groups: Groups) -> list[Rollout]:
-        samples = [sample for group in groups for sample in group]
-        numbers = [number for number, group in enumerate(groups) for _ in group]
-        found = scored(self.rewards, samples)
-        return [
-            Rollout.of(sample, number, found.totals[n], {k: v[n] for k, v in found.parts.items()})
-            for n, (sample, number) in enumerate(zip(samples, numbers, strict=True))
+    def _rewarded(self, loader: Loader, step: int, groups: Groups) -> list[Rollout]:
+        """The samples of all processes; ``groups``: those of this one."""
+        places = [place for place, _ in loader.examples(step)]
+        drawn = [(s, place) for place, group in zip(places, groups, strict=True) for s in group]
+        found = scored(self.rewards, [sample for sample, _ in drawn])
+        own = [
+            Rollout.of(sample, place, found.totals[n], {k: v[n] for k, v in found.parts.items()})
+            for n, (sample, place) in enumerate(drawn)
         ]
+        return sorted(self.parallel.joined(own), key=lambda rollout: rollout.group)
 
     def _measured(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """With what the objective must know before the first update."""
@@ -167,24 +169,38 @@ class OnlineTrainer(Trainer):
     def _known(self, rollouts: Sequence[Rollout], measured: Measured) -> list[Rollout]:
         """``rollouts`` with what ``measured`` says of their tokens."""
         self.module.eval()
-        found: dict[int, Rollout] = {}
         context = ForwardContext(ops=self.ops)
-        for members in passes_of(rollouts, self.recipe.micro_tokens):
+        passes = passes_of(rollouts, self.recipe.micro_tokens)
+        own = []
+        for members, is_real in self._share(passes):
             batch = batch_of(members, 1.0).to(self.module.device)
             with torch.no_grad():
                 known = dict(measured(self.model, batch, context))
             lengths = [member.length for member in members]
             parts = {name: values.cpu().split_with_sizes(lengths) for name, values in known.items()}
-            for place, member in enumerate(members):
-                own = {name: values[place] for name, values in parts.items()}
-                found[id(member)] = member.knowing(**own)
+            if is_real:
+                own.append([{n: parts[n][place] for n in parts} for place in range(len(members))])
+        world, found = self.parallel.world, {}
+        order = [n for rank in range(world) for n in range(rank, len(passes), world)]
+        for number, values in zip(order, self.parallel.joined(own), strict=True):
+            for member, tokens in zip(passes[number], values, strict=True):
+                found[id(member)] = member.knowing(**tokens)
         return [found[id(rollout)] for rollout in rollouts]
 
     def _batches(self, rollouts: Sequence[Rollout]) -> list[Batch]:
-        weight = self._online.weight
-        passes = passes_of(rollouts, self.recipe.micro_tokens)
-        batches = (batch_of(members, weight(members)) for members in passes)
-        return [batch.to(self.module.device) for batch in batches]
+        found = []
+        for members, is_real in self._share(passes_of(rollouts, self.recipe.micro_tokens)):
+            batch = batch_of(members, self._online.weight(members) if is_real else 0.0)
+            batch = batch if is_real else replace(batch, tokens=0)
+            found.append(batch.to(self.module.device))
+        return found
+
+    def _share(self, passes: Sequence[list[Rollout]]) -> list[tuple[list[Rollout], bool]]:
+        """This process's passes, as many as every other process has, because all of them meet in
+        each; where there is none left, one of the others' that does not count."""
+        world = self.parallel.world
+        own = [(members, True) for members in passes[self.parallel.rank :: world]]
+        return own + [(passes[0], False)] * (-(-len(passes) // world) - len(own))
 
     # -- evaluation, checkpoints ---------------------------------------------------------------
 
@@ -196,16 +212,20 @@ class OnlineTrainer(Trainer):
             self._next.exception()  # the sampler is at work for the next step
         found: list[Rollout] = []
         with self._averaged():
-            self.sampler.update(self.module)
+            self._give_weights()
             for step in range(self.validation.steps(1)):
-                found += self._rewarded(self._draw(self.validation, step, _HELD_OUT))
+                drawn = self._draw(self.validation, step, _HELD_OUT)
+                found += self._rewarded(self.validation, step, drawn)
         facts = facts_of(found)
         return {name: facts[name] for name in facts if name not in _OF_GROUPS}
 
     def _parts(self) -> Iterator[tuple[str, Iterable[tuple[str, Tensor]]]]:
         yield from super()._parts()
         if self._next is not None:
-            yield _DRAWN, [("json", _packed(self._next.result()))]
+            places = [place for place, _ in self.train.examples(self.progress.step)]
+            own = list(zip(places, self._next.result(), strict=True))
+            groups = sorted(self.parallel.joined(own), key=lambda each: each[0])
+            yield _DRAWN, [("json", _packed([group for _, group in groups]))]
 
     def resume(self) -> int:
         step = super().resume()
@@ -213,7 +233,9 @@ class OnlineTrainer(Trainer):
             tensors = dict(self.checkpoints.tensors(step, _DRAWN))
             self._next = Future()
             prompts, _, _ = self._asked(self.train, step)
-            self._next.set_result(_unpacked(tensors["json"], prompts))
+            groups = json.loads(tensors["json"].numpy().tobytes())
+            own = [groups[place] for place, _ in self.train.examples(step)]
+            self._next.set_result(_unpacked(own, prompts))
         return step
 
     def close(self) -> None:
@@ -268,8 +290,7 @@ def _packed(groups: Groups) -> Tensor:
     return torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)
 
 
-def _unpacked(packed: Tensor, prompts: Sequence[Prompt]) -> Groups:
-    groups = json.loads(packed.numpy().tobytes())
+def _unpacked(groups: Sequence[Sequence[Mapping[str, Any]]], prompts: Sequence[Prompt]) -> Groups:
     return [
         [
             Sample(
