@@ -24,6 +24,7 @@ SIZES = {
 HEADS: dict[str, tuple[str, tuple[str, ...]]] = {
     "my-squad-model": ("QuestionAnswering", ()),
     "my-sentiment-model": ("SequenceClassification", ("negative", "positive")),
+    "my-reward": ("SequenceClassification", ("reward",)),
     "my-nli-model": ("SequenceClassification", ("contradiction", "neutral", "entailment")),
 }
 
@@ -38,7 +39,7 @@ def write_models(work: Path, store: Store, minilm: ModelFolder, smollm2: ModelFo
     (work / "tokenizer.json").write_bytes((minilm.path / "tokenizer.json").read_bytes())
     model = load(smollm2, store)
     model.save(work / "my-model")
-    for other in ("my-fine-tune", "model-folder"):
+    for other in ("my-fine-tune", "model-folder", "base", "tuned"):
         (work / other).symlink_to("my-model")
     add_adapter(model.module, LoraConfig(r=4, alpha=8, targets=("q_proj", "v_proj")))
     for folder in ("my-adapter", "adapters/sql", "adapters/legal", "adapters/mails"):

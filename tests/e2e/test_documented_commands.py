@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from tests.e2e.documented import Command, Sequence, sequences
 from tests.e2e.newcomer import PLACEHOLDERS, Ended, Newcomer, build
+from tests.e2e.training_inputs import write_alignment_inputs
 from tests.packages import package
 from tests.postgres import postgres_server
 
@@ -42,6 +43,8 @@ NOT_RUN = {
     "my-size-$size.yaml": "days; tests/train/scaling fits a law to runs of planted ones",
     "ray://head:10001": "needs a cluster; tests/rag/ingest/test_bulk.py runs two local processes",
     "openai:MODEL": "asks a provider; tests/core/test_remote.py talks to a local one",
+    "openai:NAME": "asks a provider; tests/core/test_remote.py talks to a local one",
+    "recipes/ppo.yaml": "an hour; tests/train/rollouts runs it in its smallest form",
 }
 # Commands whose placeholder names nothing: they end with an error that says so.
 REFUSED = {"lmstack pull hf:org/name@revision": "error:"}
@@ -56,6 +59,28 @@ FIRST = (
     f"curl --fail {SERVER}/v1/completions -H 'Content-Type: application/json'"
     """ -d '{"model": "smollm2-135m-instruct", "prompt": "One", "max_tokens": 1}'""",
 )
+# Pages whose readers have prompts, preferences and ratings.
+ALIGNING = (
+    *(f"docs/{name}.md" for name in ("alignment", "best-of", "comparing", "constitutional")),
+    *("docs/rewards.md", "docs/training-data.md", "docs/objectives/"),
+    *(f"docs/cli.md: lmstack {name}" for name in ("compare", "data", "train")),
+)
+# And what readers of docs/alignment.md have said of two answers.
+JUDGED = """
+import json
+from urllib.request import Request, urlopen
+
+def post(path, body):
+    data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
+    with urlopen(Request("http://127.0.0.1:8000" + path, data, headers)) as answer:
+        answer.read()
+        return answer.headers["X-Request-Id"]
+
+for question in ("What does lmstack quantize do?", "Which processors have native ops?"):
+    asked = post("/api/ask", {"question": question})
+    said = {"verdict": "helpful", "edit": "It says so in the documents [1].", "consent": True}
+    post("/api/feedback", {"request_id": asked, **said})
+"""
 # What programs on the pages take for granted.
 GIVEN = {
     "docs/chat.md": (
@@ -196,6 +221,8 @@ def template(
     for first in FIRST:
         made = reader.serve(first) if " up " in first else reader.run(first)
         assert made.code == 0, made.said
+    judged = reader.program(JUDGED)
+    assert judged.code == 0, judged.said
     reader.leave()
     return folder.rename(folder.parent / "template")
 
@@ -209,6 +236,11 @@ def newcomer(template: Path, page: Sequence, request: pytest.FixtureRequest) -> 
     texts = " ".join(command.text for command in page.commands)
     if "-m venv .venv" in texts:
         (folder / "work/.venv").unlink()
+    if page.name.startswith(ALIGNING):
+        typed = " ".join(c.text for c in page.commands if not not_run(c.text))
+        made = set(re.findall(r"(?:--output|-o) (\S+)", typed))
+        named = set(re.findall(r"[\w-]+\.(?:jsonl|parquet)", texts))
+        write_alignment_inputs(folder / "work", named - made)
     needs_database = "postgresql://" in texts
     reader = Newcomer(folder, request.getfixturevalue("database") if needs_database else {})
     yield reader

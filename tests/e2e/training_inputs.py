@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lmstack.train.scaling.laws import LossLaw
 
-__all__ = ["write_training_inputs"]
+__all__ = ["write_alignment_inputs", "write_training_inputs"]
 
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 CIFRAS = ["uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve", "diez"]
@@ -61,6 +61,50 @@ def write_training_inputs(work: Path) -> None:
     for name, texts in zip(("english", "spanish"), zip(*pairs, strict=True), strict=True):
         (work / f"both-languages/{name}.txt").write_text("\n".join(texts), encoding="utf-8")
     _write_runs(work / "runs")
+
+
+def write_alignment_inputs(work: Path, names: Collection[str]) -> None:
+    """Those of ``names`` that pages on alignment use: sums of which the short answer is preferred
+    to the one that talks about it. Other pages have files of these names in other formats."""
+    asked = [(f"What is {n} plus {m}?", n + m) for n in range(1, 9) for m in range(1, 9)]
+    pairs = [
+        {
+            "prompt": prompt,
+            "chosen": f"{total}.",
+            "rejected": f"It depends. {total - 1} perhaps, or {total + 1}.",
+        }
+        for prompt, total in asked
+    ]
+    rated = [
+        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+        for row in pairs[:24]
+        for side in ("chosen", "rejected")
+    ]
+    both = [
+        {"prompt": row["prompt"], "completions": [row["chosen"], row["rejected"]]}
+        for row in pairs[:8]
+    ]
+    prompts = [{"prompt": prompt, "answer": total} for prompt, total in asked]
+    rows: dict[str, Sequence[Mapping[str, Any]]] = {
+        "answers.jsonl": both,
+        "benign.jsonl": prompts[:8],
+        "held-out.jsonl": prompts[-8:],
+        "judged.jsonl": pairs[:24],
+        "mmlu.jsonl": prompts[-8:],
+        "pairs.jsonl": pairs[:48],
+        "preferences.jsonl": pairs[:48],
+        "prompts.jsonl": prompts[:16],
+        "questions.jsonl": prompts[-8:],
+        "ratings.jsonl": rated,
+        "sums.jsonl": prompts[:16],
+    }
+    for name in rows.keys() & set(names):
+        _write(work / name, rows[name])
+    if "pairs.parquet" in names:
+        import pyarrow
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.Table.from_pylist(pairs[24:48]), work / "pairs.parquet")
 
 
 def _write_runs(folder: Path) -> None:
