@@ -27,6 +27,7 @@ from lmstack.train.parallel import Parallel
 from lmstack.train.recipe import Recipe
 from lmstack.train.reference import with_reference
 from lmstack.train.result import keep, training_of
+from lmstack.train.rewards.reward_model import RewardModel
 from lmstack.train.rollouts.protocol import Services, WeightedReward
 from lmstack.train.rollouts.trainer import OnlineTrainer
 from lmstack.train.throughput import matrix_rate
@@ -147,7 +148,7 @@ def _trainer(
     parallel: Parallel,
     services: Services | None,
 ) -> Trainer:
-    facts = {
+    facts: dict[str, str | None] = {
         "data": run.prepared.fingerprint,
         "base": run.base.digest,
         **run.objective.models,
@@ -175,16 +176,16 @@ def _trainer(
             param="objective",
         )
     online = run.objective
+    rewards = [
+        WeightedReward(services.reward(each.name, each.settings), each.weight)
+        for each in online.reward_settings
+    ]
+    for number, weighted in enumerate(rewards, 1):
+        if isinstance(weighted.reward, RewardModel):
+            facts[f"model of reward {number}"] = weighted.reward.digest
     rollouts = online.rollout_config
     rollouts = replace(rollouts, weights=rollouts.weights or _HELD[recipe.precision])
-    return OnlineTrainer(
-        *parts,
-        sampler=services.sampler(run.base, rollouts),
-        rewards=[
-            WeightedReward(services.reward(each.name, each.settings), each.weight)
-            for each in online.reward_settings
-        ],
-    )
+    return OnlineTrainer(*parts, sampler=services.sampler(run.base, rollouts), rewards=rewards)
 
 
 def _files_before(path: Path) -> list[Mapping[str, Any]] | None:

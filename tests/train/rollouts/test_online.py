@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.train import runs
 from tests.train.rollouts import letters
+from tests.train.test_reward import one_score
+
+from lmstack.core import InputError
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,20 @@ def test_another_process_draws_the_same_answers(folder: Path) -> None:
     apart = {"rollouts": {"threads": 1}}
     letters.run(letters.recipe(folder, "apart", apart, steps=3, lora={"r": 4}))
     runs.assert_same_end(folder, "here", "apart")
+
+
+def test_a_run_goes_on_with_the_reward_model_that_it_was_started_with(folder: Path) -> None:
+    judges = folder / "judge"
+    judges.mkdir()
+    one_score("llama", judges)
+    scored = {"rewards": [{"name": "reward-model", "model": str(judges)}]}
+    recipe = letters.recipe(folder, "judged", scored, steps=3, save_every=1)
+    with pytest.raises(runs.Killed):
+        runs.train(recipe, watch=runs.Stop(2))
+    weights = next(judges.glob("*.safetensors"))
+    save_file({k: v + 1 for k, v in load_file(weights).items()}, weights)
+    with pytest.raises(InputError, match="model of reward 1"):
+        runs.train(recipe, resume=True)
 
 
 @pytest.mark.long
