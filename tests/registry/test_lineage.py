@@ -37,6 +37,7 @@ SECOND = dataclasses.replace(
     FIRST,
     objective="sft",
     base=Ancestor("my-base", "sha256:" + "ef" * 32, "trained by lmstack", "", "", FIRST),
+    models={"teacher": "sha256:" + "12" * 32},
 )
 CONFIG = TransformerConfig(
     vocab_size=20,
@@ -65,6 +66,14 @@ def test_a_card_gives_back_the_whole_tree(tmp_path: Path) -> None:
     assert card.training == SECOND
     assert [base.name for base in card.training.ancestors()] == ["my-base"]
     assert card.training.base.training == FIRST
+
+
+def test_a_lineage_from_before_other_models_were_named_is_read() -> None:
+    values = FIRST.to_json()
+    del values["models"]
+    assert Training.from_json(values) == FIRST
+    with pytest.raises(TypeError, match="teacher is 3"):
+        Training.from_json({**values, "models": {"teacher": 3}})
 
 
 def test_a_folder_that_is_carried_to_another_machine_keeps_its_lineage(tmp_path: Path) -> None:

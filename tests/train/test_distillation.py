@@ -17,7 +17,7 @@ from torch import Tensor
 from lmstack.core import InputError
 from lmstack.model import ForwardContext, Transformer
 from lmstack.model.families import config_from_json
-from lmstack.registry import load
+from lmstack.registry import Store, load
 from lmstack.text import ChatTemplate, Tokenizer, VocabularyConfig, train_tokenizer
 from lmstack.text.training import CHATML
 from lmstack.train import read_recipe, train
@@ -184,6 +184,10 @@ def test_a_student_comes_nearer_to_a_teacher_of_the_registry(
     apart = [line["divergence"] for line in lines if "divergence" in line]
     assert np.mean(apart[-3:]) < 0.6 * apart[0]
     assert load(str(tmp_path / "student")).kind == "generate"
+    cards = [Store().resolve(str(tmp_path / name)).card for name in ("teacher", "student")]
+    training = cards[1].training
+    assert training is not None
+    assert training.models == {"teacher": cards[0].digest}
     other = {**given, "teacher": str(tmp_path / "student")}
     with pytest.raises(InputError, match="the teacher is not that"):
         train(read_recipe(recipe, [f"objective={json.dumps(other)}"]), resume=True)

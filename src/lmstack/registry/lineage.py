@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from lmstack.core import shown
@@ -48,9 +48,11 @@ class Ancestor:
 @dataclass(frozen=True)
 class Training:
     """``objective`` is also in ``recipe``, which holds every setting. ``base``: None for fresh
-    weights. ``fingerprint``: of the content of all ``data`` files. ``code``: the version of
-    lmstack, and the git commit of its source where there is one. ``metrics``: what the weights that
-    were kept reached. ``finished``: when, in UTC; ``seconds``: since the run was last started."""
+    weights; ``models``: digests of the others that it learned from, a teacher or a reward model,
+    by what they were to it. ``fingerprint``: of the content of all ``data`` files. ``code``: the
+    version of lmstack, and the git commit of its source where there is one. ``metrics``: what the
+    weights that were kept reached. ``finished``: when, in UTC; ``seconds``: since the run was last
+    started."""
 
     objective: str
     base: Ancestor | None
@@ -64,6 +66,7 @@ class Training:
     trainable: int
     finished: str
     seconds: float
+    models: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def recipe_sha256(self) -> str:
@@ -111,6 +114,7 @@ class Training:
             trainable=_whole(values, "trainable"),
             finished=_text(values, "finished"),
             seconds=_number(values, "seconds"),
+            models=_digests(values),
         )
         if training.recipe_sha256 != _text(values, "recipe_sha256"):
             raise ValueError("the recipe is not the one that its recipe_sha256 says")
@@ -129,6 +133,12 @@ def _ancestor(values: Any, depth: int) -> Ancestor:
         stated=_text(values, "stated"),
         training=None if training is None else Training.from_json(training, depth + 1),
     )
+
+
+def _digests(values: Mapping[str, Any]) -> dict[str, str]:
+    """None in lineages that were written before they had any."""
+    found = _object(values, "models") if "models" in values else {}
+    return {name: _text(found, name) for name in found}
 
 
 def _object(values: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def training_of(
     tokens: int,
     trainable: int,
     seconds: float,
+    models: Mapping[str, str],
 ) -> Training:
     """The lineage of what ``recipe`` made of ``base``; see `Training`."""
     files = tuple(
@@ -54,6 +55,7 @@ def training_of(
         trainable=trainable,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(seconds, 3),
+        models=models,
     )
 
 

@@ -121,6 +121,7 @@ def _trained(
             tokens=trainer.progress.tokens,
             trainable=run.trainable,
             seconds=time.perf_counter() - started,
+            models=_models(trainer.facts, run),
         )
         folder, digest = keep(recipe, run.base, training)
     parallel.wait()
@@ -186,6 +187,12 @@ def _trainer(
     rollouts = online.rollout_config
     rollouts = replace(rollouts, weights=rollouts.weights or _HELD[recipe.precision])
     return OnlineTrainer(*parts, sampler=services.sampler(run.base, rollouts), rewards=rewards)
+
+
+def _models(facts: Mapping[str, Any], run: Assembled) -> dict[str, str]:
+    """Digests of the models that were learned from, beside the base, by what they were."""
+    others = {"data", "base", *run.facts}
+    return {name: digest for name, digest in facts.items() if digest and name not in others}
 
 
 def _files_before(path: Path) -> list[Mapping[str, Any]] | None:

@@ -62,6 +62,8 @@ def _training(training: Training) -> Iterator[str]:
     names += [f"{more} more"] if more > 0 else []
     yield f"data        {', '.join(names)}; sha256 {training.fingerprint[:_DIGITS]}"
     yield f"recipe      sha256 {training.recipe_sha256[:_DIGITS]}"
+    for what, digest in training.models.items():
+        yield f"{what:<11} sha256 {digest.removeprefix('sha256:')[:_DIGITS]}"
     yield f"code        {training.code}"
     if training.base is None:
         yield "└─ fresh weights"
