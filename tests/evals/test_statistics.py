@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstack.evals.statistics import (
+    Estimate,
     bootstrap,
     bootstrap_places,
     holm,
@@ -70,6 +71,13 @@ def test_too_few_prompts_have_no_interval(values: list[float]) -> None:
     found = bootstrap(values)
     assert math.isnan(found.low)
     assert found.to_json()["low"] is None
+    assert bootstrap(values).between(".2f") == ""
+
+
+def test_an_interval_is_written_by_a_format_or_a_function() -> None:
+    found = Estimate(0.5, 0.25, 0.75)
+    assert found.between(".1%") == "(25.0% to 75.0%)"
+    assert found.between(lambda bound: f"{4 * bound:.0f}") == "(1 to 3)"
 
 
 @given(st.lists(st.integers(-5, 5), min_size=2, max_size=12))

@@ -5,6 +5,8 @@ A change is said where its interval leaves out nought. Not covered: whether it w
 
 from __future__ import annotations
 
+from functools import partial
+
 from lmstack.evals.comparison import Comparison
 from lmstack.evals.figures import Figure
 from lmstack.evals.statistics import Estimate
@@ -27,9 +29,9 @@ def change_of(figure: Figure) -> str:
     """The difference with its interval, as text."""
     unit = "share" if figure.unit == "perplexity" else figure.unit
     found = figure.difference
-    low, high = _number(unit, found.low), _number(unit, found.high)
     sign = "+" if found.value >= 0 else ""
-    return f"{sign}{_number(unit, found.value)} ({low} to {high}){_WORDS.get(unit, '')}"
+    change = f"{sign}{_number(unit, found.value)} {found.between(partial(_number, unit))}".rstrip()
+    return change + _WORDS.get(unit, "")
 
 
 def _number(unit: str, value: float) -> str:
@@ -64,7 +66,7 @@ def _won(found: Comparison) -> list[str]:
     for by, wins in found.wins.items():
         said.append(
             f"By the {by}, the tuned model wins {wins.value:.0%} of the prompts"
-            f" ({wins.low:.0%} to {wins.high:.0%}), ties as halves."
+            f" {wins.between('.0%')}, ties as halves."
         )
     if "judge" in found.wins and _wins(found.wins.get("reward")) and not _wins(found.wins["judge"]):
         said.append(

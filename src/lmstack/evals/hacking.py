@@ -289,4 +289,4 @@ def _change(looked: Looked) -> str:
 
 
 def _interval(found: Estimate) -> str:
-    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+    return f"{found.value:.2f} {found.between('.2f')}".rstrip()

@@ -60,6 +60,13 @@ class Estimate:
         """Whether the interval leaves out nought."""
         return self.low > 0 or self.high < 0
 
+    def between(self, number: str | Callable[[float], str]) -> str:
+        """The interval in brackets, by a format or function of a bound; "" where there is none."""
+        if math.isnan(self.low):
+            return ""
+        one = number if callable(number) else ("{:" + number + "}").format
+        return f"({one(self.low)} to {one(self.high)})"
+
     def to_json(self) -> dict[str, Any]:
         """NaN is null."""
         return {name: _finite(value) for name, value in vars(self).items()}

@@ -103,13 +103,13 @@ def _figures(found: Comparison) -> str:
     rows = [_figure(figure) for figure in found.figures]
     for by, wins in found.wins.items():
         rows.append(
-            ("Win rate by the " + by, "", f"{wins.value:.1%}", _share(wins), _p(wins.p), "")
+            ("Win rate by the " + by, "", f"{wins.value:.1%}", wins.between(".1%"), _p(wins.p), "")
         )
     if found.flips is not None:
         flips = f"{found.flips:.1%}"
         rows.append(("Verdicts that differ with the order", "", flips, "", "", ""))
     for unit, divergence in found.divergence.items():
-        interval = f"({divergence.low:.3f} to {divergence.high:.3f})"
+        interval = divergence.between(".3f")
         name = f"KL to the base, nats a{'n' if unit == 'answer' else ''} {unit}"
         rows.append((name, "", f"{divergence.value:.3f}", interval, "", ""))
     missing = "".join(
@@ -132,10 +132,6 @@ def _figure(figure: Figure) -> tuple[str, ...]:
         _p(found.p),
         interval_line(found, reach),
     )
-
-
-def _share(found: Estimate) -> str:
-    return f"({found.low:.1%} to {found.high:.1%})"
 
 
 def _p(p: float | None) -> str:
@@ -211,7 +207,7 @@ def _amount(kind: str, value: float) -> str:
 def _estimate(found: Estimate | None) -> str:
     if found is None or found.low != found.low:
         return "-"
-    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+    return f"{found.value:.2f} {found.between('.2f')}"
 
 
 def _examples(examples: Sequence[Example]) -> str:
