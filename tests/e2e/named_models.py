@@ -24,7 +24,6 @@ SIZES = {
 HEADS: dict[str, tuple[str, tuple[str, ...]]] = {
     "my-squad-model": ("QuestionAnswering", ()),
     "my-sentiment-model": ("SequenceClassification", ("negative", "positive")),
-    "my-reward": ("SequenceClassification", ("reward",)),
     "my-nli-model": ("SequenceClassification", ("contradiction", "neutral", "entailment")),
 }
 
@@ -39,6 +38,7 @@ def write_models(work: Path, store: Store, minilm: ModelFolder, smollm2: ModelFo
     (work / "tokenizer.json").write_bytes((minilm.path / "tokenizer.json").read_bytes())
     model = load(smollm2, store)
     model.save(work / "my-model")
+    _write_reward(work / "my-reward", work / "my-model")
     for other in ("my-fine-tune", "model-folder", "base", "tuned"):
         (work / other).symlink_to("my-model")
     add_adapter(model.module, LoraConfig(r=4, alpha=8, targets=("q_proj", "v_proj")))
@@ -55,6 +55,14 @@ def _write_classifier(
     config = transformers.BertConfig(vocab_size=len(tokenizer), **SIZES, **names)
     model: Any = getattr(transformers, f"BertFor{head}")(config)
     model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _write_reward(folder: Path, lender: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(lender)
+    config = transformers.LlamaConfig(vocab_size=len(tokenizer), num_labels=1, **SIZES)
+    transformers.LlamaForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

@@ -240,6 +240,8 @@ def newcomer(template: Path, page: Sequence, request: pytest.FixtureRequest) -> 
         typed = " ".join(c.text for c in page.commands if not not_run(c.text))
         made = set(re.findall(r"(?:--output|-o) (\S+)", typed))
         named = set(re.findall(r"[\w-]+\.(?:jsonl|parquet)", texts))
+        for name in made & named:
+            (folder / "work" / name).unlink(missing_ok=True)
         write_alignment_inputs(folder / "work", named - made)
     needs_database = "postgresql://" in texts
     reader = Newcomer(folder, request.getfixturevalue("database") if needs_database else {})

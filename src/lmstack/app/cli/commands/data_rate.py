@@ -18,8 +18,7 @@ from lmstack.app.formats import columns, printable
 __all__ = ["EXAMPLE", "rate"]
 
 EXAMPLE = (
-    "lmstack data rate answers.jsonl --output rated.jsonl\n"
-    "lmstack data preferences rated.jsonl --min-margin 0.5"
+    "lmstack data rate answers.jsonl --output rated.jsonl\nlmstack data preferences rated.jsonl"
 )
 _BATCH = 32
 
