@@ -79,7 +79,7 @@ def test_an_adapter_says_how_to_serve_it(run: Run, folder: Path) -> None:
     settings = ("base=made", "model=null", "tokenizer=null", "lora.r=2", "output=my adapter")
     done = run("train", "recipe.yaml", *settings)
     assert done.code == 0, done.err
-    assert "lmstack up DIR --model made --adapter 'my adapter'" in done.out
+    assert "lmstack up --model made --adapter 'my adapter'" in done.out
     assert Path("my adapter/training.json").is_file()
 
 

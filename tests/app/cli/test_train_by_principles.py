@@ -81,7 +81,7 @@ def test_the_whole_run_says_where_everything_is_and_goes_on_for_free(
     for stage in ("Drafting", "Criticizing", "Revising", "Answering twice", "Comparing by"):
         assert stage in done.err
     assert "runs/mine/page.html" in done.out
-    assert "lmstack up DIR --model mine-sft --adapter mine" in done.out
+    assert "lmstack up --model mine-sft --adapter mine" in done.out
     page = Path("runs/mine/page.html").read_text()
     assert page.count('class="entry"') == 6
     assert Path("mine/training.json").is_file()

@@ -36,6 +36,7 @@ from lmstack.core import (
     NotFoundError,
     shown,
 )
+from lmstack.core.files import store_error
 
 if TYPE_CHECKING:
     from lmstack.app.inspect.inspection import Inspection
@@ -72,6 +73,7 @@ __all__ = [
     "loaded",
     "model_to_inspect",
     "models",
+    "no_documents",
     "pull",
     "remote_address",
     "remove_model",
@@ -106,6 +108,16 @@ def existing_folder(path: Path) -> Path:
             param="docs",
         )
     return Path(os.path.abspath(path))
+
+
+def no_documents() -> Path:
+    """An empty folder, for a server of models alone."""
+    folder = home() / "no-documents"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise store_error(error, folder, "writing") from error
+    return folder
 
 
 def index_of(docs: Path) -> Path:

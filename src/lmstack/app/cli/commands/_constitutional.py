@@ -183,7 +183,7 @@ def _print(
         ("trained on", f"{outcome.conversations:,} conversations, {outcome.preferences:,} pairs"),
         ("page", str(page)),
         *(() if report is None else (("report", str(report[1])),)),
-        ("use it", f"lmstack up DIR {use if adapted else f'--model {outcome.dpo.name}'}"),
+        ("use it", f"lmstack up {use if adapted else f'--model {outcome.dpo.name}'}"),
     ]
     out.lines(columns([(name, printable(text, one_line=True)) for name, text in rows]))
     if report is not None:

@@ -135,7 +135,7 @@ def _use(settings: Recipe, result: Result) -> str:
     if settings.lora is not None and settings.base is not None:
         base = shlex.quote(settings.base)
         if Store().resolve(settings.base).kind == "generate":
-            return f"lmstack up DIR --model {base} --adapter {trained}"
+            return f"lmstack up --model {base} --adapter {trained}"
         return f"lmstack inspect {trained}"
     found = Store().resolve(result.folder)
     if found.kind == "embed":

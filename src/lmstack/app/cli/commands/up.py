@@ -42,7 +42,10 @@ KEYS_VARIABLE = "LMSTACK_API_KEYS"
 
 DocsFolder = Annotated[
     Path | None,
-    typer.Argument(metavar="DIR", help="The folder of documents to answer from."),
+    typer.Argument(
+        metavar="DIR",
+        help="The folder of documents to answer from. May be left out with --model or --adapter.",
+    ),
 ]
 DocsOption = Annotated[
     Path | None, typer.Option("--docs", metavar="DIR", help="The same, as for `lmstack ask`.")
@@ -204,7 +207,8 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "up",
-        example="lmstack up docs\nlmstack up docs --port 8001 --also ms-marco-minilm-l12\n"
+        example="lmstack up docs\nlmstack up --model my-model\n"
+        "lmstack up docs --port 8001 --also ms-marco-minilm-l12\n"
         f"{KEYS_VARIABLE}=SECRET lmstack up docs --host 0.0.0.0",
         returns=False,
     )(up)
@@ -233,6 +237,9 @@ def up(
 ) -> None:
     """Serve a folder of documents: a web page, and an API like OpenAI's.
 
+    With --model or --adapter the folder may be left out: then models are served, and questions
+    find no documents.
+
     Models are loaded once. The folder is indexed in the background, and answers work on what is
     already in. Every request to a model passes the guards and leaves a record in the audit
     log, see `lmstack audit verify`. While models load, /healthz answers 503 with "loading".
@@ -243,13 +250,13 @@ def up(
     """
     # First of all, so that a Ctrl-C is heard by the time anything has been printed.
     with Stopping() as stop:
-        docs = _folder(folder, docs)
+        docs = served_folder(folder, docs, names_models=bool(model or adapter))
         keys = api_keys()
         entries = _entries(keys_file)
         host = _checked(out, host, bool(keys or entries))
         engine = engine_settings(target_step, key_weights, keys, device, adapter_memory)
-        source = wiring.existing_folder(docs)
-        _check_uploads(source, uploads)
+        source = wiring.no_documents() if docs is None else wiring.existing_folder(docs)
+        _check_uploads(docs, uploads)
         adapters = adapter_folders(adapter or [], adapters_from)
         wiring.require_models(model, embedder, weights, draft, adapters)
         if reader is not None:
@@ -267,7 +274,8 @@ def up(
 
         def ready() -> None:
             out.detail("models loaded")
-            out.line(f"lmstack serves {docs} at {address}   (API: {address}/v1)")
+            served = "models, and no documents," if docs is None else docs
+            out.line(f"lmstack serves {served} at {address}   (API: {address}/v1)")
             out.note(f"ready in {seconds(out.elapsed)}; Ctrl-C stops")
 
         load = partial(
@@ -286,19 +294,21 @@ def up(
             local=_is_local(host),
             uploads=uploads,
             note=out.note,
-            settled=NotReadNotes(out.note, docs),
+            settled=NotReadNotes(out.note, docs or source),
         )
         serve(listener, load, ready, stop)
 
 
-def _folder(folder: Path | None, docs: Path | None) -> Path:
-    """The folder to serve, given as DIR or with --docs."""
+def served_folder(folder: Path | None, docs: Path | None, *, names_models: bool) -> Path | None:
+    """The folder to serve, given as DIR or with --docs; None where models are served alone."""
     if folder is not None and docs is not None:
         raise CommandLineError("DIR and --docs are both given", hint="leave one out", param="docs")
     found = folder or docs
-    if found is None:
+    if found is None and not names_models:
         raise CommandLineError(
-            "lmstack up needs DIR, the folder of documents", hint="lmstack up DIR", param="docs"
+            "lmstack up needs DIR, the folder of documents",
+            hint="lmstack up DIR, or lmstack up --model NAME for a model without documents",
+            param="docs",
         )
     return found
 
@@ -319,11 +329,12 @@ def _checked(out: Output, host: str, has_keys: bool) -> str:
     return host
 
 
-def _check_uploads(source: Path, uploads: bool) -> None:
-    if uploads and not source.is_dir():
+def _check_uploads(docs: Path | None, uploads: bool) -> None:
+    if uploads and (docs is None or not docs.is_dir()):
+        given = "none is given" if docs is None else f"{shown(str(docs))} is a file"
         raise CommandLineError(
-            f"--uploads needs a folder, and {shown(str(source))} is a file",
-            hint="give the folder that it is in",
+            f"--uploads needs a folder, and {given}",
+            hint="lmstack up DIR --uploads" if docs is None else "give the folder that it is in",
             param="uploads",
         )
 
