@@ -237,10 +237,9 @@ def up(
 ) -> None:
     """Serve a folder of documents: a web page, and an API like OpenAI's.
 
-    Without a folder, --model or --adapter says what is served. Models are loaded once. The folder
-    is indexed in the background, and answers work on what is already in. Every request to a model
-    passes the guards and leaves a record in the audit log, see `lmstack audit verify`. While
-    models load, /healthz answers 503 with "loading".
+    Without a folder, --model or --adapter says what is served. Models are loaded once; meanwhile
+    /healthz answers 503 with "loading". The folder is indexed in the background. Every request to
+    a model passes the guards and leaves a record, see `lmstack audit verify`.
 
     API keys come from the environment variable LMSTACK_API_KEYS, separated by commas, and from
     the file of --keys. With keys, every route but /healthz and the page's files asks for one, and
