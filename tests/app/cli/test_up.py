@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.app.conftest import Run
 
 from lmstack.app import wiring
 from lmstack.app.cli.commands.up import adapter_folders, engine_settings, served_folder
@@ -40,20 +39,6 @@ def test_memory_for_adapters_is_a_setting_of_the_engine() -> None:
     assert engine_settings(None, None, [], None, 0.5) == {"adapter_memory_bytes": 1 << 29}
     with pytest.raises(InputError, match="adapter-memory"):
         engine_settings(None, None, [], None, -1)
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ([], "lmstack up --model NAME"),
-        (["docs", "--docs", "docs"], "both given"),
-        (["--model", "small", "--uploads"], "--uploads needs a folder, and none is given"),
-    ],
-)
-def test_a_folder_is_given_once_or_a_model_is_named(run: Run, words: list[str], said: str) -> None:
-    ran = run("up", *words)
-    assert ran.code == 2
-    assert said in ran.err
 
 
 def test_a_model_is_served_beside_no_documents(

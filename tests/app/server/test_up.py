@@ -294,7 +294,10 @@ def test_the_folder_may_be_given_as_for_ask(run: Run, docs: Path) -> None:
     ran = run("up", "--docs", "nowhere")
     assert (ran.code, "nowhere" in ran.err) == (1, True)
     assert run("up", "docs", "--docs", "docs").code == 2
-    assert run("up").err.splitlines()[1] == "try:   lmstack up DIR"
+    neither = "lmstack up DIR, or lmstack up --model NAME for a model without documents"
+    assert run("up").err.splitlines()[1] == f"try:   {neither}"
+    uploads = run("up", "--model", "small", "--uploads")
+    assert (uploads.code, "--uploads needs a folder, and none is given" in uploads.err) == (2, True)
 
 
 def test_a_missing_folder_is_found_before_anything_is_loaded(run: Run, docs: Path) -> None:

@@ -179,10 +179,11 @@ def test_waits_for_a_writer_and_catches_up(tmp_path, notes, embedder, new):
         Index.open(tmp_path / "index", embedder) as other,
     ):
         index.update([notes])
-        release = threading.Event()
+        begun, release = threading.Event(), threading.Event()
         embed = embedder.embed
 
         def slow(texts, kind="passage"):
+            begun.set()
             release.wait(60)
             return embed(texts, kind)
 
@@ -190,6 +191,7 @@ def test_waits_for_a_writer_and_catches_up(tmp_path, notes, embedder, new):
         embedder.embed = slow
         writer = threading.Thread(target=other.update)
         writer.start()
+        assert begun.wait(60)
 
         def go_on(progress):
             if progress.done == 6:
