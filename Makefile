@@ -142,6 +142,8 @@ bench-training: $(VENV)/.dev
 	@$(BIN)/python benchmarks/training.py $(QUICKLY)
 
 # Classifiers, a tagger and an embedder, beside transformers' Trainer in the same environment.
+# Hours on two cores: each is made three times. `python benchmarks/training_tasks.py --seeds 1 --only
+# ner` makes one of them once (ner: five folds, a quarter of an hour).
 bench-training-tasks: $(VENV)/.dev
 	@$(BIN)/lmstack pull all-minilm-l6-v2 --quiet
 	@$(BIN)/python benchmarks/training_tasks.py $(QUICKLY)
