@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmstack.core import IntegrityError, NotFoundError
+from lmstack.core import InputError, IntegrityError, NotFoundError
 from lmstack.rag import Index
 from lmstack.rag.catalogue.spaces import identity_of
 from lmstack.rag.chunk import embedded_text
 from lmstack.rag.ingest import bulk
-from lmstack.rag.ingest.bulk import Machine, RayMachines, _outcome
+from lmstack.rag.ingest.bulk import Machine, RayMachines, _outcome, joined_ray
 from lmstack.rag.ingest.update import Task
 from lmstack.rag.ingest.workers import Workers
 
@@ -125,6 +125,11 @@ def test_two_workers_of_ray_make_the_index_that_this_machine_makes(filled, tmp_p
     assert ran.returncode == 0, ran.stderr[-2000:]
     found = json.loads(ran.stdout.splitlines()[-1])
     assert found == {"digest": want, "processes": 2, "problems": ["encoding"], "again": True}
+
+
+def test_an_address_that_leads_to_no_cluster_is_named() -> None:
+    with pytest.raises(InputError, match="no Ray cluster can be reached at 'nowhere'"):
+        joined_ray("nowhere")
 
 
 def test_extra_that_is_missing_is_named(monkeypatch, embedder):

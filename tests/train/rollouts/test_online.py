@@ -105,3 +105,6 @@ def test_two_processes_of_a_ray_cluster_draw_the_same_answers(folder: Path) -> N
     lines = [runs.lines(folder, name) for name in ("alone", "cluster")]
     for one, two in zip(*lines, strict=True):
         assert two == pytest.approx(one, rel=1e-4, abs=1e-4)
+    many = {"rollouts": {"ray": "local", "copies": 4096}}
+    with pytest.raises(InputError, match="need 4096 processors"):
+        letters.run(letters.recipe(folder, "many", many, steps=1))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lmstack.app.wiring.rollout_process import RolloutWorker, drawn, write_base
-from lmstack.core import EngineError
+from lmstack.core import EngineError, InputError
 from lmstack.model import Transformer
 from lmstack.rag.ingest.bulk import joined_ray
 from lmstack.registry import LoadedModel
@@ -34,6 +34,8 @@ class RaySampler:
         self, base: LoadedModel, weights: str, address: str, copies: int, threads: int
     ) -> None:
         self._ray, self._started = joined_ray("" if address == "local" else address)
+        self._actors: list[Any] = []
+        self._check_room(copies, threads)
         with tempfile.TemporaryDirectory(prefix="lmstack-rollouts-") as folder:
             write_base(base, folder)
             files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
@@ -41,6 +43,18 @@ class RaySampler:
         held = self._ray.put(files)
         self._actors = [made.remote(held, weights, threads) for _ in range(copies)]
         self._asked([("ready",)] * copies)
+
+    def _check_room(self, copies: int, threads: int) -> None:
+        """Ray would wait for processors that nobody has."""
+        has = int(self._ray.cluster_resources().get("CPU", 0))
+        if copies * threads > has:
+            self.close()
+            raise InputError(
+                f"{copies} copies of {threads} threads need {copies * threads} processors, and the"
+                f" Ray cluster has {has}",
+                hint="lower objective.rollouts.copies or threads",
+                param="copies",
+            )
 
     def update(self, module: Transformer) -> None:
         changed = policy_weights(module, trained=True)

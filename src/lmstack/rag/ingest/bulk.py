@@ -22,6 +22,7 @@ import numpy as np
 from lmstack.core import (
     Config,
     Embedder,
+    InputError,
     IntegrityError,
     NotFoundError,
     check_range,
@@ -97,14 +98,21 @@ class RayMachines:
 
 def joined_ray(address: str, processors: int = 0) -> tuple[Any, bool]:
     """Ray, in the cluster at ``address`` or, if it is empty, one that begins here with so many
-    ``processors`` (0: all); and whether it is to be shut down by who asked for it."""
+    ``processors`` (0: all); and whether it is to be shut down by who asked for it. `InputError`
+    where no cluster answers."""
     # Ray reports its use to its makers unless told not to, before it is loaded.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray = require("ray", "ray")
     if ray.is_initialized():
         return ray, False
     if address:
-        ray.init(address=address, log_to_driver=False)
+        try:
+            ray.init(address=address, log_to_driver=False)
+        except (ConnectionError, ValueError) as error:
+            raise InputError(
+                f"no Ray cluster can be reached at {shown(address)}: {error}",
+                hint="give the address that `ray status` names, ray://HOST:10001, or local",
+            ) from error
     else:
         ray.init(
             num_cpus=processors or None,
