@@ -90,6 +90,12 @@ def test_what_lies_outside_the_table_is_noted_and_the_edges_are_not(name: str, w
         assert len([w for w in warnings_of(recipe) if w.startswith(name)]) == noted
 
 
+@pytest.mark.parametrize(("lr", "noted"), [("1e-4", 0), ("3e-3", 0), ("5e-5", 1), ("4e-3", 1)])
+def test_fresh_weights_may_learn_faster(lr: str, noted: int) -> None:
+    recipe = read_recipe(ROOT / "recipes" / "pretrain.yaml", [f"lr={lr}"])
+    assert len([w for w in warnings_of(recipe) if w.startswith("lr")]) == noted
+
+
 def test_an_alpha_of_ones_own_is_noted(written) -> None:
     found = warnings_of(written(SMALL, "lora.alpha=16"))
     assert found == ["lora.alpha is 16; usual is twice lora.r"]

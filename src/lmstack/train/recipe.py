@@ -213,19 +213,25 @@ USUAL: Mapping[str, Usual] = {
     "lora.r": Usual(8, 64, "more is more capacity"),
 }
 
+# The guide's table is of fine-tuning. From fresh weights models of 7 to 65 billion were trained at
+# 1.5e-4 to 3e-4 (Touvron et al., 2023), those of 70 million to 12 billion at 1.2e-4 to 1e-3
+# (Biderman et al., 2023), and recipes/pretrain.yaml, of 10 million, has 3e-3.
+_FRESH: Mapping[str, Usual] = {"lr": Usual(1e-4, 3e-3, "smaller models take more")}
+
 
 def warnings_of(recipe: Recipe) -> list[str]:
     """What is unusual about ``recipe``, a sentence each."""
     lora = recipe.lora or {}
+    usual = USUAL if recipe.model is None else {**USUAL, **_FRESH}
     values = {key: getattr(recipe, key) for key in USUAL if "." not in key}
     if recipe.steps is not None:
         del values["epochs"]
     rank, alpha = lora.get("r"), lora.get("alpha")
     values["lora.r"] = rank
     found = [
-        f"{key} is {value:g}; usual is {usual.low:g} to {usual.high:g} ({usual.why})"
+        f"{key} is {value:g}; usual is {known.low:g} to {known.high:g} ({known.why})"
         for key, value in values.items()
-        if isinstance(value, int | float) and not (usual := USUAL[key]).low <= value <= usual.high
+        if isinstance(value, int | float) and not (known := usual[key]).low <= value <= known.high
     ]
     if isinstance(rank, int) and alpha != 2 * rank:
         found.append(f"lora.alpha is {alpha}; usual is twice lora.r")

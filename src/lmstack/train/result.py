@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -16,6 +17,7 @@ from lmstack.registry import LoadedModel, Store
 from lmstack.registry.describe import Origin
 from lmstack.registry.lineage import Ancestor, DataFacts, Training
 from lmstack.train.data.report import DataReport
+from lmstack.train.objectives.objective import Objective
 from lmstack.train.recipe import Recipe
 
 __all__ = ["TRAINING", "keep", "training_of"]
@@ -59,12 +61,16 @@ def training_of(
     )
 
 
-def keep(recipe: Recipe, trained: LoadedModel, training: Training) -> tuple[Path, str | None]:
-    """Where the result is, and its digest, which an adapter has none of."""
+def keep(
+    recipe: Recipe, trained: LoadedModel, training: Training, objective: Objective
+) -> tuple[Path, str | None]:
+    """Where the result is, and its digest, which an adapter has none of. What ``objective`` found
+    in the data, such as the classes, says what head an adapter goes with."""
     if recipe.lora is not None:
         folder = Path(recipe.output)
         save_adapter(trained.module, folder)
-        text = json.dumps(training.to_json(), indent=2) + "\n"
+        facts = {**training.to_json(), "fitted": dataclasses.asdict(objective)}
+        text = json.dumps(facts, indent=2) + "\n"
         write_atomic(folder / TRAINING, text.encode())
         return folder, None
     base = training.base

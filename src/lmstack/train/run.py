@@ -123,7 +123,7 @@ def _trained(
             seconds=time.perf_counter() - started,
             models=_models(trainer.facts, run),
         )
-        folder, digest = keep(recipe, run.base, training)
+        folder, digest = keep(recipe, run.base, training, run.objective)
     parallel.wait()
     return Result(
         recipe.output,

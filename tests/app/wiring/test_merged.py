@@ -1,9 +1,10 @@
-"""An adapter of a chat model that learned rewards, merged with its head when it is first used."""
+"""Adapters that score, tag or embed, merged with their heads when they are first used."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peft
@@ -13,11 +14,14 @@ import transformers
 from tests.train.bases import base_folder, recipe_for, write_rows
 from tests.train.test_reward import PAIRS, TEMPLATE
 
-from lmstack.app.wiring.merged import scoring_model
+from lmstack.app.wiring.embedders import embedder_named
+from lmstack.app.wiring.merged import model_named
 from lmstack.app.wiring.rewards import reward_for
-from lmstack.app.wiring.tasks import open_task
+from lmstack.app.wiring.tasks import load_also, open_task
 from lmstack.core import Message, UnsupportedError
-from lmstack.registry import Store
+from lmstack.model import load_adapter
+from lmstack.registry import Store, load
+from lmstack.serve.embedder import LocalEmbedder
 from lmstack.train import read_recipe, train
 from lmstack.train.rollouts.protocol import Sample
 
@@ -56,7 +60,7 @@ def test_it_scores_as_in_peft_as_a_task_and_as_a_reward(adapter: Path, tmp_path:
     reward = reward_for("reward-model", {"model": str(adapter)})
     np.testing.assert_allclose(reward.score(samples), expected, rtol=0, atol=1e-4)
     assert [(each.name, each.kind) for each in Store().models()] == [
-        (scoring_model(str(adapter)), "reward")
+        (model_named(str(adapter)), "reward")
     ]
 
 
@@ -64,6 +68,54 @@ def test_an_adapter_of_another_objective_is_refused(adapter: Path) -> None:
     facts = json.loads((adapter / "training.json").read_text())
     facts["recipe"]["objective"] = "sft"
     (adapter / "training.json").write_text(json.dumps(facts))
-    with pytest.raises(UnsupportedError, match="was trained for 'sft' and gives no scores"):
-        scoring_model(str(adapter))
-    assert scoring_model("a-name") == "a-name"
+    with pytest.raises(UnsupportedError, match="was trained for 'sft': it writes, beside its base"):
+        model_named(str(adapter))
+    assert model_named("a-name") == "a-name"
+
+
+CLASSES = ("complaint", "praise")
+LABELLED = [{"text": "my money back", "label": "complaint"}, {"text": "good", "label": "praise"}]
+TAGGED = [{"tokens": ["the", "red", "gate"], "tags": ["O", "B-COLOUR", "O"]}]
+SEARCHES = [{"query": f"the {x}", "positive": f"a {x}"} for x in ("gate", "wall", "road", "tree")]
+
+
+@pytest.mark.parametrize(
+    ("objective", "rows", "task"),
+    [("sequence-classification", LABELLED, "classify"), ("token-classification", TAGGED, "ner")],
+)
+def test_a_fresh_head_and_its_labels_come_with_the_adapter(
+    objective: str, rows: list[Any], task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMSTACK_HOME", str(tmp_path / "home"))
+    torch.set_num_threads(1)
+    base = base_folder("bert", tmp_path / "base")
+    data = write_rows(tmp_path / "rows.jsonl", rows * 8)
+    changes = {"lr": 0.02, "steps": 30, "validation": 0, "lora": {"r": 4}}
+    made = train(read_recipe(recipe_for(tmp_path, base, objective, data, **changes))).folder
+    if task == "classify":
+        with open_task(task, str(made), {}) as run:
+            found = [each.label for each in run([row["text"] for row in rows])]
+        assert found == [row["label"] for row in rows]
+        also = load_also([str(made)])
+        assert list(also.classifiers) == [model_named(str(made))]
+        also.close()
+    else:
+        with open_task(task, str(made), {}) as run:
+            (found,) = run(["the red gate"])
+        assert [(each.label, each.word) for each in found.entities] == [("COLOUR", "red")]
+
+
+def test_an_adapter_of_an_embedder_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMSTACK_HOME", str(tmp_path / "home"))
+    torch.set_num_threads(1)
+    base = base_folder("bert", tmp_path / "base")
+    data = write_rows(tmp_path / "rows.jsonl", SEARCHES)
+    changes = {"lr": 0.02, "steps": 10, "validation": 0, "lora": {"r": 4}}
+    made = train(read_recipe(recipe_for(tmp_path, base, "contrastive", data, **changes))).folder
+    found = embedder_named(f"{made},weights=float32").embed(["the gate", "a wall"], "query")
+    loaded = load(base)
+    before = LocalEmbedder(loaded).embed(["the gate", "a wall"], "query")
+    load_adapter(loaded.module, made)
+    beside = LocalEmbedder(loaded).embed(["the gate", "a wall"], "query")
+    np.testing.assert_allclose(found, beside, rtol=0, atol=1e-5)
+    assert not np.allclose(found, before, rtol=0, atol=1e-2)

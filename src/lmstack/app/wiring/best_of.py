@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lmstack.app.wiring.merged import scoring_model
+from lmstack.app.wiring.merged import model_named
 from lmstack.app.wiring.rewards import reward_for
 from lmstack.core import (
     ChatModel,
@@ -197,7 +197,7 @@ def rewards_named(names: Sequence[str]) -> tuple[list[WeightedReward], dict[str,
             found.append(WeightedReward(reward_for(name, {})))
             known[name] = name
             continue
-        reward = RewardModel(scoring_model(name))
+        reward = RewardModel(model_named(name))
         try:
             known[name] = reward.digest
         except NotFoundError as error:

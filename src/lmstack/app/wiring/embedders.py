@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmstack.app.wiring.merged import model_named
 from lmstack.core import Embedder, InputError, ModelInfo, NotFoundError, shown
 from lmstack.model.quant.recipes import FORMS
 
@@ -50,7 +51,7 @@ def embedder_named(name: str | None) -> Embedder:
     from lmstack.app.wiring.lazy import LazyEmbedder
     from lmstack.registry import Store
 
-    folder = Store().resolve(base)
+    folder = Store().resolve(model_named(base))
     if folder.kind != "embed":
         raise InputError(
             f"{folder.name} is a language model, not an embedding model",
@@ -137,7 +138,7 @@ def _folder(name: str) -> ModelFolder | None:
     from lmstack.registry import Store
 
     try:
-        return Store().resolve(name)
+        return Store().resolve(model_named(name))
     except NotFoundError:
         return None
 

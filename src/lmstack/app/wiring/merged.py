@@ -1,5 +1,6 @@
-"""Adapters that score, as models: one is merged into its base when it is first used, and the result
-kept in the store, so that it starts as fast as any. Imports what it needs when it is called.
+"""Adapters that do not write, as models: one is merged into its base with its head when it is first
+used, and the result kept in the store, so that it starts as fast as any. Imports what it needs when
+it is called.
 """
 
 from __future__ import annotations
@@ -17,10 +18,17 @@ if TYPE_CHECKING:
     from lmstack.registry.card import Kind
     from lmstack.registry.describe import Origin
 
-__all__ = ["is_adapter", "merged", "scoring_model"]
+__all__ = ["is_adapter", "merged", "model_named"]
 
 # What the result is, by the objective that trained it.
-_KINDS: Mapping[str, Kind] = {"reader": "rerank", "reranking": "rerank", "reward": "reward"}
+_KINDS: Mapping[str, Kind] = {
+    "sequence-classification": "classify",
+    "token-classification": "token-classify",
+    "contrastive": "embed",
+    "reranking": "rerank",
+    "reader": "rerank",
+    "reward": "reward",
+}
 
 
 def is_adapter(name: str) -> bool:
@@ -28,14 +36,14 @@ def is_adapter(name: str) -> bool:
     return (Path(name) / "adapter_config.json").is_file()
 
 
-def scoring_model(name: str) -> str:
+def model_named(name: str) -> str:
     """``name``, or of an adapter the name of the model that it is merged to."""
     return merged(Path(name)).name if is_adapter(name) else name
 
 
 def merged(path: Path) -> ModelFolder:
     """The model that the adapter ``path``, which `lmstack train` made, gives with its base.
-    `UnsupportedError` where it was trained for something else than scores."""
+    `UnsupportedError` where it was trained to write."""
     from lmstack.model.lora.terms import adapter_digest
     from lmstack.registry import Store
 
@@ -56,9 +64,7 @@ def _facts(path: Path) -> tuple[Mapping[str, Any], Kind]:
     """What the run that made the adapter wrote beside it, and what the result is for."""
     try:
         facts = json.loads((path / "training.json").read_text(encoding="utf-8"))
-        recipe = facts["recipe"]
-        base, objective = recipe["base"], recipe["objective"]
-        objective = objective if isinstance(objective, str) else objective["name"]
+        base, objective = facts["recipe"]["base"], _objective(facts)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise FormatError(
             f"{path} does not say which model it adapts", hint="an adapter that lmstack trained"
@@ -67,8 +73,8 @@ def _facts(path: Path) -> tuple[Mapping[str, Any], Kind]:
         raise FormatError(f"{path} adapts {shown(base)}", hint="train it on a base")
     if objective not in _KINDS:
         raise UnsupportedError(
-            f"{path} was trained for {shown(objective)} and gives no scores",
-            hint=f"an adapter of the objectives {', '.join(_KINDS)}",
+            f"{path} was trained for {shown(objective)}: it writes, beside its base",
+            hint=f"lmstack up --adapter NAME={path}",
             param="model",
         )
     return facts, _KINDS[objective]
@@ -79,20 +85,25 @@ def _fill(staged: Path, path: Path, facts: Mapping[str, Any], kind: Kind) -> Ori
     from lmstack.registry import Store, load
     from lmstack.registry.describe import Origin
     from lmstack.train.heads import with_head_for
-    from lmstack.train.objectives.reward import RewardModelling
+    from lmstack.train.objectives import objective_named
 
-    name = facts["recipe"]["base"]
+    name, given = facts["recipe"]["base"], facts["recipe"]["objective"]
+    settings = {} if isinstance(given, str) else {k: v for k, v in given.items() if k != "name"}
+    objective = objective_named(_objective(facts), facts.get("fitted", settings))
     folder = Store().resolve(name)
-    base = load(folder)
-    if kind == "reward":  # of a chat model: the adapter holds the head
-        base, _ = with_head_for(RewardModelling(), base)
+    base, _ = with_head_for(objective, load(folder))
     load_adapter(base.module, path)
     merge_adapter(base.module, keep=False)
     base.save(staged)
     return Origin(
-        source=f"trained by lmstack {facts.get('lmstack', '')}".rstrip(),
+        source=f"trained by {facts.get('code', 'lmstack')}",
         licence=folder.card.licence,
         lineage=f"{name} with the adapter {path.name}",
         kind=kind,
         evaluation=facts,
     )
+
+
+def _objective(facts: Mapping[str, Any]) -> str:
+    given = facts["recipe"]["objective"]
+    return given if isinstance(given, str) else given["name"]

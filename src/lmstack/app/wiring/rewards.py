@@ -9,7 +9,7 @@ from typing import Any
 
 from lmstack.agents.sandbox import CodeTests
 from lmstack.app.wiring.embedders import embedder_named
-from lmstack.app.wiring.merged import scoring_model
+from lmstack.app.wiring.merged import model_named
 from lmstack.core import Embedder
 from lmstack.rag import AnswerConfig, Hit, OverlapSupport
 from lmstack.rag.answer.checking import check, source_of
@@ -27,7 +27,7 @@ __all__ = ["CitationCheck", "reward_for"]
 def reward_for(name: str, settings: Mapping[str, Any]) -> Reward:
     """The reward of a recipe, ready to score; `LmstackError` where it cannot be had here."""
     if name == RewardModel.name and isinstance(settings.get("model"), str):
-        settings = {**settings, "model": scoring_model(settings["model"])}
+        settings = {**settings, "model": model_named(settings["model"])}
     return reward_named(name, settings).lent(Checks(code=_code, citations=_citations))
 
 

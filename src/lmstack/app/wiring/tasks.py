@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lmstack.app.wiring.merged import scoring_model
+from lmstack.app.wiring.merged import model_named
 from lmstack.core import InputError, shown
 from lmstack.model.quant.recipes import FORMS, Form
 
@@ -44,7 +44,7 @@ def open_task(
     """A task with its model loaded, freed at the end."""
     from lmstack.serve.tasks import task as make
 
-    made = make(task, scoring_model(model), weights=weights, **options)
+    made = make(task, model_named(model), weights=weights, **options)
     try:
         yield made
     finally:
@@ -81,7 +81,7 @@ def require(given: Sequence[str]) -> None:
 
         store = Store()
         for each in given:
-            store.resolve(_name_and_form(each)[0])
+            store.resolve(model_named(_name_and_form(each)[0]))
 
 
 def _name_and_form(given: str) -> tuple[str, Form | None]:
@@ -109,7 +109,7 @@ def load_also(given: Sequence[str], engine: EngineConfig | None = None) -> Also:
 
         store = Store()
         for name, form in map(_name_and_form, given):
-            folder = store.resolve(name)
+            folder = store.resolve(model_named(name))
             if folder.kind in ("generate", "seq2seq"):
                 also.writers[folder.name] = LocalModel.load(folder, weights=form, engine=engine)
             else:
