@@ -86,6 +86,37 @@ def test_gradients_of_a_varlen_batch_are_those_of_each_document_alone(kind: str)
         assert_close(packed[key], expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in DECODERS if kind != "encoder"])
+def test_sequences_that_go_on_have_the_gradients_of_whole_ones(kind: str) -> None:
+    """Beginnings are read once; where one is empty or goes on twice in one length, too."""
+    module = model(**DECODERS[kind]).double()
+    begun, further, continues = (4, 1, 6), (3, 3, 2, 1, 5), (0, 0, 0, 1, 2)
+    parts = ids(sum(begun) + sum(further)).split([*begun, *further])
+    weigh = torch.randn(41, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    cut = {"lengths": [*begun, *further], "continues": continues}
+    scores = module(torch.cat(parts), **cut).logits @ weigh
+    scores[sum(begun) :].square().sum().backward()
+    shared = gradients(module)
+    for before, own in zip(continues, parts[len(begun) :], strict=True):
+        whole = torch.cat((parts[before], own))
+        (module(whole[None]).logits[0, -len(own) :] @ weigh).square().sum().backward()
+    alone = gradients(module)
+    assert shared.keys() == alone.keys()
+    for key, expected in alone.items():
+        assert_close(shared[key], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_sequence_that_goes_on_from_none_is_refused() -> None:
+    for continues in ((2,), (-1,), (0, 1, 0)):
+        with pytest.raises(InputError, match="continues names"):
+            model()(ids(4), lengths=[1, 1, 2], continues=continues)
+    with pytest.raises(UnsupportedError, match="causal"):
+        model(causal=False)(ids(3), lengths=[1, 2], continues=(0,))
+    learned = model(**DECODERS["learned"] | {"max_positions": 4})
+    with pytest.raises(ContextLengthError, match="5 tokens, but the model has 4"):
+        learned(ids(5), lengths=[3, 2], continues=(0,))
+
+
 def test_a_varlen_batch_gives_what_a_pooling_head_makes_of_each_document() -> None:
     module = model(causal=False, head="sequence", num_labels=3, pooling="mean")
     row = ids(9)

@@ -145,6 +145,15 @@ def test_pairs_of_a_window_are_those_that_attend() -> None:
     assert found == 4 * pairs * 32 * 3
 
 
+def test_pairs_of_what_goes_on_are_those_of_the_whole_without_its_beginning() -> None:
+    for window in (None, 5):
+        module = Transformer(TransformerConfig(**SHAPE | {"kinds": (LayerKind(window=window),)}))
+        load = Load(np.array([7, 4, 2]), 0, places=np.array([0, 7, 7]))
+        found = count_flops(module, load).forward_by_part["scores"]
+        pairs = sum(min(t + 1, window or 99) for t in (*range(11), *range(7, 9)))
+        assert found == 4 * pairs * 32 * 3
+
+
 def test_a_long_known_model_takes_six_operations_a_parameter_and_token() -> None:
     """Kaplan's 6 N for a model whose embeddings and attention are small beside the rest."""
     shape = SHAPE | {"hidden_size": 1024, "intermediate_size": 4096, "head_dim": 128}

@@ -10,9 +10,11 @@ Hkv key and value heads, hd channels of a head.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from lmstack.core import InputError
@@ -103,6 +105,10 @@ class DenseAttention:
         return out.transpose(-3, -2)
 
 
+def _sizes(places: tuple[slice, slice]) -> tuple[int, ...]:
+    return tuple(place.stop - place.start for place in places)
+
+
 def _unless_full(mask: Tensor | None) -> Tensor | None:
     """(B, S) to (B, 1, 1, S); None where nothing is masked."""
     return None if mask is None or bool(mask.all()) else mask.bool()[:, None, None, :]
@@ -117,18 +123,47 @@ def _ends_in_padding(keys: Tensor) -> bool:
 class VarlenAttention:
     """Attention within each of many sequences that lie end to end: q, k, v are (N, H, hd).
 
-    ``lengths``: tokens of each, in order, with sum N. Give them sorted: `Ops.varlen_attention`
-    computes neighbours of equal length as one batch.
+    ``lengths``: tokens of each, in order, with sum N. Give them sorted: neighbours of equal length
+    are computed as one batch. ``continues``: each of the last sequences goes on where that one of
+    the others ends, and attends to it, too, so what several texts begin with is read once.
     """
 
-    def __init__(self, config: TransformerConfig, ops: Ops, lengths: Sequence[int]) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig,
+        ops: Ops,
+        lengths: Sequence[int],
+        continues: Sequence[int] = (),
+    ) -> None:
         self._layers = [config.layer(i) for i in range(config.num_layers)]
-        self._ops, self._lengths = ops, [T for T in lengths if T]
+        starts = [0, *itertools.accumulate(lengths)]
+        first = len(lengths) - len(continues)
+        self._ops, self._lengths, self._end = ops, [T for T in lengths[:first] if T], starts[first]
+        self._continued = [
+            (slice(starts[before], starts[before + 1]), slice(starts[n], starts[n + 1]))
+            for n, before in enumerate(continues, first)
+            if lengths[n]
+        ]
 
     def __call__(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, bias: ScoreBias | None = None
     ) -> Tensor:
-        return self._ops.varlen_attention(q, k, v, self._lengths, self._layers[layer], bias)
+        spec = self._layers[layer]
+        if not self._continued:
+            return self._ops.varlen_attention(q, k, v, self._lengths, spec, bias)
+        parts = []
+        if self._lengths:
+            qs, ks, vs = (x[: self._end] for x in (q, k, v))
+            parts.append(self._ops.varlen_attention(qs, ks, vs, self._lengths, spec, bias))
+        for _, alike in itertools.groupby(self._continued, _sizes):
+            places = list(alike)
+            queries = torch.stack([q[own] for _, own in places])
+            keys, values = (
+                torch.stack([torch.cat((x[before], x[own])) for before, own in places])
+                for x in (k, v)
+            )
+            parts.append(self._ops.attention(queries, keys, values, spec, None, bias).flatten(0, 1))
+        return torch.cat(parts)
 
     def cross(self, layer: int, q: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's
         raise InputError("a varlen batch has no encoder to attend to")

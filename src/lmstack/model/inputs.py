@@ -10,10 +10,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lmstack.core import ContextLengthError, InputError, UnsupportedError
+from lmstack.core import ContextLengthError, InputError, UnsupportedError, shown
 from lmstack.model.config import TransformerConfig
 
-__all__ = ["check_batch", "check_lengths", "check_tokens", "padded_positions", "varlen_positions"]
+__all__ = [
+    "check_batch",
+    "check_lengths",
+    "check_tokens",
+    "padded_positions",
+    "places_of",
+    "varlen_positions",
+]
 
 
 def padded_positions(config: TransformerConfig, ids: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -32,18 +39,40 @@ def padded_positions(config: TransformerConfig, ids: Tensor, mask: Tensor | None
     return (places - before).clamp(min=0)
 
 
-def varlen_positions(config: TransformerConfig, ids: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Positions (N,) of a varlen batch."""
+def varlen_positions(
+    config: TransformerConfig, ids: Tensor, lengths: Sequence[int], continues: Sequence[int] = ()
+) -> Tensor:
+    """Positions (N,) of a varlen batch; ``continues`` as in `check_lengths`."""
     pad = config.position_pad
     if pad is not None and bool((ids == pad).any()):
         rows = ids.split_with_sizes(list(lengths))
         return torch.cat([padded_positions(config, row[None])[0] for row in rows])
-    counts = torch.arange(max(lengths), device=ids.device)
-    return torch.cat([counts[:n] for n in lengths])
+    places = list(zip(places_of(lengths, continues), lengths, strict=True))
+    counts = torch.arange(max(map(sum, places)), device=ids.device)
+    return torch.cat([counts[start : start + n] for start, n in places])
 
 
-def check_lengths(config: TransformerConfig, ids: Tensor, lengths: Sequence[int]) -> None:
-    """`InputError` unless ``lengths`` cut ``ids`` (N,)."""
+def places_of(lengths: Sequence[int], continues: Sequence[int]) -> list[int]:
+    """Where each sequence begins: 0, or the length of that which it goes on from."""
+    return [0] * (len(lengths) - len(continues)) + [lengths[before] for before in continues]
+
+
+def check_lengths(
+    config: TransformerConfig, ids: Tensor, lengths: Sequence[int], continues: Sequence[int] = ()
+) -> None:
+    """`InputError` unless ``lengths`` cut ``ids`` (N,), and each of ``continues`` is one of the
+    sequences before the last ``len(continues)``, which go on where it ends."""
+    whole = len(lengths) - len(continues)
+    if not all(0 <= before < whole for before in continues):
+        raise InputError(
+            f"continues names {shown(continues)}, and {max(whole, 0)} sequences come before",
+            param="continues",
+        )
+    if continues and (not config.causal or config.position_pad is not None):
+        raise UnsupportedError(
+            "sequences that go on need a causal model whose positions are counted",
+            hint="give each as a whole",
+        )
     if config.encoder is not None:
         raise UnsupportedError(
             "an encoder-decoder reads no varlen batch", hint="give it a padded one"

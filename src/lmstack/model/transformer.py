@@ -30,6 +30,7 @@ from lmstack.model.inputs import (
     check_lengths,
     check_tokens,
     padded_positions,
+    places_of,
     varlen_positions,
 )
 from lmstack.model.layers import Bias, Convolution, Embedding, Experts, LayerNorm, Linear, RMSNorm
@@ -172,6 +173,7 @@ class Transformer(nn.Module):
         decoder_attention_mask: Tensor | None = None,
         *,
         lengths: Sequence[int] | None = None,
+        continues: Sequence[int] = (),
         context: ForwardContext = REFERENCE,
         output_hidden_states: bool = True,
         output_attentions: bool = False,
@@ -183,14 +185,16 @@ class Transformer(nn.Module):
         nothing at real places. An encoder-decoder reads ``input_ids`` (B, S) with its encoder and
         ``decoder_input_ids`` (B, T) with its decoder. ``lengths``: tokens of each sequence of a
         varlen batch, with sum N; attention stays within each, in memory linear in N, and is
-        fastest where neighbours are of equal length. ``output_hidden_states``: keep those of
+        fastest where neighbours are of equal length; each of the last sequences goes on where that
+        of ``continues`` ends. ``output_hidden_states``: keep those of
         every layer; without it only the last is held. ``output_attentions``: the weights, at the
         cost of memory. ``readout``: applied to the last hidden states in the place of the head,
         where the weights are whole even if the model is sharded (a loss, mostly).
         """
         states: list[Tensor] | None = [] if output_hidden_states else None
         if lengths is not None:
-            return self._varlen(input_ids, lengths, token_type_ids, context, states, readout)
+            cut = (lengths, continues)
+            return self._varlen(input_ids, cut, token_type_ids, context, states, readout)
         encoded = None
         cross: CrossStates = ()
         cross_mask = None
@@ -241,15 +245,18 @@ class Transformer(nn.Module):
     def _varlen(
         self,
         ids: Tensor,
-        lengths: Sequence[int],
+        cut: tuple[Sequence[int], Sequence[int]],
         types: Tensor | None,
         context: ForwardContext,
         states: list[Tensor] | None,
         readout: Callable[[Tensor], Tensor] | None,
     ) -> TransformerOutput:
-        """`forward` of a varlen batch."""
-        check_tokens(self.config, ids, types, max(lengths, default=0))
-        last = self.varlen_hidden(ids, lengths, types, context, states)
+        """`forward` of a varlen batch. ``cut``: its ``lengths`` and ``continues``."""
+        lengths, continues = cut
+        check_lengths(self.config, ids, lengths, continues)
+        ends = map(sum, zip(places_of(lengths, continues), lengths, strict=True))
+        check_tokens(self.config, ids, types, max(ends, default=0))
+        last = self.varlen_hidden(ids, lengths, types, context, states, continues)
         kept = None if states is None else tuple(states)
         if readout is not None:
             return TransformerOutput(None, last, hidden_states=kept, readout=readout(last))
@@ -352,13 +359,15 @@ class Transformer(nn.Module):
         token_type_ids: Tensor | None = None,
         context: ForwardContext = REFERENCE,
         collect: list[Tensor] | None = None,
+        continues: Sequence[int] = (),
     ) -> Tensor:
         """`hidden` of a varlen batch, ids (N,) to (N, D). Ids are trusted."""
-        check_lengths(self.config, input_ids, lengths)
+        check_lengths(self.config, input_ids, lengths, continues)
         if not len(input_ids):
             return torch.empty(0, self.config.hidden_size, dtype=self.dtype, device=self.device)
-        context = context.replace(attend=VarlenAttention(self.config, context.ops, lengths))
-        positions = varlen_positions(self.config, input_ids, lengths)
+        attend = VarlenAttention(self.config, context.ops, lengths, continues)
+        context = context.replace(attend=attend)
+        positions = varlen_positions(self.config, input_ids, lengths, continues)
         return self.hidden(input_ids, positions, context, token_type_ids, collect)
 
     def positions_of(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:

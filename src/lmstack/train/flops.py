@@ -35,11 +35,13 @@ Part = str
 @dataclass(frozen=True)
 class Load:
     """What is read: ``lengths`` of the sequences through the stack (the decoder's where there is an
-    encoder, which reads ``sources``), and ``outputs``, places that are given to the head."""
+    encoder, which reads ``sources``), and ``outputs``, places that are given to the head.
+    ``places``: where each sequence begins, after so many tokens of another that it attends to."""
 
     lengths: Ints
     outputs: int
     sources: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    places: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
 
     @property
     def tokens(self) -> int:
@@ -74,8 +76,8 @@ def count_flops(module: Transformer, load: Load) -> Flops:
     flows = _is_trained(module.embed_types, module.embed_positions)
     encoded = False
     if module.encoder is not None:
-        encoded = _stack(count, module.encoder, load.sources, load.sources, False)
-    flows = _stack(count, module, load.lengths, load.sources, encoded) or flows
+        encoded = _stack(count, module.encoder, Load(load.sources, 0), False)
+    flows = _stack(count, module, load, encoded) or flows
     _head(count, module, load, flows)
     return Flops(dict(count.forward), dict(count.backward), count.recomputed)
 
@@ -124,9 +126,9 @@ class _Count:
                     self.product("adapters", 2 * rows * width * height, flows)
 
 
-def _stack(count: _Count, module: Transformer, lengths: Ints, sources: Ints, encoded: bool) -> bool:
-    """Embeddings and blocks over ``lengths``; whether a gradient flows out of them."""
-    tokens, config = int(lengths.sum()), module.config
+def _stack(count: _Count, module: Transformer, load: Load, encoded: bool) -> bool:
+    """Embeddings and blocks over ``load``; whether a gradient flows out of them."""
+    tokens, config = load.tokens, module.config
     flows = _is_trained(module.table, module.embed_positions, module.embed_types, module.embed_norm)
     flows = count.linear("embeddings", module.embed_project, tokens, flows)
     relative = _is_trained(module.embed_relative, module.relative_norm)
@@ -134,7 +136,7 @@ def _stack(count: _Count, module: Transformer, lengths: Ints, sources: Ints, enc
         block = module.blocks[config.block_of(layer)]
         assert isinstance(block, Block)
         before = count.forward.total()
-        walk = _BlockWalk(count, config, block, lengths, sources)
+        walk = _BlockWalk(count, config, block, load)
         flows = walk(config.layer(layer), flows, encoded, relative)
         if flows:
             count.recomputed += count.forward.total() - before
@@ -152,11 +154,10 @@ class _BlockWalk:
     count: _Count
     config: TransformerConfig
     block: Block
-    lengths: Ints
-    sources: Ints
+    load: Load
 
     def __call__(self, spec: LayerSpec, flows: bool, encoded: bool, relative: bool) -> bool:
-        block, tokens = self.block, int(self.lengths.sum())
+        block, tokens = self.block, self.load.tokens
         entering = flows
         flows |= _is_trained(block.attention_norm)
         flows = self._attention(block.attention, spec, flows, relative)
@@ -175,12 +176,12 @@ class _BlockWalk:
     def _attention(
         self, attention: Attention, spec: LayerSpec, flows: bool, relative: bool
     ) -> bool:
-        config, tokens = self.config, int(self.lengths.sum())
+        config, tokens = self.config, self.load.tokens
         flows = self.count.linear("projections", attention.qkv, tokens, flows)
         if config.bias == "deberta":
             flows = self._disentangled(attention, tokens, flows, relative)
         flows |= _is_trained(attention.q_norm, attention.k_norm)
-        self._scores(_pairs(self.lengths, spec), flows)
+        self._scores(_pairs(self.load, spec), flows)
         return self.count.linear("projections", attention.out, tokens, flows)
 
     def _disentangled(self, attention: Attention, tokens: int, flows: bool, relative: bool) -> bool:
@@ -195,12 +196,12 @@ class _BlockWalk:
         return flows or relative
 
     def _cross(self, flows: bool, encoded: bool) -> bool:
-        cross, tokens = self.block.cross, int(self.lengths.sum())
+        cross, tokens = self.block.cross, self.load.tokens
         assert cross is not None
         before = flows
         flows = self.count.linear("projections", cross.q, tokens, flows)
-        flows |= self.count.linear("projections", cross.kv, int(self.sources.sum()), encoded)
-        self._scores(int((self.lengths * self.sources).sum()), flows)
+        flows |= self.count.linear("projections", cross.kv, int(self.load.sources.sum()), encoded)
+        self._scores(int((self.load.lengths * self.load.sources).sum()), flows)
         return self.count.linear("projections", cross.out, tokens, flows) or before
 
     def _scores(self, pairs: int, flows: bool) -> None:
@@ -230,11 +231,16 @@ def _head(count: _Count, module: Transformer, load: Load, flows: bool) -> None:
         count.linear("output layer", module.classifier, load.outputs, flows)
 
 
-def _pairs(lengths: Ints, spec: LayerSpec) -> int:
+def _pairs(load: Load, spec: LayerSpec) -> int:
     """Pairs of a query and a key that it attends to, over all sequences."""
-    width = lengths if spec.window is None else np.minimum(lengths, spec.window)
-    back = width * (width + 1) // 2 + (lengths - width) * width
-    return int((back if spec.causal else 2 * back - lengths).sum())
+
+    def back(lengths: Ints) -> Ints:
+        width = lengths if spec.window is None else np.minimum(lengths, spec.window)
+        return width * (width + 1) // 2 + (lengths - width) * width
+
+    if spec.causal:
+        return int((back(load.places + load.lengths) - back(load.places)).sum())
+    return int((2 * back(load.lengths) - load.lengths).sum())
 
 
 def _is_trained(*modules: nn.Module | None) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import lmstack
 from lmstack.core.files import write_atomic
@@ -17,7 +17,6 @@ from lmstack.registry import LoadedModel, Store
 from lmstack.registry.describe import Origin
 from lmstack.registry.lineage import Ancestor, DataFacts, Training
 from lmstack.train.data.report import DataReport
-from lmstack.train.objectives.objective import Objective
 from lmstack.train.recipe import Recipe
 
 __all__ = ["TRAINING", "keep", "training_of"]
@@ -62,15 +61,15 @@ def training_of(
 
 
 def keep(
-    recipe: Recipe, trained: LoadedModel, training: Training, objective: Objective
+    recipe: Recipe, trained: LoadedModel, training: Training, fitted: Mapping[str, Any] = {}
 ) -> tuple[Path, str | None]:
-    """Where the result is, and its digest, which an adapter has none of. What ``objective`` found
-    in the data, such as the classes, says what head an adapter goes with."""
+    """Where the result is, and its digest, which an adapter has none of. ``fitted``: the settings
+    of the objective with what it found in the data, such as classes: they say which head an adapter
+    goes with."""
     if recipe.lora is not None:
         folder = Path(recipe.output)
         save_adapter(trained.module, folder)
-        facts = {**training.to_json(), "fitted": dataclasses.asdict(objective)}
-        text = json.dumps(facts, indent=2) + "\n"
+        text = json.dumps({**training.to_json(), "fitted": fitted}, indent=2) + "\n"
         write_atomic(folder / TRAINING, text.encode())
         return folder, None
     base = training.base

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ def _trained(
             seconds=time.perf_counter() - started,
             models=_models(trainer.facts, run),
         )
-        folder, digest = keep(recipe, run.base, training, run.objective)
+        folder, digest = keep(recipe, run.base, training, asdict(run.objective))
     parallel.wait()
     return Result(
         recipe.output,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lmstack.model import Transformer
+from lmstack.model.inputs import places_of
 from lmstack.train.data.examples import IGNORED, Batch
 from lmstack.train.flops import Load, count_flops
 
@@ -41,7 +42,9 @@ def outputs_of(batch: Batch) -> int:
 def _load(batch: Batch) -> Load:
     inputs, outputs = batch.inputs, outputs_of(batch)
     if "lengths" in inputs:
-        return Load(np.asarray(inputs["lengths"], np.int64), outputs)
+        lengths, continues = inputs["lengths"], inputs.get("continues", ())
+        places = np.asarray(places_of(lengths, continues), np.int64)
+        return Load(np.asarray(lengths, np.int64), outputs, places=places)
     read = _lengths(inputs["input_ids"], inputs.get("attention_mask"))
     if "decoder_input_ids" not in inputs:
         return Load(read, outputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +16,10 @@ from torch import Tensor
 
 from lmstack.core import InputError
 from lmstack.model import ForwardContext
+from lmstack.train.data.examples import IGNORED
+from lmstack.train.objectives import objective_named
 from lmstack.train.objectives.grpo import GroupRelativePolicy
-from lmstack.train.rollouts.experience import Rollout, batch_of
+from lmstack.train.rollouts.experience import Rollout, batch_of, passes_of
 from lmstack.train.rollouts.protocol import Sample
 
 REWARDS = {"rewards": ["any"]}
@@ -143,6 +146,64 @@ def test_the_loss_of_a_batch_is_that_of_its_tokens(average: str) -> None:
     wanted = [p.grad for p in module.parameters() if p.grad is not None]
     for one, two in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-7)
+
+
+GROUPS = st.lists(
+    st.tuples(st.integers(1, 9), st.lists(st.integers(1, 6), min_size=1, max_size=4)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(GROUPS, st.integers(1, 60))
+def test_passes_that_share_prompts_hold_every_answer_once_and_no_more_than_asked(
+    groups: list[tuple[int, list[int]]], most: int
+) -> None:
+    rollouts = [
+        answer_to(prompt, length, number)
+        for number, (prompt, lengths) in enumerate(groups)
+        for length in lengths
+    ]
+    passes = passes_of(rollouts, most, share=True)
+    assert sorted(id(r) for members in passes for r in members) == sorted(map(id, rollouts))
+    for members in passes:
+        batch = batch_of(members, 1.0, share=True)
+        whole = batch_of(members, 1.0)
+        known = [each.labels[each.labels != IGNORED].tolist() for each in (batch, whole)]
+        assert known[0] == known[1] == [n for r in members for n in r.sample.ids]
+        assert len(members) == 1 or batch.tokens <= most
+        assert batch.tokens == batch.inputs["input_ids"].numel() <= whole.tokens
+
+
+def answer_to(prompt: int, length: int, group: int) -> Rollout:
+    rollout = made(length, 0.0, group)
+    return replace(rollout, sample=replace(rollout.sample, prompt_ids=tuple(range(prompt))))
+
+
+@pytest.mark.parametrize("name", ["grpo", "ppo"])
+def test_a_prompt_read_once_for_all_its_answers_gives_the_same(name: str) -> None:
+    own = {"kl_coefficient": 0.0} if name == "ppo" else {}
+    objective = objective_named(name, {**REWARDS, "max_tokens": LONGEST, "samples": 3, **own})
+    module = tiny.model("llama").double()
+    objective.extend(module)
+    rollouts = [answer_to(9, n, group) for group in (0, 1) for n in (2, 5, 5)]
+    rollouts = [replace(r, reward=float(r.length > 2)) for r in rollouts]
+    found = []
+    for share in (False, True):
+        batch = batch_of(rollouts, 1.0, share=share)
+        assert ("continues" in batch.inputs) == share
+        known = objective.measured(module, batch, ForwardContext()) if name == "ppo" else {}
+        known = {key: value.detach() for key, value in known.items()}
+        parts = {k: v.split_with_sizes([r.length for r in rollouts]) for k, v in known.items()}
+        judged = objective.judged(
+            [r.knowing(**{k: v[n] for k, v in parts.items()}) for n, r in enumerate(rollouts)], {}
+        )
+        loss = objective.loss(module, batch_of(judged, 1.0, share=share), ForwardContext())
+        loss.total.backward()
+        found.append([loss.total.detach(), *(p.grad for p in module.parameters())])
+        module.zero_grad()
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-9)
 
 
 def test_a_prompt_whose_answers_score_alike_teaches_nothing() -> None:

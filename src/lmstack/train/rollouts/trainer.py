@@ -34,7 +34,13 @@ from lmstack.train.loop import Trainer
 from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.recipe import Recipe
 from lmstack.train.rewards import scored
-from lmstack.train.rollouts.experience import Rollout, batch_of, passes_of, sample_seed
+from lmstack.train.rollouts.experience import (
+    Rollout,
+    batch_of,
+    is_worth_sharing,
+    passes_of,
+    sample_seed,
+)
 from lmstack.train.rollouts.protocol import Prompt, Sample, Sampler, WeightedReward
 from lmstack.train.sums import timed
 
@@ -170,10 +176,11 @@ class OnlineTrainer(Trainer):
         """``rollouts`` with what ``measured`` says of their tokens."""
         self.module.eval()
         context = ForwardContext(ops=self.ops)
-        passes = passes_of(rollouts, self.recipe.micro_tokens)
+        share = self._shares(rollouts)
+        passes = passes_of(rollouts, self.recipe.micro_tokens, share=share)
         own = []
         for members, is_real in self._share(passes):
-            batch = batch_of(members, 1.0).to(self.module.device)
+            batch = batch_of(members, 1.0, share=share).to(self.module.device)
             with torch.no_grad():
                 known = dict(measured(self.model, batch, context))
             lengths = [member.length for member in members]
@@ -188,12 +195,19 @@ class OnlineTrainer(Trainer):
         return [found[id(rollout)] for rollout in rollouts]
 
     def _batches(self, rollouts: Sequence[Rollout]) -> list[Batch]:
-        found = []
-        for members, is_real in self._share(passes_of(rollouts, self.recipe.micro_tokens)):
-            batch = batch_of(members, self._online.weight(members) if is_real else 0.0)
+        found, share = [], self._shares(rollouts)
+        passes = passes_of(rollouts, self.recipe.micro_tokens, share=share)
+        for members, is_real in self._share(passes):
+            weight = self._online.weight(members) if is_real else 0.0
+            batch = batch_of(members, weight, share=share)
             batch = batch if is_real else replace(batch, tokens=0)
             found.append(batch.to(self.module.device))
         return found
+
+    def _shares(self, rollouts: Sequence[Rollout]) -> bool:
+        """Whether answers go on from one reading of their prompt, where the model allows it."""
+        config = self.module.config
+        return config.causal and config.position_pad is None and is_worth_sharing(rollouts)
 
     def _share(self, passes: Sequence[list[Rollout]]) -> list[tuple[list[Rollout], bool]]:
         """This process's passes, as many as every other process has, because all of them meet in
