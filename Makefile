@@ -168,8 +168,13 @@ bench-preferences: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/preferences.py $(QUICKLY)
 
-# Rewards that can be verified, before and after GRPO: sums on a small model, JSON by schemas of
-# others on the default model, and a planted loophole.
+# A reward that can be verified, before and after PPO and GRPO: sums, by a small model that was
+# taught badly. Some minutes.
+.PHONY: bench-sums
+bench-sums: $(VENV)/.dev
+	@$(BIN)/python benchmarks/sums.py $(QUICKLY)
+
+# JSON by schemas of others, by the default model before and after GRPO. About an hour.
 .PHONY: bench-verifiable
 bench-verifiable: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet

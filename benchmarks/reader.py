@@ -17,7 +17,6 @@ import argparse
 import dataclasses
 import datetime
 import json
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +29,7 @@ from ranking import auc_difference
 from recording import add_options, result_file
 
 from lmstack.app.wiring import retrieval
+from lmstack.evals.statistics import mcnemar
 
 Paired = tuple[Outcome, Outcome]
 VERDICTS: dict[str, tuple[str, Callable[[Outcome], bool]]] = {
@@ -81,13 +81,6 @@ def compared(pairs: Sequence[Paired]) -> dict[str, Any]:
             difference, p = auc_difference(sides[0], sides[1])
             result["auc"][status] = {"difference": difference, "p": p}
     return result
-
-
-def mcnemar(gained: int, lost: int) -> float:
-    """Exact, in either direction."""
-    count = gained + lost
-    tail = sum(math.comb(count, k) for k in range(min(gained, lost) + 1)) / 2**count
-    return min(1.0, 2 * tail)
 
 
 def show(result: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Whether PPO and GRPO raise a reward that can be verified: sums, by a model that was taught badly.
 
-    python benchmarks/sums.py                  both
+    make bench-sums                            both
     python benchmarks/sums.py ppo --steps 20   one of them, shorter
 
 A model of 0.8 M parameters learns to add, and then from a careless teacher, who is right in 15 of
@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from recording import add_options, result_file
 from spine import processor
 
 from lmstack.app.wiring.rollouts import OnlineServices
@@ -37,6 +38,7 @@ from lmstack.train.rollouts.protocol import Drawing, Prompt, RolloutConfig
 
 LARGEST, MOST_OFF = 9, 6
 ANSWER_TOKENS = 4
+STEPS = {"ppo": 50, "grpo": 30}
 TEACHERS = ((1.0, 800), (0.15, 60))  # how often they are right, and steps with each
 MODEL = {
     "model_type": "llama",
@@ -161,18 +163,25 @@ def learned(name: str, model: str, folder: pathlib.Path, steps: int) -> dict[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("objectives", nargs="*", default=list(OBJECTIVES))
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, help=f"default: {STEPS}")
+    add_options(parser, "sums")
     given = parser.parse_args()
     print(f"{processor()}, {torch.get_num_threads()} threads")
+    result: dict[str, Any] = {"processor": processor(), "threads": torch.get_num_threads()}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         os.environ["LMSTACK_HOME"] = str(folder / "home")
         model = base(folder)
         for objective in given.objectives:
-            found = learned(objective, model, folder, given.steps)
+            steps = given.steps or (2 if given.quick else STEPS[objective])
+            found = learned(objective, model, folder, steps)
             print(objective, " ".join(f"{key} {value:.4g}" for key, value in found.items()))
+            result[objective] = {"steps": steps, **found}
+    path = result_file(given, "sums")
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"written to {path}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Prompts whose answers can be checked: sums, and JSON by schemas of others.
+"""Prompts whose answers can be checked: JSON by schemas of others.
 
-JSON: questions and function schemas of the Berkeley Function-Calling Leaderboard (BFCL v4, "simple
+Questions and function schemas of the Berkeley Function-Calling Leaderboard (BFCL v4, "simple
 python"), whose schemas are made JSON Schema (``dict`` is object, ``float`` number, ``tuple`` array,
 ``any`` nothing). Split by hash of the question; the arguments that the leaderboard accepts are kept
 beside, so that it can be said how often an answer that the schema allows is also right.
@@ -14,9 +14,7 @@ from typing import Any
 
 from pinned import Wheel, wheel_files
 
-from lmstack.train.data.problems import ProblemConfig, problems
-
-__all__ = ["arguments_right", "json_rows", "sums"]
+__all__ = ["arguments_right", "json_rows"]
 
 Row = dict[str, Any]
 BFCL = Wheel(
@@ -38,11 +36,6 @@ EXAMPLE = (
     '{"city": "Rome", "day": "tomorrow"}',
 )
 MAX_SCHEMA = 700  # characters, for prompts of some hundred tokens
-
-
-def sums(count: int, digits: int) -> tuple[list[Row], list[Row]]:
-    """Sums to train on and to test with, no problem on both sides."""
-    return problems(ProblemConfig(("+",), digits, count, 0.2, "{problem} ="))
 
 
 def json_rows() -> tuple[list[Row], list[Row]]:
