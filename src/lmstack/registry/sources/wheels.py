@@ -61,10 +61,15 @@ _NETWORK_SIGNS = (
 def fetch_wheel(
     ref: PypiRef, sha256: str, size: int | None, folder: Path, progress: Progress | None
 ) -> Path:
-    """The wheel of ``ref`` in ``folder``; ``sha256`` pins it (empty: what the index states).
+    """The wheel of ``ref`` in ``folder``, which is made; ``sha256`` pins it (empty: what the index
+    states).
 
-    Raises `NotFoundError`, `RemoteError`, `IntegrityError` (nothing is kept then).
+    Raises `NotFoundError`, `RemoteError`, `IntegrityError` (nothing is kept then), `StoreError`.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise store_error(error, folder, "making") from error
     if progress is not None:
         progress(f"{ref.package}=={ref.version}", 0, size)
     file = _locate(ref, folder)
