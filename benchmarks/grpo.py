@@ -8,7 +8,8 @@ SmolLM2-135M-Instruct with LoRA on sums: every side draws as many answers to the
 the same length at most, at temperature 1, scores them by their last number, and makes one update.
 Sides run one after the other, in processes of their own with the same threads. The first step
 warms up and does not count. Answers are drawn by chance, so their mean length is printed too:
-*tokens a second* are those of answers. TRL draws with transformers' `generate`; lmstack with the
+*tokens a second* are those of answers. *flat*: the share of prompts whose answers have one reward;
+lmstack does not read those again, because they have no gradient. TRL draws with transformers' `generate`; lmstack with the
 engine that serves. Seconds are those of the wall, and of the processor.
 """
 
@@ -37,11 +38,13 @@ SIDES = (
     "trl_bfloat16",
     "bfloat16",
     "bfloat16+int8",
+    "int8+int8",
 )
 RATIOS = (
     ("float32", "trl_float32"),
     ("bfloat16", "trl_bfloat16"),
     ("bfloat16+int8", "trl_bfloat16"),
+    ("int8+int8", "trl_bfloat16"),
 )
 
 
@@ -94,7 +97,8 @@ def measured(
         f"{side:16}{found['samples_per_second']:8.2f} samples/s"
         f"{found['samples_per_processor_second']:8.2f} a processor second"
         f"{found['answer_tokens']:7.1f} tokens each{found['tokens_per_second']:8.1f} tokens/s"
-        f"{found['peak_bytes'] / 1e9:6.2f} GB  {shares}",
+        f"{found['peak_bytes'] / 1e9:6.2f} GB  {shares}"
+        + (f", flat {found['flat_groups']:.0%}" if "flat_groups" in found else ""),
         flush=True,
     )
     return found

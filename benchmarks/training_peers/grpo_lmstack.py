@@ -80,9 +80,10 @@ def main(side: str, path: str) -> None:
             {
                 "stamps": clock.stamps,
                 "answer_tokens": sum(v["answer_tokens"] for v in clock.values) / len(clock.values),
+                "flat_groups": sum(v["flat_groups"] for v in timed) / max(len(timed), 1),
                 "seconds_of": spent,
-                "gap": max(v["gap"] for v in clock.values),
-                "gap_largest": max(v["gap_largest"] for v in clock.values),
+                "gap": max(v.get("gap", 0.0) for v in clock.values),
+                "gap_largest": max(v.get("gap_largest", 0.0) for v in clock.values),
                 "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             }
         )

@@ -274,3 +274,18 @@ def test_a_step_of_an_adapter(family: str, precision: str) -> None:
     again = step(module, family, ops, checkpoint=True), tiny.gradients(module)
     assert again[0] == found[0]
     torch.testing.assert_close(again[1], found[1])
+
+
+@pytest.mark.parametrize(("heads", "T", "S"), [(6, 5, 12), (3, 1, 4), (2, 40, 2 * LONGEST)])
+def test_attention_of_what_goes_on_is_near_the_reference(heads: int, T: int, S: int) -> None:
+    spec = LayerSpec(causal=True, scale=0.25, rope=None)
+    few = 2 if heads % 2 == 0 else 1
+    given = [torch.randn(3, n, h, 16) for n, h in ((T, heads), (S, few), (S, few))]
+    weigh, found = torch.randn(3, T, heads, 16), []
+    for ops in (BFloat16Ops(), REFERENCE_OPS):
+        inputs = [x.clone().requires_grad_() for x in given]
+        out = ops.attention(*inputs, spec)
+        (out.float() * weigh).sum().backward()
+        found.append([out.float().detach(), *(x.grad for x in inputs)])
+    for one, two in zip(*found, strict=True):
+        assert_near(one, two)

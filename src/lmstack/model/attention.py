@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -25,6 +26,7 @@ from lmstack.model.ops import Ops, attention_options
 
 __all__ = ["Attend", "CrossStates", "DenseAttention", "VarlenAttention"]
 
+_WASTE = 1.5  # the longest of a batch of sequences that go on is at most so many times the shortest
 # Keys and values of the encoder's output for each layer of the decoder, (..., Hkv, hd) each.
 CrossStates = Sequence[tuple[Tensor, Tensor]]
 
@@ -105,8 +107,52 @@ class DenseAttention:
         return out.transpose(-3, -2)
 
 
-def _sizes(places: tuple[slice, slice]) -> tuple[int, ...]:
-    return tuple(place.stop - place.start for place in places)
+@dataclass(frozen=True)
+class _Continued:
+    """Neighbours that go on after as many tokens, as a batch: places of ``queries`` (B, T) and of
+    ``keys`` (B, S) among the tokens, those of the beginning before their own. Shorter ones repeat
+    their last token, which no query before it sees; ``real``: places of the others among B * T."""
+
+    queries: Tensor
+    keys: Tensor
+    real: Tensor | None
+
+
+def _continued(lengths: Sequence[int], continues: Sequence[int]) -> list[_Continued]:
+    starts = [0, *itertools.accumulate(lengths)]
+    first = len(lengths) - len(continues)
+    found: list[_Continued] = []
+    alike: list[tuple[int, int]] = []
+
+    def ended() -> None:
+        if alike:
+            T = max(lengths[n] for _, n in alike)
+            own = [[starts[n] + min(t, lengths[n] - 1) for t in range(T)] for _, n in alike]
+            keys = [
+                [*range(starts[before], starts[before + 1]), *rows]
+                for (before, _), rows in zip(alike, own, strict=True)
+            ]
+            real = [B * T + t for B, (_, n) in enumerate(alike) for t in range(lengths[n])]
+            places = None if len(real) == len(alike) * T else torch.tensor(real)
+            found.append(_Continued(torch.tensor(own), torch.tensor(keys), places))
+            alike.clear()
+
+    for n, before in enumerate(continues, first):
+        if not lengths[n]:
+            continue
+        sizes = [lengths[n], *(lengths[m] for _, m in alike)]
+        far = max(sizes) > _WASTE * min(sizes)
+        if far or (alike and lengths[alike[0][0]] != lengths[before]):
+            ended()
+        alike.append((before, n))
+    ended()
+    return found
+
+
+def _rows(x: Tensor, places: Tensor) -> Tensor:
+    """(n, H, hd) to (..., H, hd), as ``places`` (...) say."""
+    taken = x.index_select(0, places.flatten().to(x.device))
+    return taken.view(*places.shape, *x.shape[1:])
 
 
 def _unless_full(mask: Tensor | None) -> Tensor | None:
@@ -136,14 +182,10 @@ class VarlenAttention:
         continues: Sequence[int] = (),
     ) -> None:
         self._layers = [config.layer(i) for i in range(config.num_layers)]
-        starts = [0, *itertools.accumulate(lengths)]
         first = len(lengths) - len(continues)
-        self._ops, self._lengths, self._end = ops, [T for T in lengths[:first] if T], starts[first]
-        self._continued = [
-            (slice(starts[before], starts[before + 1]), slice(starts[n], starts[n + 1]))
-            for n, before in enumerate(continues, first)
-            if lengths[n]
-        ]
+        self._ops, self._lengths = ops, [T for T in lengths[:first] if T]
+        self._end = sum(self._lengths)
+        self._continued = _continued(lengths, continues)
 
     def __call__(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, bias: ScoreBias | None = None
@@ -155,14 +197,10 @@ class VarlenAttention:
         if self._lengths:
             qs, ks, vs = (x[: self._end] for x in (q, k, v))
             parts.append(self._ops.varlen_attention(qs, ks, vs, self._lengths, spec, bias))
-        for _, alike in itertools.groupby(self._continued, _sizes):
-            places = list(alike)
-            queries = torch.stack([q[own] for _, own in places])
-            keys, values = (
-                torch.stack([torch.cat((x[before], x[own])) for before, own in places])
-                for x in (k, v)
-            )
-            parts.append(self._ops.attention(queries, keys, values, spec, None, bias).flatten(0, 1))
+        for each in self._continued:
+            qs, ks, vs = _rows(q, each.queries), _rows(k, each.keys), _rows(v, each.keys)
+            out = self._ops.attention(qs, ks, vs, spec, None, bias).flatten(0, 1)
+            parts.append(out if each.real is None else _rows(out, each.real))
         return torch.cat(parts)
 
     def cross(self, layer: int, q: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's

@@ -33,7 +33,12 @@ from lmstack.train.frozen import (
     is_frozen,
     product,
 )
-from lmstack.train.short_attention import LONGEST, groups_of, short_attention
+from lmstack.train.short_attention import (
+    LONGEST,
+    continued_attention,
+    groups_of,
+    short_attention,
+)
 
 __all__ = ["BFloat16Ops", "ops_for"]
 
@@ -90,6 +95,12 @@ class BFloat16Ops(ReferenceOps):
         mask: Tensor | None = None,
         bias: ScoreBias | None = None,
     ) -> Tensor:
+        T, S = q.shape[-3], k.shape[-3]
+        is_plain = spec.causal and mask is None and bias is None and spec.softcap is None
+        sees_all = spec.window is None or spec.window >= S
+        if is_plain and sees_all and T < S <= 2 * LONGEST and q.dim() == 4:
+            scale = q.shape[-1] ** -0.5 if spec.scale is None else spec.scale
+            return continued_attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), scale=scale)
         # Torch's fused kernel is slower backwards in bfloat16 than in float32.
         return super().attention(q.float(), k.float(), v.float(), spec, mask, bias).bfloat16()
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["LONGEST", "Group", "groups_of", "short_attention"]
+__all__ = ["LONGEST", "Group", "continued_attention", "groups_of", "short_attention"]
 
 # From here on the fused kernel is faster, and the probabilities are many.
 LONGEST = 320
@@ -61,6 +61,19 @@ def short_attention(
         q, k, v, tuple(lengths), causal, scale
     )
     return out
+
+
+def continued_attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
+    """q (B, T, Hkv * G, hd), k and v (B, S, Hkv, hd) with S >= T to (B, T, Hkv * G, hd): sequences
+    of T tokens that go on after S - T others, causal."""
+    (B, T, Hq, hd), (S, Hkv) = q.shape, k.shape[1:3]
+    keys, values = (x.transpose(1, 2).reshape(B * Hkv, S, hd) for x in (k, v))
+    queries = (q * scale).view(B, T, Hkv, -1, hd).permute(0, 2, 3, 1, 4)
+    scores = torch.bmm(queries.reshape(B * Hkv, -1, hd), keys.transpose(1, 2))
+    after = scores.new_full((T, S), float("-inf")).triu_(S - T + 1)
+    weights = (scores.view(-1, T, S) + after).softmax(-1)
+    out = torch.bmm(weights.view_as(scores), values).view(B, Hkv, -1, T, hd)
+    return out.permute(0, 3, 1, 2, 4).reshape(B, T, Hq, hd)
 
 
 class _ShortAttention(torch.autograd.Function):

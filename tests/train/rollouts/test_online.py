@@ -13,6 +13,7 @@ from tests.train.rollouts import letters
 from tests.train.test_reward import one_score
 
 from lmstack.core import InputError
+from lmstack.train.objectives.grpo import GroupRelativePolicy
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,21 @@ def test_a_step_with_nothing_to_learn_from_says_so_and_changes_nothing(folder: P
     ] * 2
     one, two = (load_file(next(found.folder.glob("*.safetensors"))) for found in (made, before))
     assert all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+def test_answers_that_teach_nothing_are_counted_and_not_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nearly cold, many prompts get one answer eight times over."""
+    cold = {"temperature": 0.1}
+    letters.run(letters.recipe(folder, "unread", cold, steps=1, batch=8))
+    monkeypatch.setattr(GroupRelativePolicy, "teaches", lambda *_: True)
+    letters.run(letters.recipe(folder, "read", cold, steps=1, batch=8))
+    found, wanted = (runs.lines(folder, name)[0] for name in ("unread", "read"))
+    assert 0 < found["flat_groups"] < 1
+    assert found["tokens"] < wanted["tokens"]
+    for name in ("loss", "gradient"):
+        assert found[name] == pytest.approx(wanted[name], rel=1e-4, abs=1e-7)
 
 
 def test_minibatches_without_an_answer_are_no_updates(folder: Path) -> None:

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lmstack.core import InputError, allowed, check_range
@@ -110,6 +109,9 @@ class GroupRelativePolicy(OnlineObjective):
                     kept.append(rollout.knowing(advantages=advantage.expand(rollout.length)))
         return kept
 
+    def teaches(self, rollout: Rollout) -> bool:
+        return self.kl > 0 or bool(rollout.tokens["advantages"].any())
+
     def weight(self, rollouts: Sequence[Rollout]) -> float:
         if self.average == "token":
             return float(sum(rollout.length for rollout in rollouts))
@@ -124,12 +126,13 @@ class GroupRelativePolicy(OnlineObjective):
         gaps: list[Tensor] = []
 
         def loss_of(states: Tensor, at: slice) -> tuple[Tensor, Tensor]:
-            logits = wide(model.logits(states, context)) / self.temperature
-            log_probs = -F.cross_entropy(logits, labels[at], reduction="none")
+            distribution = self.scaled(wide(model.logits(states, context))).log_softmax(-1)
+            log_probs = distribution.gather(-1, labels[at, None]).squeeze(-1)
             known = {name: more[name][at] for name in _KNOWN if name in more}
             losses, figures = self.token_losses(log_probs, known)
             gaps.append(figures["gap"].max())
-            figures["entropy"] = _entropy(logits.detach())
+            with torch.no_grad():
+                figures["entropy"] = -(distribution.exp() * distribution).sum(-1)
             sums = torch.stack([figures[name].float().sum() for name in _FIGURES])
             return (losses * shares[at]).sum(), sums
 
@@ -174,9 +177,3 @@ class GroupRelativePolicy(OnlineObjective):
         if not self.needs_reference:
             del found["kl"]
         return {**means, **found}
-
-
-def _entropy(logits: Tensor) -> Tensor:
-    """(n,): of the distributions of ``logits`` (n, V)."""
-    log_probs = logits.log_softmax(-1)
-    return -(log_probs.exp() * log_probs).sum(-1)

@@ -165,12 +165,16 @@ class OnlineObjective(Objective):
             return chunked_log_probs(
                 hidden[places],
                 batch.labels[places],
-                lambda states: model.logits(states, context) / self.temperature,
+                lambda states: self.scaled(model.logits(states, context)),
             )
 
         output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)
         assert isinstance(output.readout, Tensor)
         return output.readout
+
+    def scaled(self, logits: Tensor) -> Tensor:
+        """``logits`` at the temperature that answers are drawn at."""
+        return logits if self.temperature == 1 else logits / self.temperature
 
     def measured(
         self, model: Transformer, batch: Batch, context: ForwardContext
@@ -191,6 +195,11 @@ class OnlineObjective(Objective):
     ) -> Sequence[Rollout]:
         """``rollouts`` of a step with what the loss must know of each token: how good it was. Some
         may be left out. ``learned``: see `learned`."""
+
+    def teaches(self, rollout: Rollout) -> bool:
+        """Whether the loss of ``rollout``, which was judged, has a gradient."""
+        del rollout
+        return True
 
     @abc.abstractmethod
     def weight(self, rollouts: Sequence[Rollout]) -> float:

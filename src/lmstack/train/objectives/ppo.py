@@ -117,7 +117,7 @@ class PPO(OnlineObjective):
             return chunked_log_probs(
                 hidden[places],
                 batch.labels[places],
-                lambda states: model.logits(states, context) / self.temperature,
+                lambda states: self.scaled(model.logits(states, context)),
             )
 
         output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)
@@ -169,7 +169,7 @@ class PPO(OnlineObjective):
         counts: dict[str, Tensor] = {}
 
         def loss_of(states: Tensor, at: slice) -> tuple[Tensor, Tensor]:
-            logits = wide(model.logits(states, context)) / self.temperature
+            logits = self.scaled(wide(model.logits(states, context)))
             here = {name: values[at] for name, values in told.items()}
             losses, figures = self.token_losses(logits, head(states), labels[at], here)
             return losses.sum(), torch.stack([figures[n].detach().float().sum() for n in _FIGURES])

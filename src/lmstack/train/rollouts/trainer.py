@@ -100,9 +100,10 @@ class OnlineTrainer(Trainer):
             rng = np.random.default_rng([self.recipe.seed, _SHUFFLED, step, epoch])
             order = rng.permutation(len(judged))
             for part in np.array_split(order, self._online.minibatches):
-                if len(part):  # of few answers, or none from which anything can be learned
+                members = [judged[place] for place in sorted(part.tolist())]
+                if any(map(self._online.teaches, members)):
                     self._facts["updates"] += 1
-                    yield self._batches([judged[place] for place in sorted(part.tolist())])
+                    yield self._batches(members)
 
     def _said(self, step: int) -> Mapping[str, float]:
         del step
@@ -195,11 +196,15 @@ class OnlineTrainer(Trainer):
         return [found[id(rollout)] for rollout in rollouts]
 
     def _batches(self, rollouts: Sequence[Rollout]) -> list[Batch]:
-        found, share = [], self._shares(rollouts)
-        passes = passes_of(rollouts, self.recipe.micro_tokens, share=share)
+        """Passes over ``rollouts``. Those that teach nothing are counted, and not read."""
+        weight = self._online.weight
+        taught = [rollout for rollout in rollouts if self._online.teaches(rollout)]
+        unread = weight(rollouts) - weight(taught) if self.parallel.rank == 0 else 0.0
+        found, share = [], self._shares(taught)
+        passes = passes_of(taught, self.recipe.micro_tokens, share=share)
         for members, is_real in self._share(passes):
-            weight = self._online.weight(members) if is_real else 0.0
-            batch = batch_of(members, weight, share=share)
+            batch = batch_of(members, weight(members) + unread if is_real else 0.0, share=share)
+            unread = 0.0
             batch = batch if is_real else replace(batch, tokens=0)
             found.append(batch.to(self.module.device))
         return found
