@@ -11,7 +11,8 @@ the base to the trained model, of the wall and of the processor.
 
 Retrieval: the base embedder is tuned on BoolQ's questions and the passages that they were asked
 about, with `recipes/contrastive.yaml` as it is, and both search all passages. Neither the questions
-nor the passages of the test half are trained on.
+nor the passages of the test half are trained on. Reranking: the same with a cross-encoder and
+`recipes/reranking.yaml`; negatives are what the embedder finds beside the passage.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,14 +40,16 @@ from machine import machine
 
 from lmstack.registry import Store
 from lmstack.serve.embedder import LocalEmbedder
+from lmstack.serve.tasks import LocalReranker
 from lmstack.train import read_recipe, train
 from lmstack.train.objectives.token_classification import entities_of
 
-BASE = "all-minilm-l6-v2"
+BASE, CROSS = "all-minilm-l6-v2", "ms-marco-minilm-l12"
 PEERS = pathlib.Path(__file__).parent / "training_peers"
 RECIPES = pathlib.Path(__file__).parents[1] / "recipes"
 DRAWS = 2000
-PASSAGES = 6000  # of BoolQ
+PASSAGES, RERANKED = 6000, 1500  # of BoolQ
+NEGATIVES = 3
 Row = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
 
@@ -57,16 +61,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--only", action="append", help="sarcasm, spam, ner or retrieval")
+    parser.add_argument(
+        "--only", action="append", help="sarcasm, spam, ner, retrieval or reranking"
+    )
     args = parser.parse_args()
     if args.quick:
         args.rows, args.seeds = args.rows or 96, 1
-    wanted = args.only or [*training_tasks_data.TASKS, "retrieval"]
+    searching = {"retrieval": retrieval, "reranking": reranking}
+    wanted = args.only or [*training_tasks_data.TASKS, *searching]
     found: dict[str, Any] = {"rows": args.rows, "seeds": args.seeds, "precision": args.precision}
     for name in wanted:
         with tempfile.TemporaryDirectory() as folder:
-            measure = retrieval if name == "retrieval" else task
-            found[name] = measure(name, args, pathlib.Path(folder))
+            found[name] = searching.get(name, task)(name, args, pathlib.Path(folder))
     path = recording.result_file(args, "training_tasks")
     path.write_text(json.dumps({"machine": machine(), **found}, indent=1) + "\n")
     print(f"written: {path}")
@@ -185,41 +191,97 @@ def interval(count: int, figure: Callable[[npt.NDArray[np.int64]], float]) -> li
     return [float(x) for x in np.quantile(drawn, [0.025, 0.975])]
 
 
+@dataclass(frozen=True)
+class Searches:
+    """Questions that are ``learned`` from, with the passage that answers each, and to ``test``
+    with: neither their questions nor their passages are learned from."""
+
+    collection: retrieval_data.Collection
+    learned: list[tuple[str, int]]
+    test: list[retrieval_data.Query]
+
+    @classmethod
+    def of(cls, passages: int, most: int | None) -> Searches:
+        collection = retrieval_data.load("boolq").part(passages)
+        is_held = [hashlib.sha256(d.encode()).digest()[0] % 2 for d in collection.documents]
+        learned, test = [], []
+        for query in collection.queries:
+            if query.tuned_on:
+                learned += [(query.text, d) for d in sorted(query.relevant) if not is_held[d]]
+            elif all(is_held[d] for d in query.relevant):
+                test.append(query)
+        return cls(collection, learned[:most], test[:most])
+
+
+def trained(recipe: str, rows: Sequence[Row], folder: pathlib.Path, precision: str) -> str:
+    """The folder of what ``recipe``, as it is, makes of ``rows``."""
+    changes = {"data": written(folder / "rows.jsonl", rows), "precision": precision}
+    changes |= {"output": str(folder / "model"), "run": str(folder / "run"), "validation": "0"}
+    found = read_recipe(RECIPES / f"{recipe}.yaml", [f"{k}={v}" for k, v in changes.items()])
+    return str(train(found).folder)
+
+
 def retrieval(name: str, args: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
     """nDCG@10 of the base and of the tuned embedder, on questions and passages held out."""
-    collection = retrieval_data.load("boolq").part(PASSAGES)
-    is_held = [hashlib.sha256(text.encode()).digest()[0] % 2 for text in collection.documents]
-    test = [q for q in collection.queries if not q.tuned_on and all(is_held[d] for d in q.relevant)]
-    learned = [q for q in collection.queries if q.tuned_on]
-    pairs = [
-        {"query": q.text, "positive": collection.documents[d]}
-        for q in learned
-        for d in sorted(q.relevant)
-        if not is_held[d]
-    ][: args.rows]
-    test = test[: args.rows]
-    changes = {
-        "data": written(folder / "pairs.jsonl", pairs),
-        **{"output": folder / "model", "run": folder / "run", "validation": 0},
-        "precision": args.precision,
-    }
-    recipe = read_recipe(RECIPES / "contrastive.yaml", [f"{k}={v}" for k, v in changes.items()])
-    result = train(recipe)
-    models = {"base": BASE, "tuned": str(result.folder)}
+    searches = Searches.of(PASSAGES, args.rows)
+    collection, test = searches.collection, searches.test
+    pairs = [{"query": q, "positive": collection.documents[d]} for q, d in searches.learned]
+    models = {"base": BASE, "tuned": trained("contrastive", pairs, folder, args.precision)}
     beside = range(len(collection.documents) if args.rows is None else args.rows)
     places = sorted({d for query in test for d in query.relevant} | set(beside))
     found = {
         side: ndcg(LocalEmbedder.load(ref, weights="float32"), collection, places, test)
         for side, ref in models.items()
     }
-    gain = found["tuned"] - found["base"]
-    gap = interval(len(test), lambda drawn: float(gain[drawn].mean()))
-    figures = {side: float(each.mean()) for side, each in found.items()}
     print(f"{name}: {len(pairs)} pairs, {len(test)} questions held out")
-    print(f"  nDCG@10 base {figures['base']:.4f}, tuned {figures['tuned']:.4f}")
+    return {"pairs": len(pairs), **raised("nDCG@10", found)}
+
+
+def reranking(name: str, args: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
+    """1 / rank of the right one among the ten passages that the embedder finds, by the base and by
+    the tuned cross-encoder, where it is among them; on questions and passages held out."""
+    searches = Searches.of(RERANKED, args.rows)
+    documents, embedder = searches.collection.documents, LocalEmbedder.load(BASE, weights="float32")
+    passages = embedder.embed(documents, "passage")
+
+    def ten(questions: Sequence[str]) -> npt.NDArray[np.int64]:
+        asked = embedder.embed(questions, "query")
+        return np.argsort(-(asked @ passages.T), kind="stable")[:, :10]
+
+    rows = [
+        {
+            "query": question,
+            "positive": documents[right],
+            "negatives": [documents[n] for n in near if n != right][:NEGATIVES],
+        }
+        for (question, right), near in zip(
+            searches.learned, ten([q for q, _ in searches.learned]), strict=True
+        )
+    ]
+    found_by = zip(searches.test, ten([q.text for q in searches.test]), strict=True)
+    test = [(q, near) for q, near in found_by if q.relevant & set(near.tolist())]
+    models = {"base": CROSS, "tuned": trained("reranking", rows, folder, args.precision)}
+    found = {}
+    for side, ref in models.items():
+        ranks, reranker = [], LocalReranker.load(ref, cut=True)
+        for query, near in test:
+            scores = reranker.score(query.text, [documents[n] for n in near])
+            right = max(s for s, n in zip(scores, near, strict=True) if int(n) in query.relevant)
+            ranks.append(1 / float((scores >= right).sum()))
+        found[side] = np.array(ranks)
+    print(f"{name}: {len(rows)} lists, {len(test)} questions held out")
+    return {"lists": len(rows), **raised("MRR of ten", found)}
+
+
+def raised(metric: str, found: Mapping[str, Floats]) -> dict[str, Any]:
+    """Of items in pairs, by the base and tuned."""
+    gain = found["tuned"] - found["base"]
+    gap = interval(len(gain), lambda drawn: float(gain[drawn].mean()))
+    figures = {side: float(each.mean()) for side, each in found.items()}
+    print(f"  {metric} base {figures['base']:.4f}, tuned {figures['tuned']:.4f}")
     print(f"  difference {gain.mean():+.4f} [{gap[0]:+.4f}, {gap[1]:+.4f}]")
     return {
-        **{"pairs": len(pairs), "tested": len(test), **figures},
+        **{"tested": len(gain), "metric": metric, **figures},
         **{"difference": float(gain.mean()), "difference_95": gap},
     }
 
