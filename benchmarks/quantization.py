@@ -5,7 +5,8 @@
 SmolLM2 on the text that ships with the package, or on those that are given. First schemes,
 imitated in float32: activations and weights rounded to int8 with a scale for each token or row,
 or for each group. Then the served forms on the native ops, with both forms of keys and values;
-for the blocks of the file float32 is the same file dequantized.
+for the blocks of the file float32 is the same file dequantized. Last the matrices of blocks as NF4,
+beside bitsandbytes' with its own defaults (groups of 64, scales by the largest, quantized in turn).
 Writes results/quantization.json.
 """
 
@@ -28,6 +29,7 @@ from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.executor import Executor, Span
 from lmstack.engine.torch.executor import TorchExecutor
 from lmstack.model import ReferenceOps, load_module
+from lmstack.model.quant.quantize import quantize_nf4
 from lmstack.registry import Store, load
 
 HERE = pathlib.Path(__file__).parent
@@ -115,7 +117,33 @@ def measured(texts: Iterable[pathlib.Path], count: int) -> dict[str, Any]:
         name = f"served {form}, keys and values {kv}"
         result[name] = compared(log_probabilities(native, rows), exact, rows)
         show(name, result[name])
+    kept = {key: weight.clone() for key, weight in matrices(model.module)}
+    for name, form in (("nf4", ours_in_nf4), ("nf4 of bitsandbytes", theirs_in_nf4)):
+        for key, weight in matrices(model.module):
+            weight.copy_(form(kept[key]))
+        result[name] = compared(log_probabilities(reference, rows), exact, rows)
+        show(name, result[name])
     return result
+
+
+def matrices(module: torch.nn.Module) -> list[tuple[str, Tensor]]:
+    """Those of the blocks."""
+    return [
+        (k, w) for k, w in module.named_parameters() if k.startswith("blocks.") and w.dim() == 2
+    ]
+
+
+def ours_in_nf4(weight: Tensor) -> Tensor:
+    return quantize_nf4(weight).dequantized()
+
+
+def theirs_in_nf4(weight: Tensor) -> Tensor:
+    from bitsandbytes import functional
+
+    given = weight.contiguous()
+    packed, state = functional.quantize_4bit(given, quant_type="nf4", compress_statistics=True)
+    found: Tensor = functional.dequantize_4bit(packed, state)
+    return found
 
 
 def show(name: str, found: dict[str, float]) -> None:
