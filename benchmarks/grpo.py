@@ -5,7 +5,8 @@
     python benchmarks/grpo.py --only float32,trl_float32
 
 SmolLM2-135M-Instruct with LoRA on sums: every side draws as many answers to the same prompts, of
-the same length at most, at temperature 1, scores them by their last number, and makes one update.
+the same length at most, at temperature 1, scores them by their last number and their length, and
+makes one update.
 Sides run one after the other, in processes of their own with the same threads. The first step
 warms up and does not count. Answers are drawn by chance, so their mean length is printed too:
 *tokens a second* are those of answers. *flat*: the share of prompts whose answers have one reward;

@@ -45,7 +45,10 @@ def main(side: str, path: str) -> None:
     precision, _, weights = side.partition("+")
     objective: dict[str, Any] = {
         "name": "grpo",
-        "rewards": ["arithmetic"],
+        "rewards": [
+            "arithmetic",
+            {"name": "length", "most": job["max_tokens"], "buffer": job["max_tokens"]},
+        ],
         "samples": job["samples"],
         "max_tokens": job["max_tokens"],
         "rollouts": {"weights": weights} if weights else {},

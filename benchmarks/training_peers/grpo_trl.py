@@ -76,7 +76,10 @@ def main(side: str, path: str) -> None:
     trainer = GRPOTrainer(
         model=job["model"],
         processing_class=AutoTokenizer.from_pretrained(job["model"]),
-        reward_funcs=right_number,
+        reward_funcs=[
+            right_number,
+            lambda completion_ids, **_: [-len(ids) / job["max_tokens"] for ids in completion_ids],
+        ],
         args=config,
         train_dataset=Dataset.from_list(rows),
         callbacks=[clock],
