@@ -79,7 +79,8 @@ def main() -> None:
                 done = subprocess.run(words, cwd=folder, env=env, stdout=subprocess.PIPE, text=True)
                 if done.returncode:
                     raise SystemExit(f"{step['command']} failed")
-                step["said"] = done.stdout.splitlines()[-12:]
+                lines = done.stdout.replace(str(folder), ".").splitlines()
+                step["said"] = lines[-12:]
             step["seconds"] = round(time.perf_counter() - started, 1)
             print(f"{step['seconds']:8.1f} s  {step['command']}", flush=True)
             steps.append(step)
