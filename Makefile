@@ -174,7 +174,7 @@ bench-preferences: $(VENV)/.dev
 bench-sums: $(VENV)/.dev
 	@$(BIN)/python benchmarks/sums.py $(QUICKLY)
 
-# JSON by schemas of others, by the default model before and after GRPO. About an hour.
+# JSON by schemas of others, by the default model before and after GRPO. An hour or more.
 .PHONY: bench-verifiable
 bench-verifiable: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet

@@ -6,13 +6,12 @@
 
 SmolLM2-135M-Instruct with LoRA on sums: every side draws as many answers to the same prompts, of
 the same length at most, at temperature 1, scores them by their last number and their length, and
-makes one update.
-Sides run one after the other, in processes of their own with the same threads. The first step
-warms up and does not count. Answers are drawn by chance, so their mean length is printed too:
-*tokens a second* are those of answers. *flat*: the share of prompts whose answers have one reward;
-lmstack does not read those again, because they have no gradient. TRL draws with transformers'
-`generate`; lmstack with the engine that serves. Seconds are those of the wall, and of the
-processor.
+makes one update. Sides run one after the other, in processes of their own with the same threads.
+The first step warms up and does not count. Answers are drawn by chance, so their mean length is
+printed too: *tokens a second* are those of answers. *flat*: the share of prompts whose answers have
+one reward; lmstack does not read those again, because they have no gradient. TRL draws with
+transformers' `generate`; lmstack with the engine that serves. Seconds are those of the wall, and of
+the processor.
 """
 
 from __future__ import annotations

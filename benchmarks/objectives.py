@@ -1,6 +1,6 @@
 """What the objectives that read plain text learn from State of the Union in some minutes.
 
-    python benchmarks/objectives.py                        about twenty minutes on two cores
+    python benchmarks/objectives.py                        about half an hour on one core
     python benchmarks/objectives.py --only masked denoising
     python benchmarks/objectives.py --quick                four steps each; records nothing
 

@@ -1,6 +1,6 @@
 """A model of one's own, from text files to a server, by the commands of docs/training.md.
 
-    python benchmarks/own_model.py              about half an hour on two cores
+    python benchmarks/own_model.py              an hour on one core
     python benchmarks/own_model.py --quick      four steps of each training; records nothing
 
 The commands are those of the page, typed in a folder and a home of their own. The server is asked
@@ -44,8 +44,12 @@ def served(words: list[str], folder: pathlib.Path, env: dict[str, str]) -> dict[
     url, kind = f"http://127.0.0.1:{PORT}/v1/chat/completions", {"Content-Type": "application/json"}
     try:
         for _ in range(600):
+            if process.poll() is not None:
+                raise SystemExit(f"{shlex.join(words)} ended before it served")
             try:
-                with urllib.request.urlopen(urllib.request.Request(url, body, kind)) as answer:
+                with urllib.request.urlopen(
+                    urllib.request.Request(url, body, kind), timeout=60
+                ) as answer:
                     said = json.load(answer)["choices"][0]["message"]["content"]
                     return {"question": question["content"], "answer": said}
             except OSError:

@@ -86,11 +86,11 @@ def test_the_reward_rises_within_the_divergence_that_is_allowed(folder: Path) ->
     assert found[-1]["reward"] > 0.9
     assert found[-1]["kl_answer"] > 30
     assert found[-1]["explained_variance"] > found[0]["explained_variance"]
-    steered = asked(kl_coefficient=0.05, kl_target=12.0, kl_horizon=60)
-    letters.run(letters.recipe(folder, "steered", steered, steps=40, lr=0.02, **settings))
+    steered = asked(kl_coefficient=0.05, kl_target=12.0, kl_horizon=40)
+    letters.run(letters.recipe(folder, "steered", steered, steps=40, lr=0.01, **settings))
     found = steps(folder, "steered")
-    # It swings about its target; runs that differ in a last bit swing differently.
-    assert 6 < statistics.fmean(line["kl_answer"] for line in found[-20:]) < 30
+    assert max(line["kl_answer"] for line in found) < 30
+    assert 6 < statistics.fmean(line["kl_answer"] for line in found[-20:]) < 24
     assert statistics.fmean(line["reward"] for line in found[-20:]) > 0.2
 
 
