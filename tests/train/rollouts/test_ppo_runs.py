@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 from collections.abc import Mapping
@@ -86,12 +87,25 @@ def test_the_reward_rises_within_the_divergence_that_is_allowed(folder: Path) ->
     assert found[-1]["reward"] > 0.9
     assert found[-1]["kl_answer"] > 30
     assert found[-1]["explained_variance"] > found[0]["explained_variance"]
-    steered = asked(kl_coefficient=0.05, kl_target=12.0, kl_horizon=40)
-    letters.run(letters.recipe(folder, "steered", steered, steps=40, lr=0.01, **settings))
-    found = steps(folder, "steered")
+    found = steered(folder, settings, kl_coefficient=0.05, kl_horizon=400)
     assert max(line["kl_answer"] for line in found) < 30
-    assert 6 < statistics.fmean(line["kl_answer"] for line in found[-20:]) < 24
+    assert statistics.fmean(line["kl_answer"] for line in found[-20:]) < 24
+    found = steered(folder, settings, kl_coefficient=0.02, kl_horizon=300)
+    assert statistics.fmean(line["kl_answer"] for line in found[-20:]) > 6
     assert statistics.fmean(line["reward"] for line in found[-20:]) > 0.2
+
+
+def steered(folder: Path, settings: dict[str, Any], **changes: float) -> list[dict[str, float]]:
+    """Steps of a run that has a target. What it reaches follows from chance, and how the penalty
+    answers to it does not."""
+    name, target = f"steered-{changes['kl_coefficient']}", 12.0
+    objective = asked(kl_target=target, **changes)
+    letters.run(letters.recipe(folder, name, objective, steps=40, lr=0.02, **settings))
+    found = steps(folder, name)
+    for one, two in itertools.pairwise(found):
+        is_far = one["kl_answer"] > target
+        assert (two["kl_coefficient"] > one["kl_coefficient"]) == is_far
+    return found
 
 
 @pytest.mark.parametrize("lora", [None, {"r": 4}])
