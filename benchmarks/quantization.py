@@ -5,9 +5,9 @@
 SmolLM2 on the text that ships with the package, or on those that are given. First schemes,
 imitated in float32: activations and weights rounded to int8 with a scale for each token or row,
 or for each group. Then the served forms on the native ops, with both forms of keys and values;
-for the blocks of the file float32 is the same file dequantized. Last the matrices of blocks as NF4,
-beside bitsandbytes' with its own defaults (groups of 64, scales by the largest, quantized in turn).
-Writes results/quantization.json.
+for the blocks of the file float32 is the same file dequantized. Last the matrices of blocks as NF4
+in float32: with scales by the largest, by us and by bitsandbytes, and as they are loaded, with
+scales fitted to what activations weigh. Writes results/quantization.json.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lmstack.app.inspect.processor import processor
 from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.executor import Executor, Span
 from lmstack.engine.torch.executor import TorchExecutor
-from lmstack.model import ReferenceOps, load_module
+from lmstack.model import ReferenceOps
 from lmstack.model.quant.quantize import quantize_nf4
 from lmstack.registry import Store, load
 
@@ -44,7 +44,10 @@ SCHEMES = (
     ("both in 64", 64, 64),
     ("both in 32", 32, 32),
 )
-FORMS = (("file", "bfloat16"), ("file", "int8"), ("int8", "bfloat16"), ("int8", "int8"))
+FORMS = (
+    *(("file", "bfloat16"), ("file", "int8"), ("int8", "bfloat16"), ("int8", "int8")),
+    ("nf4", "int8"),
+)
 
 
 def rounded(x: Tensor, group: int) -> Tensor:
@@ -112,11 +115,14 @@ def measured(texts: Iterable[pathlib.Path], count: int) -> dict[str, Any]:
         result[name] = compared(log_probabilities(rounding, rows), exact, rows)
         show(name, result[name])
     for form, kv in FORMS:
-        module = load_module(folder.gguf or folder.path, weights=form)
+        module = load(folder, store, weights=form).module
         native = NativeExecutor(module, blocks, BLOCK, kv)
         name = f"served {form}, keys and values {kv}"
         result[name] = compared(log_probabilities(native, rows), exact, rows)
         show(name, result[name])
+    loaded = TorchExecutor(load(folder, store, weights="nf4").module, blocks, BLOCK)
+    result["nf4 as it is loaded"] = compared(log_probabilities(loaded, rows), exact, rows)
+    show("nf4 as it is loaded", result["nf4 as it is loaded"])
     kept = {key: weight.clone() for key, weight in matrices(model.module)}
     for name, form in (("nf4", ours_in_nf4), ("nf4 of bitsandbytes", theirs_in_nf4)):
         for key, weight in matrices(model.module):

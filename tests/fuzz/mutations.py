@@ -24,7 +24,7 @@ from lmstack.core import FormatError, LmstackError
 from lmstack.model import TransformerConfig
 from lmstack.model.formats.gguf.blocks import BLOCK_TYPES, TYPE_NAMES
 from lmstack.model.formats.mapped.header import QUANTIZED_FILE
-from lmstack.model.quant.matrix import PANEL, buffer_shapes
+from lmstack.model.quant.matrix import PANEL, buffer_shapes, nf4_scales
 
 __all__ = ["Mutant", "mutated"]
 
@@ -351,7 +351,9 @@ def _rematrix(file: Safetensors, rng: random.Random) -> str:
     by_name = {tensor.name: tensor for tensor in file.tensors}
     has_mins = f"{key}.mins" in by_name
     middle = 128 if bits == 8 or f"{key}.codebook" in by_name else 8
-    values[4] = 0 if has_mins else middle
+    book = by_name.get(f"{key}.codebook")
+    in_floats = book is not None and book.dtype == "F32"
+    values[4] = 0 if has_mins or in_floats else middle
     said = f"matrix {key} {matrices[key]} -> {values}"
     matrices[key] = values
     file.metadata["matrices"] = json.dumps(matrices)
@@ -363,7 +365,9 @@ def _rematrix(file: Safetensors, rng: random.Random) -> str:
         return said
     groups = (codes[0], codes[1], PANEL)
     for part, shape, width in (
-        *(("codes", codes, 1), ("scales", scales, 2), ("mins", scales, 2)),
+        ("codes", codes, 1),
+        ("scales", (nf4_scales(rows, cols, group),), 4) if in_floats else ("scales", scales, 2),
+        ("mins", scales, 2),
         *(("scale_codes", groups, 1), ("min_codes", groups, 1)),
     ):
         if tensor := by_name.get(f"{key}.{part}"):

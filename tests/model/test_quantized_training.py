@@ -245,10 +245,10 @@ def test_merged_into_quantized_layers_the_sum_is_a_float_and_comes_off_again(for
         assert torch.equal(module(IDS).logits, before)
 
 
-@pytest.mark.parametrize("form", ["int8", "nf4"])
+@pytest.mark.parametrize("form", ["int8", "q4"])
 def test_rows_between_two_panels_are_those_of_the_whole(form: str) -> None:
     weight = torch.randn(75, 80)
-    matrix = quantize_int8(weight) if form == "int8" else quantize_nf4(weight)
+    matrix = quantize_int8(weight) if form == "int8" else quantize_q4(weight)
     whole = matrix.dequantized()
     for first, last in ((0, 32), (32, 64), (64, 75), (0, 75)):
         assert torch.equal(matrix.between(first, last).dequantized(), whole[first:last])

@@ -8,22 +8,35 @@ layer is multiplied three times, not four as with recomputation. Exact: the same
 A loss of each token's own log-probability (preferences, policies) is known only after the last
 chunk, so there logits are computed again in the backward pass.
 
+Over a vocabulary of 49,152 each pass over the logits of a chunk is one through memory, and
+`torch.log_softmax` with what follows it makes ten. `distribution` goes through a few rows at a
+time, which stay in the cache.
+
 Legend: N tokens that have a label, D width, V vocabulary, K figures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["CHUNK", "chunked_cross_entropy", "chunked_log_probs", "chunked_loss", "wide"]
+__all__ = [
+    "CHUNK",
+    "Distribution",
+    "chunked_cross_entropy",
+    "chunked_log_probs",
+    "chunked_loss",
+    "distribution",
+    "wide",
+]
 
 CHUNK = 256
+_IN_CACHE = 1 << 19  # logits
 LossOf = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
 
 
@@ -45,9 +58,13 @@ def chunked_cross_entropy(
     """
 
     def loss_of(states: Tensor, place: slice) -> tuple[Tensor, Tensor]:
-        logits, wanted = wide(logits_of(states)), labels[place]
-        loss = F.cross_entropy(logits, wanted, reduction="sum", label_smoothing=smoothing)
-        return loss, (logits.detach().argmax(-1) == wanted).sum()[None]
+        logits, wanted = logits_of(states), labels[place]
+        if smoothing:
+            logits = wide(logits)
+            loss = F.cross_entropy(logits, wanted, reduction="sum", label_smoothing=smoothing)
+            return loss, (logits.detach().argmax(-1) == wanted).sum()[None]
+        found = distribution(logits, wanted)
+        return -found.log_probs.sum(), (found.greatest == wanted).sum()[None]
 
     total, (correct,) = chunked_loss(hidden, loss_of, parameters, 1, chunk)
     return total, correct
@@ -87,7 +104,7 @@ def chunked_log_probs(
     ``logits_of``: (n, D) to (n, V); what is random in it is drawn alike in both passes."""
 
     def log_probs(states: Tensor, wanted: Tensor) -> Tensor:
-        return -F.cross_entropy(wide(logits_of(states)), wanted, reduction="none")
+        return distribution(logits_of(states), wanted).log_probs
 
     places = [slice(start, start + chunk) for start in range(0, len(hidden), chunk)]
     if not places:
@@ -95,6 +112,21 @@ def chunked_log_probs(
     return torch.cat(
         [checkpoint(log_probs, hidden[at], labels[at], use_reentrant=False) for at in places]
     )
+
+
+class Distribution(NamedTuple):
+    """Of each of n tokens (n,): the log-probability of its label, the entropy in nats, and the
+    token with the greatest logit (no gradient)."""
+
+    log_probs: Tensor
+    entropy: Tensor
+    greatest: Tensor
+
+
+def distribution(logits: Tensor, labels: Tensor) -> Distribution:
+    """What the softmax of ``logits`` (n, V) says of ``labels`` (n,), in float32, or in float64
+    where they are; gradients in the precision of ``logits``."""
+    return Distribution(*_Softmax.apply(logits, labels))  # type: ignore[no-untyped-call]
 
 
 def wide(x: Tensor) -> Tensor:
@@ -136,3 +168,54 @@ class _Chunked(torch.autograd.Function):
         scale = outer[0]
         scaled = [grad * scale.to(grad.dtype) for grad in (grad_hidden, *grads)]
         return (scaled[0], None, None, None, *scaled[1:])
+
+
+class _Softmax(torch.autograd.Function):
+    """`Distribution`, a few rows at a time.
+
+    log p = z - log sum exp z,  H = - sum p log p
+    d(log p_label) = onehot - p,  dH = - p (log p + H)
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        sums, entropy = (wide(logits.new_empty(0)).new_empty(len(logits)) for _ in range(2))
+        greatest = torch.empty_like(labels)
+        for place in _rows(logits):
+            z = wide(logits[place])
+            most, greatest[place] = z.max(-1)
+            below = z - most[:, None]
+            p = below.exp()
+            total = p.sum(-1)
+            sums[place] = most + total.log()
+            entropy[place] = total.log() - torch.linalg.vecdot(p, below) / total
+        log_probs = wide(logits.gather(-1, labels[:, None]).squeeze(-1)) - sums
+        ctx.save_for_backward(logits, labels, sums, entropy)
+        ctx.mark_non_differentiable(greatest)
+        ctx.set_materialize_grads(False)
+        return log_probs, entropy, greatest
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor | None) -> tuple[Tensor, None]:
+        logits, labels, sums, entropy = ctx.saved_tensors
+        of_label, of_entropy, _ = outer
+        into = torch.empty_like(logits)
+        for place in _rows(logits):
+            log_p = wide(logits[place]) - sums[place, None]
+            p = log_p.exp()
+            if of_entropy is not None:
+                rises = log_p.add_(entropy[place, None]).mul_(-of_entropy[place, None])
+                grad = p * rises if of_label is None else p * rises.sub_(of_label[place, None])
+            else:
+                assert of_label is not None
+                grad = p.mul_(-of_label[place, None])
+            if of_label is not None:
+                grad.scatter_add_(-1, labels[place, None], of_label[place, None])
+            into[place] = grad
+        return into, None
+
+
+def _rows(logits: Tensor) -> list[slice]:
+    """Of (n, V), as many at a time as the cache holds."""
+    count = max(1, _IN_CACHE // logits.shape[-1])
+    return [slice(start, start + count) for start in range(0, len(logits), count)]

@@ -44,7 +44,7 @@ __all__ = [
     "writes",
 ]
 
-Form = Literal["int8", "q4", "nf4", "act-order", "file8"]
+Form = Literal["int8", "q4", "nf4", "nf4 in bytes", "act-order", "file8"]
 Kv = Literal["bfloat16", "int8"]
 GROUPS = (64, 192, 128, 256)
 BLOCK = 64  # keys whose weights share a unit in an int8 cache
@@ -60,8 +60,9 @@ def quantized(module: Transformer, form: Form) -> Transformer:
             return quantize_q4(value, paired=matrices[key])
         if form == "file8":
             return on_lines(quantize_q4(value, paired=matrices[key]))
-        if form == "nf4":
-            return quantize_nf4(value, paired=matrices[key])
+        if form.startswith("nf4"):
+            exact = quantize_nf4(value, paired=matrices[key])
+            return exact if form == "nf4" else exact.in_bytes()
         if form == "act-order":  # and one scale for each row
             seed = torch.Generator().manual_seed(value.shape[1])
             order = torch.randperm(value.shape[1], generator=seed)

@@ -129,12 +129,23 @@ def test_a_family_gives_what_its_passes_give(case: Case, variant: str, form: For
 PLAIN = {case.architecture: case for case in CASES}
 
 
-@pytest.mark.parametrize("form", ["nf4", "act-order", "file8"])
+@pytest.mark.parametrize("form", ["nf4 in bytes", "act-order", "file8"])
 @pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "GPT2LMHeadModel", "BertModel"])
 def test_a_codebook_an_order_of_columns_and_lines_give_what_the_passes_give(
     architecture: str, form: Form
 ) -> None:
     test_a_family_gives_what_its_passes_give(PLAIN[architecture], "plain", form, "bfloat16")
+
+
+def test_a_codebook_of_floats_gives_what_its_bytes_give() -> None:
+    plain = PLAIN["LlamaForCausalLM"].ours("plain")
+    forms: tuple[Form, ...] = ("nf4", "nf4 in bytes")
+    ids = torch.arange(5, 12).tolist()
+    exact, in_bytes = (
+        torch.cat(generated_natively(quantized(plain, form), ids, "bfloat16"), dim=-1)
+        for form in forms
+    )
+    assert torch.equal(exact, in_bytes)
 
 
 WRITERS = [

@@ -328,7 +328,7 @@ class Program:
 
     def _matrix(self, module: Any) -> int:
         if id(module) not in self._numbers:
-            m = module.matrix
+            m = module.matrix.in_bytes()
             self._kept.append(m)
             self._numbers[id(module)] = len(self._matrices)
             self._held.append(m)

@@ -10,8 +10,11 @@ no order. So the usual schemes are cases of one:
 
 - absmax int8: ``zero`` 128. Whole rows (per-channel): a super-block is the row.
 - 4 bits with zero points (GPTQ, AWQ): mins are -scales, ``min_codes`` the zero points.
-- a codebook of 16 bytes (NF4, IQ4_NL, MXFP4): a code is ``codebook[nibble]``, ``zero`` 128.
-- double quantization (QLoRA, the K types of GGUF): int8 codes of the scales and mins.
+- a codebook of 16 bytes (IQ4_NL, MXFP4): a code is ``codebook[nibble]``, ``zero`` 128.
+- a codebook of 16 floats (NF4 of QLoRA, number by number as bitsandbytes has it): no zero, and
+  scales in float32: ``scales[0]`` + ``scales[1 + (o * G + g) // 256]`` * `DYNAMIC`[scale_code +
+  128], which is its double quantization. Products of bytes take it `in_bytes`.
+- double quantization in the K types of GGUF: int8 codes of the scales and mins.
 - act-order (``g_idx`` of GPTQ): ``order``, the column of the model that column k holds.
 - int8 in 4 bits (`progressive`): a code is ``slope * nibble + start`` of the line of its half of
   the group, ``zero`` 128.
@@ -46,7 +49,9 @@ from lmstack.core import FormatError
 from lmstack.model.layers import Embedding, Linear
 
 __all__ = [
+    "ABSMAX_BLOCK",
     "BUFFERS",
+    "DYNAMIC",
     "FACTS",
     "GROUPS",
     "PANEL",
@@ -57,6 +62,7 @@ __all__ = [
     "float_state",
     "has_quantized",
     "held_weights",
+    "nf4_scales",
     "pack",
     "product",
     "row_tiles",
@@ -75,16 +81,33 @@ BUFFERS = (
 )  # fmt: skip
 FACTS = ("rows", "cols", "group", "bits", "zero", "paired", "superblock")
 _ROWS = 4096  # that are floats at a time in a product
+ABSMAX_BLOCK = 256  # scales of NF4 that share a scale
+
+
+def _dynamic() -> Tensor:
+    """(256,) float32, ascending: the 8-bit numbers in [-1, 1] of Dettmers 2015 (arXiv 1511.04561)
+    as bitsandbytes has them. Of each power of ten from 1e-7 to 1 the middles of 1, 2, 4 ... 64
+    equal parts with both signs, and 0 and 1."""
+    numbers = [torch.tensor((0.0, 1.0))]
+    for power in range(7):
+        ends = torch.linspace(0.1, 1, 2**power + 1)
+        middles = 10.0 ** (power - 6) * ((ends[:-1] + ends[1:]) / 2)
+        numbers += [middles, -middles]
+    return torch.cat(numbers).sort().values
+
+
+DYNAMIC = _dynamic()
 
 
 @dataclass(frozen=True, eq=False)
 class QuantizedMatrix:
-    """``codes`` (P, G, steps, 64) uint8; ``scales`` and ``mins`` (P, S, 16) float16;
+    """``codes`` (P, G, steps, 64) uint8; ``scales`` and ``mins`` (P, S, 16) float16, or ``scales``
+    (`nf4_scales`,) float32 where the codebook is floats;
     ``scale_codes`` and ``min_codes`` (P, G, 16) int8; ``lines`` (P, G, 64) uint8: 16 slopes of the
     first half of the group, 16 of the second, and two starts of each output; ``codebook`` (16,)
-    uint8; ``order`` (cols,) int32. ``superblock``: groups that share a scale. ``rows`` and
-    ``cols`` are the real ones. ``row_factors`` (rows,) and ``col_factors`` (cols,) float32, in the
-    order of the model: what the model's own weight was multiplied by before it was rounded
+    uint8 or float32; ``order`` (cols,) int32. ``superblock``: groups that share a scale. ``rows``
+    and ``cols`` are the real ones. ``row_factors`` (rows,) and ``col_factors`` (cols,) float32, in
+    the order of the model: what the model's own weight was multiplied by before it was rounded
     (SmoothQuant), which an adapter of that model has to be as well."""
 
     codes: Tensor
@@ -115,23 +138,30 @@ class QuantizedMatrix:
             **dict.fromkeys(("scales", "mins"), (torch.float16, scales)),
             **dict.fromkeys(("scale_codes", "min_codes"), (torch.int8, each)),
             "lines": (torch.uint8, (*codes[:2], STEP)),
-            "codebook": (torch.uint8, (16,)),
+            "codebook": (torch.float32 if self.in_floats else torch.uint8, (16,)),
             "order": (torch.int32, (self.cols,)),
             "row_factors": (torch.float32, (self.rows,)),
             "col_factors": (torch.float32, (self.cols,)),
         }
+        if self.in_floats:
+            count = nf4_scales(self.rows, self.cols, self.group)
+            expected["scales"] = (torch.float32, (count,))
         for name, tensor in self.buffers().items():
             found = (tensor.dtype, tuple(tensor.shape))
             if found != expected[name]:
                 raise FormatError(f"a quantized matrix holds {name} {found}, not {expected[name]}")
         bytes_ = self.bits == 8 or self.codebook is not None or self.lines is not None
         middle = 128 if bytes_ else 8
-        zero = middle if self.mins is None else 0
+        zero = middle if self.mins is None and not self.in_floats else 0
         if self.zero != zero:
             raise FormatError(f"a quantized matrix has zero {self.zero}, and its form {zero}")
         if self.codebook is not None and (self.bits == 8 or self.mins is not None):
             raise FormatError(
                 f"a matrix of {self.bits} bits has a codebook, which is for 4 bits without mins"
+            )
+        if self.in_floats and (self.scale_codes is None or self.order is not None):
+            raise FormatError(
+                "a matrix with a codebook of floats has an order of columns or no codes of scales"
             )
         if self.min_codes is not None and self.mins is None:
             raise FormatError("a quantized matrix has codes of mins, and no mins")
@@ -143,6 +173,11 @@ class QuantizedMatrix:
     @property
     def shape(self) -> tuple[int, int]:
         return self.rows, self.cols
+
+    @property
+    def in_floats(self) -> bool:
+        """Whether its codebook is floats."""
+        return self.codebook is not None and self.codebook.is_floating_point()
 
     @property
     def nbytes(self) -> int:
@@ -167,12 +202,18 @@ class QuantizedMatrix:
         if self.lines is not None:
             codes = _on_lines(codes, _by_output(self.lines)[panel, lane])
         codes = codes.reshape(len(flat), -1)
-        scales, mins = self._scales_and_mins(lambda values: values[panel, :, lane])
+        scales, mins = self._scales_and_mins(lambda values: values[panel, :, lane], flat)
         return self._weights(codes, scales, mins).view(*ids.shape, self.cols)
 
-    def _scales_and_mins(self, pick: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Of the rows that ``pick`` takes from (P, n, 16) to (rows, n): of each of their groups,
-        (rows, G), float16 where they have no codes, else float32, in which products are exact."""
+    def _scales_and_mins(
+        self, pick: Callable[[Tensor], Tensor], rows: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Of ``rows`` (n,), which ``pick`` takes from (P, S, 16) to (n, S): of each of their
+        groups, (n, G), float16 where they have no codes, else float32, in which products are
+        exact."""
+        if self.in_floats:
+            assert self.scale_codes is not None
+            return self._of_blocks(pick(self.scale_codes), rows), None
 
         def of_groups(shared: Tensor, codes: Tensor | None) -> Tensor:
             values = pick(shared)
@@ -182,6 +223,29 @@ class QuantizedMatrix:
 
         mins = None if self.mins is None else of_groups(self.mins, self.min_codes)
         return of_groups(self.scales, self.scale_codes), mins
+
+    def _of_blocks(self, codes: Tensor, rows: Tensor) -> Tensor:
+        """The scales (n, G) float32 that ``codes`` of ``rows`` stand for in NF4."""
+        G = codes.shape[1]
+        groups = rows[:, None] * G + torch.arange(G, device=rows.device)
+        blocks = self.scales[1:][groups // ABSMAX_BLOCK]
+        return DYNAMIC.to(codes.device)[codes.int() + 128] * blocks + self.scales[0]
+
+    def in_bytes(self) -> QuantizedMatrix:
+        """What products of bytes multiply with: where the codebook is floats, its numbers times
+        127 rounded to bytes, and a float16 scale for each group; the codes are the same memory.
+        Any other matrix is that already."""
+        if not self.in_floats:
+            return self
+        assert self.codebook is not None
+        _, scales, _ = unpack(self)
+        return dataclasses.replace(
+            self,
+            scales=by_panel(scales / 127, torch.float16, paired=self.paired),
+            scale_codes=None,
+            codebook=((self.codebook * 127).round() + 128).to(torch.uint8),
+            zero=128,
+        )
 
     def _weights(self, codes: Tensor, scales: Tensor, mins: Tensor | None) -> Tensor:
         """(n, G * g) codes to (n, cols) float32, each step rounded as in ggml: the product, then
@@ -198,8 +262,8 @@ class QuantizedMatrix:
         return torch.empty_like(weights).index_copy_(1, self.order.long(), weights)
 
     def between(self, first: int, last: int) -> QuantizedMatrix:
-        """Rows ``first`` to ``last`` of one that is not paired, in the same memory; ``first`` is
-        that of a panel."""
+        """Rows ``first`` to ``last`` of one that is not paired and whose codebook is not floats, in
+        the same memory; ``first`` is that of a panel."""
         panels = slice(first // PANEL, -(-last // PANEL))
         by_panel = ("codes", "scales", "mins", "scale_codes", "min_codes", "lines")
         parts = {name: t[panels] for name, t in self.buffers().items() if name in by_panel}
@@ -218,6 +282,13 @@ class QuantizedMatrix:
 
 def _is_permutation(order: Tensor) -> bool:
     return torch.equal(order.sort().values, torch.arange(len(order)).to(order))
+
+
+def nf4_scales(rows: int, cols: int, group: int) -> int:
+    """How many scales a matrix whose codebook is floats holds: what is added to each, one for
+    every 256 groups, and zeros up to 64 bytes, so that what follows in a file is aligned."""
+    blocks = -(-rows * -(-cols // group) // ABSMAX_BLOCK)
+    return -(-(1 + blocks) // 16) * 16
 
 
 def buffer_shapes(
@@ -255,8 +326,9 @@ def pack(
     starts: Tensor | None = None,
 ) -> QuantizedMatrix:
     """``codes`` (rows, cols) uint8 below 2 ** bits, ``scales`` and ``mins`` (rows, S), their codes
-    (rows, G). Column k of all that is column ``order[k]`` of the model's matrix. ``slopes`` and
-    ``starts`` (rows, 2 G) uint8: of the line of each half of a group."""
+    (rows, G); ``scales`` of one dimension are those of a codebook of floats, as they are held.
+    Column k of all that is column ``order[k]`` of the model's matrix. ``slopes`` and ``starts``
+    (rows, 2 G) uint8: of the line of each half of a group."""
     rows, cols = codes.shape
     shape, _ = buffer_shapes(rows, cols, group, bits, superblock, paired=paired)
     P, G = shape[:2]
@@ -274,18 +346,20 @@ def pack(
         lines = torch.cat((rises.flatten(2), begins.flatten(2)), dim=2).contiguous()
 
     def laid_out(values: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        if values is None:
-            return None
-        return _panelled(values.to(dtype), paired, 0).transpose(1, 2).contiguous()
+        return None if values is None else by_panel(values, dtype, paired=paired)
 
     half, byte = partial(laid_out, dtype=torch.float16), partial(laid_out, dtype=torch.int8)
-    by_panel = half(scales)
-    assert by_panel is not None
+    of_groups = scales if scales.dim() == 1 else by_panel(scales, torch.float16, paired=paired)
     return QuantizedMatrix(
-        steps.contiguous(), by_panel, half(mins),
+        steps.contiguous(), of_groups, half(mins),
         rows, cols, group, bits, zero, paired, superblock,
         byte(scale_codes), byte(min_codes), codebook, order, lines=lines,
     )  # fmt: skip
+
+
+def by_panel(values: Tensor, dtype: torch.dtype, *, paired: bool) -> Tensor:
+    """(rows, n) to (P, n, 16) of ``dtype``, 0 in the padding."""
+    return _panelled(values.to(dtype), paired, 0).transpose(1, 2).contiguous()
 
 
 def unpack(matrix: QuantizedMatrix) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -302,7 +376,8 @@ def unpack(matrix: QuantizedMatrix) -> tuple[Tensor, Tensor, Tensor | None]:
     def by_row(values: Tensor) -> Tensor:
         return _unpanelled(values.transpose(1, 2), matrix.rows, matrix.paired)
 
-    scales, mins = matrix._scales_and_mins(by_row)
+    rows = torch.arange(matrix.rows, device=matrix.codes.device)
+    scales, mins = matrix._scales_and_mins(by_row, rows)
     return _unpanelled(codes, matrix.rows, matrix.paired), scales, mins
 
 
@@ -442,7 +517,7 @@ def row_tiles(matrix: QuantizedMatrix, dtype: torch.dtype) -> Iterator[tuple[int
         return
     for first in range(0, matrix.rows, _ROWS):
         last = min(first + _ROWS, matrix.rows)
-        if matrix.paired:
+        if matrix.paired or matrix.in_floats:
             rows = torch.arange(first, last, device=matrix.codes.device)
             yield first, matrix.looked_up(rows).to(dtype)
         else:

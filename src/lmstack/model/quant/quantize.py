@@ -15,7 +15,15 @@ from torch import Tensor
 
 from lmstack.core import UnsupportedError
 from lmstack.model.config import TransformerConfig
-from lmstack.model.quant.matrix import PANEL, QuantizedMatrix, buffer_shapes, pack
+from lmstack.model.quant.matrix import (
+    ABSMAX_BLOCK,
+    DYNAMIC,
+    PANEL,
+    QuantizedMatrix,
+    buffer_shapes,
+    nf4_scales,
+    pack,
+)
 from lmstack.model.quant.recipes import Form
 from lmstack.model.quant.smoothquant import may_smooth
 
@@ -36,12 +44,15 @@ __all__ = [
 ]
 
 _Q4_GROUP, _NF4_GROUP = 32, 64
-# NormalFloat of QLoRA (Dettmers et al. 2023), each of the 16 numbers in [-1, 1] as
-# round(127 * number) + 128: at most .0037 from the floats of bitsandbytes.
+# NormalFloat of QLoRA (Dettmers et al. 2023), in the digits of bitsandbytes.
 NF4 = torch.tensor(
-    (1, 40, 61, 78, 92, 105, 116, 128, 138, 148, 159, 171, 184, 199, 220, 255), dtype=torch.uint8
-)
-_NF4_SUPERBLOCK = 16  # groups whose scales share a scale
+    (
+        -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
+        -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
+        0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+        0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+    )
+)  # fmt: skip
 # Weights worked on at a time: temporaries of q4 are a dozen times as many.
 _CHUNK = 1 << 19
 # Scaling a group costs as much as some 8 more inputs.
@@ -111,10 +122,10 @@ def form_bytes(
     if form == "q4":
         codes, scales = buffer_shapes(rows, cols, _Q4_GROUP, 4, paired=paired)
         return math.prod(codes) + 4 * math.prod(scales)
-    shared = min(_NF4_SUPERBLOCK, -(-cols // _NF4_GROUP))
-    codes, scales = buffer_shapes(rows, cols, _NF4_GROUP, 4, shared, paired=paired)
+    codes, _ = buffer_shapes(rows, cols, _NF4_GROUP, 4, paired=paired)
     scale_codes = codes[0] * codes[1] * PANEL
-    return math.prod(codes) + scale_codes + 2 * math.prod(scales) + NF4.nbytes
+    count = nf4_scales(rows, cols, _NF4_GROUP)
+    return math.prod(codes) + scale_codes + 4 * count + NF4.nbytes
 
 
 def int8_codes(weight: Tensor, group: int, narrow: bool = False) -> tuple[Tensor, Tensor]:
@@ -166,51 +177,68 @@ def quantize_nf4(
     paired: bool = False,
     importance: Tensor | None = None,
 ) -> QuantizedMatrix:
-    """``weight`` (rows, cols): the nearest numbers of the codebook `NF4`, scaled by the share of
-    max|w| of each group that leaves the least squared error; ``importance`` as in `quantize_q4`.
-    The scales are quantized in turn, to 7 bits with a float16 scale for each 1,024 weights of a
-    row. bitsandbytes scales by max|w| itself, in 8 bits with a float32 scale for 256 groups."""
+    """``weight`` (rows, cols) in the `NF4` of QLoRA with double quantization: bit by bit what
+    bitsandbytes' ``quantize_4bit(weight, compress_statistics=True)`` gives where rows are whole
+    groups (its groups run on from row to row).
+
+    ``importance`` (cols,) as in `quantize_q4`: groups are scaled by the share of max|w| that leaves
+    the least squared error instead of by max|w|. The format is the same."""
     groups = _grouped(weight, group)
-    counts = _counts(groups, weight.shape[1], importance)
-    largest = torch.cat([_nf4_largest(part, counts) for part in _chunks(groups)])
-    G = largest.shape[1]
-    shared = min(_NF4_SUPERBLOCK, G)
-    blocks = F.pad(largest / 127, (0, -G % shared)).view(len(weight), -1, shared)
-    scales = scales_for(blocks.amax(-1))
-    scale_codes = (blocks * inverse(scales)[..., None]).round_()
-    scale_codes.clamp_(1, 127)  # a group beside a much larger one keeps its signs
-    steps = (scale_codes * scales.float()[..., None]).flatten(1)[:, :G]
+    largest = groups.abs().amax(-1)
+    refuse_infinite(scales_for(largest))
+    if importance is not None:
+        counts = _counts(groups, weight.shape[1], importance)
+        largest = torch.cat([_nf4_largest(part, counts) for part in _chunks(groups)])
+    scale_codes, found = _double_quantized(largest)
+    rows, cols = weight.shape
+    scales = F.pad(found, (0, nf4_scales(rows, cols, group) - len(found)))
     return pack(
-        _nf4_codes(groups, steps).to(torch.uint8).flatten(1)[:, : weight.shape[1]],
+        _nf4_codes(groups, largest).to(torch.uint8).flatten(1)[:, : weight.shape[1]],
         scales,
         None,
         bits=4,
         group=group,
-        zero=128,
+        zero=0,
         paired=paired,
-        superblock=shared,
-        scale_codes=scale_codes.flatten(1)[:, :G],
+        scale_codes=scale_codes,
         codebook=NF4,
     )
 
 
-def _nf4_codes(groups: Tensor, steps: Tensor) -> Tensor:
-    """The nearest of the codebook for (n, G, g), where one step of (n, G) is 1 of its bytes."""
-    numbers = NF4.float() - 128
-    middles = (numbers[1:] + numbers[:-1]) / 2
-    return torch.bucketize(groups * inverse(steps)[..., None], middles, out_int32=True)
+def _double_quantized(largest: Tensor) -> tuple[Tensor, Tensor]:
+    """(rows, G) to codes (rows, G) int8, and what is added to all with the scales of blocks."""
+    offset = largest.mean()
+    blocks = (largest - offset).flatten()
+    missing = -len(blocks) % ABSMAX_BLOCK
+    blocks = F.pad(blocks, (0, missing)).view(-1, ABSMAX_BLOCK)
+    most = blocks.abs().amax(-1)
+    scaled = (blocks * inverse(most)[:, None]).clamp(-1, 1)
+    # bitsandbytes looks up where each of 65,536 numbers belongs, so middles lie between two.
+    places = ((scaled + 1) * 0.5 * 65535 + 0.5).floor()
+    codes = torch.bucketize(places * 2 / 65535 - 1, _middles(DYNAMIC))
+    codes = (codes - 128).flatten()[: largest.numel()].view(largest.shape)
+    return codes.to(torch.int8), torch.cat((offset[None], most))
+
+
+def _middles(numbers: Tensor) -> Tensor:
+    return (numbers[1:] + numbers[:-1]) / 2
+
+
+def _nf4_codes(groups: Tensor, largest: Tensor) -> Tensor:
+    """The nearest of the codebook for (n, G, g), where ``largest`` (n, G) is 1."""
+    scaled = (groups * inverse(largest)[..., None]).clamp(-1, 1)
+    return torch.bucketize(scaled, _middles(NF4), out_int32=True)
 
 
 def _nf4_largest(groups: Tensor, counts: Tensor) -> Tensor:
     """(n, G): what the ends of the codebook are best to stand for in each group."""
     most = groups.abs().amax(-1)
     best, least = most, torch.full_like(most, torch.inf)
-    numbers = NF4.float() - 128
     for share in _NF4_TRIES:
-        steps = most * share / 127
-        rest = numbers[_nf4_codes(groups, steps)] * steps[..., None] - groups
+        scales = most * share
+        rest = NF4[_nf4_codes(groups, scales)] * scales[..., None] - groups
         error = (rest.square() * counts).sum(-1)
-        best = torch.where(error < least, most * share, best)
+        best = torch.where(error < least, scales, best)
         least = torch.minimum(error, least)
     return best
 

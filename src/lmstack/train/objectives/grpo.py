@@ -29,7 +29,7 @@ from torch import Tensor
 
 from lmstack.core import InputError, allowed, check_range
 from lmstack.model import ForwardContext, Transformer
-from lmstack.train.cross_entropy import chunked_loss, wide
+from lmstack.train.cross_entropy import chunked_loss, distribution
 from lmstack.train.data.examples import IGNORED, Batch
 from lmstack.train.objectives.objective import Loss
 from lmstack.train.objectives.online import OnlineObjective
@@ -126,13 +126,11 @@ class GroupRelativePolicy(OnlineObjective):
         gaps: list[Tensor] = []
 
         def loss_of(states: Tensor, at: slice) -> tuple[Tensor, Tensor]:
-            distribution = self.scaled(wide(model.logits(states, context))).log_softmax(-1)
-            log_probs = distribution.gather(-1, labels[at, None]).squeeze(-1)
+            found = distribution(self.scaled(model.logits(states, context)), labels[at])
             known = {name: more[name][at] for name in _KNOWN if name in more}
-            losses, figures = self.token_losses(log_probs, known)
+            losses, figures = self.token_losses(found.log_probs, known)
             gaps.append(figures["gap"].max())
-            with torch.no_grad():
-                figures["entropy"] = -(distribution.exp() * distribution).sum(-1)
+            figures["entropy"] = found.entropy.detach()
             sums = torch.stack([figures[name].float().sum() for name in _FIGURES])
             return (losses * shares[at]).sum(), sums
 

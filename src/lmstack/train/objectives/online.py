@@ -23,7 +23,7 @@ from lmstack.core import Grammar, InputError, Message, allowed, check_range, sho
 from lmstack.model import ForwardContext, Transformer
 from lmstack.model.config import Head
 from lmstack.registry.card import Kind
-from lmstack.train.cross_entropy import chunked_log_probs
+from lmstack.train.cross_entropy import chunked_log_probs, wide
 from lmstack.train.data.examples import IGNORED, Batch, Example
 from lmstack.train.data.formats import prompt_of
 from lmstack.train.data.rows import Row
@@ -174,7 +174,7 @@ class OnlineObjective(Objective):
 
     def scaled(self, logits: Tensor) -> Tensor:
         """``logits`` at the temperature that answers are drawn at."""
-        return logits if self.temperature == 1 else logits / self.temperature
+        return logits if self.temperature == 1 else wide(logits) / self.temperature
 
     def measured(
         self, model: Transformer, batch: Batch, context: ForwardContext

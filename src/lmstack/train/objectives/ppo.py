@@ -25,7 +25,7 @@ from torch import Tensor
 
 from lmstack.core import InputError, allowed, check_range
 from lmstack.model import ForwardContext, Transformer
-from lmstack.train.cross_entropy import chunked_log_probs, chunked_loss, wide
+from lmstack.train.cross_entropy import chunked_log_probs, chunked_loss, distribution
 from lmstack.train.data.examples import IGNORED, Batch
 from lmstack.train.measures import moments
 from lmstack.train.objectives.objective import Loss
@@ -169,7 +169,7 @@ class PPO(OnlineObjective):
         counts: dict[str, Tensor] = {}
 
         def loss_of(states: Tensor, at: slice) -> tuple[Tensor, Tensor]:
-            logits = self.scaled(wide(model.logits(states, context)))
+            logits = self.scaled(model.logits(states, context))
             here = {name: values[at] for name, values in told.items()}
             losses, figures = self.token_losses(logits, head(states), labels[at], here)
             return losses.sum(), torch.stack([figures[n].detach().float().sum() for n in _FIGURES])
@@ -194,10 +194,9 @@ class PPO(OnlineObjective):
         """The loss (n,) of tokens ``labels`` with ``logits`` (n, V) and ``values`` (n,), and what
         is reported of each. ``told``: log-probabilities when they were ``sampled`` and ``before``
         the first update, the ``values`` then, ``advantages`` and ``returns``."""
-        distribution = logits.log_softmax(-1)
-        log_probs = distribution.gather(-1, labels[:, None]).squeeze(-1)
-        with torch.set_grad_enabled(self.entropy_coefficient > 0 and torch.is_grad_enabled()):
-            entropy = -(distribution.exp() * distribution).sum(-1)
+        log_probs, entropy, _ = distribution(logits, labels)
+        if not self.entropy_coefficient:
+            entropy = entropy.detach()
         policy, figures = importance_weighted(
             log_probs, told["before"], told[SAMPLED], told["advantages"], self.clip, None,
             self.truncate,
