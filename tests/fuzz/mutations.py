@@ -352,7 +352,7 @@ def _rematrix(file: Safetensors, rng: random.Random) -> str:
     has_mins = f"{key}.mins" in by_name
     middle = 128 if bits == 8 or f"{key}.codebook" in by_name else 8
     book = by_name.get(f"{key}.codebook")
-    in_floats = book is not None and book.dtype == "F32"
+    in_floats = book is not None and book.kind == "F32"
     values[4] = 0 if has_mins or in_floats else middle
     said = f"matrix {key} {matrices[key]} -> {values}"
     matrices[key] = values
