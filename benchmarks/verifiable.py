@@ -113,7 +113,8 @@ def trained(folder: pathlib.Path, args: argparse.Namespace, train: Rows, held: R
 
 
 def objective(name: str) -> dict[str, Any]:
-    return {"name": name, "rewards": [PAID], "samples": 8, "max_tokens": MAX_TOKENS}
+    settings = {"samples": 8, "max_tokens": MAX_TOKENS, "rollouts": {"weights": "int8"}}
+    return {"name": name, "rewards": [PAID], **settings}
 
 
 def rates(made: str | None, rows: Rows) -> dict[str, Any]:
