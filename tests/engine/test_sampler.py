@@ -23,7 +23,13 @@ from lmstack.core import EngineError, SamplingParams
 from lmstack.engine import EngineRequest
 from lmstack.engine.decoding import logits_processors as logits_module
 from lmstack.engine.decoding import sampler as sampler_module
-from lmstack.engine.decoding.sampler import NothingLeftError, Sampled, Sampler, uniform
+from lmstack.engine.decoding.sampler import (
+    NothingLeftError,
+    Sampled,
+    Sampler,
+    score_rows,
+    uniform,
+)
 from lmstack.engine.sequence import Sequence
 
 V = NUM_TOKENS
@@ -257,3 +263,11 @@ def test_a_seed_gives_other_draws_at_other_places() -> None:
 def test_seeds_may_be_negative_or_full_64_bits() -> None:
     for seed in (-1, -(2**63), 2**64 - 1):
         assert 0 <= uniform(sequence(seed=seed).seed, 0) < 1
+
+
+def test_log_probabilities_over_a_large_vocabulary_are_those_of_float64() -> None:
+    given = 4 * torch.randn(16, 49152, generator=torch.Generator().manual_seed(0))
+    tokens = [7 * row for row in range(16)]
+    exact = given.double().log_softmax(-1).gather(-1, torch.tensor(tokens)[:, None])[:, 0]
+    found = torch.tensor([s.logprob for s in score_rows(given, tokens, 0)], dtype=torch.float64)
+    assert float((found - exact).abs().mean()) < 1e-6

@@ -179,7 +179,9 @@ class _Softmax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        sums, entropy = (wide(logits.new_empty(0)).new_empty(len(logits)) for _ in range(2))
+        log_probs, sums, entropy = (
+            wide(logits.new_empty(0)).new_empty(len(logits)) for _ in range(3)
+        )
         greatest = torch.empty_like(labels)
         for place in _rows(logits):
             z = wide(logits[place])
@@ -187,9 +189,10 @@ class _Softmax(torch.autograd.Function):
             below = z - most[:, None]
             p = below.exp()
             total = p.sum(-1)
-            sums[place] = most + total.log()
-            entropy[place] = total.log() - torch.linalg.vecdot(p, below) / total
-        log_probs = wide(logits.gather(-1, labels[:, None]).squeeze(-1)) - sums
+            log_total = total.log()
+            log_probs[place] = below.gather(-1, labels[place, None])[:, 0] - log_total
+            sums[place] = most + log_total
+            entropy[place] = log_total - torch.linalg.vecdot(p, below) / total
         ctx.save_for_backward(logits, labels, sums, entropy)
         ctx.mark_non_differentiable(greatest)
         ctx.set_materialize_grads(False)

@@ -48,7 +48,10 @@ def uniform(seed: int, place: int) -> float:
 
 def score_rows(logits_SV: Tensor, tokens: Seq[int], num_top: int) -> list[TokenScore]:
     """Log-probability of ``tokens``, and the ``num_top`` best, for each row of float32 logits."""
-    logprobs = logits_SV.log_softmax(-1)
+    # Torch's `log_softmax` adds up exponentials one after the other in float32, and over 49,152
+    # tokens is a few 1e-6 too low or too high; `sum` adds them in pairs.
+    below = logits_SV - logits_SV.amax(-1, keepdim=True)
+    logprobs = below - below.exp().sum(-1, keepdim=True).log_()
     chosen = logprobs.gather(1, _column(tokens, logprobs))[:, 0].tolist()
     if not num_top:
         return [TokenScore(t, p) for t, p in zip(tokens, chosen, strict=True)]
