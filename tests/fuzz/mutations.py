@@ -24,7 +24,8 @@ from lmstack.core import FormatError, LmstackError
 from lmstack.model import TransformerConfig
 from lmstack.model.formats.gguf.blocks import BLOCK_TYPES, TYPE_NAMES
 from lmstack.model.formats.mapped.header import QUANTIZED_FILE
-from lmstack.model.quant.matrix import PANEL, buffer_shapes, nf4_scales
+from lmstack.model.quant.matrix import PANEL, buffer_shapes
+from lmstack.model.quant.nf4 import nf4_scales
 
 __all__ = ["Mutant", "mutated"]
 
@@ -366,7 +367,7 @@ def _rematrix(file: Safetensors, rng: random.Random) -> str:
     groups = (codes[0], codes[1], PANEL)
     for part, shape, width in (
         ("codes", codes, 1),
-        ("scales", (nf4_scales(rows, cols, group),), 4) if in_floats else ("scales", scales, 2),
+        ("scales", (nf4_scales(rows, codes[1]),), 4) if in_floats else ("scales", scales, 2),
         ("mins", scales, 2),
         *(("scale_codes", groups, 1), ("min_codes", groups, 1)),
     ):

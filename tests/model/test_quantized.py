@@ -11,7 +11,6 @@ from lmstack.core import FormatError, UnsupportedError
 from lmstack.model import REFERENCE_OPS, TransformerConfig
 from lmstack.model.layers import Linear
 from lmstack.model.quant.matrix import (
-    DYNAMIC,
     GROUPS,
     QuantizedEmbedding,
     QuantizedLinear,
@@ -20,8 +19,8 @@ from lmstack.model.quant.matrix import (
     pack,
     unpack,
 )
+from lmstack.model.quant.nf4 import DYNAMIC, NF4
 from lmstack.model.quant.quantize import (
-    NF4,
     int8_group,
     quantize_int8,
     quantize_nf4,
@@ -337,7 +336,8 @@ def test_nf4_is_that_of_bitsandbytes_bit_by_bit(dtype, data):
     tail = data.draw(st.sampled_from((1.5, 2.5, 100.0)))
     size = data.draw(st.sampled_from((1e-3, 0.02, 10.0)))
     torch.manual_seed(data.draw(st.integers(0, 1 << 20)))
-    weight = (torch.distributions.StudentT(tail).sample((rows, 64 * G)) * size).to(dtype)
+    drawn = torch.distributions.StudentT(tail).sample((rows, 64 * G)) * size
+    weight = drawn.clamp(-6e4, 6e4).to(dtype)  # what is not finite is refused
     weight[rows // 2, :64] = 0  # as the rows that a vocabulary was padded by
     matrix = quantize_nf4(weight, paired=data.draw(st.booleans()))
     codes, scales, dequantized = by_bitsandbytes(weight)

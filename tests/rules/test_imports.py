@@ -104,6 +104,7 @@ ORDERS = {
         "fields positions",
         "config",
         "layers biases formats.layouts pooling",
+        "quant.nf4",
         "quant.matrix lora.layers dot_product",
         "ops",
         "attention",

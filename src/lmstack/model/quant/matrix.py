@@ -12,8 +12,7 @@ no order. So the usual schemes are cases of one:
 - 4 bits with zero points (GPTQ, AWQ): mins are -scales, ``min_codes`` the zero points.
 - a codebook of 16 bytes (IQ4_NL, MXFP4): a code is ``codebook[nibble]``, ``zero`` 128.
 - a codebook of 16 floats (NF4 of QLoRA, number by number as bitsandbytes has it): no zero, and
-  scales in float32: ``scales[0]`` + ``scales[1 + (o * G + g) // 256]`` * `DYNAMIC`[scale_code +
-  128], which is its double quantization. Products of bytes take it `in_bytes`.
+  scales that are quantized in turn as `nf4` says. Products of bytes take it `in_bytes`.
 - double quantization in the K types of GGUF: int8 codes of the scales and mins.
 - act-order (``g_idx`` of GPTQ): ``order``, the column of the model that column k holds.
 - int8 in 4 bits (`progressive`): a code is ``slope * nibble + start`` of the line of its half of
@@ -47,11 +46,10 @@ from torch import Tensor, nn
 
 from lmstack.core import FormatError
 from lmstack.model.layers import Embedding, Linear
+from lmstack.model.quant.nf4 import dequantized_scales, nf4_scales
 
 __all__ = [
-    "ABSMAX_BLOCK",
     "BUFFERS",
-    "DYNAMIC",
     "FACTS",
     "GROUPS",
     "PANEL",
@@ -62,7 +60,6 @@ __all__ = [
     "float_state",
     "has_quantized",
     "held_weights",
-    "nf4_scales",
     "pack",
     "product",
     "row_tiles",
@@ -81,22 +78,6 @@ BUFFERS = (
 )  # fmt: skip
 FACTS = ("rows", "cols", "group", "bits", "zero", "paired", "superblock")
 _ROWS = 4096  # that are floats at a time in a product
-ABSMAX_BLOCK = 256  # scales of NF4 that share a scale
-
-
-def _dynamic() -> Tensor:
-    """(256,) float32, ascending: the 8-bit numbers in [-1, 1] of Dettmers 2015 (arXiv 1511.04561)
-    as bitsandbytes has them. Of each power of ten from 1e-7 to 1 the middles of 1, 2, 4 ... 64
-    equal parts with both signs, and 0 and 1."""
-    numbers = [torch.tensor((0.0, 1.0))]
-    for power in range(7):
-        ends = torch.linspace(0.1, 1, 2**power + 1)
-        middles = 10.0 ** (power - 6) * ((ends[:-1] + ends[1:]) / 2)
-        numbers += [middles, -middles]
-    return torch.cat(numbers).sort().values
-
-
-DYNAMIC = _dynamic()
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +125,7 @@ class QuantizedMatrix:
             "col_factors": (torch.float32, (self.cols,)),
         }
         if self.in_floats:
-            count = nf4_scales(self.rows, self.cols, self.group)
+            count = nf4_scales(self.rows, codes[1])
             expected["scales"] = (torch.float32, (count,))
         for name, tensor in self.buffers().items():
             found = (tensor.dtype, tuple(tensor.shape))
@@ -213,7 +194,7 @@ class QuantizedMatrix:
         exact."""
         if self.in_floats:
             assert self.scale_codes is not None
-            return self._of_blocks(pick(self.scale_codes), rows), None
+            return dequantized_scales(self.scales, pick(self.scale_codes), rows), None
 
         def of_groups(shared: Tensor, codes: Tensor | None) -> Tensor:
             values = pick(shared)
@@ -223,13 +204,6 @@ class QuantizedMatrix:
 
         mins = None if self.mins is None else of_groups(self.mins, self.min_codes)
         return of_groups(self.scales, self.scale_codes), mins
-
-    def _of_blocks(self, codes: Tensor, rows: Tensor) -> Tensor:
-        """The scales (n, G) float32 that ``codes`` of ``rows`` stand for in NF4."""
-        G = codes.shape[1]
-        groups = rows[:, None] * G + torch.arange(G, device=rows.device)
-        blocks = self.scales[1:][groups // ABSMAX_BLOCK]
-        return DYNAMIC.to(codes.device)[codes.int() + 128] * blocks + self.scales[0]
 
     def in_bytes(self) -> QuantizedMatrix:
         """What products of bytes multiply with: where the codebook is floats, its numbers times
@@ -282,13 +256,6 @@ class QuantizedMatrix:
 
 def _is_permutation(order: Tensor) -> bool:
     return torch.equal(order.sort().values, torch.arange(len(order)).to(order))
-
-
-def nf4_scales(rows: int, cols: int, group: int) -> int:
-    """How many scales a matrix whose codebook is floats holds: what is added to each, one for
-    every 256 groups, and zeros up to 64 bytes, so that what follows in a file is aligned."""
-    blocks = -(-rows * -(-cols // group) // ABSMAX_BLOCK)
-    return -(-(1 + blocks) // 16) * 16
 
 
 def buffer_shapes(

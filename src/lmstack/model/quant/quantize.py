@@ -1,4 +1,4 @@
-"""Float matrices to small integers: int8 by absmax, q4 and NF4 by least squares.
+"""Float matrices to small integers: int8 by absmax, q4 by least squares, NF4 by either.
 
 The scale of a group is rounded before the codes are chosen, so what is stored is what they were
 fitted to. ``per_channel``: one scale for each row; activations keep groups of their own. Not
@@ -15,20 +15,12 @@ from torch import Tensor
 
 from lmstack.core import UnsupportedError
 from lmstack.model.config import TransformerConfig
-from lmstack.model.quant.matrix import (
-    ABSMAX_BLOCK,
-    DYNAMIC,
-    PANEL,
-    QuantizedMatrix,
-    buffer_shapes,
-    nf4_scales,
-    pack,
-)
+from lmstack.model.quant.matrix import PANEL, QuantizedMatrix, buffer_shapes, pack
+from lmstack.model.quant.nf4 import NF4, double_quantized, middles, nf4_scales
 from lmstack.model.quant.recipes import Form
 from lmstack.model.quant.smoothquant import may_smooth
 
 __all__ = [
-    "NF4",
     "form_bytes",
     "int8_codes",
     "int8_group",
@@ -44,15 +36,6 @@ __all__ = [
 ]
 
 _Q4_GROUP, _NF4_GROUP = 32, 64
-# NormalFloat of QLoRA (Dettmers et al. 2023), in the digits of bitsandbytes.
-NF4 = torch.tensor(
-    (
-        -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
-        -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
-        0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-        0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
-    )
-)  # fmt: skip
 # Weights worked on at a time: temporaries of q4 are a dozen times as many.
 _CHUNK = 1 << 19
 # Scaling a group costs as much as some 8 more inputs.
@@ -124,7 +107,7 @@ def form_bytes(
         return math.prod(codes) + 4 * math.prod(scales)
     codes, _ = buffer_shapes(rows, cols, _NF4_GROUP, 4, paired=paired)
     scale_codes = codes[0] * codes[1] * PANEL
-    count = nf4_scales(rows, cols, _NF4_GROUP)
+    count = nf4_scales(rows, codes[1])
     return math.prod(codes) + scale_codes + 4 * count + NF4.nbytes
 
 
@@ -189,9 +172,7 @@ def quantize_nf4(
     if importance is not None:
         counts = _counts(groups, weight.shape[1], importance)
         largest = torch.cat([_nf4_largest(part, counts) for part in _chunks(groups)])
-    scale_codes, found = _double_quantized(largest)
-    rows, cols = weight.shape
-    scales = F.pad(found, (0, nf4_scales(rows, cols, group) - len(found)))
+    scale_codes, scales = double_quantized(largest)
     return pack(
         _nf4_codes(groups, largest).to(torch.uint8).flatten(1)[:, : weight.shape[1]],
         scales,
@@ -205,29 +186,10 @@ def quantize_nf4(
     )
 
 
-def _double_quantized(largest: Tensor) -> tuple[Tensor, Tensor]:
-    """(rows, G) to codes (rows, G) int8, and what is added to all with the scales of blocks."""
-    offset = largest.mean()
-    blocks = (largest - offset).flatten()
-    missing = -len(blocks) % ABSMAX_BLOCK
-    blocks = F.pad(blocks, (0, missing)).view(-1, ABSMAX_BLOCK)
-    most = blocks.abs().amax(-1)
-    scaled = (blocks * inverse(most)[:, None]).clamp(-1, 1)
-    # bitsandbytes looks up where each of 65,536 numbers belongs, so middles lie between two.
-    places = ((scaled + 1) * 0.5 * 65535 + 0.5).floor()
-    codes = torch.bucketize(places * 2 / 65535 - 1, _middles(DYNAMIC))
-    codes = (codes - 128).flatten()[: largest.numel()].view(largest.shape)
-    return codes.to(torch.int8), torch.cat((offset[None], most))
-
-
-def _middles(numbers: Tensor) -> Tensor:
-    return (numbers[1:] + numbers[:-1]) / 2
-
-
 def _nf4_codes(groups: Tensor, largest: Tensor) -> Tensor:
     """The nearest of the codebook for (n, G, g), where ``largest`` (n, G) is 1."""
     scaled = (groups * inverse(largest)[..., None]).clamp(-1, 1)
-    return torch.bucketize(scaled, _middles(NF4), out_int32=True)
+    return torch.bucketize(scaled, middles(NF4), out_int32=True)
 
 
 def _nf4_largest(groups: Tensor, counts: Tensor) -> Tensor:
