@@ -32,8 +32,9 @@ _COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collec
 
 
 class ChromaStore(VectorStore):
-    """Approximate. ``place``: a folder, which is open in one process at a time, or the address
-    of a server, which takes any number."""
+    """Approximate: a search may miss rows while other threads write, and finds them afterwards.
+    ``place``: a folder, which is open in one process at a time, or the address of a server, which
+    takes any number."""
 
     batch, page, most = 1000, 1000, 10_000
     key = "LMSTACK_CHROMA_KEY"
