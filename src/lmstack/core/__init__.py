@@ -20,8 +20,8 @@ from lmstack.core.errors import (
     shown,
 )
 from lmstack.core.prompts import Prompt, Span
-from lmstack.core.remote import AnthropicModel, OpenAIModel
 from lmstack.core.sampling import Grammar, SamplingParams
+from lmstack.core.schemas import check_schema
 from lmstack.core.scripted import ScriptedModel
 from lmstack.core.types import (
     ChatModel,
@@ -38,14 +38,15 @@ from lmstack.core.types import (
     TextKind,
     Timings,
     TokenLogprob,
+    Tool,
     ToolCall,
+    ToolCallDelta,
     Usage,
     complete,
     complete_sync,
 )
 
 __all__ = [
-    "AnthropicModel",
     "AuthError",
     "ChatModel",
     "Choice",
@@ -66,7 +67,6 @@ __all__ = [
     "Message",
     "ModelInfo",
     "NotFoundError",
-    "OpenAIModel",
     "OverloadedError",
     "Prompt",
     "RemoteError",
@@ -80,11 +80,14 @@ __all__ = [
     "TextKind",
     "Timings",
     "TokenLogprob",
+    "Tool",
     "ToolCall",
+    "ToolCallDelta",
     "UnsupportedError",
     "Usage",
     "allowed",
     "check_range",
+    "check_schema",
     "check_text",
     "check_whole",
     "complete",

@@ -7,16 +7,27 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from lmstack.core.errors import InputError, LmstackError, UnsupportedError
-from lmstack.core.types import Delta, ModelInfo, Request, Timings, TokenLogprob, Usage
+from lmstack.core.types import (
+    Delta,
+    Message,
+    ModelInfo,
+    Request,
+    Timings,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+)
 
 __all__ = ["ScriptedModel"]
 
-Reply = str | LmstackError | Callable[[Request], str]
+Said = str | Message
+Reply = Said | LmstackError | Callable[[Request], Said]
 
 
 class ScriptedModel:
-    """Replies in turn from ``replies`` (the last one repeats); a callable sees the request, an
-    error is raised before the first event. A token is a word with the white space before it.
+    """Replies in turn from ``replies`` (the last one repeats); a `Message` has the calls of tools
+    in it, a callable sees the request, an error is raised before the first event. A token is a
+    word with the white space before it, and a call is one.
     It honours ``max_tokens``, ``n`` and ``logprobs`` and no other parameter, nor a grammar; it
     cannot score a prompt (``echo`` with ``logprobs``).
 
@@ -49,8 +60,9 @@ class ScriptedModel:
         self.requests.append(request)
         if isinstance(reply, LmstackError):
             raise reply
-        text = reply(request) if callable(reply) else reply
-        words = re.findall(r"\s*\S+|\s+$", text)
+        said = reply(request) if callable(reply) else reply
+        message = Message("assistant", said) if isinstance(said, str) else said
+        words = re.findall(r"\s*\S+|\s+$", message.content)
         limit = request.sampling.max_tokens
         kept = words if limit is None else words[:limit]
         loop = asyncio.get_running_loop()
@@ -64,7 +76,12 @@ class ScriptedModel:
                     if first == start:
                         first = loop.time()
                     yield Delta(word, index, self._logprobs(request, word))
-                yield Delta("", index, finish_reason="length" if kept != words else "stop")
+                for number, call in enumerate(message.tool_calls if kept == words else ()):
+                    part = ToolCallDelta(number, call.id, call.name, call.arguments)
+                    yield Delta("", index, tool_call=part)
+                ended = "length" if kept != words else "stop"
+                called = message.tool_calls and ended == "stop"
+                yield Delta("", index, finish_reason="tool_calls" if called else ended)
             prompt = request.prompt
             if prompt is None:
                 prompt = " ".join(message.content for message in request.messages)

@@ -6,9 +6,10 @@ it, so streamed and whole answers cannot differ."""
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from lmstack.core.config import check_text
 from lmstack.core.errors import EngineError, InputError, shown
 from lmstack.core.sampling import Grammar, SamplingParams
+from lmstack.core.schemas import check_schema
 
 __all__ = [
     "ChatModel",
@@ -32,7 +34,9 @@ __all__ = [
     "TextKind",
     "Timings",
     "TokenLogprob",
+    "Tool",
     "ToolCall",
+    "ToolCallDelta",
     "Usage",
     "complete",
     "complete_sync",
@@ -42,6 +46,37 @@ Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 TextKind = Literal["query", "passage"]
 
+TOOL_CHOICES = ("auto", "none", "required")
+# What every provider takes as the name of a tool.
+TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that a model may ask for. ``parameters``: the JSON Schema of its arguments, an
+    object. A local model's arguments always follow it; ``strict`` asks a provider's for the same.
+    """
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=lambda: dict(_NO_ARGUMENTS), hash=False)
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        name = self.name
+        if not isinstance(name, str) or not TOOL_NAME.fullmatch(name) or name in TOOL_CHOICES:
+            raise InputError(
+                f"a tool has the name {shown(name)}",
+                hint="a name has 1 to 64 letters, digits, _ and -, and is not auto, none or"
+                " required",
+                param="tools",
+            )
+        check_text(f"the description of the tool {name}", self.description)
+        check_schema(f"the parameters of the tool {name}", self.parameters, param="tools")
+
+
+_NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
@@ -50,6 +85,17 @@ class ToolCall:
     id: str
     name: str
     arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """More of a choice's call number ``index``: with its first delta comes all of its ``id`` and
+    ``name``; ``arguments`` are joined."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +123,7 @@ class Request:
     """One thing to generate: a conversation (``messages``) or a raw ``prompt``, never both.
     ``prompt`` is text or token ids and skips the chat template. ``echo`` returns it before the
     completion, with log-probabilities (``sampling.logprobs``) from character ``echo_from`` on.
+    ``tool_choice``: ``auto``, ``none``, ``required``, or the name of the one that has to be called.
     ``client`` and ``request_id`` are for limits and audit, never shown to the model. What a prompt
     computed serves its ``cache_scope`` only. ``wishes``: of models that answer from documents."""
 
@@ -84,6 +131,9 @@ class Request:
     prompt: str | tuple[int, ...] | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
     grammar: Grammar | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
     echo: bool = False
     echo_from: int = 0
     client: str = "local"
@@ -100,6 +150,36 @@ class Request:
         for message in self.messages:
             if not isinstance(message, Message):
                 raise InputError(f"a message is {shown(message)}, not a Message", param="messages")
+        self._check_tools()
+
+    def _check_tools(self) -> None:
+        names = [tool.name for tool in self.tools]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"two tools have the name {twice}", param="tools")
+        if self.tools and self.prompt is not None:
+            raise InputError("a raw prompt cannot have tools", hint="send messages", param="tools")
+        if self.tool_choice not in (*TOOL_CHOICES, *names):
+            raise InputError(
+                f"tool_choice is {shown(self.tool_choice)}, and no tool has that name",
+                hint=f"it is {', '.join((*TOOL_CHOICES, *names))}",
+                param="tool_choice",
+            )
+        if not names and self.tool_choice == "required":
+            raise InputError("tool_choice is required, and there are no tools", param="tool_choice")
+        if self.grammar is not None and self.called_tools:
+            raise InputError(
+                "response_format and tools hold one answer to two forms",
+                hint="leave one out, or set tool_choice to none",
+                param="response_format",
+            )
+
+    @property
+    def called_tools(self) -> tuple[Tool, ...]:
+        """Those that the answer may call."""
+        if self.tool_choice in ("auto", "required"):
+            return self.tools
+        return tuple(tool for tool in self.tools if tool.name == self.tool_choice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +247,7 @@ class Delta:
     usage: Usage | None = None
     timings: Timings | None = None
     digest: str | None = None
+    tool_call: ToolCallDelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +256,12 @@ class Choice:
     text: str
     finish_reason: FinishReason
     logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def message(self) -> Message:
+        """The turn to give back to the model in the next request."""
+        return Message("assistant", self.text, tool_calls=self.tool_calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +274,10 @@ class Completion:
     @property
     def text(self) -> str:
         return self.choices[0].text
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        return self.choices[0].tool_calls
 
 
 @runtime_checkable
@@ -235,11 +326,18 @@ async def complete(model: ChatModel, request: Request) -> Completion:
     """The whole answer of ``model``, gathered from its stream."""
     texts: dict[int, list[str]] = {}
     logprobs: dict[int, list[TokenLogprob]] = {}
+    calls: dict[int, dict[int, ToolCall]] = {}
     finished: dict[int, FinishReason] = {}
     usage, timings, digest = Usage(), Timings(), model.info.digest
     async for delta in model.stream(request):
         texts.setdefault(delta.index, []).append(delta.text)
         logprobs.setdefault(delta.index, []).extend(delta.logprobs)
+        if (part := delta.tool_call) is not None:
+            of_choice = calls.setdefault(delta.index, {})
+            so_far = of_choice.get(part.index, ToolCall("", "", ""))
+            of_choice[part.index] = ToolCall(
+                so_far.id + part.id, so_far.name + part.name, so_far.arguments + part.arguments
+            )
         if delta.finish_reason is not None:
             finished[delta.index] = delta.finish_reason
         usage = delta.usage or usage
@@ -251,7 +349,14 @@ async def complete(model: ChatModel, request: Request) -> Completion:
             hint="try the request again; if it persists, look at the server's log",
         )
     choices = tuple(
-        Choice(i, "".join(texts[i]), finished[i], tuple(logprobs[i])) for i in sorted(finished)
+        Choice(
+            i,
+            "".join(texts[i]),
+            finished[i],
+            tuple(logprobs[i]),
+            tuple(calls.get(i, {}).values()),
+        )
+        for i in sorted(finished)
     )
     return Completion(choices, usage, replace(model.info, digest=digest), timings)
 

@@ -305,7 +305,7 @@ def is_remote(name: str) -> bool:
 
 
 def _remote(provider: str, model: str) -> ChatModel:
-    from lmstack.core.remote import AnthropicModel, OpenAIModel
+    from lmstack.remote import AnthropicModel, OpenAIModel
 
     kind = OpenAIModel if provider == "openai" else AnthropicModel
     return kind(model, base_url=remote_address(provider))

@@ -14,9 +14,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from lmstack.core._remote import NEUTRAL, Answer, RemoteModel, refuse, schema_of
-from lmstack.core.errors import InputError, UnsupportedError, shown
-from lmstack.core.types import Delta, FinishReason, Message, Request, TokenLogprob, Usage
+from lmstack.core import (
+    Delta,
+    FinishReason,
+    InputError,
+    Message,
+    Request,
+    TokenLogprob,
+    UnsupportedError,
+    Usage,
+    shown,
+)
+from lmstack.remote.remote_model import NEUTRAL, Answer, RemoteModel, refuse, schema_of
 
 __all__ = ["AnthropicModel", "OpenAIModel"]
 

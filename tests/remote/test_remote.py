@@ -15,7 +15,6 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from lmstack.core import (
-    AnthropicModel,
     AuthError,
     ChatModel,
     ContextLengthError,
@@ -24,7 +23,6 @@ from lmstack.core import (
     LmstackError,
     Message,
     NotFoundError,
-    OpenAIModel,
     OverloadedError,
     RemoteError,
     Request,
@@ -34,6 +32,7 @@ from lmstack.core import (
     complete,
     complete_sync,
 )
+from lmstack.remote import AnthropicModel, OpenAIModel
 
 
 def chunk(text: str = "", index: int = 0, reason: str | None = None, **more: Any) -> dict[str, Any]:

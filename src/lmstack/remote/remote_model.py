@@ -1,6 +1,6 @@
 """What remote models share: a client for each stream, and the SDK's errors in our words.
 
-The two providers are in `remote`.
+The two providers are in `providers`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,25 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar, cast
 
-from lmstack.core.errors import (
+from lmstack.core import (
     AuthError,
     ContextLengthError,
+    Delta,
+    FinishReason,
     InputError,
     LmstackError,
+    ModelInfo,
     NotFoundError,
     OverloadedError,
     RemoteError,
+    Request,
+    SamplingParams,
+    Timings,
     UnsupportedError,
+    Usage,
     require,
     shown,
 )
-from lmstack.core.sampling import SamplingParams
-from lmstack.core.types import Delta, FinishReason, ModelInfo, Request, Timings, Usage
 
 __all__ = ["NEUTRAL", "Answer", "RemoteModel", "refuse", "schema_of"]
 
