@@ -78,6 +78,8 @@ ORDERS = {
         "sandbox.bubblewrap",
         "sandbox.code_tests",
         "sandbox",
+        "tools.tool",
+        "tools",
     ),
     "safety": ("chain limits guards", "audit", "recorder verify", "guarded"),
     "rag": (
