@@ -12,7 +12,7 @@ from lmstack.core.errors import InputError, shown
 
 __all__ = ["Grammar", "SamplingParams"]
 
-GRAMMARS = ("json_object", "json_schema", "regex", "lark")
+GRAMMARS = ("json_object", "json_schema", "regex", "lark", "tool_calls")
 MAX_BEAMS, TOKENS, COLDEST = 32, (0, 2**31), 1e-30
 
 
@@ -105,9 +105,10 @@ class SamplingParams(Config):
 @dataclass(frozen=True)
 class Grammar:
     """A language that the decoder is masked to. ``source``: a JSON Schema as JSON text, a regular
-    expression, or a Lark grammar in llguidance's dialect; for ``json_object`` it is empty."""
+    expression, or a Lark grammar in llguidance's dialect; for ``json_object`` it is empty.
+    ``tool_calls``: the calls of a request's tools in its model's language, made of its tools."""
 
-    kind: Literal["json_object", "json_schema", "regex", "lark"]
+    kind: Literal["json_object", "json_schema", "regex", "lark", "tool_calls"]
     source: str = ""
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmstack.engine.config import EngineConfig
+    from lmstack.engine.constraints.tool_grammar import MAX_CALLS, Piece, ToolGrammar
     from lmstack.engine.constraints.vocabulary import Vocabulary
     from lmstack.engine.cpu.library import problem as native_problem
     from lmstack.engine.engine import Engine
@@ -24,14 +25,17 @@ if TYPE_CHECKING:
     from lmstack.engine.torch.prepacked import PrepackedOps, inference_context
 
 __all__ = [
+    "MAX_CALLS",
     "Engine",
     "EngineAdapter",
     "EngineConfig",
     "EngineRequest",
     "EngineStats",
+    "Piece",
     "PrepackedOps",
     "TokenEvent",
     "TokenScore",
+    "ToolGrammar",
     "Vocabulary",
     "check_vocabularies",
     "inference_context",
@@ -47,6 +51,9 @@ _HOMES = {
     **dict.fromkeys(
         ("EngineAdapter", "EngineRequest", "EngineStats", "TokenEvent", "TokenScore"),
         "lmstack.engine.request",
+    ),
+    **dict.fromkeys(
+        ("MAX_CALLS", "Piece", "ToolGrammar"), "lmstack.engine.constraints.tool_grammar"
     ),
     "Vocabulary": "lmstack.engine.constraints.vocabulary",
 }

@@ -61,6 +61,7 @@ from lmstack.serve.tokens import (
     token_logprob,
     with_defaults,
 )
+from lmstack.serve.tool_calls import calls_of
 
 __all__ = ["LocalModel", "load_draft", "load_weights", "open_model"]
 
@@ -151,11 +152,23 @@ class LocalModel:
         have to be taken back; `ContextLengthError` instead of a prompt that is cut."""
         start = time.monotonic()
         events: Events = self._bridge.mailbox()
-        ids, asked = await self._submitted(request, events)
+        calls = None
+        if request.tools:
+            # The first time, a template is asked how it writes calls.
+            asked_for = partial(calls_of, request, self.template, self.tokenizer)
+            calls = await asyncio.to_thread(asked_for, encodes=self._encodes)
+        grammar = request.grammar if calls is None else calls.grammar
+        ids, asked = await self._submitted(request, grammar, events)
         try:
             ends = self._eos_ids | asked[0].stop_ids
             choices = [
-                ChoiceText(i, self.tokenizer, ends, begins=self._encodes)
+                ChoiceText(
+                    i,
+                    self.tokenizer,
+                    ends,
+                    begins=self._encodes,
+                    calls=None if calls is None else calls.reader(),
+                )
                 for i in range(request.sampling.n)
             ]
             first_token_s, cached, running = 0.0, 0, len(choices)
@@ -169,8 +182,7 @@ class LocalModel:
                     cached = event.cached_tokens if index == 0 else cached
                     if request.echo:
                         yield self._echoed(request, index, ids, event)
-                delta = choices[index].push(event)
-                if delta is not None:
+                for delta in choices[index].deltas(event):
                     yield delta
                 running -= event.finish_reason is not None
             usage = Usage(len(ids), sum(c.num_tokens for c in choices), cached)
@@ -270,11 +282,11 @@ class LocalModel:
     # -- inside --------------------------------------------------------------------------------
 
     async def _submitted(
-        self, request: Request, events: Events
+        self, request: Request, grammar: Grammar | None, events: Events
     ) -> tuple[tuple[int, ...], list[EngineRequest]]:
         """Prompt ids and the engine's requests, one a choice. Tokenizing and compiling a grammar
         take time, so they run beside the loop."""
-        grammar, scope, grammars = request.grammar, request.cache_scope, self._engine.grammars
+        scope, grammars = request.cache_scope, self._engine.grammars
         if grammar is not None and grammars.takes_long(grammar, scope):
             compiled = partial(grammars.compile, grammar, scope)
             await asyncio.wrap_future(self._compiling.submit(request.client, compiled))
@@ -283,7 +295,7 @@ class LocalModel:
 
         def submit() -> tuple[tuple[int, ...], list[EngineRequest]]:
             ids = prompt_ids(request, self.tokenizer, self.template, encodes=self._encodes)
-            first = self._engine_request(request, ids, number, events)
+            first = self._engine_request(request, grammar, ids, number, events)
             # A beam search finds all choices at once; drawn ones are a request each.
             searches = request.sampling.num_beams > 1
             asked = [first] if searches else choices_of(first, request.sampling.n)
@@ -309,7 +321,12 @@ class LocalModel:
             self._engine.cancel(f"{number}-{index}")
 
     def _engine_request(
-        self, request: Request, ids: tuple[int, ...], number: int, events: Events
+        self,
+        request: Request,
+        grammar: Grammar | None,
+        ids: tuple[int, ...],
+        number: int,
+        events: Events,
     ) -> EngineRequest:
         """That of the first choice."""
         tokenizer, defaults = self.tokenizer, self._loaded.generation
@@ -329,7 +346,7 @@ class LocalModel:
             prompt_ids=ids,
             on_event=on_event,
             sampling=with_defaults(request.sampling, defaults),
-            grammar=request.grammar,
+            grammar=grammar,
             echo=request.echo,
             score_from=self._score_from(request, ids),
             # A control token has no bytes to find a stop string in; its id does as well.

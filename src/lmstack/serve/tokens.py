@@ -11,10 +11,10 @@ the model wrote.
 from __future__ import annotations
 
 import codecs
-import dataclasses
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lmstack.core import (
@@ -25,12 +25,14 @@ from lmstack.core import (
     Request,
     SamplingParams,
     TokenLogprob,
+    ToolCallDelta,
     UnsupportedError,
     shown,
 )
 from lmstack.engine import EngineRequest, TokenEvent, TokenScore
 from lmstack.registry import GenerationDefaults
-from lmstack.text import ChatTemplate, Tokenizer
+from lmstack.text import CallReader, ChatTemplate, Tokenizer
+from lmstack.text.calls.reader import without_marks
 
 __all__ = [
     "ChoiceText",
@@ -70,7 +72,7 @@ def prompt_ids(
     in order, each on a line of its own: such models know no roles."""
     _check_names(request.messages, template)
     if request.messages and template is not None:
-        return tuple(template.encode(request.messages, tokenizer))
+        return tuple(template.encode(request.messages, tokenizer, tools=request.tools))
     prompt = request.prompt
     if request.messages:
         if not encodes:
@@ -137,7 +139,7 @@ def choices_of(first: EngineRequest, count: int) -> list[EngineRequest]:
     for index in range(1, count):
         seed = None if sampling.seed is None else _choice_seed(sampling.seed, index)
         own = sampling.replace(seed=seed)
-        choices.append(dataclasses.replace(first, id=f"{number}-{index}", sampling=own))
+        choices.append(replace(first, id=f"{number}-{index}", sampling=own))
     return choices
 
 
@@ -159,15 +161,49 @@ def token_logprob(tokenizer: Tokenizer, score: TokenScore) -> TokenLogprob:
     return one(score.token, score.logprob, top)
 
 
+class _MarkedBytes:
+    """The bytes of an output in which some control tokens have a text. The engine counts none for
+    them."""
+
+    def __init__(self, marks: Mapping[int, bytes]) -> None:
+        self._marks = marks
+        self._counted = self._length = 0
+        self._places: list[tuple[int, int, int]] = []  # counted before, start, end
+
+    def add(self, token: int, data: bytes) -> bytes:
+        mark = self._marks.get(token)
+        self._counted += len(data)
+        if mark is None:
+            self._length += len(data)
+            return data
+        self._places.append((self._counted, self._length, self._length + len(mark)))
+        self._length += len(mark)
+        return mark
+
+    def reach(self, counted: int) -> int:
+        """How far the first ``counted`` bytes of the engine reach."""
+        return counted + sum(e - s for before, s, e in self._places if before <= counted)
+
+    def within(self, start: int, end: int) -> list[tuple[int, int]]:
+        return [(low, high) for _, low, high in self._places if start <= low and high <= end]
+
+
 class ChoiceText:
     """Feed events to `push`; get what may be shown. ``num_tokens``: generated so far. ``digest``:
     of the weights that compute it.
 
     ``begins``: the output is a text of its own and continues nothing, so the space that some
-    tokenizers put before a first word is left out, as their decoders do."""
+    tokenizers put before a first word is left out, as their decoders do. ``calls``: the answer may
+    call tools, which come out as parts of their own."""
 
     def __init__(
-        self, index: int, tokenizer: Tokenizer, ends: frozenset[int], *, begins: bool = False
+        self,
+        index: int,
+        tokenizer: Tokenizer,
+        ends: frozenset[int],
+        *,
+        begins: bool = False,
+        calls: CallReader | None = None,
     ) -> None:
         self.num_tokens = 0
         self.digest: str | None = None
@@ -178,6 +214,29 @@ class ChoiceText:
         self._begins = begins
         self._dropped = False  # whether the first byte is not shown
         self._scores: deque[tuple[int, int, TokenScore]] = deque()  # start, end, score
+        self._calls = calls
+        self._marked = _MarkedBytes({} if calls is None else calls.marks)
+
+    def deltas(self, event: TokenEvent) -> list[Delta]:
+        """`push`, with calls of tools apart from the text around them."""
+        delta = self.push(event)
+        if delta is None or self._calls is None:
+            return [] if delta is None else [delta]
+        reason = delta.finish_reason
+        parts = self._calls.push(delta.text, final=reason is not None)
+        if reason == "stop" and self._calls.is_complete:
+            reason = "tool_calls"
+        found = [self._of(part, delta) for part in parts]
+        if delta.logprobs or reason is not None:
+            last = found.pop() if found else self._of("", delta)
+            found.append(replace(last, logprobs=delta.logprobs, finish_reason=reason))
+        return found
+
+    @staticmethod
+    def _of(part: str | ToolCallDelta, delta: Delta) -> Delta:
+        if isinstance(part, str):
+            return Delta(part, delta.index, digest=delta.digest)
+        return Delta("", delta.index, digest=delta.digest, tool_call=part)
 
     def push(self, event: TokenEvent) -> Delta | None:
         """The delta that follows from ``event``, None if there is nothing to show yet."""
@@ -188,23 +247,35 @@ class ChoiceText:
         if not (reason == "stop" and event.token in self._ends):
             start = self._shown + len(self._held)
             data = self._tokenizer.token_bytes(event.token)
-            self._held += data
+            self._held += self._marked.add(event.token, data)
             if self._begins and data:
                 self._begins = False
                 plain = self._tokenizer.decode([event.token])
                 self._dropped = data.startswith(b" ") and not plain.startswith(" ")
             if event.score is not None:
                 self._scores.append((start, self._shown + len(self._held), event.score))
-        count = event.safe_bytes - self._shown
+        safe = self._marked.reach(event.safe_bytes)
+        count = safe - self._shown
         data, self._held = self._held[:count], self._held[count:]
         if self._dropped and self._shown == 0:
             data = data[1:]
-        self._shown = event.safe_bytes
-        text = self._decoder.decode(data, final=reason is not None)
+        text = self._decoded(data, final=reason is not None)
+        self._shown = safe
         logprobs = self._let_out(final=reason is not None)
         if not (text or logprobs or reason):
             return None
         return Delta(text, self._index, logprobs, reason, digest=self.digest)
+
+    def _decoded(self, data: bytes, *, final: bool) -> str:
+        if self._calls is None:
+            return self._decoder.decode(data, final=final)
+        first = start = self._shown
+        text = ""
+        for low, high in self._marked.within(first, first + len(data)):
+            text += without_marks(self._decoder.decode(data[start - first : low - first]))
+            text += data[low - first : high - first].decode()
+            start = high
+        return text + without_marks(self._decoder.decode(data[start - first :], final=final))
 
     def _let_out(self, *, final: bool) -> tuple[TokenLogprob, ...]:
         """Scores of tokens that are shown whole; at the end also of one that is cut, while

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmstack.text.batch import Batch, make_batch, pad_batch
+    from lmstack.text.calls.call_format import CallFormat, JsonArguments, TaggedArguments
+    from lmstack.text.calls.reader import CallReader, control_tokens_of
     from lmstack.text.chat import ChatTemplate
     from lmstack.text.corpus_files import Corpus, find_files
     from lmstack.text.detokenizer import Detokenizer
@@ -25,18 +27,23 @@ if TYPE_CHECKING:
 __all__ = [
     "CHATML",
     "Batch",
+    "CallFormat",
+    "CallReader",
     "ChatFormat",
     "ChatTemplate",
     "Corpus",
     "Detokenizer",
     "Encoding",
     "Finding",
+    "JsonArguments",
     "Piece",
+    "TaggedArguments",
     "TiktokenEncoding",
     "TokenReport",
     "Tokenizer",
     "VocabularyConfig",
     "Window",
+    "control_tokens_of",
     "count_words",
     "decode_bytes",
     "encode_bytes",
@@ -52,6 +59,10 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("Batch", "make_batch", "pad_batch"), "lmstack.text.batch"),
+    **dict.fromkeys(
+        ("CallFormat", "JsonArguments", "TaggedArguments"), "lmstack.text.calls.call_format"
+    ),
+    **dict.fromkeys(("CallReader", "control_tokens_of"), "lmstack.text.calls.reader"),
     "ChatTemplate": "lmstack.text.chat",
     **dict.fromkeys(("Corpus", "find_files"), "lmstack.text.corpus_files"),
     "Detokenizer": "lmstack.text.detokenizer",

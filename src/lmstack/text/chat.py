@@ -1,8 +1,9 @@
 """Conversations to prompts, with the template that the model was trained on.
 
 Covers rendering in the sandbox (``sandbox.py``) and encoding in which control tokens come from
-the template only, never from what a person or a document wrote. Does not cover guessing: a model
-without a template has none.
+the template only, never from what a person or a document wrote. Tools and their calls are given to
+templates that know them; to others as messages in words (`calls.prompt`). Does not cover guessing:
+a model without a template has none.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import jinja2
 
-from lmstack.core import ContextLengthError, FormatError, InputError, Message, shown
+from lmstack.core import ContextLengthError, FormatError, InputError, Message, Tool, shown
+from lmstack.text.calls.call_format import CallFormat
+from lmstack.text.calls.probe import probed, shows_tools
+from lmstack.text.calls.prompt import PLAIN, with_described_tools, without_tool_messages
 from lmstack.text.control import START, STOP, Untrusted
 from lmstack.text.sandbox import GENERATION, MAX_SOURCE, FuelError, environment, fuelled
 from lmstack.text.tokenizer import Tokenizer
@@ -53,10 +58,61 @@ class ChatTemplate:
                 hint="take the model's chat_template from its first source",
             ) from error
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        add_generation_prompt: bool = True,
+    ) -> str:
         """The prompt as text. For a model, use `encode`: in text, a message that spells a
         control token looks like one."""
-        return self._render([_as_dict(m, _same) for m in messages], add_generation_prompt)
+        dicts, shown_tools = self._given(messages, tools, _same)
+        return self._render(dicts, add_generation_prompt, tools=shown_tools)
+
+    @cached_property
+    def call_format(self) -> CallFormat:
+        """How calls of tools are written: as the template writes them, if it does."""
+        return self._own_calls or PLAIN
+
+    @cached_property
+    def _own_calls(self) -> CallFormat | None:
+        return probed(self._probe)
+
+    @cached_property
+    def _shows_tools(self) -> bool:
+        return self._own_calls is not None and shows_tools(self._probe)
+
+    @cached_property
+    def _takes_system(self) -> bool:
+        try:
+            self.render([Message("system", "x"), Message("user", "x")])
+        except (InputError, FormatError):
+            return False
+        return True
+
+    def _probe(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool,
+    ) -> str:
+        return self._render(messages, add_generation_prompt, tools=tools)
+
+    def _given(
+        self, messages: Sequence[Message], tools: Sequence[Tool], hide: Callable[[str], str]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Messages and tools as this template takes them."""
+        uses_calls = any(m.tool_calls or m.role == "tool" for m in messages)
+        form = self._own_calls if tools or uses_calls else PLAIN
+        if form is None:
+            messages, form = without_tool_messages(messages, PLAIN), PLAIN
+        if tools and not self._shows_tools:
+            in_system = self._takes_system
+            messages = with_described_tools(messages, tools, form, in_system=in_system)
+            tools = ()
+        dicts = [_as_dict(message, hide, form) for message in messages]
+        return dicts, [_tool_dict(tool, hide) for tool in tools]
 
     def unread_name(self, messages: Sequence[Message]) -> int | None:
         """The place of the first of ``messages`` whose name is not in the prompt.
@@ -76,17 +132,18 @@ class ChatTemplate:
         messages: Sequence[Message],
         tokenizer: Tokenizer,
         *,
+        tools: Sequence[Tool] = (),
         add_generation_prompt: bool = True,
     ) -> list[int]:
-        """The prompt as token ids.
+        """The prompt as token ids. ``tools``: those that the model is shown.
 
         Strings in messages that spell a control token, whole or together with what stands next
         to them, are encoded as ordinary text. Otherwise equal to
         ``transformers.apply_chat_template(tokenize=True)``.
         """
         guard = Untrusted(tokenizer.special_tokens)
-        dicts = [_as_dict(m, guard.hide) for m in messages]
-        rendered = self._render(dicts, add_generation_prompt)
+        dicts, shown_tools = self._given(messages, tools, guard.hide)
+        rendered = self._render(dicts, add_generation_prompt, tools=shown_tools)
         ids: list[int] = []
         for text, special in guard.split(rendered):
             ids += tokenizer.encode(text, special=special, add_special_tokens=False)
@@ -104,11 +161,12 @@ class ChatTemplate:
         `InputError` where these cannot be told, or there are none.
         """
         guard = Untrusted(tokenizer.special_tokens)
-        dicts = [_as_dict(m, guard.hide) for m in messages]
+        dicts, _ = self._given(messages, (), guard.hide)
+        after = len(self._given(messages[:after], (), _same)[0])
         if self.has_generation_marks:
             marks = dict(zip(GENERATION, (START, STOP), strict=True))
             rendered, ranges = generation_ranges(self._render(dicts, False, marks))
-            wanted = sum(message.role == "assistant" for message in messages[after:])
+            wanted = sum(message["role"] == "assistant" for message in dicts[after:])
             ranges = ranges[max(len(ranges) - wanted, 0) :]
         else:
             rendered, ranges = assistant_ranges(dicts, self._render, after)
@@ -136,8 +194,10 @@ class ChatTemplate:
         messages: Sequence[Mapping[str, Any]],
         add_generation_prompt: bool,
         names: Mapping[str, str] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
-        size = sum(len(m["content"]) for m in messages)
+        size = sum(len(m["content"] or "") for m in messages)
+        size += sum(len(json.dumps(tool)) for tool in tools)
         if size > _MAX_CHARS:
             raise ContextLengthError(
                 f"the messages have {size} characters, more than {_MAX_CHARS}",
@@ -150,6 +210,8 @@ class ChatTemplate:
                 return self._template.render(
                     messages=messages,
                     add_generation_prompt=add_generation_prompt,
+                    # Templates tell no tools by None, or by there being no such name.
+                    **({"tools": list(tools)} if tools else {}),
                     **self._names,
                     **(names or {}),
                 )
@@ -185,9 +247,21 @@ def _same(text: str) -> str:
     return text
 
 
-def _as_dict(message: Message, hide: Callable[[str], str]) -> dict[str, Any]:
+def _tool_dict(tool: Tool, hide: Callable[[str], str]) -> dict[str, Any]:
+    """A tool as templates expect it, which is how OpenAI's API writes one."""
+    function = {
+        "name": tool.name,
+        "description": hide(tool.description),
+        "parameters": _hidden(tool.parameters, hide, _MAX_NESTED),
+    }
+    return {"type": "function", "function": function}
+
+
+def _as_dict(message: Message, hide: Callable[[str], str], form: CallFormat) -> dict[str, Any]:
     """A message as templates expect it; ``hide`` goes over every string that others wrote."""
     result: dict[str, Any] = {"role": message.role, "content": hide(message.content)}
+    if message.tool_calls and not message.content:
+        result["content"] = form.empty_content
     if message.name is not None:
         result["name"] = hide(message.name)
     if message.tool_call_id is not None:
@@ -199,7 +273,9 @@ def _as_dict(message: Message, hide: Callable[[str], str]) -> dict[str, Any]:
                 "type": "function",
                 "function": {
                     "name": hide(call.name),
-                    "arguments": _arguments(call.arguments, hide),
+                    "arguments": hide(call.arguments)
+                    if form.arguments_as == "text"
+                    else _arguments(call.arguments, hide),
                 },
             }
             for call in message.tool_calls

@@ -24,6 +24,7 @@ from llguidance.numpy import fill_next_token_bitmask
 from lmstack.core import EngineError, Grammar, InputError, UnsupportedError, shown
 from lmstack.engine.constraints.expressions import check_expressions
 from lmstack.engine.constraints.grammar_trial import try_grammar
+from lmstack.engine.constraints.tool_grammar import lark_of
 from lmstack.engine.constraints.vocabulary import Vocabulary
 
 __all__ = ["GrammarCompiler", "GrammarMatcher", "mask_words"]
@@ -153,7 +154,7 @@ class GrammarCompiler:
             raise InputError(
                 f"the {grammar.kind} grammar cannot be enforced: {_reason(problems[0])}",
                 hint="remove or replace what is named",
-                param="response_format",
+                param="tools" if grammar.kind == "tool_calls" else "response_format",
             )
         return matcher
 
@@ -169,6 +170,8 @@ class GrammarCompiler:
                 return str(build.grammar_from_regex(grammar.source))
             if grammar.kind == "lark":
                 return str(build.grammar_from_lark(grammar.source))
+            if grammar.kind == "tool_calls":
+                return str(build.grammar_from_lark(lark_of(grammar.source)))
         except (ValueError, RecursionError) as error:
             raise InputError(
                 f"the {grammar.kind} grammar {shown(grammar.source)} cannot be read: {error}",
