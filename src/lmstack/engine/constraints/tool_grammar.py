@@ -88,7 +88,7 @@ def _answer(grammar: ToolGrammar) -> list[str]:
 def _calls(grammar: ToolGrammar) -> list[str]:
     end, between = _text(grammar.end), _text(grammar.between)
     many = end if grammar.end_of_many is None else _text(grammar.end_of_many)
-    most = min(grammar.max_calls, MAX_CALLS)
+    most = min(grammar.max_calls, MAX_CALLS, len(grammar.ids) or MAX_CALLS)
     one = " | ".join(f"t{number}" for number in range(len(grammar.tools)))
     if grammar.ids:
         rules = [

@@ -1,8 +1,8 @@
 """Speculative decoding: compute drafted tokens before they are drawn, where that pays.
 
 A stream that decodes has one token to compute, and a step for one token reads as many weights as
-one for several. So a draft is computed behind it: by prompt lookup (`ngram`), or by a smaller model
-(`draft_model`). The engine then draws
+one for several. So a draft is computed behind it: what a grammar leaves no choice about, what
+prompt lookup finds (`ngram`), or what a smaller model says (`draft_model`). The engine then draws
 as if nothing had been drafted, one token after another, and goes on while what it draws is what
 was drafted. A draw is a function of the seed, the place and the logits alone, so each token is the
 very one that would have been drawn without a draft, whatever the rules; for a draft that is one
@@ -45,16 +45,24 @@ MARGIN = 1.5
 SUREST = 0.9
 # Tokens after which a draft model that was not worth it is tried again, each time later.
 PATIENCE, LONGEST_PATIENCE = 32, 512
-# Rate that stands for every token of a draft model, whatever its place in the draft.
-ANY = 4
+# Rates that stand for every token of a draft model and of a grammar, whatever its place in the
+# draft.
+ANY, FORCED = 4, 16
 
 
 class _State:
     """What is known about drafts for one sequence."""
 
-    def __init__(self, sequence: Sequence, looked_up: Acceptance, modelled: Acceptance) -> None:
+    def __init__(
+        self,
+        sequence: Sequence,
+        looked_up: Acceptance,
+        modelled: Acceptance,
+        forced: Acceptance,
+    ) -> None:
         self.lookup = PromptLookup(sequence.encoder_ids)
         self.looked_up, self.modelled = Acceptance(looked_up), Acceptance(modelled)
+        self.forced = Acceptance(forced)
         self.patience = PATIENCE
         self.tried_at = 0  # length of the output when the draft model was last asked
         self.stopped = False
@@ -66,12 +74,13 @@ class _State:
 @dataclass(frozen=True, slots=True)
 class _Offer:
     """``rates``: of each token of the draft, to be right if all before it are. ``modelled``: by
-    the draft model."""
+    the draft model; ``forced``: by the grammar."""
 
     chunk: Chunk
     draft: tuple[int, ...]
     rates: tuple[float, ...]
     modelled: bool = False
+    forced: bool = False
 
 
 class _Worth:
@@ -111,8 +120,10 @@ class Speculation:
     ) -> None:
         self._config, self._blocks, self._budget, self._model = config, blocks, budget, model
         self._looked_up, self._modelled = Acceptance(memory=256), Acceptance(memory=256)
+        self._forced = Acceptance(memory=256)
         self._states: WeakKeyDictionary[Sequence, _State] = WeakKeyDictionary()
         self._by_model: set[int] = set()
+        self._by_grammar: set[int] = set()
         self.num_drafted = self.num_accepted = 0
         self.drafting_s = 0.0
 
@@ -122,6 +133,7 @@ class Speculation:
         """The chunks with drafts, those of one token first."""
         self.drafting_s = 0.0
         self._by_model.clear()
+        self._by_grammar.clear()
         if self._config.speculation == "off" or not chunks or any(c.count > 1 for c in chunks):
             return chunks
         offers = self._offers(chunks)
@@ -141,7 +153,7 @@ class Speculation:
         found: list[_Offer] = []
         others: list[_Offer] = []
         for chunk in filter(_decodes, chunks):
-            offer = self._ngram_offer(chunk)
+            offer = self._forced_offer(chunk) or self._ngram_offer(chunk)
             if offer is not None:
                 (found if offer.draft else others).append(offer)
         if not always:
@@ -151,6 +163,17 @@ class Speculation:
             others = [o for o in others if id(o.chunk) not in kept]
             found += self._model_offers([o.chunk for o in others], worth, always=always)
         return found
+
+    def _forced_offer(self, chunk: Chunk) -> _Offer | None:
+        """The draft of what the grammar leaves no choice about; None where there is a choice."""
+        sequence = chunk.sequence
+        count = sequence.limit - 1 - chunk.end
+        if sequence.matcher is None or count < 1:
+            return None
+        state = self._state(sequence)
+        draft = () if state.stopped else sequence.matcher.forced()[:count]
+        rates = (state.forced.rate(FORCED),) * len(draft)
+        return _Offer(chunk, draft, rates, forced=True) if draft else None
 
     def _ngram_offer(self, chunk: Chunk) -> _Offer | None:
         """The draft by prompt lookup, empty where it finds none or the draft model is better;
@@ -236,6 +259,8 @@ class Speculation:
             return chunk
         if offer.modelled:
             self._by_model.add(id(chunk.sequence))
+        if offer.forced:
+            self._by_grammar.add(id(chunk.sequence))
         budget.take(chunk.end, len(draft), drawn=True)
         self.num_drafted += len(draft)
         chunk.sequence.num_drafted += len(draft)
@@ -250,7 +275,7 @@ class Speculation:
     def _state(self, sequence: Sequence) -> _State:
         state = self._states.get(sequence)
         if state is None:
-            state = _State(sequence, self._looked_up, self._modelled)
+            state = _State(sequence, self._looked_up, self._modelled, self._forced)
             self._states[sequence] = state
         return state
 
@@ -276,6 +301,10 @@ class Speculation:
             rates = self._state(sequence).modelled
             for place in range(min(num_accepted + 1, len(chunk.draft))):
                 rates.observe(ANY, place < num_accepted)
+        if id(sequence) in self._by_grammar:
+            rates = self._state(sequence).forced
+            for place in range(min(num_accepted + 1, len(chunk.draft))):
+                rates.observe(FORCED, place < num_accepted)
         self._trim(sequence)
 
     def without_draft(self, chunk: Chunk) -> Chunk:

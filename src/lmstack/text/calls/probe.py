@@ -207,13 +207,11 @@ def _past_prompt(whole: str, prompt: str) -> str:
     """What ``whole`` has beyond ``prompt``, of which a template may leave the end out again (an
     opened block of thoughts)."""
     common = len(_common_prefix(whole, prompt))
-    turn_begins = prompt.rfind(_ASKED)
-    if common <= turn_begins + len(_ASKED):
+    tag = prompt.rfind("<", 0, common)
+    if common < len(prompt) and ">" not in prompt[tag:common]:
+        common = tag  # tags that only begin alike
+    if common < prompt.rfind(_ASKED) + len(_ASKED):
         raise _NotUnderstoodError
-    return whole[common:] if common == len(prompt) else _aligned(whole, prompt, common)
-
-
-def _aligned(whole: str, prompt: str, common: int) -> str:
     if prompt[common:].strip() and not prompt[common:].lstrip().startswith("<"):
         raise _NotUnderstoodError
     return whole[common:]
