@@ -26,6 +26,7 @@ from lmstack.model.lora.layers import LoraLinear, LowRank
 from lmstack.model.positions import RopeSpec
 from lmstack.model.quant.matrix import QuantizedLinear
 from lmstack.model.quant.quantize import quantize_nf4
+from lmstack.train import compute
 from lmstack.train.compute import BFloat16Ops, ops_for
 from lmstack.train.data.examples import padded
 from lmstack.train.frozen import Int8Gradient, Int8Matrix, Matrix
@@ -289,3 +290,12 @@ def test_attention_of_what_goes_on_is_near_the_reference(heads: int, T: int, S: 
         found.append([out.float().detach(), *(x.grad for x in inputs)])
     for one, two in zip(*found, strict=True):
         assert_near(one, two)
+
+
+def test_auto_is_what_the_machine_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for has_it, name in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(compute, "_multiplies_bfloat16", lambda has_it=has_it: has_it)
+        assert compute.products_of("auto") == name
+        assert isinstance(ops_for("auto", nn.Linear(2, 2)), BFloat16Ops) is has_it
+    assert compute.products_of("int8") == "int8"

@@ -11,7 +11,9 @@ for the backward pass; the terms of an adapter are added to the rows of the base
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,7 +42,7 @@ from lmstack.train.short_attention import (
     short_attention,
 )
 
-__all__ = ["BFloat16Ops", "ops_for"]
+__all__ = ["BFloat16Ops", "ops_for", "products_of"]
 
 
 class BFloat16Ops(ReferenceOps):
@@ -207,8 +209,29 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return out
 
 
+def products_of(precision: str) -> str:
+    """A recipe's ``precision``, with ``auto`` resolved for this machine: a processor that has to
+    take bfloat16 apart multiplies it at a fraction of the rate of float32."""
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if _multiplies_bfloat16() else "float32"
+
+
+@functools.cache
+def _multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for it; only Linux says."""
+    try:
+        stated = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(stated.split())
+
+
 def ops_for(precision: str, module: nn.Module) -> Ops:
     """The ops of a recipe's ``precision`` for a run of ``module``."""
+    precision = products_of(precision)
     if precision == "float32":
         return REFERENCE_OPS
     return BFloat16Ops(_int8_kinds(module) if precision == "int8" else {})

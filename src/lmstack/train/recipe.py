@@ -21,7 +21,7 @@ from lmstack.train.settings_file import read_settings
 __all__ = ["Recipe", "check_files", "read_recipe", "warnings_of"]
 
 SCHEDULES = ("cosine", "linear", "constant", "constant-decay")
-PRECISIONS = ("float32", "bfloat16", "int8")
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 OPTIMIZERS = ("adamw", "muon")
 _MANY = 1 << 40
 _RANK = 16  # of an adapter, and an alpha of twice that: what the field begins with
@@ -45,9 +45,10 @@ class Recipe(Config):
     to ``final_lr`` of it after ``warmup`` (a share of all steps). ``weight_decay``: of matrices
     only. ``clip``: the longest gradient. ``muon_lr``: of matrices under Muon.
 
-    **Compute.** ``precision``: of the products; ``int8`` is for frozen
-    matrices, and bfloat16 for the rest. ``checkpointing``: blocks are computed again in
-    the backward pass. ``processes`` come from torchrun.
+    **Compute.** ``precision``: of the products; ``auto`` is bfloat16 where the machine
+    multiplies it, else float32; ``int8`` is for frozen matrices, and bfloat16 for the rest.
+    ``checkpointing``: blocks are computed again in the backward pass. ``processes`` come from
+    torchrun.
 
     **Keeping.** ``eval_every`` and ``save_every``: steps, None: ten times a run. ``keep``:
     checkpoints. ``ema``: the decay of an average of the weights, which is then what is kept.

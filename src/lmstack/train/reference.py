@@ -26,7 +26,7 @@ import torch
 from lmstack.core.files import store_error
 from lmstack.model import ForwardContext, Transformer
 from lmstack.train.assembly import Assembled
-from lmstack.train.compute import ops_for
+from lmstack.train.compute import ops_for, products_of
 from lmstack.train.data.examples import IGNORED, Example, ExampleView
 from lmstack.train.data.store import ExampleStore, ExampleWriter
 from lmstack.train.loader import Loader
@@ -60,7 +60,7 @@ def with_reference(
         stores[part] = ExampleStore(folder / part)
         with (folder / part / "values.bin").open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    facts = {"precision": recipe.precision, "reference": digest.hexdigest()}
+    facts = {"precision": products_of(recipe.precision), "reference": digest.hexdigest()}
     return dataclasses.replace(_given(run, stores), facts=facts)
 
 
@@ -107,7 +107,7 @@ def _zeros(examples: Sequence[Example]) -> ExampleView:
 
 def _name(recipe: Recipe, module: Transformer) -> str:
     """Of all that the numbers follow from beside the examples."""
-    digest = hashlib.sha256(json.dumps([recipe.precision, recipe.weights]).encode())
+    digest = hashlib.sha256(json.dumps([products_of(recipe.precision), recipe.weights]).encode())
     for name, tensor in module.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

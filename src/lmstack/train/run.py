@@ -18,7 +18,7 @@ from lmstack.core import InputError
 from lmstack.core.files import write_atomic
 from lmstack.train.assembly import Assembled, assemble
 from lmstack.train.checkpoint import Checkpoints
-from lmstack.train.compute import ops_for
+from lmstack.train.compute import ops_for, products_of
 from lmstack.train.data.report import DataReport
 from lmstack.train.loop import Trainer, Watch
 from lmstack.train.metrics import MetricsLog
@@ -136,7 +136,7 @@ def _trained(
         run.parameters,
         run.prepared.report,
         trainer.flops / trainer.seconds if trainer.seconds else 0.0,
-        parallel.world * matrix_rate(recipe.precision, module.device),
+        parallel.world * matrix_rate(products_of(recipe.precision), module.device),
     )
 
 
@@ -185,7 +185,7 @@ def _trainer(
         if isinstance(weighted.reward, RewardModel):
             facts[f"model of reward {number}"] = weighted.reward.digest
     rollouts = online.rollout_config
-    rollouts = replace(rollouts, weights=rollouts.weights or _HELD[recipe.precision])
+    rollouts = replace(rollouts, weights=rollouts.weights or _HELD[products_of(recipe.precision)])
     return OnlineTrainer(*parts, sampler=services.sampler(run.base, rollouts), rewards=rewards)
 
 
