@@ -107,7 +107,10 @@ def schemas(model: LocalModel, count: int) -> dict[str, Any]:
     found = asyncio.run(answered(model, asked, AT_ONCE))
     kinds: collections.Counter[str] = collections.Counter()
     for schema, each in zip(wanted, found, strict=True):
-        kinds[_kind(schema, each)] += 1
+        kinds[kind := _kind(schema, each)] += 1
+        if kind != "valid":
+            said = each.message if isinstance(each, InputError) else each.text[-80:]
+            print(f"{kind}: {json.dumps(schema)[:300]}\n    {said!r}", flush=True)
     return {"schemas": count, "seconds": round(time.monotonic() - start, 1), **kinds}
 
 
@@ -142,8 +145,7 @@ def extraction(model: LocalModel, most: int | None) -> dict[str, Any]:
     result: dict[str, Any] = {"rows": len(rows), "repairs_asked": len(again)}
     for name, side in sides.items():
         ok, valid = sum(right[name]), sum(_validates(r, a) for r, a in zip(rows, side, strict=True))
-        low, high = wilson(ok, len(rows))
-        result[name] = {"right": ok, "low": round(low, 4), "high": round(high, 4), "valid": valid}
+        result[name] = {"right": wilson(ok, len(rows)).to_json(), "valid": valid}
     pairs = list(zip(right["masked"], right["free_with_repair"], strict=True))
     result["p"] = mcnemar(pairs.count((True, False)), pairs.count((False, True)))
     return result
@@ -165,21 +167,28 @@ def _repair(row: dict[str, Any], said: str) -> Request:
 
 
 def _problem(row: dict[str, Any], said: str) -> str:
-    value = parsed_json(said)
+    value = _value(said)
     if not isinstance(value, dict):
         return "That is not a JSON object."
     errors = jsonschema.Draft202012Validator(row["schema"]).iter_errors(value)
     return f"That does not follow the schema: {next(errors).message[:200]}."
 
 
+def _value(text: str) -> Any:
+    try:
+        return parsed_json(text)
+    except ValueError:
+        return None
+
+
 def _validates(row: dict[str, Any], answer: Completion | InputError) -> bool:
-    value = None if isinstance(answer, InputError) else parsed_json(answer.text)
+    value = None if isinstance(answer, InputError) else _value(answer.text)
     checks = jsonschema.Draft202012Validator(row["schema"])
     return isinstance(value, dict) and checks.is_valid(value)
 
 
 def _right(row: dict[str, Any], answer: Completion | InputError) -> bool:
-    value = None if isinstance(answer, InputError) else parsed_json(answer.text)
+    value = None if isinstance(answer, InputError) else _value(answer.text)
     return arguments_right(value, row["accepted"])
 
 

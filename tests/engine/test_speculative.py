@@ -16,6 +16,7 @@ from tests.engine.cpu.quantized_models import Form, quantized
 
 from lmstack.core import Grammar, InputError
 from lmstack.engine import Engine, EngineConfig, TokenEvent
+from lmstack.engine.constraints.grammar import GrammarMatcher
 from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.cpu.library import problem
 from lmstack.engine.sequence import Chunk
@@ -440,6 +441,7 @@ def test_a_draft_that_leaves_the_grammar_is_cut_there(
     module: Transformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grammar, prompt = Grammar("regex", "(xyz){4}!"), b"xyzxyz!xyzxyz!"
+    monkeypatch.setattr(GrammarMatcher, "forced", lambda _: ())
     engine = engine_of(module)
     drafts = []
     run = engine._runner.run
@@ -453,6 +455,19 @@ def test_a_draft_that_leaves_the_grammar_is_cut_there(
     assert bytes(outcome.tokens[:13]) == b"xyzxyzxyzxyz!"
     assert any(len(draft) > 1 for draft in drafts)
     assert not any(b"!" in draft for draft in drafts[:2])
+
+
+def test_what_a_grammar_forces_is_drafted_and_changes_nothing(module: Transformer) -> None:
+    grammar = Grammar("regex", '(a|b){2}"forced text":(a|b){2}"more of it"')
+    values = {"grammar": grammar, "max_tokens": 60, "temperature": 1.5}
+    for seed in range(4):
+        without = generate(engine_of(module, speculation="off"), b"x", seed=seed, **values)
+        engine = engine_of(module)
+        assert generate(engine, b"x", seed=seed, **values).tokens == without.tokens
+        stats = engine.stats()
+        # Every forced token but the first of each run, which follows from what stands before it.
+        assert stats.num_accepted_tokens >= len("forced text more of it") - 4
+        assert stats.num_steps < len(without.tokens) - 15
 
 
 @pytest.mark.parametrize("wrong", [{"speculation": "sometimes"}, {"draft_tokens": 0}])

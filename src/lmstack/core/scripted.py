@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from lmstack.core.errors import InputError, LmstackError, UnsupportedError
 from lmstack.core.types import (
     Delta,
+    FinishReason,
     Message,
     ModelInfo,
     Request,
@@ -79,9 +80,8 @@ class ScriptedModel:
                 for number, call in enumerate(message.tool_calls if kept == words else ()):
                     part = ToolCallDelta(number, call.id, call.name, call.arguments)
                     yield Delta("", index, tool_call=part)
-                ended = "length" if kept != words else "stop"
-                called = message.tool_calls and ended == "stop"
-                yield Delta("", index, finish_reason="tool_calls" if called else ended)
+                ended: FinishReason = "tool_calls" if message.tool_calls else "stop"
+                yield Delta("", index, finish_reason="length" if kept != words else ended)
             prompt = request.prompt
             if prompt is None:
                 prompt = " ".join(message.content for message in request.messages)

@@ -46,6 +46,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 TextKind = Literal["query", "passage"]
 
+_NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 TOOL_CHOICES = ("auto", "none", "required")
 # What every provider takes as the name of a tool.
 TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -73,9 +74,6 @@ class Tool:
             )
         check_text(f"the description of the tool {name}", self.description)
         check_schema(f"the parameters of the tool {name}", self.parameters, param="tools")
-
-
-_NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ from torch import Tensor
 from lmstack.core import EngineError, InputError, LmstackError
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
+from lmstack.engine.constraints.grammar import GrammarMatcher
+from lmstack.engine.constraints.masks import MaskFiller
 from lmstack.engine.constraints.vocabulary import Vocabulary
 from lmstack.engine.decoding.sampler import Sampled, Sampler, rows_at
 from lmstack.engine.executor import Executor
@@ -80,6 +82,7 @@ class Engine:
         self._blocks = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
         self._scheduler = Scheduler(config, self._blocks)
         self._sampler = Sampler(self._num_tokens)
+        self._masks = MaskFiller(self._num_tokens)
         drafts = None
         if draft is not None:
             drafts = DraftModel(draft, config, self._num_tokens, clock, executors)
@@ -228,6 +231,7 @@ class Engine:
         self._inbox.close(EngineError("the engine is closed"))
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
+        self._masks.close()
         self._take_in()
         self._end_all(
             EngineError("the engine was closed before the answer was whole"),
@@ -319,6 +323,7 @@ class Engine:
         """Compute ``chunks``; if that fails, one by one, to find whose fault it is. Nothing of
         a sequence has changed by then, and computing a slot twice is harmless."""
         try:
+            self._masks.begin([m for c in chunks if (m := _matcher_of(c)) is not None])
             computed = self._runner.run(chunks, self._num_tokens, self._scratch)
             sampled = self._first_tokens(chunks, computed)
         except Exception as error:
@@ -489,6 +494,12 @@ class Engine:
             self._num_invariant_failures += 1
             log.critical("KV blocks leaked, the pool is reset: %s", error)
             self._blocks.reset()
+
+
+def _matcher_of(chunk: Chunk) -> GrammarMatcher | None:
+    """That of a chunk whose next token is drawn under a grammar."""
+    sequence = chunk.sequence
+    return sequence.matcher if chunk.samples and sequence.search is None else None
 
 
 def _by_adapter(chunks: list[Chunk]) -> list[Chunk]:

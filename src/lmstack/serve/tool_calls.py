@@ -12,6 +12,7 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from lmstack.core import Grammar, Request, UnsupportedError
 from lmstack.engine import MAX_CALLS, Piece, ToolGrammar
@@ -51,8 +52,7 @@ class RequestCalls:
 
     @cached_property
     def grammar(self) -> Grammar:
-        form, arguments = self.form, self.form.arguments
-        is_json = isinstance(arguments, JsonArguments)
+        form = self.form
         return ToolGrammar(
             lead=self._piece(form.lead),
             name_end=self._piece(form.name_end),
@@ -65,18 +65,16 @@ class RequestCalls:
             opening=self._piece(form.opening),
             id_lead=self._piece(form.id_lead or ""),
             ids=() if form.id_lead is None else self.ids,
-            separators=(arguments.item_separator, arguments.key_separator) if is_json else None,
-            tags=((), (), ())
-            if is_json
-            else (
-                self._piece(arguments.lead),
-                self._piece(arguments.key_end),
-                self._piece(arguments.value_end),
-            ),
-            names=("true", "false", "null")
-            if is_json or not arguments.python_names
-            else ("True", "False", "None"),
+            **self._arguments(),
         ).grammar()
+
+    def _arguments(self) -> dict[str, Any]:
+        form = self.form.arguments
+        if isinstance(form, JsonArguments):
+            return {"separators": (form.item_separator, form.key_separator)}
+        tags = tuple(self._piece(text) for text in (form.lead, form.key_end, form.value_end))
+        python, json = ("True", "False", "None"), ("true", "false", "null")
+        return {"tags": tags, "names": python if form.python_names else json}
 
     @property
     def _max_calls(self) -> int:

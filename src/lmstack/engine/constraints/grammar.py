@@ -14,6 +14,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence as Seq
+from concurrent.futures import Future
 from typing import Any
 
 import llguidance
@@ -48,23 +49,32 @@ def mask_words(vocab_size: int) -> int:
 
 class GrammarMatcher:
     """Where one sequence is in its grammar. Not thread-safe; belongs to the sequence, so that
-    preemption does not touch it."""
+    preemption does not touch it. ``coming``: the masks that are being worked out for several, and
+    the row of this one."""
 
     def __init__(self, matcher: Any) -> None:
         self._matcher = matcher
+        self.coming: tuple[Future[npt.NDArray[np.int32]], int] | None = None
 
     def fork(self) -> GrammarMatcher:
         """A matcher of its own at the same place."""
+        self.settle()
         return GrammarMatcher(self._matcher.deep_copy())
 
     @property
     def finished(self) -> bool:
         """The text is whole and nothing but an end token could follow."""
+        self.settle()
         return bool(self._matcher.is_stopped())
 
     def fill(self, mask: npt.NDArray[np.int32], row: int) -> None:
         """Write the allowed next tokens as bits, lowest first, into ``mask[row]``."""
-        fill_next_token_bitmask(self._matcher, mask, row)
+        if self.coming is None:
+            self.compute(mask, row)
+        else:
+            done, place = self.coming
+            words = done.result()
+            mask[row, : words.shape[1]] = words[place]
         if self._matcher.is_error():
             raise InputError(
                 f"the grammar became too complex: {_reason(self._matcher.get_error())}",
@@ -72,16 +82,29 @@ class GrammarMatcher:
                 param="response_format",
             )
 
+    def settle(self) -> None:
+        """Wait until nobody else works with it."""
+        if self.coming is not None:
+            self.coming[0].result()
+
+    def compute(self, mask: npt.NDArray[np.int32], row: int) -> None:
+        """`fill`, now and in this thread, errors left for whoever asks next."""
+        fill_next_token_bitmask(self._matcher, mask, row)
+
     def admits(self, tokens: Seq[int]) -> int:
         """How many of ``tokens``, from the first on, could follow. Changes nothing."""
+        self.settle()
         return int(self._matcher.validate_tokens(list(tokens)))
 
     def forced(self) -> tuple[int, ...]:
         """Tokens of the text that has to come next, as far as there is no choice. A model may cut
         the same text into others."""
+        self.settle()
         return tuple(self._matcher.compute_ff_tokens())
 
     def accept(self, token: int) -> None:
+        self.settle()
+        self.coming = None
         if not self._matcher.consume_token(token):
             reason = _reason(self._matcher.get_error())
             raise EngineError(f"token {token} left the grammar: {reason}")

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmstack.engine.constraints.grammar import mask_words
+from lmstack.engine.constraints.masks import apply_masks
 from lmstack.engine.request import EngineRequest
 from lmstack.engine.sequence import Sequence
 
@@ -48,9 +48,10 @@ def adjust(logits_SV: Tensor, sequences: Seq[Sequence]) -> None:
     for row, sequence in zip(logits_SV, sequences, strict=True):
         for processor in processors_of(sequence):
             processor.apply(row, sequence)
-    constrained = [i for i, s in enumerate(sequences) if s.matcher is not None]
-    if constrained:
-        _mask(logits_SV, sequences, constrained)
+    apply_masks(
+        logits_SV,
+        [(row, s.matcher) for row, s in enumerate(sequences) if s.matcher is not None],
+    )
 
 
 def processors_of(sequence: Sequence) -> Seq[LogitsProcessor]:
@@ -167,16 +168,3 @@ def _ids(tokens: Iterable[int], row: Tensor) -> Tensor:
 
 def _forbid(row: Tensor, tokens: Iterable[int]) -> None:
     row[_ids(tokens, row)] = -torch.inf
-
-
-def _mask(logits_SV: Tensor, sequences: Seq[Sequence], rows: list[int]) -> None:
-    num_tokens = logits_SV.shape[1]
-    words = np.zeros((len(rows), mask_words(num_tokens)), np.int32)
-    for i, row in enumerate(rows):
-        matcher = sequences[row].matcher
-        assert matcher is not None
-        matcher.fill(words, i)
-    bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
-    refused = torch.from_numpy(bits[:, :num_tokens] == 0).to(logits_SV.device)
-    where = torch.tensor(rows, device=logits_SV.device)
-    logits_SV[where] = logits_SV[where].masked_fill_(refused, -torch.inf)

@@ -13,11 +13,13 @@ Legend: S streams that sample, V vocabulary.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lmstack.core import EngineError, InputError, SamplingParams
@@ -30,6 +32,7 @@ __all__ = ["NothingLeftError", "Sampled", "Sampler", "rows_at", "score_rows", "u
 Wanted = Callable[[SamplingParams], bool]
 Removed = Callable[[Tensor, list[SamplingParams]], Tensor]
 TOP_P_CANDIDATES = 512
+_LEAST, _BLOCK = -80.0, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +157,7 @@ class Sampler:
         if any(p.typical_p < 1 for p in params):  # which may remove the likeliest
             logits -= logits.amax(-1, keepdim=True)
         # The largest logit is 0, so weights need no further normalising.
-        heap = logits.exp_().cumsum(-1, dtype=torch.float64)
-        draws = [uniform(s.seed, s.num_output) for s in sequences]
-        goals = _column(draws, heap, heap.dtype) * heap[:, -1:]
-        # The first place whose sum is above the goal, so a token of weight 0 is never picked.
-        return torch.searchsorted(heap, goals, right=True).flatten().tolist()
+        return _picked(_weights(logits), [uniform(s.seed, s.num_output) for s in sequences])
 
 
 def _filter(logits: Tensor, params: list[SamplingParams], wanted: Wanted, removed: Removed) -> None:
@@ -179,6 +178,31 @@ def _column(values: Seq[float], like: Tensor, dtype: torch.dtype | None = None) 
     return torch.tensor(values, dtype=dtype, device=like.device)[:, None]
 
 
+def _picked(weights_SV: Tensor, draws: Seq[float]) -> list[int]:
+    """For each of ``draws``, in [0, 1), the first place at which the sum of weights is above its
+    share of the whole, so that one of weight 0 is never picked. Summed in blocks, of which one is
+    then looked into: running sums over a vocabulary in float64 take longer than all else."""
+    size = weights_SV.shape[1]
+    rest = -size % _BLOCK
+    blocks_SNB = F.pad(weights_SV, (0, rest)).view(len(weights_SV), -1, _BLOCK)
+    sums_SN = blocks_SNB.sum(-1, dtype=torch.float64).cumsum_(-1)
+    goals_S1 = _column(draws, sums_SN, sums_SN.dtype) * sums_SN[:, -1:]
+    block_S1 = torch.searchsorted(sums_SN, goals_S1, right=True)
+    before_S1 = F.pad(sums_SN, (1, 0)).gather(1, block_S1)
+    inside_SB = blocks_SNB.gather(1, block_S1[..., None].expand(-1, -1, _BLOCK))[:, 0].double()
+    places = torch.searchsorted(inside_SB.cumsum(-1), goals_S1 - before_S1, right=True)
+    # Both sums round in their own way: at the very end of a block the last that counts is meant.
+    last = _BLOCK - 1 - (inside_SB > 0).flip(-1).int().argmax(-1, keepdim=True)
+    return (block_S1 * _BLOCK + places.minimum(last)).flatten().tolist()
+
+
+def _weights(logits: Tensor) -> Tensor:
+    """exp of ``logits``, whose largest is 0, in place. What is 1e-35 of the likeliest has no part
+    in any draw and is 0: an exponential that underflows takes twenty times as long."""
+    weights = logits.clamp_(min=_LEAST).exp_()
+    return F.threshold(weights, 2 * math.exp(_LEAST), 0.0, inplace=True)
+
+
 def _top_k(logits: Tensor, params: list[SamplingParams]) -> Tensor:
     counts = [min(p.top_k, logits.shape[1]) for p in params]
     best = logits.topk(max(counts)).values
@@ -188,7 +212,7 @@ def _top_k(logits: Tensor, params: list[SamplingParams]) -> Tensor:
 def _top_p(logits: Tensor, params: list[SamplingParams]) -> Tensor:
     """All but the smallest set of the most likely that reaches ``top_p``."""
     mass = _column([p.top_p for p in params], logits)
-    total = logits.exp().sum(-1, keepdim=True)
+    total = _weights(logits.clone()).sum(-1, keepdim=True)
     # A sort of the vocabulary is slow and rarely needed: the nucleus is mostly small.
     for count in (TOP_P_CANDIDATES, logits.shape[1]):
         best = logits.topk(min(count, logits.shape[1])).values

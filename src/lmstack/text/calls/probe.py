@@ -189,6 +189,7 @@ class _Probe:
         prompt = self._render([_USER], _TOOLS, True)
         calls = [self._call(place, arguments) for place in range(count)]
         said = content or self._empty
+        messages: list[Mapping[str, Any]]
         messages = [_USER, {"role": "assistant", "content": said, "tool_calls": calls}]
         if followed:
             messages += [

@@ -53,19 +53,7 @@ class CallReader:
         ids: Sequence[str],
         control_tokens: Mapping[str, int],
     ) -> None:
-        texts = {
-            name: spelled(value, control_tokens)
-            for name in ("opening", "lead", "lead_after_text", "name_end", "between", "end")
-            if (value := getattr(form, name)) is not None
-        }
-        more = (("end_of_many", form.end_of_many), ("id_lead", form.id_lead))
-        texts |= {name: spelled(value, control_tokens) for name, value in more if value is not None}
-        arguments = form.arguments
-        if isinstance(arguments, TaggedArguments):
-            tags = ("lead", "key_end", "value_end")
-            of_tags = {name: spelled(getattr(arguments, name), control_tokens) for name in tags}
-            arguments = replace(arguments, **of_tags)
-        self._form = replace(form, **texts, arguments=arguments)
+        self._form = _spelled_form(form, control_tokens)
         # The control tokens that the answer may have, with the bytes that stand for them here.
         self.marks = {number: _mark(number).encode() for number in control_tokens.values()}
         self._tools = {tool.name: tool for tool in tools}
@@ -255,6 +243,32 @@ class _TaggedReader:
             except ValueError:
                 pass
         return json.dumps(text, ensure_ascii=False)
+
+
+def _spelled_form(form: CallFormat, tokens: Mapping[str, int]) -> CallFormat:
+    def maybe(text: str | None) -> str | None:
+        return None if text is None else spelled(text, tokens)
+
+    arguments = form.arguments
+    if isinstance(arguments, TaggedArguments):
+        arguments = replace(
+            arguments,
+            lead=spelled(arguments.lead, tokens),
+            key_end=spelled(arguments.key_end, tokens),
+            value_end=spelled(arguments.value_end, tokens),
+        )
+    return replace(
+        form,
+        arguments=arguments,
+        opening=spelled(form.opening, tokens),
+        lead=spelled(form.lead, tokens),
+        lead_after_text=maybe(form.lead_after_text),
+        name_end=spelled(form.name_end, tokens),
+        between=maybe(form.between),
+        end=spelled(form.end, tokens),
+        end_of_many=maybe(form.end_of_many),
+        id_lead=maybe(form.id_lead),
+    )
 
 
 def control_tokens_of(form: CallFormat, special_tokens: Mapping[str, int]) -> dict[str, int]:
