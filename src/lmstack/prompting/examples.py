@@ -69,7 +69,7 @@ class FixedExamples:
         self.examples = tuple(examples)
 
     def choose(self, values: Mapping[str, Any]) -> Sequence[Example]:
-        asked = _key(values)
+        asked = _key(values) or None
         return [example for example in self.examples if _key(example.values) != asked]
 
 
@@ -91,7 +91,7 @@ class NearestExamples:
         self._embedding = threading.Lock()
 
     def choose(self, values: Mapping[str, Any]) -> Sequence[Example]:
-        asked = _key(values)
+        asked = _key(values) or None
         [vector] = self._embedder.embed([_text(values)])
         nearness = self._embedded() @ vector
         others = [n for n, key in enumerate(self._keys) if key != asked]

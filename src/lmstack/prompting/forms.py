@@ -157,7 +157,7 @@ class ChoicesForm(Form[str]):
     def __init__(self, choices: Sequence[Any]) -> None:
         for choice in choices:
             check_text("a choice", choice)
-        self.choices = tuple(choices)
+        self.choices: tuple[str, ...] = tuple(choices)
         if not self.choices or len(set(self.choices)) < len(self.choices) or "" in self.choices:
             raise InputError(
                 f"the choices are {shown(list(choices))}",
@@ -243,7 +243,7 @@ def _validator(schema: Mapping[str, Any]) -> Any:
         "pattern_options": jsonschema_rs.RegexOptions(),
     }
     try:
-        return jsonschema_rs.validator_for(schema, **options)
+        return jsonschema_rs.validator_for(dict(schema), **options)
     except (ValueError, RecursionError) as error:  # its ValidationError is a ValueError
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "nested too deep"
         raise InputError(

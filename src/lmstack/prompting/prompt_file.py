@@ -35,6 +35,7 @@ from typing import Any
 from lmstack.core import (
     Config,
     Embedder,
+    Grammar,
     InputError,
     ModelInfo,
     SamplingParams,
@@ -96,8 +97,10 @@ class _Settings(Config):
             ("thinking", Mapping | bool, "true or a mapping"),
         ):
             value = getattr(self, name)
-            if not isinstance(value, kind):  # type: ignore[arg-type]
+            if not isinstance(value, kind):
                 raise InputError(f"{name} is {shown(value)}, not {what}", param=name)
+        with _within("sampling"):
+            SamplingParams.from_mapping(self.sampling)
         self._check_together()
 
     def _check_together(self) -> None:
@@ -189,7 +192,7 @@ class PromptFile:
             return form_of(self.schema)
         if self.choices:
             return form_of(self.choices)
-        return form_of(re.compile(self.pattern)) if self.pattern else None
+        return form_of(Grammar("regex", self.pattern)) if self.pattern else None
 
     def template(self, embedder: Embedder | None = None) -> PromptTemplate:
         """``embedder``: of the nearest examples, where the file chooses those."""

@@ -11,7 +11,7 @@ the forms themselves (`forms`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, overload
@@ -188,7 +188,7 @@ class _Asking:
             except InputError as error:
                 self._ask_in_words(error)
 
-    async def deltas(self) -> AsyncIterator[Delta]:
+    async def deltas(self) -> AsyncGenerator[Delta, None]:
         while True:
             has_begun, stream = False, self._model.stream(self._made())
             try:

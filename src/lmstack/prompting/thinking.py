@@ -31,7 +31,8 @@ from lmstack.prompting.usages import total_usage
 
 __all__ = ["ChainOfThought", "Thought", "think"]
 
-_AROUND = " \t*_#>`"
+# What Markdown puts before a line, and around a word.
+_BEFORE, _AROUND = " \t*_#>`-+", " \t*_`"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class ChainOfThought(Config):
         lines = text.rstrip().split("\n")
         marker = self.marker.strip().casefold()
         for place in range(len(lines) - 1, -1, -1):
-            line = lines[place].lstrip(_AROUND)
+            line = lines[place].lstrip(_BEFORE)
             if not line.casefold().startswith(marker):
                 continue
             beside = [line[len(marker) :], *lines[place + 1 :]]
@@ -93,7 +94,7 @@ class ChainOfThought(Config):
         lines = text.rstrip().split("\n")
         marker = self.marker.strip().casefold()
         for place in range(len(lines) - 1, -1, -1):
-            if lines[place].lstrip(_AROUND).casefold().startswith(marker):
+            if lines[place].lstrip(_BEFORE).casefold().startswith(marker):
                 return "\n".join(lines[:place]).rstrip()
         return text.rstrip()
 
