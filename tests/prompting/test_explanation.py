@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from lmstack.prompting import (
     Example,
     FixedExamples,
     PromptTemplate,
+    Reading,
     Turn,
     explain,
 )
@@ -25,9 +27,10 @@ class Words:
 
     context_length = 100
 
-    def read(self, messages: Sequence[Message]) -> tuple[str, list[int]]:
+    def read(self, messages: Sequence[Message]) -> Reading:
         text = "".join(f"<{m.role}> {m.content.strip()} </{m.role}>\n" for m in messages)
-        return text, [match.start() for match in re.finditer(r"\S+\s*|^\s+", text)]
+        starts = [match.start() for match in re.finditer(r"\S+\s*|^\s+", text)]
+        return Reading(text, len(starts), starts)
 
 
 FEW = PromptTemplate.of(
@@ -68,9 +71,9 @@ def test_without_a_tokenizer_there_are_characters_only() -> None:
 
 def test_a_turn_that_a_template_changes_counts_as_the_template_s() -> None:
     class Shouting(Words):
-        def read(self, messages: Sequence[Message]) -> tuple[str, list[int]]:
-            text, starts = super().read(messages)
-            return text.upper(), starts
+        def read(self, messages: Sequence[Message]) -> Reading:
+            found = super().read(messages)
+            return replace(found, text=found.text.upper())
 
     found = explain(ChatPrompt((Turn("user", Prompt.of("say it")),)), Shouting())
     assert ([part.tokens for part in found.parts], found.template_tokens) == ([0], 4)
@@ -92,9 +95,8 @@ def test_the_parts_add_up_whatever_is_trimmed(found: list[Turn]) -> None:
     told = explain(prompt, Words())
     assert len(told.parts) == sum(len(turn.prompt.spans) for turn in found)
     assert all(part.tokens is not None and part.tokens >= 0 for part in told.parts)
-    assert sum(part.tokens or 0 for part in told.parts) + (told.template_tokens or 0) == len(
-        Words().read(prompt.messages)[1]
-    )
+    parts = sum(part.tokens or 0 for part in told.parts)
+    assert parts + (told.template_tokens or 0) == Words().read(prompt.messages).tokens
     # A marker begins and ends each turn, and at most two tokens of the text begin in them.
     assert told.template_tokens is not None
     assert told.template_tokens >= len(found)
@@ -104,3 +106,14 @@ def test_the_parts_add_up_whatever_is_trimmed(found: list[Turn]) -> None:
 def test_a_turn_of_nothing_has_no_tokens(text: str) -> None:
     found = explain(ChatPrompt((Turn("user", Prompt.of(text)),)), Words())
     assert found.parts[0].tokens == 0
+
+
+def test_where_tokens_begin_may_be_unknown() -> None:
+    class Blind(Words):
+        def read(self, messages: Sequence[Message]) -> Reading:
+            return replace(super().read(messages), starts=None)
+
+    found = explain(FEW.fill(review="x"), Blind(), max_tokens=20)
+    assert (found.prompt_tokens, found.template_tokens) == (26, None)
+    assert {part.tokens for part in found.parts} == {None}
+    assert found.budget == 100 - 26 - 20

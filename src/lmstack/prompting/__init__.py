@@ -5,7 +5,7 @@ from __future__ import annotations
 from lmstack.prompting.asking import PromptAnswer, PromptAsker
 from lmstack.prompting.chat_prompt import ChatPrompt, Turn
 from lmstack.prompting.examples import Example, Examples, FixedExamples, NearestExamples
-from lmstack.prompting.explanation import Explanation, Part, PromptTokenizer, explain
+from lmstack.prompting.explanation import Explanation, Part, PromptTokenizer, Reading, explain
 from lmstack.prompting.forms import Form, NotOfFormError, form_of
 from lmstack.prompting.json_reader import JsonReader
 from lmstack.prompting.prompt_file import PromptFile, load_prompt
@@ -43,6 +43,7 @@ __all__ = [
     "PromptFolder",
     "PromptTemplate",
     "PromptTokenizer",
+    "Reading",
     "Structured",
     "StructuredError",
     "TemplateTurn",

@@ -17,7 +17,16 @@ from typing import Protocol
 from lmstack.core import Message
 from lmstack.prompting.chat_prompt import ChatPrompt
 
-__all__ = ["Explanation", "Part", "PromptTokenizer", "explain"]
+__all__ = ["Explanation", "Part", "PromptTokenizer", "Reading", "explain"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """``starts``: where in the ``text`` each token begins; None where that cannot be told."""
+
+    text: str
+    tokens: int
+    starts: Sequence[int] | None
 
 
 class PromptTokenizer(Protocol):
@@ -26,8 +35,8 @@ class PromptTokenizer(Protocol):
     @property
     def context_length(self) -> int | None: ...
 
-    def read(self, messages: Sequence[Message]) -> tuple[str, Sequence[int]]:
-        """The text that the model gets, and where in it each of its tokens begins, in order."""
+    def read(self, messages: Sequence[Message]) -> Reading:
+        """What the model gets."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +79,14 @@ def explain(
     if tokenizer is None:
         text = "\n\n".join(f"{m.role}:\n{m.content}" for m in prompt.messages)
         return Explanation(text, tuple(_parts(prompt, text, None)), None, None, None, max_tokens)
-    text, starts = tokenizer.read(prompt.messages)
-    found = tuple(_parts(prompt, text, sorted(starts)))
-    counted = sum(part.tokens or 0 for part in found)
-    return Explanation(
-        text, found, len(starts), len(starts) - counted, tokenizer.context_length, max_tokens
-    )
+    reading = tokenizer.read(prompt.messages)
+    starts = None if reading.starts is None else sorted(reading.starts)
+    parts = tuple(_parts(prompt, reading.text, starts))
+    around = None
+    if starts is not None:
+        around = reading.tokens - sum(part.tokens or 0 for part in parts)
+    length = tokenizer.context_length
+    return Explanation(reading.text, parts, reading.tokens, around, length, max_tokens)
 
 
 def _parts(prompt: ChatPrompt, text: str, starts: Sequence[int] | None) -> Iterator[Part]:
