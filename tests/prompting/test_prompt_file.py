@@ -87,6 +87,8 @@ def test_the_version_is_what_is_asked_however_it_is_spelled(write: Write) -> Non
     assert one.digest == other.digest
     assert re.fullmatch(r"mood@[0-9a-f]{7}", one.version)
     assert load_prompt(write(MARKDOWN.replace("\n", "\r\n"), "dos.md")).digest == one.digest
+    write(SHOTS.replace('"Great.",', '"Great.", "place": "restaurant",'), "shots.jsonl")
+    assert load_prompt(write(YAML, "other.yaml")).digest == one.digest
     write(SHOTS.replace("Cold.", "Cold!"), "shots.jsonl")
     assert load_prompt(write(YAML, "other.yaml")).digest != one.digest
 

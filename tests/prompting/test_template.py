@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.app.conftest import HashEmbedder
 
 from lmstack.core import InputError, SamplingParams
 from lmstack.prompting import (
     ChainOfThought,
     Example,
     FixedExamples,
+    NearestExamples,
     PromptTemplate,
     TemplateTurn,
     Variable,
@@ -69,6 +71,15 @@ def test_an_example_is_never_shown_for_itself() -> None:
     )
     said = [m.content for m in few.fill(review="it's great.").messages if m.role == "assistant"]
     assert said == ["bad"]
+
+
+def test_a_default_that_an_example_leaves_out_is_a_value_of_it() -> None:
+    template = PromptTemplate.of("{{a}} {{b}}", variables={"b": Variable(default="usual")})
+    pool = [Example({"a": "x"}, "one"), Example({"a": "x", "b": "other"}, "two")]
+    for examples in (FixedExamples(pool), NearestExamples(pool, HashEmbedder(), 2)):
+        few = template.with_examples(examples)
+        assert [m.content for m in few.fill(a="x").messages[:-1]] == ["x other", "two"]
+        assert [m.content for m in few.fill(a="x", b="other").messages[:-1]] == ["x usual", "one"]
 
 
 def test_a_chain_of_thought_is_stated_and_examples_show_it() -> None:

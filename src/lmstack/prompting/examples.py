@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import threading
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,6 +53,9 @@ class Example:
         return self.output if self.label is None else self.label
 
 
+Complete = Callable[[Example], Mapping[str, Any]]
+
+
 class Examples(Protocol):
     """Where a prompt's examples come from."""
 
@@ -60,6 +63,9 @@ class Examples(Protocol):
 
     def choose(self, values: Mapping[str, Any]) -> Sequence[Example]:
         """Those to show before ``values``, in the order in which they are shown."""
+
+    def completed(self, complete: Complete) -> Examples:
+        """These, each with ``complete`` values: what is left out has its default."""
 
 
 class FixedExamples:
@@ -71,6 +77,9 @@ class FixedExamples:
     def choose(self, values: Mapping[str, Any]) -> Sequence[Example]:
         asked = _key(values) or None
         return [example for example in self.examples if _key(example.values) != asked]
+
+    def completed(self, complete: Complete) -> FixedExamples:
+        return FixedExamples(_completed(self.examples, complete))
 
 
 class NearestExamples:
@@ -100,6 +109,12 @@ class NearestExamples:
         chosen = self._in_turn(others) if self.balanced else others[: self.k]
         return [self.examples[n] for n in sorted(chosen, key=others.index, reverse=True)]
 
+    def completed(self, complete: Complete) -> NearestExamples:
+        examples = _completed(self.examples, complete)
+        if examples == list(self.examples):
+            return self  # what is embedded stays so
+        return NearestExamples(examples, self._embedder, self.k, balanced=self.balanced)
+
     def _in_turn(self, ordered: Sequence[int]) -> list[int]:
         """The first of each label, then the second of each, and so on, ``k`` in all."""
         seen: dict[str, int] = {}
@@ -116,6 +131,10 @@ class NearestExamples:
                 texts = [_text(example.values) for example in self.examples]
                 self._vectors = self._embedder.embed(texts)
             return self._vectors
+
+
+def _completed(examples: Sequence[Example], complete: Complete) -> list[Example]:
+    return [replace(example, values=complete(example)) for example in examples]
 
 
 def _text(values: Mapping[str, Any]) -> str:

@@ -173,7 +173,7 @@ class PromptFile:
             },
             "examples": [
                 {**each.values, **{k: v for k, v in vars(each).items() if k != "values"}}
-                for each in self.examples
+                for each in (self.base.examples.examples if self.base.examples else ())
             ],
             "nearest": None if self.shots is None else [self.shots, self.balanced, self.embedder],
             "thinking": None if thinking is None else vars(thinking),

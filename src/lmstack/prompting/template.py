@@ -59,8 +59,8 @@ class PromptTemplate:
                 param="turns",
             )
         self._check_names()
-        for example in self.examples.examples if self.examples else ():
-            check_values(example.values, self.variables, f"the example {shown(example.output)}")
+        if self.examples is not None:
+            object.__setattr__(self, "examples", self.examples.completed(self._complete))
 
     @classmethod
     def of(
@@ -105,8 +105,7 @@ class PromptTemplate:
             yield Turn(turn.role, self._text(turn, values))
         for number, example in enumerate(examples, 1):
             label = f"example {number}"
-            known = check_values(example.values, self.variables, label)
-            yield Turn("user", self._text(last, known), label)
+            yield Turn("user", self._text(last, example.values), label)
             output = example.output
             if self.thinking is not None:
                 output = self.thinking.written(example.reasoning, output)
@@ -118,6 +117,10 @@ class PromptTemplate:
         if turn is self.turns[-1] and self.thinking is not None:
             prompt = prompt + f"\n\n{self.thinking.stated}"
         return prompt
+
+    def _complete(self, example: Example) -> dict[str, Any]:
+        what = f"the example {shown(example.output)}"
+        return check_values(example.values, self.variables, what)
 
     def _check_names(self) -> None:
         used = dict.fromkeys(name for turn in self.turns for name in turn.slots.names)

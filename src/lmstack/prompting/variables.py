@@ -29,7 +29,7 @@ Kind = Literal["text", "integer", "number", "boolean", "choice"]
 KINDS = ("text", "integer", "number", "boolean", "choice")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Columns of examples that are no variables.
-RESERVED = ("output", "reasoning", "label", "scorer")
+RESERVED = ("output", "reasoning", "label", "scorer", "answers")
 _SLOT = re.compile(r"\\?\{\{(?:\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\})?")
 
 

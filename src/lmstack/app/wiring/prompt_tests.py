@@ -63,8 +63,9 @@ def read_cases(path: Path, prompts: Sequence[PromptFile], scorer: str | None) ->
     found: dict[str, Case] = {}
     for place, row in read_lines(path):
         chosen = row.pop("scorer", usual)
-        example = example_of({"output": "", **row}, place)
-        output = example.output if row.get("output") is not None else None
+        has_output = row.get("output") is not None
+        example = example_of(row if has_output else {**row, "output": ""}, place)
+        output = example.output if has_output else None
         for name in example.values:
             if name not in known:
                 guess = nearest(name, known)

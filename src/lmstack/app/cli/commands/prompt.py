@@ -104,9 +104,10 @@ def show(
 ) -> None:
     """Print what a prompt asks.
 
-    Without values the names of the variables stand in their places. With --explain as the model reads it: the text with its chat template, the tokens of each part,
-    and the budget, which is what the prompt and the longest answer leave of the context. Weights
-    are not needed; a remote model's tokens are not known here."""
+    Without values the names of the variables stand in their places. With --explain as the model
+    reads it: the text with its chat template, the tokens of each part, and the budget, which is
+    what the prompt and the longest answer leave of the context. Weights are not needed; a remote
+    model's tokens are not known here."""
     from lmstack.prompting import PromptFolder
 
     prompt = PromptFolder(prompts).find(name)
