@@ -1,4 +1,4 @@
-"""Structured answers through the official SDK of OpenAI, over real sockets, from a server with their API."""
+"""Structured answers through OpenAI's SDK, over real sockets, from a server with its API."""
 
 from __future__ import annotations
 

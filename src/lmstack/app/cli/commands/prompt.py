@@ -203,7 +203,8 @@ def _lines(prompt: ChatPrompt) -> list[str]:
 
 
 def _difference(both: Sequence[list[str]], names: Sequence[str]) -> list[str]:
-    return list(difflib.unified_diff(*both, *names, lineterm=""))
+    one, other = both
+    return list(difflib.unified_diff(one, other, names[0], names[1], lineterm=""))
 
 
 def _explained(prompt: PromptFile, asked: ChatPrompt, model: str | None) -> Explanation:
