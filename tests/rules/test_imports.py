@@ -32,7 +32,13 @@ ALLOWED: dict[str, str | set[str]] = {
 # Inside a module a folder or file imports its own group and those above it. A file of a folder may
 # have a place of its own.
 ORDERS = {
-    "core": ("errors", "config files", "sampling schemas", "types prompts", "scripted"),
+    "core": (
+        "errors json_text",
+        "config files yaml_text",
+        "sampling schemas",
+        "types prompts",
+        "scripted",
+    ),
     "remote": ("remote_model", "providers"),
     "text": (
         "files detokenizer counting control sandbox corpus_files",
@@ -82,6 +88,15 @@ ORDERS = {
         "sandbox",
         "tools.tool",
         "tools",
+    ),
+    "prompting": (
+        "chat_prompt embedded_json examples json_reader prompt_text schemas usages variables",
+        "explanation forms",
+        "structuring",
+        "thinking",
+        "template votes",
+        "prompt_file",
+        "asking prompt_folder",
     ),
     "safety": ("chain limits guards", "audit", "recorder verify", "guarded"),
     "rag": (

@@ -62,7 +62,11 @@ class Prompt:
 
     def render(self) -> str:
         """The text for the model."""
-        return "".join(self._fenced(s) if s.untrusted else s.text for s in self.spans)
+        return "".join(self.pieces())
+
+    def pieces(self) -> list[str]:
+        """`render`, a text for each span."""
+        return [self._fenced(s) if s.untrusted else s.text for s in self.spans]
 
     def _fenced(self, span: Span) -> str:
         label = _plain(span.label)

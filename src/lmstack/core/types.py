@@ -123,7 +123,8 @@ class Request:
     completion, with log-probabilities (``sampling.logprobs``) from character ``echo_from`` on.
     ``tool_choice``: ``auto``, ``none``, ``required``, or the name of the one that has to be called.
     ``client`` and ``request_id`` are for limits and audit, never shown to the model. What a prompt
-    computed serves its ``cache_scope`` only. ``wishes``: of models that answer from documents."""
+    computed serves its ``cache_scope`` only. ``wishes``: of models that answer from documents.
+    ``prompt_name`` and ``prompt_digest``: of the prompt file that it was made from, for audit."""
 
     messages: tuple[Message, ...] = ()
     prompt: str | tuple[int, ...] | None = None
@@ -138,6 +139,8 @@ class Request:
     request_id: str = ""
     cache_scope: str = ""
     wishes: Mapping[str, str] = field(default_factory=dict, hash=False)
+    prompt_name: str = ""
+    prompt_digest: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.messages) == (self.prompt is not None):

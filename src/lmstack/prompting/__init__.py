@@ -1,3 +1,66 @@
 """How a model is asked: prompts with examples, chains of thought, answers of a given form."""
 
-__all__ = ()
+from __future__ import annotations
+
+from lmstack.prompting.asking import PromptAnswer, PromptAsker
+from lmstack.prompting.chat_prompt import ChatPrompt, Turn
+from lmstack.prompting.examples import Example, Examples, FixedExamples, NearestExamples
+from lmstack.prompting.explanation import Explanation, Part, PromptTokenizer, Reading, explain
+from lmstack.prompting.forms import Form, NotOfFormError, form_of
+from lmstack.prompting.json_reader import JsonReader
+from lmstack.prompting.prompt_file import PromptFile, load_prompt
+from lmstack.prompting.prompt_folder import PromptFolder
+from lmstack.prompting.schemas import check_keywords, type_schema
+from lmstack.prompting.structuring import (
+    Partial,
+    Structured,
+    StructuredError,
+    stream_structured,
+    structured,
+    structured_answer,
+)
+from lmstack.prompting.template import PromptTemplate, TemplateTurn
+from lmstack.prompting.thinking import ChainOfThought, Thought, think
+from lmstack.prompting.variables import Variable
+from lmstack.prompting.votes import Vote, Votes, normalized, self_consistency
+
+__all__ = [
+    "ChainOfThought",
+    "ChatPrompt",
+    "Example",
+    "Examples",
+    "Explanation",
+    "FixedExamples",
+    "Form",
+    "JsonReader",
+    "NearestExamples",
+    "NotOfFormError",
+    "Part",
+    "Partial",
+    "PromptAnswer",
+    "PromptAsker",
+    "PromptFile",
+    "PromptFolder",
+    "PromptTemplate",
+    "PromptTokenizer",
+    "Reading",
+    "Structured",
+    "StructuredError",
+    "TemplateTurn",
+    "Thought",
+    "Turn",
+    "Variable",
+    "Vote",
+    "Votes",
+    "check_keywords",
+    "explain",
+    "form_of",
+    "load_prompt",
+    "normalized",
+    "self_consistency",
+    "stream_structured",
+    "structured",
+    "structured_answer",
+    "think",
+    "type_schema",
+]

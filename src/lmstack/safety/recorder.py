@@ -48,12 +48,15 @@ def input_digest(request: Request) -> str:
 
 def request_record(event: str, request: Request, info: ModelInfo) -> dict[str, Any]:
     """What every record about a request begins with."""
-    return {
+    record: dict[str, Any] = {
         "event": event,
         "request": request.request_id,
         "client": request.client,
         "model": {"name": info.name, "digest": info.digest},
     }
+    if request.prompt_digest:
+        record["prompt"] = {"name": request.prompt_name, "digest": request.prompt_digest}
+    return record
 
 
 def accepted_record(

@@ -29,6 +29,7 @@ EXPECTED = {
     "generate_text": ["Paris"],
     "own_model_data": ["249 speeches and 7168 conversations are in corpus"],
     "same_forward_pass": ["by the module: ' Paris'", "by the server: ' Paris'", "31 hidden states"],
+    "structured_answer": ["name='Alice' age=30 city='Berlin"],
     "tag_names": ["SURNAME          1.00  Lindqvist", "Dorset Street"],
     "train_a_tokenizer": ["|v|er|", "The| server| streams| tokens|,", "comes back: True"],
     "translate": ["Das Haus ist wunderbar.", "Das Wetter ist schön."],

@@ -33,13 +33,16 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "ask": ("answer", "qa", "query", "question", "rag"),
     "search": ("find", "grep", "index query", "index search", "retrieve"),
     "embed": ("embed-multi", "embedding", "embeddings", "encode", "similar", "vectors"),
-    "run chat": ("chat", "prompt", "repl", "talk"),
+    "run chat": ("chat", "repl", "talk"),
     "run classify": ("classify",),
     "run generate": ("complete", "completion", "completions", "generate"),
     "run ner": ("ner", "tag"),
     "run rerank": ("rank", "rerank"),
     "run summarize": ("summarise", "summarize"),
     "run translate": ("translate",),
+    "prompt list": ("prompt ls", "prompts"),
+    "prompt show": ("prompt explain", "prompt render", "prompt view"),
+    "prompt test": ("prompt compare", "prompt eval", "prompt evaluate", "prompt run"),
     "up": ("api", "api_server", "launch", "page", "serve", "server", "start", "ui", "web"),
     "plan": ("estimate", "memory", "size"),
     "bench machine": ("speed",),
@@ -105,7 +108,7 @@ def suggestion(path: str, word: str, known: Iterable[str]) -> str:
 
 # In the order of the work, and within a section in the order of use.
 SECTIONS = {
-    "Ask": ("ask", "search", "embed", "run"),
+    "Ask": ("ask", "search", "embed", "run", "prompt"),
     "Serve": ("up", "plan", "bench"),
     "Models": ("pull", "models", "inspect", "convert", "quantize", "tokens", "tokenizer"),
     "Data": ("index",),

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lmstack.core import InputError, allowed, require, shown
+from lmstack.core.json_text import parse_json
 from lmstack.train.rewards.reward import Checks, RewardFunction
 from lmstack.train.rollouts.protocol import Sample
 
 __all__ = ["JsonSchema", "parsed_json"]
 
-_MAX_DEPTH = 100
 _FENCED = re.compile(r"```(?:json)?[ \t]*\r?\n(.*?)\r?\n?```", re.S | re.I)
 
 
@@ -63,49 +63,7 @@ def parsed_json(text: str, *, fenced: bool = True) -> Any:
     blocks = _FENCED.findall(text) if fenced else []
     if len(blocks) > 1:
         raise ValueError("several blocks of code")
-    try:
-        value = json.loads(
-            blocks[0] if blocks else text,
-            object_pairs_hook=_object,
-            parse_constant=_no_constant,
-            parse_float=_finite,
-        )
-        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is a ValueError
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
-    if _depth(value) > _MAX_DEPTH:
-        raise ValueError("nested too deep")
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name twice in an object")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError(f"{text} is too large")
-    return value
-
-
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level := [
-        inner
-        for each in level
-        if isinstance(each, dict | list)
-        for inner in (each.values() if isinstance(each, dict) else each)
-    ]:
-        depth += 1
-    return depth
+    return parse_json(blocks[0] if blocks else text)
 
 
 def _schema_text(row: Mapping[str, Any]) -> str:

@@ -1,0 +1,58 @@
+"""JSON by RFC 8259, strictly: no NaN, no name twice in an object, no number too large for a float,
+no half surrogate pairs, at most 100 levels deep.
+
+For what models and other programs write. Does not cover JSON with text around it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+__all__ = ["MAX_DEPTH", "parse_json"]
+
+MAX_DEPTH = 100
+
+
+def parse_json(text: str) -> Any:
+    """The value that ``text`` is; `ValueError` where it is none."""
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite
+        )
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is a ValueError
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    if _depth(value) > MAX_DEPTH:
+        raise ValueError("nested too deep")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name twice in an object")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"{text} is too large")
+    return value
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [
+        inner
+        for each in level
+        if isinstance(each, dict | list)
+        for inner in (each.values() if isinstance(each, dict) else each)
+    ]:
+        depth += 1
+    return depth

@@ -1,0 +1,181 @@
+"""JSON Schemas for answers: of Python types by pydantic, and of what others wrote.
+
+A type's schema is made for writing, not for reading: every field has to come, no others may,
+definitions stand where they are used unless they are recursive, and what says nothing about a value
+(titles, defaults) is left out. OpenAI's SDK does the same, and grammar compilers take it. Covers
+also which keywords there are: a misspelled one constrains nothing, and nobody would notice. Which
+of them a model can be held to is for its engine or provider to say, and it names the keyword.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from lmstack.core import InputError, nearest, shown
+
+__all__ = ["check_keywords", "type_schema"]
+
+# Where schemas stand in a schema: as values of a mapping, in a list, by themselves.
+_IN_MAPPINGS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_IN_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
+_ALONE = (
+    *("items", "additionalItems", "additionalProperties", "contains", "propertyNames", "not"),
+    *("if", "then", "else", "unevaluatedItems", "unevaluatedProperties", "contentSchema"),
+)
+_NO_SCHEMA = (
+    *("type", "enum", "const", "required", "dependentRequired", "dependencies", "format"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    *("minLength", "maxLength", "pattern", "minItems", "maxItems", "uniqueItems"),
+    *("minContains", "maxContains", "minProperties", "maxProperties"),
+    *("$schema", "$id", "id", "$ref", "$anchor", "$dynamicRef", "$dynamicAnchor", "$vocabulary"),
+    *("$comment", "title", "description", "default", "example", "examples", "deprecated"),
+    *("readOnly", "writeOnly", "contentEncoding", "contentMediaType", "discriminator"),
+)
+_KEYWORDS = frozenset((*_IN_MAPPINGS, *_IN_LISTS, *_ALONE, *_NO_SCHEMA))
+# They say nothing about the value, so they may move to where a definition is used.
+_ABOUT = frozenset(("title", "description", "default", "example", "examples", "deprecated"))
+_DROPPED = ("title", "default", "discriminator")
+_NULLABLE = 'write {"anyOf": [{...}, {"type": "null"}]}'
+_MOST_INLINED = 500
+
+Schema = dict[str, Any]
+
+
+def type_schema(adapter: Any, name: str) -> Schema:
+    """What ``adapter``, a pydantic `TypeAdapter`, can read, as a schema to write by."""
+    from pydantic.errors import PydanticUserError
+
+    try:
+        schema = adapter.json_schema()
+    except PydanticUserError as error:
+        raise InputError(
+            f"{name} has no JSON Schema: {str(error).splitlines()[0]}",
+            hint="use types that JSON has",
+            param="form",
+        ) from error
+    return _inlined(_rewritten(schema, _strict))
+
+
+def check_keywords(schema: Any, name: str = "the JSON Schema") -> None:
+    """`InputError` that names the first keyword in ``schema`` that there is not."""
+    for place, keyword in _unknown(schema, ()):
+        where = f" at {'/'.join(place)}" if place else ""
+        guess = nearest(keyword, _KEYWORDS)
+        hint = f"did you mean {guess!r}?" if guess else "leave it out, or begin it with x-"
+        raise InputError(
+            f"{name} has the keyword {shown(keyword)}{where}, which JSON Schema does not know",
+            hint=_NULLABLE if keyword == "nullable" else hint,
+            param="response_format",
+        )
+
+
+def _unknown(schema: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if not isinstance(schema, Mapping):
+        return
+    for keyword in schema:
+        if keyword not in _KEYWORDS and not str(keyword).startswith("x-"):
+            yield place, str(keyword)
+    for step, inner in _parts(schema):
+        yield from _unknown(inner, (*place, *step))
+
+
+def _parts(schema: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The schemas right inside of ``schema``, and where."""
+    for keyword, value in schema.items():
+        if keyword in _IN_MAPPINGS and isinstance(value, Mapping):
+            yield from (((keyword, str(name)), inner) for name, inner in value.items())
+        elif keyword in _IN_LISTS and isinstance(value, list):
+            yield from (((keyword, str(n)), inner) for n, inner in enumerate(value))
+        elif keyword in _ALONE:
+            yield (keyword,), value
+
+
+def _rewritten(schema: Any, change: Callable[[Schema], Schema]) -> Any:
+    """A copy with ``change`` made to every schema in it, the inner ones first."""
+    if not isinstance(schema, Mapping):
+        return schema
+    copy = dict(schema)
+    for keyword, value in schema.items():
+        if keyword in _IN_MAPPINGS and isinstance(value, Mapping):
+            copy[keyword] = {name: _rewritten(inner, change) for name, inner in value.items()}
+        elif keyword in _IN_LISTS and isinstance(value, list):
+            copy[keyword] = [_rewritten(inner, change) for inner in value]
+        elif keyword in _ALONE:
+            copy[keyword] = _rewritten(value, change)
+    return change(copy)
+
+
+def _strict(schema: Schema) -> Schema:
+    """Every field has to come and no others may. Variants that a tag tells apart are any of them:
+    no value is of two."""
+    found = {key: value for key, value in schema.items() if key not in _DROPPED}
+    if "discriminator" in schema and "oneOf" in found:
+        found["anyOf"] = found.pop("oneOf")
+    if "properties" in found:
+        found["required"] = list(found["properties"])
+        found.setdefault("additionalProperties", False)
+    return found
+
+
+def _inlined(schema: Schema) -> Schema:
+    """``schema`` with its definitions where they are used; those that lead back to themselves stay
+    definitions. As it is where that would be long: a definition may stand in many places."""
+    definitions = schema.get("$defs", {})
+    recursive = {name for name in definitions if _leads_to(name, definitions)}
+    left = _MOST_INLINED
+
+    def resolve(part: Schema) -> Schema:
+        nonlocal left
+        name = _named(part.get("$ref"))
+        others = part.keys() - {"$ref"}
+        if name not in definitions or name in recursive or not others <= _ABOUT:
+            return part
+        left -= 1
+        if left < 0:
+            raise OverflowError
+        inner = _rewritten(definitions[name], resolve)
+        return {**inner, **{key: part[key] for key in others}}
+
+    try:
+        found: Schema = _rewritten({k: v for k, v in schema.items() if k != "$defs"}, resolve)
+        kept = {name: _rewritten(definitions[name], resolve) for name in sorted(recursive)}
+    except OverflowError:
+        return schema
+    used = json.dumps([found, kept])
+    kept = {name: part for name, part in kept.items() if json.dumps(_reference(name)) in used}
+    return {**found, "$defs": kept} if kept else found
+
+
+def _leads_to(name: str, definitions: Mapping[str, Any]) -> bool:
+    """Whether a definition refers to itself, by others perhaps."""
+    seen: set[str] = set()
+    left = [name]
+    while left:
+        for other in _references(definitions.get(left.pop())):
+            if other == name:
+                return True
+            if other not in seen:
+                seen.add(other)
+                left.append(other)
+    return False
+
+
+def _references(schema: Any) -> Iterator[str]:
+    if isinstance(schema, Mapping):
+        name = _named(schema.get("$ref"))
+        if name is not None:
+            yield name
+        for _, inner in _parts(schema):
+            yield from _references(inner)
+
+
+def _reference(name: str) -> str:
+    return "#/$defs/" + name.replace("~", "~0").replace("/", "~1")
+
+
+def _named(reference: Any) -> str | None:
+    if not isinstance(reference, str) or not reference.startswith("#/$defs/"):
+        return None
+    return reference.removeprefix("#/$defs/").replace("~1", "/").replace("~0", "~")

@@ -1,0 +1,81 @@
+"""The pages about prompting: their Python and their commands run as they stand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lmstack.app.cli import main
+
+if TYPE_CHECKING:
+    from lmstack.registry import ModelFolder
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
+
+pytestmark = [pytest.mark.weights]
+
+
+def blocks(page: str, kind: str) -> Iterator[str]:
+    text = (ROOT / "docs" / page).read_text()
+    yield from (code for name, code in BLOCK.findall(text) if name == kind)
+
+
+@pytest.fixture
+def folder(
+    tmp_path: Path, smollm2: ModelFolder, minilm: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """With the files that the page shows."""
+    monkeypatch.setenv("LMSTACK_HOME", str(smollm2.path.parents[1]))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts").mkdir()
+    [prompt] = blocks("prompting.md", "markdown")
+    (tmp_path / "prompts/mood.md").write_text(prompt)
+    short = prompt.replace("Is this review positive or negative?\n\n", "")
+    (tmp_path / "prompts/mood-short.md").write_text(short)
+    [rows] = blocks("prompting.md", "json")
+    (tmp_path / "reviews.jsonl").write_text(rows)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param("prompting.md", marks=pytest.mark.long), "structured.md"]
+)
+def test_the_python_of_a_page_runs(
+    folder: Path, page: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {"__name__": "page"}
+    try:
+        for code in blocks(page, "python"):
+            # As one module that goes on: annotations of classes are looked up in it.
+            exec(compile(code, page, "exec"), names)
+    finally:
+        names["model"].close()
+    printed = capsys.readouterr().out
+    if page == "structured.md":
+        assert re.search(r"^\S.* \d+ \S", printed)
+        assert "name='" in printed.splitlines()[-1]
+    else:
+        assert re.search(r"^(positive|negative)$", printed, re.M)
+        assert re.search(r"^\S+.* \d \d+%$", printed, re.M)
+
+
+def test_the_commands_of_the_page_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = [line for block in blocks("prompting.md", "sh") for line in block.splitlines()]
+    assert len(commands) == 6
+    printed = []
+    for line in commands:
+        words = [word.replace('"', "") for word in re.findall(r'(?:"[^"]*"|\S)+', line)]
+        assert words[0] == "lmstack"
+        code = main(words[1:])
+        captured = capsys.readouterr()
+        assert code == 0, captured.err
+        printed.append(captured.out)
+    assert "budget" in printed[2]
+    assert printed[3].startswith("the same version: mood@")
+    assert "McNemar" in printed[5]
+    assert len((folder / "tried.jsonl").read_text().splitlines()) == 3

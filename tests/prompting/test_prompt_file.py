@@ -1,0 +1,331 @@
+"""Prompt files: strict keys, versions by content, and nothing read outside of the folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.app.conftest import HashEmbedder
+
+from lmstack.core import (
+    FormatError,
+    InputError,
+    LmstackError,
+    ModelInfo,
+    NotFoundError,
+    StoreError,
+)
+from lmstack.prompting import PromptFile, PromptFolder, load_prompt
+
+MARKDOWN = """\
+---
+description: Says what a review thinks.
+variables:
+  review: {untrusted: true, description: what they wrote}
+  place: {default: restaurant}
+sampling: {temperature: 0, max_tokens: 8}
+choices: [positive, negative]
+examples:
+  - {review: Great., output: positive}
+  - {review: Cold., output: negative, place: bar}
+---
+
+system:
+You read reviews of a {{place}}.
+
+user:
+{{review}}
+"""
+YAML = """\
+sampling: {max_tokens: 8, temperature: 0.0}
+choices: [positive, negative]
+variables: {review: {untrusted: true}, place: {type: text, default: restaurant}}
+turns:
+  - {role: system, text: "You read reviews of a {{place}}."}
+  - role: user
+    text: |
+      {{review}}
+examples_file: shots.jsonl
+"""
+SHOTS = (
+    '{"review": "Great.", "output": "positive"}\n\n'
+    '{"place": "bar", "output": "negative", "review": "Cold."}\n'
+)
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def written(text: str, name: str = "mood.md") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return written
+
+
+def test_a_markdown_file_is_turns_variables_examples_and_a_form(write: Write) -> None:
+    prompt = load_prompt(write(MARKDOWN))
+    assert (prompt.name, prompt.description) == ("mood", "Says what a review thinks.")
+    messages = prompt.template().fill(review="So so.").messages
+    assert messages[0].content == "You read reviews of a restaurant."
+    assert [m.role for m in messages] == ["system", *["user", "assistant"] * 2, "user"]
+    assert "\nSo so.\n</data-" in messages[-1].content
+    form = prompt.form
+    assert form is not None
+    assert form.read("positive") == "positive"
+
+
+def test_the_version_is_what_is_asked_however_it_is_spelled(write: Write) -> None:
+    write(SHOTS, "shots.jsonl")
+    one, other = load_prompt(write(MARKDOWN)), load_prompt(write(YAML, "other.yaml"))
+    assert one.digest == other.digest
+    assert re.fullmatch(r"mood@[0-9a-f]{7}", one.version)
+    assert load_prompt(write(MARKDOWN.replace("\n", "\r\n"), "dos.md")).digest == one.digest
+    write(SHOTS.replace('"Great.",', '"Great.", "place": "restaurant",'), "shots.jsonl")
+    assert load_prompt(write(YAML, "other.yaml")).digest == one.digest
+    write(SHOTS.replace("Cold.", "Cold!"), "shots.jsonl")
+    assert load_prompt(write(YAML, "other.yaml")).digest != one.digest
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("You read", "You  read"),
+        ("untrusted: true", "untrusted: false"),
+        ("temperature: 0", "temperature: 0.5"),
+        ("max_tokens: 8", "max_tokens: 9"),
+        ("[positive, negative]", "[negative, positive]"),
+        ("output: positive}", "output: positive, reasoning: so}"),
+        ("---\n\nsystem", "thinking: true\n---\n\nsystem"),
+        ("---\n\nsystem", "model: other\n---\n\nsystem"),
+        ("default: restaurant", "default: bar"),
+    ],
+)
+def test_whatever_changes_what_is_asked_changes_the_version(
+    write: Write, old: str, new: str
+) -> None:
+    assert old in MARKDOWN
+    changed = load_prompt(write(MARKDOWN.replace(old, new), "new.md"))
+    assert changed.digest != load_prompt(write(MARKDOWN)).digest
+
+
+def test_a_description_and_a_name_change_no_version(write: Write) -> None:
+    changed = MARKDOWN.replace("what they wrote", "text").replace("Says what", "Tells what")
+    named = changed.replace("---\ndes", "---\nname: feeling\ndes", 1)
+    assert load_prompt(write(named, "a.md")).digest == load_prompt(write(MARKDOWN)).digest
+    assert load_prompt(write(named, "a.md")).name == "feeling"
+
+
+def test_what_is_asked_names_the_file_s_version(write: Write) -> None:
+    prompt = load_prompt(write(MARKDOWN))
+    request = prompt.template().fill(review="x").request()
+    assert (request.prompt_name, request.prompt_digest) == ("mood", prompt.digest)
+
+
+BODY = "---\n{}\n---\n{}"
+
+
+def test_text_without_roles_is_a_turn_of_the_user_and_roles_can_be_escaped(write: Write) -> None:
+    prompt = load_prompt(write(BODY.format("description: x", "\nSay:\n\n\\user:\nhi\n\n")))
+    [turn] = prompt.base.turns
+    assert (turn.role, turn.text) == ("user", "Say:\n\nuser:\nhi")
+
+
+def test_words_that_yaml_would_change_stay_words(write: Write) -> None:
+    text = BODY.format("choices: [yes, no, 010x]\nvariables: {a: {default: no}}", "{{a}}")
+    prompt = load_prompt(write(text))
+    assert prompt.choices == ("yes", "no", "010x")
+    assert prompt.template().fill().messages[0].content == "no"
+
+
+@pytest.mark.parametrize(
+    ("front", "body", "message", "hint"),
+    [
+        ("exmples: []", "x", "there is no setting 'exmples'", "did you mean 'examples'?"),
+        ("sampling: {temprature: 1}", "x", "'temprature'", "did you mean 'temperature'?"),
+        ("sampling: {temperature: 3}", "x", "temperature is 3, outside [0, 2]", None),
+        ("sampling: {n: 3}", "x", "sampling has an n", "samples: 5 draws so many and votes"),
+        (
+            "variables: {a: {untrusetd: true}}",
+            "{{a}}",
+            "variables.a: there is no setting 'untrusetd'",
+            "did you mean 'untrusted'?",
+        ),
+        ("variables: {a: txt}", "{{a}}", "variables.a: a variable has the type 'txt'", None),
+        ("variables: [a]", "{{a}}", "variables is ['a'], not a mapping", None),
+        ("description: x", "{{a}}", "has no variable 'a'", None),
+        ("variables: {a: }", "x", "no turn of the prompt names its variable 'a'", None),
+        ("examples: [{a: b}]", "x", "example 1 is {'a': 'b'}, which has no output", None),
+        ("examples: [{output: 3}]", "x", "the output of example 1 is 3, not text", "in quotes"),
+        ("examples: [{output: a, b: c}]", "x", "has no variable 'b'", None),
+        ("choices: [a]\npattern: b", "x", "choices and pattern are both given", "leave one out"),
+        ("choices: [a, a]", "x", "the choices are ['a', 'a']", None),
+        ("pattern: '('", "x", "cannot be used", None),
+        ("schema: {typ: object}", "x", "keyword 'typ'", "did you mean 'type'?"),
+        ("choose: nearst", "x", "choose is 'nearst', not fixed, nearest", None),
+        ("choose: nearest", "x", "no examples to choose from", None),
+        ("shots: 3", "x", "shots and embedder are of nearest examples", "choose: nearest"),
+        ("samples: 5\nsampling: {temperature: 0}", "x", "the temperature is 0", None),
+        ("thinking: {marker: ''}", "x", "thinking: the marker is ''", None),
+        ("thinking: yes", "x", "thinking is 'yes', not true or a mapping", None),
+        ("name: a b", "x", "the prompt has the name 'a b'", None),
+        ("turns: []", "x", "has turns in its front matter", "write them below it"),
+        ("examples_file: ../x.jsonl", "x", "outside of the prompt's folder", None),
+        ("examples_file: /etc/passwd", "x", "outside of the prompt's folder", None),
+        ("schema_file: none.json", "x", "there is no file", None),
+        ("description: *a", "x", "has the alias *a", None),
+        ("description: a\ndescription: b", "x", "'description' stands twice", None),
+        ("- a", "x", "as its front matter, not settings", None),
+        ("description: x", "{{a b}}", "no variable", None),
+        ("description: x", "", "ends with a turn of the user|a message", None),
+        ("description: x", "system:\nx", "its last is the system's", None),
+    ],
+)
+def test_what_is_wrong_is_an_error_that_names_the_file(
+    write: Write, front: str, body: str, message: str, hint: str | None
+) -> None:
+    path = write(BODY.format(front, body))
+    if body == "":
+        load_prompt(path)  # an empty turn is one
+        return
+    with pytest.raises(LmstackError, match=re.escape(message)) as caught:
+        load_prompt(path)
+    assert str(path) in caught.value.message or "there is no file" in message
+    assert hint is None or hint in str(caught.value.hint)
+
+
+def test_links_do_not_lead_out_of_the_folder_either(write: Write, tmp_path: Path) -> None:
+    secret = write('{"output": "secret"}', "outside/secret.jsonl")
+    path = write(BODY.format("examples_file: link.jsonl", "x"), "inside/mood.md")
+    (path.parent / "link.jsonl").symlink_to(secret)
+    with pytest.raises(InputError, match="outside of the prompt's folder"):
+        load_prompt(path)
+
+
+def test_files_that_are_none_are_said_to_be(write: Write, tmp_path: Path) -> None:
+    for path, kind, message in (
+        (tmp_path / "no.md", NotFoundError, "there is no prompt"),
+        (write("no front matter", "a.md"), FormatError, "has no front matter"),
+        (write("---\na: b\n", "b.md"), FormatError, "has no front matter"),
+        (write("x", "prompt.txt"), InputError, "is no prompt file"),
+        (write("a", "a.yaml"), FormatError, "holds 'a', not settings"),
+        (write("x" * ((1 << 20) + 1)), FormatError, "more than 1048576 bytes"),
+        (tmp_path, InputError, "is no prompt file"),
+    ):
+        with pytest.raises(kind, match=message):
+            load_prompt(path)
+    binary = tmp_path / "c.md"
+    binary.write_bytes(b"---\n\xff")
+    with pytest.raises(FormatError, match=r"not UTF-8 text \(byte 4\)"):
+        load_prompt(binary)
+    folder = tmp_path / "folder.md"
+    folder.mkdir()
+    with pytest.raises(StoreError):
+        load_prompt(folder)
+
+
+def test_lines_of_examples_say_where_they_are_wrong(write: Write) -> None:
+    path = write(BODY.format("examples_file: shots.jsonl", "x"))
+    for text, message in (
+        ('{"output": "a"}\n{"output"', "shots.jsonl:2 is not JSON"),
+        ('["a"]', "shots.jsonl:1 holds ['a'], not an object"),
+        ('{"output": "a", "output": "b"}', "a name twice"),
+    ):
+        write(text, "shots.jsonl")
+        with pytest.raises(FormatError, match=re.escape(message)):
+            load_prompt(path)
+
+
+def test_an_output_that_is_json_is_shown_as_json(write: Write) -> None:
+    write('{"output": {"a": "é"}}\n', "shots.jsonl")
+    prompt = load_prompt(write(BODY.format("examples_file: shots.jsonl", "x")))
+    assert prompt.template().fill().messages[1].content == '{"a": "é"}'
+
+
+def test_nearest_examples_need_an_embedder(write: Write) -> None:
+    write(SHOTS, "shots.jsonl")
+    text = YAML + "choose: nearest\nshots: 1\nembedder: all-minilm-l6-v2\n"
+    prompt = load_prompt(write(text, "near.yaml"))
+    with pytest.raises(InputError, match="has no embedder"):
+        prompt.template()
+    template = prompt.template(HashEmbedder())
+    said = [m.content for m in template.fill(review="Great. Really").messages]
+    assert said[2] == "positive"
+    assert len(said) == 4
+    fixed = load_prompt(write(YAML, "fixed.yaml"))
+    assert prompt.digest != fixed.digest
+
+
+def test_what_the_file_does_not_state_the_model_does(write: Write) -> None:
+    info = ModelInfo("m", default_sampling={"temperature": 0.2, "top_k": 40, "max_tokens": 99})
+    prompt = load_prompt(write(BODY.format("sampling: {max_tokens: 5}", "x")))
+    sampling = prompt.sampling_for(info)
+    assert (sampling.temperature, sampling.top_k, sampling.max_tokens) == (0.2, 40, 5)
+    prompt = load_prompt(write(BODY.format("sampling: {temperature: 0.9}", "x")))
+    sampling = prompt.sampling_for(info)
+    assert (sampling.temperature, sampling.top_k, sampling.max_tokens) == (0.9, 0, None)
+
+
+def names(found: list[PromptFile]) -> list[str]:
+    return [prompt.name for prompt in found]
+
+
+def test_a_folder_lists_prompts_and_what_is_wrong_with_others(write: Write, tmp_path: Path) -> None:
+    write(MARKDOWN, "b.md")
+    write("turns: [{role: user, text: hi}]", "a.yml")
+    write("# About these prompts", "README.md")
+    write("turns: {", "broken.yaml")
+    write("---\nnonsense: 1\n---\nx", "odd.md")
+    write("x", "notes.txt")
+    found, broken = PromptFolder(tmp_path).read()
+    assert names(found) == ["a", "b"]
+    assert [(each.path.name, type(each.error)) for each in broken] == [
+        ("broken.yaml", FormatError),
+        ("odd.md", InputError),
+    ]
+    with pytest.raises(NotFoundError, match="there is no folder"):
+        PromptFolder(tmp_path / "no").read()
+
+
+def test_a_name_a_version_and_a_path_find_a_prompt(write: Write, tmp_path: Path) -> None:
+    folder = PromptFolder(tmp_path)
+    write(MARKDOWN)
+    write(MARKDOWN.replace("You read", "Read").replace("---\n", "---\nname: mood\n", 1), "new.md")
+    one, other = load_prompt(tmp_path / "mood.md"), load_prompt(tmp_path / "new.md")
+    assert folder.find(one.version).path == one.path
+    assert folder.find(other.version).path == other.path
+    assert folder.find("new.md").path == other.path
+    assert folder.find(str(tmp_path / "mood.md")).path == one.path
+    with pytest.raises(InputError, match="has several versions") as caught:
+        folder.find("mood")
+    assert one.version in caught.value.message
+    assert other.version in caught.value.message
+    with pytest.raises(NotFoundError, match="there is no prompt 'mood@zzz'") as missing:
+        folder.find("mood@zzz")
+    assert str(missing.value.hint).startswith("its versions: ")
+    with pytest.raises(NotFoundError) as missing:
+        folder.find("modd")
+    assert missing.value.hint == "did you mean 'mood'?"
+    write("turns: {", "broken.yaml")
+    with pytest.raises(FormatError, match="is not YAML"):
+        folder.find("broken")
+
+
+def test_a_copy_of_a_version_is_no_other_version(write: Write, tmp_path: Path) -> None:
+    write(MARKDOWN.replace("---\n", "---\nname: mood\n", 1), "a.md")
+    write(MARKDOWN)
+    assert PromptFolder(tmp_path).find("mood").name == "mood"
+
+
+def test_a_schema_may_stand_in_a_file(write: Write) -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    write(json.dumps(schema), "a.json")
+    inside = load_prompt(write(BODY.format(f"schema: {json.dumps(schema)}", "x")))
+    beside = load_prompt(write(BODY.format("schema_file: a.json", "x"), "other.md"))
+    assert inside.digest == beside.digest

@@ -1,0 +1,209 @@
+"""Templates: what is filled in stays what it is, and each name has to be known."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.app.conftest import HashEmbedder
+
+from lmstack.core import InputError, SamplingParams
+from lmstack.prompting import (
+    ChainOfThought,
+    Example,
+    FixedExamples,
+    NearestExamples,
+    PromptTemplate,
+    TemplateTurn,
+    Variable,
+)
+
+ZERO = PromptTemplate.of("Good or bad? {{review}}", system="You judge.", untrusted=["review"])
+
+
+def test_zero_shot_is_a_role_and_a_turn_with_what_others_wrote_fenced() -> None:
+    prompt = ZERO.fill(review="It was cold.")
+    assert [message.role for message in prompt.messages] == ["system", "user"]
+    assert prompt.messages[0].content == "You judge."
+    told = prompt.messages[1].content
+    assert re.fullmatch(
+        r'Good or bad\? <data-(\w{8}) from="review">\nIt was cold\.\n</data-\1>', told
+    )
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60), st.sampled_from(["", "{{review}}", "\\{{", "</data-", "}}"]))
+def test_a_value_is_put_in_as_it_is_whatever_it_holds(text: str, part: str) -> None:
+    value = text.encode("utf-8", "ignore").decode() + part
+    told = ZERO.fill(review=value).messages[1].content
+    fence = re.fullmatch(
+        r'Good or bad\? <data-(\w{8}) from="review">\n(.*)\n</data-\1>', told, re.S
+    )
+    assert fence is not None
+    assert fence[2] == value
+    plain = PromptTemplate.of("{{a}}{{b}}").fill(a=value, b="{{a}}")
+    assert plain.messages[0].content == value + "{{a}}"
+
+
+def test_few_shot_examples_are_turns_that_look_like_the_question() -> None:
+    few = ZERO.with_examples(
+        FixedExamples([Example({"review": "Great."}, "good"), Example({"review": "Cold."}, "bad")])
+    )
+    messages = few.fill(review="Slow.").messages
+    roles = ["system", "user", "assistant", "user", "assistant", "user"]
+    assert [message.role for message in messages] == roles
+    assert [m.content for m in messages if m.role == "assistant"] == ["good", "bad"]
+    asked = [re.sub(r"data-\w+", "data", m.content) for m in messages if m.role == "user"]
+    assert [
+        text.replace(word, "X")
+        for text, word in zip(asked, ("Great.", "Cold.", "Slow."), strict=True)
+    ] == ['Good or bad? <data from="review">\nX\n</data>'] * 3
+
+
+def test_an_example_is_never_shown_for_itself() -> None:
+    few = ZERO.with_examples(
+        FixedExamples(
+            [Example({"review": "It's  Great. "}, "good"), Example({"review": "x"}, "bad")]
+        )
+    )
+    said = [m.content for m in few.fill(review="it's great.").messages if m.role == "assistant"]
+    assert said == ["bad"]
+
+
+def test_a_default_that_an_example_leaves_out_is_a_value_of_it() -> None:
+    template = PromptTemplate.of("{{a}} {{b}}", variables={"b": Variable(default="usual")})
+    pool = [Example({"a": "x"}, "one"), Example({"a": "x", "b": "other"}, "two")]
+    for examples in (FixedExamples(pool), NearestExamples(pool, HashEmbedder(), 2)):
+        few = template.with_examples(examples)
+        assert [m.content for m in few.fill(a="x").messages[:-1]] == ["x other", "two"]
+        assert [m.content for m in few.fill(a="x", b="other").messages[:-1]] == ["x usual", "one"]
+
+
+def test_a_chain_of_thought_is_stated_and_examples_show_it() -> None:
+    chain = ChainOfThought(marker="Verdict:")
+    few = ZERO.with_thinking(chain).with_examples(
+        FixedExamples([Example({"review": "Great."}, "good", reasoning="They say great.")])
+    )
+    _, first, answer, last = few.fill(review="Slow.").messages
+    assert 'a last line that begins with "Verdict:"' in first.content
+    assert first.content.split("\n\n")[-1] == last.content.split("\n\n")[-1]
+    assert answer.content == "They say great.\nVerdict: good"
+
+
+def test_values_are_of_their_types_and_written_as_json_writes_them() -> None:
+    template = PromptTemplate.of(
+        "{{n}} {{x}} {{b}} {{c}} {{t}}",
+        variables={
+            "n": Variable("integer"),
+            "x": Variable("number"),
+            "b": Variable("boolean"),
+            "c": Variable("choice", choices=("red", "blue")),
+            "t": Variable(default="usual"),
+        },
+    )
+    prompt = template.fill(n=3, x=0.5, b=True, c="red")
+    assert prompt.messages[0].content == "3 0.5 true red usual"
+
+
+@pytest.mark.parametrize(
+    ("values", "message", "hint"),
+    [
+        ({}, "lacks a value for review", "give review a value"),
+        ({"revew": "x"}, "has no variable 'revew'", "did you mean 'review'?"),
+        ({"review": "x", "other": 1}, "has no variable 'other'", "its variables: review"),
+        ({"review": 3}, "review is 3, not text", None),
+        ({"review": "\ud800"}, "half a surrogate pair", None),
+    ],
+)
+def test_a_value_that_is_missing_unknown_or_wrong_is_named(
+    values: Any, message: str, hint: str | None
+) -> None:
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        ZERO.fill(values)
+    assert hint is None or caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        (Variable("integer"), True),
+        (Variable("integer"), 1.5),
+        (Variable("number"), float("nan")),
+        (Variable("number"), "1"),
+        (Variable("boolean"), 1),
+        (Variable("choice", choices=("a",)), "b"),
+        (Variable(), None),
+    ],
+)
+def test_a_value_of_another_type_is_refused(variable: Variable, value: Any) -> None:
+    template = PromptTemplate.of("{{v}}", variables={"v": variable})
+    with pytest.raises(InputError, match="v"):
+        template.fill(v=value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{{ user.name }}", "no variable"),
+        ("{{#if a}}x{{/if}}", "no variable"),
+        ("{{a|upper}}", "no variable"),
+        ("{{", "no variable"),
+        ("{{a} }", "no variable"),
+        ("{{output}}", "a variable has the name 'output'"),
+    ],
+)
+def test_this_is_no_template_engine(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        PromptTemplate.of(text)
+
+
+def test_braces_can_be_written() -> None:
+    template = PromptTemplate.of('{"a": {"b": 1}} \\{{x}} {{ a }} } }}')
+    assert template.fill(a="1").messages[0].content == '{"a": {"b": 1}} {{x}} 1 } }}'
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PromptTemplate((TemplateTurn("system", "x"),)), "ends with a turn of the user"),
+        (lambda: PromptTemplate(()), "it has none"),
+        (lambda: PromptTemplate((TemplateTurn("user", "{{a}}"),)), "has no variable 'a'"),
+        (
+            lambda: PromptTemplate((TemplateTurn("user", "a"),), {"b": Variable()}),
+            "no turn of the prompt names its variable 'b'",
+        ),
+        (lambda: PromptTemplate.of("{{a}}", untrusted=["b"]), "has no variable 'b'"),
+        (lambda: Variable("integer", untrusted=True), "type integer is untrusted"),
+        (lambda: Variable("choice"), "has 0 choices"),
+        (lambda: Variable("txt"), "type 'txt'"),  # type: ignore[arg-type]
+        (lambda: Variable("integer", default="1"), "a default is '1', not integer"),
+        (
+            lambda: ZERO.with_examples(FixedExamples([Example({"revew": "x"}, "good")])),
+            "the example 'good' has no variable 'revew'",
+        ),
+        (lambda: ChainOfThought(instruction="Think."), "does not name the marker"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_is_an_error_when_it_is_made(
+    make: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        make()
+
+
+def test_the_request_names_the_prompt_and_its_version() -> None:
+    request = ZERO.fill(review="x").request(SamplingParams(max_tokens=3), client="me")
+    assert (request.sampling.max_tokens, request.client) == (3, "me")
+    assert request.prompt_name == ""
+    assert request.prompt_digest == ZERO.fill(review="x").digest
+    assert request.prompt_digest != ZERO.fill(review="y").digest
+
+
+def test_unfilled_shows_the_names_in_their_places() -> None:
+    few = ZERO.with_examples(FixedExamples([Example({"review": "Great."}, "good")]))
+    messages = few.unfilled().messages
+    assert "{{review}}" in messages[-1].content
+    assert messages[2].content == "good"

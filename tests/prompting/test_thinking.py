@@ -1,0 +1,115 @@
+"""Chains of thought: the answer that was marked, or asked for once more, and never a guess."""
+
+from __future__ import annotations
+
+import pytest
+from tests.prompting.models import Unheld
+
+from lmstack.core import FinishReason, InputError, Message, Request, SamplingParams, ScriptedModel
+from lmstack.prompting import ChainOfThought, PromptTemplate, think
+
+CHAIN = ChainOfThought()
+
+
+def ask(**sampling: float) -> Request:
+    prompt = PromptTemplate.of("{{q}}").with_thinking(CHAIN).fill(q="3 + 4?")
+    return prompt.request(SamplingParams.from_mapping(sampling))
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("3 and 4 are 7.\nAnswer: 7", "7"),
+        ("Answer: 6? No.\nAnswer: 7", "7"),
+        ("so\n**Answer:** 7", "7"),
+        ("so\n- answer: `7`\n", "7"),
+        ("so\nAnswer:\n\n7\n", "7"),
+        ("# Answer: **seven apples**", "seven apples"),
+        ("The answer is 7.", None),
+        ("My Answer: 7", None),
+        ("Answer: -7", "-7"),
+        ("Answer: C#", "C#"),
+        ("Answer:", None),
+        ("", None),
+    ],
+)
+def test_the_answer_is_what_stands_after_the_last_marker(text: str, answer: str | None) -> None:
+    assert CHAIN.extract(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "answer"),
+    [
+        ("Answer: 1", "length", None),  # of 12, perhaps
+        ("Answer: 12\n", "length", None),
+        ("Answer: 12\nThat is", "length", "12"),
+        ("Answer:\n12\nsince", "length", "12"),
+        ("Answer: 12", "stop", "12"),
+    ],
+)
+def test_an_answer_that_was_cut_is_none(
+    text: str, finish: FinishReason, answer: str | None
+) -> None:
+    assert CHAIN.extract(text, finish) == answer
+
+
+async def test_a_marked_answer_takes_one_request() -> None:
+    model = ScriptedModel(["3 and 4 are 7.\nSo it is clear.\nAnswer: 7"])
+    thought = await think(model, ask(), CHAIN)
+    assert (thought.answer, thought.reasoning) == ("7", "3 and 4 are 7.\nSo it is clear.")
+    assert (thought.asked_again, thought.is_cut, len(model.requests)) == (False, False, 1)
+
+
+async def test_without_one_the_answer_alone_is_asked_for_in_a_few_tokens() -> None:
+    model = ScriptedModel(["I get seven.", " 7. "])
+    thought = await think(model, ask(temperature=0.8, max_tokens=300), CHAIN)
+    assert (thought.answer, thought.text, thought.asked_again) == ("7.", "I get seven.", True)
+    first, second = model.requests
+    assert second.messages[:-2] == first.messages
+    assert second.messages[-2] == Message("assistant", "I get seven.")
+    assert second.messages[-1].content == CHAIN.follow_up
+    assert (second.sampling.max_tokens, second.sampling.temperature) == (32, 0)
+    assert second.prompt_digest == first.prompt_digest != ""
+    assert thought.usage.completion_tokens == 3 + 2
+
+
+async def test_a_chain_that_was_cut_is_asked_for_its_answer_too() -> None:
+    model = ScriptedModel(["Answer: 71 or so", "Answer: 7"])
+    thought = await think(model, ask(max_tokens=2), CHAIN)
+    assert (thought.answer, thought.is_cut, thought.asked_again) == ("7", True, True)
+
+
+async def test_a_reply_that_is_cut_is_no_answer() -> None:
+    chain = ChainOfThought(follow_up_tokens=2)
+    thought = await think(ScriptedModel(["well", "it is seven of them"]), ask(), chain)
+    assert thought.answer is None
+    assert thought.asked_again
+
+
+@pytest.mark.parametrize("kind", [ScriptedModel, Unheld])
+async def test_a_form_reads_the_answer_and_holds_the_second_reply(
+    kind: type[ScriptedModel],
+) -> None:
+    thought = await think(kind(["so\nAnswer: 7."]), ask(), CHAIN, form=["6", "7"])
+    assert (thought.answer, thought.asked_again) == ("7", False)
+    model = kind(["so\nAnswer: seven", "7"])
+    thought = await think(model, ask(), CHAIN, form=["6", "7"])
+    assert (thought.answer, thought.asked_again) == ("7", True)
+    assert (model.requests[1].grammar is not None) == (kind is ScriptedModel)
+    thought = await think(kind(["so\nAnswer: 7"]), ask(), CHAIN, form=int)
+    assert thought.answer == 7
+
+
+async def test_no_answer_is_none_and_counts_its_tokens() -> None:
+    thought = await think(ScriptedModel(["well", "who knows"]), ask(), CHAIN, form=["6", "7"])
+    assert (thought.answer, thought.usage.completion_tokens) == (None, 1 + 2)
+    model = ScriptedModel(["well"])
+    thought = await think(model, ask(), ChainOfThought(follow_up=""))
+    assert (thought.answer, thought.asked_again, len(model.requests)) == (None, False, 1)
+
+
+async def test_raw_prompts_and_several_choices_are_refused() -> None:
+    with pytest.raises(InputError, match="one choice of a conversation"):
+        await think(ScriptedModel(), Request(prompt="x"), CHAIN)
+    with pytest.raises(InputError, match="one choice of a conversation"):
+        await think(ScriptedModel(), ask(n=2), CHAIN)
