@@ -82,6 +82,18 @@ ORDERS = {
         "sandbox",
         "tools.tool",
         "tools",
+        "arguments budget dataflow rights",
+        "approval spec",
+        "steps",
+        "progress",
+        "protocols repetition",
+        "judging transcript",
+        "calling deciding spans",
+        "asking runs",
+        "delegation events",
+        "journal",
+        "loop",
+        "agent",
     ),
     "safety": ("chain limits guards", "audit", "recorder verify", "guarded"),
     "rag": (
@@ -367,7 +379,7 @@ def test_import_lmstack_takes_under_0_3_seconds_and_loads_no_torch() -> None:
     assert min(float(python(script)) for _ in range(3)) < 0.3
 
 
-@pytest.mark.parametrize("part", ["core", "remote", "rag", "safety", "agents.sandbox"])
+@pytest.mark.parametrize("part", ["core", "remote", "rag", "safety", "agents.sandbox", "agents.agent"])
 def test_the_half_without_tensors_loads_no_torch(part: str) -> None:
     heavy = ("torch", "transformers", "openai", "anthropic")
     script = f"import sys, lmstack.{part}; print([m for m in {heavy} if m in sys.modules])"
