@@ -48,7 +48,7 @@ async def check(scenario: Scenario, protocol: str, folder: Path) -> None:
     )
     tools = scenario.tools()
     agent = Agent(model, tools=tools, protocol=protocol, **scenario.options())
-    store = RunStore(folder / "runs.sqlite")
+    store = RunStore(folder / "runs.sqlite", fsync=False)
     events: list[Event] = []
     run = await agent.run(TASK, approver=scenario.approver(), store=store, on_event=events.append)
     assert (run.end, run.answer, run.reason) == (scenario.end, scenario.answer, run.reason)

@@ -6,8 +6,8 @@ digits alone (NFKC, without case, percent signs decoded), so other spaces, quote
 not hide it. Arguments hold an origin's text if
 
 - a run of 20 letters and digits is in both, or
-- a word of the arguments that looks like a name in a machine (with a digit or one of ``@.:_-``
-  inside: an address, a host, a path's part, a number) and has 6 or more is a word of the origin, or
+- a word of the arguments that looks like a name in a machine (with a digit or one of ``@.:_/-``
+  inside: an address, a host, a path, a number) and has 6 or more is in the origin, or
 - a whole value of 8 or more, or of 4 or more with a digit or sign in it, is in the origin, from
   the beginning of a word to the end of one,
 
@@ -33,7 +33,8 @@ WHOLE, WHOLE_MARKED, NAME = 8, 4, 6
 EXCERPT = 120
 _APART = re.compile(r"[\s/?&=,;()<>\[\]{}|\"'`\\]+")
 _BETWEEN = re.compile(r"[^\w@.:-]+")
-_MARKED = re.compile(r"\d|\w[@.:_-]\w")
+_MARKED = re.compile(r"\d|\w[@.:_/\\-]\w")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class _Text:
     """A text, and its forms to compare, each made when it is first needed."""
 
     def __init__(self, text: str) -> None:
-        self.plain = unicodedata.normalize("NFKC", unquote(text, errors="replace"))
+        plain = unicodedata.normalize("NFKC", unquote(text, errors="replace"))
+        self.plain = _THOUSANDS.sub("", plain)
 
     @cached_property
     def folded(self) -> str:
@@ -86,9 +88,7 @@ class _Text:
 
     @cached_property
     def line(self) -> str:
-        """Its words with one space between and around."""
-        words = filter(None, map(_folded, _BETWEEN.split(self.plain)))
-        return f" {' '.join(words)} "
+        return _line(self.plain)
 
 
 # The results of a run are compared with each of its calls.
@@ -102,12 +102,23 @@ def _shared(value: _Text, origin: _Text, own: _Text) -> str:
     least = WHOLE_MARKED if _MARKED.search(value.plain) else WHOLE
     if len(value.folded) >= least and value.line in origin.line and value.line not in own.line:
         return value.plain.strip()
+    for word in value.plain.split():
+        if _is_name(word) and (line := _line(word)) in origin.line and line not in own.line:
+            return word
     for word in _APART.split(value.plain):
-        name = _folded(word)
-        marked = len(name) >= NAME and _MARKED.search(word)
-        if marked and name in origin.names and name not in own.names:
+        if _is_name(word) and (name := _folded(word)) in origin.names and name not in own.names:
             return word
     return ""
+
+
+def _is_name(word: str) -> bool:
+    return _MARKED.search(word) is not None and len(_folded(word)) >= NAME
+
+
+def _line(text: str) -> str:
+    """Its words with one space between and around."""
+    words = filter(None, map(_folded, _BETWEEN.split(text)))
+    return f" {' '.join(words)} "
 
 
 def _has_run(value: str, origin: str, own: str) -> bool:

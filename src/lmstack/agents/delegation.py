@@ -7,7 +7,7 @@ one. Does not cover running it.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from lmstack.agents.budget import Budget
 from lmstack.agents.progress import Progress
@@ -16,7 +16,7 @@ from lmstack.agents.spec import AgentSpec, ToolSpec
 from lmstack.agents.steps import EndStep, TaskStep, ToolStep
 from lmstack.core import Span, Tool, ToolCall
 
-__all__ = ["member_tool", "new_child", "reported", "task_of"]
+__all__ = ["Share", "member_tool", "new_child", "reported", "task_of"]
 
 TASK = {
     "type": "object",
@@ -37,17 +37,27 @@ def member_tool(name: str, description: str) -> Tool:
     return Tool(name, f"Give a task to the agent {name}. {description}".strip(), TASK)
 
 
-def new_child(
-    above: Run, call: ToolCall, tool: ToolSpec, spec: AgentSpec, clock_s: float, beside: int
-) -> Run | None:
-    """A run for ``spec``, one of ``beside`` that begin together; None if no budget is left."""
-    progress = Progress.of(above.steps, above.spec.price)
-    part = tool.share / max(beside, 1)
-    share: Budget | None = above.spec.budget.share(part, progress.spent, clock_s)
-    if share is None:
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What ``beside`` runs that begin together divide: what the one ``above`` had then."""
+
+    above: Run
+    clock_s: float
+    beside: int
+
+    def budget(self, part: float) -> Budget | None:
+        above = self.above
+        spent = Progress.of(above.steps, above.spec.price).spent
+        return above.spec.budget.share(part / max(self.beside, 1), spent, self.clock_s)
+
+
+def new_child(share: Share, call: ToolCall, tool: ToolSpec, spec: AgentSpec) -> Run | None:
+    """A run for ``spec``; None if no budget is left."""
+    above, budget = share.above, share.budget(tool.share)
+    if budget is None:
         return None
     bounded = replace(
-        spec, rights=spec.rights.within(above.spec.rights), budget=spec.budget.within(share)
+        spec, rights=spec.rights.within(above.spec.rights), budget=spec.budget.within(budget)
     )
     return Run(f"{above.id}.{call.id}", bounded, (), {}, above.id)
 

@@ -23,7 +23,7 @@ from lmstack.agents.arguments import parsed_json
 from lmstack.agents.asking import ModelTurn
 from lmstack.agents.calling import CallLimits, call_tool, clean_text, shortened
 from lmstack.agents.deciding import Act, Ask, AskPerson, Done, decide
-from lmstack.agents.delegation import new_child, reported, task_of
+from lmstack.agents.delegation import Share, new_child, reported, task_of
 from lmstack.agents.journal import Journal
 from lmstack.agents.judging import call_flows
 from lmstack.agents.progress import Progress
@@ -164,12 +164,14 @@ class Loop:
         """Run ``calls`` beside each other. Where an agent below waits or was stopped, so does or
         was this run."""
         gate = asyncio.Semaphore(MOST_AT_ONCE)
+        journal = self._journal
         beside = sum(call.name in self._equipment.members for call in calls)
+        share = Share(journal.run, journal.clock.now(), beside)
         ends: list[EndStep] = []
 
         async def one(call: ToolCall) -> None:
             async with gate:
-                end = await self._call(call, beside)
+                end = await self._call(call, share)
             if end is not None:
                 ends.append(end)
 
@@ -180,9 +182,9 @@ class Loop:
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         if ends:
-            self._journal.add(min(ends, key=lambda end: end.end))  # cancelled before waiting
+            journal.add(min(ends, key=lambda end: end.end))  # cancelled before waiting
 
-    async def _call(self, call: ToolCall, beside: int) -> EndStep | None:
+    async def _call(self, call: ToolCall, share: Share) -> EndStep | None:
         tool = self._spec.tool(call.name)
         assert tool is not None  # it was judged
         arguments = parsed_json(call.arguments or "{}")
@@ -191,7 +193,7 @@ class Loop:
         with self._span(lambda t: t.tool(tool.tool, call.id, call.arguments)) as mark:
             started = time.monotonic()
             if call.name in self._equipment.members:
-                step = await self._delegate(call, tool, arguments, beside)
+                step = await self._delegate(call, tool, arguments, share)
             else:
                 step = await self._run_tool(call, tool, arguments)
             if isinstance(step, EndStep):
@@ -225,27 +227,26 @@ class Loop:
         )
 
     async def _delegate(
-        self, call: ToolCall, tool: ToolSpec, arguments: Any, beside: int
+        self, call: ToolCall, tool: ToolSpec, arguments: Any, share: Share
     ) -> ToolStep | EndStep:
         """Hand the task to the agent below. Its run is the call's: where that was interrupted, it
         goes on."""
         journal, member = self._journal, self._equipment.members[call.name]
-        above, child = journal.run, journal.children.get(call.id)
+        child = journal.children.get(call.id)
         resumed = child is not None
         if child is None:
-            clock_s = journal.clock.now()
-            child = new_child(above, call, tool, member.spec, clock_s, beside)
+            child = new_child(share, call, tool, member.spec)
             if child is None:
                 return ToolStep(call, "over_budget", "no budget is left for this agent")
             if journal.store is not None:
-                journal.store.create(child.id, child.spec, parent=above.id, call_id=call.id)
+                journal.store.create(child.id, child.spec, parent=journal.id, call_id=call.id)
             journal.children[call.id] = child
             journal.add(BegunStep(call.id))
         below = journal.below(child, call.name)
         below.started(resumed=resumed)
         try:
             if not below.steps:
-                below.add(task_of(above, arguments["task"]))
+                below.add(task_of(share.above, arguments["task"]))
             elif below.run.can_resume:
                 below.add(ResumeStep())
             run = await Loop(member, below, self._session).go()

@@ -110,7 +110,7 @@ def grammar(spec: AgentSpec, *, is_last: bool) -> Grammar:
         begins = json.dumps(f"Action: {each.tool.name}\nAction Input: ")
         rules.append(f"{name}: {begins} %json {_source(each.tool.parameters)}")
     if spec.result is None:
-        rules += ['answer: "Final Answer: " TEXT', "TEXT: /\\S(.|\\n)*/"]
+        rules += ['answer: "Final Answer: " TEXT', r"TEXT: /[^\s\x00-\x1f](.|\n)*/"]
     else:
         rules.append(f'answer: "Final Answer: " %json {_source(spec.result)}')
     return Grammar("lark", "\n".join(rules) + "\n")

@@ -1,9 +1,9 @@
 """Runs in SQLite: every step is on disk before the next begins.
 
 Write-ahead logging lets a page read while a run writes. A step is one transaction and waits for
-the disk, so that a call which had begun is known to have begun after a power cut too; that blocks
-the event loop for as long as the disk takes, some milliseconds a step. The file and its folder are
-the owner's alone, since steps hold what models and tools said. Does not cover what a run does next.
+the disk, so that a call which had begun is known to have begun after a power cut too. That holds
+up the event loop for as long as the disk takes. The file is the owner's alone, since steps hold
+what models and tools said. Does not cover what a run does next.
 """
 
 from __future__ import annotations
@@ -95,10 +95,13 @@ class RunSummary:
 
 
 class RunStore:
-    """The runs in one file. Thread-safe; any number of processes may share it."""
+    """The runs in one file. Thread-safe; any number of processes may share it. ``fsync``: True
+    waits for the disk at each step, so that a power cut loses none; False leaves it to the
+    operating system, which survives a killed process but not a power cut."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, fsync: bool = True) -> None:
         self.path = Path(path)
+        self._fsync = fsync
         _make_private(self.path)
         self._engine = sa.create_engine("sqlite://", creator=self._connect, poolclass=sa.NullPool)
         with self._translated():
@@ -206,7 +209,7 @@ class RunStore:
         )
         try:
             connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self._fsync else 'NORMAL'}")
         except BaseException:
             connection.close()
             raise
