@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.agents.scripted_tools import FakeTool, call, calls
 
-from lmstack.agents import Agent, Budget, Member, ModelStep, NoticeStep, Price, Run, Spent
+from lmstack.agents import Agent, Budget, Decision, Member, ModelStep, NoticeStep, Price, Run, Spent
 from lmstack.core import InputError, Message, RemoteError, Request, ScriptedModel, Usage
 
 
@@ -122,13 +123,9 @@ async def test_calls_for_which_no_time_is_left_are_not_made() -> None:
 
 
 async def test_waiting_for_a_person_costs_no_time() -> None:
-    import asyncio
-
     class Slow:
         async def decide(self, request: Any) -> Any:
             await asyncio.sleep(0.3)
-            from lmstack.agents import Decision
-
             return Decision("approved")
 
     tool = FakeTool(is_dangerous=True)
