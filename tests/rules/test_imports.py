@@ -88,6 +88,18 @@ ORDERS = {
         "sandbox",
         "tools.tool",
         "tools",
+        "arguments budget dataflow rights",
+        "approval spec",
+        "steps",
+        "progress",
+        "protocols repetition",
+        "judging transcript",
+        "calling deciding spans",
+        "asking runs",
+        "delegation events",
+        "journal",
+        "loop",
+        "agent",
     ),
     "prompting": (
         "chat_prompt embedded_json examples json_reader prompt_text schemas usages variables",
@@ -382,7 +394,7 @@ def test_import_lmstack_takes_under_0_3_seconds_and_loads_no_torch() -> None:
     assert min(float(python(script)) for _ in range(3)) < 0.3
 
 
-@pytest.mark.parametrize("part", ["core", "remote", "rag", "safety", "agents.sandbox"])
+@pytest.mark.parametrize("part", ["core", "remote", "rag", "safety", "agents.sandbox", "agents.agent"])
 def test_the_half_without_tensors_loads_no_torch(part: str) -> None:
     heavy = ("torch", "transformers", "openai", "anthropic")
     script = f"import sys, lmstack.{part}; print([m for m in {heavy} if m in sys.modules])"

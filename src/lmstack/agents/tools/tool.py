@@ -38,11 +38,14 @@ class ToolResult:
 class ToolContext:
     """The call that a tool answers. ``run_id``, ``call_id``: of the run and of the call in it;
     the same call of a resumed run has the same. ``secrets``: by their names, for tools that ask for
-    them; never shown to a model and never stored."""
+    them; never shown to a model and never stored. ``roots``, ``hosts``: what the run's rights name;
+    a tool that opens files or asks hosts keeps to these too. None: to its own alone."""
 
     run_id: str = ""
     call_id: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    roots: frozenset[str] | None = None
+    hosts: frozenset[str] | None = None
 
 
 class AgentTool(Protocol):

@@ -1,0 +1,127 @@
+"""Running one call of a tool: within its time, with every failure an observation.
+
+What comes back is bounded, well-formed and without secrets before it becomes a step. A tool that
+ignores being cancelled cannot be stopped from here. Does not cover whether the call may run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lmstack.agents.steps import Outcome
+from lmstack.agents.tools.tool import AgentTool, Picture, ToolContext, ToolResult
+from lmstack.core import LmstackError
+
+__all__ = ["CallLimits", "call_tool", "clean_text", "shortened"]
+
+ERROR_CHARS = 500
+DATA_CHARS = 1 << 20
+PICTURE_BYTES = 8 << 20
+MASK = "***"
+
+
+@dataclass(frozen=True)
+class CallLimits:
+    """``seconds``: for the call. ``for_budget``: they are what the run has left, less than the tool
+    may take. ``chars``: of the text that the model is shown."""
+
+    seconds: float
+    for_budget: bool
+    chars: int
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+async def call_tool(
+    tool: AgentTool, arguments: Mapping[str, Any], context: ToolContext, limits: CallLimits
+) -> tuple[Outcome, ToolResult]:
+    """What became of the call; raises only if the run itself is stopped."""
+    outcome: Outcome = "ok"
+    try:
+        async with asyncio.timeout(limits.seconds) as timer:
+            result = await tool.call(arguments, context)
+        if not isinstance(result, ToolResult):
+            kind = type(result).__name__
+            raise TypeError(f"the tool gave a {kind}, not a ToolResult")
+    except Exception as error:
+        if isinstance(error, TimeoutError) and timer.expired():
+            why = ", all the time that the run had left" if limits.for_budget else ""
+            return "timeout", ToolResult(f"stopped after {limits.seconds:.3g} s{why}", True)
+        result = ToolResult(_told(error), is_error=True)
+    if result.is_error:
+        outcome = "error"
+    return outcome, _kept(result, limits)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, LmstackError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"[:ERROR_CHARS]
+
+
+def _kept(result: ToolResult, limits: CallLimits) -> ToolResult:
+    """``result`` as it can be stored and shown."""
+    secrets = [value for value in limits.secrets.values() if value]
+    text = _masked(clean_text(str(result.text)), secrets)
+    pictures, left_out = _bounded(result.pictures)
+    if left_out:
+        text += f"\n({left_out} pictures were too large to keep.)"
+    return replace(
+        result,
+        text=shortened(text, limits.chars),
+        data=_json_data(result.data, secrets),
+        pictures=pictures,
+    )
+
+
+def shortened(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    return f"{text[:most]}\n(... {len(text) - most} more characters are not shown.)"
+
+
+def clean_text(text: str) -> str:
+    """``text`` with half surrogate pairs replaced: UTF-8 cannot write them."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _json_data(data: Any, secrets: list[str]) -> Any:
+    """``data`` if it is JSON and not too long; else nothing, since the text says it too."""
+    try:
+        text = json.dumps(data, allow_nan=False)
+        text.encode()
+        return _masked_values(json.loads(text), secrets) if len(text) <= DATA_CHARS else None
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _masked_values(value: Any, secrets: list[str]) -> Any:
+    if isinstance(value, str):
+        return _masked(clean_text(value), secrets)
+    if isinstance(value, dict):
+        return {
+            _masked(clean_text(k), secrets): _masked_values(v, secrets) for k, v in value.items()
+        }
+    if isinstance(value, list):
+        return [_masked_values(each, secrets) for each in value]
+    return value
+
+
+def _masked(text: str, secrets: list[str]) -> str:
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return text
+
+
+def _bounded(pictures: tuple[Picture, ...]) -> tuple[tuple[Picture, ...], int]:
+    kept: list[Picture] = []
+    room = PICTURE_BYTES
+    for picture in pictures:
+        if len(picture.data) > room:
+            break
+        kept.append(picture)
+        room -= len(picture.data)
+    return tuple(kept), len(pictures) - len(kept)

@@ -1,0 +1,60 @@
+"""Function calling: the model writes calls by its own template, and a turn without one is the
+answer. For models that know tools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lmstack.agents.progress import Turn
+from lmstack.agents.protocols.protocol import (
+    FENCE_RULE,
+    Answer,
+    Calls,
+    Reading,
+    Unreadable,
+    result_rule,
+    shown_result,
+)
+from lmstack.agents.spec import AgentSpec
+from lmstack.agents.steps import ModelStep
+from lmstack.core import Choice, Grammar, Message, Request, ToolCall
+
+__all__ = ["FunctionCalling"]
+
+
+class FunctionCalling:
+    """A `TurnProtocol`."""
+
+    def system(self, spec: AgentSpec) -> str:
+        fence = FENCE_RULE if any(tool.is_untrusted for tool in spec.shown_tools) else ""
+        return "\n\n".join(filter(None, (spec.instructions, fence, result_rule(spec))))
+
+    def messages(self, turn: Turn, elided: frozenset[str]) -> list[Message]:
+        model = turn.model
+        found = [Message("assistant", model.text, tool_calls=model.calls)]
+        for step in turn.in_order:
+            text = shown_result(step, is_elided=step.call.id in elided)
+            found.append(Message("tool", text, name=step.call.name, tool_call_id=step.call.id))
+        return found
+
+    def request(self, spec: AgentSpec, messages: Sequence[Message], *, is_last: bool) -> Request:
+        grammar = None
+        if is_last and spec.is_constrained and spec.result is not None:
+            grammar = Grammar.json_schema(spec.result)
+        return Request(
+            tuple(messages),
+            sampling=spec.sampling,
+            grammar=grammar,
+            tools=tuple(each.tool for each in spec.shown_tools),
+            tool_choice="none" if is_last else "auto",
+        )
+
+    def calls(self, choice: Choice) -> tuple[ToolCall, ...]:
+        return choice.tool_calls
+
+    def read(self, step: ModelStep) -> Reading:
+        if step.calls:
+            return Calls(step.calls)
+        if not step.text.strip():
+            return Unreadable("Your last message was empty. Call a tool, or answer.")
+        return Answer(step.text)

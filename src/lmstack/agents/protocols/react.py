@@ -1,0 +1,160 @@
+"""ReAct (Yao et al. 2022, arXiv:2210.03629): thought, action and observation as text, for models
+without tools.
+
+A turn is one thought with one action, or with the final answer:
+
+    Thought: I have to look it up.
+    Action: search
+    Action Input: {"query": "backup"}
+
+A local model is held to a grammar by which every turn parses, with arguments that follow the
+tool's schema, and which ends after the action, before an observation can be made up. Without the
+grammar, the turn stops at ``Observation:``, what stands after the first action is dropped, and what
+does not parse is said to the model. Observations are messages of the user, never parsed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmstack.agents.progress import Turn
+from lmstack.agents.protocols.protocol import (
+    FENCE_RULE,
+    Answer,
+    Calls,
+    Reading,
+    Unreadable,
+    result_rule,
+    shown_result,
+)
+from lmstack.agents.spec import AgentSpec
+from lmstack.agents.steps import ModelStep
+from lmstack.core import Choice, Grammar, Message, Request, ToolCall
+
+__all__ = ["ReAct", "grammar", "parse"]
+
+STOP = "\nObservation:"
+THOUGHT_CHARS = 1000
+SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_ACTION = re.compile(r"^(Action|Final Answer):", re.M)
+_INPUT = re.compile(r"[ \t]*(\S.*?)?[ \t]*\r?\n\s*Action Input:\s*")
+FORMAT = """Work in turns. In each turn write one thought and then either one action or your final \
+answer, and nothing after it.
+
+To call a tool, write:
+Thought: what you need to do next
+Action: the name of one tool
+Action Input: its arguments, as a JSON object
+
+You are then shown a line that begins with "Observation:", the result. Never write it yourself.
+
+To answer, write:
+Thought: why you know the answer
+Final Answer: the answer"""
+LAST_FORMAT = 'Write one thought and then your answer, in a line that begins with "Final Answer:".'
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """``end``: where in the text the action ends; what follows is not the model's to say."""
+
+    reading: Reading
+    end: int
+
+
+def parse(text: str) -> Parsed:
+    """What a turn says. The first line that begins with ``Action:`` or ``Final Answer:`` counts."""
+    found = _ACTION.search(text)
+    if found is None:
+        problem = 'Your turn has neither a line "Action:" nor a line "Final Answer:".'
+        return Parsed(Unreadable(f"{problem}\n{FORMAT}"), len(text))
+    if found[1] == "Final Answer":
+        answer = text[found.end() :].strip()
+        empty = Unreadable('There is nothing after "Final Answer:". Write the answer there.')
+        return Parsed(Answer(answer) if answer else empty, len(text))
+    return _action(text, found.end())
+
+
+def _action(text: str, start: int) -> Parsed:
+    found = _INPUT.match(text, start)
+    if found is None or not found[1]:
+        problem = (
+            'After "Action:" comes the name of a tool, and on the next line "Action Input:" with'
+            " its arguments as a JSON object."
+        )
+        return Parsed(Unreadable(problem), len(text))
+    name = found[1]
+    try:
+        _, end = json.JSONDecoder().raw_decode(text, found.end())
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", "it is nested too deep")
+        problem = f'What follows "Action Input:" is not JSON ({reason}). Write a JSON object.'
+        return Parsed(Unreadable(problem), len(text))
+    return Parsed(Calls((ToolCall("", name, text[found.end() : end]),)), end)
+
+
+def grammar(spec: AgentSpec, *, is_last: bool) -> Grammar:
+    """The turns that parse, in Lark for llguidance: a thought, and an action with arguments that
+    follow the schema of its tool, or the final answer."""
+    tools = () if is_last else spec.shown_tools
+    names = [f"action_{n}" for n in range(len(tools))]
+    rules = [
+        f'start: "Thought: " THOUGHT "\\n" ({" | ".join([*names, "answer"])})',
+        f"THOUGHT: /[^\\n]{{1,{THOUGHT_CHARS}}}/",
+    ]
+    for name, each in zip(names, tools, strict=True):
+        begins = json.dumps(f"Action: {each.tool.name}\nAction Input: ")
+        rules.append(f"{name}: {begins} %json {_source(each.tool.parameters)}")
+    if spec.result is None:
+        rules += ['answer: "Final Answer: " TEXT', r"TEXT: /[^\s\x00-\x1f](.|\n)*/"]
+    else:
+        rules.append(f'answer: "Final Answer: " %json {_source(spec.result)}')
+    return Grammar("lark", "\n".join(rules) + "\n")
+
+
+def _source(schema: Mapping[str, Any]) -> str:
+    """``schema`` with one way to space it, or a small model may write line ends for ever. What the
+    schema says of its own spacing counts."""
+    return json.dumps({"x-guidance": SPACING, **schema})
+
+
+class ReAct:
+    """A `TurnProtocol`."""
+
+    def system(self, spec: AgentSpec) -> str:
+        tools = [
+            f"- {each.tool.name}: {each.tool.description}\n  Arguments, by JSON Schema: "
+            + json.dumps(each.tool.parameters, ensure_ascii=False)
+            for each in spec.shown_tools
+        ]
+        listed = "You have these tools:\n" + "\n".join(tools) if tools else ""
+        fence = FENCE_RULE if any(tool.is_untrusted for tool in spec.shown_tools) else ""
+        form = FORMAT if tools else LAST_FORMAT
+        parts = (spec.instructions, listed, form, fence, result_rule(spec))
+        return "\n\n".join(filter(None, parts))
+
+    def messages(self, turn: Turn, elided: frozenset[str]) -> list[Message]:
+        text = turn.model.text
+        kept = text[: parse(text).end] if turn.model.calls else text
+        found = [Message("assistant", kept)]
+        for step in turn.in_order:
+            shown = shown_result(step, is_elided=step.call.id in elided)
+            found.append(Message("user", f"Observation: {shown}"))
+        return found
+
+    def request(self, spec: AgentSpec, messages: Sequence[Message], *, is_last: bool) -> Request:
+        stop = spec.sampling.stop
+        sampling = spec.sampling.replace(stop=(*stop, *({STOP} - set(stop))))
+        held = grammar(spec, is_last=is_last) if spec.is_constrained else None
+        return Request(tuple(messages), sampling=sampling, grammar=held)
+
+    def calls(self, choice: Choice) -> tuple[ToolCall, ...]:
+        reading = parse(choice.text).reading
+        return reading.calls if isinstance(reading, Calls) else ()
+
+    def read(self, step: ModelStep) -> Reading:
+        return Calls(step.calls) if step.calls else parse(step.text).reading
