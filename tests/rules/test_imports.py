@@ -33,7 +33,7 @@ ALLOWED: dict[str, str | set[str]] = {
 # have a place of its own.
 ORDERS = {
     "core": ("errors", "config files", "sampling schemas", "types prompts", "scripted"),
-    "remote": ("remote_model", "providers"),
+    "remote": ("remote_model anthropic_messages", "providers"),
     "text": (
         "files detokenizer counting control sandbox corpus_files",
         "vocab",
