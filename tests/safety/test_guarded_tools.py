@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from lmstack.core import (
@@ -27,6 +28,7 @@ from lmstack.core import (
 )
 from lmstack.safety import AuditLog, Finding, GuardedModel, Limits, input_digest
 from lmstack.safety.limits import characters, most_tokens, prompt_bytes
+from lmstack.serve import create_app
 
 HIDDEN = "\U000e0041\U000e0042"
 BELL = "\x07"
@@ -118,6 +120,38 @@ async def test_a_guard_sees_every_text_of_a_tool() -> None:
     await complete(GuardedModel(ScriptedModel(), guards={"look": look}), history())
     assert {"How long?", "seven years", "c1", "search", "letters", CALL.arguments} <= set(seen)
     assert {SEARCH.description, "query", "object"} <= set(seen)
+
+
+SHOWN = {"name": "other", "description": HIDDEN}
+SAY = [{"role": "user", "content": "hi"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (
+            "/v1/chat/completions",
+            {"messages": SAY, "tools": [{"type": "function", "function": SHOWN}]},
+        ),
+        ("/v1/responses", {"input": "hi", "tools": [{"type": "function", **SHOWN}]}),
+        (
+            "/v1/messages",
+            {"messages": SAY, "max_tokens": 9, "tools": [{**SHOWN, "input_schema": {}}]},
+        ),
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_hidden_order_in_a_description_is_refused_on_every_route(
+    path: str, body: dict[str, Any], streamed: bool
+) -> None:
+    inner = ScriptedModel()
+    app = create_app(models={"m": GuardedModel(inner)})
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        answer = await client.post(path, json={"model": "m", "stream": streamed, **body})
+    assert answer.status_code == 403
+    assert answer.json()["error"]["type"] == "permission_error"
+    assert inner.requests == []
 
 
 # Limits.

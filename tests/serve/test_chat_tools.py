@@ -1,4 +1,4 @@
-"""Tools on /v1/chat/completions: the official client in the loop that its guide shows."""
+"""Tools on /v1/chat/completions, with the official client against a scripted model."""
 
 from __future__ import annotations
 
@@ -55,37 +55,26 @@ def app_of(model):
     return create_app(models={"m": model})
 
 
-def guide(url: str) -> str | None:
-    """The program of the guide, as it is there."""
+def tool_loop(url: str) -> str | None:
+    """As OpenAI's guide has it: the synchronous client, and the SDK's own message given back."""
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="unused")
-    tools = [WEATHER]
-    messages: list = [{"role": "user", "content": "What's the weather in Tokyo?"}]
-    response = client.chat.completions.create(
-        model="m", messages=messages, tools=tools, tool_choice="auto"
-    )
-    msg = response.choices[0].message
-    if msg.tool_calls:
-        tool_call = msg.tool_calls[0]
-        args = json.loads(tool_call.function.arguments)
-        weather_result = {"temperature": 15, "condition": "cloudy", "city": args["city"]}
-        messages.append(msg)
-        messages.append(
-            {
-                "role": "tool",
-                "tool_call_id": tool_call.id,
-                "content": json.dumps(weather_result),
-            }
-        )
-        final = client.chat.completions.create(model="m", messages=messages, tools=tools)
-        client.close()
-        return final.choices[0].message.content
-    return None
+    messages: list = [*ASK]
+    ask = {"model": "m", "messages": messages, "tools": [WEATHER]}
+    message = client.chat.completions.create(**ask, tool_choice="auto").choices[0].message
+    messages.append(message)
+    for call in message.tool_calls or ():
+        city = json.loads(call.function.arguments)["city"]
+        found = {"temperature": 15, "condition": "cloudy", "city": city}
+        messages.append({"role": "tool", "tool_call_id": call.id, "content": json.dumps(found)})
+    final = client.chat.completions.create(**ask)
+    client.close()
+    return final.choices[0].message.content
 
 
 async def test_the_loop_of_the_guide_runs_as_it_is(serve):
     model = ScriptedModel([CALLS, "It is 15 degrees in Tokyo."])
     async with serve(app_of(model)) as url:
-        said = await asyncio.to_thread(guide, url)
+        said = await asyncio.to_thread(tool_loop, url)
     assert said == "It is 15 degrees in Tokyo."
     first, second = model.requests
     weather = WEATHER["function"]

@@ -173,7 +173,7 @@ class _ChatShape(_Shape):
                 delta.index, ChunkDelta(role="assistant", content=content, refusal=None)
             )
         if delta.text or delta.logprobs:
-            said = ChunkDelta(**({"content": delta.text} if delta.text else {}))
+            said = ChunkDelta(content=delta.text) if delta.text else ChunkDelta()
             logprobs = chat_logprobs(delta.logprobs) if delta.logprobs else None
             ended = reason if call is None else None
             yield self._choice(delta.index, said, logprobs=logprobs, finish_reason=ended)

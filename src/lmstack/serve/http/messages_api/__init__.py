@@ -1,3 +1,3 @@
 """Anthropic's Messages API."""
 
-__all__: list[str] = []
+__all__ = ()

@@ -1,3 +1,3 @@
 """OpenAI's Responses API, stateless."""
 
-__all__: list[str] = []
+__all__ = ()

@@ -200,7 +200,7 @@ def _echoed(body: ResponsesBody, asked: Request) -> dict[str, Any]:
         "temperature": asked.sampling.temperature,
         "top_p": asked.sampling.top_p,
         "top_logprobs": body.top_logprobs or 0,
-        "text": {"format": {"type": "text"}, **text},
+        "text": {"format": {"type": "text"}, **{k: v for k, v in text.items() if v is not None}},
         "tools": [t.model_dump(by_alias=True, exclude_unset=True) for t in body.tools or ()],
         "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
         "parallel_tool_calls": asked.parallel_tool_calls,
