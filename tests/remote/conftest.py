@@ -20,11 +20,12 @@ KEY = "sk-test-0123456789abcdefghij"
 OPENAI_FIELDS = {
     "model", "messages", "stream", "stream_options", "max_completion_tokens", "max_tokens",
     "temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "seed", "stop",
-    "logprobs", "top_logprobs", "n", "response_format",
+    "logprobs", "top_logprobs", "n", "response_format", "tools", "tool_choice",
+    "parallel_tool_calls",
 }  # fmt: skip
 ANTHROPIC_FIELDS = {
     "model", "messages", "stream", "max_tokens", "system", "stop_sequences", "temperature", "top_p",
-    "top_k", "output_config",
+    "top_k", "output_config", "tools", "tool_choice",
 }  # fmt: skip
 
 

@@ -39,7 +39,7 @@ ORDERS = {
         "types prompts",
         "scripted",
     ),
-    "remote": ("remote_model", "providers"),
+    "remote": ("remote_model anthropic_messages", "providers"),
     "text": (
         "files detokenizer counting control sandbox corpus_files",
         "vocab",

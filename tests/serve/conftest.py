@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
+import anthropic
 import httpx
 import numpy as np
 import openai
@@ -16,7 +17,14 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from lmstack.core import ContextLengthError, InputError, ModelInfo
+from lmstack.core import (
+    ContextLengthError,
+    Delta,
+    InputError,
+    ModelInfo,
+    ScriptedModel,
+    Usage,
+)
 
 Serve = Callable[[FastAPI], AbstractAsyncContextManager[str]]
 
@@ -62,6 +70,44 @@ async def openai_client(app: FastAPI, key: str = "none") -> AsyncIterator[openai
 @pytest.fixture
 def connect():
     return openai_client
+
+
+@contextlib.asynccontextmanager
+async def anthropic_client(
+    app: FastAPI, key: str = "none"
+) -> AsyncIterator[anthropic.AsyncAnthropic]:
+    async with (
+        running(app) as url,
+        anthropic.AsyncAnthropic(base_url=url, api_key=key, max_retries=0) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def claude():
+    """As ``connect``, of Anthropic's SDK."""
+    return anthropic_client
+
+
+class ToldModel(ScriptedModel):
+    """Gives the deltas that it was told, and then what it used; an error is raised in its place."""
+
+    def __init__(self, *told: Delta | Exception) -> None:
+        super().__init__()
+        self.told = told
+
+    async def stream(self, request):
+        self.requests.append(request)
+        for each in self.told:
+            if isinstance(each, Exception):
+                raise each
+            yield each
+        yield Delta(usage=Usage(12, 5, 4))
+
+
+@pytest.fixture
+def told():
+    return ToldModel
 
 
 @pytest.fixture

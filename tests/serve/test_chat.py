@@ -176,15 +176,15 @@ async def test_metadata_and_the_service_tier_come_back(connect):
     assert answer.service_tier == "default"
 
 
-async def test_the_sdk_parses_a_schema_constrained_answer(connect):
+@pytest.mark.parametrize("beta", [False, True])
+async def test_the_sdk_parses_a_schema_constrained_answer(connect, beta):
     class City(pydantic.BaseModel):
         name: str
 
     model = ScriptedModel(['{"name": "Turin"}'])
     async with connect(app_of(model)) as client:
-        answer = await client.chat.completions.parse(
-            model="scripted", messages=ASK, response_format=City
-        )
+        parse = (client.beta if beta else client).chat.completions.parse
+        answer = await parse(model="scripted", messages=ASK, response_format=City)
     assert answer.choices[0].message.parsed == City(name="Turin")
     assert json.loads(model.requests[0].grammar.source)["required"] == ["name"]
 

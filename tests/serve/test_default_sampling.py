@@ -26,6 +26,8 @@ from lmstack.text import ChatTemplate, Tokenizer
 DEFAULTS = SamplingDefaults(temperature=0.3, top_p=0.8, max_tokens=20)
 CHAT = ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]})
 RAW = ("/v1/completions", {"prompt": "hi"})
+RESPONSES = ("/v1/responses", {"input": "hi"})
+MESSAGES = ("/v1/messages", {"messages": CHAT[1]["messages"], "max_tokens": 9})
 TEMPLATE = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}:")
 
 
@@ -49,7 +51,7 @@ def sent(client: TestClient, model: ScriptedModel, route: Any, **fields: Any) ->
     return model.requests[-1].sampling
 
 
-@pytest.mark.parametrize("route", [CHAT, RAW])
+@pytest.mark.parametrize("route", [CHAT, RAW, RESPONSES, MESSAGES])
 @pytest.mark.parametrize("stream", [False, True])
 def test_nothing_stated_is_the_models_default(
     client: TestClient, scripted: ScriptedModel, route: Any, stream: bool

@@ -14,6 +14,12 @@ from lmstack.serve import create_app
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 LONG = " ".join(["word"] * 5000)
+ASKS = {
+    "/v1/chat/completions": {"messages": BODY["messages"]},
+    "/v1/completions": {"prompt": ["a", "b"]},
+    "/v1/responses": {"input": "hi"},
+    "/v1/messages": {"messages": BODY["messages"], "max_tokens": 9999},
+}
 
 
 async def settled(model, count: int = 0, within_s: float = 3.0) -> int:
@@ -55,30 +61,31 @@ async def raw(url: str, body: dict, path: str = "/v1/chat/completions"):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+@pytest.mark.parametrize("path", ASKS)
 async def test_leaving_while_queued_closes_the_stream(serve, stream, path):
     model = SlowModel()
-    ask = {"messages": BODY["messages"]} if "chat" in path else {"prompt": ["a", "b"]}
     async with serve(create_app(models={"m": model})) as url:
-        _, writer = await raw(url, {"model": "m", "stream": stream, **ask}, path)
-        assert await settled(model, 1 if "chat" in path else 2) > 0
+        _, writer = await raw(url, {"model": "m", "stream": stream, **ASKS[path]}, path)
+        assert await settled(model, len(ASKS[path].get("prompt", "1"))) > 0
         writer.close()
         assert await settled(model) == 0
 
 
-async def test_leaving_while_a_whole_answer_is_generated_closes_the_stream(serve):
+@pytest.mark.parametrize("path", sorted(set(ASKS) - {"/v1/completions"}))
+async def test_leaving_while_a_whole_answer_is_generated_closes_the_stream(serve, path):
     model = ScriptedModel([LONG], delay_s=0.001)
     async with serve(create_app(models={"m": model})) as url:
-        _, writer = await raw(url, BODY)
+        _, writer = await raw(url, {"model": "m", **ASKS[path]}, path)
         assert await settled(model, 1) == 1
         writer.close()
         assert await settled(model) == 0
 
 
-async def test_leaving_in_mid_stream_closes_the_stream(serve):
+@pytest.mark.parametrize("path", sorted(set(ASKS) - {"/v1/completions"}))
+async def test_leaving_in_mid_stream_closes_the_stream(serve, path):
     model = ScriptedModel([LONG], delay_s=0.001)
     async with serve(create_app(models={"m": model})) as url:
-        reader, writer = await raw(url, BODY | {"stream": True})
+        reader, writer = await raw(url, {"model": "m", "stream": True, **ASKS[path]}, path)
         await reader.readuntil(b"word")
         assert model.open_streams == 1
         writer.close()

@@ -44,8 +44,12 @@ def test_every_reference_and_every_name_of_a_security_scheme_exists() -> None:
     schemas = components["schemas"]
     named = [each["$ref"] for each in walked(whole) if isinstance(each.get("$ref"), str)]
     assert {name.removeprefix("#/components/schemas/") for name in named} <= set(schemas)
-    assert [list(asked) for asked in whole["security"]] == [list(components["securitySchemes"])]
-    assert components["securitySchemes"]["key"] == {"type": "http", "scheme": "bearer"}
+    # Any one of them is enough.
+    assert [list(asked) for asked in whole["security"]] == [["key"], ["x-api-key"]]
+    assert components["securitySchemes"] == {
+        "key": {"type": "http", "scheme": "bearer"},
+        "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    }
 
 
 def test_an_event_of_a_stream_is_a_text_that_holds_json() -> None:
@@ -59,3 +63,22 @@ def test_an_event_of_a_stream_is_a_text_that_holds_json() -> None:
     assert (data["type"], data["contentMediaType"]) == ("string", "application/json")
     refs = [each["$ref"].rpartition("/")[2] for each in data["contentSchema"]["anyOf"]]
     assert refs == ["ChatChunk", "ErrorBody"]
+
+
+def test_a_named_event_holds_one_of_the_events_of_its_api() -> None:
+    whole = document()
+    for path, kind in (("/v1/responses", "ResponseEvent"), ("/v1/messages", "MessageEvent")):
+        content = whole["paths"][path]["post"]["responses"]["200"]["content"]
+        event = content["text/event-stream"]["itemSchema"]
+        assert event["required"] == ["event", "data"]
+        refs = [each["$ref"] for each in event["properties"]["data"]["contentSchema"]["anyOf"]]
+        assert refs == [f"#/components/schemas/{kind}"]
+
+
+def test_errors_of_each_route_have_the_shape_of_its_api() -> None:
+    paths = document()["paths"]
+    for path, kind in (("/v1/responses", "ErrorBody"), ("/v1/messages", "AnthropicErrorBody")):
+        for status, answer in paths[path]["post"]["responses"].items():
+            if status != "200":
+                schema = answer["content"]["application/json"]["schema"]
+                assert schema == {"$ref": f"#/components/schemas/{kind}"}

@@ -19,11 +19,16 @@ from lmstack.serve import create_app
 from lmstack.serve.http.body import MAX_BODY_BYTES, MAX_DEPTH, parse_json, read_body, validate
 from lmstack.serve.http.embeddings import EmbeddingBody
 from lmstack.serve.http.errors import HttpError
+from lmstack.serve.http.messages_api.body import MessagesBody
 from lmstack.serve.http.requests import ChatBody, CompletionBody
+from lmstack.serve.http.responses_api.body import ResponsesBody
 from lmstack.serve.http.tokens import DetokenizeBody
 
 JSON = {"content-type": "application/json"}
-ROUTES = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"]
+ROUTES = [
+    *("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"),
+    *("/v1/embeddings", "/tokenize", "/detokenize"),
+]
 
 
 @pytest.fixture
@@ -59,8 +64,10 @@ async def test_a_body_that_is_not_strict_json_is_400(http, app, route, data, wor
     async with http(app) as client:
         answer = await client.post(route, content=data, headers=JSON)
     assert answer.status_code == 400
-    assert words in answer.json()["error"]["message"]
-    assert answer.json()["error"]["code"] == "invalid_json"
+    error = answer.json()["error"]
+    assert words in error["message"]
+    code = error["details"]["error_code"] if route == "/v1/messages" else error["code"]
+    assert code == "invalid_json"
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data", "", "application/jsonx"])
@@ -175,14 +182,20 @@ JSON_VALUES = st.recursive(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     st.dictionaries(
-        st.sampled_from(["model", "messages", "stop", "n", "logit_bias", "prompt", "x"]),
+        st.sampled_from(
+            [
+                *("model", "messages", "stop", "n", "logit_bias", "prompt", "x", "input"),
+                *("tools", "tool_choice", "system", "text", "max_tokens", "metadata"),
+            ]
+        ),
         JSON_VALUES,
-    )
+    ),
+    st.sampled_from(["/v1/chat/completions", "/v1/responses", "/v1/messages"]),
 )
-async def test_no_json_object_is_a_5xx(http, app, body):
+async def test_no_json_object_is_a_5xx(http, app, body, route):
     async with http(app) as client:
         answer = await client.post(
-            "/v1/chat/completions",
+            route,
             content=json.dumps(body).encode("utf-8", "surrogatepass"),
             headers=JSON,
         )
@@ -200,7 +213,10 @@ def test_bytes_that_parse_are_json_to_the_standard_library_too(data):
 MANY = 50_000
 
 
-@pytest.mark.parametrize("kind", [ChatBody, CompletionBody, EmbeddingBody, DetokenizeBody])
+@pytest.mark.parametrize(
+    "kind",
+    [ChatBody, CompletionBody, ResponsesBody, MessagesBody, EmbeddingBody, DetokenizeBody],
+)
 @pytest.mark.parametrize(
     "field",
     [
@@ -215,6 +231,11 @@ MANY = 50_000
         {"metadata": dict.fromkeys(map(str, range(MANY)), 1)},
         {"messages": [{}] * MANY},
         {"messages": [{"role": "user", "content": [{}] * MANY}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{}] * MANY}]},
+        {"input": [{"type": "function_call_output", "output": [{}] * MANY}]},
+        {"tools": [{"type": "function"}] * MANY},
+        {"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{}] * MANY}},
+        {"system": [{}] * MANY},
         {"modalities": ["x"] * MANY},
         dict.fromkeys(map(str, range(MANY)), 1),
     ],

@@ -8,7 +8,7 @@ import pytest
 from openai.types import completion_create_params, embedding_create_params
 from openai.types.chat import completion_create_params as chat_params
 
-from lmstack.core import Grammar, ScriptedModel
+from lmstack.core import Grammar, ScriptedModel, Tool
 from lmstack.serve import create_app
 from lmstack.serve.http.embeddings import EmbeddingBody
 from lmstack.serve.http.requests import ChatBody, CompletionBody
@@ -51,7 +51,7 @@ CHAT_HONOURED = SAMPLING | {
     "metadata": ({"metadata": {"a": "b"}}, {}),
     "safety_identifier": ({"safety_identifier": "x"}, {}),
     "prompt_cache_key": ({"prompt_cache_key": "x"}, {}),
-    "parallel_tool_calls": ({"parallel_tool_calls": True}, {}),
+    "parallel_tool_calls": ({"parallel_tool_calls": False}, {"parallel_tool_calls": False}),
     "service_tier": ({"service_tier": "auto"}, {}),
     "store": ({"store": False}, {}),
     "modalities": ({"modalities": ["text"]}, {}),
@@ -59,8 +59,11 @@ CHAT_HONOURED = SAMPLING | {
     "reasoning_effort": ({"reasoning_effort": "none"}, {}),
     "prompt_cache_options": ({"prompt_cache_options": {"mode": "implicit"}}, {}),
     "prompt_cache_retention": ({"prompt_cache_retention": "in_memory"}, {}),
-    "tools": ({"tools": []}, {}),
-    "tool_choice": ({"tool_choice": "none"}, {}),
+    "tools": ({"tools": [TOOL]}, {"tools": (Tool("f"),)}),
+    "tool_choice": (
+        {"tools": [TOOL], "tool_choice": "required"},
+        {"tool_choice": "required"},
+    ),
     "functions": ({"functions": []}, {}),
     "function_call": ({"function_call": "none"}, {}),
 }
@@ -83,8 +86,6 @@ CHAT_REFUSED = {
     "reasoning_effort": "high",
     "service_tier": "priority",
     "store": True,
-    "tool_choice": "auto",
-    "tools": [TOOL],
     "verbosity": "low",
     "web_search_options": {},
 }
@@ -266,31 +267,6 @@ async def test_what_is_for_answers_from_documents_is_refused_by_other_models(htt
     assert model.requests == []
 
 
-HISTORY_OF_TOOLS = [
-    {"role": "user", "content": "What is the weather?"},
-    {"role": "assistant", "content": None, "tool_calls": [TOOL | {"id": "call_1"}]},
-    {"role": "tool", "tool_call_id": "call_1", "content": "Rain."},
-]
-
-
-@pytest.mark.parametrize(
-    ("messages", "param"),
-    [
-        (HISTORY_OF_TOOLS, "messages.1.tool_calls"),
-        ([{"role": "assistant", "tool_calls": [TOOL]}], "messages.0.tool_calls"),
-        ([{"role": "assistant", "content": None, "function_call": {}}], "messages.0.function_call"),
-        ([HISTORY_OF_TOOLS[0], HISTORY_OF_TOOLS[2]], "messages.1.role"),
-    ],
-)
-async def test_a_history_with_tools_is_told_that_tools_are_not_supported(http, messages, param):
-    async with http(create_app(models={"m": ScriptedModel()})) as client:
-        answer = await client.post("/v1/chat/completions", json=CHAT | {"messages": messages})
-    error = answer.json()["error"]
-    assert (answer.status_code, error["code"]) == (400, "unsupported_parameter")
-    assert error["message"] == f"{param}: tools are not supported by this version"
-    assert error["param"] == param
-
-
 async def test_suffix_is_refused_with_a_reason(http):
     async with http(create_app(models={"m": ScriptedModel()})) as client:
         answer = await client.post("/v1/completions", json=COMPLETION | {"suffix": "x"})
@@ -353,14 +329,27 @@ async def test_an_unknown_field_is_named_with_the_nearest_known_one(http, extra,
         ({"max_tokens": 0}, "max_tokens"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages.0.content"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool_call_id"),
+        ({"messages": [{"role": "function", "name": "f", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"content": "x"}]}, "messages.0.role"),
+        ({"messages": ["x"]}, "messages.0"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
             "messages.0.content.0.type",
         ),
         (
             {"messages": [{"role": "assistant", "content": "x", "tool_calls": [TOOL]}]},
+            "messages.0.tool_calls.0.function.arguments",
+        ),
+        ({"messages": [{"role": "assistant", "content": None}]}, "messages.0.content"),
+        (
+            {"messages": [{"role": "user", "content": "x", "tool_calls": [TOOL]}]},
             "messages.0.tool_calls",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": "x", "function_call": {}}]},
+            "messages.0.function_call",
         ),
         ({"model": 7}, "model"),
     ],

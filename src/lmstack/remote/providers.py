@@ -3,7 +3,7 @@
 A remote model is made by hand and never a default. Making one opens no connection; the key comes
 from the environment alone and is never shown. What a provider cannot do is an `UnsupportedError`
 that names the field, not a parameter dropped in silence; only a temperature of 0 is left out for a
-model that refuses it. Covers chat; not raw prompts, tools or embeddings.
+model that refuses it. Covers chat with tools; not raw prompts or embeddings.
 
 A stream opens its own connection and closes it: a pool kept between streams would belong to the
 event loop that opened it, and `complete_sync` starts a new loop at each call.
@@ -11,6 +11,8 @@ event loop that opened it, and `complete_sync` starts a new loop at each call.
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -19,12 +21,16 @@ from lmstack.core import (
     FinishReason,
     InputError,
     Message,
+    RemoteError,
     Request,
     TokenLogprob,
+    Tool,
+    ToolCallDelta,
     UnsupportedError,
     Usage,
     shown,
 )
+from lmstack.remote.anthropic_messages import anthropic_messages, anthropic_tools
 from lmstack.remote.remote_model import NEUTRAL, Answer, RemoteModel, refuse, schema_of
 
 __all__ = ["AnthropicModel", "OpenAIModel"]
@@ -39,6 +45,10 @@ class _OpenAIAnswer(Answer):
         "function_call": "tool_calls",
     }
 
+    def __init__(self, model: str, choices: int) -> None:
+        super().__init__(model, choices)
+        self._called: set[tuple[int, int]] = set()
+
     def read(self, event: Any) -> list[Delta]:
         if event.usage is not None:
             details = event.usage.prompt_tokens_details
@@ -47,19 +57,40 @@ class _OpenAIAnswer(Answer):
                 event.usage.completion_tokens,
                 (details.cached_tokens if details else 0) or 0,
             )
-        return [self._delta(choice) for choice in event.choices or ()]
+        return [delta for choice in event.choices or () for delta in self._deltas(choice)]
 
-    def _delta(self, choice: Any) -> Delta:
-        content = choice.delta.content if choice.delta else None
-        refusal = getattr(choice.delta, "refusal", None)
+    def _deltas(self, choice: Any) -> Iterator[Delta]:
+        index, said, reason = choice.index, choice.delta, choice.finish_reason
+        refusal = getattr(said, "refusal", None)
         listed = choice.logprobs.content or () if choice.logprobs else ()
-        reason = choice.finish_reason
-        return Delta(
-            content or refusal or "",
-            choice.index,
-            tuple(_logprob(entry, entry.top_logprobs or ()) for entry in listed),
-            self.finish(choice.index, reason) if reason is not None else None,
-        )
+        calls = (said.tool_calls if said else None) or ()
+        for call in calls:
+            yield Delta(index=index, tool_call=self._call(index, call))
+        text = (said.content if said else None) or refusal or ""
+        logprobs = tuple(_logprob(entry, entry.top_logprobs or ()) for entry in listed)
+        ended = self._finish(index, reason) if reason is not None else None
+        if text or logprobs or ended or not calls:
+            yield Delta(text, index, logprobs, ended)
+
+    def _call(self, choice: int, call: Any) -> ToolCallDelta:
+        """Some servers repeat the name with every fragment, and some give no id."""
+        arguments, place = call.function.arguments or "", (choice, int(call.index))
+        if place in self._called:
+            return ToolCallDelta(call.index, arguments=arguments)
+        self._called.add(place)
+        if not call.function.name:
+            raise RemoteError(
+                f"{self.model} began a call without the name of a function",
+                hint="check that base_url is a server with this API",
+            )
+        id_ = call.id or f"call_{uuid.uuid4().hex}"
+        return ToolCallDelta(call.index, id_, call.function.name, arguments)
+
+    def _finish(self, choice: int, reason: str) -> FinishReason:
+        """An answer that was made to call ends with ``stop`` there."""
+        ended = self.finish(choice, reason)
+        called = any(index == choice for index, _ in self._called)
+        return "tool_calls" if called and ended == "stop" else ended
 
 
 _OPENAI_FIELDS = ("presence_penalty", "frequency_penalty", "logit_bias", "seed", "logprobs", "n")
@@ -101,6 +132,7 @@ class OpenAIModel(RemoteModel):
             "top_logprobs": sampling.logprobs,
             "n": sampling.n if sampling.n != 1 else None,
             "response_format": self._response_format(request),
+            **_openai_tools(request),
         }
         return {
             "model": self.info.name,
@@ -133,20 +165,48 @@ class _AnthropicAnswer(Answer):
         "tool_use": "tool_calls",
     }
 
+    def __init__(self, model: str, choices: int) -> None:
+        super().__init__(model, choices)
+        # Calls by the number of their block: their own, and whether they have arguments.
+        self._calls: dict[int, tuple[int, bool]] = {}
+
     def read(self, event: Any) -> list[Delta]:
+        if event.type.startswith("content_block_"):
+            return self._block(event)
         if event.type == "message_start":
-            usage = event.message.usage
-            cached = usage.cache_read_input_tokens or 0
-            written = usage.cache_creation_input_tokens or 0
-            self.usage = Usage(usage.input_tokens + cached + written, 0, cached)
-        elif event.type == "content_block_delta" and event.delta.type == "text_delta":
-            return [Delta(event.delta.text)]
+            self.usage = _asked(event.message.usage)
         elif event.type == "message_delta":
-            so_far = self.usage or Usage()
+            known = getattr(event.usage, "input_tokens", None)
+            so_far = _asked(event.usage) if known else self.usage or Usage()
             self.usage = replace(so_far, completion_tokens=event.usage.output_tokens)
             if event.delta.stop_reason is not None:
                 return [Delta(finish_reason=self.finish(0, event.delta.stop_reason))]
         return []
+
+    def _block(self, event: Any) -> list[Delta]:
+        kind, place = event.type, event.index
+        if kind == "content_block_start" and event.content_block.type == "tool_use":
+            number, block = len(self._calls), event.content_block
+            self._calls[place] = number, False
+            return [Delta(tool_call=ToolCallDelta(number, block.id, block.name))]
+        if kind == "content_block_delta" and event.delta.type == "text_delta":
+            return [Delta(event.delta.text)]
+        if kind == "content_block_delta" and event.delta.type == "input_json_delta":
+            number, begun = self._calls[place]
+            self._calls[place] = number, begun or bool(event.delta.partial_json)
+            part = ToolCallDelta(number, arguments=event.delta.partial_json)
+            return [Delta(tool_call=part)] if part.arguments else []
+        if kind == "content_block_stop" and self._calls.get(place, (0, True))[1] is False:
+            # A tool without arguments gets none; elsewhere they are an empty object.
+            return [Delta(tool_call=ToolCallDelta(self._calls[place][0], arguments="{}"))]
+        return []
+
+
+def _asked(usage: Any) -> Usage:
+    """Tokens of the prompt, those in the provider's cache among them."""
+    cached = usage.cache_read_input_tokens or 0
+    written = usage.cache_creation_input_tokens or 0
+    return Usage(usage.input_tokens + cached + written, 0, cached)
 
 
 class AnthropicModel(RemoteModel):
@@ -171,7 +231,7 @@ class AnthropicModel(RemoteModel):
                 f"temperature is {sampling.temperature}, {name} takes at most 1",
                 param="temperature",
             )
-        system, messages = _anthropic_messages(request.messages, name)
+        system, messages = anthropic_messages(request.messages, name)
         # Sent outside of the SDK's signature: some versions of it lack these, the API has them.
         extra = {
             "temperature": sampling.temperature if sampling.temperature != 1 else None,
@@ -187,7 +247,7 @@ class AnthropicModel(RemoteModel):
             "extra_body": {k: v for k, v in extra.items() if v is not None},
         }
         optional = {"system": system, "stop_sequences": list(sampling.stop)}
-        return body | {k: v for k, v in optional.items() if v}
+        return body | {k: v for k, v in optional.items() if v} | anthropic_tools(request)
 
     def _output_config(self, request: Request) -> dict[str, Any] | None:
         if request.grammar is None:
@@ -217,31 +277,27 @@ def _openai_message(message: Message) -> dict[str, Any]:
     }
 
 
-def _anthropic_messages(
-    messages: tuple[Message, ...], model: str
-) -> tuple[str, list[dict[str, str]]]:
-    """The system text, which must come first, and the conversation."""
-    system: list[str] = []
-    rest: list[dict[str, str]] = []
-    for place, message in enumerate(messages):
-        if message.name or message.tool_calls or message.role == "tool":
-            raise UnsupportedError(
-                f"{model} is asked without tools and names, and a message has one of them",
-                param=f"messages.{place}.{'name' if message.name else 'tool_calls'}",
-            )
-        if message.role != "system":
-            rest.append({"role": message.role, "content": message.content})
-        elif rest:
-            raise UnsupportedError(
-                f"{model} takes system messages only before all others", param="messages"
-            )
-        else:
-            system.append(message.content)
-    if not rest:
-        raise InputError(
-            "the conversation has only system messages", hint="add a user message", param="messages"
-        )
-    return "\n\n".join(system), rest
+def _openai_tools(request: Request) -> dict[str, Any]:
+    """The fields of a body that are about tools; none where there are none."""
+    if not request.tools:
+        return {}
+    choice: Any = request.tool_choice
+    if choice not in ("auto", "none", "required"):
+        choice = {"type": "function", "function": {"name": choice}}
+    return {
+        "tools": [{"type": "function", "function": _openai_function(t)} for t in request.tools],
+        "tool_choice": choice if choice != "auto" else None,
+        "parallel_tool_calls": None if request.parallel_tool_calls else False,
+    }
+
+
+def _openai_function(tool: Tool) -> dict[str, Any]:
+    optional = {"description": tool.description, "strict": tool.strict}
+    return {
+        "name": tool.name,
+        "parameters": dict(tool.parameters),
+        **{name: value for name, value in optional.items() if value},
+    }
 
 
 def _logprob(entry: Any, top: Any) -> TokenLogprob:

@@ -62,7 +62,7 @@ class Answer(ABC):
         SDKs do not check what servers send."""
         try:
             return self.read(event)
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise RemoteError(
                 f"{self.model} sent an event that is not of its API: {type(error).__name__}",
                 hint="check that base_url is a server with this API",

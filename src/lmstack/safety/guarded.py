@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import logging
 import traceback
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from lmstack.core import ChatModel, Delta, GuardError, LmstackError, ModelInfo, Request
 from lmstack.safety.audit import AuditLog
@@ -143,8 +145,9 @@ class GuardedModel:
         return request, most_tokens(request, info, prompt_tokens) if budgeted else 0
 
     def _check_text(self, request: Request) -> None:
+        texts = list(_texts(request))
         for name, guard in self._guards.items():
-            for where, text in _texts(request):
+            for where, text in texts:
                 findings = guard(text)
                 if findings:
                     first = findings[0]
@@ -185,15 +188,44 @@ class GuardedModel:
 
 
 def _texts(request: Request) -> Iterator[tuple[str, str]]:
-    """Every text in ``request`` that the model reads, with the name of its field."""
+    """Every text in ``request`` that the model reads, with the name of its field: results and
+    descriptions of tools are what somebody else wrote."""
     if isinstance(request.prompt, str):
         yield "prompt", request.prompt
     for i, message in enumerate(request.messages):
         yield f"messages[{i}]", message.content
         if message.name:
             yield f"messages[{i}].name", message.name
+        if message.tool_call_id:
+            yield f"messages[{i}].tool_call_id", message.tool_call_id
         for call in message.tool_calls:
-            yield f"messages[{i}].tool_calls", call.name + " " + call.arguments
+            for text in (call.id, call.name, call.arguments, *_decoded(call.arguments)):
+                yield f"messages[{i}].tool_calls", text
+    for i, tool in enumerate(request.tools):
+        for text in (tool.name, tool.description, *_strings(tool.parameters)):
+            yield f"tools[{i}]", text
+
+
+def _decoded(arguments: str) -> Iterator[str]:
+    """The strings in ``arguments``, in which escapes may hide what the model then reads."""
+    try:
+        value = json.loads(arguments)
+    except ValueError:
+        return
+    yield from _strings(value)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Names and texts in what JSON can hold."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield str(name)
+            yield from _strings(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _strings(inner)
 
 
 def _failed_guard(error: Exception) -> GuardError:

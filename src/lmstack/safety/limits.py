@@ -14,10 +14,11 @@ loops may share a limiter. Counts live in this process; several servers each kee
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from lmstack.core import (
@@ -27,6 +28,7 @@ from lmstack.core import (
     ModelInfo,
     OverloadedError,
     Request,
+    Tool,
     check_range,
 )
 
@@ -45,6 +47,8 @@ __all__ = [
 
 # What a chat template adds around a message, in tokens, at most: role markers and line ends.
 TEMPLATE_TOKENS = 16
+# And what it says about tools and how to call them.
+TOOLS_TOKENS = 1024
 MAX_LABEL = 256
 # Tokens are read from and written to text of about this many UTF-8 bytes each. Used only where
 # a model did not say how many there were.
@@ -88,9 +92,9 @@ def characters(request: Request) -> int:
     total = len(request.prompt or ()) + sum(map(len, request.sampling.stop))
     total += len(request.grammar.source) if request.grammar else 0
     for message in request.messages:
-        total += len(message.content) + len(message.name or "")
-        total += sum(len(c.name) + len(c.arguments) for c in message.tool_calls)
-    return total
+        total += len(message.content) + len(message.name or "") + len(message.tool_call_id or "")
+        total += sum(len(c.id) + len(c.name) + len(c.arguments) for c in message.tool_calls)
+    return total + sum(len(_written(tool, indent=None)) for tool in request.tools)
 
 
 def check_size(request: Request, limits: Limits) -> None:
@@ -143,6 +147,7 @@ def most_tokens(request: Request, info: ModelInfo, prompt_tokens: int | None) ->
     window, choices = info.context_length, request.sampling.n
     if prompt_tokens is None:
         prompt_tokens = prompt_bytes(request) + TEMPLATE_TOKENS * (len(request.messages) + 1)
+        prompt_tokens += TOOLS_TOKENS * bool(request.tools)
     output = request.sampling.max_tokens
     if output is None and window is None:
         raise InputError(
@@ -163,8 +168,24 @@ def prompt_bytes(request: Request) -> int:
     """Bytes of the prompt in UTF-8; a prompt of token ids counts one for each id."""
     if isinstance(request.prompt, tuple):
         return len(request.prompt)
-    texts = [m.content for m in request.messages] if request.prompt is None else [request.prompt]
+    texts = [request.prompt] if request.prompt is not None else list(_spoken(request))
     return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+
+
+def _spoken(request: Request) -> Iterator[str]:
+    for message in request.messages:
+        yield message.content
+        yield message.name or ""
+        yield message.tool_call_id or ""
+        for call in message.tool_calls:
+            yield call.id + call.name + call.arguments
+    for tool in request.tools:
+        yield _written(tool, indent=4)  # as templates write it at the longest
+
+
+def _written(tool: Tool, indent: int | None) -> str:
+    schema = json.dumps(tool.parameters, indent=indent, ensure_ascii=False)
+    return tool.name + tool.description + schema
 
 
 @dataclass(slots=True)

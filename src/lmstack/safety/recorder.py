@@ -16,7 +16,7 @@ import asyncio
 import hashlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import Any
@@ -71,6 +71,8 @@ def accepted_record(
         "characters": characters(request),
         "messages": len(request.messages),
     }
+    if request.tools:
+        record["input"]["tools"] = [tool.name for tool in request.tools]
     if keep_content:
         record["input"]["content"] = _content(request)
     return record
@@ -92,7 +94,7 @@ class Run:
     def see(self, delta: Delta) -> None:
         output = self._outputs.setdefault(delta.index, _Output())
         output.add(delta, self._keep_content)
-        self._events += bool(delta.text)
+        self._events += bool(delta.text or delta.tool_call)
         self.usage = delta.usage or self.usage
         if delta.digest:  # of the weights that answered, which may be newer than at the start
             self.info = replace(self.info, digest=delta.digest)
@@ -115,9 +117,9 @@ class Run:
         spent = self.spent(failed=event == "failed")
         record["usage"] = {**asdict(spent), "estimated": self.usage is None}
         record["outputs"] = [
-            output.describe(index)
+            output.describe(index, {tool.name for tool in self.request.tools})
             for index, output in sorted(self._outputs.items())
-            if output.characters or output.finish_reason
+            if output.characters or output.calls or output.finish_reason
         ]
         record["seconds"] = round(time.monotonic() - self._start, 6)
         if error is not None:  # no message: messages quote values
@@ -126,35 +128,65 @@ class Run:
         return record
 
 
-class _Output:
-    """One choice: its hash and length, and its text when that is kept."""
+class _Text:
+    """Text as it comes: its hash and length, and itself when that is kept."""
 
     def __init__(self) -> None:
         self.characters = 0
         self.bytes = 0
-        self.finish_reason: str | None = None
         self._hash = hashlib.sha256()
         self._kept: list[str] = []
 
-    def add(self, delta: Delta, keep: bool) -> None:
-        data = delta.text.encode("utf-8", "surrogatepass")
+    def add(self, text: str, keep: bool) -> None:
+        data = text.encode("utf-8", "surrogatepass")
         self._hash.update(data)
         self.bytes += len(data)
-        self.characters += len(delta.text)
-        self.finish_reason = delta.finish_reason or self.finish_reason
+        self.characters += len(text)
         if keep:
-            self._kept.append(delta.text)
+            self._kept.append(text)
 
-    def describe(self, index: int) -> dict[str, Any]:
-        described: dict[str, Any] = {
+    def describe(self) -> dict[str, Any]:
+        described = {"sha256": self._hash.hexdigest(), "characters": self.characters}
+        return described | ({"content": "".join(self._kept)} if self._kept else {})
+
+
+class _Output:
+    """One choice: its text, its calls by their number, and how it ended."""
+
+    def __init__(self) -> None:
+        self.text = _Text()
+        self.calls: dict[int, tuple[str, _Text]] = {}
+        self.finish_reason: str | None = None
+
+    def add(self, delta: Delta, keep: bool) -> None:
+        self.text.add(delta.text, keep)
+        self.finish_reason = delta.finish_reason or self.finish_reason
+        if (call := delta.tool_call) is not None:
+            name, arguments = self.calls.get(call.index, ("", _Text()))
+            arguments.add(call.arguments, keep)
+            self.calls[call.index] = (name + call.name, arguments)
+
+    @property
+    def bytes(self) -> int:
+        calls = (len(name) + arguments.bytes for name, arguments in self.calls.values())
+        return self.text.bytes + sum(calls)
+
+    @property
+    def characters(self) -> int:
+        return self.text.characters
+
+    def describe(self, index: int, tools: Collection[str]) -> dict[str, Any]:
+        """A call of none of ``tools`` has no name here: it would be the model's own words."""
+        described = {
             "index": index,
-            "sha256": self._hash.hexdigest(),
-            "characters": self.characters,
+            **self.text.describe(),
             "finish_reason": self.finish_reason,
         }
-        if self._kept:
-            described["content"] = "".join(self._kept)
-        return described
+        calls = [
+            {"name": name if name in tools else None, **arguments.describe()}
+            for name, arguments in self.calls.values()
+        ]
+        return described | ({"calls": calls} if calls else {})
 
 
 class Recorder:
@@ -228,7 +260,7 @@ def _content(request: Request) -> dict[str, Any]:
     if request.prompt is not None:
         prompt = request.prompt
         return {"prompt": prompt if isinstance(prompt, str) else list(prompt)}
-    return {
+    content: dict[str, Any] = {
         "messages": [
             {
                 "role": m.role,
@@ -240,3 +272,7 @@ def _content(request: Request) -> dict[str, Any]:
             for m in request.messages
         ]
     }
+    if request.tools:  # not where there are none, so that older records still match their texts
+        content["tools"] = [[t.name, t.description, t.parameters] for t in request.tools]
+        content["tool_choice"] = request.tool_choice
+    return content

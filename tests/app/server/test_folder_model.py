@@ -21,7 +21,8 @@ from lmstack.app import wiring
 from lmstack.app.wiring import build
 from lmstack.core import ScriptedModel
 from lmstack.rag import AnswerConfig, Index
-from lmstack.serve.http.requests import ChatBody, ChatMessage, StreamOptions
+from lmstack.serve.http.chat_messages import AssistantMessage
+from lmstack.serve.http.requests import ChatBody, StreamOptions
 
 QUESTION = {"role": "user", "content": "How long are letters kept?"}
 CHAT: dict[str, Any] = {"model": "docs", "messages": [QUESTION]}
@@ -65,6 +66,7 @@ HONOURED: dict[str, Honoured] = {
     "n": (1, _same),
     "logprobs": (False, lambda answer: _choice(answer)["logprobs"] is None),
     "priority": (3, _same),
+    "tool_choice": ("none", _same),
     "answers": ("write", _written),
     "unsure": ("strict", _same),
     "task": ("answer", _same),
@@ -113,7 +115,6 @@ REFUSED: dict[str, Any] = {
     "verbosity": "low",
     "reasoning_effort": "high",
     "tools": [TOOL],
-    "tool_choice": "auto",
     "functions": [{"name": "f"}],
     "function_call": "auto",
     "audio": {"voice": "alloy", "format": "wav"},
@@ -213,11 +214,12 @@ MESSAGE: dict[str, tuple[dict[str, Any], str | None]] = {
     "tool_calls": ({**QUESTION, "tool_calls": [TOOL]}, "messages.0.tool_calls"),
     "function_call": ({**QUESTION, "function_call": {}}, "messages.0.function_call"),
     "tool_call_id": ({**QUESTION, "tool_call_id": "x"}, "messages.0.tool_call_id"),
+    "parsed": ({"role": "assistant", "content": "So.", "parsed": {}}, None),
 }
 
 
 def test_the_table_covers_every_field_of_a_message_and_of_the_options_of_a_stream() -> None:
-    assert set(MESSAGE) == set(ChatMessage.model_fields)
+    assert set(MESSAGE) == set(AssistantMessage.model_fields)
     assert set(StreamOptions.model_fields) == {"include_usage", "include_obfuscation"}
 
 
@@ -231,6 +233,14 @@ def test_a_field_of_a_message_is_honoured_or_refused_by_its_place(
         assert _same(answer)
     else:
         assert _refusal(answer)["param"] == param
+
+
+def test_calls_and_results_in_the_history_are_refused(ask: Callable[..., httpx.Response]) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    called = {"role": "assistant", "content": None, "tool_calls": [call]}
+    result = {"role": "tool", "tool_call_id": "c", "content": "Ten years."}
+    error = _refusal(ask(messages=[QUESTION, called, result, QUESTION]))
+    assert (error["param"], error["code"]) == ("messages.1", "unsupported_parameter")
 
 
 def test_usage_counts_the_passages_and_the_answer_by_the_models_tokenizer(

@@ -88,6 +88,8 @@ WITH_DOCUMENTS = {
     "/api/ask",
     "/v1/chat/completions",
     "/v1/completions",
+    "/v1/responses",
+    "/v1/messages",
 }
 
 
@@ -183,6 +185,8 @@ class Server:
                 ("POST", "/v1/chat/completions", chat),
                 ("POST", "/v1/chat/completions", {**chat, "stream": True}),
                 ("POST", "/v1/completions", {"model": name, "prompt": question}),
+                ("POST", "/v1/responses", {"model": name, "input": question}),
+                ("POST", "/v1/messages", {**chat, "max_tokens": 500}),
             ]
         return asked
 
@@ -221,9 +225,11 @@ def server(before_and_after: tuple[Server, list[Any], list[Any]]) -> Server:
 
 def _seen(reply: httpx.Response) -> tuple[int, dict[str, str], str]:
     """All of a reply but what time and chance make."""
-    headers = {k: v for k, v in reply.headers.items() if k not in ("date", "x-request-id")}
+    chance = ("date", "x-request-id", "request-id")
+    headers = {k: v for k, v in reply.headers.items() if k not in chance}
     text = reply.text if "image" not in headers.get("content-type", "") else reply.content.hex()
-    text = re.sub(r'"([a-z_]+_s|created|id|request_id)": ?("[^"]*"|[\d.]+)', "", text)
+    made = r'"([a-z_]+_s|created|created_at|completed_at|id|request_id)": ?("[^"]*"|[\d.]+)'
+    text = re.sub(made, "", text)
     if "stream" in headers.get("content-type", "") or "chat.completion" in text:
         headers.pop("content-length", None)
     return reply.status_code, headers, text

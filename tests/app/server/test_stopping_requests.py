@@ -75,6 +75,8 @@ PROMPT = {"prompt": "x"}
 WHOLE: dict[tuple[str, str], object] = {
     ("POST", "/v1/chat/completions"): {"model": "silent", **CHAT},
     ("POST", "/v1/completions"): {"model": "silent", **PROMPT},
+    ("POST", "/v1/responses"): {"model": "silent", "input": "x"},
+    ("POST", "/v1/messages"): {"model": "silent", "max_tokens": 9, **CHAT},
     ("POST", "/v1/embeddings"): {"model": "m", "input": "x"},
     ("POST", "/v1/rerank"): {"model": "m", "query": "x", "documents": ["y"]},
     ("POST", "/v1/classify"): {"model": "m", "input": "x"},
@@ -91,6 +93,8 @@ WHOLE: dict[tuple[str, str], object] = {
 STREAMS: dict[str, object] = {
     "/v1/chat/completions": {"model": "talking", "stream": True, **CHAT},
     "/v1/completions": {"model": "talking", "stream": True, "max_tokens": 9999, **PROMPT},
+    "/v1/responses": {"model": "talking", "stream": True, "input": "x"},
+    "/v1/messages": {"model": "talking", "stream": True, "max_tokens": 9999, **CHAT},
     "/api/ask": {"question": "x"},
 }
 # They look something up before anything else, which takes no time, or open a few megabytes.
@@ -149,8 +153,11 @@ def test_a_request_that_cannot_finish_is_told_when_to_come_again(stopped: Stoppe
         assert (name, answer.status_code) == (name, 503), answer.text
         assert answer.headers["content-type"] == "application/json", name
         assert answer.headers["retry-after"] == "5", name
-        error = answer.json()["error"]
-        assert (error["code"], error["type"]) == ("server_stopping", "server_error"), name
+        error, kind = answer.json()["error"], "server_error"
+        if name == "POST /v1/messages":
+            error, kind = {**error, **error["details"]}, "overloaded_error"
+            error["code"] = error["error_code"]
+        assert (error["code"], error["type"]) == ("server_stopping", kind), name
         assert error["hint"], name
 
 

@@ -174,6 +174,9 @@ class GroundedModel:
         for number, message in enumerate(request.messages):
             if message.name is not None:
                 raise self._unsupported(f"messages.{number}.name", "names are not used")
+            if message.tool_calls or message.role == "tool":
+                what = "calls of tools and their results are not used"
+                raise self._unsupported(f"messages.{number}", what)
             if message.role == "system" and not self._writes:
                 role = f"messages.{number}.role"
                 raise self._unsupported(role, f"{message.role} messages cannot be followed")
@@ -210,6 +213,7 @@ def _settings(request: Request) -> list[str]:
     """The settings in ``request`` that ask for something."""
     default, sampling = SamplingParams(), request.sampling
     asked = {"response_format": request.grammar is not None, "echo": request.echo}
+    asked["tools"] = bool(request.tools)
     asked |= {
         f.name: getattr(sampling, f.name) != getattr(default, f.name)
         for f in dataclasses.fields(default)

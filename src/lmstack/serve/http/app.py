@@ -24,7 +24,9 @@ from lmstack.serve.http.guard import (
     OriginGuard,
     key_digest,
 )
+from lmstack.serve.http.messages_api import route as messages_api
 from lmstack.serve.http.metrics import EngineStats, Metrics
+from lmstack.serve.http.responses_api import route as responses_api
 from lmstack.serve.http.routes import with_schemas
 from lmstack.serve.http.state import AppState, Classifier, Codec, Ranker, TaskModel
 
@@ -61,7 +63,8 @@ def create_app(
     app = FastAPI(
         title="lmstack",
         version=lmstack.__version__,
-        description="OpenAI-compatible routes. Every field is honoured or refused with a reason.",
+        description="Routes compatible with OpenAI's and Anthropic's. Every field is honoured or"
+        " refused with a reason.",
         docs_url=None,  # the documentation page would load scripts from another host
         redoc_url=None,
         redirect_slashes=False,
@@ -79,7 +82,8 @@ def create_app(
     )
     digests = list(dict.fromkeys([*map(key_digest, api_keys), *key_digests]))
     app.state.has_keys = bool(digests)
-    for module in (completions, embeddings, tasks, tokens, listing, adapters):
+    chat = (completions, responses_api, messages_api)
+    for module in (*chat, embeddings, tasks, tokens, listing, adapters):
         app.include_router(module.router)
     app.add_exception_handler(LmstackError, _known)
     app.add_exception_handler(HTTPException, _routing)
@@ -105,9 +109,9 @@ def create_app(
     return app
 
 
-async def _known(_: Request, error: Exception) -> Response:
+async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, LmstackError)
-    return error_response(error)
+    return error_response(error, request.scope)
 
 
 async def _routing(request: Request, error: Exception) -> Response:
@@ -120,7 +124,8 @@ async def _routing(request: Request, error: Exception) -> Response:
             f"{request.method} {request.scope['path'][:200]}: {error.detail}",
             hint="GET /openapi.json lists the routes",
             headers=error.headers,
-        )
+        ),
+        request.scope,
     )
 
 

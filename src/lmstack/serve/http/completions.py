@@ -6,14 +6,23 @@ from __future__ import annotations
 import abc
 import codecs
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from lmstack.core import Completion, Delta, TokenLogprob, UnsupportedError, Usage, complete
+from lmstack.core import (
+    Choice,
+    Completion,
+    Delta,
+    TokenLogprob,
+    ToolCallDelta,
+    UnsupportedError,
+    Usage,
+    complete,
+)
 from lmstack.serve.http.mapping import chat_request, completion_requests
 from lmstack.serve.http.requests import ChatBody, CompletionBody, SamplingBody
 from lmstack.serve.http.responses import (
@@ -24,11 +33,14 @@ from lmstack.serve.http.responses import (
     ChunkDelta,
     CompletionChoice,
     CompletionLogprobs,
+    FunctionDelta,
     OutputMessage,
     TextCompletion,
+    ToolCallChunk,
     add_usage,
     chat_logprobs,
     finite,
+    tool_call_out,
     usage_body,
 )
 from lmstack.serve.http.routes import post
@@ -99,26 +111,21 @@ class _Shape(abc.ABC):
         return {**self._top, "system_fingerprint": self.digest}
 
     @abc.abstractmethod
-    def choice(self, delta: Delta) -> BaseModel: ...
+    def choices(self, delta: Delta) -> Iterable[BaseModel]:
+        """What ``delta`` is in chunks, each of one choice."""
 
     @abc.abstractmethod
     def chunk(self, choices: Sequence[Any], **usage: Any) -> BaseModel: ...
 
-    def opening(self) -> Sequence[BaseModel]:
-        """Choices of chunks that come before the first delta."""
-        return ()
-
     async def chunks(self, deltas: AsyncGenerator[Delta]) -> AsyncIterator[str]:
         unused: dict[str, Any] = {"usage": None} if self._usage_asked else {}
-        for choice in self.opening():
-            yield self.chunk([choice], **unused).model_dump_json(exclude_unset=True)
         usage = None
         async with aclosing(deltas):
             async for delta in deltas:
                 usage = delta.usage or usage
                 self.digest = delta.digest or self.digest
-                if delta.text or delta.logprobs or delta.finish_reason:
-                    chunk = self.chunk([self.choice(delta)], **unused)
+                for choice in self.choices(delta):
+                    chunk = self.chunk([choice], **unused)
                     yield chunk.model_dump_json(exclude_unset=True)
         if self._usage_asked and usage is not None:
             yield self.chunk([], usage=usage_body(usage)).model_dump_json(exclude_unset=True)
@@ -130,6 +137,7 @@ class _ChatShape(_Shape):
     def __init__(self, body: ChatBody, request_id: str, digest: str | None) -> None:
         super().__init__(body, request_id, digest)
         self._body = body
+        self._begun: set[int] = set()
         if body.service_tier is not None:
             self._top["service_tier"] = "default"
 
@@ -143,7 +151,7 @@ class _ChatShape(_Shape):
             choices=[
                 ChatChoice(
                     index=choice.index,
-                    message=OutputMessage(role="assistant", content=choice.text, refusal=None),
+                    message=_message(choice),
                     logprobs=chat_logprobs(choice.logprobs) if self._body.logprobs else None,
                     finish_reason=choice.finish_reason,
                 )
@@ -153,25 +161,53 @@ class _ChatShape(_Shape):
             **top,
         )
 
-    def opening(self) -> Sequence[BaseModel]:
-        delta = ChunkDelta(role="assistant", content="", refusal=None)
-        return [
-            ChunkChoice(index=index, delta=delta, logprobs=None, finish_reason=None)
-            for index in range(self._body.n or 1)
-        ]
+    def choices(self, delta: Delta) -> Iterator[ChunkChoice]:
+        """A choice begins with its role. A delta is its text, then its call, then its end."""
+        call, reason = delta.tool_call, delta.finish_reason
+        if not (delta.text or delta.logprobs or call or reason):
+            return
+        if delta.index not in self._begun:
+            self._begun.add(delta.index)
+            content = None if call is not None and not delta.text else ""
+            yield self._choice(
+                delta.index, ChunkDelta(role="assistant", content=content, refusal=None)
+            )
+        if delta.text or delta.logprobs:
+            said = ChunkDelta(content=delta.text) if delta.text else ChunkDelta()
+            logprobs = chat_logprobs(delta.logprobs) if delta.logprobs else None
+            ended = reason if call is None else None
+            yield self._choice(delta.index, said, logprobs=logprobs, finish_reason=ended)
+            reason = None if call is None else reason
+        for chunk in _call_chunks(call) if call is not None else ():
+            yield self._choice(delta.index, ChunkDelta(tool_calls=[chunk]))
+        if reason is not None:
+            yield self._choice(delta.index, ChunkDelta(), finish_reason=reason)
 
-    def choice(self, delta: Delta) -> ChunkChoice:
-        content: dict[str, Any] = {"content": delta.text} if delta.text else {}
+    @staticmethod
+    def _choice(index: int, delta: ChunkDelta, **more: Any) -> ChunkChoice:
         return ChunkChoice(
-            index=delta.index,
-            delta=ChunkDelta(**content),
-            logprobs=chat_logprobs(delta.logprobs) if delta.logprobs else None,
-            finish_reason=delta.finish_reason,
+            index=index, delta=delta, **{"logprobs": None, "finish_reason": None, **more}
         )
 
     def chunk(self, choices: Sequence[ChunkChoice], **usage: Any) -> ChatChunk:
         top = self.top()
         return ChatChunk(object="chat.completion.chunk", choices=list(choices), **top, **usage)
+
+
+def _message(choice: Choice) -> OutputMessage:
+    calls = [tool_call_out(call) for call in choice.tool_calls]
+    more = {"tool_calls": calls} if calls else {}
+    content = None if calls and not choice.text else choice.text
+    return OutputMessage(role="assistant", content=content, refusal=None, **more)
+
+
+def _call_chunks(call: ToolCallDelta) -> Iterator[ToolCallChunk]:
+    """A call begins with its id and name and no arguments yet."""
+    if call.id or call.name:
+        head = FunctionDelta(name=call.name, arguments="")
+        yield ToolCallChunk(index=call.index, id=call.id, type="function", function=head)
+    if call.arguments:
+        yield ToolCallChunk(index=call.index, function=FunctionDelta(arguments=call.arguments))
 
 
 class _TextShape(_Shape):
@@ -185,7 +221,7 @@ class _TextShape(_Shape):
     def whole(self, answers: list[Completion]) -> TextCompletion:
         n = self._body.n or 1
         choices = [
-            self.choice(Delta(c.text, i * n + c.index, c.logprobs, c.finish_reason))
+            self._choice(Delta(c.text, i * n + c.index, c.logprobs, c.finish_reason))
             for i, answer in enumerate(answers)
             for c in answer.choices
         ]
@@ -195,7 +231,11 @@ class _TextShape(_Shape):
             usage = add_usage(usage, answer.usage)
         return self.chunk(choices, usage=usage_body(usage))
 
-    def choice(self, delta: Delta) -> CompletionChoice:
+    def choices(self, delta: Delta) -> Iterator[CompletionChoice]:
+        if delta.text or delta.logprobs or delta.finish_reason:
+            yield self._choice(delta)
+
+    def _choice(self, delta: Delta) -> CompletionChoice:
         top, logprobs = self._body.logprobs, None
         if top is not None:
             legacy = self._logprobs.setdefault(delta.index, LegacyLogprobs(top))

@@ -1,4 +1,6 @@
-"""Errors as OpenAI's clients expect them: the body, its status, and pydantic's findings as one.
+"""Errors as clients expect them: the body, its status, and pydantic's findings as one.
+
+Bodies have OpenAI's shape, those of the routes below `MESSAGES` that of Anthropic's API.
 
 Errors are made in every layer and are also for the command line, where a full path is what helps.
 No answer says where things are on the server, so absolute paths become their last names where
@@ -17,7 +19,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
 
 from pydantic import BaseModel, Field, ValidationError
@@ -34,15 +36,19 @@ from lmstack.core import (
 )
 
 __all__ = [
+    "MESSAGES",
+    "AnthropicErrorBody",
     "ClientGoneError",
     "ErrorBody",
     "ErrorDetail",
     "HttpError",
+    "anthropic_error",
     "asked",
     "asking",
     "error_body",
     "error_response",
     "from_validation",
+    "in_words_of",
     "internal_error",
     "operator_only",
     "server_stopping",
@@ -64,6 +70,26 @@ class ErrorDetail(BaseModel):
 
 class ErrorBody(BaseModel):
     error: ErrorDetail
+
+
+class AnthropicDetails(BaseModel):
+    """``param`` and ``hint`` are additions to Anthropic's shape."""
+
+    error_code: str | None = Field(description="A stable name for programs.")
+    param: str | None = Field(description="The field at fault.")
+    hint: str | None = Field(description="What to do.")
+
+
+class AnthropicErrorDetail(BaseModel):
+    type: str = Field(description="The family of errors.")
+    message: str = Field(description="What was wrong, with the value seen.")
+    details: AnthropicDetails
+
+
+class AnthropicErrorBody(BaseModel):
+    type: Literal["error"]
+    error: AnthropicErrorDetail
+    request_id: str | None
 
 
 class HttpError(LmstackError):
@@ -94,6 +120,8 @@ _CODES = {
     "unsupported": UnsupportedError.code,
     "unknown_field": UnsupportedError.code,
     "text_too_long": ContextLengthError.code,
+    # By which Anthropic's clients know to send the whole conversation.
+    "thread_unsupported_request": "thread_unsupported_request",
 }
 _BOUNDS = frozenset(
     {
@@ -103,6 +131,15 @@ _BOUNDS = frozenset(
 )
 RESTART_S = 5
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+ANTHROPIC_TYPES = {
+    **TYPES,
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    503: "overloaded_error",
+}
+# Routes of Anthropic's API: this one and those below it.
+MESSAGES = "/v1/messages"
 
 
 def error_body(error: LmstackError) -> ErrorBody:
@@ -119,15 +156,40 @@ def error_body(error: LmstackError) -> ErrorBody:
     )
 
 
-def error_response(error: LmstackError) -> Response:
+def anthropic_error(error: LmstackError, request_id: str | None) -> AnthropicErrorBody:
+    told, status = error_body(error).error, error.http_status
+    fallback = "api_error" if status >= 500 else "invalid_request_error"
+    details = AnthropicDetails(error_code=told.code, param=told.param, hint=told.hint)
+    return AnthropicErrorBody(
+        type="error",
+        error=AnthropicErrorDetail(
+            type=ANTHROPIC_TYPES.get(status, fallback), message=told.message, details=details
+        ),
+        request_id=request_id,
+    )
+
+
+def error_response(error: LmstackError, scope: Scope | None = None) -> Response:
+    """``scope``: of the request, whose route says which shape is expected."""
     headers = dict(error.headers) if isinstance(error, HttpError) else {}
     if isinstance(error, OverloadedError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if error.http_status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return Response(
-        error_body(error).model_dump_json(), error.http_status, headers, "application/json"
-    )
+    body: BaseModel = error_body(error)
+    if scope is not None and f"{scope['path']}/".startswith(f"{MESSAGES}/"):
+        body = anthropic_error(error, scope.get("state", {}).get("request_id"))
+    return Response(body.model_dump_json(), error.http_status, headers, "application/json")
+
+
+@contextlib.contextmanager
+def in_words_of(names: Mapping[str, str]) -> Iterator[None]:
+    """Errors about fields of a `core.Request` name those of the API that it came by."""
+    try:
+        yield
+    except LmstackError as error:
+        error.param = names.get(error.param or "", error.param)
+        raise
 
 
 def internal_error(request_id: str) -> HttpError:

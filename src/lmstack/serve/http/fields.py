@@ -7,12 +7,14 @@ and the honest JSON Schema of each kind. Does not cover what the fields mean.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, LiteralString
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     FailFast,
     Field,
     GetCoreSchemaHandler,
@@ -21,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, core_schema
 
-from lmstack.core import nearest
+from lmstack.core import nearest, shown
 
 __all__ = [
     "AnyTokenIds",
@@ -29,12 +31,15 @@ __all__ = [
     "FirstMistake",
     "Hint",
     "ModelName",
+    "Returned",
     "StopStrings",
     "Texts",
     "TokenIds",
     "Whole",
     "about",
     "at_most",
+    "kinds",
+    "known_kinds",
     "problem",
     "refused",
     "text_up_to",
@@ -42,10 +47,13 @@ __all__ = [
 ]
 
 
-def unsupported(reason: str, *fields: str) -> PydanticCustomError:
-    """A finding that ``fields`` ask for what this server does not do."""
+def unsupported(
+    reason: str, *fields: str, kind: LiteralString = "unsupported"
+) -> PydanticCustomError:
+    """A finding that ``fields`` ask for what this server does not do. ``kind``: one of those that
+    errors have a code of their own for."""
     context = {"reason": reason, "fields": fields, "hint": "leave it out"}
-    return PydanticCustomError("unsupported", "{reason}", context)
+    return PydanticCustomError(kind, "{reason}", context)
 
 
 def problem(message: str, *fields: str, hint: str | None = None) -> PydanticCustomError:
@@ -92,14 +100,14 @@ class Refused:
     ``tools: Any = refused("tools are not supported", [])``
     """
 
-    def __init__(self, reason: str, *harmless: Any) -> None:
-        self.reason = reason
+    def __init__(self, reason: str, *harmless: Any, kind: LiteralString = "unsupported") -> None:
+        self.reason, self._kind = reason, kind
         self.allowed = [None, *harmless]
 
     def _check(self, value: Any) -> Any:
         if any(value == each and type(value) is type(each) for each in self.allowed):
             return value
-        raise unsupported(self.reason)
+        raise unsupported(self.reason, kind=self._kind)
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -112,16 +120,62 @@ class Refused:
         return {"enum": self.allowed, "description": f"Anything else is refused: {self.reason}."}
 
 
-def refused(reason: str, *harmless: Any) -> Any:
-    """A field that is `Refused`."""
-    field: Any = Field(None)
-    field.metadata.append(Refused(reason, *harmless))
+def refused(
+    reason: str,
+    *harmless: Any,
+    alias: str | None = None,
+    kind: LiteralString = "unsupported",
+) -> Any:
+    """A field that is `Refused`. ``alias``: its name, where that is a word of Python. ``kind``:
+    as of `unsupported`."""
+    field: Any = Field(None, alias=alias)
+    field.metadata.append(Refused(reason, *harmless, kind=kind))
     return field
 
 
 def about(text: str | None) -> Any:
     """A field that is None unless stated, and what the API's description says of it."""
     return Field(None, description=text)
+
+
+def kinds(
+    field: str, default: str | None = None, same: Mapping[str, str] | None = None
+) -> Discriminator:
+    """Tells the members of a union apart by their ``field``. The member for the value ``x`` of
+    the field ``type`` has ``Tag("type x")``, which is the name of no field, so that places in
+    errors are told from tags. ``same``: values that another's member stands for, too."""
+
+    def tag(value: Any) -> str | None:
+        is_body = isinstance(value, dict)
+        given = value.get(field, default) if is_body else getattr(value, field, None)
+        if not isinstance(given, str):
+            return None
+        return f"{field} {(same or {}).get(given, given)}"
+
+    return Discriminator(tag)
+
+
+def known_kinds(
+    field: str,
+    known: Collection[str],
+    refused: Mapping[str, str] | None = None,
+    default: str | None = None,
+) -> BeforeValidator:
+    """Put before such a union: a kind that is known and not supported is refused with its reason,
+    any other with those that there are."""
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise problem(f"is {shown(value)}, not an object")
+        given = value.get(field, default)
+        if isinstance(given, str) and given in (refused or {}):
+            raise unsupported((refused or {})[given], field)
+        if not isinstance(given, str) or given not in known:
+            said = f"is {shown(given)}, not" if field in value else "is missing; it is"
+            raise problem(f"{said} {', '.join(known)}", field)
+        return value
+
+    return BeforeValidator(check)
 
 
 def _whole(value: Any) -> Any:
@@ -199,6 +253,8 @@ Hint = Annotated[
     str | None,
     Field(max_length=512, description="Accepted; it changes nothing here."),
 ]
+# What a client sends back with an answer that it got.
+Returned = Annotated[Any, Field(description="Accepted; it changes nothing.")]
 Texts = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16), FirstMistake()
 ]

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lmstack.core import AuthError, LmstackError, shown
 from lmstack.serve.http.errors import (
+    MESSAGES,
     HttpError,
     asking,
     error_response,
@@ -117,6 +118,8 @@ class Frame:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
+                if scope["path"].startswith(MESSAGES):
+                    headers["Request-ID"] = request_id  # where Anthropic's clients look for it
                 for name, value in security_headers().items():
                     headers.setdefault(name, value)
                 headers.setdefault("Cache-Control", "no-store")
@@ -129,11 +132,11 @@ class Frame:
                 await self._app(scope, receive, framed)
         except LmstackError as error:
             if not status:
-                await error_response(error)(scope, receive, framed)
+                await error_response(error, scope)(scope, receive, framed)
         except Exception as error:
             failure = unexpected(error, scope)
             if not status:
-                await error_response(failure)(scope, receive, framed)
+                await error_response(failure, scope)(scope, receive, framed)
         finally:
             for release in scope["state"]["at_end"]:
                 release()
@@ -240,7 +243,8 @@ def _hostname(host: str) -> str:
 
 
 class KeyGuard:
-    """Bearer keys, of which only digests (`key_digest`) are kept. Without any everyone enters.
+    """API keys, of which only digests (`key_digest`) are kept. Without any everyone enters. A key
+    comes as Bearer, or in x-api-key as Anthropic's clients send it.
 
     ``public``: paths that need no key; ``/static/*`` stands for all below. ``operators``: digests
     of the keys of whoever runs the server; a key that is the only one is among them. Sets
@@ -265,7 +269,7 @@ class KeyGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        client = self._client(Headers(scope=scope).get("authorization", ""))
+        client = self._client(Headers(scope=scope))
         scope["state"]["is_operator"] = not self._digests or client in self._operators
         path = scope["path"]
         if client is not None:
@@ -275,15 +279,19 @@ class KeyGuard:
                 place.know(client)
         elif self._digests and path not in self._public and not path.startswith(self._prefixes):
             error = AuthError(
-                "the API key is missing or wrong", hint="send Authorization: Bearer YOUR-KEY"
+                "the API key is missing or wrong",
+                hint="send Authorization: Bearer YOUR-KEY, or x-api-key: YOUR-KEY",
             )
             # Sent, not raised, so that an allowed page can read it through CORS.
-            await error_response(error)(scope, receive, send)
+            await error_response(error, scope)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _client(self, header: str) -> str | None:
-        scheme, _, key = header.partition(" ")
+    def _client(self, headers: Headers) -> str | None:
+        """Who sends a right key. Where there are both headers, Authorization is the one."""
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        if "authorization" not in headers:
+            scheme, key = "bearer", headers.get("x-api-key", "")
         given = key_digest(key.strip())
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]
         if scheme.lower() != "bearer" or not any(matches):

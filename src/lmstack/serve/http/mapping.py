@@ -1,26 +1,55 @@
 """The one place where a request body becomes a `core.Request`.
 
 Bodies arrive checked field by field (`requests`); what is left here is meaning: defaults,
-OpenAI's names to ours. Does not cover models or responses.
+OpenAI's names to ours. Does not cover models or responses, nor the bodies of the other two APIs:
+`responses_api.mapping` and `messages_api.mapping` share what is here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from lmstack.core import Grammar, Message, Request, Role, SamplingParams
+from lmstack.core import (
+    Grammar,
+    InputError,
+    Message,
+    Request,
+    Role,
+    SamplingParams,
+    Tool,
+    ToolCall,
+    shown,
+)
 from lmstack.registry import SamplingDefaults
+from lmstack.serve.http.chat_messages import (
+    AllowedChoice,
+    AssistantMessage,
+    ChatMessage,
+    ChatTool,
+    ChatToolChoice,
+    NamedChoice,
+    TextPart,
+    ToolMessage,
+)
+from lmstack.serve.http.conversation import Conversation
 from lmstack.serve.http.requests import (
     ChatBody,
-    ChatMessage,
     CompletionBody,
     ResponseFormat,
     SamplingBody,
 )
 
-__all__ = ["Caller", "chat_request", "completion_requests"]
+__all__ = [
+    "Caller",
+    "Calling",
+    "chat_request",
+    "completion_requests",
+    "narrowed",
+    "resolved",
+    "tool_of",
+]
 
 COMPLETION_MAX_TOKENS = 16
 
@@ -32,11 +61,18 @@ class Caller(NamedTuple):
     request_id: str
 
 
+class Calling(NamedTuple):
+    """What of a `Request` says what may be called."""
+
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
+
+
 def chat_request(body: ChatBody, caller: Caller, defaults: Mapping[str, float]) -> Request:
     """``defaults``: of the model that is asked, for what the body does not state."""
     limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     return Request(
-        messages=tuple(_message(m) for m in body.messages),
+        messages=_messages(body.messages),
         sampling=_sampling(
             body,
             defaults,
@@ -44,9 +80,11 @@ def chat_request(body: ChatBody, caller: Caller, defaults: Mapping[str, float]) 
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         ),
         grammar=_grammar(body.response_format),
+        parallel_tool_calls=body.parallel_tool_calls is not False,
         wishes=_wishes(body),
         client=caller.client,
         request_id=caller.request_id,
+        **_calling(body.tools or (), body.tool_choice)._asdict(),
     )
 
 
@@ -81,11 +119,62 @@ def _prompts(prompt: str | list[Any]) -> list[str | tuple[int, ...]]:
     return [each if isinstance(each, str) else tuple(each) for each in prompt]
 
 
-def _message(message: ChatMessage) -> Message:
-    role: Role = "system" if message.role == "developer" else message.role
-    content = message.content
-    text = content if isinstance(content, str) else "\n".join(part.text for part in content)
-    return Message(role, text, name=message.name)
+def _messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
+    conversation = Conversation()
+    for number, message in enumerate(messages):
+        at, text = f"messages.{number}", _text(message.content)
+        if isinstance(message, ToolMessage):
+            conversation.result(message.tool_call_id, text, f"{at}.tool_call_id", message.name)
+            continue
+        role: Role = "system" if message.role == "developer" else message.role
+        asked = (message.tool_calls or []) if isinstance(message, AssistantMessage) else []
+        calls = tuple(ToolCall(c.id, c.function.name, c.function.arguments) for c in asked)
+        places = [f"{at}.tool_calls.{i}.id" for i in range(len(calls))]
+        conversation.add(Message(role, text, name=message.name, tool_calls=calls), places)
+    return conversation.messages()
+
+
+def _text(content: str | list[TextPart] | None) -> str:
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "\n".join(part.text for part in content)
+
+
+def _calling(tools: Sequence[ChatTool], choice: ChatToolChoice | None) -> Calling:
+    known = tuple(
+        tool_of(f.name, f.description, f.parameters, f.strict)
+        for f in (tool.function for tool in tools)
+    )
+    if isinstance(choice, AllowedChoice):
+        allowed = choice.allowed_tools
+        return Calling(narrowed(known, [t.function.name for t in allowed.tools]), allowed.mode)
+    if isinstance(choice, NamedChoice):
+        return Calling(known, choice.function.name)
+    return Calling(known, choice or "auto")
+
+
+def tool_of(
+    name: str,
+    description: str | None,
+    parameters: Mapping[str, Any] | None,
+    strict: bool | None,
+) -> Tool:
+    given = {} if parameters is None else {"parameters": parameters}
+    return Tool(name, description or "", strict=bool(strict), **given)
+
+
+def narrowed(tools: Sequence[Tool], names: Collection[str]) -> tuple[Tool, ...]:
+    """Those of ``tools`` that a request allows. The model is not shown the others, so it cannot
+    call them."""
+    known = [tool.name for tool in tools]
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"tool_choice allows {shown(name)}, and no tool has that name",
+                hint=f"tools: {', '.join(known) or 'none'}",
+                param="tool_choice",
+            )
+    return tuple(tool for tool in tools if tool.name in names)
 
 
 def _sampling(
@@ -104,8 +193,13 @@ def _sampling(
         "logprobs": logprobs,
         "num_beams": body.beams,
     }
-    stated = {name: value for name, value in stated.items() if value is not None}
-    return SamplingDefaults.from_mapping(defaults).resolve(stated)
+    return resolved(defaults, **stated)
+
+
+def resolved(defaults: Mapping[str, float], **stated: Any) -> SamplingParams:
+    """What a body states, where that is not None, and else ``defaults``."""
+    given = {name: value for name, value in stated.items() if value is not None}
+    return SamplingDefaults.from_mapping(defaults).resolve(given)
 
 
 def _grammar(form: ResponseFormat | None) -> Grammar | None:

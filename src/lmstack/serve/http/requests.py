@@ -1,7 +1,7 @@
 """Request bodies of chat and plain completions, field by field.
 
-Covers every parameter that the official SDK knows, and vLLM's sampling extensions. Does not
-cover what happens to them: see `mapping`.
+Covers every parameter that the official SDK knows, and vLLM's sampling extensions; messages and
+tools are in `chat_messages`. Does not cover what happens to them: see `mapping`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,13 @@ from pydantic import Field, create_model, model_validator
 
 from lmstack.core import SamplingParams
 from lmstack.core.config import Allowed
+from lmstack.serve.http.chat_messages import (
+    DEPRECATED,
+    MAX_TOOLS,
+    ChatMessage,
+    ChatTool,
+    ChatToolChoice,
+)
 from lmstack.serve.http.fields import (
     Body,
     FirstMistake,
@@ -26,24 +33,23 @@ from lmstack.serve.http.fields import (
     at_most,
     problem,
     refused,
-    unsupported,
 )
 
 __all__ = [
+    "MAX_MESSAGES",
     "ChatBody",
-    "ChatMessage",
     "CompletionBody",
     "JsonSchemaFormat",
+    "MaxTokens",
+    "Metadata",
     "ResponseFormat",
     "SamplingBody",
     "StreamOptions",
 ]
 
 MAX_MESSAGES = 1024
-MAX_PARTS = 256
 MAX_PROMPTS = 64
 MAX_BIASES = 1024
-NO_TOOLS = "tools are not supported by this version"
 
 LogitBias = Annotated[
     dict[
@@ -149,37 +155,6 @@ class SamplingBody(SamplingFields):
 MaxTokens = Annotated[int, Field(ge=1, le=2**31), Whole] | None
 
 
-class TextPart(Body):
-    type: Literal["text"]
-    text: str
-    prompt_cache_breakpoint: Any = refused("the prefix cache finds its own breakpoints")
-
-    @classmethod
-    def refuse_kind(cls, data: dict[str, Any]) -> None:
-        if data.get("type") in ("image_url", "input_audio", "file", "refusal"):
-            raise unsupported(f"{data['type']} parts are not supported, only text", "type")
-
-
-class ChatMessage(Body):
-    """``developer`` is read as ``system``. Text only."""
-
-    role: Literal["developer", "system", "user", "assistant"]
-    content: (
-        str | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS), FirstMistake()]
-    )
-    name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    refusal: Any = refused("refusals of earlier answers cannot be given back to the model")
-    audio: Any = refused("audio is not supported")
-    tool_calls: Any = refused(NO_TOOLS, [])
-    function_call: Any = refused(NO_TOOLS)
-    tool_call_id: Any = refused(NO_TOOLS)
-
-    @classmethod
-    def refuse_kind(cls, data: dict[str, Any]) -> None:
-        if data.get("role") in ("tool", "function"):
-            raise unsupported(NO_TOOLS, "role")
-
-
 class JsonSchemaFormat(Body):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     description: Any = refused("the model is not shown a description; put it into a message")
@@ -226,7 +201,9 @@ class ChatBody(SamplingBody):
     )
     safety_identifier: Hint = None
     prompt_cache_key: Hint = None
-    parallel_tool_calls: bool | None = about("Accepted; without tools it changes nothing.")
+    tools: Annotated[list[ChatTool], Field(max_length=MAX_TOOLS), FirstMistake()] | None = None
+    tool_choice: ChatToolChoice | None = None
+    parallel_tool_calls: bool | None = about("Without tools it changes nothing.")
     service_tier: Any = refused("there is one service tier", "auto", "default")
     store: Any = refused("this server keeps no completions", False)
     modalities: Any = refused("the only modality is text", ["text"])
@@ -234,10 +211,8 @@ class ChatBody(SamplingBody):
     reasoning_effort: Any = refused("this model does not reason apart from its answer", "none")
     prompt_cache_options: CacheOptions | None = None
     prompt_cache_retention: Any = refused("prefixes are kept in memory only", "in_memory")
-    tools: Any = refused(NO_TOOLS, [])
-    tool_choice: Any = refused(NO_TOOLS, "none")
-    functions: Any = refused(NO_TOOLS, [])
-    function_call: Any = refused(NO_TOOLS, "none")
+    functions: Any = refused(DEPRECATED, [])
+    function_call: Any = refused(DEPRECATED, "none")
     audio: Any = refused("audio is not supported")
     prediction: Any = refused("predicted outputs are not supported")
     moderation: Any = refused("there is no moderation model here")

@@ -1,7 +1,7 @@
 """Response bodies of chat and plain completions, built from core's types.
 
-Covers whole answers and chunks of a stream, in the shapes of the official SDK. A field that
-was not set is left out; one set to None is null.
+Covers whole answers and chunks of a stream, calls of tools included, in the shapes of the
+official SDK. A field that was not set is left out; one set to None is null.
 """
 
 from __future__ import annotations
@@ -10,25 +10,30 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from lmstack.core import FinishReason, TokenLogprob, Usage
+from lmstack.core import FinishReason, TokenLogprob, ToolCall, Usage
 
 __all__ = [
     "ChatChoice",
     "ChatChunk",
     "ChatCompletion",
+    "ChatTokenLogprob",
     "ChunkChoice",
     "ChunkDelta",
     "CompletionChoice",
     "CompletionLogprobs",
+    "FunctionDelta",
     "Out",
     "OutputMessage",
     "PromptDetails",
     "PromptUsage",
     "TextCompletion",
+    "ToolCallChunk",
+    "ToolCallOut",
     "UsageBody",
     "add_usage",
     "chat_logprobs",
     "finite",
+    "tool_call_out",
     "usage_body",
 ]
 
@@ -72,10 +77,24 @@ class ChatLogprobs(Out):
     refusal: None = None
 
 
+class FunctionOut(Out):
+    name: str
+    arguments: str
+
+
+class ToolCallOut(Out):
+    id: str
+    type: Literal["function"]
+    function: FunctionOut
+
+
 class OutputMessage(Out):
+    """``content`` is null where the model only calls tools."""
+
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None
+    tool_calls: list[ToolCallOut] | None = None
 
 
 class ChatChoice(Out):
@@ -97,10 +116,25 @@ class ChatCompletion(Out):
     metadata: dict[str, str] | None = None
 
 
+class FunctionDelta(Out):
+    name: str | None = None
+    arguments: str
+
+
+class ToolCallChunk(Out):
+    """The first of a call has its id, type and name, the others more of its arguments."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionDelta
+
+
 class ChunkDelta(Out):
     role: Literal["assistant"] | None = None
     content: str | None = None
     refusal: None = None
+    tool_calls: list[ToolCallChunk] | None = None
 
 
 class ChunkChoice(Out):
@@ -154,6 +188,11 @@ def add_usage(one: Usage, other: Usage) -> Usage:
         one.completion_tokens + other.completion_tokens,
         one.cached_tokens + other.cached_tokens,
     )
+
+
+def tool_call_out(call: ToolCall) -> ToolCallOut:
+    function = FunctionOut(name=call.name, arguments=call.arguments)
+    return ToolCallOut(id=call.id, type="function", function=function)
 
 
 def usage_body(usage: Usage) -> UsageBody:

@@ -70,10 +70,13 @@ def post(
     *,
     errors: Mapping[int, str] = model_errors,
     watched: bool = False,
+    failure: type[BaseModel] = ErrorBody,
+    named_events: bool = False,
 ) -> Callable[[Callable[[Request, B], Coroutine[Any, Any, BaseModel | Response]]], None]:
     """Put a function before ``router`` that answers POST requests to ``path``. ``chunk``: what an
     event of a stream holds, where there are streams. ``watched``: ends the work when the client
-    goes away; a stream sees to that itself."""
+    goes away; a stream sees to that itself. ``failure``: the body of an error. ``named_events``:
+    of streams that name each event by its type and end without ``[DONE]``."""
 
     def declare(handler: Callable[[Request, B], Coroutine[Any, Any, BaseModel | Response]]) -> None:
         async def endpoint(request: Request) -> Response:
@@ -85,7 +88,8 @@ def post(
         _DECLARED[body, "validation"] = None
         if chunk is not None:
             _DECLARED[chunk, "serialization"] = None
-        router.post(path, **documented(body, answer, chunk, errors))(endpoint)
+        about = documented(body, answer, chunk, errors, failure, named_events=named_events)
+        router.post(path, **about)(endpoint)
 
     return declare
 
@@ -100,14 +104,18 @@ def documented(
     answer: type[BaseModel],
     chunk: type[BaseModel] | None = None,
     errors: Mapping[int, str] = plain_errors,
+    failure: type[BaseModel] = ErrorBody,
+    *,
+    named_events: bool = False,
 ) -> dict[str, Any]:
     """Keyword arguments for a route's decorator."""
     responses: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorBody, "description": text} for status, text in errors.items()
+        status: {"model": failure, "description": text} for status, text in errors.items()
     }
     responses[200] = {"model": answer, "description": "The answer."}
     if chunk is not None:
-        responses[200]["content"] = {"text/event-stream": {"itemSchema": _event(chunk)}}
+        event = _named_event(chunk) if named_events else _event(chunk, failure)
+        responses[200]["content"] = {"text/event-stream": {"itemSchema": event}}
     extra: dict[str, Any] = {}
     if body is not None:
         schema = {"$ref": REF.format(model=body.__name__)}
@@ -118,10 +126,23 @@ def documented(
     return {"responses": responses, "openapi_extra": extra, "response_model": None}
 
 
-def _event(chunk: type[BaseModel]) -> dict[str, Any]:
+def _json_data(*kinds: type[BaseModel]) -> dict[str, Any]:
+    content = {"anyOf": [{"$ref": REF.format(model=kind.__name__)} for kind in kinds]}
+    return {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
+
+
+def _named_event(event: type[BaseModel]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": "With stream: true. The event's name is the type of what it holds.",
+        "properties": {"event": {"type": "string"}, "data": _json_data(event)},
+        "required": ["event", "data"],
+    }
+
+
+def _event(chunk: type[BaseModel], failure: type[BaseModel]) -> dict[str, Any]:
     """One server-sent event, in the words of OpenAPI 3.2 that FastAPI uses in 3.1 too."""
-    content = {"anyOf": [{"$ref": REF.format(model=m.__name__)} for m in (chunk, ErrorBody)]}
-    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
+    data = _json_data(chunk, failure)
     return {
         "type": "object",
         "description": "With stream: true. An error in mid-stream is the last event.",
@@ -145,9 +166,11 @@ def with_schemas(app: FastAPI) -> None:
             document.setdefault("components", {}).setdefault("schemas", {}).update(found["$defs"])
             _drop_fastapi_errors(document)
             if app.state.has_keys:
-                bearer = {"type": "http", "scheme": "bearer"}
-                document["components"]["securitySchemes"] = {"key": bearer}
-                document["security"] = [{"key": []}]
+                document["components"]["securitySchemes"] = {
+                    "key": {"type": "http", "scheme": "bearer"},
+                    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                }
+                document["security"] = [{"key": []}, {"x-api-key": []}]
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -10,12 +10,14 @@ from typing import Any, Protocol, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 from anyio import CapacityLimiter, to_thread
+from pydantic import BaseModel
 from starlette.requests import Request
 
 from lmstack.core import (
     ChatModel,
     Embedder,
     InputError,
+    LmstackError,
     ModelInfo,
     Reranker,
     nearest,
@@ -26,7 +28,7 @@ from lmstack.serve.http.errors import HttpError
 from lmstack.serve.http.guard import unexpected
 from lmstack.serve.http.mapping import Caller
 from lmstack.serve.http.metrics import Metrics, Observed
-from lmstack.serve.http.streams import EventStream, Primed, StopSignal
+from lmstack.serve.http.streams import EventStream, NamedEvents, Primed, StopSignal
 
 __all__ = [
     "BATCH",
@@ -39,6 +41,7 @@ __all__ = [
     "check_ids",
     "events",
     "in_batches",
+    "named_events",
     "state_of",
 ]
 
@@ -182,13 +185,26 @@ def caller_of(request: Request) -> Caller:
 
 def events(request: Request, sources: Sequence[Primed], chunks: AsyncIterator[str]) -> EventStream:
     """``chunks``, drawn from ``sources``, as a response."""
-    return EventStream(
-        sources,
-        chunks,
-        stopping=state_of(request).stopping,
-        failed=lambda error: unexpected(error, request.scope),
-        left=lambda: setattr(request.state, "gone", True),
-    )
+    return EventStream(sources, chunks, **_ends(request))
+
+
+def named_events(
+    request: Request,
+    source: Primed,
+    events: AsyncIterator[BaseModel],
+    failure: Callable[[LmstackError], BaseModel],
+) -> NamedEvents:
+    """``events``, drawn from ``source``, as a response: see `NamedEvents`."""
+    return NamedEvents([source], events, failure=failure, **_ends(request))
+
+
+def _ends(request: Request) -> dict[str, Any]:
+    """What ends a stream before its time."""
+    return {
+        "stopping": state_of(request).stopping,
+        "failed": lambda error: unexpected(error, request.scope),
+        "left": lambda: setattr(request.state, "gone", True),
+    }
 
 
 async def in_batches(

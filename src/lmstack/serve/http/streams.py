@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
+from pydantic import BaseModel
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -25,6 +26,7 @@ from lmstack.serve.threads import all_of, end_all
 
 __all__ = [
     "EventStream",
+    "NamedEvents",
     "Primed",
     "StopSignal",
     "close",
@@ -267,6 +269,24 @@ class EventStream(Response):
             await asyncio.sleep(self._heartbeat_s)
             if not pump.done():
                 await _send(send, b": waiting\n\n")
+
+
+class NamedEvents(EventStream):
+    """Events that are named by the ``type`` of what they hold, without ``[DONE]`` at the end.
+    ``failure`` makes the last event of a stream that breaks off."""
+
+    end = b""
+
+    def __init__(self, *what: Any, failure: Callable[[LmstackError], BaseModel], **how: Any):
+        super().__init__(*what, **how)
+        self._failure = failure
+
+    def event(self, item: Any) -> bytes:
+        data = item.model_dump_json(exclude_unset=True)
+        return f"event: {item.type}\ndata: {data}\n\n".encode()
+
+    def error_event(self, error: LmstackError) -> bytes:
+        return self.event(self._failure(error))
 
 
 async def _send(send: Send, data: bytes, *, more: bool = True) -> None:

@@ -17,6 +17,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from lmstack.core import ContextLengthError, InputError, UnsupportedError
+from lmstack.serve.http.chat_messages import AnyMessage, Content
 from lmstack.serve.http.fields import (
     Body,
     FirstMistake,
@@ -28,7 +29,6 @@ from lmstack.serve.http.fields import (
     refused,
     text_up_to,
 )
-from lmstack.serve.http.requests import ChatMessage
 from lmstack.serve.http.responses import Out, PromptDetails, PromptUsage
 from lmstack.serve.http.routes import post
 from lmstack.serve.http.state import BATCH, in_batches, state_of
@@ -109,11 +109,16 @@ class AnswerInput(Body):
     answer: Text
 
 
+class SpokenMessage(AnyMessage):
+    role: Literal["developer", "system", "user", "assistant"]
+    content: Content
+
+
 class ConversationInput(Body):
     """A conversation that ends with the answer that a reward model scores."""
 
     messages: Annotated[
-        list[ChatMessage], Field(min_length=2, max_length=MAX_TURNS), FirstMistake()
+        list[SpokenMessage], Field(min_length=2, max_length=MAX_TURNS), FirstMistake()
     ]
 
 

@@ -1,0 +1,139 @@
+"""From the parts of an answer to a message of Anthropic's API and to its events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pydantic_core
+from pydantic import BaseModel
+
+from lmstack.core import EngineError, FinishReason, LmstackError, Request, Usage, shown
+from lmstack.serve.http.errors import anthropic_error
+from lmstack.serve.http.messages_api.answer import (
+    BlockDelta,
+    BlockStart,
+    BlockStop,
+    InputJsonDelta,
+    MessageAnswer,
+    MessageDelta,
+    MessageEnd,
+    MessageStart,
+    MessageStop,
+    MessageUsage,
+    Ping,
+    StopReason,
+    TextBlockDelta,
+    TextBlockOut,
+    ToolUseOut,
+)
+from lmstack.serve.http.parts import CallPart, Change, PartShape, TextPart
+
+__all__ = ["MessageShape"]
+
+REASONS: dict[FinishReason, StopReason] = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "content_filter": "refusal",
+    "tool_calls": "tool_use",
+}
+
+
+class MessageShape(PartShape):
+    """``name``: of the model, as it was asked for."""
+
+    def __init__(self, name: str, asked: Request) -> None:
+        super().__init__()
+        self._name, self._request_id = name, asked.request_id
+
+    def opening(self) -> Iterator[BaseModel]:
+        yield MessageStart(type="message_start", message=self._message([], None))
+        yield Ping(type="ping")
+
+    def changed(self, change: Change) -> Iterator[BaseModel]:
+        part = change.part
+        if change.step == "begin":
+            yield BlockStart(
+                type="content_block_start", index=part.number, content_block=_empty(part)
+            )
+        elif change.step == "grow":
+            is_call = isinstance(part, CallPart)
+            delta = _input_delta(change.piece) if is_call else _text_delta(change.piece)
+            yield BlockDelta(type="content_block_delta", index=part.number, delta=delta)
+        else:
+            self._block(part)
+            yield BlockStop(type="content_block_stop", index=part.number)
+
+    def closing(self) -> Iterator[BaseModel]:
+        end = MessageEnd(stop_reason=self._reason(), stop_sequence=None)
+        usage = _usage(self.parts.usage)
+        yield MessageDelta(type="message_delta", delta=end, usage=usage)
+        yield MessageStop(type="message_stop")
+
+    def whole(self) -> MessageAnswer:
+        return self._message([self._block(part) for part in self.parts.all], self._reason())
+
+    def failure(self, error: LmstackError) -> BaseModel:
+        return anthropic_error(error, self._request_id)
+
+    def _reason(self) -> StopReason:
+        assert self.parts.finish_reason is not None, "whoever asks has called check_ended"
+        return REASONS[self.parts.finish_reason]
+
+    def _message(self, content: list[Any], reason: StopReason | None) -> MessageAnswer:
+        return MessageAnswer(
+            id=f"msg_{self._request_id}",
+            type="message",
+            role="assistant",
+            model=self._name,
+            content=content,
+            stop_reason=reason,
+            stop_sequence=None,
+            usage=_usage(self.parts.usage),
+        )
+
+    def _block(self, part: TextPart | CallPart) -> TextBlockOut | ToolUseOut:
+        if isinstance(part, TextPart):
+            return TextBlockOut(type="text", text=part.text)
+        cut = part is self.parts.all[-1] and self.parts.finish_reason == "length"
+        return ToolUseOut(
+            type="tool_use", id=part.id, name=part.name, input=_input(part.arguments, cut)
+        )
+
+
+def _empty(part: TextPart | CallPart) -> TextBlockOut | ToolUseOut:
+    if isinstance(part, TextPart):
+        return TextBlockOut(type="text", text="")
+    return ToolUseOut(type="tool_use", id=part.id, name=part.name, input={})
+
+
+def _text_delta(text: str) -> TextBlockDelta:
+    return TextBlockDelta(type="text_delta", text=text)
+
+
+def _input_delta(text: str) -> InputJsonDelta:
+    return InputJsonDelta(type="input_json_delta", partial_json=text)
+
+
+def _input(arguments: str, cut: bool) -> dict[str, Any]:
+    """The arguments as an object. Of those that max_tokens ``cut`` as much as there is, as
+    clients read them from a stream; the stop reason says that they are not whole."""
+    try:
+        found = pydantic_core.from_json(arguments, allow_partial=cut) if arguments else {}
+    except ValueError:
+        found = {} if cut else None
+    if not isinstance(found, dict):
+        raise EngineError(
+            f"the model called a tool with {shown(arguments)}, which is no JSON object",
+            hint="try the request again, or set strict on the tool",
+        )
+    return found
+
+
+def _usage(usage: Usage) -> MessageUsage:
+    return MessageUsage(
+        input_tokens=max(0, usage.prompt_tokens - usage.cached_tokens),
+        cache_creation_input_tokens=0,
+        cache_read_input_tokens=usage.cached_tokens,
+        output_tokens=usage.completion_tokens,
+    )

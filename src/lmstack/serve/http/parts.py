@@ -1,0 +1,198 @@
+"""One answer as a sequence of parts, each text or a call of a tool.
+
+OpenAI's Responses and Anthropic's Messages type their content like this, streamed and whole. Both
+are made from the same deltas by the same steps, so that what is streamed adds up to the whole
+answer. Covers one choice; the shapes themselves are in `responses_api` and `messages_api`.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from fastapi import Request as HttpRequest
+from fastapi import Response
+from pydantic import BaseModel
+
+from lmstack.core import (
+    ChatModel,
+    Delta,
+    EngineError,
+    FinishReason,
+    LmstackError,
+    Request,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+    shown,
+)
+from lmstack.serve.http.state import named_events
+from lmstack.serve.http.streams import close, prime, until_gone
+
+__all__ = ["CallPart", "Change", "PartShape", "Parts", "TextPart", "answered"]
+
+
+@dataclass
+class TextPart:
+    number: int
+    pieces: list[str] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    ended: bool = False
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+@dataclass
+class CallPart:
+    number: int
+    call: int
+    id: str
+    name: str
+    pieces: list[str] = field(default_factory=list)
+    ended: bool = False
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.pieces)
+
+
+class Change(NamedTuple):
+    """``piece``: what ``part`` grew by, and ``logprobs`` those of its tokens."""
+
+    step: Literal["begin", "grow", "end"]
+    part: TextPart | CallPart
+    piece: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Parts:
+    """Deltas in, changes out. Parts follow each other: one ends where the next begins. An answer
+    without anything is an empty text."""
+
+    def __init__(self) -> None:
+        self.all: list[TextPart | CallPart] = []
+        self.finish_reason: FinishReason | None = None
+        self.usage = Usage()
+        self.digest: str | None = None
+
+    def push(self, delta: Delta) -> Iterator[Change]:
+        self.usage = delta.usage or self.usage
+        self.digest = delta.digest or self.digest
+        if delta.text or (delta.logprobs and self._in_text):
+            yield from self._say(delta)
+        if delta.tool_call is not None:
+            yield from self._call(delta.tool_call)
+        if delta.finish_reason is not None:
+            if not self.all:
+                yield from self._begin(TextPart(0))
+            self.finish_reason = delta.finish_reason
+            yield self._end()
+
+    def check_ended(self) -> None:
+        """`EngineError` for a model that stopped without an end."""
+        if self.finish_reason is None:
+            raise EngineError(
+                "the model ended without saying why",
+                hint="try the request again; if it persists, look at the server's log",
+            )
+
+    @property
+    def _in_text(self) -> bool:
+        return not self.all or isinstance(self.all[-1], TextPart)
+
+    def _begin(self, part: TextPart | CallPart) -> Iterator[Change]:
+        if self.all:
+            yield self._end()
+        self.all.append(part)
+        yield Change("begin", part)
+
+    def _end(self) -> Change:
+        self.all[-1].ended = True
+        return Change("end", self.all[-1])
+
+    def _say(self, delta: Delta) -> Iterator[Change]:
+        last = self.all[-1] if self.all else None
+        if not isinstance(last, TextPart):
+            last = TextPart(len(self.all))
+            yield from self._begin(last)
+        last.pieces.append(delta.text)
+        last.logprobs += delta.logprobs
+        yield Change("grow", last, delta.text, delta.logprobs)
+
+    def _call(self, delta: ToolCallDelta) -> Iterator[Change]:
+        last = self.all[-1] if self.all else None
+        if not isinstance(last, CallPart) or last.call != delta.index:
+            begun = any(isinstance(p, CallPart) and p.call == delta.index for p in self.all)
+            if begun or not (delta.id and delta.name):
+                raise EngineError(
+                    f"call {delta.index} of the model came in pieces: {shown(delta)}",
+                    hint="try the request again; if it persists, look at the server's log",
+                )
+            last = CallPart(len(self.all), delta.index, delta.id, delta.name)
+            yield from self._begin(last)
+        if delta.arguments:
+            last.pieces.append(delta.arguments)
+            yield Change("grow", last, delta.arguments)
+
+
+class PartShape(abc.ABC):
+    """An API's shape of one answer in parts, as events (each has a ``type``) or whole."""
+
+    def __init__(self) -> None:
+        self.parts = Parts()
+
+    @abc.abstractmethod
+    def opening(self) -> Iterator[Any]: ...
+
+    @abc.abstractmethod
+    def changed(self, change: Change) -> Iterator[Any]: ...
+
+    @abc.abstractmethod
+    def closing(self) -> Iterator[Any]: ...
+
+    @abc.abstractmethod
+    def whole(self) -> BaseModel: ...
+
+    @abc.abstractmethod
+    def failure(self, error: LmstackError) -> BaseModel:
+        """The last event of a stream that breaks off."""
+
+    async def events(self, deltas: AsyncGenerator[Delta]) -> AsyncIterator[BaseModel]:
+        for event in self.opening():
+            yield event
+        async with aclosing(deltas):
+            async for delta in deltas:
+                for change in self.parts.push(delta):
+                    for event in self.changed(change):
+                        yield event
+        self.parts.check_ended()
+        for event in self.closing():
+            yield event
+
+    async def gathered(self, stream: AsyncIterator[Delta]) -> BaseModel:
+        """The whole answer. What would be wrong in an event is wrong here as well."""
+        try:
+            async for delta in stream:
+                for change in self.parts.push(delta):
+                    for _ in self.changed(change):
+                        pass
+        finally:
+            await close(stream)
+        self.parts.check_ended()
+        return self.whole()
+
+
+async def answered(
+    request: HttpRequest, model: ChatModel, asked: Request, shape: PartShape, *, streamed: bool
+) -> BaseModel | Response:
+    """The answer of ``model`` in its ``shape``."""
+    stream = model.stream(asked)
+    if not streamed:
+        return await until_gone(request.receive, shape.gathered(stream))
+    [source] = await prime(request.receive, [stream])
+    return named_events(request, source, shape.events(source.deltas()), shape.failure)
