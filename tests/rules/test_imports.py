@@ -78,7 +78,10 @@ ORDERS = {
         "sandbox.bubblewrap",
         "sandbox.code_tests",
         "sandbox",
-        "tools.tool",
+        "tools.tool tools.texts tools.secret tools.threads tools.argument_errors"
+        " tools.plain_schema tools.arithmetic tools.page_text",
+        "tools.results tools.parameters tools.addresses",
+        "tools.function",
         "tools",
     ),
     "safety": ("chain limits guards", "audit", "recorder verify", "guarded"),
@@ -365,7 +368,9 @@ def test_import_lmstack_takes_under_0_3_seconds_and_loads_no_torch() -> None:
     assert min(float(python(script)) for _ in range(3)) < 0.3
 
 
-@pytest.mark.parametrize("part", ["core", "remote", "rag", "safety", "agents.sandbox"])
+@pytest.mark.parametrize(
+    "part", ["core", "remote", "rag", "safety", "agents.sandbox", "agents.tools"]
+)
 def test_the_half_without_tensors_loads_no_torch(part: str) -> None:
     heavy = ("torch", "transformers", "openai", "anthropic")
     script = f"import sys, lmstack.{part}; print([m for m in {heavy} if m in sys.modules])"
