@@ -83,6 +83,10 @@ ORDERS = {
         "tools.results tools.parameters tools.addresses",
         "tools.function",
         "tools",
+        "mcp.servers mcp.offers",
+        "mcp.pins mcp.stdio mcp.http",
+        "mcp.connection",
+        "mcp",
     ),
     "safety": ("chain limits guards", "audit", "recorder verify", "guarded"),
     "rag": (
@@ -369,7 +373,7 @@ def test_import_lmstack_takes_under_0_3_seconds_and_loads_no_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["core", "remote", "rag", "safety", "agents.sandbox", "agents.tools"]
+    "part", ["core", "remote", "rag", "safety", "agents.sandbox", "agents.mcp"]
 )
 def test_the_half_without_tensors_loads_no_torch(part: str) -> None:
     heavy = ("torch", "transformers", "openai", "anthropic")
