@@ -52,13 +52,20 @@ class Threads:
                 outcome = Outcome(context.run(function))
             except BaseException as error:
                 outcome = Outcome(error=error)
-            with self._lock:
-                self._running -= 1
+            self._leave()
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
                 loop.call_soon_threadsafe(settle, outcome)
 
-        threading.Thread(target=work, name=f"tool {name}", daemon=True).start()
+        try:
+            threading.Thread(target=work, name=f"tool {name}", daemon=True).start()
+        except RuntimeError as error:
+            self._leave()
+            raise OverloadedError(f"no thread can be started for {name}: {error}") from error
         return await future
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._running -= 1
 
     def _enter(self, name: str) -> None:
         with self._lock:
