@@ -7,19 +7,21 @@ import decimal
 import enum
 import json
 import pathlib
+import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
 
 import jsonschema
+import numpy as np
 import pytest
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from lmstack.agents.tools import FunctionTool, Secret, ToolContext, tool
 from lmstack.core import Grammar, InputError
-from lmstack.engine.constraints.grammar import GrammarCompiler
+from lmstack.engine.constraints.grammar import GrammarCompiler, mask_words
 from lmstack.engine.constraints.vocabulary import Vocabulary
 
 
@@ -142,11 +144,41 @@ def test_it_holds_nothing_that_only_people_read_but_a_property_may_be_called_tit
     assert "title" in schema["$defs"]["Cat"]["properties"]
 
 
-def test_a_grammar_compiler_takes_it_whole() -> None:
-    letters = [bytes([value]) for value in range(256)]
-    vocabulary = Vocabulary([*letters, b""], frozenset({256}), frozenset({256}))
-    schema = json.dumps(schema_of(everything))
-    GrammarCompiler(vocabulary, 1 << 20).compile(Grammar("json_schema", schema))
+LETTERS = [bytes([value]) for value in range(256)]
+END = 256
+
+
+def written(schema: dict[str, Any], seed: int) -> str:
+    """What a model that picks letters at random writes under the grammar of ``schema``, closing
+    what is open half of the times."""
+    vocabulary = Vocabulary([*LETTERS, b""], frozenset({END}), frozenset({END}))
+    matcher = GrammarCompiler(vocabulary, 1 << 20).compile(
+        Grammar("json_schema", json.dumps(schema))
+    )
+    choose, text = random.Random(seed), b""
+    mask = np.zeros((1, mask_words(END + 1)), np.int32)
+    while True:
+        matcher.fill(mask, 0)
+        bits = np.unpackbits(mask[0].view(np.uint8), bitorder="little")[: END + 1]
+        allowed = np.flatnonzero(bits).tolist()
+        if END in allowed:
+            return text.decode()
+        closing = [letter for letter in allowed if letter in b'"]}']
+        letter = choose.choice(closing if closing and choose.random() < 0.5 else allowed)
+        matcher.accept(letter)
+        text += LETTERS[letter]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_its_grammar_lets_a_model_write_is_taken(seed: int) -> None:
+    """But for what no grammar of a number or a date can know: 1e999 and a leap second."""
+    made = FunctionTool.of(everything)
+    text = written(dict(made.tool.parameters), seed)
+    arguments = json.loads(text)
+    try:
+        made.parameters.bind(arguments, ToolContext())
+    except InputError as error:
+        assert "Infinity" in json.dumps(arguments) or "second value" in error.message, text
 
 
 def test_it_is_a_valid_schema_that_takes_what_the_function_takes() -> None:
@@ -318,6 +350,18 @@ def strange(query: Unknown) -> str:
     return ""
 
 
+def of_a_class(query: type[int]) -> str:
+    return ""
+
+
+def lazily(query: Iterable[int]) -> str:
+    return ""
+
+
+def looking_ahead(query: Annotated[str, Field(pattern="(?=a)b")]) -> str:
+    return ""
+
+
 def secret_or_text(query: Secret | str) -> str:
     return ""
 
@@ -338,6 +382,9 @@ def missing(query: NotDefined) -> str:  # type: ignore[name-defined]  # noqa: F8
         (named, r"named takes \*\*queries"),
         (called, "parameter 'query' of called"),
         (strange, "parameter 'query' of strange"),
+        (of_a_class, "parameter 'query' of of_a_class"),
+        (lazily, "parameter 'query' of lazily"),
+        (looking_ahead, "parameter 'query' of looking_ahead"),
         (secret_or_text, "'query' is a secret or something else"),
         (default_field, "default of the parameter 'query' of default_field"),
         (missing, "NotDefined"),

@@ -19,6 +19,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
+from pydantic_core import SchemaError
 
 from lmstack.agents.tools.argument_errors import argument_error, whole_numbers
 from lmstack.agents.tools.plain_schema import PlainSchema, plain_schema
@@ -177,7 +178,7 @@ def _field(
     """A field for pydantic. Each parameter is tried alone, so that an error can name it."""
     try:
         TypeAdapter(hint).json_schema(schema_generator=PlainSchema)
-    except (PydanticUserError, TypeError, NameError) as error:
+    except (PydanticUserError, SchemaError, TypeError, NameError) as error:
         reason = " ".join(str(error).split("\n\nFor further information")[0].split())
         raise InputError(
             f"no JSON Schema can be made for the parameter {each.name!r} of {name},"

@@ -27,7 +27,8 @@ _SINGLE = ("items", "additionalProperties", "contains", "not", "propertyNames")
 
 class PlainSchema(GenerateJsonSchema):
     """pydantic's generator, but that a Decimal is a number: its pattern for text needs
-    look-ahead, which no automaton has. Defaults that JSON cannot write are left out."""
+    look-ahead, which no automaton has. Defaults that JSON cannot write are left out. Classes, and
+    iterables that would be checked only when somebody goes through them, are no JSON."""
 
     ignored_warning_kinds = {  # noqa: RUF012 (pydantic's own attribute)
         "skipped-choice",
@@ -38,6 +39,12 @@ class PlainSchema(GenerateJsonSchema):
         number: JsonSchemaValue = {"type": "number"}
         self.update_with_validations(number, schema, self.ValidationsMapping.numeric)
         return number
+
+    def is_subclass_schema(self, schema: core_schema.IsSubclassSchema) -> JsonSchemaValue:
+        return self.handle_invalid_for_json_schema(schema, "a class")
+
+    def generator_schema(self, schema: core_schema.GeneratorSchema) -> JsonSchemaValue:
+        return self.handle_invalid_for_json_schema(schema, "an iterable: use a list")
 
 
 def plain_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
