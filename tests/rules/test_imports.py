@@ -86,7 +86,10 @@ ORDERS = {
         "sandbox.bubblewrap",
         "sandbox.code_tests",
         "sandbox",
-        "tools.tool",
+        "tools.tool tools.texts tools.secret tools.threads tools.argument_errors"
+        " tools.plain_schema tools.arithmetic tools.page_text",
+        "tools.results tools.parameters tools.addresses",
+        "tools.function",
         "tools",
         "arguments budget dataflow rights",
         "approval spec",
@@ -100,6 +103,10 @@ ORDERS = {
         "journal",
         "loop",
         "agent",
+        "mcp.servers mcp.offers",
+        "mcp.pins mcp.stdio mcp.http",
+        "mcp.connection",
+        "mcp",
     ),
     "prompting": (
         "chat_prompt embedded_json examples json_reader prompt_text schemas usages variables",
@@ -394,7 +401,10 @@ def test_import_lmstack_takes_under_0_3_seconds_and_loads_no_torch() -> None:
     assert min(float(python(script)) for _ in range(3)) < 0.3
 
 
-@pytest.mark.parametrize("part", ["core", "remote", "rag", "safety", "agents.sandbox", "agents.agent"])
+@pytest.mark.parametrize(
+    "part",
+    ["core", "remote", "rag", "safety", "prompting", "agents.agent", "agents.mcp", "agents.sandbox"],
+)
 def test_the_half_without_tensors_loads_no_torch(part: str) -> None:
     heavy = ("torch", "transformers", "openai", "anthropic")
     script = f"import sys, lmstack.{part}; print([m for m in {heavy} if m in sys.modules])"

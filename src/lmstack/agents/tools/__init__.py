@@ -2,6 +2,33 @@
 
 from __future__ import annotations
 
+from lmstack.agents.tools.addresses import AllowedHosts
+from lmstack.agents.tools.calculator import calculator
+from lmstack.agents.tools.files import Roots, file_tools
+from lmstack.agents.tools.function import FunctionTool, tool
+from lmstack.agents.tools.http_get import HttpGetConfig, http_get_tool
+from lmstack.agents.tools.search import Passage, Source, open_source_tool, search_tool
+from lmstack.agents.tools.secret import Secret
 from lmstack.agents.tools.tool import AgentTool, Picture, ToolContext, ToolResult
+from lmstack.agents.tools.toolbox import Toolbox
 
-__all__ = ["AgentTool", "Picture", "ToolContext", "ToolResult"]
+__all__ = [
+    "AgentTool",
+    "AllowedHosts",
+    "FunctionTool",
+    "HttpGetConfig",
+    "Passage",
+    "Picture",
+    "Roots",
+    "Secret",
+    "Source",
+    "ToolContext",
+    "ToolResult",
+    "Toolbox",
+    "calculator",
+    "file_tools",
+    "http_get_tool",
+    "open_source_tool",
+    "search_tool",
+    "tool",
+]

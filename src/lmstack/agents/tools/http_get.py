@@ -1,0 +1,196 @@
+"""Pages and data over HTTP, from hosts that the user allowed.
+
+Covers GET over https and http to allowed hosts at public addresses (`addresses`), every redirect
+checked as if it were asked for, and bounds on time, size, redirects and kinds of content. Sends no
+cookies, no credentials and no data but the URL. Does not run scripts, nor read pictures or PDFs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import httpx
+
+from lmstack.agents.tools.addresses import AllowedHosts
+from lmstack.agents.tools.function import FunctionTool
+from lmstack.agents.tools.page_text import page_text
+from lmstack.agents.tools.texts import one_line
+from lmstack.agents.tools.tool import ToolResult
+from lmstack.core import Config, GuardError, InputError, RemoteError, allowed, shown
+
+__all__ = ["HttpGetConfig", "http_get_tool"]
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_HTML = ("text/html", "application/xhtml+xml")
+_TEXT = ("application/json", "application/xml", "application/x-ndjson", "application/yaml")
+_HEADERS = {
+    "User-Agent": "lmstack",
+    "Accept": "text/html, text/*, application/json, application/xml;q=0.9",
+    # A small compressed answer can be a huge one: its size would have to be watched twice.
+    "Accept-Encoding": "identity",
+}
+
+
+@dataclass(frozen=True)
+class HttpGetConfig(Config):
+    """``max_bytes``: of an answer's body; a longer one is cut. ``redirects``: how many are
+    followed. ``https_only``: whether plain http is refused."""
+
+    max_bytes: int = allowed(1 << 20, int, 1, 1 << 28)
+    timeout_s: float = allowed(20.0, float, 0, 3600, above=True)
+    redirects: int = allowed(3, int, 0, 20)
+    https_only: bool = allowed(False, bool)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    url: str
+    status: int
+    media_type: str
+    body: str
+    cut: bool
+
+
+@dataclass(frozen=True)
+class _Getter:
+    hosts: AllowedHosts
+    config: HttpGetConfig
+    context: ssl.SSLContext | bool = True
+    transport: httpx.AsyncBaseTransport | None = field(default=None, repr=False)
+
+    async def get(self, text: str) -> _Answer:
+        """The answer at the end of the redirects; each hop is checked anew, with a client of its
+        own, so that nothing that one host sets reaches another."""
+        url = text
+        for _ in range(self.config.redirects + 1):
+            async with httpx.AsyncClient(
+                verify=self.context, trust_env=False, transport=self.transport, timeout=None
+            ) as client:
+                request = await self._request(client, url)
+                response = await client.send(request, stream=True, follow_redirects=False)
+                try:
+                    if response.status_code not in _REDIRECTS:
+                        return await self._read(response, url)
+                    url = _location(response, url)
+                finally:
+                    await response.aclose()
+        raise RemoteError(f"{shown(text)} redirects more than {self.config.redirects} times")
+
+    async def _request(self, client: httpx.AsyncClient, text: str) -> httpx.Request:
+        """A request to the address that was checked, with the name in its headers and in TLS."""
+        url = self._checked(text)
+        port = url.port or (443 if url.scheme == "https" else 80)
+        address = await self.hosts.address(url.raw_host.decode("ascii"), port)
+        headers = {**_HEADERS, "Host": url.netloc.decode("ascii")}
+        extensions = {"sni_hostname": url.raw_host.decode("ascii")}
+        return client.build_request(
+            "GET", url.copy_with(host=address), headers=headers, extensions=extensions
+        )
+
+    def _checked(self, text: str) -> httpx.URL:
+        try:
+            url = httpx.URL(text.strip())
+        except (httpx.InvalidURL, UnicodeError, ValueError) as error:
+            raise InputError(f"{shown(text)} is not a URL: {error}") from error
+        schemes = ("https",) if self.config.https_only else ("https", "http")
+        if url.scheme not in schemes or not url.host:
+            wanted = " or ".join(f"{scheme}://" for scheme in schemes)
+            raise InputError(f"{shown(text)} is not a URL that begins with {wanted}")
+        if url.userinfo:
+            raise GuardError("the URL holds a user name or a password", hint="leave it out")
+        return url.copy_with(fragment=None)
+
+    async def _read(self, response: httpx.Response, url: str) -> _Answer:
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if encoding.lower() != "identity":
+            raise RemoteError(f"{shown(url)} is sent compressed ({one_line(encoding, 20)})")
+        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if not _is_text(media_type):
+            kind = one_line(media_type, 60) or "content of no stated type"
+            raise InputError(f"{shown(url)} is {kind}, which cannot be read as text")
+        body = bytearray()
+        async for part in response.aiter_raw():
+            body += part
+            if len(body) > self.config.max_bytes:
+                break
+        cut = len(body) > self.config.max_bytes
+        text = _decoded(bytes(body[: self.config.max_bytes]), response.charset_encoding)
+        return _Answer(url, response.status_code, media_type, text, cut)
+
+
+def http_get_tool(
+    hosts: Sequence[str] = (),
+    *,
+    private_hosts: Sequence[str] = (),
+    config: HttpGetConfig | None = None,
+    allowed_hosts: AllowedHosts | None = None,
+    context: ssl.SSLContext | None = None,
+) -> FunctionTool:
+    """The tool ``http_get`` for ``hosts`` (see `AllowedHosts`), by default none.
+
+    ``private_hosts``: those that may be on a private network. ``context``: for authorities that
+    the system does not know. ``allowed_hosts``: instead of both, with a resolver of its own."""
+    allowed_ = allowed_hosts or AllowedHosts(tuple(hosts), tuple(private_hosts))
+    settings = config or HttpGetConfig()
+    getter = _Getter(allowed_, settings, context or True)
+
+    async def http_get(url: str) -> ToolResult:
+        """Get the text of a page or of data from the web.
+
+        Args:
+            url: The address, beginning with https:// or http://.
+        """
+        try:
+            async with asyncio.timeout(settings.timeout_s):
+                answer = await getter.get(url)
+        except TimeoutError:
+            problem = f"{shown(url)} did not answer in {settings.timeout_s:g} s"
+            raise RemoteError(problem, hint="try another page") from None
+        except httpx.HTTPError as error:
+            reason = one_line(str(error)) or type(error).__name__
+            raise RemoteError(f"{shown(url)} cannot be reached: {reason}") from None
+        return await asyncio.to_thread(_shown, answer)
+
+    description = f"Get the text of a web page or of data. Hosts that may be asked: {allowed_}."
+    return FunctionTool.of(
+        http_get,
+        description=description,
+        is_untrusted=True,
+        timeout_s=settings.timeout_s + 5,
+    )
+
+
+def _shown(answer: _Answer) -> ToolResult:
+    text = page_text(answer.body) if answer.media_type in _HTML else answer.body
+    note = "\n[the answer was longer, and its end was not read]" if answer.cut else ""
+    if answer.status >= 400:
+        return ToolResult(f"{answer.url} answers {answer.status}.\n{text[:1000]}", is_error=True)
+    return ToolResult(f"{answer.url}\n\n{text}{note}")
+
+
+def _location(response: httpx.Response, url: str) -> str:
+    target = response.headers.get("Location")
+    if not target:
+        raise RemoteError(f"{shown(url)} redirects to nowhere")
+    try:
+        return str(httpx.URL(url).join(target))
+    except (httpx.InvalidURL, UnicodeError, ValueError) as error:
+        raise RemoteError(f"{shown(url)} redirects to {shown(target)}, no URL") from error
+
+
+def _is_text(media_type: str) -> bool:
+    return (
+        media_type.startswith("text/")
+        or media_type in (*_HTML, *_TEXT)
+        or media_type.endswith(("+json", "+xml"))
+    )
+
+
+def _decoded(data: bytes, charset: str | None) -> str:
+    try:
+        return data.decode(charset or "utf-8", "replace")
+    except LookupError:
+        return data.decode("utf-8", "replace")
