@@ -1,13 +1,22 @@
-"""A sandbox, where the machine lets one be made."""
+"""Sandboxes of each isolation that the machine has."""
 
 from __future__ import annotations
 
 import pytest
-from tests.sandboxes import made_or_skipped
+from tests.sandboxes import ISOLATIONS, made_or_skipped
 
 from lmstack.agents.sandbox import Sandbox, SandboxConfig
+from lmstack.agents.sandbox.sandbox import IsolationName
+
+
+@pytest.fixture(scope="session", params=ISOLATIONS)
+def isolation(request: pytest.FixtureRequest) -> IsolationName:
+    name: IsolationName = request.param
+    made_or_skipped(isolation=name)
+    return name
 
 
 @pytest.fixture(scope="session")
-def sandbox() -> Sandbox:
-    return made_or_skipped(SandboxConfig(cpu_s=2, wall_s=60, memory_mib=256))
+def sandbox(isolation: IsolationName) -> Sandbox:
+    config = SandboxConfig(cpu_s=2, wall_s=60, memory_mib=256)
+    return made_or_skipped(config, isolation)

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from tests.agents.hostile_code import ENTRY_POINT, RIGHT, SPOOFS, TESTS
 
 from lmstack.agents.sandbox import CodeTests, Sandbox, SandboxConfig, Verdict
+from lmstack.agents.sandbox.bubblewrap import Bubblewrap
 from lmstack.agents.sandbox.inside import wire
+from lmstack.agents.sandbox.sandbox import IsolationName
 from lmstack.core import EngineError, InputError
 
 
@@ -26,11 +28,11 @@ def test_right_code_passes_and_no_spoof_does(judge: CodeTests) -> None:
     assert all(verdict.reason for verdict in verdicts[1:])
 
 
-def test_code_that_does_not_end_fails() -> None:
-    judge = CodeTests(Sandbox(SandboxConfig(cpu_s=1, wall_s=30)))
+def test_code_that_does_not_end_fails(isolation: IsolationName) -> None:
+    judge = CodeTests(Sandbox(SandboxConfig(cpu_s=1, wall_s=30), isolation=isolation))
     (verdict,) = judge.judge([("def add(a, b):\n    while True: pass", TESTS, ENTRY_POINT)])
     assert verdict == Verdict(False, "the answer's process ended, or sent what is no value")
-    judge = CodeTests(Sandbox(SandboxConfig(wall_s=1)))
+    judge = CodeTests(Sandbox(SandboxConfig(wall_s=1), isolation=isolation))
     (verdict,) = judge.judge([("import time\ntime.sleep(100)", TESTS, ENTRY_POINT)])
     assert verdict == Verdict(False, "over the time, 1 s")
 
@@ -60,9 +62,8 @@ def test_tests_at_fault_are_an_error_and_no_verdict(judge: CodeTests, tests: str
 
 
 def test_a_sandbox_that_does_not_start_is_an_error_and_no_failure_of_the_code() -> None:
-    judge = CodeTests(Sandbox(SandboxConfig(memory_mib=32)))  # too little for an interpreter
-    judge.sandbox.check = lambda: None  # type: ignore[method-assign]
-    judge.sandbox._bwrap = "/bin/false"
+    judge = CodeTests(Sandbox())
+    judge.sandbox._isolation = lambda: Bubblewrap("/bin/false")  # type: ignore[method-assign]
     with pytest.raises(EngineError, match="did not start"):
         judge.judge([(RIGHT, TESTS, ENTRY_POINT)])
 

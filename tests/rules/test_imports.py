@@ -82,11 +82,16 @@ ORDERS = {
         "constitution",
     ),
     "agents": (
-        "sandbox.inside sandbox.seccomp",
-        "sandbox.bubblewrap",
+        "tools.tool",
+        "sandbox.inside",
+        "sandbox.config",
+        "sandbox.isolation sandbox.execution",
+        "sandbox.bubblewrap sandbox.landlocked sandbox.processes sandbox.exchange",
+        "sandbox.session",
+        "sandbox.sandbox",
         "sandbox.code_tests",
         "sandbox",
-        "tools.tool tools.texts tools.secret tools.threads tools.argument_errors"
+        "tools.texts tools.secret tools.threads tools.argument_errors"
         " tools.plain_schema tools.arithmetic tools.page_text",
         "tools.results tools.parameters tools.addresses",
         "tools.function",

@@ -11,6 +11,7 @@ from tests.agents.hostile_code import ENTRY_POINT, RIGHT, SPOOFS, TESTS
 from tests.sandboxes import made_or_skipped
 from tests.train.rewards.drawn import drawn
 
+from lmstack.agents.sandbox import landlocked
 from lmstack.app.wiring import rewards
 from lmstack.app.wiring.rewards import CitationCheck, reward_for
 from lmstack.core import ExtraMissingError, InputError, ModelInfo
@@ -67,6 +68,7 @@ def test_unit_tests_are_run_in_the_sandbox_and_no_spoof_is_paid() -> None:
 
 def test_without_a_sandbox_the_run_ends_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(landlocked, "version", lambda: 0)
     with pytest.raises(ExtraMissingError, match="bubblewrap is not installed") as error:
         reward_for("unit-tests", {})
     assert "install bubblewrap" in str(error.value.hint)

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from lmstack.agents.sandbox.bubblewrap import Ran, Sandbox, SandboxConfig
 from lmstack.agents.sandbox.code_tests import CodeTests, Verdict
+from lmstack.agents.sandbox.config import SandboxConfig
+from lmstack.agents.sandbox.execution import CodeError, Execution, FolderFile
+from lmstack.agents.sandbox.processes import Ran
+from lmstack.agents.sandbox.sandbox import Sandbox
+from lmstack.agents.sandbox.session import Session
 
-__all__ = ["CodeTests", "Ran", "Sandbox", "SandboxConfig", "Verdict"]
+__all__ = [
+    "CodeError",
+    "CodeTests",
+    "Execution",
+    "FolderFile",
+    "Ran",
+    "Sandbox",
+    "SandboxConfig",
+    "Session",
+    "Verdict",
+]

@@ -24,7 +24,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from lmstack.agents.sandbox.bubblewrap import Sandbox
+from lmstack.agents.sandbox.sandbox import Sandbox
 from lmstack.core import EngineError, InputError
 
 __all__ = ["CodeTests", "Verdict"]
@@ -65,9 +65,9 @@ class CodeTests:
             # Each side's ends are closed here once it has them: an end that stays open would keep
             # the other side waiting for one that is no more.
             try:
-                files = {"/box/answer.py": _utf8(code)}
+                files = {"answer.py": _utf8(code)}
                 stack.enter_context(self._started("answer", [calls[0], values[1]], files))
-                files = {"/box/tests.py": _utf8(tests), "/box/job.json": job}
+                files = {"tests.py": _utf8(tests), "job.json": job}
                 ends = [values[0], calls[1], told[1]]
                 stack.enter_context(self._started("judge", ends, files))
             finally:

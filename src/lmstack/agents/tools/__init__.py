@@ -1,6 +1,9 @@
-"""Tools that agents call."""
+"""Tools that agents call: made from functions, built in, of a sandbox, and of MCP servers."""
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from lmstack.agents.tools.addresses import AllowedHosts
 from lmstack.agents.tools.calculator import calculator
@@ -12,6 +15,9 @@ from lmstack.agents.tools.secret import Secret
 from lmstack.agents.tools.tool import AgentTool, Picture, ToolContext, ToolResult
 from lmstack.agents.tools.toolbox import Toolbox
 
+if TYPE_CHECKING:
+    from lmstack.agents.tools.python import PythonTool
+
 __all__ = [
     "AgentTool",
     "AllowedHosts",
@@ -19,6 +25,7 @@ __all__ = [
     "HttpGetConfig",
     "Passage",
     "Picture",
+    "PythonTool",
     "Roots",
     "Secret",
     "Source",
@@ -32,3 +39,13 @@ __all__ = [
     "search_tool",
     "tool",
 ]
+
+_HOMES = {"PythonTool": "lmstack.agents.tools.python"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found

@@ -15,13 +15,14 @@ from .modules import load
 __all__ = ["serve"]
 
 
-def serve(read: int, write: int) -> None:
-    """Answer calls from the file descriptor ``read`` on ``write`` until it is closed."""
+def serve(box: str, read: int, write: int) -> None:
+    """Run ``answer.py`` of the folder ``box``, and answer calls from the file descriptor ``read``
+    on ``write`` until it is closed."""
     asked, told = os.fdopen(read, "rb"), os.fdopen(write, "wb")
     found: dict[str, Any] = {}
     wire.send(told, "started")
     try:
-        found = load("/box/answer.py", "answer", {})
+        found = load(f"{box}/answer.py", "answer", {})
         names = {name: value for name, value in found.items() if not name.startswith("__")}
         wire.send(told, {"functions": _functions(names), "values": _values(names)})
     except BaseException as error:  # whatever other people's code raises, SystemExit too

@@ -100,21 +100,21 @@ def _exception(raised: Any) -> Exception:
     return AnswerError(f"{name}: {text}")
 
 
-def judge(read: int, write: int, verdict: int) -> None:
-    """Run the tests against the answer behind ``read`` and ``write``, and tell ``verdict`` in
-    lines of JSON."""
-    with open("/box/job.json", encoding="utf-8") as file:
+def judge(box: str, read: int, write: int, verdict: int) -> None:
+    """Run the tests in the folder ``box`` against the answer behind ``read`` and ``write``, and
+    tell ``verdict`` in lines of JSON."""
+    with open(f"{box}/job.json", encoding="utf-8") as file:
         job = json.load(file)
     answer = _Answer(os.fdopen(write, "wb"), os.fdopen(read, "rb"))
     if wire.receive(answer.hears) != "started":
         return
     _tell(verdict, {"started": True})
     try:
-        _run(answer, job["entry_point"])
+        _run(box, answer, job["entry_point"])
     except _Unfit as error:
         _tell(verdict, {"unfit": str(error)})
     except SyntaxError as error:
-        own = error.filename == "/box/tests.py"
+        own = error.filename == f"{box}/tests.py"
         _tell(verdict, {"unfit" if own else "failed": _said(error)})
     except BaseException as error:  # of the tests: an AssertionError, or anything else
         _tell(verdict, {"failed": _said(error)})
@@ -122,9 +122,9 @@ def judge(read: int, write: int, verdict: int) -> None:
         _tell(verdict, {"nonce": job["nonce"], "calls": answer.calls})
 
 
-def _run(answer: _Answer, entry_point: str | None) -> None:
+def _run(box: str, answer: _Answer, entry_point: str | None) -> None:
     names = answer.names()
-    tests = load("/box/tests.py", "tests", names)
+    tests = load(f"{box}/tests.py", "tests", names)
     if entry_point is not None:
         if entry_point not in names:
             raise NameError(f"the code defines no {entry_point}")

@@ -7,9 +7,23 @@ and dict and of nothing else, so it cannot carry code: no class of its own, no `
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
-__all__ = ["MAX_FRAME", "NotPlainError", "WireError", "decoded", "encoded", "receive", "send"]
+__all__ = [
+    "MAX_FRAME",
+    "NotPlainError",
+    "WireError",
+    "decoded",
+    "encoded",
+    "packed",
+    "receive",
+    "receive_message",
+    "send",
+    "send_message",
+    "unpacked",
+]
 
 MAX_FRAME = 4 << 20
 _SEQUENCES = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
@@ -49,6 +63,37 @@ def _exactly(stream: BinaryIO, size: int) -> bytes:
     if len(data) < size:
         raise WireError("it ended")
     return data
+
+
+def packed(message: dict[str, Any], blobs: Sequence[bytes] = ()) -> bytes:
+    """A frame of a message, with ``blobs`` of bytes behind it."""
+    frame = json.dumps({**message, "blobs": [len(blob) for blob in blobs]}).encode()
+    return b"".join([len(frame).to_bytes(4, "big"), frame, *blobs])
+
+
+def unpacked(exactly: Callable[[int], bytes]) -> tuple[dict[str, Any], list[bytes]]:
+    """What `packed` made. ``exactly``: reads as many bytes as it is told, or raises."""
+    message = json.loads(exactly(int.from_bytes(exactly(4), "big")))
+    return message, [exactly(size) for size in message.pop("blobs")]
+
+
+def send_message(fd: int, message: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
+    view = memoryview(packed(message, blobs))
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def receive_message(fd: int) -> tuple[dict[str, Any], list[bytes]]:
+    def exactly(size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            piece = os.read(fd, min(size - len(data), 1 << 20))
+            if not piece:
+                raise WireError("it ended")
+            data += piece
+        return bytes(data)
+
+    return unpacked(exactly)
 
 
 def encoded(value: Any) -> Any:

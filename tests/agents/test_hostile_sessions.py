@@ -1,0 +1,192 @@
+"""No program gets out of a session, hangs it or leaves anything behind, and the next call works."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.agents.hostile_sessions import PRELUDE, PROGRAMS
+from tests.agents.outside import Outside, leftovers
+
+from lmstack.agents.sandbox import Execution, Sandbox, SandboxConfig, Session
+from lmstack.agents.sandbox.sandbox import IsolationName
+
+DISK_MIB, FILES, OUTPUT = 8, 200, 16 * 1024
+CONFIG = SandboxConfig(
+    cpu_s=10,
+    wall_s=60.0,
+    memory_mib=192,
+    disk_mib=DISK_MIB,
+    files=FILES,
+    output_bytes=OUTPUT,
+)
+SHORT = CONFIG.replace(cpu_s=1, wall_s=1.0)
+# Where a limit of time ends the program it is short, and otherwise so long that it never does.
+NAMES = [
+    name
+    for name, each in PROGRAMS.items()
+    if platform.machine() == "x86_64" or "syscall(" not in each.code
+]
+USED = """
+import os
+def walked():
+    for name in os.listdir("."):
+        yield os.lstat(name)
+        if os.path.isdir(name) and not os.path.islink(name):
+            os.chdir(name)  # the whole path may be longer than any may be
+            yield from walked()
+            os.chdir("..")
+os.chdir(os.environ["HOME"])
+found = list(walked())
+print(len(found), sum(each.st_blocks * 512 for each in found))
+"""
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Iterator[Outside]:
+    (tmp_path / "outside").mkdir()
+    made = Outside(tmp_path / "outside")
+    yield made
+    made.close()
+
+
+def marker_of(session: Session) -> str:
+    """What is on the command line of each of its processes."""
+    assert session._running is not None
+    words = map(str, session._running.process.args)  # type: ignore[union-attr]
+    setup = next(word for word in words if word.startswith('{"name"'))
+    return str(json.loads(setup)["name"])
+
+
+def handed_out(session: Session, done: Execution) -> str:
+    """All that somebody outside sees of it."""
+    files = [session.read(each.path) for each in session.files()[:20]]
+    shown = (done.stdout, done.stderr, done.value, done.error, done.files, done.pictures, files)
+    return repr(shown)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_gets_out_hangs_or_is_left(
+    isolation: IsolationName, outside: Outside, name: str
+) -> None:
+    program = PROGRAMS[name]
+    is_short = "time" in (*program.ends, *program.next_ends)
+    sandbox = Sandbox(SHORT if is_short else CONFIG, isolation=isolation)
+    with sandbox.session(inputs={"data.txt": b"data"}) as session:
+        marker = marker_of(session)
+        began = time.monotonic()
+        done = session.run(PRELUDE + outside.filled(program.code))
+        assert done.ended in program.ends, done
+        assert time.monotonic() - began < sandbox.config.wall_s + 30
+        assert len(done.stdout) <= OUTPUT
+        assert len(done.stderr) <= OUTPUT
+        assert len(repr((done.value, done.error))) < 300_000
+        output = handed_out(session, done)
+        after = session.run("1 + 1")
+        assert after.ended in program.next_ends, (done, after)
+        assert after.is_restarted == done.lost_state
+        if after.ended != "ok":
+            output += repr(after)
+            after = session.run("1 + 1")
+        assert (after.ended, after.value) == ("ok", "2"), (done, after)
+        assert not after.lost_files
+        output += repr(after)
+    assert outside.violations(output, marker) == [], done
+
+
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if name.startswith("disk: ")])
+def test_the_folder_stays_within_its_bounds(isolation: IsolationName, name: str) -> None:
+    files, size = used(Sandbox(CONFIG, isolation=isolation), name)
+    assert files <= FILES
+    assert size <= DISK_MIB << 20
+
+
+def used(sandbox: Sandbox, name: str) -> tuple[int, int]:
+    """Files and bytes in the folder after a program, also those that it holds without a name."""
+    with sandbox.session() as session:
+        session.run(PRELUDE + PROGRAMS[name].code)
+        files, size = map(int, session.run(USED).stdout.split())
+        return files, size
+
+
+@pytest.mark.parametrize(
+    ("name", "noticed"),
+    [
+        ("processes: a fork bomb", "leftover"),
+        ("processes: a daemon", "leftover"),
+        ("processes: a shell", "escaped"),
+        ("reading: the environment", "secret"),
+        ("reading: somebody's file", "secret"),
+        ("reading: a link out", "secret"),
+        ("writing: over somebody's file", "canary"),
+        ("writing: beside it", "folder"),
+        ("writing: its mode and times", "canary"),
+        ("network: TCP", "tcp"),
+        ("network: UDP", "udp"),
+        ("network: a local socket", "unix"),
+        ("signals: to another process", "victim"),
+    ],
+)
+def test_without_a_sandbox_the_watch_notices(
+    outside: Outside, tmp_path: Path, name: str, noticed: str
+) -> None:
+    assert noticed in plainly(name, outside, tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name, each in PROGRAMS.items() if each.plain])
+def test_without_a_sandbox_harmless_escapes_succeed(
+    outside: Outside, tmp_path: Path, name: str
+) -> None:
+    """So that what the sandbox refuses is refused by the sandbox."""
+    assert plainly(name, outside, tmp_path)
+
+
+def plainly(name: str, outside: Outside, tmp_path: Path) -> list[str]:
+    """The violations of a program that runs in no sandbox."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    marker = f"plain-{outside.variable}"
+    code = PRELUDE + outside.filled(PROGRAMS[name].code)
+    output = tmp_path / "output"
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-c", code, marker],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+        process.wait(60)
+    return outside.violations(output.read_text(), marker)
+
+
+def test_a_folder_with_wider_bounds_is_noticed(isolation: IsolationName) -> None:
+    wide = CONFIG.replace(disk_mib=4 * DISK_MIB, files=4 * FILES)
+    files, _ = used(Sandbox(wide, isolation=isolation), "disk: many files")
+    assert files > FILES
+    _, size = used(Sandbox(wide, isolation=isolation), "disk: many large files")
+    assert size > DISK_MIB << 20
+
+
+def test_no_process_of_the_suite_is_taken_for_a_leftover() -> None:
+    assert leftovers("lmstack-sandbox-of-nobody") == []
+    assert os.getpid() in leftovers_without_end()
+
+
+def leftovers_without_end() -> list[int]:
+    from tests.agents.outside import _running
+
+    return _running(sys.executable)
+
+
+def test_there_are_many_programs() -> None:
+    assert len(PROGRAMS) > 150
+    assert all(each.ends for each in PROGRAMS.values())
