@@ -408,7 +408,16 @@ def test_import_lmstack_takes_under_0_3_seconds_and_loads_no_torch() -> None:
 
 @pytest.mark.parametrize(
     "part",
-    ["core", "remote", "rag", "safety", "prompting", "agents.agent", "agents.mcp", "agents.sandbox"],
+    [
+        "core",
+        "remote",
+        "rag",
+        "safety",
+        "prompting",
+        "agents.agent",
+        "agents.mcp",
+        "agents.sandbox",
+    ],
 )
 def test_the_half_without_tensors_loads_no_torch(part: str) -> None:
     heavy = ("torch", "transformers", "openai", "anthropic")
