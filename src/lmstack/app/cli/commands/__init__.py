@@ -6,6 +6,7 @@ from __future__ import annotations
 import typer
 
 from lmstack.app.cli.commands import (
+    agent,
     ask,
     audit,
     bench,
@@ -40,6 +41,7 @@ def register_all(app: typer.Typer) -> None:
         search,
         embed,
         run,
+        agent,
         prompt,
         up,
         plan,
