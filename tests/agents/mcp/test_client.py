@@ -105,6 +105,8 @@ async def test_a_key_is_sent_and_masked(started: Started, pins: Pins) -> None:
     assert "the-key" not in repr(keyed)
     async with mcp_tools([keyed], pins, yes) as tools:
         assert (await called(tools, "greet", name="the-key-of-ours")).text == "Hello ***"
+        refused = await tools[0].call({}, ToolContext(hosts=frozenset({"example.org"})))
+        assert "the rights of this run do not name the host" in refused.text
     with pytest.raises(RemoteError, match="it answered 401"):
         async with mcp_tools([McpServer("ours", url=url)], pins, yes):
             pytest.fail("it needs a key")

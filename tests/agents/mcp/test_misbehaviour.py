@@ -194,6 +194,8 @@ UNUSABLE = [
     tool("hidden_name", properties={f"a{HIDDEN}": TEXT}),
     tool("hidden_value", properties={"a": {"enum": [f"x{HIDDEN}"]}}),
     tool("deep", properties=nested(60)),
+    tool("pattern", properties={"a": {**TEXT, "pattern": "(?=a)b"}}),
+    tool("nowhere", properties={"a": {"$ref": "#/$defs/b"}}),
     tool("huge", "x" * 100_000),
     tool("good", "Another of that name."),
 ]

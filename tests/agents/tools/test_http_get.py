@@ -249,6 +249,23 @@ async def test_a_loop_of_redirects_ends(server: tuple[int, list[Any]]) -> None:
     assert len(seen) == 3
 
 
+async def test_the_rights_of_a_run_narrow_the_hosts(server: tuple[int, list[Any]]) -> None:
+    port, seen = server
+    here, other = f"example.test:{port}", f"other.test:{port}"
+
+    async def asked(url: str, *rights: str) -> str:
+        context = ToolContext(hosts=frozenset(rights))
+        return (await getter(port).call({"url": url}, context)).text
+
+    assert "{" in await asked(f"http://{here}/json", here)
+    for rights in ((), (other,), ("example.test",), ("*.example.test:1",)):
+        assert "the rights of this run do not name" in await asked(f"http://{here}/json", *rights)
+    assert len(seen) == 1
+    redirected = await asked(f"http://{here}/redirect/http://{other}/json", here)
+    assert "the rights of this run do not name the host 'other.test" in redirected
+    assert "is not allowed" in await asked("http://third.test/", "third.test"), "nor widen them"
+
+
 @pytest.mark.parametrize(
     "url",
     [

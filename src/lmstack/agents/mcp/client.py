@@ -17,11 +17,13 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from lmstack.agents.mcp.connection import Connection
 from lmstack.agents.mcp.offers import Description, Offer, describe
 from lmstack.agents.mcp.pins import Pins
 from lmstack.agents.mcp.servers import McpServer
+from lmstack.agents.tools.addresses import check_host
 from lmstack.agents.tools.results import error_result, finished
 from lmstack.agents.tools.secret import SecretMask
 from lmstack.agents.tools.texts import one_line, plain, plain_data
@@ -54,11 +56,19 @@ class McpTool:
 
     async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
         try:
+            self._check_host(context)
             result = _result(await self.connection.call(self.name, arguments))
-        except RemoteError as error:
+        except (GuardError, RemoteError) as error:
             result = error_result(error)
         mask = SecretMask((*context.secrets.values(), *self.server.secrets))
         return finished(result, mask, self.server.max_chars)
+
+    def _check_host(self, context: ToolContext) -> None:
+        """A server at a URL is a host that is asked; what one does in turn is not known here."""
+        if self.server.url:
+            parts = urlsplit(self.server.url)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            check_host(parts.hostname or "", port, context.hosts)
 
 
 @contextlib.asynccontextmanager

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lmstack.agents.arguments import check_value_schema
 from lmstack.agents.tools.texts import bounded, plain
 from lmstack.core import InputError, Tool, shown
 
@@ -62,6 +63,7 @@ def describe(server: str, listed: Mapping[str, Any]) -> Description:
         raise InputError("it has no schema of its arguments")
     description = bounded(plain(str(parts.get("description", ""))).strip(), MAX_DESCRIPTION)
     cleaned = {"type": "object", **_cleaned(schema)}
+    check_value_schema("it", cleaned)
     return Description(name, text, Tool(_tool_name(server, name), description, cleaned))
 
 

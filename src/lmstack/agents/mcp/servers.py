@@ -61,7 +61,7 @@ class McpServer(Config):
     def _check_url(self) -> None:
         try:
             parts = urlsplit(self.url)
-            host = parts.hostname or ""
+            host, _ = parts.hostname or "", parts.port
         except ValueError as error:
             raise InputError(f"{shown(self.url)} is not a URL: {error}") from error
         if parts.scheme not in ("http", "https") or not host:

@@ -15,6 +15,7 @@ import ipaddress
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
+from lmstack.agents.arguments import check_value_schema, problems
 from lmstack.agents.tools.results import error_result, finished
 from lmstack.agents.tools.secret import SecretMask
 from lmstack.agents.tools.texts import one_line
@@ -79,14 +80,9 @@ class _Caller:
     """Answers calls: unknown names, wrong arguments, errors and slow tools in words."""
 
     def __init__(self, box: Toolbox, secrets: Mapping[str, str]) -> None:
-        validators = require("jsonschema", "mcp").Draft202012Validator
-        registry = require("referencing", "mcp").Registry()
+        for each in box.shown:
+            check_value_schema(f"the tool {each.name}", each.parameters)
         self._box, self._secrets = box, secrets
-        self._best = require("jsonschema.exceptions", "mcp").best_match
-        # The registry is empty: no schema refers to another document.
-        self._validators = {
-            each.name: validators(dict(each.parameters), registry=registry) for each in box.shown
-        }
 
     async def call(self, name: str, arguments: Mapping[str, Any], call_id: str) -> ToolResult:
         mask = SecretMask(self._secrets.values())
@@ -100,10 +96,8 @@ class _Caller:
 
     async def _answer(self, name: str, arguments: Mapping[str, Any], call_id: str) -> ToolResult:
         tool = self._box[name]
-        wrong = self._best(self._validators[name].iter_errors(arguments))
-        if wrong is not None:
-            place = ".".join(map(str, wrong.absolute_path)) or "the arguments"
-            raise InputError(f"wrong arguments for {name}: {place}: {one_line(wrong.message)}")
+        if wrong := problems(tool.tool.parameters, arguments):
+            raise InputError(f"wrong arguments for {name}: {'; '.join(map(one_line, wrong))}")
         context = ToolContext(call_id=call_id, secrets=self._secrets)
         try:
             # A tool has its own timeout, with an error of its own.

@@ -10,13 +10,13 @@ from __future__ import annotations
 import functools
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from lmstack.agents.tools.threads import Threads
 from lmstack.core import GuardError, InputError, NotFoundError, shown
 
-__all__ = ["AllowedHosts", "Resolve", "is_public", "resolve"]
+__all__ = ["AllowedHosts", "Resolve", "check_host", "is_public", "resolve"]
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -91,10 +91,11 @@ class AllowedHosts:
     def __str__(self) -> str:
         return ", ".join((*self.hosts, *self.private)) or "none"
 
-    async def address(self, host: str, port: int) -> str:
-        """The address of ``host`` to connect to. `GuardError` where the host is not allowed, or
-        where any address that its name has is not public."""
+    async def address(self, host: str, port: int, within: Collection[str] | None = None) -> str:
+        """The address of ``host`` to connect to. `GuardError` where the host is not allowed, here
+        and ``within`` the rights of a run, or where any address that its name has is not public."""
         name = host.lower().rstrip(".")
+        check_host(name, port, within)
         is_private = any(_fits(entry, name, port) for entry in self.private)
         if not is_private and not any(_fits(entry, name, port) for entry in self.hosts):
             raise GuardError(
@@ -111,6 +112,15 @@ class AllowedHosts:
                     f"the host {shown(host)} is at {address}, which is not a public address"
                 )
         return addresses[0]
+
+
+def check_host(host: str, port: int, within: Collection[str] | None) -> None:
+    """`GuardError` unless the rights of a run, ``within``, name ``host``; None: they name all."""
+    if within is not None and not any(_fits(entry, host, port) for entry in within):
+        raise GuardError(
+            f"the rights of this run do not name the host {shown(f'{host}:{port}')}",
+            hint=f"they name {', '.join(sorted(within)) or 'none'}",
+        )
 
 
 def _split(entry: str) -> tuple[str, int | None]:

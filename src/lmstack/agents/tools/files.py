@@ -15,7 +15,7 @@ import fnmatch
 import itertools
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,8 @@ from pydantic import Field
 
 from lmstack.agents.tools.function import FunctionTool
 from lmstack.agents.tools.texts import one_line, plain
-from lmstack.core import InputError, NotFoundError, UnsupportedError, shown
+from lmstack.agents.tools.tool import ToolContext
+from lmstack.core import GuardError, InputError, NotFoundError, UnsupportedError, shown
 
 __all__ = ["Roots", "file_tools"]
 
@@ -102,6 +103,24 @@ class Roots:
             raise InputError(f"{shown(hidden)} is hidden, and hidden files may not be opened")
         return root, parts
 
+    def granted(self, root: str, parts: Sequence[str], rights: Collection[str] | None) -> bool:
+        """Whether the rights of a run name the root, by its name or its path, or a folder that
+        the path is in. None: they name all."""
+        if rights is None or root in rights:
+            return True
+        place = self.folders[root].joinpath(*parts)
+        return any(place.is_relative_to(Path(each).resolve()) for each in rights if "/" in each)
+
+    def check(self, path: str, context: ToolContext) -> tuple[str, list[str]]:
+        """`parts` of ``path``; `GuardError` where the rights of the run do not name it."""
+        root, parts = self.parts(path)
+        if root in self.folders and not self.granted(root, parts, context.roots):
+            raise GuardError(
+                f"the rights of this run do not name {shown(path)}",
+                hint=f"they name {', '.join(sorted(context.roots or ())) or 'none'}",
+            )
+        return root, parts
+
     @contextlib.contextmanager
     def opened(self, root: str, parts: Sequence[str], *, folder: bool) -> Iterator[int]:
         """A descriptor of the folder or the regular file that ``parts`` lead to."""
@@ -134,18 +153,20 @@ def file_tools(
     """The tools ``read_file`` and ``list_files`` under ``roots``."""
     place = roots if isinstance(roots, Roots) else Roots.of(roots)
 
-    def read_file(path: str, offset: Annotated[int, Field(ge=0)] = 0) -> str:
+    def read_file(path: str, context: ToolContext, offset: Annotated[int, Field(ge=0)] = 0) -> str:
         """Read a text file. A long file comes in parts.
 
         Args:
             path: The path of the file, as list_files shows it.
             offset: The byte to begin at; the end of a part names where the next one begins.
         """
-        root, parts = place.parts(path)
+        root, parts = place.check(path, context)
         with place.opened(root, parts, folder=False) as file:
             return _window(file, path, offset)
 
-    def list_files(path: str = "", pattern: str = "*", recursive: bool = False) -> str:
+    def list_files(
+        context: ToolContext, path: str = "", pattern: str = "*", recursive: bool = False
+    ) -> str:
         """List the files and folders in a folder.
 
         Args:
@@ -153,9 +174,10 @@ def file_tools(
             pattern: Only names that fit it, such as "*.md".
             recursive: Whether to list the folders in it too.
         """
-        root, parts = place.parts(path)
+        root, parts = place.check(path, context)
         if root not in place.folders:
-            return "\n".join(f"{name}/" for name in place.folders)
+            names = [each for each in place.folders if place.granted(each, (), context.roots)]
+            return "\n".join(f"{name}/" for name in names) or "[nothing there]"
         with place.opened(root, parts, folder=True) as folder:
             return _listing(folder, [root, *parts], pattern, recursive, place.hidden)
 

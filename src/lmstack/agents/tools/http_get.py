@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import httpx
@@ -18,7 +18,7 @@ from lmstack.agents.tools.addresses import AllowedHosts
 from lmstack.agents.tools.function import FunctionTool
 from lmstack.agents.tools.page_text import page_text
 from lmstack.agents.tools.texts import one_line
-from lmstack.agents.tools.tool import ToolResult
+from lmstack.agents.tools.tool import ToolContext, ToolResult
 from lmstack.core import Config, GuardError, InputError, RemoteError, allowed, shown
 
 __all__ = ["HttpGetConfig", "http_get_tool"]
@@ -61,7 +61,7 @@ class _Getter:
     context: ssl.SSLContext | bool = True
     transport: httpx.AsyncBaseTransport | None = field(default=None, repr=False)
 
-    async def get(self, text: str) -> _Answer:
+    async def get(self, text: str, within: Collection[str] | None) -> _Answer:
         """The answer at the end of the redirects; each hop is checked anew, with a client of its
         own, so that nothing that one host sets reaches another."""
         url = text
@@ -69,7 +69,7 @@ class _Getter:
             async with httpx.AsyncClient(
                 verify=self.context, trust_env=False, transport=self.transport, timeout=None
             ) as client:
-                request = await self._request(client, url)
+                request = await self._request(client, url, within)
                 response = await client.send(request, stream=True, follow_redirects=False)
                 try:
                     if response.status_code not in _REDIRECTS:
@@ -79,11 +79,13 @@ class _Getter:
                     await response.aclose()
         raise RemoteError(f"{shown(text)} redirects more than {self.config.redirects} times")
 
-    async def _request(self, client: httpx.AsyncClient, text: str) -> httpx.Request:
+    async def _request(
+        self, client: httpx.AsyncClient, text: str, within: Collection[str] | None
+    ) -> httpx.Request:
         """A request to the address that was checked, with the name in its headers and in TLS."""
         url = self._checked(text)
         port = url.port or (443 if url.scheme == "https" else 80)
-        address = await self.hosts.address(url.raw_host.decode("ascii"), port)
+        address = await self.hosts.address(url.raw_host.decode("ascii"), port, within)
         headers = {**_HEADERS, "Host": url.netloc.decode("ascii")}
         extensions = {"sni_hostname": url.raw_host.decode("ascii")}
         return client.build_request(
@@ -137,7 +139,7 @@ def http_get_tool(
     settings = config or HttpGetConfig()
     getter = _Getter(allowed_, settings, context or True)
 
-    async def http_get(url: str) -> ToolResult:
+    async def http_get(url: str, context: ToolContext) -> ToolResult:
         """Get the text of a page or of data from the web.
 
         Args:
@@ -145,7 +147,7 @@ def http_get_tool(
         """
         try:
             async with asyncio.timeout(settings.timeout_s):
-                answer = await getter.get(url)
+                answer = await getter.get(url, context.hosts)
         except TimeoutError:
             problem = f"{shown(url)} did not answer in {settings.timeout_s:g} s"
             raise RemoteError(problem, hint="try another page") from None
