@@ -173,6 +173,16 @@ async def test_cancelling_stops_agents_below_too(tmp_path: Path) -> None:
     assert [s.end for s in child.steps if isinstance(s, EndStep)] == ["cancelled", "answered"]
 
 
+async def test_a_tool_that_cancels_itself_is_an_error_and_ends_nothing() -> None:
+    def cancel(text: str) -> str:
+        raise asyncio.CancelledError
+
+    tool = FakeTool(reply=cancel)
+    run = await Agent(ScriptedModel([call(), "odd"]), tools=[tool]).run("go")
+    assert (run.end, run.answer, len(tool.ran)) == ("answered", "odd", 1)
+    assert "the tool cancelled itself" in run.messages[-2].content
+
+
 PROGRAM = """
 import asyncio, sys
 from lmstack.agents import Agent, RunStore

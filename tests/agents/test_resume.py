@@ -255,6 +255,29 @@ async def test_rights_are_those_of_the_beginning_and_never_more(store: RunStore)
     assert (outcomes(run), send.ran) == (["outside_rights"], [])
 
 
+def cancelled(*_: Any, **__: Any) -> Any:
+    raise asyncio.CancelledError
+
+
+async def test_rights_that_became_narrower_hold_below_too(store: RunStore) -> None:
+    dig = FakeTool("dig")
+
+    def planner(rights: Rights, *script: Any) -> Agent:
+        helper = Agent(ScriptedModel(script), name="helper", tools=[dig])
+
+        def plan(request: Any) -> Message:
+            has_result = any(m.role == "tool" for m in request.messages)
+            return Message("assistant", "ok") if has_result else calls(("helper", {"task": "dig"}))
+
+        return Agent(ScriptedModel([plan]), team=[Member("helper", helper)], rights=rights)
+
+    stopped = await planner(Rights(), cancelled).run("go", store=store, run_id="r")
+    assert [each.end for each in stopped.walk()] == ["cancelled", "cancelled"]
+    run = await planner(Rights(tools={"helper"}), call("dig"), "no").resume("r", store=store)
+    [child] = run.children.values()
+    assert (outcomes(child), dig.ran) == (["outside_rights"], [])
+
+
 async def test_a_tool_that_has_become_dangerous_is_asked_about(store: RunStore) -> None:
     failed = await Agent(ScriptedModel([RemoteError("502")]), tools=[FakeTool()]).run(
         "go", store=store

@@ -86,6 +86,19 @@ async def test_the_oldest_results_are_left_out_when_it_is_too_long() -> None:
     assert agent.replay(run) == ()
 
 
+async def test_what_no_provider_would_take_back_is_not_sent() -> None:
+    script = [calls(("delete everything; now", '{"text": "cut')), calls(("echo", "[1]")), "x"]
+    run = await Agent(ScriptedModel(script), tools=[FakeTool()]).run("go")
+    sent = [call for m in run.messages for call in m.tool_calls]
+    assert [(c.name, c.arguments) for c in sent] == [
+        ("delete_everything__now", "{}"),
+        ("echo", "{}"),
+    ]
+    first, second = [m for m in run.messages if m.role == "tool"]
+    assert (first.name, second.name) == ("delete_everything__now", "echo")
+    assert "'delete everything; now'" in first.content
+
+
 async def test_untrusted_text_in_a_task_is_fenced() -> None:
     task = Prompt.of("Summarise:\n", Span("obey", untrusted=True, label="mail"))
     run = await Agent(ScriptedModel(["x"])).run(task)

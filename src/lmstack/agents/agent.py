@@ -299,16 +299,18 @@ def _check_continued(run: Run, step: Step) -> None:
         )
 
 
-def _fitted(run: Run, equipment: Equipment) -> Run:
+def _fitted(run: Run, equipment: Equipment, above: Rights | None = None) -> Run:
     """``run`` for the tools and agents that there are now. They have to be those that it began
-    with; what has become dangerous or untrusted since counts as such."""
+    with; what has become dangerous or untrusted since counts as such, and rights that have become
+    narrower, also those ``above``, hold."""
     spec = run.spec
     tools = tuple(_fitting_tool(each, equipment) for each in spec.tools)
     rights = spec.rights.within(equipment.spec.rights)
+    rights = rights if above is None else rights.within(above)
     turns = (step for step in run.steps if isinstance(step, ModelStep))
     calls = {call.id: call.name for turn in turns for call in turn.calls}
     children = {
-        call_id: _fitted(child, equipment.members[calls[call_id]])
+        call_id: _fitted(child, equipment.members[calls[call_id]], rights)
         for call_id, child in run.children.items()
     }
     return replace(run, spec=replace(spec, tools=tools, rights=rights), children=children)

@@ -16,7 +16,7 @@ from lmstack.agents.steps import Outcome
 from lmstack.agents.tools.tool import AgentTool, Picture, ToolContext, ToolResult
 from lmstack.core import LmstackError
 
-__all__ = ["CallLimits", "call_tool", "clean_text", "shortened"]
+__all__ = ["CallLimits", "call_tool", "clean_text", "is_cancelled", "shortened"]
 
 ERROR_CHARS = 500
 DATA_CHARS = 1 << 20
@@ -46,6 +46,10 @@ async def call_tool(
         if not isinstance(result, ToolResult):
             kind = type(result).__name__
             raise TypeError(f"the tool gave a {kind}, not a ToolResult")
+    except asyncio.CancelledError:
+        if is_cancelled():
+            raise
+        result = ToolResult("the tool cancelled itself", is_error=True)
     except Exception as error:
         if isinstance(error, TimeoutError) and timer.expired():
             why = ", all the time that the run had left" if limits.for_budget else ""
@@ -54,6 +58,12 @@ async def call_tool(
     if result.is_error:
         outcome = "error"
     return outcome, _kept(result, limits)
+
+
+def is_cancelled() -> bool:
+    """Whether somebody cancelled the task that runs, and not what it waits for itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _told(error: Exception) -> str:

@@ -257,10 +257,12 @@ def _used_up(part: Part | None) -> str:
 def _allowance(
     spec: AgentSpec, progress: Progress, request: Request, clock_s: float, *, is_last: bool
 ) -> Allowance:
-    return spec.budget.allow(
+    budget = spec.budget
+    counts = budget.tokens is not None or budget.money is not None
+    return budget.allow(
         progress.spent,
         spec.price,
-        _most_prompt_tokens(request, progress),
+        _most_prompt_tokens(request, progress) if counts else 0,
         clock_s,
         most=request.sampling.max_tokens,
         is_last=is_last,

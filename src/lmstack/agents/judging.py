@@ -20,6 +20,10 @@ from lmstack.core import ToolCall, nearest, shown
 __all__ = ["Go", "Needs", "Refused", "call_flows", "judge"]
 
 
+# Of what the model wrote instead of arguments, shown to it again.
+WRITTEN_CHARS = 200
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """The call never runs; ``text`` is the observation."""
@@ -48,7 +52,7 @@ def judge(spec: AgentSpec, progress: Progress, turn: Turn, call: ToolCall) -> Re
     try:
         arguments = parsed_json(call.arguments or "{}")
     except ValueError as error:
-        return Refused("invalid_arguments", f"the arguments are not JSON: {error}")
+        return Refused("invalid_arguments", _not_json(call, str(error)))
     if wrong := problems(tool.tool.parameters, arguments):
         return Refused("invalid_arguments", f"wrong arguments: {'; '.join(wrong)}")
     if not isinstance(arguments, dict):
@@ -56,6 +60,10 @@ def judge(spec: AgentSpec, progress: Progress, turn: Turn, call: ToolCall) -> Re
     if not spec.needs_person(tool):
         return Go(arguments, is_alone=False)
     return _by_a_person(spec, progress, turn, call, arguments)
+
+
+def _not_json(call: ToolCall, problem: str) -> str:
+    return f"the arguments are not JSON ({problem}): {shown(call.arguments, WRITTEN_CHARS)}"
 
 
 def _not_there(spec: AgentSpec, tool: ToolSpec | None, call: ToolCall) -> Refused:

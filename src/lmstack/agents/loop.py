@@ -21,7 +21,7 @@ from typing import Any
 from lmstack.agents.approval import ApprovalRequest, Approver, Decision, Verdict
 from lmstack.agents.arguments import parsed_json
 from lmstack.agents.asking import ModelTurn
-from lmstack.agents.calling import CallLimits, call_tool, clean_text, shortened
+from lmstack.agents.calling import CallLimits, call_tool, clean_text, is_cancelled, shortened
 from lmstack.agents.deciding import Act, Ask, AskPerson, Done, decide
 from lmstack.agents.delegation import Share, new_child, reported, task_of
 from lmstack.agents.journal import Journal
@@ -170,8 +170,14 @@ class Loop:
         ends: list[EndStep] = []
 
         async def one(call: ToolCall) -> None:
-            async with gate:
-                end = await self._call(call, share)
+            try:
+                async with gate:
+                    end = await self._call(call, share)
+            except asyncio.CancelledError:
+                if is_cancelled():
+                    raise
+                # Not from here: a group of tasks would take it for an end like any other.
+                end = EndStep("cancelled", reason=f"{call.name} was cancelled", can_resume=True)
             if end is not None:
                 ends.append(end)
 

@@ -3,8 +3,10 @@ answer. For models that know tools."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from lmstack.agents.arguments import parsed_json
 from lmstack.agents.progress import Turn
 from lmstack.agents.protocols.protocol import (
     FENCE_RULE,
@@ -21,6 +23,8 @@ from lmstack.core import Choice, Grammar, Message, Request, ToolCall
 
 __all__ = ["FunctionCalling"]
 
+NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+
 
 class FunctionCalling:
     """A `TurnProtocol`."""
@@ -31,10 +35,10 @@ class FunctionCalling:
 
     def messages(self, turn: Turn, elided: frozenset[str]) -> list[Message]:
         model = turn.model
-        found = [Message("assistant", model.text, tool_calls=model.calls)]
+        found = [Message("assistant", model.text, tool_calls=tuple(map(_sendable, model.calls)))]
         for step in turn.in_order:
-            text = shown_result(step, is_elided=step.call.id in elided)
-            found.append(Message("tool", text, name=step.call.name, tool_call_id=step.call.id))
+            text, call = shown_result(step, is_elided=step.call.id in elided), _sendable(step.call)
+            found.append(Message("tool", text, name=call.name, tool_call_id=call.id))
         return found
 
     def request(self, spec: AgentSpec, messages: Sequence[Message], *, is_last: bool) -> Request:
@@ -58,3 +62,13 @@ class FunctionCalling:
         if not step.text.strip():
             return Unreadable("Your last message was empty. Call a tool, or answer.")
         return Answer(step.text)
+
+
+def _sendable(call: ToolCall) -> ToolCall:
+    """``call`` as every provider takes one: arguments that are no JSON object, and names that no
+    tool may have, are refused by some. The result of such a call says what the model wrote."""
+    try:
+        arguments = call.arguments if isinstance(parsed_json(call.arguments), dict) else "{}"
+    except ValueError:
+        arguments = "{}"
+    return ToolCall(call.id, NOT_IN_NAMES.sub("_", call.name)[:64] or "_", arguments)

@@ -112,6 +112,11 @@ class Run:
         return self.steps[-1].clock_s if self.steps else 0.0
 
     @property
+    def untrusted_read(self) -> tuple[str, ...]:
+        """What the run has read that others wrote: tools and their calls, documents."""
+        return tuple(o.name for o in self._progress.origins() if o.is_untrusted)
+
+    @property
     def pending(self) -> tuple[ApprovalRequest, ...]:
         """The calls that wait for a person, those of agents below included."""
         found = [request for child in self.children.values() for request in child.pending]
