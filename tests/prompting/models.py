@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-from lmstack.core import Delta, InputError, Request, ScriptedModel, UnsupportedError
+from lmstack.core import Delta, FinishReason, InputError, Request, ScriptedModel, UnsupportedError
 
-__all__ = ["PickyProvider", "Unheld"]
+__all__ = ["Filtered", "PickyProvider", "Unheld"]
 
 
 class Unheld(ScriptedModel):
@@ -38,3 +38,15 @@ class PickyProvider(Unheld):
         if request.grammar is not None:
             self.refused += 1
             raise InputError("'additionalProperties' is required to be false", param="text.format")
+
+
+class Filtered(ScriptedModel):
+    """Its answers end for a reason of the provider's."""
+
+    def __init__(self, text: str, reason: FinishReason) -> None:
+        super().__init__([text])
+        self.reason = reason
+
+    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        async for delta in super().stream(request):
+            yield replace(delta, finish_reason=delta.finish_reason and self.reason)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field, field_validator
-from tests.prompting.models import PickyProvider, Unheld
+from tests.prompting.models import Filtered, PickyProvider, Unheld
 from typing_extensions import TypedDict
 
 from lmstack.core import (
@@ -209,6 +209,20 @@ async def test_half_an_answer_is_an_error_and_is_not_asked_again(
 async def test_an_object_that_was_whole_when_the_tokens_ran_out_is_whole() -> None:
     model = ScriptedModel([f"{ALICE} and more"])
     assert await structured(model, ask(max_tokens=4), Person) == Person(name="Alice", age=30)
+
+
+async def test_what_is_wrong_with_a_whole_object_is_told_though_the_tokens_ran_out() -> None:
+    model = Unheld(['{"n": 1} and so on', '{"n": 3}'])
+    answer = await structured_answer(model, ask(max_tokens=3), SCHEMA)
+    assert (answer.value, answer.attempts) == ({"n": 3}, 2)
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "tool_calls"])
+async def test_an_answer_that_was_refused_is_not_asked_again(reason: Any) -> None:
+    model = Filtered("I cannot say that.", reason)
+    with pytest.raises(StructuredError, match=f"ended its answer with {reason}"):
+        await structured(model, ask(), Person, attempts=3)
+    assert len(model.requests) == 1
 
 
 async def test_other_errors_are_not_taken_for_no_grammars() -> None:

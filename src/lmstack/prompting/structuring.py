@@ -130,7 +130,8 @@ async def structured_answer(
         try:
             value = asking.form.read(text, is_cut=finish == "length")
         except NotOfFormError as error:
-            if error.is_cut or attempt == attempts or finish != "stop" or not request.messages:
+            ended = finish not in ("stop", "length")
+            if error.is_cut or ended or attempt == attempts or not request.messages:
                 raise asking.error(text, error, finish, attempt, usage) from error
             reason = error.reason
         else:
@@ -217,7 +218,7 @@ class _Asking:
         if problem.is_cut:
             what = f"the answer of {name} was cut inside of its value"
             hint = "raise max_tokens" + (f", which is {limit}" if limit is not None else "")
-        elif finish != "stop":
+        elif finish not in ("stop", "length"):
             what = f"{name} ended its answer with {finish}, not in the form that was asked for"
             hint = "ask for something else, or another model"
         else:
