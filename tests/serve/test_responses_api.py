@@ -219,13 +219,25 @@ async def test_logprobs_come_where_they_are_included(connect):
     assert [[t.token for t in e.logprobs] for e in streamed] == [["one"], [" two"]]
 
 
-async def test_logprobs_of_the_end_after_a_call_make_no_text(http, told):
+HIDDEN = (TokenLogprob("<call>", b"", -0.1),)
+
+
+async def test_logprobs_of_tokens_around_a_call_make_no_text(http, told):
     model = told(
-        Delta(tool_call=ToolCallDelta(0, "c", "f", "{}")),
-        Delta(logprobs=(TokenLogprob("</s>", b"", -0.1),), finish_reason="tool_calls"),
+        Delta(logprobs=HIDDEN),
+        Delta(logprobs=HIDDEN, tool_call=ToolCallDelta(0, "c", "f", "{}")),
+        Delta(logprobs=HIDDEN, finish_reason="tool_calls"),
     )
     _, answer = await asked(http, {}, model)
     assert [item["type"] for item in answer["output"]] == ["function_call"]
+
+
+@pytest.mark.parametrize("text", ["so", ""])
+async def test_logprobs_before_and_after_a_text_are_of_it(http, told, text):
+    model = told(Delta(logprobs=HIDDEN), Delta(text), Delta(logprobs=HIDDEN, finish_reason="stop"))
+    _, answer = await asked(http, {}, model)
+    [part] = answer["output"][0]["content"]
+    assert (part["text"], len(part["logprobs"])) == (text, 2)
 
 
 # Errors.

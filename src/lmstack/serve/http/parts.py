@@ -79,17 +79,21 @@ class Parts:
         self.finish_reason: FinishReason | None = None
         self.usage = Usage()
         self.digest: str | None = None
+        # Of tokens without a text before any part: they are of the text that may follow.
+        self._early: list[TokenLogprob] = []
 
     def push(self, delta: Delta) -> Iterator[Change]:
         self.usage = delta.usage or self.usage
         self.digest = delta.digest or self.digest
-        if delta.text or (delta.logprobs and self._in_text):
+        if delta.text:
             yield from self._say(delta)
+        elif delta.logprobs and delta.tool_call is None:
+            yield from self._score(delta.logprobs)
         if delta.tool_call is not None:
             yield from self._call(delta.tool_call)
         if delta.finish_reason is not None:
             if not self.all:
-                yield from self._begin(TextPart(0))
+                yield from self._begin(TextPart(0, logprobs=self._early))
             self.finish_reason = delta.finish_reason
             yield self._end()
 
@@ -100,10 +104,6 @@ class Parts:
                 "the model ended without saying why",
                 hint="try the request again; if it persists, look at the server's log",
             )
-
-    @property
-    def _in_text(self) -> bool:
-        return not self.all or isinstance(self.all[-1], TextPart)
 
     def _begin(self, part: TextPart | CallPart) -> Iterator[Change]:
         if self.all:
@@ -120,9 +120,20 @@ class Parts:
         if not isinstance(last, TextPart):
             last = TextPart(len(self.all))
             yield from self._begin(last)
+        logprobs = (*self._early, *delta.logprobs)
+        self._early = []
         last.pieces.append(delta.text)
-        last.logprobs += delta.logprobs
-        yield Change("grow", last, delta.text, delta.logprobs)
+        last.logprobs += logprobs
+        yield Change("grow", last, delta.text, logprobs)
+
+    def _score(self, logprobs: tuple[TokenLogprob, ...]) -> Iterator[Change]:
+        """Tokens that show nothing: calls have no place for them."""
+        last = self.all[-1] if self.all else None
+        if last is None:
+            self._early += logprobs
+        elif isinstance(last, TextPart):
+            last.logprobs += logprobs
+            yield Change("grow", last, "", logprobs)
 
     def _call(self, delta: ToolCallDelta) -> Iterator[Change]:
         last = self.all[-1] if self.all else None
@@ -133,6 +144,7 @@ class Parts:
                     f"call {delta.index} of the model came in pieces: {shown(delta)}",
                     hint="try the request again; if it persists, look at the server's log",
                 )
+            self._early = []
             last = CallPart(len(self.all), delta.index, delta.id, delta.name)
             yield from self._begin(last)
         if delta.arguments:
