@@ -1,20 +1,29 @@
 """Programs that try to get out of a session, to hang it, to fill the machine, or to fool its user.
 
-Each is Python after `PRELUDE`, in which ``attempt`` prints ESCAPED where what must be refused was
-not. Names in angle brackets stand for things outside that are watched (`outside.Outside`). Programs
-whose ``plain`` is set are harmless without a sandbox and succeed there, which shows that the watch
-notices it.
+Each is Python after some definitions, of which ``attempt`` prints ESCAPED where what must be
+refused was not. Names in angle brackets stand for things outside that are watched
+(`outside.Outside`). Programs whose ``plain`` is set are harmless without a sandbox and succeed
+there, which shows that the watch notices it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["PRELUDE", "PROGRAMS", "Hostile"]
+__all__ = ["PROGRAMS", "Hostile"]
 
-PRELUDE = """
-import ctypes, os, signal, socket, subprocess, sys, threading, time
+_MODULES = ("ctypes", "os", "signal", "socket", "subprocess", "sys", "threading", "time")
+_C = """
+import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
+def called(function, *arguments):
+    if function(*arguments) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+def syscall(*arguments):
+    called(libc.syscall, *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))
+"""
+_DEFINITIONS = """
 def attempt(name, act):
     try:
         result = act()
@@ -22,12 +31,6 @@ def attempt(name, act):
         print("refused", name, type(error).__name__)
     else:
         print("ESCAPED", name, repr(result)[:80])
-def called(function, *arguments):
-    if function(*arguments) < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-def syscall(*arguments):
-    called(libc.syscall, *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))
 def until_refused(act, most=200_000):
     for number in range(most):
         try:
@@ -51,6 +54,13 @@ class Hostile:
     ends: tuple[str, ...] = ("ok", "error")
     plain: bool = False
     next_ends: tuple[str, ...] = ("ok",)
+
+    @property
+    def program(self) -> str:
+        """The code with what it uses."""
+        imports = [f"import {name}" for name in _MODULES if f"{name}." in self.code]
+        calls = _C if "libc." in self.code or "syscall(" in self.code else ""
+        return "\n".join([*imports, calls, _DEFINITIONS, self.code])
 
 
 def _attempts(*acts: str, plain: bool = False, before: str = "") -> Hostile:
@@ -130,9 +140,7 @@ _MEMORY = {
         "        for _ in range(64): inner.write(bytes(1 << 20))\n"
         "zipfile.ZipFile(file).extractall('.')",
     ),
-    "deep recursion": Hostile(
-        "sys.setrecursionlimit(1 << 30)\ndef f(): f()\nf()", ("error", "memory", "killed")
-    ),
+    "deep recursion": Hostile("sys.setrecursionlimit(1 << 30)\ndef f(): f()\nf()", _FULL),
     "a deep list": Hostile("x = []\nfor _ in range(10**6): x = [x]\nrepr(x)", _FULL),
     "a long number": Hostile("x = 10 ** 10 ** 9", ("memory", "time")),
     "a slow expression": Hostile("import re\nre.match('(a+)+$', 'a' * 64 + 'b')", _OVER_TIME),
@@ -380,13 +388,15 @@ _PYTHON = {
         "open('trap.py', 'w').write(\"import os; os.system('id')\")\nimport trap\n"
     ),
     "subclasses": _attempts(
-        "[c for c in object.__subclasses__() if c.__name__ == 'Popen'][0](['id'])", plain=True
+        "[c for c in object.__subclasses__() if c.__name__ == 'Popen'][0](['id'])",
+        before="import subprocess",
+        plain=True,
     ),
     "frames and objects": Hostile(
         "import gc\nframe = sys._getframe()\nwhile frame:\n"
-        "    print([repr(v)[:200] for v in frame.f_locals.values()][:3])\n"
+        "    print([repr(v).lower() for v in frame.f_locals.values()][:3])\n"
         "    frame = frame.f_back\n"
-        "print([t for t in gc.get_objects() if isinstance(t, str) and '<variable>' in t][:3])",
+        "print([t.lower() for t in gc.get_objects() if isinstance(t, str)][:3])",
         ("ok", "error", "output"),
     ),
     "code for the next start": Hostile(

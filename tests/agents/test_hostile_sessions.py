@@ -8,12 +8,14 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.agents.hostile_sessions import PRELUDE, PROGRAMS
+from tests.agents.hostile_sessions import PROGRAMS
 from tests.agents.outside import Outside, leftovers
+from tests.sandboxes import ISOLATIONS
 
 from lmstack.agents.sandbox import Execution, Sandbox, SandboxConfig, Session
 from lmstack.agents.sandbox.sandbox import IsolationName
@@ -72,7 +74,16 @@ def handed_out(session: Session, done: Execution) -> str:
     return repr(shown)
 
 
-@pytest.mark.parametrize("name", NAMES)
+def on_each(names: Sequence[str]) -> list[Any]:
+    """Each name with each isolation; the ordinary suite takes one of the two, in turn."""
+    return [
+        pytest.param(isolation, name, marks=[pytest.mark.long] * ((number + turn) % 2))
+        for number, name in enumerate(names)
+        for turn, isolation in enumerate(ISOLATIONS)
+    ]
+
+
+@pytest.mark.parametrize(("isolation", "name"), on_each(NAMES), indirect=["isolation"])
 def test_nothing_gets_out_hangs_or_is_left(
     isolation: IsolationName, outside: Outside, name: str
 ) -> None:
@@ -82,7 +93,7 @@ def test_nothing_gets_out_hangs_or_is_left(
     with sandbox.session(inputs={"data.txt": b"data"}) as session:
         marker = marker_of(session)
         began = time.monotonic()
-        done = session.run(PRELUDE + outside.filled(program.code))
+        done = session.run(outside.filled(program.program))
         assert done.ended in program.ends, done
         assert time.monotonic() - began < sandbox.config.wall_s + 30
         assert len(done.stdout) <= OUTPUT
@@ -101,7 +112,10 @@ def test_nothing_gets_out_hangs_or_is_left(
     assert outside.violations(output, marker) == [], done
 
 
-@pytest.mark.parametrize("name", [name for name in PROGRAMS if name.startswith("disk: ")])
+DISK = [name for name in PROGRAMS if name.startswith("disk: ")]
+
+
+@pytest.mark.parametrize(("isolation", "name"), on_each(DISK), indirect=["isolation"])
 def test_the_folder_stays_within_its_bounds(isolation: IsolationName, name: str) -> None:
     files, size = used(Sandbox(CONFIG, isolation=isolation), name)
     assert files <= FILES
@@ -111,7 +125,7 @@ def test_the_folder_stays_within_its_bounds(isolation: IsolationName, name: str)
 def used(sandbox: Sandbox, name: str) -> tuple[int, int]:
     """Files and bytes in the folder after a program, also those that it holds without a name."""
     with sandbox.session() as session:
-        session.run(PRELUDE + PROGRAMS[name].code)
+        session.run(PROGRAMS[name].program)
         files, size = map(int, session.run(USED).stdout.split())
         return files, size
 
@@ -153,7 +167,7 @@ def plainly(name: str, outside: Outside, tmp_path: Path) -> list[str]:
     folder = tmp_path / "plain"
     folder.mkdir()
     marker = f"plain-{outside.variable}"
-    code = PRELUDE + outside.filled(PROGRAMS[name].code)
+    code = outside.filled(PROGRAMS[name].program)
     output = tmp_path / "output"
     with output.open("w") as file:
         process = subprocess.Popen(

@@ -16,6 +16,7 @@ without a display (Agg); otherwise it cannot be imported.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 import time
@@ -66,7 +67,8 @@ class Session:
             if isinstance(given, Path) and not given.is_file():
                 raise InputError(f"the input {shown(str(given))} is no file", param="inputs")
         self._isolation, self._config = isolation, config
-        self._files, self._inputs = dict(files), dict(inputs)
+        self._files = dict(files)
+        self._inputs = {os.fsdecode(raw(name)): given for name, given in inputs.items()}
         self._asking = threading.Lock()
         self._stack = ExitStack()
         self._running: Running | None = None
@@ -102,11 +104,15 @@ class Session:
                 )
             except EndedError:
                 self._is_lost = True
-                self._wall_s += time.monotonic() - began
+                seconds = time.monotonic() - began
+                self._wall_s += seconds
+                self._cpu_s += min(seconds, limits["cpu_s"])
                 error = CodeError("Killed", "the sandbox was ended")
                 return Execution(
                     "killed", error=error, is_restarted=is_lost, lost_state=True, lost_files=True
                 )
+            if "failed" in found:
+                raise EngineError(f"a process of the session did not start: {found['failed']}")
             self._cpu_s += found["cpu_s"]
             self._wall_s += found["seconds"]
             done = read_execution(
@@ -174,9 +180,7 @@ class Session:
         except EndedError as error:
             self._is_lost = True
             raise EngineError(_LOST) from error
-        if "failed" in found:
-            raise InputError(found["failed"], param="path")
-        return found, answers
+        return _checked(found), answers
 
     def _ask(
         self, message: Mapping[str, Any], blobs: Sequence[bytes] = (), *, seconds: float = 0.0
@@ -203,7 +207,7 @@ class Session:
             try:
                 exchange.receive(_START_S)
                 for path, data in self._files.items():
-                    exchange.ask({"do": "write", "path": path}, [data], _GRACE_S)
+                    _checked(exchange.ask({"do": "write", "path": path}, [data], _GRACE_S)[0])
             except EndedError as error:
                 raise EngineError(f"a sandbox did not start: {_last(errors)}") from error
             self._stack = stack.pop_all()
@@ -213,6 +217,12 @@ class Session:
     def _end(self) -> None:
         self._running = self._exchange = None
         self._stack.close()
+
+
+def _checked(found: dict[str, Any]) -> dict[str, Any]:
+    if "failed" in found:
+        raise InputError(found["failed"], param="path")
+    return found
 
 
 def _last(errors: IO[bytes]) -> str:

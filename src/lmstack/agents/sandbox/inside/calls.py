@@ -181,15 +181,15 @@ class Call:
 
     def _drain(self) -> None:
         """What has been written by now."""
-        for fd in self.texts:
-            while not self._ended or self._ended == "killed":
+        for fd, text in self.texts.items():
+            while len(text) <= self.limits.output_bytes:
                 try:
                     piece = os.read(fd, _PIECE)
                 except BlockingIOError:
                     break
                 if not piece:
                     break
-                self.texts[fd] += piece
-                if len(self.texts[fd]) > self.limits.output_bytes:
-                    del self.texts[fd][self.limits.output_bytes :]
-                    self._ended = "output"
+                text += piece
+            if len(text) > self.limits.output_bytes:
+                del text[self.limits.output_bytes :]
+                self._ended = self._ended or "output"

@@ -15,10 +15,9 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .quotas import DEEPEST
+__all__ = ["DEEPEST", "FolderError", "Listed", "emptied", "listed", "raw", "read", "shown", "write"]
 
-__all__ = ["FolderError", "Listed", "emptied", "listed", "raw", "read", "shown", "write"]
-
+DEEPEST = 32  # levels of folders that are looked into
 _ESCAPE = re.compile(rb"\\(?:(\\)|x([0-9a-f]{2}))?")
 _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 

@@ -18,11 +18,11 @@ import stat
 import struct
 
 from .confinement import Setup
+from .folder import DEEPEST
 from .system_calls import ARCHITECTURES, CHECKED, FOLLOWED
 
-__all__ = ["DEEPEST", "FileQuota", "Quota", "answer", "quota_of"]
+__all__ = ["FileQuota", "Quota", "answer", "quota_of"]
 
-DEEPEST = 32  # levels of folders that are looked into
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_RECV, _SEND
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")

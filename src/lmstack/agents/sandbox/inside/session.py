@@ -135,7 +135,8 @@ class _Session:
     def _listed(self) -> tuple[list[folder.Listed], int]:
         with contextlib.suppress(OSError):
             os.chmod(self._setup.folder, 0o700)  # a worker may have shut it
-        return folder.listed(self._setup.folder, _MOST_LISTED)
+            return folder.listed(self._setup.folder, _MOST_LISTED)
+        return [], 0
 
     def _pictures(self, limit: int) -> list[tuple[str, bytes]]:
         """Files by the names of pictures that are new, or have changed since the last call."""
