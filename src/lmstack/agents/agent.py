@@ -38,7 +38,10 @@ from lmstack.core import (
     shown,
 )
 
-__all__ = ["Agent", "Member"]
+__all__ = ["USUAL_SAMPLING", "Agent", "Member"]
+
+# The likeliest next step rather than a draw, and an end to a turn that finds none by itself.
+USUAL_SAMPLING = SamplingParams(temperature=0, max_tokens=1024)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Agent:
 
     ``protocol``: ``tools`` for models that know tools, ``react`` for any. ``constrained``: hold
     the model to grammars (of ReAct's turns, of results); a provider's model may know none.
+    ``sampling``: of each turn, greedy and of 1,024 tokens at most unless given.
     ``result``: a pydantic class or a JSON Schema that the answer has to follow; one answer that
     does not is sent back. ``result_chars``: how much of a tool's result the model is shown.
 
@@ -102,7 +106,7 @@ class Agent:
             rights=rights or Rights(),
             budget=budget or Budget(),
             price=price,
-            sampling=sampling or SamplingParams(),
+            sampling=sampling or USUAL_SAMPLING,
             is_constrained=constrained,
             result=_result_schema(result),
             result_chars=result_chars,

@@ -47,7 +47,7 @@ def serve(read: int, write: int, packages: Sequence[str]) -> None:
 
 def _open_streams() -> list[TextIO]:
     """Anew: what Python opened at its start were the supervisor's."""
-    streams = []
+    streams: list[Any] = []
     for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         stream = os.fdopen(fd, mode, 1, "utf-8", "backslashreplace", closefd=False)
         setattr(sys, f"__{name}__", stream)
@@ -85,8 +85,8 @@ class _Interpreter(code.InteractiveInterpreter):
                 break
         self._flush()
         value = self._values[-1] if self._values and self._raised is None else None
-        error, self._raised = self._raised, None
-        return {"value": value, "error": None if error is None else _told(error)}
+        raised, self._raised = self._raised, None
+        return {"value": value, "error": None if raised is None else _told(raised)}
 
     def _restore(self) -> None:
         if any(stream.closed for stream in self._streams):
