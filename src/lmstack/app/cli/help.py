@@ -43,6 +43,11 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "prompt list": ("prompt ls", "prompts"),
     "prompt show": ("prompt explain", "prompt render", "prompt view"),
     "prompt test": ("prompt compare", "prompt eval", "prompt evaluate", "prompt run"),
+    "agent run": ("act", "agents", "do", "task"),
+    "agent chat": ("agents chat",),
+    "agent show": ("agent list", "agent ls", "agents list", "agents show", "runs", "timeline"),
+    "agent replay": ("replay",),
+    "mcp serve": ("mcp start", "mcp up"),
     "up": ("api", "api_server", "launch", "page", "serve", "server", "start", "ui", "web"),
     "plan": ("estimate", "memory", "size"),
     "bench machine": ("speed",),
@@ -108,8 +113,8 @@ def suggestion(path: str, word: str, known: Iterable[str]) -> str:
 
 # In the order of the work, and within a section in the order of use.
 SECTIONS = {
-    "Ask": ("ask", "search", "embed", "run", "prompt"),
-    "Serve": ("up", "plan", "bench"),
+    "Ask": ("ask", "search", "embed", "run", "agent", "prompt"),
+    "Serve": ("up", "mcp", "plan", "bench"),
     "Models": ("pull", "models", "inspect", "convert", "quantize", "tokens", "tokenizer"),
     "Data": ("index",),
     "Train": ("data", "train", "compare", "scaling"),
