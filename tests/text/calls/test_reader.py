@@ -65,6 +65,15 @@ def test_a_call_that_breaks_off_is_not_complete() -> None:
         assert not one.is_complete
 
 
+def test_half_a_call_is_no_text() -> None:
+    for cut in range(len("<tool_call>"), len(CALL) + 1):
+        one = reader()
+        parts = [*one.push("Well.\n" + CALL[:cut]), *one.push("", final=True)]
+        assert "".join(p for p in parts if isinstance(p, str)).strip() == "Well."
+    one = reader()
+    assert "".join(map(str, [*one.push("a <tool_c"), *one.push("", final=True)])) == "a <tool_c"
+
+
 def test_only_the_control_token_itself_begins_a_call() -> None:
     form = MARKED
     one = reader(form)

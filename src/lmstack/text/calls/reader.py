@@ -87,7 +87,11 @@ class CallReader:
             self._say(parts, self._without_separator(before))
             self._state = self._name
             return True
-        kept = 0 if final else self._held()
+        kept = self._held()
+        begun = self._buffer[len(self._buffer) - kept :]
+        # A call that was cut in its first words is no text; what may just be a sign is.
+        if final and ">" not in begun and _CLOSE not in begun:
+            kept = 0
         self._say(parts, self._buffer[: len(self._buffer) - kept])
         self._buffer = self._buffer[len(self._buffer) - kept :]
         return False
@@ -123,6 +127,8 @@ class CallReader:
             not rest or (self._form.name_end.startswith(rest) and rest != self._form.name_end)
         ):
             return False
+        if final and self._form.name_end.startswith(rest):
+            return False  # it was cut in its name
         if name not in self._tools or not rest.startswith(self._form.name_end):
             return self._not_a_call(parts)
         self._raw = ""
