@@ -65,7 +65,8 @@ class Agent:
 
     ``protocol``: ``tools`` for models that know tools, ``react`` for any. ``constrained``: hold
     the model to grammars (of ReAct's turns, of results); a provider's model may know none.
-    ``sampling``: of each turn, greedy and of 1,024 tokens at most unless given.
+    ``must_call``: the first turn has to call a tool (``tools``): small models often answer what
+    they do not know. ``sampling``: of each turn, greedy and of 1,024 tokens at most unless given.
     ``result``: a pydantic class or a JSON Schema that the answer has to follow; one answer that
     does not is sent back. ``result_chars``: how much of a tool's result the model is shown.
 
@@ -88,6 +89,7 @@ class Agent:
         protocol: ProtocolName = "tools",
         sampling: SamplingParams | None = None,
         constrained: bool = True,
+        must_call: bool = False,
         result: type[Any] | Mapping[str, Any] | None = None,
         result_chars: int = 8000,
         secrets: Mapping[str, str] | None = None,
@@ -108,6 +110,7 @@ class Agent:
             price=price,
             sampling=sampling or USUAL_SAMPLING,
             is_constrained=constrained,
+            must_call=must_call,
             result=_result_schema(result),
             result_chars=result_chars,
         )

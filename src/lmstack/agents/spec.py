@@ -43,9 +43,9 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class AgentSpec:
-    """``result``: the JSON Schema that the answer follows, as JSON text; None for any text.
-    ``is_constrained``: the model is held to grammars where the protocol has one. ``result_chars``:
-    how much of a tool's result the model is shown."""
+    """``must_call``: the first turn has to call a tool. ``result``: the JSON Schema that the answer
+    follows, as JSON text; None for any text. ``is_constrained``: the model is held to grammars
+    where the protocol has one. ``result_chars``: how much of a tool's result the model is shown."""
 
     name: str
     instructions: str = ""
@@ -56,6 +56,7 @@ class AgentSpec:
     price: Price | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
     is_constrained: bool = True
+    must_call: bool = False
     result: Mapping[str, Any] | None = field(default=None, hash=False)
     result_chars: int = 8000
 

@@ -118,15 +118,17 @@ class ChatTemplate:
         return dicts, [_tool_dict(tool, hide) for tool in tools]
 
     def unread_name(self, messages: Sequence[Message]) -> int | None:
-        """The place of the first of ``messages`` whose name is not in the prompt.
+        """The place of the first of ``messages`` whose name is not in the prompt; that of a tool
+        is known from the call that it answers.
 
         A prompt is made with names that occur nowhere else. Whether a template shows a name or
         drops it may depend on the role.
         """
-        marks = {place: f"n{uuid.uuid4().hex}" for place, m in enumerate(messages) if m.name}
+        named = [place for place, m in enumerate(messages) if m.name and m.role != "tool"]
+        marks = {place: f"n{uuid.uuid4().hex}" for place in named}
         if not marks:
             return None
-        marked = [replace(m, name=marks.get(place)) for place, m in enumerate(messages)]
+        marked = [replace(m, name=marks.get(place, m.name)) for place, m in enumerate(messages)]
         prompt = self.render(marked).lower()
         return next((place for place, mark in marks.items() if mark not in prompt), None)
 

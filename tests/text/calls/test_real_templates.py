@@ -155,3 +155,15 @@ def test_an_answer_without_calls_stays_text(templates: dict[str, ChatTemplate], 
         parts = [*reader.push(said), *reader.push("", final=True)]
         assert "".join(map(str, parts)) == said
         assert not reader.is_complete
+
+
+def test_the_name_of_a_tool_needs_no_place_in_a_prompt(templates: dict[str, ChatTemplate]) -> None:
+    call = ToolCall(IDS[0], "now", "{}")
+    turns = [
+        USER,
+        Message("assistant", "", tool_calls=(call,)),
+        Message("tool", "noon", "now", tool_call_id=call.id),
+    ]
+    for name in ("qwen2_5", "llama3_2", "gemma3"):
+        assert templates[name].unread_name(turns) is None
+        assert templates[name].unread_name([Message("user", "x", "Ada"), *turns[1:]]) == 0

@@ -45,12 +45,16 @@ class FunctionCalling:
         grammar = None
         if is_last and spec.is_constrained and spec.result is not None:
             grammar = Grammar.json_schema(spec.result)
+        has_called = any(message.tool_calls for message in messages)
+        wanted = "required" if spec.must_call and spec.shown_tools and not has_called else "auto"
         return Request(
             tuple(messages),
             sampling=spec.sampling,
             grammar=grammar,
             tools=tuple(each.tool for each in spec.shown_tools),
-            tool_choice="none" if is_last else "auto",
+            tool_choice="none" if is_last else wanted,
+            # Made to call, a small model would call everything.
+            parallel_tool_calls=wanted != "required",
         )
 
     def calls(self, choice: Choice) -> tuple[ToolCall, ...]:

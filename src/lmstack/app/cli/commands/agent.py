@@ -78,6 +78,10 @@ How = Annotated[
         "--protocol", help="tools, or react: thoughts and actions as text, for any model."
     ),
 ]
+MustCall = Annotated[
+    bool,
+    typer.Option("--must-call", help="The first turn has to call a tool, which small models need."),
+]
 Steps = Annotated[int, typer.Option("--steps", metavar="N", help="Turns of the model, at most.")]
 Tokens = Annotated[int | None, typer.Option("--tokens", metavar="N", help="At most so many.")]
 Seconds = Annotated[
@@ -125,6 +129,7 @@ def run(
     allow: Allow = None,
     instructions: Instructions = "",
     protocol: How = "tools",
+    must_call: MustCall = False,
     steps: Steps = 20,
     tokens: Tokens = None,
     seconds: Seconds = None,
@@ -155,6 +160,7 @@ def run(
     kept = run_store(store)
     given = _Given(ToolChoice(files or (), hosts or (), python, mcp or ()), ask or (), allow or ())
     spec: dict[str, Any] = {"instructions": instructions, "protocol": protocol}
+    spec["must_call"] = must_call
     limits = {"steps": steps, "tokens": tokens, "seconds": seconds}
     say_if_remote(out, model)
     with _opened(out, docs, index) as opened:
@@ -180,6 +186,7 @@ def chat(
     allow: Allow = None,
     instructions: Instructions = "",
     protocol: How = "tools",
+    must_call: MustCall = False,
     steps: Steps = 20,
     store: Store = None,
     model: ModelName = None,
@@ -191,6 +198,7 @@ def chat(
     kept = run_store(store)
     given = _Given(ToolChoice(files or (), hosts or (), python, mcp or ()), ask or (), allow or ())
     spec: dict[str, Any] = {"instructions": instructions, "protocol": protocol}
+    spec["must_call"] = must_call
     say_if_remote(out, model)
     with _opened(out, docs, index) as opened:
         chat_model = wiring.generator(model, weights)
