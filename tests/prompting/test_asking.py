@@ -73,6 +73,12 @@ async def test_samples_are_voted_over(prompt: Write) -> None:
     )
     assert answer.answer == "good"
     assert model.requests[0].grammar is not None
+    unheld = Unheld(["Good.", "so so"])
+    answer = await PromptAsker(unheld, prompt("samples: 2\nchoices: [good, bad]")).ask(
+        {"review": "x"}
+    )
+    assert (answer.answer, unheld.refused) == ("good", 1)
+    assert '"good", "bad"' in unheld.requests[0].messages[-1].content
     tied = await PromptAsker(Several(["a", "b"]), prompt("samples: 2")).ask({"review": "x"})
     assert tied.answer is None
     assert tied.votes is not None
