@@ -67,12 +67,22 @@ async def test_samples_are_voted_over(prompt: Write) -> None:
         answer = await PromptAsker(Several(said), prompt(settings)).ask({"review": "x"})
         assert answer.votes is not None
         assert (answer.answer, answer.votes.unparsed) == (leader, unparsed), settings
-    model = Several(["good", "bad", "good"])
+    model = Several(["Good.", "bad", "good"])
     answer = await PromptAsker(model, prompt("samples: 3\nchoices: [good, bad]")).ask(
         {"review": "x"}
     )
     assert answer.answer == "good"
     assert model.requests[0].grammar is not None
+    unheld = Unheld(["Good.", "so so"])
+    answer = await PromptAsker(unheld, prompt("samples: 2\nchoices: [good, bad]")).ask(
+        {"review": "x"}
+    )
+    assert (answer.answer, unheld.refused) == ("good", 1)
+    assert '"good", "bad"' in unheld.requests[0].messages[-1].content
+    cut = Several(["good", "goo", "goo"], cut=(1, 2))
+    answer = await PromptAsker(cut, prompt("samples: 3")).ask({"review": "x"})
+    assert answer.votes is not None
+    assert (answer.answer, answer.votes.unparsed) == ("good", 2)
     tied = await PromptAsker(Several(["a", "b"]), prompt("samples: 2")).ask({"review": "x"})
     assert tied.answer is None
     assert tied.votes is not None

@@ -82,6 +82,17 @@ def test_equally_near_ones_come_in_their_own_order() -> None:
     assert [example.output for example in found] == ["4", "3", "2", "1", "0"]
 
 
+def test_the_last_bits_of_a_vector_decide_nothing() -> None:
+    class Noisy(Compass):
+        def embed(self, texts: Sequence[str], kind: str = "passage") -> npt.NDArray[np.float32]:
+            noise = np.linspace(-1e-7, 1e-7, len(texts), dtype=np.float32)[:, None]
+            return super().embed(texts, kind) + noise
+
+    pool = examples((15, "a"), (15, "b"), (15, "c"))
+    found = NearestExamples(pool, Noisy(), 2, balanced=False).choose({"angle": "19"})
+    assert [example.output for example in found] == ["b", "a"]
+
+
 def test_examples_are_embedded_once_whoever_asks() -> None:
     compass = Compass()
     nearest = NearestExamples(POOL, compass, 2)

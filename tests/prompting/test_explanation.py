@@ -117,3 +117,8 @@ def test_where_tokens_begin_may_be_unknown() -> None:
     assert (found.prompt_tokens, found.template_tokens) == (26, None)
     assert {part.tokens for part in found.parts} == {None}
     assert found.budget == 100 - 26 - 20
+
+
+def test_a_turn_is_looked_for_after_those_before_it() -> None:
+    prompt = ChatPrompt((Turn("user", Prompt.of("say it")), Turn("user", Prompt.of("t"))))
+    assert [part.tokens for part in explain(prompt, Words()).parts] == [2, 1]

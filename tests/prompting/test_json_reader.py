@@ -162,6 +162,12 @@ def test_what_is_wrong_is_said(text: str, reason: str) -> None:
         read(text)
 
 
+@pytest.mark.parametrize("text", ['"\\udc00', '"\\ud83d\\n', '"\\ud83dx', "nulL", "[1,]", '{"a" 1'])
+def test_what_can_only_be_wrong_is_refused_at_once(text: str) -> None:
+    with pytest.raises(ValueError):
+        JsonReader().feed(text)
+
+
 def test_a_number_by_itself_is_whole_only_at_the_end() -> None:
     reader = JsonReader()
     reader.feed("12")

@@ -97,6 +97,17 @@ def test_variants_that_a_tag_tells_apart_are_any_of_them() -> None:
     assert [each["properties"]["kind"]["const"] for each in schema["anyOf"]] == ["cat", "dog"]
 
 
+class Narrowed(BaseModel):
+    part: Annotated[Part, Field(json_schema_extra={"minProperties": 2})]
+
+
+def test_a_definition_that_is_narrowed_where_it_is_used_stays_one() -> None:
+    schema = schema_of(Narrowed)
+    assert schema["properties"]["part"] == {"$ref": "#/$defs/Part", "minProperties": 2}
+    assert list(schema["$defs"]) == ["Part"]
+    assert "$ref" not in str(schema["$defs"])
+
+
 def test_a_class_that_takes_more_may_get_more() -> None:
     assert schema_of(Anything)["additionalProperties"] is True
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 from tests.prompting.models import PickyProvider, Unheld
 
-from lmstack.core import InputError, Message, Request, SamplingParams, ScriptedModel
+from lmstack.core import Delta, InputError, Message, Request, SamplingParams, ScriptedModel
 from lmstack.prompting import Partial, StructuredError, stream_structured
 
 
@@ -98,6 +100,20 @@ async def test_leaving_early_closes_the_model_s_stream() -> None:
     assert model.open_streams == 1
     await stream.aclose()
     assert model.open_streams == 0
+
+
+async def test_a_provider_s_error_in_the_middle_is_raised_and_nothing_is_asked_again() -> None:
+    class Breaking(ScriptedModel):
+        async def stream(self, request: Request) -> AsyncIterator[Delta]:
+            self.requests.append(request)
+            yield Delta('{"name": ')
+            raise InputError("the grammar became too complex", param="response_format")
+
+    model = Breaking()
+    model.info = replace(model.info, digest=None)
+    with pytest.raises(InputError, match="too complex"):
+        await told(model)
+    assert len(model.requests) == 1
 
 
 async def test_errors_of_the_request_are_raised_as_they_are() -> None:

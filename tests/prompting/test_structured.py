@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import json
 import re
+import socket
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from lmstack.core import (
     Tool,
     UnsupportedError,
 )
-from lmstack.prompting import StructuredError, structured, structured_answer
+from lmstack.prompting import StructuredError, form_of, structured, structured_answer
 
 
 class Person(BaseModel):
@@ -137,6 +138,11 @@ async def test_a_choice_may_be_quoted_where_nothing_holds_the_model(said: str, c
     assert '"yes", "no"' in model.requests[0].messages[0].content
 
 
+async def test_a_choice_is_whole_when_the_tokens_run_out_unless_another_goes_on() -> None:
+    model = ScriptedModel(["yes of course"])
+    assert await structured(model, ask(max_tokens=1), ["yes", "no"]) == "yes"
+
+
 async def test_a_choice_that_only_stands_in_a_sentence_is_none() -> None:
     with pytest.raises(StructuredError, match=r"none of the choices \(yes, no\)"):
         await structured(Unheld(["yes and no"]), ask(), ["yes", "no"], attempts=1)
@@ -241,9 +247,11 @@ async def test_a_provider_that_refuses_for_another_reason_says_it_again() -> Non
     model = PickyProvider([InputError("no such model", param="model")])
     with pytest.raises(InputError, match="no such model"):
         await structured(model, ask(), Person)
-    model = PickyProvider([ContextLengthError("too long")])
+    remote = ScriptedModel([ContextLengthError("too long")])
+    remote.info = dataclasses.replace(remote.info, digest=None)
     with pytest.raises(ContextLengthError):
-        await structured(model, ask(), Person)
+        await structured(remote, ask(), Person)
+    assert len(remote.requests) == 1
 
 
 async def test_a_raw_prompt_is_held_or_refused_and_never_changed() -> None:
@@ -311,6 +319,21 @@ async def test_a_schema_is_checked_whatever_held_the_model(said: str) -> None:
 async def test_of_several_objects_the_first_that_is_of_the_form_is_the_answer() -> None:
     said = 'As [1] says, {"n": 1} is too small, so {"n": 5}. Or {"n": 6}.'
     assert await structured(Unheld([said]), ask(), SCHEMA) == {"n": 5}
+
+
+async def test_what_is_told_to_be_wrong_is_of_what_is_most_like_the_answer() -> None:
+    with pytest.raises(StructuredError, match="n: 1 is less than the minimum of 3"):
+        await structured(Unheld(['As [1] says, {"n": 1}.']), ask(), SCHEMA, attempts=1)
+
+
+def test_no_reference_is_fetched() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        port = server.getsockname()[1]
+        with pytest.raises(InputError, match="cannot be used"):
+            form_of({"$ref": f"http://127.0.0.1:{port}/schema"})
+        with pytest.raises(TimeoutError):
+            server.accept()
 
 
 async def test_a_pattern_takes_linear_time() -> None:

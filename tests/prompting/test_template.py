@@ -87,7 +87,8 @@ def test_a_chain_of_thought_is_stated_and_examples_show_it() -> None:
     few = ZERO.with_thinking(chain).with_examples(
         FixedExamples([Example({"review": "Great."}, "good", reasoning="They say great.")])
     )
-    _, first, answer, last = few.fill(review="Slow.").messages
+    system, first, answer, last = few.fill(review="Slow.").messages
+    assert system.content == "You judge."
     assert 'a last line that begins with "Verdict:"' in first.content
     assert first.content.split("\n\n")[-1] == last.content.split("\n\n")[-1]
     assert answer.content == "They say great.\nVerdict: good"

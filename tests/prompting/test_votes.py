@@ -88,9 +88,11 @@ async def test_a_provider_without_n_is_asked_as_often_with_other_seeds() -> None
 
 async def test_other_errors_are_raised() -> None:
     error = UnsupportedError("no top_k", param="top_k")
+    model = ScriptedModel([error])
     with pytest.raises(UnsupportedError) as caught:
-        await self_consistency(ScriptedModel([error]), ask(), 3)
+        await self_consistency(model, ask(), 3)
     assert caught.value is error
+    assert len(model.requests) == 1
 
 
 async def test_equal_samples_and_odd_numbers_are_refused() -> None:
@@ -103,13 +105,13 @@ async def test_equal_samples_and_odd_numbers_are_refused() -> None:
 
 async def test_ones_own_ways_to_find_and_compare() -> None:
     votes = await self_consistency(
-        Several(["x1", "y1", "x2"]),
+        Several(["x1", "y2", "x2"]),
         ask(),
         3,
         extract=lambda text, finish: text[1:],
         normalize=lambda answer: answer,
     )
-    assert [(v.answer, v.count) for v in votes.votes] == [("1", 2), ("2", 1)]
+    assert [(v.answer, v.count) for v in votes.votes] == [("2", 2), ("1", 1)]
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lmstack.core import ChatModel, Embedder, FinishReason, Request, Usage, complete
+from lmstack.core import (
+    ChatModel,
+    Embedder,
+    FinishReason,
+    Request,
+    UnsupportedError,
+    Usage,
+    complete,
+)
 from lmstack.prompting.forms import Form, NotOfFormError
 from lmstack.prompting.prompt_file import PromptFile
-from lmstack.prompting.structuring import structured_answer
+from lmstack.prompting.structuring import structured_answer, with_words
 from lmstack.prompting.thinking import think
 from lmstack.prompting.votes import Votes, self_consistency
 
@@ -82,7 +90,16 @@ class PromptAsker:
             is_cut = chain is None and finish == "length"
             return found if found is None or _is_of(form, found, is_cut=is_cut) else None
 
-        votes = await self_consistency(self.model, request, self.prompt.samples, extract=extract)
+        samples = self.prompt.samples
+        try:
+            votes = await self_consistency(self.model, request, samples, extract=extract)
+        except UnsupportedError as error:
+            words = form.words if form is not None and error.param == "response_format" else None
+            if request.grammar is None or words is None:
+                raise
+            messages = with_words(request.messages, words)
+            request = replace(request, messages=messages, grammar=None)
+            votes = await self_consistency(self.model, request, samples, extract=extract)
         answer: Any = votes.answer
         if answer is not None and form is not None:
             answer = form.read(answer)

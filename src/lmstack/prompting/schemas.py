@@ -9,7 +9,6 @@ of them a model can be held to is for its engine or provider to say, and it name
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -120,8 +119,9 @@ def _strict(schema: Schema) -> Schema:
 
 
 def _inlined(schema: Schema) -> Schema:
-    """``schema`` with its definitions where they are used; those that lead back to themselves stay
-    definitions. As it is where that would be long: a definition may stand in many places."""
+    """``schema`` with its definitions where they are used. Those that lead back to themselves, or
+    that are narrowed where they are used, stay definitions; all do where it would be long, since
+    a definition may stand in many places."""
     definitions = schema.get("$defs", {})
     recursive = {name for name in definitions if _leads_to(name, definitions)}
     left = _MOST_INLINED
@@ -138,13 +138,17 @@ def _inlined(schema: Schema) -> Schema:
         inner = _rewritten(definitions[name], resolve)
         return {**inner, **{key: part[key] for key in others}}
 
+    kept: dict[str, Any] = {}
     try:
         found: Schema = _rewritten({k: v for k, v in schema.items() if k != "$defs"}, resolve)
-        kept = {name: _rewritten(definitions[name], resolve) for name in sorted(recursive)}
+        needed = list(_references(found))
+        while needed:
+            name = needed.pop()
+            if name in definitions and name not in kept:
+                kept[name] = _rewritten(definitions[name], resolve)
+                needed += _references(kept[name])
     except OverflowError:
         return schema
-    used = json.dumps([found, kept])
-    kept = {name: part for name, part in kept.items() if json.dumps(_reference(name)) in used}
     return {**found, "$defs": kept} if kept else found
 
 
@@ -169,10 +173,6 @@ def _references(schema: Any) -> Iterator[str]:
             yield name
         for _, inner in _parts(schema):
             yield from _references(inner)
-
-
-def _reference(name: str) -> str:
-    return "#/$defs/" + name.replace("~", "~0").replace("/", "~1")
 
 
 def _named(reference: Any) -> str | None:

@@ -44,6 +44,7 @@ __all__ = [
     "stream_structured",
     "structured",
     "structured_answer",
+    "with_words",
 ]
 
 T = TypeVar("T")
@@ -232,7 +233,7 @@ class _Asking:
     def _made(self, last: str = "", reason: str = "") -> Request:
         messages, words = self._request.messages, self.form.words
         if messages and words is not None and (self._in_prompt or reason or not self.held):
-            messages = _with_words(messages, words)
+            messages = with_words(messages, words)
         if reason:
             said = (Message("assistant", last),) if last.strip() else ()
             # What is wrong quotes what the model wrote, and that may quote anybody.
@@ -290,7 +291,8 @@ class _SoFar:
         return self._reader.has_begun and not (had and before == self.value)
 
 
-def _with_words(messages: tuple[Message, ...], words: str) -> tuple[Message, ...]:
+def with_words(messages: tuple[Message, ...], words: str) -> tuple[Message, ...]:
+    """``messages`` whose last turn of the user also asks for a form in ``words``."""
     last = messages[-1]
     if last.role != "user":
         return (*messages, Message("user", words))
