@@ -18,7 +18,7 @@ from lmstack.agents import (
     Rights,
     ScriptedApprover,
 )
-from lmstack.core import InputError, ScriptedModel
+from lmstack.core import InputError, Message, Request, ScriptedModel
 
 
 def send(**options: Any) -> FakeTool:
@@ -103,6 +103,16 @@ async def test_safe_calls_run_beside_each_other_and_dangerous_ones_alone() -> No
     assert order[2:] == ["c", "d", "e"]
 
 
+async def test_a_dangerous_call_runs_alone_also_if_it_was_approved_beforehand() -> None:
+    running: list[int] = []
+    safe = FakeTool(delay_s=0.02)
+    alone = send(reply=lambda text: running.append(safe.running) or "sent")
+    three = calls(("echo", {"text": "a"}), ("send", {"text": "b"}), ("echo", {"text": "c"}))
+    rights = Rights(approved={"send"})
+    await Agent(ScriptedModel([three, "done"]), tools=[safe, alone], rights=rights).run("go")
+    assert (running, len(safe.ran)) == ([0], 2)
+
+
 async def test_results_are_in_the_order_of_the_calls_whichever_was_first() -> None:
     slow, fast = FakeTool("slow", "slow", delay_s=0.05), FakeTool("fast", "fast")
     script = [calls(("slow", {"text": "x"}), ("fast", {"text": "x"})), "done"]
@@ -123,7 +133,11 @@ async def test_one_person_is_asked_one_thing_at_a_time() -> None:
             asked -= 1
             return Decision("approved")
 
-    helper = Agent(ScriptedModel([call("send"), "x", call("send"), "y"]), name="h", tools=[send()])
+    def dig(request: Request) -> Message:
+        has_result = any(m.role == "tool" for m in request.messages)
+        return Message("assistant", "x") if has_result else call("send")
+
+    helper = Agent(ScriptedModel([dig]), name="h", tools=[send()])
     script = [calls(("h", {"task": "a"}), ("h", {"task": "b"})), "done"]
     run = await Agent(ScriptedModel(script), team=[Member("h", helper)]).run(
         "go", approver=Person()

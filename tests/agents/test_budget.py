@@ -178,3 +178,13 @@ async def test_what_an_agent_below_spends_is_spent_above() -> None:
     assert run.spent.steps == 2 + child.spent.steps == 3
     own = sum(s.usage.total_tokens for s in run.steps if isinstance(s, ModelStep))
     assert run.usage.total_tokens == own + child.usage.total_tokens
+
+
+async def test_a_timeout_of_the_models_own_is_not_the_budgets() -> None:
+    class Odd(ScriptedModel):
+        async def stream(self, request: Request) -> Any:
+            raise TimeoutError("a fault of the model")
+            yield
+
+    with pytest.raises(TimeoutError, match="a fault of the model"):
+        await Agent(Odd(), budget=Budget(seconds=60)).run("go")

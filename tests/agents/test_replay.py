@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,8 @@ from lmstack.agents import (
     TaskStep,
     ToolStep,
     replay,
+    run_from_json,
+    run_to_json,
 )
 from lmstack.core import RemoteError, SamplingParams, ScriptedModel, Span, ToolCall
 
@@ -144,6 +147,14 @@ async def test_an_agent_that_has_changed_would_ask_otherwise(
     assert what in found[0].what
     same = Agent(ScriptedModel(), **given, rights=Rights(), budget=Budget(steps=2))
     assert same.replay(run) == ()
+
+
+async def test_a_run_that_was_read_from_a_file_is_replayed_alike() -> None:
+    """Whole numbers in fields of floats come back as floats."""
+    sampling = SamplingParams(temperature=0, top_p=1, logit_bias={5: 1}, stop=("x",))
+    agent = Agent(ScriptedModel([call(), "done"]), tools=[FakeTool()], sampling=sampling)
+    run = run_from_json(json.loads(json.dumps(run_to_json(await agent.run("go")))))
+    assert agent.replay(run) == replay(run) == ()
 
 
 async def test_react_would_read_the_text_otherwise() -> None:

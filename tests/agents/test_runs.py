@@ -77,6 +77,19 @@ async def test_only_the_owner_can_read_runs(tmp_path: Path) -> None:
     assert {"runs.sqlite", "runs.sqlite.lock"} <= set(seen)
 
 
+def test_a_new_file_is_never_open_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even between its making and a change of its mode."""
+    before = os.umask(0)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "chmod", lambda *_: pytest.fail("it was made with wider rights"))
+            RunStore(tmp_path / "runs.sqlite")
+    finally:
+        os.umask(before)
+
+
 def test_a_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
     path = tmp_path / "runs.sqlite"
     path.touch(0o644)
