@@ -8,6 +8,7 @@ person asked. All of it is in the prompt that `lmstack inspect` and ``--explain`
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -17,6 +18,8 @@ from lmstack.text.calls.call_format import CallFormat
 
 __all__ = ["PLAIN", "with_described_tools", "without_tool_messages"]
 
+# It stands in words of ours, and a message may have any name.
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 PLAIN = CallFormat(
     lead='<tool_call>\n{"name": "',
     name_end='", "arguments": ',
@@ -48,9 +51,12 @@ def without_tool_messages(messages: Sequence[Message], form: CallFormat) -> list
             continue
         spans: list[str | Span] = []
         for message in group:
-            name = message.name or _called(messages, message) or "tool"
+            name = message.name or _called(messages, message) or ""
+            name = name if _NAME.fullmatch(name) else "tool"
             spans += ["\n\n"] * bool(spans)
+            spans.append(f"The tool {name} returned:\n")
             spans.append(Span(message.content, untrusted=True, label=f"result of {name}"))
+        spans.append("\nNow answer my question.")
         found.append(Message("user", Prompt.of(*spans).render()))
     return found
 

@@ -98,5 +98,5 @@ class Person:
         if text:
             print(text, file=sys.stderr)
         print(prompt, end="", file=sys.stderr, flush=True)
-        line = await asyncio.to_thread(sys.stdin.readline)
+        line: str = await asyncio.to_thread(sys.stdin.readline)
         return line.strip().lower() if len(prompt) < 30 else line.strip()

@@ -171,7 +171,7 @@ def run(
             )
         finally:
             wiring.close(chat_model)
-    _report(out, done)
+    _report(out, done, task)
 
 
 def chat(
@@ -357,7 +357,7 @@ async def _chat(
             out.line(printable(done.answer or done.reason or str(done.end)))
 
 
-def _report(out: Output, done: Run) -> None:
+def _report(out: Output, done: Run, task: str | None) -> None:
     from lmstack.agents import run_to_json
 
     out.interrupted = None
@@ -366,7 +366,7 @@ def _report(out: Output, done: Run) -> None:
     elif done.answer:
         out.line(printable(done.answer))
     if done.end == "waiting":
-        out.note(f"waiting for a person: {_resuming(out, done.id, None)}")
+        out.note(f"waiting for a person: {_resuming(out, done.id, task)}")
     elif done.end != "answered":
         out.note(f"{done.end}: {printable(done.reason, one_line=True)}")
     spent = done.spent

@@ -60,11 +60,11 @@ def serve(
     ] = None,
     embedder: EmbedderName = None,
 ) -> None:
-    """Serve tools: `search` and `open_source` of an index, `list_files` and `read_file` of folders,
-    and a calculator.
+    """Serve the search of an index, and the files of folders, as tools.
 
-    A client starts this command itself and speaks over its standard input and output; with --http
-    several can share one server. Nothing is written and nothing is run for them."""
+    They are `search` and `open_source`, `list_files` and `read_file`, and a calculator. A client
+    starts this command itself and speaks over its standard input and output; with --http several
+    can share one server. Nothing is written and nothing is run for them."""
     if docs is None and index is None and not files:
         raise InputError(
             "there is nothing to serve", hint="lmstack mcp serve --docs DIR", param="docs"

@@ -1,0 +1,157 @@
+"""`lmstack agent`: a task with tools, its steps, what waits for a person, and what is kept."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.word_reranker import WordReranker
+
+from lmstack.app import wiring
+from lmstack.app.cli.commands import _agent_view
+from lmstack.app.wiring import retrieval
+from lmstack.app.wiring.agents import mcp_server_of
+from lmstack.core import InputError, Message, ScriptedModel, ToolCall
+
+if TYPE_CHECKING:
+    from tests.app.conftest import HashEmbedder, Run
+
+
+def called(name: str, **arguments: Any) -> Message:
+    return Message("assistant", "", tool_calls=(ToolCall("", name, json.dumps(arguments)),))
+
+
+@pytest.fixture
+def replies(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the model says, to be filled by the test."""
+    said: list[Any] = ["ok"]
+    monkeypatch.setattr(wiring, "generator", lambda *_: ScriptedModel(said, name="tiny"))
+    return said
+
+
+def test_an_answer_is_printed_and_its_steps_beside(run: Run, replies: list[Any]) -> None:
+    replies[:] = [called("calculator", expression="12 * 31"), "It is 372."]
+    ran = run("agent", "run", "What is 12 times 31?")
+    assert ran.code == 0
+    assert ran.out == "It is 372.\n"
+    assert '-> calculator {"expression": "12 * 31"}' in ran.err
+    assert "<- 372 (" in ran.err
+    shown = run("agent", "show")
+    assert "answered" in shown.out
+    assert "What is 12 times 31?" in shown.out
+    short = shown.out.splitlines()[1].split()[0]
+    whole = run("agent", "show", short, "--json").json
+    assert whole["id"].startswith(short)
+    assert "It is 372." in run("agent", "show", short).out
+    again = run("agent", "replay", short)
+    assert again.code == 0
+    assert "0 differ" in again.out
+
+
+def test_json_is_the_run(run: Run, replies: list[Any]) -> None:
+    replies[:] = ["Yes."]
+    assert run("agent", "run", "Is it?", "--json").json["steps"]
+
+
+def test_a_dangerous_call_waits_where_nobody_sits_and_goes_on(
+    run: Run, replies: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies[:] = [called("calculator", expression="1 + 1"), "Two."]
+    ran = run("agent", "run", "How much is 1 + 1?", "--ask", "calculator")
+    assert ran.code == 0
+    assert "waiting for a person: lmstack agent run --ask calculator --resume" in ran.err
+    waiting = ran.err.split("--resume ")[1].split()[0]
+    answers = iter(["y\n"])
+    monkeypatch.setattr(_agent_view.Person, "is_here", True)
+    monkeypatch.setattr(sys.stdin, "readline", lambda: next(answers), raising=False)
+    replies[:] = ["Two."]
+    done = run("agent", "run", "--ask", "calculator", "--resume", waiting)
+    assert done.code == 0
+    assert done.out == "Two.\n"
+    assert "May agent call calculator?" in done.err
+
+
+def test_denying_is_told_to_the_model(
+    run: Run, replies: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies[:] = [called("calculator", expression="1 + 1"), "Then not."]
+    answers = iter(["n\n", "not today\n"])
+    monkeypatch.setattr(_agent_view.Person, "is_here", True)
+    monkeypatch.setattr(sys.stdin, "readline", lambda: next(answers), raising=False)
+    ran = run("agent", "run", "How much?", "--ask", "calculator")
+    assert ran.out == "Then not.\n"
+    assert "not today" in ran.err
+
+
+def test_documents_and_files_become_tools(
+    run: Run,
+    docs: Path,
+    replies: list[Any],
+    embedder: HashEmbedder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retrieval, "_is_here", lambda name: True)
+    monkeypatch.setattr(retrieval, "_reranker", WordReranker)
+    replies[:] = [
+        called("search", query="letters"),
+        called("list_files"),
+        "Found.",
+    ]
+    ran = run("agent", "run", "What do the documents say?", "--docs", "docs", "--files", "docs")
+    assert ran.code == 0
+    assert "-> search" in ran.err
+    assert "untrusted" in ran.err
+    assert "<- error" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "an agent needs a task"),
+        (("x", "--resume", "y"), "has its task already"),
+        (("--resume", "nothing"), "no run"),
+        (("x", "--ask", "calculater"), "did you mean 'calculator'?"),
+        (("x", "--mcp", "files"), "--mcp is 'files'"),
+        (("x", "--files", "nowhere"), "nowhere"),
+        (("x", "--steps", "0"), "steps"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    run: Run, replies: list[Any], words: tuple[str, ...], said: str
+) -> None:
+    ran = run("agent", "run", *words)
+    assert ran.code == 1
+    assert said in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_talk_goes_on_from_what_was_said(
+    run: Run, replies: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies[:] = ["Hello Ada.", "You are Ada."]
+    lines = iter(["I am Ada.\n", "Who am I?\n", "\n"])
+    monkeypatch.setattr(sys.stdin, "readline", lambda: next(lines), raising=False)
+    ran = run("agent", "chat")
+    assert ran.out == "Hello Ada.\nYou are Ada.\n"
+
+
+def test_servers_are_named_by_a_command_or_a_url() -> None:
+    made = mcp_server_of("files=npx 'a server' --root .")
+    assert (made.name, made.command, made.arguments) == (
+        "files",
+        "npx",
+        ("a server", "--root", "."),
+    )
+    assert mcp_server_of("web=http://127.0.0.1:1/mcp").url == "http://127.0.0.1:1/mcp"
+    for wrong in ("files", "files=", "=npx"):
+        with pytest.raises(InputError):
+            mcp_server_of(wrong)
+
+
+def test_nothing_to_serve_is_said(run: Run) -> None:
+    ran = run("mcp", "serve")
+    assert ran.code == 1
+    assert "there is nothing to serve" in ran.err
