@@ -442,3 +442,10 @@ def test_code_that_is_no_text_or_too_long_is_refused(session: Session) -> None:
 def test_inputs_that_are_no_files_are_refused(sandbox: Sandbox, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no file"):
         sandbox.session(inputs={"x": tmp_path})
+
+
+def test_memory_that_is_full_can_be_freed_again(session: Session) -> None:
+    for _ in range(3):
+        done = session.run("x = []\nwhile True: x.append(bytearray(1000))")
+        assert (done.ended, done.lost_state) == ("memory", False), done
+        assert session.run("y = [1]\ndel x\ny").value == "[1]"

@@ -98,12 +98,10 @@ def read_files(message: Mapping[str, Any]) -> tuple[FolderFile, ...]:
     return tuple(FolderFile(path, size) for path, size in message["files"])
 
 
-def _error(found: Any) -> CodeError | None:
-    """As the worker tells it; anything may stand there."""
+def _error(found: Mapping[str, str | None] | None) -> CodeError | None:
     if found is None:
         return None
-    fields = found if isinstance(found, dict) else {}
-    return CodeError(*(_text(fields.get(name)) or "" for name in ("type", "message", "traceback")))
+    return CodeError(*(_text(found[name]) or "" for name in ("type", "message", "traceback")))
 
 
 def _of_the_end(message: Mapping[str, Any], config: SandboxConfig) -> CodeError:
@@ -115,6 +113,8 @@ def _of_the_end(message: Mapping[str, Any], config: SandboxConfig) -> CodeError:
         return CodeError("TimeLimit", f"it took more than {most:g} s of {what}")
     if message["ended"] == "output":
         return CodeError("OutputLimit", f"it wrote more than {config.output_bytes:,} bytes")
+    if message["ended"] == "memory":
+        return CodeError("MemoryError", "the process has no memory left")
     status = message["status"]
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
@@ -123,9 +123,9 @@ def _of_the_end(message: Mapping[str, Any], config: SandboxConfig) -> CodeError:
     return CodeError("Killed", f"the process ended itself with status {status >> 8}")
 
 
-def _text(value: Any) -> str | None:
+def _text(value: str | None) -> str | None:
     """Text that UTF-8 can write, or None."""
-    if not isinstance(value, str):
+    if value is None:
         return None
     return value[:_MOST_TEXT].encode("utf-8", "backslashreplace").decode()
 

@@ -20,8 +20,9 @@ from typing import Any
 from .confinement import Worker
 from .quotas import FileQuota, answer
 
-__all__ = ["AskerGoneError", "Call", "Limits", "Pipes"]
+__all__ = ["OUT_OF_MEMORY", "AskerGoneError", "Call", "Limits", "Pipes"]
 
+OUT_OF_MEMORY = 124  # the status of a worker that could not even tell
 _PIECE = 1 << 16
 _MOST_REPLY = 2 << 20
 
@@ -73,8 +74,9 @@ class Call:
     _ended: str = ""
 
     def run(self, code: str) -> dict[str, Any]:
-        """How it ended (``ok``, ``time``, ``output``, ``killed``), the worker's answer, seconds;
-        the worker is stopped then, or it has ended. `AskerGoneError` where the other end closes."""
+        """How it ended (``ok``, ``time``, ``output``, ``memory``, ``killed``), the worker's answer,
+        seconds; the worker is stopped then, or it has ended. `AskerGoneError` where the other end
+        closes."""
         pipes, token = self.pipes, os.urandom(8).hex()
         frame = json.dumps({"id": token, "code": code}).encode()
         self._outbox = memoryview(len(frame).to_bytes(4, "big") + frame)
@@ -93,11 +95,13 @@ class Call:
         used = self.worker.cpu_s() - cpu
         if self._ended == "killed" and used >= self.limits.cpu_s:
             self._ended = "time"
+        if self._ended == "killed" and self.worker.status == OUT_OF_MEMORY << 8:
+            self._ended = "memory"
         return {
             "ended": self._ended or "ok",
             "status": self.worker.status,
-            "value": answered and answered.get("value"),
-            "error": answered and answered.get("error"),
+            "value": _text(answered, "value"),
+            "error": _error(answered),
             "seconds": seconds,
             "cpu_s": used,
         }
@@ -193,3 +197,16 @@ class Call:
             if len(text) > self.limits.output_bytes:
                 del text[self.limits.output_bytes :]
                 self._ended = self._ended or "output"
+
+
+def _text(found: Any, name: str) -> str | None:
+    """A field of what the worker sent, in the place of which anything may stand."""
+    value = found.get(name) if isinstance(found, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def _error(found: dict[str, Any] | None) -> dict[str, str | None] | None:
+    error = None if found is None else found.get("error")
+    if error is None:
+        return None
+    return {name: _text(error, name) for name in ("type", "message", "traceback")}

@@ -153,6 +153,8 @@ def _moved_up(place: int, name: str, number: int) -> int:
             while _is_there(free, place):
                 number += 1
                 free = f"\x01{number}"
+            if stat.S_ISDIR(os.stat(each, dir_fd=inner, follow_symlinks=False).st_mode):
+                os.chmod(each, 0o700, dir_fd=inner)  # to move a folder is to write to it
             os.rename(each, free, src_dir_fd=inner, dst_dir_fd=place)
     finally:
         os.close(inner)

@@ -18,7 +18,7 @@ import traceback
 import types
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TextIO
+from typing import IO, Any
 
 from . import wire
 
@@ -26,6 +26,7 @@ __all__ = ["serve"]
 
 _OF_THE_TEXT = (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError)
 _MOST_TEXT = 20_000  # characters of a value, of a message and of a traceback
+_RESERVES = (1 << 22, 1 << 21, 1 << 20, 1 << 19)  # bytes
 _FIRST_LINES, _LAST_LINES = 3, 7  # of a traceback
 
 
@@ -45,9 +46,9 @@ def serve(read: int, write: int, packages: Sequence[str]) -> None:
         wire.send(told, {"id": call["id"], **interpreter.answer(call["code"])})
 
 
-def _open_streams() -> list[TextIO]:
+def _open_streams() -> list[IO[str]]:
     """Anew: what Python opened at its start were the supervisor's."""
-    streams: list[Any] = []
+    streams: list[IO[str]] = []
     for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         stream = os.fdopen(fd, mode, 1, "utf-8", "backslashreplace", closefd=False)
         setattr(sys, f"__{name}__", stream)
@@ -63,6 +64,7 @@ class _Interpreter(code.InteractiveInterpreter):
         self._build = codeop.Compile()
         self._streams = _open_streams()
         self._number = 0
+        self._reserve = bytearray()
         self._raised: BaseException | None = None
         self._values: list[str] = []
 
@@ -77,16 +79,26 @@ class _Interpreter(code.InteractiveInterpreter):
         linecache.cache[name] = (len(text), None, lines, name)
         try:
             parts = self._parts(text, name)
-        except _OF_THE_TEXT as error:
-            return {"value": None, "error": _told(error)}
+        except _OF_THE_TEXT as refusal:
+            return {"value": None, "error": _told(refusal)}
+        self._hold_reserve()
         for part in parts:
             self._run(part)
             if self._raised is not None:
                 break
+        self._reserve = bytearray()
         self._flush()
         value = self._values[-1] if self._values and self._raised is None else None
-        raised, self._raised = self._raised, None
-        return {"value": value, "error": None if raised is None else _told(raised)}
+        error, self._raised = self._raised, None
+        return {"value": value, "error": None if error is None else _told(error)}
+
+    def _hold_reserve(self) -> None:
+        """While the code runs, which could not be told otherwise that it has used up all memory,
+        and could not free any in the next call."""
+        for size in _RESERVES:
+            with contextlib.suppress(MemoryError):
+                self._reserve = bytearray(size)
+                return
 
     def _restore(self) -> None:
         if any(stream.closed for stream in self._streams):
@@ -117,6 +129,7 @@ class _Interpreter(code.InteractiveInterpreter):
             raise self._raised
 
     def showtraceback(self) -> None:
+        self._reserve = bytearray()
         self._raised = sys.exc_info()[1]
 
     def _flush(self) -> None:

@@ -13,7 +13,7 @@ import os
 from typing import Any, NoReturn
 
 from . import folder, interpreter, wire
-from .calls import AskerGoneError, Call, Limits, Pipes
+from .calls import OUT_OF_MEMORY, AskerGoneError, Call, Limits, Pipes
 from .confinement import Setup, Worker, prepare, start
 from .quotas import Quota, quota_of
 
@@ -47,6 +47,8 @@ def _work(setup: Setup) -> NoReturn:
     """The worker, which whatever happens does not go on as a supervisor."""
     try:
         interpreter.serve(3, 4, setup.packages)
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
     except BaseException as error:
         os.write(2, f"the interpreter ended: {error!r}\n".encode())
     finally:
