@@ -17,6 +17,9 @@ from lmstack.agents import (
     Member,
     Rights,
     ScriptedApprover,
+    run_from_json,
+    run_to_json,
+    run_to_text,
 )
 from lmstack.core import InputError, Message, Request, ScriptedModel
 
@@ -61,6 +64,17 @@ async def test_the_model_is_told_why_it_was_denied() -> None:
     run = await Agent(model, tools=[send()]).run("go", approver=approver)
     assert results(run) == ["the call was not approved: ask the owner first"]
     assert "ask the owner first" in model.requests[1].messages[-1].content
+
+
+async def test_the_run_keeps_who_decided() -> None:
+    approver = ScriptedApprover(Decision("denied", "not today", by="key:12\x1b[31m"))
+    run = await Agent(ScriptedModel([call("send"), "fine"]), tools=[send()]).run(
+        "go", approver=approver
+    )
+    [step] = [step for step in run.steps if isinstance(step, ApprovalStep)]
+    assert step.decision.by == "key:12\x1b[31m"
+    assert "denied by key:12\ufffd[31m" in run_to_text(run)
+    assert run_from_json(run_to_json(run)) == run
 
 
 @pytest.mark.parametrize("said", [None, True, "approved", Decision("yes")])  # type: ignore[arg-type]

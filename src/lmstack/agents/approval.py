@@ -50,10 +50,12 @@ class ApprovalRequest:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """``later``: the run ends as ``waiting`` and can be resumed. ``cancelled``: it ends here.
-    ``reason``: the model is told why its call was denied."""
+    ``reason``: the model is told why its call was denied. ``by``: who decided, where that is
+    known."""
 
     verdict: Verdict
     reason: str = ""
+    by: str = ""
 
 
 class Approver(Protocol):

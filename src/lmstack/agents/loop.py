@@ -296,4 +296,5 @@ async def _decided(approver: Approver | None, request: ApprovalRequest) -> Decis
         return Decision("later", f"the approver failed ({type(error).__name__})")
     if not isinstance(decision, Decision) or decision.verdict not in VERDICTS:
         return Decision("later", "the approver gave no decision")
-    return replace(decision, reason=clean_text(str(decision.reason)))
+    reason, by = clean_text(str(decision.reason)), clean_text(str(decision.by))
+    return replace(decision, reason=reason, by=by)

@@ -26,6 +26,7 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.app.page.looks import Look, launch_options
 
+from lmstack.app.page.agents.live import LiveRuns
 from lmstack.app.page.routes import PUBLIC_PATHS, add_page
 from lmstack.app.page.view import PageView
 from lmstack.app.server.access import Access
@@ -279,12 +280,17 @@ def page_app(
     workspace: Any,
     api_keys: Sequence[str] = (),
     record: Callable[[Any], object] = lambda _: None,
+    agents: LiveRuns | None = None,
+    operator_digests: Sequence[bytes] = (),
 ) -> FastAPI:
     """The server's app with the page of ``workspace`` on it."""
     app = create_app(
-        models={"scripted": ScriptedModel()}, api_keys=api_keys, public_paths=PUBLIC_PATHS
+        models={"scripted": ScriptedModel()},
+        api_keys=api_keys,
+        operator_digests=operator_digests,
+        public_paths=PUBLIC_PATHS,
     )
-    add_page(app, view=workspace, record=record)
+    add_page(app, view=workspace, record=record, agents=agents)
     return app
 
 
@@ -383,7 +389,8 @@ Open = Callable[..., Page]
 
 @pytest.fixture
 def open_page(browser: Browser, serve: Callable[..., Server]) -> Iterator[Open]:
-    """``open_page(workspace or server, width=..., theme=..., expect=...)``: the page, loaded.
+    """``open_page(workspace or server, width=..., theme=..., expect=...)``: the page at ``path``,
+    loaded.
 
     ``expect``: a pattern of the messages in the console that the test provokes.
     """
@@ -397,6 +404,7 @@ def open_page(browser: Browser, serve: Callable[..., Server]) -> Iterator[Open]:
         height: int = 800,
         theme: str = "light",
         expect: str | None = None,
+        path: str = "",
         **options: Any,
     ) -> Page:
         server = source if isinstance(source, Server) else serve(source)
@@ -418,7 +426,7 @@ def open_page(browser: Browser, serve: Callable[..., Server]) -> Iterator[Open]:
         page.on("console", lambda message: logged(message.type, message.text))
         page.on("pageerror", lambda error: logged("error", str(error)))
         page.on("request", lambda request: asked(request.url))
-        page.goto(server.url)
+        page.goto(server.url + path)
         page.locator("#state:not([data-state=connecting])").wait_for()
         return page
 

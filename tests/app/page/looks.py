@@ -1,4 +1,5 @@
-"""Browsers as people have them: other fonts installed, a larger default size.
+"""Browsers as people have them: other fonts installed, a larger default size. And what can be
+measured of how a page looks: contrasts, and what is too wide.
 
 The fonts are those of one folder alone, through a fontconfig file of the test's own, so that the
 page is as wide here as on a machine that has nothing else.
@@ -12,6 +13,48 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# The contrast of each piece of visible text with what is painted behind it (WCAG 2, relative
+# luminance); colours are read off a canvas, because CSS has many ways to write them.
+CONTRASTS = """() => {
+  const context = Object.assign(document.createElement("canvas"), {width: 1, height: 1})
+    .getContext("2d", {willReadFrequently: true});
+  const rgba = (color) => {
+    context.clearRect(0, 0, 1, 1);
+    context.fillStyle = color;
+    context.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = context.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3]));
+  const behind = (node) => {
+    const layers = [];
+    for (let up = node; up; up = up.parentElement) {
+      layers.push(rgba(getComputedStyle(up).backgroundColor));
+      if (layers.at(-1)[3] === 1) break;
+    }
+    return layers.reverse().reduce((under, top) => over(top, under), [255, 255, 255]);
+  };
+  const light = (color) => color.slice(0, 3).map((c) => c / 255)
+    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !node.checkVisibility() || node.disabled) continue;
+    if (node.closest(".hidden, .skip, noscript")) continue;
+    const ground = behind(node);
+    const ink = over(rgba(getComputedStyle(node).color), ground);
+    const [low, high] = [light(ink), light(ground)].sort((a, b) => a - b);
+    found.push([walker.currentNode.data.trim().slice(0, 40), (high + 0.05) / (low + 0.05)]);
+  }
+  return found;
+}"""
+TOO_WIDE = """() => [...document.querySelectorAll("body, body *")]
+  .filter((node) => node.checkVisibility() && !node.closest(".hidden, pre"))
+  .filter((node) => node.getBoundingClientRect().right > innerWidth + 0.5)
+  .map((node) => node.id || node.className || node.localName)"""
 
 FONTS = Path("/usr/share/fonts")
 INSTALL = "apt-get install -y fonts-dejavu-extra fonts-liberation"

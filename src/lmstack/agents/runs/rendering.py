@@ -71,7 +71,8 @@ def _said(step: Step) -> tuple[str, str]:
     if isinstance(step, ApprovalStep):
         request, decision = step.request, step.decision
         flows = "".join(f"\n{f.path} holds text of {f.origin}: {f.excerpt}" for f in request.flows)
-        title = f"approval of {request.tool} {request.call_id}: {decision.verdict}"
+        by = f" by {printable(decision.by)}" if decision.by else ""
+        title = f"approval of {request.tool} {request.call_id}: {decision.verdict}{by}"
         reason = f"\n{decision.reason}" if decision.reason else ""
         return f"{title}, {step.seconds:.1f} s", f"{request.reason}{flows}{reason}"
     if isinstance(step, NoticeStep):

@@ -1,7 +1,5 @@
 """The page's routes on the server's app: `/`, `/static/*` and the JSON that the page reads.
 
-The page's files come from the package, each with an ETag, under a strict content policy.
-
 They pass the guards that `lmstack.serve.create_app` puts before every route (host, origin,
 key). What the answers are made of is `PageView`'s. The routes serve the page only and may
 change with it, so they are not in the OpenAPI schema; programs use `/v1`.
@@ -10,11 +8,8 @@ change with it, so they are not in the OpenAPI schema; programs use `/v1`.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib import resources
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from fastapi import FastAPI
@@ -22,65 +17,21 @@ from pydantic import Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
+from lmstack.app.page.agents.live import LiveRuns
+from lmstack.app.page.agents.routes import add_agents
+from lmstack.app.page.assets import Asset, read_assets, serve_asset
 from lmstack.app.page.receive import receive
 from lmstack.app.page.stream import AnswerStream
 from lmstack.app.page.view import PageView
 from lmstack.app.server.feedback import Judgement, Verdict
-from lmstack.core import InputError, LmstackError, Message, NotFoundError, OverloadedError, shown
+from lmstack.core import InputError, LmstackError, Message, OverloadedError, shown
 from lmstack.rag import AnswerWishes
 from lmstack.serve.http.body import parse_json, read_json
 from lmstack.serve.http.fields import Body, text_up_to
-from lmstack.serve.http.guard import PAGE_CSP, security_headers, unexpected
+from lmstack.serve.http.guard import unexpected
 from lmstack.serve.http.state import caller_of, state_of
 
 __all__ = ["PUBLIC_PATHS", "Queue", "add_page"]
-
-
-MEDIA_TYPES = {
-    "html": "text/html; charset=utf-8",
-    "css": "text/css; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "svg": "image/svg+xml",
-}
-# The browser itself then refuses any script of ours that would write text as HTML.
-POLICY = f"{PAGE_CSP}; require-trusted-types-for 'script'; trusted-types 'none'"
-
-
-@dataclass(frozen=True, slots=True)
-class Asset:
-    data: bytes
-    media_type: str
-    etag: str
-
-
-def read_assets() -> Mapping[str, Asset]:
-    """Every file of the page by its name. Requests are looked up here and never reach a path."""
-    assets = {}
-    for file in (resources.files("lmstack.app.page") / "static").iterdir():
-        media_type = MEDIA_TYPES.get(file.name.rpartition(".")[2])
-        if media_type is not None:
-            data = file.read_bytes()
-            etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-            assets[file.name] = Asset(data, media_type, etag)
-    return assets
-
-
-def serve_asset(request: Request, assets: Mapping[str, Asset], name: str) -> Response:
-    """The file, or 304 where the browser's copy is current. Raises `NotFoundError`."""
-    asset = assets.get(name)
-    if asset is None:
-        raise NotFoundError(f"the page has no file {shown(name)}", hint="open / for the page")
-    # `no-cache` keeps a copy but asks each time: after an upgrade no page runs on old modules.
-    headers = {
-        **security_headers(POLICY),
-        "Cache-Control": "no-cache",
-        "ETag": asset.etag,
-    }
-    sent = request.headers.get("if-none-match", "").split(",")
-    if asset.etag in [tag.strip().removeprefix("W/") for tag in sent]:
-        return Response(status_code=304, headers=headers)
-    return Response(asset.data, headers=headers, media_type=asset.media_type)
-
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -111,7 +62,7 @@ class Queue:
 
 
 # Served without a key: the page itself holds no data, and asks for the key where one is needed.
-PUBLIC_PATHS = ("/", "/static/*")
+PUBLIC_PATHS = ("/", "/static/*", "/agents", "/agents/*")
 MAX_QUESTION = 4000
 MAX_PAST = 20_000
 MAX_BODY_BYTES = 512 * 1024
@@ -166,10 +117,15 @@ def add_page(
     *,
     view: PageView,
     record: Callable[[Mapping[str, Any]], object] = lambda _: None,
+    agents: LiveRuns | None = None,
 ) -> None:
     """Serve the page that ``view`` fills from ``app``, which `lmstack.serve.create_app` made with
-    `PUBLIC_PATHS` among its ``public_paths``. ``record`` writes to the audit log."""
-    routes = _Routes(view, record)
+    `PUBLIC_PATHS` among its ``public_paths``. ``record`` writes to the audit log. ``agents``:
+    runs to show below `/agents`."""
+    assets = read_assets()
+    routes = _Routes(view, record, assets, has_agents=agents is not None)
+    if agents is not None:
+        add_agents(app, agents, assets, record)
     for path, handler, methods in [
         ("/", routes.page, ["GET", "HEAD"]),
         ("/static/{name}", routes.static, ["GET", "HEAD"]),
@@ -192,11 +148,19 @@ def add_page(
 class _Routes:
     """One method a route; what may block goes to a thread."""
 
-    def __init__(self, view: PageView, record: Callable[[Mapping[str, Any]], object]) -> None:
+    def __init__(
+        self,
+        view: PageView,
+        record: Callable[[Mapping[str, Any]], object],
+        assets: Mapping[str, Asset],
+        *,
+        has_agents: bool,
+    ) -> None:
         self._view = view
+        self._has_agents = has_agents
         self._drawing = Queue(at_once=1, waiting=MAX_DRAWING, what="pages to draw")
         self._record = record
-        self._assets = read_assets()
+        self._assets = assets
 
     async def page(self, request: Request) -> Response:
         return serve_asset(request, self._assets, "index.html")
@@ -206,7 +170,8 @@ class _Routes:
 
     async def status(self, request: Request) -> Response:
         client = caller_of(request).client
-        return _json(await asyncio.to_thread(self._view.status, client))
+        status = await asyncio.to_thread(self._view.status, client)
+        return _json({**status, "agents": self._has_agents and request.state.is_operator})
 
     async def documents(self, request: Request) -> Response:
         wanted = request.query_params.get("find", "")[:200]

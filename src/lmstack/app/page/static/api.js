@@ -45,8 +45,9 @@ export async function tryKey(key) {
   useKey(key);
 }
 
-async function request(path, { body, signal, key = storedKey() } = {}) {
+async function request(path, { body, signal, etag, key = storedKey() } = {}) {
   const headers = { Accept: "application/json" };
+  if (etag) headers["If-None-Match"] = etag;
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
@@ -62,7 +63,7 @@ async function request(path, { body, signal, key = storedKey() } = {}) {
     if (error.name === "AbortError") throw error;
     throw lost();
   }
-  if (!response.ok) throw await refusal(response);
+  if (!response.ok && response.status !== 304) throw await refusal(response);
   return response;
 }
 
@@ -93,7 +94,17 @@ export async function picture(path) {
 
 /** GET, or POST where there is a body; parsed JSON. */
 export async function json(path, options) {
-  const response = await request(path, options);
+  return parsedJson(await request(path, options));
+}
+
+/** GET {value, etag}, unless it is still what `etag` names: then null. */
+export async function changed(path, { etag, signal }) {
+  const response = await request(path, { etag, signal });
+  if (response.status === 304) return null;
+  return { value: await parsedJson(response), etag: response.headers.get("ETag") };
+}
+
+async function parsedJson(response) {
   try {
     return await response.json();
   } catch (error) {

@@ -1,15 +1,17 @@
 // Wires the page together: the conversation, the panel, the status line and the keys.
 
 import { CLOSEST, Turn } from "/static/answer.js";
-import { ApiError, ask, json, storedKey, tryKey } from "/static/api.js";
+import { ApiError, ask, json } from "/static/api.js";
 import { Composer } from "/static/composer.js";
 import { Filters } from "/static/filters.js";
+import { addKeyForm, askForKey } from "/static/key.js";
 import { Manner } from "/static/manner.js";
 import { remember, remembered } from "/static/memory.js";
 import { Panel } from "/static/panel.js";
 import { hidePreview } from "/static/preview.js";
 import { Status } from "/static/status.js";
 import { appendText, element, squeezed } from "/static/text.js";
+import { useThemeButton } from "/static/theme_button.js";
 
 const HISTORY_TURNS = 4;
 const byId = (id) => document.getElementById(id);
@@ -18,7 +20,6 @@ const turns = [];
 let running = null; // {turn, abort}
 let pointed = null; // {turn, index}: the source that is open
 let following = false;
-let keyForms = 0;
 
 const filters = new Filters({ changed: () => panel.narrowed(), opened: () => panel.toggleFilters() });
 const panel = new Panel({ closed: () => composer.focus(), pointed: point, filters });
@@ -37,7 +38,7 @@ function start(question) {
 
 /** `within`: the filter that the question is asked under, {where, words}, or null. */
 function addTurn(question, within) {
-  const turn = new Turn(question, within, { open: openSource, retry, askKey: (which, node) => addKeyForm(node, () => retry(which)), judged: () => remember(turns) });
+  const turn = new Turn(question, within, { open: openSource, retry, askKey: (which, node) => addKeyForm(node, () => (retry(which), status.poll())), judged: () => remember(turns) });
   turns.push(turn);
   byId("welcome").hidden = true;
   byId("fresh").hidden = false;
@@ -254,36 +255,7 @@ async function suggest(revision = suggestedAt) {
 
 function showKeyForm(parent) {
   if (parent.hidden || parent.querySelector(".key-form")) return;
-  const why = storedKey() ? "This server no longer accepts the API key." : "This server asks for an API key.";
-  const box = element("div", { class: "trouble" }, element("strong", {}, why));
-  addKeyForm(box, () => box.remove());
-  parent.append(box);
-}
-
-/** Asks for the key until the server accepts one; what was typed stays, to be corrected. */
-function addKeyForm(parent, then) {
-  const wrong = element("p", { role: "alert", id: `key-wrong-${(keyForms += 1)}` });
-  const input = element("input", { type: "password", "aria-label": "API key", "aria-describedby": wrong.id, placeholder: "API key", autocomplete: "off", required: true });
-  const button = element("button", { class: "plain", type: "submit" }, "Use this key");
-  const form = element("form", { class: "key-form" }, input, button, wrong);
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    wrong.textContent = "";
-    button.disabled = true;
-    try {
-      await tryKey(input.value.trim());
-      then();
-      status.poll();
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      wrong.textContent = error.status === 401 ? "The server did not accept this key." : error.message;
-      input.setAttribute("aria-invalid", String(error.status === 401));
-      input.focus();
-    } finally {
-      button.disabled = false;
-    }
-  });
-  parent.append(form);
+  askForKey(parent, () => status.poll());
 }
 
 // ---- keys
@@ -311,22 +283,7 @@ addEventListener("keydown", (event) => {
 byId("folder").addEventListener("click", () => panel.toggleFiles());
 byId("fresh").addEventListener("click", fresh);
 
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
-const showTheme = () => byId("theme").setAttribute("aria-pressed", String(isDark()));
-dark.addEventListener("change", showTheme);
-byId("theme").addEventListener("click", () => {
-  const theme = isDark() ? "light" : "dark";
-  document.documentElement.dataset.theme = theme;
-  try {
-    localStorage.setItem("lmstack-theme", theme);
-  } catch {
-    // Not remembered, but switched.
-  }
-  showTheme();
-});
-
-showTheme();
+useThemeButton(byId("theme"));
 restore();
 status.poll();
 if (!matchMedia("(pointer: coarse)").matches) composer.focus();

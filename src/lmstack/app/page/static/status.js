@@ -63,6 +63,7 @@ function show(status) {
   byId("folder").title = status.root;
   byId("welcome-none").hidden = status.state !== "ready" || status.files.indexed > 0;
   setCount(status);
+  byId("agents").hidden = !status.agents;
   setText("model", modelName(status.model));
   setText("welcome-model", reader(status.model));
   byId("model").title = status.model.digest ?? "a remote model";

@@ -1,0 +1,113 @@
+"""The steps of a run as rows, in the order in which they ended; those of agents below under the
+call that asked them.
+
+A call that began, or was asked for, and has no result yet has a row too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from lmstack.agents.arguments import parsed_json
+from lmstack.agents.dataflow import Flow
+from lmstack.agents.judging import call_flows
+from lmstack.agents.progress import Progress
+from lmstack.agents.runs.run import Run
+from lmstack.agents.steps import ApprovalStep, BegunStep, ModelStep, TaskStep, ToolStep
+from lmstack.app.page.agents.axis import Axis
+from lmstack.app.page.agents.figures import counted, duration
+from lmstack.app.page.agents.markup import Content, Node, node
+from lmstack.app.page.agents.rows import Rows
+from lmstack.app.page.agents.texts import line
+from lmstack.app.page.agents.words import ENDS
+from lmstack.core import ToolCall
+
+__all__ = ["ArgumentFlows", "timeline"]
+
+
+class ArgumentFlows:
+    """Where the arguments of calls came from, worked out once for each call: by what the model had
+    been shown when it made it, which does not change as a run goes on."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], tuple[Flow, ...]] = {}
+
+    def of(self, run: Run, number: int, call: ToolCall) -> tuple[Flow, ...]:
+        """Of a ``call`` made in step ``number``."""
+        key = (run.id, call.id)
+        if key not in self._known:
+            self._known[key] = _flows(run, number, call)
+        return self._known[key]
+
+
+def _flows(run: Run, number: int, call: ToolCall) -> tuple[Flow, ...]:
+    try:
+        arguments = parsed_json(call.arguments or "{}")
+    except ValueError:
+        return ()
+    return call_flows(Progress.of(run.steps[:number], run.spec.price), arguments)
+
+
+def timeline(run: Run, axis: Axis, flows: ArgumentFlows) -> Node:
+    return node("ol", _rows(run, axis, flows, is_first=True), class_="steps")
+
+
+def _rows(run: Run, axis: Axis, flows: ArgumentFlows, *, is_first: bool) -> Iterator[Node]:
+    rows = Rows(axis, run.spec.name, run.spec.price)
+    made_in: dict[str, int] = {}
+    turns = 0
+    for number, step in enumerate(run.steps):
+        key = f"s{number}"
+        if isinstance(step, TaskStep):
+            yield rows.task(key, step)
+        elif isinstance(step, ModelStep):
+            turns += 1
+            made_in |= {call.id: number for call in step.calls}
+            yield rows.model(key, step, turns)
+        elif isinstance(step, ToolStep):
+            call = step.call
+            yield rows.call(
+                f"c{call.id}",
+                step,
+                flows.of(run, made_in.get(call.id, number), call),
+                _below(run, call.id, axis, flows),
+                is_agent=_is_agent(run, call.name),
+            )
+        elif isinstance(step, ApprovalStep):
+            yield rows.approval(key, step)
+        elif not isinstance(step, BegunStep):
+            is_last = number == len(run.steps) - 1
+            yield rows.other(key, step, is_open=is_first and is_last)
+    yield from _unanswered(run, rows, lambda id_: _below(run, id_, axis, flows))
+
+
+def _unanswered(run: Run, rows: Rows, below: Callable[[str], Content]) -> Iterator[Node]:
+    """Calls of the last turn that have no result."""
+    turn = Progress.of(run.steps, run.spec.price).turn
+    if turn is None or not run.can_resume:
+        return
+    for call in turn.pending:
+        has_begun = call.id in turn.begun
+        runs = has_begun and run.end is None
+        word = "running" if runs else "interrupted" if has_begun else "not made yet"
+        yield rows.open_call(f"c{call.id}", call, word, below(call.id), runs=runs)
+
+
+def _below(run: Run, call_id: str, axis: Axis, flows: ArgumentFlows) -> Content:
+    child = run.children.get(call_id)
+    if child is None:
+        return None
+    spent = child.spent
+    told = (
+        f"{ENDS[child.end]}, {counted(spent.steps, 'turn')},"
+        f" {counted(spent.usage.total_tokens, 'token')}, {duration(child.seconds)}"
+    )
+    name = node("strong", line(child.spec.name, 60))
+    head = node("p", name, f": {told}", class_="below-head")
+    steps = node("ol", _rows(child, axis, flows, is_first=False), class_="steps")
+    return node("div", head, steps, class_="below")
+
+
+def _is_agent(run: Run, name: str) -> bool:
+    tool = run.spec.tool(name)
+    return tool is not None and tool.is_agent
