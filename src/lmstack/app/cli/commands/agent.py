@@ -28,6 +28,7 @@ from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
 from lmstack.app.wiring.agents import ToolChoice, run_store, tools_of
 from lmstack.core import InputError
+from lmstack.core.files import write_atomic
 
 if TYPE_CHECKING:
     from lmstack.agents import Agent, Run, RunStore
@@ -218,6 +219,10 @@ def show(
     ] = None,
     store: Store = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="Runs of the list.")] = 20,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the run's timeline as one HTML page."),
+    ] = None,
 ) -> None:
     """List runs, or show the steps of one: texts, calls, results, tokens and seconds."""
     from lmstack.agents import run_to_json, run_to_text
@@ -227,7 +232,12 @@ def show(
         _list(out, kept, limit)
         return
     found = kept.load(_whole_id(kept, run_id))
-    if out.as_json:
+    if html is not None:
+        from lmstack.app.page.agents import run_page
+
+        write_atomic(html, run_page(found).encode())
+        out.note(f"written to {html}")
+    elif out.as_json:
         out.result(run_to_json(found))
     else:
         out.write(run_to_text(found))
