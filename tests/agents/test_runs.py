@@ -300,9 +300,10 @@ def test_a_spec_is_the_same_after_json() -> None:
         Budget(steps=3, tokens=4, money=0.5, seconds=6.5),
         Price(input=1.5, cached=0.25),
         SamplingParams(temperature=0.5, stop=("x",), logit_bias={7: -1.0}, max_tokens=9),
-        False,
-        {"type": "string"},
-        500,
+        is_constrained=False,
+        must_call=True,
+        result={"type": "string"},
+        result_chars=500,
     )
     assert spec_from_json(json.loads(json.dumps(spec_to_json(spec)))) == spec
 
