@@ -9,7 +9,7 @@ NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
   || echo "The native ops were not built: models run on slower ones. $(LMSTACK) doctor says more."
 QUESTION ?= How do I open the web page?
 
-.PHONY: bench bench-adapters bench-answers bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks bench-training bench-training-tasks bench-reward bench-constitutional bench-grpo bench-preferences
+.PHONY: bench bench-adapters bench-answers bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks bench-training bench-training-tasks bench-reward bench-constitutional bench-grpo bench-preferences bench-structured bench-agents
 .PHONY: demo test test-long fuzz mutants check format docs clean
 
 demo: $(VENV)/.base
@@ -162,6 +162,16 @@ bench-constitutional: $(VENV)/.dev
 bench-grpo: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/grpo.py $(QUICKLY)
+
+# A thousand schemas, extraction, masks and forced tokens: twenty minutes on two cores.
+bench-structured: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/structured.py $(QUICKLY)
+
+# Agents of small models beside pydantic-ai and smolagents, which are in the dev extra.
+bench-agents: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/agents.py $(QUICKLY)
 
 # DPO and cDPO on pairs that a rule labels, right or in part wrong, judged by the rule.
 bench-preferences: $(VENV)/.dev
