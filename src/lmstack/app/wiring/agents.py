@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lmstack.agents.tools import AgentTool
     from lmstack.rag import Index
 
-__all__ = ["ToolChoice", "index_tools", "mcp_server_of", "run_store", "tools_of"]
+__all__ = ["ToolChoice", "index_tools", "mcp_server_of", "run_store", "runs_path", "tools_of"]
 
 _RUNS = "agents.db"
 _PINS = "mcp"
@@ -40,12 +40,16 @@ class ToolChoice:
     mcp: Sequence[str] = ()
 
 
+def runs_path() -> Path:
+    """Where the runs of this user are kept."""
+    return home() / _RUNS
+
+
 def run_store(path: Path | None) -> RunStore:
     """The runs of this user, or those in the file ``path``."""
     from lmstack.agents import RunStore
 
-    if path is None:
-        path = home() / _RUNS
+    path = path or runs_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     return RunStore(path)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lmstack.app.formats import printable
+from lmstack.app.page.agents.live import LiveRuns
 from lmstack.app.page.routes import PUBLIC_PATHS, add_page
 from lmstack.app.page.view import PageView
 from lmstack.app.server.access import Access, KeyEntry, ScopedModel
@@ -29,6 +30,7 @@ from lmstack.app.server.serve import Service
 from lmstack.app.server.uploads import Uploads
 from lmstack.app.server.workspace import Workspace, WorkspaceConfig
 from lmstack.app.wiring.adapters import Adapters
+from lmstack.app.wiring.agents import run_store, runs_path
 from lmstack.app.wiring.tasks import Also
 from lmstack.app.wiring.usual_answers import usual_answers
 from lmstack.core import ChatModel, Delta, Embedder, ModelInfo, Request, Reranker
@@ -101,7 +103,7 @@ def build_service(
     if adapters:
         adapters.open(app.state.shared, model, lambda each: guard(ScopedModel(each, access)))
     view = PageView(workspace)
-    add_page(app, view=view, record=audit.append)
+    add_page(app, view=view, record=audit.append, agents=live_runs())
     workspace.start_indexing()
     commands = None if door is None else open_server(door, workspace)
 
@@ -112,6 +114,11 @@ def build_service(
         close_model()
 
     return Service(app, close=close, stopping=app.state.shared.stopping.set)
+
+
+def live_runs() -> LiveRuns | None:
+    """This user's runs of agents, for the page, where there ever was one."""
+    return LiveRuns(run_store(None)) if runs_path().exists() else None
 
 
 def _scorers(embedder: Embedder, also: Also) -> dict[str, Any]:
