@@ -534,10 +534,9 @@ _ENDS = {
     "it reads where nothing is": Hostile("ctypes.string_at(0)", _DEAD),
     "alarms": Hostile("signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)\ntime.sleep(5)", _DEAD),
     "alarms between calls": Hostile(
-        "signal.signal(signal.SIGALRM, lambda *_: print('tick'))\n"
+        "ticks = []\nsignal.signal(signal.SIGALRM, lambda *_: ticks.append(1))\n"
         "signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)",
         ("ok",),
-        next_ends=("ok", "error"),
     ),
 }
 _HANDED_OUT = {
