@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from tests.word_reranker import WordReranker
 
@@ -155,3 +160,39 @@ def test_nothing_to_serve_is_said(run: Run) -> None:
     ran = run("mcp", "serve")
     assert ran.code == 1
     assert "there is nothing to serve" in ran.err
+
+
+def test_a_call_is_approved_on_the_page(run: Run, replies: list[Any]) -> None:
+    replies[:] = [called("calculator", expression="1 + 1"), "Two."]
+    port = free_port()
+
+    def approve() -> None:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            while not (found := ids(client)):
+                time.sleep(0.02)
+            client.post(f"/api/approvals/{found[0]}", json={"verdict": "approved"})
+
+    person = threading.Thread(target=approve, daemon=True)
+    person.start()
+    ran = run("agent", "run", "How much?", "--ask", "calculator", "--page", str(port))
+    person.join()
+    assert ran.out == "Two.\n"
+    assert f"the run is at http://127.0.0.1:{port}/agents" in ran.err
+    with socket.create_server(("127.0.0.1", port)):
+        taken = run("agent", "run", "How much?", "--page", str(port))
+    assert taken.code == 1
+    assert f"port {port} cannot be used" in taken.err
+
+
+def ids(client: httpx.Client) -> list[str]:
+    """Of what waits for a person."""
+    try:
+        shown = client.get("/api/agents").text
+    except httpx.TransportError:
+        return []
+    return re.findall(r'"value": "([0-9a-f]{32})"', shown)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return int(one.getsockname()[1])

@@ -5,9 +5,16 @@ Like `wiring`, imports what it wires when it is called.
 
 from __future__ import annotations
 
+import asyncio
 import shlex
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +27,18 @@ if TYPE_CHECKING:
     from lmstack.agents import RunStore
     from lmstack.agents.mcp import McpServer, Offer
     from lmstack.agents.tools import AgentTool
+    from lmstack.app.server.approvals import PageApprover
     from lmstack.rag import Index
 
-__all__ = ["ToolChoice", "index_tools", "mcp_server_of", "run_store", "runs_path", "tools_of"]
+__all__ = [
+    "ToolChoice",
+    "index_tools",
+    "mcp_server_of",
+    "page_of",
+    "run_store",
+    "runs_path",
+    "tools_of",
+]
 
 _RUNS = "agents.db"
 _PINS = "mcp"
@@ -52,6 +68,41 @@ def run_store(path: Path | None) -> RunStore:
     path = path or runs_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     return RunStore(path)
+
+
+@asynccontextmanager
+async def page_of(store: RunStore, port: int) -> AsyncIterator[PageApprover]:
+    """The runs of ``store`` at http://127.0.0.1:``port``/agents, and who is asked there, while the
+    block runs. `InputError` where the port is taken."""
+    import uvicorn
+
+    from lmstack.app.page.agents.live import LiveRuns
+    from lmstack.app.page.agents.routes import agents_app
+    from lmstack.app.server.approvals import PageApprover
+    from lmstack.app.wiring import audit_path
+    from lmstack.safety import AuditLog
+
+    try:
+        listener = socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise InputError(
+            f"port {port} cannot be used: {error.strerror}", hint="--page with another one"
+        ) from error
+    approver = PageApprover(timeout_s=None)
+    app = agents_app(LiveRuns(store, approver), AuditLog(audit_path()).append)
+
+    class Server(uvicorn.Server):
+        def capture_signals(self) -> AbstractContextManager[None]:
+            return nullcontext()  # Ctrl-C is for the run
+
+    server = Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+    serving = asyncio.create_task(server.serve([listener]))
+    try:
+        yield approver
+    finally:
+        approver.close()
+        server.should_exit = True
+        await serving
 
 
 @asynccontextmanager

@@ -26,12 +26,12 @@ from lmstack.app.cli.commands._options import (
 )
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
-from lmstack.app.wiring.agents import ToolChoice, run_store, tools_of
+from lmstack.app.wiring.agents import ToolChoice, page_of, run_store, tools_of
 from lmstack.core import InputError
 from lmstack.core.files import write_atomic
 
 if TYPE_CHECKING:
-    from lmstack.agents import Agent, Run, RunStore
+    from lmstack.agents import Agent, Approver, Run, RunStore
     from lmstack.rag import Index
 
 __all__ = ["register"]
@@ -88,6 +88,15 @@ Tokens = Annotated[int | None, typer.Option("--tokens", metavar="N", help="At mo
 Seconds = Annotated[
     float | None, typer.Option("--seconds", metavar="S", help="Of models and tools, at most.")
 ]
+Page = Annotated[
+    int | None,
+    typer.Option(
+        "--page",
+        metavar="PORT",
+        help="Show the run at http://127.0.0.1:PORT/agents while it goes on, and ask there before"
+        " dangerous calls.",
+    ),
+]
 Store = Annotated[
     Path | None,
     typer.Option("--store", metavar="FILE", help="Where runs are kept. [default: your own]"),
@@ -140,6 +149,7 @@ def run(
             "--resume", metavar="RUN", help="Go on with a run, with the same tools as before."
         ),
     ] = None,
+    page: Page = None,
     store: Store = None,
     model: ModelName = None,
     weights: Weights = None,
@@ -168,7 +178,7 @@ def run(
         chat_model = wiring.generator(model, weights)
         try:
             done = asyncio.run(
-                _run(out, chat_model, opened, given, spec, limits, task, kept, resume)
+                _run(out, chat_model, opened, given, spec, limits, task, kept, resume, page)
             )
         finally:
             wiring.close(chat_model)
@@ -309,6 +319,7 @@ async def _run(
     task: str | None,
     store: RunStore,
     resume: str | None,
+    page: int | None,
 ) -> Run:
     from lmstack.agents import Event, Started
     from lmstack.app.cli.commands._agent_view import shown_event
@@ -321,11 +332,15 @@ async def _run(
 
     async with AsyncExitStack() as stack:
         agent, person = await _agent(out, stack, model, index, given, spec, limits)
+        approver: Approver = person
+        if page is not None:
+            approver = await stack.enter_async_context(page_of(store, page))
+            out.note(f"the run is at http://127.0.0.1:{page}/agents")
         if resume is not None:
             whole = _whole_id(store, resume)
-            return await agent.resume(whole, approver=person, store=store, on_event=tell)
+            return await agent.resume(whole, approver=approver, store=store, on_event=tell)
         assert task is not None, "checked before"
-        return await agent.run(task, approver=person, store=store, on_event=tell)
+        return await agent.run(task, approver=approver, store=store, on_event=tell)
 
 
 def _resuming(out: Output, run_id: str, task: str | None) -> str:

@@ -23,15 +23,16 @@ from starlette.responses import Response
 from lmstack.agents import Decision
 from lmstack.app.page.agents.cards import MAX_REASON
 from lmstack.app.page.agents.live import LiveRuns
-from lmstack.app.page.assets import Asset, has_current, serve_asset
+from lmstack.app.page.assets import Asset, has_current, read_assets, serve_asset
 from lmstack.app.server.approvals import PendingApproval
 from lmstack.core import AuthError
+from lmstack.serve import create_app
 from lmstack.serve.http.body import read_json
 from lmstack.serve.http.errors import operator_only
 from lmstack.serve.http.fields import Body
 from lmstack.serve.http.state import caller_of
 
-__all__ = ["add_agents"]
+__all__ = ["add_agents", "agents_app"]
 
 MAX_BODY_BYTES = 16 * 1024
 
@@ -41,6 +42,19 @@ class Decide(Body):
 
     verdict: Literal["approved", "denied"]
     reason: Annotated[str, StringConstraints(max_length=MAX_REASON, strip_whitespace=True)] = ""
+
+
+def agents_app(runs: LiveRuns, record: Callable[[Mapping[str, Any]], object]) -> FastAPI:
+    """The pages of ``runs`` by themselves, for a process that serves nothing else."""
+    assets = read_assets()
+    app = create_app(models={}, public_paths=("/static/*", "/agents", "/agents/*"))
+    add_agents(app, runs, assets, record)
+
+    async def static(request: Request) -> Response:
+        return serve_asset(request, assets, request.path_params["name"])
+
+    app.add_route("/static/{name}", static, methods=["GET", "HEAD"], include_in_schema=False)
+    return app
 
 
 def add_agents(
