@@ -5,8 +5,9 @@
 
 All speak to one server on this machine over /v1/chat/completions, with the same model, tools, tasks
 (`agent_tasks.py`), greedy, at most `TURNS` turns: one call, two calls, and a record out of a
-sentence. lmstack's own agents also by ReAct, and against a server that holds arguments to nothing
-(the same text is then read as calls where it can be). Rates have 95 % intervals (Wilson), and
+sentence. lmstack's own agents also made to call in their first turn; by ReAct, held to its grammar
+(in the process of the model) and free; and against a server that holds arguments to nothing (the
+same text is then read as calls where it can be). Rates have 95 % intervals (Wilson), and
 differences to lmstack's agent McNemar's exact p. Every side is reported as it is.
 """
 
@@ -29,14 +30,22 @@ from recording import add_options, result_file
 
 from lmstack.agents import Agent, Budget
 from lmstack.agents.tools import FunctionTool
-from lmstack.core import LmstackError, Message, Request, SamplingParams, Tool, complete
+from lmstack.core import (
+    ChatModel,
+    LmstackError,
+    Message,
+    Request,
+    SamplingParams,
+    Tool,
+    complete,
+)
 from lmstack.evals.statistics import mcnemar, wilson
 from lmstack.remote import OpenAIModel
 from lmstack.serve import LocalModel, create_app
 from lmstack.serve.tool_calls import RequestCalls
 
 MODEL = "smollm2-135m-instruct"
-EACH, TURNS, MAX_TOKENS, AT_ONCE = 40, 5, 160, 8
+EACH, TURNS, MAX_TOKENS, AT_ONCE = 34, 4, 120, 8
 FUNCTIONS = (add, multiply, price_of)
 INSTRUCTIONS = "Use the tools. Answer with the number."
 KINDS = ("single", "two")
@@ -71,18 +80,14 @@ def nothing_held() -> Iterator[None]:
         RequestCalls.grammar = kept  # type: ignore[method-assign]
 
 
-def of_lmstack(url: str, protocol: Any) -> Ask:
-    model = OpenAIModel("m", base_url=f"{url}/v1")
-    sampling = SamplingParams(temperature=0, max_tokens=MAX_TOKENS)
+def of_lmstack(model: ChatModel, **settings: Any) -> Ask:
     agent = Agent(
         model,
         tools=[FunctionTool.of(function) for function in FUNCTIONS],
         instructions=INSTRUCTIONS,
         budget=Budget(steps=TURNS),
-        protocol=protocol,
-        # A server over HTTP takes JSON Schemas and no regular expressions.
-        constrained=False,
-        sampling=sampling,
+        sampling=SamplingParams(temperature=0, max_tokens=MAX_TOKENS),
+        **settings,
     )
 
     async def ask(task: Task) -> Any:
@@ -183,13 +188,18 @@ async def run(model: LocalModel, each: int) -> dict[str, dict[str, list[bool]]]:
             found.setdefault(side, {})[kind] = right
 
     async with served(model) as url:
-        await all_of("lmstack", of_lmstack(url, "tools"), KINDS)
-        await all_of("lmstack, ReAct", of_lmstack(url, "react"), KINDS)
+        remote = OpenAIModel("m", base_url=f"{url}/v1")
+        await all_of("lmstack", of_lmstack(remote), KINDS)
+        await all_of("lmstack", of_extraction(url), ["extraction"])
         await all_of("pydantic-ai", of_pydantic_ai(url), KINDS)
         await all_of("smolagents", of_smolagents(url), KINDS)
-        await all_of("lmstack", of_extraction(url), ["extraction"])
+        await all_of("lmstack, made to call", of_lmstack(remote, must_call=True), KINDS)
+        react = {"protocol": "react"}
+        await all_of("lmstack, ReAct held", of_lmstack(model, **react), KINDS)
+        await all_of("lmstack, ReAct free", of_lmstack(remote, **react, constrained=False), KINDS)
         with nothing_held():
-            await all_of("lmstack, nothing held", of_lmstack(url, "tools"), KINDS)
+            free = of_lmstack(remote, must_call=True)
+            await all_of("lmstack, made to call, nothing held", free, KINDS)
             await all_of("lmstack, nothing held", of_extraction(url), ["extraction"])
     return found
 
