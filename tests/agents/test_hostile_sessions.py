@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,12 @@ from typing import Any
 import pytest
 from tests.agents.hostile_sessions import PROGRAMS
 from tests.agents.outside import Outside, leftovers
-from tests.sandboxes import ISOLATIONS
+from tests.sandboxes import ISOLATIONS, made_or_skipped
 
-from lmstack.agents.sandbox import Execution, Sandbox, SandboxConfig, Session
-from lmstack.agents.sandbox.sandbox import IsolationName
+from lmstack.agents.sandbox import Execution, Sandbox, SandboxConfig, Session, landlocked
+from lmstack.agents.sandbox.landlocked import Landlock
+from lmstack.agents.sandbox.sandbox import IsolationName, _checked
+from lmstack.core import UnsupportedError
 
 DISK_MIB, FILES, OUTPUT = 8, 200, 16 * 1024
 CONFIG = SandboxConfig(
@@ -39,7 +42,6 @@ NAMES = [
 ]
 USED = """
 import os
-import signal
 def walked():
     for name in os.listdir("."):
         yield os.lstat(name)
@@ -205,3 +207,62 @@ def test_a_process_that_is_left_is_found_and_no_other() -> None:
 def test_there_are_many_programs() -> None:
     assert len(PROGRAMS) > 150
     assert all(each.ends for each in PROGRAMS.values())
+
+
+ALLOWS_ALL = (
+    "seccomp.py",
+    "*_fails(errno.ENOSYS), *_fails(errno.EPERM)]",
+    "*_returns(_ALLOW), *_returns(_ALLOW)]",
+)
+SHUTS_NOTHING = (
+    "landlock.py",
+    "    libc = ctypes.CDLL(None, use_errno=True)\n    files",
+    "    return\n    files",
+)
+COUNTS_NOTHING = ("quotas.py", "error = quota.refusal(call, arguments)", "error = 0")
+
+
+@pytest.mark.parametrize(
+    ("weakness", "name", "noticed"),
+    [
+        (ALLOWS_ALL, "network: UDP", "udp"),
+        (ALLOWS_ALL, "processes: a daemon", "leftover"),
+        (ALLOWS_ALL, "processes: threads", "escaped"),
+        (SHUTS_NOTHING, "reading: somebody's file", "secret"),
+        (SHUTS_NOTHING, "reading: a link out", "secret"),
+        (SHUTS_NOTHING, "writing: over somebody's file", "canary"),
+        (SHUTS_NOTHING, "writing: beside it", "folder"),
+        (SHUTS_NOTHING, "reading: its own /proc", "escaped"),
+        (COUNTS_NOTHING, "disk: many files", "files"),
+        (COUNTS_NOTHING, "disk: many large files", "bytes"),
+    ],
+)
+def test_a_wall_that_is_missing_is_noticed(
+    outside: Outside,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    weakness: tuple[str, str, str],
+    name: str,
+    noticed: str,
+) -> None:
+    """One of the walls of Landlock's isolation is taken away from a copy of its code."""
+    made_or_skipped(isolation="landlock")
+    file, wall, hole = weakness
+    inside = tmp_path / "weak/inside"
+    shutil.copytree(landlocked.INSIDE, inside)
+    text = (inside / file).read_text()
+    assert wall in text
+    (inside / file).write_text(text.replace(wall, hole))
+    monkeypatch.setattr(landlocked, "INSIDE", inside)
+    isolation = Landlock().found()
+    if weakness is not COUNTS_NOTHING:
+        with pytest.raises(UnsupportedError, match="open"):
+            _checked.__wrapped__(isolation)
+    with Session(isolation, SHORT, {}, {"data.txt": b"data"}) as session:
+        marker = marker_of(session)
+        done = session.run(outside.filled(PROGRAMS[name].program))
+        files, size = (int(word) for word in session.run(USED).stdout.split())
+        output = handed_out(session, done)
+    found = outside.violations(output, marker)
+    found += ["files"] * (files > FILES) + ["bytes"] * (size > DISK_MIB << 20)
+    assert noticed in found, done

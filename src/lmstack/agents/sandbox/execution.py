@@ -10,10 +10,12 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lmstack.agents.sandbox.config import SandboxConfig
-from lmstack.agents.tools.tool import Picture
+
+if TYPE_CHECKING:
+    from lmstack.agents.tools.tool import Picture
 
 __all__ = ["CodeError", "Ended", "Execution", "FolderFile", "read_execution", "read_files"]
 
@@ -135,6 +137,8 @@ def _decoded(output: bytes) -> str:
 
 
 def _picture(data: bytes) -> Picture | None:
+    from lmstack.agents.tools.tool import Picture  # loads the other tools, which rewards do without
+
     kinds = (kind for magic, kind in _MAGIC.items() if data.startswith(magic))
     kind = next(kinds, None)
     return None if kind is None else Picture(kind, data)
