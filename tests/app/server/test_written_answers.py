@@ -16,8 +16,8 @@ import openai
 import pytest
 from starlette.testclient import TestClient
 from tests.app.services import local_service
-from tests.core.conftest import KEY
-from tests.core.conftest import Server as Provider
+from tests.remote.conftest import KEY
+from tests.remote.conftest import Server as Provider
 
 from lmstack.app import wiring
 from lmstack.app.wiring import build, retrieval

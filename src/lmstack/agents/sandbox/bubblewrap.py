@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from lmstack.agents.sandbox.config import MIB, SandboxConfig, visible_paths
 from lmstack.agents.sandbox.isolation import INSIDE, Job, Prepared, in_memory, supervisor
-from lmstack.core import ExtraMissingError, UnsupportedError
+from lmstack.core import ExtraMissingError, InputError, UnsupportedError, shown
 
 __all__ = ["ALLOW", "INSTALL", "Bubblewrap"]
 
@@ -79,6 +79,13 @@ class Bubblewrap:
 
 
 def _command(program: str, config: SandboxConfig) -> list[str]:
+    hidden = next((path for path in config.packages if path.startswith(f"{_FOLDER}/")), None)
+    if hidden is not None:
+        raise InputError(
+            f"packages has {shown(hidden)}, and {_FOLDER} is the sandbox's own folder",
+            hint="use an environment in another place",
+            param="packages",
+        )
     return [
         *(program, "--unshare-all", "--unshare-user", "--uid", _NOBODY, "--gid", _NOBODY),
         *("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"),

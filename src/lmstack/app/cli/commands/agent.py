@@ -114,7 +114,7 @@ def register(app: typer.Typer) -> None:
     command(
         agent,
         "run",
-        example='lmstack agent run "How do I open the web page?" --docs docs\n'
+        example='lmstack agent run "What is the widest table in these documents?" --docs docs\n'
         'lmstack agent run "Sum the third column of prices.csv." --files . --python\n'
         "lmstack agent run --resume 3f2a91c0 --files . --python",
     )(run)
