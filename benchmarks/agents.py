@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import pathlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -226,6 +227,7 @@ def main() -> None:
     add_options(parser, "agents")
     args = parser.parse_args()
     file: pathlib.Path = result_file(args, "agents")
+    os.environ.setdefault("OPENAI_API_KEY", "none")  # the server takes any
     with LocalModel.load(args.model) as model:
         found = asyncio.run(run(model, 4 if args.quick else args.each))
     results = json.loads(file.read_text()) if file.exists() else {}
