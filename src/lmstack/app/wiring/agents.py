@@ -8,13 +8,8 @@ from __future__ import annotations
 import asyncio
 import shlex
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import (
-    AbstractContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    nullcontext,
-)
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,15 +66,14 @@ def run_store(path: Path | None) -> RunStore:
 
 
 @asynccontextmanager
-async def page_of(store: RunStore, port: int) -> AsyncIterator[PageApprover]:
+async def page_of(store: RunStore, port: int, log: Path) -> AsyncIterator[PageApprover]:
     """The runs of ``store`` at http://127.0.0.1:``port``/agents, and who is asked there, while the
-    block runs. `InputError` where the port is taken."""
+    block runs. ``log``: where decisions are recorded. `InputError` where the port is taken."""
     import uvicorn
 
     from lmstack.app.page.agents.live import LiveRuns
     from lmstack.app.page.agents.routes import agents_app
     from lmstack.app.server.approvals import PageApprover
-    from lmstack.app.wiring import audit_path
     from lmstack.safety import AuditLog
 
     try:
@@ -89,11 +83,12 @@ async def page_of(store: RunStore, port: int) -> AsyncIterator[PageApprover]:
             f"port {port} cannot be used: {error.strerror}", hint="--page with another one"
         ) from error
     approver = PageApprover(timeout_s=None)
-    app = agents_app(LiveRuns(store, approver), AuditLog(audit_path()).append)
+    app = agents_app(LiveRuns(store, approver), AuditLog(log).append)
 
     class Server(uvicorn.Server):
-        def capture_signals(self) -> AbstractContextManager[None]:
-            return nullcontext()  # Ctrl-C is for the run
+        @contextmanager
+        def capture_signals(self) -> Generator[None, None, None]:
+            yield  # Ctrl-C is for the run
 
     server = Server(uvicorn.Config(app, log_level="error", lifespan="off"))
     serving = asyncio.create_task(server.serve([listener]))

@@ -334,7 +334,7 @@ async def _run(
         agent, person = await _agent(out, stack, model, index, given, spec, limits)
         approver: Approver = person
         if page is not None:
-            approver = await stack.enter_async_context(page_of(store, page))
+            approver = await stack.enter_async_context(page_of(store, page, wiring.audit_path()))
             out.note(f"the run is at http://127.0.0.1:{page}/agents")
         if resume is not None:
             whole = _whole_id(store, resume)
