@@ -21,6 +21,7 @@ __all__ = ["Outside", "leftovers"]
 
 _CONTENT = "as it was"
 _TO_END_S = 10.0
+_TO_BE_TOLD_S = 2.0
 
 
 class Outside:
@@ -106,10 +107,11 @@ class Outside:
 
 def leftovers(marker: str) -> list[int]:
     """Processes with ``marker`` on their command line, once those that are being killed are gone;
-    they are ended."""
-    until = time.monotonic() + _TO_END_S
-    while (found := _running(marker)) and time.monotonic() < until:
-        if not any(_is_dying(pid) for pid in found):
+    they are ended. A process whose namespace has just lost its first one is told a moment later."""
+    began = time.monotonic()
+    while (found := _running(marker)) and time.monotonic() < began + _TO_END_S:
+        told = time.monotonic() > began + _TO_BE_TOLD_S
+        if told and not any(_is_dying(pid) for pid in found):
             break
         time.sleep(0.01)
     for pid in found:
