@@ -23,6 +23,8 @@ from lmstack.core import InputError, NotFoundError, shown
 __all__ = ["OpenSource", "Passage", "Search", "Source", "open_source_tool", "search_tool"]
 
 MAX_PASSAGES = 20
+# A small model that is held to the schema would go on writing.
+MAX_QUERY_CHARS = 300
 MAX_PASSAGE_CHARS = 1_500
 WINDOW_CHARS = 8_000
 
@@ -61,7 +63,8 @@ def search_tool(
     threads = Threads()
 
     async def find(
-        query: str, count: Annotated[int, Field(ge=1, le=MAX_PASSAGES)] = 5
+        query: Annotated[str, Field(max_length=MAX_QUERY_CHARS)],
+        count: Annotated[int, Field(ge=1, le=MAX_PASSAGES)] = 5,
     ) -> ToolResult:
         if not query.strip():
             raise InputError("the query is empty", hint="write what to look for")
