@@ -23,6 +23,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 
 import openai
 import uvicorn
@@ -59,7 +60,6 @@ async def served(model: LocalModel) -> AsyncIterator[str]:
     app = create_app(models={"m": model})
     config = uvicorn.Config(app, port=0, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
@@ -74,12 +74,8 @@ async def served(model: LocalModel) -> AsyncIterator[str]:
 @contextlib.contextmanager
 def nothing_held() -> Iterator[None]:
     """Calls are read as ever, and nothing holds the model to them."""
-    kept = RequestCalls.grammar
-    RequestCalls.grammar = None  # type: ignore[assignment]
-    try:
+    with mock.patch.object(RequestCalls, "grammar", None):
         yield
-    finally:
-        RequestCalls.grammar = kept  # type: ignore[method-assign]
 
 
 def of_lmstack(model: ChatModel, **settings: Any) -> Ask:

@@ -22,8 +22,9 @@ import json
 import pathlib
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 import jsonschema
 from machine import machine
@@ -249,14 +250,8 @@ def forced(rounds: int) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def _nothing_forced() -> Iterator[None]:
-    kept = GrammarMatcher.forced
-    GrammarMatcher.forced = lambda _: ()  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        GrammarMatcher.forced = kept  # type: ignore[method-assign]
+def _nothing_forced() -> contextlib.AbstractContextManager[Any]:
+    return mock.patch.object(GrammarMatcher, "forced", return_value=())
 
 
 def main() -> None:

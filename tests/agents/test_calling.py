@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from tests.agents.scripted_tools import FakeTool, call, calls
 
 from lmstack.agents import Agent, RunStore, ToolStep
-from lmstack.agents.arguments import canonical_json, check_value_schema, parsed_json, problems
+from lmstack.agents.arguments import canonical_json, check_value_schema, problems
 from lmstack.agents.calling import clean_text, shortened
 from lmstack.agents.tools import Picture, ToolResult
 from lmstack.core import InputError, Prompt, RemoteError, ScriptedModel, Span
+from lmstack.core.json_text import parse_json
 
 KEY = "sk-123-very-secret"
 
@@ -137,7 +138,7 @@ async def test_a_call_has_the_same_ids_when_it_is_made_again(tmp_path: Any) -> N
 )
 def test_what_is_no_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
-        parsed_json(text)
+        parse_json(text)
 
 
 json_values = st.recursive(
@@ -149,7 +150,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_canonical_json_says_the_same(value: Any) -> None:
-    assert parsed_json(canonical_json(value)) == value
+    assert parse_json(canonical_json(value)) == value
 
 
 def test_problems_name_the_place_and_are_few() -> None:

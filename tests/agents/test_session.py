@@ -321,7 +321,7 @@ def test_matplotlib_draws_where_its_packages_are_visible(isolation: IsolationNam
     packages = str(Path(matplotlib.__file__).parents[1])
     if isolation == "bubblewrap":
         with pytest.raises(InputError, match="the sandbox's own folder"):
-            Sandbox(SandboxConfig(packages=("/tmp/",))).run("1")
+            Sandbox(SandboxConfig(packages=("/tmp",))).run("1")
         if packages.startswith("/tmp/"):
             pytest.skip("the packages are below /tmp")
     config = SandboxConfig(cpu_s=60, wall_s=120.0, memory_mib=1024, packages=(packages,))

@@ -45,7 +45,7 @@ def test_a_block_of_code_inside_a_string_ends_nothing() -> None:
         ('[{"a": 1}, {"a": 2', "the array that begins at character 0 is not closed"),
         ('{"a": [1}, {"b": 2}]', "the object that begins at character 0 is closed by }"),
         ('so: {"a": {"b": 1}, oops}', "double quotes"),
-        ('{"a": 1, "a": 2}', "a name twice in an object"),
+        ('{"a": 1, "a": 2}', "the name 'a' is twice in an object"),
         ("I do not know.", "Expecting value"),
         ("", "Expecting value"),
     ],

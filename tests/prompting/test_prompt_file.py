@@ -235,7 +235,7 @@ def test_lines_of_examples_say_where_they_are_wrong(write: Write) -> None:
     for text, message in (
         ('{"output": "a"}\n{"output"', "shots.jsonl:2 is not JSON"),
         ('["a"]', "shots.jsonl:1 holds ['a'], not an object"),
-        ('{"output": "a", "output": "b"}', "a name twice"),
+        ('{"output": "a", "output": "b"}', "the name 'output' is twice"),
     ):
         write(text, "shots.jsonl")
         with pytest.raises(FormatError, match=re.escape(message)):

@@ -15,7 +15,7 @@ import json
 from dataclasses import dataclass, replace
 
 from lmstack.agents.approval import ApprovalRequest
-from lmstack.agents.arguments import parsed_json, problems
+from lmstack.agents.arguments import problems
 from lmstack.agents.budget import Allowance, Part
 from lmstack.agents.judging import Go, Needs, Refused, judge
 from lmstack.agents.progress import Progress, Turn
@@ -34,6 +34,7 @@ from lmstack.agents.steps import (
 )
 from lmstack.agents.transcript import transcript
 from lmstack.core import ContextLengthError, GuardError, Request, Tool, ToolCall
+from lmstack.core.json_text import parse_json
 
 __all__ = ["Act", "Action", "Ask", "AskPerson", "Done", "decide"]
 
@@ -137,7 +138,7 @@ def _wrong_result(spec: AgentSpec, text: str) -> str:
     if spec.result is None:
         return ""
     try:
-        return "; ".join(problems(spec.result, parsed_json(text)))
+        return "; ".join(problems(spec.result, parse_json(text)))
     except ValueError as error:
         return f"it is not JSON ({error})"
 

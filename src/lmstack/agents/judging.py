@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmstack.agents.approval import ApprovalRequest, untrusted_first
-from lmstack.agents.arguments import canonical_json, parsed_json, problems
+from lmstack.agents.arguments import canonical_json, problems
 from lmstack.agents.dataflow import Flow, flows
 from lmstack.agents.progress import Progress, Turn
 from lmstack.agents.spec import AgentSpec, ToolSpec
 from lmstack.agents.steps import Outcome
 from lmstack.core import ToolCall, nearest, shown
+from lmstack.core.json_text import parse_json
 
 __all__ = ["Go", "Needs", "Refused", "call_flows", "judge"]
 
@@ -50,7 +51,7 @@ def judge(spec: AgentSpec, progress: Progress, turn: Turn, call: ToolCall) -> Re
     if tool is None or not spec.rights.allows(call.name):
         return _not_there(spec, tool, call)
     try:
-        arguments = parsed_json(call.arguments or "{}")
+        arguments = parse_json(call.arguments or "{}")
     except ValueError as error:
         return Refused("invalid_arguments", _not_json(call, str(error)))
     if wrong := problems(tool.tool.parameters, arguments):

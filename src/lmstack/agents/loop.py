@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lmstack.agents.approval import ApprovalRequest, Approver, Decision, Verdict
-from lmstack.agents.arguments import parsed_json
 from lmstack.agents.asking import ModelTurn
 from lmstack.agents.calling import CallLimits, call_tool, clean_text, is_cancelled, shortened
 from lmstack.agents.deciding import Act, Ask, AskPerson, Done, decide
@@ -41,6 +40,7 @@ from lmstack.agents.steps import (
 )
 from lmstack.agents.tools.tool import AgentTool, ToolContext
 from lmstack.core import ChatModel, LmstackError, ToolCall
+from lmstack.core.json_text import parse_json
 
 __all__ = ["Equipment", "Loop", "Session"]
 
@@ -193,7 +193,7 @@ class Loop:
     async def _call(self, call: ToolCall, share: Share) -> EndStep | None:
         tool = self._spec.tool(call.name)
         assert tool is not None  # it was judged
-        arguments = parsed_json(call.arguments or "{}")
+        arguments = parse_json(call.arguments or "{}")
         progress = Progress.of(self._journal.steps, self._spec.price)
         tainted = any(flow.is_untrusted for flow in call_flows(progress, arguments))
         with self._span(lambda t: t.tool(tool.tool, call.id, call.arguments)) as mark:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lmstack.agents.arguments import canonical_json, parsed_json
+from lmstack.agents.arguments import canonical_json
 from lmstack.agents.progress import Turn
 from lmstack.core import ToolCall
+from lmstack.core.json_text import parse_json
 
 __all__ = ["repeated"]
 
@@ -31,6 +32,6 @@ def _signature(turn: Turn) -> tuple[tuple[str, str], ...]:
 
 def _canonical(call: ToolCall) -> str:
     try:
-        return canonical_json(parsed_json(call.arguments))
+        return canonical_json(parse_json(call.arguments))
     except ValueError:
         return call.arguments

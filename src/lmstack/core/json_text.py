@@ -9,20 +9,24 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from lmstack.core.errors import shown
+
 __all__ = ["MAX_DEPTH", "parse_json"]
 
 MAX_DEPTH = 100
 
 
 def parse_json(text: str) -> Any:
-    """The value that ``text`` is; `ValueError` where it is none."""
+    """The value that ``text`` is; `ValueError` that says what is wrong where it is none."""
     try:
         value = json.loads(
             text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite
         )
-        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is a ValueError
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
+        json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    except UnicodeEncodeError:
+        raise ValueError("half a surrogate pair") from None
     if _depth(value) > MAX_DEPTH:
         raise ValueError("nested too deep")
     return value
@@ -31,7 +35,9 @@ def parse_json(text: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name twice in an object")
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {shown(twice)} is twice in an object")
     return found
 
 

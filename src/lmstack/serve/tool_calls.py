@@ -16,13 +16,19 @@ from typing import Any
 
 from lmstack.core import Grammar, Request, UnsupportedError
 from lmstack.engine import MAX_CALLS, Piece, ToolGrammar
-from lmstack.text import CallFormat, CallReader, ChatTemplate, JsonArguments, Tokenizer
-from lmstack.text import control_tokens_of as held
+from lmstack.text import (
+    CallFormat,
+    CallReader,
+    ChatTemplate,
+    JsonArguments,
+    Tokenizer,
+    control_tokens_of,
+)
 
 __all__ = ["RequestCalls", "calls_of"]
 
 _ALPHABET = string.digits + string.ascii_letters
-_ID_LENGTH = 9
+_ID_LENGTH = 9  # what every template takes: Mistral's refuses others
 
 
 def calls_of(
@@ -39,7 +45,7 @@ def calls_of(
         return None
     assert template is not None, "checked above"
     form = template.call_format
-    return RequestCalls(request, form, held(form, tokenizer.special_tokens))
+    return RequestCalls(request, form, control_tokens_of(form, tokenizer.special_tokens))
 
 
 @dataclass(frozen=True)

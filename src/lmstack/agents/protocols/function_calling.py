@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lmstack.agents.arguments import parsed_json
 from lmstack.agents.progress import Turn
 from lmstack.agents.protocols.protocol import (
     FENCE_RULE,
@@ -20,6 +19,7 @@ from lmstack.agents.protocols.protocol import (
 from lmstack.agents.spec import AgentSpec
 from lmstack.agents.steps import ModelStep
 from lmstack.core import Choice, Grammar, Message, Request, ToolCall
+from lmstack.core.json_text import parse_json
 
 __all__ = ["FunctionCalling"]
 
@@ -72,7 +72,7 @@ def _sendable(call: ToolCall) -> ToolCall:
     """``call`` as every provider takes one: arguments that are no JSON object, and names that no
     tool may have, are refused by some. The result of such a call says what the model wrote."""
     try:
-        arguments = call.arguments if isinstance(parsed_json(call.arguments), dict) else "{}"
+        arguments = call.arguments if isinstance(parse_json(call.arguments), dict) else "{}"
     except ValueError:
         arguments = "{}"
     return ToolCall(call.id, NOT_IN_NAMES.sub("_", call.name)[:64] or "_", arguments)

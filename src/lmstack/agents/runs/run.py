@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lmstack.agents.approval import ApprovalRequest
-from lmstack.agents.arguments import parsed_json, problems
+from lmstack.agents.arguments import problems
 from lmstack.agents.budget import Spent
 from lmstack.agents.judging import Needs, judge
 from lmstack.agents.progress import Progress
@@ -25,6 +25,7 @@ from lmstack.agents.spec import AgentSpec
 from lmstack.agents.steps import End, EndStep, ModelStep, Step, TaskStep, ToolStep
 from lmstack.agents.transcript import transcript
 from lmstack.core import FormatError, Message, Usage, shown
+from lmstack.core.json_text import parse_json
 
 __all__ = ["Run", "run_from_json", "run_to_json"]
 
@@ -75,7 +76,7 @@ class Run:
         if schema is None:
             return None
         try:
-            value = parsed_json(self.answer)
+            value = parse_json(self.answer)
         except ValueError:
             return None
         return None if problems(schema, value) else value

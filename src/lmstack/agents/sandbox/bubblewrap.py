@@ -79,7 +79,7 @@ class Bubblewrap:
 
 
 def _command(program: str, config: SandboxConfig) -> list[str]:
-    hidden = next((path for path in config.packages if path.startswith(f"{_FOLDER}/")), None)
+    hidden = next((path for path in config.packages if f"{path}/".startswith(f"{_FOLDER}/")), None)
     if hidden is not None:
         raise InputError(
             f"packages has {shown(hidden)}, and {_FOLDER} is the sandbox's own folder",

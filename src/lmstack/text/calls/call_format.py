@@ -17,10 +17,7 @@ from typing import Any, Literal
 
 from lmstack.core import ToolCall
 
-__all__ = ["CALL_ID", "CallFormat", "JsonArguments", "TaggedArguments"]
-
-# What every template takes as the id of a call: Mistral's are nine letters or digits.
-CALL_ID = "[A-Za-z0-9]{9}"
+__all__ = ["CallFormat", "JsonArguments", "TaggedArguments"]
 
 
 @dataclass(frozen=True, slots=True)

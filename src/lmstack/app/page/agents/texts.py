@@ -12,10 +12,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from lmstack.agents.arguments import parsed_json
 from lmstack.agents.tools.tool import Picture
 from lmstack.app.formats import size
 from lmstack.app.page.agents.markup import Node, node
+from lmstack.core.json_text import parse_json
 
 __all__ = ["arguments_block", "data_block", "exact", "line", "picture", "text_block"]
 
@@ -66,7 +66,7 @@ def text_block(text: str, **attributes: str) -> Iterator[Node]:
 def arguments_block(text: str) -> Iterator[Node]:
     """Arguments of a call, laid out if they are JSON, and as they are if not."""
     try:
-        shown = exact(_laid_out(parsed_json(text or "{}")))
+        shown = exact(_laid_out(parse_json(text or "{}")))
     except ValueError as error:
         shown = exact(text)
         yield node("p", f"not JSON: {error}", class_="wrong")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from lmstack.agents.arguments import parsed_json
 from lmstack.agents.dataflow import Flow
 from lmstack.agents.judging import call_flows
 from lmstack.agents.progress import Progress
@@ -21,6 +20,7 @@ from lmstack.app.page.agents.rows import Rows
 from lmstack.app.page.agents.texts import line
 from lmstack.app.page.agents.words import ENDS
 from lmstack.core import ToolCall
+from lmstack.core.json_text import parse_json
 
 __all__ = ["ArgumentFlows", "timeline"]
 
@@ -42,7 +42,7 @@ class ArgumentFlows:
 
 def _flows(run: Run, number: int, call: ToolCall) -> tuple[Flow, ...]:
     try:
-        arguments = parsed_json(call.arguments or "{}")
+        arguments = parse_json(call.arguments or "{}")
     except ValueError:
         return ()
     return call_flows(Progress.of(run.steps[:number], run.spec.price), arguments)
