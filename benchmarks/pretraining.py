@@ -31,12 +31,15 @@ from recording import add_options, result_file
 from spine import processor
 from training_environments import BuildError, build
 
+from lmstack.train.precision import products_of
+
 HERE = pathlib.Path(__file__).resolve().parent
 RECIPE = HERE.parent / "recipes" / "pretrain.yaml"
 HELD_OUT = 10
 TIMED = 8
 SECONDS, THREADS = 600, 2
-PEER_SETTINGS = ({"bfloat16": True, "lr": 3e-3}, {"bfloat16": True, "lr": 1e-3})
+HAS_BFLOAT16 = products_of("auto") == "bfloat16"  # as the recipe decides, too
+PEER_SETTINGS = tuple({"bfloat16": HAS_BFLOAT16, "lr": lr} for lr in (3e-3, 1e-3))
 PROMPT = "The state of the Union is"
 
 

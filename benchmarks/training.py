@@ -39,12 +39,14 @@ from lmstack.train.data.examples import Example
 from lmstack.train.data.rows import Row
 from lmstack.train.objectives import objective_named
 from lmstack.train.objectives.objective import Reading
+from lmstack.train.precision import products_of
 
 BASE = "smollm2-135m-instruct"
 SCRIPTS = HERE / "training_peers"
 SECONDS = 5400
 TURNS = 4
 BATCH = 16
+FAST = products_of("auto")  # of a recipe that says nothing, and of the peers but the guide's
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,15 @@ class Side:
 
 SIDES = (
     Side("guide", "the guide's recipe: Trainer + PEFT, padded to 512, float32", peer=True),
-    Side("padded", "Trainer + PEFT, padded to the longest, bfloat16", peer=True),
-    Side("trl", "TRL, packed, bfloat16", peer=True),
-    Side("lora", "lmstack, bfloat16"),
+    Side("padded", "Trainer + PEFT, padded to the longest, FAST", peer=True),
+    Side("trl", "TRL, packed, FAST", peer=True),
+    Side("lora", "lmstack, FAST"),
     Side("lora_int8", "lmstack, int8"),
     Side("lora_float32", "lmstack, float32", steps=3),
     Side("qlora", "lmstack, QLoRA: NF4, checkpointing", steps=8),
     Side("trainer_full", "Trainer, all weights, float32", peer=True, steps=8),
-    Side("trainer_full_bfloat16", "Trainer, all weights, bfloat16", peer=True, steps=8),
-    Side("full", "lmstack, all weights, bfloat16", steps=8),
+    Side("trainer_full_fast", "Trainer, all weights, FAST", peer=True, steps=8),
+    Side("full", "lmstack, all weights, FAST", steps=8),
 )
 # What the ratios are of: the first side over the second.
 RATIOS = {
@@ -80,7 +82,7 @@ RATIOS = {
     "lora / trl": ("lora", "trl"),
     "lora_int8 / trl": ("lora_int8", "trl"),
     "full / trainer_full": ("full", "trainer_full"),
-    "full / trainer_full_bfloat16": ("full", "trainer_full_bfloat16"),
+    "full / trainer_full_fast": ("full", "trainer_full_fast"),
 }
 
 
@@ -135,6 +137,7 @@ class Run:
             "lr": 2e-5 if side.is_full else 2e-4,
             # Of so few steps the guide's .03 is none; Trainer would begin with a rate of 0.
             "warmup_steps": 0,
+            "precision": FAST,
             "weight_decay": 0.01,
             "lora": {
                 "r": 16,
@@ -164,7 +167,7 @@ class Run:
             self.sides[side.name] = {"title": side.title, "error": said}
             self.say(f"{side.name}: {said[-500:]}")
             return
-        found["title"], found["others"] = side.title, others[0]
+        found["title"], found["others"] = side.title.replace("FAST", FAST), others[0]
         found["tokens_per_second"] = found["tokens"] / found["seconds"]
         # Of all threads together, so that a machine that is shared does not matter.
         found["tokens_per_processor_second"] = found["tokens"] / found["processor_seconds"]
@@ -173,7 +176,7 @@ class Run:
             folder = pathlib.Path(found.pop("folder", self.folder / side.name))
             found["held_out_loss"] = self.held_out(side, folder)
         self.say(
-            f"{side.title:58}{found['tokens_per_second']:>8.1f} tokens/s"
+            f"{found['title']:58}{found['tokens_per_second']:>8.1f} tokens/s"
             f"{found['tokens_per_processor_second']:>8.1f} a processor second"
             f"{found['peak_bytes'] / 1e9:>7.2f} GB"
             + (f"  held-out {found['held_out_loss']:.4f}" if "held_out_loss" in found else "")
@@ -188,7 +191,7 @@ class Run:
         """Where the processor's time of a step goes (`training_step`)."""
         path = self.folder / "step.json"
         command = [sys.executable, str(HERE / "training_step.py"), "--json", str(path)]
-        command += ["--threads", str(self.args.threads), "--only", "bfloat16,int8"]
+        command += ["--threads", str(self.args.threads), "--only", f"{FAST},int8"]
         environment = quiet_environment(self.args.threads)
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
@@ -264,7 +267,8 @@ def main() -> None:
         before = run.held_out(None, None)
         run.say(f"held-out loss before: {before:.4f}")
         for side in SIDES:
-            if side.name in args.only.split(",") and (python or not side.peer):
+            is_twice = side.name == "trainer_full_fast" and FAST == "float32"
+            if side.name in args.only.split(",") and (python or not side.peer) and not is_twice:
                 run.measure(side, python if side.peer else sys.executable)
         profiles = run.profile()
         result = {

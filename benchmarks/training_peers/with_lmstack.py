@@ -22,11 +22,11 @@ from lmstack.train.run import train
 
 BASE = "smollm2-135m-instruct"
 SIDES: dict[str, dict[str, Any]] = {
-    "lora": {"precision": "bfloat16"},
+    "lora": {"precision": "auto"},
     "lora_int8": {"precision": "int8"},
     "lora_float32": {"precision": "float32"},
-    "qlora": {"precision": "bfloat16", "weights": "nf4", "checkpointing": True},
-    "full": {"precision": "bfloat16", "lora": None},
+    "qlora": {"precision": "auto", "weights": "nf4", "checkpointing": True},
+    "full": {"precision": "auto", "lora": None},
     "full_float32": {"precision": "float32", "lora": None},
 }
 

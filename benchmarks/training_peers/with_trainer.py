@@ -4,10 +4,10 @@
 
 Sides: ``guide`` is the guide's recipe (PEFT's LoRA, every example padded to 512, batches of 4,
 four of them a step; float32, since it asks for float16, which a CPU does not train in). ``padded``
-the same where a batch is padded to its longest in bfloat16. ``trl`` is SFTTrainer with packing in
-bfloat16, the base held in it, a row of 1,024 tokens at a time (attention of several rows is
-computed over all of them). ``full`` and ``full_bfloat16`` train all weights, a batch padded to
-its longest. Runs in the peers' environment, without lmstack.
+the same where a batch is padded to its longest, in the precision of the job. ``trl`` is SFTTrainer
+with packing in that, the base held in it, a row of 1,024 tokens at a time (attention of several
+rows is computed over all of them). ``full`` (float32) and ``full_fast`` train all weights, a batch
+padded to its longest. Runs in the peers' environment, without lmstack.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def arguments(job: dict[str, Any], side: str) -> dict[str, Any]:
         "warmup_steps": job["warmup_steps"],
         "lr_scheduler_type": "cosine",
         "weight_decay": job["weight_decay"],
-        "bf16": side not in ("guide", "full"),
+        "bf16": job["precision"] == "bfloat16" and side not in ("guide", "full"),
         "use_cpu": True,
         "gradient_checkpointing": False,
         "logging_steps": 10,
@@ -81,7 +81,7 @@ def arguments(job: dict[str, Any], side: str) -> dict[str, Any]:
 
 
 def trainer(job: dict[str, Any], side: str, rows: list[dict[str, list[int]]]) -> Trainer:
-    dtype = torch.bfloat16 if side == "trl" else torch.float32
+    dtype = getattr(torch, job["precision"]) if side == "trl" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=dtype)
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     model.config.use_cache = False

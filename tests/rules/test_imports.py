@@ -71,8 +71,8 @@ ORDERS = {
         "settings_file data.journal data.problems",
         "recipe data.rows data.conversations data.formats data.examples data.pairs scaling.laws",
         "rollouts.protocol",
-        "cross_entropy frozen measures short_attention schedule metrics checkpoint resume parallel"
-        " muon scaling.fit rollouts rewards value_head",
+        "cross_entropy frozen measures precision short_attention schedule metrics checkpoint resume"
+        " parallel muon scaling.fit rollouts rewards value_head",
         "compute flops optim objectives scaling",
         "data heads sums",
         "loader result throughput",

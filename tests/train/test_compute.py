@@ -26,8 +26,8 @@ from lmstack.model.lora.layers import LoraLinear, LowRank
 from lmstack.model.positions import RopeSpec
 from lmstack.model.quant.matrix import QuantizedLinear
 from lmstack.model.quant.quantize import quantize_nf4
-from lmstack.train import compute
-from lmstack.train.compute import BFloat16Ops, ops_for
+from lmstack.train import precision
+from lmstack.train.compute import TrainingOps, ops_for
 from lmstack.train.data.examples import padded
 from lmstack.train.frozen import Int8Gradient, Int8Matrix, Matrix
 from lmstack.train.objectives.causal import next_token_batch
@@ -35,8 +35,15 @@ from lmstack.train.objectives.objective import token_loss
 from lmstack.train.short_attention import LONGEST, groups_of
 
 # Eight bits of a number are kept: sums of many rounded ones are off by about as much.
-NEAR = 0.012
+NEAR, EXACT = 0.012, 1e-5
 ROUNDED_TO_8_BITS = 0.03
+
+
+@pytest.fixture(params=[torch.bfloat16, torch.float32], ids=["bfloat16", "float32"])
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    """Of the products."""
+    found: torch.dtype = request.param
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +52,9 @@ def _one_thread() -> None:
     torch.manual_seed(0)
 
 
-def assert_near(found: Tensor, wanted: Tensor, bound: float = NEAR) -> None:
+def assert_near(found: Tensor, wanted: Tensor, bound: float | None = None) -> None:
+    """``bound``: by default what the dtype of ``found`` is worth."""
+    bound = bound or (NEAR if found.dtype == torch.bfloat16 else EXACT)
     assert found.shape == wanted.shape
     off = (found.double() - wanted.double()).norm() / wanted.double().norm().clamp(min=1e-9)
     assert off < bound, f"{off:.4f} off"
@@ -56,7 +65,7 @@ def compared(
     x: Tensor,
     trained: Mapping[str, nn.Parameter],
     ops: Ops,
-    bound: float = NEAR,
+    bound: float | None = None,
 ) -> None:
     """``call`` with ``ops`` against the reference ops: outputs, and gradients of all."""
     found = []
@@ -67,6 +76,7 @@ def compared(
         weights = torch.linspace(-1, 1, out.numel()).view(out.shape)
         grads = torch.autograd.grad((out.float() * weights).sum(), [seen, *trained.values()])
         found.append((out, *grads))
+    bound = bound or (NEAR if found[0][0].dtype == torch.bfloat16 else EXACT)
     for name, one, two in zip(("out", "x", *trained), *found, strict=True):
         try:
             assert_near(one, two, bound)
@@ -83,70 +93,70 @@ def layer(rows: int, cols: int, *, bias: bool = True, trained: bool = False) -> 
 
 
 @pytest.mark.parametrize("from_one", [False, True])
-def test_rms_norm(from_one: bool) -> None:
+def test_rms_norm(from_one: bool, dtype: torch.dtype) -> None:
     norm = RMSNorm(48, 1e-6, from_one=from_one)
     nn.init.normal_(norm.weight, 0.5)
     x = torch.randn(7, 48) * 3
-    compared(lambda ops, x: ops.norm(x, norm), x, {"weight": norm.weight}, BFloat16Ops())
+    compared(lambda ops, x: ops.norm(x, norm), x, {"weight": norm.weight}, TrainingOps(dtype))
 
 
-def test_layer_norm_stays_in_the_dtype_of_the_residual_stream() -> None:
+def test_layer_norm_stays_in_the_dtype_of_the_residual_stream(dtype: torch.dtype) -> None:
     norm = LayerNorm(48, 1e-6)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
-    assert BFloat16Ops().norm(torch.randn(7, 48), norm).dtype == torch.float32
+    assert TrainingOps(dtype).norm(torch.randn(7, 48), norm).dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", ["silu", "gelu_tanh"])
-def test_gated_activation(kind: Any) -> None:
+def test_gated_activation(kind: Any, dtype: torch.dtype) -> None:
     x = torch.randn(7, 64).bfloat16().float()
-    compared(lambda ops, x: ops.glu(x.bfloat16(), kind), x, {}, BFloat16Ops())
+    compared(lambda ops, x: ops.glu(x.to(dtype), kind), x, {}, TrainingOps(dtype))
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
-def test_rotation(fraction: float) -> None:
+def test_rotation(fraction: float, dtype: torch.dtype) -> None:
     rope, positions = RopeSpec(theta=100.0, fraction=fraction), torch.arange(9)
 
     def call(ops: Ops, x: Tensor) -> Tensor:
         tables = ops.rotary_tables(rope, positions, 16, torch.float32)
-        return ops.rotary(x.bfloat16() if ops is not REFERENCE_OPS else x, *tables)
+        return ops.rotary(x.to(dtype) if ops is not REFERENCE_OPS else x, *tables)
 
-    compared(call, torch.randn(9, 3, 16), {}, BFloat16Ops())
+    compared(call, torch.randn(9, 3, 16), {}, TrainingOps(dtype))
 
 
 @pytest.mark.parametrize("held", [None, Int8Gradient, Int8Matrix])
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_frozen_matrix(held: type[Matrix] | None, bias: bool) -> None:
+def test_a_frozen_matrix(held: type[Matrix] | None, bias: bool, dtype: torch.dtype) -> None:
     linear = layer(48, 40, bias=bias)
-    ops = BFloat16Ops({linear: held} if held else {})
-    bound = ROUNDED_TO_8_BITS if held else NEAR
+    ops = TrainingOps(dtype, {linear: held} if held else {})
+    bound = ROUNDED_TO_8_BITS if held else None
     compared(lambda ops, x: ops.linear(x, linear), torch.randn(2, 33, 40), {}, ops, bound)
 
 
-def test_a_row_of_zeros_and_one_with_an_outlier_in_8_bits() -> None:
+def test_a_row_of_zeros_and_one_with_an_outlier_in_8_bits(dtype: torch.dtype) -> None:
     linear = layer(48, 40, bias=False)
     x = torch.randn(3, 40)
     x[0], x[1, 5] = 0, 1000.0
-    out = BFloat16Ops({linear: Int8Matrix}).linear(x, linear)
+    out = TrainingOps(dtype, {linear: Int8Matrix}).linear(x, linear)
     assert not out[0].any()
     assert_near(out, REFERENCE_OPS.linear(x, linear), ROUNDED_TO_8_BITS)
 
 
-def test_a_trained_matrix() -> None:
+def test_a_trained_matrix(dtype: torch.dtype) -> None:
     linear = layer(48, 40, trained=True)
     trained = dict(linear.named_parameters())
-    compared(lambda ops, x: ops.linear(x, linear), torch.randn(33, 40), trained, BFloat16Ops())
+    compared(lambda ops, x: ops.linear(x, linear), torch.randn(33, 40), trained, TrainingOps(dtype))
 
 
-def test_a_trained_bias_beside_a_frozen_matrix() -> None:
+def test_a_trained_bias_beside_a_frozen_matrix(dtype: torch.dtype) -> None:
     linear = layer(48, 40)
     linear.bias.requires_grad_()
     trained = {"bias": linear.bias}
-    compared(lambda ops, x: ops.linear(x, linear), torch.randn(33, 40), trained, BFloat16Ops())
+    compared(lambda ops, x: ops.linear(x, linear), torch.randn(33, 40), trained, TrainingOps(dtype))
 
 
-def test_a_frozen_matrix_that_changes_is_rounded_again() -> None:
-    linear, x, ops = layer(48, 40, bias=False), torch.randn(3, 40), BFloat16Ops()
+def test_a_frozen_matrix_that_changes_is_rounded_again(dtype: torch.dtype) -> None:
+    linear, x, ops = layer(48, 40, bias=False), torch.randn(3, 40), TrainingOps(dtype)
     before = ops.linear(x, linear)
     with torch.no_grad():
         linear.weight.mul_(2)
@@ -164,24 +174,24 @@ def terms(dropout: float) -> list[LowRank]:
 
 @pytest.mark.parametrize("form", ["float32", "nf4"])
 @pytest.mark.parametrize("held", [None, Int8Matrix])
-def test_terms_of_an_adapter(form: str, held: type[Matrix] | None) -> None:
+def test_terms_of_an_adapter(form: str, held: type[Matrix] | None, dtype: torch.dtype) -> None:
     base = layer(48, 40)
     if form == "nf4":
         base = QuantizedLinear(quantize_nf4(base.weight.detach()), base.bias)
     linear = LoraLinear(base, terms(0.0))
     trained = dict(linear.terms.named_parameters())
-    ops = BFloat16Ops({base: held} if held else {})
-    bound = ROUNDED_TO_8_BITS if held else NEAR
+    ops = TrainingOps(dtype, {base: held} if held else {})
+    bound = ROUNDED_TO_8_BITS if held else None
     compared(lambda ops, x: ops.linear(x, linear), torch.randn(2, 9, 40), trained, ops, bound)
 
 
-def test_dropout_of_a_term_is_that_of_what_it_reads() -> None:
+def test_dropout_of_a_term_is_that_of_what_it_reads(dtype: torch.dtype) -> None:
     """Beside a base of zeros only the terms are left: with A and B known, the mask shows."""
     base = Linear(40, 48, bias=False).requires_grad_(False)
     base.weight.zero_()
     term = LowRank("q", (0, 48), (torch.eye(40), torch.eye(48)[:, :40]), scale=1.0, dropout=0.5)
     x = torch.ones(200, 40, requires_grad=True)
-    out = BFloat16Ops().linear(x, LoraLinear(base, [term]).train())
+    out = TrainingOps(dtype).linear(x, LoraLinear(base, [term]).train())
     assert set(out.unique().tolist()) == {0.0, 2.0}
     assert 0.45 < float((out[:, :40] > 0).float().mean()) < 0.55
     out.sum().backward()
@@ -194,9 +204,14 @@ def test_dropout_of_a_term_is_that_of_what_it_reads() -> None:
     causal=st.booleans(),
     window=st.sampled_from([None, 5, 64]),
     heads=st.sampled_from([(4, 4), (4, 2), (3, 1)]),
+    dtype=st.sampled_from([torch.bfloat16, torch.float32]),
 )
 def test_attention_of_sequences_end_to_end(
-    lengths: list[int], causal: bool, window: int | None, heads: tuple[int, int]
+    lengths: list[int],
+    causal: bool,
+    window: int | None,
+    heads: tuple[int, int],
+    dtype: torch.dtype,
 ) -> None:
     spec = LayerSpec(causal=causal, window=window, scale=None, softcap=None, rope=None)
     total = sum(lengths)
@@ -209,9 +224,9 @@ def test_attention_of_sequences_end_to_end(
     # Of a softmax over one key all gradients but that of its value are zero, give or take.
     trained = {"k": keys, "v": values} if min(lengths) > 3 else {}
     if trained:
-        compared(call, x, trained, BFloat16Ops(), 0.03)
+        compared(call, x, trained, TrainingOps(dtype), 0.03 if dtype == torch.bfloat16 else None)
     else:
-        assert_near(call(BFloat16Ops(), x), call(REFERENCE_OPS, x))
+        assert_near(call(TrainingOps(dtype), x), call(REFERENCE_OPS, x))
 
 
 @given(st.lists(st.integers(1, 2 * LONGEST), max_size=30))
@@ -278,24 +293,27 @@ def test_a_step_of_an_adapter(family: str, precision: str) -> None:
 
 
 @pytest.mark.parametrize(("heads", "T", "S"), [(6, 5, 12), (3, 1, 4), (2, 40, 2 * LONGEST)])
-def test_attention_of_what_goes_on_is_near_the_reference(heads: int, T: int, S: int) -> None:
+def test_attention_of_what_goes_on_is_near_the_reference(
+    heads: int, T: int, S: int, dtype: torch.dtype
+) -> None:
     spec = LayerSpec(causal=True, scale=0.25, rope=None)
     few = 2 if heads % 2 == 0 else 1
     given = [torch.randn(3, n, h, 16) for n, h in ((T, heads), (S, few), (S, few))]
     weigh, found = torch.randn(3, T, heads, 16), []
-    for ops in (BFloat16Ops(), REFERENCE_OPS):
+    for ops in (TrainingOps(dtype), REFERENCE_OPS):
         inputs = [x.clone().requires_grad_() for x in given]
         out = ops.attention(*inputs, spec)
         (out.float() * weigh).sum().backward()
         found.append([out.float().detach(), *(x.grad for x in inputs)])
     for one, two in zip(*found, strict=True):
-        assert_near(one, two)
+        assert_near(one, two, NEAR if dtype == torch.bfloat16 else EXACT)
 
 
 def test_auto_is_what_the_machine_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for has_it, name in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(compute, "_multiplies_bfloat16", lambda has_it=has_it: has_it)
-        assert compute.products_of("auto") == name
-        assert isinstance(ops_for("auto", nn.Linear(2, 2)), BFloat16Ops) is has_it
-    assert compute.products_of("int8") == "int8"
+        monkeypatch.setattr(precision, "_multiplies_bfloat16", lambda has_it=has_it: has_it)
+        assert precision.products_of("auto") == name
+        assert isinstance(ops_for("auto", nn.Linear(2, 2)), TrainingOps) is has_it
+        assert precision.dtype_of("int8") == getattr(torch, name)
+    assert precision.products_of("int8") == "int8"

@@ -14,6 +14,7 @@ from torch import nn
 from lmstack.core import InputError
 from lmstack.model import LoraConfig, add_adapter
 from lmstack.model.lora.slots import names_of
+from lmstack.train import optim
 from lmstack.train.muon import Muon, fused_rows, orthogonalized
 from lmstack.train.optim import Optimizers, parameter_groups
 from lmstack.train.schedule import lr_share
@@ -58,8 +59,11 @@ def test_muon_of_a_matrix_equals_torch(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "mixtral", "t5", "bert"])
-def test_muon_takes_fused_projections_one_by_one(family: str) -> None:
+def test_muon_takes_fused_projections_one_by_one(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As torch's Muon takes them where they are weights of their own."""
+    monkeypatch.setattr(optim, "dtype_of", lambda _: torch.bfloat16)  # which torch's computes in
     module = tiny.model(family, dtype=torch.float32)
     recipe = tiny.recipe(optimizer="muon", muon_lr=0.05, weight_decay=0.1)
     optimizers, rows = Optimizers(module, recipe), fused_rows(module)
@@ -86,10 +90,11 @@ def test_muon_takes_fused_projections_one_by_one(family: str) -> None:
         )
 
 
-def test_the_iteration_makes_singular_values_alike() -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_iteration_makes_singular_values_alike(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     matrix = torch.randn(64, 24) @ torch.diag(torch.logspace(0, -1, 24))
-    values = torch.linalg.svdvals(orthogonalized(matrix).float())
+    values = torch.linalg.svdvals(orthogonalized(matrix, dtype).float())
     assert values.min() > 0.5
     assert values.max() < 1.3
 

@@ -2,8 +2,9 @@
 
 ``float32`` is the reference. ``bfloat16`` computes matrix products, forwards and backwards, in
 bfloat16, as autocast does: weights that are trained, their optimizer, the residual stream and the
-statistics of norms stay in float32. Frozen weights are rounded once and kept. ``int8`` is that,
-with most products of frozen matrices in 8 bits (`frozen.Int8Matrix`).
+statistics of norms stay in float32. Frozen weights are rounded once and kept. ``int8`` computes
+most products of frozen matrices in 8 bits (`frozen.Int8Matrix`), and the others in whichever of the
+two the machine multiplies fast.
 
 What changes for speed and not for the numbers: a gated activation and a norm keep only their inputs
 for the backward pass; the terms of an adapter are added to the rows of the base's output in place.
@@ -11,9 +12,7 @@ for the backward pass; the terms of an adapter are added to the rows of the base
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +34,7 @@ from lmstack.train.frozen import (
     is_frozen,
     product,
 )
+from lmstack.train.precision import dtype_of, products_of
 from lmstack.train.short_attention import (
     LONGEST,
     continued_attention,
@@ -42,37 +42,42 @@ from lmstack.train.short_attention import (
     short_attention,
 )
 
-__all__ = ["BFloat16Ops", "ops_for", "products_of"]
+__all__ = ["TrainingOps", "ops_for"]
 
 
-class BFloat16Ops(ReferenceOps):
-    """`ReferenceOps` with products of bfloat16. RMSNorm and linear layers give bfloat16, whatever
-    they are given. ``kinds``: of frozen layers, how they are held if not in bfloat16. It keeps
-    copies of frozen weights, so have one for each run."""
+class TrainingOps(ReferenceOps):
+    """`ReferenceOps` with products of ``dtype``. RMSNorm and linear layers give it, whatever they
+    are given. ``kinds``: of frozen layers, how they are held if not in ``dtype``. It keeps copies
+    of frozen weights, so have one for each run."""
 
-    def __init__(self, kinds: Mapping[nn.Module, type[Matrix]] | None = None) -> None:
-        self._frozen = FrozenMatrices(kinds or {})
+    def __init__(
+        self, dtype: torch.dtype, kinds: Mapping[nn.Module, type[Matrix]] | None = None
+    ) -> None:
+        self._dtype = dtype
+        self._frozen = FrozenMatrices(dtype, kinds or {})
 
     def norm(self, x: Tensor, norm: RMSNorm | LayerNorm) -> Tensor:
         if isinstance(norm, LayerNorm):
             return super().norm(x, norm)
         gain = norm.weight.float() + 1 if norm.from_one else norm.weight
-        found: Tensor = _RootMeanSquare.apply(x, gain, norm.eps)  # type: ignore[no-untyped-call]
+        found: Tensor = _RootMeanSquare.apply(  # type: ignore[no-untyped-call]
+            x, gain, norm.eps, self._dtype
+        )
         return found
 
     def linear(self, x: Tensor, weight: Linear | Embedding | LoraLinear) -> Tensor:
-        x = x.bfloat16()
+        x = x.to(self._dtype)
         terms = weight.ordered() if isinstance(weight, LoraLinear) else []
         base = weight.base if isinstance(weight, LoraLinear) else weight
         if any(term.magnitude is not None for term in terms):
-            return super().linear(x, weight).bfloat16()
+            return super().linear(x, weight).to(self._dtype)
         if not is_frozen(base):
-            bias = None if base.bias is None else base.bias.bfloat16()
-            return F.linear(x, base.weight.bfloat16(), bias)
+            bias = None if base.bias is None else base.bias.to(self._dtype)
+            return F.linear(x, base.weight.to(self._dtype), bias)
         return product(x, self._frozen.of(base), base.bias, terms)
 
     def rotary(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        if x.dtype != torch.bfloat16 or cos.shape[-1] < x.shape[-1]:
+        if x.dtype != self._dtype or cos.shape[-1] < x.shape[-1]:
             return super().rotary(x, cos.to(x.dtype), sin.to(x.dtype))
         found: Tensor = _Rotary.apply(x, cos, sin)  # type: ignore[no-untyped-call]
         return found
@@ -85,8 +90,8 @@ class BFloat16Ops(ReferenceOps):
         dtype: torch.dtype,
         length: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        del dtype  # of the residual stream; queries and keys are bfloat16
-        return super().rotary_tables(rope, positions, head_dim, torch.bfloat16, length)
+        del dtype  # of the residual stream; queries and keys are products
+        return super().rotary_tables(rope, positions, head_dim, self._dtype, length)
 
     def attention(
         self,
@@ -102,9 +107,11 @@ class BFloat16Ops(ReferenceOps):
         sees_all = spec.window is None or spec.window >= S
         if is_plain and sees_all and T < S <= 2 * LONGEST and q.dim() == 4:
             scale = q.shape[-1] ** -0.5 if spec.scale is None else spec.scale
-            return continued_attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), scale=scale)
+            return continued_attention(
+                q.to(self._dtype), k.to(self._dtype), v.to(self._dtype), scale=scale
+            )
         # Torch's fused kernel is slower backwards in bfloat16 than in float32.
-        return super().attention(q.float(), k.float(), v.float(), spec, mask, bias).bfloat16()
+        return super().attention(q.float(), k.float(), v.float(), spec, mask, bias).to(self._dtype)
 
     def varlen_attention(
         self,
@@ -120,7 +127,7 @@ class BFloat16Ops(ReferenceOps):
         parts = []
         for group in groups_of(lengths):
             rows = slice(group.start, group.start + group.tokens)
-            qs, ks, vs = (x[rows].bfloat16() for x in (q, k, v))
+            qs, ks, vs = (x[rows].to(self._dtype) for x in (q, k, v))
             sees_all = spec.window is None or spec.window >= group.longest
             if plain and sees_all and group.longest <= LONGEST:
                 part = short_attention(qs, ks, vs, group.lengths, causal=spec.causal, scale=scale)
@@ -137,14 +144,14 @@ class BFloat16Ops(ReferenceOps):
 
 
 class _RootMeanSquare(torch.autograd.Function):
-    """x / sqrt(mean(x^2) + eps) * gain to bfloat16, statistics in float32. Keeps x."""
+    """x / sqrt(mean(x^2) + eps) * gain to ``dtype``, statistics in float32. Keeps x."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, gain: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
         wide = x.float()
         scale = _inverse_rms(wide, eps)
         ctx.save_for_backward(x, gain, scale)
-        return (wide * scale).bfloat16() * gain.bfloat16()
+        return (wide * scale).to(dtype).mul_(gain.to(dtype))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -157,7 +164,7 @@ class _RootMeanSquare(torch.autograd.Function):
         # d/dx of x * scale(x): the part of the gradient along x is taken away.
         along = (grad * normed).mean(-1, keepdim=True)
         into = grad.addcmul_(normed, along, value=-1).mul_(scale)
-        return into.to(x.dtype), of_gain, None
+        return into.to(x.dtype), of_gain, None, None
 
 
 def _inverse_rms(x: Tensor, eps: float) -> Tensor:
@@ -209,32 +216,12 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return out
 
 
-def products_of(precision: str) -> str:
-    """A recipe's ``precision``, with ``auto`` resolved for this machine: a processor that has to
-    take bfloat16 apart multiplies it at a fraction of the rate of float32."""
-    if precision != "auto":
-        return precision
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if _multiplies_bfloat16() else "float32"
-
-
-@functools.cache
-def _multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for it; only Linux says."""
-    try:
-        stated = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(stated.split())
-
-
 def ops_for(precision: str, module: nn.Module) -> Ops:
     """The ops of a recipe's ``precision`` for a run of ``module``."""
     precision = products_of(precision)
     if precision == "float32":
         return REFERENCE_OPS
-    return BFloat16Ops(_int8_kinds(module) if precision == "int8" else {})
+    return TrainingOps(dtype_of(precision), _int8_kinds(module) if precision == "int8" else {})
 
 
 def _int8_kinds(module: nn.Module) -> dict[nn.Module, type[Matrix]]:

@@ -3,11 +3,11 @@
     y = x W^T + b        forwards
     dx = dy W            backwards; nothing is kept for it but W
 
-`BFloat16Matrix` holds W in bfloat16. `Int8Matrix` multiplies in 8 bits, after SwitchBack (Wortsman
-et al., 2023): rows of x and of dy are quantized as they come, each by its own largest value, and W
-by the vectors that they meet (outputs forwards, inputs backwards). SwitchBack has one scale for all
-of W; these are nearer to it and cost nothing here. `DequantizedMatrix` is QLoRA's. Not covered:
-matrices that are trained.
+`RoundedMatrix` holds W in the dtype of the products. `Int8Matrix` multiplies in 8 bits, after
+SwitchBack (Wortsman et al., 2023): rows of x and of dy are quantized as they come, each by its own
+largest value, and W by the vectors that they meet (outputs forwards, inputs backwards). SwitchBack
+has one scale for all of W; these are nearer to it and cost nothing here. `DequantizedMatrix` is
+QLoRA's. Not covered: matrices that are trained.
 
 Legend: N tokens.
 """
@@ -28,52 +28,54 @@ from lmstack.model.quant.matrix import QuantizedEmbedding, QuantizedLinear, row_
 
 __all__ = ["FrozenMatrices", "Int8Gradient", "Int8Matrix", "Matrix", "is_frozen", "product"]
 
-_ROWS = 512  # whose sums are turned to floats while they are in the cache
+# Rows whose sums are turned to floats, or whose floats to codes, while they are in the cache.
+_ROWS, _QUANTIZED = 512, 128
 
 
 class Matrix(Protocol):
-    """W (out, in), held for products with (N, in) and (N, out) of bfloat16."""
+    """W (out, in), held for products with (N, in) and (N, out) of ``dtype``, which they give."""
 
-    def __init__(self, weight: Tensor) -> None: ...
+    def __init__(self, weight: Tensor, dtype: torch.dtype) -> None: ...
 
     def forwards(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """x W^T + b, bfloat16."""
+        """x W^T + b"""
         ...
 
     def backwards(self, grad: Tensor) -> Tensor:
-        """dy W, bfloat16."""
+        """dy W"""
         ...
 
 
-class BFloat16Matrix:
-    def __init__(self, weight: Tensor) -> None:
-        self._weight = weight.detach().bfloat16()
+class RoundedMatrix:
+    def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
+        self._weight = weight.detach().to(dtype)
 
     def forwards(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        return F.linear(x, self._weight, None if bias is None else bias.bfloat16())
+        return F.linear(x, self._weight, None if bias is None else bias.to(x.dtype))
 
     def backwards(self, grad: Tensor) -> Tensor:
         return grad @ self._weight
 
 
 class Int8Matrix:
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
+        del dtype  # that of the inputs
         # The second operands of the products, (in, out) and (out, in), and scales of their columns.
         self._by_output, self._by_input = _columns(weight), _columns(weight.T)
 
     def forwards(self, x: Tensor, bias: Tensor | None) -> Tensor:
         out = _product(x, *self._by_output)
-        return out if bias is None else out.add_(bias.bfloat16())
+        return out if bias is None else out.add_(bias.to(out.dtype))
 
     def backwards(self, grad: Tensor) -> Tensor:
         return _product(grad, *self._by_input)
 
 
-class Int8Gradient(BFloat16Matrix):
+class Int8Gradient(RoundedMatrix):
     """In 8 bits backwards alone."""
 
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__(weight)
+    def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
+        super().__init__(weight, dtype)
         self._by_input = _columns(weight.T)
 
     def backwards(self, grad: Tensor) -> Tensor:
@@ -90,36 +92,44 @@ def _quantized(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Codes of (N, n) in [-127, 127], and what each row's are multiplied by, (N, 1) float32."""
     # What rows are multiplied by has their own precision, so that nothing is converted twice; in
     # bfloat16 it may be .4 % too large, for which there is room up to 127.
-    largest = rows.abs().amax(-1, keepdim=True).clamp_(min=1e-30)
-    inverse = 126 / largest
-    return (rows * inverse).round_().to(torch.int8), inverse.float().reciprocal_()
+    least, most = (extreme(rows, -1, keepdim=True) for extreme in (torch.amin, torch.amax))
+    inverse = 126 / torch.maximum(most, least.neg_()).clamp_(min=1e-30)
+    codes = torch.empty_like(rows, dtype=torch.int8)
+    for start in range(0, len(rows), _QUANTIZED):
+        part = slice(start, start + _QUANTIZED)
+        codes[part] = (rows[part] * inverse[part]).round_()
+    return codes, inverse.float().reciprocal_()
 
 
 def _product(x: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
-    """x (N, n) by the quantized (n, m), in bfloat16."""
+    """x (N, n) by the quantized (n, m), in the dtype of x."""
     rows, scale = _quantized(x)
-    out = torch.empty(len(x), codes.shape[1], dtype=torch.bfloat16, device=x.device)
+    out = torch.empty(len(x), codes.shape[1], dtype=x.dtype, device=x.device)
     for start in range(0, len(x), _ROWS):
         part = slice(start, start + _ROWS)
-        sums = torch._int_mm(rows[part], codes).float()
-        out[part] = sums.mul_(scale[part]).mul_(scales)
+        sums = torch._int_mm(rows[part], codes)
+        if x.dtype == torch.float32:
+            torch.mul(sums, scale[part], out=out[part]).mul_(scales)
+        else:
+            out[part] = sums.float().mul_(scale[part]).mul_(scales)
     return out
 
 
 class DequantizedMatrix:
-    """A matrix that is held as small integers, in bfloat16 while it is multiplied with."""
+    """A matrix that is held as small integers, in the dtype of the other side while it is
+    multiplied with."""
 
     def __init__(self, layer: QuantizedLinear | QuantizedEmbedding) -> None:
         self._matrix = layer.matrix
 
     def forwards(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        parts = [x @ rows.T for _, rows in row_tiles(self._matrix, torch.bfloat16)]
+        parts = [x @ rows.T for _, rows in row_tiles(self._matrix, x.dtype)]
         out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-        return out if bias is None else out.add_(bias.bfloat16())
+        return out if bias is None else out.add_(bias.to(out.dtype))
 
     def backwards(self, grad: Tensor) -> Tensor:
         into = None
-        for first, rows in row_tiles(self._matrix, torch.bfloat16):
+        for first, rows in row_tiles(self._matrix, grad.dtype):
             of_rows = grad[:, first : first + len(rows)]
             into = of_rows @ rows if into is None else into.addmm_(of_rows, rows)
         assert into is not None
@@ -128,9 +138,10 @@ class DequantizedMatrix:
 
 class FrozenMatrices:
     """Those of one run, each made when it is first met and again where its values have changed.
-    ``kinds``: of layers, as what they are held; all others in bfloat16."""
+    ``kinds``: of layers, as what they are held; all others in ``dtype``."""
 
-    def __init__(self, kinds: Mapping[nn.Module, type[Matrix]]) -> None:
+    def __init__(self, dtype: torch.dtype, kinds: Mapping[nn.Module, type[Matrix]]) -> None:
+        self._dtype = dtype
         self._kinds = WeakKeyDictionary(kinds)
         self._held: WeakKeyDictionary[nn.Module, tuple[int, Matrix]] = WeakKeyDictionary()
 
@@ -141,7 +152,8 @@ class FrozenMatrices:
         version = layer.weight._version
         held = self._held.get(layer)
         if held is None or held[0] != version:
-            held = version, self._kinds.get(layer, BFloat16Matrix)(layer.weight)
+            made = self._kinds.get(layer, RoundedMatrix)
+            held = version, made(layer.weight, self._dtype)
             self._held[layer] = held
         return held[1]
 
@@ -156,7 +168,7 @@ def is_frozen(layer: Linear | Embedding) -> bool:
 def product(
     x: Tensor, matrix: Matrix, bias: Tensor | None, terms: Sequence[LowRank] = ()
 ) -> Tensor:
-    """x (..., in) of bfloat16 through ``matrix`` and ``bias``, its rows changed by the LoRA
+    """x (..., in) through ``matrix`` and ``bias``, its rows changed by the LoRA
     ``terms`` on them, (..., out). Gradients reach ``x``, the bias and the factors of the terms."""
     rows, tensors = [], []
     for term in terms:
@@ -198,8 +210,8 @@ class _Product(torch.autograd.Function):
             A, B, mask = tensors[3 * place : 3 * place + 3]
             assert A is not None
             assert B is not None
-            low = F.linear(flat if mask is None else flat.masked_fill(mask, 0), A.bfloat16())
-            out[:, start:stop].addmm_(low, B.bfloat16().T, alpha=scale)
+            low = F.linear(flat if mask is None else flat.masked_fill(mask, 0), A.to(x.dtype))
+            out[:, start:stop].addmm_(low, B.to(x.dtype).T, alpha=scale)
             kept += [A, B, mask, low]
         ctx.save_for_backward(*([x, *kept] if rows else []))
         ctx.matrix, ctx.rows = matrix, rows
@@ -216,7 +228,7 @@ class _Product(torch.autograd.Function):
         for place, (start, stop, scale) in enumerate(ctx.rows):
             A, B, mask, low = kept[4 * place : 4 * place + 4]
             of_out = grad[:, start:stop]
-            of_low = (of_out @ B.bfloat16()).mul_(scale)
+            of_low = (of_out @ B.to(grad.dtype)).mul_(scale)
             seen = flat if mask is None else flat.masked_fill(mask, 0)
             found += [
                 (of_low.T @ seen).to(A.dtype),
@@ -224,8 +236,8 @@ class _Product(torch.autograd.Function):
                 None,
             ]
             if into is not None and mask is None:
-                into.addmm_(of_low, A.bfloat16())
+                into.addmm_(of_low, A.to(grad.dtype))
             elif into is not None:
-                into.add_((of_low @ A.bfloat16()).masked_fill_(mask, 0))
+                into.add_((of_low @ A.to(grad.dtype)).masked_fill_(mask, 0))
         of_bias = grad.sum(0) if wanted[2] else None
         return None if into is None else into.view(*shape[:-1], -1), None, of_bias, None, *found

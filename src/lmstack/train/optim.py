@@ -16,6 +16,7 @@ from lmstack.model.layers import Convolution
 from lmstack.model.lora.layers import LowRank
 from lmstack.train.muon import Muon, fused_rows
 from lmstack.train.parallel import ALONE, Parallel
+from lmstack.train.precision import dtype_of
 from lmstack.train.recipe import Recipe
 
 __all__ = ["Optimizers", "parameter_groups"]
@@ -60,7 +61,14 @@ class Optimizers:
         if matrices:
             rows = fused_rows(module)
             self._all.append(
-                Muon(matrices, recipe.muon_lr, weight_decay=decay, rows=rows, parallel=parallel)
+                Muon(
+                    matrices,
+                    recipe.muon_lr,
+                    weight_decay=decay,
+                    rows=rows,
+                    parallel=parallel,
+                    dtype=dtype_of("auto"),
+                )
             )
         if not self._all:
             raise InputError("nothing in the model is trained", hint="lora, or a base of floats")

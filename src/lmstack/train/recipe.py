@@ -46,7 +46,7 @@ class Recipe(Config):
     only. ``clip``: the longest gradient. ``muon_lr``: of matrices under Muon.
 
     **Compute.** ``precision``: of the products; ``auto`` is bfloat16 where the machine
-    multiplies it, else float32; ``int8`` is for frozen matrices, and bfloat16 for the rest.
+    multiplies it, else float32; ``int8`` is for frozen matrices, and ``auto`` for the rest.
     ``checkpointing``: blocks are computed again in the backward pass. ``processes`` come from
     torchrun.
 

@@ -26,11 +26,12 @@ import torch
 from lmstack.core.files import store_error
 from lmstack.model import ForwardContext, Transformer
 from lmstack.train.assembly import Assembled
-from lmstack.train.compute import ops_for, products_of
+from lmstack.train.compute import ops_for
 from lmstack.train.data.examples import IGNORED, Example, ExampleView
 from lmstack.train.data.store import ExampleStore, ExampleWriter
 from lmstack.train.loader import Loader
 from lmstack.train.parallel import Parallel
+from lmstack.train.precision import products_of
 from lmstack.train.recipe import Recipe
 
 __all__ = ["with_reference", "without_reference"]

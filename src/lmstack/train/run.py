@@ -18,12 +18,13 @@ from lmstack.core import InputError
 from lmstack.core.files import write_atomic
 from lmstack.train.assembly import Assembled, assemble
 from lmstack.train.checkpoint import Checkpoints
-from lmstack.train.compute import ops_for, products_of
+from lmstack.train.compute import ops_for
 from lmstack.train.data.report import DataReport
 from lmstack.train.loop import Trainer, Watch
 from lmstack.train.metrics import MetricsLog
 from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.parallel import Parallel
+from lmstack.train.precision import dtype_of, products_of
 from lmstack.train.recipe import Recipe
 from lmstack.train.reference import with_reference
 from lmstack.train.result import keep, training_of
@@ -33,9 +34,6 @@ from lmstack.train.rollouts.trainer import OnlineTrainer
 from lmstack.train.throughput import matrix_rate
 
 __all__ = ["Result", "train"]
-
-# The form in which the engine holds a policy that is trained in a precision.
-_HELD = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,8 @@ def _trainer(
         if isinstance(weighted.reward, RewardModel):
             facts[f"model of reward {number}"] = weighted.reward.digest
     rollouts = online.rollout_config
-    rollouts = replace(rollouts, weights=rollouts.weights or _HELD[products_of(recipe.precision)])
+    held = str(dtype_of(recipe.precision)).removeprefix("torch.")
+    rollouts = replace(rollouts, weights=rollouts.weights or held)
     return OnlineTrainer(*parts, sampler=services.sampler(run.base, rollouts), rewards=rewards)
 
 

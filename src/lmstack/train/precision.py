@@ -1,0 +1,36 @@
+"""What the products of a training pass are computed in, by a recipe's ``precision`` and machine."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import torch
+
+__all__ = ["dtype_of", "products_of"]
+
+
+def products_of(precision: str) -> str:
+    """A recipe's ``precision``, with ``auto`` resolved for this machine: a processor that has to
+    take bfloat16 apart multiplies it at a fraction of the rate of float32."""
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if _multiplies_bfloat16() else "float32"
+
+
+@functools.cache
+def _multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for it; only Linux says."""
+    try:
+        stated = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(stated.split())
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """That of the products of ``precision`` that are not in 8 bits."""
+    found = products_of("auto" if precision == "int8" else precision)
+    return torch.bfloat16 if found == "bfloat16" else torch.float32
