@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from transformers.generation.logits_process import (
 
 from lmstack.core import EngineError, SamplingParams
 from lmstack.engine import EngineRequest
+from lmstack.engine.constraints.grammar import mask_words
 from lmstack.engine.decoding import logits_processors as logits_module
 from lmstack.engine.decoding import sampler as sampler_module
 from lmstack.engine.decoding.sampler import (
@@ -183,6 +185,37 @@ def test_rows_do_not_influence_each_other(drawn: list[tuple[dict[str, object], f
         together = sample(rows, mixed)
         alone = [sample(rows[i : i + 1], [each])[0] for i, each in enumerate(mixed)]
     assert together == alone
+
+
+class Admitting:
+    """A matcher after which only these tokens may come."""
+
+    def __init__(self, ids: set[int]) -> None:
+        bits = np.isin(np.arange(32 * mask_words(V)), sorted(ids))
+        self._words = np.packbits(bits, bitorder="little").view(np.int32)
+
+    def mask(self, num_tokens: int) -> np.ndarray:
+        assert num_tokens == V
+        return self._words
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(OPTIONS, st.sets(st.integers(0, V - 1))), min_size=1, max_size=4),
+    st.integers(0, 1000),
+)
+def test_of_few_allowed_tokens_the_same_are_drawn_as_of_all(
+    drawn: list[tuple[dict[str, object], set[int]]], seed: int
+) -> None:
+    sequences = [sequence(**(options | {"seed": seed})) for options, _ in drawn]
+    for each, (_, ids) in zip(sequences, drawn, strict=True):
+        if ids:
+            each.matcher = Admitting(ids)  # type: ignore[assignment]
+    rows = logits(len(drawn), seed)
+    with mock.patch.object(sampler_module, "few_allowed", return_value=None):
+        wanted = sample(rows, sequences)
+    assert sample(rows, sequences) == wanted
+    assert all(not ids or s.token in ids for s, (_, ids) in zip(wanted, drawn, strict=True))
 
 
 def test_repetition_penalty_equals_transformers() -> None:

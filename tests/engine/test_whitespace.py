@@ -17,7 +17,6 @@ from lmstack.engine.constraints.grammar import (
     MAX_INDENT,
     GrammarCompiler,
     GrammarMatcher,
-    mask_words,
 )
 
 LONGEST = MAX_INDENT + len("\r\n")
@@ -46,9 +45,7 @@ def compiler() -> GrammarCompiler:
 
 
 def next_bytes(matcher: GrammarMatcher) -> set[int]:
-    words = mask_words(len(byte_vocabulary()))
-    mask = np.zeros((1, words), np.int32)
-    matcher.fill(mask, 0)
+    mask = matcher.mask(len(byte_vocabulary()))
     bits = np.unpackbits(mask.view(np.uint8), bitorder="little")
     return {int(token) for token in np.flatnonzero(bits) if token < 256}
 

@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 
 from lmstack.agents.tools import FunctionTool, Secret, ToolContext, tool
 from lmstack.core import Grammar, InputError
-from lmstack.engine.constraints.grammar import GrammarCompiler, mask_words
+from lmstack.engine.constraints.grammar import GrammarCompiler
 from lmstack.engine.constraints.vocabulary import Vocabulary
 
 
@@ -156,10 +156,9 @@ def written(schema: dict[str, Any], seed: int) -> str:
         Grammar("json_schema", json.dumps(schema))
     )
     choose, text = random.Random(seed), b""
-    mask = np.zeros((1, mask_words(END + 1)), np.int32)
     while True:
-        matcher.fill(mask, 0)
-        bits = np.unpackbits(mask[0].view(np.uint8), bitorder="little")[: END + 1]
+        mask = matcher.mask(END + 1)
+        bits = np.unpackbits(mask.view(np.uint8), bitorder="little")[: END + 1]
         allowed = np.flatnonzero(bits).tolist()
         if END in allowed:
             return text.decode()

@@ -42,6 +42,9 @@ MAX_INDENT = 20
 _WHITESPACE = rf"\x20|\r?\n(?:\x20{{0,{MAX_INDENT}}}|\t{{0,{MAX_INDENT}}})"
 
 
+Words = npt.NDArray[np.int32]
+
+
 def mask_words(vocab_size: int) -> int:
     """32-bit words of a mask over ``vocab_size`` tokens."""
     return -(-vocab_size // 32)
@@ -54,7 +57,8 @@ class GrammarMatcher:
 
     def __init__(self, matcher: Any) -> None:
         self._matcher = matcher
-        self.coming: tuple[Future[npt.NDArray[np.int32]], int] | None = None
+        self._words: Words | None = None
+        self.coming: tuple[Future[Words], int] | None = None
 
     def fork(self) -> GrammarMatcher:
         """A matcher of its own at the same place."""
@@ -67,28 +71,31 @@ class GrammarMatcher:
         self.settle()
         return bool(self._matcher.is_stopped())
 
-    def fill(self, mask: npt.NDArray[np.int32], row: int) -> None:
-        """Write the allowed next tokens as bits, lowest first, into ``mask[row]``."""
-        if self.coming is None:
-            self.compute(mask, row)
-        else:
+    def mask(self, num_tokens: int) -> Words:
+        """The allowed next tokens as bits, lowest first, (`mask_words`,); not to be changed."""
+        if self._words is None and self.coming is None:
+            words = np.zeros((1, mask_words(num_tokens)), np.int32)
+            self.compute(words, 0)
+            self._words = words[0]
+        elif self._words is None and self.coming is not None:
             done, place = self.coming
-            words = done.result()
-            mask[row, : words.shape[1]] = words[place]
+            self._words = done.result()[place]
         if self._matcher.is_error():
             raise InputError(
                 f"the grammar became too complex: {_reason(self._matcher.get_error())}",
                 hint="simplify the grammar or the schema",
                 param="response_format",
             )
+        assert self._words is not None
+        return self._words
 
     def settle(self) -> None:
         """Wait until nobody else works with it."""
         if self.coming is not None:
             self.coming[0].result()
 
-    def compute(self, mask: npt.NDArray[np.int32], row: int) -> None:
-        """`fill`, now and in this thread, errors left for whoever asks next."""
+    def compute(self, mask: Words, row: int) -> None:
+        """Write `mask` into ``mask[row]``, errors left for whoever asks next."""
         fill_next_token_bitmask(self._matcher, mask, row)
 
     def admits(self, tokens: Seq[int]) -> int:
@@ -104,7 +111,7 @@ class GrammarMatcher:
 
     def accept(self, token: int) -> None:
         self.settle()
-        self.coming = None
+        self.coming = self._words = None
         if not self._matcher.consume_token(token):
             reason = _reason(self._matcher.get_error())
             raise EngineError(f"token {token} left the grammar: {reason}")

@@ -13,10 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
 from lmstack.core import Grammar, InputError, LmstackError
-from lmstack.engine.constraints.grammar import GrammarCompiler, mask_words
+from lmstack.engine.constraints.grammar import GrammarCompiler
 from lmstack.engine.constraints.vocabulary import Vocabulary
 
 __all__ = ["main"]
@@ -40,7 +38,7 @@ def main() -> None:
     try:
         matcher = compiler.compile_here(Grammar(asked["kind"], asked["source"]))
         start = time.process_time()
-        matcher.fill(np.zeros((1, mask_words(len(vocabulary))), np.int32), 0)
+        matcher.mask(len(vocabulary))
         if time.process_time() - start > mask_s:
             raise InputError(
                 f"the grammar allows so much at its beginning that a token takes more than "

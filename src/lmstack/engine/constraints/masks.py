@@ -14,11 +14,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lmstack.engine.constraints.grammar import GrammarMatcher, mask_words
+from lmstack.engine.constraints.grammar import GrammarMatcher, Words, mask_words
 
-__all__ = ["MaskFiller", "apply_masks"]
+__all__ = ["MaskFiller", "apply_masks", "few_allowed"]
 
-Words = npt.NDArray[np.int32]
+# Of so many tokens at most it pays to look at their logits alone.
+FEW = 64
 # For each byte of a mask, what is added to eight logits.
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
 _ADDED = np.where(_BITS == 1, 0.0, -np.inf).astype(np.float32)
@@ -60,12 +61,22 @@ def apply_masks(logits_SV: Tensor, matchers: Seq[tuple[int, GrammarMatcher]]) ->
     if not matchers:
         return
     num_tokens = logits_SV.shape[1]
-    words = np.zeros((1, mask_words(num_tokens)), np.int32)
-    selected = words.view(np.uint8)[0]
-    added = np.empty((len(selected), 8), np.float32)
+    added = np.empty((4 * mask_words(num_tokens), 8), np.float32)
     of_tokens = torch.from_numpy(added.reshape(-1)[:num_tokens])
     for row, matcher in matchers:
-        matcher.fill(words, 0)
         # Into its place, every byte in bounds: as an index it takes eight times as long.
-        np.take(_ADDED, selected, axis=0, out=added, mode="clip")
+        np.take(_ADDED, matcher.mask(num_tokens).view(np.uint8), axis=0, out=added, mode="clip")
         logits_SV[row] += of_tokens.to(logits_SV.device)
+
+
+def few_allowed(matcher: GrammarMatcher, num_tokens: int) -> npt.NDArray[np.int64] | None:
+    """The ids of what may come next, ascending; None where that is nothing or more than `FEW`."""
+    words = matcher.mask(num_tokens)
+    places = np.flatnonzero(words)
+    if not 0 < len(places) <= FEW:
+        return None
+    chosen = np.ascontiguousarray(words[places]).view(np.uint8).reshape(-1, 4)
+    row, bit = np.nonzero(np.unpackbits(chosen, axis=1, bitorder="little"))
+    ids = 32 * places[row] + bit
+    ids = ids[ids < num_tokens]
+    return ids if 0 < len(ids) <= FEW else None

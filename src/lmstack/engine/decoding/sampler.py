@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lmstack.core import EngineError, InputError, SamplingParams
+from lmstack.engine.constraints.masks import few_allowed
 from lmstack.engine.decoding.logits_processors import adjust, processors_of
 from lmstack.engine.request import TokenScore
 from lmstack.engine.sequence import Sequence
@@ -31,6 +34,7 @@ __all__ = ["NothingLeftError", "Sampled", "Sampler", "rows_at", "score_rows", "u
 
 Wanted = Callable[[SamplingParams], bool]
 Removed = Callable[[Tensor, list[SamplingParams]], Tensor]
+Ids = npt.NDArray[np.int64]
 TOP_P_CANDIDATES = 512
 _LEAST, _BLOCK = -80.0, 256
 
@@ -86,21 +90,43 @@ class Sampler:
     def __call__(self, logits_SV: Tensor, sequences: Seq[Sequence]) -> list[Sampled]:
         """One token for each row. Changes no sequence; float32 logits are changed in place."""
         logits = logits_SV[:, : self._num_tokens]
+        few = {i: ids for i, s in enumerate(sequences) if (ids := self._few(s)) is not None}
+        if not few:
+            return self._chosen(logits, sequences)
+        found = dict(zip(few, self._chosen_of(few, logits, sequences), strict=True))
+        others = [i for i in range(len(sequences)) if i not in few]
+        if others:
+            rest = self._chosen(rows_at(logits, others), [sequences[i] for i in others])
+            found |= zip(others, rest, strict=True)
+        return [found[i] for i in range(len(sequences))]
+
+    def _few(self, sequence: Sequence) -> Ids | None:
+        """What may come next, where a grammar leaves few tokens and nothing else is asked for."""
+        is_plain = sequence.request.sampling.logprobs is None and not processors_of(sequence)
+        if sequence.matcher is None or not is_plain:
+            return None
+        return few_allowed(sequence.matcher, self._num_tokens)
+
+    def _chosen_of(
+        self, few: Mapping[int, Ids], logits: Tensor, sequences: Seq[Sequence]
+    ) -> list[Sampled]:
+        """`_chosen` of the rows that ``few`` names, among these tokens: the others take no part,
+        and most of the time."""
+        least = max(map(len, few.values()))
+        among = logits.new_full((len(few), least), -torch.inf)
+        for row, (i, ids) in zip(among, few.items(), strict=True):
+            row[: len(ids)] = logits[i, torch.from_numpy(ids).to(logits.device)]
+        places = self._picks(among, [sequences[i] for i in few])
+        return [Sampled(int(ids[p]), None) for ids, p in zip(few.values(), places, strict=True)]
+
+    def _chosen(self, logits: Tensor, sequences: Seq[Sequence]) -> list[Sampled]:
         params = [s.request.sampling for s in sequences]
         scored = [i for i, p in enumerate(params) if p.logprobs is not None]
         raw = rows_at(logits, scored) if scored else logits[:0]
         if any(sequences[i].request.scored_at != 1 for i in scored):
             raw /= _column([sequences[i].request.scored_at for i in scored], raw)
         adjust(logits, sequences)
-        best = logits.max(-1)
-        self._check(best.values, sequences)
-        tokens = best.indices.tolist()
-        drawn = [i for i, p in enumerate(params) if not p.greedy]
-        if drawn:
-            rows = logits if len(drawn) == len(params) else rows_at(logits, drawn)
-            picks = self._draw(rows, [sequences[i] for i in drawn])
-            for i, token in zip(drawn, picks, strict=True):
-                tokens[i] = token
+        tokens = self._picks(logits, sequences)
         scores: dict[int, TokenScore] = {}
         if scored:
             num_top = max(params[i].logprobs or 0 for i in scored)
@@ -109,6 +135,19 @@ class Sampler:
                 top = score.top[: params[i].logprobs]
                 scores[i] = TokenScore(score.token, score.logprob, top)
         return [Sampled(t, scores.get(i)) for i, t in enumerate(tokens)]
+
+    def _picks(self, logits: Tensor, sequences: Seq[Sequence]) -> list[int]:
+        """A place in each row: the best, or one that is drawn."""
+        best = logits.max(-1)
+        self._check(best.values, sequences)
+        found: list[int] = best.indices.tolist()
+        drawn = [i for i, s in enumerate(sequences) if not s.request.sampling.greedy]
+        if drawn:
+            rows = logits if len(drawn) == len(sequences) else rows_at(logits, drawn)
+            picks = self._draw(rows, [sequences[i] for i in drawn])
+            for i, place in zip(drawn, picks, strict=True):
+                found[i] = place
+        return found
 
     @torch.inference_mode()
     def offer(self, logits_SV: Tensor, hidden_SD: Tensor, sequences: Seq[Sequence]) -> None:
