@@ -27,7 +27,7 @@ import tempfile
 from typing import Any
 
 from recording import add_options, result_file
-from serving_models import quiet_environment, sources
+from serving_models import LANGUAGE, quiet_environment, saved
 from spine import HERE, processor
 from training_environments import PEER, BuildError, build, versions
 
@@ -122,7 +122,7 @@ def main() -> None:
         "threads": args.threads,
         "lr": 1e-5,
         "seed": 0,
-        "model": sources()["smollm2"],
+        "model": saved(LANGUAGE),
         "lora": {"r": 16, "alpha": 32, "targets": ["q_proj", "v_proj"]},
     }
     sides: dict[str, Any] = {}

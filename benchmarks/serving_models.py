@@ -14,7 +14,7 @@ from typing import Any
 
 from serving_environments import CACHE, SCRIPTS, BuildError, Peer
 
-__all__ = ["GEMMA", "converted", "quiet_environment", "sources"]
+__all__ = ["GEMMA", "LANGUAGE", "converted", "quiet_environment", "saved", "sources"]
 
 LANGUAGE, GEMMA = "smollm2-135m-instruct", "gemma3-270m"
 EMBEDDER, TRANSLATOR = "all-minilm-l6-v2", "flan-t5-small-titles"
@@ -23,20 +23,10 @@ CONVERT_SECONDS = 1200
 
 def sources() -> dict[str, Any]:
     """Where the models are that the peers load or convert; folders are written once and kept."""
-    from lmstack.registry import Store, load
+    from lmstack.registry import Store
 
     store = Store()
-    paths: dict[str, Any] = {}
-    for key, name in (("smollm2", LANGUAGE), ("t5", TRANSLATOR)):
-        digest = str(store.resolve(name).card.digest).removeprefix("sha256:")[:16]
-        folder = CACHE / "models" / f"{key}-{digest}"
-        if not folder.is_dir():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-                made = pathlib.Path(scratch) / "model"
-                load(name, store).save(made)
-                made.rename(folder)
-        paths[key] = str(folder)
+    paths: dict[str, Any] = {"smollm2": saved(LANGUAGE), "t5": saved(TRANSLATOR)}
     paths["gguf"] = str(store.resolve(LANGUAGE).gguf)
     paths["gemma_gguf"] = str(store.resolve(GEMMA).gguf)
     embedder = store.resolve(EMBEDDER).path
@@ -44,6 +34,22 @@ def sources() -> dict[str, Any]:
     settings = json.loads((embedder / "sentence_bert_config.json").read_text())
     paths["minilm_length"] = settings["max_seq_length"]
     return paths
+
+
+def saved(name: str) -> str:
+    """The folder that transformers loads of the model ``name``."""
+    from lmstack.registry import Store, load
+
+    store = Store()
+    digest = str(store.resolve(name).card.digest).removeprefix("sha256:")[:16]
+    folder = CACHE / "models" / f"{name}-{digest}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            made = pathlib.Path(scratch) / "model"
+            load(name, store).save(made)
+            made.rename(folder)
+    return str(folder)
 
 
 def converted(peer: Peer, paths: dict[str, Any], scratch: pathlib.Path) -> None:

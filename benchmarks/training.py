@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from recording import add_options, result_file
 from serving import others_busy
-from serving_models import quiet_environment, sources
+from serving_models import quiet_environment, saved
 from spine import HERE, processor
 from training_data import chat_files
 from training_environments import PEER, BuildError, build, versions
@@ -124,7 +124,7 @@ class Run:
         path = self.folder / f"{side.name}.json"
         packed = sum(example.tokens for example in examples) / steps / 1024
         job = {
-            "model": sources()["smollm2"],
+            "model": saved(BASE),
             "examples": str(rows),
             "data": str(data),
             "output": str(self.folder / side.name),
