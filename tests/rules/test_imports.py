@@ -166,7 +166,8 @@ ORDERS = {
         "loading replacing heads",
     ),
     "evals": (
-        "options diversity refusal statistics",
+        "options diversity refusal statistics dataset",
+        "task",
         "judge answers association calibration scores",
         "drawing figures traits",
         "phrases",

@@ -196,6 +196,16 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class Likelihood:
+    """Of a continuation after its context: ``logprob``, summed over its ``num_tokens`` tokens
+    (natural logarithm), and whether greedy decoding would have written each of them."""
+
+    logprob: float
+    num_tokens: int
+    is_greedy: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts. ``cached_tokens``: prompt tokens taken from the prefix cache."""
 
@@ -291,6 +301,21 @@ class ChatModel(Protocol):
     def stream(self, request: Request) -> AsyncIterator[Delta]:
         """Generate. Errors about the request are raised before the first event. Closing the
         iterator early (``aclose``) cancels the request and frees what it held."""
+
+
+@runtime_checkable
+class LikelihoodModel(Protocol):
+    """A model that says how likely texts are, by the forward pass that also writes."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    async def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
+        """Of each (context, continuation). The continuation's tokens are those of both texts
+        together after as many as the context has alone, as lm-evaluation-harness counts them; an
+        empty context stands for the beginning of a text. `ContextLengthError` where one does not
+        fit."""
+        ...
 
 
 @runtime_checkable

@@ -1,0 +1,136 @@
+"""An evaluation task: a data set, a solver that asks, a scorer that judges, metrics that sum up.
+
+    samples --solver(subject)--> outputs --scorer--> a row of numbers for each --metric--> a figure
+
+Rows are kept for each sample, so that two models can be compared on the same ones. Not covered:
+running a task (`run`), figures with intervals and comparisons (`statistics`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lmstack.core import ChatModel, InputError, Likelihood, LikelihoodModel
+from lmstack.evals.dataset import Dataset, Sample
+
+__all__ = ["Metric", "Output", "Scorer", "Solver", "Subject", "Task", "mean_of_first"]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated. ``digest``: of everything that decides its answers (weights; of a system
+    with an index or a prompt, theirs too): a cached output is one of this digest. ``chat`` and
+    ``likelihood``: its two faces, as far as it has them."""
+
+    name: str
+    digest: str
+    chat: ChatModel | None = None
+    likelihood: LikelihoodModel | None = None
+
+    def needed_chat(self) -> ChatModel:
+        if self.chat is None:
+            raise InputError(
+                f"{self.name} cannot write text",
+                hint="evaluate a language model, or choose a task that scores likelihoods",
+                param="model",
+            )
+        return self.chat
+
+    def needed_likelihood(self) -> LikelihoodModel:
+        if self.likelihood is None:
+            raise InputError(
+                f"{self.name} does not say how likely a text is",
+                hint="evaluate a model that lmstack runs itself, or choose a task that generates",
+                param="model",
+            )
+        return self.likelihood
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a solver got from a subject for one sample. ``likelihoods``: of the choices, in their
+    order. ``facts``: JSON that the scorer needs besides (citations, steps, other drafts)."""
+
+    text: str = ""
+    likelihoods: tuple[Likelihood, ...] = ()
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    finish_reason: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+class Solver(Protocol):
+    """How a sample is put to a subject."""
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """JSON that decides every prompt and how it is sampled (templates, shots, parameters,
+        versions): part of the key under which an output is cached."""
+        ...
+
+    async def __call__(self, sample: Sample, subject: Subject) -> Output: ...
+
+
+class Scorer(Protocol):
+    """What an output is worth."""
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """JSON that decides every score."""
+        ...
+
+    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+        """Numbers by name, the same names for each sample; NaN where one does not apply."""
+        ...
+
+
+def mean_of_first(rows: Floats) -> Floats:
+    """(..., N, K) to (...): the mean of the first column."""
+    found: Floats = rows[..., 0].mean(-1)
+    return found
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure over samples: ``statistic`` of (..., N, K), the columns being the scores named by
+    ``columns``. A figure of a corpus (BLEU, perplexity) sums what its columns count. Samples for
+    which a column is NaN are left out."""
+
+    name: str
+    columns: tuple[str, ...]
+    statistic: Callable[[Floats], Floats] = mean_of_first
+    better: Literal["higher", "lower"] = "higher"
+    is_share: bool = True  # of samples, between 0 and 1: an exact test is possible
+    decimals: int = 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """``metrics``: the first is the one that a gate looks at. ``version``: raised with each change
+    that moves scores. ``about``: a sentence for people, with the source of the protocol."""
+
+    name: str
+    dataset: Dataset
+    solver: Solver
+    scorer: Scorer
+    metrics: tuple[Metric, ...]
+    version: int = 1
+    about: str = ""
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """All that decides a score but the subject and the data."""
+        return {
+            "task": self.name,
+            "version": self.version,
+            "solver": dict(self.solver.protocol),
+            "scorer": dict(self.scorer.protocol),
+        }
