@@ -138,12 +138,31 @@ def test_the_drafter_that_was_right_more_often_is_asked(better: str) -> None:
     assert (set(extended.draft) == {99}) == (better == "model")
 
 
-def test_a_step_with_drafts_makes_the_tokens_of_both_in_the_time_of_both() -> None:
-    worth = _Worth(Steps(0.005, 0.001), decoding(3, ROUND))
-    step, row = MARGIN * 3 / worth.least(1.0), worth.row(9)
-    worth.take(0.5, row)
-    worth.take(0.25, row)
-    assert worth.least(1.0) == pytest.approx(MARGIN * 3.75 / (step + 2 * row))
+def test_a_token_has_to_come_faster_than_tokens_come_in_the_long_run() -> None:
+    step = MARGIN * 3 / _Worth(Steps(0.005, 0.001), decoding(3, ROUND)).least(1.0)
+    worth = _Worth(Steps(0.005, 0.001), decoding(3, ROUND), 1.5)
+    assert worth.least(1.0) == pytest.approx(MARGIN * 4.5 / step)
+
+
+def test_what_is_sure_is_drafted_to_its_end() -> None:
+    """A step without it costs six times a token, so that none is left to another step."""
+    (chunk,) = decoding(1, ROUND)
+    worth = _Worth(Steps(0.005, 0.001), [chunk], 1.5)
+    (kept,) = _worthy([_Offer(chunk, ROUND * 3, (0.97,) * 3 * len(ROUND))], worth)
+    assert len(kept.draft) == 3 * len(ROUND)
+
+
+def test_tokens_that_streams_get_are_counted() -> None:
+    blocks, budget = BlockManager(1000, 16), Steps(0.005, 0.0001)
+    speculation = Speculation(EngineConfig(num_blocks=1000), blocks, budget)
+    (chunk,) = decoding(1, ROUND * 6)
+    blocks.allocate(chunk.sequence.table, 4)
+    for _ in range(300):
+        budget.begin(1, 0)
+        (extended,) = speculation.extend([chunk])
+        speculation.accepted(extended)
+        speculation.accepted(extended)
+    assert speculation._tokens_each == pytest.approx(3.0, rel=0.02)
 
 
 class Wrong(Sayer):

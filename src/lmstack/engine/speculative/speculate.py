@@ -8,21 +8,20 @@ was drafted. A draw is a function of the seed, the place and the logits alone, s
 very one that would have been drawn without a draft, whatever the rules; for a draft that is one
 token with certainty this accepts as often as the scheme of Leviathan et al. (2023) can.
 
-A draft is worth its price while steps make more tokens a second with it than without, by the rate
-at which such drafts were right lately and by what steps cost (`budget`). A step for many streams
-is not bound by memory, so there drafts end by themselves. Drafts take only blocks that are free,
-and give back at the end of a step what they did not need.
+A draft is worth its price while its tokens come faster than tokens come in the long run, by the
+rate at which such drafts were right lately and by what steps cost (`budget`). Not than in this
+step: one with a good draft would then refuse what the next step has to compute. A step for many
+streams is not bound by memory, so there drafts end by themselves. Drafts take only blocks that are
+free, and give back at the end of a step what they did not need.
 
 Not covered: beams and other searches, echoed prompts and steps that compute prompts: no drafts.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import logging
 import operator
-from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
@@ -41,6 +40,8 @@ log = logging.getLogger("lmstack.engine")
 
 # A draft has to promise so much more than it costs, since both are estimates.
 MARGIN = 1.5
+# Steps of which tokens are counted.
+MEMORY = 64
 # A draft that no rate of being right could pay for is not looked for.
 SUREST = 0.9
 # Tokens after which a draft model that was not worth it is tried again, each time later.
@@ -84,13 +85,13 @@ class _Offer:
 
 
 class _Worth:
-    """Tokens a second of a step, as drafts join it."""
+    """Tokens a second in the long run, of streams such as those of ``chunks``. ``tokens_each``:
+    that a stream gets from a step, about."""
 
-    def __init__(self, budget: StepBudget, chunks: Seq[Chunk]) -> None:
+    def __init__(self, budget: StepBudget, chunks: Seq[Chunk], tokens_each: float = 1.0) -> None:
         self._cost = budget.cost
-        self._tokens = float(len(chunks))
         seconds = self._cost.seconds(len(chunks), len(chunks), sum(c.end for c in chunks))
-        self._seconds = max(seconds, 1e-9)
+        self._rate = tokens_each * len(chunks) / max(seconds, 1e-9)
         self._fixed = self._cost.seconds(0, 0, 0)
 
     def row(self, end: int) -> float:
@@ -99,11 +100,7 @@ class _Worth:
 
     def least(self, seconds: float) -> float:
         """The rate of being right that a token for ``seconds`` must have."""
-        return MARGIN * seconds * self._tokens / self._seconds
-
-    def take(self, rate: float, seconds: float) -> None:
-        self._tokens += rate
-        self._seconds += seconds
+        return MARGIN * seconds * self._rate
 
 
 class Speculation:
@@ -126,6 +123,8 @@ class Speculation:
         self._by_grammar: set[int] = set()
         self.num_drafted = self.num_accepted = 0
         self.drafting_s = 0.0
+        self._tokens_each = 1.0
+        self._last = 0, 0  # streams of the last step, tokens accepted before it
 
     # -- before a step -------------------------------------------------------------------------
 
@@ -136,6 +135,7 @@ class Speculation:
         self._by_grammar.clear()
         if self._config.speculation == "off" or not chunks or any(c.count > 1 for c in chunks):
             return chunks
+        self._count(len(chunks))
         offers = self._offers(chunks)
         if not offers:
             return chunks
@@ -144,9 +144,17 @@ class Speculation:
         extended.sort(key=lambda c: c.count > 1)
         return extended
 
+    def _count(self, num_streams: int) -> None:
+        """See how many tokens the streams of the last step got."""
+        last, accepted = self._last
+        if last:
+            each = 1 + (self.num_accepted - accepted) / last
+            self._tokens_each += (each - self._tokens_each) / MEMORY
+        self._last = num_streams, self.num_accepted
+
     def _offers(self, chunks: Seq[Chunk]) -> list[_Offer]:
         """The drafts that are worth their price."""
-        worth = _Worth(self._budget, chunks)
+        worth = _Worth(self._budget, chunks, self._tokens_each)
         always = self._config.speculation == "always"
         if not always and worth.least(worth.row(0)) > SUREST:
             return []
@@ -241,7 +249,6 @@ class Speculation:
             gain = sum(rate**depth for rate in rates)
             if depth > 1 and gain <= worth.least(price):
                 return depth - 1
-            worth.take(gain, price)
         return most
 
     def _placed(self, offer: _Offer) -> Chunk:
@@ -331,27 +338,12 @@ def _decodes(chunk: Chunk) -> bool:
 
 
 def _worthy(offers: Seq[_Offer], worth: _Worth) -> list[_Offer]:
-    """Of each draft as much as pays: the likeliest tokens of all drafts first, while the next one
-    makes more of its time than the step does so far."""
-    queue: list[tuple[float, int, float, Iterator[float]]] = []
-    for index, offer in enumerate(offers):
-        chances: Iterator[float] = itertools.accumulate(offer.rates, operator.mul)
-        queue.append((-next(chances), index, worth.row(offer.chunk.end), chances))
-    heapq.heapify(queue)
-    counts = [0] * len(offers)
-    while queue:
-        chance, index, seconds, chances = queue[0]
-        if -chance <= worth.least(seconds):
-            break
-        worth.take(-chance, seconds)
-        counts[index] += 1
-        following = next(chances, None)
-        if following is None:
-            heapq.heappop(queue)
-        else:
-            heapq.heapreplace(queue, (-following, index, seconds, chances))
-    return [
-        replace(offer, draft=offer.draft[:count])
-        for offer, count in zip(offers, counts, strict=True)
-        if count
-    ]
+    """Of each draft as much as pays."""
+    found = []
+    for offer in offers:
+        least = worth.least(worth.row(offer.chunk.end))
+        chances = itertools.accumulate(offer.rates, operator.mul)
+        count = sum(chance > least for chance in chances)  # which only fall
+        if count:
+            found.append(replace(offer, draft=offer.draft[:count]))
+    return found
