@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -45,11 +46,18 @@ from lmstack.core import (
 from lmstack.evals.statistics import mcnemar, wilson
 from lmstack.remote import OpenAIModel
 from lmstack.serve import LocalModel, create_app
+from lmstack.serve.local import load_weights
 from lmstack.serve.tool_calls import RequestCalls
+from lmstack.text import ChatTemplate
 
 MODEL = "smollm2-135m-instruct"
 EACH, TURNS, MAX_TOKENS, AT_ONCE = 34, 4, 120, 8
 FUNCTIONS = (add, multiply, price_of)
+GEMMA_TURNS = """{{ bos_token }}{% for m in messages -%}
+<start_of_turn>{{ "model" if m.role == "assistant" else "user" }}
+{{ m.content }}<end_of_turn>
+{% endfor %}{% if add_generation_prompt %}<start_of_turn>model
+{% endif %}"""
 INSTRUCTIONS = "Use the tools. Answer with the number."
 KINDS = ("single", "two")
 Ask = Callable[[Task], Awaitable[Any]]
@@ -219,6 +227,14 @@ def summary(found: dict[str, dict[str, list[bool]]]) -> dict[str, Any]:
     return result
 
 
+def opened(name: str) -> LocalModel:
+    """The model; a base model, whose file brings no chat template, with that of its family."""
+    loaded = load_weights(name, None, None)
+    if loaded.template is None and name.startswith("gemma3"):
+        loaded = dataclasses.replace(loaded, template=ChatTemplate(GEMMA_TURNS, "<bos>"))
+    return LocalModel(loaded)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default=MODEL)
@@ -227,7 +243,7 @@ def main() -> None:
     args = parser.parse_args()
     file: pathlib.Path = result_file(args, "agents")
     os.environ.setdefault("OPENAI_API_KEY", "none")  # the server takes any
-    with LocalModel.load(args.model) as model:
+    with opened(args.model) as model:
         found = asyncio.run(run(model, 4 if args.quick else args.each))
     results = json.loads(file.read_text()) if file.exists() else {}
     results[args.model] = {"machine": machine(), "sides": summary(found)}

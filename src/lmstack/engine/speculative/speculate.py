@@ -1,8 +1,9 @@
 """Speculative decoding: compute drafted tokens before they are drawn, where that pays.
 
 A stream that decodes has one token to compute, and a step for one token reads as many weights as
-one for several. So a draft is computed behind it: what a grammar leaves no choice about, what
-prompt lookup finds (`ngram`), or what a smaller model says (`draft_model`). The engine then draws
+one for several. So a draft is computed behind it: what a grammar leaves no choice about
+(`successors`), what prompt lookup finds (`ngram`), or what a smaller model says (`draft_model`).
+The engine then draws
 as if nothing had been drafted, one token after another, and goes on while what it draws is what
 was drafted. A draw is a function of the seed, the place and the logits alone, so each token is the
 very one that would have been drawn without a draft, whatever the rules; for a draft that is one
@@ -33,6 +34,7 @@ from lmstack.engine.sequence import Chunk, Sequence
 from lmstack.engine.speculative.acceptance import Acceptance
 from lmstack.engine.speculative.draft_model import DraftModel
 from lmstack.engine.speculative.ngram import PromptLookup
+from lmstack.engine.speculative.successors import StructureDrafts
 
 __all__ = ["Speculation"]
 
@@ -46,9 +48,8 @@ MEMORY = 64
 SUREST = 0.9
 # Tokens after which a draft model that was not worth it is tried again, each time later.
 PATIENCE, LONGEST_PATIENCE = 32, 512
-# Rates that stand for every token of a draft model and of a grammar, whatever its place in the
-# draft.
-ANY, FORCED = 4, 16
+# The rate that stands for every token of a draft model, whatever its place in the draft.
+ANY = 4
 
 
 class _State:
@@ -63,7 +64,7 @@ class _State:
     ) -> None:
         self.lookup = PromptLookup(sequence.encoder_ids)
         self.looked_up, self.modelled = Acceptance(looked_up), Acceptance(modelled)
-        self.forced = Acceptance(forced)
+        self.structure = StructureDrafts(Acceptance(forced))
         self.patience = PATIENCE
         self.tried_at = 0  # length of the output when the draft model was last asked
         self.stopped = False
@@ -75,13 +76,17 @@ class _State:
 @dataclass(frozen=True, slots=True)
 class _Offer:
     """``rates``: of each token of the draft, to be right if all before it are. ``modelled``: by
-    the draft model; ``forced``: by the grammar."""
+    the draft model."""
 
     chunk: Chunk
     draft: tuple[int, ...]
     rates: tuple[float, ...]
     modelled: bool = False
-    forced: bool = False
+
+    @property
+    def expected(self) -> float:
+        """Tokens of it that will be right."""
+        return float(sum(itertools.accumulate(self.rates, operator.mul)))
 
 
 class _Worth:
@@ -120,7 +125,6 @@ class Speculation:
         self._forced = Acceptance(memory=256)
         self._states: WeakKeyDictionary[Sequence, _State] = WeakKeyDictionary()
         self._by_model: set[int] = set()
-        self._by_grammar: set[int] = set()
         self.num_drafted = self.num_accepted = 0
         self.drafting_s = 0.0
         self._tokens_each = 1.0
@@ -132,7 +136,6 @@ class Speculation:
         """The chunks with drafts, those of one token first."""
         self.drafting_s = 0.0
         self._by_model.clear()
-        self._by_grammar.clear()
         if self._config.speculation == "off" or not chunks or any(c.count > 1 for c in chunks):
             return chunks
         self._count(len(chunks))
@@ -161,9 +164,11 @@ class Speculation:
         found: list[_Offer] = []
         others: list[_Offer] = []
         for chunk in filter(_decodes, chunks):
-            offer = self._forced_offer(chunk) or self._ngram_offer(chunk)
-            if offer is not None:
-                (found if offer.draft else others).append(offer)
+            least = 0.0 if always else worth.least(worth.row(chunk.end))
+            offers = [self._structured_offer(chunk, least), self._ngram_offer(chunk)]
+            best = max(filter(None, offers), key=lambda o: o.expected, default=None)
+            if best is not None:
+                (found if best.draft else others).append(best)
         if not always:
             found = _worthy(found, worth)
         if self._model is not None:
@@ -172,16 +177,15 @@ class Speculation:
             found += self._model_offers([o.chunk for o in others], worth, always=always)
         return found
 
-    def _forced_offer(self, chunk: Chunk) -> _Offer | None:
-        """The draft of what the grammar leaves no choice about; None where there is a choice."""
-        sequence = chunk.sequence
+    def _structured_offer(self, chunk: Chunk, least: float) -> _Offer | None:
+        """The draft of what the grammar leaves no choice about, and of usual choices between."""
+        sequence, state = chunk.sequence, self._state(chunk.sequence)
         count = sequence.limit - 1 - chunk.end
-        if sequence.matcher is None or count < 1:
+        if sequence.matcher is None or count < 1 or state.stopped:
             return None
-        state = self._state(sequence)
-        draft = () if state.stopped else sequence.matcher.forced()[:count]
-        rates = (state.forced.rate(FORCED),) * len(draft)
-        return _Offer(chunk, draft, rates, forced=True) if draft else None
+        state.structure.see(sequence.tokens, sequence.num_prompt)
+        draft, rates = state.structure.follows(sequence.matcher, sequence.tokens, count, least)
+        return _Offer(chunk, draft, rates) if draft else None
 
     def _ngram_offer(self, chunk: Chunk) -> _Offer | None:
         """The draft by prompt lookup, empty where it finds none or the draft model is better;
@@ -266,8 +270,6 @@ class Speculation:
             return chunk
         if offer.modelled:
             self._by_model.add(id(chunk.sequence))
-        if offer.forced:
-            self._by_grammar.add(id(chunk.sequence))
         budget.take(chunk.end, len(draft), drawn=True)
         self.num_drafted += len(draft)
         chunk.sequence.num_drafted += len(draft)
@@ -308,10 +310,6 @@ class Speculation:
             rates = self._state(sequence).modelled
             for place in range(min(num_accepted + 1, len(chunk.draft))):
                 rates.observe(ANY, place < num_accepted)
-        if id(sequence) in self._by_grammar:
-            rates = self._state(sequence).forced
-            for place in range(min(num_accepted + 1, len(chunk.draft))):
-                rates.observe(FORCED, place < num_accepted)
         self._trim(sequence)
 
     def without_draft(self, chunk: Chunk) -> Chunk:

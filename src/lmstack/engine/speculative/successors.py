@@ -1,0 +1,116 @@
+"""Drafts of structured text: what a grammar forces, and between it what came there the last time.
+
+Under a grammar, text that leaves no choice (names of fields) alternates with text that leaves a
+small one (white space, a colon with a quote or without), and a model makes the same choice again
+and again. So for each context the token that followed it is kept, with how often that was right. A
+context is the tokens since the last forced text, as long as they are few, else the last token.
+
+Not covered: whether a draft is worth computing (`speculate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+
+from lmstack.engine.constraints.grammar import GrammarMatcher
+from lmstack.engine.speculative.acceptance import Acceptance
+
+__all__ = ["FORCED", "StructureDrafts"]
+
+# Classes of agreement (`Acceptance`) that stand for forced tokens, for what follows soon after such
+# text, and for what follows elsewhere.
+FORCED, SOON, ELSEWHERE = 16, 6, 0
+# Tokens after forced text that a context may have; further on the last one has to do.
+NEAR = 3
+Context = tuple[int, ...]
+# Tries that the belief about all successors counts as for one, and how long a try counts.
+OTHERS, KEEP = 1.0, 1 - 1 / 8
+
+
+@dataclass
+class _Successor:
+    token: int
+    kind: int
+    hits: float = 0.0
+    tries: float = 0.0
+
+
+@dataclass
+class StructureDrafts:
+    """Of one sequence. ``rates``: how often tokens of each class were right."""
+
+    rates: Acceptance
+    _successors: dict[Context, _Successor] = field(default_factory=dict)
+    # Of the last draft: the token at each place and whether it was forced.
+    _drafted: dict[int, tuple[int, bool]] = field(default_factory=dict)
+    _known: int = 0
+    _since: int = NEAR + 1  # tokens after the last forced text
+
+    def see(self, tokens: Seq[int], num_given: int) -> None:
+        """Learn from what the text has come to hold; the first ``num_given`` are no output."""
+        as_drafted = True
+        for place in range(max(self._known, num_given), len(tokens)):
+            token, is_forced = self._drafted.get(place, (tokens[place], False))
+            right = as_drafted and token == tokens[place]
+            if as_drafted and is_forced:
+                self.rates.observe(FORCED, right)
+                self._since = 0 if right else NEAR + 1
+            else:
+                if place > num_given:
+                    before = tokens[max(place - NEAR, 0) : place]
+                    self._learn(_context(before, self._since), tokens[place])
+                self._since += 1
+            as_drafted = right
+        self._known = len(tokens)
+
+    def follows(
+        self, matcher: GrammarMatcher, tokens: Seq[int], count: int, least: float
+    ) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """Up to ``count`` tokens after ``tokens`` and their rates; none is guessed whose chance,
+        with all before it, is not above ``least``."""
+        self._drafted.clear()
+        draft: list[int] = []
+        found: list[float] = []
+        chance, ahead, since = 1.0, matcher, self._since
+        while len(draft) < count and not (ahead is not matcher and ahead.finished):
+            new = ahead.forced()[: count - len(draft)]
+            is_forced = bool(new)
+            known = self._successors.get(_context([*tokens[-NEAR:], *draft][-NEAR:], since))
+            rate = self.rates.rate(FORCED)
+            if not is_forced and known is not None:
+                rate = self._rate(known)
+                new = (known.token,) if chance * rate > least else ()
+            if not new:
+                break
+            ahead = matcher.fork() if ahead is matcher else ahead
+            if ahead.admits(new) < len(new):
+                break
+            for token in new:
+                ahead.accept(token)
+                chance *= rate
+                self._drafted[len(tokens) + len(draft)] = token, is_forced
+                draft.append(token)
+                found.append(rate)
+            since = 0 if is_forced else since + 1
+        return tuple(draft), tuple(found)
+
+    def _learn(self, context: Context, token: int) -> None:
+        known = self._successors.get(context)
+        if known is None:
+            kind = SOON if len(context) > 1 or context[0] < 0 else ELSEWHERE
+            self._successors[context] = _Successor(token, kind)
+            return
+        self.rates.observe(known.kind, known.token == token)
+        known.tries = KEEP * known.tries + 1
+        known.hits = KEEP * known.hits + (known.token == token)
+        known.token = token
+
+    def _rate(self, known: _Successor) -> float:
+        return (known.hits + OTHERS * self.rates.rate(known.kind)) / (known.tries + OTHERS)
+
+
+def _context(tokens: Seq[int], since: int) -> Context:
+    """Of what comes after ``tokens``, of which ``since`` lie after forced text. One that reaches
+    back to it has -1 before it."""
+    return (-1, *tokens[len(tokens) - since :]) if since <= NEAR else (tokens[-1],)
