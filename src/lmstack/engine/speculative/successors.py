@@ -3,7 +3,8 @@
 Under a grammar, text that leaves no choice (names of fields) alternates with text that leaves a
 small one (white space, a colon with a quote or without), and a model makes the same choice again
 and again. So for each context the token that followed it is kept, with how often that was right. A
-context is the tokens since the last forced text, as long as they are few, else the last token.
+context is the token before the last forced text and those since, as long as they are few, else the
+last token.
 
 Not covered: whether a draft is worth computing (`speculate`).
 """
@@ -46,6 +47,7 @@ class StructureDrafts:
     _drafted: dict[int, tuple[int, bool]] = field(default_factory=dict)
     _known: int = 0
     _since: int = NEAR + 1  # tokens after the last forced text
+    _lead: int = -1  # the token before it
 
     def see(self, tokens: Seq[int], num_given: int) -> None:
         """Learn from what the text has come to hold; the first ``num_given`` are no output."""
@@ -55,11 +57,12 @@ class StructureDrafts:
             right = as_drafted and token == tokens[place]
             if as_drafted and is_forced:
                 self.rates.observe(FORCED, right)
+                self._lead = self._lead if self._since == 0 else tokens[place - 1]
                 self._since = 0 if right else NEAR + 1
             else:
                 if place > num_given:
                     before = tokens[max(place - NEAR, 0) : place]
-                    self._learn(_context(before, self._since), tokens[place])
+                    self._learn(_context(before, self._since, self._lead), tokens[place])
                 self._since += 1
             as_drafted = right
         self._known = len(tokens)
@@ -72,11 +75,12 @@ class StructureDrafts:
         self._drafted.clear()
         draft: list[int] = []
         found: list[float] = []
-        chance, ahead, since = 1.0, matcher, self._since
+        chance, ahead, since, lead = 1.0, matcher, self._since, self._lead
         while len(draft) < count and not (ahead is not matcher and ahead.finished):
             new = ahead.forced()[: count - len(draft)]
             is_forced = bool(new)
-            known = self._successors.get(_context([*tokens[-NEAR:], *draft][-NEAR:], since))
+            text = [*tokens[-NEAR:], *draft[-NEAR:]]
+            known = self._successors.get(_context(text, since, lead))
             rate = self.rates.rate(FORCED)
             if not is_forced and known is not None:
                 rate = self._rate(known)
@@ -92,13 +96,14 @@ class StructureDrafts:
                 self._drafted[len(tokens) + len(draft)] = token, is_forced
                 draft.append(token)
                 found.append(rate)
+            lead = text[-1] if is_forced and since else lead
             since = 0 if is_forced else since + 1
         return tuple(draft), tuple(found)
 
     def _learn(self, context: Context, token: int) -> None:
         known = self._successors.get(context)
         if known is None:
-            kind = SOON if len(context) > 1 or context[0] < 0 else ELSEWHERE
+            kind = SOON if len(context) > 1 else ELSEWHERE
             self._successors[context] = _Successor(token, kind)
             return
         self.rates.observe(known.kind, known.token == token)
@@ -110,7 +115,6 @@ class StructureDrafts:
         return (known.hits + OTHERS * self.rates.rate(known.kind)) / (known.tries + OTHERS)
 
 
-def _context(tokens: Seq[int], since: int) -> Context:
-    """Of what comes after ``tokens``, of which ``since`` lie after forced text. One that reaches
-    back to it has -1 before it."""
-    return (-1, *tokens[len(tokens) - since :]) if since <= NEAR else (tokens[-1],)
+def _context(tokens: Seq[int], since: int, lead: int) -> Context:
+    """Of what comes after ``tokens``, of which ``since`` lie after forced text, ``lead`` before."""
+    return (lead, -1, *tokens[len(tokens) - since :]) if since <= NEAR else (tokens[-1],)
