@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
+from lmstack.core import EngineError
 from lmstack.engine.constraints.grammar import GrammarMatcher
 from lmstack.engine.speculative.acceptance import Acceptance
 
@@ -22,6 +23,8 @@ __all__ = ["FORCED", "StructureDrafts"]
 # Classes of agreement (`Acceptance`) that stand for forced tokens, for what follows soon after such
 # text, and for what follows elsewhere.
 FORCED, SOON, ELSEWHERE = 16, 6, 0
+# Of a draft: a grammar may force thousands of tokens, and a step has no room for them.
+LONGEST = 32
 # Tokens after forced text that a context may have; further on the last one has to do.
 NEAR = 3
 Context = tuple[int, ...]
@@ -75,27 +78,24 @@ class StructureDrafts:
         self._drafted.clear()
         draft: list[int] = []
         found: list[float] = []
-        chance, ahead, since, lead = 1.0, matcher, self._since, self._lead
-        while len(draft) < count and not (ahead is not matcher and ahead.finished):
-            new = ahead.forced()[: count - len(draft)]
-            is_forced = bool(new)
+        chance, since, lead = 1.0, self._since, self._lead
+        ahead, count = _Ahead(matcher), min(count, LONGEST)
+        while len(draft) < count:
+            # Forced text has just been taken to its end.
+            new = () if draft and not since else ahead.forced(draft)[: count - len(draft)]
+            rate, is_forced = self.rates.rate(FORCED), bool(new)
             text = [*tokens[-NEAR:], *draft[-NEAR:]]
-            known = self._successors.get(_context(text, since, lead))
-            rate = self.rates.rate(FORCED)
-            if not is_forced and known is not None:
+            if not is_forced and (known := self._successors.get(_context(text, since, lead))):
                 rate = self._rate(known)
-                new = (known.token,) if chance * rate > least else ()
+                if chance * rate > least and ahead.admits(draft, known.token):
+                    new = (known.token,)
             if not new:
                 break
-            ahead = matcher.fork() if ahead is matcher else ahead
-            if ahead.admits(new) < len(new):
-                break
-            for token in new:
-                ahead.accept(token)
-                chance *= rate
-                self._drafted[len(tokens) + len(draft)] = token, is_forced
-                draft.append(token)
-                found.append(rate)
+            for place, token in enumerate(new, len(tokens) + len(draft)):
+                self._drafted[place] = token, is_forced
+            chance *= rate ** len(new)
+            draft += new
+            found += [rate] * len(new)
             lead = text[-1] if is_forced and since else lead
             since = 0 if is_forced else since + 1
         return tuple(draft), tuple(found)
@@ -113,6 +113,32 @@ class StructureDrafts:
 
     def _rate(self, known: _Successor) -> float:
         return (known.hits + OTHERS * self.rates.rate(known.kind)) / (known.tries + OTHERS)
+
+
+class _Ahead:
+    """The grammar behind a draft: a copy that is made once something is guessed, and that takes
+    tokens only as it is asked. It says no more once a token is too much for it."""
+
+    def __init__(self, matcher: GrammarMatcher) -> None:
+        self._matcher, self._own, self._taken, self._over = matcher, False, 0, False
+
+    def forced(self, draft: Seq[int]) -> tuple[int, ...]:
+        return self._matcher.forced() if self._reaches(draft) else ()
+
+    def admits(self, draft: Seq[int], token: int) -> bool:
+        return self._reaches(draft) and self._matcher.admits([token]) == 1
+
+    def _reaches(self, draft: Seq[int]) -> bool:
+        if self._taken < len(draft) and not self._own:
+            self._matcher, self._own = self._matcher.fork(), True
+        try:
+            for token in draft[self._taken :]:
+                self._matcher.accept(token)
+        except EngineError:
+            self._over = True
+        self._taken = len(draft)
+        self._over = self._over or (self._own and self._matcher.finished)
+        return not self._over
 
 
 def _context(tokens: Seq[int], since: int, lead: int) -> Context:
