@@ -19,7 +19,8 @@ from typing import Any
 from answers_data import Collection, Item, Status
 from answers_judge import Shown, is_right, keeps, num_precise
 from questions import share
-from ranking import auc
+
+from lmstack.evals.metrics.auc import auc
 
 __all__ = ["Outcome", "judged", "read_outcomes", "summaries", "summary", "write_outcomes"]
 
@@ -100,8 +101,11 @@ def _area(above: Sequence[Outcome], below: Sequence[Outcome]) -> dict[str, Any]:
     known = len({o.confidence for o in (*above, *below)}) > 1
     if len(above) < 2 or len(below) < 2 or not known:
         return {"area": None, "low": None, "high": None, "above": len(above), "below": len(below)}
-    area, low, high = auc([o.confidence for o in above], [o.confidence for o in below])
-    return {"area": area, "low": low, "high": high, "above": len(above), "below": len(below)}
+    area = auc([o.confidence for o in above], [o.confidence for o in below])
+    return {
+        **{"area": area.value, "low": area.low, "high": area.high},
+        **{"above": len(above), "below": len(below)},
+    }
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:

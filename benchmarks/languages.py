@@ -30,13 +30,13 @@ from answers_judge import Span, shows_gold
 from answers_manuals import MANUALS
 from answers_systems import write_documents
 from machine import machine
-from ranking import auc
 from recording import RESULTS
 from retrieval_systems import Remembered
 from serving_environments import CACHE
 
 from lmstack.app.wiring import documents, retrieval
 from lmstack.core import Reranker
+from lmstack.evals.metrics.auc import auc
 from lmstack.rag import Hit, Index, IndexConfig, RetrievalConfig, Retriever, SearchConfig
 from lmstack.serve import LocalEmbedder
 
@@ -175,12 +175,15 @@ def forms(name: str) -> dict[str, dict[str, float]]:
 
 
 def _told(there: Sequence[float], gone: Sequence[float]) -> dict[str, Any]:
-    area, low, high = auc(there, gone)
+    area = auc(there, gone)
     tenths = {
         name: [round(float(q), 4) for q in np.quantile(values, (0.1, 0.25, 0.5, 0.75, 0.9))]
         for name, values in (("answerable", there), ("taken away", gone))
     }
-    return {"auc": area, "low": low, "high": high, "of": len(gone), "quantiles": tenths}
+    return {
+        **{"auc": area.value, "low": area.low, "high": area.high},
+        **{"of": len(gone), "quantiles": tenths},
+    }
 
 
 def main() -> None:

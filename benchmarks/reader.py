@@ -25,10 +25,10 @@ from answers_data import Collection, Item
 from answers_outcomes import Outcome, judged, summary
 from answers_systems import Asked, Models, load_models, prepared
 from machine import machine
-from ranking import auc_difference
 from recording import add_options, result_file
 
 from lmstack.app.wiring import retrieval
+from lmstack.evals.metrics.auc import auc_difference
 from lmstack.evals.statistics import mcnemar
 
 Paired = tuple[Outcome, Outcome]
@@ -78,8 +78,8 @@ def compared(pairs: Sequence[Paired]) -> dict[str, Any]:
                 tuple([pair[n].confidence for pair in group] for group in (above, below))
                 for n in (0, 1)
             ]
-            difference, p = auc_difference(sides[0], sides[1])
-            result["auc"][status] = {"difference": difference, "p": p}
+            found = auc_difference(sides[0], sides[1])
+            result["auc"][status] = {"difference": found.value, "p": found.p}
     return result
 
 

@@ -6,7 +6,7 @@
 
 Two Debian packages carry the texts (`bitext`). Verses of at most 128 characters are kept; every
 fiftieth of them is held out. A vocabulary is trained on the others, then `recipes/translation.yaml`
-as it is. What counts is chrF (`chrf`) of greedy translations of the held-out verses, served by the
+as it is. What counts is chrF of greedy translations of the held-out verses, served by the
 engine from the folder that training wrote; beside it that of the sources themselves, which share
 names and letters with their translations.
 """
@@ -22,9 +22,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from bitext import verse_pairs
-from chrf import chrf
 from recording import add_options, result_file
 from spine import processor
+
+from lmstack.evals.metrics.chrf import corpus_chrf
 
 RECIPE = pathlib.Path(__file__).resolve().parents[1] / "recipes" / "translation.yaml"
 LONGEST, EVERY, TOKENS = 128, 50, 6000
@@ -89,7 +90,10 @@ def main() -> None:
         "processor_seconds": work,
         "validation": dict(made.values),
         "held_out_verses": len(held),
-        "chrf": {"lmstack": chrf(found, targets), "copying": chrf(sources, targets)},
+        "chrf": {
+            "lmstack": corpus_chrf(found, targets),
+            "copying": corpus_chrf(sources, targets),
+        },
         "samples": [
             {"source": source, "target": target, "lmstack": text}
             for source, target, text in list(zip(sources, targets, found, strict=True))[::40]

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-import math
 import os
 import pathlib
 import platform
@@ -40,6 +39,7 @@ from serving_environments import build
 from spine import HERE, processor
 from word_peers.asking import Search, asked
 
+from lmstack.evals.metrics.retrieval import ndcg
 from lmstack.rag.retrieve.bm25 import Bm25, merge_postings
 from lmstack.rag.words import content_words, posting_blob, query_terms, read_postings
 
@@ -97,11 +97,6 @@ def side(name: str, passages: Sequence[str], queries: Sequence[str], rounds: int
         said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
     return found
-
-
-def ndcg(found: Sequence[int], relevant: frozenset[int]) -> float:
-    gain = sum(1 / math.log2(n + 2) for n, item in enumerate(found) if int(item) in relevant)
-    return gain / sum(1 / math.log2(n + 2) for n in range(min(10, len(relevant))))
 
 
 def quality(limit: int, names: Sequence[str]) -> dict[str, Any]:

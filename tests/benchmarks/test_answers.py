@@ -46,13 +46,6 @@ def manuals() -> ModuleType:
     return answers_manuals
 
 
-@pytest.fixture(scope="module")
-def ranking() -> ModuleType:
-    import ranking
-
-    return ranking
-
-
 def test_the_halves_and_what_is_left_out_are_those_of_the_first_day(data):
     asked = ["What is R?", "Why is R named R?", "How can R be obtained?", "Who made it?"]
     assert [data.Item(each, ("fact",)).tuned_on for each in asked] == [True, False, True, False]
@@ -161,31 +154,6 @@ def test_patterns_forbid_and_require(data, judge):
     required = data.Patterns(required=("not specified", "unknown", r"\d years"), at_least=2)
     assert judge.keeps(required, "Unknown; 3 years")
     assert not judge.keeps(required, "Unknown")
-
-
-scores = st.lists(st.integers(-3, 3), min_size=2, max_size=12)
-
-
-@given(scores, scores)
-def test_area_under_the_curve_counts_pairs(above, below):
-    import ranking
-
-    pairs = [(a > b) + (a == b) / 2 for a in above for b in below]
-    area, low, high = ranking.auc(above, below)
-    assert area == pytest.approx(sum(pairs) / len(pairs))
-    assert 0 <= low <= area <= high <= 1
-
-
-def test_interval_of_an_area_is_that_of_resampling(ranking):
-    chance = random.Random(3)
-    above = [chance.gauss(1, 1) for _ in range(60)]
-    below = [chance.gauss(0, 1) for _ in range(40)]
-    _, low, high = ranking.auc(above, below)
-    resampled = sorted(
-        ranking.auc(chance.choices(above, k=60), chance.choices(below, k=40))[0]
-        for _ in range(2000)
-    )
-    assert (low, high) == pytest.approx((resampled[50], resampled[1949]), abs=0.02)
 
 
 PAGE = """<h1>R FAQ</h1><p>See <a href="#a">What is <b>R</b>?</a> first.</p>

@@ -168,7 +168,10 @@ ORDERS = {
     "evals": (
         "options diversity refusal statistics dataset",
         "task",
-        "judge answers association calibration scores",
+        "metrics.scoring",
+        "metrics.auc metrics.bleu metrics.windows",
+        "metrics",
+        "judge answers association scores",
         "drawing figures traits",
         "phrases",
         "hacking",
@@ -418,6 +421,7 @@ def test_import_lmstack_takes_under_0_3_seconds_and_loads_no_torch() -> None:
         "agents.agent",
         "agents.mcp",
         "agents.sandbox",
+        "evals.metrics",
     ],
 )
 def test_the_half_without_tensors_loads_no_torch(part: str) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 
 from lmstack.core import InputError
 from lmstack.evals.answers import SIDES, Answer, Pairing
-from lmstack.evals.calibration import Bin
 from lmstack.evals.diversity import words
 from lmstack.evals.figures import (
     Figure,
@@ -30,6 +29,7 @@ from lmstack.evals.figures import (
 )
 from lmstack.evals.hacking import Looked, Rescore, search
 from lmstack.evals.judge import Verdict
+from lmstack.evals.metrics.calibration import Bin
 from lmstack.evals.scores import AnswerScores, TextScores
 from lmstack.evals.statistics import Estimate, bootstrap, ratio_of, sign_flip, wilson
 

@@ -15,8 +15,8 @@ from tests.evals.test_comparison import scores, text_scores
 from lmstack.app.comparison.files import write_report
 from lmstack.app.comparison.pictures import calibration_curves, histograms, interval_line
 from lmstack.app.comparison.report import Report
-from lmstack.evals.calibration import Bin
 from lmstack.evals.comparison import compare
+from lmstack.evals.metrics.calibration import Bin
 from lmstack.evals.statistics import Estimate
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\u202e"

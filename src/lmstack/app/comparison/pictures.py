@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lmstack.evals.calibration import Bin
+from lmstack.evals.metrics.calibration import Bin
 from lmstack.evals.statistics import Estimate
 
 __all__ = ["calibration_curves", "histograms", "interval_line"]

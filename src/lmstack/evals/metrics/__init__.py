@@ -1,0 +1,83 @@
+"""From a sample and an output to numbers, and from many of those to figures.
+
+A scorer gives each sample named scores, a `lmstack.evals.task.Metric` sums them up for any choice
+of samples, figures of a corpus too; so each has an interval and a paired test.
+"""
+
+from __future__ import annotations
+
+from lmstack.evals.metrics.auc import auc, auc_difference
+from lmstack.evals.metrics.bertscore import BertScore, TokenEncoder, TokenVectors, bert_score
+from lmstack.evals.metrics.bleu import Bleu
+from lmstack.evals.metrics.calibration import (
+    PlattScaling,
+    brier,
+    calibration_bins,
+    calibration_error,
+    calibration_metrics,
+    log_score,
+    risk_coverage,
+)
+from lmstack.evals.metrics.chrf import Chrf, corpus_chrf
+from lmstack.evals.metrics.likelihood import Mc1, Mc2, MultipleChoice, NextToken
+from lmstack.evals.metrics.passk import PassAtK, pass_at_k
+from lmstack.evals.metrics.perplexity import Perplexity
+from lmstack.evals.metrics.registry import SCORERS, make_scorer, scorer_names
+from lmstack.evals.metrics.retrieval import Retrieval
+from lmstack.evals.metrics.rouge import Rouge, rouge
+from lmstack.evals.metrics.scoring import Combined, ConfiguredScorer, MetricScorer
+from lmstack.evals.metrics.text_match import (
+    ExactMatch,
+    ExtractedMatch,
+    Includes,
+    NumericMatch,
+    PrefixMatch,
+    Squad,
+)
+from lmstack.evals.metrics.usage import Usage
+from lmstack.evals.metrics.windows import Window, rolling_windows, strided_windows
+
+__all__ = [
+    "SCORERS",
+    "BertScore",
+    "Bleu",
+    "Chrf",
+    "Combined",
+    "ConfiguredScorer",
+    "ExactMatch",
+    "ExtractedMatch",
+    "Includes",
+    "Mc1",
+    "Mc2",
+    "MetricScorer",
+    "MultipleChoice",
+    "NextToken",
+    "NumericMatch",
+    "PassAtK",
+    "Perplexity",
+    "PlattScaling",
+    "PrefixMatch",
+    "Retrieval",
+    "Rouge",
+    "Squad",
+    "TokenEncoder",
+    "TokenVectors",
+    "Usage",
+    "Window",
+    "auc",
+    "auc_difference",
+    "bert_score",
+    "brier",
+    "calibration_bins",
+    "calibration_error",
+    "calibration_metrics",
+    "corpus_chrf",
+    "log_score",
+    "make_scorer",
+    "pass_at_k",
+    "risk_coverage",
+    "rolling_windows",
+    "rouge",
+    "scorer_names",
+    "strided_windows",
+]

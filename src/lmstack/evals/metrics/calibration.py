@@ -1,0 +1,273 @@
+"""Whether a model's probabilities hold, and what knowing when to abstain is worth.
+
+    calibration_error   expected calibration error (Guo et al., 2017), by bins of as many
+                        predictions each (equal mass, as HELM has it) or of equal width
+    brier, log_score    proper scores: the mean squared error, the mean negative log-probability
+    PlattScaling        a logistic curve fitted to confidences (Platt, 1999)
+    risk_coverage       accuracy if only the surest share is answered (El-Yaniv and Wiener, 2010)
+
+``confidence`` (N,) is the probability of what was predicted, ``correct`` (N,) is 1 where that came.
+Not covered: where predictions come from, and the AUC of a confidence (`auc`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lmstack.core import InputError
+from lmstack.evals.metrics.auc import auc_of
+from lmstack.evals.metrics.scoring import of_each
+from lmstack.evals.statistics import Floats
+from lmstack.evals.task import Metric
+
+__all__ = [
+    "Bin",
+    "PlattScaling",
+    "RiskCoverage",
+    "brier",
+    "calibration_bins",
+    "calibration_error",
+    "calibration_metrics",
+    "log_score",
+    "risk_coverage",
+]
+
+_BINS = 10
+_STEPS = 100  # of Newton's method
+_PENALTY = np.array([1e-10, 0.0])  # on (slope, intercept): uncertainty-calibration's C of 1e10
+_NUDGE = np.array([0.0, 1e-12])  # keeps the system solvable where every p has become 0 or 1
+Binning = Literal["mass", "width"]
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Means over the ``count`` predictions of a bin."""
+
+    confidence: float
+    accuracy: float
+    count: int
+
+
+def calibration_bins(
+    confidence: npt.ArrayLike,
+    correct: npt.ArrayLike,
+    bins: int = _BINS,
+    by: Binning = "mass",
+) -> list[Bin]:
+    """Those that hold a prediction, the least sure first. ``by``: "mass", as many predictions in
+    each; "width", (0, 0.1], (0.1, 0.2] and so on, the first one with 0."""
+    sure, right = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
+    order = np.argsort(sure, kind="stable")
+    if by == "mass":
+        parts = np.array_split(order, min(bins, max(len(sure), 1)))
+    else:
+        edges = np.arange(1, bins) / bins
+        parts = np.split(order, np.searchsorted(sure[order], edges, side="right"))
+    return [
+        Bin(float(sure[part].mean()), float(right[part].mean()), len(part))
+        for part in parts
+        if len(part)
+    ]
+
+
+def calibration_error(
+    confidence: npt.ArrayLike,
+    correct: npt.ArrayLike,
+    bins: int = _BINS,
+    by: Binning = "mass",
+) -> float:
+    """The mean, over predictions, of how far their bin's mean confidence is from the share of it
+    that was right: between 0 and 1; NaN without a prediction. Never quite 0 for few predictions,
+    however well the probabilities hold."""
+    found = calibration_bins(confidence, correct, bins, by)
+    total = sum(each.count for each in found)
+    if not total:
+        return float("nan")
+    return sum(abs(each.confidence - each.accuracy) * each.count for each in found) / total
+
+
+def brier(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> float:
+    """The mean squared difference (Brier, 1950), between 0 and 1."""
+    sure, right = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
+    return float(((sure - right) ** 2).mean())
+
+
+def log_score(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> float:
+    """Nats. Probabilities are cut to what float64 tells from 0 and from 1, as scikit-learn does:
+    who was certain and wrong would have an infinite score."""
+    least = np.finfo(np.float64).eps
+    sure = np.clip(np.asarray(confidence, np.float64), least, 1 - least)
+    right = np.asarray(correct, np.float64)
+    return float(-(right * np.log(sure) + (1 - right) * np.log1p(-sure)).mean())
+
+
+@dataclass(frozen=True)
+class PlattScaling:
+    """The probability 1 / (1 + exp(-(slope x + intercept))) where x is the log-odds of a
+    confidence. A slope of 1 and an intercept of 0 change nothing."""
+
+    slope: float
+    intercept: float
+
+    @classmethod
+    def fit(cls, confidence: npt.ArrayLike, correct: npt.ArrayLike) -> PlattScaling:
+        """By Newton's method, the likeliest curve. As uncertainty-calibration does it, with a
+        penalty on the slope that counts only where right and wrong are apart and no curve is the
+        likeliest. `InputError` where all are right or all wrong."""
+        x, y = _log_odds(confidence), np.asarray(correct, np.float64)
+        if not 0 < y.mean() < 1:
+            raise InputError(
+                f"all of {len(y)} predictions are {'right' if y.all() else 'wrong'}, which says"
+                " nothing about a curve",
+                hint="fit it on samples of which some are right and some wrong",
+                param="correct",
+            )
+        design = np.stack([x, np.ones_like(x)], axis=1)
+        weights = np.zeros(2)
+        loss = _loss(weights, design, y)
+        for _ in range(_STEPS):
+            p = _logistic(design @ weights)
+            gradient = design.T @ (p - y) + _PENALTY * weights
+            hessian = (design * (p * (1 - p))[:, None]).T @ design + np.diag(_PENALTY + _NUDGE)
+            step = np.linalg.solve(hessian, gradient)
+            moved, lower = _descended(weights, step, loss, design, y)
+            weights, gained, loss = moved, loss - lower, lower
+            if gained <= 1e-14 * max(1.0, loss):
+                break
+        return cls(float(weights[0]), float(weights[1]))
+
+    def __call__(self, confidence: npt.ArrayLike) -> Floats:
+        return _logistic(self.slope * _log_odds(confidence) + self.intercept)
+
+
+def _log_odds(confidence: npt.ArrayLike) -> Floats:
+    p = np.clip(np.asarray(confidence, np.float64), 1e-12, 1 - 1e-12)
+    found: Floats = np.log(p) - np.log1p(-p)
+    return found
+
+
+def _logistic(x: Floats) -> Floats:
+    found: Floats = np.exp(-np.logaddexp(0.0, -x))
+    return found
+
+
+def _loss(weights: Floats, design: Floats, y: Floats) -> float:
+    scores = design @ weights
+    nats = np.logaddexp(0.0, scores) - y * scores
+    return float(nats.sum() + 0.5 * (_PENALTY * weights**2).sum())
+
+
+def _descended(
+    weights: Floats, step: Floats, loss: float, design: Floats, y: Floats
+) -> tuple[Floats, float]:
+    """The weights after ``step``, halved until the loss is no more than it was, and their loss."""
+    for _ in range(50):
+        moved = weights - step
+        if (lower := _loss(moved, design, y)) <= loss:
+            return moved, lower
+        step = step / 2
+    return weights, loss
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """``coverage`` (N,): the share that is answered, 1 / N to 1, the surest first. ``accuracy``
+    (N,): of those. Where confidences tie, the mean over all orders."""
+
+    coverage: Floats
+    accuracy: Floats
+
+    def accuracy_at(self, coverage: float) -> float:
+        """Of the surest ``coverage`` (above 0, at most 1), at least one prediction."""
+        if not 0 < coverage <= 1:
+            raise InputError(
+                f"coverage is {coverage!r}, not above 0 and at most 1", param="coverage"
+            )
+        # 0.07 * 100 is a little more than 7
+        count = max(int(len(self.accuracy) * coverage + 1e-9), 1)
+        return float(self.accuracy[count - 1])
+
+    @property
+    def area(self) -> float:
+        """Under the curve of the error rate (AURC): 0 if nothing is wrong."""
+        return float(1 - self.accuracy.mean())
+
+
+def risk_coverage(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> RiskCoverage:
+    """Neither is empty."""
+    sure, right = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
+    _, group, counts = np.unique(-sure, return_inverse=True, return_counts=True)
+    means = np.bincount(group, weights=right) / counts
+    answered = np.arange(1, len(sure) + 1)
+    return RiskCoverage(answered / len(sure), np.cumsum(np.repeat(means, counts)) / answered)
+
+
+_Figure = Callable[[npt.ArrayLike, npt.ArrayLike], float]
+
+
+def calibration_metrics(
+    confidence: str = "confidence",
+    correct: str = "acc",
+    *,
+    coverages: Sequence[float] = (0.1, 0.5),
+    scaled: bool = False,
+) -> tuple[Metric, ...]:
+    """Figures of two scores that another scorer gives, by the names of their columns: calibration
+    error by mass and by width, Brier score, log score, area under the risk-coverage curve, accuracy
+    at ``coverages``, AUC. ``scaled``: and the calibration error that is left after a curve fitted
+    to the same samples (HELM), which takes seconds with its interval."""
+    columns = (confidence, correct)
+    of_loss: dict[str, _Figure] = {
+        "ece": calibration_error,
+        "ece_equal_width": partial(calibration_error, by="width"),
+        **({"ece_after_platt": _error_after_scaling} if scaled else {}),
+        "brier": brier,
+        "log_score": log_score,
+        "aurc": _risk_area,
+    }
+    return (
+        *(
+            Metric(name, columns, _by_table(figure), "lower", is_share=False)
+            for name, figure in of_loss.items()
+        ),
+        *(
+            Metric(
+                f"accuracy_at_{coverage:g}",
+                columns,
+                _by_table(partial(_accuracy_at, coverage=coverage)),
+                is_share=False,
+            )
+            for coverage in coverages
+        ),
+        Metric("auc", columns, auc_of, is_share=False),
+    )
+
+
+def _by_table(figure: _Figure) -> Callable[[Floats], Floats]:
+    return partial(of_each, statistic=partial(_of_columns, figure=figure))
+
+
+def _of_columns(table: Floats, figure: _Figure) -> float:
+    return figure(table[:, 0], table[:, 1])
+
+
+def _risk_area(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> float:
+    return risk_coverage(confidence, correct).area
+
+
+def _accuracy_at(confidence: npt.ArrayLike, correct: npt.ArrayLike, coverage: float) -> float:
+    return risk_coverage(confidence, correct).accuracy_at(coverage)
+
+
+def _error_after_scaling(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> float:
+    right = np.asarray(correct, np.float64)
+    if not 0 < right.mean() < 1:
+        return math.nan
+    return calibration_error(PlattScaling.fit(confidence, right)(confidence), right)

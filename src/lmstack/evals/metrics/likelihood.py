@@ -1,0 +1,192 @@
+"""Multiple choice by likelihood: which choice a model finds likeliest, and how sure it is.
+
+    multiple_choice   accuracy by the whole choice's log-probability, and divided by its characters,
+                      bytes or tokens, as in lm-evaluation-harness
+    next_token        MMLU's: the log-probabilities of the letters as next token
+    mc1, mc2          TruthfulQA: the best choice is true; the share of probability on true ones
+
+Of choices that tie, the first is chosen, as numpy's argmax does. Not covered: perplexity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from lmstack.core import InputError
+from lmstack.evals.dataset import Sample
+from lmstack.evals.metrics.scoring import ConfiguredScorer, average, share
+from lmstack.evals.statistics import Floats
+from lmstack.evals.task import Metric, Output
+
+__all__ = ["MISSING", "Mc1", "Mc2", "MultipleChoice", "NextToken", "probabilities"]
+
+MISSING = -100.0  # MMLU's log-probability of a letter that is not among the likeliest tokens
+
+
+def probabilities(logprobs: Sequence[float] | Floats) -> Floats:
+    """Softmax: of choices, given that one of them is written. Also where all underflow."""
+    values = np.asarray(logprobs, np.float64)
+    found = np.exp(values - values.max())
+    normed: Floats = found / found.sum()
+    return normed
+
+
+def _logprobs(sample: Sample, output: Output) -> Floats:
+    _check_gold(sample)
+    if len(output.likelihoods) != len(sample.choices):
+        raise InputError(
+            f"sample {sample.id} has {len(sample.choices)} choices, and the output"
+            f" {len(output.likelihoods)} likelihoods",
+            hint="multiple choice needs a solver that scores each choice",
+            param="likelihoods",
+        )
+    return np.array([each.logprob for each in output.likelihoods], np.float64)
+
+
+def _check_gold(sample: Sample) -> None:
+    if not sample.gold:
+        raise InputError(
+            f"sample {sample.id} does not say which choice is right",
+            hint="gold holds the places of right choices, counted from 0",
+            param="gold",
+        )
+
+
+def _accuracy(sample: Sample, scores: Floats) -> float:
+    return float(int(np.argmax(scores)) in sample.gold)
+
+
+def _certainty(sample: Sample, logprobs: Floats) -> dict[str, float]:
+    """``confidence``: the probability of what was chosen. ``gold_probability``: of the right
+    choices together. ``margin``: nats, of the best right choice over the best wrong one; NaN where
+    no choice is wrong."""
+    p = probabilities(logprobs)
+    gold = np.isin(np.arange(len(p)), sample.gold)
+    wrong = logprobs[~gold]
+    margin = float(logprobs[gold].max() - wrong.max()) if len(wrong) else math.nan
+    return {
+        "confidence": float(p.max()),
+        "gold_probability": float(p[gold].sum()),
+        "margin": margin,
+    }
+
+
+@dataclass(frozen=True)
+class MultipleChoice(ConfiguredScorer):
+    """``exact_match``: greedy decoding writes a right choice. ``acc_tied``: the share of right ones
+    among the choices that tie for the best (HELM). ``acc_mutual_info``: by how much the question
+    makes a choice likelier, where ``facts["unconditional_logprobs"]`` has them without it."""
+
+    name: ClassVar[str] = "multiple_choice"
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        shares = (share(name) for name in ("acc", "acc_norm", "acc_bytes"))
+        return (*shares, average("gold_probability"), average("margin"))
+
+    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+        logprobs = _logprobs(sample, output)
+        if not all(sample.choices):
+            raise InputError(
+                f"sample {sample.id} has an empty choice, whose log-probability has no length",
+                param="choices",
+            )
+        best = np.flatnonzero(logprobs >= logprobs.max())
+        characters = np.array([len(each) for each in sample.choices], np.float64)
+        num_bytes = np.array([len(each.encode()) for each in sample.choices], np.float64)
+        tokens = np.array([max(each.num_tokens, 1) for each in output.likelihoods], np.float64)
+        greedy = any(output.likelihoods[place].is_greedy for place in sample.gold)
+        return {
+            "acc": _accuracy(sample, logprobs),
+            "acc_norm": _accuracy(sample, logprobs / characters),
+            "acc_bytes": _accuracy(sample, logprobs / num_bytes),
+            "acc_tokens": _accuracy(sample, logprobs / tokens),
+            "acc_tied": float(np.isin(best, sample.gold).mean()),
+            "acc_mutual_info": _mutual_information(sample, output, logprobs),
+            "exact_match": float(greedy),
+            **_certainty(sample, logprobs),
+        }
+
+
+def _mutual_information(sample: Sample, output: Output, logprobs: Floats) -> float:
+    without = output.facts.get("unconditional_logprobs")
+    if without is None:
+        return math.nan
+    if len(without) != len(logprobs):
+        raise InputError(
+            f"sample {sample.id} has {len(logprobs)} choices, and {len(without)} unconditional"
+            " log-probabilities",
+            param="unconditional_logprobs",
+        )
+    return _accuracy(sample, logprobs - np.asarray(without, np.float64))
+
+
+@dataclass(frozen=True)
+class NextToken(ConfiguredScorer):
+    """Letters from A, as many as there are choices. The likelihoods of an output are those of the
+    letters; an output without any has ``facts["next_token_logprobs"]``, a log-probability for each
+    of the likeliest tokens. ``before``: what stands before the letter in such a token."""
+
+    name: ClassVar[str] = "next_token"
+    before: str = " "
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        missing = average("letters_missing", "lower")
+        return share("acc"), average("gold_probability"), missing, average("margin")
+
+    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+        if output.likelihoods:
+            logprobs, missing = _logprobs(sample, output), 0.0
+        else:
+            logprobs, missing = self._looked_up(sample, output)
+        return {
+            "acc": _accuracy(sample, logprobs),
+            "letters_missing": missing,
+            **_certainty(sample, logprobs),
+        }
+
+    def _looked_up(self, sample: Sample, output: Output) -> tuple[Floats, float]:
+        """Log-probabilities of the letters, and the share that was not there."""
+        _check_gold(sample)
+        table = output.facts.get("next_token_logprobs")
+        if not isinstance(table, Mapping):
+            raise InputError(
+                f"the output of sample {sample.id} has no log-probabilities of the next token",
+                hint="use a solver that scores the letters, or a model that returns them",
+                param="next_token_logprobs",
+            )
+        letters = [f"{self.before}{chr(ord('A') + n)}" for n in range(len(sample.choices))]
+        found = np.array([float(table.get(letter, MISSING)) for letter in letters])
+        return found, sum(letter not in table for letter in letters) / len(letters)
+
+
+@dataclass(frozen=True)
+class Mc1(ConfiguredScorer):
+    name: ClassVar[str] = "mc1"
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (share("mc1"),)
+
+    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+        logprobs = _logprobs(sample, output)
+        return {"mc1": _accuracy(sample, logprobs), **_certainty(sample, logprobs)}
+
+
+@dataclass(frozen=True)
+class Mc2(ConfiguredScorer):
+    name: ClassVar[str] = "mc2"
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (average("mc2"),)
+
+    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+        logprobs = _logprobs(sample, output)
+        return {"mc2": _certainty(sample, logprobs)["gold_probability"]}

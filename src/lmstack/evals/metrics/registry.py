@@ -1,0 +1,136 @@
+"""Scorers by name, as a task's YAML asks for them.
+
+    scorer: exact_match
+    scorer: {name: pass_at_k, k: [1, 10]}
+    scorer: [squad, {name: usage, prompt_price: 0.5, completion_price: 1.5}]
+
+Not covered: reading YAML, and data sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from lmstack.core import InputError, nearest, shown
+from lmstack.evals.dataset import Sample
+from lmstack.evals.metrics.bertscore import BertScore, TokenEncoder
+from lmstack.evals.metrics.bleu import Bleu
+from lmstack.evals.metrics.chrf import Chrf
+from lmstack.evals.metrics.likelihood import Mc1, Mc2, MultipleChoice, NextToken
+from lmstack.evals.metrics.passk import PassAtK
+from lmstack.evals.metrics.perplexity import Perplexity
+from lmstack.evals.metrics.retrieval import Retrieval
+from lmstack.evals.metrics.rouge import Rouge
+from lmstack.evals.metrics.scoring import Combined, ConfiguredScorer, MetricScorer
+from lmstack.evals.metrics.text_match import (
+    ExactMatch,
+    ExtractedMatch,
+    Includes,
+    NumericMatch,
+    PrefixMatch,
+    Squad,
+)
+from lmstack.evals.metrics.usage import Usage
+
+__all__ = ["SCORERS", "make_scorer", "scorer_names"]
+
+_CONFIGURED: tuple[type[ConfiguredScorer], ...] = (
+    Bleu,
+    Chrf,
+    ExactMatch,
+    ExtractedMatch,
+    Includes,
+    Mc1,
+    Mc2,
+    MultipleChoice,
+    NextToken,
+    NumericMatch,
+    PassAtK,
+    Perplexity,
+    PrefixMatch,
+    Retrieval,
+    Rouge,
+    Squad,
+    Usage,
+)
+SCORERS: Mapping[str, type[ConfiguredScorer]] = MappingProxyType(
+    {each.name: each for each in _CONFIGURED}
+)
+
+
+def scorer_names() -> tuple[str, ...]:
+    return tuple(sorted((*SCORERS, BertScore.name)))
+
+
+def make_scorer(
+    wanted: str | Mapping[str, Any] | Sequence[Any],
+    *,
+    encoder: TokenEncoder | None = None,
+    samples: Sequence[Sample] = (),
+) -> MetricScorer:
+    """``wanted``: a name, a mapping with ``name`` and the scorer's parameters, or several of them,
+    whose scores then stand side by side. ``encoder`` and ``samples``: for bert_score, whose weights
+    are taken over all references. `InputError` for what is unknown, with the nearest name."""
+    if isinstance(wanted, str):
+        return _made(wanted, {}, encoder, samples)
+    if isinstance(wanted, Mapping):
+        rest = dict(wanted)
+        name = rest.pop("name", None)
+        if not isinstance(name, str):
+            raise InputError(
+                f"the scorer {shown(dict(wanted))} has no name",
+                hint=f"write name: and one of {', '.join(scorer_names())}",
+                param="scorer",
+            )
+        return _made(name, rest, encoder, samples)
+    if not isinstance(wanted, Sequence) or not wanted:
+        raise InputError(
+            f"the scorer is {shown(wanted)}, not a name, a mapping or a list",
+            hint=f"known: {', '.join(scorer_names())}",
+            param="scorer",
+        )
+    return Combined(tuple(make_scorer(each, encoder=encoder, samples=samples) for each in wanted))
+
+
+def _made(
+    name: str,
+    parameters: Mapping[str, Any],
+    encoder: TokenEncoder | None,
+    samples: Sequence[Sample],
+) -> MetricScorer:
+    if name == BertScore.name:
+        return _bert_score(parameters, encoder, samples)
+    if name not in SCORERS:
+        guess = nearest(name, scorer_names())
+        hint = f"did you mean {guess!r}?" if guess else f"known: {', '.join(scorer_names())}"
+        raise InputError(f"there is no scorer {shown(name)}", hint=hint, param="scorer")
+    return SCORERS[name].from_mapping(parameters)
+
+
+def _bert_score(
+    parameters: Mapping[str, Any], encoder: TokenEncoder | None, samples: Sequence[Sample]
+) -> BertScore:
+    known = ("idf", "baseline")
+    for key in parameters:
+        if key not in known:
+            raise InputError(
+                f"bert_score has no setting {shown(key)}",
+                hint=f"known: {', '.join(known)}",
+                param=str(key),
+            )
+    if encoder is None:
+        raise InputError(
+            "bert_score has no encoder to compare texts by",
+            hint="name an encoder model for it",
+            param="scorer",
+        )
+    idf = parameters.get("idf", False)
+    if not isinstance(idf, bool):
+        raise InputError(f"idf is {shown(idf)}, not true or false", param="idf")
+    baseline = parameters.get("baseline")
+    if baseline is not None and (isinstance(baseline, str) or not isinstance(baseline, Sequence)):
+        raise InputError(f"baseline is {shown(baseline)}, not three numbers", param="baseline")
+    values = None if baseline is None else tuple(baseline)
+    return BertScore.with_idf(encoder, samples, values) if idf else BertScore(encoder, None, values)

@@ -1,0 +1,166 @@
+"""Calibration against its definitions and scikit-learn, and what a curve and abstaining give."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+
+from lmstack.core import InputError
+from lmstack.evals.metrics.calibration import (
+    PlattScaling,
+    brier,
+    calibration_bins,
+    calibration_error,
+    calibration_metrics,
+    log_score,
+    risk_coverage,
+)
+from lmstack.evals.statistics import bootstrap
+
+predictions = st.lists(
+    st.tuples(st.floats(0, 1) | st.sampled_from([0.1, 0.5, 0.9]), st.integers(0, 1)),
+    min_size=1,
+    max_size=30,
+).map(lambda found: tuple(np.array(side, float) for side in zip(*found, strict=True)))
+
+
+def drawn(count: int, slope: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Confidences, and what came of them if their log-odds are ``slope`` times too small."""
+    rng = np.random.default_rng(seed)
+    p = rng.uniform(0.05, 0.95, count)
+    true = 1 / (1 + ((1 - p) / p) ** slope)
+    return p, (rng.random(count) < true).astype(float)
+
+
+def test_by_hand() -> None:
+    # Two bins of two: confidence 0.3 and 0.9 on average, right half of the time.
+    assert calibration_error([0.2, 0.4, 0.8, 1.0], [1, 0, 0, 1], bins=2) == pytest.approx(0.3)
+    assert math.isnan(calibration_error([], []))
+
+
+def test_probabilities_that_hold_have_next_to_no_error_and_bold_ones_have_their_excess() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.random(20_000)
+    right = rng.random(20_000) < p
+    for by in ("mass", "width"):
+        assert calibration_error(p, right, by=by) < 0.02
+        bold = calibration_error(np.minimum(p + 0.2, 1), right, by=by)
+        assert bold == pytest.approx(0.18, abs=0.02)
+
+
+def test_bins_have_as_many_predictions_each_and_all_of_them() -> None:
+    found = calibration_bins(np.linspace(0, 1, 103), np.ones(103))
+    assert sum(each.count for each in found) == 103
+    assert {each.count for each in found} == {10, 11}
+    assert [each.confidence for each in found] == sorted(each.confidence for each in found)
+
+
+@given(predictions, st.integers(1, 12))
+@settings(max_examples=50, deadline=None)
+def test_bins_of_equal_width_are_guos(found: tuple[np.ndarray, np.ndarray], bins: int) -> None:
+    p, right = found
+    expected = 0.0
+    for place in range(bins):
+        low, high = place / bins, (place + 1) / bins
+        inside = (p > low) & (p <= high) if place else (p <= high)
+        if inside.any():
+            expected += inside.mean() * abs(p[inside].mean() - right[inside].mean())
+    assert calibration_error(p, right, bins, "width") == pytest.approx(expected, abs=1e-12)
+
+
+@given(predictions)
+@settings(max_examples=25, deadline=None)
+def test_proper_scores_are_scikit_learns(found: tuple[np.ndarray, np.ndarray]) -> None:
+    p, right = found
+    assert brier(p, right) == pytest.approx(brier_score_loss(right, p, pos_label=1))
+    assert log_score(p, right) == pytest.approx(log_loss(right, p, labels=[0, 1]))
+
+
+@pytest.mark.parametrize("slope", [0.4, 1.0, 2.5])
+def test_platt_scaling_is_logistic_regression_without_a_penalty(slope: float) -> None:
+    p, right = drawn(400, slope)
+    x = np.log(p / (1 - p))[:, None]
+    theirs = LogisticRegression(C=1e10, solver="newton-cg", tol=1e-10).fit(x, right)
+    ours = PlattScaling.fit(p, right)
+    assert ours.slope == pytest.approx(theirs.coef_[0, 0], rel=1e-5)
+    assert ours.intercept == pytest.approx(theirs.intercept_[0], abs=1e-5)
+    assert ours(p) == pytest.approx(theirs.predict_proba(x)[:, 1], abs=1e-5)
+
+
+@given(predictions)
+@settings(max_examples=50, deadline=None)
+def test_a_fitted_curve_never_has_a_worse_log_score(found: tuple[np.ndarray, np.ndarray]) -> None:
+    p, right = found
+    if not 0 < right.mean() < 1:
+        with pytest.raises(InputError, match="says nothing about a curve"):
+            PlattScaling.fit(p, right)
+        return
+    curve = PlattScaling.fit(p, right)
+    assert math.isfinite(curve.slope)
+    assert log_score(curve(p), right) <= log_score(p, right) + 1e-7
+
+
+def test_right_and_wrong_that_are_apart_have_a_steep_curve() -> None:
+    curve = PlattScaling.fit([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1])
+    assert curve([0.2, 0.8]) == pytest.approx([0, 1], abs=1e-6)
+
+
+def test_scaling_repairs_confidence_that_is_too_low() -> None:
+    p, right = drawn(4000, 2.5)
+    later, came = drawn(4000, 2.5, seed=1)
+    curve = PlattScaling.fit(p, right)
+    assert calibration_error(later, came) > 0.1
+    assert calibration_error(curve(later), came) < 0.03
+
+
+@given(predictions.filter(lambda found: len(found[0]) <= 6))
+@settings(max_examples=40, deadline=None)
+def test_the_curve_of_ties_is_the_mean_over_their_orders(
+    found: tuple[np.ndarray, np.ndarray],
+) -> None:
+    p, right = found
+    orders = [
+        order
+        for order in itertools.permutations(range(len(p)))
+        if all(p[a] >= p[b] for a, b in itertools.pairwise(order))
+    ]
+    counts = np.arange(1, len(p) + 1)
+    expected = np.mean([np.cumsum(right[list(order)]) / counts for order in orders], axis=0)
+    curve = risk_coverage(p, right)
+    assert curve.accuracy == pytest.approx(expected)
+    assert curve.coverage == pytest.approx(counts / len(p))
+    assert curve.area == pytest.approx(1 - expected.mean())
+
+
+def test_accuracy_at_a_coverage_is_that_of_the_surest() -> None:
+    curve = risk_coverage(np.arange(100) / 100, [0] * 90 + [1] * 10)
+    assert curve.accuracy_at(0.1) == 1
+    assert curve.accuracy_at(0.2) == 0.5
+    assert curve.accuracy_at(0.001) == 1
+    assert curve.accuracy_at(1) == pytest.approx(0.1)
+    for share in range(1, 101):
+        assert risk_coverage(np.ones(100), np.ones(100)).accuracy_at(share / 100) == 1
+    with pytest.raises(InputError, match="coverage"):
+        curve.accuracy_at(0)
+
+
+def test_figures_have_intervals() -> None:
+    p, right = drawn(60, 2)
+    table = np.stack([p, right], axis=1)
+    metrics = {metric.name: metric for metric in calibration_metrics(scaled=True)}
+    found = {
+        name: bootstrap(table, metric.statistic, resamples=100) for name, metric in metrics.items()
+    }
+    assert all(each.low <= each.value <= each.high for each in found.values())
+    assert found["ece"].value == pytest.approx(calibration_error(p, right))
+    assert found["auc"].value == pytest.approx(roc_auc_score(right, p))
+    assert found["accuracy_at_0.5"].value == risk_coverage(p, right).accuracy_at(0.5)
+    assert metrics["brier"].better == "lower"
+    assert metrics["auc"].better == "higher"

@@ -1,0 +1,89 @@
+"""Scorers by name: each has a whole protocol, and its metrics are of scores that it gives."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+
+import pytest
+from tests.evals.metrics.outputs import asked, likely, wrote
+from tests.evals.metrics.test_bertscore import ENCODER
+
+from lmstack.core import InputError
+from lmstack.evals.metrics import SCORERS, BertScore, ExactMatch, PassAtK, make_scorer, scorer_names
+from lmstack.evals.metrics.calibration import calibration_metrics
+
+NEEDED = {"extracted_match": {"strict": "x", "lenient": "x"}}
+SAMPLE = asked("the answer", choices=("yes", "no"), gold=(0,))
+FACTS = {"passed": [True, False], "ranking": ["the answer"]}
+OUTPUT = likely(-1.0, -2.0, facts=FACTS)
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_a_protocol_is_json_with_name_version_and_all_parameters(name: str) -> None:
+    scorer = make_scorer({"name": name, **NEEDED.get(name, {})})
+    protocol = json.loads(json.dumps(scorer.protocol))
+    assert protocol["name"] == name
+    assert protocol["version"] >= 1
+    assert set(inspect.signature(SCORERS[name]).parameters) <= set(protocol)
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_metrics_are_of_scores_that_are_given(name: str) -> None:
+    scorer = make_scorer({"name": name, **NEEDED.get(name, {})})
+    scores = asyncio.run(scorer(SAMPLE, OUTPUT))
+    assert scorer.metrics
+    for metric in scorer.metrics:
+        assert set(metric.columns) <= set(scores), metric.name
+    names = [metric.name for metric in scorer.metrics]
+    assert len(set(names)) == len(names)
+
+
+def test_confidence_of_multiple_choice_is_what_calibration_reads() -> None:
+    scores = asyncio.run(make_scorer("multiple_choice")(SAMPLE, OUTPUT))
+    assert all(set(metric.columns) <= set(scores) for metric in calibration_metrics())
+
+
+def test_parameters_are_those_of_yaml() -> None:
+    assert make_scorer("exact_match") == ExactMatch()
+    assert make_scorer({"name": "pass_at_k", "k": [10, 1]}) == PassAtK((1, 10))
+    found = make_scorer({"name": "exact_match", "regexes_to_ignore": [","]})
+    assert found == ExactMatch(regexes_to_ignore=(",",))
+
+
+def test_several_scorers_stand_side_by_side() -> None:
+    both = make_scorer(["squad", {"name": "usage", "prompt_price": 1}])
+    scores = asyncio.run(both(SAMPLE, wrote("answer", seconds=2.0)))
+    assert {"f1", "seconds"} <= set(scores)
+    assert [each["name"] for each in both.protocol["scorers"]] == ["squad", "usage"]
+    assert {"f1", "median_seconds"} <= {metric.name for metric in both.metrics}
+    with pytest.raises(InputError, match="two scorers of one task"):
+        asyncio.run(make_scorer(["squad", "squad"])(SAMPLE, wrote("x")))
+
+
+def test_bert_score_needs_an_encoder() -> None:
+    with pytest.raises(InputError, match="no encoder"):
+        make_scorer("bert_score")
+    plain = make_scorer({"name": "bert_score", "baseline": [0.1, 0.1, 0.1]}, encoder=ENCODER)
+    assert plain == BertScore(ENCODER, None, (0.1, 0.1, 0.1))
+    weighted = make_scorer({"name": "bert_score", "idf": True}, encoder=ENCODER, samples=[SAMPLE])
+    assert "idf[" in weighted.protocol["signature"]
+    assert "bert_score" in scorer_names()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "hint"),
+    [
+        ("exact_mach", "did you mean 'exact_match'?"),
+        ({"name": "exact_match", "ignorecase": True}, "did you mean 'ignore_case'?"),
+        ({"name": "bert_score", "idff": True}, "known: idf, baseline"),
+        ({"k": 1}, "write name: and one of"),
+        ([], "known: "),
+        (7, "known: "),
+    ],
+)
+def test_what_is_unknown_names_the_nearest(wanted: object, hint: str) -> None:
+    with pytest.raises(InputError) as error:
+        make_scorer(wanted)
+    assert (error.value.hint or "").startswith(hint)

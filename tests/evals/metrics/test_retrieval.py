@@ -1,0 +1,62 @@
+"""Measures of rankings equal trec_eval."""
+
+from __future__ import annotations
+
+import pytest
+import pytrec_eval
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.evals.metrics.outputs import asked, wrote
+
+from lmstack.core import InputError
+from lmstack.evals.metrics.retrieval import RANKING_MEASURES, Retrieval, ndcg
+
+documents = st.integers(0, 30).map(str)
+KS = (1, 5, 10)
+NAMES = {"ndcg": "ndcg_cut", "recall": "recall", "precision": "P", "map": "map_cut"}
+
+
+@given(
+    st.lists(documents, unique=True, min_size=1, max_size=20),
+    st.dictionaries(documents, st.integers(0, 3), min_size=1, max_size=12).filter(
+        lambda grades: any(grades.values())
+    ),
+)
+@settings(deadline=None)
+def test_all_measures_equal_trec_eval(ranking: list[str], grades: dict[str, int]) -> None:
+    run = {"q": {each: float(len(ranking) - place) for place, each in enumerate(ranking)}}
+    wanted = {f"{name}.{','.join(map(str, KS))}" for name in NAMES.values()}
+    theirs = pytrec_eval.RelevanceEvaluator({"q": grades}, wanted).evaluate(run)["q"]
+    scorer = Retrieval(KS)
+    sample = asked(metadata={"relevance": grades})
+    ours = scorer.score(sample, wrote("", facts={"ranking": ranking}))
+    for k in KS:
+        for name, trec in NAMES.items():
+            assert ours[f"{name}@{k}"] == pytest.approx(theirs[f"{trec}_{k}"], abs=1e-4), name
+        first = {"q": dict(list(run["q"].items())[:k])}
+        reciprocal = pytrec_eval.RelevanceEvaluator({"q": grades}, {"recip_rank"}).evaluate(first)
+        expected = reciprocal["q"]["recip_rank"]
+        assert ours[f"mrr@{k}"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_targets_are_the_relevant_documents_all_alike() -> None:
+    ours = Retrieval((3,)).score(asked("b", "d"), wrote("", facts={"ranking": ["a", "b", "c"]}))
+    assert ours["recall@3"] == 0.5
+    assert ours["mrr@3"] == 0.5
+    assert ours["ndcg@3"] == pytest.approx(ndcg(["a", "b", "c"], {"b": 1.0, "d": 1.0}, 3))
+    assert {f"{name}@3" for name in RANKING_MEASURES} == set(ours)
+
+
+def test_the_whole_ranking_counts_without_a_limit() -> None:
+    ranking = [str(n) for n in range(30)]
+    assert ndcg(ranking, {"29"}, None) > ndcg(ranking, {"29"}) == 0
+    assert RANKING_MEASURES["precision"](ranking, {"29"}, None) == pytest.approx(1 / 30)
+
+
+def test_what_cannot_be_judged_is_refused() -> None:
+    with pytest.raises(InputError, match="no relevant document"):
+        Retrieval().score(asked(metadata={"relevance": {"a": 0}}), wrote("", facts={"ranking": []}))
+    with pytest.raises(InputError, match="holds a document twice"):
+        Retrieval().score(asked("a"), wrote("", facts={"ranking": ["a", "a"]}))
+    with pytest.raises(InputError, match="for a ranking"):
+        Retrieval().score(asked("a"), wrote("text"))

@@ -1,0 +1,72 @@
+"""ROUGE equals the rouge-score package."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+from tests.evals.metrics.outputs import asked, wrote
+
+from lmstack.core import InputError
+from lmstack.evals.metrics.rouge import ROUGE_TYPES, Rouge, rouge
+
+TYPES = (*ROUGE_TYPES, "rouge3")
+# Few words, so that much is in common in another order; marks, lines and letters that are no words.
+words = st.sampled_from(
+    [
+        "cat",
+        "cats",
+        "sitting",
+        "relational",
+        "dies",
+        "happily",
+        "Cat",
+        "dog",
+        "the",
+        "3",
+        "x-y",
+        "né",
+        "İ",
+        "it's",
+        ".",
+        "\n",
+        "\t",
+        "語",
+    ]
+)
+texts = st.lists(words, max_size=24).map(" ".join)
+reference = RougeScorer(list(TYPES))
+stemmed = RougeScorer(list(TYPES), use_stemmer=True)
+
+
+@given(texts, texts, st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_all_types_are_those_of_rouge_score(text: str, target: str, stemming: bool) -> None:
+    theirs = (stemmed if stemming else reference).score(target, text)
+    for kind, ours in rouge(text, target, TYPES, stemming=stemming).items():
+        assert ours == pytest.approx(tuple(theirs[kind])), kind
+
+
+@given(st.lists(texts, min_size=1, max_size=3), texts)
+@settings(max_examples=30, deadline=None)
+def test_of_several_targets_it_is_rouge_scores_choice(targets: list[str], text: str) -> None:
+    theirs = reference.score_multi(targets, text)
+    ours = Rouge(TYPES).score(asked(*targets), wrote(text))
+    for kind in TYPES:
+        expected = theirs[kind].precision, theirs[kind].recall, theirs[kind].fmeasure
+        found = tuple(ours[f"{kind}_{side}"] for side in ("precision", "recall", "f1"))
+        assert found == pytest.approx(expected)
+
+
+def test_sentences_are_lines_for_the_summary_form_alone() -> None:
+    text, target = "the cat sat\nthe dog ran", "the dog ran\nthe cat sat"
+    found = rouge(text, target)
+    assert found["rougeLsum"].f1 == 1
+    assert found["rougeL"].f1 == pytest.approx(3 / 6)
+
+
+def test_an_unknown_type_names_the_nearest() -> None:
+    with pytest.raises(InputError) as error:
+        Rouge(("rouge-1",))
+    assert error.value.hint == "did you mean 'rouge1'?"

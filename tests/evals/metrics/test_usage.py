@@ -1,0 +1,37 @@
+"""Seconds, tokens and cost of answers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from tests.evals.metrics.outputs import asked, figure, rows, wrote
+
+from lmstack.core import InputError
+from lmstack.evals.metrics.usage import Usage
+from lmstack.evals.statistics import bootstrap
+
+SECONDS = np.random.default_rng(0).gamma(2, size=101)
+
+
+def test_latency_is_summed_up_by_median_and_95th_percentile_with_intervals() -> None:
+    scorer = Usage()
+    scores = [scorer.score(asked(), wrote("", seconds=float(each))) for each in SECONDS]
+    median, p95 = scorer.metrics[:2]
+    assert figure(median, scores) == sorted(SECONDS)[50]
+    assert figure(p95, scores) == pytest.approx(np.percentile(SECONDS, 95))
+    found = bootstrap(rows(p95, scores), p95.statistic)
+    assert found.low < found.value < found.high
+
+
+def test_cost_is_by_a_million_tokens_and_only_where_prices_are_known() -> None:
+    output = wrote("", prompt_tokens=2000, completion_tokens=100, finish_reason="length")
+    priced = Usage(prompt_price=0.5, completion_price=2)
+    assert priced.score(asked(), output)["cost"] == pytest.approx(0.0012)
+    assert priced.score(asked(), output)["cut_off"] == 1
+    assert math.isnan(Usage().score(asked(), output)["cost"])
+    assert "cost" not in {metric.name for metric in Usage().metrics}
+    assert "cost" in {metric.name for metric in priced.metrics}
+    with pytest.raises(InputError, match="prompt_price"):
+        Usage(prompt_price=-1)
