@@ -1,0 +1,391 @@
+"""A task of one's own: a JSON Lines file and about ten lines of YAML.
+
+    name: capitals
+    data: capitals.jsonl              # beside this file
+    input: "Q: What is the capital of {{country}}?\\nA:"
+    targets: capital                  # the field with the right answer, or a list of them
+    cluster: continent                # rows that share it are not independent
+    solver: generate                  # or multiple_choice (choices, gold), or likelihood
+    sampling: {temperature: 0, max_tokens: 16}
+    scorer: {name: exact_match, ignore_case: true}
+    metric: accuracy                  # the first of the scorer's, unless said
+    split: {part: test, share: 0.5}   # by a hash of the row; the rest is the part ``tune``
+
+Unknown keys name the nearest. Rows that cannot be used are an error that names file and line: none
+is left out silently. Not covered: scorers (`metrics`), which are given by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from lmstack.core import (
+    Config,
+    FormatError,
+    InputError,
+    Message,
+    NotFoundError,
+    SamplingParams,
+    allowed,
+    check_text,
+    nearest,
+    shown,
+)
+from lmstack.core.files import store_error
+from lmstack.core.json_text import parse_json
+from lmstack.core.yaml_text import parse_yaml
+from lmstack.evals.dataset import Dataset, Sample
+from lmstack.evals.input_template import InputTemplate, value_text
+from lmstack.evals.shots import Shots
+from lmstack.evals.solvers import Generate, MultipleChoice, SelfConsistency, TargetLikelihood
+from lmstack.evals.task import Metric, Scorer, Solver, Task
+
+__all__ = ["MeasuredScorer", "ScorerFactory", "load_task"]
+
+MAX_BYTES = 1 << 30
+_SHOWN = 5
+SOLVERS = ("generate", "multiple_choice", "likelihood")
+PARTS = ("test", "tune")
+
+
+class MeasuredScorer(Scorer, Protocol):
+    """A scorer that says which metrics its scores have."""
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]: ...
+
+
+ScorerFactory = Callable[[str, Mapping[str, Any]], MeasuredScorer]
+
+
+@dataclass(frozen=True)
+class _Split(Config):
+    """``share``: of the rows (of the clusters, where there are some) that are the part ``test``."""
+
+    part: str = allowed("test", str, also=PARTS)
+    share: float = allowed(0.5, float, 0, 1)
+    seed: int = allowed(0, int, 0, (1 << 63) - 1)
+
+    def has(self, sample: Sample) -> bool:
+        """Whether ``sample`` is of the part, which follows from what it asks, not from its id."""
+        turns = (
+            [sample.input] if isinstance(sample.input, str) else [m.content for m in sample.input]
+        )
+        asked = sample.cluster or "\0".join(turns)
+        digest = hashlib.sha256(f"{self.seed}\0{asked}".encode()).digest()
+        is_test = int.from_bytes(digest[:8], "big") < self.share * 2**64
+        return is_test == (self.part == "test")
+
+
+@dataclass(frozen=True)
+class _ShotSettings(Config):
+    """``data``: a file of its own, of rows of the same form, whose split and limit do not count.
+    ``seed``: None shows the first ones."""
+
+    data: str
+    count: int = allowed(5, int, 1, 1024)
+    seed: int | None = allowed(None, int, 0, (1 << 63) - 1)
+    before_answer: str = " "
+    after_answer: str = "\n\n"
+
+
+@dataclass(frozen=True)
+class _Vote(Config):
+    samples: int = allowed(5, int, 2, 256)
+    pattern: str = r".+"
+
+
+@dataclass(frozen=True)
+class _Settings(Config):
+    """What the file says."""
+
+    name: str
+    data: str
+    scorer: str | Mapping[str, Any]
+    input: str | tuple[Mapping[str, str], ...] = "{{input}}"
+    id: str = ""
+    targets: str = ""
+    choices: str = ""
+    gold: str = ""
+    cluster: str = ""
+    about: str = ""
+    version: int = allowed(1, int, 1, 1 << 31)
+    solver: str = allowed("generate", str, also=SOLVERS)
+    raw: bool = allowed(False, bool)
+    instruction: str = ""
+    cue: str = ""
+    before: str | None = None
+    sampling: Mapping[str, Any] | None = None
+    seed: int = allowed(0, int, 0, (1 << 63) - 1)
+    shots: Mapping[str, Any] | None = None
+    vote: Mapping[str, Any] | None = None
+    metric: str = ""
+    split: Mapping[str, Any] | None = None
+    limit: int | None = allowed(None, int, 1, 1 << 40)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        texts = ("name", "data", "id", "targets", "choices", "gold", "cluster", "about")
+        for name in (*texts, "instruction", "cue", "metric"):
+            check_text(name, getattr(self, name))
+        check_text("before", self.before or "")
+        for name in ("sampling", "shots", "vote", "split"):
+            if not isinstance(getattr(self, name), Mapping | None):
+                message = f"{name} is {shown(getattr(self, name))}, not a mapping of settings"
+                raise InputError(message, param=name)
+        if not self.name or not self.data:
+            raise InputError("a task needs a name and data", param="name")
+        generates = self.solver == "generate"
+        for given, name, of in (
+            (self.sampling is not None and not generates, "sampling", "generate"),
+            (self.raw and not generates, "raw", "generate"),
+            (bool(self.cue) and not generates, "cue", "generate"),
+            (self.vote is not None and not generates, "vote", "generate"),
+            (self.before is not None and generates, "before", "multiple_choice and likelihood"),
+            (self.solver == "multiple_choice" and not self.choices, "choices", ""),
+            (self.solver == "likelihood" and not self.targets, "targets", ""),
+            (self.solver == "likelihood" and self.shots is not None, "shots", "the other solvers"),
+        ):
+            if given:
+                problem = (
+                    f"is of the solver {of}" if of else f"is needed by the solver {self.solver}"
+                )
+                raise InputError(f"{name} {problem}", hint=f"set or leave out {name}", param=name)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a row becomes a sample."""
+
+    settings: _Settings
+    turns: tuple[tuple[str, InputTemplate], ...] = field(default=())  # ("", one) is plain text
+
+    def sample(self, row: Mapping[str, Any], number: int) -> Sample:
+        """Of the row on line ``number``."""
+        s = self.settings
+        first_role, first = self.turns[0]
+        if first_role:
+            asked: Any = tuple(Message(role, each.render(row)) for role, each in self.turns)  # type: ignore[arg-type]
+        else:
+            asked = first.render(row)
+        choices = _texts(row, s.choices) if s.choices else ()
+        return Sample(
+            id=value_text(row, s.id) if s.id else str(number),
+            input=asked,
+            targets=_texts(row, s.targets) if s.targets else (),
+            choices=choices,
+            gold=_gold(row, s.gold, choices) if s.gold else (),
+            cluster=value_text(row, s.cluster) if s.cluster else "",
+            metadata=row,
+        )
+
+
+def load_task(path: str | Path, scorer_named: ScorerFactory) -> Task:
+    """The task in the YAML file ``path``. ``scorer_named``: makes a scorer of its name and its
+    parameters. `NotFoundError`, `FormatError` or `InputError`, with the file in each message."""
+    file = Path(path)
+    values = parse_yaml(_read(file, "a task"), str(file))
+    if not isinstance(values, dict):
+        raise FormatError(
+            f"{file} holds {shown(values)}, not a task", hint="key: value, by line; see name, data"
+        )
+    try:
+        settings = _Settings.from_mapping(values)
+        form = _Form(settings, _turns(settings.input))
+        split = None if settings.split is None else _Split.from_mapping(settings.split)
+    except InputError as error:
+        raise _within(file, error) from error
+    samples = [
+        each
+        for each in _samples(file.parent / settings.data, form)
+        if split is None or split.has(each)
+    ]
+    if not samples:
+        raise InputError(f"{file}: no row of {settings.data} is in the split", param="split")
+    source = f"{settings.data}" + ("" if split is None else f", part {split.part}")
+    name = Path(settings.data).stem
+    try:
+        scorer = _scorer(settings, scorer_named)
+        return Task(
+            name=settings.name,
+            dataset=Dataset(name, tuple(samples[: settings.limit]), source),
+            solver=_solver(settings, form, file.parent),
+            scorer=scorer,
+            metrics=_metrics(settings, scorer),
+            version=settings.version,
+            about=settings.about,
+        )
+    except InputError as error:
+        raise _within(file, error) from error
+
+
+def _within(file: Path, error: InputError) -> InputError:
+    message = error.message if error.message.startswith(str(file)) else f"{file}: {error.message}"
+    return InputError(message, hint=error.hint, param=error.param)
+
+
+def _turns(value: Any) -> tuple[tuple[str, InputTemplate], ...]:
+    if isinstance(value, str):
+        return (("", InputTemplate(value)),)
+    if not isinstance(value, list | tuple) or not value:
+        raise InputError(
+            f"input is {shown(value)}, not text or turns",
+            hint="write text, or turns: [{role: user, text: ...}]",
+            param="input",
+        )
+    found = []
+    for turn in value:
+        if not isinstance(turn, Mapping) or set(turn) != {"role", "text"}:
+            raise InputError(
+                f"a turn of input is {shown(turn)}",
+                hint="write {role: user, text: ...}",
+                param="input",
+            )
+        Message(turn["role"], "")  # which knows the roles
+        found.append((str(turn["role"]), InputTemplate(turn["text"])))
+    return tuple(found)
+
+
+def _samples(path: Path, form: _Form) -> list[Sample]:
+    """Of all rows of ``path``; `InputError` that names those that cannot be used."""
+    found: list[Sample] = []
+    lines: dict[str, int] = {}
+    problems = []
+    for number, line in enumerate(_read(path, "data").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = parse_json(line)
+            if not isinstance(row, dict):
+                raise InputError(f"it is {shown(row)}, not an object")
+            sample = form.sample(row, number)
+            if sample.id in lines:
+                raise InputError(f"its id {shown(sample.id)} is that of line {lines[sample.id]}")
+            lines[sample.id] = number
+            found.append(sample)
+        except InputError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            problems.append(f"{path}:{number}: {error.message}{hint}")
+        except ValueError as error:
+            problems.append(f"{path}:{number}: not JSON: {error}")
+    if problems:
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise InputError(
+            f"{len(problems)} of {len(problems) + len(found)} rows cannot be used: "
+            + "; ".join(problems[:_SHOWN])
+            + more,
+            hint="correct these rows, or take them out",
+            param="data",
+        )
+    if not found:
+        raise InputError(f"{path} has no rows", hint="write one JSON object a line", param="data")
+    return found
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path} has more than {MAX_BYTES:,} bytes", param="data")
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        beside = [each.name for each in path.parent.glob(f"*{path.suffix}")]
+        guess = nearest(path.name, beside)
+        raise NotFoundError(
+            f"there is no {path}, which should be {what}",
+            hint=f"did you mean {path.with_name(guess)}?" if guess else "check the path",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path} is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise store_error(error, path, "reading") from error
+
+
+def _texts(row: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """A field that is text, or a list of texts."""
+    value = row.get(name)
+    if isinstance(value, list):
+        if not value:
+            raise InputError(f"the field {name} is an empty list", param=name)
+        return tuple(value_text({name: each}, name) for each in value)
+    return (value_text(row, name),)
+
+
+def _gold(row: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> tuple[int, ...]:
+    """A place counted from 0, one of the choices' texts, or a list of either."""
+    if name not in row:
+        value_text(row, name)  # which says so
+    value = row[name]
+    found = []
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, str) and choices.count(each) == 1:
+            found.append(choices.index(each))
+        elif isinstance(each, int) and not isinstance(each, bool):
+            found.append(each)
+        else:
+            raise InputError(
+                f"the field {name} is {shown(each)}, which is no choice",
+                hint="give the place of the right choice, counted from 0, or its text",
+                param=name,
+            )
+    return tuple(found)
+
+
+def _solver(settings: _Settings, form: _Form, folder: Path) -> Solver:
+    shots = None
+    if settings.shots is not None:
+        chosen = _ShotSettings.from_mapping(settings.shots)
+        shots = _shots(chosen, _samples(folder / chosen.data, form))
+    if settings.solver == "multiple_choice":
+        before = " " if settings.before is None else settings.before
+        return MultipleChoice(settings.instruction, shots, before)
+    if settings.solver == "likelihood":
+        return TargetLikelihood(settings.before or "")
+    given = settings.sampling if settings.sampling is not None else {}
+    sampling = SamplingParams.from_mapping({"temperature": 0.0, "max_tokens": 256, **given})
+    generate = Generate(
+        sampling, settings.raw, settings.instruction, shots, settings.cue, settings.seed
+    )
+    if settings.vote is None:
+        return generate
+    vote = _Vote.from_mapping(settings.vote)
+    return SelfConsistency(generate, vote.samples, vote.pattern)
+
+
+def _shots(chosen: _ShotSettings, pool: list[Sample]) -> Shots:
+    around = {"before_answer": chosen.before_answer, "after_answer": chosen.after_answer}
+    if chosen.seed is None:
+        return Shots.first(pool, chosen.count, **around)
+    return Shots.drawn(pool, chosen.count, chosen.seed, **around)
+
+
+def _scorer(settings: _Settings, scorer_named: ScorerFactory) -> MeasuredScorer:
+    if isinstance(settings.scorer, str):
+        return scorer_named(settings.scorer, {})
+    values = dict(settings.scorer) if isinstance(settings.scorer, Mapping) else {}
+    name = values.pop("name", None)
+    if not isinstance(name, str):
+        raise InputError(
+            f"scorer is {shown(settings.scorer)}, without a name",
+            hint="write scorer: NAME, or scorer: {name: NAME, ...} with its parameters",
+            param="scorer",
+        )
+    return scorer_named(name, values)
+
+
+def _metrics(settings: _Settings, scorer: MeasuredScorer) -> tuple[Metric, ...]:
+    """The scorer's, the one that the file names first."""
+    found = {metric.name: metric for metric in scorer.metrics}
+    if not settings.metric:
+        return tuple(found.values())
+    if settings.metric not in found:
+        guess = nearest(settings.metric, found)
+        hint = f"did you mean {guess!r}?" if guess else f"it has {', '.join(found)}"
+        raise InputError(
+            f"the scorer has no metric {shown(settings.metric)}", hint=hint, param="metric"
+        )
+    first = found.pop(settings.metric)
+    return (first, *found.values())

@@ -1,0 +1,230 @@
+"""inspect_ai's log: documents written by hand in its format, and ours there and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.evals.tasks import ACCURACY, scripted, sums, task_of
+from tests.evals.test_results import LENGTH, result_of, rows_with
+
+from lmstack.core import FormatError, NotFoundError
+from lmstack.evals.logs import from_inspect, read_inspect_log, to_inspect, write_inspect_log
+from lmstack.evals.results import SampleResult
+from lmstack.evals.run import run
+from lmstack.evals.task_comparison import compare_results
+
+USAGE = {"mock/model": {"input_tokens": 11, "output_tokens": 3, "total_tokens": 14}}
+
+
+def logged(number: int, value: Any, **more: Any) -> dict[str, Any]:
+    return {
+        "id": number,
+        "epoch": 1,
+        "input": [{"id": f"random-{value}", "role": "user", "content": f"Question {number}?"}],
+        "target": "4",
+        "messages": [],
+        "output": {
+            "model": "mock/model",
+            "choices": [
+                {
+                    "message": {
+                        "role": "assistant",
+                        "content": [
+                            {"type": "reasoning", "reasoning": "..."},
+                            {"type": "text", "text": f"answer {number}"},
+                        ],
+                    },
+                    "stop_reason": "max_tokens",
+                }
+            ],
+        },
+        "scores": {"match": {"value": value, "answer": "4"}},
+        "metadata": {},
+        "model_usage": USAGE,
+        "total_time": 1.5,
+        **more,
+    }
+
+
+def log_of(*samples: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "version": 2,
+        "status": "success",
+        "eval": {
+            "run_id": "r",
+            "created": "2026-01-02T03:04:05+00:00",
+            "task": "sums",
+            "task_id": "t",
+            "task_version": 3,
+            "task_args": {"level": 2},
+            "dataset": {"name": "sums", "location": "sums.csv", "samples": len(samples)},
+            "model": "mock/model",
+            "config": {"epochs": 1},
+            "packages": {"inspect_ai": "0.3.200"},
+            "scorers": [{"name": "match"}],
+        },
+        "plan": {
+            "name": "plan",
+            "steps": [{"solver": "generate", "params": {}}],
+            "config": {"temperature": 0.0},
+        },
+        "results": {"total_samples": len(samples), "completed_samples": len(samples), "scores": []},
+        "stats": {"started_at": "", "completed_at": "", "model_usage": USAGE},
+        "samples": list(samples),
+        **more,
+    }
+
+
+def test_a_log_is_read_as_a_result() -> None:
+    result = from_inspect(log_of(logged(1, "C"), logged(2, "I"), logged(3, "P")))
+    assert (result.task, result.version, result.subject) == ("sums", 3, "mock/model")
+    assert [row.scores for row in result.samples] == [{"match": v} for v in (1.0, 0.0, 0.5)]
+    assert result.figures()["match"].value == 0.5
+    row = result.samples[0]
+    assert (row.id, row.answer, row.finish_reason) == ("1", "answer 1", "length")
+    assert (row.prompt_tokens, row.completion_tokens, row.seconds) == (11, 3, 1.5)
+    assert result.protocol["config"] == {"temperature": 0.0}
+    assert result.versions == {"inspect_ai": "0.3.200"}
+    assert result.is_complete
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        *(("C", 1.0), ("I", 0.0), ("P", 0.5), ("N", 0.0), ("Yes", 1.0), ("false", 0.0)),
+        *(("2.5", 2.5), (True, 1.0), (3, 3.0), (0.25, 0.25)),
+    ],
+)
+def test_values_are_as_inspect_sees_them(value: Any, number: float) -> None:
+    assert from_inspect(log_of(logged(1, value))).samples[0].scores == {"match": number}
+
+
+def test_a_value_of_several_has_a_column_for_each() -> None:
+    value = {"precision": 0.5, "recall": None}
+    scores = from_inspect(log_of(logged(1, value))).samples[0].scores
+    assert scores["match.precision"] == 0.5
+    assert math.isnan(scores["match.recall"])
+    assert from_inspect(log_of(logged(1, [1, 0]))).samples[0].scores == {
+        "match.0": 1.0,
+        "match.1": 0.0,
+    }
+
+
+def test_a_value_that_is_no_number_is_refused() -> None:
+    with pytest.raises(FormatError, match="match is 'good', which is no number"):
+        from_inspect(log_of(logged(1, "good")))
+
+
+def test_an_error_and_a_missing_score_are_failures() -> None:
+    error = {"message": "timeout", "traceback": "...", "traceback_ansi": "..."}
+    log = log_of(logged(1, "C"), logged(2, "C", error=error), logged(3, "C", scores=None))
+    assert [row.failed for row in from_inspect(log).samples] == ["", "timeout", "not scored"]
+
+
+def test_a_log_that_was_cut_is_not_complete() -> None:
+    log = log_of(logged(1, "C"), status="cancelled")
+    log["eval"]["dataset"]["samples"] = 10
+    assert not from_inspect(log).is_complete
+
+
+def test_epochs_of_a_sample_are_a_cluster() -> None:
+    log = log_of(*(logged(n, "C", epoch=e) for e in (1, 2) for n in (1, 2)))
+    log["eval"]["config"]["epochs"] = 2
+    log["eval"]["dataset"]["samples"] = 2
+    result = from_inspect(log)
+    assert [(row.id, row.cluster) for row in result.samples] == [
+        ("1#1", "1"),
+        ("2#1", "2"),
+        ("1#2", "1"),
+        ("2#2", "2"),
+    ]
+    assert result.is_complete
+
+
+def test_two_logs_of_the_same_data_can_be_compared_and_of_others_not() -> None:
+    one = log_of(logged(1, "C"), logged(2, "I"))
+    two = log_of(logged(1, "C"), logged(2, "C"))
+    two["eval"]["model"] = "mock/other"
+    found = compare_results(from_inspect(one), from_inspect(two)).first
+    assert found.gained == ("2",)
+    other = deepcopy(two)
+    other["samples"][0]["target"] = "5"
+    assert from_inspect(two).dataset_digest != from_inspect(other).dataset_digest
+
+
+def test_an_answer_that_is_an_attachment_is_found() -> None:
+    sample = logged(1, "C", attachments={"abc": "a long answer"})
+    sample["output"]["choices"][0]["message"]["content"] = "attachment://abc"
+    assert from_inspect(log_of(sample)).samples[0].answer == "a long answer"
+
+
+def test_what_was_read_survives_being_written_again(tmp_path: Path) -> None:
+    result = from_inspect(log_of(logged(1, "C"), logged(2, "I")))
+    write_inspect_log(result, tmp_path / "log.json")
+    assert read_inspect_log(tmp_path / "log.json") == result
+
+
+async def test_our_result_survives_its_log(tmp_path: Path) -> None:
+    result = await run(task_of(sums(5, cluster=lambda n: f"c{n // 2}")), scripted()[0])
+    write_inspect_log(result, tmp_path / "log.json", sums(5))
+    again = read_inspect_log(tmp_path / "log.json")
+    assert json.dumps(again.to_json()) == json.dumps(result.to_json())
+    log = json.loads((tmp_path / "log.json").read_text())
+    assert (log["samples"][3]["input"], log["samples"][3]["target"]) == ("What is 3 + 1?", ["4"])
+
+
+def test_failures_and_nan_survive() -> None:
+    rows = [*rows_with([1.0, math.nan]), SampleResult("bad", failed="no connection")]
+    result = result_of(rows, ACCURACY, LENGTH)
+    log = json.loads(json.dumps(to_inspect(result)))
+    assert json.dumps(from_inspect(log).to_json()) == json.dumps(result.to_json())
+    assert log["results"]["completed_samples"] == 2
+    assert set(log["samples"][2]["error"]) == {"message", "traceback", "traceback_ansi"}
+
+
+def test_our_log_has_what_inspect_requires() -> None:
+    """Of its models, the fields without a default."""
+    log = to_inspect(result_of(rows_with([1.0, 0.0])))
+    assert {"created", "task", "dataset", "model", "config"} <= set(log["eval"])
+    for sample in log["samples"]:
+        assert {"id", "epoch", "input", "target"} <= set(sample)
+    for score in log["results"]["scores"]:
+        assert {"name", "scorer"} <= set(score)
+        assert all({"name", "value"} <= set(metric) for metric in score["metrics"].values())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"version": 1}, "format version 1"),
+        ({"samples": []}, "no samples"),
+        ({"samples": None}, "no samples"),
+        ({"eval": 3}, "eval of the log is 3"),
+        ({"samples": [{"epoch": 1}]}, "id"),
+        ({"samples": [{"id": 1, "scores": [1]}]}, "scores of the log"),
+    ],
+)
+def test_what_is_no_whole_log_is_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(FormatError, match=said):
+        from_inspect(log_of(logged(1, "C")) | change)
+
+
+@pytest.mark.parametrize("log", [{}, [], None, {"results": {}}])
+def test_something_else_is_refused(log: Any) -> None:
+    with pytest.raises(FormatError, match="no log of inspect_ai"):
+        from_inspect(log)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"none\.json"):
+        read_inspect_log(tmp_path / "none.json")
+    with pytest.raises(FormatError, match="binary log"):
+        read_inspect_log(tmp_path / "log.eval")
+    (tmp_path / "log.json").write_text("{")
+    with pytest.raises(FormatError, match="not JSON"):
+        read_inspect_log(tmp_path / "log.json")

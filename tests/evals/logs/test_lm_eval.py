@@ -1,0 +1,187 @@
+"""The harness's results and samples: documents written by hand in its format, and ours there and
+back."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.evals.tasks import ACCURACY, scripted, sums, task_of
+from tests.evals.test_results import LENGTH, result_of, rows_with
+
+from lmstack.core import FormatError, InputError
+from lmstack.evals.logs import from_lm_eval, read_lm_eval_log, to_lm_eval, write_lm_eval_log
+from lmstack.evals.results import SampleResult
+from lmstack.evals.run import run
+from lmstack.evals.task_comparison import compare_results
+
+RESULTS: dict[str, Any] = {
+    "results": {"arc": {"alias": "arc", "acc,none": 0.5, "acc_stderr,none": 0.1}},
+    "group_subtasks": {"arc": []},
+    "configs": {
+        "arc": {
+            "task": "arc",
+            "dataset_path": "allenai/ai2_arc",
+            "dataset_name": "ARC-Easy",
+            "doc_to_text": "Question: {{question}}\nAnswer:",
+            "metadata": {"version": 1.0, "pretrained": "org/model"},
+        }
+    },
+    "versions": {"arc": 1.0},
+    "n-shot": {"arc": 5},
+    "higher_is_better": {"arc": {"acc": True, "brier": False}},
+    "n-samples": {"arc": {"original": 3, "effective": 3}},
+    "config": {"model": "hf", "model_args": "pretrained=org/model", "limit": None},
+    "date": 1767323045.0,
+    "lm_eval_version": "0.4.13",
+    "model_name": "org/model",
+    "chat_template": None,
+    "total_evaluation_time_seconds": "12.5",
+}
+
+
+def line(number: int, **more: Any) -> dict[str, Any]:
+    metrics = {k: v for k, v in more.items() if k not in ("filter", "doc_hash", "filtered_resps")}
+    return {
+        "doc_id": number,
+        "doc": {"question": f"{number}?"},
+        "target": "1",
+        "arguments": {"gen_args_0": {"arg_0": "Question", "arg_1": " a"}},
+        "resps": [[["-1.0", "False"]]],
+        "filtered_resps": [["-1.0", "False"]],
+        "filter": "none",
+        "metrics": list(metrics),
+        "doc_hash": f"hash{number}",
+        "prompt_hash": "p",
+        "target_hash": "t",
+        **more,
+    }
+
+
+def test_results_and_samples_are_read_as_a_result() -> None:
+    lines = [line(1, acc=1.0, brier=0.2), line(0, acc=0.0, brier=0.7), line(2, acc=1.0, brier=0.1)]
+    result = from_lm_eval(RESULTS, lines)
+    assert [row.id for row in result.samples] == ["0", "1", "2"]
+    assert result.figures()["acc"].value == pytest.approx(2 / 3)
+    assert result.metric("brier").better == "lower"
+    assert (result.subject, result.dataset, result.source) == (
+        "org/model",
+        "ARC-Easy",
+        "allenai/ai2_arc",
+    )
+    assert (result.date, result.seconds) == ("2026-01-02T03:04:05Z", 12.5)
+    assert result.protocol["shots"] == 5
+    assert "pretrained" not in json.dumps(result.protocol)
+    assert result.is_complete
+
+
+def test_filters_have_columns_of_their_own() -> None:
+    lines = [
+        line(0, filter="strict", exact_match=0.0, filtered_resps=["[invalid]"]),
+        line(0, filter="flexible", exact_match=1.0, filtered_resps=["4"]),
+    ]
+    result = from_lm_eval(RESULTS, lines)
+    assert result.samples[0].scores == {"exact_match,strict": 0.0, "exact_match,flexible": 1.0}
+    assert [metric.name for metric in result.metrics] == [
+        "exact_match,strict",
+        "exact_match,flexible",
+    ]
+    assert result.samples[0].answer == "[invalid]"
+
+
+def test_pairs_are_columns_and_texts_are_named_as_left_out() -> None:
+    result = from_lm_eval(RESULTS, [line(0, word_perplexity=[-5.0, 3], bleu=["a", "b"], acc=1)])
+    assert result.samples[0].scores == {
+        "word_perplexity.0": -5.0,
+        "word_perplexity.1": 3.0,
+        "acc": 1.0,
+    }
+    assert result.protocol["left_out"] == ["bleu"]
+    assert [metric.name for metric in result.metrics] == ["acc"]
+
+
+def test_samples_of_older_harnesses_are_read() -> None:
+    old = line(0, acc=1.0)
+    for name in ("filter", "metrics", "doc_hash", "prompt_hash", "target_hash"):
+        del old[name]
+    assert from_lm_eval(RESULTS, [old]).samples[0].scores == {"acc": 1.0}
+
+
+def test_two_models_on_the_same_documents_can_be_compared() -> None:
+    other = RESULTS | {"model_name": "org/other"}
+    found = compare_results(
+        from_lm_eval(RESULTS, [line(0, acc=1.0), line(1, acc=0.0), line(2, acc=0.0)]),
+        from_lm_eval(other, [line(0, acc=1.0), line(1, acc=1.0), line(2, acc=0.0)]),
+    )
+    assert found.first.gained == ("1",)
+    changed = from_lm_eval(other, [line(0, acc=1.0, doc_hash="x")])
+    assert changed.dataset_digest != from_lm_eval(RESULTS, [line(0, acc=1.0)]).dataset_digest
+
+
+def test_a_limit_makes_it_incomplete() -> None:
+    assert not from_lm_eval(RESULTS, [line(0, acc=1.0)]).is_complete
+
+
+def test_the_task_is_named_where_there_are_several() -> None:
+    several = RESULTS | {"results": {"arc": {}, "boolq": {}}}
+    with pytest.raises(InputError, match="no task is named"):
+        from_lm_eval(several, [line(0, acc=1.0)])
+    with pytest.raises(InputError, match="no results of 'piqa'"):
+        from_lm_eval(several, [line(0, acc=1.0)], "piqa")
+    assert from_lm_eval(several, [line(0, acc=1.0)], "arc").task == "arc"
+
+
+def test_what_was_read_survives_being_written_again(tmp_path: Path) -> None:
+    result = from_lm_eval(RESULTS, [line(0, acc=1.0, brier=0.5), line(1, acc=0.0, brier=0.1)])
+    assert read_lm_eval_log(*write_lm_eval_log(result, tmp_path)) == result
+
+
+async def test_our_result_survives_its_log(tmp_path: Path) -> None:
+    result = await run(task_of(sums(5, cluster=lambda n: f"c{n // 2}")), scripted()[0])
+    results, samples = write_lm_eval_log(result, tmp_path)
+    assert samples.name.startswith("samples_sums_")
+    again = read_lm_eval_log(results, samples)
+    assert json.dumps(again.to_json()) == json.dumps(result.to_json())
+
+
+def test_failures_and_nan_survive() -> None:
+    rows = [*rows_with([1.0, math.nan]), SampleResult("bad", failed="no connection")]
+    result = result_of([rows[2], *rows[:2]], ACCURACY, LENGTH)
+    found, lines = json.loads(json.dumps(to_lm_eval(result)))
+    assert json.dumps(from_lm_eval(found, lines).to_json()) == json.dumps(result.to_json())
+    assert found["n-samples"] == {"t": {"original": 3, "effective": 2}}
+    assert [each["doc_id"] for each in lines] == [1, 2]
+
+
+def test_our_log_has_the_harness_names_and_figures() -> None:
+    result = result_of(rows_with([1.0, 0.0, 1.0, 1.0]))
+    found, lines = to_lm_eval(result)
+    assert found["results"]["t"]["accuracy,none"] == 0.75
+    assert found["results"]["t"]["accuracy_stderr,none"] == pytest.approx(0.25)
+    assert found["higher_is_better"] == {"t": {"accuracy": True}}
+    assert set(line(0, correct=1.0, length=0.0)) <= set(lines[0])
+
+
+def test_a_sample_taken_away_is_noticed() -> None:
+    found, lines = to_lm_eval(result_of(rows_with([1.0, 0.0])))
+    with pytest.raises(FormatError, match="1 of its 2 samples"):
+        from_lm_eval(found, lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("results", "lines"),
+    [([], []), ({"samples": []}, []), (RESULTS, []), (RESULTS, [3]), (RESULTS, [{"acc": 1}])],
+)
+def test_something_else_is_refused(results: Any, lines: list[Any]) -> None:
+    with pytest.raises(FormatError):
+        from_lm_eval(results, lines)
+
+
+def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(RESULTS))
+    (tmp_path / "s.jsonl").write_text(json.dumps(line(0, acc=1.0)) + "\n{\n")
+    with pytest.raises(FormatError, match=r"s\.jsonl:2 is not JSON"):
+        read_lm_eval_log(tmp_path / "r.json", tmp_path / "s.jsonl")

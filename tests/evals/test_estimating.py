@@ -1,0 +1,74 @@
+"""What a run will take, told before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from tests.evals.tasks import arithmetic, scripted, sums, task_of
+
+from lmstack.core import InputError, ScriptedModel
+from lmstack.evals.estimating import Price, estimate_run
+from lmstack.evals.output_store import OutputStore
+from lmstack.evals.run import run
+from lmstack.evals.task import Subject
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> OutputStore:
+    return OutputStore(tmp_path / "outputs.sqlite", fsync=False)
+
+
+def words(texts: Sequence[str]) -> list[int]:
+    return [len(text.split()) for text in texts]
+
+
+async def test_the_first_samples_tell_of_the_rest_and_are_not_asked_again(
+    store: OutputStore,
+) -> None:
+    subject, model = scripted()
+    found = await estimate_run(
+        task_of(sums(40)), subject, store, first=4, price=Price(prompt=10.0, completion=100.0)
+    )
+    assert (found.samples, found.cached, found.left, found.seen) == (40, 4, 36, 4)
+    assert (found.prompt_tokens, found.completion_tokens) == (36 * 5, 36)
+    assert found.cost == pytest.approx((36 * 5 * 10 + 36 * 100) / 1e6)
+    await run(task_of(sums(40)), subject, store)
+    assert len(model.requests) == 40
+
+
+async def test_tokens_are_counted_without_asking(store: OutputStore) -> None:
+    subject, model = scripted()
+    found = await estimate_run(task_of(), subject, store, first=0, count_tokens=words)
+    assert model.requests == []
+    assert found.prompt_tokens == 60
+    assert (found.completion_tokens, found.seconds, found.cost) == (None, None, None)
+
+
+async def test_seconds_are_those_of_as_many_as_run_at_once(store: OutputStore) -> None:
+    model = ScriptedModel([arithmetic], delay_s=0.02)
+    subject = Subject("s", "sha256:0", model)
+    task = task_of(sums(44))
+    found = await estimate_run(task, subject, store, concurrency=4)
+    assert found.cached == 4
+    result = await run(task, subject, store, concurrency=4)
+    assert found.seconds == pytest.approx(result.seconds, rel=0.5)
+
+
+async def test_nothing_is_left_of_a_run_that_is_done(store: OutputStore) -> None:
+    subject, _ = scripted()
+    await run(task_of(), subject, store)
+    found = await estimate_run(task_of(), subject, store, price=Price(1.0, 1.0))
+    assert (found.left, found.seconds, found.cost, found.prompt_tokens) == (0, 0.0, 0.0, 0)
+
+
+async def test_a_limit_counts(store: OutputStore) -> None:
+    subject, _ = scripted()
+    found = await estimate_run(task_of(), subject, store, first=0, limit=5, count_tokens=words)
+    assert (found.samples, found.prompt_tokens) == (5, 25)
+
+
+async def test_a_price_below_nought_is_refused() -> None:
+    with pytest.raises(InputError, match="prompt"):
+        Price(prompt=-1.0)

@@ -1,0 +1,157 @@
+"""Two results compared: what the test is, which samples flipped, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from tests.evals.tasks import ACCURACY
+from tests.evals.test_results import LENGTH, result_of, rows_with
+
+from lmstack.core import InputError
+from lmstack.evals.results import SampleResult, TaskResult
+from lmstack.evals.statistics import holm, ratio_of
+from lmstack.evals.task import Metric
+from lmstack.evals.task_comparison import adjusted, compare_results
+
+BASE = [1.0, 1, 1, 0, 0, 0, 1, 0, 1, 0]
+OTHER = [1.0, 1, 0, 1, 1, 1, 1, 1, 1, 0]
+
+
+def pair(
+    base: list[float] = BASE, other: list[float] = OTHER, *metrics: Metric, **more: Any
+) -> tuple[TaskResult, TaskResult]:
+    named = {"subject": "new", "subject_digest": "sha256:n"}
+    clusters = more.pop("clusters", None)
+    return (
+        result_of(rows_with(base, clusters), *metrics, **more),
+        result_of(rows_with(other, clusters), *metrics, **(named | more)),
+    )
+
+
+def test_a_share_has_mcnemars_exact_test() -> None:
+    found = compare_results(*pair()).first
+    assert found.test == "mcnemar"
+    assert found.difference.value == pytest.approx(0.3)
+    assert found.difference.p == pytest.approx(stats.binomtest(1, 5).pvalue)
+    assert (found.base.value, found.other.value) == (0.5, 0.8)
+
+
+def test_flips_are_named_both_ways() -> None:
+    found = compare_results(*pair()).first
+    assert found.gained == ("q3", "q4", "q5", "q7")
+    assert found.lost == ("q2",)
+
+
+def test_a_share_in_clusters_is_tested_by_cluster() -> None:
+    clusters = ["a", "a", "b", "b", "b", "b", "c", "c", "", ""]
+    found = compare_results(*pair(clusters=clusters)).first
+    assert found.test == "sign-flip"
+    assert (found.samples, found.clusters) == (10, 5)
+    # By cluster the differences are 0, 2, 1, 0, 0: of four ways to sign them two are as large.
+    assert found.difference.p == pytest.approx(0.5)
+
+
+def test_a_mean_has_the_sign_flip_test_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    base, other = rng.normal(size=(2, 10))
+    mean = Metric("m", ("correct",), is_share=False)
+    found = compare_results(*pair(list(base), list(other), mean)).first
+    exact = stats.permutation_test(
+        (other - base,), np.mean, permutation_type="samples", n_resamples=np.inf
+    )
+    assert found.test == "sign-flip"
+    assert found.difference.p == pytest.approx(exact.pvalue)
+
+
+def test_a_figure_of_the_corpus_is_randomized_and_names_no_flips() -> None:
+    ratio = Metric("r", ("correct", "length"), ratio_of, is_share=False)
+    found = compare_results(*pair(BASE, OTHER, ratio)).first
+    assert found.test == "randomization"
+    assert (found.gained, found.lost) == ((), ())
+    assert found.difference.value == pytest.approx(8 / 45 - 5 / 45)
+    assert found.difference.low <= found.difference.value <= found.difference.high
+
+
+def test_lower_can_be_better() -> None:
+    base, other = pair([1.0, 1, 1], [1.0, 1, 1], LENGTH)
+    longer = tuple(replace(r, scores={"length": r.scores["length"] + 1}) for r in other.samples)
+    found = compare_results(base, replace(other, samples=longer)).first
+    assert found.difference.value == 1
+    assert found.gain == -1
+    assert found.lost == ("q0", "q1", "q2")
+
+
+def test_a_model_compared_with_itself_has_no_difference() -> None:
+    base, _ = pair()
+    found = compare_results(base, base).first
+    assert (found.difference.value, found.difference.p) == (0, 1)
+    assert (found.gained, found.lost) == ((), ())
+
+
+def test_the_order_of_the_samples_does_not_matter() -> None:
+    base, other = pair()
+    turned = replace(other, samples=other.samples[::-1])
+    assert compare_results(base, turned).first == compare_results(base, other).first
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"task": "u"}, "different tasks: 't' and 'u'"),
+        ({"version": 2}, "different versions of the task: 1 and 2"),
+        ({"dataset_digest": "sha256:e"}, "different data"),
+        ({"protocol": {"solver": {"a": 2}}}, "different protocols: solver.a is 1 and 2"),
+        ({"protocol": {"solver": {"a": 1}, "b": 3}}, "different protocols: b is None and 3"),
+        ({"protocol": {"solver": {"a": True}}}, "solver.a is 1 and True"),
+    ],
+)
+def test_what_is_not_the_same_on_both_sides_is_refused(change: dict[str, Any], said: str) -> None:
+    base, other = pair()
+    with pytest.raises(InputError, match=said):
+        compare_results(base, replace(other, **change))
+
+
+def test_other_samples_are_refused_and_one_is_named() -> None:
+    base, other = pair()
+    with pytest.raises(InputError, match=r"different samples: 1 are of one side alone, 'q9' of m"):
+        compare_results(base, replace(other, samples=other.samples[:-1]))
+
+
+def test_failures_are_refused_unless_allowed() -> None:
+    base, other = pair()
+    rows = list(other.samples)
+    rows[3] = SampleResult("q3", failed="no connection")
+    failed = replace(other, samples=tuple(rows))
+    with pytest.raises(InputError, match=r"1 of 10 samples .* failed for new"):
+        compare_results(base, failed)
+    found = compare_results(base, failed, allow_failures=True).first
+    assert found.samples == 9
+    assert "q3" not in found.gained
+    assert found.base.value == pytest.approx(5 / 9)
+
+
+def test_nothing_left_to_compare_is_refused() -> None:
+    base, other = pair()
+    rows = tuple(SampleResult(row.id, failed="no") for row in other.samples)
+    with pytest.raises(InputError, match="no sample"):
+        compare_results(base, replace(other, samples=rows), allow_failures=True)
+
+
+def test_p_of_several_tasks_is_adjusted() -> None:
+    each = [compare_results(*pair(task=name)) for name in "abc"]
+    each[1] = compare_results(*pair([0.0] * 10, [1.0] * 10, task="b"))
+    tests = [one.first.difference.p or 0.0 for one in each]
+    assert [one.p_adjusted for one in each] == tests
+    assert [one.p_adjusted for one in adjusted(each)] == holm(tests)
+
+
+def test_a_comparison_is_json() -> None:
+    found = compare_results(*pair(BASE, OTHER, ACCURACY, LENGTH)).to_json()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["metrics"][0]["gained"] == ["q3", "q4", "q5", "q7"]
+    assert found["base"]["digest"] != found["other"]["digest"]

@@ -1,0 +1,264 @@
+"""A task of one's own: what its file can say, and what it says when it is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.evals.tasks import Exact, ScriptedLikelihoods, scripted
+
+from lmstack.core import FormatError, InputError, Message, NotFoundError
+from lmstack.evals.run import run
+from lmstack.evals.solvers import Generate, MultipleChoice, SelfConsistency, TargetLikelihood
+from lmstack.evals.task import Subject, Task
+from lmstack.evals.task_file import load_task
+
+ROWS = [
+    {"country": "France", "capital": "Paris", "continent": "Europe"},
+    {"country": "Japan", "capital": "Tokyo", "continent": "Asia"},
+    {"country": "Spain", "capital": ["Madrid", "Madrid city"], "continent": "Europe"},
+]
+CAPITALS = {
+    "name": "capitals",
+    "data": "capitals.jsonl",
+    "input": "Q: What is the capital of {{country}}?\nA:",
+    "targets": "capital",
+    "cluster": "continent",
+    "sampling": {"max_tokens": 16},
+    "scorer": "exact",
+}
+
+
+def scorer_named(name: str, parameters: Mapping[str, Any]) -> Exact:
+    if name != "exact" or set(parameters) - {"strict"}:
+        raise InputError(f"there is no scorer {name} with {list(parameters)}", param="scorer")
+    return Exact(**parameters)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path / "capitals.jsonl", ROWS)
+    return tmp_path
+
+
+def write(path: Path, rows: list[Any]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def loaded(folder: Path, settings: Mapping[str, Any]) -> Task:
+    file = folder / "task.yaml"
+    file.write_text(yaml.safe_dump(dict(settings)))
+    return load_task(file, scorer_named)
+
+
+def without(*names: str) -> dict[str, Any]:
+    return {key: value for key, value in CAPITALS.items() if key not in names}
+
+
+async def test_ten_lines_and_a_file_make_a_task_that_runs(folder: Path) -> None:
+    task = loaded(folder, CAPITALS)
+    subject, model = scripted(lambda _r: "Paris")
+    result = await run(task, subject)
+    assert model.requests[0].messages == (Message("user", "Q: What is the capital of France?\nA:"),)
+    assert [row.scores["correct"] for row in result.samples] == [1.0, 0.0, 0.0]
+    assert [row.cluster for row in result.samples] == ["Europe", "Asia", "Europe"]
+    assert (task.name, task.metrics[0].name) == ("capitals", "accuracy")
+    assert task.dataset.samples[2].targets == ("Madrid", "Madrid city")
+
+
+def test_the_example_of_the_docstring_is_a_task(folder: Path) -> None:
+    text = load_task.__globals__["__doc__"]
+    lines = [line[4:] for line in text.splitlines() if line.startswith("    ")]
+    source = "\n".join(lines).replace("exact_match, ignore_case: true", "exact, strict: true")
+    (folder / "task.yaml").write_text(source.replace("share: 0.5", "share: 1"))
+    task = load_task(folder / "task.yaml", scorer_named)
+    assert len(task.dataset.samples) == 3
+    assert task.scorer.protocol["strict"] is True
+
+
+def test_turns_may_be_written(folder: Path) -> None:
+    turns = [{"role": "system", "text": "Be brief."}, {"role": "user", "text": "{{country}}?"}]
+    sample = loaded(folder, CAPITALS | {"input": turns}).dataset.samples[1]
+    assert sample.input == (Message("system", "Be brief."), Message("user", "Japan?"))
+
+
+def test_every_solver_can_be_named(folder: Path) -> None:
+    plain = without("sampling")
+    rows = [row | {"options": ["Paris", "Tokyo"], "right": n % 2} for n, row in enumerate(ROWS)]
+    write(folder / "capitals.jsonl", rows)
+    choice = plain | {"solver": "multiple_choice", "choices": "options", "gold": "right"}
+    warm = CAPITALS | {"sampling": {"temperature": 0.7}, "vote": {"samples": 3}}
+    found = [
+        loaded(folder, each).solver
+        for each in (CAPITALS, warm, choice, plain | {"solver": "likelihood", "before": " "})
+    ]
+    kinds = [Generate, SelfConsistency, MultipleChoice, TargetLikelihood]
+    assert [type(each) for each in found] == kinds
+
+
+async def test_gold_is_a_place_or_the_text_of_a_choice(folder: Path) -> None:
+    rows = [
+        {"q": "1?", "options": ["a", "b"], "right": 1},
+        {"q": "2?", "options": ["a", "b"], "right": "b"},
+        {"q": "3?", "options": ["a", "b"], "right": [0, "b"]},
+    ]
+    write(folder / "data.jsonl", rows)
+    task = loaded(
+        folder,
+        {
+            "name": "t",
+            "data": "data.jsonl",
+            "input": "{{q}}",
+            "solver": "multiple_choice",
+            "choices": "options",
+            "gold": "right",
+            "scorer": "exact",
+        },
+    )
+    assert [sample.gold for sample in task.dataset.samples] == [(1,), (1,), (0, 1)]
+    model = ScriptedLikelihoods(lambda _c, text: -float(text == " a"))
+    result = await run(task, Subject("m", "sha256:0", likelihood=model))
+    assert [row.answer for row in result.samples] == ["b", "b", "b"]
+
+
+def test_a_split_has_each_row_on_one_side_whatever_else_is_there(folder: Path) -> None:
+    rows = [{"country": f"c{n}", "capital": "x", "continent": f"k{n % 40}"} for n in range(200)]
+    write(folder / "capitals.jsonl", rows)
+
+    def part(name: str, **more: Any) -> set[str]:
+        task = loaded(folder, CAPITALS | {"split": {"part": name, "share": 0.3, **more}})
+        return {str(sample.input) for sample in task.dataset.samples}
+
+    test, tune = part("test"), part("tune")
+    assert test | tune == {f"Q: What is the capital of c{n}?\nA:" for n in range(200)}
+    assert not test & tune
+    assert 20 <= len(test) <= 100
+    assert part("test", seed=1) != test
+    write(folder / "capitals.jsonl", [{"country": "new", **rows[0], "capital": "y"}, *rows[1:50]])
+    assert part("test") <= test
+
+
+def test_a_cluster_is_on_one_side(folder: Path) -> None:
+    rows = [{"country": f"c{n}", "capital": "x", "continent": f"k{n % 20}"} for n in range(100)]
+    write(folder / "capitals.jsonl", rows)
+    sides = [
+        {s.cluster for s in loaded(folder, CAPITALS | {"split": {"part": p}}).dataset.samples}
+        for p in ("test", "tune")
+    ]
+    assert not sides[0] & sides[1]
+
+
+def test_shots_come_from_a_file_of_their_own(folder: Path) -> None:
+    shots = [{"country": c, "capital": c, "continent": "x"} for c in "ABC"]
+    write(folder / "shots.jsonl", shots)
+    task = loaded(folder, CAPITALS | {"raw": True, "shots": {"data": "shots.jsonl", "count": 1}})
+    assert isinstance(task.solver, Generate)
+    assert task.solver.request(task.dataset.samples[0]).prompt == (
+        "Q: What is the capital of A?\nA: A\n\nQ: What is the capital of France?\nA:"
+    )
+
+
+def test_a_limit_takes_the_first_rows(folder: Path) -> None:
+    assert len(loaded(folder, CAPITALS | {"limit": 2}).dataset.samples) == 2
+
+
+def test_the_named_metric_is_the_first(folder: Path) -> None:
+    task = loaded(folder, CAPITALS | {"metric": "length"})
+    assert [metric.name for metric in task.metrics] == ["length", "accuracy"]
+    with pytest.raises(InputError, match="did you mean 'accuracy'"):
+        loaded(folder, CAPITALS | {"metric": "acuracy"})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tagrets": "capital"}, "did you mean 'targets'"),
+        ({"solver": "generat"}, "generate, multiple_choice, likelihood"),
+        ({"sampling": {"temprature": 0}}, "did you mean 'temperature'"),
+        ({"sampling": 3}, "sampling is 3, not a mapping"),
+        ({"sampling": {"seed": 1}}, "n or seed"),
+        ({"split": {"part": "train"}}, "test, tune"),
+        ({"split": {"part": "test", "share": 0}}, "no row of capitals.jsonl is in the split"),
+        ({"scorer": {"strict": True}}, "without a name"),
+        ({"scorer": "exakt"}, "no scorer exakt"),
+        ({"scorer": {"name": "exact", "loose": True}}, "no scorer exact with"),
+        ({"input": "{{country"}, "the template has"),
+        ({"input": [{"role": "user"}]}, "a turn of input"),
+        ({"input": [{"role": "robot", "text": "x"}]}, "robot"),
+        ({"limit": 0}, "limit"),
+        ({"name": 3}, "name is 3, not text"),
+        ({"solver": "multiple_choice"}, "sampling is of the solver generate"),
+        ({"before": " "}, "before is of the solver"),
+        ({"vote": {"samples": 3}}, "temperature is 0"),
+        ({"shots": {"data": "capitals.jsonl", "count": 9}}, "9 shots are wanted"),
+    ],
+)
+def test_a_mistake_is_named_with_the_file(folder: Path, change: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        loaded(folder, CAPITALS | change)
+    assert said in str(caught.value)
+    assert "task.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["name", "data", "scorer"])
+def test_a_missing_key_is_named(folder: Path, missing: str) -> None:
+    with pytest.raises(InputError, match=f"lacks the setting '{missing}'"):
+        loaded(folder, without(missing))
+
+
+def test_bad_rows_are_named_with_file_and_line_and_none_is_left_out(folder: Path) -> None:
+    lines = [json.dumps(row) for row in ROWS]
+    lines[1] = lines[1].replace("country", "contry")
+    lines += ["{", "[1]", "", '{"country": NaN, "capital": "x", "continent": "y"}']
+    (folder / "capitals.jsonl").write_text("\n".join(lines))
+    with pytest.raises(InputError) as caught:
+        loaded(folder, CAPITALS)
+    said = str(caught.value)
+    assert "4 of 6 rows cannot be used" in said
+    for line, reason in (
+        (2, "did you mean 'contry'"),
+        (4, "not JSON"),
+        (5, "not an object"),
+        (7, "NaN"),
+    ):
+        assert f"capitals.jsonl:{line}: " in said
+        assert reason in said
+
+
+def test_an_id_twice_names_both_lines(folder: Path) -> None:
+    write(folder / "capitals.jsonl", [*ROWS, ROWS[0]])
+    with pytest.raises(InputError, match=r"capitals.jsonl:4: its id 'France' is that of line 1"):
+        loaded(folder, CAPITALS | {"id": "country"})
+
+
+def test_a_line_separator_in_a_text_does_not_end_the_row(folder: Path) -> None:
+    row = ROWS[0] | {"country": "a\u2028b"}
+    (folder / "capitals.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n")
+    assert "a\u2028b" in str(loaded(folder, CAPITALS).dataset.samples[0].input)
+
+
+def test_no_rows_and_no_file_are_named(folder: Path) -> None:
+    with pytest.raises(NotFoundError, match="did you mean"):
+        loaded(folder, CAPITALS | {"data": "capital.jsonl"})
+    (folder / "capitals.jsonl").write_text("\n")
+    with pytest.raises(InputError, match="no rows"):
+        loaded(folder, CAPITALS)
+    with pytest.raises(NotFoundError, match="should be a task"):
+        load_task(folder / "nothing.yaml", scorer_named)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "name: *x\n"])
+def test_a_file_that_is_no_task_is_refused(folder: Path, text: str) -> None:
+    (folder / "task.yaml").write_text(text)
+    with pytest.raises(FormatError, match=r"task\.yaml"):
+        load_task(folder / "task.yaml", scorer_named)
+
+
+def test_changed_data_have_another_digest(folder: Path) -> None:
+    before = loaded(folder, CAPITALS).dataset.digest
+    write(folder / "capitals.jsonl", [*ROWS[:2], ROWS[2] | {"note": "new"}])
+    assert loaded(folder, CAPITALS).dataset.digest != before
