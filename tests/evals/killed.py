@@ -1,5 +1,5 @@
-"""Runs of a task killed with SIGKILL at every item and stage, and resumed by another process; and
-two runs at once on a store that neither of them has made yet.
+"""Runs of a task killed with SIGKILL at every item and stage, or stopped with Ctrl-C, and resumed
+by another process; and two runs at once on a store that neither of them has made yet.
 
     python -m tests.evals.killed FOLDER
 
@@ -28,7 +28,7 @@ from lmstack.evals.output_store import OutputStore
 from lmstack.evals.run import Patience, Progress, run_sync
 from lmstack.evals.task import Output
 
-ITEMS, AT_ONCE = 9, 3
+ITEMS, AT_ONCE, INTERRUPTED = 9, 3, 130
 PATIENCE = Patience(retries=1, backoff_s=0.0)
 
 
@@ -40,6 +40,8 @@ def begun(work: Callable[[], None]) -> int:
         try:
             work()
             code = 0
+        except KeyboardInterrupt:
+            code = INTERRUPTED
         except BaseException:
             traceback.print_exc()
         finally:
@@ -81,6 +83,8 @@ def attempt(folder: Path, stage: str = "", item: int = -1) -> None:
         nonlocal asked
         if stage == "asking" and asked == item:
             die()
+        if stage == "interrupted" and asked == item:
+            os.kill(os.getpid(), signal.SIGINT)
         asked += 1
         text = last_text(request)
         with (folder / "asked").open("a") as log:
@@ -160,11 +164,14 @@ def at_once(folder: Path, items: int = 120) -> dict[str, Any]:
 
 
 def main(folder: Path) -> None:
+    # Which a shell has its background processes ignore.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     (folder / "whole").mkdir()
     assert forked(lambda: attempt(folder / "whole")) == 0
     places = [(stage, item) for stage in ("asking", "keeping", "done") for item in range(ITEMS)]
     # One item has no output, and is asked for twice.
     places = [place for place in places if place != ("keeping", ITEMS - 1)]
+    places += [("interrupted", 0), ("interrupted", ITEMS // 2)]
     found = [killed(folder / f"{stage}-{item}", stage, item) for stage, item in places]
     whole = (folder / "whole" / "result.json").read_text()
     print(json.dumps({"whole": whole, "killed": found, "at_once": at_once(folder / "two")}))

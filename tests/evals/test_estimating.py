@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.evals.tasks import arithmetic, scripted, sums, task_of
+from tests.evals.tasks import scripted, sums, task_of
 
-from lmstack.core import InputError, ScriptedModel
+from lmstack.core import InputError
 from lmstack.evals.estimating import Price, estimate_run
-from lmstack.evals.output_store import OutputStore
+from lmstack.evals.output_store import OutputKeys, OutputStore
 from lmstack.evals.run import run
-from lmstack.evals.task import Subject
+from lmstack.evals.task import Output
 
 
 @pytest.fixture
@@ -46,14 +46,23 @@ async def test_tokens_are_counted_without_asking(store: OutputStore) -> None:
     assert (found.completion_tokens, found.seconds, found.cost) == (None, None, None)
 
 
-async def test_seconds_are_those_of_as_many_as_run_at_once(store: OutputStore) -> None:
-    model = ScriptedModel([arithmetic], delay_s=0.02)
-    subject = Subject("s", "sha256:0", model)
+@pytest.mark.parametrize(("concurrency", "seconds"), [(1, 80.0), (4, 20.0), (100, 2.0)])
+async def test_seconds_are_those_of_as_many_as_run_at_once(
+    store: OutputStore, concurrency: int, seconds: float
+) -> None:
+    subject, _ = scripted()
     task = task_of(sums(44))
-    found = await estimate_run(task, subject, store, concurrency=4)
-    assert found.cached == 4
-    result = await run(task, subject, store, concurrency=4)
-    assert found.seconds == pytest.approx(result.seconds, rel=0.5)
+    keys = OutputKeys(task, subject)
+    for sample in task.dataset.samples[:4]:
+        store.keep_output(keys.output(sample), Output("1", seconds=2.0))
+    found = await estimate_run(task, subject, store, concurrency=concurrency, first=0)
+    assert found.seconds == pytest.approx(seconds)
+
+
+async def test_as_many_are_asked_first_as_run_at_once(store: OutputStore) -> None:
+    subject, model = scripted()
+    found = await estimate_run(task_of(sums(44)), subject, store, concurrency=6)
+    assert len(model.requests) == found.seen == 6
 
 
 async def test_nothing_is_left_of_a_run_that_is_done(store: OutputStore) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.evals.killed import INTERRUPTED
 from tests.evals.tasks import (
     ACCURACY,
     Costly,
@@ -60,7 +61,8 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_the_runs_were_killed(processes: dict[str, Any]) -> None:
-    assert {each["code"] for each in processes["killed"]} == {-signal.SIGKILL}
+    codes = {(each["stage"] == "interrupted", each["code"]) for each in processes["killed"]}
+    assert codes == {(False, -signal.SIGKILL), (True, INTERRUPTED)}
     assert {each["resumed"] for each in processes["killed"]} == {0}
     stored = {each["stored"] for each in processes["killed"]}
     assert stored >= set(range(8))  # from nothing to all but the one that fails

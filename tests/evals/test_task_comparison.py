@@ -142,6 +142,12 @@ def test_nothing_left_to_compare_is_refused() -> None:
         compare_results(base, replace(other, samples=rows), allow_failures=True)
 
 
+def test_results_without_metrics_are_refused() -> None:
+    base, other = (replace(each, metrics=()) for each in pair())
+    with pytest.raises(InputError, match="no metrics"):
+        compare_results(base, other)
+
+
 def test_p_of_several_tasks_is_adjusted() -> None:
     each = [compare_results(*pair(task=name)) for name in "abc"]
     each[1] = compare_results(*pair([0.0] * 10, [1.0] * 10, task="b"))

@@ -184,6 +184,9 @@ class _Run:
         self.began = time.monotonic()
         self._task, self._subject, self._store = task, subject, store
         self._keys = OutputKeys(task, subject)
+        scorer = task.scorer
+        is_costly = isinstance(scorer, CostlyScorer) and scorer.is_costly
+        self._scores_kept = store if is_costly else None
         self._patience, self._on_progress = patience, on_progress
         self._counts = dict.fromkeys(
             ("done", "failed", "cached", "retries", "prompt_tokens", "completion_tokens"), 0
@@ -250,16 +253,14 @@ class _Run:
             raise _FailedError(_reason(error)) from None
 
     async def _scores(self, sample: Sample, output: Output) -> dict[str, float]:
-        scorer, store = self._task.scorer, self._store
-        is_kept = isinstance(scorer, CostlyScorer) and scorer.is_costly and store is not None
-        key = self._keys.scores(sample, output) if is_kept else ""
-        scores = store.scores(key) if is_kept and store is not None else None
-        if scores is None:
-            found = await self._tried(lambda: scorer(sample, output), "scoring: ")
-            scores = self._checked(sample, found)
-            if is_kept and store is not None:
-                scores = store.keep_scores(key, scores)
-        return scores
+        store = self._scores_kept
+        key = self._keys.scores(sample, output) if store is not None else ""
+        scores = store.scores(key) if store is not None else None
+        if scores is not None:
+            return scores
+        found = await self._tried(lambda: self._task.scorer(sample, output), "scoring: ")
+        scores = self._checked(sample, found)
+        return scores if store is None else store.keep_scores(key, scores)
 
     def _checked(self, sample: Sample, scores: Mapping[str, float]) -> dict[str, float]:
         """`InputError` for a scorer that does not give what the metrics read."""

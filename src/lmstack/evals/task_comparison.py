@@ -203,6 +203,8 @@ def _check_same(base: TaskResult, other: TaskResult) -> None:
             f" {shown(two)}",
             hint=again,
         )
+    if not base.metrics and not other.metrics:
+        raise InputError(f"the results of {names} have no metrics", hint=again)
     if [metric.name for metric in base.metrics] != [metric.name for metric in other.metrics]:
         raise InputError(f"the results of {names} have different metrics", hint=again)
     only = [_missing(base, other), _missing(other, base)]

@@ -163,8 +163,10 @@ def test_an_answer_that_is_an_attachment_is_found() -> None:
     assert from_inspect(log_of(sample)).samples[0].answer == "a long answer"
 
 
-def test_what_was_read_survives_being_written_again(tmp_path: Path) -> None:
-    result = from_inspect(log_of(logged(1, "C"), logged(2, "I")))
+@pytest.mark.parametrize("value", ["C", None])
+def test_what_was_read_survives_being_written_again(tmp_path: Path, value: Any) -> None:
+    error = None if value else {"message": "timeout", "traceback": "", "traceback_ansi": ""}
+    result = from_inspect(log_of(logged(1, value, error=error), logged(2, "I", error=error)))
     write_inspect_log(result, tmp_path / "log.json")
     assert read_inspect_log(tmp_path / "log.json") == result
 

@@ -52,7 +52,8 @@ def to_inspect(result: TaskResult, dataset: Dataset | None = None) -> dict[str, 
     inputs = {each.id: each for each in dataset.samples} if dataset is not None else {}
     own = result.to_json()
     del own["samples"]
-    solver = dict(result.protocol.get("solver", {}))
+    solver = result.protocol.get("solver")
+    said = solver if isinstance(solver, dict) else {}
     figures = result.figures()
     metrics = {
         name: {"name": name, "value": value.value, "params": {}} for name, value in figures.items()
@@ -80,7 +81,7 @@ def to_inspect(result: TaskResult, dataset: Dataset | None = None) -> dict[str, 
         },
         "plan": {
             "name": "plan",
-            "steps": [{"solver": str(solver.get("solver", "solver")), "params": solver}],
+            "steps": [{"solver": str(said.get("solver", "solver")), "params": said}],
             "config": {},
         },
         "results": {
