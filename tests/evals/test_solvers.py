@@ -118,6 +118,8 @@ def test_every_setting_is_in_the_protocol() -> None:
         MultipleChoice(before_choice=""),
         MultipleChoice(instruction="Choose. "),
         MultipleChoice(shots=shots),
+        MultipleChoice(letters=True),
+        MultipleChoice(letters=True, ask="Choose:"),
         TargetLikelihood(),
         TargetLikelihood(" "),
     ]
@@ -212,12 +214,36 @@ async def test_a_target_is_scored_after_its_input() -> None:
     assert (found.likelihoods[0].logprob, found.likelihoods[0].num_tokens) == (-5.0, 3)
 
 
+async def test_a_text_without_targets_is_scored_itself() -> None:
+    model = ScriptedLikelihoods(lambda _c, _t: -5.0)
+    await TargetLikelihood()(Sample("t", "a b c"), Subject("m", "sha256:0", likelihood=model))
+    assert model.asked == [[("", "a b c")]]
+
+
+async def test_choices_may_be_listed_and_answered_by_letter() -> None:
+    """As MMLU is asked."""
+    model = ScriptedLikelihoods(lambda _c, text: 0.0 if text == " C" else -3.0)
+    shot = Sample("s", "1 + 1?", choices=("1", "2"), gold=(1,))
+    solver = MultipleChoice("About it.\n\n", Shots.first([shot], 1), letters=True)
+    found = await solver(replace(CHOICE, input="Sky?"), Subject("m", "d", likelihood=model))
+    context = (
+        "About it.\n\n1 + 1?\nA. 1\nB. 2\nAnswer: B\n\nSky?\nA. green\nB. blue\nC. red\nAnswer:"
+    )
+    assert model.asked == [[(context, " A"), (context, " B"), (context, " C")]]
+    assert found.text == "red"
+
+
+async def test_more_choices_than_letters_are_refused() -> None:
+    subject = Subject("m", "d", likelihood=ScriptedLikelihoods(lambda _c, _t: 0.0))
+    many = Sample("m", "Q", choices=tuple(map(str, range(27))))
+    with pytest.raises(InputError, match="27 choices, more than letters"):
+        await MultipleChoice(letters=True)(many, subject)
+
+
 async def test_what_a_solver_needs_of_a_sample_is_named() -> None:
     subject = Subject("m", "sha256:0", likelihood=ScriptedLikelihoods(lambda _c, _t: 0.0))
     with pytest.raises(InputError, match="x has no choices"):
         await MultipleChoice()(ASKED, subject)
-    with pytest.raises(InputError, match="c has no targets"):
-        await TargetLikelihood()(CHOICE, subject)
 
 
 async def test_what_a_subject_cannot_do_is_named() -> None:

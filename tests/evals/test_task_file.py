@@ -33,10 +33,11 @@ CAPITALS = {
 }
 
 
-def scorer_named(name: str, parameters: Mapping[str, Any]) -> Exact:
-    if name != "exact" or set(parameters) - {"strict"}:
-        raise InputError(f"there is no scorer {name} with {list(parameters)}", param="scorer")
-    return Exact(**parameters)
+def make_scorer(wanted: Any) -> Exact:
+    values = {"name": wanted} if isinstance(wanted, str) else dict(wanted)
+    if values.pop("name", None) != "exact" or set(values) - {"strict"}:
+        raise InputError(f"there is no scorer {wanted}", param="scorer")
+    return Exact(**values)
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def write(path: Path, rows: list[Any]) -> None:
 def loaded(folder: Path, settings: Mapping[str, Any]) -> Task:
     file = folder / "task.yaml"
     file.write_text(yaml.safe_dump(dict(settings)))
-    return load_task(file, scorer_named)
+    return load_task(file, make_scorer)
 
 
 def without(*names: str) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def test_the_example_of_the_docstring_is_a_task(folder: Path) -> None:
     lines = [line[4:] for line in text.splitlines() if line.startswith("    ")]
     source = "\n".join(lines).replace("exact_match, ignore_case: true", "exact, strict: true")
     (folder / "task.yaml").write_text(source.replace("share: 0.5", "share: 1"))
-    task = load_task(folder / "task.yaml", scorer_named)
+    task = load_task(folder / "task.yaml", make_scorer)
     assert len(task.dataset.samples) == 3
     assert task.scorer.protocol["strict"] is True
 
@@ -183,9 +184,9 @@ def test_the_named_metric_is_the_first(folder: Path) -> None:
         ({"sampling": {"seed": 1}}, "n or seed"),
         ({"split": {"part": "train"}}, "test, tune"),
         ({"split": {"part": "test", "share": 0}}, "no row of capitals.jsonl is in the split"),
-        ({"scorer": {"strict": True}}, "without a name"),
         ({"scorer": "exakt"}, "no scorer exakt"),
-        ({"scorer": {"name": "exact", "loose": True}}, "no scorer exact with"),
+        ({"scorer": {"name": "exact", "loose": True}}, "loose"),
+        ({"letters": True}, "letters is of the solver multiple_choice"),
         ({"input": "{{country"}, "the template has"),
         ({"input": [{"role": "user"}]}, "a turn of input"),
         ({"input": [{"role": "robot", "text": "x"}]}, "robot"),
@@ -248,14 +249,14 @@ def test_no_rows_and_no_file_are_named(folder: Path) -> None:
     with pytest.raises(InputError, match="no rows"):
         loaded(folder, CAPITALS)
     with pytest.raises(NotFoundError, match="should be a task"):
-        load_task(folder / "nothing.yaml", scorer_named)
+        load_task(folder / "nothing.yaml", make_scorer)
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "name: *x\n"])
 def test_a_file_that_is_no_task_is_refused(folder: Path, text: str) -> None:
     (folder / "task.yaml").write_text(text)
     with pytest.raises(FormatError, match=r"task\.yaml"):
-        load_task(folder / "task.yaml", scorer_named)
+        load_task(folder / "task.yaml", make_scorer)
 
 
 def test_changed_data_have_another_digest(folder: Path) -> None:

@@ -8,7 +8,7 @@ a published benchmark fixes otherwise (`benchmarks`).
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,10 @@ from lmstack.evals.dataset import Sample
 from lmstack.evals.json_forms import digest_of
 
 __all__ = ["Shots", "answer_of"]
+
+
+def _as_it_is(sample: Sample) -> Sample:
+    return sample
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,11 @@ class Shots:
         others = [each for each in self.samples if each.input != sample.input]
         return tuple(others[: self.count])
 
-    def text(self, sample: Sample) -> str:
-        """The examples before ``sample`` as raw text."""
+    def text(self, sample: Sample, form: Callable[[Sample], Sample] = _as_it_is) -> str:
+        """The examples before ``sample`` as raw text. ``form``: how an example is shown."""
         return "".join(
             f"{each.text}{self.before_answer}{answer_of(each)}{self.after_answer}"
-            for each in self.of(sample)
+            for each in map(form, self.of(sample))
         )
 
 

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from string import ascii_uppercase
 from typing import Any
 
 from lmstack.core import (
@@ -203,12 +204,16 @@ class SelfConsistency:
 @dataclass(frozen=True)
 class MultipleChoice:
     """The likelihood of each choice as it goes on from the question, all asked for at once, so that
-    what they share is computed once. ``before_choice``: between question and choice. The output's
-    text is the likeliest choice, its sum of log-probabilities not normalized."""
+    what they share is computed once. ``before_choice``: between question and choice. ``letters``:
+    the choices are listed after the question, with ``ask`` after them, and their letters go on from
+    there. The output's text is the likeliest choice, its sum of log-probabilities not normalized.
+    """
 
     instruction: str = ""
     shots: Shots | None = None
     before_choice: str = " "
+    letters: bool = False
+    ask: str = "Answer:"
 
     @cached_property
     def protocol(self) -> Mapping[str, Any]:
@@ -217,6 +222,8 @@ class MultipleChoice:
             "instruction": self.instruction,
             "shots": None if self.shots is None else dict(self.shots.protocol),
             "before_choice": self.before_choice,
+            "letters": self.letters,
+            "ask": self.ask if self.letters else None,
         }
 
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
@@ -224,21 +231,31 @@ class MultipleChoice:
         if not sample.choices:
             raise InputError(f"the sample {sample.id} has no choices", param="choices")
         context = self.prompt_text(sample)
-        pairs = [(context, self.before_choice + choice) for choice in sample.choices]
-        output = await _likelihoods(model, pairs)
+        ends = _letters(sample) if self.letters else sample.choices
+        output = await _likelihoods(model, [(context, self.before_choice + end) for end in ends])
         logprobs = [each.logprob for each in output.likelihoods]
-        best = max(range(len(pairs)), key=lambda place: logprobs[place])
+        best = max(range(len(ends)), key=lambda place: logprobs[place])
         return replace(output, text=sample.choices[best])
 
     def prompt_text(self, sample: Sample) -> str:
-        shots = self.shots.text(sample) if self.shots else ""
-        return f"{self.instruction}{shots}{_raw(sample)}"
+        shots = self.shots.text(sample, self._shown) if self.shots else ""
+        return f"{self.instruction}{shots}{_raw(self._shown(sample))}"
+
+    def _shown(self, sample: Sample) -> Sample:
+        """With its choices listed, and the letter of the right one as its answer."""
+        if not self.letters:
+            return sample
+        letters = _letters(sample)
+        lines = [f"{one}. {choice}" for one, choice in zip(letters, sample.choices, strict=True)]
+        text = "\n".join([_raw(sample), *lines, self.ask])
+        return replace(sample, input=text, targets=tuple(letters[place] for place in sample.gold))
 
 
 @dataclass(frozen=True)
 class TargetLikelihood:
     """The likelihood of each target after the input; an empty input stands for the beginning of a
-    text. ``before_target``: between the two."""
+    text. Of a sample without targets, that of its input as a text of its own. ``before_target``:
+    between the two."""
 
     before_target: str = ""
 
@@ -247,15 +264,22 @@ class TargetLikelihood:
         return {"solver": "likelihood", "before_target": self.before_target}
 
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
-        model = subject.needed_likelihood()
-        if not sample.targets:
-            raise InputError(f"the sample {sample.id} has no targets", param="targets")
-        context = _raw(sample)
+        model, context = subject.needed_likelihood(), _raw(sample)
         pairs = [(context, self.before_target + target) for target in sample.targets]
-        return await _likelihoods(model, pairs)
+        return await _likelihoods(model, pairs or [("", context)])
 
     def prompt_text(self, sample: Sample) -> str:
         return _raw(sample)
+
+
+def _letters(sample: Sample) -> str:
+    if len(sample.choices) > len(ascii_uppercase):
+        raise InputError(
+            f"the sample {sample.id} has {len(sample.choices)} choices, more than letters",
+            hint="score the choices' own texts, without letters",
+            param="letters",
+        )
+    return ascii_uppercase[: len(sample.choices)]
 
 
 async def _likelihoods(model: LikelihoodModel, pairs: Sequence[tuple[str, str]]) -> Output:

@@ -12,7 +12,7 @@
     split: {part: test, share: 0.5}   # by a hash of the row; the rest is the part ``tune``
 
 Unknown keys name the nearest. Rows that cannot be used are an error that names file and line: none
-is left out silently. Not covered: scorers (`metrics`), which are given by name.
+is left out silently. Not covered: scorers, and their parameters (`metrics`).
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class MeasuredScorer(Scorer, Protocol):
     def metrics(self) -> tuple[Metric, ...]: ...
 
 
-ScorerFactory = Callable[[str, Mapping[str, Any]], MeasuredScorer]
+# Of what the file has: a name, a mapping with it and parameters, or a list of these.
+ScorerFactory = Callable[[Any], MeasuredScorer]
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class _Settings(Config):
 
     name: str
     data: str
-    scorer: str | Mapping[str, Any]
+    scorer: Any
     input: str | tuple[Mapping[str, str], ...] = "{{input}}"
     id: str = ""
     targets: str = ""
@@ -119,6 +120,7 @@ class _Settings(Config):
     instruction: str = ""
     cue: str = ""
     before: str | None = None
+    letters: bool = allowed(False, bool)
     sampling: Mapping[str, Any] | None = None
     seed: int = allowed(0, int, 0, (1 << 63) - 1)
     shots: Mapping[str, Any] | None = None
@@ -147,7 +149,7 @@ class _Settings(Config):
             (self.vote is not None and not generates, "vote", "generate"),
             (self.before is not None and generates, "before", "multiple_choice and likelihood"),
             (self.solver == "multiple_choice" and not self.choices, "choices", ""),
-            (self.solver == "likelihood" and not self.targets, "targets", ""),
+            (self.letters and self.solver != "multiple_choice", "letters", "multiple_choice"),
             (self.solver == "likelihood" and self.shots is not None, "shots", "the other solvers"),
         ):
             if given:
@@ -184,9 +186,9 @@ class _Form:
         )
 
 
-def load_task(path: str | Path, scorer_named: ScorerFactory) -> Task:
-    """The task in the YAML file ``path``. ``scorer_named``: makes a scorer of its name and its
-    parameters. `NotFoundError`, `FormatError` or `InputError`, with the file in each message."""
+def load_task(path: str | Path, make_scorer: ScorerFactory) -> Task:
+    """The task in the YAML file ``path``. ``make_scorer``: of what it has under ``scorer``.
+    `NotFoundError`, `FormatError` or `InputError`, with the file in each message."""
     file = Path(path)
     values = parse_yaml(_read(file, "a task"), str(file))
     if not isinstance(values, dict):
@@ -209,7 +211,7 @@ def load_task(path: str | Path, scorer_named: ScorerFactory) -> Task:
     source = f"{settings.data}" + ("" if split is None else f", part {split.part}")
     name = Path(settings.data).stem
     try:
-        scorer = _scorer(settings, scorer_named)
+        scorer = make_scorer(settings.scorer)
         return Task(
             name=settings.name,
             dataset=Dataset(name, tuple(samples[: settings.limit]), source),
@@ -341,7 +343,7 @@ def _solver(settings: _Settings, form: _Form, folder: Path) -> Solver:
         shots = _shots(chosen, _samples(folder / chosen.data, form))
     if settings.solver == "multiple_choice":
         before = " " if settings.before is None else settings.before
-        return MultipleChoice(settings.instruction, shots, before)
+        return MultipleChoice(settings.instruction, shots, before, settings.letters)
     if settings.solver == "likelihood":
         return TargetLikelihood(settings.before or "")
     given = settings.sampling if settings.sampling is not None else {}
@@ -360,20 +362,6 @@ def _shots(chosen: _ShotSettings, pool: list[Sample]) -> Shots:
     if chosen.seed is None:
         return Shots.first(pool, chosen.count, **around)
     return Shots.drawn(pool, chosen.count, chosen.seed, **around)
-
-
-def _scorer(settings: _Settings, scorer_named: ScorerFactory) -> MeasuredScorer:
-    if isinstance(settings.scorer, str):
-        return scorer_named(settings.scorer, {})
-    values = dict(settings.scorer) if isinstance(settings.scorer, Mapping) else {}
-    name = values.pop("name", None)
-    if not isinstance(name, str):
-        raise InputError(
-            f"scorer is {shown(settings.scorer)}, without a name",
-            hint="write scorer: NAME, or scorer: {name: NAME, ...} with its parameters",
-            param="scorer",
-        )
-    return scorer_named(name, values)
 
 
 def _metrics(settings: _Settings, scorer: MeasuredScorer) -> tuple[Metric, ...]:
