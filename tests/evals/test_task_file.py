@@ -74,11 +74,11 @@ async def test_ten_lines_and_a_file_make_a_task_that_runs(folder: Path) -> None:
 def test_the_example_of_the_docstring_is_a_task(folder: Path) -> None:
     text = load_task.__globals__["__doc__"]
     lines = [line[4:] for line in text.splitlines() if line.startswith("    ")]
-    source = "\n".join(lines).replace("exact_match, ignore_case: true", "exact, strict: true")
-    (folder / "task.yaml").write_text(source.replace("share: 0.5", "share: 1"))
-    task = load_task(folder / "task.yaml", make_scorer)
+    (folder / "task.yaml").write_text("\n".join(lines).replace("share: 0.5", "share: 1"))
+    task = load_task(folder / "task.yaml")
     assert len(task.dataset.samples) == 3
-    assert task.scorer.protocol["strict"] is True
+    assert task.scorer.protocol["ignore_case"] is True
+    assert task.metrics[0].name == "exact_match"
 
 
 def test_turns_may_be_written(folder: Path) -> None:

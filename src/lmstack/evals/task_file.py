@@ -8,7 +8,7 @@
     solver: generate                  # or multiple_choice (choices, gold), or likelihood
     sampling: {temperature: 0, max_tokens: 16}
     scorer: {name: exact_match, ignore_case: true}
-    metric: accuracy                  # the first of the scorer's, unless said
+    metric: exact_match               # the first of the scorer's, unless said
     split: {part: test, share: 0.5}   # by a hash of the row; the rest is the part ``tune``
 
 Unknown keys name the nearest. Rows that cannot be used are an error that names file and line: none
@@ -21,7 +21,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from lmstack.core import (
     Config,
@@ -40,11 +40,13 @@ from lmstack.core.json_text import parse_json
 from lmstack.core.yaml_text import parse_yaml
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.input_template import InputTemplate, value_text
+from lmstack.evals.metrics import MetricScorer
+from lmstack.evals.metrics import make_scorer as scorer_of
 from lmstack.evals.shots import Shots
 from lmstack.evals.solvers import Generate, MultipleChoice, SelfConsistency, TargetLikelihood
-from lmstack.evals.task import Metric, Scorer, Solver, Task
+from lmstack.evals.task import Metric, Solver, Task
 
-__all__ = ["MeasuredScorer", "ScorerFactory", "load_task"]
+__all__ = ["ScorerFactory", "load_task"]
 
 MAX_BYTES = 1 << 30
 _SHOWN = 5
@@ -52,15 +54,8 @@ SOLVERS = ("generate", "multiple_choice", "likelihood")
 PARTS = ("test", "tune")
 
 
-class MeasuredScorer(Scorer, Protocol):
-    """A scorer that says which metrics its scores have."""
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]: ...
-
-
 # Of what the file has: a name, a mapping with it and parameters, or a list of these.
-ScorerFactory = Callable[[Any], MeasuredScorer]
+ScorerFactory = Callable[[Any], MetricScorer]
 
 
 @dataclass(frozen=True)
@@ -186,8 +181,9 @@ class _Form:
         )
 
 
-def load_task(path: str | Path, make_scorer: ScorerFactory) -> Task:
-    """The task in the YAML file ``path``. ``make_scorer``: of what it has under ``scorer``.
+def load_task(path: str | Path, make_scorer: ScorerFactory = scorer_of) -> Task:
+    """The task in the YAML file ``path``. ``make_scorer``: of what it has under ``scorer``; another
+    one where a scorer needs a model.
     `NotFoundError`, `FormatError` or `InputError`, with the file in each message."""
     file = Path(path)
     values = parse_yaml(_read(file, "a task"), str(file))
@@ -364,7 +360,7 @@ def _shots(chosen: _ShotSettings, pool: list[Sample]) -> Shots:
     return Shots.drawn(pool, chosen.count, chosen.seed, **around)
 
 
-def _metrics(settings: _Settings, scorer: MeasuredScorer) -> tuple[Metric, ...]:
+def _metrics(settings: _Settings, scorer: MetricScorer) -> tuple[Metric, ...]:
     """The scorer's, the one that the file names first."""
     found = {metric.name: metric for metric in scorer.metrics}
     if not settings.metric:
