@@ -113,12 +113,12 @@ def test_the_critical_table_is_where_p_reaches_alpha(total: int) -> None:
             assert exact_pairs(gained - 1, lost, total, -0.05) > 0.0499
 
 
-@given(st.integers(0, 25), st.integers(0, 25))
-@settings(deadline=None, max_examples=20)
-def test_it_is_seldom_weaker_than_mcnemars_test(gained: int, lost: int) -> None:
+def test_it_shows_all_that_mcnemars_test_shows() -> None:
     """Which conditions on how many pairs differ, and so wastes some of its level."""
-    if gained > lost:
-        assert exact_pairs(gained, lost, 60, 0.0) <= mcnemar(gained, lost) / 2 + 0.01
+    least = critical_gains(60, 0.0, 0.05)
+    for lost in range(15):
+        gained = next(b for b in range(61) if b > lost and mcnemar(b, lost) / 2 <= 0.05)
+        assert least[lost] <= gained
 
 
 def test_limits_leave_out_the_bounds_that_are_refuted() -> None:

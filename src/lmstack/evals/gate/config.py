@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lmstack.core import Config, InputError, allowed, check_range, check_text, nearest, shown
+from lmstack.core import Config, InputError, check_range, check_text, nearest, shown
 
 __all__ = ["ANY", "GateConfig", "GateRule"]
 
@@ -32,7 +32,7 @@ class GateRule(Config):
     unless given, the gate's."""
 
     task: str
-    kind: str = allowed("non-inferior", str, also=KINDS)
+    kind: str = "non-inferior"
     metric: str = ""
     margin: float | None = None
     threshold: float | None = None

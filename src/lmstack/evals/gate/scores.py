@@ -177,7 +177,7 @@ class TaskComparison:
         if theirs is None:
             raise InputError(
                 f"{mine.task} {mine.metric.name} has no baseline to compare with",
-                hint="evaluate what is in production, or use rules that are at_least",
+                hint="evaluate what is in production, or use rules with a threshold alone",
             )
         if mine.is_bounded:
             differences = mine.sign * (mine.rows[:, 0] - theirs.rows[:, 0])
