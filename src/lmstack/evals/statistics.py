@@ -8,7 +8,8 @@
 
 A row is what one prompt gave, however many answers were drawn for it: answers to one prompt are
 alike, so that they must not count as if they were so many prompts. All of it agrees with scipy
-where scipy has it. Not covered: correlation within prompts (`association`).
+where scipy has it. Not covered: correlation within prompts (`association`), samples that come in
+clusters (`clustered`), and tests against a margin (`noninferiority`).
 
 Legend: N rows, K columns of a row, R resamples.
 """
@@ -27,6 +28,7 @@ import numpy.typing as npt
 __all__ = [
     "CONFIDENCE",
     "Estimate",
+    "bca_interval",
     "bootstrap",
     "bootstrap_places",
     "holm",
@@ -109,7 +111,7 @@ def bootstrap(
     places = np.random.default_rng(seed).integers(0, count, (resamples, count))
     kept = ~np.eye(count, dtype=bool)
     without = np.broadcast_to(table, (count, *table.shape))[kept].reshape(count, count - 1, -1)
-    return _interval(value, statistic(table[places]), statistic(without))
+    return bca_interval(value, statistic(table[places]), statistic(without))
 
 
 def bootstrap_places(
@@ -129,10 +131,10 @@ def bootstrap_places(
     rng = np.random.default_rng(seed)
     drawn = [statistic(rng.integers(0, count, count).tolist()) for _ in range(resamples)]
     without = [statistic([j for j in range(count) if j != i]) for i in range(count)]
-    return _interval(value, np.array(drawn), np.array(without))
+    return bca_interval(value, np.array(drawn), np.array(without))
 
 
-def _interval(value: float, drawn: Floats, without: Floats) -> Estimate:
+def bca_interval(value: float, drawn: Floats, without: Floats) -> Estimate:
     """The interval of ``value`` from its values in resamples, ``drawn`` (R,), and with each row
     left out, ``without`` (N,)."""
     if drawn.min() == drawn.max():

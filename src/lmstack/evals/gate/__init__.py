@@ -1,0 +1,16 @@
+"""The gate: may a candidate take the place of what is in production? Rules declared beforehand,
+per-sample scores of both on the same samples, and a verdict with its reasons."""
+
+from lmstack.evals.gate.config import GateConfig, GateRule
+from lmstack.evals.gate.decision import Decision, RuleResult, decide
+from lmstack.evals.gate.scores import TaskComparison, TaskScores
+
+__all__ = [
+    "Decision",
+    "GateConfig",
+    "GateRule",
+    "RuleResult",
+    "TaskComparison",
+    "TaskScores",
+    "decide",
+]

@@ -1,0 +1,203 @@
+"""Verdicts and their reasons; nothing that is missing or does not match is ever promoted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.evals.gate.samples import SECONDS, TOXICITY, comparison, pairs, scores
+
+from lmstack.core import InputError
+from lmstack.evals.gate import Decision, GateConfig, GateRule, TaskComparison, decide
+from lmstack.evals.statistics import holm
+
+NON_INFERIOR = GateRule("mmlu", margin=0.05)
+SUPERIOR = GateRule("mmlu", kind="superior")
+
+
+def ask(*rules: GateRule, on: TaskComparison | Sequence[TaskComparison], **more: Any) -> Decision:
+    return decide(GateConfig(rules, **more), [on] if isinstance(on, TaskComparison) else on)
+
+
+def test_a_model_that_is_as_good_is_promoted() -> None:
+    found = ask(NON_INFERIOR, on=pairs(20, 20, 600))
+    assert found.verdict == "PROMOTE"
+    assert found.passed
+    assert "the rule is shown to hold" in found.reasons[0]
+
+
+def test_a_model_that_is_worse_is_rejected() -> None:
+    found = ask(NON_INFERIOR, on=pairs(10, 90, 600))
+    assert found.verdict == "REJECT"
+    assert "1 of 1 rules shown to be broken: mmlu" in found.reasons[0]
+    assert "The gain is -0.133" in found.reasons[1]
+
+
+def test_too_few_samples_are_held_with_how_many_more() -> None:
+    found = ask(NON_INFERIOR, on=pairs(3, 3, 60))
+    assert found.verdict == "HOLD"
+    assert not found.passed
+    assert found.more is not None
+    assert 100 < found.more < 500
+    assert f"about {found.more:,} more samples would show it" in found.reasons[0]
+
+
+def test_the_samples_asked_for_are_enough() -> None:
+    held = ask(NON_INFERIOR, on=pairs(3, 3, 60))
+    factor = (60 + (held.more or 0)) / 60
+    both = round(3 * factor)
+    assert ask(NON_INFERIOR, on=pairs(both, both, round(60 * factor))).verdict == "PROMOTE"
+
+
+def test_a_gain_below_nought_asks_for_what_an_equal_model_needs() -> None:
+    found = ask(NON_INFERIOR, on=pairs(2, 6, 60))
+    assert found.verdict == "HOLD"
+    assert "if the candidate equals the baseline" in found.reasons[0]
+    lost = ask(SUPERIOR, on=pairs(2, 6, 60))
+    assert lost.more is None
+    assert "no number of samples" in lost.reasons[0]
+
+
+def test_the_same_answers_are_not_inferior_and_not_superior() -> None:
+    same = pairs(0, 0, 200)
+    assert ask(NON_INFERIOR, on=same).verdict == "PROMOTE"
+    assert ask(SUPERIOR, on=same).verdict == "HOLD"
+
+
+def test_superiority_by_a_margin_is_more_than_superiority() -> None:
+    better = pairs(60, 20, 600)
+    assert ask(SUPERIOR, on=better).verdict == "PROMOTE"
+    assert ask(GateRule("mmlu", kind="superior", margin=0.06), on=better).verdict == "HOLD"
+    assert ask(GateRule("mmlu", kind="superior", margin=0.15), on=better).verdict == "REJECT"
+
+
+def test_a_threshold_needs_no_baseline() -> None:
+    rule = GateRule("mmlu", kind="at_least", threshold=0.9)
+    alone = [
+        TaskComparison(scores([1.0] * hits + [0.0] * (200 - hits))) for hits in (196, 182, 150)
+    ]
+    assert [ask(rule, on=each).verdict for each in alone] == ["PROMOTE", "HOLD", "REJECT"]
+    assert "It scores 0.980" in ask(rule, on=alone[0]).reasons[1]
+
+
+def test_a_threshold_of_what_should_be_low_is_a_ceiling() -> None:
+    rule = GateRule("mmlu", kind="at_least", threshold=0.1)
+    toxic = [
+        TaskComparison(scores([1.0] * hits + [0.0] * (200 - hits), metric=TOXICITY))
+        for hits in (4, 50)
+    ]
+    assert [ask(rule, on=each).verdict for each in toxic] == ["PROMOTE", "REJECT"]
+    said = ask(rule, on=toxic[0])
+    assert "below 0.100" in said.reasons[1]
+    assert said.results[0].value == 0.02
+    low, high = said.results[0].interval
+    assert 0 < low < 0.02 < high < 0.1
+
+
+def test_one_broken_rule_is_enough() -> None:
+    good, bad = pairs(20, 20, 600), pairs(10, 90, 600, task="gsm8k")
+    rules = NON_INFERIOR, GateRule("gsm8k", margin=0.05)
+    assert ask(*rules, on=[good, bad]).verdict == "REJECT"
+    assert [r.outcome for r in ask(*rules, on=[good, bad]).results] == ["passed", "broken"]
+
+
+def test_one_undecided_rule_is_enough() -> None:
+    few = pairs(3, 3, 60, task="gsm8k")
+    rules = NON_INFERIOR, GateRule("gsm8k", margin=0.05)
+    assert ask(*rules, on=[pairs(20, 20, 600), few]).verdict == "HOLD"
+
+
+def test_claims_of_superiority_are_adjusted_and_non_inferiority_is_not() -> None:
+    tasks = [pairs(20, 8, 300, task=name) for name in ("a", "b", "c")]
+    rules = (
+        GateRule("a", kind="superior"),
+        GateRule("b", kind="superior"),
+        GateRule("c", margin=0.02),
+    )
+    first, second, third = ask(*rules, on=tasks).results
+    assert [first.p_adjusted, second.p_adjusted] == pytest.approx(holm([first.p, second.p]))
+    assert first.p_adjusted > first.p
+    assert third.p_adjusted == third.p
+
+
+def test_harm_is_adjusted_over_all_rules() -> None:
+    worse = pairs(3, 24, 300, task="a")
+    alone = ask(GateRule("a", margin=0.03), on=worse)
+    assert alone.verdict == "REJECT"
+    many = [worse, *(pairs(0, 0, 300, task=f"t{i}") for i in range(12))]
+    rules = (GateRule("a", margin=0.03), *(GateRule(f"t{i}", margin=0.03) for i in range(12)))
+    harm = ask(*rules, on=many).results[0].p_harm
+    assert harm == pytest.approx(13 * alone.results[0].p_harm)
+
+
+def test_looks_are_paid_for() -> None:
+    found = pairs(18, 24, 400)
+    assert ask(NON_INFERIOR, on=found).verdict == "PROMOTE"
+    assert ask(NON_INFERIOR, on=found, looks=10).verdict == "HOLD"
+    assert "divided over 10 looks" in ask(NON_INFERIOR, on=found, looks=10).reasons[-1]
+    anytime = ask(NON_INFERIOR, on=pairs(80, 80, 3000), looks="any")
+    assert anytime.verdict == "PROMOTE"
+    assert "asked again at any time" in anytime.reasons[-1]
+
+
+def test_unbounded_scores_are_compared_too() -> None:
+    rng = np.random.default_rng(0)
+    old = rng.gamma(4, size=80)
+    rule = GateRule("mmlu", margin=0.5)
+    faster = comparison(old - 0.2 + rng.normal(0, 0.3, 80), old, metric=SECONDS)
+    slower = comparison(old + 1.0 + rng.normal(0, 0.3, 80), old, metric=SECONDS)
+    assert ask(rule, on=faster).verdict == "PROMOTE"
+    assert ask(rule, on=slower).verdict == "REJECT"
+
+
+@pytest.mark.parametrize(
+    ("rules", "given", "said"),
+    [
+        ([GateRule("mmli", margin=0.1)], [pairs(1, 1, 9)], "did you mean 'mmlu'"),
+        ([GateRule("gsm8k", margin=0.1)], [], "nothing was measured of the task gsm8k"),
+        ([GateRule("mmlu", metric="accuraci", margin=0.1)], [pairs(1, 1, 9)], "mean 'accuracy'"),
+        ([NON_INFERIOR], [pairs(1, 1, 9), pairs(2, 1, 9)], "was passed twice"),
+        ([NON_INFERIOR], [TaskComparison(scores([1.0, 0.0]))], "has no baseline"),
+        ([GateRule("mmlu", margin=1.5)], [pairs(1, 1, 9)], "margin of mmlu is 1.5"),
+        (
+            [GateRule("mmlu", kind="at_least", threshold=95)],
+            [pairs(1, 1, 9)],
+            "threshold of mmlu is 95",
+        ),
+        (
+            [NON_INFERIOR, GateRule("b", margin=0.1)],
+            [pairs(1, 1, 9), TaskComparison(scores([1.0], "other", task="b"))],
+            "2 candidates: new, other",
+        ),
+    ],
+)
+def test_what_cannot_be_tested_is_an_error_and_no_verdict(
+    rules: list[GateRule], given: list[TaskComparison], said: str
+) -> None:
+    with pytest.raises(InputError) as error:
+        decide(GateConfig(tuple(rules)), given)
+    assert said in str(error.value)
+
+
+def test_a_decision_is_json_with_its_reasons() -> None:
+    found = ask(NON_INFERIOR, SUPERIOR, on=pairs(30, 20, 600))
+    written = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert written["verdict"] == "HOLD"
+    assert written["candidate"] == "new"
+    assert written["baseline"] == "old"
+    assert written["more"] == found.more
+    assert GateConfig.from_mapping(written["config"]) == found.config
+    rule = written["rules"][0]
+    assert rule["low"] > -0.05
+    assert rule["p"] <= 0.05
+    assert (rule["protocol"], rule["data"]) == ("p1", "sha256:1")
+
+
+def test_intervals_leave_out_the_bounds_of_rules_that_pass() -> None:
+    for gained, lost in ((20, 20), (10, 28), (3, 40), (0, 0)):
+        result = ask(NON_INFERIOR, on=pairs(gained, lost, 300)).results[0]
+        assert (result.interval[0] > -0.05) == (result.outcome == "passed")
+        assert (result.interval[1] < -0.05) == (result.outcome == "broken")

@@ -1,0 +1,131 @@
+"""Two sides that do not match are refused, and the test is chosen by what the scores are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.evals.gate.samples import (
+    ACCURACY,
+    PER_TOKEN,
+    SECONDS,
+    TOXICITY,
+    comparison,
+    equal_clusters,
+    pairs,
+    scores,
+)
+
+from lmstack.core import InputError
+from lmstack.evals.gate import TaskComparison
+from lmstack.evals.noninferiority import BoundedMean, StudentizedMean
+from lmstack.evals.pairs import BinaryPairs
+from lmstack.evals.sequential import BettingMean
+from lmstack.evals.statistics import mean_of
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"protocol": "p2"}, "protocol is different: 'p2' of the baseline, 'p1' of the candidate"),
+        ({"data": "sha256:2"}, "data are different"),
+        ({"task": "gsm8k"}, "task is different"),
+        ({"ids": ("0", "1", "9")}, "samples are different: 2 on one side alone, such as '2'"),
+        ({"clusters": ("a", "a", "b")}, "clusters are different"),
+        ({"metric": replace(ACCURACY, better="lower")}, "metric is different"),
+    ],
+)
+def test_sides_that_do_not_match_are_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as error:
+        TaskComparison(scores([1, 0, 1]), scores([1, 0, 1], "old", **change))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "change", "said"),
+    [
+        ([1, math.nan, math.nan], {}, "no finite score for 2 of 3 samples, '1' the first"),
+        ([1, math.inf, 0], {"metric": SECONDS}, "no finite score for 1 of 3"),
+        ([1, 2, 0], {}, "has the score 2.0, and accuracy is a share"),
+        ([], {}, "has no samples"),
+        ([1, 0], {"ids": ("a", "a")}, "scores a sample twice"),
+        ([1, 0], {"ids": ("a",)}, "shape (2, 1) for 1 samples"),
+        ([1, 0], {"clusters": ("a",)}, "names 1 clusters for 2 samples"),
+        ([1, 0], {"protocol": ""}, "says no protocol"),
+        ([1, 0], {"data": ""}, "says no data"),
+        ([1, 0], {"metric": PER_TOKEN}, "shape (2, 1) for 2 samples and 2 columns"),
+    ],
+)
+def test_scores_that_cannot_be_used_are_refused(
+    values: list[float], change: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError) as error:
+        scores(values, **change)
+    assert said in str(error.value)
+
+
+def test_samples_are_put_in_one_order() -> None:
+    new = scores([1, 0, 0, 1], ids=("a", "b", "c", "d"), clusters=("x", "x", "y", ""))
+    old = scores([0, 1, 0, 0], "old", ids=("d", "a", "b", "c"), clusters=("", "x", "x", "y"))
+    found = TaskComparison(new, old)
+    assert found.baseline is not None
+    assert found.baseline.rows[:, 0].tolist() == [1, 0, 0, 0]
+    assert found.gain.value == 0.25
+
+
+def test_right_and_wrong_alone_are_tested_as_pairs() -> None:
+    found = pairs(5, 3, 40).test()
+    assert isinstance(found, BinaryPairs)
+    assert (found.gained, found.lost, found.total) == (5, 3, 40)
+
+
+def test_less_is_better_where_the_metric_says_so() -> None:
+    found = comparison([0, 0, 1, 0], [1, 1, 1, 0], metric=TOXICITY).gain
+    assert isinstance(found, BinaryPairs)
+    assert (found.gained, found.lost) == (2, 0)
+    alone = scores([0, 0, 1, 0], metric=TOXICITY).test()
+    assert alone.value == -0.25
+    assert alone.p_above(-0.9) < 0.05  # toxicity below 0.9
+
+
+@pytest.mark.parametrize(
+    ("candidate", "change", "kind"),
+    [
+        ([1, 0, 1, 1], {"clusters": equal_clusters(2, 2)}, BoundedMean),
+        ([1, 0.5, 1, 1], {}, BoundedMean),
+        ([1, 0, 1, 1], {"clusters": ("", "", "", "")}, BinaryPairs),
+        ([1, 0, 1, 1], {"clusters": equal_clusters(4, 1)}, BinaryPairs),
+        ([1.5, 2, 3, 4], {"metric": SECONDS}, StudentizedMean),
+        ([1, 0, 1, 1], {"metric": replace(ACCURACY, statistic=lambda r: r[..., 0].max(-1))},
+         StudentizedMean),
+        ([1, 0, 1, 1], {"metric": replace(ACCURACY, statistic=mean_of)}, BinaryPairs),
+    ],
+)  # fmt: skip
+def test_the_test_follows_from_the_scores(
+    candidate: list[float], change: dict[str, Any], kind: type
+) -> None:
+    assert isinstance(comparison(candidate, [1, 0, 0, 1], **change).test(), kind)
+
+
+def test_any_look_is_a_bet() -> None:
+    assert isinstance(pairs(5, 3, 40).test(any_look=True), BettingMean)
+    with pytest.raises(InputError, match="no share from 0 to 1"):
+        comparison([1, 2], [3, 4], metric=SECONDS).test(any_look=True)
+
+
+def test_a_figure_of_a_corpus_is_compared_by_its_statistic() -> None:
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(5, 50, 80)
+    old = np.stack([tokens * 2.0, tokens], axis=1)
+    new = np.stack([tokens * 1.9 + rng.normal(0, 0.1, 80), tokens], axis=1)
+    found = comparison(new, old, metric=PER_TOKEN).gain
+    assert found.value == pytest.approx(0.1, abs=0.005)
+    assert found.p_above(0.05) < 0.001
+
+
+def test_without_a_baseline_there_is_no_gain() -> None:
+    with pytest.raises(InputError, match="no baseline"):
+        _ = TaskComparison(scores([1, 0])).gain

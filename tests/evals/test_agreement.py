@@ -1,0 +1,141 @@
+"""Agreement against scikit-learn and a published example; corrected estimates by coverage."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import cohen_kappa_score
+
+from lmstack.core import InputError
+from lmstack.evals.agreement import (
+    cohen_kappa,
+    corrected_share,
+    krippendorff_alpha,
+    prediction_powered,
+)
+
+NAN = math.nan
+# Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011): four observers, twelve units.
+PUBLISHED = np.array(
+    [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, NAN, NAN, NAN],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, NAN, 3],
+        [NAN, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, NAN],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, NAN],
+    ]
+)
+
+
+@pytest.mark.parametrize("weights", [None, "linear", "quadratic"])
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=4, max_size=30))
+@settings(deadline=None, max_examples=15)
+def test_kappa_is_scikit_learns(weights: str | None, pairs: list[tuple[int, int]]) -> None:
+    first, second = zip(*pairs, strict=True)
+    if len({*first, *second}) < 2:
+        return
+    labels = [0, 1, 2, 3]
+    theirs = cohen_kappa_score(first, second, weights=weights, labels=labels)
+    ours = cohen_kappa(first, second, weights=weights, labels=labels)
+    assert ours.value == pytest.approx(theirs)
+    assert ours.low <= ours.value + 1e-9
+
+
+def test_kappa_of_words_has_an_interval() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.choice(["no", "yes"], 200)
+    other = np.where(rng.random(200) < 0.2, rng.choice(["no", "yes"], 200), truth)
+    found = cohen_kappa(list(truth), list(other))
+    assert 0.6 < found.low < found.value < found.high < 0.95
+
+
+def test_raters_who_say_one_thing_have_no_kappa() -> None:
+    assert math.isnan(cohen_kappa(["a", "a"], ["a", "a"]).value)
+
+
+@pytest.mark.parametrize(
+    ("level", "alpha"),
+    [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849), ("ratio", 0.797)],
+)
+def test_alpha_of_the_published_example(level: str, alpha: float) -> None:
+    found = krippendorff_alpha(PUBLISHED, level=level)
+    assert found.value == pytest.approx(alpha, abs=5e-4)
+    assert found.low < found.value < found.high
+
+
+def test_alpha_is_disagreement_within_items_over_that_between_any_two_ratings() -> None:
+    ratings = np.random.default_rng(0).integers(0, 4, (3, 20)).astype(float)
+    ratings[0, :5] = NAN
+    items = [column[~np.isnan(column)] for column in ratings.T]
+    within = sum(
+        sum((a - b) ** 2 for a, b in itertools.permutations(item, 2)) / (len(item) - 1)
+        for item in items
+    )
+    every = np.concatenate(items)
+    between = sum((a - b) ** 2 for a, b in itertools.permutations(every, 2)) / (len(every) - 1)
+    found = krippendorff_alpha(ratings, level="interval")
+    assert found.value == pytest.approx(1 - within / between)
+
+
+def test_alpha_of_nothing_to_agree_on_is_none() -> None:
+    assert math.isnan(krippendorff_alpha([[1, NAN], [NAN, 2]]).value)
+    assert math.isnan(krippendorff_alpha([[1, 1], [1, 1]]).value)
+
+
+def test_a_judge_narrows_the_interval_and_its_bias_does_not_move_it() -> None:
+    rng = np.random.default_rng(0)
+    covered, widths, alone = 0, [], []
+    for _ in range(400):
+        truth = rng.random(1200) < 0.6
+        judged = np.where(rng.random(1200) < 0.12, ~truth, truth) | (rng.random(1200) < 0.1)
+        found = prediction_powered(truth[:200], judged[:200], judged[200:])
+        covered += found.low <= 0.6 <= found.high
+        widths.append(found.high - found.low)
+        alone.append(2 * 1.96 * truth[:200].std(ddof=1) / math.sqrt(200))
+    assert 0.91 < covered / 400 < 0.98
+    assert np.mean(widths) < 0.85 * np.mean(alone)
+
+
+def test_a_judge_who_says_one_thing_changes_nothing() -> None:
+    human = np.random.default_rng(0).random(50)
+    found = prediction_powered(human, np.ones(50), np.ones(500))
+    assert found.value == pytest.approx(human.mean())
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_a_corrected_share_covers_the_true_one(share: float) -> None:
+    rng = np.random.default_rng(1)
+    hit, rejected = 0.85, 0.92
+    chance = share * hit + (1 - share) * (1 - rejected)
+    covered = 0
+    for _ in range(1000):
+        positives = (int(rng.binomial(500, chance)), 500)
+        known = (int(rng.binomial(60, hit)), 60), (int(rng.binomial(60, rejected)), 60)
+        found = corrected_share(positives, *known)
+        covered += found.low <= share <= found.high
+    assert 0.93 < covered / 1000 <= 1
+
+
+def test_a_perfect_judge_is_not_corrected() -> None:
+    assert corrected_share((30, 100), (50, 50), (50, 50)).value == pytest.approx(0.3)
+
+
+def test_what_cannot_be_estimated_is_refused() -> None:
+    with pytest.raises(InputError, match="no better than chance"):
+        corrected_share((30, 100), (10, 50), (40, 50))
+    with pytest.raises(InputError, match="sensitivity are 3 of 2"):
+        corrected_share((30, 100), (3, 2), (40, 50))
+    with pytest.raises(InputError, match="did you mean 'linear'"):
+        cohen_kappa([1, 2], [1, 2], weights="linar")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="did you mean 'ordinal'"):
+        krippendorff_alpha([[1, 2], [1, 2]], level="ordinel")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="none of the labels"):
+        cohen_kappa([1, 3], [1, 2], labels=[1, 2])
+    with pytest.raises(InputError, match="the other 1"):
+        cohen_kappa([1, 2], [1])
+    with pytest.raises(InputError, match="not finite"):
+        prediction_powered([0, NAN], [0, 1], [1, 1])

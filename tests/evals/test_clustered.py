@@ -1,0 +1,123 @@
+"""Clustered figures against the formula written out, scipy, and figures of independent samples."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmstack.core import InputError
+from lmstack.evals.clustered import (
+    cluster_bootstrap,
+    cluster_sign_flip,
+    clustered_error,
+    clustered_mean,
+    pseudo_values,
+)
+from lmstack.evals.statistics import bootstrap, ratio_of, sign_flip
+
+scored = st.lists(
+    st.tuples(st.floats(-9, 9, allow_subnormal=False), st.sampled_from("abcd")),
+    min_size=3,
+    max_size=30,
+)
+
+
+@given(scored)
+def test_the_error_is_millers_formula(samples: list[tuple[float, str]]) -> None:
+    values = np.array([value for value, _ in samples])
+    names = [name for _, name in samples]
+    count = len(set(names))
+    if count < 2:
+        assert math.isnan(clustered_error(values, names))
+        return
+    mean = values.mean()
+    total = sum(  # sums over pairs of samples in one cluster, as in the paper
+        (a - mean) * (b - mean) for a, one in samples for b, two in samples if one == two
+    )
+    theirs = math.sqrt(max(total, 0) * count / (count - 1)) / len(values)
+    assert clustered_error(values, names) == pytest.approx(theirs, abs=1e-7)
+
+
+@given(st.lists(st.floats(-9, 9), min_size=2, max_size=20))
+def test_samples_that_stand_alone_have_the_usual_error(values: list[float]) -> None:
+    theirs = float(scipy.stats.sem(values))
+    assert clustered_error(values, [""] * len(values)) == pytest.approx(theirs, abs=1e-9)
+    assert clustered_error(values) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_repeating_each_sample_in_its_cluster_changes_nothing() -> None:
+    values = np.random.default_rng(0).normal(size=20)
+    names = [str(i) for i in range(20)]
+    thrice = clustered_error(np.repeat(values, 3), list(np.repeat(names, 3)))
+    assert thrice == pytest.approx(clustered_error(values, names))
+
+
+@given(st.lists(st.integers(-9, 9), min_size=2, max_size=20).filter(lambda v: len(set(v)) > 1))
+@settings(deadline=None, max_examples=40)
+def test_the_interval_of_independent_samples_is_students(values: list[int]) -> None:
+    theirs = scipy.stats.ttest_1samp(values, 0)
+    ours = clustered_mean(values)
+    interval = theirs.confidence_interval(0.95)
+    assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high), abs=1e-9)
+    assert ours.p == pytest.approx(theirs.pvalue, rel=1e-6, abs=1e-12)
+
+
+def test_one_cluster_has_no_interval() -> None:
+    found = clustered_mean([0.0, 1.0], ["a", "a"])
+    assert found.value == 0.5
+    assert math.isnan(found.low)
+
+
+def test_clusters_are_drawn_whole() -> None:
+    """Clusters of equal samples: the interval is that of one sample from each."""
+    values = np.random.default_rng(1).normal(size=30)
+    names = [str(i) for i in range(30)]
+    alone = bootstrap(values)
+    repeated = cluster_bootstrap(np.repeat(values, 4), list(np.repeat(names, 4)))
+    assert repeated.value == pytest.approx(alone.value)
+    assert (repeated.low, repeated.high) == pytest.approx((alone.low, alone.high), abs=0.05)
+    within = bootstrap(np.repeat(values, 4))
+    assert repeated.high - repeated.low > 1.6 * (within.high - within.low)
+
+
+def test_without_clusters_the_bootstrap_is_the_usual_one() -> None:
+    rows = np.random.default_rng(2).gamma(2, size=(25, 2))
+    assert cluster_bootstrap(rows, (), ratio_of) == bootstrap(rows, ratio_of)
+
+
+def test_signs_of_a_cluster_flip_together() -> None:
+    values = np.random.default_rng(3).normal(0.5, 1, 10)
+    names = [str(i) for i in range(10)]
+    whole = cluster_sign_flip(np.repeat(values, 5), list(np.repeat(names, 5)))
+    assert whole == pytest.approx(sign_flip(values))
+    theirs = scipy.stats.permutation_test(
+        (values,), np.sum, permutation_type="samples", n_resamples=np.inf
+    )
+    assert whole == pytest.approx(theirs.pvalue)
+
+
+def test_pseudo_values_of_a_mean_are_the_values() -> None:
+    values = np.random.default_rng(4).normal(size=12)
+    assert pseudo_values(values) == pytest.approx(values)
+
+
+def test_pseudo_values_give_a_ratio_the_error_of_its_linear_terms() -> None:
+    rng = np.random.default_rng(5)
+    rows = np.stack([rng.gamma(3, size=400), rng.gamma(5, size=400)], axis=1)
+    ratio = rows[:, 0].sum() / rows[:, 1].sum()
+    linear = (rows[:, 0] - ratio * rows[:, 1]) / rows[:, 1].mean()
+    found = pseudo_values(rows, (), ratio_of)
+    assert found.mean() == pytest.approx(ratio, rel=1e-3)
+    assert scipy.stats.sem(found) == pytest.approx(scipy.stats.sem(linear), rel=0.01)
+
+
+def test_clusters_for_other_samples_are_refused() -> None:
+    with pytest.raises(InputError, match="3 samples have 2 names"):
+        clustered_mean([1.0, 2.0, 3.0], ["a", "b"])
+    with pytest.raises(InputError, match="no list of numbers"):
+        clustered_mean([])

@@ -1,0 +1,161 @@
+"""Bounded and studentized means: scipy's exact tests, and their levels in simulation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmstack.core import InputError
+from lmstack.evals.clustered import cluster_sums
+from lmstack.evals.noninferiority import BoundedMean, StudentizedMean
+from lmstack.evals.statistics import wilson
+
+ALPHA, GATES = 0.05, 2000
+Floats = np.ndarray
+
+
+def shares(values: Floats) -> BoundedMean:
+    return BoundedMean(cluster_sums(values), 0.0, 1.0)
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.floats(0.02, 0.98))
+@settings(deadline=None, max_examples=40)
+def test_of_ones_and_noughts_it_is_the_binomial_test(hits: int, misses: int, bound: float) -> None:
+    total = hits + misses
+    if not total:
+        return
+    test = shares(np.array([1.0] * hits + [0.0] * misses))
+    theirs = scipy.stats.binomtest(hits, total, bound, alternative="greater").pvalue
+    assert test.p_above(bound) == pytest.approx(theirs, abs=1e-9)
+    theirs = scipy.stats.binomtest(hits, total, bound, alternative="less").pvalue
+    assert test.p_below(bound) == pytest.approx(theirs, abs=1e-9)
+
+
+@pytest.mark.parametrize("hits", [0, 1, 17, 40])
+def test_limits_of_ones_and_noughts_are_clopper_and_pearsons(hits: int) -> None:
+    test = shares(np.array([1.0] * hits + [0.0] * (40 - hits)))
+    theirs = scipy.stats.binomtest(hits, 40).proportion_ci(0.9, method="exact")
+    assert (test.lower(0.05), test.upper(0.05)) == pytest.approx(theirs, abs=1e-8)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
+@settings(deadline=None, max_examples=40)
+def test_p_rises_with_the_bound_and_mirrors(values: list[float]) -> None:
+    test, mirrored = shares(np.array(values)), shares(1 - np.array(values))
+    ps = [test.p_above(bound) for bound in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    assert all(a <= b + 1e-9 for a, b in itertools.pairwise(ps))
+    assert mirrored.p_below(0.7) == pytest.approx(test.p_above(0.3), abs=1e-9)
+
+
+def level(draw: Callable[[np.random.Generator], float], gates: int = GATES) -> tuple[float, float]:
+    """Share of p at most ALPHA, by its interval's ends."""
+    rng = np.random.default_rng(0)
+    found = wilson(sum(draw(rng) <= ALPHA for _ in range(gates)), gates)
+    return found.low, found.high
+
+
+# Distributions from 0 to 1 with their means, among them such as bring down a t-test.
+BOUNDED = {
+    "uniform": (lambda rng, n: rng.random(n), 0.5),
+    "rare failures": (lambda rng, n: np.where(rng.random(n) < 0.05, 0.0, 1.0), 0.95),
+    "rare halves": (lambda rng, n: 1 - (rng.random(n) < 0.06) * rng.random(n), 0.97),
+    "skewed": (lambda rng, n: rng.beta(8, 0.5, n), 8 / 8.5),
+    "three values": (lambda rng, n: rng.choice([0, 0.5, 1], n, p=[0.1, 0.1, 0.8]), 0.85),
+}
+
+
+@pytest.mark.parametrize("size", [10, pytest.param(40, marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", BOUNDED)
+def test_a_bounded_mean_keeps_its_level(name: str, size: int) -> None:
+    sample, mean = BOUNDED[name]
+    low, _ = level(lambda rng: shares(sample(rng, size)).p_above(mean))
+    assert low <= ALPHA
+
+
+def test_a_studentized_mean_does_not_keep_it_there() -> None:
+    """So that the trap is one: it is for many clusters, of which no kind is rare."""
+    sample, mean = BOUNDED["rare failures"]
+    low, _ = level(lambda rng: StudentizedMean(sample(rng, 40), 40).p_above(mean), 500)
+    assert low > ALPHA
+
+
+def test_whole_clusters_that_fail_together_keep_the_level() -> None:
+    def one(rng: np.random.Generator) -> float:
+        sizes = rng.integers(1, 9, 40)
+        failed = rng.random(40) < 0.05
+        values = np.repeat(np.where(failed, 0.0, 1.0), sizes)
+        names = list(np.repeat([str(i) for i in range(40)], sizes))
+        return BoundedMean(cluster_sums(values, names), 0.0, 1.0).p_above(0.95)
+
+    assert level(one)[0] <= ALPHA
+
+
+UNBOUNDED = {
+    "skewed down": lambda rng, n: 2 - rng.gamma(2, size=n),
+    "normal": lambda rng, n: rng.normal(0, 1, n),
+    "heavy tails": lambda rng, n: rng.standard_t(4, n),
+    "skewed up": lambda rng, n: rng.gamma(2, size=n) - 2,
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*UNBOUNDED][:1] + [pytest.param(name, marks=pytest.mark.long) for name in [*UNBOUNDED][1:]],
+)
+def test_a_studentized_mean_keeps_its_level(name: str) -> None:
+    low, _ = level(lambda rng: StudentizedMean(UNBOUNDED[name](rng, 40), 40).p_above(0.0))
+    assert low <= ALPHA
+
+
+def test_of_many_normal_values_it_is_students_test() -> None:
+    values = np.random.default_rng(0).normal(0.1, 1, 300)
+    theirs = scipy.stats.ttest_1samp(values, 0, alternative="greater")
+    test = StudentizedMean(values, 300)
+    assert test.p_above(0.0) == pytest.approx(theirs.pvalue, abs=0.01)
+    assert test.p_above(0.0) >= theirs.pvalue - 1e-12
+    low = theirs.confidence_interval(0.95).low
+    assert test.lower(0.05) == pytest.approx(low, abs=0.01)
+
+
+def test_values_that_are_all_alike_are_tested_by_their_signs() -> None:
+    same = StudentizedMean(np.full(10, 0.3), 10)
+    assert same.p_above(0.0) == 0.5**10
+    assert same.p_above(0.3) == 1.0
+    assert StudentizedMean(np.array([5.0]), 7).p_above(0.0) == 1.0
+
+
+def test_a_statistic_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(InputError, match="not finite"):
+        StudentizedMean(np.array([1.0, math.nan]), 2)
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_as_many_samples_as_needed_are_enough(clustered: bool) -> None:
+    """A study of the size that a smaller one asks for shows the effect as often as was wanted."""
+    rng = np.random.default_rng(0)
+
+    def study(samples: int) -> BoundedMean:
+        count = samples // 4 if clustered else samples
+        values = rng.beta(6, 2, count) if clustered else rng.beta(3, 1, count)
+        names = list(np.repeat([str(i) for i in range(count)], 4)) if clustered else []
+        noise = np.repeat(values, 4) if clustered else values
+        return BoundedMean(cluster_sums(noise, names), 0.0, 1.0)
+
+    pilot = study(400)
+    needed = pilot.needed(0.72, ALPHA, 0.8, 0.75)
+    assert needed is not None
+    shown = [study(needed).p_above(0.72) <= ALPHA for _ in range(400)]
+    assert 0.7 < np.mean(shown) < 0.9
+
+
+def test_no_number_of_samples_shows_what_is_not_so() -> None:
+    test = shares(np.random.default_rng(0).random(50))
+    assert test.needed(0.6, ALPHA, 0.8, 0.55) is None
+    assert StudentizedMean(np.array([1.0]), 1).needed(0.0, ALPHA, 0.8, 1.0) is None

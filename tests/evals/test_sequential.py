@@ -1,0 +1,105 @@
+"""Betting keeps its level at every look, and finds what is there."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmstack.core import InputError
+from lmstack.evals.clustered import cluster_sums
+from lmstack.evals.sequential import BettingMean, BettingProcess, capitals, confidence_sequence
+from lmstack.evals.statistics import wilson
+
+differences = st.lists(st.sampled_from([-1.0, -0.3, 0.0, 0.5, 1.0]), min_size=1, max_size=40)
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0.05, 0.0), (0.15, 0.10), (0.5, 0.45)])
+def test_looking_after_every_sample_keeps_the_level(lost: float, gained: float) -> None:
+    draws = np.random.default_rng(0).random((2000, 250))
+    values = (draws < gained) * 1.0 - (draws > 1 - lost)
+    alarms = int((capitals(values, gained - lost).max(1) >= 20).sum())
+    assert wilson(alarms, 2000).low <= 0.05
+
+
+def test_a_test_meant_for_one_look_does_not() -> None:
+    """So that the trap is one."""
+    values = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], (2000, 400))
+    steps = np.arange(1, 401)
+    errors = values.std() / np.sqrt(steps)
+    z = (values.cumsum(1) / steps / errors)[:, 20:]
+    assert wilson(int((z.max(1) > 1.645).sum()), 2000).low > 0.2
+
+
+@given(differences, st.sampled_from([-0.5, -0.05, 0.0, 0.2]))
+@settings(deadline=None, max_examples=40)
+def test_a_process_is_the_test_of_all_samples(values: list[float], bound: float) -> None:
+    process = BettingProcess(bound)
+    process.add(values)
+    test = BettingMean(cluster_sums(np.array(values)), -1.0, 1.0)
+    assert min(1.0, 1 / process.capital) == pytest.approx(test.p_above(bound))
+    path = capitals(values, bound)
+    assert process.capital == pytest.approx(path[-1])
+    assert process.p == pytest.approx(min(1.0, 1 / path.max()))
+
+
+@given(differences)
+@settings(deadline=None, max_examples=40)
+def test_the_order_of_samples_does_not_matter(values: list[float]) -> None:
+    there, back = (BettingMean(cluster_sums(np.array(v)), -1, 1) for v in (values, values[::-1]))
+    assert there.p_above(-0.1) == pytest.approx(back.p_above(-0.1))
+
+
+@given(differences)
+@settings(deadline=None, max_examples=30)
+def test_p_rises_with_the_bound_and_mirrors(values: list[float]) -> None:
+    test = BettingMean(cluster_sums(np.array(values)), -1, 1)
+    mirrored = BettingMean(cluster_sums(-np.array(values)), -1, 1)
+    ps = [test.p_above(bound) for bound in (-0.8, -0.2, 0.0, 0.4)]
+    assert all(a <= b + 1e-12 for a, b in itertools.pairwise(ps))
+    assert mirrored.p_below(0.2) == pytest.approx(test.p_above(-0.2))
+
+
+def test_limits_cover_the_mean_at_all_looks_together() -> None:
+    rng = np.random.default_rng(1)
+    missed = 0
+    for _ in range(150):
+        values = rng.choice([-1.0, 0.0, 1.0], 120, p=[0.1, 0.75, 0.15])
+        limits = confidence_sequence(values, [10, 30, 70, 120])
+        missed += bool(((limits[:, 0] > 0.05) | (limits[:, 1] < 0.05)).any())
+        assert (np.diff(limits[:, 0]) >= 0).all()
+        assert (np.diff(limits[:, 1]) <= 0).all()
+    assert wilson(missed, 150).low <= 0.05
+
+
+def test_a_worse_canary_is_found_long_before_the_end() -> None:
+    draws = np.random.default_rng(2).random((200, 2000))
+    values = (draws < 0.05) * 1.0 - (draws > 0.80)  # 15 points worse
+    worse = capitals(-values, 0.02)
+    found = (worse >= 20).argmax(1)
+    assert ((worse >= 20).any(1)).mean() > 0.99
+    assert np.median(found) < 500
+
+
+def test_a_cluster_counts_no_more_than_its_largest() -> None:
+    sums = cluster_sums(np.ones(6), ["a", "a", "a", "b", "b", "b"])
+    once = BettingMean(sums, -1.0, 1.0, largest=3.0)
+    assert once.p_above(0.0) > BettingMean(cluster_sums(np.ones(6)), -1.0, 1.0).p_above(0.0)
+    with pytest.raises(InputError, match="a cluster has 3 samples"):
+        BettingMean(sums, -1.0, 1.0, largest=2.0)
+
+
+def test_values_and_looks_out_of_range_are_refused() -> None:
+    with pytest.raises(InputError, match="not between -1 and 1"):
+        BettingProcess(0.0).add([0.5, 1.5])
+    with pytest.raises(InputError, match="not between -1 and 1"):
+        BettingProcess(0.0).add([float("nan")])
+    with pytest.raises(InputError, match="bound"):
+        BettingProcess(1.0)
+    with pytest.raises(InputError, match="looks at"):
+        confidence_sequence([0.0], [2])
+    with pytest.raises(InputError, match="some values"):
+        confidence_sequence([3.0], [1])
