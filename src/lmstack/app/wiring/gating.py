@@ -1,0 +1,80 @@
+"""The gate over results in folders: a candidate's, and those of what is in production.
+
+Not covered: running what is missing, aliases, and signing a verdict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from lmstack.core import FormatError, InputError, shown
+from lmstack.core.files import store_error
+from lmstack.core.yaml_text import parse_yaml
+from lmstack.evals.gate import Decision, GateConfig, TaskComparison, TaskScores, decide
+from lmstack.evals.gate.config import GateRule
+from lmstack.evals.results import TaskResult
+
+__all__ = ["decided", "read_result"]
+
+
+def read_result(path: Path) -> TaskResult:
+    """What `lmstack eval run --output` wrote."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FormatError(
+            f"{shown(str(path))} cannot be read as a result: {error}",
+            hint="give a file that `lmstack eval run --output FOLDER` wrote",
+        ) from error
+    return TaskResult.from_json(value)
+
+
+def decided(rules: Path, candidate: Path, base: Path | None) -> Decision:
+    """The verdict by the rules of a YAML file. `InputError` where a rule's task is missing on a
+    side, is not whole, has failures, or is not the same on both: nothing passes by what it lacks.
+    """
+    try:
+        text = rules.read_text(encoding="utf-8")
+    except OSError as error:
+        raise store_error(error, rules, "reading") from error
+    config = GateConfig.from_mapping(parse_yaml(text, str(rules)))
+    comparisons = []
+    for rule in config.rules:
+        mine = _scores(rule, candidate)
+        needs_base = rule.kind != "at_least"
+        if needs_base and base is None:
+            raise InputError(
+                f"the rule for {rule.task} compares with what is in production",
+                hint="--base FOLDER, with its results",
+                param="base",
+            )
+        theirs = _scores(rule, base) if needs_base and base is not None else None
+        comparisons.append(TaskComparison(mine, theirs))
+    return decide(config, comparisons)
+
+
+def _scores(rule: GateRule, folder: Path) -> TaskScores:
+    path = folder / f"{rule.task}.json"
+    if not path.is_file():
+        raise InputError(
+            f"{shown(str(folder))} has no result of {rule.task}",
+            hint=f"lmstack eval run {rule.task} --model MODEL --output {folder}",
+            param="gate",
+        )
+    result = read_result(path)
+    result.check_complete(whole=True)
+    metric = result.metric(rule.metric) if rule.metric else result.metrics[0]
+    scored = result.scored(metric)
+    protocol = json.dumps(result.protocol, sort_keys=True, ensure_ascii=False)
+    return TaskScores(
+        task=result.task,
+        metric=metric,
+        ids=tuple(sample.id for sample in scored),
+        rows=result.rows_of(metric),
+        protocol=f"sha256:{hashlib.sha256(protocol.encode()).hexdigest()}",
+        data=result.dataset_digest,
+        digest=result.subject_digest,
+        clusters=tuple(sample.cluster for sample in scored),
+    )
