@@ -26,13 +26,13 @@ def test_a_model_that_is_as_good_is_promoted() -> None:
     found = ask(NON_INFERIOR, on=pairs(20, 20, 600))
     assert found.verdict == "PROMOTE"
     assert found.passed
-    assert "the rule is shown to hold" in found.reasons[0]
+    assert "every rule is shown to hold" in found.reasons[0]
 
 
 def test_a_model_that_is_worse_is_rejected() -> None:
     found = ask(NON_INFERIOR, on=pairs(10, 90, 600))
     assert found.verdict == "REJECT"
-    assert "1 of 1 rules shown to be broken: mmlu" in found.reasons[0]
+    assert "shown to be broken: mmlu accuracy" in found.reasons[0]
     assert "The gain is -0.133" in found.reasons[1]
 
 
@@ -182,6 +182,21 @@ def test_what_cannot_be_tested_is_an_error_and_no_verdict(
     assert said in str(error.value)
 
 
+def test_the_minimum_detectable_effect_and_the_power_are_printed() -> None:
+    result = ask(NON_INFERIOR, on=pairs(20, 20, 600)).results[0]
+    assert (
+        f"minimum detectable effect, from the bound, is {result.detectable:.3f}" in result.sentence
+    )
+    assert f"power for an equal model {result.power_if_equal:.0%}" in result.sentence
+    assert "(90% interval" in result.sentence
+
+
+def test_the_intersection_union_test_is_explained_where_there_are_several_rules() -> None:
+    same = pairs(20, 20, 600)
+    assert "intersection-union" in " ".join(ask(NON_INFERIOR, SUPERIOR, on=same).reasons)
+    assert "intersection-union" not in " ".join(ask(NON_INFERIOR, on=same).reasons)
+
+
 def test_a_decision_is_json_with_its_reasons() -> None:
     found = ask(NON_INFERIOR, SUPERIOR, on=pairs(30, 20, 600))
     written = json.loads(json.dumps(found.to_json(), allow_nan=False))
@@ -194,6 +209,14 @@ def test_a_decision_is_json_with_its_reasons() -> None:
     assert rule["low"] > -0.05
     assert rule["p"] <= 0.05
     assert (rule["protocol"], rule["data"]) == ("p1", "sha256:1")
+
+
+def test_one_cluster_is_held_and_says_why() -> None:
+    one = comparison([1.0, 2.0], [1.0, 2.5], metric=SECONDS, clusters=("a", "a"))
+    found = ask(NON_INFERIOR, on=one)
+    assert found.verdict == "HOLD"
+    assert "One cluster of samples tells nothing" in found.reasons[1]
+    assert json.dumps(found.to_json(), allow_nan=False)
 
 
 def test_intervals_leave_out_the_bounds_of_rules_that_pass() -> None:

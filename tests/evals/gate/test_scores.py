@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -20,11 +20,13 @@ from tests.evals.gate.samples import (
 )
 
 from lmstack.core import InputError
-from lmstack.evals.gate import TaskComparison
+from lmstack.evals.dataset import Dataset, Sample
+from lmstack.evals.gate import TaskComparison, TaskScores
 from lmstack.evals.noninferiority import BoundedMean, StudentizedMean
 from lmstack.evals.pairs import BinaryPairs
 from lmstack.evals.sequential import BettingMean
 from lmstack.evals.statistics import mean_of
+from lmstack.evals.task import Task
 
 
 @pytest.mark.parametrize(
@@ -124,6 +126,46 @@ def test_a_figure_of_a_corpus_is_compared_by_its_statistic() -> None:
     found = comparison(new, old, metric=PER_TOKEN).gain
     assert found.value == pytest.approx(0.1, abs=0.005)
     assert found.p_above(0.05) < 0.001
+
+
+class Silent:
+    """Neither asks nor judges."""
+
+    protocol: ClassVar = {"shots": 5}
+
+
+def silent_task(count: int = 3) -> Task:
+    samples = tuple(Sample(str(i), "?", cluster="a" if i else "") for i in range(count))
+    return Task("mmlu", Dataset("d", samples, "here"), Silent(), Silent(), (ACCURACY,))  # type: ignore[arg-type]
+
+
+def test_scores_of_a_task_carry_its_protocol_and_data() -> None:
+    rows = {"0": {"correct": 1.0}, "1": {"correct": math.nan}, "2": {"correct": 0.0, "seconds": 3}}
+    found = TaskScores.of_task(silent_task(), ACCURACY, rows, "new")
+    assert (found.ids, found.clusters) == (("0", "2"), ("", "a"))
+    assert found.value == 0.5
+    assert found.data == silent_task().dataset.digest
+    assert found.protocol.startswith("sha256:")
+    other = TaskScores.of_task(replace(silent_task(), version=2), ACCURACY, rows, "old")
+    with pytest.raises(InputError, match="protocol is different"):
+        TaskComparison(found, other)
+
+
+def test_a_metric_that_applies_to_other_samples_of_each_is_refused() -> None:
+    def without(place: int) -> TaskScores:
+        rows = {str(i): {"correct": math.nan if i == place else 1.0} for i in range(3)}
+        return TaskScores.of_task(silent_task(), ACCURACY, rows, f"without {place}")
+
+    with pytest.raises(InputError, match="samples are different"):
+        TaskComparison(without(0), without(1))
+
+
+def test_a_task_that_did_not_run_to_its_end_is_refused() -> None:
+    with pytest.raises(InputError, match="2 of 3 samples of mmlu have no scores, '1' the first"):
+        TaskScores.of_task(silent_task(), ACCURACY, {"0": {"correct": 1.0}}, "new")
+    rows = {str(i): {"right": 1.0} for i in range(3)}
+    with pytest.raises(InputError, match="mmlu does not score correct"):
+        TaskScores.of_task(silent_task(), ACCURACY, rows, "new")
 
 
 def test_without_a_baseline_there_is_no_gain() -> None:

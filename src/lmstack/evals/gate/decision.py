@@ -12,6 +12,7 @@ Not covered: running what is missing, and signing (`registry`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,7 +59,7 @@ class RuleResult:
     @property
     def bound(self) -> float:
         """In the direction of the test, more being better."""
-        return self._sign * self.rule.bound
+        return _bound(self.rule, self.comparison)
 
     @property
     def value(self) -> float:
@@ -98,8 +99,11 @@ class RuleResult:
     @property
     def sentence(self) -> str:
         """What was asked, what was found, and what follows."""
-        title = f"{self.comparison.task} {self.comparison.metric.name}"
-        return f"{title}: {self._asked}: {self._shown}. {self._measured}"
+        return f"{self.title}: {self._asked}: {self._shown}. {self._measured}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.comparison.task} {self.comparison.metric.name}"
 
     @property
     def _asked(self) -> str:
@@ -122,15 +126,17 @@ class RuleResult:
 
     @property
     def _measured(self) -> str:
+        if math.isnan(self.detectable):
+            return "One cluster of samples tells nothing about others."
         low, high = (self._number(limit) for limit in self.interval)
         what = "It scores" if self.rule.kind == "at_least" else "The gain is"
         text = (
             f"{what} {self._number(self.value)} ({1 - 2 * self.alpha:.0%} interval {low} to {high})"
-            f" on {self.test.samples:,} samples; they show a distance of"
-            f" {self._number(self.detectable)} from the bound with probability {self.power:.0%}"
+            f" on {self.test.samples:,} samples; the minimum detectable effect, from the bound, is"
+            f" {self._number(self.detectable)} at a power of {self.power:.0%}"
         )
         if self.power_if_equal is not None:
-            text += f", and an equal model with probability {self.power_if_equal:.0%}"
+            text += f", and the power for an equal model {self.power_if_equal:.0%}"
         return text + "."
 
     def _number(self, value: float) -> str:
@@ -145,8 +151,8 @@ class RuleResult:
             "bound": self.rule.bound,
             "outcome": self.outcome,
             "value": self.value,
-            "low": low,
-            "high": high,
+            "low": _finite(low),
+            "high": _finite(high),
             "samples": self.test.samples,
             "test": self.test.name,
             "alpha": self.alpha,
@@ -154,15 +160,21 @@ class RuleResult:
             "p": self.p,
             "p_adjusted": self.p_adjusted,
             "p_harm": self.p_harm,
-            "detectable": self.detectable,
-            "power_if_equal": self.power_if_equal,
+            "detectable": _finite(self.detectable),
+            "power_if_equal": _finite(self.power_if_equal),
             "more": self.more if self.outcome == "undecided" else None,
             "protocol": self.comparison.candidate.protocol,
             "data": self.comparison.candidate.data,
         }
 
 
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
 def _p(value: float) -> str:
+    if value < 1e-6:
+        return "below 1e-6"
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1g}"
 
 
@@ -199,29 +211,27 @@ class Decision:
 
     @property
     def _summary(self) -> str:
-        count = len(self.results)
         if self.verdict == "PROMOTE":
-            which = "the rule is" if count == 1 else f"all {count} rules are"
-            return f"PROMOTE: {which} shown to hold."
+            return f"PROMOTE: every rule is shown to hold ({len(self.results)} of them)."
         if self.verdict == "REJECT":
-            broken = [r.rule.title for r in self.results if r.outcome == "broken"]
-            return (
-                f"REJECT: {len(broken)} of {count} rules shown to be broken: {', '.join(broken)}."
-            )
-        open_ = [r for r in self.results if r.outcome == "undecided"]
-        return f"HOLD: {len(open_)} of {count} rules undecided. " + " ".join(map(_missing, open_))
+            broken = [result.title for result in self.results if result.outcome == "broken"]
+            return f"REJECT: shown to be broken: {', '.join(broken)}."
+        missing = [_missing(result) for result in self.results if result.outcome == "undecided"]
+        return f"HOLD: {' '.join(missing)}"
 
     def _notes(self) -> list[str]:
-        said = [
-            "All rules must hold, so each is tested at its full level (an intersection-union"
-            " test). Claims of superiority, and of a broken rule, are adjusted (Holm)."
-        ]
+        said = []
+        if len(self.results) > 1:
+            said.append(
+                "All rules must hold, so each is tested at its full level (an intersection-union"
+                " test). Claims of superiority, and of a broken rule, are adjusted (Holm)."
+            )
         if self.config.looks == ANY:
             said.append("The gate may be asked again at any time: its tests bet on the scores.")
         elif self.verdict == "HOLD":
             said.append(
-                "Each further look at this candidate needs a share of alpha: declare looks"
-                " beforehand, or measure a fresh set of samples alone."
+                "Asking again with more samples is another chance to pass by luck: declare the"
+                " number of looks beforehand."
                 if self.config.looks == 1
                 else f"Alpha is divided over {self.config.looks} looks, of which this is one."
             )
@@ -241,14 +251,15 @@ class Decision:
 
 
 def _missing(result: RuleResult) -> str:
-    title = f"{result.comparison.task} {result.comparison.metric.name}"
     if result.more is None:
-        return f"{title}: no number of samples would show it if the truth is what was measured."
-    truth = "is as measured" if result.test.value > result.bound else "equals the baseline"
-    return (
-        f"{title}: about {result.more:,} more samples would show it with probability"
-        f" {result.power:.0%} if the candidate {truth}."
-    )
+        more = "no number of samples would show it if the truth is as measured"
+    else:
+        truth = "is as measured" if result.test.value > result.bound else "equals the baseline"
+        more = (
+            f"about {result.more:,} more samples would show it with probability"
+            f" {result.power:.0%} if the candidate {truth}"
+        )
+    return f"{result.title} is undecided; {more}."
 
 
 def decide(config: GateConfig, comparisons: Sequence[TaskComparison]) -> Decision:
@@ -257,10 +268,7 @@ def decide(config: GateConfig, comparisons: Sequence[TaskComparison]) -> Decisio
     _check_systems(comparisons)
     found = [_comparison_of(rule, comparisons) for rule in config.rules]
     tests = [_test_of(rule, each, config) for rule, each in zip(config.rules, found, strict=True)]
-    bounds = [
-        rule.bound * (each.candidate.sign if rule.kind == "at_least" else 1)
-        for rule, each in zip(config.rules, found, strict=True)
-    ]
+    bounds = [_bound(rule, each) for rule, each in zip(config.rules, found, strict=True)]
     # A p-value of 1 is always valid: the test that the measured value speaks against is left out.
     ahead = [test.value > bound for test, bound in zip(tests, bounds, strict=True)]
     good = [t.p_above(b) if up else 1.0 for t, b, up in zip(tests, bounds, ahead, strict=True)]
@@ -286,6 +294,10 @@ def decide(config: GateConfig, comparisons: Sequence[TaskComparison]) -> Decisio
             for i, rule in enumerate(config.rules)
         ),
     )
+
+
+def _bound(rule: GateRule, comparison: TaskComparison) -> float:
+    return rule.bound * (comparison.candidate.sign if rule.kind == "at_least" else 1)
 
 
 def _test_of(rule: GateRule, comparison: TaskComparison, config: GateConfig) -> MeanTest:

@@ -9,7 +9,10 @@ Legend: N samples, K columns, C clusters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,7 +25,7 @@ from lmstack.evals.noninferiority import BoundedMean, MeanTest, StudentizedMean
 from lmstack.evals.pairs import BinaryPairs
 from lmstack.evals.sequential import BettingMean
 from lmstack.evals.statistics import mean_of
-from lmstack.evals.task import Metric, mean_of_first
+from lmstack.evals.task import Metric, Task, mean_of_first
 
 __all__ = ["TaskComparison", "TaskScores"]
 
@@ -65,6 +68,38 @@ class TaskScores:
             if not getattr(self, name):
                 self._fail(f"says no {name}", "a score without it cannot be compared")
         self._check_values(rows)
+
+    @classmethod
+    def of_task(
+        cls, task: Task, metric: Metric, rows: Mapping[str, Mapping[str, float]], digest: str
+    ) -> TaskScores:
+        """From the scorer's numbers for each sample, by id. Samples for which a column is NaN are
+        left out: ``metric`` does not apply to them. `InputError` where a sample has no numbers."""
+        missing = [each.id for each in task.dataset.samples if each.id not in rows]
+        if missing:
+            raise InputError(
+                f"{len(missing)} of {len(task.dataset.samples)} samples of {task.name} have no"
+                f" scores, {missing[0]!r} the first of them",
+                hint="let the evaluation run to its end",
+            )
+        names = [(name, row) for name in metric.columns for row in rows.values()]
+        absent = next((name for name, row in names if name not in row), None)
+        if absent:
+            raise InputError(f"{task.name} does not score {absent}, which {metric.name} sums up")
+        table = [[rows[s.id][name] for name in metric.columns] for s in task.dataset.samples]
+        kept = [place for place, row in enumerate(table) if not any(map(math.isnan, row))]
+        samples = [task.dataset.samples[place] for place in kept]
+        protocol = json.dumps(task.protocol, sort_keys=True, ensure_ascii=False)
+        return cls(
+            task.name,
+            metric,
+            tuple(each.id for each in samples),
+            np.array([table[place] for place in kept]).reshape(-1, len(metric.columns)),
+            f"sha256:{hashlib.sha256(protocol.encode()).hexdigest()}",
+            task.dataset.digest,
+            digest,
+            tuple(each.cluster for each in samples),
+        )
 
     def _check_values(self, rows: Floats) -> None:
         bad = ~np.isfinite(rows).all(1)
