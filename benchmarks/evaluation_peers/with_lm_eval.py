@@ -1,9 +1,9 @@
-"""lm-evaluation-harness's side of `likelihoods.py`: one task of multiple choice, evaluated by its own
-`simple_evaluate` with a model of its own kind ("hf" or "local-completions").
+"""lm-evaluation-harness's side of `likelihoods.py`: one task of multiple choice, evaluated by its
+own `simple_evaluate` with a model of its own kind ("hf" or "local-completions").
 
 Reads a job as JSON from standard input and writes what it found to the file that the job names:
-the pairs that were asked for in their order, their likelihoods, the accuracies, and the seconds that
-the likelihoods took, without loading anything.
+the pairs that were asked for in their order, their likelihoods, the accuracies, and the seconds
+that the likelihoods took, without loading anything.
 """
 
 from __future__ import annotations

@@ -203,9 +203,7 @@ def test_native_scores_are_the_same_bits_beside_any_others(
         return Engine(native_module, byte_vocabulary(), config)
 
     jobs = [(context + rest, max(1, len(context)), ends) for context, rest, ends in asked]
-    engine = made(
-        max_batch_tokens=sizes[0], max_sequences=min(sizes), prefix_cache=prefix_cache
-    )
+    engine = made(max_batch_tokens=sizes[0], max_sequences=min(sizes), prefix_cache=prefix_cache)
     together = read(engine, *jobs, *jobs)
     alone = [scored(read(made(prefix_cache=False), job)[0]) for job in jobs]
     assert [scored(outcome) for outcome in together] == alone * 2

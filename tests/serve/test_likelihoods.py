@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import tokenizers
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.byte_tokens import byte_level
 from tests.serve.tiny_models import tiny_decoder
@@ -136,16 +136,14 @@ def tokenizers_of(name: str) -> tuple[Reference, Tokenizer]:
 
 
 pieces = st.sampled_from(
-    ["a", "b", "th", "the", " ", "  ", "\n", "\t", "é", "aé", "日", "😀", "er", ".", BOS, EOS, "\u00a0"]
+    ["a", "b", "th", "the", " ", "  ", "\n", "\t", "\u00a0", "é", "aé", "日", "😀", "er", BOS, EOS]
 )
 texts = st.lists(pieces, max_size=7).map("".join)
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 @given(context=texts, continuation=texts)
-def test_ids_are_those_of_lm_evaluation_harness(
-    name: str, context: str, continuation: str
-) -> None:
+def test_ids_are_those_of_lm_evaluation_harness(name: str, context: str, continuation: str) -> None:
     reference, tokenizer = tokenizers_of(name)
     assume(context or continuation)
     expected = reference.ids(context, continuation)
@@ -479,9 +477,7 @@ def parsed(answer: dict[str, Any], lengths: Sequence[int]) -> list[tuple[float, 
     ):
         logprobs = choice["logprobs"]["token_logprobs"][length:-1]
         tops = choice["logprobs"]["top_logprobs"][length:-1]
-        greedy = all(
-            one == max(top.values()) for one, top in zip(logprobs, tops, strict=True)
-        )
+        greedy = all(one == max(top.values()) for one, top in zip(logprobs, tops, strict=True))
         found.append((sum(logprobs), greedy))
     return found
 

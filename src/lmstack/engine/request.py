@@ -27,12 +27,12 @@ class TokenScore:
 class TokenEvent:
     """One step of one request; the last one carries ``finish_reason`` or ``error``.
 
-    ``token``: None where the event is an error, or the request generates nothing. ``score``: set when log-probabilities were asked
-    for. ``safe_bytes``: how many bytes of the output so far no stop string can take back; on
-    the last event, the length of the output. ``choice``: which of a beam search's texts, the best
-    first; they come at its end. ``cached_tokens``: prompt tokens found in the
-    prefix cache. ``prompt``: scores of the prompt, on the first event, if they were asked for.
-    ``targets``: scores of those of the request, whose only event this is.
+    ``token``: None where the event is an error, or the request generates nothing. ``score``: set
+    when log-probabilities were asked for. ``safe_bytes``: how many bytes of the output so far no
+    stop string can take back; on the last event, the length of the output. ``choice``: which of a
+    beam search's texts, the best first; they come at its end. ``cached_tokens``: prompt tokens
+    found in the prefix cache. ``prompt``: scores of the prompt, on the first event, if they were
+    asked for. ``targets``: scores of those of the request, whose only event this is.
     ``drafted_tokens``, ``accepted_tokens``: of this request so far, tokens that were computed
     before they were drawn, and those of them that were then drawn.
     """
