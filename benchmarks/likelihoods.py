@@ -41,13 +41,13 @@ from lmstack.evals.statistics import mcnemar, wilson
 from lmstack.serve import LocalModel, create_app
 
 PEER = Peer(
-    "lm-eval",
-    "with_lm_eval.py",
-    "lm-eval",
-    ((TORCH, "lm-eval[hf,api]==0.4.13", "transformers==5.24.0", "accelerate==1.15.0"),),
+    "lm-eval-models",
+    "score_with_lm_eval.py",
+    "lm_eval",
+    ((TORCH, "lm_eval[hf,api]==0.4.13", "transformers==5.24.0", "accelerate==1.15.0"),),
 )
 SCRIPT = HERE / "evaluation_peers" / PEER.script
-TASK, ROUNDS, PROBED, AT_ONCE = "items", 3, 4, 16
+TASK, ROUNDS, PROBED, AT_ONCE = "items", 3, 16, 16
 PRECISIONS, BATCHES = ("float32", "bfloat16"), (1, 8, 32)
 PEER_SECONDS = 3600
 TASK_FILE = """\
@@ -96,7 +96,7 @@ def write_task(items: Sequence[Item], folder: pathlib.Path) -> None:
 
 
 def by_lm_eval(folder: pathlib.Path, model: str, limit: int, **given: Any) -> dict[str, Any]:
-    """What `evaluation_peers/with_lm_eval.py` found."""
+    """What `evaluation_peers/score_with_lm_eval.py` found."""
     threads = os.cpu_count() or 1
     output = folder / "found.json"
     job = {"folder": str(folder), "task": TASK, "model": model, "limit": limit, "batch_size": 1}
@@ -208,6 +208,34 @@ def compared(
     return result
 
 
+def measure(
+    items: Sequence[Item], weights: str, rounds: int, folder: pathlib.Path, given: dict[str, Any]
+) -> dict[str, Any]:
+    """All sides on one data set."""
+    write_task(items, folder)
+    seconds: dict[str, list[float]] = {}
+    sides: dict[str, Side] = {}
+    pairs: list[tuple[str, str]] = []
+    for _ in range(rounds):
+        transformers = by_lm_eval(folder, "hf", len(items), **given)
+        pairs = [(context, continuation) for context, continuation in transformers["pairs"]]
+        server = asyncio.run(through_server(folder, weights, len(items)))
+        assert server["pairs"] == transformers["pairs"]
+        sides = {"lmstack": ours(pairs)}
+        sides["lm-eval, our server"] = side_of(server)
+        sides["lm-eval, transformers"] = side_of(transformers)
+        for name, found in zip(list(sides)[1:], (server, transformers), strict=True):
+            check(found, sides[name], items)
+        for name, side in sides.items():
+            seconds.setdefault(name, []).append(side.seconds)
+            print(f"{name}: {side.seconds:.2f} s", flush=True)
+    return {
+        "items": len(items),
+        "pairs": len(pairs),
+        "sides": compared(sides, items, seconds),
+    }
+
+
 def check(found: dict[str, Any], side: Side, items: Sequence[Item]) -> None:
     """That the accuracies computed here are those that lm-evaluation-harness computed."""
     for kind, answers in zip(("acc", "acc_norm"), side.answers(items), strict=True):
@@ -220,49 +248,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add_options(parser, "likelihoods")
     args = parser.parse_args()
-    items = choice_items()
-    items = items[:: len(items) // 8][:8] if args.quick else items
-    rounds = 1 if args.quick else ROUNDS
     build(PEER)
-    weights = saved(LANGUAGE)
-    seconds: dict[str, list[float]] = {}
-    sides: dict[str, Side] = {}
+    weights, rounds = saved(LANGUAGE), 1 if args.quick else ROUNDS
+    given: dict[str, Any] = {"model_args": {"pretrained": weights, "dtype": "float32"}}
+    tried: list[Any] = []
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
-        write_task(items, folder)
-        given: dict[str, Any] = {"model_args": {"pretrained": weights, "dtype": "float32"}}
-        tried: list[Any] = []
-        if not args.quick:
-            given, tried = fastest(folder, weights, PROBED * 4)
-        for _ in range(rounds):
-            transformers = by_lm_eval(folder, "hf", len(items), **given)
-            pairs = [(context, continuation) for context, continuation in transformers["pairs"]]
-            server = asyncio.run(through_server(folder, weights, len(items)))
-            assert server["pairs"] == transformers["pairs"]
-            sides = {"lmstack": ours(pairs)}
-            sides["lm-eval, our server"] = side_of(server)
-            sides["lm-eval, transformers"] = side_of(transformers)
-            for name, found in zip(list(sides)[1:], (server, transformers), strict=True):
-                check(found, sides[name], items)
-            for name, side in sides.items():
-                seconds.setdefault(name, []).append(side.seconds)
-                print(f"{name}: {side.seconds:.2f} s", flush=True)
-    result = {
-        "machine": machine(),
-        "peers": versions(PEER),
-        "items": len(items),
-        "pairs": len(pairs),
-        "transformers": given | {"model_args": {"dtype": given["model_args"]["dtype"]}},
-        "tried": tried,
-        "sides": compared(sides, items, seconds),
-    }
+        for name, items in choice_items().items():
+            some = items[:4] if args.quick else items
+            if not args.quick and not tried:
+                write_task(some, folder)
+                given, tried = fastest(folder, weights, PROBED)
+            print(name, flush=True)
+            found[name] = measure(some, weights, rounds, folder, given)
+    precision = {"dtype": given["model_args"]["dtype"], "batch_size": given.get("batch_size", 1)}
+    result = {"machine": machine(), "peers": versions(PEER)}
+    result |= {"transformers": precision, "tried": tried, "sets": found}
     file = result_file(args, "likelihoods")
     file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    for name, row in result["sides"].items():
-        print(
-            f"{name:24} {row['seconds']:8.2f} s  x{row['slower']:<6} acc {row['acc']['value']:.3f}"
-            f"  acc_norm {row['acc_norm']['value']:.3f}  other answers {row['acc_other_answers']}"
-        )
+    for name, each in found.items():
+        print(f"{name}, {each['items']} items, {each['pairs']} pairs")
+        for side, row in each["sides"].items():
+            print(
+                f"  {side:22} {row['seconds']:8.2f} s  x{row['slower']:<6}"
+                f" acc {row['acc']['value']:.3f}  acc_norm {row['acc_norm']['value']:.3f}"
+                f"  other answers {row['acc_other_answers']}, {row['acc_norm_other_answers']}"
+            )
 
 
 if __name__ == "__main__":
