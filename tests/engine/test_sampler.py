@@ -29,7 +29,7 @@ from lmstack.engine.decoding.sampler import (
     NothingLeftError,
     Sampled,
     Sampler,
-    score_rows,
+    score_targets,
     uniform,
 )
 from lmstack.engine.sequence import Sequence
@@ -302,5 +302,6 @@ def test_log_probabilities_over_a_large_vocabulary_are_those_of_float64() -> Non
     given = 4 * torch.randn(16, 49152, generator=torch.Generator().manual_seed(0))
     tokens = [7 * row for row in range(16)]
     exact = given.double().log_softmax(-1).gather(-1, torch.tensor(tokens)[:, None])[:, 0]
-    found = torch.tensor([s.logprob for s in score_rows(given, tokens, 0)], dtype=torch.float64)
+    scores = score_targets(given, [[t] for t in tokens], [0] * 16)
+    found = torch.tensor([s.logprob for [s] in scores], dtype=torch.float64)
     assert float((found - exact).abs().mean()) < 1e-6

@@ -61,7 +61,7 @@ ORDERS = {
     ),
     "serve": (
         "activations forms text_embedder threads tokens",
-        "embedder light_models tool_calls",
+        "embedder light_models likelihoods tool_calls",
         "local",
         "tasks",
         "images",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
 
 from lmstack.core import InputError, OverloadedError
-from lmstack.serve.threads import MAX_WAITING, RoundRobinThread
+from lmstack.serve.threads import MAX_WAITING, RoundRobinThread, Slots
 
 
 @pytest.fixture
@@ -78,3 +79,57 @@ def test_closing_ends_what_waits(gate: threading.Event) -> None:
     turns.close()
     gate.set()
     assert waiting.cancelled()
+
+
+async def test_slots_go_to_who_waits_longest() -> None:
+    slots, order = Slots(1), []
+    assert slots.take()
+    assert not slots.take()
+
+    async def waiter(name: str) -> None:
+        await slots.wait()
+        order.append(name)
+
+    waiters = []
+    for name in "abc":
+        waiters.append(asyncio.ensure_future(waiter(name)))
+        await asyncio.sleep(0)
+    for _ in waiters:
+        slots.give()
+        assert not slots.take()  # it is somebody else's already
+    await asyncio.gather(*waiters)
+    assert order == ["a", "b", "c"]
+    slots.give()
+    assert slots.take()
+
+
+async def test_a_slot_that_comes_to_who_is_cancelled_goes_on() -> None:
+    slots = Slots(1)
+    assert slots.take()
+    gone, late, last = (asyncio.ensure_future(slots.wait()) for _ in range(3))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.sleep(0)
+    slots.give()  # it is ``late``'s, who is cancelled before it runs again
+    late.cancel()
+    await asyncio.wait_for(last, 10)
+    assert not slots.take()
+
+
+async def test_slots_serve_several_loops() -> None:
+    slots, done = Slots(1), []
+    assert slots.take()
+
+    def elsewhere() -> None:
+        asyncio.run(slots.wait())
+        done.append(1)
+        slots.give()
+
+    threads = [threading.Thread(target=elsewhere) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    await asyncio.sleep(0.01)
+    slots.give()
+    await asyncio.gather(*(asyncio.to_thread(thread.join, 10) for thread in threads))
+    assert len(done) == 4
+    assert slots.take()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from lmstack.model import Transformer, TransformerConfig
@@ -19,18 +22,21 @@ def tiny_decoder(
     layers: int = 2,
     template: ChatTemplate | None = None,
     positions: int = 256,
+    changes: Mapping[str, Any] | None = None,
 ) -> LoadedModel:
+    """``changes``: to the configuration of the module."""
     torch.manual_seed(seed)
-    config = TransformerConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=32,
-        intermediate_size=48,
-        num_layers=layers,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=8,
-        max_positions=positions,
-    )
+    sizes: dict[str, Any] = {
+        "vocab_size": tokenizer.vocab_size,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_layers": layers,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "head_dim": 8,
+        "max_positions": positions,
+    }
+    config = TransformerConfig.from_mapping(sizes | dict(changes or {}))
     module = Transformer(config)
     module.reset_parameters(std=0.35)
     assert tokenizer.eos_id is not None

@@ -358,7 +358,7 @@ class Engine:
         tokens = iter(self._sampled(computed, [c.sequence for c in chunks if c.samples]))
         for chunk, new in zip(chunks, computed.scores, strict=True):
             if new:
-                chunk.sequence.prompt_scores += new
+                chunk.sequence.take_scores(new)
         return [next(tokens) if c.samples else None for c in chunks]
 
     def _sampled(self, computed: Computed, sequences: list[Sequence]) -> list[Sampled | None]:
@@ -384,6 +384,10 @@ class Engine:
         self._scheduler.computed(chunk)
         if sampled is not None:
             self._append(sequence, sampled)
+        elif sequence.is_read:
+            self._num_prompt += sequence.num_input
+            self._inbox.over(sequence, "length")
+            sequence.request.on_event(sequence.read_event())
 
     def _append(self, sequence: Sequence, sampled: Sampled) -> None:
         reason = sequence.append(sampled.token)

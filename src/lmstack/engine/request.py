@@ -27,11 +27,12 @@ class TokenScore:
 class TokenEvent:
     """One step of one request; the last one carries ``finish_reason`` or ``error``.
 
-    ``token``: None when the event is an error. ``score``: set when log-probabilities were asked
-    for. ``safe_bytes``: how many bytes of the output so far no stop string can take back; on
-    the last event, the length of the output. ``choice``: which of a beam search's texts, the best
-    first; they come at its end. ``cached_tokens``: prompt tokens found in the
-    prefix cache. ``prompt``: scores of the prompt, on the first event, if they were asked for.
+    ``token``: None where the event is an error, or the request generates nothing. ``score``: set
+    when log-probabilities were asked for. ``safe_bytes``: how many bytes of the output so far no
+    stop string can take back; on the last event, the length of the output. ``choice``: which of a
+    beam search's texts, the best first; they come at its end. ``cached_tokens``: prompt tokens
+    found in the prefix cache. ``prompt``: scores of the prompt, on the first event, if they were
+    asked for. ``targets``: scores of those of the request, whose only event this is.
     ``drafted_tokens``, ``accepted_tokens``: of this request so far, tokens that were computed
     before they were drawn, and those of them that were then drawn.
     """
@@ -43,6 +44,7 @@ class TokenEvent:
     finish_reason: FinishReason | None = None
     cached_tokens: int = 0
     prompt: tuple[TokenScore, ...] = ()
+    targets: tuple[TokenScore, ...] = ()
     error: LmstackError | None = None
     choice: int = 0
     drafted_tokens: int = 0
@@ -81,7 +83,8 @@ class EngineRequest:
     decoder begins with, which is no part of its output.
 
     ``echo`` with ``sampling.logprobs`` scores the prompt too, from token ``score_from`` on; what
-    comes before may be taken from the cache. ``stop_ids`` end the text like
+    comes before may be taken from the cache. ``targets``: tokens to score as what may follow the
+    prompt; nothing is generated then, whatever ``sampling`` says. ``stop_ids`` end the text like
     the vocabulary's own ends, whatever ``ignore_eos`` says. ``sampling.n`` counts only in beam
     search, where one request finds all its choices. ``bad_words`` and ``force_words`` are those
     of ``sampling`` as token ids: runs that may not come, and runs that must (beam search only).
@@ -116,6 +119,7 @@ class EngineRequest:
     client: str = ""
     cache_scope: str = ""
     score_from: int = 0
+    targets: tuple[int, ...] = ()
     default_max_tokens: int | None = None
     adapter: EngineAdapter | None = None
     scored_at: float = 1.0

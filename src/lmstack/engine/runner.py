@@ -1,8 +1,8 @@
 """Runs the model on the chunks of one step: a varlen batch in, logits of the next tokens out.
 
 Tokens of all chunks lie end to end in one batch, so a step costs one pass through the layers.
-Logits are computed only where a token is to be sampled, and for echoed prompts a few rows at
-a time.
+Logits are computed only where a token is to be sampled, and for tokens that are scored a few rows
+at a time.
 
 Not covered: choosing the chunks (scheduler) or the tokens (sampler).
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lmstack.core import UnsupportedError
-from lmstack.engine.decoding.sampler import rows_at, score_rows
+from lmstack.engine.decoding.sampler import rows_at, score_targets
 from lmstack.engine.executor import CrossSpan, Executor, Span
 from lmstack.engine.request import TokenScore
 from lmstack.engine.scratch import Scratch
@@ -32,14 +32,14 @@ SCORED_ROWS = 64
 class Computed:
     """``logits`` float32 (S, V) and ``hidden`` (S, D) after the last token of each chunk that
     samples, in order; ``drafted`` float32 (R, V) after each token of their drafts; ``scores`` for
-    each chunk: of the prompt tokens that follow from it, where they are wanted; ``unsound``: those
+    each chunk: of the given tokens that follow from each of its `scored_places`; ``unsound``: those
     with a draft that does not compute to numbers. ``logits`` and ``drafted`` lie in the `Scratch`
     that `Runner.run` was given."""
 
     logits: Tensor
     hidden: Tensor
     drafted: Tensor
-    scores: list[list[TokenScore]]
+    scores: list[list[list[TokenScore]]]
     unsound: list[Chunk]
 
 
@@ -64,7 +64,6 @@ class Runner:
         hidden = self._hidden(chunks)
         ends: list[int] = []
         drafts: list[int] = []
-        scores = []
         row = 0
         for chunk in chunks:
             if chunk.samples:
@@ -75,8 +74,8 @@ class Runner:
             search = chunk.sequence.search
             if search is not None and search.needs_hidden:
                 search.see(chunk.start, rows)
-            scores.append(self._prompt_scores(chunk, rows, num_tokens, scratch))
             row += chunk.count
+        scores = self._scores(chunks, hidden, num_tokens, scratch)
         last = hidden
         if len(ends) < len(hidden):
             last = rows_at(hidden, ends + drafts)
@@ -113,23 +112,30 @@ class Runner:
         if fresh:
             self._executor.encode([(s.encoder_ids, s.cross_table) for s in fresh.values()])
 
-    def _prompt_scores(
-        self, chunk: Chunk, hidden: Tensor, num_tokens: int, scratch: Scratch
-    ) -> list[TokenScore]:
-        """Place i predicts token i + 1; those known from before a preemption are skipped."""
-        sequence = chunk.sequence
-        if not sequence.needs_prompt_scores:
-            return []
-        first = max(chunk.start, len(sequence.prompt_scores) - 1)
-        last = min(chunk.end, sequence.num_prompt - 1)
-        scores: list[TokenScore] = []
-        for start in range(first, last, SCORED_ROWS):
-            end = min(start + SCORED_ROWS, last)
-            rows = hidden[start - chunk.start : end - chunk.start]
-            logits = self._executor.logits(rows, scratch)[:, :num_tokens]
-            targets = sequence.tokens[start + 1 : end + 1]
-            scores += score_rows(logits, targets, sequence.request.sampling.logprobs or 0)
-        return scores
+    def _scores(
+        self, chunks: Seq[Chunk], hidden: Tensor, num_tokens: int, scratch: Scratch
+    ) -> list[list[list[TokenScore]]]:
+        """Of the tokens that are given: place i of a prompt predicts token i + 1, the last one the
+        targets. Those known from before a preemption are skipped."""
+        rows: list[int] = []
+        owners: list[int] = []
+        tokens: list[Seq[int]] = []
+        start = 0
+        for number, chunk in enumerate(chunks):
+            for place in _scored(chunk):
+                rows.append(start + place - chunk.start)
+                owners.append(number)
+                tokens.append(chunk.sequence.scored_after(place))
+            start += chunk.count
+        found: list[list[list[TokenScore]]] = [[] for _ in chunks]
+        for first in range(0, len(rows), SCORED_ROWS):
+            some = slice(first, first + SCORED_ROWS)
+            logits = self._executor.logits(rows_at(hidden, rows[some]), scratch)[:, :num_tokens]
+            tops = [chunks[n].sequence.request.sampling.logprobs or 0 for n in owners[some]]
+            scored = score_targets(logits, tokens[some], tops)
+            for number, scores in zip(owners[some], scored, strict=True):
+                found[number].append(scores)
+        return found
 
 
 def _span(chunk: Chunk) -> Span:
@@ -145,9 +151,18 @@ def _span(chunk: Chunk) -> Span:
 def _wanted(chunk: Chunk) -> int | None:
     """Of how many of its last tokens something is made; None: of all."""
     sequence = chunk.sequence
-    if sequence.needs_prompt_scores or (sequence.search and sequence.search.needs_hidden):
+    if sequence.search and sequence.search.needs_hidden:
         return None
+    scored = _scored(chunk)
+    if scored:
+        return chunk.end - scored.start
     return 1 + len(chunk.draft) if chunk.samples else 0
+
+
+def _scored(chunk: Chunk) -> range:
+    """The places of ``chunk`` whose logits score tokens that were given."""
+    places = chunk.sequence.scored_places
+    return range(max(chunk.start, places.start), min(chunk.end, places.stop))
 
 
 def _unsound(chunks: Seq[Chunk], drafted: Tensor) -> list[Chunk]:

@@ -15,6 +15,7 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -87,8 +88,11 @@ class Sequence:
         self.processors: Any = None
         self.created = time.monotonic()
         self.prompt_scores: list[TokenScore] = []
+        self.target_scores: tuple[TokenScore, ...] = ()
         if request.scores_prompt:
-            unscored = self.tokens[: max(1, min(request.score_from, self.num_prompt - 1))]
+            # Where nothing else is asked for, at least the last token is scored.
+            most = self.num_prompt - (not request.targets)
+            unscored = self.tokens[: max(1, min(request.score_from, most))]
             self.prompt_scores += [TokenScore(token, None) for token in unscored]
         seed = request.sampling.seed
         self.seed = secrets.randbits(64) if seed is None else seed % 2**64
@@ -115,6 +119,31 @@ class Sequence:
     @property
     def needs_prompt_scores(self) -> bool:
         return self.request.scores_prompt and len(self.prompt_scores) < self.num_prompt
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it generates nothing, and all that it asked for is known."""
+        return bool(self.target_scores)
+
+    @property
+    def scored_places(self) -> range:
+        """Those whose logits are still wanted, to score tokens that were given."""
+        last = self.num_prompt - 1
+        end = last + bool(self.request.targets)
+        return range(len(self.prompt_scores) - 1 if self.needs_prompt_scores else last, end)
+
+    def scored_after(self, place: int) -> Seq[int]:
+        """The tokens to score by the logits at ``place``."""
+        following = self.tokens[place + 1 : place + 2]
+        return following if place < self.num_prompt - 1 else self.request.targets
+
+    def take_scores(self, found: Seq[Seq[TokenScore]]) -> None:
+        """``found``: at each of the next of `scored_places`."""
+        for scores in found:
+            if self.needs_prompt_scores:
+                self.prompt_scores += scores
+            else:
+                self.target_scores = tuple(scores)
 
     @property
     def num_reusable(self) -> int:
@@ -176,6 +205,16 @@ class Sequence:
             accepted_tokens=self.num_accepted,
         )
 
+    def read_event(self) -> TokenEvent:
+        """The only one of a sequence that `is_read`."""
+        return TokenEvent(
+            request_id=self.request.id,
+            finish_reason="length",
+            cached_tokens=self.cached_tokens or 0,
+            prompt=tuple(self.prompt_scores),
+            targets=self.target_scores,
+        )
+
     def _ending(self, token: int) -> FinishReason | None:
         request = self.request
         if self.matcher is not None:
@@ -211,7 +250,7 @@ class Chunk:
     @property
     def samples(self) -> bool:
         """Whether a next token follows from this chunk."""
-        return self.known_end == len(self.sequence.tokens)
+        return self.known_end == len(self.sequence.tokens) and not self.sequence.request.targets
 
     @property
     def known_end(self) -> int:

@@ -26,6 +26,7 @@ from lmstack.core import (
     Delta,
     Grammar,
     InputError,
+    Likelihood,
     LmstackError,
     Message,
     ModelInfo,
@@ -50,6 +51,7 @@ from lmstack.registry import DEFAULT_SAMPLING, LoadedModel, ModelFolder, Store, 
 from lmstack.registry.weight_cache import has_blocks, requested_form, stored_form, updated_digest
 from lmstack.serve.embedder import LocalEmbedder
 from lmstack.serve.forms import usual_form
+from lmstack.serve.likelihoods import Likelihoods
 from lmstack.serve.threads import Bridge, Mailbox, RoundRobinThread, in_any_thread
 from lmstack.serve.tokens import (
     ChoiceText,
@@ -116,6 +118,7 @@ class LocalModel:
             parameters=loaded.parameters,
         )
         self._adapter: EngineAdapter | None = None
+        self._likelihoods = Likelihoods(self._engine, self.tokenizer, self._bridge)
         self._numbers = itertools.count()
         self._updating = threading.Lock()
         self._digests: dict[str, str | None] = {}  # by that of the content of weights
@@ -167,6 +170,7 @@ class LocalModel:
                     self.tokenizer,
                     ends,
                     begins=self._encodes,
+                    scores_end=request.echo,
                     calls=None if calls is None else calls.reader(),
                 )
                 for i in range(request.sampling.n)
@@ -221,6 +225,20 @@ class LocalModel:
         """As `generate`, with all choices, usage, timings and log-probabilities."""
         request = request_of(prompt, self._defaults.resolve(sampling), grammar)
         return in_any_thread(partial(complete_sync, self, request))
+
+    async def likelihoods(
+        self, pairs: Sequence[tuple[str, str]], *, client: str = "local", cache_scope: str = ""
+    ) -> list[Likelihood]:
+        """As in core's `LikelihoodModel`, by the tokens of lm-evaluation-harness for causal models.
+        What this model answers otherwise goes on meanwhile; where the engine's queue is full, this
+        waits. ``client`` and ``cache_scope`` as those of a `Request`."""
+        if self._encodes:
+            raise UnsupportedError(
+                f"{self._info.name} is an encoder-decoder, and likelihoods are of decoders only",
+                hint="use a language model, for example smollm2-135m-instruct",
+                param="model",
+            )
+        return await self._likelihoods.of(pairs, self._adapter, client, cache_scope)
 
     # -- weights -------------------------------------------------------------------------------
 

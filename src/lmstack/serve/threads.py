@@ -3,6 +3,7 @@
     Bridge, Mailbox    events of the engine's thread to a loop, all of a step in one wake-up: waking
                        a loop costs a system call, and one a token would cost more than the tokens
     RoundRobinThread   work that takes long, each client in its turn
+    Slots              so many at once, over all loops
     all_of, end_all    several coroutines at once
     in_any_thread      a call that runs a loop of its own, also from within a running one
 
@@ -21,7 +22,7 @@ from weakref import WeakKeyDictionary, ref
 
 from lmstack.core import OverloadedError
 
-__all__ = ["Bridge", "Mailbox", "RoundRobinThread", "all_of", "end_all", "in_any_thread"]
+__all__ = ["Bridge", "Mailbox", "RoundRobinThread", "Slots", "all_of", "end_all", "in_any_thread"]
 
 T = TypeVar("T")
 
@@ -123,6 +124,50 @@ class Bridge:
             loops = list(self._loops.values())
         for loop in loops:
             loop.flush()
+
+
+class Slots:
+    """``count`` at once, whichever loops take them; who waits longest is next. Thread-safe."""
+
+    def __init__(self, count: int) -> None:
+        self._lock = threading.Lock()
+        self._free = count
+        self._waiting: deque[Future[None]] = deque()  # empty while one is free
+
+    def take(self) -> bool:
+        """Take one if it is free."""
+        with self._lock:
+            if not self._free:
+                return False
+            self._free -= 1
+            return True
+
+    async def wait(self) -> None:
+        """Take one in turn."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            granted: Future[None] = Future()
+            self._waiting.append(granted)
+        try:
+            await asyncio.wrap_future(granted)
+        except asyncio.CancelledError:
+            if not granted.cancel():  # it came meanwhile
+                self.give()
+            raise
+
+    def give(self) -> None:
+        """Give one back."""
+        with self._lock:
+            while self._waiting:
+                granted = self._waiting.popleft()
+                if granted.set_running_or_notify_cancel():
+                    break
+            else:
+                self._free += 1
+                return
+        granted.set_result(None)
 
 
 class RoundRobinThread:

@@ -193,8 +193,9 @@ class ChoiceText:
     of the weights that compute it.
 
     ``begins``: the output is a text of its own and continues nothing, so the space that some
-    tokenizers put before a first word is left out, as their decoders do. ``calls``: the answer may
-    call tools, which come out as parts of their own."""
+    tokenizers put before a first word is left out, as their decoders do. ``scores_end``: the
+    token that ends a text, and is no part of it, has a log-probability all the same, as in OpenAI's
+    completions. ``calls``: the answer may call tools, which come out as parts of their own."""
 
     def __init__(
         self,
@@ -203,6 +204,7 @@ class ChoiceText:
         ends: frozenset[int],
         *,
         begins: bool = False,
+        scores_end: bool = False,
         calls: CallReader | None = None,
     ) -> None:
         self.num_tokens = 0
@@ -211,7 +213,7 @@ class ChoiceText:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = b""  # bytes from place ``_shown`` on
         self._shown = 0
-        self._begins = begins
+        self._begins, self._scores_end = begins, scores_end
         self._dropped = False  # whether the first byte is not shown
         self._scores: deque[tuple[int, int, TokenScore]] = deque()  # start, end, score
         self._calls = calls
@@ -254,6 +256,9 @@ class ChoiceText:
                 self._dropped = data.startswith(b" ") and not plain.startswith(" ")
             if event.score is not None:
                 self._scores.append((start, self._shown + len(self._held), event.score))
+        elif self._scores_end and event.score is not None:
+            end = self._marked.reach(event.safe_bytes)
+            self._scores.append((end, end, event.score))
         safe = self._marked.reach(event.safe_bytes)
         count = safe - self._shown
         data, self._held = self._held[:count], self._held[count:]

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lmstack.core import InputError
 from lmstack.engine.decoding.phrases import Phrases, State
-from lmstack.engine.decoding.sampler import score_rows
+from lmstack.engine.decoding.sampler import score_targets
 from lmstack.engine.request import TokenEvent, TokenScore
 from lmstack.engine.sequence import Round, Search, Sequence
 
@@ -94,8 +94,8 @@ class BeamSearch(Search):
         asked = self._sampling.logprobs
         if asked is not None and offered:
             ids = [token for _, token in offered]
-            for score in score_rows(raw.expand(len(ids), -1), ids, asked):
-                self._scores[id(sequence), score.token] = score
+            [scores] = score_targets(raw[None].clone(), [ids], [asked])
+            self._scores |= {(id(sequence), score.token): score for score in scores}
 
     def advance(self) -> Round:
         children: list[tuple[Sequence, Sequence]] = []

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmstack.engine.decoding.sampler import NothingLeftError, score_rows
+from lmstack.engine.decoding.sampler import NothingLeftError, score_targets
 from lmstack.engine.request import TokenScore
 from lmstack.engine.sequence import Round, Search, Sequence
 
@@ -62,7 +62,7 @@ class ContrastiveSearch(Search):
         asked = self._sampling.logprobs
         scores: list[TokenScore | None] = [None] * len(tokens)
         if asked is not None:
-            scores = [*score_rows(raw.expand(len(tokens), -1), tokens, asked)]
+            scores = [*score_targets(raw[None].clone(), [tokens], [asked])[0]]
         following = [
             (token, probability, score)
             for token, probability, score in zip(tokens, best.values.tolist(), scores, strict=True)

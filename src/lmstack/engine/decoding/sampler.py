@@ -13,6 +13,7 @@ Legend: S streams that sample, V vocabulary.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
@@ -30,7 +31,7 @@ from lmstack.engine.decoding.logits_processors import adjust, processors_of
 from lmstack.engine.request import TokenScore
 from lmstack.engine.sequence import Sequence
 
-__all__ = ["NothingLeftError", "Sampled", "Sampler", "rows_at", "score_rows", "uniform"]
+__all__ = ["NothingLeftError", "Sampled", "Sampler", "rows_at", "score_targets", "uniform"]
 
 Wanted = Callable[[SamplingParams], bool]
 Removed = Callable[[Tensor, list[SamplingParams]], Tensor]
@@ -53,21 +54,44 @@ def uniform(seed: int, place: int) -> float:
     return (bits >> 12) / 2**52
 
 
-def score_rows(logits_SV: Tensor, tokens: Seq[int], num_top: int) -> list[TokenScore]:
-    """Log-probability of ``tokens``, and the ``num_top`` best, for each row of float32 logits."""
+def score_targets(
+    logits_SV: Tensor, targets: Seq[Seq[int]], tops: Seq[int]
+) -> list[list[TokenScore]]:
+    """Log-probabilities of the ``targets`` of each row of float32 logits, each with as many of the
+    best of its row as ``tops`` says. The logits are overwritten."""
+    device = logits_SV.device
+    rows = [row for row, some in enumerate(targets) for _ in some]
+    flat = [token for some in targets for token in some]
+    places = torch.tensor([rows, flat], device=device)
+    chosen = logits_SV[places[0], places[1]]
+    most = min(max(tops, default=0), logits_SV.shape[1])
+    ids: Tensor | None = None
+    if most > 1:
+        best, ids = logits_SV.topk(most)
+    elif most == 1:  # of equal ones the first, which a greedy draw takes
+        best, ids = logits_SV.max(-1, keepdim=True)
+    else:
+        best = logits_SV.amax(-1, keepdim=True)
+    largest = best[:, :1]
     # Torch's `log_softmax` is a few 1e-6 off over 49,152 tokens; this is not.
-    below = logits_SV - logits_SV.amax(-1, keepdim=True)
-    logprobs = below - below.exp().sum(-1, keepdim=True).log_()
-    chosen = logprobs.gather(1, _column(tokens, logprobs))[:, 0].tolist()
-    if not num_top:
-        return [TokenScore(t, p) for t, p in zip(tokens, chosen, strict=True)]
-    best = logprobs.topk(min(num_top, logprobs.shape[1]))
-    return [
-        TokenScore(t, p, tuple(zip(ids, values, strict=True)))
-        for t, p, ids, values in zip(
-            tokens, chosen, best.indices.tolist(), best.values.tolist(), strict=True
-        )
-    ]
+    logs = _sums(logits_SV.sub_(largest).exp_()).log_()
+    logprobs = (chosen - largest[places[0], 0] - logs[places[0], 0]).tolist()
+    listed: list[tuple[tuple[int, float], ...]] = [()] * len(targets)
+    if ids is not None:
+        values = (best - largest - logs).tolist()
+        listed = [
+            tuple(zip(i[:top], v[:top], strict=True))
+            for i, v, top in zip(ids.tolist(), values, tops, strict=True)
+        ]
+    scores = (TokenScore(t, p, listed[n]) for t, p, n in zip(flat, logprobs, rows, strict=True))
+    return [list(itertools.islice(scores, len(some))) for some in targets]
+
+
+def _sums(values_SV: Tensor) -> Tensor:
+    """(S, 1). Torch would sum a row that is alone in two parts, so with other last bits than the
+    same row beside others."""
+    alone = len(values_SV) == 1
+    return (values_SV.repeat(2, 1) if alone else values_SV).sum(-1, keepdim=True)[: len(values_SV)]
 
 
 class NothingLeftError(InputError):
@@ -129,11 +153,9 @@ class Sampler:
         tokens = self._picks(logits, sequences)
         scores: dict[int, TokenScore] = {}
         if scored:
-            num_top = max(params[i].logprobs or 0 for i in scored)
-            rows_scores = score_rows(raw, [tokens[i] for i in scored], num_top)
-            for i, score in zip(scored, rows_scores, strict=True):
-                top = score.top[: params[i].logprobs]
-                scores[i] = TokenScore(score.token, score.logprob, top)
+            tops = [params[i].logprobs or 0 for i in scored]
+            found = score_targets(raw, [[tokens[i]] for i in scored], tops)
+            scores = {i: score for i, [score] in zip(scored, found, strict=True)}
         return [Sampled(t, scores.get(i)) for i, t in enumerate(tokens)]
 
     def _picks(self, logits: Tensor, sequences: Seq[Sequence]) -> list[int]:

@@ -73,13 +73,14 @@ class Admission:
                 param=param,
             )
         self._check_kind(request)
+        _check_targets(request)
         begun = request.decoder_ids or ids
         blocks = self._num_blocks
         if self._encoder is not None:
             blocks -= self._config.blocks_for(len(ids))
             self._check_input(len(ids), blocks)
         longest = min(self._context_length, blocks // width * self._config.block_size)
-        self._check_length(len(begun), sampling.max_tokens, longest)
+        self._check_length(len(begun), 0 if request.targets else sampling.max_tokens, longest)
         limit = _limit(request, len(begun), longest)
         matcher = None
         if request.grammar is not None:
@@ -140,6 +141,7 @@ class Admission:
         readable = self._num_tokens if request.echo else self._num_input_tokens
         self._check_tokens("the prompt", "prompt", request.prompt_ids, readable)
         self._check_tokens("the decoder's beginning", "decoder_ids", request.decoder_ids)
+        self._check_tokens("targets", "targets", request.targets)
         forced = itertools.chain(*request.force_words)
         self._check_tokens("force_words", "force_words", forced)
         for each in PROCESSORS:
@@ -167,7 +169,7 @@ class Admission:
         total = num_prompt + (1 if max_tokens is None else max_tokens)
         if total <= longest:
             return
-        asked = "" if max_tokens is None else f" and max_tokens {max_tokens}"
+        asked = f" and max_tokens {max_tokens}" if max_tokens else ""
         if longest < self._context_length:
             place, hint = "each text of this search may have", "search for fewer at once"
         elif longest == self._window:
@@ -176,7 +178,7 @@ class Admission:
             place, hint = "the KV pool holds", "shorten the prompt"
         raise ContextLengthError(
             f"the prompt has {num_prompt} tokens{asked}, {place} {longest}",
-            hint=hint if max_tokens is None else f"{hint} or lower max_tokens",
+            hint=f"{hint} or lower max_tokens" if max_tokens else hint,
             param="max_tokens" if num_prompt < longest else "prompt",
         )
 
@@ -185,11 +187,22 @@ def _limit(request: EngineRequest, begun: int, longest: int) -> int:
     """Tokens of the whole text, prompt included. A limit by default gives way to the context's
     end and to ``min_tokens``; a stated one has been checked."""
     stated, default = request.sampling.max_tokens, request.default_max_tokens
+    if request.targets:
+        return begun
     if stated is not None:
         return begun + stated
     if default is None:
         return longest
     return min(longest, begun + max(default, request.sampling.min_tokens))
+
+
+def _check_targets(request: EngineRequest) -> None:
+    if request.targets and (request.grammar is not None or _width(request.sampling) > 1):
+        raise InputError(
+            "a request with targets generates nothing, and it has a grammar or searches",
+            hint="leave out targets, or the grammar, num_beams and penalty_alpha",
+            param="targets",
+        )
 
 
 def _width(sampling: SamplingParams) -> int:
