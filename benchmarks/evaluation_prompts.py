@@ -95,7 +95,7 @@ def whole() -> list[Case]:
             "truthfulqa_mc1",
             truthfulqa_mc1(choices, source="packaged"),
             {"validation": [_mc1_row(sample) for sample in choices if sample.gold == (0,)]},
-            {("none", "acc"): "acc"},
+            {("none", "acc"): "mc1"},
         ),
         Case(
             "gsm8k, packaged",

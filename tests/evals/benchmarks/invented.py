@@ -19,7 +19,6 @@ from lmstack.evals.benchmarks.mmlu import mmlu, mmlu_samples
 from lmstack.evals.benchmarks.passages import boolq, boolq_samples, hellaswag, hellaswag_samples
 from lmstack.evals.benchmarks.prompts import yaml_shots
 from lmstack.evals.benchmarks.truthfulqa import (
-    DifferenceScorer,
     mc1_samples,
     mc2_samples,
     truthfulqa_gen,
@@ -30,7 +29,6 @@ from lmstack.evals.benchmarks.truthfulqa import (
 from lmstack.evals.task import Output, Task
 
 Row = Mapping[str, Any]
-MEASURES = ("bleu", "rouge1", "rouge2", "rougeL")
 
 
 @dataclasses.dataclass
@@ -148,8 +146,8 @@ fewshot_config:
     target: " The answer is 2."
 """
 GSM8K_SCORES = {
-    ("strict-match", "exact_match"): "strict",
-    ("flexible-extract", "exact_match"): "flexible",
+    ("strict-match", "exact_match"): "strict_match",
+    ("flexible-extract", "exact_match"): "flexible_match",
 }
 GSM8K_REPLIES = [
     "#### 996",
@@ -202,14 +200,14 @@ def invented() -> list[Case]:
             "truthfulqa_mc1",
             truthfulqa_mc1(mc1_samples(lines(rows["truthfulqa"])), source="invented"),
             {"validation": rows["truthfulqa"]},
-            {("none", "acc"): "acc"},
+            {("none", "acc"): "mc1"},
         ),
         Case(
             "truthfulqa_mc2",
             "truthfulqa_mc2",
             truthfulqa_mc2(mc2_samples(lines(rows["truthfulqa"])), source="invented"),
             {"validation": rows["truthfulqa"]},
-            {("none", "acc"): "acc"},
+            {("none", "acc"): "mc2"},
         ),
         Case(
             "gsm8k",
@@ -232,14 +230,14 @@ def invented() -> list[Case]:
         Case(
             "truthfulqa_gen",
             "truthfulqa_gen",
-            truthfulqa_gen(
-                written_samples(lines(rows["truthfulqa_gen"])),
-                DifferenceScorer(lambda *_: dict.fromkeys(MEASURES, 0.0), "none"),
-                source="invented",
-            ),
+            truthfulqa_gen(written_samples(lines(rows["truthfulqa_gen"])), source="invented"),
             {"validation": rows["truthfulqa_gen"]},
-            {},
-            ["It is.", "So"],
+            {
+                ("none", f"{measure}_{kind}"): f"{measure}_{kind}"
+                for measure in ("bleu", "rouge1", "rouge2", "rougeL")
+                for kind in ("max", "diff", "acc")
+            },
+            ["Yes, it is . It is not so.", "I have no idea, so"],
         ),
     ]
 

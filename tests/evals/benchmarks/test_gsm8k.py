@@ -55,14 +55,14 @@ def test_the_marked_answer_is_read_strictly_and_the_last_number_flexibly(
     reply: str, strict: float, flexible: float
 ) -> None:
     scores = scores_for(gsm8k(TESTS, source="s"), reply)
-    assert (scores["strict"], scores["flexible"]) == (strict, flexible)
+    assert (scores["strict_match"], scores["flexible_match"]) == (strict, flexible)
 
 
 def test_chains_of_thought_are_read_after_the_answer_is() -> None:
     task = gsm8k_cot(TESTS[5:6], SHOTS, source="s")
     assert prompts_of(task) == ["Q: Is 1 one?\nA: It is. The answer is 1.\n\nQ: What is 1000?\nA:"]
     scores = scores_for(task, " We add. The answer is 1,000.\n\nQ: More?")
-    assert (scores["strict"], scores["flexible"]) == (1, 1)
+    assert (scores["strict_match"], scores["flexible_match"]) == (1, 1)
 
 
 def test_an_answer_without_its_mark_is_an_error() -> None:

@@ -54,7 +54,7 @@ def test_a_completion_ends_where_the_function_does() -> None:
     reply = RIGHT + "\n\ndef other():\n    return 1\n"
     output = output_of(task, chat_subject(replying(reply)))
     assert output.text == RIGHT + "\n"
-    assert scores_of(task, SAMPLES[0], output) == {"pass@1": 1}
+    assert scores_of(task, SAMPLES[0], output) == {"pass@1": 1, "drafts": 1, "passed": 1}
     assert judge.asked == [(PROMPT + RIGHT + "\n\n", PROBLEM["test"], "area")]
 
 

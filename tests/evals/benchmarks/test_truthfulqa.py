@@ -8,11 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import sacrebleu
+from hypothesis import given
+from hypothesis import strategies as st
+from rouge_score import rouge_scorer
 from tests.evals.benchmarks.models import prompts_of
 
 from lmstack.core import FormatError, InputError, Likelihood
 from lmstack.evals.benchmarks.truthfulqa import (
     DifferenceScorer,
+    _measured,
     mc1_samples,
     mc2_samples,
     truthfulqa_gen,
@@ -58,7 +63,7 @@ def test_mc2_is_the_mass_of_all_true_choices() -> None:
     task = truthfulqa_mc2(mc2_samples(data(HUB)), source="s")
     output = Output(likelihoods=tuple(Likelihood(x, 1, False) for x in (-1.0, -1.0, -1.0)))
     scores = asyncio.run(task.scorer(task.dataset.samples[0], output))
-    assert scores["acc"] == pytest.approx(2 / 3)
+    assert scores["mc2"] == pytest.approx(2 / 3)
 
 
 def test_six_answered_questions_come_first() -> None:
@@ -89,25 +94,33 @@ def test_references_end_with_a_full_stop_and_no_comment_is_true() -> None:
     assert sample.metadata["false_answers"] == ["No."]
 
 
-def measured(reference: str, answer: str) -> dict[str, float]:
-    """The share of the answer's letters that the reference has, as every measure."""
-    value = 100 * sum(letter in reference for letter in answer) / max(len(answer), 1)
-    return dict.fromkeys(("bleu", "rouge1", "rouge2", "rougeL"), value)
-
-
 def test_an_answer_is_compared_with_the_best_of_each_side() -> None:
-    scorer = DifferenceScorer(measured, "letters")
-    task = truthfulqa_gen(written_samples(data(WRITTEN)), scorer, source="s")
+    task = truthfulqa_gen(written_samples(data(WRITTEN)), source="s")
     sample = task.dataset.samples[0]
-    scores = asyncio.run(task.scorer(sample, Output("Yes")))
-    assert (scores["bleu_max"], scores["bleu_acc"]) == (100, 1)
-    assert scores["bleu_diff"] == 100 - measured("No.", "Yes")["bleu"]
-    assert asyncio.run(task.scorer(sample, Output("No")))["rougeL_acc"] == 0
+    scores = asyncio.run(task.scorer(sample, Output("Yes.")))
+    assert (scores["rouge1_max"], scores["rouge1_diff"], scores["rouge1_acc"]) == (100, 100, 1)
+    assert asyncio.run(task.scorer(sample, Output("No.")))["rougeL_diff"] == 40 - 100
     assert all(metric.columns[0] in scores for metric in task.metrics)
-    assert task.protocol["scorer"]["measures"] == "letters"
+
+
+words = st.lists(st.sampled_from(["it", "is", "not", ".", " . ", "Yes,", "ü"]), max_size=6)
+
+
+@given(words, words)
+def test_measures_are_those_of_sacrebleu_and_rouge_score(one: list[str], other: list[str]) -> None:
+    answer, reference = " ".join(one), " ".join([*other, "end."])
+    found = _measured(answer, reference)
+    bleu = sacrebleu.corpus_bleu(
+        [answer], [[reference]], smooth_method="exp", smooth_value=0.0, tokenize="intl"
+    )
+    assert found["bleu"] == pytest.approx(bleu.score, abs=1e-9)
+    scorer = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeLsum"])
+    prepared = [text.replace(" . ", ".\n") for text in (reference, answer)]
+    for kind, score in scorer.score(*prepared).items():
+        assert found[kind.removesuffix("sum")] == pytest.approx(100 * score.fmeasure, abs=1e-9)
 
 
 def test_a_sample_without_false_references_is_an_error() -> None:
     (sample,) = mc1_samples(data(HUB))
     with pytest.raises(InputError, match="no false references"):
-        asyncio.run(DifferenceScorer(measured, "letters")(sample, Output("x")))
+        asyncio.run(DifferenceScorer()(sample, Output("x")))

@@ -11,10 +11,11 @@ from tests.evals.benchmarks.models import chat_subject, output_of, replying, sco
 from lmstack.core import InputError, Request, ScriptedModel
 from lmstack.evals.benchmarks.perturb import lowercase
 from lmstack.evals.benchmarks.prompts import FewShot
-from lmstack.evals.benchmarks.scoring import ExtractionScorer, LetterScorer, Reading
+from lmstack.evals.benchmarks.scoring import LetterScorer
 from lmstack.evals.benchmarks.solvers import GenerationSolver
 from lmstack.evals.benchmarks.worst_case import worst_case
 from lmstack.evals.dataset import Dataset, Sample
+from lmstack.evals.metrics import ExactMatch
 from lmstack.evals.task import Metric, Output, Task
 
 SAMPLES = (
@@ -25,8 +26,8 @@ TASK = Task(
     "words",
     Dataset("words", SAMPLES, "s"),
     GenerationSolver(FewShot("{question}")),
-    ExtractionScorer({"right": Reading(r"\w+")}),
-    (Metric("right", ("right",)), Metric("pair", ("right", "right_found"))),
+    ExactMatch(),
+    (*ExactMatch().metrics, Metric("pair", ("exact_match", "exact_match"))),
 )
 WORST = worst_case(TASK, lowercase())
 
@@ -52,15 +53,15 @@ def test_the_minimum_counts_beside_both(
 ) -> None:
     output = output_of(WORST, chat_subject(yes_to(*known)))
     scores = scores_of(WORST, SAMPLES[0], output)
-    assert scores["right"] == min(before, perturbed)
-    assert (scores["before_right"], scores["perturbed_right"]) == (before, perturbed)
+    assert scores["exact_match"] == min(before, perturbed)
+    assert (scores["before_exact_match"], scores["perturbed_exact_match"]) == (before, perturbed)
 
 
 def test_a_text_with_nothing_to_change_is_asked_once() -> None:
     model = yes_to("is it?")
     output = output_of(WORST, chat_subject(model), 1)
     assert len(model.requests) == 1
-    assert scores_of(WORST, SAMPLES[1], output)["right"] == 1
+    assert scores_of(WORST, SAMPLES[1], output)["exact_match"] == 1
 
 
 def test_what_both_cost_is_counted_and_the_output_is_json() -> None:
@@ -72,7 +73,7 @@ def test_what_both_cost_is_counted_and_the_output_is_json() -> None:
 
 
 def test_each_metric_has_its_twin_before_and_figures_of_several_columns_go() -> None:
-    assert [metric.name for metric in WORST.metrics] == ["right", "before_right"]
+    assert [metric.name for metric in WORST.metrics] == ["exact_match", "before_exact_match"]
     assert WORST.protocol["solver"]["perturbation"]["name"] == "lowercase"
     assert WORST.name == "words_lowercase"
 
@@ -90,7 +91,7 @@ def test_a_task_without_a_mean_is_refused() -> None:
 
 
 def test_where_lower_is_better_the_maximum_counts() -> None:
-    metric = Metric("right", ("right",), better="lower")
+    metric = Metric("exact_match", ("exact_match",), better="lower")
     task = worst_case(Task("t", TASK.dataset, TASK.solver, TASK.scorer, (metric,)), lowercase())
     output = output_of(task, chat_subject(replying("yes", "no")))
-    assert scores_of(task, SAMPLES[0], output)["right"] == 1
+    assert scores_of(task, SAMPLES[0], output)["exact_match"] == 1

@@ -16,7 +16,6 @@ from lmstack.evals.benchmarks.catalog import BENCHMARKS, Benchmark, FileNeed, Ma
 from lmstack.evals.benchmarks.data_files import DataFile
 from lmstack.evals.benchmarks.humaneval import CodeJudge
 from lmstack.evals.benchmarks.packages import PACKAGES, PackagedFile
-from lmstack.evals.benchmarks.truthfulqa import DifferenceScorer
 from lmstack.evals.dataset import Dataset
 from lmstack.evals.task import Task
 
@@ -39,12 +38,11 @@ def benchmark_named(
     seed: int = 0,
     code_judge: CodeJudge | None = None,
     judge: ChatModel | None = None,
-    differences: DifferenceScorer | None = None,
 ) -> Task:
     """The task ``name``. ``files``: by the roles that it names. ``chat``: whether its prompts go
     through the chat template, where both are possible; None is the benchmark's own way. ``limit``:
     its first so many samples. ``seed``: of what is generated. ``code_judge``: runs programs.
-    ``judge``: rates answers. ``differences``: the measures of TruthfulQA's generated answers.
+    ``judge``: rates answers.
 
     `InputError` with the nearest name where there is no such benchmark, and with the role where a
     file or a judge is missing."""
@@ -67,7 +65,7 @@ def benchmark_named(
             raise InputError(
                 f"{name} needs a file: {need.role}, {need.about}", hint=need.where, param="files"
             )
-    task = benchmark.build(Materials(name, given, chat, seed, code_judge, judge, differences))
+    task = benchmark.build(Materials(name, given, chat, seed, code_judge, judge))
     return task if limit is None else _limited(task, limit)
 
 

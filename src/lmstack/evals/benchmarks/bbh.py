@@ -15,14 +15,14 @@ from typing import Any
 from lmstack.core import InputError, SamplingParams
 from lmstack.evals.benchmarks.data_files import DataFile, json_rows, text_field, yaml_file
 from lmstack.evals.benchmarks.prompts import GROUP, FewShot, yaml_shots
-from lmstack.evals.benchmarks.scoring import Reading
 from lmstack.evals.benchmarks.solvers import GenerationSolver
 from lmstack.evals.dataset import Dataset, Sample
+from lmstack.evals.metrics.text_match import extracted
 from lmstack.evals.task import Metric, Output, Task
 
 __all__ = ["LenientScorer", "bbh", "bbh_prompt", "bbh_samples", "bbh_shots", "bbh_task"]
 
-_STRICT = Reading("(?<=the answer is )(.*)(?=.)")
+_STRICT = "(?<=the answer is )(.*)(?=.)"
 
 
 def bbh_samples(file: DataFile, subtask: str, sha256: str = "") -> tuple[Sample, ...]:
@@ -67,13 +67,13 @@ class LenientScorer:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        return {"scores": "exact match", "strict": _STRICT.pattern, "lenient": 1}
+        return {"scores": "exact match", "strict": _STRICT, "lenient": 1}
 
     async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
         answer = _lenient(output.text)
         targets = {_bare(target) for target in sample.targets}
         return {
-            "strict": float(_STRICT.matches(output.text, sample.targets)),
+            "strict": float(extracted(output.text, _STRICT) in sample.targets),
             "lenient": float(answer is not None and _bare(answer) in targets),
             "found": float(answer is not None),
         }

@@ -20,7 +20,6 @@ from lmstack.evals.benchmarks.packages import BBH_SUBTASKS, PACKAGES, PackagedFi
 from lmstack.evals.benchmarks.passages import boolq, boolq_samples, hellaswag, hellaswag_samples
 from lmstack.evals.benchmarks.prompts import yaml_shots
 from lmstack.evals.benchmarks.truthfulqa import (
-    DifferenceScorer,
     mc1_samples,
     mc2_samples,
     truthfulqa_gen,
@@ -63,7 +62,6 @@ class Materials:
     seed: int = 0
     code_judge: CodeJudge | None = None
     judge: ChatModel | None = None
-    differences: DifferenceScorer | None = None
 
     def source(self, role: str = "test") -> str:
         """How the data are cited: the package where the file is the one that is pinned there."""
@@ -149,9 +147,8 @@ def _mt_bench(given: Materials) -> Task:
 
 
 def _truthfulqa_gen(given: Materials) -> Task:
-    scorer = given.needed(given.differences, "differences", "BLEU and ROUGE")
     tests = written_samples(given.files["test"])
-    return truthfulqa_gen(tests, scorer, source=given.source(), chat=bool(given.chat))
+    return truthfulqa_gen(tests, source=given.source(), chat=bool(given.chat))
 
 
 def _need(role: str, about: str, key: str = "", *, optional: bool = False) -> FileNeed:

@@ -16,10 +16,11 @@ from lmstack.core import InputError, SamplingParams
 from lmstack.evals.benchmarks.data_files import DataFile, csv_rows, text_field
 from lmstack.evals.benchmarks.mmlu import ANSWER, ASKED
 from lmstack.evals.benchmarks.prompts import LETTERS, FewShot
-from lmstack.evals.benchmarks.scoring import ACCURACY, CALIBRATION, ChoiceScorer, LetterScorer
+from lmstack.evals.benchmarks.scoring import ACCURACY, CALIBRATION, PARSED, LetterScorer
 from lmstack.evals.benchmarks.solvers import GenerationSolver, LikelihoodSolver
 from lmstack.evals.dataset import Dataset, Sample
-from lmstack.evals.task import Metric, Task
+from lmstack.evals.metrics import NextToken
+from lmstack.evals.task import Task
 
 __all__ = ["gpqa", "gpqa_samples", "gpqa_zeroshot", "shuffled"]
 
@@ -90,7 +91,7 @@ def gpqa(
         Dataset(name, tuple(tests), source),
         GenerationSolver(FewShot(ASKED, source="simple-evals"), sampling, chat),
         LetterScorer(ANSWER),
-        (ACCURACY, Metric("parsed", ("parsed",))),
+        (ACCURACY, PARSED),
         about="GPQA by generation with reasoning, as simple-evals asks",
     )
 
@@ -101,7 +102,7 @@ def gpqa_zeroshot(tests: Sequence[Sample], *, source: str, name: str = "gpqa_zer
         name,
         Dataset(name, tuple(tests), source),
         LikelihoodSolver(_ZEROSHOT, " ({letter})"),
-        ChoiceScorer(),
+        NextToken(),
         (ACCURACY, CALIBRATION),
         about="GPQA by likelihood of the letters, no shots",
     )

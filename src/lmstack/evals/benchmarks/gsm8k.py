@@ -8,23 +8,23 @@ several chains.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from lmstack.core import FormatError, SamplingParams
 from lmstack.evals.benchmarks.data_files import DataFile, Row, json_rows, text_field
 from lmstack.evals.benchmarks.prompts import SHOTS, FewShot
-from lmstack.evals.benchmarks.scoring import ExtractionScorer, Reading
 from lmstack.evals.benchmarks.solvers import GenerationSolver
 from lmstack.evals.dataset import Dataset, Sample
-from lmstack.evals.task import Metric, Task
+from lmstack.evals.metrics import ExtractedMatch, NumericMatch
+from lmstack.evals.task import Task
 
 __all__ = ["gsm8k", "gsm8k_cot", "gsm8k_samples"]
 
-_IGNORED = (",", r"\$", r"(?s).*#### ", r"\.$")
-_NUMBERS = Reading(r"(-?[$0-9.,]{2,})|(-?[0-9]+)", -1, _IGNORED, ignore_case=True)
+_SCORER = NumericMatch()  # its patterns are those of the harness's gsm8k
+_COT_SCORER = dataclasses.replace(_SCORER, strict=r"The answer is (\-?[0-9\.\,]+).")
 _SEED = 1234  # of lm-evaluation-harness's few-shot sampler
 
 
@@ -60,7 +60,7 @@ def gsm8k(
         draw = random.Random(_SEED)
         places = range(len(train))
         asked = tuple(
-            replace(test, metadata={**test.metadata, SHOTS: draw.sample(places, shots)})
+            dataclasses.replace(test, metadata={**test.metadata, SHOTS: draw.sample(places, shots)})
             for test in tests
         )
         pool, drawn = tuple(train), "lm-evaluation-harness gsm8k 3.0"
@@ -73,8 +73,7 @@ def gsm8k(
     sampling = SamplingParams(
         temperature=0.0, max_tokens=256, stop=("Question:", "</s>", "<|im_end|>")
     )
-    strict = Reading(r"#### (\-?[0-9\.\,]+)", 0, _IGNORED, ignore_case=True)
-    return _gsm8k_task("gsm8k", asked, prompt, sampling, strict, source, chat)
+    return _gsm8k_task("gsm8k", asked, prompt, sampling, _SCORER, source, chat)
 
 
 def gsm8k_cot(
@@ -89,8 +88,7 @@ def gsm8k_cot(
         source="lm-evaluation-harness gsm8k_cot 3.0",
     )
     sampling = SamplingParams(temperature=0.0, max_tokens=256, stop=("Q:", "</s>", "<|im_end|>"))
-    strict = Reading(r"The answer is (\-?[0-9\.\,]+).", 0, _IGNORED, ignore_case=True)
-    return _gsm8k_task("gsm8k_cot", tests, prompt, sampling, strict, source, chat)
+    return _gsm8k_task("gsm8k_cot", tests, prompt, sampling, _COT_SCORER, source, chat)
 
 
 def _gsm8k_task(
@@ -98,16 +96,15 @@ def _gsm8k_task(
     tests: Sequence[Sample],
     prompt: FewShot,
     sampling: SamplingParams,
-    strict: Reading,
+    scorer: ExtractedMatch,
     source: str,
     chat: bool,
 ) -> Task:
-    readings = {"strict": strict, "flexible": _NUMBERS}
     return Task(
         name,
         Dataset("gsm8k", tuple(tests), source),
         GenerationSolver(prompt, sampling, chat),
-        ExtractionScorer(readings),
-        tuple(Metric(name, (name,)) for name in ("strict", "flexible", "strict_found")),
+        scorer,
+        scorer.metrics,
         about=f"GSM8K with {prompt.count} worked examples, the marked answer and the last number",
     )

@@ -12,16 +12,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from lmstack.core import FormatError, InputError, SamplingParams
 from lmstack.evals.benchmarks.data_files import DataFile, json_rows, text_field
 from lmstack.evals.benchmarks.prompts import FewShot
-from lmstack.evals.benchmarks.scoring import pass_at_k
 from lmstack.evals.benchmarks.solvers import GenerationSolver, cut_at
 from lmstack.evals.dataset import Dataset, Sample
-from lmstack.evals.task import Metric, Output, Task
+from lmstack.evals.metrics import PassAtK
+from lmstack.evals.task import Output, Task
 
 __all__ = [
     "STOPS",
@@ -112,8 +112,7 @@ class HumanEvalScorer:
         distinct = list(dict.fromkeys(jobs))
         verdicts = await asyncio.to_thread(self.judge.judge, distinct)
         passed = {job: verdict.passed for job, verdict in zip(distinct, verdicts, strict=True)}
-        correct = sum(passed[job] for job in jobs)
-        return {f"pass@{k}": pass_at_k(len(jobs), correct, k) for k in self.ks}
+        return PassAtK(self.ks).score(sample, Output(facts={"passed": [passed[j] for j in jobs]}))
 
 
 def program(prompt: str, completion: str) -> str:
@@ -163,6 +162,6 @@ def humaneval(
         Dataset("humaneval", tuple(tests), source),
         GenerationSolver(FewShot(item, source=source_of), sampling, chat, drafts),
         HumanEvalScorer(judge, tuple(ks), chat, limits),
-        tuple(Metric(f"pass@{k}", (f"pass@{k}",), is_share=drafts == 1) for k in ks),
+        tuple(replace(m, is_share=drafts == 1) for m in PassAtK(tuple(ks)).metrics),
         about=f"HumanEval, {drafts} draft{'s' if drafts > 1 else ''} of each function, run",
     )

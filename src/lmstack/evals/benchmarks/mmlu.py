@@ -24,10 +24,11 @@ from lmstack.evals.benchmarks.data_files import (
     text_field,
 )
 from lmstack.evals.benchmarks.prompts import GROUP, LETTERS, FewShot
-from lmstack.evals.benchmarks.scoring import ACCURACY, CALIBRATION, ChoiceScorer, LetterScorer
+from lmstack.evals.benchmarks.scoring import ACCURACY, CALIBRATION, PARSED, LetterScorer
 from lmstack.evals.benchmarks.solvers import GenerationSolver, LikelihoodSolver
 from lmstack.evals.dataset import Dataset, Sample
-from lmstack.evals.task import Metric, Task
+from lmstack.evals.metrics import NextToken
+from lmstack.evals.task import Task
 
 __all__ = ["ANSWER", "ASKED", "mmlu", "mmlu_generative", "mmlu_samples"]
 
@@ -72,6 +73,7 @@ def _sample(row: Row, number: int, subject: str) -> Sample:
 
 
 def _choices(row: Row, where: str) -> tuple[tuple[str, ...], int]:
+    answer: Any
     if "options" in row:
         match = _LABELLED.fullmatch(text_field(row, "options", where))
         if match is None:
@@ -138,7 +140,7 @@ def mmlu(
         "mmlu_original" if original else "mmlu",
         Dataset("mmlu", tuple(tests), source),
         LikelihoodSolver(prompt, " {letter}"),
-        ChoiceScorer(),
+        NextToken(),
         (ACCURACY, CALIBRATION),
         about=f"MMLU by likelihood of the letters, {count} shots"
         + ("" if named else ", subjects unknown"),
@@ -155,6 +157,6 @@ def mmlu_generative(
         Dataset("mmlu", tuple(tests), source),
         GenerationSolver(FewShot(ASKED, source="simple-evals"), sampling, chat),
         LetterScorer(ANSWER),
-        (ACCURACY, Metric("parsed", ("parsed",))),
+        (ACCURACY, PARSED),
         about="MMLU by generation with reasoning, as simple-evals asks",
     )

@@ -15,9 +15,10 @@ from typing import Any
 from lmstack.core import FormatError
 from lmstack.evals.benchmarks.data_files import DataFile, Row, json_rows, text_field
 from lmstack.evals.benchmarks.prompts import FewShot
-from lmstack.evals.benchmarks.scoring import ACCURACY, CALIBRATION, ChoiceScorer
+from lmstack.evals.benchmarks.scoring import ACCURACY, CALIBRATION
 from lmstack.evals.benchmarks.solvers import LikelihoodSolver
 from lmstack.evals.dataset import Dataset, Sample
+from lmstack.evals.metrics import MultipleChoice
 from lmstack.evals.task import Metric, Task
 
 __all__ = ["boolq", "boolq_samples", "hellaswag", "hellaswag_samples", "without_artifacts"]
@@ -45,7 +46,7 @@ def hellaswag_samples(file: DataFile, sha256: str = "") -> tuple[Sample, ...]:
 def _hellaswag(row: Row, number: int) -> Sample:
     where = f"row {number + 1} of HellaSwag"
     endings, label = row.get("endings"), row.get("label", row.get("expected_index"))
-    gold = int(label) if str(label).isdigit() else -1  # type: ignore[call-overload]
+    gold = int(label) if str(label).isdigit() else -1
     if not isinstance(endings, list) or not 0 <= gold < len(endings):
         raise FormatError(
             f"{where} has the label {label!r} and not so many endings",
@@ -78,7 +79,7 @@ def hellaswag(tests: Sequence[Sample], *, source: str) -> Task:
         "hellaswag",
         Dataset("hellaswag", tuple(tests), source),
         LikelihoodSolver(_HELLASWAG),
-        ChoiceScorer(by_length=True),
+        MultipleChoice(),
         (Metric("acc_norm", ("acc_norm",)), ACCURACY, CALIBRATION),
         about="HellaSwag by likelihood of the endings, normalized by characters, no shots",
     )
@@ -113,7 +114,7 @@ def boolq(tests: Sequence[Sample], *, source: str) -> Task:
         "boolq",
         Dataset("boolq", tuple(tests), source),
         LikelihoodSolver(_BOOLQ),
-        ChoiceScorer(),
+        MultipleChoice(),
         (ACCURACY, CALIBRATION),
         about="BoolQ by likelihood of no and yes, no shots",
     )

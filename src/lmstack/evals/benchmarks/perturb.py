@@ -169,15 +169,16 @@ def _literal(source: bytes, name: str) -> Any:
     except (SyntaxError, ValueError, RecursionError) as error:
         raise FormatError(f"the file with {name} is not Python: {error}") from error
     for node in body:
-        if isinstance(node, ast.AnnAssign) and node.value is not None:
-            targets, value = [node.target], node.value
+        if isinstance(node, ast.AnnAssign):
+            targets: list[ast.expr] = [node.target]
         elif isinstance(node, ast.Assign):
-            targets, value = node.targets, node.value
+            targets = node.targets
         else:
             continue
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+        named = any(isinstance(target, ast.Name) and target.id == name for target in targets)
+        if named and node.value is not None:
             try:
-                return ast.literal_eval(value)
+                return ast.literal_eval(node.value)
             except ValueError as error:
                 raise FormatError(f"{name} is no constant: {error}") from error
     raise FormatError(f"the file has no {name}", hint="give the file from the package crfm-helm")
