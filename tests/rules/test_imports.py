@@ -180,7 +180,7 @@ ORDERS = {
         "judge answers association scores intervals json_forms",
         "drawing figures traits output_store results shots",
         "solvers run task_comparison logs",
-        "estimating task_file",
+        "estimating task_file benchmarks",
         "phrases",
         "hacking",
         "comparison",

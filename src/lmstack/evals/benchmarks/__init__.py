@@ -1,0 +1,77 @@
+"""The field's benchmarks by their exact protocol, by name.
+
+    task = benchmark_named("boolq", {"test": Path("dev.jsonl")})
+
+Each says which files it reads (`Benchmark.files`) and, where a package carries one, which: whoever
+may use the network fetches them (`packages.PACKAGES`). Not covered: running a task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from lmstack.core import ChatModel, InputError, nearest
+from lmstack.evals.benchmarks.catalog import BENCHMARKS, Benchmark, FileNeed, Materials
+from lmstack.evals.benchmarks.data_files import DataFile
+from lmstack.evals.benchmarks.humaneval import CodeJudge
+from lmstack.evals.benchmarks.packages import PACKAGES, PackagedFile
+from lmstack.evals.dataset import Dataset
+from lmstack.evals.task import Task
+
+__all__ = [
+    "BENCHMARKS",
+    "PACKAGES",
+    "Benchmark",
+    "FileNeed",
+    "PackagedFile",
+    "benchmark_named",
+]
+
+
+def benchmark_named(
+    name: str,
+    files: Mapping[str, DataFile] | None = None,
+    *,
+    chat: bool | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    code_judge: CodeJudge | None = None,
+    judge: ChatModel | None = None,
+) -> Task:
+    """The task ``name``. ``files``: by the roles that it names. ``chat``: whether its prompts go
+    through the chat template, where both are possible; None is the benchmark's own way. ``limit``:
+    its first so many samples. ``seed``: of what is generated. ``code_judge``: runs programs.
+    ``judge``: rates answers.
+
+    `InputError` with the nearest name where there is no such benchmark, and with the role where a
+    file or a judge is missing."""
+    if name not in BENCHMARKS:
+        guess = nearest(name, BENCHMARKS)
+        hint = f"did you mean {guess}?" if guess else f"there are {', '.join(BENCHMARKS)}"
+        raise InputError(f"there is no benchmark {name}", hint=hint, param="name")
+    benchmark = BENCHMARKS[name]
+    given = dict(files or {})
+    roles = {need.role for need in benchmark.files}
+    for role in given:
+        if role not in roles and not benchmark.takes_subtasks:
+            raise InputError(
+                f"{name} reads no file with the role {role}",
+                hint=f"its files are {', '.join(sorted(roles)) or 'none'}",
+                param="files",
+            )
+    for need in benchmark.files:
+        if need.role not in given and not need.optional:
+            raise InputError(
+                f"{name} needs a file: {need.role}, {need.about}", hint=need.where, param="files"
+            )
+    task = benchmark.build(Materials(name, given, chat, seed, code_judge, judge))
+    return task if limit is None else _limited(task, limit)
+
+
+def _limited(task: Task, limit: int) -> Task:
+    if limit < 1:
+        raise InputError(f"a limit of {limit} samples", hint="1 or more", param="limit")
+    data = task.dataset
+    kept = Dataset(data.name, data.samples[:limit], data.source)
+    return dataclasses.replace(task, dataset=kept)

