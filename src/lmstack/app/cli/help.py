@@ -43,6 +43,12 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "prompt list": ("prompt ls", "prompts"),
     "prompt show": ("prompt explain", "prompt render", "prompt view"),
     "prompt test": ("prompt compare", "prompt eval", "prompt evaluate", "prompt run"),
+    "eval list": ("benchmarks", "eval ls", "eval tasks", "evals", "tasks"),
+    "eval fetch": ("eval download", "eval get", "eval pull"),
+    "eval run": ("eval start", "evaluate", "lm_eval", "score", "test"),
+    "eval show": ("eval report", "eval results"),
+    "eval compare": ("eval diff",),
+    "eval gate": ("eval promote", "gate", "promote"),
     "agent run": ("act", "agents", "do", "task"),
     "agent chat": ("agents chat",),
     "agent show": ("agent list", "agent ls", "agents list", "agents show", "runs", "timeline"),
@@ -118,6 +124,7 @@ SECTIONS = {
     "Models": ("pull", "models", "inspect", "convert", "quantize", "tokens", "tokenizer"),
     "Data": ("index",),
     "Train": ("data", "train", "compare", "scaling"),
+    "Evaluate": ("eval",),
     "Operate": ("doctor", "audit", "feedback"),
 }
 WIDTH = 88

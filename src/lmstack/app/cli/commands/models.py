@@ -48,7 +48,7 @@ def pull(
     """Download a model into the store, or import it from disk.
 
     Downloads are checked against pinned SHA-256 hashes and go on where they stopped. Pulling a
-    model that is already there does nothing. This is the only command that downloads.
+    model that is already there does nothing. Only this and `lmstack eval fetch` download anything.
     """
     names = [reference] if reference is not None else list(wiring.PURPOSES)
     pulled = []
