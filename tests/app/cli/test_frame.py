@@ -60,7 +60,7 @@ def test_lmstack_alone_lists_the_sections_in_the_order_of_the_work(run: Run) -> 
     ran = run()
     assert ran.code == 0
     found = [line for line in ran.out.splitlines() if re.fullmatch(r"[A-Z]\w+", line)]
-    assert found == ["Ask", "Serve", "Models", "Data", "Train", "Operate", "Options"]
+    assert found == ["Ask", "Serve", "Models", "Data", "Train", "Evaluate", "Operate", "Options"]
 
 
 def test_every_command_that_is_registered_stands_in_the_overview(run: Run) -> None:

@@ -45,7 +45,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "prompt test": ("prompt compare", "prompt eval", "prompt evaluate", "prompt run"),
     "eval list": ("benchmarks", "eval ls", "eval tasks", "evals", "tasks"),
     "eval fetch": ("eval download", "eval get", "eval pull"),
-    "eval run": ("eval start", "evaluate", "lm_eval", "score", "test"),
+    "eval run": ("eval start", "evaluate", "lm_eval"),
     "eval show": ("eval report", "eval results"),
     "eval compare": ("eval diff",),
     "eval gate": ("eval promote", "gate", "promote"),

@@ -67,7 +67,7 @@ ResultFile = Annotated[Path, typer.Argument(metavar="RESULT", help="Written by `
 
 def register(app: typer.Typer) -> None:
     evals = group(
-        "Evaluate models: benchmarks by their exact protocol, with intervals and paired tests.",
+        "Run benchmarks and tasks of your own, compare models, decide by a gate.",
         example="lmstack eval fetch hellaswag\nlmstack eval run hellaswag --limit 50",
     )
     command(evals, "list", example="lmstack eval list")(list_tasks)
