@@ -72,14 +72,6 @@ def test_two_benchmarks_never_share_a_protocol() -> None:
     assert len(set(protocols)) == len(protocols)
 
 
-def test_a_limit_keeps_the_first_samples_and_changes_the_hash_of_the_data() -> None:
-    whole, first = made("mmlu"), made("mmlu", limit=2)
-    assert first.dataset.samples == whole.dataset.samples[:2]
-    assert first.dataset.digest != whole.dataset.digest
-    with pytest.raises(InputError, match="limit of 0"):
-        made("mmlu", limit=0)
-
-
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean hellaswag"):
         benchmark_named("helaswag")

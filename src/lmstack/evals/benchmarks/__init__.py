@@ -8,7 +8,6 @@ may use the network fetches them (`packages.PACKAGES`). Not covered: running a t
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 from lmstack.core import ChatModel, InputError, nearest
@@ -16,7 +15,6 @@ from lmstack.evals.benchmarks.catalog import BENCHMARKS, Benchmark, FileNeed, Ma
 from lmstack.evals.benchmarks.data_files import DataFile
 from lmstack.evals.benchmarks.humaneval import CodeJudge
 from lmstack.evals.benchmarks.packages import PACKAGES, PackagedFile
-from lmstack.evals.dataset import Dataset
 from lmstack.evals.task import Task
 
 __all__ = [
@@ -34,15 +32,13 @@ def benchmark_named(
     files: Mapping[str, DataFile] | None = None,
     *,
     chat: bool | None = None,
-    limit: int | None = None,
     seed: int = 0,
     code_judge: CodeJudge | None = None,
     judge: ChatModel | None = None,
 ) -> Task:
     """The task ``name``. ``files``: by the roles that it names. ``chat``: whether its prompts go
-    through the chat template, where both are possible; None is the benchmark's own way. ``limit``:
-    its first so many samples. ``seed``: of what is generated. ``code_judge``: runs programs.
-    ``judge``: rates answers.
+    through the chat template, where both are possible; None is the benchmark's own way. ``seed``:
+    of what is generated. ``code_judge``: runs programs. ``judge``: rates answers.
 
     `InputError` with the nearest name where there is no such benchmark, and with the role where a
     file or a judge is missing."""
@@ -65,13 +61,4 @@ def benchmark_named(
             raise InputError(
                 f"{name} needs a file: {need.role}, {need.about}", hint=need.where, param="files"
             )
-    task = benchmark.build(Materials(name, given, chat, seed, code_judge, judge))
-    return task if limit is None else _limited(task, limit)
-
-
-def _limited(task: Task, limit: int) -> Task:
-    if limit < 1:
-        raise InputError(f"a limit of {limit} samples", hint="1 or more", param="limit")
-    data = task.dataset
-    kept = Dataset(data.name, data.samples[:limit], data.source)
-    return dataclasses.replace(task, dataset=kept)
+    return benchmark.build(Materials(name, given, chat, seed, code_judge, judge))
