@@ -108,6 +108,12 @@ def test_chat_decides_how_a_prompt_is_sent() -> None:
     assert made("gpqa", chat=False).protocol["solver"]["chat"] is False
 
 
+@pytest.mark.parametrize("option", [{"chat": True}, {"chat": False}, {"seed": 3}])
+def test_an_option_that_would_change_nothing_is_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="leave"):
+        made("boolq", **option)
+
+
 def test_the_source_is_the_file_s_name_or_the_package_whose_bytes_it_has(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_bytes(ROWS["boolq"])

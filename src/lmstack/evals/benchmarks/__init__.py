@@ -32,7 +32,7 @@ def benchmark_named(
     files: Mapping[str, DataFile] | None = None,
     *,
     chat: bool | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     code_judge: CodeJudge | None = None,
     judge: ChatModel | None = None,
 ) -> Task:
@@ -46,19 +46,49 @@ def benchmark_named(
         guess = nearest(name, BENCHMARKS)
         hint = f"did you mean {guess}?" if guess else f"there are {', '.join(BENCHMARKS)}"
         raise InputError(f"there is no benchmark {name}", hint=hint, param="name")
-    benchmark = BENCHMARKS[name]
-    given = dict(files or {})
+    benchmark, given = BENCHMARKS[name], dict(files or {})
+    _check_options(benchmark, chat, seed)
+    _check_files(benchmark, given)
+    return benchmark.build(Materials(name, given, chat, seed or 0, code_judge, judge))
+
+
+def _check_options(benchmark: Benchmark, chat: bool | None, seed: int | None) -> None:
+    """What would change nothing is an error."""
+    if chat is not None and not benchmark.can_chat:
+        raise InputError(
+            f"{benchmark.name} has one way to send its prompts, and chat would not change it",
+            hint=f"leave chat out, or choose {', '.join(_names(can_chat=True))}",
+            param="chat",
+        )
+    if seed is not None and not benchmark.is_generated:
+        raise InputError(
+            f"the samples of {benchmark.name} are not generated, so that a seed changes nothing",
+            hint=f"leave seed out, or choose {', '.join(_names(is_generated=True))}",
+            param="seed",
+        )
+
+
+def _names(**flags: bool) -> list[str]:
+    return [
+        name
+        for name, benchmark in BENCHMARKS.items()
+        if all(getattr(benchmark, flag) == value for flag, value in flags.items())
+    ]
+
+
+def _check_files(benchmark: Benchmark, given: Mapping[str, DataFile]) -> None:
     roles = {need.role for need in benchmark.files}
-    for role in given:
-        if role not in roles and not benchmark.takes_subtasks:
-            raise InputError(
-                f"{name} reads no file with the role {role}",
-                hint=f"its files are {', '.join(sorted(roles)) or 'none'}",
-                param="files",
-            )
+    unknown = sorted(set(given) - roles)
+    if unknown and not benchmark.takes_subtasks:
+        raise InputError(
+            f"{benchmark.name} reads no file with the role {unknown[0]}",
+            hint=f"its files are {', '.join(sorted(roles)) or 'none'}",
+            param="files",
+        )
     for need in benchmark.files:
         if need.role not in given and not need.optional:
             raise InputError(
-                f"{name} needs a file: {need.role}, {need.about}", hint=need.where, param="files"
+                f"{benchmark.name} needs a file: {need.role}, {need.about}",
+                hint=need.where,
+                param="files",
             )
-    return benchmark.build(Materials(name, given, chat, seed, code_judge, judge))
