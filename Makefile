@@ -168,6 +168,13 @@ bench-structured: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/structured.py $(QUICKLY)
 
+# Likelihoods beside lm-evaluation-harness, with transformers and through our server: an hour or so on
+# two cores, most of it transformers'.
+.PHONY: bench-likelihoods
+bench-likelihoods: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/likelihoods.py $(QUICKLY)
+
 # Agents of small models beside pydantic-ai and smolagents, which are in the dev extra.
 bench-agents: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet

@@ -86,6 +86,18 @@ def test_models_with_adapters_answer_as_others_do_at_once(model: LocalModel, fol
         adapted[0].save(folder)
 
 
+async def test_likelihoods_of_adapted_models_at_once_are_their_own(
+    model: LocalModel, folder: Path
+) -> None:
+    pairs = [("hello " * 5, "there"), ("hello " * 5, "then")]
+    several = [model, *(model.with_adapter(folder / str(seed)) for seed in range(2))]
+    together = await asyncio.gather(*(each.likelihoods(pairs) for each in several))
+    assert len({found[0].logprob for found in together}) == 3
+    for each, found in zip(several, together, strict=True):
+        alone = [(await each.likelihoods([pair]))[0].logprob for pair in pairs]
+        assert [one.logprob for one in found] == pytest.approx(alone, abs=1e-4)
+
+
 async def test_an_adapter_is_loaded_listed_asked_and_unloaded(app, model, folder) -> None:
     expected = model.with_adapter(folder / "1").generate("hello", temperature=0, max_tokens=12)
     async with client(app) as asking:
