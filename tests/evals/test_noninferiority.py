@@ -17,7 +17,7 @@ from lmstack.evals.clustered import cluster_sums
 from lmstack.evals.noninferiority import BoundedMean, StudentizedMean
 from lmstack.evals.statistics import wilson
 
-ALPHA, GATES = 0.05, 2000
+ALPHA, GATES = 0.05, 1000
 Floats = np.ndarray
 
 
@@ -84,6 +84,24 @@ def test_a_studentized_mean_does_not_keep_it_there() -> None:
     sample, mean = BOUNDED["rare failures"]
     low, _ = level(lambda rng: StudentizedMean(sample(rng, 40), 40).p_above(mean), 500)
     assert low > ALPHA
+
+
+@pytest.mark.parametrize("size", [4, pytest.param(9, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "middle", [0.3, *(pytest.param(v, marks=pytest.mark.long) for v in (0.6, 0.9))]
+)
+def test_no_distribution_of_three_values_breaks_the_level(size: int, middle: float) -> None:
+    """By enumeration of all samples, so that chance cannot hide it: the level is a conjecture."""
+    counts = np.array([(i, j, size - i - j) for i in range(size + 1) for j in range(size + 1 - i)])
+    values, levels = np.array([0.0, middle, 1.0]), np.array([0.01, 0.05, 0.1, 0.2])
+    for low, mid in itertools.product(np.linspace(0.02, 0.9, 9), repeat=2):
+        if low + mid > 0.98:
+            continue
+        chances = np.array([low, mid, 1 - low - mid])
+        of_sample = scipy.stats.multinomial.pmf(counts, size, chances)
+        bound = float(chances @ values)
+        p = np.array([shares(np.repeat(values, count)).p_above(bound) for count in counts])
+        assert (of_sample @ (p[:, None] <= levels) <= levels + 1e-9).all()
 
 
 def test_whole_clusters_that_fail_together_keep_the_level() -> None:

@@ -1,7 +1,7 @@
 """Gates by the thousand: how often a model at the margin is promoted, and how often an equal one.
 
 A model that is worse by exactly the margin breaks the rule by a hair: that is where promotion is
-likeliest of all that should not happen. Each test counts 2,000 gates, or as many as it says.
+likeliest of all that should not happen. Each such test counts 2,000 gates.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ def test_power_of_pairs_is_the_one_printed() -> None:
     def draw(gain: float) -> Draw:
         return right_or_wrong(120, 0.6, 0.08 - gain / 2, 0.08 + gain / 2)
 
-    found = power_at(draw, GateRule("t", margin=0.1))
+    found = power_at(draw, GateRule("t", margin=0.1), 1000)
     assert found.low - 0.03 <= 0.8 <= found.high + 0.03
 
 
@@ -233,7 +233,7 @@ def test_power_of_clusters_is_the_one_printed() -> None:
     def draw(gain: float) -> Draw:
         return right_or_wrong(400, 0.6, 0.10 - gain / 2, 0.10 + gain / 2, 4, 0.3)
 
-    found = power_at(draw, GateRule("t", margin=0.1))
+    found = power_at(draw, GateRule("t", margin=0.1), 1000)
     assert found.low - 0.03 <= 0.8 <= found.high + 0.03
 
 
