@@ -65,6 +65,8 @@ ALIGNING = (
     *("docs/rewards.md", "docs/training-data.md", "docs/objectives/"),
     *(f"docs/cli.md: lmstack {name}" for name in ("compare", "data", "train")),
 )
+# The gate of docs/evaluation.md.
+GATE = "rules:\n  - {task: hellaswag, kind: non-inferior, margin: 0.1}\n"
 # And what readers of docs/alignment.md have said of two answers.
 JUDGED = """
 import json
@@ -243,6 +245,8 @@ def newcomer(template: Path, page: Sequence, request: pytest.FixtureRequest) -> 
         for name in made & named:
             (folder / "work" / name).unlink(missing_ok=True)
         write_alignment_inputs(folder / "work", named - made)
+    if "gate.yaml" in texts:
+        (folder / "work/gate.yaml").write_text(GATE)
     needs_database = "postgresql://" in texts
     reader = Newcomer(folder, request.getfixturevalue("database") if needs_database else {})
     yield reader

@@ -57,7 +57,9 @@ Judge = Annotated[
     str | None,
     typer.Option("--judge", metavar="MODEL", help="Rates answers, where a benchmark wants that."),
 ]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of generated samples.")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", metavar="N", min=0, help="Of generated samples.")
+]
 Into = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FOLDER", help="Of results: TASK.json for each."),
@@ -68,28 +70,22 @@ ResultFile = Annotated[Path, typer.Argument(metavar="RESULT", help="Written by `
 def register(app: typer.Typer) -> None:
     evals = group(
         "Run benchmarks and tasks of your own, compare models, decide by a gate.",
-        example="lmstack eval fetch hellaswag\nlmstack eval run hellaswag --limit 50",
+        example="lmstack eval fetch hellaswag\nlmstack eval run hellaswag",
     )
     command(evals, "list", example="lmstack eval list")(list_tasks)
-    command(evals, "fetch", example="lmstack eval fetch hellaswag truthfulqa_mc1")(fetch)
+    command(evals, "fetch", example="lmstack eval fetch hellaswag")(fetch)
     command(
         evals,
         "run",
-        example="lmstack eval run hellaswag --limit 50 -o results\n"
-        "lmstack eval run my-task.yaml --model gemma3-270m",
+        example="lmstack eval run hellaswag --output base\n"
+        "lmstack eval run hellaswag --weights int8 --output int8\n"
+        "lmstack eval run gpqa_generated --limit 4 --seed 7",
     )(run)
-    command(evals, "show", example="lmstack eval show results/hellaswag.json")(show)
+    command(evals, "show", example="lmstack eval show base/hellaswag.json")(show)
     command(
-        evals,
-        "compare",
-        example="lmstack eval compare base/hellaswag.json tuned/hellaswag.json",
+        evals, "compare", example="lmstack eval compare base/hellaswag.json int8/hellaswag.json"
     )(compare)
-    command(
-        evals,
-        "gate",
-        example="lmstack eval gate candidate-results --base production-results"
-        " --gate recipes/gates/default.yaml",
-    )(gate)
+    command(evals, "gate", example="lmstack eval gate int8 --base base --gate gate.yaml")(gate)
     app.add_typer(evals, name="eval")
 
 
@@ -150,7 +146,7 @@ def run(
     file: DataFiles = None,
     at_once: AtOnce = 16,
     judge: Judge = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     output: Into = None,
 ) -> None:
     """Run tasks on a model.
