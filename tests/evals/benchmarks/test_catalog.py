@@ -108,10 +108,16 @@ def test_chat_decides_how_a_prompt_is_sent() -> None:
     assert made("gpqa", chat=False).protocol["solver"]["chat"] is False
 
 
-@pytest.mark.parametrize("option", [{"chat": True}, {"chat": False}, {"seed": 3}])
+@pytest.mark.parametrize("option", [{"chat": True}, {"chat": False}])
 def test_an_option_that_would_change_nothing_is_refused(option: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="leave"):
         made("boolq", **option)
+
+
+def test_a_seed_changes_generated_data_alone() -> None:
+    for name in ("boolq", "gpqa", "bbh_generated", "gpqa_generated"):
+        digests = {made(name, seed=seed).dataset.digest for seed in (0, 1)}
+        assert len(digests) == (2 if name.endswith("generated") else 1)
 
 
 def test_the_source_is_the_file_s_name_or_the_package_whose_bytes_it_has(tmp_path: Path) -> None:

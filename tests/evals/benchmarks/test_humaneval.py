@@ -95,6 +95,11 @@ def test_drafts_that_are_alike_are_run_once_and_counted_each() -> None:
     assert scores["pass@4"] != scores["pass@4"]
 
 
+def test_a_single_draft_is_a_share_of_samples() -> None:
+    (metric,) = humaneval(SAMPLES, Equals(), source="s").metrics
+    assert (metric.columns, metric.is_share) == (("pass@1",), True)
+
+
 def test_a_k_above_the_number_of_drafts_is_refused() -> None:
     with pytest.raises(InputError, match="pass@10 of 5 drafts"):
         humaneval(SAMPLES, Equals(), source="s", drafts=5, ks=(1, 10))

@@ -32,13 +32,14 @@ def benchmark_named(
     files: Mapping[str, DataFile] | None = None,
     *,
     chat: bool | None = None,
-    seed: int | None = None,
+    seed: int = 0,
     code_judge: CodeJudge | None = None,
     judge: ChatModel | None = None,
 ) -> Task:
     """The task ``name``. ``files``: by the roles that it names. ``chat``: whether its prompts go
     through the chat template, where both are possible; None is the benchmark's own way. ``seed``:
-    of what is generated. ``code_judge``: runs programs. ``judge``: rates answers.
+    of what is generated; data that are not generated have none. ``code_judge``: runs programs.
+    ``judge``: rates answers.
 
     `InputError` with the nearest name where there is no such benchmark, and with the role where a
     file or a judge is missing."""
@@ -47,33 +48,15 @@ def benchmark_named(
         hint = f"did you mean {guess}?" if guess else f"there are {', '.join(BENCHMARKS)}"
         raise InputError(f"there is no benchmark {name}", hint=hint, param="name")
     benchmark, given = BENCHMARKS[name], dict(files or {})
-    _check_options(benchmark, chat, seed)
-    _check_files(benchmark, given)
-    return benchmark.build(Materials(name, given, chat, seed or 0, code_judge, judge))
-
-
-def _check_options(benchmark: Benchmark, chat: bool | None, seed: int | None) -> None:
-    """What would change nothing is an error."""
     if chat is not None and not benchmark.can_chat:
+        able = [other for other in BENCHMARKS if BENCHMARKS[other].can_chat]
         raise InputError(
-            f"{benchmark.name} has one way to send its prompts, and chat would not change it",
-            hint=f"leave chat out, or choose {', '.join(_names(can_chat=True))}",
+            f"{name} has one way to send its prompts, and chat would not change it",
+            hint=f"leave chat out, or choose {', '.join(able)}",
             param="chat",
         )
-    if seed is not None and not benchmark.is_generated:
-        raise InputError(
-            f"the samples of {benchmark.name} are not generated, so that a seed changes nothing",
-            hint=f"leave seed out, or choose {', '.join(_names(is_generated=True))}",
-            param="seed",
-        )
-
-
-def _names(**flags: bool) -> list[str]:
-    return [
-        name
-        for name, benchmark in BENCHMARKS.items()
-        if all(getattr(benchmark, flag) == value for flag, value in flags.items())
-    ]
+    _check_files(benchmark, given)
+    return benchmark.build(Materials(name, given, chat, seed, code_judge, judge))
 
 
 def _check_files(benchmark: Benchmark, given: Mapping[str, DataFile]) -> None:

@@ -217,7 +217,9 @@ def _distinct(
 def bbh_generated(count: int = 50, seed: int = 0, *, chat: bool = False) -> Task:
     """``count`` samples of each subtask, in BIG-Bench Hard's form."""
     made = {subtask: bbh_generated_samples(subtask, count, seed) for subtask in SUBTASKS}
-    samples = tuple(sample for tests, _ in made.values() for sample in tests)
+    # In turn, so that the first few are of all subtasks.
+    in_turn = zip(*(tests for tests, _ in made.values()), strict=True)
+    samples = tuple(sample for each in in_turn for sample in each)
     shots = {subtask: worked for subtask, (_, worked) in made.items()}
     prompt = bbh_prompt(shots, "lmstack, in the form of bbh_cot_fewshot")
     return bbh_task(

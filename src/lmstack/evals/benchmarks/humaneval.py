@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from lmstack.core import FormatError, InputError, SamplingParams
@@ -21,7 +21,7 @@ from lmstack.evals.benchmarks.prompts import FewShot
 from lmstack.evals.benchmarks.solvers import GenerationSolver, cut_at
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.metrics import PassAtK
-from lmstack.evals.task import Output, Task
+from lmstack.evals.task import Metric, Output, Task
 
 __all__ = [
     "STOPS",
@@ -163,6 +163,6 @@ def humaneval(
         Dataset("humaneval", tuple(tests), source),
         GenerationSolver(FewShot(item, source=source_of), sampling, chat, drafts),
         HumanEvalScorer(judge, tuple(ks), chat, limits),
-        tuple(replace(m, is_share=drafts == 1) for m in PassAtK(tuple(ks)).metrics),
+        tuple(Metric(f"pass@{k}", (f"pass@{k}",), is_share=drafts == 1) for k in ks),
         about=f"HumanEval, {drafts} draft{'s' if drafts > 1 else ''} of each function, run",
     )
