@@ -58,11 +58,11 @@ def test_a_task_is_run_shown_compared_and_gated(run: Run, folder: Path) -> None:
     assert first["samples"] == 40
     Path("wide.yaml").write_text(GATE % 0.9)
     passed = run("eval", "gate", "two", "--base", "one", "--gate", "wide.yaml")
-    assert (passed.code, passed.out.split()[0]) == (0, "PROMOTE"), passed.err
+    assert (passed.code, passed.out.split()[0]) == (0, "PROMOTE:"), passed.err
     Path("narrow.yaml").write_text(GATE % 0.001)
     held = run("eval", "gate", "two", "--base", "one", "--gate", "narrow.yaml")
     assert held.code == 1
-    assert held.out.split()[0] in ("HOLD", "REJECT")
+    assert held.out.split()[0] in ("HOLD:", "REJECT:")
 
 
 def test_a_second_run_asks_nothing_again_and_says_the_same(run: Run, folder: Path) -> None:

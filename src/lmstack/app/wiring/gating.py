@@ -9,15 +9,22 @@ import hashlib
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 from lmstack.core import FormatError, InputError, shown
 from lmstack.core.files import store_error
 from lmstack.core.yaml_text import parse_yaml
 from lmstack.evals.gate import Decision, GateConfig, TaskComparison, TaskScores, decide
 from lmstack.evals.gate.config import GateRule
+from lmstack.evals.metrics import make_scorer
+from lmstack.evals.metrics.calibration import calibration_metrics
 from lmstack.evals.results import TaskResult
+from lmstack.evals.task import Metric
 
 __all__ = ["decided", "read_result"]
+
+# Scorers with figures of a corpus.
+_CORPUS = ("bleu", "chrf", "pass_at_k", "perplexity", "usage")
 
 
 def read_result(path: Path) -> TaskResult:
@@ -29,7 +36,22 @@ def read_result(path: Path) -> TaskResult:
             f"{shown(str(path))} cannot be read as a result: {error}",
             hint="give a file that `lmstack eval run --output FOLDER` wrote",
         ) from error
-    return TaskResult.from_json(value)
+    return TaskResult.from_json(value, _metrics_of(value))
+
+
+def _metrics_of(value: Any) -> list[Metric]:
+    """Metrics of the file whose statistic no file can hold, as far as the package has them."""
+    stated = value.get("metrics", ()) if isinstance(value, dict) else ()
+    found = []
+    for each in stated:
+        if not isinstance(each, dict) or each.get("statistic") != "other":
+            continue
+        name, columns = each.get("name"), tuple(each.get("columns") or ())
+        known = [m for scorer in _CORPUS for m in make_scorer(scorer).metrics]
+        if len(columns) == 2:
+            known += calibration_metrics(*columns)
+        found += [m for m in known if (m.name, m.columns) == (name, columns)][:1]
+    return found
 
 
 def decided(rules: Path, candidate: Path, base: Path | None) -> Decision:

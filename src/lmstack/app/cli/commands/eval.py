@@ -57,9 +57,7 @@ Judge = Annotated[
     str | None,
     typer.Option("--judge", metavar="MODEL", help="Rates answers, where a benchmark wants that."),
 ]
-Seed = Annotated[
-    int | None, typer.Option("--seed", metavar="N", min=0, help="Of generated samples.")
-]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of generated samples.")]
 Into = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FOLDER", help="Of results: TASK.json for each."),
@@ -146,7 +144,7 @@ def run(
     file: DataFiles = None,
     at_once: AtOnce = 16,
     judge: Judge = None,
-    seed: Seed = None,
+    seed: Seed = 0,
     output: Into = None,
 ) -> None:
     """Run tasks on a model.
@@ -241,8 +239,9 @@ def gate(
     if out.as_json:
         out.result(found.to_json())
     else:
-        out.line(out.style(found.verdict, "bold"))
-        for reason in found.reasons:
+        verdict, *reasons = found.reasons
+        out.line(out.style(printable(verdict, one_line=True), "bold"))
+        for reason in reasons:
             out.line(printable(f"  {reason}", one_line=True))
     if not found.passed:
         raise typer.Exit(1)
