@@ -44,6 +44,10 @@ NOT_RUN = {
     "ray://head:10001": "needs a cluster; tests/rag/ingest/test_bulk.py runs two local processes",
     "openai:MODEL": "asks a provider; tests/core/test_remote.py talks to a local one",
     "openai:NAME": "asks a provider; tests/core/test_remote.py talks to a local one",
+    "hellaswag --output before": "minutes; docs/evaluation.md types it with another folder",
+    "--model ./tuned --output after": "minutes; docs/evaluation.md types it with another model",
+    "after/hellaswag.json": "docs/evaluation.md types it with another folder",
+    "gate after --base before": "docs/evaluation.md types it with other folders",
     "recipes/ppo.yaml": "an hour; tests/train/rollouts runs it in its smallest form",
 }
 # Commands whose placeholder names nothing: they end with an error that says so.

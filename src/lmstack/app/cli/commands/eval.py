@@ -75,15 +75,17 @@ def register(app: typer.Typer) -> None:
     command(
         evals,
         "run",
-        example="lmstack eval run hellaswag --output base\n"
-        "lmstack eval run hellaswag --weights int8 --output int8\n"
-        "lmstack eval run gpqa_generated --limit 4 --seed 7",
+        example="lmstack eval run gpqa_generated --limit 4 --seed 7\n"
+        "lmstack eval run hellaswag --output before\n"
+        "lmstack eval run hellaswag --model ./tuned --output after",
     )(run)
-    command(evals, "show", example="lmstack eval show base/hellaswag.json")(show)
+    command(evals, "show", example="lmstack eval show after/hellaswag.json")(show)
     command(
-        evals, "compare", example="lmstack eval compare base/hellaswag.json int8/hellaswag.json"
+        evals,
+        "compare",
+        example="lmstack eval compare before/hellaswag.json after/hellaswag.json",
     )(compare)
-    command(evals, "gate", example="lmstack eval gate int8 --base base --gate gate.yaml")(gate)
+    command(evals, "gate", example="lmstack eval gate after --base before --gate gate.yaml")(gate)
     app.add_typer(evals, name="eval")
 
 
