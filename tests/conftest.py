@@ -7,9 +7,11 @@ uses one of these fixtures carries ``@pytest.mark.weights``.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -40,6 +42,15 @@ def pytest_collection() -> Generator[None, object, object]:
         young, middle, old = gc.get_threshold()
         gc.set_threshold(young, middle, 10 * old)
         gc.enable()
+
+
+def pytest_configure() -> None:
+    """rouge-score brings absl, whose handler closes the stream that it met when it was imported as
+    soon as logging is set up anew: the captured one, of all tests after that."""
+    with contextlib.suppress(ImportError):
+        from absl import logging as absl_logging
+
+        absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
