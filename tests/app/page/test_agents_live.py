@@ -189,7 +189,9 @@ def test_an_answer_that_came_too_late_says_so(
     page = show("r", expect=REFUSED)
     approve = page.get_by_role("button", name="Approve")
     expect(approve).to_be_enabled()
-    page.route("**/api/agents/**", lambda route: route.fulfill(status=304))  # no news meanwhile
+    # No news meanwhile, nor of what was asked for before.
+    with page.expect_response(lambda response: response.status == 304):
+        page.route("**/api/agents/**", lambda route: route.fulfill(status=304))
     approver.close()
     running.wait()
     approve.click()
